@@ -198,7 +198,7 @@ async function make(folder: SnapshotFolder): Promise<Made> {
 function snapshotOf(projection: Projection, folder: SnapshotFolder) {
   const epochs = () => [{ epoch: 1 as Epoch, start: 1 as Position, incarnation: "bench" as Incarnation }];
   const signal = new AbortController().signal;
-  return buildSnapshot({ ledger: projection, signal, epochs }, { folder, turn: async () => void (await turn()) });
+  return buildSnapshot({ projection: projection, signal, epochs }, { folder, turn: async () => void (await turn()) });
 }
 
 /** The yardstick: every entity as it is, in pieces of a thousand, packed and deflated as fast as zlib can. */

@@ -17,7 +17,7 @@ import type {
 } from "../../src/broker/core/messages.ts";
 import type { Presence } from "../../src/broker/leader/broker-presence.ts";
 import { ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
-import { neededAfter } from "../../src/broker/snapshots/retention-floor.ts";
+import { retentionFloor } from "../../src/broker/snapshots/retention-floor.ts";
 import type { BootId, CommandRequest, CommandResult, Epoch, Incarnation, NodeId } from "../../src/events/index.ts";
 import type { Durability, Receipt } from "../../src/replication/index.ts";
 import type { ReceiptQuestion } from "./actors.ts";
@@ -70,7 +70,7 @@ export class BrokerBoot {
     this.#alarm = process.alarm(() => this.#feed({ type: "woke", at: process.moment() }));
     this.#routes = new Routes(world, process, {
       self: name,
-      leaderName: () => this.#core.leaderSeen?.brokerUrl ?? undefined,
+      leaderName: () => this.#core.observedLeader?.brokerUrl ?? undefined,
       brokers: options.brokers,
     });
     const random = world.random(`broker/${name}`);
@@ -97,10 +97,10 @@ export class BrokerBoot {
     this.#duties = new SimDuties({
       ...{ world, process, log: this.#log, disk: this.#disk, telling: this.#telling },
       ...{ cluster: options.cluster, rules: options.rules },
-      ledger: () => this.#core.ledger,
-      neededAfter: () => neededAfter(this.#core.standings(process.moment()), this.#core.ledger.applied.position),
+      ledger: () => this.#core.state,
+      neededAfter: () => retentionFloor(this.#core.standings(process.moment()), this.#core.state.applied.position),
       submit: (run, request, answered) => this.#submitAsDuty(run, request, answered),
-      handOver: (request, answered) => this.submit("direct", request, answered),
+      submitToLeader: (request, answered) => this.submit("direct", request, answered),
       leads: (run) => this.#isStill(run),
       ...{ provider: options.provider, secret },
       ended: (run, outcome) => this.#feed({ type: "dutyEnded", at: process.moment(), run, outcome }),
@@ -131,14 +131,14 @@ export class BrokerBoot {
   submit(hop: Hop, request: CommandRequest, answered: (result: CommandResult | undefined) => void): void {
     this.#routes.route<CommandResult>({
       ...{ hop, withinMs: withinMs.submit, answered },
-      isHere: () => this.#core.takesCommands,
+      isHere: () => this.#core.acceptsCommands,
       here: (waitMs, reply) => {
-        const id = this.#ask(this.#commands, (answer) => reply(answer.type === "moved" ? "moved" : answer));
+        const id = this.#ask(this.#commands, (answer) => reply(answer.type === "notLeader" ? "notLeader" : answer));
         this.#feed({ type: "submitted", at: this.#process.moment(), id, request, waitMs });
       },
       there: (broker, reply) => broker.handedOn.submit(request, reply),
       isUsable: (result) => result.type !== "unavailable",
-      isHopeless: () => this.#core.isHopeless,
+      isHopeless: () => this.#core.isStoreUnreachable,
     });
   }
 
@@ -163,7 +163,7 @@ export class BrokerBoot {
       here: (_, reply) => {
         const by = this.#core.leadership;
         const id = this.#ask(this.#receipts, (answer) => {
-          if (answer.type === "unavailable") return reply(this.#isStill(by) ? undefined : "moved");
+          if (answer.type === "unavailable") return reply(this.#isStill(by) ? undefined : "notLeader");
           const told = { receipt: number, answer: answer.receipt, region };
           this.#telling.report({ type: "receipt-answered", ...this.#telling.at(), ...told });
           const signed = (durability: Durability | null): void => {
@@ -176,7 +176,7 @@ export class BrokerBoot {
           else this.#log.durabilityOf(answer.receipt.link, signed);
         });
         const options = { wait, timeoutMs: left(), ...(region === null ? {} : { region }) };
-        this.#feed({ type: "receiptAsked", at: this.#process.moment(), id, target, options });
+        this.#feed({ type: "receiptRequested", at: this.#process.moment(), id, target, options });
       },
       there: (broker, reply) =>
         broker.handedOn.receipt({ ...question, timeoutMs: left() }, (receipt) => {
@@ -192,11 +192,11 @@ export class BrokerBoot {
       if (answer.type !== "unavailable") this.#telling.pageServed(answer, { after, by });
       answered(answer);
     });
-    this.#feed({ type: "pageAsked", at: this.#process.moment(), id, after, limit, waitMs });
+    this.#feed({ type: "pageRequested", at: this.#process.moment(), id, after, limit, waitMs });
   }
 
   present(presence: Presence): void {
-    this.#feed({ type: "brokerPresent", at: this.#process.moment(), presence });
+    this.#feed({ type: "presenceReceived", at: this.#process.moment(), presence });
   }
 
   snapshot(...[answered]: Parameters<BrokerPort["snapshot"]>): void {
@@ -209,15 +209,13 @@ export class BrokerBoot {
    * not whole.
    */
   newestSave(): BrokerSave | undefined {
-    const newest = this.#disk.saves.find(({ link }) =>
-      ["held", "forgotten"].includes(this.#core.ledger.standingOf(link)),
-    );
+    const newest = this.#disk.saves.find(({ link }) => ["held", "forgotten"].includes(this.#core.state.locate(link)));
     return newest !== undefined && this.#disk.isWhole(newest) ? newest : undefined;
   }
 
   /** One is taken as soon as the duty has its turn, if we lead. */
   wantSnapshot(): string | undefined {
-    const { position } = this.#core.ledger.applied;
+    const { position } = this.#core.state.applied;
     if (!this.leads) return undefined;
     this.#duties.snapshots.want(position);
     return `${this.#options.name} is asked for a snapshot at ${position} or later`;
@@ -233,7 +231,7 @@ export class BrokerBoot {
 
   #submitAsDuty(run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void): void {
     const id = this.#ask(this.#commands, (answer) => {
-      if (answer.type === "moved") throw new Error("a duty's command is nobody else's to carry out");
+      if (answer.type === "notLeader") throw new Error("a duty's command is nobody else's to carry out");
       answered(answer);
     });
     this.#feed({ type: "dutySubmitted", at: this.#process.moment(), id, request, run });
@@ -293,9 +291,9 @@ export class BrokerBoot {
         const { lost, stream, outcome } = effect;
         return this.#telling.report({ type: "reasserted", ...this.#telling.at(), lost, stream, outcome });
       }
-      case "journal":
+      case "logger":
         return this.#journal(effect);
-      case "present": {
+      case "sendGossip": {
         const { presence } = effect;
         return this.#routes.tellLeader((leader) => leader.handedOn.present(presence));
       }
@@ -305,7 +303,7 @@ export class BrokerBoot {
         return this.#duties.end(effect.run);
       case "reassert":
         return this.#handBack(effect);
-      case "seatChanged":
+      case "leaderChanged":
       case "stopped":
         return;
     }
@@ -336,7 +334,7 @@ export class BrokerBoot {
     });
   }
 
-  #journal({ level, message, fields }: Extract<BrokerEffect, { type: "journal" }>): void {
+  #journal({ level, message, fields }: Extract<BrokerEffect, { type: "logger" }>): void {
     const error = "err" in fields ? fields.err : undefined;
     if (level === "error" && message.startsWith("a step of the broker's core failed")) throw error;
     const { world, name } = this.#options;
@@ -361,7 +359,7 @@ export class BrokerBoot {
         this.#telling.report({ type: "boot-left", ...this.#telling.at(), node, boot: replaces, how: "replaced" });
     }
     const id = this.#ask(this.#leases, (answer) => reply(this.#said(message, answer)));
-    this.#feed({ type: "nodeSaid", at: this.#process.moment(), id, origin: "remote", message });
+    this.#feed({ type: "nodeMessage", at: this.#process.moment(), id, origin: "remote", message });
   }
 
   #said(message: OpenedNodeMessage, answer: LeaseAnswer): SaidAnswer {
@@ -396,10 +394,10 @@ export class BrokerBoot {
     const at = this.#process.moment();
     if (!seals.isAuthentic(envelope, cluster) || from.role !== "broker") {
       this.#telling.refused(payload.kind, "bad signature");
-      return this.#feed({ type: "forgeryHeard", at, reason: "bad signature" });
+      return this.#feed({ type: "forgeryReceived", at, reason: "bad signature" });
     }
     if (from.boot === this.#boot) return;
-    this.#feed({ type: "brokerHeard", at, epoch: from.epoch, incarnation: from.incarnation });
+    this.#feed({ type: "brokerSeen", at, epoch: from.epoch, incarnation: from.incarnation });
   }
 
   #seal(by: Readonly<{ epoch: Epoch; incarnation: Incarnation }>, payload: SimEnvelope["payload"]): SimEnvelope {

@@ -15,7 +15,7 @@ export type Routed<T> = Readonly<{
   withinMs: number;
   isHere: () => boolean;
   /** Answered once; `moved`: we turned out not to lead; undefined: no answer can be had. */
-  here: (leftMs: number, reply: (answer: T | "moved" | undefined) => void) => void;
+  here: (leftMs: number, reply: (answer: T | "notLeader" | undefined) => void) => void;
   there: (broker: SimBroker, reply: (answer: T) => void) => void;
   isUsable: (answer: T) => boolean;
   /** Nobody leads and the store does not answer. */
@@ -55,7 +55,7 @@ export class Routes {
       const leftMs = deadline - this.#process.clock.monotonic();
       if (asked.isHere()) {
         asked.here(Math.max(0, leftMs), (answer) => {
-          if (answer === "moved") again(lookAgainMs);
+          if (answer === "notLeader") again(lookAgainMs);
           else asked.answered(answer);
         });
         return;

@@ -34,7 +34,7 @@ export class BrokerTelling {
 
   constructor(parts: BrokerTellingParts) {
     this.#parts = parts;
-    this.#told = { leading: null, applied: parts.core().ledger.applied, restarts: 0 };
+    this.#told = { leading: null, applied: parts.core().state.applied, restarts: 0 };
   }
 
   begunFrom(snapshot: Link): void {
@@ -47,7 +47,7 @@ export class BrokerTelling {
     const core = this.#parts.core();
     this.#madeAhead(core);
     const leading = core.leadership?.epoch ?? null;
-    const { applied, restarts } = core.ledger;
+    const { applied, restarts } = core.state;
     if (leading === told.leading && applied === told.applied && restarts === told.restarts) return;
     this.#told = { leading, applied, restarts };
     if (told.leading !== null && leading !== told.leading)
@@ -61,7 +61,7 @@ export class BrokerTelling {
       this.report({ type: "rebuilding", ...here, lost: told.applied });
       if (applied.position === 0) return;
     } else if (applied.position === told.applied.position) return;
-    const digest = core.ledger.projection.digest();
+    const digest = core.state.projection.digest();
     if (this.#rebuilding) this.report({ type: "rebuilt", ...here, to: applied, digest, base: this.#base });
     else this.report({ type: "applied", ...here, from: told.applied, to: applied, digest });
     this.#rebuilding = false;

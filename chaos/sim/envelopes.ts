@@ -7,7 +7,7 @@
  */
 
 import type { OpenedNodeMessage } from "../../src/broker/core/messages.ts";
-import { believeRenew, type ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
+import { acceptRenew, type ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
 import type { Link } from "../../src/events/index.ts";
 import {
   type Batch,
@@ -78,7 +78,7 @@ export function openNodeMessage(
   if (!seals.isAuthentic(envelope, cluster)) return { type: "refused", from, reason: "bad signature" };
   switch (payload.kind) {
     case "renew":
-      return believeRenew(from, payload.renew, proven);
+      return acceptRenew(from, payload.renew, proven);
     case "confirm":
       return { type: "confirm", from, confirm: payload.confirm };
     case "goodbye":

@@ -23,8 +23,8 @@ const neverDeposed: readonly Change[] = [
   stubborn,
   {
     file: writer,
-    take: 'inbox.requeue(commands);\n        return { type: "fenced" };',
-    put: "inbox.requeue(commands);\n        return null;",
+    take: 'pendingCommands.requeue(commands);\n        return { type: "fenced" };',
+    put: "pendingCommands.requeue(commands);\n        return null;",
   },
   deaf,
 ];
@@ -132,7 +132,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
       },
       {
         file: "src/broker/state/broker-state-sync.ts",
-        take: 'this.#work.post({ type: "lost", events });',
+        take: 'this.#context.post({ type: "denialsLost", events });',
         put: "void events;",
       },
     ],
@@ -214,7 +214,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
       {
         file: leader,
         take: "const { lessees, left } = ticket.round;",
-        put: "if (ticket.round.lessees.length === 0) this.desk.settle(ticket.round, this.#parts.ledger.applied);\n    const { lessees, left } = ticket.round;",
+        put: "if (ticket.round.lessees.length === 0) this.leaseRequests.grantAfterCommit(ticket.round, this.#parts.state.applied);\n    const { lessees, left } = ticket.round;",
       },
       stubborn,
       deaf,
@@ -227,8 +227,8 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/broker/leader/receipt-tracker.ts",
-        take: 'if (asked.proven === "yes") return this.#found(asked, null);',
-        put: "this.#found(asked, null);\n    if (asked.deadline > 0) return;",
+        take: 'if (request.proven === "yes") return this.#awaitNodes(request, null);',
+        put: "this.#awaitNodes(request, null);\n    if (request.deadline > 0) return;",
       },
       ...neverDeposed,
     ],
@@ -267,8 +267,8 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/broker/leader/level-readiness.ts",
-        take: "  return why;\n",
-        put: "  why.length = 0;\n  return why;\n",
+        take: "  return reasons;\n",
+        put: "  reasons.length = 0;\n  return reasons;\n",
       },
     ],
     within: 60,
@@ -293,8 +293,8 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: leader,
-        take: 'this.#work.callLog({ op: "append", batch: append }, { to: "leader", term: this.term, of: "append" });',
-        put: 'this.#parts.relay.publish(append);\n    this.#work.callLog({ op: "append", batch: append }, { to: "leader", term: this.term, of: "append" });',
+        take: 'this.#batches.appending(this.#begin("append"));',
+        put: 'this.#parts.publisher.publish(append);\n    this.#batches.appending(this.#begin("append"));',
       },
     ],
     within: 10,
@@ -309,8 +309,8 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: leader,
-        take: "if (this.#batches.flying) return this.#ahead();",
-        put: "if (this.#batches.flying) {\n      this.#ahead();\n      return this.#batches.ready ? this.#append() : undefined;\n    }",
+        take: "if (this.#batches.hasInFlight) return this.#extendDraft();",
+        put: "if (this.#batches.hasInFlight) {\n      this.#extendDraft();\n      return this.#batches.ready ? this.#append() : undefined;\n    }",
       },
     ],
     within: 20,
@@ -320,8 +320,8 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: writer,
-        take: "const room = batchEventsMax - (this.#next?.taken.length ?? 0);",
-        put: "const room = batchEventsMax - (this.#next?.taken.length ?? 0);\n    if (this.#flight !== null) this.#parts.relay.publish(this.#flight.batch);",
+        take: "const room = batchEventsMax - (this.#next?.commands.length ?? 0);",
+        put: "const room = batchEventsMax - (this.#next?.commands.length ?? 0);\n    if (this.#inFlight !== null) this.#parts.publisher.publish(this.#inFlight.batch);",
       },
     ],
     within: 20,
@@ -329,7 +329,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
   "ahead-unseeing": {
     meaning: "a batch is carried out behind one in flight without a look at what that one changes",
     changes: [
-      { file: writer, take: "used: flight?.used ?? null }", put: "used: null }" },
+      { file: writer, take: "used: inFlight?.used ?? null }", put: "used: null }" },
       {
         file: logRules,
         take: "return conflicts.length === 0 ? undefined",
@@ -344,7 +344,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/broker/leader/lease-request-handler.ts",
-        take: "if (!isOwn(message, message.goodbye)) return this.#drop(id, notItself);",
+        take: "if (!isOwn(message, message.goodbye)) return this.#drop(id, notOwnMessage);",
         put: "",
       },
     ],

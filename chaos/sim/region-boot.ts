@@ -101,7 +101,7 @@ export class RegionBoot {
       brokers: options.brokers,
       perform: (effect) => this.#performOwn(effect),
       waking: () => this.#tellWindow(),
-      heard: () => this.#feed({ type: "homeHeard" }),
+      heard: () => this.#feed({ type: "homeReachable" }),
     });
   }
 
@@ -140,7 +140,7 @@ export class RegionBoot {
   said(envelope: SimEnvelope, answered: (answer: SaidAnswer) => void): void {
     const id = this.#nextId();
     this.#said.set(id, { envelope, answered, reply: null });
-    this.#feed({ type: "nodeSaid", id, message: this.#messageIn(envelope) });
+    this.#feed({ type: "nodeMessage", id, message: this.#messageIn(envelope) });
   }
 
   #messageIn(envelope: SimEnvelope): OpenedNodeMessage {
@@ -157,7 +157,7 @@ export class RegionBoot {
     this.#driver.calls.start<T>({
       ...call,
       done: (answer) => {
-        if (answer !== undefined) this.#feed({ type: "homeHeard" });
+        if (answer !== undefined) this.#feed({ type: "homeReachable" });
         done(answer);
       },
     });
@@ -228,7 +228,7 @@ export class RegionBoot {
   }
 
   #askHome(id: number, question: HomeQuestion): void {
-    if (question.op === "say") this.#forwardSaid(id, question.said);
+    if (question.op === "forward") this.#forwardSaid(id, question.messageId);
     else this.#readHome(id, question);
   }
 

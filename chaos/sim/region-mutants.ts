@@ -38,13 +38,17 @@ export const regionMutants: Readonly<Record<string, Mutant>> = {
   },
   "mark-removed-early": {
     meaning: "a regional broker removes the age mark while leases by age count",
-    changes: [{ file: leases, take: "this.leased(now) === 0 && this.#work.own.lease", put: "this.#work.own.lease" }],
+    changes: [
+      { file: leases, take: "this.leased(now) === 0 && this.#context.own.lease", put: "this.#context.own.lease" },
+    ],
     within: 10,
     where: "regional",
   },
   "mark-removed-unleased": {
     meaning: "a boot removes the age mark of the boot before it, though the leader has granted it no lease",
-    changes: [{ file: leases, take: "&& this.#work.own.lease !== null && this.#unmarked", put: "&& this.#unmarked" }],
+    changes: [
+      { file: leases, take: "&& this.#context.own.lease !== null && this.#unmarked", put: "&& this.#unmarked" },
+    ],
     within: 40,
     where: "regional",
   },
@@ -67,8 +71,8 @@ export const regionMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: leases,
-        take: "if (until !== null) {\n        this.#work",
-        put: "if (until !== null && until < 0) {\n        this.#work",
+        take: "if (until !== null) {\n        this.#context",
+        put: "if (until !== null && until < 0) {\n        this.#context",
       },
     ],
     beside: [alwaysByAge],

@@ -51,8 +51,8 @@ export const retentionMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: run,
-        take: 'if (run.rules.hold === "everything" || run.cancelled || second === undefined) return over(run);',
-        put: "if (run.cancelled || second === undefined) return over(run);",
+        take: 'if (run.rules.hold === "everything" || run.cancelled || second === undefined) return end(run);',
+        put: "if (run.cancelled || second === undefined) return end(run);",
       },
     ],
     within: 10,

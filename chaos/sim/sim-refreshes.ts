@@ -43,7 +43,7 @@ export type SimRefreshesParts = Readonly<{
   leads: (run: DutyRun) => boolean;
   submit: (run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void) => void;
   /** To the broker that leads, as a broker. */
-  handOver: (request: CommandRequest, answered: (result: CommandResult | undefined) => void) => void;
+  submitToLeader: (request: CommandRequest, answered: (result: CommandResult | undefined) => void) => void;
   ended: (run: DutyRun, outcome: "done" | "failed") => void;
   telling: BrokerTelling;
 }>;
@@ -190,14 +190,14 @@ export class SimRefreshes {
   }
 
   #keep({ run }: Refresh, command: Command): void {
-    const { submit, handOver, leads, ended } = this.#parts;
+    const { submit, submitToLeader, leads, ended } = this.#parts;
     const request = this.#request(command);
     submit(run, request, ({ type }) => {
       if (type !== "unavailable" || leads(run)) {
         ended(run, "done");
         return;
       }
-      handOver(this.#request(command), () => ended(run, "done"));
+      submitToLeader(this.#request(command), () => ended(run, "done"));
     });
   }
 

@@ -111,7 +111,7 @@ export class SimSnapshots {
       (value: T | Error): void =>
         feed(value instanceof Error ? { type: "failed", cause: value } : input(value));
     switch (effect.type) {
-      case "look":
+      case "listSnapshots":
         return disk.inLog(answered((snapshots: readonly BrokerSave[]) => this.#looked(snapshots, ledger)));
       case "readChunk":
         return this.#onDisk(
@@ -149,15 +149,15 @@ export class SimSnapshots {
         }, answered(never));
       case "tidy":
         return disk.tidy((failure) => feed(failure === null ? { type: "tidied" } : { type: "failed", cause: failure }));
-      case "announce": {
+      case "recordSnapshot": {
         const { position, manifestHash } = effect;
         const command = { type: "recordSnapshot", position, manifestHash } as const;
         const request = { commandId: this.#random.uuid() as CommandId, actor: "system", command } as const;
-        return this.#parts.submit(run, request, (result) => feed({ type: "announced", result }));
+        return this.#parts.submit(run, request, (result) => feed({ type: "snapshotRecorded", result }));
       }
-      case "askBase":
+      case "readBase":
         return log.base(answered((base: Link) => ({ type: "base", base })));
-      case "askAge":
+      case "readAge":
         return this.#age(
           effect.position,
           answered((input: SnapshotInput) => input),
@@ -171,7 +171,7 @@ export class SimSnapshots {
           process.after(this.#random.within(...sliceMs), () => feed({ type: "retained", outcome }));
         });
       }
-      case "journal":
+      case "logger":
         return this.#parts.world.note(process.name, `${effect.level}: ${effect.message}`);
     }
   }
@@ -179,7 +179,7 @@ export class SimSnapshots {
   #looked(snapshots: readonly BrokerSave[], ledger: Projection): SnapshotInput {
     const { applied, guessed } = ledger;
     return {
-      ...{ type: "looked", snapshots, wanted: this.#wanted, guessed: guessed !== undefined },
+      ...{ type: "snapshotsListed", snapshots, wanted: this.#wanted, guessed: guessed !== undefined },
       ...{ applied: applied.position, neededAfter: this.#parts.neededAfter() },
     };
   }

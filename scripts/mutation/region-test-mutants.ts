@@ -54,13 +54,17 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 5,
     meaning: "a regional broker removes the age mark while leases by age count",
     test: coreTest,
-    changes: [{ file: leases, take: "this.leased(now) === 0 && this.#work.own.lease", put: "this.#work.own.lease" }],
+    changes: [
+      { file: leases, take: "this.leased(now) === 0 && this.#context.own.lease", put: "this.#context.own.lease" },
+    ],
   },
   "mark-cleared-unleased": {
     section: 5,
     meaning: "a boot removes the age mark of the boot before it, though the leader has granted it no lease",
     test: coreTest,
-    changes: [{ file: leases, take: "&& this.#work.own.lease !== null && this.#unmarked", put: "&& this.#unmarked" }],
+    changes: [
+      { file: leases, take: "&& this.#context.own.lease !== null && this.#unmarked", put: "&& this.#unmarked" },
+    ],
   },
   "left-history-confirms": {
     section: 5,
@@ -72,7 +76,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 5,
     meaning: "a regional broker says goodbye while leases by age count",
     test: coreTest,
-    changes: [{ file: leases, take: "mayLeave: this.leased(this.#work.now) === 0", put: "mayLeave: true" }],
+    changes: [{ file: leases, take: "mayLeave: this.leased(this.#context.now) === 0", put: "mayLeave: true" }],
   },
   "stopping-region-grants": {
     section: 5,
@@ -162,7 +166,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 4,
     meaning: "a region's copy keeps a delivery that its broker's projection has not applied",
     test: coreTest,
-    changes: [{ file: pages, take: "if (batch.last.position > this.#work.own.applied.position) return;", put: "" }],
+    changes: [{ file: pages, take: "if (batch.last.position > this.#context.own.applied.position) return;", put: "" }],
   },
   "copy-keeps-both": {
     section: 4,

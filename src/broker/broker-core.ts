@@ -37,7 +37,7 @@ import { ReassertionIntake } from "./leader/reassertion-intake.ts";
 import { createBrokerReassertions } from "./state/broker-reassertions.ts";
 import { BrokerState } from "./state/broker-state.ts";
 import { BrokerStateSync } from "./state/broker-state-sync.ts";
-import { Pages } from "./state/page-server.ts";
+import { PageServer } from "./state/page-server.ts";
 import { createPersonKeyCache, type PersonKeyCache } from "./state/person-key-cache.ts";
 
 const idleBeatMsMax = 500;
@@ -45,34 +45,34 @@ const idleBeatMsMax = 500;
 const dutiesIdleMsMax = 2_000;
 
 /** The state of a broker. Changed in place by `step`. */
-export type BrokerCore = Machines;
+export type BrokerCore = Core;
 
 export function newBrokerCore(options: BrokerCoreOptions): BrokerCore {
-  return new Machines(options);
+  return new Core(options);
 }
 
 export function step(core: BrokerCore, input: BrokerInput): readonly [BrokerCore, readonly BrokerEffect[]] {
-  return [core, core.take(input)];
+  return [core, core.step(input)];
 }
 
-class Machines {
-  readonly ledger: BrokerState;
+class Core {
+  readonly state: BrokerState;
   readonly counters: Counters = newCounters();
-  readonly #work: StepContext;
+  readonly #context: StepContext;
   readonly #keys: PersonKeyCache;
-  readonly #inbox: PendingCommands;
-  readonly #firstAnswers: DuplicateCheck;
-  readonly #keeper: BrokerStateSync;
+  readonly #pendingCommands: PendingCommands;
+  readonly #duplicateCheck: DuplicateCheck;
+  readonly #stateSync: BrokerStateSync;
   readonly #election: Election;
-  readonly #relay: BatchPublisher;
-  readonly #reports: ReassertionIntake;
+  readonly #publisher: BatchPublisher;
+  readonly #reassertionIntake: ReassertionIntake;
   readonly #duties: DutyHolder;
-  readonly #pages: Pages;
-  readonly #terms: LeadershipLifecycle;
-  readonly #peers: BrokerPresences;
-  readonly #handBack: Reassertions;
-  readonly #claims: EpochClaims;
-  #stopping: "no" | "asked" | "over" = "no";
+  readonly #pages: PageServer;
+  readonly #lifecycle: LeadershipLifecycle;
+  readonly #presences: BrokerPresences;
+  readonly #reassertions: Reassertions;
+  readonly #epochClaims: EpochClaims;
+  #stopping: "no" | "asked" | "electionEnded" = "no";
   /** Duties are waited for until then. */
   #stoppingUntil = 0;
   #wakeAt = Number.POSITIVE_INFINITY;
@@ -83,52 +83,52 @@ class Machines {
     const random = poolRandom(options.random);
     const reads = options.reads ?? readsLevel;
     const { recentEventsMax } = options;
-    this.ledger = new BrokerState({ reads, ...(recentEventsMax === undefined ? {} : { recentEventsMax }) });
-    const { ledger, counters } = this;
-    const work = new StepContext(options.writeTimeoutMs);
-    this.#peers = new BrokerPresences(work, { brokerId: options.brokerId, version, reads });
-    const inbox = new PendingCommands(
-      work,
-      ledger,
+    this.state = new BrokerState({ reads, ...(recentEventsMax === undefined ? {} : { recentEventsMax }) });
+    const { state, counters } = this;
+    const context = new StepContext(options.writeTimeoutMs);
+    this.#presences = new BrokerPresences(context, { brokerId: options.brokerId, version, reads });
+    const pendingCommands = new PendingCommands(
+      context,
+      state,
       options.commandsMax === undefined ? {} : { commandsMax: options.commandsMax },
     );
-    this.#work = work;
+    this.#context = context;
     this.#keys = createPersonKeyCache(secrets);
-    this.#inbox = inbox;
-    this.#firstAnswers = new DuplicateCheck(work, {
-      ...{ inbox, ledger, counters },
-      isCurrent: (term) => this.#terms.isCurrent(term),
+    this.#pendingCommands = pendingCommands;
+    this.#duplicateCheck = new DuplicateCheck(context, {
+      ...{ pendingCommands, state, counters },
+      isCurrent: (leadershipNo) => this.#lifecycle.isCurrent(leadershipNo),
     });
-    this.#keeper = new BrokerStateSync(work, { ledger, counters, beginsFrom: options.beginsFrom ?? "log" });
-    this.#relay = new BatchPublisher(work, { ledger, counters });
-    this.#reports = new ReassertionIntake(work, { inbox, ledger, counters });
-    this.#pages = new Pages(work, ledger);
-    this.#claims = new EpochClaims(work, counters);
-    this.#handBack = createBrokerReassertions(work, random);
+    this.#stateSync = new BrokerStateSync(context, { state, counters, beginsFrom: options.beginsFrom ?? "log" });
+    this.#publisher = new BatchPublisher(context, { state, counters });
+    this.#reassertionIntake = new ReassertionIntake(context, { pendingCommands, state, counters });
+    this.#pages = new PageServer(context, state);
+    this.#epochClaims = new EpochClaims(context, counters);
+    this.#reassertions = createBrokerReassertions(context, random);
     const { brokerId, brokerUrl, expirySweepMs, commandSweepMs } = options;
-    this.#election = new Election(work, {
+    this.#election = new Election(context, {
       ...{ brokerId, brokerUrl, exclusive, takeoverMs, random },
       windowMaxMs: lease.remoteWindowMaxMs ?? lease.windowMaxMs,
-      led: () => this.#terms.led,
-      level: () => ledger.projection.level,
+      lastLed: () => this.#lifecycle.lastLed,
+      level: () => state.projection.level,
     });
     const duties = { others: options.duties, expirySweepMs, commandSweepMs };
-    this.#duties = new DutyHolder(work, { ledger, inbox, counters, random }, duties);
+    this.#duties = new DutyHolder(context, { state, pendingCommands, counters, random }, duties);
     const parts: LeaderParts = {
-      ...{ work, ledger, inbox, counters, random, lease, exclusive, version },
+      ...{ context, state, pendingCommands, counters, random, lease, exclusive, version },
       keys: this.#keys,
-      firstAnswers: this.#firstAnswers,
-      relay: this.#relay,
-      reports: this.#reports,
-      peers: this.#peers,
+      duplicateCheck: this.#duplicateCheck,
+      publisher: this.#publisher,
+      reassertionIntake: this.#reassertionIntake,
+      peers: this.#presences,
       bootKeys: new BootKeys(),
       idleBeatMs: Math.min(idleBeatMsMax, takeoverMs / 6),
       wrappingKey: personKeyWrap(secret),
       vaultKey: vaultKey(secret),
       proofMsMax: options.writeTimeoutMs,
     };
-    this.#terms = new LeadershipLifecycle(parts, {
-      keeper: this.#keeper,
+    this.#lifecycle = new LeadershipLifecycle(parts, {
+      stateSync: this.#stateSync,
       election: this.#election,
       duties: this.#duties,
     });
@@ -136,135 +136,135 @@ class Machines {
 
   // --- what can be seen of it
 
-  get standing(): LeadershipState {
-    return this.#terms.leader !== null ? "leading" : this.#election.standing;
+  get leadershipState(): LeadershipState {
+    return this.#lifecycle.leader !== null ? "leading" : this.#election.leadershipState;
   }
   /** The epoch that we lead; null while we do not. */
   get leadership(): Leadership | null {
-    return this.#terms.leader?.leadership ?? null;
+    return this.#lifecycle.leader?.leadership ?? null;
   }
   /** Who leads, as the head row last said; null: nobody, or it is not known. */
-  get leaderSeen(): ReturnType<typeof leaderIn> {
+  get observedLeader(): ReturnType<typeof leaderIn> {
     return leaderIn(this.#election.observed);
   }
   /** The epoch of the head row, as last seen. */
-  get epochSeen(): Epoch {
-    return this.#terms.leader?.opened.epoch ?? this.#election.observed?.epoch ?? (0 as Epoch);
+  get observedEpoch(): Epoch {
+    return this.#lifecycle.leader?.opened.epoch ?? this.#election.observed?.epoch ?? (0 as Epoch);
   }
   /** Commands are taken while we lead, and while we open an epoch of ours again. */
-  get takesCommands(): boolean {
-    return this.standing !== "following" && this.#stopping === "no";
+  get acceptsCommands(): boolean {
+    return this.leadershipState !== "following" && this.#stopping === "no";
   }
   /** Nobody leads and the store does not answer: nothing is to be hoped for soon. */
-  get isHopeless(): boolean {
-    return this.#terms.leader === null && !this.#election.storeAnswers;
+  get isStoreUnreachable(): boolean {
+    return this.#lifecycle.leader === null && !this.#election.storeAnswers;
   }
   /** True once the log has been read to its head. */
-  get hasRead(): boolean {
-    return this.#keeper.caughtUp;
+  get hasReachedHead(): boolean {
+    return this.#stateSync.hasReachedHead;
   }
   /** The other brokers that have told us of themselves, as the leader, a moment ago. */
   get peers(): readonly Peer[] {
-    return this.#peers.present;
+    return this.#presences.alive;
   }
   /** Up to which level we can read. */
   get reads(): number {
-    return this.#peers.own.reads;
+    return this.#presences.own.reads;
   }
   get commands(): Readonly<{ waiting: number; open: number }> {
-    return { waiting: this.#inbox.waiting, open: this.#inbox.open };
+    return { waiting: this.#pendingCommands.waiting, open: this.#pendingCommands.open };
   }
   /** Why it is not ready to serve; empty when it is. */
-  get unreadiness(): readonly string[] {
-    const reasons: string[] = this.#keeper.caughtUp ? [] : [this.#keeper.problem];
-    const { unreadable } = this.ledger;
+  get notReadyReasons(): readonly string[] {
+    const reasons: string[] = this.#stateSync.hasReachedHead ? [] : [this.#stateSync.problem];
+    const { unreadable } = this.state;
     if (unreadable !== null) reasons.push(unreadable);
-    if (this.#terms.leader?.storeAnswers === false || !this.#election.storeAnswers)
+    if (this.#lifecycle.leader?.storeAnswers === false || !this.#election.storeAnswers)
       reasons.push("the event log is not available");
-    if (this.standing === "opening") reasons.push("an epoch is being opened");
-    if (this.standing === "following" && this.leaderSeen === null) reasons.push("no broker leads");
+    if (this.leadershipState === "opening") reasons.push("an epoch is being opened");
+    if (this.leadershipState === "following" && this.observedLeader === null) reasons.push("no broker leads");
     if (this.#stopping !== "no") reasons.push("stopping");
     return reasons;
   }
   /** Of the epoch that we lead, at this moment. */
   standings(at: Moment): readonly LesseeStanding[] {
-    this.#work.begin(at);
-    return this.#terms.leader?.standings() ?? [];
+    this.#context.begin(at);
+    return this.#lifecycle.leader?.standings() ?? [];
   }
   /** A node's renew named another digest than ours at the same place. */
-  mismatch(renew: Renew | null): boolean {
-    return this.#terms.leader?.mismatch(renew) ?? false;
+  hasDigestMismatch(renew: Renew | null): boolean {
+    return this.#lifecycle.leader?.hasDigestMismatch(renew) ?? false;
   }
 
   // --- one step
 
-  take(input: BrokerInput): readonly BrokerEffect[] {
-    this.#work.begin(input.at);
+  step(input: BrokerInput): readonly BrokerEffect[] {
+    this.#context.begin(input.at);
     try {
-      this.#terms.leader?.publishCommitted();
+      this.#lifecycle.leader?.publishCommitted();
       this.#drain();
       this.#dispatch(input);
       this.#drain();
-      this.#terms.leader?.settle();
+      this.#lifecycle.leader?.answerReceipts();
       this.#drain();
     } catch (error) {
-      this.#failed(error);
+      this.#stepFailed(error);
     }
-    this.#wake();
-    return this.#work.takeEffects();
+    this.#scheduleWake();
+    return this.#context.takeEffects();
   }
 
   #dispatch(input: BrokerInput): void {
     switch (input.type) {
       case "started":
-        this.#keeper.feed("us");
+        this.#stateSync.setFeeder("self");
         return this.#election.start();
       case "woke":
         return this.#tick();
       case "logAnswered": {
-        const purpose = this.#work.answered(input.id);
-        return purpose === undefined ? undefined : this.#answered(purpose, input.outcome);
+        const owner = this.#context.takeOwner(input.id);
+        return owner === undefined ? undefined : this.#logAnswered(owner, input.outcome);
       }
       case "submitted":
         return this.#submitted(input);
       case "dutySubmitted":
         return this.#duties.submit(input);
-      case "givenUp":
-        this.#inbox.giveUp(input.id);
+      case "requestCancelled":
+        this.#pendingCommands.giveUp(input.id);
         this.#pages.giveUp(input.id);
-        return this.#terms.leader?.receipts.giveUp(input.id);
-      case "nodeSaid":
-        if (this.#terms.leader !== null) return this.#terms.leader.nodeSaid(input);
-        return this.#work.emit({ type: "leaseAnswered", id: input.id, answer: notLeading });
-      case "receiptAsked":
-        if (this.#terms.leader !== null && this.#terms.leader.end === null)
-          return this.#terms.leader.receiptAsked(input);
-        return this.#work.emit({ type: "receiptAnswered", id: input.id, answer: notLeading });
-      case "pageAsked": {
-        const first = this.#pages.ask(input);
-        if (first === "refresh" && this.standing === "following") return this.#keeper.refresh(input.id);
-        return this.#pages.go(input.id);
+        return this.#lifecycle.leader?.receipts.giveUp(input.id);
+      case "nodeMessage":
+        if (this.#lifecycle.leader !== null) return this.#lifecycle.leader.nodeMessage(input);
+        return this.#context.emit({ type: "leaseAnswered", id: input.id, answer: notLeading });
+      case "receiptRequested":
+        if (this.#lifecycle.leader !== null && this.#lifecycle.leader.end === null)
+          return this.#lifecycle.leader.receiptRequested(input);
+        return this.#context.emit({ type: "receiptAnswered", id: input.id, answer: notLeading });
+      case "pageRequested": {
+        const needed = this.#pages.request(input);
+        if (needed === "refresh" && this.leadershipState === "following") return this.#stateSync.refresh(input.id);
+        return this.#pages.resume(input.id);
       }
-      case "brokerPresent":
-        return this.#peers.heard(input.presence);
-      case "brokerHeard":
-        return this.#brokerHeard(input);
-      case "forgeryHeard":
+      case "presenceReceived":
+        return this.#presences.receive(input.presence);
+      case "brokerSeen":
+        return this.#brokerSeen(input);
+      case "forgeryReceived":
         this.counters.envelopesRefused += 1;
         return;
       case "fanoutConnected":
-        return this.#relay.connected();
+        return this.#publisher.connected();
       case "publishDropped":
-        return this.#relay.dropped(input.last);
+        return this.#publisher.dropped(input.last);
       case "dutyEnded":
-        this.#duties.ended(input.run, input.outcome);
-        return this.#tellWhenStopped();
+        this.#duties.runEnded(input.run, input.outcome);
+        return this.#reportWhenStopped();
       case "snapshotLoaded":
-        return this.#keeper.snapshotLoaded(input.id, input.snapshot);
+        return this.#stateSync.snapshotLoaded(input.id, input.snapshot);
       case "snapshotFailed":
-        return this.#keeper.snapshotFailed(input.id, input.reason);
+        return this.#stateSync.snapshotFailed(input.id, input.reason);
       case "reassertAnswered":
-        this.#handBack.answered(input.id, input.answer, this.#work.now);
+        this.#reassertions.answered(input.id, input.answer, this.#context.now);
         return;
       case "stopping":
         return this.#stop();
@@ -274,123 +274,132 @@ class Machines {
   }
 
   #submitted({ id, request, waitMs }: Extract<BrokerInput, { type: "submitted" }>): void {
-    if (!this.takesCommands) return this.#work.emit({ type: "commandAnswered", id, answer: { type: "moved" } });
+    if (!this.acceptsCommands)
+      return this.#context.emit({ type: "commandAnswered", id, answer: { type: "notLeader" } });
     const { command, commandId } = request;
-    if (command.type === "reassertTightenings") return this.#reports.take(id, commandId, command);
-    this.#inbox.submit(request, callerAt(this.#work.now, { id, waitMs, duty: false }));
+    if (command.type === "reassertTightenings") return this.#reassertionIntake.accept(id, commandId, command);
+    this.#pendingCommands.submit(request, callerAt(this.#context.now, { id, waitMs, duty: false }));
   }
 
-  #brokerHeard({ epoch, incarnation }: Extract<BrokerInput, { type: "brokerHeard" }>): void {
-    this.#keeper.heard();
-    const leader = this.#terms.leader;
+  #brokerSeen({ epoch, incarnation }: Extract<BrokerInput, { type: "brokerSeen" }>): void {
+    this.#stateSync.pollNow();
+    const leader = this.#lifecycle.leader;
     const seen = this.#election.observed?.epoch ?? 0;
     if (epoch <= Math.max(leader?.opened.epoch ?? 0, seen) + epochJumpMax) {
       this.#election.noteEpoch(epoch);
-      const twin = leader?.opened.epoch === epoch && leader.opened.incarnation !== incarnation;
-      leader?.noticeEpoch(twin ? ((epoch + 1) as Epoch) : epoch);
+      const sameEpochRival = leader?.opened.epoch === epoch && leader.opened.incarnation !== incarnation;
+      leader?.noticeEpoch(sameEpochRival ? ((epoch + 1) as Epoch) : epoch);
     }
-    if (this.standing === "following" && epoch !== this.#election.observed?.epoch) this.#election.look();
+    if (this.leadershipState === "following" && epoch !== this.#election.observed?.epoch) this.#election.observeNow();
   }
 
   #tick(): void {
     this.#wakeAt = Number.POSITIVE_INFINITY;
-    for (const { purpose, outcome } of this.#work.overdue()) this.#answered(purpose, outcome);
+    for (const { owner, outcome } of this.#context.takeTimedOut()) this.#logAnswered(owner, outcome);
     this.#drain();
     this.#election.tick();
-    this.#keeper.tick();
-    this.#peers.tick();
+    this.#stateSync.tick();
+    this.#presences.tick();
     this.#drain();
-    this.#inbox.look(this.isHopeless ? "none" : "some");
+    this.#pendingCommands.expire(this.isStoreUnreachable ? "unreachable" : "reachable");
     this.#pages.tick();
     this.#duties.tick();
-    this.#handBack.woke(this.#work.now);
+    this.#reassertions.woke(this.#context.now);
     this.#drain();
-    this.#terms.leader?.turn();
-    this.#tellWhenStopped();
+    this.#lifecycle.leader?.tick();
+    this.#reportWhenStopped();
   }
 
   /** The answer to a question of ours, to whoever asked it. */
-  #answered(purpose: LogCallOwner, outcome: LogAnswer): void {
-    const leader = "term" in purpose && this.#terms.leader?.term === purpose.term ? this.#terms.leader : null;
-    switch (purpose.to) {
+  #logAnswered(owner: LogCallOwner, outcome: LogAnswer): void {
+    const leader =
+      "leadershipNo" in owner && this.#lifecycle.leader?.leadershipNo === owner.leadershipNo
+        ? this.#lifecycle.leader
+        : null;
+    switch (owner.to) {
       case "election":
-        if (purpose.of === "observe") return this.#election.observedAs(outcome);
-        return purpose.of === "open" ? this.#election.opened(outcome) : this.#election.resigned(outcome);
-      case "keeper":
-        return this.#keeper.answered(outcome);
-      case "first-answers":
-        return this.#firstAnswers.answered(purpose, outcome);
+        if (owner.of === "observe") return this.#election.headObserved(outcome);
+        return owner.of === "open" ? this.#election.opened(outcome) : this.#election.resigned(outcome);
+      case "state-sync":
+        return this.#stateSync.readAnswered(outcome);
+      case "duplicate-check":
+        return this.#duplicateCheck.logAnswered(owner, outcome);
       case "leader":
-        return leader?.answered(purpose, outcome);
-      case "desk":
-        return leader?.desk.looked(purpose.ask, outcome);
+        return leader?.logAnswered(owner, outcome);
+      case "lease-requests":
+        return leader?.leaseRequests.linkRead(owner.requestId, outcome);
       case "claims":
-        return this.#claims.looked(outcome, leader);
+        return this.#epochClaims.headObserved(outcome, leader);
       case "receipts":
-        return leader?.receipts.answered(purpose, outcome);
-      case "relay":
-        return this.#relay.answered(purpose.of, purpose.term, outcome);
+        return leader?.receipts.logAnswered(owner, outcome);
+      case "publisher":
+        return this.#publisher.logAnswered(owner.of, owner.leadershipNo, outcome);
       case "pages":
-        return this.#pages.answered(purpose, outcome);
+        return this.#pages.logAnswered(owner, outcome);
       case "duties":
         return this.#duties.commandsSwept(outcome);
       default:
-        return unreachable(purpose);
+        return unreachable(owner);
     }
   }
 
   // --- what the machines tell each other
 
   #drain(): void {
-    if (this.#terms.leader?.desk.takeNews() === true) this.#terms.leader.receipts.noteNews();
-    for (let note = this.#work.notes.shift(); note !== undefined; note = this.#work.notes.shift()) this.#told(note);
-    if (this.#terms.leader?.desk.takeNews() === true) this.#terms.leader.receipts.noteNews();
+    if (this.#lifecycle.leader?.leaseRequests.takeLesseesChanged() === true)
+      this.#lifecycle.leader.receipts.noteLesseesChanged();
+    for (let message = this.#context.messages.shift(); message !== undefined; message = this.#context.messages.shift())
+      this.#handle(message);
+    if (this.#lifecycle.leader?.leaseRequests.takeLesseesChanged() === true)
+      this.#lifecycle.leader.receipts.noteLesseesChanged();
   }
 
-  #told(note: InternalMessage): void {
-    switch (note.type) {
-      case "standing":
-        if (note.standing === "following") this.#inbox.moveAll();
-        this.#keeper.feed(note.standing === "following" ? "us" : "the leader");
-        return this.#work.emit({ type: "seatChanged" });
+  #handle(message: InternalMessage): void {
+    switch (message.type) {
+      case "leadershipChanged":
+        if (message.leadershipState === "following") this.#pendingCommands.redirectAll();
+        this.#stateSync.setFeeder(message.leadershipState === "following" ? "self" : "leader");
+        return this.#context.emit({ type: "leaderChanged" });
       case "contending":
-        this.#election.noteEpoch(this.ledger.applied.epoch); // the log may have been restored to before it
-        return this.#keeper.refresh("contending");
+        this.#election.noteEpoch(this.state.applied.epoch); // the log may have been restored to before it
+        return this.#stateSync.refresh("contending");
       case "refreshed":
-        if (note.for === "contending") return this.#election.prepared(note.ok);
-        return note.for === "poll" ? undefined : this.#pages.go(note.for);
+        if (message.for === "contending") return this.#election.stateReady(message.ok);
+        return message.for === "poll" ? undefined : this.#pages.resume(message.for);
       case "opened":
-        return this.#terms.opened(note.opened);
-      case "reached":
-        return this.#terms.reached(note.ok);
-      case "folded":
-        this.#keys.follow(note.events);
-        return this.#pages.moved();
-      case "lost":
-        return this.#handBack.add(note.events, this.#work.now);
-      case "firstAnswer":
-        return this.#terms.firstAnswer(note.lookup, note.answer);
+        return this.#lifecycle.epochOpened(message.opened);
+      case "headReached":
+        return this.#lifecycle.headReached(message.ok);
+      case "eventsFolded":
+        this.#keys.follow(message.events);
+        return this.#pages.stateChanged();
+      case "denialsLost":
+        return this.#reassertions.add(message.events, this.#context.now);
+      case "duplicateChecked":
+        return this.#lifecycle.duplicateChecked(message.lookup, message.answer);
       case "answered":
-        return this.#commandAnswered(note);
+        return this.#commandAnswered(message);
       case "epochClaimed":
-        return this.#terms.leader === null ? undefined : this.#claims.claimed(note.claim, this.#terms.leader);
-      case "ended":
-        return this.#terms.ended(note.end);
+        return this.#lifecycle.leader === null
+          ? undefined
+          : this.#epochClaims.claimed(message.claim, this.#lifecycle.leader);
+      case "leaderEnded":
+        return this.#lifecycle.leadershipEnded(message.end);
       case "resigned":
-        return this.#terms.resigned(note.opened);
-      case "over":
-        return this.#tellWhenStopped();
+        return this.#lifecycle.resigned(message.opened);
+      case "electionEnded":
+        return this.#reportWhenStopped();
       default:
-        return unreachable(note);
+        return unreachable(message);
     }
   }
 
   #commandAnswered({ waiter, answer }: Extract<InternalMessage, { type: "answered" }>): void {
     switch (waiter.type) {
       case "receipt":
-        return this.#terms.leader?.receipts.commandAnswered(waiter.ask, answer);
+        return this.#lifecycle.leader?.receipts.commandAnswered(waiter.requestId, answer);
       case "report":
-        return this.#reports.answered(waiter.report, answer);
+        return this.#reassertionIntake.eventAnswered(waiter.report, answer);
       case "sweep":
         return this.#duties.sweepAnswered(answer);
       case "caller":
@@ -403,52 +412,52 @@ class Machines {
   #stop(): void {
     if (this.#stopping !== "no") return;
     this.#stopping = "asked";
-    this.#stoppingUntil = this.#work.now + dutiesIdleMsMax;
+    this.#stoppingUntil = this.#context.now + dutiesIdleMsMax;
     this.#election.stop();
-    this.#terms.stop();
+    this.#lifecycle.stop();
   }
 
-  #tellWhenStopped(): void {
-    if (this.#stopping !== "asked" || !this.#election.over) return;
-    if (this.#duties.running > 0 && this.#work.now < this.#stoppingUntil) return;
-    this.#stopping = "over";
-    this.#inbox.moveAll();
-    this.#keeper.feed("the leader");
-    this.#work.emit({ type: "stopped" });
+  #reportWhenStopped(): void {
+    if (this.#stopping !== "asked" || !this.#election.hasEnded) return;
+    if (this.#duties.running > 0 && this.#context.now < this.#stoppingUntil) return;
+    this.#stopping = "electionEnded";
+    this.#pendingCommands.redirectAll();
+    this.#stateSync.setFeeder("leader");
+    this.#context.emit({ type: "stopped" });
   }
 
   /** A bug of ours. Nothing is concluded from it: the epoch is opened again and everything is looked up. */
-  #failed(error: unknown): void {
-    this.#work.logger("error", "a step of the broker's core failed", { err: error });
-    this.#terms.leader?.finish(reopen("a step of the leader failed"));
+  #stepFailed(error: unknown): void {
+    this.#context.logger("error", "a step of the broker's core failed", { err: error });
+    this.#lifecycle.leader?.finish(reopen("a step of the leader failed"));
     try {
       this.#drain();
-    } catch (again) {
-      this.#work.logger("error", "a step of the broker's core failed twice", { err: again });
+    } catch (secondError) {
+      this.#context.logger("error", "a step of the broker's core failed twice", { err: secondError });
     }
   }
 
-  #wake(): void {
-    const at = Math.max(this.#dueAt(), this.#work.now);
+  #scheduleWake(): void {
+    const at = Math.max(this.#dueAt(), this.#context.now);
     if (at >= this.#wakeAt) return; // it wakes soon enough, and is told then when to wake again
     this.#wakeAt = at;
-    this.#work.emit({ type: "wake", at });
+    this.#context.emit({ type: "wake", at });
   }
 
   #dueAt(): number {
-    const ending = this.#stopping === "asked" && this.#election.over;
-    const idleAt = ending ? this.#stoppingUntil : Number.POSITIVE_INFINITY;
+    const awaitsDuties = this.#stopping === "asked" && this.#election.hasEnded;
+    const dutiesIdleAt = awaitsDuties ? this.#stoppingUntil : Number.POSITIVE_INFINITY;
     return Math.min(
-      this.#work.questionDueAt,
+      this.#context.callDueAt,
       this.#election.dueAt,
-      this.#peers.dueAt,
-      this.#keeper.dueAt,
-      this.#inbox.dueAt,
+      this.#presences.dueAt,
+      this.#stateSync.dueAt,
+      this.#pendingCommands.dueAt,
       this.#pages.dueAt,
       this.#duties.dueAt,
-      this.#handBack.due,
-      this.#terms.leader?.dueAt ?? Number.POSITIVE_INFINITY,
-      idleAt,
+      this.#reassertions.due,
+      this.#lifecycle.leader?.dueAt ?? Number.POSITIVE_INFINITY,
+      dutiesIdleAt,
     );
   }
 }

@@ -34,9 +34,9 @@ import {
 } from "../replication/index.ts";
 import type { LeaderClient } from "./api/leader-client.ts";
 import type { CallOrigin, RouterDeps } from "./api/leader-router.ts";
-import { createDatabroker, type LeaderHandle } from "./api/local-databroker.ts";
+import { createLocalDatabroker, type LeaderHandle } from "./api/local-databroker.ts";
 import { createPageCalls } from "./api/page-calls.ts";
-import { createReceiptOffice } from "./api/receipt-issuer.ts";
+import { createReceiptIssuer } from "./api/receipt-issuer.ts";
 import { newBrokerCore, step } from "./broker-core.ts";
 import { refuseCommand } from "./commands/permissions.ts";
 import { openVault } from "./commands/vault.ts";
@@ -56,13 +56,13 @@ import { createDutyRunner, type Duty, type DutyContext } from "./leader/duties.t
 import type { LeaseOptions } from "./leader/leader.ts";
 import { LeaseMessageRejectedError } from "./leader/lease-message-error.ts";
 import { leaseMessageIn, ProvenReplacements } from "./leader/lease-messages.ts";
-import { epochIsOver } from "./leader/pending-commands.ts";
+import { epochEnded } from "./leader/pending-commands.ts";
 import { rewrapDuty } from "./leader/rewrap-duty.ts";
 import { EpochSigners } from "./peers/epoch-signers.ts";
-import { createTidings } from "./peers/gossip.ts";
+import { createGossip } from "./peers/gossip.ts";
 import { nodeOpener } from "./peers/node-opener.ts";
-import { answerOf } from "./perform-log-call.ts";
-import { neededAfter } from "./snapshots/retention-floor.ts";
+import { performLogCall } from "./perform-log-call.ts";
+import { retentionFloor } from "./snapshots/retention-floor.ts";
 import type { SnapshotService } from "./snapshots/snapshot-service.ts";
 
 export type BrokerOptions = Readonly<{
@@ -105,9 +105,9 @@ export type Broker = Readonly<{
   /** Within this process, in a role. */
   databroker: (role: Role) => Databroker;
   /** For whoever serves it over the network. */
-  databrokerVia: (via: CallOrigin) => Databroker;
+  databrokerFor: (callOrigin: CallOrigin) => Databroker;
   /** Another broker says that it is there. */
-  announced: (presence: Presence, tidings: GossipMessage) => GossipMessage;
+  receiveGossip: (presence: Presence, gossip: GossipMessage) => GossipMessage;
   leading: () => boolean;
   ready: () => BrokerReadiness;
   /**
@@ -135,17 +135,17 @@ export function startBroker(options: BrokerOptions): Broker {
   const rewrap = previousSecret ? rewrapDuty({ log, secret: options.secret, previousSecret, random, logger }) : null;
   const allDuties = rewrap === null ? options.duties : [...options.duties, rewrap];
   const boot: BootId = parseBootId(Buffer.from(options.random(16)).toString("hex"));
-  const speakers = new EpochSigners({ cluster, name: brokerId, boot }, options.secret);
+  const signers = new EpochSigners({ cluster, name: brokerId, boot }, options.secret);
   const openNodeEnvelope = nodeOpener(cluster, secrets);
-  const proven = new ProvenReplacements();
+  const provenReplacements = new ProvenReplacements();
   const openBrokerEnvelope = createBrokerOpener({ cluster, secrets });
   /** Rings when who leads may have changed. */
-  const seat = new Notifier();
+  const leaderChanges = new Notifier();
   /** Envelopes of ours come back by a fan-out within the process. */
   const published = new WeakSet<Uint8Array>();
-  const over = Promise.withResolvers<void>();
-  const read = Promise.withResolvers<string | null>();
-  const alarm = createWakeTimer(() => feed({ type: "woke", at: moment() }));
+  const coreStopped = Promise.withResolvers<void>();
+  const headReached = Promise.withResolvers<string | null>();
+  const wakeTimer = createWakeTimer(() => feed({ type: "woke", at: moment() }));
 
   let core = newBrokerCore({
     ...{ brokerId, secrets, lease: options.lease, takeoverMs: options.takeoverMs, duties: allDuties },
@@ -179,7 +179,7 @@ export function startBroker(options: BrokerOptions): Broker {
         core = after;
         for (const effect of effects) perform(effect);
       }
-      if (core.hasRead) read.resolve(core.ledger.unreadable);
+      if (core.hasReachedHead) headReached.resolve(core.state.unreadable);
     } finally {
       stepping = false;
     }
@@ -188,13 +188,13 @@ export function startBroker(options: BrokerOptions): Broker {
   function perform(effect: BrokerEffect): void {
     switch (effect.type) {
       case "wake":
-        return alarm.set(effect.at - clock.monotonic());
+        return wakeTimer.set(effect.at - clock.monotonic());
       case "log":
-        void answerOf(log, effect.call, speakers).then((outcome) =>
+        void performLogCall(log, effect.call, signers).then((outcome) =>
           feed({ type: "logAnswered", at: moment(), id: effect.id, outcome }),
         );
         return;
-      case "layOut":
+      case "prepareBatch":
         return log.layOut?.(effect.batch);
       case "commandAnswered":
         return commands.answer(effect.id, effect.answer);
@@ -212,18 +212,18 @@ export function startBroker(options: BrokerOptions): Broker {
         return duties.end(effect.run);
       case "loadSnapshot":
         return loadSnapshot(effect);
-      case "present":
-        return tidings.announce(effect.presence);
+      case "sendGossip":
+        return gossip.sendGossip(effect.presence);
       case "reassert":
-        return void handBack(effect);
-      case "seatChanged":
-        return seat.notify();
+        return void reassert(effect);
+      case "leaderChanged":
+        return leaderChanges.notify();
       case "reasserted":
         return; // the journal and the counters tell it
-      case "journal":
+      case "logger":
         return logger[effect.level](effect.fields, effect.message);
       case "stopped":
-        return over.resolve();
+        return coreStopped.resolve();
       default:
         return unreachable(effect);
     }
@@ -234,9 +234,9 @@ export function startBroker(options: BrokerOptions): Broker {
     const before = fanout.status().dropped;
     let dropped = false;
     try {
-      const speaker = speakers.signerFor(by);
+      const signer = signers.signerFor(by);
       for (const part of splitBatch(batch)) {
-        const envelope = sealEnvelope(speaker, "batch", encodeMessage(part));
+        const envelope = sealEnvelope(signer, "batch", encodeMessage(part));
         published.add(envelope);
         fanout.publish(envelope);
       }
@@ -264,21 +264,21 @@ export function startBroker(options: BrokerOptions): Broker {
 
   // --- questions of others
 
-  const asks = { next: 1 };
-  const commands = new PendingRequests<CommandAnswer>(asks);
-  const leases = new PendingRequests<LeaseAnswer>(asks);
-  const receipts = new PendingRequests<ReceiptAnswer>(asks);
-  const pages = new PendingRequests<PageAnswer>(asks);
+  const requestNumbers = { next: 1 };
+  const commands = new PendingRequests<CommandAnswer>(requestNumbers);
+  const leases = new PendingRequests<LeaseAnswer>(requestNumbers);
+  const receipts = new PendingRequests<ReceiptAnswer>(requestNumbers);
+  const pages = new PendingRequests<PageAnswer>(requestNumbers);
   const page = createPageCalls({ pages, feed, moment });
 
   function submit(request: CommandRequest, waitMs: number): Promise<CommandAnswer> {
-    return commands.ask((id) => feed({ type: "submitted", at: moment(), id, request, waitMs }));
+    return commands.request((id) => feed({ type: "submitted", at: moment(), id, request, waitMs }));
   }
 
   /** To whoever leads. */
-  async function handBack({ id, commandId, events }: Extract<BrokerEffect, { type: "reassert" }>): Promise<void> {
+  async function reassert({ id, commandId, events }: Extract<BrokerEffect, { type: "reassert" }>): Promise<void> {
     const caller = { role: "broker", name: brokerId } as const;
-    const leader = databrokerVia({ origin: "in-process", hop: "direct", caller });
+    const leader = databrokerFor({ origin: "in-process", hop: "direct", caller });
     const command = { type: "reassertTightenings", events } as const;
     const result = await leader.submit({ commandId, actor: "system", command }).catch((err: unknown) => {
       logger.warn({ err }, "lost revocations could not be handed back yet");
@@ -288,23 +288,24 @@ export function startBroker(options: BrokerOptions): Broker {
   }
 
   /** What is asked of the leader while it is us: the same object as long as one epoch of ours lasts. */
-  let led: LeaderHandle | undefined;
-  function here(): LeaderHandle | undefined {
+  let leaderHandle: LeaderHandle | undefined;
+  function local(): LeaderHandle | undefined {
     const by = core.leadership;
-    if (by === null) led = undefined;
-    else if (led?.epoch !== by.epoch || led.incarnation !== by.incarnation) led = leaderOf(by);
-    return led;
+    if (by === null) leaderHandle = undefined;
+    else if (leaderHandle?.epoch !== by.epoch || leaderHandle.incarnation !== by.incarnation)
+      leaderHandle = leaderOf(by);
+    return leaderHandle;
   }
 
   function leaderOf(by: NonNullable<typeof core.leadership>): LeaderHandle {
     return {
       ...by,
       async lease(envelope, origin) {
-        const message = leaseMessageIn(openNodeEnvelope(envelope), proven);
-        const answer = await leases.ask((id) => feed({ type: "nodeSaid", at: moment(), id, origin, message }));
+        const message = leaseMessageIn(openNodeEnvelope(envelope), provenReplacements);
+        const answer = await leases.request((id) => feed({ type: "nodeMessage", at: moment(), id, origin, message }));
         switch (answer.type) {
           case "granted":
-            return sealEnvelope(speakers.signerFor(answer.by), "grant", encodeMessage(answer.grant));
+            return sealEnvelope(signers.signerFor(answer.by), "grant", encodeMessage(answer.grant));
           case "taken":
             return null;
           case "refused":
@@ -315,15 +316,15 @@ export function startBroker(options: BrokerOptions): Broker {
             return unreachable(answer);
         }
       },
-      async receipt(target, asked) {
-        const answer = await receipts.ask((id) =>
-          feed({ type: "receiptAsked", at: moment(), id, target, options: asked }),
+      async receipt(target, receiptOptions) {
+        const answer = await receipts.request((id) =>
+          feed({ type: "receiptRequested", at: moment(), id, target, options: receiptOptions }),
         );
         if (answer.type === "unavailable") throw new BrokerUnavailableError(answer.message);
         return answer.receipt;
       },
       standings: () => core.standings(moment()),
-      mismatch: (renew) => core.mismatch(renew),
+      mismatch: (renew) => core.hasDigestMismatch(renew),
       peers: () => core.peers.map(({ heardAt, ...peer }) => ({ ...peer, heardAgoMs: clock.monotonic() - heardAt })),
     };
   }
@@ -337,17 +338,17 @@ export function startBroker(options: BrokerOptions): Broker {
   function dutyContext(run: DutyRun, signal: AbortSignal): DutyContext {
     return {
       signal,
-      ledger: core.ledger.projection,
+      projection: core.state.projection,
       now: clock.wall(),
       tokens: async (sessionId) => openVault(await log.vault(sessionId), vaultKeys),
       leads: () => core.leadership?.epoch === run.epoch && core.leadership.incarnation === run.incarnation,
-      handOver: (request) => databroker("broker").submit(request),
+      submitToLeader: (request) => databroker("broker").submit(request),
       clock,
       submit: (request) => submitAsDuty(request, run),
       leadership: { epoch: run.epoch, incarnation: run.incarnation },
-      epochs: () => core.ledger.epochs,
-      sealManifest: (manifest) => sealManifest(speakers.signerFor(run), manifest),
-      neededAfter: () => neededAfter(core.standings(moment()), core.ledger.applied.position),
+      epochs: () => core.state.epochs,
+      sealManifest: (manifest) => sealManifest(signers.signerFor(run), manifest),
+      neededAfter: () => retentionFloor(core.standings(moment()), core.state.applied.position),
     };
   }
 
@@ -355,8 +356,8 @@ export function startBroker(options: BrokerOptions): Broker {
     const { commandId } = request;
     const message = refuseCommand("duty", request);
     if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
-    const answer = await commands.ask((id) => feed({ type: "dutySubmitted", at: moment(), id, request, run }));
-    return answer.type === "moved" ? epochIsOver(commandId) : answer;
+    const answer = await commands.request((id) => feed({ type: "dutySubmitted", at: moment(), id, request, run }));
+    return answer.type === "notLeader" ? epochEnded(commandId) : answer;
   }
 
   // --- the fan-out
@@ -367,91 +368,102 @@ export function startBroker(options: BrokerOptions): Broker {
     const opened = openBrokerEnvelope(envelope);
     if ("refused" in opened) {
       reportForgery();
-      return feed({ type: "forgeryHeard", at: moment(), reason: opened.refused });
+      return feed({ type: "forgeryReceived", at: moment(), reason: opened.refused });
     }
     const { epoch, incarnation } = opened.from;
     log.heardOf?.(epoch);
-    feed({ type: "brokerHeard", at: moment(), epoch, incarnation });
+    feed({ type: "brokerSeen", at: moment(), epoch, incarnation });
   });
   const offConnected = fanout.onConnected(() => feed({ type: "fanoutConnected", at: moment() }));
 
-  const tidings = createTidings({
+  const gossip = createGossip({
     ...{ log, leaderClient, logger, brokerId, url: options.advertisedUrl, monotonic: clock.monotonic },
-    seen: () => ({ epoch: core.epochSeen, leaderUrl: core.leaderSeen?.brokerUrl ?? null }),
-    onEpoch: (epoch) => feed({ type: "brokerHeard", at: moment(), epoch, incarnation: "" }),
+    seen: () => ({ epoch: core.observedEpoch, leaderUrl: core.observedLeader?.brokerUrl ?? null }),
+    onEpoch: (epoch) => feed({ type: "brokerSeen", at: moment(), epoch, incarnation: "" }),
   });
   const router: RouterDeps<LeaderHandle> = {
-    here,
+    local,
     leaderUrl() {
-      const seen = here() === undefined ? core.leaderSeen : null;
+      const seen = local() === undefined ? core.observedLeader : null;
       return seen === null || seen.brokerUrl === null || seen.brokerUrl === options.advertisedUrl
         ? undefined
         : seen.brokerUrl;
     },
-    bell: seat,
+    leaderChanges: leaderChanges,
     monotonic: clock.monotonic,
   };
-  const office = createReceiptOffice({
+  const receiptIssuer = createReceiptIssuer({
     ...{ cluster, brokerId, log, clock, counters: core.counters },
     sign: createReceiptSigner(options.secret),
   });
-  const databrokerVia = (via: CallOrigin): Databroker =>
-    createDatabroker(via, {
+  const databrokerFor = (callOrigin: CallOrigin): Databroker =>
+    createLocalDatabroker(callOrigin, {
       ...{ version: options.version ?? "", reads: core.reads },
-      ...{ cluster, brokerId, log, router, leaderClient, vaultKeys, clock, submit, pages: page, receipts: office },
-      ledger: core.ledger,
+      ...{
+        cluster,
+        brokerId,
+        log,
+        router,
+        leaderClient,
+        vaultKeys,
+        clock,
+        submit,
+        pages: page,
+        receipts: receiptIssuer,
+      },
+      state: core.state,
       snapshots: options.snapshots ?? null,
       counters: core.counters,
       advertisedUrl: options.advertisedUrl,
       commandMs: options.commandMs ?? 8_000,
-      isHopeless: () => core.isHopeless,
-      takesCommands: () => core.takesCommands,
+      isStoreUnreachable: () => core.isStoreUnreachable,
+      takesCommands: () => core.acceptsCommands,
     });
 
   const databroker = (role: Role): Databroker =>
-    databrokerVia({ origin: "in-process", hop: "direct", caller: { role, name: brokerId } });
+    databrokerFor({ origin: "in-process", hop: "direct", caller: { role, name: brokerId } });
 
   function lagOf({ renew }: LesseeStanding): number | null {
-    return renew === null ? null : Math.max(0, core.ledger.applied.position - renew.applied.position);
+    return renew === null ? null : Math.max(0, core.state.applied.position - renew.applied.position);
   }
 
   let stopped: Promise<void> | undefined;
   async function stop(): Promise<void> {
     feed({ type: "stopping", at: moment() });
-    await over.promise;
+    await coreStopped.promise;
     unsubscribe();
     offConnected();
-    alarm.off();
+    wakeTimer.off();
     await leaderClient.close();
   }
 
-  options.snapshots?.serve(core.ledger);
+  options.snapshots?.serve(core.state);
   feed({ type: "started", at: moment() });
   return {
     brokerId,
     databroker,
-    databrokerVia,
-    announced(presence, told) {
-      feed({ type: "brokerPresent", at: moment(), presence });
-      return tidings.heard(told);
+    databrokerFor,
+    receiveGossip(presence, message) {
+      feed({ type: "presenceReceived", at: moment(), presence });
+      return gossip.receiveGossip(message);
     },
     leading: () => core.leadership !== null,
-    whenRead: () => read.promise,
-    ready: () => ({ ready: core.unreadiness.length === 0, reasons: core.unreadiness }),
+    whenRead: () => headReached.promise,
+    ready: () => ({ ready: core.notReadyReasons.length === 0, reasons: core.notReadyReasons }),
     metrics: () => ({
       ...core.counters,
       leading: core.leadership === null ? 0 : 1,
-      epoch: core.epochSeen,
-      applied: core.ledger.applied.position,
-      level: core.ledger.projection.level,
+      epoch: core.observedEpoch,
+      applied: core.state.applied.position,
+      level: core.state.projection.level,
       reads: core.reads,
-      neighbours: tidings.neighbours,
+      neighbours: gossip.peers,
       commandsWaiting: core.commands.waiting,
       commandsOpen: core.commands.open,
       lessees: core.standings(moment()).length,
       answersRefused: leaderClient.refused(),
       ...(log.waitsForStandbys === undefined ? {} : { commitsWait: log.waitsForStandbys ? 1 : 0 }),
-      ...core.ledger.projection.counts,
+      ...core.state.projection.counts,
       ...rewrap?.progress(),
     }),
     copy: null,

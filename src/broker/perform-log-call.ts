@@ -8,20 +8,20 @@ import type { LogAnswer, LogCall } from "./core/messages.ts";
 import { firstEventOf } from "./leader/epoch.ts";
 import type { EpochSigners } from "./peers/epoch-signers.ts";
 
-export async function answerOf(log: EventLog, call: LogCall, speakers: EpochSigners): Promise<LogAnswer> {
+export async function performLogCall(log: EventLog, call: LogCall, signers: EpochSigners): Promise<LogAnswer> {
   try {
-    return await ask(log, call, speakers);
+    return await callLog(log, call, signers);
   } catch (cause) {
     const write = call.op === "openEpoch" || call.op === "append" || call.op === "beat";
     return { type: write ? "indeterminate" : "failed", cause };
   }
 }
 
-async function ask(log: EventLog, call: LogCall, speakers: EpochSigners): Promise<LogAnswer> {
+async function callLog(log: EventLog, call: LogCall, signers: EpochSigners): Promise<LogAnswer> {
   switch (call.op) {
     case "openEpoch": {
       const { keySeed, eventId: _, recordedAt: __, ...request } = call.request;
-      const publicKey = speakers.generate(request.incarnation, keySeed);
+      const publicKey = signers.generate(request.incarnation, keySeed);
       let previous: Link | undefined;
       const outcome = await log.openEpoch({
         ...request,

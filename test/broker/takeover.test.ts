@@ -75,7 +75,7 @@ async function member(name: string, log: EventLog, parts: Partial<BrokerOptions>
 const apart = (): Pick<BrokerOptions, "leaderClient"> => ({
   leaderClient: {
     ...createLeaderClient({ cluster, secret, clock: systemClock, tlsCa: null, allowPlaintext: false }),
-    announce: () => Promise.reject(new BrokerUnavailableError("cut off")),
+    sendGossip: () => Promise.reject(new BrokerUnavailableError("cut off")),
   },
 });
 

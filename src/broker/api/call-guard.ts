@@ -17,12 +17,12 @@ import {
   sealAnswer,
 } from "../../replication/index.ts";
 import { type CallOrigin, forwardedHeader } from "./leader-router.ts";
-import { createSeenCalls } from "./replay-guard.ts";
+import { createReplayGuard } from "./replay-guard.ts";
 import { type CallProof, createTokenVerifier, toleranceSeconds, UnauthenticatedError } from "./service-token.ts";
 
 export type CallGuard = Readonly<{
   /** @throws UnauthenticatedError */
-  viaOf: (request: FastifyRequest) => CallOrigin;
+  originOf: (request: FastifyRequest) => CallOrigin;
   /** Called with the body as it came, before anything is made of it. @throws UnauthenticatedError */
   checkBody: (request: FastifyRequest, body: Uint8Array) => void;
   refused: () => number;
@@ -33,7 +33,7 @@ export type CallGuard = Readonly<{
 /** Some thousand nodes, for as long as a proof is good. */
 const callsMax = 500_000;
 
-type Asked = Readonly<{ via: CallOrigin; proof: CallProof }>;
+type AdmittedCall = Readonly<{ callOrigin: CallOrigin; proof: CallProof }>;
 
 export function guardCalls(
   app: FastifyInstance,
@@ -51,10 +51,10 @@ export function guardCalls(
   const verify = createTokenVerifier({ cluster, secrets, clock });
   const boot = parseBootId(Buffer.from(of.random(16)).toString("hex"));
   const answerer = answererOf({ cluster, name: of.brokerId, boot, secret: of.secret, seed: of.random(32) });
-  const asked = new WeakMap<FastifyRequest, Asked>();
+  const admitted = new WeakMap<FastifyRequest, AdmittedCall>();
   const checked = new WeakSet<FastifyRequest>();
   const nowS = (): number => clock.wall() / 1_000;
-  const seen = createSeenCalls({ since: nowS() - toleranceSeconds, toleranceS: toleranceSeconds, callsMax });
+  const replayGuard = createReplayGuard({ since: nowS() - toleranceSeconds, toleranceS: toleranceSeconds, callsMax });
   let refused = 0;
   let replayed = 0;
 
@@ -69,7 +69,7 @@ export function guardCalls(
       throw new UnauthenticatedError({ reason: "another-call" });
     }
     const { callId: id, issuedAt, until } = proof;
-    const admission = seen.admit({ id, issuedAt, until }, nowS());
+    const admission = replayGuard.admit({ id, issuedAt, until }, nowS());
     if (admission === "full") throw new BrokerUnavailableError("too many calls within a minute");
     if (admission === "replayed") {
       refused += 1;
@@ -77,15 +77,15 @@ export function guardCalls(
       throw new UnauthenticatedError({ reason: "replayed" });
     }
     const hop = request.headers[forwardedHeader] === undefined ? "direct" : "forwarded";
-    asked.set(request, { via: { origin: "remote", hop, caller: { role, name } }, proof });
+    admitted.set(request, { callOrigin: { origin: "remote", hop, caller: { role, name } }, proof });
   });
 
   function checkBody(request: FastifyRequest, body: Uint8Array | undefined): void {
     checked.add(request);
-    const meant = asked.get(request)?.proof.body;
-    if (meant === undefined || meant === bodyDigest(body)) return;
+    const expectedDigest = admitted.get(request)?.proof.body;
+    if (expectedDigest === undefined || expectedDigest === bodyDigest(body)) return;
     refused += 1;
-    asked.delete(request);
+    admitted.delete(request);
     throw new UnauthenticatedError({ reason: "another-call" });
   }
 
@@ -94,7 +94,7 @@ export function guardCalls(
   });
 
   app.addHook("onSend", async (request, reply, payload) => {
-    const callId = asked.get(request)?.proof.callId;
+    const callId = admitted.get(request)?.proof.callId;
     const body = bodyOf(payload);
     if (callId !== undefined && body !== undefined)
       reply.header(answerHeader, sealAnswer(answerer, { callId, status: reply.statusCode, body }));
@@ -102,10 +102,10 @@ export function guardCalls(
   });
 
   return {
-    viaOf(request) {
-      const via = asked.get(request)?.via;
-      if (via === undefined) throw new UnauthenticatedError();
-      return via;
+    originOf(request) {
+      const callOrigin = admitted.get(request)?.callOrigin;
+      if (callOrigin === undefined) throw new UnauthenticatedError();
+      return callOrigin;
     },
     checkBody,
     refused: () => refused,

@@ -35,12 +35,12 @@ import {
 } from "../../replication/index.ts";
 import type { Broker } from "../broker.ts";
 import { MalformedCommandError, parseCommandRequest } from "../commands/parse-command.ts";
-import { ForbiddenError, mayAsk, refuseCommand } from "../commands/permissions.ts";
+import { ForbiddenError, mayRequest, refuseCommand } from "../commands/permissions.ts";
 import type { GossipMessage, Presence } from "../leader/broker-presence.ts";
 import { LeaseMessageRejectedError } from "../leader/lease-message-error.ts";
 import { pageEventsMax, pageWaitMsMax } from "../state/page-server.ts";
 import { guardCalls } from "./call-guard.ts";
-import { tidingsIn } from "./gossip-routes.ts";
+import { gossipOf } from "./gossip-routes.ts";
 import { createReceiptLines, jsonLinesType } from "./receipt-lines.ts";
 import { UnauthenticatedError } from "./service-token.ts";
 import { addSnapshotRoutes } from "./snapshot-routes.ts";
@@ -97,18 +97,18 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
 
   /** The broker in the caller's role. */
   function databroker(request: FastifyRequest): Databroker {
-    return broker.databrokerVia(guard.viaOf(request));
+    return broker.databrokerFor(guard.originOf(request));
   }
 
   app.post("/v1/commands", { bodyLimit: commandBytesMax }, async (request, reply) => {
-    const via = guard.viaOf(request);
+    const callOrigin = guard.originOf(request);
     const asked = parseCommandRequest(request.body);
-    const message = refuseCommand(via.caller.role, asked);
+    const message = refuseCommand(callOrigin.caller.role, asked);
     if (message !== undefined) {
       const { commandId } = asked;
       return send(request, reply.code(403), { type: "refused", commandId, code: "forbidden", message });
     }
-    const result = await broker.databrokerVia(via).submit(asked);
+    const result = await broker.databrokerFor(callOrigin).submit(asked);
     return send(request, result.type === "unavailable" ? unavailable(reply, result.retryAfterMs) : reply, result);
   });
 
@@ -163,9 +163,9 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
   });
 
   app.post("/v1/brokers", { bodyLimit: presenceBytesMax }, async (request, reply) => {
-    const { role, name } = guard.viaOf(request).caller;
-    if (!mayAsk(role, "announce")) throw new ForbiddenError(role, "announce");
-    return send(request, reply, broker.announced(presenceOf(request.body, name), tidingsOf(request.body)));
+    const { role, name } = guard.originOf(request).caller;
+    if (!mayRequest(role, "announce")) throw new ForbiddenError(role, "announce");
+    return send(request, reply, broker.receiveGossip(presenceOf(request.body, name), tidingsOf(request.body)));
   });
 
   app.get("/v1/status", async (request, reply) => send(request, reply, await databroker(request).status()));
@@ -189,7 +189,7 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
     return tokens === undefined ? send(request, reply.code(404), { error: "not-found" }) : send(request, reply, tokens);
   });
 
-  addSnapshotRoutes(app, { supply: options.snapshots ?? null, viaOf: guard.viaOf });
+  addSnapshotRoutes(app, { supply: options.snapshots ?? null, originOf: guard.originOf });
   app.post("/v1/snapshot", async (request, reply) =>
     send(request, reply, { position: await databroker(request).takeSnapshot() }),
   );
@@ -291,8 +291,8 @@ function unavailable(reply: FastifyReply, retryAfterMs: number): FastifyReply {
 function refuse(error: unknown, reply: FastifyReply, logger: Logger): FastifyReply {
   if (error instanceof UnauthenticatedError) {
     const { reason } = error;
-    const said = { error: "unauthenticated", ...(reason === null ? {} : { reason }) };
-    return json(reply.code(401).header("www-authenticate", "Bearer"), said);
+    const body = { error: "unauthenticated", ...(reason === null ? {} : { reason }) };
+    return json(reply.code(401).header("www-authenticate", "Bearer"), body);
   }
   if (error instanceof ForbiddenError) return json(reply.code(403), { error: "forbidden" });
   if (error instanceof LeaseMessageRejectedError)
@@ -339,7 +339,7 @@ function fieldOf(fields: unknown, name: string): unknown {
 
 function tidingsOf(body: unknown): GossipMessage {
   try {
-    return tidingsIn(body);
+    return gossipOf(body);
   } catch (cause) {
     throw new BadRequestError("an epoch and addresses are expected", { cause });
   }

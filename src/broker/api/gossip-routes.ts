@@ -3,16 +3,16 @@ import { z } from "zod";
 import { decode, parseEpoch } from "../../events/index.ts";
 import type { GossipMessage } from "../leader/broker-presence.ts";
 
-const tidings = z.object({
+const gossipSchema = z.object({
   epoch: z.number().int().nonnegative().transform(parseEpoch).default(parseEpoch(0)),
   urls: z.array(z.url().max(1_000)).max(100).default([]),
 });
 
 /** A broker of an older version says nothing of either. @throws z.ZodError when it is something else */
-export function tidingsIn(body: unknown): GossipMessage {
-  return tidings.parse(body);
+export function gossipOf(body: unknown): GossipMessage {
+  return gossipSchema.parse(body);
 }
 
-export function parseTidings(body: Uint8Array): GossipMessage {
-  return tidingsIn(decode(body));
+export function parseGossip(body: Uint8Array): GossipMessage {
+  return gossipOf(decode(body));
 }

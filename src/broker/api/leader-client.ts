@@ -29,7 +29,7 @@ import {
 } from "../../replication/index.ts";
 import type { GossipMessage, Presence } from "../leader/broker-presence.ts";
 import { LeaseMessageRejectedError } from "../leader/lease-message-error.ts";
-import { parseTidings } from "./gossip-routes.ts";
+import { parseGossip } from "./gossip-routes.ts";
 import { forwardedHeader } from "./leader-router.ts";
 import type { Caller } from "./service-token.ts";
 
@@ -46,22 +46,22 @@ export type LeaderClientOptions = Readonly<{
 }>;
 
 export type LeaderClient = Readonly<{
-  submit: (at: At, request: CommandRequest) => Promise<CommandResult>;
-  lease: (at: At, envelope: Uint8Array) => Promise<Uint8Array | null>;
-  receipt: (at: At, target: ReceiptTarget, options: ReceiptOptions) => Promise<Receipt>;
-  status: (at: At) => Promise<ClusterStatus>;
+  submit: (to: LeaderCall, request: CommandRequest) => Promise<CommandResult>;
+  lease: (to: LeaderCall, envelope: Uint8Array) => Promise<Uint8Array | null>;
+  receipt: (to: LeaderCall, target: ReceiptTarget, options: ReceiptOptions) => Promise<Receipt>;
+  status: (to: LeaderCall) => Promise<ClusterStatus>;
   /** Tells another broker, whether it leads or not, that this one is there. */
-  announce: (at: At, presence: Presence, tidings: GossipMessage) => Promise<GossipMessage>;
-  takeSnapshot: (at: At) => Promise<Position>;
+  sendGossip: (to: LeaderCall, presence: Presence, gossip: GossipMessage) => Promise<GossipMessage>;
+  takeSnapshot: (to: LeaderCall) => Promise<Position>;
   /** Answers in the leader's place that were not believed. */
   refused: () => number;
   close: () => Promise<void>;
 }>;
 
 /** Whom to ask, for whom, and for how long. */
-export type At = Readonly<{ url: string; caller: Caller; timeoutMs: number }>;
+export type LeaderCall = Readonly<{ url: string; caller: Caller; timeoutMs: number }>;
 
-type Ask = Readonly<{ method: "GET" | "POST"; path: string; body?: Uint8Array; contentType?: string }>;
+type HttpCall = Readonly<{ method: "GET" | "POST"; path: string; body?: Uint8Array; contentType?: string }>;
 
 const connectMsMax = 1_000;
 const connectionsMax = 64;
@@ -84,32 +84,32 @@ export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
   });
 
   const secrets = [options.secret, ...(options.previousSecret ? [options.previousSecret] : [])];
-  const open = createBrokerOpener({ cluster: options.cluster, secrets });
+  const openEnvelope = createBrokerOpener({ cluster: options.cluster, secrets });
   let refused = 0;
 
-  async function ask(at: At, what: Ask): Promise<Readonly<{ status: number; body: Uint8Array }>> {
-    const base = trusted(at.url);
-    const { authorization, callId } = await signCall(what, { ...options, ...at.caller, randomBytes });
-    const timeoutMs = Math.max(1, Math.ceil(at.timeoutMs));
+  async function callBroker(to: LeaderCall, http: HttpCall): Promise<Readonly<{ status: number; body: Uint8Array }>> {
+    const base = trustedUrl(to.url);
+    const { authorization, callId } = await signCall(http, { ...options, ...to.caller, randomBytes });
+    const timeoutMs = Math.max(1, Math.ceil(to.timeoutMs));
     let refusal: AnswerRefusal | undefined;
     try {
-      const { statusCode, headers, body } = await send(`${base}${what.path}`, {
+      const { statusCode, headers, body } = await send(`${base}${http.path}`, {
         dispatcher: agent,
-        method: what.method,
+        method: http.method,
         headers: {
           authorization,
           accept: "application/msgpack",
           [forwardedHeader]: "1",
-          ...(what.contentType === undefined ? {} : { "content-type": what.contentType }),
+          ...(http.contentType === undefined ? {} : { "content-type": http.contentType }),
         },
-        body: what.body ?? null,
+        body: http.body ?? null,
         headersTimeout: timeoutMs,
         bodyTimeout: timeoutMs,
         signal: AbortSignal.timeout(timeoutMs),
       });
       const answer = { status: statusCode, body: await body.bytes() };
       if (mustBeSealed(statusCode))
-        refusal = refuseAnswer(headerIn(headers, answerHeader), open, { ...answer, callId });
+        refusal = refuseAnswer(headerIn(headers, answerHeader), openEnvelope, { ...answer, callId });
       if (refusal === undefined) return answer;
     } catch (cause) {
       throw new BrokerUnavailableError("the leader does not answer", { cause });
@@ -118,7 +118,7 @@ export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
     throw new BrokerUnavailableError(`an answer in the leader's place is not believed: ${refusal}`);
   }
 
-  function trusted(text: string): string {
+  function trustedUrl(text: string): string {
     const url = URL.canParse(text) ? new URL(text) : undefined;
     const secure =
       url?.protocol === "https:" || (url?.protocol === "http:" && (options.allowPlaintext || isLoopback(url)));
@@ -128,19 +128,24 @@ export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
   }
 
   return {
-    async submit(at, request) {
+    async submit(to, request) {
       const body = encode(request);
-      const answer = await ask(at, { method: "POST", path: "/v1/commands", body, contentType: "application/msgpack" });
+      const answer = await callBroker(to, {
+        method: "POST",
+        path: "/v1/commands",
+        body,
+        contentType: "application/msgpack",
+      });
       return parsed(answer, [200, 403, 503], parseCommandResult);
     },
-    async lease(at, envelope) {
+    async lease(to, envelope) {
       const contentType = "application/octet-stream";
-      const answer = await ask(at, { method: "POST", path: "/v1/leases", body: envelope, contentType });
+      const answer = await callBroker(to, { method: "POST", path: "/v1/leases", body: envelope, contentType });
       if (answer.status === 204) return null;
       if (answer.status === 403) throw new LeaseMessageRejectedError(reasonIn(answer.body));
       return parsed(answer, [200], (bytes) => bytes);
     },
-    async receipt(at, target, { wait, timeoutMs, region, seen }) {
+    async receipt(to, target, { wait, timeoutMs, region, seen }) {
       const text = target.type === "command" ? `command:${target.commandId}` : `link:${formatLink(target.link)}`;
       const query = new URLSearchParams({
         wait,
@@ -149,15 +154,20 @@ export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
         ...(seen === undefined ? {} : { seen }),
       });
       const path = `/v1/receipts/${encodeURIComponent(text)}?${query}`;
-      return parsed(await ask(at, { method: "GET", path }), [200], parseReceipt);
+      return parsed(await callBroker(to, { method: "GET", path }), [200], parseReceipt);
     },
-    status: async (at) => parsed(await ask(at, { method: "GET", path: "/v1/status" }), [200], parseClusterStatus),
-    takeSnapshot: async (at) =>
-      parsed(await ask(at, { method: "POST", path: "/v1/snapshot" }), [200], parseSnapshotAsked),
-    async announce(at, presence, tidings) {
+    status: async (to) =>
+      parsed(await callBroker(to, { method: "GET", path: "/v1/status" }), [200], parseClusterStatus),
+    takeSnapshot: async (to) =>
+      parsed(await callBroker(to, { method: "POST", path: "/v1/snapshot" }), [200], parseSnapshotAsked),
+    async sendGossip(to, presence, gossip) {
       const contentType = "application/msgpack";
-      const body = encode({ ...presence, ...tidings });
-      return parsed(await ask(at, { method: "POST", path: "/v1/brokers", body, contentType }), [200], parseTidings);
+      const body = encode({ ...presence, ...gossip });
+      return parsed(
+        await callBroker(to, { method: "POST", path: "/v1/brokers", body, contentType }),
+        [200],
+        parseGossip,
+      );
     },
     refused: () => refused,
     close: () => agent.destroy(),

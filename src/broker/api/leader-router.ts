@@ -4,7 +4,7 @@
  */
 import { BrokerUnavailableError, type RenewOrigin } from "../../replication/index.ts";
 import { type Notifier, pause } from "../core/notifier.ts";
-import type { At } from "./leader-client.ts";
+import type { LeaderCall } from "./leader-client.ts";
 import type { Caller } from "./service-token.ts";
 
 /** Marks what another broker has handed on. */
@@ -13,57 +13,57 @@ export const forwardedHeader = "cardea-forwarded";
 /** How a request reached us. What was handed on by another broker is not handed on again. */
 export type CallOrigin = Readonly<{ origin: RenewOrigin; hop: "direct" | "forwarded"; caller: Caller }>;
 
-export type RouterDeps<Here> = Readonly<{
+export type RouterDeps<Local> = Readonly<{
   /** Undefined while we do not lead. */
-  here: () => Here | undefined;
+  local: () => Local | undefined;
   /** Where the leader can be reached; undefined while it is not known, or is us. */
   leaderUrl: () => string | undefined;
   /** Rings when that may have changed. */
-  bell: Notifier;
+  leaderChanges: Notifier;
   monotonic: () => number;
 }>;
 
-export type Asked<Here, T> = Readonly<{
-  via: CallOrigin;
+export type RoutedCall<Local, T> = Readonly<{
+  callOrigin: CallOrigin;
   withinMs: number;
   /** Asked before each new attempt: true ends it sooner. */
-  isHopeless?: () => boolean;
+  isStoreUnreachable?: () => boolean;
   /** `moved`: we turned out not to lead. */
-  here: (here: Here, leftMs: number) => Promise<T | typeof notLeader>;
-  there: (at: At) => Promise<T>;
+  local: (local: Local, leftMs: number) => Promise<T | typeof notLeader>;
+  remote: (at: LeaderCall) => Promise<T>;
 }>;
 
-export const notLeader: unique symbol = Symbol("moved");
+export const notLeader: unique symbol = Symbol("notLeader");
 
-const lookAgainMs = 100;
+const recheckMs = 100;
 /** After an attempt that failed. */
 const retryMs = 50;
 const attemptMsMax = 5_000;
 
 /** @throws BrokerUnavailableError when nobody answered in time */
-export async function route<Here, T>(deps: RouterDeps<Here>, asked: Asked<Here, T>): Promise<T> {
-  const deadline = deps.monotonic() + asked.withinMs;
+export async function routeToLeader<Local, T>(deps: RouterDeps<Local>, call: RoutedCall<Local, T>): Promise<T> {
+  const deadline = deps.monotonic() + call.withinMs;
   let cause: unknown;
   for (;;) {
-    const seen = deps.bell.count;
+    const seenCount = deps.leaderChanges.count;
     const leftMs = deadline - deps.monotonic();
-    const here = deps.here();
+    const local = deps.local();
     const url = deps.leaderUrl();
-    if (here !== undefined) {
-      const answer = await asked.here(here, leftMs);
+    if (local !== undefined) {
+      const answer = await call.local(local, leftMs);
       if (answer !== notLeader) return answer;
-    } else if (asked.via.hop === "forwarded") {
+    } else if (call.callOrigin.hop === "forwarded") {
       break;
     } else if (url !== undefined && leftMs > 0) {
       try {
-        return await asked.there({ url, caller: asked.via.caller, timeoutMs: Math.min(leftMs, attemptMsMax) });
+        return await call.remote({ url, caller: call.callOrigin.caller, timeoutMs: Math.min(leftMs, attemptMsMax) });
       } catch (error) {
         if (!(error instanceof BrokerUnavailableError)) throw error;
         cause = error;
       }
     }
-    if (deps.monotonic() >= deadline || asked.isHopeless?.() === true) break;
-    if (cause === undefined) await deps.bell.wait(seen, lookAgainMs);
+    if (deps.monotonic() >= deadline || call.isStoreUnreachable?.() === true) break;
+    if (cause === undefined) await deps.leaderChanges.wait(seenCount, recheckMs);
     else await pause(retryMs);
   }
   throw new BrokerUnavailableError("no broker leads that can be reached", { cause });

@@ -28,7 +28,7 @@ import {
   type RenewOrigin,
   readHistory,
 } from "../../replication/index.ts";
-import { ForbiddenError, mayAsk, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
+import { ForbiddenError, mayRequest, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
 import { openTokens } from "../commands/vault.ts";
 import type { Counters } from "../core/counters.ts";
 import type { CommandAnswer } from "../core/messages.ts";
@@ -36,7 +36,7 @@ import { unavailable } from "../leader/pending-commands.ts";
 import type { SnapshotService } from "../snapshots/snapshot-service.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import type { LeaderClient } from "./leader-client.ts";
-import { type CallOrigin, notLeader, type RouterDeps, route } from "./leader-router.ts";
+import { type CallOrigin, notLeader, type RouterDeps, routeToLeader } from "./leader-router.ts";
 import type { ReceiptIssuer } from "./receipt-issuer.ts";
 
 export type PageRequest = Readonly<{ limit: number; waitMs: number; signal?: AbortSignal }>;
@@ -53,7 +53,7 @@ export type LeaderHandle = Readonly<{
   peers: () => readonly BrokerPresence[];
 }>;
 
-export type DatabrokerPortDeps = Readonly<{
+export type LocalDatabrokerDeps = Readonly<{
   cluster: string;
   brokerId: BrokerId;
   version: string;
@@ -61,7 +61,7 @@ export type DatabrokerPortDeps = Readonly<{
   reads: number;
   advertisedUrl: string | null;
   log: EventLog;
-  ledger: BrokerState;
+  state: BrokerState;
   /** Answers when the outcome is certain, or after this long. */
   submit: (request: CommandRequest, waitMs: number) => Promise<CommandAnswer>;
   counters: Counters;
@@ -74,7 +74,7 @@ export type DatabrokerPortDeps = Readonly<{
   /** How long a command waits for its outcome. */
   commandMs: number;
   /** Nobody leads and the store does not answer: a command is not held for long. */
-  isHopeless: () => boolean;
+  isStoreUnreachable: () => boolean;
   takesCommands: () => boolean;
   /** Null: this process keeps no snapshots. */
   snapshots: Pick<SnapshotService, "places" | "want"> | null;
@@ -82,7 +82,7 @@ export type DatabrokerPortDeps = Readonly<{
 }>;
 
 /** For a trouble of the store that may pass. */
-const hopelessMs = 1_000;
+const unreachableGraceMs = 1_000;
 /**
  * A renew is worth nothing once the next ones have been sent. Less than a node gives us (broker-client.ts): when it asks another
  * broker, nothing of the same renew may be on its way from here any more, for it would be taken for a repeated one.
@@ -93,44 +93,46 @@ const statusMs = 2_000;
 const receiptGraceMs = 3_000;
 const receiptMsMax = 120_000;
 
-export function createDatabroker(via: CallOrigin, deps: DatabrokerPortDeps): Databroker {
+export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabrokerDeps): Databroker {
   const { router, counters, leaderClient } = deps;
-  const { role } = via.caller;
+  const { role } = callOrigin.caller;
 
   function check(request: Request): void {
-    if (!mayAsk(role, request)) throw new ForbiddenError(role, request);
+    if (!mayRequest(role, request)) throw new ForbiddenError(role, request);
   }
 
   const isRegional = (name: string): boolean =>
     router
-      .here()
+      .local()
       ?.standings()
       .some((standing) => standing.role === "broker" && standing.node === name) === true;
 
   return {
     async submit(request) {
       const { commandId } = request;
-      const message = mayAsk(role, "submit") ? refuseCommand(role, request) : "this role may ask for nothing";
+      const message = mayRequest(role, "submit") ? refuseCommand(role, request) : "this role may ask for nothing";
       if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
-      const hopelessFrom = deps.clock.monotonic() + hopelessMs;
+      const graceEndsAt = deps.clock.monotonic() + unreachableGraceMs;
       try {
-        return await route<DatabrokerPortDeps["submit"], CommandResult>(
-          { ...router, here: () => (deps.takesCommands() ? deps.submit : undefined) },
+        return await routeToLeader<LocalDatabrokerDeps["submit"], CommandResult>(
+          { ...router, local: () => (deps.takesCommands() ? deps.submit : undefined) },
           {
-            via,
+            callOrigin,
             withinMs: deps.commandMs,
-            isHopeless: () => deps.isHopeless() && deps.clock.monotonic() >= hopelessFrom,
-            async here(submit, leftMs) {
+            isStoreUnreachable: () => deps.isStoreUnreachable() && deps.clock.monotonic() >= graceEndsAt,
+            async local(submit, leftMs) {
               // What is asked within this process is asked by the broker itself.
               const notOwn =
-                via.origin === "remote" ? refuseActivation(request.command, via.caller.name, isRegional) : undefined;
+                callOrigin.origin === "remote"
+                  ? refuseActivation(request.command, callOrigin.caller.name, isRegional)
+                  : undefined;
               if (notOwn !== undefined) return { type: "refused", commandId, code: "forbidden", message: notOwn };
               const answer = await submit(request, leftMs);
-              return answer.type === "moved" ? notLeader : answer;
+              return answer.type === "notLeader" ? notLeader : answer;
             },
-            async there(at) {
+            async remote(call) {
               counters.commandsForwarded += 1;
-              const result = await leaderClient.submit(at, request);
+              const result = await leaderClient.submit(call, request);
               if (result.type === "unavailable") throw new BrokerUnavailableError(result.message);
               return result;
             },
@@ -150,11 +152,11 @@ export function createDatabroker(via: CallOrigin, deps: DatabrokerPortDeps): Dat
 
     async lease(envelope) {
       check("lease");
-      return route<LeaderHandle, Uint8Array | null>(router, {
-        via,
+      return routeToLeader<LeaderHandle, Uint8Array | null>(router, {
+        callOrigin,
         withinMs: leaseMs,
-        here: (leader) => leader.lease(envelope, via.origin),
-        there: (at) => leaderClient.lease(at, envelope),
+        local: (leader) => leader.lease(envelope, callOrigin.origin),
+        remote: (call) => leaderClient.lease(call, envelope),
       });
     },
 
@@ -162,72 +164,73 @@ export function createDatabroker(via: CallOrigin, deps: DatabrokerPortDeps): Dat
       check("receipt");
       const timeoutMs = Math.max(0, Math.min(receiptMsMax, options.timeoutMs));
       const deadline = deps.clock.monotonic() + timeoutMs;
-      const { seen: _, ...asked } = options;
-      const left = () => ({ ...options, timeoutMs: Math.max(0, deadline - deps.clock.monotonic()) });
-      return route(router, {
-        via,
+      const { seen: _, ...receiptOptions } = options;
+      const remaining = () => ({ ...options, timeoutMs: Math.max(0, deadline - deps.clock.monotonic()) });
+      return routeToLeader(router, {
+        callOrigin,
         withinMs: timeoutMs + receiptGraceMs,
-        here: async (leader) => {
-          const ask = (ms: number) => leader.receipt(target, { ...asked, timeoutMs: ms });
+        local: async (leader) => {
+          const ask = (ms: number) => leader.receipt(target, { ...receiptOptions, timeoutMs: ms });
           try {
-            return await deps.receipts.answer(ask, left());
+            return await deps.receipts.answer(ask, remaining());
           } catch (error) {
-            if (error instanceof BrokerUnavailableError && router.here() !== leader) return notLeader;
+            if (error instanceof BrokerUnavailableError && router.local() !== leader) return notLeader;
             throw error;
           }
         },
-        there: (at) => leaderClient.receipt({ ...at, timeoutMs: left().timeoutMs + receiptGraceMs }, target, left()),
+        remote: (call) =>
+          leaderClient.receipt({ ...call, timeoutMs: remaining().timeoutMs + receiptGraceMs }, target, remaining()),
       });
     },
 
     async status() {
       check("status");
-      return statusOf(via, deps);
+      return statusOf(callOrigin, deps);
     },
 
     async takeSnapshot() {
       check("takeSnapshot");
-      return route<LeaderHandle, Position>(router, {
-        via,
+      return routeToLeader<LeaderHandle, Position>(router, {
+        callOrigin,
         withinMs: statusMs,
-        here: async () => {
+        local: async () => {
           if (deps.snapshots === null) throw new BrokerUnavailableError("the leading broker keeps no snapshots");
-          return deps.snapshots.want(deps.ledger.applied.position);
+          return deps.snapshots.want(deps.state.applied.position);
         },
-        there: (at) => leaderClient.takeSnapshot(at),
+        remote: (call) => leaderClient.takeSnapshot(call),
       });
     },
 
     async history(request) {
       check("history");
-      return asked(readHistory(deps.log, request));
+      return fromStore(readHistory(deps.log, request));
     },
 
     async configuration(configHash) {
       check("configurations");
-      return asked(deps.log.configuration(configHash));
+      return fromStore(deps.log.configuration(configHash));
     },
 
     async configurations() {
       check("configurations");
-      return asked(deps.log.configurations());
+      return fromStore(deps.log.configurations());
     },
 
     async holdsConfiguration(configHash) {
       check("holdsConfiguration");
-      return (await asked(deps.log.configuration(configHash))) !== undefined;
+      return (await fromStore(deps.log.configuration(configHash))) !== undefined;
     },
 
     async tokens(sessionId) {
       check("tokens");
-      const entry = await asked(deps.log.vault(sessionId));
+      const entry = await fromStore(deps.log.vault(sessionId));
       return entry && openTokens(entry, deps.vaultKeys);
     },
   };
 }
 
 /** @throws BrokerUnavailableError when the store did not answer */
-async function asked<T>(answer: Promise<T>): Promise<T> {
+async function fromStore<T>(answer: Promise<T>): Promise<T> {
   try {
     return await answer;
   } catch (cause) {
@@ -237,22 +240,22 @@ async function asked<T>(answer: Promise<T>): Promise<T> {
   }
 }
 
-async function statusOf(via: CallOrigin, deps: DatabrokerPortDeps): Promise<ClusterStatus> {
-  const { cluster, brokerId, ledger, log, router } = deps;
-  const leading = router.here() !== undefined;
-  const broker = { brokerId, leading, applied: ledger.applied, store: log.kind };
-  const { level } = ledger.projection;
+async function statusOf(callOrigin: CallOrigin, deps: LocalDatabrokerDeps): Promise<ClusterStatus> {
+  const { cluster, brokerId, state, log, router } = deps;
+  const leading = router.local() !== undefined;
+  const broker = { brokerId, leading, applied: state.applied, store: log.kind };
+  const { level } = state.projection;
   const unknown: ClusterStatus = { cluster, level, leader: null, broker, brokers: [], nodes: [] };
   try {
-    return await route<LeaderHandle, ClusterStatus>(router, {
-      via,
+    return await routeToLeader<LeaderHandle, ClusterStatus>(router, {
+      callOrigin,
       withinMs: statusMs,
-      here: async (leader) => {
-        const head = ledger.applied;
+      local: async (leader) => {
+        const head = state.applied;
         const status = {
           ...{ brokerId, url: deps.advertisedUrl, epoch: leader.epoch },
           head,
-          digest: ledger.projection.digest(),
+          digest: state.projection.digest(),
           reads: deps.reads,
           version: deps.version,
           ...(deps.snapshots === null ? {} : { snapshots: deps.snapshots.places() }),
@@ -263,7 +266,7 @@ async function statusOf(via: CallOrigin, deps: DatabrokerPortDeps): Promise<Clus
         const durability = await log.durabilityOf(head);
         return { ...{ cluster, level, broker, brokers }, leader: { ...status, durability }, nodes };
       },
-      there: async (at) => ({ ...(await deps.leaderClient.status(at)), broker }),
+      remote: async (call) => ({ ...(await deps.leaderClient.status(call)), broker }),
     });
   } catch (error) {
     if (error instanceof BrokerUnavailableError) return unknown;
@@ -273,9 +276,9 @@ async function statusOf(via: CallOrigin, deps: DatabrokerPortDeps): Promise<Clus
 
 function nodeStatus(standing: LesseeStanding, leader: LeaderHandle, head: Link): NodeStatus {
   const { node, boot, region, role, renew, enforced, lastGrantAgoMs, fencedInMs, twin } = standing;
-  const told = renew?.applied ?? null;
+  const renewed = renew?.applied ?? null;
   // A confirmation may be newer than the last renew, and what is enforced is applied.
-  const applied = enforced !== null && enforced.position > (told?.position ?? 0) ? enforced : told;
+  const applied = enforced !== null && enforced.position > (renewed?.position ?? 0) ? enforced : renewed;
   return {
     ...{ node, boot, region, role, lastGrantAgoMs, fencedInMs },
     version: renew?.version ?? "",

@@ -11,14 +11,14 @@ export function createPageCalls(
 ): (after: Link, request: PageRequest) => Promise<PageOutcome> {
   const { pages, feed, moment } = parts;
   return async (after, { limit, waitMs, signal }) => {
-    const answer = await pages.ask(
+    const answer = await pages.request(
       (id) =>
-        feed({ type: "pageAsked", at: moment(), id, after, limit, waitMs: signal?.aborted === true ? 0 : waitMs }),
+        feed({ type: "pageRequested", at: moment(), id, after, limit, waitMs: signal?.aborted === true ? 0 : waitMs }),
       (id, settle) => {
         signal?.addEventListener(
           "abort",
           () => {
-            feed({ type: "givenUp", at: moment(), id });
+            feed({ type: "requestCancelled", at: moment(), id });
             settle({ type: "unavailable", message: "the reader does not wait any more" });
           },
           { once: true },

@@ -35,7 +35,7 @@ export type ReceiptIssuer = Readonly<{
    * Asks until there is an answer to give: the last one, or progress that the caller has not seen.
    * @param ask answers with the receipt as it is when complete, lost, or after this long
    */
-  answer: (ask: (timeoutMs: number) => Promise<Receipt>, options: ReceiptOptions) => Promise<Receipt>;
+  answer: (request: (timeoutMs: number) => Promise<Receipt>, options: ReceiptOptions) => Promise<Receipt>;
 }>;
 
 /** Somebody who watches is told of a change within this. */
@@ -47,7 +47,7 @@ const changeBytes = 512;
 const eventsMax = 50_000;
 const pageEvents = 10_000;
 
-export function createReceiptOffice(
+export function createReceiptIssuer(
   deps: Readonly<{
     cluster: string;
     brokerId: BrokerId;
@@ -66,20 +66,23 @@ export function createReceiptOffice(
 
   async function changeAt(link: Link): Promise<RecordedChange | null> {
     const name = formatLink(link);
-    const before = known.get(name);
-    if (before !== undefined) return before;
+    const cached = known.get(name);
+    if (cached !== undefined) return cached;
     const change = await read(link);
     if (change !== null) known.set(name, change);
     return change;
   }
 
   async function read(link: Link): Promise<RecordedChange | null> {
-    const [alone] = await events({ first: link.position, count: 1 });
-    if (alone === undefined) return null;
-    const { cause } = alone;
-    const made = cause === null ? undefined : await log.findCommand(cause);
-    const whole = made !== undefined && made.count > 1 && made.first + made.count - 1 === link.position;
-    const all = whole && made.count <= eventsMax ? await events(made) : [alone];
+    const [event] = await events({ first: link.position, count: 1 });
+    if (event === undefined) return null;
+    const { cause } = event;
+    const recordedCommand = cause === null ? undefined : await log.findCommand(cause);
+    const isWholeCommand =
+      recordedCommand !== undefined &&
+      recordedCommand.count > 1 &&
+      recordedCommand.first + recordedCommand.count - 1 === link.position;
+    const all = isWholeCommand && recordedCommand.count <= eventsMax ? await events(recordedCommand) : [event];
     return { commandId: cause as CommandId | null, changes: changesIn(all) };
   }
 
@@ -109,12 +112,12 @@ export function createReceiptOffice(
   }
 
   return {
-    async answer(ask, options) {
+    async answer(request, options) {
       const { seen, timeoutMs } = options;
       const deadline = clock.monotonic() + timeoutMs;
       for (;;) {
         const leftMs = Math.max(0, deadline - clock.monotonic());
-        const receipt = await ask(seen === undefined ? leftMs : seen === "" ? 0 : Math.min(leftMs, progressMs));
+        const receipt = await request(seen === undefined ? leftMs : seen === "" ? 0 : Math.min(leftMs, progressMs));
         const at = clock.wall();
         if (isLastAnswer(receipt) || clock.monotonic() >= deadline) return signed(receipt, at);
         if (seen !== undefined && progressOf(receipt) !== seen) return { ...receipt, at };

@@ -5,13 +5,13 @@
  * without a look, so a clock that is set back lets no old call in again; nor does a restart, for what was made before our time is
  * refused. Bounded: when full, nothing new is let in. Pure; times are arguments, all in seconds since 1970.
  */
-export type SeenCalls = Readonly<{
+export type ReplayGuard = Readonly<{
   /** Lets a call in once. @param call.until when its proof ends @param nowS of the clock that judged the proof */
   admit: (call: Readonly<{ id: string; issuedAt: number; until: number }>, nowS: number) => "new" | "replayed" | "full";
   count: () => number;
 }>;
 
-export function createSeenCalls(
+export function createReplayGuard(
   of: Readonly<{
     /** When our time begins: what was made earlier may have been answered by another process. */
     since: number;
@@ -19,15 +19,15 @@ export function createSeenCalls(
     toleranceS: number;
     callsMax: number;
   }>,
-): SeenCalls {
-  const endingAt = new Map<number, Set<string>>();
+): ReplayGuard {
+  const callsByEnd = new Map<number, Set<string>>();
   let floor = Number.NEGATIVE_INFINITY;
   let count = 0;
 
   function forget(nowS: number): void {
-    for (const [until, ids] of endingAt) {
+    for (const [until, ids] of callsByEnd) {
       if (until >= nowS - of.toleranceS) continue;
-      endingAt.delete(until);
+      callsByEnd.delete(until);
       count -= ids.size;
       floor = Math.max(floor, until);
     }
@@ -37,10 +37,10 @@ export function createSeenCalls(
     admit({ id, issuedAt, until }, nowS) {
       forget(nowS);
       if (issuedAt < of.since || until <= floor) return "replayed";
-      const ids = endingAt.get(until) ?? new Set();
+      const ids = callsByEnd.get(until) ?? new Set();
       if (ids.has(id)) return "replayed";
       if (count >= of.callsMax) return "full";
-      endingAt.set(until, ids.add(id));
+      callsByEnd.set(until, ids.add(id));
       count += 1;
       return "new";
     },

@@ -6,7 +6,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { encode, InvalidIdError, type Position, parseHash, parsePosition, parseUserId } from "../../events/index.ts";
 import { BrokerUnavailableError, keysPage, type SnapshotSupply } from "../../replication/index.ts";
-import { ForbiddenError, mayAsk } from "../commands/permissions.ts";
+import { ForbiddenError, mayRequest } from "../commands/permissions.ts";
 import type { CallOrigin } from "./leader-router.ts";
 
 const immutable = "private, max-age=86400, immutable";
@@ -16,13 +16,13 @@ const sendingMax = 16;
 /** @param of.supply null: this broker keeps none, as with a log in memory, of which everything can be read; @param of.viaOf throws unless it is certain who asks */
 export function addSnapshotRoutes(
   app: FastifyInstance,
-  of: Readonly<{ supply: SnapshotSupply | null; viaOf: (request: FastifyRequest) => CallOrigin }>,
+  of: Readonly<{ supply: SnapshotSupply | null; originOf: (request: FastifyRequest) => CallOrigin }>,
 ): void {
   let sending = 0;
 
   function mayRead(request: FastifyRequest): void {
-    const { role } = of.viaOf(request).caller;
-    if (!mayAsk(role, "read")) throw new ForbiddenError(role, "read");
+    const { role } = of.originOf(request).caller;
+    if (!mayRequest(role, "read")) throw new ForbiddenError(role, "read");
   }
 
   function supplyFor(request: FastifyRequest): SnapshotSupply {

@@ -35,20 +35,20 @@ export function tightens(command: Command): boolean {
   }
 }
 
-export function accessOf(command: Command, ledger: Projection): Access {
+export function accessOf(command: Command, projection: Projection): Access {
   switch (command.type) {
     case "createSession": {
       const { sessionId, userId, groupIds } = command;
-      const groups = groupIds === null ? [] : [...groupIds, ...groupsSaidBy(ledger, userId)].map(groupStream);
-      const others = ledger.sessionsOf(userId);
+      const groups = groupIds === null ? [] : [...groupIds, ...groupsSaidBy(projection, userId)].map(groupStream);
+      const others = projection.sessionsOf(userId);
       const counted = others.length >= command.maxSessionsPerUser ? others.map(sessionStream) : [];
       return { reads: [...groups, ...counted], writes: [sessionStream(sessionId), userStream(userId)] };
     }
     case "refreshSession": {
-      const userId = ledger.session(command.sessionId)?.userId ?? undefined;
+      const userId = projection.session(command.sessionId)?.userId ?? undefined;
       const groups = command.groupIds ?? [];
       if (userId === undefined) return { reads: [], writes: [sessionStream(command.sessionId)] };
-      const held = command.groupIds === null ? [] : groupsSaidBy(ledger, userId);
+      const held = command.groupIds === null ? [] : groupsSaidBy(projection, userId);
       return {
         reads: [...groups, ...held].map(groupStream),
         writes: [sessionStream(command.sessionId), userStream(userId)],
@@ -56,7 +56,7 @@ export function accessOf(command: Command, ledger: Projection): Access {
     }
     case "startRefresh":
     case "keepTokens": {
-      const userId = ledger.session(command.sessionId)?.userId ?? undefined;
+      const userId = projection.session(command.sessionId)?.userId ?? undefined;
       return { reads: userId === undefined ? [] : [userStream(userId)], writes: [sessionStream(command.sessionId)] };
     }
     case "revokeSession":
@@ -87,9 +87,9 @@ export function accessOf(command: Command, ledger: Projection): Access {
 }
 
 /** The person whose key carrying out a command may need. */
-export function personIn(command: Command, ledger: Projection): UserId | undefined {
+export function personIn(command: Command, projection: Projection): UserId | undefined {
   if (command.type === "createSession") return command.userId;
-  if (command.type === "refreshSession") return ledger.session(command.sessionId)?.userId ?? undefined;
+  if (command.type === "refreshSession") return projection.session(command.sessionId)?.userId ?? undefined;
   return undefined;
 }
 

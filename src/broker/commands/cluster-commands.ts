@@ -14,10 +14,10 @@ import { changed, nothing, type Performed, refused, type Tools } from "./perform
 export const expiredAtOnceMax = 2_000;
 
 /** Only what is really past its own expiry leaves the projection, whatever was asked. */
-export function expireSessions(ledger: Projection, command: ExpireSessions, tools: Tools): Performed {
+export function expireSessions(projection: Projection, command: ExpireSessions, tools: Tools): Performed {
   const isOver = (expiresAt: number | null | undefined) => typeof expiresAt === "number" && expiresAt <= tools.now;
   const sessionIds = [...new Set(command.sessionIds)]
-    .filter((id) => isOver(ledger.session(id)?.expiresAt))
+    .filter((id) => isOver(projection.session(id)?.expiresAt))
     .slice(0, expiredAtOnceMax);
   if (sessionIds.length === 0) return changed([]);
   return changed([{ type: "SessionsExpired", sessionIds }], { vaultRemoved: sessionIds });
@@ -33,8 +33,8 @@ export function activateConfiguration(command: ActivateConfiguration, tools: Too
 }
 
 /** Refused while somebody who is there could not read what may be written from then on. */
-export function finalizeUpgrade(ledger: Projection, { level }: FinalizeUpgrade, tools: Tools): Performed {
-  if (level <= ledger.level) return nothing;
+export function finalizeUpgrade(projection: Projection, { level }: FinalizeUpgrade, tools: Tools): Performed {
+  if (level <= projection.level) return nothing;
   const unready = tools.unreadyFor(level);
   if (unready.length > 0) return refused("conflict", `level ${level} is not finalized: ${unready.join("; ")}`);
   return changed([{ type: "UpgradeFinalized", level }]);

@@ -12,7 +12,7 @@ import {
 } from "../../events/index.ts";
 import { changed, type Performed, refused } from "./performed.ts";
 
-export function changeGroupMembers(ledger: Projection, command: ChangeGroupMembers): Performed {
+export function changeGroupMembers(projection: Projection, command: ChangeGroupMembers): Performed {
   const { groupId, source } = command;
   const adding = new Set(command.added);
   const removing = new Set(command.removed);
@@ -20,14 +20,15 @@ export function changeGroupMembers(ledger: Projection, command: ChangeGroupMembe
     if (adding.has(userId)) return refused("invalid", "a person is both added and removed");
   }
   for (const userId of [...adding, ...removing]) {
-    if (ledger.user(userId) === undefined) return refused("not-found", `there is no user ${userId}`);
+    if (projection.user(userId) === undefined) return refused("not-found", `there is no user ${userId}`);
   }
   for (const userId of adding) {
-    if (ledger.user(userId)?.status === "erased") return refused("erased", `user ${userId} is erased`);
+    if (projection.user(userId)?.status === "erased") return refused("erased", `user ${userId} is erased`);
   }
-  if (adding.size === 0 && ledger.group(groupId) === undefined) return refused("not-found", "there is no such group");
+  if (adding.size === 0 && projection.group(groupId) === undefined)
+    return refused("not-found", "there is no such group");
   const changes = (userId: UserId, change: "added" | "removed"): boolean => {
-    const before = ledger.membership(userId, groupId);
+    const before = projection.membership(userId, groupId);
     return !isDeepStrictEqual(before, evolveMembership(before, change, source));
   };
   const added = [...adding].filter((userId) => changes(userId, "added"));
@@ -36,7 +37,7 @@ export function changeGroupMembers(ledger: Projection, command: ChangeGroupMembe
   return changed([{ type: "GroupMembersChanged", groupId, source, added, removed }]);
 }
 
-export function removeGroup(ledger: Projection, { groupId }: RemoveGroup): Performed {
-  if (ledger.group(groupId) === undefined) return refused("not-found", "there is no such group");
+export function removeGroup(projection: Projection, { groupId }: RemoveGroup): Performed {
+  if (projection.group(groupId) === undefined) return refused("not-found", "there is no such group");
   return changed([{ type: "GroupRemoved", groupId }]);
 }

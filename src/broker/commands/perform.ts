@@ -20,42 +20,42 @@ import {
 } from "./session-commands.ts";
 import { eraseUser, restoreUser, revokeUserSessions, suspendUser } from "./user-commands.ts";
 
-export function perform(ledger: Projection, { command }: CommandRequest, tools: Tools): Performed {
+export function perform(projection: Projection, { command }: CommandRequest, tools: Tools): Performed {
   switch (command.type) {
     case "createSession":
-      return createSession(ledger, command, tools);
+      return createSession(projection, command, tools);
     case "refreshSession":
-      return refreshSession(ledger, command, tools);
+      return refreshSession(projection, command, tools);
     case "startRefresh":
-      return startRefresh(ledger, command, tools);
+      return startRefresh(projection, command, tools);
     case "keepTokens":
-      return keepTokens(ledger, command, tools);
+      return keepTokens(projection, command, tools);
     case "revokeSession":
-      return revokeSession(ledger, command);
+      return revokeSession(projection, command);
     case "revokeSessions":
-      return revokeSessions(ledger, command);
+      return revokeSessions(projection, command);
     case "revokeUserSessions":
-      return revokeUserSessions(ledger, command);
+      return revokeUserSessions(projection, command);
     case "suspendUser":
-      return suspendUser(ledger, command);
+      return suspendUser(projection, command);
     case "restoreUser":
-      return restoreUser(ledger, command);
+      return restoreUser(projection, command);
     case "eraseUser":
-      return eraseUser(ledger, command);
+      return eraseUser(projection, command);
     case "changeGroupMembers":
-      return changeGroupMembers(ledger, command);
+      return changeGroupMembers(projection, command);
     case "removeGroup":
-      return removeGroup(ledger, command);
+      return removeGroup(projection, command);
     case "expireSessions":
-      return expireSessions(ledger, command, tools);
+      return expireSessions(projection, command, tools);
     case "activateConfiguration":
       return activateConfiguration(command, tools);
     case "recordSnapshot":
       return recordSnapshot(command);
     case "finalizeUpgrade":
-      return finalizeUpgrade(ledger, command, tools);
+      return finalizeUpgrade(projection, command, tools);
     case "reassertTightenings":
-      return reassert(ledger, command, tools);
+      return reassert(projection, command, tools);
     default:
       return unreachable(command);
   }

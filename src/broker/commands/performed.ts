@@ -39,7 +39,7 @@ export type Performed =
   /** What was wished for is so already. */
   | Fact<"nothing", unknown>;
 
-export type LostPlaces = Readonly<{
+export type LostHistory = Readonly<{
   /** True when the link is on our chain: nothing is lost. */
   holds: (link: Link) => boolean;
   /** The last position of our log that was written in the epoch of a link, or before it. */
@@ -63,7 +63,7 @@ export type Tools = Readonly<{
   /** Why a level cannot be finalized now, each with a name; empty: it can. */
   unreadyFor: (level: number) => readonly string[];
   /** How this log stands to a place in a history that somebody remembers. */
-  lost: LostPlaces;
+  lost: LostHistory;
   random: (bytes: number) => Uint8Array;
   /** Wraps people's keys. */
   wrappingKey: Uint8Array;

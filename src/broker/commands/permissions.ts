@@ -32,7 +32,7 @@ const allowed: Readonly<Record<Request, ReadonlySet<Role>>> = {
   announce: new Set(["broker"]),
 };
 
-export function mayAsk(role: Role, request: Request): boolean {
+export function mayRequest(role: Role, request: Request): boolean {
   return allowed[request].has(role);
 }
 

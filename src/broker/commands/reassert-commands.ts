@@ -40,7 +40,7 @@ export function isReassertion({ commandId, command }: CommandRequest): boolean {
   return command.events.every(({ link }) => uuidOfHash(link.hash) === commandId);
 }
 
-export function reassert(ledger: Projection, { events }: ReassertTightenings, tools: Tools): Performed {
+export function reassert(projection: Projection, { events }: ReassertTightenings, tools: Tools): Performed {
   const [lost] = events;
   if (lost === undefined) return nothing;
   if (events.length > 1) return refused("invalid", "each lost event is a command of its own");
@@ -48,22 +48,24 @@ export function reassert(ledger: Projection, { events }: ReassertTightenings, to
   const { kind, id } = parseStream(lost.stream);
   switch (lost.type) {
     case "SessionRevoked":
-      return kind === "session" ? revoked(ledger, lost, id as SessionId) : denied(ledger, lost, tools);
+      return kind === "session" ? revoked(projection, lost, id as SessionId) : denied(projection, lost, tools);
     case "UserSessionsRevoked":
     case "UserSuspended":
     case "UserErased":
-      return kind === "user" ? ofPerson(ledger, { lost, userId: id as UserId }, tools) : denied(ledger, lost, tools);
+      return kind === "user"
+        ? ofPerson(projection, { lost, userId: id as UserId }, tools)
+        : denied(projection, lost, tools);
     case "DeviceRemoved":
     case "ServiceAccountRevoked":
-      return ofCredential(ledger, lost, tools);
+      return ofCredential(projection, lost, tools);
     default:
-      return denied(ledger, lost, tools);
+      return denied(projection, lost, tools);
   }
 }
 
-function revoked(ledger: Projection, { userId }: LostTightening, sessionId: SessionId): Performed {
-  const session = ledger.session(sessionId);
-  if (ledger.sessionStatus(sessionId).standing === "revoked") return nothing; // by itself, or with all of its person
+function revoked(projection: Projection, { userId }: LostTightening, sessionId: SessionId): Performed {
+  const session = projection.session(sessionId);
+  if (projection.sessionStatus(sessionId).standing === "revoked") return nothing; // by itself, or with all of its person
   const whose = session?.userId ?? userId ?? ("" as UserId);
   return changed([{ type: "SessionRevoked", sessionId, userId: whose, reason: "reasserted" }], {
     vaultRemoved: [sessionId],
@@ -71,16 +73,16 @@ function revoked(ledger: Projection, { userId }: LostTightening, sessionId: Sess
 }
 
 function ofPerson(
-  ledger: Projection,
+  projection: Projection,
   { lost, userId }: Readonly<{ lost: LostTightening; userId: UserId }>,
   tools: Tools,
 ): Performed {
-  const user = ledger.user(userId);
+  const user = projection.user(userId);
   if (user?.status === "erased") return nothing;
   if (lost.type === "UserErased") {
     // Nothing here proves the erasure, and a destroyed key does not come back: the person is suspended, and an operator erases them again.
     if (user?.status === "suspended") return nothing;
-    return changed([{ type: "UserSuspended", userId, reason: "reasserted" }], vaultOf(ledger, userId));
+    return changed([{ type: "UserSuspended", userId, reason: "reasserted" }], vaultOf(projection, userId));
   }
   if (lost.type === "UserSessionsRevoked") {
     // An older build hands back the cut itself. It ended what stood before it; positions behind it mean other sessions here.
@@ -90,38 +92,40 @@ function ofPerson(
   }
   if (tools.lost.restoredAfter(userId, lost.link.epoch)) return restoredSince;
   if (user?.status === "suspended") return nothing;
-  return changed([{ type: "UserSuspended", userId, reason: "reasserted" }], vaultOf(ledger, userId));
+  return changed([{ type: "UserSuspended", userId, reason: "reasserted" }], vaultOf(projection, userId));
 }
 
-function ofCredential(ledger: Projection, lost: LostTightening, tools: Tools): Performed {
+function ofCredential(projection: Projection, lost: LostTightening, tools: Tools): Performed {
   const { kind, id } = parseStream(lost.stream);
   const userId = lost.userId ?? ("" as UserId);
   if (kind === "device" && lost.type === "DeviceRemoved") {
     const deviceId = id as DeviceId;
-    return ledger.device(deviceId)?.removed === true ? nothing : changed([{ type: "DeviceRemoved", deviceId, userId }]);
+    return projection.device(deviceId)?.removed === true
+      ? nothing
+      : changed([{ type: "DeviceRemoved", deviceId, userId }]);
   }
   if (kind === "service-account" && lost.type === "ServiceAccountRevoked") {
     const serviceAccountId = id as ServiceAccountId;
-    if (ledger.serviceAccount(serviceAccountId)?.revoked === true) return nothing;
+    if (projection.serviceAccount(serviceAccountId)?.revoked === true) return nothing;
     return changed([{ type: "ServiceAccountRevoked", serviceAccountId, userId, reason: "reasserted" }]);
   }
-  return denied(ledger, lost, tools);
+  return denied(projection, lost, tools);
 }
 
 /** A kind of event that this build does not know: obeyed by its effect, as every copy obeyed it. */
-function denied(ledger: Projection, { stream, type, link }: LostTightening, tools: Tools): Performed {
+function denied(projection: Projection, { stream, type, link }: LostTightening, tools: Tools): Performed {
   const { kind, id } = parseStream(stream);
   const event: CardeaEvent = { type: "TighteningReasserted", subject: stream, of: type, lost: link.hash };
-  if (kind === "session") return ledger.session(id as SessionId)?.status === "revoked" ? nothing : changed([event]);
-  if (kind === "device") return ledger.device(id as DeviceId)?.removed === true ? nothing : changed([event]);
+  if (kind === "session") return projection.session(id as SessionId)?.status === "revoked" ? nothing : changed([event]);
+  if (kind === "device") return projection.device(id as DeviceId)?.removed === true ? nothing : changed([event]);
   if (kind === "service-account")
-    return ledger.serviceAccount(id as ServiceAccountId)?.revoked === true ? nothing : changed([event]);
+    return projection.serviceAccount(id as ServiceAccountId)?.revoked === true ? nothing : changed([event]);
   if (kind !== "user") return refused("invalid", "nobody's credential: an operator decides");
   if (tools.lost.restoredAfter(id as UserId, link.epoch)) return restoredSince;
-  const { status } = ledger.user(id as UserId) ?? { status: "active" };
+  const { status } = projection.user(id as UserId) ?? { status: "active" };
   return status === "active" ? changed([event]) : nothing;
 }
 
-function vaultOf(ledger: Projection, userId: UserId): Pick<Changes, "vaultRemoved"> {
-  return { vaultRemoved: ledger.sessionsOf(userId) };
+function vaultOf(projection: Projection, userId: UserId): Pick<Changes, "vaultRemoved"> {
+  return { vaultRemoved: projection.sessionsOf(userId) };
 }

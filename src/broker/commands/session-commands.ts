@@ -30,13 +30,13 @@ import { sealTokens } from "./vault.ts";
 
 const revokedAtOnceMax = 256;
 
-export function createSession(ledger: Projection, command: CreateSession, tools: Tools): Performed {
+export function createSession(projection: Projection, command: CreateSession, tools: Tools): Performed {
   const { sessionId, userId, profile } = command;
-  const user = ledger.user(userId);
+  const user = projection.user(userId);
   const barred = refuseUser(user);
   if (barred !== undefined) return barred;
   const stream = sessionStream(sessionId);
-  if (ledger.session(sessionId) !== undefined || tools.versionOf(stream) > 0) {
+  if (projection.session(sessionId) !== undefined || tools.versionOf(stream) > 0) {
     return refused("conflict", "a session of this id exists or has existed");
   }
   if (command.expiresAt <= tools.now) return refused("invalid", "the session would be over before it begins");
@@ -48,9 +48,9 @@ export function createSession(ledger: Projection, command: CreateSession, tools:
   const events: CardeaEvent[] = [
     ...(sealed === user?.profile ? [] : [upserted(userId, sealed)]),
     { type: "SessionCreated", sessionId, userId, idpId, issuedAt, expiresAt, profile: sealed },
-    ...replaceGroups(ledger, userId, command.groupIds),
+    ...replaceGroups(projection, userId, command.groupIds),
   ];
-  const outOfRoom = oldestAbove(ledger, command, tools);
+  const outOfRoom = oldestAbove(projection, command, tools);
   for (const old of outOfRoom) events.push({ type: "SessionRevoked", sessionId: old, userId, reason: "session-limit" });
   return changed(events, {
     newKeys: sealer.newKeys,
@@ -59,15 +59,15 @@ export function createSession(ledger: Projection, command: CreateSession, tools:
   });
 }
 
-export function refreshSession(ledger: Projection, command: RefreshSession, tools: Tools): Performed {
+export function refreshSession(projection: Projection, command: RefreshSession, tools: Tools): Performed {
   const { sessionId, profile, refreshedAt } = command;
-  const session = ledger.session(sessionId);
+  const session = projection.session(sessionId);
   if (session === undefined) return refused("not-found", "there is no such session");
   if (session.status === "revoked") return refused("conflict", "the session is revoked");
   const { userId } = session;
-  const barred = refuseUser(ledger.user(userId));
+  const barred = refuseUser(projection.user(userId));
   if (barred !== undefined) return barred;
-  if (ledger.sessionStatus(sessionId).standing !== "active") return refused("conflict", "the session is revoked");
+  if (projection.sessionStatus(sessionId).standing !== "active") return refused("conflict", "the session is revoked");
   if (session.expiresAt <= tools.now) return refused("conflict", "the session has expired");
   if (command.tokenVersion !== undefined && tools.versionOf(sessionStream(sessionId)) !== command.tokenVersion)
     return refused("conflict", changedMeanwhile);
@@ -76,13 +76,13 @@ export function refreshSession(ledger: Projection, command: RefreshSession, tool
   if (before !== undefined && !sameSubject(before, profile)) {
     return refused("forbidden", "the identity provider answered for somebody else");
   }
-  const user = ledger.user(userId);
+  const user = projection.user(userId);
   const known = openProfile(user?.profile, sealer.person);
   const sealed = sealedAs(user, known, profile) ?? sealer.seal(profile);
   const events: CardeaEvent[] = [
     { type: "SessionRefreshed", sessionId, userId, profile: sealed, refreshedAt },
     ...(sealed === user?.profile ? [] : [upserted(userId, sealed)]),
-    ...replaceGroups(ledger, userId, command.groupIds),
+    ...replaceGroups(projection, userId, command.groupIds),
   ];
   return changed(events, {
     newKeys: sealer.newKeys,
@@ -93,15 +93,15 @@ export function refreshSession(ledger: Projection, command: RefreshSession, tool
 const changedMeanwhile = "the session has changed since its tokens were read";
 
 /** Of all who read one vault entry, the log accepts one intent: the entry's version is that of the session's stream, and the intent raises it. */
-export function startRefresh(ledger: Projection, command: StartRefresh, tools: Tools): Performed {
+export function startRefresh(projection: Projection, command: StartRefresh, tools: Tools): Performed {
   const { tokens, obtainedIn, tokenVersion, deadline } = command;
   const presentation = { tokenVersion, epoch: tools.epoch, deadline };
-  return replaceTokens(ledger, command, { tools, entry: { tokens, obtainedIn, presentation } });
+  return replaceTokens(projection, command, { tools, entry: { tokens, obtainedIn, presentation } });
 }
 
-export function keepTokens(ledger: Projection, command: KeepTokens, tools: Tools): Performed {
+export function keepTokens(projection: Projection, command: KeepTokens, tools: Tools): Performed {
   const { tokens, obtainedIn } = command;
-  return replaceTokens(ledger, command, { tools, entry: { tokens, obtainedIn, presentation: null } });
+  return replaceTokens(projection, command, { tools, entry: { tokens, obtainedIn, presentation: null } });
 }
 
 /**
@@ -109,13 +109,13 @@ export function keepTokens(ledger: Projection, command: KeepTokens, tools: Tools
  * read it as a refresh without news, so that no level is needed.
  */
 function replaceTokens(
-  ledger: Projection,
+  projection: Projection,
   { sessionId, tokenVersion }: Readonly<{ sessionId: SessionId; tokenVersion: number }>,
   { tools, entry }: Readonly<{ tools: Tools; entry: Omit<VaultedTokens, "version"> }>,
 ): Performed {
-  const session = ledger.session(sessionId);
+  const session = projection.session(sessionId);
   if (session === undefined) return refused("not-found", "there is no such session");
-  if (session.status === "revoked" || ledger.sessionStatus(sessionId).standing !== "active")
+  if (session.status === "revoked" || projection.sessionStatus(sessionId).standing !== "active")
     return refused("conflict", "the session is revoked");
   if (session.expiresAt <= tools.now) return refused("conflict", "the session has expired");
   if (tools.versionOf(sessionStream(sessionId)) !== tokenVersion) return refused("conflict", changedMeanwhile);
@@ -125,11 +125,11 @@ function replaceTokens(
   });
 }
 
-export function revokeSession(ledger: Projection, command: RevokeSession): Performed {
+export function revokeSession(projection: Projection, command: RevokeSession): Performed {
   const { sessionId, reason } = command;
-  const session = ledger.session(sessionId);
+  const session = projection.session(sessionId);
   if (session === undefined) return refused("not-found", "there is no such session");
-  if (session.status === "revoked" || ledger.sessionStatus(sessionId).standing === "revoked") return nothing;
+  if (session.status === "revoked" || projection.sessionStatus(sessionId).standing === "revoked") return nothing;
   return changed([{ type: "SessionRevoked", sessionId, userId: session.userId, reason }], {
     vaultRemoved: [sessionId],
   });
@@ -139,13 +139,14 @@ export function revokeSession(ledger: Projection, command: RevokeSession): Perfo
  * One event for each session, in one batch: each stands in its own stream, so that a build that does not know the command's
  * successor still obeys it. What is revoked or gone already is passed over: among thousands, some always are.
  */
-export function revokeSessions(ledger: Projection, { sessionIds, reason }: RevokeSessions): Performed {
+export function revokeSessions(projection: Projection, { sessionIds, reason }: RevokeSessions): Performed {
   const ids = [...new Set(sessionIds)];
   if (ids.length === 0) return refused("invalid", "no session is named");
-  if (!ids.some((id) => ledger.session(id) !== undefined)) return refused("not-found", "there are no such sessions");
+  if (!ids.some((id) => projection.session(id) !== undefined))
+    return refused("not-found", "there are no such sessions");
   const events: CardeaEvent[] = [];
   for (const sessionId of ids) {
-    const at = ledger.sessionStatus(sessionId);
+    const at = projection.sessionStatus(sessionId);
     if (at.standing === "active") events.push({ type: "SessionRevoked", sessionId, userId: at.session.userId, reason });
   }
   return changed(events, { vaultRemoved: ids });
@@ -167,25 +168,25 @@ function upserted(userId: UserId, profile: Sealed): CardeaEvent {
 }
 
 /** What the provider says of the person's groups replaces what it said before, when it says something else. */
-function replaceGroups(ledger: Projection, userId: UserId, claimed: readonly GroupId[] | null): CardeaEvent[] {
+function replaceGroups(projection: Projection, userId: UserId, claimed: readonly GroupId[] | null): CardeaEvent[] {
   if (claimed === null) return [];
   const wanted = new Set(claimed);
-  const held = groupsSaidBy(ledger, userId);
+  const held = groupsSaidBy(projection, userId);
   const same = wanted.size === held.length && held.every((groupId) => wanted.has(groupId));
   return same ? [] : [{ type: "UserGroupsReplaced", userId, source: "idp", groupIds: [...wanted] }];
 }
 
-export function groupsSaidBy(ledger: Projection, userId: UserId): readonly GroupId[] {
-  return [...ledger.memberships(userId)]
+export function groupsSaidBy(projection: Projection, userId: UserId): readonly GroupId[] {
+  return [...projection.memberships(userId)]
     .filter(([, { sources }]) => sources.includes("idp"))
     .map(([groupId]) => groupId);
 }
 
 /** The sessions that make room for a new one, oldest first. */
-function oldestAbove(ledger: Projection, command: CreateSession, tools: Tools): SessionId[] {
+function oldestAbove(projection: Projection, command: CreateSession, tools: Tools): SessionId[] {
   const live: Readonly<{ sessionId: SessionId; createdAt: number }>[] = [];
-  for (const id of ledger.sessionsOf(command.userId)) {
-    const at = ledger.sessionStatus(id);
+  for (const id of projection.sessionsOf(command.userId)) {
+    const at = projection.sessionStatus(id);
     if (at.standing === "active" && at.session.expiresAt > tools.now) live.push(at.session);
   }
   const surplus = live.length + 1 - command.maxSessionsPerUser;

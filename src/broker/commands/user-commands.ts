@@ -13,17 +13,17 @@ import type {
 } from "../../events/index.ts";
 import { changed, nothing, type Performed, refused } from "./performed.ts";
 
-export function revokeUserSessions(ledger: Projection, { userId, reason }: RevokeUserSessions): Performed {
-  if (ledger.user(userId) === undefined) return unknownUser;
-  const live = ledger.sessionsOf(userId).some((id) => ledger.sessionStatus(id).standing === "active");
+export function revokeUserSessions(projection: Projection, { userId, reason }: RevokeUserSessions): Performed {
+  if (projection.user(userId) === undefined) return unknownUser;
+  const live = projection.sessionsOf(userId).some((id) => projection.sessionStatus(id).standing === "active");
   if (!live) return nothing;
   return changed([{ type: "UserSessionsRevoked", userId, upTo: null, reason }], {
-    vaultRemoved: allOf(ledger, userId),
+    vaultRemoved: allOf(projection, userId),
   });
 }
 
-export function suspendUser(ledger: Projection, { userId, reason }: SuspendUser): Performed {
-  switch (ledger.user(userId)?.status) {
+export function suspendUser(projection: Projection, { userId, reason }: SuspendUser): Performed {
+  switch (projection.user(userId)?.status) {
     case undefined:
       return unknownUser;
     case "erased":
@@ -31,12 +31,12 @@ export function suspendUser(ledger: Projection, { userId, reason }: SuspendUser)
     case "suspended":
       return nothing;
     case "active":
-      return changed([{ type: "UserSuspended", userId, reason }], { vaultRemoved: allOf(ledger, userId) });
+      return changed([{ type: "UserSuspended", userId, reason }], { vaultRemoved: allOf(projection, userId) });
   }
 }
 
-export function restoreUser(ledger: Projection, { userId }: RestoreUser): Performed {
-  switch (ledger.user(userId)?.status) {
+export function restoreUser(projection: Projection, { userId }: RestoreUser): Performed {
+  switch (projection.user(userId)?.status) {
     case undefined:
       return unknownUser;
     case "erased":
@@ -48,16 +48,16 @@ export function restoreUser(ledger: Projection, { userId }: RestoreUser): Perfor
   }
 }
 
-export function eraseUser(ledger: Projection, { userId }: EraseUser): Performed {
-  const user = ledger.user(userId);
+export function eraseUser(projection: Projection, { userId }: EraseUser): Performed {
+  const user = projection.user(userId);
   if (user === undefined) return unknownUser;
   if (user.status === "erased") return nothing;
-  return changed([{ type: "UserErased", userId }], { erasedKeys: [userId], vaultRemoved: allOf(ledger, userId) });
+  return changed([{ type: "UserErased", userId }], { erasedKeys: [userId], vaultRemoved: allOf(projection, userId) });
 }
 
 const unknownUser = refused("not-found", "there is no such user");
 const erasedUser = refused("erased", "the user is erased");
 
-function allOf(ledger: Projection, userId: UserId): readonly SessionId[] {
-  return ledger.sessionsOf(userId);
+function allOf(projection: Projection, userId: UserId): readonly SessionId[] {
+  return projection.sessionsOf(userId);
 }

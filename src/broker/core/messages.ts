@@ -132,19 +132,19 @@ export type BrokerInput =
   /** The same of a duty of ours: carried out in the epoch that the duty runs in, or not at all. */
   | Timed<"dutySubmitted", { id: number; request: CommandRequest; run: DutyRun }>
   /** Whoever asked this does not wait any more: it is not answered. */
-  | Timed<"givenUp", { id: number }>
+  | Timed<"requestCancelled", { id: number }>
   /** What a node says, handed to the leader. Answered by `leaseAnswered`. */
-  | Timed<"nodeSaid", { id: number; origin: RenewOrigin; message: OpenedNodeMessage }>
+  | Timed<"nodeMessage", { id: number; origin: RenewOrigin; message: OpenedNodeMessage }>
   /** Answered by `receiptAnswered`. */
-  | Timed<"receiptAsked", { id: number; target: ReceiptTarget; options: ReceiptAsked }>
+  | Timed<"receiptRequested", { id: number; target: ReceiptTarget; options: ReceiptAsked }>
   /** Events behind a link, for whoever keeps a copy. Answered by `pageAnswered`. */
-  | Timed<"pageAsked", { id: number; after: Link; limit: number; waitMs: number }>
+  | Timed<"pageRequested", { id: number; after: Link; limit: number; waitMs: number }>
   /** Another broker, authenticated, says that it is there; only a leader makes anything of it. */
-  | Timed<"brokerPresent", { presence: Presence }>
+  | Timed<"presenceReceived", { presence: Presence }>
   /** An authentic broker has published something: this is who, of which epoch. */
-  | Timed<"brokerHeard", { epoch: Epoch; incarnation: Incarnation | "" }>
+  | Timed<"brokerSeen", { epoch: Epoch; incarnation: Incarnation | "" }>
   /** What came over the fan-out was not authentic. */
-  | Timed<"forgeryHeard", { reason: string }>
+  | Timed<"forgeryReceived", { reason: string }>
   /** The fan-out is connected (again): what was published lately may not have left, and the buffer may have lost it. */
   | Timed<"fanoutConnected", unknown>
   /** → publish: the fan-out could not take it. */
@@ -169,7 +169,7 @@ export type Leadership = Readonly<{ epoch: Epoch; incarnation: Incarnation }>;
 export type DutyRun = Readonly<{ name: string; epoch: Epoch; incarnation: Incarnation; run: number }>;
 
 /** `moved`: we do not lead, or not any more; nothing is known to have been done, and the leader will know what was. */
-export type CommandAnswer = CommandResult | Fact<"moved", unknown>;
+export type CommandAnswer = CommandResult | Fact<"notLeader", unknown>;
 
 export type LeaseAnswer =
   | Fact<"granted", { by: Leadership; grant: Grant }>
@@ -189,7 +189,7 @@ export type BrokerEffect =
   /** @see logAnswered */
   | Fact<"log", { id: number; call: LogCall }>
   /** This batch may be asked to be appended next: what takes time about that can be done now. It may also never be. */
-  | Fact<"layOut", { batch: AppendBatch }>
+  | Fact<"prepareBatch", { batch: AppendBatch }>
   | Fact<"commandAnswered", { id: number; answer: CommandAnswer }>
   | Fact<"leaseAnswered", { id: number; answer: LeaseAnswer }>
   | Fact<"receiptAnswered", { id: number; answer: ReceiptAnswer }>
@@ -198,7 +198,7 @@ export type BrokerEffect =
    * Outward, over the fan-out, after a clean commit and never above it. `relay`: it was published before, and may have been
    * lost on the way. @see publishDropped
    */
-  | Fact<"publish", { by: Leadership; batch: Batch; how: "commit" | "relay" }>
+  | Fact<"publish", { by: Leadership; batch: Batch; how: "commit" | "republish" }>
   /** @see dutyEnded */
   | Fact<"runDuty", { run: DutyRun }>
   /** The run's epoch is over. */
@@ -206,13 +206,13 @@ export type BrokerEffect =
   /** The log begins behind our place in it, at this position. @see snapshotLoaded, snapshotFailed */
   | Fact<"loadSnapshot", { id: number; first: Position }>
   /** Tell the other brokers that we are here; they are told again a second later. */
-  | Fact<"present", { presence: Presence }>
+  | Fact<"sendGossip", { presence: Presence }>
   /** Who leads may have changed: whoever looks for the leader looks again. */
-  | Fact<"seatChanged", unknown>
+  | Fact<"leaderChanged", unknown>
   /** What became of a lost event that somebody reported; `reported`: it is for an operator to judge. */
   | Fact<"reasserted", { lost: Link; stream: Stream; outcome: "appended" | "already-denied" | "operator" }>
   /** Final denials that our ledger had read and the log has lost, for the leader: it may be us. @see reassertAnswered */
   | Fact<"reassert", { id: number; commandId: CommandId; events: readonly LostTightening[] }>
   /** For the journal. */
-  | Fact<"journal", { level: "debug" | "info" | "warn" | "error"; message: string; fields: object }>
+  | Fact<"logger", { level: "debug" | "info" | "warn" | "error"; message: string; fields: object }>
   | Fact<"stopped", unknown>;

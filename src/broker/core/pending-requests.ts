@@ -10,7 +10,7 @@ export class PendingRequests<Answer> {
   }
 
   /** @param also told of the number, and how to settle it otherwise, when there is no answer yet */
-  ask(feed: (id: number) => void, also?: (id: number, settle: (answer: Answer) => void) => void): Promise<Answer> {
+  request(feed: (id: number) => void, also?: (id: number, settle: (answer: Answer) => void) => void): Promise<Answer> {
     const id = this.#numbers.next++;
     const { promise, resolve } = Promise.withResolvers<Answer>();
     this.#waiting.set(id, resolve);

@@ -6,7 +6,7 @@
  */
 import type { CommandId, LostTightening, MonotonicMs, Position, Recorded } from "../../events/index.ts";
 import type { Moment } from "../../replication/index.ts";
-import type { FirstLookup, FirstQuestion, PriorOutcome } from "../leader/duplicate-check.ts";
+import type { DuplicateCheckCall, DuplicateLookup, PriorOutcome } from "../leader/duplicate-check.ts";
 import type { LeaderEnd, OpenedEpoch } from "../leader/epoch.ts";
 import type { EpochClaim } from "../leader/epoch-claims.ts";
 import type { CommandWaiter } from "../leader/pending-commands.ts";
@@ -16,48 +16,48 @@ import type { BrokerEffect, CommandAnswer, LogAnswer, LogCall } from "./messages
 /** Who asked a question, and what for. `term` numbers the epochs of this process: an answer to an earlier one finds nobody. */
 export type LogCallOwner =
   | Readonly<{ to: "election"; of: "observe" | "open" | "resign" }>
-  | Readonly<{ to: "keeper" }>
-  | FirstQuestion
-  | Readonly<{ to: "leader"; term: number; of: "beat" | "append" }>
-  | Readonly<{ to: "leader"; term: number; of: "versions" | "keys"; ask: number }>
-  | Readonly<{ to: "desk"; term: number; ask: number }>
-  | Readonly<{ to: "claims"; term: number }>
-  | Readonly<{ to: "receipts"; term: number; ask: number; of: "command" | "chain" }>
-  | Readonly<{ to: "receipts"; term: number; ask: number; of: "previous" | "event"; position: Position }>
-  | Readonly<{ to: "relay"; term: number; of: "page" | "keys" }>
-  | Readonly<{ to: "pages"; ask: number; of: "page" | "keys" }>
+  | Readonly<{ to: "state-sync" }>
+  | DuplicateCheckCall
+  | Readonly<{ to: "leader"; leadershipNo: number; of: "beat" | "append" }>
+  | Readonly<{ to: "leader"; leadershipNo: number; of: "versions" | "keys"; requestId: number }>
+  | Readonly<{ to: "lease-requests"; leadershipNo: number; requestId: number }>
+  | Readonly<{ to: "claims"; leadershipNo: number }>
+  | Readonly<{ to: "receipts"; leadershipNo: number; requestId: number; of: "command" | "chain" }>
+  | Readonly<{ to: "receipts"; leadershipNo: number; requestId: number; of: "previous" | "event"; position: Position }>
+  | Readonly<{ to: "publisher"; leadershipNo: number; of: "page" | "keys" }>
+  | Readonly<{ to: "pages"; requestId: number; of: "page" | "keys" }>
   | Readonly<{ to: "duties" }>;
 
 /** What one machine tells the others. */
 export type InternalMessage =
-  | Readonly<{ type: "standing"; standing: LeadershipState }>
+  | Readonly<{ type: "leadershipChanged"; leadershipState: LeadershipState }>
   | Readonly<{ type: "contending" }>
   | Readonly<{ type: "opened"; opened: OpenedEpoch }>
   | Readonly<{ type: "resigned"; opened: OpenedEpoch | null }>
-  | Readonly<{ type: "over" }>
+  | Readonly<{ type: "electionEnded" }>
   | Readonly<{ type: "refreshed"; for: RefreshedFor; ok: boolean }>
-  | Readonly<{ type: "reached"; ok: boolean }>
-  | Readonly<{ type: "folded"; events: readonly Recorded[] }>
-  | Readonly<{ type: "lost"; events: readonly LostTightening[] }>
-  | Readonly<{ type: "firstAnswer"; lookup: FirstLookup; answer: PriorOutcome }>
+  | Readonly<{ type: "headReached"; ok: boolean }>
+  | Readonly<{ type: "eventsFolded"; events: readonly Recorded[] }>
+  | Readonly<{ type: "denialsLost"; events: readonly LostTightening[] }>
+  | Readonly<{ type: "duplicateChecked"; lookup: DuplicateLookup; answer: PriorOutcome }>
   | Readonly<{ type: "answered"; waiter: CommandWaiter; commandId: CommandId; answer: CommandAnswer }>
   | Readonly<{ type: "epochClaimed"; claim: EpochClaim }>
-  | Readonly<{ type: "ended"; end: LeaderEnd }>;
+  | Readonly<{ type: "leaderEnded"; end: LeaderEnd }>;
 
 /** `opening`: an epoch of ours is being opened, or opened again; commands are taken meanwhile. */
 export type LeadershipState = "following" | "opening" | "leading";
 
-type Asked = Readonly<{ purpose: LogCallOwner; write: boolean; dueAt: number }>;
+type PendingCall = Readonly<{ owner: LogCallOwner; write: boolean; dueAt: number }>;
 
 const writes: ReadonlySet<LogCall["op"]> = new Set(["openEpoch", "append", "beat"]);
 
 export class StepContext {
   at: Moment = { monotonic: 0 as MonotonicMs, wall: 0 as Moment["wall"] };
-  readonly notes: InternalMessage[] = [];
+  readonly messages: InternalMessage[] = [];
   readonly #answerMsMax: number;
-  readonly #asked = new Map<number, Asked>();
+  readonly #pendingCalls = new Map<number, PendingCall>();
   #effects: BrokerEffect[] = [];
-  #question = 0;
+  #callCount = 0;
 
   /** @param answerMsMax a question to the log that takes longer is given up on; a write is then indeterminate */
   constructor(answerMsMax: number) {
@@ -77,42 +77,42 @@ export class StepContext {
   }
 
   logger(level: "debug" | "info" | "warn" | "error", message: string, fields: object = {}): void {
-    this.emit({ type: "journal", level, message, fields });
+    this.emit({ type: "logger", level, message, fields });
   }
 
-  post(note: InternalMessage): void {
-    this.notes.push(note);
+  post(message: InternalMessage): void {
+    this.messages.push(message);
   }
 
-  callLog(call: LogCall, purpose: LogCallOwner): void {
-    this.#question += 1;
+  callLog(call: LogCall, owner: LogCallOwner): void {
+    this.#callCount += 1;
     const dueAt = this.now + this.#answerMsMax;
-    this.#asked.set(this.#question, { purpose, write: writes.has(call.op), dueAt });
-    this.emit({ type: "log", id: this.#question, call });
+    this.#pendingCalls.set(this.#callCount, { owner, write: writes.has(call.op), dueAt });
+    this.emit({ type: "log", id: this.#callCount, call });
   }
 
   /** Whose answer this is; undefined when nobody waits for it any more. */
-  answered(id: number): LogCallOwner | undefined {
-    const asked = this.#asked.get(id);
-    this.#asked.delete(id);
-    return asked?.purpose;
+  takeOwner(id: number): LogCallOwner | undefined {
+    const pending = this.#pendingCalls.get(id);
+    this.#pendingCalls.delete(id);
+    return pending?.owner;
   }
 
   /** Questions that are given up on now, with what is answered in place of an answer. */
-  overdue(): readonly Readonly<{ purpose: LogCallOwner; outcome: LogAnswer }>[] {
-    if (this.questionDueAt > this.now) return [];
-    const given: { purpose: LogCallOwner; outcome: LogAnswer }[] = [];
-    for (const [id, { purpose, write, dueAt }] of this.#asked) {
+  takeTimedOut(): readonly Readonly<{ owner: LogCallOwner; outcome: LogAnswer }>[] {
+    if (this.callDueAt > this.now) return [];
+    const timedOut: { owner: LogCallOwner; outcome: LogAnswer }[] = [];
+    for (const [id, { owner, write, dueAt }] of this.#pendingCalls) {
       if (dueAt > this.now) break;
-      this.#asked.delete(id);
-      given.push({ purpose, outcome: { type: write ? "indeterminate" : "failed", cause: "no answer in time" } });
+      this.#pendingCalls.delete(id);
+      timedOut.push({ owner, outcome: { type: write ? "indeterminate" : "failed", cause: "no answer in time" } });
     }
-    return given;
+    return timedOut;
   }
 
   /** All have the same patience, so the first one asked is the first one due. */
-  get questionDueAt(): number {
-    for (const { dueAt } of this.#asked.values()) return dueAt;
+  get callDueAt(): number {
+    for (const { dueAt } of this.#pendingCalls.values()) return dueAt;
     return Number.POSITIVE_INFINITY;
   }
 

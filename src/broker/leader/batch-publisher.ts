@@ -13,129 +13,135 @@ import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import { peopleIn } from "../state/people-in-events.ts";
 
-export type Published = Pick<AppendBatch, "previous" | "entries" | "last" | "newKeys">;
+export type PublishableBatch = Pick<AppendBatch, "previous" | "entries" | "last" | "newKeys">;
 
-type Sent = Readonly<{ previous: Link; last: Link; at: number }>;
+type PublishedBatch = Readonly<{ previous: Link; last: Link; at: number }>;
 
 /** A connection that breaks may take with it what was given to it within this. */
-const unsureMs = 10_000;
-const sentMax = 4_096;
+const unconfirmedMs = 10_000;
+const recentMax = 4_096;
 const pageEvents = 512;
 /** Beyond this many events, whoever missed them reads them from a broker. */
-const relayedMax = 10_000;
+const republishedMax = 10_000;
 
 export class BatchPublisher {
-  readonly #work: StepContext;
-  readonly #parts: Readonly<{ ledger: BrokerState; counters: Counters }>;
-  #lead: Readonly<{ by: Leadership; start: Link; term: number }> | null = null;
+  readonly #context: StepContext;
+  readonly #parts: Readonly<{ state: BrokerState; counters: Counters }>;
+  #epoch: Readonly<{ by: Leadership; start: Link; leadershipNo: number }> | null = null;
   /** Published lately, oldest first. */
-  #sent: Sent[] = [];
+  #recent: PublishedBatch[] = [];
   /** Surely not sent from here on. */
   #lostFrom: Link | null = null;
   /** Being published again: from here on, page by page. */
-  #from: Link | null = null;
+  #resendFrom: Link | null = null;
   #page: LogPage | null = null;
-  #relayed = 0;
+  #republished = 0;
 
-  constructor(work: StepContext, parts: Readonly<{ ledger: BrokerState; counters: Counters }>) {
-    this.#work = work;
+  constructor(context: StepContext, parts: Readonly<{ state: BrokerState; counters: Counters }>) {
+    this.#context = context;
     this.#parts = parts;
   }
 
   /** @param of.start what the epoch's first event stands behind: what was before it is not ours to publish */
-  begin(by: Leadership, of: Readonly<{ start: Link; term: number }>): void {
+  begin(by: Leadership, of: Readonly<{ start: Link; leadershipNo: number }>): void {
     this.end();
-    this.#lead = { by, ...of };
+    this.#epoch = { by, ...of };
   }
 
   end(): void {
-    this.#lead = null;
-    this.#sent = [];
+    this.#epoch = null;
+    this.#recent = [];
     this.#lostFrom = null;
-    this.#from = null;
+    this.#resendFrom = null;
     this.#page = null;
   }
 
   /** To be called after a clean commit, and only then. */
-  publish(batch: Published): void {
-    if (this.#lead === null) return;
-    const { by } = this.#lead;
+  publish(batch: PublishableBatch): void {
+    if (this.#epoch === null) return;
+    const { by } = this.#epoch;
     const { previous, last } = batch;
-    const now = this.#work.now;
-    this.#sent.push({ previous, last, at: now });
+    const now = this.#context.now;
+    this.#recent.push({ previous, last, at: now });
     let old = 0;
-    while (old < this.#sent.length && (this.#sent[old]?.at ?? now) < now - unsureMs) old += 1;
-    old = Math.max(old, this.#sent.length - sentMax);
-    if (old > 64) this.#sent = this.#sent.slice(old);
-    this.#work.emit({ type: "publish", by, how: "commit", batch: batchOf(by, batch) });
+    while (old < this.#recent.length && (this.#recent[old]?.at ?? now) < now - unconfirmedMs) old += 1;
+    old = Math.max(old, this.#recent.length - recentMax);
+    if (old > 64) this.#recent = this.#recent.slice(old);
+    this.#context.emit({ type: "publish", by, how: "commit", batch: batchOf(by, batch) });
   }
 
   /** The fan-out could not take it. */
   dropped(last: Link): void {
-    if (this.#lead === null) return;
-    const sent = this.#sent.find((one) => sameLink(one.last, last));
-    const from = sent?.previous ?? this.#lead.start;
+    if (this.#epoch === null) return;
+    const published = this.#recent.find((one) => sameLink(one.last, last));
+    const from = published?.previous ?? this.#epoch.start;
     if (this.#lostFrom === null || from.position < this.#lostFrom.position) this.#lostFrom = from;
   }
 
   /** A connection was made (again). */
   connected(): void {
-    if (this.#lead === null) return;
-    const since = this.#work.now - unsureMs;
-    const unsure = this.#sent.find(({ at }) => at >= since)?.previous ?? null;
-    const from = earlier(this.#lostFrom, unsure);
+    if (this.#epoch === null) return;
+    const since = this.#context.now - unconfirmedMs;
+    const unconfirmed = this.#recent.find(({ at }) => at >= since)?.previous ?? null;
+    const from = earlier(this.#lostFrom, unconfirmed);
     this.#lostFrom = null;
     if (from === null) return;
-    const reading = this.#from !== null;
-    this.#from = earlier(this.#from, from);
-    this.#relayed = 0;
-    if (!reading) this.#read();
+    const isReading = this.#resendFrom !== null;
+    this.#resendFrom = earlier(this.#resendFrom, from);
+    this.#republished = 0;
+    if (!isReading) this.#read();
   }
 
-  answered(of: "page" | "keys", term: number, outcome: LogAnswer): void {
-    if (this.#lead?.term !== term || this.#from === null) return;
-    if (of === "page" && outcome.type === "page") return this.#take(outcome.page);
+  logAnswered(of: "page" | "keys", leadershipNo: number, outcome: LogAnswer): void {
+    if (this.#epoch?.leadershipNo !== leadershipNo || this.#resendFrom === null) return;
+    if (of === "page" && outcome.type === "page") return this.#pageRead(outcome.page);
     if (of === "keys" && outcome.type === "keys" && this.#page !== null) {
       const page = this.#page;
       this.#page = null;
-      return this.#send(page, outcome.keys);
+      return this.#republish(page, outcome.keys);
     }
-    this.#from = null; // copies read from a broker what they miss
+    this.#resendFrom = null; // copies read from a broker what they miss
     this.#page = null;
   }
 
   #read(): void {
-    if (this.#lead === null || this.#from === null) return;
-    const { term } = this.#lead;
-    this.#work.callLog({ op: "read", after: this.#from, limit: pageEvents }, { to: "relay", term, of: "page" });
+    if (this.#epoch === null || this.#resendFrom === null) return;
+    const { leadershipNo } = this.#epoch;
+    this.#context.callLog(
+      { op: "read", after: this.#resendFrom, limit: pageEvents },
+      { to: "publisher", leadershipNo, of: "page" },
+    );
   }
 
-  #take(page: LogPage): void {
-    if (this.#lead === null) return;
+  #pageRead(page: LogPage): void {
+    if (this.#epoch === null) return;
     if (page.entries.length === 0) {
-      this.#from = null;
+      this.#resendFrom = null;
       return;
     }
-    const people = peopleIn(page.entries);
-    if (people.length === 0) return this.#send(page, []);
+    const users = peopleIn(page.entries);
+    if (users.length === 0) return this.#republish(page, []);
     this.#page = page;
-    this.#work.callLog({ op: "keys", users: people }, { to: "relay", term: this.#lead.term, of: "keys" });
+    this.#context.callLog(
+      { op: "keys", users: users },
+      { to: "publisher", leadershipNo: this.#epoch.leadershipNo, of: "keys" },
+    );
   }
 
-  #send(page: LogPage, keys: AppendBatch["newKeys"]): void {
-    if (this.#lead === null) return;
-    const { by } = this.#lead;
+  #republish(page: LogPage, keys: AppendBatch["newKeys"]): void {
+    if (this.#epoch === null) return;
+    const { by } = this.#epoch;
     const { previous, entries, last } = page;
-    this.#relayed += entries.length;
+    this.#republished += entries.length;
     this.#parts.counters.relayed += entries.length;
-    this.#work.emit({ type: "publish", by, how: "relay", batch: { ...by, previous, entries, last, keys } });
-    const done = last.position >= this.#parts.ledger.applied.position || this.#relayed >= relayedMax;
-    this.#from = done ? null : last;
+    this.#context.emit({ type: "publish", by, how: "republish", batch: { ...by, previous, entries, last, keys } });
+    const done = last.position >= this.#parts.state.applied.position || this.#republished >= republishedMax;
+    this.#resendFrom = done ? null : last;
     if (!done) this.#read();
   }
 }
 
-export function batchOf(by: Leadership, { previous, entries, last, newKeys }: Published) {
+export function batchOf(by: Leadership, { previous, entries, last, newKeys }: PublishableBatch) {
   return { ...by, previous, entries: entries.map(({ bytes }) => bytes), last, keys: newKeys };
 }
 

@@ -21,25 +21,32 @@ import {
 } from "../../events/index.ts";
 import type { AppendBatch, AppendOutcome, WriteRound } from "../../replication/index.ts";
 import { type AccessSet, personIn } from "../commands/access.ts";
-import type { LostPlaces } from "../commands/performed.ts";
+import type { LostHistory } from "../commands/performed.ts";
 import { isReassertion } from "../commands/reassert-commands.ts";
 import type { LogAnswer } from "../core/messages.ts";
 import type { LogCallOwner, StepContext } from "../core/step-context.ts";
-import { type Accepted, type BatchBuilder, BatchDraft, type Built, batchEventsMax, type Settled } from "./batch.ts";
-import type { Queued } from "./command-queue.ts";
+import {
+  type AcceptedCommand,
+  type BatchBuilder,
+  BatchDraft,
+  type BuiltBatch,
+  batchEventsMax,
+  type ConcludedCommand,
+} from "./batch.ts";
+import type { QueuedCommand } from "./command-queue.ts";
 import type { PriorOutcome } from "./duplicate-check.ts";
 import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
 import type { LeaderParts } from "./leader.ts";
-import { epochIsOver } from "./pending-commands.ts";
+import { epochEnded } from "./pending-commands.ts";
 
 export type WriteTicket = Readonly<{ number: number; round: WriteRound }>;
-export type Committed = Readonly<{ batch: AppendBatch; accepted: readonly Accepted[] }>;
+export type Committed = Readonly<{ batch: AppendBatch; accepted: readonly AcceptedCommand[] }>;
 
 /** A batch whose append is under way. */
-type Flight = {
+type InFlight = {
   ticket: WriteTicket;
   readonly batch: AppendBatch;
-  readonly accepted: readonly Accepted[];
+  readonly accepted: readonly AcceptedCommand[];
   readonly used: AccessSet;
 };
 
@@ -47,34 +54,38 @@ type Flight = {
 type Next = {
   draft: BatchDraft;
   /** Everything that it was given, in order. */
-  readonly taken: Queued[];
+  readonly commands: QueuedCommand[];
   /** The place in the log as of which it is carried out. */
   readonly head: Link;
   /** Carried out behind a batch in flight. */
-  readonly ahead: boolean;
+  readonly isAhead: boolean;
   round: number;
   readonly absent: Set<UserId>;
   readonly locked: Set<UserId>;
   /** What it needs is being loaded: the number of the question, what it is about, and what has not come yet. */
-  loading: Readonly<{ ask: number; missing: Built["missing"]; awaited: Set<"versions" | "keys"> }> | null;
+  loading: Readonly<{
+    requestId: number;
+    missing: BuiltBatch["missing"];
+    outstanding: Set<"versions" | "keys">;
+  }> | null;
   /** Laid out already: nothing more comes into it. */
-  built: Built | null;
+  built: BuiltBatch | null;
 };
 
-type Loading = Extract<LogCallOwner, { of: "versions" | "keys"; to: "leader" }>;
+type LoadCall = Extract<LogCallOwner, { of: "versions" | "keys"; to: "leader" }>;
 
 /** A conclusion without an event, until it may be answered. */
 type Conclusion = {
-  readonly settled: Settled;
+  readonly concluded: ConcludedCommand;
   readonly head: Link;
   /** The write that has to commit cleanly; null: none has to. */
   readonly write: number | null;
   proof: "awaited" | "clean" | "not-clean" | "unavailable";
-  first: "awaited" | "none";
+  duplicate: "awaited" | "none";
 };
 
 /** What the leader does next. */
-export type AfterBatch =
+export type NextStep =
   /** Nothing is under way any more. */
   | "idle"
   | "loading"
@@ -90,45 +101,45 @@ const preparedFromEvents = 256;
 
 export class BatchWriter {
   readonly #parts: LeaderParts;
-  readonly #work: StepContext;
+  readonly #context: StepContext;
   readonly #opened: OpenedEpoch;
-  readonly #term: number;
+  readonly #leadershipNo: number;
   readonly #unreadyFor: (level: number) => readonly string[];
-  readonly #conclusions = new Map<Queued, Conclusion>();
-  #flight: Flight | null = null;
+  readonly #conclusions = new Map<QueuedCommand, Conclusion>();
+  #inFlight: InFlight | null = null;
   #next: Next | null = null;
-  #asks = 0;
+  #loadCount = 0;
   #conflictsInARow = 0;
 
   /** @param unreadyFor see `Tools` */
   constructor(
     parts: LeaderParts,
-    of: Readonly<{ opened: OpenedEpoch; term: number; unreadyFor: (level: number) => readonly string[] }>,
+    of: Readonly<{ opened: OpenedEpoch; leadershipNo: number; unreadyFor: (level: number) => readonly string[] }>,
   ) {
     this.#parts = parts;
-    this.#work = parts.work;
+    this.#context = parts.context;
     this.#opened = of.opened;
-    this.#term = of.term;
+    this.#leadershipNo = of.leadershipNo;
     this.#unreadyFor = of.unreadyFor;
   }
 
   /** An append is under way. */
-  get flying(): boolean {
-    return this.#flight !== null;
+  get hasInFlight(): boolean {
+    return this.#inFlight !== null;
   }
   /** Nothing can be begun: an append is under way, or what the next batch needs is being loaded. */
   get busy(): boolean {
-    return this.flying || this.#isLoading;
+    return this.hasInFlight || this.#isLoading;
   }
   /** A batch waits for its turn. */
-  get drafted(): boolean {
+  get hasDraft(): boolean {
     return this.#next !== null;
   }
   /** There is room for more in the batch that comes next. */
   get hasRoom(): boolean {
     const next = this.#next;
     if (next === null) return true;
-    return !this.#isLoading && next.built === null && !next.draft.full && next.taken.length < batchEventsMax;
+    return !this.#isLoading && next.built === null && !next.draft.full && next.commands.length < batchEventsMax;
   }
   /** It can be sent as it is. */
   get ready(): boolean {
@@ -139,147 +150,148 @@ export class BatchWriter {
   }
 
   /** Its turn has come: the batch that was drafted, or one of what waits. @param nextWrite the number of the write that comes of it */
-  begin(nextWrite: number): AfterBatch {
-    if (this.#next?.draft.onlyHolds === true) this.#takeAgain(this.#next);
+  begin(nextWrite: number): NextStep {
+    if (this.#next?.draft.onlyDefers === true) this.#requeueDeferred(this.#next);
     if (this.#next === null) this.#extend();
     return this.#isLoading ? "loading" : this.#conclude(nextWrite);
   }
 
   /** Nothing could be written behind the batch in flight; that one has been, and what it held up need not lose a turn. */
-  #takeAgain({ taken }: Next): void {
+  #requeueDeferred({ commands }: Next): void {
     this.#next = null;
-    this.#parts.inbox.requeue(taken);
+    this.#parts.pendingCommands.requeue(commands);
   }
 
   /** Carries out what waits behind the batch in flight. It is sent when that one has committed cleanly, or thrown away. */
-  ahead(): void {
+  extendDraft(): void {
     this.#extend();
   }
 
   #extend(): void {
-    const { inbox, ledger } = this.#parts;
-    const room = batchEventsMax - (this.#next?.taken.length ?? 0);
-    const taken = inbox.take(room).filter((queued) => this.#isOurs(queued));
+    const { pendingCommands, state } = this.#parts;
+    const room = batchEventsMax - (this.#next?.commands.length ?? 0);
+    const commands = pendingCommands.take(room).filter((queued) => this.#isForThisEpoch(queued));
     if (this.#next === null) {
       const [absent, locked] = [new Set<UserId>(), new Set<UserId>()];
       const draft = this.#draft(absent);
       this.#next = {
         draft,
-        taken: [...taken],
-        head: ledger.applied,
-        ahead: this.flying,
+        commands: [...commands],
+        head: state.applied,
+        isAhead: this.hasInFlight,
         round: 1,
         absent,
         locked,
         loading: null,
         built: null,
       };
-    } else this.#next.taken.push(...taken);
-    this.#carryOut(this.#next, taken);
+    } else this.#next.commands.push(...commands);
+    this.#carryOut(this.#next, commands);
   }
 
   /** A duty belongs to an epoch: what it asked for in another one is not carried out in this one. */
-  #isOurs(queued: Queued): boolean {
+  #isForThisEpoch(queued: QueuedCommand): boolean {
     const { onlyIn } = queued;
     const { epoch, incarnation } = this.#opened;
     if (onlyIn === null || (onlyIn.epoch === epoch && onlyIn.incarnation === incarnation)) return true;
-    this.#parts.inbox.answer(queued, epochIsOver(queued.request.commandId));
+    this.#parts.pendingCommands.answer(queued, epochEnded(queued.request.commandId));
     return false;
   }
 
   #draft(absent: ReadonlySet<UserId>): BatchDraft {
-    const flight = this.#flight;
-    const behind = { link: flight?.batch.last ?? this.#parts.ledger.applied, used: flight?.used ?? null };
-    return new BatchDraft(this.#desk(absent), behind);
+    const inFlight = this.#inFlight;
+    const behind = { link: inFlight?.batch.last ?? this.#parts.state.applied, used: inFlight?.used ?? null };
+    return new BatchDraft(this.#builder(absent), behind);
   }
 
-  #isLocked({ request }: Queued, { locked }: Next): boolean {
-    const person = locked.size === 0 ? undefined : personIn(request.command, this.#parts.ledger.projection);
+  #isLocked({ request }: QueuedCommand, { locked }: Next): boolean {
+    const person = locked.size === 0 ? undefined : personIn(request.command, this.#parts.state.projection);
     return person !== undefined && locked.has(person);
   }
 
-  #carryOut(next: Next, commands: readonly Queued[]): void {
+  #carryOut(next: Next, commands: readonly QueuedCommand[]): void {
     try {
       next.draft.add(
         commands.filter((queued) => !this.#isLocked(queued, next)),
-        this.#work.at.wall,
+        this.#context.at.wall,
       );
     } catch (error) {
       return this.#notLoaded(next, error);
     }
     const { missing } = next.draft;
     if (missing.streams.length + missing.people.length > 0 && next.round < loadRoundsMax) this.#load(next, missing);
-    else if (this.flying && next.draft.size >= preparedFromEvents) this.#prepareBatch(next);
+    else if (this.hasInFlight && next.draft.size >= preparedFromEvents) this.#prepareBatch(next);
   }
 
   #prepareBatch(next: Next): void {
     next.built = next.draft.finish();
-    if (next.built.batch !== null) this.#work.emit({ type: "layOut", batch: next.built.batch });
+    if (next.built.batch !== null) this.#context.emit({ type: "prepareBatch", batch: next.built.batch });
   }
 
-  #load(next: Next, missing: Built["missing"]): void {
+  #load(next: Next, missing: BuiltBatch["missing"]): void {
     const { streams, people } = missing;
-    this.#asks += 1;
-    next.loading = { ask: this.#asks, missing, awaited: new Set() };
-    const to = { to: "leader", term: this.#term, ask: this.#asks } as const;
+    this.#loadCount += 1;
+    next.loading = { requestId: this.#loadCount, missing, outstanding: new Set() };
+    const to = { to: "leader", leadershipNo: this.#leadershipNo, requestId: this.#loadCount } as const;
     if (streams.length > 0) {
-      next.loading.awaited.add("versions");
-      this.#work.callLog({ op: "streamVersions", streams }, { ...to, of: "versions" });
+      next.loading.outstanding.add("versions");
+      this.#context.callLog({ op: "streamVersions", streams }, { ...to, of: "versions" });
     }
     if (people.length > 0) {
-      next.loading.awaited.add("keys");
-      this.#work.callLog({ op: "keys", users: people }, { ...to, of: "keys" });
+      next.loading.outstanding.add("keys");
+      this.#context.callLog({ op: "keys", users: people }, { ...to, of: "keys" });
     }
   }
 
-  #conclude(nextWrite: number): AfterBatch {
-    const { inbox, exclusive, firstAnswers, counters } = this.#parts;
+  #conclude(nextWrite: number): NextStep {
+    const { pendingCommands, exclusive, duplicateCheck, counters } = this.#parts;
     const next = this.#next;
     if (next === null) return "idle";
     this.#next = null;
-    for (const queued of next.taken) {
-      if (this.#isLocked(queued, next)) inbox.answerUnavailable(queued, "the person's key does not open here");
+    for (const queued of next.commands) {
+      if (this.#isLocked(queued, next))
+        pendingCommands.answerUnavailable(queued, "the person's key does not open here");
     }
     const built = next.built ?? next.draft.finish();
-    inbox.requeue(built.held);
+    pendingCommands.requeue(built.deferred);
     // Without a batch of its own, what was concluded needs a beat; nobody else writes a log that is exclusively ours.
     const write = built.batch === null && exclusive ? null : nextWrite;
-    for (const settled of built.settled) {
+    for (const concluded of built.concluded) {
       const proof = write === null ? "clean" : "awaited";
-      this.#conclusions.set(settled.queued, { settled, head: next.head, write, proof, first: "awaited" });
-      firstAnswers.look({ queued: settled.queued, why: "settle", term: this.#term });
+      this.#conclusions.set(concluded.queued, { concluded, head: next.head, write, proof, duplicate: "awaited" });
+      duplicateCheck.check({ queued: concluded.queued, why: "settle", leadershipNo: this.#leadershipNo });
     }
-    if (built.batch === null) return built.settled.length === 0 || exclusive ? "idle" : "prove";
-    if (next.ahead) counters.batchesAhead += 1;
+    if (built.batch === null) return built.concluded.length === 0 || exclusive ? "idle" : "prove";
+    if (next.isAhead) counters.batchesAhead += 1;
     const { batch, accepted, used } = built;
-    this.#flight = { ticket: { number: 0, round: noRound }, batch, accepted, used };
+    this.#inFlight = { ticket: { number: 0, round: noRound }, batch, accepted, used };
     return { append: batch };
   }
 
   /** The batch that `begin` or `loaded` made is on its way, under this number. */
   appending(ticket: WriteTicket): void {
-    if (this.#flight !== null) this.#flight.ticket = ticket;
+    if (this.#inFlight !== null) this.#inFlight.ticket = ticket;
   }
 
   /** Versions or keys have come. */
-  loaded({ of, ask }: Loading, outcome: LogAnswer, nextWrite: number): AfterBatch {
+  loaded({ of, requestId }: LoadCall, outcome: LogAnswer, nextWrite: number): NextStep {
     const next = this.#next;
     const loading = next?.loading;
-    if (!next || loading?.ask !== ask) return "loading"; // that batch was thrown away
-    loading.awaited.delete(of);
+    if (!next || loading?.requestId !== requestId) return "loading"; // that batch was thrown away
+    loading.outstanding.delete(of);
     if (of === "versions" && outcome.type === "versions") {
       this.#learnVersions(loading.missing.streams, outcome.versions);
     } else if (of === "keys" && outcome.type === "keys") {
-      this.#learn(next, loading.missing.people, outcome.keys);
+      this.#learnKeys(next, loading.missing.people, outcome.keys);
     } else {
       this.#notLoaded(next, "cause" in outcome ? outcome.cause : outcome.type);
-      return this.flying ? "loading" : "idle";
+      return this.hasInFlight ? "loading" : "idle";
     }
-    if (loading.awaited.size > 0) return "loading";
+    if (loading.outstanding.size > 0) return "loading";
     next.loading = null;
     next.round += 1;
     next.draft = this.#draft(next.absent);
-    this.#carryOut(next, next.taken);
+    this.#carryOut(next, next.commands);
     return this.busy ? "loading" : this.#conclude(nextWrite);
   }
 
@@ -287,68 +299,69 @@ export class BatchWriter {
   discard(): void {
     if (this.#next === null) return;
     if (this.#next.draft.size > 0) this.#parts.counters.batchesThrownAway += 1;
-    this.#parts.inbox.requeue(this.#next.taken);
+    this.#parts.pendingCommands.requeue(this.#next.commands);
     this.#next = null;
   }
 
   /** What is folded meanwhile is newer than an answer that was asked for before. */
   #learnVersions(streams: readonly Stream[], versions: ReadonlyMap<Stream, number>): void {
-    const { ledger } = this.#parts;
+    const { state } = this.#parts;
     for (const stream of streams)
-      if (ledger.versionOf(stream) === undefined) ledger.learnVersion(stream, versions.get(stream) ?? 0);
+      if (state.versionOf(stream) === undefined) state.learnVersion(stream, versions.get(stream) ?? 0);
   }
 
-  #learn({ absent, locked }: Next, people: readonly UserId[], wrapped: readonly WrappedKey[]): void {
+  #learnKeys({ absent, locked }: Next, people: readonly UserId[], wrapped: readonly WrappedKey[]): void {
     const stored = new Set(wrapped.map(({ userId }) => userId));
-    const learnt = new Set(this.#parts.keys.learn(wrapped).map(({ userId }) => userId));
+    const unwrapped = new Set(this.#parts.keys.learn(wrapped).map(({ userId }) => userId));
     for (const userId of people) {
       if (!stored.has(userId)) absent.add(userId);
-      else if (!learnt.has(userId)) locked.add(userId);
+      else if (!unwrapped.has(userId)) locked.add(userId);
     }
     if (locked.size > 0)
-      this.#work.logger("error", "keys of people do not open with this cluster's secret", {
+      this.#context.logger("error", "keys of people do not open with this cluster's secret", {
         people: locked.size,
       });
   }
 
-  #notLoaded({ taken }: Next, error: unknown): void {
-    this.#work.logger("warn", "what a batch needs could not be loaded", { err: error });
+  #notLoaded({ commands }: Next, error: unknown): void {
+    this.#context.logger("warn", "what a batch needs could not be loaded", { err: error });
     this.#next = null;
-    for (const queued of taken) this.#parts.inbox.answerUnavailable(queued, "the event log is not available");
+    for (const queued of commands)
+      this.#parts.pendingCommands.answerUnavailable(queued, "the event log is not available");
   }
 
-  #desk(absent: ReadonlySet<UserId>): BatchBuilder {
-    const { ledger, keys, random, wrappingKey, vaultKey } = this.#parts;
+  #builder(absent: ReadonlySet<UserId>): BatchBuilder {
+    const { state, keys, random, wrappingKey, vaultKey } = this.#parts;
     const { epoch, incarnation } = this.#opened;
     const keyOf = (id: UserId): PersonKey | null | undefined => keys.get(id) ?? (absent.has(id) ? null : undefined);
-    const lost: LostPlaces = {
-      holds: (link) => ledger.standingOf(link) === "held",
-      endOfEpoch: (of) => ledger.endOfEpoch(of),
-      restoredAfter: (userId, of) => ledger.restoredAfter(userId, of),
+    const lost: LostHistory = {
+      holds: (link) => state.locate(link) === "held",
+      endOfEpoch: (of) => state.endOfEpoch(of),
+      restoredAfter: (userId, of) => state.restoredAfter(userId, of),
     };
     return {
-      ...{ epoch, incarnation, keyOf, ledger: ledger.projection },
-      versionOf: (stream) => ledger.versionOf(stream),
+      ...{ epoch, incarnation, keyOf, projection: state.projection },
+      versionOf: (stream) => state.versionOf(stream),
       tools: {
         ...{ epoch, random, wrappingKey, vaultKey, lost },
-        configOf: (id) => ledger.configOf(id),
-        hasBody: (hash) => ledger.hasBody(hash),
+        configOf: (id) => state.configOf(id),
+        hasBody: (hash) => state.hasBody(hash),
         unreadyFor: this.#unreadyFor,
       },
     };
   }
 
   /**
-   * What became of the append. A clean commit is still to be told to everybody, by `committed`.
+   * What became of the append. A clean commit is still to be told to everybody, by `publishCommitted`.
    * @returns the ticket of the write, and what has committed cleanly; `end`: the epoch ends with it
    */
   appended(
     outcome: AppendOutcome,
   ): Readonly<{ ticket: WriteTicket; committed: Committed | null; end: LeaderEnd | null }> | undefined {
-    const flight = this.#flight;
-    if (flight === null) return undefined;
-    this.#flight = null;
-    const { ticket, batch, accepted } = flight;
+    const inFlight = this.#inFlight;
+    if (inFlight === null) return undefined;
+    this.#inFlight = null;
+    const { ticket, batch, accepted } = inFlight;
     if (outcome.type === "appended" && sameLink(outcome.last, batch.last)) {
       return { ticket, committed: { batch, accepted }, end: null };
     }
@@ -362,51 +375,53 @@ export class BatchWriter {
   }
 
   /** Committed cleanly, and true whatever has become of the epoch meanwhile. */
-  committed({ batch, accepted }: Committed): void {
-    const { ledger, keys, counters } = this.#parts;
+  publishCommitted({ batch, accepted }: Committed): void {
+    const { state, keys, counters } = this.#parts;
     this.#conflictsInARow = 0;
     counters.batches += 1;
     counters.events += batch.entries.length;
     keys.put(accepted.flatMap(({ newKeys }) => newKeys));
-    this.#work.post({ type: "folded", events: ledger.fold(batch.entries) });
-    ledger.learnBodies(batch.configurations);
-    this.#parts.relay.publish(batch);
+    this.#context.post({ type: "eventsFolded", events: state.fold(batch.entries) });
+    state.learnBodies(batch.configurations);
+    this.#parts.publisher.publish(batch);
     for (const { queued, last } of accepted) {
       this.#noteReassertion(queued, "appended");
-      this.#done(queued, { link: last, changed: "changed" });
+      this.#answerDone(queued, { link: last, changed: "changed" });
     }
   }
 
-  #notAppended(outcome: AppendOutcome, commands: readonly Queued[]): LeaderEnd | null {
-    const { inbox, ledger, counters, firstAnswers } = this.#parts;
+  #notAppended(outcome: AppendOutcome, commands: readonly QueuedCommand[]): LeaderEnd | null {
+    const { pendingCommands, state, counters, duplicateCheck } = this.#parts;
     switch (outcome.type) {
       case "fenced":
-        inbox.requeue(commands);
+        pendingCommands.requeue(commands);
         return { type: "fenced" };
       case "head-moved":
-        inbox.requeue(commands);
+        pendingCommands.requeue(commands);
         return reopen("the head is not where we left it");
       case "duplicate-command": {
         const repeated = commands.find(({ request }) => request.commandId === outcome.commandId);
-        inbox.requeue(commands.filter((queued) => queued !== repeated));
+        pendingCommands.requeue(commands.filter((queued) => queued !== repeated));
         if (repeated === undefined) return reopen("the log names a command we did not send");
-        firstAnswers.repeat(repeated, outcome, this.#term);
+        duplicateCheck.answerRepeated(repeated, outcome, this.#leadershipNo);
         return null;
       }
       case "version-conflict": {
         counters.versionConflicts += 1;
         this.#conflictsInARow += 1;
-        for (const { stream, actual } of outcome.streams) ledger.learnVersion(stream, actual);
-        inbox.requeue(this.#again(commands));
+        for (const { stream, actual } of outcome.streams) state.learnVersion(stream, actual);
+        pendingCommands.requeue(this.#retryable(commands));
         return this.#conflictsInARow < attemptsMax ? null : reopen("versions of streams do not settle");
       }
       case "appended":
       case "indeterminate":
-        inbox.giveBackUnresolved(this.#again(commands)); // may be committed, may be lost: never success
+        pendingCommands.markUnresolved(this.#retryable(commands)); // may be committed, may be lost: never success
         return reopen("a batch's outcome is unknown");
       case "unavailable":
-        this.#work.logger("warn", "the event log is not available: commands are turned away", { err: outcome.cause });
-        for (const queued of commands) inbox.answerUnavailable(queued, "the event log is not available");
+        this.#context.logger("warn", "the event log is not available: commands are turned away", {
+          err: outcome.cause,
+        });
+        for (const queued of commands) pendingCommands.answerUnavailable(queued, "the event log is not available");
         return null;
       default:
         return unreachable(outcome);
@@ -414,11 +429,11 @@ export class BatchWriter {
   }
 
   /** Those that may be tried once more; the others are given back to their callers. */
-  #again(commands: readonly Queued[]): readonly Queued[] {
-    const { inbox } = this.#parts;
+  #retryable(commands: readonly QueuedCommand[]): readonly QueuedCommand[] {
+    const { pendingCommands } = this.#parts;
     return commands.filter((queued) => {
-      if (inbox.countAttempt(queued) < attemptsMax) return true;
-      inbox.answerUnavailable(queued, "its batch could not be written");
+      if (pendingCommands.countAttempt(queued) < attemptsMax) return true;
+      pendingCommands.answerUnavailable(queued, "its batch could not be written");
       return false;
     });
   }
@@ -426,7 +441,7 @@ export class BatchWriter {
   // --- conclusions without an event
 
   /** What a write came to, for those that waited for it. */
-  proven(write: number, proof: "clean" | "not-clean" | "unavailable"): void {
+  writeEnded(write: number, proof: "clean" | "not-clean" | "unavailable"): void {
     for (const conclusion of this.#conclusions.values()) {
       if (conclusion.write === null || conclusion.write > write || conclusion.proof !== "awaited") continue;
       conclusion.proof = proof;
@@ -435,46 +450,46 @@ export class BatchWriter {
   }
 
   /** Whether a command that is to be refused, or has nothing to do, had been carried out before. */
-  first(queued: Queued, answer: PriorOutcome): void {
+  duplicateChecked(queued: QueuedCommand, answer: PriorOutcome): void {
     const conclusion = this.#conclusions.get(queued);
     if (conclusion === undefined) return;
     if (answer !== "none") {
       this.#conclusions.delete(queued); // answered
       return;
     }
-    conclusion.first = "none";
+    conclusion.duplicate = "none";
     this.#answerWhenSure(conclusion);
   }
 
   #answerWhenSure(conclusion: Conclusion): void {
-    const { settled, head, proof, first } = conclusion;
-    if (proof === "awaited" || first === "awaited") return;
-    const { queued, performed } = settled;
-    const { inbox, counters } = this.#parts;
+    const { concluded, head, proof, duplicate } = conclusion;
+    if (proof === "awaited" || duplicate === "awaited") return;
+    const { queued, performed } = concluded;
+    const { pendingCommands, counters } = this.#parts;
     this.#conclusions.delete(queued);
-    if (proof === "not-clean") return inbox.requeue([queued]); // decided again at the head, here or by whoever leads
-    if (proof === "unavailable") return inbox.answerUnavailable(queued, "the event log is not available");
+    if (proof === "not-clean") return pendingCommands.requeue([queued]); // decided again at the head, here or by whoever leads
+    if (proof === "unavailable") return pendingCommands.answerUnavailable(queued, "the event log is not available");
     if (performed.type === "nothing") {
       this.#noteReassertion(queued, "already-denied");
-      return this.#done(queued, { link: head, changed: "unchanged" });
+      return this.#answerDone(queued, { link: head, changed: "unchanged" });
     }
     this.#noteReassertion(queued, "operator");
     counters.commandsRefused += 1;
     const { code, message } = performed;
-    inbox.answer(queued, { type: "refused", commandId: queued.request.commandId, code, message });
+    pendingCommands.answer(queued, { type: "refused", commandId: queued.request.commandId, code, message });
   }
 
-  #noteReassertion({ request }: Queued, outcome: "appended" | "already-denied" | "operator"): void {
+  #noteReassertion({ request }: QueuedCommand, outcome: "appended" | "already-denied" | "operator"): void {
     if (!isReassertion(request) || request.command.type !== "reassertTightenings") return;
     for (const { link, stream, type } of request.command.events)
-      this.#parts.reports.settled({ link, stream, type }, outcome);
+      this.#parts.reassertionIntake.recordOutcome({ link, stream, type }, outcome);
   }
 
-  #done(queued: Queued, what: Readonly<{ link: Link; changed: "changed" | "unchanged" }>): void {
-    const { inbox, counters } = this.#parts;
+  #answerDone(queued: QueuedCommand, what: Readonly<{ link: Link; changed: "changed" | "unchanged" }>): void {
+    const { pendingCommands, counters } = this.#parts;
     counters.commandsDone += 1;
     const { commandId } = queued.request;
-    inbox.answer(queued, { type: "done", commandId, link: what.link, changed: what.changed === "changed" });
+    pendingCommands.answer(queued, { type: "done", commandId, link: what.link, changed: what.changed === "changed" });
   }
 }
 

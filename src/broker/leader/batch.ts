@@ -28,14 +28,14 @@ import type { AppendBatch, LogEntry } from "../../replication/index.ts";
 import { type Access, AccessSet, accessOf } from "../commands/access.ts";
 import { perform } from "../commands/perform.ts";
 import { type Changes, type Performed, refused, type Tools } from "../commands/performed.ts";
-import type { Queued } from "./command-queue.ts";
+import type { QueuedCommand } from "./command-queue.ts";
 
 /** A batch is at most this big, or one command. */
 export const batchEventsMax = 512;
 export const batchBytesMax = 256 * 1024;
 
 export type BatchBuilder = Readonly<{
-  ledger: Projection;
+  projection: Projection;
   epoch: Epoch;
   incarnation: Incarnation;
   tools: Omit<Tools, "now" | "personKeyOf" | "versionOf">;
@@ -45,44 +45,44 @@ export type BatchBuilder = Readonly<{
   versionOf: (stream: Stream) => number | undefined;
 }>;
 
-export type Accepted = Readonly<{ queued: Queued; last: Link; newKeys: readonly PersonKey[] }>;
-export type Settled = Readonly<{ queued: Queued; performed: Exclude<Performed, { type: "changes" }> }>;
+export type AcceptedCommand = Readonly<{ queued: QueuedCommand; last: Link; newKeys: readonly PersonKey[] }>;
+export type ConcludedCommand = Readonly<{ queued: QueuedCommand; performed: Exclude<Performed, { type: "changes" }> }>;
 
-export type Built = Readonly<{
+export type BuiltBatch = Readonly<{
   /** Null: nothing to write. */
   batch: AppendBatch | null;
-  accepted: readonly Accepted[];
+  accepted: readonly AcceptedCommand[];
   /** What its commands read and write. */
   used: AccessSet;
   /** Refused, or nothing to do, as of the head. */
-  settled: readonly Settled[];
-  held: readonly Queued[];
+  concluded: readonly ConcludedCommand[];
+  deferred: readonly QueuedCommand[];
   missing: Readonly<{ streams: readonly Stream[]; people: readonly UserId[] }>;
 }>;
 
 /** What a draft is to stand behind: the head, or a batch that is on its way there, with all that one reads and writes. */
-export type Behind = Readonly<{ link: Link; used: AccessSet | null }>;
+export type DraftBase = Readonly<{ link: Link; used: AccessSet | null }>;
 
 /**
  * The batch that comes next, as it grows. Behind a batch in flight it is carried out against the same head as that one: the two are
  * one batch, written in two parts, and whatever touches a stream of the first is held for the batch after this one (docs/adr/0027).
  */
 export class BatchDraft {
-  readonly #desk: BatchBuilder;
-  readonly #behind: Behind;
-  readonly #written: Draft;
+  readonly #builder: BatchBuilder;
+  readonly #base: DraftBase;
+  readonly #written: DraftEntries;
   readonly #used = new AccessSet();
-  readonly #heldUp = new AccessSet();
-  readonly #settled: Settled[] = [];
-  readonly #held: Queued[] = [];
+  readonly #deferredAccess = new AccessSet();
+  readonly #concluded: ConcludedCommand[] = [];
+  readonly #deferred: QueuedCommand[] = [];
   readonly #missing = { streams: new Set<Stream>(), people: new Set<UserId>() };
   /** The same of the command that is being carried out. */
-  readonly #sought = { streams: new Set<Stream>(), people: new Set<UserId>() };
+  readonly #missingHere = { streams: new Set<Stream>(), people: new Set<UserId>() };
 
-  constructor(desk: BatchBuilder, behind: Behind) {
-    this.#desk = desk;
-    this.#behind = behind;
-    this.#written = new Draft(desk, behind.link);
+  constructor(builder: BatchBuilder, base: DraftBase) {
+    this.#builder = builder;
+    this.#base = base;
+    this.#written = new DraftEntries(builder, base.link);
   }
 
   /** Events in it. */
@@ -93,56 +93,56 @@ export class BatchDraft {
     return this.#written.full;
   }
   /** Nothing of it can be written, and something is held. */
-  get onlyHolds(): boolean {
-    return this.size === 0 && this.#held.length > 0;
+  get onlyDefers(): boolean {
+    return this.size === 0 && this.#deferred.length > 0;
   }
   /** What has to be loaded before it can hold everything that it was given. */
-  get missing(): Built["missing"] {
+  get missing(): BuiltBatch["missing"] {
     return { streams: [...this.#missing.streams], people: [...this.#missing.people] };
   }
 
-  add(candidates: readonly Queued[], now: UnixMs): void {
+  add(candidates: readonly QueuedCommand[], now: UnixMs): void {
     const tools = this.#toolsAt(now);
     for (const queued of candidates) this.#add(queued, tools);
   }
 
-  #add(queued: Queued, tools: Tools): void {
-    const desk = this.#desk;
-    const access = accessOf(queued.request.command, desk.ledger);
-    if (this.#conflicts(access)) return this.#hold(queued, access);
-    const performed = writable(perform(desk.ledger, queued.request, tools), desk.ledger.level);
+  #add(queued: QueuedCommand, tools: Tools): void {
+    const builder = this.#builder;
+    const access = accessOf(queued.request.command, builder.projection);
+    if (this.#conflicts(access)) return this.#defer(queued, access);
+    const performed = refuseAboveLevel(perform(builder.projection, queued.request, tools), builder.projection.level);
     const written = performed.type === "changes" ? performed.changes.events.map(streamOf) : [];
-    for (const stream of written) if (desk.versionOf(stream) === undefined) this.#sought.streams.add(stream);
-    if (this.#sought.streams.size + this.#sought.people.size > 0) {
-      for (const stream of this.#sought.streams) this.#missing.streams.add(stream);
-      for (const userId of this.#sought.people) this.#missing.people.add(userId);
-      this.#sought.streams.clear();
-      this.#sought.people.clear();
-      return this.#hold(queued, access);
+    for (const stream of written) if (builder.versionOf(stream) === undefined) this.#missingHere.streams.add(stream);
+    if (this.#missingHere.streams.size + this.#missingHere.people.size > 0) {
+      for (const stream of this.#missingHere.streams) this.#missing.streams.add(stream);
+      for (const userId of this.#missingHere.people) this.#missing.people.add(userId);
+      this.#missingHere.streams.clear();
+      this.#missingHere.people.clear();
+      return this.#defer(queued, access);
     }
     if (performed.type !== "changes") {
-      this.#settled.push({ queued, performed });
+      this.#concluded.push({ queued, performed });
       return;
     }
     const own = { reads: access.reads, writes: [...access.writes, ...written] };
     if (this.#conflicts(own) || !this.#written.add(queued, performed.changes, { streams: written, now: tools.now }))
-      return this.#hold(queued, own);
+      return this.#defer(queued, own);
     this.#used.add(own);
   }
 
   #toolsAt(now: UnixMs): Tools {
-    const desk = this.#desk;
-    const { streams, people } = this.#sought;
+    const builder = this.#builder;
+    const { streams, people } = this.#missingHere;
     return {
-      ...desk.tools,
+      ...builder.tools,
       now,
       personKeyOf(userId) {
-        const key = desk.keyOf(userId);
+        const key = builder.keyOf(userId);
         if (key === undefined) people.add(userId);
         return key ?? undefined;
       },
       versionOf(stream) {
-        const version = desk.versionOf(stream);
+        const version = builder.versionOf(stream);
         if (version === undefined) streams.add(stream);
         return version ?? 0;
       },
@@ -150,23 +150,31 @@ export class BatchDraft {
   }
 
   #conflicts(access: Access): boolean {
-    const inFlight = this.#behind.used;
-    return this.#used.conflicts(access) || this.#heldUp.conflicts(access) || inFlight?.conflicts(access) === true;
+    const inFlight = this.#base.used;
+    return (
+      this.#used.conflicts(access) || this.#deferredAccess.conflicts(access) || inFlight?.conflicts(access) === true
+    );
   }
 
-  #hold(queued: Queued, access: Access): void {
-    this.#held.push(queued);
-    this.#heldUp.add(access);
+  #defer(queued: QueuedCommand, access: Access): void {
+    this.#deferred.push(queued);
+    this.#deferredAccess.add(access);
   }
 
-  finish(): Built {
+  finish(): BuiltBatch {
     const { missing } = this;
-    return { ...this.#written.finish(), used: this.#used, settled: this.#settled, held: this.#held, missing };
+    return {
+      ...this.#written.finish(),
+      used: this.#used,
+      concluded: this.#concluded,
+      deferred: this.#deferred,
+      missing,
+    };
   }
 }
 
 /** What can only be written at a later level is refused: a reader that is here could not read it. */
-function writable(performed: Performed, level: number): Performed {
+function refuseAboveLevel(performed: Performed, level: number): Performed {
   if (performed.type !== "changes") return performed;
   let needed = level;
   for (const event of performed.changes.events) needed = Math.max(needed, levelNeededBy(event, level) ?? 0);
@@ -176,21 +184,21 @@ function writable(performed: Performed, level: number): Performed {
 }
 
 /** The batch as it grows. */
-class Draft {
-  readonly #desk: BatchBuilder;
+class DraftEntries {
+  readonly #builder: BatchBuilder;
   readonly #entries: LogEntry[] = [];
-  readonly #accepted: Accepted[] = [];
+  readonly #accepted: AcceptedCommand[] = [];
   readonly #commands: AppendBatch["commands"][number][] = [];
   readonly #streams: AppendBatch["streams"][number][] = [];
-  readonly #parts: Omit<Changes, "events">[] = [];
+  readonly #changes: Omit<Changes, "events">[] = [];
   readonly #previous: Link;
-  #at: Link;
+  #tail: Link;
   #bytes = 0;
 
-  constructor(desk: BatchBuilder, previous: Link) {
-    this.#desk = desk;
+  constructor(builder: BatchBuilder, previous: Link) {
+    this.#builder = builder;
     this.#previous = previous;
-    this.#at = previous;
+    this.#tail = previous;
   }
 
   get size(): number {
@@ -201,37 +209,37 @@ class Draft {
   }
 
   /** @returns false when it does not fit any more; then nothing was added */
-  add(queued: Queued, changes: Changes, of: Readonly<{ streams: readonly Stream[]; now: UnixMs }>): boolean {
+  add(queued: QueuedCommand, changes: Changes, of: Readonly<{ streams: readonly Stream[]; now: UnixMs }>): boolean {
     const entries: LogEntry[] = [];
     const streams = new Map<Stream, AppendBatch["streams"][number]>();
-    let at = this.#at;
+    let tail = this.#tail;
     for (const [n, event] of changes.events.entries()) {
       const stream = of.streams[n] ?? streamOf(event); // no other command of the batch writes it
-      const known = this.#desk.versionOf(stream) ?? 0;
+      const known = this.#builder.versionOf(stream) ?? 0;
       const { expected, next } = streams.get(stream) ?? { expected: known, next: known };
-      const entry = this.#entry(event, at, { queued, version: next + 1, now: of.now });
+      const entry = this.#entry(event, tail, { queued, version: next + 1, now: of.now });
       streams.set(stream, { stream, expected, next: next + 1 });
       entries.push(entry);
-      at = linkOf(entry.recorded);
+      tail = linkOf(entry.recorded);
     }
-    const beside = changes.configurations.reduce((sum, { body }) => sum + body.length, 0);
-    const bytes = entries.reduce((sum, entry) => sum + entry.bytes.length, beside);
+    const configurationBytes = changes.configurations.reduce((sum, { body }) => sum + body.length, 0);
+    const bytes = entries.reduce((sum, entry) => sum + entry.bytes.length, configurationBytes);
     const full = this.#entries.length + entries.length > batchEventsMax || this.#bytes + bytes > batchBytesMax;
     if (full && this.#entries.length > 0) return false;
-    const first = (this.#at.position + 1) as Position;
+    const first = (this.#tail.position + 1) as Position;
     this.#commands.push({ commandId: queued.request.commandId, first, count: entries.length });
-    this.#accepted.push({ queued, last: at, newKeys: changes.newKeys.map(({ person }) => person) });
+    this.#accepted.push({ queued, last: tail, newKeys: changes.newKeys.map(({ person }) => person) });
     this.#entries.push(...entries);
     this.#streams.push(...streams.values());
-    this.#parts.push(changes);
-    this.#at = at;
+    this.#changes.push(changes);
+    this.#tail = tail;
     this.#bytes += bytes;
     return true;
   }
 
-  finish(): Pick<Built, "batch" | "accepted"> {
+  finish(): Pick<BuiltBatch, "batch" | "accepted"> {
     if (this.#entries.length === 0) return { batch: null, accepted: [] };
-    const { epoch, incarnation } = this.#desk;
+    const { epoch, incarnation } = this.#builder;
     return {
       accepted: this.#accepted,
       batch: {
@@ -239,27 +247,31 @@ class Draft {
         incarnation,
         previous: this.#previous,
         entries: this.#entries,
-        last: this.#at,
+        last: this.#tail,
         commands: this.#commands,
         streams: this.#streams,
-        newKeys: this.#parts.flatMap((part) => part.newKeys.map(({ wrapped }) => wrapped)),
-        erasedKeys: this.#parts.flatMap((part) => part.erasedKeys),
-        vault: this.#parts.flatMap((part) => part.vault),
-        vaultRemoved: this.#parts.flatMap((part) => part.vaultRemoved),
-        configurations: this.#parts.flatMap((part) => part.configurations),
+        newKeys: this.#changes.flatMap((part) => part.newKeys.map(({ wrapped }) => wrapped)),
+        erasedKeys: this.#changes.flatMap((part) => part.erasedKeys),
+        vault: this.#changes.flatMap((part) => part.vault),
+        vaultRemoved: this.#changes.flatMap((part) => part.vaultRemoved),
+        configurations: this.#changes.flatMap((part) => part.configurations),
       },
     };
   }
 
-  #entry(event: CardeaEvent, previous: Link, of: Readonly<{ queued: Queued; version: number; now: UnixMs }>): LogEntry {
+  #entry(
+    event: CardeaEvent,
+    previous: Link,
+    of: Readonly<{ queued: QueuedCommand; version: number; now: UnixMs }>,
+  ): LogEntry {
     const { request } = of.queued;
-    const { tools } = this.#desk;
+    const { tools } = this.#builder;
     return entryAt(previous, {
-      epoch: this.#desk.epoch,
+      epoch: this.#builder.epoch,
       event,
       version: of.version,
       now: of.now,
-      level: this.#desk.ledger.level,
+      level: this.#builder.projection.level,
       eventId: uuidFromBytes(tools.random(16)),
       actor: request.actor,
       cause: request.commandId,
@@ -279,7 +291,7 @@ export function entryAt(
     level: number;
     eventId: EventId;
     actor: string;
-    cause: Queued["request"]["commandId"] | null;
+    cause: QueuedCommand["request"]["commandId"] | null;
   }>,
 ): LogEntry {
   const entry = {

@@ -21,10 +21,10 @@ export class BootKeys {
   admit({ name, boot, publicKey }: NodeSender): boolean {
     if (commitsToKey(boot)) return true;
     const key = Buffer.from(publicKey).toString("base64");
-    const place = JSON.stringify([name, boot]);
-    const pinned = this.#pins.get(place);
+    const bootKey = JSON.stringify([name, boot]);
+    const pinned = this.#pins.get(bootKey);
     if (pinned !== undefined) return pinned === key;
-    this.#pins.set(place, key);
+    this.#pins.set(bootKey, key);
     if (this.#pins.size > pinsMax) this.#pins.delete(this.#pins.keys().next().value ?? "");
     return true;
   }

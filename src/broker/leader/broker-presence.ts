@@ -12,19 +12,19 @@ export type Presence = Readonly<{ brokerId: BrokerId; version: string; reads: nu
 export type GossipMessage = Readonly<{ epoch: Epoch; urls: readonly string[] }>;
 export type Peer = Presence & Readonly<{ heardAt: MonotonicMs }>;
 
-const announceMs = 1_000;
+const gossipMs = 1_000;
 /** Who has been silent for so long is not there. */
 export const peerSilentMsMax = 5_000;
 const peersMax = 1_000;
 
 export class BrokerPresences {
-  readonly #work: StepContext;
+  readonly #context: StepContext;
   readonly #own: Presence;
-  readonly #heard = new Map<BrokerId, Peer>();
-  #announceAt = 0;
+  readonly #peers = new Map<BrokerId, Peer>();
+  #sendAt = 0;
 
-  constructor(work: StepContext, own: Presence) {
-    this.#work = work;
+  constructor(context: StepContext, own: Presence) {
+    this.#context = context;
     this.#own = own;
   }
 
@@ -33,28 +33,28 @@ export class BrokerPresences {
   }
 
   /** An authenticated broker says that it is there. */
-  heard(presence: Presence): void {
+  receive(presence: Presence): void {
     if (presence.brokerId === this.#own.brokerId) return;
-    this.#heard.delete(presence.brokerId);
-    this.#heard.set(presence.brokerId, { ...presence, heardAt: this.#work.now });
-    if (this.#heard.size > peersMax) this.#heard.delete(this.#heard.keys().next().value ?? presence.brokerId);
+    this.#peers.delete(presence.brokerId);
+    this.#peers.set(presence.brokerId, { ...presence, heardAt: this.#context.now });
+    if (this.#peers.size > peersMax) this.#peers.delete(this.#peers.keys().next().value ?? presence.brokerId);
   }
 
   /** Those that are there now, by name. */
-  get present(): readonly Peer[] {
-    return [...this.#heard.values()]
-      .filter(({ heardAt }) => this.#work.now - heardAt < peerSilentMsMax)
+  get alive(): readonly Peer[] {
+    return [...this.#peers.values()]
+      .filter(({ heardAt }) => this.#context.now - heardAt < peerSilentMsMax)
       .sort((a, b) => (a.brokerId < b.brokerId ? -1 : 1));
   }
 
   get dueAt(): number {
-    return this.#announceAt;
+    return this.#sendAt;
   }
 
   tick(): void {
-    const { now } = this.#work;
-    if (this.#announceAt > now) return;
-    this.#announceAt = now + announceMs;
-    this.#work.emit({ type: "present", presence: this.#own });
+    const { now } = this.#context;
+    if (this.#sendAt > now) return;
+    this.#sendAt = now + gossipMs;
+    this.#context.emit({ type: "sendGossip", presence: this.#own });
   }
 }

@@ -8,7 +8,7 @@ import type { CommandRequest, Stream } from "../../events/index.ts";
 import { type Access, AccessSet } from "../commands/access.ts";
 import type { Leadership } from "../core/messages.ts";
 
-export type Queued = Readonly<{
+export type QueuedCommand = Readonly<{
   /** Grows with each command offered. */
   order: number;
   request: CommandRequest;
@@ -25,8 +25,8 @@ const urgentShare = 0.75;
 
 export class CommandQueue {
   readonly #bounds: QueueBounds;
-  #urgent: Queued[] = [];
-  #normal: Queued[] = [];
+  #urgent: QueuedCommand[] = [];
+  #normal: QueuedCommand[] = [];
   /** Streams of the normal lane, with how often each stands there. */
   readonly #reads = new Map<Stream, number>();
   readonly #writes = new Map<Stream, number>();
@@ -41,16 +41,16 @@ export class CommandQueue {
   }
 
   /** @returns false when the queue is full */
-  offer(queued: Queued): boolean {
+  offer(queued: QueuedCommand): boolean {
     if (this.size >= this.#bounds.commandsMax || this.#bytes + queued.bytes > this.#bounds.bytesMax) return false;
     this.#bytes += queued.bytes;
-    if (queued.urgent && !this.#meetsNormal(queued.access)) this.#urgent.push(queued);
+    if (queued.urgent && !this.#conflictsWithNormal(queued.access)) this.#urgent.push(queued);
     else this.#pushNormal([queued], "back");
     return true;
   }
 
   /** Takes out the candidates of the next batch, in the order in which they are carried out. */
-  take(max: number): Queued[] {
+  take(max: number): QueuedCommand[] {
     const urgentMax = this.#normal.length === 0 ? max : Math.ceil(max * urgentShare);
     const urgent = this.#urgent.splice(0, urgentMax);
     const normal = this.#normal.splice(0, max - urgent.length);
@@ -64,11 +64,11 @@ export class CommandQueue {
    * Puts commands back to the front, in the order they had: they were held up, or nothing is known of what became of them.
    * A tightening command that came meanwhile must not overtake one of them on the same stream: it lines up behind.
    */
-  requeue(commands: readonly Queued[]): void {
-    const normal: Queued[] = [];
-    const urgent: Queued[] = [];
+  requeue(commands: readonly QueuedCommand[]): void {
+    const normal: QueuedCommand[] = [];
+    const urgent: QueuedCommand[] = [];
     const before = new AccessSet();
-    const sort = (queued: Queued): void => {
+    const place = (queued: QueuedCommand): void => {
       if (queued.urgent && !before.conflicts(queued.access)) {
         urgent.push(queued);
       } else {
@@ -77,17 +77,17 @@ export class CommandQueue {
       }
     };
     for (const queued of [...commands].sort((a, b) => a.order - b.order)) {
-      sort(queued);
+      place(queued);
       this.#bytes += queued.bytes;
     }
     const waiting = this.#urgent;
     this.#urgent = urgent;
-    for (const queued of waiting) sort(queued);
+    for (const queued of waiting) place(queued);
     this.#pushNormal(normal, "front");
   }
 
   /** Takes one command out; false when it is not waiting here. */
-  remove(queued: Queued): boolean {
+  remove(queued: QueuedCommand): boolean {
     const urgent = this.#urgent.indexOf(queued);
     const normal = urgent >= 0 ? -1 : this.#normal.indexOf(queued);
     if (urgent >= 0) this.#urgent.splice(urgent, 1);
@@ -100,13 +100,13 @@ export class CommandQueue {
     return true;
   }
 
-  #pushNormal(commands: readonly Queued[], end: "front" | "back"): void {
+  #pushNormal(commands: readonly QueuedCommand[], end: "front" | "back"): void {
     this.#normal = end === "front" ? [...commands, ...this.#normal] : this.#normal;
     if (end === "back") this.#normal.push(...commands);
     for (const queued of commands) this.#count(queued.access, 1);
   }
 
-  #meetsNormal({ reads, writes }: Access): boolean {
+  #conflictsWithNormal({ reads, writes }: Access): boolean {
     return (
       writes.some((stream) => this.#writes.has(stream) || this.#reads.has(stream)) ||
       reads.some((stream) => this.#writes.has(stream))

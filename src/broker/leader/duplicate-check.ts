@@ -7,107 +7,117 @@ import type { Counters } from "../core/counters.ts";
 import type { LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
-import type { Queued } from "./command-queue.ts";
+import type { QueuedCommand } from "./command-queue.ts";
 import type { PendingCommands } from "./pending-commands.ts";
-import { lastOf, linkMadeBy } from "./recorded-outcome.ts";
+import { lastPositionOf, linkRecordedBy } from "./recorded-outcome.ts";
 
 /** `resolve`: its batch came to nobody knows what; `settle`: there is nothing to do, or it is refused. */
-export type FirstLookup = Readonly<{ queued: Queued; why: "resolve" | "settle" | "repeated"; term: number }>;
+export type DuplicateLookup = Readonly<{
+  queued: QueuedCommand;
+  why: "resolve" | "settle" | "repeated";
+  leadershipNo: number;
+}>;
 /** `answered`: it had been carried out, and has been answered so. */
 export type PriorOutcome = "answered" | "none" | "failed";
 
-type Parts = Readonly<{
-  inbox: PendingCommands;
-  ledger: BrokerState;
+type DuplicateCheckParts = Readonly<{
+  pendingCommands: PendingCommands;
+  state: BrokerState;
   counters: Counters;
   /** Whether that epoch of ours is not over: only until then the ledger is of its history. */
-  isCurrent: (term: number) => boolean;
+  isCurrent: (leadershipNo: number) => boolean;
 }>;
 /** A question of ours. `previous`: the link before the command's event; `event`: that event. */
-export type FirstQuestion = Readonly<{ to: "first-answers"; lookup: FirstLookup }> &
+export type DuplicateCheckCall = Readonly<{ to: "duplicate-check"; lookup: DuplicateLookup }> &
   (Readonly<{ of: "command" }> | Readonly<{ of: "previous" | "event"; position: Position }>);
 
 const lookupsMax = 16;
 const unavailable = "the event log is not available";
 
 export class DuplicateCheck {
-  readonly #work: StepContext;
-  readonly #parts: Parts;
-  #waiting: FirstLookup[] = [];
-  #asking = 0;
+  readonly #context: StepContext;
+  readonly #parts: DuplicateCheckParts;
+  #waiting: DuplicateLookup[] = [];
+  #running = 0;
 
-  constructor(work: StepContext, parts: Parts) {
-    this.#work = work;
+  constructor(context: StepContext, parts: DuplicateCheckParts) {
+    this.#context = context;
     this.#parts = parts;
   }
 
   /** A note says what it came to; for `repeated`, whose place is known, see `repeat`. */
-  look(lookup: FirstLookup): void {
-    if (this.#asking >= lookupsMax) {
+  check(lookup: DuplicateLookup): void {
+    if (this.#running >= lookupsMax) {
       this.#waiting.push(lookup);
       return;
     }
-    this.#asking += 1;
+    this.#running += 1;
     const { commandId } = lookup.queued.request;
-    this.#work.callLog({ op: "findCommand", commandId }, { to: "first-answers", of: "command", lookup });
+    this.#context.callLog({ op: "findCommand", commandId }, { to: "duplicate-check", of: "command", lookup });
   }
 
   /** The log named the place of a command that was carried out before. */
-  repeat(queued: Queued, made: Readonly<{ first: Position; count: number }>, term: number): void {
-    this.#asking += 1;
-    this.#linkOf({ queued, why: "repeated", term }, lastOf(made));
+  answerRepeated(
+    queued: QueuedCommand,
+    recorded: Readonly<{ first: Position; count: number }>,
+    leadershipNo: number,
+  ): void {
+    this.#running += 1;
+    this.#readLink({ queued, why: "repeated", leadershipNo }, lastPositionOf(recorded));
   }
 
-  answered(question: FirstQuestion, outcome: LogAnswer): void {
-    const { lookup } = question;
-    if (question.of === "command") {
+  logAnswered(call: DuplicateCheckCall, outcome: LogAnswer): void {
+    const { lookup } = call;
+    if (call.of === "command") {
       if (outcome.type !== "command") return this.#failed(lookup);
-      return outcome.found === undefined ? this.#end(lookup, "none") : this.#linkOf(lookup, lastOf(outcome.found));
+      return outcome.found === undefined
+        ? this.#end(lookup, "none")
+        : this.#readLink(lookup, lastPositionOf(outcome.found));
     }
-    const { position } = question;
-    if (question.of === "previous") {
+    const { position } = call;
+    if (call.of === "previous") {
       if (outcome.type !== "link") return this.#failed(lookup);
-      if (outcome.link === undefined) return this.#gone(lookup, position);
-      const event = { to: "first-answers", of: "event", lookup, position } as const;
-      return this.#work.callLog({ op: "read", after: outcome.link, limit: 1 }, event);
+      if (outcome.link === undefined) return this.#truncated(lookup, position);
+      const event = { to: "duplicate-check", of: "event", lookup, position } as const;
+      return this.#context.callLog({ op: "read", after: outcome.link, limit: 1 }, event);
     }
-    const link = linkMadeBy(lookup.queued.request.commandId, position, outcome);
-    if (link === "gone") return this.#gone(lookup, position);
+    const link = linkRecordedBy(lookup.queued.request.commandId, position, outcome);
+    if (link === "truncated") return this.#truncated(lookup, position);
     return link === "other" || link === "unknown" ? this.#failed(lookup) : this.#done(lookup, link);
   }
 
-  #linkOf(lookup: FirstLookup, position: Position): void {
-    const previous = { to: "first-answers", of: "previous", lookup, position } as const;
-    this.#work.callLog({ op: "linkAt", position: (position - 1) as Position }, previous);
+  #readLink(lookup: DuplicateLookup, position: Position): void {
+    const previous = { to: "duplicate-check", of: "previous", lookup, position } as const;
+    this.#context.callLog({ op: "linkAt", position: (position - 1) as Position }, previous);
   }
 
   /**
    * Retention has let go of its event: where we stand is behind it, and says no less to whoever waits for it. Not where we stand before
    * it, nor when our epoch is over and the ledger may be of another history, or empty: a receipt for such a place would say nothing.
    */
-  #gone(lookup: FirstLookup, position: Position): void {
-    const { ledger, isCurrent } = this.#parts;
-    if (isCurrent(lookup.term) && ledger.applied.position >= position) this.#done(lookup, ledger.applied);
+  #truncated(lookup: DuplicateLookup, position: Position): void {
+    const { state, isCurrent } = this.#parts;
+    if (isCurrent(lookup.leadershipNo) && state.applied.position >= position) this.#done(lookup, state.applied);
     else this.#failed(lookup);
   }
 
-  #failed(lookup: FirstLookup): void {
-    this.#parts.inbox.answerUnavailable(lookup.queued, unavailable);
+  #failed(lookup: DuplicateLookup): void {
+    this.#parts.pendingCommands.answerUnavailable(lookup.queued, unavailable);
     this.#end(lookup, "failed");
   }
 
-  #done(lookup: FirstLookup, link: Link): void {
-    const { inbox, counters } = this.#parts;
+  #done(lookup: DuplicateLookup, link: Link): void {
+    const { pendingCommands, counters } = this.#parts;
     const { queued } = lookup;
     counters.commandsRepeated += 1;
-    inbox.answer(queued, { type: "done", commandId: queued.request.commandId, link, changed: true });
+    pendingCommands.answer(queued, { type: "done", commandId: queued.request.commandId, link, changed: true });
     this.#end(lookup, "answered");
   }
 
-  #end(lookup: FirstLookup, answer: PriorOutcome): void {
-    this.#asking -= 1;
-    this.#work.post({ type: "firstAnswer", lookup, answer });
+  #end(lookup: DuplicateLookup, answer: PriorOutcome): void {
+    this.#running -= 1;
+    this.#context.post({ type: "duplicateChecked", lookup, answer });
     const next = this.#waiting.shift();
-    if (next !== undefined) this.look(next);
+    if (next !== undefined) this.check(next);
   }
 }

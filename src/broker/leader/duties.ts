@@ -18,14 +18,14 @@ export type DutyContext = Readonly<{
   /** In the role of a broker, in this epoch: `unavailable` once it is over. */
   submit: (request: CommandRequest) => Promise<CommandResult>;
   /** At the head when the run starts, and it moves on with the log. */
-  ledger: Projection;
+  projection: Projection;
   now: UnixMs;
   /** The vault entry of a session, read from the store. */
   tokens: (sessionId: SessionId) => Promise<VaultedTokens | undefined>;
   /** True while this process, as far as it knows, leads the epoch of the run. Check it right before a call outside the log. */
   leads: () => boolean;
   /** Submits to the broker that leads now, as a broker: for an answer from outside that arrives when the epoch of the run has ended. */
-  handOver: (request: CommandRequest) => Promise<CommandResult>;
+  submitToLeader: (request: CommandRequest) => Promise<CommandResult>;
   clock: Pick<Clock, "monotonic" | "wall">;
   /** Aborts when this process leads no more. */
   signal: AbortSignal;
@@ -69,9 +69,9 @@ export function createDutyRunner(
 
   return {
     run(run) {
-      const epochOver = new AbortController();
-      running.set(run.run, epochOver);
-      void perform(run, epochOver.signal).then((outcome) => {
+      const epochEnded = new AbortController();
+      running.set(run.run, epochEnded);
+      void perform(run, epochEnded.signal).then((outcome) => {
         running.delete(run.run);
         deps.ended(run, outcome);
       });

@@ -12,9 +12,9 @@ import type { Counters } from "../core/counters.ts";
 import type { BrokerInput, CommandAnswer, DutyRun, Leadership, LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
-import { callerAt, epochIsOver, type PendingCommands } from "./pending-commands.ts";
+import { callerAt, epochEnded, type PendingCommands } from "./pending-commands.ts";
 
-type Held = {
+type HeldDuty = {
   readonly name: string;
   readonly everyMs: number;
   dueAt: number;
@@ -23,158 +23,159 @@ type Held = {
 
 export type DutyTimes = Readonly<{ name: string; everyMs: number }>;
 
-const expiry = "expiry sweep";
-const commandIds = "command sweep";
-const sweptAtOnce = 1_000;
+const expirySweep = "expiry sweep";
+const commandSweep = "command sweep";
+const expiredAtOnce = 1_000;
 const sweepsMax = 200;
 
 export class DutyHolder {
-  readonly #work: StepContext;
+  readonly #context: StepContext;
   readonly #parts: Readonly<{
-    ledger: BrokerState;
-    inbox: PendingCommands;
+    state: BrokerState;
+    pendingCommands: PendingCommands;
     counters: Counters;
     random: (bytes: number) => Uint8Array;
   }>;
-  readonly #held: readonly Held[];
-  #lead: Leadership | null = null;
+  readonly #duties: readonly HeldDuty[];
+  #leadership: Leadership | null = null;
   #runs = 0;
-  #sweeps = 0;
-  #swept = 0;
+  #expirySweeps = 0;
+  #lastSweepCount = 0;
 
   constructor(
-    work: StepContext,
+    context: StepContext,
     parts: Readonly<{
-      ledger: BrokerState;
-      inbox: PendingCommands;
+      state: BrokerState;
+      pendingCommands: PendingCommands;
       counters: Counters;
       random: (bytes: number) => Uint8Array;
     }>,
     duties: Readonly<{ others: readonly DutyTimes[]; expirySweepMs: number; commandSweepMs: number }>,
   ) {
-    this.#work = work;
+    this.#context = context;
     this.#parts = parts;
     const all = [
       ...duties.others,
-      { name: expiry, everyMs: duties.expirySweepMs },
-      { name: commandIds, everyMs: duties.commandSweepMs },
+      { name: expirySweep, everyMs: duties.expirySweepMs },
+      { name: commandSweep, everyMs: duties.commandSweepMs },
     ];
-    this.#held = all.map(({ name, everyMs }) => ({ name, everyMs, dueAt: 0, running: null }));
+    this.#duties = all.map(({ name, everyMs }) => ({ name, everyMs, dueAt: 0, running: null }));
   }
 
   get running(): number {
-    return this.#held.filter(({ running }) => running !== null).length;
+    return this.#duties.filter(({ running }) => running !== null).length;
   }
 
   begin(leadership: Leadership): void {
-    this.#lead = leadership;
-    for (const held of this.#held) held.dueAt = this.#work.now;
+    this.#leadership = leadership;
+    for (const duty of this.#duties) duty.dueAt = this.#context.now;
   }
 
   /** What a duty asks for is carried out in the epoch of its run, or not at all. */
   submit({ run, id, request }: Extract<BrokerInput, { type: "dutySubmitted" }>): void {
     if (!this.isCurrent(run)) {
-      return this.#work.emit({ type: "commandAnswered", id, answer: epochIsOver(request.commandId) });
+      return this.#context.emit({ type: "commandAnswered", id, answer: epochEnded(request.commandId) });
     }
-    const waiter = callerAt(this.#work.now, { id, waitMs: Number.POSITIVE_INFINITY, duty: true });
+    const waiter = callerAt(this.#context.now, { id, waitMs: Number.POSITIVE_INFINITY, duty: true });
     const { epoch, incarnation } = run;
-    this.#parts.inbox.submit(request, waiter, { epoch, incarnation });
+    this.#parts.pendingCommands.submit(request, waiter, { epoch, incarnation });
   }
 
   end(): void {
-    if (this.#lead === null) return;
-    this.#lead = null;
-    for (const held of this.#held) {
-      if (held.running === null) continue;
-      if (isOurs(held.name)) held.running = null;
-      else this.#work.emit({ type: "endDuty", run: held.running });
+    if (this.#leadership === null) return;
+    this.#leadership = null;
+    for (const duty of this.#duties) {
+      if (duty.running === null) continue;
+      if (isOwnDuty(duty.name)) duty.running = null;
+      else this.#context.emit({ type: "endDuty", run: duty.running });
     }
   }
 
   /** True while this run is the newest of its duty, in the epoch that is open. */
   isCurrent({ name, epoch, incarnation, run }: DutyRun): boolean {
-    if (this.#lead?.epoch !== epoch || this.#lead.incarnation !== incarnation) return false;
-    return this.#held.some((held) => held.name === name && held.running?.run === run);
+    if (this.#leadership?.epoch !== epoch || this.#leadership.incarnation !== incarnation) return false;
+    return this.#duties.some((duty) => duty.name === name && duty.running?.run === run);
   }
 
   get dueAt(): number {
-    if (this.#lead === null) return Number.POSITIVE_INFINITY;
+    if (this.#leadership === null) return Number.POSITIVE_INFINITY;
     let due = Number.POSITIVE_INFINITY;
-    for (const held of this.#held) if (held.running === null) due = Math.min(due, held.dueAt);
+    for (const duty of this.#duties) if (duty.running === null) due = Math.min(due, duty.dueAt);
     return due;
   }
 
   tick(): void {
-    if (this.#lead === null || this.dueAt > this.#work.now) return;
-    for (const held of this.#held) {
-      if (held.running !== null || held.dueAt > this.#work.now) continue;
+    if (this.#leadership === null || this.dueAt > this.#context.now) return;
+    for (const duty of this.#duties) {
+      if (duty.running !== null || duty.dueAt > this.#context.now) continue;
       this.#runs += 1;
       this.#parts.counters.dutyRuns += 1;
-      held.running = { name: held.name, run: this.#runs, ...this.#lead };
-      if (held.name === expiry) this.#beginSweep();
-      else if (held.name === commandIds) this.#beginCommandSweep();
-      else this.#work.emit({ type: "runDuty", run: held.running });
+      duty.running = { name: duty.name, run: this.#runs, ...this.#leadership };
+      if (duty.name === expirySweep) this.#beginSweep();
+      else if (duty.name === commandSweep) this.#beginCommandSweep();
+      else this.#context.emit({ type: "runDuty", run: duty.running });
     }
   }
 
-  ended(run: DutyRun, outcome: "done" | "failed"): void {
-    const held = this.#held.find(({ name, running }) => name === run.name && running?.run === run.run);
-    if (held === undefined) return;
-    held.running = null;
+  runEnded(run: DutyRun, outcome: "done" | "failed"): void {
+    const duty = this.#duties.find(({ name, running }) => name === run.name && running?.run === run.run);
+    if (duty === undefined) return;
+    duty.running = null;
     if (outcome === "failed") this.#parts.counters.dutyFailures += 1;
-    held.dueAt = isSame(run, this.#lead) ? this.#work.now + held.everyMs : this.#work.now;
+    duty.dueAt = isInEpoch(run, this.#leadership) ? this.#context.now + duty.everyMs : this.#context.now;
   }
 
   // --- the sweep of expired sessions
 
   #beginSweep(): void {
-    this.#sweeps = 0;
+    this.#expirySweeps = 0;
     this.#sweep();
   }
 
   #sweep(): void {
-    const { ledger, inbox, random } = this.#parts;
-    const sessionIds = this.#sweeps < sweepsMax ? ledger.projection.expired(this.#work.at.wall, sweptAtOnce) : [];
-    if (sessionIds.length === 0) return this.#over(expiry);
-    this.#sweeps += 1;
-    this.#swept = sessionIds.length;
+    const { state, pendingCommands, random } = this.#parts;
+    const sessionIds =
+      this.#expirySweeps < sweepsMax ? state.projection.expired(this.#context.at.wall, expiredAtOnce) : [];
+    if (sessionIds.length === 0) return this.#endOwn(expirySweep);
+    this.#expirySweeps += 1;
+    this.#lastSweepCount = sessionIds.length;
     const commandId = uuidFromBytes(random(16)) as string as CommandId;
     const request = { commandId, actor: "system", command: { type: "expireSessions", sessionIds } } as const;
-    inbox.submit(request, { type: "sweep" }, this.#lead);
+    pendingCommands.submit(request, { type: "sweep" }, this.#leadership);
   }
 
   sweepAnswered(answer: CommandAnswer): void {
-    if (this.#lead === null) return;
-    if (answer.type === "done" && answer.changed && this.#swept >= sweptAtOnce) this.#sweep();
-    else this.#over(expiry);
+    if (this.#leadership === null) return;
+    if (answer.type === "done" && answer.changed && this.#lastSweepCount >= expiredAtOnce) this.#sweep();
+    else this.#endOwn(expirySweep);
   }
 
   // --- the sweep of old command ids: kept for a day, so that a late retry is known, and not for ever
 
   #beginCommandSweep(): void {
-    this.#sweepsOfCommands = 0;
-    this.#work.callLog({ op: "sweepCommands" }, { to: "duties" });
+    this.#commandSweeps = 0;
+    this.#context.callLog({ op: "sweepCommands" }, { to: "duties" });
   }
 
-  #sweepsOfCommands = 0;
+  #commandSweeps = 0;
 
   commandsSwept(outcome: LogAnswer): void {
-    this.#sweepsOfCommands += 1;
-    const more = outcome.type === "swept" && outcome.count > 0 && this.#sweepsOfCommands < sweepsMax;
-    if (more && this.#lead !== null) return this.#work.callLog({ op: "sweepCommands" }, { to: "duties" });
-    this.#over(commandIds);
+    this.#commandSweeps += 1;
+    const more = outcome.type === "swept" && outcome.count > 0 && this.#commandSweeps < sweepsMax;
+    if (more && this.#leadership !== null) return this.#context.callLog({ op: "sweepCommands" }, { to: "duties" });
+    this.#endOwn(commandSweep);
   }
 
-  #over(name: string): void {
-    const held = this.#held.find((one) => one.name === name);
-    if (held?.running != null) this.ended(held.running, "done");
+  #endOwn(name: string): void {
+    const duty = this.#duties.find((one) => one.name === name);
+    if (duty?.running != null) this.runEnded(duty.running, "done");
   }
 }
 
-function isOurs(name: string): boolean {
-  return name === expiry || name === commandIds;
+function isOwnDuty(name: string): boolean {
+  return name === expirySweep || name === commandSweep;
 }
 
-function isSame(run: DutyRun, lead: Leadership | null): boolean {
-  return lead !== null && run.epoch === lead.epoch && run.incarnation === lead.incarnation;
+function isInEpoch(run: DutyRun, leadership: Leadership | null): boolean {
+  return leadership !== null && run.epoch === leadership.epoch && run.incarnation === leadership.incarnation;
 }

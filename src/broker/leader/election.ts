@@ -12,7 +12,7 @@ import { lostHistory, type Observation } from "../../replication/index.ts";
 import type { LogAnswer } from "../core/messages.ts";
 import type { LeadershipState, StepContext } from "../core/step-context.ts";
 import type { LeaderEnd, OpenedEpoch } from "./epoch.ts";
-import { isResigned, type LeaderLiveness, resignation, watchSeat } from "./leader-liveness.ts";
+import { isResigned, type LeaderWatch, observeLiveness, resignation } from "./leader-liveness.ts";
 
 export type ElectionOptions = Readonly<{
   brokerId: BrokerId;
@@ -25,7 +25,7 @@ export type ElectionOptions = Readonly<{
   /** The longest window in ms that is granted to a node of another process; 0: none is. */
   windowMaxMs: number;
   /** The newest epoch that this process led, if it still knows every boot that it granted a lease to. */
-  led: () => Incarnation | null;
+  lastLed: () => Incarnation | null;
   /** The cluster's, as far as the ledger knows. */
   level: () => number;
   random: (bytes: number) => Uint8Array;
@@ -36,46 +36,52 @@ export type ElectionOptions = Readonly<{
  * within it. Even the slowest beat, that of a leader with nobody to grant to, is missed three times before.
  */
 const silenceShare = 5 / 8;
-const lookShare = 1 / 16;
+const observeShare = 1 / 16;
 const jitterShare = 1 / 16;
 const retryMs = 200;
 /** Between two epochs of ours, doubled as long as they end at once. */
 const reopenMs = { first: 50, max: 2_000, short: 1_000 };
 const resignMsMax = 1_000;
-const ownMax = 64;
+const ownIncarnationsMax = 64;
 
 type Phase =
   /** `lookAt`: when the seat is looked at again; null: a look is under way. */
-  | { type: "watching"; watch: LeaderLiveness | null; lookAt: number | null; lookAgain: "yes" | "no"; silentMs: number }
+  | {
+      type: "watching";
+      leaderWatch: LeaderWatch | null;
+      observeAt: number | null;
+      observeAgain: "yes" | "no";
+      silentMs: number;
+    }
   /** The ledger is being brought up to the head. */
   | { type: "preparing"; seen: Observation }
   | { type: "opening"; incarnation: Incarnation }
   | { type: "leading" }
   | { type: "pausing"; until: number }
   | { type: "resigning"; incarnation: Incarnation; until: number }
-  | { type: "over" };
+  | { type: "electionEnded" };
 
 export class Election {
-  readonly #work: StepContext;
+  readonly #context: StepContext;
   readonly #options: ElectionOptions;
   /** Incarnations that this process has drawn: when the head row holds one, nobody else does. */
-  readonly #own = new Set<Incarnation>();
+  readonly #ownIncarnations = new Set<Incarnation>();
   #phase: Phase = { type: "pausing", until: Number.POSITIVE_INFINITY };
-  #standing: LeadershipState = "following";
+  #leadershipState: LeadershipState = "following";
   #observed: Observation | null = null;
-  #highest = 0 as Epoch;
-  #answering = true;
+  #highestEpoch = 0 as Epoch;
+  #storeAnswers = true;
   #stopping: "yes" | "no" = "no";
   #reopenAfterMs = reopenMs.first;
   #contendedAt = 0;
 
-  constructor(work: StepContext, options: ElectionOptions) {
-    this.#work = work;
+  constructor(context: StepContext, options: ElectionOptions) {
+    this.#context = context;
     this.#options = options;
   }
 
-  get standing(): LeadershipState {
-    return this.#standing;
+  get leadershipState(): LeadershipState {
+    return this.#leadershipState;
   }
   /** What the head row last said; null: nothing yet. */
   get observed(): Observation | null {
@@ -83,12 +89,12 @@ export class Election {
   }
   /** False while the store does not answer our questions. */
   get storeAnswers(): boolean {
-    return this.#answering;
+    return this.#storeAnswers;
   }
 
   /** It contends no more, and nothing of it is under way. */
-  get over(): boolean {
-    return this.#phase.type === "over";
+  get hasEnded(): boolean {
+    return this.#phase.type === "electionEnded";
   }
 
   start(): void {
@@ -97,14 +103,14 @@ export class Election {
 
   /** An authenticated sender spoke of this epoch: the next one we open stands above it. */
   noteEpoch(epoch: Epoch): void {
-    if (epoch > this.#highest) this.#highest = epoch;
+    if (epoch > this.#highestEpoch) this.#highestEpoch = epoch;
   }
 
   /** Look at the seat now. */
-  look(): void {
+  observeNow(): void {
     if (this.#phase.type !== "watching") return;
-    if (this.#phase.lookAt === null) this.#phase.lookAgain = "yes";
-    else this.#phase.lookAt = this.#work.now;
+    if (this.#phase.observeAt === null) this.#phase.observeAgain = "yes";
+    else this.#phase.observeAt = this.#context.now;
   }
 
   /** Contends no more. A leader of ours ends first, and tells. */
@@ -115,12 +121,12 @@ export class Election {
 
   get dueAt(): number {
     const phase = this.#phase;
-    if (phase.type === "watching") return phase.lookAt ?? Number.POSITIVE_INFINITY;
+    if (phase.type === "watching") return phase.observeAt ?? Number.POSITIVE_INFINITY;
     return phase.type === "pausing" || phase.type === "resigning" ? phase.until : Number.POSITIVE_INFINITY;
   }
 
   tick(): void {
-    if (this.dueAt > this.#work.now) return;
+    if (this.dueAt > this.#context.now) return;
     const phase = this.#phase;
     if (phase.type === "watching") this.#observe(phase);
     else if (phase.type === "pausing") this.#watch();
@@ -133,50 +139,55 @@ export class Election {
     if (this.#stopping === "yes") return this.#end();
     const jitter = ((this.#options.random(1)[0] ?? 0) / 255) * jitterShare;
     const silentMs = (silenceShare + jitter) * this.#options.takeoverMs;
-    const phase = { type: "watching", watch: null, lookAt: null, lookAgain: "no", silentMs } as const;
+    const phase = { type: "watching", leaderWatch: null, observeAt: null, observeAgain: "no", silentMs } as const;
     this.#phase = phase;
     this.#observe(this.#phase);
   }
 
   #observe(phase: Extract<Phase, { type: "watching" }>): void {
-    phase.lookAt = null;
-    this.#work.callLog({ op: "observe" }, { to: "election", of: "observe" });
+    phase.observeAt = null;
+    this.#context.callLog({ op: "observe" }, { to: "election", of: "observe" });
   }
 
-  observedAs(outcome: LogAnswer): void {
+  headObserved(outcome: LogAnswer): void {
     const phase = this.#phase;
-    this.#answering = outcome.type === "observed";
+    this.#storeAnswers = outcome.type === "observed";
     if (outcome.type === "observed") this.#observed = outcome.seen;
-    else this.#work.logger("warn", "the event log could not be observed", { err: causeOf(outcome) });
+    else this.#context.logger("warn", "the event log could not be observed", { err: causeOf(outcome) });
     if (phase.type !== "watching") return;
     if (outcome.type === "observed") {
       const { seen } = outcome;
       const { silentMs } = phase;
-      const [watch, seat] = watchSeat(phase.watch, { seen, at: this.#work.now, silentMs, own: this.#own });
-      if (seat === "vacant" || this.#options.exclusive) return this.#contend(seen);
-      phase.watch = watch;
-      this.#become("following");
+      const [leaderWatch, liveness] = observeLiveness(phase.leaderWatch, {
+        seen,
+        at: this.#context.now,
+        silentMs,
+        ownIncarnations: this.#ownIncarnations,
+      });
+      if (liveness === "silent" || this.#options.exclusive) return this.#contend(seen);
+      phase.leaderWatch = leaderWatch;
+      this.#setState("following");
     } else {
-      phase.watch = null; // silence of the store is not silence of the leader
+      phase.leaderWatch = null; // silence of the store is not silence of the leader
     }
-    const again = phase.lookAgain === "yes" ? 0 : this.#options.takeoverMs * lookShare;
-    phase.lookAt = this.#work.now + again;
-    phase.lookAgain = "no";
+    const waitMs = phase.observeAgain === "yes" ? 0 : this.#options.takeoverMs * observeShare;
+    phase.observeAt = this.#context.now + waitMs;
+    phase.observeAgain = "no";
   }
 
   #contend(seen: Observation): void {
     this.noteEpoch(seen.epoch);
-    this.#contendedAt = this.#work.now;
+    this.#contendedAt = this.#context.now;
     this.#phase = { type: "preparing", seen };
-    this.#work.post({ type: "contending" });
+    this.#context.post({ type: "contending" });
   }
 
   /** The ledger is at the head, or is not fit to lead with. */
-  prepared(ok: boolean): void {
+  stateReady(ok: boolean): void {
     const phase = this.#phase;
     if (phase.type !== "preparing") return;
     if (!ok || this.#stopping === "yes") return this.#pause(retryMs / 4);
-    this.#become("opening");
+    this.#setState("opening");
     const incarnation = Buffer.from(this.#options.random(16)).toString("hex") as Incarnation;
     this.#phase = { type: "opening", incarnation };
     this.#open(phase.seen.epoch, { incarnation, brokerUrl: this.#options.brokerUrl, of: "open" });
@@ -184,22 +195,23 @@ export class Election {
 
   #open(
     expected: Epoch,
-    as: Readonly<{ incarnation: Incarnation; brokerUrl: string | null; of: "open" | "resign" }>,
+    opening: Readonly<{ incarnation: Incarnation; brokerUrl: string | null; of: "open" | "resign" }>,
   ): void {
-    const { incarnation, brokerUrl } = as;
+    const { incarnation, brokerUrl } = opening;
     const { brokerId, random, windowMaxMs } = this.#options;
-    this.#own.add(incarnation);
-    if (this.#own.size > ownMax) this.#own.delete(this.#own.values().next().value ?? incarnation);
+    this.#ownIncarnations.add(incarnation);
+    if (this.#ownIncarnations.size > ownIncarnationsMax)
+      this.#ownIncarnations.delete(this.#ownIncarnations.values().next().value ?? incarnation);
     const request = {
       ...{ brokerId, incarnation, brokerUrl, expected, windowMaxMs },
-      led: this.#options.led(),
-      atLeast: (this.#highest + 1) as Epoch,
+      led: this.#options.lastLed(),
+      atLeast: (this.#highestEpoch + 1) as Epoch,
       keySeed: random(32),
       eventId: uuidFromBytes(random(16)),
-      recordedAt: this.#work.at.wall,
+      recordedAt: this.#context.at.wall,
       level: this.#options.level(),
     };
-    this.#work.callLog({ op: "openEpoch", request }, { to: "election", of: as.of });
+    this.#context.callLog({ op: "openEpoch", request }, { to: "election", of: opening.of });
   }
 
   opened(outcome: LogAnswer): void {
@@ -207,54 +219,54 @@ export class Election {
     if (phase.type !== "opening") return;
     if (outcome.type === "opened") {
       const opened = this.#openedOf(outcome, phase.incarnation);
-      this.#work.logger("info", "opened an epoch", { epoch: opened.epoch, position: opened.head.position });
+      this.#context.logger("info", "opened an epoch", { epoch: opened.epoch, position: opened.head.position });
       this.#warnOfLoss(outcome);
       this.#phase = { type: "leading" };
-      this.#work.post({ type: "opened", opened });
+      this.#context.post({ type: "opened", opened });
       return;
     }
     if (outcome.type === "overtaken") {
-      this.#become("following");
+      this.#setState("following");
       return this.#pause(retryMs / 4);
     }
-    this.#answering = false;
+    this.#storeAnswers = false;
     const fields = { err: causeOf(outcome), outcome: outcome.type };
-    this.#work.logger("warn", "the epoch could not be opened", fields);
+    this.#context.logger("warn", "the epoch could not be opened", fields);
     this.#pause(retryMs);
   }
 
   #openedOf(outcome: Extract<LogAnswer, { type: "opened" }>, incarnation: Incarnation): OpenedEpoch {
     const { epoch, previous, head, entry, lessees } = outcome;
     this.noteEpoch(epoch);
-    return { epoch, incarnation, previous, head, entry, lessees, openedAt: this.#work.now };
+    return { epoch, incarnation, previous, head, entry, lessees, openedAt: this.#context.now };
   }
 
   #warnOfLoss({ epoch, beatsLost: reason, lessees }: Extract<LogAnswer, { type: "opened" }>): void {
-    const held = lessees.find(({ boot }) => boot === lostHistory(epoch, 0).boot);
-    if (reason === null || held === undefined) return;
+    const lostHistoryRow = lessees.find(({ boot }) => boot === lostHistory(epoch, 0).boot);
+    if (reason === null || lostHistoryRow === undefined) return;
     const message = "leases of earlier epochs may be missing from the store; receipts wait for the longest window";
-    this.#work.logger("warn", message, { epoch, reason, windowMs: held.windowMs });
+    this.#context.logger("warn", message, { epoch, reason, windowMs: lostHistoryRow.windowMs });
   }
 
   /** The leader of the epoch that we opened leads now: the ledger is at the head. */
-  leads(): void {
-    this.#become("leading");
+  nowLeading(): void {
+    this.#setState("leading");
   }
 
   /** It writes, grants and answers nothing more. */
-  ended(end: LeaderEnd): void {
-    const short = this.#work.now - this.#contendedAt < reopenMs.short;
+  leadershipEnded(end: LeaderEnd): void {
+    const short = this.#context.now - this.#contendedAt < reopenMs.short;
     this.#reopenAfterMs =
       end.type === "reopen" && short ? Math.min(reopenMs.max, this.#reopenAfterMs * 2) : reopenMs.first;
     switch (end.type) {
       case "reopen":
-        this.#work.logger("warn", "the epoch is opened again", { reason: end.reason });
+        this.#context.logger("warn", "the epoch is opened again", { reason: end.reason });
         if (end.atLeast > 0) this.noteEpoch((end.atLeast - 1) as Epoch);
-        this.#become("opening");
+        this.#setState("opening");
         return this.#pause(this.#reopenAfterMs); // a store in trouble is not asked in a tight loop
       case "fenced":
-        this.#work.logger("warn", "stepped down: another broker leads");
-        this.#become("following");
+        this.#context.logger("warn", "stepped down: another broker leads");
+        this.#setState("following");
         return this.#watch();
       case "stopped":
         return this.#resign();
@@ -264,9 +276,9 @@ export class Election {
   #resign(): void {
     if (this.#options.exclusive) return this.#end(); // there is nobody to tell
     const incarnation = resignation(Buffer.from(this.#options.random(16)).toString("hex")) as Incarnation;
-    this.#become("opening");
-    this.#phase = { type: "resigning", incarnation, until: this.#work.now + resignMsMax };
-    this.#open(this.#highest, { incarnation, brokerUrl: null, of: "resign" });
+    this.#setState("opening");
+    this.#phase = { type: "resigning", incarnation, until: this.#context.now + resignMsMax };
+    this.#open(this.#highestEpoch, { incarnation, brokerUrl: null, of: "resign" });
   }
 
   resigned(outcome: LogAnswer): void {
@@ -275,27 +287,27 @@ export class Election {
   }
 
   #resigned(opened: OpenedEpoch | null): void {
-    if (opened !== null) this.#work.logger("info", "resigned", { epoch: opened.epoch });
-    this.#work.post({ type: "resigned", opened });
+    if (opened !== null) this.#context.logger("info", "resigned", { epoch: opened.epoch });
+    this.#context.post({ type: "resigned", opened });
     this.#end();
   }
 
   #pause(ms: number): void {
-    this.#phase = { type: "pausing", until: this.#work.now + ms };
+    this.#phase = { type: "pausing", until: this.#context.now + ms };
     if (this.#stopping === "yes") this.#end();
   }
 
   #end(): void {
-    if (this.#phase.type === "over") return;
-    this.#phase = { type: "over" };
-    this.#become("following");
-    this.#work.post({ type: "over" });
+    if (this.#phase.type === "electionEnded") return;
+    this.#phase = { type: "electionEnded" };
+    this.#setState("following");
+    this.#context.post({ type: "electionEnded" });
   }
 
-  #become(standing: LeadershipState): void {
-    if (this.#standing === standing) return;
-    this.#standing = standing;
-    this.#work.post({ type: "standing", standing });
+  #setState(leadershipState: LeadershipState): void {
+    if (this.#leadershipState === leadershipState) return;
+    this.#leadershipState = leadershipState;
+    this.#context.post({ type: "leadershipChanged", leadershipState });
   }
 }
 

@@ -18,72 +18,76 @@ import type { Leader } from "./leader.ts";
 
 /** No message makes a broker open an epoch further above its own. */
 export const epochJumpMax = 1_000_000;
-const looksMax = 10;
+const budgetMax = 10;
 const everyMs = 10_000;
 
 export type EpochClaim = Readonly<{ epoch: number; by: Pick<NodeSender, "name" | "boot"> }>;
 
 export class EpochClaims {
-  readonly #work: StepContext;
+  readonly #context: StepContext;
   readonly #counters: Counters;
   /** The highest claim whose look is under way; null: none is. */
-  #looking: (EpochClaim & Readonly<{ term: number }>) | null = null;
-  #looks = looksMax;
+  #pending: (EpochClaim & Readonly<{ leadershipNo: number }>) | null = null;
+  #budget = budgetMax;
   #countedAt = 0;
 
-  constructor(work: StepContext, counters: Counters) {
-    this.#work = work;
+  constructor(context: StepContext, counters: Counters) {
+    this.#context = context;
     this.#counters = counters;
   }
 
-  claimed(claim: EpochClaim, leader: Pick<Leader, "opened" | "term">): void {
-    const ours = leader.opened.epoch;
-    if (claim.epoch <= ours) return;
-    if (claim.epoch > ours + epochJumpMax) return this.#refuse(claim, ours);
-    if (this.#looking !== null && this.#looking.term === leader.term) {
-      if (claim.epoch > this.#looking.epoch) this.#looking = { ...claim, term: leader.term };
+  claimed(claim: EpochClaim, leader: Pick<Leader, "opened" | "leadershipNo">): void {
+    const ownEpoch = leader.opened.epoch;
+    if (claim.epoch <= ownEpoch) return;
+    if (claim.epoch > ownEpoch + epochJumpMax) return this.#refuse(claim, ownEpoch);
+    if (this.#pending !== null && this.#pending.leadershipNo === leader.leadershipNo) {
+      if (claim.epoch > this.#pending.epoch) this.#pending = { ...claim, leadershipNo: leader.leadershipNo };
       return;
     }
-    if (!this.#hasLook()) return this.#refuse(claim, ours);
-    this.#looking = { ...claim, term: leader.term };
+    if (!this.#spendBudget()) return this.#refuse(claim, ownEpoch);
+    this.#pending = { ...claim, leadershipNo: leader.leadershipNo };
     this.#counters.epochClaims += 1;
-    this.#work.callLog({ op: "observe" }, { to: "claims", term: leader.term });
+    this.#context.callLog({ op: "observe" }, { to: "claims", leadershipNo: leader.leadershipNo });
   }
 
   /** The head row as it is now. @param leader of the epoch that was asked for; null: it has ended */
-  looked(outcome: LogAnswer, leader: Leader | null): void {
-    const claim = this.#looking;
-    this.#looking = null;
-    if (claim === null || leader === null || claim.term !== leader.term) return;
+  headObserved(outcome: LogAnswer, leader: Leader | null): void {
+    const claim = this.#pending;
+    this.#pending = null;
+    if (claim === null || leader === null || claim.leadershipNo !== leader.leadershipNo) return;
     if (outcome.type !== "observed") return; // without the store nothing is granted, and the node claims it again
     const { seen } = outcome;
     const { epoch, incarnation } = leader.opened;
     const fields = { node: claim.by.name, boot: claim.by.boot, claimed: claim.epoch, stored: seen.epoch };
     if (seen.epoch > epoch || seen.incarnation !== incarnation) {
-      this.#work.logger("warn", "a node speaks of a later epoch, and the store has another leader", fields);
+      this.#context.logger("warn", "a node speaks of a later epoch, and the store has another leader", fields);
       return leader.finish({ type: "fenced" });
     }
     const message = "a node speaks of a later epoch that the store does not hold; an epoch above it is opened";
-    this.#work.logger("warn", message, fields);
+    this.#context.logger("warn", message, fields);
     leader.noticeEpoch(parseEpoch(claim.epoch));
   }
 
-  #hasLook(): boolean {
-    const earned = Math.floor((this.#work.now - this.#countedAt) / everyMs);
+  #spendBudget(): boolean {
+    const earned = Math.floor((this.#context.now - this.#countedAt) / everyMs);
     if (earned > 0) {
-      this.#looks = Math.min(looksMax, this.#looks + earned);
+      this.#budget = Math.min(budgetMax, this.#budget + earned);
       this.#countedAt += earned * everyMs;
     }
-    if (this.#looks === 0) return false;
-    this.#looks -= 1;
+    if (this.#budget === 0) return false;
+    this.#budget -= 1;
     return true;
   }
 
-  #refuse({ epoch, by }: EpochClaim, ours: Epoch): void {
+  #refuse({ epoch, by }: EpochClaim, ownEpoch: Epoch): void {
     const { epochClaimsRefused } = this.#counters;
     this.#counters.epochClaimsRefused += 1;
     if (!Number.isInteger(Math.log2(epochClaimsRefused + 1))) return;
-    const fields = { node: by.name, boot: by.boot, claimed: epoch, ours, refused: epochClaimsRefused + 1 };
-    this.#work.logger("warn", "a node's claim of a later epoch is ignored: too far ahead, or too many claims", fields);
+    const fields = { node: by.name, boot: by.boot, claimed: epoch, ownEpoch, refused: epochClaimsRefused + 1 };
+    this.#context.logger(
+      "warn",
+      "a node's claim of a later epoch is ignored: too far ahead, or too many claims",
+      fields,
+    );
   }
 }

@@ -20,29 +20,29 @@ export function isResigned(incarnation: Incarnation | null): boolean {
 }
 
 /** What was seen, and since when nothing has changed. */
-export type LeaderLiveness = Readonly<{ seen: Observation; since: MonotonicMs }>;
-export type Seat = "held" | "vacant";
+export type LeaderWatch = Readonly<{ seen: Observation; since: MonotonicMs }>;
+export type Liveness = "alive" | "silent";
 
 /**
  * @param own incarnations of this process that lead no more
  * @returns the watch to go on with, and what it shows now
  */
-export function watchSeat(
-  watch: LeaderLiveness | null,
-  now: Readonly<{ seen: Observation; at: MonotonicMs; silentMs: number; own: ReadonlySet<Incarnation> }>,
-): readonly [LeaderLiveness, Seat] {
+export function observeLiveness(
+  previous: LeaderWatch | null,
+  now: Readonly<{ seen: Observation; at: MonotonicMs; silentMs: number; ownIncarnations: ReadonlySet<Incarnation> }>,
+): readonly [LeaderWatch, Liveness] {
   const { seen, at, silentMs } = now;
   if (
     seen.epoch === 0 ||
     isResigned(seen.incarnation) ||
-    (seen.incarnation !== null && now.own.has(seen.incarnation))
+    (seen.incarnation !== null && now.ownIncarnations.has(seen.incarnation))
   ) {
-    return [{ seen, since: at }, "vacant"];
+    return [{ seen, since: at }, "silent"];
   }
-  if (watch === null || moved(watch.seen, seen)) return [{ seen, since: at }, "held"];
-  return [{ seen, since: watch.since }, at - watch.since >= silentMs ? "vacant" : "held"];
+  if (previous === null || hasChanged(previous.seen, seen)) return [{ seen, since: at }, "alive"];
+  return [{ seen, since: previous.since }, at - previous.since >= silentMs ? "silent" : "alive"];
 }
 
-function moved(before: Observation, after: Observation): boolean {
+function hasChanged(before: Observation, after: Observation): boolean {
   return before.beat !== after.beat || before.epoch !== after.epoch || before.incarnation !== after.incarnation;
 }

@@ -25,10 +25,10 @@ import type { LogCallOwner, StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import type { PersonKeyCache } from "../state/person-key-cache.ts";
 import type { BatchPublisher } from "./batch-publisher.ts";
-import { type AfterBatch, BatchWriter, type Committed, type WriteTicket } from "./batch-writer.ts";
+import { BatchWriter, type Committed, type NextStep, type WriteTicket } from "./batch-writer.ts";
 import type { BootKeys } from "./boot-keys.ts";
 import type { BrokerPresences } from "./broker-presence.ts";
-import type { DuplicateCheck, FirstLookup, PriorOutcome } from "./duplicate-check.ts";
+import type { DuplicateCheck, DuplicateLookup, PriorOutcome } from "./duplicate-check.ts";
 import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
 import { LeaseRequestHandler } from "./lease-request-handler.ts";
 import { unreadyFor } from "./level-readiness.ts";
@@ -49,13 +49,13 @@ export type LeaseOptions = Readonly<{
 }>;
 
 export type LeaderParts = Readonly<{
-  work: StepContext;
-  ledger: BrokerState;
+  context: StepContext;
+  state: BrokerState;
   keys: PersonKeyCache;
-  inbox: PendingCommands;
-  firstAnswers: DuplicateCheck;
-  relay: BatchPublisher;
-  reports: ReassertionIntake;
+  pendingCommands: PendingCommands;
+  duplicateCheck: DuplicateCheck;
+  publisher: BatchPublisher;
+  reassertionIntake: ReassertionIntake;
   peers: BrokerPresences;
   bootKeys: BootKeys;
   counters: Counters;
@@ -77,12 +77,12 @@ const showHeadMs = 25;
 
 export class Leader {
   readonly opened: OpenedEpoch;
-  readonly desk: LeaseRequestHandler;
+  readonly leaseRequests: LeaseRequestHandler;
   readonly receipts: ReceiptTracker;
   /** Numbers the epochs of this process. */
-  readonly term: number;
+  readonly leadershipNo: number;
   readonly #parts: LeaderParts;
-  readonly #work: StepContext;
+  readonly #context: StepContext;
   readonly #granter: LeaseGranter;
   readonly #batches: BatchWriter;
   /** The beat that is under way. */
@@ -90,42 +90,49 @@ export class Leader {
   /** A clean commit that nobody was told of yet. */
   #committedBatch: Readonly<{ ticket: WriteTicket; committed: Committed }> | null = null;
   #end: LeaderEnd | null = null;
-  #told: "yes" | "no" = "no";
+  #endReported: "yes" | "no" = "no";
   #stopping: "yes" | "no" = "no";
   /** Writes are numbered; `#clean` is the newest that committed cleanly. */
-  #write = 0;
-  #clean = 0;
-  #proofWanted = 0;
+  #newestWrite = 0;
+  #newestClean = 0;
+  #proofNeeded = 0;
   #storeAnswers = true;
   /** The last write was an append: other processes are shown it by the next one. */
   #showHead = false;
   /** Whose turn it is when both a beat is due and commands wait: where a commit takes longer than a beat may wait, one always is. */
-  #turnOf: "beats" | "appends" = "beats";
+  #nextTurn: "beats" | "appends" = "beats";
   #lastWriteAt: number;
   #lastBeatAt: number;
 
   /** Starts leading an epoch that is open, with the ledger at its head. @param known whom the leader before this one in this process had granted to */
-  constructor(parts: LeaderParts, of: Readonly<{ opened: OpenedEpoch; known: readonly Granted[]; term: number }>) {
-    const { opened, known, term } = of;
+  constructor(
+    parts: LeaderParts,
+    of: Readonly<{ opened: OpenedEpoch; known: readonly Granted[]; leadershipNo: number }>,
+  ) {
+    const { opened, known, leadershipNo } = of;
     const { epoch, incarnation, openedAt, lessees } = opened;
     const { deltaMs, drift, windowMaxMs, limits } = parts.lease;
     this.opened = opened;
-    this.term = term;
+    this.leadershipNo = leadershipNo;
     this.#parts = parts;
-    this.#work = parts.work;
+    this.#context = parts.context;
     this.#lastWriteAt = openedAt;
     this.#lastBeatAt = openedAt;
     const start = opened.head.position;
-    const terms = {
+    const granterOptions = {
       ...{ deltaMs, drift, windowMaxMs, exclusive: parts.exclusive },
       ...(limits === undefined ? {} : { limits }),
     };
-    this.#granter = new LeaseGranter({ epoch, incarnation, start, openedAt, lessees, known, ...terms });
-    this.desk = new LeaseRequestHandler(parts, { granter: this.#granter, leadership: this.leadership, term });
-    this.receipts = new ReceiptTracker(parts, { epoch, term });
-    this.#batches = new BatchWriter(parts, { opened, term, unreadyFor: (level) => this.#unreadyFor(level) });
-    parts.relay.begin(this.leadership, { start: opened.previous, term });
-    parts.relay.publish({ previous: opened.previous, entries: [opened.entry], last: opened.head, newKeys: [] });
+    this.#granter = new LeaseGranter({ epoch, incarnation, start, openedAt, lessees, known, ...granterOptions });
+    this.leaseRequests = new LeaseRequestHandler(parts, {
+      granter: this.#granter,
+      leadership: this.leadership,
+      leadershipNo,
+    });
+    this.receipts = new ReceiptTracker(parts, { epoch, leadershipNo });
+    this.#batches = new BatchWriter(parts, { opened, leadershipNo, unreadyFor: (level) => this.#unreadyFor(level) });
+    parts.publisher.begin(this.leadership, { start: opened.previous, leadershipNo });
+    parts.publisher.publish({ previous: opened.previous, entries: [opened.entry], last: opened.head, newKeys: [] });
   }
 
   get leadership(): Leadership {
@@ -141,20 +148,20 @@ export class Leader {
   }
 
   standings(): readonly LesseeStanding[] {
-    return nameLostLessees(this.#granter.standings(this.#work.now), this.#parts.ledger.nodesHeard);
+    return nameLostLessees(this.#granter.standings(this.#context.now), this.#parts.state.knownNodes);
   }
   /** Everybody who may hold a lease: the next epoch that this process leads must be told. */
   granted(): readonly Granted[] {
-    return this.#granter.granted(this.#work.now);
+    return this.#granter.granted(this.#context.now);
   }
-  mismatch(renew: Renew | null): boolean {
-    return renew !== null && this.desk.compare(renew) === "other";
+  hasDigestMismatch(renew: Renew | null): boolean {
+    return renew !== null && this.leaseRequests.compareDigest(renew) === "other";
   }
 
   #unreadyFor(level: number): readonly string[] {
     const { peers, exclusive } = this.#parts;
-    const ledForMs = exclusive ? Number.POSITIVE_INFINITY : this.#work.now - this.opened.openedAt;
-    return unreadyFor(level, { reads: peers.own.reads, lessees: this.standings(), peers: peers.present, ledForMs });
+    const ledForMs = exclusive ? Number.POSITIVE_INFINITY : this.#context.now - this.opened.openedAt;
+    return unreadyFor(level, { reads: peers.own.reads, lessees: this.standings(), peers: peers.alive, ledForMs });
   }
 
   /** Somebody authenticated spoke of a later epoch. */
@@ -172,127 +179,131 @@ export class Leader {
   finish(end: LeaderEnd): void {
     if (this.#end !== null) return;
     this.#end = end;
-    this.desk.close();
+    this.leaseRequests.close();
     this.receipts.close();
-    this.#parts.relay.end();
+    this.#parts.publisher.end();
     this.#batches.discard();
-    this.#tellWhenIdle();
+    this.#reportEndWhenIdle();
   }
 
-  #tellWhenIdle(): void {
-    if (this.#end === null || this.#told === "yes" || this.#beating !== null || this.#committedBatch !== null) return;
+  #reportEndWhenIdle(): void {
+    if (this.#end === null || this.#endReported === "yes" || this.#beating !== null || this.#committedBatch !== null)
+      return;
     if (this.#batches.busy) return;
-    this.#told = "yes";
-    this.#work.post({ type: "ended", end: this.#end });
+    this.#endReported = "yes";
+    this.#context.post({ type: "leaderEnded", end: this.#end });
   }
 
   // --- what comes in
 
-  nodeSaid(input: Extract<BrokerInput, { type: "nodeSaid" }>): void {
-    this.desk.take(input);
+  nodeMessage(input: Extract<BrokerInput, { type: "nodeMessage" }>): void {
+    this.leaseRequests.handle(input);
   }
 
-  receiptAsked(input: Extract<BrokerInput, { type: "receiptAsked" }>): void {
-    this.receipts.ask(input);
+  receiptRequested(input: Extract<BrokerInput, { type: "receiptRequested" }>): void {
+    this.receipts.request(input);
   }
 
   /** After each input: receipts that can be answered now, are. */
-  settle(): void {
+  answerReceipts(): void {
     if (this.receipts.waiting === 0) return;
     this.#settleProofs();
-    this.receipts.look(() => this.standings());
+    this.receipts.answerDue(() => this.standings());
   }
 
   /** The answer to a question of ours. */
-  answered(purpose: Extract<LogCallOwner, { to: "leader" }>, outcome: LogAnswer): void {
-    switch (purpose.of) {
+  logAnswered(owner: Extract<LogCallOwner, { to: "leader" }>, outcome: LogAnswer): void {
+    switch (owner.of) {
       case "beat":
-        return this.#beaten(outcome as BeatOutcome);
+        return this.#beatAnswered(outcome as BeatOutcome);
       case "append":
-        return this.#appended(outcome as AppendOutcome);
+        return this.#appendAnswered(outcome as AppendOutcome);
       case "versions":
       case "keys":
-        if (this.#end === null) this.#go(this.#batches.loaded(purpose, outcome, this.#write + 1));
+        if (this.#end === null) this.#follow(this.#batches.loaded(owner, outcome, this.#newestWrite + 1));
     }
   }
 
-  first({ queued }: FirstLookup, answer: PriorOutcome): void {
-    this.#batches.first(queued, answer);
+  duplicateChecked({ queued }: DuplicateLookup, answer: PriorOutcome): void {
+    this.#batches.duplicateChecked(queued, answer);
   }
 
   // --- the loop
 
   get dueAt(): number {
-    const { now } = this.#work;
+    const { now } = this.#context;
     if (this.#committedBatch !== null) return now;
-    const other = this.receipts.dueAt;
-    const waits = this.#parts.inbox.waiting > 0;
-    if (this.#end !== null || this.#beating !== null) return other;
-    if (this.#batches.flying) return waits && this.#batches.hasRoom ? now : other;
-    if (this.#batches.busy) return other;
-    if (waits || this.#batches.drafted || this.#stopping === "yes") return now;
-    return Math.min(other, this.#beatDueAt(now));
+    const receiptsDueAt = this.receipts.dueAt;
+    const commandsWait = this.#parts.pendingCommands.waiting > 0;
+    if (this.#end !== null || this.#beating !== null) return receiptsDueAt;
+    if (this.#batches.hasInFlight) return commandsWait && this.#batches.hasRoom ? now : receiptsDueAt;
+    if (this.#batches.busy) return receiptsDueAt;
+    if (commandsWait || this.#batches.hasDraft || this.#stopping === "yes") return now;
+    return Math.min(receiptsDueAt, this.#beatDueAt(now));
   }
 
-  turn(): void {
+  tick(): void {
     this.receipts.tick();
-    const { now } = this.#work;
+    const { now } = this.#context;
     if (this.#end !== null || this.#beating !== null) return;
-    if (this.#batches.flying) return this.#ahead();
+    if (this.#batches.hasInFlight) return this.#extendDraft();
     if (this.#batches.busy) return;
-    const waits = this.#parts.inbox.waiting > 0 || this.#batches.drafted;
-    const beats = this.#beatDueAt(now) <= now;
-    if (waits && (!beats || this.#turnOf === "appends")) {
+    const commandsWait = this.#parts.pendingCommands.waiting > 0 || this.#batches.hasDraft;
+    const beatIsDue = this.#beatDueAt(now) <= now;
+    if (commandsWait && (!beatIsDue || this.#nextTurn === "appends")) {
       this.#append();
-    } else if (this.#stopping === "yes" && !waits) {
+    } else if (this.#stopping === "yes" && !commandsWait) {
       this.finish({ type: "stopped" });
-    } else if (beats) {
-      this.#turnOf = "appends";
+    } else if (beatIsDue) {
+      this.#nextTurn = "appends";
       this.#beat();
     }
   }
 
   #append(): void {
-    this.#turnOf = "beats";
-    this.#go(this.#batches.begin(this.#write + 1));
+    this.#nextTurn = "beats";
+    this.#follow(this.#batches.begin(this.#newestWrite + 1));
   }
 
-  #ahead(): void {
-    if (this.#parts.inbox.waiting > 0 && this.#batches.hasRoom) this.#batches.ahead();
+  #extendDraft(): void {
+    if (this.#parts.pendingCommands.waiting > 0 && this.#batches.hasRoom) this.#batches.extendDraft();
   }
 
-  #go(after: AfterBatch): void {
+  #follow(after: NextStep): void {
     if (after === "loading") return;
-    if (after === "idle") return this.#tellWhenIdle();
+    if (after === "idle") return this.#reportEndWhenIdle();
     if (after === "prove") return this.#beat();
     const { append } = after;
     this.#batches.appending(this.#begin("append"));
-    this.#work.callLog({ op: "append", batch: append }, { to: "leader", term: this.term, of: "append" });
+    this.#context.callLog(
+      { op: "append", batch: append },
+      { to: "leader", leadershipNo: this.leadershipNo, of: "append" },
+    );
   }
 
   /** A write starts: numbered, and with the renews that wait for one. */
   #begin(kind: "beat" | "append"): WriteTicket {
-    const { now } = this.#work;
+    const { now } = this.#context;
     this.#lastWriteAt = now;
     this.#showHead = kind === "append";
-    this.#write += 1;
-    return { number: this.#write, round: this.#granter.beginWrite(kind, now) };
+    this.#newestWrite += 1;
+    return { number: this.#newestWrite, round: this.#granter.beginWrite(kind, now) };
   }
 
   // --- appends
 
-  #appended(outcome: AppendOutcome): void {
+  #appendAnswered(outcome: AppendOutcome): void {
     const done = this.#batches.appended(outcome);
     if (done === undefined) return;
     const { ticket, committed, end } = done;
     if (committed !== null) {
       this.#committedBatch = { ticket, committed };
-      const { now } = this.#work;
+      const { now } = this.#context;
       if (this.#end === null && this.#batches.ready && this.#beatDueAt(now) > now) this.#append();
       return;
     }
-    this.desk.abandon(ticket.round);
-    this.#batches.proven(ticket.number, outcome.type === "unavailable" ? "unavailable" : "not-clean");
+    this.leaseRequests.dropRound(ticket.round);
+    this.#batches.writeEnded(ticket.number, outcome.type === "unavailable" ? "unavailable" : "not-clean");
     if (end !== null) this.finish(end);
     this.#afterWrite();
   }
@@ -302,16 +313,16 @@ export class Leader {
    * only a batch that stands ready goes before it.
    */
   publishCommitted(): void {
-    const landed = this.#committedBatch;
-    if (landed === null) return;
+    const committedBatch = this.#committedBatch;
+    if (committedBatch === null) return;
     this.#committedBatch = null;
-    const { ticket, committed } = landed;
-    this.#batches.committed(committed);
-    this.#clean = ticket.number;
+    const { ticket, committed } = committedBatch;
+    this.#batches.publishCommitted(committed);
+    this.#newestClean = ticket.number;
     this.#storeAnswers = true;
-    if (this.#end === null) this.desk.settle(ticket.round, committed.batch.last);
-    else this.desk.abandon(ticket.round);
-    this.#batches.proven(ticket.number, "clean");
+    if (this.#end === null) this.leaseRequests.grantAfterCommit(ticket.round, committed.batch.last);
+    else this.leaseRequests.dropRound(ticket.round);
+    this.#batches.writeEnded(ticket.number, "clean");
     this.#afterWrite();
   }
 
@@ -319,48 +330,48 @@ export class Leader {
 
   #beatDueAt(now: MonotonicMs): number {
     const { beatMs } = this.#parts.lease;
-    if (this.#proofWanted > this.#write) return now;
-    if (this.#proofWanted > this.#clean) return this.#lastBeatAt + beatMs;
+    if (this.#proofNeeded > this.#newestWrite) return now;
+    if (this.#proofNeeded > this.#newestClean) return this.#lastBeatAt + beatMs;
     if (this.#granter.needsBeat(now)) return this.#lastBeatAt + beatMs;
     if (this.#parts.exclusive) return this.#granter.waiting > 0 ? this.#lastWriteAt + beatMs : Number.POSITIVE_INFINITY;
     if (this.#showHead) return this.#lastWriteAt + Math.min(beatMs, showHeadMs);
-    const watched = this.#granter.waiting > 0 || this.#granter.lessees > 0;
-    return this.#lastWriteAt + (watched ? beatMs : Math.max(beatMs, this.#parts.idleBeatMs));
+    const isWatched = this.#granter.waiting > 0 || this.#granter.lessees > 0;
+    return this.#lastWriteAt + (isWatched ? beatMs : Math.max(beatMs, this.#parts.idleBeatMs));
   }
 
   #beat(): void {
     const { epoch, incarnation } = this.opened;
-    this.#lastBeatAt = this.#work.now;
+    this.#lastBeatAt = this.#context.now;
     const ticket = this.#begin("beat");
     this.#beating = ticket;
     const { lessees, left } = ticket.round;
-    const request = { epoch, incarnation, head: this.#parts.ledger.applied, lessees, left };
-    this.#work.callLog({ op: "beat", request }, { to: "leader", term: this.term, of: "beat" });
+    const request = { epoch, incarnation, head: this.#parts.state.applied, lessees, left };
+    this.#context.callLog({ op: "beat", request }, { to: "leader", leadershipNo: this.leadershipNo, of: "beat" });
   }
 
-  #beaten(outcome: BeatOutcome): void {
+  #beatAnswered(outcome: BeatOutcome): void {
     if (this.#beating === null) return;
     const { number, round } = this.#beating;
     this.#beating = null;
     const clean = this.#end === null && this.#beatOutcome(outcome, round);
     if (clean) {
-      this.#clean = number;
-      this.#batches.proven(number, "clean");
+      this.#newestClean = number;
+      this.#batches.writeEnded(number, "clean");
     } else {
-      this.desk.abandon(round);
-      this.#batches.proven(number, this.#end === null ? "unavailable" : "not-clean");
+      this.leaseRequests.dropRound(round);
+      this.#batches.writeEnded(number, this.#end === null ? "unavailable" : "not-clean");
     }
     this.#afterWrite();
   }
 
   /** @returns whether it has committed cleanly, at the head where we stand */
   #beatOutcome(outcome: BeatOutcome, round: WriteRound): boolean {
-    const { counters, ledger } = this.#parts;
-    const head = ledger.applied;
+    const { counters, state } = this.#parts;
+    const head = state.applied;
     if (outcome.type === "beaten" && sameLink(outcome.head, head)) {
       counters.beats += 1;
       this.#storeAnswers = true;
-      this.desk.settle(round, head);
+      this.leaseRequests.grantAfterCommit(round, head);
       return true;
     }
     counters.beatsNotClean += 1;
@@ -378,7 +389,7 @@ export class Leader {
         return false;
       case "unavailable": {
         const message = "the event log is not available: nobody is granted a lease";
-        this.#work.logger("warn", message, { err: outcome.cause });
+        this.#context.logger("warn", message, { err: outcome.cause });
         return false;
       }
       default:
@@ -388,11 +399,14 @@ export class Leader {
 
   #afterWrite(): void {
     this.#settleProofs();
-    this.#tellWhenIdle();
+    this.#reportEndWhenIdle();
   }
 
   /** Receipts that want to call something lost wait for a write that began after they asked. */
   #settleProofs(): void {
-    this.#proofWanted = Math.max(this.#proofWanted, this.receipts.prove({ write: this.#write, clean: this.#clean }));
+    this.#proofNeeded = Math.max(
+      this.#proofNeeded,
+      this.receipts.recordWrites({ write: this.#newestWrite, clean: this.#newestClean }),
+    );
   }
 }

@@ -7,17 +7,17 @@
 import type { Incarnation } from "../../events/index.ts";
 import type { Granted } from "../../replication/index.ts";
 import type { BrokerStateSync } from "../state/broker-state-sync.ts";
-import type { Queued } from "./command-queue.ts";
-import type { FirstLookup, PriorOutcome } from "./duplicate-check.ts";
+import type { QueuedCommand } from "./command-queue.ts";
+import type { DuplicateLookup, PriorOutcome } from "./duplicate-check.ts";
 import type { DutyHolder } from "./duty-holder.ts";
 import type { Election } from "./election.ts";
 import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
 import { Leader, type LeaderParts } from "./leader.ts";
 
 /** What an epoch of ours waits for before it is led. */
-type Opening = { readonly opened: OpenedEpoch; resolving: number; readonly again: Queued[] };
+type OpeningEpoch = { readonly opened: OpenedEpoch; unresolvedCount: number; readonly toRequeue: QueuedCommand[] };
 
-type Around = Readonly<{ keeper: BrokerStateSync; election: Election; duties: DutyHolder }>;
+type Collaborators = Readonly<{ stateSync: BrokerStateSync; election: Election; duties: DutyHolder }>;
 
 const catchUpMsMax = 10_000;
 
@@ -25,28 +25,28 @@ export class LeadershipLifecycle {
   /** Null while we do not lead. */
   leader: Leader | null = null;
   readonly #parts: LeaderParts;
-  readonly #around: Around;
-  #opening: Opening | null = null;
+  readonly #collaborators: Collaborators;
+  #opening: OpeningEpoch | null = null;
   /** Whom our epoch had granted to: a node of our own process may have no row, and a log that failed over may have lost some. */
-  #known: readonly Granted[] = [];
+  #knownLessees: readonly Granted[] = [];
   /** The epoch whose grants `#known` has; null: another broker may have granted since. */
-  #led: Incarnation | null = null;
+  #lastLed: Incarnation | null = null;
   /** Numbers the epochs of this process. */
-  #term = 0;
+  #leadershipNo = 0;
   #stopping = false;
 
-  constructor(parts: LeaderParts, around: Around) {
+  constructor(parts: LeaderParts, collaborators: Collaborators) {
     this.#parts = parts;
-    this.#around = around;
+    this.#collaborators = collaborators;
   }
 
   /** Whether that is the epoch of ours that is open, or being opened. */
-  isCurrent(term: number): boolean {
-    return term === this.#term && (this.leader !== null || this.#opening !== null);
+  isCurrent(leadershipNo: number): boolean {
+    return leadershipNo === this.#leadershipNo && (this.leader !== null || this.#opening !== null);
   }
 
-  get led(): Incarnation | null {
-    return this.#led;
+  get lastLed(): Incarnation | null {
+    return this.#lastLed;
   }
 
   stop(): void {
@@ -54,70 +54,71 @@ export class LeadershipLifecycle {
     this.leader?.stop();
   }
 
-  opened(opened: OpenedEpoch): void {
+  epochOpened(opened: OpenedEpoch): void {
     this.#parts.counters.epochsOpened += 1;
-    this.#term += 1;
-    this.#opening = { opened, resolving: 0, again: [] };
-    this.#around.keeper.reach(opened.head, catchUpMsMax);
+    this.#leadershipNo += 1;
+    this.#opening = { opened, unresolvedCount: 0, toRequeue: [] };
+    this.#collaborators.stateSync.reach(opened.head, catchUpMsMax);
   }
 
-  reached(ok: boolean): void {
+  headReached(ok: boolean): void {
     const opening = this.#opening;
     if (opening === null) return;
-    if (!ok) return this.#notLed(reopen("the ledger could not be brought to the head"));
-    this.#parts.inbox.forgetAnswers();
+    if (!ok) return this.#abandonOpening(reopen("the ledger could not be brought to the head"));
+    this.#parts.pendingCommands.forgetAnswers();
     this.#parts.keys.clear();
     // Whoever was in a batch of which nobody knew learns the truth from the epoch that is open now.
-    const unresolved = this.#parts.inbox.unresolved();
-    opening.resolving = unresolved.length;
-    for (const queued of unresolved) this.#parts.firstAnswers.look({ queued, why: "resolve", term: this.#term });
+    const unresolved = this.#parts.pendingCommands.unresolved();
+    opening.unresolvedCount = unresolved.length;
+    for (const queued of unresolved)
+      this.#parts.duplicateCheck.check({ queued, why: "resolve", leadershipNo: this.#leadershipNo });
     if (unresolved.length === 0) this.#lead(opening);
   }
 
-  firstAnswer(lookup: FirstLookup, answer: PriorOutcome): void {
-    if (lookup.term !== this.#term) return;
-    if (lookup.why === "settle") return this.leader?.first(lookup, answer);
+  duplicateChecked(lookup: DuplicateLookup, answer: PriorOutcome): void {
+    if (lookup.leadershipNo !== this.#leadershipNo) return;
+    if (lookup.why === "settle") return this.leader?.duplicateChecked(lookup, answer);
     const opening = this.#opening;
     if (lookup.why !== "resolve" || opening === null) return;
-    opening.resolving -= 1;
-    if (answer === "none") opening.again.push(lookup.queued);
-    if (opening.resolving > 0) return;
-    this.#parts.inbox.requeue(opening.again);
+    opening.unresolvedCount -= 1;
+    if (answer === "none") opening.toRequeue.push(lookup.queued);
+    if (opening.unresolvedCount > 0) return;
+    this.#parts.pendingCommands.requeue(opening.toRequeue);
     this.#lead(opening);
   }
 
-  #lead({ opened }: Opening): void {
-    if (this.#stopping) return this.#notLed({ type: "stopped" });
+  #lead({ opened }: OpeningEpoch): void {
+    if (this.#stopping) return this.#abandonOpening({ type: "stopped" });
     this.#opening = null;
-    this.leader = new Leader(this.#parts, { opened, known: this.#known, term: this.#term });
-    this.#around.duties.begin(this.leader.leadership);
-    this.#around.election.leads();
+    this.leader = new Leader(this.#parts, { opened, known: this.#knownLessees, leadershipNo: this.#leadershipNo });
+    this.#collaborators.duties.begin(this.leader.leadership);
+    this.#collaborators.election.nowLeading();
   }
 
-  #notLed(end: LeaderEnd): void {
+  #abandonOpening(end: LeaderEnd): void {
     this.#opening = null;
-    this.#around.election.ended(end);
+    this.#collaborators.election.leadershipEnded(end);
   }
 
-  ended(end: LeaderEnd): void {
+  leadershipEnded(end: LeaderEnd): void {
     const leader = this.leader;
     if (leader === null) return;
     // Whoever else leads now has the rows, and knows who has left since.
-    this.#known = end.type === "reopen" || this.#parts.exclusive ? leader.granted() : [];
-    this.#led = end.type === "reopen" ? leader.leadership.incarnation : null;
+    this.#knownLessees = end.type === "reopen" || this.#parts.exclusive ? leader.granted() : [];
+    this.#lastLed = end.type === "reopen" ? leader.leadership.incarnation : null;
     this.leader = null;
-    this.#around.duties.end();
+    this.#collaborators.duties.end();
     if (end.type === "fenced") this.#parts.counters.stepDowns += 1;
-    this.#parts.work.emit({ type: "seatChanged" });
-    this.#around.election.ended(end);
+    this.#parts.context.emit({ type: "leaderChanged" });
+    this.#collaborators.election.leadershipEnded(end);
   }
 
   /** An epoch of ours was opened in which nobody leads: told at once, so that the next one need not wait. */
   resigned(opened: OpenedEpoch | null): void {
     if (opened === null) return;
     const { epoch, incarnation, previous, head, entry } = opened;
-    this.#parts.relay.begin({ epoch, incarnation }, { start: previous, term: this.#term });
-    this.#parts.relay.publish({ previous, entries: [entry], last: head, newKeys: [] });
-    this.#parts.relay.end();
+    this.#parts.publisher.begin({ epoch, incarnation }, { start: previous, leadershipNo: this.#leadershipNo });
+    this.#parts.publisher.publish({ previous, entries: [entry], last: head, newKeys: [] });
+    this.#parts.publisher.end();
   }
 }

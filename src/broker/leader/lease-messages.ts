@@ -26,12 +26,12 @@ export class ProvenReplacements {
   readonly #proven = new Set<string>();
 
   /** True when the replaced boot's key signed this replacement, or its id commits to no key. */
-  has(cluster: string, { node, boot: by, replaces: replaced, replacementProof: proof }: Renew): boolean {
+  has(cluster: string, { node, boot: replacedBy, replaces: replaced, replacementProof: proof }: Renew): boolean {
     if (replaced === null || !commitsToKey(replaced)) return true;
-    const place = JSON.stringify([cluster, node, replaced, by]);
-    if (this.#proven.has(place)) return true;
-    if (proof === undefined || !provesReplacement(proof, { cluster, node, replaced, by })) return false;
-    this.#proven.add(place);
+    const replacement = JSON.stringify([cluster, node, replaced, replacedBy]);
+    if (this.#proven.has(replacement)) return true;
+    if (proof === undefined || !provesReplacement(proof, { cluster, node, replaced, by: replacedBy })) return false;
+    this.#proven.add(replacement);
     if (this.#proven.size > provenMax) this.#proven.delete(this.#proven.values().next().value ?? "");
     return true;
   }
@@ -48,7 +48,7 @@ export function leaseMessageIn(
   try {
     switch (kind) {
       case "renew":
-        return believeRenew(from, parseRenew(payload), proven);
+        return acceptRenew(from, parseRenew(payload), proven);
       case "confirm":
         return { type: "confirm", from, confirm: parseConfirm(payload) };
       case "goodbye":
@@ -63,7 +63,7 @@ export function leaseMessageIn(
 }
 
 /** What is accepted of an authentic renew. */
-export function believeRenew(from: NodeSender, renew: Renew, proven: ProvenReplacements): OpenedNodeMessage {
+export function acceptRenew(from: NodeSender, renew: Renew, proven: ProvenReplacements): OpenedNodeMessage {
   if (renew.replaces === null || proven.has(from.cluster, renew)) return { type: "renew", from, renew };
   return { type: "renew", from, renew: { ...renew, replaces: null }, unproven: renew.replaces };
 }

@@ -30,70 +30,73 @@ import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import type { BootKeys } from "./boot-keys.ts";
 
-type NodeSaid = Extract<BrokerInput, { type: "nodeSaid" }>;
+type NodeMessage = Extract<BrokerInput, { type: "nodeMessage" }>;
 
 /** A message whose link is older than memory: the log is asked for its place. */
-type Looking = Readonly<{ said: NodeSaid; enforced: Link }>;
+type LinkLookup = Readonly<{ received: NodeMessage; enforced: Link }>;
 
-const lookingMax = 10_000;
+const lookupsMax = 10_000;
 const loggedMax = 1_000;
 const notLeading = "this broker does not lead any more";
 
-type DeskParts = Readonly<{
-  work: StepContext;
-  ledger: BrokerState;
+type HandlerParts = Readonly<{
+  context: StepContext;
+  state: BrokerState;
   counters: Counters;
   version: string;
   bootKeys: BootKeys;
 }>;
 
 export class LeaseRequestHandler {
-  readonly #parts: DeskParts;
-  readonly #work: StepContext;
+  readonly #parts: HandlerParts;
+  readonly #context: StepContext;
   readonly #granter: LeaseGranter;
   readonly #leadership: Leadership;
-  readonly #term: number;
+  readonly #leadershipNo: number;
   /** Renews that wait for a write, by the granter's ticket: who asked. */
   readonly #waiting = new Map<number, number>();
-  readonly #looking = new Map<number, Looking>();
+  readonly #lookups = new Map<number, LinkLookup>();
   /** What was logged of a boot once, and is not logged again with each of its renews. */
   readonly #logged = new Set<string>();
   #closed = false;
   /** A lessee confirmed, left, or was granted, since this was last asked. */
-  #news = false;
+  #lesseesChanged = false;
 
-  constructor(parts: DeskParts, of: Readonly<{ granter: LeaseGranter; leadership: Leadership; term: number }>) {
+  constructor(
+    parts: HandlerParts,
+    of: Readonly<{ granter: LeaseGranter; leadership: Leadership; leadershipNo: number }>,
+  ) {
     this.#parts = parts;
-    this.#work = parts.work;
+    this.#context = parts.context;
     this.#granter = of.granter;
     this.#leadership = of.leadership;
-    this.#term = of.term;
+    this.#leadershipNo = of.leadershipNo;
   }
 
-  take(said: NodeSaid): void {
-    const { id, message } = said;
+  handle(received: NodeMessage): void {
+    const { id, message } = received;
     if (this.#closed) return this.#answer(id, { type: "unavailable", message: notLeading });
     if (message.type !== "refused" && !this.#parts.bootKeys.admit(message.from)) return this.#drop(id, anotherKey);
     switch (message.type) {
       case "refused":
         return this.#drop(id, message.reason);
       case "renew": {
-        if (!isOwn(message, message.renew)) return this.#drop(id, notItself);
+        if (!isOwn(message, message.renew)) return this.#drop(id, notOwnMessage);
         if (message.unproven !== undefined) this.#noteUnproven(message.renew, message.unproven);
-        this.#notice(message.from, message.renew.applied);
-        if (message.renew.lostEpoch !== undefined) this.#notice(message.from, { epoch: message.renew.lostEpoch });
-        return this.#withChain(said, message.renew.enforced);
+        this.#claimEpoch(message.from, message.renew.applied);
+        if (message.renew.lostEpoch !== undefined) this.#claimEpoch(message.from, { epoch: message.renew.lostEpoch });
+        return this.#checkLink(received, message.renew.enforced);
       }
       case "confirm":
         return isOwn(message, message.confirm)
-          ? this.#withChain(said, message.confirm.enforced)
-          : this.#drop(id, notItself);
+          ? this.#checkLink(received, message.confirm.enforced)
+          : this.#drop(id, notOwnMessage);
       case "goodbye":
-        if (!isOwn(message, message.goodbye)) return this.#drop(id, notItself);
+        if (!isOwn(message, message.goodbye)) return this.#drop(id, notOwnMessage);
         this.#granter.goodbye(message.goodbye);
         this.#parts.counters.goodbyes += 1;
-        this.#sweep();
-        this.#news = true;
+        this.#dropAbandoned();
+        this.#lesseesChanged = true;
         return this.#answer(id, { type: "taken" });
       default:
         return unreachable(message);
@@ -101,89 +104,89 @@ export class LeaseRequestHandler {
   }
 
   /** The log's answer for a link that memory has forgotten. */
-  looked(ask: number, outcome: LogAnswer): void {
-    const looking = this.#looking.get(ask);
-    this.#looking.delete(ask);
-    if (looking === undefined) return;
+  linkRead(requestId: number, outcome: LogAnswer): void {
+    const lookup = this.#lookups.get(requestId);
+    this.#lookups.delete(requestId);
+    if (lookup === undefined) return;
     if (outcome.type !== "link")
-      return this.#answer(ask, { type: "unavailable", message: "the event log is not available" });
-    this.#go(looking.said, outcome.link);
+      return this.#answer(requestId, { type: "unavailable", message: "the event log is not available" });
+    this.#process(lookup.received, outcome.link);
   }
 
   /** True once after a lessee confirmed, left, or was granted. */
-  takeNews(): boolean {
-    const news = this.#news;
-    this.#news = false;
-    return news;
+  takeLesseesChanged(): boolean {
+    const changed = this.#lesseesChanged;
+    this.#lesseesChanged = false;
+    return changed;
   }
 
   /** Hands out the grants of a write that has committed cleanly. */
-  settle(round: WriteRound, head: Link): void {
-    for (const { ticket, grant } of this.#granter.grantAfterCommit(round, head, this.#work.at))
-      this.#hand(ticket, grant);
-    this.#sweep();
-    this.#news = true;
+  grantAfterCommit(round: WriteRound, head: Link): void {
+    for (const { ticket, grant } of this.#granter.grantAfterCommit(round, head, this.#context.at))
+      this.#answerGrant(ticket, grant);
+    this.#dropAbandoned();
+    this.#lesseesChanged = true;
   }
 
   /** The write came to nothing that is known: nobody of this round is granted. */
-  abandon(round: WriteRound): void {
+  dropRound(round: WriteRound): void {
     this.#granter.dropRound(round);
-    this.#sweep();
+    this.#dropAbandoned();
   }
 
   close(): void {
     this.#closed = true;
-    for (const id of [...this.#waiting.values(), ...this.#looking.keys()])
+    for (const id of [...this.#waiting.values(), ...this.#lookups.keys()])
       this.#answer(id, { type: "unavailable", message: notLeading });
     this.#waiting.clear();
-    this.#looking.clear();
+    this.#lookups.clear();
   }
 
   /** A node's digest beside ours at the same place, whatever its build. */
-  compare({ applied, digest }: Pick<Renew, "applied" | "digest">): DigestStanding {
-    const { ledger } = this.#parts;
-    const ours = ledger.digestAt(applied.position);
-    if (ours === undefined || ledger.standingOf(applied) !== "held") return "unknown";
-    return ours === digest ? "same" : "other";
+  compareDigest({ applied, digest }: Pick<Renew, "applied" | "digest">): DigestStanding {
+    const { state } = this.#parts;
+    const ownDigest = state.digestAt(applied.position);
+    if (ownDigest === undefined || state.locate(applied) !== "held") return "unknown";
+    return ownDigest === digest ? "same" : "other";
   }
 
   /** Answers for a link; what memory has forgotten is looked up in the log, at or below its durable horizon. */
-  #withChain(said: NodeSaid, enforced: Link): void {
-    this.#notice(said.message.from, enforced);
-    if (this.#closed) return this.#answer(said.id, { type: "unavailable", message: notLeading });
-    if (this.#parts.ledger.standingOf(enforced) !== "forgotten") return this.#go(said, undefined);
-    if (this.#looking.size >= lookingMax)
-      return this.#answer(said.id, { type: "unavailable", message: "too many nodes ask" });
-    this.#looking.set(said.id, { said, enforced });
-    const purpose = { to: "desk", term: this.#term, ask: said.id } as const;
-    this.#work.callLog({ op: "linkAt", position: enforced.position }, purpose);
+  #checkLink(received: NodeMessage, enforced: Link): void {
+    this.#claimEpoch(received.message.from, enforced);
+    if (this.#closed) return this.#answer(received.id, { type: "unavailable", message: notLeading });
+    if (this.#parts.state.locate(enforced) !== "forgotten") return this.#process(received, undefined);
+    if (this.#lookups.size >= lookupsMax)
+      return this.#answer(received.id, { type: "unavailable", message: "too many nodes ask" });
+    this.#lookups.set(received.id, { received, enforced });
+    const owner = { to: "lease-requests", leadershipNo: this.#leadershipNo, requestId: received.id } as const;
+    this.#context.callLog({ op: "linkAt", position: enforced.position }, owner);
   }
 
   /** @param found what the log has at the place of a link that memory has forgotten */
-  #go(said: NodeSaid, found: Link | undefined): void {
-    const onChain = (asked: Link): boolean => {
-      const standing = this.#parts.ledger.standingOf(asked);
-      return standing === "held" || (standing === "forgotten" && found !== undefined && sameLink(found, asked));
+  #process(received: NodeMessage, found: Link | undefined): void {
+    const onChain = (link: Link): boolean => {
+      const standing = this.#parts.state.locate(link);
+      return standing === "held" || (standing === "forgotten" && found !== undefined && sameLink(found, link));
     };
-    const { message, id } = said;
-    if (message.type === "renew") this.#renew(said, message.renew, onChain);
+    const { message, id } = received;
+    if (message.type === "renew") this.#renew(received, message.renew, onChain);
     else if (message.type === "confirm") this.#confirm(id, message.confirm, onChain);
   }
 
-  #renew({ id, origin }: NodeSaid, renew: Renew, onChain: (link: Link) => boolean): void {
-    const { counters, version, ledger } = this.#parts;
-    const found = this.compare(renew);
+  #renew({ id, origin }: NodeMessage, renew: Renew, onChain: (link: Link) => boolean): void {
+    const { counters, version, state } = this.#parts;
+    const found = this.compareDigest(renew);
     const digest = renew.version === version ? found : "unknown"; // another build may fold to another digest
-    const answer = this.#granter.renew(renew, origin, { at: this.#work.now, onChain, digest });
-    this.#tellCopied();
-    this.#sweep();
-    this.#news = true;
+    const answer = this.#granter.renew(renew, origin, { at: this.#context.now, onChain, digest });
+    this.#reportCopiedNodes();
+    this.#dropAbandoned();
+    this.#lesseesChanged = true;
     if (answer.type === "overtaken") return this.#answer(id, { type: "taken" });
     if (answer.type === "refused") {
       counters.renewsRefused += 1;
       if (saysTooManyNodes(answer.reason)) counters.nodesRefused += 1;
       const fields = { node: renew.node, boot: renew.boot, reason: answer.reason };
-      this.#work.logger("warn", "renew refused", fields);
+      this.#context.logger("warn", "renew refused", fields);
       return this.#answer(id, { type: "refused", reason: answer.reason });
     }
     if (answer.limited !== null) this.#noteLimited(renew, answer.limited);
@@ -192,25 +195,25 @@ export class LeaseRequestHandler {
       this.#granter.refuse(answer.ticket, laterEpoch);
       return this.#answer(id, { type: "unavailable", message: laterEpoch });
     }
-    const finalized = ledger.projection.level;
+    const finalized = state.projection.level;
     if (renew.reads < finalized) {
       counters.renewsRefused += 1;
       const reason = tooOld({ finalized, reads: renew.reads });
       this.#granter.refuse(answer.ticket, reason);
-      this.#work.logger("warn", "renew refused", { node: renew.node, boot: renew.boot, reason });
+      this.#context.logger("warn", "renew refused", { node: renew.node, boot: renew.boot, reason });
       return this.#answer(id, { type: "refused", reason });
     }
     if (found === "other") {
       counters.digestMismatches += 1;
       const fields = { node: renew.node, boot: renew.boot, link: renew.applied };
-      this.#work.logger("error", "a node's projection differs from ours", fields);
+      this.#context.logger("error", "a node's projection differs from ours", fields);
       if (digest === "other") {
         this.#granter.refuse(answer.ticket, digestMismatch);
         return this.#answer(id, { type: "refused", reason: digestMismatch });
       }
     }
     if (answer.type === "ready") {
-      const grant = this.#granter.grantNow(answer.ticket, ledger.applied, this.#work.at);
+      const grant = this.#granter.grantNow(answer.ticket, state.applied, this.#context.at);
       return grant === undefined
         ? this.#answer(id, { type: "refused", reason: "this boot has left" })
         : this.#grant(id, grant);
@@ -237,32 +240,33 @@ export class LeaseRequestHandler {
     if (this.#logged.has(key)) return;
     this.#logged.add(key);
     if (this.#logged.size > loggedMax) this.#logged.delete(this.#logged.values().next().value ?? "");
-    this.#work.logger("warn", message, fields);
+    this.#context.logger("warn", message, fields);
   }
 
-  #tellCopied(): void {
+  #reportCopiedNodes(): void {
     for (const { node, older, younger } of this.#granter.takeCopied()) {
       this.#parts.counters.copiedNodes += 1;
       const problem =
         "two processes of one node are alive, as after its disk was cloned: stop one of them, or give it a node_name and a data folder of its own";
-      this.#work.logger("error", problem, { node, older, younger });
+      this.#context.logger("error", problem, { node, older, younger });
     }
   }
 
   #confirm(id: number, confirm: Confirm, onChain: (link: Link) => boolean): void {
-    const accepted = this.#granter.confirm(confirm, { at: this.#work.now, onChain });
+    const accepted = this.#granter.confirm(confirm, { at: this.#context.now, onChain });
     if (accepted !== "accepted") return this.#answer(id, { type: "refused", reason: accepted.refused });
     this.#parts.counters.confirmations += 1;
-    this.#news = true;
+    this.#lesseesChanged = true;
     this.#answer(id, { type: "taken" });
   }
 
   /** The node has heard of a later epoch than ours: the store is asked before anything follows from it (epoch-claims.ts). */
-  #notice({ name, boot }: NodeSender, { epoch }: Pick<Link, "epoch">): void {
-    if (epoch > this.#leadership.epoch) this.#work.post({ type: "epochClaimed", claim: { epoch, by: { name, boot } } });
+  #claimEpoch({ name, boot }: NodeSender, { epoch }: Pick<Link, "epoch">): void {
+    if (epoch > this.#leadership.epoch)
+      this.#context.post({ type: "epochClaimed", claim: { epoch, by: { name, boot } } });
   }
 
-  #hand(ticket: number, grant: Grant): void {
+  #answerGrant(ticket: number, grant: Grant): void {
     const id = this.#waiting.get(ticket);
     this.#waiting.delete(ticket);
     if (id !== undefined) this.#grant(id, grant);
@@ -274,7 +278,7 @@ export class LeaseRequestHandler {
   }
 
   /** Whom the granter does not know as waiting any more gets no grant; the node renews again. */
-  #sweep(): void {
+  #dropAbandoned(): void {
     for (const [ticket, id] of this.#waiting) {
       if (this.#granter.isWaiting(ticket)) continue;
       this.#waiting.delete(ticket);
@@ -288,11 +292,11 @@ export class LeaseRequestHandler {
   }
 
   #answer(id: number, answer: LeaseAnswer): void {
-    this.#work.emit({ type: "leaseAnswered", id, answer });
+    this.#context.emit({ type: "leaseAnswered", id, answer });
   }
 }
 
-const notItself = "a node may speak only for itself";
+const notOwnMessage = "a node may speak only for itself";
 const laterEpoch = "it speaks of a later epoch than this leader's";
 const anotherKey = "another key has spoken for this boot";
 

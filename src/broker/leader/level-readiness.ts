@@ -8,7 +8,7 @@
 import type { LesseeStanding } from "../../replication/index.ts";
 import { type Peer, peerSilentMsMax } from "./broker-presence.ts";
 
-export type Readers = Readonly<{
+export type LevelReaders = Readonly<{
   /** This build's own. */
   reads: number;
   lessees: readonly LesseeStanding[];
@@ -18,22 +18,22 @@ export type Readers = Readonly<{
 }>;
 
 /** @returns why the level cannot be finalized now, each with a name; empty: it can */
-export function unreadyFor(level: number, { reads, lessees, peers, ledForMs }: Readers): readonly string[] {
-  const why: string[] = [];
-  if (reads < level) why.push(`the leading broker reads level ${reads}`);
+export function unreadyFor(level: number, { reads, lessees, peers, ledForMs }: LevelReaders): readonly string[] {
+  const reasons: string[] = [];
+  if (reads < level) reasons.push(`the leading broker reads level ${reads}`);
   for (const { node, fencedInMs, renew } of lessees) {
     if (renew === null && fencedInMs > 0)
-      why.push(
+      reasons.push(
         `${node} has not been heard from since this broker leads, and may decide for another ${seconds(fencedInMs)}`,
       );
     else if (renew !== null && renew.reads < level && fencedInMs > 0)
-      why.push(`${node} (version ${renew.version}) reads level ${renew.reads}`);
+      reasons.push(`${node} (version ${renew.version}) reads level ${renew.reads}`);
   }
   for (const { brokerId, version, reads: theirs } of peers)
-    if (theirs < level) why.push(`broker ${brokerId} (version ${version}) reads level ${theirs}`);
+    if (theirs < level) reasons.push(`broker ${brokerId} (version ${version}) reads level ${theirs}`);
   if (ledForMs < peerSilentMsMax)
-    why.push(`this broker leads only since ${seconds(ledForMs)}, and the others may not have been heard from yet`);
-  return why;
+    reasons.push(`this broker leads only since ${seconds(ledForMs)}, and the others may not have been heard from yet`);
+  return reasons;
 }
 
 function seconds(ms: number): string {

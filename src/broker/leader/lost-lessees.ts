@@ -12,15 +12,15 @@ const namesMax = 100;
 /** @returns the standings, and one for each node heard of that has none, until the window of the lost history has passed */
 export function nameLostLessees(
   standings: readonly LesseeStanding[],
-  heard: Iterable<NodeId>,
+  knownNodes: Iterable<NodeId>,
 ): readonly LesseeStanding[] {
   const lost = standings.filter((standing) => isLostHistory(standing) && standing.fencedInMs > 0);
-  const last = lost.reduce<LesseeStanding | undefined>(
+  const longestFenced = lost.reduce<LesseeStanding | undefined>(
     (longest, each) => (longest !== undefined && longest.fencedInMs >= each.fencedInMs ? longest : each),
     undefined,
   );
-  if (last === undefined) return standings;
-  const named = new Set(standings.map(({ node }) => node));
-  const names = [...heard].filter((node) => !named.has(node)).slice(0, namesMax);
-  return [...standings, ...names.sort().map((node) => ({ ...last, node }))];
+  if (longestFenced === undefined) return standings;
+  const namedNodes = new Set(standings.map(({ node }) => node));
+  const names = [...knownNodes].filter((node) => !namedNodes.has(node)).slice(0, namesMax);
+  return [...standings, ...names.sort().map((node) => ({ ...longestFenced, node }))];
 }

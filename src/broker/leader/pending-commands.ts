@@ -12,21 +12,21 @@ import type { CommandAnswer, Leadership } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import { growingCache } from "../state/growing-cache.ts";
-import { CommandQueue, type Queued } from "./command-queue.ts";
+import { CommandQueue, type QueuedCommand } from "./command-queue.ts";
 
 /** Who is told of an answer. */
 export type CommandWaiter =
   /** Somebody outside. `until`: waits no longer; `hopelessFrom`: and no longer than this when there is nothing to hope for. */
-  | Fact<"caller", { id: number; until: number; hopelessFrom: number; duty: boolean }>
+  | Fact<"caller", { id: number; deadline: number; deadlineIfUnreachable: number; duty: boolean }>
   /** A receipt that was asked for by this command. */
-  | Fact<"receipt", { ask: number }>
+  | Fact<"receipt", { requestId: number }>
   /** A report of lost events, of which this command is a part. */
   | Fact<"report", { report: number }>
   /** The expiry sweep. */
   | Fact<"sweep", unknown>;
 
-type Open = {
-  readonly queued: Queued;
+type OpenCommand = {
+  readonly queued: QueuedCommand;
   readonly waiters: CommandWaiter[];
   /** `unresolved`: it was in a batch of which nobody knows whether it was written. */
   state: "queued" | "taken" | "unresolved";
@@ -37,22 +37,22 @@ type Open = {
 const answersMax = 20_000;
 const retryAfterMs = 1_000;
 /** How often those who wait are looked at. */
-const lookEveryMs = 100;
+const expireEveryMs = 100;
 
 export class PendingCommands {
-  readonly #work: StepContext;
-  readonly #ledger: BrokerState;
+  readonly #context: StepContext;
+  readonly #state: BrokerState;
   readonly #queue: CommandQueue;
-  readonly #open = new Map<CommandId, Open>();
+  readonly #open = new Map<CommandId, OpenCommand>();
   readonly #callers = new Map<number, Readonly<{ commandId: CommandId; waiter: CommandWaiter }>>();
   /** First answers, so that a repeated id gets the same one. */
   readonly #answers = growingCache<CommandId, CommandResult>(answersMax);
   #order = 0;
-  #lookAt = Number.POSITIVE_INFINITY;
+  #expireAt = Number.POSITIVE_INFINITY;
 
-  constructor(work: StepContext, ledger: BrokerState, bounds: Readonly<{ commandsMax?: number; bytesMax?: number }>) {
-    this.#work = work;
-    this.#ledger = ledger;
+  constructor(context: StepContext, state: BrokerState, bounds: Readonly<{ commandsMax?: number; bytesMax?: number }>) {
+    this.#context = context;
+    this.#state = state;
     this.#queue = new CommandQueue({
       commandsMax: bounds.commandsMax ?? 10_000,
       bytesMax: bounds.bytesMax ?? 64 * 1024 * 1024,
@@ -71,15 +71,15 @@ export class PendingCommands {
   /** @param onlyIn the command is carried out under this leadership or not at all */
   submit(request: CommandRequest, waiter: CommandWaiter, onlyIn: Leadership | null = null): void {
     const { commandId } = request;
-    const known = this.#answers.get(commandId);
-    if (known !== undefined) return this.#tell(waiter, commandId, known);
-    const open = this.#open.get(commandId) ?? this.#enter(request, onlyIn);
+    const answer = this.#answers.get(commandId);
+    if (answer !== undefined) return this.#notify(waiter, commandId, answer);
+    const open = this.#open.get(commandId) ?? this.#admit(request, onlyIn);
     if (open === undefined)
-      return this.#tell(waiter, commandId, unavailable(commandId, "too many commands are waiting"));
+      return this.#notify(waiter, commandId, unavailable(commandId, "too many commands are waiting"));
     open.waiters.push(waiter);
     if (waiter.type !== "caller") return;
     this.#callers.set(waiter.id, { commandId, waiter });
-    this.#lookAt = Math.min(this.#lookAt, waiter.until, this.#work.now + lookEveryMs);
+    this.#expireAt = Math.min(this.#expireAt, waiter.deadline, this.#context.now + expireEveryMs);
   }
 
   /** The answer that a command was given. */
@@ -101,46 +101,46 @@ export class PendingCommands {
     this.#callers.delete(id);
     const open = this.#open.get(caller.commandId);
     if (open === undefined) return;
-    const at = open.waiters.indexOf(caller.waiter);
-    if (at >= 0) open.waiters.splice(at, 1);
+    const index = open.waiters.indexOf(caller.waiter);
+    if (index >= 0) open.waiters.splice(index, 1);
     if (open.waiters.length > 0 || open.state !== "queued") return;
     if (this.#queue.remove(open.queued)) this.#open.delete(caller.commandId);
   }
 
   get dueAt(): number {
-    return this.#callers.size === 0 ? Number.POSITIVE_INFINITY : this.#lookAt;
+    return this.#callers.size === 0 ? Number.POSITIVE_INFINITY : this.#expireAt;
   }
 
   /** Tells those whose time is up. */
-  look(hope: "some" | "none"): void {
-    const { now } = this.#work;
-    if (this.#callers.size === 0 || now < this.#lookAt) return;
-    this.#lookAt = now + lookEveryMs;
+  expire(store: "reachable" | "unreachable"): void {
+    const { now } = this.#context;
+    if (this.#callers.size === 0 || now < this.#expireAt) return;
+    this.#expireAt = now + expireEveryMs;
     for (const [id, { commandId, waiter }] of this.#callers) {
       if (waiter.type !== "caller") continue;
-      if (now < waiter.until && (hope === "some" || now < waiter.hopelessFrom)) {
-        this.#lookAt = Math.min(this.#lookAt, waiter.until);
+      if (now < waiter.deadline && (store === "reachable" || now < waiter.deadlineIfUnreachable)) {
+        this.#expireAt = Math.min(this.#expireAt, waiter.deadline);
         continue;
       }
       this.giveUp(id);
-      this.#tell(waiter, commandId, unavailable(commandId, "the event log did not answer in time"));
+      this.#notify(waiter, commandId, unavailable(commandId, "the event log did not answer in time"));
     }
   }
 
-  take(max: number): readonly Queued[] {
-    const taken = this.#queue.take(max);
-    for (const queued of taken) this.#mark(queued, "taken");
-    return taken;
+  take(max: number): readonly QueuedCommand[] {
+    const commands = this.#queue.take(max);
+    for (const queued of commands) this.#mark(queued, "taken");
+    return commands;
   }
 
-  requeue(commands: readonly Queued[]): void {
+  requeue(commands: readonly QueuedCommand[]): void {
     const open = commands.filter((queued) => this.#open.get(queued.request.commandId)?.queued === queued);
     for (const queued of open) this.#mark(queued, "queued");
     this.#queue.requeue(open);
   }
 
   /** Their batch may or may not have been written: they wait until that is known. */
-  giveBackUnresolved(commands: readonly Queued[]): void {
+  markUnresolved(commands: readonly QueuedCommand[]): void {
     for (const queued of commands) this.#mark(queued, "unresolved");
   }
 
@@ -150,66 +150,66 @@ export class PendingCommands {
   }
 
   /** To be asked while nobody leads: then those that were taken belong to a leader that failed over them. */
-  unresolved(): readonly Queued[] {
+  unresolved(): readonly QueuedCommand[] {
     return [...this.#open.values()].filter(({ state }) => state !== "queued").map(({ queued }) => queued);
   }
 
   /** One more batch of this command came to nothing. */
-  countAttempt(queued: Queued): number {
+  countAttempt(queued: QueuedCommand): number {
     const open = this.#open.get(queued.request.commandId);
     if (open === undefined) return 0;
     open.attempts += 1;
     return open.attempts;
   }
 
-  answer(queued: Queued, result: CommandResult): void {
+  answer(queued: QueuedCommand, result: CommandResult): void {
     const { commandId } = queued.request;
     if (result.type !== "unavailable") this.#answers.set(commandId, result);
     const open = this.#open.get(commandId);
     this.#open.delete(commandId);
-    for (const waiter of open?.waiters ?? []) this.#tell(waiter, commandId, result);
+    for (const waiter of open?.waiters ?? []) this.#notify(waiter, commandId, result);
   }
 
-  answerUnavailable(queued: Queued, message: string): void {
+  answerUnavailable(queued: QueuedCommand, message: string): void {
     this.answer(queued, unavailable(queued.request.commandId, message));
   }
 
   /** We do not lead: everything without an outcome goes to whoever does. First answers may be of a lost suffix: forgotten. */
-  moveAll(): void {
+  redirectAll(): void {
     this.#queue.take(Number.POSITIVE_INFINITY);
     const open = [...this.#open];
     this.#open.clear();
     this.#answers.clear();
     for (const [commandId, { waiters }] of open)
-      for (const waiter of waiters) this.#tell(waiter, commandId, { type: "moved" });
+      for (const waiter of waiters) this.#notify(waiter, commandId, { type: "notLeader" });
   }
 
-  #enter(request: CommandRequest, onlyIn: Leadership | null): Open | undefined {
+  #admit(request: CommandRequest, onlyIn: Leadership | null): OpenCommand | undefined {
     this.#order += 1;
-    const queued: Queued = {
+    const queued: QueuedCommand = {
       order: this.#order,
       request,
-      access: accessOf(request.command, this.#ledger.projection),
+      access: accessOf(request.command, this.#state.projection),
       urgent: tightens(request.command),
       bytes: commandBytesOf(request),
       onlyIn,
     };
     if (!this.#queue.offer(queued)) return undefined;
-    const open: Open = { queued, waiters: [], state: "queued", attempts: 0 };
+    const open: OpenCommand = { queued, waiters: [], state: "queued", attempts: 0 };
     this.#open.set(request.commandId, open);
     return open;
   }
 
-  #mark(queued: Queued, state: Open["state"]): void {
+  #mark(queued: QueuedCommand, state: OpenCommand["state"]): void {
     const open = this.#open.get(queued.request.commandId);
     if (open !== undefined) open.state = state;
   }
 
-  #tell(waiter: CommandWaiter, commandId: CommandId, answer: CommandAnswer): void {
-    if (waiter.type !== "caller") return this.#work.post({ type: "answered", waiter, commandId, answer });
+  #notify(waiter: CommandWaiter, commandId: CommandId, answer: CommandAnswer): void {
+    if (waiter.type !== "caller") return this.#context.post({ type: "answered", waiter, commandId, answer });
     this.#callers.delete(waiter.id);
-    const moved = answer.type === "moved" && waiter.duty;
-    this.#work.emit({ type: "commandAnswered", id: waiter.id, answer: moved ? epochIsOver(commandId) : answer });
+    const moved = answer.type === "notLeader" && waiter.duty;
+    this.#context.emit({ type: "commandAnswered", id: waiter.id, answer: moved ? epochEnded(commandId) : answer });
   }
 }
 
@@ -217,7 +217,7 @@ export function unavailable(commandId: CommandId, message: string): CommandResul
   return { type: "unavailable", commandId, message, retryAfterMs };
 }
 
-export function epochIsOver(commandId: CommandId): CommandResult {
+export function epochEnded(commandId: CommandId): CommandResult {
   return unavailable(commandId, "this broker does not lead any more");
 }
 
@@ -226,8 +226,14 @@ export function callerAt(
   now: MonotonicMs,
   of: Readonly<{ id: number; waitMs: number; duty: boolean }>,
 ): Extract<CommandWaiter, { type: "caller" }> {
-  return { type: "caller", id: of.id, until: now + of.waitMs, hopelessFrom: now + hopelessMs, duty: of.duty };
+  return {
+    type: "caller",
+    id: of.id,
+    deadline: now + of.waitMs,
+    deadlineIfUnreachable: now + unreachableGraceMs,
+    duty: of.duty,
+  };
 }
 
 /** For a trouble of the store that may pass. */
-const hopelessMs = 1_000;
+const unreachableGraceMs = 1_000;

@@ -37,23 +37,26 @@ type Report = {
 };
 
 const reportsMax = 10_000;
-const namedMax = 20_000;
+const reportedMax = 20_000;
 
 export class ReassertionIntake {
-  readonly #work: StepContext;
-  readonly #parts: Readonly<{ inbox: PendingCommands; ledger: BrokerState; counters: Counters }>;
-  readonly #open = new Map<number, Report>();
-  readonly #named = growingCache<Hash, true>(namedMax);
+  readonly #context: StepContext;
+  readonly #parts: Readonly<{ pendingCommands: PendingCommands; state: BrokerState; counters: Counters }>;
+  readonly #reports = new Map<number, Report>();
+  readonly #reported = growingCache<Hash, true>(reportedMax);
   #count = 0;
 
-  constructor(work: StepContext, parts: Readonly<{ inbox: PendingCommands; ledger: BrokerState; counters: Counters }>) {
-    this.#work = work;
+  constructor(
+    context: StepContext,
+    parts: Readonly<{ pendingCommands: PendingCommands; state: BrokerState; counters: Counters }>,
+  ) {
+    this.#context = context;
     this.#parts = parts;
   }
 
   /** Somebody reports what they hold and the log has lost. */
-  take(id: number, commandId: CommandId, command: ReassertTightenings): void {
-    const { inbox, ledger } = this.#parts;
+  accept(id: number, commandId: CommandId, command: ReassertTightenings): void {
+    const { pendingCommands, state } = this.#parts;
     const commands = reassertionsIn(command);
     const report: Report = {
       ...{
@@ -61,23 +64,23 @@ export class ReassertionIntake {
         commandId,
         events: commands.length,
         open: commands.length,
-        link: ledger.applied,
+        link: state.applied,
         changed: "unchanged",
         failed: null,
         refused: null,
       },
     };
-    if (this.#open.size >= reportsMax) report.failed = "too many reports are waiting";
+    if (this.#reports.size >= reportsMax) report.failed = "too many reports are waiting";
     if (commands.length === 0 || report.failed !== null) return this.#answer(report);
     this.#count += 1;
-    const number = this.#count;
-    this.#open.set(number, report);
-    for (const one of commands) inbox.submit(one, { type: "report", report: number });
+    const reportNo = this.#count;
+    this.#reports.set(reportNo, report);
+    for (const reassertion of commands) pendingCommands.submit(reassertion, { type: "report", report: reportNo });
   }
 
   /** One of its events has an answer. */
-  answered(number: number, answer: CommandAnswer): void {
-    const report = this.#open.get(number);
+  eventAnswered(reportNo: number, answer: CommandAnswer): void {
+    const report = this.#reports.get(reportNo);
     if (report === undefined) return;
     report.open -= 1;
     if (answer.type === "done") {
@@ -86,50 +89,50 @@ export class ReassertionIntake {
     } else if (answer.type === "refused") {
       report.refused = answer;
     } else {
-      report.failed = answer.type === "moved" ? "this broker does not lead any more" : answer.message;
+      report.failed = answer.type === "notLeader" ? "this broker does not lead any more" : answer.message;
     }
     if (report.open > 0) return;
-    this.#open.delete(number);
+    this.#reports.delete(reportNo);
     this.#answer(report);
   }
 
   /** What became of one event, now that a clean commit has shown that it is so. */
-  settled(
+  recordOutcome(
     lost: Pick<LostTightening, "link" | "stream" | "type">,
     outcome: "appended" | "already-denied" | "operator",
   ): void {
     const { counters } = this.#parts;
     const { link, stream, type } = lost;
     if (outcome === "appended") counters.reasserted += 1;
-    if (this.#named.get(link.hash) === true && outcome !== "appended") return;
-    this.#named.set(link.hash, true);
-    this.#work.emit({ type: "reasserted", lost: link, stream, outcome });
+    if (this.#reported.get(link.hash) === true && outcome !== "appended") return;
+    this.#reported.set(link.hash, true);
+    this.#context.emit({ type: "reasserted", lost: link, stream, outcome });
     const fields = { lost: link, stream, type };
     if (outcome === "appended")
-      this.#work.logger("warn", "the log had lost a revocation: it is recorded again", fields);
-    if (type === "UserErased" && outcome !== "operator") this.#tellErasure(fields);
+      this.#context.logger("warn", "the log had lost a revocation: it is recorded again", fields);
+    if (type === "UserErased" && outcome !== "operator") this.#reportErasure(fields);
     if (outcome !== "operator") return;
     counters.reassertionsForOperator += 1;
     const message = "the log had lost a revocation, and has decided otherwise since: look at it";
-    this.#work.logger("error", message, fields);
+    this.#context.logger("error", message, fields);
   }
 
   /** The person is suspended instead, and an operator has to erase them again. */
-  #tellErasure(fields: Readonly<{ stream: Stream }>): void {
+  #reportErasure(fields: Readonly<{ stream: Stream }>): void {
     const { kind, id } = parseStream(fields.stream);
-    if (kind === "user" && this.#parts.ledger.projection.user(id as UserId)?.status === "erased") return;
+    if (kind === "user" && this.#parts.state.projection.user(id as UserId)?.status === "erased") return;
     this.#parts.counters.reassertionsForOperator += 1;
     const message = "the log had lost an erasure: the person is suspended; erase them again (cardea users erase)";
-    this.#work.logger("error", message, fields);
+    this.#context.logger("error", message, fields);
   }
 
   #answer({ id, commandId, events, failed, refused, link, changed }: Report): void {
     if (failed === null && refused !== null && events === 1)
-      return this.#work.emit({ type: "commandAnswered", id, answer: { ...refused, commandId } });
+      return this.#context.emit({ type: "commandAnswered", id, answer: { ...refused, commandId } });
     const answer: CommandAnswer =
       failed === null
         ? { type: "done", commandId, link, changed: changed === "changed" }
         : unavailable(commandId, failed);
-    this.#work.emit({ type: "commandAnswered", id, answer });
+    this.#context.emit({ type: "commandAnswered", id, answer });
   }
 }

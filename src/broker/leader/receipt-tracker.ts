@@ -18,9 +18,9 @@ import type { BrokerInput, CommandAnswer, LogAnswer, ReceiptAsked } from "../cor
 import type { LogCallOwner, StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import type { PendingCommands } from "./pending-commands.ts";
-import { lastOf, linkMadeBy } from "./recorded-outcome.ts";
+import { lastPositionOf, linkRecordedBy } from "./recorded-outcome.ts";
 
-type Asked = {
+type ReceiptRequest = {
   readonly id: number;
   readonly target: ReceiptTarget;
   readonly options: ReceiptAsked;
@@ -31,104 +31,111 @@ type Asked = {
     | { type: "looking"; link: Link | null }
     /** Nothing was found: only a write that began after this one shows that there is nothing. */
     | { type: "unproven"; after: number | null; until: number }
-    | { type: "waiting"; question: ReceiptQuestion; lookAt: number };
+    | { type: "waiting"; question: ReceiptQuestion; checkAt: number };
   /** A proof that we lead was had after the first look. */
   proven: "yes" | "no";
 };
 
 /** A clock that is off by less than a millisecond must not make us ask twice. */
-const afterFenceMs = 1;
+const fenceSlackMs = 1;
 const receiptsMax = 10_000;
 
 export class ReceiptTracker {
   readonly #parts: Readonly<{
-    work: StepContext;
-    ledger: BrokerState;
-    inbox: PendingCommands;
+    context: StepContext;
+    state: BrokerState;
+    pendingCommands: PendingCommands;
     counters: Counters;
     proofMsMax: number;
   }>;
-  readonly #work: StepContext;
+  readonly #context: StepContext;
   readonly #epoch: Epoch;
-  readonly #term: number;
-  readonly #asked = new Map<number, Asked>();
+  readonly #leadershipNo: number;
+  readonly #requests = new Map<number, ReceiptRequest>();
   /** A lessee confirmed, left, or was granted. */
-  #news = false;
+  #lesseesChanged = false;
 
   constructor(
     parts: Readonly<{
-      work: StepContext;
-      ledger: BrokerState;
-      inbox: PendingCommands;
+      context: StepContext;
+      state: BrokerState;
+      pendingCommands: PendingCommands;
       counters: Counters;
       proofMsMax: number;
     }>,
-    of: Readonly<{ epoch: Epoch; term: number }>,
+    of: Readonly<{ epoch: Epoch; leadershipNo: number }>,
   ) {
     this.#parts = parts;
-    this.#work = parts.work;
+    this.#context = parts.context;
     this.#epoch = of.epoch;
-    this.#term = of.term;
+    this.#leadershipNo = of.leadershipNo;
   }
 
   get waiting(): number {
-    return this.#asked.size;
+    return this.#requests.size;
   }
 
-  ask({ id, target, options }: Extract<BrokerInput, { type: "receiptAsked" }>): void {
-    if (this.#asked.size >= receiptsMax) return this.#unavailable(id, "too many receipts are waited for");
-    const deadline = this.#work.now + options.timeoutMs;
-    const asked: Asked = { id, target, options, deadline, stage: { type: "looking", link: null }, proven: "no" };
-    this.#asked.set(id, asked);
-    this.#look(asked);
+  request({ id, target, options }: Extract<BrokerInput, { type: "receiptRequested" }>): void {
+    if (this.#requests.size >= receiptsMax) return this.#unavailable(id, "too many receipts are waited for");
+    const deadline = this.#context.now + options.timeoutMs;
+    const request: ReceiptRequest = {
+      id,
+      target,
+      options,
+      deadline,
+      stage: { type: "looking", link: null },
+      proven: "no",
+    };
+    this.#requests.set(id, request);
+    this.#locateTarget(request);
   }
 
   giveUp(id: number): void {
-    this.#asked.delete(id);
+    this.#requests.delete(id);
   }
 
   close(): void {
-    for (const { id } of this.#asked.values()) this.#unavailable(id, "this broker does not lead any more");
-    this.#asked.clear();
+    for (const { id } of this.#requests.values()) this.#unavailable(id, "this broker does not lead any more");
+    this.#requests.clear();
   }
 
-  noteNews(): void {
-    this.#news = this.#asked.size > 0;
+  noteLesseesChanged(): void {
+    this.#lesseesChanged = this.#requests.size > 0;
   }
 
   get dueAt(): number {
-    if (this.#news) return this.#work.now;
+    if (this.#lesseesChanged) return this.#context.now;
     let due = Number.POSITIVE_INFINITY;
-    for (const { stage } of this.#asked.values()) {
-      if (stage.type === "waiting") due = Math.min(due, stage.lookAt);
+    for (const { stage } of this.#requests.values()) {
+      if (stage.type === "waiting") due = Math.min(due, stage.checkAt);
       else if (stage.type !== "looking") due = Math.min(due, stage.until);
     }
     return due;
   }
 
   /** Looks at those whose time has come, or at all when there is news of a lessee. */
-  look(standings: () => readonly LesseeStanding[]): void {
-    const { now } = this.#work;
-    const news = this.#news;
-    this.#news = false;
+  answerDue(standings: () => readonly LesseeStanding[]): void {
+    const { now } = this.#context;
+    const lesseesChanged = this.#lesseesChanged;
+    this.#lesseesChanged = false;
     let lessees: readonly LesseeStanding[] | undefined;
-    for (const asked of this.#asked.values()) {
-      const { stage } = asked;
-      if (stage.type !== "waiting" || (!news && stage.lookAt > now)) continue;
+    for (const request of this.#requests.values()) {
+      const { stage } = request;
+      if (stage.type !== "waiting" || (!lesseesChanged && stage.checkAt > now)) continue;
       lessees ??= standings();
-      this.#lookAt(asked, stage, lessees);
+      this.#answerIfDue(request, stage, lessees);
     }
   }
 
   /** Those who waited too long for something other than the nodes. */
   tick(): void {
-    const { now } = this.#work;
-    for (const asked of this.#asked.values()) {
-      const { stage } = asked;
-      if (stage.type === "answer" && stage.until <= now) this.#inLog(asked);
+    const { now } = this.#context;
+    for (const request of this.#requests.values()) {
+      const { stage } = request;
+      if (stage.type === "answer" && stage.until <= now) this.#findInLog(request);
       else if (stage.type === "unproven" && stage.until <= now) {
-        this.#asked.delete(asked.id);
-        this.#unavailable(asked.id, "the event log does not answer");
+        this.#requests.delete(request.id);
+        this.#unavailable(request.id, "the event log does not answer");
       }
     }
   }
@@ -138,94 +145,96 @@ export class ReceiptTracker {
    * @param at the newest write, and the newest that has committed cleanly
    * @returns the write that must commit cleanly next, 0 for none
    */
-  prove(at: Readonly<{ write: number; clean: number }>): number {
-    let wanted = 0;
-    for (const asked of this.#asked.values()) {
-      const { stage } = asked;
+  recordWrites(at: Readonly<{ write: number; clean: number }>): number {
+    let neededWrite = 0;
+    for (const request of this.#requests.values()) {
+      const { stage } = request;
       if (stage.type !== "unproven") continue;
       stage.after ??= at.write;
       if (at.clean > stage.after) {
-        asked.proven = "yes";
-        this.#look(asked);
+        request.proven = "yes";
+        this.#locateTarget(request);
       } else {
-        wanted = Math.max(wanted, stage.after + 1);
+        neededWrite = Math.max(neededWrite, stage.after + 1);
       }
     }
-    return wanted;
+    return neededWrite;
   }
 
   /** The command that a receipt was asked for has an answer. */
   commandAnswered(id: number, answer: CommandAnswer): void {
-    const asked = this.#asked.get(id);
-    if (asked?.stage.type === "answer") this.#answered(asked, answer);
+    const request = this.#requests.get(id);
+    if (request?.stage.type === "answer") this.#resolveCommand(request, answer);
   }
 
   /** The answer to a question of ours. */
-  answered(purpose: Extract<LogCallOwner, { to: "receipts" }>, outcome: LogAnswer): void {
-    const { ask, of } = purpose;
-    const asked = this.#asked.get(ask);
-    if (asked === undefined || asked.stage.type !== "looking") return;
-    const to = { to: "receipts", term: this.#term, ask } as const;
+  logAnswered(owner: Extract<LogCallOwner, { to: "receipts" }>, outcome: LogAnswer): void {
+    const { requestId, of } = owner;
+    const request = this.#requests.get(requestId);
+    if (request === undefined || request.stage.type !== "looking") return;
+    const to = { to: "receipts", leadershipNo: this.#leadershipNo, requestId } as const;
     if (of === "command" && outcome.type === "command") {
-      if (outcome.found === undefined) return this.#missing(asked);
-      const position = lastOf(outcome.found);
-      return this.#work.callLog(
+      if (outcome.found === undefined) return this.#notOnChain(request);
+      const position = lastPositionOf(outcome.found);
+      return this.#context.callLog(
         { op: "linkAt", position: (position - 1) as Position },
         { ...to, of: "previous", position },
       );
     }
     if (of === "previous" && outcome.type === "link") {
-      const { position } = purpose;
-      if (outcome.link === undefined) return this.#gone(asked, position);
-      return this.#work.callLog({ op: "read", after: outcome.link, limit: 1 }, { ...to, of: "event", position });
+      const { position } = owner;
+      if (outcome.link === undefined) return this.#truncated(request, position);
+      return this.#context.callLog({ op: "read", after: outcome.link, limit: 1 }, { ...to, of: "event", position });
     }
-    if (of === "event") return this.#made(asked, purpose.position, outcome);
+    if (of === "event") return this.#eventRead(request, owner.position, outcome);
     if (of === "chain" && outcome.type === "link") {
-      const { link } = asked.stage;
-      if (outcome.link === undefined) return this.#letGo(asked);
-      return link !== null && sameLink(outcome.link, link) ? this.#found(asked, link) : this.#missing(asked);
+      const { link } = request.stage;
+      if (outcome.link === undefined) return this.#linkTruncated(request);
+      return link !== null && sameLink(outcome.link, link)
+        ? this.#awaitNodes(request, link)
+        : this.#notOnChain(request);
     }
-    this.#silent(asked);
+    this.#logSilent(request);
   }
 
-  #made(asked: Asked, position: Position, outcome: LogAnswer): void {
-    if (asked.target.type !== "command") return;
-    const link = linkMadeBy(asked.target.commandId, position, outcome);
-    if (link === "gone") return this.#gone(asked, position);
-    if (link === "other") return this.#missing(asked);
-    return link === "unknown" ? this.#silent(asked) : this.#onChain(asked, link);
+  #eventRead(request: ReceiptRequest, position: Position, outcome: LogAnswer): void {
+    if (request.target.type !== "command") return;
+    const link = linkRecordedBy(request.target.commandId, position, outcome);
+    if (link === "truncated") return this.#truncated(request, position);
+    if (link === "other") return this.#notOnChain(request);
+    return link === "unknown" ? this.#logSilent(request) : this.#checkChain(request, link);
   }
 
   /** Retention has let go of the command's event: who enforces where we stand enforces that too. */
-  #gone(asked: Asked, position: Position): void {
-    const { applied } = this.#parts.ledger;
-    return applied.position >= position ? this.#found(asked, applied) : this.#missing(asked);
+  #truncated(request: ReceiptRequest, position: Position): void {
+    const { applied } = this.#parts.state;
+    return applied.position >= position ? this.#awaitNodes(request, applied) : this.#notOnChain(request);
   }
 
   /** Retention has let go of what stood where a link says that it stands: whether it was this very link nobody knows any more. */
-  #letGo({ id }: Asked): void {
-    this.#asked.delete(id);
+  #linkTruncated({ id }: ReceiptRequest): void {
+    this.#requests.delete(id);
     this.#unavailable(id, "the log begins behind this link, and does not say any more whether it held it");
   }
 
-  #silent({ id }: Asked): void {
-    this.#asked.delete(id);
+  #logSilent({ id }: ReceiptRequest): void {
+    this.#requests.delete(id);
     this.#unavailable(id, "the event log is not available");
   }
 
   // --- where the target stands
 
-  #look(asked: Asked): void {
-    const { target } = asked;
+  #locateTarget(request: ReceiptRequest): void {
+    const { target } = request;
     switch (target.type) {
       case "link":
-        return this.#onChain(asked, target.link);
+        return this.#checkChain(request, target.link);
       case "command": {
-        const known = this.#parts.inbox.answerOf(target.commandId);
-        if (known !== undefined) return this.#answered(asked, known);
-        const joined = this.#parts.inbox.join(target.commandId, { type: "receipt", ask: asked.id });
-        if (!joined) return this.#inLog(asked);
-        asked.stage = { type: "answer", until: Math.max(this.#work.now + 1, asked.deadline) };
+        const known = this.#parts.pendingCommands.answerOf(target.commandId);
+        if (known !== undefined) return this.#resolveCommand(request, known);
+        const joined = this.#parts.pendingCommands.join(target.commandId, { type: "receipt", requestId: request.id });
+        if (!joined) return this.#findInLog(request);
+        request.stage = { type: "answer", until: Math.max(this.#context.now + 1, request.deadline) };
         return;
       }
       default:
@@ -233,34 +242,34 @@ export class ReceiptTracker {
     }
   }
 
-  #answered(asked: Asked, answer: CommandAnswer): void {
-    if (answer.type === "done") return this.#onChain(asked, answer.link);
-    this.#inLog(asked);
+  #resolveCommand(request: ReceiptRequest, answer: CommandAnswer): void {
+    if (answer.type === "done") return this.#checkChain(request, answer.link);
+    this.#findInLog(request);
   }
 
-  #inLog(asked: Asked): void {
-    if (asked.target.type !== "command") return;
-    asked.stage = { type: "looking", link: null };
-    const { commandId } = asked.target;
-    this.#work.callLog(
+  #findInLog(request: ReceiptRequest): void {
+    if (request.target.type !== "command") return;
+    request.stage = { type: "looking", link: null };
+    const { commandId } = request.target;
+    this.#context.callLog(
       { op: "findCommand", commandId },
-      { to: "receipts", term: this.#term, ask: asked.id, of: "command" },
+      { to: "receipts", leadershipNo: this.#leadershipNo, requestId: request.id, of: "command" },
     );
   }
 
-  #onChain(asked: Asked, link: Link): void {
-    const standing = this.#parts.ledger.standingOf(link);
+  #checkChain(request: ReceiptRequest, link: Link): void {
+    const standing = this.#parts.state.locate(link);
     switch (standing) {
       case "held":
-        return this.#found(asked, link);
+        return this.#awaitNodes(request, link);
       case "ahead":
       case "foreign":
-        return this.#missing(asked);
+        return this.#notOnChain(request);
       case "forgotten":
-        asked.stage = { type: "looking", link };
-        return this.#work.callLog(
+        request.stage = { type: "looking", link };
+        return this.#context.callLog(
           { op: "linkAt", position: link.position },
-          { to: "receipts", term: this.#term, ask: asked.id, of: "chain" },
+          { to: "receipts", leadershipNo: this.#leadershipNo, requestId: request.id, of: "chain" },
         );
       default:
         return unreachable(standing);
@@ -268,36 +277,40 @@ export class ReceiptTracker {
   }
 
   /** Not on our chain, as far as we know: is it still we who know? */
-  #missing(asked: Asked): void {
-    if (asked.proven === "yes") return this.#found(asked, null);
-    asked.stage = { type: "unproven", after: null, until: this.#work.now + this.#parts.proofMsMax };
+  #notOnChain(request: ReceiptRequest): void {
+    if (request.proven === "yes") return this.#awaitNodes(request, null);
+    request.stage = { type: "unproven", after: null, until: this.#context.now + this.#parts.proofMsMax };
   }
 
-  #found(asked: Asked, link: Link | null): void {
-    const { target, options } = asked;
+  #awaitNodes(request: ReceiptRequest, link: Link | null): void {
+    const { target, options } = request;
     const question: ReceiptQuestion = {
       link,
       commandId: target.type === "command" ? target.commandId : null,
       wait: options.wait,
       region: options.region ?? null,
     };
-    asked.stage = { type: "waiting", question, lookAt: this.#work.now };
+    request.stage = { type: "waiting", question, checkAt: this.#context.now };
   }
 
-  #lookAt(asked: Asked, stage: Extract<Asked["stage"], { type: "waiting" }>, lessees: readonly LesseeStanding[]): void {
-    const { now } = this.#work;
+  #answerIfDue(
+    request: ReceiptRequest,
+    stage: Extract<ReceiptRequest["stage"], { type: "waiting" }>,
+    lessees: readonly LesseeStanding[],
+  ): void {
+    const { now } = this.#context;
     const receipt = receiptFor(stage.question, { epoch: this.#epoch, lessees });
-    if (receipt.status !== "incomplete" || asked.options.wait === "none" || now >= asked.deadline) {
-      this.#asked.delete(asked.id);
+    if (receipt.status !== "incomplete" || request.options.wait === "none" || now >= request.deadline) {
+      this.#requests.delete(request.id);
       this.#count(receipt);
-      this.#work.emit({ type: "receiptAnswered", id: asked.id, answer: { type: "receipt", receipt } });
+      this.#context.emit({ type: "receiptAnswered", id: request.id, answer: { type: "receipt", receipt } });
       return;
     }
-    stage.lookAt = now + Math.min(asked.deadline - now, nextFenceMs(receipt));
+    stage.checkAt = now + Math.min(request.deadline - now, nextFenceMs(receipt));
   }
 
   #unavailable(id: number, message: string): void {
-    this.#work.emit({ type: "receiptAnswered", id, answer: { type: "unavailable", message } });
+    this.#context.emit({ type: "receiptAnswered", id, answer: { type: "unavailable", message } });
   }
 
   #count(receipt: Receipt): void {
@@ -310,6 +323,6 @@ export class ReceiptTracker {
 
 /** When the next of the unconfirmed will be fenced if it stays silent. */
 function nextFenceMs(receipt: Receipt): number {
-  const open = receipt.nodes.filter((node) => node.status === "unconfirmed").map((node) => node.fencedInMs ?? 0);
-  return Math.max(1, Math.min(...open, 60_000) + afterFenceMs);
+  const fencesInMs = receipt.nodes.filter((node) => node.status === "unconfirmed").map((node) => node.fencedInMs ?? 0);
+  return Math.max(1, Math.min(...fencesInMs, 60_000) + fenceSlackMs);
 }

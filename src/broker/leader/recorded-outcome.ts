@@ -9,7 +9,7 @@ import { type CommandId, decodeEvents, type Link, linkOf, type Position, parsePo
 import type { LogAnswer } from "../core/messages.ts";
 
 /** Where the last event of a command stands. */
-export function lastOf({ first, count }: Readonly<{ first: Position; count: number }>): Position {
+export function lastPositionOf({ first, count }: Readonly<{ first: Position; count: number }>): Position {
   return parsePosition(first + Math.max(1, count) - 1);
 }
 
@@ -17,11 +17,11 @@ export function lastOf({ first, count }: Readonly<{ first: Position; count: numb
  * @param outcome of reading one event behind the link before `position`
  * @returns its link; `gone`: retention has let go of it; `other`: what stands there is not the command's; `unknown`: no answer
  */
-export function linkMadeBy(
+export function linkRecordedBy(
   commandId: CommandId,
   position: Position,
   outcome: LogAnswer,
-): Link | "gone" | "other" | "unknown" {
+): Link | "truncated" | "other" | "unknown" {
   switch (outcome.type) {
     case "page": {
       const { entries, previous } = outcome.page;
@@ -29,7 +29,7 @@ export function linkMadeBy(
       return recorded?.position === position && recorded.cause === commandId ? linkOf(recorded) : "other";
     }
     case "truncated":
-      return "gone";
+      return "truncated";
     case "forked":
       return "other";
     default:

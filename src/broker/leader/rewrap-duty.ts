@@ -22,10 +22,10 @@ export type RewrapProgress = Readonly<{
 
 export type RewrapDuty = Duty & Readonly<{ progress: () => RewrapProgress }>;
 
-const keysAtOnce = 500;
+const pageKeys = 500;
 const everyMs = 10_000;
 /** Once nothing is left. */
-const lookAgainMs = 60_000;
+const idleMs = 60_000;
 
 export function rewrapDuty(
   options: Readonly<{
@@ -45,18 +45,18 @@ export function rewrapDuty(
     if (now < restUntil) return;
     let [seen, rewrapped, unreadable] = [0, 0, 0];
     for (let after: UserId | null = null; !signal.aborted; ) {
-      const page: readonly WrappedKey[] = await log.keysAfter(after, keysAtOnce);
-      const old = page.flatMap((key) => {
-        if (opens(key, present) !== undefined) return [];
-        const person = opens(key, previous);
+      const page: readonly WrappedKey[] = await log.keysAfter(after, pageKeys);
+      const rewrappedKeys = page.flatMap((key) => {
+        if (unwrapWith(key, present) !== undefined) return [];
+        const person = unwrapWith(key, previous);
         if (person === undefined) unreadable += 1;
         return person === undefined ? [] : [wrapKey(person, present, random(12))];
       });
-      if (old.length > 0) rewrapped += await log.rewrapKeys(old);
+      if (rewrappedKeys.length > 0) rewrapped += await log.rewrapKeys(rewrappedKeys);
       seen += page.length;
       progress = { ...progress, keysSeen: seen, keysRewrapped: rewrapped, keysUnreadable: unreadable };
       after = page.at(-1)?.userId ?? null;
-      if (page.length < keysAtOnce) break;
+      if (page.length < pageKeys) break;
     }
     if (signal.aborted) return;
     const wasLeft = progress.keysLeft;
@@ -66,14 +66,14 @@ export function rewrapDuty(
     if (unreadable > 0 && wasLeft === undefined)
       logger.error({ unreadable }, "keys of people open under neither secret");
     if (rewrapped > 0) return;
-    restUntil = now + lookAgainMs;
+    restUntil = now + idleMs;
     if (wasLeft !== 0) logger.info({ seen }, "no key of a person needs shared_secret_previous");
   }
 
   return { name: "rewrap", everyMs, run, progress: () => progress };
 }
 
-function opens(key: WrappedKey, wrappingKey: Uint8Array): PersonKey | undefined {
+function unwrapWith(key: WrappedKey, wrappingKey: Uint8Array): PersonKey | undefined {
   try {
     return unwrapKey(key, wrappingKey);
   } catch (error) {

@@ -14,17 +14,17 @@ import {
 import type { Leadership } from "../core/messages.ts";
 
 /** The right to speak as the leader of an epoch. */
-export type SpeakerIdentity = Readonly<{ cluster: string; name: string; boot: Signer["certificate"]["boot"] }>;
+export type SignerIdentity = Readonly<{ cluster: string; name: string; boot: Signer["certificate"]["boot"] }>;
 
 const pairsMax = 64;
 
 export class EpochSigners {
-  readonly #identity: SpeakerIdentity;
+  readonly #identity: SignerIdentity;
   readonly #root: SigningPair;
   readonly #pairs = new Map<Incarnation, SigningPair>();
-  #newest: Readonly<{ by: Leadership; speaker: Signer }> | undefined;
+  #newest: Readonly<{ by: Leadership; signer: Signer }> | undefined;
 
-  constructor(identity: SpeakerIdentity, secret: Uint8Array) {
+  constructor(identity: SignerIdentity, secret: Uint8Array) {
     this.#identity = identity;
     this.#root = enrolmentRoot(secret, "broker");
   }
@@ -39,11 +39,11 @@ export class EpochSigners {
 
   signerFor(by: Leadership): Signer {
     const { epoch, incarnation } = by;
-    if (this.#newest?.by.epoch === epoch && this.#newest.by.incarnation === incarnation) return this.#newest.speaker;
+    if (this.#newest?.by.epoch === epoch && this.#newest.by.incarnation === incarnation) return this.#newest.signer;
     const pair = this.#pairs.get(incarnation);
     if (pair === undefined) throw new TypeError(`no key was drawn for epoch ${epoch}`);
-    const speaker = enrol({ ...this.#identity, role: "broker", epoch, incarnation }, pair, this.#root);
-    this.#newest = { by, speaker };
-    return speaker;
+    const signer = enrol({ ...this.#identity, role: "broker", epoch, incarnation }, pair, this.#root);
+    this.#newest = { by, signer };
+    return signer;
   }
 }

@@ -10,9 +10,9 @@ import { epochJumpMax } from "../leader/epoch-claims.ts";
 import { PeerAddresses } from "./peer-addresses.ts";
 
 /** Telling another broker of ourselves takes no longer than until it is told again. */
-const announceMsMax = 1_000;
+const gossipMsMax = 1_000;
 
-export type TidingsParts = Readonly<{
+export type GossipParts = Readonly<{
   log: Pick<EventLog, "heardOf">;
   leaderClient: LeaderClient;
   logger: Logger;
@@ -26,17 +26,17 @@ export type TidingsParts = Readonly<{
   onEpoch: (epoch: Epoch) => void;
 }>;
 
-export function createTidings(parts: TidingsParts) {
+export function createGossip(parts: GossipParts) {
   const { log, leaderClient, logger, url, monotonic } = parts;
-  const neighbours = new PeerAddresses(url);
+  const peers = new PeerAddresses(url);
   const caller = { role: "broker", name: parts.brokerId } as const;
-  const own = url === null ? [] : [url];
+  const ownUrls = url === null ? [] : [url];
   /** The newest epoch that another broker has told us of. */
-  let told = 0 as Epoch;
+  let newestHeard = 0 as Epoch;
 
   function newest(): Epoch {
     const { epoch } = parts.seen();
-    return parseEpoch(Math.max(epoch, told));
+    return parseEpoch(Math.max(epoch, newestHeard));
   }
 
   /** An authenticated broker knows of this epoch. */
@@ -46,24 +46,24 @@ export function createTidings(parts: TidingsParts) {
     if (epoch > parts.seen().epoch + epochJumpMax) return;
     log.heardOf?.(epoch);
     if (epoch <= known) return;
-    told = epoch;
+    newestHeard = epoch;
     parts.onEpoch(epoch);
   }
 
   return {
-    get neighbours(): number {
-      return neighbours.known(monotonic()).length;
+    get peers(): number {
+      return peers.known(monotonic()).length;
     },
 
     /** They are told again in a second: that somebody did not hear it is no news. */
-    announce(presence: Presence): void {
-      neighbours.heard(parts.seen().leaderUrl, monotonic(), "named");
-      for (const each of neighbours.known(monotonic())) {
-        const at = { url: each, caller, timeoutMs: announceMsMax };
-        leaderClient.announce(at, presence, { epoch: newest(), urls: own }).then(
+    sendGossip(presence: Presence): void {
+      peers.add(parts.seen().leaderUrl, monotonic(), "reported");
+      for (const peerUrl of peers.known(monotonic())) {
+        const call = { url: peerUrl, caller, timeoutMs: gossipMsMax };
+        leaderClient.sendGossip(call, presence, { epoch: newest(), urls: ownUrls }).then(
           ({ epoch, urls }) => {
-            neighbours.heard(each, monotonic(), "spoken");
-            for (const other of urls) neighbours.heard(other, monotonic(), "named");
+            peers.add(peerUrl, monotonic(), "direct");
+            for (const other of urls) peers.add(other, monotonic(), "reported");
             heardOf(epoch);
           },
           (error: unknown) => logger.debug({ err: error }, "another broker was not told that this one is there"),
@@ -72,10 +72,10 @@ export function createTidings(parts: TidingsParts) {
     },
 
     /** What another broker has told us. @returns what we answer */
-    heard({ epoch, urls }: GossipMessage): GossipMessage {
-      for (const each of urls) neighbours.heard(each, monotonic(), "spoken");
+    receiveGossip({ epoch, urls }: GossipMessage): GossipMessage {
+      for (const peerUrl of urls) peers.add(peerUrl, monotonic(), "direct");
       heardOf(epoch);
-      return { epoch: newest(), urls: neighbours.spoken(monotonic()) };
+      return { epoch: newest(), urls: peers.direct(monotonic()) };
     },
   };
 }

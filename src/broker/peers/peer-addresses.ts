@@ -8,13 +8,13 @@
 
 /** Somebody of whom nothing was heard for so long is told nothing any more. */
 const forgetAfterMs = 60_000;
-const neighboursMax = 32;
+const peersMax = 32;
 
-type Neighbour = { knownUntil: number; spokeAt: number };
+type PeerAddress = { knownUntil: number; directAt: number };
 
 export class PeerAddresses {
   readonly #own: string | null;
-  readonly #byUrl = new Map<string, Neighbour>();
+  readonly #byUrl = new Map<string, PeerAddress>();
 
   /** @param own where others reach us; null: we are alone */
   constructor(own: string | null) {
@@ -22,13 +22,13 @@ export class PeerAddresses {
   }
 
   /** @param of `spoken`: it has told or answered something itself; `named`: somebody speaks of it */
-  heard(url: string | null, now: number, of: "spoken" | "named"): void {
+  add(url: string | null, now: number, how: "direct" | "reported"): void {
     if (url === null || this.#own === null || url === this.#own) return;
     const known = this.#byUrl.get(url);
-    if (known === undefined && this.#byUrl.size >= neighboursMax) return;
-    if (of === "spoken") this.#byUrl.set(url, { knownUntil: now + forgetAfterMs, spokeAt: now });
+    if (known === undefined && this.#byUrl.size >= peersMax) return;
+    if (how === "direct") this.#byUrl.set(url, { knownUntil: now + forgetAfterMs, directAt: now });
     else if (known === undefined)
-      this.#byUrl.set(url, { knownUntil: now + forgetAfterMs, spokeAt: Number.NEGATIVE_INFINITY });
+      this.#byUrl.set(url, { knownUntil: now + forgetAfterMs, directAt: Number.NEGATIVE_INFINITY });
   }
 
   /** Everybody who is to be told. */
@@ -38,9 +38,9 @@ export class PeerAddresses {
   }
 
   /** Those that others may be told of. */
-  spoken(now: number): readonly string[] {
+  direct(now: number): readonly string[] {
     return this.known(now).filter(
-      (url) => (this.#byUrl.get(url)?.spokeAt ?? Number.NEGATIVE_INFINITY) > now - forgetAfterMs,
+      (url) => (this.#byUrl.get(url)?.directAt ?? Number.NEGATIVE_INFINITY) > now - forgetAfterMs,
     );
   }
 }

@@ -18,7 +18,7 @@ export class HomeWatch {
   }
 
   /** A broker of the home region has answered. */
-  heard(now: MonotonicMs): void {
+  recordAnswer(now: MonotonicMs): void {
     this.#heardAt = now;
   }
 

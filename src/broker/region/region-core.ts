@@ -16,7 +16,7 @@ import { RegionLeases } from "./region-leases.ts";
 import type { HomeAnswer, RegionEffect, RegionInput } from "./region-messages.ts";
 import { RegionPages } from "./region-pages.ts";
 import { RegionReaders } from "./region-readers.ts";
-import { RegionWork } from "./region-work.ts";
+import { RegionStepContext } from "./region-work.ts";
 
 export type RegionCoreOptions = Readonly<{
   copy: RegionCopy;
@@ -28,20 +28,20 @@ export type RegionCoreOptions = Readonly<{
 }>;
 
 /** The state of a regional broker. Changed in place by `step`. */
-export type RegionCore = Parts;
+export type RegionCore = Region;
 
 export function newRegionCore(options: RegionCoreOptions): RegionCore {
-  return new Parts(options);
+  return new Region(options);
 }
 
 export function step(core: RegionCore, input: RegionInput): readonly [RegionCore, readonly RegionEffect[]] {
   return [core, core.take(input)];
 }
 
-class Parts {
+class Region {
   /** `nobody`: a boot before this one may have granted by age, so the leader must wait for its window. */
   readonly replaces: "last boot" | "nobody";
-  readonly #work = new RegionWork();
+  readonly #context = new RegionStepContext();
   readonly #home: HomeWatch;
   readonly #leases: RegionLeases;
   readonly #readers: RegionReaders;
@@ -51,9 +51,9 @@ class Parts {
   constructor({ copy, mark, version, renewMs }: RegionCoreOptions) {
     this.replaces = mark === "on the disk" ? "nobody" : "last boot";
     this.#home = new HomeWatch(renewMs);
-    this.#leases = new RegionLeases(this.#work, { version, mark, holds: (link) => copy.holds(link) });
-    this.#readers = new RegionReaders(this.#work, copy);
-    this.#pages = new RegionPages(this.#work, { copy, readers: this.#readers });
+    this.#leases = new RegionLeases(this.#context, { version, mark, holds: (link) => copy.holds(link) });
+    this.#readers = new RegionReaders(this.#context, copy);
+    this.#pages = new RegionPages(this.#context, { copy, readers: this.#readers });
   }
 
   /** Whether a question to the home region is worth asking now. */
@@ -82,18 +82,18 @@ class Parts {
   }
 
   take(input: RegionInput): readonly RegionEffect[] {
-    this.#work.begin(input);
+    this.#context.begin(input);
     try {
       this.#dispatch(input);
     } catch (error) {
       this.#failures += 1;
-      this.#work.emit({ type: "broken", error });
+      this.#context.emit({ type: "broken", error });
     }
-    return this.#work.end();
+    return this.#context.end();
   }
 
   #dispatch(input: RegionInput): void {
-    const homeAnswers = (): boolean => this.#home.answers(this.#work.now);
+    const homeAnswers = (): boolean => this.#home.answers(this.#context.now);
     switch (input.type) {
       case "woke":
         this.#pages.woke();
@@ -109,11 +109,11 @@ class Parts {
       case "readGivenUp":
         this.#readers.giveUp(input.id);
         return;
-      case "nodeSaid":
-        this.#leases.nodeSaid(input, homeAnswers);
+      case "nodeMessage":
+        this.#leases.nodeMessage(input, homeAnswers);
         return;
-      case "homeHeard":
-        this.#home.heard(this.#work.now);
+      case "homeReachable":
+        this.#home.recordAnswer(this.#context.now);
         return;
       case "homeAnswered":
         this.#homeAnswered(input.id, input.answer);
@@ -137,7 +137,7 @@ class Parts {
       case "stopping":
         this.#pages.close();
         this.#readers.close();
-        this.#work.emit({ type: "leave", goodbye: this.#leases.close().mayLeave ? "say" : "withhold" });
+        this.#context.emit({ type: "leave", goodbye: this.#leases.close().mayLeave ? "say" : "withhold" });
         return;
       default:
         unreachable(input);
@@ -145,7 +145,7 @@ class Parts {
   }
 
   #homeAnswered(id: number, answer: HomeAnswer): void {
-    if (answer.type !== "unavailable" && answer.type !== "failed") this.#home.heard(this.#work.now);
+    if (answer.type !== "unavailable" && answer.type !== "failed") this.#home.recordAnswer(this.#context.now);
     if (!this.#leases.homeAnswered(id, answer)) this.#pages.homeAnswered(id, answer);
   }
 }

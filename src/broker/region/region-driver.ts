@@ -46,12 +46,12 @@ export type RegionDriverParts = Readonly<{
   openBroker: EnvelopeOpener;
   /** Opens what nodes have signed. */
   openNode: (bytes: Uint8Array) => Opened | RefusedMessage;
-  speaker: Signer;
+  signer: Signer;
 }>;
 
 type Waiter<T> = Readonly<{ resolve: (value: T) => void; reject: (error: unknown) => void }>;
 type LeaderReply = Readonly<{ envelope: Uint8Array | null }> | Readonly<{ error: unknown }>;
-type Said = Waiter<Uint8Array | null> & {
+type PendingNodeMessage = Waiter<Uint8Array | null> & {
   readonly role: Role;
   readonly envelope: Uint8Array;
   reply: LeaderReply | null;
@@ -62,10 +62,10 @@ const nothingYet: OwnCopy = { applied: genesis, level: 0, digest: () => "", leas
 export class RegionDriver {
   readonly #parts: RegionDriverParts;
   readonly #facts: RegionFact[] = [];
-  readonly #alarm = createWakeTimer(() => this.#feed({ type: "woke" }));
+  readonly #wakeTimer = createWakeTimer(() => this.#feed({ type: "woke" }));
   readonly #ownReads = new Map<number, Waiter<PageOutcome> & Readonly<{ signal: AbortSignal | undefined }>>();
   readonly #reads = new Map<number, Waiter<PageOutcome>>();
-  readonly #said = new Map<number, Said>();
+  readonly #nodeMessages = new Map<number, PendingNodeMessage>();
   readonly #changes = new Map<number, () => void>();
   readonly #proven = new ProvenReplacements();
   readonly #left = Promise.withResolvers<"say" | "withhold">();
@@ -85,7 +85,7 @@ export class RegionDriver {
   }
 
   /** The broker's own replica, once it has been started. */
-  follows(replica: OwnReplica): void {
+  setReplica(replica: OwnReplica): void {
     this.#replica = replica;
   }
 
@@ -114,8 +114,8 @@ export class RegionDriver {
     const message = leaseMessageIn(this.#parts.openNode(envelope), this.#proven);
     const id = this.#nextId();
     const { promise, resolve, reject } = Promise.withResolvers<Uint8Array | null>();
-    this.#said.set(id, { resolve, reject, role, envelope, reply: null });
-    this.#feed({ type: "nodeSaid", id, message });
+    this.#nodeMessages.set(id, { resolve, reject, role, envelope, reply: null });
+    this.#feed({ type: "nodeMessage", id, message });
     return promise;
   }
 
@@ -137,8 +137,8 @@ export class RegionDriver {
           listener(envelope, reportForgery);
           for (const batch of this.#batchesOf([envelope])) this.#feed({ type: "delivered", batch });
         }),
-      replay: async (asked) => {
-        const envelopes = (await fanout.replay?.(asked)) ?? [];
+      replay: async (request) => {
+        const envelopes = (await fanout.replay?.(request)) ?? [];
         this.#feed({ type: "replayed", batches: this.#batchesOf(envelopes) });
         return envelopes;
       },
@@ -149,10 +149,10 @@ export class RegionDriver {
   async probe<T>(role: Role, question: (home: Databroker) => Promise<T>): Promise<T> {
     try {
       const answer = await question(this.#parts.home(role));
-      this.#feed({ type: "homeHeard" });
+      this.#feed({ type: "homeReachable" });
       return answer;
     } catch (error) {
-      if (error instanceof LeaderRefusedError) this.#feed({ type: "homeHeard" });
+      if (error instanceof LeaderRefusedError) this.#feed({ type: "homeReachable" });
       throw error;
     }
   }
@@ -166,10 +166,10 @@ export class RegionDriver {
 
   /** @returns undefined: the home region is away, or did not answer in time; a late answer still tells that it is there */
   async askWithin<T>(ms: number, role: Role, question: (home: Databroker) => Promise<T>): Promise<T | undefined> {
-    const asked = this.ask(role, question);
-    asked.catch(() => {});
+    const answer = this.ask(role, question);
+    answer.catch(() => {});
     try {
-      return await Promise.race([asked, pause(ms).then(() => undefined)]);
+      return await Promise.race([answer, pause(ms).then(() => undefined)]);
     } catch (error) {
       if (error instanceof BrokerUnavailableError) return undefined;
       throw error;
@@ -179,7 +179,7 @@ export class RegionDriver {
   /** Ends every wait. @returns whether the replica may say goodbye */
   stop(): Promise<"say" | "withhold"> {
     this.#feed({ type: "stopping" });
-    this.#alarm.off();
+    this.#wakeTimer.off();
     return this.#left.promise;
   }
 
@@ -205,7 +205,7 @@ export class RegionDriver {
   #perform(effect: RegionEffect): void {
     switch (effect.type) {
       case "wake":
-        this.#alarm.set(effect.at - this.#parts.clock.monotonic());
+        this.#wakeTimer.set(effect.at - this.#parts.clock.monotonic());
         return;
       case "askHome":
         void this.#askHome(effect.id, effect.question);
@@ -256,20 +256,20 @@ export class RegionDriver {
 
   async #askHome(id: number, question: HomeQuestion): Promise<void> {
     const { home } = this.#parts;
-    const said = question.op === "say" ? this.#said.get(question.said) : undefined;
+    const pending = question.op === "forward" ? this.#nodeMessages.get(question.messageId) : undefined;
     try {
       if (question.op === "read") {
         const { after, limit, waitMs, reader } = question;
         const signal = reader === null ? undefined : this.#ownReads.get(reader)?.signal;
         const answer = await home("broker").read(after, { limit, waitMs, ...(signal === undefined ? {} : { signal }) });
         this.#feed({ type: "homeAnswered", id, answer });
-      } else if (said !== undefined) {
-        const envelope = await home(said.role).lease(said.envelope);
-        said.reply = { envelope };
+      } else if (pending !== undefined) {
+        const envelope = await home(pending.role).lease(pending.envelope);
+        pending.reply = { envelope };
         this.#feed({ type: "homeAnswered", id, answer: { type: envelope === null ? "taken" : "granted" } });
       }
     } catch (error) {
-      if (said !== undefined) said.reply = { error };
+      if (pending !== undefined) pending.reply = { error };
       if (error instanceof LeaderRefusedError)
         this.#feed({ type: "homeAnswered", id, answer: { type: "refused", reason: error.reason } });
       else {
@@ -280,28 +280,28 @@ export class RegionDriver {
   }
 
   #answerNode(id: number, answer: NodeAnswer): void {
-    const said = this.#said.get(id);
-    this.#said.delete(id);
-    if (said === undefined) return;
+    const pending = this.#nodeMessages.get(id);
+    this.#nodeMessages.delete(id);
+    if (pending === undefined) return;
     switch (answer.type) {
       case "leader":
-        this.#answerAsLeader(said);
+        this.#answerAsLeader(pending);
         return;
       case "grantByAge":
-        said.resolve(sealEnvelope(this.#parts.speaker, "grant-by-age", encodeMessage(answer.grant)));
+        pending.resolve(sealEnvelope(this.#parts.signer, "grant-by-age", encodeMessage(answer.grant)));
         return;
       case "taken":
-        said.resolve(null);
+        pending.resolve(null);
         return;
       case "refused":
-        said.reject(new LeaseMessageRejectedError(answer.reason));
+        pending.reject(new LeaseMessageRejectedError(answer.reason));
         return;
       case "unavailable":
-        said.reject(new BrokerUnavailableError(answer.message));
+        pending.reject(new BrokerUnavailableError(answer.message));
     }
   }
 
-  #answerAsLeader({ reply, resolve, reject }: Said): void {
+  #answerAsLeader({ reply, resolve, reject }: PendingNodeMessage): void {
     if (reply === null) reject(new BrokerUnavailableError("the leader has not answered"));
     else if ("envelope" in reply) resolve(reply.envelope);
     else if (reply.error instanceof LeaderRefusedError)

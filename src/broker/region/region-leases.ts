@@ -13,7 +13,7 @@ import type { Link, NodeId } from "../../events/index.ts";
 import { RegionalGranter, type RegionalStanding, type Renew } from "../../replication/index.ts";
 import type { OpenedNodeMessage } from "../core/messages.ts";
 import type { HomeAnswer, NodeAnswer, RegionFact } from "./region-messages.ts";
-import type { RegionWork } from "./region-work.ts";
+import type { RegionStepContext } from "./region-work.ts";
 
 /** What a message may wait for the leader: a node gives the broker a second and a half. */
 const forwardMs = 1_000;
@@ -22,11 +22,11 @@ const waitingMax = 40_000;
 const outOfReach = "the home region is out of reach";
 const stopping = "this broker is stopping";
 
-type Said = Exclude<OpenedNodeMessage, { type: "refused" }>;
-type Forwarded = Readonly<{ id: number; said: Said; until: number }>;
+type AuthenticMessage = Exclude<OpenedNodeMessage, { type: "refused" }>;
+type Forwarded = Readonly<{ id: number; message: AuthenticMessage; until: number }>;
 
 export class RegionLeases {
-  readonly #work: RegionWork;
+  readonly #context: RegionStepContext;
   readonly #version: string;
   readonly #holds: (link: Link) => boolean;
   readonly #granter = new RegionalGranter();
@@ -42,10 +42,10 @@ export class RegionLeases {
 
   /** @param options.holds whether a link is on the broker's chain */
   constructor(
-    work: RegionWork,
+    context: RegionStepContext,
     options: Readonly<{ version: string; holds: (link: Link) => boolean; mark: "none" | "on the disk" }>,
   ) {
-    this.#work = work;
+    this.#context = context;
     this.#version = options.version;
     this.#holds = options.holds;
     this.#mark = options.mark;
@@ -57,31 +57,31 @@ export class RegionLeases {
   }
   /** Leases by age that may still count. */
   leased(now: number): number {
-    return this.#granter.leased(now as RegionWork["now"]);
+    return this.#granter.leased(now as RegionStepContext["now"]);
   }
   /** What the nodes of the region ask for, at most; 0: no node has asked. */
   windowMs(now: number): number {
-    return this.#granter.windowMs(now as RegionWork["now"]);
+    return this.#granter.windowMs(now as RegionStepContext["now"]);
   }
   standings(now: number): readonly RegionalStanding[] {
-    return this.#granter.standings(now as RegionWork["now"]);
+    return this.#granter.standings(now as RegionStepContext["now"]);
   }
 
-  nodeSaid({ id, message }: Extract<RegionFact, { type: "nodeSaid" }>, homeAnswers: () => boolean): void {
+  nodeMessage({ id, message }: Extract<RegionFact, { type: "nodeMessage" }>, homeAnswers: () => boolean): void {
     const problem = problemOf(message);
     if (message.type === "refused" || problem !== undefined) {
       this.#counts.envelopesRefused += 1;
       this.#answer(id, { type: "refused", reason: problem ?? "not authentic" });
       return;
     }
-    this.#note(message);
+    this.#recordMessage(message);
     if (!homeAnswers() || this.#forwarded.size >= waitingMax) {
-      this.#answerAlone(id, message);
+      this.#answerLocally(id, message);
       return;
     }
-    const until = this.#work.now + forwardMs;
-    this.#forwarded.set(this.#work.askHome({ op: "say", said: id }), { id, said: message, until });
-    this.#work.wakeBy(until);
+    const until = this.#context.now + forwardMs;
+    this.#forwarded.set(this.#context.askHome({ op: "forward", messageId: id }), { id, message: message, until });
+    this.#context.wakeBy(until);
   }
 
   /** @returns whether the question was one of these. An answer that comes too late is of no use to the node. */
@@ -89,13 +89,13 @@ export class RegionLeases {
     const forwarded = this.#forwarded.get(question);
     if (forwarded === undefined) return false;
     this.#forwarded.delete(question);
-    const { id, said } = forwarded;
+    const { id, message } = forwarded;
     if (answer.type === "unavailable") {
-      this.#answerAlone(id, said);
+      this.#answerLocally(id, message);
       return true;
     }
     if (answer.type === "granted" || answer.type === "taken") this.#counts.leasesForwarded += 1;
-    if (said.type === "renew") this.#noteLeader(said.renew, answer);
+    if (message.type === "renew") this.#recordLeaderAnswer(message.renew, answer);
     this.#answer(id, { type: "leader" });
     return true;
   }
@@ -128,13 +128,13 @@ export class RegionLeases {
   }
 
   woke(): void {
-    for (const [question, { id, said, until }] of [...this.#forwarded]) {
-      if (until > this.#work.now) {
-        this.#work.wakeBy(until);
+    for (const [question, { id, message, until }] of [...this.#forwarded]) {
+      if (until > this.#context.now) {
+        this.#context.wakeBy(until);
         continue;
       }
       this.#forwarded.delete(question);
-      this.#answerAlone(id, said);
+      this.#answerLocally(id, message);
     }
     this.#settle();
   }
@@ -146,36 +146,36 @@ export class RegionLeases {
   close(): Readonly<{ mayLeave: boolean }> {
     this.#closed = true;
     this.#refuseUnmarked(stopping);
-    return { mayLeave: this.leased(this.#work.now) === 0 };
+    return { mayLeave: this.leased(this.#context.now) === 0 };
   }
 
-  #note(said: Said): void {
-    const view = { at: this.#work.now, onChain: this.#holds };
-    if (said.type === "renew") this.#granter.renewed(said.renew, view);
-    else if (said.type === "confirm") this.#granter.confirmed(said.confirm, view);
-    else this.#granter.left(said.goodbye);
+  #recordMessage(message: AuthenticMessage): void {
+    const view = { at: this.#context.now, onChain: this.#holds };
+    if (message.type === "renew") this.#granter.renewed(message.renew, view);
+    else if (message.type === "confirm") this.#granter.confirmed(message.confirm, view);
+    else this.#granter.left(message.goodbye);
     this.#settle();
   }
 
-  #noteLeader(renew: Renew, answer: HomeAnswer): void {
-    if (answer.type === "granted") this.#granter.answeredByLeader(renew, "granted", this.#work.now);
+  #recordLeaderAnswer(renew: Renew, answer: HomeAnswer): void {
+    if (answer.type === "granted") this.#granter.answeredByLeader(renew, "granted", this.#context.now);
     else if (answer.type === "refused")
-      this.#granter.answeredByLeader(renew, { refused: answer.reason }, this.#work.now);
+      this.#granter.answeredByLeader(renew, { refused: answer.reason }, this.#context.now);
   }
 
-  #answerAlone(id: number, said: Said): void {
-    if (said.type === "renew") this.#renewAlone(id, said.renew);
+  #answerLocally(id: number, message: AuthenticMessage): void {
+    if (message.type === "renew") this.#renewLocally(id, message.renew);
     // The broker has noted a confirmation; the leader learns of it with the next renew. A goodbye is for the leader alone.
-    else if (said.type === "confirm") this.#answer(id, { type: "taken" });
+    else if (message.type === "confirm") this.#answer(id, { type: "taken" });
     else this.#answer(id, { type: "unavailable", message: outOfReach });
   }
 
-  #renewAlone(id: number, renew: Renew): void {
+  #renewLocally(id: number, renew: Renew): void {
     if (this.#closed) {
       this.#answer(id, { type: "unavailable", message: stopping });
       return;
     }
-    if (this.#work.own.lease === null || this.#mark === "on the disk") {
+    if (this.#context.own.lease === null || this.#mark === "on the disk") {
       this.#grantByAge(id, renew);
       return;
     }
@@ -186,13 +186,13 @@ export class RegionLeases {
     this.#unmarked.set(id, renew);
     if (this.#mark === "asked for") return;
     this.#mark = "asked for";
-    this.#work.emit({ type: "keepMark" });
+    this.#context.emit({ type: "keepMark" });
   }
 
   #grantByAge(id: number, renew: Renew): void {
-    const { lease, applied, digest, level } = this.#work.own;
+    const { lease, applied, digest, level } = this.#context.own;
     const copy = { lease, applied, digest: digest(), version: this.#version, level };
-    const answer = this.#granter.grant(renew, copy, this.#work.at);
+    const answer = this.#granter.grant(renew, copy, this.#context.at);
     switch (answer.type) {
       case "granted":
         this.#answer(id, { type: "grantByAge", grant: answer.grant });
@@ -207,43 +207,43 @@ export class RegionLeases {
 
   /** Passes every change that no node holds back any more, and removes the mark when it protects nothing. */
   #settle(): void {
-    const now = this.#work.now;
+    const now = this.#context.now;
     for (const [id, link] of [...this.#unenforced]) {
       const until = this.#granter.holdsBackUntil(link, now);
       if (until !== null) {
-        this.#work.wakeBy(until);
+        this.#context.wakeBy(until);
         continue;
       }
       this.#unenforced.delete(id);
-      this.#work.emit({ type: "enforced", id });
+      this.#context.emit({ type: "enforced", id });
     }
-    const protectsNothing = this.leased(now) === 0 && this.#work.own.lease !== null && this.#unmarked.size === 0;
+    const protectsNothing = this.leased(now) === 0 && this.#context.own.lease !== null && this.#unmarked.size === 0;
     if (this.#mark !== "on the disk" || !protectsNothing) return;
     this.#mark = "none";
-    this.#work.emit({ type: "clearMark" });
+    this.#context.emit({ type: "clearMark" });
   }
 
   #answer(id: number, answer: NodeAnswer): void {
-    this.#work.emit({ type: "answerNode", id, answer });
+    this.#context.emit({ type: "answerNode", id, answer });
   }
 }
 
 /** Why the message is not taken. A node speaks for itself alone: its name, boot and role are those of its certificate. */
 function problemOf(message: OpenedNodeMessage): string | undefined {
   if (message.type === "refused") return message.reason;
-  const { node, boot } = speakerOf(message);
+  const { node, boot } = senderOf(message);
   const isOwn = node === message.from.name && boot === message.from.boot;
   const hasOwnRole = message.type !== "renew" || message.renew.role === message.from.role;
   return isOwn && hasOwnRole ? undefined : "a node may speak only for itself";
 }
 
-function speakerOf(said: Said): Readonly<{ node: NodeId; boot: string }> {
-  switch (said.type) {
+function senderOf(message: AuthenticMessage): Readonly<{ node: NodeId; boot: string }> {
+  switch (message.type) {
     case "renew":
-      return said.renew;
+      return message.renew;
     case "confirm":
-      return said.confirm;
+      return message.confirm;
     case "goodbye":
-      return said.goodbye;
+      return message.goodbye;
   }
 }

@@ -43,11 +43,11 @@ export type RegionFact =
   /** The node does not wait for its read any longer. Answered by `answerRead`. */
   | Fact<"readGivenUp", { id: number }>
   /** A renew, confirmation or goodbye of a node. Answered by `answerNode`. */
-  | Fact<"nodeSaid", { id: number; message: OpenedNodeMessage }>
+  | Fact<"nodeMessage", { id: number; message: OpenedNodeMessage }>
   /** → askHome */
   | Fact<"homeAnswered", { id: number; answer: HomeAnswer }>
   /** The home region has answered a question that was not the core's. */
-  | Fact<"homeHeard", unknown>
+  | Fact<"homeReachable", unknown>
   /** The own projection has changed. Answered by `enforced`. `rebuilt`: it may stand on another history than before. */
   | Fact<"changed", { id: number; link: Link; rebuilt: boolean }>
   /** A leader's batch came by the fan-out; the own projection has seen it before. */
@@ -67,7 +67,7 @@ export type HomeQuestion =
   /** `reader`: the own read that this serves; null when the core fills the copy. */
   | Readonly<{ op: "read"; after: Link; limit: number; waitMs: number; reader: number | null }>
   /** Forwards what a node said in `nodeSaid` with this id. */
-  | Readonly<{ op: "say"; said: number }>;
+  | Readonly<{ op: "forward"; messageId: number }>;
 
 export type NodeAnswer =
   /** As the leader answered the forwarded message. */

@@ -11,7 +11,7 @@ import type { Batch, PageOutcome } from "../../replication/index.ts";
 import { CopyNotWrittenError, type RegionCopy } from "./region-copy.ts";
 import type { HomeAnswer, RegionFact } from "./region-messages.ts";
 import type { RegionReaders } from "./region-readers.ts";
-import type { RegionWork } from "./region-work.ts";
+import type { RegionStepContext } from "./region-work.ts";
 
 const fillEvents = 2_000;
 /** The own projection has taken what the replay buffer brought by then, or never will. */
@@ -21,7 +21,7 @@ const replayedBatchesMax = 20_000;
 type OwnRead = Readonly<{ id: number; after: Link; askedAt: number }>;
 
 export class RegionPages {
-  readonly #work: RegionWork;
+  readonly #context: RegionStepContext;
   readonly #copy: RegionCopy;
   readonly #readers: RegionReaders;
   readonly #ownReads = new Map<number, OwnRead>();
@@ -34,8 +34,8 @@ export class RegionPages {
   #diskRefuses = false;
   #closed = false;
 
-  constructor(work: RegionWork, parts: Readonly<{ copy: RegionCopy; readers: RegionReaders }>) {
-    this.#work = work;
+  constructor(context: RegionStepContext, parts: Readonly<{ copy: RegionCopy; readers: RegionReaders }>) {
+    this.#context = context;
     this.#copy = parts.copy;
     this.#readers = parts.readers;
     const { head, base } = parts.copy;
@@ -51,14 +51,14 @@ export class RegionPages {
   readForOwn({ id, after, limit, waitMs }: Extract<RegionFact, { type: "ownReadAsked" }>): void {
     const kept = this.#fromDisk(after, limit);
     if (kept !== undefined) {
-      this.#work.emit({ type: "answerOwnRead", id, answer: kept });
+      this.#context.emit({ type: "answerOwnRead", id, answer: kept });
       return;
     }
     // A delivery that the projection had to hold was not kept: nothing else asks for what is missing before it.
     const { head } = this.#copy;
     if (head.position > 0 && head.position < after.position) this.#fill();
-    const question = this.#work.askHome({ op: "read", after, limit, waitMs, reader: id });
-    this.#ownReads.set(question, { id, after, askedAt: this.#work.now });
+    const question = this.#context.askHome({ op: "read", after, limit, waitMs, reader: id });
+    this.#ownReads.set(question, { id, after, askedAt: this.#context.now });
   }
 
   /** @returns whether the question was one of these */
@@ -77,7 +77,7 @@ export class RegionPages {
   /** Keeps what a leader has published, if the own projection has applied it. */
   keep(batch: Batch): void {
     if (this.#closed || batch.last.position <= this.#copy.head.position) return;
-    if (batch.last.position > this.#work.own.applied.position) return;
+    if (batch.last.position > this.#context.own.applied.position) return;
     const kept = this.#change(() => this.#copy.follow(batch));
     if (kept === true) this.#readers.serveAll();
     else if (kept === false) this.#fill();
@@ -87,16 +87,16 @@ export class RegionPages {
   keepSoon(batches: readonly Batch[]): void {
     const waiting = this.#replayed.reduce((sum, each) => sum + each.batches.length, 0);
     if (batches.length === 0 || waiting + batches.length > replayedBatchesMax) return; // the next read fills the copy
-    const dueAt = this.#work.now + replaySettleMs;
+    const dueAt = this.#context.now + replaySettleMs;
     this.#replayed.push({ batches, dueAt });
-    this.#work.wakeBy(dueAt);
+    this.#context.wakeBy(dueAt);
   }
 
   woke(): void {
-    const due = this.#replayed.filter(({ dueAt }) => dueAt <= this.#work.now);
-    this.#replayed = this.#replayed.filter(({ dueAt }) => dueAt > this.#work.now);
+    const due = this.#replayed.filter(({ dueAt }) => dueAt <= this.#context.now);
+    this.#replayed = this.#replayed.filter(({ dueAt }) => dueAt > this.#context.now);
     for (const { batches } of due) for (const batch of batches) this.keep(batch);
-    for (const { dueAt } of this.#replayed) this.#work.wakeBy(dueAt);
+    for (const { dueAt } of this.#replayed) this.#context.wakeBy(dueAt);
   }
 
   close(): void {
@@ -122,17 +122,17 @@ export class RegionPages {
           const kept = this.#change(() => this.#copy.take(answer.page));
           if (kept === false) this.#fill();
           if (typeof kept === "object") {
-            this.#work.emit({ type: "answerOwnRead", id, answer: { type: "failed", error: kept.malformed } });
+            this.#context.emit({ type: "answerOwnRead", id, answer: { type: "failed", error: kept.malformed } });
             return;
           }
         }
         this.#readers.homeAnswered(askedAt);
         this.#readers.serveAll();
-        this.#work.emit({ type: "answerOwnRead", id, answer });
+        this.#context.emit({ type: "answerOwnRead", id, answer });
         return;
       default: {
         const error = "error" in answer ? answer.error : new Error(`a read was answered with ${answer.type}`);
-        this.#work.emit({ type: "answerOwnRead", id, answer: { type: "failed", error } });
+        this.#context.emit({ type: "answerOwnRead", id, answer: { type: "failed", error } });
       }
     }
   }
@@ -147,9 +147,9 @@ export class RegionPages {
   #fillOn(): void {
     this.#filling = null;
     const { head } = this.#copy;
-    if (this.#closed || head.position >= this.#work.own.applied.position) return;
+    if (this.#closed || head.position >= this.#context.own.applied.position) return;
     const read = { after: head, limit: fillEvents, waitMs: 0, reader: null };
-    this.#filling = this.#work.askHome({ op: "read", ...read });
+    this.#filling = this.#context.askHome({ op: "read", ...read });
   }
 
   #filled(answer: HomeAnswer): void {
@@ -168,9 +168,9 @@ export class RegionPages {
         return this.#change(() => this.#clear()) === true;
       case "truncated":
         // No broker has what is missing any more: a node that wants it needs a snapshot, as this broker did.
-        return this.#change(() => this.#beginAt(this.#work.own.applied)) === true;
+        return this.#change(() => this.#beginAt(this.#context.own.applied)) === true;
       default:
-        this.#work.emit({
+        this.#context.emit({
           type: "log",
           level: "debug",
           message: "the region's copy could not be filled yet",
@@ -201,7 +201,7 @@ export class RegionPages {
       if (!(error instanceof CopyNotWrittenError)) throw error;
       this.#counts.copyNotKept += 1;
       if (!this.#diskRefuses)
-        this.#work.emit({
+        this.#context.emit({
           type: "log",
           level: "error",
           message:

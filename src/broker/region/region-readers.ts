@@ -10,7 +10,7 @@ import type { PageOutcome } from "../../replication/index.ts";
 import { pageEventsMax, pageWaitMsMax } from "../state/page-server.ts";
 import type { RegionCopy } from "./region-copy.ts";
 import type { RegionFact } from "./region-messages.ts";
-import type { RegionWork } from "./region-work.ts";
+import type { RegionStepContext } from "./region-work.ts";
 
 /** A reader at the head gets what the home region has, if the home region answers within this. */
 const homeAnswerMsMax = 600;
@@ -28,7 +28,7 @@ type Reader = Readonly<{
 }>;
 
 export class RegionReaders {
-  readonly #work: RegionWork;
+  readonly #context: RegionStepContext;
   readonly #copy: RegionCopy;
   readonly #waiting = new Map<number, Reader>();
   /** When the newest of the reads that the home region has answered was asked. */
@@ -36,8 +36,8 @@ export class RegionReaders {
   #served = 0;
   #closed = false;
 
-  constructor(work: RegionWork, copy: RegionCopy) {
-    this.#work = work;
+  constructor(context: RegionStepContext, copy: RegionCopy) {
+    this.#context = context;
     this.#copy = copy;
   }
 
@@ -47,7 +47,7 @@ export class RegionReaders {
   }
 
   read({ id, after, limit, waitMs }: Extract<RegionFact, { type: "readAsked" }>, homeAnswers: () => boolean): void {
-    const now = this.#work.now;
+    const now = this.#context.now;
     const reader: Reader = {
       id,
       after,
@@ -62,8 +62,8 @@ export class RegionReaders {
     }
     if (this.#serve(reader)) return;
     this.#waiting.set(id, reader);
-    this.#work.wakeBy(this.#deadlineOf(reader));
-    this.#work.emit({ type: "look" });
+    this.#context.wakeBy(this.#deadlineOf(reader));
+    this.#context.emit({ type: "look" });
   }
 
   /** The reader has gone. */
@@ -83,7 +83,7 @@ export class RegionReaders {
   serveAll(): void {
     for (const reader of [...this.#waiting.values()]) {
       if (this.#serve(reader)) this.#waiting.delete(reader.id);
-      else this.#work.wakeBy(this.#deadlineOf(reader));
+      else this.#context.wakeBy(this.#deadlineOf(reader));
     }
   }
 
@@ -111,7 +111,7 @@ export class RegionReaders {
       this.#answer(id, { type: "forked", head });
       return true;
     }
-    if (!this.#closed && this.#work.now < this.#deadlineOf(reader)) return false;
+    if (!this.#closed && this.#context.now < this.#deadlineOf(reader)) return false;
     this.#answerWithout(reader);
     return true;
   }
@@ -128,10 +128,10 @@ export class RegionReaders {
   }
 
   #answer(id: number, answer: PageOutcome): void {
-    this.#work.emit({ type: "answerRead", id, answer });
+    this.#context.emit({ type: "answerRead", id, answer });
   }
 
   #refuse(id: number, message: string): void {
-    this.#work.emit({ type: "answerRead", id, answer: { type: "unavailable", message } });
+    this.#context.emit({ type: "answerRead", id, answer: { type: "unavailable", message } });
   }
 }

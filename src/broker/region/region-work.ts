@@ -7,7 +7,7 @@ import type { HomeQuestion, OwnCopy, RegionEffect, RegionInput } from "./region-
 
 const never = Number.POSITIVE_INFINITY;
 
-export class RegionWork {
+export class RegionStepContext {
   #at: Moment = { monotonic: 0 as MonotonicMs, wall: 0 as Moment["wall"] };
   #own: OwnCopy | null = null;
   #effects: RegionEffect[] = [];

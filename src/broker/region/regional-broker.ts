@@ -23,7 +23,7 @@ import {
 } from "../../replication/index.ts";
 import type { CallOrigin } from "../api/leader-router.ts";
 import type { Broker } from "../broker.ts";
-import { ForbiddenError, mayAsk, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
+import { ForbiddenError, mayRequest, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
 import { unavailable } from "../leader/pending-commands.ts";
 import { nodeOpener } from "../peers/node-opener.ts";
 import type { AgeMark } from "./age-mark-file.ts";
@@ -79,7 +79,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     renewMs: options.renewMs,
     openBroker: createBrokerOpener({ cluster, secrets }),
     openNode: nodeOpener(cluster, secrets),
-    speaker: answererOf({ cluster, name: brokerId, boot, secret: options.secret, seed: options.random(32) }),
+    signer: answererOf({ cluster, name: brokerId, boot, secret: options.secret, seed: options.random(32) }),
   });
   const now = () => clock.monotonic();
   let commandsForwarded = 0;
@@ -96,7 +96,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     windowMs: () => region.core.windowMs(now()),
     enforcingMsMax: Number.POSITIVE_INFINITY, // it waits for others, for each of them no longer than their lease
   });
-  region.follows(replica);
+  region.setReplica(replica);
   replica.onChange((change) => region.changed(change));
 
   function view(): ClusterStatus["broker"] {
@@ -104,15 +104,15 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
   }
 
   async function status(role: Role): Promise<ClusterStatus> {
-    const told = await region.askWithin(statusMs, role, (at) => at.status());
-    if (told !== undefined) return { ...told, broker: view() };
+    const leaderStatus = await region.askWithin(statusMs, role, (at) => at.status());
+    if (leaderStatus !== undefined) return { ...leaderStatus, broker: view() };
     const { level } = replica.projection;
-    const known = { cluster, level, leader: null, broker: view(), brokers: [], nodes: nodesHere() };
+    const known = { cluster, level, leader: null, broker: view(), brokers: [], nodes: regionNodes() };
     return known;
   }
 
   /** What is known of the nodes of the region while the leader cannot be asked. */
-  function nodesHere() {
+  function regionNodes() {
     const head = replica.applied.position;
     return region.core.standings(now()).map(({ renew, enforced, grantedAgoMs, fencedInMs }) => ({
       ...{ node: renew.node, boot: renew.boot, region: renew.region, role: renew.role, version: renew.version },
@@ -122,22 +122,24 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     }));
   }
 
-  function databrokerVia(via: CallOrigin): Databroker {
-    const { role } = via.caller;
+  function databrokerFor(callOrigin: CallOrigin): Databroker {
+    const { role } = callOrigin.caller;
     const allow = (request: Request): void => {
-      if (!mayAsk(role, request)) throw new ForbiddenError(role, request);
+      if (!mayRequest(role, request)) throw new ForbiddenError(role, request);
     };
     async function ask<T>(request: Request, question: (at: Databroker) => Promise<T>): Promise<T> {
       allow(request);
-      if (via.hop === "forwarded") throw new BrokerUnavailableError("a regional broker never leads");
+      if (callOrigin.hop === "forwarded") throw new BrokerUnavailableError("a regional broker never leads");
       return region.ask(role, question);
     }
     return {
       async submit(request) {
         const { commandId } = request;
-        const message = mayAsk(role, "submit")
+        const message = mayRequest(role, "submit")
           ? (refuseCommand(role, request) ??
-            (via.origin === "remote" ? refuseActivation(request.command, via.caller.name, () => false) : undefined))
+            (callOrigin.origin === "remote"
+              ? refuseActivation(request.command, callOrigin.caller.name, () => false)
+              : undefined))
           : "this role may ask for nothing";
         if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
         const activates = request.command.type === "activateConfiguration";
@@ -191,8 +193,8 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
   const broker = {
     brokerId,
     databroker: (role: Role) =>
-      databrokerVia({ origin: "in-process", hop: "direct", caller: { role, name: brokerId } }),
-    databrokerVia,
+      databrokerFor({ origin: "in-process", hop: "direct", caller: { role, name: brokerId } }),
+    databrokerFor,
     leading: () => false,
     ready() {
       // With what is left of its lease it serves its region, however the home region is.
@@ -218,9 +220,9 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
       };
     },
     copy: replica,
-    regions: () => regionLags(nodesHere()),
+    regions: () => regionLags(regionNodes()),
     /** Brokers of the home region tell each other that they are there; nobody tells us. */
-    announced: () => ({ epoch: replica.applied.epoch, urls: [] }),
+    receiveGossip: () => ({ epoch: replica.applied.epoch, urls: [] }),
     whenRead: () => replica.whenReady(readWithinMs).then(() => null),
     stop: () => (stopped ??= stop()),
   };

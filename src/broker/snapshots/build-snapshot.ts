@@ -15,13 +15,13 @@ import { contentOf } from "./snapshot-run.ts";
 
 /** All that a manifest says, but for whom and when. @throws SnapshotCancelledError; what storing a chunk throws */
 export async function buildSnapshot(
-  context: Pick<DutyContext, "ledger" | "signal" | "epochs">,
+  context: Pick<DutyContext, "projection" | "signal" | "epochs">,
   { folder, turn }: Readonly<{ folder: Pick<SnapshotFolder, "putChunk">; turn: () => Promise<void> }>,
 ) {
-  const { ledger, signal } = context;
-  const begun = { capture: ledger.capture(), epochs: context.epochs(), level: ledger.level };
+  const { projection, signal } = context;
+  const start = { capture: projection.capture(), epochs: context.epochs(), level: projection.level };
   const done = Promise.withResolvers<Extract<BuilderEffect, { type: "built" }>>();
-  let builder = newBuilder(begun.capture);
+  let builder = newBuilder(start.capture);
 
   function feed(input: BuilderInput): void {
     const [next, effects] = stepBuilder(builder, input);
@@ -47,5 +47,5 @@ export async function buildSnapshot(
   feed({ type: "turn" });
   const { chunks, counts } = await done.promise;
   if (signal.aborted) throw new SnapshotCancelledError();
-  return contentOf(begun, { chunks, counts });
+  return contentOf(start, { chunks, counts });
 }

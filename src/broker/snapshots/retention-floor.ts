@@ -3,7 +3,7 @@ import type { Position } from "../../events/index.ts";
 import type { LesseeStanding } from "../../replication/index.ts";
 
 /** Nobody who is fenced off needs anything any more: it asks anew when it comes back. */
-export function neededAfter(standings: readonly LesseeStanding[], head: Position): Position {
+export function retentionFloor(standings: readonly LesseeStanding[], head: Position): Position {
   const needs = standings
     .filter(({ fencedInMs }) => fencedInMs === null || fencedInMs > 0)
     .map(({ renew, enforced }) => Math.max(renew?.applied.position ?? 0, enforced?.position ?? 0));

@@ -44,7 +44,7 @@ export async function compareWithLog(
   }
   if (projection.applied.hash !== manifest.link.hash) return "not-in-the-log";
   const built = await buildSnapshot(
-    { ledger: projection, signal: deps.signal, epochs: () => [] },
+    { projection: projection, signal: deps.signal, epochs: () => [] },
     { folder: { putChunk: async (bytes) => ({ hash: hashOfChunk(bytes), bytes: bytes.length }) }, turn: deps.turn },
   );
   const own = { ...manifest, ...built, epochs: manifest.epochs, projectorVersion };

@@ -13,13 +13,13 @@ export type SnapshotDutyOptions = SnapshotRules &
   Readonly<{
     cluster: string;
     folder: Pick<SnapshotFolder, "alone" | "putChunk" | "putManifest" | "keep" | "chunk">;
-    shelf: Pick<SnapshotStore, "inLog">;
+    store: Pick<SnapshotStore, "inLog">;
     log: Pick<EventLog, "base" | "retain" | "linkAt" | "read">;
     /**
      * Null: no secret is on its way out. Else whether nobody will believe this snapshot any more once that has gone: another is
      * taken then, however young it is, for a broker whose log begins behind it could not start.
      */
-    goesWithSecret: ((snapshot: SignedManifest) => boolean) | null;
+    needsPreviousSecret: ((snapshot: SignedManifest) => boolean) | null;
     /** How often it is looked whether there is something to do. */
     lookMs: number;
     commandId: () => CommandId;
@@ -31,16 +31,16 @@ export type SnapshotDutyOptions = SnapshotRules &
 export type SnapshotDuty = Duty & Readonly<{ want: (position: Position) => void }>;
 
 export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
-  const { folder, shelf, log, logger, turn, cluster } = options;
+  const { folder, store, log, logger, turn, cluster } = options;
   const rules: SnapshotRules = options;
   let memory = nothingRemembered;
   /** Somebody wants one of this place or beyond. */
   let wanted = 0;
-  let told = false;
+  let reported = false;
 
   function run(context: DutyContext): Promise<void> {
-    const { ledger, signal } = context;
-    const over = Promise.withResolvers<void>();
+    const { projection, signal } = context;
+    const ended = Promise.withResolvers<void>();
     /** The disk is ours until then. */
     const tidied = Promise.withResolvers<void>();
     let state = newSnapshotRun({ cluster, rules, memory, now: context.now });
@@ -52,18 +52,18 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
         for (const effect of effects) perform(effect);
       } catch (error) {
         tidied.resolve();
-        over.reject(error);
+        ended.reject(error);
       }
     }
 
-    function answer(asked: Promise<SnapshotInput>): void {
-      void asked.then(feed, (cause: unknown) => feed({ type: "failed", cause }));
+    function answer(pending: Promise<SnapshotInput>): void {
+      void pending.then(feed, (cause: unknown) => feed({ type: "failed", cause }));
     }
 
     function perform(effect: SnapshotEffect): void {
       switch (effect.type) {
-        case "look":
-          return answer(looked());
+        case "listSnapshots":
+          return answer(listed());
         case "readChunk":
           return void folder
             .chunk(effect.ref)
@@ -74,7 +74,12 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
             );
         case "capture":
           return void folder.alone(() => {
-            feed({ type: "captured", capture: ledger.capture(), epochs: context.epochs(), level: ledger.level });
+            feed({
+              type: "captured",
+              capture: projection.capture(),
+              epochs: context.epochs(),
+              level: projection.level,
+            });
             return tidied.promise;
           });
         case "build":
@@ -90,54 +95,59 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
         }
         case "tidy":
           return answer(tidy().finally(tidied.resolve));
-        case "announce": {
+        case "recordSnapshot": {
           const { position, manifestHash } = effect;
           const command = { type: "recordSnapshot", position, manifestHash } as const;
           const request = { commandId: options.commandId(), actor: "system", command } as const;
-          return answer(context.submit(request).then((result) => ({ type: "announced", result })));
+          return answer(context.submit(request).then((result) => ({ type: "snapshotRecorded", result })));
         }
-        case "askBase":
+        case "readBase":
           return answer(log.base().then((base) => ({ type: "base", base })));
-        case "askAge":
+        case "readAge":
           return answer(recordedAt(log, effect.position).then((at) => ({ type: "age", recordedAt: at })));
         case "retain": {
           const { first, holding } = effect;
           return answer(retained({ ...context.leadership, first, holding }));
         }
-        case "journal":
+        case "logger":
           return logger[effect.level](effect.fields, effect.message);
         case "over":
           memory = state.memory;
-          return effect.failure === null ? over.resolve() : over.reject(effect.failure.cause);
+          return effect.failure === null ? ended.resolve() : ended.reject(effect.failure.cause);
       }
     }
 
-    async function looked(): Promise<SnapshotInput> {
-      const snapshots = await shelf.inLog();
-      const { applied, guessed } = ledger;
+    async function listed(): Promise<SnapshotInput> {
+      const snapshots = await store.inLog();
+      const { applied, guessed } = projection;
       const now = { applied: applied.position, guessed: guessed !== undefined, neededAfter: context.neededAfter() };
-      return { type: "looked", snapshots, wanted: Math.max(wanted, lasting(snapshots[0])), ...now };
+      return {
+        type: "snapshotsListed",
+        snapshots,
+        wanted: Math.max(wanted, neededAfterRotation(snapshots[0])),
+        ...now,
+      };
     }
 
     const onAbort = (): void => feed({ type: "cancelled" });
     if (signal.aborted) onAbort();
     signal.addEventListener("abort", onAbort, { once: true });
     feed({ type: "begin" });
-    return over.promise;
+    return ended.promise;
   }
 
   /** @returns at which place or beyond another has to be, for this one to be believed when no secret is being replaced any more */
-  function lasting(newest: SignedManifest | undefined): number {
-    if (newest === undefined || options.goesWithSecret === null) return 0;
+  function neededAfterRotation(newest: SignedManifest | undefined): number {
+    if (newest === undefined || options.needsPreviousSecret === null) return 0;
     const { position } = newest.manifest.link;
-    if (options.goesWithSecret(newest)) return position + 1;
-    if (!told) logger.info({ position }, "the newest snapshot does not need shared_secret_previous");
-    told = true;
+    if (options.needsPreviousSecret(newest)) return position + 1;
+    if (!reported) logger.info({ position }, "the newest snapshot does not need shared_secret_previous");
+    reported = true;
     return 0;
   }
 
   async function tidy(): Promise<SnapshotInput> {
-    await folder.keep((await shelf.inLog()).slice(0, snapshotsKept));
+    await folder.keep((await store.inLog()).slice(0, snapshotsKept));
     return { type: "tidied" };
   }
 

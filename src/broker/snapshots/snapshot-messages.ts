@@ -15,18 +15,18 @@ export type SnapshotRules = Readonly<{
   hold: "everything" | "nothing";
 }>;
 
-export type KeptSnapshot = Pick<SignedManifest, "id" | "manifest">;
+export type StoredSnapshot = Pick<SignedManifest, "id" | "manifest">;
 
 /** What one run hands to the next. */
 export type SnapshotMemory = Readonly<{
   /** Read back from the disk, whole. */
   verified: readonly Hash[];
   /** The log is known to begin behind this place. */
-  cutAt: number;
+  droppedUpTo: number;
 }>;
 
 /** What a builder begins from: read in one moment, together. */
-export type Begun = Readonly<{ capture: ProjectionCapture; epochs: readonly EpochMark[]; level: number }>;
+export type SnapshotStart = Readonly<{ capture: ProjectionCapture; epochs: readonly EpochMark[]; level: number }>;
 
 export type SnapshotInput =
   | Fact<"begin", unknown>
@@ -34,9 +34,9 @@ export type SnapshotInput =
   | Fact<"cancelled", unknown>
   /** → look. Newest first, of this log's history. `guessed`: the projection holds what it could not read. */
   | Fact<
-      "looked",
+      "snapshotsListed",
       {
-        snapshots: readonly KeptSnapshot[];
+        snapshots: readonly StoredSnapshot[];
         applied: Position;
         guessed: boolean;
         /** Somebody wants one of this place or beyond. */
@@ -49,7 +49,7 @@ export type SnapshotInput =
   | Fact<"chunkRead", unknown>
   | Fact<"chunkBad", { cause: unknown }>
   /** → capture */
-  | Fact<"captured", Begun>
+  | Fact<"captured", SnapshotStart>
   /** → build */
   | Fact<"turn", unknown>
   /** → store */
@@ -60,7 +60,7 @@ export type SnapshotInput =
   /** → tidy */
   | Fact<"tidied", unknown>
   /** → announce */
-  | Fact<"announced", { result: CommandResult }>
+  | Fact<"snapshotRecorded", { result: CommandResult }>
   /** → askBase: the log begins behind it. */
   | Fact<"base", { base: Link }>
   /** → askAge: when it was written; undefined: it is not there. */
@@ -71,7 +71,7 @@ export type SnapshotInput =
   | Fact<"failed", { cause: unknown }>;
 
 export type SnapshotEffect =
-  | Fact<"look", unknown>
+  | Fact<"listSnapshots", unknown>
   | Fact<"readChunk", { ref: ChunkRef }>
   /** The disk is ours alone from then on, until `tidy` is done. */
   | Fact<"capture", unknown>
@@ -81,10 +81,10 @@ export type SnapshotEffect =
   | Fact<"save", { manifest: SnapshotManifest }>
   /** What is more than `snapshotsKept`, of another history, or half made goes. */
   | Fact<"tidy", unknown>
-  | Fact<"announce", { position: Position; manifestHash: Hash }>
-  | Fact<"askBase", unknown>
-  | Fact<"askAge", { position: Position }>
+  | Fact<"recordSnapshot", { position: Position; manifestHash: Hash }>
+  | Fact<"readBase", unknown>
+  | Fact<"readAge", { position: Position }>
   | Fact<"retain", { first: Position; holding: Link }>
-  | Fact<"journal", { level: "info" | "warn" | "error"; message: string; fields: object }>
+  | Fact<"logger", { level: "info" | "warn" | "error"; message: string; fields: object }>
   /** The last. `failure`: null when all was done that there was to do. */
   | Fact<"over", { failure: Readonly<{ cause: unknown }> | null }>;

@@ -31,36 +31,36 @@ import {
   stepBuilder,
 } from "../../replication/index.ts";
 import type {
-  Begun,
-  KeptSnapshot,
   SnapshotEffect,
   SnapshotInput,
   SnapshotMemory,
   SnapshotRules,
+  SnapshotStart,
+  StoredSnapshot,
 } from "./snapshot-messages.ts";
 
 /** The two that retention needs, and one more for whoever is still fetching it. */
 export const snapshotsKept = 3;
 
 type Failure = Readonly<{ cause: unknown }>;
-type Looked = Extract<SnapshotInput, { type: "looked" }>;
-type Older = Readonly<{ second: KeptSnapshot; upTo: number }>;
+type ListedSnapshots = Extract<SnapshotInput, { type: "snapshotsListed" }>;
+type RetentionPlan = Readonly<{ second: StoredSnapshot; upTo: number }>;
 
 type Phase =
   | Fact<"new", unknown>
   | Fact<"over", unknown>
   | Fact<"looking", { again: boolean }>
-  | Fact<"readingNewest", { looked: Looked; newest: KeptSnapshot; read: number }>
+  | Fact<"readingNewest", { listed: ListedSnapshots; newest: StoredSnapshot; read: number }>
   | Fact<"capturing", unknown>
-  | Fact<"building", { builder: Builder; begun: Begun }>
+  | Fact<"building", { builder: Builder; start: SnapshotStart }>
   | Fact<"saving", { manifest: SnapshotManifest }>
-  | Fact<"tidying", { made: KeptSnapshot | Failure }>
-  | Fact<"announcing", { made: KeptSnapshot }>
-  | Fact<"askingBase", Older>
+  | Fact<"tidying", { made: StoredSnapshot | Failure }>
+  | Fact<"announcing", { made: StoredSnapshot }>
+  | Fact<"askingBase", RetentionPlan>
   /** The last that is known to be old, and the first that is known to be young. */
-  | Fact<"aging", Older & { base: Link; old: number; young: number; asked: Position }>
-  | Fact<"readingOlder", Older & { old: number; read: number }>
-  | Fact<"lettingGo", { first: Position; holding: Link }>;
+  | Fact<"aging", RetentionPlan & { base: Link; old: number; young: number; probed: Position }>
+  | Fact<"readingOlder", RetentionPlan & { old: number; read: number }>
+  | Fact<"dropping", { first: Position; holding: Link }>;
 
 /** One run. Owns its capture: after a step the run from before it must not be used again. */
 export type SnapshotRun = Readonly<{
@@ -77,7 +77,7 @@ export type SnapshotRun = Readonly<{
 
 type Stepped = readonly [SnapshotRun, readonly SnapshotEffect[]];
 
-export const nothingRemembered: SnapshotMemory = { verified: [], cutAt: 0 };
+export const nothingRemembered: SnapshotMemory = { verified: [], droppedUpTo: 0 };
 
 export function newSnapshotRun(of: Omit<SnapshotRun, "cancelled" | "phase">): SnapshotRun {
   return { ...of, cancelled: false, phase: { type: "new" } };
@@ -93,52 +93,54 @@ export function stepSnapshotRun(run: SnapshotRun, input: SnapshotInput): Stepped
   }
   switch (phase.type) {
     case "new":
-      return input.type === "begin" ? look(run, false) : [run, []];
+      return input.type === "begin" ? listSnapshots(run, false) : [run, []];
     case "looking":
-      if (input.type === "looked") return phase.again ? older(run, input) : looked(run, input);
-      return input.type === "failed" ? over(run, input) : [run, []];
+      if (input.type === "snapshotsListed") return phase.again ? planRetention(run, input) : listed(run, input);
+      return input.type === "failed" ? end(run, input) : [run, []];
     case "readingNewest":
       if (input.type === "chunkRead") return readNewest(run, { ...phase, read: phase.read + 1 });
-      return input.type === "chunkBad" ? decide(...notWhole(run, phase.newest, input), phase.looked, true) : [run, []];
+      return input.type === "chunkBad"
+        ? decide(...reportDamaged(run, phase.newest, input), phase.listed, true)
+        : [run, []];
     case "capturing":
       if (input.type === "captured") return build(run, input);
-      return input.type === "failed" ? over(run, input) : [run, []];
+      return input.type === "failed" ? end(run, input) : [run, []];
     case "building":
       return built(run, phase, input);
     case "saving":
       if (input.type === "saved") return tidy(run, { id: input.id, manifest: phase.manifest });
       return input.type === "failed" ? tidy(run, input) : [run, []];
     case "tidying":
-      if (input.type === "failed") return over(run, input);
+      if (input.type === "failed") return end(run, input);
       if (input.type !== "tidied") return [run, []];
-      return "cause" in phase.made ? over(run, phase.made) : announce(run, phase.made);
+      return "cause" in phase.made ? end(run, phase.made) : announce(run, phase.made);
     case "announcing":
-      if (input.type === "announced") return announced(run, phase.made, input.result);
-      return input.type === "failed" ? over(run, input) : [run, []];
+      if (input.type === "snapshotRecorded") return announced(run, phase.made, input.result);
+      return input.type === "failed" ? end(run, input) : [run, []];
     case "askingBase":
       if (input.type === "base") return findOld(run, phase, input.base);
-      return input.type === "failed" ? over(run, input) : [run, []];
+      return input.type === "failed" ? end(run, input) : [run, []];
     case "aging":
       if (input.type === "age") return aged(run, phase, input.recordedAt);
-      return input.type === "failed" ? over(run, input) : [run, []];
+      return input.type === "failed" ? end(run, input) : [run, []];
     case "readingOlder":
       if (input.type === "chunkRead") return readOlder(run, { ...phase, read: phase.read + 1 });
-      return input.type === "chunkBad" ? withEffects(notWhole(run, phase.second, input), over) : [run, []];
-    case "lettingGo":
+      return input.type === "chunkBad" ? withEffects(reportDamaged(run, phase.second, input), end) : [run, []];
+    case "dropping":
       if (input.type === "retained") return retained(run, phase, input.outcome);
-      return input.type === "failed" ? over(run, input) : [run, []];
+      return input.type === "failed" ? end(run, input) : [run, []];
     default:
       return unreachable(phase);
   }
 }
 
-function look(run: SnapshotRun, again: boolean): Stepped {
-  return [{ ...run, phase: { type: "looking", again } }, [{ type: "look" }]];
+function listSnapshots(run: SnapshotRun, again: boolean): Stepped {
+  return [{ ...run, phase: { type: "looking", again } }, [{ type: "listSnapshots" }]];
 }
 
-function over(run: SnapshotRun, failure: Failure | null = null): Stepped {
-  const told = failure === null ? null : { cause: failure.cause };
-  return [{ ...run, phase: { type: "over" } }, [{ type: "over", failure: told }]];
+function end(run: SnapshotRun, failure: Failure | null = null): Stepped {
+  const reported = failure === null ? null : { cause: failure.cause };
+  return [{ ...run, phase: { type: "over" } }, [{ type: "over", failure: reported }]];
 }
 
 function withEffects([run, effects]: Stepped, then: (run: SnapshotRun) => Stepped): Stepped {
@@ -148,48 +150,48 @@ function withEffects([run, effects]: Stepped, then: (run: SnapshotRun) => Steppe
 
 // --- is one due
 
-function looked(run: SnapshotRun, input: Looked): Stepped {
+function listed(run: SnapshotRun, input: ListedSnapshots): Stepped {
   const [newest] = input.snapshots;
   if (newest === undefined) return decide(run, [], input, false);
-  return readNewest(run, { type: "readingNewest", looked: input, newest, read: 0 });
+  return readNewest(run, { type: "readingNewest", listed: input, newest, read: 0 });
 }
 
 function readNewest(run: SnapshotRun, phase: Extract<Phase, { type: "readingNewest" }>): Stepped {
   const ref = nextToRead(run, phase.newest, phase.read);
   if (ref !== undefined) return [{ ...run, phase }, [{ type: "readChunk", ref }]];
-  return decide(isWhole(run, phase.newest), [], phase.looked, false);
+  return decide(isWhole(run, phase.newest), [], phase.listed, false);
 }
 
-function decide(run: SnapshotRun, before: readonly SnapshotEffect[], input: Looked, broken: boolean): Stepped {
+function decide(run: SnapshotRun, before: readonly SnapshotEffect[], input: ListedSnapshots, broken: boolean): Stepped {
   const { snapshots, applied, guessed, wanted } = input;
   const newest = snapshots[0]?.manifest.link.position ?? 0;
-  const asked = newest < Math.min(wanted, applied);
-  const due = asked || broken || applied - newest >= run.rules.everyEvents;
-  if (guessed || !due) return withEffects([run, before], (next) => older(next, input));
+  const isWanted = newest < Math.min(wanted, applied);
+  const due = isWanted || broken || applied - newest >= run.rules.everyEvents;
+  if (guessed || !due) return withEffects([run, before], (next) => planRetention(next, input));
   return [{ ...run, phase: { type: "capturing" } }, [...before, { type: "capture" }]];
 }
 
 /** @returns the next chunk that is to be read back; undefined: all have been, now or before */
-function nextToRead({ memory }: SnapshotRun, { id, manifest }: KeptSnapshot, read: number): ChunkRef | undefined {
+function nextToRead({ memory }: SnapshotRun, { id, manifest }: StoredSnapshot, read: number): ChunkRef | undefined {
   return memory.verified.includes(id) ? undefined : manifest.chunks[read];
 }
 
-function isWhole(run: SnapshotRun, { id }: KeptSnapshot): SnapshotRun {
+function isWhole(run: SnapshotRun, { id }: StoredSnapshot): SnapshotRun {
   const { verified } = run.memory;
   if (verified.includes(id)) return run;
   return { ...run, memory: { ...run.memory, verified: [...verified.slice(-snapshotsKept), id] } };
 }
 
-function notWhole(run: SnapshotRun, { manifest }: KeptSnapshot, { cause }: Failure): Stepped {
+function reportDamaged(run: SnapshotRun, { manifest }: StoredSnapshot, { cause }: Failure): Stepped {
   const fields = { err: cause, position: manifest.link.position };
-  return [run, [{ type: "journal", level: "error", fields, message: "a snapshot on this disk is not whole" }]];
+  return [run, [{ type: "logger", level: "error", fields, message: "a snapshot on this disk is not whole" }]];
 }
 
 // --- taking one
 
-function build(run: SnapshotRun, begun: Begun): Stepped {
-  const builder = newBuilder(begun.capture, run.entitiesATurn);
-  return feedBuilder(run, { type: "building", builder, begun }, { type: run.cancelled ? "cancelled" : "turn" });
+function build(run: SnapshotRun, start: SnapshotStart): Stepped {
+  const builder = newBuilder(start.capture, run.entitiesATurn);
+  return feedBuilder(run, { type: "building", builder, start }, { type: run.cancelled ? "cancelled" : "turn" });
 }
 
 function built(run: SnapshotRun, phase: Extract<Phase, { type: "building" }>, input: SnapshotInput): Stepped {
@@ -218,7 +220,7 @@ function feedBuilder(run: SnapshotRun, phase: Extract<Phase, { type: "building" 
         break;
       case "built": {
         const { chunks, counts } = effect;
-        const manifest = { ...contentOf(phase.begun, { chunks, counts }), cluster: run.cluster, takenAt: run.now };
+        const manifest = { ...contentOf(phase.start, { chunks, counts }), cluster: run.cluster, takenAt: run.now };
         return [{ ...run, phase: { type: "saving", manifest } }, [...out, { type: "save", manifest }]];
       }
       case "gaveUp":
@@ -232,7 +234,7 @@ function feedBuilder(run: SnapshotRun, phase: Extract<Phase, { type: "building" 
 
 /** All that a manifest says, but for whom and when. */
 export function contentOf(
-  { capture, epochs, level }: Begun,
+  { capture, epochs, level }: SnapshotStart,
   made: Pick<SnapshotManifest, "chunks" | "counts">,
 ): Omit<SnapshotManifest, "cluster" | "takenAt"> {
   const { link, digest } = capture;
@@ -240,59 +242,62 @@ export function contentOf(
   return { link, digest, ...made, epochs: until, level, projectorVersion };
 }
 
-function tidy(run: SnapshotRun, made: KeptSnapshot | Failure): Stepped {
+function tidy(run: SnapshotRun, made: StoredSnapshot | Failure): Stepped {
   return [{ ...run, phase: { type: "tidying", made } }, [{ type: "tidy" }]];
 }
 
 /** In the epoch of the run: once that is over, the log does not take it. */
-function announce(run: SnapshotRun, made: KeptSnapshot): Stepped {
+function announce(run: SnapshotRun, made: StoredSnapshot): Stepped {
   const { id, manifest } = made;
-  const told: SnapshotEffect = { type: "announce", position: manifest.link.position, manifestHash: id };
-  return [{ ...run, phase: { type: "announcing", made } }, [told]];
+  const reported: SnapshotEffect = { type: "recordSnapshot", position: manifest.link.position, manifestHash: id };
+  return [{ ...run, phase: { type: "announcing", made } }, [reported]];
 }
 
-function announced(run: SnapshotRun, { manifest }: KeptSnapshot, result: CommandResult): Stepped {
+function announced(run: SnapshotRun, { manifest }: StoredSnapshot, result: CommandResult): Stepped {
   const { link, counts, chunks } = manifest;
   const fields = { position: link.position, sessions: counts.sessions, chunks: chunks.length };
-  const told: SnapshotEffect =
+  const reported: SnapshotEffect =
     result.type === "done"
-      ? { type: "journal", level: "info", fields, message: "a snapshot was taken" }
+      ? { type: "logger", level: "info", fields, message: "a snapshot was taken" }
       : {
-          ...{ type: "journal", level: "warn", fields: { ...fields, result: result.type } },
+          ...{ type: "logger", level: "warn", fields: { ...fields, result: result.type } },
           message: "a snapshot was taken, and the log does not say so",
         };
-  return withEffects([run, [told]], (next) => look(next, true));
+  return withEffects([run, [reported]], (next) => listSnapshots(next, true));
 }
 
 // --- letting go
 
-function older(run: SnapshotRun, { snapshots, neededAfter }: Looked): Stepped {
+function planRetention(run: SnapshotRun, { snapshots, neededAfter }: ListedSnapshots): Stepped {
   const [, second] = snapshots;
-  if (run.rules.hold === "everything" || run.cancelled || second === undefined) return over(run);
+  if (run.rules.hold === "everything" || run.cancelled || second === undefined) return end(run);
   const upTo = Math.min(second.manifest.link.position, neededAfter);
-  if (upTo <= run.memory.cutAt) return over(run);
-  return [{ ...run, phase: { type: "askingBase", second, upTo } }, [{ type: "askBase" }]];
+  if (upTo <= run.memory.droppedUpTo) return end(run);
+  return [{ ...run, phase: { type: "askingBase", second, upTo } }, [{ type: "readBase" }]];
 }
 
 /** The last position whose event is old enough, by halves. */
-function findOld(run: SnapshotRun, { second, upTo }: Older, base: Link): Stepped {
-  const known = cutAt(run, base);
-  if (upTo <= base.position) return over(known);
+function findOld(run: SnapshotRun, { second, upTo }: RetentionPlan, base: Link): Stepped {
+  const known = droppedUpTo(run, base);
+  if (upTo <= base.position) return end(known);
   return findOlder(known, { second, upTo, base, old: base.position, young: upTo + 1 });
 }
 
-function findOlder(run: SnapshotRun, found: Older & Readonly<{ base: Link; old: number; young: number }>): Stepped {
+function findOlder(
+  run: SnapshotRun,
+  found: RetentionPlan & Readonly<{ base: Link; old: number; young: number }>,
+): Stepped {
   const { second, upTo, base, old, young } = found;
   if (young - old > 1) {
-    const asked = Math.floor((old + young) / 2) as Position;
-    return [{ ...run, phase: { type: "aging", ...found, asked } }, [{ type: "askAge", position: asked }]];
+    const probed = Math.floor((old + young) / 2) as Position;
+    return [{ ...run, phase: { type: "aging", ...found, probed } }, [{ type: "readAge", position: probed }]];
   }
-  return old <= base.position ? over(run) : readOlder(run, { type: "readingOlder", second, upTo, old, read: 0 });
+  return old <= base.position ? end(run) : readOlder(run, { type: "readingOlder", second, upTo, old, read: 0 });
 }
 
 function aged(run: SnapshotRun, phase: Extract<Phase, { type: "aging" }>, recordedAt: UnixMs | undefined): Stepped {
   const isOld = recordedAt !== undefined && recordedAt < run.now - run.rules.retentionMs;
-  return findOlder(run, isOld ? { ...phase, old: phase.asked } : { ...phase, young: phase.asked });
+  return findOlder(run, isOld ? { ...phase, old: phase.probed } : { ...phase, young: phase.probed });
 }
 
 function readOlder(run: SnapshotRun, phase: Extract<Phase, { type: "readingOlder" }>): Stepped {
@@ -300,32 +305,34 @@ function readOlder(run: SnapshotRun, phase: Extract<Phase, { type: "readingOlder
   const ref = nextToRead(run, second, read);
   if (ref !== undefined) return [{ ...run, phase }, [{ type: "readChunk", ref }]];
   // That took its time: a snapshot of a history that is lost meanwhile holds nothing, and only the log itself can tell.
-  return drop(isWhole(run, second), { first: (old + 1) as Position, holding: second.manifest.link });
+  return dropEvents(isWhole(run, second), { first: (old + 1) as Position, holding: second.manifest.link });
 }
 
-function drop(run: SnapshotRun, what: Readonly<{ first: Position; holding: Link }>): Stepped {
-  if (run.cancelled) return over(run);
-  return [{ ...run, phase: { type: "lettingGo", ...what } }, [{ type: "retain", ...what }]];
+function dropEvents(run: SnapshotRun, what: Readonly<{ first: Position; holding: Link }>): Stepped {
+  if (run.cancelled) return end(run);
+  return [{ ...run, phase: { type: "dropping", ...what } }, [{ type: "retain", ...what }]];
 }
 
 function retained(
   run: SnapshotRun,
-  { first, holding }: Extract<Phase, { type: "lettingGo" }>,
+  { first, holding }: Extract<Phase, { type: "dropping" }>,
   outcome: RetainOutcome,
 ): Stepped {
   if (outcome.type !== "retained") {
     const message = "events that nobody needs could not be dropped yet";
-    return withEffects([run, [{ type: "journal", level: "warn", fields: { outcome: outcome.type }, message }]], over);
+    return withEffects([run, [{ type: "logger", level: "warn", fields: { outcome: outcome.type }, message }]], end);
   }
   const { base, more } = outcome;
   const begins = { begins: base.position + 1 };
-  const told: readonly SnapshotEffect[] =
-    base.position > run.memory.cutAt
-      ? [{ type: "journal", level: "info", fields: begins, message: "the log begins later now" }]
+  const reported: readonly SnapshotEffect[] =
+    base.position > run.memory.droppedUpTo
+      ? [{ type: "logger", level: "info", fields: begins, message: "the log begins later now" }]
       : [];
-  return withEffects([cutAt(run, base), told], (next) => (more ? drop(next, { first, holding }) : over(next)));
+  return withEffects([droppedUpTo(run, base), reported], (next) =>
+    more ? dropEvents(next, { first, holding }) : end(next),
+  );
 }
 
-function cutAt(run: SnapshotRun, { position }: Link): SnapshotRun {
-  return { ...run, memory: { ...run.memory, cutAt: Math.max(run.memory.cutAt, position) } };
+function droppedUpTo(run: SnapshotRun, { position }: Link): SnapshotRun {
+  return { ...run, memory: { ...run.memory, droppedUpTo: Math.max(run.memory.droppedUpTo, position) } };
 }

@@ -14,33 +14,33 @@ export type SnapshotService = SnapshotStore &
     /** One of this place or beyond is taken as soon as the duty has its turn. @returns the place */
     want: (position: Position) => Position;
     /** The broker whose it is has started. */
-    serve: (ledger: Pick<BrokerState, "applied" | "epochs" | "standingOf">) => void;
+    serve: (state: Pick<BrokerState, "applied" | "epochs" | "locate">) => void;
   }>;
 
-export type SnapshotOfficeOptions = Omit<SnapshotDutyOptions, "shelf" | "folder" | "log"> &
+export type SnapshotServiceOptions = Omit<SnapshotDutyOptions, "store" | "folder" | "log"> &
   Omit<Parameters<typeof createSnapshotStore>[0], "isKnown" | "log"> &
   Readonly<{ log: SnapshotDutyOptions["log"] & Parameters<typeof createSnapshotStore>[0]["log"] }>;
 
-export function createSnapshotService(options: SnapshotOfficeOptions): SnapshotService {
-  let ledger: Pick<BrokerState, "applied" | "epochs" | "standingOf"> | undefined;
+export function createSnapshotService(options: SnapshotServiceOptions): SnapshotService {
+  let state: Pick<BrokerState, "applied" | "epochs" | "locate"> | undefined;
 
   function isKnown({ link, epochs }: SnapshotManifest): boolean {
-    if (ledger === undefined || ledger.applied.position < link.position) return false;
-    const standing = ledger.standingOf(link);
-    return (standing === "held" || standing === "forgotten") && sharesLink(ledger.epochs, link, epochs);
+    if (state === undefined || state.applied.position < link.position) return false;
+    const standing = state.locate(link);
+    return (standing === "held" || standing === "forgotten") && sharesLink(state.epochs, link, epochs);
   }
 
-  const shelf = createSnapshotStore({ ...options, isKnown });
-  const duty = snapshotDuty({ ...options, shelf });
+  const store = createSnapshotStore({ ...options, isKnown });
+  const duty = snapshotDuty({ ...options, store: store });
   return {
-    ...shelf,
+    ...store,
     duty,
     want(position) {
       duty.want(position);
       return position;
     },
     serve(of) {
-      ledger = of;
+      state = of;
     },
   };
 }

@@ -38,7 +38,7 @@ export type SnapshotStore = Readonly<{
 }>;
 
 /** Of the snapshots that were logged as damaged. */
-const toldMax = 1_000;
+const reportedMax = 1_000;
 
 export function createSnapshotStore(
   of: Readonly<{
@@ -53,19 +53,19 @@ export function createSnapshotStore(
 ): SnapshotStore {
   const { folder, log, others, logger } = of;
   let places: readonly SnapshotPlace[] = [];
-  const told = new Set<string>();
+  const reported = new Set<string>();
 
   async function onDisk(): Promise<readonly SignedManifest[]> {
     const { snapshots, bad } = await folder.list();
-    for (const each of bad) tell(each.file, each, "a snapshot on this disk is not to be believed");
+    for (const each of bad) logOnce(each.file, each, "a snapshot on this disk is not to be believed");
     places = snapshots.map(snapshotPlaceOf);
     return snapshots;
   }
 
-  function tell(about: string, fields: object, message: string): void {
-    if (told.has(about)) return;
-    if (told.size >= toldMax) told.clear();
-    told.add(about);
+  function logOnce(about: string, fields: object, message: string): void {
+    if (reported.has(about)) return;
+    if (reported.size >= reportedMax) reported.clear();
+    reported.add(about);
     logger.error(fields, message);
   }
 
@@ -80,7 +80,7 @@ export function createSnapshotStore(
       const { position } = signed.manifest.link;
       if (await isInLog(signed)) found.push(signed);
       else if (position > (await log.base()).position)
-        tell(signed.id, { position }, "a snapshot on this disk is not of this log's history, and is not used");
+        logOnce(signed.id, { position }, "a snapshot on this disk is not of this log's history, and is not used");
     }
     return found;
   }
@@ -108,7 +108,7 @@ export function createSnapshotStore(
       try {
         return await loadWhole(signed);
       } catch (error) {
-        tell(`${signed.id} damaged`, { err: error, position }, "a snapshot on this disk is of no use");
+        logOnce(`${signed.id} damaged`, { err: error, position }, "a snapshot on this disk is of no use");
       }
     }
     return null;

@@ -5,13 +5,13 @@
 import { Reassertions } from "../../replication/index.ts";
 import type { StepContext } from "../core/step-context.ts";
 
-export function createBrokerReassertions(work: StepContext, random: (bytes: number) => Uint8Array): Reassertions {
-  let asked = 0;
+export function createBrokerReassertions(context: StepContext, random: (bytes: number) => Uint8Array): Reassertions {
+  let lastId = 0;
   return new Reassertions({
     random,
-    nextId: () => ++asked,
+    nextId: () => ++lastId,
     emit: (effect) => {
-      if (effect.type === "reassert") work.emit(effect); // a late answer to one that was given up finds nobody
+      if (effect.type === "reassert") context.emit(effect); // a late answer to one that was given up finds nobody
     },
   });
 }

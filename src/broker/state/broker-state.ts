@@ -49,11 +49,11 @@ const pageBytesMax = 1_000_000;
 
 export class BrokerState {
   #projection = new Projection();
-  #trail: ChainHistory = emptyHistory;
+  #history: ChainHistory = emptyHistory;
   readonly #versions = growingCache<Stream, number>(versionsMax);
   readonly #configs = growingCache<NodeId, ConfigHash>(configsMax);
   /** Nodes that activated a configuration, also in a history that is lost. */
-  readonly #nodesHeard = growingCache<NodeId, true>(configsMax);
+  readonly #knownNodes = growingCache<NodeId, true>(configsMax);
   readonly #bodies = growingCache<ConfigHash, true>(bodiesMax);
   /** The epoch in which a person was last restored. */
   readonly #restored = growingCache<UserId, Epoch>(restoredMax);
@@ -64,7 +64,7 @@ export class BrokerState {
   #restarts = 0;
   readonly #tightenings = new Tightenings();
   /** What was folded of a history that was left, until the new one is read to its head. */
-  #left: Readonly<{ projection: Projection; epochs: readonly EpochMark[] }> | null = null;
+  #abandoned: Readonly<{ projection: Projection; epochs: readonly EpochMark[] }> | null = null;
   readonly #reads: number;
   readonly #recentMax: number;
 
@@ -78,7 +78,7 @@ export class BrokerState {
     return this.#projection;
   }
   get applied(): Link {
-    return this.#trail.applied;
+    return this.#history.applied;
   }
   /** Why nothing may be concluded from it: it holds what this build cannot read; null: it can. */
   get unreadable(): string | null {
@@ -88,8 +88,8 @@ export class BrokerState {
     return degraded === undefined ? null : `this build does not know the event ${degraded}`;
   }
 
-  get nodesHeard(): Iterable<NodeId> {
-    return this.#nodesHeard.keys();
+  get knownNodes(): Iterable<NodeId> {
+    return this.#knownNodes.keys();
   }
 
   /** Folds events that stand right behind `applied`. @throws OutOfOrderError, MalformedEventError otherwise */
@@ -102,14 +102,14 @@ export class BrokerState {
       this.#versions.set(recorded.stream, recorded.version);
       if (recorded.event.type === "ConfigurationActivated") {
         this.#configs.set(recorded.event.nodeId, recorded.event.configHash);
-        this.#nodesHeard.set(recorded.event.nodeId, true);
+        this.#knownNodes.set(recorded.event.nodeId, true);
       }
       if (recorded.event.type === "UserRestored") this.#restored.set(recorded.event.userId, recorded.epoch);
       const { epoch, position, hash } = recorded;
       this.#recent.push({ link: { epoch, position, hash }, bytes });
       this.#recentBytes += bytes.length;
     }
-    this.#trail = follow(this.#trail, events);
+    this.#history = follow(this.#history, events);
     this.#digests.set(this.applied.position, this.#projection.digest());
     this.#trimRecent();
     return events;
@@ -127,26 +127,28 @@ export class BrokerState {
   }
   /** What a snapshot is made of. The projection goes on being the ledger's own: read it before the next fold. */
   savepoint(): Savepoint {
-    return { projection: this.#projection, link: this.applied, epochs: this.#trail.epochs, sticky: new Set() };
+    return { projection: this.#projection, link: this.applied, epochs: this.#history.epochs, sticky: new Set() };
   }
 
   /** Goes on from a snapshot that was verified: the log begins behind our place. */
   load({ projection, link, epochs }: Pick<LoadedSnapshot, "projection" | "link" | "epochs">): void {
     this.reset();
-    const theirs = this.#left?.epochs ?? [];
-    this.#tightenings.spare((suspect) => suspect.position <= link.position && sharesLink(epochs, suspect, theirs));
+    const abandonedEpochs = this.#abandoned?.epochs ?? [];
+    this.#tightenings.spare(
+      (suspect) => suspect.position <= link.position && sharesLink(epochs, suspect, abandonedEpochs),
+    );
     this.#tightenings.forget(link.position);
     this.#projection = projection;
-    this.#trail = { ...emptyHistory, applied: link, epochs };
+    this.#history = { ...emptyHistory, applied: link, epochs };
   }
 
   /** Starts again from nothing: what was folded is not in the log. */
   reset(): void {
     this.#restarts += 1;
-    this.#tightenings.suspect(this.#left === null ? null : this.#projection);
-    this.#left ??= { projection: this.#projection, epochs: this.#trail.epochs };
+    this.#tightenings.suspect(this.#abandoned === null ? null : this.#projection);
+    this.#abandoned ??= { projection: this.#projection, epochs: this.#history.epochs };
     this.#projection = new Projection();
-    this.#trail = emptyHistory;
+    this.#history = emptyHistory;
     this.#versions.clear();
     this.#configs.clear();
     this.#bodies.clear();
@@ -160,24 +162,24 @@ export class BrokerState {
    * The log is read to its head: what is there of a history that was left is known.
    * @returns the final denials that were folded here and that the log has lost
    */
-  settleLost(): readonly LostTightening[] {
-    const left = this.#left;
-    if (left === null) return [];
-    this.#left = null;
-    return this.#tightenings.settle(left.projection, this.#projection, "lost").events;
+  takeLost(): readonly LostTightening[] {
+    const abandoned = this.#abandoned;
+    if (abandoned === null) return [];
+    this.#abandoned = null;
+    return this.#tightenings.settle(abandoned.projection, this.#projection, "lost").events;
   }
 
   /** The epochs of its chain, oldest first. */
   get epochs(): readonly EpochMark[] {
-    return this.#trail.epochs;
+    return this.#history.epochs;
   }
 
-  standingOf(link: Link): LinkLocation {
-    return locateLink(this.#trail, link);
+  locate(link: Link): LinkLocation {
+    return locateLink(this.#history, link);
   }
   /** The last position that was written in this epoch or before it. */
   endOfEpoch(epoch: Epoch): Position {
-    const next = this.#trail.epochs.find((mark) => mark.epoch > epoch);
+    const next = this.#history.epochs.find((mark) => mark.epoch > epoch);
     return next === undefined ? this.applied.position : ((next.start - 1) as Position);
   }
   /** True when somebody restored the person in a later epoch than this one. */
@@ -202,7 +204,7 @@ export class BrokerState {
 
   /** Undefined when it has to be asked of the log. A stream of an entity never heard of is taken to be new; the log checks. */
   versionOf(stream: Stream): number | undefined {
-    return this.#versions.get(stream) ?? (this.#isUnheardSession(stream) ? 0 : undefined);
+    return this.#versions.get(stream) ?? (this.#isUnknownSession(stream) ? 0 : undefined);
   }
   learnVersion(stream: Stream, version: number): void {
     this.#versions.set(stream, version);
@@ -211,7 +213,7 @@ export class BrokerState {
   /** The page behind a link, when memory holds it whole; undefined: ask the log. */
   recent(after: Link, limit: number): LogPage | undefined {
     const applied = this.applied;
-    if (this.standingOf(after) !== "held") return undefined;
+    if (this.locate(after) !== "held") return undefined;
     if (after.position === applied.position) return { previous: after, entries: [], last: after, head: applied };
     const first = this.#recent[0];
     if (first === undefined || first.link.position > after.position + 1) return undefined;
@@ -219,16 +221,16 @@ export class BrokerState {
     let bytes = 0;
     let last = after;
     const start = after.position + 1 - first.link.position;
-    for (const each of this.#recent.slice(start, start + Math.max(1, limit))) {
-      bytes += each.bytes.length;
+    for (const event of this.#recent.slice(start, start + Math.max(1, limit))) {
+      bytes += event.bytes.length;
       if (bytes > pageBytesMax && entries.length > 0) break;
-      entries.push(each.bytes);
-      last = each.link;
+      entries.push(event.bytes);
+      last = event.link;
     }
     return { previous: after, entries, last, head: applied };
   }
 
-  #isUnheardSession(stream: Stream): boolean {
+  #isUnknownSession(stream: Stream): boolean {
     const { kind, id } = parseStream(stream);
     return kind === "session" && this.#projection.session(parseSessionId(id)) === undefined;
   }
@@ -236,7 +238,7 @@ export class BrokerState {
   #trimRecent(): void {
     let drop = Math.max(0, this.#recent.length - this.#recentMax);
     let bytes = this.#recentBytes;
-    for (const each of this.#recent.slice(0, drop)) bytes -= each.bytes.length;
+    for (const event of this.#recent.slice(0, drop)) bytes -= event.bytes.length;
     while (bytes > recentBytesMax && drop < this.#recent.length - 1) {
       bytes -= this.#recent[drop]?.bytes.length ?? 0;
       drop += 1;

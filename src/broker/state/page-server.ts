@@ -11,14 +11,14 @@ import type { LogCallOwner, StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "./broker-state.ts";
 import { peopleIn } from "./people-in-events.ts";
 
-type Reading = {
+type PageRead = {
   readonly id: number;
   readonly after: Link;
   readonly limit: number;
   readonly deadline: number;
-  stage: "refresh" | "line" | "page" | "keys" | "waiting";
+  stage: "refresh" | "queued" | "page" | "keys" | "waiting";
   /** How often the ledger had moved when it was looked at. */
-  seen: number;
+  seenChanges: number;
   outcome: PageOutcome | null;
 };
 
@@ -27,57 +27,57 @@ export const pageWaitMsMax = 30_000;
 const waitingMax = 4_096;
 const readersMax = 20_000;
 /** Questions to the log at once; a log turns away more than it can take. */
-const questionsMax = 32;
+const callsMax = 32;
 
-export class Pages {
-  readonly #work: StepContext;
-  readonly #ledger: BrokerState;
-  readonly #reading = new Map<number, Reading>();
+export class PageServer {
+  readonly #context: StepContext;
+  readonly #state: BrokerState;
+  readonly #reads = new Map<number, PageRead>();
   /** They wait for the ledger to move. */
-  readonly #waiting = new Set<Reading>();
+  readonly #waiting = new Set<PageRead>();
   /** They wait to ask the log. */
-  #line: Reading[] = [];
-  #questions = 0;
-  #moves = 0;
+  #queue: PageRead[] = [];
+  #callsInFlight = 0;
+  #changes = 0;
 
-  constructor(work: StepContext, ledger: BrokerState) {
-    this.#work = work;
-    this.#ledger = ledger;
+  constructor(context: StepContext, state: BrokerState) {
+    this.#context = context;
+    this.#state = state;
   }
 
   /** @returns whether the ledger has to be brought to the head first, where we do not lead */
-  ask({ id, after, limit, waitMs }: Extract<BrokerInput, { type: "pageAsked" }>): "refresh" | "taken" {
-    if (this.#reading.size >= readersMax) {
-      this.#work.emit({ type: "pageAnswered", id, answer: { type: "unavailable", message: "too many readers" } });
+  request({ id, after, limit, waitMs }: Extract<BrokerInput, { type: "pageRequested" }>): "refresh" | "taken" {
+    if (this.#reads.size >= readersMax) {
+      this.#context.emit({ type: "pageAnswered", id, answer: { type: "unavailable", message: "too many readers" } });
       return "taken";
     }
-    const reading: Reading = {
-      ...{ id, after, outcome: null, stage: "refresh", seen: 0 },
+    const read: PageRead = {
+      ...{ id, after, outcome: null, stage: "refresh", seenChanges: 0 },
       limit: Math.max(1, Math.min(pageEventsMax, Math.floor(limit))),
-      deadline: this.#work.now + Math.min(pageWaitMsMax, waitMs),
+      deadline: this.#context.now + Math.min(pageWaitMsMax, waitMs),
     };
-    this.#reading.set(id, reading);
-    return after.position >= this.#ledger.applied.position ? "refresh" : "taken";
+    this.#reads.set(id, read);
+    return after.position >= this.#state.applied.position ? "refresh" : "taken";
   }
 
   giveUp(id: number): void {
-    const reading = this.#reading.get(id);
-    if (reading !== undefined) this.#end(reading);
+    const read = this.#reads.get(id);
+    if (read !== undefined) this.#end(read);
   }
 
   /** The ledger is where it can be: read on. */
-  go(id: number): void {
-    const reading = this.#reading.get(id);
-    if (reading?.stage === "refresh") this.#page(reading);
+  resume(id: number): void {
+    const read = this.#reads.get(id);
+    if (read?.stage === "refresh") this.#page(read);
   }
 
   /** The ledger moved. */
-  moved(): void {
-    this.#moves += 1;
+  stateChanged(): void {
+    this.#changes += 1;
     if (this.#waiting.size === 0) return;
     const waiting = [...this.#waiting];
     this.#waiting.clear();
-    for (const reading of waiting) this.#page(reading);
+    for (const read of waiting) this.#page(read);
   }
 
   get dueAt(): number {
@@ -87,94 +87,94 @@ export class Pages {
   }
 
   tick(): void {
-    const { now } = this.#work;
-    for (const reading of this.#waiting) if (reading.deadline <= now) this.#answer(reading, reading.outcome);
+    const { now } = this.#context;
+    for (const read of this.#waiting) if (read.deadline <= now) this.#answer(read, read.outcome);
   }
 
-  answered({ ask, of }: Extract<LogCallOwner, { to: "pages" }>, outcome: LogAnswer): void {
-    this.#questions -= 1;
-    const reading = this.#reading.get(ask);
-    if (reading !== undefined && reading.stage === of) this.#go(reading, outcome);
-    this.#nextInLine();
+  logAnswered({ requestId, of }: Extract<LogCallOwner, { to: "pages" }>, outcome: LogAnswer): void {
+    this.#callsInFlight -= 1;
+    const read = this.#reads.get(requestId);
+    if (read !== undefined && read.stage === of) this.#logOutcome(read, outcome);
+    this.#callNext();
   }
 
-  #go(reading: Reading, outcome: LogAnswer): void {
+  #logOutcome(read: PageRead, outcome: LogAnswer): void {
     switch (outcome.type) {
       case "page":
-        return this.#withKeys(reading, { type: "page", page: { ...outcome.page, keys: [] } });
+        return this.#withKeys(read, { type: "page", page: { ...outcome.page, keys: [] } });
       case "forked":
       case "truncated":
-        return this.#answer(reading, outcome);
+        return this.#answer(read, outcome);
       case "keys": {
-        const { outcome: read } = reading;
-        if (read?.type !== "page") return this.#answer(reading, null);
-        return this.#answer(reading, { type: "page", page: { ...read.page, keys: outcome.keys } });
+        const { outcome: readOutcome } = read;
+        if (readOutcome?.type !== "page") return this.#answer(read, null);
+        return this.#answer(read, { type: "page", page: { ...readOutcome.page, keys: outcome.keys } });
       }
       default:
-        return this.#answer(reading, null);
+        return this.#answer(read, null);
     }
   }
 
-  #page(reading: Reading): void {
-    reading.seen = this.#moves;
-    const page = this.#ledger.recent(reading.after, reading.limit);
-    if (page !== undefined) return this.#withKeys(reading, { type: "page", page: { ...page, keys: [] } });
-    reading.outcome = null;
-    this.#ask(reading);
+  #page(read: PageRead): void {
+    read.seenChanges = this.#changes;
+    const page = this.#state.recent(read.after, read.limit);
+    if (page !== undefined) return this.#withKeys(read, { type: "page", page: { ...page, keys: [] } });
+    read.outcome = null;
+    this.#callLog(read);
   }
 
-  #withKeys(reading: Reading, outcome: Extract<PageOutcome, { type: "page" }>): void {
-    reading.outcome = outcome;
-    if (outcome.page.entries.length === 0) return this.#atHead(reading, outcome);
-    if (peopleIn(outcome.page.entries).length === 0) return this.#answer(reading, outcome);
-    this.#ask(reading);
+  #withKeys(read: PageRead, outcome: Extract<PageOutcome, { type: "page" }>): void {
+    read.outcome = outcome;
+    if (outcome.page.entries.length === 0) return this.#atHead(read, outcome);
+    if (peopleIn(outcome.page.entries).length === 0) return this.#answer(read, outcome);
+    this.#callLog(read);
   }
 
-  #atHead(reading: Reading, outcome: PageOutcome): void {
-    const over = reading.deadline <= this.#work.now || this.#waiting.size >= waitingMax;
-    if (over) return this.#answer(reading, outcome);
-    if (reading.seen !== this.#moves) return this.#page(reading); // it moved while the log was asked
-    reading.stage = "waiting";
-    this.#waiting.add(reading);
+  #atHead(read: PageRead, outcome: PageOutcome): void {
+    const mustAnswer = read.deadline <= this.#context.now || this.#waiting.size >= waitingMax;
+    if (mustAnswer) return this.#answer(read, outcome);
+    if (read.seenChanges !== this.#changes) return this.#page(read); // it moved while the log was asked
+    read.stage = "waiting";
+    this.#waiting.add(read);
   }
 
-  #ask(reading: Reading): void {
-    if (this.#questions >= questionsMax) {
-      reading.stage = "line";
-      this.#line.push(reading);
+  #callLog(read: PageRead): void {
+    if (this.#callsInFlight >= callsMax) {
+      read.stage = "queued";
+      this.#queue.push(read);
       return;
     }
-    this.#questions += 1;
-    const { outcome, id } = reading;
+    this.#callsInFlight += 1;
+    const { outcome, id } = read;
     if (outcome?.type === "page") {
-      reading.stage = "keys";
+      read.stage = "keys";
       const users = peopleIn(outcome.page.entries);
-      return this.#work.callLog({ op: "keys", users }, { to: "pages", ask: id, of: "keys" });
+      return this.#context.callLog({ op: "keys", users }, { to: "pages", requestId: id, of: "keys" });
     }
-    reading.stage = "page";
-    const { after, limit } = reading;
-    this.#work.callLog({ op: "read", after, limit }, { to: "pages", ask: id, of: "page" });
+    read.stage = "page";
+    const { after, limit } = read;
+    this.#context.callLog({ op: "read", after, limit }, { to: "pages", requestId: id, of: "page" });
   }
 
-  #nextInLine(): void {
-    while (this.#questions < questionsMax) {
-      const next = this.#line.shift();
+  #callNext(): void {
+    while (this.#callsInFlight < callsMax) {
+      const next = this.#queue.shift();
       if (next === undefined) return;
-      if (next.stage === "line") this.#ask(next);
+      if (next.stage === "queued") this.#callLog(next);
     }
   }
 
   /** @param outcome null: the log did not answer */
-  #answer(reading: Reading, outcome: PageOutcome | null): void {
-    this.#end(reading);
+  #answer(read: PageRead, outcome: PageOutcome | null): void {
+    this.#end(read);
     const answer: PageAnswer = outcome ?? { type: "unavailable", message: "the event log is not available" };
-    this.#work.emit({ type: "pageAnswered", id: reading.id, answer });
+    this.#context.emit({ type: "pageAnswered", id: read.id, answer });
   }
 
-  #end(reading: Reading): void {
-    this.#reading.delete(reading.id);
-    this.#waiting.delete(reading);
-    if (reading.stage === "line") this.#line = this.#line.filter((one) => one !== reading);
-    reading.stage = "refresh";
+  #end(read: PageRead): void {
+    this.#reads.delete(read.id);
+    this.#waiting.delete(read);
+    if (read.stage === "queued") this.#queue = this.#queue.filter((other) => other !== read);
+    read.stage = "refresh";
   }
 }

@@ -41,9 +41,9 @@ export function createPersonKeyCache(secrets: readonly Uint8Array[]): PersonKeyC
   return {
     get: (userId) => keys.get(userId),
     learn(wrapped) {
-      const learnt = wrapped.map(unwrap).filter((key) => key !== undefined);
-      put(learnt);
-      return learnt;
+      const unwrapped = wrapped.map(unwrap).filter((key) => key !== undefined);
+      put(unwrapped);
+      return unwrapped;
     },
     put,
     clear: () => keys.clear(),

@@ -168,7 +168,7 @@ function snapshotServiceOf(
     ...parts,
     cluster: broker.clusterName,
     folder: snapshotFolderOf(config),
-    goesWithSecret: invalidatedByRotation(config),
+    needsPreviousSecret: invalidatedByRotation(config),
     everyEvents: broker.snapshotEvery,
     retentionMs: broker.retentionMs,
     hold: broker.legalHold ? "everything" : "nothing",

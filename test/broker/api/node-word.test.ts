@@ -167,13 +167,13 @@ describe("a boot that is named as replaced", () => {
   });
 
   test("is still waited for when its proof was signed for a third boot", async () => {
-    const honest = new FakeNode("moved");
+    const honest = new FakeNode("notLeader");
     await honest.lease(proxy);
     const { statusOf } = await revocation();
     const { node, boot: replaced } = honest;
-    const meant = new FakeNode("moved");
+    const meant = new FakeNode("notLeader");
     const proof = signReplacement(honest.key.seed, { cluster, node, replaced, by: meant.boot });
-    const insider = new FakeNode("moved");
+    const insider = new FakeNode("notLeader");
     await insider.lease(proxy, { replaces: replaced, replacementProof: proof });
     assert.equal(await statusOf(honest), "unconfirmed");
     await meant.lease(proxy, { replaces: replaced, replacementProof: proof });

@@ -1,10 +1,10 @@
 /** A call comes in once, whatever the clock does and however many there are. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createSeenCalls } from "../../../src/broker/api/replay-guard.ts";
+import { createReplayGuard } from "../../../src/broker/api/replay-guard.ts";
 
-function opened(parts: Partial<Parameters<typeof createSeenCalls>[0]> = {}) {
-  const seen = createSeenCalls({ since: 900, toleranceS: 5, callsMax: 100, ...parts });
+function opened(parts: Partial<Parameters<typeof createReplayGuard>[0]> = {}) {
+  const seen = createReplayGuard({ since: 900, toleranceS: 5, callsMax: 100, ...parts });
   return {
     ...seen,
     admit: (call: Readonly<{ id: string; until: number; issuedAt?: number }>, nowS: number) =>

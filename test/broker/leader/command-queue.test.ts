@@ -1,16 +1,16 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { AccessSet } from "../../../src/broker/commands/access.ts";
-import { CommandQueue, type Queued } from "../../../src/broker/leader/command-queue.ts";
+import { CommandQueue, type QueuedCommand } from "../../../src/broker/leader/command-queue.ts";
 import type { Stream } from "../../../src/events/index.ts";
 import { fc } from "../../support/property.ts";
 import { asked, revoke } from "../support.ts";
 
 const bounds = { commandsMax: 100, bytesMax: 10_000 };
 let orders = 0;
-const normal = (...streams: string[]): Queued => queued("normal", streams);
-const urgent = (...streams: string[]): Queued => queued("urgent", streams);
-function queued(lane: "normal" | "urgent", streams: readonly string[]): Queued {
+const normal = (...streams: string[]): QueuedCommand => queued("normal", streams);
+const urgent = (...streams: string[]): QueuedCommand => queued("urgent", streams);
+function queued(lane: "normal" | "urgent", streams: readonly string[]): QueuedCommand {
   orders += 1;
   const writes = streams.map((stream) => `session:${stream}` as Stream);
   return {
@@ -22,7 +22,7 @@ function queued(lane: "normal" | "urgent", streams: readonly string[]): Queued {
     onlyIn: null,
   };
 }
-function queueOf(...all: readonly Queued[]): CommandQueue {
+function queueOf(...all: readonly QueuedCommand[]): CommandQueue {
   const queue = new CommandQueue(bounds);
   for (const each of all) queue.offer(each);
   return queue;
@@ -38,7 +38,7 @@ describe("command queue", () => {
     assert.deepEqual(queueOf(a, b, revocation).take(10), [a, b, revocation]);
   });
   test("nor one whose reading it would change", () => {
-    const reader: Queued = { ...normal("a"), access: { reads: ["session:g"], writes: ["session:a"] } };
+    const reader: QueuedCommand = { ...normal("a"), access: { reads: ["session:g"], writes: ["session:a"] } };
     const revocation = urgent("g");
     assert.deepEqual(queueOf(reader, revocation).take(10), [reader, revocation]);
   });
@@ -75,7 +75,7 @@ describe("command queue", () => {
     fc.assert(
       fc.property(fc.array(op, { maxLength: 60 }), (ops) => {
         const queue = new CommandQueue(bounds);
-        const done: Queued[] = [];
+        const done: QueuedCommand[] = [];
         for (const each of ops) {
           if (each.op === "offer") {
             queue.offer(each.urgent ? urgent(each.stream) : normal(each.stream));
@@ -84,7 +84,7 @@ describe("command queue", () => {
           // As the leader does: what meets something of the batch, or something held, is held.
           const used = new AccessSet();
           const held = new AccessSet();
-          const back: Queued[] = [];
+          const back: QueuedCommand[] = [];
           for (const [index, candidate] of queue.take(each.max).entries()) {
             const hold = used.conflicts(candidate.access) || held.conflicts(candidate.access) || index === each.back;
             if (hold) {

@@ -3,11 +3,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { StepContext } from "../../../src/broker/core/step-context.ts";
 import { BrokerPresences, peerSilentMsMax } from "../../../src/broker/leader/broker-presence.ts";
-import { type Readers, unreadyFor } from "../../../src/broker/leader/level-readiness.ts";
+import { type LevelReaders, unreadyFor } from "../../../src/broker/leader/level-readiness.ts";
 import type { BrokerId, MonotonicMs, UnixMs } from "../../../src/events/index.ts";
 
-const everybody: Readers = { reads: 2, lessees: [], peers: [], ledForMs: 60_000 };
-type Lessee = Readers["lessees"][number];
+const everybody: LevelReaders = { reads: 2, lessees: [], peers: [], ledForMs: 60_000 };
+type Lessee = LevelReaders["lessees"][number];
 const lessee = (parts: object): Lessee =>
   ({ node: "proxy-1", fencedInMs: 4_000, renew: { version: "1", reads: 2 }, ...parts }) as unknown as Lessee;
 const peer = (brokerId: string, reads: number) => ({
@@ -43,24 +43,24 @@ test("a leader that has just begun cannot know who else is there", () => {
 });
 
 test("a broker tells the others of itself once a second, is there while it does, and never counts itself", () => {
-  const work = new StepContext(1_000);
+  const context = new StepContext(1_000);
   const own = { brokerId: "broker-1" as BrokerId, version: "1", reads: 2 };
-  const peers = new BrokerPresences(work, own);
-  const at = (ms: number): void => work.begin({ monotonic: ms as MonotonicMs, wall: ms as UnixMs });
+  const peers = new BrokerPresences(context, own);
+  const at = (ms: number): void => context.begin({ monotonic: ms as MonotonicMs, wall: ms as UnixMs });
   const told = (ms: number): number => {
     at(ms);
     peers.tick();
-    return work.takeEffects().filter(({ type }) => type === "present").length;
+    return context.takeEffects().filter(({ type }) => type === "sendGossip").length;
   };
   assert.deepEqual([told(0), told(500), told(1_000), told(3_000)], [1, 0, 1, 1]);
-  peers.heard(own);
-  peers.heard({ brokerId: "broker-2" as BrokerId, version: "1", reads: 1 });
+  peers.receive(own);
+  peers.receive({ brokerId: "broker-2" as BrokerId, version: "1", reads: 1 });
   assert.deepEqual(
-    peers.present.map(({ brokerId }) => brokerId),
+    peers.alive.map(({ brokerId }) => brokerId),
     ["broker-2"],
   );
   at(3_000 + peerSilentMsMax - 1);
-  assert.equal(peers.present.length, 1);
+  assert.equal(peers.alive.length, 1);
   at(3_000 + peerSilentMsMax);
-  assert.deepEqual(peers.present, []);
+  assert.deepEqual(peers.alive, []);
 });

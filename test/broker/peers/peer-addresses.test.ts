@@ -6,30 +6,30 @@ const [a, b, c] = ["https://a", "https://b", "https://c"] as const;
 
 test("everybody who was heard of is told, but not oneself, and nobody where there is no address of one's own", () => {
   const neighbours = new PeerAddresses(a);
-  neighbours.heard(a, 0, "spoken");
-  neighbours.heard(b, 0, "spoken");
-  neighbours.heard(c, 0, "named");
-  neighbours.heard(null, 0, "named");
+  neighbours.add(a, 0, "direct");
+  neighbours.add(b, 0, "direct");
+  neighbours.add(c, 0, "reported");
+  neighbours.add(null, 0, "reported");
   assert.deepEqual(neighbours.known(1), [b, c]);
   const alone = new PeerAddresses(null);
-  alone.heard(b, 0, "named");
+  alone.add(b, 0, "reported");
   assert.deepEqual(alone.known(1), []);
 });
 
 test("others are told only of those who have spoken, and who has gone is forgotten, whoever still names it", () => {
   const neighbours = new PeerAddresses(a);
-  neighbours.heard(b, 0, "spoken");
-  neighbours.heard(c, 0, "named");
-  assert.deepEqual(neighbours.spoken(1), [b]);
-  neighbours.heard(b, 40_000, "spoken");
-  neighbours.heard(c, 40_000, "named");
+  neighbours.add(b, 0, "direct");
+  neighbours.add(c, 0, "reported");
+  assert.deepEqual(neighbours.direct(1), [b]);
+  neighbours.add(b, 40_000, "direct");
+  neighbours.add(c, 40_000, "reported");
   assert.deepEqual(neighbours.known(60_000), [b], "that it is named again keeps it no longer");
-  neighbours.heard(b, 90_000, "named");
-  assert.deepEqual([neighbours.spoken(99_999), neighbours.known(100_000)], [[b], []]);
+  neighbours.add(b, 90_000, "reported");
+  assert.deepEqual([neighbours.direct(99_999), neighbours.known(100_000)], [[b], []]);
 });
 
 test("a bounded number of them is kept", () => {
   const neighbours = new PeerAddresses(a);
-  for (let n = 0; n < 100; n++) neighbours.heard(`https://b-${n}`, 0, "spoken");
+  for (let n = 0; n < 100; n++) neighbours.add(`https://b-${n}`, 0, "direct");
   assert.equal(neighbours.known(1).length, 32);
 });

@@ -75,13 +75,13 @@ class Region {
   renew(parts: Partial<Renew> = {}): readonly RegionEffect[] {
     this.#ids += 1;
     const renew = { ...renewOf(this.#ids, this.now), ...parts };
-    return this.feed({ type: "nodeSaid", id: this.#ids, message: { type: "renew", from, renew } });
+    return this.feed({ type: "nodeMessage", id: this.#ids, message: { type: "renew", from, renew } });
   }
 
   confirm(enforced: Link): readonly RegionEffect[] {
     this.#ids += 1;
     const confirm: Confirm = { node, boot, nonce: this.#ids, enforced };
-    return this.feed({ type: "nodeSaid", id: this.#ids, message: { type: "confirm", from, confirm } });
+    return this.feed({ type: "nodeMessage", id: this.#ids, message: { type: "confirm", from, confirm } });
   }
 
   all<Type extends RegionEffect["type"]>(type: Type): AnswerTo<Type>[] {
@@ -206,7 +206,7 @@ test("what a node has confirmed of a history that its region has left does not c
 
 test("a message is forwarded while the home region answers; its answer is the node's, and after a second the region answers alone", () => {
   const region = new Region();
-  region.feed({ type: "homeHeard" });
+  region.feed({ type: "homeReachable" });
   region.renew();
   const [asked] = region.all("askHome");
   assert.deepEqual(asked?.question, { op: "say", said: 1 });
@@ -226,7 +226,7 @@ test("a message is forwarded while the home region answers; its answer is the no
 
 test("a boot that the leader refuses gets no lease by age; one that no broker answers does", () => {
   const region = new Region();
-  region.feed({ type: "homeHeard" });
+  region.feed({ type: "homeReachable" });
   region.renew();
   const refused: HomeAnswer = { type: "refused", reason: "its monotonic clock runs at least 1.20 % off the leader's" };
   region.feed({ type: "homeAnswered", id: region.all("askHome")[0]?.id ?? 0, answer: refused });
@@ -235,7 +235,7 @@ test("a boot that the leader refuses gets no lease by age; one that no broker an
   assert.deepEqual(answersIn(region.feed({ type: "markKept" })), ["refused"]);
 
   const other = new Region();
-  other.feed({ type: "homeHeard" });
+  other.feed({ type: "homeReachable" });
   other.renew();
   other.feed({ type: "homeAnswered", id: other.all("askHome")[0]?.id ?? 0, answer: noBroker });
   assert.deepEqual(answersIn(other.feed({ type: "markKept" })), ["grantByAge"]);
@@ -289,7 +289,7 @@ test("the copy keeps a delivery once the broker's projection has applied it, and
 
 test("a late answer of the leader to a renew does not reach the node as an answer to a newer one", () => {
   const region = new Region();
-  region.feed({ type: "homeHeard" });
+  region.feed({ type: "homeReachable" });
   region.renew();
   region.renew();
   const [first, second] = region.all("askHome").map(({ id }) => id);

@@ -46,13 +46,13 @@ function regionWith(mark: AgeMark): RegionDriver {
     renewMs: 1_000,
     openBroker: createBrokerOpener({ cluster, secrets: [secret] }),
     openNode: renewIn,
-    speaker,
+    signer: speaker,
   });
   const lease: HeldLease = {
     ...{ epoch: 1 as Epoch, incarnation: "i" as Incarnation, start: 1 as Position, drift: 0.01 },
     ...{ anchorMs: systemClock.monotonic() as MonotonicMs, deltaMs: 5_000, windowMs: 15_000 },
   };
-  driver.follows({ applied: genesis, look() {}, projection: new Projection(), lease: () => lease });
+  driver.setReplica({ applied: genesis, look() {}, projection: new Projection(), lease: () => lease });
   return driver;
 }
 

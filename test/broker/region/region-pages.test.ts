@@ -47,10 +47,10 @@ function region(
     renewMs: 1_000,
     openBroker: createBrokerOpener({ cluster, secrets: [secret] }),
     openNode: () => ({ refused: "no node speaks here" }),
-    speaker: signer,
+    signer: signer,
   });
   const own = { applied: genesis, look() {}, projection: new Projection(), lease: () => null };
-  pages.follows(own);
+  pages.setReplica(own);
   t.after(() => {
     void pages.stop();
     copy.close();

@@ -52,7 +52,7 @@ test("an activation is forwarded only while the regional broker holds a lease", 
   });
   t.after(() => broker.stop());
   const name = parseNodeId("proxy-1");
-  const databroker = broker.databrokerVia({ origin: "remote", hop: "direct", caller: { role: "proxy", name } });
+  const databroker = broker.databrokerFor({ origin: "remote", hop: "direct", caller: { role: "proxy", name } });
   const request = {
     ...{ commandId: parseCommandId(randomUUID()), actor: `service:${name}` },
     command: { type: "activateConfiguration", nodeId: name, configHash: "a".repeat(64) },

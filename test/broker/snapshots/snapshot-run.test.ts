@@ -8,7 +8,14 @@ import { hashOfChunk } from "../../../src/replication/index.ts";
 import { projectionOf } from "../../replication/snapshot/support.ts";
 
 const looked = {
-  ...{ type: "looked", snapshots: [], applied: 40 as Position, guessed: false, wanted: 0, neededAfter: 40 as Position },
+  ...{
+    type: "snapshotsListed",
+    snapshots: [],
+    applied: 40 as Position,
+    guessed: false,
+    wanted: 0,
+    neededAfter: 40 as Position,
+  },
 } as const satisfies SnapshotInput;
 
 /** Answers as a disk and a log would that never fail, but for what `instead` says. */
@@ -23,7 +30,7 @@ function play(projection: Projection, instead: (effect: SnapshotEffect) => Snaps
     const [next, effects] = stepSnapshotRun(run, input);
     run = next;
     for (const effect of effects) {
-      if (asked.at(-1) !== effect.type && effect.type !== "journal") asked.push(effect.type);
+      if (asked.at(-1) !== effect.type && effect.type !== "logger") asked.push(effect.type);
       if (effect.type === "over") failure = effect.failure;
       const answer = instead(effect) ?? usual(effect);
       if (answer !== undefined) inputs.push(answer);
@@ -33,7 +40,7 @@ function play(projection: Projection, instead: (effect: SnapshotEffect) => Snaps
 
   function usual(effect: SnapshotEffect): SnapshotInput | undefined {
     switch (effect.type) {
-      case "look":
+      case "listSnapshots":
         return looked;
       case "capture":
         return { type: "captured", capture: projection.capture(), epochs: [], level: projection.level };
@@ -48,10 +55,10 @@ function play(projection: Projection, instead: (effect: SnapshotEffect) => Snaps
         return { type: "saved", id: "f".repeat(64) as Hash };
       case "tidy":
         return { type: "tidied" };
-      case "announce":
+      case "recordSnapshot":
         return {
           ...{
-            type: "announced",
+            type: "snapshotRecorded",
             result: { type: "unavailable", message: "", retryAfterMs: 0, commandId: "" as never },
           },
         };
@@ -65,7 +72,7 @@ test("it builds turn by turn, saves, tidies, and only then says so", () => {
   const { asked, failure } = play(projectionOf(20), () => undefined);
   assert.equal(failure, null);
   const once = asked.filter((type) => type !== "build" && type !== "store");
-  assert.deepEqual(once, ["look", "capture", "save", "tidy", "announce", "look", "over"]);
+  assert.deepEqual(once, ["listSnapshots", "capture", "save", "tidy", "recordSnapshot", "listSnapshots", "over"]);
   assert.ok(asked.includes("build") && asked.includes("store"));
 });
 
@@ -77,7 +84,7 @@ test("a chunk that cannot be stored ends the run: the disk is tidied, nothing is
   );
   assert.deepEqual(failure, { cause });
   assert.deepEqual(asked.slice(-2), ["tidy", "over"]);
-  assert.ok(!asked.includes("save") && !asked.includes("announce"));
+  assert.ok(!asked.includes("save") && !asked.includes("recordSnapshot"));
 });
 
 test("a leader that is deposed while it builds saves nothing, and says nothing", () => {
@@ -92,6 +99,8 @@ test("a leader that is deposed while it builds saves nothing, and says nothing",
 });
 
 test("a projection that holds what its build could not read is of no use to anybody: none is taken", () => {
-  const { asked } = play(projectionOf(20), ({ type }) => (type === "look" ? { ...looked, guessed: true } : undefined));
-  assert.deepEqual(asked, ["look", "over"]);
+  const { asked } = play(projectionOf(20), ({ type }) =>
+    type === "listSnapshots" ? { ...looked, guessed: true } : undefined,
+  );
+  assert.deepEqual(asked, ["listSnapshots", "over"]);
 });

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { createSnapshotService, type DutyContext } from "../../../src/broker/index.ts";
-import { neededAfter } from "../../../src/broker/snapshots/retention-floor.ts";
+import { retentionFloor } from "../../../src/broker/snapshots/retention-floor.ts";
 import {
   type CommandId,
   decodeEvents,
@@ -67,11 +67,11 @@ async function office(
       retentionMs: parts.retentionMs ?? 0,
     },
     hold: parts.hold ?? "nothing",
-    goesWithSecret: null,
+    needsPreviousSecret: null,
     commandId: () => randomUUID() as string as CommandId,
     turn: async () => void (await turn()),
   });
-  const ledger = new Projection();
+  const projection = new Projection();
   const epochs: EpochMark[] = [];
   const recorded: number[] = [];
   let needed = Number.MAX_SAFE_INTEGER;
@@ -79,13 +79,13 @@ async function office(
 
   async function follow(): Promise<void> {
     for (;;) {
-      const outcome = await log.read(ledger.applied, 1_000);
+      const outcome = await log.read(projection.applied, 1_000);
       assert.ok(outcome.type === "page");
       if (outcome.page.entries.length === 0) return;
       for (const one of decodeEvents(outcome.page.entries, outcome.page.previous)) {
         if (one.event.type === "EpochOpened")
           epochs.push({ epoch: one.epoch, start: one.position, incarnation: one.event.incarnation });
-        ledger.apply(one);
+        projection.apply(one);
       }
     }
   }
@@ -106,11 +106,11 @@ async function office(
       await follow();
       const { epoch, incarnation } = writer;
       const context: DutyContext = {
-        ...{ signal, ledger, now, epochs: () => epochs, leadership: { epoch, incarnation } },
-        ...{ clock: systemClock, leads: () => true, handOver: () => assert.fail("nothing to hand over") },
+        ...{ signal, projection: projection, now, epochs: () => epochs, leadership: { epoch, incarnation } },
+        ...{ clock: systemClock, leads: () => true, submitToLeader: () => assert.fail("nothing to hand over") },
         tokens: async () => undefined,
         sealManifest: (manifest) => sealManifest(signer({ secret, cluster, epoch }), manifest),
-        neededAfter: () => Math.min(needed, ledger.applied.position) as Position,
+        neededAfter: () => Math.min(needed, projection.applied.position) as Position,
         async submit({ commandId, command }) {
           assert.ok(command.type === "recordSnapshot");
           recorded.push(command.position);
@@ -168,10 +168,10 @@ test("a node that is silent holds the log back until it is fenced, and no longer
   const standing = (applied: number, fencedInMs: number | null) =>
     ({ fencedInMs, renew: { applied: { position: applied } }, enforced: null }) as unknown as LesseeStanding;
   const head = 100 as Position;
-  assert.equal(neededAfter([], head), 100);
-  assert.equal(neededAfter([standing(40, 5_000), standing(90, 5_000)], head), 40);
-  assert.equal(neededAfter([standing(40, 0), standing(90, 5_000)], head), 90, "fenced: it begins from a snapshot");
-  assert.equal(neededAfter([standing(0, null)], head), 0, "nothing is known of it yet");
+  assert.equal(retentionFloor([], head), 100);
+  assert.equal(retentionFloor([standing(40, 5_000), standing(90, 5_000)], head), 40);
+  assert.equal(retentionFloor([standing(40, 0), standing(90, 5_000)], head), 90, "fenced: it begins from a snapshot");
+  assert.equal(retentionFloor([standing(0, null)], head), 0, "nothing is known of it yet");
 });
 
 test("snapshots of a history that is not this log's let nothing go, are not served and not begun from, and go when there is a newer one", async (t) => {

@@ -1,4 +1,4 @@
-/** What the ledger keeper makes of a log that does not show what a write of ours left there. */
+/** What the state sync makes of a log that does not show what a write of ours left there. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { newCounters } from "../../../src/broker/core/counters.ts";
@@ -9,20 +9,20 @@ import type { Link } from "../../../src/events/index.ts";
 import { created, History } from "../../replication/support.ts";
 
 /** Answers every read from a history until nothing more is asked. */
-function keeperOn(log: History): { ledger: BrokerState; reach: (head: Link) => boolean | undefined } {
-  const work = new StepContext(10_000);
-  const ledger = new BrokerState();
-  const keeper = new BrokerStateSync(work, { ledger, counters: newCounters(), beginsFrom: "log" });
+function syncOn(log: History): { state: BrokerState; reach: (head: Link) => boolean | undefined } {
+  const context = new StepContext(10_000);
+  const state = new BrokerState();
+  const sync = new BrokerStateSync(context, { state, counters: newCounters(), beginsFrom: "log" });
   return {
-    ledger,
+    state,
     /** @returns whether the ledger stands there; undefined: it is looked at again later */
     reach(head) {
-      keeper.reach(head, 1_000);
-      for (let effects = work.takeEffects(); effects.length > 0; effects = work.takeEffects())
+      sync.reach(head, 1_000);
+      for (let effects = context.takeEffects(); effects.length > 0; effects = context.takeEffects())
         for (const effect of effects)
           if (effect.type === "log" && effect.call.op === "read")
-            keeper.answered(log.read(effect.call.after, effect.call.limit));
-      return work.notes.splice(0).findLast((note) => note.type === "reached")?.ok;
+            sync.readAnswered(log.read(effect.call.after, effect.call.limit));
+      return context.messages.splice(0).findLast((message) => message.type === "headReached")?.ok;
     },
   };
 }
@@ -30,18 +30,18 @@ function keeperOn(log: History): { ledger: BrokerState; reach: (head: Link) => b
 test("a log in a later epoch than the one we opened means that we are late: the ledger keeps what it has", () => {
   const ours = new History().open(1).add(created(1)).open(3);
   const theirs = ours.fork(2).open(4).add(created(2));
-  const keeper = keeperOn(theirs);
-  assert.equal(keeper.reach(theirs.head), true);
-  assert.equal(keeper.reach(ours.head), false, "we lead no more");
-  assert.deepEqual(keeper.ledger.applied, theirs.head);
-  assert.equal(keeper.ledger.restarts, 0);
+  const sync = syncOn(theirs);
+  assert.equal(sync.reach(theirs.head), true);
+  assert.equal(sync.reach(ours.head), false, "we lead no more");
+  assert.deepEqual(sync.state.applied, theirs.head);
+  assert.equal(sync.state.restarts, 0);
 });
 
-test("a ledger that stands in an earlier epoch than the one we opened, at its place or beyond, is folded again", () => {
+test("a state that stands in an earlier epoch than the one we opened, at its place or beyond, is folded again", () => {
   const old = new History().open(1).add(created(1)).add(created(2)).add(created(3));
   const ours = old.fork(2).open(2);
-  const keeper = keeperOn(old);
-  assert.equal(keeper.reach(old.head), true);
-  assert.equal(keeper.reach(ours.head), undefined, "an old primary speaks: it is looked at again");
-  assert.equal(keeper.ledger.restarts, 1);
+  const sync = syncOn(old);
+  assert.equal(sync.reach(old.head), true);
+  assert.equal(sync.reach(ours.head), undefined, "an old primary speaks: it is looked at again");
+  assert.equal(sync.state.restarts, 1);
 });

@@ -57,11 +57,11 @@ export type RefreshDeps = Readonly<{
 export type RefreshContext = Readonly<{
   submit: (request: CommandRequest) => Promise<CommandResult>;
   /** To the broker that leads now, when the epoch of the run has ended. */
-  handOver: (request: CommandRequest) => Promise<CommandResult>;
+  submitToLeader: (request: CommandRequest) => Promise<CommandResult>;
   /** As far as this process knows, right now. */
   leads: () => boolean;
   leadership: Readonly<{ epoch: Epoch }>;
-  ledger: Projection;
+  projection: Projection;
   now: UnixMs;
   clock: Readonly<{ monotonic: () => number; wall: () => UnixMs }>;
   tokens: (sessionId: SessionId) => Promise<VaultedTokens | undefined>;
@@ -82,7 +82,7 @@ const unknownMax = 100;
 const atOnce = 8;
 /** A provider that stayed silent this often in a row is down: the rest waits for the next run. */
 const silencesMax = 3;
-const handOversMax = 3;
+const leaderSubmitsMax = 3;
 
 /** New tokens, and the ID token that the session had before them: a provider need not send another one. */
 type Fresh = Readonly<{ tokens: ProviderTokens; tokenVersion: number; idTokenBefore: string | null }>;
@@ -114,21 +114,21 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
   }
 
   /** Bounded by the sessions that there are. */
-  function forgetGone(ledger: Projection): void {
+  function forgetGone(projection: Projection): void {
     for (const sessionId of memory.inGrace.keys())
-      if (ledger.sessionStatus(sessionId).standing !== "active") memory.inGrace.delete(sessionId);
+      if (projection.sessionStatus(sessionId).standing !== "active") memory.inGrace.delete(sessionId);
     if (dueAt.size <= forgetAt) return;
-    for (const sessionId of dueAt.keys()) if (ledger.session(sessionId) === undefined) dueAt.delete(sessionId);
+    for (const sessionId of dueAt.keys()) if (projection.session(sessionId) === undefined) dueAt.delete(sessionId);
     forgetAt = Math.max(forgetAbove, dueAt.size * 2);
   }
 
-  let place: Readonly<{ ledger: Projection; sessions: Iterator<Session>; ages: AgeSum }> | undefined;
+  let place: Readonly<{ projection: Projection; sessions: Iterator<Session>; ages: AgeSum }> | undefined;
 
   return async (context) => {
-    const { ledger, now, signal, clock } = context;
+    const { projection, now, signal, clock } = context;
     const { epoch } = context.leadership;
-    forgetGone(ledger);
-    if (place?.ledger !== ledger) place = { ledger, sessions: ledger.sessions(), ages: new AgeSum() };
+    forgetGone(projection);
+    if (place?.projection !== projection) place = { projection, sessions: projection.sessions(), ages: new AgeSum() };
     const { sessions, ages } = place;
     let steps = 0;
     let looks = 0;
@@ -159,7 +159,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
         return;
       }
       ages.add(now - session.refreshedAt);
-      if ((dueAt.get(sessionId) ?? 0) > now || ledger.sessionStatus(sessionId).standing !== "active") return;
+      if ((dueAt.get(sessionId) ?? 0) > now || projection.sessionStatus(sessionId).standing !== "active") return;
       const unwritten = memory.unwritten.get(sessionId);
       if (unwritten !== undefined && !(await write(unwritten))) {
         dueAt.set(sessionId, now + pauseMs);
@@ -324,8 +324,8 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     async function write({ command, undescribed }: UnwrittenTokens): Promise<boolean> {
       const { sessionId, tokens, tokenVersion } = command;
       let result = await context.submit(request(command));
-      for (let tries = 0; result.type === "unavailable" && !context.leads() && tries < handOversMax; tries++)
-        result = await context.handOver(request(command));
+      for (let tries = 0; result.type === "unavailable" && !context.leads() && tries < leaderSubmitsMax; tries++)
+        result = await context.submitToLeader(request(command));
       if (result.type === "unavailable") return false;
       memory.unwritten.delete(sessionId);
       if (result.type === "done" && undescribed !== null)

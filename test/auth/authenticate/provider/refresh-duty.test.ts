@@ -128,7 +128,7 @@ type Bench = Readonly<{
 const grace = 60_000;
 /** Of a leader that is never deposed. */
 const sure = {
-  handOver: () => assert.fail("nothing to hand over"),
+  submitToLeader: () => assert.fail("nothing to hand over"),
   leads: () => true,
   leadership: { epoch: 1 as Epoch },
   clock: systemClock,
@@ -164,7 +164,7 @@ async function startBench(
       ...options.session,
     });
   }
-  const ledger = {
+  const projection = {
     sessions: () => sessions.values(),
     standing: (id: SessionId) => ({ standing: options.standing?.(id) ?? "active" }),
   } as unknown as Projection;
@@ -214,11 +214,11 @@ async function startBench(
           submitted.push(request.command);
           return answerTo(request);
         },
-        handOver: async (request) => {
+        submitToLeader: async (request) => {
           handedOver.push(request.command);
           return answerTo(request);
         },
-        ledger,
+        projection,
         now: now as UnixMs,
         clock: { monotonic: () => now, wall: () => now as UnixMs },
         leads: () => leads.now,
@@ -607,7 +607,7 @@ test("a run goes through so many sessions and no more, and the next one goes on 
   const context = {
     submit: async ({ commandId }: CommandRequest) =>
       ({ type: "done", commandId, changed: true, link: {} }) as CommandResult,
-    ledger: {
+    projection: {
       sessions: () => sessions.values(),
       standing: () => ({ standing: "active" }),
     } as unknown as Projection,
@@ -636,7 +636,7 @@ test("a failure that is not the provider's fails the run", async (t) => {
   const context = {
     submit: async ({ commandId }: CommandRequest) =>
       ({ type: "done", commandId, changed: true, link: {} }) as CommandResult,
-    ledger: {
+    projection: {
       sessions: () => [{ status: "active", sessionId: "s", expiresAt: 9e15, refreshedAt: 0 }].values(),
       standing: () => ({ standing: "active" }),
     } as unknown as Projection,
