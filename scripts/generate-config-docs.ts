@@ -9,7 +9,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { type KeyMeta, keyMeta, kindLabel, sectionShape, writtenDefault } from "../src/config/schema/keys.ts";
+import { type KeyMeta, keyMeta, sectionShape, valueTypeLabel, writtenDefault } from "../src/config/schema/keys.ts";
 import {
   documentSchema,
   globalGroups,
@@ -43,7 +43,7 @@ function table(keys: Keys): string {
     const written = defaultText(schema);
     const cells = [
       `\`${path}\``,
-      kindLabel(schema),
+      valueTypeLabel(schema),
       written === "" ? "" : `\`${written}\``,
       meta.description,
       meta.origin,

@@ -138,8 +138,8 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   "shorthands-alone": {
     file: at("compile"),
     meaning: "the policy's own rules do not count where there are shorthands",
-    take: "    sources.push({ rules, report, place: (path) => placeIn(policy, path)",
-    put: "    if (sources[0]?.rules.length === 0) sources.push({ rules, report, place: (path) => placeIn(policy, path)",
+    take: "    sources.push({ rules, report, place: (path) => locationIn(policy, path)",
+    put: "    if (sources[0]?.rules.length === 0) sources.push({ rules, report, place: (path) => locationIn(policy, path)",
   },
   "every-and-is-flat": {
     file: at("rule-set"),

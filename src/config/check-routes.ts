@@ -7,11 +7,11 @@
 import { isIP } from "node:net";
 import type { HostPort, RouteConfig, TlsFiles } from "./config.ts";
 import { readCertificate } from "./resolve/key-material.ts";
-import type { Path, Report } from "./source/source-locations.ts";
+import type { Path, ProblemReporter } from "./source/source-locations.ts";
 import { isLoopback } from "./values/network-values.ts";
 
-export type PlacedRoute = Readonly<{ route: RouteConfig; path: Path; hasOwnId: boolean }>;
-export type Surroundings = Readonly<{
+export type LocatedRoute = Readonly<{ route: RouteConfig; path: Path; hasOwnId: boolean }>;
+export type RouteSurroundings = Readonly<{
   address: HostPort;
   certificates: readonly TlsFiles[];
   autocert: boolean;
@@ -21,28 +21,28 @@ export type Surroundings = Readonly<{
 
 /** @returns the routes to use: those that repeat an earlier one entirely are left out */
 export function checkRoutes(
-  placed: readonly PlacedRoute[],
-  around: Surroundings,
-  report: Report,
+  placed: readonly LocatedRoute[],
+  around: RouteSurroundings,
+  report: ProblemReporter,
 ): readonly RouteConfig[] {
-  const byId = new Map<string, PlacedRoute>();
-  const kept: PlacedRoute[] = [];
+  const byId = new Map<string, LocatedRoute>();
+  const kept: LocatedRoute[] = [];
   const earlierOnes = new EarlierRoutes();
   for (const one of placed) {
     const earlier = byId.get(one.route.id);
     if (earlier !== undefined && (one.hasOwnId || earlier.hasOwnId)) {
       report.error(
         [...one.path, "id"],
-        `${one.route.id} is also the id of the route on line ${earlier.route.place.line}`,
+        `${one.route.id} is also the id of the route on line ${earlier.route.location.line}`,
         "give each route its own id",
       );
       continue;
     }
-    const hider = earlierOnes.hiderOf(one.route);
+    const hider = earlierOnes.firstCovering(one.route);
     if (hider !== undefined) {
       report.warn(
         one.path,
-        `is never reached: the route on line ${hider.place.line} matches everything that it would`,
+        `is never reached: the route on line ${hider.location.line} matches everything that it would`,
         "move it up, or remove it",
       );
     }
@@ -59,7 +59,7 @@ export function checkRoutes(
 /** Finds who takes every request that a later route could, without going through all of them: there may be thousands on one host. */
 class EarlierRoutes {
   /** By host and port, then by kind and value of the match; the first of each, numbered as they came. */
-  readonly #byPlace = new Map<string, Map<string, Numbered>>();
+  readonly #byPlace = new Map<string, Map<string, NumberedRoute>>();
   readonly #tunnels = new Map<string, RouteConfig[]>();
   #count = 0;
 
@@ -69,23 +69,23 @@ class EarlierRoutes {
       this.#tunnels.set(host, [...(this.#tunnels.get(host) ?? []), route]);
       return;
     }
-    const matches = this.#byPlace.get(host) ?? new Map<string, Numbered>();
+    const matches = this.#byPlace.get(host) ?? new Map<string, NumberedRoute>();
     this.#byPlace.set(host, matches);
     const key = matchKey(route.match.kind, route.match.value);
     if (!matches.has(key)) matches.set(key, { route, number: this.#count++ });
   }
 
   /** @returns the first of them */
-  hiderOf(later: RouteConfig): RouteConfig | undefined {
+  firstCovering(later: RouteConfig): RouteConfig | undefined {
     const host = hostKey(later);
     if (later.tunnel !== null)
-      return this.#tunnels.get(host)?.find((earlier) => hidesTunnel(earlier.tunnel, later.tunnel));
+      return this.#tunnels.get(host)?.find((earlier) => coversTunnel(earlier.tunnel, later.tunnel));
     const matches = this.#byPlace.get(host);
     if (matches === undefined) return undefined;
     const { kind, value } = later.match;
     const keys = [matchKey(kind, value), matchKey("prefix", "/")];
     if (kind !== "regex") for (let n = 1; n <= value.length; n++) keys.push(matchKey("prefix", value.slice(0, n)));
-    let first: Numbered | undefined;
+    let first: NumberedRoute | undefined;
     for (const key of keys) {
       const found = matches.get(key);
       if (found !== undefined && found.number < (first?.number ?? Infinity)) first = found;
@@ -94,7 +94,7 @@ class EarlierRoutes {
   }
 }
 
-type Numbered = Readonly<{ route: RouteConfig; number: number }>;
+type NumberedRoute = Readonly<{ route: RouteConfig; number: number }>;
 
 function hostKey({ host, port }: RouteConfig): string {
   return JSON.stringify([host, port]);
@@ -104,14 +104,14 @@ function matchKey(kind: RouteConfig["match"]["kind"], value: string): string {
   return JSON.stringify([kind, value]);
 }
 
-function hidesTunnel(earlier: RouteConfig["tunnel"], later: RouteConfig["tunnel"]): boolean {
+function coversTunnel(earlier: RouteConfig["tunnel"], later: RouteConfig["tunnel"]): boolean {
   if (earlier === null || later === null || earlier.kind !== later.kind) return false;
   return later.targets.every(({ host, port }) => earlier.targets.some((one) => one.host === host && one.port === port));
 }
 
 function checkUpstreams(
-  { route, path }: PlacedRoute,
-  { around, report }: Readonly<{ around: Surroundings; report: Report }>,
+  { route, path }: LocatedRoute,
+  { around, report }: Readonly<{ around: RouteSurroundings; report: ProblemReporter }>,
 ): void {
   const single = route.to.length === 1;
   for (const [i, { url }] of route.to.entries()) {
@@ -151,8 +151,8 @@ function sameSocket(upstream: HostPort, listener: HostPort): boolean {
 }
 
 function checkCertificate(
-  { route, path }: PlacedRoute,
-  { around, report }: Readonly<{ around: Surroundings; report: Report }>,
+  { route, path }: LocatedRoute,
+  { around, report }: Readonly<{ around: RouteSurroundings; report: ProblemReporter }>,
 ): void {
   if (around.certificates.length === 0 || around.autocert || route.from.protocol !== "https:") return;
   const host = route.host.replaceAll("*", "x").replace(/^\[|\]$/g, "");

@@ -79,7 +79,8 @@ function load(path: string | null, options: LoadOptions, readFile: ReadFile): Pa
       ? {}
       : {
           generate: (folder) => {
-            const all = policy === "keep" ? readOrMakeSecrets(folder) : { ok: true as const, secrets: makeSecrets() };
+            const all =
+              policy === "keep" ? readOrCreateSecrets(folder) : { ok: true as const, secrets: generateSecrets() };
             if (!all.ok) return all;
             return { ok: true, secrets: Object.fromEntries(names.map((name) => [name, all.secrets[name]])) };
           },
@@ -89,8 +90,8 @@ function load(path: string | null, options: LoadOptions, readFile: ReadFile): Pa
 }
 
 function refuse(file: string, problem: string, remedy: string): ParseResult {
-  const place = { file, line: 0, column: 0 };
-  return { ok: false, problems: [{ ...place, key: "(file)", problem, remedy, severity: "error" }], policies: [] };
+  const location = { file, line: 0, column: 0 };
+  return { ok: false, problems: [{ ...location, key: "(file)", problem, remedy, severity: "error" }], policies: [] };
 }
 
 const fileBytesMax = 4 * 1024 * 1024;
@@ -134,9 +135,9 @@ function problemOf(stat: Stats): string | null {
 }
 
 type AllSecrets = Required<GeneratedSecrets>;
-type Kept = Readonly<{ ok: true; secrets: AllSecrets } | { ok: false; reason: string }>;
+type SecretsResult = Readonly<{ ok: true; secrets: AllSecrets } | { ok: false; reason: string }>;
 
-const makeSecrets = (): AllSecrets => ({
+const generateSecrets = (): AllSecrets => ({
   shared_secret: randomBytes(32).toString("base64"),
   cookie_secret: randomBytes(32).toString("base64"),
   idp_client_secret: randomBytes(32).toString("base64url"),
@@ -146,7 +147,7 @@ const makeSecrets = (): AllSecrets => ({
  * The secrets of a data folder, made at first need. Two processes that start at once agree: the file appears whole under
  * its name, or was there before.
  */
-function readOrMakeSecrets(dataDir: string): Kept {
+function readOrCreateSecrets(dataDir: string): SecretsResult {
   const file = join(dataDir, "secrets.json");
   try {
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
@@ -155,7 +156,7 @@ function readOrMakeSecrets(dataDir: string): Kept {
       try {
         const handle = openSync(draft, "wx", 0o600);
         try {
-          writeSync(handle, `${JSON.stringify(makeSecrets(), null, 2)}\n`);
+          writeSync(handle, `${JSON.stringify(generateSecrets(), null, 2)}\n`);
           fsyncSync(handle);
         } finally {
           closeSync(handle);

@@ -7,7 +7,7 @@
  */
 import type { ConfigHash, NodeId } from "../events/index.ts";
 import type { BalancingConfig, BreakerConfig, HealthCheckConfig, OutlierConfig } from "./schema/config-upstreams.ts";
-import type { ResourceWords } from "./values/decision-values.ts";
+import type { ResourceTemplates } from "./values/decision-values.ts";
 import type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
 
 /** A limit for each role in which a process holds a lease. */
@@ -18,16 +18,21 @@ export type HostPort = Readonly<{ host: string; port: number }>;
 export type OnStale = "serve" | "deny";
 
 /**
- * One reading of PPL as data, still to be compiled by src/auth/authorize; `place` is where it stands in the file.
- * `places` knows every value and key inside it, for `placeIn` (source/source-locations.ts); absent when the policy came from no file.
+ * One reading of PPL as data, still to be compiled by src/auth/authorize; `location` is where it begins in the file.
+ * `locations` covers every value and key inside it, for `locationIn` (source/source-locations.ts); absent when the policy came from no file.
  */
-export type PolicySource = Readonly<{ ppl: unknown; place: Place; places?: Places }>;
+export type PolicySource = Readonly<{ ppl: unknown; location: SourceLocation; locations?: SourceLocationTree }>;
 /** Lines and columns count from 1; line 0 is a source without lines: an environment variable, the command line. */
-export type Place = Readonly<{ file: string; line: number; column: number }>;
+export type SourceLocation = Readonly<{ file: string; line: number; column: number }>;
 /** Where a value stands, where its key stands (null: it is no mapping's value), and the same of all that is in it. */
-export type Places = Readonly<{ value: Place; key: Place | null; inner: ReadonlyMap<string | number, Places> }>;
+export type SourceLocationTree = Readonly<{
+  value: SourceLocation;
+  key: SourceLocation | null;
+  inner: ReadonlyMap<string | number, SourceLocationTree>;
+}>;
 /** A problem with what was written: printed as `file:line:column: error: key: problem; remedy`, or `warning`. */
-export type Problem = Place & Readonly<{ key: string; problem: string; remedy: string; severity: "error" | "warning" }>;
+export type Problem = SourceLocation &
+  Readonly<{ key: string; problem: string; remedy: string; severity: "error" | "warning" }>;
 
 export type Upstream = Readonly<{ url: URL; weight: number | null }>;
 
@@ -84,7 +89,7 @@ export type RouteConfig = Readonly<{
   id: string;
   name: string;
   description: string;
-  place: Place;
+  location: SourceLocation;
   from: URL;
   /** `from` host pattern: exact (`app.example.com`) or with `*`. Lowercase, without port. */
   host: string;
@@ -252,7 +257,7 @@ export type DecisionApiConfig = Readonly<{
   listsPeople: readonly string[];
   /** Null: ids of users are our own. */
   subjectIssuer: string | null;
-  resources: ResourceWords;
+  resources: ResourceTemplates;
 }>;
 
 /** An external data set for the criterion `record`. */

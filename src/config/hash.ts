@@ -9,12 +9,12 @@
 import { createHash } from "node:crypto";
 import { type ConfigHash, parseConfigHash } from "../events/index.ts";
 import type { Config } from "./config.ts";
-import { secretDigest, secretPlacesIn, withoutSecrets } from "./redact.ts";
+import { secretDigest, secretPathsIn, withoutSecrets } from "./redact.ts";
 import { globalKeys, routeKeys } from "./schema/schema.ts";
 
 export type Unhashed = Omit<Config, "hash">;
 
-const secretPlaces = [...secretPlacesIn(globalKeys), ...secretPlacesIn(routeKeys).map((place) => `routes.*.${place}`)];
+const secretPaths = [...secretPathsIn(globalKeys), ...secretPathsIn(routeKeys).map((path) => `routes.*.${path}`)];
 
 export function hashConfig(config: Unhashed): ConfigHash {
   return parseConfigHash(createHash("sha256").update(canonicalConfig(config)).digest("hex"));
@@ -22,11 +22,11 @@ export function hashConfig(config: Unhashed): ConfigHash {
 
 /** The redacted body as canonical JSON; safe to store and to show. */
 export function canonicalConfig(config: Unhashed): string {
-  return canonicalJson(withoutSecrets(toldOf(config), secretPlaces, secretDigest(config.sharedSecret)));
+  return canonicalJson(withoutSecrets(bodyOf(config), secretPaths, secretDigest(config.sharedSecret)));
 }
 
 /** What of a configuration is in its body, its secrets still in it. */
-function toldOf(config: Unhashed): Readonly<Record<string, unknown>> {
+function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
   const { file: _file, nodeName: _nodeName, jwtEndpoint, signOutToRoutes, dnsLookupFamily, ...shared } = config;
   return {
     ...shared,
@@ -35,19 +35,24 @@ function toldOf(config: Unhashed): Readonly<Record<string, unknown>> {
     ...(signOutToRoutes ? { signOutToRoutes } : {}),
     ...(dnsLookupFamily === "V4_PREFERRED" ? {} : { dnsLookupFamily }),
     hash: undefined,
-    routes: config.routes.map(({ place: _place, policy, shadowPolicy, subPolicies, idpClient, logoUrl, ...route }) => ({
-      ...route,
-      ...(logoUrl === "" ? {} : { logoUrl }),
-      policy: policy === null ? null : policy.ppl,
-      shadowPolicy: shadowPolicy === null ? null : shadowPolicy.ppl,
-      // Left out where nothing is said, so that a configuration without them keeps the hash it had.
-      ...(subPolicies.length === 0
-        ? {}
-        : { subPolicies: subPolicies.map((sub) => ({ ...sub, policy: sub.policy === null ? null : sub.policy.ppl })) }),
-      ...(idpClient === null ? {} : { idpClient }),
-      // A token that rotates in its file is the same configuration.
-      kubernetes: route.kubernetes === null ? null : (route.kubernetes.tokenFile ?? { token: route.kubernetes.token }),
-    })),
+    routes: config.routes.map(
+      ({ location: _place, policy, shadowPolicy, subPolicies, idpClient, logoUrl, ...route }) => ({
+        ...route,
+        ...(logoUrl === "" ? {} : { logoUrl }),
+        policy: policy === null ? null : policy.ppl,
+        shadowPolicy: shadowPolicy === null ? null : shadowPolicy.ppl,
+        // Left out where nothing is said, so that a configuration without them keeps the hash it had.
+        ...(subPolicies.length === 0
+          ? {}
+          : {
+              subPolicies: subPolicies.map((sub) => ({ ...sub, policy: sub.policy === null ? null : sub.policy.ppl })),
+            }),
+        ...(idpClient === null ? {} : { idpClient }),
+        // A token that rotates in its file is the same configuration.
+        kubernetes:
+          route.kubernetes === null ? null : (route.kubernetes.tokenFile ?? { token: route.kubernetes.token }),
+      }),
+    ),
   };
 }
 

@@ -9,12 +9,12 @@ export type {
   DownstreamMtls,
   HostPort,
   OnStale,
-  Place,
-  Places,
   PolicySource,
   Problem,
   RouteConfig,
   Service,
+  SourceLocation,
+  SourceLocationTree,
   SubjectNamePattern,
   SubjectNameType,
   SubPolicyConfig,
@@ -41,12 +41,12 @@ export type {
   StatusRange,
 } from "./schema/config-upstreams.ts";
 export type { Environment, Overrides } from "./source/overrides.ts";
-export { formatPath, formatProblem, type Path, placeIn, placeOf } from "./source/source-locations.ts";
+export { formatPath, formatProblem, locationIn, locationOf, type Path } from "./source/source-locations.ts";
 export { readYaml, type YamlDocument } from "./source/yaml-document.ts";
-export type { RequestTemplate, ResourceWords, TemplatePart } from "./values/decision-values.ts";
+export type { RequestTemplate, ResourceTemplates, TemplatePart } from "./values/decision-values.ts";
 export { type HeaderPart, type HeaderTemplate, parseHeaderTemplate } from "./values/header-template.ts";
 export type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
-export { asksForHttp2, formatDuration, isLoopback, parseDuration, parseHostPort } from "./values/network-values.ts";
+export { formatDuration, isLoopback, parseDuration, parseHostPort, speaksHttp2 } from "./values/network-values.ts";
 export { everyService } from "./values/process-values.ts";
 export { suggest } from "./values/suggest.ts";
 export { windowLimits } from "./window-limits.ts";

@@ -2,12 +2,12 @@
  * Parse a configuration: text, environment and overrides in; the checked configuration, or every problem at once, out.
  *
  * Pure: what it needs from the world (other files, generated secrets) comes through functions. It never throws over what
- * was written. The steps: YAML with places; environment and command line over it; each key by its schema; the rules
+ * was written. The steps: YAML with locations; environment and command line over it; each key by its schema; the rules
  * between keys (resolve-*.ts, check-routes.ts); the hash.
  */
 import { z } from "zod";
 import { parseNodeId } from "../events/index.ts";
-import { checkRoutes, type PlacedRoute } from "./check-routes.ts";
+import { checkRoutes, type LocatedRoute } from "./check-routes.ts";
 import type { Config, PolicySource, Problem } from "./config.ts";
 import { hashConfig, type Unhashed } from "./hash.ts";
 import { policyPartsOf } from "./policy-parts.ts";
@@ -16,12 +16,12 @@ import { resolveBrokers } from "./resolve/brokers.ts";
 import { checkClientCertificates, resolveClientCertificates } from "./resolve/client-certificates.ts";
 import { resolveDecisionApi } from "./resolve/decision-api.ts";
 import { checkIdpClients, resolveDependsOn } from "./resolve/identity.ts";
-import { Material, type ReadFile } from "./resolve/key-material.ts";
+import { KeyMaterial, type ReadFile } from "./resolve/key-material.ts";
 import { resolveListener } from "./resolve/listener.ts";
 import { resolveObserving } from "./resolve/observing.ts";
 import { type ProcessPart, resolveProcess } from "./resolve/process.ts";
 import { resolveRoute } from "./resolve/route.ts";
-import { type Generate, resolveSecrets } from "./resolve/secrets.ts";
+import { type GenerateSecrets, resolveSecrets } from "./resolve/secrets.ts";
 import {
   checkSignInHost,
   resolveAdministrators,
@@ -32,20 +32,20 @@ import {
 import { resolveTimeouts } from "./resolve/timeouts.ts";
 import { sectionShape } from "./schema/keys.ts";
 import { type Globals, globalShape, type Route, routeShape } from "./schema/schema.ts";
-import { asksForSession } from "./sign-in-needs.ts";
+import { requiresSession } from "./sign-in-needs.ts";
 import {
   applyEnvironment,
   applyOverrides,
+  type ConfigSource,
   type Environment,
   environmentNames,
   type Overrides,
-  type Source,
 } from "./source/overrides.ts";
-import { type Elsewhere, readSection, type Section } from "./source/read-section.ts";
-import { type Path, placeOf, Report } from "./source/source-locations.ts";
+import { type MisplacedKeyHint, readSection, type Section } from "./source/read-section.ts";
+import { locationOf, type Path, ProblemReporter } from "./source/source-locations.ts";
 import { readYaml } from "./source/yaml-document.ts";
 import { otherLogLevels } from "./values/log-fields.ts";
-import { isPlainObject, show } from "./values/value-type.ts";
+import { formatValue, isPlainObject } from "./values/value-type.ts";
 import { checkWindowLimits } from "./window-limits.ts";
 
 export type ParseOptions = Readonly<{
@@ -57,7 +57,7 @@ export type ParseOptions = Readonly<{
   mode?: number;
   overrides?: Overrides;
   /** Makes the secrets that the file leaves out; absent: they must be written down. */
-  generate?: Generate;
+  generate?: GenerateSecrets;
   /** Read only what decides who may use a route (policy-parts.ts); the result is good for evaluating policies, not for running. */
   only?: "policies";
 }>;
@@ -77,7 +77,7 @@ export function parseConfig(text: string, file: string, options: ParseOptions): 
   const problems: Problem[] = [];
   const source = readSource(text, { file, options, problems });
   if (source === null) return { ok: false, problems: inOrder(problems), policies: [] };
-  const report = new Report(source.places, { prefix: [], into: problems });
+  const report = new ProblemReporter(source.locations, { prefix: [], into: problems });
   const config = readConfig(source, { file, options, report });
   if (config === null || report.hasErrors) {
     return { ok: false, problems: inOrder(problems), policies: policiesIn(source) };
@@ -89,17 +89,17 @@ export function parseConfig(text: string, file: string, options: ParseOptions): 
 function readSource(
   text: string,
   from: Readonly<{ file: string; options: ParseOptions; problems: Problem[] }>,
-): Source | null {
+): ConfigSource | null {
   const document = readYaml(text, from.file);
   from.problems.push(...document.problems);
   if (!document.readable) return null;
   const value = document.value ?? {};
   if (!isPlainObject(value)) {
-    const place = { file: from.file, line: 1, column: 1 };
+    const start = { file: from.file, line: 1, column: 1 };
     from.problems.push({
-      ...place,
+      ...start,
       key: "(document)",
-      problem: `${show(value)} is not a configuration`,
+      problem: `${formatValue(value)} is not a configuration`,
       remedy: "write key: value, one a line",
       severity: "error",
     });
@@ -107,21 +107,21 @@ function readSource(
   }
   const names = environmentNames(globalShape);
   const withEnvironment = applyEnvironment(
-    { value, places: document.places },
+    { value, locations: document.locations },
     { env: from.options.env, names, problems: from.problems },
   );
   const whole = applyOverrides(withEnvironment, from.options.overrides ?? {});
   return from.options.only === "policies" ? policyPartsOf(whole) : whole;
 }
 
-type Given = Readonly<{ file: string; options: ParseOptions; report: Report }>;
+type ReadContext = Readonly<{ file: string; options: ParseOptions; report: ProblemReporter }>;
 
-function readConfig(source: Source, given: Given): Unhashed | null {
+function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
   const { report, options } = given;
-  const section = readSection(rootShape, source.value, { report, elsewhere: elsewhereThanRoot(source.value) });
+  const section = readSection(rootShape, source.value, { report, misplacedKeyHint: rootKeyHint(source.value) });
   const globals = section.values as unknown as Globals; // by the schema, key for key
   const { failed } = section;
-  const material = new Material(report, options.readFile, options.now);
+  const material = new KeyMaterial(report, options.readFile, options.now);
   warnOfReadableFile(section, { ...given, mode: options.mode ?? 0 });
   const secrets = resolveSecrets(globals, { report, material, failed, generate: options.generate });
   const process = resolveProcess(globals, { report, material, failed });
@@ -245,11 +245,11 @@ function readConfig(source: Source, given: Given): Unhashed | null {
 }
 
 /** A process that only brokers needs no sign-in; nor does a proxy whose routes all ask for none. */
-function needsSignIn(globals: Globals, placed: readonly PlacedRoute[]): boolean {
+function needsSignIn(globals: Globals, placed: readonly LocatedRoute[]): boolean {
   const { services } = globals;
   if (!services.has("proxy")) return services.has("authenticate");
   if (globals.administrators.length > 0 || servesDecisions(globals)) return true;
-  return placed.length === 0 || placed.some(({ route }) => asksForSession(route));
+  return placed.length === 0 || placed.some(({ route }) => requiresSession(route));
 }
 
 function servesDecisions({ decision_api: { address, grpc_address: grpc } }: Globals): boolean {
@@ -258,23 +258,23 @@ function servesDecisions({ decision_api: { address, grpc_address: grpc } }: Glob
 
 /** `policy` (the older name) first, then `routes`. */
 function readRoutes(
-  source: Source,
+  source: ConfigSource,
   from: Readonly<{
-    report: Report;
-    material: Material;
+    report: ProblemReporter;
+    material: KeyMaterial;
     globals: Globals;
     process: ProcessPart;
     downstreamMtls: Config["downstreamMtls"];
   }>,
-): readonly PlacedRoute[] {
-  const placed: PlacedRoute[] = [];
+): readonly LocatedRoute[] {
+  const placed: LocatedRoute[] = [];
   for (const list of ["policy", "routes"] as const) {
     const written = source.value[list];
     if (written === undefined || written === null) continue;
     if (!Array.isArray(written)) {
       from.report.error(
         [list],
-        `${show(written)} is not a list of routes`,
+        `${formatValue(written)} is not a list of routes`,
         "write - from: URL and so on, one route behind each dash",
       );
       continue;
@@ -283,12 +283,12 @@ function readRoutes(
       const path: Path = [list, i];
       const report = from.report.under(...path);
       if (!isPlainObject(raw)) {
-        report.error([], `${show(raw)} is not a route`, "write from, to and policy");
+        report.error([], `${formatValue(raw)} is not a route`, "write from, to and policy");
         continue;
       }
       const { values, present, failed } = readSection(routeShape, withoutOldNames(raw, report), {
         report,
-        elsewhere: elsewhereThanRoute(source.value),
+        misplacedKeyHint: routeKeyHint(source.value),
       });
       const route = resolveRoute({
         route: values as unknown as Route, // by the schema, key for key
@@ -315,7 +315,10 @@ function readRoutes(
 /** Envoy's name of a key stands for Pomerium's, as it does in Pomerium. */
 const oldRouteNames: Readonly<Record<string, string>> = { lb_policy: "load_balancing_policy" };
 
-function withoutOldNames(route: Readonly<Record<string, unknown>>, report: Report): Readonly<Record<string, unknown>> {
+function withoutOldNames(
+  route: Readonly<Record<string, unknown>>,
+  report: ProblemReporter,
+): Readonly<Record<string, unknown>> {
   const entries = Object.entries(route).flatMap(([key, value]): (readonly [string, unknown])[] => {
     const name = Object.hasOwn(oldRouteNames, key) ? oldRouteNames[key] : undefined;
     if (name === undefined) return [[key, value]];
@@ -331,14 +334,14 @@ function withoutOldNames(route: Readonly<Record<string, unknown>>, report: Repor
   return Object.fromEntries(entries);
 }
 
-function warnOfLogLevel(source: Source, report: Report): void {
+function warnOfLogLevel(source: ConfigSource, report: ProblemReporter): void {
   const written = String(source.value["log_level"] ?? "").toLowerCase();
   const [, level] = Object.entries(otherLogLevels).find(([name]) => name === written) ?? [];
   if (level !== undefined)
     report.warn(["log_level"], `${written} is no level here, and counts as ${level}`, `write ${level}`);
 }
 
-function policiesIn(source: Source): readonly WrittenPolicy[] {
+function policiesIn(source: ConfigSource): readonly WrittenPolicy[] {
   return (["policy", "routes"] as const).flatMap((list) => {
     const written = source.value[list];
     return (Array.isArray(written) ? (written as readonly unknown[]) : []).flatMap((raw, i) =>
@@ -352,14 +355,14 @@ function policiesIn(source: Source): readonly WrittenPolicy[] {
   });
 }
 
-function policySource(ppl: unknown, from: Readonly<{ source: Source; path: Path }>): PolicySource | null {
+function policySource(ppl: unknown, from: Readonly<{ source: ConfigSource; path: Path }>): PolicySource | null {
   if (ppl === undefined) return null;
-  let places = from.source.places;
-  for (const step of from.path) places = places.inner.get(step) ?? places;
-  return { ppl, place: placeOf(from.source.places, from.path), places };
+  let locations = from.source.locations;
+  for (const step of from.path) locations = locations.inner.get(step) ?? locations;
+  return { ppl, location: locationOf(from.source.locations, from.path), locations };
 }
 
-function elsewhereThanRoot(document: Source["value"]): Elsewhere {
+function rootKeyHint(document: ConfigSource["value"]): MisplacedKeyHint {
   return (key) => {
     if (Object.hasOwn(routeShape, key)) return "it belongs inside a route, under routes";
     const found = Object.entries(globalShape).find(([, schema]) => Object.hasOwn(sectionShape(schema) ?? {}, key));
@@ -372,7 +375,7 @@ function elsewhereThanRoot(document: Source["value"]): Elsewhere {
   };
 }
 
-function elsewhereThanRoute(document: Source["value"]): Elsewhere {
+function routeKeyHint(document: ConfigSource["value"]): MisplacedKeyHint {
   return (key) => {
     if (!Object.hasOwn(globalShape, key)) return undefined;
     return Object.hasOwn(document, key)
@@ -398,11 +401,11 @@ const inlineSecrets = [
   "decision_api.keys",
 ];
 
-function warnOfReadableFile(section: Section, given: Given & Readonly<{ mode: number }>): void {
+function warnOfReadableFile(section: Section, given: ReadContext & Readonly<{ mode: number }>): void {
   if ((given.mode & 0o004) === 0) return;
   for (const key of inlineSecrets) {
     const path = key.split(".");
-    if (!section.present.has(key) || given.report.placeOf(path).file !== given.file) continue;
+    if (!section.present.has(key) || given.report.locationOf(path).file !== given.file) continue;
     given.report.warn(
       path,
       `everybody on this machine may read ${given.file}, and this secret in it`,

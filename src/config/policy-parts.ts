@@ -4,7 +4,7 @@
  * Pure. Certificates, secrets, stores, brokers and the identity provider are left out, so that policies can be evaluated and tested on
  * a machine that has none of them. What says who counts as whom stays: routes, client authorities, token issuers, data sources.
  */
-import type { Source } from "./source/overrides.ts";
+import type { ConfigSource } from "./source/overrides.ts";
 
 const globalParts: ReadonlySet<string> = new Set([
   "routes",
@@ -36,10 +36,10 @@ const standIns = {
   idp_client_id: "none",
 } as const;
 
-export function policyPartsOf({ value, places }: Source): Source {
+export function policyPartsOf({ value, locations }: ConfigSource): ConfigSource {
   const parts = Object.entries(value).filter(([key]) => globalParts.has(key));
   const routes = parts.map(([key, inner]) => [key, key === "routes" || key === "policy" ? routesOf(inner) : inner]);
-  return { value: { ...Object.fromEntries(routes), ...standIns }, places };
+  return { value: { ...Object.fromEntries(routes), ...standIns }, locations };
 }
 
 function routesOf(list: unknown): unknown {

@@ -17,15 +17,15 @@ type Shape = Readonly<Record<string, z.ZodType>>;
 type Digest = (secret: string | Uint8Array) => string;
 
 /** What is below a place, by the next step; `what`: the part of the value there that is secret. */
-type Place = { readonly inner: Map<string, Place>; what: "all" | "query" | null };
+type SecretNode = { readonly inner: Map<string, SecretNode>; what: "all" | "query" | null };
 
 /** The places of a shape's secrets, each once. */
-export function secretPlacesIn(shape: Shape): readonly string[] {
-  const places = Object.values(shape).flatMap((schema) => {
+export function secretPathsIn(shape: Shape): readonly string[] {
+  const paths = Object.values(shape).flatMap((schema) => {
     const inner = sectionShape(schema);
-    return [...keyMeta(schema).secretAt, ...(inner === undefined ? [] : secretPlacesIn(inner))];
+    return [...keyMeta(schema).secretAt, ...(inner === undefined ? [] : secretPathsIn(inner))];
   });
-  return [...new Set(places)];
+  return [...new Set(paths)];
 }
 
 export function secretDigest(sharedSecret: Uint8Array): Digest {
@@ -34,51 +34,51 @@ export function secretDigest(sharedSecret: Uint8Array): Digest {
 }
 
 /** The same value with plain data in the place of URLs and sets, and without secrets. */
-export function withoutSecrets(value: unknown, places: readonly string[], digest: Digest): unknown {
-  return redacted(value, placesOf(places), digest);
+export function withoutSecrets(value: unknown, paths: readonly string[], digest: Digest): unknown {
+  return redactValue(value, secretTreeOf(paths), digest);
 }
 
-function placesOf(places: readonly string[]): Place {
-  const root: Place = { inner: new Map(), what: null };
-  for (const place of places) {
-    const path = place.replace(/\?$/, "");
+function secretTreeOf(paths: readonly string[]): SecretNode {
+  const root: SecretNode = { inner: new Map(), what: null };
+  for (const written of paths) {
+    const path = written.replace(/\?$/, "");
     let at = root;
     for (const step of path.split(".")) {
-      const next: Place = at.inner.get(step) ?? { inner: new Map(), what: null };
+      const next: SecretNode = at.inner.get(step) ?? { inner: new Map(), what: null };
       at.inner.set(step, next);
       at = next;
     }
-    at.what = path === place ? "all" : "query";
+    at.what = path === written ? "all" : "query";
   }
   return root;
 }
 
-function redacted(value: unknown, place: Place | undefined, digest: Digest): unknown {
+function redactValue(value: unknown, node: SecretNode | undefined, digest: Digest): unknown {
   if (value === null || value === undefined) return value;
-  if (place?.what === "all" && (typeof value === "string" || value instanceof Uint8Array)) return digest(value);
-  if (place?.what === "query" && typeof value === "string") return withoutQuery(value, digest);
-  if (typeof value === "string") return cleaned(value, digest);
-  if (value instanceof URL) return cleaned(value.href, digest);
-  if (value instanceof Set) return [...value].sort().map((one) => redacted(one, undefined, digest));
-  const at = (step: string): Place | undefined => place?.inner.get(step) ?? place?.inner.get("*");
-  if (Array.isArray(value)) return value.map((item, i) => redacted(item, at(String(i)), digest));
+  if (node?.what === "all" && (typeof value === "string" || value instanceof Uint8Array)) return digest(value);
+  if (node?.what === "query" && typeof value === "string") return redactQuery(value, digest);
+  if (typeof value === "string") return redactText(value, digest);
+  if (value instanceof URL) return redactText(value.href, digest);
+  if (value instanceof Set) return [...value].sort().map((one) => redactValue(one, undefined, digest));
+  const at = (step: string): SecretNode | undefined => node?.inner.get(step) ?? node?.inner.get("*");
+  if (Array.isArray(value)) return value.map((item, i) => redactValue(item, at(String(i)), digest));
   if (!isPlainObject(value) || value instanceof Uint8Array) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, redacted(inner, at(key), digest)]));
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, redactValue(inner, at(key), digest)]));
 }
 
 const privateKey = /-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)/g;
 
-function cleaned(text: string, digest: Digest): string {
+function redactText(text: string, digest: Digest): string {
   if (text.includes("PRIVATE KEY-----")) return text.replaceAll(privateKey, (key) => digest(key));
   if (!/^[a-z][a-z0-9+.-]*:\/\/\S*$/i.test(text)) return text;
   const withoutName = text.replace(
     /^([^:]+:\/\/)([^/?#]*)@/,
     (_, scheme: string, who: string) => `${scheme}${digest(who)}@`,
   );
-  return withoutQuery(withoutName, digest);
+  return redactQuery(withoutName, digest);
 }
 
-function withoutQuery(text: string, digest: Digest): string {
+function redactQuery(text: string, digest: Digest): string {
   const at = text.search(/[?#]/);
   return at < 0 || at === text.length - 1 ? text : `${text.slice(0, at + 1)}${digest(text.slice(at + 1))}`;
 }

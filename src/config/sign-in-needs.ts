@@ -21,10 +21,10 @@ const withoutSession: ReadonlySet<string> = new Set([
   "time_of_day",
 ]);
 
-type Asked = RouteAccess & Pick<RouteConfig, "bearer" | "idpClient" | "shadowPolicy">;
+type RouteRequirements = RouteAccess & Pick<RouteConfig, "bearer" | "idpClient" | "shadowPolicy">;
 
 /** Whether a caller of this route may have to sign in. */
-export function asksForSession(route: Asked): boolean {
+export function requiresSession(route: RouteRequirements): boolean {
   if (route.allowAnyAuthenticatedUser || route.bearer !== null || route.idpClient !== null) return true;
   if (route.allowedUsers.length + route.allowedDomains.length + Object.keys(route.allowedIdpClaims).length > 0)
     return true;

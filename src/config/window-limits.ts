@@ -5,7 +5,7 @@
  * long a receipt waits for a silent node, and for leases of a history that the store may have lost.
  */
 import type { Config, PerNodeRole } from "./config.ts";
-import type { Report } from "./source/source-locations.ts";
+import type { ProblemReporter } from "./source/source-locations.ts";
 
 const graceMsDefault = 60_000;
 
@@ -18,7 +18,7 @@ export function windowLimits({ broker, routes }: Given): PerNodeRole {
   return { proxy: proxy ?? needed, authorize: authorize ?? needed, broker: regional ?? needed };
 }
 
-export function checkWindowLimits({ broker, routes }: Given, report: Report): void {
+export function checkWindowLimits({ broker, routes }: Given, report: ProblemReporter): void {
   const { proxy } = broker.maxWindow;
   if (proxy === null || proxy < broker.leaseMs || proxy >= broker.leaseMs + longestGraceMs(routes)) return;
   report.warn(

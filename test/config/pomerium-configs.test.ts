@@ -25,6 +25,7 @@ const reasons: readonly (readonly [words: RegExp, heading: string])[] = [
   [/is plain HTTP, which is allowed only for loopback/, "Plain HTTP"],
   [/names no port; write one such as tcp\+https/, "Tunnels without a port"],
   [/is no address; write tcp:\/\/host:port/, "Tunnels without a port"],
+  [/has capitals, and Pomerium reads it as/, "Claim names with capitals"],
   [/is not a list of payloads/, "Invalid in Pomerium too"],
   [/routes\[0\]\.to\[0\]: "" is not a URL/, "Invalid in Pomerium too"],
   [/holds no readable certificates/, "Invalid in Pomerium too"],

@@ -4,7 +4,7 @@ import { generateKeyPairSync } from "node:crypto";
 import { suite, test } from "node:test";
 import type { z } from "zod";
 import { canonicalConfig } from "../../src/config/index.ts";
-import { keyMeta, kindLabel, sectionShape } from "../../src/config/schema/keys.ts";
+import { keyMeta, sectionShape, valueTypeLabel } from "../../src/config/schema/keys.ts";
 import { globalKeys, routeKeys } from "../../src/config/schema/schema.ts";
 import { base, certificate, config, cookieSecret, goodRoute, parse, sharedSecret } from "./support.ts";
 
@@ -241,7 +241,7 @@ suite("a new key is not forgotten", () => {
     [ofRoutes, shownOfRoutes],
   ] as const) {
     for (const key of keys) {
-      const label = kindLabel(key.schema);
+      const label = valueTypeLabel(key.schema);
       const written = key.path.split(".").at(-1) ?? "";
       const secretFile = key.path.endsWith("_file") ? keys.find(({ path }) => `${path}_file` === key.path) : undefined;
       if (label === "file") {

@@ -42,7 +42,7 @@ async function start(
 
 const everybodySignedIn = {
   ppl: { allow: { or: [{ authenticated_user: true }] } },
-  place: { file: "", line: 1, column: 1 },
+  location: { file: "", line: 1, column: 1 },
 };
 
 describe("a trace", () => {
@@ -81,7 +81,7 @@ describe("a trace", () => {
 
   test("a path whose parameters hide it from a rule: the record names the reason, and no rule", async () => {
     const byPath = { allow: { and: [{ accept: true }] }, deny: { or: [{ http_path: { starts_with: "/private/" } }] } };
-    const policy = { ppl: byPath, place: { file: "", line: 1, column: 1 } };
+    const policy = { ppl: byPath, location: { file: "", line: 1, column: 1 } };
     const { rig } = await start({ allowAnyAuthenticatedUser: false, policy, auditTrace: "all" });
     assert.equal((await rig.ask({ session: 1, path: "/private;x/y" })).status, 400);
     const { result, status, reasons, trace } = rig.records.at(-1) ?? {};
@@ -109,7 +109,7 @@ describe("a trace", () => {
 });
 
 describe("a shadow policy", () => {
-  const nobodyOfEng = { ppl: { deny: { or: [{ groups: "eng" }] } }, place: { file: "", line: 1, column: 1 } };
+  const nobodyOfEng = { ppl: { deny: { or: [{ groups: "eng" }] } }, location: { file: "", line: 1, column: 1 } };
 
   test("is asked on every decision and never enforced; what it would change is counted and recorded", async () => {
     const { rig } = await start({ ...engOnly, shadowPolicy: everybodySignedIn });

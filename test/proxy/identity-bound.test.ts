@@ -51,7 +51,7 @@ before(async () => {
       allowAnyAuthenticatedUser: false,
       passIdentityHeaders: true,
       setRequestHeaders: { "X-Assertion-Copy": `Bearer \${pomerium.jwt}` },
-      policy: { ppl: { allow: { or: [{ "claim/groups": "department-42" }, { groups: "eng" }] } }, place },
+      policy: { ppl: { allow: { or: [{ "claim/groups": "department-42" }, { groups: "eng" }] } }, location: place },
     }),
   ]);
   await rig.apply(

@@ -21,7 +21,7 @@ async function start(ppl: unknown, set = new RecordSet("hr", "user.id")): Promis
   const place = { file: "cardea.yaml", line: 1, column: 1 };
   const parts: Partial<RouteConfig> = {
     allowAnyAuthenticatedUser: false,
-    policy: { ppl, place },
+    policy: { ppl, location: place },
     timeoutMs: 0,
     idleTimeoutMs: 0,
   };

@@ -61,7 +61,7 @@ export const engOnly: Partial<RouteConfig> = {
   allowAnyAuthenticatedUser: false,
   policy: {
     ppl: { allow: { and: [{ groups: { has: "eng" } }] } },
-    place: { file: "cardea.yaml", line: 1, column: 1 },
+    location: { file: "cardea.yaml", line: 1, column: 1 },
   },
 };
 export const open: Partial<RouteConfig> = {

@@ -6,11 +6,11 @@
  */
 import {
   formatPath,
-  type Place,
+  locationIn,
   type PolicySource,
   type Problem,
-  placeIn,
   type RouteConfig,
+  type SourceLocation,
   type WrittenPolicy,
 } from "../../config/index.ts";
 import { combine } from "./combine.ts";
@@ -59,10 +59,10 @@ export type CompiledConditional = Readonly<{
   operator: Operator;
   /** As it is written: `policy[0].allow.or`; of the shorthands `shorthands`. */
   rule: string;
-  place: Place;
+  place: SourceLocation;
   test: Test;
   phrase: string;
-  criteria: readonly (CompiledCriterion & Readonly<{ name: string; key: string; place: Place }>)[];
+  criteria: readonly (CompiledCriterion & Readonly<{ name: string; key: string; place: SourceLocation }>)[];
 }>;
 /** By route id. */
 export type Policies = ReadonlyMap<string, RoutePolicy>;
@@ -83,7 +83,7 @@ export function compilePolicies(routes: readonly RouteConfig[], surroundings: Su
   routes.forEach((route, index) => {
     const key: Path = ["routes", index];
     if (policies.has(route.id)) {
-      const report = reporter(problems, key, () => route.place);
+      const report = reporter(problems, key, () => route.location);
       report([], `another route has the id \`${route.id}\` too`, "give each of them its own `id:`");
     }
     const making = { key, reasons, shared, problems, surroundings };
@@ -106,11 +106,11 @@ export function compilePolicy(
   { ok: true; policy: RoutePolicy; warnings: readonly Problem[] } | { ok: false; problems: readonly Problem[] }
 > {
   const problems: Problem[] = [];
-  const report = reporter(problems, [], (path) => placeIn(policy, path));
+  const report = reporter(problems, [], (path) => locationIn(policy, path));
   const source: Source = {
     rules: parsePolicy(policy.ppl, report),
     report,
-    place: (path) => placeIn(policy, path),
+    place: (path) => locationIn(policy, path),
     root: [],
   };
   const compiled = compileSources([source], routeId, {
@@ -132,7 +132,7 @@ export function checkPolicies(
   const reasons = new ReasonTable();
   const problems: Problem[] = [];
   for (const { path, policy } of written) {
-    const report = reporter(problems, path, (inside) => placeIn(policy, inside));
+    const report = reporter(problems, path, (inside) => locationIn(policy, inside));
     for (const rule of parsePolicy(policy.ppl, report)) {
       for (const { criteria } of rule.conditionals) {
         for (const criterion of criteria) compileCriterion({ criterion, reasons, report, ...surroundings });
@@ -157,30 +157,30 @@ type Making = Readonly<{
   written: "policy" | "shadow_policy";
 }>;
 /** Rules with the place that each of their paths stands at, and what those paths begin with. */
-type Source = Readonly<{ rules: readonly Rule[]; report: Report; place: (path: Path) => Place; root: Path }>;
+type Source = Readonly<{ rules: readonly Rule[]; report: Report; place: (path: Path) => SourceLocation; root: Path }>;
 
 function compileRoute(
   route: RouteConfig,
   { key, reasons, shared, problems, surroundings, written }: Making,
 ): RoutePolicy {
   const problemsBefore = problems.length;
-  const place = (): Place => route.place;
+  const place = (): SourceLocation => route.location;
   // What is wrong with the shorthands is said once, of the live policy.
   const shorthandProblems = written === "policy" ? problems : [];
   const report = reporter(shorthandProblems, key, place);
   const sources: Source[] = [{ rules: shorthandRules(route), report, place, root: [] }];
   const policy = written === "policy" ? route.policy : route.shadowPolicy;
   if (policy !== null) {
-    const report = reporter(problems, [...key, written], (path) => placeIn(policy, path));
+    const report = reporter(problems, [...key, written], (path) => locationIn(policy, path));
     const rules = parsePolicy(policy.ppl, report);
-    sources.push({ rules, report, place: (path) => placeIn(policy, path), root: [written] });
+    sources.push({ rules, report, place: (path) => locationIn(policy, path), root: [written] });
   }
   for (const [i, { policy: attached }] of route.subPolicies.entries()) {
     if (attached === null) continue;
     const root: Path = ["sub_policies", i];
-    const report = reporter(shorthandProblems, [...key, ...root], (path) => placeIn(attached, path));
+    const report = reporter(shorthandProblems, [...key, ...root], (path) => locationIn(attached, path));
     const rules = parsePolicy(attached.ppl, report);
-    sources.push({ rules, report, place: (path) => placeIn(attached, path), root });
+    sources.push({ rules, report, place: (path) => locationIn(attached, path), root });
   }
   const compiled = compileSources(sources, route.id, { reasons, shared, ...surroundings });
   for (const { action, operator, criteria } of compiled.conditionals) {
@@ -224,7 +224,7 @@ function compileRoute(
   }
   // Where there is no policy at all, the configuration has said so.
   if (!allows && policy !== null && problems.length === problemsBefore) {
-    const report = reporter(problems, key, () => policy.place);
+    const report = reporter(problems, key, () => policy.location);
     const remedy = "add an `allow` rule, or remove the route";
     report([written], "no rule allows anybody, so the route lets nobody in", remedy, "warning");
   }
@@ -379,7 +379,7 @@ function ruleOf(action: Action, name: string, criteria: readonly Criterion[]): R
   return { path: [], action, conditionals: [{ path: [name], operator: "or", criteria }] };
 }
 
-function reporter(problems: Problem[], key: Path, locate: (path: Path) => Place): Report {
+function reporter(problems: Problem[], key: Path, locate: (path: Path) => SourceLocation): Report {
   return (path, problem, remedy, severity = "error") => {
     const at = [...key, ...path];
     // A policy without a route around it may be wrong as a whole.

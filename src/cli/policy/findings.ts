@@ -5,7 +5,7 @@
  * Pure. Only what can be proved is said: a rule without a finding may still be wrong.
  */
 import type { CompiledConditional, DecisionRequest, RoutePolicy } from "../../auth/index.ts";
-import type { Place, RouteConfig } from "../../config/index.ts";
+import type { RouteConfig, SourceLocation } from "../../config/index.ts";
 import type { UnixMs } from "../../events/index.ts";
 
 /** `note`: meant by most who write it, and worth knowing. */
@@ -24,7 +24,13 @@ type Criterion = CompiledConditional["criteria"][number];
 
 export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now: UnixMs): readonly Finding[] {
   const found: Finding[] = [];
-  const report = (kind: Finding["kind"], place: Place, rule: string | null, finding: string, remedy: string): void => {
+  const report = (
+    kind: Finding["kind"],
+    place: SourceLocation,
+    rule: string | null,
+    finding: string,
+    remedy: string,
+  ): void => {
     const severity = kind === "public" || kind === "without-session" ? "note" : "warning";
     found.push({ kind, severity, at: formatLocation(place), route: route?.id ?? null, rule, finding, remedy });
   };
@@ -53,7 +59,7 @@ export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now
 
   const allows = policy.conditionals.filter(({ action }) => action === "allow");
   const denies = policy.conditionals.filter(({ action }) => action === "deny");
-  const place = route?.place ?? policy.conditionals[0]?.place;
+  const place = route?.location ?? policy.conditionals[0]?.place;
   if (place === undefined) return found;
   const denied = denies.find((conditional) => known.get(conditional) === true);
   if (denied !== undefined)
@@ -191,10 +197,10 @@ export function findShadowed(routes: readonly RouteConfig[]): readonly Finding[]
       {
         kind: "shadowed",
         severity: "warning",
-        at: formatLocation(later.place),
+        at: formatLocation(later.location),
         route: later.id,
         rule: null,
-        finding: `no request ever gets here: the route at ${formatLocation(hiding.place)} takes them all`,
+        finding: `no request ever gets here: the route at ${formatLocation(hiding.location)} takes them all`,
         remedy: "put it before that one, or remove it",
       },
     ];
@@ -230,6 +236,6 @@ function coversPath(one: RouteConfig["match"], other: RouteConfig["match"]): boo
   return one.kind === "regex" && /^\^?\/?\.\*\$?$/.test(one.value);
 }
 
-export function formatLocation({ file, line, column }: Place): string {
+export function formatLocation({ file, line, column }: SourceLocation): string {
   return line === 0 ? file : `${file}:${line}:${column}`;
 }

@@ -97,10 +97,12 @@ function openDocument(file: string, certificates: CertificateJudge): OpenPolicyR
   } catch {
     return refuse("cannot be read", "name a file with a policy");
   }
-  const { readable, value, places, problems } = readYaml(text, file);
+  const { readable, value, locations: places, problems } = readYaml(text, file);
   if (!readable || problems.some(({ severity }) => severity === "error")) return { ok: false, problems };
   const records = new AnyRecords();
-  const compiled = compilePolicy({ ppl: value ?? null, place: places.value, places }, documentId, { records });
+  const compiled = compilePolicy({ ppl: value ?? null, location: places.value, locations: places }, documentId, {
+    records,
+  });
   if (!compiled.ok) return { ok: false, problems: [...problems, ...compiled.problems] };
   return {
     ok: true,

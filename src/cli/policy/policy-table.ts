@@ -4,13 +4,19 @@
  * Pure. People are named once and asked as often as wanted; what is written under `defaults` goes into every case. A case says only what
  * it is about, and `expect` only what it expects.
  */
-import { type Place, placeOf, type YamlDocument } from "../../config/index.ts";
+import { locationOf, type SourceLocation, type YamlDocument } from "../../config/index.ts";
 import type { PolicyAnswer } from "./evaluate-policy.ts";
 import { CaseError } from "./policy-case.ts";
 
 type Tree = Readonly<Record<string, unknown>>;
 export type Expected = Readonly<Partial<Pick<PolicyAnswer, "result" | "status" | "reasons" | "rule">>>;
-export type TableCase = Readonly<{ name: string; place: Place; value: Tree; route: string | null; expected: Expected }>;
+export type TableCase = Readonly<{
+  name: string;
+  place: SourceLocation;
+  value: Tree;
+  route: string | null;
+  expected: Expected;
+}>;
 export type Table = Readonly<{
   /** Relative to the table; null: the command line names it. */
   policy: string | null;
@@ -22,7 +28,7 @@ const isTree = (value: unknown): value is Tree => typeof value === "object" && v
 const results = ["permit", "deny", "signin", "device", "not_found"] as const;
 
 /** @throws CaseError */
-export function readTable({ value, places }: Pick<YamlDocument, "value" | "places">): Table {
+export function readTable({ value, locations }: Pick<YamlDocument, "value" | "locations">): Table {
   if (!isTree(value)) throw new CaseError("(document)", "is not a table: write `cases:` with a list");
   checkKeys(value, ["policy", "config", "defaults", "people", "cases"], "");
   const { cases } = value;
@@ -33,7 +39,7 @@ export function readTable({ value, places }: Pick<YamlDocument, "value" | "place
     policy: textOrNull(value["policy"], "policy"),
     config: textOrNull(value["config"], "config"),
     cases: (cases as readonly unknown[]).map((one, index) =>
-      readCase(one, `cases[${index}]`, { people, defaults, place: placeOf(places, ["cases", index]) }),
+      readCase(one, `cases[${index}]`, { people, defaults, place: locationOf(locations, ["cases", index]) }),
     ),
   };
 }
@@ -41,7 +47,7 @@ export function readTable({ value, places }: Pick<YamlDocument, "value" | "place
 function readCase(
   one: unknown,
   key: string,
-  { people, defaults, place }: Readonly<{ people: Tree; defaults: Tree; place: Place }>,
+  { people, defaults, place }: Readonly<{ people: Tree; defaults: Tree; place: SourceLocation }>,
 ): TableCase {
   if (!isTree(one)) throw new CaseError(key, "is not an object");
   checkKeys(one, ["name", "as", "url", "method", "route", "expect", ...caseKeys], `${key}.`);

@@ -8,9 +8,9 @@ import { isIP } from "node:net";
 import { join } from "node:path";
 import type { AutocertConfig, RouteConfig, TlsFiles } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
-import type { Report } from "../source/source-locations.ts";
+import type { ProblemReporter } from "../source/source-locations.ts";
 import { servedNames } from "./certificate-names.ts";
-import { type Material, readCertificate } from "./key-material.ts";
+import { type KeyMaterial, readCertificate } from "./key-material.ts";
 
 const letsEncrypt = "https://acme-v02.api.letsencrypt.org/directory";
 const letsEncryptStaging = "https://acme-staging-v02.api.letsencrypt.org/directory";
@@ -18,8 +18,8 @@ const letsEncryptStaging = "https://acme-staging-v02.api.letsencrypt.org/directo
 export function resolveAutocert(
   globals: Globals,
   from: Readonly<{
-    report: Report;
-    material: Material;
+    report: ProblemReporter;
+    material: KeyMaterial;
     routes: readonly Pick<RouteConfig, "host" | "from">[];
     certificates: readonly TlsFiles[];
     /** The host where people sign in over TLS; null: there is none. */
@@ -30,7 +30,7 @@ export function resolveAutocert(
 ): AutocertConfig | null {
   const { report } = from;
   const trustedCa = from.material.authorities(
-    from.material.text(globals, { key: "autocert_trusted_ca", secrecy: "public" }),
+    from.material.textOrFile(globals, { key: "autocert_trusted_ca", secrecy: "public" }),
   );
   if (!globals.autocert) {
     for (const key of from.present)
@@ -71,7 +71,7 @@ export function resolveAutocert(
 
 function resolveBinding(
   { autocert_eab_key_id: keyId, autocert_eab_mac_key: macKey }: Globals,
-  report: Report,
+  report: ProblemReporter,
 ): AutocertConfig["eab"] {
   if (keyId === undefined && macKey === undefined) return null;
   if (keyId === undefined || macKey === undefined) {

@@ -6,10 +6,10 @@
  */
 import type { Config } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
-import type { Report } from "../source/source-locations.ts";
+import type { ProblemReporter } from "../source/source-locations.ts";
 import { isLoopback } from "../values/network-values.ts";
 import { everyService } from "../values/process-values.ts";
-import type { Material } from "./key-material.ts";
+import type { KeyMaterial } from "./key-material.ts";
 
 export type BrokerPart = Readonly<{
   store: Config["store"] | null;
@@ -18,8 +18,8 @@ export type BrokerPart = Readonly<{
   audit: Config["audit"];
 }>;
 type From = Readonly<{
-  report: Report;
-  material: Material;
+  report: ProblemReporter;
+  material: KeyMaterial;
   failed: ReadonlySet<string>;
   certificates: Config["certificates"];
   certificateAuthority: string | null;
@@ -36,7 +36,7 @@ export function resolveBrokers(globals: Globals, from: From): BrokerPart {
 }
 
 function resolveStore(globals: Globals, { report, material, failed }: From): Config["store"] | null {
-  const found = material.text(globals, { key: "databroker_storage_connection_string", secrecy: "secret" });
+  const found = material.textOrFile(globals, { key: "databroker_storage_connection_string", secrecy: "secret" });
   const type = globals.databroker_storage_type;
   // A regional broker writes no log.
   const runs = globals.services.has("databroker") && (globals.broker.home_urls ?? []).length === 0;
@@ -94,8 +94,8 @@ function resolveNats(globals: Globals, { report, material }: From): Config["nats
   const { nats } = globals;
   const servers = nats.servers ?? [];
   const inside = material.under("nats");
-  const tlsCa = inside.authorities(inside.text(nats, { key: "tls_ca", secrecy: "public" }));
-  const password = inside.text(nats, { key: "password", secrecy: "secret" })?.text.trim() ?? null;
+  const tlsCa = inside.authorities(inside.textOrFile(nats, { key: "tls_ca", secrecy: "public" }));
+  const password = inside.textOrFile(nats, { key: "password", secrecy: "secret" })?.text.trim() ?? null;
   if (servers.length === 0) {
     const others = [nats.credentials_file, nats.user, password, tlsCa].some(
       (value) => value !== undefined && value !== null,
@@ -130,7 +130,7 @@ function resolveNats(globals: Globals, { report, material }: From): Config["nats
   if (nats.user !== undefined && password === null)
     report.error(["nats", "user"], "has no password", "write nats.password or nats.password_file", "key");
   if (nats.credentials_file !== undefined)
-    inside.file(nats.credentials_file, { at: ["credentials_file"], secrecy: "secret" });
+    inside.fileText(nats.credentials_file, { at: ["credentials_file"], secrecy: "secret" });
   return {
     servers: servers.map((server) => server.trim()),
     credentialsFile: nats.credentials_file ?? null,
@@ -245,10 +245,10 @@ function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["n
   const pair = material.pair(
     broker.tls_cert_file === undefined
       ? null
-      : material.file(broker.tls_cert_file, { at: ["tls_cert_file"], secrecy: "public" }),
+      : material.fileText(broker.tls_cert_file, { at: ["tls_cert_file"], secrecy: "public" }),
     broker.tls_key_file === undefined
       ? null
-      : material.file(broker.tls_key_file, { at: ["tls_key_file"], secrecy: "secret" }),
+      : material.fileText(broker.tls_key_file, { at: ["tls_key_file"], secrecy: "secret" }),
     ["tls_cert_file"],
   );
   const plain = listen === null || isLoopback(listen.host) || globals.grpc_insecure;
@@ -281,7 +281,8 @@ function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["n
       broker: broker.max_window.broker ?? null,
     },
     tlsCa:
-      material.authorities(material.text(broker, { key: "tls_ca", secrecy: "public" })) ?? from.certificateAuthority,
+      material.authorities(material.textOrFile(broker, { key: "tls_ca", secrecy: "public" })) ??
+      from.certificateAuthority,
     tls,
     snapshotEvery: broker.snapshot_every,
     snapshotRefreshMs: broker.snapshot_refresh,
@@ -293,7 +294,7 @@ function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["n
 /** A broker that serves a region asks the leader's, and is not one of those it asks. */
 function checkRegional(
   globals: Globals,
-  { report, urls, runs }: Readonly<{ report: Report; urls: readonly URL[]; runs: boolean }>,
+  { report, urls, runs }: Readonly<{ report: ProblemReporter; urls: readonly URL[]; runs: boolean }>,
 ): void {
   const { broker, nats } = globals;
   const at = ["broker", "home_urls"];
@@ -321,7 +322,7 @@ function checkRegional(
 }
 
 /** A node must be able to miss two renewals, and a leader several beats, without anything happening. */
-function checkTimes(globals: Globals, report: Report): void {
+function checkTimes(globals: Globals, report: ProblemReporter): void {
   const { broker } = globals;
   if (broker.renew * 3 > broker.lease)
     report.error(

@@ -6,11 +6,11 @@
 import type { X509Crl } from "@peculiar/x509";
 import type { Config, RouteConfig } from "../config.ts";
 import type { Globals, Route } from "../schema/schema.ts";
-import type { Path, Report } from "../source/source-locations.ts";
+import type { Path, ProblemReporter } from "../source/source-locations.ts";
 import { certificateReader } from "./certificate-reader.ts";
-import { type Found, type Material, pemOf } from "./key-material.ts";
+import { type KeyMaterial, pemOf, type SourcedText } from "./key-material.ts";
 
-type From = Readonly<{ report: Report; material: Material }>;
+type From = Readonly<{ report: ProblemReporter; material: KeyMaterial }>;
 
 export function resolveClientCertificates(globals: Globals, { report, material }: From): Config["downstreamMtls"] {
   const written = globals.downstream_mtls;
@@ -19,8 +19,11 @@ export function resolveClientCertificates(globals: Globals, { report, material }
     if (isSet(written[key]) && isSet(written[`${key}_file`]))
       report.error(["downstream_mtls", `${key}_file`], `cannot stand beside ${key}`, "keep one of them", "key");
   }
-  const ca = inside.authorities(inside.text(written, { key: "ca", secrecy: "public" }));
-  const crl = revocationLists(inside.text(written, { key: "crl", secrecy: "public" }), report.under("downstream_mtls"));
+  const ca = inside.authorities(inside.textOrFile(written, { key: "ca", secrecy: "public" }));
+  const crl = revocationLists(
+    inside.textOrFile(written, { key: "crl", secrecy: "public" }),
+    report.under("downstream_mtls"),
+  );
   if (ca !== null && globals.insecure_server)
     report.error(
       ["downstream_mtls"],
@@ -42,7 +45,7 @@ export function resolveRouteClientCertificates(
   route: Route,
   { report, material, globals, all }: From & Readonly<{ globals: Globals; all: Config["downstreamMtls"] }>,
 ): Pick<RouteConfig, "clientCa" | "requiresClientCertificate"> {
-  const own = material.authorities(material.text(route, { key: "tls_downstream_client_ca", secrecy: "public" }));
+  const own = material.authorities(material.textOrFile(route, { key: "tls_downstream_client_ca", secrecy: "public" }));
   if (own !== null && globals.insecure_server)
     report.error(
       [isSet(route.tls_downstream_client_ca_file) ? "tls_downstream_client_ca_file" : "tls_downstream_client_ca"],
@@ -56,7 +59,7 @@ export function resolveRouteClientCertificates(
 /** To be asked when every route is known: settings without any authority would let everybody through. */
 export function checkClientCertificates(
   present: ReadonlySet<string>,
-  from: Readonly<{ report: Report; routes: readonly Pick<RouteConfig, "clientCa">[] }>,
+  from: Readonly<{ report: ProblemReporter; routes: readonly Pick<RouteConfig, "clientCa">[] }>,
 ): void {
   if (!present.has("downstream_mtls") || from.routes.some(({ clientCa }) => clientCa !== null)) return;
   if (from.report.hasErrors) return;
@@ -70,7 +73,7 @@ export function checkClientCertificates(
 
 const isSet = (value: unknown): boolean => typeof value === "string" && value !== "";
 
-function revocationLists(found: Found | null, report: Report): string | null {
+function revocationLists(found: SourcedText | null, report: ProblemReporter): string | null {
   if (found === null) return null;
   const pem = pemOf(found.text);
   const { X509Crl } = certificateReader();

@@ -6,22 +6,22 @@
 import { isIP } from "node:net";
 import type { DecisionApiConfig } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
-import type { Report } from "../source/source-locations.ts";
+import type { ProblemReporter } from "../source/source-locations.ts";
 import { isLoopback } from "../values/network-values.ts";
-import type { Material } from "./key-material.ts";
+import type { KeyMaterial } from "./key-material.ts";
 
 const keyCharsMin = 32;
 
 /** @returns null: decisions are not served */
 export function resolveDecisionApi(
   { decision_api: written, services }: Pick<Globals, "decision_api" | "services">,
-  from: Readonly<{ report: Report; material: Material }>,
+  from: Readonly<{ report: ProblemReporter; material: KeyMaterial }>,
 ): DecisionApiConfig | null {
   const report = from.report.under("decision_api");
   const material = from.material.under("decision_api");
   const tls = material.pair(
-    material.text(written, { key: "certificate", secrecy: "public" }),
-    material.text(written, { key: "certificate_key", secrecy: "secret" }),
+    material.textOrFile(written, { key: "certificate", secrecy: "public" }),
+    material.textOrFile(written, { key: "certificate_key", secrecy: "secret" }),
     ["certificate"],
   );
   const { address, trusted_proxies: trustedProxies, keys } = written;
@@ -49,7 +49,7 @@ export function resolveDecisionApi(
     if (!Object.hasOwn(keys, name))
       report.error(["lists_people", i], `no key is named ${name}`, "name one of decision_api.keys");
   }
-  const clientCa = material.authorities(material.text(written, { key: "client_ca", secrecy: "public" }));
+  const clientCa = material.authorities(material.textOrFile(written, { key: "client_ca", secrecy: "public" }));
   const addresses = (["address", "grpc_address"] as const).filter((key) => written[key] !== undefined);
   const [first] = addresses;
   if (first === undefined) return null;

@@ -4,26 +4,26 @@
  * Pure. Exactly one way to ask, and a timeout, an interval and both thresholds, which Envoy has no defaults for.
  */
 import type { HealthCheckConfig, Probe, StatusRange } from "../schema/config-upstreams.ts";
-import { healthCheckShape, sections } from "../values/upstream-values.ts";
-import { isRefused, type Kind, type Refuse, type Refused } from "../values/value-type.ts";
+import { healthCheckShape, sectionList } from "../values/upstream-values.ts";
+import { isRefused, type Refuse, type Refused, type ValueType } from "../values/value-type.ts";
 
 type Written = Readonly<Record<string, unknown>>;
 
-export const healthChecks = (): Kind<readonly HealthCheckConfig[]> =>
-  sections("list of health checks", healthCheckShape, resolveHealthCheck);
+export const healthChecks = (): ValueType<readonly HealthCheckConfig[]> =>
+  sectionList("list of health checks", healthCheckShape, resolveHealthCheck);
 
-const ways = ["http_health_check", "tcp_health_check", "grpc_health_check"] as const;
+const probeKeys = ["http_health_check", "tcp_health_check", "grpc_health_check"] as const;
 
 function resolveHealthCheck(written: Written, refuse: Refuse): HealthCheckConfig | Refused {
   const missing = (["timeout", "interval", "unhealthy_threshold", "healthy_threshold"] as const).find(
     (key) => written[key] === undefined,
   );
   if (missing !== undefined) return refuse(`${missing} is missing`, `write ${missing}`);
-  const given = ways.filter((way) => written[way] !== undefined);
+  const given = probeKeys.filter((way) => written[way] !== undefined);
   const [way] = given;
   if (way === undefined || given.length > 1)
     return refuse(
-      `${given.length === 0 ? "none" : "more than one"} of ${ways.join(", ")} is given`,
+      `${given.length === 0 ? "none" : "more than one"} of ${probeKeys.join(", ")} is given`,
       "write exactly one",
     );
   const probe = probes[way](written[way] as Written, refuse);
@@ -50,7 +50,7 @@ function resolveHealthCheck(written: Written, refuse: Refuse): HealthCheckConfig
 
 const hostPattern = /^[A-Za-z0-9._-]+(?::\d{1,5})?$/;
 
-const probes: Readonly<Record<(typeof ways)[number], (written: Written, refuse: Refuse) => Probe | Refused>> = {
+const probes: Readonly<Record<(typeof probeKeys)[number], (written: Written, refuse: Refuse) => Probe | Refused>> = {
   http_health_check(written, refuse) {
     const host = written["host"] as string | undefined;
     if (host !== undefined && host !== "" && !hostPattern.test(host))

@@ -5,9 +5,9 @@
  * Pure. Refuses what could let one client's sessions pass as another's, and tokens of issuers that nobody has named.
  */
 
-import type { PlacedRoute } from "../check-routes.ts";
+import type { LocatedRoute } from "../check-routes.ts";
 import type { BearerConfig, RouteConfig, SubPolicyConfig } from "../config.ts";
-import type { Report } from "../source/source-locations.ts";
+import type { ProblemReporter } from "../source/source-locations.ts";
 import { readYaml } from "../source/yaml-document.ts";
 import type { RouteContext } from "./route.ts";
 
@@ -65,7 +65,7 @@ export function resolveBearer({ route, report, globals, failed }: RouteContext):
       "write that too, or remove it",
       "key",
     );
-  const place = route.bearer_token_format === undefined ? [] : ["bearer_token_format"];
+  const at = route.bearer_token_format === undefined ? [] : ["bearer_token_format"];
   switch (format) {
     case "default":
       return null;
@@ -75,7 +75,7 @@ export function resolveBearer({ route, report, globals, failed }: RouteContext):
       const audiences = route.idp_access_token_allowed_audiences ?? globals.idp_access_token_allowed_audiences ?? null;
       if (audiences === null)
         report.warn(
-          place,
+          at,
           "takes every access token of the identity provider, also those that were made for other applications",
           "name yours with idp_access_token_allowed_audiences, where its access tokens have audiences",
         );
@@ -84,7 +84,7 @@ export function resolveBearer({ route, report, globals, failed }: RouteContext):
     case "jwt": {
       const known = globals.identity_providers.map(({ name }) => name);
       if (known.length === 0 && !failed.has("identity_providers"))
-        report.error(place, "takes tokens of issuers, and identity_providers names none", "name them there");
+        report.error(at, "takes tokens of issuers, and identity_providers names none", "name them there");
       for (const [i, name] of (route.identity_providers ?? []).entries()) {
         if (!known.includes(name))
           report.error(
@@ -106,14 +106,15 @@ export function resolveSubPolicies({ route, report }: RouteContext): readonly Su
       report.warn(["sub_policies", i, "rego"], "is not run: source_ppl says what is decided", "remove it", "key");
     return {
       ...sub,
-      policy: sourcePpl === null ? null : { ppl: readPpl(sourcePpl, { path, report }), place: report.placeOf(path) },
+      policy:
+        sourcePpl === null ? null : { ppl: readPpl(sourcePpl, { path, report }), location: report.locationOf(path) },
     };
   });
 }
 
 function readPpl(
   source: unknown,
-  { path, report }: Readonly<{ path: readonly (string | number)[]; report: Report }>,
+  { path, report }: Readonly<{ path: readonly (string | number)[]; report: ProblemReporter }>,
 ): unknown {
   if (typeof source !== "string") return source;
   const { value, problems } = readYaml(source, "source_ppl");
@@ -125,9 +126,9 @@ function readPpl(
 
 /** The hosts that each route names, as origins of the routes there. */
 export function resolveDependsOn(
-  placed: readonly PlacedRoute[],
-  { report, cookieDomain }: Readonly<{ report: Report; cookieDomain: string | null }>,
-): readonly PlacedRoute[] {
+  placed: readonly LocatedRoute[],
+  { report, cookieDomain }: Readonly<{ report: ProblemReporter; cookieDomain: string | null }>,
+): readonly LocatedRoute[] {
   const patterns = placed.map(({ route }) => ({ route, fits: hostPattern(route.host) }));
   return placed.map((one) => {
     const { dependsOn, host } = one.route;
@@ -184,7 +185,7 @@ function hostPattern(host: string): (name: string) => boolean {
 }
 
 /** One client, one secret; and one host, one cookie. */
-export function checkIdpClients(placed: readonly PlacedRoute[], report: Report): void {
+export function checkIdpClients(placed: readonly LocatedRoute[], report: ProblemReporter): void {
   const secrets = new Map<string, string>();
   const clients = new Map<string, string | null>();
   for (const { route, path } of placed) {

@@ -1,5 +1,5 @@
 /**
- * Material: secrets, keys and certificates, inline or from the files that `_file` keys name.
+ * Key material: secrets, keys and certificates, inline or from the files that `_file` keys name.
  *
  * Pure: files are read through a function that is given. A secret is never put into a message. What is refused:
  *   secrets that are short, made of one repeated byte, or published as an example
@@ -8,14 +8,14 @@
  */
 import { createHash, createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from "node:crypto";
 import type { TlsFiles } from "../config.ts";
-import type { Path, Report } from "../source/source-locations.ts";
+import type { Path, ProblemReporter } from "../source/source-locations.ts";
 
 /** `mode` is the file's permission bits. */
 export type FileContent = Readonly<{ ok: true; text: string; mode: number } | { ok: false; reason: string }>;
 export type ReadFile = (path: string) => FileContent;
 
 /** Text and the key that it came from. */
-export type Found = Readonly<{ text: string; path: Path }>;
+export type SourcedText = Readonly<{ text: string; path: Path }>;
 
 const fileLengthMax = 1024 * 1024;
 
@@ -26,27 +26,27 @@ const publishedSigningKeys: ReadonlySet<string> = new Set([
   "065be3ac3d98e12b70d66637f2eb8c225933d4921c4bb0ff450e8a14105cf71d",
 ]);
 
-export class Material {
-  readonly #report: Report;
+export class KeyMaterial {
+  readonly #report: ProblemReporter;
   readonly #readFile: ReadFile;
   readonly #now: number | undefined;
   /** @param now by which certificates are found to have expired; undefined: they are not looked at for that */
-  constructor(report: Report, readFile: ReadFile, now?: number) {
+  constructor(report: ProblemReporter, readFile: ReadFile, now?: number) {
     this.#report = report;
     this.#readFile = readFile;
     this.#now = now;
   }
 
   /** The same for a part of the document. */
-  under(...path: Path): Material {
-    return new Material(this.#report.under(...path), this.#readFile, this.#now);
+  under(...path: Path): KeyMaterial {
+    return new KeyMaterial(this.#report.under(...path), this.#readFile, this.#now);
   }
 
   /** A value, or the content of the file that `<key>_file` names; the file wins, as in Pomerium. */
-  text(
+  textOrFile(
     values: Readonly<Record<string, unknown>>,
     asked: Readonly<{ key: string; fileKey?: string; secrecy: "secret" | "public" }>,
-  ): Found | null {
+  ): SourcedText | null {
     const fileKey = asked.fileKey ?? `${asked.key}_file`;
     const inline = values[asked.key];
     const path = values[fileKey];
@@ -54,12 +54,12 @@ export class Material {
       if (typeof inline === "string" && inline !== "") {
         this.#report.warn([asked.key], `has no effect beside ${fileKey}`, "keep one of them", "key");
       }
-      return this.file(path, { at: [fileKey], secrecy: asked.secrecy });
+      return this.fileText(path, { at: [fileKey], secrecy: asked.secrecy });
     }
     return typeof inline === "string" && inline !== "" ? { text: inline, path: [asked.key] } : null;
   }
 
-  file(path: string, how: Readonly<{ at: Path; secrecy: "secret" | "public" }>): Found | null {
+  fileText(path: string, how: Readonly<{ at: Path; secrecy: "secret" | "public" }>): SourcedText | null {
     const content = this.#readFile(path);
     if (!content.ok) {
       this.#report.error(
@@ -84,7 +84,7 @@ export class Material {
   }
 
   /** 32 random bytes in base64. */
-  secretBytes(found: Found): Uint8Array | null {
+  secretBytes(found: SourcedText): Uint8Array | null {
     const text = found.text.trim();
     const bytes = /^[A-Za-z0-9+/_-]+={0,2}$/.test(text) ? Buffer.from(text, "base64") : Buffer.alloc(0);
     const remedy = "make one with: openssl rand -base64 32";
@@ -105,7 +105,7 @@ export class Material {
   }
 
   /** A private key that can sign assertions, as PEM. */
-  signingKey(found: Found): string | null {
+  signingKey(found: SourcedText): string | null {
     const pem = pemOf(found.text);
     const key = pem === null ? null : readKey(pem);
     const remedy = "make one with: openssl ecparam -genkey -name prime256v1 -noout";
@@ -130,7 +130,7 @@ export class Material {
   }
 
   /** Certificates to verify others by, as PEM. */
-  authorities(found: Found | null): string | null {
+  authorities(found: SourcedText | null): string | null {
     if (found === null) return null;
     const pem = pemOf(found.text);
     const blocks = pem?.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
@@ -140,7 +140,7 @@ export class Material {
   }
 
   /** A certificate and its key, checked to belong together. */
-  pair(cert: Found | null, key: Found | null, at: Path): TlsFiles | null {
+  pair(cert: SourcedText | null, key: SourcedText | null, at: Path): TlsFiles | null {
     if (cert === null && key === null) return null;
     if (cert === null || key === null) {
       const [here, missing] = cert === null ? [key, "certificate"] : [cert, "key"];

@@ -11,7 +11,7 @@ const inline = "kubernetes_service_account_token";
 const inFile = "kubernetes_service_account_token_file";
 
 export function resolveKubernetes({ route, report, material }: RouteContext): RouteConfig["kubernetes"] {
-  const found = material.text(route, { key: inline, secrecy: "secret" });
+  const found = material.textOrFile(route, { key: inline, secrecy: "secret" });
   if (found === null) return null;
   const key = found.path[0] === inFile ? inFile : inline;
   const token = found.text.trim();

@@ -1,11 +1,11 @@
 /** Resolve listeners: what they speak and what stands in front of them. Pure. */
 import type { Config } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
-import type { Report } from "../source/source-locations.ts";
+import type { ProblemReporter } from "../source/source-locations.ts";
 
 export type ListenerPart = Pick<Config, "codecType" | "httpRedirectAddress" | "useProxyProtocol">;
 
-export function resolveListener(globals: Globals, from: Readonly<{ report: Report }>): ListenerPart {
+export function resolveListener(globals: Globals, from: Readonly<{ report: ProblemReporter }>): ListenerPart {
   const { codec_type: codec, http_redirect_addr: redirect, address } = globals;
   if (codec === "http3")
     from.report.warn(["codec_type"], "HTTP/3 is not served; callers speak HTTP/2 or HTTP/1.1", "write auto", "key");

@@ -5,7 +5,7 @@
  */
 import type { Config, TracingConfig } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
-import type { Report } from "../source/source-locations.ts";
+import type { ProblemReporter } from "../source/source-locations.ts";
 import {
   type AccessLogField,
   type AuthorizeLogField,
@@ -13,9 +13,9 @@ import {
   isHiddenLogField,
 } from "../values/log-fields.ts";
 import { isLoopback } from "../values/network-values.ts";
-import type { Material } from "./key-material.ts";
+import type { KeyMaterial } from "./key-material.ts";
 
-type Given = Readonly<{ report: Report; material: Material; failed: ReadonlySet<string> }>;
+type Given = Readonly<{ report: ProblemReporter; material: KeyMaterial; failed: ReadonlySet<string> }>;
 
 export function resolveObserving(
   globals: Globals,
@@ -71,11 +71,11 @@ function resolveAuthorizeLog(
 
 function resolveMetrics(globals: Globals, { report, material }: Given): Config["metrics"] {
   const tls = material.pair(
-    material.text(globals, { key: "metrics_certificate", secrecy: "public" }),
-    material.text(globals, { key: "metrics_certificate_key", secrecy: "secret" }),
+    material.textOrFile(globals, { key: "metrics_certificate", secrecy: "public" }),
+    material.textOrFile(globals, { key: "metrics_certificate_key", secrecy: "secret" }),
     ["metrics_certificate"],
   );
-  const clientCa = material.authorities(material.text(globals, { key: "metrics_client_ca", secrecy: "public" }));
+  const clientCa = material.authorities(material.textOrFile(globals, { key: "metrics_client_ca", secrecy: "public" }));
   if (clientCa !== null && tls === null)
     report.error(
       ["metrics_client_ca"],
@@ -86,7 +86,7 @@ function resolveMetrics(globals: Globals, { report, material }: Given): Config["
   return { basicAuth: resolveBasicAuth(globals, report), tls, clientCa };
 }
 
-function resolveBasicAuth({ metrics_basic_auth: written }: Globals, report: Report): string | null {
+function resolveBasicAuth({ metrics_basic_auth: written }: Globals, report: ProblemReporter): string | null {
   if (written === undefined) return null;
   const text = Buffer.from(written.trim(), "base64").toString("utf8");
   if (!/^[A-Za-z0-9+/_-]+={0,2}$/.test(written.trim()) || !/^[^:]+:./s.test(text)) {

@@ -5,12 +5,12 @@
  */
 import type { HostPort, TlsFiles } from "../config.ts";
 import { type Globals, runtimeFlags } from "../schema/schema.ts";
-import type { Report } from "../source/source-locations.ts";
+import type { ProblemReporter } from "../source/source-locations.ts";
 import { isLoopback } from "../values/network-values.ts";
 import { unknownKeyRemedy } from "../values/suggest.ts";
-import type { Material } from "./key-material.ts";
+import type { KeyMaterial } from "./key-material.ts";
 import { checkUpgrades } from "./upgrades.ts";
-import { framing, settableHeaders } from "./upstream.ts";
+import { framingHeaders, settableHeaders } from "./upstream.ts";
 
 export type ProcessPart = Readonly<{
   address: HostPort;
@@ -23,7 +23,7 @@ export type ProcessPart = Readonly<{
 
 export function resolveProcess(
   globals: Globals,
-  from: Readonly<{ report: Report; material: Material; failed: ReadonlySet<string> }>,
+  from: Readonly<{ report: ProblemReporter; material: KeyMaterial; failed: ReadonlySet<string> }>,
 ): ProcessPart {
   const { report, material } = from;
   const address = globals.address ?? { host: "0.0.0.0", port: globals.insecure_server ? 80 : 443 };
@@ -55,7 +55,7 @@ export function resolveProcess(
     );
   }
   for (const name of Object.keys(globals.jwt_claims_headers)) {
-    const ours = framing.has(name) || ["host", "cookie", "x-pomerium-jwt-assertion"].includes(name);
+    const ours = framingHeaders.has(name) || ["host", "cookie", "x-pomerium-jwt-assertion"].includes(name);
     if (ours)
       report.error(["jwt_claims_headers"], `${name} is a header that the proxy itself must set`, "use another header");
   }
@@ -64,24 +64,24 @@ export function resolveProcess(
     address,
     certificates,
     certificateAuthority: material.authorities(
-      material.text(globals, { key: "certificate_authority", secrecy: "public" }),
+      material.textOrFile(globals, { key: "certificate_authority", secrecy: "public" }),
     ),
     matchAnyIncomingPort: checkFlags(globals, report),
     responseHeaders: resolveResponseHeaders(globals, { certificates, report }),
   };
 }
 
-function readCertificates(globals: Globals, material: Material): readonly TlsFiles[] {
+function readCertificates(globals: Globals, material: KeyMaterial): readonly TlsFiles[] {
   const single = material.pair(
-    material.text(globals, { key: "certificate", secrecy: "public" }),
-    material.text(globals, { key: "certificate_key", secrecy: "secret" }),
+    material.textOrFile(globals, { key: "certificate", secrecy: "public" }),
+    material.textOrFile(globals, { key: "certificate_key", secrecy: "secret" }),
     ["certificate"],
   );
   const listed = (globals.certificates ?? []).map(({ cert, key }, i) => {
     const at = ["certificates", i];
     return material.pair(
-      material.file(cert, { at: [...at, "cert"], secrecy: "public" }),
-      material.file(key, { at: [...at, "key"], secrecy: "secret" }),
+      material.fileText(cert, { at: [...at, "cert"], secrecy: "public" }),
+      material.fileText(key, { at: [...at, "key"], secrecy: "secret" }),
       at,
     );
   });
@@ -91,7 +91,7 @@ function readCertificates(globals: Globals, material: Material): readonly TlsFil
 /** Pomerium's defaults; a promise of TLS for ever is made only where TLS is served here. */
 function resolveResponseHeaders(
   globals: Globals,
-  { certificates, report }: Readonly<{ certificates: readonly TlsFiles[]; report: Report }>,
+  { certificates, report }: Readonly<{ certificates: readonly TlsFiles[]; report: ProblemReporter }>,
 ): Readonly<Record<string, string>> {
   if (globals.set_response_headers !== undefined) {
     const given = settableHeaders(globals.set_response_headers, report);
@@ -103,7 +103,7 @@ function resolveResponseHeaders(
   return { ...always, "Strict-Transport-Security": "max-age=31536000; includeSubDomains; preload" };
 }
 
-function checkFlags(globals: Globals, report: Report): boolean {
+function checkFlags(globals: Globals, report: ProblemReporter): boolean {
   for (const [flag, set] of Object.entries(globals.runtime_flags)) {
     const known = Object.hasOwn(runtimeFlags, flag) ? runtimeFlags[flag] : undefined;
     if (known === undefined) {

@@ -7,13 +7,13 @@ import { createHash } from "node:crypto";
 import { type ClaimValue, flattenClaims } from "../../events/index.ts";
 import type { Config, PolicySource, RouteAccess, RouteConfig, SubPolicyConfig } from "../config.ts";
 import type { Globals, Route } from "../schema/schema.ts";
-import type { Report } from "../source/source-locations.ts";
+import type { ProblemReporter } from "../source/source-locations.ts";
 import { isLoopback } from "../values/network-values.ts";
-import { show } from "../values/value-type.ts";
+import { formatValue } from "../values/value-type.ts";
 import { resolveBalancing } from "./balancing.ts";
 import { resolveRouteClientCertificates } from "./client-certificates.ts";
 import { resolveBearer, resolveIdpClient, resolveSubPolicies } from "./identity.ts";
-import type { Material } from "./key-material.ts";
+import type { KeyMaterial } from "./key-material.ts";
 import { resolveKubernetes } from "./kubernetes.ts";
 import { requireEncryption } from "./sign-in.ts";
 import { resolveRouteTimeouts } from "./timeouts.ts";
@@ -32,8 +32,8 @@ export type RouteContext = Readonly<{
   route: Route;
   present: ReadonlySet<string>;
   failed: ReadonlySet<string>;
-  report: Report;
-  material: Material;
+  report: ProblemReporter;
+  material: KeyMaterial;
   globals: Globals;
   matchAnyIncomingPort: boolean;
   /** What answers carry without the route's own headers. */
@@ -84,7 +84,7 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     id,
     name: route.name ?? `${shown}${match.value === "/" ? "" : match.value}`,
     description: route.description,
-    place: report.placeOf([]),
+    location: report.locationOf([]),
     from: from.url,
     host: from.host,
     port: from.port,
@@ -121,9 +121,9 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
   };
 }
 
-export type From = Readonly<{ url: URL; host: string; port: number | null; tunnel: RouteConfig["tunnel"] }>;
+export type RouteOrigin = Readonly<{ url: URL; host: string; port: number | null; tunnel: RouteConfig["tunnel"] }>;
 
-function resolveFrom(context: RouteContext): From | null {
+function resolveFrom(context: RouteContext): RouteOrigin | null {
   const { route, report, failed, globals, matchAnyIncomingPort } = context;
   const written = route.from?.trim();
   if (written === undefined || written === "") {
@@ -138,7 +138,7 @@ function resolveFrom(context: RouteContext): From | null {
     return null;
   }
   if ((scheme !== "https" && scheme !== "http") || !URL.canParse(written)) {
-    report.error(["from"], `${show(written)} is not a URL`, "write one such as https://app.example.com");
+    report.error(["from"], `${formatValue(written)} is not a URL`, "write one such as https://app.example.com");
     return null;
   }
   const url = new URL(written);
@@ -184,7 +184,7 @@ function resolveAction({ route, report, present, failed }: RouteContext): Action
   return failed.has("to") ? null : { ...nothing, to: (route.to ?? []).map(({ url, weight }) => ({ url, weight })) };
 }
 
-function resolveRedirect({ redirect }: Route, report: Report): RouteConfig["redirect"] {
+function resolveRedirect({ redirect }: Route, report: ProblemReporter): RouteConfig["redirect"] {
   const codes = [301, 302, 303, 307, 308] as const;
   const responseCode = codes.find((code) => code === redirect.response_code);
   if (responseCode === undefined)

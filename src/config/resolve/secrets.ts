@@ -6,13 +6,13 @@
  */
 
 import type { Globals } from "../schema/schema.ts";
-import type { Report } from "../source/source-locations.ts";
+import type { ProblemReporter } from "../source/source-locations.ts";
 import { everyService } from "../values/process-values.ts";
-import type { Found, Material } from "./key-material.ts";
+import type { KeyMaterial, SourcedText } from "./key-material.ts";
 
 /** Values for keys that the file leaves out, asked for once and only when needed. */
 export type GeneratedSecrets = Readonly<{ shared_secret?: string; cookie_secret?: string; idp_client_secret?: string }>;
-export type Generate = (
+export type GenerateSecrets = (
   dataDir: string,
 ) => Readonly<{ ok: true; secrets: GeneratedSecrets } | { ok: false; reason: string }>;
 
@@ -30,11 +30,16 @@ const remedy = "make one with: openssl rand -base64 32";
 
 export function resolveSecrets(
   globals: Globals,
-  from: Readonly<{ report: Report; material: Material; failed: ReadonlySet<string>; generate: Generate | undefined }>,
+  from: Readonly<{
+    report: ProblemReporter;
+    material: KeyMaterial;
+    failed: ReadonlySet<string>;
+    generate: GenerateSecrets | undefined;
+  }>,
 ): SecretsPart {
   const { report, material } = from;
-  const find = (key: string): Found | null => material.text(globals, { key, secrecy: "secret" });
-  const bytes = (found: Found | null): Uint8Array | null => (found === null ? null : material.secretBytes(found));
+  const find = (key: string): SourcedText | null => material.textOrFile(globals, { key, secrecy: "secret" });
+  const bytes = (found: SourcedText | null): Uint8Array | null => (found === null ? null : material.secretBytes(found));
   const asked = (key: "shared_secret" | "cookie_secret" | "idp_client_secret"): boolean =>
     from.failed.has(key) ||
     globals[key] !== undefined ||
@@ -54,7 +59,7 @@ export function resolveSecrets(
         "make the folder writable, or write shared_secret and cookie_secret down",
       );
   }
-  const given = (key: keyof GeneratedSecrets): Found | null => {
+  const given = (key: keyof GeneratedSecrets): SourcedText | null => {
     const text = generated[key];
     return missing.includes(key) ? (text === undefined ? null : { text, path: [key] }) : find(key);
   };

@@ -6,7 +6,7 @@
  */
 import type { Config } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
-import type { Path, Report } from "../source/source-locations.ts";
+import type { Path, ProblemReporter } from "../source/source-locations.ts";
 import { isLoopback } from "../values/network-values.ts";
 import { resolveProvider } from "./identity-providers.ts";
 
@@ -22,7 +22,7 @@ export type VisitedHost = Readonly<{ host: string; path: Path }>;
 export function resolveSignIn(
   globals: Globals,
   from: Readonly<{
-    report: Report;
+    report: ProblemReporter;
     failed: ReadonlySet<string>;
     idpClientSecret: string | null;
     hosts: readonly VisitedHost[];
@@ -85,7 +85,7 @@ function isHosted({ authenticate_service_url: url, idp_provider: provider }: Glo
 /** One finding for everything that has to be created in place of the hosted service. */
 function refuseHosted(
   { authenticate_service_url: url, idp_provider: provider }: Globals,
-  { report, hosts }: Readonly<{ report: Report; hosts: readonly VisitedHost[] }>,
+  { report, hosts }: Readonly<{ report: ProblemReporter; hosts: readonly VisitedHost[] }>,
 ): void {
   const host = `authenticate.${parentDomain(hosts) ?? "example.com"}`;
   const remedy = `create an OpenID Connect client at your identity provider with the callback URL https://${host}/oauth2/callback, point ${host} at this process, and write authenticate_service_url: https://${host}, idp_provider: oidc, idp_provider_url, idp_client_id and idp_client_secret`;
@@ -95,7 +95,7 @@ function refuseHosted(
   else report.error(["authenticate_service_url"], "is missing, and there is no hosted sign-in service", remedy, "key");
 }
 
-function warnOfNoRefresh(report: Report): void {
+function warnOfNoRefresh(report: ProblemReporter): void {
   report.warn(
     ["idp_provider"],
     "is missing, so sessions are not refreshed with the identity provider",
@@ -118,7 +118,7 @@ const administratorKinds = ["group:", "email:", "sub:"];
  * make that person an administrator. A bare e-mail beside typed entries is read as `email:`, with a warning. A list of bare e-mails alone
  * is the key that Pomerium had under this name before v0.12, with another meaning, and is refused.
  */
-export function resolveAdministrators({ administrators }: Globals, report: Report): readonly string[] {
+export function resolveAdministrators({ administrators }: Globals, report: ProblemReporter): readonly string[] {
   const isTyped = (entry: string): boolean => administratorKinds.some((kind) => entry.startsWith(kind));
   const hasTyped = administrators.some(isTyped);
   return administrators.map((entry, i) => {
@@ -139,7 +139,7 @@ export function resolveAdministrators({ administrators }: Globals, report: Repor
 /** A route on the sign-in host shares its origin, so its pages act as sign-in's own pages towards the operator API. */
 export function checkSignInHost(
   routes: readonly VisitedHost[],
-  { globals, report }: Readonly<{ globals: Globals; report: Report }>,
+  { globals, report }: Readonly<{ globals: Globals; report: ProblemReporter }>,
 ): void {
   const host = globals.authenticate_service_url?.hostname;
   const runsHere = globals.services.has("authenticate") || globals.services.has("proxy");
@@ -160,7 +160,7 @@ export function checkSignInHost(
 }
 
 /** Used only where the authenticate service runs elsewhere. */
-function resolveInternal(globals: Globals, report: Report): URL | null {
+function resolveInternal(globals: Globals, report: ProblemReporter): URL | null {
   const url = globals.authenticate_internal_service_url ?? null;
   const path = ["authenticate_internal_service_url"];
   if (url === null) return null;
@@ -182,7 +182,7 @@ function resolveInternal(globals: Globals, report: Report): URL | null {
 }
 
 /** Plain HTTP is for this machine alone. */
-export function requireEncryption(url: URL, where: Readonly<{ report: Report; path: Path }>): void {
+export function requireEncryption(url: URL, where: Readonly<{ report: ProblemReporter; path: Path }>): void {
   if (url.protocol === "http:" && !isLoopback(url.hostname)) {
     where.report.error(where.path, "is plain HTTP, which is allowed only for loopback and *.localhost", "use https");
   }
@@ -190,7 +190,12 @@ export function requireEncryption(url: URL, where: Readonly<{ report: Report; pa
 
 function resolveIdp(
   globals: Globals,
-  from: Readonly<{ report: Report; failed: ReadonlySet<string>; idpClientSecret: string | null; isNeeded: boolean }>,
+  from: Readonly<{
+    report: ProblemReporter;
+    failed: ReadonlySet<string>;
+    idpClientSecret: string | null;
+    isNeeded: boolean;
+  }>,
 ): Config["idp"] {
   const { report, failed } = from;
   const signsIn = globals.services.has("authenticate");
@@ -248,7 +253,7 @@ function resolveIdp(
 
 function resolveCookie(
   globals: Globals,
-  from: Readonly<{ report: Report; hosts: readonly VisitedHost[] }>,
+  from: Readonly<{ report: ProblemReporter; hosts: readonly VisitedHost[] }>,
 ): Config["cookie"] {
   const { report } = from;
   const domain = globals.cookie_domain.trim().replace(/^\./, "").toLowerCase();

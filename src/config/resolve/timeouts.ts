@@ -5,14 +5,14 @@
  */
 import type { RouteConfig, TimeoutConfig } from "../config.ts";
 import type { Globals, Route } from "../schema/schema.ts";
-import type { Report } from "../source/source-locations.ts";
+import type { ProblemReporter } from "../source/source-locations.ts";
 import { formatDuration } from "../values/network-values.ts";
 
 /** Pomerium's. */
 const readMsDefault = 30_000;
 const upstreamMsDefault = 30_000;
 
-export function resolveTimeouts(globals: Globals, report: Report): TimeoutConfig {
+export function resolveTimeouts(globals: Globals, report: ProblemReporter): TimeoutConfig {
   const {
     timeout_read: read,
     timeout_write: write,
@@ -36,7 +36,7 @@ export function resolveTimeouts(globals: Globals, report: Report): TimeoutConfig
 /** @param lasting the route carries WebSockets and the like, which have no bound by default */
 export function resolveRouteTimeouts(
   route: Route,
-  { globals, report, lasting }: Readonly<{ globals: Globals; report: Report; lasting: boolean }>,
+  { globals, report, lasting }: Readonly<{ globals: Globals; report: ProblemReporter; lasting: boolean }>,
 ): Pick<RouteConfig, "timeoutMs" | "timeoutFrom" | "idleTimeoutMs"> {
   warnOfOthers(route, globals, report);
   const upstream = globals.default_upstream_timeout;
@@ -47,7 +47,7 @@ export function resolveRouteTimeouts(
   };
 }
 
-function warnOfOthers({ timeout, idle_timeout: idle }: Route, globals: Globals, report: Report): void {
+function warnOfOthers({ timeout, idle_timeout: idle }: Route, globals: Globals, report: ProblemReporter): void {
   const { timeout_read: read, timeout_write: write } = globals;
   if (timeout === undefined) return;
   if (isLonger(timeout, write))

@@ -6,8 +6,8 @@
  * that the file does not name.
  */
 import type { HostPort, RouteConfig } from "../config.ts";
-import { show } from "../values/value-type.ts";
-import type { From, RouteContext } from "./route.ts";
+import { formatValue } from "../values/value-type.ts";
+import type { RouteContext, RouteOrigin } from "./route.ts";
 import { requireEncryption } from "./sign-in.ts";
 
 export const tunnelPattern = /^(tcp|udp)\+(https?):\/\//i;
@@ -21,7 +21,7 @@ function parseName(text: string): HostPort | undefined {
   return host === undefined || port < 1 || port > 65_535 ? undefined : { host, port };
 }
 
-export function resolveTunnelFrom(context: RouteContext, written: string): From | null {
+export function resolveTunnelFrom(context: RouteContext, written: string): RouteOrigin | null {
   const { report, matchAnyIncomingPort } = context;
   const found = /^(tcp|udp)\+(https?):\/\/([^/?#@]+)((?:\/[^?#]*)?)$/i.exec(written);
   const [, scheme = "", web = "", authority = "", path = ""] = found ?? [];
@@ -31,14 +31,14 @@ export function resolveTunnelFrom(context: RouteContext, written: string): From 
   const own = parseName(authority);
   if (found === null || (names.length === 0 && own === undefined)) {
     const what = found === null ? "is no address of a tunnel" : "names no port";
-    report.error(["from"], `${show(written)} ${what}`, example);
+    report.error(["from"], `${formatValue(written)} ${what}`, example);
     return null;
   }
   const targets = names.length === 0 && own !== undefined ? [own] : names.map(parseName);
   const bad = targets.indexOf(undefined);
   const address = names.length === 0 ? (own?.host ?? "") : authority;
   if (bad >= 0 || !URL.canParse(`${web}://${address}`)) {
-    report.error(["from"], `${show(names[bad] ?? authority)} is not host:port`, example);
+    report.error(["from"], `${formatValue(names[bad] ?? authority)} is not host:port`, example);
     return null;
   }
   const url = new URL(`${web.toLowerCase()}://${address}`);
@@ -54,7 +54,7 @@ export function resolveTunnelFrom(context: RouteContext, written: string): From 
   };
 }
 
-const meaningless = [
+const refusedKeys = [
   "prefix",
   "path",
   "regex",
@@ -69,10 +69,10 @@ const meaningless = [
   "allow_encoded_slashes",
   "max_request_body_bytes",
 ] as const;
-const withoutEffectEver = ["host_rewrite", "host_rewrite_header", "preserve_host_header"] as const;
+const ineffectiveKeys = ["host_rewrite", "host_rewrite_header", "preserve_host_header"] as const;
 /** But where another proxy is asked, by HTTP. */
-const withoutEffect = [
-  ...withoutEffectEver,
+const ineffectiveWithoutProxy = [
+  ...ineffectiveKeys,
   "set_request_headers",
   "remove_request_headers",
   "pass_identity_headers",
@@ -110,9 +110,9 @@ export function checkTunnel({ route, report, present }: RouteContext, tunnel: Ro
     else report.error(at, `a ${kind} route does not lead to ${url.protocol.slice(0, -1)}`, `write ${kind}://host:port`);
   }
   if (tunnel === null) return;
-  for (const key of meaningless)
+  for (const key of refusedKeys)
     if (present.has(key)) report.error([key], `means nothing on a ${kind} route`, "remove it", "key");
-  for (const key of onward ? withoutEffectEver : withoutEffect)
+  for (const key of onward ? ineffectiveKeys : ineffectiveWithoutProxy)
     if (present.has(key))
       report.warn([key], `has no effect on a ${kind} route: its bytes pass as they are`, "remove it", "key");
 }

@@ -1,6 +1,6 @@
 /** Resolve which protocols a connection may be handed over to: WebSocket, SPDY and others, by the names in `Upgrade`. Pure. */
 import type { RouteConfig } from "../config.ts";
-import type { Report } from "../source/source-locations.ts";
+import type { ProblemReporter } from "../source/source-locations.ts";
 import type { RouteContext } from "./route.ts";
 
 const token = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}(?:\/[A-Za-z0-9!#$%&'*+.^_`|~-]{1,32})?$/;
@@ -8,7 +8,7 @@ const token = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}(?:\/[A-Za-z0-9!#$%&'*+.^_`|~-]{
 const never = /^(?:connect(?:-udp|-ip)?|h2c?|h3|http(?:\/.*)?|tls(?:\/.*)?)$/i;
 
 /** @returns those of the list that may be */
-export function checkUpgrades(protocols: readonly string[], report: Report): readonly string[] {
+export function checkUpgrades(protocols: readonly string[], report: ProblemReporter): readonly string[] {
   return protocols.filter((protocol, i) => {
     if (!token.test(protocol))
       report.error(["allow_upgrades", i], `${protocol} is not the name of a protocol`, "write one such as websocket");

@@ -5,7 +5,7 @@
  */
 import { RE2JS } from "re2js";
 import type { RouteConfig } from "../config.ts";
-import type { Report } from "../source/source-locations.ts";
+import type { ProblemReporter } from "../source/source-locations.ts";
 import { parseHeaderTemplate } from "../values/header-template.ts";
 import type { RouteContext } from "./route.ts";
 
@@ -74,7 +74,7 @@ export function resolvePattern(
 }
 
 /** Headers that say how a request is read; nobody but the proxy may set them. */
-export const framing: ReadonlySet<string> = new Set([
+export const framingHeaders: ReadonlySet<string> = new Set([
   "connection",
   "content-length",
   "expect",
@@ -96,7 +96,7 @@ export function resolveRequestHeaders({ route, report, globals }: RouteContext):
   for (const [name, value] of Object.entries(route.set_request_headers)) {
     const folded = name.toLowerCase();
     if (folded === "host") continue;
-    if (framing.has(folded))
+    if (framingHeaders.has(folded))
       report.error(["set_request_headers", name], "is a header that the proxy itself must set", "remove it", "key");
     // Pomerium's documentation sets the assertion this way; where identity headers are passed it is sent already.
     if (folded === "x-pomerium-jwt-assertion" && isAssertion(value)) {
@@ -146,12 +146,12 @@ export function resolveResponseHeaders({
  */
 export function settableHeaders(
   given: Readonly<Record<string, string>>,
-  report: Report,
+  report: ProblemReporter,
 ): Readonly<Record<string, string>> {
   const kept: Record<string, string> = {};
   for (const [name, value] of Object.entries(given)) {
     const at = ["set_response_headers", name];
-    if (framing.has(name.toLowerCase()))
+    if (framingHeaders.has(name.toLowerCase()))
       report.error(at, "is a header that the proxy itself must set", "remove it", "key");
     else if (name.toLowerCase() === "x-request-id")
       report.warn(at, "has no effect: it is the request's own id", "remove it", "key");
@@ -163,7 +163,7 @@ export function settableHeaders(
 /** Framing is the connection's, and cookies of ours are nobody's to make. */
 export function resolveResponseRewrites({ route, report }: RouteContext): RouteConfig["rewriteResponseHeaders"] {
   for (const [i, { header }] of route.rewrite_response_headers.entries()) {
-    if (framing.has(header))
+    if (framingHeaders.has(header))
       report.error(
         ["rewrite_response_headers", i],
         `${header} is a header that the proxy itself must set`,
@@ -185,10 +185,10 @@ export function resolveTls({ route, report, material }: RouteContext): RouteConf
     );
   if (route.tls_server_name !== undefined && route.tls_upstream_server_name !== undefined)
     report.warn(["tls_server_name"], "has no effect beside tls_upstream_server_name", "remove it", "key");
-  const customCa = material.authorities(material.text(route, { key: "tls_custom_ca", secrecy: "public" }));
+  const customCa = material.authorities(material.textOrFile(route, { key: "tls_custom_ca", secrecy: "public" }));
   const pair = material.pair(
-    material.text(route, { key: "tls_client_cert", secrecy: "public" }),
-    material.text(route, { key: "tls_client_key", secrecy: "secret" }),
+    material.textOrFile(route, { key: "tls_client_cert", secrecy: "public" }),
+    material.textOrFile(route, { key: "tls_client_key", secrecy: "secret" }),
     ["tls_client_cert"],
   );
   return {

@@ -1,10 +1,10 @@
 /** Decision records: where they go and what they say. Pure. */
 import { z } from "zod";
 import { sinks } from "../values/network-values.ts";
-import { auditMode, filePath, oneOf, wholeNumber } from "../values/value-type.ts";
+import { auditMode, enumValue, filePath, integer } from "../values/value-type.ts";
 import { cardea } from "./keys.ts";
 
-export const auditGroup = {
+export const auditKeys = {
   audit: cardea(
     z.strictObject({
       mode: cardea(
@@ -16,7 +16,7 @@ export const auditGroup = {
         "Where records wait for the sinks. Absent: `audit/spool` in the data folder. They wait in memory in this version.",
       ),
       trace: cardea(
-        oneOf(["denials", "all"]).prefault("denials"),
+        enumValue(["denials", "all"]).prefault("denials"),
         "Which decision records say which rules and facts decided: `denials`, or `all` decisions. See docs/policy.md.",
       ),
       sinks: cardea(
@@ -24,7 +24,7 @@ export const auditGroup = {
         "Where decision records go. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured.",
       ),
       stream_max_bytes: cardea(
-        wholeNumber({ min: 1_048_576, max: 1_000_000_000_000_000 }).prefault(10_737_418_240),
+        integer({ min: 1_048_576, max: 1_000_000_000_000_000 }).prefault(10_737_418_240),
         "The most bytes that the audit stream in JetStream keeps; the oldest records go first. Counts when the stream is created, and for a stream that has no limit.",
       ),
     }),

@@ -1,8 +1,8 @@
 /** Schema of the listener on which decisions are served to other proxies and services. In the order of the documentation. */
 import { z } from "zod";
-import { resourceWords } from "../values/decision-values.ts";
+import { resourceTemplates } from "../values/decision-values.ts";
 import { hostPort } from "../values/network-values.ts";
-import { filePath, secretText, text, textMap, texts } from "../values/value-type.ts";
+import { filePath, secretString, stringList, stringMap, stringValue } from "../values/value-type.ts";
 import { cardea } from "./keys.ts";
 
 export const decisionKeys = {
@@ -17,38 +17,38 @@ export const decisionKeys = {
         "Where Envoy's `ext_authz` is answered over gRPC, with the same certificate. Absent: nowhere.",
       ),
       certificate: cardea(
-        text().optional(),
+        stringValue().optional(),
         "The certificate with which it speaks TLS: PEM, or base64 of it. Needed unless the addresses are on loopback.",
       ),
       certificate_file: cardea(filePath().optional(), "The same, from a file."),
-      certificate_key: cardea(secretText().optional(), "The key of `decision_api.certificate`.", {
+      certificate_key: cardea(secretString().optional(), "The key of `decision_api.certificate`.", {
         secretAt: ["decisionApi.tls.key"],
       }),
       certificate_key_file: cardea(filePath().optional(), "The same, from a file."),
       client_ca: cardea(
-        text().optional(),
+        stringValue().optional(),
         "An authority that vouches for your proxies and for nobody else: PEM, or base64 of it. Whoever shows a certificate of it may ask as a trusted proxy may, from any address; over gRPC nobody connects without one.",
       ),
       client_ca_file: cardea(filePath().optional(), "The same, from a file."),
       trusted_proxies: cardea(
-        texts("IP or CIDR").prefault([]),
+        stringList("IP or CIDR").prefault([]),
         "Proxies that may ask by forward-auth and `ext_authz`, and whose word on method, host, path and caller is believed. Whoever else asks is refused; by default that is everybody.",
       ),
       keys: cardea(
-        textMap("name to key").prefault({}),
+        stringMap("name to key").prefault({}),
         "Services that may ask by AuthZEN, and proxies that may ask over gRPC: a name, for the log, and the key that is sent as a bearer token, 32 characters or more.",
         { secretAt: ["decisionApi.keys.*"] },
       ),
       lists_people: cardea(
-        texts("name of a key").prefault([]),
+        stringList("name of a key").prefault([]),
         "Which of `decision_api.keys` may ask who may use a route (AuthZEN's subject search). By default none: the answer is a list of people.",
       ),
       subject_issuer: cardea(
-        text().optional(),
+        stringValue().optional(),
         "The issuer (`iss`) whose subjects the ids of AuthZEN's `user` and `identity` are, where a question does not name one in `properties.issuer`. Absent: the ids of `user` are Cardea's own.",
       ),
       resources: cardea(
-        resourceWords().prefault({}),
+        resourceTemplates().prefault({}),
         "What the resources and actions of services that ask by AuthZEN are as requests: `todo: {can_update: PUT https://app.example.com/todos/{id}}` (docs/decisions.md).",
       ),
     }),

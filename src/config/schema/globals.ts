@@ -7,24 +7,24 @@
 import { z } from "zod";
 import { otherLogLevels } from "../values/log-fields.ts";
 import { duration, hostAliases, hostPort, hostPortOrOff, url, urlOrNothing, urls } from "../values/network-values.ts";
-import { certificatePairs, servicesKind } from "../values/process-values.ts";
+import { certificatePairs, serviceSet } from "../values/process-values.ts";
 import {
+  booleanValue,
+  enumValue,
   filePath,
-  matching,
-  oneOf,
-  secretText,
-  share,
-  text,
-  textMap,
-  texts,
-  truth,
-  wholeNumber,
+  fraction,
+  integer,
+  secretString,
+  stringList,
+  stringMap,
+  stringMatching,
+  stringValue,
 } from "../values/value-type.ts";
-import { auditGroup } from "./audit.ts";
-import { bearerKeys, identityHeaders } from "./identity.ts";
+import { auditKeys } from "./audit.ts";
+import { bearerKeys, identityHeaderKeys } from "./identity.ts";
 import { cardea, pomerium } from "./keys.ts";
 import { autocertKeys, listenerKeys } from "./listener.ts";
-import { observing } from "./observing.ts";
+import { observingKeys } from "./observing.ts";
 import { breakerKeys } from "./upstreams.ts";
 
 const http = { schemes: ["https", "http"] } as const;
@@ -32,7 +32,7 @@ const httpHost = { ...http, path: "none" } as const;
 
 export const processKeys = {
   services: pomerium(
-    servicesKind().prefault("all"),
+    serviceSet().prefault("all"),
     "Which services run in this process: `all`, or a list of `authenticate`, `authorize`, `databroker` (also `cache`) and `proxy`.",
   ),
   address: pomerium(
@@ -40,11 +40,11 @@ export const processKeys = {
     "Where requests come in. Absent: `:443`, or `:80` with `insecure_server`. `:443` means every IPv4 address; write `[::]:443` for IPv6 too.",
   ),
   insecure_server: pomerium(
-    truth().prefault(false),
+    booleanValue().prefault(false),
     "Serve plain HTTP: on loopback, or behind a load balancer that ends TLS. The scheme that people see stays that of each route's `from`.",
   ),
-  certificate: pomerium(text().optional(), "The serving certificate with its chain: PEM, or base64 of it."),
-  certificate_key: pomerium(secretText().optional(), "The key of `certificate`: PEM, or base64 of it.", {
+  certificate: pomerium(stringValue().optional(), "The serving certificate with its chain: PEM, or base64 of it."),
+  certificate_key: pomerium(secretString().optional(), "The key of `certificate`: PEM, or base64 of it.", {
     secretAt: ["certificates.*.key"],
   }),
   certificate_file: pomerium(filePath().optional(), "File with the serving certificate and its chain, PEM."),
@@ -55,12 +55,12 @@ export const processKeys = {
     { secretAt: ["certificates.*.key"] },
   ),
   certificate_authority: pomerium(
-    text().optional(),
+    stringValue().optional(),
     "Certificates (PEM, or base64 of it) trusted beside the system's for upstreams and brokers.",
   ),
   certificate_authority_file: pomerium(filePath().optional(), "The same, from a file."),
   region: cardea(
-    matching({
+    stringMatching({
       label: "name",
       json: { type: "string" },
       pattern: /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
@@ -70,7 +70,7 @@ export const processKeys = {
     "The region this process is in, for status and for staying close.",
   ),
   node_name: cardea(
-    matching({
+    stringMatching({
       label: "name",
       json: { type: "string" },
       pattern: /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
@@ -96,11 +96,11 @@ export const processKeys = {
     "At shutdown, behind `drain_delay`, how long requests and streams may take to end before they are cut.",
   ),
   workers: cardea(
-    wholeNumber({ min: 1, max: 64 }).prefault(1),
+    integer({ min: 1, max: 64 }).prefault(1),
     "How many processes share the listener. Each is a node of its own, with its own lease and memory, named as this one with `-w1`, `-w2` … behind it. A databroker named in `services` runs once, beside them, and needs `broker.listen`.",
   ),
   log_level: pomerium(
-    oneOf(["debug", "info", "warn", "error"], { warning: "warn", ...otherLogLevels }).prefault("info"),
+    enumValue(["debug", "info", "warn", "error"], { warning: "warn", ...otherLogLevels }).prefault("info"),
     "The least severe message that is logged. Of Pomerium's other levels `trace` counts as `debug`; `fatal`, `panic` and `disabled` as `error`.",
   ),
   metrics_address: cardea(
@@ -109,44 +109,48 @@ export const processKeys = {
   ),
 };
 
-export const secrets = {
+export const secretKeys = {
   shared_secret: pomerium(
-    secretText().optional(),
+    secretString().optional(),
     "32 random bytes in base64, the same on every process: session handles, service tokens and derived keys. With `services: all` one is generated and kept in the data folder.",
     { secretAt: ["sharedSecret"] },
   ),
   shared_secret_file: pomerium(filePath().optional(), "The same, from a file."),
   shared_secret_previous: cardea(
-    secretText().optional(),
+    secretString().optional(),
     "The shared secret before the last change; what it signed is still accepted.",
     { secretAt: ["sharedSecretPrevious"] },
   ),
   shared_secret_previous_file: cardea(filePath().optional(), "The same, from a file."),
   cookie_secret: pomerium(
-    secretText().optional(),
+    secretString().optional(),
     "32 random bytes in base64: sign-in state and cookies of the authenticate service. Generated like `shared_secret`.",
     { secretAt: ["cookieSecret"] },
   ),
   cookie_secret_file: pomerium(filePath().optional(), "The same, from a file."),
-  cookie_secret_previous: cardea(secretText().optional(), "The cookie secret before the last change; still accepted.", {
-    secretAt: ["cookieSecretPrevious"],
-  }),
+  cookie_secret_previous: cardea(
+    secretString().optional(),
+    "The cookie secret before the last change; still accepted.",
+    {
+      secretAt: ["cookieSecretPrevious"],
+    },
+  ),
   cookie_secret_previous_file: cardea(filePath().optional(), "The same, from a file."),
   signing_key: pomerium(
-    secretText().optional(),
+    secretString().optional(),
     "Private key (PEM, or base64 of it; P-256 or RSA) that signs the identity assertion. Absent: derived from `shared_secret` as Pomerium does.",
     { secretAt: ["signingKey"] },
   ),
   signing_key_file: pomerium(filePath().optional(), "The same, from a file."),
   signing_key_previous: cardea(
-    secretText().optional(),
+    secretString().optional(),
     "The signing key before the last change, or the one to come: published beside the other, and never signs. `derived`: the one that follows from `shared_secret`.",
     { secretAt: ["signingKeyPrevious"] },
   ),
   signing_key_previous_file: cardea(filePath().optional(), "The same, from a file."),
 };
 
-export const signIn = {
+export const signInKeys = {
   authenticate_service_url: pomerium(
     url(httpHost).optional(),
     "The URL where people sign in; its host must reach the authenticate service. There is no hosted one. Required, unless no route of the file asks anyone to sign in.",
@@ -156,7 +160,7 @@ export const signIn = {
     "Where a proxy reaches the authenticate service of another process. Absent: people reach it themselves.",
   ),
   idp_provider: pomerium(
-    oneOf([
+    enumValue([
       "oidc",
       "auth0",
       "azure",
@@ -173,25 +177,25 @@ export const signIn = {
     "The kind of identity provider. `apple`, `github` and `hosted` are known but not supported by this build.",
   ),
   idp_provider_url: pomerium(url(http).optional(), "The provider's issuer URL. Some providers have a default."),
-  idp_client_id: pomerium(text().optional(), "The client id that the provider gave."),
-  idp_client_secret: pomerium(secretText().optional(), "The client secret that the provider gave.", {
+  idp_client_id: pomerium(stringValue().optional(), "The client id that the provider gave."),
+  idp_client_secret: pomerium(secretString().optional(), "The client secret that the provider gave.", {
     secretAt: ["idp.clientSecret"],
   }),
   idp_client_secret_file: pomerium(filePath().optional(), "The same, from a file."),
   idp_scopes: pomerium(
-    texts("scope").optional(),
+    stringList("scope").optional(),
     "The scopes asked for. Absent: the provider's usual ones, for `oidc` those of `openid profile email offline_access`.",
   ),
-  idp_request_params: pomerium(textMap().prefault({}), "More parameters for the provider's sign-in URL.", {
+  idp_request_params: pomerium(stringMap().prefault({}), "More parameters for the provider's sign-in URL.", {
     secretAt: ["idp.requestParams.*"],
   }),
   ...bearerKeys,
   groups_from_claim: cardea(
-    text().optional(),
+    stringValue().optional(),
     "The claim whose values count as the person's groups, at sign-in and at every refresh. Absent: claims make no groups.",
   ),
   administrators: cardea(
-    texts("administrator").prefault([]),
+    stringList("administrator").prefault([]),
     "Who may use the operator API and console: `group:` and a group id, `email:` and an e-mail that the provider calls verified, or `sub:` and the provider's subject. A bare entry is an error; a bare e-mail beside entries that say their kind is read as `email:`, with a warning.",
   ),
   refresh_interval: cardea(
@@ -203,16 +207,16 @@ export const signIn = {
     "How long a session continues after a refresh whose outcome is unknown, at least until its access token ends. Its refresh token is not sent again.",
   ),
   max_sessions_per_user: cardea(
-    wholeNumber({ min: 1, max: 10_000 }).prefault(100),
+    integer({ min: 1, max: 10_000 }).prefault(100),
     "How many sessions a person may have; one more ends the oldest.",
   ),
   signout_redirect_url: pomerium(urlOrNothing(http).prefault(""), "Where people land after signing out."),
   programmatic_redirect_domain_whitelist: pomerium(
-    texts("domain").prefault(["localhost"]),
+    stringList("domain").prefault(["localhost"]),
     "Domains that a programmatic sign-in may send its answer to.",
   ),
   cookie_name: pomerium(
-    matching({
+    stringMatching({
       label: "name",
       json: { type: "string" },
       pattern: /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$/,
@@ -221,19 +225,22 @@ export const signIn = {
     }).prefault("_pomerium"),
     "The name of the session cookie. With the prefix `__Host-`, browsers bind it to one host.",
   ),
-  cookie_domain: pomerium(text().prefault(""), "The domain of the session cookie; empty: each route's own host."),
-  cookie_http_only: pomerium(truth().prefault(true), "Hide the session cookie from scripts."),
+  cookie_domain: pomerium(
+    stringValue().prefault(""),
+    "The domain of the session cookie; empty: each route's own host.",
+  ),
+  cookie_http_only: pomerium(booleanValue().prefault(true), "Hide the session cookie from scripts."),
   cookie_expire: pomerium(
     duration({ min: "1s", max: "8760h" }).prefault("14h"),
     "How long a session lasts from sign-in, whatever happens meanwhile.",
   ),
   cookie_same_site: pomerium(
-    oneOf(["lax", "strict", "none"], { "": "lax" }).prefault("lax"),
+    enumValue(["lax", "strict", "none"], { "": "lax" }).prefault("lax"),
     "Which other sites may cause the cookie to be sent. With `none` a WebSocket that brings the cookie must have the `Origin` of a route.",
   ),
 };
 
-export const requests = {
+export const requestKeys = {
   timeout_read: pomerium(
     duration().optional(),
     "How long a request may take; absent: 30 s for its head and for silence.",
@@ -242,31 +249,31 @@ export const requests = {
   timeout_idle: pomerium(duration().prefault("5m"), "How long a connection may be silent."),
   default_upstream_timeout: pomerium(duration().optional(), "The `timeout` of routes that set none; absent: 30 s."),
   dns_lookup_family: pomerium(
-    oneOf(["V4_PREFERRED", "V4_ONLY", "V6_ONLY", "AUTO", "ALL"], { "": "V4_PREFERRED" }).prefault("V4_PREFERRED"),
+    enumValue(["V4_PREFERRED", "V4_ONLY", "V6_ONLY", "AUTO", "ALL"], { "": "V4_PREFERRED" }).prefault("V4_PREFERRED"),
     "Which addresses of an upstream's name are connected to: `V4_PREFERRED` those of IPv4 where there are any, `AUTO` those of IPv6 where there are any, `ALL` both, the next when one does not answer in a quarter of a second. `V4_ONLY`, `V6_ONLY`: no others.",
   ),
   circuit_breaker_thresholds: pomerium(
     z.strictObject(breakerKeys),
     "The bounds of routes that set none; what goes beyond is 503. See docs/upstreams.md.",
   ),
-  skip_xff_append: pomerium(truth().prefault(false), "Do not append the caller's address to `X-Forwarded-For`."),
+  skip_xff_append: pomerium(booleanValue().prefault(false), "Do not append the caller's address to `X-Forwarded-For`."),
   xff_num_trusted_hops: pomerium(
-    wholeNumber({ min: 0, max: 100 }).prefault(0),
+    integer({ min: 0, max: 100 }).prefault(0),
     "How many proxies in front are believed in `X-Forwarded-For`.",
   ),
   allow_upgrades: pomerium(
-    texts("protocol").prefault([]),
+    stringList("protocol").prefault([]),
     "Upgrades that routes allow by default: `websocket`, `spdy/3.1` or others, by the names in the header.",
   ),
 };
 
-export const brokerGroup = {
+export const brokerKeys = {
   databroker_storage_type: pomerium(
-    oneOf(["file", "memory", "postgres", "redis"]).prefault("file"),
+    enumValue(["file", "memory", "postgres", "redis"]).prefault("file"),
     "Where the log is kept: `file` (SQLite, one broker), `postgres` (clusters), `memory` (nothing survives). `redis` is gone from Pomerium too. Pomerium's own default is `memory`.",
   ),
   databroker_storage_connection_string: pomerium(
-    secretText().optional(),
+    secretString().optional(),
     "For `postgres`: a URL or `key=value` settings. For `file`: a folder or a file that ends in `.db`. Absent: `cardea.db` in the data folder.",
     { secretAt: ["store.connectionString"] },
   ),
@@ -281,13 +288,13 @@ export const brokerGroup = {
     "The broker's URL inside the network; goes before `databroker_service_url`.",
   ),
   grpc_insecure: pomerium(
-    truth().prefault(false),
+    booleanValue().prefault(false),
     "Let services talk in plain HTTP outside loopback. Only where something else encrypts the network: keys and tokens cross it.",
   ),
   broker: cardea(
     z.strictObject({
       cluster_name: cardea(
-        matching({
+        stringMatching({
           label: "name",
           json: { type: "string" },
           pattern: /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/,
@@ -310,7 +317,7 @@ export const brokerGroup = {
         duration({ min: "1s", max: "60s" }).prefault("5s"),
         "How long a node may decide after its last grant.",
       ),
-      clock_drift: cardea(share({ max: 0.1 }).prefault("1%"), "How much a node's clock may run fast or slow."),
+      clock_drift: cardea(fraction({ max: 0.1 }).prefault("1%"), "How much a node's clock may run fast or slow."),
       beat: cardea(
         duration({ min: "20ms", max: "10s" }).prefault("200ms"),
         "How often the leader proves that it still writes.",
@@ -323,14 +330,14 @@ export const brokerGroup = {
       max_nodes: cardea(
         z.strictObject({
           proxy: cardea(
-            wholeNumber({ min: 1, max: 10_000 }).prefault(5_000),
+            integer({ min: 1, max: 10_000 }).prefault(5_000),
             "How many proxies may hold a lease at once. A process that restarts counts until its old lease has run out or was given back.",
           ),
           authorize: cardea(
-            wholeNumber({ min: 1, max: 10_000 }).prefault(1_000),
+            integer({ min: 1, max: 10_000 }).prefault(1_000),
             "The same for processes that authenticate or authorize and run no proxy.",
           ),
-          broker: cardea(wholeNumber({ min: 1, max: 1_000 }).prefault(100), "The same for regional brokers."),
+          broker: cardea(integer({ min: 1, max: 1_000 }).prefault(100), "The same for regional brokers."),
         }),
         "How many nodes of each role the leading broker admits. Give every broker the same values.",
       ),
@@ -352,7 +359,7 @@ export const brokerGroup = {
         "The longest window that the leading broker grants to each role. Give every broker the same values.",
       ),
       tls_ca: cardea(
-        text().optional(),
+        stringValue().optional(),
         "Certificates (PEM, or base64 of it) that brokers are verified by. Absent: `certificate_authority`, else the system's.",
       ),
       tls_ca_file: cardea(filePath().optional(), "The same, from a file."),
@@ -362,7 +369,7 @@ export const brokerGroup = {
       ),
       tls_key_file: cardea(filePath().optional(), "The key of `tls_cert_file`.", { secretAt: ["broker.tls.key"] }),
       snapshot_every: cardea(
-        wholeNumber({ min: 100, max: 100_000_000 }).prefault(50_000),
+        integer({ min: 100, max: 100_000_000 }).prefault(50_000),
         "The leading broker takes a snapshot after this many events. Snapshots lie in `snapshots` of the data folder.",
       ),
       snapshot_refresh: cardea(
@@ -373,22 +380,22 @@ export const brokerGroup = {
         duration({ min: "1s" }).prefault("720h"),
         "How long events are kept at least. Older ones are dropped once two snapshots hold them and no node with a lease needs them.",
       ),
-      legal_hold: cardea(truth().prefault(false), "True: no event is dropped, whatever its age."),
+      legal_hold: cardea(booleanValue().prefault(false), "True: no event is dropped, whatever its age."),
     }),
     "The databroker: how it is reached, its leases, its log.",
   ),
   nats: cardea(
     z.strictObject({
       servers: cardea(
-        texts("nats:// or tls:// URL").optional(),
+        stringList("nats:// or tls:// URL").optional(),
         "The NATS servers. Absent: no NATS; other processes then learn of events by polling.",
       ),
       credentials_file: cardea(filePath().optional(), "A NATS credentials file."),
-      user: cardea(text().optional(), "The NATS user."),
-      password: cardea(secretText().optional(), "The NATS password.", { secretAt: ["nats.password"] }),
+      user: cardea(stringValue().optional(), "The NATS user."),
+      password: cardea(secretString().optional(), "The NATS password.", { secretAt: ["nats.password"] }),
       password_file: cardea(filePath().optional(), "The same, from a file."),
       home_domain: cardea(
-        matching({
+        stringMatching({
           label: "name",
           json: { type: "string" },
           pattern: /^[A-Za-z0-9_-]{1,64}$/,
@@ -398,10 +405,13 @@ export const brokerGroup = {
         "With `broker.home_urls`: the JetStream domain of the leader's region, where each region has its own (leaf nodes). Absent: one domain spans the regions (gateways).",
       ),
       placement_cluster: cardea(
-        text().optional(),
+        stringValue().optional(),
         "With `broker.home_urls`: the NATS cluster in which this region's mirror of the replay buffer is kept, where one domain spans the regions.",
       ),
-      tls_ca: cardea(text().optional(), "Certificates (PEM, or base64 of it) that NATS servers are verified by."),
+      tls_ca: cardea(
+        stringValue().optional(),
+        "Certificates (PEM, or base64 of it) that NATS servers are verified by.",
+      ),
       tls_ca_file: cardea(filePath().optional(), "The same, from a file."),
     }),
     "NATS carries events to other processes quickly. It is an accelerator: losing it delays, never loses.",
@@ -412,11 +422,11 @@ export const supportedGroups = [
   { title: "Process", keys: processKeys },
   { title: "Listeners", keys: listenerKeys },
   { title: "Certificates by ACME", keys: autocertKeys },
-  { title: "Secrets", keys: secrets },
-  { title: "Sign-in and sessions", keys: signIn },
-  { title: "Identity for upstreams and answers", keys: identityHeaders },
-  { title: "Requests", keys: requests },
-  { title: "Databroker and NATS", keys: brokerGroup },
-  { title: "Audit", keys: auditGroup },
-  { title: "Access log, metrics and traces", keys: observing },
+  { title: "Secrets", keys: secretKeys },
+  { title: "Sign-in and sessions", keys: signInKeys },
+  { title: "Identity for upstreams and answers", keys: identityHeaderKeys },
+  { title: "Requests", keys: requestKeys },
+  { title: "Databroker and NATS", keys: brokerKeys },
+  { title: "Audit", keys: auditKeys },
+  { title: "Access log, metrics and traces", keys: observingKeys },
 ] as const;

@@ -3,12 +3,12 @@
 import { tokenIssuers } from "../values/identity-values.ts";
 import { claimHeaders, headers } from "../values/network-values.ts";
 import { bearerFormat } from "../values/process-values.ts";
-import { oneOf, texts, truth, wholeNumber } from "../values/value-type.ts";
+import { booleanValue, enumValue, integer, stringList } from "../values/value-type.ts";
 import { cardea, pomerium } from "./keys.ts";
 
 export const bearerKeys = {
   idp_allow_plain_http: cardea(
-    truth().prefault(false),
+    booleanValue().prefault(false),
     "Let `idp_provider_url` be plain HTTP outside loopback. Only where the network to the provider is your own, for this process and for browsers: the client secret, codes, tokens and passwords cross it in clear.",
   ),
   bearer_token_format: pomerium(
@@ -16,7 +16,7 @@ export const bearerKeys = {
     "What a bearer token in `Authorization` is, unless a route says otherwise: `default` (the upstream's affair), `idp_access_token` or `idp_identity_token` (of the route's identity provider), `jwt` (of an issuer in `identity_providers`). See docs/identity.md.",
   ),
   idp_access_token_allowed_audiences: pomerium(
-    texts("audience").optional(),
+    stringList("audience").optional(),
     "With `idp_access_token`: a token must name one of these in `aud`. Absent: any token that the provider honours will do, whomever it was made for.",
   ),
   identity_providers: pomerium(
@@ -25,9 +25,9 @@ export const bearerKeys = {
   ),
 };
 
-export const identityHeaders = {
+export const identityHeaderKeys = {
   pass_identity_headers: pomerium(
-    truth().prefault(false),
+    booleanValue().prefault(false),
     "Send the signed assertion and the claim headers upstream, unless a route says otherwise.",
   ),
   jwt_claims_headers: pomerium(
@@ -35,12 +35,12 @@ export const identityHeaders = {
     "Claims sent upstream: a list (header `x-pomerium-claim-<claim>`) or a mapping of header to claim.",
   ),
   jwt_issuer_format: pomerium(
-    oneOf(["hostOnly", "uri"]).prefault("hostOnly"),
+    enumValue(["hostOnly", "uri"]).prefault("hostOnly"),
     "The assertion's issuer: the host, or `https://<host>/`.",
   ),
-  jwt_groups_filter: pomerium(texts("group").prefault([]), "The only groups named in the assertion; empty: all."),
+  jwt_groups_filter: pomerium(stringList("group").prefault([]), "The only groups named in the assertion; empty: all."),
   max_identity_headers_bytes: cardea(
-    wholeNumber({ min: 2_048, max: 262_144 }).prefault(16_384),
+    integer({ min: 2_048, max: 262_144 }).prefault(16_384),
     "Bound of all identity headers of a request together, the assertion included. Above it, the groups are reduced to those that the route's policy names; if that is not enough, the request is refused. See docs/identity.md.",
   ),
   set_response_headers: pomerium(

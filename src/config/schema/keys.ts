@@ -26,10 +26,10 @@ export type KeyMeta = Readonly<{
   secretAt: readonly string[];
 }>;
 
-type Said = Readonly<Partial<Pick<KeyMeta, "remedy" | "harmless" | "tolerated" | "nested">>>;
+type UnusedOptions = Readonly<Partial<Pick<KeyMeta, "remedy" | "harmless" | "tolerated" | "nested">>>;
 type Secrecy = Readonly<Partial<Pick<KeyMeta, "secretAt">>>;
 
-function describe<Schema extends z.ZodType>(schema: Schema, meta: KeyMeta): Schema {
+function withMeta<Schema extends z.ZodType>(schema: Schema, meta: KeyMeta): Schema {
   return schema.meta({ ...schema.meta(), ...meta });
 }
 
@@ -40,19 +40,19 @@ export const pomerium = <Schema extends z.ZodType>(
   schema: Schema,
   description: string,
   secrecy: Secrecy = {},
-): Schema => describe(schema, { ...plain, ...secrecy, description, origin: "Pomerium" });
+): Schema => withMeta(schema, { ...plain, ...secrecy, description, origin: "Pomerium" });
 
 /** A key that Pomerium does not have. */
 export const cardea = <Schema extends z.ZodType>(schema: Schema, description: string, secrecy: Secrecy = {}): Schema =>
-  describe(schema, { ...plain, ...secrecy, description, origin: "Cardea" });
+  withMeta(schema, { ...plain, ...secrecy, description, origin: "Cardea" });
 
 type Unused = z.ZodOptional<z.ZodUnknown>;
 
-const unused = (status: KeyStatus, description: string, said: Said): Unused =>
-  describe(z.unknown().optional(), { ...plain, ...said, description, origin: "Pomerium", status });
+const unused = (status: KeyStatus, description: string, said: UnusedOptions): Unused =>
+  withMeta(z.unknown().optional(), { ...plain, ...said, description, origin: "Pomerium", status });
 
-export const ignored = (why: string, said: Said = {}): Unused => unused("ignored", why, said);
-export const unsupported = (why: string, remedy: string, said: Omit<Said, "remedy"> = {}): Unused =>
+export const ignored = (why: string, said: UnusedOptions = {}): Unused => unused("ignored", why, said);
+export const unsupported = (why: string, remedy: string, said: Omit<UnusedOptions, "remedy"> = {}): Unused =>
   unused("unsupported", why, { ...said, remedy });
 export const removed = (remedy: string): Unused => unused("removed", "no longer a key of Pomerium", { remedy });
 
@@ -82,7 +82,7 @@ export function sectionShape(schema: z.ZodType): Readonly<Record<string, z.ZodTy
   return schema instanceof z.ZodObject ? schema.shape : undefined;
 }
 
-export function kindLabel(schema: z.ZodType): string {
+export function valueTypeLabel(schema: z.ZodType): string {
   const label = unwrap(schema).meta()?.["label"];
   return typeof label === "string" ? label : "anything";
 }

@@ -18,19 +18,19 @@ import {
 import { url } from "../values/network-values.ts";
 import { suggest } from "../values/suggest.ts";
 import {
+  enumValue,
   filePath,
+  formatValue,
+  fraction,
+  integer,
   isPlainObject,
   isRefused,
-  type Kind,
-  kind,
-  listOfText,
-  mapOfText,
-  oneOf,
-  secretText,
-  share,
-  show,
-  text,
-  wholeNumber,
+  parseStringList,
+  parseStringMap,
+  secretString,
+  stringValue,
+  type ValueType,
+  valueType,
 } from "../values/value-type.ts";
 import { pomerium } from "./keys.ts";
 
@@ -41,34 +41,37 @@ const fields = <Field extends string>(
   ofLog: string,
   known: readonly string[],
   isField: (name: string) => name is Field,
-): Kind<readonly Field[]> =>
-  kind({ label: "list of field", json: { type: ["array", "string"], items: { type: "string" } } }, (value, refuse) => {
-    const list = listOfText(value, refuse);
-    if (isRefused(list)) return list;
-    const found: Field[] = [];
-    for (const [i, name] of list.entries()) {
-      if (isField(name)) {
-        found.push(name);
-        continue;
+): ValueType<readonly Field[]> =>
+  valueType(
+    { label: "list of field", json: { type: ["array", "string"], items: { type: "string" } } },
+    (value, refuse) => {
+      const list = parseStringList(value, refuse);
+      if (isRefused(list)) return list;
+      const found: Field[] = [];
+      for (const [i, name] of list.entries()) {
+        if (isField(name)) {
+          found.push(name);
+          continue;
+        }
+        const near = suggest(name, known);
+        return refuse(
+          `${formatValue(name)} is not a field of the ${ofLog}`,
+          near === undefined ? "see docs/configuration.md for the names" : `did you mean ${near}?`,
+          [i],
+        );
       }
-      const near = suggest(name, known);
-      return refuse(
-        `${show(name)} is not a field of the ${ofLog}`,
-        near === undefined ? "see docs/configuration.md for the names" : `did you mean ${near}?`,
-        [i],
-      );
-    }
-    return [...new Set(found)];
-  });
+      return [...new Set(found)];
+    },
+  );
 
-const accessLogFields = (): Kind<readonly (AccessLogField | HiddenAccessLogField)[]> =>
+const accessLogFields = (): ValueType<readonly (AccessLogField | HiddenAccessLogField)[]> =>
   fields(
     "access log",
     [...pomeriumAccessLogFields, ...ownAccessLogFields],
     (name): name is AccessLogField | HiddenAccessLogField => isAccessLogField(name) || isHiddenAccessLogField(name),
   );
 
-const authorizeLogFields = (): Kind<readonly (AuthorizeLogField | HiddenLogField)[]> =>
+const authorizeLogFields = (): ValueType<readonly (AuthorizeLogField | HiddenLogField)[]> =>
   fields(
     "log of decisions",
     [...defaultAuthorizeLogFields, ...otherAuthorizeLogFields],
@@ -76,10 +79,10 @@ const authorizeLogFields = (): Kind<readonly (AuthorizeLogField | HiddenLogField
   );
 
 /** `key=value`, as a list, a text with commas, or a mapping. */
-const pairs = (what: string): Kind<Readonly<Record<string, string>>> =>
-  kind({ label: `list of ${what}`, json: { type: ["array", "object", "string"] } }, (value, refuse) => {
-    if (isPlainObject(value)) return mapOfText(value, { separator: /=/, refuse });
-    const list = listOfText(value, refuse);
+const pairs = (what: string): ValueType<Readonly<Record<string, string>>> =>
+  valueType({ label: `list of ${what}`, json: { type: ["array", "object", "string"] } }, (value, refuse) => {
+    if (isPlainObject(value)) return parseStringMap(value, { separator: /=/, refuse });
+    const list = parseStringList(value, refuse);
     if (isRefused(list)) return list;
     const map: Record<string, string> = {};
     for (const [i, pair] of list.entries()) {
@@ -91,10 +94,10 @@ const pairs = (what: string): Kind<Readonly<Record<string, string>>> =>
     return map;
   });
 
-const milliseconds = (): Kind<number> => wholeNumber({ min: 0, max: 3_600_000 });
+const milliseconds = (): ValueType<number> => integer({ min: 0, max: 3_600_000 });
 const protocols = ["grpc", "http/protobuf", "http/json"] as const;
 
-export const observing = {
+export const observingKeys = {
   access_log_fields: pomerium(
     accessLogFields().prefault([...defaultAccessLogFields]),
     `What a line of the access log says, one line a request (message \`http-request\`); an empty list: there is none. Pomerium's names: ${pomeriumAccessLogFields.join(", ")}, and \`headers.<Name>\`; credentials in headers are never shown. Cardea's own: ${ownAccessLogFields.join(", ")}. Lines are of level \`info\`, those of \`/ping\` and \`/healthz\` of \`debug\`.`,
@@ -104,26 +107,26 @@ export const observing = {
     `What a line of the log of decisions says, one line a decision (message \`authorize check\`), beside the answer and its reasons. Absent: there is no such log; the decision records hold the same (\`audit\`). Pomerium's names: ${[...defaultAuthorizeLogFields, ...otherAuthorizeLogFields].join(", ")}, and \`headers.<Name>\`; credentials are never shown. An empty list: the answer and its reasons alone.`,
   ),
   metrics_basic_auth: pomerium(
-    secretText().optional(),
+    secretString().optional(),
     "What `/metrics` asks for: base64 of `user:password`. `/healthz` and `/readyz` ask for nothing.",
     { secretAt: ["metrics.basicAuth"] },
   ),
   metrics_certificate: pomerium(
-    text().optional(),
+    stringValue().optional(),
     "The certificate with which `metrics_address` speaks TLS: PEM, or base64 of it.",
   ),
   metrics_certificate_file: pomerium(filePath().optional(), "The same, from a file."),
-  metrics_certificate_key: pomerium(secretText().optional(), "The key of `metrics_certificate`.", {
+  metrics_certificate_key: pomerium(secretString().optional(), "The key of `metrics_certificate`.", {
     secretAt: ["metrics.tls.key"],
   }),
   metrics_certificate_key_file: pomerium(filePath().optional(), "The same, from a file."),
   metrics_client_ca: pomerium(
-    text().optional(),
+    stringValue().optional(),
     "Certificates (PEM, or base64 of it): `/metrics` is given only to callers with a certificate of theirs. Needs `metrics_certificate`.",
   ),
   metrics_client_ca_file: pomerium(filePath().optional(), "The same, from a file."),
   otel_traces_exporter: pomerium(
-    oneOf(["none", "otlp"], { "": "none", noop: "none" }).prefault("none"),
+    enumValue(["none", "otlp"], { "": "none", noop: "none" }).prefault("none"),
     "`otlp`: traces are exported by the OpenTelemetry Protocol. `none`: a caller's `traceparent` passes through untouched.",
   ),
   otel_exporter_otlp_endpoint: pomerium(
@@ -135,10 +138,10 @@ export const observing = {
     "The same, taken as it is; goes before the other.",
   ),
   otel_exporter_otlp_protocol: pomerium(
-    oneOf(protocols).optional(),
+    enumValue(protocols).optional(),
     "How they are sent. Absent: by the endpoint's port (4317 `grpc`, 4318 `http/protobuf`) and path, as Pomerium guesses. `http/json` is Cardea's own.",
   ),
-  otel_exporter_otlp_traces_protocol: pomerium(oneOf(protocols).optional(), "The same; goes before the other."),
+  otel_exporter_otlp_traces_protocol: pomerium(enumValue(protocols).optional(), "The same; goes before the other."),
   otel_exporter_otlp_headers: pomerium(pairs("name=value").prefault([]), "Headers sent with them, such as a token.", {
     secretAt: ["tracing.headers.*"],
   }),
@@ -151,7 +154,7 @@ export const observing = {
   ),
   otel_exporter_otlp_traces_timeout: pomerium(milliseconds().optional(), "The same; goes before the other."),
   otel_traces_sampler_arg: pomerium(
-    share({ max: 1 }).prefault(1),
+    fraction({ max: 1 }).prefault(1),
     "The share of traces that are recorded, of those that begin here; whoever calls with a `traceparent` has decided for its own.",
   ),
   otel_resource_attributes: pomerium(
@@ -164,15 +167,15 @@ export const observing = {
   ),
   otel_bsp_export_timeout: pomerium(milliseconds().prefault(30_000), "How long sending a batch may take, all in all."),
   otel_bsp_max_export_batch_size: pomerium(
-    wholeNumber({ min: 1, max: 2_048 }).prefault(512),
+    integer({ min: 1, max: 2_048 }).prefault(512),
     "How many spans are sent at once. 2,048 wait at most; what is more is dropped.",
   ),
   otel_attribute_value_length_limit: pomerium(
-    wholeNumber({ min: 0, max: 1_000_000 }).optional(),
+    integer({ min: 0, max: 1_000_000 }).optional(),
     "How long an attribute's value may be; longer ones are cut.",
   ),
   otel_log_level: pomerium(
-    oneOf(["none", "error", "warn", "info", "debug", "verbose"], { all: "verbose" }).prefault("error"),
+    enumValue(["none", "error", "warn", "info", "debug", "verbose"], { all: "verbose" }).prefault("error"),
     "What of the exporter's own troubles is logged.",
   ),
 };

@@ -1,31 +1,38 @@
 /** Schema of a route: the keys that this build supports, in the order of the documentation. */
 import { z } from "zod";
 import { hostNames, subPolicies } from "../values/identity-values.ts";
-import { duration, headerNames, headerRewrites, headers, pattern, upstreams } from "../values/network-values.ts";
+import {
+  duration,
+  headerNames,
+  headerRewrites,
+  headers,
+  regularExpression,
+  upstreams,
+} from "../values/network-values.ts";
 import { bearerFormat } from "../values/process-values.ts";
 import {
   auditMode,
+  booleanValue,
+  enumValue,
   filePath,
+  formatValue,
+  integer,
   isPlainObject,
-  type Kind,
-  kind,
-  matching,
-  oneOf,
-  secretText,
-  show,
-  text,
-  texts,
-  truth,
-  wholeNumber,
+  secretString,
+  stringList,
+  stringMatching,
+  stringValue,
+  type ValueType,
+  valueType,
 } from "../values/value-type.ts";
 import { cardea, pomerium } from "./keys.ts";
 import { upstreamKeys } from "./upstreams.ts";
 
-const slashed = (what: string): Kind<string> =>
-  matching({ label: "path", json: { type: "string" }, pattern: /^\/[^?#\s]*$/, what, example: "/api/" });
+const slashed = (what: string): ValueType<string> =>
+  stringMatching({ label: "path", json: { type: "string" }, pattern: /^\/[^?#\s]*$/, what, example: "/api/" });
 
-const host = (): Kind<string> =>
-  matching({
+const host = (): ValueType<string> =>
+  stringMatching({
     label: "host",
     json: { type: "string" },
     pattern: /^[A-Za-z0-9._-]+(?::\d{1,5})?$/,
@@ -34,8 +41,8 @@ const host = (): Kind<string> =>
   });
 
 /** What a page may show as a picture, and nothing that it could run. */
-const picture = (): Kind<string> =>
-  matching({
+const picture = (): ValueType<string> =>
+  stringMatching({
     label: "URL",
     json: { type: "string" },
     pattern: /^(?:(?:https?:\/\/|data:image\/)[^\s"'<>\\`]{1,65536})?$/i,
@@ -44,22 +51,22 @@ const picture = (): Kind<string> =>
   });
 
 /** Claim name to the values that are enough; a single value counts as a list of one. */
-const claims = (): Kind<Readonly<Record<string, unknown>>> =>
-  kind({ label: "mapping of claim to values", json: { type: "object" } }, (value, refuse) =>
-    isPlainObject(value) ? value : refuse(`${show(value)} is not a mapping`, "write claim: [value]"),
+const claims = (): ValueType<Readonly<Record<string, unknown>>> =>
+  valueType({ label: "mapping of claim to values", json: { type: "object" } }, (value, refuse) =>
+    isPlainObject(value) ? value : refuse(`${formatValue(value)} is not a mapping`, "write claim: [value]"),
   );
 
 /** Policy is only looked at from outside here; src/auth/authorize compiles it. */
-const policy = (): Kind<unknown> =>
-  kind({ label: "policy (PPL)", json: { type: ["object", "array"] } }, (value, refuse) =>
+const policy = (): ValueType<unknown> =>
+  valueType({ label: "policy (PPL)", json: { type: ["object", "array"] } }, (value, refuse) =>
     typeof value === "object" && value !== null
       ? value
-      : refuse(`${show(value)} is not a policy`, "write allow: and/or/not/nor with a list of criteria"),
+      : refuse(`${formatValue(value)} is not a policy`, "write allow: and/or/not/nor with a list of criteria"),
   );
 
 const matchers = {
   id: cardea(
-    matching({
+    stringMatching({
       label: "name",
       json: { type: "string" },
       pattern: /^[A-Za-z0-9._-]{1,100}$/,
@@ -69,7 +76,7 @@ const matchers = {
     "The route's lasting name in decision records. Absent: made from `from`, the matcher and the action.",
   ),
   from: pomerium(
-    text().optional(),
+    stringValue().optional(),
     "Required. Scheme and host as people write it; `*` in the host matches anything, also dots. No path; but `tcp+https://host:port` and `udp+https://host:port` (docs/tcp.md).",
   ),
   prefix: pomerium(
@@ -77,13 +84,13 @@ const matchers = {
     "Match paths that begin so. Absent, with no other matcher: every path.",
   ),
   path: pomerium(slashed("a path").optional(), "Match this path alone."),
-  regex: pomerium(pattern().optional(), "Match paths that this RE2 expression describes whole."),
+  regex: pomerium(regularExpression().optional(), "Match paths that this RE2 expression describes whole."),
   allow_encoded_slashes: cardea(
-    truth().prefault(false),
+    booleanValue().prefault(false),
     "Take paths with `%2F`, as the API of GitLab and npm's scoped packages have them, and forward them byte for byte. Both readings, a slash and a character of its segment, must lead to this route and to the same answer of its policy (docs/request-parsing.md). Absent: 400.",
   ),
-  name: pomerium(text().optional(), "The name people see."),
-  description: pomerium(text().prefault(""), "What people are told about it."),
+  name: pomerium(stringValue().optional(), "The name people see."),
+  description: pomerium(stringValue().prefault(""), "What people are told about it."),
   logo_url: pomerium(
     picture().prefault(""),
     "Its picture in lists of routes (`/.pomerium/api/v1/routes`): an address with `http`, `https` or `data:image/`.",
@@ -97,42 +104,45 @@ const actions = {
   ),
   redirect: pomerium(
     z.strictObject({
-      https_redirect: pomerium(truth().optional(), "Redirect to https."),
-      scheme_redirect: pomerium(oneOf(["http", "https"]).optional(), "The new scheme."),
+      https_redirect: pomerium(booleanValue().optional(), "Redirect to https."),
+      scheme_redirect: pomerium(enumValue(["http", "https"]).optional(), "The new scheme."),
       host_redirect: pomerium(host().optional(), "The new host."),
-      port_redirect: pomerium(wholeNumber({ min: 1, max: 65_535 }).optional(), "The new port."),
+      port_redirect: pomerium(integer({ min: 1, max: 65_535 }).optional(), "The new port."),
       path_redirect: pomerium(slashed("a path").optional(), "The new path."),
       prefix_rewrite: pomerium(slashed("a path").optional(), "What the matched prefix becomes."),
-      response_code: pomerium(wholeNumber({ min: 301, max: 308 }).prefault(301), "301, 302, 303, 307 or 308."),
-      strip_query: pomerium(truth().prefault(false), "Drop the query."),
+      response_code: pomerium(integer({ min: 301, max: 308 }).prefault(301), "301, 302, 303, 307 or 308."),
+      strip_query: pomerium(booleanValue().prefault(false), "Drop the query."),
     }),
     "Answer with a redirect.",
   ),
   response: pomerium(
     z.strictObject({
-      status: pomerium(wholeNumber({ min: 200, max: 599 }).prefault(200), "The status."),
-      body: pomerium(text().prefault(""), "The body."),
+      status: pomerium(integer({ min: 200, max: 599 }).prefault(200), "The status."),
+      body: pomerium(stringValue().prefault(""), "The body."),
     }),
     "Answer with a fixed text, after policy.",
   ),
   prefix_rewrite: pomerium(slashed("a path").optional(), "What the matched prefix becomes upstream."),
-  regex_rewrite_pattern: pomerium(pattern().optional(), "An RE2 expression; what it matches in the path is replaced."),
+  regex_rewrite_pattern: pomerium(
+    regularExpression().optional(),
+    "An RE2 expression; what it matches in the path is replaced.",
+  ),
   regex_rewrite_substitution: pomerium(
-    text().optional(),
+    stringValue().optional(),
     "What it is replaced by; `\\1` is the first group. Behind a `?` it makes a query, which the request's own follows.",
     { secretAt: ["regexRewrite.substitution?"] },
   ),
   host_rewrite: pomerium(host().optional(), "The `Host` that the upstream sees. Absent: that of `to`."),
-  host_rewrite_header: pomerium(text().optional(), "Take the upstream's `Host` from this request header."),
+  host_rewrite_header: pomerium(stringValue().optional(), "Take the upstream's `Host` from this request header."),
   host_path_regex_rewrite_pattern: pomerium(
-    pattern().optional(),
+    regularExpression().optional(),
     "Make the upstream's `Host` of the path: what this RE2 expression matches in it is replaced.",
   ),
   host_path_regex_rewrite_substitution: pomerium(
-    text().optional(),
+    stringValue().optional(),
     "What it is replaced by; `\\1` is the first group. When that makes no host, the upstream sees that of `to`.",
   ),
-  preserve_host_header: pomerium(truth().prefault(false), "Send the `Host` that people wrote."),
+  preserve_host_header: pomerium(booleanValue().prefault(false), "Send the `Host` that people wrote."),
 };
 
 const access = {
@@ -148,27 +158,27 @@ const access = {
     subPolicies().prefault([]),
     "Policies that a console attached, each with `source_ppl` or lists of people: who any of them allows may, and whom any of them denies may not.",
   ),
-  allowed_users: pomerium(texts("e-mail or user id").prefault([]), "These people may."),
-  allowed_domains: pomerium(texts("domain").prefault([]), "People with an e-mail in these domains may."),
+  allowed_users: pomerium(stringList("e-mail or user id").prefault([]), "These people may."),
+  allowed_domains: pomerium(stringList("domain").prefault([]), "People with an e-mail in these domains may."),
   allowed_idp_claims: pomerium(claims().prefault({}), "People with one of these claim values may."),
-  allow_any_authenticated_user: pomerium(truth().prefault(false), "Everyone signed in may."),
-  allow_public_unauthenticated_access: pomerium(truth().prefault(false), "Everyone may, without signing in."),
-  cors_allow_preflight: pomerium(truth().prefault(false), "Let CORS preflights pass without a session."),
-  show_error_details: pomerium(truth().prefault(false), "Tell people who are refused why."),
+  allow_any_authenticated_user: pomerium(booleanValue().prefault(false), "Everyone signed in may."),
+  allow_public_unauthenticated_access: pomerium(booleanValue().prefault(false), "Everyone may, without signing in."),
+  cors_allow_preflight: pomerium(booleanValue().prefault(false), "Let CORS preflights pass without a session."),
+  show_error_details: pomerium(booleanValue().prefault(false), "Tell people who are refused why."),
 };
 
 const identity = {
   idp_client_id: pomerium(
-    text().optional(),
+    stringValue().optional(),
     "Sign in for this route with a client of its own at the identity provider. Its sessions count on routes with this client alone.",
   ),
-  idp_client_secret: pomerium(secretText().optional(), "The secret of `idp_client_id`.", {
+  idp_client_secret: pomerium(secretString().optional(), "The secret of `idp_client_id`.", {
     secretAt: ["idpClient.clientSecret"],
   }),
   bearer_token_format: pomerium(bearerFormat().optional(), "As the global key, for this route."),
-  idp_access_token_allowed_audiences: pomerium(texts("audience").optional(), "As the global key, for this route."),
+  idp_access_token_allowed_audiences: pomerium(stringList("audience").optional(), "As the global key, for this route."),
   identity_providers: pomerium(
-    texts("name").optional(),
+    stringList("name").optional(),
     "With `bearer_token_format: jwt`: the only issuers of the global `identity_providers` whose tokens count here. Absent: all of them.",
   ),
   depends_on: pomerium(
@@ -179,12 +189,12 @@ const identity = {
 
 const headersAndIdentity = {
   pass_identity_headers: pomerium(
-    truth().optional(),
+    booleanValue().optional(),
     "Send the signed assertion and the claim headers upstream. Absent: the global setting.",
   ),
-  jwt_issuer_format: pomerium(oneOf(["hostOnly", "uri"]).optional(), "As the global key, for this route."),
+  jwt_issuer_format: pomerium(enumValue(["hostOnly", "uri"]).optional(), "As the global key, for this route."),
   jwt_groups_filter: pomerium(
-    texts("group").prefault([]),
+    stringList("group").prefault([]),
     "Groups named in this route's assertion, beside those of the global key; both empty: all.",
   ),
   set_request_headers: pomerium(
@@ -202,7 +212,7 @@ const headersAndIdentity = {
     "In the upstream's answer, replace a plain prefix of a header's value: a list of `{header, prefix, value}`.",
   ),
   kubernetes_service_account_token: pomerium(
-    secretText().optional(),
+    secretString().optional(),
     "`to` is an API server of Kubernetes: it is called with this token and acts for the person (`Impersonate-User`: e-mail, `Impersonate-Group`). See docs/kubernetes.md.",
     { secretAt: ["kubernetes.token"] },
   ),
@@ -211,7 +221,7 @@ const headersAndIdentity = {
     "The same, from a file, which is read anew while the token rotates.",
   ),
   assertion: cardea(
-    oneOf(["cached", "per_request"]).prefault("cached"),
+    enumValue(["cached", "per_request"]).prefault("cached"),
     "`cached`: one signed assertion serves up to 30 s of requests of a session; `per_request`: each request its own.",
   ),
 };
@@ -226,24 +236,27 @@ const flow = {
     "How long the exchange may be silent; `0s`: no bound. Absent: `timeout_idle`, or no bound as for `timeout`.",
   ),
   allow_websockets: pomerium(
-    truth().optional(),
+    booleanValue().optional(),
     "Let WebSocket connections through. Absent: as `allow_upgrades` says.",
   ),
   allow_upgrades: pomerium(
-    texts("protocol").optional(),
+    stringList("protocol").optional(),
     "Upgrades that may pass, by the names in the header: `websocket`, `spdy/3.1` or others. Absent: the global ones.",
   ),
-  allow_spdy: pomerium(truth().prefault(false), "Let upgrades to SPDY/3.1 pass, as older Kubernetes clients ask for."),
+  allow_spdy: pomerium(
+    booleanValue().prefault(false),
+    "Let upgrades to SPDY/3.1 pass, as older Kubernetes clients ask for.",
+  ),
   max_stream_lifetime: cardea(
     duration().prefault("0s"),
     "The longest a WebSocket or other stream may live; `0s`: no bound.",
   ),
   max_request_body_bytes: cardea(
-    wholeNumber({ min: 0, max: 1_099_511_627_776 }).prefault(0),
+    integer({ min: 0, max: 1_099_511_627_776 }).prefault(0),
     "The longest body of a request; what is longer gets 413, in chunks too. `0`: no bound, as in Pomerium.",
   ),
   on_stale: cardea(
-    oneOf(["serve", "deny"]).prefault("serve"),
+    enumValue(["serve", "deny"]).prefault("serve"),
     "Without a fresh lease: `serve` from what is known for `stale_grace`, or `deny` with 503 at once.",
   ),
   stale_grace: cardea(
@@ -252,34 +265,34 @@ const flow = {
   ),
   audit: cardea(auditMode().optional(), "As `audit.mode`, for this route."),
   audit_trace: cardea(
-    oneOf(["denials", "all"]).optional(),
+    enumValue(["denials", "all"]).optional(),
     "As `audit.trace`, for this route. Takes effect with a reload.",
   ),
 };
 
 const upstreamTls = {
   tls_skip_verify: pomerium(
-    truth().prefault(false),
+    booleanValue().prefault(false),
     "Do not verify the upstream's certificate. Anyone in between can then read and change everything.",
   ),
   tls_upstream_server_name: pomerium(host().optional(), "The name that the upstream's certificate must have."),
   tls_server_name: pomerium(host().optional(), "Old name of `tls_upstream_server_name`."),
   tls_custom_ca: pomerium(
-    text().optional(),
+    stringValue().optional(),
     "Certificates (PEM, or base64 of it) that the upstream is verified by, instead of the system's.",
   ),
   tls_custom_ca_file: pomerium(filePath().optional(), "The same, from a file."),
-  tls_client_cert: pomerium(text().optional(), "The certificate shown to the upstream: PEM, or base64 of it."),
+  tls_client_cert: pomerium(stringValue().optional(), "The certificate shown to the upstream: PEM, or base64 of it."),
   tls_client_cert_file: pomerium(filePath().optional(), "The same, from a file."),
-  tls_client_key: pomerium(secretText().optional(), "The key of `tls_client_cert`.", { secretAt: ["tls.clientKey"] }),
+  tls_client_key: pomerium(secretString().optional(), "The key of `tls_client_cert`.", { secretAt: ["tls.clientKey"] }),
   tls_client_key_file: pomerium(filePath().optional(), "The same, from a file."),
   tls_downstream_client_ca: pomerium(
-    text().optional(),
+    stringValue().optional(),
     "The authorities (PEM, or base64 of it) of this route's callers, in place of those of `downstream_mtls`. Pomerium calls it deprecated.",
   ),
   tls_downstream_client_ca_file: pomerium(filePath().optional(), "The same, from a file."),
   tls_upstream_allow_renegotiation: pomerium(
-    truth().prefault(false),
+    booleanValue().prefault(false),
     "Let the upstream ask for a new handshake within a connection of TLS 1.2, as some do to ask for a client certificate.",
   ),
 };

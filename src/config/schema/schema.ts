@@ -6,27 +6,27 @@
  * Rules between keys are in check-*.ts.
  */
 import { z } from "zod";
-import { isPlainObject, type Kind, kind, parseJson, scalarText, show } from "../values/value-type.ts";
-import { auditGroup } from "./audit.ts";
+import { formatValue, isPlainObject, parseJson, scalarText, type ValueType, valueType } from "../values/value-type.ts";
+import { auditKeys } from "./audit.ts";
 import { dataKeys } from "./data.ts";
 import { decisionKeys } from "./decisions.ts";
-import { brokerGroup, processKeys, requests, secrets, signIn, supportedGroups } from "./globals.ts";
-import { identityHeaders } from "./identity.ts";
+import { brokerKeys, processKeys, requestKeys, secretKeys, signInKeys, supportedGroups } from "./globals.ts";
+import { identityHeaderKeys } from "./identity.ts";
 import { pomerium } from "./keys.ts";
 import { autocertKeys, listenerKeys } from "./listener.ts";
-import { observing } from "./observing.ts";
+import { observingKeys } from "./observing.ts";
 import { supportedRouteGroups, supportedRouteKeys } from "./route.ts";
 import { runtimeFlags, unusedGlobals, unusedRouteKeys } from "./unsupported.ts";
 
-const flags = (): Kind<Readonly<Record<string, boolean>>> =>
-  kind({ label: "mapping of flag to true or false", json: { type: ["object", "string"] } }, (value, refuse) => {
+const flags = (): ValueType<Readonly<Record<string, boolean>>> =>
+  valueType({ label: "mapping of flag to true or false", json: { type: ["object", "string"] } }, (value, refuse) => {
     const map = typeof value === "string" ? parseJson(value) : value;
-    if (!isPlainObject(map)) return refuse(`${show(value)} is not a mapping`, "write flag: true or flag: false");
+    if (!isPlainObject(map)) return refuse(`${formatValue(value)} is not a mapping`, "write flag: true or flag: false");
     const found: Record<string, boolean> = {};
     for (const [flag, set] of Object.entries(map)) {
       const word = scalarText(set)?.toLowerCase();
       if (word !== "true" && word !== "false")
-        return refuse(`${show(set)} is neither true nor false`, "write true or false", [flag]);
+        return refuse(`${formatValue(set)} is neither true nor false`, "write true or false", [flag]);
       found[flag] = word === "true";
     }
     return found;
@@ -63,14 +63,14 @@ export const globalKeys = {
   ...processKeys,
   ...listenerKeys,
   ...autocertKeys,
-  ...secrets,
-  ...signIn,
-  ...identityHeaders,
-  ...requests,
-  ...brokerGroup,
-  ...auditGroup,
+  ...secretKeys,
+  ...signInKeys,
+  ...identityHeaderKeys,
+  ...requestKeys,
+  ...brokerKeys,
+  ...auditKeys,
   ...decisionKeys,
-  ...observing,
+  ...observingKeys,
   ...dataKeys,
   ...compatibility,
 };

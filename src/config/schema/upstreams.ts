@@ -3,11 +3,19 @@ import { z } from "zod";
 import { healthChecks } from "../resolve/health-checks.ts";
 import { duration } from "../values/network-values.ts";
 import { percent } from "../values/upstream-values.ts";
-import { type Kind, kind, oneOf, scalarText, show, truth, wholeNumber } from "../values/value-type.ts";
+import {
+  booleanValue,
+  enumValue,
+  formatValue,
+  integer,
+  scalarText,
+  type ValueType,
+  valueType,
+} from "../values/value-type.ts";
 import { pomerium } from "./keys.ts";
 
-const count = (max = 4_294_967_295): Kind<number> => wholeNumber({ min: 0, max });
-const whole = (): Kind<number> => wholeNumber({ min: 0, max: 100 });
+const count = (max = 4_294_967_295): ValueType<number> => integer({ min: 0, max });
+const whole = (): ValueType<number> => integer({ min: 0, max: 100 });
 
 const policies = ["round_robin", "least_request", "random", "ring_hash", "maglev"] as const;
 const otherNames = Object.fromEntries(
@@ -17,11 +25,13 @@ const otherNames = Object.fromEntries(
   ]),
 );
 
-const tablePrime = (): Kind<number> =>
-  kind({ label: "prime number", json: { type: "integer" } }, (value, refuse) => {
+const tablePrime = (): ValueType<number> =>
+  valueType({ label: "prime number", json: { type: "integer" } }, (value, refuse) => {
     const number = Number(value);
     const prime = Number.isInteger(number) && number >= 2 && number <= 5_000_011 && isPrime(number);
-    return prime ? number : refuse(`${show(value)} is not a prime number up to 5000011`, "write one such as 65537");
+    return prime
+      ? number
+      : refuse(`${formatValue(value)} is not a prime number up to 5000011`, "write one such as 65537");
   });
 
 function isPrime(number: number): boolean {
@@ -29,13 +39,13 @@ function isPrime(number: number): boolean {
   return true;
 }
 
-const bias = (): Kind<number> =>
-  kind({ label: "number", json: { type: "number" } }, (value, refuse) => {
+const bias = (): ValueType<number> =>
+  valueType({ label: "number", json: { type: "number" } }, (value, refuse) => {
     const number =
       typeof value === "object" && value !== null && "default_value" in value ? value.default_value : value;
     const word = scalarText(number) ?? "";
     const parsed = /^\d{1,3}(?:\.\d{1,9})?$/.test(word) ? Number(word) : Number.NaN;
-    return parsed <= 100 ? parsed : refuse(`${show(value)} is not a bias`, "write a number from 0");
+    return parsed <= 100 ? parsed : refuse(`${formatValue(value)} is not a bias`, "write a number from 0");
   });
 
 /** Also for the whole process, where routes say nothing. */
@@ -55,25 +65,22 @@ export const breakerKeys = {
 
 export const upstreamKeys = {
   load_balancing_policy: pomerium(
-    oneOf(policies, otherNames).prefault("round_robin"),
+    enumValue(policies, otherNames).prefault("round_robin"),
     "How requests are spread over `to`: in turn by weight, to the less busy of two, by chance, or by the session (its address where there is none), which then stays with one upstream: `ring_hash`, `maglev`. See docs/upstreams.md.",
   ),
   least_request_lb_config: pomerium(
     z.strictObject({
-      choice_count: pomerium(wholeNumber({ min: 2, max: 1_000 }).prefault(2), "How many are drawn and compared."),
+      choice_count: pomerium(integer({ min: 2, max: 1_000 }).prefault(2), "How many are drawn and compared."),
       active_request_bias: pomerium(bias().prefault(1), "How much requests under way count where weights differ."),
     }),
     "Of `least_request`.",
   ),
   ring_hash_lb_config: pomerium(
     z.strictObject({
-      minimum_ring_size: pomerium(
-        wholeNumber({ min: 1, max: 1_048_576 }).prefault(1_024),
-        "Points on the ring, at least.",
-      ),
-      maximum_ring_size: pomerium(wholeNumber({ min: 1, max: 8_388_608 }).prefault(1_048_576), "And at most."),
+      minimum_ring_size: pomerium(integer({ min: 1, max: 1_048_576 }).prefault(1_024), "Points on the ring, at least."),
+      maximum_ring_size: pomerium(integer({ min: 1, max: 8_388_608 }).prefault(1_048_576), "And at most."),
       hash_function: pomerium(
-        oneOf(["XX_HASH", "MURMUR_HASH_2"]).optional(),
+        enumValue(["XX_HASH", "MURMUR_HASH_2"]).optional(),
         "Has no effect: places on the ring are by SHA-256, the same on every node.",
       ),
     }),
@@ -102,7 +109,7 @@ export const upstreamKeys = {
       max_ejection_time: pomerium(duration({ min: "1ms" }).prefault("300s"), "The longest ejection."),
       max_ejection_time_jitter: pomerium(duration().prefault("0s"), "By chance, up to this much longer."),
       always_eject_one_host: pomerium(
-        truth().prefault(false),
+        booleanValue().prefault(false),
         "One upstream may be ejected even with `max_ejection_percent: 0`.",
       ),
       max_ejection_percent: pomerium(
@@ -119,7 +126,10 @@ export const upstreamKeys = {
         "Answers 502, 503, 504 in a row, and failures to answer.",
       ),
       enforcing_consecutive_gateway_failure: pomerium(whole().prefault(0), "Chance that they eject, per cent."),
-      split_external_local_origin_errors: pomerium(truth().prefault(false), "Count failures to answer by themselves."),
+      split_external_local_origin_errors: pomerium(
+        booleanValue().prefault(false),
+        "Count failures to answer by themselves.",
+      ),
       consecutive_local_origin_failure: pomerium(
         count().prefault(5),
         "Failures to answer in a row, when they are counted by themselves.",
@@ -145,7 +155,7 @@ export const upstreamKeys = {
       enforcing_failure_percentage: pomerium(whole().prefault(0), "Chance that they do, per cent."),
       enforcing_failure_percentage_local_origin: pomerium(whole().prefault(0), "The same for failures to answer."),
       successful_active_health_check_uneject_host: pomerium(
-        truth().prefault(true),
+        booleanValue().prefault(true),
         "A health check that passes ends an ejection.",
       ),
     }),

@@ -6,7 +6,7 @@
  * `HEADERS` is `set_response_headers`. An empty variable counts as unset. The command line goes over the environment.
  */
 import type { z } from "zod";
-import type { Places, Problem } from "../config.ts";
+import type { Problem, SourceLocationTree } from "../config.ts";
 import { keyMeta, sectionShape } from "../schema/keys.ts";
 import { isPlainObject } from "../values/value-type.ts";
 import { type Path, sourceWithoutLines } from "./source-locations.ts";
@@ -20,7 +20,7 @@ export type Overrides = Readonly<{
   ports?: Readonly<Record<number, number>>;
 }>;
 
-export type Source = Readonly<{ value: Readonly<Record<string, unknown>>; places: Places }>;
+export type ConfigSource = Readonly<{ value: Readonly<Record<string, unknown>>; locations: SourceLocationTree }>;
 
 /** Every variable that is read, and the key it stands for. */
 export function environmentNames(shape: Readonly<Record<string, z.ZodType>>): ReadonlyMap<string, Path> {
@@ -44,14 +44,14 @@ export function environmentNames(shape: Readonly<Record<string, z.ZodType>>): Re
 }
 
 export function applyEnvironment(
-  source: Source,
+  source: ConfigSource,
   how: Readonly<{ env: Environment; names: ReadonlyMap<string, Path>; problems: Problem[] }>,
-): Source {
+): ConfigSource {
   let result = source;
   for (const [name, path] of how.names) {
     const value = how.env[name];
     if (value === undefined || value === "") continue;
-    result = put(result, { path, value, places: sourceWithoutLines(`env ${name}`) });
+    result = setValue(result, { path, value, locations: sourceWithoutLines(`env ${name}`) });
   }
   for (const name of ["ROUTES", "POLICY"]) {
     const value = how.env[name];
@@ -73,40 +73,47 @@ export function applyEnvironment(
       continue;
     }
     how.problems.push(...document.problems);
-    if (document.readable) result = put(result, { path: [key], value: document.value, places: document.places });
+    if (document.readable)
+      result = setValue(result, { path: [key], value: document.value, locations: document.locations });
   }
   return result;
 }
 
-export function applyOverrides(source: Source, overrides: Overrides): Source {
+export function applyOverrides(source: ConfigSource, overrides: Overrides): ConfigSource {
   let result = source;
   if (overrides.ports !== undefined)
-    result = { ...source, value: movePorts(source.value, overrides.ports) as Source["value"] };
+    result = { ...source, value: movePorts(source.value, overrides.ports) as ConfigSource["value"] };
   for (const [key, value] of Object.entries(overrides.values ?? {})) {
-    result = put(result, { path: key.split("."), value, places: sourceWithoutLines("command line") });
+    result = setValue(result, { path: key.split("."), value, locations: sourceWithoutLines("command line") });
   }
   return result;
 }
 
 /** One value over what is there. Where the file holds no mapping, the file's own mistake stays to be reported. */
-function put(source: Source, what: Readonly<{ path: Path; value: unknown; places: Places }>): Source {
+function setValue(
+  source: ConfigSource,
+  what: Readonly<{ path: Path; value: unknown; locations: SourceLocationTree }>,
+): ConfigSource {
   const [step, ...rest] = what.path;
   if (step === undefined) return source;
   const there = source.value[step];
-  const placesThere = source.places.inner.get(step);
-  if (rest.length === 0) return withEntry(source, { step, value: what.value, places: what.places });
+  const locationsThere = source.locations.inner.get(step);
+  if (rest.length === 0) return setEntry(source, { step, value: what.value, locations: what.locations });
   if (there !== undefined && there !== null && !isPlainObject(there)) return source;
-  const inner = put(
-    { value: isPlainObject(there) ? there : {}, places: placesThere ?? { ...what.places, inner: new Map() } },
+  const inner = setValue(
+    { value: isPlainObject(there) ? there : {}, locations: locationsThere ?? { ...what.locations, inner: new Map() } },
     { ...what, path: rest },
   );
-  return withEntry(source, { step, value: inner.value, places: inner.places });
+  return setEntry(source, { step, value: inner.value, locations: inner.locations });
 }
 
-function withEntry(source: Source, entry: Readonly<{ step: string | number; value: unknown; places: Places }>): Source {
+function setEntry(
+  source: ConfigSource,
+  entry: Readonly<{ step: string | number; value: unknown; locations: SourceLocationTree }>,
+): ConfigSource {
   return {
     value: { ...source.value, [entry.step]: entry.value },
-    places: { ...source.places, inner: new Map(source.places.inner).set(entry.step, entry.places) },
+    locations: { ...source.locations, inner: new Map(source.locations.inner).set(entry.step, entry.locations) },
   };
 }
 

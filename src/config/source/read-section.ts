@@ -8,8 +8,8 @@
 import type { z } from "zod";
 import { keyMeta, sectionShape } from "../schema/keys.ts";
 import { unknownKeyRemedy } from "../values/suggest.ts";
-import { isPlainObject, scalarText, show } from "../values/value-type.ts";
-import type { Report } from "./source-locations.ts";
+import { formatValue, isPlainObject, scalarText } from "../values/value-type.ts";
+import type { ProblemReporter } from "./source-locations.ts";
 
 type Shape = Readonly<Record<string, z.ZodType>>;
 /** Dotted names (`broker.listen`) of the keys that were written, and of those written wrongly. */
@@ -19,12 +19,12 @@ export type Section = Readonly<{
   failed: ReadonlySet<string>;
 }>;
 /** The remedy for a key that is known in another part of the document; undefined when it is known nowhere. */
-export type Elsewhere = (key: string) => string | undefined;
+export type MisplacedKeyHint = (key: string) => string | undefined;
 
 export function readSection(
   shape: Shape,
   raw: unknown,
-  into: Readonly<{ report: Report; elsewhere: Elsewhere }>,
+  into: Readonly<{ report: ProblemReporter; misplacedKeyHint: MisplacedKeyHint }>,
 ): Section {
   const { report } = into;
   const values: Record<string, unknown> = {};
@@ -32,7 +32,7 @@ export function readSection(
   const failed = new Set<string>();
   const written = isPlainObject(raw) ? raw : {};
   if (raw !== undefined && raw !== null && !isPlainObject(raw))
-    report.error([], `${show(raw)} is not a mapping`, "write key: value, one a line");
+    report.error([], `${formatValue(raw)} is not a mapping`, "write key: value, one a line");
 
   for (const [key, value] of Object.entries(written)) {
     if (!Object.hasOwn(shape, key)) reportUnknown(key, { shape, written, ...into });
@@ -44,7 +44,7 @@ export function readSection(
     if (inner !== undefined) {
       const section = readSection(inner, value === "" ? undefined : value, {
         report: report.under(key),
-        elsewhere: into.elsewhere,
+        misplacedKeyHint: into.misplacedKeyHint,
       });
       values[key] = section.values;
       for (const name of section.present) present.add(`${key}.${name}`);
@@ -78,15 +78,23 @@ export function readSection(
 
 function reportUnknown(
   key: string,
-  from: Readonly<{ shape: Shape; written: Readonly<Record<string, unknown>>; report: Report; elsewhere: Elsewhere }>,
+  from: Readonly<{
+    shape: Shape;
+    written: Readonly<Record<string, unknown>>;
+    report: ProblemReporter;
+    misplacedKeyHint: MisplacedKeyHint;
+  }>,
 ): void {
   const { shape, written } = from;
   const otherwise = "remove it, or see docs/configuration.md";
-  const remedy = from.elsewhere(key) ?? unknownKeyRemedy(key, { known: Object.keys(shape), written, otherwise });
+  const remedy = from.misplacedKeyHint(key) ?? unknownKeyRemedy(key, { known: Object.keys(shape), written, otherwise });
   from.report.error([key], "is not a known key", remedy, "key");
 }
 
-function reportUnused(key: string, found: Readonly<{ value: unknown; schema: z.ZodType; report: Report }>): void {
+function reportUnused(
+  key: string,
+  found: Readonly<{ value: unknown; schema: z.ZodType; report: ProblemReporter }>,
+): void {
   const meta = keyMeta(found.schema);
   const written =
     scalarText(found.value) ?? (Array.isArray(found.value) && found.value.length === 0 ? "[]" : undefined);

@@ -4,19 +4,19 @@
  * Pure data beside the document, a tree of the same shape, so it survives a copy to another thread. Always: asking for a
  * path that is not there answers with its nearest ancestor that is, so a missing key is reported where it should stand.
  */
-import type { Place, Places, PolicySource, Problem } from "../config.ts";
+import type { PolicySource, Problem, SourceLocation, SourceLocationTree } from "../config.ts";
 
 export type Path = readonly (string | number)[];
 
 /** A source that has no lines: every place in it is the same. */
-export function sourceWithoutLines(file: string): Places {
-  const place: Place = { file, line: 0, column: 0 };
-  return { value: place, key: place, inner: new Map() };
+export function sourceWithoutLines(file: string): SourceLocationTree {
+  const location: SourceLocation = { file, line: 0, column: 0 };
+  return { value: location, key: location, inner: new Map() };
 }
 
 /** The place of the value at `path`, or of its key where it has one and `at` asks for it. */
-export function placeOf(places: Places, path: Path, at: "key" | "value" = "value"): Place {
-  let here = places;
+export function locationOf(locations: SourceLocationTree, path: Path, at: "key" | "value" = "value"): SourceLocation {
+  let here = locations;
   for (const step of path) {
     const next = here.inner.get(step);
     if (next === undefined) return here.value;
@@ -27,10 +27,10 @@ export function placeOf(places: Places, path: Path, at: "key" | "value" = "value
 
 /**
  * The place of something inside a policy: of its key when it is a mapping's entry (`at: "value"` for what stands behind
- * the key), else of the value. `placeIn(source, [0, "allow", "and", 1, "groups"])` points at the word `groups`.
+ * the key), else of the value. `locationIn(source, [0, "allow", "and", 1, "groups"])` points at the word `groups`.
  */
-export function placeIn(source: PolicySource, path: Path, at: "key" | "value" = "key"): Place {
-  return source.places === undefined ? source.place : placeOf(source.places, path, at);
+export function locationIn(source: PolicySource, path: Path, at: "key" | "value" = "key"): SourceLocation {
+  return source.locations === undefined ? source.location : locationOf(source.locations, path, at);
 }
 
 /** `routes[2].allowed_users[0]` */
@@ -48,18 +48,21 @@ export function formatProblem(problem: Problem): string {
 }
 
 /** Collects problems while a document is read. */
-export class Report {
+export class ProblemReporter {
   readonly problems: Problem[] = [];
-  readonly #places: Places;
+  readonly #locations: SourceLocationTree;
   readonly #prefix: Path;
-  constructor(places: Places, options: Readonly<{ prefix: Path; into: Problem[] }> = { prefix: [], into: [] }) {
-    this.#places = places;
+  constructor(
+    locations: SourceLocationTree,
+    options: Readonly<{ prefix: Path; into: Problem[] }> = { prefix: [], into: [] },
+  ) {
+    this.#locations = locations;
     this.#prefix = options.prefix;
     this.problems = options.into;
   }
   /** A report on one part of the document, into the same list. */
-  under(...path: Path): Report {
-    return new Report(this.#places, { prefix: [...this.#prefix, ...path], into: this.problems });
+  under(...path: Path): ProblemReporter {
+    return new ProblemReporter(this.#locations, { prefix: [...this.#prefix, ...path], into: this.problems });
   }
   error(path: Path, problem: string, remedy: string, at: "key" | "value" = "value"): void {
     this.#add({ path, problem, remedy, at, severity: "error" });
@@ -67,8 +70,8 @@ export class Report {
   warn(path: Path, problem: string, remedy: string, at: "key" | "value" = "value"): void {
     this.#add({ path, problem, remedy, at, severity: "warning" });
   }
-  placeOf(path: Path, at: "key" | "value" = "value"): Place {
-    return placeOf(this.#places, [...this.#prefix, ...path], at);
+  locationOf(path: Path, at: "key" | "value" = "value"): SourceLocation {
+    return locationOf(this.#locations, [...this.#prefix, ...path], at);
   }
   get hasErrors(): boolean {
     return this.problems.some((problem) => problem.severity === "error");
@@ -84,7 +87,7 @@ export class Report {
   ): void {
     const path = [...this.#prefix, ...found.path];
     this.problems.push({
-      ...placeOf(this.#places, path, found.at),
+      ...locationOf(this.#locations, path, found.at),
       key: formatPath(path),
       problem: found.problem,
       remedy: found.remedy,

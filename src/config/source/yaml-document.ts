@@ -10,7 +10,7 @@
  * Always: never throws; what it answers holds only null, booleans, numbers, strings, arrays and plain objects.
  */
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from "yaml";
-import type { Place, Places, Problem } from "../config.ts";
+import type { Problem, SourceLocation, SourceLocationTree } from "../config.ts";
 
 const textLengthMax = 4 * 1024 * 1024;
 const depthMax = 64;
@@ -21,20 +21,20 @@ const syntaxProblemsMax = 20;
 export type YamlDocument = Readonly<{
   readable: boolean;
   value: unknown;
-  places: Places;
+  locations: SourceLocationTree;
   problems: readonly Problem[];
 }>;
 
 export function readYaml(text: string, file: string): YamlDocument {
   const problems: Problem[] = [];
-  const start: Place = { file, line: 1, column: 1 };
-  const refuse = (place: Place, problem: string, remedy: string): void => {
-    problems.push({ ...place, key: "(document)", problem, remedy, severity: "error" });
+  const start: SourceLocation = { file, line: 1, column: 1 };
+  const refuse = (location: SourceLocation, problem: string, remedy: string): void => {
+    problems.push({ ...location, key: "(document)", problem, remedy, severity: "error" });
   };
   const unreadable = (): YamlDocument => ({
     readable: false,
     value: undefined,
-    places: { value: start, key: null, inner: new Map() },
+    locations: { value: start, key: null, inner: new Map() },
     problems,
   });
   if (text.length > textLengthMax) {
@@ -46,7 +46,7 @@ export function readYaml(text: string, file: string): YamlDocument {
     return unreadable();
   }
   const lines = new LineCounter();
-  const at = (offset: number): Place => {
+  const at = (offset: number): SourceLocation => {
     const { line, col } = lines.linePos(offset);
     return { file, line: Math.max(1, line), column: Math.max(1, col) };
   };
@@ -75,7 +75,7 @@ export function readYaml(text: string, file: string): YamlDocument {
     return {
       readable: !walk.gaveUp,
       value: read.value,
-      places: { value: read.place ?? start, key: null, inner: read.inner },
+      locations: { value: read.location ?? start, key: null, inner: read.inner },
       problems,
     };
   } catch (error) {
@@ -84,10 +84,10 @@ export function readYaml(text: string, file: string): YamlDocument {
   }
 }
 
-type Read = { value: unknown; place: Place | null; inner: Map<string | number, Places> };
-type World = Readonly<{
-  at: (offset: number) => Place;
-  refuse: (place: Place, problem: string, remedy: string) => void;
+type Read = { value: unknown; location: SourceLocation | null; inner: Map<string | number, SourceLocationTree> };
+type WalkContext = Readonly<{
+  at: (offset: number) => SourceLocation;
+  refuse: (location: SourceLocation, problem: string, remedy: string) => void;
   resolve: (node: Node) => Node | undefined;
 }>;
 
@@ -95,87 +95,95 @@ type World = Readonly<{
 class Walk {
   gaveUp = false;
   #values = 0;
-  readonly #world: World;
-  constructor(world: World) {
-    this.#world = world;
+  readonly #context: WalkContext;
+  constructor(context: WalkContext) {
+    this.#context = context;
   }
 
   read(given: unknown, depth: number): Read {
-    const nothing: Read = { value: null, place: null, inner: new Map() };
+    const nothing: Read = { value: null, location: null, inner: new Map() };
     if (this.gaveUp || given === null || given === undefined) return nothing;
     const written = given as Node;
-    const place = this.#world.at(written.range?.[0] ?? 0);
+    const location = this.#context.at(written.range?.[0] ?? 0);
     this.#values++;
     if (depth > depthMax || this.#values > valuesMax) {
       this.gaveUp = true;
       const what = depth > depthMax ? `nests deeper than ${depthMax}` : `holds more than ${valuesMax} values`;
-      this.#world.refuse(place, what, "write it flatter, with fewer aliases");
+      this.#context.refuse(location, what, "write it flatter, with fewer aliases");
       return nothing;
     }
-    const node = this.#world.resolve(written);
+    const node = this.#context.resolve(written);
     if (node === undefined) {
-      this.#world.refuse(place, "an alias to an anchor that is not defined above", "define the anchor with & first");
+      this.#context.refuse(
+        location,
+        "an alias to an anchor that is not defined above",
+        "define the anchor with & first",
+      );
       return nothing;
     }
-    if (isScalar(node)) return { value: scalarValue(node.value), place, inner: new Map() };
+    if (isScalar(node)) return { value: scalarValue(node.value), location, inner: new Map() };
     if (isSeq(node)) {
       const value: unknown[] = [];
-      const inner = new Map<string | number, Places>();
+      const inner = new Map<string | number, SourceLocationTree>();
       for (const item of node.items) {
         const read = this.read(item, depth + 1);
-        inner.set(value.length, { value: read.place ?? place, key: null, inner: read.inner });
+        inner.set(value.length, { value: read.location ?? location, key: null, inner: read.inner });
         value.push(read.value);
       }
-      return { value, place, inner };
+      return { value, location, inner };
     }
-    if (isMap(node)) return { ...this.#readMap(node, depth, place), place };
+    if (isMap(node)) return { ...this.#readMap(node, depth, location), location };
     return nothing;
   }
 
-  #readMap(node: YAMLMap, depth: number, place: Place): Omit<Read, "place"> {
+  #readMap(node: YAMLMap, depth: number, location: SourceLocation): Omit<Read, "location"> {
     const value: Record<string, unknown> = {};
-    const inner = new Map<string | number, Places>();
+    const inner = new Map<string | number, SourceLocationTree>();
     const merged: Read[] = [];
     for (const { key: keyNode, value: valueNode } of node.items) {
       const scalar = isScalar(keyNode) ? keyNode : undefined;
-      const keyPlace = this.#world.at((keyNode as Node | null)?.range?.[0] ?? 0);
+      const keyLocation = this.#context.at((keyNode as Node | null)?.range?.[0] ?? 0);
       if (typeof scalar?.value === "symbol") {
-        merged.push(...this.#readMerge(valueNode, { depth, keyPlace }));
+        merged.push(...this.#readMerge(valueNode, { depth, keyLocation }));
         continue;
       }
       const key = scalar === undefined ? undefined : String(scalarValue(scalar.value));
       if (key === undefined || key === "__proto__") {
-        this.#world.refuse(keyPlace, "a key must be one word", "write key: value");
+        this.#context.refuse(keyLocation, "a key must be one word", "write key: value");
         continue;
       }
       if (Object.hasOwn(value, key)) {
         const first = inner.get(key)?.key?.line;
-        this.#world.refuse(keyPlace, `${key} is written twice (first on line ${first ?? "?"})`, "keep one of them");
+        this.#context.refuse(
+          keyLocation,
+          `${key} is written twice (first on line ${first ?? "?"})`,
+          "keep one of them",
+        );
         continue;
       }
       const read = this.read(valueNode, depth + 1);
       value[key] = read.value;
-      inner.set(key, { value: read.place ?? keyPlace, key: keyPlace, inner: read.inner });
+      inner.set(key, { value: read.location ?? keyLocation, key: keyLocation, inner: read.inner });
     }
     for (const source of merged) {
       for (const [key, inside] of Object.entries(source.value as Record<string, unknown>)) {
         if (Object.hasOwn(value, key)) continue;
         value[key] = inside;
-        inner.set(key, source.inner.get(key) ?? { value: place, key: place, inner: new Map() });
+        inner.set(key, source.inner.get(key) ?? { value: location, key: location, inner: new Map() });
       }
     }
     return { value, inner };
   }
 
-  #readMerge(node: unknown, from: Readonly<{ depth: number; keyPlace: Place }>): Read[] {
+  #readMerge(node: unknown, from: Readonly<{ depth: number; keyLocation: SourceLocation }>): Read[] {
     const read = this.read(node, from.depth + 1);
     const list = Array.isArray(read.value)
-      ? read.value.map((value, i): Read => ({ value, place: null, inner: new Map(read.inner.get(i)?.inner) }))
+      ? read.value.map((value, i): Read => ({ value, location: null, inner: new Map(read.inner.get(i)?.inner) }))
       : [read];
     return list.filter((source) => {
       const usable = typeof source.value === "object" && source.value !== null && !Array.isArray(source.value);
       if (!usable && !this.gaveUp) {
-        this.#world.refuse(from.keyPlace, "<< merges something that is no mapping", "merge an alias to a mapping");
+        this.#context.refuse(from.keyLocation, "<< merges something that is no mapping", "merge an alias to a mapping");
       }
       return usable;
     });

@@ -3,15 +3,15 @@ import type { DataSource } from "../config.ts";
 import { checkUrl, formatDuration, isLoopback, parseDuration } from "./network-values.ts";
 import { unknownKeyRemedy } from "./suggest.ts";
 import {
+  formatValue,
   isPlainObject,
   isRefused,
-  type Kind,
-  kind,
-  mapOfText,
   parseJson,
+  parseStringMap,
   type Refuse,
   type Refused,
-  show,
+  type ValueType,
+  valueType,
 } from "./value-type.ts";
 
 const keys = [
@@ -30,8 +30,8 @@ const keys = [
 const foreignKeys = ["user.id", "user.email", "request.ip", "request.client_certificate.fingerprint"] as const;
 const formats = ["json", "csv"] as const;
 
-export const dataSources = (): Kind<readonly DataSource[]> =>
-  kind(
+export const dataSources = (): ValueType<readonly DataSource[]> =>
+  valueType(
     { label: "list of data sources", json: { type: ["array", "string"], items: { type: "object" } } },
     (value, refuse) => {
       const list = typeof value === "string" ? parseJson(value) : value;
@@ -43,10 +43,11 @@ export const dataSources = (): Kind<readonly DataSource[]> =>
         const source = readSource(item, (problem, remedy, path = []) => refuse(problem, remedy, [i, ...path]));
         if (isRefused(source)) refused = source;
         else if (found.some(({ type }) => type === source.type))
-          refused = refuse(`${show(source.type)} is the type of another source too`, "give each a type of its own", [
-            i,
-            "type",
-          ]);
+          refused = refuse(
+            `${formatValue(source.type)} is the type of another source too`,
+            "give each a type of its own",
+            [i, "type"],
+          );
         else found.push(source);
       });
       return refused ?? found;
@@ -54,7 +55,8 @@ export const dataSources = (): Kind<readonly DataSource[]> =>
   );
 
 function readSource(item: unknown, refuse: Refuse): DataSource | Refused {
-  if (!isPlainObject(item)) return refuse(`${show(item)} is not a data source`, "write type: name, with url: or file:");
+  if (!isPlainObject(item))
+    return refuse(`${formatValue(item)} is not a data source`, "write type: name, with url: or file:");
   const strange = Object.keys(item).find((key) => !keys.includes(key));
   if (strange !== undefined) {
     const otherwise = `use ${keys.join(", ")}`;
@@ -67,23 +69,25 @@ function readSource(item: unknown, refuse: Refuse): DataSource | Refused {
     return refuse("needs a type", "write type: example.com/hr, the name that `record` asks for");
   const from = readOrigin(url, file, refuse);
   if (isRefused(from)) return from;
-  const foreignKey = oneOf(item["foreign_key"], foreignKeys, "user.id");
+  const foreignKey = parseEnum(item["foreign_key"], foreignKeys, "user.id");
   if (foreignKey === undefined)
-    return refuse(`${show(item["foreign_key"])} is not known here`, `write one of ${foreignKeys.join(", ")}`, [
+    return refuse(`${formatValue(item["foreign_key"])} is not known here`, `write one of ${foreignKeys.join(", ")}`, [
       "foreign_key",
     ]);
-  const format = oneOf(item["format"], formats, null);
+  const format = parseEnum(item["format"], formats, null);
   if (format === undefined)
-    return refuse(`${show(item["format"])} is not known here`, `write one of ${formats.join(", ")}`, ["format"]);
-  const everyMs = duration(item["refresh_interval"], { otherwise: "5m", min: "1s", max: "168h" }, (...said) =>
-    refuse(said[0], said[1], ["refresh_interval"]),
+    return refuse(`${formatValue(item["format"])} is not known here`, `write one of ${formats.join(", ")}`, ["format"]);
+  const everyMs = parseBoundedDuration(
+    item["refresh_interval"],
+    { otherwise: "5m", min: "1s", max: "168h" },
+    (...said) => refuse(said[0], said[1], ["refresh_interval"]),
   );
   if (isRefused(everyMs)) return everyMs;
-  const timeoutMs = duration(item["timeout"], { otherwise: "30s", min: "100ms", max: "10m" }, (...said) =>
+  const timeoutMs = parseBoundedDuration(item["timeout"], { otherwise: "30s", min: "100ms", max: "10m" }, (...said) =>
     refuse(said[0], said[1], ["timeout"]),
   );
   if (isRefused(timeoutMs)) return timeoutMs;
-  const maxAgeMs = duration(item["max_age"], { otherwise: "0s", min: "0s", max: "8760h" }, (...said) =>
+  const maxAgeMs = parseBoundedDuration(item["max_age"], { otherwise: "0s", min: "0s", max: "8760h" }, (...said) =>
     refuse(said[0], said[1], ["max_age"]),
   );
   if (isRefused(maxAgeMs)) return maxAgeMs;
@@ -93,15 +97,17 @@ function readSource(item: unknown, refuse: Refuse): DataSource | Refused {
       "make it longer than refresh_interval, so that there is time for a second try",
       ["max_age"],
     );
-  const bytesMax = whole(item["max_bytes"], { otherwise: 64 * 1024 * 1024, max: 1024 * 1024 * 1024 }, (...said) =>
-    refuse(said[0], said[1], ["max_bytes"]),
+  const bytesMax = parseInteger(
+    item["max_bytes"],
+    { otherwise: 64 * 1024 * 1024, max: 1024 * 1024 * 1024 },
+    (...said) => refuse(said[0], said[1], ["max_bytes"]),
   );
   if (isRefused(bytesMax)) return bytesMax;
-  const recordsMax = whole(item["max_records"], { otherwise: 1_000_000, max: 10_000_000 }, (...said) =>
+  const recordsMax = parseInteger(item["max_records"], { otherwise: 1_000_000, max: 10_000_000 }, (...said) =>
     refuse(said[0], said[1], ["max_records"]),
   );
   if (isRefused(recordsMax)) return recordsMax;
-  const sent = mapOfText(headers, { separator: /:/, refuse: (...said) => refuse(said[0], said[1], ["headers"]) });
+  const sent = parseStringMap(headers, { separator: /:/, refuse: (...said) => refuse(said[0], said[1], ["headers"]) });
   if (isRefused(sent)) return sent;
   return { type, from, key: foreignKey, format, everyMs, timeoutMs, maxAgeMs, bytesMax, recordsMax, headers: sent };
 }
@@ -112,7 +118,7 @@ function readOrigin(url: unknown, file: unknown, refuse: Refuse): DataSource["fr
   if (file !== undefined) {
     return typeof file === "string" && file !== ""
       ? { type: "file", path: file }
-      : refuse(`${show(file)} is not a file name`, "write the path of a file", ["file"]);
+      : refuse(`${formatValue(file)} is not a file name`, "write the path of a file", ["file"]);
   }
   const parsed = checkUrl(url, {
     schemes: ["https", "http"],
@@ -124,7 +130,7 @@ function readOrigin(url: unknown, file: unknown, refuse: Refuse): DataSource["fr
   return { type: "url", url: parsed };
 }
 
-function oneOf<Word extends string, Otherwise>(
+function parseEnum<Word extends string, Otherwise>(
   value: unknown,
   words: readonly Word[],
   otherwise: Otherwise,
@@ -132,14 +138,15 @@ function oneOf<Word extends string, Otherwise>(
   return value === undefined || value === null ? otherwise : words.find((word) => word === value);
 }
 
-function duration(
+function parseBoundedDuration(
   value: unknown,
   bounds: Readonly<{ otherwise: string; min: string; max: string }>,
   refuse: Refuse,
 ): number | Refused {
   const typed = value === undefined || value === null ? bounds.otherwise : value;
   const ms = typeof typed === "string" ? parseDuration(typed.trim()) : undefined;
-  if (ms === undefined) return refuse(`${show(typed)} is not a duration`, "write one such as 250ms, 30s or 1h30m");
+  if (ms === undefined)
+    return refuse(`${formatValue(typed)} is not a duration`, "write one such as 250ms, 30s or 1h30m");
   if (ms < (parseDuration(bounds.min) ?? 0))
     return refuse(`${formatDuration(ms)} is too short`, `write ${bounds.min} or more`);
   return ms > (parseDuration(bounds.max) ?? 0)
@@ -147,7 +154,7 @@ function duration(
     : ms;
 }
 
-function whole(
+function parseInteger(
   value: unknown,
   { otherwise, max }: Readonly<{ otherwise: number; max: number }>,
   refuse: Refuse,
@@ -155,5 +162,5 @@ function whole(
   if (value === undefined || value === null) return otherwise;
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 1 && value <= max
     ? value
-    : refuse(`${show(value)} is not a whole number from 1 to ${max}`, "correct the number");
+    : refuse(`${formatValue(value)} is not a whole number from 1 to ${max}`, "correct the number");
 }

@@ -5,7 +5,7 @@
  *   {+id}                                     the same, but for characters that separate parts of an address
  *   {/resource.status}                        `/` and the value; nothing where none is given
  */
-import { isPlainObject, type Kind, kind, type Refuse, type Refused, show } from "./value-type.ts";
+import { formatValue, isPlainObject, type Refuse, type Refused, type ValueType, valueType } from "./value-type.ts";
 
 export type TemplatePart =
   | string
@@ -18,12 +18,12 @@ export type RequestTemplate = Readonly<{
   parts: readonly TemplatePart[];
 }>;
 /** By type of resource and name of action. */
-export type ResourceWords = Readonly<Record<string, Readonly<Record<string, RequestTemplate>>>>;
+export type ResourceTemplates = Readonly<Record<string, Readonly<Record<string, RequestTemplate>>>>;
 
 const remedy = "write a method and an address, such as GET https://app.example.com/todos/{id}";
 
-export const resourceWords = (): Kind<ResourceWords> =>
-  kind(
+export const resourceTemplates = (): ValueType<ResourceTemplates> =>
+  valueType(
     {
       label: "mapping of type to action to request",
       json: { type: "object", additionalProperties: { type: "object", additionalProperties: { type: "string" } } },
@@ -51,7 +51,7 @@ function parseTemplate(text: unknown, refuse: Refuse): RequestTemplate | Refused
       typeof text === "string" ? text : "",
     ) ?? [];
   if (method === undefined || authority === undefined || (scheme !== "http" && scheme !== "https"))
-    return refuse(`${show(text)} is no request`, remedy);
+    return refuse(`${formatValue(text)} is no request`, remedy);
   const parts: TemplatePart[] = [];
   for (const piece of (rest || "/").split(/(\{[^{}]*\})/)) {
     if (!/[{}]/.test(piece)) {
@@ -62,7 +62,7 @@ function parseTemplate(text: unknown, refuse: Refuse): RequestTemplate | Refused
       /^\{([+/]?)(id|(?:resource|action)(?=\.))(?:\.([A-Za-z0-9_-]+))?\}$/.exec(piece) ?? [];
     const isWhole = of === "id" ? name === "" : name !== "";
     if (!isWhole || (of !== "id" && of !== "resource" && of !== "action"))
-      return refuse(`${show(piece)} is no value of a question`, "write {id}, {resource.name} or {action.name}");
+      return refuse(`${formatValue(piece)} is no value of a question`, "write {id}, {resource.name} or {action.name}");
     parts.push({ of, name, form: sign === "+" ? "reserved" : sign === "/" ? "segment" : "value" });
   }
   return { method, scheme, authority, parts };

@@ -4,16 +4,16 @@ import type { SubPolicyConfig, TokenIssuerConfig } from "../config.ts";
 import { checkUrl, isLoopback } from "./network-values.ts";
 import { unknownKeyRemedy } from "./suggest.ts";
 import {
+  formatValue,
   isPlainObject,
   isRefused,
-  type Kind,
-  kind,
-  listOfText,
   parseJson,
+  parseStringList,
   type Refuse,
   type Refused,
   scalarText,
-  show,
+  type ValueType,
+  valueType,
 } from "./value-type.ts";
 
 /** Signatures that are taken; whoever verifies by a shared secret, or by none, could have made the token themselves. */
@@ -22,20 +22,20 @@ const usualAlgorithms = ["RS256", "ES256", "EdDSA"];
 const issuerKeys = ["issuer", "jwks_url", "supported_algs", "audiences"];
 
 /** Refuses inside of a value. */
-const inside =
+const refuseInside =
   (refuse: Refuse, ...at: readonly (string | number)[]): Refuse =>
   (problem, remedy, path = []) =>
     refuse(problem, remedy, [...at, ...path]);
 
-function strangeKey(item: Record<string, unknown>, keys: readonly string[], refuse: Refuse): Refused | undefined {
+function refuseUnknownKey(item: Record<string, unknown>, keys: readonly string[], refuse: Refuse): Refused | undefined {
   const strange = Object.keys(item).find((key) => !keys.includes(key));
   if (strange === undefined) return undefined;
   const otherwise = `use ${keys.join(", ")}`;
   return refuse("is not a known key", unknownKeyRemedy(strange, { known: keys, written: item, otherwise }), [strange]);
 }
 
-export const tokenIssuers = (): Kind<readonly TokenIssuerConfig[]> =>
-  kind(
+export const tokenIssuers = (): ValueType<readonly TokenIssuerConfig[]> =>
+  valueType(
     {
       label: "mapping of name to issuer",
       json: { type: ["object", "string"], additionalProperties: { type: "object" } },
@@ -46,7 +46,7 @@ export const tokenIssuers = (): Kind<readonly TokenIssuerConfig[]> =>
       const found: TokenIssuerConfig[] = [];
       let refused: Refused | undefined;
       for (const [name, item] of Object.entries(map)) {
-        const issuer = readIssuer(name, item, inside(refuse, name));
+        const issuer = readIssuer(name, item, refuseInside(refuse, name));
         if (isRefused(issuer)) refused = issuer;
         else if (found.some((other) => other.issuer === issuer.issuer))
           refused = refuse("is the issuer of another entry too", "keep one of them", [name, "issuer"]);
@@ -58,9 +58,9 @@ export const tokenIssuers = (): Kind<readonly TokenIssuerConfig[]> =>
 
 function readIssuer(name: string, item: unknown, refuse: Refuse): TokenIssuerConfig | Refused {
   if (!/^[a-z0-9][a-z0-9._-]{0,62}$/.test(name))
-    return refuse(`${show(name)} is not a name`, "use lowercase letters, digits, - and _");
-  if (!isPlainObject(item)) return refuse(`${show(item)} is not an issuer`, "write issuer and audiences");
-  const strange = strangeKey(item, issuerKeys, refuse);
+    return refuse(`${formatValue(name)} is not a name`, "use lowercase letters, digits, - and _");
+  if (!isPlainObject(item)) return refuse(`${formatValue(item)} is not an issuer`, "write issuer and audiences");
+  const strange = refuseUnknownKey(item, issuerKeys, refuse);
   if (strange !== undefined) return strange;
   const issuer = scalarText(item["issuer"]);
   if (issuer === undefined) return refuse("names no issuer", "write issuer: what stands in the tokens' iss");
@@ -70,11 +70,12 @@ function readIssuer(name: string, item: unknown, refuse: Refuse): TokenIssuerCon
       "write the cluster's own issuer, and jwks_url where its keys are",
       ["issuer"],
     );
-  const asUrl = readIssuerUrl(issuer, inside(refuse, "issuer"));
+  const asUrl = readIssuerUrl(issuer, refuseInside(refuse, "issuer"));
   if (isRefused(asUrl)) return asUrl;
-  const jwks = item["jwks_url"] === undefined ? null : readIssuerUrl(item["jwks_url"], inside(refuse, "jwks_url"));
+  const jwks =
+    item["jwks_url"] === undefined ? null : readIssuerUrl(item["jwks_url"], refuseInside(refuse, "jwks_url"));
   if (isRefused(jwks)) return jwks;
-  const audiences = listOfText(item["audiences"] ?? [], inside(refuse, "audiences"));
+  const audiences = parseStringList(item["audiences"] ?? [], refuseInside(refuse, "audiences"));
   if (isRefused(audiences)) return audiences;
   if (audiences.length === 0)
     return refuse(
@@ -82,11 +83,11 @@ function readIssuer(name: string, item: unknown, refuse: Refuse): TokenIssuerCon
       "write audiences: what the tokens' aud must name",
       ["audiences"],
     );
-  const algs = listOfText(item["supported_algs"] ?? usualAlgorithms, inside(refuse, "supported_algs"));
+  const algs = parseStringList(item["supported_algs"] ?? usualAlgorithms, refuseInside(refuse, "supported_algs"));
   if (isRefused(algs)) return algs;
   const unknown = algs.find((alg) => !algorithms.includes(alg));
   if (unknown !== undefined || algs.length === 0)
-    return refuse(`${show(unknown)} is no signature that is taken`, `write some of ${algorithms.join(", ")}`, [
+    return refuse(`${formatValue(unknown)} is no signature that is taken`, `write some of ${algorithms.join(", ")}`, [
       "supported_algs",
     ]);
   return { name, issuer, jwksUrl: jwks, algorithms: algs, audiences };
@@ -104,21 +105,24 @@ function readIssuerUrl(value: unknown, refuse: Refuse): URL | Refused {
 const hostsMax = 5;
 
 /** Hosts; of a URL its host counts, as in Pomerium. */
-export const hostNames = (): Kind<readonly string[]> =>
-  kind({ label: "list of host", json: { type: ["array", "string"], items: { type: "string" } } }, (value, refuse) => {
-    const list = listOfText(value, refuse);
-    if (isRefused(list)) return list;
-    if (list.length > hostsMax) return refuse(`names ${list.length} hosts`, `write ${hostsMax} at most`);
-    const hosts: string[] = [];
-    for (const [i, written] of list.entries()) {
-      const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(written) ? written : `https://${written}`;
-      const host = URL.canParse(url) ? new URL(url).host : "";
-      if (host === "" || host.includes("*"))
-        return refuse(`${show(written)} is not a host`, "write one such as api.example.com", [i]);
-      hosts.push(host);
-    }
-    return [...new Set(hosts)];
-  });
+export const hostNames = (): ValueType<readonly string[]> =>
+  valueType(
+    { label: "list of host", json: { type: ["array", "string"], items: { type: "string" } } },
+    (value, refuse) => {
+      const list = parseStringList(value, refuse);
+      if (isRefused(list)) return list;
+      if (list.length > hostsMax) return refuse(`names ${list.length} hosts`, `write ${hostsMax} at most`);
+      const hosts: string[] = [];
+      for (const [i, written] of list.entries()) {
+        const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(written) ? written : `https://${written}`;
+        const host = URL.canParse(url) ? new URL(url).host : "";
+        if (host === "" || host.includes("*"))
+          return refuse(`${formatValue(written)} is not a host`, "write one such as api.example.com", [i]);
+        hosts.push(host);
+      }
+      return [...new Set(hosts)];
+    },
+  );
 
 const subPolicyKeys = [
   "id",
@@ -136,8 +140,8 @@ const textKeys = ["id", "name", "explanation", "remediation"] as const;
 /** A policy as a console attaches it. Its rules are read from `source_ppl`, the text that the rest was made from. */
 export type WrittenSubPolicy = Omit<SubPolicyConfig, "policy"> & Readonly<{ sourcePpl: unknown; rego: boolean }>;
 
-export const subPolicies = (): Kind<readonly WrittenSubPolicy[]> =>
-  kind(
+export const subPolicies = (): ValueType<readonly WrittenSubPolicy[]> =>
+  valueType(
     { label: "list of policies", json: { type: ["array", "string"], items: { type: "object" } } },
     (value, refuse) => {
       const list = typeof value === "string" ? parseJson(value) : value;
@@ -145,7 +149,7 @@ export const subPolicies = (): Kind<readonly WrittenSubPolicy[]> =>
       const found: WrittenSubPolicy[] = [];
       let refused: Refused | undefined;
       list.forEach((item: unknown, i) => {
-        const one = readSubPolicy(item, inside(refuse, i));
+        const one = readSubPolicy(item, refuseInside(refuse, i));
         if (isRefused(one)) refused = one;
         else found.push(one);
       });
@@ -154,27 +158,29 @@ export const subPolicies = (): Kind<readonly WrittenSubPolicy[]> =>
   );
 
 function readSubPolicy(item: unknown, refuse: Refuse): WrittenSubPolicy | Refused {
-  if (!isPlainObject(item)) return refuse(`${show(item)} is not a policy`, "write name and source_ppl");
-  const strange = strangeKey(item, subPolicyKeys, refuse);
+  if (!isPlainObject(item)) return refuse(`${formatValue(item)} is not a policy`, "write name and source_ppl");
+  const strange = refuseUnknownKey(item, subPolicyKeys, refuse);
   if (strange !== undefined) return strange;
   const texts = { id: "", name: "", explanation: "", remediation: "" };
   for (const key of textKeys) {
     const text = item[key] === undefined || item[key] === null ? "" : scalarText(item[key]);
-    if (text === undefined) return refuse(`${show(item[key])} is not text`, "write a quoted text", [key]);
+    if (text === undefined) return refuse(`${formatValue(item[key])} is not text`, "write a quoted text", [key]);
     texts[key] = text;
   }
-  const users = listOfText(item["allowed_users"] ?? [], inside(refuse, "allowed_users"));
+  const users = parseStringList(item["allowed_users"] ?? [], refuseInside(refuse, "allowed_users"));
   if (isRefused(users)) return users;
-  const domains = listOfText(item["allowed_domains"] ?? [], inside(refuse, "allowed_domains"));
+  const domains = parseStringList(item["allowed_domains"] ?? [], refuseInside(refuse, "allowed_domains"));
   if (isRefused(domains)) return domains;
   const claims = item["allowed_idp_claims"] ?? {};
   if (!isPlainObject(claims))
-    return refuse(`${show(claims)} is not a mapping`, "write claim: [value]", ["allowed_idp_claims"]);
-  const rego = listOfText(item["rego"] ?? [], inside(refuse, "rego"));
+    return refuse(`${formatValue(claims)} is not a mapping`, "write claim: [value]", ["allowed_idp_claims"]);
+  const rego = parseStringList(item["rego"] ?? [], refuseInside(refuse, "rego"));
   if (isRefused(rego)) return rego;
   const sourcePpl = item["source_ppl"] === "" ? undefined : item["source_ppl"];
   if (sourcePpl !== undefined && sourcePpl !== null && typeof sourcePpl !== "string" && typeof sourcePpl !== "object")
-    return refuse(`${show(sourcePpl)} is not a policy`, "write it in Pomerium's policy language", ["source_ppl"]);
+    return refuse(`${formatValue(sourcePpl)} is not a policy`, "write it in Pomerium's policy language", [
+      "source_ppl",
+    ]);
   if (rego.some((text) => text.trim() !== "") && (sourcePpl === undefined || sourcePpl === null))
     return refuse(
       "is a policy in Rego, which is not run here",

@@ -7,15 +7,15 @@ import { isIP } from "node:net";
 import { RE2JS } from "re2js";
 import type { HostPort, Upstream } from "../config.ts";
 import {
+  formatValue,
   isRefused,
-  type Kind,
-  kind,
-  listOfText,
-  mapOfText,
   parseJson,
+  parseStringList,
+  parseStringMap,
   type Refuse,
   type Refused,
-  show,
+  type ValueType,
+  valueType,
 } from "./value-type.ts";
 
 const durationUnitsMs: Readonly<Record<string, number>> = {
@@ -60,17 +60,21 @@ export function formatDuration(ms: number): string {
 }
 
 /** Bounds are written in Go's form too; `max` defaults to ten years. */
-export const duration = (bounds: Readonly<{ min?: string; max?: string }> = {}): Kind<number> =>
-  kind({ label: "duration", json: { type: ["string", "integer"], examples: ["30s", "1h30m"] } }, (value, refuse) => {
-    const typed = typeof value === "string" ? value.trim() : value === 0 ? "0" : undefined;
-    const ms = typed === undefined ? undefined : parseDuration(typed);
-    if (ms === undefined) return refuse(`${show(value)} is not a duration`, "write one such as 250ms, 30s or 1h30m");
-    const min = parseDuration(bounds.min ?? "0s") ?? 0;
-    const max = parseDuration(bounds.max ?? "87600h") ?? 0;
-    if (ms < min) return refuse(`${formatDuration(ms)} is too short`, `write ${bounds.min} or more`);
-    if (ms > max) return refuse(`${formatDuration(ms)} is too long`, `write ${bounds.max ?? "87600h"} or less`);
-    return ms;
-  });
+export const duration = (bounds: Readonly<{ min?: string; max?: string }> = {}): ValueType<number> =>
+  valueType(
+    { label: "duration", json: { type: ["string", "integer"], examples: ["30s", "1h30m"] } },
+    (value, refuse) => {
+      const typed = typeof value === "string" ? value.trim() : value === 0 ? "0" : undefined;
+      const ms = typed === undefined ? undefined : parseDuration(typed);
+      if (ms === undefined)
+        return refuse(`${formatValue(value)} is not a duration`, "write one such as 250ms, 30s or 1h30m");
+      const min = parseDuration(bounds.min ?? "0s") ?? 0;
+      const max = parseDuration(bounds.max ?? "87600h") ?? 0;
+      if (ms < min) return refuse(`${formatDuration(ms)} is too short`, `write ${bounds.min} or more`);
+      if (ms > max) return refuse(`${formatDuration(ms)} is too long`, `write ${bounds.max ?? "87600h"} or less`);
+      return ms;
+    },
+  );
 
 /** `host:port`, `[::1]:port`, or `:port` for every IPv4 address of the machine. */
 export function parseHostPort(text: string): HostPort | undefined {
@@ -82,18 +86,18 @@ export function parseHostPort(text: string): HostPort | undefined {
 
 const hostPortRemedy = "write host:port, such as 127.0.0.1:8443, or :443 for every address";
 
-export const hostPort = (): Kind<HostPort> =>
-  kind({ label: "host:port", json: { type: "string", examples: [":443", "127.0.0.1:8443"] } }, (value, refuse) => {
+export const hostPort = (): ValueType<HostPort> =>
+  valueType({ label: "host:port", json: { type: "string", examples: [":443", "127.0.0.1:8443"] } }, (value, refuse) => {
     const parsed = typeof value === "string" ? parseHostPort(value.trim()) : undefined;
-    return parsed ?? refuse(`${show(value)} is not an address`, hostPortRemedy);
+    return parsed ?? refuse(`${formatValue(value)} is not an address`, hostPortRemedy);
   });
 
 /** As `hostPort`, or the word `off` (null). */
-export const hostPortOrOff = (): Kind<HostPort | null> =>
-  kind({ label: "host:port, or off", json: { type: ["string", "boolean"] } }, (value, refuse) => {
+export const hostPortOrOff = (): ValueType<HostPort | null> =>
+  valueType({ label: "host:port, or off", json: { type: ["string", "boolean"] } }, (value, refuse) => {
     if (value === false || value === "off" || value === "") return null;
     const parsed = typeof value === "string" ? parseHostPort(value.trim()) : undefined;
-    return parsed ?? refuse(`${show(value)} is not an address`, `${hostPortRemedy}, or off`);
+    return parsed ?? refuse(`${formatValue(value)} is not an address`, `${hostPortRemedy}, or off`);
   });
 
 export function isLoopback(host: string): boolean {
@@ -110,62 +114,65 @@ export function checkUrl(
   const example = `${how.schemes[0]}://app.example.com`;
   const refuse = (problem: string, remedy: string): Refused => how.refuse(problem, remedy, how.at ?? []);
   if (typeof value !== "string" || !URL.canParse(value.trim())) {
-    return refuse(`${show(value)} is not a URL`, `write one such as ${example}`);
+    return refuse(`${formatValue(value)} is not a URL`, `write one such as ${example}`);
   }
   const url = new URL(value.trim());
   const scheme = url.protocol.slice(0, -1);
   if (!how.schemes.includes(scheme)) {
     return refuse(`the scheme ${scheme} cannot be used here`, `use ${how.schemes.join(" or ")}`);
   }
-  if (url.hostname === "") return refuse(`${show(value)} names no host`, `write one such as ${example}`);
+  if (url.hostname === "") return refuse(`${formatValue(value)} names no host`, `write one such as ${example}`);
   if (url.username !== "" || url.password !== "") {
     return refuse("a URL holds a user name or password", "take it out of the URL");
   }
   if (how.path === "none" && (url.pathname !== "/" || url.search !== "" || url.hash !== "")) {
-    return refuse(`${show(value)} has a path`, `write only ${url.protocol}//${url.host}`);
+    return refuse(`${formatValue(value)} has a path`, `write only ${url.protocol}//${url.host}`);
   }
   return url;
 }
 
-export const url = (rules: UrlRules = { schemes: ["https", "http"] }): Kind<URL> =>
-  kind({ label: "URL", json: { type: "string", format: "uri" } }, (value, refuse) =>
+export const url = (rules: UrlRules = { schemes: ["https", "http"] }): ValueType<URL> =>
+  valueType({ label: "URL", json: { type: "string", format: "uri" } }, (value, refuse) =>
     checkUrl(value, { ...rules, refuse }),
   );
 
 /** An empty text is no URL (null), as in Pomerium. */
-export const urlOrNothing = (rules: UrlRules): Kind<URL | null> =>
-  kind({ label: "URL", json: { type: "string" } }, (value, refuse) =>
+export const urlOrNothing = (rules: UrlRules): ValueType<URL | null> =>
+  valueType({ label: "URL", json: { type: "string" } }, (value, refuse) =>
     value === "" ? null : checkUrl(value, { ...rules, refuse }),
   );
 
-export const urls = (rules: UrlRules): Kind<readonly URL[]> =>
-  kind({ label: "list of URL", json: { type: ["array", "string"], items: { type: "string" } } }, (value, refuse) => {
-    const list = listOfText(value, refuse);
-    if (isRefused(list)) return list;
-    const found: URL[] = [];
-    let refused: Refused | undefined;
-    list.forEach((item, i) => {
-      const one = checkUrl(item, { ...rules, refuse, at: Array.isArray(value) ? [i] : [] });
-      if (isRefused(one)) refused = one;
-      else found.push(one);
-    });
-    return refused ?? found;
-  });
+export const urls = (rules: UrlRules): ValueType<readonly URL[]> =>
+  valueType(
+    { label: "list of URL", json: { type: ["array", "string"], items: { type: "string" } } },
+    (value, refuse) => {
+      const list = parseStringList(value, refuse);
+      if (isRefused(list)) return list;
+      const found: URL[] = [];
+      let refused: Refused | undefined;
+      list.forEach((item, i) => {
+        const one = checkUrl(item, { ...rules, refuse, at: Array.isArray(value) ? [i] : [] });
+        if (isRefused(one)) refused = one;
+        else found.push(one);
+      });
+      return refused ?? found;
+    },
+  );
 
 const headerName = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
 const headerValue = /^[^\u0000-\u0008\u000a-\u001f\u007f]*$/;
 
-export const headerNames = (): Kind<readonly string[]> =>
-  kind(
+export const headerNames = (): ValueType<readonly string[]> =>
+  valueType(
     { label: "list of header names", json: { type: ["array", "string"], items: { type: "string" } } },
     (value, refuse) => {
-      const list = listOfText(value, refuse);
+      const list = parseStringList(value, refuse);
       if (isRefused(list)) return list;
       const bad = list.findIndex((name) => !headerName.test(name));
       if (bad < 0) return list.map((name) => name.toLowerCase());
       return refuse(
-        `${show(list[bad])} is not a header name`,
+        `${formatValue(list[bad])} is not a header name`,
         "use letters, digits and -",
         Array.isArray(value) ? [bad] : [],
       );
@@ -173,9 +180,9 @@ export const headerNames = (): Kind<readonly string[]> =>
   );
 
 /** Header name to value. Names keep their spelling; the same name twice in different spelling is refused. */
-export const headers = (): Kind<Readonly<Record<string, string>>> =>
-  kind({ label: "mapping of header to value", json: { type: ["object", "string"] } }, (value, refuse) => {
-    const map = mapOfText(value, { separator: /[:=]/, refuse });
+export const headers = (): ValueType<Readonly<Record<string, string>>> =>
+  valueType({ label: "mapping of header to value", json: { type: ["object", "string"] } }, (value, refuse) => {
+    const map = parseStringMap(value, { separator: /[:=]/, refuse });
     if (isRefused(map)) return map;
     return checkHeaderMap(map, refuse) ?? map;
   });
@@ -183,8 +190,8 @@ export const headers = (): Kind<Readonly<Record<string, string>>> =>
 export type HeaderRewrite = Readonly<{ header: string; prefix: string; value: string }>;
 
 /** A list of `{header, prefix, value}`, as YAML or as JSON text; header names are in lowercase. */
-export const headerRewrites = (): Kind<readonly HeaderRewrite[]> =>
-  kind(
+export const headerRewrites = (): ValueType<readonly HeaderRewrite[]> =>
+  valueType(
     { label: "list of {header, prefix, value}", json: { type: ["array", "string"], items: { type: "object" } } },
     (value, refuse) => {
       const list = typeof value === "string" ? parseJson(value) : value;
@@ -193,7 +200,7 @@ export const headerRewrites = (): Kind<readonly HeaderRewrite[]> =>
       const found: HeaderRewrite[] = [];
       let refused: Refused | undefined;
       list.forEach((item: unknown, i) => {
-        const map = mapOfText(item, {
+        const map = parseStringMap(item, {
           separator: /=/,
           refuse: (problem, how, path = []) => refuse(problem, how, [i, ...path]),
         });
@@ -205,7 +212,7 @@ export const headerRewrites = (): Kind<readonly HeaderRewrite[]> =>
         const [unknown] = Object.keys(rest);
         if (unknown !== undefined) refused = refuse(`${unknown} is not known here`, remedy, [i, unknown]);
         else if (header === undefined || !headerName.test(header))
-          refused = refuse(`${show(header)} is not a header name`, remedy, [i]);
+          refused = refuse(`${formatValue(header)} is not a header name`, remedy, [i]);
         else if (prefix === undefined || prefix === "" || becomes === undefined)
           refused = refuse("names no prefix or no value", remedy, [i]);
         else if (!headerValue.test(becomes))
@@ -217,20 +224,20 @@ export const headerRewrites = (): Kind<readonly HeaderRewrite[]> =>
   );
 
 /** Claims to pass on: a list of claim names, or a mapping of header to claim. The answer is header (lowercase) to claim. */
-export const claimHeaders = (): Kind<Readonly<Record<string, string>>> =>
-  kind(
+export const claimHeaders = (): ValueType<Readonly<Record<string, string>>> =>
+  valueType(
     { label: "list of claims, or mapping of header to claim", json: { type: ["array", "object", "string"] } },
     (value, refuse) => {
       const asMap = typeof value === "object" && !Array.isArray(value);
       const textual = typeof value === "string" && (value.trim().startsWith("{") || value.includes("="));
       if (asMap || textual) {
-        const map = mapOfText(value, { separator: /=/, refuse });
+        const map = parseStringMap(value, { separator: /=/, refuse });
         if (isRefused(map)) return map;
         const wrong = checkHeaderMap(map, refuse);
         if (wrong !== undefined) return wrong;
         return Object.fromEntries(Object.entries(map).map(([name, claim]) => [name.toLowerCase(), claim]));
       }
-      const list = listOfText(typeof value === "string" ? value.replaceAll(/\s+/g, ",") : value, refuse);
+      const list = parseStringList(typeof value === "string" ? value.replaceAll(/\s+/g, ",") : value, refuse);
       if (isRefused(list)) return list;
       const map = Object.fromEntries(list.map((claim) => [`x-pomerium-claim-${claim.toLowerCase()}`, claim]));
       return checkHeaderMap(map, refuse) ?? map;
@@ -242,7 +249,7 @@ function checkHeaderMap(map: Readonly<Record<string, string>>, refuse: Refuse): 
   for (const [name, value] of Object.entries(map)) {
     const folded = name.toLowerCase();
     if (!headerName.test(name))
-      return refuse(`${show(name)} is not a header name`, "use letters, digits and -", [name]);
+      return refuse(`${formatValue(name)} is not a header name`, "use letters, digits and -", [name]);
     if (seen.has(folded)) return refuse(`the header ${name} is written twice`, "keep one of them", [name]);
     if (!headerValue.test(value))
       return refuse(`the value of ${name} holds control characters`, "write it on one line", [name]);
@@ -255,8 +262,8 @@ function checkHeaderMap(map: Readonly<Record<string, string>>, refuse: Refuse): 
 export type WrittenUpstream = Upstream & Readonly<{ path: string }>;
 
 /** `http://a,10` or a list of such: URL and optional weight; all have one or none has. */
-export const upstreams = (): Kind<readonly WrittenUpstream[]> =>
-  kind(
+export const upstreams = (): ValueType<readonly WrittenUpstream[]> =>
+  valueType(
     { label: "URL or list of URL", json: { type: ["string", "array"], items: { type: "string" } } },
     (value, refuse) => {
       const parts = Array.isArray(value)
@@ -273,7 +280,8 @@ export const upstreams = (): Kind<readonly WrittenUpstream[]> =>
         const scheme = typeof address === "string" ? /^([a-z0-9+]+):/i.exec(address)?.[1]?.toLowerCase() : undefined;
         if (scheme === "tcp" || scheme === "udp") {
           const one = tunnelUpstream(String(address).trim(), scheme);
-          if (one === undefined) refused = refuse(`${show(address)} is no address`, `write ${scheme}://host:port`, at);
+          if (one === undefined)
+            refused = refuse(`${formatValue(address)} is no address`, `write ${scheme}://host:port`, at);
           else if (weight !== null && Number(weight) === 0)
             refused = refuse("a weight of 0", "give a weight of 1 or more, or leave the URL out", at);
           else found.push({ url: one, weight: weight === null ? null : Number(weight), path: "" });
@@ -282,7 +290,7 @@ export const upstreams = (): Kind<readonly WrittenUpstream[]> =>
         if (scheme === "unix" || scheme === "https+unix") {
           const one = socketUpstream(String(address).trim(), scheme);
           if (one === undefined)
-            refused = refuse(`${show(address)} is no socket`, `write ${scheme}:///run/app.sock`, at);
+            refused = refuse(`${formatValue(address)} is no socket`, `write ${scheme}:///run/app.sock`, at);
           else if (weight !== null && Number(weight) === 0)
             refused = refuse("a weight of 0", "give a weight of 1 or more, or leave the URL out", at);
           else found.push({ url: one, weight: weight === null ? null : Number(weight), path: "" });
@@ -328,7 +336,7 @@ export const upstreams = (): Kind<readonly WrittenUpstream[]> =>
   );
 
 /** Of an upstream: whatever is asked for. gRPC over TLS is HTTP/2 in any case. */
-export function asksForHttp2({ protocol }: URL): boolean {
+export function speaksHttp2({ protocol }: URL): boolean {
   return protocol === "h2:" || protocol === "h2c:";
 }
 
@@ -346,10 +354,10 @@ function tunnelUpstream(address: string, scheme: "tcp" | "udp"): URL | undefined
   return new URL(`${scheme}://${host}:${at.port}`);
 }
 
-export const pattern = (): Kind<string> =>
-  kind({ label: "regular expression (RE2)", json: { type: "string" } }, (value, refuse) => {
+export const regularExpression = (): ValueType<string> =>
+  valueType({ label: "regular expression (RE2)", json: { type: "string" } }, (value, refuse) => {
     if (typeof value !== "string" || value === "")
-      return refuse(`${show(value)} is not a regular expression`, "write a text");
+      return refuse(`${formatValue(value)} is not a regular expression`, "write a text");
     try {
       RE2JS.compile(value);
       return value;
@@ -365,20 +373,22 @@ export const pattern = (): Kind<string> =>
 const hostName = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_-]{1,63})*$/;
 
 /** Host name to where it really is: another name, or an address. Names are in lowercase, without port. */
-export const hostAliases = (): Kind<Readonly<Record<string, string>>> =>
-  kind({ label: "mapping of host to host", json: { type: ["object", "string"] } }, (value, refuse) => {
-    const map = mapOfText(value, { separator: /=/, refuse });
+export const hostAliases = (): ValueType<Readonly<Record<string, string>>> =>
+  valueType({ label: "mapping of host to host", json: { type: ["object", "string"] } }, (value, refuse) => {
+    const map = parseStringMap(value, { separator: /=/, refuse });
     if (isRefused(map)) return map;
     const found: Record<string, string> = {};
     for (const [written, target] of Object.entries(map)) {
       const name = written.toLowerCase();
       const at = target.trim().toLowerCase();
       if (!hostName.test(name) || isIP(name) !== 0)
-        return refuse(`${show(written)} is not a host name`, "write a name without scheme and port", [written]);
+        return refuse(`${formatValue(written)} is not a host name`, "write a name without scheme and port", [written]);
       if (isIP(at) === 0 && !hostName.test(at))
-        return refuse(`${show(target)} is neither a host name nor an address`, "write it without scheme and port", [
-          written,
-        ]);
+        return refuse(
+          `${formatValue(target)} is neither a host name nor an address`,
+          "write it without scheme and port",
+          [written],
+        );
       if (Object.hasOwn(found, name)) return refuse(`the host ${name} is written twice`, "keep one of them", [written]);
       found[name] = at;
     }
@@ -388,8 +398,8 @@ export const hostAliases = (): Kind<Readonly<Record<string, string>>> =>
 export type Sink = Readonly<{ file: string } | { nats: true } | { stdout: true }>;
 
 /** Where decision records go: a list of `{file: path}`, `{nats: true}`, `{stdout: true}`. */
-export const sinks = (): Kind<readonly Sink[]> =>
-  kind(
+export const sinks = (): ValueType<readonly Sink[]> =>
+  valueType(
     { label: "list of {file: path}, {nats: true}, {stdout: true}", json: { type: ["array", "string"] } },
     (value, refuse) => {
       const list = typeof value === "string" ? parseJson(value) : value;
@@ -404,7 +414,7 @@ export const sinks = (): Kind<readonly Sink[]> =>
           found.push({ file: inner });
         else if (entries.length === 1 && name === "nats" && inner === true) found.push({ nats: true });
         else if (entries.length === 1 && name === "stdout" && inner === true) found.push({ stdout: true });
-        else refused = refuse(`${show(item)} is not a sink`, remedy, [i]);
+        else refused = refuse(`${formatValue(item)} is not a sink`, remedy, [i]);
       });
       return refused ?? found;
     },

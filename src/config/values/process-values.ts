@@ -1,15 +1,15 @@
 /** Kinds for the services of a process, its certificates and the tokens it takes. Pure. */
 import type { Service } from "../config.ts";
 import {
+  enumValue,
+  formatValue,
   isPlainObject,
   isRefused,
-  type Kind,
-  kind,
-  listOfText,
-  oneOf,
   parseJson,
+  parseStringList,
   type Refused,
-  show,
+  type ValueType,
+  valueType,
 } from "./value-type.ts";
 
 export const everyService: readonly Service[] = ["authenticate", "authorize", "databroker", "proxy"];
@@ -23,16 +23,16 @@ const spellings: Readonly<Record<string, readonly Service[]>> = {
   proxy: ["proxy"],
 };
 
-export const servicesKind = (): Kind<ReadonlySet<Service>> =>
-  kind({ label: "all, or list of services", json: { type: ["string", "array"] } }, (value, refuse) => {
-    const list = listOfText(typeof value === "string" ? value.trim().replaceAll(/\s+/g, ",") : value, refuse);
+export const serviceSet = (): ValueType<ReadonlySet<Service>> =>
+  valueType({ label: "all, or list of services", json: { type: ["string", "array"] } }, (value, refuse) => {
+    const list = parseStringList(typeof value === "string" ? value.trim().replaceAll(/\s+/g, ",") : value, refuse);
     if (isRefused(list)) return list;
     const remedy = `write all, or some of ${everyService.join(", ")}`;
     if (list.length === 0) return refuse("names no service", remedy);
     const found = new Set<Service>();
     for (const word of list) {
       const services = Object.hasOwn(spellings, word.toLowerCase()) ? spellings[word.toLowerCase()] : undefined;
-      if (services === undefined) return refuse(`${show(word)} is not a service`, remedy);
+      if (services === undefined) return refuse(`${formatValue(word)} is not a service`, remedy);
       for (const service of services) found.add(service);
     }
     return found;
@@ -40,8 +40,8 @@ export const servicesKind = (): Kind<ReadonlySet<Service>> =>
 
 export type CertificateFiles = Readonly<{ cert: string; key: string }>;
 
-export const certificatePairs = (): Kind<readonly CertificateFiles[]> =>
-  kind({ label: "list of {cert: file, key: file}", json: { type: ["array", "string"] } }, (value, refuse) => {
+export const certificatePairs = (): ValueType<readonly CertificateFiles[]> =>
+  valueType({ label: "list of {cert: file, key: file}", json: { type: ["array", "string"] } }, (value, refuse) => {
     const list = typeof value === "string" ? parseJson(value) : value;
     const remedy = "write - cert: file and key: file";
     if (!Array.isArray(list)) return refuse("is not a list of certificates", remedy);
@@ -56,7 +56,7 @@ export const certificatePairs = (): Kind<readonly CertificateFiles[]> =>
         key === "" ||
         Object.keys(rest).length > 0
       ) {
-        refused = refuse(`${show(item)} is not {cert, key}`, remedy, [i]);
+        refused = refuse(`${formatValue(item)} is not {cert, key}`, remedy, [i]);
       } else found.push({ cert, key });
     });
     return refused ?? found;
@@ -65,8 +65,8 @@ export const certificatePairs = (): Kind<readonly CertificateFiles[]> =>
 const bearerFormats = ["default", "idp_access_token", "idp_identity_token", "jwt"] as const;
 
 /** Pomerium's enumeration also goes by its full names. */
-export const bearerFormat = (): Kind<(typeof bearerFormats)[number]> =>
-  oneOf(bearerFormats, {
+export const bearerFormat = (): ValueType<(typeof bearerFormats)[number]> =>
+  enumValue(bearerFormats, {
     "": "default",
     bearer_token_format_unknown: "default",
     ...Object.fromEntries(bearerFormats.map((format) => [`bearer_token_format_${format}`, format])),

@@ -1,13 +1,22 @@
 /** Kinds for certificates of callers. Pure. */
 import { RE2JS } from "re2js";
 import type { SubjectNamePattern, SubjectNameType } from "../config.ts";
-import { isPlainObject, isRefused, type Kind, kind, parseJson, type Refuse, type Refused, show } from "./value-type.ts";
+import {
+  formatValue,
+  isPlainObject,
+  isRefused,
+  parseJson,
+  type Refuse,
+  type Refused,
+  type ValueType,
+  valueType,
+} from "./value-type.ts";
 
 const types: readonly SubjectNameType[] = ["dns", "email", "ip_address", "uri", "user_principal_name"];
 
 /** Pomerium's form: `- dns: .*\.example\.com`, one key to an item. */
-export const subjectNamePatterns = (): Kind<readonly SubjectNamePattern[]> =>
-  kind({ label: "list of {type: expression}", json: { type: ["array", "string"] } }, (value, refuse) => {
+export const subjectNamePatterns = (): ValueType<readonly SubjectNamePattern[]> =>
+  valueType({ label: "list of {type: expression}", json: { type: ["array", "string"] } }, (value, refuse) => {
     const list = typeof value === "string" ? parseJson(value) : value;
     if (!Array.isArray(list)) return refuse("is not a list", "write - dns: expression, one a line");
     const found: SubjectNamePattern[] = [];
@@ -25,12 +34,15 @@ function readPattern(item: unknown, refuse: Refuse): SubjectNamePattern | Refuse
   const type = types.find((each) => each === entry?.[0].toLowerCase());
   const pattern = entry?.[1];
   if (type === undefined || more.length > 0 || typeof pattern !== "string")
-    return refuse(`${show(item)} is not {type: expression}`, `write one of ${types.join(", ")} with an expression`);
+    return refuse(
+      `${formatValue(item)} is not {type: expression}`,
+      `write one of ${types.join(", ")} with an expression`,
+    );
   try {
     RE2JS.compile(pattern);
   } catch (error) {
     const why = error instanceof Error ? error.message : "it cannot be read";
-    return refuse(`${show(pattern)} is not a regular expression: ${why}`, "write it in RE2's syntax");
+    return refuse(`${formatValue(pattern)} is not a regular expression: ${why}`, "write it in RE2's syntax");
   }
   return { type, pattern };
 }

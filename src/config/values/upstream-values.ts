@@ -9,31 +9,31 @@ import type { Path } from "../source/source-locations.ts";
 import { duration } from "./network-values.ts";
 import { unknownKeyRemedy } from "./suggest.ts";
 import {
+  booleanValue,
+  enumValue,
+  formatValue,
+  integer,
   isPlainObject,
   isRefused,
-  type Kind,
-  kind,
-  matching,
-  oneOf,
   parseJson,
   type Refuse,
   type Refused,
   scalarText,
-  show,
-  text,
-  truth,
-  wholeNumber,
+  stringMatching,
+  stringValue,
+  type ValueType,
+  valueType,
 } from "./value-type.ts";
 
 type Shape = Readonly<Record<string, z.ZodType>>;
 
 /** A list of sections, each of the same keys. What each section gives is the caller's to say. */
-export const sections = <T>(
+export const sectionList = <T>(
   label: string,
   shape: Shape,
   resolve: (values: Readonly<Record<string, unknown>>, refuse: Refuse) => T | Refused,
-): Kind<readonly T[]> =>
-  kind({ label, json: { type: ["array", "string"], items: { type: "object" } } }, (value, refuse) => {
+): ValueType<readonly T[]> =>
+  valueType({ label, json: { type: ["array", "string"], items: { type: "object" } } }, (value, refuse) => {
     const list = typeof value === "string" ? parseJson(value) : value;
     if (!Array.isArray(list)) return refuse("is not a list", "write one section behind each dash");
     const found: T[] = [];
@@ -49,7 +49,7 @@ export const sections = <T>(
   });
 
 function readShape(shape: Shape, item: unknown, refuse: Refuse): Readonly<Record<string, unknown>> | Refused {
-  if (!isPlainObject(item)) return refuse(`${show(item)} is not a mapping`, "write key: value, one a line");
+  if (!isPlainObject(item)) return refuse(`${formatValue(item)} is not a mapping`, "write key: value, one a line");
   let refused: Refused | undefined;
   for (const key of Object.keys(item)) {
     if (Object.hasOwn(shape, key)) continue;
@@ -81,12 +81,12 @@ function readShape(shape: Shape, item: unknown, refuse: Refuse): Readonly<Record
 }
 
 /** A percentage from 0 to 100, also as Envoy writes it: `{value: 50}`. */
-export const percent = (): Kind<number> =>
-  kind({ label: "percentage", json: { type: ["number", "object", "string"] } }, (value, refuse) => {
+export const percent = (): ValueType<number> =>
+  valueType({ label: "percentage", json: { type: ["number", "object", "string"] } }, (value, refuse) => {
     const inner = isPlainObject(value) ? value["value"] : value;
     const word = scalarText(inner)?.replace(/\s*%$/, "") ?? "";
     const number = /^\d{1,3}(?:\.\d{1,6})?$/.test(word) ? Number(word) : Number.NaN;
-    return number <= 100 ? number : refuse(`${show(value)} is not a percentage`, "write a number from 0 to 100");
+    return number <= 100 ? number : refuse(`${formatValue(value)} is not a percentage`, "write a number from 0 to 100");
   });
 
 /** One of Envoy's payloads as hexadecimal bytes: `{text: 0a0b}` or `{binary: base64}`. */
@@ -101,14 +101,14 @@ function payloadOf(value: unknown): string | undefined {
 
 const payloadRemedy = "write {text: …} with its bytes in hexadecimal, or {binary: …} in base64";
 
-const payload = (): Kind<string> =>
-  kind(
+const payload = (): ValueType<string> =>
+  valueType(
     { label: "payload", json: { type: "object" } },
     (value, refuse) => payloadOf(value) ?? refuse("is not a payload", payloadRemedy),
   );
 
-const payloads = (): Kind<readonly string[]> =>
-  kind({ label: "list of payloads", json: { type: "array", items: { type: "object" } } }, (value, refuse) => {
+const payloads = (): ValueType<readonly string[]> =>
+  valueType({ label: "list of payloads", json: { type: "array", items: { type: "object" } } }, (value, refuse) => {
     if (!Array.isArray(value)) return refuse("is not a list of payloads", payloadRemedy);
     const found = value.map(payloadOf);
     const bad = found.indexOf(undefined);
@@ -118,8 +118,8 @@ const payloads = (): Kind<readonly string[]> =>
 export type WrittenRange = Readonly<{ from: number; to: number }>;
 
 /** Envoy's: `start` inclusive, `end` exclusive. */
-const statusRanges = (): Kind<readonly WrittenRange[]> =>
-  kind({ label: "list of {start, end}", json: { type: "array", items: { type: "object" } } }, (value, refuse) => {
+const statusRanges = (): ValueType<readonly WrittenRange[]> =>
+  valueType({ label: "list of {start, end}", json: { type: "array", items: { type: "object" } } }, (value, refuse) => {
     const remedy = "write - {start: 200, end: 300}; the end is not in it";
     if (!Array.isArray(value)) return refuse("is not a list of statuses", remedy);
     const found: WrittenRange[] = [];
@@ -128,7 +128,7 @@ const statusRanges = (): Kind<readonly WrittenRange[]> =>
       const [from, to] = isPlainObject(item) ? [Number(item["start"]), Number(item["end"])] : [Number.NaN, Number.NaN];
       if (Number.isInteger(from) && Number.isInteger(to) && from >= 100 && from < to && to <= 600)
         found.push({ from, to });
-      else refused = refuse(`${show(item)} is not a range of statuses`, remedy, [i]);
+      else refused = refuse(`${formatValue(item)} is not a range of statuses`, remedy, [i]);
     });
     return refused ?? found;
   });
@@ -136,8 +136,8 @@ const statusRanges = (): Kind<readonly WrittenRange[]> =>
 type NamedValues = readonly (readonly [name: string, value: string])[];
 
 /** Envoy's `{header: {key, value}, append_action}`, or a plain mapping of header to value. */
-const addedHeaders = (): Kind<NamedValues> =>
-  kind({ label: "list of {header: {key, value}}", json: { type: ["array", "object"] } }, (value, refuse) => {
+const addedHeaders = (): ValueType<NamedValues> =>
+  valueType({ label: "list of {header: {key, value}}", json: { type: ["array", "object"] } }, (value, refuse) => {
     const pairs: (readonly unknown[])[] = isPlainObject(value)
       ? Object.entries(value)
       : Array.isArray(value)
@@ -157,22 +157,22 @@ const addedHeaders = (): Kind<NamedValues> =>
   });
 
 const httpCheck = {
-  host: text().optional(),
-  path: matching({
+  host: stringValue().optional(),
+  path: stringMatching({
     label: "path",
     json: { type: "string" },
     pattern: /^\/[!-~]*$/,
     what: "a path",
     example: "/healthz",
   }).optional(),
-  method: oneOf(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]).prefault("GET"),
-  codec_client_type: oneOf(["HTTP1", "HTTP2"]).prefault("HTTP1"),
+  method: enumValue(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]).prefault("GET"),
+  codec_client_type: enumValue(["HTTP1", "HTTP2"]).prefault("HTTP1"),
   expected_statuses: statusRanges().prefault([{ start: 200, end: 201 }]),
   retriable_statuses: statusRanges().prefault([]),
   receive: payloads().prefault([]),
-  response_buffer_size: wholeNumber({ min: 1, max: 65_536 }).prefault(1_024),
+  response_buffer_size: integer({ min: 1, max: 65_536 }).prefault(1_024),
   request_headers_to_add: addedHeaders().prefault([]),
-  request_headers_to_remove: kind<readonly string[]>(
+  request_headers_to_remove: valueType<readonly string[]>(
     { label: "list of header names", json: { type: "array" } },
     (value, refuse) =>
       Array.isArray(value) && value.every((name) => typeof name === "string")
@@ -181,10 +181,10 @@ const httpCheck = {
   ).prefault([]),
 };
 const tcpCheck = { send: payload().optional(), receive: payloads().prefault([]) };
-const grpcCheck = { service_name: text().prefault(""), authority: text().optional() };
+const grpcCheck = { service_name: stringValue().prefault(""), authority: stringValue().optional() };
 
 const anything = z.unknown().optional();
-const threshold = (): Kind<number> => wholeNumber({ min: 1, max: 1_000 });
+const threshold = (): ValueType<number> => integer({ min: 1, max: 1_000 });
 
 /** The keys of Envoy's HealthCheck that mean something here, and those that only say where it logs. */
 export const healthCheckShape = {
@@ -192,10 +192,10 @@ export const healthCheckShape = {
   interval: duration({ min: "1ms", max: "24h" }).optional(),
   initial_jitter: duration({ max: "1h" }).prefault("0s"),
   interval_jitter: duration({ max: "1h" }).prefault("0s"),
-  interval_jitter_percent: wholeNumber({ min: 0, max: 1_000 }).prefault(0),
+  interval_jitter_percent: integer({ min: 0, max: 1_000 }).prefault(0),
   unhealthy_threshold: threshold().optional(),
   healthy_threshold: threshold().optional(),
-  reuse_connection: truth().prefault(true),
+  reuse_connection: booleanValue().prefault(true),
   no_traffic_interval: duration({ min: "1ms", max: "24h" }).prefault("60s"),
   no_traffic_healthy_interval: duration({ min: "1ms", max: "24h" }).optional(),
   unhealthy_interval: duration({ min: "1ms", max: "24h" }).optional(),

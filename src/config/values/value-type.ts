@@ -13,11 +13,14 @@ export type Refused = { readonly [refusedBrand]: true };
 const REFUSED = Object.freeze({}) as Refused;
 export type Refuse = (problem: string, remedy: string, path?: Path) => Refused;
 
-export type KindSpec = Readonly<{ label: string; json: Readonly<Record<string, unknown>> }>;
-export type Kind<T> = z.ZodPipe<z.ZodUnknown, z.ZodTransform<T, unknown>>;
+export type ValueTypeSpec = Readonly<{ label: string; json: Readonly<Record<string, unknown>> }>;
+export type ValueType<T> = z.ZodPipe<z.ZodUnknown, z.ZodTransform<T, unknown>>;
 
 /** Makes a kind from a parser; the parser refuses through its second argument. */
-export function kind<T>(spec: KindSpec, parse: (value: unknown, refuse: Refuse) => T | Refused): Kind<T> {
+export function valueType<T>(
+  spec: ValueTypeSpec,
+  parse: (value: unknown, refuse: Refuse) => T | Refused,
+): ValueType<T> {
   const schema = z.unknown().transform((value, context): T => {
     const refuse: Refuse = (message, remedy, path = []) => {
       context.addIssue({ code: "custom", message, params: { remedy }, path: [...path] });
@@ -26,7 +29,7 @@ export function kind<T>(spec: KindSpec, parse: (value: unknown, refuse: Refuse) 
     const parsed = parse(value, refuse);
     return parsed === REFUSED ? z.NEVER : (parsed as T);
   });
-  return schema.meta({ ...spec.json, label: spec.label }) as Kind<T>;
+  return schema.meta({ ...spec.json, label: spec.label }) as ValueType<T>;
 }
 
 export function isRefused(value: unknown): value is Refused {
@@ -34,7 +37,7 @@ export function isRefused(value: unknown): value is Refused {
 }
 
 /** A value as it may be shown in a message. */
-export function show(value: unknown): string {
+export function formatValue(value: unknown): string {
   if (Array.isArray(value)) return "a list";
   if (typeof value === "object" && value !== null) return "a mapping";
   if (value === null || value === undefined) return "nothing";
@@ -59,87 +62,92 @@ export const isPlainObject = (value: unknown): value is Record<string, unknown> 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
 const controlCharacters = /[\u0000-\u001f\u007f]/;
 
-export const text = (): Kind<string> =>
-  kind({ label: "text", json: { type: ["string", "number", "boolean"] } }, (value, refuse) => {
+export const stringValue = (): ValueType<string> =>
+  valueType({ label: "text", json: { type: ["string", "number", "boolean"] } }, (value, refuse) => {
     const found = scalarText(value);
-    if (found === undefined) return refuse(`${show(value)} is not text`, "write one word or a quoted text");
+    if (found === undefined) return refuse(`${formatValue(value)} is not text`, "write one word or a quoted text");
     return found;
   });
 
 /** Text on one line that is never shown in a message. */
-export const secretText = (): Kind<string> =>
-  kind({ label: "secret text", json: { type: ["string", "number"] } }, (value, refuse) => {
+export const secretString = (): ValueType<string> =>
+  valueType({ label: "secret text", json: { type: ["string", "number"] } }, (value, refuse) => {
     const found = scalarText(value);
     if (found === undefined || found.trim() === "") return refuse("is not text", "write the secret as one quoted text");
     return found;
   });
 
-export const filePath = (): Kind<string> =>
-  kind({ label: "file", json: { type: "string" } }, (value, refuse) => {
+export const filePath = (): ValueType<string> =>
+  valueType({ label: "file", json: { type: "string" } }, (value, refuse) => {
     if (typeof value !== "string" || value === "" || controlCharacters.test(value)) {
-      return refuse(`${show(value)} is not a file name`, "write the path of a file");
+      return refuse(`${formatValue(value)} is not a file name`, "write the path of a file");
     }
     return value;
   });
 
-export const matching = (spec: KindSpec & Readonly<{ pattern: RegExp; what: string; example: string }>): Kind<string> =>
-  kind(spec, (value, refuse) => {
+export const stringMatching = (
+  spec: ValueTypeSpec & Readonly<{ pattern: RegExp; what: string; example: string }>,
+): ValueType<string> =>
+  valueType(spec, (value, refuse) => {
     const found = scalarText(value);
     if (found === undefined || !spec.pattern.test(found)) {
-      return refuse(`${show(value)} is not ${spec.what}`, `write one such as ${spec.example}`);
+      return refuse(`${formatValue(value)} is not ${spec.what}`, `write one such as ${spec.example}`);
     }
     return found;
   });
 
-export const truth = (): Kind<boolean> =>
-  kind({ label: "true or false", json: { type: ["boolean", "string"] } }, (value, refuse) => {
+export const booleanValue = (): ValueType<boolean> =>
+  valueType({ label: "true or false", json: { type: ["boolean", "string"] } }, (value, refuse) => {
     if (typeof value === "boolean") return value;
     const word = scalarText(value)?.toLowerCase();
     if (word === "true" || word === "1" || word === "t") return true;
     if (word === "false" || word === "0" || word === "f") return false;
-    return refuse(`${show(value)} is neither true nor false`, "write true or false");
+    return refuse(`${formatValue(value)} is neither true nor false`, "write true or false");
   });
 
-export const wholeNumber = (range: Readonly<{ min: number; max: number }>): Kind<number> =>
-  kind(
+export const integer = (range: Readonly<{ min: number; max: number }>): ValueType<number> =>
+  valueType(
     { label: "whole number", json: { type: ["integer", "string"], minimum: range.min, maximum: range.max } },
     (value, refuse) => {
       const word = scalarText(value);
       const number = word !== undefined && /^[+-]?\d{1,15}$/.test(word) ? Number(word) : Number.NaN;
       if (!Number.isSafeInteger(number) || number < range.min || number > range.max) {
-        return refuse(`${show(value)} is not a whole number from ${range.min} to ${range.max}`, "correct the number");
+        return refuse(
+          `${formatValue(value)} is not a whole number from ${range.min} to ${range.max}`,
+          "correct the number",
+        );
       }
       return number;
     },
   );
 
 /** A share such as `0.01` or `1%`. */
-export const share = (range: Readonly<{ max: number }>): Kind<number> =>
-  kind({ label: "share", json: { type: ["number", "string"] } }, (value, refuse) => {
+export const fraction = (range: Readonly<{ max: number }>): ValueType<number> =>
+  valueType({ label: "share", json: { type: ["number", "string"] } }, (value, refuse) => {
     const word = scalarText(value) ?? "";
     const percent = /^(\d{1,3}(?:\.\d{1,9})?)\s*%$/.exec(word)?.[1];
     const number = percent !== undefined ? Number(percent) / 100 : /^\d*\.?\d+$/.test(word) ? Number(word) : Number.NaN;
     if (!(number >= 0 && number <= range.max)) {
-      return refuse(`${show(value)} is not a share from 0 to ${range.max}`, "write one such as 0.01 or 1%");
+      return refuse(`${formatValue(value)} is not a share from 0 to ${range.max}`, "write one such as 0.01 or 1%");
     }
     return number;
   });
 
 /** One of some words, whatever their case. `others` are further spellings. */
-export const oneOf = <const Word extends string>(
+export const enumValue = <const Word extends string>(
   words: readonly Word[],
   others: Readonly<Record<string, Word>> = {},
-): Kind<Word> =>
-  kind({ label: words.join(", "), json: { enum: [...words] } }, (value, refuse) => {
+): ValueType<Word> =>
+  valueType({ label: words.join(", "), json: { enum: [...words] } }, (value, refuse) => {
     const typed = scalarText(value)?.toLowerCase();
     const found =
       words.find((word) => word.toLowerCase() === typed) ?? (typed === undefined ? undefined : others[typed]);
-    return found ?? refuse(`${show(value)} is not known here`, `write one of ${words.join(", ")}`);
+    return found ?? refuse(`${formatValue(value)} is not known here`, `write one of ${words.join(", ")}`);
   });
 
 /** How decision records are kept. `strict` has a meaning and is refused until it is kept: a promise is not half-made. */
-export const auditMode = (): Kind<"best_effort"> =>
-  kind({ label: "best_effort", json: { enum: ["best_effort"] } }, (value, refuse) => {
+export const auditMode = (): ValueType<"best_effort"> =>
+  valueType({ label: "best_effort", json: { enum: ["best_effort"] } }, (value, refuse) => {
     const typed = scalarText(value)?.toLowerCase();
     if (typed === "best_effort" || typed === "best-effort") return "best_effort";
     if (typed === "strict") {
@@ -148,23 +156,24 @@ export const auditMode = (): Kind<"best_effort"> =>
         "write best_effort: records are streamed off the request path, and losses are declared",
       );
     }
-    return refuse(`${show(value)} is not known here`, "write best_effort");
+    return refuse(`${formatValue(value)} is not known here`, "write best_effort");
   });
 
 /** A list, or a text with commas; each part must be text on one line. */
-export const texts = (what = "text"): Kind<readonly string[]> =>
-  kind(
+export const stringList = (what = "text"): ValueType<readonly string[]> =>
+  valueType(
     { label: `list of ${what}`, json: { type: ["array", "string"], items: { type: ["string", "number", "boolean"] } } },
-    (value, refuse) => listOfText(value, refuse),
+    (value, refuse) => parseStringList(value, refuse),
   );
 
-export function listOfText(value: unknown, refuse: Refuse): readonly string[] | Refused {
+export function parseStringList(value: unknown, refuse: Refuse): readonly string[] | Refused {
   if (!Array.isArray(value)) {
     const whole = scalarText(value);
-    if (whole === undefined) return refuse(`${show(value)} is not a list`, "write one item a line, each behind a dash");
+    if (whole === undefined)
+      return refuse(`${formatValue(value)} is not a list`, "write one item a line, each behind a dash");
     if (whole.trim().startsWith("[")) {
       const parsed = parseJson(whole);
-      if (Array.isArray(parsed)) return listOfText(parsed, refuse);
+      if (Array.isArray(parsed)) return parseStringList(parsed, refuse);
     }
     return whole
       .split(",")
@@ -176,24 +185,24 @@ export function listOfText(value: unknown, refuse: Refuse): readonly string[] | 
   value.forEach((item, i) => {
     const part = scalarText(item);
     if (part === undefined || part.trim() === "" || controlCharacters.test(part)) {
-      refused = refuse(`${show(item)} is not text`, "write one word or a quoted text", [i]);
+      refused = refuse(`${formatValue(item)} is not text`, "write one word or a quoted text", [i]);
     } else list.push(part);
   });
   return refused ?? list;
 }
 
 /** A mapping of texts, as YAML, as JSON text, or as `key=value,key=value`. */
-export const textMap = (what = "text to text"): Kind<Readonly<Record<string, string>>> =>
-  kind({ label: `mapping of ${what}`, json: { type: ["object", "string"] } }, (value, refuse) =>
-    mapOfText(value, { separator: /=/, refuse }),
+export const stringMap = (what = "text to text"): ValueType<Readonly<Record<string, string>>> =>
+  valueType({ label: `mapping of ${what}`, json: { type: ["object", "string"] } }, (value, refuse) =>
+    parseStringMap(value, { separator: /=/, refuse }),
   );
 
-export function mapOfText(
+export function parseStringMap(
   value: unknown,
   how: Readonly<{ separator: RegExp; refuse: Refuse }>,
 ): Readonly<Record<string, string>> | Refused {
   const { refuse } = how;
-  const source = typeof value === "string" ? mapFromText(value, how.separator) : value;
+  const source = typeof value === "string" ? parseInlineMap(value, how.separator) : value;
   if (!isPlainObject(source)) {
     return refuse(
       "is not a mapping",
@@ -210,7 +219,7 @@ export function mapOfText(
   return refused ?? map;
 }
 
-function mapFromText(whole: string, separator: RegExp): unknown {
+function parseInlineMap(whole: string, separator: RegExp): unknown {
   if (whole.trim() === "") return {};
   if (whole.trim().startsWith("{")) return parseJson(whole);
   const map: Record<string, string> = {};

@@ -9,7 +9,7 @@
 import { constants } from "node:crypto";
 import { isIP, type LookupFunction } from "node:net";
 import { type ConnectionOptions, checkServerIdentity, getCACertificates } from "node:tls";
-import { asksForHttp2, type BreakerConfig, type Config, type RouteConfig } from "../../config/index.ts";
+import { type BreakerConfig, type Config, type RouteConfig, speaksHttp2 } from "../../config/index.ts";
 import { createSystemLookup } from "../../replication/index.ts";
 import { Http1Pool, type UpstreamAddress } from "../http1/upstream-pool.ts";
 import { Http2Pool } from "../http2/upstream-pool.ts";
@@ -161,8 +161,8 @@ function createTarget(
     // Below what servers commonly keep idle connections for.
     idleMs: 4_000,
   };
-  const pool = asksForHttp2(url) ? new Http2Pool(connect, pooling) : new Http1Pool(connect, pooling);
-  const grpcPool = secure && !asksForHttp2(url) ? new Http2Pool(connect, pooling) : pool;
+  const pool = speaksHttp2(url) ? new Http2Pool(connect, pooling) : new Http1Pool(connect, pooling);
+  const grpcPool = secure && !speaksHttp2(url) ? new Http2Pool(connect, pooling) : pool;
   const upgrades = { busy: 0 };
   const busy = (): number => pool.busy + (grpcPool === pool ? 0 : grpcPool.busy) + upgrades.busy;
   const limits = route.circuitBreakers;

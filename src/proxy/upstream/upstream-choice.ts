@@ -3,7 +3,7 @@
  *
  * A route with one upstream, no health checks and no outlier detection has nothing to choose, and that costs nothing.
  */
-import { asksForHttp2, type RouteConfig } from "../../config/index.ts";
+import { type RouteConfig, speaksHttp2 } from "../../config/index.ts";
 import { balancingKeyOf, routingKeyOf } from "./balancer.ts";
 import { Cluster } from "./cluster.ts";
 import type { UpstreamTarget } from "./connection-pools.ts";
@@ -48,7 +48,7 @@ export function createUpstreamChooser(
     outlierDetection === null ? target : { ...target, report: (outcome) => cluster.report(i, outcome) },
   );
   for (const one of labels) metrics.addUpstream(one);
-  const checked = bare.map(({ connect, host, url }) => ({ address: connect, host, http2: asksForHttp2(url) }));
+  const checked = bare.map(({ connect, host, url }) => ({ address: connect, host, http2: speaksHttp2(url) }));
   const checks = startHealthChecks(healthChecks, checked, {
     random,
     hasTraffic: () => cluster.hasTraffic,

@@ -249,8 +249,8 @@ test("in a real file each problem points at the word that is wrong", () => {
     "    nt: []",
     "",
   ].join("\n");
-  const { value, places } = readYaml(text, "cardea.yaml");
-  const result = compilePolicies([route({ policy: { ppl: value, place: places.value, places } })]);
+  const { value, locations: places } = readYaml(text, "cardea.yaml");
+  const result = compilePolicies([route({ policy: { ppl: value, location: places.value, locations: places } })]);
   assert(!result.ok);
   assert.deepEqual(
     result.problems.map(({ file, line, column }) => `${file}:${line}:${column}`),

@@ -10,12 +10,12 @@ import type {
   Principal,
 } from "../../../src/auth/authorize/decision.ts";
 import { noRecords, type Records } from "../../../src/auth/authorize/records/records.ts";
-import type { Place, Places, Problem, RouteConfig } from "../../../src/config/index.ts";
+import type { Problem, RouteConfig, SourceLocation, SourceLocationTree } from "../../../src/config/index.ts";
 import type { ActiveSession, Claims, GroupId, Position, SessionId, UnixMs, UserId } from "../../../src/events/index.ts";
 
 export const now = 1_000_000 as UnixMs;
 
-const place: Place = { file: "cardea.yaml", line: 1, column: 1 };
+const place: SourceLocation = { file: "cardea.yaml", line: 1, column: 1 };
 
 /** A route that says nothing about who may use it. */
 export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
@@ -23,7 +23,7 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
     id: "r",
     name: "",
     description: "",
-    place,
+    location: place,
     from: new URL("https://app.example"),
     host: "app.example",
     port: null,
@@ -102,12 +102,12 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
 /** A policy whose every key and value stands on a line of its own, in reading order. */
 export function source(ppl: unknown): NonNullable<RouteConfig["policy"]> {
   let line = 0;
-  const next = (): Place => {
+  const next = (): SourceLocation => {
     line += 1;
     return { file: "cardea.yaml", line, column: 1 };
   };
-  const walk = (value: unknown, key: Place | null): Places => {
-    const inner = new Map<string | number, Places>();
+  const walk = (value: unknown, key: SourceLocation | null): SourceLocationTree => {
+    const inner = new Map<string | number, SourceLocationTree>();
     const at = key ?? next();
     if (Array.isArray(value)) {
       for (const [index, item] of value.entries()) inner.set(index, walk(item, null));
@@ -117,7 +117,7 @@ export function source(ppl: unknown): NonNullable<RouteConfig["policy"]> {
     return { value: at, key, inner };
   };
   const places = walk(ppl, null);
-  return { ppl, place: places.value, places };
+  return { ppl, location: places.value, locations: places };
 }
 
 export function request(parts: Partial<DecisionRequest> = {}): DecisionRequest {

@@ -30,7 +30,7 @@ const ppl = {
     ],
   },
 };
-const compiled = compilePolicy({ ppl, place }, documentId);
+const compiled = compilePolicy({ ppl, location: place }, documentId);
 assert(compiled.ok);
 const askedOf: PolicyTarget = {
   shadows: new Map(),

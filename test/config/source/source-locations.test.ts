@@ -1,7 +1,7 @@
 /** Places inside a policy, for whoever compiles it. Lines 1 to 10 are `base`. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { formatProblem, type Path, type PolicySource, placeIn } from "../../../src/config/index.ts";
+import { formatProblem, locationIn, type Path, type PolicySource } from "../../../src/config/index.ts";
 import { base, config } from "../support.ts";
 
 function policyOf(text: string): PolicySource {
@@ -41,7 +41,7 @@ suite("a place inside a policy", () => {
   ];
   for (const [path, at, [line, column]] of table) {
     test(`${path.join("/")} (${at}) is at ${line}:${column}`, () => {
-      const place = placeIn(policy, path, at);
+      const place = locationIn(policy, path, at);
       assert.deepEqual({ line: place.line, column: place.column }, { line, column });
       assert.equal(place.file, "c.yaml");
     });
@@ -59,18 +59,18 @@ test("an aliased policy points into the anchor", () => {
     to: http://b
     policy: *team
 `;
-  const { line, column } = placeIn(policyOf(aliased), ["allow", "or", 0, "groups"]);
+  const { line, column } = locationIn(policyOf(aliased), ["allow", "or", 0, "groups"]);
   assert.deepEqual([line, column], [16, 21]);
 });
 
 test("a policy without places, as from a test, answers with its own place", () => {
   const place = { file: "x", line: 3, column: 4 };
-  assert.deepEqual(placeIn({ ppl: {}, place }, ["allow"]), place);
+  assert.deepEqual(locationIn({ ppl: {}, location: place }, ["allow"]), place);
 });
 
 test("a policy keeps its places when it is copied to another thread", () => {
   const path = [0, "allow", "and", 1, "groups"];
-  assert.deepEqual(placeIn(structuredClone(policyOf(text)), path), placeIn(policyOf(text), path));
+  assert.deepEqual(locationIn(structuredClone(policyOf(text)), path), locationIn(policyOf(text), path));
 });
 
 test("a problem is printed as file:line:column: severity: key: problem; remedy", () => {

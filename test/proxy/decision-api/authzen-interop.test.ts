@@ -59,7 +59,7 @@ const anybody = (name: string) => allow([{ authenticated_user: true }], [method(
 const route = (host: string, path: string, ppl: readonly object[]) =>
   routeTo(1, {
     ...{ host, match: { kind: "prefix", value: path }, allowAnyAuthenticatedUser: false },
-    policy: { ppl, place: { file: "cardea.yaml", line: 1, column: 1 } },
+    policy: { ppl, location: { file: "cardea.yaml", line: 1, column: 1 } },
   });
 
 const routes = [

@@ -38,7 +38,7 @@ before(async () => {
       match: { kind: "prefix", value: "/near" },
       policy: {
         ppl: { allow: { and: [{ source_ip: "203.0.113.0/24" }] } },
-        place: { file: "cardea.yaml", line: 1, column: 1 },
+        location: { file: "cardea.yaml", line: 1, column: 1 },
       },
     }),
     routeTo(1, {
@@ -49,7 +49,7 @@ before(async () => {
           ...{ allowedUsers: [], allowedDomains: [], allowedIdpClaims: {} },
           policy: {
             ppl: { deny: { or: [{ source_ip: "198.51.100.0/24" }] } },
-            place: { file: "cardea.yaml", line: 1, column: 1 },
+            location: { file: "cardea.yaml", line: 1, column: 1 },
           },
         },
       ],

@@ -52,7 +52,7 @@ before(async () => {
       match: { kind: "prefix", value: "/near" },
       policy: {
         ppl: { allow: { and: [{ source_ip: "203.0.113.0/24" }] } },
-        place: { file: "cardea.yaml", line: 1, column: 1 },
+        location: { file: "cardea.yaml", line: 1, column: 1 },
       },
     }),
     routeTo(upstream.port, { passIdentityHeaders: true }),

@@ -23,7 +23,7 @@ let envoy: EnvoyClient;
 
 const policy = (ppl: unknown) => ({
   allowAnyAuthenticatedUser: false,
-  policy: { ppl, place: { file: "cardea.yaml", line: 1, column: 1 } },
+  policy: { ppl, location: { file: "cardea.yaml", line: 1, column: 1 } },
 });
 
 before(async () => {

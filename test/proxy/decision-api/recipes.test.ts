@@ -44,7 +44,7 @@ const host = "app.example.com";
 const laxHost = "open.example.com";
 const nearOnly = {
   ppl: { allow: { and: [{ source_ip: "203.0.113.0/24" }] } },
-  place: { file: "cardea.yaml", line: 1, column: 1 },
+  location: { file: "cardea.yaml", line: 1, column: 1 },
 };
 
 let rig: Rig;

@@ -12,7 +12,7 @@ after(async () => {
 
 const policy = (ppl: object): Partial<RouteConfig> => ({
   allowAnyAuthenticatedUser: false,
-  policy: { ppl, place: { file: "cardea.yaml", line: 1, column: 1 } },
+  policy: { ppl, location: { file: "cardea.yaml", line: 1, column: 1 } },
 });
 
 type Line = Readonly<Record<string, unknown>>;

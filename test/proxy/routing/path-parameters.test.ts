@@ -38,7 +38,7 @@ before(async () => {
       ...{ id: "open", allowAnyAuthenticatedUser: false },
       policy: {
         ppl: { allow: { and: [{ accept: true }] }, deny: { or: [{ http_path: { starts_with: "/private/" } }] } },
-        place: { file: "cardea.yaml", line: 1, column: 1 },
+        location: { file: "cardea.yaml", line: 1, column: 1 },
       },
     }),
     routeTo(upstream.port, { ...open, host: "other.localhost" }),
@@ -56,7 +56,7 @@ after(async () => {
 const slashes = { host: "slash.localhost", allowEncodedSlashes: true } as const;
 const deny = (path: object): RouteConfig["policy"] => ({
   ppl: { allow: { and: [{ accept: true }] }, deny: { or: [{ http_path: path }] } },
-  place: { file: "cardea.yaml", line: 1, column: 1 },
+  location: { file: "cardea.yaml", line: 1, column: 1 },
 });
 
 /** A host that takes encoded slashes on some of its routes, and `localhost` as a package registry has it. */

@@ -165,7 +165,7 @@ test("policy: nobody is refused for the certificate alone, and the criteria tell
   const stranger = await other.issue(person());
   const policy = (ppl: unknown): Partial<RouteConfig> => ({
     allowPublicUnauthenticatedAccess: false,
-    policy: { ppl, place: { file: "c.yaml", line: 1, column: 1 } },
+    policy: { ppl, location: { file: "c.yaml", line: 1, column: 1 } },
   });
   const rig = await startWith({ enforcement: "policy" }, [
     {},

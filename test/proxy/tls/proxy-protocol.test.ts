@@ -91,7 +91,7 @@ describe("a listener that asks for it", () => {
     const pair = await root.issue({ hosts: ["app.localhost"] });
     const office = {
       ppl: { allow: { and: [{ source_ip: "192.0.2.0/24" }] } },
-      place: { file: "c", line: 1, column: 1 },
+      location: { file: "c", line: 1, column: 1 },
     };
     const routes = [
       routeTo(upstream.port, open),

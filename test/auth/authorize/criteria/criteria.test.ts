@@ -268,7 +268,7 @@ test("a rule about certificates where nobody is asked for one is warned of", () 
   const ppl = { allow: { or: [{ accept: true }] }, deny: { or: [{ invalid_client_certificate: true }] } };
   const place = { file: "cardea.yaml", line: 1, column: 1 };
   const warned = (clientCa: string | null): number => {
-    const compiled = compilePolicies([route({ clientCa, policy: { ppl, place } })]);
+    const compiled = compilePolicies([route({ clientCa, policy: { ppl, location: place } })]);
     assert.ok(compiled.ok);
     return compiled.warnings.filter(({ problem }) => problem.includes("denies everybody")).length;
   };
