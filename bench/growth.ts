@@ -141,7 +141,7 @@ async function measure(size: number): Promise<Row> {
     for (const event of events) {
       const recorded = unchained(event, projection.applied.position + 1);
       projection.apply(recorded);
-      places.note(recorded);
+      places.record(recorded);
     }
   };
   const sealedBy = (person: number) => seal(profileOf(person), keyOf(person), nonceOf(person));
@@ -221,7 +221,7 @@ class BusyNode {
       perSecond(measured, () => {
         for (const event of busy) {
           projection.apply(event);
-          this.#places.note(event);
+          this.#places.record(event);
         }
       }),
     );

@@ -5,7 +5,7 @@
 import {
   type CommandId,
   type ConfigHash,
-  type ConfigurationPlace,
+  type ConfigurationEntry,
   type Epoch,
   genesis,
   type Incarnation,
@@ -229,8 +229,8 @@ export class LogReads {
     this.#read((ask, done) => ask((state) => state.configurations.get(configHash), done), answer);
   }
 
-  configurations(answer: Asked<readonly ConfigurationPlace[]>): void {
-    const look = (state: PostgresState): readonly ConfigurationPlace[] =>
+  configurations(answer: Asked<readonly ConfigurationEntry[]>): void {
+    const look = (state: PostgresState): readonly ConfigurationEntry[] =>
       [...state.configurations.values()]
         .map(({ configHash, recordedAt, body }) => ({ configHash, recordedAt, bytes: body.length }))
         .sort((a, b) => a.recordedAt - b.recordedAt || (a.configHash < b.configHash ? -1 : 1));

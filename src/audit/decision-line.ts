@@ -12,35 +12,35 @@ const answersMax = 256;
 /** Of a longer one nothing is remembered: what a stranger asks for may be long, and another one each time. */
 const answerCharsMax = 2_048;
 
-type Remembered = Readonly<{ record: DecisionRecord; text: string; isAscii: boolean }>;
+type CachedText = Readonly<{ record: DecisionRecord; text: string; isAscii: boolean }>;
 
 /** @returns makes the line of a record that has this number, with its end */
-export function createLineMaker(): (seq: number, record: DecisionRecord) => Line {
-  const answers: (Remembered | undefined)[] = Array.from({ length: answersMax });
-  let when: Remembered | undefined;
+export function createLineFormatter(): (seq: number, record: DecisionRecord) => Line {
+  const answers: (CachedText | undefined)[] = Array.from({ length: answersMax });
+  let moment: CachedText | undefined;
   let overdue: Readonly<{ ms: number | null; text: string }> = { ms: null, text: overdueText(null) };
 
-  function whenOf(record: DecisionRecord): Remembered {
-    if (when === undefined || !isSameMoment(when.record, record)) when = remembered(record, whenText(record));
-    return when;
+  function momentOf(record: DecisionRecord): CachedText {
+    if (moment === undefined || !isSameMoment(moment.record, record)) moment = cacheText(record, momentText(record));
+    return moment;
   }
 
-  function answerTo(record: DecisionRecord): Remembered {
-    if (record.trace !== undefined || record.shadow !== undefined) return remembered(record, answerText(record));
+  function answerOf(record: DecisionRecord): CachedText {
+    if (record.trace !== undefined || record.shadow !== undefined) return cacheText(record, answerText(record));
     const key = keyOf(record);
     const known = answers[key];
     if (known !== undefined && isSameAnswer(known.record, record)) return known;
-    const made = remembered(record, answerText(record));
+    const made = cacheText(record, answerText(record));
     if (made.text.length <= answerCharsMax) answers[key] = made;
     return made;
   }
 
   return (seq, record) => {
     const { requestId, overdueMs } = record;
-    const begin = whenOf(record);
-    const answer = answerTo(record);
+    const begin = momentOf(record);
+    const answer = answerOf(record);
     if (overdueMs !== overdue.ms) overdue = { ms: overdueMs, text: overdueText(overdueMs) };
-    const took = `${numberBeside("latencyMs", record.latencyMs)}${numberBeside("cutMs", record.cutMs)}`;
+    const took = `${numberField("latencyMs", record.latencyMs)}${numberField("cutMs", record.cutMs)}`;
     const isPlain = plain.test(requestId);
     const id = isPlain ? `"${requestId}"` : JSON.stringify(requestId);
     const text = `{"kind":"decision","seq":${seq}${begin.text}${id}${answer.text}${overdue.text}${took}}\n`;
@@ -48,7 +48,7 @@ export function createLineMaker(): (seq: number, record: DecisionRecord) => Line
   };
 }
 
-function whenText({ node, boot, region, at, occasion }: DecisionRecord): string {
+function momentText({ node, boot, region, at, occasion }: DecisionRecord): string {
   return `,"node":${quote(node)},"boot":${quote(boot)},"region":${quote(region)},"at":${at},"occasion":"${occasion}","requestId":`;
 }
 
@@ -61,7 +61,7 @@ function answerText(record: DecisionRecord): string {
   const what = `"method":${quote(method)},"host":${quote(host)},"path":${quote(path)},"ip":${quote(ip)}`;
   const whose = `"sessionId":${quoteOrNull(sessionId)},"userId":${quoteOrNull(userId)}`;
   const answer = `"result":"${result}","status":${status},"reasons":${JSON.stringify(reasons)}`;
-  const why = `${beside("trace", record.trace)}${beside("shadow", record.shadow)}`;
+  const why = `${optionalField("trace", record.trace)}${optionalField("shadow", record.shadow)}`;
   const from = `"applied":${JSON.stringify(record.applied)},"configHash":${JSON.stringify(record.configHash)}`;
   return `,"routeId":${quoteOrNull(routeId)},${what},${whose},${answer}${why},${from}`;
 }
@@ -105,15 +105,15 @@ type Timing = "latencyMs" | "cutMs";
 type Unwritten = Exclude<keyof DecisionRecord, Written | AlsoWritten | "applied" | "configHash" | "overdueMs" | Timing>;
 true satisfies [Unwritten] extends [never] ? true : Unwritten;
 
-function remembered(record: DecisionRecord, text: string): Remembered {
+function cacheText(record: DecisionRecord, text: string): CachedText {
   return { record, text, isAscii: ascii.test(text) };
 }
 
-function numberBeside(name: string, value: number | undefined): string {
+function numberField(name: string, value: number | undefined): string {
   return value === undefined || !Number.isFinite(value) ? "" : `,"${name}":${value}`;
 }
 
-function beside(name: string, value: object | undefined): string {
+function optionalField(name: string, value: object | undefined): string {
   return value === undefined ? "" : `,"${name}":${JSON.stringify(value)}`;
 }
 

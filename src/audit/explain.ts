@@ -50,21 +50,21 @@ export type Explained = Readonly<{
   open: readonly string[];
 }>;
 
-export type AskHistory = (request: HistoryRequest) => Promise<HistoryPage>;
+export type ReadHistory = (request: HistoryRequest) => Promise<HistoryPage>;
 /** Stretches that are looked through for events whose position is not known. */
 const stretchesMax = 1_000;
 
 export async function explainDecision(
   record: DecisionRecord,
-  ask: AskHistory,
-  options: Readonly<{ mayGoOn: () => boolean }>,
+  readHistory: ReadHistory,
+  options: Readonly<{ mayContinue: () => boolean }>,
 ): Promise<Explained> {
   const broken: string[] = [];
   const open: string[] = [];
   const { applied } = record;
-  const known = record.trace?.facts ?? barelyKnown(record);
+  const known = record.trace?.facts ?? basicFactsOf(record);
   const userId = known.map(({ fact }) => fact).find((fact) => fact.startsWith("user:")) ?? null;
-  const at = await ask({ streams: [], upTo: applied.position, depth: 1 });
+  const at = await readHistory({ streams: [], upTo: applied.position, depth: 1 });
   if (at.at !== null && !sameLink(at.at, applied))
     broken.push(`the log holds ${formatLink(at.at)} where the decision was made from ${formatLink(applied)}`);
   else if (at.at === null && applied.position > at.base)
@@ -76,10 +76,10 @@ export async function explainDecision(
   const sought: FactTrace[] = [];
   for (const fact of known) {
     if (fact.fact.startsWith("record:") || (fact.exact && fact.position === 0)) facts.push({ ...fact, event: null });
-    else if (fact.exact && fact.position !== null) facts.push(await found(fact, fact.position as Position));
+    else if (fact.exact && fact.position !== null) facts.push(await explainAt(fact, fact.position as Position));
     else sought.push(fact);
   }
-  if (broken.length === 0) facts.push(...(await searched(sought)));
+  if (broken.length === 0) facts.push(...(await search(sought)));
   else facts.push(...sought.map((fact) => ({ ...fact, event: null })));
   const order = new Map(known.map(({ fact }, index) => [fact, index]));
   facts.sort((a, b) => (order.get(a.fact) ?? 0) - (order.get(b.fact) ?? 0));
@@ -89,9 +89,9 @@ export async function explainDecision(
   return { record, facts, broken, open };
 
   /** The event that a node has named. */
-  async function found(fact: FactTrace, position: Position): Promise<ExplainedFact> {
-    const page = await ask({ streams: streamsOf(fact.fact, userId), upTo: position, depth: 1 });
-    const event = take(page).find((one) => sets(one, fact.fact, userId));
+  async function explainAt(fact: FactTrace, position: Position): Promise<ExplainedFact> {
+    const page = await readHistory({ streams: streamsOf(fact.fact, userId), upTo: position, depth: 1 });
+    const event = readIntact(page).find((one) => isSetBy(one, fact.fact, userId));
     if (event !== undefined) return { ...fact, event: describe(event, fact.fact, userId) };
     if (position <= page.base) open.push(`${fact.fact}: event ${position} was let go by retention`);
     else if (page.damagedAt === null) broken.push(`${fact.fact}: event ${position} does not speak of it`);
@@ -99,16 +99,16 @@ export async function explainDecision(
   }
 
   /** Events of which is known only that they are not above a position. */
-  async function searched(facts: readonly FactTrace[]): Promise<readonly ExplainedFact[]> {
+  async function search(facts: readonly FactTrace[]): Promise<readonly ExplainedFact[]> {
     const left = new Map(facts.map((fact) => [fact.fact, fact]));
     const done: ExplainedFact[] = [];
     let upTo = applied.position;
     for (let stretch = 0; left.size > 0; stretch++) {
       const streams = [...new Set([...left.keys()].flatMap((fact) => streamsOf(fact, userId)))].slice(0, 100);
-      const page = await ask({ streams, upTo, depth: historyDepthMax });
-      const events = take(page).toReversed();
+      const page = await readHistory({ streams, upTo, depth: historyDepthMax });
+      const events = readIntact(page).toReversed();
       for (const fact of [...left.values()]) {
-        const event = events.find((one) => sets(one, fact.fact, userId));
+        const event = events.find((one) => isSetBy(one, fact.fact, userId));
         if (event === undefined) continue;
         done.push({ ...fact, position: event.position, exact: true, event: describe(event, fact.fact, userId) });
         left.delete(fact.fact);
@@ -116,10 +116,10 @@ export async function explainDecision(
       upTo = page.searchedTo;
       if (page.damagedAt !== null) break;
       if (upTo <= page.base) {
-        for (const fact of left.values()) done.push(nowhere(fact, page.base));
+        for (const fact of left.values()) done.push(explainNotFound(fact, page.base));
         return done;
       }
-      if (stretch + 1 >= stretchesMax || !options.mayGoOn()) break;
+      if (stretch + 1 >= stretchesMax || !options.mayContinue()) break;
     }
     for (const fact of left.values()) {
       open.push(`${fact.fact}: not found down to event ${upTo}, and looked no further`);
@@ -128,24 +128,24 @@ export async function explainDecision(
     return done;
   }
 
-  function nowhere(fact: FactTrace, base: Position): ExplainedFact {
+  function explainNotFound(fact: FactTrace, base: Position): ExplainedFact {
     if (base === 0) return { ...fact, position: 0, exact: true, event: null };
     open.push(`${fact.fact}: set at or before event ${base}, which was let go by retention`);
     return { ...fact, position: base, exact: false, event: null };
   }
 
   /** Those that are what was written, oldest first. */
-  function take({ found, damagedAt }: HistoryPage): readonly Recorded[] {
+  function readIntact({ found, damagedAt }: HistoryPage): readonly Recorded[] {
     if (damagedAt !== null) broken.push(`the log is damaged at event ${damagedAt}`);
     return found.flatMap(({ previous, bytes }) => {
-      const recorded = intact(previous, bytes);
+      const recorded = decodeIntact(previous, bytes);
       if (recorded === undefined) broken.push(`event ${previous.position + 1} cannot be read`);
       return recorded === undefined ? [] : [recorded];
     });
   }
 }
 
-function intact(previous: Link, bytes: Uint8Array): Recorded | undefined {
+function decodeIntact(previous: Link, bytes: Uint8Array): Recorded | undefined {
   try {
     return decodeEvent(bytes, previous);
   } catch (error) {
@@ -155,7 +155,7 @@ function intact(previous: Link, bytes: Uint8Array): Recorded | undefined {
 }
 
 /** What every decision rests on, where its record has no trace. */
-function barelyKnown({ sessionId, userId, node }: DecisionRecord): readonly FactTrace[] {
+function basicFactsOf({ sessionId, userId, node }: DecisionRecord): readonly FactTrace[] {
   const rest = { criteria: [], position: null, exact: false };
   return [
     ...(sessionId === null ? [] : [{ fact: sessionStream(sessionId), ...rest }]),
@@ -171,13 +171,13 @@ function streamsOf(fact: string, user: string | null): readonly Stream[] {
 }
 
 /** Whether an event said the fact, as a projection folds it. */
-function sets({ event, stream }: Recorded, fact: string, user: string | null): boolean {
+function isSetBy({ event, stream }: Recorded, fact: string, user: string | null): boolean {
   const { kind } = parseStream(fact as Stream);
-  if (kind === "group") return setsMembership(event, fact, user);
+  if (kind === "group") return isMembershipSetBy(event, fact, user);
   return stream === fact && event.type !== "UserGroupsReplaced";
 }
 
-function setsMembership(event: Recorded["event"], group: string, user: string | null): boolean {
+function isMembershipSetBy(event: Recorded["event"], group: string, user: string | null): boolean {
   switch (event.type) {
     case "GroupMembersChanged": {
       const people = [...event.added, ...event.removed].map(userStream);

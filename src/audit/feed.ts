@@ -9,7 +9,7 @@
 import { CodedError } from "../events/index.ts";
 import { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
 import type { AuditBatch } from "./record-buffer.ts";
-import { type DecisionEntry, isNamed } from "./record-id.ts";
+import { type DecisionEntry, hasRecordId } from "./record-id.ts";
 
 export type FeedEntry = Readonly<{ cursor: string; record: AuditRecord }>;
 
@@ -24,7 +24,7 @@ export type Feed = Readonly<{
    */
   watch(from: Readonly<{ after: string } | { newest: number }>): Watcher;
   /** Those that are still here and are so named, newest first. */
-  named(id: string): readonly DecisionEntry[];
+  findById(id: string): readonly DecisionEntry[];
 }>;
 
 export type Watcher = Readonly<{
@@ -32,14 +32,14 @@ export type Watcher = Readonly<{
    * The next entries, oldest first, `limit` at most; none when there are none yet. `missed`: entries behind the last ones
    * have left the ring unread, or the cursor to begin with is not known here.
    */
-  take(limit: number): Readonly<{ entries: readonly FeedEntry[]; missed: boolean }>;
+  read(limit: number): Readonly<{ entries: readonly FeedEntry[]; missed: boolean }>;
   /** Settles when there is something to take, or the watcher is closed. */
-  more(): Promise<void>;
+  waitForMore(): Promise<void>;
   close(): void;
 }>;
 
 /** Entries that came together; those of the feed have numbers, and the first of these has `first`. */
-type Piece = Readonly<{
+type Segment = Readonly<{
   first: number;
   count: number;
   entries: () => readonly FeedEntry[];
@@ -50,33 +50,33 @@ type Piece = Readonly<{
 }>;
 
 /** Large pieces are made in steps of this size, so that one fits where another was. */
-const roughly = 65_536;
+const allocationStep = 65_536;
 
 /** @param options.id of this feed, random: cursors made here mean nothing to another process */
 export function createFeed(
   options: Readonly<{
     id: string;
     /** Records, and their bytes as lines: the oldest leave when either is exceeded. */
-    keep: number;
-    keepBytes: number;
+    entriesMax: number;
+    bytesMax: number;
     watchersMax: number;
   }>,
 ): Feed {
-  const pieces: Piece[] = [];
+  const segments: Segment[] = [];
   let end = 0;
   let bytesKept = 0;
   const wakers = new Set<() => void>();
-  const first = (): number => pieces[0]?.first ?? end;
+  const first = (): number => segments[0]?.first ?? end;
 
   /** Of a piece that has left the ring: written to again rather than made anew. */
   let spare: Buffer | null = null;
 
-  function add(piece: Omit<Piece, "first">): void {
-    pieces.push({ first: end, ...piece });
+  function add(piece: Omit<Segment, "first">): void {
+    segments.push({ first: end, ...piece });
     end += piece.count;
     bytesKept += piece.size;
-    while (pieces.length > 1 && (isSpareWithout(pieces[0]) || bytesKept > options.keepBytes)) {
-      const left = pieces.shift();
+    while (segments.length > 1 && (isExpendable(segments[0]) || bytesKept > options.bytesMax)) {
+      const left = segments.shift();
       bytesKept -= left?.size ?? 0;
       spare = left?.bytes ?? spare;
     }
@@ -84,28 +84,29 @@ export function createFeed(
   }
 
   /** True when enough records are kept without this piece. */
-  function isSpareWithout(piece: Piece | undefined): boolean {
-    return end - first() - (piece?.count ?? 0) >= options.keep;
+  function isExpendable(piece: Segment | undefined): boolean {
+    return end - first() - (piece?.count ?? 0) >= options.entriesMax;
   }
 
   function copyOf(bytes: Buffer): Buffer {
-    const size = bytes.length < roughly ? bytes.length : Math.ceil(bytes.length / roughly) * roughly;
+    const size =
+      bytes.length < allocationStep ? bytes.length : Math.ceil(bytes.length / allocationStep) * allocationStep;
     const whole = spare !== null && spare.length >= bytes.length ? spare : Buffer.allocUnsafeSlow(size);
     if (whole === spare) spare = null;
     bytes.copy(whole);
     return whole;
   }
 
-  function* from(number: number): Generator<FeedEntry> {
-    for (const piece of pieces) {
+  function* entriesFrom(number: number): Generator<FeedEntry> {
+    for (const piece of segments) {
       if (piece.first + piece.count <= number) continue;
       for (const entry of piece.entries().slice(Math.max(0, number - piece.first))) yield entry;
     }
   }
 
   /** @returns the number of the entry with that cursor */
-  function find(cursor: string): number | undefined {
-    for (const piece of pieces.toReversed()) {
+  function numberOf(cursor: string): number | undefined {
+    for (const piece of segments.toReversed()) {
       const at = piece.entries().findLastIndex((entry) => entry.cursor === cursor);
       if (at >= 0) return piece.first + at;
     }
@@ -129,10 +130,10 @@ export function createFeed(
       };
       add({ count: last - first + 1, entries: read, bytes: whole, size: length });
     },
-    named: (id) =>
-      [...from(first())]
+    findById: (id) =>
+      [...entriesFrom(first())]
         .map(({ record }) => record)
-        .filter((record) => isNamed(record, id))
+        .filter((record) => hasRecordId(record, id))
         .toReversed(),
     watch(begin) {
       if (wakers.size >= options.watchersMax) throw new TooManyWatchersError(options.watchersMax);
@@ -140,7 +141,7 @@ export function createFeed(
       let next = end;
       if ("newest" in begin) next = Math.max(first(), end - Math.max(0, begin.newest));
       else {
-        const at = find(begin.after);
+        const at = numberOf(begin.after);
         unknown = at === undefined;
         next = at === undefined ? first() : at + 1;
       }
@@ -148,15 +149,15 @@ export function createFeed(
       const wake = (): void => news.resolve();
       wakers.add(wake);
       return {
-        take(limit) {
+        read(limit) {
           const missed = unknown || next < first();
           unknown = false;
           next = Math.max(next, first());
-          const entries = [...from(next).take(limit)];
+          const entries = [...entriesFrom(next).take(limit)];
           next += entries.length;
           return { entries, missed };
         },
-        async more() {
+        async waitForMore() {
           if (next < end || !wakers.has(wake)) return;
           news = Promise.withResolvers();
           await news.promise;

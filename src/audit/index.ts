@@ -7,7 +7,7 @@ export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.t
 export { readAuditStream, type StreamedRecord } from "./nats-audit-reader.ts";
 export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-audit-sink.ts";
 export type { AuditBatch } from "./record-buffer.ts";
-export { type DecisionEntry, isNamed, recordIdOf } from "./record-id.ts";
+export { type DecisionEntry, hasRecordId, recordIdOf } from "./record-id.ts";
 export { openRecordNumbers, type RecordNumbers } from "./record-numbers.ts";
 export { recordNumbersFile } from "./record-numbers-file.ts";
 export {
@@ -18,4 +18,4 @@ export {
   recordRefusals,
 } from "./record-proof.ts";
 export { type AuditSink, createRecorder, type Recorder, type RecorderStats, type Sleep } from "./recorder.ts";
-export { AuditLostError, type LaneStats } from "./sink-queue.ts";
+export { AuditLostError, type SinkStats } from "./sink-queue.ts";

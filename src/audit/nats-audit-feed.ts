@@ -22,7 +22,7 @@ export type AuditStreamFollower = Readonly<{
 
 const startAgoMs = 5 * 60_000;
 const pauseMs = 1_000;
-const lookEveryMs = 2_000;
+const checkEveryMs = 2_000;
 const apiMsMax = 5_000;
 const pullExpiresMs = 5_000;
 const stopMsMax = 2_000;
@@ -47,13 +47,13 @@ export function followAuditStream(options: {
   const name = auditStreamName(options.cluster);
   const stopped = new AbortController();
   /** The stream that the sequence counts in, by when it was made; and the next sequence wanted. */
-  let place: Readonly<{ created: string; next: number }> | undefined;
+  let position: Readonly<{ created: string; next: number }> | undefined;
   const verifier = createRecordVerifier({
     ...{ cluster: options.cluster, secrets: options.secrets },
     fromMs: options.now() - startAgoMs,
   });
 
-  function take(message: JsMsg, created: string): void {
+  function pushRecords(message: JsMsg, created: string): void {
     const opened = verifier.open(receivedRecordsOf(message));
     if ("refused" in opened) {
       options.onRefused?.(opened.refused);
@@ -66,11 +66,11 @@ export function followAuditStream(options: {
 
   async function consume(): Promise<void> {
     const { created } = await ensureAuditStream(connection, options);
-    const anew = place !== undefined && place.created !== created;
-    if (place === undefined || anew) place = { created, next: 0 };
+    const anew = position !== undefined && position.created !== created;
+    if (position === undefined || anew) position = { created, next: 0 };
     const start =
-      place.next > 0
-        ? { deliver_policy: natsJetstream().DeliverPolicy.StartSequence, opt_start_seq: place.next }
+      position.next > 0
+        ? { deliver_policy: natsJetstream().DeliverPolicy.StartSequence, opt_start_seq: position.next }
         : anew
           ? { deliver_policy: natsJetstream().DeliverPolicy.All }
           : {
@@ -89,8 +89,8 @@ export function followAuditStream(options: {
     const watching = watch(created, over.signal).then(close);
     try {
       for await (const message of messages) {
-        take(message, created);
-        place = { created, next: message.seq + 1 };
+        pushRecords(message, created);
+        position = { created, next: message.seq + 1 };
       }
     } finally {
       stopped.signal.removeEventListener("abort", close);
@@ -105,11 +105,11 @@ export function followAuditStream(options: {
     const manager = await natsJetstream().jetstreamManager(connection, { timeout: apiMsMax, checkAPI: false });
     let before = -1;
     while (!signal.aborted) {
-      await sleep(lookEveryMs, signal).catch(() => {});
+      await sleep(checkEveryMs, signal).catch(() => {});
       if (signal.aborted) return;
       try {
         const info = await manager.streams.info(name);
-        const next = place?.next ?? 0;
+        const next = position?.next ?? 0;
         const behind = next > 0 && info.state.last_seq >= next;
         if (info.created !== created || (behind && next === before)) return;
         before = next;

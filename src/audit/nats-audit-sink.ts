@@ -19,7 +19,7 @@ export function auditStreamName(cluster: string): string {
   return `AUDIT_${cluster.toUpperCase().replace(/[^A-Z0-9_-]/g, "_")}`;
 }
 
-const keptMs = 30 * 24 * 3_600_000;
+const retentionMs = 30 * 24 * 3_600_000;
 const duplicatesMs = 10 * 60_000;
 const publishTimeoutMs = 5_000;
 /** JetStream's default limit on a message is 1 MB; batches are cut well below it. */
@@ -113,7 +113,7 @@ export async function ensureAuditStream(
     retention: natsJetstream().RetentionPolicy.Limits,
     storage: natsJetstream().StorageType.File,
     discard: natsJetstream().DiscardPolicy.Old,
-    max_age: natsTransport().nanos(keptMs),
+    max_age: natsTransport().nanos(retentionMs),
     duplicate_window: natsTransport().nanos(duplicatesMs),
   };
   // JetStream reserves the limit. Where it has less room, a smaller stream is better than none.

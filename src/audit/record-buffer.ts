@@ -35,7 +35,7 @@ type Page = {
   count: number;
 };
 
-export class Journal {
+export class RecordBuffer {
   /** In order, without gaps between them; the last one is written to. */
   readonly #pages: Page[] = [];
   readonly #spare: Page[] = [];

@@ -7,6 +7,6 @@ export function recordIdOf({ boot, seq }: AuditRecord): string {
   return `${boot}:${seq}`;
 }
 
-export function isNamed(record: AuditRecord, id: string): record is DecisionEntry {
+export function hasRecordId(record: AuditRecord, id: string): record is DecisionEntry {
   return record.kind === "decision" && (record.requestId === id || recordIdOf(record) === id);
 }

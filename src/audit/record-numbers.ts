@@ -62,7 +62,7 @@ export async function openRecordNumbers(options: {
   let failing = false;
   let closing = false;
   /** Up to this number nothing has to be done. */
-  let calmUntil = 0;
+  let renewAfter = 0;
   let running: Promise<void> | undefined;
   let wake = new AbortController();
 
@@ -83,12 +83,12 @@ export async function openRecordNumbers(options: {
   async function renew(): Promise<void> {
     for (;;) {
       await save(used + blockNumbers);
-      calmUntil = failing ? Number.POSITIVE_INFINITY : saved.reserved - leadNumbers;
+      renewAfter = failing ? Number.POSITIVE_INFINITY : saved.reserved - leadNumbers;
       wake = new AbortController();
-      if (used < calmUntil && !closing) await sleep(renewMs, wake.signal).catch(() => {}); // ends early when the block runs low
+      if (used < renewAfter && !closing) await sleep(renewMs, wake.signal).catch(() => {}); // ends early when the block runs low
       if (closing || (!failing && used === saved.used && options.written() === saved.written)) break;
     }
-    calmUntil = used;
+    renewAfter = used;
     running = undefined;
   }
 
@@ -98,8 +98,8 @@ export async function openRecordNumbers(options: {
     use(number) {
       used = number;
       if (number > saved.reserved) unreserved++;
-      if (number <= calmUntil) return;
-      calmUntil = Number.POSITIVE_INFINITY; // until the next mark is on disk
+      if (number <= renewAfter) return;
+      renewAfter = Number.POSITIVE_INFINITY; // until the next mark is on disk
       if (running === undefined) running = renew();
       else wake.abort();
     },
@@ -110,7 +110,7 @@ export async function openRecordNumbers(options: {
         wake.abort();
         await running;
       }
-      calmUntil = Number.POSITIVE_INFINITY;
+      renewAfter = Number.POSITIVE_INFINITY;
       await save(used);
     },
   };

@@ -127,11 +127,11 @@ export type VerifierOptions = Readonly<{
   fromMs: number;
 }>;
 
-export function createRecordVerifier(of: VerifierOptions): RecordVerifier {
-  const tagKeys = of.secrets.map(deliveryTagKey);
-  const openers = of.secrets.map((secret) => {
+export function createRecordVerifier(options: VerifierOptions): RecordVerifier {
+  const tagKeys = options.secrets.map(deliveryTagKey);
+  const openers = options.secrets.map((secret) => {
     const roots = new Map(signingRoles.map((role) => [role, enrolmentRoot(secret, role).publicKey]));
-    return createEnvelopeOpener({ cluster: of.cluster, rootOf: (role) => roots.get(role) });
+    return createEnvelopeOpener({ cluster: options.cluster, rootOf: (role) => roots.get(role) });
   });
   /** The newest number of each node's boot. */
   const newest = new LRUCache<string, number>({ max: bootsMax });
@@ -156,19 +156,20 @@ export function createRecordVerifier(of: VerifierOptions): RecordVerifier {
     if (claims.subject !== message.subject) return "foreign";
     if (Buffer.compare(claims.digest, digestOf("sha256", bytes, "buffer")) !== 0) return "altered";
     if (claims.signedAtMs > storedAtMs + clockMsMax) return "far-ahead";
-    if (claims.signedAtMs < Math.max(storedAtMs, of.fromMs) - clockMsMax) return "outdated";
+    if (claims.signedAtMs < Math.max(storedAtMs, options.fromMs) - clockMsMax) return "outdated";
     signatures.set(signature, true);
-    return take(message, claims, opened.from);
+    return acceptRecords(message, claims, opened.from);
   }
 
-  function take(message: ReceivedRecords, claims: Claims, from: Certificate): OpenedRecords | RecordRefusal {
+  function acceptRecords(message: ReceivedRecords, claims: Claims, from: Certificate): OpenedRecords | RecordRefusal {
     const entries = entriesIn(message.bytes);
     if (entries === undefined) return "malformed";
     const isForeign = entries.some(
       ({ record }) =>
         record.node !== from.name ||
         record.boot !== from.boot ||
-        auditSubject({ cluster: of.cluster, node: record.node, region: regionIn(message.subject) }) !== message.subject,
+        auditSubject({ cluster: options.cluster, node: record.node, region: regionIn(message.subject) }) !==
+          message.subject,
     );
     if (isForeign) return "foreign";
     if (!isDense(entries, claims)) return "malformed";

@@ -1,17 +1,17 @@
 /**
  * Recorder: takes decision records off the request path and hands them to the sinks in batches.
  *
- * `record` numbers, writes a line into the journal (record-buffer.ts) and returns: no waiting, no throwing. Each sink has a lane of its own
+ * `record` numbers, writes a line into the journal (record-buffer.ts) and returns: no waiting, no throwing. Each sink has a queue of its own
  * (sink-queue.ts): its own bounded queue and its own pace. Best effort: what is queued when the process is killed is lost. Numbers are
  * reserved on disk (record-numbers.ts), so the next boot declares what may be missing with a gap record.
  */
 import type { DecisionRecord, RecordDecision } from "../auth/index.ts";
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
 import { gapOfEndedBoot, toLine } from "./audit-record.ts";
-import { createLineMaker } from "./decision-line.ts";
-import { type AuditBatch, Journal } from "./record-buffer.ts";
+import { createLineFormatter } from "./decision-line.ts";
+import { type AuditBatch, RecordBuffer } from "./record-buffer.ts";
 import type { RecordNumbers } from "./record-numbers.ts";
-import { createLane, type Lane, type LaneStats } from "./sink-queue.ts";
+import { createSinkQueue, type SinkQueue, type SinkStats } from "./sink-queue.ts";
 
 export type AuditSink = Readonly<{
   name: string;
@@ -25,7 +25,7 @@ export type AuditSink = Readonly<{
 
 const queueBytesDefault = 64 * 1024 * 1024;
 
-export type RecorderStats = Readonly<{ recorded: number; sinks: readonly LaneStats[] }>;
+export type RecorderStats = Readonly<{ recorded: number; sinks: readonly SinkStats[] }>;
 
 export type Recorder = Readonly<{
   record: RecordDecision;
@@ -58,33 +58,33 @@ export function createRecorder(options: {
   const { numbers = null } = options;
   let seq = 0;
   let closing = false;
-  const journal = new Journal();
-  const lineOf = createLineMaker();
-  const lanes: readonly Lane[] = options.sinks.map((sink) =>
-    createLane(sink, journal, {
+  const buffer = new RecordBuffer();
+  const formatLine = createLineFormatter();
+  const queues: readonly SinkQueue[] = options.sinks.map((sink) =>
+    createSinkQueue(sink, buffer, {
       ...options,
       queueBytesMax: options.queueBytesMax ?? queueBytesDefault,
-      onTaken: () => journal.forget(Math.min(...lanes.map((lane) => lane.needs()))),
+      onReleased: () => buffer.forget(Math.min(...queues.map((queue) => queue.oldestNeeded()))),
     }),
   );
-  if (numbers !== null && numbers.ended !== null && lanes.length > 0) {
+  if (numbers !== null && numbers.ended !== null && queues.length > 0) {
     const { node, boot, now } = options;
     seq++;
-    journal.append({ text: toLine(gapOfEndedBoot(numbers.ended, { node, boot, at: now() })), isAscii: false });
-    for (const lane of lanes) lane.offered();
+    buffer.append({ text: toLine(gapOfEndedBoot(numbers.ended, { node, boot, at: now() })), isAscii: false });
+    for (const queue of queues) queue.notifyAppended();
   }
   return {
     record(decision: DecisionRecord) {
       seq++;
       numbers?.use(seq);
-      if (lanes.length > 0 && !closing) journal.append(lineOf(seq, decision));
-      for (const lane of lanes) lane.offered();
+      if (queues.length > 0 && !closing) buffer.append(formatLine(seq, decision));
+      for (const queue of queues) queue.notifyAppended();
     },
-    written: () => Math.min(seq, ...lanes.map((lane) => lane.settled())),
-    stats: () => ({ recorded: seq, sinks: lanes.map((lane) => lane.stats()) }),
+    written: () => Math.min(seq, ...queues.map((queue) => queue.newestWritten())),
+    stats: () => ({ recorded: seq, sinks: queues.map((queue) => queue.stats()) }),
     async close(timeoutMs) {
       closing = true;
-      await Promise.all(lanes.map((lane) => lane.close(timeoutMs)));
+      await Promise.all(queues.map((queue) => queue.close(timeoutMs)));
       await numbers?.close();
     },
   };

@@ -9,10 +9,10 @@
  */
 import { type BootId, CodedError, type NodeId, type UnixMs } from "../events/index.ts";
 import { toLine } from "./audit-record.ts";
-import type { AuditBatch, Journal } from "./record-buffer.ts";
+import type { AuditBatch, RecordBuffer } from "./record-buffer.ts";
 import type { AuditSink, Sleep } from "./recorder.ts";
 
-export type LaneStats = Readonly<{
+export type SinkStats = Readonly<{
   name: string;
   written: number;
   /** Decisions that the sink will never see; gap records say which, while the lane is open. */
@@ -22,23 +22,23 @@ export type LaneStats = Readonly<{
   failing: boolean;
 }>;
 
-export type Lane = Readonly<{
+export type SinkQueue = Readonly<{
   /** The journal has one more record. */
-  offered(): void;
+  notifyAppended(): void;
   /** The number of the first record that may still be read from the journal, or is being written. */
-  needs(): number;
+  oldestNeeded(): number;
   /** The newest number that the sink has taken, or that a gap record it has taken covers. */
-  settled(): number;
-  stats(): LaneStats;
+  newestWritten(): number;
+  stats(): SinkStats;
   close(timeoutMs: number): Promise<void>;
 }>;
 
 /** So many that wait are not waited for to become more. */
-const manyRecords = 1_000;
+const fullBatchRecords = 1_000;
 const retryMsFirst = 100;
 const retryMsMax = 5_000;
 /** Of the queue, this part goes at once when it is full: one gap record for many rather than many for one each. */
-const dropPart = 10;
+const dropDivisor = 10;
 
 export class AuditLostError extends CodedError<"ERR_AUDIT_LOST"> {
   override readonly code = "ERR_AUDIT_LOST";
@@ -53,9 +53,9 @@ export class AuditLostError extends CodedError<"ERR_AUDIT_LOST"> {
 type Gap = Readonly<{ first: number; last: number; at: UnixMs }>;
 type InFlight = Readonly<{ batch: AuditBatch; decisions: number }>;
 
-export function createLane(
+export function createSinkQueue(
   sink: AuditSink,
-  journal: Journal,
+  buffer: RecordBuffer,
   options: Readonly<{
     node: NodeId;
     boot: BootId;
@@ -66,17 +66,17 @@ export function createLane(
     sleep: Sleep;
     onFailure: (sink: string, error: unknown) => void;
     /** Less of the journal is needed than before. */
-    onTaken: () => void;
+    onReleased: () => void;
   }>,
-): Lane {
+): SinkQueue {
   /** The first that waits, and the last that was offered. */
-  let next = journal.last + 1;
-  let last = journal.last;
+  let next = buffer.last + 1;
+  let lastAppended = buffer.last;
   /** Bytes of all records before the first that waits. */
-  let takenBytes = journal.totalBytes;
+  let bytesBeforeNext = buffer.totalBytes;
   let gap: Gap | undefined;
   let inFlight: InFlight | undefined;
-  let settled = journal.last;
+  let newestWritten = buffer.last;
   let written = 0;
   let lost = 0;
   let failing = false;
@@ -84,34 +84,35 @@ export function createLane(
   let state: "open" | "flushing" | "closed" = "open";
   const flushing = new AbortController();
 
-  const waiting = (): number => last - next + 1 + (gap === undefined ? 0 : 1);
+  const waitingCount = (): number => lastAppended - next + 1 + (gap === undefined ? 0 : 1);
   /** Ends early when the lane is to be flushed. */
   const pause = (ms: number): Promise<void> => options.sleep(ms, flushing.signal).catch(() => {});
 
-  const isOverBytes = (): boolean => last >= next && journal.totalBytes - takenBytes > options.queueBytesMax;
+  const isOverBytes = (): boolean =>
+    lastAppended >= next && buffer.totalBytes - bytesBeforeNext > options.queueBytesMax;
 
-  function makeRoom(): void {
-    const part = Math.max(1, Math.ceil(Math.min(options.queueMax, last - next + 1) / dropPart));
-    const dropped = Math.min(part, last - next + 1);
+  function dropOldest(): void {
+    const target = Math.max(1, Math.ceil(Math.min(options.queueMax, lastAppended - next + 1) / dropDivisor));
+    const dropped = Math.min(target, lastAppended - next + 1);
     if (dropped === 0) return;
     gap = { first: gap?.first ?? next, last: next + dropped - 1, at: options.now() };
     lost += dropped;
     next += dropped;
-    takenBytes = journal.bytesBefore(next);
-    options.onTaken();
+    bytesBeforeNext = buffer.bytesBefore(next);
+    options.onReleased();
   }
 
-  function take(): InFlight | undefined {
+  function takeBatch(): InFlight | undefined {
     if (gap !== undefined) {
       const taken = gapBatch(gap);
       gap = undefined;
       return taken;
     }
-    const batch = next > last ? undefined : journal.read(next);
+    const batch = next > lastAppended ? undefined : buffer.read(next);
     if (batch === undefined) return undefined;
     const decisions = batch.last - next + 1;
     next = batch.last + 1;
-    takenBytes = journal.bytesBefore(next);
+    bytesBeforeNext = buffer.bytesBefore(next);
     return { batch, decisions };
   }
 
@@ -126,17 +127,17 @@ export function createLane(
     if (state === "open") await pause(options.gatherMs);
     let retryMs = retryMsFirst;
     while (state !== "closed") {
-      inFlight ??= take();
+      inFlight ??= takeBatch();
       if (inFlight === undefined) return;
       try {
         await sink.write(inFlight.batch);
         written += inFlight.batch.last - inFlight.batch.first + 1;
-        settled = inFlight.batch.last;
+        newestWritten = inFlight.batch.last;
         inFlight = undefined;
-        options.onTaken();
+        options.onReleased();
         failing = false;
         retryMs = retryMsFirst;
-        if (state === "open" && waiting() > 0 && waiting() < manyRecords) await pause(options.gatherMs);
+        if (state === "open" && waitingCount() > 0 && waitingCount() < fullBatchRecords) await pause(options.gatherMs);
       } catch (error) {
         if (!failing) options.onFailure(sink.name, error);
         failing = true;
@@ -151,29 +152,29 @@ export function createLane(
   function run(): void {
     running ??= drain().finally(() => {
       running = undefined;
-      if (waiting() > 0 && state !== "closed") run(); // offered between the last look and here
+      if (waitingCount() > 0 && state !== "closed") run(); // offered between the last look and here
     });
   }
 
   return {
-    offered() {
+    notifyAppended() {
       if (state !== "open") {
         lost++;
         return;
       }
-      if (waiting() >= options.queueMax) makeRoom();
-      while (isOverBytes()) makeRoom();
-      last = journal.last;
+      if (waitingCount() >= options.queueMax) dropOldest();
+      while (isOverBytes()) dropOldest();
+      lastAppended = buffer.last;
       run();
     },
-    needs: () => (state === "closed" ? Infinity : (inFlight?.batch.first ?? next)),
-    settled: () => settled,
+    oldestNeeded: () => (state === "closed" ? Infinity : (inFlight?.batch.first ?? next)),
+    newestWritten: () => newestWritten,
     stats: () => ({
       name: sink.name,
       written,
       lost,
-      queued: waiting() + (inFlight === undefined ? 0 : inFlight.batch.last - inFlight.batch.first + 1),
-      queuedBytes: Math.max(0, journal.totalBytes - takenBytes) + (inFlight?.batch.bytes.length ?? 0),
+      queued: waitingCount() + (inFlight === undefined ? 0 : inFlight.batch.last - inFlight.batch.first + 1),
+      queuedBytes: Math.max(0, buffer.totalBytes - bytesBeforeNext) + (inFlight?.batch.bytes.length ?? 0),
       failing,
     }),
     async close(timeoutMs) {
@@ -184,11 +185,11 @@ export function createLane(
       const timeUp = options.sleep(timeoutMs, done.signal).catch(() => {});
       await Promise.race([running, timeUp]);
       state = "closed";
-      const left = waiting() > 0 || inFlight !== undefined;
-      const decisions = last - next + 1 + (inFlight?.decisions ?? 0);
-      next = last + 1;
+      const left = waitingCount() > 0 || inFlight !== undefined;
+      const decisions = lastAppended - next + 1 + (inFlight?.decisions ?? 0);
+      next = lastAppended + 1;
       gap = undefined;
-      options.onTaken();
+      options.onReleased();
       if (left) {
         lost += decisions;
         options.onFailure(sink.name, new AuditLostError(decisions));

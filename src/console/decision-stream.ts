@@ -107,10 +107,10 @@ async function pump(
       if (!(await options.mayContinue())) return;
       askedAt = options.now();
     }
-    const { entries, missed } = watcher.take(batchMax);
+    const { entries, missed } = watcher.read(batchMax);
     let text = (missed ? "event: missed\ndata: {}\n\n" : "") + entries.map(eventOf).join("");
     if (text === "") {
-      const rested = await raceWithTimeout(watcher.more(), options, Math.min(aliveMs, leftMs()));
+      const rested = await raceWithTimeout(watcher.waitForMore(), options, Math.min(aliveMs, leftMs()));
       if (rested === "time-up" && leftMs() > 0) text = ": alive\n\n";
       else continue;
     }

@@ -18,14 +18,14 @@ export function registerExplain(route: RegisterRoute, deps: OperatorApiDeps): vo
     async (request, reply): Promise<unknown> => {
       const parsedBody = explainSchema.safeParse(request.body);
       if (!parsedBody.success) return badRequest(reply, parsedBody.error);
-      const named = "id" in parsedBody.data ? deps.feed.named(parsedBody.data.id) : [];
+      const named = "id" in parsedBody.data ? deps.feed.findById(parsedBody.data.id) : [];
       const [newest, ...others] = named;
       const given = "record" in parsedBody.data ? (parsedBody.data.record as unknown as DecisionRecord) : newest;
       if (given === undefined)
         return reply.code(404).send({ error: "no such decision is among the newest that are held here" });
       const until = deps.now() + explainMs;
       const explained = await explainDecision(given, (what) => deps.databroker.history(what), {
-        mayGoOn: () => deps.now() < until,
+        mayContinue: () => deps.now() < until,
       });
       const answer: ExplainAnswer = { ...explained, others: others.map(recordIdOf) };
       return answer;

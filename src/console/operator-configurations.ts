@@ -1,7 +1,7 @@
 /** Configurations, as an operator asks for them: which are known by their hash, who runs them, and what they said, without secrets. */
 import {
   type ConfigHash,
-  type ConfigurationPlace,
+  type ConfigurationEntry,
   configTextOf,
   type NodeId,
   parseConfigBody,
@@ -58,7 +58,7 @@ async function listConfigurations({ databroker }: OperatorApiDeps): Promise<read
   const running = new Map<string, NodeId[]>();
   for (const { node, configHash } of nodes)
     if (configHash !== null) running.set(configHash, [...(running.get(configHash) ?? []), node]);
-  const view = (configHash: ConfigHash, place: ConfigurationPlace | null): ConfigurationView => ({
+  const view = (configHash: ConfigHash, place: ConfigurationEntry | null): ConfigurationView => ({
     configHash,
     recordedAt: place?.recordedAt ?? null,
     bytes: place?.bytes ?? null,

@@ -70,7 +70,7 @@ export function describeSession(replica: Replica, session: Session, now: UnixMs)
 /** Null: it is not. A revocation that a failover lost stays in force on this node until it is written again. */
 function whyRevoked(replica: Replica, session: Session): string | null {
   const standing = replica.projection.sessionStatus(session.sessionId);
-  if (standing.standing === "revoked") return standing.reason;
+  if (standing.status === "revoked") return standing.reason;
   const lost =
     replica.stickilyDenied(sessionStream(session.sessionId)) ||
     (session.userId !== null && replica.stickilyDenied(userStream(session.userId)));
@@ -89,7 +89,7 @@ export function describeUser(replica: Replica, user: User): UserView {
     groups: user.status === "erased" ? [] : [...replica.projection.groupsOf(user.userId)].sort(),
     sessions: replica.projection
       .sessionsOf(user.userId)
-      .filter((id) => replica.projection.sessionStatus(id).standing === "active").length,
+      .filter((id) => replica.projection.sessionStatus(id).status === "active").length,
   };
 }
 

@@ -35,7 +35,7 @@ export function sessionsMatching(
     if (session.status !== "active" || session.expiresAt <= at || session.issuedAt >= before) continue;
     if (idpId !== undefined && session.idpId !== idpId) continue;
     if (members !== undefined && !isMemberOf(replica, session.userId, members, groupId)) continue;
-    if (replica.projection.sessionStatus(session.sessionId).standing !== "active") continue;
+    if (replica.projection.sessionStatus(session.sessionId).status !== "active") continue;
     if (sessionIds.length >= sessionsAtOnceMax) return { sessionIds, more: true };
     sessionIds.push(session.sessionId);
   }

@@ -6,7 +6,7 @@
  * retries; the broker answers a repeated id with the first answer.
  */
 
-import { hashOfEnded } from "./codec/codec.ts";
+import { endedSessionHash } from "./codec/codec.ts";
 import type { ConfigBody } from "./configuration-body.ts";
 import { type MembershipSource, type Recorded, type RevocationReason, type Stream, sessionStream } from "./event.ts";
 import type {
@@ -171,7 +171,7 @@ export type Command =
   | ReassertTightenings;
 
 /** How a node names an event that it holds and the log has lost. */
-export function lostTightening({ epoch, position, hash, stream, type, recordedAt, event }: Recorded): LostTightening {
+export function toLostTightening({ epoch, position, hash, stream, type, recordedAt, event }: Recorded): LostTightening {
   const userId = "userId" in event ? event.userId : null;
   return { link: { epoch, position, hash }, stream, type, userId, recordedAt };
 }
@@ -180,11 +180,11 @@ export function lostTightening({ epoch, position, hash, stream, type, recordedAt
  * One session that a lost event about its person had ended, as a loss of its own. Where the log does not know the session, nothing but
  * its own revocation keeps it from being created once more, behind everything that is said of the person.
  */
-export function lostSession(
+export function toLostSession(
   { link, recordedAt }: LostTightening,
   { sessionId, userId }: Readonly<{ sessionId: SessionId; userId: UserId }>,
 ): LostTightening {
-  const hash = hashOfEnded(link.hash, sessionId);
+  const hash = endedSessionHash(link.hash, sessionId);
   return { link: { ...link, hash }, stream: sessionStream(sessionId), type: "SessionRevoked", userId, recordedAt };
 }
 

@@ -16,7 +16,7 @@ export type ConfigBody = Brand<Uint8Array, "ConfigBody">;
 /** What a store keeps of a configuration: once for each hash, the first that came. */
 export type StoredConfiguration = Readonly<{ configHash: ConfigHash; body: ConfigBody; recordedAt: UnixMs }>;
 /** The same in a list. `bytes`: of the body as it is stored. */
-export type ConfigurationPlace = Readonly<{ configHash: ConfigHash; recordedAt: UnixMs; bytes: number }>;
+export type ConfigurationEntry = Readonly<{ configHash: ConfigHash; recordedAt: UnixMs; bytes: number }>;
 
 export const configBodyBytesMax = 512 * 1024; // some 8,000 routes
 export const configTextBytesMax = 16 * 1024 * 1024;

@@ -81,13 +81,13 @@ export function lift(type: string, version: number, body: Body, all: Formats = f
 }
 
 /** What may be written of an event at a level. */
-export type Written =
+export type LoweredBody =
   | Readonly<{ version: number; body: Body }>
   /** It says what only a later level can say. */
   | Readonly<{ needsLevel: number }>;
 
 /** The newest version of a body that the cluster's level allows. */
-export function lower(type: string, body: Body, level: number, all: Formats = formats): Written {
+export function lower(type: string, body: Body, level: number, all: Formats = formats): LoweredBody {
   const versions = all[type] ?? [];
   let lowered = body;
   for (let version = versions.length; version >= 1; version--) {

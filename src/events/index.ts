@@ -28,8 +28,6 @@ export {
   type FinalizeUpgrade,
   type KeepTokens,
   type LostTightening,
-  lostSession,
-  lostTightening,
   type Presentation,
   type ProviderTokens,
   type ReassertTightenings,
@@ -43,12 +41,14 @@ export {
   type RevokeUserSessions,
   type StartRefresh,
   type SuspendUser,
+  toLostSession,
+  toLostTightening,
   type VaultedTokens,
 } from "./commands.ts";
 export {
   type ConfigBody,
   ConfigBodyTooLongError,
-  type ConfigurationPlace,
+  type ConfigurationEntry,
   configBodiesMax,
   configBodyBytesMax,
   configTextBytesMax,
@@ -169,7 +169,7 @@ export {
   userIdOf,
 } from "./profile.ts";
 export type { ProjectionCapture } from "./projection/capture.ts";
-export { type FactPlace, FactPositions } from "./projection/fact-positions.ts";
+export { type FactPosition, FactPositions } from "./projection/fact-positions.ts";
 export { Projection } from "./projection/projection.ts";
 export { OutOfOrderError, type SessionStatus } from "./projection/projection-types.ts";
 export {

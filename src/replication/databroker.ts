@@ -10,7 +10,7 @@ import {
   type CommandRequest,
   type CommandResult,
   type ConfigHash,
-  type ConfigurationPlace,
+  type ConfigurationEntry,
   type Epoch,
   type Fact,
   type Hash,
@@ -157,7 +157,7 @@ export type Databroker = {
   /** What a configuration said; undefined: no body of this hash is kept. For operators. @throws BrokerUnavailableError */
   configuration(configHash: ConfigHash): Promise<StoredConfiguration | undefined>;
   /** The configurations whose bodies are kept, oldest first. For operators. @throws BrokerUnavailableError */
-  configurations(): Promise<readonly ConfigurationPlace[]>;
+  configurations(): Promise<readonly ConfigurationEntry[]>;
   /** True when the body of a hash is kept: whoever runs it need not offer it. @throws BrokerUnavailableError */
   holdsConfiguration(configHash: ConfigHash): Promise<boolean>;
   /** The identity provider's tokens of a session, opened; for sign-out, refresh and routes that forward them. */

@@ -32,7 +32,7 @@ export type ChangeListener = (change: Change) => void | Promise<void>;
 export type Replica = {
   readonly projection: Projection;
   /** Where the log said what the projection holds; for explanations. */
-  readonly places: Pick<FactPositions, "of" | "session" | "sessionGone" | "membership">;
+  readonly places: Pick<FactPositions, "ofStream" | "ofSession" | "ofSweptSession" | "ofMembership">;
   readonly applied: Link;
   readonly enforced: Link;
   /** Opens personal data; undefined when the person's key is gone or unknown. Cached per sealed value. */

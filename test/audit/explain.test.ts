@@ -79,7 +79,7 @@ function denied(applied: Link, of: readonly FactTrace[]): DecisionRecord {
     trace,
   });
 }
-const always = { mayGoOn: () => true };
+const always = { mayContinue: () => true };
 
 for (const known of ["exact", "only as a bound"] as const)
   test(`each fact is shown with the event that set it, whose position is known ${known}`, async () => {
@@ -160,7 +160,7 @@ test("looking ends when it may not go on, and says how far it came", async () =>
   const { writer, ask, asked } = await written(Array.from({ length: 3 }, () => aSession()));
   const shallow = (request: HistoryRequest) => ask({ ...request, depth: 1 });
   const { open } = await explainDecision(denied(writer.head, facts(false)), shallow, {
-    mayGoOn: () => asked.length < 3,
+    mayContinue: () => asked.length < 3,
   });
   assert.match(open.join(), /not found down to event \d+, and looked no further/);
 });

@@ -9,7 +9,7 @@ const numbers = (taken: Readonly<{ entries: readonly Readonly<{ record: AuditRec
   taken.entries.map((entry) => entry.record.seq);
 
 function feedOf(count: number, keep = 100, keepBytes = 1_000_000) {
-  const feed = createFeed({ id: "here", keep, keepBytes, watchersMax: 3 });
+  const feed = createFeed({ id: "here", entriesMax: keep, bytesMax: keepBytes, watchersMax: 3 });
   for (let i = 1; i <= count; i++) feed.push(record(i));
   return feed;
 }
@@ -17,16 +17,16 @@ function feedOf(count: number, keep = 100, keepBytes = 1_000_000) {
 test("a watcher begins with the newest few, or with what comes next", async () => {
   const feed = feedOf(10);
   const some = feed.watch({ newest: 3 });
-  assert.deepEqual(numbers(some.take(100)), [8, 9, 10]);
+  assert.deepEqual(numbers(some.read(100)), [8, 9, 10]);
   const next = feed.watch({ newest: 0 });
-  assert.deepEqual(numbers(next.take(100)), []);
-  const more = next.more();
+  assert.deepEqual(numbers(next.read(100)), []);
+  const more = next.waitForMore();
   feed.push(record(11));
   await more;
-  assert.deepEqual(numbers(next.take(100)), [11]);
-  assert.deepEqual(numbers(some.take(100)), [11]);
+  assert.deepEqual(numbers(next.read(100)), [11]);
+  assert.deepEqual(numbers(some.read(100)), [11]);
   assert.deepEqual(
-    numbers(feed.watch({ newest: 1_000 }).take(100)),
+    numbers(feed.watch({ newest: 1_000 }).read(100)),
     Array.from({ length: 11 }, (_, i) => i + 1),
   );
 });
@@ -34,43 +34,43 @@ test("a watcher begins with the newest few, or with what comes next", async () =
 test("a watcher takes a few at a time and resumes behind a cursor without loss or repetition", () => {
   const feed = feedOf(10);
   const first = feed.watch({ newest: 10 });
-  const taken = first.take(4);
+  const taken = first.read(4);
   assert.deepEqual(numbers(taken), [1, 2, 3, 4]);
   first.close();
   const cursor = taken.entries.at(-1)?.cursor ?? assert.fail();
   const again = feed.watch({ after: cursor });
-  assert.deepEqual({ ...again.take(100), entries: [] }, { entries: [], missed: false });
-  assert.deepEqual(numbers(feed.watch({ after: cursor }).take(100)), [5, 6, 7, 8, 9, 10]);
+  assert.deepEqual({ ...again.read(100), entries: [] }, { entries: [], missed: false });
+  assert.deepEqual(numbers(feed.watch({ after: cursor }).read(100)), [5, 6, 7, 8, 9, 10]);
 });
 
 test("a watcher that fell out of the ring is told so, once, and goes on with what there is", () => {
   const feed = feedOf(0, 10);
   const slow = feed.watch({ newest: 0 });
   for (let i = 1; i <= 40; i++) feed.push(record(i));
-  const taken = slow.take(100);
+  const taken = slow.read(100);
   assert.equal(taken.missed, true);
   assert.ok(numbers(taken).length >= 10 && numbers(taken).at(-1) === 40);
   feed.push(record(41));
-  assert.deepEqual({ ...slow.take(100), entries: [] }, { entries: [], missed: false });
+  assert.deepEqual({ ...slow.read(100), entries: [] }, { entries: [], missed: false });
 });
 
 test("an unknown cursor is a miss, not a silent fresh start", () => {
   const feed = feedOf(5);
   const stranger = feed.watch({ after: "elsewhere-3" });
-  const taken = stranger.take(100);
+  const taken = stranger.read(100);
   assert.equal(taken.missed, true);
   assert.deepEqual(numbers(taken), [1, 2, 3, 4, 5]);
-  assert.equal(stranger.take(100).missed, false);
+  assert.equal(stranger.read(100).missed, false);
 });
 
 test("cursors of two feeds never look alike, and given ones are kept", () => {
-  const one = createFeed({ id: "one", keep: 10, keepBytes: 1_000_000, watchersMax: 1 });
+  const one = createFeed({ id: "one", entriesMax: 10, bytesMax: 1_000_000, watchersMax: 1 });
   one.push(record(1));
   one.push(record(2), { cursor: "stream.7.0", bytes: 100 });
   assert.deepEqual(
     one
       .watch({ newest: 2 })
-      .take(9)
+      .read(9)
       .entries.map(({ cursor }) => cursor),
     ["one-0", "stream.7.0"],
   );
@@ -81,21 +81,21 @@ test("what comes as a batch is entries like any others, whoever reads how many o
   const slow = feed.watch({ newest: 3 });
   feed.pushBatch(batchOf(record(4), record(5), record(6)));
   feed.push(record(7));
-  assert.deepEqual(numbers(slow.take(5)), [1, 2, 3, 4, 5]);
-  const { entries } = feed.watch({ newest: 3 }).take(2);
+  assert.deepEqual(numbers(slow.read(5)), [1, 2, 3, 4, 5]);
+  const { entries } = feed.watch({ newest: 3 }).read(2);
   assert.deepEqual(
     entries.map(({ record: { seq } }) => seq),
     [5, 6],
   );
-  assert.deepEqual(numbers(feed.watch({ after: entries[0]?.cursor ?? "" }).take(9)), [6, 7]);
-  assert.deepEqual(numbers(slow.take(5)), [6, 7]);
+  assert.deepEqual(numbers(feed.watch({ after: entries[0]?.cursor ?? "" }).read(9)), [6, 7]);
+  assert.deepEqual(numbers(slow.read(5)), [6, 7]);
 });
 
 test("a ring of batches keeps what it promises and not much more", () => {
   const feed = feedOf(0, 10);
   const slow = feed.watch({ newest: 0 });
   for (let i = 0; i < 20; i++) feed.pushBatch(batchOf(...[1, 2, 3, 4].map((n) => record(i * 4 + n))));
-  const taken = slow.take(100);
+  const taken = slow.read(100);
   assert.equal(taken.missed, true);
   assert.deepEqual(
     numbers(taken),
@@ -107,10 +107,10 @@ test("watchers are bounded, and a closed one makes room and waits for nothing", 
   const feed = feedOf(0);
   const watchers = [1, 2, 3].map(() => feed.watch({ newest: 0 }));
   assert.throws(() => feed.watch({ newest: 0 }), TooManyWatchersError);
-  const waiting = watchers[0]?.more();
+  const waiting = watchers[0]?.waitForMore();
   watchers[0]?.close();
   await waiting;
-  await watchers[0]?.more();
+  await watchers[0]?.waitForMore();
   feed.watch({ newest: 0 }).close();
 });
 
@@ -119,9 +119,9 @@ test("a feed is bounded in bytes as well as in records, whether they come one by
   const feed = feedOf(0, 1_000, 100_000);
   const watcher = feed.watch({ newest: 0 });
   for (let seq = 1; seq <= 50; seq++) feed.push(large(seq));
-  const pushed = watcher.take(1_000);
+  const pushed = watcher.read(1_000);
   assert.equal(pushed.missed, true);
   assert.deepEqual(numbers(pushed), [42, 43, 44, 45, 46, 47, 48, 49, 50], "nine of ten kilobytes fit");
   for (let seq = 51; seq <= 90; seq += 2) feed.pushBatch(batchOf(large(seq), large(seq + 1)));
-  assert.deepEqual(numbers(feed.watch({ newest: 1_000 }).take(1_000)), [83, 84, 85, 86, 87, 88, 89, 90]);
+  assert.deepEqual(numbers(feed.watch({ newest: 1_000 }).read(1_000)), [83, 84, 85, 86, 87, 88, 89, 90]);
 });

@@ -4,8 +4,8 @@ import { test } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { toLine } from "../../src/audit/audit-record.ts";
-import { createLineMaker } from "../../src/audit/decision-line.ts";
-import { Journal } from "../../src/audit/record-buffer.ts";
+import { createLineFormatter } from "../../src/audit/decision-line.ts";
+import { RecordBuffer } from "../../src/audit/record-buffer.ts";
 import type { DecisionRecord } from "../../src/auth/index.ts";
 import { genesis, type UnixMs } from "../../src/events/index.ts";
 import { fc } from "../support/property.ts";
@@ -39,7 +39,7 @@ test("the line of a record is the very text that JSON has for it, whatever its t
   });
   fc.assert(
     fc.property(fc.array(record, { maxLength: 4 }), (records) => {
-      const lineOf = createLineMaker();
+      const lineOf = createLineFormatter();
       for (const [i, drawn] of records.entries()) {
         const { trace, shadow, reasons, applied, ...given } = drawn;
         const beside = { ...(trace === undefined ? {} : { trace }), ...(shadow === undefined ? {} : { shadow }) };
@@ -106,8 +106,8 @@ test("what was remembered of one record is never said of another, however alike 
   });
   fc.assert(
     fc.property(fc.array(record, { minLength: 2, maxLength: 30 }), fc.nat({ max: 18 }), (drawn, other) => {
-      const lineOf = createLineMaker();
-      const journal = new Journal();
+      const lineOf = createLineFormatter();
+      const buffer = new RecordBuffer();
       let expected = "";
       for (const [i, own] of drawn.entries()) {
         // All but one is as in the first record, so that most of these are remembered.
@@ -118,17 +118,17 @@ test("what was remembered of one record is never said of another, however alike 
         const { trace, ...given }: Record<string, unknown> = Object.fromEntries(mixed);
         const whole = { ...decision(), ...given };
         const made = inOrder(trace === undefined ? whole : { ...whole, trace });
-        journal.append(lineOf(i, made));
+        buffer.append(lineOf(i, made));
         expected += toLine({ kind: "decision", seq: i, ...made });
       }
-      assert.equal(journal.read(1)?.bytes.toString() ?? "", expected);
+      assert.equal(buffer.read(1)?.bytes.toString() ?? "", expected);
     }),
     { numRuns: 500 },
   );
 });
 
 test("the record of an ordinary request is known to be ASCII", () => {
-  const lineOf = createLineMaker();
+  const lineOf = createLineFormatter();
   assert.equal(lineOf(1, decision()).isAscii, true);
   assert.equal(lineOf(2, { ...decision(), path: "/café" }).isAscii, false);
   assert.equal(lineOf(3, decision()).isAscii, true);
@@ -137,7 +137,7 @@ test("the record of an ordinary request is known to be ASCII", () => {
 test("a record with a long path is not kept for the next one like it", async () => {
   setFlagsFromString("--expose-gc");
   const gc = runInNewContext("gc") as () => void;
-  const lineOf = createLineMaker();
+  const lineOf = createLineFormatter();
   const written = (path: string): WeakRef<DecisionRecord> => {
     const record = { ...decision(), path };
     lineOf(1, record);
@@ -160,35 +160,35 @@ function inOrder(record: object): DecisionRecord {
 }
 
 test("what was read once never changes, and numbers are found wherever reading begins", () => {
-  const journal = new Journal();
+  const buffer = new RecordBuffer();
   const lines = Array.from(
     { length: 3_000 },
     (_, i) => `${JSON.stringify({ seq: i + 1, text: "é".repeat(i % 300) })}\n`,
   );
   const early: Readonly<{ bytes: Buffer; text: string }>[] = [];
   for (const line of lines) {
-    journal.append({ text: line, isAscii: false });
-    const batch = journal.read(journal.last - (journal.last % 7));
+    buffer.append({ text: line, isAscii: false });
+    const batch = buffer.read(buffer.last - (buffer.last % 7));
     if (batch !== undefined) early.push({ bytes: batch.bytes, text: batch.bytes.toString() });
   }
   for (const { bytes, text } of early) assert.equal(bytes.toString(), text);
   for (let from = 1; from <= lines.length; ) {
-    const { first, last, bytes } = journal.read(from) ?? assert.fail();
+    const { first, last, bytes } = buffer.read(from) ?? assert.fail();
     assert.equal(first, from);
     assert.equal(bytes.toString(), lines.slice(first - 1, last).join(""));
     from = last + 1;
   }
-  assert.equal(journal.read(3_001), undefined);
+  assert.equal(buffer.read(3_001), undefined);
 });
 
 test("a line longer than a page has one of its own, and what is forgotten is not there any more", () => {
-  const journal = new Journal();
+  const buffer = new RecordBuffer();
   const long = `${"x".repeat(2_000_000)}\n`;
-  for (const text of ["a\n", long, "b\n"]) journal.append({ text, isAscii: true });
-  assert.equal(journal.read(2)?.bytes.toString().slice(0, long.length), long);
-  journal.forget(2);
-  assert.equal(journal.read(1), undefined);
-  assert.equal(journal.read(2)?.first, 2);
-  journal.forget(Infinity);
-  assert.equal(journal.read(3), undefined);
+  for (const text of ["a\n", long, "b\n"]) buffer.append({ text, isAscii: true });
+  assert.equal(buffer.read(2)?.bytes.toString().slice(0, long.length), long);
+  buffer.forget(2);
+  assert.equal(buffer.read(1), undefined);
+  assert.equal(buffer.read(2)?.first, 2);
+  buffer.forget(Infinity);
+  assert.equal(buffer.read(3), undefined);
 });

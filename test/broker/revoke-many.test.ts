@@ -77,8 +77,8 @@ for (const [where, open] of logs) {
       );
       const receipt = await operator.receipt({ type: "link", link: result.link }, { wait: "all", timeoutMs: 60_000 });
       assert.deepEqual([receipt.complete, receipt.nodes.map(({ status }) => status)], [true, ["applied"]]);
-      assert.ok(sessionIds.every((id) => node.projection.sessionStatus(id).standing === "revoked"));
-      assert.equal(node.projection.sessionStatus(idOf(many)).standing, "active", "and no other");
+      assert.ok(sessionIds.every((id) => node.projection.sessionStatus(id).status === "revoked"));
+      assert.equal(node.projection.sessionStatus(idOf(many)).status, "active", "and no other");
       const checked = await checkReceipt(receipt.signed ?? "", [await receiptKeys({ cluster, secrets: [secret] })]);
       if (!checked.ok) return assert.fail(checked.detail);
       const [change] = checked.statement.changes ?? [];
@@ -107,7 +107,7 @@ describe("revoking some of which others are gone", () => {
       assert.equal(done.type === "done" && done.changed, true);
       const projection = await folded(log);
       assert.deepEqual(
-        ["a", "b", "c", "nobody"].map((id) => projection.sessionStatus(session(id)).standing),
+        ["a", "b", "c", "nobody"].map((id) => projection.sessionStatus(session(id)).status),
         ["revoked", "revoked", "active", "unknown"],
       );
       const again = await revokeAll("a", "b");

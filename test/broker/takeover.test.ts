@@ -354,7 +354,7 @@ describe("two brokers on one log", () => {
       assert.ok(again.link.epoch > first.link.epoch);
       const projection = await folded(restorable.log);
       assert.deepEqual(
-        ["s1", "s2", "s3"].map((id) => projection.sessionStatus(session(id)).standing),
+        ["s1", "s2", "s3"].map((id) => projection.sessionStatus(session(id)).status),
         ["active", "active", "unknown"],
       );
       const status = await a.broker.databroker("operator").status();
@@ -419,7 +419,7 @@ describe("two brokers on one log", () => {
       const cut = { type: "revokeUserSessions", userId: user("bob"), reason: "operator" } as const;
       assert.equal((await port.submit(asked(cut))).type, "done");
       await restorable.restore(writes);
-      const standing = async (id: string) => (await folded(restorable.log)).sessionStatus(session(id)).standing;
+      const standing = async (id: string) => (await folded(restorable.log)).sessionStatus(session(id)).status;
       await waitFor("the revocation is there again", async () => (await standing("kept")) === "revoked");
       await waitFor("so is the end of a session that was lost", async () => (await standing("lost")) === "revoked");
       assert.equal(await standing("cut"), "active");

@@ -142,7 +142,7 @@ test("a watcher's view ends when their session is revoked, and when they are an 
 });
 
 test("a watcher who stops reading is cut off, and the others go on", async (t) => {
-  const at = await startOperatorWorld(t, { sleepMsMax: 500, feed: { keep: 20_000, watchersMax: 2 } });
+  const at = await startOperatorWorld(t, { sleepMsMax: 500, feed: { entriesMax: 20_000, watchersMax: 2 } });
   const headers = await bearer(at);
   const slow = watch(t, at, "", headers);
   const quick = watch(t, at, "", headers);

@@ -33,7 +33,7 @@ async function session(
 }
 
 const revokedOf = (world: World, ids: readonly SessionId[]): readonly string[] =>
-  ids.map((id) => world.replica.projection.sessionStatus(id).standing);
+  ids.map((id) => world.replica.projection.sessionStatus(id).status);
 
 test("named sessions are revoked at once; those that are not there are named, and change nothing", async (t) => {
   const at = await startOperatorWorld(t);

@@ -45,7 +45,7 @@ export async function startOperatorWorld(
     sleepMsMax?: number;
   }> = {},
 ): Promise<OperatorWorld> {
-  const feed = createFeed({ id: "test", keep: 1_000, keepBytes: 1_000_000, watchersMax: 5, ...options.feed });
+  const feed = createFeed({ id: "test", entriesMax: 1_000, bytesMax: 1_000_000, watchersMax: 5, ...options.feed });
   const logged: string[] = [];
   const administrators = ["admins"];
   const world = await startWorld(t, {

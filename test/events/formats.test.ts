@@ -132,7 +132,7 @@ test("a newer version of a type that is known is an unknown event, obeyed by its
   const obeyed = new Projection();
   obeyed.apply(first);
   obeyed.apply(newer("SessionRevoked", "tightens"));
-  assert.equal(obeyed.sessionStatus("session-1" as never).standing, "revoked");
+  assert.equal(obeyed.sessionStatus("session-1" as never).status, "revoked");
   assert.deepEqual([obeyed.guessed, obeyed.degraded], ["SessionRevoked", undefined]);
   const ended = new Projection();
   ended.apply(first);

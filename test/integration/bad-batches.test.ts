@@ -202,7 +202,7 @@ for (const [what, alter] of batches) {
     await nats.send(sealBatch(speaker, alter(ends)), sealBatch(speaker, alter(ends)));
     await waitFor("it to be counted", () => refusals() > before);
     assert.ok(sameLink(hearing.applied, created), "nothing was applied");
-    assert.equal(hearing.projection.sessionStatus(session(id)).standing, "active");
+    assert.equal(hearing.projection.sessionStatus(session(id)).status, "active");
     assert.ok(said.some((line) => /a delivery was refused.*(does-not-chain|malformed)/.test(line)));
 
     const revoked = await done("operator", revoke(id));
@@ -228,7 +228,7 @@ for (const [n, [what, bend]] of pages.entries()) {
     try {
       await waitFor("bad pages to be given out", () => mad.bent() >= 3, { withinMs: 20_000 });
       assert.ok(sameLink(polling.applied, created), "nothing was applied");
-      assert.equal(polling.projection.sessionStatus(session(id)).standing, "active", "what was applied is kept");
+      assert.equal(polling.projection.sessionStatus(session(id)).status, "active", "what was applied is kept");
       await waitFor("the other node to go on", () => sameLink(hearing.applied, revoked));
       const standings = await waitFor("its confirmation", async () => {
         const receipt = await broker

@@ -74,7 +74,7 @@ describe("a stranger on NATS", () => {
   async function signIn(id: string): Promise<void> {
     const result = await broker.databroker("authenticate").submit(asked(createSession(id, "alice")));
     assert.equal(result.type, "done");
-    await waitFor("the node to follow", () => node.projection.sessionStatus(session(id)).standing === "active");
+    await waitFor("the node to follow", () => node.projection.sessionStatus(session(id)).status === "active");
   }
   const refused = (): number => Object.values(fanout.status().refused ?? {}).reduce((sum, count) => sum + count, 0);
 

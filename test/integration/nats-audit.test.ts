@@ -66,7 +66,7 @@ async function startBench(t: TestContext): Promise<Bench> {
       signer: signerOf({ cluster, node, boot }),
     });
   async function following() {
-    const feed = createFeed({ id: randomUUID(), keep: 50_000, keepBytes: 50_000_000, watchersMax: 10 });
+    const feed = createFeed({ id: randomUUID(), entriesMax: 50_000, bytesMax: 50_000_000, watchersMax: 10 });
     const follower = followAuditStream({
       connection: await connection(),
       cluster,
@@ -116,7 +116,7 @@ function watchAll(feed: Feed): Readonly<{ of(node: string): AuditRecord[]; curso
   const cursors: string[] = [];
   const take = (): void => {
     for (;;) {
-      const { entries, missed } = watcher.take(500);
+      const { entries, missed } = watcher.read(500);
       assert.equal(missed, false);
       if (entries.length === 0) return;
       seen.push(...entries.map(({ record }) => record));
@@ -463,7 +463,7 @@ async function all(records: AsyncGenerator<StreamedRecord>): Promise<StreamedRec
 
 test("stopping is bounded, also while the server is away", async (t) => {
   const bench = await startBench(t);
-  const feed = createFeed({ id: "x", keep: 10, keepBytes: 1_000_000, watchersMax: 1 });
+  const feed = createFeed({ id: "x", entriesMax: 10, bytesMax: 1_000_000, watchersMax: 1 });
   const connection = await bench.connection();
   const follower = followAuditStream({
     connection,

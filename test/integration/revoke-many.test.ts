@@ -134,8 +134,8 @@ test(`${many} sessions are revoked by one batch in Postgres, in force on two nod
     "proxy-2 applied",
   ]);
   for (const node of nodes) {
-    assert.ok(sessionIds.every((id) => node.projection.sessionStatus(id).standing === "revoked"));
-    assert.equal(node.projection.sessionStatus(idOf(many)).standing, "active", "and no other");
+    assert.ok(sessionIds.every((id) => node.projection.sessionStatus(id).status === "revoked"));
+    assert.equal(node.projection.sessionStatus(idOf(many)).status, "active", "and no other");
   }
   const checked = await checkReceipt(receipt.signed ?? "", [await receiptKeys({ cluster, secrets: [secret] })]);
   if (!checked.ok) return assert.fail(checked.detail);
@@ -162,7 +162,7 @@ test("all sessions of a user are one event, however many they are", async (t) =>
   for (const node of nodes)
     assert.ok(
       Array.from({ length: count }, (_, n) => idOf(20_000 + n)).every(
-        (id) => node.projection.sessionStatus(id).standing === "revoked",
+        (id) => node.projection.sessionStatus(id).status === "revoked",
       ),
     );
 });

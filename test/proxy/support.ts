@@ -314,7 +314,7 @@ export async function startRig(
       const touched = new Set<Stream>();
       for (const one of record(events, projection.applied)) {
         for (const stream of projection.apply(one)) touched.add(stream);
-        places.note(one);
+        places.record(one);
       }
       const committedAt = (Date.now() - 40) as UnixMs; // as if the log had needed 40 ms to get here
       await Promise.all(

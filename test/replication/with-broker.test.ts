@@ -132,7 +132,7 @@ test("who signed in is known on another node at once, is revoked there, and the 
     for (const node of [pushed, polled]) {
       assert.equal(await node.waitFor(head, 1_000), "reached");
       const standing = node.projection.sessionStatus(sessionId);
-      assert.ok(standing.standing === "active");
+      assert.ok(standing.status === "active");
       assert.equal(node.open(standing.session.profile, standing.session.userId)?.subject, "alice");
     }
     const revoke = await ask("operator", { type: "revokeSession", sessionId, reason: "operator" });
@@ -143,7 +143,7 @@ test("who signed in is known on another node at once, is revoked there, and the 
     for (const name of ["pushed", "polled"]) {
       assert.equal(receipt.nodes.find(({ node }) => node === name)?.status, "applied", name);
     }
-    for (const node of [pushed, polled]) assert.equal(node.projection.sessionStatus(sessionId).standing, "revoked");
+    for (const node of [pushed, polled]) assert.equal(node.projection.sessionStatus(sessionId).status, "revoked");
   } finally {
     for (const node of [pushed, polled]) {
       assert.equal(await node.goodbye(), true);
@@ -158,7 +158,7 @@ test("a receipt waits for a node that cuts slowly, and never calls a silent one 
   try {
     assert.ok(await node.whenReady(10_000));
     const sessionId = await signIn();
-    await waitFor("the sign-in", () => node.projection.sessionStatus(sessionId).standing === "active");
+    await waitFor("the sign-in", () => node.projection.sessionStatus(sessionId).status === "active");
     node.onChange(() => cutting.promise);
     const revoke = await ask("operator", { type: "revokeSession", sessionId, reason: "operator" });
     assert.ok(revoke.type === "done");

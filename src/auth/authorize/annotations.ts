@@ -100,7 +100,7 @@ function directionOf(live: Answered, shadow: ShadowAnswer): ShadowDirection {
 /** Where the log said last what this node holds. */
 export function placeIn(
   replica: Readonly<{
-    places: Pick<FactPositions, "of" | "session" | "sessionGone" | "membership">;
+    places: Pick<FactPositions, "ofStream" | "ofSession" | "ofSweptSession" | "ofMembership">;
     projection: Pick<Projection, "session">;
   }>,
 ): PlaceOf {
@@ -108,12 +108,12 @@ export function placeIn(
     const { places, projection } = replica;
     switch (fact.type) {
       case "stream":
-        return places.of(fact.stream);
+        return places.ofStream(fact.stream);
       case "membership":
-        return places.membership(fact.userId, fact.groupId);
+        return places.ofMembership(fact.userId, fact.groupId);
       case "session": {
         const session = projection.session(fact.sessionId);
-        return session === undefined ? places.sessionGone(fact.sessionId) : places.session(session);
+        return session === undefined ? places.ofSweptSession(fact.sessionId) : places.ofSession(session);
       }
       default:
         return unreachable(fact);

@@ -64,8 +64,8 @@ export function resolveCaller(
 ): Caller {
   if (handle === undefined) return nobody("no-credential", credentialInHeader);
   const standing = projection.sessionStatus(handle.sessionId);
-  if (standing.standing === "unknown") return nobody("session-unknown", credentialInHeader);
-  if (standing.standing === "revoked") {
+  if (standing.status === "unknown") return nobody("session-unknown", credentialInHeader);
+  if (standing.status === "revoked") {
     if (standing.session.status === "active") cache?.delete(standing.session);
     return nobody(`session-revoked: ${standing.reason}`, credentialInHeader);
   }

@@ -8,7 +8,7 @@ import {
   configurationStream,
   type DeviceId,
   deviceStream,
-  type FactPlace,
+  type FactPosition,
   type GroupId,
   groupStream,
   type NodeId,
@@ -83,7 +83,7 @@ export type FactTrace = Readonly<{
 }>;
 
 /** Where the log said something, as far as this node knows; null: it does not stand in the log. */
-export type PlaceOf = (fact: Fact) => FactPlace | null;
+export type PlaceOf = (fact: Fact) => FactPosition | null;
 export type Fact =
   | Readonly<{ type: "stream"; stream: Stream }>
   | Readonly<{ type: "session"; sessionId: SessionId }>

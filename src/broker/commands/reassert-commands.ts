@@ -65,7 +65,7 @@ export function reassert(projection: Projection, { events }: ReassertTightenings
 
 function revoked(projection: Projection, { userId }: LostTightening, sessionId: SessionId): Performed {
   const session = projection.session(sessionId);
-  if (projection.sessionStatus(sessionId).standing === "revoked") return nothing; // by itself, or with all of its person
+  if (projection.sessionStatus(sessionId).status === "revoked") return nothing; // by itself, or with all of its person
   const whose = session?.userId ?? userId ?? ("" as UserId);
   return changed([{ type: "SessionRevoked", sessionId, userId: whose, reason: "reasserted" }], {
     vaultRemoved: [sessionId],

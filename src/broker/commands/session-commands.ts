@@ -67,7 +67,7 @@ export function refreshSession(projection: Projection, command: RefreshSession, 
   const { userId } = session;
   const barred = refuseUser(projection.user(userId));
   if (barred !== undefined) return barred;
-  if (projection.sessionStatus(sessionId).standing !== "active") return refused("conflict", "the session is revoked");
+  if (projection.sessionStatus(sessionId).status !== "active") return refused("conflict", "the session is revoked");
   if (session.expiresAt <= tools.now) return refused("conflict", "the session has expired");
   if (command.tokenVersion !== undefined && tools.versionOf(sessionStream(sessionId)) !== command.tokenVersion)
     return refused("conflict", changedMeanwhile);
@@ -115,7 +115,7 @@ function replaceTokens(
 ): Performed {
   const session = projection.session(sessionId);
   if (session === undefined) return refused("not-found", "there is no such session");
-  if (session.status === "revoked" || projection.sessionStatus(sessionId).standing !== "active")
+  if (session.status === "revoked" || projection.sessionStatus(sessionId).status !== "active")
     return refused("conflict", "the session is revoked");
   if (session.expiresAt <= tools.now) return refused("conflict", "the session has expired");
   if (tools.versionOf(sessionStream(sessionId)) !== tokenVersion) return refused("conflict", changedMeanwhile);
@@ -129,7 +129,7 @@ export function revokeSession(projection: Projection, command: RevokeSession): P
   const { sessionId, reason } = command;
   const session = projection.session(sessionId);
   if (session === undefined) return refused("not-found", "there is no such session");
-  if (session.status === "revoked" || projection.sessionStatus(sessionId).standing === "revoked") return nothing;
+  if (session.status === "revoked" || projection.sessionStatus(sessionId).status === "revoked") return nothing;
   return changed([{ type: "SessionRevoked", sessionId, userId: session.userId, reason }], {
     vaultRemoved: [sessionId],
   });
@@ -147,7 +147,7 @@ export function revokeSessions(projection: Projection, { sessionIds, reason }: R
   const events: CardeaEvent[] = [];
   for (const sessionId of ids) {
     const at = projection.sessionStatus(sessionId);
-    if (at.standing === "active") events.push({ type: "SessionRevoked", sessionId, userId: at.session.userId, reason });
+    if (at.status === "active") events.push({ type: "SessionRevoked", sessionId, userId: at.session.userId, reason });
   }
   return changed(events, { vaultRemoved: ids });
 }
@@ -187,7 +187,7 @@ function oldestAbove(projection: Projection, command: CreateSession, tools: Tool
   const live: Readonly<{ sessionId: SessionId; createdAt: number }>[] = [];
   for (const id of projection.sessionsOf(command.userId)) {
     const at = projection.sessionStatus(id);
-    if (at.standing === "active" && at.session.expiresAt > tools.now) live.push(at.session);
+    if (at.status === "active" && at.session.expiresAt > tools.now) live.push(at.session);
   }
   const surplus = live.length + 1 - command.maxSessionsPerUser;
   if (surplus <= 0) return [];

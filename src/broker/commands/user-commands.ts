@@ -15,7 +15,7 @@ import { changed, nothing, type Performed, refused } from "./performed.ts";
 
 export function revokeUserSessions(projection: Projection, { userId, reason }: RevokeUserSessions): Performed {
   if (projection.user(userId) === undefined) return unknownUser;
-  const live = projection.sessionsOf(userId).some((id) => projection.sessionStatus(id).standing === "active");
+  const live = projection.sessionsOf(userId).some((id) => projection.sessionStatus(id).status === "active");
   if (!live) return nothing;
   return changed([{ type: "UserSessionsRevoked", userId, upTo: null, reason }], {
     vaultRemoved: allOf(projection, userId),

@@ -48,7 +48,7 @@ export async function startAudit(
     seal: (payload: Uint8Array) => Uint8Array;
   }>,
 ): Promise<AuditParts> {
-  const feed = createFeed({ id: context.boot, keep: feedKeep, keepBytes: feedKeepBytes, watchersMax });
+  const feed = createFeed({ id: context.boot, entriesMax: feedKeep, bytesMax: feedKeepBytes, watchersMax });
   const { nats } = config;
   const replicas = nats === null ? 1 : nats.servers.length >= 3 ? 3 : 1;
   const sinks: AuditSink[] = config.audit.files.map(createFileSink);

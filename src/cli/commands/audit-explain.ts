@@ -2,7 +2,7 @@
 import {
   type DecisionEntry,
   type ExplainedFact,
-  isNamed,
+  hasRecordId,
   parseLine,
   type RecordRefusal,
   recordIdOf,
@@ -94,7 +94,7 @@ export async function findDecisions(
   for await (const read of source.read()) {
     if ("refused" in read) refused.set(read.refused, (refused.get(read.refused) ?? 0) + 1);
     const record = "value" in read ? parseLine(JSON.stringify(read.value)) : undefined;
-    if (record !== undefined && isNamed(record, id)) found.push(record);
+    if (record !== undefined && hasRecordId(record, id)) found.push(record);
   }
   return { found, refused: [...refused].map(([reason, count]) => `${count} ${reason}`).join(", ") };
 }

@@ -33,7 +33,7 @@ import {
 } from "../ids.ts";
 import type { Link } from "../link.ts";
 import { ScratchBuffer } from "./scratch-buffer.ts";
-import { PlainEventReader } from "./session-event-codec.ts";
+import { SessionEventReader } from "./session-event-codec.ts";
 import { isStrictMessagePack } from "./strict-messagepack.ts";
 
 /** Plain MessagePack: no record extension, no shared structures; bytes mean the same to any reader. */
@@ -107,12 +107,12 @@ export function encodeEvent(entry: EventToEncode, level: number = readsLevel): U
 
 const hashBytes = 32;
 /** Where what is hashed is laid out: filled anew each time, and without meaning in between. */
-const layout = new ScratchBuffer(16_384);
-const plainEvents = new PlainEventReader(layout.bytes);
+const scratch = new ScratchBuffer(16_384);
+const sessionEvents = new SessionEventReader(scratch.bytes);
 
 /** The next hash of the chain. */
 export function chainHash(previous: Hash, bytes: Uint8Array): Hash {
-  const both = layout.of(hashBytes + bytes.length);
+  const both = scratch.first(hashBytes + bytes.length);
   both.write(previous, "hex");
   both.set(bytes, hashBytes);
   return digestOf("sha256", both, "hex") as Hash;
@@ -124,7 +124,7 @@ export function chainHash(previous: Hash, bytes: Uint8Array): Hash {
  */
 export function decodeEvent(bytes: Uint8Array, previous: Link): Recorded {
   const hash = chainHash(previous.hash, bytes); // which lays the event out, too
-  const plain = layout.holds(hashBytes + bytes.length) ? plainEvents.read(hashBytes, bytes, hash) : undefined;
+  const plain = scratch.fits(hashBytes + bytes.length) ? sessionEvents.read(hashBytes, bytes, hash) : undefined;
   const recorded = plain ?? decodeAny(bytes, hash);
   if (recorded.position !== previous.position + 1) {
     throw new MalformedEventError(`position ${recorded.position} does not follow ${previous.position}`);
@@ -142,15 +142,15 @@ function decodeAny(bytes: Uint8Array, hash: Hash): Recorded {
     position: parsePosition(position),
     hash,
     eventId: parseEventId(eventId),
-    stream: text(stream, "stream") as Stream,
-    version: whole(version, "stream version"),
-    type: text(type, "type"),
-    schemaVersion: whole(schema, "schema version"),
+    stream: parseString(stream, "stream") as Stream,
+    version: parseInteger(version, "stream version"),
+    type: parseString(type, "type"),
+    schemaVersion: parseInteger(schema, "schema version"),
     effect: parseEffect(effect),
     recordedAt: parseUnixMs(recordedAt),
-    actor: text(actor, "actor"),
-    cause: cause === null ? null : (text(cause, "cause") as CommandId),
-    event: parseBody(text(type, "type"), whole(schema, "schema version"), body),
+    actor: parseString(actor, "actor"),
+    cause: cause === null ? null : (parseString(cause, "cause") as CommandId),
+    event: parseBody(parseString(type, "type"), parseInteger(schema, "schema version"), body),
   };
 }
 
@@ -184,19 +184,19 @@ function parseEffect(value: unknown): Effect {
   throw new MalformedEventError("unknown effect");
 }
 
-function text(value: unknown, field: string): string {
+function parseString(value: unknown, field: string): string {
   if (typeof value === "string") return value;
   throw new MalformedEventError(`${field} is not text`);
 }
 
-function whole(value: unknown, field: string): number {
+function parseInteger(value: unknown, field: string): number {
   if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
   throw new MalformedEventError(`${field} is not a whole number`);
 }
 
 /** Random bytes to an event id are the caller's; this only shapes 16 bytes as a version 4 UUID. */
 export function uuidFromBytes(random: Uint8Array): EventId {
-  return dashed(random, 0x40) as EventId;
+  return formatUuid(random, 0x40) as EventId;
 }
 
 const reassertion = Buffer.from("cardea reassertion", "utf8");
@@ -204,13 +204,13 @@ const reassertion = Buffer.from("cardea reassertion", "utf8");
 /** The command id under which a lost event is recorded again: a UUID of version 8 that follows from its hash, and from nothing else. */
 export function uuidOfHash(lost: Hash): CommandId {
   const digest = digestOf("sha256", Buffer.concat([reassertion, Buffer.from(lost, "hex")]), "buffer");
-  return dashed(digest, 0x80) as CommandId;
+  return formatUuid(digest, 0x80) as CommandId;
 }
 
 const endedSession = Buffer.from("cardea ended session", "utf8");
 
 /** What an event about a person ended of one session, as the hash of an event of its own: the same for whoever held it. */
-export function hashOfEnded(event: Hash, sessionId: SessionId): Hash {
+export function endedSessionHash(event: Hash, sessionId: SessionId): Hash {
   const id = Buffer.from(sessionId, "utf8");
   return digestOf("sha256", Buffer.concat([endedSession, Buffer.from(event, "hex"), id]), "hex") as Hash;
 }
@@ -218,7 +218,7 @@ export function hashOfEnded(event: Hash, sessionId: SessionId): Hash {
 const hexOf = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
 
 /** The first 16 bytes as a UUID of a version. */
-function dashed(b: Uint8Array, version: number): string {
+function formatUuid(b: Uint8Array, version: number): string {
   const h = (at: number): string => hexOf[b[at] ?? 0] ?? "";
   const six = hexOf[((b[6] ?? 0) & 0x0f) | version] ?? "";
   const eight = hexOf[((b[8] ?? 0) & 0x3f) | 0x80] ?? "";

@@ -3,28 +3,28 @@
  * once, because to make one costs as much as to fill it. Pure.
  */
 /** Longer ones are rare. */
-const keptMax = 2_048;
+const viewsMax = 2_048;
 
 export class ScratchBuffer {
   readonly bytes: Buffer;
-  readonly #beginnings: (Buffer | undefined)[];
+  readonly #views: (Buffer | undefined)[];
 
   constructor(size: number) {
     this.bytes = Buffer.allocUnsafeSlow(size);
-    this.#beginnings = new Array(Math.min(size, keptMax) + 1).fill(undefined); // with holes it would be slow
+    this.#views = new Array(Math.min(size, viewsMax) + 1).fill(undefined); // with holes it would be slow
   }
 
-  holds(length: number): boolean {
+  fits(length: number): boolean {
     return length <= this.bytes.length;
   }
 
   /** So many bytes, without meaning: the same ones each time, or others if they are too many. */
-  of(length: number): Buffer {
-    if (!this.holds(length)) return Buffer.allocUnsafeSlow(length);
-    const known = this.#beginnings[length];
+  first(length: number): Buffer {
+    if (!this.fits(length)) return Buffer.allocUnsafeSlow(length);
+    const known = this.#views[length];
     if (known !== undefined) return known;
     const beginning = this.bytes.subarray(0, length);
-    if (length < this.#beginnings.length) this.#beginnings[length] = beginning;
+    if (length < this.#views.length) this.#views[length] = beginning;
     return beginning;
   }
 }

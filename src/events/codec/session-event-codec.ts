@@ -34,15 +34,15 @@ const streamStart = ascii("session:");
 const uuidLength = 36;
 const digit = 1;
 const dash = 2;
-const uuidPlaces = Uint8Array.from({ length: uuidLength }, (_, at) => ([8, 13, 18, 23].includes(at) ? dash : digit));
+const uuidPattern = Uint8Array.from({ length: uuidLength }, (_, at) => ([8, 13, 18, 23].includes(at) ? dash : digit));
 const uuidLetters = new Uint8Array(256);
 for (const letter of ascii("0123456789abcdef")) uuidLetters[letter] = digit;
 uuidLetters["-".charCodeAt(0)] = dash;
 
 /** No number, length or text that is read here is that. */
-const unusual = -1;
+const unsupported = -1;
 
-export class PlainEventReader {
+export class SessionEventReader {
   readonly #source: Buffer;
   readonly #view: DataView;
   #at = 0;
@@ -72,15 +72,15 @@ export class PlainEventReader {
     const eventId = this.#uuid() as EventId | undefined;
     if (epoch < 0 || position < 0 || eventId === undefined) return undefined;
     const idLength = this.#length() - streamStart.length;
-    if (idLength <= 0 || !this.#takes(streamStart)) return undefined;
+    if (idLength <= 0 || !this.#accept(streamStart)) return undefined;
     const idAt = this.#at;
-    const sessionId = this.#letters(idLength) as SessionId | undefined;
+    const sessionId = this.#ascii(idLength) as SessionId | undefined;
     const version = this.#number();
     if (sessionId === undefined || version < 0) return undefined;
     const type = this.#type();
     if (type === undefined) return undefined;
     const recordedAt = this.#number() as UnixMs;
-    const actor = this.#again(this.#actor);
+    const actor = this.#textLike(this.#actor);
     const cause = this.#cause();
     if (recordedAt < 0 || actor === undefined || cause === undefined) return undefined;
     this.#actor = actor;
@@ -104,13 +104,13 @@ export class PlainEventReader {
   }
 
   #type(): "SessionCreated" | "SessionRefreshed" | "SessionRevoked" | undefined {
-    if (this.#takes(kinds.created)) return "SessionCreated";
-    if (this.#takes(kinds.revoked)) return "SessionRevoked";
-    return this.#takes(kinds.refreshed) ? "SessionRefreshed" : undefined;
+    if (this.#accept(kinds.created)) return "SessionCreated";
+    if (this.#accept(kinds.revoked)) return "SessionRevoked";
+    return this.#accept(kinds.refreshed) ? "SessionRefreshed" : undefined;
   }
 
   #cause(): CommandId | null | undefined {
-    if (this.#source[this.#at] !== 0xc0) return this.#letters(this.#length()) as CommandId | undefined;
+    if (this.#source[this.#at] !== 0xc0) return this.#ascii(this.#length()) as CommandId | undefined;
     this.#at += 1;
     return null;
   }
@@ -122,34 +122,35 @@ export class PlainEventReader {
     const { sessionId, from, bytes } = of;
     const body =
       type === "SessionCreated" ? bodies.created : type === "SessionRevoked" ? bodies.revoked : bodies.refreshed;
-    if (!this.#takes(body) || this.#length() !== of.idLength || !this.#repeats(of.idAt, of.idLength)) return undefined;
-    if (!this.#takes(names.userId)) return undefined;
-    const userId = this.#letters(this.#length()) as UserId | undefined;
+    if (!this.#accept(body) || this.#length() !== of.idLength || !this.#acceptRepeat(of.idAt, of.idLength))
+      return undefined;
+    if (!this.#accept(names.userId)) return undefined;
+    const userId = this.#ascii(this.#length()) as UserId | undefined;
     if (userId === undefined) return undefined;
     if (type === "SessionRevoked") {
-      const reason = this.#takes(names.reason)
-        ? (this.#again(this.#reason) as RevocationReason | undefined)
+      const reason = this.#accept(names.reason)
+        ? (this.#textLike(this.#reason) as RevocationReason | undefined)
         : undefined;
       if (reason === undefined) return undefined;
       this.#reason = reason;
       return { type, sessionId, userId, reason };
     }
     if (type === "SessionRefreshed") {
-      const profile = this.#takes(names.profile) ? this.#binary(from, bytes) : undefined;
-      const refreshedAt = (this.#takes(names.refreshedAt) ? this.#number() : unusual) as UnixMs;
+      const profile = this.#accept(names.profile) ? this.#binary(from, bytes) : undefined;
+      const refreshedAt = (this.#accept(names.refreshedAt) ? this.#number() : unsupported) as UnixMs;
       return profile === undefined || refreshedAt < 0 ? undefined : { type, sessionId, userId, profile, refreshedAt };
     }
-    const idpId = this.#takes(names.idpId) ? this.#again(this.#idpId) : undefined;
-    const issuedAt = (this.#takes(names.issuedAt) ? this.#number() : unusual) as UnixMs;
-    const expiresAt = (this.#takes(names.expiresAt) ? this.#number() : unusual) as UnixMs;
-    const profile = this.#takes(names.profile) ? this.#binary(from, bytes) : undefined;
+    const idpId = this.#accept(names.idpId) ? this.#textLike(this.#idpId) : undefined;
+    const issuedAt = (this.#accept(names.issuedAt) ? this.#number() : unsupported) as UnixMs;
+    const expiresAt = (this.#accept(names.expiresAt) ? this.#number() : unsupported) as UnixMs;
+    const profile = this.#accept(names.profile) ? this.#binary(from, bytes) : undefined;
     if (idpId === undefined || issuedAt < 0 || expiresAt < 0 || profile === undefined) return undefined;
     this.#idpId = idpId;
     return { type, sessionId, userId, idpId, issuedAt, expiresAt, profile };
   }
 
   /** Goes past these bytes, if they are what comes next. */
-  #takes(expected: Uint8Array): boolean {
+  #accept(expected: Uint8Array): boolean {
     const source = this.#source;
     const at = this.#at;
     for (let n = 0; n < expected.length; n++) if (source[at + n] !== expected[n]) return false;
@@ -158,7 +159,7 @@ export class PlainEventReader {
   }
 
   /** Goes past as many bytes as stand at an earlier place, if they are the same. */
-  #repeats(earlier: number, length: number): boolean {
+  #acceptRepeat(earlier: number, length: number): boolean {
     const source = this.#source;
     const at = this.#at;
     for (let n = 0; n < length; n++) if (source[at + n] !== source[earlier + n]) return false;
@@ -173,12 +174,12 @@ export class PlainEventReader {
       this.#at += 1;
       return token & 0x1f;
     }
-    if (token !== 0xd9) return unusual;
+    if (token !== 0xd9) return unsupported;
     this.#at += 2;
-    return this.#source[this.#at - 1] ?? unusual;
+    return this.#source[this.#at - 1] ?? unsupported;
   }
 
-  #letters(length: number): string | undefined {
+  #ascii(length: number): string | undefined {
     const source = this.#source;
     const at = this.#at;
     if (length < 0 || at + length > this.#end) return undefined;
@@ -189,12 +190,12 @@ export class PlainEventReader {
   }
 
   /** A text, the one that was read before if it is the same. */
-  #again(before: string): string | undefined {
+  #textLike(before: string): string | undefined {
     const source = this.#source;
     const length = this.#length();
     const at = this.#at;
-    if (length !== before.length) return this.#letters(length);
-    for (let n = 0; n < length; n++) if (source[at + n] !== before.charCodeAt(n)) return this.#letters(length);
+    if (length !== before.length) return this.#ascii(length);
+    for (let n = 0; n < length; n++) if (source[at + n] !== before.charCodeAt(n)) return this.#ascii(length);
     this.#at = at + length;
     return before;
   }
@@ -203,7 +204,7 @@ export class PlainEventReader {
     const source = this.#source;
     if (this.#length() !== uuidLength) return undefined;
     const at = this.#at;
-    for (let n = 0; n < uuidLength; n++) if (uuidLetters[source[at + n] ?? 0] !== uuidPlaces[n]) return undefined;
+    for (let n = 0; n < uuidLength; n++) if (uuidLetters[source[at + n] ?? 0] !== uuidPattern[n]) return undefined;
     this.#at = at + uuidLength;
     return source.toString("latin1", at, at + uuidLength);
   }
@@ -221,7 +222,7 @@ export class PlainEventReader {
   /** A whole number that is not negative. */
   #number(): number {
     const at = this.#at;
-    if (at >= this.#end) return unusual;
+    if (at >= this.#end) return unsupported;
     const token = this.#source[at] ?? 0;
     switch (token) {
       case 0xcc:
@@ -236,11 +237,11 @@ export class PlainEventReader {
       case 0xcb: {
         this.#at = at + 9;
         const value = this.#view.getFloat64(at + 1);
-        return Number.isSafeInteger(value) && value >= 0 ? value : unusual;
+        return Number.isSafeInteger(value) && value >= 0 ? value : unsupported;
       }
       default:
         this.#at = at + 1;
-        return token < 0x80 ? token : unusual;
+        return token < 0x80 ? token : unsupported;
     }
   }
 }

@@ -36,32 +36,34 @@ export class ProjectionCapture {
   /** The newest event that is in it. */
   readonly link: Link;
   readonly digest: string;
-  readonly #kept = new Map<EntityKind, Map<string, CapturedEntity | undefined>>(kinds.map((kind) => [kind, new Map()]));
+  readonly #preserved = new Map<EntityKind, Map<string, CapturedEntity | undefined>>(
+    kinds.map((kind) => [kind, new Map()]),
+  );
   readonly #entities: Generator<CapturedEntity>;
-  readonly #onOver: () => void;
-  #over = false;
+  readonly #onDone: () => void;
+  #isDone = false;
 
   constructor(at: Readonly<{ link: Link; digest: string }>, live: LiveEntities, onOver: () => void) {
     this.link = at.link;
     this.digest = at.digest;
-    this.#onOver = onOver;
+    this.#onDone = onOver;
     this.#entities = this.#all(live);
   }
 
   /** Nothing more comes. */
   get over(): boolean {
-    return this.#over;
+    return this.#isDone;
   }
   /** Entities that have changed since. */
-  get keptCount(): number {
+  get preservedCount(): number {
     let count = 0;
-    for (const kept of this.#kept.values()) count += kept.size;
+    for (const kept of this.#preserved.values()) count += kept.size;
     return count;
   }
 
   /** About to change for the first time since: `before` is what it was; undefined: it was not there. */
-  keep(kind: EntityKind, id: string, before: () => CapturedEntity | undefined): void {
-    const kept = this.#kept.get(kind);
+  preserve(kind: EntityKind, id: string, before: () => CapturedEntity | undefined): void {
+    const kept = this.#preserved.get(kind);
     if (kept !== undefined && !kept.has(id)) kept.set(id, before());
   }
 
@@ -81,15 +83,15 @@ export class ProjectionCapture {
 
   /** Lets go of everything, also before it is read. */
   end(): void {
-    if (this.#over) return;
-    this.#over = true;
-    for (const kept of this.#kept.values()) kept.clear();
-    this.#onOver();
+    if (this.#isDone) return;
+    this.#isDone = true;
+    for (const kept of this.#preserved.values()) kept.clear();
+    this.#onDone();
   }
 
   *#all(live: LiveEntities): Generator<CapturedEntity> {
     for (const kind of kinds) {
-      const kept = this.#kept.get(kind);
+      const kept = this.#preserved.get(kind);
       for (const captured of liveOf(kind, live)) if (kept?.has(idOf(captured)) !== true) yield captured;
       for (const captured of kept?.values() ?? []) if (captured !== undefined) yield captured;
     }

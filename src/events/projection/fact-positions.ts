@@ -12,15 +12,15 @@ import type { GroupId, Position, SessionId, UserId } from "../ids.ts";
 import type { Session } from "./state.ts";
 
 /** `exact`: that very event; position 0: none ever did. Else it was that one or an earlier one. */
-export type FactPlace = Readonly<{ position: Position; exact: boolean }>;
+export type FactPosition = Readonly<{ position: Position; exact: boolean }>;
 
 const rememberedMax = 1 << 17;
 const tableStart = 1 << 10;
 
 export class FactPositions {
   readonly #max: number;
-  #young = new PlaceTable();
-  #old: PlaceTable | undefined;
+  #young = new PositionTable();
+  #old: PositionTable | undefined;
   /** At or below it, nothing is remembered. */
   #floor: Position;
   /** What `floor` becomes when the old generation goes. */
@@ -35,7 +35,7 @@ export class FactPositions {
     this.#max = max;
   }
 
-  note(recorded: Recorded): void {
+  record(recorded: Recorded): void {
     const { event, position, stream } = recorded;
     this.#newest = position;
     switch (event.type) {
@@ -64,32 +64,32 @@ export class FactPositions {
   }
 
   /** Of a user, device, service account, or the configuration of a node. */
-  of(stream: Stream): FactPlace {
-    return this.#placeOf(this.#find(stream));
+  ofStream(stream: Stream): FactPosition {
+    return this.#positionAt(this.#find(stream));
   }
 
   /** Of a session that is not held any more: its tombstone was swept, and what is not remembered of it may be anywhere. */
-  sessionGone(sessionId: SessionId): FactPlace {
+  ofSweptSession(sessionId: SessionId): FactPosition {
     const noted = this.#find(sessionStream(sessionId));
-    return noted > this.#floor ? this.#placeOf(noted) : { position: this.#newest, exact: false };
+    return noted > this.#floor ? this.#positionAt(noted) : { position: this.#newest, exact: false };
   }
 
-  session(session: Session): FactPlace {
+  ofSession(session: Session): FactPosition {
     if (session.status === "revoked") return { position: session.revokedAt, exact: true };
     const noted = this.#find(sessionStream(session.sessionId));
     const began = session.createdAt;
     return noted > 0 || session.refreshedAt !== session.issuedAt
-      ? this.#placeOf(noted)
+      ? this.#positionAt(noted)
       : { position: began, exact: true };
   }
 
   /** That somebody is in a group, and as much that they are not. */
-  membership(userId: UserId, groupId: GroupId): FactPlace {
+  ofMembership(userId: UserId, groupId: GroupId): FactPosition {
     const keys = [memberKey(userId, groupId), groupsKey(userId), removedKey(groupId)];
-    return this.#placeOf(Math.max(...keys.map((key) => this.#find(key))));
+    return this.#positionAt(Math.max(...keys.map((key) => this.#find(key))));
   }
 
-  #placeOf(noted: number): FactPlace {
+  #positionAt(noted: number): FactPosition {
     if (noted > this.#floor) return { position: noted as Position, exact: true };
     return { position: this.#floor, exact: this.#floor === 0 };
   }
@@ -103,7 +103,7 @@ export class FactPositions {
       this.#floor = this.#oldUpTo;
       this.#oldUpTo = this.#newest;
       this.#old = this.#young;
-      this.#young = new PlaceTable();
+      this.#young = new PositionTable();
     }
     this.#young.set(key, position);
   }
@@ -115,8 +115,8 @@ const groupsKey = (userId: UserId): string => `${userId}\n`;
 const removedKey = (groupId: GroupId): string => `\n${groupId}`;
 
 /** Keys by 64 bits of their hash: two of a quarter of a million are taken for one another once in 10⁸ tables. */
-class PlaceTable {
-  #places = new Float64Array(tableStart);
+class PositionTable {
+  #positions = new Float64Array(tableStart);
   #hashes = new Uint32Array(2 * tableStart);
   #size = 0;
   #low = 0;
@@ -129,31 +129,31 @@ class PlaceTable {
   /** 0: it is not there. */
   get(key: string): number {
     this.#hash(key);
-    return this.#places[this.#slot(this.#low, this.#high)] ?? 0;
+    return this.#positions[this.#slot(this.#low, this.#high)] ?? 0;
   }
 
   set(key: string, place: number): void {
-    if (this.#size * 2 >= this.#places.length) this.#grow();
+    if (this.#size * 2 >= this.#positions.length) this.#grow();
     this.#hash(key);
     const slot = this.#slot(this.#low, this.#high);
-    if (this.#places[slot] === 0) this.#size += 1;
+    if (this.#positions[slot] === 0) this.#size += 1;
     this.#hashes[2 * slot] = this.#low;
     this.#hashes[2 * slot + 1] = this.#high;
-    this.#places[slot] = place;
+    this.#positions[slot] = place;
   }
 
   /** Where it stands, or would. */
   #slot(low: number, high: number): number {
-    const mask = this.#places.length - 1;
+    const mask = this.#positions.length - 1;
     let slot = (low ^ (high >>> 7)) & mask;
-    while (this.#places[slot] !== 0 && (this.#hashes[2 * slot] !== low || this.#hashes[2 * slot + 1] !== high))
+    while (this.#positions[slot] !== 0 && (this.#hashes[2 * slot] !== low || this.#hashes[2 * slot + 1] !== high))
       slot = (slot + 1) & mask;
     return slot;
   }
 
   #grow(): void {
-    const [places, hashes] = [this.#places, this.#hashes];
-    this.#places = new Float64Array(places.length * 2);
+    const [places, hashes] = [this.#positions, this.#hashes];
+    this.#positions = new Float64Array(places.length * 2);
     this.#hashes = new Uint32Array(places.length * 4);
     for (let from = 0; from < places.length; from++) {
       const place = places[from] ?? 0;
@@ -162,7 +162,7 @@ class PlaceTable {
       const slot = this.#slot(low, high);
       this.#hashes[2 * slot] = low;
       this.#hashes[2 * slot + 1] = high;
-      this.#places[slot] = place;
+      this.#positions[slot] = place;
     }
   }
 

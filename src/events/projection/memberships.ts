@@ -35,8 +35,8 @@ export function bitsOfMembership({ sources: claimed, excluded }: Membership): nu
 }
 
 export class Memberships {
-  readonly #people = new Numbered<UserId>();
-  readonly #groups = new Numbered<GroupId>();
+  readonly #people = new NumberedNames<UserId>();
+  readonly #groups = new NumberedNames<GroupId>();
   readonly #groupsOf = new ListPool();
   readonly #peopleIn = new ListPool();
   readonly #effective = new GenerationalCache<UserId, ReadonlySet<GroupId>>(effectiveBytesMax, effectiveBytes);
@@ -44,7 +44,7 @@ export class Memberships {
    * The person searched last. Where one event changes thousands of a person's groups, their positions are indexed for its duration, so
    * that the event costs time in proportion to the groups, not to their square.
    */
-  #searched: { person: number; times: number; index: Map<number, number> | null } = {
+  #lastSearch: { person: number; times: number; index: Map<number, number> | null } = {
     person: -1,
     times: 0,
     index: null,
@@ -74,7 +74,7 @@ export class Memberships {
     return people;
   }
 
-  effective(userId: UserId): ReadonlySet<GroupId> {
+  groupsOf(userId: UserId): ReadonlySet<GroupId> {
     const known = this.#effective.get(userId);
     if (known !== undefined) return known;
     const groups = new Set<GroupId>();
@@ -98,7 +98,7 @@ export class Memberships {
     const at = this.#find(person, group);
     if (membership === undefined) {
       if (at >= 0) this.#remove(person, group, at);
-      this.#forget(person, group);
+      this.#releaseUnused(person, group);
       return;
     }
     const word = ((group << formBits) | bitsOfMembership(membership)) >>> 0;
@@ -117,7 +117,7 @@ export class Memberships {
    */
   load(userId: UserId, groupNumbers: Uint32Array, bits: Uint8Array): void {
     const person = this.#people.numberOfOwn(userId);
-    this.#searched = { person: -1, times: 0, index: null };
+    this.#lastSearch = { person: -1, times: 0, index: null };
     this.#groupsOf.fill(person, groupNumbers.length);
     for (let at = 0; at < groupNumbers.length; at++) {
       const group = groupNumbers[at] ?? 0;
@@ -132,16 +132,16 @@ export class Memberships {
   }
 
   #find(person: number, group: number): number {
-    if (person === this.#searched.person) {
-      this.#searched.times += 1;
-      const { index } = this.#searched;
+    if (person === this.#lastSearch.person) {
+      this.#lastSearch.times += 1;
+      const { index } = this.#lastSearch;
       if (index !== null) return index.get(group) ?? -1;
-    } else this.#searched = { person, times: 1, index: null };
+    } else this.#lastSearch = { person, times: 1, index: null };
     const words = this.#groupsOf.view(person);
-    if (words.length >= indexedFrom && this.#searched.times >= searchesBeforeIndex) {
+    if (words.length >= indexedFrom && this.#lastSearch.times >= searchesBeforeIndex) {
       const index = new Map<number, number>();
       for (let at = 0; at < words.length; at++) index.set((words[at] ?? 0) >>> formBits, at);
-      this.#searched.index = index;
+      this.#lastSearch.index = index;
       return index.get(group) ?? -1;
     }
     for (let at = 0; at < words.length; at++) if ((words[at] ?? 0) >>> formBits === group) return at;
@@ -149,7 +149,7 @@ export class Memberships {
   }
 
   #indexOf(person: number): Map<number, number> | null {
-    return this.#searched.person === person ? this.#searched.index : null;
+    return this.#lastSearch.person === person ? this.#lastSearch.index : null;
   }
 
   #remove(person: number, group: number, at: number): void {
@@ -164,14 +164,14 @@ export class Memberships {
   }
 
   /** Numbers are used again: those that nothing names any more. */
-  #forget(person: number, group: number): void {
+  #releaseUnused(person: number, group: number): void {
     if (this.#groupsOf.lengthOf(person) === 0) this.#people.release(person);
     if (this.#peopleIn.lengthOf(group) === 0) this.#groups.release(group);
   }
 }
 
 /** Names with numbers from 0 on; the numbers of released names are given out again. */
-class Numbered<Name extends string> {
+class NumberedNames<Name extends string> {
   readonly #numbers = new Map<Name, number>();
   readonly #names: (Name | undefined)[] = [];
   readonly #free: number[] = [];

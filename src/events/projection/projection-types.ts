@@ -9,9 +9,9 @@ import type { ActiveSession, Device, Group, ServiceAccount, Session, User } from
 
 /** What a session id stands for right now, expiry aside. */
 export type SessionStatus =
-  | Readonly<{ standing: "active"; session: ActiveSession; user: User | undefined }>
-  | Readonly<{ standing: "revoked"; session: Session; reason: string }>
-  | Readonly<{ standing: "unknown" }>;
+  | Readonly<{ status: "active"; session: ActiveSession; user: User | undefined }>
+  | Readonly<{ status: "revoked"; session: Session; reason: string }>
+  | Readonly<{ status: "unknown" }>;
 
 export class OutOfOrderError extends CodedError<"ERR_EVENTS_OUT_OF_ORDER"> {
   override readonly code = "ERR_EVENTS_OUT_OF_ORDER";
@@ -23,7 +23,7 @@ export class OutOfOrderError extends CodedError<"ERR_EVENTS_OUT_OF_ORDER"> {
 export type ProjectionCounts = Readonly<{ sessions: number; users: number; groups: number }>;
 
 /** Where a loader puts entities, each once. */
-export type ProjectionPlaces = Readonly<{
+export type ProjectionTables = Readonly<{
   sessions: LoadableSessionIndex;
   users: Map<UserId, User>;
   groups: Map<GroupId, Group>;

@@ -41,10 +41,11 @@ import { Memberships } from "./memberships.ts";
 import {
   OutOfOrderError,
   type ProjectionCounts,
-  type ProjectionPlaces,
+  type ProjectionTables,
   type SessionStatus,
 } from "./projection-types.ts";
 import {
+  createTombstone,
   type Device,
   evolveDevice,
   evolveMembership,
@@ -53,21 +54,20 @@ import {
   type Group,
   type Membership,
   newUser,
-  removedDevice,
-  revokedServiceAccount,
+  removeDevice,
+  revokeServiceAccount,
   type ServiceAccount,
   type Session,
-  tombstone,
   type User,
-  unknownUntil,
+  unknownSessionExpiry,
 } from "./state.ts";
 
 /** Of a cluster in which nothing was finalized yet. */
 const firstLevel = 1;
 /** Where an event stands, and since when. */
-type Place = Pick<Recorded, "position" | "recordedAt">;
+type EventPosition = Pick<Recorded, "position" | "recordedAt">;
 /** As it stands in the digest: the first level does not, so that an empty projection has none. */
-const levelled = (level: number): object | undefined => (level === firstLevel ? undefined : { level });
+const levelForm = (level: number): object | undefined => (level === firstLevel ? undefined : { level });
 
 export class Projection {
   #applied: Link = genesis;
@@ -110,17 +110,17 @@ export class Projection {
 
   /** The same session object again, until something about it changes. */
   sessionStatus(id: SessionId): SessionStatus {
-    const session = this.#sessions.kept(id);
-    if (session === undefined) return { standing: "unknown" };
-    if (session.status === "revoked") return { standing: "revoked", session, reason: session.reason };
+    const session = this.#sessions.cachedSession(id);
+    if (session === undefined) return { status: "unknown" };
+    if (session.status === "revoked") return { status: "revoked", session, reason: session.reason };
     const user = this.#users.get(session.userId);
     if (user !== undefined) {
-      if (user.status !== "active") return { standing: "revoked", session, reason: `user-${user.status}` };
+      if (user.status !== "active") return { status: "revoked", session, reason: `user-${user.status}` };
       if (session.createdAt < user.sessionsRevokedBelow) {
-        return { standing: "revoked", session, reason: user.sessionsRevokedFor ?? "operator" };
+        return { status: "revoked", session, reason: user.sessionsRevokedFor ?? "operator" };
       }
     }
-    return { standing: "active", session, user };
+    return { status: "active", session, user };
   }
 
   session(id: SessionId): Session | undefined {
@@ -156,7 +156,7 @@ export class Projection {
   }
   /** The groups a person is effectively in. For those asked about last, the same set object until something changes. */
   groupsOf(userId: UserId): ReadonlySet<GroupId> {
-    return this.#memberships.effective(userId);
+    return this.#memberships.groupsOf(userId);
   }
   device(id: DeviceId): Device | undefined {
     return this.#devices.get(id);
@@ -211,7 +211,7 @@ export class Projection {
    */
   static load(
     at: Readonly<{ link: Link; digest: string; level: number }>,
-  ): Readonly<{ projection: Projection; places: ProjectionPlaces }> {
+  ): Readonly<{ projection: Projection; places: ProjectionTables }> {
     const projection = new Projection();
     projection.#applied = at.link;
     projection.#level = at.level;
@@ -230,7 +230,7 @@ export class Projection {
   /** Computed anew from every entity, which takes a second for half a million of them: for those who doubt. */
   recomputedDigest(): string {
     const sum = new DigestSum();
-    sum.replace("level", undefined, levelled(this.#level));
+    sum.replace("level", undefined, levelForm(this.#level));
     const all = { session: this.#sessions, user: this.#users, group: this.#groups, device: this.#devices };
     for (const [kind, entities] of Object.entries({ ...all, "service-account": this.#serviceAccounts }))
       for (const entity of entities.values()) sum.replace(kind, undefined, entity);
@@ -255,7 +255,7 @@ export class Projection {
     return touched;
   }
 
-  #fold(event: CardeaEvent, at: Place): readonly Stream[] {
+  #fold(event: CardeaEvent, at: EventPosition): readonly Stream[] {
     const { position, recordedAt } = at;
     switch (event.type) {
       case "SessionCreated":
@@ -263,7 +263,12 @@ export class Projection {
       case "SessionRevoked":
         this.#putSession(
           event.sessionId,
-          evolveSession(this.#sessions.get(event.sessionId), event, position, unknownUntil(this.#level, recordedAt)),
+          evolveSession(
+            this.#sessions.get(event.sessionId),
+            event,
+            position,
+            unknownSessionExpiry(this.#level, recordedAt),
+          ),
         );
         return [sessionStream(event.sessionId)];
       case "SessionsExpired":
@@ -307,7 +312,7 @@ export class Projection {
       case "TighteningReasserted":
         return this.#deny(event.subject, at);
       case "UpgradeFinalized":
-        this.#raise(event.level, at);
+        this.#raiseLevel(event.level, at);
         return [];
       case "DirectorySyncStarted":
       case "DirectorySyncCompleted":
@@ -321,11 +326,11 @@ export class Projection {
     }
   }
 
-  #raise(level: number, { recordedAt }: Place): void {
+  #raiseLevel(level: number, { recordedAt }: EventPosition): void {
     if (level <= this.#level) return;
-    this.#digest.replace("level", levelled(this.#level), levelled(level));
+    this.#digest.replace("level", levelForm(this.#level), levelForm(level));
     this.#level = level;
-    const expiresAt = unknownUntil(level, recordedAt);
+    const expiresAt = unknownSessionExpiry(level, recordedAt);
     for (const id of expiresAt === null ? [] : this.#sessions.endless()) {
       const session = this.#sessions.get(id);
       if (session?.status === "revoked") this.#putSession(id, { ...session, expiresAt });
@@ -343,13 +348,14 @@ export class Projection {
   }
 
   /** Denies a stream's subject for good, whatever the event was called. */
-  #deny(stream: Stream, { position, recordedAt }: Place): readonly Stream[] {
+  #deny(stream: Stream, { position, recordedAt }: EventPosition): readonly Stream[] {
     const { kind, id } = parseStream(stream);
     if (kind === "session") {
       const sessionId = id as SessionId;
       const before = this.#sessions.get(sessionId);
-      const until = unknownUntil(this.#level, recordedAt);
-      if (before?.status !== "revoked") this.#putSession(sessionId, tombstone(before, sessionId, position, until));
+      const until = unknownSessionExpiry(this.#level, recordedAt);
+      if (before?.status !== "revoked")
+        this.#putSession(sessionId, createTombstone(before, sessionId, position, until));
     } else if (kind === "user") {
       const userId = id as UserId;
       this.#putUser(
@@ -370,7 +376,7 @@ export class Projection {
   #putSession(id: SessionId, session: Session | undefined): void {
     const before = this.#sessions.get(id);
     if (before === session) return;
-    this.#capture?.keep("session", id, () => before && { kind: "session", entity: before });
+    this.#capture?.preserve("session", id, () => before && { kind: "session", entity: before });
     this.#digest.replaceSession(before, session);
     if (session === undefined) this.#sessions.delete(id);
     else this.#sessions.set(session);
@@ -379,14 +385,14 @@ export class Projection {
   #putUser(user: User): void {
     const before = this.#users.get(user.userId);
     if (before === user) return;
-    this.#capture?.keep("user", user.userId, () => before && { kind: "user", entity: before });
+    this.#capture?.preserve("user", user.userId, () => before && { kind: "user", entity: before });
     this.#digest.replace("user", before, user);
     this.#users.set(user.userId, user);
   }
 
   #putGroup(id: GroupId, group: Group | undefined): void {
     const before = this.#groups.get(id);
-    this.#capture?.keep("group", id, () => before && { kind: "group", entity: before });
+    this.#capture?.preserve("group", id, () => before && { kind: "group", entity: before });
     this.#digest.replaceGroup(before, group);
     if (group === undefined) this.#groups.delete(id);
     else this.#groups.set(id, group);
@@ -395,14 +401,14 @@ export class Projection {
   #putDevice(id: DeviceId, device: Device | undefined): void {
     if (device === undefined) return;
     const before = this.#devices.get(id);
-    this.#capture?.keep("device", id, () => before && { kind: "device", entity: before });
+    this.#capture?.preserve("device", id, () => before && { kind: "device", entity: before });
     this.#digest.replace("device", before, device);
     this.#devices.set(id, device);
   }
 
   #putServiceAccount(account: ServiceAccount): void {
     const before = this.#serviceAccounts.get(account.serviceAccountId);
-    this.#capture?.keep(
+    this.#capture?.preserve(
       "service-account",
       account.serviceAccountId,
       () => before && { kind: "service-account", entity: before },
@@ -413,12 +419,12 @@ export class Projection {
 
   #denyDevice(deviceId: DeviceId, userId: UserId | null): void {
     const before = this.#devices.get(deviceId);
-    this.#putDevice(deviceId, removedDevice(before, deviceId, userId));
+    this.#putDevice(deviceId, removeDevice(before, deviceId, userId));
   }
 
   #denyServiceAccount(serviceAccountId: ServiceAccountId, userId: UserId | null): void {
     const before = this.#serviceAccounts.get(serviceAccountId);
-    this.#putServiceAccount(revokedServiceAccount(before, serviceAccountId, userId));
+    this.#putServiceAccount(revokeServiceAccount(before, serviceAccountId, userId));
   }
 
   #changeMembership(userId: UserId, groupId: GroupId, change: "added" | "removed", source: MembershipSource): void {
@@ -427,7 +433,7 @@ export class Projection {
 
   #putMembership(userId: UserId, groupId: GroupId, membership: Membership | undefined): void {
     const before = this.#memberships.get(userId, groupId);
-    this.#capture?.keep("memberships", userId, () => {
+    this.#capture?.preserve("memberships", userId, () => {
       const entity = this.#memberships.of(userId);
       return entity.size === 0 ? undefined : { kind: "memberships", userId, entity };
     });

@@ -68,12 +68,12 @@ export class SessionForm {
     form.name(names.revoked);
     form.text(sessionId);
     form.name(names.userId);
-    if (userId === null) form.nothing();
+    if (userId === null) form.nil();
     else form.text(userId);
     form.name(names.reason);
     form.text(reason);
     form.name(names.expiresAt);
-    if (expiresAt === null) form.nothing();
+    if (expiresAt === null) form.nil();
     else form.number(expiresAt);
     form.name(names.revokedAt);
     form.number(session.revokedAt);
@@ -83,13 +83,13 @@ export class SessionForm {
 
 /** Writes forms of one kind, one over the other: names that stand where they stood in the form before need not be written again. */
 export class FormWriter {
-  #layout = new ScratchBuffer(startBytes);
-  #view = viewOf(this.#layout.bytes);
-  #bytes = this.#layout.bytes;
+  #scratch = new ScratchBuffer(startBytes);
+  #view = viewOf(this.#scratch.bytes);
+  #bytes = this.#scratch.bytes;
   #at = 0;
   #plain = true;
   /** Where each name stood in the form before, and whether all of this form have been in the same places so far. */
-  readonly #places = new Uint32Array(namesMax);
+  readonly #offsets = new Uint32Array(namesMax);
   #names = 0;
   #same = false;
 
@@ -97,8 +97,8 @@ export class FormWriter {
   begin(varying: number): void {
     this.#same = this.#names > 0;
     if (startBytes + varying > this.#bytes.length) {
-      this.#layout = new ScratchBuffer(2 * (startBytes + varying));
-      this.#bytes = this.#layout.bytes;
+      this.#scratch = new ScratchBuffer(2 * (startBytes + varying));
+      this.#bytes = this.#scratch.bytes;
       this.#view = viewOf(this.#bytes);
       this.#same = false;
     }
@@ -109,14 +109,14 @@ export class FormWriter {
 
   /** @returns a view; undefined when something was not plain */
   end(): Uint8Array | undefined {
-    return this.#plain ? this.#layout.of(this.#at) : undefined;
+    return this.#plain ? this.#scratch.first(this.#at) : undefined;
   }
 
   name(bytes: Uint8Array): void {
     const name = this.#names++;
-    if (!this.#same || this.#places[name] !== this.#at) {
+    if (!this.#same || this.#offsets[name] !== this.#at) {
       this.#same = false;
-      this.#places[name] = this.#at;
+      this.#offsets[name] = this.#at;
       const target = this.#bytes;
       for (let from = 0, at = this.#at; from < bytes.length; from++) target[at++] = bytes[from] ?? 0;
     }
@@ -184,7 +184,7 @@ export class FormWriter {
     if (value < 0 || !Number.isInteger(value)) this.#plain = false;
   }
 
-  nothing(): void {
+  nil(): void {
     this.#bytes[this.#at++] = 0xc0;
   }
 

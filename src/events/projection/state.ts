@@ -60,7 +60,7 @@ export type Session = ActiveSession | RevokedSession;
 export const sessionMsMax = 366 * 24 * 3_600_000;
 
 /** When a session that the log never knew, and that is revoked now, must be over; null: at this level of the cluster nobody says so. */
-export function unknownUntil(level: number, recordedAt: UnixMs): UnixMs | null {
+export function unknownSessionExpiry(level: number, recordedAt: UnixMs): UnixMs | null {
   return level >= unknownExpireFrom ? ((recordedAt + sessionMsMax) as UnixMs) : null;
 }
 
@@ -110,7 +110,7 @@ export function evolveSession(
 }
 
 /** A session that is denied for good, by an event of which no more is known than whose stream it stands in. */
-export function tombstone(
+export function createTombstone(
   before: ActiveSession | undefined,
   sessionId: SessionId,
   revokedAt: Position,
@@ -151,19 +151,19 @@ export function evolveUser(
     case "UserUpserted":
       return { ...user, profile: event.profile };
     case "UserSessionsRevoked":
-      return cut(user, event.upTo === null ? position : ((event.upTo + 1) as Position), event.reason);
+      return cutSessions(user, event.upTo === null ? position : ((event.upTo + 1) as Position), event.reason);
     case "UserSuspended":
-      return { ...cut(user, position, "operator"), status: "suspended" };
+      return { ...cutSessions(user, position, "operator"), status: "suspended" };
     case "UserRestored":
       return { ...user, status: "active" };
     case "UserErased":
-      return { ...cut(user, position, "operator"), status: "erased", profile: null };
+      return { ...cutSessions(user, position, "operator"), status: "erased", profile: null };
     default:
       return unreachable(event);
   }
 }
 
-function cut(user: User, below: Position, reason: RevocationReason): User {
+function cutSessions(user: User, below: Position, reason: RevocationReason): User {
   return below > user.sessionsRevokedBelow
     ? { ...user, sessionsRevokedBelow: below, sessionsRevokedFor: reason }
     : user;
@@ -171,7 +171,7 @@ function cut(user: User, below: Position, reason: RevocationReason): User {
 
 /** One person's place in one group: who says so, and whether an operator has excluded them. */
 export type Membership = Readonly<{ sources: readonly MembershipSource[]; excluded: boolean }>;
-const nowhere: Membership = { sources: [], excluded: false };
+const noMembership: Membership = { sources: [], excluded: false };
 
 export function isMember(membership: Membership | undefined): boolean {
   return membership !== undefined && !membership.excluded && membership.sources.length > 0;
@@ -183,7 +183,7 @@ export function evolveMembership(
   change: "added" | "removed",
   source: MembershipSource,
 ): Membership | undefined {
-  const membership = before ?? nowhere;
+  const membership = before ?? noMembership;
   const others = membership.sources.filter((s) => s !== source);
   const sources = change === "added" ? [...others, source].sort() : others;
   const excluded = source === "operator" ? change === "removed" : membership.excluded;
@@ -221,7 +221,7 @@ export function evolveDevice(before: Device | undefined, event: DeviceEnrolled |
 }
 
 /** @param userId as the event has it; null: it does not say */
-export function removedDevice(before: Device | undefined, deviceId: DeviceId, userId: UserId | null): Device {
+export function removeDevice(before: Device | undefined, deviceId: DeviceId, userId: UserId | null): Device {
   return {
     deviceId,
     userId: before?.userId ?? userId ?? ("" as UserId),
@@ -241,7 +241,7 @@ export type ServiceAccount = Readonly<{
 }>;
 
 /** @param userId as the event has it; null: it does not say */
-export function revokedServiceAccount(
+export function revokeServiceAccount(
   before: ServiceAccount | undefined,
   serviceAccountId: ServiceAccountId,
   userId: UserId | null,

@@ -72,7 +72,7 @@ export class ByteArena {
     return page?.bytes.subarray(offset, offset + (this.#length[entry] ?? 0)) ?? new Uint8Array();
   }
 
-  holds(entry: number, value: Uint8Array): boolean {
+  equals(entry: number, value: Uint8Array): boolean {
     const { length } = value;
     if (this.#length[entry] !== length) return false;
     const bytes = this.#pages.get(this.#page[entry] ?? 0)?.bytes;
@@ -133,17 +133,17 @@ export class ByteArena {
     const entry = this.#entries;
     this.#entries += 1;
     if (this.#entries > this.#refs.length) {
-      this.#page = grown(this.#page);
-      this.#offset = grown(this.#offset);
-      this.#length = grown(this.#length);
-      this.#refs = grown(this.#refs);
+      this.#page = growArray(this.#page);
+      this.#offset = growArray(this.#offset);
+      this.#length = growArray(this.#length);
+      this.#refs = growArray(this.#refs);
     }
     return entry;
   }
 }
 
 /** Twice as long, or half as long again when it is large. */
-export function grown(array: Uint32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
+export function growArray(array: Uint32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
   const longer = new Uint32Array(array.length < 1 << 20 ? array.length * 2 : array.length + (array.length >>> 1));
   longer.set(array);
   return longer;

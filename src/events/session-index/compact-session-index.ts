@@ -19,10 +19,10 @@ import { type IdKey, IdTables } from "./id-tables.ts";
 import { type IdForm, packedBytes, packId, unpackId } from "./packed-id.ts";
 import { none } from "./record-table.ts";
 import {
-  asked,
   blockRecords,
   endless,
   formMask,
+  maybeCached,
   newBlock,
   packedWords,
   revoked,
@@ -30,27 +30,27 @@ import {
   used,
 } from "./session-block.ts";
 import { type ByteStrings, columnFlags, type LoadableSessionIndex, type SessionColumns } from "./session-index.ts";
-import { Interned, UserLists } from "./user-lists.ts";
+import { StringTable, UserLists } from "./user-lists.ts";
 
 /** Sessions that are kept put together: those of the requests of a few minutes. */
-const keptMax = 20_000;
+const cachedMax = 20_000;
 
 export class CompactSessionIndex implements LoadableSessionIndex {
   readonly #blocks: SessionBlock[] = [];
   readonly #ids = new IdTables(this.#blocks);
   readonly #arena = new ByteArena();
-  readonly #words = new Interned();
+  readonly #words = new StringTable();
   readonly #users = new UserLists();
   /** Ids that cannot be packed. */
   readonly #textIds = new Map<SessionId, number>();
   readonly #textOf = new Map<number, SessionId>();
   readonly #key = new Uint8Array(packedBytes);
-  readonly #lookedFor: IdKey = { words: new Uint32Array(this.#key.buffer), from: 0 };
+  readonly #searchKey: IdKey = { words: new Uint32Array(this.#key.buffer), from: 0 };
   /** The id that was looked for last, its form, and what was found: who folds an event in looks twice. Its bytes are in `#key`. */
   #lastId: SessionId | undefined;
   #lastForm: IdForm | undefined;
   #lastRecord = none;
-  readonly #kept = new GenerationalCache<SessionId, Session>(keptMax);
+  readonly #cached = new GenerationalCache<SessionId, Session>(cachedMax);
   #records = 0;
   #free = none;
   #size = 0;
@@ -68,16 +68,16 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     return record === none ? undefined : this.#read(record, id);
   }
 
-  kept(id: SessionId): Session | undefined {
-    const known = this.#kept.get(id);
+  cachedSession(id: SessionId): Session | undefined {
+    const known = this.#cached.get(id);
     if (known !== undefined) return known;
     const read = this.get(id);
     if (read === undefined) return undefined;
     // A copy of the profile: a view would hold on to a whole page of the arena.
     const session = read.status === "active" ? { ...read, profile: Uint8Array.from(read.profile) } : read;
-    this.#kept.set(id, session);
+    this.#cached.set(id, session);
     const { block, at } = this.#at(this.#find(id));
-    block.flags[at] = (block.flags[at] ?? 0) | asked;
+    block.flags[at] = (block.flags[at] ?? 0) | maybeCached;
     return session;
   }
 
@@ -85,13 +85,13 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     const found = this.#find(session.sessionId);
     const record = found === none ? this.#add(session.sessionId) : found;
     const { block, at } = this.#at(record);
-    if (((block.flags[at] ?? 0) & asked) !== 0) this.#kept.delete(session.sessionId);
+    if (((block.flags[at] ?? 0) & maybeCached) !== 0) this.#cached.delete(session.sessionId);
     const before = block.profile[at] ?? none;
     const user = this.#userOf(session, found === none ? none : (block.user[at] ?? none));
     if (found !== none && block.user[at] !== user) this.#unlink(record);
     const isNew = found === none || block.user[at] !== user;
     block.user[at] = user;
-    block.profile[at] = session.status === "active" ? this.#keep(session.profile, user) : none;
+    block.profile[at] = session.status === "active" ? this.#putProfile(session.profile, user) : none;
     if (isNew && user !== none) this.#link(record, user);
     if (before !== none) this.#arena.release(before);
     const form = (block.flags[at] ?? 0) & formMask;
@@ -101,12 +101,12 @@ export class CompactSessionIndex implements LoadableSessionIndex {
       block.issuedAt[at] = session.issuedAt;
       block.expiresAt[at] = session.expiresAt;
       block.refreshedAt[at] = session.refreshedAt;
-      block.place[at] = session.createdAt;
+      block.position[at] = session.createdAt;
     } else {
       block.flags[at] = form | used | revoked | (session.expiresAt === null ? endless : 0);
       block.word[at] = this.#words.numberOf(session.reason);
       block.expiresAt[at] = session.expiresAt ?? 0;
-      block.place[at] = session.revokedAt;
+      block.position[at] = session.revokedAt;
     }
   }
 
@@ -129,11 +129,11 @@ export class CompactSessionIndex implements LoadableSessionIndex {
       block.user[at] = user === none && active ? missing() : user;
       if (user !== none) this.#link(record, user);
     }
-    this.#enter(rows, first);
+    this.#indexIds(rows, first);
   }
 
   /** Their records, of which only the ids and the columns that are the same in a snapshot are filled in. */
-  #append({ count, ids, issuedAt, expiresAt, refreshedAt, place }: SessionColumns): void {
+  #append({ count, ids, issuedAt, expiresAt, refreshedAt, position: place }: SessionColumns): void {
     let packed = 0;
     for (let row = 0; row < count; ) {
       if (this.#records === this.#blocks.length * blockRecords) this.#blocks.push(newBlock());
@@ -142,7 +142,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
       block.issuedAt.set(issuedAt.subarray(row, to), at);
       block.expiresAt.set(expiresAt.subarray(row, to), at);
       block.refreshedAt.set(refreshedAt.subarray(row, to), at);
-      block.place.set(place.subarray(row, to), at);
+      block.position.set(place.subarray(row, to), at);
       this.#records += to - row;
       for (let run = row; run < to; ) {
         let end = run;
@@ -160,7 +160,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
   }
 
   /** Makes them to be found by their ids, each of which is there once. */
-  #enter({ count, ids }: SessionColumns, first: number): void {
+  #indexIds({ count, ids }: SessionColumns, first: number): void {
     let text = 0;
     for (let row = 0; row < count; row++) {
       const record = first + row;
@@ -199,7 +199,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     if (record === none) return;
     this.#lastId = undefined;
     const { block, at } = this.#at(record);
-    if (((block.flags[at] ?? 0) & asked) !== 0) this.#kept.delete(id);
+    if (((block.flags[at] ?? 0) & maybeCached) !== 0) this.#cached.delete(id);
     this.#unlink(record);
     if (block.profile[at] !== none) this.#arena.release(block.profile[at] ?? none);
     if (((block.flags[at] ?? 0) & formMask) === 0) {
@@ -262,7 +262,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
         userId: user === none ? null : this.#users.idOf(user),
         reason: word as RevocationReason,
         expiresAt: (flags & endless) !== 0 ? null : (block.expiresAt[at] as UnixMs),
-        revokedAt: block.place[at] as Position,
+        revokedAt: block.position[at] as Position,
       };
     }
     return {
@@ -274,7 +274,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
       expiresAt: block.expiresAt[at] as UnixMs,
       refreshedAt: block.refreshedAt[at] as UnixMs,
       profile: this.#arena.get(block.profile[at] ?? none),
-      createdAt: block.place[at] as Position,
+      createdAt: block.position[at] as Position,
     };
   }
 
@@ -285,12 +285,12 @@ export class CompactSessionIndex implements LoadableSessionIndex {
   }
 
   /** The entry of a profile: that of the person's newest other one, when it is the same. */
-  #keep(profile: Uint8Array, user: number): number {
+  #putProfile(profile: Uint8Array, user: number): number {
     for (const record of [this.#users.first(user), this.#users.last(user)]) {
       if (record === none) continue;
       const { block, at } = this.#at(record);
       const entry = block.profile[at] ?? none;
-      if (entry !== none && this.#arena.holds(entry, profile)) return this.#arena.retain(entry);
+      if (entry !== none && this.#arena.equals(entry, profile)) return this.#arena.retain(entry);
     }
     return this.#arena.put(profile);
   }
@@ -307,7 +307,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     const form = packId(id, this.#key, 0);
     this.#lastForm = form;
     if (form === undefined) return this.#textIds.get(id) ?? none;
-    return this.#ids.find(form, this.#lookedFor);
+    return this.#ids.find(form, this.#searchKey);
   }
 
   /** Of the id that was looked for last, and not found. */
@@ -322,7 +322,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
       this.#textIds.set(id, record);
       this.#textOf.set(record, id);
     } else {
-      const { words } = this.#lookedFor;
+      const { words } = this.#searchKey;
       for (let word = 0; word < packedWords; word++) block.words[at * packedWords + word] = words[word] ?? 0;
       this.#ids.add(record);
     }
@@ -352,7 +352,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
       const before = this.#at(last);
       before.block.next[before.at] = record;
     }
-    this.#users.added(user, record);
+    this.#users.linkRecord(user, record);
   }
 
   #unlink(record: number): void {
@@ -368,7 +368,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
       const after = this.#at(next);
       after.block.previous[after.at] = previous;
     }
-    this.#users.removed(user, { record, previous, next });
+    this.#users.unlinkRecord(user, { record, previous, next });
   }
 
   #idOf(record: number): SessionId {

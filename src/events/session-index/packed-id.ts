@@ -12,7 +12,7 @@ const hexValues = valuesOf("0123456789abcdef");
 const base64Values = valuesOf("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_");
 const dashes = [8, 13, 18, 23];
 /** Where the two digits of each byte of a UUID stand. */
-const uuidPlaces = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+const uuidOffsets = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 /** Where a UUID is laid out: filled anew each time. In one piece, because a text put together of pieces costs more for as long as it lives. */
 const uuidText = Buffer.from("00000000-0000-0000-0000-000000000000", "latin1");
 const hexLetters = Buffer.from("0123456789abcdef", "latin1");
@@ -31,7 +31,7 @@ export function unpackId(form: IdForm, source: Buffer, at: number): string {
   if (form === base64url) return source.toString("base64url", at, at + packedBytes);
   for (let byte = 0; byte < packedBytes; byte++) {
     const value = source[at + byte] ?? 0;
-    const place = uuidPlaces[byte] ?? 0;
+    const place = uuidOffsets[byte] ?? 0;
     uuidText[place] = hexLetters[value >>> 4] ?? 0;
     uuidText[place + 1] = hexLetters[value & 0xf] ?? 0;
   }
@@ -42,7 +42,7 @@ function packUuid(id: string, target: Uint8Array, at: number): boolean {
   for (const dash of dashes) if (id.charCodeAt(dash) !== 45) return false;
   let wrong = 0;
   for (let byte = 0; byte < packedBytes; byte++) {
-    const place = uuidPlaces[byte] ?? 0;
+    const place = uuidOffsets[byte] ?? 0;
     const value = (valueAt(hexValues, id, place) << 4) | valueAt(hexValues, id, place + 1);
     wrong |= value;
     target[at + byte] = value;

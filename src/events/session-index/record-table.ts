@@ -24,7 +24,7 @@ export class RecordTable {
 
   add(hash: number, record: number, hashOf: (record: number) => number): void {
     this.makeRoom(hashOf);
-    this.#place(hash, record);
+    this.#insert(hash, record);
     this.#count += 1;
   }
 
@@ -33,7 +33,7 @@ export class RecordTable {
     if ((this.#count + 1) * 10 <= this.#slots.length * 6) return;
     const before = this.#slots;
     this.#slots = new Uint32Array(before.length * 2).fill(none);
-    for (const each of before) if (each !== none) this.#place(hashOf(each), each);
+    for (const each of before) if (each !== none) this.#insert(hashOf(each), each);
   }
 
   /** @param slot free, where a search for the record's hash has ended */
@@ -63,7 +63,7 @@ export class RecordTable {
     this.#count -= 1;
   }
 
-  #place(hash: number, record: number): void {
+  #insert(hash: number, record: number): void {
     const mask = this.#slots.length - 1;
     let slot = (hash >>> 8) & mask;
     while (this.#slots[slot] !== none) slot = (slot + 1) & mask;

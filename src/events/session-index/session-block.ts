@@ -12,7 +12,7 @@ export const used = 0b100;
 export const revoked = 0b1000;
 export const endless = 0b1_0000;
 /** It was put together for a request and may be kept so. */
-export const asked = 0b10_0000;
+export const maybeCached = 0b10_0000;
 
 /** Packed ids, four words each, and their forms among the flags. */
 export type IdBlock = Readonly<{ words: Uint32Array; flags: Uint8Array }>;
@@ -32,7 +32,7 @@ export type SessionBlock = Readonly<{
   issuedAt: Float64Array;
   expiresAt: Float64Array;
   refreshedAt: Float64Array;
-  place: Float64Array;
+  position: Float64Array;
 }>;
 
 export function newBlock(): SessionBlock {
@@ -44,6 +44,6 @@ export function newBlock(): SessionBlock {
     words: new Uint32Array(ids),
     flags: new Uint8Array(blockRecords),
     ...{ word: whole(), user: whole(), profile: whole(), next: whole(), previous: whole() },
-    ...{ issuedAt: real(), expiresAt: real(), refreshedAt: real(), place: real() },
+    ...{ issuedAt: real(), expiresAt: real(), refreshedAt: real(), position: real() },
   };
 }

@@ -26,7 +26,7 @@ export type SessionColumns = Readonly<{
   expiresAt: Float64Array;
   refreshedAt: Float64Array;
   /** Where it was created, or revoked. */
-  place: Float64Array;
+  position: Float64Array;
   /** The place in `profiles`, plus one; of active sessions alone. */
   profile: Uint32Array;
   profiles: ByteStrings;
@@ -36,7 +36,7 @@ export type SessionIndex = {
   readonly size: number;
   get(id: SessionId): Session | undefined;
   /** As `get`; for the sessions asked about last it is the same object until something about them changes. */
-  kept(id: SessionId): Session | undefined;
+  cachedSession(id: SessionId): Session | undefined;
   set(session: Session): void;
   delete(id: SessionId): void;
   /** In the order in which they came to be the user's. */

@@ -2,7 +2,7 @@
 
 import { copyString } from "../codec/copy-string.ts";
 import type { UserId } from "../ids.ts";
-import { grown } from "./byte-arena.ts";
+import { growArray } from "./byte-arena.ts";
 import { type IdKey, IdTables } from "./id-tables.ts";
 import { type IdForm, packedBytes, packId } from "./packed-id.ts";
 import { none } from "./record-table.ts";
@@ -27,13 +27,13 @@ export class UserLists {
   #last = new Uint32Array(1024);
   /** The id that was looked for last. */
   readonly #key = new Uint8Array(packedBytes);
-  readonly #lookedFor: IdKey = { words: new Uint32Array(this.#key.buffer), from: 0 };
+  readonly #searchKey: IdKey = { words: new Uint32Array(this.#key.buffer), from: 0 };
   #form: IdForm | undefined;
 
   find(userId: UserId): number {
     this.#form = packId(userId, this.#key, 0);
     if (this.#form === undefined) return this.#textNumbers.get(userId) ?? none;
-    return this.#numbers.find(this.#form, this.#lookedFor);
+    return this.#numbers.find(this.#form, this.#searchKey);
   }
 
   numberOf(userId: UserId): number {
@@ -51,8 +51,8 @@ export class UserLists {
   #add(own: UserId): number {
     const user = this.#free.pop() ?? this.#ids.length;
     if (user === this.#first.length) {
-      this.#first = grown(this.#first);
-      this.#last = grown(this.#last);
+      this.#first = growArray(this.#first);
+      this.#last = growArray(this.#last);
     }
     this.#ids[user] = own;
     this.#first[user] = none;
@@ -65,7 +65,7 @@ export class UserLists {
       this.#textNumbers.set(own, user);
       return user;
     }
-    for (let word = 0; word < packedWords; word++) words[at * packedWords + word] = this.#lookedFor.words[word] ?? 0;
+    for (let word = 0; word < packedWords; word++) words[at * packedWords + word] = this.#searchKey.words[word] ?? 0;
     this.#numbers.add(user);
     return user;
   }
@@ -80,12 +80,12 @@ export class UserLists {
     return this.#last[user] ?? none;
   }
 
-  added(user: number, record: number): void {
+  linkRecord(user: number, record: number): void {
     if (this.#first[user] === none) this.#first[user] = record;
     this.#last[user] = record;
   }
 
-  removed(
+  unlinkRecord(
     user: number,
     { record, previous, next }: Readonly<{ record: number; previous: number; next: number }>,
   ): void {
@@ -101,7 +101,7 @@ export class UserLists {
 }
 
 /** A few texts that come again and again. */
-export class Interned {
+export class StringTable {
   readonly #numbers = new Map<string, number>();
   readonly #texts: string[] = [];
 

@@ -46,7 +46,7 @@ export class SnapshotChunks {
    */
   step(entities: number): Uint8Array | "more" | "done" {
     if (!this.#capture.over) {
-      for (const captured of this.#capture.next(entities)) this.#take(captured);
+      for (const captured of this.#capture.next(entities)) this.#gather(captured);
       return "more";
     }
     if (this.#groupNumbers === undefined) return this.#writeGroups();
@@ -79,7 +79,7 @@ export class SnapshotChunks {
     return encode([chunkFormat, "groups", [ids, ids.map((id) => this.#groups.get(id) ?? id)]]);
   }
 
-  #take(captured: CapturedEntity): void {
+  #gather(captured: CapturedEntity): void {
     switch (captured.kind) {
       case "group":
         this.#groups.set(captured.entity.groupId, captured.entity.name);

@@ -11,7 +11,7 @@ import type { DeviceId, GroupId, Position, ServiceAccountId, UnixMs, UserId } fr
 import type { Link } from "../link.ts";
 import { MalformedSnapshotError } from "../malformed-snapshot.ts";
 import { Projection } from "../projection/projection.ts";
-import type { ProjectionPlaces } from "../projection/projection-types.ts";
+import type { ProjectionTables } from "../projection/projection-types.ts";
 import type { User } from "../projection/state.ts";
 import type { ByteStrings } from "../session-index/session-index.ts";
 import { chunkFormat } from "./chunks.ts";
@@ -24,7 +24,7 @@ export type SnapshotCounts = Readonly<{ sessions: number; users: number; groups:
 export class ProjectionLoader {
   readonly #counts: SnapshotCounts;
   readonly #projection: Projection;
-  readonly #places: ProjectionPlaces;
+  readonly #tables: ProjectionTables;
   /** By the place of a group among all groups of the snapshot; none before the first chunk. */
   #groupNumbers: Uint32Array | undefined;
 
@@ -32,19 +32,19 @@ export class ProjectionLoader {
     this.#counts = at.counts;
     const { projection, places } = Projection.load(at);
     this.#projection = projection;
-    this.#places = places;
+    this.#tables = places;
     places.sessions.expect(at.counts.sessions);
   }
 
   /** @throws MalformedSnapshotError; nothing of this loader is of use then */
-  take(chunk: Uint8Array): void {
+  loadChunk(chunk: Uint8Array): void {
     const [format, kind, content] = arrayOf(decodeChunk(chunk), 3);
     if (format !== chunkFormat) throw new MalformedSnapshotError(`its chunks are of format ${String(format)}`);
     if (kind === "groups") {
-      const groupIds = loadGroups(content, this.#places);
-      this.#groupNumbers = Uint32Array.from(groupIds, (id) => this.#places.memberships.numberOf(id));
+      const groupIds = loadGroups(content, this.#tables);
+      this.#groupNumbers = Uint32Array.from(groupIds, (id) => this.#tables.memberships.numberOf(id));
     } else if (kind === "shards" && this.#groupNumbers !== undefined) {
-      for (const shard of arrayOf(content)) loadShard(decodeChunk(bufferOf(shard)), this.#places, this.#groupNumbers);
+      for (const shard of arrayOf(content)) loadShard(decodeChunk(bufferOf(shard)), this.#tables, this.#groupNumbers);
     } else throw new MalformedSnapshotError("its chunks are not in order");
   }
 
@@ -63,7 +63,7 @@ export function loadProjection(
   chunks: Iterable<Uint8Array>,
 ): Projection {
   const loader = new ProjectionLoader(at);
-  for (const chunk of chunks) loader.take(chunk);
+  for (const chunk of chunks) loader.loadChunk(chunk);
   return loader.finish();
 }
 
@@ -75,7 +75,7 @@ function decodeChunk(bytes: Uint8Array): unknown {
   }
 }
 
-function loadGroups(content: unknown, { groups }: ProjectionPlaces): readonly GroupId[] {
+function loadGroups(content: unknown, { groups }: ProjectionTables): readonly GroupId[] {
   const [ids, names] = arrayOf(content, 2).map(textsOf);
   for (const [at, id] of (ids ?? []).entries()) {
     const groupId = id as GroupId;
@@ -84,7 +84,7 @@ function loadGroups(content: unknown, { groups }: ProjectionPlaces): readonly Gr
   return (ids ?? []) as readonly GroupId[];
 }
 
-function loadShard(shard: unknown, places: ProjectionPlaces, groupNumbers: Uint32Array): void {
+function loadShard(shard: unknown, places: ProjectionTables, groupNumbers: Uint32Array): void {
   const [, people, users, memberships, sessions, words, blobs, devices, accounts] = arrayOf(shard, 9);
   const [count, ids] = arrayOf(people, 2);
   const userIds = allIds(readIds(ids, Number(count))) as UserId[];
@@ -121,7 +121,7 @@ type Dictionary = Readonly<{
   blobs: ByteStrings;
 }>;
 
-function loadUsers(columns: unknown, { users }: ProjectionPlaces, { userIds, words, blobs }: Dictionary): void {
+function loadUsers(columns: unknown, { users }: ProjectionTables, { userIds, words, blobs }: Dictionary): void {
   const [statuses, profiles, belows, reasons] = arrayOf(columns, 4);
   const count = userIds.length;
   const status = numbersOf(statuses, "u8", count);
@@ -145,7 +145,7 @@ function loadUsers(columns: unknown, { users }: ProjectionPlaces, { userIds, wor
 
 function loadMemberships(
   columns: unknown,
-  { memberships }: ProjectionPlaces,
+  { memberships }: ProjectionTables,
   userIds: readonly UserId[],
   groupNumbers: Uint32Array,
 ): void {
@@ -162,7 +162,7 @@ function loadMemberships(
   if (from !== group.length) throw new MalformedSnapshotError("the memberships are not as many as it says");
 }
 
-function loadSessions(columns: unknown, { sessions }: ProjectionPlaces, { userIds, words, blobs }: Dictionary): void {
+function loadSessions(columns: unknown, { sessions }: ProjectionTables, { userIds, words, blobs }: Dictionary): void {
   const [counted, ids, persons, flags, wordNumbers, issued, expires, refreshed, placesIn, profiles] = arrayOf(
     columns,
     10,
@@ -179,7 +179,7 @@ function loadSessions(columns: unknown, { sessions }: ProjectionPlaces, { userId
     issuedAt: numbersOf(issued, "f64", count),
     expiresAt: numbersOf(expires, "f64", count),
     refreshedAt: numbersOf(refreshed, "f64", count),
-    place: numbersOf(placesIn, "f64", count),
+    position: numbersOf(placesIn, "f64", count),
     profile: numbersOf(profiles, "u32", count),
     profiles: blobs,
   });

@@ -32,7 +32,7 @@ export class ShardRows {
   readonly #accounts = new Map<string, ServiceAccount>();
   readonly #words = new Words();
   readonly #blobs = new Blobs();
-  #written = 0;
+  #sessionsWritten = 0;
   readonly #session = {
     id: new IdColumn(),
     /** Person + 1; 0: nobody. */
@@ -49,7 +49,7 @@ export class ShardRows {
 
   /** Sessions in what was written last, each counted once. */
   get written(): number {
-    return this.#written;
+    return this.#sessionsWritten;
   }
 
   addUser(user: User): void {
@@ -146,7 +146,7 @@ export class ShardRows {
   #writeSessions(rankOf: Uint32Array, blobs: Renumbered, words: Renumbered): readonly unknown[] {
     const row = this.#session;
     const rows = this.#sessionOrder(rankOf);
-    this.#written = rows.length;
+    this.#sessionsWritten = rows.length;
     const person = new Uint32Array(rows.length);
     const word = new Uint32Array(rows.length);
     const profile = new Uint32Array(rows.length);

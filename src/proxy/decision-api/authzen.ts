@@ -128,7 +128,7 @@ export function createAuthzen(
     const now = clock.wall();
     const standing = replica.projection.sessionsOf(userId).flatMap((sessionId) => {
       const found = replica.projection.sessionStatus(sessionId);
-      const counts = found.standing === "active" && found.session.expiresAt > now && found.session.idpId === idpId;
+      const counts = found.status === "active" && found.session.expiresAt > now && found.session.idpId === idpId;
       return counts ? [found.session] : [];
     });
     const newest = standing.toSorted((a, b) => b.createdAt - a.createdAt)[0];

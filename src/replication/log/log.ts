@@ -17,7 +17,7 @@ import {
   CodedError,
   type CommandId,
   type ConfigHash,
-  type ConfigurationPlace,
+  type ConfigurationEntry,
   type Epoch,
   type Fact,
   type Incarnation,
@@ -265,7 +265,7 @@ export type EventLog = {
   /** Undefined: no body of this hash is kept. Retention of events never drops one. */
   configuration(configHash: ConfigHash): Promise<StoredConfiguration | undefined>;
   /** All that are kept, oldest first: `configBodiesMax` at most. */
-  configurations(): Promise<readonly ConfigurationPlace[]>;
+  configurations(): Promise<readonly ConfigurationEntry[]>;
   /** Forgets command ids older than this (Unix ms by the store's clock); they are kept at least 24 h. */
   sweepCommands(): Promise<number>;
   close(): Promise<void>;

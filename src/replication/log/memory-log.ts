@@ -7,7 +7,7 @@
 import {
   type CommandId,
   type ConfigHash,
-  type ConfigurationPlace,
+  type ConfigurationEntry,
   clusterStream,
   configBodiesMax,
   type Epoch,
@@ -310,7 +310,7 @@ class MemoryLog implements EventLog {
     return this.#configurations.get(configHash);
   }
 
-  async configurations(): Promise<readonly ConfigurationPlace[]> {
+  async configurations(): Promise<readonly ConfigurationEntry[]> {
     this.#refuseWhenClosed();
     return [...this.#configurations.values()]
       .map(({ configHash, recordedAt, body }) => ({ configHash, recordedAt, bytes: body.length }))

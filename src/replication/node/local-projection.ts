@@ -128,7 +128,7 @@ export class LocalProjection {
       this.#epochs = withEpoch(this.#epochs, recorded);
       const standing = endable(recorded, projection);
       touched.push(projection.apply(recorded));
-      places.note(recorded);
+      places.record(recorded);
       this.#tightenings.remember(recorded);
       this.#kept.remember(
         recorded,

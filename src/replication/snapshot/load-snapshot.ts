@@ -32,7 +32,7 @@ export async function loadSnapshot(
     for (let first = coming.shift(); first !== undefined; first = coming.shift()) {
       const bytes = await first;
       ask();
-      loader.take(bytes);
+      loader.loadChunk(bytes);
     }
   } finally {
     await Promise.allSettled(coming); // nothing of it goes on behind the caller's back

@@ -4,7 +4,7 @@
 import { z } from "zod";
 import {
   type CommandResult,
-  type ConfigurationPlace,
+  type ConfigurationEntry,
   decode,
   type Link,
   type Position,
@@ -174,7 +174,7 @@ export const parseClusterStatus = (body: Uint8Array): ClusterStatus => clusterSt
 export const parseProviderTokens = (body: Uint8Array): ProviderTokens => providerTokens.parse(decode(body));
 export const parseHistoryPage = (body: Uint8Array): HistoryPage => historyPage.parse(decode(body));
 export const parseConfiguration = (body: Uint8Array): StoredConfiguration => parseStoredConfiguration(decode(body));
-export const parseConfigurations = (body: Uint8Array): readonly ConfigurationPlace[] =>
+export const parseConfigurations = (body: Uint8Array): readonly ConfigurationEntry[] =>
   configurations.parse(decode(body)).configurations;
 export const parseHeld = (body: Uint8Array): boolean => z.object({ held: z.boolean() }).parse(decode(body)).held;
 export const parseSnapshotAsked = (body: Uint8Array): Position => z.object({ position }).parse(decode(body)).position;

@@ -33,7 +33,7 @@ function start(): World {
   const provider = { verifyAccessToken };
   const tokens = createBearerTokens({
     clock: systemClock,
-    replica: { projection: { standing: () => ({ standing: "unknown" }) } },
+    replica: { projection: { sessionStatus: () => ({ status: "unknown" }) } },
     providerOf: () => provider,
     idKey: new Uint8Array(32),
     onLooked: (result: string) => looked.push(result),

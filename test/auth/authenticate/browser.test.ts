@@ -146,7 +146,7 @@ test("a link of the application's own page signs out at once", options, async (t
   await page.evaluate('location.href = "/.pomerium/sign_out"');
   await page.waitForSelector("[data-page=signed-out]");
   const [session] = [...world.replica.projection.sessions()];
-  assert.equal(world.replica.projection.sessionStatus(session?.sessionId ?? assert.fail()).standing, "revoked");
+  assert.equal(world.replica.projection.sessionStatus(session?.sessionId ?? assert.fail()).status, "revoked");
 });
 
 test("who is refused may sign in as somebody else", options, async (t) => {

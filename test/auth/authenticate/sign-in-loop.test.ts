@@ -70,7 +70,7 @@ test("a session that is revoked again and again is no loop", async (t) => {
     assert.equal((await signIn(world, visitor, "alice")).status, 200);
     for (const { sessionId } of world.replica.projection.sessions()) {
       await world.submit({ type: "revokeSession", sessionId, reason: "operator" });
-      await waitFor("the node to know", () => world.replica.projection.sessionStatus(sessionId).standing === "revoked");
+      await waitFor("the node to know", () => world.replica.projection.sessionStatus(sessionId).status === "revoked");
     }
   }
 });

@@ -10,7 +10,7 @@ const onlySession = (world: World): SessionId => {
   const [session] = [...world.replica.projection.sessions()];
   return session?.sessionId ?? assert.fail("no session");
 };
-const standing = (world: World, id: SessionId): string => world.replica.projection.sessionStatus(id).standing;
+const standing = (world: World, id: SessionId): string => world.replica.projection.sessionStatus(id).status;
 const tokensOf = async (world: World): Promise<ProviderTokens> =>
   (await world.deps.databroker.tokens(onlySession(world))) ?? assert.fail();
 

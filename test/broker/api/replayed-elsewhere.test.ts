@@ -73,7 +73,7 @@ test("a command is carried out once in the cluster, whichever brokers it is play
     assert.deepEqual(decode(again.body), decode(answer.body), "the first answer");
     for (const broker of [leader, follower]) assert.equal((await play(broker)).status, 401, "and nowhere once more");
     const projection = await folded(log);
-    assert.equal(projection.sessionStatus(session(id)).standing, "active");
+    assert.equal(projection.sessionStatus(session(id)).status, "active");
     assert.equal((await log.observe()).head.position, position, "nothing more is in the log");
   }
 });

@@ -9,11 +9,11 @@ import {
   type CommandRequest,
   type Epoch,
   type LostTightening,
-  lostSession,
   type Position,
   Projection,
   parseHash,
   type SessionId,
+  toLostSession,
   type UnixMs,
   type UserId,
   userStream,
@@ -30,7 +30,7 @@ const cut: LostTightening = {
   userId: alice,
   recordedAt: now,
 };
-const ended = (id: string): LostTightening => lostSession(cut, { sessionId: id as SessionId, userId: alice });
+const ended = (id: string): LostTightening => toLostSession(cut, { sessionId: id as SessionId, userId: alice });
 
 class Broker {
   readonly ledger = new Projection();
@@ -75,7 +75,7 @@ test("one that was created once more before the cut came back is ended", () => {
   const broker = new Broker();
   assert.match(broker.do(asked(createSession("s1", "alice"))), /SessionCreated/);
   assert.deepEqual(broker.report(cut, ended("s1")), ["UserSessionsRevoked", "SessionRevoked"]);
-  assert.equal(broker.ledger.sessionStatus("s1" as SessionId).standing, "revoked");
+  assert.equal(broker.ledger.sessionStatus("s1" as SessionId).status, "revoked");
 });
 
 test("one that the cut ends in this log too needs no event of its own", () => {
@@ -83,7 +83,7 @@ test("one that the cut ends in this log too needs no event of its own", () => {
   broker.do(asked(createSession("s1", "alice")));
   broker.endOfEpoch = broker.ledger.applied.position;
   assert.deepEqual(broker.report(cut, ended("s1")), ["UserSessionsRevoked", "nothing"]);
-  assert.equal(broker.ledger.sessionStatus("s1" as SessionId).standing, "revoked");
+  assert.equal(broker.ledger.sessionStatus("s1" as SessionId).status, "revoked");
 });
 
 test("everybody who reports a session of a cut makes one command of it, and another session makes another", () => {
@@ -96,7 +96,7 @@ test("everybody who reports a session of a cut makes one command of it, and anot
     ended("s1"),
     ended("s2"),
     other,
-    lostSession(other, { sessionId: "s1" as SessionId, userId: alice }),
+    toLostSession(other, { sessionId: "s1" as SessionId, userId: alice }),
   ];
   assert.equal(new Set(ids.map(idOf)).size, ids.length);
 });

@@ -144,8 +144,8 @@ describe("createSession", () => {
     const events = bench.do(createSession("s4", "alice", { maxSessionsPerUser: 2 }));
     const gone = events.flatMap((event) => (event.type === "SessionRevoked" ? [event.sessionId] : []));
     assert.deepEqual(gone, ["s1", "s2"]);
-    assert.equal(bench.ledger.sessionStatus(session("s3")).standing, "active");
-    assert.equal(bench.ledger.sessionStatus(session("s4")).standing, "active");
+    assert.equal(bench.ledger.sessionStatus(session("s3")).status, "active");
+    assert.equal(bench.ledger.sessionStatus(session("s4")).status, "active");
   });
 
   test("expired and revoked sessions take no room", () => {
@@ -368,7 +368,7 @@ describe("revokeSession", () => {
     const performed = bench.ask(revoke("s1"));
     assert.deepEqual(performed.type === "changes" && performed.changes.vaultRemoved, ["s1"]);
     bench.do(revoke("s1"));
-    assert.equal(bench.ledger.sessionStatus(session("s1")).standing, "revoked");
+    assert.equal(bench.ledger.sessionStatus(session("s1")).status, "revoked");
   });
   test("refused: a session nobody knows", () => assert.equal(codeOf(new Bench().ask(revoke("s1"))), "not-found"));
   test("nothing to do: a session that is revoked, by itself or with its user", () => {
@@ -433,9 +433,9 @@ describe("users", () => {
     bench.do(createSession("s1", "alice"));
     bench.do(about("suspendUser"));
     bench.do(about("restoreUser"));
-    assert.equal(bench.ledger.sessionStatus(session("s1")).standing, "revoked");
+    assert.equal(bench.ledger.sessionStatus(session("s1")).status, "revoked");
     bench.do(createSession("s2", "alice"));
-    assert.equal(bench.ledger.sessionStatus(session("s2")).standing, "active");
+    assert.equal(bench.ledger.sessionStatus(session("s2")).status, "active");
   });
 });
 
@@ -514,7 +514,7 @@ describe("sweep and configuration", () => {
     bench.now = (now + 1_000) as UnixMs;
     const [event] = bench.do(sweep);
     assert.deepEqual(event?.type === "SessionsExpired" && event.sessionIds, ["s1"]);
-    assert.equal(bench.ledger.sessionStatus(session("s2")).standing, "active");
+    assert.equal(bench.ledger.sessionStatus(session("s2")).status, "active");
   });
 
   test("a level is finalized once nobody stands in its way, and never lowered", () => {

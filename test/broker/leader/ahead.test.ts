@@ -277,7 +277,7 @@ describe("a batch made ahead", () => {
       first.letGo();
       assert.ok(isDone(await first.answer));
       assert.ok(revoked !== undefined && isDone(await revoked));
-      assert.equal((await folded(store)).sessionStatus("s0" as never).standing, "revoked");
+      assert.equal((await folded(store)).sessionStatus("s0" as never).status, "revoked");
     }));
 
   test("a refusal that was found ahead is answered, once a write that began after it has shown that it still holds", () =>

@@ -193,7 +193,7 @@ describe("group commit", () => {
       const projection = await folded(log);
       const live = projection
         .sessionsOf("alice" as UserId)
-        .filter((id) => projection.sessionStatus(id).standing === "active");
+        .filter((id) => projection.sessionStatus(id).status === "active");
       assert.equal(live.length, 3);
     });
   });

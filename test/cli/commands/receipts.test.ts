@@ -66,7 +66,7 @@ test("sessions from a file are revoked, the signed receipt is kept, and checks o
     revoked.out,
     /4 sessions revoked .*\n.*NODE[\s\S]*node-1 .*applied[\s\S]*complete .*no node permits another/,
   );
-  const standings = ids.map((id) => world.replica.projection.sessionStatus(id).standing);
+  const standings = ids.map((id) => world.replica.projection.sessionStatus(id).status);
   assert.deepEqual(standings, ["revoked", "revoked", "revoked", "revoked", "active"]);
 
   const url = world.url("authenticate", receiptKeysPath);
@@ -96,7 +96,7 @@ test("one session, a filter, an id that nobody has: each is said as it is; two c
     new Date(Date.now() + 1_000).toISOString(),
   );
   assert.match(all.out, /1 sessions revoked/);
-  assert.equal(world.replica.projection.sessionStatus(second as SessionId).standing, "revoked");
+  assert.equal(world.replica.projection.sessionStatus(second as SessionId).status, "revoked");
   assert.match((await cardea("sessions", "revoke", "--all")).out, /nothing to revoke/);
   const unknown = await cardea("sessions", "revoke", first, randomUUID());
   assert.match(unknown.out, /nothing to revoke; unknown here: /);
@@ -158,7 +158,7 @@ test("of more sessions than go into one batch, a batch of which nobody is known 
   const said = await cardea("sessions", "revoke", "--from", list, "--wait");
   assert.equal(said.code, 0, said.err);
   assert.match(said.out, new RegExp(`^10001 sessions revoked; unknown here: ${strangers.slice(0, 3).join(", ")} `));
-  assert.equal(world.replica.projection.sessionStatus(real as SessionId).standing, "revoked");
+  assert.equal(world.replica.projection.sessionStatus(real as SessionId).status, "revoked");
   writeFileSync(list, [...strangers.slice(0, 9_999), other, "not a session id!".repeat(20)].join("\n"));
   const broken = await cardea("sessions", "revoke", "--from", list);
   assert.equal(broken.code, 3, broken.out);
@@ -166,7 +166,7 @@ test("of more sessions than go into one batch, a batch of which nobody is known 
     broken.err,
     /answered 400: .*; 10000 sessions had been revoked by then \(receipt: cardea receipt \S+ --wait\)/,
   );
-  assert.equal(world.replica.projection.sessionStatus(other as SessionId).standing, "revoked", "and it was said");
+  assert.equal(world.replica.projection.sessionStatus(other as SessionId).status, "revoked", "and it was said");
 });
 
 test("a receipt that nobody may ask for like this is not asked for until the time is over", async (t) => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
-import { PlainEventReader } from "../../../src/events/codec/session-event-codec.ts";
+import { SessionEventReader } from "../../../src/events/codec/session-event-codec.ts";
 import {
   type CardeaEvent,
   decode,
@@ -17,7 +17,7 @@ import { fc } from "../../support/property.ts";
 const hash = "f".repeat(64) as Hash;
 const from = 32;
 const source = Buffer.alloc(4_096);
-const reader = new PlainEventReader(source);
+const reader = new SessionEventReader(source);
 
 function read(bytes: Uint8Array) {
   source.set(bytes, from);

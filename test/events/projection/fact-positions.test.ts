@@ -19,9 +19,9 @@ function folded(events: readonly CardeaEvent[], places = new FactPositions(from(
   const projection = new Projection();
   for (const one of record(events)) {
     projection.apply(one);
-    places.note(one);
+    places.record(one);
   }
-  return { places, sessionPlace: (n: number) => places.session(projection.session(sessionId(n)) ?? assert.fail()) };
+  return { places, sessionPlace: (n: number) => places.ofSession(projection.session(sessionId(n)) ?? assert.fail()) };
 }
 
 test("a session was set where it began, where it was refreshed, where it was revoked", () => {
@@ -39,8 +39,8 @@ test("a session was set where it began, where it was refreshed, where it was rev
 test("of a session that was swept nothing is claimed but what is remembered", () => {
   const swept: CardeaEvent = { type: "SessionsExpired", sessionIds: [sessionId(1), sessionId(2)] };
   const { places } = folded([created(1, 1), created(2, 1), revoked(2, 1), swept]);
-  assert.deepEqual(places.sessionGone(sessionId(1)), { position: 4, exact: false });
-  assert.deepEqual(places.sessionGone(sessionId(2)), { position: 3, exact: true });
+  assert.deepEqual(places.ofSweptSession(sessionId(1)), { position: 4, exact: false });
+  assert.deepEqual(places.ofSweptSession(sessionId(2)), { position: 3, exact: true });
 });
 
 test("a membership was set by whatever spoke of it last, also that somebody is in no such group", () => {
@@ -60,13 +60,13 @@ test("a membership was set by whatever spoke of it last, also that somebody is i
     [[one("added"), renamed], 1],
   ];
   for (const [events, position] of histories)
-    assert.deepEqual(folded(events).places.membership(userId(1), eng), { position, exact: true });
+    assert.deepEqual(folded(events).places.ofMembership(userId(1), eng), { position, exact: true });
 });
 
 test("what came with a snapshot was set at or before its place", () => {
   const places = new FactPositions(from(1_000));
-  assert.deepEqual(places.of(userStream(userId(1))), { position: 1_000, exact: false });
-  assert.deepEqual(places.membership(userId(1), eng), { position: 1_000, exact: false });
+  assert.deepEqual(places.ofStream(userStream(userId(1))), { position: 1_000, exact: false });
+  assert.deepEqual(places.ofMembership(userId(1), eng), { position: 1_000, exact: false });
 });
 
 test("however few are remembered: exact is exact, and what is forgotten is never placed too early", () => {
@@ -76,7 +76,7 @@ test("however few are remembered: exact is exact, and what is forgotten is never
       const { places } = folded(events, new FactPositions(from(0), max));
       for (let n = 0; n <= 40; n++) {
         const last = events.findLastIndex((event) => event.type === "UserSuspended" && event.userId === userId(n)) + 1;
-        const { position, exact } = places.of(userStream(userId(n)));
+        const { position, exact } = places.ofStream(userStream(userId(n)));
         assert.ok(exact ? position === last : position >= last, `${position} for ${last}`);
       }
     }),

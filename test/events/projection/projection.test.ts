@@ -26,13 +26,13 @@ function fold(events: readonly CardeaEvent[]): Projection {
 const group = "eng" as GroupId;
 
 test("a session is active once created and revoked for good once revoked", () => {
-  assert.equal(fold([created(1, 1)]).sessionStatus(sessionId(1)).standing, "active");
-  assert.equal(fold([created(1, 1), revoked(1, 1)]).sessionStatus(sessionId(1)).standing, "revoked");
-  assert.equal(fold([]).sessionStatus(sessionId(1)).standing, "unknown");
+  assert.equal(fold([created(1, 1)]).sessionStatus(sessionId(1)).status, "active");
+  assert.equal(fold([created(1, 1), revoked(1, 1)]).sessionStatus(sessionId(1)).status, "revoked");
+  assert.equal(fold([]).sessionStatus(sessionId(1)).status, "unknown");
 });
 
 test("a revocation that arrives before its session still revokes it", () => {
-  assert.equal(fold([revoked(1, 1), created(1, 1)]).sessionStatus(sessionId(1)).standing, "revoked");
+  assert.equal(fold([revoked(1, 1), created(1, 1)]).sessionStatus(sessionId(1)).status, "revoked");
 });
 
 test("a cut of all sessions ends those created before it and not those created after", () => {
@@ -42,9 +42,9 @@ test("a cut of all sessions ends those created before it and not those created a
     created(2, 1),
     created(3, 2),
   ]);
-  assert.equal(projection.sessionStatus(sessionId(1)).standing, "revoked");
-  assert.equal(projection.sessionStatus(sessionId(2)).standing, "active");
-  assert.equal(projection.sessionStatus(sessionId(3)).standing, "active");
+  assert.equal(projection.sessionStatus(sessionId(1)).status, "revoked");
+  assert.equal(projection.sessionStatus(sessionId(2)).status, "active");
+  assert.equal(projection.sessionStatus(sessionId(3)).status, "active");
 });
 
 test("a cut up to a position leaves alone a session created at the next one", () => {
@@ -54,8 +54,8 @@ test("a cut up to a position leaves alone a session created at the next one", ()
     upTo: upTo as Position,
     reason: "reasserted",
   });
-  assert.equal(fold([created(1, 1), created(2, 1), cut(1)]).sessionStatus(sessionId(1)).standing, "revoked");
-  assert.equal(fold([created(1, 1), created(2, 1), cut(1)]).sessionStatus(sessionId(2)).standing, "active");
+  assert.equal(fold([created(1, 1), created(2, 1), cut(1)]).sessionStatus(sessionId(1)).status, "revoked");
+  assert.equal(fold([created(1, 1), created(2, 1), cut(1)]).sessionStatus(sessionId(2)).status, "active");
 });
 
 test("a restored user gets in again, with new sessions only", () => {
@@ -65,8 +65,8 @@ test("a restored user gets in again, with new sessions only", () => {
     { type: "UserRestored", userId: userId(1) },
     created(2, 1),
   ]);
-  assert.equal(projection.sessionStatus(sessionId(1)).standing, "revoked");
-  assert.equal(projection.sessionStatus(sessionId(2)).standing, "active");
+  assert.equal(projection.sessionStatus(sessionId(1)).status, "revoked");
+  assert.equal(projection.sessionStatus(sessionId(2)).status, "active");
 });
 
 test("an erased user never comes back, and nothing of their profile stays", () => {
@@ -79,7 +79,7 @@ test("an erased user never comes back, and nothing of their profile stays", () =
   ]);
   assert.equal(projection.user(userId(1))?.status, "erased");
   assert.equal(projection.user(userId(1))?.profile, null);
-  assert.equal(projection.sessionStatus(sessionId(1)).standing, "revoked");
+  assert.equal(projection.sessionStatus(sessionId(1)).status, "revoked");
 });
 
 test("an operator's removal holds against what the identity provider says, until an operator adds again", () => {
@@ -168,10 +168,10 @@ test("each change of a session, of a person or of members touches every stream t
 
 test("nothing leaves by a clock: an expired session stays until the sweep says so", () => {
   const projection = fold([created(1, 1, 10)]);
-  assert.equal(projection.sessionStatus(sessionId(1)).standing, "active");
+  assert.equal(projection.sessionStatus(sessionId(1)).status, "active");
   assert.deepEqual(projection.expired(11 as UnixMs, 10), [sessionId(1)]);
   const swept = fold([created(1, 1, 10), { type: "SessionsExpired", sessionIds: [sessionId(1)] }]);
-  assert.equal(swept.sessionStatus(sessionId(1)).standing, "unknown");
+  assert.equal(swept.sessionStatus(sessionId(1)).status, "unknown");
   assert.deepEqual(swept.sessionsOf(userId(1)), []);
 });
 
@@ -188,7 +188,7 @@ test("a revoked session that the log never knew is forgotten when every session 
   const unheard = foreign({ stream: sessionStream(sessionId(4)), effect: "tightens", after: projection.applied });
   projection.apply(unheard);
   const unknown = [2, 3, 4].map(sessionId);
-  for (const id of unknown) assert.equal(projection.sessionStatus(id).standing, "revoked");
+  for (const id of unknown) assert.equal(projection.sessionStatus(id).status, "revoked");
   assert.deepEqual(projection.expired(year, 10), [sessionId(1)], "whoever was known has the expiry that is theirs");
   assert.deepEqual(projection.expired((year + 1) as UnixMs, 10), [sessionId(1), ...unknown]);
   assert.equal(projection.digest(), projection.recomputedDigest());
@@ -220,10 +220,10 @@ test("an unknown tightening event is obeyed, an unknown neutral one passed over,
     projection.apply(foreign({ stream, effect, after: at }));
     return projection;
   };
-  assert.equal(after("tightens").sessionStatus(sessionId(1)).standing, "revoked");
-  assert.equal(after("tightens", userStream(userId(1))).sessionStatus(sessionId(1)).standing, "revoked");
+  assert.equal(after("tightens").sessionStatus(sessionId(1)).status, "revoked");
+  assert.equal(after("tightens", userStream(userId(1))).sessionStatus(sessionId(1)).status, "revoked");
   assert.equal(after("tightens").degraded, undefined);
-  assert.equal(after("neutral").sessionStatus(sessionId(1)).standing, "active");
+  assert.equal(after("neutral").sessionStatus(sessionId(1)).status, "active");
   assert.equal(after("neutral").degraded, undefined);
   assert.equal(after("either").degraded, "FromTheFuture");
   assert.notEqual(after("tightens", "spaceship:7" as ReturnType<typeof userStream>).degraded, undefined);
@@ -292,7 +292,7 @@ test("once a session is denied no later event lets it in again, but the sweep fo
         projection.apply(one);
         if (one.event.type === "SessionsExpired") for (const id of one.event.sessionIds) denied.delete(id);
         for (const session of projection.sessions()) {
-          const { standing } = projection.sessionStatus(session.sessionId);
+          const { status: standing } = projection.sessionStatus(session.sessionId);
           if (denied.has(session.sessionId)) assert.equal(standing, "revoked");
           if (standing === "revoked") denied.add(session.sessionId);
         }

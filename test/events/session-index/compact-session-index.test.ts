@@ -70,7 +70,7 @@ test("the compact index holds what a map would hold, by id, by person and by exp
     fc.property(fc.array(change, { maxLength: 300, size: "max" }), (changes) => {
       const [compact, map] = [new CompactSessionIndex(), new MapSessionIndex()];
       for (const one of changes) {
-        compact.kept("put" in one ? one.put.sessionId : one.delete); // so that there is something to forget
+        compact.cachedSession("put" in one ? one.put.sessionId : one.delete); // so that there is something to forget
         if ("put" in one) {
           compact.set(one.put);
           map.set(one.put);
@@ -81,8 +81,8 @@ test("the compact index holds what a map would hold, by id, by person and by exp
       }
       assert.equal(compact.size, map.size);
       for (const id of ids) {
-        assert.deepEqual(encode(compact.kept(id) ?? null), encode(map.kept(id) ?? null));
-        assert.equal(compact.kept(id), compact.kept(id), "the same object until it changes");
+        assert.deepEqual(encode(compact.cachedSession(id) ?? null), encode(map.cachedSession(id) ?? null));
+        assert.equal(compact.cachedSession(id), compact.cachedSession(id), "the same object until it changes");
         // as bytes, because digests are made of them: the order of fields counts
         assert.deepEqual(encode(compact.get(id) ?? null), encode(map.get(id) ?? null));
       }
@@ -145,7 +145,7 @@ function columnsOf(sessions: readonly Session[]): SessionColumns {
     issuedAt: Float64Array.from(ordered, (one) => (one.status === "active" ? one.issuedAt : 0)),
     expiresAt: Float64Array.from(ordered, (one) => one.expiresAt ?? 0),
     refreshedAt: Float64Array.from(ordered, (one) => (one.status === "active" ? one.refreshedAt : 0)),
-    place: Float64Array.from(ordered, (one) => (one.status === "active" ? one.createdAt : one.revokedAt)),
+    position: Float64Array.from(ordered, (one) => (one.status === "active" ? one.createdAt : one.revokedAt)),
     profile: Uint32Array.from(ordered, (one) => (one.status === "active" ? profiles.indexOf(one.profile) + 1 : 0)),
     profiles: { count: profiles.length, get: (at) => profiles[at] as Uint8Array },
   };
@@ -247,6 +247,6 @@ test("an arena keeps what is held, shares nothing by accident, and does not grow
   const big = Buffer.alloc(3 * 1024 * 1024, 9);
   const entry = arena.retain(arena.put(big));
   arena.release(entry);
-  assert.ok(arena.holds(entry, big));
+  assert.ok(arena.equals(entry, big));
   arena.release(entry);
 });

@@ -12,7 +12,7 @@ export class MapSessionIndex implements SessionIndex {
   get(id: SessionId): Session | undefined {
     return this.#byId.get(id);
   }
-  kept(id: SessionId): Session | undefined {
+  cachedSession(id: SessionId): Session | undefined {
     return this.#byId.get(id);
   }
   set(session: Session): void {

@@ -160,7 +160,7 @@ function everything(projection: Projection): unknown {
     sessions: [...projection.sessions()]
       .map((s) => (s.status === "active" ? { ...s, profile: Buffer.from(s.profile) } : s))
       .sort(byJson),
-    standings: ids.map((id) => projection.sessionStatus(id).standing),
+    standings: ids.map((id) => projection.sessionStatus(id).status),
     users: users.sort(byJson),
     ofUsers: people.map((id) => [
       id,

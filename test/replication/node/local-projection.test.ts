@@ -62,7 +62,7 @@ test("a revocation that the surviving log holds too is not kept apart", () => {
 test("lost loosening events are dropped: a session created there is unknown", () => {
   const { old, log } = lost(created(9, 1));
   const copy = rebuilt(old, log);
-  assert.equal(copy.projection.sessionStatus(sessionId(9)).standing, "unknown");
+  assert.equal(copy.projection.sessionStatus(sessionId(9)).status, "unknown");
   assert.equal(copy.sticky.size, 0);
 });
 
@@ -110,7 +110,7 @@ test("while it is rebuilt the old projection is the visible one, and goes on den
   copy.fold(old.recorded(0, old.entries.length));
   copy.beginRebuild();
   copy.fold(log.recorded(0, 3));
-  assert.equal(copy.projection.sessionStatus(sessionId(1)).standing, "revoked");
+  assert.equal(copy.projection.sessionStatus(sessionId(1)).status, "revoked");
   assert.deepEqual(copy.projection.applied, old.head);
   copy.fold(log.recorded(3, log.entries.length));
   copy.finishRebuild("lost");
@@ -136,7 +136,7 @@ test("an unknown event that tightens denies its subject, also when it is lost", 
   };
   const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold([...old.recorded(0, 4), unknown]);
-  assert.equal(copy.projection.sessionStatus(sessionId(1)).standing, "revoked");
+  assert.equal(copy.projection.sessionStatus(sessionId(1)).status, "revoked");
   copy.beginRebuild();
   copy.fold(log.recorded(0, log.entries.length));
   assert.equal(copy.finishRebuild("lost").events.length, 1);

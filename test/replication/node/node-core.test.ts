@@ -203,7 +203,7 @@ describe("behind retention", () => {
     node.deliver(other, 30, 31).pass(100);
     node.feed({ type: "readAnswered", id: node.last("read").id, answer: { type: "truncated", first: 21 as Position } });
     node.feed({ type: "snapshotLoaded", id: node.last("loadSnapshot").id, snapshot: snapshotOf(other, 35) });
-    assert.equal(node.core.projection.sessionStatus(sessionId(1)).standing, "active", "so says the snapshot");
+    assert.equal(node.core.projection.sessionStatus(sessionId(1)).status, "active", "so says the snapshot");
     assert.ok(node.core.stickilyDenied(sessionStream(sessionId(1))), "and this node still denies it");
     assert.ok(!node.core.stickilyDenied(sessionStream(sessionId(2))), "the snapshot's history holds this one");
     assert.equal(node.overdue, never, "another history: the lease is void until the next grant");
@@ -258,12 +258,12 @@ describe("a lost suffix", () => {
     log.add({ type: "SessionRevoked", sessionId: sessionId(1), userId: userId(1), reason: "reasserted" });
     node.deliver(log, 5);
     assert.ok(!node.core.stickilyDenied(sessionStream(sessionId(1))));
-    assert.equal(node.core.projection.sessionStatus(sessionId(1)).standing, "revoked");
+    assert.equal(node.core.projection.sessionStatus(sessionId(1)).status, "revoked");
     assert.ok(node.core.stickilyDenied(userStream(userId(2))) && node.core.stickilyDenied(sessionStream(sessionId(3))));
     log.add({ type: "UserSuspended", userId: userId(2), reason: "reasserted" });
     node.deliver(log, 6);
     assert.equal(node.core.metrics().stickyDenials, 0);
-    assert.equal(node.core.projection.sessionStatus(sessionId(3)).standing, "revoked");
+    assert.equal(node.core.projection.sessionStatus(sessionId(3)).status, "revoked");
   });
 
   test("a restoration that the surviving log holds stands against a suspension that was lost before it", () => {
@@ -411,12 +411,12 @@ describe("events that this build does not know", () => {
     next("SomethingHarmless", "neutral");
     assert.ok(node.overdue <= 0);
     next("SessionBanished", "tightens", sessionStream(sessionId(71)));
-    assert.equal(node.core.projection.sessionStatus(sessionId(71)).standing, "revoked");
+    assert.equal(node.core.projection.sessionStatus(sessionId(71)).status, "revoked");
     assert.ok(node.overdue <= 0);
     next("RuleOfTheMoon", "either");
     assert.equal(node.overdue, never);
     next("SessionBanished", "tightens", sessionStream(sessionId(72)));
-    assert.equal(node.core.projection.sessionStatus(sessionId(72)).standing, "revoked");
+    assert.equal(node.core.projection.sessionStatus(sessionId(72)).status, "revoked");
     assert.deepEqual(node.core.enforced, log.head);
     node.renew().grant(log);
     assert.equal(node.overdue, never, "no grant lifts it");
@@ -437,7 +437,7 @@ describe("a level that the cluster has finalized", () => {
     assert.deepEqual([node.core.tooOld, node.overdue], [true, never]);
     log.addUnknown("SessionBanished", { effect: "tightens", stream: sessionStream(sessionId(71)) });
     node.deliver(log, log.entries.length - 1);
-    assert.equal(node.core.projection.sessionStatus(sessionId(71)).standing, "revoked");
+    assert.equal(node.core.projection.sessionStatus(sessionId(71)).status, "revoked");
     node.renew().grant(log);
     assert.equal(node.overdue, never);
   });

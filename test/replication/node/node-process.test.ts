@@ -308,7 +308,7 @@ test("a request that needs a link is not kept waiting by a fan-out that is three
   const node = await ready(start(brokers, { renewMs: 60_000 }));
   const link = brokers.commit(created(1));
   assert.equal(await node.waitFor(link, 150), "reached");
-  assert.equal(node.projection.sessionStatus(sessionId(1)).standing, "active");
+  assert.equal(node.projection.sessionStatus(sessionId(1)).status, "active");
   assert.equal(await node.waitFor(link, 0), "reached");
   await brokers.fanout?.close();
 });
@@ -614,13 +614,13 @@ test("a node that holds a lost suffix permits nothing while it rebuilds, and kee
   brokers.failOver({ keep: shared.position, epoch: 2 });
   assert.equal(overdue(node), never, "the delivery of the new epoch has told it");
   assert.match(node.ready().reasons.join(), /rebuilding/);
-  assert.equal(node.projection.sessionStatus(sessionId(1)).standing, "revoked", "the old projection goes on denying");
+  assert.equal(node.projection.sessionStatus(sessionId(1)).status, "revoked", "the old projection goes on denying");
   brokers.reachable = true;
   await ready(node);
   assert.deepEqual(changes, [true]);
   assert.equal(node.projection.digest(), digestOf(brokers.log));
-  assert.equal(node.projection.sessionStatus(sessionId(9)).standing, "unknown");
-  assert.equal(node.projection.sessionStatus(sessionId(1)).standing, "active", "so says the log that survived");
+  assert.equal(node.projection.sessionStatus(sessionId(9)).status, "unknown");
+  assert.equal(node.projection.sessionStatus(sessionId(1)).status, "active", "so says the log that survived");
   assert.ok(node.stickilyDenied(sessionStream(sessionId(1))), "and this node still denies it");
   assert.ok(!node.stickilyDenied(sessionStream(sessionId(2))));
   await waitFor("a renew on the new chain", () => brokers.renews.at(-1)?.enforced.epoch === 2);
@@ -653,12 +653,12 @@ test("an unknown event that could loosen or tighten ends freshness, and what tig
   assert.ok(overdue(node) <= 0);
   unknown("SessionBanished", "tightens", sessionStream(sessionId(1)));
   assert.ok(overdue(node) <= 0);
-  assert.equal(node.projection.sessionStatus(sessionId(1)).standing, "revoked");
+  assert.equal(node.projection.sessionStatus(sessionId(1)).status, "revoked");
   unknown("RuleOfTheMoon", "either", clusterStream);
   assert.equal(overdue(node), never);
   assert.match(node.ready().reasons.join(), /unknown to this build/);
   unknown("SessionBanished", "tightens", sessionStream(sessionId(2)));
-  assert.equal(node.projection.sessionStatus(sessionId(2)).standing, "revoked");
+  assert.equal(node.projection.sessionStatus(sessionId(2)).status, "revoked");
   assert.deepEqual(node.enforced, brokers.log.head);
 });
 

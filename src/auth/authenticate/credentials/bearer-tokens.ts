@@ -138,8 +138,8 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
   /** Undefined: the projection does not know it. */
   function known(sessionId: SessionId, needs: Link | null = null): BearerAnswer | undefined {
     const found = deps.replica.projection.sessionStatus(sessionId);
-    if (found.standing === "unknown") return undefined;
-    if (found.standing !== "active" || found.session.expiresAt <= deps.clock.wall()) return refused;
+    if (found.status === "unknown") return undefined;
+    if (found.status !== "active" || found.session.expiresAt <= deps.clock.wall()) return refused;
     const { userId, idpId } = found.session;
     return { type: "holder", handle: { sessionId, userId, idpId, needs, audience: [] } };
   }

@@ -116,7 +116,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
   /** Bounded by the sessions that there are. */
   function forgetGone(projection: Projection): void {
     for (const sessionId of memory.inGrace.keys())
-      if (projection.sessionStatus(sessionId).standing !== "active") memory.inGrace.delete(sessionId);
+      if (projection.sessionStatus(sessionId).status !== "active") memory.inGrace.delete(sessionId);
     if (dueAt.size <= forgetAt) return;
     for (const sessionId of dueAt.keys()) if (projection.session(sessionId) === undefined) dueAt.delete(sessionId);
     forgetAt = Math.max(forgetAbove, dueAt.size * 2);
@@ -159,7 +159,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
         return;
       }
       ages.add(now - session.refreshedAt);
-      if ((dueAt.get(sessionId) ?? 0) > now || projection.sessionStatus(sessionId).standing !== "active") return;
+      if ((dueAt.get(sessionId) ?? 0) > now || projection.sessionStatus(sessionId).status !== "active") return;
       const unwritten = memory.unwritten.get(sessionId);
       if (unwritten !== undefined && !(await write(unwritten))) {
         dueAt.set(sessionId, now + pauseMs);

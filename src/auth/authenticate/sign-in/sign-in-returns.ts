@@ -107,5 +107,5 @@ function wasRevoked({ settings, handles, replica }: LoopDeps, cookieHeader: stri
   const token = cookieValue(cookieHeader, settings.cookie.name);
   const handle = token === undefined ? "invalid" : handles.verify(token);
   if (handle === "invalid" || handle instanceof Promise) return false;
-  return replica.projection.sessionStatus(handle.sessionId).standing === "revoked";
+  return replica.projection.sessionStatus(handle.sessionId).status === "revoked";
 }

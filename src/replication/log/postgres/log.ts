@@ -13,7 +13,7 @@
 import {
   type CommandId,
   type ConfigHash,
-  type ConfigurationPlace,
+  type ConfigurationEntry,
   type Epoch,
   genesis,
   type Incarnation,
@@ -357,7 +357,7 @@ class PostgresLog implements EventLog {
     return row && configurationFrom(row);
   }
 
-  async configurations(): Promise<readonly ConfigurationPlace[]> {
+  async configurations(): Promise<readonly ConfigurationEntry[]> {
     const text = `select hash, extract(epoch from recorded_at) * 1000 as at, octet_length(body) as bytes
       from "${this.#schema}".configuration order by recorded_at, hash collate "C"`;
     return (await this.#read((ask) => ask(text))).map(configurationPlaceFrom);

@@ -2,7 +2,7 @@
 import type {
   ConfigBody,
   ConfigHash,
-  ConfigurationPlace,
+  ConfigurationEntry,
   StoredConfiguration,
   UnixMs,
   UserId,
@@ -34,7 +34,7 @@ export function configurationFrom(row: Row): StoredConfiguration {
   };
 }
 
-export function configurationPlaceFrom(row: Row): ConfigurationPlace {
+export function configurationPlaceFrom(row: Row): ConfigurationEntry {
   return {
     configHash: row["hash"] as ConfigHash,
     recordedAt: Math.round(Number(row["at"])) as UnixMs,

@@ -4,7 +4,7 @@
 import {
   type ConfigBody,
   type ConfigHash,
-  type ConfigurationPlace,
+  type ConfigurationEntry,
   decodeEvent,
   type Epoch,
   type Hash,
@@ -75,7 +75,7 @@ export function configurationFromRow(row: Row): StoredConfiguration {
   };
 }
 
-export function configurationPlaceFromRow(row: Row): ConfigurationPlace {
+export function configurationPlaceFromRow(row: Row): ConfigurationEntry {
   return {
     configHash: row["hash"] as ConfigHash,
     recordedAt: row["recorded_at"] as UnixMs,

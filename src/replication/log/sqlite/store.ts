@@ -13,7 +13,7 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
 import {
   type CommandId,
   type ConfigHash,
-  type ConfigurationPlace,
+  type ConfigurationEntry,
   clusterStream,
   type Epoch,
   genesis,
@@ -325,7 +325,7 @@ export class SqliteStore {
     return row && configurationFromRow(row);
   }
 
-  configurations(): readonly ConfigurationPlace[] {
+  configurations(): readonly ConfigurationEntry[] {
     const text = "select hash, recorded_at, length(body) as bytes from configuration order by recorded_at, hash";
     return this.#all(text, []).map(configurationPlaceFromRow);
   }

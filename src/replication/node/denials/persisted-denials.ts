@@ -15,8 +15,6 @@ import {
   type Hash,
   type Link,
   type LostTightening,
-  lostSession,
-  lostTightening,
   type Position,
   type Projection,
   parseStream,
@@ -24,6 +22,8 @@ import {
   type SessionId,
   type Stream,
   sessionStream,
+  toLostSession,
+  toLostTightening,
   type UserId,
   userStream,
 } from "../../../events/index.ts";
@@ -106,7 +106,7 @@ export class PersistedDenials {
     const all = new Map(this.#carried.map((denial) => [denial.link.hash, denial]));
     for (const { recorded, sessions, chain, lifted } of this.#newest.slice(-keptDenialsMax)) {
       const since = chain.findLast(({ epoch }) => epoch === recorded.epoch) ?? null;
-      const denial = { ...lostTightening(recorded), since, chain, ...cutUpTo(recorded), ...named(sessions) };
+      const denial = { ...toLostTightening(recorded), since, chain, ...cutUpTo(recorded), ...named(sessions) };
       for (const each of lifted ? ended(denial) : [denial]) all.set(each.link.hash, each);
     }
     const kept = [...all.values()].filter((denial) => !this.#isOver(denial)).slice(-keptDenialsMax);
@@ -258,7 +258,7 @@ export class PersistedDenials {
 function ended(denial: KeptDenial): KeptDenial[] {
   const userId = parseStream(denial.stream).id as UserId;
   return (denial.sessions ?? []).map((sessionId) => ({
-    ...lostSession(denial, { sessionId, userId }),
+    ...toLostSession(denial, { sessionId, userId }),
     since: denial.since,
     ...(denial.chain === undefined ? {} : { chain: denial.chain }),
   }));
@@ -333,7 +333,7 @@ function lostOf(denial: KeptDenial, fact: Stream): LostTightening {
   const { link, stream, type, userId, recordedAt } = denial;
   const lost: LostTightening = { link, stream, type, userId, recordedAt };
   if (fact === stream) return lost;
-  return lostSession(lost, {
+  return toLostSession(lost, {
     sessionId: parseStream(fact).id as SessionId,
     userId: parseStream(stream).id as UserId,
   });

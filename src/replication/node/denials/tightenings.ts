@@ -15,8 +15,6 @@ import {
   type Epoch,
   type Hash,
   type LostTightening,
-  lostSession,
-  lostTightening,
   type Position,
   type Projection,
   parseStream,
@@ -26,6 +24,8 @@ import {
   type Stream,
   serviceAccountStream,
   sessionStream,
+  toLostSession,
+  toLostTightening,
   type UserId,
   userStream,
 } from "../../../events/index.ts";
@@ -146,7 +146,7 @@ export class Tightenings {
         if (isDenied(next, stream)) continue;
         denied.add(stream);
         const sessionId = parseStream(stream).id as SessionId;
-        if (!sessions.has(stream)) sessions.set(stream, lostSession(said, { sessionId, userId }));
+        if (!sessions.has(stream)) sessions.set(stream, toLostSession(said, { sessionId, userId }));
       }
     }
     if (this.#suspectsForgottenTo > this.#survivedTo && !nothingLost)
@@ -207,7 +207,7 @@ export function isDenied(projection: Projection, stream: Stream): boolean {
   const { kind, id } = parseStream(stream);
   switch (kind) {
     case "session":
-      return projection.sessionStatus(id as SessionId).standing === "revoked";
+      return projection.sessionStatus(id as SessionId).status === "revoked";
     case "user": {
       const user = projection.user(id as UserId);
       return user !== undefined && user.status !== "active";
@@ -223,7 +223,7 @@ export function isDenied(projection: Projection, stream: Stream): boolean {
 
 /** A reassertion that is lost itself stands for what it had brought back. */
 function named(recorded: Recorded): LostTightening {
-  const lost = lostTightening(recorded);
+  const lost = toLostTightening(recorded);
   const { event } = recorded;
   return event.type === "TighteningReasserted" ? { ...lost, stream: event.subject, type: event.of } : lost;
 }
@@ -251,7 +251,7 @@ export function endable({ effect, event, stream }: Recorded, before: Projection)
   return before
     .sessionsOf(id as UserId)
     .map((session) => before.sessionStatus(session))
-    .flatMap((at) => (at.standing === "active" ? [at.session] : []))
+    .flatMap((at) => (at.status === "active" ? [at.session] : []))
     .sort((a, b) => a.createdAt - b.createdAt)
     .map(({ sessionId }) => sessionId);
 }

@@ -90,10 +90,10 @@ test("a refused refresh revokes the session, with the reason in the log", async 
     if (tokens !== undefined) await world.oidc.revoke(tokens); // a refresh of ours may overtake it
     // A machine so busy that the epoch was opened again gives the session its grace.
     if (runs.memory.inGrace.has(id)) id = await newest();
-    return world.replica.projection.sessionStatus(id).standing === "revoked";
+    return world.replica.projection.sessionStatus(id).status === "revoked";
   });
   const standing = world.replica.projection.sessionStatus(id);
-  assert.equal(standing.standing === "revoked" ? standing.reason : "", "refresh-refused");
+  assert.equal(standing.status === "revoked" ? standing.reason : "", "refresh-refused");
   assert.equal((await visitor.ask(world.url("app"))).status, 302);
 });
 
@@ -166,7 +166,7 @@ async function startBench(
   }
   const projection = {
     sessions: () => sessions.values(),
-    standing: (id: SessionId) => ({ standing: options.standing?.(id) ?? "active" }),
+    sessionStatus: (id: SessionId) => ({ status: options.standing?.(id) ?? "active" }),
   } as unknown as Projection;
   const memory = newRefreshMemory();
   const refresh = createRefresh({
@@ -609,7 +609,7 @@ test("a run goes through so many sessions and no more, and the next one goes on 
       ({ type: "done", commandId, changed: true, link: {} }) as CommandResult,
     projection: {
       sessions: () => sessions.values(),
-      standing: () => ({ standing: "active" }),
+      sessionStatus: () => ({ status: "active" }),
     } as unknown as Projection,
     now: Date.now() as UnixMs,
     tokens: async (id: SessionId) => bench.vault.get(id),
@@ -638,7 +638,7 @@ test("a failure that is not the provider's fails the run", async (t) => {
       ({ type: "done", commandId, changed: true, link: {} }) as CommandResult,
     projection: {
       sessions: () => [{ status: "active", sessionId: "s", expiresAt: 9e15, refreshedAt: 0 }].values(),
-      standing: () => ({ standing: "active" }),
+      sessionStatus: () => ({ status: "active" }),
     } as unknown as Projection,
     now: Date.now() as UnixMs,
     tokens: async () => bench.vault.get("session-0" as SessionId),

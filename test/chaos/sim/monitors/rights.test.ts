@@ -45,7 +45,7 @@ test("random histories: sessions and memberships stand alike in both folds, at e
       place = add({ chains, rights }, place, made);
       if (place.recorded !== null) projection.apply(place.recorded);
       for (const session of sessions) {
-        const theirs = projection.sessionStatus(session).standing === "active";
+        const theirs = projection.sessionStatus(session).status === "active";
         const bar = rights.bar(session, place);
         assert.equal(bar === null, theirs, `seed ${seed}, ${session} at ${n}: ${bar?.why}`);
       }

@@ -11,7 +11,7 @@ test("a session that is asked about again is the same object, until something ab
   };
   const standing = (n: number) => {
     const found = projection.sessionStatus(sessionId(n));
-    assert.ok(found.standing !== "unknown");
+    assert.ok(found.status !== "unknown");
     return found.session;
   };
   apply(created(1, 1), created(2, 2));
