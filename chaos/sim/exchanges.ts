@@ -17,8 +17,17 @@ import {
 } from "../../src/proxy/enforce/exchanges.ts";
 import { canonicalise } from "../../src/proxy/message/canonical-request.ts";
 import type { PendingCut } from "../../src/proxy/message/deliveries.ts";
-import { type Admission, type Applicant, createAdmission, type Routed } from "../../src/proxy/request/admission.ts";
-import { createWhoAsks, type Holder, ReachedHandles } from "../../src/proxy/request/identify-caller.ts";
+import {
+  type Admission,
+  type AdmissionContext,
+  createAdmission,
+  type Routed,
+} from "../../src/proxy/request/admission.ts";
+import {
+  type CredentialHolder,
+  createCallerIdentifier,
+  ReachedHandles,
+} from "../../src/proxy/request/identify-caller.ts";
 import type { NodeCore, PersonKeys } from "../../src/replication/index.ts";
 import type { Asking } from "./actors.ts";
 import type { SimFactOf } from "./facts.ts";
@@ -67,7 +76,7 @@ export class Exchanges {
   readonly #open = new Map<number, Open>();
   readonly #cache = new CallerCache();
   #config: NodeConfig;
-  #inForce: Admission<Applicant>;
+  #inForce: Admission<AdmissionContext>;
   #file: CompiledFile;
 
   constructor(options: ExchangesOptions) {
@@ -126,12 +135,12 @@ export class Exchanges {
 
   // --- the product's parts
 
-  #admissionOf({ config, policies, plans }: CompiledFile): Admission<Applicant> {
+  #admissionOf({ config, policies, plans }: CompiledFile): Admission<AdmissionContext> {
     const { core, keys, process } = this.#options;
     const never = (): never => {
       throw new Error("credentials are not read in this world");
     };
-    const { callerOf } = createWhoAsks(
+    const { resolve: callerOf } = createCallerIdentifier(
       {
         ...{ config, idpIdOf: () => "idp" },
         replica: {
@@ -145,9 +154,9 @@ export class Exchanges {
       },
       new ReachedHandles(),
     );
-    return createAdmission<Applicant>({
-      ports: {
-        ...{ config, clock: process.clock, freshness: this.#registry.freshness, beside: () => ({}) },
+    return createAdmission<AdmissionContext>({
+      deps: {
+        ...{ config, clock: process.clock, freshness: this.#registry.freshness, annotateDecision: () => ({}) },
         decide: (question) => decide({ policies, ...question }),
       },
       ...{ plans, exchanges: this.#registry, callerOf, current: () => this.#inForce, record: () => {} },
@@ -161,8 +170,8 @@ export class Exchanges {
     const request = requestFor(asking.route);
     const route = plans.routes.match(request);
     if (route === undefined) return { verdict: "deny", reason: "no-route" };
-    const visit: Applicant = { ...anywhere, asOf: process.moment() };
-    const routed: Routed<Applicant> = { visit, plan: plans.planOf(route), request };
+    const context: AdmissionContext = { ...anywhere, asOf: process.moment() };
+    const routed: Routed<AdmissionContext> = { context, plan: plans.planOf(route), request };
     if (this.#inForce.isStale(routed)) return { verdict: "unavailable", reason: "stale" };
     const admitted = this.#inForce.admit(routed, holderOf(asking));
     switch (admitted.type) {
@@ -272,7 +281,7 @@ function canonicalRequest(route: string) {
   return read.request;
 }
 
-function holderOf({ session: sessionId, user: userId }: Asking): Holder {
+function holderOf({ session: sessionId, user: userId }: Asking): CredentialHolder {
   const handle: Handle = { sessionId, userId, idpId: "idp", needs: null, audience: [] };
   return { handle, credentialInHeader: false };
 }

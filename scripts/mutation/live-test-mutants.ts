@@ -166,7 +166,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: exchanges,
-        take: "if (!unsent.isDone()) this.#registry.cutting(resetAfterWait(unsent));",
+        take: "if (!unsent.isDone()) this.#registry.trackCut(resetAfterWait(unsent));",
         put: "void unsent, resetSoon;",
       },
     ],
@@ -199,7 +199,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 3,
     meaning: "an exchange keeps the grace of the configuration that permitted it",
     test: exchangesTest,
-    changes: [{ file: exchanges, take: "if (verdict.terms !== undefined) this.#grant(verdict.terms);", put: "" }],
+    changes: [{ file: exchanges, take: "if (verdict.limits !== undefined) this.#grant(verdict.limits);", put: "" }],
   },
   "sticky-person-unread": {
     section: 6,

@@ -133,8 +133,8 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: "src/proxy/request/authorize.ts",
-        take: "    visit.asOf = momentOf(clock);\n    if (visit.downstream.closed || (current() === desk && leaseIsOver(routed))) return;",
-        put: "    if (visit.downstream.closed) return;",
+        take: "    context.asOf = momentOf(clock);\n    if (context.downstream.closed || (current() === authorizer && refuseIfStale(routed))) return;",
+        put: "    if (context.downstream.closed) return;",
       },
     ],
   },

@@ -7,39 +7,39 @@
 import type { Config } from "../config/index.ts";
 import type { Logger } from "../replication/index.ts";
 import type { Exchanges } from "./enforce/exchanges.ts";
-import type { Traffic } from "./enforce/in-flight.ts";
+import type { InFlight } from "./enforce/in-flight.ts";
 import type { ServiceAccountTokens } from "./headers/service-account-file.ts";
 import type { Downstream } from "./message/downstream-request.ts";
 import type { HttpMetrics } from "./observe/http-metrics.ts";
-import type { DecisionDesk } from "./request/authorize.ts";
-import type { ProxyPorts } from "./request/dependencies.ts";
+import type { Authorizer } from "./request/authorize.ts";
+import type { ProxyDeps } from "./request/dependencies.ts";
 import type { Gateway } from "./request/gateway-client.ts";
 import type { ReachedHandles } from "./request/identify-caller.ts";
-import { createRequestListener } from "./request/request-pipeline.ts";
+import { createRequestPipeline } from "./request/request-pipeline.ts";
 import { compilePlans } from "./routing/compiled-route.ts";
 import type { ConfiguredUpstreams, UpstreamPools } from "./upstream/connection-pools.ts";
 
 /** What all generations share. */
-export type Lasting = Readonly<{
+export type LastingParts = Readonly<{
   exchanges: Exchanges;
   metrics: HttpMetrics;
-  traffic: Traffic;
+  inFlight: InFlight;
   upstreams: UpstreamPools;
   reached: ReachedHandles;
-  /** The desk of the generation in force. */
-  current: () => DecisionDesk;
+  /** The authorizer of the generation in force. */
+  current: () => Authorizer;
   /** To the authenticate service where that runs elsewhere. */
-  openGateway: (ports: ProxyPorts) => Promise<Gateway | null>;
+  openGateway: (deps: ProxyDeps) => Promise<Gateway | null>;
   /** Of the service accounts by which API servers of Kubernetes are called. */
   openTokens: (routes: Config["routes"], logger: Logger) => ServiceAccountTokens;
 }>;
 
 export type Generation = Readonly<{
-  ports: ProxyPorts;
+  deps: ProxyDeps;
   upstreams: ConfiguredUpstreams;
   /** Protocols that some route takes upgrades to, but for WebSocket. */
   upgrades: ReadonlySet<string>;
-  desk: DecisionDesk;
+  authorizer: Authorizer;
   onRequest(downstream: Downstream): void;
   /** Settles when the handlers of reserved paths and of the authenticate host have nothing under way any more. */
   whenIdle(): Promise<void>;
@@ -49,23 +49,23 @@ export type Generation = Readonly<{
   close(): Promise<void>;
 }>;
 
-export async function createGeneration(ports: ProxyPorts, lasting: Lasting): Promise<Generation> {
-  const upstreams = lasting.upstreams.forConfig(ports.config);
-  const gateway = await lasting.openGateway(ports);
-  const tokens = lasting.openTokens(ports.config.routes, ports.logger);
-  const plans = compilePlans(ports.config, upstreams, tokens);
+export async function createGeneration(deps: ProxyDeps, lasting: LastingParts): Promise<Generation> {
+  const upstreams = lasting.upstreams.forConfig(deps.config);
+  const gateway = await lasting.openGateway(deps);
+  const tokens = lasting.openTokens(deps.config.routes, deps.logger);
+  const plans = compilePlans(deps.config, upstreams, tokens);
   const handedOver = new Set<Downstream>();
   let idle: (() => void)[] = [];
-  const { desk, onRequest } = createRequestListener({
-    ports,
+  const { authorizer, onRequest } = createRequestPipeline({
+    deps,
     plans,
     exchanges: lasting.exchanges,
     metrics: lasting.metrics,
-    traffic: lasting.traffic,
+    inFlight: lasting.inFlight,
     current: lasting.current,
     reached: lasting.reached,
     gateway: gateway?.handle ?? null,
-    onHandedOver(downstream) {
+    onInternalRequest(downstream) {
       handedOver.add(downstream);
       downstream.onClose(() => {
         handedOver.delete(downstream);
@@ -76,10 +76,10 @@ export async function createGeneration(ports: ProxyPorts, lasting: Lasting): Pro
     },
   });
   return {
-    ports,
+    deps: deps,
     upstreams,
-    upgrades: new Set(ports.config.routes.flatMap(({ allowUpgrades }) => allowUpgrades)),
-    desk,
+    upgrades: new Set(deps.config.routes.flatMap(({ allowUpgrades }) => allowUpgrades)),
+    authorizer: authorizer,
     onRequest,
     whenIdle: () => (handedOver.size === 0 ? Promise.resolve() : new Promise((resolve) => idle.push(resolve))),
     destroyRest() {

@@ -1,24 +1,24 @@
 /** The life of a request: listen, route, decide, forward, cut. Neighbours import the proxy through this door. */
 
 export { type AcmeServing, type Autocert, startAutocert } from "./autocert/autocert-timer.ts";
-export type { DecisionPorts } from "./decision-api/decision-point.ts";
+export type { DecisionApiDeps } from "./decision-api/decision-point.ts";
 export { type DecisionServer, startDecisionServer } from "./decision-api/decision-server.ts";
 export { CutFailedError, type CutReason } from "./enforce/exchanges.ts";
 export { ForwardTimeoutError } from "./forward/http-forwarder.ts";
 export { createProviderTokenSource, type ProviderTokenSource } from "./headers/provider-tokens.ts";
 export { type HandlerListener, startHandlerListener } from "./listen/handler-listener.ts";
 export { createRequestIds } from "./message/request-ids.ts";
-export { type AuthorizeFacts, compileAuthorizeLine } from "./observe/authorize-line.ts";
+export { type AuthorizeLogEntry, compileAuthorizeLine } from "./observe/authorize-line.ts";
 export { createTracing, type TracingClient } from "./observe/opentelemetry-client.ts";
 export { type ProxyServer, type ProxyStats, startProxy } from "./proxy-server.ts";
-export type { ProxyPorts } from "./request/dependencies.ts";
+export type { ProxyDeps } from "./request/dependencies.ts";
 export {
-  type CertificateJudge,
-  certificateJudge,
-  judgeByAuthority,
-  type Rehearsal,
-  type RehearsedHead,
-  rehearse,
+  type CertificateChecker,
+  certificateCheckerFor,
+  createCertificateChecker,
+  type DryRun,
+  type DryRunRequest,
+  dryRunRequest,
 } from "./request/dry-run.ts";
 export { compileRoutes, type Routes } from "./routing/route-table.ts";
 export { type RedirectListener, startRedirectListener } from "./tls/redirect-listener.ts";

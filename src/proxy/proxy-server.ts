@@ -13,14 +13,14 @@ import type { FactKey } from "../auth/index.ts";
 import type { HostPort } from "../config/index.ts";
 import type { AcmeServing } from "./autocert/autocert-timer.ts";
 import { type CutReason, cutReasons, Exchanges, type KindCounts, type Settled } from "./enforce/exchanges.ts";
-import { Traffic } from "./enforce/in-flight.ts";
+import { InFlight } from "./enforce/in-flight.ts";
 import { heldBytesMax } from "./enforce/send-queue-socket.ts";
-import { createGeneration, type Generation, type Lasting } from "./generation.ts";
+import { createGeneration, type Generation, type LastingParts } from "./generation.ts";
 import { openServiceAccountTokens } from "./headers/service-account-file.ts";
 import { listen } from "./listen/proxy-listener.ts";
 import type { Downstream } from "./message/downstream-request.ts";
 import { createHttpMetrics } from "./observe/http-metrics.ts";
-import type { ProxyPorts } from "./request/dependencies.ts";
+import type { ProxyDeps } from "./request/dependencies.ts";
 import type { Gateway } from "./request/gateway-client.ts";
 import { ReachedHandles } from "./request/identify-caller.ts";
 import { createUpstreamPools } from "./upstream/connection-pools.ts";
@@ -45,13 +45,13 @@ export type ProxyServer = Readonly<{
   /** A data set from outside is another one now: re-decides what read it; settles when what is denied now is destroyed. */
   recordsChanged(type: string): Promise<void>;
   /**
-   * Puts another configuration in force: everything of `ports` but what the process is made of (clock, replica, freshness,
+   * Puts another configuration in force: everything of `deps` but what the process is made of (clock, replica, freshness,
    * records, log). Requests that are under way go on as they began, unless what stands now denies them. One at a time.
    * @returns settles when everything that is denied now is destroyed; `left` when the handlers of the configuration before
    *   (reserved paths, authenticate host) are asked for nothing any more
    * @throws and nothing has changed
    */
-  activate(ports: ProxyPorts): Promise<Readonly<{ left: Promise<void> }>>;
+  activate(deps: ProxyDeps): Promise<Readonly<{ left: Promise<void> }>>;
   /**
    * Settles when nothing is carried any more: within the configured delay and time-out, then a moment for the live streams.
    * Only then may this node say goodbye.
@@ -68,12 +68,12 @@ const sweepEveryMs = 250;
 const lastWordMs = 1_000;
 
 export async function startProxy(
-  options: Readonly<{ ports: ProxyPorts; registry: Registry; acme?: AcmeServing | null }>,
+  options: Readonly<{ deps: ProxyDeps; registry: Registry; acme?: AcmeServing | null }>,
 ): Promise<ProxyServer> {
   const { registry, acme = null } = options;
-  const { clock, freshness, replica, logger, requestId } = options.ports;
+  const { clock, freshness, replica, logger, requestId } = options.deps;
   const cuts = Object.fromEntries(cutReasons.map((reason) => [reason, 0])) as Record<CutReason, number>;
-  const traffic = new Traffic();
+  const inFlight = new InFlight();
   const upstreamMetrics = createUpstreamMetrics({ registry, logger });
   const upstreams = createUpstreamPools({ now: clock.monotonic, metrics: upstreamMetrics });
   const reached = new ReachedHandles();
@@ -84,7 +84,7 @@ export async function startProxy(
       cuts[reason]++;
       metrics.cut(reason);
     },
-    onUndecided: (error) => metrics.undecided(error),
+    onUndecided: (error) => metrics.redecisionFailed(error),
   });
   const metrics = createHttpMetrics({
     registry,
@@ -101,35 +101,43 @@ export async function startProxy(
       {},
       "this node cannot read or bound what the kernel holds of its connections; receipts do not cover it",
     );
-  const shared = { exchanges, metrics, traffic, upstreams, reached, openGateway, openTokens: openServiceAccountTokens };
-  const lasting: Lasting = { ...shared, current: () => inForce.desk };
-  let inForce = await createGeneration(options.ports, lasting);
+  const shared = {
+    exchanges,
+    metrics,
+    inFlight,
+    upstreams,
+    reached,
+    openGateway,
+    openTokens: openServiceAccountTokens,
+  };
+  const lasting: LastingParts = { ...shared, current: () => inForce.authorizer };
+  let inForce = await createGeneration(options.deps, lasting);
   const leaving = new Set<Promise<void>>();
   const stopListening = replica.onChange((change) => {
     if (change.rebuilt) reached.forget();
-    options.ports.providerTokens.onChange(change);
+    options.deps.providerTokens.onChange(change);
     return promised((settled) => exchanges.onChange(change, settled));
   });
   const listenerHooks = {
     requestId,
-    render: (page: Parameters<ProxyPorts["render"]>[0]) => inForce.ports.render(page),
+    render: (page: Parameters<ProxyDeps["render"]>[0]) => inForce.deps.render(page),
     onRefused: metrics.refused,
     monotonic: clock.monotonic,
     wall: clock.wall,
-    draining: () => traffic.draining,
+    draining: () => inFlight.draining,
     mayUpgrade: (protocol: string) => inForce.upgrades.has(protocol),
     onConnectionFailure: (failure: object) => logger.warn(failure, "listener connection failure"),
   };
   const onRequest = (downstream: Downstream): void => inForce.onRequest(downstream);
-  const listener = await listen(options.ports.config, onRequest, listenerHooks, acme);
+  const listener = await listen(options.deps.config, onRequest, listenerHooks, acme);
   const sweeping = setInterval(() => exchanges.sweep(), sweepEveryMs);
   sweeping.unref();
 
-  async function activate(ports: ProxyPorts): Promise<Readonly<{ left: Promise<void> }>> {
+  async function activate(deps: ProxyDeps): Promise<Readonly<{ left: Promise<void> }>> {
     let next: Generation | undefined;
     try {
-      next = await createGeneration(ports, lasting);
-      listener.reload(ports.config);
+      next = await createGeneration(deps, lasting);
+      listener.reload(deps.config);
     } catch (error) {
       await next?.close();
       upstreams.retainOnly(inForce.upstreams);
@@ -142,25 +150,25 @@ export async function startProxy(
     const left = leave(before);
     leaving.add(left);
     void left.then(() => leaving.delete(left));
-    acme?.follow(ports.config.autocert);
+    acme?.follow(deps.config.autocert);
     await cut;
     return { left };
   }
 
   async function leave(generation: Generation): Promise<void> {
-    await Promise.race([generation.whenIdle(), after(generation.ports.config.drainTimeoutMs)]);
+    await Promise.race([generation.whenIdle(), after(generation.deps.config.drainTimeoutMs)]);
     generation.destroyRest();
     await generation.close();
   }
 
   let draining: Promise<void> | undefined;
   async function drain(): Promise<void> {
-    traffic.drain();
-    const { drainDelayMs } = inForce.ports.config;
+    inFlight.drain();
+    const { drainDelayMs } = inForce.deps.config;
     if (drainDelayMs > 0) await after(drainDelayMs);
     const closed = listener.stopAccepting();
-    const timeout = after(inForce.ports.config.drainTimeoutMs);
-    await Promise.race([traffic.whenIdle(), timeout]);
+    const timeout = after(inForce.deps.config.drainTimeoutMs);
+    await Promise.race([inFlight.whenIdle(), timeout]);
     await promised((settled) => exchanges.cutAll("draining", settled));
     await Promise.race([listener.whenHeard(), Promise.all([timeout, after(lastWordMs)])]);
     listener.destroyConnections();
@@ -178,17 +186,17 @@ export async function startProxy(
   return {
     address: listener.address,
     stats: () => ({
-      inFlight: traffic.counts,
+      inFlight: inFlight.counts,
       exchanges: { ...exchanges.counts },
       cuts: { ...cuts },
-      draining: traffic.draining,
+      draining: inFlight.draining,
     }),
     routeMetrics: () => metrics.meters.text(),
     async redecideAll() {
       await promised((settled) => exchanges.redecideAll(settled));
     },
     async recordsChanged(type) {
-      await promised((settled) => exchanges.touch(new Set<FactKey>([`record:${type}`]), settled));
+      await promised((settled) => exchanges.redecideReaders(new Set<FactKey>([`record:${type}`]), settled));
     },
     activate,
     drain() {
@@ -199,7 +207,7 @@ export async function startProxy(
   };
 }
 
-async function openGateway({ authenticateHost, config, clock, render }: ProxyPorts): Promise<Gateway | null> {
+async function openGateway({ authenticateHost, config, clock, render }: ProxyDeps): Promise<Gateway | null> {
   const upstream = config.authenticateInternalServiceUrl;
   if (authenticateHost !== null || upstream === null) return null;
   const { createGateway } = await import("./request/gateway-client.ts"); // and its libraries, which nobody else needs

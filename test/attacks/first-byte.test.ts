@@ -21,7 +21,7 @@ test("a handshake went to the upstream after the lease had ended while it was co
   upstream.listen(0, "127.0.0.1");
   await once(upstream, "listening");
   const rig = await startRig([routeTo((upstream.address() as AddressInfo).port, { allowWebsockets: true })], {
-    ports: {
+    deps: {
       freshness: { overdueMs: () => lease.overdueMs },
       // Permitted; the lease ends after the connection was begun and before it is there.
       record: ({ result }) => {

@@ -31,7 +31,7 @@ const freshness = { overdueMs: () => performance.now() - leaseEndsAt };
 const tls = { insecureServer: false, certificates: [selfSigned("DNS:app.localhost")] };
 const rig = await startRig([routeTo(upstream.port, { timeoutMs: 0, onStale: "deny", staleGraceMs: 0 })], {
   config: process.argv[2] === "tls" ? tls : {},
-  ports: { logger: quiet, freshness },
+  deps: { logger: quiet, freshness },
 });
 await rig.apply(...[1, 2, 3, 4].map((n) => signedIn(n)));
 const print = (line: string): void => void process.stdout.write(`${line}\n`);

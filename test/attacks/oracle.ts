@@ -74,7 +74,7 @@ export async function startArena(
   const routes = routesTo(upstream.port, options.route ?? {});
   const rig = await startRig(routes, {
     config: { ...tls, ...options.config },
-    ports: { credentials: credentialsFor(routes.map(({ host }) => host)) },
+    deps: { credentials: credentialsFor(routes.map(({ host }) => host)) },
   });
   await rig.apply(signedIn(1), signedIn(2));
   let judged = 0;

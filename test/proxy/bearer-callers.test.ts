@@ -13,7 +13,7 @@ async function start(
   bearer: BearerRules = { format: "idp_identity_token" },
 ): Promise<{ rig: Rig; from: string[] }> {
   const from: string[] = [];
-  const bearerTokens: Rig["ports"]["bearerTokens"] = {
+  const bearerTokens: Rig["deps"]["bearerTokens"] = {
     identify(_token, _rules, of) {
       from.push(of.from);
       return { type: "refused" };
@@ -22,7 +22,7 @@ async function start(
   };
   const rig = await startRig([routeTo(0, { bearer })], {
     config,
-    ports: { bearerTokens },
+    deps: { bearerTokens },
   });
   t.after(() => rig.close());
   return { rig, from };
@@ -50,12 +50,12 @@ test("is what the outermost trusted proxy says, and not what stands before it", 
 
 test("is what whoever carries the request says, of a decision for others", async (t) => {
   const { rig, from } = await start(t, {});
-  const point = createDecisionPoint(rig.ports, new ReachedHandles());
+  const point = createDecisionPoint(rig.deps, new ReachedHandles());
   const described = {
     ...{ method: "GET", scheme: null, authority: "app.localhost", target: "/", ip: "192.0.2.9" },
     lines: ["Authorization", "Bearer unseen"],
   };
-  const verdict = await point.ask({ described, whose: "credential", requestId: "one" });
+  const verdict = await point.decide({ described, subject: "credential", requestId: "one" });
   assert.equal(verdict.type, "deny");
   assert.deepEqual(from, ["192.0.2.9"]);
 });
@@ -64,12 +64,12 @@ test("is no question beside the session cookie where tokens of issuers are taken
   const { rig, from } = await start(t, {}, { format: "jwt", issuers: [] });
   assert.match(await raw(rig.port, request("Cookie: a=b; _pomerium=any\r\n"), 10_000), /^HTTP\/1\.1 400 /);
   assert.deepEqual(rig.records.at(-1)?.reasons, ["two-credentials"]);
-  const point = createDecisionPoint(rig.ports, new ReachedHandles());
+  const point = createDecisionPoint(rig.deps, new ReachedHandles());
   const described = {
     ...{ method: "GET", scheme: null, authority: "app.localhost", target: "/", ip: "192.0.2.9" },
     lines: ["Authorization", "Bearer unseen", "Cookie", "_pomerium=any"],
   };
-  const verdict = await point.ask({ described, whose: "credential", requestId: "one" });
+  const verdict = await point.decide({ described, subject: "credential", requestId: "one" });
   assert.deepEqual([verdict.type, "status" in verdict && verdict.status], ["deny", 400]);
   assert.deepEqual(from, [], "nobody was asked about the token");
   assert.match(await raw(rig.port, request("Cookie: a=b\r\n"), 10_000), /^HTTP\/1\.1 403 /);

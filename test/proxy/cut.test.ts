@@ -176,7 +176,7 @@ describe("a revoked session", () => {
     });
     const introduction = { assertion: "a", claimHeaders: [], email: "", groups: [] };
     const rig = await startRig([routeTo(upstream.port, { passIdentityHeaders: true })], {
-      ports: { assertions: { introduce: () => signing.then(() => introduction) } },
+      deps: { assertions: { introduce: () => signing.then(() => introduction) } },
     });
     cleanUps.push(() => rig.close(), upstream.close);
     await rig.apply(signedIn(1));
@@ -525,7 +525,7 @@ test("exchanges that cannot be decided again are cut, counted and logged with th
   const fault = { cause: undefined as Error | undefined };
   const logged: (readonly [fields: object, message: string | undefined])[] = [];
   const rig = await startRig([route], {
-    ports: {
+    deps: {
       decide(question) {
         if (fault.cause !== undefined) throw fault.cause;
         return decide({ policies: compiled.policies, ...question });

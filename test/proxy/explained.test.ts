@@ -63,7 +63,7 @@ describe("a trace", () => {
     assert.equal(rig.records.at(-1)?.result, "permit");
     assert.equal(rig.records.at(-1)?.trace?.rule, "policy.allow.and", "a permit has one where the route asks for it");
     await rig.apply(members({ removed: [1] }));
-    const removedAt = rig.ports.replica.applied.position;
+    const removedAt = rig.deps.replica.applied.position;
     await rig.ask({ session: 1 });
     assert.equal(rig.records.at(-1)?.result, "deny");
     assert.deepEqual(placesOf(-1), { ...before, "group:eng": removedAt });
@@ -93,7 +93,7 @@ describe("a trace", () => {
     const open = rig.ask({ session: 1 }).catch(() => undefined);
     await waitFor("the permit", () => rig.records.some(({ result }) => result === "permit"));
     await rig.apply(members({ removed: [1] }));
-    const { position } = rig.ports.replica.applied;
+    const { position } = rig.deps.replica.applied;
     await open;
     const cut = rig.records.find(({ occasion }) => occasion === "redecision");
     assert.deepEqual([cut?.result, cut?.status], ["deny", 403]);
@@ -142,7 +142,7 @@ describe("what others ask", () => {
         trustedProxies: ["127.0.0.1"],
         keys: { wiki: key },
       }),
-      ports: () => rig.ports,
+      deps: () => rig.deps,
       registry: new Registry(),
       requestId: randomUUID,
     });

@@ -6,7 +6,7 @@ import { connect as connectHttp2, createServer as createHttp2Server, type Server
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { after, describe, type TestContext, test } from "node:test";
 import type { RouteConfig } from "../../src/config/index.ts";
-import type { ProxyPorts } from "../../src/proxy/index.ts";
+import type { ProxyDeps } from "../../src/proxy/index.ts";
 import { waitFor } from "../support/wait-for.ts";
 import {
   cookieOf,
@@ -198,14 +198,14 @@ describe("a request and its answer", () => {
   });
 
   test("a reserved path's body is asked for, too", async () => {
-    const read: ProxyPorts["reserved"] = (req, res) => {
+    const read: ProxyDeps["reserved"] = (req, res) => {
       let body = "";
       req.on("data", (chunk: Buffer) => {
         body += chunk.toString("latin1");
       });
       req.on("end", () => res.end(`read ${body}`));
     };
-    const rig = await startRig([], { ports: { reserved: read } });
+    const rig = await startRig([], { deps: { reserved: read } });
     const socket = connect(rig.port, "127.0.0.1");
     let said = "";
     socket.on("data", (chunk: Buffer) => {
@@ -591,7 +591,7 @@ describe("failures", () => {
       undefined,
       {},
       {
-        ports: {
+        deps: {
           decide: () => {
             throw new Error("secret detail");
           },

@@ -134,7 +134,7 @@ describe("requests that come after another configuration is in force", () => {
     const asked = Promise.withResolvers<void>();
     const rig = await start([at(place)], {
       needs: { epoch: 1, position: 99, hash: new Uint8Array(32) } as unknown as Link,
-      ports: {
+      deps: {
         catchUp: () => {
           asked.resolve();
           return waiting.promise;
@@ -256,7 +256,7 @@ describe("a configuration that is no more", () => {
   test("its handlers of reserved paths are let go of when what they were asked is answered", async () => {
     const place = await startPlace("one");
     const asked: ServerResponse[] = [];
-    const rig = await start([at(place)], { ports: { reserved: (_req, res) => void asked.push(res) } });
+    const rig = await start([at(place)], { deps: { reserved: (_req, res) => void asked.push(res) } });
     const answer = rig.ask({ path: "/.pomerium/user" });
     await waitFor("it to be asked", () => asked.length === 1);
     const { left } = await rig.activate([at(place)], { drainTimeoutMs: 60_000 });
@@ -272,7 +272,7 @@ describe("a configuration that is no more", () => {
 
   test("what they do not answer in time is broken off", async () => {
     const place = await startPlace("one");
-    const rig = await start([at(place)], { ports: { reserved: () => {} }, config: { drainTimeoutMs: 20 } });
+    const rig = await start([at(place)], { deps: { reserved: () => {} }, config: { drainTimeoutMs: 20 } });
     const answer = rig.ask({ path: "/.pomerium/user" });
     await waitFor("it to be asked", () => rig.proxy.stats().inFlight.http === 1);
     const { left } = await rig.activate([at(place)]);

@@ -62,7 +62,7 @@ before(async () => {
   );
   server = await startDecisionServer({
     listen: decisionApi({ address: { host: "127.0.0.1", port: 0 }, trustedProxies: ["127.0.0.1"] }),
-    ports: () => rig.ports,
+    deps: () => rig.deps,
     registry: new Registry(),
     requestId: randomUUID,
   });

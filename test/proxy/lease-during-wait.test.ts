@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import { after, test } from "node:test";
 import { Registry } from "prom-client";
 import type { Link, MonotonicMs, UnixMs } from "../../src/events/index.ts";
-import { type ProxyPorts, startDecisionServer } from "../../src/proxy/index.ts";
+import { type ProxyDeps, startDecisionServer } from "../../src/proxy/index.ts";
 import { systemClock } from "../../src/replication/index.ts";
 import { ask, decisionApi, type Rig, routeTo, signedIn, startRig, startUpstream } from "./support.ts";
 
@@ -20,7 +20,7 @@ const forwarded = {
 };
 
 /** A proxy and a decision service with a lease of ten seconds, and a clock that a test moves. */
-async function start(parts: Readonly<{ needs: Link | null; ports?: Partial<ProxyPorts>; strict?: boolean }>) {
+async function start(parts: Readonly<{ needs: Link | null; deps?: Partial<ProxyDeps>; strict?: boolean }>) {
   let movedMs = 0;
   const leaseEndsAt = systemClock.monotonic() + 10_000;
   const upstream = await startUpstream();
@@ -34,21 +34,21 @@ async function start(parts: Readonly<{ needs: Link | null; ports?: Partial<Proxy
     ],
     {
       needs: parts.needs,
-      ports: {
+      deps: {
         clock: {
           monotonic: () => (systemClock.monotonic() + movedMs) as MonotonicMs,
           wall: () => (systemClock.wall() + movedMs) as UnixMs,
         },
         // As a node does it: the lease is compared with the time that the caller names.
         freshness: { overdueMs: (now) => now - leaseEndsAt },
-        ...parts.ports,
+        ...parts.deps,
       },
     },
   );
   await rig.apply(signedIn(1));
   const service = await startDecisionServer({
     listen: decisionApi({ address: { host: "127.0.0.1", port: 0 }, trustedProxies: ["127.0.0.1"] }),
-    ports: () => rig.ports,
+    deps: () => rig.deps,
     registry: new Registry(),
     requestId: randomUUID,
   });
@@ -78,7 +78,7 @@ for (const asked of ["askProxy", "askService"] as const) {
         waiting.resolve();
         return reached.promise;
       };
-      const place = await start({ needs: unreachedLink, ports: { catchUp } });
+      const place = await start({ needs: unreachedLink, deps: { catchUp } });
       const answer = place[asked]();
       await waiting.promise;
       if (runsOut) place.letLeaseRunOut();
@@ -99,14 +99,14 @@ test("the decision service refuses a request whose identity took longer to sign 
   const signed = Promise.withResolvers<void>();
   const place = await start({
     needs: null,
-    ports: {
+    deps: {
       assertions: {
         introduce: async () => {
           waiting.resolve();
           await signed.promise;
           return { assertion: "a.b.c", claimHeaders: [] };
         },
-      } as unknown as ProxyPorts["assertions"],
+      } as unknown as ProxyDeps["assertions"],
     },
   });
   const answer = place.askService();
@@ -130,7 +130,7 @@ for (const asked of ["askProxy", "askService"] as const) {
       waiting.resolve();
       return kept.promise;
     };
-    const place = await start({ needs: null, strict: true, ports: { recordSafely } });
+    const place = await start({ needs: null, strict: true, deps: { recordSafely } });
     const answer = place[asked]();
     await waiting.promise;
     place.letLeaseRunOut();

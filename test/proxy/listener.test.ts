@@ -282,7 +282,7 @@ describe("the gateway to an authenticate service that runs elsewhere", () => {
     const upstream = await startUpstream();
     const rig = await startRig([routeTo(upstream.port, open)], {
       config: { authenticateInternalServiceUrl: new URL(`http://127.0.0.1:${service.port}`) },
-      ports: { authenticateHost: null },
+      deps: { authenticateHost: null },
     });
     cleanUps.push(() => rig.close(), service.close, upstream.close);
     return { rig, service, upstream };
@@ -360,7 +360,7 @@ describe("the gateway to an authenticate service that runs elsewhere", () => {
 describe("strict audit", () => {
   async function strict(recordSafely: () => Promise<void>, parts: Partial<RouteConfig> = {}) {
     const upstream = await startUpstream();
-    const rig = await startRig([routeTo(upstream.port, { audit: "strict", ...parts })], { ports: { recordSafely } });
+    const rig = await startRig([routeTo(upstream.port, { audit: "strict", ...parts })], { deps: { recordSafely } });
     cleanUps.push(() => rig.close(), upstream.close);
     await rig.apply(signedIn(1));
     return { rig, upstream };

@@ -46,7 +46,7 @@ async function start(
   };
   const rig = await startRig(parts.routes?.(upstream.port) ?? [routeTo(upstream.port, { name: "the app" })], {
     config: { accessLogFields: parts.fields ?? everyField, ...parts.config },
-    ports: { accessLog: { write, probes: false } },
+    deps: { accessLog: { write, probes: false } },
   });
   await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
   cleanUps.push(upstream.close, () => rig.close());
@@ -159,7 +159,7 @@ describe("metrics of a route", () => {
   test("stand in buckets that add up, and no more routes are told apart than there is room for", () => {
     const meters = new RouteMeters();
     const meter = meters.of('odd"\\\n');
-    for (const seconds of [0.0005, 0.001, 0.0011, 29, 31]) meter.took(seconds * 1_000);
+    for (const seconds of [0.0005, 0.001, 0.0011, 29, 31]) meter.observeDuration(seconds * 1_000);
     const text = [...meters.text()].join("");
     const name = 'cardea_proxy_request_duration_seconds_bucket{route="odd\\"\\\\\\n",le=';
     const counts = [...durationBounds, "+Inf"].map((bound) => text.split(`${name}"${bound}"} `)[1]?.split("\n")[0]);
@@ -274,7 +274,7 @@ describe("the access log", () => {
     await none.rig.ask({ session: 1 });
     const full = await startRig([routeTo(none.upstream.port)], {
       config: { accessLogFields: ["path"] },
-      ports: { accessLog: { write: () => false, probes: false } },
+      deps: { accessLog: { write: () => false, probes: false } },
     });
     cleanUps.push(() => full.close());
     await full.ask({});

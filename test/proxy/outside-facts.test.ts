@@ -30,7 +30,7 @@ async function start(ppl: unknown, set = new RecordSet("hr", "user.id")): Promis
   assert(compiled.ok);
   const plain = { ...route, policy: null, allowAnyAuthenticatedUser: true };
   const rig = await startRig([plain], {
-    ports: { decide: (question) => decide({ policies: compiled.policies, ...question }) },
+    deps: { decide: (question) => decide({ policies: compiled.policies, ...question }) },
   });
   await rig.apply(signedIn(1), signedIn(2));
   cleanUps.push(async () => {

@@ -37,7 +37,7 @@ import {
   type Stream,
   type UnixMs,
 } from "../../src/events/index.ts";
-import { type AcmeServing, type ProxyPorts, type ProxyServer, startProxy } from "../../src/proxy/index.ts";
+import { type AcmeServing, type ProxyDeps, type ProxyServer, startProxy } from "../../src/proxy/index.ts";
 import { type ChangeListener, systemClock } from "../../src/replication/index.ts";
 import { route as bareRoute } from "../auth/authorize/support.ts";
 import { record, sessionId, userId } from "../events/support.ts";
@@ -150,7 +150,7 @@ export const cookieOf = (n: number): string => `_pomerium=s${n}`;
 export type Rig = Readonly<{
   proxy: ProxyServer;
   /** What the proxy was given. */
-  ports: ProxyPorts;
+  deps: ProxyDeps;
   port: number;
   records: readonly DecisionRecord[];
   registry: Registry;
@@ -186,7 +186,7 @@ export async function startRig(
   routes: readonly RouteConfig[],
   parts: Readonly<{
     config?: Partial<Config>;
-    ports?: Partial<ProxyPorts>;
+    deps?: Partial<ProxyDeps>;
     needs?: Link | null;
     acme?: AcmeServing;
   }> = {},
@@ -207,7 +207,7 @@ export async function startRig(
   const policies = compilePolicies(config.routes);
   const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
-  const common: Omit<ProxyPorts, "config" | "decide" | "beside" | "explain"> = {
+  const common: Omit<ProxyDeps, "config" | "decide" | "annotateDecision" | "explain"> = {
     identity: { node: "node-1" as NodeId, boot: "boot-1" as BootId, region: "here" },
     clock: systemClock,
     replica: {
@@ -277,30 +277,30 @@ export async function startRig(
     tracing: null,
     requestId: randomUUID,
   };
-  function portsOf(own: Config): ProxyPorts {
+  function depsOf(own: Config): ProxyDeps {
     const compiled = compilePolicies(own.routes);
     if (!compiled.ok) throw new Error(JSON.stringify(compiled.problems));
     return {
       ...common,
       config: own,
       decide: (question) => decide({ policies: compiled.policies, ...question }),
-      beside: describeDecisions({
+      annotateDecision: describeDecisions({
         ...{ policies: compiled.policies, shadows: compiled.shadows, node: common.identity.node },
         traced: new Set(own.routes.flatMap(({ id, auditTrace }) => (auditTrace === "all" ? [id] : []))),
         placeOf: placeIn({ places, projection }),
         onShadow: (routeId, direction) => void shadowed.push([routeId, direction]),
       }),
       explain: (routeId) => describePolicy(compiled.policies, routeId),
-      ...parts.ports,
+      ...parts.deps,
     };
   }
-  const ports = portsOf(config);
-  const proxy = await startProxy({ ports, registry, acme: parts.acme ?? null });
+  const deps = depsOf(config);
+  const proxy = await startProxy({ deps, registry, acme: parts.acme ?? null });
   const { port } = proxy.address;
 
   return {
     proxy,
-    ports,
+    deps,
     port,
     records,
     registry,
@@ -324,7 +324,7 @@ export async function startRig(
     },
     ask: (options) => ask(port, options),
     raw: (text, within) => raw(port, text, within),
-    activate: (others, changed) => proxy.activate(portsOf(configOf(others, { ...parts.config, ...changed }))),
+    activate: (others, changed) => proxy.activate(depsOf(configOf(others, { ...parts.config, ...changed }))),
     close: () => proxy.close(),
   };
 }

@@ -35,7 +35,7 @@ async function start(readLimit: "request" | "silence"): Promise<Site> {
         timeouts: { readMs, readLimit, writeMs: 0, idleMs: 300_000 },
         accessLogFields: ["path", "response-code", "failure", "response-code-details"],
       },
-      ports: { accessLog: { write, probes: false } as never },
+      deps: { accessLog: { write, probes: false } as never },
     },
   );
   return { rig, lines };

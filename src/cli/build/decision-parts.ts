@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { Registry } from "prom-client";
 import type { Config, HostPort } from "../../config/index.ts";
-import { type DecisionPorts, startDecisionServer } from "../../proxy/index.ts";
+import { type DecisionApiDeps, startDecisionServer } from "../../proxy/index.ts";
 
 type ProcessDeps =
   | "identity"
@@ -17,11 +17,11 @@ type ProcessDeps =
   | "logger";
 
 /** @returns ends it */
-export async function startDecisionApi<Generation extends Omit<DecisionPorts, ProcessDeps>>(
+export async function startDecisionApi<Generation extends Omit<DecisionApiDeps, ProcessDeps>>(
   { decisionApi: listen, services }: Pick<Config, "decisionApi" | "services">,
   parts: Readonly<{
     /** What lasts as long as the process. */
-    deciding: Pick<DecisionPorts, ProcessDeps>;
+    deciding: Pick<DecisionApiDeps, ProcessDeps>;
     /** Of the configuration in force; the same object until it changes. */
     current: () => Generation;
     registry: Registry;
@@ -29,16 +29,16 @@ export async function startDecisionApi<Generation extends Omit<DecisionPorts, Pr
   }>,
 ): Promise<() => Promise<void>> {
   if (listen === null || !(services.has("proxy") || services.has("authorize"))) return async () => undefined;
-  const portsByGeneration = new WeakMap<Generation, DecisionPorts>();
+  const portsByGeneration = new WeakMap<Generation, DecisionApiDeps>();
   const server = await startDecisionServer({
     listen,
     registry: parts.registry,
     requestId: randomUUID,
-    ports() {
+    deps() {
       const current = parts.current();
-      const ports = portsByGeneration.get(current) ?? { ...current, ...parts.deciding };
-      portsByGeneration.set(current, ports);
-      return ports;
+      const deps = portsByGeneration.get(current) ?? { ...current, ...parts.deciding };
+      portsByGeneration.set(current, deps);
+      return deps;
     },
   });
   if (server.address !== null) parts.onListening("decisions", server.address);

@@ -1,12 +1,12 @@
 /** Observers: the access log, the log of decisions and the traces of a process that serves requests or decisions. */
 import { Counter, type Registry } from "prom-client";
 import type { Config } from "../../config/index.ts";
-import { compileAuthorizeLine, createTracing, type ProxyPorts } from "../../proxy/index.ts";
+import { compileAuthorizeLine, createTracing, type ProxyDeps } from "../../proxy/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import type { Output } from "../terminal/output.ts";
 import { version } from "../terminal/version.ts";
 
-export type Observers = Pick<ProxyPorts, "accessLog" | "authorizeLog" | "tracing"> &
+export type Observers = Pick<ProxyDeps, "accessLog" | "authorizeLog" | "tracing"> &
   Readonly<{ close(): Promise<unknown> }>;
 
 export async function startObservers(
@@ -35,7 +35,7 @@ function authorizeLogOf(
   fields: NonNullable<Config["authorizeLogFields"]>,
   write: (line: string) => boolean,
   registry: Registry,
-): NonNullable<ProxyPorts["authorizeLog"]> {
+): NonNullable<ProxyDeps["authorizeLog"]> {
   const lineOf = compileAuthorizeLine(fields);
   const lost = new Counter({
     name: "cardea_authorize_log_lost_total",

@@ -25,7 +25,7 @@ import {
   createProviderTokenSource,
   createRequestIds,
   type HandlerListener,
-  type ProxyPorts,
+  type ProxyDeps,
   type ProxyServer,
   startHandlerListener,
   startProxy,
@@ -145,10 +145,10 @@ export async function startRequestServices(
         })
       : null;
     const routeHost = await createRouteHost(auth);
-    const ports = {
+    const deps = {
       config: own,
       decide: ({ routeId, caller, request, now }) => decide({ policies, routeId, caller, request, now }),
-      beside: describeDecisions({
+      annotateDecision: describeDecisions({
         policies,
         shadows: loaded.shadows,
         placeOf: placeIn(replica),
@@ -187,13 +187,13 @@ export async function startRequestServices(
       reserved: routeHost.handle,
       authenticateHost: host?.handle ?? null,
       assertions,
-    } satisfies Partial<ProxyPorts>;
+    } satisfies Partial<ProxyDeps>;
     const records = await startRecords(loaded, {
       before,
       logger,
       onChange: (type) => void proxy?.recordsChanged(type),
     });
-    return { loaded, ports, close: () => Promise.all([host?.close(), routeHost.close(), records.stop()]) };
+    return { loaded, deps, close: () => Promise.all([host?.close(), routeHost.close(), records.stop()]) };
   }
 
   let proxy: ProxyServer | undefined;
@@ -201,7 +201,7 @@ export async function startRequestServices(
   stops.push(() => current.close());
   const autocert = startAutocertOf(config, { registry: parts.registry, logger });
   stops.push(async () => autocert.close());
-  if (config.services.has("proxy") || current.ports.authenticateHost !== null) {
+  if (config.services.has("proxy") || current.deps.authenticateHost !== null) {
     const redirect = await startRedirect(parts.config, {
       challengeAnswer: autocert.challengeAnswer,
       useProxyProtocol: config.useProxyProtocol,
@@ -228,14 +228,14 @@ export async function startRequestServices(
   stops.push(
     await startDecisionApi(config, {
       deciding,
-      current: () => current.ports,
+      current: () => current.deps,
       registry: parts.registry,
       onListening: parts.onListening,
     }),
   );
 
   if (!config.services.has("proxy")) {
-    const handle: Handler = (...asked) => current.ports.authenticateHost?.(...asked);
+    const handle: Handler = (...asked) => current.deps.authenticateHost?.(...asked);
     const listener = config.services.has("authenticate")
       ? await startAuthenticateListener(parts.config, { handle, acme: autocert, logger })
       : null;
@@ -271,7 +271,7 @@ export async function startRequestServices(
   const started = await startProxy({
     registry: parts.registry,
     acme: autocert,
-    ports: { ...processDeps, ...current.ports },
+    deps: { ...processDeps, ...current.deps },
   });
   proxy = started;
   parts.onListening("proxy", started.address);
@@ -283,7 +283,7 @@ export async function startRequestServices(
     proxy: started,
     async activate(next, client) {
       const made = await build(next, client, current.loaded);
-      const activated = await started.activate({ ...processDeps, ...made.ports }).catch(async (error: unknown) => {
+      const activated = await started.activate({ ...processDeps, ...made.deps }).catch(async (error: unknown) => {
         await made.close();
         throw error;
       });

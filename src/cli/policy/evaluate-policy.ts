@@ -12,7 +12,7 @@ import {
   type RuleTrace,
 } from "../../auth/index.ts";
 import type { GroupId, Position, SessionId, UnixMs, UserId } from "../../events/index.ts";
-import { type Rehearsal, rehearse } from "../../proxy/index.ts";
+import { type DryRun, dryRunRequest } from "../../proxy/index.ts";
 import type { Case, CasePerson } from "./policy-case.ts";
 import type { PolicyTarget } from "./policy-document.ts";
 
@@ -60,30 +60,29 @@ export function evaluatePolicy(target: PolicyTarget, policyCase: Case, clock: ()
     ...more,
   });
 
-  const rehearsal = rehearse(policyCase.head);
-  if (rehearsal.type === "refused")
-    return { answer: answerOf("deny", rehearsal.status, [rehearsal.reason]), routeId: null };
-  if (target.route === null && rehearsal.reserved)
-    return { answer: reservedPathAnswer(rehearsal, policyCase, answerOf), routeId: null };
-  const refusal = target.route === null ? rehearsal.refusalOf(target.routes) : undefined;
+  const dryRun = dryRunRequest(policyCase.head);
+  if (dryRun.type === "refused") return { answer: answerOf("deny", dryRun.status, [dryRun.reason]), routeId: null };
+  if (target.route === null && dryRun.reserved)
+    return { answer: reservedPathAnswer(dryRun, policyCase, answerOf), routeId: null };
+  const refusal = target.route === null ? dryRun.refusalOf(target.routes) : undefined;
   if (refusal !== undefined) return { answer: answerOf("deny", 400, [refusal]), routeId: null };
 
   const route =
     target.route === "unknown"
       ? undefined
-      : (target.route?.route ?? (target.routes === null ? null : rehearsal.match(target.routes)));
+      : (target.route?.route ?? (target.routes === null ? null : dryRun.match(target.routes)));
   const routeId = target.route === "unknown" ? undefined : (target.route?.id ?? route?.id);
   const policy = routeId === undefined ? undefined : target.policies.get(routeId);
   if (route === undefined || routeId === undefined || policy === undefined) {
     return { answer: answerOf("not_found", 404, ["route-not-found"]), routeId: null };
   }
 
-  if (rehearsal.hasEncodedSlash && route?.allowEncodedSlashes !== true)
+  if (dryRun.hasEncodedSlash && route?.allowEncodedSlashes !== true)
     return { answer: answerOf("deny", 400, ["encoded-separator"]), routeId };
 
   fillRecords(target, policyCase);
   const request: DecisionRequest = {
-    ...rehearsal.question(route),
+    ...dryRun.decisionRequest(route),
     clientCertificate: policyCase.certificate === null ? null : target.certificates(route, policyCase.certificate, now),
     ssh: policyCase.ssh,
     mcp: policyCase.mcp,
@@ -105,7 +104,7 @@ export function evaluatePolicy(target: PolicyTarget, policyCase: Case, clock: ()
   const wantsDevice = decision.type === "deny" && decision.deviceType !== null;
   const plain = decision.type === "deny" && decision.status === 403;
   // A refused message of the Model Context Protocol is answered in its own form, with 200.
-  const status = plain && policyCase.mcp !== null && policyCase.mcp.method !== "" ? 200 : rehearsal.statusOf(decision);
+  const status = plain && policyCase.mcp !== null && policyCase.mcp.method !== "" ? 200 : dryRun.statusOf(decision);
   return {
     answer: answerOf(wantsDevice ? "device" : decision.type, status, decision.reasons, { rule, trace, read }),
     routeId,
@@ -113,14 +112,14 @@ export function evaluatePolicy(target: PolicyTarget, policyCase: Case, clock: ()
 }
 
 function reservedPathAnswer(
-  rehearsal: Extract<Rehearsal, { type: "read" }>,
+  dryRun: Extract<DryRun, { type: "read" }>,
   { person }: Case,
   answerOf: (result: PolicyAnswer["result"], status: number, reasons: readonly string[]) => PolicyAnswer,
 ): PolicyAnswer {
-  if (person !== null || !pathsThatNeedSession.includes(rehearsal.path))
+  if (person !== null || !pathsThatNeedSession.includes(dryRun.path))
     return answerOf("permit", 200, ["pomerium-route"]);
   const reasons = ["user-unauthenticated"];
-  return answerOf("signin", rehearsal.statusOf({ type: "signin", reasons }), reasons);
+  return answerOf("signin", dryRun.statusOf({ type: "signin", reasons }), reasons);
 }
 
 function fillRecords({ records, config }: PolicyTarget, { records: given, person }: Case): void {

@@ -6,7 +6,7 @@
  */
 import { type DeviceCredential, parsePresentedKey } from "../../auth/index.ts";
 import { type Claims, CodedError, flattenClaims } from "../../events/index.ts";
-import type { RehearsedHead } from "../../proxy/index.ts";
+import type { DryRunRequest } from "../../proxy/index.ts";
 
 export type CasePerson = Readonly<{
   sessionId: string;
@@ -24,7 +24,7 @@ export type CaseCertificate = Readonly<{ presented: boolean; leaf: string; inter
 export type Case = Readonly<{
   /** Echoed as it is. */
   id: unknown;
-  head: RehearsedHead;
+  head: DryRunRequest;
   certificate: CaseCertificate | null;
   ssh: Readonly<{ username: string; publicKey: string | null }> | null;
   mcp: Readonly<{ method: string; tool: string | null }> | null;
@@ -133,7 +133,7 @@ function mergeClaims(session: Tree, user: Tree): Tree {
 
 const urlPattern = /^(?:(https?|tcp\+https?|udp\+https?):\/\/([^/?#]*))?((?:\/[^?#]*)?(?:\?[^#]*)?)(?:#.*)?$/i;
 
-function readHead(request: CaseObject, defaults: CaseDefaults): RehearsedHead {
+function readHead(request: CaseObject, defaults: CaseDefaults): DryRunRequest {
   const url = request.string("url") ?? refuse("request.url", "is missing");
   const headers = request.child("headers");
   const named = headers?.hostHeader() ?? defaults.authority;

@@ -9,10 +9,10 @@ import { readFileSync } from "node:fs";
 import { AnyRecords, compilePolicy, type Policies, type Records } from "../../auth/index.ts";
 import { type Config, canonicalJson, type Problem, type RouteConfig, readYaml, suggest } from "../../config/index.ts";
 import {
-  type CertificateJudge,
-  certificateJudge,
+  type CertificateChecker,
+  certificateCheckerFor,
   compileRoutes,
-  judgeByAuthority,
+  createCertificateChecker,
   type Routes,
 } from "../../proxy/index.ts";
 import { readConfiguration } from "../build/load.ts";
@@ -32,7 +32,7 @@ export type PolicyTarget = Readonly<{
   /** The route that is asked whatever the URL says; null: the URL tells. `unknown`: it was named, and there is none. */
   route: Readonly<{ id: string; route: RouteConfig | null }> | "unknown" | null;
   /** What is to be made of a client certificate that was written down. */
-  certificates: CertificateJudge;
+  certificates: CertificateChecker;
   /** What identifies the policies in the facts read. */
   configuration: string;
   records: Records;
@@ -70,7 +70,7 @@ export function openPolicy(parsed: Parsed, terminal: Pick<Terminal, "env" | "err
   if (pem !== undefined && document === undefined)
     throw new UsageError("--client-ca goes with --policy: a configuration names its own");
   return document !== undefined
-    ? openDocument(document, judgeByAuthority(pem === undefined ? null : readPem(pem)))
+    ? openDocument(document, certificateCheckerFor(pem === undefined ? null : readPem(pem)))
     : openConfiguration(config ?? "", { route, terminal, shadow: parsed.flag("shadow") });
 }
 
@@ -85,7 +85,7 @@ function readPem(path: string): string {
 /** The name that a bare document has among routes. */
 export const documentId = "policy";
 
-function openDocument(file: string, certificates: CertificateJudge): OpenPolicyResult {
+function openDocument(file: string, certificates: CertificateChecker): OpenPolicyResult {
   const place = { file, line: 0, column: 0 };
   const refuse = (problem: string, remedy: string): OpenPolicyResult => ({
     ok: false,
@@ -150,7 +150,7 @@ function openConfiguration(
       config,
       routes: compileRoutes(config.routes),
       route: named === "unknown" || named === null ? named : { id: named.id, route: named },
-      certificates: certificateJudge(config),
+      certificates: createCertificateChecker(config),
       configuration: config.hash,
       records,
     },

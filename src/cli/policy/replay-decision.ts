@@ -6,7 +6,7 @@
  */
 import { type CompiledConditional, type DecisionRecord, decide, type RoutePolicy } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
-import { type RehearsedHead, rehearse } from "../../proxy/index.ts";
+import { type DryRunRequest, dryRunRequest } from "../../proxy/index.ts";
 import { callerOf } from "./evaluate-policy.ts";
 import type { CasePerson } from "./policy-case.ts";
 import type { PolicyTarget } from "./policy-document.ts";
@@ -35,7 +35,7 @@ export function replayDecision(record: DecisionRecord, { config, target, people 
   const before = record.result === "permit";
   const head = headOf(record, config.routes);
   if (head === null) return { type: "not", why: "the port that was asked for is not in the record" };
-  const rehearsal = rehearse(head);
+  const dryRun = dryRunRequest(head);
   const refused = (routeId: string | null, reasons: readonly string[]): ReplayOutcome => ({
     type: "replayed",
     routeId,
@@ -43,18 +43,18 @@ export function replayDecision(record: DecisionRecord, { config, target, people 
     after: false,
     reasons,
   });
-  if (rehearsal.type === "refused") return refused(null, [rehearsal.reason]);
-  const refusal = rehearsal.refusalOf(target.routes);
+  if (dryRun.type === "refused") return refused(null, [dryRun.reason]);
+  const refusal = dryRun.refusalOf(target.routes);
   if (refusal !== undefined) return refused(null, [refusal]);
-  if (rehearsal.reserved) return { type: "not", why: "the proxy answers this path itself" };
-  const route = target.routes === null ? undefined : rehearsal.match(target.routes);
+  if (dryRun.reserved) return { type: "not", why: "the proxy answers this path itself" };
+  const route = target.routes === null ? undefined : dryRun.match(target.routes);
   const policy = route === undefined ? undefined : target.policies.get(route.id);
   if (route === undefined || policy === undefined) return refused(record.routeId, ["route-not-found"]);
 
   const known = record.userId === null ? undefined : people.get(record.userId);
   const person = record.sessionId === null ? null : personOf(record, known);
   const caller = callerOf(person);
-  const question = { request: rehearsal.question(route), now: record.at };
+  const question = { request: dryRun.decisionRequest(route), now: record.at };
   const principal = caller.type === "principal" ? caller.principal : null;
   const isKnown = (name: string, ofSession: boolean): boolean => {
     if (recordedCriteria.has(name) || timeCriteria.has(name) || name.startsWith("ssh_")) return true;
@@ -127,7 +127,7 @@ function negated(value: boolean | null): boolean | null {
 }
 
 /** Null: there are routes at ports of this host, and the record does not say which one was asked. */
-function headOf(record: DecisionRecord, routes: readonly RouteConfig[]): RehearsedHead | null {
+function headOf(record: DecisionRecord, routes: readonly RouteConfig[]): DryRunRequest | null {
   const { method, host, path, ip, routeId } = record;
   const named = routes.find(({ id }) => id === routeId);
   const head = { method, scheme: "https", headers: [], ip } as const;

@@ -5,15 +5,15 @@
  * has. 503: this node does not know.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { Evaluated } from "./authzen.ts";
-import { AuthzenError, AuthzenUnavailable } from "./authzen-parser.ts";
-import { requestIdPattern, type Serving } from "./decision-service.ts";
+import type { Evaluation } from "./authzen.ts";
+import { AuthzenError, AuthzenUnavailableError } from "./authzen-parser.ts";
+import { type DecisionServices, requestIdPattern } from "./decision-service.ts";
 
 /** What comes back as it came; what stands in records is narrower. */
 const echoedPattern = /^[\x20-\x7e]{1,256}$/;
 
-export function registerAuthzen(app: FastifyInstance, serving: Serving, scheme: "http" | "https"): void {
-  const { answered } = serving;
+export function registerAuthzen(app: FastifyInstance, serving: DecisionServices, scheme: "http" | "https"): void {
+  const { decisions } = serving;
   const served = serving.current;
   app.addHook("onRequest", async (request, reply) => {
     const id = request.headers["x-request-id"];
@@ -21,13 +21,13 @@ export function registerAuthzen(app: FastifyInstance, serving: Serving, scheme: 
     reply.header("cache-control", "no-store");
     if (!request.url.startsWith("/access/")) return;
     if (holderOf(request) !== undefined) return;
-    answered.inc({ form: "authzen", result: "unauthenticated" });
+    decisions.inc({ form: "authzen", result: "unauthenticated" });
     return reply.code(401).header("www-authenticate", "Bearer").type("text/plain").send("a key is required\n");
   });
   app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
-    if (error instanceof AuthzenUnavailable) return unavailable(reply, error.message);
+    if (error instanceof AuthzenUnavailableError) return unavailable(reply, error.message);
     const status = statusOfError(error);
-    if (status >= 500) served().ports.logger.error({ error: String(error) }, "a decision could not be made");
+    if (status >= 500) served().deps.logger.error({ error: String(error) }, "a decision could not be made");
     return reply
       .code(status)
       .type("text/plain")
@@ -53,7 +53,7 @@ export function registerAuthzen(app: FastifyInstance, serving: Serving, scheme: 
   app.post("/access/v1/evaluations", async (request, reply) => {
     const answer = await served().authzen.evaluations(request.body, idOf(request));
     if (!("evaluations" in answer)) return answerOne(reply, answer);
-    for (const { context } of answer.evaluations) answered.inc({ form: "authzen", result: String(context["result"]) });
+    for (const { context } of answer.evaluations) decisions.inc({ form: "authzen", result: String(context["result"]) });
     return answer;
   });
   app.post("/access/v1/search/action", (request) => served().authzen.search.actions(request.body));
@@ -67,18 +67,18 @@ export function registerAuthzen(app: FastifyInstance, serving: Serving, scheme: 
     const { authzen, listsPeople } = served();
     const name = holderOf(request);
     if (name !== undefined && listsPeople.has(name)) return authzen.search.subjects(request.body);
-    answered.inc({ form: "authzen", result: "forbidden" });
+    decisions.inc({ form: "authzen", result: "forbidden" });
     const why = "this key may not list people: decision_api.lists_people does not name it\n";
     return reply.code(403).type("text/plain").send(why);
   });
 
   function holderOf(request: FastifyRequest): string | undefined {
-    return served().mayAsk.keyHolder(request.headers.authorization);
+    return served().access.keyNameOf(request.headers.authorization);
   }
 
-  function answerOne(reply: FastifyReply, answer: Evaluated): Evaluated | FastifyReply {
+  function answerOne(reply: FastifyReply, answer: Evaluation): Evaluation | FastifyReply {
     const { result, reason } = answer.context;
-    answered.inc({ form: "authzen", result: String(result) });
+    decisions.inc({ form: "authzen", result: String(result) });
     return result === "unavailable" ? unavailable(reply, String(reason)) : answer;
   }
 }

@@ -10,7 +10,7 @@ import { AuthzenError, type Json, objectOf } from "./authzen-parser.ts";
 
 export const pageMax = 1_000;
 
-export type Page = Readonly<{
+export type SearchPage = Readonly<{
   /** Empty: from the beginning. */
   from: string;
   limit: number;
@@ -19,13 +19,13 @@ export type Page = Readonly<{
 }>;
 
 /** @throws AuthzenError */
-export function readPage({ page, ...search }: Json): Page {
+export function parseSearchPage({ page, ...search }: Json): SearchPage {
   const { token = "", limit } = page === undefined ? {} : objectOf(page, "page");
   if (limit !== undefined && (typeof limit !== "number" || !Number.isSafeInteger(limit) || limit < 0))
     throw new AuthzenError("page.limit is no count");
   if (typeof token !== "string") throw new AuthzenError("page.token is not text");
   const digest = digestOf(search);
-  const before = token === "" ? undefined : readToken(token);
+  const before = token === "" ? undefined : parseToken(token);
   if (before !== undefined && before.digest !== digest) throw new AuthzenError("page.token is of another search");
   if (before !== undefined && limit !== undefined && limit !== before.limit)
     throw new AuthzenError("page.limit is not the one that the search began with");
@@ -37,7 +37,7 @@ export function readPage({ page, ...search }: Json): Page {
   };
 }
 
-function readToken(token: string): Readonly<{ from: string; limit: number; digest: string }> {
+function parseToken(token: string): Readonly<{ from: string; limit: number; digest: string }> {
   try {
     const [from, limit, digest] = JSON.parse(Buffer.from(token, "base64url").toString("utf8"));
     if (typeof from === "string" && Number.isSafeInteger(limit) && limit >= 0 && typeof digest === "string")

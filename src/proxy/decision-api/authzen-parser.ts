@@ -6,17 +6,17 @@ export class AuthzenError extends Error {
 }
 
 /** This node does not know: 503, and this text. */
-export class AuthzenUnavailable extends Error {
+export class AuthzenUnavailableError extends Error {
   override readonly name = "AuthzenUnavailable";
 }
 
 export type Json = Readonly<Record<string, unknown>>;
 export type Entity = Readonly<{ type: string; id: string; properties: Json }>;
 export type Action = Readonly<{ name: string; properties: Json }>;
-export type Asked = Readonly<{ subject: Entity; action: Action; resource: Entity; context: Json }>;
+export type AuthzenRequest = Readonly<{ subject: Entity; action: Action; resource: Entity; context: Json }>;
 
 /** @throws AuthzenError */
-export function readAsked(given: Json): Asked {
+export function parseAuthzenRequest(given: Json): AuthzenRequest {
   return {
     subject: entityOf(given["subject"], "subject"),
     action: actionOf(given["action"]),

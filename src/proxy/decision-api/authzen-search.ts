@@ -6,10 +6,10 @@
  */
 import type { DecisionApiConfig, RouteConfig } from "../../config/index.ts";
 import { type UserId, userIdOf } from "../../events/index.ts";
-import { type Page, readPage } from "./authzen-page-token.ts";
+import { parseSearchPage, type SearchPage } from "./authzen-page-token.ts";
 import {
-  type Asked,
   AuthzenError,
+  type AuthzenRequest,
   actionOf,
   contextOf,
   entityOf,
@@ -17,21 +17,21 @@ import {
   objectOf,
   textOf,
 } from "./authzen-parser.ts";
-import type { DecisionPoint, DecisionPorts, Verdict } from "./decision-point.ts";
+import type { ApiDecision, DecisionApiDeps, DecisionPoint } from "./decision-point.ts";
 import { actionsOf, isKnownType } from "./resource-request.ts";
 
-export type Found = Readonly<{
+export type SearchResult = Readonly<{
   page: Readonly<{ next_token: string; count: number; total?: number }>;
   results: readonly Json[];
 }>;
 
 export type AuthzenSearch = Readonly<{
   /** Names of actions that are permitted. @throws AuthzenError */
-  actions(body: unknown): Promise<Found>;
+  actions(body: unknown): Promise<SearchResult>;
   /** Routes where the action is permitted at the address that they begin at; null: which there are of this type is not known here. @throws AuthzenError */
-  resources(body: unknown): Promise<Found | null>;
+  resources(body: unknown): Promise<SearchResult | null>;
   /** People who may. @throws AuthzenError */
-  subjects(body: unknown): Promise<Found>;
+  subjects(body: unknown): Promise<SearchResult>;
 }>;
 
 /** Of people that one answer looks at. */
@@ -41,22 +41,22 @@ const scannedAtOnce = 10_000;
 export const decidedAtOnce = 50;
 
 export function createAuthzenSearch(
-  replica: Pick<DecisionPorts["replica"], "projection">,
+  replica: Pick<DecisionApiDeps["replica"], "projection">,
   parts: Readonly<{
     api: Pick<DecisionApiConfig, "resources" | "subjectIssuer">;
     point: Pick<DecisionPoint, "routes">;
     /** Null: it is nothing that could be decided about. */
-    decide: (asked: Asked) => Promise<Verdict | null>;
-    decideFor: (userId: UserId, asked: Omit<Asked, "subject">) => Promise<Verdict | null>;
+    decide: (asked: AuthzenRequest) => Promise<ApiDecision | null>;
+    decideFor: (userId: UserId, asked: Omit<AuthzenRequest, "subject">) => Promise<ApiDecision | null>;
     pause: () => Promise<void>;
   }>,
 ): AuthzenSearch {
   const { point, decide, decideFor, pause } = parts;
   const { resources: words, subjectIssuer: issuer } = parts.api;
 
-  async function actions(body: unknown): Promise<Found> {
+  async function actions(body: unknown): Promise<SearchResult> {
     const given = objectOf(body, "the body");
-    const page = readPage(given);
+    const page = parseSearchPage(given);
     const asked = { ...inputs(given), resource: entityOf(given["resource"], "resource"), context: contextOf(given) };
     const permitted: Json[] = [];
     for (const name of actionsOf(asked.resource.type, words)) {
@@ -66,9 +66,9 @@ export function createAuthzenSearch(
     return pageOf(permitted, page);
   }
 
-  async function resources(body: unknown): Promise<Found | null> {
+  async function resources(body: unknown): Promise<SearchResult | null> {
     const given = objectOf(body, "the body");
-    const page = readPage(given);
+    const page = parseSearchPage(given);
     const asked = { ...inputs(given), action: actionOf(given["action"]), context: contextOf(given) };
     const type = textOf(objectOf(given["resource"], "resource")["type"], "resource.type");
     if (!isKnownType(type, words)) return pageOf([], page);
@@ -84,9 +84,9 @@ export function createAuthzenSearch(
     return pageOf(permitted, page);
   }
 
-  async function subjects(body: unknown): Promise<Found> {
+  async function subjects(body: unknown): Promise<SearchResult> {
     const given = objectOf(body, "the body");
-    const page = readPage(given);
+    const page = parseSearchPage(given);
     const type = textOf(objectOf(given["subject"], "subject")["type"], "subject.type");
     const action = actionOf(given["action"]);
     const asked = { action, resource: entityOf(given["resource"], "resource"), context: contextOf(given) };
@@ -123,7 +123,7 @@ export function createAuthzenSearch(
   }
 
   /** By the id that a question about them has; undefined: they may not, or nobody asks about them by such an id. */
-  async function nameOfPermitted(userId: UserId, asked: Omit<Asked, "subject">): Promise<string | undefined> {
+  async function nameOfPermitted(userId: UserId, asked: Omit<AuthzenRequest, "subject">): Promise<string | undefined> {
     const verdict = await decideFor(userId, asked);
     if (verdict?.type !== "permit" || verdict.principal === null) return undefined;
     if (issuer === null) return userId;
@@ -134,7 +134,7 @@ export function createAuthzenSearch(
   return { actions, resources, subjects };
 }
 
-function inputs(given: Json): Pick<Asked, "subject"> {
+function inputs(given: Json): Pick<AuthzenRequest, "subject"> {
   return { subject: entityOf(given["subject"], "subject") };
 }
 
@@ -144,7 +144,7 @@ function beginningOf(route: RouteConfig): string | undefined {
   return `${route.from.origin}${route.match.value === "" ? "/" : route.match.value}`;
 }
 
-function pageOf(all: readonly Json[], { from, limit, tokenFor }: Page): Found {
+function pageOf(all: readonly Json[], { from, limit, tokenFor }: SearchPage): SearchResult {
   if (!/^\d{0,9}$/.test(from)) throw new AuthzenError("page.token is none of ours");
   const begin = Number(from);
   const results = all.slice(begin, begin + limit);

@@ -11,39 +11,39 @@ import type { Handle } from "../../auth/index.ts";
 import type { DecisionApiConfig } from "../../config/index.ts";
 import { parseSessionId, parseUserId, type SessionId, type UserId, userIdOf } from "../../events/index.ts";
 import {
-  type Asked,
   AuthzenError,
-  AuthzenUnavailable,
+  type AuthzenRequest,
+  AuthzenUnavailableError,
   type Entity,
   type Json,
   objectOf,
-  readAsked,
+  parseAuthzenRequest,
 } from "./authzen-parser.ts";
 import { type AuthzenSearch, createAuthzenSearch, decidedAtOnce } from "./authzen-search.ts";
 import {
+  type ApiDecision,
+  type DecisionApiDeps,
   type DecisionPoint,
-  type DecisionPorts,
-  type Described,
+  type DescribedRequest,
+  type SubjectSource,
   statusOf,
-  type Verdict,
-  type Whose,
 } from "./decision-point.ts";
-import { addressOf } from "./resource-request.ts";
+import { resourceAddressOf } from "./resource-request.ts";
 
-export type Evaluated = Readonly<{ decision: boolean; context: Readonly<Record<string, unknown>> }>;
+export type Evaluation = Readonly<{ decision: boolean; context: Readonly<Record<string, unknown>> }>;
 
 export const evaluationsMax = 1_000;
 
 export type Authzen = Readonly<{
   /** @throws AuthzenError */
-  evaluation(body: unknown, requestId: string): Promise<Evaluated>;
+  evaluation(body: unknown, requestId: string): Promise<Evaluation>;
   /** One answer for each of `evaluations`, as far as they were gone through. @throws AuthzenError */
-  evaluations(body: unknown, requestId: string): Promise<Evaluated | Readonly<{ evaluations: readonly Evaluated[] }>>;
+  evaluations(body: unknown, requestId: string): Promise<Evaluation | Readonly<{ evaluations: readonly Evaluation[] }>>;
   search: AuthzenSearch;
 }>;
 
 export function createAuthzen(
-  ports: DecisionPorts,
+  deps: DecisionApiDeps,
   point: DecisionPoint,
   parts: Readonly<{
     api: Pick<DecisionApiConfig, "resources" | "subjectIssuer">;
@@ -51,16 +51,16 @@ export function createAuthzen(
     pause: () => Promise<void>;
   }>,
 ): Authzen {
-  const { config, replica, clock } = ports;
+  const { config, replica, clock } = deps;
   const { resources: words, subjectIssuer: issuer } = parts.api;
 
-  async function evaluate(asked: Asked, requestId: string): Promise<Evaluated> {
+  async function evaluate(asked: AuthzenRequest, requestId: string): Promise<Evaluation> {
     const described = describe(asked);
     if (typeof described === "string") return denied(described);
     const whose = whoIs(asked.subject);
     if (whose === "subject-type") return denied(whose);
     const traced = asked.context["trace"] === true;
-    const verdict = await point.ask({ described, whose, requestId, ...(traced ? { traced } : {}) });
+    const verdict = await point.decide({ described, subject: whose, requestId, ...(traced ? { traced } : {}) });
     return told(verdict, traced);
   }
 
@@ -71,30 +71,30 @@ export function createAuthzen(
   });
 
   async function find(
-    asked: Omit<Asked, "subject">,
-    whose: Exclude<Whose, "credential"> | "subject-type",
-  ): Promise<Verdict | null> {
+    asked: Omit<AuthzenRequest, "subject">,
+    whose: Exclude<SubjectSource, "credential"> | "subject-type",
+  ): Promise<ApiDecision | null> {
     const described = describe(asked);
     if (typeof described === "string" || whose === "subject-type") return null;
-    const verdict = await point.ask({ described, whose, requestId: "", recorded: false });
-    if (verdict.type === "unavailable") throw new AuthzenUnavailable(reasonsOf(verdict).join(" "));
+    const verdict = await point.decide({ described, subject: whose, requestId: "", recorded: false });
+    if (verdict.type === "unavailable") throw new AuthzenUnavailableError(reasonsOf(verdict).join(" "));
     return verdict;
   }
 
-  function told(verdict: Verdict, traced: boolean): Evaluated {
+  function told(verdict: ApiDecision, traced: boolean): Evaluation {
     const reasons = reasonsOf(verdict);
     return {
       decision: verdict.type === "permit",
       context: {
         ...{ reason: reasons.join(" "), reasons, result: verdict.type, status: statusOf(verdict) },
         ...("route" in verdict ? { route: verdict.route.id } : {}),
-        ...(traced && "beside" in verdict ? { trace: verdict.beside?.trace ?? null } : {}),
+        ...(traced && "annotations" in verdict ? { trace: verdict.annotations?.trace ?? null } : {}),
         ...{ epoch: replica.applied.epoch, position: String(replica.applied.position), configuration: config.hash },
       },
     };
   }
 
-  function whoIs({ type, id, properties }: Entity): Exclude<Whose, "credential"> | "subject-type" {
+  function whoIs({ type, id, properties }: Entity): Exclude<SubjectSource, "credential"> | "subject-type" {
     switch (type) {
       case "anonymous":
         return null;
@@ -117,7 +117,7 @@ export function createAuthzen(
     return sessionId === undefined || userId === null ? undefined : { sessionId, userId };
   }
 
-  function ofUser(id: string, from: unknown, type: "user" | "identity"): Exclude<Whose, "credential"> {
+  function ofUser(id: string, from: unknown, type: "user" | "identity"): Exclude<SubjectSource, "credential"> {
     const ours = type === "user" ? parsed<UserId>(parseUserId, id) : undefined;
     const userId = typeof from === "string" ? userIdOf(from, id) : from === null ? ours : undefined;
     return userId === undefined ? null : { among: (idpId) => newestOf(userId, idpId) };
@@ -136,16 +136,16 @@ export function createAuthzen(
   }
 
   return {
-    evaluation: async (body, requestId) => evaluate(readAsked(objectOf(body, "the body")), requestId),
+    evaluation: async (body, requestId) => evaluate(parseAuthzenRequest(objectOf(body, "the body")), requestId),
 
     async evaluations(body, requestId) {
       const { evaluations: given, options, ...defaults } = objectOf(body, "the body");
       if (given === undefined || (Array.isArray(given) && given.length === 0))
-        return evaluate(readAsked(defaults), requestId);
+        return evaluate(parseAuthzenRequest(defaults), requestId);
       if (!Array.isArray(given)) throw new AuthzenError("evaluations is not a list");
       if (given.length > evaluationsMax) throw new AuthzenError(`more than ${evaluationsMax} evaluations`);
       const semantic = semanticOf(options);
-      const answers: Evaluated[] = [];
+      const answers: Evaluation[] = [];
       for (const [i, one] of (given as readonly unknown[]).entries()) {
         if (i % decidedAtOnce === decidedAtOnce - 1) await parts.pause();
         const asked = readEntry({ ...defaults, ...objectOf(one, "an entry of evaluations") });
@@ -159,8 +159,8 @@ export function createAuthzen(
     search,
   };
 
-  function describe({ context, ...asked }: Omit<Asked, "subject">): Described | string {
-    const place = addressOf(asked, words);
+  function describe({ context, ...asked }: Omit<AuthzenRequest, "subject">): DescribedRequest | string {
+    const place = resourceAddressOf(asked, words);
     if (typeof place === "string") return place;
     const { ip = null, headers = {} } = context;
     if (ip !== null && (typeof ip !== "string" || ip === "")) return "context-ip";
@@ -174,7 +174,7 @@ export function createAuthzen(
   }
 }
 
-function reasonsOf(verdict: Verdict): readonly string[] {
+function reasonsOf(verdict: ApiDecision): readonly string[] {
   switch (verdict.type) {
     case "unavailable":
       return [verdict.why === "lease" ? "no-lease" : verdict.why];
@@ -189,14 +189,14 @@ function reasonsOf(verdict: Verdict): readonly string[] {
   }
 }
 
-function denied(reason: string): Evaluated {
+function denied(reason: string): Evaluation {
   return { decision: false, context: { reason, reasons: [reason], result: "bad_request", status: 400 } };
 }
 
 /** In a list, what is wrong with one entry is that entry's answer. */
-function readEntry(given: Json): Asked | string {
+function readEntry(given: Json): AuthzenRequest | string {
   try {
-    return readAsked(given);
+    return parseAuthzenRequest(given);
   } catch (error) {
     if (error instanceof AuthzenError) return error.message;
     throw error;

@@ -7,20 +7,23 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { matcherOfBlocks } from "../../auth/index.ts";
 import type { DecisionApiConfig } from "../../config/index.ts";
 
-export type WhoMayAsk = Readonly<{
+export type ClientAccess = Readonly<{
   /** A proxy whose word on a request is believed. */
   isTrusted(address: string): boolean;
   /** @param authorization the header. @returns the name of whoever has the key in it */
-  keyHolder(authorization: string | undefined): string | undefined;
+  keyNameOf(authorization: string | undefined): string | undefined;
 }>;
 
-export function whoMayAsk({ trustedProxies, keys }: Pick<DecisionApiConfig, "trustedProxies" | "keys">): WhoMayAsk {
+export function createClientAccess({
+  trustedProxies,
+  keys,
+}: Pick<DecisionApiConfig, "trustedProxies" | "keys">): ClientAccess {
   const matcher = matcherOfBlocks(trustedProxies);
   if (matcher === undefined) throw new TypeError("decision_api.trusted_proxies");
   const known = Object.entries(keys).map(([name, key]) => ({ name, digest: digestOf(key) }));
   return {
     isTrusted: trustedProxies.length === 0 ? () => false : matcher.matches,
-    keyHolder(authorization) {
+    keyNameOf(authorization) {
       const given = /^Bearer +(\S+)$/i.exec(authorization ?? "")?.[1];
       if (given === undefined) return undefined;
       const digest = digestOf(given);

@@ -26,21 +26,26 @@ import { type CanonicalRequest, canonicalise } from "../message/canonical-reques
 import { recordedMethod, recordedPath, roundedMs } from "../message/recorded-text.ts";
 import { isReserved, isSignInPath } from "../message/reserved-paths.ts";
 import { isCheck } from "../observe/authorize-line.ts";
-import { type Asked, readAsked } from "../reply/reply-format.ts";
-import type { ProxyPorts } from "../request/dependencies.ts";
-import { type Asking, createWhoAsks, nobody, type ReachedHandles } from "../request/identify-caller.ts";
+import { type ReplyFormat, replyFormatOf } from "../reply/reply-format.ts";
+import type { ProxyDeps } from "../request/dependencies.ts";
+import {
+  anonymous,
+  createCallerIdentifier,
+  type Identification,
+  type ReachedHandles,
+} from "../request/identify-caller.ts";
 import { authorityOf, compileRoutes, type Routes, scopeOf } from "../routing/route-table.ts";
 import { isCrossSite } from "../routing/upgrade-request.ts";
 import { compileClientTrusts } from "../tls/client-trust.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 
-export type DecisionPorts = Pick<
-  ProxyPorts,
+export type DecisionApiDeps = Pick<
+  ProxyDeps,
   | ("config" | "identity" | "clock" | "replica" | "freshness" | "catchUp" | "decide" | "resolveCaller" | "idpIdOf")
   | (
       | "bearerTokens"
       | "explain"
-      | "beside"
+      | "annotateDecision"
       | "credentials"
       | "assertions"
       | "render"
@@ -52,7 +57,7 @@ export type DecisionPorts = Pick<
 >;
 
 /** A request as whoever carries it describes it. */
-export type Described = Readonly<{
+export type DescribedRequest = Readonly<{
   method: string;
   /** Null: whatever the route's is. */
   scheme: "http" | "https" | null;
@@ -72,74 +77,76 @@ type SessionOf = Pick<Handle, "sessionId" | "userId">;
  * Whose request it is: of whoever holds the credential in it, or one that is named, or of a session that is; `among`: of that one of a
  * person's sessions that counts with an identity provider. Null: nobody's.
  */
-export type Whose =
+export type SubjectSource =
   | "credential"
   | Readonly<{ token: string }>
   | SessionOf
   | Readonly<{ among: (idpId: string) => SessionOf | undefined }>
   | null;
 
-export type Question = Readonly<{
-  described: Described;
-  whose: Whose;
+export type DecisionQuery = Readonly<{
+  described: DescribedRequest;
+  subject: SubjectSource;
   requestId: string;
   /** True: a permit comes with the headers that tell the upstream who asks. */
-  introduces?: true;
+  withIdentity?: true;
   /** False: nobody will act on the answer, so it is not recorded. */
   recorded?: false;
   /** True once nobody waits for the answer any more. */
-  abandoned?: () => boolean;
+  isAbandoned?: () => boolean;
   /** True: whoever asks wants the trace, whatever the answer. */
   traced?: true;
 }>;
 
-type TimedQuestion = Question & Readonly<{ startedAt: number }>;
-type About = Readonly<{ route: RouteConfig; request: CanonicalRequest; asked: Asked; url: URL }>;
+type TimedQuery = DecisionQuery & Readonly<{ startedAt: number }>;
+type MatchedRequest = Readonly<{ route: RouteConfig; request: CanonicalRequest; asked: ReplyFormat; url: URL }>;
 /** What policy was asked, and what its record says beside the answer; of `ask` once, when it is the last word. */
 type Decided = Readonly<{
   decided: Parameters<DescribeDecision>;
   sides: Sides | null;
-  beside?: ReturnType<DescribeDecision>;
+  annotations?: ReturnType<DescribeDecision>;
 }>;
 /** Headers, each a name and a value. */
 type Identity = readonly (readonly [string, string])[];
-export type Verdict =
-  | (Fact<"permit", { principal: Principal | null; reasons: readonly string[]; identity: Identity }> & About & Decided)
-  | (Fact<"signin", { reasons: readonly string[] }> & About & Decided)
+export type ApiDecision =
+  | (Fact<"permit", { principal: Principal | null; reasons: readonly string[]; identity: Identity }> &
+      MatchedRequest &
+      Decided)
+  | (Fact<"signin", { reasons: readonly string[] }> & MatchedRequest & Decided)
   | (Fact<"deny", { status: number; principal: Principal | null; reasons: readonly string[] }> &
-      About &
+      MatchedRequest &
       Partial<Decided>)
-  | (Fact<"unavailable", { why: "lease" | "behind" | "provider" | "audit" }> & About)
-  | Fact<"not_found", { asked: Asked }>
+  | (Fact<"unavailable", { why: "lease" | "behind" | "provider" | "audit" }> & MatchedRequest)
+  | Fact<"not_found", { asked: ReplyFormat }>
   | Fact<"bad_request", { reason: string }>
   /** Nobody waited for it. Nothing was decided, so nothing is recorded. */
   | Fact<"abandoned", unknown>;
 
 /** What was decided about a route. */
-type Judged = Extract<Verdict, About>;
-type Permitted = Extract<Verdict, { type: "permit" }>;
+type Judged = Extract<ApiDecision, MatchedRequest>;
+type Permitted = Extract<ApiDecision, { type: "permit" }>;
 
 export type DecisionPoint = Readonly<{
   routes: readonly RouteConfig[];
-  ask(question: Question): Promise<Verdict>;
+  decide(question: DecisionQuery): Promise<ApiDecision>;
   /** Whether a route names exactly this host, without a wildcard. */
   isRouteHost(hostname: string): boolean;
   /** Whether a certificate (PEM) leads to an authority of callers that some route knows. */
   isVerified(leafPem: string): boolean;
 }>;
 
-/** Under one configuration: that of `ports`. */
-export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandles): DecisionPoint {
-  const { config, clock, freshness, replica } = ports;
-  const who = createWhoAsks(ports, reached);
+/** Under one configuration: that of `deps`. */
+export function createDecisionPoint(deps: DecisionApiDeps, reached: ReachedHandles): DecisionPoint {
+  const { config, clock, freshness, replica } = deps;
+  const who = createCallerIdentifier(deps, reached);
   const routes = compileRoutes(config.routes);
   const trusts = compileClientTrusts(config);
   const hosts = new Set(config.routes.map(({ host }) => host));
   const carriers = replyCarriersOf(config);
   const assertionRules = new WeakMap<RouteConfig, AssertionRules>();
 
-  async function ask(asked: Question): Promise<Verdict> {
-    const question: TimedQuestion = { ...asked, startedAt: clock.monotonic() };
+  async function ask(asked: DecisionQuery): Promise<ApiDecision> {
+    const question: TimedQuery = { ...asked, startedAt: clock.monotonic() };
     const read = readQuestion(question, { routes, config });
     if (read.type !== "read") {
       if (question.recorded !== false) keep(refusalOf(question, read), null);
@@ -147,19 +154,19 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     }
     const { about } = read;
     const asking = await whoAsks(question, about);
-    if (question.abandoned?.() === true) return { type: "abandoned" };
+    if (question.isAbandoned?.() === true) return { type: "abandoned" };
     let verdict = judge(question, about, asking);
-    if (verdict.type === "permit" && question.introduces === true) {
+    if (verdict.type === "permit" && question.withIdentity === true) {
       const identity = await introduce(verdict);
-      if (question.abandoned?.() === true) return { type: "abandoned" };
+      if (question.isAbandoned?.() === true) return { type: "abandoned" };
       verdict = judge(question, about, asking); // what was waited for may have taken longer than the right to it lasts
       if (verdict.type === "permit") verdict = identity === null ? tooLarge(verdict) : { ...verdict, identity };
     }
     if (question.recorded === false) return verdict;
-    if (verdict.type === "permit" && about.route.audit === "strict" && ports.recordSafely !== null) {
+    if (verdict.type === "permit" && about.route.audit === "strict" && deps.recordSafely !== null) {
       const { identity } = verdict;
       verdict = describe(verdict);
-      const kept = await ports.recordSafely(recordOf(question, verdict)).then(
+      const kept = await deps.recordSafely(recordOf(question, verdict)).then(
         () => true,
         () => false,
       );
@@ -172,16 +179,16 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
   }
 
   function keep(record: DecisionRecord, verdict: Judged | null): void {
-    ports.record(record);
-    if (ports.authorizeLog === null || !isCheck(record)) return;
+    deps.record(record);
+    if (deps.authorizeLog === null || !isCheck(record)) return;
     const principal = verdict !== null && "principal" in verdict ? verdict.principal : null;
     const sides = verdict !== null && "sides" in verdict ? (verdict.sides ?? null) : null;
-    ports.authorizeLog({ record, sides, principal, route: verdict?.route ?? null, request: verdict?.request ?? null });
+    deps.authorizeLog({ record, sides, principal, route: verdict?.route ?? null, request: verdict?.request ?? null });
   }
 
   function describe(verdict: Judged): Judged {
     return "decided" in verdict && verdict.decided !== undefined
-      ? { ...verdict, beside: ports.beside(...verdict.decided) }
+      ? { ...verdict, annotations: deps.annotateDecision(...verdict.decided) }
       : verdict;
   }
 
@@ -191,7 +198,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
       return ["x-pomerium-jwt-assertion", ...Object.keys(config.jwtClaimsHeaders)].map((name) => [name, ""]);
     const rules = assertionRules.get(route) ?? assertionRulesOf(route, carriers);
     assertionRules.set(route, rules); // assertions are cached by this object
-    const introduced = await ports.assertions.introduce(principal, {
+    const introduced = await deps.assertions.introduce(principal, {
       hostname: request.hostname,
       mode: route.assertion,
       rules,
@@ -206,34 +213,37 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     return { type: "deny", status: 403, principal, reasons, route, request, asked, url, decided, sides: null };
   }
 
-  function whoAsks({ whose, described }: Question, { route, request }: About): Asking | Promise<Asking> {
-    if (whose === null) return nobody;
-    if (whose === "credential") return who.askingIn(request, route, described.ip ?? "");
+  function whoAsks(
+    { subject: whose, described }: DecisionQuery,
+    { route, request }: MatchedRequest,
+  ): Identification | Promise<Identification> {
+    if (whose === null) return anonymous;
+    if (whose === "credential") return who.identify(request, route, described.ip ?? "");
     if (!("token" in whose)) {
-      const session = "among" in whose ? whose.among(ports.idpIdOf(route)) : whose;
-      if (session === undefined) return nobody;
-      return { ...nobody, handle: { ...session, idpId: "", needs: null, audience: [] } };
+      const session = "among" in whose ? whose.among(deps.idpIdOf(route)) : whose;
+      if (session === undefined) return anonymous;
+      return { ...anonymous, handle: { ...session, idpId: "", needs: null, audience: [] } };
     }
-    return who.holderOf({ token: whose.token, source: "header" }, scopeOf(route, request));
+    return who.fromCredential({ token: whose.token, source: "header" }, scopeOf(route, request));
   }
 
   /** As the projection, the lease and the clock are now; in one turn. */
-  function judge(question: Question, about: About, asking: Asking): Judged {
+  function judge(question: DecisionQuery, about: MatchedRequest, asking: Identification): Judged {
     const { route } = about;
     if (freshness.overdueMs(clock.monotonic()) > route.staleGraceMs)
       return { type: "unavailable", why: "lease", ...about };
     if (asking === "behind" || asking === "provider") return { type: "unavailable", why: asking, ...about };
-    if (about.asked.kind === "upgrade" && isCrossSite(about.request, { ports, routes }))
+    if (about.asked.kind === "upgrade" && isCrossSite(about.request, { deps, routes }))
       return { type: "deny", status: 403, principal: null, reasons: ["websocket-origin"], ...about };
     if (asking === "refused")
       return { type: "deny", status: 403, principal: null, reasons: ["bearer-token-invalid"], ...about };
     if (asking === "two-credentials")
       return { type: "deny", status: 400, principal: null, reasons: [asking], ...about };
     const now = clock.wall();
-    const caller = who.callerOf(asking, route, now);
+    const caller = who.resolve(asking, route, now);
     if (caller.type === "behind") return { type: "unavailable", why: "behind", ...about };
     const request = policyQuestion(question, about, now);
-    const decision = ports.decide({ routeId: route.id, caller, request, now });
+    const decision = deps.decide({ routeId: route.id, caller, request, now });
     const { reasons, sides } = decision;
     const principal = caller.type === "principal" ? caller.principal : null;
     const live = principal !== null && principal.session.expiresAt > now ? principal : null;
@@ -248,7 +258,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
   }
 
   /** Whoever carries the request has ended its TLS: of a certificate only what it says is known. */
-  function policyQuestion({ described }: Question, { route, request }: About, now: UnixMs) {
+  function policyQuestion({ described }: DecisionQuery, { route, request }: MatchedRequest, now: UnixMs) {
     return {
       method: request.method,
       scheme: schemeOf(route),
@@ -262,12 +272,12 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     };
   }
 
-  function refusalOf(question: TimedQuestion, refused: Unread): DecisionRecord {
+  function refusalOf(question: TimedQuery, refused: Unread): DecisionRecord {
     const reason = refused.type === "not_found" ? "route-not-found" : refused.reason;
     return { ...bareRecord(question), result: refused.type, status: statusOf(refused), reasons: [reason] };
   }
 
-  function recordOf(question: TimedQuestion, verdict: Judged): DecisionRecord {
+  function recordOf(question: TimedQuery, verdict: Judged): DecisionRecord {
     const principal = "principal" in verdict ? verdict.principal : null;
     return {
       ...bareRecord(question),
@@ -279,7 +289,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
       result: verdict.type,
       status: statusOf(verdict),
       reasons: verdict.type === "unavailable" ? [verdict.why === "lease" ? "no-lease" : verdict.why] : verdict.reasons,
-      ...("beside" in verdict ? verdict.beside : {}),
+      ...("annotations" in verdict ? verdict.annotations : {}),
     };
   }
 
@@ -287,11 +297,11 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     described,
     requestId,
     startedAt,
-  }: TimedQuestion): Omit<DecisionRecord, "result" | "status" | "reasons"> {
+  }: TimedQuery): Omit<DecisionRecord, "result" | "status" | "reasons"> {
     const now = clock.monotonic();
     const overdueMs = freshness.overdueMs(now);
     return {
-      ...ports.identity,
+      ...deps.identity,
       at: clock.wall(),
       occasion: "request",
       requestId,
@@ -311,14 +321,14 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
 
   return {
     routes: config.routes,
-    ask,
+    decide: ask,
     isRouteHost: (hostname) => hosts.has(hostname),
     isVerified: (leaf) =>
       chainToAuthority({ leaf, intermediates: "" }, trusts.authorities.join("\n"), clock.wall()) !== undefined,
   };
 }
 
-export function statusOf(verdict: Verdict): number {
+export function statusOf(verdict: ApiDecision): number {
   switch (verdict.type) {
     case "permit":
       return 200;
@@ -339,10 +349,13 @@ export function statusOf(verdict: Verdict): number {
   }
 }
 
-type Unread = Extract<Verdict, { type: "not_found" | "bad_request" }>;
-type Read = Fact<"read", { about: About }> | Unread;
+type Unread = Extract<ApiDecision, { type: "not_found" | "bad_request" }>;
+type Read = Fact<"read", { about: MatchedRequest }> | Unread;
 
-function readQuestion({ described }: Question, { routes, config }: Readonly<{ routes: Routes; config: Config }>): Read {
+function readQuestion(
+  { described }: DecisionQuery,
+  { routes, config }: Readonly<{ routes: Routes; config: Config }>,
+): Read {
   const { method, authority, target, lines } = described;
   const rawHeaders = ["Host", authority, ...lines];
   const canonical = canonicalise({ method, url: target, httpVersion: "1.1", rawHeaders }, "keep");
@@ -352,7 +365,7 @@ function readQuestion({ described }: Question, { routes, config }: Readonly<{ ro
   if (request.rawPath + request.search !== target) return { type: "bad_request", reason: "not-canonical" };
   if (isReserved(request.path)) return { type: "bad_request", reason: "reserved-path" };
   const upgrade = request.headers["sec-websocket-key"] === undefined ? null : "websocket";
-  const asked = readAsked(request, { upgrade, isRouteOrigin: routes.isRouteOrigin });
+  const asked = replyFormatOf(request, { upgrade, isRouteOrigin: routes.isRouteOrigin });
   const { hostname } = config.authenticateServiceUrl;
   const found = routes.match(request);
   // On the sign-in host only routes of exactly that host count, and not for the paths that sign-in keeps.

@@ -19,10 +19,10 @@ import { Counter, type Registry } from "prom-client";
 import type { DecisionApiConfig, HostPort } from "../../config/index.ts";
 import { withoutJsonSchemas } from "../../replication/index.ts";
 import { registerAuthzen } from "./authzen-http.ts";
-import type { DecisionPorts, Verdict } from "./decision-point.ts";
-import { createServing, requestIdPattern, type Serving } from "./decision-service.ts";
-import { type GatewayAnswer, gatewayAnswer } from "./external-auth-reply.ts";
-import { type GatewayForm, readGatewayRequest } from "./external-auth-request.ts";
+import type { ApiDecision, DecisionApiDeps } from "./decision-point.ts";
+import { createDecisionServices, type DecisionServices, requestIdPattern } from "./decision-service.ts";
+import { type ExternalAuthReply, externalAuthReplyOf } from "./external-auth-reply.ts";
+import { type ExternalAuthForm, parseExternalAuth } from "./external-auth-request.ts";
 
 export type DecisionServer = Readonly<{
   /** Null: not asked for. */
@@ -39,7 +39,7 @@ export async function startDecisionServer(
   options: Readonly<{
     listen: DecisionApiConfig;
     /** Of the configuration in force; the same object until it changes. */
-    ports: () => DecisionPorts;
+    deps: () => DecisionApiDeps;
     registry: Registry;
     requestId: () => string;
   }>,
@@ -51,7 +51,7 @@ export async function startDecisionServer(
     labelNames: ["form", "result"],
     registers: [options.registry],
   });
-  const serving = createServing({ ...options, answered, pause: () => setImmediate() });
+  const serving = createDecisionServices({ ...options, answered, pause: () => setImmediate() });
   const http = listen.address === null ? null : await startHttp(listen, listen.address, serving);
   const grpc = listen.grpcAddress === null ? null : await startGrpc(listen, listen.grpcAddress, serving);
   return {
@@ -65,7 +65,7 @@ export async function startDecisionServer(
 }
 
 /** The libraries of gRPC and its messages are loaded where it is spoken, and nowhere else. */
-async function startGrpc(listen: DecisionApiConfig, address: HostPort, serving: Serving) {
+async function startGrpc(listen: DecisionApiConfig, address: HostPort, serving: DecisionServices) {
   const { startExtAuthz } = await import("./ext-authz-server.ts");
   return startExtAuthz(listen, address, serving);
 }
@@ -73,7 +73,7 @@ async function startGrpc(listen: DecisionApiConfig, address: HostPort, serving: 
 async function startHttp(
   { tls, clientCa }: DecisionApiConfig,
   address: HostPort,
-  serving: Serving,
+  serving: DecisionServices,
 ): Promise<Readonly<{ address: HostPort; close(): Promise<void> }>> {
   const app = Fastify({
     logger: false,
@@ -111,7 +111,7 @@ async function startHttp(
   return { address: { host: address.host, port }, close: () => app.close() };
 }
 
-type Asked = Readonly<{ form: GatewayForm; redirects: boolean; target: string }>;
+type Asked = Readonly<{ form: ExternalAuthForm; redirects: boolean; target: string }>;
 
 function gatewayPath(url: string): Asked | undefined {
   const question = url.indexOf("?");
@@ -127,25 +127,25 @@ function gatewayPath(url: string): Asked | undefined {
     : undefined;
 }
 
-async function gateway(serving: Serving, req: IncomingMessage, asked: Asked): Promise<GatewayAnswer> {
+async function gateway(serving: DecisionServices, req: IncomingMessage, asked: Asked): Promise<ExternalAuthReply> {
   const { form } = asked;
   const peer = req.socket.remoteAddress ?? "";
-  const { ports, point, mayAsk } = serving.current();
+  const { deps, point, access } = serving.current();
   const id = serving.requestId();
-  const told = (verdict: Verdict, requestId: string, result: string = verdict.type): GatewayAnswer => {
-    serving.answered.inc({ form, result });
-    return gatewayAnswer(verdict, { ...asked, requestId, now: ports.clock.wall(), ports });
+  const told = (verdict: ApiDecision, requestId: string, result: string = verdict.type): ExternalAuthReply => {
+    serving.decisions.inc({ form, result });
+    return externalAuthReplyOf(verdict, { ...asked, requestId, now: deps.clock.wall(), deps });
   };
-  if (!hasCertificate(req) && !mayAsk.isTrusted(peer)) {
-    ports.logger.debug({ peer, form }, "asked for a decision, and is none of the proxies that decision_api names");
+  if (!hasCertificate(req) && !access.isTrusted(peer)) {
+    deps.logger.debug({ peer, form }, "asked for a decision, and is none of the proxies that decision_api names");
     return told({ type: "bad_request", reason: "untrusted-proxy" }, id, "untrusted");
   }
-  const read = readGatewayRequest(
+  const read = parseExternalAuth(
     { form, method: req.method ?? "", target: asked.target, rawHeaders: req.rawHeaders },
-    { isTrusted: mayAsk.isTrusted, isRouteHost: point.isRouteHost, doorPort: req.socket.localPort ?? 0 },
+    { isTrusted: access.isTrusted, isRouteHost: point.isRouteHost, listenPort: req.socket.localPort ?? 0 },
   );
   if (read.type === "refused") {
-    ports.logger.warn(
+    deps.logger.warn(
       { peer, form, header: read.reason },
       "a proxy left out a fact of the request, or its facts contradict each other; denied",
     );
@@ -153,9 +153,9 @@ async function gateway(serving: Serving, req: IncomingMessage, asked: Asked): Pr
   }
   const given = req.headers["x-request-id"];
   const own = typeof given === "string" && requestIdPattern.test(given) ? given : id;
-  const verdict = await point.ask({
+  const verdict = await point.decide({
     described: read.described,
-    ...{ whose: "credential", requestId: own, introduces: true, abandoned: () => req.socket.destroyed },
+    ...{ subject: "credential", requestId: own, withIdentity: true, isAbandoned: () => req.socket.destroyed },
   });
   return told(verdict, own);
 }
@@ -165,18 +165,18 @@ function hasCertificate({ socket }: IncomingMessage): boolean {
   return socket instanceof TLSSocket && socket.authorized;
 }
 
-function answerGateway(serving: Serving, req: IncomingMessage, res: ServerResponse, asked: Asked): void {
+function answerGateway(serving: DecisionServices, req: IncomingMessage, res: ServerResponse, asked: Asked): void {
   req.resume(); // nobody looks at a body
   gateway(serving, req, asked).then(
     (answer) => send(res, answer),
     (error: unknown) => {
-      serving.current().ports.logger.error({ error: String(error) }, "a decision could not be made");
+      serving.current().deps.logger.error({ error: String(error) }, "a decision could not be made");
       send(res, { status: 503, headers: [["retry-after", "1"]], body: "" });
     },
   );
 }
 
-function send(res: ServerResponse, { status, headers, body }: GatewayAnswer): void {
+function send(res: ServerResponse, { status, headers, body }: ExternalAuthReply): void {
   res.statusCode = status;
   for (const [name, value] of headers) res.setHeader(name, value);
   res.setHeader("content-length", Buffer.byteLength(body));

@@ -3,22 +3,22 @@ import type { Counter } from "prom-client";
 import type { DecisionApiConfig } from "../../config/index.ts";
 import { ReachedHandles } from "../request/identify-caller.ts";
 import { type Authzen, createAuthzen } from "./authzen.ts";
-import { type WhoMayAsk, whoMayAsk } from "./client-access.ts";
-import { createDecisionPoint, type DecisionPoint, type DecisionPorts } from "./decision-point.ts";
+import { type ClientAccess, createClientAccess } from "./client-access.ts";
+import { createDecisionPoint, type DecisionApiDeps, type DecisionPoint } from "./decision-point.ts";
 
-export type Served = Readonly<{
-  ports: DecisionPorts;
+export type DecisionService = Readonly<{
+  deps: DecisionApiDeps;
   point: DecisionPoint;
   authzen: Authzen;
-  mayAsk: WhoMayAsk;
+  access: ClientAccess;
   /** Names of keys. */
   listsPeople: ReadonlySet<string>;
 }>;
 
-export type Serving = Readonly<{
+export type DecisionServices = Readonly<{
   /** By the configuration in force. */
-  current(): Served;
-  answered: Counter<"form" | "result">;
+  current(): DecisionService;
+  decisions: Counter<"form" | "result">;
   requestId: () => string;
   close(): void;
 }>;
@@ -26,44 +26,44 @@ export type Serving = Readonly<{
 /** An id that a question brought: it stands in records and in the answer. */
 export const requestIdPattern = /^[A-Za-z0-9._:+/=@-]{1,128}$/;
 
-export function createServing(
+export function createDecisionServices(
   options: Readonly<{
     /** What the process was started with. */
     listen: DecisionApiConfig;
     /** Of the configuration in force; the same object until it changes. */
-    ports: () => DecisionPorts;
-    answered: Serving["answered"];
+    deps: () => DecisionApiDeps;
+    answered: DecisionServices["decisions"];
     requestId: () => string;
     /** Lets other requests have their turn. */
     pause: () => Promise<void>;
   }>,
-): Serving {
-  const made = new WeakMap<DecisionPorts, Served>();
+): DecisionServices {
+  const made = new WeakMap<DecisionApiDeps, DecisionService>();
   const reached = new ReachedHandles();
-  const stopListening = options.ports().replica.onChange((change) => {
+  const stopListening = options.deps().replica.onChange((change) => {
     if (change.rebuilt) reached.forget();
   });
   return {
     current() {
-      const ports = options.ports();
-      let known = made.get(ports);
+      const deps = options.deps();
+      let known = made.get(deps);
       if (known === undefined) {
-        const point = createDecisionPoint(ports, reached);
-        const api = ports.config.decisionApi ?? options.listen;
+        const point = createDecisionPoint(deps, reached);
+        const api = deps.config.decisionApi ?? options.listen;
         known = {
           ...{
-            ports,
+            deps,
             point,
-            authzen: createAuthzen(ports, point, { api, pause: options.pause }),
-            mayAsk: whoMayAsk(api),
+            authzen: createAuthzen(deps, point, { api, pause: options.pause }),
+            access: createClientAccess(api),
           },
           listsPeople: new Set(api.listsPeople),
         };
-        made.set(ports, known);
+        made.set(deps, known);
       }
       return known;
     },
-    answered: options.answered,
+    decisions: options.answered,
     requestId: options.requestId,
     close: stopListening,
   };

@@ -8,7 +8,7 @@ import type { Config } from "../../config/index.ts";
 import { isOwnAuthorization, stripReferer } from "../headers/upstream-headers.ts";
 import { ownCookies } from "../message/cookies.ts";
 import { foldName, isReservedName } from "../message/header-names.ts";
-import type { Verdict } from "./decision-point.ts";
+import type { ApiDecision } from "./decision-point.ts";
 
 export type UpstreamChanges = Readonly<{
   /** Lowercase names; each replaces every line of its name. */
@@ -22,7 +22,7 @@ export type UpstreamChanges = Readonly<{
 const neverTheCallers = "x-pomerium-jwt-assertion-for";
 
 export function upstreamChanges(
-  { identity, request, route }: Extract<Verdict, { type: "permit" }>,
+  { identity, request, route }: Extract<ApiDecision, { type: "permit" }>,
   { jwtClaimsHeaders, cookie }: Pick<Config, "jwtClaimsHeaders" | "cookie">,
 ): UpstreamChanges {
   const set = new Map<string, string>();

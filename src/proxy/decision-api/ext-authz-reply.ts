@@ -5,21 +5,21 @@
  * whoever has set `failure_mode_allow`. The body and headers of a denial are those of the HTTP form.
  */
 import { grpcStatus } from "../reply/local-reply.ts";
-import { statusOf, type Verdict } from "./decision-point.ts";
+import { type ApiDecision, statusOf } from "./decision-point.ts";
 import { upstreamChanges } from "./ext-authz-headers.ts";
 import type { CheckResponse, HeaderValueOption, Struct } from "./ext-authz-messages.ts";
-import { type AnswerParts, gatewayAnswer } from "./external-auth-reply.ts";
+import { type ExternalAuthReplyParts, externalAuthReplyOf } from "./external-auth-reply.ts";
 
-export type CheckAnswerParts = Pick<AnswerParts, "requestId" | "now" | "ports"> &
+export type CheckReplyParts = Pick<ExternalAuthReplyParts, "requestId" | "now" | "deps"> &
   Readonly<{
     /** What Envoy's own log may say of the decision (`envoy.filters.http.ext_authz`). */
     metadata: Readonly<Record<string, string>>;
   }>;
 
-export function checkAnswer(verdict: Verdict, parts: CheckAnswerParts): CheckResponse {
+export function checkReplyOf(verdict: ApiDecision, parts: CheckReplyParts): CheckResponse {
   const dynamicMetadata = structOf(parts.metadata);
   if (verdict.type === "permit") {
-    const { set, removed, removedParameters } = upstreamChanges(verdict, parts.ports.config);
+    const { set, removed, removedParameters } = upstreamChanges(verdict, parts.deps.config);
     return {
       status: { code: 0, message: "" },
       okResponse: {
@@ -30,7 +30,7 @@ export function checkAnswer(verdict: Verdict, parts: CheckAnswerParts): CheckRes
       dynamicMetadata,
     };
   }
-  const { status, headers, body } = gatewayAnswer(verdict, { ...parts, form: "ext-authz", redirects: true });
+  const { status, headers, body } = externalAuthReplyOf(verdict, { ...parts, form: "ext-authz", redirects: true });
   return {
     status: { code: grpcStatus(statusOf(verdict)), message: verdict.type },
     deniedResponse: {

@@ -8,23 +8,23 @@
 import { X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
 import { type PresentedCertificate, readPresented } from "../tls/presented-certificate.ts";
-import type { Described } from "./decision-point.ts";
+import type { DescribedRequest } from "./decision-point.ts";
 import type { CheckedHttpRequest, CheckRequest } from "./ext-authz-messages.ts";
-import { linesOf, type ReadGatewayRequest, schemeOf, Unreadable } from "./external-auth-request.ts";
+import { linesOf, type ParsedExternalAuth, schemeOf, UnreadableHeader } from "./external-auth-request.ts";
 
-export type CheckReader = Readonly<{
+export type CheckContext = Readonly<{
   isTrusted: (address: string) => boolean;
   /** Whether a certificate leads to an authority that some route knows. */
   isVerified: (leafPem: string) => boolean;
 }>;
 
-export function readCheckRequest({ attributes }: CheckRequest, reader: CheckReader): ReadGatewayRequest {
+export function parseCheckRequest({ attributes }: CheckRequest, reader: CheckContext): ParsedExternalAuth {
   try {
     const http = attributes?.request?.http ?? refuse("request.http"); // a TCP connection, which is none of a route's
     const source = attributes?.source ?? refuse("source");
     const rawHeaders = headersOf(http);
     const authority = agreed(http.host, rawHeaders, ":authority", "host");
-    const described: Described = {
+    const described: DescribedRequest = {
       method: agreed(http.method, rawHeaders, ":method"),
       scheme: schemeOf(agreed(http.scheme, rawHeaders, ":scheme"), "scheme"),
       authority,
@@ -35,13 +35,13 @@ export function readCheckRequest({ attributes }: CheckRequest, reader: CheckRead
     };
     return { type: "described", described };
   } catch (error) {
-    if (error instanceof Unreadable) return { type: "refused", reason: error.header };
+    if (error instanceof UnreadableHeader) return { type: "refused", reason: error.header };
     throw error;
   }
 }
 
 function refuse(what: string): never {
-  throw new Unreadable(what);
+  throw new UnreadableHeader(what);
 }
 
 /** Names and values in turn, pseudo-headers among them; values as bytes, each of them a character. */
@@ -85,7 +85,7 @@ function targetOf(http: CheckedHttpRequest, lines: readonly string[]): string {
   return path;
 }
 
-function callerOf(peer: string, lines: readonly string[], { isTrusted }: CheckReader): string {
+function callerOf(peer: string, lines: readonly string[], { isTrusted }: CheckContext): string {
   if (isIP(peer) === 0) refuse("source.address");
   if (!isTrusted(peer)) return peer;
   const forwarded = valuesOf(lines, "x-forwarded-for").join(",");
@@ -100,7 +100,7 @@ function callerOf(peer: string, lines: readonly string[], { isTrusted }: CheckRe
 }
 
 /** Envoy has seen in the handshake that the caller has its key; whether anybody vouches for it is asked here. */
-function certificateOf(written: string, { isVerified }: CheckReader): PresentedCertificate | null {
+function certificateOf(written: string, { isVerified }: CheckContext): PresentedCertificate | null {
   if (written === "") return null;
   try {
     const leaf = new X509Certificate(decodeURIComponent(written));

@@ -14,8 +14,8 @@ import {
   type ServiceDefinition,
 } from "@grpc/grpc-js";
 import type { DecisionApiConfig, HostPort } from "../../config/index.ts";
-import type { Verdict } from "./decision-point.ts";
-import { requestIdPattern, type Served, type Serving } from "./decision-service.ts";
+import type { ApiDecision } from "./decision-point.ts";
+import { type DecisionService, type DecisionServices, requestIdPattern } from "./decision-service.ts";
 import {
   type CheckRequest,
   type CheckResponse,
@@ -25,8 +25,8 @@ import {
   healthRequestForm,
   healthResponseForm,
 } from "./ext-authz-messages.ts";
-import { checkAnswer } from "./ext-authz-reply.ts";
-import { readCheckRequest } from "./ext-authz-request.ts";
+import { checkReplyOf } from "./ext-authz-reply.ts";
+import { parseCheckRequest } from "./ext-authz-request.ts";
 
 const form = "ext-authz-grpc";
 /** Of one question. A proxy that sends bodies along sends them in it, and nobody looks at them. */
@@ -40,7 +40,7 @@ const closeMs = 2_000;
 export async function startExtAuthz(
   { tls, clientCa }: Pick<DecisionApiConfig, "tls" | "clientCa">,
   { host, port }: HostPort,
-  serving: Serving,
+  serving: DecisionServices,
 ): Promise<Readonly<{ address: HostPort; close(): Promise<void> }>> {
   const server = new Server({
     "grpc.max_receive_message_length": messageBytesMax,
@@ -53,8 +53,8 @@ export async function startExtAuthz(
     decide(call, { serving, byCertificate: clientCa !== null }).then(
       (answer) => answered(null, answer),
       (error: unknown) => {
-        const { ports } = serving.current();
-        ports.logger.error({ error: String(error) }, "a decision could not be made");
+        const { deps } = serving.current();
+        deps.logger.error({ error: String(error) }, "a decision could not be made");
         answered(null, failed);
       },
     );
@@ -116,37 +116,37 @@ function serviceOf<Asked, Answered>(
 
 async function decide(
   call: ServerUnaryCall<CheckRequest, CheckResponse>,
-  { serving, byCertificate }: Readonly<{ serving: Serving; byCertificate: boolean }>,
+  { serving, byCertificate }: Readonly<{ serving: DecisionServices; byCertificate: boolean }>,
 ): Promise<CheckResponse> {
   const served = serving.current();
-  const { ports, point, mayAsk } = served;
+  const { deps, point, access } = served;
   const id = serving.requestId();
-  const told = (verdict: Verdict, requestId: string, result: string = verdict.type): CheckResponse => {
-    serving.answered.inc({ form, result });
-    return checkAnswer(verdict, {
-      ...{ requestId, now: ports.clock.wall(), ports },
+  const told = (verdict: ApiDecision, requestId: string, result: string = verdict.type): CheckResponse => {
+    serving.decisions.inc({ form, result });
+    return checkReplyOf(verdict, {
+      ...{ requestId, now: deps.clock.wall(), deps },
       metadata: metadataOf(verdict, served),
     });
   };
   if (!(byCertificate ? hasCertificate(call) : isNamed(call, served))) {
-    ports.logger.debug({ peer: call.getPeer(), form }, "asked for a decision, and is nobody that decision_api names");
+    deps.logger.debug({ peer: call.getPeer(), form }, "asked for a decision, and is nobody that decision_api names");
     return told({ type: "bad_request", reason: "untrusted-proxy" }, id, "untrusted");
   }
-  const { isTrusted } = mayAsk;
-  const read = readCheckRequest(call.request, { isTrusted, isVerified: point.isVerified });
+  const { isTrusted } = access;
+  const read = parseCheckRequest(call.request, { isTrusted, isVerified: point.isVerified });
   if (read.type === "refused") {
-    ports.logger.warn(
-      { peer: call.getPeer(), form, missing: read.reason },
-      "a proxy did not say what it was asked for",
-    );
+    deps.logger.warn({ peer: call.getPeer(), form, missing: read.reason }, "a proxy did not say what it was asked for");
     return told({ type: "bad_request", reason: read.reason }, id);
   }
   const { described } = read;
   const given = idIn(described.lines);
   const requestId = given !== undefined && requestIdPattern.test(given) ? given : id;
   const until = Number(call.getDeadline());
-  const abandoned = (): boolean => call.cancelled || ports.clock.wall() >= until;
-  return told(await point.ask({ described, whose: "credential", requestId, introduces: true, abandoned }), requestId);
+  const abandoned = (): boolean => call.cancelled || deps.clock.wall() >= until;
+  return told(
+    await point.decide({ described, subject: "credential", requestId, withIdentity: true, isAbandoned: abandoned }),
+    requestId,
+  );
 }
 
 /** The handshake is refused to everybody else. Asked again, because nothing else is asked of whoever has one. */
@@ -154,11 +154,11 @@ function hasCertificate(call: ServerUnaryCall<CheckRequest, CheckResponse>): boo
   return call.getAuthContext()?.sslPeerCertificate !== undefined;
 }
 
-function isNamed(call: ServerUnaryCall<CheckRequest, CheckResponse>, { mayAsk }: Served): boolean {
+function isNamed(call: ServerUnaryCall<CheckRequest, CheckResponse>, { access }: DecisionService): boolean {
   const peer = call.getPeer();
-  if (mayAsk.isTrusted(peer.slice(0, peer.lastIndexOf(":")))) return true;
+  if (access.isTrusted(peer.slice(0, peer.lastIndexOf(":")))) return true;
   const [authorization, ...more] = call.metadata.get("authorization");
-  return more.length === 0 && typeof authorization === "string" && mayAsk.keyHolder(authorization) !== undefined;
+  return more.length === 0 && typeof authorization === "string" && access.keyNameOf(authorization) !== undefined;
 }
 
 function idIn(lines: readonly string[]): string | undefined {
@@ -167,7 +167,10 @@ function idIn(lines: readonly string[]): string | undefined {
 }
 
 /** Ids and reasons only. */
-function metadataOf(verdict: Verdict, { ports: { replica, config } }: Served): Readonly<Record<string, string>> {
+function metadataOf(
+  verdict: ApiDecision,
+  { deps: { replica, config } }: DecisionService,
+): Readonly<Record<string, string>> {
   return {
     result: verdict.type,
     ...("route" in verdict ? { route: verdict.route.id } : {}),
@@ -179,7 +182,7 @@ function metadataOf(verdict: Verdict, { ports: { replica, config } }: Served): R
 }
 
 /** Whether there is a route that this node may decide about now. */
-function isServing({ ports: { freshness, clock }, point }: Served): boolean {
+function isServing({ deps: { freshness, clock }, point }: DecisionService): boolean {
   const overdueMs = freshness.overdueMs(clock.monotonic());
   return point.routes.some(({ staleGraceMs }) => overdueMs <= staleGraceMs);
 }

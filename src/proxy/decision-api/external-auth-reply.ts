@@ -8,31 +8,31 @@
 import { pageHeaders, signInChallenge } from "../../auth/index.ts";
 import { type UnixMs, unreachable } from "../../events/index.ts";
 import { headerValue } from "../message/header-names.ts";
-import { type Answer, answerFor, type Condition } from "../reply/local-reply.ts";
-import { type Asked, unknownCaller } from "../reply/reply-format.ts";
-import { type Details, detailsOf, maySeeDetails, traceDetails } from "../request/request-context.ts";
-import { type DecisionPorts, statusOf, type Verdict } from "./decision-point.ts";
+import { type Condition, type LocalReply, localReplyFor } from "../reply/local-reply.ts";
+import { defaultReplyFormat, type ReplyFormat } from "../reply/reply-format.ts";
+import { type DetailRows, detailRowsOf, maySeeDetails, traceRowsOf } from "../request/request-context.ts";
+import { type ApiDecision, type DecisionApiDeps, statusOf } from "./decision-point.ts";
 import { upstreamChanges } from "./ext-authz-headers.ts";
-import type { GatewayForm } from "./external-auth-request.ts";
+import type { ExternalAuthForm } from "./external-auth-request.ts";
 
-export type GatewayAnswer = Readonly<{
+export type ExternalAuthReply = Readonly<{
   status: number;
   headers: readonly (readonly [string, string])[];
   body: string;
 }>;
 
-export type AnswerParts = Readonly<{
-  form: GatewayForm;
+export type ExternalAuthReplyParts = Readonly<{
+  form: ExternalAuthForm;
   /** A person at a browser is sent to sign in by a redirect of ours. */
   redirects: boolean;
   requestId: string;
   now: UnixMs;
-  ports: Pick<DecisionPorts, "config" | "identity" | "replica" | "render" | "explain">;
+  deps: Pick<DecisionApiDeps, "config" | "identity" | "replica" | "render" | "explain">;
 }>;
 
 /** Where a caller signs in; the proxy that asked hands it on, or leads `/.pomerium/` of this host to Cardea. */
 export const signInHeader = "x-cardea-sign-in";
-export function gatewayAnswer(verdict: Verdict, parts: AnswerParts): GatewayAnswer {
+export function externalAuthReplyOf(verdict: ApiDecision, parts: ExternalAuthReplyParts): ExternalAuthReply {
   const common: [string, string][] = [
     ["cache-control", "no-store"],
     ["x-request-id", parts.requestId],
@@ -42,7 +42,7 @@ export function gatewayAnswer(verdict: Verdict, parts: AnswerParts): GatewayAnsw
       const identity = verdict.identity.map(([name, value]) => [name.toLowerCase(), headerValue(value)] as const);
       return { status: 200, headers: [...common, ...identity], body: "" };
     }
-    const { set, removed } = upstreamChanges(verdict, parts.ports.config);
+    const { set, removed } = upstreamChanges(verdict, parts.deps.config);
     const said = set.map(([name, value]) => [name, headerValue(value)] as const);
     return {
       status: 200,
@@ -53,12 +53,12 @@ export function gatewayAnswer(verdict: Verdict, parts: AnswerParts): GatewayAnsw
   const asked = askedOf(verdict);
   const url = "url" in verdict ? verdict.url : null;
   const redirects = parts.redirects && parts.form !== "auth-request";
-  const made = answerFor(conditionOf(verdict), redirects ? asked : { ...asked, canSignIn: false }, {
+  const made = localReplyFor(conditionOf(verdict), redirects ? asked : { ...asked, canSignIn: false }, {
     requestId: parts.requestId,
     at: parts.now,
     host: url?.hostname ?? null,
     url: url?.href ?? null,
-    explain: verdict.type === "deny" ? parts.ports.explain(verdict.route.id) : [],
+    explain: verdict.type === "deny" ? parts.deps.explain(verdict.route.id) : [],
     user: userOf(verdict),
     details: detailsFor(verdict, parts),
   });
@@ -74,7 +74,7 @@ export function gatewayAnswer(verdict: Verdict, parts: AnswerParts): GatewayAnsw
   return { status: statusFor(parts, verdict, made), headers, ...bodyOf(made, parts, headers) };
 }
 
-function statusFor({ form }: AnswerParts, verdict: Verdict, made: Answer): number {
+function statusFor({ form }: ExternalAuthReplyParts, verdict: ApiDecision, made: LocalReply): number {
   if (made.signIn === "redirect") return 302;
   const status = statusOf(verdict);
   if (form === "ext-authz" || status === 503) return status;
@@ -82,10 +82,10 @@ function statusFor({ form }: AnswerParts, verdict: Verdict, made: Answer): numbe
 }
 
 function bodyOf(
-  { body }: Answer,
-  { form, ports: { render } }: AnswerParts,
+  { body }: LocalReply,
+  { form, deps: { render } }: ExternalAuthReplyParts,
   headers: [string, string][],
-): Pick<GatewayAnswer, "body"> {
+): Pick<ExternalAuthReply, "body"> {
   if (form === "auth-request") return { body: "" }; // nobody would see it
   if (body.type === "html") {
     for (const [name, value] of Object.entries(pageHeaders)) if (name !== "cache-control") headers.push([name, value]);
@@ -100,21 +100,21 @@ function signInUrl(url: URL): string {
   return `${url.origin}/.pomerium/sign_in?pomerium_redirect_uri=${encodeURIComponent(url.href)}`;
 }
 
-function askedOf(verdict: Verdict): Asked {
-  return "asked" in verdict ? verdict.asked : unknownCaller;
+function askedOf(verdict: ApiDecision): ReplyFormat {
+  return "asked" in verdict ? verdict.asked : defaultReplyFormat;
 }
 
-function detailsFor(verdict: Verdict, { ports }: AnswerParts): Details {
-  if (verdict.type !== "deny" || !maySeeDetails(verdict.route, verdict.principal, ports.config)) return [];
-  return [...detailsOf(ports, verdict.route.id), ...traceDetails(verdict.beside?.trace ?? null, verdict.route)];
+function detailsFor(verdict: ApiDecision, { deps }: ExternalAuthReplyParts): DetailRows {
+  if (verdict.type !== "deny" || !maySeeDetails(verdict.route, verdict.principal, deps.config)) return [];
+  return [...detailRowsOf(deps, verdict.route.id), ...traceRowsOf(verdict.annotations?.trace ?? null, verdict.route)];
 }
 
-function userOf(verdict: Verdict): Readonly<{ name: string; email: string }> | null {
+function userOf(verdict: ApiDecision): Readonly<{ name: string; email: string }> | null {
   const profile = verdict.type === "deny" ? verdict.principal?.profile : undefined;
   return profile === undefined ? null : { name: profile.name, email: profile.email };
 }
 
-function conditionOf(verdict: Exclude<Verdict, { type: "permit" }>): Condition {
+function conditionOf(verdict: Exclude<ApiDecision, { type: "permit" }>): Condition {
   switch (verdict.type) {
     case "signin":
       return { type: "no-session", reasons: verdict.reasons };

@@ -15,46 +15,48 @@ import { isIP } from "node:net";
 import { type Fact, unreachable } from "../../events/index.ts";
 import { parseHost } from "../message/canonical-request.ts";
 import { connectionHeaderNames, hopByHopNames } from "../message/header-names.ts";
-import type { Described } from "./decision-point.ts";
+import type { DescribedRequest } from "./decision-point.ts";
 
-export type GatewayForm = "forward-auth" | "auth-request" | "ext-authz";
-export type GatewayQuestion = Readonly<{
-  form: GatewayForm;
+export type ExternalAuthForm = "forward-auth" | "auth-request" | "ext-authz";
+export type ExternalAuthQuery = Readonly<{
+  form: ExternalAuthForm;
   method: string;
   /** Behind the prefix of the form, as it came; only of `ext-authz`. */
   target: string;
   rawHeaders: readonly string[];
 }>;
-export type ReadGatewayRequest = Fact<"described", { described: Described }> | Fact<"refused", { reason: string }>;
+export type ParsedExternalAuth =
+  | Fact<"described", { described: DescribedRequest }>
+  | Fact<"refused", { reason: string }>;
 
-export type GatewayReader = Readonly<{
+export type ExternalAuthContext = Readonly<{
   isTrusted: (address: string) => boolean;
   /** Whether a route names exactly this host, without a wildcard. */
   isRouteHost: (hostname: string) => boolean;
   /** The port of the door. A `Host` with this port is the address of the door and says nothing about the request. */
-  doorPort: number;
+  listenPort: number;
 }>;
 
-export function readGatewayRequest(question: GatewayQuestion, reader: GatewayReader): ReadGatewayRequest {
+export function parseExternalAuth(question: ExternalAuthQuery, reader: ExternalAuthContext): ParsedExternalAuth {
   const values = valuesOf(question.rawHeaders);
   const one = (name: string): string => {
     const [value, ...more] = values.get(name) ?? [];
-    if (value === undefined || value === "" || more.length > 0) throw new Unreadable(name);
+    if (value === undefined || value === "" || more.length > 0) throw new UnreadableHeader(name);
     return value;
   };
   try {
-    const place = placeOf(question, one);
+    const place = addressOf(question, one);
     if (values.has("host")) refuseOtherHost(one("host"), place.authority, reader);
-    const ip = clientOf(values.get("x-forwarded-for") ?? [], reader.isTrusted);
+    const ip = clientAddressOf(values.get("x-forwarded-for") ?? [], reader.isTrusted);
     return { type: "described", described: { ...place, lines: linesOf(question.rawHeaders), ip } };
   } catch (error) {
-    if (error instanceof Unreadable) return { type: "refused", reason: error.header };
+    if (error instanceof UnreadableHeader) return { type: "refused", reason: error.header };
     throw error;
   }
 }
 
 /** A header that a trusted proxy should have sent, and has not, or not so that it means one thing. */
-export class Unreadable extends Error {
+export class UnreadableHeader extends Error {
   readonly header: string;
   constructor(header: string) {
     super(header);
@@ -62,9 +64,9 @@ export class Unreadable extends Error {
   }
 }
 
-type Place = Pick<Described, "method" | "scheme" | "authority" | "target">;
+type RequestAddress = Pick<DescribedRequest, "method" | "scheme" | "authority" | "target">;
 
-function placeOf({ form, method, target }: GatewayQuestion, one: (name: string) => string): Place {
+function addressOf({ form, method, target }: ExternalAuthQuery, one: (name: string) => string): RequestAddress {
   switch (form) {
     case "forward-auth":
       return {
@@ -76,7 +78,8 @@ function placeOf({ form, method, target }: GatewayQuestion, one: (name: string) 
     case "auth-request": {
       // Not by `URL`, which would tidy up what has to be seen as it came.
       const [, scheme, authority, rest] = /^([a-z]+):\/\/([^/?#]+)(.*)$/.exec(one("x-original-url")) ?? [];
-      if (scheme === undefined || authority === undefined || rest === undefined) throw new Unreadable("x-original-url");
+      if (scheme === undefined || authority === undefined || rest === undefined)
+        throw new UnreadableHeader("x-original-url");
       return {
         method: one("x-original-method"),
         scheme: schemeOf(scheme, "x-original-url"),
@@ -97,23 +100,27 @@ function placeOf({ form, method, target }: GatewayQuestion, one: (name: string) 
 }
 
 /** Refuses a question whose `Host` names a route's host, and another one than the request that it describes. */
-function refuseOtherHost(said: string, authority: string, { isRouteHost, doorPort }: GatewayReader): void {
+function refuseOtherHost(
+  said: string,
+  authority: string,
+  { isRouteHost, listenPort: doorPort }: ExternalAuthContext,
+): void {
   const host = parseHost(said);
   const described = parseHost(authority);
   if (host === undefined || host.port === doorPort || !isRouteHost(host.hostname)) return;
-  if (host.hostname !== described?.hostname) throw new Unreadable("host");
-  if (host.port !== null && described.port !== null && host.port !== described.port) throw new Unreadable("host");
+  if (host.hostname !== described?.hostname) throw new UnreadableHeader("host");
+  if (host.port !== null && described.port !== null && host.port !== described.port) throw new UnreadableHeader("host");
 }
 
 /** Traefik says `wss` of a WebSocket that comes over TLS. */
 export function schemeOf(written: string, header: string): "http" | "https" {
   if (written === "https" || written === "wss") return "https";
   if (written === "http" || written === "ws") return "http";
-  throw new Unreadable(header);
+  throw new UnreadableHeader(header);
 }
 
 /** The last address that is not a trusted proxy's: each proxy adds whom it was called by behind what it was told. */
-function clientOf(lines: readonly string[], isTrusted: (address: string) => boolean): string {
+function clientAddressOf(lines: readonly string[], isTrusted: (address: string) => boolean): string {
   const addresses = lines
     .join(",")
     .split(",")
@@ -122,7 +129,7 @@ function clientOf(lines: readonly string[], isTrusted: (address: string) => bool
     if (isIP(address) === 0) break; // what stands before it was said by nobody we know
     if (!isTrusted(address) || i === addresses.length - 1) return address;
   }
-  throw new Unreadable("x-forwarded-for");
+  throw new UnreadableHeader("x-forwarded-for");
 }
 
 function valuesOf(rawHeaders: readonly string[]): ReadonlyMap<string, readonly string[]> {

@@ -6,27 +6,30 @@
  * Pure. What says nothing, or says more than the template has a place for, is no request: the reason is returned.
  */
 import type { DecisionApiConfig, TemplatePart } from "../../config/index.ts";
-import type { Action, Asked, Entity } from "./authzen-parser.ts";
-import type { Described } from "./decision-point.ts";
+import type { Action, AuthzenRequest, Entity } from "./authzen-parser.ts";
+import type { DescribedRequest } from "./decision-point.ts";
 
-export type Place = Pick<Described, "method" | "scheme" | "authority" | "target">;
-type Words = DecisionApiConfig["resources"];
+export type ResourceAddress = Pick<DescribedRequest, "method" | "scheme" | "authority" | "target">;
+type ResourceTemplates = DecisionApiConfig["resources"];
 
 export const methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /** Whether a type of resource is one that is known. */
-export function isKnownType(type: string, words: Words): boolean {
+export function isKnownType(type: string, words: ResourceTemplates): boolean {
   return type === "route" || Object.hasOwn(words, type);
 }
 
 /** What may be done to a resource of a type. */
-export function actionsOf(type: string, words: Words): readonly string[] {
+export function actionsOf(type: string, words: ResourceTemplates): readonly string[] {
   if (Object.hasOwn(words, type)) return Object.keys(words[type] ?? {});
   return type === "route" ? methods : [];
 }
 
 /** @returns why it is nothing that could be permitted */
-export function addressOf({ action, resource }: Pick<Asked, "action" | "resource">, words: Words): Place | string {
+export function resourceAddressOf(
+  { action, resource }: Pick<AuthzenRequest, "action" | "resource">,
+  words: ResourceTemplates,
+): ResourceAddress | string {
   if (!Object.hasOwn(words, resource.type)) {
     return resource.type === "route" ? routeAddress(action.name, resource.id) : "resource-type";
   }
@@ -43,7 +46,7 @@ export function addressOf({ action, resource }: Pick<Asked, "action" | "resource
   return { method, scheme, authority, target };
 }
 
-function routeAddress(method: string, id: string): Place | string {
+function routeAddress(method: string, id: string): ResourceAddress | string {
   const [, scheme, authority, rest = ""] = /^(?:(https?):\/\/)?([^/?#]+)([^#]*)$/.exec(id) ?? [];
   if (authority === undefined) return "resource-id";
   const target = rest === "" ? "/" : rest;

@@ -36,8 +36,8 @@ export type CutReason = (typeof cutReasons)[number];
 const waitMsMax = 10;
 
 /** What a renewed look at an open exchange found; `terms`, where they are others than before. */
-export type Verdict =
-  | Fact<"permitted", { reads: readonly FactKey[]; until: UnixMs | null; terms?: ExchangeTerms }>
+export type ReauthorizeOutcome =
+  | Fact<"permitted", { reads: readonly FactKey[]; until: UnixMs | null; limits?: ExchangeLimits }>
   | Fact<"refused", { reason: CutReason }>;
 
 /** tcp and udp are tunnels: bytes and datagrams that are nobody's HTTP. */
@@ -45,21 +45,21 @@ export type ExchangeKind = "http" | "websocket" | "tcp" | "udp";
 export type KindCounts = Readonly<Record<ExchangeKind, number>>;
 
 /** What a route grants an exchange, beside its policy. */
-export type ExchangeTerms = Readonly<{
+export type ExchangeLimits = Readonly<{
   /** How long past the lease its route may go on. */
   graceMs: number;
   /** Since it was opened; 0: no limit. */
   lifetimeMs: number;
 }>;
 
-export type ExchangeOptions = ExchangeTerms &
+export type ExchangeOptions = ExchangeLimits &
   Readonly<{
     kind: ExchangeKind;
     reads: readonly FactKey[];
     until: UnixMs | null;
     openedAt: MonotonicMs;
     /** Decides again from the projection and the configuration as they are now, and records that. */
-    redecide: () => Verdict;
+    redecide: () => ReauthorizeOutcome;
   }>;
 
 /** Ends the exchange permanently. Undefined: no further byte can leave. Called at most once. */
@@ -95,7 +95,7 @@ export class Exchange implements Linked<Exchange> {
   /** Why it was cut; set before anything of it is destroyed. */
   cutReason: CutReason | undefined;
   /** When it was asked last whether it may go on, or was opened. */
-  lookedAt: MonotonicMs;
+  checkedAt: MonotonicMs;
   #reads: readonly FactKey[];
   #until: UnixMs | null;
   #cut: Cut | undefined;
@@ -107,7 +107,7 @@ export class Exchange implements Linked<Exchange> {
   #redeciding = 0;
   /** Of requests that upstreams answered before they had received them in full. */
   #unsent = nothing;
-  readonly #redecide: () => Verdict;
+  readonly #redecide: () => ReauthorizeOutcome;
   readonly #registry: Exchanges;
   readonly #openedAt: number;
   #graceMs = 0;
@@ -120,11 +120,11 @@ export class Exchange implements Linked<Exchange> {
     this.#reads = options.reads;
     this.#until = options.until;
     this.#openedAt = options.openedAt;
-    this.lookedAt = options.openedAt;
+    this.checkedAt = options.openedAt;
     this.#grant(options);
   }
 
-  #grant({ graceMs, lifetimeMs }: ExchangeTerms): void {
+  #grant({ graceMs, lifetimeMs }: ExchangeLimits): void {
     this.#graceMs = graceMs;
     this.#endsAt = lifetimeMs > 0 ? this.#openedAt + lifetimeMs : Infinity;
   }
@@ -140,18 +140,18 @@ export class Exchange implements Linked<Exchange> {
   }
 
   /** Names the connection that carries the response. */
-  leavesBy(outlet: Outlet): void {
+  setOutlet(outlet: Outlet): void {
     this.#outlet = outlet;
   }
 
   /** Names what upstream connections still hold of its request. It leaves the registry after that too. */
-  alsoSends(unsent: Delivery): void {
+  addUnsent(unsent: Delivery): void {
     this.#unsent = [...this.#unsent, unsent];
   }
 
   /** Its bytes are being discarded though it was not cut. Changes are enforced after that. */
-  waitsFor(discarding: PendingCut): void {
-    this.#registry.cutting(discarding);
+  awaitDiscard(discarding: PendingCut): void {
+    this.#registry.trackCut(discarding);
   }
 
   /**
@@ -163,7 +163,7 @@ export class Exchange implements Linked<Exchange> {
     const { clock, freshness } = this.#registry;
     const now = clock.monotonic();
     const wall = clock.wall();
-    this.lookedAt = now;
+    this.checkedAt = now;
     if (freshness.overdueMs(now, wall) > this.#graceMs) return this.#refuse("stale");
     if (now >= this.#endsAt) return this.#refuse("lifetime");
     return this.#until === null || wall < this.#until || this.redecide();
@@ -176,14 +176,14 @@ export class Exchange implements Linked<Exchange> {
    */
   mayFlush(flush: Flush): boolean {
     if (this.cutReason !== undefined) return false;
-    return flush.now - this.lookedAt <= waitMsMax || this.mayCarry();
+    return flush.now - this.checkedAt <= waitMsMax || this.mayCarry();
   }
 
   /** @returns whether it goes on */
   redecide(): boolean {
     if (this.cutReason !== undefined || this.leaveIfDelivered()) return false;
     if (this.#delivery === undefined) return this.#redecideNow();
-    this.#registry.cutting(this.#redecideUndelivered(this.#delivery));
+    this.#registry.trackCut(this.#redecideUndelivered(this.#delivery));
     return true;
   }
 
@@ -216,8 +216,8 @@ export class Exchange implements Linked<Exchange> {
         const before = this.#reads;
         this.#reads = verdict.reads;
         this.#until = verdict.until;
-        if (verdict.terms !== undefined) this.#grant(verdict.terms);
-        this.#registry.moved(this, before);
+        if (verdict.limits !== undefined) this.#grant(verdict.limits);
+        this.#registry.reindex(this, before);
         return true;
       }
       case "refused":
@@ -228,11 +228,11 @@ export class Exchange implements Linked<Exchange> {
   }
 
   /** A decision that cannot be made is a refusal. */
-  #decideAgain(): Verdict {
+  #decideAgain(): ReauthorizeOutcome {
     try {
       return this.#redecide();
     } catch (error) {
-      this.#registry.undecided(error);
+      this.#registry.redecisionFailed(error);
       return { type: "refused", reason: "not-permitted" };
     }
   }
@@ -245,9 +245,9 @@ export class Exchange implements Linked<Exchange> {
   cut(reason: CutReason): void {
     if (this.cutReason !== undefined || this.leaveIfDelivered()) return;
     this.cutReason = reason;
-    this.#registry.counted(reason);
+    this.#registry.countCut(reason);
     this.#destroy(reason);
-    for (const unsent of this.#unsent) if (!unsent.isDone()) this.#registry.cutting(resetAfterWait(unsent));
+    for (const unsent of this.#unsent) if (!unsent.isDone()) this.#registry.trackCut(resetAfterWait(unsent));
     this.#unsent = nothing;
   }
 
@@ -256,7 +256,7 @@ export class Exchange implements Linked<Exchange> {
     const cut = this.#cut;
     this.#cut = undefined;
     const cutting = cut(reason);
-    if (cutting !== undefined) this.#registry.cutting(cutting);
+    if (cutting !== undefined) this.#registry.trackCut(cutting);
   }
 
   /** After its last byte has left this process. */
@@ -272,7 +272,7 @@ export class Exchange implements Linked<Exchange> {
       // A response that was complete when the lease ended is usually acknowledged within milliseconds.
       this.#cut = (reason) => (reason === "stale" ? resetAfterWait(delivery) : delivery.reset());
     }
-    this.#registry.closed(this, this.#state);
+    this.#registry.onExchangeClosed(this, this.#state);
   }
 
   /**
@@ -280,7 +280,7 @@ export class Exchange implements Linked<Exchange> {
    * Every change of the older one's facts still finds this one, and resets the connection unless the older one is delivered by then.
    * @returns false: it cannot stand for it
    */
-  takeOver(older: Exchange): boolean {
+  standInFor(older: Exchange): boolean {
     if (older.#redeciding > 0 || older.cutReason !== undefined || !sameFacts(older.#reads, this.#reads)) return false;
     this.#graceMs = Math.min(this.#graceMs, older.#graceMs);
     this.#endsAt = Math.min(this.#endsAt, older.#endsAt);
@@ -300,7 +300,7 @@ export class Exchange implements Linked<Exchange> {
   leaveIfDelivered(): boolean {
     if (this.#state === "delivering" && this.#delivery?.isDone() !== false) {
       this.#state = "left";
-      this.#registry.delivered(this);
+      this.#registry.onDelivered(this);
     }
     return this.#state === "left";
   }
@@ -393,7 +393,7 @@ export class Exchanges {
   }
 
   /** Re-decides what read one of these facts. */
-  touch(facts: ReadonlySet<FactKey>, settled: Settled): void {
+  redecideReaders(facts: ReadonlySet<FactKey>, settled: Settled): void {
     this.#redecide(this.#byFact.readersOf(facts), settled);
   }
 
@@ -439,13 +439,13 @@ export class Exchanges {
 
   // --- for Exchange
 
-  moved(exchange: Exchange, before: readonly FactKey[]): void {
+  reindex(exchange: Exchange, before: readonly FactKey[]): void {
     if (sameFacts(before, exchange.reads)) return;
     this.#byFact.remove(exchange.readings);
     exchange.readings = this.#byFact.add(exchange, exchange.reads);
   }
 
-  closed(exchange: Exchange, state: "delivering" | "left"): void {
+  onExchangeClosed(exchange: Exchange, state: "delivering" | "left"): void {
     this.#all.remove(exchange);
     this.#counts[exchange.kind]--;
     if (state === "delivering") {
@@ -455,7 +455,7 @@ export class Exchanges {
     this.#onClosed();
   }
 
-  delivered(exchange: Exchange): void {
+  onDelivered(exchange: Exchange): void {
     this.#delivering.remove(exchange);
     this.#undelivered--;
     this.#forget(exchange);
@@ -466,15 +466,15 @@ export class Exchanges {
     exchange.readings = none;
   }
 
-  counted(reason: CutReason): void {
+  countCut(reason: CutReason): void {
     this.#onCut(reason);
   }
 
-  undecided(error: unknown): void {
+  redecisionFailed(error: unknown): void {
     this.#onUndecided(error);
   }
 
-  cutting(cut: PendingCut): void {
+  trackCut(cut: PendingCut): void {
     this.#cuts += 1;
     const cutting = new Cutting(this.#cuts);
     this.#cutting.push(cutting);

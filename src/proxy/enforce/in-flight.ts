@@ -3,7 +3,7 @@ import type { Downstream } from "../message/downstream-request.ts";
 import { kindOf } from "../message/exchange-kind.ts";
 import type { KindCounts } from "./exchanges.ts";
 
-export class Traffic {
+export class InFlight {
   readonly #counts = { http: 0, websocket: 0, tcp: 0, udp: 0 };
   #all = 0;
   #draining = false;
@@ -16,12 +16,12 @@ export class Traffic {
     return { ...this.#counts };
   }
 
-  begun(downstream: Pick<Downstream, "upgrade">): void {
+  begin(downstream: Pick<Downstream, "upgrade">): void {
     this.#counts[kindOf(downstream)]++;
     this.#all++;
   }
 
-  done(downstream: Pick<Downstream, "upgrade">): void {
+  end(downstream: Pick<Downstream, "upgrade">): void {
     this.#counts[kindOf(downstream)]--;
     this.#all--;
     if (this.#all > 0 || this.#idle.length === 0) return;

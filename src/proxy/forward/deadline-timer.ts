@@ -8,9 +8,9 @@
  */
 import { type Linked, LinkedList } from "../enforce/intrusive-list.ts";
 
-const lookEveryMs = 100;
+const checkEveryMs = 100;
 
-let looking: NodeJS.Timeout | undefined;
+let checking: NodeJS.Timeout | undefined;
 /** By their length. */
 const running = new Map<number, LinkedList<Deadline>>();
 
@@ -32,7 +32,7 @@ export class Deadline implements Linked<Deadline> {
     this.#dueAt = performance.now() + ms;
     list.push(this);
     this.#list = list;
-    looking ??= setInterval(() => setImmediate(Deadline.look), lookEveryMs).unref();
+    checking ??= setInterval(() => setImmediate(Deadline.check), checkEveryMs).unref();
   }
 
   /** It will not come, or has come. */
@@ -41,7 +41,7 @@ export class Deadline implements Linked<Deadline> {
     this.#list = undefined;
   }
 
-  static look(this: void): void {
+  static check(this: void): void {
     const now = performance.now();
     for (const [length, list] of running) {
       for (let { first } = list; first !== undefined && first.#dueAt <= now; { first } = list) {
@@ -51,7 +51,7 @@ export class Deadline implements Linked<Deadline> {
       if (list.first === undefined) running.delete(length);
     }
     if (running.size > 0) return;
-    clearInterval(looking);
-    looking = undefined;
+    clearInterval(checking);
+    checking = undefined;
   }
 }

@@ -18,47 +18,52 @@ import type { Downstream } from "../message/downstream-request.ts";
 import { HeaderLines } from "../message/header-lines.ts";
 import type { RequestLines } from "../message/received-lines.ts";
 import type { HttpMetrics } from "../observe/http-metrics.ts";
-import { traced } from "../observe/traces.ts";
-import type { Permitted } from "../request/authorize.ts";
-import type { Visit } from "../request/request-context.ts";
+import { withTraceContext } from "../observe/traces.ts";
+import type { PermittedRequest } from "../request/authorize.ts";
+import type { RequestContext } from "../request/request-context.ts";
 import { authorityOf } from "../routing/route-table.ts";
 import type { UpstreamTarget } from "../upstream/connection-pools.ts";
 import type { BreakerBound } from "../upstream/pool-metrics.ts";
 import type { BalancingCaller, NextUpstream } from "../upstream/upstream-choice.ts";
-import type { Counted, ForwardFailure, ForwardJob } from "./http-forwarder.ts";
+import type { ForwardCounts, ForwardFailure, ForwardJob } from "./http-forwarder.ts";
 
-export type SendingTools = Readonly<{
+export type ForwardTools = Readonly<{
   clock: Pick<Clock, "wall">;
   metrics: Pick<HttpMetrics, "retried" | "resent" | "overflow">;
   /** Nothing was answered yet. */
-  notForwarded: (failure: ForwardFailure, permitted: Permitted) => void;
+  notForwarded: (failure: ForwardFailure, permitted: PermittedRequest) => void;
 }>;
 
 /** Who is introduced to the upstream; null: nobody, or without tokens. */
-type Introduced = Readonly<{ identity: UpstreamIdentity | null; tokens: ForwardedTokens | null }>;
+type AttachedIdentity = Readonly<{ identity: UpstreamIdentity | null; tokens: ForwardedTokens | null }>;
 
 /** Where to: the upstream that was chosen, how the next one would be, and the path as that route rewrites it. */
-type Chosen = Readonly<{ target: UpstreamTarget; next: NextUpstream; asking: BalancingCaller; rewritten: string }>;
+type ChosenUpstream = Readonly<{
+  target: UpstreamTarget;
+  next: NextUpstream;
+  asking: BalancingCaller;
+  rewritten: string;
+}>;
 
 const grpc = /^application\/grpc(?:\+|;|$)/i;
 
-export class Sending implements ForwardJob {
-  readonly #tools: SendingTools;
-  readonly #permitted: Permitted;
+export class ForwardRequest implements ForwardJob {
+  readonly #tools: ForwardTools;
+  readonly #permitted: PermittedRequest;
   readonly #identity: UpstreamIdentity | null;
   readonly #tokens: ForwardedTokens | null;
   readonly #next: NextUpstream;
   readonly #asking: BalancingCaller;
   /** Of its trace; null: none is made. */
-  readonly #place: ReturnType<NonNullable<Visit["trace"]>["upstreamBegins"]> | null;
+  readonly #place: ReturnType<NonNullable<RequestContext["trace"]>["upstreamBegins"]> | null;
   readonly target: UpstreamTarget;
   readonly path: string;
 
   constructor(
-    tools: SendingTools,
-    permitted: Permitted,
-    { identity, tokens }: Introduced,
-    { target, next, asking, rewritten }: Chosen,
+    tools: ForwardTools,
+    permitted: PermittedRequest,
+    { identity, tokens }: AttachedIdentity,
+    { target, next, asking, rewritten }: ChosenUpstream,
   ) {
     this.#tools = tools;
     this.#permitted = permitted;
@@ -66,13 +71,13 @@ export class Sending implements ForwardJob {
     this.#tokens = tokens;
     this.#next = next;
     this.#asking = asking;
-    this.#place = permitted.visit.trace?.upstreamBegins(target.host) ?? null;
+    this.#place = permitted.context.trace?.upstreamBegins(target.host) ?? null;
     this.target = target;
     this.path = withSearch(rewritten, stripSessionQuery(permitted.request.search));
   }
 
   get downstream(): Downstream {
-    return this.#permitted.visit.downstream;
+    return this.#permitted.context.downstream;
   }
   get exchange(): Exchange {
     return this.#permitted.exchange;
@@ -81,12 +86,12 @@ export class Sending implements ForwardJob {
     return this.#permitted.request.method;
   }
   get requestId(): string {
-    return this.#permitted.visit.requestId;
+    return this.#permitted.context.requestId;
   }
-  get counted(): Counted {
-    return this.#permitted.visit;
+  get counts(): ForwardCounts {
+    return this.#permitted.context;
   }
-  get tellsRequestId(): boolean {
+  get sendsRequestId(): boolean {
     return this.#permitted.plan.headerRules.sendsRequestId;
   }
   get rules(): ResponseRules {
@@ -125,25 +130,25 @@ export class Sending implements ForwardJob {
   }
 
   headersFor(upstreamHost: string): HeaderLines {
-    const { visit, plan, request } = this.#permitted;
+    const { context, plan, request } = this.#permitted;
     const told = {
       request,
       scheme: plan.scheme,
-      peer: visit.peer,
+      peer: context.peer,
       upstreamHost,
       sessionId: this.#asking.sessionId,
       identity: this.#identity,
       tokens: this.#tokens,
-      certificate: plan.clientTrust?.trusted(visit.downstream.certificate, this.#tools.clock.wall()) ?? null,
+      certificate: plan.clientTrust?.trusted(context.downstream.certificate, this.#tools.clock.wall()) ?? null,
     };
     const lines = upstreamLines(plan.headerRules, told, this);
-    return this.#place === null ? lines : new HeaderLines(traced(lines.list, this.#place));
+    return this.#place === null ? lines : new HeaderLines(withTraceContext(lines.list, this.#place));
   }
 
   /** As another protocol's handshake writes them. @param upstreamHost default: its target's */
   headerList(upstreamHost: string = this.target.host): readonly string[] {
     const { list } = this.headersFor(upstreamHost);
-    return this.tellsRequestId ? [...list, "x-request-id", this.requestId] : list;
+    return this.sendsRequestId ? [...list, "x-request-id", this.requestId] : list;
   }
 
   onFailed(failure: ForwardFailure): void {
@@ -167,7 +172,7 @@ export class Sending implements ForwardJob {
     return forwardedTrailers(plan.headerRules, request, lines);
   }
 
-  another(failed: UpstreamTarget): ReturnType<ForwardJob["another"]> {
+  nextTarget(failed: UpstreamTarget): ReturnType<ForwardJob["nextTarget"]> {
     const target = this.#next(this.#asking, failed);
     return target === undefined ? undefined : { target, headers: this.headersFor(target.host) };
   }

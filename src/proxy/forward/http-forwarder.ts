@@ -40,7 +40,7 @@ export type ForwardJob = Readonly<{
   path: string;
   headers: HeaderLines;
   /** The upstream is told the request's id. */
-  tellsRequestId: boolean;
+  sendsRequestId: boolean;
   rules: ResponseRules;
   requestId: string;
   /** 0: no limit. */
@@ -53,7 +53,7 @@ export type ForwardJob = Readonly<{
   bodyBytesMax: number;
   /** The caller waits for 100 Continue before it sends its body. */
   expectsContinue: boolean;
-  counted: Counted;
+  counts: ForwardCounts;
   /** Nothing was answered yet: the caller of `forward` answers. Called at most once. */
   onFailed: (failure: ForwardFailure) => void;
   onRetry: () => void;
@@ -63,11 +63,11 @@ export type ForwardJob = Readonly<{
   /** What of a request's trailers is passed on; names and values in turn. */
   trailersOf: (lines: readonly string[]) => readonly string[];
   /** Another upstream for a request of which nothing was sent, with the headers that it gets; undefined: there is none. */
-  another: (failed: UpstreamTarget) => Readonly<{ target: UpstreamTarget; headers: HeaderLines }> | undefined;
+  nextTarget: (failed: UpstreamTarget) => Readonly<{ target: UpstreamTarget; headers: HeaderLines }> | undefined;
 }>;
 
 /** What is counted of a call, for metrics and the access log. */
-export type Counted = {
+export type ForwardCounts = {
   bytes: number;
   bytesReceived: number;
   /** When the request's first byte was sent, and when the head of the upstream's answer came. Monotonic. */
@@ -175,7 +175,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   #dispatch(refused?: UpstreamCall): void {
-    const { method, path, idleTimeoutMs, downstream, tellsRequestId, requestId } = this.#job;
+    const { method, path, idleTimeoutMs, downstream, sendsRequestId, requestId } = this.#job;
     const pool = poolOf(this.#job, this.#target);
     if (this.#repeating === undefined && downstream.hasBody && pool.reportsUnprocessed) this.#kept = new RetryBody();
     const call = pool.call(
@@ -183,7 +183,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
         method,
         path,
         headers: this.#headers,
-        requestId: tellsRequestId ? requestId : null,
+        requestId: sendsRequestId ? requestId : null,
         hasBody: downstream.hasBody,
         idleTimeoutMs,
       },
@@ -198,9 +198,9 @@ class Forwarding implements UpstreamHandler, BodyReader {
 
   maySend(call: UpstreamCall): boolean {
     this.#call = call;
-    const { exchange, counted } = this.#job;
+    const { exchange, counts } = this.#job;
     if (this.#over || !exchange.mayCarry()) return false;
-    if (!this.#begun) counted.sentAt = exchange.lookedAt;
+    if (!this.#begun) counts.sentAt = exchange.checkedAt;
     this.#begun = true;
     return true;
   }
@@ -217,13 +217,13 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   onHead(status: number, lines: AnswerLines): void {
-    const { downstream, rules, requestId, exchange, counted } = this.#job;
+    const { downstream, rules, requestId, exchange, counts } = this.#job;
     if (this.#over || !exchange.mayCarry()) return;
     this.#lookedAtRead = this.#call?.reads ?? Number.NaN;
     this.#kept = null;
     this.#repeatEnds();
     this.#target.report?.({ type: "answered", status });
-    counted.answeredAt = exchange.lookedAt;
+    counts.answeredAt = exchange.checkedAt;
     downstream.bindExchange(exchange);
     try {
       downstream.writeHead(status, downstreamLines(rules, lines), requestId);
@@ -235,9 +235,9 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   onData(chunk: Buffer | string): boolean {
-    const { downstream, counted } = this.#job;
+    const { downstream, counts } = this.#job;
     if (this.#over || !this.#mayPassOn()) return true;
-    counted.bytes += chunk.length;
+    counts.bytes += chunk.length;
     if (downstream.write(chunk)) return true;
     this.#awaitReader();
     return false;
@@ -316,7 +316,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
 
   /** @returns false: there is no other */
   #takeAnother(): boolean {
-    const next = this.#job.another(this.#target);
+    const next = this.#job.nextTarget(this.#target);
     if (next === undefined) return false;
     this.#target = next.target;
     this.#headers = next.headers;
@@ -375,9 +375,9 @@ class Forwarding implements UpstreamHandler, BodyReader {
 
   onChunk(chunk: Buffer): boolean {
     if (this.#over || !this.#job.exchange.mayCarry()) return true;
-    const { counted, bodyBytesMax } = this.#job;
-    counted.bytesReceived += chunk.length;
-    if (bodyBytesMax > 0 && counted.bytesReceived > bodyBytesMax) {
+    const { counts, bodyBytesMax } = this.#job;
+    counts.bytesReceived += chunk.length;
+    if (bodyBytesMax > 0 && counts.bytesReceived > bodyBytesMax) {
       this.#refuseBody("too-large");
       return true;
     }
@@ -419,7 +419,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     this.#giveUp();
     if (!this.#responding) this.#target.report?.({ type: "local" });
     if (this.#responding) {
-      this.#job.counted.failure ??= "upstream-broke";
+      this.#job.counts.failure ??= "upstream-broke";
       this.#job.downstream.destroy();
     } else this.#job.onFailed({ type: "error", error });
   }
@@ -457,12 +457,12 @@ class Forwarding implements UpstreamHandler, BodyReader {
     this.#over = true;
     this.#timer?.clear();
     const aborting = this.#call?.abort();
-    if (aborting !== undefined) this.#job.exchange.waitsFor(aborting);
+    if (aborting !== undefined) this.#job.exchange.awaitDiscard(aborting);
   }
 
   /** An upstream may answer before it has received the whole request. */
   #keepUnsent(): void {
     const unsent = this.#call?.unsent();
-    if (unsent !== undefined) this.#job.exchange.alsoSends(unsent);
+    if (unsent !== undefined) this.#job.exchange.addUnsent(unsent);
   }
 }

@@ -211,7 +211,7 @@ export class Http1Downstream implements Downstream {
 
   bindExchange(exchange: BoundExchange): void {
     this.#exchange = exchange;
-    exchange.leavesBy(this.#connection.outlet);
+    exchange.setOutlet(this.#connection.outlet);
   }
 
   /** Called by the connection: whether what was gathered of the answer still may. */

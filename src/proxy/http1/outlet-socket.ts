@@ -115,7 +115,7 @@ class PendingResponse implements Delivery {
   replaceOlder(last: PendingResponse): boolean {
     const older = last.#exchange;
     if (older === undefined) return true;
-    if (this.#exchange?.takeOver(older) !== true) return false;
+    if (this.#exchange?.standInFor(older) !== true) return false;
     this.#olderMark = last.mark;
     last.release();
     return true;

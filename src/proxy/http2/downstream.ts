@@ -142,7 +142,7 @@ export class Http2Downstream implements Downstream {
 
   /** Nothing is held back here: frames are Node's from `write` on. */
   bindExchange(exchange: BoundExchange): void {
-    exchange.leavesBy(this.#connection.outlet);
+    exchange.setOutlet(this.#connection.outlet);
   }
 
   writeHead(given: number, { list: lines, endsStream }: HeaderLines, requestId: string | null): void {

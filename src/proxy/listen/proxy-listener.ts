@@ -16,7 +16,7 @@ import type { ConnectionOwner } from "../message/connection-owner.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { HeaderValueCheck } from "../message/header-values.ts";
 import type { ConnectionPeer } from "../message/peer.ts";
-import { bareAnswer } from "../reply/malformed-request-reply.ts";
+import { malformedRequestReply } from "../reply/malformed-request-reply.ts";
 import { listenAt } from "../tls/bound-server.ts";
 import { createEntry, type EntryConfig, type EntryHooks } from "../tls/entry-listener.ts";
 import { readEndedPeers } from "./linux-tcp-table-file.ts";
@@ -62,7 +62,7 @@ export async function listen(
     onRequest,
     onRefused: hooks.onRefused,
     malformedRequestReply: (status) =>
-      bareAnswer(status, { requestId: hooks.requestId(), render: hooks.render, now: hooks.wall() }),
+      malformedRequestReply(status, { requestId: hooks.requestId(), render: hooks.render, now: hooks.wall() }),
     now: hooks.monotonic,
     httpDate: dates(hooks.wall),
     isDraining: hooks.draining,

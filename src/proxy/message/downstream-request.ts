@@ -40,7 +40,7 @@ export type DownstreamTunnel = Readonly<{
 }>;
 
 /** What an answer rests on. */
-export type BoundExchange = Pick<Exchange, "mayFlush" | "leavesBy">;
+export type BoundExchange = Pick<Exchange, "mayFlush" | "setOutlet">;
 
 export interface Downstream {
   readonly head: RequestHead;

@@ -8,7 +8,7 @@
 
 import type { ResponseRules } from "../headers/downstream-headers.ts";
 import type { SentLines } from "../headers/upstream-headers.ts";
-import type { ShownHandle } from "../request/identify-caller.ts";
+import type { VerifiedHandle } from "../request/identify-caller.ts";
 import type { HeaderReading } from "./canonical-request.ts";
 import type { HeaderLines } from "./header-lines.ts";
 
@@ -20,7 +20,7 @@ export class RequestLines {
   /** What an upstream was told of them last; kept by upstream-headers.ts. */
   sent: SentLines | undefined;
   /** The good handle that they show; kept by request/identify-caller.ts. */
-  shown: ShownHandle | undefined;
+  shown: VerifiedHandle | undefined;
   constructor(raw: readonly string[]) {
     this.raw = raw;
   }

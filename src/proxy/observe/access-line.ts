@@ -9,11 +9,11 @@ import type { AccessLogField } from "../../config/index.ts";
 import { stripSessionQuery } from "../headers/upstream-headers.ts";
 import { kindOf } from "../message/exchange-kind.ts";
 import { responseCodeDetails } from "../reply/failures.ts";
-import type { Visit } from "../request/request-context.ts";
-import { quote, shownHeaders, showsHeader, stamps, withoutQuery } from "./log-text.ts";
+import type { RequestContext } from "../request/request-context.ts";
+import { createTimestampFormatter, quote, shownHeaders, showsHeader, withoutQuery } from "./log-text.ts";
 
-export type AccessFacts = Readonly<{
-  visit: Visit;
+export type AccessLogEntry = Readonly<{
+  context: RequestContext;
   status: number;
   durationMs: number;
   upstreamMs: number | null;
@@ -23,16 +23,16 @@ export type AccessFacts = Readonly<{
   forwardedFor: string;
 }>;
 
-export type AccessLine = (facts: AccessFacts) => string;
+export type AccessLine = (facts: AccessLogEntry) => string;
 
 /** @returns makes a line without its end; undefined: no line is wanted */
 export function compileAccessLine(names: readonly AccessLogField[]): AccessLine | undefined {
   if (names.length === 0) return undefined;
   const fields = names.map((name) => ({ key: `,${JSON.stringify(name)}:`, value: fieldOf(name) }));
-  const stamp = stamps();
+  const stamp = createTimestampFormatter();
   return (facts) => {
     // `service` is Pomerium's, so that what searches its log finds these lines.
-    const level = isProbe(facts.visit) ? "debug" : "info";
+    const level = isProbe(facts.context) ? "debug" : "info";
     let line = `{"level":"${level}","service":"envoy","time":"${stamp(facts.at)}"`;
     for (const { key, value } of fields) {
       const text = value(facts);
@@ -43,65 +43,65 @@ export function compileAccessLine(names: readonly AccessLogField[]): AccessLine 
 }
 
 /** Asked every few seconds by whatever watches over this node. */
-export function isProbe({ request }: Pick<Visit, "request">): boolean {
+export function isProbe({ request }: Pick<RequestContext, "request">): boolean {
   return request !== null && (request.path === "/ping" || request.path === "/healthz");
 }
 
 /** Text of JSON; undefined leaves the field out. */
-type Value = (facts: AccessFacts) => string | undefined;
+type Value = (facts: AccessLogEntry) => string | undefined;
 
 const header =
   (name: string): Value =>
-  ({ visit }) =>
-    quote(visit.request?.headers[name] ?? "");
+  ({ context }) =>
+    quote(context.request?.headers[name] ?? "");
 
 function fieldOf(name: AccessLogField): Value {
   switch (name) {
     case "authority":
-      return ({ visit }) => quote(authorityOf(visit));
+      return ({ context }) => quote(authorityOf(context));
     case "client-certificate":
-      return ({ visit }) => quote(visit.downstream.certificate?.fingerprint ?? "");
+      return ({ context }) => quote(context.downstream.certificate?.fingerprint ?? "");
     case "cluster-stat-name":
-      return ({ visit }) => quote(visit.plan?.route.name ?? "");
+      return ({ context }) => quote(context.plan?.route.name ?? "");
     case "duration":
       return ({ durationMs }) => String(durationMs);
     case "failure":
-      return ({ visit }) => (visit.failure === null ? undefined : quote(visit.failure));
+      return ({ context }) => (context.failure === null ? undefined : quote(context.failure));
     case "forwarded-for":
       return ({ forwardedFor }) => quote(forwardedFor);
     case "headers":
-      return ({ visit }) => JSON.stringify(shownHeaders(visit.request?.headers ?? {}));
+      return ({ context }) => JSON.stringify(shownHeaders(context.request?.headers ?? {}));
     case "ip":
-      return ({ visit }) => quote(visit.ip);
+      return ({ context }) => quote(context.ip);
     case "kind":
-      return ({ visit }) => quote(kindOf(visit.downstream));
+      return ({ context }) => quote(kindOf(context.downstream));
     case "method":
-      return ({ visit }) => quote(visit.downstream.head.method);
+      return ({ context }) => quote(context.downstream.head.method);
     case "path":
-      return ({ visit }) => quote(visit.request?.rawPath ?? "");
+      return ({ context }) => quote(context.request?.rawPath ?? "");
     case "query":
-      return ({ visit }) => quote(shownQuery(visit));
+      return ({ context }) => quote(shownQuery(context));
     case "received":
-      return ({ visit }) => String(visit.bytesReceived);
+      return ({ context }) => String(context.bytesReceived);
     case "referer":
-      return ({ visit }) => quote(withoutQuery(visit.request?.headers["referer"] ?? ""));
+      return ({ context }) => quote(withoutQuery(context.request?.headers["referer"] ?? ""));
     case "request-id":
-      return ({ visit }) => quote(visit.requestId);
+      return ({ context }) => quote(context.requestId);
     case "response-code":
       return ({ status }) => String(status);
     case "response-code-details":
-      return ({ visit }) =>
-        quote(responseCodeDetails(visit.failure, { answered: visit.answeredAt > 0, switched: visit.switched }));
+      return ({ context }) =>
+        quote(responseCodeDetails(context.failure, { answered: context.answeredAt > 0, switched: context.upgraded }));
     case "route-id":
-      return ({ visit }) => quote(visit.plan?.route.id ?? "");
+      return ({ context }) => quote(context.plan?.route.id ?? "");
     case "size":
-      return ({ visit }) => String(visit.bytes);
+      return ({ context }) => String(context.bytes);
     case "span-id":
-      return ({ visit }) => (visit.trace === null ? undefined : quote(visit.trace.spanId));
+      return ({ context }) => (context.trace === null ? undefined : quote(context.trace.spanId));
     case "trace-id":
-      return ({ visit }) => (visit.trace === null ? undefined : quote(visit.trace.traceId));
+      return ({ context }) => (context.trace === null ? undefined : quote(context.trace.traceId));
     case "upstream-cluster":
-      return ({ visit }) => quote(visit.plan === null ? "" : `route-${visit.plan.route.id}`);
+      return ({ context }) => quote(context.plan === null ? "" : `route-${context.plan.route.id}`);
     case "upstream-duration":
       return ({ upstreamMs }) => (upstreamMs === null ? undefined : String(upstreamMs));
     case "user-agent":
@@ -113,13 +113,13 @@ function fieldOf(name: AccessLogField): Value {
   }
 }
 
-function authorityOf({ request, tunnel }: Visit): string {
+function authorityOf({ request, tunnel }: RequestContext): string {
   if (tunnel !== null) return `${tunnel.at.host}:${tunnel.at.port}`;
   return request?.headers["host"] ?? "";
 }
 
 /** Those of our own endpoints carry codes and signed links of a sign-in, and are nobody's to analyse. */
-function shownQuery({ request, plan }: Visit): string {
+function shownQuery({ request, plan }: RequestContext): string {
   return request === null || (plan === null && carriesSignIn.test(request.path))
     ? ""
     : stripSessionQuery(request.search).slice(1);

@@ -9,9 +9,9 @@ import type { DecisionRecord, Principal, Sides } from "../../auth/index.ts";
 import type { AuthorizeLogField, RouteConfig } from "../../config/index.ts";
 import { stripSessionQuery } from "../headers/upstream-headers.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
-import { type JsonText, quote, shownHeaders, showsHeader, stamps } from "./log-text.ts";
+import { createTimestampFormatter, type JsonText, quote, shownHeaders, showsHeader } from "./log-text.ts";
 
-export type AuthorizeFacts = Readonly<{
+export type AuthorizeLogEntry = Readonly<{
   record: DecisionRecord;
   /** Null: policy was not asked. */
   sides: Sides | null;
@@ -20,12 +20,12 @@ export type AuthorizeFacts = Readonly<{
   request: Pick<CanonicalRequest, "search" | "headers"> | null;
 }>;
 
-type Value = (facts: AuthorizeFacts) => JsonText | undefined;
+type Value = (facts: AuthorizeLogEntry) => JsonText | undefined;
 
 /** @returns makes a line without its end */
-export function compileAuthorizeLine(names: readonly AuthorizeLogField[]): (facts: AuthorizeFacts) => string {
+export function compileAuthorizeLine(names: readonly AuthorizeLogField[]): (facts: AuthorizeLogEntry) => string {
   const fields = names.map((name) => ({ key: `,${JSON.stringify(name)}:`, value: fieldOf(name) }));
-  const stamp = stamps();
+  const stamp = createTimestampFormatter();
   return (facts) => {
     let line = `{"level":"info","service":"authorize","time":"${stamp(facts.record.at)}"`;
     for (const { key, value } of fields) {
@@ -42,7 +42,7 @@ export function isCheck({ result, occasion }: DecisionRecord): boolean {
 }
 
 /** Both sides and the reasons of each, as Pomerium names them. No route: a denial by that reason. Otherwise nothing allowed it. */
-function sidesOf({ record: { result, reasons }, sides }: AuthorizeFacts): string {
+function sidesOf({ record: { result, reasons }, sides }: AuthorizeLogEntry): string {
   if (sides !== null) {
     const { allow, deny } = sides;
     return `${sideText("allow", allow.met, allow.reasons.words)},${sideText("deny", deny.met, deny.reasons.words)}`;

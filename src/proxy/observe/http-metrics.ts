@@ -9,7 +9,7 @@ import type { UpstreamMetrics } from "../upstream/pool-metrics.ts";
 import { type RouteMeter, RouteMeters } from "./route-meters.ts";
 
 /** What is known of a request when its last byte has left. */
-export type Ended = Readonly<{
+export type RequestEnd = Readonly<{
   meter: RouteMeter;
   /** The final status that was sent; 0: none. */
   status: number;
@@ -26,10 +26,10 @@ export type Ended = Readonly<{
 
 export type HttpMetrics = Readonly<{
   meters: RouteMeters;
-  ended(request: Ended): void;
+  requestEnded(request: RequestEnd): void;
   cut(reason: CutReason): void;
   /** An open exchange could not be decided again. Logged once a second at most: one cause mostly concerns many exchanges. */
-  undecided(error: unknown): void;
+  redecisionFailed(error: unknown): void;
   refused(reason: string): void;
   retried(): void;
   resent(): void;
@@ -133,16 +133,16 @@ export function createHttpMetrics(options: {
 
   return {
     meters,
-    ended({ meter, status, failure, durationMs, upstreamMs, bytes, bytesReceived }) {
+    requestEnded({ meter, status, failure, durationMs, upstreamMs, bytes, bytesReceived }) {
       meter.answered(status);
       if (failure !== null) meter.failed(failure);
-      if (durationMs !== null) meter.took(durationMs);
-      if (upstreamMs !== null) meter.upstreamTook(upstreamMs);
-      meter.carried(bytes, bytesReceived);
+      if (durationMs !== null) meter.observeDuration(durationMs);
+      if (upstreamMs !== null) meter.observeUpstreamDuration(upstreamMs);
+      meter.addBytes(bytes, bytesReceived);
       meter.leave();
     },
     cut: (reason) => cuts.inc({ reason }),
-    undecided(error) {
+    redecisionFailed(error) {
       undecided.inc();
       const now = options.now();
       if (now - undecidedLoggedAt < 1_000) return;

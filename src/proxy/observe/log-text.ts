@@ -17,7 +17,7 @@ export function quote(text: string): JsonText {
 }
 
 /** ISO 8601; the part down to the second is made once a second. */
-export function stamps(): (at: number) => string {
+export function createTimestampFormatter(): (at: number) => string {
   let second = Number.NaN;
   let prefix = "";
   return (at) => {

@@ -43,14 +43,14 @@ export class RouteMeter {
     (this.#numbers[at.statuses + index] as number)++;
   }
   /** From the head to the last byte. */
-  took(ms: number): void {
+  observeDuration(ms: number): void {
     this.#observe(at.duration, at.durationSum, ms);
   }
   /** From the first byte sent up to the head of the upstream's answer. */
-  upstreamTook(ms: number): void {
+  observeUpstreamDuration(ms: number): void {
     this.#observe(at.upstream, at.upstreamSum, ms);
   }
-  carried(sent: number, received: number): void {
+  addBytes(sent: number, received: number): void {
     (this.#numbers[at.sent] as number) += sent;
     (this.#numbers[at.received] as number) += received;
   }

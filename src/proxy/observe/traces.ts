@@ -40,7 +40,7 @@ export type RequestTrace = Readonly<{
 export type Tracing = Readonly<{ begin(head: TraceHead): RequestTrace }>;
 
 export function beginTrace(
-  visit: Readonly<{ downstream: Downstream; ip: string; requestId: string }>,
+  context: Readonly<{ downstream: Downstream; ip: string; requestId: string }>,
   request: CanonicalRequest,
   tracing: Tracing,
 ): RequestTrace {
@@ -50,10 +50,10 @@ export function beginTrace(
     parent: parentOf(request),
     host,
     path,
-    protocolVersion: visit.downstream.head.httpVersion,
-    ip: visit.ip,
+    protocolVersion: context.downstream.head.httpVersion,
+    ip: context.ip,
     userAgent: headers["user-agent"] ?? "",
-    requestId: visit.requestId,
+    requestId: context.requestId,
   });
 }
 
@@ -61,22 +61,22 @@ export function beginTrace(
 function parentOf(request: CanonicalRequest): TraceContext | null {
   const { headers } = request;
   if (headers["traceparent"] !== undefined) return readTraceContext(headers["traceparent"], headers["tracestate"]);
-  const led = ledFrom(request);
+  const led = signInTraceOf(request);
   return led === null ? null : readTraceContext(led.parent, led.state === "" ? undefined : led.state);
 }
 
-function ledFrom({ path, search }: CanonicalRequest): TraceText | null {
+function signInTraceOf({ path, search }: CanonicalRequest): TraceText | null {
   return path.startsWith("/.pomerium/") || path === "/oauth2/callback" ? traceInTarget(path, search) : null;
 }
 
 /** The trace that a request belongs to, whether it is recorded here or not; for redirects that lead on. */
 export function traceTextOf(trace: RequestTrace | null, request: CanonicalRequest): TraceText | null {
   if (trace !== null) return trace.text();
-  return traceText(request.headers["traceparent"], request.headers["tracestate"]) ?? ledFrom(request);
+  return traceText(request.headers["traceparent"], request.headers["tracestate"]) ?? signInTraceOf(request);
 }
 
 /** The head of a call with its own place in the trace instead of the caller's. */
-export function traced(lines: readonly string[], place: readonly string[]): string[] {
+export function withTraceContext(lines: readonly string[], place: readonly string[]): string[] {
   const kept: string[] = [];
   for (let i = 0; i < lines.length; i += 2) {
     const name = lines[i] ?? "";

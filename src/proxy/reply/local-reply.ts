@@ -19,7 +19,7 @@ import {
   signInLoopPageOf,
 } from "../../auth/index.ts";
 import { type Fact, type UnixMs, unreachable } from "../../events/index.ts";
-import type { Asked } from "./reply-format.ts";
+import type { ReplyFormat } from "./reply-format.ts";
 
 export type Condition =
   /** Nobody is signed in, and the route wants to know who asks. */
@@ -43,7 +43,7 @@ export type Condition =
   | Fact<"internal", unknown>;
 
 /** What a page may say beside the condition. */
-export type Facts = Readonly<{
+export type ReplyDetails = Readonly<{
   requestId: string;
   at: UnixMs;
   host: string | null;
@@ -62,7 +62,7 @@ export type Facts = Readonly<{
 export type Body =
   | Fact<"html", { page: ErrorPage | SignInLoopPage }>
   | Fact<"text", { contentType: string; text: string }>;
-export type Answer = Readonly<{
+export type LocalReply = Readonly<{
   status: number;
   headers: Readonly<Record<string, string>>;
   body: Body;
@@ -77,7 +77,7 @@ const retryAfterS = 1;
 /** Beside any other that an upstream may know (RFC 9110 §15.5.6). */
 const allowedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-export function answerFor(condition: Condition, asked: Asked, facts: Facts): Answer {
+export function localReplyFor(condition: Condition, asked: ReplyFormat, facts: ReplyDetails): LocalReply {
   const page = pageFor(condition, facts);
   const headers: Record<string, string> = {
     "x-pomerium-intercepted-response": "true",
@@ -100,7 +100,7 @@ export function answerFor(condition: Condition, asked: Asked, facts: Facts): Ans
   }
   if (asked.kind === "fetch") headers["vary"] = "Origin";
   if (condition.type === "no-session") {
-    if (asked.canSignIn && facts.signInLoop !== undefined) return signInLoopAnswer(facts.signInLoop, headers, facts);
+    if (asked.canSignIn && facts.signInLoop !== undefined) return signInLoopReply(facts.signInLoop, headers, facts);
     if (asked.canSignIn && facts.keepsAddress === true) {
       const own = { ...headers, "www-authenticate": signInChallenge };
       return { status: 401, headers: own, signIn: "keep-address", body: text("text/plain; charset=utf-8", "") };
@@ -120,20 +120,20 @@ export function answerFor(condition: Condition, asked: Asked, facts: Facts): Ans
 }
 
 /** A program that would rather have JSON gets JSON. */
-function wantsHint({ kind, browser, prefers }: Asked): boolean {
+function wantsHint({ kind, browser, prefers }: ReplyFormat): boolean {
   return kind === "plain" && !browser && prefers !== "json";
 }
 
-function hintFor({ credentialSent }: Asked, { url }: Facts): Body {
+function hintFor({ credentialSent }: ReplyFormat, { url }: ReplyDetails): Body {
   const origin = url === null ? null : new URL(url).origin;
   return text("text/plain; charset=utf-8", signInHint(origin, credentialSent ? "refused" : "none"));
 }
 
-function signInLoopAnswer(
+function signInLoopReply(
   loop: SignInLoop,
   headers: Readonly<Record<string, string>>,
-  { url, host, requestId, at }: Facts,
-): Answer {
+  { url, host, requestId, at }: ReplyDetails,
+): LocalReply {
   const asked = url === null ? null : new URL(url);
   const page = signInLoopPageOf(loop, { host: host ?? "this address", url: asked, requestId, at });
   const own = { ...headers, "www-authenticate": signInChallenge, "set-cookie": loop.setCookie };
@@ -141,7 +141,7 @@ function signInLoopAnswer(
 }
 
 /** What a browser sent with a body is not redirected, since the redirect would lose the body: the page says how to send it again. */
-function unsentPage(page: ErrorPage, { type }: Condition, { method }: Asked): ErrorPage {
+function unsentPage(page: ErrorPage, { type }: Condition, { method }: ReplyFormat): ErrorPage {
   if (type !== "no-session" || method === "GET" || method === "HEAD") return page;
   return {
     ...page,
@@ -153,7 +153,7 @@ function unsentPage(page: ErrorPage, { type }: Condition, { method }: Asked): Er
 }
 
 /** A script of a page cannot follow a redirect to a provider; it can lead its visitor to where one begins, and back to its page. */
-function signInFor({ type }: Condition, { kind }: Asked, { url }: Facts): string | null {
+function signInFor({ type }: Condition, { kind }: ReplyFormat, { url }: ReplyDetails): string | null {
   return type === "no-session" && kind === "fetch" && url !== null ? new URL("/.pomerium/sign_in", url).href : null;
 }
 
@@ -163,9 +163,9 @@ function text(contentType: string, content: string): Body {
   return { type: "text", contentType, text: content };
 }
 
-type Words = Readonly<{ status: number; title: string; description: string }>;
+type ReplyWords = Readonly<{ status: number; title: string; description: string }>;
 
-function wordsFor(condition: Condition): Words {
+function wordsFor(condition: Condition): ReplyWords {
   switch (condition.type) {
     case "no-session":
       return { status: 401, title: "Unauthenticated", description: "Sign in to see this page." };
@@ -254,7 +254,7 @@ const unknownWords = {
   draining: "This node is shutting down. Try again in a moment.",
 } as const;
 
-function denied({ status, reasons }: Extract<Condition, { type: "no-right" }>): Omit<Words, "status"> {
+function denied({ status, reasons }: Extract<Condition, { type: "no-right" }>): Omit<ReplyWords, "status"> {
   if (reasons.includes(identityTooLarge.reason)) {
     const { title, description } = identityTooLarge;
     return { title, description };
@@ -272,7 +272,7 @@ function denied({ status, reasons }: Extract<Condition, { type: "no-right" }>): 
   return { title: "Access denied", description: "You do not have permission to see this page." };
 }
 
-function pageFor(condition: Condition, facts: Facts): ErrorPage {
+function pageFor(condition: Condition, facts: ReplyDetails): ErrorPage {
   const words = wordsFor(condition);
   const signedIn = condition.type === "no-right";
   const again = words.status === 502 || words.status === 503 || words.status === 504;
@@ -303,10 +303,10 @@ function signInPath(url: string | null): string {
  * stays (docs/pomerium-behaviour.md §6.7 a), which gRPC's clients take when there is a `grpc-status` too.
  */
 function grpcForm(
-  { grpc, grpcType, corsOrigin }: Asked,
+  { grpc, grpcType, corsOrigin }: ReplyFormat,
   page: ErrorPage,
   headers: Readonly<Record<string, string>>,
-): Pick<Answer, "headers" | "body"> {
+): Pick<LocalReply, "headers" | "body"> {
   const cors =
     grpc === "grpc-web" && corsOrigin !== null
       ? {

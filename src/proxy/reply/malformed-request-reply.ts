@@ -7,21 +7,22 @@
 import { STATUS_CODES } from "node:http";
 import type { Render } from "../../auth/index.ts";
 import type { UnixMs } from "../../events/index.ts";
-import { answerFor } from "./local-reply.ts";
-import { type Asked, unknownCaller } from "./reply-format.ts";
-import { composeAnswer } from "./write-reply.ts";
+import { localReplyFor } from "./local-reply.ts";
+import { defaultReplyFormat, type ReplyFormat } from "./reply-format.ts";
+import { renderLocalReply } from "./write-reply.ts";
 
-export function bareAnswer(
+export function malformedRequestReply(
   status: number,
   facts: Readonly<{ requestId: string; render: Render; now: number }>,
 ): string {
-  const asked: Asked = status === 431 || status === 408 ? { ...unknownCaller, prefers: "html" } : unknownCaller;
+  const asked: ReplyFormat =
+    status === 431 || status === 408 ? { ...defaultReplyFormat, prefers: "html" } : defaultReplyFormat;
   const nothing = { host: null, url: null, explain: [], user: null, details: [] };
-  const answer = answerFor({ type: "bad-request", status }, asked, {
+  const answer = localReplyFor({ type: "bad-request", status }, asked, {
     ...{ requestId: facts.requestId, at: facts.now as UnixMs },
     ...nothing,
   });
-  const { headers, body } = composeAnswer(answer, {
+  const { headers, body } = renderLocalReply(answer, {
     render: facts.render,
     responseHeaders: {},
     connection: "close",

@@ -12,7 +12,7 @@ import type { CanonicalRequest } from "../message/canonical-request.ts";
  */
 export type RequestKind = "navigation" | "fetch" | "preflight" | "upgrade" | "grpc" | "plain";
 
-export type Asked = Readonly<{
+export type ReplyFormat = Readonly<{
   kind: RequestKind;
   method: string;
   path: string;
@@ -36,10 +36,10 @@ export type Asked = Readonly<{
   corsOrigin: string | null;
 }>;
 
-export function readAsked(
+export function replyFormatOf(
   request: CanonicalRequest,
   options: Readonly<{ upgrade: "websocket" | "tunnel" | null; isRouteOrigin: (origin: string) => boolean }>,
-): Asked {
+): ReplyFormat {
   const { headers } = request;
   const grpc = grpcKind(headers["content-type"]);
   const mode = headers["sec-fetch-mode"]?.toLowerCase();
@@ -86,7 +86,7 @@ function isPreflight({ method, headers }: CanonicalRequest): boolean {
   return method === "OPTIONS" && Boolean(headers["access-control-request-method"]) && Boolean(headers["origin"]);
 }
 
-function grpcKind(contentType: string | undefined): Asked["grpc"] {
+function grpcKind(contentType: string | undefined): ReplyFormat["grpc"] {
   if (contentType === undefined) return null;
   const type = contentType.split(";", 1)[0]?.trim().toLowerCase() ?? "";
   if (/^application\/grpc-web(?:-text)?(?:\+.*)?$/.test(type)) return "grpc-web";
@@ -100,15 +100,15 @@ function grpcTypeOf(contentType: string, kind: "grpc" | "grpc-web"): string {
 }
 
 /** The form of an answer to what could be taken apart but not read: nothing else of it is believed. */
-export function unreadable(rawHeaders: readonly string[]): Asked {
+export function replyFormatOfUnread(rawHeaders: readonly string[]): ReplyFormat {
   let accept: string | undefined;
   for (let i = 0; i < rawHeaders.length; i += 2)
     if (rawHeaders[i]?.toLowerCase() === "accept") accept ??= rawHeaders[i + 1];
-  return { ...unknownCaller, prefers: accept === undefined ? "json" : preference(accept) };
+  return { ...defaultReplyFormat, prefers: accept === undefined ? "json" : preference(accept) };
 }
 
 /** Nothing is known of who asks: an answer for programs. */
-export const unknownCaller: Asked = {
+export const defaultReplyFormat: ReplyFormat = {
   kind: "plain",
   method: "GET",
   path: "",
@@ -122,7 +122,7 @@ export const unknownCaller: Asked = {
   corsOrigin: null,
 };
 
-function preference(accept: string | undefined): Asked["prefers"] {
+function preference(accept: string | undefined): ReplyFormat["prefers"] {
   if (accept === undefined) return "html";
   const best = bestMatch(accept, ["text/html", "application/json"]);
   return best === "text/html" ? "html" : best === "application/json" ? "json" : null;

@@ -8,9 +8,9 @@ import { pageHeaders, type Render, type SignInRedirect, scriptedPageHeaders } fr
 import type { Downstream } from "../message/downstream-request.ts";
 import { HeaderLines } from "../message/header-lines.ts";
 import { headerValue } from "../message/header-names.ts";
-import type { Answer, Condition } from "./local-reply.ts";
+import type { Condition, LocalReply } from "./local-reply.ts";
 
-export type AnswerContext = Readonly<{
+export type ReplyContext = Readonly<{
   render: Render;
   /** Headers that go with every answer here, as the configuration has them. */
   responseHeaders: Readonly<Record<string, string>>;
@@ -21,12 +21,12 @@ export type AnswerContext = Readonly<{
 }>;
 
 /** @returns how long its body is */
-export function writeAnswer(downstream: Downstream, answer: Answer, context: AnswerContext): number {
+export function writeLocalReply(downstream: Downstream, answer: LocalReply, context: ReplyContext): number {
   if (downstream.status !== 0 || downstream.closed) {
     downstream.destroy();
     return 0;
   }
-  const { status, headers, body } = composeAnswer(answer, context);
+  const { status, headers, body } = renderLocalReply(answer, context);
   const lines: string[] = [];
   for (const [name, value] of Object.entries(headers))
     for (const one of typeof value === "string" ? [value] : value) lines.push(name, one);
@@ -35,14 +35,14 @@ export function writeAnswer(downstream: Downstream, answer: Answer, context: Ans
   return body.length;
 }
 
-export type ComposedAnswer = Readonly<{
+export type RenderedReply = Readonly<{
   status: number;
   /** Lowercase names. */
   headers: Readonly<Record<string, string | string[]>>;
   body: Buffer;
 }>;
 
-export function composeAnswer(answer: Answer, context: AnswerContext): ComposedAnswer {
+export function renderLocalReply(answer: LocalReply, context: ReplyContext): RenderedReply {
   const headers: Record<string, string | string[]> = {};
   const put = (all: Readonly<Record<string, string>>): void => {
     for (const [name, value] of Object.entries(all)) headers[name.toLowerCase()] = headerValue(value);

@@ -1,121 +1,140 @@
 /**
- * Decision desk: the shell around admission for requests as they come in. It finds out who asks, has the request admitted, and answers,
+ * Authorizer: the shell around admission for requests as they come in. It finds out who asks, has the request admitted, and answers,
  * records and forwards by what comes back.
  *
  * - Admission itself, for new requests and for open exchanges, is admission.ts; whom a credential names is request/identify-caller.ts.
  * - The lease is compared before anything is looked up, and again after every wait. State of ours that is behind answers 503 and never
  *   sends a caller to sign in.
- * - The clocks are read once for a request, when its head has been read (`Visit.asOf`), and again after each wait. Its head was sent
+ * - The clocks are read once for a request, when its head has been read (`RequestContext.asOf`), and again after each wait. Its head was sent
  *   before that, so what is compared with a lease is never older than the request. They are read anew before its first byte leaves.
- * - There is a desk for each configuration. Only the desk in force decides: it considers anew a request that has waited meanwhile.
+ * - There is an authorizer for each configuration. Only the authorizer in force decides: it considers anew a request that has waited meanwhile.
  */
 import type { Decision, Permit } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
 import { momentOf } from "../../replication/index.ts";
-import type { Exchange, Exchanges, Verdict } from "../enforce/exchanges.ts";
+import type { Exchange, Exchanges, ReauthorizeOutcome } from "../enforce/exchanges.ts";
 import type { Condition } from "../reply/local-reply.ts";
 import type { Plans } from "../routing/compiled-route.ts";
-import { type Admission, type Admitted, createAdmission, type Open, type Routed } from "./admission.ts";
-import type { ProxyPorts } from "./dependencies.ts";
-import { type Asking, createWhoAsks, type ReachedHandles } from "./identify-caller.ts";
-import { type AnswerTools, answer, completeRecord, conditionOfCut, record, type Visit } from "./request-context.ts";
+import { type Admission, type AdmissionOutcome, createAdmission, type OpenRequest, type Routed } from "./admission.ts";
+import type { ProxyDeps } from "./dependencies.ts";
+import { createCallerIdentifier, type Identification, type ReachedHandles } from "./identify-caller.ts";
+import {
+  conditionOfCut,
+  decisionRecordOf,
+  type ReplyTools,
+  type RequestContext,
+  recordDecision,
+  sendLocalReply,
+} from "./request-context.ts";
 
-export type RoutedVisit = Routed<Visit>;
-export type Permitted = RoutedVisit & Readonly<{ exchange: Exchange; permit: Permit }>;
+export type RoutedRequest = Routed<RequestContext>;
+export type PermittedRequest = RoutedRequest & Readonly<{ exchange: Exchange; permit: Permit }>;
 
-export type DecisionDesk = Readonly<{
-  consider(routed: RoutedVisit): void;
+export type Authorizer = Readonly<{
+  authorize(routed: RoutedRequest): void;
   /** Finds a request's route here and considers it; for one that came while another configuration was in force. */
-  takeOver(visit: Visit): void;
+  rerouteInCurrentConfig(context: RequestContext): void;
   /** Decides about an open exchange again, as the projection and the clock are now. */
-  judge(open: Open<Visit>): Verdict;
+  reauthorize(open: OpenRequest<RequestContext>): ReauthorizeOutcome;
 }>;
 
-export type DeskParts = Readonly<{
-  ports: ProxyPorts;
+export type AuthorizerParts = Readonly<{
+  deps: ProxyDeps;
   plans: Plans;
   exchanges: Exchanges;
-  tools: AnswerTools;
-  /** The desk of the configuration in force. */
-  current: () => DecisionDesk;
+  tools: ReplyTools;
+  /** The authorizer of the configuration in force. */
+  current: () => Authorizer;
   reached: ReachedHandles;
-  takeOver: (visit: Visit) => void;
+  reroute: (context: RequestContext) => void;
   /** Goes on with what was permitted. */
-  onPermit: (permitted: Permitted) => void;
+  onPermit: (permitted: PermittedRequest) => void;
   /** Something failed that nobody expected. */
-  onFailed: (visit: Visit, error: unknown) => void;
+  onFailed: (context: RequestContext, error: unknown) => void;
 }>;
 
-export function createDecisionDesk(parts: DeskParts): DecisionDesk {
-  const { ports, plans, exchanges, tools, current, reached, takeOver, onPermit, onFailed } = parts;
-  const { clock } = ports;
-  const who = createWhoAsks(ports, reached);
-  const admission: Admission<Visit> = createAdmission<Visit>({
-    ...{ ports, plans, exchanges, callerOf: who.callerOf, current },
-    record: (visit, decided, permittedTo) => record(visit, decided, permittedTo, ports),
+export function createAuthorizer(parts: AuthorizerParts): Authorizer {
+  const { deps, plans, exchanges, tools, current, reached, reroute, onPermit, onFailed } = parts;
+  const { clock } = deps;
+  const callers = createCallerIdentifier(deps, reached);
+  const admission: Admission<RequestContext> = createAdmission<RequestContext>({
+    ...{ deps, plans, exchanges, callerOf: callers.resolve, current },
+    record: (context, decided, permittedTo) => recordDecision(context, decided, permittedTo, deps),
   });
-  const desk: DecisionDesk = { consider, takeOver, judge: admission.judge };
+  const authorizer: Authorizer = {
+    authorize,
+    rerouteInCurrentConfig: reroute,
+    reauthorize: admission.reauthorize,
+  };
 
   // --- who asks
 
-  function consider(routed: RoutedVisit): void {
-    if (leaseIsOver(routed)) return;
-    const { visit, plan, request } = routed;
-    const asking = who.askingIn(request, plan.route, visit.ip, visit.downstream.head.lines);
-    if (!(asking instanceof Promise)) settle(routed, asking);
-    else asking.then((known) => settleLater(routed, known)).catch((error: unknown) => onFailed(visit, error));
+  function authorize(routed: RoutedRequest): void {
+    if (refuseIfStale(routed)) return;
+    const { context, plan, request } = routed;
+    const identification = callers.identify(request, plan.route, context.ip, context.downstream.head.lines);
+    if (!(identification instanceof Promise)) decide(routed, identification);
+    else
+      identification
+        .then((known) => decideAfterWait(routed, known))
+        .catch((error: unknown) => onFailed(context, error));
   }
 
-  function leaseIsOver(routed: RoutedVisit): boolean {
+  function refuseIfStale(routed: RoutedRequest): boolean {
     if (!admission.isStale(routed)) return false;
-    unavailable(routed.visit, "lease");
+    unavailable(routed.context, "lease");
     return true;
   }
 
-  function unavailable(visit: Visit, why: "lease" | "behind" | "provider" | "audit"): void {
-    const status = answer(visit, { type: "unknown", why }, tools);
-    record(visit, { result: "unavailable", status, reasons: [why === "lease" ? "no-lease" : why] }, null, ports);
+  function unavailable(context: RequestContext, why: "lease" | "behind" | "provider" | "audit"): void {
+    const status = sendLocalReply(context, { type: "unknown", why }, tools);
+    recordDecision(
+      context,
+      { result: "unavailable", status, reasons: [why === "lease" ? "no-lease" : why] },
+      null,
+      deps,
+    );
   }
 
   // --- the decision
 
   /** Somebody had to be asked who it is. */
-  function settleLater(routed: RoutedVisit, asking: Asking): void {
-    const { visit } = routed;
-    visit.asOf = momentOf(clock);
-    if (visit.downstream.closed || (current() === desk && leaseIsOver(routed))) return;
-    settle(routed, asking);
+  function decideAfterWait(routed: RoutedRequest, identification: Identification): void {
+    const { context } = routed;
+    context.asOf = momentOf(clock);
+    if (context.downstream.closed || (current() === authorizer && refuseIfStale(routed))) return;
+    decide(routed, identification);
   }
 
-  function settle(routed: RoutedVisit, asking: Asking): void {
-    const { visit } = routed;
-    if (visit.downstream.closed) return;
-    if (current() !== desk) {
-      current().takeOver(visit); // this configuration has permitted its last
+  function decide(routed: RoutedRequest, identification: Identification): void {
+    const { context } = routed;
+    if (context.downstream.closed) return;
+    if (current() !== authorizer) {
+      current().rerouteInCurrentConfig(context); // this configuration has permitted its last
       return;
     }
-    if (asking === "refused") {
+    if (identification === "refused") {
       const reasons = ["bearer-token-invalid"];
-      const status = answer(visit, { type: "no-right", status: 403, reasons }, tools);
-      record(visit, { result: "deny", status, reasons }, null, ports);
+      const status = sendLocalReply(context, { type: "no-right", status: 403, reasons }, tools);
+      recordDecision(context, { result: "deny", status, reasons }, null, deps);
       return;
     }
-    if (asking === "two-credentials") {
-      const status = answer(visit, { type: "bad-request", status: 400 }, tools);
-      record(visit, { result: "bad_request", status, reasons: [asking] }, null, ports);
+    if (identification === "two-credentials") {
+      const status = sendLocalReply(context, { type: "bad-request", status: 400 }, tools);
+      recordDecision(context, { result: "bad_request", status, reasons: [identification] }, null, deps);
       return;
     }
-    if (asking === "behind" || asking === "provider") {
-      unavailable(visit, asking);
+    if (identification === "behind" || identification === "provider") {
+      unavailable(context, identification);
       return;
     }
-    const admitted = admission.admit(routed, asking);
+    const admitted = admission.admit(routed, identification);
     switch (admitted.type) {
       case "behind":
-        unavailable(visit, "behind");
+        unavailable(context, "behind");
         return;
       case "refused":
-        refused(visit, admitted);
+        refused(context, admitted);
         return;
       case "permitted":
         permitted(routed, admitted);
@@ -125,55 +144,70 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
     }
   }
 
-  function refused(visit: Visit, { decision, principal, beside }: Extract<Admitted, { type: "refused" }>): void {
+  function refused(
+    context: RequestContext,
+    { decision, principal, annotations }: Extract<AdmissionOutcome, { type: "refused" }>,
+  ): void {
     const { type: result, reasons } = decision;
-    const status = answer(visit, conditionOfRefusal(decision), tools, principal, beside.trace ?? null);
-    record(visit, { result, status, reasons, sides: decision.sides, ...beside }, principal, ports, visit.asOf);
+    const status = sendLocalReply(context, conditionOfDenial(decision), tools, principal, annotations.trace ?? null);
+    recordDecision(
+      context,
+      { result, status, reasons, sides: decision.sides, ...annotations },
+      principal,
+      deps,
+      context.asOf,
+    );
   }
 
   function permitted(
-    { visit, plan, request }: RoutedVisit,
-    { exchange, permit, reasons, sides, beside: { trace, shadow } }: Extract<Admitted, { type: "permitted" }>,
+    { context, plan, request }: RoutedRequest,
+    {
+      exchange,
+      permit,
+      reasons,
+      sides,
+      annotations: { trace, shadow },
+    }: Extract<AdmissionOutcome, { type: "permitted" }>,
   ): void {
-    visit.exchange = exchange;
+    context.exchange = exchange;
     const decided = { result: "permit", status: 200, reasons, sides, trace, shadow } as const;
-    const going: Permitted = { visit, plan, request, exchange, permit };
-    if (plan.route.audit === "strict" && ports.recordSafely !== null) {
-      const safely = ports.recordSafely(completeRecord(visit, decided, permit.principal, ports, visit.asOf));
+    const permittedRequest: PermittedRequest = { context, plan, request, exchange, permit };
+    if (plan.route.audit === "strict" && deps.recordSafely !== null) {
+      const safely = deps.recordSafely(decisionRecordOf(context, decided, permit.principal, deps, context.asOf));
       safely.then(
-        () => goOnIfStillPermitted(going),
-        () => unavailable(visit, "audit"),
+        () => continueIfStillPermitted(permittedRequest),
+        () => unavailable(context, "audit"),
       );
       return;
     }
-    record(visit, decided, permit.principal, ports, visit.asOf);
-    goOn(going);
+    recordDecision(context, decided, permit.principal, deps, context.asOf);
+    continueWithPermit(permittedRequest);
   }
 
-  function goOn(going: Permitted): void {
+  function continueWithPermit(permittedRequest: PermittedRequest): void {
     try {
-      onPermit(going);
+      onPermit(permittedRequest);
     } catch (error) {
-      onFailed(going.visit, error);
+      onFailed(permittedRequest.context, error);
     }
   }
 
   /** What was permitted before its record was safe may not be any more. */
-  function goOnIfStillPermitted(going: Permitted): void {
-    const { visit, exchange, permit } = going;
+  function continueIfStillPermitted(permittedRequest: PermittedRequest): void {
+    const { context, exchange, permit } = permittedRequest;
     try {
-      visit.asOf = momentOf(clock);
-      if (exchange.mayCarry()) onPermit(going);
-      else answer(visit, conditionOfCut(exchange.cutReason ?? "stale"), tools, permit.principal);
+      context.asOf = momentOf(clock);
+      if (exchange.mayCarry()) onPermit(permittedRequest);
+      else sendLocalReply(context, conditionOfCut(exchange.cutReason ?? "stale"), tools, permit.principal);
     } catch (error) {
-      onFailed(visit, error);
+      onFailed(context, error);
     }
   }
 
-  return desk;
+  return authorizer;
 }
 
-function conditionOfRefusal(decision: Exclude<Decision, { type: "permit" }>): Condition {
+function conditionOfDenial(decision: Exclude<Decision, { type: "permit" }>): Condition {
   if (decision.type === "signin") return { type: "no-session", reasons: decision.reasons };
   if (decision.status === 404) return { type: "no-route" };
   if (decision.status === 503) return { type: "unknown", why: "data" };

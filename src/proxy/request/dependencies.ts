@@ -21,10 +21,10 @@ import type { Config, RouteConfig } from "../../config/index.ts";
 import type { BootId, Link, NodeId, UnixMs } from "../../events/index.ts";
 import type { Clock, Freshness, Logger, Replica } from "../../replication/index.ts";
 import type { ProviderTokenSource } from "../headers/provider-tokens.ts";
-import type { AuthorizeFacts } from "../observe/authorize-line.ts";
+import type { AuthorizeLogEntry } from "../observe/authorize-line.ts";
 import type { Tracing } from "../observe/traces.ts";
 
-export type ProxyPorts = Readonly<{
+export type ProxyDeps = Readonly<{
   config: Config;
   identity: Readonly<{ node: NodeId; boot: BootId; region: string }>;
   clock: Clock;
@@ -37,7 +37,7 @@ export type ProxyPorts = Readonly<{
     question: Readonly<{ routeId: string; caller: KnownCaller; request: DecisionRequest; now: UnixMs }>,
   ) => Decision;
   /** What the record says of a decision beside the answer. */
-  beside: DescribeDecision;
+  annotateDecision: DescribeDecision;
   resolveCaller: (
     handle: Handle | undefined,
     options: Readonly<{ idpId: string; credentialInHeader: boolean; now: UnixMs }>,
@@ -75,7 +75,7 @@ export type ProxyPorts = Readonly<{
   /** Takes whole lines of the access log, at once; null: nobody wants them. @returns false: there is no room, the line is lost */
   accessLog: Readonly<{ write(line: string): boolean; probes: boolean }> | null;
   /** The log of decisions in Pomerium's words; null: nobody wants it. */
-  authorizeLog: ((facts: AuthorizeFacts) => void) | null;
+  authorizeLog: ((facts: AuthorizeLogEntry) => void) | null;
   /** Null: no traces are made. */
   tracing: Tracing | null;
   requestId: () => string;

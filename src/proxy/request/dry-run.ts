@@ -8,14 +8,14 @@ import { chainToAuthority, type Decision, type DecisionRequest, isCertificate } 
 import { type Config, type HostPort, type RouteConfig, readSubjectNames } from "../../config/index.ts";
 import type { UnixMs } from "../../events/index.ts";
 import { type CanonicalRequest, canonicalise, hasEncodedSlash } from "../message/canonical-request.ts";
-import { answerFor, type Condition, type Facts } from "../reply/local-reply.ts";
-import { type Asked, readAsked } from "../reply/reply-format.ts";
+import { type Condition, localReplyFor, type ReplyDetails } from "../reply/local-reply.ts";
+import { type ReplyFormat, replyFormatOf } from "../reply/reply-format.ts";
 import { authorityOf, type Routes } from "../routing/route-table.ts";
 import { compileClientTrusts } from "../tls/client-trust.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 
 /** A request as somebody writes it down. Header lines come in turn, name and value, without `Host`. */
-export type RehearsedHead = Readonly<{
+export type DryRunRequest = Readonly<{
   method: string;
   scheme: "http" | "https";
   /** Host and port as the address bar has them. */
@@ -28,7 +28,7 @@ export type RehearsedHead = Readonly<{
   tunnel: Readonly<{ kind: "tcp" | "udp"; at: HostPort }> | null;
 }>;
 
-export type Rehearsal = Readonly<
+export type DryRun = Readonly<
   | { type: "refused"; status: number; reason: string }
   | {
       type: "read";
@@ -41,24 +41,24 @@ export type Rehearsal = Readonly<
       /** Why the proxy refuses the path (400) with these routes; undefined: it does not. Null routes: there are none to compare. */
       refusalOf(routes: Routes | null): ReturnType<Routes["refusalOf"]>;
       /** @param route null: policy is asked alone */
-      question(route: RouteConfig | null): DecisionRequest;
+      decisionRequest(route: RouteConfig | null): DecisionRequest;
       /** The status that a caller sees. */
-      statusOf(decision: Answered): number;
+      statusOf(decision: DryRunDecision): number;
     }
 >;
 /** As much of a decision as tells its status. */
-export type Answered =
+export type DryRunDecision =
   | Pick<Extract<Decision, { type: "permit" | "signin" }>, "type" | "reasons">
   | Pick<Extract<Decision, { type: "deny" }>, "type" | "reasons" | "status" | "deviceType">;
 
-export function rehearse(head: RehearsedHead): Rehearsal {
+export function dryRunRequest(head: DryRunRequest): DryRun {
   const { method, authority, target, scheme, ip } = head;
   const rawHeaders = ["Host", authority, ...head.headers];
   const canonical = canonicalise({ method, url: target, httpVersion: "1.1", rawHeaders }, "keep");
   if (canonical.type === "refused") return { type: "refused", status: canonical.status, reason: canonical.reason };
   const { request } = canonical;
-  const upgrade = asksForWebSocket(request) ? "websocket" : null;
-  const asked = readAsked(asBrowser(request), { upgrade, isRouteOrigin: () => false });
+  const upgrade = requestsWebSocket(request) ? "websocket" : null;
+  const asked = replyFormatOf(asBrowser(request), { upgrade, isRouteOrigin: () => false });
   return {
     type: "read",
     reserved: head.tunnel === null && isReserved(request.path) && !hasEncodedSlash(request),
@@ -67,7 +67,7 @@ export function rehearse(head: RehearsedHead): Rehearsal {
     match: (routes) =>
       head.tunnel === null ? routes.match(request) : routes.matchTunnel(head.tunnel.kind, head.tunnel.at),
     refusalOf: (routes) => (head.tunnel === null ? routes?.refusalOf(request) : undefined),
-    question: (route) => ({
+    decisionRequest: (route) => ({
       method: request.method,
       scheme: route === null ? scheme : route.from.protocol === "http:" ? "http" : "https",
       host: route === null ? authority.toLowerCase() : authorityOf(route, request),
@@ -91,16 +91,16 @@ function asBrowser(request: CanonicalRequest): CanonicalRequest {
 }
 
 /** A client certificate as somebody writes it down: PEM, and whether it is shown at all. */
-export type ShownCertificate = Readonly<{ presented: boolean; leaf: string; intermediates: string }>;
+export type WrittenCertificate = Readonly<{ presented: boolean; leaf: string; intermediates: string }>;
 /** @param route null: policy is asked alone */
-export type CertificateJudge = (
+export type CertificateChecker = (
   route: RouteConfig | null,
-  shown: ShownCertificate,
+  shown: WrittenCertificate,
   now: UnixMs,
 ) => NonNullable<DecisionRequest["clientCertificate"]>;
 
 /** By one authority (PEM). Null: nobody was named, so nothing can be held against a certificate that can be read. */
-export function judgeByAuthority(authority: string | null): CertificateJudge {
+export function certificateCheckerFor(authority: string | null): CertificateChecker {
   return (_route, shown, now) => {
     const { presented, leaf: leafPem } = shown;
     const isGood = authority === null ? isCertificate(leafPem) : chainToAuthority(shown, authority, now) !== undefined;
@@ -109,9 +109,9 @@ export function judgeByAuthority(authority: string | null): CertificateJudge {
 }
 
 /** By what a configuration says of each route. */
-export function certificateJudge(config: Pick<Config, "downstreamMtls" | "routes">): CertificateJudge {
+export function createCertificateChecker(config: Pick<Config, "downstreamMtls" | "routes">): CertificateChecker {
   const trusts = compileClientTrusts(config);
-  const byNobody = judgeByAuthority(null);
+  const byNobody = certificateCheckerFor(null);
   return (route, shown, now) => {
     const trust = route === null ? null : trusts.of(route);
     if (trust === null || !shown.presented || !isCertificate(shown.leaf)) return byNobody(route, shown, now);
@@ -129,21 +129,21 @@ export function certificateJudge(config: Pick<Config, "downstreamMtls" | "routes
   };
 }
 
-function statusOf(decision: Answered, asked: Asked): number {
+function statusOf(decision: DryRunDecision, asked: ReplyFormat): number {
   if (decision.type === "permit") return 200;
   // Pomerium sends somebody without a device to enrol one, as it sends somebody without a session to sign in.
   if (decision.type === "deny" && decision.deviceType !== null) return asked.canSignIn ? 302 : 401;
-  return answerFor(conditionOf(decision), asked, nothingToTell).status;
+  return localReplyFor(conditionOf(decision), asked, nothingToTell).status;
 }
 
-function conditionOf(decision: Answered): Condition {
+function conditionOf(decision: DryRunDecision): Condition {
   if (decision.type !== "deny") return { type: "no-session", reasons: decision.reasons };
   if (decision.status === 404) return { type: "no-route" };
   if (decision.status === 503) return { type: "unknown", why: "data" };
   return { type: "no-right", status: decision.status, reasons: decision.reasons };
 }
 
-const nothingToTell: Facts = {
+const nothingToTell: ReplyDetails = {
   requestId: "",
   at: 0 as UnixMs,
   host: null,
@@ -153,7 +153,7 @@ const nothingToTell: Facts = {
   details: [],
 };
 
-function asksForWebSocket({ headers }: CanonicalRequest): boolean {
+function requestsWebSocket({ headers }: CanonicalRequest): boolean {
   const connection = (headers["connection"] ?? "").toLowerCase().split(",");
   return connection.some((word) => word.trim() === "upgrade") && headers["upgrade"]?.toLowerCase() === "websocket";
 }

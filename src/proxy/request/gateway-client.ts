@@ -14,9 +14,9 @@ import { bestMatch, type Handler, type Render, type ReservedContext } from "../.
 import type { Config } from "../../config/index.ts";
 import { type Clock, withoutJsonSchemas } from "../../replication/index.ts";
 import { foldName, hopByHopNames, isReservedName } from "../message/header-names.ts";
-import { answerFor } from "../reply/local-reply.ts";
-import { unknownCaller } from "../reply/reply-format.ts";
-import { composeAnswer, conditionOf } from "../reply/write-reply.ts";
+import { localReplyFor } from "../reply/local-reply.ts";
+import { defaultReplyFormat } from "../reply/reply-format.ts";
+import { conditionOf, renderLocalReply } from "../reply/write-reply.ts";
 
 export type Gateway = Readonly<{ handle: Handler; close(): Promise<void> }>;
 
@@ -60,10 +60,10 @@ export async function createGateway(options: {
     const accept = request.headers.accept ?? "text/html";
     const found = conditionOf(error instanceof Error && error.cause !== undefined ? error.cause : error);
     const condition = found.type === "internal" ? ({ type: "upstream-broke" } as const) : found;
-    const answer = answerFor(
+    const answer = localReplyFor(
       condition,
       {
-        ...unknownCaller,
+        ...defaultReplyFormat,
         method: request.method,
         prefers: bestMatch(accept, ["text/html", "application/json"]) === "text/html" ? "html" : "json",
       },
@@ -81,7 +81,7 @@ export async function createGateway(options: {
       reply.raw.destroy();
       return;
     }
-    const { status, headers, body } = composeAnswer(answer, {
+    const { status, headers, body } = renderLocalReply(answer, {
       render: options.render,
       responseHeaders: config.setResponseHeaders,
       connection: "close",

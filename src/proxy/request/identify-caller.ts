@@ -23,10 +23,10 @@ import { type UnixMs, unreachable } from "../../events/index.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
 import type { RequestLines } from "../message/received-lines.ts";
 import { type CredentialScope, scopeOf } from "../routing/route-table.ts";
-import type { ProxyPorts } from "./dependencies.ts";
+import type { ProxyDeps } from "./dependencies.ts";
 
 /** Who asks, before it is looked up: the handle that a credential carried, and where it stood. */
-export type Holder = Readonly<{
+export type CredentialHolder = Readonly<{
   handle: Handle | undefined;
   credentialInHeader: boolean;
   /** The handle stands for a bearer token, which counts only where a route takes such tokens; by what rules it was taken. */
@@ -36,11 +36,11 @@ export type Holder = Readonly<{
  * `behind`: our projection has not reached what the credential needs, and no broker could help. `refused`: a bearer token that is
  * nobody's. `provider`: nobody could say whose it is. `two-credentials`: a token of an issuer came with the session cookie, as in Pomerium.
  */
-export type Asking = Holder | "behind" | "refused" | "provider" | "two-credentials";
-export const nobody: Holder = { handle: undefined, credentialInHeader: false };
+export type Identification = CredentialHolder | "behind" | "refused" | "provider" | "two-credentials";
+export const anonymous: CredentialHolder = { handle: undefined, credentialInHeader: false };
 
 /** A handle that was verified, where it stands in header lines; by whose word, which is that of one configuration. */
-export type ShownHandle = Readonly<{ handle: Handle; credentialInHeader: boolean; by: ProxyPorts["credentials"] }>;
+export type VerifiedHandle = Readonly<{ handle: Handle; credentialInHeader: boolean; by: ProxyDeps["credentials"] }>;
 
 /** Handles whose link was reached once. Forgotten when the projection is rebuilt: the link may be of a lost suffix. */
 export class ReachedHandles {
@@ -57,60 +57,66 @@ export class ReachedHandles {
   }
 }
 
-export type WhoAsks = Readonly<{
+export type CallerIdentifier = Readonly<{
   /**
    * Of whoever asks with what is in a request's head: a bearer token where the route takes it, else a credential of ours.
    * @param from the caller's address
    * @param lines what `request.headers` were read from, where what is known of them is kept
    */
-  askingIn(
+  identify(
     request: Pick<CanonicalRequest, "headers" | "hostname" | "search">,
     route: RouteConfig,
     from: string,
     lines?: RequestLines,
-  ): Asking | Promise<Asking>;
+  ): Identification | Promise<Identification>;
   /**
    * Of whoever holds a credential; undefined: there is none.
    * @param shownAt where it was shown
    */
-  holderOf(credential: Credential | undefined, shownAt: CredentialScope): Asking | Promise<Asking>;
+  fromCredential(
+    credential: Credential | undefined,
+    shownAt: CredentialScope,
+  ): Identification | Promise<Identification>;
   /** As the projection is now, on a route. */
-  callerOf(holder: Holder, route: RouteConfig, now: UnixMs): Caller;
+  resolve(holder: CredentialHolder, route: RouteConfig, now: UnixMs): Caller;
 }>;
 
-export function createWhoAsks(
-  ports: Pick<
-    ProxyPorts,
+export function createCallerIdentifier(
+  deps: Pick<
+    ProxyDeps,
     "config" | "credentials" | "bearerTokens" | "catchUp" | "resolveCaller" | "idpIdOf" | "replica"
   >,
   reached: ReachedHandles,
-): WhoAsks {
-  const { config, replica } = ports;
+): CallerIdentifier {
+  const { config, replica } = deps;
 
-  function askingIn(
+  function identify(
     request: Pick<CanonicalRequest, "headers" | "hostname" | "search">,
     route: RouteConfig,
     from: string,
     lines?: RequestLines,
-  ): Asking | Promise<Asking> {
+  ): Identification | Promise<Identification> {
     const { bearer: rules } = route;
     const token = rules === null ? undefined : bearerToken(request.headers["authorization"]);
     if (token !== undefined && rules !== null) {
-      if (rules.format === "jwt" && ports.credentials.read(request.headers, "")?.source === "cookie")
+      if (rules.format === "jwt" && deps.credentials.read(request.headers, "")?.source === "cookie")
         return "two-credentials";
-      const found = ports.bearerTokens.identify(token, rules, { idpId: ports.idpIdOf(route), from });
+      const found = deps.bearerTokens.identify(token, rules, { idpId: deps.idpIdOf(route), from });
       const bearer = { token, rules };
-      return found instanceof Promise ? found.then((answer) => bearerOf(answer, bearer)) : bearerOf(found, bearer);
+      return found instanceof Promise ? found.then((answer) => fromBearer(answer, bearer)) : fromBearer(found, bearer);
     }
     const scope = scopeOf(route, request);
     const shown = lines?.shown;
-    if (shown !== undefined && shown.by === ports.credentials) return holderBy(shown.handle, shown, scope);
-    const credential = ports.credentials.read(request.headers, request.search.slice(1));
+    if (shown !== undefined && shown.by === deps.credentials) return forHandle(shown.handle, shown, scope);
+    const credential = deps.credentials.read(request.headers, request.search.slice(1));
     const own = credential?.source === "query" ? undefined : lines; // it stands in the request's first line
-    return holderOf(credential, scope, own);
+    return fromCredential(credential, scope, own);
   }
 
-  function bearerOf(found: BearerAnswer, bearer: NonNullable<Holder["bearer"]>): Asking | Promise<Asking> {
+  function fromBearer(
+    found: BearerAnswer,
+    bearer: NonNullable<CredentialHolder["bearer"]>,
+  ): Identification | Promise<Identification> {
     switch (found.type) {
       case "holder":
         return whenReached({ handle: found.handle, credentialInHeader: true, bearer });
@@ -123,25 +129,25 @@ export function createWhoAsks(
     }
   }
 
-  function holderOf(
+  function fromCredential(
     credential: Credential | undefined,
     scope: CredentialScope,
     lines?: RequestLines,
-  ): Asking | Promise<Asking> {
-    if (credential === undefined) return nobody;
+  ): Identification | Promise<Identification> {
+    if (credential === undefined) return anonymous;
     const where = { credentialInHeader: credential.source !== "cookie" };
-    const verified = ports.credentials.verify(credential.token);
-    if (verified instanceof Promise) return verified.then((handle) => holderBy(handle, where, scope));
+    const verified = deps.credentials.verify(credential.token);
+    if (verified instanceof Promise) return verified.then((handle) => forHandle(handle, where, scope));
     if (lines !== undefined && verified !== "invalid")
-      lines.shown = { handle: verified, ...where, by: ports.credentials };
-    return holderBy(verified, where, scope);
+      lines.shown = { handle: verified, ...where, by: deps.credentials };
+    return forHandle(verified, where, scope);
   }
 
-  function holderBy(
+  function forHandle(
     handle: Handle | "invalid",
-    { credentialInHeader }: Pick<Holder, "credentialInHeader">,
+    { credentialInHeader }: Pick<CredentialHolder, "credentialInHeader">,
     { hostname, isTunnel }: CredentialScope,
-  ): Asking | Promise<Asking> {
+  ): Identification | Promise<Identification> {
     const fits =
       handle !== "invalid" &&
       (handleFits(handle, hostname, config.cookie.domain) || (isTunnel && handleFitsTunnels(handle)));
@@ -149,10 +155,12 @@ export function createWhoAsks(
     return whenReached({ handle, credentialInHeader });
   }
 
-  function whenReached(holder: Holder & Readonly<{ handle: Handle }>): Asking | Promise<Asking> {
+  function whenReached(
+    holder: CredentialHolder & Readonly<{ handle: Handle }>,
+  ): Identification | Promise<Identification> {
     const { handle } = holder;
     if (handle.needs === null || reached.has(handle)) return holder;
-    return ports.catchUp(handle.needs).then((outcome) => {
+    return deps.catchUp(handle.needs).then((outcome) => {
       switch (outcome) {
         case "reached":
           reached.add(handle);
@@ -167,11 +175,11 @@ export function createWhoAsks(
     });
   }
 
-  function callerOf({ handle, credentialInHeader, bearer }: Holder, route: RouteConfig, now: UnixMs): Caller {
-    const own = ports.idpIdOf(route);
-    const idpId = bearer !== undefined && handle !== undefined ? idpOfBearer(bearer, handle, route) : own;
+  function resolve({ handle, credentialInHeader, bearer }: CredentialHolder, route: RouteConfig, now: UnixMs): Caller {
+    const own = deps.idpIdOf(route);
+    const idpId = bearer !== undefined && handle !== undefined ? bearerIdpOf(bearer, handle, route) : own;
     const held = idpId === undefined ? undefined : handle;
-    const caller = ports.resolveCaller(held, { idpId: idpId ?? own, credentialInHeader, now });
+    const caller = deps.resolveCaller(held, { idpId: idpId ?? own, credentialInHeader, now });
     if (caller.type !== "principal") return caller;
     const [session, user] = streamsOf(caller.principal);
     const denied = replica.stickilyDenied(session) || replica.stickilyDenied(user);
@@ -179,21 +187,21 @@ export function createWhoAsks(
   }
 
   /** Undefined: the route does not take the token, or not any more. */
-  function idpOfBearer(
-    { token, rules }: NonNullable<Holder["bearer"]>,
+  function bearerIdpOf(
+    { token, rules }: NonNullable<CredentialHolder["bearer"]>,
     handle: Handle,
     route: RouteConfig,
   ): string | undefined {
     const { bearer: now } = route;
-    const taken = now === rules || (now !== null && alike(now, rules) && ports.bearerTokens.takes(token, now));
-    return taken ? bearerIdp(now, handle, ports.idpIdOf(route)) : undefined;
+    const taken = now === rules || (now !== null && verifyAlike(now, rules) && deps.bearerTokens.takes(token, now));
+    return taken ? bearerIdp(now, handle, deps.idpIdOf(route)) : undefined;
   }
 
-  return { askingIn, holderOf, callerOf };
+  return { identify, fromCredential, resolve };
 }
 
 /** Whether what one verifies of a token the other does, too. */
-function alike(a: BearerRules, b: BearerRules): boolean {
+function verifyAlike(a: BearerRules, b: BearerRules): boolean {
   const isSigned = (rules: BearerRules): boolean => rules.format !== "idp_access_token" || rules.audiences !== null;
   return a.format === b.format && isSigned(a) === isSigned(b);
 }

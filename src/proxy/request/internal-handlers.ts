@@ -12,65 +12,65 @@ import { isReserved, isSignInPath, isVisitorPath } from "../message/reserved-pat
 import { traceTextOf } from "../observe/traces.ts";
 import type { Plans } from "../routing/compiled-route.ts";
 import { authorityOf } from "../routing/route-table.ts";
-import type { ProxyPorts } from "./dependencies.ts";
-import { type AnswerTools, answer, type Visit } from "./request-context.ts";
+import type { ProxyDeps } from "./dependencies.ts";
+import { type ReplyTools, type RequestContext, sendLocalReply } from "./request-context.ts";
 
-type Handler = ProxyPorts["reserved"];
+type Handler = ProxyDeps["reserved"];
 
-export type OwnHandlers = Readonly<{
+export type InternalHandlers = Readonly<{
   /** Whether the proxy answers it itself. */
-  has(request: CanonicalRequest): boolean;
+  isInternal(request: CanonicalRequest): boolean;
   /** @returns false: it is for a route */
-  take(visit: Visit, request: CanonicalRequest): boolean;
+  handle(context: RequestContext, request: CanonicalRequest): boolean;
 }>;
 
-export function createOwnHandlers(
+export function createInternalHandlers(
   parts: Readonly<{
-    ports: ProxyPorts;
+    deps: ProxyDeps;
     plans: Plans;
-    tools: AnswerTools;
-    gateway: ProxyPorts["authenticateHost"];
-    onHandedOver: (downstream: Downstream) => void;
+    tools: ReplyTools;
+    gateway: ProxyDeps["authenticateHost"];
+    onInternalRequest: (downstream: Downstream) => void;
   }>,
-): OwnHandlers {
-  const { ports, plans, tools } = parts;
-  const { config } = ports;
-  const authenticateHost = ports.authenticateHost ?? parts.gateway;
+): InternalHandlers {
+  const { deps, plans, tools } = parts;
+  const { config } = deps;
+  const authenticateHost = deps.authenticateHost ?? parts.gateway;
   const signInHost = config.authenticateServiceUrl.hostname;
   const isShared = config.routes.some(({ host, tunnel }) => host === signInHost && tunnel === null);
 
   /** Whether we are alive is asked of this node itself. */
   function handlerOf({ hostname, path }: CanonicalRequest): Handler | undefined {
-    if (path === "/ping" || path === "/healthz") return ports.reserved;
+    if (path === "/ping" || path === "/healthz") return deps.reserved;
     if (authenticateHost !== null && hostname === signInHost) {
       if (!isShared || (isSignInPath(path) && !isVisitorPath(path))) return authenticateHost;
-      return isReserved(path) ? ports.reserved : undefined;
+      return isReserved(path) ? deps.reserved : undefined;
     }
-    return isReserved(path) ? ports.reserved : undefined;
+    return isReserved(path) ? deps.reserved : undefined;
   }
 
-  function handOver(visit: Visit, request: CanonicalRequest, handler: Handler): void {
-    const { downstream } = visit;
+  function handOver(context: RequestContext, request: CanonicalRequest, handler: Handler): void {
+    const { downstream } = context;
     if (downstream.upgrade !== null) {
-      answer(visit, { type: "upgrade-not-allowed" }, tools);
+      sendLocalReply(context, { type: "upgrade-not-allowed" }, tools);
       return;
     }
     if (request.headers["expect"] !== undefined) downstream.writeContinue(); // whoever reads a body here takes it
     const { req, res } = downstream.asNode();
     req.url = request.rawPath + request.search; // the same bytes that were looked at here
-    res.setHeader("x-request-id", visit.requestId);
+    res.setHeader("x-request-id", context.requestId);
     for (const [name, value] of Object.entries(config.setResponseHeaders)) res.setHeader(name, headerValue(value));
     if (tools.closing() && downstream.head.httpVersion !== "2") res.setHeader("connection", "close");
-    parts.onHandedOver(downstream);
+    parts.onInternalRequest(downstream);
     downstream.onClose(() => {
-      visit.bytes += Number(res.getHeader("content-length") ?? 0) || 0;
+      context.bytes += Number(res.getHeader("content-length") ?? 0) || 0;
     });
     handler(req, res, {
       origin: originOf(request),
       hostname: request.hostname,
-      requestId: visit.requestId,
-      ip: visit.ip,
-      trace: traceTextOf(visit.trace, request),
+      requestId: context.requestId,
+      ip: context.ip,
+      trace: traceTextOf(context.trace, request),
     });
   }
 
@@ -88,11 +88,11 @@ export function createOwnHandlers(
   }
 
   return {
-    has: (request) => handlerOf(request) !== undefined,
-    take(visit, request) {
+    isInternal: (request) => handlerOf(request) !== undefined,
+    handle(context, request) {
       const handler = handlerOf(request);
       if (handler === undefined) return false;
-      handOver(visit, request, handler);
+      handOver(context, request, handler);
       return true;
     },
   };

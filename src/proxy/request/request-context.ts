@@ -22,15 +22,15 @@ import { isCheck } from "../observe/authorize-line.ts";
 import type { RouteMeter, RouteMeters } from "../observe/route-meters.ts";
 import { type RequestTrace, traceTextOf } from "../observe/traces.ts";
 import { type FailureReason, failureOf } from "../reply/failures.ts";
-import { answerFor, type Condition } from "../reply/local-reply.ts";
-import { readAsked, unreadable } from "../reply/reply-format.ts";
-import { writeAnswer } from "../reply/write-reply.ts";
+import { type Condition, localReplyFor } from "../reply/local-reply.ts";
+import { replyFormatOf, replyFormatOfUnread } from "../reply/reply-format.ts";
+import { writeLocalReply } from "../reply/write-reply.ts";
 import type { RoutePlan } from "../routing/compiled-route.ts";
 import { authorityOf, type Routes } from "../routing/route-table.ts";
 import type { TunnelAsked } from "../routing/tunnel-request.ts";
-import type { ProxyPorts } from "./dependencies.ts";
+import type { ProxyDeps } from "./dependencies.ts";
 
-export type Visit = {
+export type RequestContext = {
   readonly downstream: Downstream;
   /** Ours, unless a trusted proxy in front of us has given it one. */
   requestId: string;
@@ -62,13 +62,13 @@ export type Visit = {
   /** What it asks to be led to, when a route leads there. */
   tunnel: TunnelAsked | null;
   /** The connection was given to an upgrade. */
-  switched: boolean;
+  upgraded: boolean;
 };
 
-export function newVisit(
+export function createRequestContext(
   downstream: Downstream,
   { requestId, asOf, meter }: Readonly<{ requestId: string; asOf: Moment; meter: RouteMeter }>,
-): Visit {
+): RequestContext {
   const { peer } = downstream;
   return {
     downstream,
@@ -88,75 +88,75 @@ export function newVisit(
     meter,
     trace: null,
     tunnel: null,
-    switched: false,
+    upgraded: false,
   };
 }
 
 /** Leads it to a route: from here on it is counted there. */
-export function leadTo(visit: Visit, plan: RoutePlan, meters: RouteMeters): void {
-  visit.plan = plan;
-  visit.meter.leave();
-  visit.meter = meters.of(plan.route.id);
-  visit.meter.enter();
-  visit.trace?.routed(plan.route.id, plan.route.name, plan.scheme);
+export function assignRoute(context: RequestContext, plan: RoutePlan, meters: RouteMeters): void {
+  context.plan = plan;
+  context.meter.leave();
+  context.meter = meters.of(plan.route.id);
+  context.meter.enter();
+  context.trace?.routed(plan.route.id, plan.route.name, plan.scheme);
 }
 
-export type AnswerTools = Readonly<{ ports: ProxyPorts; routes: Routes; closing: () => boolean }>;
+export type ReplyTools = Readonly<{ deps: ProxyDeps; routes: Routes; closing: () => boolean }>;
 
 /** Host and port as the caller's address bar has them; null when they are not known. */
-export function externalUrl(visit: Visit): URL | null {
-  const { request, plan } = visit;
+export function externalUrl(context: RequestContext): URL | null {
+  const { request, plan } = context;
   if (request === null || plan === null) return null;
   return new URL(`${plan.scheme}://${authorityOf(plan.route, request)}${request.rawPath}${request.search}`);
 }
 
 /** @returns the status that was sent */
-export function answer(
-  visit: Visit,
+export function sendLocalReply(
+  context: RequestContext,
   condition: Condition,
-  tools: AnswerTools,
+  tools: ReplyTools,
   principal: Principal | null = null,
   trace: DecisionTrace | null = null,
 ): number {
-  const { ports, routes, closing } = tools;
-  const { request, plan, downstream } = visit;
-  const { config } = ports;
+  const { deps, routes, closing } = tools;
+  const { request, plan, downstream } = context;
+  const { config } = deps;
   const route = plan?.route;
   const asked =
     request === null
-      ? unreadable(downstream.head.rawHeaders)
-      : readAsked(request, {
+      ? replyFormatOfUnread(downstream.head.rawHeaders)
+      : replyFormatOf(request, {
           // Of a tunnel's clients many know a redirect alone as the word that they have to sign in.
-          upgrade: visit.tunnel !== null ? "tunnel" : downstream.upgrade === null ? null : "websocket",
+          upgrade: context.tunnel !== null ? "tunnel" : downstream.upgrade === null ? null : "websocket",
           isRouteOrigin: routes.isRouteOrigin,
         });
-  const url = externalUrl(visit);
+  const url = externalUrl(context);
   const keepsAddress = asked.kind === "navigation" && asked.method === "GET" && url !== null && isTooLongToCarry(url);
-  const made = answerFor(condition, asked, {
+  const made = localReplyFor(condition, asked, {
     keepsAddress,
-    requestId: visit.requestId,
-    at: ports.clock.wall(),
+    requestId: context.requestId,
+    at: deps.clock.wall(),
     host: request?.hostname ?? null,
     url: url?.href ?? null,
-    explain: condition.type === "no-right" && route !== undefined ? ports.explain(route.id) : [],
+    explain: condition.type === "no-right" && route !== undefined ? deps.explain(route.id) : [],
     user: principal?.profile === undefined ? null : { name: principal.profile.name, email: principal.profile.email },
     details:
       route !== undefined && maySeeDetails(route, principal, config)
-        ? [...detailsOf(ports, route.id), ...traceDetails(trace, route)]
+        ? [...detailRowsOf(deps, route.id), ...traceRowsOf(trace, route)]
         : [],
     signInLoop:
-      condition.type === "no-session" && url !== null ? ports.signInLoopOf(url, request?.headers["cookie"]) : undefined,
+      condition.type === "no-session" && url !== null ? deps.signInLoopOf(url, request?.headers["cookie"]) : undefined,
   });
-  visit.failure ??= failureOf(condition);
-  visit.bytes += writeAnswer(downstream, made, {
-    render: ports.render,
+  context.failure ??= failureOf(condition);
+  context.bytes += writeLocalReply(downstream, made, {
+    render: deps.render,
     responseHeaders: route?.setResponseHeaders ?? config.setResponseHeaders,
     connection: closing() || downstream.upgrade !== null || endsConnection(condition) ? "close" : "keep",
     beginSignIn: () => {
       if (url === null || request === null || route === undefined)
         throw new TypeError("nobody signs in without a route");
-      const trace = traceTextOf(visit.trace, request);
-      return ports.beginSignIn(url, request.headers["cookie"], { route, trace, keepsAddress });
+      const trace = traceTextOf(context.trace, request);
+      return deps.beginSignIn(url, request.headers["cookie"], { route, trace, keepsAddress });
     },
   });
   return made.status;
@@ -176,19 +176,19 @@ export function maySeeDetails(
   return showErrorDetails || (principal !== null && isAdministrator(principal, administrators));
 }
 
-export type Details = readonly Readonly<{ name: string; value: string }>[];
+export type DetailRows = readonly Readonly<{ name: string; value: string }>[];
 
-export function detailsOf(ports: Pick<ProxyPorts, "replica" | "identity" | "config">, routeId: string): Details {
-  const { applied } = ports.replica;
+export function detailRowsOf(deps: Pick<ProxyDeps, "replica" | "identity" | "config">, routeId: string): DetailRows {
+  const { applied } = deps.replica;
   return [
     { name: "Route", value: routeId },
     { name: "Decided at", value: `epoch ${applied.epoch}, position ${applied.position}` },
-    { name: "Node", value: ports.identity.node },
-    { name: "Configuration", value: ports.config.hash },
+    { name: "Node", value: deps.identity.node },
+    { name: "Configuration", value: deps.config.hash },
   ];
 }
 
-export function traceDetails(trace: DecisionTrace | null, route: Pick<RouteConfig, "subPolicies">): Details {
+export function traceRowsOf(trace: DecisionTrace | null, route: Pick<RouteConfig, "subPolicies">): DetailRows {
   if (trace === null) return [];
   const told = route.subPolicies.flatMap((_, i) => wordsOf(route, i, trace));
   const rows = trace.rules.map(({ rule, met, criteriaMet, criteriaUnmet }) => {
@@ -205,7 +205,7 @@ export function traceDetails(trace: DecisionTrace | null, route: Pick<RouteConfi
 }
 
 /** What an attached policy has to say to whoever it denied, or did not allow. */
-function wordsOf({ subPolicies }: Pick<RouteConfig, "subPolicies">, i: number, trace: DecisionTrace): Details {
+function wordsOf({ subPolicies }: Pick<RouteConfig, "subPolicies">, i: number, trace: DecisionTrace): DetailRows {
   const sub = subPolicies[i];
   const words = sub === undefined ? [] : [sub.explanation, sub.remediation].filter((text) => text !== "");
   if (sub === undefined || words.length === 0) return [];
@@ -236,8 +236,8 @@ function placeText({ position, exact }: FactTrace): string {
 }
 
 /** Of several groups, the one that changed last. */
-function withoutRepeats(rows: Details): Details {
-  const placeIn = ({ value }: Details[number]): number => Number(/\d+$/.exec(value)?.[0] ?? 0);
+function withoutRepeats(rows: DetailRows): DetailRows {
+  const placeIn = ({ value }: DetailRows[number]): number => Number(/\d+$/.exec(value)?.[0] ?? 0);
   const newest = Map.groupBy(rows, ({ name }) => name);
   return [...newest.values()].map((same) => same.reduce((a, b) => (placeIn(b) > placeIn(a) ? b : a)));
 }
@@ -260,7 +260,7 @@ export function conditionOfCut(reason: CutReason): Condition {
   }
 }
 
-export type Decided = Pick<DecisionRecord, "result" | "status" | "reasons"> &
+export type RecordedOutcome = Pick<DecisionRecord, "result" | "status" | "reasons"> &
   Readonly<{
     occasion?: DecisionRecord["occasion"];
     trace?: DecisionRecord["trace"] | undefined;
@@ -274,60 +274,60 @@ export type Decided = Pick<DecisionRecord, "result" | "status" | "reasons"> &
  * Ids and reasons only: no query, no header, no claim.
  * @param at when it was decided
  */
-export function completeRecord(
-  visit: Visit,
-  decided: Decided,
+export function decisionRecordOf(
+  context: RequestContext,
+  decided: RecordedOutcome,
   principal: Principal | null,
-  ports: ProxyPorts,
-  at: Moment = momentOf(ports.clock),
+  deps: ProxyDeps,
+  at: Moment = momentOf(deps.clock),
 ): DecisionRecord {
-  const { request } = visit;
-  const { node, boot, region } = ports.identity;
+  const { request } = context;
+  const { node, boot, region } = deps.identity;
   const { result, status, reasons, occasion = "request", trace, shadow, cutMs } = decided;
-  const overdueMs = ports.freshness.overdueMs(at.monotonic, at.wall);
+  const overdueMs = deps.freshness.overdueMs(at.monotonic, at.wall);
   const record = {
     node,
     boot,
     region,
     at: at.wall,
     occasion,
-    requestId: visit.requestId,
-    routeId: visit.plan?.route.id ?? null,
-    method: recordedMethod(visit.downstream.head.method),
-    host: visit.tunnel === null ? (request?.hostname ?? "") : `${visit.tunnel.at.host}:${visit.tunnel.at.port}`,
+    requestId: context.requestId,
+    routeId: context.plan?.route.id ?? null,
+    method: recordedMethod(context.downstream.head.method),
+    host: context.tunnel === null ? (request?.hostname ?? "") : `${context.tunnel.at.host}:${context.tunnel.at.port}`,
     path: recordedPath(request?.rawPath ?? ""),
-    ip: visit.ip,
+    ip: context.ip,
     sessionId: principal?.session.sessionId ?? null,
     userId: principal?.userId ?? null,
     result,
     status,
     reasons,
-    applied: ports.replica.applied,
-    configHash: ports.config.hash,
+    applied: deps.replica.applied,
+    configHash: deps.config.hash,
     overdueMs: Number.isFinite(overdueMs) ? Math.round(overdueMs) : null,
   };
   if (occasion === "request" && trace === undefined && shadow === undefined)
-    return { ...record, latencyMs: roundedMs(ports.clock.monotonic() - visit.startedAt) }; // of nearly all
+    return { ...record, latencyMs: roundedMs(deps.clock.monotonic() - context.startedAt) }; // of nearly all
   return {
     ...record,
-    ...(occasion === "request" ? { latencyMs: roundedMs(ports.clock.monotonic() - visit.startedAt) } : {}),
+    ...(occasion === "request" ? { latencyMs: roundedMs(deps.clock.monotonic() - context.startedAt) } : {}),
     ...(cutMs === undefined ? {} : { cutMs }),
     ...(trace === undefined ? {} : { trace }),
     ...(shadow === undefined ? {} : { shadow }),
   };
 }
 
-export function record(
-  visit: Visit,
-  decided: Decided,
+export function recordDecision(
+  context: RequestContext,
+  decided: RecordedOutcome,
   principal: Principal | null,
-  ports: ProxyPorts,
+  deps: ProxyDeps,
   at?: Moment,
 ): void {
-  if (decided.occasion === undefined) visit.trace?.decided(decided.result, decided.reasons);
-  const complete = completeRecord(visit, decided, principal, ports, at);
-  ports.record(complete);
-  if (ports.authorizeLog === null || !isCheck(complete)) return;
-  const route = visit.plan?.route ?? null;
-  ports.authorizeLog({ record: complete, sides: decided.sides ?? null, principal, route, request: visit.request });
+  if (decided.occasion === undefined) context.trace?.decided(decided.result, decided.reasons);
+  const complete = decisionRecordOf(context, decided, principal, deps, at);
+  deps.record(complete);
+  if (deps.authorizeLog === null || !isCheck(complete)) return;
+  const route = context.plan?.route ?? null;
+  deps.authorizeLog({ record: complete, sides: decided.sides ?? null, principal, route, request: context.request });
 }

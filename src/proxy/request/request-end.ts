@@ -8,30 +8,30 @@ import { forwardedFor } from "../headers/upstream-headers.ts";
 import { roundedMs } from "../message/recorded-text.ts";
 import { compileAccessLine, isProbe } from "../observe/access-line.ts";
 import type { HttpMetrics } from "../observe/http-metrics.ts";
-import type { ProxyPorts } from "./dependencies.ts";
-import type { Visit } from "./request-context.ts";
+import type { ProxyDeps } from "./dependencies.ts";
+import type { RequestContext } from "./request-context.ts";
 
-type EndParts = Readonly<{
-  ports: Pick<ProxyPorts, "config" | "clock" | "accessLog">;
-  metrics: Pick<HttpMetrics, "ended" | "lineDropped">;
+type RequestEndParts = Readonly<{
+  deps: Pick<ProxyDeps, "config" | "clock" | "accessLog">;
+  metrics: Pick<HttpMetrics, "requestEnded" | "lineDropped">;
 }>;
 
 /** @returns to be called once for each request */
-export function tellEnds({ ports, metrics }: EndParts): (visit: Visit) => void {
-  const { config, clock, accessLog: log } = ports;
+export function createRequestEndRecorder({ deps, metrics }: RequestEndParts): (context: RequestContext) => void {
+  const { config, clock, accessLog: log } = deps;
   const { skipXffAppend, xffNumTrustedHops: trustedHops } = config;
   const accessLine = log === null ? undefined : compileAccessLine(config.accessLogFields);
 
-  return (visit) => {
-    const { downstream, trace, meter, sentAt, answeredAt, bytes, bytesReceived } = visit;
+  return (context) => {
+    const { downstream, trace, meter, sentAt, answeredAt, bytes, bytesReceived } = context;
     const lasting = downstream.upgrade !== null;
-    if (visit.exchange?.cutReason !== undefined) visit.failure ??= "cut";
-    else if (!lasting && !downstream.ended) visit.failure ??= "client-left";
-    const { failure } = visit;
-    const status = visit.switched ? 101 : downstream.status;
-    const durationMs = roundedMs(clock.monotonic() - visit.startedAt);
+    if (context.exchange?.cutReason !== undefined) context.failure ??= "cut";
+    else if (!lasting && !downstream.ended) context.failure ??= "client-left";
+    const { failure } = context;
+    const status = context.upgraded ? 101 : downstream.status;
+    const durationMs = roundedMs(clock.monotonic() - context.startedAt);
     const upstreamMs = answeredAt > 0 ? roundedMs(answeredAt - sentAt) : null;
-    metrics.ended({
+    metrics.requestEnded({
       meter,
       status,
       failure,
@@ -44,10 +44,10 @@ export function tellEnds({ ports, metrics }: EndParts): (visit: Visit) => void {
       if (sentAt > 0) trace.upstreamEnds(answeredAt > 0 ? status : null);
       trace.ends({ status, failure, bytes, bytesReceived });
     }
-    if (log === null || accessLine === undefined || (isProbe(visit) && !log.probes)) return;
-    const sent = visit.request?.headers["x-forwarded-for"];
-    const addresses = forwardedFor(sent, { peer: visit.peer, trustedHops, skipXffAppend });
-    const facts = { visit, status, durationMs, upstreamMs, at: clock.wall(), forwardedFor: addresses };
+    if (log === null || accessLine === undefined || (isProbe(context) && !log.probes)) return;
+    const sent = context.request?.headers["x-forwarded-for"];
+    const addresses = forwardedFor(sent, { peer: context.peer, trustedHops, skipXffAppend });
+    const facts = { context, status, durationMs, upstreamMs, at: clock.wall(), forwardedFor: addresses };
     if (!log.write(accessLine(facts))) metrics.lineDropped();
   };
 }

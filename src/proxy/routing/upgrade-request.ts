@@ -2,7 +2,7 @@
 import type { Config, RouteConfig } from "../../config/index.ts";
 import type { CanonicalRequest, RequestHead } from "../message/canonical-request.ts";
 import type { UpgradeKind } from "../message/downstream-request.ts";
-import type { ProxyPorts } from "../request/dependencies.ts";
+import type { ProxyDeps } from "../request/dependencies.ts";
 import type { Routes } from "./route-table.ts";
 
 /** Whether a route takes upgrades to what the request asks for. */
@@ -35,10 +35,10 @@ export function isHandshake(
 export function isCrossSite(
   { headers, search }: Pick<CanonicalRequest, "headers" | "search">,
   {
-    ports: { config, credentials },
+    deps: { config, credentials },
     routes,
   }: Readonly<{
-    ports: Readonly<{ config: Pick<Config, "cookie">; credentials: Pick<ProxyPorts["credentials"], "read"> }>;
+    deps: Readonly<{ config: Pick<Config, "cookie">; credentials: Pick<ProxyDeps["credentials"], "read"> }>;
     routes: Pick<Routes, "isRouteOrigin">;
   }>,
 ): boolean {

@@ -2,8 +2,8 @@
 import type { Principal } from "../../auth/index.ts";
 import type { ForwardFailure } from "../forward/http-forwarder.ts";
 import type { HttpMetrics } from "../observe/http-metrics.ts";
-import type { Permitted } from "../request/authorize.ts";
-import type { Visit } from "../request/request-context.ts";
+import type { PermittedRequest } from "../request/authorize.ts";
+import type { RequestContext } from "../request/request-context.ts";
 import { acceptanceOf, type TunnelAsked } from "../routing/tunnel-request.ts";
 import type { UpstreamTarget } from "../upstream/connection-pools.ts";
 import { leadsOnward, tunnelOnward } from "./proxy-chain-splice.ts";
@@ -17,10 +17,10 @@ const onwardTimeoutMs = 30_000;
 
 export type Tunnels = Readonly<{
   /** To the service itself. */
-  open(permitted: Permitted, asked: TunnelAsked): void;
+  open(permitted: PermittedRequest, asked: TunnelAsked): void;
   /** By way of another proxy, which is told what `headers` say. */
   openOnward(
-    permitted: Permitted,
+    permitted: PermittedRequest,
     asked: TunnelAsked,
     by: Readonly<{ target: UpstreamTarget; headers: readonly string[] }>,
   ): void;
@@ -30,38 +30,38 @@ export function createTunnels(
   parts: Readonly<{
     metrics: Pick<HttpMetrics, "datagramDropped" | "refused">;
     now: () => number;
-    notForwarded: (visit: Visit, failure: ForwardFailure, principal: Principal | null) => void;
-    onFault: (visit: Visit, error: unknown) => void;
+    notForwarded: (context: RequestContext, failure: ForwardFailure, principal: Principal | null) => void;
+    onFault: (context: RequestContext, error: unknown) => void;
   }>,
 ): Tunnels {
   const { metrics, now, notForwarded, onFault } = parts;
 
   function jobOf(
-    { visit, plan, request, exchange, permit }: Permitted,
+    { context, plan, request, exchange, permit }: PermittedRequest,
     asked: TunnelAsked,
     target: UpstreamTarget,
   ): TunnelJob {
     return {
-      ...{ downstream: visit.downstream, exchange, target, requestId: visit.requestId, counted: visit },
-      acceptance: acceptanceOf(asked, request, visit.requestId),
+      ...{ downstream: context.downstream, exchange, target, requestId: context.requestId, counted: context },
+      acceptance: acceptanceOf(asked, request, context.requestId),
       connectTimeoutMs: leadsOnward(plan.route) ? onwardTimeoutMs : connectTimeoutMs,
       idleTimeoutMs: plan.route.idleTimeoutMs,
-      onFailed: (failure) => notForwarded(visit, failure, permit.principal),
-      onFault: (error) => onFault(visit, error),
+      onFailed: (failure) => notForwarded(context, failure, permit.principal),
+      onFault: (error) => onFault(context, error),
     };
   }
 
   return {
     open(permitted, asked) {
-      const { visit, plan, permit } = permitted;
-      if (visit.downstream.closed || plan.nextUpstream === undefined) return;
-      const target = plan.nextUpstream({ sessionId: permit.principal?.session.sessionId ?? null, ip: visit.ip });
+      const { context, plan, permit } = permitted;
+      if (context.downstream.closed || plan.nextUpstream === undefined) return;
+      const target = plan.nextUpstream({ sessionId: permit.principal?.session.sessionId ?? null, ip: context.ip });
       if (target === undefined) {
-        notForwarded(visit, { type: "unhealthy" }, permit.principal);
+        notForwarded(context, { type: "unhealthy" }, permit.principal);
         return;
       }
-      visit.sentAt = now();
-      visit.trace?.upstreamBegins(target.host);
+      context.sentAt = now();
+      context.trace?.upstreamBegins(target.host);
       const job = jobOf(permitted, asked, target);
       if (asked.kind === "tcp") tunnelTcp(permit, job);
       else tunnelUdp(permit, { ...job, onDropped: metrics.datagramDropped, onBroken: metrics.refused });

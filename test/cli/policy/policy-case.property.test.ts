@@ -5,7 +5,7 @@ import { compilePolicy, noRecords } from "../../../src/auth/index.ts";
 import { evaluatePolicy } from "../../../src/cli/policy/evaluate-policy.ts";
 import { CaseError, readCase } from "../../../src/cli/policy/policy-case.ts";
 import { documentId, type PolicyTarget } from "../../../src/cli/policy/policy-document.ts";
-import { judgeByAuthority } from "../../../src/proxy/index.ts";
+import { certificateCheckerFor } from "../../../src/proxy/index.ts";
 import { fc } from "../../support/property.ts";
 
 /** `SEED=…` looks elsewhere; a failure prints the seed and path to replay it. */
@@ -38,7 +38,7 @@ const askedOf: PolicyTarget = {
   config: null,
   routes: null,
   route: { id: documentId, route: null },
-  certificates: judgeByAuthority(null),
+  certificates: certificateCheckerFor(null),
   configuration: "x",
   records: noRecords,
 };

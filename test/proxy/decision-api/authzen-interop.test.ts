@@ -92,7 +92,7 @@ before(async () => {
   await rig.apply(...people.flatMap((person, i) => signedIn(person, i + 1)));
   server = await startDecisionServer({
     listen: { ...(decisionApi ?? assert.fail()), address: { host: "127.0.0.1", port: 0 } },
-    ports: () => rig.ports,
+    deps: () => rig.deps,
     registry: new Registry(),
     requestId: randomUUID,
   });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Projection } from "../../../src/events/index.ts";
 import { createAuthzenSearch } from "../../../src/proxy/decision-api/authzen-search.ts";
-import type { Verdict } from "../../../src/proxy/decision-api/decision-point.ts";
+import type { ApiDecision } from "../../../src/proxy/decision-api/decision-point.ts";
 import { record, userId } from "../../events/support.ts";
 import { known, routeTo } from "../support.ts";
 
@@ -13,7 +13,7 @@ function projectionOf(...people: readonly number[]): Projection {
   return projection;
 }
 
-const permit = { type: "permit", principal: {} } as Verdict;
+const permit = { type: "permit", principal: {} } as ApiDecision;
 const question = { action: { name: "GET" }, resource: { type: "route", id: "app.localhost/" } };
 
 test("after a rebuild people are looked for in the projection that is in force, not in the one that was left", async () => {

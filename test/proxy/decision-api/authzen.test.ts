@@ -67,7 +67,7 @@ after(async () => {
 async function serve(parts: Partial<DecisionApiConfig>): Promise<DecisionServer> {
   const started = await startDecisionServer({
     listen: decisionApi({ address: { host: "127.0.0.1", port: 0 }, ...parts }),
-    ports: () => rig.ports,
+    deps: () => rig.deps,
     registry: new Registry(),
     requestId: randomUUID,
   });

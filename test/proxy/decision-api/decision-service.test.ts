@@ -62,7 +62,7 @@ before(async () => {
   const start = (trustedProxies: readonly string[]) =>
     startDecisionServer({
       listen: decisionApi({ address: { host: "127.0.0.1", port: 0 }, trustedProxies, keys: { wiki: key } }),
-      ports: () => rig.ports,
+      deps: () => rig.deps,
       registry: new Registry(),
       requestId: randomUUID,
     });

@@ -4,7 +4,7 @@ import { after, before, test } from "node:test";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import { credentials } from "@grpc/grpc-js";
 import type { DecisionApiConfig } from "../../../src/config/index.ts";
-import type { DecisionPorts } from "../../../src/proxy/index.ts";
+import type { DecisionApiDeps } from "../../../src/proxy/index.ts";
 import type { Checked } from "../../support/envoy-client.ts";
 import { Authority, type Issued } from "../../support/pki.ts";
 import { decisionApi, open, type Rig, routeTo, signedIn, startRig } from "../support.ts";
@@ -42,7 +42,7 @@ const untrusted = (answer: Checked): void => {
 
 test("whoever is named may ask: by address or by a key over TLS", async () => {
   const permitted = about({ session: 1 });
-  const at = await started.serve(() => rig.ports, { tls: tlsOf(), trustedProxies: [], keys: { envoy: key } });
+  const at = await started.serve(() => rig.deps, { tls: tlsOf(), trustedProxies: [], keys: { envoy: key } });
   const client = started.clientOf(at, trusting());
   const before = rig.records.length;
   untrusted(await client.check(permitted));
@@ -50,7 +50,7 @@ test("whoever is named may ask: by address or by a key over TLS", async () => {
     untrusted(await client.check(permitted, { metadata: { authorization } }));
   assert.equal(rig.records.length, before, "whoever may not ask leaves no record");
   assert.equal(statusOf(await client.check(permitted, { metadata: { authorization: `Bearer ${key}` } })), 200);
-  const named = started.clientOf(await started.serve(() => rig.ports, { tls: tlsOf() }), trusting());
+  const named = started.clientOf(await started.serve(() => rig.deps, { tls: tlsOf() }), trusting());
   assert.equal(statusOf(await named.check(permitted)), 200);
   await assert.rejects(
     started.clientOf(at).check(permitted, { options: { deadline: Date.now() + 5_000 } }),
@@ -64,7 +64,7 @@ test("whoever is named may ask: by a certificate of the authority that was named
     await proxies.issue({ usage: "client", name: "envoy" }),
     await other.issue({ usage: "client", name: "envoy" }),
   ];
-  const at = await started.serve(() => rig.ports, { tls: tlsOf(), clientCa: proxies.pem, keys: { envoy: key } });
+  const at = await started.serve(() => rig.deps, { tls: tlsOf(), clientCa: proxies.pem, keys: { envoy: key } });
   assert.equal(statusOf(await started.clientOf(at, trusting(envoys)).check(about({ session: 1 }))), 200);
   for (const shown of [foreign, undefined]) {
     const asking = started.clientOf(at, trusting(shown)).check(about({ session: 1 }), {
@@ -82,7 +82,7 @@ test("over HTTP too: by a certificate from any address, and never by the memory 
     return { cert, key: secret };
   };
   const address = { host: "127.0.0.1", port: 0 };
-  const at = await started.serve(() => rig.ports, {
+  const at = await started.serve(() => rig.deps, {
     address,
     grpcAddress: null,
     tls: tlsOf(),
@@ -113,15 +113,15 @@ test("over HTTP too: by a certificate from any address, and never by the memory 
 });
 
 test("whoever is named may ask: by the configuration in force", async () => {
-  const config = { ...rig.ports.config, decisionApi: null as DecisionApiConfig | null };
-  let ports: DecisionPorts = { ...rig.ports, config };
+  const config = { ...rig.deps.config, decisionApi: null as DecisionApiConfig | null };
+  let ports: DecisionApiDeps = { ...rig.deps, config };
   const at = await started.serve(() => ports, { trustedProxies: [] });
   const client = started.clientOf(at);
   const ask = () => client.check(about({ session: 1 }), { metadata: { authorization: `Bearer ${key}` } });
   untrusted(await ask());
   const named = decisionApi({ grpcAddress: at.grpcAddress, keys: { envoy: key } });
-  ports = { ...rig.ports, config: { ...config, decisionApi: named } };
+  ports = { ...rig.deps, config: { ...config, decisionApi: named } };
   assert.equal(statusOf(await ask()), 200);
-  ports = { ...rig.ports, config: { ...config, decisionApi: { ...named, keys: {} } } };
+  ports = { ...rig.deps, config: { ...config, decisionApi: { ...named, keys: {} } } };
   untrusted(await ask());
 });

@@ -5,7 +5,7 @@ import { status } from "@grpc/grpc-js";
 import { signInChallenge } from "../../../src/auth/index.ts";
 import type { DownstreamMtls } from "../../../src/config/index.ts";
 import type { Epoch, Hash, Link, Position } from "../../../src/events/index.ts";
-import type { DecisionPorts } from "../../../src/proxy/index.ts";
+import type { DecisionApiDeps } from "../../../src/proxy/index.ts";
 import { sessionId } from "../../events/support.ts";
 import { type Attributes, type Checked, type EnvoyClient, written } from "../../support/envoy-client.ts";
 import { Authority, type Issued } from "../../support/pki.ts";
@@ -50,7 +50,7 @@ before(async () => {
     { config: { downstreamMtls } },
   );
   await rig.apply(signedIn(1), signedIn(2), signedIn(3), members({ added: [1] }));
-  envoy = started.clientOf(await started.serve(() => rig.ports));
+  envoy = started.clientOf(await started.serve(() => rig.deps));
 });
 after(async () => {
   await started.end();
@@ -246,15 +246,15 @@ test("a question that nobody waits for any more is given up, and leaves no recor
   const link: Link = { epoch: 1 as Epoch, position: 99 as Position, hash: "0".repeat(64) as Hash };
   const waiting: (() => void)[] = [];
   let isReached = false;
-  const catchUp: DecisionPorts["catchUp"] = () =>
+  const catchUp: DecisionApiDeps["catchUp"] = () =>
     new Promise((resolve) => {
       if (isReached) resolve("reached");
       else waiting.push(() => resolve("reached"));
     });
-  const slow = await startRig([routeTo(1)], { needs: link, ports: { catchUp } });
+  const slow = await startRig([routeTo(1)], { needs: link, deps: { catchUp } });
   started.onEnd(() => slow.close());
   await slow.apply(signedIn(1));
-  const client = started.clientOf(await started.serve(() => slow.ports));
+  const client = started.clientOf(await started.serve(() => slow.deps));
   const cancelled = client.check(about({ session: 1 }), {
     called: (call) => void waitFor("the question to wait", async () => waiting.length === 1).then(() => call.cancel()),
   });

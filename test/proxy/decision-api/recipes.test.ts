@@ -86,7 +86,7 @@ before(async () => {
   await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
   door = await startDecisionServer({
     listen: decisionApi({ address: { host: "127.0.0.1", port: 0 }, trustedProxies: ["127.0.0.1"] }),
-    ports: () => rig.ports,
+    deps: () => rig.deps,
     registry: new Registry(),
     requestId: randomUUID,
   });

@@ -3,11 +3,11 @@ import { describe, test } from "node:test";
 import { genesis, type MonotonicMs, type Stream, type UnixMs } from "../../../src/events/index.ts";
 import {
   type CutReason,
+  type ExchangeLimits,
   type ExchangeOptions,
   Exchanges,
-  type ExchangeTerms,
+  type ReauthorizeOutcome,
   type Settled,
-  type Verdict,
 } from "../../../src/proxy/enforce/exchanges.ts";
 import type { PendingCut } from "../../../src/proxy/message/deliveries.ts";
 
@@ -25,7 +25,9 @@ function desk() {
     onUndecided: (error) => void undecided.push(error),
   });
   const open = (parts: Partial<ExchangeOptions> = {}) => {
-    const verdict: { next: Verdict } = { next: { type: "permitted", reads: parts.reads ?? [alice], until: null } };
+    const verdict: { next: ReauthorizeOutcome } = {
+      next: { type: "permitted", reads: parts.reads ?? [alice], until: null },
+    };
     const asked = { times: 0 };
     const exchange = exchanges.open({
       kind: "http",
@@ -63,7 +65,7 @@ function underWay(begin: PendingCut["then"]): PendingCut {
   // biome-ignore lint/suspicious/noThenProperty: stands for a promise, and ends in this turn.
   return { then: begin };
 }
-const refused: Verdict = { type: "refused", reason: "session-ended" };
+const refused: ReauthorizeOutcome = { type: "refused", reason: "session-ended" };
 
 describe("a change re-decides exactly what read it", () => {
   test("and holds what goes on to the grace and the lifetime of the new decision", () => {
@@ -72,7 +74,12 @@ describe("a change re-decides exactly what read it", () => {
     now.overdueMs = 5_000;
     now.monotonic = 30_000;
     assert.deepEqual([grace.exchange.mayCarry(), lifetime.exchange.mayCarry()], [true, true]);
-    const again = (terms: ExchangeTerms): Verdict => ({ type: "permitted", reads: [alice], until: null, terms });
+    const again = (terms: ExchangeLimits): ReauthorizeOutcome => ({
+      type: "permitted",
+      reads: [alice],
+      until: null,
+      limits: terms,
+    });
     grace.verdict.next = again({ graceMs: 1_000, lifetimeMs: 0 });
     lifetime.verdict.next = again({ graceMs: 10_000, lifetimeMs: 20_000 });
     void change([alice]);

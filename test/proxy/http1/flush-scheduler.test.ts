@@ -24,7 +24,7 @@ async function start(t: TestContext, answer: (res: ServerResponse) => void): Pro
   t.mock.method(performance, "now", () => running() + stoodStill);
   const upstream = await startUpstream((_req, res) => answer(res));
   const rig = await startRig([routeTo(upstream.port, { ...open, onStale: "deny", staleGraceMs: 0 })], {
-    ports: {
+    deps: {
       freshness: {
         overdueMs(now) {
           stoodStill += stopMs;

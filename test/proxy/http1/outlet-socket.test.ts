@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { describe, type TestContext, test } from "node:test";
 import { type Stream, sessionStream, type UnixMs } from "../../../src/events/index.ts";
-import { type Exchange, Exchanges, type Verdict } from "../../../src/proxy/enforce/exchanges.ts";
+import { type Exchange, Exchanges, type ReauthorizeOutcome } from "../../../src/proxy/enforce/exchanges.ts";
 import { guardSocket, unackedBytes } from "../../../src/proxy/enforce/send-queue-socket.ts";
 import { SocketOutlet, unsentDelivery } from "../../../src/proxy/http1/outlet-socket.ts";
 import { systemClock } from "../../../src/replication/index.ts";
@@ -49,7 +49,7 @@ function registry(): Exchanges {
   });
 }
 
-type Answered = Readonly<{ reads: readonly Stream[]; verdict: Verdict["type"]; until?: UnixMs | null }>;
+type Answered = Readonly<{ reads: readonly Stream[]; verdict: ReauthorizeOutcome["type"]; until?: UnixMs | null }>;
 
 /** Some session's. */
 const session = (n: number): Stream => sessionStream(sessionId(n));
@@ -66,16 +66,19 @@ function open(exchanges: Exchanges, { reads, verdict, until = null }: Answered):
 /** An answer that is complete at once. */
 function answer(exchanges: Exchanges, outlet: SocketOutlet, answered: Answered): void {
   const exchange = open(exchanges, answered);
-  exchange.leavesBy(outlet);
+  exchange.setOutlet(outlet);
   exchange.close();
 }
 
-const ofSession = (n: number, verdict: Verdict["type"] = "permitted"): Answered => ({ reads: [session(n)], verdict });
+const ofSession = (n: number, verdict: ReauthorizeOutcome["type"] = "permitted"): Answered => ({
+  reads: [session(n)],
+  verdict,
+});
 
 /** Settles when a change of a session is enforced. */
 function changed(exchanges: Exchanges, n: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    exchanges.touch(new Set([session(n)]), (failure) => (failure === null ? resolve() : reject(failure)));
+    exchanges.redecideReaders(new Set([session(n)]), (failure) => (failure === null ? resolve() : reject(failure)));
   });
 }
 
@@ -168,7 +171,7 @@ describe("an answer stands for the one before it on its connection, of the same 
 });
 
 describe("a request that its upstream has answered before it was sent in full", { skip }, () => {
-  async function unsent(t: TestContext, verdict: Verdict["type"]) {
+  async function unsent(t: TestContext, verdict: ReauthorizeOutcome["type"]) {
     const both = await pair(t);
     guardSocket(both.ours);
     await fill(both);
@@ -176,7 +179,7 @@ describe("a request that its upstream has answered before it was sent in full", 
     const exchange = open(exchanges, ofSession(1, verdict));
     const delivery = unsentDelivery(both.ours);
     assert.ok(delivery !== undefined);
-    exchange.alsoSends(delivery);
+    exchange.addUnsent(delivery);
     return { ...both, exchanges, exchange };
   }
 

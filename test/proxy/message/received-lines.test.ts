@@ -267,7 +267,7 @@ describe("on one connection, with the same bytes again", () => {
     const { rig, close } = await start();
     t.after(close);
     const ask = oneConnection(rig);
-    const [before] = rig.ports.config.routes;
+    const [before] = rig.deps.config.routes;
     assert.ok(before !== undefined);
     assert.deepEqual(valuesOf((await ask(1)).seen, "x-set"), []);
     await rig.activate([{ ...before, setRequestHeaders: { "X-Set": "by the new one" } }]);

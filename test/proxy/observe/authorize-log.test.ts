@@ -35,7 +35,7 @@ async function start(
       }),
     ],
     {
-      ports: {
+      deps: {
         authorizeLog(facts) {
           texts.push(lineOf(facts));
           lines.push(JSON.parse(texts.at(-1) ?? "") as Line);

@@ -42,7 +42,7 @@ async function start(config: TracingConfig | null): Promise<Readonly<{ rig: Rig;
   const upstream = await startUpstream((_req, res) => res.writeHead(200).end("ok"));
   const rig = await startRig(
     [routeTo(upstream.port, { name: "the app" }), routeTo(1, { host: "gone.localhost", name: "gone" })],
-    { ports: { tracing } },
+    { deps: { tracing } },
   );
   await rig.apply(signedIn(1));
   cleanUps.push(

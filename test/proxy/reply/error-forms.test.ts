@@ -28,14 +28,14 @@ after(async () => {
 
 async function start(routes: (port: number) => readonly RouteConfig[], config: Partial<Config> = {}) {
   const upstream = await startUpstream();
-  const rig = await startRig(routes(upstream.port), { config, ports: { render: renderPage, signInLoopOf: loopOf } });
+  const rig = await startRig(routes(upstream.port), { config, deps: { render: renderPage, signInLoopOf: loopOf } });
   await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
   cleanUps.push(upstream.close, () => rig.close());
   return { rig, upstream };
 }
 
 /** As the composition root has it, for callers whose sessions nothing revoked. */
-const loopOf: Rig["ports"]["signInLoopOf"] = (asked, cookieHeader) =>
+const loopOf: Rig["deps"]["signInLoopOf"] = (asked, cookieHeader) =>
   signInLoopOf(
     {
       settings: { cookie: { name: "_pomerium", domain: null, expireMs: 3_600_000 } },

@@ -3,8 +3,8 @@ import { describe, test } from "node:test";
 import { bestMatch, signInChallenge } from "../../../src/auth/index.ts";
 import type { UnixMs } from "../../../src/events/index.ts";
 import { canonicalise } from "../../../src/proxy/message/canonical-request.ts";
-import { type Answer, answerFor, type Condition, grpcStatus } from "../../../src/proxy/reply/local-reply.ts";
-import { type Asked, type RequestKind, readAsked } from "../../../src/proxy/reply/reply-format.ts";
+import { type Condition, grpcStatus, type LocalReply, localReplyFor } from "../../../src/proxy/reply/local-reply.ts";
+import { type ReplyFormat, type RequestKind, replyFormatOf } from "../../../src/proxy/reply/reply-format.ts";
 
 type Sent = Readonly<{
   method?: string;
@@ -13,7 +13,7 @@ type Sent = Readonly<{
   upgrade?: "websocket";
 }>;
 
-function asked(sent: Sent): Asked {
+function asked(sent: Sent): ReplyFormat {
   const rawHeaders = ["Host", "app.example", ...Object.entries(sent.headers ?? {}).flat()];
   const canonical = canonicalise({
     method: sent.method ?? "GET",
@@ -23,7 +23,7 @@ function asked(sent: Sent): Asked {
   });
   assert.ok(canonical.type === "canonical");
   const isRouteOrigin = (origin: string): boolean => origin === "https://spa.example";
-  return readAsked(canonical.request, { upgrade: sent.upgrade ?? null, isRouteOrigin });
+  return replyFormatOf(canonical.request, { upgrade: sent.upgrade ?? null, isRouteOrigin });
 }
 
 const facts = {
@@ -53,7 +53,7 @@ const callers: Readonly<Record<RequestKind, Sent>> = {
   plain: { headers: browser },
 };
 
-function form({ status, body, headers, signIn }: Answer): string {
+function form({ status, body, headers, signIn }: LocalReply): string {
   const kind = body.type === "html" ? "html" : body.contentType.replace(/^application\/|;.*/g, "");
   const extra = [
     signIn === null ? "" : "sign-in",
@@ -105,7 +105,7 @@ describe("the answer matrix", () => {
     for (const [kind, sent] of Object.entries(callers) as [RequestKind, Sent][]) {
       test(`${name}, ${kind}: ${matrix[name][kind]}`, () => {
         assert.equal(asked(sent).kind, kind);
-        const answer = answerFor(condition, asked(sent), facts);
+        const answer = localReplyFor(condition, asked(sent), facts);
         assert.equal(form(answer), matrix[name][kind]);
         assert.equal(answer.headers["x-pomerium-intercepted-response"], "true");
         assert.equal(answer.headers["cache-control"], "no-store");
@@ -135,7 +135,7 @@ describe("a caller that is no browser is never redirected to sign-in", () => {
   };
   for (const [name, sent] of Object.entries(notRedirected)) {
     test(name, () => {
-      const answer = answerFor(conditions["no session"], asked(sent), facts);
+      const answer = localReplyFor(conditions["no session"], asked(sent), facts);
       assert.equal(answer.status, 401);
       assert.equal(answer.signIn, null);
     });
@@ -155,7 +155,7 @@ describe("a caller that is no browser is never redirected to sign-in", () => {
   };
   for (const [name, headers] of Object.entries(programs)) {
     test(`${name}: 401, with the way in as text`, () => {
-      const answer = answerFor(conditions["no session"], asked({ headers }), facts);
+      const answer = localReplyFor(conditions["no session"], asked({ headers }), facts);
       assert.equal(form(answer), "401 text/plain");
       assert.equal(answer.headers["www-authenticate"], signInChallenge);
       assert.ok(answer.body.type === "text");
@@ -166,7 +166,7 @@ describe("a caller that is no browser is never redirected to sign-in", () => {
   test("a program whose credential is refused learns that, and HEAD and POST are answered alike", () => {
     const headers = { "User-Agent": "git/2.47.3", ...anything, "X-Pomerium-Authorization": "abc" };
     for (const method of ["GET", "HEAD", "POST"]) {
-      const answer = answerFor(conditions["no session"], asked({ method, headers }), facts);
+      const answer = localReplyFor(conditions["no session"], asked({ method, headers }), facts);
       assert.equal(form(answer), "401 text/plain");
       assert.ok(answer.body.type === "text");
       assert.match(answer.body.text, /expired, was revoked, or was made for another host/);
@@ -182,7 +182,7 @@ describe("a caller that is no browser is never redirected to sign-in", () => {
   };
   for (const [name, headers] of Object.entries(browsers)) {
     test(`a browser without Sec-Fetch-Mode, ${name}: sign-in`, () => {
-      assert.equal(answerFor(conditions["no session"], asked({ headers }), facts).signIn, "redirect");
+      assert.equal(localReplyFor(conditions["no session"], asked({ headers }), facts).signIn, "redirect");
     });
   }
 });
@@ -190,21 +190,21 @@ describe("a caller that is no browser is never redirected to sign-in", () => {
 describe("forms", () => {
   test("CORS headers name an origin only when it is one of a route", () => {
     const sent = { headers: { "Sec-Fetch-Mode": "cors", Origin: "https://evil.example" } };
-    const answer = answerFor(conditions["no session"], asked(sent), facts);
+    const answer = localReplyFor(conditions["no session"], asked(sent), facts);
     assert.equal(answer.headers["access-control-allow-origin"], undefined);
-    const own = answerFor(conditions["no session"], asked(callers.fetch), facts);
+    const own = localReplyFor(conditions["no session"], asked(callers.fetch), facts);
     assert.equal(own.headers["access-control-allow-origin"], "https://spa.example");
     assert.equal(own.headers["access-control-allow-credentials"], "true");
     assert.equal(own.headers["vary"], "Origin");
   });
   test("a denial in JSON is Pomerium's", () => {
-    const answer = answerFor(conditions["no right"], asked({ headers: { Accept: "application/json" } }), facts);
+    const answer = localReplyFor(conditions["no right"], asked({ headers: { Accept: "application/json" } }), facts);
     assert.ok(answer.body.type === "text");
     assert.deepEqual(JSON.parse(answer.body.text), { error: "Access denied", request_id: "request-1" });
   });
   test("a script of a page is told where its visitor may sign in; programs, and whoever is signed in, are not", () => {
     const bodyOf = (condition: Condition, sent: Parameters<typeof asked>[0]): object => {
-      const { body } = answerFor(condition, asked(sent), facts);
+      const { body } = localReplyFor(condition, asked(sent), facts);
       assert.ok(body.type === "text");
       return JSON.parse(body.text) as object;
     };
@@ -217,7 +217,7 @@ describe("forms", () => {
   });
   test("kubectl gets a Status", () => {
     const sent = { headers: { "User-Agent": "kubectl kubernetes/1" } };
-    const answer = answerFor(conditions["no right"], asked(sent), facts);
+    const answer = localReplyFor(conditions["no right"], asked(sent), facts);
     assert.ok(answer.body.type === "text");
     const { kind, status, reason, code } = JSON.parse(answer.body.text);
     assert.deepEqual([kind, status, reason, code], ["Status", "Failure", "Forbidden", 403]);
@@ -225,26 +225,26 @@ describe("forms", () => {
   test("robots.txt is answered with 200 where the caller would be refused, and with 503 where we do not know", () => {
     const robots = asked({ url: "/robots.txt" });
     for (const condition of [conditions["no session"], conditions["no right"]]) {
-      const answer = answerFor(condition, robots, facts);
+      const answer = localReplyFor(condition, robots, facts);
       assert.equal(answer.status, 200);
       assert.ok(answer.body.type === "text" && answer.body.text === "User-agent: *\nDisallow: /\n");
     }
-    assert.equal(answerFor(conditions["unknown, no lease"], robots, facts).status, 503);
+    assert.equal(localReplyFor(conditions["unknown, no lease"], robots, facts).status, 503);
   });
   test("a page of a denial says as whom, why, and where to go; a page about us names nobody", () => {
-    const denied = answerFor(conditions["no right"], asked(callers.plain), facts).body;
+    const denied = localReplyFor(conditions["no right"], asked(callers.plain), facts).body;
     assert.ok(denied.type === "html" && denied.page.type === "error");
     assert.deepEqual(denied.page.user, facts.user);
     assert.deepEqual(denied.page.explain, facts.explain);
     assert.match(denied.page.signInUrl ?? "", /^\/\.pomerium\/sign_in\?pomerium_redirect_uri=https%3A%2F%2Fapp/);
-    const unknown = answerFor(conditions["unknown, behind"], asked(callers.plain), facts).body;
+    const unknown = localReplyFor(conditions["unknown, behind"], asked(callers.plain), facts).body;
     assert.ok(unknown.type === "html" && unknown.page.type === "error");
     assert.deepEqual([unknown.page.user, unknown.page.explain, unknown.page.retryUrl], [null, [], facts.url]);
   });
   for (const method of ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"]) {
     test(`${method} without a session is 401 with a page that says how to send it again, never a redirect`, () => {
       for (const kind of ["navigation", "plain"] as const) {
-        const answer = answerFor(conditions["no session"], asked({ ...callers[kind], method }), facts);
+        const answer = localReplyFor(conditions["no session"], asked({ ...callers[kind], method }), facts);
         assert.equal(form(answer), "401 html");
         assert.ok(answer.body.type === "html" && answer.body.page.type === "error");
         assert.equal(answer.body.page.unsent, true);
@@ -254,7 +254,7 @@ describe("forms", () => {
     });
   }
   test("HEAD without a session is redirected as GET is", () => {
-    const answer = answerFor(conditions["no session"], asked({ ...callers.navigation, method: "HEAD" }), facts);
+    const answer = localReplyFor(conditions["no session"], asked({ ...callers.navigation, method: "HEAD" }), facts);
     assert.equal(form(answer), matrix["no session"].navigation);
   });
   test("a browser that came back from sign-in too often gets a page, and may then try again", () => {
@@ -263,12 +263,12 @@ describe("forms", () => {
       uncoveredBy: "example.org",
       setCookie: "_returns=; Max-Age=0",
     } as const;
-    const answer = answerFor(conditions["no session"], asked(callers.navigation), { ...facts, signInLoop });
+    const answer = localReplyFor(conditions["no session"], asked(callers.navigation), { ...facts, signInLoop });
     assert.equal(form(answer), "401 html");
     assert.ok(answer.body.type === "html" && answer.body.page.type === "sign-in-loop");
     assert.equal(answer.body.page.uncoveredBy, "example.org");
     assert.equal(answer.headers["set-cookie"], signInLoop.setCookie);
-    const script = answerFor(conditions["no session"], asked(callers.fetch), { ...facts, signInLoop });
+    const script = localReplyFor(conditions["no session"], asked(callers.fetch), { ...facts, signInLoop });
     assert.equal(form(script), matrix["no session"].fetch);
   });
   test("other conditions have their status", () => {
@@ -286,7 +286,7 @@ describe("forms", () => {
       [{ type: "no-right", status: 495, reasons: ["client-certificate-required"] }, 495],
     ];
     for (const [condition, status] of statuses) {
-      assert.equal(answerFor(condition, asked({}), facts).status, status, condition.type);
+      assert.equal(localReplyFor(condition, asked({}), facts).status, status, condition.type);
     }
   });
   test("gRPC statuses are those of docs/pomerium-behaviour.md §6.7", () => {
@@ -307,9 +307,9 @@ test("Accept: quality first, then the more specific range, then the order in the
 
 test("a method that is never passed on is answered with those that are", () => {
   for (const caller of Object.values(callers)) {
-    const { status, headers } = answerFor({ type: "bad-request", status: 405 }, asked(caller), facts);
+    const { status, headers } = localReplyFor({ type: "bad-request", status: 405 }, asked(caller), facts);
     assert.deepEqual([status, headers["allow"]], [405, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"]);
   }
-  const { headers } = answerFor({ type: "bad-request", status: 400 }, asked({}), facts);
+  const { headers } = localReplyFor({ type: "bad-request", status: 400 }, asked({}), facts);
   assert.equal(headers["allow"], undefined);
 });

@@ -5,13 +5,13 @@ import { type Handle, readCredential } from "../../../src/auth/index.ts";
 
 import type { UnixMs } from "../../../src/events/index.ts";
 import { RequestLines } from "../../../src/proxy/message/received-lines.ts";
-import type { ProxyPorts } from "../../../src/proxy/request/dependencies.ts";
+import type { ProxyDeps } from "../../../src/proxy/request/dependencies.ts";
 import {
-  createWhoAsks,
-  type Holder,
-  nobody,
+  anonymous,
+  type CallerIdentifier,
+  type CredentialHolder,
+  createCallerIdentifier,
   ReachedHandles,
-  type WhoAsks,
 } from "../../../src/proxy/request/identify-caller.ts";
 import { sessionId, userId } from "../../events/support.ts";
 import { cookieOf, routeTo } from "../support.ts";
@@ -25,17 +25,17 @@ function desk() {
     if (!token.startsWith("s")) return "invalid";
     return { sessionId: sessionId(1), userId: userId(1), idpId: "idp", needs: null, audience: [route.host] };
   };
-  const credentials = (): ProxyPorts["credentials"] => ({
+  const credentials = (): ProxyDeps["credentials"] => ({
     read(headers, query) {
       seen.read++;
       return readCredential(headers, query, "_pomerium");
     },
     verify,
   });
-  const make = (): WhoAsks =>
-    createWhoAsks(
+  const make = (): CallerIdentifier =>
+    createCallerIdentifier(
       {
-        config: { cookie: { domain: null } } as ProxyPorts["config"],
+        config: { cookie: { domain: null } } as ProxyDeps["config"],
         credentials: credentials(),
         bearerTokens: { identify: () => ({ type: "refused" }), takes: () => false },
         catchUp: async () => "reached",
@@ -48,18 +48,22 @@ function desk() {
           };
         },
         idpIdOf: () => "idp",
-        replica: {} as ProxyPorts["replica"],
+        replica: {} as ProxyDeps["replica"],
       },
       new ReachedHandles(),
     );
   return { seen, make };
 }
 
-function ask(who: WhoAsks, lines: RequestLines, more: Readonly<{ hostname?: string; search?: string }> = {}): Holder {
+function ask(
+  who: CallerIdentifier,
+  lines: RequestLines,
+  more: Readonly<{ hostname?: string; search?: string }> = {},
+): CredentialHolder {
   const headers = Object.fromEntries(
     lines.raw.flatMap((name, i) => (i % 2 === 0 ? [[name.toLowerCase(), lines.raw[i + 1] ?? ""]] : [])),
   );
-  const asking = who.askingIn({ headers, hostname: route.host, search: "", ...more }, route, "192.0.2.1", lines);
+  const asking = who.identify({ headers, hostname: route.host, search: "", ...more }, route, "192.0.2.1", lines);
   assert.ok(typeof asking === "object" && !(asking instanceof Promise));
   return asking;
 }
@@ -77,7 +81,7 @@ for (const [where, lines, credentialInHeader] of [
     assert.equal(first.credentialInHeader, credentialInHeader);
     assert.equal(first.handle?.sessionId, sessionId(1));
     assert.deepEqual([seen.read, seen.verified], [1, 1]);
-    for (const asking of [first, again]) who.callerOf(asking, route, 0 as UnixMs);
+    for (const asking of [first, again]) who.resolve(asking, route, 0 as UnixMs);
     assert.equal(seen.resolved, 2);
   });
 }
@@ -100,7 +104,7 @@ test("a handle in the query, and one that is none, are not what the lines have s
   const who = desk().make();
   const bare = new RequestLines(["Accept", "*/*"]);
   assert.ok(ask(who, bare, { search: "?pomerium_session=s1" }).handle);
-  assert.equal(ask(who, bare), nobody);
+  assert.equal(ask(who, bare), anonymous);
   const wrong = new RequestLines(["Cookie", "_pomerium=x"]);
   assert.equal(ask(who, wrong).handle, undefined);
   assert.deepEqual([bare.shown, wrong.shown], [undefined, undefined]);

@@ -44,7 +44,7 @@ before(async () => {
     routeTo(upstream.port, { ...open, host: "other.localhost" }),
     ...slashRoutes(upstream.port),
   ]);
-  door = await started.serve(() => rig.ports, { address: { host: "127.0.0.1", port: 0 }, keys: { wiki: key } });
+  door = await started.serve(() => rig.deps, { address: { host: "127.0.0.1", port: 0 }, keys: { wiki: key } });
   envoyClient = started.clientOf(door);
 });
 after(async () => {

@@ -209,7 +209,7 @@ test("reject_connection: whoever has no valid certificate never gets to ask, res
           maxVerifyDepth: 1,
         },
       },
-      ports: { logger },
+      deps: { logger },
     },
   );
   cleanUps.push(() => rig.close());

@@ -100,7 +100,7 @@ before(async () => {
       tunnelTo("udp", "udp.localhost", `udp://127.0.0.1:${datagrams.address().port}`),
       tunnelTo("tcp", "onward.localhost", `http://127.0.0.1:${await listening(onward)}`),
     ],
-    { ports: { logger: { debug() {}, info() {}, warn() {}, error: (_facts, text) => void faults.push(text) } } },
+    { deps: { logger: { debug() {}, info() {}, warn() {}, error: (_facts, text) => void faults.push(text) } } },
   );
   cleanUps.push(() => rig.close());
   await rig.apply(signedIn(1));

@@ -84,7 +84,7 @@ describe("cookie_same_site: none", () => {
     const { result, reasons } = rig.records.at(-1) ?? assert.fail("it is recorded");
     assert.deepEqual([result, reasons], ["deny", ["websocket-origin"]]);
     assert.match(await rig.metrics(), /cardea_proxy_refused_requests_total\{reason="websocket-origin"\} 4/);
-    const point = createDecisionPoint(rig.ports, new ReachedHandles());
+    const point = createDecisionPoint(rig.deps, new ReachedHandles());
     const judged = async (origin: string): Promise<string> => {
       const key = ["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", "Upgrade", "websocket"];
       const lines = ["Origin", origin, "Cookie", cookieOf(1), ...key];
@@ -95,7 +95,7 @@ describe("cookie_same_site: none", () => {
         target: "/live",
         ip: "127.0.0.1",
       };
-      const verdict = await point.ask({ described: { ...target, lines }, whose: "credential", requestId: "r" });
+      const verdict = await point.decide({ described: { ...target, lines }, subject: "credential", requestId: "r" });
       return verdict.type;
     };
     assert.equal(await judged("http://evil.example"), "deny");
