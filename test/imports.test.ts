@@ -19,7 +19,7 @@ const partsLists = ["src/main.ts", "src/cli/", "src/dev/"];
 /** A file touches the world when its name ends in one of these words (`oidc-client.ts`, but not `log.ts`, a contract) … */
 const worldlyEndings = new Set([
   ...["client", "server", "listener", "socket", "connection", "fanout", "fetch", "splice"], // the network
-  ...["forwarder", "pipeline", "tunnel", "pools", "choice", "metrics"], // what runs on it
+  ...["forwarder", "pipeline", "tunnel", "attempt", "pools", "choice", "metrics"], // what runs on it
   ...["file", "folder", "lock", "loader", "log", "sink", "spool", "feed"], // what is kept
   ...["clock", "timer", "random", "worker"], // the machine itself
 ]);

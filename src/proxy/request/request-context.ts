@@ -27,7 +27,7 @@ import { replyFormatOf, replyFormatOfUnread } from "../reply/reply-format.ts";
 import { writeLocalReply } from "../reply/write-reply.ts";
 import type { RoutePlan } from "../routing/compiled-route.ts";
 import { authorityOf, type Routes } from "../routing/route-table.ts";
-import type { TunnelAsked } from "../routing/tunnel-request.ts";
+import type { TunnelRequest } from "../routing/tunnel-request.ts";
 import type { ProxyDeps } from "./dependencies.ts";
 
 export type RequestContext = {
@@ -60,7 +60,7 @@ export type RequestContext = {
   /** Null: no traces are made, or it was refused before it could be read. */
   trace: RequestTrace | null;
   /** What it asks to be led to, when a route leads there. */
-  tunnel: TunnelAsked | null;
+  tunnel: TunnelRequest | null;
   /** The connection was given to an upgrade. */
   upgraded: boolean;
 };

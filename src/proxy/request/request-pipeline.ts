@@ -25,10 +25,10 @@ import type { HttpMetrics } from "../observe/http-metrics.ts";
 import { beginTrace } from "../observe/traces.ts";
 import { codeOf, conditionOf } from "../reply/write-reply.ts";
 import type { Plans } from "../routing/compiled-route.ts";
-import { isAddressedTo, readTunnel, type TunnelAsked } from "../routing/tunnel-request.ts";
+import { isAddressedTo, readTunnel, type TunnelRequest } from "../routing/tunnel-request.ts";
 import { isCrossSite, isHandshake, takesUpgrade } from "../routing/upgrade-request.ts";
 import { createTunnels } from "../tunnel/open-tunnel.ts";
-import { leadsOnward } from "../tunnel/proxy-chain-splice.ts";
+import { isProxyChain } from "../tunnel/proxy-chain-splice.ts";
 import { upgrade } from "../tunnel/upgrade-splice.ts";
 import { type Authorizer, createAuthorizer, type PermittedRequest } from "./authorize.ts";
 import type { ProxyDeps } from "./dependencies.ts";
@@ -165,7 +165,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
   }
 
   /** Only what a route names is ever connected to, and only at the address that the route gives for it. */
-  function beginTunnel(context: RequestContext, request: CanonicalRequest, asked: TunnelAsked | null): void {
+  function beginTunnel(context: RequestContext, request: CanonicalRequest, asked: TunnelRequest | null): void {
     if (asked === null || (asked.kind === "tcp" && !plans.routes.hasTunnels("tcp"))) {
       const reason = asked === null ? "tunnel-request" : "method";
       metrics.refused(reason);
@@ -188,7 +188,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
 
   function dispatch(permitted: PermittedRequest): void {
     const { context, plan, request, permit } = permitted;
-    if (context.tunnel !== null && !leadsOnward(plan.route)) {
+    if (context.tunnel !== null && !isProxyChain(plan.route)) {
       tunnels.open(permitted, context.tunnel);
       return;
     }

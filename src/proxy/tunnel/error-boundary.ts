@@ -1,38 +1,38 @@
 /**
- * Contain: what is thrown in the events of one exchange ends that exchange, and nothing else.
+ * Error boundary: a throw in the events of one exchange ends that exchange and no other.
  *
- * Upgrades and tunnels do what they do in events of two sockets, where nobody of ours stands above a listener and a throw would end
- * the process, and with it everybody's exchanges. So it is caught where events are told, in one place for all listeners.
+ * Upgrades and tunnels run in events of two sockets. A throw in a listener would be uncaught and end the process, with every
+ * exchange on it. So it is caught where the event is emitted, in one place for all listeners.
  */
 import type { EventEmitter } from "node:events";
 import type { ForwardFailure } from "../forward/http-forwarder.ts";
 
-/** Ends the exchange, whatever state it is in; throws nothing. */
-export type EndByFault = (error: unknown) => void;
+/** Ends the exchange in whatever state it is. Never throws. */
+export type Abort = (error: unknown) => void;
 
-/** @param fail answers where nothing was answered yet; @returns false: something was */
-export function endByFault(
+/** @param fail answers the caller; returns false when a response had begun */
+export function abortOnError(
   onFault: (error: unknown) => void,
   fail: (failure: ForwardFailure) => boolean,
   destroy: () => void,
-): EndByFault {
+): Abort {
   return (error) => {
     onFault(error);
     try {
       if (fail({ type: "error", error })) return;
-    } catch (worse) {
-      onFault(worse);
+    } catch (secondError) {
+      onFault(secondError);
     }
     destroy();
   };
 }
 
-/** Of everything that listens to this, now and later. */
-export function contain(emitter: EventEmitter, end: EndByFault): void {
+/** Catches what any listener of the emitter throws, now and later. */
+export function guardEmitter(emitter: EventEmitter, end: Abort): void {
   const { emit } = emitter;
-  emitter.emit = (...told: Parameters<EventEmitter["emit"]>): boolean => {
+  emitter.emit = (...event: Parameters<EventEmitter["emit"]>): boolean => {
     try {
-      return emit.apply(emitter, told);
+      return emit.apply(emitter, event);
     } catch (error) {
       end(error);
       return true;
@@ -40,10 +40,10 @@ export function contain(emitter: EventEmitter, end: EndByFault): void {
   };
 }
 
-/** What is called by a timer or when an answer has come, and not by an event. */
-export function contained<Args extends readonly unknown[]>(
+/** Wraps a callback of a timer or a call. */
+export function guarded<Args extends readonly unknown[]>(
   callback: (...args: Args) => void,
-  end: EndByFault,
+  end: Abort,
 ): (...args: Args) => void {
   return (...args) => {
     try {

@@ -1,27 +1,27 @@
-/** Tunnel: what follows from a permit to be led where no HTTP goes, by the kind of the tunnel and of what stands behind it. */
+/** Opens a permitted tunnel: TCP or UDP to the service itself, or TCP through another proxy. */
 import type { Principal } from "../../auth/index.ts";
 import type { ForwardFailure } from "../forward/http-forwarder.ts";
 import type { HttpMetrics } from "../observe/http-metrics.ts";
 import type { PermittedRequest } from "../request/authorize.ts";
 import type { RequestContext } from "../request/request-context.ts";
-import { acceptanceOf, type TunnelAsked } from "../routing/tunnel-request.ts";
+import { acceptanceOf, type TunnelRequest } from "../routing/tunnel-request.ts";
 import type { UpstreamTarget } from "../upstream/connection-pools.ts";
-import { leadsOnward, tunnelOnward } from "./proxy-chain-splice.ts";
+import { isProxyChain, tunnelThroughProxy } from "./proxy-chain-splice.ts";
 import { type TunnelJob, tunnelTcp } from "./tcp-splice.ts";
 import { tunnelUdp } from "./udp-splice.ts";
 
-/** As for the connections of HTTP. */
+/** The same as for HTTP connections. */
 const connectTimeoutMs = 10_000;
-/** Another proxy connects before it answers. */
+/** Longer, since another proxy connects to the target before it answers. */
 const onwardTimeoutMs = 30_000;
 
 export type Tunnels = Readonly<{
   /** To the service itself. */
-  open(permitted: PermittedRequest, asked: TunnelAsked): void;
-  /** By way of another proxy, which is told what `headers` say. */
+  open(permitted: PermittedRequest, asked: TunnelRequest): void;
+  /** Through another proxy. `headers` carry the identity. */
   openOnward(
     permitted: PermittedRequest,
-    asked: TunnelAsked,
+    asked: TunnelRequest,
     by: Readonly<{ target: UpstreamTarget; headers: readonly string[] }>,
   ): void;
 }>;
@@ -38,13 +38,13 @@ export function createTunnels(
 
   function jobOf(
     { context, plan, request, exchange, permit }: PermittedRequest,
-    asked: TunnelAsked,
+    asked: TunnelRequest,
     target: UpstreamTarget,
   ): TunnelJob {
     return {
       ...{ downstream: context.downstream, exchange, target, requestId: context.requestId, counted: context },
       acceptance: acceptanceOf(asked, request, context.requestId),
-      connectTimeoutMs: leadsOnward(plan.route) ? onwardTimeoutMs : connectTimeoutMs,
+      connectTimeoutMs: isProxyChain(plan.route) ? onwardTimeoutMs : connectTimeoutMs,
       idleTimeoutMs: plan.route.idleTimeoutMs,
       onFailed: (failure) => notForwarded(context, failure, permit.principal),
       onFault: (error) => onFault(context, error),
@@ -68,7 +68,11 @@ export function createTunnels(
     },
     openOnward(permitted, asked, { target, headers }) {
       const { host, port } = asked.at;
-      tunnelOnward(permitted.permit, { ...jobOf(permitted, asked, target), authority: `${host}:${port}`, headers });
+      tunnelThroughProxy(permitted.permit, {
+        ...jobOf(permitted, asked, target),
+        authority: `${host}:${port}`,
+        headers,
+      });
     },
   };
 }

@@ -1,9 +1,9 @@
 /**
- * Onward: a permitted CONNECT whose route leads to another proxy (`to: https://…`) is asked of that one.
+ * Proxy chain splice: carries one permitted CONNECT through another proxy, for routes with `to: https://…`.
  *
- * That proxy is told the target, and by headers who asks, as any upstream is; never the caller's credential for us. It connects, and only
- * when it says yes (2xx) is the caller told so; then bytes pass as through every tunnel. What it says instead is passed on:
- * its status and where it sends the caller to, without a body.
+ * - The other proxy gets the target and the identity headers that any upstream gets, never the caller's credential.
+ * - It connects to the target. Only after its 2xx does the caller get one; then bytes pass as in every tunnel.
+ * - Any other response is passed on without a body: its status, and the headers that a caller can act on.
  */
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
@@ -11,98 +11,77 @@ import type { Socket } from "node:net";
 import type { Permit } from "../../auth/index.ts";
 import type { RouteConfig } from "../../config/index.ts";
 import { guardSocket } from "../enforce/send-queue-socket.ts";
-import type { ForwardFailure } from "../forward/http-forwarder.ts";
 import { HeaderLines } from "../message/header-lines.ts";
 import { UpstreamConnectTimeoutError } from "../message/upstream-call.ts";
-import { contain, contained, endByFault } from "./error-boundary.ts";
-import { beginTunnel, TcpSplice, type TunnelJob } from "./tcp-splice.ts";
+import { ConnectAttempt, occupyStream } from "./connect-attempt.ts";
+import { guardEmitter } from "./error-boundary.ts";
+import { TcpSplice, type TunnelJob } from "./tcp-splice.ts";
 
-export type OnwardJob = TunnelJob &
+export type ProxyChainJob = TunnelJob &
   Readonly<{
-    /** Host and port, as the caller asked for them. */
+    /** Host and port of the target, as the caller sent them. */
     authority: string;
-    /** For the other proxy; names and values in turn, `host` first. */
+    /** For the other proxy: alternating names and values, `host` first. */
     headers: readonly string[];
   }>;
 
-/** Of an answer that is no yes: what a caller can act on. */
-const toldOn = ["location", "www-authenticate", "proxy-authenticate", "retry-after"] as const;
+/** The headers of a refusal that a caller can act on. */
+const forwardedHeaders = ["location", "www-authenticate", "proxy-authenticate", "retry-after"] as const;
 
-export function leadsOnward({ tunnel, to }: Pick<RouteConfig, "tunnel" | "to">): boolean {
+export function isProxyChain({ tunnel, to }: Pick<RouteConfig, "tunnel" | "to">): boolean {
   return tunnel?.kind === "tcp" && /^https?:$/.test(to[0]?.url.protocol ?? "");
 }
 
-export function tunnelOnward(_permit: Permit, job: OnwardJob): void {
-  const { exchange, downstream } = job;
-  if (!beginTunnel(job)) return;
-  const asking = openOnward(job);
-  const end = endByFault(job.onFault, fail, () => {
-    asking.destroy();
+export function tunnelThroughProxy(_permit: Permit, job: ProxyChainJob): void {
+  const { exchange, downstream, target } = job;
+  if (!occupyStream(job)) return;
+  const request = requestTunnel(job);
+  const destroy = (): void => {
+    request.destroy();
     downstream.destroy();
-  });
-  contain(asking, end);
-  let settled = false;
-  const late = (): void => {
-    fail({ type: "error", error: new UpstreamConnectTimeoutError("the other proxy did not answer in time") });
   };
-  const timer = setTimeout(contained(late, end), job.connectTimeoutMs);
-
-  function settle(): boolean {
-    if (settled) return false;
-    settled = true;
-    clearTimeout(timer);
-    return true;
-  }
-  function fail(failure: ForwardFailure): boolean {
-    if (!settle()) return false;
-    asking.destroy();
-    if (failure.type === "error") job.target.report?.({ type: "local" });
-    job.onFailed(failure);
-    return true;
-  }
-  exchange.attach((reason) => void fail({ type: "cut", reason }));
-  downstream.onClose(() => {
-    if (settle()) asking.destroy();
-  });
-  asking.on("error", (error) => fail({ type: "error", error }));
-  // Connecting may take longer than the lease lasts, so nothing leaves before it is asked again.
-  asking.once("socket", (connecting) => {
-    contain(connecting, end);
-    connecting.once(job.target.connect.secure ? "secureConnect" : "connect", () => {
-      if (exchange.mayCarry()) asking.end();
+  const lateError = (): Error => new UpstreamConnectTimeoutError("the other proxy did not answer in time");
+  const deadline = { timeoutMs: job.connectTimeoutMs, lateError };
+  const attempt = new ConnectAttempt(job, { abandon: () => void request.destroy(), destroy }, deadline);
+  guardEmitter(request, attempt.abort);
+  request.on("error", (error) => attempt.fail({ type: "error", error }));
+  // The lease is checked again once connected, since connecting may take longer than the lease lasts.
+  request.once("socket", (connection) => {
+    guardEmitter(connection, attempt.abort);
+    connection.once(target.connect.secure ? "secureConnect" : "connect", () => {
+      if (exchange.mayCarry()) request.end();
     });
   });
-  asking.once("response", (answer) => refuse(answer)); // of a proxy that says no to a CONNECT without ending its protocol
-  asking.once("connect", (answer, upstream: Socket, upstreamHead: Buffer) => {
-    const { statusCode = 0 } = answer;
+  request.once("response", (response) => refuse(response)); // a refused CONNECT on a connection that stays HTTP
+  request.once("connect", (response, upstream: Socket, upstreamHead: Buffer) => {
+    const { statusCode = 0 } = response;
     if (statusCode < 200 || statusCode > 299) {
       upstream.destroy();
-      refuse(answer);
+      refuse(response);
       return;
     }
     upstream.on("error", () => {}); // `close` follows
-    if (settled || !exchange.mayCarry()) {
-      upstream.destroy(); // a cut has failed it
+    if (!attempt.accept()) {
+      upstream.destroy();
       return;
     }
-    settle();
     guardSocket(upstream);
-    job.target.report?.({ type: "answered", status: statusCode });
+    target.report?.({ type: "answered", status: statusCode });
     const { stream, head } = downstream.takeTunnel(job.acceptance.status, job.acceptance.lines);
-    contain(stream, end);
+    guardEmitter(stream, attempt.abort);
     new TcpSplice(job, stream, upstream).begin({ head, upstreamHead });
   });
 
-  function refuse(answer: IncomingMessage): void {
-    if (!exchange.mayCarry() || !settle()) return;
-    asking.destroy();
+  function refuse(response: IncomingMessage): void {
+    if (!attempt.accept()) return;
+    request.destroy();
     const lines = ["content-length", "0"];
-    for (const name of toldOn) {
-      const value = answer.headers[name];
+    for (const name of forwardedHeaders) {
+      const value = response.headers[name];
       if (value !== undefined) lines.push(name, String(value));
     }
-    const { statusCode = 0 } = answer;
-    job.target.report?.({ type: "answered", status: statusCode });
+    const { statusCode = 0 } = response;
+    target.report?.({ type: "answered", status: statusCode });
     const status = statusCode >= 300 && statusCode <= 599 ? statusCode : 502;
     downstream.bindExchange(exchange);
     downstream.writeHead(status, new HeaderLines(lines), job.requestId);
@@ -110,7 +89,7 @@ export function tunnelOnward(_permit: Permit, job: OnwardJob): void {
   }
 }
 
-function openOnward({ target, authority, headers }: OnwardJob): ClientRequest {
+function requestTunnel({ target, authority, headers }: ProxyChainJob): ClientRequest {
   const { secure, hostname: host, port, lookup, tls } = target.connect;
   const sent: string[] = ["host", authority];
   for (let i = 0; i < headers.length; i += 2) {

@@ -1,99 +1,57 @@
 /**
- * TCP splice: carries one permitted CONNECT by joining two streams of bytes.
+ * TCP splice: carries one permitted CONNECT by joining two byte streams.
  *
- * The upstream is connected first, and only then is the caller told yes. After that bytes are copied as they come, each side held
- * back when the other is slow, and the lease is compared on every chunk. A side that has said all it has to say (FIN) is passed on
- * as just that; a side that broke off breaks the other off, so that nobody takes half of something for the whole. A cut
- * breaks both off at once, however much waits to be read.
+ * - The upstream is connected first. Only then does the caller get a 2xx response.
+ * - Bytes are copied as they arrive. A slow side pauses the other. The lease is checked on every chunk.
+ * - An end (FIN) is passed on as an end. A reset is passed on as a reset, so no side takes a part for the whole.
+ * - A cut resets both sides at once, whatever is still unread.
  */
 import { connect, Socket } from "node:net";
 import type { Permit } from "../../auth/index.ts";
-import type { Exchange } from "../enforce/exchanges.ts";
 import { guardSocket, resetSocket } from "../enforce/send-queue-socket.ts";
-import type { ForwardFailure } from "../forward/http-forwarder.ts";
-import type { Downstream, DownstreamTunnel } from "../message/downstream-request.ts";
+import type { DownstreamTunnel } from "../message/downstream-request.ts";
 import { UpstreamConnectTimeoutError } from "../message/upstream-call.ts";
 import type { Acceptance } from "../routing/tunnel-request.ts";
-import type { UpstreamTarget } from "../upstream/connection-pools.ts";
-import { contain, contained, endByFault } from "./error-boundary.ts";
+import { ConnectAttempt, type ConnectJob, type Deadline, occupyStream } from "./connect-attempt.ts";
+import { guardEmitter } from "./error-boundary.ts";
 
-export type TunnelJob = Readonly<{
-  downstream: Downstream;
-  exchange: Exchange;
-  target: UpstreamTarget;
-  acceptance: Acceptance;
-  requestId: string;
-  connectTimeoutMs: number;
-  /** Without a byte in either direction; 0: no limit. */
-  idleTimeoutMs: number;
-  /** For the access log: to the caller, and from it. */
-  counted: { bytes: number; bytesReceived: number };
-  /** Nothing was answered yet: the caller of the tunnel answers. */
-  onFailed: (failure: ForwardFailure) => void;
-  /** Something of ours threw; the tunnel ends. */
-  onFault: (error: unknown) => void;
-}>;
+export type TunnelJob = ConnectJob &
+  Readonly<{
+    acceptance: Acceptance;
+    requestId: string;
+    connectTimeoutMs: number;
+    /** The longest time without a byte in either direction; 0: no limit. */
+    idleTimeoutMs: number;
+    /** Bytes for the access log: sent to the caller, and received from it. */
+    counted: { bytes: number; bytesReceived: number };
+  }>;
 
 export function tunnelTcp(_permit: Permit, job: TunnelJob): void {
-  const { exchange, downstream } = job;
-  if (!beginTunnel(job)) return;
-  const { hostname: host, port, lookup } = job.target.connect;
+  const { downstream, target } = job;
+  if (!occupyStream(job)) return;
+  const { hostname: host, port, lookup } = target.connect;
   const common = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 };
   const upstream = connect({ host, port, lookup, allowHalfOpen: true, ...common });
-  const end = endByFault(job.onFault, fail, () => {
-    breakOff(upstream);
+  const destroy = (): void => {
+    resetSocket(upstream);
     downstream.destroy();
-  });
-  contain(upstream, end);
-  let settled = false;
-  const late = (): void => {
-    fail({ type: "error", error: new UpstreamConnectTimeoutError("the upstream did not accept a connection in time") });
   };
-  const timer = setTimeout(contained(late, end), job.connectTimeoutMs);
-
-  function settle(): boolean {
-    if (settled) return false;
-    settled = true;
-    clearTimeout(timer);
-    return true;
-  }
-  function fail(failure: ForwardFailure): boolean {
-    if (!settle()) return false;
-    upstream.destroy();
-    if (failure.type === "error") job.target.report?.({ type: "local" });
-    job.onFailed(failure);
-    return true;
-  }
-  exchange.attach((reason) => void fail({ type: "cut", reason }));
-  downstream.onClose(() => {
-    if (settle()) upstream.destroy();
-  });
-  upstream.on("error", (error) => fail({ type: "error", error }));
+  const attempt = new ConnectAttempt(job, { abandon: () => void upstream.destroy(), destroy }, connectDeadline(job));
+  guardEmitter(upstream, attempt.abort);
+  upstream.on("error", (error) => attempt.fail({ type: "error", error }));
   upstream.once("connect", () => {
-    if (settled || !exchange.mayCarry()) return; // a cut has failed it
-    settle();
+    if (!attempt.accept()) return;
     guardSocket(upstream);
-    job.target.report?.({ type: "answered", status: 200 });
+    target.report?.({ type: "answered", status: 200 });
     const { stream, head } = downstream.takeTunnel(job.acceptance.status, job.acceptance.lines);
-    contain(stream, end);
+    guardEmitter(stream, attempt.abort);
     new TcpSplice(job, stream, upstream).begin({ head });
   });
 }
 
-/** What every tunnel begins with. @returns false when it was answered already */
-export function beginTunnel({ target, downstream, exchange, onFailed }: TunnelJob): boolean {
-  if (target.upgrades.busy >= target.limits.streams) {
-    onFailed({ type: "busy" });
-    return false;
-  }
-  target.upgrades.busy++;
-  downstream.onClose(() => {
-    target.upgrades.busy--;
-    exchange.close();
-  });
-  if (exchange.mayCarry()) return true;
-  onFailed({ type: "cut", reason: exchange.cutReason ?? "stale" });
-  return false;
+export function connectDeadline({ connectTimeoutMs }: Pick<TunnelJob, "connectTimeoutMs">): Deadline {
+  const lateError = (): Error => new UpstreamConnectTimeoutError("the upstream did not accept a connection in time");
+  return { timeoutMs: connectTimeoutMs, lateError };
 }
 
 export class TcpSplice {
@@ -107,27 +65,28 @@ export class TcpSplice {
     this.#upstream = upstream;
   }
 
-  /** @param early what either side has said already */
-  begin({ head, upstreamHead }: Readonly<{ head: Buffer; upstreamHead?: Buffer }>): void {
+  /** @param heads bytes that either side sent before the tunnel was open */
+  begin(heads: Readonly<{ head: Buffer; upstreamHead?: Buffer }>): void {
+    const { head, upstreamHead } = heads;
     const { exchange, idleTimeoutMs, downstream } = this.#job;
     const client = this.#client;
     const upstream = this.#upstream;
-    const breakOffClient = (): void => {
-      if (client instanceof Socket) breakOff(client);
+    const resetClient = (): void => {
+      if (client instanceof Socket) resetSocket(client);
       else downstream.destroy();
     };
     exchange.attach((reason) => {
-      breakOff(upstream);
+      resetSocket(upstream);
       if (!(client instanceof Socket)) return downstream.cut(reason);
-      breakOff(client);
+      resetSocket(client);
     });
     if (exchange.cutReason !== undefined) return;
     downstream.bindExchange(exchange);
 
     client.on("error", ignore); // `close` follows
-    client.once("close", () => leave(client, upstream, () => breakOff(upstream)));
-    upstream.once("close", () => leave(upstream, client, breakOffClient));
-    if (idleTimeoutMs > 0) client.setTimeout(idleTimeoutMs, breakOffClient);
+    client.once("close", () => leave(client, upstream, () => resetSocket(upstream)));
+    upstream.once("close", () => leave(upstream, client, resetClient));
+    if (idleTimeoutMs > 0) client.setTimeout(idleTimeoutMs, resetClient);
 
     if (upstreamHead !== undefined && upstreamHead.length > 0) this.#toClient(upstreamHead);
     if (head.length > 0) this.#toUpstream(head);
@@ -154,15 +113,13 @@ export class TcpSplice {
   }
 }
 
-/** One side is gone. What it had sent in full still reaches the other; what it can no longer hear is not waited for. */
-function leave(gone: DownstreamTunnel["stream"], other: DownstreamTunnel["stream"], breakOffOther: () => void): void {
-  if (!gone.readableEnded) breakOffOther();
+/**
+ * Passes on that one side has closed. If it had sent everything, the rest is still written to the other side.
+ * A side that was cut short resets the other: an end would look like the end of the data.
+ */
+function leave(gone: DownstreamTunnel["stream"], other: DownstreamTunnel["stream"], resetOther: () => void): void {
+  if (!gone.readableEnded) resetOther();
   else if (!other.readableEnded) other.end(() => other.destroy());
-}
-
-/** With a reset: an end would look as if everything had been said, and what the kernel holds would still leave. */
-export function breakOff(socket: Socket): void {
-  resetSocket(socket);
 }
 
 function ignore(): void {}

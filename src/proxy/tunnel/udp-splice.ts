@@ -1,84 +1,62 @@
 /**
  * UDP splice: carries one permitted CONNECT-UDP between a stream of capsules and a socket of its own.
  *
- * The socket is connected, so that nobody but the upstream is heard. Datagrams are passed on or dropped, never kept: when the caller
- * does not read, or the system does not send, what comes is dropped and counted. The lease is compared on every datagram. The tunnel
- * ends with the caller's stream, or when what comes on it is no capsules.
+ * - The socket is connected, so the system delivers only datagrams of the upstream.
+ * - Datagrams are forwarded or dropped, never queued. A drop because of a slow caller or a full send queue is counted.
+ * - The lease is checked on every datagram.
+ * - The tunnel ends with the caller's stream, or when bytes on it are not a capsule.
  */
 import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { type LookupFunction, Socket } from "node:net";
 import type { Permit } from "../../auth/index.ts";
-import type { ForwardFailure } from "../forward/http-forwarder.ts";
+import { resetSocket } from "../enforce/send-queue-socket.ts";
 import type { DownstreamTunnel } from "../message/downstream-request.ts";
-import { UpstreamConnectTimeoutError } from "../message/upstream-call.ts";
 import type { DropReason } from "../observe/http-metrics.ts";
+import { ConnectAttempt, occupyStream } from "./connect-attempt.ts";
 import { CapsuleReader, datagramCapsule } from "./datagram-capsules.ts";
-import { contain, contained, endByFault } from "./error-boundary.ts";
-import { beginTunnel, breakOff, type TunnelJob } from "./tcp-splice.ts";
+import { guardEmitter, guarded } from "./error-boundary.ts";
+import { connectDeadline, type TunnelJob } from "./tcp-splice.ts";
 
 export type UdpTunnelJob = TunnelJob &
   Readonly<{ onDropped: (reason: DropReason) => void; onBroken: (reason: string) => void }>;
 
-/** Waiting in the process for the system to take them. */
+/** Datagrams that the process has passed to the socket and the system has not sent. */
 const sendQueueBytesMax = 1_048_576;
-/** What fits an IPv4 packet; IPv6 takes a little more, and the system says so. */
+/** The largest payload of an IPv4 packet. An IPv6 packet holds slightly more; the system reports an error beyond. */
 const payloadBytesMax = 65_507;
 
 export function tunnelUdp(_permit: Permit, job: UdpTunnelJob): void {
-  const { exchange, downstream } = job;
-  if (!beginTunnel(job)) return;
+  const { downstream, target } = job;
+  if (!occupyStream(job)) return;
   let upstream: UdpSocket | undefined;
-  let settled = false;
-  const end = endByFault(job.onFault, fail, () => {
+  const destroy = (): void => {
     if (upstream !== undefined) closeSocket(upstream);
     downstream.destroy();
-  });
-  const late = (): void => {
-    fail({ type: "error", error: new UpstreamConnectTimeoutError("the upstream did not accept a connection in time") });
   };
-  const timer = setTimeout(contained(late, end), job.connectTimeoutMs);
-
-  function settle(): boolean {
-    if (settled) return false;
-    settled = true;
-    clearTimeout(timer);
-    return true;
-  }
-  function fail(failure: ForwardFailure): boolean {
-    if (!settle()) return false;
-    upstream?.close();
-    if (failure.type === "error") job.target.report?.({ type: "local" });
-    job.onFailed(failure);
-    return true;
-  }
-  exchange.attach((reason) => void fail({ type: "cut", reason }));
-  downstream.onClose(() => {
-    if (settle()) upstream?.close();
-  });
-  const opened: Opened = (error, socket) => {
-    if (settled) {
+  const attempt = new ConnectAttempt(job, { abandon: () => upstream?.close(), destroy }, connectDeadline(job));
+  const onOpened: Opened = (error, socket) => {
+    if (!attempt.isPending) {
       socket?.close();
       return;
     }
     if (socket === undefined) {
-      fail({ type: "error", error });
+      attempt.fail({ type: "error", error });
       return;
     }
     upstream = socket;
-    contain(socket, end);
-    if (!exchange.mayCarry()) return; // a cut has failed it
-    settle();
+    guardEmitter(socket, attempt.abort);
+    if (!attempt.accept()) return;
     const { stream, head } = downstream.takeTunnel(job.acceptance.status, job.acceptance.lines);
-    contain(stream, end);
+    guardEmitter(stream, attempt.abort);
     splice(job, { stream, head }, socket);
   };
-  openSocket(job.target.connect, contained(opened, end));
+  openSocket(target.connect, guarded(onOpened, attempt.abort));
 }
 
 type Opened = (error: unknown, socket?: UdpSocket) => void;
 type Address = Readonly<{ hostname: string; port: number; lookup: LookupFunction }>;
 
-/** @param done with a socket that hears nobody but the upstream, or with what went wrong */
+/** @param done receives a socket connected to the upstream, or the error */
 function openSocket({ hostname, port, lookup }: Address, done: Opened): void {
   lookup(hostname, { all: false }, (error, address, family) => {
     if (error !== null || typeof address !== "string") {
@@ -89,7 +67,7 @@ function openSocket({ hostname, port, lookup }: Address, done: Opened): void {
     socket.once("error", done);
     socket.once("connect", () => {
       socket.off("error", done);
-      socket.on("error", ignore); // a port that nobody listens on may be listened on in a moment
+      socket.on("error", ignore); // an unused port may be in use a moment later
       done(null, socket);
     });
     socket.connect(port, address);
@@ -106,13 +84,13 @@ function splice(job: UdpTunnelJob, { stream, head }: DownstreamTunnel, upstream:
   };
   const giveUp = (): void => {
     close();
-    if (stream instanceof Socket) breakOff(stream);
+    if (stream instanceof Socket) resetSocket(stream);
     else downstream.destroy();
   };
   exchange.attach((reason) => {
     close();
     if (!(stream instanceof Socket)) return downstream.cut(reason);
-    breakOff(stream);
+    resetSocket(stream);
   });
   if (exchange.cutReason !== undefined) return;
   downstream.bindExchange(exchange);
@@ -157,7 +135,7 @@ function splice(job: UdpTunnelJob, { stream, head }: DownstreamTunnel, upstream:
   stream.resume();
 }
 
-/** One that is closed already says so by throwing. */
+/** Closing a closed socket throws; that is ignored. */
 function closeSocket(socket: UdpSocket): void {
   try {
     socket.close();

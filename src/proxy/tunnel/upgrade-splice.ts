@@ -1,11 +1,11 @@
 /**
- * Upgrade: carries one permitted WebSocket, or a connection to another protocol, by splicing two sockets.
+ * Upgrade splice: carries one permitted WebSocket, or a connection to another protocol, by joining two sockets.
  *
- * The upstream is connected first; whatever it answers instead of a good 101 is passed on as an ordinary answer. Only then is
- * the caller's upgrade accepted. After that bytes are copied as they come, each side held back when the other is slow, and
- * the lease is compared on every chunk. Nothing is parsed but the frame headers towards the caller, so that a cut can put
- * its close frame between two frames. A cut always ends in a reset, which discards what the kernel holds: at once if the caller has not
- * received everything that came before, or if the protocol is not WebSocket; otherwise when the caller closes or the time is over.
+ * - The upstream is connected first. Anything but a valid 101 is passed on as an ordinary response.
+ * - Bytes are copied as they arrive. A slow side pauses the other. The lease is checked on every chunk.
+ * - Only the frame headers towards the caller are parsed, so that a cut can put its close frame between two frames.
+ * - A cut always ends in a reset, which discards what the kernel holds. It is immediate if the caller has unread bytes or if
+ *   the protocol is not WebSocket; otherwise it follows the caller's close or the time limit.
  */
 import { createHash } from "node:crypto";
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
@@ -16,43 +16,36 @@ import type { Permit } from "../../auth/index.ts";
 import { CodedError } from "../../events/index.ts";
 import type { CutReason, Exchange } from "../enforce/exchanges.ts";
 import { closeSocket, guardSocket, resetSocket, unsentBytes } from "../enforce/send-queue-socket.ts";
-import type { ForwardFailure } from "../forward/http-forwarder.ts";
 import { buildDownstreamHeaders, type ResponseRules } from "../headers/downstream-headers.ts";
 import { cutWithinMs } from "../http1/outlet-socket.ts";
 import { closeCodes } from "../message/close-codes.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { HeaderLines } from "../message/header-lines.ts";
-import type { UpstreamTarget } from "../upstream/connection-pools.ts";
-import { contain, contained, type EndByFault, endByFault } from "./error-boundary.ts";
+import { ConnectAttempt, type ConnectJob, occupyStream } from "./connect-attempt.ts";
+import { type Abort, guardEmitter } from "./error-boundary.ts";
 import { closeFrame, FrameBoundaries } from "./websocket-frames.ts";
 
-export type UpgradeJob = Readonly<{
-  downstream: Downstream;
-  exchange: Exchange;
-  target: UpstreamTarget;
-  path: string;
-  /** Names and values in turn; the upgrade lines are added here. */
-  headers: readonly string[];
-  method: string;
-  /** As the caller's `Upgrade` has it. */
-  protocol: string;
-  /** The caller's `Sec-WebSocket-Key`; null: another protocol. */
-  key: string | null;
-  rules: ResponseRules;
-  requestId: string;
-  /** Until the upstream has accepted. */
-  handshakeTimeoutMs: number;
-  /** Without a byte in either direction; 0: no limit. */
-  idleTimeoutMs: number;
-  onAccepted: () => void;
-  counted: { bytes: number; bytesReceived: number };
-  /** Nothing was answered yet: the caller of `upgrade` answers. */
-  onFailed: (failure: ForwardFailure) => void;
-  /** Something of ours threw; the upgrade ends. */
-  onFault: (error: unknown) => void;
-}>;
+export type UpgradeJob = ConnectJob &
+  Readonly<{
+    path: string;
+    /** Alternating names and values, without the upgrade headers, which are added here. */
+    headers: readonly string[];
+    method: string;
+    /** The value of the caller's `Upgrade`. */
+    protocol: string;
+    /** The caller's `Sec-WebSocket-Key`; null: another protocol. */
+    key: string | null;
+    rules: ResponseRules;
+    requestId: string;
+    /** The longest time until the upstream accepts. */
+    handshakeTimeoutMs: number;
+    /** The longest time without a byte in either direction; 0: no limit. */
+    idleTimeoutMs: number;
+    onAccepted: () => void;
+    counted: { bytes: number; bytesReceived: number };
+  }>;
 
-/** From the end of a caller's side of a WebSocket to the end of the whole. */
+/** From the end of the caller's side of a WebSocket until both sides are closed. */
 const leavingMs = 1_000;
 
 class UpgradeRefusedError extends CodedError<string> {
@@ -65,136 +58,73 @@ class UpgradeRefusedError extends CodedError<string> {
 
 export function upgrade(_permit: Permit, job: UpgradeJob): void {
   const { exchange, target, downstream } = job;
-  if (target.upgrades.busy >= target.limits.streams) {
-    job.onFailed({ type: "busy" });
-    return;
-  }
-  occupy(downstream, target, exchange);
-  if (!exchange.mayCarry()) {
-    job.onFailed({ type: "cut", reason: exchange.cutReason ?? "stale" });
-    return;
-  }
-  new Handshake(job);
-}
-
-function occupy(
-  downstream: Pick<Downstream, "onClose">,
-  { upgrades }: Pick<UpstreamTarget, "upgrades">,
-  exchange: Pick<Exchange, "close">,
-): void {
-  upgrades.busy++;
-  downstream.onClose(() => {
-    upgrades.busy--;
-    exchange.close();
+  if (!occupyStream(job)) return;
+  const request = requestUpgrade(job);
+  const connection: Connection = { socket: undefined };
+  const attempt = new ConnectAttempt(
+    job,
+    { abandon: () => void request.destroy(), destroy: destroying(connection, downstream) },
+    {
+      timeoutMs: job.handshakeTimeoutMs,
+      lateError: () => new UpgradeRefusedError("ERR_PROXY_TIMEOUT", "no answer to the upgrade"),
+    },
+  );
+  guardEmitter(request, attempt.abort);
+  request.once("error", (error) => attempt.fail({ type: "error", error }));
+  request.once("response", (response) => {
+    if (!attempt.accept()) return void response.destroy();
+    downstream.onClose(() => request.destroy());
+    guardEmitter(response, attempt.abort);
+    passResponse(job, request, response);
+  });
+  request.once("upgrade", (response, upstream, upstreamHead) => {
+    if (!attempt.isPending || !exchange.mayCarry()) return void upstream.destroy();
+    if (accepts(response, job)) {
+      attempt.settle();
+      join(job, attempt.abort, { response, upstream, upstreamHead });
+      return;
+    }
+    upstream.destroy();
+    const problem = "the upstream's 101 answers something else";
+    attempt.fail({ type: "error", error: new UpgradeRefusedError("ECONNRESET", problem) });
+  });
+  // The lease is checked again once connected, since connecting may take longer than the lease lasts.
+  request.once("socket", (socket) => {
+    guardEmitter(socket, attempt.abort);
+    connection.socket = socket;
+    socket.once(target.connect.secure ? "secureConnect" : "connect", () => {
+      guardSocket(socket);
+      if (exchange.mayCarry()) request.end();
+    });
   });
 }
 
-/** What is under way: all that a handshake needs and an open connection does not. */
-type Attempt = Readonly<{ job: UpgradeJob; upstream: ClientRequest; timer: NodeJS.Timeout }>;
+/** The upstream connection once there is one. It outlives the request that opened it. */
+type Connection = { socket: Socket | undefined };
 
-/** One handshake. Afterwards it holds nothing, for it stays as long as its connection: ten thousand of them may be open. */
-class Handshake {
-  #attempt: Attempt | undefined;
-  /** The connection, once there is one, which the request is not: that goes with the attempt. */
-  #upstream: Socket | undefined;
-
-  constructor(job: UpgradeJob) {
-    const { exchange, target, downstream } = job;
-    const upstream = openUpstream(job);
-    const end = this.#endOf(job.onFault, downstream);
-    contain(upstream, end);
-    const late = (): void => {
-      this.#fail({ type: "error", error: new UpgradeRefusedError("ERR_PROXY_TIMEOUT", "no answer to the upgrade") });
-    };
-    const timer = setTimeout(contained(late, end), job.handshakeTimeoutMs);
-    this.#attempt = { job, upstream, timer };
-
-    exchange.attach((reason) => {
-      if (this.#attempt !== undefined) this.#fail({ type: "cut", reason });
-      else {
-        upstream.destroy();
-        downstream.destroy(); // an ordinary answer that is being passed on
-      }
-    });
-    onceClosed(downstream, this);
-    upstream.once("error", (error) => this.#fail({ type: "error", error }));
-    upstream.once("response", (answer) => {
-      if (!exchange.mayCarry() || this.#settle() === undefined) return void answer.destroy();
-      downstream.onClose(() => upstream.destroy());
-      contain(answer, end);
-      passAnswer(job, upstream, answer);
-    });
-    upstream.once("upgrade", (...upgraded) => this.#upgraded(end, ...upgraded));
-    // Connecting may take longer than the lease lasts, so nothing leaves before it is asked again.
-    upstream.once("socket", (connecting) => {
-      contain(connecting, end);
-      this.#upstream = connecting;
-      connecting.once(target.connect.secure ? "secureConnect" : "connect", () => {
-        guardSocket(connecting);
-        if (exchange.mayCarry()) upstream.end();
-      });
-    });
-  }
-
-  /** In a method of its own, so that nothing else stays with the sockets. */
-  #endOf(onFault: UpgradeJob["onFault"], downstream: Downstream): EndByFault {
-    const fail = (failure: ForwardFailure): boolean => this.#fail(failure);
-    return endByFault(onFault, fail, () => {
-      this.#upstream?.destroy();
-      downstream.destroy();
-    });
-  }
-
-  /** The caller is gone. */
-  close(): void {
-    this.#settle()?.upstream.destroy();
-  }
-
-  #settle(): Attempt | undefined {
-    const attempt = this.#attempt;
-    this.#attempt = undefined;
-    clearTimeout(attempt?.timer);
-    return attempt;
-  }
-
-  /** @returns false: it was settled before */
-  #fail(failure: ForwardFailure): boolean {
-    const attempt = this.#settle();
-    if (attempt === undefined) return false;
-    attempt.upstream.destroy();
-    if (failure.type === "error") attempt.job.target.report?.({ type: "local" });
-    attempt.job.onFailed(failure);
-    return true;
-  }
-
-  #upgraded(end: EndByFault, answer: IncomingMessage, upstream: Duplex, upstreamHead: Buffer): void {
-    const { job } = this.#attempt ?? {};
-    if (job === undefined || !job.exchange.mayCarry()) return void upstream.destroy();
-    if (!accepts(answer, job)) {
-      upstream.destroy();
-      const problem = "the upstream's 101 answers something else";
-      this.#fail({ type: "error", error: new UpgradeRefusedError("ECONNRESET", problem) });
-      return;
-    }
-    this.#settle();
-    job.target.report?.({ type: "answered", status: 101 });
-    job.onAccepted();
-    const { socket: client, head } = job.downstream.takeSocket();
-    contain(client, end);
-    const lines = [...buildDownstreamHeaders(job.rules, answer.rawHeaders), "X-Request-Id", job.requestId];
-    const { exchange, counted, idleTimeoutMs, key } = job;
-    new Splice({ exchange, counted, client, upstream, webSocket: key !== null }).begin({
-      acceptance: acceptance(answer.headers.upgrade ?? "", lines),
-      idleTimeoutMs,
-      upstreamHead,
-      head,
-    });
-  }
+/** A function of its own, so that nothing else of the handshake stays with the open connection. */
+function destroying(connection: Connection, downstream: Pick<Downstream, "destroy">): () => void {
+  return () => {
+    connection.socket?.destroy();
+    downstream.destroy();
+  };
 }
 
-/** In a function of its own, so that nothing else of the handshake stays with the listener. */
-function onceClosed(downstream: Pick<Downstream, "onClose">, handshake: Handshake): void {
-  downstream.onClose(() => handshake.close());
+type Upgraded = Readonly<{ response: IncomingMessage; upstream: Duplex; upstreamHead: Buffer }>;
+
+function join(job: UpgradeJob, abort: Abort, { response, upstream, upstreamHead }: Upgraded): void {
+  job.target.report?.({ type: "answered", status: 101 });
+  job.onAccepted();
+  const { socket: client, head } = job.downstream.takeSocket();
+  guardEmitter(client, abort);
+  const lines = [...buildDownstreamHeaders(job.rules, response.rawHeaders), "X-Request-Id", job.requestId];
+  const { exchange, counted, idleTimeoutMs, key } = job;
+  new Splice({ exchange, counted, client, upstream, webSocket: key !== null }).begin({
+    acceptance: acceptance(response.headers.upgrade ?? "", lines),
+    idleTimeoutMs,
+    upstreamHead,
+    head,
+  });
 }
 
 function acceptance(protocol: string, lines: readonly string[]): string {
@@ -203,7 +133,7 @@ function acceptance(protocol: string, lines: readonly string[]): string {
   return `${text}\r\n`;
 }
 
-function openUpstream({ target, method, path, headers, protocol }: UpgradeJob): ClientRequest {
+function requestUpgrade({ target, method, path, headers, protocol }: UpgradeJob): ClientRequest {
   const { secure, path: socketPath, hostname, port, lookup, tls } = target.connect;
   const options = {
     ...(socketPath === null ? { host: hostname, port } : { socketPath }),
@@ -217,12 +147,12 @@ function openUpstream({ target, method, path, headers, protocol }: UpgradeJob): 
   return secure ? httpsRequest({ ...options, ...tls }) : httpRequest(options);
 }
 
-function accepts(answer: IncomingMessage, { key, protocol }: UpgradeJob): boolean {
-  if (key !== null) return acceptsUpgrade(answer, key);
-  return answer.statusCode === 101 && answer.headers.upgrade?.toLowerCase() === protocol.toLowerCase();
+function accepts(response: IncomingMessage, { key, protocol }: UpgradeJob): boolean {
+  if (key !== null) return acceptsUpgrade(response, key);
+  return response.statusCode === 101 && response.headers.upgrade?.toLowerCase() === protocol.toLowerCase();
 }
 
-/** The proof that the other side speaks WebSocket and read this very request (RFC 6455 §4.2.2). */
+/** Checks the proof that the upstream speaks WebSocket and answers this request (RFC 6455 §4.2.2). */
 export function acceptsUpgrade(answer: IncomingMessage, key: string): boolean {
   const expected = createHash("sha1").update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");
   return (
@@ -232,26 +162,30 @@ export function acceptsUpgrade(answer: IncomingMessage, key: string): boolean {
   );
 }
 
-/** The upstream said something else than yes: the caller hears exactly that. */
-function passAnswer(job: UpgradeJob, upstream: ClientRequest, answer: IncomingMessage): void {
+/** Passes on an ordinary response of the upstream instead of the upgrade. A cut ends both sides. */
+function passResponse(job: UpgradeJob, request: ClientRequest, response: IncomingMessage): void {
   const { downstream, exchange, target } = job;
-  target.report?.({ type: "answered", status: answer.statusCode ?? 502 });
-  const lines = new HeaderLines(buildDownstreamHeaders(job.rules, answer.rawHeaders));
+  exchange.attach(() => {
+    request.destroy();
+    downstream.destroy();
+  });
+  target.report?.({ type: "answered", status: response.statusCode ?? 502 });
+  const lines = new HeaderLines(buildDownstreamHeaders(job.rules, response.rawHeaders));
   downstream.bindExchange(exchange);
-  downstream.writeHead(answer.statusCode ?? 502, lines, job.requestId);
-  answer.on("data", (chunk: Buffer) => {
+  downstream.writeHead(response.statusCode ?? 502, lines, job.requestId);
+  response.on("data", (chunk: Buffer) => {
     if (!exchange.mayCarry()) return;
     job.counted.bytes += chunk.length;
-    if (!downstream.write(chunk)) answer.pause();
+    if (!downstream.write(chunk)) response.pause();
   });
-  downstream.onDrain(() => answer.resume());
-  answer.once("end", () => {
+  downstream.onDrain(() => response.resume());
+  response.once("end", () => {
     if (exchange.mayCarry()) downstream.end();
   });
-  answer.once("error", () => downstream.destroy());
-  upstream.on("error", () => downstream.destroy());
-  // Whether the upstream falls silent or the caller does not read: then nothing moves.
-  if (job.idleTimeoutMs > 0) upstream.setTimeout(job.idleTimeoutMs, () => downstream.destroy());
+  response.once("error", () => downstream.destroy());
+  request.on("error", () => downstream.destroy());
+  // Nothing moves if the upstream is silent or the caller does not read.
+  if (job.idleTimeoutMs > 0) request.setTimeout(job.idleTimeoutMs, () => downstream.destroy());
 }
 
 type Spliced = Readonly<{
@@ -267,9 +201,9 @@ class Splice {
   readonly #counted: UpgradeJob["counted"];
   readonly #client: Socket;
   readonly #upstream: Duplex;
-  /** Null: no frames are known of another protocol. */
+  /** Null: the protocol is not WebSocket. */
   readonly #frames: FrameBoundaries | null;
-  /** Why it is being cut. */
+  /** Why the exchange is being cut; undefined: it is not. */
   #closing: CutReason | undefined;
 
   constructor({ exchange, counted, client, upstream, webSocket }: Spliced) {
@@ -297,7 +231,7 @@ class Splice {
     this.#client.resume();
   }
 
-  /** In a method of its own, so that nothing of the beginning stays with the listeners. */
+  /** A method of its own, so that the listeners keep nothing else alive. */
   #listen(): void {
     const client = this.#client;
     const upstream = this.#upstream;
@@ -314,7 +248,7 @@ class Splice {
     upstream.once("end", () => this.#closing === undefined && client.end());
     client.once("end", () => {
       upstream.end();
-      // A WebSocket is closed by both or by nobody: whoever ends its side has left, and no upstream has long to notice (RFC 6455 §7.1.1).
+      // Both ends close a WebSocket (RFC 6455 §7.1.1). A caller that ends its side has left; the upstream gets a moment to notice.
       if (this.#frames === null) return;
       const leaving = setTimeout(() => client.destroy(), leavingMs);
       client.once("close", () => clearTimeout(leaving));
@@ -338,13 +272,13 @@ class Splice {
   }
 
   /**
-   * Nothing of the caller's goes up any more; towards the caller only the rest of the frame that has begun. Without a lease
-   * not even that: whoever fenced this node off has not waited for it.
+   * Sends nothing more upstream, and to the caller only the rest of the frame that has begun. Without a lease it sends not
+   * even that: the cluster that fenced this node off does not wait for it.
    */
   #cut(reason: CutReason): void | Promise<void> {
     this.#closing = reason;
     const client = this.#client;
-    // A close frame that has to wait behind other bytes comes too late, and those must not leave at all.
+    // A close frame behind unsent bytes would be late, and those bytes must not be sent.
     const waits = client.writableEnded || unsentBytes(client) > 0;
     if (this.#frames === null || waits || (reason === "stale" && !this.#frames.atBoundary)) {
       resetSocket(client);
@@ -359,12 +293,12 @@ class Splice {
         resolve();
       });
       if (client.destroyed) resolve();
-      else if (this.#frames?.atBoundary === true) this.#sayGoodbye();
+      else if (this.#frames?.atBoundary === true) this.#sendClose();
       else this.#upstream.resume();
     });
   }
 
-  /** What the kernel holds for the upstream is discarded. */
+  /** Discards what the kernel holds for the upstream. */
   #leaveUpstream(): void {
     if (this.#upstream instanceof Socket) closeSocket(this.#upstream);
     else this.#upstream.destroy();
@@ -374,13 +308,13 @@ class Splice {
     if (this.#client.writableEnded || this.#client.destroyed) return;
     const length = frames.takeToBoundary(chunk);
     this.#client.write(length === chunk.length ? chunk : chunk.subarray(0, length));
-    if (frames.atBoundary) this.#sayGoodbye();
+    if (frames.atBoundary) this.#sendClose();
   }
 
-  #sayGoodbye(): void {
+  #sendClose(): void {
     const { code, reason } = closeCodes[this.#closing ?? "draining"];
     this.#leaveUpstream();
-    // What the caller still sends is thrown away, so that no reset overtakes the frame.
+    // Bytes that still arrive from the caller are discarded, so that no reset overtakes the close frame.
     this.#client.end(closeFrame(code, reason));
     this.#client.resume();
   }
