@@ -23,7 +23,7 @@ import {
   type CardeaEvent,
   type Epoch,
   type EventId,
-  effects,
+  effectOf,
   FactPositions,
   type GroupId,
   genesis,
@@ -269,7 +269,7 @@ function unchained(event: CardeaEvent, position: number): Recorded {
   const place = { epoch: 1 as Epoch, position: position as Position, hash: genesis.hash, version: 1, schemaVersion: 1 };
   return {
     ...place,
-    ...{ eventId: "" as EventId, stream: streamOf(event), type: event.type, effect: effects[event.type] },
+    ...{ eventId: "" as EventId, stream: streamOf(event), type: event.type, effect: effectOf(event.type) },
     ...{ recordedAt: now, actor: "bench", cause: null, event },
   };
 }

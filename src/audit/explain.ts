@@ -7,10 +7,10 @@
  */
 import type { DecisionRecord, FactTrace } from "../auth/index.ts";
 import {
-  type CardeaEvent,
   type CommandId,
   configurationStream,
   decodeEvent,
+  describeEvent,
   type Epoch,
   formatLink,
   type Hash,
@@ -26,7 +26,6 @@ import {
   userStream,
 } from "../events/index.ts";
 import { type HistoryPage, type HistoryRequest, historyDepthMax } from "../replication/index.ts";
-import { sayEvent } from "./describe-event.ts";
 
 /** Who said it, when, and by which command. */
 export type ExplainedEvent = Readonly<{
@@ -195,8 +194,6 @@ function isMembershipSetBy(event: Recorded["event"], group: string, user: string
 function describe(recorded: Recorded, fact: string, user: string | null): ExplainedEvent {
   const { epoch, position, hash, type, recordedAt, actor, cause, event } = recorded;
   const says =
-    event.type === "Unknown"
-      ? "of a kind that this build does not know"
-      : sayEvent(event satisfies CardeaEvent, { fact, user });
+    event.type === "Unknown" ? "of a kind that this build does not know" : describeEvent(event, { fact, user });
   return { epoch, position, hash, type, at: recordedAt, actor, cause, says };
 }

@@ -6,9 +6,9 @@
  * retries; the broker answers a repeated id with the first answer.
  */
 
+import { type MembershipSource, type Recorded, type RevocationReason, type Stream, sessionStream } from "./catalog.ts";
 import { endedSessionHash } from "./codec/codec.ts";
 import type { ConfigBody } from "./configuration-body.ts";
-import { type MembershipSource, type Recorded, type RevocationReason, type Stream, sessionStream } from "./event.ts";
 import type {
   CommandId,
   ConfigHash,

@@ -9,7 +9,7 @@
  * What was written once is in logs for ever. A format is never changed: a new shape is a new version behind the others, with an `up`,
  * and its bytes join test/events/golden. Why levels: docs/adr/0014-feature-levels.md
  */
-import type { EventType } from "./event.ts";
+import { catalog, type EventBody, type Format } from "./catalog.ts";
 
 /**
  * What this build can read: everything of this level and below. Grows by one with each release that writes something new, or folds what was
@@ -20,51 +20,12 @@ export const readsLevel = 2;
 /** From this level on sessions that the log never knew, and that are revoked, have an expiry (state.ts): those revoked before, too. */
 export const unknownExpireFrom = 2;
 
-export type Body = Readonly<Record<string, unknown>>;
-
-/** One version of one type's body. */
-export type Format = Readonly<{
-  /** Written once the cluster has this level. */
-  level: number;
-  /** From the version before; absent in the first. */
-  up?: (body: Body) => Body;
-  /** To the version before; null when that one cannot say it: then it is not written before the cluster has the level. */
-  down?: (body: Body) => Body | null;
-}>;
-
 /** The versions of each type, oldest first: version 1, 2, 3 … */
 export type Formats = Readonly<Record<string, readonly Format[]>>;
 
-const first: readonly Format[] = [{ level: 1 }];
-
-export const formats = {
-  SessionCreated: first,
-  SessionRefreshed: first,
-  SessionRevoked: first,
-  SessionsExpired: first,
-  UserUpserted: first,
-  UserSessionsRevoked: first,
-  UserSuspended: first,
-  UserRestored: first,
-  UserErased: first,
-  GroupUpserted: first,
-  GroupMembersChanged: first,
-  UserGroupsReplaced: first,
-  GroupRemoved: first,
-  DirectorySyncStarted: first,
-  DirectorySyncCompleted: first,
-  DeviceEnrolled: first,
-  DeviceApproved: first,
-  DeviceRemoved: first,
-  ServiceAccountCreated: first,
-  ServiceAccountRevoked: first,
-  ConfigurationActivated: first,
-  EpochOpened: first,
-  TighteningReasserted: first,
-  SnapshotTaken: first,
-  AuditSegmentSealed: first,
-  UpgradeFinalized: first,
-} satisfies Readonly<Record<EventType, readonly Format[]>>;
+export const formats: Formats = Object.fromEntries(
+  Object.entries(catalog).map(([type, entry]) => [type, entry.formats]),
+);
 
 /** True when this build can read a type in a version. */
 export function isReadable(type: string, version: number, all: Formats = formats): boolean {
@@ -72,7 +33,7 @@ export function isReadable(type: string, version: number, all: Formats = formats
 }
 
 /** A body in its newest shape, from the version that it was written in; readable (`isReadable`). */
-export function lift(type: string, version: number, body: Body, all: Formats = formats): Body {
+export function lift(type: string, version: number, body: EventBody, all: Formats = formats): EventBody {
   const versions = all[type] ?? [];
   if (version === versions.length) return body; // nearly always
   let lifted = body;
@@ -82,12 +43,12 @@ export function lift(type: string, version: number, body: Body, all: Formats = f
 
 /** What may be written of an event at a level. */
 export type LoweredBody =
-  | Readonly<{ version: number; body: Body }>
+  | Readonly<{ version: number; body: EventBody }>
   /** It says what only a later level can say. */
   | Readonly<{ needsLevel: number }>;
 
 /** The newest version of a body that the cluster's level allows. */
-export function lower(type: string, body: Body, level: number, all: Formats = formats): LoweredBody {
+export function lower(type: string, body: EventBody, level: number, all: Formats = formats): LoweredBody {
   const versions = all[type] ?? [];
   let lowered = body;
   for (let version = versions.length; version >= 1; version--) {

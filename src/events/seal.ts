@@ -9,9 +9,9 @@
  */
 
 import { createCipheriv, createDecipheriv } from "node:crypto";
+import type { Sealed } from "./catalog.ts";
 import { decode, encode } from "./codec/codec.ts";
 import { CodedError } from "./coded-error.ts";
-import type { Sealed } from "./event.ts";
 import type { UserId } from "./ids.ts";
 
 const keyIdBytes = 8;

@@ -97,7 +97,7 @@ for (const known of ["exact", "only as a bound"] as const)
       [
         [place.session, true, "SessionCreated", "signed in, by provider test"],
         [0, true, undefined, undefined],
-        [place.taken, true, "GroupMembersChanged", "taken out of the group by operator"],
+        [place.taken, true, "GroupMembersChanged", "removed from the group by operator"],
         [place.configuration, true, "ConfigurationActivated", `configuration config came into force on node ${node}`],
       ],
     );

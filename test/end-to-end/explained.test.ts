@@ -51,14 +51,14 @@ test("bob is refused, and told by whose event; a record that does not fit the lo
   const membership = explained.facts.find(({ fact }) => fact === "group:eng");
   assert.equal(membership?.member, false);
   assert.match(membership?.event?.actor ?? "", /^operator:/);
-  assert.equal(membership?.event?.says, "taken out of the group by operator");
+  assert.equal(membership?.event?.says, "removed from the group by operator");
   assert.match(membership?.event?.cause ?? "", /^[0-9a-f-]{36}$/);
 
   const text = await dev.cardea("audit", "explain", `${explained.record.boot}:${explained.record.seq}`);
   assert.equal(text.code, 0, text.err);
   assert.match(text.out, /rule: none decided; no rule allows it/);
   assert.match(text.out, /-groups/);
-  assert.match(text.out, /group:eng \(not in it\) .*taken out of the group by operator/);
+  assert.match(text.out, /group:eng \(not in it\) .*removed from the group by operator/);
 
   assert.equal((await dev.cardea("audit", "explain", "no-such-request")).code, 1);
   assert.equal((await dev.cardea("audit", "explain")).code, 2);

@@ -12,7 +12,7 @@ import {
   clusterStream,
   type Epoch,
   type EventId,
-  effects,
+  effectOf,
   encodeEvent,
   type Incarnation,
   type Link,
@@ -88,7 +88,7 @@ export function entryAt(
     event,
     type: event.type,
     schemaVersion: 1,
-    effect: effects[event.type],
+    effect: effectOf(event.type),
     hash: chainHash(previous.hash, bytes),
   };
   return { recorded, bytes };

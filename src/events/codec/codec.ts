@@ -10,17 +10,18 @@
 
 import { hash as digestOf } from "node:crypto";
 import { Packr } from "msgpackr";
-import { CodedError } from "../coded-error.ts";
 import {
   type CardeaEvent,
   type Effect,
+  type EventBody,
   type EventType,
-  effects,
+  effectOf,
   type Recorded,
   type Stream,
   type UnknownEvent,
-} from "../event.ts";
-import { type Body, isReadable, lift, lower, readsLevel } from "../formats.ts";
+} from "../catalog.ts";
+import { CodedError } from "../coded-error.ts";
+import { isReadable, lift, lower, readsLevel } from "../formats.ts";
 import {
   type CommandId,
   type EventId,
@@ -97,7 +98,7 @@ export function encodeEvent(entry: EventToEncode, level: number = readsLevel): U
     entry.version,
     type,
     written.version,
-    effects[type],
+    effectOf(type),
     entry.recordedAt,
     entry.actor,
     entry.cause,
@@ -176,7 +177,7 @@ function parseBody(type: string, schema: number, body: unknown): CardeaEvent | U
   if (typeof body !== "object" || body === null || Array.isArray(body))
     throw new MalformedEventError("the body is not a map");
   // The body was made by a writer of this cluster, is covered by the chain and by a broker's signature: its type is believed.
-  return { type: type as EventType, ...lift(type, schema, body as Body) } as CardeaEvent;
+  return { type: type as EventType, ...lift(type, schema, body as EventBody) } as CardeaEvent;
 }
 
 function parseEffect(value: unknown): Effect {

@@ -5,7 +5,14 @@
  * version or order of fields, a letter of more than seven bits, a byte too many) is left to the codec, errors too. Pure.
  */
 
-import type { Effect, Recorded, RevocationReason, SessionCreated, SessionRefreshed, SessionRevoked } from "../event.ts";
+import type {
+  Effect,
+  Recorded,
+  RevocationReason,
+  SessionCreated,
+  SessionRefreshed,
+  SessionRevoked,
+} from "../catalog.ts";
 import type { CommandId, Epoch, EventId, Hash, Position, SessionId, UnixMs, UserId } from "../ids.ts";
 
 const ascii = (text: string): Uint8Array => Buffer.from(text, "latin1");

@@ -7,7 +7,7 @@
  * sessions; nothing for a session that only began, whose place its state holds. Pure.
  */
 
-import { type Recorded, type Stream, sessionStream } from "../event.ts";
+import { type Recorded, type Stream, sessionStream } from "../catalog.ts";
 import type { GroupId, Position, SessionId, UserId } from "../ids.ts";
 import type { Session } from "./state.ts";
 

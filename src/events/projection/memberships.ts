@@ -6,8 +6,8 @@
  * for the people asked about last, and is the same object until something changes. Pure.
  */
 
+import type { MembershipSource } from "../catalog.ts";
 import { copyString } from "../codec/copy-string.ts";
-import type { MembershipSource } from "../event.ts";
 import type { GroupId, UserId } from "../ids.ts";
 import { GenerationalCache } from "../session-index/generational-cache.ts";
 import { ListPool } from "./list-pool.ts";

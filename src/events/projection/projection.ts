@@ -10,7 +10,6 @@
  * event may fold it to another state, so a guess is never saved, and a newer build folds these events again.
  */
 
-import { linkOf } from "../codec/codec.ts";
 import {
   type CardeaEvent,
   deviceStream,
@@ -22,7 +21,8 @@ import {
   serviceAccountStream,
   sessionStream,
   userStream,
-} from "../event.ts";
+} from "../catalog.ts";
+import { linkOf } from "../codec/codec.ts";
 import {
   type DeviceId,
   type GroupId,

@@ -17,7 +17,7 @@ import type {
   UserSessionsRevoked,
   UserSuspended,
   UserUpserted,
-} from "../event.ts";
+} from "../catalog.ts";
 import { unknownExpireFrom } from "../formats.ts";
 import {
   type DeviceId,

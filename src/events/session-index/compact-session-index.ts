@@ -9,7 +9,7 @@
  * can be remembered by it.
  */
 
-import type { RevocationReason } from "../event.ts";
+import type { RevocationReason } from "../catalog.ts";
 import type { Position, SessionId, UnixMs, UserId } from "../ids.ts";
 import { MalformedSnapshotError } from "../malformed-snapshot.ts";
 import type { Session } from "../projection/state.ts";

@@ -5,8 +5,8 @@
  * Nothing is visible of it before the last chunk is in. Pure.
  */
 
+import type { RevocationReason } from "../catalog.ts";
 import { decode } from "../codec/codec.ts";
-import type { RevocationReason } from "../event.ts";
 import type { DeviceId, GroupId, Position, ServiceAccountId, UnixMs, UserId } from "../ids.ts";
 import type { Link } from "../link.ts";
 import { MalformedSnapshotError } from "../malformed-snapshot.ts";

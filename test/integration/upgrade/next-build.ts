@@ -12,7 +12,7 @@ export const nextVersion = "2.0.0-next";
 export const nextLevel = 3;
 
 const formats = "src/events/formats.ts";
-const events = "src/events/event.ts";
+const catalog = "src/events/catalog.ts";
 const state = "src/events/projection/state.ts";
 const projection = "src/events/projection/projection.ts";
 const migrations = "src/replication/log/migrations/postgres-migrations.ts";
@@ -20,23 +20,28 @@ const lastOfSchema = "  incarnation text not null\n);\n`,\n    },\n";
 export const nextSchema = 5;
 const beside = (file: string, take: string, more: string): Sentence => ({ file, take, put: `${more}${take}` });
 
+const sinceNextLevel = (type: string, stream: string, effect: string): string =>
+  `  ${type}: { stream: ${stream}, effect: "${effect}", formats: [{ level: ${nextLevel} }], describe: () => "" },\n`;
+
 export const nextBuild: readonly Sentence[] = [
   { file: "src/cli/terminal/version.ts", take: "String(packageJson.version)", put: JSON.stringify(nextVersion) },
   { file: formats, take: "export const readsLevel = 2;", put: `export const readsLevel = ${nextLevel};` },
   {
-    file: formats,
-    take: "  UserSuspended: first,",
-    put: `  UserSuspended: [
+    file: catalog,
+    take: `    stream: byUser,
+    effect: "tightens",
+    formats: sinceLevel1,
+    describe: ({ reason }) => \`suspended: `,
+    put: `    stream: byUser,
+    effect: "tightens",
+    formats: [
       { level: 1 },
       { level: 3, up: ({ reason, ...rest }) => ({ ...rest, why: reason }), down: ({ why, ...rest }) => ({ ...rest, reason: why }) },
-    ],`,
+    ],
+    describe: ({ reason }) => \`suspended: `,
   },
-  beside(formats, "  SessionRevoked: first,", "  SessionCut: [{ level: 3 }],\n"),
-  beside(formats, "  UserRestored: first,", "  UserReadmitted: [{ level: 3 }],\n"),
-  beside(events, '  SessionRevoked: "tightens",', '  SessionCut: "tightens",\n'),
-  beside(events, '  UserRestored: "either",', '  UserReadmitted: "either",\n'),
-  beside(events, '    case "SessionRevoked":\n      return sessionStream(', '    case "SessionCut":\n'),
-  beside(events, '    case "UserRestored":\n    case "UserErased":', '    case "UserReadmitted":\n'),
+  beside(catalog, "  SessionRevoked: {", sinceNextLevel("SessionCut", "bySession", "tightens")),
+  beside(catalog, "  UserRestored: {", sinceNextLevel("UserReadmitted", "byUser", "either")),
   beside(state, '    case "SessionRevoked":\n      return session?.status', '    case "SessionCut":\n'),
   beside(state, '    case "UserRestored":\n      return', '    case "UserReadmitted":\n'),
   beside(projection, '      case "SessionRevoked":\n        this.#putSession(', '      case "SessionCut":\n'),

@@ -13,7 +13,7 @@ import {
   type Effect,
   type Epoch,
   type EventId,
-  effects,
+  effectOf,
   encode,
   encodeEvent,
   type GroupId,
@@ -116,7 +116,7 @@ export class History {
       hash: chainHash(this.head.hash, bytes),
       type: known?.type ?? ("unknown" in event ? event.unknown : ""),
       schemaVersion: 1,
-      effect: known === null ? ("effect" in event ? event.effect : "either") : effects[known.type],
+      effect: known === null ? ("effect" in event ? event.effect : "either") : effectOf(known.type),
       event: known ?? { type: "Unknown", name: "unknown" in event ? event.unknown : "" },
     };
     this.head = { epoch: recorded.epoch, position, hash: recorded.hash };

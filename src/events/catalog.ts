@@ -1,14 +1,13 @@
 /**
- * What can happen: every kind of event, its stream and its effect.
+ * Event catalog: every type of event that the log records, and per type its stream, its effect, its formats and its
+ * description.
  *
- * Facts in the past tense. No event holds a secret, a token or personal data in clear: names, e-mails and claims are
- * `Sealed` under a per-person key that lives outside the log (src/events/seal.ts). Group ids are the directory's own
- * ids or claim values and name no person.
- *
- * The effect travels outside the body so that an old node can obey a new kind of revocation it cannot read:
- *   tightens  a final fact about a credential or person: applied by stream alone, never undone
- *   neutral   no decision can change: may be skipped by a node that does not know the type
- *   either    everything else: a node that cannot read it stops being fresh
+ * - Events are facts in the past tense, and `catalog` is the one list of them. A new type is a type here and an entry
+ *   there; every switch that has to know it then stops the build.
+ * - No event holds a secret, a token or personal data in clear. Names, e-mails and claims are `Sealed` under a
+ *   per-person key that lives outside the log (src/events/seal.ts). Group ids are the directory's own ids or claim
+ *   values and name no person.
+ * - The log stores the effect beside the body, so that an old node obeys a new kind of revocation it cannot read.
  */
 import type {
   BootId,
@@ -195,76 +194,225 @@ export function parseStream(stream: Stream): Readonly<{ kind: StreamKind; id: st
   return { kind: stream.slice(0, colon) as StreamKind, id: stream.slice(colon + 1) };
 }
 
+// --- the catalog
+
+export type EventBody = Readonly<Record<string, unknown>>;
+
+/** One version of one type's body. */
+export type Format = Readonly<{
+  /** The cluster's level from which on this version is written. */
+  level: number;
+  /** Lifts the version before to this one; absent in the first. */
+  up?: (body: EventBody) => EventBody;
+  /** Lowers to the version before; null: that version cannot say it, so the event waits for the level. */
+  down?: (body: EventBody) => EventBody | null;
+}>;
+
+/** The fact that an explanation is about. `user`: the stream of the person behind a membership; null: none is known. */
+export type DescribedFact = Readonly<{ fact: string; user: string | null }>;
+
+type EventOf<Type extends EventType> = {
+  [Each in Type]: Readonly<{ type: Each }> & Extract<CardeaEvent, { type: Each }>;
+}[Type];
+
+type Entry<Type extends EventType> = Readonly<{
+  stream: (event: EventOf<Type>) => Stream;
+  effect: Effect;
+  /** Versions 1, 2, 3 … of the body. Never change one: a new shape is a new version (formats.ts). */
+  formats: readonly Format[];
+  /** In plain words and without personal data: ids, sources and reasons. */
+  describe: (event: EventOf<Type>, about: DescribedFact) => string;
+}>;
+
+const sinceLevel1: readonly Format[] = [{ level: 1 }];
+const bySession = ({ sessionId }: Readonly<{ sessionId: SessionId }>): Stream => sessionStream(sessionId);
+const byUser = ({ userId }: Readonly<{ userId: UserId }>): Stream => userStream(userId);
+const byGroup = ({ groupId }: Readonly<{ groupId: GroupId }>): Stream => groupStream(groupId);
+const byDevice = ({ deviceId }: Readonly<{ deviceId: DeviceId }>): Stream => deviceStream(deviceId);
+const byServiceAccount = ({ serviceAccountId }: Readonly<{ serviceAccountId: ServiceAccountId }>): Stream =>
+  serviceAccountStream(serviceAccountId);
+const inSweep = (): Stream => sweepStream;
+const inCluster = (): Stream => clusterStream;
+/** Of an event that no decision rests on. */
+const byType = ({ type }: Readonly<{ type: EventType }>): string => type;
+
+export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
+  SessionCreated: {
+    stream: bySession,
+    effect: "either",
+    formats: sinceLevel1,
+    describe: ({ idpId }) => `signed in, by provider ${idpId === "" ? "(default)" : idpId}`,
+  },
+  SessionRefreshed: {
+    stream: bySession,
+    effect: "either",
+    formats: sinceLevel1,
+    describe: () => "the identity provider confirmed the session again, and its claims replaced the old ones",
+  },
+  SessionRevoked: {
+    stream: bySession,
+    effect: "tightens",
+    formats: sinceLevel1,
+    describe: ({ reason }) => `revoked: ${reason}`,
+  },
+  SessionsExpired: {
+    stream: inSweep,
+    effect: "neutral",
+    formats: sinceLevel1,
+    describe: () => "expired",
+  },
+  UserUpserted: {
+    stream: byUser,
+    effect: "either",
+    formats: sinceLevel1,
+    describe: () => "the profile of the person was replaced",
+  },
+  UserSessionsRevoked: {
+    stream: byUser,
+    effect: "tightens",
+    formats: sinceLevel1,
+    describe: ({ reason }) => `all sessions of the person revoked: ${reason}`,
+  },
+  UserSuspended: {
+    stream: byUser,
+    effect: "tightens",
+    formats: sinceLevel1,
+    describe: ({ reason }) => `suspended: ${reason}`,
+  },
+  UserRestored: {
+    stream: byUser,
+    effect: "either",
+    formats: sinceLevel1,
+    describe: () => "restored",
+  },
+  UserErased: {
+    stream: byUser,
+    effect: "tightens",
+    formats: sinceLevel1,
+    describe: () => "erased",
+  },
+  GroupUpserted: {
+    stream: byGroup,
+    effect: "neutral",
+    formats: sinceLevel1,
+    describe: () => "renamed",
+  },
+  GroupMembersChanged: {
+    stream: byGroup,
+    effect: "either",
+    formats: sinceLevel1,
+    describe: ({ added, source }, { user }) =>
+      added.some((id) => userStream(id) === user)
+        ? `added to the group by ${source}`
+        : `removed from the group by ${source}`,
+  },
+  UserGroupsReplaced: {
+    stream: byUser,
+    effect: "either",
+    formats: sinceLevel1,
+    describe: ({ groupIds, source }, { fact }) =>
+      `${source} listed all groups of the person, ${groupIds.some((id) => groupStream(id) === fact) ? "this one among them" : "without this one"}`,
+  },
+  GroupRemoved: {
+    stream: byGroup,
+    effect: "either",
+    formats: sinceLevel1,
+    describe: () => "the group was removed, with every membership",
+  },
+  DirectorySyncStarted: {
+    stream: inSweep,
+    effect: "neutral",
+    formats: sinceLevel1,
+    describe: byType,
+  },
+  DirectorySyncCompleted: {
+    stream: inSweep,
+    effect: "neutral",
+    formats: sinceLevel1,
+    describe: byType,
+  },
+  DeviceEnrolled: {
+    stream: byDevice,
+    effect: "either",
+    formats: sinceLevel1,
+    describe: ({ typeId }) => `enrolled, of type ${typeId}`,
+  },
+  DeviceApproved: {
+    stream: byDevice,
+    effect: "either",
+    formats: sinceLevel1,
+    describe: ({ approvedBy }) => `approved by user ${approvedBy}`,
+  },
+  DeviceRemoved: {
+    stream: byDevice,
+    effect: "tightens",
+    formats: sinceLevel1,
+    describe: () => "removed",
+  },
+  ServiceAccountCreated: {
+    stream: byServiceAccount,
+    effect: "either",
+    formats: sinceLevel1,
+    describe: () => "created",
+  },
+  ServiceAccountRevoked: {
+    stream: byServiceAccount,
+    effect: "tightens",
+    formats: sinceLevel1,
+    describe: ({ reason }) => `revoked: ${reason}`,
+  },
+  ConfigurationActivated: {
+    stream: ({ nodeId }) => configurationStream(nodeId),
+    effect: "neutral",
+    formats: sinceLevel1,
+    describe: ({ configHash, nodeId }) => `configuration ${configHash} came into force on node ${nodeId}`,
+  },
+  EpochOpened: {
+    stream: inCluster,
+    effect: "neutral",
+    formats: sinceLevel1,
+    describe: byType,
+  },
+  TighteningReasserted: {
+    stream: ({ subject }) => subject,
+    effect: "tightens",
+    formats: sinceLevel1,
+    describe: ({ of }) => `${of}, once lost from the log, was recorded again`,
+  },
+  UpgradeFinalized: {
+    stream: inCluster,
+    effect: "either",
+    formats: sinceLevel1,
+    describe: byType,
+  },
+  SnapshotTaken: {
+    stream: inCluster,
+    effect: "neutral",
+    formats: sinceLevel1,
+    describe: byType,
+  },
+  AuditSegmentSealed: {
+    stream: inCluster,
+    effect: "neutral",
+    formats: sinceLevel1,
+    describe: byType,
+  },
+};
+
 /** The stream an event belongs to. */
-export function streamOf(event: CardeaEvent): Stream {
-  switch (event.type) {
-    case "SessionCreated":
-    case "SessionRefreshed":
-    case "SessionRevoked":
-      return sessionStream(event.sessionId);
-    case "UserUpserted":
-    case "UserSessionsRevoked":
-    case "UserSuspended":
-    case "UserRestored":
-    case "UserErased":
-    case "UserGroupsReplaced":
-      return userStream(event.userId);
-    case "GroupUpserted":
-    case "GroupMembersChanged":
-    case "GroupRemoved":
-      return groupStream(event.groupId);
-    case "DeviceEnrolled":
-    case "DeviceApproved":
-    case "DeviceRemoved":
-      return deviceStream(event.deviceId);
-    case "ServiceAccountCreated":
-    case "ServiceAccountRevoked":
-      return serviceAccountStream(event.serviceAccountId);
-    case "ConfigurationActivated":
-      return configurationStream(event.nodeId);
-    case "TighteningReasserted":
-      return event.subject;
-    case "SessionsExpired":
-    case "DirectorySyncStarted":
-    case "DirectorySyncCompleted":
-      return sweepStream;
-    case "EpochOpened":
-    case "UpgradeFinalized":
-    case "SnapshotTaken":
-    case "AuditSegmentSealed":
-      return clusterStream;
-  }
+export function streamOf<Type extends EventType>(event: EventOf<Type>): Stream {
+  return catalog[event.type].stream(event);
 }
 
-/** The effect of each type, declared once; the log stores it with the event. */
-export const effects: Readonly<Record<EventType, Effect>> = {
-  SessionCreated: "either",
-  SessionRefreshed: "either",
-  SessionRevoked: "tightens",
-  SessionsExpired: "neutral",
-  UserUpserted: "either",
-  UserSessionsRevoked: "tightens",
-  UserSuspended: "tightens",
-  UserRestored: "either",
-  UserErased: "tightens",
-  GroupUpserted: "neutral",
-  GroupMembersChanged: "either",
-  UserGroupsReplaced: "either",
-  GroupRemoved: "either",
-  DirectorySyncStarted: "neutral",
-  DirectorySyncCompleted: "neutral",
-  DeviceEnrolled: "either",
-  DeviceApproved: "either",
-  DeviceRemoved: "tightens",
-  ServiceAccountCreated: "either",
-  ServiceAccountRevoked: "tightens",
-  ConfigurationActivated: "neutral",
-  EpochOpened: "neutral",
-  TighteningReasserted: "tightens",
-  UpgradeFinalized: "either",
-  SnapshotTaken: "neutral",
-  AuditSegmentSealed: "neutral",
-};
+/** The log stores it with the event. */
+export function effectOf(type: EventType): Effect {
+  return catalog[type].effect;
+}
+
+/** What an event said about a fact, in plain words and without personal data. */
+export function describeEvent<Type extends EventType>(event: EventOf<Type>, about: DescribedFact): string {
+  return catalog[event.type].describe(event, about);
+}
 
 /** An event of a type or version this build does not know, kept with its effect so that it can still be obeyed or refused. */
 export type UnknownEvent = Fact<"Unknown", { name: string }>;
