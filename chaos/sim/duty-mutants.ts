@@ -53,8 +53,8 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/auth/authenticate/provider/refresh-rules.ts",
-        take: 'return outcome.error === "invalid_grant" && mayBeOurs(entry, epoch) ? "stop" : "end";',
-        put: 'return outcome.error === "" && mayBeOurs(entry, epoch) ? "stop" : "end";',
+        take: 'return outcome.error === "invalid_grant" && mayBeUsedByAnotherLeader(entry, epoch) ? "stop" : "end";',
+        put: 'return outcome.error === "" && mayBeUsedByAnotherLeader(entry, epoch) ? "stop" : "end";',
       },
     ],
     beside: [

@@ -7,7 +7,7 @@
  * needs, asks before each byte, and performs cuts, which take up to 50 ms. An exchange is open, for the monitors, until
  * its cut is done.
  */
-import { CallerCache, decide, type Handle, resolveCaller } from "../../src/auth/index.ts";
+import { CallerCache, decide, resolveCaller, type SessionHandle } from "../../src/auth/index.ts";
 import type { Link, Stream } from "../../src/events/index.ts";
 import {
   type CutReason,
@@ -147,7 +147,7 @@ export class Exchanges {
           stickilyDenied: (stream) => core().stickilyDenied(stream),
           ...{ projection: core().projection, applied: core().applied, onChange: never },
         },
-        ...{ credentials: { read: never, verify: never }, bearerTokens: { identify: never, takes: never } },
+        ...{ credentials: { read: never, verify: never }, bearerTokens: { identify: never, accepts: never } },
         catchUp: never,
         resolveCaller: (handle, asked) =>
           resolveCaller(core().projection, handle, { ...asked, open: keys.open, cache: this.#cache }),
@@ -282,7 +282,7 @@ function canonicalRequest(route: string) {
 }
 
 function holderOf({ session: sessionId, user: userId }: Asking): CredentialHolder {
-  const handle: Handle = { sessionId, userId, idpId: "idp", needs: null, audience: [] };
+  const handle: SessionHandle = { sessionId, userId, idpId: "idp", needs: null, audience: [] };
   return { handle, credentialInHeader: false };
 }
 

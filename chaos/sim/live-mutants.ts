@@ -92,8 +92,8 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: decide,
-        take: "streamsOf(caller.principal) : nothing;",
-        put: "streamsOf(caller.principal).slice(1) : nothing;",
+        take: "streamsOf(caller.principal) : noFactKeys;",
+        put: "streamsOf(caller.principal).slice(1) : noFactKeys;",
       },
     ],
     within: 10,
@@ -103,8 +103,8 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: decide,
-        take: "streamsOf(caller.principal) : nothing;",
-        put: "streamsOf(caller.principal).slice(0, 1) : nothing;",
+        take: "streamsOf(caller.principal) : noFactKeys;",
+        put: "streamsOf(caller.principal).slice(0, 1) : noFactKeys;",
       },
     ],
     within: 10,
@@ -122,7 +122,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
   },
   "deny-ignored": {
     meaning: "a rule that denies keeps nobody out whom another rule lets in",
-    changes: [{ file: decide, take: "if (deny.met) return refusal(deny.reasons.words, sides);", put: "" }],
+    changes: [{ file: decide, take: "if (deny.met) return denyResult(deny.reasons.words, outcomes);", put: "" }],
     within: 10,
   },
 };

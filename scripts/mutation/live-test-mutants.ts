@@ -19,7 +19,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: "src/auth/authorize/caller.ts",
-        take: 'if (session.expiresAt <= now) return nobody("session-expired", credentialInHeader);',
+        take: 'if (session.expiresAt <= now) return anonymous("session-expired", credentialInHeader);',
         put: "void now;",
       },
     ],

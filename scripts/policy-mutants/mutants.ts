@@ -12,44 +12,44 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   "allow-beats-deny": {
     file: at("decide"),
     meaning: "an allow rule that is met beats a deny rule that is",
-    take: "  if (deny.met) return refusal(deny.reasons.words, sides);\n",
+    take: "  if (deny.met) return denyResult(deny.reasons.words, outcomes);\n",
     put: "",
   },
   "permit-by-default": {
     file: at("decide"),
     meaning: "where no rule allows, everybody gets in",
-    take: "  return refusal(allow.reasons.words, sides);",
+    take: "  return denyResult(allow.reasons.words, outcomes);",
     put: '  return { type: "permit", status: 200, reasons: allow.reasons.words, sides };',
   },
   "certificate-after-sign-in": {
     file: at("decide"),
     meaning: "somebody without a certificate is sent to sign in first",
-    take: "  if (deny.reasons.wantCertificate) return refusal(deny.reasons.words, sides);\n",
+    take: "  if (deny.reasons.requiresCertificate) return denyResult(deny.reasons.words, outcomes);\n",
     put: "",
   },
   "sign-in-by-allow-alone": {
     file: at("decide"),
     meaning: "a deny rule that needed to know who asks does not send anybody to sign in",
-    take: "if (allow.reasons.wantSignIn || deny.reasons.wantSignIn)",
-    put: "if (allow.reasons.wantSignIn)",
+    take: "if (allow.reasons.requiresSignIn || deny.reasons.requiresSignIn)",
+    put: "if (allow.reasons.requiresSignIn)",
   },
   "device-by-deny-alone": {
     file: at("decide"),
     meaning: "an allow rule that wants a device does not ask for one",
-    take: "if (allow.reasons.wantDevice || deny.reasons.wantDevice)",
-    put: "if (deny.reasons.wantDevice)",
+    take: "if (allow.reasons.requiresDevice || deny.reasons.requiresDevice)",
+    put: "if (deny.reasons.requiresDevice)",
   },
   "unknown-data-denies-nothing": {
     file: at("decide"),
     meaning: "a deny rule over data that could not be read counts as not met",
-    take: "if (deny.reasons.wantRecords || (!deny.met && allow.reasons.wantRecords))",
-    put: "if (!deny.met && allow.reasons.wantRecords)",
+    take: "if (deny.reasons.recordsUnavailable || (!deny.met && allow.reasons.recordsUnavailable))",
+    put: "if (!deny.met && allow.reasons.recordsUnavailable)",
   },
   "unknown-data-allows": {
     file: at("decide"),
     meaning: "an allow rule over data that could not be read counts as what it says",
-    take: "if (deny.reasons.wantRecords || (!deny.met && allow.reasons.wantRecords))",
-    put: "if (deny.reasons.wantRecords)",
+    take: "if (deny.reasons.recordsUnavailable || (!deny.met && allow.reasons.recordsUnavailable))",
+    put: "if (deny.reasons.recordsUnavailable)",
   },
   "expired-sessions-count": {
     file: at("decide"),
@@ -150,13 +150,13 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   "index-finds-the-first": {
     file: at("rule-set"),
     meaning: "of the rules that somebody has the value of, only the first is asked",
-    take: "    for (const number of numbers ?? none) {",
-    put: "    for (const number of numbers?.slice(0, 1) ?? none) {",
+    take: "    for (const number of numbers ?? noRules) {",
+    put: "    for (const number of numbers?.slice(0, 1) ?? noRules) {",
   },
   "index-finds-by-few": {
     file: at("rule-set"),
     meaning: "somebody with more values than there are rules is found by none",
-    take: "      for (const [value, numbers] of this.#byValue) if (has.has(value)) this.#askThose(numbers, asked);",
+    take: "      for (const [value, numbers] of this.#byValue) if (has.has(value)) this.#evaluateRules(numbers, asked);",
     put: "",
   },
   "index-finds-nobody": {
@@ -174,8 +174,8 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   "long-claims-have-nothing": {
     file: at("criteria/person"),
     meaning: "a claim of many values has none of them",
-    take: "return values.length > listedMax ? setOf(values).has(value) : values.includes(value);",
-    put: "return values.length <= listedMax && values.includes(value);",
+    take: "return values.length > listSearchMax ? setOf(values).has(value) : values.includes(value);",
+    put: "return values.length <= listSearchMax && values.includes(value);",
   },
   "shared-by-name": {
     file: at("compile-cache"),
@@ -216,8 +216,8 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   "inherited-claims": {
     file: at("criteria/person"),
     meaning: "what every object inherits counts as claims",
-    take: "if (Object.hasOwn(claims, name)) return claims[name] ?? noValues;",
-    put: "if (name in claims) return claims[name] ?? noValues;",
+    take: "if (Object.hasOwn(claims, name)) return claims[name] ?? emptyValues;",
+    put: "if (name in claims) return claims[name] ?? emptyValues;",
   },
   "claims-with-capitals": {
     file: at("criteria/person"),
@@ -276,7 +276,7 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   "old-stretch": {
     file: at("criteria/time"),
     meaning: "what was looked up once holds for ever",
-    take: "now >= since && (known.until === null || now < known.until)",
+    take: "now >= since && (period.until === null || now < period.until)",
     put: "now >= since",
   },
   "missing-record-matches": {
@@ -288,7 +288,7 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   "records-for-nobody": {
     file: at("criteria/record"),
     meaning: "nobody has the record of nobody",
-    take: "if (ofSession && (principal === null || principal.profile === undefined)) return nobody;",
+    take: "if (needsSession && (principal === null || principal.profile === undefined)) return nobody;",
     put: "",
   },
   "wide-ranges-first": {

@@ -22,7 +22,7 @@ export type AssertionClaims = Readonly<Record<string, string | number | readonly
 /** The headers would exceed the bound even with the groups reduced, so no upstream gets them. */
 export type IdentityTooLarge = Readonly<{ assertion: null; bytes: number }>;
 /** What one principal is introduced with on one host. */
-export type Introduction = Readonly<{
+export type IdentityAssertion = Readonly<{
   assertion: string;
   claimHeaders: readonly (readonly [string, string])[];
   /** As in the assertion; empty: nobody. */
@@ -52,7 +52,7 @@ export type IdentityCarriers = Readonly<{
 }>;
 
 /** An identity above the bound, and what was done about it. */
-export type Oversize = Readonly<{
+export type OversizeIdentity = Readonly<{
   outcome: "reduced" | "refused";
   routeId: string | null;
   userId: string | null;
@@ -72,11 +72,11 @@ export type AssertionScope = Readonly<{
   now?: UnixMs;
 }>;
 
-export type Introduced = Introduction | IdentityTooLarge;
+export type AssertionResult = IdentityAssertion | IdentityTooLarge;
 export type Assertions = Readonly<{
   jwks: Readonly<{ keys: readonly JWK[] }>;
   /** Immediate while a cached one is fresh. `null`: nobody is signed in, on a route that is open to everybody. */
-  introduce(principal: Principal | null, scope: AssertionScope): Introduced | Promise<Introduced>;
+  issue(principal: Principal | null, scope: AssertionScope): AssertionResult | Promise<AssertionResult>;
   /** The claims alone; null: nobody. */
   claimsOf(principal: Principal | null, hostname: string): AssertionClaims;
 }>;
@@ -128,26 +128,26 @@ export async function createAssertions(options: {
   /** Groups that the policy of a route names. */
   groupsOfPolicy: (routeId: string) => readonly string[];
   /** Called once per assertion, not once per request: a cached one is not reported again. */
-  onOversize: (oversize: Oversize) => void;
+  onOversize: (oversize: OversizeIdentity) => void;
   now: () => UnixMs;
   uuid: () => string;
 }): Promise<Assertions> {
-  const key = options.signingKey === null ? derivedKey(options.sharedSecret) : readKey(options.signingKey);
+  const key = options.signingKey === null ? deriveKey(options.sharedSecret) : readKey(options.signingKey);
   const alg = algorithmOf(key);
   const published = await publish(key);
   const { kid } = published;
   const previous = options.signingKey === null ? (options.sharedSecretPrevious ?? null) : null;
-  const others = previous === null ? [] : [derivedKey(previous)];
+  const others = previous === null ? [] : [deriveKey(previous)];
   const before = options.signingKeyPrevious ?? null;
-  if (before !== null) others.push(before === "derived" ? derivedKey(options.sharedSecret) : readKey(before));
+  if (before !== null) others.push(before === "derived" ? deriveKey(options.sharedSecret) : readKey(before));
   const alsoPublished = await Promise.all(others.map(publish));
   const global: AssertionRules = { issuerFormat: options.issuerFormat, groupsFilter: options.groupsFilter };
   const extraClaims = [...new Set(Object.values(options.claimsHeaders))];
   const allCarriers = { assertions: 1, claimHeaders: Object.keys(options.claimsHeaders), impersonation: false };
   const envelopeBytes = assertionEnvelopeBytes(key, { alg, kid, typ: "JWT" });
-  const cache = new WeakMap<object, Kept>();
+  const cache = new WeakMap<object, PrincipalCache>();
   const contents = new WeakMap<AssertionRules, string>();
-  const nobody = {};
+  const anonymousOwner = {};
 
   function claimsOf(principal: Principal | null, hostname: string, rules: AssertionRules = global): AssertionClaims {
     const nowS = Math.floor(options.now() / 1_000);
@@ -239,7 +239,7 @@ export async function createAssertions(options: {
     return bytes;
   }
 
-  async function sign(claims: AssertionClaims): Promise<Introduction> {
+  async function sign(claims: AssertionClaims): Promise<IdentityAssertion> {
     const assertion = await new SignJWT(claims as JWTPayload).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(key);
     const { email, groups } = claims;
     return {
@@ -254,7 +254,7 @@ export async function createAssertions(options: {
     principal: Principal | null,
     hostname: string,
     rules: AssertionRules,
-  ): Promise<Introduction> | "oversize" {
+  ): Promise<IdentityAssertion> | "oversize" {
     const claims = claimsOf(principal, hostname, rules);
     return bytesOf(claims, rules) > options.bytesMax ? "oversize" : sign(claims);
   }
@@ -263,7 +263,7 @@ export async function createAssertions(options: {
     principal: Principal | null,
     hostname: string,
     rules: AssertionRules,
-  ): IdentityTooLarge | Promise<Introduction> {
+  ): IdentityTooLarge | Promise<IdentityAssertion> {
     const { routeId = null, groupsFilter } = rules;
     const { bytesMax } = options;
     const whole = claimsOf(principal, hostname, rules);
@@ -284,15 +284,20 @@ export async function createAssertions(options: {
   }
 
   /** What `place` keeps for a while; concurrent requests share one signature. */
-  function keep(entries: Kept["entries"], place: string, made: Entry["introduction"], now: number): Entry {
-    const entry: Entry = { introduction: made, freshUntil: now + freshForMs };
+  function store(
+    entries: PrincipalCache["entries"],
+    place: string,
+    made: CachedAssertion["result"],
+    now: number,
+  ): CachedAssertion {
+    const entry: CachedAssertion = { result: made, freshUntil: now + freshForMs };
     entries.set(place, entry, { size: entryBytes });
     if (made instanceof Promise)
       made.then(
-        (introduction) => {
+        (result) => {
           if (entries.peek(place) !== entry) return;
           // A new object: the cache takes the size of a value only when it is another.
-          entries.set(place, { ...entry, introduction }, { size: entryBytes + sizeOf(introduction) });
+          entries.set(place, { ...entry, result }, { size: entryBytes + sizeOf(result) });
         },
         () => entries.delete(place),
       );
@@ -300,28 +305,32 @@ export async function createAssertions(options: {
   }
 
   /** The fresh entry of a place, made where there is none. Above the bound, the entry of the reduced groups. */
-  function entryOf(entries: Kept["entries"], principal: Principal | null, scope: Required<AssertionScope>): Entry {
+  function entryOf(
+    entries: PrincipalCache["entries"],
+    principal: Principal | null,
+    scope: Required<AssertionScope>,
+  ): CachedAssertion {
     const { hostname, rules, now } = scope;
     const place = contentOf(rules) + hostname; // the digests have one length, so no two places are written alike
     const known = entries.get(place);
     const entry =
       known !== undefined && now < known.freshUntil
         ? known
-        : keep(
+        : store(
             entries,
             place,
-            orRejected(() => signWhole(principal, hostname, rules)),
+            rejectOnThrow(() => signWhole(principal, hostname, rules)),
             now,
           );
-    if (entry.introduction !== "oversize") return entry;
+    if (entry.result !== "oversize") return entry;
     const named = rules.routeId === undefined ? [] : options.groupsOfPolicy(rules.routeId);
     const reducedPlace = `${hash("sha256", JSON.stringify(named), "base64url")} ${place}`;
     const reduced = entries.get(reducedPlace);
     if (reduced !== undefined && now < reduced.freshUntil) return reduced;
-    return keep(
+    return store(
       entries,
       reducedPlace,
-      orRejected(() => signReduced(principal, hostname, rules)),
+      rejectOnThrow(() => signReduced(principal, hostname, rules)),
       now,
     );
   }
@@ -329,12 +338,12 @@ export async function createAssertions(options: {
   return {
     jwks: { keys: [published, ...alsoPublished.filter((other) => other.kid !== kid)] },
     claimsOf,
-    introduce(principal, { hostname, mode, rules = global, now = options.now() }) {
+    issue(principal, { hostname, mode, rules = global, now = options.now() }) {
       if (mode === "per_request") {
         const whole = signWhole(principal, hostname, rules);
         return whole === "oversize" ? signReduced(principal, hostname, rules) : whole;
       }
-      const owner = principal ?? nobody;
+      const owner = principal ?? anonymousOwner;
       let kept = cache.get(owner);
       if (kept === undefined) {
         kept = { entries: new LRUCache({ maxSize: perPrincipalBytesMax }), last: undefined };
@@ -342,30 +351,30 @@ export async function createAssertions(options: {
       }
       const { last } = kept;
       if (last !== undefined && last.rules === rules && last.hostname === hostname && now < last.freshUntil)
-        return last.introduction;
-      const { introduction, freshUntil } = entryOf(kept.entries, principal, { hostname, mode, rules, now });
-      if (introduction === "oversize") throw new TypeError("an identity above the bound was not reduced");
-      if (!(introduction instanceof Promise)) kept.last = { rules, hostname, introduction, freshUntil };
-      return introduction;
+        return last.result;
+      const { result, freshUntil } = entryOf(kept.entries, principal, { hostname, mode, rules, now });
+      if (result === "oversize") throw new TypeError("an identity above the bound was not reduced");
+      if (!(result instanceof Promise)) kept.last = { rules, hostname, result, freshUntil };
+      return result;
     },
   };
 }
 
 /** Of one person: by place, and the one that was asked for last. */
-type Kept = {
-  readonly entries: LRUCache<string, Entry>;
-  last: Readonly<{ rules: AssertionRules; hostname: string; introduction: Introduced; freshUntil: number }> | undefined;
+type PrincipalCache = {
+  readonly entries: LRUCache<string, CachedAssertion>;
+  last: Readonly<{ rules: AssertionRules; hostname: string; result: AssertionResult; freshUntil: number }> | undefined;
 };
 
 /** Concurrent requests share one signature: until it is there, the promise of it. */
-type Entry = Readonly<{
+type CachedAssertion = Readonly<{
   /** `oversize`: another place holds what is sent instead. */
-  introduction: Introduced | Promise<Introduced> | "oversize";
+  result: AssertionResult | Promise<AssertionResult> | "oversize";
   freshUntil: number;
 }>;
 
 /** What failed at once fails for every request that waits for it, and is not kept. */
-function orRejected(make: () => Entry["introduction"]): Entry["introduction"] {
+function rejectOnThrow(make: () => CachedAssertion["result"]): CachedAssertion["result"] {
   try {
     return make();
   } catch (cause) {
@@ -373,7 +382,7 @@ function orRejected(make: () => Entry["introduction"]): Entry["introduction"] {
   }
 }
 
-function sizeOf(introduced: Introduced): number {
+function sizeOf(introduced: AssertionResult): number {
   if (introduced.assertion === null) return 0;
   const { assertion, claimHeaders, groups } = introduced;
   const texts = [...claimHeaders.map(([, value]) => value), ...groups];
@@ -423,7 +432,7 @@ const p256Order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc63
  * @param purpose the info of HKDF; another purpose makes another key
  * @see pomerium `config/options.go` deriveSigningKey; filippo.io/keygen ECDSALegacy
  */
-export function derivedKey(sharedSecret: Uint8Array, purpose = "derived-jwt-signing-key"): KeyObject {
+export function deriveKey(sharedSecret: Uint8Array, purpose = "derived-jwt-signing-key"): KeyObject {
   const bytes = Buffer.from(hkdfSync("sha256", sharedSecret, new Uint8Array(), purpose, 40));
   const scalar = (BigInt(`0x${bytes.toString("hex")}`) % (p256Order - 1n)) + 1n;
   const d = Buffer.from(scalar.toString(16).padStart(64, "0"), "hex");

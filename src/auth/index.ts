@@ -2,23 +2,29 @@
 
 export {
   type AssertionClaims,
+  type AssertionResult,
   type AssertionRules,
   type AssertionScope,
   type Assertions,
   createAssertions,
-  derivedKey,
+  deriveKey,
+  type IdentityAssertion,
   type IdentityCarriers,
   type IdentityTooLarge,
-  type Introduced,
-  type Introduction,
   identityTooLarge,
-  type Oversize,
+  type OversizeIdentity,
   SigningKeyError,
 } from "./assertion.ts";
 export { createAuthenticateHost } from "./authenticate/authenticate-server.ts";
-export type { AuthDeps, AuthSettings, Handler, ReservedContext, SignInFor } from "./authenticate/context.ts";
+export type {
+  AuthDeps,
+  AuthSettings,
+  ReservedContext,
+  ReservedPathHandler,
+  SignInFor,
+} from "./authenticate/context.ts";
 export {
-  type BearerAnswer,
+  type BearerResult,
   type BearerRules,
   type BearerTokens,
   bearerIdp,
@@ -33,10 +39,10 @@ export {
 } from "./authenticate/credentials/credentials.ts";
 export {
   createHandleCodec,
-  type Handle,
   type HandleCodec,
   handleFits,
   handleFitsTunnels,
+  type SessionHandle,
   tunnelAudience,
 } from "./authenticate/credentials/handle.ts";
 export { createTokenIssuers, type TokenIssuers } from "./authenticate/credentials/issuers.ts";
@@ -48,64 +54,64 @@ export { newRefreshMemory, type RefreshMemory, refreshResults } from "./authenti
 export { type TraceText, traceInTarget, traceText } from "./authenticate/provider/trace-text.ts";
 export { createRouteHost } from "./authenticate/route-host-server.ts";
 export { beginSignIn, NoRouteError, type SignInRedirect } from "./authenticate/sign-in/begin-sign-in.ts";
-export { isTooLongToCarry, scriptPath } from "./authenticate/sign-in/kept-address.ts";
+export { isTooLongForRedirect, scriptPath } from "./authenticate/sign-in/kept-address.ts";
 export { type SignInLoop, signInLoopOf, signInLoopPageOf } from "./authenticate/sign-in/sign-in-returns.ts";
-export { type SignedIn, whoIsSignedIn, whoIsSignedInUnderLease } from "./authenticate/sign-in/signed-in.ts";
-export { type Box, createBox } from "./authenticate/sign-in/value-cipher.ts";
+export { readLeasedSignInStatus, readSignInStatus, type SignInStatus } from "./authenticate/sign-in/signed-in.ts";
+export { createValueCipher, type ValueCipher } from "./authenticate/sign-in/value-cipher.ts";
 export {
+  type AnnotateDecision,
   AnyRecords,
   ambiguityOf,
-  type Caller,
   CallerCache,
   type CallerHandle,
   type CallerOptions,
-  type Compiled,
   type CompiledConditional,
+  type CompiledPolicies,
   chainToAuthority,
   checkPolicies,
   compilePolicies,
   compilePolicy,
+  createDecisionAnnotator,
   type DataRecord,
   type Decision,
   type DecisionRequest,
   type DecisionTrace,
-  type DescribeDecision,
   type DeviceCredential,
   decide,
-  describeDecisions,
   describePolicy,
   type Explanation,
   explain,
   type FactKey,
+  type FactPositionOf,
   type FactsRead,
   type FactTrace,
+  factPositionOf,
   isCertificate,
   type KnownCaller,
   matcherOfBlocks,
   noRecords,
   type Permit,
-  type PlaceOf,
   type Policies,
+  type PolicyContext,
   type Principal,
   parsePresentedKey,
   pathReadings,
-  placeIn,
   type RecordFetch,
   type RecordKey,
   type RecordLoader,
   RecordSet,
   type Records,
+  type ResolvedCaller,
   type RoutePolicy,
+  type RuleSetOutcomes,
   type RuleTrace,
   readRecordsOnce,
   recordKeys,
   recordSetsOf,
   resolveCaller,
+  type SessionRef,
   type ShadowAnswer,
   type ShadowDirection,
-  type Sides,
-  type Somebody,
-  type Surroundings,
   startRecordLoader,
   streamsOf,
   traceDecision,
@@ -120,7 +126,7 @@ export {
   type Page,
   type PageUser,
   pageHeaders,
-  type Render,
+  type RenderPage,
   type ReturnPage,
   type SignedOutPage,
   type SignInErrorPage,
@@ -130,4 +136,4 @@ export {
   type UserInfoPage,
 } from "./reply/page.ts";
 export { signInChallenge, signInHint } from "./reply/sign-in-hint.ts";
-export { type ListAsked, type ListedRoute, listRoutes } from "./route-list.ts";
+export { type ListedRoute, type ListRoutesQuery, listRoutes } from "./route-list.ts";

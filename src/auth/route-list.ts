@@ -26,7 +26,7 @@ export type ListedRoute = Readonly<{
 }>;
 
 /** Who asks, and how they reached us. */
-export type ListAsked = Readonly<{
+export type ListRoutesQuery = Readonly<{
   principal: Principal;
   /** External origin of the host that was asked. */
   origin: URL;
@@ -38,20 +38,20 @@ export type ListAsked = Readonly<{
 /** In the order of the file. */
 export function listRoutes(
   { routes, policies }: Readonly<{ routes: readonly RouteConfig[]; policies: Policies }>,
-  asked: ListAsked,
+  query: ListRoutesQuery,
 ): readonly ListedRoute[] {
-  const caller = { type: "principal", principal: asked.principal } as const;
-  const common = { headers: asked.headers, ip: asked.ip, query: "", clientCertificate };
+  const caller = { type: "principal", principal: query.principal } as const;
+  const common = { headers: query.headers, ip: query.ip, query: "", clientCertificate };
   const mayUse = (route: RouteConfig): boolean => {
-    const request = { ...questionOf(route), ...common };
-    return decide({ policies, routeId: route.id, caller, request, now: asked.now }).type === "permit";
+    const request = { ...probeRequestOf(route), ...common };
+    return decide({ policies, routeId: route.id, caller, request, now: query.now }).type === "permit";
   };
-  return routes.filter(mayUse).map((route) => listed(route, asked.origin));
+  return routes.filter(mayUse).map((route) => listedRouteOf(route, query.origin));
 }
 
 const clientCertificate = { presented: true, valid: true, leafPem: "" };
 
-function questionOf(route: RouteConfig): Pick<DecisionRequest, "method" | "scheme" | "host" | "rawPath" | "path"> {
+function probeRequestOf(route: RouteConfig): Pick<DecisionRequest, "method" | "scheme" | "host" | "rawPath" | "path"> {
   const { from, tunnel, match } = route;
   const path = tunnel !== null || match.kind === "regex" ? "/" : match.value;
   return {
@@ -63,7 +63,7 @@ function questionOf(route: RouteConfig): Pick<DecisionRequest, "method" | "schem
   };
 }
 
-function listed(route: RouteConfig, origin: URL): ListedRoute {
+function listedRouteOf(route: RouteConfig, origin: URL): ListedRoute {
   const { id, name, description, logoUrl } = route;
   const common = { id, name, description, logo_url: logoUrl };
   if (route.tunnel === null) {

@@ -49,7 +49,7 @@ export async function operatorCallerOf(
     verifyToken: (token: string) => Promise<OperatorToken | undefined>;
     signedIn: (
       request: FastifyRequest,
-    ) => Promise<Fact<"nobody", unknown> | Fact<"behind", unknown> | Fact<"somebody", { principal: Principal }>>;
+    ) => Promise<Fact<"anonymous", unknown> | Fact<"behind", unknown> | Fact<"signed-in", { principal: Principal }>>;
   },
 ): Promise<OperatorCaller> {
   const { authorization } = request.headers;
@@ -63,7 +63,7 @@ export async function operatorCallerOf(
   }
   const signedIn = await options.signedIn(request);
   if (signedIn.type === "behind") return refused(503, "this node has not caught up with your session");
-  if (signedIn.type === "nobody") return refused(401, "sign in as an administrator, or send an operator token");
+  if (signedIn.type === "anonymous") return refused(401, "sign in as an administrator, or send an operator token");
   const { principal } = signedIn;
   if (!isAdministrator(principal, options.administrators)) {
     return refused(403, "you are signed in, but not an administrator of this installation");

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type AuthDeps, whoIsSignedInUnderLease } from "../../src/auth/index.ts";
+import { type AuthDeps, readLeasedSignInStatus } from "../../src/auth/index.ts";
 import { signIn, startWorld, type World } from "../auth/authenticate/support.ts";
 
 /** A world whose node has a lease that a test sets. */
@@ -21,7 +21,7 @@ async function startFenceable(t: Parameters<typeof startWorld>[0]): Promise<Worl
       (app) =>
         app.get("/operators-only", async (request, reply) => {
           assert.ok(deps !== undefined);
-          return reply.send(await whoIsSignedInUnderLease(deps, request).then(({ type }) => type));
+          return reply.send(await readLeasedSignInStatus(deps, request).then(({ type }) => type));
         }),
     ],
   });

@@ -11,7 +11,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
-import { type DecisionRecord, type Handle, readCredential } from "../../src/auth/index.ts";
+import { type DecisionRecord, readCredential, type SessionHandle } from "../../src/auth/index.ts";
 import type { RouteConfig } from "../../src/config/index.ts";
 import { foldName, isReservedName } from "../../src/proxy/message/header-names.ts";
 import { sessionId, userId } from "../events/support.ts";
@@ -115,11 +115,11 @@ function certificateFor() {
 }
 
 function credentialsFor(audience: readonly string[]) {
-  const handles = new Map<number, Handle>();
+  const handles = new Map<number, SessionHandle>();
   return {
     read: (headers: Readonly<Record<string, string | undefined>>, query: string) =>
       readCredential(headers, query, "_pomerium"),
-    verify(tokenOfCaller: string): Handle | "invalid" {
+    verify(tokenOfCaller: string): SessionHandle | "invalid" {
       const n = Number(new RegExp(`^${handlePattern.source}$`).exec(tokenOfCaller)?.[1] ?? 0);
       if (n === 0) return "invalid";
       const made = handles.get(n) ?? {

@@ -2,7 +2,12 @@ import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
 import { describe, test } from "node:test";
 import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, jwtVerify } from "jose";
-import { createAssertions, derivedKey, type Introduction, type Oversize } from "../../src/auth/assertion.ts";
+import {
+  createAssertions,
+  deriveKey,
+  type IdentityAssertion,
+  type OversizeIdentity,
+} from "../../src/auth/assertion.ts";
 import type { Principal } from "../../src/auth/index.ts";
 import type { GroupId, UnixMs } from "../../src/events/index.ts";
 import { sessionId, userId } from "../events/support.ts";
@@ -55,9 +60,9 @@ function principal(parts: Partial<Principal> & { expiresAt?: number } = {}): Pri
 }
 async function introduce(
   assertions: Awaited<ReturnType<typeof start>>["assertions"],
-  ...asked: Parameters<typeof assertions.introduce>
-): Promise<Introduction> {
-  const introduced = await assertions.introduce(...asked);
+  ...asked: Parameters<typeof assertions.issue>
+): Promise<IdentityAssertion> {
+  const introduced = await assertions.issue(...asked);
   if (introduced.assertion === null) assert.fail(`${introduced.bytes} bytes exceed the bound`);
   return introduced;
 }
@@ -210,10 +215,10 @@ describe("a cached assertion", () => {
     const { assertions, now } = await start();
     const alice = principal();
     const first = await introduce(assertions, alice, scope);
-    assert.equal(assertions.introduce(alice, scope), first, "no promise, no signature");
+    assert.equal(assertions.issue(alice, scope), first, "no promise, no signature");
     now.ms += 29_999;
     const rules = { issuerFormat: "hostOnly", groupsFilter: [] } as const;
-    assert.equal(assertions.introduce(alice, { ...scope, rules }), first, "another route whose rules say the same");
+    assert.equal(assertions.issue(alice, { ...scope, rules }), first, "another route whose rules say the same");
     now.ms += 1;
     assert.notEqual((await introduce(assertions, alice, scope)).assertion, first.assertion);
   });
@@ -234,10 +239,10 @@ describe("a cached assertion", () => {
     const alice = principal();
     const rules = { issuerFormat: "uri", groupsFilter: [] } as const;
     const scopes = [scope, { ...scope, hostname: "other.example" }, { ...scope, rules }];
-    const made = await Promise.all(scopes.map((each) => assertions.introduce(alice, each)));
+    const made = await Promise.all(scopes.map((each) => assertions.issue(alice, each)));
     for (const i of [0, 0, 1, 1, 2, 2, 0, 2, 1, 0]) {
       const asked = scopes[i] ?? assert.fail();
-      assert.equal(assertions.introduce(alice, asked), made[i]);
+      assert.equal(assertions.issue(alice, asked), made[i]);
     }
   });
   test("that could not be signed is signed anew for whoever asks next", async () => {
@@ -248,7 +253,7 @@ describe("a cached assertion", () => {
     };
     const { assertions } = await start({ groupName });
     const alice = principal();
-    const together = [assertions.introduce(alice, scope), assertions.introduce(alice, scope)];
+    const together = [assertions.issue(alice, scope), assertions.issue(alice, scope)];
     for (const each of together) await assert.rejects(async () => each, /not now/);
     assert.match((await introduce(assertions, alice, scope)).assertion, /^ey/);
   });
@@ -259,13 +264,13 @@ describe("a cached assertion", () => {
     let bytes = 0;
     for (const host of hosts) bytes += (await introduce(assertions, alice, host)).assertion.length;
     assert.ok(bytes > 131_072);
-    const kept = hosts.toReversed().filter((host) => !(assertions.introduce(alice, host) instanceof Promise));
+    const kept = hosts.toReversed().filter((host) => !(assertions.issue(alice, host) instanceof Promise));
     assert.ok(kept.length > 5 && kept.length < 50, `${kept.length} are kept`);
   });
   test("is signed once for requests that come together", async () => {
     const { assertions } = await start();
     const alice = principal();
-    const [one, two] = await Promise.all([assertions.introduce(alice, scope), assertions.introduce(alice, scope)]);
+    const [one, two] = await Promise.all([assertions.issue(alice, scope), assertions.issue(alice, scope)]);
     assert.equal(one.assertion, two.assertion);
   });
 });
@@ -275,10 +280,10 @@ const expectedD = "EM-rjhiibNibY8roNwFZ6b_Nwy7Qft-OVmAReOVWoN4";
 describe("the signing key", () => {
   test("is derived from the shared secret as Pomerium derives it, and is stable", () => {
     // HKDF-SHA256(secret = 32 × 0x01, info "derived-jwt-signing-key"), 40 bytes, mod (n-1), + 1; computed apart from the code.
-    const jwk = derivedKey(new Uint8Array(32).fill(1)).export({ format: "jwk" });
+    const jwk = deriveKey(new Uint8Array(32).fill(1)).export({ format: "jwk" });
     assert.equal(jwk.d, expectedD);
-    assert.deepEqual(derivedKey(new Uint8Array(32).fill(1)).export({ format: "jwk" }), jwk);
-    assert.notEqual(derivedKey(new Uint8Array(32).fill(2)).export({ format: "jwk" }).d, jwk.d);
+    assert.deepEqual(deriveKey(new Uint8Array(32).fill(1)).export({ format: "jwk" }), jwk);
+    assert.notEqual(deriveKey(new Uint8Array(32).fill(2)).export({ format: "jwk" }).d, jwk.d);
   });
   test("may be EC or RSA, in SEC 1, PKCS#1 or PKCS#8, as PEM or base64 of PEM", async () => {
     const ec = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
@@ -311,7 +316,7 @@ describe("identity headers above their bound", () => {
   const many = Array.from({ length: 5_000 }, (_, i) => `group-${i}` as GroupId);
   const rules = { issuerFormat: "hostOnly", groupsFilter: [] as string[], routeId: "wiki" } as const;
 
-  function bytesOf({ assertion, claimHeaders }: Introduction): number {
+  function bytesOf({ assertion, claimHeaders }: IdentityAssertion): number {
     const lines = [["x-pomerium-jwt-assertion", assertion], ...claimHeaders].map(
       ([name, value]) => `${name}: ${value}`,
     );
@@ -319,7 +324,7 @@ describe("identity headers above their bound", () => {
   }
 
   async function startBounded(parts: Partial<Options> = {}) {
-    const found: Oversize[] = [];
+    const found: OversizeIdentity[] = [];
     const started = await start({
       groupsOfPolicy: (routeId) => (routeId === "wiki" ? ["group-7", "Engineering", "not-mine"] : []),
       onOversize: (oversize) => void found.push(oversize),
@@ -347,7 +352,7 @@ describe("identity headers above their bound", () => {
       [["reduced", "wiki", 4_999]],
     );
     assert.equal(
-      assertions.introduce(alice, { ...scope, rules }),
+      assertions.issue(alice, { ...scope, rules }),
       introduced,
       "the reduced assertion is cached like any other",
     );
@@ -380,9 +385,9 @@ describe("identity headers above their bound", () => {
     const { assertions, found } = await startBounded();
     const alice = principal({ groups: new Set(many) });
     const filtered = { ...rules, groupsFilter: many };
-    const refused = await assertions.introduce(alice, { ...scope, rules: filtered });
+    const refused = await assertions.issue(alice, { ...scope, rules: filtered });
     assert.equal(refused.assertion, null);
-    assert.equal(assertions.introduce(alice, { ...scope, rules: filtered }), refused);
+    assert.equal(assertions.issue(alice, { ...scope, rules: filtered }), refused);
     assert.deepEqual(
       found.map(({ outcome }) => outcome),
       ["refused"],
@@ -396,7 +401,7 @@ describe("identity headers above their bound", () => {
   test("a claim that is too long by itself is refused", async () => {
     const { assertions, found } = await startBounded();
     const claims = { nickname: ["x".repeat(20_000)] };
-    assert.equal((await assertions.introduce(principal({ claims }), { ...scope, rules })).assertion, null);
+    assert.equal((await assertions.issue(principal({ claims }), { ...scope, rules })).assertion, null);
     assert.deepEqual(
       found.map(({ outcome }) => outcome),
       ["refused"],

@@ -5,7 +5,7 @@ import type { TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import type { FastifyInstance } from "fastify";
 import { createFeed, type Feed } from "../../src/audit/index.ts";
-import { whoIsSignedInUnderLease } from "../../src/auth/index.ts";
+import { readLeasedSignInStatus } from "../../src/auth/index.ts";
 import {
   mintOperatorToken,
   operatorApiPrefix,
@@ -62,7 +62,7 @@ export async function startOperatorWorld(
               authenticateOrigin: new URL(built.url("authenticate")).origin,
               administrators,
               verifyToken: (token) => verifyOperatorToken(token, { secrets: [secret], cluster: "test", nowS: nowS() }),
-              signedIn: (asking) => whoIsSignedInUnderLease(built.deps, asking),
+              signedIn: (asking) => readLeasedSignInStatus(built.deps, asking),
             }),
           fresh: () => built.deps.replica.overdueMs(built.deps.clock.monotonic()) <= 0,
           now: () => Date.now() as UnixMs,

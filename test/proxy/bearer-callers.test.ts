@@ -18,7 +18,7 @@ async function start(
       from.push(of.from);
       return { type: "refused" };
     },
-    takes: () => true,
+    accepts: () => true,
   };
   const rig = await startRig([routeTo(0, { bearer })], {
     config,

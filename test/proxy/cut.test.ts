@@ -176,7 +176,7 @@ describe("a revoked session", () => {
     });
     const introduction = { assertion: "a", claimHeaders: [], email: "", groups: [] };
     const rig = await startRig([routeTo(upstream.port, { passIdentityHeaders: true })], {
-      deps: { assertions: { introduce: () => signing.then(() => introduction) } },
+      deps: { assertions: { issue: () => signing.then(() => introduction) } },
     });
     cleanUps.push(() => rig.close(), upstream.close);
     await rig.apply(signedIn(1));

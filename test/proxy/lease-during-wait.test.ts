@@ -101,7 +101,7 @@ test("the decision service refuses a request whose identity took longer to sign 
     needs: null,
     deps: {
       assertions: {
-        introduce: async () => {
+        issue: async () => {
           waiting.resolve();
           await signed.promise;
           return { assertion: "a.b.c", claimHeaders: [] };

@@ -95,7 +95,7 @@ test("another data set cuts the streams of those whom it lets in no longer, and 
   await rig.proxy.recordsChanged("hr");
   await waitFor("the first stream to be cut", () => one.ended());
   assert.equal(two.ended(), false);
-  set.forget();
+  set.clear();
   await rig.proxy.recordsChanged("hr");
   await waitFor("the second stream to be cut", () => two.ended());
 });

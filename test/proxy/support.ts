@@ -10,14 +10,14 @@ import {
   CallerCache,
   compilePolicies,
   createAssertions,
+  createDecisionAnnotator,
   type DecisionRecord,
   decide,
-  describeDecisions,
   describePolicy,
-  type Handle,
-  placeIn,
+  factPositionOf,
   readCredential,
   resolveCaller,
+  type SessionHandle,
   type ShadowDirection,
 } from "../../src/auth/index.ts";
 import type { Config, DecisionApiConfig, RouteConfig } from "../../src/config/index.ts";
@@ -203,7 +203,7 @@ export async function startRig(
   const config = configOf(routes, parts.config ?? {});
   const cache = new CallerCache();
   const openSealed = (sealed: Uint8Array) => parseProfile(decode(sealed));
-  const handles = new Map<string, Handle>();
+  const handles = new Map<string, SessionHandle>();
   const policies = compilePolicies(config.routes);
   const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -225,7 +225,7 @@ export async function startRig(
     catchUp: async () => behind.answer,
     resolveCaller: (handle, options) => resolveCaller(projection, handle, { ...options, open: openSealed, cache }),
     idpIdOf: () => "idp",
-    bearerTokens: { identify: () => ({ type: "refused" }), takes: () => false },
+    bearerTokens: { identify: () => ({ type: "refused" }), accepts: () => false },
     providerTokens: { of: () => null, onChange() {} },
     credentials: {
       read: (headers, query) => readCredential(headers, query, config.cookie.name),
@@ -234,7 +234,7 @@ export async function startRig(
         const [, n, own] = /^s(\d+)(?:@(.+))?$/.exec(token) ?? [];
         if (n === undefined) return "invalid";
         const audience = own?.split(",") ?? routes.map(({ host }) => host);
-        const made: Handle = handles.get(token) ?? {
+        const made: SessionHandle = handles.get(token) ?? {
           sessionId: sessionId(Number(n)),
           userId: userId(Number(n)),
           idpId: "idp",
@@ -284,10 +284,10 @@ export async function startRig(
       ...common,
       config: own,
       decide: (question) => decide({ policies: compiled.policies, ...question }),
-      annotateDecision: describeDecisions({
+      annotateDecision: createDecisionAnnotator({
         ...{ policies: compiled.policies, shadows: compiled.shadows, node: common.identity.node },
         traced: new Set(own.routes.flatMap(({ id, auditTrace }) => (auditTrace === "all" ? [id] : []))),
-        placeOf: placeIn({ places, projection }),
+        positionOf: factPositionOf({ places, projection }),
         onShadow: (routeId, direction) => void shadowed.push([routeId, direction]),
       }),
       explain: (routeId) => describePolicy(compiled.policies, routeId),

@@ -2,7 +2,7 @@
 import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance } from "fastify";
 import { withoutJsonSchemas } from "../../replication/index.ts";
-import { type AuthDeps, createContextKeeper, type Handler } from "./context.ts";
+import { type AuthDeps, createRequestContexts, type ReservedPathHandler } from "./context.ts";
 import { registerCallback } from "./sign-in/callback-endpoint.ts";
 import { readOnly, registerCommon, sendUnauthorized } from "./sign-in/common-endpoints.ts";
 import { registerLogin, registerUser } from "./sign-in/programmatic-endpoints.ts";
@@ -13,7 +13,7 @@ import { userInfo } from "./sign-in/signed-in.ts";
 export async function createAuthenticateHost(
   deps: AuthDeps,
   plugins: readonly ((app: FastifyInstance) => void)[] = [],
-): Promise<Readonly<{ handle: Handler; close(): Promise<void> }>> {
+): Promise<Readonly<{ handle: ReservedPathHandler; close(): Promise<void> }>> {
   const app = Fastify({
     logger: false,
     schemaController: withoutJsonSchemas,
@@ -23,7 +23,7 @@ export async function createAuthenticateHost(
     exposeHeadRoutes: false,
     routerOptions: { maxParamLength: 2_048 }, // names of groups and people are longer than Fastify expects, in base64 above all
   });
-  const contexts = createContextKeeper();
+  const contexts = createRequestContexts();
   await app.register(formbody);
   registerCommon(app, deps, contexts);
   registerSignIn(app, deps, contexts);
@@ -44,7 +44,7 @@ export async function createAuthenticateHost(
   await app.ready();
   return {
     handle(req, res, context) {
-      contexts.keep(req, context);
+      contexts.set(req, context);
       app.routing(req, res);
     },
     close: () => app.close(),

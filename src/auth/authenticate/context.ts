@@ -3,14 +3,14 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { CommandId, ConfigHash, Link, SessionId, UnixMs } from "../../events/index.ts";
 import type { Clock, Databroker, Freshness, Replica } from "../../replication/index.ts";
-import type { Caller, Principal } from "../authorize/decision.ts";
-import { handlerErrorJson, pageHeaders, type Render, type SignInErrorPage } from "../reply/page.ts";
-import type { ListAsked, ListedRoute } from "../route-list.ts";
+import type { Principal, ResolvedCaller } from "../authorize/decision.ts";
+import { handlerErrorJson, pageHeaders, type RenderPage, type SignInErrorPage } from "../reply/page.ts";
+import type { ListedRoute, ListRoutesQuery } from "../route-list.ts";
 import { type CookieOptions, setCookie } from "./credentials/credentials.ts";
-import type { Handle, HandleCodec } from "./credentials/handle.ts";
+import type { HandleCodec, SessionHandle } from "./credentials/handle.ts";
 import type { OidcClient } from "./provider/oidc-client.ts";
 import type { TraceText } from "./provider/trace-text.ts";
-import type { Box } from "./sign-in/value-cipher.ts";
+import type { ValueCipher } from "./sign-in/value-cipher.ts";
 
 export type AuthSettings = Readonly<{
   authenticateUrl: URL;
@@ -57,23 +57,23 @@ export type AuthDeps = Readonly<{
   sleep: (ms: number) => Promise<void>;
   handles: HandleCodec;
   /** Seals the state of a sign-in at the identity provider; opened by the authenticate service alone. */
-  attemptBox: Box;
+  stateCipher: ValueCipher;
   /** Seals a handle on its way from the authenticate host to a route's host. */
-  handoverBox: Box;
+  handleCipher: ValueCipher;
   /** Undefined: no such provider or client is configured here. */
   providerOf: (idpId: string) => OidcClient | undefined;
-  render: Render;
+  render: RenderPage;
   resolveCaller: (
-    handle: Handle | undefined,
+    handle: SessionHandle | undefined,
     options: Readonly<{ idpId: string; credentialInHeader: boolean; now: UnixMs }>,
-  ) => Caller;
+  ) => ResolvedCaller;
   /** The claims of the assertion for a host, also shown at `/.pomerium/user`. */
   identityClaims: (principal: Principal, hostname: string) => Readonly<Record<string, unknown>>;
   /** The assertion itself, for pages of a host; null: it is not handed out. It resolves to null above the bound of identity headers. */
   assertionFor: ((principal: Principal, hostname: string) => Promise<string | null>) | null;
   jwks: Readonly<{ keys: readonly object[] }>;
   /** The routes that somebody may use; null: nobody is told here. */
-  routesOf: ((asked: ListAsked) => readonly ListedRoute[]) | null;
+  routesOf: ((asked: ListRoutesQuery) => readonly ListedRoute[]) | null;
   random: Readonly<{ uuid(): string; token(): string }>;
   /** What became of a callback that brought a code from the identity provider. */
   onCodeExchange?: (result: "exchanged" | "repeated" | "used" | "busy") => void;
@@ -92,15 +92,15 @@ export type ReservedContext = Readonly<{
 }>;
 
 /** Ties a context to a request on its way through Fastify's router. */
-export type ContextKeeper = Readonly<{
-  keep(req: IncomingMessage, context: ReservedContext): void;
+export type RequestContexts = Readonly<{
+  set(req: IncomingMessage, context: ReservedContext): void;
   of(request: FastifyRequest): ReservedContext;
 }>;
 
-export function createContextKeeper(): ContextKeeper {
+export function createRequestContexts(): RequestContexts {
   const contexts = new WeakMap<IncomingMessage, ReservedContext>();
   return {
-    keep: (req, context) => void contexts.set(req, context),
+    set: (req, context) => void contexts.set(req, context),
     of(request) {
       const context = contexts.get(request.raw);
       if (context === undefined) throw new TypeError("a reserved request without its context");
@@ -109,7 +109,7 @@ export function createContextKeeper(): ContextKeeper {
   };
 }
 
-export type Handler = (req: IncomingMessage, res: ServerResponse, context: ReservedContext) => void;
+export type ReservedPathHandler = (req: IncomingMessage, res: ServerResponse, context: ReservedContext) => void;
 
 /** The URL as the person's browser has it. The request target never names another host, whatever it looks like. */
 export function externalUrl(request: FastifyRequest, context: ReservedContext): URL {
@@ -152,7 +152,7 @@ export function sendPage(reply: FastifyReply, status: number, html: string, head
   return reply.code(status).headers(headers).header("x-pomerium-intercepted-response", "true").send(html);
 }
 
-export type Problem = Readonly<{
+export type PageProblem = Readonly<{
   status: number;
   title: string;
   description: string;
@@ -166,7 +166,7 @@ export function sendProblem(
   request: FastifyRequest,
   reply: FastifyReply,
   context: ReservedContext,
-  problem: Problem,
+  problem: PageProblem,
 ): FastifyReply {
   const page: SignInErrorPage = {
     type: "sign-in-error",
@@ -208,10 +208,10 @@ export function isProgrammaticRedirect(url: URL, hosts: readonly string[]): bool
   return hosts.some((host) => hostname === host.toLowerCase() || (host === "localhost" && loopback));
 }
 
-export const commandId = (deps: AuthDeps): CommandId => deps.random.uuid() as CommandId;
+export const newCommandId = (deps: AuthDeps): CommandId => deps.random.uuid() as CommandId;
 export const newSessionId = (deps: AuthDeps): SessionId => deps.random.uuid() as SessionId;
 export const secondsOf = (ms: number): number => Math.floor(ms / 1_000);
-export const later = (at: UnixMs, ms: number): UnixMs => (at + ms) as UnixMs;
+export const addMs = (at: UnixMs, ms: number): UnixMs => (at + ms) as UnixMs;
 
 /** Our own state is behind a credential: never sign-in, always 503. */
 export function sendBehind(

@@ -14,15 +14,15 @@ import { signInChallenge } from "../reply/sign-in-hint.ts";
 import {
   type AuthDeps,
   addCookie,
-  type ContextKeeper,
-  createContextKeeper,
+  createRequestContexts,
   currentKey,
   externalUrl,
-  type Handler,
   headersOf,
   nowS,
   parseHttpUrl,
+  type RequestContexts,
   type ReservedContext,
+  type ReservedPathHandler,
   sendBehind,
   sendPage,
   sendProblem,
@@ -36,15 +36,17 @@ import { isFromElsewhere } from "./same-origin.ts";
 import { beginSignIn, type SignInOptions } from "./sign-in/begin-sign-in.ts";
 import { registerCallback } from "./sign-in/callback-endpoint.ts";
 import { readOnly, registerCommon, sendUnauthorized } from "./sign-in/common-endpoints.ts";
-import { keepAddressScript, nearPathOf, returnPath, scriptPath } from "./sign-in/kept-address.ts";
+import { fallbackPathOf, keepAddressScript, returnPath, scriptPath } from "./sign-in/kept-address.ts";
 import { registerLogin, registerUser } from "./sign-in/programmatic-endpoints.ts";
 import { registerRouteList } from "./sign-in/route-list-endpoint.ts";
 import { additionalHostsOf } from "./sign-in/sign-in-request.ts";
 import { clearReturns, signInLoopOf, signInLoopPageOf } from "./sign-in/sign-in-returns.ts";
-import { underLease, userInfoPageOf, whoIsAsking } from "./sign-in/signed-in.ts";
+import { readRouteSignInStatus, userInfoPageOf, withFreshLease } from "./sign-in/signed-in.ts";
 import { checkSignedUrl, parameter, signUrl } from "./sign-in/signed-url.ts";
 
-export async function createRouteHost(deps: AuthDeps): Promise<Readonly<{ handle: Handler; close(): Promise<void> }>> {
+export async function createRouteHost(
+  deps: AuthDeps,
+): Promise<Readonly<{ handle: ReservedPathHandler; close(): Promise<void> }>> {
   const app = Fastify({
     logger: false,
     schemaController: withoutJsonSchemas,
@@ -53,7 +55,7 @@ export async function createRouteHost(deps: AuthDeps): Promise<Readonly<{ handle
     forceCloseConnections: true,
     exposeHeadRoutes: false,
   });
-  const contexts = createContextKeeper();
+  const contexts = createRequestContexts();
   await app.register(formbody);
   registerCommon(app, deps, contexts);
   registerDashboard(app, deps, contexts);
@@ -66,22 +68,22 @@ export async function createRouteHost(deps: AuthDeps): Promise<Readonly<{ handle
   await app.ready();
   return {
     handle(req, res, context) {
-      contexts.keep(req, context);
+      contexts.set(req, context);
       app.routing(req, res);
     },
     close: () => app.close(),
   };
 }
 
-function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
+function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
   const urls = { signInUrl: "/.pomerium/sign_in", signOutUrl: "/.pomerium/sign_out" };
   readOnly(app, "/.pomerium", (_request, reply) => reply.redirect("/.pomerium/", 301));
 
   readOnly(app, "/.pomerium/", async (request, reply) => {
     const context = contexts.of(request);
-    const asking = await whoIsAsking(deps, request, context);
+    const asking = await readRouteSignInStatus(deps, request, context);
     if (asking.type === "behind") return sendBehind(deps, request, reply, context);
-    const principal = asking.type === "somebody" ? asking.principal : null;
+    const principal = asking.type === "signed-in" ? asking.principal : null;
     return sendPage(reply, 200, deps.render(userInfoPageOf(deps, principal, urls)));
   });
 
@@ -90,9 +92,9 @@ function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: Conte
   readOnly(app, "/.pomerium/jwt", async (request, reply) => {
     const context = contexts.of(request);
     // What it says is believed elsewhere for minutes, so nothing is said that may be over by now.
-    const asking = await underLease(deps, () => whoIsAsking(deps, request, context));
+    const asking = await withFreshLease(deps, () => readRouteSignInStatus(deps, request, context));
     if (asking.type === "behind") return sendBehind(deps, request, reply, context);
-    if (asking.type === "nobody") return sendUnauthenticated(deps, request, reply, context);
+    if (asking.type === "anonymous") return sendUnauthenticated(deps, request, reply, context);
     const assertion = await assertionFor(asking.principal, context.hostname);
     if (assertion === null)
       return sendProblem(deps, request, reply, context, {
@@ -148,7 +150,7 @@ function redirectToSignIn(
   return reply.header("cache-control", "no-store").redirect(redirect.location, 302);
 }
 
-function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
+function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
   const { settings } = deps;
   /** On purpose: whoever is signed in already wants to be somebody else. */
   app.get("/.pomerium/sign_in", async (request, reply) => {
@@ -169,16 +171,16 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: ContextK
       return redirectToSignIn(deps, request, reply, { context, to: asked, through, trace: trace ?? traceOf(url) });
     }
     const to = asked !== undefined && asked.origin === context.origin ? asked : new URL("/.pomerium/", context.origin);
-    const asking = await whoIsAsking(deps, request, context);
-    const account = asking.type === "somebody" ? "another" : "current";
+    const asking = await readRouteSignInStatus(deps, request, context);
+    const account = asking.type === "signed-in" ? "another" : "current";
     return redirectToSignIn(deps, request, reply, { context, to, account, trace });
   });
 
   readOnly(app, returnPath, (request, reply) => {
     const context = contexts.of(request);
     if (!settings.isRouteOrigin(context.origin)) return reply.callNotFound();
-    const nearUrl = nearPathOf(externalUrl(request, context));
-    return sendPage(reply, 200, deps.render({ type: "return", nearUrl }), scriptedPageHeaders);
+    const fallbackUrl = fallbackPathOf(externalUrl(request, context));
+    return sendPage(reply, 200, deps.render({ type: "return", fallbackUrl }), scriptedPageHeaders);
   });
   readOnly(app, scriptPath, (_request, reply) =>
     reply
@@ -189,7 +191,7 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: ContextK
   );
 }
 
-function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
+function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
   const { settings } = deps;
   /** Where a sign-out that says so may end: at an address of a route and nowhere else, or every link would lead anywhere. */
   const namedEnd = (request: FastifyRequest, context: ReservedContext): URL | undefined => {

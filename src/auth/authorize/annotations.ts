@@ -6,9 +6,9 @@
  */
 import { type FactPositions, type NodeId, type Projection, type UnixMs, unreachable } from "../../events/index.ts";
 import type { Policies, RoutePolicy } from "./compile.ts";
-import { answerOf } from "./decide.ts";
-import type { Decision, DecisionRequest, Principal } from "./decision.ts";
-import { type DecisionTrace, type PlaceOf, type Somebody, traceDecision } from "./explain.ts";
+import { evaluatePolicy } from "./decide.ts";
+import type { DecisionRequest, DecisionSummary, Principal } from "./decision.ts";
+import { type DecisionTrace, type FactPositionOf, type SessionRef, traceDecision } from "./explain.ts";
 
 /** What the route's shadow policy says where it says something else than the live one. */
 export type ShadowAnswer = Readonly<{
@@ -19,54 +19,49 @@ export type ShadowAnswer = Readonly<{
 /** From the live policy to the shadow policy; `otherwise`: both refuse, in another way. */
 export type ShadowDirection = "same" | "gains" | "loses" | "otherwise" | "error";
 
-export type Beside = Readonly<{ trace?: DecisionTrace; shadow?: ShadowAnswer }>;
-const nothing: Beside = {};
+export type DecisionAnnotations = Readonly<{ trace?: DecisionTrace; shadow?: ShadowAnswer }>;
+const noAnnotations: DecisionAnnotations = {};
 
-export type Question = Readonly<{
+export type AnnotationQuery = Readonly<{
   routeId: string;
   /** Null: nobody whose session counts. */
   principal: Principal | null;
   /** Whose session was shown, also one that counts for nothing any more; null: none was. */
-  somebody: Somebody | null;
+  session: SessionRef | null;
   request: DecisionRequest;
   now: UnixMs;
   /** Whoever asks wants the trace, whatever the answer. */
-  traced?: boolean;
+  wantsTrace?: boolean;
 }>;
-/** What was answered, whatever else a decision holds. */
-export type Answered =
-  | Pick<Extract<Decision, { type: "permit" | "signin" }>, "type">
-  | Pick<Extract<Decision, { type: "deny" }>, "type" | "status" | "deviceType">;
+export type AnnotateDecision = (question: AnnotationQuery, answer: DecisionSummary) => DecisionAnnotations;
 
-export type DescribeDecision = (question: Question, answer: Answered) => Beside;
-
-export function describeDecisions(
+export function createDecisionAnnotator(
   options: Readonly<{
     policies: Policies;
     /** Those of routes that have one. */
     shadows: Policies;
     /** Routes whose permits are traced too. */
     traced: ReadonlySet<string>;
-    placeOf: PlaceOf;
+    positionOf: FactPositionOf;
     node: NodeId;
     onShadow: (routeId: string, direction: ShadowDirection) => void;
   }>,
-): DescribeDecision {
-  const { policies, shadows, traced, placeOf, node, onShadow } = options;
+): AnnotateDecision {
+  const { policies, shadows, traced, positionOf, node, onShadow } = options;
 
-  function traceOf(question: Question, answer: Answered): DecisionTrace | null {
-    const { routeId, somebody } = question;
+  function traceOf(question: AnnotationQuery, answer: DecisionSummary): DecisionTrace | null {
+    const { routeId, session } = question;
     // A visitor who showed nothing is sent to sign in whatever else holds: there is nothing to explain.
     const wanted =
       answer.type === "deny" ||
-      question.traced === true ||
+      question.wantsTrace === true ||
       traced.has(routeId) ||
-      (answer.type === "signin" && somebody !== null);
-    return wanted ? traceDecision(policies.get(routeId), question, answer, { placeOf, somebody, node }) : null;
+      (answer.type === "signin" && session !== null);
+    return wanted ? traceDecision(policies.get(routeId), question, answer, { positionOf, session, node }) : null;
   }
 
-  function shadowOf(policy: RoutePolicy, question: Question, answer: Answered): ShadowAnswer | null {
-    const shadow = askShadow(policy, question);
+  function shadowOf(policy: RoutePolicy, question: AnnotationQuery, answer: DecisionSummary): ShadowAnswer | null {
+    const shadow = evaluateShadow(policy, question);
     const direction = directionOf(answer, shadow);
     onShadow(question.routeId, direction);
     return direction === "same" ? null : shadow;
@@ -75,22 +70,22 @@ export function describeDecisions(
   return (question, answer) => {
     const trace = traceOf(question, answer);
     const policy = shadows.get(question.routeId);
-    if (trace === null && policy === undefined) return nothing;
+    if (trace === null && policy === undefined) return noAnnotations;
     const shadow = policy === undefined ? null : shadowOf(policy, question, answer);
     return { ...(trace === null ? {} : { trace }), ...(shadow === null ? {} : { shadow }) };
   };
 }
 
-function askShadow(policy: RoutePolicy, question: Question): ShadowAnswer {
+function evaluateShadow(policy: RoutePolicy, question: AnnotationQuery): ShadowAnswer {
   try {
-    const answer = answerOf(policy, question);
+    const answer = evaluatePolicy(policy, question);
     return { result: answer.type, status: answer.status, reasons: answer.reasons };
   } catch {
     return { result: "error", status: 500, reasons: [] };
   }
 }
 
-function directionOf(live: Answered, shadow: ShadowAnswer): ShadowDirection {
+function directionOf(live: DecisionSummary, shadow: ShadowAnswer): ShadowDirection {
   if (shadow.result === "error") return "error";
   if (live.type === shadow.result) return live.type === "deny" && live.status !== shadow.status ? "otherwise" : "same";
   if (shadow.result === "permit") return "gains";
@@ -98,12 +93,12 @@ function directionOf(live: Answered, shadow: ShadowAnswer): ShadowDirection {
 }
 
 /** Where the log said last what this node holds. */
-export function placeIn(
+export function factPositionOf(
   replica: Readonly<{
     places: Pick<FactPositions, "ofStream" | "ofSession" | "ofSweptSession" | "ofMembership">;
     projection: Pick<Projection, "session">;
   }>,
-): PlaceOf {
+): FactPositionOf {
   return (fact) => {
     const { places, projection } = replica;
     switch (fact.type) {

@@ -20,7 +20,7 @@ import {
   type UserId,
   userStream,
 } from "../../events/index.ts";
-import type { Caller, Principal } from "./decision.ts";
+import type { Principal, ResolvedCaller } from "./decision.ts";
 
 /** What of a session handle matters here; its signature and audience have been checked. */
 export type CallerHandle = Readonly<{
@@ -42,14 +42,14 @@ export type CallerOptions = Readonly<{
   cache?: CallerCache;
 }>;
 
-type Entry = Readonly<{ caller: Caller; user: User | undefined; groups: Principal["groups"] }>;
+type CallerCacheEntry = Readonly<{ caller: ResolvedCaller; user: User | undefined; groups: Principal["groups"] }>;
 /** Principals by session object. It holds opened personal data exactly as long as the projection holds the session. */
 export class CallerCache {
-  readonly #entries = new WeakMap<ActiveSession, Entry>();
-  get(session: ActiveSession): Entry | undefined {
+  readonly #entries = new WeakMap<ActiveSession, CallerCacheEntry>();
+  get(session: ActiveSession): CallerCacheEntry | undefined {
     return this.#entries.get(session);
   }
-  set(session: ActiveSession, entry: Entry): void {
+  set(session: ActiveSession, entry: CallerCacheEntry): void {
     this.#entries.set(session, entry);
   }
   delete(session: ActiveSession): void {
@@ -61,23 +61,23 @@ export function resolveCaller(
   projection: Pick<Projection, "sessionStatus" | "groupsOf">,
   handle: CallerHandle | undefined,
   { now, idpId, credentialInHeader, open, cache }: CallerOptions,
-): Caller {
-  if (handle === undefined) return nobody("no-credential", credentialInHeader);
-  const standing = projection.sessionStatus(handle.sessionId);
-  if (standing.status === "unknown") return nobody("session-unknown", credentialInHeader);
-  if (standing.status === "revoked") {
-    if (standing.session.status === "active") cache?.delete(standing.session);
-    return nobody(`session-revoked: ${standing.reason}`, credentialInHeader);
+): ResolvedCaller {
+  if (handle === undefined) return anonymous("no-credential", credentialInHeader);
+  const found = projection.sessionStatus(handle.sessionId);
+  if (found.status === "unknown") return anonymous("session-unknown", credentialInHeader);
+  if (found.status === "revoked") {
+    if (found.session.status === "active") cache?.delete(found.session);
+    return anonymous(`session-revoked: ${found.reason}`, credentialInHeader);
   }
-  const { session, user } = standing;
-  if (session.userId !== handle.userId) return nobody("session-of-another-user", credentialInHeader);
+  const { session, user } = found;
+  if (session.userId !== handle.userId) return anonymous("session-of-another-user", credentialInHeader);
   if (session.idpId !== idpId || (handle.idpId !== "" && handle.idpId !== idpId))
-    return nobody("identity-provider-differs", credentialInHeader);
-  if (session.expiresAt <= now) return nobody("session-expired", credentialInHeader);
+    return anonymous("identity-provider-differs", credentialInHeader);
+  if (session.expiresAt <= now) return anonymous("session-expired", credentialInHeader);
 
   const groups = projection.groupsOf(session.userId);
-  const known = cache?.get(session);
-  if (known !== undefined && known.user === user && known.groups === groups) return known.caller;
+  const cached = cache?.get(session);
+  if (cached !== undefined && cached.user === user && cached.groups === groups) return cached.caller;
 
   const profile = open(session.profile, session.userId);
   // The session is in force, so its person was not erased: the key is on its way, or is being destroyed this moment.
@@ -85,7 +85,7 @@ export function resolveCaller(
   const { userId } = session;
   const streams = [sessionStream(session.sessionId), userStream(userId)] as const;
   const principal: Principal = { session, user, userId, profile, claims: profile.claims, groups, streams };
-  const caller: Caller = { type: "principal", principal };
+  const caller: ResolvedCaller = { type: "principal", principal };
   cache?.set(session, { caller, user, groups });
   return caller;
 }
@@ -95,6 +95,6 @@ export function streamsOf({ session, userId, streams }: Principal): readonly [St
   return streams ?? [sessionStream(session.sessionId), userStream(userId)];
 }
 
-function nobody(why: string, credentialInHeader: boolean): Caller {
+function anonymous(why: string, credentialInHeader: boolean): ResolvedCaller {
   return { type: "anonymous", why, credentialInHeader };
 }

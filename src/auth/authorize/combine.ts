@@ -10,11 +10,15 @@
  * also when `not` or `nor` made it met: that is what keeps nobody from counting as somebody who is not on the list.
  */
 import type { ClaimValue } from "../../events/index.ts";
-import type { AnyOf, CompiledCriterion, Test } from "./criteria/criterion-parts.ts";
-import type { Operator } from "./ppl-parser.ts";
+import type { CompiledCriterion, MembershipTest, PolicyTest } from "./criteria/criterion-parts.ts";
+import type { PolicyOperator } from "./ppl-parser.ts";
 import type { ReasonTable } from "./reasons.ts";
 
-export function combine(operator: Operator, criteria: readonly CompiledCriterion[], reasons: ReasonTable): Test {
+export function combine(
+  operator: PolicyOperator,
+  criteria: readonly CompiledCriterion[],
+  reasons: ReasonTable,
+): PolicyTest {
   if (criteria.length === 0) return () => reasons.none.unmet; // nothing was asked, so nothing is granted, `not` included
   switch (operator) {
     case "and":
@@ -23,9 +27,9 @@ export function combine(operator: Operator, criteria: readonly CompiledCriterion
         reasons,
       );
     case "or":
-      return anyOf(fold(criteria), reasons);
+      return anyOf(foldMembership(criteria), reasons);
     case "not":
-      return inverse(anyOf(fold(criteria), reasons));
+      return inverse(anyOf(foldMembership(criteria), reasons));
     case "nor":
       return inverse(
         allOf(
@@ -37,11 +41,11 @@ export function combine(operator: Operator, criteria: readonly CompiledCriterion
 }
 
 /** Met when any test is; every test is asked, because each that is met gives its reason. */
-export function anyOf(tests: readonly Test[], reasons: ReasonTable): Test {
+export function anyOf(tests: readonly PolicyTest[], reasons: ReasonTable): PolicyTest {
   const [only, other] = tests;
-  if (only === undefined) return reasons.never;
+  if (only === undefined) return reasons.neverMet;
   if (other === undefined) return only;
-  if (tests.length === 2) return eitherOf(only, other, reasons);
+  if (tests.length === 2) return anyOfTwo(only, other, reasons);
   return (request, principal, now) => {
     let isMet = false;
     let met = reasons.none;
@@ -58,7 +62,7 @@ export function anyOf(tests: readonly Test[], reasons: ReasonTable): Test {
 }
 
 /** Without a list to fetch: with thousands of routes that is a good part of what a decision waits for. */
-function eitherOf(first: Test, second: Test, reasons: ReasonTable): Test {
+function anyOfTwo(first: PolicyTest, second: PolicyTest, reasons: ReasonTable): PolicyTest {
   return (request, principal, now) => {
     const one = first(request, principal, now);
     const other = second(request, principal, now);
@@ -68,7 +72,7 @@ function eitherOf(first: Test, second: Test, reasons: ReasonTable): Test {
   };
 }
 
-function allOf(tests: readonly Test[], reasons: ReasonTable): Test {
+function allOf(tests: readonly PolicyTest[], reasons: ReasonTable): PolicyTest {
   const [only] = tests;
   if (tests.length === 1 && only !== undefined) return only;
   return (request, principal, now) => {
@@ -87,7 +91,7 @@ function allOf(tests: readonly Test[], reasons: ReasonTable): Test {
   };
 }
 
-function inverse(test: Test): Test {
+function inverse(test: PolicyTest): PolicyTest {
   return (request, principal, now) => {
     const { met, reasons } = test(request, principal, now);
     return met ? reasons.unmet : reasons.met;
@@ -95,7 +99,7 @@ function inverse(test: Test): Test {
 }
 
 /** Criteria that ask whether one thing is one of some values become one look-up: a thousand users cost as much as one. */
-function fold(criteria: readonly CompiledCriterion[]): Test[] {
+function foldMembership(criteria: readonly CompiledCriterion[]): PolicyTest[] {
   const bySubject = Map.groupBy(
     criteria.filter((c) => c.anyOf !== null),
     (c) => c.anyOf?.subject,
@@ -103,7 +107,7 @@ function fold(criteria: readonly CompiledCriterion[]): Test[] {
   const folded = [...bySubject.values()].map((group) => {
     const [first] = group;
     if (group.length === 1 && first !== undefined) return first.test;
-    const same: readonly AnyOf[] = group.flatMap((c) => c.anyOf ?? []);
+    const same: readonly MembershipTest[] = group.flatMap((c) => c.anyOf ?? []);
     const values = new Set<ClaimValue>(same.flatMap((each) => each.values));
     return same[0]?.build(values);
   });

@@ -4,23 +4,23 @@
  *
  * It goes when the generation is compiled. Only what was compiled without a word of complaint is shared: complaints have places.
  */
-import type { CompiledCriterion, Test } from "./criteria/criterion-parts.ts";
-import type { Criterion, Report } from "./ppl-parser.ts";
+import type { CompiledCriterion, PolicyTest } from "./criteria/criterion-parts.ts";
+import type { Criterion, ReportPolicyProblem } from "./ppl-parser.ts";
 
 /** Longer lists are seldom alike, and their keys would cost more than they save. */
 const partsMax = 256;
 
-export class Shared {
+export class CompileCache {
   readonly #criteria = new Map<string, CompiledCriterion>();
-  readonly #whole = new Map<string, unknown>();
-  readonly #ids = new Map<Test, number>();
+  readonly #values = new Map<string, unknown>();
+  readonly #ids = new Map<PolicyTest, number>();
 
   criterion(
     criterion: Criterion,
-    report: Report,
-    compile: (report: Report) => CompiledCriterion | undefined,
+    report: ReportPolicyProblem,
+    compile: (report: ReportPolicyProblem) => CompiledCriterion | undefined,
   ): CompiledCriterion | undefined {
-    const key = keyOf(criterion);
+    const key = cacheKeyOf(criterion);
     const known = key === undefined ? undefined : this.#criteria.get(key);
     if (known !== undefined) return known;
     let complaints = 0;
@@ -33,17 +33,17 @@ export class Shared {
   }
 
   /** Something made of tests, by its kind and by which tests, in their order. */
-  of<Made>(kind: string, tests: readonly Test[], make: () => Made): Made {
+  getOrCreate<Made>(kind: string, tests: readonly PolicyTest[], make: () => Made): Made {
     if (tests.length > partsMax) return make();
     const key = `${kind}:${tests.map((test) => this.#idOf(test)).join()}`;
-    const known = this.#whole.get(key) as Made | undefined; // each kind makes one type
+    const known = this.#values.get(key) as Made | undefined; // each kind makes one type
     if (known !== undefined) return known;
     const made = make();
-    this.#whole.set(key, made);
+    this.#values.set(key, made);
     return made;
   }
 
-  #idOf(test: Test): number {
+  #idOf(test: PolicyTest): number {
     const known = this.#ids.get(test) ?? this.#ids.size;
     this.#ids.set(test, known);
     return known;
@@ -51,7 +51,7 @@ export class Shared {
 }
 
 /** Undefined: it holds what has no text. */
-function keyOf({ name, subPath, data }: Criterion): string | undefined {
+function cacheKeyOf({ name, subPath, data }: Criterion): string | undefined {
   try {
     return JSON.stringify([name, subPath, data], (_key, value: unknown) => {
       if (typeof value === "number" && !Number.isFinite(value)) throw new TypeError("no text");

@@ -14,38 +14,38 @@ import {
   type WrittenPolicy,
 } from "../../config/index.ts";
 import { combine } from "./combine.ts";
-import { Shared } from "./compile-cache.ts";
+import { CompileCache } from "./compile-cache.ts";
 import { compileCriterion } from "./criteria/criteria.ts";
 import {
   type CompiledCriterion,
-  type Reads,
-  readsNothing,
-  type Surroundings,
-  type Test,
+  type CriterionReads,
+  noReads,
+  type PolicyContext,
+  type PolicyTest,
 } from "./criteria/criterion-parts.ts";
-import { conditionalPhrase, describe } from "./phrases.ts";
+import { conditionalPhrase, describeRules } from "./phrases.ts";
 import {
-  type Action,
   type Criterion,
-  type Operator,
-  type Path,
+  type PolicyAction,
+  type PolicyOperator,
+  type PolicyPath,
   parsePolicy,
-  type Report,
+  type ReportPolicyProblem,
   type Rule,
 } from "./ppl-parser.ts";
 import { ReasonTable } from "./reasons.ts";
 import { noRecords } from "./records/records.ts";
-import { sideOf } from "./rule-set.ts";
+import { compileRuleSet } from "./rule-set.ts";
 
 export type RoutePolicy = Readonly<{
   routeId: string;
   /** The two sides of the route's rules, each already one closure. */
-  allow: Test;
-  deny: Test;
+  allow: PolicyTest;
+  deny: PolicyTest;
   /** What the route asks for, in plain words that name no person. */
   description: readonly string[];
   /** What the rules look at, all of them together. */
-  reads: Reads;
+  reads: CriterionReads;
   /** The groups that the rules name, by criterion `groups` or `claim/groups`. */
   groupsNamed: readonly string[];
   /** The device type that a visitor without a device is asked for; null: no rule asks for one. */
@@ -55,38 +55,41 @@ export type RoutePolicy = Readonly<{
 }>;
 /** One `and`, `or`, `not` or `nor` with its list of criteria: the smallest thing that is met or not and counts by itself. */
 export type CompiledConditional = Readonly<{
-  action: Action;
-  operator: Operator;
+  action: PolicyAction;
+  operator: PolicyOperator;
   /** As it is written: `policy[0].allow.or`; of the shorthands `shorthands`. */
   rule: string;
   place: SourceLocation;
-  test: Test;
+  test: PolicyTest;
   phrase: string;
   criteria: readonly (CompiledCriterion & Readonly<{ name: string; key: string; place: SourceLocation }>)[];
 }>;
 /** By route id. */
 export type Policies = ReadonlyMap<string, RoutePolicy>;
 
-export type Compiled =
+export type CompiledPolicies =
   /** `shadows`: of the routes that have a `shadow_policy`. */
   | Readonly<{ ok: true; policies: Policies; shadows: Policies; warnings: readonly Problem[] }>
   | Readonly<{ ok: false; problems: readonly Problem[] }>;
 
-const alone: Surroundings = { records: noRecords };
+const noContext: PolicyContext = { records: noRecords };
 
-export function compilePolicies(routes: readonly RouteConfig[], surroundings: Surroundings = alone): Compiled {
+export function compilePolicies(
+  routes: readonly RouteConfig[],
+  policyContext: PolicyContext = noContext,
+): CompiledPolicies {
   const reasons = new ReasonTable();
-  const shared = new Shared();
+  const cache = new CompileCache();
   const policies = new Map<string, RoutePolicy>();
   const shadows = new Map<string, RoutePolicy>();
   const problems: Problem[] = [];
   routes.forEach((route, index) => {
-    const key: Path = ["routes", index];
+    const key: PolicyPath = ["routes", index];
     if (policies.has(route.id)) {
       const report = reporter(problems, key, () => route.location);
       report([], `another route has the id \`${route.id}\` too`, "give each of them its own `id:`");
     }
-    const making = { key, reasons, shared, problems, surroundings };
+    const making = { key, reasons, cache, problems, policyContext };
     policies.set(route.id, compileRoute(route, { ...making, written: "policy" }));
     if (route.shadowPolicy !== null)
       shadows.set(route.id, compileRoute(route, { ...making, written: "shadow_policy" }));
@@ -101,13 +104,13 @@ export function compilePolicies(routes: readonly RouteConfig[], surroundings: Su
 export function compilePolicy(
   policy: PolicySource,
   routeId: string,
-  surroundings: Surroundings = alone,
+  policyContext: PolicyContext = noContext,
 ): Readonly<
   { ok: true; policy: RoutePolicy; warnings: readonly Problem[] } | { ok: false; problems: readonly Problem[] }
 > {
   const problems: Problem[] = [];
   const report = reporter(problems, [], (path) => locationIn(policy, path));
-  const source: Source = {
+  const source: RuleSource = {
     rules: parsePolicy(policy.ppl, report),
     report,
     place: (path) => locationIn(policy, path),
@@ -115,8 +118,8 @@ export function compilePolicy(
   };
   const compiled = compileSources([source], routeId, {
     reasons: new ReasonTable(),
-    shared: new Shared(),
-    ...surroundings,
+    cache: new CompileCache(),
+    ...policyContext,
   });
   problems.sort((a, b) => a.line - b.line || a.column - b.column);
   return problems.some(({ severity }) => severity === "error")
@@ -127,7 +130,7 @@ export function compilePolicy(
 /** What is wrong in the policies of a configuration that is refused already, and so has no routes to compile. */
 export function checkPolicies(
   written: readonly WrittenPolicy[],
-  surroundings: Surroundings = alone,
+  policyContext: PolicyContext = noContext,
 ): readonly Problem[] {
   const reasons = new ReasonTable();
   const problems: Problem[] = [];
@@ -135,7 +138,7 @@ export function checkPolicies(
     const report = reporter(problems, path, (inside) => locationIn(policy, inside));
     for (const rule of parsePolicy(policy.ppl, report)) {
       for (const { criteria } of rule.conditionals) {
-        for (const criterion of criteria) compileCriterion({ criterion, reasons, report, ...surroundings });
+        for (const criterion of criteria) compileCriterion({ criterion, reasons, report, ...policyContext });
       }
     }
   }
@@ -147,28 +150,33 @@ export function describePolicy(policies: Policies, routeId: string): readonly st
   return policies.get(routeId)?.description ?? [];
 }
 
-type Making = Readonly<{
-  key: Path;
+type CompileRouteContext = Readonly<{
+  key: PolicyPath;
   reasons: ReasonTable;
-  shared: Shared;
+  cache: CompileCache;
   problems: Problem[];
-  surroundings: Surroundings;
+  policyContext: PolicyContext;
   /** Which of the route's two policies; what else the route says of access holds for both. */
   written: "policy" | "shadow_policy";
 }>;
 /** Rules with the place that each of their paths stands at, and what those paths begin with. */
-type Source = Readonly<{ rules: readonly Rule[]; report: Report; place: (path: Path) => SourceLocation; root: Path }>;
+type RuleSource = Readonly<{
+  rules: readonly Rule[];
+  report: ReportPolicyProblem;
+  place: (path: PolicyPath) => SourceLocation;
+  root: PolicyPath;
+}>;
 
 function compileRoute(
   route: RouteConfig,
-  { key, reasons, shared, problems, surroundings, written }: Making,
+  { key, reasons, cache, problems, policyContext, written }: CompileRouteContext,
 ): RoutePolicy {
   const problemsBefore = problems.length;
   const place = (): SourceLocation => route.location;
   // What is wrong with the shorthands is said once, of the live policy.
   const shorthandProblems = written === "policy" ? problems : [];
   const report = reporter(shorthandProblems, key, place);
-  const sources: Source[] = [{ rules: shorthandRules(route), report, place, root: [] }];
+  const sources: RuleSource[] = [{ rules: shorthandRules(route), report, place, root: [] }];
   const policy = written === "policy" ? route.policy : route.shadowPolicy;
   if (policy !== null) {
     const report = reporter(problems, [...key, written], (path) => locationIn(policy, path));
@@ -177,20 +185,20 @@ function compileRoute(
   }
   for (const [i, { policy: attached }] of route.subPolicies.entries()) {
     if (attached === null) continue;
-    const root: Path = ["sub_policies", i];
+    const root: PolicyPath = ["sub_policies", i];
     const report = reporter(shorthandProblems, [...key, ...root], (path) => locationIn(attached, path));
     const rules = parsePolicy(attached.ppl, report);
     sources.push({ rules, report, place: (path) => locationIn(attached, path), root });
   }
-  const compiled = compileSources(sources, route.id, { reasons, shared, ...surroundings });
+  const compiled = compileSources(sources, route.id, { reasons, cache, ...policyContext });
   for (const { action, operator, criteria } of compiled.conditionals) {
     // The criterion is false on every request, so an `and` or `or` that denies by it denies nobody. `not` and `nor` deny everybody.
     const protectsNothing = action === "deny" && (operator === "and" || operator === "or");
     for (const { key: at, name, place: placed } of criteria) {
-      const why = Object.hasOwn(withoutFacts, name) ? withoutFacts[name] : undefined;
+      const why = Object.hasOwn(unsupportedCriteria, name) ? unsupportedCriteria[name] : undefined;
       if (why === undefined) continue;
       const report = reporter(problems, key, () => placed);
-      if (protectsNothing && name !== "device" && surroundings.facts !== "any")
+      if (protectsNothing && name !== "device" && policyContext.facts !== "any")
         report(
           [at],
           `this \`deny\` can never fire: ${why}`,
@@ -212,7 +220,7 @@ function compileRoute(
   const allows = compiled.conditionals.some(({ action }) => action === "allow");
   // Without an `allow` rule nobody gets in anyway.
   for (const { operator, criteria, place: placed } of compiled.conditionals.filter(({ action }) => action === "deny")) {
-    const constant = allows && surroundings.facts !== "any" ? whyNeverMet(operator, criteria) : undefined;
+    const constant = allows && policyContext.facts !== "any" ? constantCriterionOf(operator, criteria) : undefined;
     if (constant === undefined) continue;
     const report = reporter(problems, key, () => constant.place ?? placed);
     const why = `\`${constant.name}\` is ${constant.always === true ? "always" : "never"} met, so \`${operator}\` is not`;
@@ -232,7 +240,7 @@ function compileRoute(
 }
 
 /** The criterion for which a conditional is unmet on every request; undefined: requests can meet it. */
-function whyNeverMet(
+function constantCriterionOf(
   operator: CompiledConditional["operator"],
   criteria: CompiledConditional["criteria"],
 ): CompiledConditional["criteria"][number] | undefined {
@@ -243,7 +251,7 @@ function whyNeverMet(
 }
 
 /** Criteria that are evaluated, and that nothing can meet on a listener of this build. */
-const withoutFacts: Readonly<Record<string, string>> = {
+const unsupportedCriteria: Readonly<Record<string, string>> = {
   device: "devices are not enrolled by this build",
   mcp_tool: "messages of the Model Context Protocol are not read by this build",
   ...Object.fromEntries(
@@ -254,16 +262,16 @@ const withoutFacts: Readonly<Record<string, string>> = {
 };
 
 function compileSources(
-  sources: readonly Source[],
+  sources: readonly RuleSource[],
   routeId: string,
-  { shared, ...around }: Surroundings & Readonly<{ reasons: ReasonTable; shared: Shared }>,
+  { cache, ...around }: PolicyContext & Readonly<{ reasons: ReasonTable; cache: CompileCache }>,
 ): RoutePolicy {
   const { reasons } = around;
   const conditionals = sources.flatMap((source) =>
     source.rules.flatMap((rule) =>
       rule.conditionals.map((conditional): CompiledConditional => {
         const criteria = conditional.criteria.flatMap((criterion) => {
-          const compiled = shared.criterion(criterion, source.report, (report) =>
+          const compiled = cache.criterion(criterion, source.report, (report) =>
             compileCriterion({ criterion, report, ...around }),
           );
           const key = formatPath([...source.root, ...criterion.path]);
@@ -276,7 +284,7 @@ function compileSources(
           operator: conditional.operator,
           rule: formatPath([...source.root, ...conditional.path]),
           place: source.place(conditional.path),
-          test: shared.of(
+          test: cache.getOrCreate(
             conditional.operator,
             criteria.map(({ test }) => test),
             () => combine(conditional.operator, criteria, reasons),
@@ -287,15 +295,15 @@ function compileSources(
       }),
     ),
   );
-  const side = (action: Action) => conditionals.filter((conditional) => conditional.action === action);
-  const [allow, deny] = [side("allow"), side("deny")];
-  const testOf = (of: typeof allow): Test =>
-    shared.of(
+  const conditionalsOf = (action: PolicyAction) => conditionals.filter((conditional) => conditional.action === action);
+  const [allow, deny] = [conditionalsOf("allow"), conditionalsOf("deny")];
+  const testOf = (of: typeof allow): PolicyTest =>
+    cache.getOrCreate(
       "side",
       of.map(({ test }) => test),
-      () => sideOf(of, reasons),
+      () => compileRuleSet(of, reasons),
     );
-  const reads = shared.of(
+  const reads = cache.getOrCreate(
     "reads",
     conditionals.flatMap(({ criteria }) => criteria.map(({ test }) => test)),
     () => mergeReads(conditionals.flatMap(({ criteria }) => criteria.map((criterion) => criterion.reads))),
@@ -306,7 +314,7 @@ function compileSources(
     routeId,
     allow: testOf(allow),
     deny: testOf(deny),
-    description: describe(
+    description: describeRules(
       allow.map(({ phrase }) => phrase),
       deny.map(({ phrase }) => phrase),
     ),
@@ -317,7 +325,7 @@ function compileSources(
   };
 }
 
-function groupsNamedBy(conditionals: readonly CompiledConditional[], reads: Reads): readonly string[] {
+function groupsNamedBy(conditionals: readonly CompiledConditional[], reads: CriterionReads): readonly string[] {
   const claimed = conditionals
     .flatMap(({ criteria }) => criteria)
     .flatMap(({ name, anyOf }) => (name === "claim/groups" ? (anyOf?.values ?? []) : []));
@@ -329,17 +337,17 @@ function nameOf({ name, subPath }: Criterion): string {
 }
 
 /** Most policies look at nothing of most kinds: one empty list for all of them is one thing to fetch. */
-function mergeReads(all: readonly Reads[]): Reads {
-  const distinct = (of: (reads: Reads) => readonly string[]): readonly string[] => {
+function mergeReads(all: readonly CriterionReads[]): CriterionReads {
+  const distinct = (of: (reads: CriterionReads) => readonly string[]): readonly string[] => {
     const found = [...new Set(all.flatMap(of))].sort();
-    return found.length === 0 ? readsNothing.groups : found;
+    return found.length === 0 ? noReads.groups : found;
   };
   const boundaries = all.flatMap((reads) => reads.boundaries);
   return {
     groups: distinct(({ groups }) => groups),
     deviceTypes: distinct(({ deviceTypes }) => deviceTypes),
     recordTypes: distinct(({ recordTypes }) => recordTypes),
-    boundaries: boundaries.length === 0 ? readsNothing.boundaries : boundaries,
+    boundaries: boundaries.length === 0 ? noReads.boundaries : boundaries,
   };
 }
 
@@ -375,11 +383,15 @@ function shorthandRules(route: RouteConfig): readonly Rule[] {
   ];
 }
 
-function ruleOf(action: Action, name: string, criteria: readonly Criterion[]): Rule {
+function ruleOf(action: PolicyAction, name: string, criteria: readonly Criterion[]): Rule {
   return { path: [], action, conditionals: [{ path: [name], operator: "or", criteria }] };
 }
 
-function reporter(problems: Problem[], key: Path, locate: (path: Path) => SourceLocation): Report {
+function reporter(
+  problems: Problem[],
+  key: PolicyPath,
+  locate: (path: PolicyPath) => SourceLocation,
+): ReportPolicyProblem {
   return (path, problem, remedy, severity = "error") => {
     const at = [...key, ...path];
     // A policy without a route around it may be wrong as a whole.

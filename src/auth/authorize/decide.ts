@@ -14,7 +14,15 @@ import { type DeviceId, deviceStream, type UnixMs } from "../../events/index.ts"
 import { streamsOf } from "./caller.ts";
 import type { Policies, RoutePolicy } from "./compile.ts";
 import { defaultDeviceType } from "./criteria/device.ts";
-import type { Caller, Decision, DecisionRequest, FactKey, FactsRead, Principal, Sides } from "./decision.ts";
+import type {
+  Decision,
+  DecisionRequest,
+  FactKey,
+  FactsRead,
+  Principal,
+  ResolvedCaller,
+  RuleSetOutcomes,
+} from "./decision.ts";
 import { ambiguityOf, pathReadings } from "./path-readings.ts";
 import type { Reason } from "./reasons.ts";
 
@@ -28,7 +36,7 @@ export type Permit = Readonly<{
 }>;
 
 /** A caller of whom it is known who they are, or that they are nobody. */
-export type KnownCaller = Exclude<Caller, Readonly<{ type: "behind" }>>;
+export type KnownCaller = Exclude<ResolvedCaller, Readonly<{ type: "behind" }>>;
 
 export function decide({
   policies,
@@ -49,22 +57,22 @@ export function decide({
   const reads = keysOf(facts, caller);
   const until = untilOf(policy, principal, request, now);
   if (policy === undefined) {
-    const unknown = { status: 404, deviceType: null, reasons: ["route-not-found"], sides: null } as const;
+    const unknown = { status: 404, deviceType: null, reasons: ["route-not-found"], outcomes: null } as const;
     return { type: "deny", ...unknown, routeId, facts, reads, until };
   }
-  const answer = answerOf(policy, { request, principal, now });
-  const { reasons, sides } = answer;
+  const answer = evaluatePolicy(policy, { request, principal, now });
+  const { reasons, outcomes } = answer;
   switch (answer.type) {
     case "permit": {
       const permit: Permit = { routeId, principal, [minted]: true };
-      return { type: "permit", permit, reasons, sides, routeId, facts, reads, until };
+      return { type: "permit", permit, reasons, outcomes, routeId, facts, reads, until };
     }
     case "deny": {
       const deviceType = answer.wantsDevice ? (policy.deviceType ?? defaultDeviceType) : null;
-      return { type: "deny", status: answer.status, deviceType, reasons, sides, routeId, facts, reads, until };
+      return { type: "deny", status: answer.status, deviceType, reasons, outcomes, routeId, facts, reads, until };
     }
     case "signin":
-      return { type: "signin", reasons, sides, routeId, facts, reads, until };
+      return { type: "signin", reasons, outcomes, routeId, facts, reads, until };
   }
 }
 
@@ -72,27 +80,29 @@ function principalOf(caller: KnownCaller, now: UnixMs): Principal | null {
   return caller.type === "principal" && caller.principal.session.expiresAt > now ? caller.principal : null;
 }
 
-const none: readonly string[] = [];
+const noStrings: readonly string[] = [];
 
 function factsOf(caller: KnownCaller, policy: RoutePolicy | undefined): FactsRead {
-  const records = policy?.reads.recordTypes ?? none;
-  if (caller.type === "anonymous") return { sessionId: null, userId: null, groups: none, devices: none, records };
+  const records = policy?.reads.recordTypes ?? noStrings;
+  if (caller.type === "anonymous")
+    return { sessionId: null, userId: null, groups: noStrings, devices: noStrings, records };
   const { session, userId, devices = [] } = caller.principal;
-  const types = policy?.reads.deviceTypes ?? none;
+  const types = policy?.reads.deviceTypes ?? noStrings;
   return {
     sessionId: session.sessionId,
     userId,
-    groups: policy?.reads.groups ?? none,
-    devices: types.length === 0 ? none : devices.filter(({ typeId }) => types.includes(typeId)).map(({ id }) => id),
+    groups: policy?.reads.groups ?? noStrings,
+    devices:
+      types.length === 0 ? noStrings : devices.filter(({ typeId }) => types.includes(typeId)).map(({ id }) => id),
     records,
   };
 }
 
-const nothing: readonly FactKey[] = [];
+const noFactKeys: readonly FactKey[] = [];
 
 /** Groups need no keys of their own: a change of membership touches the stream of each user it concerns. */
 function keysOf({ devices, records }: FactsRead, caller: KnownCaller): readonly FactKey[] {
-  const own = caller.type === "principal" ? streamsOf(caller.principal) : nothing;
+  const own = caller.type === "principal" ? streamsOf(caller.principal) : noFactKeys;
   if (devices.length === 0 && records.length === 0) return own;
   const keys = [...own];
   for (const id of devices) keys.push(deviceStream(id as DeviceId));
@@ -114,61 +124,61 @@ function untilOf(
   return until;
 }
 
-type Answer = Readonly<{
+type PolicyResult = Readonly<{
   type: "permit" | "deny" | "signin";
   status: number;
   wantsDevice?: true;
   reasons: readonly Reason[];
   /** Null: the path has several readings, and they have several answers. */
-  sides: Sides | null;
+  outcomes: RuleSetOutcomes | null;
 }>;
 
-type Asked = Readonly<{ request: DecisionRequest; principal: Principal | null; now: UnixMs }>;
+type PolicyQuery = Readonly<{ request: DecisionRequest; principal: Principal | null; now: UnixMs }>;
 
 /** The answer for the path as it stands: 400 where another reading of its parameters or encoded slashes has another answer. */
-export function answerOf(policy: Pick<RoutePolicy, "allow" | "deny">, asked: Asked): Answer {
-  const answer = answerForPath(policy, asked);
+export function evaluatePolicy(policy: Pick<RoutePolicy, "allow" | "deny">, asked: PolicyQuery): PolicyResult {
+  const answer = evaluatePath(policy, asked);
   for (const path of pathReadings(asked.request)) {
-    const other = answerForPath(policy, { ...asked, request: { ...asked.request, path } });
+    const other = evaluatePath(policy, { ...asked, request: { ...asked.request, path } });
     if (other.type !== answer.type || other.status !== answer.status)
-      return { type: "deny", status: 400, reasons: [ambiguityOf(asked.request)], sides: null };
+      return { type: "deny", status: 400, reasons: [ambiguityOf(asked.request)], outcomes: null };
   }
   return answer;
 }
 
-function answerForPath(
+function evaluatePath(
   { allow, deny }: Pick<RoutePolicy, "allow" | "deny">,
-  { request, principal, now }: Asked,
-): Answer {
-  return combineSides({ allow: allow(request, principal, now), deny: deny(request, principal, now) });
+  { request, principal, now }: PolicyQuery,
+): PolicyResult {
+  return combineOutcomes({ allow: allow(request, principal, now), deny: deny(request, principal, now) });
 }
 
 /**
  * From what the two sides of a route's rules say to one answer (docs/pomerium-behaviour.md §6.6; the order matters).
  */
-function combineSides(sides: Sides): Answer {
-  const { allow, deny } = sides;
-  if (deny.reasons.wantCertificate) return refusal(deny.reasons.words, sides);
-  if (allow.reasons.wantSignIn || deny.reasons.wantSignIn) {
-    return { type: "signin", status: 401, reasons: merged(sides), sides };
+function combineOutcomes(outcomes: RuleSetOutcomes): PolicyResult {
+  const { allow, deny } = outcomes;
+  if (deny.reasons.requiresCertificate) return denyResult(deny.reasons.words, outcomes);
+  if (allow.reasons.requiresSignIn || deny.reasons.requiresSignIn) {
+    return { type: "signin", status: 401, reasons: merged(outcomes), outcomes };
   }
-  if (deny.reasons.wantRecords || (!deny.met && allow.reasons.wantRecords)) {
-    return { type: "deny", status: 503, reasons: merged(sides), sides };
+  if (deny.reasons.recordsUnavailable || (!deny.met && allow.reasons.recordsUnavailable)) {
+    return { type: "deny", status: 503, reasons: merged(outcomes), outcomes };
   }
-  if (allow.reasons.wantDevice || deny.reasons.wantDevice) {
-    return { type: "deny", status: 401, wantsDevice: true, reasons: merged(sides), sides };
+  if (allow.reasons.requiresDevice || deny.reasons.requiresDevice) {
+    return { type: "deny", status: 401, wantsDevice: true, reasons: merged(outcomes), outcomes };
   }
-  if (deny.met) return refusal(deny.reasons.words, sides);
-  if (allow.met) return { type: "permit", status: 200, reasons: allow.reasons.words, sides };
-  return refusal(allow.reasons.words, sides);
+  if (deny.met) return denyResult(deny.reasons.words, outcomes);
+  if (allow.met) return { type: "permit", status: 200, reasons: allow.reasons.words, outcomes };
+  return denyResult(allow.reasons.words, outcomes);
 }
 
-function merged({ allow, deny }: Sides): readonly Reason[] {
+function merged({ allow, deny }: RuleSetOutcomes): readonly Reason[] {
   return [...new Set([...allow.reasons.words, ...deny.reasons.words])].sort();
 }
 
-function refusal(reasons: readonly Reason[], sides: Sides): Answer {
-  return { type: "deny", status: statusOf(reasons), reasons, sides };
+function denyResult(reasons: readonly Reason[], outcomes: RuleSetOutcomes): PolicyResult {
+  return { type: "deny", status: statusOf(reasons), reasons, outcomes };
 }
 
 function statusOf(reasons: readonly Reason[]): number {

@@ -17,7 +17,7 @@ import type {
   UserId,
 } from "../../events/index.ts";
 import type { Permit } from "./decide.ts";
-import type { Outcome } from "./reasons.ts";
+import type { PolicyOutcome } from "./reasons.ts";
 
 export type { Permit } from "./decide.ts";
 
@@ -62,7 +62,7 @@ export type Principal = Readonly<{
 }>;
 
 /** `anonymous`: no credential, or one that names nothing valid. `behind`: our own state is; never sign-in. */
-export type Caller =
+export type ResolvedCaller =
   | Fact<"principal", { principal: Principal }>
   | Fact<"anonymous", { why: string; credentialInHeader: boolean }>
   | Fact<"behind", { why: string }>;
@@ -83,13 +83,13 @@ export type FactsRead = Readonly<{
 export type FactKey = Stream | `record:${string}`;
 
 /** What the allow rules and the deny rules of a route said, each with its reasons. */
-export type Sides = Readonly<{ allow: Outcome; deny: Outcome }>;
+export type RuleSetOutcomes = Readonly<{ allow: PolicyOutcome; deny: PolicyOutcome }>;
 
-type Common = Readonly<{
+type DecisionBase = Readonly<{
   /** Sorted reason words of docs/pomerium-behaviour.md §6.3. */
   reasons: readonly string[];
   /** Null: the answer comes from outside the rules. */
-  sides: Sides | null;
+  outcomes: RuleSetOutcomes | null;
   routeId: string;
   facts: FactsRead;
   /** `facts` as keys: re-decide when one of these is touched. A change of membership touches the stream of each user it concerns. */
@@ -99,10 +99,15 @@ type Common = Readonly<{
 }>;
 
 export type Decision =
-  | (Fact<"permit", { permit: Permit }> & Common)
+  | (Fact<"permit", { permit: Permit }> & DecisionBase)
   /**
    * 403 unless the reasons say otherwise (docs/pomerium-behaviour.md §6.6); 503 where a data set could not be read.
    * `deviceType`: what the session has to show first, with 401; null: a device would not help.
    */
-  | (Fact<"deny", { status: number; deviceType: string | null }> & Common)
-  | (Fact<"signin", unknown> & Common);
+  | (Fact<"deny", { status: number; deviceType: string | null }> & DecisionBase)
+  | (Fact<"signin", unknown> & DecisionBase);
+
+/** What was answered, whatever else a decision holds. */
+export type DecisionSummary =
+  | Pick<Extract<Decision, { type: "permit" | "signin" }>, "type">
+  | Pick<Extract<Decision, { type: "deny" }>, "type" | "status" | "deviceType">;

@@ -20,17 +20,17 @@ import {
   userStream,
 } from "../../events/index.ts";
 import type { CompiledConditional, RoutePolicy } from "./compile.ts";
-import type { Decision, DecisionRequest, Principal } from "./decision.ts";
-import type { Action, Operator } from "./ppl-parser.ts";
-import type { Outcome } from "./reasons.ts";
+import type { DecisionRequest, DecisionSummary, Principal } from "./decision.ts";
+import type { PolicyAction, PolicyOperator } from "./ppl-parser.ts";
+import type { PolicyOutcome } from "./reasons.ts";
 
 export type RuleTrace = Readonly<{
   /** As it is written: `policy[0].allow.or`. */
   rule: string;
   /** `file:line:column` */
   at: string;
-  action: Action;
-  operator: Operator;
+  action: PolicyAction;
+  operator: PolicyOperator;
   met: boolean;
   reasons: readonly string[];
   criteria: readonly Readonly<{ criterion: string; at: string; met: boolean; reasons: readonly string[] }>[];
@@ -40,11 +40,6 @@ export type Explanation = Readonly<{
   rule: string | null;
   trace: readonly RuleTrace[];
 }>;
-
-/** As much of a decision as tells which rule it came from. */
-type Answer =
-  | Pick<Extract<Decision, { type: "permit" | "signin" }>, "type">
-  | Pick<Extract<Decision, { type: "deny" }>, "type" | "status" | "deviceType">;
 
 /**
  * What is kept of a decision: the rules with the names of their criteria, each once for met and once for unmet, and the facts with the
@@ -83,50 +78,50 @@ export type FactTrace = Readonly<{
 }>;
 
 /** Where the log said something, as far as this node knows; null: it does not stand in the log. */
-export type PlaceOf = (fact: Fact) => FactPosition | null;
-export type Fact =
+export type FactPositionOf = (fact: TracedFact) => FactPosition | null;
+export type TracedFact =
   | Readonly<{ type: "stream"; stream: Stream }>
   | Readonly<{ type: "session"; sessionId: SessionId }>
   | Readonly<{ type: "membership"; userId: UserId; groupId: GroupId }>;
 
 /** Whose decision it is: the principal, or whose session it was that counts for nothing any more. */
-export type Somebody = Readonly<{ sessionId: SessionId; userId: UserId }>;
+export type SessionRef = Readonly<{ sessionId: SessionId; userId: UserId }>;
 
 /** What a trace looks at beside the policy. */
-export type Surveyed = Readonly<{ placeOf: PlaceOf; somebody: Somebody | null; node: NodeId }>;
+export type TraceContext = Readonly<{ positionOf: FactPositionOf; session: SessionRef | null; node: NodeId }>;
 
-const rulesKept = 20;
-const factsKept = 40;
+const rulesMax = 20;
+const factsMax = 40;
 /** Of each rule: a list of thousands of people is not gone through once more for everybody who is not on it. */
-const criteriaAsked = 20;
+const criteriaMax = 20;
 
 export function traceDecision(
   policy: RoutePolicy | undefined,
-  asked: Readonly<{ request: DecisionRequest; principal: Principal | null; now: UnixMs }>,
-  answer: Answer,
-  surveyed: Surveyed,
+  query: Readonly<{ request: DecisionRequest; principal: Principal | null; now: UnixMs }>,
+  answer: DecisionSummary,
+  context: TraceContext,
 ): DecisionTrace | null {
   if (policy === undefined) return null;
-  const { request, principal, now } = asked;
-  const looked = policy.conditionals.map((conditional) => ({
+  const { request, principal, now } = query;
+  const evaluated = policy.conditionals.map((conditional) => ({
     conditional,
     outcome: conditional.test(request, principal, now),
   }));
-  const deciding = looked.find(({ conditional, outcome }) => decides(conditional, outcome, answer));
-  const rules = looked.slice(0, rulesKept).map(({ conditional: { rule, criteria }, outcome: { met } }) => {
+  const deciding = evaluated.find(({ conditional, outcome }) => decides(conditional, outcome, answer));
+  const rules = evaluated.slice(0, rulesMax).map(({ conditional: { rule, criteria }, outcome: { met } }) => {
     const [criteriaMet, criteriaUnmet] = [new Set<string>(), new Set<string>()];
-    for (const { name, test } of criteria.slice(0, criteriaAsked))
+    for (const { name, test } of criteria.slice(0, criteriaMax))
       (test(request, principal, now).met ? criteriaMet : criteriaUnmet).add(name);
-    const criteriaMore = Math.max(0, criteria.length - criteriaAsked);
+    const criteriaMore = Math.max(0, criteria.length - criteriaMax);
     return { rule, met, criteriaMet: [...criteriaMet], criteriaUnmet: [...criteriaUnmet], criteriaMore };
   });
-  const facts = factsOf(policy, asked.principal, surveyed);
+  const facts = factsOf(policy, query.principal, context);
   return {
     rule: deciding?.conditional.rule ?? null,
     rules,
-    more: looked.length - rules.length,
-    facts: facts.slice(0, factsKept),
-    factsMore: Math.max(0, facts.length - factsKept),
+    more: evaluated.length - rules.length,
+    facts: facts.slice(0, factsMax),
+    factsMore: Math.max(0, facts.length - factsMax),
   };
 }
 
@@ -134,32 +129,37 @@ export function traceDecision(
 function factsOf(
   { conditionals }: RoutePolicy,
   principal: Principal | null,
-  { placeOf, somebody, node }: Surveyed,
+  { positionOf, session, node }: TraceContext,
 ): readonly FactTrace[] {
-  const found: FactTrace[] = [];
-  const add = (fact: string, criteria: Iterable<string>, where: Fact | null, more: Partial<FactTrace> = {}): void => {
-    const place = where === null ? null : placeOf(where);
-    found.push({
+  const facts: FactTrace[] = [];
+  const add = (
+    fact: string,
+    criteria: Iterable<string>,
+    traced: TracedFact | null,
+    more: Partial<FactTrace> = {},
+  ): void => {
+    const place = traced === null ? null : positionOf(traced);
+    facts.push({
       ...{ fact, criteria: [...criteria], ...more },
       ...{ position: place?.position ?? null, exact: place?.exact ?? false },
     });
   };
-  const ofSession = new Set<string>();
+  const sessionCriteria = new Set<string>();
   const groups = new Map<string, Set<string>>();
   const deviceTypes = new Map<string, Set<string>>();
   const records = new Map<string, Set<string>>();
-  for (const { criteria } of conditionals.slice(0, rulesKept)) {
-    for (const { name, reads, ofSession: session } of criteria.slice(0, criteriaAsked)) {
+  for (const { criteria } of conditionals.slice(0, rulesMax)) {
+    for (const { name, reads, needsSession } of criteria.slice(0, criteriaMax)) {
       for (const id of reads.groups) criteriaOf(groups, id).add(name);
       for (const type of reads.deviceTypes) criteriaOf(deviceTypes, type).add(name);
       for (const type of reads.recordTypes) criteriaOf(records, type).add(name);
-      if (session && reads.groups.length + reads.deviceTypes.length + reads.recordTypes.length === 0)
-        ofSession.add(name);
+      if (needsSession && reads.groups.length + reads.deviceTypes.length + reads.recordTypes.length === 0)
+        sessionCriteria.add(name);
     }
   }
-  if (somebody !== null) {
-    const { sessionId, userId } = somebody;
-    add(sessionStream(sessionId), ofSession, { type: "session", sessionId });
+  if (session !== null) {
+    const { sessionId, userId } = session;
+    add(sessionStream(sessionId), sessionCriteria, { type: "session", sessionId });
     const user = userStream(userId);
     add(user, [], { type: "stream", stream: user });
     for (const [id, criteria] of groups) {
@@ -176,7 +176,7 @@ function factsOf(
   for (const [type, criteria] of records) add(`record:${type}`, criteria, null);
   const stream = configurationStream(node);
   add(stream, [], { type: "stream", stream });
-  return found;
+  return facts;
 }
 
 function criteriaOf(all: Map<string, Set<string>>, key: string): Set<string> {
@@ -187,16 +187,16 @@ function criteriaOf(all: Map<string, Set<string>>, key: string): Set<string> {
 
 export function explain(
   policy: RoutePolicy,
-  asked: Readonly<{ request: DecisionRequest; principal: Principal | null; now: UnixMs }>,
-  answer: Answer,
+  query: Readonly<{ request: DecisionRequest; principal: Principal | null; now: UnixMs }>,
+  answer: DecisionSummary,
 ): Explanation {
-  const { request, principal, now } = asked;
-  const looked = policy.conditionals.map((conditional) => ({
+  const { request, principal, now } = query;
+  const evaluated = policy.conditionals.map((conditional) => ({
     conditional,
     outcome: conditional.test(request, principal, now),
   }));
-  const deciding = looked.find(({ conditional, outcome }) => decides(conditional, outcome, answer));
-  const trace = looked.map(({ conditional, outcome }): RuleTrace => {
+  const deciding = evaluated.find(({ conditional, outcome }) => decides(conditional, outcome, answer));
+  const trace = evaluated.map(({ conditional, outcome }): RuleTrace => {
     const { rule, action, operator, place, criteria } = conditional;
     return {
       rule,
@@ -215,15 +215,15 @@ export function explain(
   return { rule: deciding?.conditional.rule ?? null, trace };
 }
 
-function decides({ action }: CompiledConditional, { met, reasons }: Outcome, answer: Answer): boolean {
+function decides({ action }: CompiledConditional, { met, reasons }: PolicyOutcome, answer: DecisionSummary): boolean {
   switch (answer.type) {
     case "permit":
       return action === "allow" && met;
     case "signin":
-      return reasons.wantSignIn;
+      return reasons.requiresSignIn;
     case "deny":
-      if (answer.deviceType !== null) return reasons.wantDevice;
-      if (answer.status === 503) return reasons.wantRecords;
-      return action === "deny" && (met || reasons.wantCertificate);
+      if (answer.deviceType !== null) return reasons.requiresDevice;
+      if (answer.status === 503) return reasons.recordsUnavailable;
+      return action === "deny" && (met || reasons.requiresCertificate);
   }
 }

@@ -1,10 +1,9 @@
 /** May they: the policy language, compiled, and the decision. */
 export {
-  type Answered,
-  type Beside,
-  type DescribeDecision,
-  describeDecisions,
-  placeIn,
+  type AnnotateDecision,
+  createDecisionAnnotator,
+  type DecisionAnnotations,
+  factPositionOf,
   type ShadowAnswer,
   type ShadowDirection,
 } from "./annotations.ts";
@@ -17,8 +16,8 @@ export {
 } from "./caller.ts";
 export { chainToAuthority, isCertificate } from "./client-certificates/verify-certificate.ts";
 export {
-  type Compiled,
   type CompiledConditional,
+  type CompiledPolicies,
   checkPolicies,
   compilePolicies,
   compilePolicy,
@@ -26,7 +25,7 @@ export {
   type Policies,
   type RoutePolicy,
 } from "./compile.ts";
-export type { Surroundings } from "./criteria/criterion-parts.ts";
+export type { PolicyContext } from "./criteria/criterion-parts.ts";
 export { parsePresentedKey } from "./criteria/eval-only/ssh-keys.ts";
 export {
   decide,
@@ -34,23 +33,24 @@ export {
   type Permit,
 } from "./decide.ts";
 export type {
-  Caller,
   Decision,
   DecisionRequest,
+  DecisionSummary,
   DeviceCredential,
   FactKey,
   FactsRead,
   Principal,
-  Sides,
+  ResolvedCaller,
+  RuleSetOutcomes,
 } from "./decision.ts";
 export {
   type DecisionTrace,
   type Explanation,
   explain,
+  type FactPositionOf,
   type FactTrace,
-  type PlaceOf,
   type RuleTrace,
-  type Somebody,
+  type SessionRef,
   traceDecision,
 } from "./explain.ts";
 export { ambiguityOf, pathReadings } from "./path-readings.ts";

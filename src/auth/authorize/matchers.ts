@@ -8,7 +8,14 @@
  * bare list, a number against text) is refused here, because `not` would turn it into "always".
  */
 import type { ClaimValue } from "../../events/index.ts";
-import { isObject, kindOf, meantBy, oneOf, type Path, type Report } from "./ppl-parser.ts";
+import {
+  describeValue,
+  isObject,
+  type PolicyPath,
+  type ReportPolicyProblem,
+  suggestionFor,
+  useOneOf,
+} from "./ppl-parser.ts";
 
 export type TextOperator = "is" | "not" | "contains" | "starts_with" | "ends_with" | "in" | "not_in";
 export type TextMatcher = Readonly<{
@@ -21,12 +28,16 @@ export type TextMatcher = Readonly<{
 }>;
 
 const textOperators: readonly TextOperator[] = ["is", "not", "contains", "starts_with", "ends_with", "in", "not_in"];
-const takesList = (operator: TextOperator): boolean => operator === "in" || operator === "not_in";
+const expectsList = (operator: TextOperator): boolean => operator === "in" || operator === "not_in";
 
-export function parseTextMatcher(data: unknown, path: Path, report: Report): TextMatcher | undefined {
+export function parseTextMatcher(
+  data: unknown,
+  path: PolicyPath,
+  report: ReportPolicyProblem,
+): TextMatcher | undefined {
   const operators = parseOperators(data, { bare: "is", known: textOperators }, path, report)?.map(
     ({ operator, operand, at }) => {
-      const operands = takesList(operator) ? parseTexts(operand, at, report) : parseText(operand, at, report);
+      const operands = expectsList(operator) ? parseTexts(operand, at, report) : parseText(operand, at, report);
       if (operands?.includes("") && /contains|_with/.test(operator)) {
         report(
           at,
@@ -41,7 +52,7 @@ export function parseTextMatcher(data: unknown, path: Path, report: Report): Tex
   if (!allDefined(operators)) return undefined;
   const [first] = operators;
   const plain = operators.length === 1 && (first?.operator === "is" || first?.operator === "in");
-  const matches = both(operators.map(({ operator, operands }) => textTest(operator, operands)));
+  const matches = allOf(operators.map(({ operator, operands }) => textTest(operator, operands)));
   const listed = operators.find(({ operator }) => operator === "is" || operator === "in")?.operands;
   return {
     matches,
@@ -88,9 +99,9 @@ const listOperators: readonly ListOperator[] = ["has", "is", "exclude"];
 /** @param parseValue checks one operand: text only for groups, any scalar for claims */
 export function parseListMatcher<Value extends ClaimValue>(
   data: unknown,
-  path: Path,
-  report: Report,
-  parseValue: (operand: unknown, path: Path, report: Report) => Value | undefined,
+  path: PolicyPath,
+  report: ReportPolicyProblem,
+  parseValue: (operand: unknown, path: PolicyPath, report: ReportPolicyProblem) => Value | undefined,
 ): ListMatcher<Value> | undefined {
   const operators = parseOperators(data, { bare: "has", known: listOperators }, path, report)?.map(
     ({ operator, operand, at }) => {
@@ -107,8 +118,8 @@ export function parseListMatcher<Value extends ClaimValue>(
     never:
       (is !== undefined && has !== undefined && is !== has) ||
       (exclude !== undefined && (exclude === is || exclude === has)),
-    matchesList: both(operators.map(({ operator, operand }) => listTest(operator, operand))),
-    matchesSet: both(operators.map(({ operator, operand }) => setTest(operator, operand))),
+    matchesList: allOf(operators.map(({ operator, operand }) => listTest(operator, operand))),
+    matchesSet: allOf(operators.map(({ operator, operand }) => setTest(operator, operand))),
     anyOf: operators.length === 1 && first?.operator === "has" ? [first.operand] : null,
     operators,
   };
@@ -137,28 +148,28 @@ function setTest(operator: ListOperator, operand: ClaimValue): (values: Readonly
 }
 
 /** One text operand. */
-export function textOperand(operand: unknown, path: Path, report: Report): string | undefined {
+export function textOperand(operand: unknown, path: PolicyPath, report: ReportPolicyProblem): string | undefined {
   if (typeof operand === "string") return operand;
   const remedy = Array.isArray(operand)
     ? "write one criterion for each value, under `or`"
     : typeof operand === "number" || typeof operand === "boolean"
       ? `quote it: "${operand}"`
       : "write a text";
-  report(path, `${kindOf(operand)} can never equal a text`, remedy);
+  report(path, `${describeValue(operand)} can never equal a text`, remedy);
   return undefined;
 }
 
 /** One claim value: text, number or truth value, compared as what it is. */
-export function claimOperand(operand: unknown, path: Path, report: Report): ClaimValue | undefined {
+export function claimOperand(operand: unknown, path: PolicyPath, report: ReportPolicyProblem): ClaimValue | undefined {
   if (typeof operand === "string" || typeof operand === "number" || typeof operand === "boolean") return operand;
   const remedy = Array.isArray(operand)
     ? "write one criterion for each value, under `or`"
     : "write a text, a number, `true` or `false`";
-  report(path, `${kindOf(operand)} can never equal the value of a claim`, remedy);
+  report(path, `${describeValue(operand)} can never equal the value of a claim`, remedy);
   return undefined;
 }
 
-function parseText(operand: unknown, path: Path, report: Report): readonly string[] | undefined {
+function parseText(operand: unknown, path: PolicyPath, report: ReportPolicyProblem): readonly string[] | undefined {
   if (Array.isArray(operand)) {
     report(path, "a list can never equal a text", "use `in:` to match any of several texts");
     return undefined;
@@ -168,9 +179,9 @@ function parseText(operand: unknown, path: Path, report: Report): readonly strin
 }
 
 /** A list of texts, as `in` and `not_in` need it. */
-function parseTexts(operand: unknown, path: Path, report: Report): readonly string[] | undefined {
+function parseTexts(operand: unknown, path: PolicyPath, report: ReportPolicyProblem): readonly string[] | undefined {
   if (!Array.isArray(operand)) {
-    report(path, `${kindOf(operand)} stands where a list of texts should`, "write a list: `[one, two]`");
+    report(path, `${describeValue(operand)} stands where a list of texts should`, "write a list: `[one, two]`");
     return undefined;
   }
   if (operand.length === 0)
@@ -179,24 +190,24 @@ function parseTexts(operand: unknown, path: Path, report: Report): readonly stri
   return allDefined(texts) ? texts : undefined;
 }
 
-type Written<Operator> = Readonly<{ operator: Operator; operand: unknown; at: Path }>;
+type WrittenOperator<Operator> = Readonly<{ operator: Operator; operand: unknown; at: PolicyPath }>;
 
 /** Splits a matcher into its operators. A value that is no object stands for the bare operator's operand. */
 function parseOperators<Operator extends string>(
   data: unknown,
   { bare, known }: Readonly<{ bare: Operator; known: readonly Operator[] }>,
-  path: Path,
-  report: Report,
-): Written<Operator>[] | undefined {
+  path: PolicyPath,
+  report: ReportPolicyProblem,
+): WrittenOperator<Operator>[] | undefined {
   if (!isObject(data)) return [{ operator: bare, operand: data, at: path }];
   const entries = Object.entries(data);
   if (entries.length === 0) {
-    report(path, "an empty matcher would match everything", `say what has to match: ${oneOf(known)}`);
+    report(path, "an empty matcher would match everything", `say what has to match: ${useOneOf(known)}`);
     return undefined;
   }
   const written = entries.map(([key, operand]) => {
     const operator = known.find((o) => o === key);
-    if (operator === undefined) report([...path, key], `unknown operator \`${key}\``, meantBy(key, known, data));
+    if (operator === undefined) report([...path, key], `unknown operator \`${key}\``, suggestionFor(key, known, data));
     return operator && { operator, operand, at: [...path, key] };
   });
   return allDefined(written) ? written : undefined;
@@ -207,7 +218,7 @@ function allDefined<T>(items: readonly (T | undefined)[] | undefined): items is 
 }
 
 /** All of some tests; the common single test costs no loop. */
-function both<T>(tests: readonly ((value: T) => boolean)[]): (value: T) => boolean {
+function allOf<T>(tests: readonly ((value: T) => boolean)[]): (value: T) => boolean {
   const [only] = tests;
   return tests.length === 1 && only !== undefined ? only : (value) => tests.every((test) => test(value));
 }

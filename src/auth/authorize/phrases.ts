@@ -6,9 +6,9 @@
  */
 import type { ClaimValue } from "../../events/index.ts";
 import type { ListMatcher, TextMatcher, TextOperator } from "./matchers.ts";
-import type { Operator } from "./ppl-parser.ts";
+import type { PolicyOperator } from "./ppl-parser.ts";
 
-const textWords: Readonly<Record<TextOperator, string>> = {
+const operatorPrefix: Readonly<Record<TextOperator, string>> = {
   is: "",
   in: "",
   not: "other than ",
@@ -21,7 +21,7 @@ const textWords: Readonly<Record<TextOperator, string>> = {
 /** `path starting with /api`, `method GET or HEAD`. */
 export function textPhrase(noun: string, matcher: TextMatcher): string {
   const parts = matcher.operators.map(
-    ({ operator, operands }) => `${textWords[operator]}${operands.join(" or ") || '""'}`,
+    ({ operator, operands }) => `${operatorPrefix[operator]}${operands.join(" or ") || '""'}`,
   );
   return `${noun} ${parts.join(" and ")}`;
 }
@@ -44,10 +44,11 @@ export function groupsPhrase(matcher: ListMatcher<string>): string {
 }
 
 /** Claims whose value is a person's own: the claim is named, its value is not. */
-const personal = /(^|[./_])(sub|oid|uid|upn|email|mail|name|username|nickname|phone|phone_number|address|birthdate)$/i;
+const personalClaim =
+  /(^|[./_])(sub|oid|uid|upn|email|mail|name|username|nickname|phone|phone_number|address|birthdate)$/i;
 
 export function claimPhrase(claim: string, matcher: ListMatcher<ClaimValue>): string {
-  if (personal.test(claim)) return `a certain value of the claim ${claim}`;
+  if (personalClaim.test(claim)) return `a certain value of the claim ${claim}`;
   const words = { has: "", is: "only ", exclude: "other than " } as const;
   const values = matcher.operators.map(({ operator, operand }) => {
     const hidden = typeof operand === "string" && operand.includes("@");
@@ -56,7 +57,7 @@ export function claimPhrase(claim: string, matcher: ListMatcher<ClaimValue>): st
   return `claim ${claim}: ${values.join(" and ")}`;
 }
 
-const combined: Readonly<Record<Operator, string>> = {
+const operatorWords: Readonly<Record<PolicyOperator, string>> = {
   or: "one of",
   and: "all of",
   not: "none of",
@@ -64,21 +65,21 @@ const combined: Readonly<Record<Operator, string>> = {
 };
 
 /** What one criterion says of itself; `people` are the names it asks for, to be counted and never printed. */
-export type Said = Readonly<{ phrase: string; people: readonly ClaimValue[] }>;
+export type CriterionPhrase = Readonly<{ phrase: string; people: readonly ClaimValue[] }>;
 
 /** What one conditional asks for: `one of: group eng; one named person`. */
-export function conditionalPhrase(operator: Operator, said: readonly Said[]): string {
+export function conditionalPhrase(operator: PolicyOperator, criteria: readonly CriterionPhrase[]): string {
   const anyOf = operator === "or" || operator === "not";
-  const named = anyOf ? said.flatMap(({ people }) => people) : [];
-  const phrases = said.filter(({ people }) => !anyOf || people.length === 0).map(({ phrase }) => phrase);
+  const named = anyOf ? criteria.flatMap(({ people }) => people) : [];
+  const phrases = criteria.filter(({ people }) => !anyOf || people.length === 0).map(({ phrase }) => phrase);
   if (named.length > 0) phrases.push(countPhrase(named));
   const distinct = [...new Set(phrases)];
   const single = distinct.length === 1 && (operator === "or" || operator === "and");
-  return single ? (distinct[0] ?? "") : `${combined[operator]}: ${distinct.join("; ")}`;
+  return single ? (distinct[0] ?? "") : `${operatorWords[operator]}: ${distinct.join("; ")}`;
 }
 
 /** The sentences of a whole route. Conditionals are alternatives on either side. */
-export function describe(allow: readonly string[], deny: readonly string[]): readonly string[] {
+export function describeRules(allow: readonly string[], deny: readonly string[]): readonly string[] {
   return [
     ...(allow.length === 0 ? ["This route lets nobody in."] : []),
     ...allow.map((asked, index) => (index === 0 ? `This route asks for ${asked}.` : `Or for ${asked}.`)),

@@ -7,64 +7,85 @@
 import { suggest } from "../../config/index.ts";
 
 /** Where an element stands below the policy's root: object keys and array indexes. */
-export type Path = readonly (string | number)[];
+export type PolicyPath = readonly (string | number)[];
 export type PolicyProblem = Readonly<{
-  path: Path;
+  path: PolicyPath;
   problem: string;
   remedy: string;
   severity: "error" | "warning";
 }>;
 /** Takes a problem; severity defaults to an error. */
-export type Report = (path: Path, problem: string, remedy: string, severity?: "error" | "warning") => void;
+export type ReportPolicyProblem = (
+  path: PolicyPath,
+  problem: string,
+  remedy: string,
+  severity?: "error" | "warning",
+) => void;
 
-export type Action = "allow" | "deny";
-export type Operator = "and" | "or" | "not" | "nor";
+export type PolicyAction = "allow" | "deny";
+export type PolicyOperator = "and" | "or" | "not" | "nor";
 /** `{name: data}` or `{name/sub/path: data}`, split at the first slash. */
-export type Criterion = Readonly<{ path: Path; name: string; subPath: string | null; data: unknown }>;
-export type Conditional = Readonly<{ path: Path; operator: Operator; criteria: readonly Criterion[] }>;
-export type Rule = Readonly<{ path: Path; action: Action; conditionals: readonly Conditional[] }>;
+export type Criterion = Readonly<{ path: PolicyPath; name: string; subPath: string | null; data: unknown }>;
+export type ParsedConditional = Readonly<{
+  path: PolicyPath;
+  operator: PolicyOperator;
+  criteria: readonly Criterion[];
+}>;
+export type Rule = Readonly<{ path: PolicyPath; action: PolicyAction; conditionals: readonly ParsedConditional[] }>;
 
-const actions: readonly Action[] = ["allow", "deny"];
-const operators: readonly Operator[] = ["and", "or", "not", "nor"];
+const actions: readonly PolicyAction[] = ["allow", "deny"];
+const operators: readonly PolicyOperator[] = ["and", "or", "not", "nor"];
 
 /** Reads one policy: a rules object or an array of them. An empty conditional says nothing and is left out. */
-export function parsePolicy(ppl: unknown, report: Report): readonly Rule[] {
+export function parsePolicy(ppl: unknown, report: ReportPolicyProblem): readonly Rule[] {
   if (isObject(ppl)) return parseRules(ppl, [], report);
   if (Array.isArray(ppl)) {
     return ppl.flatMap((rules: unknown, index) => {
       if (isObject(rules)) return parseRules(rules, [index], report);
-      report([index], `${kindOf(rules)} stands where a rules object should`, rulesRemedy);
+      report([index], `${describeValue(rules)} stands where a rules object should`, rulesRemedy);
       return [];
     });
   }
-  report([], `${kindOf(ppl)} is not a policy`, rulesRemedy);
+  report([], `${describeValue(ppl)} is not a policy`, rulesRemedy);
   return [];
 }
 
 const rulesRemedy = "write an object with `allow:` or `deny:`, or a list of such objects";
 
-function parseRules(rules: Readonly<Record<string, unknown>>, path: Path, report: Report): Rule[] {
+function parseRules(rules: Readonly<Record<string, unknown>>, path: PolicyPath, report: ReportPolicyProblem): Rule[] {
   const parsed: Rule[] = [];
   for (const [key, body] of Object.entries(rules)) {
     const at = [...path, key];
     const action = actions.find((a) => a === key);
-    if (action === undefined) report(at, `unknown action \`${key}\``, meantBy(key, actions, rules));
+    if (action === undefined) report(at, `unknown action \`${key}\``, suggestionFor(key, actions, rules));
     else if (isObject(body)) parsed.push({ path: at, action, conditionals: parseConditionals(body, at, report) });
     else
-      report(at, `${kindOf(body)} stands where an object should`, `write \`${key}:\` with ${list(operators)} below it`);
+      report(
+        at,
+        `${describeValue(body)} stands where an object should`,
+        `write \`${key}:\` with ${orList(operators)} below it`,
+      );
   }
   return parsed;
 }
 
-function parseConditionals(body: Readonly<Record<string, unknown>>, path: Path, report: Report): Conditional[] {
-  const parsed: Conditional[] = [];
+function parseConditionals(
+  body: Readonly<Record<string, unknown>>,
+  path: PolicyPath,
+  report: ReportPolicyProblem,
+): ParsedConditional[] {
+  const parsed: ParsedConditional[] = [];
   for (const [key, items] of Object.entries(body)) {
     const at = [...path, key];
     const operator = operators.find((o) => o === key);
     if (key === "action") report(at, "`action` has no effect", "remove it", "warning");
-    else if (operator === undefined) report(at, `unknown operator \`${key}\``, meantBy(key, operators, body));
+    else if (operator === undefined) report(at, `unknown operator \`${key}\``, suggestionFor(key, operators, body));
     else if (!Array.isArray(items)) {
-      report(at, `${kindOf(items)} stands where a list of criteria should`, `put a \`- \` before each criterion`);
+      report(
+        at,
+        `${describeValue(items)} stands where a list of criteria should`,
+        `put a \`- \` before each criterion`,
+      );
     } else {
       const criteria = items.flatMap((item: unknown, index) => parseCriterion(item, [...at, index], report));
       if (criteria.length > 0) parsed.push({ path: at, operator, criteria });
@@ -73,10 +94,10 @@ function parseConditionals(body: Readonly<Record<string, unknown>>, path: Path, 
   return parsed;
 }
 
-function parseCriterion(item: unknown, path: Path, report: Report): Criterion[] {
+function parseCriterion(item: unknown, path: PolicyPath, report: ReportPolicyProblem): Criterion[] {
   const remedy = "write each criterion as its own list item, `- name: value`";
   if (!isObject(item)) {
-    report(path, `${kindOf(item)} stands where a criterion should`, remedy);
+    report(path, `${describeValue(item)} stands where a criterion should`, remedy);
     return [];
   }
   const entries = Object.entries(item);
@@ -96,7 +117,7 @@ export function isObject(value: unknown): value is Readonly<Record<string, unkno
 }
 
 /** What a value is, in words for a message. */
-export function kindOf(value: unknown): string {
+export function describeValue(value: unknown): string {
   if (value === null || value === undefined) return "nothing";
   if (Array.isArray(value)) return "a list";
   if (typeof value === "string") return "text";
@@ -109,24 +130,24 @@ export function kindOf(value: unknown): string {
  *
  * @param written the object that has `word` as a key: a key that it has already is not suggested
  */
-export function meantBy(
+export function suggestionFor(
   word: string,
   allowed: readonly string[],
   written: Readonly<Record<string, unknown>> = {},
 ): string {
   const meant = word.length > 2 ? suggest(word, allowed) : undefined; // two letters are near to everything
-  if (meant === undefined) return oneOf(allowed);
+  if (meant === undefined) return useOneOf(allowed);
   return Object.hasOwn(written, meant)
     ? `remove it: \`${meant}\` is written here already`
     : `did you mean \`${meant}\`?`;
 }
 
 /** ``use `and`, `or`, `not` or `nor` `` */
-export function oneOf(allowed: readonly string[]): string {
-  return `use ${list(allowed)}`;
+export function useOneOf(allowed: readonly string[]): string {
+  return `use ${orList(allowed)}`;
 }
 
-function list(words: readonly string[]): string {
+function orList(words: readonly string[]): string {
   const quoted = words.map((word) => `\`${word}\``);
   return quoted.length < 2 ? quoted.join("") : `${quoted.slice(0, -1).join(", ")} or ${quoted.at(-1)}`;
 }

@@ -60,49 +60,49 @@ export type Reason =
   | "valid-client-certificate";
 
 /** What a criterion or a combination of criteria answers. */
-export type Outcome = Readonly<{ met: boolean; reasons: Reasons }>;
+export type PolicyOutcome = Readonly<{ met: boolean; reasons: Reasons }>;
 
 /** A set of reasons. `met` and `unmet` are the two outcomes that can carry it. */
 export class Reasons {
   /** Sorted, without repeats. */
   readonly words: readonly Reason[];
-  readonly met: Outcome;
-  readonly unmet: Outcome;
+  readonly met: PolicyOutcome;
+  readonly unmet: PolicyOutcome;
   /** The words that decide more than a deny does, looked for once. */
-  readonly wantSignIn: boolean;
-  readonly wantCertificate: boolean;
-  readonly wantDevice: boolean;
-  readonly wantRecords: boolean;
+  readonly requiresSignIn: boolean;
+  readonly requiresCertificate: boolean;
+  readonly requiresDevice: boolean;
+  readonly recordsUnavailable: boolean;
 
   constructor(words: readonly Reason[]) {
     this.words = words;
     this.met = { met: true, reasons: this };
     this.unmet = { met: false, reasons: this };
-    this.wantSignIn = words.includes("user-unauthenticated");
-    this.wantCertificate =
+    this.requiresSignIn = words.includes("user-unauthenticated");
+    this.requiresCertificate =
       words.includes("client-certificate-required") || words.includes("invalid-client-certificate");
-    this.wantDevice = words.includes("device-unauthenticated");
-    this.wantRecords = words.includes("record-unavailable");
+    this.requiresDevice = words.includes("device-unauthenticated");
+    this.recordsUnavailable = words.includes("record-unavailable");
   }
 }
 
 /** Beyond this many sets and unions new ones are no longer remembered; a generation of policies has a few dozen. */
-const rememberedMax = 10_000;
+const setsMax = 10_000;
 
 export class ReasonTable {
   readonly none = new Reasons([]);
   /** What a side without rules says: one and the same for every route. */
-  readonly never = (): Outcome => this.none.unmet;
+  readonly neverMet = (): PolicyOutcome => this.none.unmet;
   /** From a set to the set with one later word more: the path of sorted words from `none` is a set's only home. */
-  readonly #longer = new Map<Reasons, Map<Reason, Reasons>>();
+  readonly #extensions = new Map<Reasons, Map<Reason, Reasons>>();
   readonly #unions = new Map<Reasons, Map<Reasons, Reasons>>();
-  #remembered = 0;
+  #storedCount = 0;
 
   of(...words: Reason[]): Reasons {
     let set = this.none;
     for (const word of [...new Set(words)].sort()) {
-      const longer = inner(this.#longer, set);
-      set = longer.get(word) ?? this.#remember(longer, word, new Reasons([...set.words, word]));
+      const longer = innerMap(this.#extensions, set);
+      set = longer.get(word) ?? this.#store(longer, word, new Reasons([...set.words, word]));
     }
     return set;
   }
@@ -110,20 +110,20 @@ export class ReasonTable {
   union(a: Reasons, b: Reasons): Reasons {
     if (a === b || b === this.none) return a;
     if (a === this.none) return b;
-    const unions = inner(this.#unions, a);
-    return unions.get(b) ?? this.#remember(unions, b, this.of(...a.words, ...b.words));
+    const unions = innerMap(this.#unions, a);
+    return unions.get(b) ?? this.#store(unions, b, this.of(...a.words, ...b.words));
   }
 
-  #remember<Key>(map: Map<Key, Reasons>, key: Key, set: Reasons): Reasons {
-    if (this.#remembered < rememberedMax) {
-      this.#remembered++;
+  #store<Key>(map: Map<Key, Reasons>, key: Key, set: Reasons): Reasons {
+    if (this.#storedCount < setsMax) {
+      this.#storedCount++;
       map.set(key, set);
     }
     return set;
   }
 }
 
-function inner<Key>(outer: Map<Reasons, Map<Key, Reasons>>, set: Reasons): Map<Key, Reasons> {
+function innerMap<Key>(outer: Map<Reasons, Map<Key, Reasons>>, set: Reasons): Map<Key, Reasons> {
   let map = outer.get(set);
   if (map === undefined) {
     map = new Map();

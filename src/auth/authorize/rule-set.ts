@@ -11,20 +11,29 @@
  */
 import type { ClaimValue } from "../../events/index.ts";
 import { anyOf, combine } from "./combine.ts";
-import type { AnyOf, CompiledCriterion, Held, Test } from "./criteria/criterion-parts.ts";
-import type { Operator } from "./ppl-parser.ts";
-import type { Outcome, Reasons, ReasonTable } from "./reasons.ts";
+import type { CompiledCriterion, MembershipTest, PolicyTest, ValuesOf } from "./criteria/criterion-parts.ts";
+import type { PolicyOperator } from "./ppl-parser.ts";
+import type { PolicyOutcome, Reasons, ReasonTable } from "./reasons.ts";
 
-export type Conditional = Readonly<{ operator: Operator; test: Test; criteria: readonly CompiledCriterion[] }>;
-type Indexed = Readonly<{ criterion: CompiledCriterion; by: AnyOf; rest: readonly CompiledCriterion[]; test: Test }>;
+export type RuleSetConditional = Readonly<{
+  operator: PolicyOperator;
+  test: PolicyTest;
+  criteria: readonly CompiledCriterion[];
+}>;
+type IndexedRule = Readonly<{
+  criterion: CompiledCriterion;
+  membership: MembershipTest;
+  rest: readonly CompiledCriterion[];
+  test: PolicyTest;
+}>;
 
 /** Fewer rules than this are asked in turn. */
-const indexedMin = 4;
+const indexedRulesMin = 4;
 
-export function sideOf(conditionals: readonly Conditional[], reasons: ReasonTable): Test {
+export function compileRuleSet(conditionals: readonly RuleSetConditional[], reasons: ReasonTable): PolicyTest {
   const flat: CompiledCriterion[] = [];
-  const ands: Conditional[] = [];
-  const others: Test[] = [];
+  const ands: RuleSetConditional[] = [];
+  const others: PolicyTest[] = [];
   for (const conditional of conditionals) {
     const { operator, criteria, test } = conditional;
     if (criteria.length > 0 && (operator === "or" || (operator === "and" && criteria.length === 1)))
@@ -32,11 +41,11 @@ export function sideOf(conditionals: readonly Conditional[], reasons: ReasonTabl
     else if (operator === "and" && criteria.length > 1) ands.push(conditional);
     else others.push(test);
   }
-  const { buckets, left } = bucketsOf(ands);
+  const { buckets, left } = groupBySubject(ands);
   return anyOf(
     [
       ...(flat.length === 0 ? [] : [combine("or", flat, reasons)]),
-      ...buckets.map((rules) => oneOf(rules, reasons)),
+      ...buckets.map((rules) => anyIndexed(rules, reasons)),
       ...left.map(({ test }) => test),
       ...others,
     ],
@@ -45,24 +54,25 @@ export function sideOf(conditionals: readonly Conditional[], reasons: ReasonTabl
 }
 
 /** Rules by what they are found by: of several such criteria of a rule, the one whose subject most rules have. */
-function bucketsOf(ands: readonly Conditional[]) {
+function groupBySubject(ands: readonly RuleSetConditional[]) {
   const counts = new Map<string, number>();
   for (const { criteria } of ands)
-    for (const subject of new Set(criteria.flatMap(({ anyOf: by }) => (by?.held ? [by.subject] : []))))
+    for (const subject of new Set(criteria.flatMap(({ anyOf: by }) => (by?.valuesOf ? [by.subject] : []))))
       counts.set(subject, (counts.get(subject) ?? 0) + 1);
-  const bySubject = new Map<string, Indexed[]>();
-  const left: Conditional[] = [];
+  const bySubject = new Map<string, IndexedRule[]>();
+  const left: RuleSetConditional[] = [];
   for (const conditional of ands) {
     const { criteria, test } = conditional;
     let chosen: CompiledCriterion | undefined;
     for (const criterion of criteria)
-      if (criterion.anyOf?.held && countOf(criterion) > countOf(chosen)) chosen = criterion;
-    const by = chosen?.anyOf;
-    if (chosen === undefined || by === null || by === undefined || countOf(chosen) < indexedMin) left.push(conditional);
+      if (criterion.anyOf?.valuesOf && countOf(criterion) > countOf(chosen)) chosen = criterion;
+    const membership = chosen?.anyOf;
+    if (chosen === undefined || membership === null || membership === undefined || countOf(chosen) < indexedRulesMin)
+      left.push(conditional);
     else {
-      const rules = bySubject.get(by.subject) ?? [];
-      bySubject.set(by.subject, rules);
-      rules.push({ criterion: chosen, by, rest: criteria.filter((one) => one !== chosen), test });
+      const rules = bySubject.get(membership.subject) ?? [];
+      bySubject.set(membership.subject, rules);
+      rules.push({ criterion: chosen, membership, rest: criteria.filter((one) => one !== chosen), test });
     }
   }
   return { buckets: [...bySubject.values()], left };
@@ -73,60 +83,60 @@ function bucketsOf(ands: readonly Conditional[]) {
 }
 
 /** What `anyOf` over `and` rules says that are all found by one subject. */
-function oneOf(rules: readonly Indexed[], reasons: ReasonTable): Test {
+function anyIndexed(rules: readonly IndexedRule[], reasons: ReasonTable): PolicyTest {
   const index = new RuleIndex(rules, reasons);
-  return (request, principal, now) => index.ask(request, principal, now);
+  return (request, principal, now) => index.evaluate(request, principal, now);
 }
 
 class RuleIndex {
-  readonly #rules: readonly Indexed[];
+  readonly #rules: readonly IndexedRule[];
   readonly #reasons: ReasonTable;
-  readonly #held: Held;
+  readonly #valuesOf: ValuesOf;
   readonly #byValue = new Map<ClaimValue, number[]>();
-  readonly #alike: ReturnType<typeof groupsAlike>;
+  readonly #groups: ReturnType<typeof groupByRest>;
   /** The look in which a rule was found last: one that somebody has two values of is asked once. */
-  readonly #foundIn: Float64Array;
-  #look = 0;
+  readonly #evaluatedIn: Float64Array;
+  #evaluation = 0;
   #isMet = false;
   #met: Reasons;
   #unmet: Reasons;
 
-  constructor(rules: readonly Indexed[], reasons: ReasonTable) {
+  constructor(rules: readonly IndexedRule[], reasons: ReasonTable) {
     this.#rules = rules;
     this.#reasons = reasons;
-    this.#held = rules[0]?.by.held ?? (() => undefined);
-    for (const [number, { by }] of rules.entries())
-      for (const value of new Set(by.values)) {
+    this.#valuesOf = rules[0]?.membership.valuesOf ?? (() => undefined);
+    for (const [number, { membership }] of rules.entries())
+      for (const value of new Set(membership.values)) {
         const known = this.#byValue.get(value);
         if (known === undefined) this.#byValue.set(value, [number]);
         else known.push(number);
       }
-    this.#alike = groupsAlike(rules);
-    this.#foundIn = new Float64Array(rules.length);
+    this.#groups = groupByRest(rules);
+    this.#evaluatedIn = new Float64Array(rules.length);
     this.#met = reasons.none;
     this.#unmet = reasons.none;
   }
 
-  ask(...asked: Parameters<Test>): Outcome {
+  evaluate(...asked: Parameters<PolicyTest>): PolicyOutcome {
     const [, principal] = asked;
-    this.#look += 1;
+    this.#evaluation += 1;
     this.#isMet = false;
     this.#met = this.#reasons.none;
     this.#unmet = this.#reasons.none;
-    const has = principal === null ? undefined : this.#held(principal);
-    if (typeof has === "string") this.#askThose(this.#byValue.get(has), asked);
+    const has = principal === null ? undefined : this.#valuesOf(principal);
+    if (typeof has === "string") this.#evaluateRules(this.#byValue.get(has), asked);
     else if (has !== undefined && has.size <= this.#byValue.size) {
-      for (const value of has) this.#askThose(this.#byValue.get(value), asked);
+      for (const value of has) this.#evaluateRules(this.#byValue.get(value), asked);
     } else if (has !== undefined) {
-      for (const [value, numbers] of this.#byValue) if (has.has(value)) this.#askThose(numbers, asked);
+      for (const [value, numbers] of this.#byValue) if (has.has(value)) this.#evaluateRules(numbers, asked);
     }
     return this.#isMet ? this.#met.met : this.#allUnmet(asked);
   }
 
-  #askThose(numbers: readonly number[] | undefined, asked: Parameters<Test>): void {
-    for (const number of numbers ?? none) {
-      if (this.#foundIn[number] === this.#look) continue;
-      this.#foundIn[number] = this.#look;
+  #evaluateRules(numbers: readonly number[] | undefined, asked: Parameters<PolicyTest>): void {
+    for (const number of numbers ?? noRules) {
+      if (this.#evaluatedIn[number] === this.#evaluation) continue;
+      this.#evaluatedIn[number] = this.#evaluation;
       const outcome = this.#rules[number]?.test(...asked);
       if (outcome === undefined) continue;
       if (outcome.met) {
@@ -137,10 +147,10 @@ class RuleIndex {
   }
 
   /** The rules that were not found are unmet for what they are found by, and for what else of them is unmet. */
-  #allUnmet(asked: Parameters<Test>): Outcome {
+  #allUnmet(asked: Parameters<PolicyTest>): PolicyOutcome {
     let unmet = this.#unmet;
-    for (const { members, rest } of this.#alike) {
-      const missed = members.find((number) => this.#foundIn[number] !== this.#look);
+    for (const { members, rest } of this.#groups) {
+      const missed = members.find((number) => this.#evaluatedIn[number] !== this.#evaluation);
       const rule = missed === undefined ? undefined : this.#rules[missed];
       if (rule === undefined) continue;
       unmet = this.#reasons.union(unmet, rule.criterion.test(...asked).reasons);
@@ -153,11 +163,11 @@ class RuleIndex {
   }
 }
 
-const none: readonly number[] = [];
+const noRules: readonly number[] = [];
 
 /** Rules that ask the same beside the value that they are found by. */
-function groupsAlike(rules: readonly Indexed[]) {
-  const ids = new Map<Test, number>();
+function groupByRest(rules: readonly IndexedRule[]) {
+  const ids = new Map<PolicyTest, number>();
   const idOf = ({ test }: CompiledCriterion): number => {
     const known = ids.get(test) ?? ids.size;
     ids.set(test, known);

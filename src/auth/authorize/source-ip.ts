@@ -5,7 +5,7 @@
  * family never matches an address of the other. What is no address matches nothing.
  */
 import { BlockList, isIP, SocketAddress } from "node:net";
-import { kindOf, type Path, type Report } from "./ppl-parser.ts";
+import { describeValue, type PolicyPath, type ReportPolicyProblem } from "./ppl-parser.ts";
 
 type Address = Readonly<{ family: "ipv4" | "ipv6"; address: string }>;
 const bits = { ipv4: 32, ipv6: 128 } as const;
@@ -13,7 +13,11 @@ const bits = { ipv4: 32, ipv6: 128 } as const;
 export type AddressMatcher = Readonly<{ matches: (ip: string) => boolean; blocks: readonly string[] }>;
 
 /** One block or a list of them. */
-export function parseAddressMatcher(data: unknown, path: Path, report: Report): AddressMatcher | undefined {
+export function parseAddressMatcher(
+  data: unknown,
+  path: PolicyPath,
+  report: ReportPolicyProblem,
+): AddressMatcher | undefined {
   const items: readonly unknown[] = Array.isArray(data) ? data : [data];
   if (items.length === 0)
     report(path, "an empty list matches no address", "list addresses, or remove the criterion", "warning");
@@ -26,7 +30,7 @@ export function parseAddressMatcher(data: unknown, path: Path, report: Report): 
       return;
     }
     complete = false;
-    const what = typeof item === "string" ? `\`${item}\`` : kindOf(item);
+    const what = typeof item === "string" ? `\`${item}\`` : describeValue(item);
     report(
       Array.isArray(data) ? [...path, index] : path,
       `${what} is no IP address or CIDR block`,
@@ -61,7 +65,7 @@ export function matcherOfRanges<T>(
     if (block === undefined) continue;
     const { family, prefix } = block;
     const networks = byPrefix[family].get(prefix) ?? new Map<bigint, T>();
-    networks.set(networkOf(numberOf(block), family, prefix), record);
+    networks.set(networkNumber(addressNumber(block), family, prefix), record);
     byPrefix[family].set(prefix, networks);
   }
   const narrowestFirst = (family: Address["family"]) => [...byPrefix[family]].sort(([a], [b]) => b - a);
@@ -69,20 +73,20 @@ export function matcherOfRanges<T>(
   return (ip) => {
     const address = parseAddress(ip);
     if (address === undefined) return undefined;
-    const number = numberOf(address);
+    const number = addressNumber(address);
     for (const [prefix, networks] of sorted[address.family]) {
-      const found = networks.get(networkOf(number, address.family, prefix));
+      const found = networks.get(networkNumber(number, address.family, prefix));
       if (found !== undefined) return found;
     }
     return undefined;
   };
 }
 
-function networkOf(number: bigint, family: Address["family"], prefix: number): bigint {
+function networkNumber(number: bigint, family: Address["family"], prefix: number): bigint {
   return number >> BigInt(bits[family] - prefix);
 }
 
-function numberOf({ family, address }: Address): bigint {
+function addressNumber({ family, address }: Address): bigint {
   if (family === "ipv4") return address.split(".").reduce((number, part) => (number << 8n) | BigInt(part), 0n);
   const [head = "", tail] = new SocketAddress({ address, family }).address.split("::");
   const words = (text: string): string[] => (text === "" ? [] : text.split(":").flatMap(wordsOfPart));
@@ -94,7 +98,7 @@ function numberOf({ family, address }: Address): bigint {
 /** The last four bytes of some addresses are written like those of IPv4. */
 function wordsOfPart(part: string): string[] {
   if (!part.includes(".")) return [part];
-  const number = numberOf({ family: "ipv4", address: part });
+  const number = addressNumber({ family: "ipv4", address: part });
   return [(number >> 16n).toString(16), (number & 0xffffn).toString(16)];
 }
 
@@ -102,7 +106,7 @@ function wordsOfPart(part: string): string[] {
 export function callerNetwork(ip: string): string {
   const address = parseAddress(ip);
   if (address === undefined) return "";
-  return address.family === "ipv4" ? address.address : `${(numberOf(address) >> 64n).toString(16)}/64`;
+  return address.family === "ipv4" ? address.address : `${(addressNumber(address) >> 64n).toString(16)}/64`;
 }
 
 export function isAddressRange(text: string): boolean {

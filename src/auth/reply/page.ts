@@ -130,7 +130,7 @@ export type ReturnPage = Fact<
   "return",
   {
     /** A path of the same host, for a tab that kept nothing. */
-    nearUrl: string;
+    fallbackUrl: string;
   }
 >;
 
@@ -144,7 +144,7 @@ export type Page =
   | SignedOutPage
   | SignInErrorPage;
 /** A page as a whole HTML document; send it with `pageHeaders`. */
-export type Render = (page: Page) => string;
+export type RenderPage = (page: Page) => string;
 
 /**
  * Goes with every page of ours but two: no scripts, nothing from elsewhere, not framed by others, never stored.

@@ -8,20 +8,20 @@ import {
   CallerCache,
   type CallerOptions,
   createAuthenticateHost,
-  createBox,
   createHandleCodec,
   createLocalFetch,
   createOidcClient,
   createRefresh,
   createTokenIssuers,
-  type Handler,
+  createValueCipher,
   listRoutes,
   type OidcClient,
   type Policies,
   type RefreshMemory,
+  type ReservedPathHandler,
+  readLeasedSignInStatus,
   resolveCaller,
   type TokenIssuers,
-  whoIsSignedInUnderLease,
 } from "../../auth/index.ts";
 import type { Duty } from "../../broker/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
@@ -150,16 +150,15 @@ export function authDepsOf(
     clock: systemClock,
     sleep: (ms) => sleep(ms),
     handles: createHandleCodec({ issuer: config.authenticateServiceUrl.hostname, keys: keys.handles, nowS }),
-    attemptBox: createBox({ keys: keys.attempts, nowS }),
-    handoverBox: createBox({ keys: keys.handover, nowS }),
+    stateCipher: createValueCipher({ keys: keys.attempts, nowS }),
+    handleCipher: createValueCipher({ keys: keys.handover, nowS }),
     providerOf: parts.providers.of,
     render: parts.render,
     onCodeExchange: parts.onCodeExchange,
     resolveCaller: parts.resolveCaller,
     identityClaims: (principal, hostname) => parts.assertions.claimsOf(principal, hostname),
     assertionFor: config.jwtEndpoint
-      ? async (principal, hostname) =>
-          (await parts.assertions.introduce(principal, { hostname, mode: "cached" })).assertion
+      ? async (principal, hostname) => (await parts.assertions.issue(principal, { hostname, mode: "cached" })).assertion
       : null,
     jwks: parts.assertions.jwks,
     routesOf:
@@ -182,7 +181,7 @@ export async function authenticateHostOf(
     now: () => UnixMs;
     logger: Logger;
   }>,
-): Promise<Readonly<{ handle: Handler; close(): Promise<void> }>> {
+): Promise<Readonly<{ handle: ReservedPathHandler; close(): Promise<void> }>> {
   const secrets = [config.sharedSecret, ...(config.sharedSecretPrevious === null ? [] : [config.sharedSecretPrevious])];
   const keys = await receiptKeys({ cluster: config.broker.clusterName, secrets });
   return createAuthenticateHost(parts.auth, [
@@ -198,7 +197,7 @@ export async function authenticateHostOf(
             administrators: parts.administrators(),
             verifyToken: (token) =>
               verifyOperatorToken(token, { secrets, cluster: config.broker.clusterName, nowS: nowS() }),
-            signedIn: (asking) => whoIsSignedInUnderLease(parts.auth, asking),
+            signedIn: (asking) => readLeasedSignInStatus(parts.auth, asking),
           }),
         fresh: () => parts.auth.replica.overdueMs(parts.auth.clock.monotonic()) <= 0,
         now: parts.now,

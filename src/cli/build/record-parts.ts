@@ -56,7 +56,7 @@ export async function startRecords(
   const waited = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, firstReadMs);
   });
-  await Promise.race([loader.tried, waited]);
+  await Promise.race([loader.firstAttempts, waited]);
   clearTimeout(timer);
   return {
     async stop() {

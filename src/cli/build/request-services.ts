@@ -8,12 +8,12 @@ import {
   beginSignIn,
   createAssertions,
   createBearerTokens,
+  createDecisionAnnotator,
   createRouteHost,
   decide,
-  describeDecisions,
   describePolicy,
-  type Handler,
-  placeIn,
+  factPositionOf,
+  type ReservedPathHandler,
   readCredential,
   signInLoopOf,
 } from "../../auth/index.ts";
@@ -148,10 +148,10 @@ export async function startRequestServices(
     const deps = {
       config: own,
       decide: ({ routeId, caller, request, now }) => decide({ policies, routeId, caller, request, now }),
-      annotateDecision: describeDecisions({
+      annotateDecision: createDecisionAnnotator({
         policies,
         shadows: loaded.shadows,
-        placeOf: placeIn(replica),
+        positionOf: factPositionOf(replica),
         node: parts.node,
         traced: new Set(own.routes.filter((route) => route.auditTrace === "all").map(({ id }) => id)),
         onShadow: (route, direction) => shadowed.inc({ route, direction }),
@@ -172,7 +172,7 @@ export async function startRequestServices(
         maxSessionsPerUser: own.maxSessionsPerUser,
         uuid: randomUUID,
         log: logger,
-        onLooked: (result) => counts.bearers.inc({ result }),
+        onVerified: (result) => counts.bearers.inc({ result }),
       }),
       explain: (routeId) => describePolicy(policies, routeId),
       credentials: {
@@ -235,7 +235,7 @@ export async function startRequestServices(
   );
 
   if (!config.services.has("proxy")) {
-    const handle: Handler = (...asked) => current.deps.authenticateHost?.(...asked);
+    const handle: ReservedPathHandler = (...asked) => current.deps.authenticateHost?.(...asked);
     const listener = config.services.has("authenticate")
       ? await startAuthenticateListener(parts.config, { handle, acme: autocert, logger })
       : null;
@@ -300,7 +300,7 @@ export async function startRequestServices(
  */
 function startAuthenticateListener(
   config: () => Config,
-  { handle, acme, logger }: Readonly<{ handle: Handler; acme: AcmeServing; logger: Logger }>,
+  { handle, acme, logger }: Readonly<{ handle: ReservedPathHandler; acme: AcmeServing; logger: Logger }>,
 ): Promise<HandlerListener> {
   return startHandlerListener(config, {
     site: () => config().authenticateServiceUrl,

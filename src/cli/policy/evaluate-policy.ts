@@ -126,7 +126,7 @@ function fillRecords({ records, config }: PolicyTarget, { records: given, person
   if (config !== null) return; // they have their own sources
   for (const [type, set] of records) {
     const record = given.get(type);
-    if (record === undefined) set.forget();
+    if (record === undefined) set.clear();
     else set.replace(record === null || person === null ? [] : [{ ...record, id: person.userId }]);
   }
 }

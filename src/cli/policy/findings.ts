@@ -75,7 +75,7 @@ export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now
   else {
     const open = allows.find((conditional) => known.get(conditional) === true);
     const needsNoSession = (conditional: CompiledConditional): boolean =>
-      known.get(conditional) !== false && conditional.criteria.every(({ ofSession }) => !ofSession);
+      known.get(conditional) !== false && conditional.criteria.every(({ needsSession }) => !needsSession);
     const unsigned = allows.find(
       (conditional) => isOpenWithoutSession(conditional, now) || needsNoSession(conditional),
     );
@@ -106,7 +106,8 @@ function isOpenWithoutSession({ operator, criteria }: CompiledConditional, now: 
   return (
     operator === "or" &&
     criteria.some(
-      (criterion) => !criterion.ofSession && alwaysMet(criterion, now) !== false && criterion.name !== "cors_preflight",
+      (criterion) =>
+        !criterion.needsSession && alwaysMet(criterion, now) !== false && criterion.name !== "cors_preflight",
     )
   );
 }

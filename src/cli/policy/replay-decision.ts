@@ -56,10 +56,10 @@ export function replayDecision(record: DecisionRecord, { config, target, people 
   const caller = callerOf(person);
   const question = { request: dryRun.decisionRequest(route), now: record.at };
   const principal = caller.type === "principal" ? caller.principal : null;
-  const isKnown = (name: string, ofSession: boolean): boolean => {
+  const isKnown = (name: string, needsSession: boolean): boolean => {
     if (recordedCriteria.has(name) || timeCriteria.has(name) || name.startsWith("ssh_")) return true;
     if (name === "cors_preflight") return record.method !== "OPTIONS";
-    return person === null ? ofSession : known !== undefined && peopleCriteria.has(name);
+    return person === null ? needsSession : known !== undefined && peopleCriteria.has(name);
   };
   const unknown = unknownOf(policy, isKnown);
   if (unknown.length === 0) {
@@ -74,8 +74,8 @@ export function replayDecision(record: DecisionRecord, { config, target, people 
         .map(({ operator, criteria }) =>
           combined(
             operator,
-            criteria.map(({ name, ofSession, test }) =>
-              isKnown(name, ofSession) ? test(question.request, principal, question.now).met : null,
+            criteria.map(({ name, needsSession, test }) =>
+              isKnown(name, needsSession) ? test(question.request, principal, question.now).met : null,
             ),
           ),
         ),
@@ -94,9 +94,9 @@ function whyNot({ result, status, sessionId }: DecisionRecord): string | null {
   return null;
 }
 
-function unknownOf(policy: RoutePolicy, isKnown: (name: string, ofSession: boolean) => boolean): readonly string[] {
+function unknownOf(policy: RoutePolicy, isKnown: (name: string, needsSession: boolean) => boolean): readonly string[] {
   const names = policy.conditionals.flatMap(({ criteria }) =>
-    criteria.flatMap(({ name, ofSession }) => (isKnown(name, ofSession) ? [] : [name])),
+    criteria.flatMap(({ name, needsSession }) => (isKnown(name, needsSession) ? [] : [name])),
   );
   return [...new Set(names)].sort();
 }

@@ -3,14 +3,14 @@
  * identities that exceed the bound of their headers.
  */
 import { Counter, type Registry } from "prom-client";
-import { identityTooLarge, type Oversize } from "../../auth/index.ts";
+import { identityTooLarge, type OversizeIdentity } from "../../auth/index.ts";
 import type { Clock, Logger } from "../../replication/index.ts";
 
 export type IdentityCounts = Readonly<{
   bearers: Counter<"result">;
   sessionTokens: Counter<"result">;
   codeExchanges: Counter<"result">;
-  onOversize: (oversize: Oversize) => void;
+  onOversize: (oversize: OversizeIdentity) => void;
 }>;
 
 /** One warning per outcome in this time; the counter has the rest. */

@@ -71,7 +71,7 @@ export function keepAddressPage({ id, address, signInUrl }: Omit<KeepAddressPage
   });
 }
 
-export function returnPage({ nearUrl }: Omit<ReturnPage, "type">): string {
+export function returnPage({ fallbackUrl }: Omit<ReturnPage, "type">): string {
   return layout({
     page: "return",
     title: "Signed in",
@@ -79,6 +79,6 @@ export function returnPage({ nearUrl }: Omit<ReturnPage, "type">): string {
     scriptUrl: scriptPath,
     body: html`<h1>You are signed in</h1>
 <p>Your browser goes back to the page that you asked for.</p>
-<div class="actions">${linkButton(nearUrl, "Go on", "first")}</div>`,
+<div class="actions">${linkButton(fallbackUrl, "Go on", "first")}</div>`,
   });
 }

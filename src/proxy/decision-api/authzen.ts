@@ -7,7 +7,7 @@
  *
  * Pure but for the decision point. A subject, action or resource that is nothing here is a denial, with the reason in its context.
  */
-import type { Handle } from "../../auth/index.ts";
+import type { SessionHandle } from "../../auth/index.ts";
 import type { DecisionApiConfig } from "../../config/index.ts";
 import { parseSessionId, parseUserId, type SessionId, type UserId, userIdOf } from "../../events/index.ts";
 import {
@@ -110,7 +110,7 @@ export function createAuthzen(
     }
   }
 
-  function ofSession(id: string): Pick<Handle, "sessionId" | "userId"> | undefined {
+  function ofSession(id: string): Pick<SessionHandle, "sessionId" | "userId"> | undefined {
     const sessionId = parsed<SessionId>(parseSessionId, id);
     const session = sessionId === undefined ? undefined : replica.projection.session(sessionId);
     const userId = session?.userId ?? null;
@@ -124,7 +124,7 @@ export function createAuthzen(
   }
 
   /** The newest of the person's sessions that are in force: policy asks what a session says. */
-  function newestOf(userId: UserId, idpId: string): Pick<Handle, "sessionId" | "userId"> | undefined {
+  function newestOf(userId: UserId, idpId: string): Pick<SessionHandle, "sessionId" | "userId"> | undefined {
     const now = clock.wall();
     const standing = replica.projection.sessionsOf(userId).flatMap((sessionId) => {
       const found = replica.projection.sessionStatus(sessionId);

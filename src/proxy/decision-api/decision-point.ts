@@ -9,15 +9,15 @@
  * never decided about; what waited meanwhile is decided again; every answer is recorded.
  */
 import {
+  type AnnotateDecision,
   type AssertionRules,
   chainToAuthority,
   type DecisionRecord,
-  type DescribeDecision,
-  type Handle,
   identityTooLarge,
   type Principal,
   pathReadings,
-  type Sides,
+  type RuleSetOutcomes,
+  type SessionHandle,
 } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
 import { type Fact, type UnixMs, unreachable } from "../../events/index.ts";
@@ -72,7 +72,7 @@ export type DescribedRequest = Readonly<{
   certificate?: PresentedCertificate | null;
 }>;
 
-type SessionOf = Pick<Handle, "sessionId" | "userId">;
+type SessionOf = Pick<SessionHandle, "sessionId" | "userId">;
 /**
  * Whose request it is: of whoever holds the credential in it, or one that is named, or of a session that is; `among`: of that one of a
  * person's sessions that counts with an identity provider. Null: nobody's.
@@ -102,9 +102,9 @@ type TimedQuery = DecisionQuery & Readonly<{ startedAt: number }>;
 type MatchedRequest = Readonly<{ route: RouteConfig; request: CanonicalRequest; asked: ReplyFormat; url: URL }>;
 /** What policy was asked, and what its record says beside the answer; of `ask` once, when it is the last word. */
 type Decided = Readonly<{
-  decided: Parameters<DescribeDecision>;
-  sides: Sides | null;
-  annotations?: ReturnType<DescribeDecision>;
+  decided: Parameters<AnnotateDecision>;
+  sides: RuleSetOutcomes | null;
+  annotations?: ReturnType<AnnotateDecision>;
 }>;
 /** Headers, each a name and a value. */
 type Identity = readonly (readonly [string, string])[];
@@ -198,7 +198,7 @@ export function createDecisionPoint(deps: DecisionApiDeps, reached: ReachedHandl
       return ["x-pomerium-jwt-assertion", ...Object.keys(config.jwtClaimsHeaders)].map((name) => [name, ""]);
     const rules = assertionRules.get(route) ?? assertionRulesOf(route, carriers);
     assertionRules.set(route, rules); // assertions are cached by this object
-    const introduced = await deps.assertions.introduce(principal, {
+    const introduced = await deps.assertions.issue(principal, {
       hostname: request.hostname,
       mode: route.assertion,
       rules,
@@ -244,12 +244,12 @@ export function createDecisionPoint(deps: DecisionApiDeps, reached: ReachedHandl
     if (caller.type === "behind") return { type: "unavailable", why: "behind", ...about };
     const request = policyQuestion(question, about, now);
     const decision = deps.decide({ routeId: route.id, caller, request, now });
-    const { reasons, sides } = decision;
+    const { reasons, outcomes: sides } = decision;
     const principal = caller.type === "principal" ? caller.principal : null;
     const live = principal !== null && principal.session.expiresAt > now ? principal : null;
-    const asked = { routeId: route.id, principal: live, somebody: asking.handle ?? null, request, now };
-    const decided = [{ ...asked, traced: question.traced === true }, decision] as const;
-    const rest = { reasons, sides, ...about, decided: [...decided] as Parameters<DescribeDecision> };
+    const asked = { routeId: route.id, principal: live, session: asking.handle ?? null, request, now };
+    const decided = [{ ...asked, wantsTrace: question.traced === true }, decision] as const;
+    const rest = { reasons, sides, ...about, decided: [...decided] as Parameters<AnnotateDecision> };
     if (decision.type === "permit") {
       return { type: "permit", principal: decision.permit.principal, identity: [], ...rest };
     }

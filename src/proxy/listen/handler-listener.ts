@@ -3,7 +3,7 @@
  * same bounds. It forwards nothing.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import type { Handler, Render } from "../../auth/index.ts";
+import type { RenderPage, ReservedPathHandler } from "../../auth/index.ts";
 import type { Config, HostPort } from "../../config/index.ts";
 import type { AcmeServing } from "../autocert/autocert-timer.ts";
 import { callerAddress } from "../headers/upstream-headers.ts";
@@ -31,9 +31,9 @@ export async function startHandlerListener(
   config: () => HandlerConfig,
   options: Readonly<{
     site: () => URL;
-    handle: Handler;
+    handle: ReservedPathHandler;
     requestId: () => string;
-    render: Render;
+    render: RenderPage;
     clock: Readonly<{ monotonic: () => number; wall: () => number }>;
     acme: AcmeServing | null;
   }> &

@@ -7,7 +7,7 @@
  */
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
-import type { Render } from "../../auth/index.ts";
+import type { RenderPage } from "../../auth/index.ts";
 import type { Config, HostPort } from "../../config/index.ts";
 import type { AcmeServing } from "../autocert/autocert-timer.ts";
 import { Http1Connection } from "../http1/connection.ts";
@@ -48,7 +48,7 @@ export async function listen(
   onRequest: (downstream: Downstream) => void,
   hooks: Readonly<{
     requestId: () => string;
-    render: Render;
+    render: RenderPage;
     /** Milliseconds that only grow. */
     monotonic: () => number;
     draining: () => boolean;

@@ -5,7 +5,7 @@
  * Pure. The decision records (src/audit) hold more, and are chained; this is for what reads Pomerium's log. Never in a line:
  * credentials of any kind, nor what is called like one.
  */
-import type { DecisionRecord, Principal, Sides } from "../../auth/index.ts";
+import type { DecisionRecord, Principal, RuleSetOutcomes } from "../../auth/index.ts";
 import type { AuthorizeLogField, RouteConfig } from "../../config/index.ts";
 import { stripSessionQuery } from "../headers/upstream-headers.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
@@ -14,7 +14,7 @@ import { createTimestampFormatter, type JsonText, quote, shownHeaders, showsHead
 export type AuthorizeLogEntry = Readonly<{
   record: DecisionRecord;
   /** Null: policy was not asked. */
-  sides: Sides | null;
+  sides: RuleSetOutcomes | null;
   principal: Principal | null;
   route: RouteConfig | null;
   request: Pick<CanonicalRequest, "search" | "headers"> | null;

@@ -5,7 +5,7 @@
  * browsers, which get a page; everything else comes from programs, which get JSON.
  */
 import { STATUS_CODES } from "node:http";
-import type { Render } from "../../auth/index.ts";
+import type { RenderPage } from "../../auth/index.ts";
 import type { UnixMs } from "../../events/index.ts";
 import { localReplyFor } from "./local-reply.ts";
 import { defaultReplyFormat, type ReplyFormat } from "./reply-format.ts";
@@ -13,7 +13,7 @@ import { renderLocalReply } from "./write-reply.ts";
 
 export function malformedRequestReply(
   status: number,
-  facts: Readonly<{ requestId: string; render: Render; now: number }>,
+  facts: Readonly<{ requestId: string; render: RenderPage; now: number }>,
 ): string {
   const asked: ReplyFormat =
     status === 431 || status === 408 ? { ...defaultReplyFormat, prefers: "html" } : defaultReplyFormat;

@@ -4,14 +4,14 @@
  * What it does not know becomes a 500 that reveals nothing. It never writes into an answer that has begun: that one is
  * destroyed, so that the caller cannot take half of it for the whole.
  */
-import { pageHeaders, type Render, type SignInRedirect, scriptedPageHeaders } from "../../auth/index.ts";
+import { pageHeaders, type RenderPage, type SignInRedirect, scriptedPageHeaders } from "../../auth/index.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { HeaderLines } from "../message/header-lines.ts";
 import { headerValue } from "../message/header-names.ts";
 import type { Condition, LocalReply } from "./local-reply.ts";
 
 export type ReplyContext = Readonly<{
-  render: Render;
+  render: RenderPage;
   /** Headers that go with every answer here, as the configuration has them. */
   responseHeaders: Readonly<Record<string, string>>;
   /** Close the connection behind this answer. */

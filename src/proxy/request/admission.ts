@@ -8,13 +8,13 @@
  * - It performs nothing: its caller answers, records and forwards by what comes back. Decisions about open exchanges leave by `record`.
  */
 import type {
+  AnnotateDecision,
   Decision,
   DecisionRequest,
-  DescribeDecision,
   KnownCaller,
   Permit,
   Principal,
-  Sides,
+  RuleSetOutcomes,
 } from "../../auth/index.ts";
 import type { RouteConfig } from "../../config/index.ts";
 import type { Fact, UnixMs } from "../../events/index.ts";
@@ -43,7 +43,7 @@ export type Routed<Context extends AdmissionContext> = Readonly<{
 export type OpenRequest<Context extends AdmissionContext> = Routed<Context> &
   Readonly<{ holder: CredentialHolder; decisionRequest: DecisionRequest; permittedTo: Principal | null }>;
 
-type Annotations = ReturnType<DescribeDecision>;
+type Annotations = ReturnType<AnnotateDecision>;
 
 export type AdmissionOutcome =
   /** The projection is behind what the credential needs: nothing is known of the caller. */
@@ -54,7 +54,13 @@ export type AdmissionOutcome =
     >
   | Fact<
       "permitted",
-      { exchange: Exchange; permit: Permit; reasons: readonly string[]; sides: Sides | null; annotations: Annotations }
+      {
+        exchange: Exchange;
+        permit: Permit;
+        reasons: readonly string[];
+        sides: RuleSetOutcomes | null;
+        annotations: Annotations;
+      }
     >;
 
 export type Admission<Context extends AdmissionContext> = Readonly<{
@@ -108,7 +114,7 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
       holder,
       decisionRequest,
       annotations,
-      decision: { permit, reads, until, reasons, sides },
+      decision: { permit, reads, until, reasons, outcomes: sides },
     }: Readonly<{
       holder: CredentialHolder;
       decisionRequest: DecisionRequest;
@@ -139,13 +145,13 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
   function annotate(
     { plan }: Routed<Context>,
     of: Readonly<{ holder: CredentialHolder; caller: KnownCaller; decisionRequest: DecisionRequest; now: UnixMs }>,
-    answered: Parameters<DescribeDecision>[1],
+    answered: Parameters<AnnotateDecision>[1],
   ): Annotations {
     const { holder, caller, decisionRequest, now } = of;
     const principal = caller.type === "principal" && caller.principal.session.expiresAt > now ? caller.principal : null;
-    const somebody = holder.handle ?? null;
+    const session = holder.handle ?? null;
     return deps.annotateDecision(
-      { routeId: plan.route.id, principal, somebody, request: decisionRequest, now },
+      { routeId: plan.route.id, principal, session, request: decisionRequest, now },
       answered,
     );
   }
@@ -186,7 +192,7 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
     const decision = deps.decide({ routeId: plan.route.id, caller, request: decisionRequest, now });
     // A permit for a session ends with the session, also where the route is open to everyone.
     const ended = permittedTo !== null && (caller.type !== "principal" || caller.principal.session.expiresAt <= now);
-    const answered: Parameters<DescribeDecision>[1] = ended ? { type: "signin" } : decision;
+    const answered: Parameters<AnnotateDecision>[1] = ended ? { type: "signin" } : decision;
     const annotations = annotate(open, { holder, caller, decisionRequest, now }, answered);
     if (decision.type === "permit" && !ended) {
       again({ result: "permit", status: 200, reasons: decision.reasons, ...annotations });

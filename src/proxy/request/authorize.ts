@@ -152,7 +152,7 @@ export function createAuthorizer(parts: AuthorizerParts): Authorizer {
     const status = sendLocalReply(context, conditionOfDenial(decision), tools, principal, annotations.trace ?? null);
     recordDecision(
       context,
-      { result, status, reasons, sides: decision.sides, ...annotations },
+      { result, status, reasons, sides: decision.outcomes, ...annotations },
       principal,
       deps,
       context.asOf,

@@ -1,18 +1,18 @@
 /** Ports: everything the proxy is given. It builds none of it and asks nothing of the process it runs in. */
 import type {
+  AnnotateDecision,
   Assertions,
   BearerTokens,
-  Caller,
   Credential,
   Decision,
   DecisionRecord,
   DecisionRequest,
-  DescribeDecision,
-  Handle,
-  Handler,
   KnownCaller,
   RecordDecision,
-  Render,
+  RenderPage,
+  ReservedPathHandler,
+  ResolvedCaller,
+  SessionHandle,
   SignInLoop,
   SignInRedirect,
   TraceText,
@@ -37,15 +37,15 @@ export type ProxyDeps = Readonly<{
     question: Readonly<{ routeId: string; caller: KnownCaller; request: DecisionRequest; now: UnixMs }>,
   ) => Decision;
   /** What the record says of a decision beside the answer. */
-  annotateDecision: DescribeDecision;
+  annotateDecision: AnnotateDecision;
   resolveCaller: (
-    handle: Handle | undefined,
+    handle: SessionHandle | undefined,
     options: Readonly<{ idpId: string; credentialInHeader: boolean; now: UnixMs }>,
-  ) => Caller;
+  ) => ResolvedCaller;
   /** The identity provider, and the client of ours there, whose sessions count on a route. */
   idpIdOf: (route: RouteConfig) => string;
   /** Who holds a bearer token that a route takes. */
-  bearerTokens: Pick<BearerTokens, "identify" | "takes">;
+  bearerTokens: Pick<BearerTokens, "identify" | "accepts">;
   /** What the identity provider gave for a session, for routes that forward it. */
   providerTokens: ProviderTokenSource;
   /** What a route asks for, a sentence each. */
@@ -53,7 +53,7 @@ export type ProxyDeps = Readonly<{
   credentials: Readonly<{
     /** @param query without `?` */
     read(headers: Readonly<Record<string, string | undefined>>, query: string): Credential | undefined;
-    verify(token: string): Handle | "invalid" | Promise<Handle | "invalid">;
+    verify(token: string): SessionHandle | "invalid" | Promise<SessionHandle | "invalid">;
   }>;
   beginSignIn: (
     asked: URL,
@@ -63,11 +63,11 @@ export type ProxyDeps = Readonly<{
   /** Undefined unless the caller came back from sign-in several times without a session that counts. */
   signInLoopOf: (asked: URL, cookieHeader: string | undefined) => SignInLoop | undefined;
   /** Answers reserved paths on every host, before any route. */
-  reserved: Handler;
+  reserved: ReservedPathHandler;
   /** The authenticate host, when it is in this process; null: a gateway leads to it. */
-  authenticateHost: Handler | null;
-  assertions: Pick<Assertions, "introduce">;
-  render: Render;
+  authenticateHost: ReservedPathHandler | null;
+  assertions: Pick<Assertions, "issue">;
+  render: RenderPage;
   record: RecordDecision;
   /** Strict audit: settles when the record is safe on this node. Null: best effort only. */
   recordSafely: ((record: DecisionRecord) => Promise<void>) | null;

@@ -10,7 +10,7 @@ import { getCACertificates } from "node:tls";
 import httpProxy from "@fastify/http-proxy";
 import Fastify from "fastify";
 import { Agent, buildConnector } from "undici";
-import { bestMatch, type Handler, type Render, type ReservedContext } from "../../auth/index.ts";
+import { bestMatch, type RenderPage, type ReservedContext, type ReservedPathHandler } from "../../auth/index.ts";
 import type { Config } from "../../config/index.ts";
 import { type Clock, withoutJsonSchemas } from "../../replication/index.ts";
 import { foldName, hopByHopNames, isReservedName } from "../message/header-names.ts";
@@ -18,13 +18,13 @@ import { localReplyFor } from "../reply/local-reply.ts";
 import { defaultReplyFormat } from "../reply/reply-format.ts";
 import { conditionOf, renderLocalReply } from "../reply/write-reply.ts";
 
-export type Gateway = Readonly<{ handle: Handler; close(): Promise<void> }>;
+export type Gateway = Readonly<{ handle: ReservedPathHandler; close(): Promise<void> }>;
 
 export async function createGateway(options: {
   upstream: URL;
   config: Pick<Config, "certificateAuthority" | "setResponseHeaders">;
   clock: Clock;
-  render: Render;
+  render: RenderPage;
 }): Promise<Gateway> {
   const { upstream, config } = options;
   // Its certificate is for the name in the URL; the Host header, which names the authenticate host, never chooses it.

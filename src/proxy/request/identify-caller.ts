@@ -7,15 +7,15 @@
  * not seen before, and for a link that is not applied yet.
  */
 import {
-  type BearerAnswer,
+  type BearerResult,
   type BearerRules,
   bearerIdp,
   bearerToken,
-  type Caller,
   type Credential,
-  type Handle,
   handleFits,
   handleFitsTunnels,
+  type ResolvedCaller,
+  type SessionHandle,
   streamsOf,
 } from "../../auth/index.ts";
 import type { RouteConfig } from "../../config/index.ts";
@@ -27,7 +27,7 @@ import type { ProxyDeps } from "./dependencies.ts";
 
 /** Who asks, before it is looked up: the handle that a credential carried, and where it stood. */
 export type CredentialHolder = Readonly<{
-  handle: Handle | undefined;
+  handle: SessionHandle | undefined;
   credentialInHeader: boolean;
   /** The handle stands for a bearer token, which counts only where a route takes such tokens; by what rules it was taken. */
   bearer?: Readonly<{ token: string; rules: BearerRules }>;
@@ -40,16 +40,20 @@ export type Identification = CredentialHolder | "behind" | "refused" | "provider
 export const anonymous: CredentialHolder = { handle: undefined, credentialInHeader: false };
 
 /** A handle that was verified, where it stands in header lines; by whose word, which is that of one configuration. */
-export type VerifiedHandle = Readonly<{ handle: Handle; credentialInHeader: boolean; by: ProxyDeps["credentials"] }>;
+export type VerifiedHandle = Readonly<{
+  handle: SessionHandle;
+  credentialInHeader: boolean;
+  by: ProxyDeps["credentials"];
+}>;
 
 /** Handles whose link was reached once. Forgotten when the projection is rebuilt: the link may be of a lost suffix. */
 export class ReachedHandles {
-  #handles = new WeakSet<Handle>();
+  #handles = new WeakSet<SessionHandle>();
 
-  has(handle: Handle): boolean {
+  has(handle: SessionHandle): boolean {
     return this.#handles.has(handle);
   }
-  add(handle: Handle): void {
+  add(handle: SessionHandle): void {
     this.#handles.add(handle);
   }
   forget(): void {
@@ -78,7 +82,7 @@ export type CallerIdentifier = Readonly<{
     shownAt: CredentialScope,
   ): Identification | Promise<Identification>;
   /** As the projection is now, on a route. */
-  resolve(holder: CredentialHolder, route: RouteConfig, now: UnixMs): Caller;
+  resolve(holder: CredentialHolder, route: RouteConfig, now: UnixMs): ResolvedCaller;
 }>;
 
 export function createCallerIdentifier(
@@ -114,7 +118,7 @@ export function createCallerIdentifier(
   }
 
   function fromBearer(
-    found: BearerAnswer,
+    found: BearerResult,
     bearer: NonNullable<CredentialHolder["bearer"]>,
   ): Identification | Promise<Identification> {
     switch (found.type) {
@@ -144,7 +148,7 @@ export function createCallerIdentifier(
   }
 
   function forHandle(
-    handle: Handle | "invalid",
+    handle: SessionHandle | "invalid",
     { credentialInHeader }: Pick<CredentialHolder, "credentialInHeader">,
     { hostname, isTunnel }: CredentialScope,
   ): Identification | Promise<Identification> {
@@ -156,7 +160,7 @@ export function createCallerIdentifier(
   }
 
   function whenReached(
-    holder: CredentialHolder & Readonly<{ handle: Handle }>,
+    holder: CredentialHolder & Readonly<{ handle: SessionHandle }>,
   ): Identification | Promise<Identification> {
     const { handle } = holder;
     if (handle.needs === null || reached.has(handle)) return holder;
@@ -175,7 +179,11 @@ export function createCallerIdentifier(
     });
   }
 
-  function resolve({ handle, credentialInHeader, bearer }: CredentialHolder, route: RouteConfig, now: UnixMs): Caller {
+  function resolve(
+    { handle, credentialInHeader, bearer }: CredentialHolder,
+    route: RouteConfig,
+    now: UnixMs,
+  ): ResolvedCaller {
     const own = deps.idpIdOf(route);
     const idpId = bearer !== undefined && handle !== undefined ? bearerIdpOf(bearer, handle, route) : own;
     const held = idpId === undefined ? undefined : handle;
@@ -189,11 +197,11 @@ export function createCallerIdentifier(
   /** Undefined: the route does not take the token, or not any more. */
   function bearerIdpOf(
     { token, rules }: NonNullable<CredentialHolder["bearer"]>,
-    handle: Handle,
+    handle: SessionHandle,
     route: RouteConfig,
   ): string | undefined {
     const { bearer: now } = route;
-    const taken = now === rules || (now !== null && verifyAlike(now, rules) && deps.bearerTokens.takes(token, now));
+    const taken = now === rules || (now !== null && verifyAlike(now, rules) && deps.bearerTokens.accepts(token, now));
     return taken ? bearerIdp(now, handle, deps.idpIdOf(route)) : undefined;
   }
 

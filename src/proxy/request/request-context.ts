@@ -7,9 +7,9 @@ import {
   type DecisionRecord,
   type DecisionTrace,
   type FactTrace,
-  isTooLongToCarry,
+  isTooLongForRedirect,
   type Principal,
-  type Sides,
+  type RuleSetOutcomes,
 } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
 import { isAdministrator } from "../../console/index.ts";
@@ -131,7 +131,8 @@ export function sendLocalReply(
           isRouteOrigin: routes.isRouteOrigin,
         });
   const url = externalUrl(context);
-  const keepsAddress = asked.kind === "navigation" && asked.method === "GET" && url !== null && isTooLongToCarry(url);
+  const keepsAddress =
+    asked.kind === "navigation" && asked.method === "GET" && url !== null && isTooLongForRedirect(url);
   const made = localReplyFor(condition, asked, {
     keepsAddress,
     requestId: context.requestId,
@@ -266,7 +267,7 @@ export type RecordedOutcome = Pick<DecisionRecord, "result" | "status" | "reason
     trace?: DecisionRecord["trace"] | undefined;
     shadow?: DecisionRecord["shadow"] | undefined;
     /** For the authorize log; the record has `trace`. */
-    sides?: Sides | null;
+    sides?: RuleSetOutcomes | null;
     cutMs?: number;
   }>;
 

@@ -2,7 +2,7 @@
  * The life of a request: read strictly, reserved paths, the authenticate host, route, decision, then forward or answer. One
  * order, for ordinary requests and upgrades alike.
  */
-import { type Introduced, identityTooLarge, type Principal, pathReadings } from "../../auth/index.ts";
+import { type AssertionResult, identityTooLarge, type Principal, pathReadings } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
 import { momentOf } from "../../replication/index.ts";
 import type { Exchanges } from "../enforce/exchanges.ts";
@@ -249,7 +249,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
     }
     const { hostname } = request;
     const scope = { hostname, mode: plan.route.assertion, rules: plan.assertionRules, now: context.asOf.wall };
-    const introduced = deps.assertions.introduce(permit.principal, scope);
+    const introduced = deps.assertions.issue(permit.principal, scope);
     if (!(introduced instanceof Promise)) sendWithIdentity(permitted, introduced, tokens);
     else
       introduced
@@ -257,7 +257,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
         .catch((error: unknown) => failed(context, error));
   }
 
-  function sendWithIdentity(permitted: PermittedRequest, made: Introduced, tokens: ForwardedTokens | null): void {
+  function sendWithIdentity(permitted: PermittedRequest, made: AssertionResult, tokens: ForwardedTokens | null): void {
     if (made.assertion !== null) {
       send(permitted, made, tokens);
       return;

@@ -5,14 +5,14 @@
  * browser trusts the certificate. DER is written by X.690; the certificate is that of RFC 5280, version 3.
  */
 import { createHash, createPublicKey, sign } from "node:crypto";
-import { derivedKey } from "../../auth/index.ts";
+import { deriveKey } from "../../auth/index.ts";
 import type { TlsFiles } from "../../config/index.ts";
 
 /** Names beyond this many are left out: callers that ask for one of them get the certificate all the same. */
 const namesMax = 200;
 
 export function selfSignedCertificate(sharedSecret: Uint8Array, hosts: readonly string[]): TlsFiles {
-  const key = derivedKey(sharedSecret, "cardea-self-signed-serving-certificate");
+  const key = deriveKey(sharedSecret, "cardea-self-signed-serving-certificate");
   const subjectKey = createPublicKey(key).export({ type: "spki", format: "der" });
   const names = [...new Set(hosts)].filter(isDnsName).slice(0, namesMax);
   const algorithm = sequence(oid(ecdsaWithSha256));

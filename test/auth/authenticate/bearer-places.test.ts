@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import {
-  type BearerAnswer,
+  type BearerResult,
   type BearerTokens,
   createBearerTokens,
 } from "../../../src/auth/authenticate/credentials/bearer-tokens.ts";
-import { FairPlaces } from "../../../src/auth/authenticate/credentials/fair-limiter.ts";
+import { FairLimiter } from "../../../src/auth/authenticate/credentials/fair-limiter.ts";
 import { ProviderError } from "../../../src/auth/authenticate/provider/provider-error.ts";
 import { systemClock } from "../../../src/replication/index.ts";
 
@@ -24,7 +24,7 @@ type World = Readonly<{
 function start(): World {
   let shown = 0;
   const asked: (() => void)[] = [];
-  const waiting: Promise<BearerAnswer>[] = [];
+  const waiting: Promise<BearerResult>[] = [];
   const looked: string[] = [];
   const verifyAccessToken = () =>
     new Promise<never>((_, reject) => {
@@ -36,7 +36,7 @@ function start(): World {
     replica: { projection: { sessionStatus: () => ({ status: "unknown" }) } },
     providerOf: () => provider,
     idKey: new Uint8Array(32),
-    onLooked: (result: string) => looked.push(result),
+    onVerified: (result: string) => looked.push(result),
   } as unknown as Parameters<typeof createBearerTokens>[0]);
   return {
     tokens,
@@ -93,11 +93,11 @@ suite("of tokens that nobody has seen", () => {
 });
 
 test("places are never more than there are, and whoever comes has one while more than twenty others take what they can", () => {
-  const places = new FairPlaces(64);
+  const places = new FairLimiter(64);
   let taken = 0;
   let callers = 0;
-  for (; callers < 20; callers++) while (places.take(`greedy ${callers}`) !== undefined) taken++;
+  for (; callers < 20; callers++) while (places.acquire(`greedy ${callers}`) !== undefined) taken++;
   assert.ok(taken < 64, String(taken));
-  for (let i = 0; i < 64; i++) if (places.take(`late ${i}`) !== undefined) taken++;
+  for (let i = 0; i < 64; i++) if (places.acquire(`late ${i}`) !== undefined) taken++;
   assert.equal(taken, 64);
 });

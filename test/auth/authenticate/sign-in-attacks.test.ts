@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { signUrl } from "../../../src/auth/authenticate/sign-in/signed-url.ts";
-import { createBox } from "../../../src/auth/index.ts";
+import { createValueCipher } from "../../../src/auth/index.ts";
 import { deriveKey } from "../../../src/replication/index.ts";
 import { secret, signIn, signInUpToCallback, startWorld } from "./support.ts";
 
@@ -11,7 +11,10 @@ test("state, code and nonce: forged, changed, missing or of another sign-in, nob
   const visitor = world.visitor();
   const good = await signInUpToCallback(world, visitor, "alice");
   const other = await signInUpToCallback(world, visitor, "bob", world.url("app", "/other"));
-  const forgedBox = createBox({ keys: [new Uint8Array(32).fill(9)], nowS: () => Math.floor(Date.now() / 1_000) });
+  const forgedBox = createValueCipher({
+    keys: [new Uint8Array(32).fill(9)],
+    nowS: () => Math.floor(Date.now() / 1_000),
+  });
   const forged = await forgedBox.seal("sign-in state", {});
   const cases: Readonly<Record<string, (url: URL) => void>> = {
     "no state": (url) => url.searchParams.delete("state"),
@@ -138,10 +141,10 @@ test("a sealed handle of another purpose or key is not taken for a handover", as
   const world = await startWorld(t, {
     deps: (deps) => ({
       ...deps,
-      handoverBox: {
-        ...deps.handoverBox,
+      handleCipher: {
+        ...deps.handleCipher,
         // As if authenticate sealed with the key of the attempts.
-        seal: (purpose, value) => deps.attemptBox.seal(purpose, value),
+        seal: (purpose, value) => deps.stateCipher.seal(purpose, value),
       },
     }),
   });
@@ -233,7 +236,7 @@ test("the URL keys, the box of attempts and the box of handovers are three", asy
   const state = callback.searchParams.get("state") ?? "";
   const now = (): number => Math.floor(Date.now() / 1_000);
   const open = (purpose: string) =>
-    createBox({ keys: [deriveKey(secret, purpose)], nowS: now }).open("sign-in state", state, 600);
+    createValueCipher({ keys: [deriveKey(secret, purpose)], nowS: now }).open("sign-in state", state, 600);
   assert.ok(await open("sign-in attempts"));
   assert.equal(await open("session handover"), undefined);
   assert.equal(await open("signed urls"), undefined);

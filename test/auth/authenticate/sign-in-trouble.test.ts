@@ -95,7 +95,7 @@ test("a code that was used up elsewhere is refused by the provider, and the page
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
   const state = callback.searchParams.get("state") ?? "";
-  const opened = (await world.deps.attemptBox.open("sign-in state", state, 60)) as { nonce: string; verifier: string };
+  const opened = (await world.deps.stateCipher.open("sign-in state", state, 60)) as { nonce: string; verifier: string };
   await world.oidc.finish(callback.search, { ...opened, state }); // another authenticate process has taken the code
   const answer = await visitor.ask(callback);
   assert.equal(answer.status, 400);

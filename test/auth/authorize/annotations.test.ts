@@ -1,18 +1,18 @@
 /** What is said beside a decision can never change one. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { describeDecisions } from "../../../src/auth/authorize/annotations.ts";
+import { createDecisionAnnotator } from "../../../src/auth/authorize/annotations.ts";
 import { compilePolicies, type Policies } from "../../../src/auth/authorize/compile.ts";
 import type { NodeId } from "../../../src/events/index.ts";
 import { compiled, now, principal, request, route, source } from "./support.ts";
 
 function describer(shadows: Policies, seen: string[]) {
-  return describeDecisions({
-    ...{ policies: new Map(), shadows, traced: new Set<string>(), placeOf: () => null, node: "n" as NodeId },
+  return createDecisionAnnotator({
+    ...{ policies: new Map(), shadows, traced: new Set<string>(), positionOf: () => null, node: "n" as NodeId },
     onShadow: (_route, direction) => void seen.push(direction),
   });
 }
-const asked = { routeId: "r", principal: principal(), somebody: null, request: request(), now };
+const asked = { routeId: "r", principal: principal(), session: null, request: request(), now };
 
 test("a shadow policy that fails is recorded as that, and nothing is thrown", () => {
   const seen: string[] = [];

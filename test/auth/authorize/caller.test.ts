@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CallerCache, type CallerOptions, resolveCaller } from "../../../src/auth/authorize/caller.ts";
-import type { Caller } from "../../../src/auth/authorize/decision.ts";
+import type { ResolvedCaller } from "../../../src/auth/authorize/decision.ts";
 import {
   type CardeaEvent,
   type GroupId,
@@ -32,7 +32,7 @@ class World {
     for (const one of record(events, this.projection.applied)) this.projection.apply(one);
     return this;
   }
-  ask(session = 1, user = 1, options: Partial<CallerOptions> & { handleIdp?: string } = {}): Caller {
+  ask(session = 1, user = 1, options: Partial<CallerOptions> & { handleIdp?: string } = {}): ResolvedCaller {
     return resolveCaller(
       this.projection,
       { sessionId: sessionId(session), userId: userId(user), idpId: options.handleIdp ?? "idp" },
@@ -51,7 +51,8 @@ class World {
   }
 }
 
-const why = (caller: Caller): string => (caller.type === "principal" ? "principal" : `${caller.type}: ${caller.why}`);
+const why = (caller: ResolvedCaller): string =>
+  caller.type === "principal" ? "principal" : `${caller.type}: ${caller.why}`;
 const members = (change: { added?: number[]; removed?: number[] }): CardeaEvent => ({
   type: "GroupMembersChanged",
   groupId: "eng" as GroupId,
@@ -84,7 +85,7 @@ test("no handle is nobody, and whether the credential came in a header is passed
   });
 });
 
-const nobodies: readonly (readonly [string, (world: World) => Caller, string])[] = [
+const nobodies: readonly (readonly [string, (world: World) => ResolvedCaller, string])[] = [
   ["an unknown session", (w) => w.ask(9), "session-unknown"],
   ["a session at its expiry", (w) => w.ask(1, 1, { now: 1_000_000 as UnixMs }), "session-expired"],
   ["a swept session", (w) => w.given({ type: "SessionsExpired", sessionIds: [sessionId(1)] }).ask(), "session-unknown"],

@@ -2,17 +2,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { combine } from "../../../src/auth/authorize/combine.ts";
-import { type CompiledCriterion, plain } from "../../../src/auth/authorize/criteria/criterion-parts.ts";
-import type { Operator } from "../../../src/auth/authorize/ppl-parser.ts";
+import { type CompiledCriterion, compiledCriterion } from "../../../src/auth/authorize/criteria/criterion-parts.ts";
+import type { PolicyOperator } from "../../../src/auth/authorize/ppl-parser.ts";
 import { type Reason, ReasonTable } from "../../../src/auth/authorize/reasons.ts";
 import { now, request } from "./support.ts";
 
 type Given = readonly (readonly [boolean, Reason])[];
-function outcome(operator: Operator, given: Given): string {
+function outcome(operator: PolicyOperator, given: Given): string {
   const table = new ReasonTable();
   const criteria = given.map(([met, reason]): CompiledCriterion => {
     const always = met ? table.of(reason).met : table.of(reason).unmet;
-    return plain(() => always, "");
+    return compiledCriterion(() => always, "");
   });
   const { met, reasons } = combine(operator, criteria, table)(request(), null, now);
   return [met, ...reasons.words].join(" ");
@@ -30,7 +30,7 @@ const noNo: Given = [
   [false, "user-unauthorized"],
   [false, "email-unauthorized"],
 ];
-const cases: readonly (readonly [Operator, Given, string])[] = [
+const cases: readonly (readonly [PolicyOperator, Given, string])[] = [
   ["and", yesYes, "true email-ok user-ok"],
   ["and", yesNo, "false email-unauthorized"],
   ["and", noNo, "false email-unauthorized user-unauthorized"],

@@ -1,7 +1,7 @@
 /** From the two sides of a route to one answer: order, statuses, facts read, and who counts as nobody. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { answerOf, decide } from "../../../src/auth/authorize/decide.ts";
+import { decide, evaluatePolicy } from "../../../src/auth/authorize/decide.ts";
 import { traceDecision } from "../../../src/auth/authorize/explain.ts";
 import { type Reason, ReasonTable } from "../../../src/auth/authorize/reasons.ts";
 import type { NodeId } from "../../../src/events/index.ts";
@@ -104,7 +104,7 @@ for (const { allow, deny, expect } of outcomes) {
     const outcome = ([met, ...words]: readonly [boolean, ...Reason[]]) =>
       met ? table.of(...words).met : table.of(...words).unmet;
     const policy = { allow: () => outcome(allow), deny: () => outcome(deny) };
-    const { type, status, reasons } = answerOf(policy, { request: request(), principal: null, now });
+    const { type, status, reasons } = evaluatePolicy(policy, { request: request(), principal: null, now });
     assert.equal([type, status, ...reasons].join(" "), expect);
   });
 }
@@ -180,7 +180,7 @@ test("what is kept of a refusal is bounded: twenty rules, and each criterion by 
     policy,
     asked,
     { type: "deny", status: 403, deviceType: null },
-    { placeOf: () => null, somebody: null, node: "n" as NodeId },
+    { positionOf: () => null, session: null, node: "n" as NodeId },
   );
   assert.deepEqual([trace?.rule, trace?.rules.length, trace?.more], [null, 20, 5]);
   assert.deepEqual(trace?.rules[0]?.criteriaUnmet, ["email"]);

@@ -3,11 +3,11 @@ import assert from "node:assert/strict";
 import { compilePolicies, type Policies } from "../../../src/auth/authorize/compile.ts";
 import { decide } from "../../../src/auth/authorize/decide.ts";
 import type {
-  Caller,
   Decision,
   DecisionRequest,
   DeviceCredential,
   Principal,
+  ResolvedCaller,
 } from "../../../src/auth/authorize/decision.ts";
 import { noRecords, type Records } from "../../../src/auth/authorize/records/records.ts";
 import type { Problem, RouteConfig, SourceLocation, SourceLocationTree } from "../../../src/config/index.ts";
@@ -172,7 +172,7 @@ export function principal(person: Person = {}): Principal {
   };
 }
 
-export const nobody: Exclude<Caller, { type: "behind" }> = {
+export const nobody: Exclude<ResolvedCaller, { type: "behind" }> = {
   type: "anonymous",
   why: "no-credential",
   credentialInHeader: false,

@@ -3,12 +3,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Registry } from "prom-client";
 import { countRefresh, newRefreshMemory } from "../../../src/auth/authenticate/provider/refresh-memory.ts";
-import type { Oversize } from "../../../src/auth/index.ts";
+import type { OversizeIdentity } from "../../../src/auth/index.ts";
 import { identityCounts } from "../../../src/cli/process/identity-counts.ts";
 import { registerRefreshCounts } from "../../../src/cli/process/refresh-counts.ts";
 import type { MonotonicMs } from "../../../src/events/index.ts";
 
-const found = (outcome: Oversize["outcome"]): Oversize => ({
+const found = (outcome: OversizeIdentity["outcome"]): OversizeIdentity => ({
   ...{ outcome, routeId: "wiki", userId: "user-1" },
   ...{ bytes: 256_000, bytesMax: 16_384, groupsOmitted: 4_999 },
 });

@@ -1,7 +1,7 @@
 /** Who asks: what the lines of a head have shown before is not read again, and never stands in for what is known of its holder now. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Handle, readCredential } from "../../../src/auth/index.ts";
+import { readCredential, type SessionHandle } from "../../../src/auth/index.ts";
 
 import type { UnixMs } from "../../../src/events/index.ts";
 import { RequestLines } from "../../../src/proxy/message/received-lines.ts";
@@ -20,7 +20,7 @@ const route = routeTo(0);
 
 function desk() {
   const seen = { read: 0, verified: 0, resolved: 0 };
-  const verify = (token: string): Handle | "invalid" => {
+  const verify = (token: string): SessionHandle | "invalid" => {
     seen.verified++;
     if (!token.startsWith("s")) return "invalid";
     return { sessionId: sessionId(1), userId: userId(1), idpId: "idp", needs: null, audience: [route.host] };
@@ -37,7 +37,7 @@ function desk() {
       {
         config: { cookie: { domain: null } } as ProxyDeps["config"],
         credentials: credentials(),
-        bearerTokens: { identify: () => ({ type: "refused" }), takes: () => false },
+        bearerTokens: { identify: () => ({ type: "refused" }), accepts: () => false },
         catchUp: async () => "reached",
         resolveCaller: (handle) => {
           seen.resolved++;

@@ -29,11 +29,11 @@ import { callerNetwork } from "../../authorize/source-ip.ts";
 import { claimedGroups } from "../provider/claimed-groups.ts";
 import type { OidcClient } from "../provider/oidc-client.ts";
 import { ProviderError } from "../provider/provider-error.ts";
-import { type SubmitDeps, submitPatiently } from "../sign-in/begin-session.ts";
-import { FairPlaces } from "./fair-limiter.ts";
-import type { Handle } from "./handle.ts";
+import { type SubmitDeps, submitWithRetry } from "../sign-in/begin-session.ts";
+import { FairLimiter } from "./fair-limiter.ts";
+import type { SessionHandle } from "./handle.ts";
 import { isOfTokenIssuer, type TokenIssuers, tokenIssuerId } from "./issuers.ts";
-import { claimsWithin, isForOneOf, tokenText } from "./token-text.ts";
+import { hasAudience, tokenText, unverifiedClaims } from "./token-text.ts";
 
 /** What a route takes. */
 export type BearerRules = Readonly<
@@ -42,8 +42,8 @@ export type BearerRules = Readonly<
   | { format: "jwt"; issuers: readonly string[] }
 >;
 
-export type BearerAnswer =
-  | Fact<"holder", { handle: Handle }>
+export type BearerResult =
+  | Fact<"holder", { handle: SessionHandle }>
   /** The token is nobody's: it does not check out, is over, or was revoked. */
   | Fact<"refused", unknown>
   /** Nobody could say: the provider or the brokers do not answer, or too many tokens are being looked at, of all callers or of this one. */
@@ -59,9 +59,9 @@ export type BearerTokens = Readonly<{
     token: string,
     rules: BearerRules,
     of: Readonly<{ idpId: string; from: string }>,
-  ): BearerAnswer | Promise<BearerAnswer>;
+  ): BearerResult | Promise<BearerResult>;
   /** Whether a token that was verified by earlier rules of its format is one that these rules take, by what it says. */
-  takes(token: string, rules: BearerRules): boolean;
+  accepts(token: string, rules: BearerRules): boolean;
 }>;
 
 export type BearerDeps = SubmitDeps &
@@ -77,9 +77,9 @@ export type BearerDeps = SubmitDeps &
     maxSessionsPerUser: number;
     uuid: () => string;
     log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;
-    atOnceMax?: number;
+    concurrentMax?: number;
     /** What became of a token that was not known yet. */
-    onLooked?: (result: "accepted" | "refused" | "unavailable") => void;
+    onVerified?: (result: "accepted" | "refused" | "unavailable") => void;
   }>;
 
 /** What a token says, once it was verified. `saidAt`: when, where it says so; `expiresAt`: null where it does not say. */
@@ -91,16 +91,16 @@ export type VerifiedToken = Readonly<{
 }>;
 
 const tokenCharsMax = 16_384;
-const atOnceMax = 64;
+const concurrentDefault = 64;
 const refusedMax = 10_000;
 /** A refusal holds for this long; a provider is not asked about one token again and again. */
 const refusedForMs = 30_000;
 
 /** Words by which a provider says that it cannot say, and nothing of the token. */
-const passing: ReadonlySet<string> = new Set(["server_error", "temporarily_unavailable", "slow_down"]);
+const transientErrors: ReadonlySet<string> = new Set(["server_error", "temporarily_unavailable", "slow_down"]);
 
-const refused: BearerAnswer = { type: "refused" };
-const unavailable: BearerAnswer = { type: "unavailable" };
+const refused: BearerResult = { type: "refused" };
+const unavailable: BearerResult = { type: "unavailable" };
 
 /** The token of an `Authorization: Bearer`; undefined: there is none. A session handle in that place is one of our own. */
 export function bearerToken(authorization: string | undefined): string | undefined {
@@ -112,19 +112,23 @@ export function bearerToken(authorization: string | undefined): string | undefin
  * The provider or issuer whose session a bearer's is, if a route takes its tokens as it is configured now; undefined: it does not.
  * @param idpId the identity provider's client of the route
  */
-export function bearerIdp(rules: BearerRules | null, handle: Pick<Handle, "idpId">, idpId: string): string | undefined {
+export function bearerIdp(
+  rules: BearerRules | null,
+  handle: Pick<SessionHandle, "idpId">,
+  idpId: string,
+): string | undefined {
   if (rules === null) return undefined;
-  const takes =
+  const isAccepted =
     rules.format === "jwt"
       ? rules.issuers.some((name) => tokenIssuerId(name) === handle.idpId)
       : !isOfTokenIssuer(handle.idpId) && handle.idpId === idpId;
-  return takes ? handle.idpId : undefined;
+  return isAccepted ? handle.idpId : undefined;
 }
 
 export function createBearerTokens(deps: BearerDeps): BearerTokens {
   const refusals = new LRUCache<SessionId, true>({ max: refusedMax, ttl: refusedForMs });
-  const underway = new Map<SessionId, Promise<BearerAnswer>>();
-  const places = new FairPlaces(deps.atOnceMax ?? atOnceMax);
+  const underway = new Map<SessionId, Promise<BearerResult>>();
+  const limiter = new FairLimiter(deps.concurrentMax ?? concurrentDefault);
 
   /** The same for the same token where the same is asked of it, on every node. */
   function sessionIdOf(parts: readonly unknown[]): SessionId {
@@ -136,7 +140,7 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
   }
 
   /** Undefined: the projection does not know it. */
-  function known(sessionId: SessionId, needs: Link | null = null): BearerAnswer | undefined {
+  function resultOfSession(sessionId: SessionId, needs: Link | null = null): BearerResult | undefined {
     const found = deps.replica.projection.sessionStatus(sessionId);
     if (found.status === "unknown") return undefined;
     if (found.status !== "active" || found.session.expiresAt <= deps.clock.wall()) return refused;
@@ -148,21 +152,21 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     token: string,
     rules: BearerRules,
     { idpId: routeIdpId, from }: Readonly<{ idpId: string; from: string }>,
-  ): BearerAnswer | Promise<BearerAnswer> {
+  ): BearerResult | Promise<BearerResult> {
     const text = token.length > tokenCharsMax ? undefined : tokenText(token);
     if (text === undefined) return refused;
     // Asked each time: which issuers and audiences count may have changed since the token was verified.
-    if (!takes(token, rules)) return refused;
+    if (!accepts(token, rules)) return refused;
     const issuer = rules.format === "jwt" ? deps.issuers.nameOf(token) : undefined;
     const idpId = issuer === undefined ? routeIdpId : tokenIssuerId(issuer);
     const hasAudience = rules.format === "idp_access_token" && rules.audiences !== null;
     const sessionId = sessionIdOf([rules.format, idpId, hasAudience, text]);
-    const answer = known(sessionId) ?? (refusals.has(sessionId) ? refused : underway.get(sessionId));
+    const answer = resultOfSession(sessionId) ?? (refusals.has(sessionId) ? refused : underway.get(sessionId));
     if (answer !== undefined) return answer;
-    const leave = places.take(callerNetwork(from));
-    if (leave === undefined) return looked(unavailable);
-    const verifying = begin(sessionId, idpId, () => verify(token, rules, { idpId, issuer }))
-      .then(looked)
+    const leave = limiter.acquire(callerNetwork(from));
+    if (leave === undefined) return reportResult(unavailable);
+    const verifying = verifyAndRecord(sessionId, idpId, () => verify(token, rules, { idpId, issuer }))
+      .then(reportResult)
       .finally(() => {
         underway.delete(sessionId);
         leave();
@@ -171,14 +175,14 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     return verifying;
   }
 
-  function takes(token: string, rules: BearerRules): boolean {
+  function accepts(token: string, rules: BearerRules): boolean {
     switch (rules.format) {
       case "jwt": {
         const issuer = deps.issuers.nameOf(token);
         return issuer !== undefined && rules.issuers.includes(issuer);
       }
       case "idp_access_token":
-        return rules.audiences === null || isForOneOf(claimsWithin(token) ?? {}, rules.audiences);
+        return rules.audiences === null || hasAudience(unverifiedClaims(token) ?? {}, rules.audiences);
       case "idp_identity_token":
         return true; // its audience is the client, which a session names
       default:
@@ -186,8 +190,8 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     }
   }
 
-  function looked(answer: BearerAnswer): BearerAnswer {
-    deps.onLooked?.(answer.type === "holder" ? "accepted" : answer.type);
+  function reportResult(answer: BearerResult): BearerResult {
+    deps.onVerified?.(answer.type === "holder" ? "accepted" : answer.type);
     return answer;
   }
 
@@ -204,17 +208,17 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
       : provider.verifyAccessToken(token, rules.audiences);
   }
 
-  async function begin(
+  async function verifyAndRecord(
     sessionId: SessionId,
     idpId: string,
     verified: () => Promise<VerifiedToken>,
-  ): Promise<BearerAnswer> {
+  ): Promise<BearerResult> {
     let found: VerifiedToken;
     try {
       found = await verified();
     } catch (error) {
       if (!(error instanceof ProviderError)) throw error;
-      if (error.kind === "silent" || passing.has(error.error)) {
+      if (error.kind === "silent" || transientErrors.has(error.error)) {
         deps.log.warn({ idpId }, `a bearer token could not be verified: ${error.message}`);
         return unavailable;
       }
@@ -224,13 +228,13 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     return record(sessionId, idpId, found);
   }
 
-  async function record(sessionId: SessionId, idpId: string, found: VerifiedToken): Promise<BearerAnswer> {
+  async function record(sessionId: SessionId, idpId: string, found: VerifiedToken): Promise<BearerResult> {
     const { profile, tokens, saidAt } = found;
     const now = deps.clock.wall();
     const issuedAt = Math.max(0, Math.min(saidAt ?? now, now)) as UnixMs;
     const expiresAt = Math.min(found.expiresAt ?? Number.POSITIVE_INFINITY, now + deps.sessionMsMax) as UnixMs;
     const userId = userIdOf(profile.issuer, profile.subject);
-    const age = (saidAt ?? 0) >= lastHeardOf(userId) ? "new" : "older than what is known";
+    const age = (saidAt ?? 0) >= newestClaimsAt(userId) ? "new" : "older than what is known";
     const request: CommandRequest = {
       commandId: deps.uuid() as CommandRequest["commandId"],
       actor: "service:authenticate",
@@ -241,7 +245,7 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
         maxSessionsPerUser: deps.maxSessionsPerUser,
       },
     };
-    const result = await submitPatiently(deps, request);
+    const result = await submitWithRetry(deps, request);
     if (result.type === "done") {
       // So that the next request finds it; this one says by its handle what it needs.
       await deps.catchUp(result.link);
@@ -255,7 +259,7 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
   }
 
   /** When what is known of a person was last said: an older token must not bring back groups that they have left since. */
-  function lastHeardOf(userId: UserId): number {
+  function newestClaimsAt(userId: UserId): number {
     const { projection } = deps.replica;
     return projection.sessionsOf(userId).reduce((newest, sessionId) => {
       const session = projection.session(sessionId);
@@ -264,18 +268,18 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
   }
 
   /** Another node was first, or the session was, and is over: the projection says so once it is where the leader is. */
-  async function afterConflict(sessionId: SessionId): Promise<BearerAnswer> {
+  async function afterConflict(sessionId: SessionId): Promise<BearerResult> {
     try {
       const { leader, broker } = await deps.databroker.status();
       if ((await deps.catchUp(leader?.head ?? broker.applied)) !== "reached") return unavailable;
     } catch {
       return unavailable;
     }
-    const answer = known(sessionId);
+    const answer = resultOfSession(sessionId);
     if (answer !== undefined) return answer;
     refusals.set(sessionId, true);
     return refused;
   }
 
-  return { identify, takes };
+  return { identify, accepts };
 }

@@ -19,7 +19,7 @@ import {
   type UserId,
 } from "../../../events/index.ts";
 
-export type Handle = Readonly<{
+export type SessionHandle = Readonly<{
   sessionId: SessionId;
   userId: UserId;
   idpId: string;
@@ -38,9 +38,9 @@ export type Handle = Readonly<{
 export const tunnelAudience = "urn:cardea:tunnels";
 
 export type HandleCodec = Readonly<{
-  issue(handle: Handle): Promise<string>;
+  issue(handle: SessionHandle): Promise<string>;
   /** Immediate when the token was found good before: the request path then waits for nothing. */
-  verify(token: string): Handle | "invalid" | Promise<Handle | "invalid">;
+  verify(token: string): SessionHandle | "invalid" | Promise<SessionHandle | "invalid">;
 }>;
 
 /** Tokens longer than this are none of ours. */
@@ -67,12 +67,12 @@ export function createHandleCodec(options: {
   const [signingKey] = options.keys;
   if (signingKey === undefined) throw new TypeError("a handle codec needs a key");
   /** Good tokens alone: whoever sends rubbish fills nothing and pushes nobody out. */
-  const good = new LRUCache<string, Handle>({
+  const verified = new LRUCache<string, SessionHandle>({
     maxSize: options.cacheBytesMax ?? cacheBytesDefault,
     sizeCalculation: (_handle, token) => token.length + entryBytes,
   });
 
-  async function check(token: string): Promise<Handle | "invalid"> {
+  async function verifySignature(token: string): Promise<SessionHandle | "invalid"> {
     for (const key of options.keys) {
       try {
         const { payload } = await jwtVerify(token, key, {
@@ -82,7 +82,7 @@ export function createHandleCodec(options: {
           currentDate: new Date(options.nowS() * 1_000),
         });
         const handle = parseClaims(payload);
-        good.set(token, handle);
+        verified.set(token, handle);
         return handle;
       } catch {
         // another key, or none: not ours
@@ -115,12 +115,12 @@ export function createHandleCodec(options: {
     },
     verify(token) {
       if (token.length > tokenCharsMax) return "invalid";
-      return good.get(token) ?? (canonicalJws.test(token) ? check(token) : "invalid");
+      return verified.get(token) ?? (canonicalJws.test(token) ? verifySignature(token) : "invalid");
     },
   };
 }
 
-function parseClaims(payload: Readonly<Record<string, unknown>>): Handle {
+function parseClaims(payload: Readonly<Record<string, unknown>>): SessionHandle {
   const aud = payload["aud"];
   const idpId = payload["idp_id"];
   return {
@@ -140,12 +140,12 @@ function parseClaims(payload: Readonly<Record<string, unknown>>): Handle {
 }
 
 /** Whether a handle counts on every TCP and UDP route. */
-export function handleFitsTunnels(handle: Handle): boolean {
+export function handleFitsTunnels(handle: SessionHandle): boolean {
   return handle.audience.includes(tunnelAudience);
 }
 
 /** Whether a handle was made for a host: a stolen cookie of one route opens no other. A cookie domain widens it. */
-export function handleFits(handle: Handle, hostname: string, cookieDomain: string | null): boolean {
+export function handleFits(handle: SessionHandle, hostname: string, cookieDomain: string | null): boolean {
   if (handle.audience.includes(hostname)) return true;
   if (cookieDomain === null) return false;
   const domain = cookieDomain.replace(/^\./, "");

@@ -12,7 +12,7 @@ import { profileOf } from "../provider/oidc-profile.ts";
 import { ProviderError } from "../provider/provider-error.ts";
 import type { VerifiedToken } from "./bearer-tokens.ts";
 import { createKeySet, type KeySet } from "./key-set.ts";
-import { claimsWithin, isForOneOf, saidAtOf } from "./token-text.ts";
+import { hasAudience, issuedAtOf, unverifiedClaims } from "./token-text.ts";
 
 export type TokenIssuerSettings = Readonly<{
   name: string;
@@ -39,15 +39,17 @@ export function createTokenIssuers(
   settings: readonly TokenIssuerSettings[],
   options: Readonly<{ local: LocalFetch; nowMs: () => number }>,
 ): TokenIssuers {
-  const byName = new Map(settings.map((one) => [one.name, { ...one, keys: keysOf(one, issuerFetch(options.local)) }]));
+  const byName = new Map(
+    settings.map((one) => [one.name, { ...one, keys: keySetOf(one, issuerFetch(options.local)) }]),
+  );
   const byIssuer = new Map(settings.map(({ issuer, name }) => [issuer, name]));
 
   return {
     nameOf(token) {
-      const said = claimsWithin(token);
+      const said = unverifiedClaims(token);
       const name = said?.iss === undefined ? undefined : byIssuer.get(said.iss);
       const audiences = name === undefined ? [] : (byName.get(name)?.audiences ?? []);
-      return said !== undefined && isForOneOf(said, audiences) ? name : undefined;
+      return said !== undefined && hasAudience(said, audiences) ? name : undefined;
     },
     async verify(token, name) {
       const issuer = byName.get(name);
@@ -64,7 +66,7 @@ export function createTokenIssuers(
         const profile = profileOf(issuer.issuer, `${name}/${payload.sub}`, payload);
         const none = { accessToken: null, refreshToken: null, idToken: null, accessTokenExpiresAt: null };
         const expiresAt = ((payload.exp ?? 0) * 1_000) as UnixMs;
-        return { profile, tokens: none, saidAt: saidAtOf(payload), expiresAt };
+        return { profile, tokens: none, saidAt: issuedAtOf(payload), expiresAt };
       } catch (cause) {
         throw tokenError("the token does not check out", cause);
       }
@@ -72,7 +74,7 @@ export function createTokenIssuers(
   };
 }
 
-function keysOf({ issuer, jwksUrl }: TokenIssuerSettings, local: IssuerFetch): () => Promise<KeySet> {
+function keySetOf({ issuer, jwksUrl }: TokenIssuerSettings, local: IssuerFetch): () => Promise<KeySet> {
   let found: Promise<KeySet> | undefined;
   const read = async (): Promise<KeySet> => createKeySet(jwksUrl ?? (await discover(issuer, local)), local);
   return () => {
@@ -87,7 +89,7 @@ function keysOf({ issuer, jwksUrl }: TokenIssuerSettings, local: IssuerFetch): (
 /** OpenID Connect Discovery §4. */
 async function discover(issuer: string, local: IssuerFetch): Promise<URL> {
   const at = `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;
-  const document = await readJson(at, local).catch((cause: unknown): never => {
+  const document = await fetchJson(at, local).catch((cause: unknown): never => {
     const facts = { kind: "silent" } as const;
     throw new ProviderError("the issuer's discovery document could not be read", facts, { cause });
   });
@@ -100,7 +102,7 @@ async function discover(issuer: string, local: IssuerFetch): Promise<URL> {
   return new URL(uri);
 }
 
-async function readJson(url: string, local: IssuerFetch): Promise<unknown> {
+async function fetchJson(url: string, local: IssuerFetch): Promise<unknown> {
   const response = await local.fetch(url, { headers: { accept: "application/json" } });
   if (response.status !== 200) throw new TypeError(`status ${response.status}`);
   return response.json();

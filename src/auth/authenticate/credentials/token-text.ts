@@ -46,7 +46,7 @@ function algorithmOf(header: string): string | undefined {
   }
 }
 
-export function claimsWithin(token: string): JWTPayload | undefined {
+export function unverifiedClaims(token: string): JWTPayload | undefined {
   try {
     return decodeJwt(token);
   } catch {
@@ -54,11 +54,11 @@ export function claimsWithin(token: string): JWTPayload | undefined {
   }
 }
 
-export function isForOneOf({ aud }: JWTPayload, audiences: readonly string[]): boolean {
+export function hasAudience({ aud }: JWTPayload, audiences: readonly string[]): boolean {
   return (Array.isArray(aud) ? aud : [aud]).some((one) => typeof one === "string" && audiences.includes(one));
 }
 
 /** When a token says that it was made. */
-export function saidAtOf({ iat }: JWTPayload): UnixMs | null {
+export function issuedAtOf({ iat }: JWTPayload): UnixMs | null {
   return typeof iat === "number" ? (Math.floor(iat * 1_000) as UnixMs) : null;
 }

@@ -12,8 +12,8 @@ import { type Fact, flattenClaims, type Profile, type ProviderTokens, type UnixM
 import type { VerifiedToken } from "../credentials/bearer-tokens.ts";
 import { tokenError } from "../credentials/issuers.ts";
 import { createKeySet, type KeySet } from "../credentials/key-set.ts";
-import { claimsWithin, saidAtOf } from "../credentials/token-text.ts";
-import type { Secrets } from "../sign-in/sign-in-state.ts";
+import { issuedAtOf, unverifiedClaims } from "../credentials/token-text.ts";
+import type { SignInSecrets } from "../sign-in/sign-in-state.ts";
 import { issuerFetch, readAnswer } from "./issuer-fetch.ts";
 import type { LocalFetch } from "./local-fetch.ts";
 import { profileOf } from "./oidc-profile.ts";
@@ -34,7 +34,7 @@ export type ProviderSettings = Readonly<{
   refreshMsMax?: number;
 }>;
 
-export type Identity = Readonly<{ profile: Profile; tokens: ProviderTokens }>;
+export type ProviderIdentity = Readonly<{ profile: Profile; tokens: ProviderTokens }>;
 
 /** What became of a presentation of a refresh token. */
 export type RefreshOutcome =
@@ -45,7 +45,7 @@ export type RefreshOutcome =
   | Fact<"refused", { error: ProviderError }>
   | Fact<"unknown", { error: ProviderError }>;
 
-export type Described = Readonly<{
+export type ProviderDescription = Readonly<{
   profile: Profile;
   /** Whether userinfo named this claim just now. Other claims are as old as the ID token. */
   isFromUserinfo(claim: string): boolean;
@@ -57,14 +57,14 @@ export type OidcClient = Readonly<{
    * @throws ProviderError
    */
   begin(
-    stateOf: (secrets: Secrets) => Promise<string>,
+    stateOf: (secrets: SignInSecrets) => Promise<string>,
     options: Readonly<{ account: "current" | "another" }>,
   ): Promise<URL>;
   /**
    * @param query what the provider sent the browser back with
    * @throws ProviderError
    */
-  finish(query: string, expected: Secrets & Readonly<{ state: string }>): Promise<Identity>;
+  finish(query: string, expected: SignInSecrets & Readonly<{ state: string }>): Promise<ProviderIdentity>;
   /** Presents the refresh token: one request, never repeated. A failure is an outcome too. */
   refresh(tokens: ProviderTokens): Promise<RefreshOutcome>;
   /**
@@ -76,7 +76,7 @@ export type OidcClient = Readonly<{
    * What the provider says of the person now.
    * @throws ProviderError
    */
-  describe(tokens: ProviderTokens): Promise<Described>;
+  describe(tokens: ProviderTokens): Promise<ProviderDescription>;
   /**
    * An ID token that somebody else brings as a credential: verified, and made for this client.
    * @throws ProviderError
@@ -96,7 +96,7 @@ export type OidcClient = Readonly<{
 
 const timeoutS = 10;
 /** Errors of RFC 6749 §5.2 and of rate limits that are decided before the refresh token is used. */
-const decidedBefore: ReadonlySet<string> = new Set([
+const tokenUnusedErrors: ReadonlySet<string> = new Set([
   "invalid_client",
   "unauthorized", // a challenge without an error: the client did not authenticate
   "unauthorized_client",
@@ -108,13 +108,13 @@ const decidedBefore: ReadonlySet<string> = new Set([
 ]);
 
 /** One presentation of a refresh token, as the fetch sees it. */
-type Exchange = { left: "no" | "maybe"; received: Readonly<Record<string, unknown>> | null };
+type RefreshAttempt = { left: "no" | "maybe"; received: Readonly<Record<string, unknown>> | null };
 /** Of tokens that others bring: whoever verifies by a shared secret, or by none, could have made them. */
 const signatures = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
 export function createOidcClient(settings: ProviderSettings, local: LocalFetch, nowMs: () => number): OidcClient {
   const bounded = issuerFetch(local);
-  const presenting = new AsyncLocalStorage<Exchange>();
+  const attempts = new AsyncLocalStorage<RefreshAttempt>();
   let discovered: Promise<openid.Configuration> | undefined;
   let keys: KeySet | undefined;
 
@@ -137,7 +137,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
 
   /** The token request of a presentation leaves once, on its own connection; its answer is noted before anything checks it. */
   const fetchFor: LocalFetch["fetch"] = async (input, init) => {
-    const exchange = presenting.getStore();
+    const exchange = attempts.getStore();
     const presents = init?.body instanceof URLSearchParams && init.body.get("grant_type") === "refresh_token";
     if (exchange === undefined || !presents) return bounded.fetch(input, init);
     const onSend = (): void => {
@@ -146,11 +146,11 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
     const answer = await readAnswer(
       await local.fetchOnce(input, init, { timeoutMs: settings.refreshMsMax ?? presentationMsMax, onSend }),
     );
-    if (answer.status === 200) exchange.received = await receivedIn(answer.clone());
+    if (answer.status === 200) exchange.received = await readTokenResponse(answer.clone());
     return answer;
   };
 
-  async function present(tokens: ProviderTokens, exchange: Exchange): Promise<RefreshOutcome> {
+  async function present(tokens: ProviderTokens, exchange: RefreshAttempt): Promise<RefreshOutcome> {
     try {
       const config = await configuration();
       if (tokens.refreshToken === null) throw new TypeError("there is no refresh token");
@@ -165,13 +165,13 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       const error = providerError("the identity provider did not refresh the session", cause);
       if (exchange.received !== null)
         return { type: "tokens", tokens: tokensReceived(exchange.received, tokens), problem: error };
-      if (exchange.left === "no" || decidedBefore.has(error.error)) return { type: "not-used", error };
+      if (exchange.left === "no" || tokenUnusedErrors.has(error.error)) return { type: "not-used", error };
       return { type: error.kind === "refused" ? "refused" : "unknown", error };
     }
   }
 
   /** Of an answer that did not check out, the tokens alone: the ID token and what it says stay those from before. */
-  function tokensReceived(received: Exchange["received"] & object, before: ProviderTokens): ProviderTokens {
+  function tokensReceived(received: RefreshAttempt["received"] & object, before: ProviderTokens): ProviderTokens {
     const text = (name: string): string | null => (typeof received[name] === "string" ? received[name] : null);
     return {
       accessToken: text("access_token"),
@@ -189,7 +189,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
   }
 
   /** @throws ProviderError unless the provider has signed it for one of the audiences */
-  async function verifiedFor(
+  async function verifyAudience(
     token: string,
     config: openid.Configuration,
     audiences: readonly string[],
@@ -207,7 +207,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
     }
   }
 
-  async function asked<T>(message: string, job: (config: openid.Configuration) => Promise<T>): Promise<T> {
+  async function withConfiguration<T>(message: string, job: (config: openid.Configuration) => Promise<T>): Promise<T> {
     const config = await configuration();
     try {
       return await job(config);
@@ -229,7 +229,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
     };
   }
 
-  async function describe(config: openid.Configuration, tokens: ProviderTokens): Promise<Described> {
+  async function describe(config: openid.Configuration, tokens: ProviderTokens): Promise<ProviderDescription> {
     const idClaims = claimsOf(tokens.idToken);
     const subject = idClaims["sub"];
     if (typeof subject !== "string" || subject === "")
@@ -245,7 +245,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
 
   return {
     begin: (stateOf, { account }) =>
-      asked("sign-in at the identity provider could not begin", async (config) => {
+      withConfiguration("sign-in at the identity provider could not begin", async (config) => {
         const secrets = { nonce: openid.randomNonce(), verifier: openid.randomPKCECodeVerifier() };
         return openid.buildAuthorizationUrl(config, {
           ...(account === "another" ? { prompt: "login" } : {}),
@@ -260,7 +260,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       }),
 
     finish: (query, expected) =>
-      asked("sign-in at the identity provider did not complete", async (config) => {
+      withConfiguration("sign-in at the identity provider did not complete", async (config) => {
         const callback = new URL(settings.redirectUri);
         callback.search = query;
         const response = await openid.authorizationCodeGrant(config, callback, {
@@ -275,12 +275,12 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       }),
 
     refresh(tokens) {
-      const exchange: Exchange = { left: "no", received: null };
-      return presenting.run(exchange, () => present(tokens, exchange));
+      const exchange: RefreshAttempt = { left: "no", received: null };
+      return attempts.run(exchange, () => present(tokens, exchange));
     },
 
     probe: () =>
-      asked("the identity provider's token endpoint does not answer", async (config) => {
+      withConfiguration("the identity provider's token endpoint does not answer", async (config) => {
         try {
           await openid.refreshTokenGrant(config, openid.randomState());
         } catch (cause) {
@@ -288,7 +288,8 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
         }
       }),
 
-    describe: (tokens) => asked("the identity provider did not say who this is", (config) => describe(config, tokens)),
+    describe: (tokens) =>
+      withConfiguration("the identity provider did not say who this is", (config) => describe(config, tokens)),
 
     async verifyIdentityToken(token) {
       const config = await configuration();
@@ -304,7 +305,12 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
           throw new ProviderError("the token is no ID token for this client", { kind: "untrue" });
         const tokens = { accessToken: null, refreshToken: null, idToken: token, accessTokenExpiresAt: null };
         const expiresAt = ((payload.exp ?? 0) * 1_000) as UnixMs;
-        return { profile: profileOf(issuer, payload.sub ?? "", payload), tokens, saidAt: saidAtOf(payload), expiresAt };
+        return {
+          profile: profileOf(issuer, payload.sub ?? "", payload),
+          tokens,
+          saidAt: issuedAtOf(payload),
+          expiresAt,
+        };
       } catch (cause) {
         throw tokenError("the ID token does not check out", cause);
       }
@@ -313,20 +319,20 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
     async verifyAccessToken(token, audiences) {
       const config = await configuration();
       const { issuer } = config.serverMetadata();
-      const said = claimsWithin(token);
+      const said = unverifiedClaims(token);
       const expiresAt = typeof said?.["exp"] === "number" ? ((said["exp"] * 1_000) as UnixMs) : null;
       // What cannot be is not asked about: anybody can send anything.
       if ((expiresAt !== null && expiresAt <= nowMs()) || (said?.["iss"] !== undefined && said["iss"] !== issuer))
         throw new ProviderError("the access token is over, or another's", { kind: "untrue" });
       const tokens = { accessToken: token, refreshToken: null, idToken: null, accessTokenExpiresAt: expiresAt };
-      const verified = audiences === null ? null : await verifiedFor(token, config, audiences);
+      const verified = audiences === null ? null : await verifyAudience(token, config, audiences);
       if (verified !== null && isForResources(verified)) {
         // The provider says nothing of tokens for somebody else's resource; this one has said it all, and is signed.
-        return { profile: profileOf(issuer, verified.sub, verified), tokens, saidAt: saidAtOf(verified), expiresAt };
+        return { profile: profileOf(issuer, verified.sub, verified), tokens, saidAt: issuedAtOf(verified), expiresAt };
       }
       if (config.serverMetadata().userinfo_endpoint === undefined)
         throw new ProviderError("the identity provider says nothing of access tokens", { kind: "untrue" });
-      const userinfo = await asked("the identity provider did not say whose access token this is", (of) =>
+      const userinfo = await withConfiguration("the identity provider did not say whose access token this is", (of) =>
         openid.fetchUserInfo(of, token, openid.skipSubjectCheck),
       );
       if (verified !== null && verified.sub !== userinfo.sub)
@@ -354,7 +360,9 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
 }
 
 /** The tokens in an answer of the token endpoint; null when it holds none. */
-async function receivedIn(answer: Awaited<ReturnType<LocalFetch["fetch"]>>): Promise<Exchange["received"]> {
+async function readTokenResponse(
+  answer: Awaited<ReturnType<LocalFetch["fetch"]>>,
+): Promise<RefreshAttempt["received"]> {
   try {
     const said: unknown = await answer.json();
     if (typeof said !== "object" || said === null || !("access_token" in said)) return null;

@@ -3,7 +3,7 @@ import { flattenClaims, isPlainLines, isPlainText, type Profile } from "../../..
 import { ProviderError } from "./provider-error.ts";
 
 /** Claims of one token rather than of the person: with them, every refresh would look like a change. */
-const passing = ["exp", "iat", "nbf", "jti", "nonce", "at_hash", "c_hash", "s_hash"];
+const tokenClaims = ["exp", "iat", "nbf", "jti", "nonce", "at_hash", "c_hash", "s_hash"];
 const claimDepthMax = 16;
 /** OpenID Connect Core §2: a subject has at most 255 ASCII characters; some providers go beyond. */
 const subjectCharsMax = 1_000;
@@ -15,7 +15,7 @@ const subjectCharsMax = 1_000;
 export function profileOf(issuer: string, subject: string, said: Readonly<Record<string, unknown>>): Profile {
   if (!isName(issuer) || !isName(subject))
     throw new ProviderError("the identity provider's subject is no plain text", { kind: "untrue" });
-  const own = Object.entries(said).filter(([name]) => !passing.includes(name));
+  const own = Object.entries(said).filter(([name]) => !tokenClaims.includes(name));
   const claims = Object.fromEntries(own);
   if (isDeeperThan(claims, claimDepthMax))
     throw new ProviderError("the identity provider's claims are nested too deep", { kind: "untrue" });

@@ -74,25 +74,25 @@ const beforeExpiryMs = 60_000;
 const coolOffMs = 10_000;
 const refreshesMax = 1_000;
 /** Vault entries read in one run: sessions whose due time is not known yet. */
-const looksMax = 10_000;
+const vaultReadsMax = 10_000;
 /** Sessions that one run goes through: the leader has other work. The next run continues from there. */
-const stepsMax = 20_000;
-const forgetAbove = 10_000;
+const sessionsMax = 20_000;
+const pruneAbove = 10_000;
 const unknownMax = 100;
-const atOnce = 8;
+const workers = 8;
 /** A provider that stayed silent this often in a row is down: the rest waits for the next run. */
 const silencesMax = 3;
 const leaderSubmitsMax = 3;
 
 /** New tokens, and the ID token that the session had before them: a provider need not send another one. */
-type Fresh = Readonly<{ tokens: ProviderTokens; tokenVersion: number; idTokenBefore: string | null }>;
-type Due = Readonly<{ session: ActiveSession; entry: VaultedTokens; oidc: OidcClient }>;
+type FreshTokens = Readonly<{ tokens: ProviderTokens; tokenVersion: number; idTokenBefore: string | null }>;
+type DueSession = Readonly<{ session: ActiveSession; entry: VaultedTokens; oidc: OidcClient }>;
 
 /** One run: refreshes the sessions that are due. Remembers when each is due next; forgetting costs one look at the vault. */
 export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => Promise<void> {
   const memory = deps.memory ?? newRefreshMemory();
   const dueAt = new Map<SessionId, number>();
-  let forgetAt = forgetAbove;
+  let forgetAt = pruneAbove;
   const pauseMs = Math.min(coolOffMs, deps.everyMs);
 
   function nextDue(session: ActiveSession, tokens: ProviderTokens | undefined): number {
@@ -114,43 +114,43 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
   }
 
   /** Bounded by the sessions that there are. */
-  function forgetGone(projection: Projection): void {
+  function pruneEnded(projection: Projection): void {
     for (const sessionId of memory.inGrace.keys())
       if (projection.sessionStatus(sessionId).status !== "active") memory.inGrace.delete(sessionId);
     if (dueAt.size <= forgetAt) return;
     for (const sessionId of dueAt.keys()) if (projection.session(sessionId) === undefined) dueAt.delete(sessionId);
-    forgetAt = Math.max(forgetAbove, dueAt.size * 2);
+    forgetAt = Math.max(pruneAbove, dueAt.size * 2);
   }
 
-  let place: Readonly<{ projection: Projection; sessions: Iterator<Session>; ages: AgeSum }> | undefined;
+  let pass: Readonly<{ projection: Projection; sessions: Iterator<Session>; ages: AgeSum }> | undefined;
 
   return async (context) => {
     const { projection, now, signal, clock } = context;
     const { epoch } = context.leadership;
-    forgetGone(projection);
-    if (place?.projection !== projection) place = { projection, sessions: projection.sessions(), ages: new AgeSum() };
-    const { sessions, ages } = place;
+    pruneEnded(projection);
+    if (pass?.projection !== projection) pass = { projection, sessions: projection.sessions(), ages: new AgeSum() };
+    const { sessions, ages } = pass;
     let steps = 0;
-    let looks = 0;
+    let vaultReads = 0;
     let refreshes = 0;
     let silences = 0;
 
     async function worker(): Promise<void> {
-      while (!signal.aborted && looks < looksMax && refreshes < refreshesMax && silences < silencesMax) {
-        const next = steps++ < stepsMax ? sessions.next() : undefined;
+      while (!signal.aborted && vaultReads < vaultReadsMax && refreshes < refreshesMax && silences < silencesMax) {
+        const next = steps++ < sessionsMax ? sessions.next() : undefined;
         if (next === undefined) return;
         if (next.done === true) {
-          if (place?.sessions === sessions) {
-            place = undefined; // the next run starts from the beginning
+          if (pass?.sessions === sessions) {
+            pass = undefined; // the next run starts from the beginning
             Object.assign(memory.ages, ages.result());
           }
           return;
         }
-        await visit(next.value);
+        await checkSession(next.value);
       }
     }
 
-    async function visit(session: Session): Promise<void> {
+    async function checkSession(session: Session): Promise<void> {
       if (session.status !== "active" || session.expiresAt <= now) return;
       const { sessionId } = session;
       const oidc = deps.providerOf(session.idpId);
@@ -165,7 +165,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
         dueAt.set(sessionId, now + pauseMs);
         return;
       }
-      looks++;
+      vaultReads++;
       const entry = await context.tokens(sessionId);
       if (entry !== undefined && (await describeKept({ session, entry, oidc }))) return;
       const due = entry?.presentation == null ? nextDue(session, entry?.tokens) : 0;
@@ -174,7 +174,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       await refresh({ session, entry, oidc });
     }
 
-    async function refresh(at: Due): Promise<void> {
+    async function refresh(at: DueSession): Promise<void> {
       const { session, entry, oidc } = at;
       const { sessionId } = session;
       const unsent = memory.unsent.get(sessionId);
@@ -194,7 +194,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       memory.inGrace.delete(sessionId);
       refreshes++;
       dueAt.set(sessionId, now + pauseMs);
-      if (!(await answers(session.idpId, oidc))) return;
+      if (!(await isReachable(session.idpId, oidc))) return;
       const submittedAt = clock.monotonic();
       const deadline = (clock.wall() + startMsMax + presentationMsMax) as UnixMs;
       const recorded = await record(sessionId, { entry, deadline });
@@ -223,7 +223,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       return result.type;
     }
 
-    async function conclude(at: Due, outcome: RefreshOutcome): Promise<void> {
+    async function conclude(at: DueSession, outcome: RefreshOutcome): Promise<void> {
       const { session, entry } = at;
       const { sessionId, idpId } = session;
       const presented = outcome.type === "refused" ? { ...outcome, error: outcome.error.error } : outcome;
@@ -251,7 +251,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     }
 
     /** New tokens are written with the claims that they bring; where no claims can be had, without. */
-    async function keep(at: Due, tokens: ProviderTokens, problem: ProviderError | null): Promise<void> {
+    async function keep(at: DueSession, tokens: ProviderTokens, problem: ProviderError | null): Promise<void> {
       const { session, entry } = at;
       const { sessionId, idpId } = session;
       const tokenVersion = entry.version + 1;
@@ -270,7 +270,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     }
 
     /** @returns whether that is decided: the log has the claims, or the session has ended */
-    async function describe(at: Due, { tokens, tokenVersion, idTokenBefore }: Fresh): Promise<boolean> {
+    async function describe(at: DueSession, { tokens, tokenVersion, idTokenBefore }: FreshTokens): Promise<boolean> {
       const { session, oidc } = at;
       const { sessionId, idpId } = session;
       try {
@@ -294,7 +294,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     }
 
     /** Fetches the claims that go with tokens that are in the vault already. @returns whether the session needs nothing more now */
-    async function describeKept(at: Due): Promise<boolean> {
+    async function describeKept(at: DueSession): Promise<boolean> {
       const { session, entry } = at;
       const { sessionId } = session;
       const undescribed = memory.undescribed.get(sessionId);
@@ -335,7 +335,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     }
 
     /** @returns false while a provider that did not answer does not answer a probe either */
-    async function answers(idpId: string, oidc: OidcClient): Promise<boolean> {
+    async function isReachable(idpId: string, oidc: OidcClient): Promise<boolean> {
       const breaker = memory.breakers.get(idpId);
       if (breaker === undefined) return true;
       if (breaker.probeAt > clock.monotonic()) return false;
@@ -369,7 +369,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       return { commandId: deps.uuid() as CommandId, actor: "service:refresh", command };
     }
 
-    const ends = await Promise.allSettled(Array.from({ length: atOnce }, () => worker()));
+    const ends = await Promise.allSettled(Array.from({ length: workers }, () => worker()));
     for (const end of ends) if (end.status === "rejected") throw end.reason;
   };
 }

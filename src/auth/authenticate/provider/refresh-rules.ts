@@ -66,7 +66,7 @@ export function isUnsent({ presentation }: Pick<VaultedTokens, "presentation">, 
 }
 
 /** Errors by which a provider says that it no longer vouches for the person. */
-const final: ReadonlySet<string> = new Set([
+const finalErrors: ReadonlySet<string> = new Set([
   "invalid_grant",
   "access_denied",
   "interaction_required",
@@ -89,8 +89,8 @@ export function stepAfterAnswer(
     case "unknown":
       return "stop";
     case "refused":
-      if (!final.has(outcome.error)) return "stop";
-      return outcome.error === "invalid_grant" && mayBeOurs(entry, epoch) ? "stop" : "end";
+      if (!finalErrors.has(outcome.error)) return "stop";
+      return outcome.error === "invalid_grant" && mayBeUsedByAnotherLeader(entry, epoch) ? "stop" : "end";
   }
 }
 
@@ -98,6 +98,6 @@ export function stepAfterAnswer(
  * True when a presentation that this epoch does not know may have used up the token: by a leader whose last writes the log lost, or by
  * an older build, which records no intents.
  */
-function mayBeOurs({ obtainedIn }: Pick<VaultedTokens, "obtainedIn">, epoch: Epoch): boolean {
+function mayBeUsedByAnotherLeader({ obtainedIn }: Pick<VaultedTokens, "obtainedIn">, epoch: Epoch): boolean {
   return obtainedIn !== epoch;
 }

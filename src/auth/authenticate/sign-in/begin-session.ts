@@ -12,9 +12,9 @@ import { BrokerUnavailableError } from "../../../replication/index.ts";
 import {
   type AuthDeps,
   addCookie,
-  commandId,
+  addMs,
   currentKey,
-  later,
+  newCommandId,
   newSessionId,
   nowS,
   ownCookieOptions,
@@ -22,18 +22,22 @@ import {
 } from "../context.ts";
 import { tunnelAudience } from "../credentials/handle.ts";
 import { claimedGroups } from "../provider/claimed-groups.ts";
-import type { Identity } from "../provider/oidc-client.ts";
-import { handoverPurpose } from "./callback-endpoint.ts";
+import type { ProviderIdentity } from "../provider/oidc-client.ts";
+import { handlePurpose } from "./callback-endpoint.ts";
 import { callbackUrl, type SignInRequest } from "./sign-in-request.ts";
 import { authenticateCookie } from "./signed-in.ts";
 
 /** A takeover takes up to three seconds; somebody is waiting. */
-const recordMsMax = 5_000;
+const submitMsMax = 5_000;
 const pauseMsMax = 500;
 
 export type NewSession = Extract<CommandRequest["command"], { type: "createSession" }>;
 
-export function createSessionCommand(deps: AuthDeps, { profile, tokens }: Identity, idpId: string): CommandRequest {
+export function createSessionCommand(
+  deps: AuthDeps,
+  { profile, tokens }: ProviderIdentity,
+  idpId: string,
+): CommandRequest {
   const { settings } = deps;
   const now = deps.clock.wall();
   const command: NewSession = {
@@ -42,20 +46,20 @@ export function createSessionCommand(deps: AuthDeps, { profile, tokens }: Identi
     userId: userIdOf(profile.issuer, profile.subject),
     idpId,
     issuedAt: now,
-    expiresAt: later(now, settings.cookie.expireMs),
+    expiresAt: addMs(now, settings.cookie.expireMs),
     profile,
     tokens,
     groupIds: claimedGroups({ profile, claim: settings.groupsFromClaim, age: "new" }),
     maxSessionsPerUser: settings.maxSessionsPerUser,
   };
-  return { commandId: commandId(deps), actor: "service:authenticate", command };
+  return { commandId: newCommandId(deps), actor: "service:authenticate", command };
 }
 
 export type SubmitDeps = Pick<AuthDeps, "databroker" | "clock" | "sleep">;
 
 /** Submits, and again while the outcome is unknown, with the same id. */
-export async function submitPatiently(deps: SubmitDeps, request: CommandRequest): Promise<CommandResult> {
-  const giveUpAt = deps.clock.monotonic() + recordMsMax;
+export async function submitWithRetry(deps: SubmitDeps, request: CommandRequest): Promise<CommandResult> {
+  const giveUpAt = deps.clock.monotonic() + submitMsMax;
   for (;;) {
     const result = await submitOnce(deps, request);
     if (result.type !== "unavailable") return result;
@@ -74,10 +78,10 @@ async function submitOnce(deps: SubmitDeps, request: CommandRequest): Promise<Co
   }
 }
 
-export type HeldSession = Readonly<{ sessionId: SessionId; userId: UserId; idpId: string; needs: Link | null }>;
+export type SignedInSession = Readonly<{ sessionId: SessionId; userId: UserId; idpId: string; needs: Link | null }>;
 
 /** From now on this browser is signed in on the authenticate host. */
-export async function rememberHere(deps: AuthDeps, reply: FastifyReply, session: HeldSession): Promise<void> {
+export async function setSessionCookie(deps: AuthDeps, reply: FastifyReply, session: SignedInSession): Promise<void> {
   const { settings } = deps;
   const handle = { ...session, audience: [settings.authenticateUrl.hostname] };
   const options = ownCookieOptions(secondsOf(settings.cookie.expireMs));
@@ -88,11 +92,11 @@ export async function rememberHere(deps: AuthDeps, reply: FastifyReply, session:
  * Sends a signed-in person back to where they came from, with a handle for that host alone. The handle of a command line on the
  * person's own machine also counts on every TCP and UDP route.
  */
-export async function handOver(
+export async function redirectWithHandle(
   deps: AuthDeps,
   reply: FastifyReply,
   signIn: SignInRequest,
-  session: HeldSession,
+  session: SignedInSession,
 ): Promise<FastifyReply> {
   const { settings } = deps;
   reply.header("cache-control", "no-store").header("referrer-policy", "no-referrer");
@@ -101,6 +105,6 @@ export async function handOver(
   const audience = [(signIn.callbackUri ?? signIn.redirectUri).hostname];
   if (signIn.programmatic === "programmatic" && isLoopback(signIn.redirectUri.hostname)) audience.push(tunnelAudience);
   const token = await deps.handles.issue({ ...session, audience });
-  const sealed = await deps.handoverBox.seal(handoverPurpose, token);
+  const sealed = await deps.handleCipher.seal(handlePurpose, token);
   return reply.redirect(callbackUrl(signIn, sealed, currentKey(deps), nowS(deps)).href, 302);
 }

@@ -10,7 +10,7 @@ import { type AuthDeps, currentKey, nowS, ownCookieOptions, type SignInFor } fro
 import { ownCookie } from "../credentials/cookie-names.ts";
 import { cookieValue, setCookie } from "../credentials/credentials.ts";
 import type { TraceText } from "../provider/trace-text.ts";
-import { isTooLongToCarry, returnUrlOf } from "./kept-address.ts";
+import { isTooLongForRedirect, returnUrlOf } from "./kept-address.ts";
 import { nonceHashOf, type SignInRequest, signInUrl } from "./sign-in-request.ts";
 import { returnsBefore } from "./sign-in-returns.ts";
 
@@ -50,35 +50,35 @@ export type SignInOptions = Readonly<{
 }>;
 
 /**
- * @param asked what to return to
+ * @param target what to return to
  * @throws NoRouteError unless it is of a configured route
  */
 export function beginSignIn(
   deps: AuthDeps,
-  asked: URL,
+  target: URL,
   cookieHeader: string | undefined,
   { account = "current", how, trace = null, through, keepsAddress = false }: SignInOptions = {},
 ): SignInRedirect {
   const { settings } = deps;
-  const at = through === undefined ? asked : new URL("/.pomerium/callback/", through.origin);
-  if (!settings.isRouteOrigin(asked.origin) || !settings.isRouteOrigin(at.origin)) throw new NoRouteError();
-  const { idpId, dependsOn } = how ?? settings.signInFor(at);
-  const name = ownCookie(settings.cookie.name, "nonce", at);
+  const callback = through === undefined ? target : new URL("/.pomerium/callback/", through.origin);
+  if (!settings.isRouteOrigin(target.origin) || !settings.isRouteOrigin(callback.origin)) throw new NoRouteError();
+  const { idpId, dependsOn } = how ?? settings.signInFor(callback);
+  const name = ownCookie(settings.cookie.name, "nonce", callback);
   const nonce = browserToken(deps, cookieHeader, name);
   const refused = cookieValue(cookieHeader, settings.cookie.name) !== undefined;
-  const id = keepsAddress && through === undefined && isTooLongToCarry(asked) ? deps.random.token() : null;
+  const id = keepsAddress && through === undefined && isTooLongForRedirect(target) ? deps.random.token() : null;
   const url = signInUrl(
     settings.authenticateUrl,
     {
-      redirectUri: id === null ? asked : returnUrlOf(asked, id),
-      callbackUri: through === undefined ? null : at,
+      redirectUri: id === null ? target : returnUrlOf(target, id),
+      callbackUri: through === undefined ? null : callback,
       idpId,
       additionalHosts: through?.rest ?? dependsOn.map((origin) => new URL(origin).host),
       trace,
       programmatic: "browser",
       nonceHash: nonceHashOf(nonce),
       // Only a sign-in that nothing but a missing session asked for counts as a return.
-      returns: account === "another" || through !== undefined ? 0 : returnsBefore(deps, cookieHeader, at),
+      returns: account === "another" || through !== undefined ? 0 : returnsBefore(deps, cookieHeader, callback),
       account,
       seen: refused ? deps.replica.applied : null,
     },
@@ -88,6 +88,6 @@ export function beginSignIn(
   return {
     location: url.href,
     setCookies: [setCookie(name, nonce, ownCookieOptions(nonceMaxAgeS))],
-    page: id === null ? null : { type: "keep-address", id, address: asked.href, signInUrl: url.href },
+    page: id === null ? null : { type: "keep-address", id, address: target.href, signInUrl: url.href },
   };
 }

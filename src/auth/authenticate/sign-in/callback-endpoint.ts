@@ -10,13 +10,13 @@ import type { FastifyInstance, FastifyReply } from "fastify";
 import {
   type AuthDeps,
   addCookie,
-  type ContextKeeper,
   currentKey,
   externalUrl,
   headersOf,
   isProgrammaticRedirect,
   nowS,
   parseHttpUrl,
+  type RequestContexts,
   secondsOf,
   sendProblem,
   sessionCookieOptions,
@@ -29,11 +29,11 @@ import { additionalHostsOf, nextHostUrl, nonceHashOf } from "./sign-in-request.t
 import { parseReturns, returnsCookie } from "./sign-in-returns.ts";
 import { checkSignedUrl, parameter, signedForS } from "./signed-url.ts";
 
-export const handoverPurpose = "session handle";
+export const handlePurpose = "session handle";
 /** The signed URL around it is over sooner; a minute for clocks that differ. */
-const handoverMaxAgeS = signedForS + 60;
+const handleMaxAgeS = signedForS + 60;
 
-export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
+export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
   const { settings } = deps;
   app.get("/.pomerium/callback/", async (request, reply) => {
     const context = contexts.of(request);
@@ -71,7 +71,7 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
       }
     }
     const sealed = url.searchParams.get(parameter.sessionEncrypted) ?? "";
-    const token = await deps.handoverBox.open(handoverPurpose, sealed, handoverMaxAgeS);
+    const token = await deps.handleCipher.open(handlePurpose, sealed, handleMaxAgeS);
     if (typeof token !== "string") return refuse("The session in the callback could not be read.", "/");
     const handle = await deps.handles.verify(token);
     if (handle === "invalid" || !handle.audience.includes(context.hostname))

@@ -10,56 +10,56 @@ import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import type { CommandRequest } from "../../../events/index.ts";
 import { callerNetwork } from "../../authorize/source-ip.ts";
-import { FairPlaces } from "../credentials/fair-limiter.ts";
-import type { Identity } from "../provider/oidc-client.ts";
+import { FairLimiter } from "../credentials/fair-limiter.ts";
+import type { ProviderIdentity } from "../provider/oidc-client.ts";
 import { stateMaxAgeS } from "./sign-in-state.ts";
 
-export type Arrival = {
-  readonly identity: Promise<Identity>;
+export type CodeExchange = {
+  readonly identity: Promise<ProviderIdentity>;
   /** Made once and kept over retries: one command id, at most one session. */
   command: CommandRequest | undefined;
 };
 
 /** `used`: the state has had its exchange. `busy`: too many exchanges of this network, or of all; the same callback may come again. */
-export type Refusal = "used" | "busy";
+export type CodeExchangeRefusal = "used" | "busy";
 
-export type Arrivals = Readonly<{
+export type CodeExchanges = Readonly<{
   /** @param callback.from the caller's address */
-  take(
+  begin(
     callback: Readonly<{ state: string; code: string; from: string }>,
-    exchange: () => Promise<Identity>,
-  ): Arrival | Refusal;
+    exchange: () => Promise<ProviderIdentity>,
+  ): CodeExchange | CodeExchangeRefusal;
 }>;
 
-export type ArrivalOptions = Readonly<{
+export type CodeExchangeOptions = Readonly<{
   monotonic: () => number;
   /** What became of each callback with a code; `repeated`: answered from the exchange that it had. */
-  onTaken?: (result: "exchanged" | "repeated" | Refusal) => void;
+  onExchange?: (result: "exchanged" | "repeated" | CodeExchangeRefusal) => void;
 }>;
 
-const keptMs = 2 * 60_000;
-const keptMax = 1_000;
-const keptBytesMax = 32 * 1024 * 1024;
+const exchangeTtlMs = 2 * 60_000;
+const exchangesMax = 1_000;
+const exchangeBytesMax = 32 * 1024 * 1024;
 /** Of one sign-in before the provider has answered: its digests and what waits for the answer. */
 const pendingBytes = 2_048;
-const rememberedMax = 100_000;
-const atOnceMax = 64;
+const usedStatesMax = 100_000;
+const concurrentMax = 64;
 /** Behind one address there may be a whole office in the morning. */
 export const startsPerS = 10;
 export const burst = 100;
 const networksMax = 10_000;
 
-export function createArrivals({ monotonic, onTaken }: ArrivalOptions): Arrivals {
-  const kept = new LRUCache<string, Arrival & Readonly<{ code: string }>>({
-    ...{ max: keptMax, ttl: keptMs, ttlAutopurge: true }, // it holds tokens
-    ...{ maxSize: keptBytesMax, sizeCalculation: () => pendingBytes },
+export function createCodeExchanges({ monotonic, onExchange }: CodeExchangeOptions): CodeExchanges {
+  const exchanges = new LRUCache<string, CodeExchange & Readonly<{ code: string }>>({
+    ...{ max: exchangesMax, ttl: exchangeTtlMs, ttlAutopurge: true }, // it holds tokens
+    ...{ maxSize: exchangeBytesMax, sizeCalculation: () => pendingBytes },
   });
-  const used = new LRUCache<string, true>({ max: rememberedMax, ttl: stateMaxAgeS * 1_000 });
-  const places = new FairPlaces(atOnceMax);
+  const usedStates = new LRUCache<string, true>({ max: usedStatesMax, ttl: stateMaxAgeS * 1_000 });
+  const limiter = new FairLimiter(concurrentMax);
   /** Starts that a network may still make, as of a time (ms). */
   const budgets = new LRUCache<string, Readonly<{ left: number; at: number }>>({ max: networksMax });
 
-  function spend(network: string): boolean {
+  function spendBudget(network: string): boolean {
     const now = monotonic();
     const { left, at } = budgets.get(network) ?? { left: burst, at: now };
     const refilled = Math.min(burst, left + ((now - at) / 1_000) * startsPerS);
@@ -67,38 +67,38 @@ export function createArrivals({ monotonic, onTaken }: ArrivalOptions): Arrivals
     return refilled >= 1;
   }
 
-  function take(
+  function begin(
     { state, code, from }: Readonly<{ state: string; code: string; from: string }>,
-    exchange: () => Promise<Identity>,
-  ): Readonly<{ result: "exchanged" | "repeated"; arrival: Arrival }> | Refusal {
+    exchange: () => Promise<ProviderIdentity>,
+  ): Readonly<{ result: "exchanged" | "repeated"; arrival: CodeExchange }> | CodeExchangeRefusal {
     const [key, codeHash] = [hash("sha256", state, "base64url"), hash("sha256", code, "base64url")];
-    const before = kept.get(key);
+    const before = exchanges.get(key);
     if (before !== undefined) return before.code === codeHash ? { result: "repeated", arrival: before } : "used";
-    if (used.has(key)) return "used";
+    if (usedStates.has(key)) return "used";
     const network = callerNetwork(from);
-    const leave = places.take(network);
+    const leave = limiter.acquire(network);
     if (leave === undefined) return "busy";
-    if (!spend(network)) {
+    if (!spendBudget(network)) {
       leave();
       return "busy";
     }
-    used.set(key, true);
+    usedStates.set(key, true);
     const arrival = { identity: exchange().finally(leave), command: undefined, code: codeHash };
-    kept.set(key, arrival);
+    exchanges.set(key, arrival);
     arrival.identity.then(
       (identity) => {
         const size = pendingBytes + 2 * JSON.stringify(identity).length; // at most what its texts take in memory
-        if (kept.peek(key) === arrival) kept.set(key, arrival, { size, ttl: kept.getRemainingTTL(key) });
+        if (exchanges.peek(key) === arrival) exchanges.set(key, arrival, { size, ttl: exchanges.getRemainingTTL(key) });
       },
-      () => kept.delete(key),
+      () => exchanges.delete(key),
     );
     return { result: "exchanged", arrival };
   }
 
   return {
-    take(callback, exchange) {
-      const taken = take(callback, exchange);
-      onTaken?.(typeof taken === "string" ? taken : taken.result);
+    begin(callback, exchange) {
+      const taken = begin(callback, exchange);
+      onExchange?.(typeof taken === "string" ? taken : taken.result);
       return typeof taken === "string" ? taken : taken.arrival;
     },
   };

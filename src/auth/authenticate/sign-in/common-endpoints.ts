@@ -5,7 +5,7 @@ import { hash } from "node:crypto";
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from "fastify";
 import { bestMatch } from "../../reply/accept-header.ts";
 import { signInChallenge, signInHint } from "../../reply/sign-in-hint.ts";
-import { type AuthDeps, type ContextKeeper, headersOf, type ReservedContext, sendProblem } from "../context.ts";
+import { type AuthDeps, headersOf, type RequestContexts, type ReservedContext, sendProblem } from "../context.ts";
 import { readCredential } from "../credentials/credentials.ts";
 
 /** GET and HEAD: only for what changes nothing and begins nothing. */
@@ -13,7 +13,7 @@ export function readOnly(app: FastifyInstance, url: string, handler: RouteHandle
   app.route({ method: ["GET", "HEAD"], url, handler });
 }
 
-export function registerCommon(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
+export function registerCommon(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
   app.addHook("onSend", async (_request, reply, payload) => {
     if (!reply.hasHeader("cache-control")) reply.header("cache-control", "no-store");
     return payload;

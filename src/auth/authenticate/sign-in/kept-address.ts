@@ -16,12 +16,12 @@ import { parameter } from "./signed-url.ts";
 /** An address that takes more characters in a query stays in the browser. Redirects hold it twice, the second time in base64. */
 const redirectCharsMax = 2_000;
 /** A longer path is not worth a redirect of its own: the page leads to `/` if the address is gone. */
-const nearCharsMax = 1_000;
+const fallbackCharsMax = 1_000;
 
 export const returnPath = "/.pomerium/return";
 export const scriptPath = "/.pomerium/address.js";
 
-export function isTooLongToCarry(address: URL): boolean {
+export function isTooLongForRedirect(address: URL): boolean {
   return encodeURIComponent(address.href).length > redirectCharsMax;
 }
 
@@ -29,12 +29,12 @@ export function isTooLongToCarry(address: URL): boolean {
 export function returnUrlOf(address: URL, id: string): URL {
   const url = new URL(returnPath, address.origin);
   url.searchParams.set("id", id);
-  if (address.pathname.length <= nearCharsMax) url.searchParams.set(parameter.redirectUri, address.pathname);
+  if (address.pathname.length <= fallbackCharsMax) url.searchParams.set(parameter.redirectUri, address.pathname);
   return url;
 }
 
 /** Where the page at `returnPath` leads if the tab kept no address: a path of the same origin. */
-export function nearPathOf(url: URL): string {
+export function fallbackPathOf(url: URL): string {
   const path = url.searchParams.get(parameter.redirectUri) ?? "/";
   if (!path.startsWith("/") || !URL.canParse(path, url.origin)) return "/";
   const near = new URL(path, url.origin);

@@ -6,19 +6,19 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import {
   type AuthDeps,
   type AuthSettings,
-  type ContextKeeper,
   currentKey,
   externalUrl,
   isProgrammaticRedirect,
   nowS,
   parseHttpUrl,
+  type RequestContexts,
   type ReservedContext,
   sendBehind,
   sendProblem,
 } from "../context.ts";
 import { readOnly } from "./common-endpoints.ts";
 import { signInUrl } from "./sign-in-request.ts";
-import { whoIsAsking } from "./signed-in.ts";
+import { readRouteSignInStatus } from "./signed-in.ts";
 import { parameter } from "./signed-url.ts";
 
 /** Whether a command line may sign in at an origin: that of a route, or the authenticate host. */
@@ -26,7 +26,7 @@ export function isLoginOrigin(settings: AuthSettings, origin: string): boolean {
   return origin === settings.authenticateUrl.origin || settings.isRouteOrigin(origin);
 }
 
-export function registerLogin(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
+export function registerLogin(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
   const { settings } = deps;
   app.get("/.pomerium/api/v1/login", (request, reply) => {
     const context = contexts.of(request);
@@ -66,7 +66,7 @@ export function registerUser(
   app: FastifyInstance,
   deps: AuthDeps,
   parts: Readonly<{
-    contexts: ContextKeeper;
+    contexts: RequestContexts;
     sendUnauthenticated: (
       deps: AuthDeps,
       request: FastifyRequest,
@@ -77,9 +77,9 @@ export function registerUser(
 ): void {
   readOnly(app, "/.pomerium/user", async (request, reply) => {
     const context = parts.contexts.of(request);
-    const asking = await whoIsAsking(deps, request, context);
+    const asking = await readRouteSignInStatus(deps, request, context);
     if (asking.type === "behind") return sendBehind(deps, request, reply, context);
-    if (asking.type === "nobody") return parts.sendUnauthenticated(deps, request, reply, context);
+    if (asking.type === "anonymous") return parts.sendUnauthenticated(deps, request, reply, context);
     const claims = { ...deps.identityClaims(asking.principal, context.hostname) };
     for (const name of ["iss", "aud", "exp", "iat", "jti"]) delete claims[name];
     if (typeof claims["sub"] !== "string" || claims["sub"] === "") return reply.callNotFound();

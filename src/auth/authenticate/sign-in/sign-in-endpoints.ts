@@ -12,12 +12,12 @@ import type { CommandResult } from "../../../events/index.ts";
 import {
   type AuthDeps,
   addCookie,
-  type ContextKeeper,
   currentKey,
   externalUrl,
   headersOf,
   nowS,
   ownCookieOptions,
+  type RequestContexts,
   type ReservedContext,
   sendBehind,
   sendProblem,
@@ -27,12 +27,17 @@ import { cookieValue } from "../credentials/credentials.ts";
 import type { OidcClient } from "../provider/oidc-client.ts";
 import { ProviderError } from "../provider/provider-error.ts";
 import { splitState, stateWithTrace } from "../provider/trace-text.ts";
-import { createSessionCommand, handOver, rememberHere, submitPatiently } from "./begin-session.ts";
+import { createSessionCommand, redirectWithHandle, setSessionCookie, submitWithRetry } from "./begin-session.ts";
 import { browserToken } from "./begin-sign-in.ts";
-import { type Arrival, type Arrivals, createArrivals, type Refusal } from "./code-exchanges.ts";
+import {
+  type CodeExchange,
+  type CodeExchangeRefusal,
+  type CodeExchanges,
+  createCodeExchanges,
+} from "./code-exchanges.ts";
 import { parseSignInUrl, type SignInRequest, signInUrl } from "./sign-in-request.ts";
 import { openState, type SignInState, sealState } from "./sign-in-state.ts";
-import { whoIsSignedIn } from "./signed-in.ts";
+import { readSignInStatus } from "./signed-in.ts";
 import { checkSignedUrl } from "./signed-url.ts";
 
 /** Long: it is a browser's only for being the same one, and tabs that begin without it replace each other's. */
@@ -41,14 +46,19 @@ const browserMaxAgeS = 30 * 24 * 3_600;
  * A session about to end is not handed over: the clock of the proxy may say that it has ended, and the two would send its
  * holder back and forth.
  */
-const endingMs = 30_000;
+const remainingMsMin = 30_000;
 
-type Exchange = Readonly<{ deps: AuthDeps; request: FastifyRequest; reply: FastifyReply; context: ReservedContext }>;
+type EndpointCall = Readonly<{
+  deps: AuthDeps;
+  request: FastifyRequest;
+  reply: FastifyReply;
+  context: ReservedContext;
+}>;
 
-export function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
-  const arrivals = createArrivals({
+export function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
+  const arrivals = createCodeExchanges({
     monotonic: deps.clock.monotonic,
-    ...(deps.onCodeExchange === undefined ? {} : { onTaken: deps.onCodeExchange }),
+    ...(deps.onCodeExchange === undefined ? {} : { onExchange: deps.onCodeExchange }),
   });
 
   app.get("/.pomerium/sign_in", (request, reply) => signIn({ deps, request, reply, context: contexts.of(request) }));
@@ -68,7 +78,7 @@ export function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: C
 }
 
 /** A second look at what the proxy has looked at: a key that leaks must not make us hand people to strangers. */
-function leadsToUs({ settings }: AuthDeps, asked: SignInRequest): boolean {
+function leadsToKnownHost({ settings }: AuthDeps, asked: SignInRequest): boolean {
   const { origin } = asked.callbackUri ?? asked.redirectUri;
   return origin === settings.authenticateUrl.origin || settings.isRouteOrigin(origin);
 }
@@ -79,7 +89,7 @@ function idpOf({ settings }: AuthDeps, { idpId }: SignInRequest): string {
 }
 
 /** What follows belongs to this request's span, where it has one. */
-function traced({ context }: Exchange, asked: SignInRequest): SignInRequest {
+function traced({ context }: EndpointCall, asked: SignInRequest): SignInRequest {
   return { ...asked, trace: context.trace ?? asked.trace };
 }
 
@@ -87,7 +97,7 @@ function browserCookie({ settings }: AuthDeps): string {
   return ownCookie(settings.cookie.name, "csrf", settings.authenticateUrl);
 }
 
-async function signIn(exchange: Exchange): Promise<FastifyReply> {
+async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
   const { deps, request, reply, context } = exchange;
   const refuse = (description: string): FastifyReply =>
     sendProblem(deps, request, reply, context, { status: 400, title: "Sign-in link not valid", description });
@@ -99,19 +109,25 @@ async function signIn(exchange: Exchange): Promise<FastifyReply> {
     return refuse("This sign-in link was not made by this installation. Go back to the page you wanted and try again.");
   const asked = parseSignInUrl(url);
   if (asked === undefined) return refuse("The link does not say where to go after signing in.");
-  if (!leadsToUs(deps, asked)) return refuse("The link leads to a host that no route of this installation names.");
+  if (!leadsToKnownHost(deps, asked))
+    return refuse("The link leads to a host that no route of this installation names.");
 
   if (asked.seen !== null && (await deps.catchUp(asked.seen)) === "behind")
     return sendBehind(deps, request, reply, context);
-  const signedIn = await whoIsSignedIn(deps, request);
+  const signedIn = await readSignInStatus(deps, request);
   if (signedIn.type === "behind") return sendBehind(deps, request, reply, context);
-  if (signedIn.type === "somebody" && asked.account === "current") {
+  if (signedIn.type === "signed-in" && asked.account === "current") {
     const { session, userId } = signedIn.principal;
     const leftMs = session.expiresAt - deps.clock.wall();
-    const lasts = leftMs > Math.min(endingMs, deps.settings.cookie.expireMs / 20);
+    const lasts = leftMs > Math.min(remainingMsMin, deps.settings.cookie.expireMs / 20);
     if (lasts && idpOf(deps, asked) === session.idpId) {
       const { sessionId, idpId } = session;
-      return handOver(deps, reply, traced(exchange, asked), { sessionId, userId, idpId, needs: signedIn.handle.needs });
+      return redirectWithHandle(deps, reply, traced(exchange, asked), {
+        sessionId,
+        userId,
+        idpId,
+        needs: signedIn.handle.needs,
+      });
     }
   }
   if (request.headers["x-requested-with"]?.toString().toLowerCase() === "xmlhttprequest") {
@@ -126,7 +142,7 @@ async function signIn(exchange: Exchange): Promise<FastifyReply> {
     const browser = browserToken(deps, headersOf(request)["cookie"], name);
     const stateOf = async (secrets: Pick<SignInState, "nonce" | "verifier">): Promise<string> =>
       stateWithTrace(
-        await sealState(deps.attemptBox, { ...secrets, request: asked }, browser),
+        await sealState(deps.stateCipher, { ...secrets, request: asked }, browser),
         traced(exchange, asked).trace,
       );
     const there = await oidc.begin(stateOf, { account: asked.account });
@@ -136,13 +152,13 @@ async function signIn(exchange: Exchange): Promise<FastifyReply> {
   });
 }
 
-async function callback(exchange: Exchange, arrivals: Arrivals): Promise<FastifyReply> {
+async function callback(exchange: EndpointCall, arrivals: CodeExchanges): Promise<FastifyReply> {
   const { deps, request, reply, context } = exchange;
   const url = externalUrl(request, context);
   const state = url.searchParams.get("state") ?? "";
   const browser = cookieValue(headersOf(request)["cookie"], browserCookie(deps));
   const { sealed, trace } = splitState(state);
-  const opened = await openState(deps.attemptBox, sealed, browser);
+  const opened = await openState(deps.stateCipher, sealed, browser);
   if (opened.type !== "ours") {
     // Of another browser, or of a tab whose cookie another tab has replaced: begun again with the cookie that is here.
     const known = opened.type === "of-another-browser" && opened.request.programmatic === "browser";
@@ -161,10 +177,10 @@ async function callback(exchange: Exchange, arrivals: Arrivals): Promise<Fastify
   return withProvider(exchange, asked, async (oidc) => {
     const exchangeCode = () => oidc.finish(url.search, { state, nonce, verifier });
     const code = url.searchParams.get("code");
-    const arrival: Arrival | Refusal =
+    const arrival: CodeExchange | CodeExchangeRefusal =
       code === null
         ? { identity: exchangeCode(), command: undefined } // an error answer: the provider's words say which
-        : arrivals.take({ state, code, from: context.ip }, exchangeCode);
+        : arrivals.begin({ state, code, from: context.ip }, exchangeCode);
     if (arrival === "busy") {
       reply.header("retry-after", "2");
       return sendProblem(deps, request, reply, context, {
@@ -179,24 +195,25 @@ async function callback(exchange: Exchange, arrivals: Arrivals): Promise<Fastify
         status: 400,
         title: "This sign-in is over",
         description: "It was completed or has failed before. Sign in again to come to the page you wanted.",
-        retryUrl: again(deps, asked),
+        retryUrl: restartUrl(deps, asked),
       });
     }
     const identity = await arrival.identity;
     arrival.command ??= createSessionCommand(deps, identity, idpOf(deps, asked));
     const { command } = arrival;
-    const result = await submitPatiently(deps, command);
-    if (result.type !== "done" || command.command.type !== "createSession") return notBegun(exchange, asked, result);
+    const result = await submitWithRetry(deps, command);
+    if (result.type !== "done" || command.command.type !== "createSession")
+      return sendNotCreated(exchange, asked, result);
     const { sessionId, userId, idpId } = command.command;
     if (result.changed) deps.log.info({ sessionId, userId, position: result.link.position }, "session created");
     const session = { sessionId, userId, idpId, needs: result.link };
-    await rememberHere(deps, reply, session);
-    return handOver(deps, reply, asked, session);
+    await setSessionCookie(deps, reply, session);
+    return redirectWithHandle(deps, reply, asked, session);
   });
 }
 
-function notBegun(
-  { deps, request, reply, context }: Exchange,
+function sendNotCreated(
+  { deps, request, reply, context }: EndpointCall,
   asked: SignInRequest,
   result: CommandResult,
 ): FastifyReply {
@@ -216,17 +233,17 @@ function notBegun(
     status: unavailable ? 503 : 500,
     title: "Sign-in could not be recorded",
     description: "Your session could not be written to the log, so it was not begun. Try again in a moment.",
-    retryUrl: unavailable ? (request.raw.url ?? null) : again(deps, asked),
+    retryUrl: unavailable ? (request.raw.url ?? null) : restartUrl(deps, asked),
   });
 }
 
 /** The same sign-in from its start. */
-function again(deps: AuthDeps, asked: SignInRequest): string {
+function restartUrl(deps: AuthDeps, asked: SignInRequest): string {
   return signInUrl(deps.settings.authenticateUrl, asked, currentKey(deps), nowS(deps)).href;
 }
 
 async function withProvider(
-  { deps, request, reply, context }: Exchange,
+  { deps, request, reply, context }: EndpointCall,
   asked: SignInRequest,
   job: (oidc: OidcClient) => Promise<FastifyReply>,
 ): Promise<FastifyReply> {
@@ -247,7 +264,7 @@ async function withProvider(
     return sendProblem(deps, request, reply, context, {
       ...problemOf(error),
       providerSays: [error.error, error.errorDescription].filter((words) => words !== "").join(": ") || null,
-      retryUrl: again(deps, asked),
+      retryUrl: restartUrl(deps, asked),
     });
   }
 }

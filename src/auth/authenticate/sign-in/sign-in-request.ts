@@ -71,7 +71,7 @@ export function parseSignInUrl(url: URL): SignInRequest | undefined {
     nonceHash: searchParams.get(parameter.nonce) ?? "",
     returns: parseReturns(searchParams.get(parameter.returns)),
     account: searchParams.get(parameter.account) === "another" ? "another" : "current",
-    seen: linkOf(searchParams.get(parameter.seen)),
+    seen: parseOptionalLink(searchParams.get(parameter.seen)),
   };
 }
 
@@ -80,7 +80,7 @@ export function additionalHostsOf({ searchParams }: URL): readonly string[] {
   return (searchParams.get(parameter.additionalHosts) ?? "").split(",").filter((host) => host !== "");
 }
 
-function linkOf(text: string | null): Link | null {
+function parseOptionalLink(text: string | null): Link | null {
   try {
     return text === null ? null : parseLink(text);
   } catch {

@@ -9,7 +9,7 @@
 import { parseHttpUrl } from "../context.ts";
 import { nonceHashOf, type SignInRequest } from "./sign-in-request.ts";
 import { parseReturns } from "./sign-in-returns.ts";
-import type { Box } from "./value-cipher.ts";
+import type { ValueCipher } from "./value-cipher.ts";
 
 /** How long a person may take at the identity provider (a slow second factor). */
 export const stateMaxAgeS = 30 * 60;
@@ -17,12 +17,12 @@ const purpose = "sign-in state";
 /** Servers refuse request lines of 8 KiB, and the state is most of one. Browsers keep longer addresses themselves (kept-address.ts). */
 const stateCharsMax = 7_000;
 
-export type Secrets = Readonly<{ nonce: string; verifier: string }>;
-export type SignInState = Secrets & Readonly<{ request: SignInRequest }>;
+export type SignInSecrets = Readonly<{ nonce: string; verifier: string }>;
+export type SignInState = SignInSecrets & Readonly<{ request: SignInRequest }>;
 
-export async function sealState(box: Box, state: SignInState, browser: string): Promise<string> {
+export async function sealState(box: ValueCipher, state: SignInState, browser: string): Promise<string> {
   let sealed = "";
-  for (const redirectUri of shorterAndShorter(state.request.redirectUri)) {
+  for (const redirectUri of shortenedUrls(state.request.redirectUri)) {
     const { callbackUri, idpId, programmatic, nonceHash, additionalHosts, returns } = state.request;
     sealed = await box.seal(purpose, {
       browser: nonceHashOf(browser),
@@ -42,7 +42,7 @@ export async function sealState(box: Box, state: SignInState, browser: string): 
 }
 
 /** An address too long to be carried loses its query, then its path: better to land near than not at all. */
-function shorterAndShorter(url: URL): readonly URL[] {
+function shortenedUrls(url: URL): readonly URL[] {
   const path = new URL(url.pathname, url);
   return [url, path, new URL("/", url)];
 }
@@ -53,7 +53,7 @@ export type OpenedState =
   | Readonly<{ type: "of-another-browser"; request: SignInRequest }>
   | Readonly<{ type: "unknown" }>;
 
-export async function openState(box: Box, sealed: string, browser: string | undefined): Promise<OpenedState> {
+export async function openState(box: ValueCipher, sealed: string, browser: string | undefined): Promise<OpenedState> {
   const value = await box.open(purpose, sealed, stateMaxAgeS);
   if (typeof value !== "object" || value === null) return { type: "unknown" };
   const fields = value as Readonly<Record<string, unknown>>;

@@ -12,30 +12,30 @@ import { type CommandResult, type ProviderTokens, parseSessionId, type SessionId
 import {
   type AuthDeps,
   addCookie,
-  type ContextKeeper,
-  commandId,
   currentKey,
   externalUrl,
   headersOf,
+  newCommandId,
   nowS,
   ownCookieOptions,
   parseHttpUrl,
+  type RequestContexts,
   type ReservedContext,
   sendPage,
   sendProblem,
 } from "../context.ts";
-import type { Handle } from "../credentials/handle.ts";
+import type { SessionHandle } from "../credentials/handle.ts";
 import type { OidcClient } from "../provider/oidc-client.ts";
 import { isFromElsewhere } from "../same-origin.ts";
-import { submitPatiently } from "./begin-session.ts";
+import { submitWithRetry } from "./begin-session.ts";
 import { readOnly } from "./common-endpoints.ts";
-import { authenticateCookie, heldHandle, whoIsSignedIn } from "./signed-in.ts";
+import { authenticateCookie, readOwnHandle, readSignInStatus } from "./signed-in.ts";
 import { checkSignedUrl, parameter, signUrl } from "./signed-url.ts";
 
 /** The provider is told, and waited for no longer than this. */
 const providerMsMax = 3_000;
 
-export function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
+export function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
   const { settings } = deps;
   app.get("/.pomerium/sign_out", (request, reply) => signOut(deps, request, reply, contexts.of(request)));
   app.post("/.pomerium/sign_out", (request, reply) => {
@@ -65,14 +65,14 @@ async function signOut(
   const returnTo = signed
     ? (parseHttpUrl(url.searchParams.get(parameter.redirectUri)) ?? deps.settings.signoutRedirectUrl)
     : deps.settings.signoutRedirectUrl;
-  const ending = signed ? sessionNamed(url) : undefined;
-  const held = await heldHandle(deps, request);
+  const sessionId = signed ? sessionToEnd(url) : undefined;
+  const ownHandle = await readOwnHandle(deps, request);
 
-  if (ending !== undefined) {
-    const tokens = await deps.databroker.tokens(ending).catch(() => undefined);
-    const session = deps.replica.projection.session(ending);
+  if (sessionId !== undefined) {
+    const tokens = await deps.databroker.tokens(sessionId).catch(() => undefined);
+    const session = deps.replica.projection.session(sessionId);
     const idpId = session?.status === "active" ? session.idpId : deps.settings.idpId;
-    const result = await end(deps, ending);
+    const result = await revokeSession(deps, sessionId);
     if (result.type === "unavailable" || (result.type === "refused" && result.code !== "not-found")) {
       return sendProblem(deps, request, reply, context, {
         status: 503,
@@ -81,17 +81,19 @@ async function signOut(
         retryUrl: request.raw.url ?? null,
       });
     }
-    deps.log.info({ sessionId: ending }, "signed out");
-    if (held !== undefined && held.sessionId !== ending) return ask(deps, request, reply, { held, returnTo });
-    forgetHere(deps, reply);
-    const next = tokens === undefined ? null : await leaveProvider(deps, deps.providerOf(idpId), { tokens, returnTo });
+    deps.log.info({ sessionId: sessionId }, "signed out");
+    if (ownHandle !== undefined && ownHandle.sessionId !== sessionId)
+      return confirmSignOut(deps, request, reply, { ownHandle, returnTo });
+    clearAuthenticateCookie(deps, reply);
+    const next =
+      tokens === undefined ? null : await endProviderSession(deps, deps.providerOf(idpId), { tokens, returnTo });
     return reply.redirect((next ?? returnTo)?.href ?? "/.pomerium/signed_out", 302);
   }
-  if (held !== undefined) return ask(deps, request, reply, { held, returnTo });
+  if (ownHandle !== undefined) return confirmSignOut(deps, request, reply, { ownHandle, returnTo });
   return reply.redirect(returnTo?.href ?? "/.pomerium/signed_out", 302);
 }
 
-function sessionNamed(url: URL): SessionId | undefined {
+function sessionToEnd(url: URL): SessionId | undefined {
   try {
     return parseSessionId(url.searchParams.get(parameter.endSession));
   } catch {
@@ -99,31 +101,31 @@ function sessionNamed(url: URL): SessionId | undefined {
   }
 }
 
-function end(deps: AuthDeps, sessionId: SessionId): Promise<CommandResult> {
+function revokeSession(deps: AuthDeps, sessionId: SessionId): Promise<CommandResult> {
   const userId = deps.replica.projection.session(sessionId)?.userId;
-  return submitPatiently(deps, {
-    commandId: commandId(deps),
+  return submitWithRetry(deps, {
+    commandId: newCommandId(deps),
     actor: userId === undefined || userId === null ? "service:authenticate" : `user:${userId}`,
     command: { type: "revokeSession", sessionId, reason: "sign-out" },
   });
 }
 
 /** Asks whoever is signed in here; the answer is signed for their session alone. */
-async function ask(
+async function confirmSignOut(
   deps: AuthDeps,
   request: FastifyRequest,
   reply: FastifyReply,
-  { held, returnTo }: Readonly<{ held: Handle; returnTo: URL | null }>,
+  { ownHandle, returnTo }: Readonly<{ ownHandle: SessionHandle; returnTo: URL | null }>,
 ): Promise<FastifyReply> {
-  const signedIn = await whoIsSignedIn(deps, request);
-  if (signedIn.type === "nobody") {
-    forgetHere(deps, reply);
+  const signedIn = await readSignInStatus(deps, request);
+  if (signedIn.type === "anonymous") {
+    clearAuthenticateCookie(deps, reply);
     return reply.redirect(returnTo?.href ?? "/.pomerium/signed_out", 302);
   }
   const action = new URL("/.pomerium/sign_out", deps.settings.authenticateUrl);
-  action.searchParams.set(parameter.endSession, held.sessionId);
+  action.searchParams.set(parameter.endSession, ownHandle.sessionId);
   if (returnTo !== null) action.searchParams.set(parameter.redirectUri, returnTo.href);
-  const profile = signedIn.type === "somebody" ? signedIn.principal.profile : undefined;
+  const profile = signedIn.type === "signed-in" ? signedIn.principal.profile : undefined;
   const page = deps.render({
     type: "sign-out-confirm",
     action: signUrl(action, currentKey(deps), nowS(deps)).href,
@@ -134,7 +136,7 @@ async function ask(
 }
 
 /** Revokes the tokens there. @returns where the browser ends its session at the provider; null: nowhere, or no answer */
-async function leaveProvider(
+async function endProviderSession(
   deps: AuthDeps,
   oidc: OidcClient | undefined,
   { tokens, returnTo }: Readonly<{ tokens: ProviderTokens; returnTo: URL | null }>,
@@ -152,6 +154,6 @@ async function leaveProvider(
   return Promise.race([done, deps.sleep(providerMsMax).then(() => null)]);
 }
 
-function forgetHere(deps: AuthDeps, reply: FastifyReply): void {
+function clearAuthenticateCookie(deps: AuthDeps, reply: FastifyReply): void {
   addCookie(reply, authenticateCookie(deps), "", ownCookieOptions(0));
 }

@@ -7,11 +7,11 @@ import { type Fact, sessionStream, userStream } from "../../../events/index.ts";
 import type { Principal } from "../../authorize/decision.ts";
 import {
   type AuthDeps,
-  type ContextKeeper,
   currentKey,
   externalUrl,
   headersOf,
   nowS,
+  type RequestContexts,
   type ReservedContext,
   sendBehind,
   sendPage,
@@ -19,94 +19,94 @@ import {
 } from "../context.ts";
 import { ownCookie } from "../credentials/cookie-names.ts";
 import { type CredentialSource, cookieValue, readCredential } from "../credentials/credentials.ts";
-import { type Handle, handleFits } from "../credentials/handle.ts";
+import { handleFits, type SessionHandle } from "../credentials/handle.ts";
 import { signInUrl } from "./sign-in-request.ts";
 import { checkSignedUrl, parameter } from "./signed-url.ts";
 
 export const authenticateCookie = ({ settings }: AuthDeps): string =>
   ownCookie(settings.cookie.name, "authenticate", settings.authenticateUrl);
 
-export type SignedIn =
-  | Fact<"nobody", unknown>
+export type SignInStatus =
+  | Fact<"anonymous", unknown>
   | Fact<"behind", unknown>
-  | Fact<"somebody", { principal: Principal; handle: Handle }>;
+  | Fact<"signed-in", { principal: Principal; handle: SessionHandle }>;
 
 /** The handle in the authenticate host's own cookie, if it is one of ours; whether its session still lives is not asked. */
-export async function heldHandle(deps: AuthDeps, request: FastifyRequest): Promise<Handle | undefined> {
+export async function readOwnHandle(deps: AuthDeps, request: FastifyRequest): Promise<SessionHandle | undefined> {
   const token = cookieValue(headersOf(request)["cookie"], authenticateCookie(deps));
   const handle = token === undefined ? "invalid" : await deps.handles.verify(token);
   return handle !== "invalid" && handle.audience.includes(deps.settings.authenticateUrl.hostname) ? handle : undefined;
 }
 
 /** Who is signed in on the authenticate host. */
-export async function whoIsSignedIn(deps: AuthDeps, request: FastifyRequest): Promise<SignedIn> {
-  const handle = await heldHandle(deps, request);
+export async function readSignInStatus(deps: AuthDeps, request: FastifyRequest): Promise<SignInStatus> {
+  const handle = await readOwnHandle(deps, request);
   return handle === undefined
-    ? { type: "nobody" }
-    : whoHolds(deps, handle, { source: "cookie", idpId: ownIdpOf(deps, handle) });
+    ? { type: "anonymous" }
+    : statusOfHandle(deps, handle, { source: "cookie", idpId: ownIdpOf(deps, handle) });
 }
 
 /** Who asks on a route's host. */
-export async function whoIsAsking(
+export async function readRouteSignInStatus(
   deps: AuthDeps,
   request: FastifyRequest,
   { hostname, origin }: Pick<ReservedContext, "hostname" | "origin">,
-): Promise<SignedIn> {
+): Promise<SignInStatus> {
   const { idpId } = deps.settings.signInFor(new URL(origin));
   const query = (request.raw.url ?? "").split("?", 2)[1] ?? "";
   const credential = readCredential(headersOf(request), query, deps.settings.cookie.name);
   const handle = credential === undefined ? "invalid" : await deps.handles.verify(credential.token);
-  if (credential === undefined || handle === "invalid") return { type: "nobody" };
+  if (credential === undefined || handle === "invalid") return { type: "anonymous" };
   return handleFits(handle, hostname, deps.settings.cookie.domain)
-    ? whoHolds(deps, handle, { source: credential.source, idpId })
-    : { type: "nobody" };
+    ? statusOfHandle(deps, handle, { source: credential.source, idpId })
+    : { type: "anonymous" };
 }
 
 /** Who is signed in, as far as it may be believed for what lies beyond any route's grace: only while the lease is fresh. */
-export async function underLease(deps: AuthDeps, whoAsks: () => Promise<SignedIn>): Promise<SignedIn> {
+export async function withFreshLease(deps: AuthDeps, whoAsks: () => Promise<SignInStatus>): Promise<SignInStatus> {
   const overdueMs = deps.replica.overdueMs(deps.clock.monotonic());
   return overdueMs > 0 ? { type: "behind" } : whoAsks();
 }
 
 /** On the authenticate host, and only with the client of the whole configuration. */
-export async function whoIsSignedInUnderLease(deps: AuthDeps, request: FastifyRequest): Promise<SignedIn> {
-  const signedIn = await underLease(deps, () => whoIsSignedIn(deps, request));
-  const counts = signedIn.type !== "somebody" || signedIn.principal.session.idpId === deps.settings.idpId;
-  return counts ? signedIn : { type: "nobody" };
+export async function readLeasedSignInStatus(deps: AuthDeps, request: FastifyRequest): Promise<SignInStatus> {
+  const signedIn = await withFreshLease(deps, () => readSignInStatus(deps, request));
+  const counts = signedIn.type !== "signed-in" || signedIn.principal.session.idpId === deps.settings.idpId;
+  return counts ? signedIn : { type: "anonymous" };
 }
 
 /** On the authenticate host a session of any client that is known is somebody's. */
-function ownIdpOf({ settings }: AuthDeps, { idpId }: Handle): string {
+function ownIdpOf({ settings }: AuthDeps, { idpId }: SessionHandle): string {
   return settings.idpIds.has(idpId) ? idpId : settings.idpId;
 }
 
-async function whoHolds(
+async function statusOfHandle(
   deps: AuthDeps,
-  handle: Handle,
+  handle: SessionHandle,
   { source, idpId }: Readonly<{ source: CredentialSource; idpId: string }>,
-): Promise<SignedIn> {
+): Promise<SignInStatus> {
   if (handle.needs !== null) {
     const reached = await deps.catchUp(handle.needs);
     if (reached === "behind") return { type: "behind" };
-    if (reached === "lost") return { type: "nobody" };
+    if (reached === "lost") return { type: "anonymous" };
   }
   // Receipts count this node as fenced off by now, so it must not know anybody: revocations no longer reach it.
   if (deps.replica.overdueMs(deps.clock.monotonic()) === Number.POSITIVE_INFINITY) return { type: "behind" };
   const caller = deps.resolveCaller(handle, { idpId, credentialInHeader: source !== "cookie", now: deps.clock.wall() });
   if (caller.type === "behind") return { type: "behind" };
-  if (caller.type === "anonymous") return { type: "nobody" };
+  if (caller.type === "anonymous") return { type: "anonymous" };
   const { principal } = caller;
-  if (principal.session.expiresAt <= deps.clock.wall()) return { type: "nobody" };
+  if (principal.session.expiresAt <= deps.clock.wall()) return { type: "anonymous" };
   const denied =
     deps.replica.stickilyDenied(sessionStream(principal.session.sessionId)) ||
     deps.replica.stickilyDenied(userStream(principal.userId));
-  return denied ? { type: "nobody" } : { type: "somebody", principal, handle };
+  return denied ? { type: "anonymous" } : { type: "signed-in", principal, handle };
 }
 
 /** `/.pomerium/` on the authenticate host. */
 export async function userInfo(
   deps: AuthDeps,
-  contexts: ContextKeeper,
+  contexts: RequestContexts,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
@@ -121,9 +121,9 @@ export async function userInfo(
       retryUrl: "/.pomerium/",
     });
   }
-  const signedIn = await whoIsSignedIn(deps, request);
+  const signedIn = await readSignInStatus(deps, request);
   if (signedIn.type === "behind") return sendBehind(deps, request, reply, context);
-  const somebody = signedIn.type === "somebody";
+  const somebody = signedIn.type === "signed-in";
   const signIn = signInUrl(
     deps.settings.authenticateUrl,
     {

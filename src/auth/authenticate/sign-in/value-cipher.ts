@@ -6,7 +6,7 @@
  */
 import { CompactEncrypt, compactDecrypt } from "jose";
 
-export type Box = Readonly<{
+export type ValueCipher = Readonly<{
   seal(purpose: string, value: unknown): Promise<string>;
   /** @returns undefined when it was not made here, for this purpose, or is too old */
   open(purpose: string, text: string, maxAgeS: number): Promise<unknown>;
@@ -17,7 +17,7 @@ const aheadMaxS = 60;
 /** Longer texts are none of ours. */
 const textCharsMax = 16_384;
 
-export function createBox(options: { keys: readonly Uint8Array[]; nowS: () => number }): Box {
+export function createValueCipher(options: { keys: readonly Uint8Array[]; nowS: () => number }): ValueCipher {
   const [sealingKey] = options.keys;
   if (sealingKey === undefined) throw new TypeError("a box needs a key");
   return {

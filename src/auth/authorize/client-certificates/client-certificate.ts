@@ -8,7 +8,14 @@ import { createHash, X509Certificate } from "node:crypto";
 import { readSubjectNames, type SubjectNames } from "../../../config/index.ts";
 import type { DecisionRequest } from "../decision.ts";
 import { parseTextMatcher, type TextMatcher } from "../matchers.ts";
-import { isObject, kindOf, meantBy, oneOf, type Path, type Report } from "../ppl-parser.ts";
+import {
+  describeValue,
+  isObject,
+  type PolicyPath,
+  type ReportPolicyProblem,
+  suggestionFor,
+  useOneOf,
+} from "../ppl-parser.ts";
 
 type Presented = NonNullable<DecisionRequest["clientCertificate"]>;
 type Condition = (certificate: Certificate) => boolean;
@@ -20,14 +27,14 @@ const conditions = ["fingerprint", "spki_hash", "san_email", "san_dns", "san_uri
 
 export function parseCertificateMatcher(
   data: unknown,
-  path: Path,
-  report: Report,
+  path: PolicyPath,
+  report: ReportPolicyProblem,
 ): ((presented: Presented) => boolean) | undefined {
   if (!isObject(data) || Object.keys(data).length === 0) {
     report(
       path,
-      `${isObject(data) ? "an empty object" : kindOf(data)} says nothing about a certificate`,
-      oneOf(conditions),
+      `${isObject(data) ? "an empty object" : describeValue(data)} says nothing about a certificate`,
+      useOneOf(conditions),
     );
     return undefined;
   }
@@ -45,7 +52,12 @@ export function parseCertificateMatcher(
   };
 }
 
-function parseCondition(key: string, value: unknown, path: Path, report: Report): Condition | undefined {
+function parseCondition(
+  key: string,
+  value: unknown,
+  path: PolicyPath,
+  report: ReportPolicyProblem,
+): Condition | undefined {
   switch (key) {
     case "fingerprint": {
       const wanted = parseHashes(
@@ -68,15 +80,15 @@ function parseCondition(key: string, value: unknown, path: Path, report: Report)
       return matcher && ((certificate) => certificate.names.get(nameKinds[key])?.some(matcher.matches) ?? false);
     }
     default:
-      report(path, `unknown certificate condition \`${key}\``, meantBy(key, conditions));
+      report(path, `unknown certificate condition \`${key}\``, suggestionFor(key, conditions));
       return undefined;
   }
 }
 
 function parseHashes(
   value: unknown,
-  path: Path,
-  report: Report,
+  path: PolicyPath,
+  report: ReportPolicyProblem,
   canonical: (text: string) => string | undefined,
   form: string,
 ): ReadonlySet<string> | undefined {
@@ -88,7 +100,7 @@ function parseHashes(
     if (hash !== undefined) hashes.add(hash);
     else {
       complete = false;
-      report(Array.isArray(value) ? [...path, index] : path, `${kindOf(item)} is no such hash`, `write ${form}`);
+      report(Array.isArray(value) ? [...path, index] : path, `${describeValue(item)} is no such hash`, `write ${form}`);
     }
   });
   return complete ? hashes : undefined;

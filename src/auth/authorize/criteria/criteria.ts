@@ -5,8 +5,8 @@
  * kinds; a name that is in none of them is an error, never a guess. docs/pomerium-behaviour.md §6.3
  */
 
-import { meantBy } from "../ppl-parser.ts";
-import type { Compile, CompiledCriterion, Context } from "./criterion-parts.ts";
+import { suggestionFor } from "../ppl-parser.ts";
+import type { CompileCriterion, CompiledCriterion, CriterionContext } from "./criterion-parts.ts";
 import { deviceCriteria } from "./device.ts";
 import { toolCriteria } from "./eval-only/mcp-tool.ts";
 import { sshCriteria } from "./eval-only/ssh.ts";
@@ -15,7 +15,7 @@ import { recordCriteria } from "./record.ts";
 import { requestCriteria } from "./request.ts";
 import { timeCriteria } from "./time.ts";
 
-const criteria: Readonly<Record<string, Compile>> = {
+const criteria: Readonly<Record<string, CompileCriterion>> = {
   ...requestCriteria,
   ...personCriteria,
   ...deviceCriteria,
@@ -27,7 +27,7 @@ const criteria: Readonly<Record<string, Compile>> = {
 export const criterionNames: readonly string[] = Object.keys(criteria);
 
 /** Gives one parsed criterion its meaning; what is wrong with it is reported, and then there is no test. */
-export function compileCriterion(context: Context): CompiledCriterion | undefined {
+export function compileCriterion(context: CriterionContext): CompiledCriterion | undefined {
   const { name, path, subPath } = context.criterion;
   const { report } = context;
   const compile = Object.hasOwn(criteria, name) ? criteria[name] : undefined;
@@ -40,7 +40,7 @@ export function compileCriterion(context: Context): CompiledCriterion | undefine
       );
       return undefined;
     }
-    report(path, `unknown criterion \`${name}\``, meantBy(name, criterionNames));
+    report(path, `unknown criterion \`${name}\``, suggestionFor(name, criterionNames));
     return undefined;
   }
   if (subPath !== null && name !== "claim") {

@@ -7,19 +7,19 @@
  */
 import type { ClaimValue, Profile, UnixMs } from "../../../events/index.ts";
 import type { DecisionRequest, Principal } from "../decision.ts";
-import type { Criterion, Report } from "../ppl-parser.ts";
+import type { Criterion, ReportPolicyProblem } from "../ppl-parser.ts";
 
-import type { Outcome, Reason, ReasonTable } from "../reasons.ts";
+import type { PolicyOutcome, Reason, ReasonTable } from "../reasons.ts";
 import type { Records } from "../records/records.ts";
 
 /** Allocates nothing and never throws. */
-export type Test = (request: DecisionRequest, principal: Principal | null, now: UnixMs) => Outcome;
+export type PolicyTest = (request: DecisionRequest, principal: Principal | null, now: UnixMs) => PolicyOutcome;
 
 /** The next moment at which time alone can change the answer of a criterion; null: never. */
 export type Boundary = (request: DecisionRequest, now: UnixMs) => UnixMs | null;
 
 /** What a criterion looks at beside the request, the session and its user. */
-export type Reads = Readonly<{
+export type CriterionReads = Readonly<{
   groups: readonly string[];
   deviceTypes: readonly string[];
   recordTypes: readonly string[];
@@ -27,54 +27,59 @@ export type Reads = Readonly<{
 }>;
 
 export type CompiledCriterion = Readonly<{
-  test: Test;
+  test: PolicyTest;
   phrase: string;
   /** The names of people it asks for, so that a description can count them. */
   people: readonly ClaimValue[];
   /** Set where the criterion asks whether one thing is one of some values; several of these become one look-up. */
-  anyOf: AnyOf | null;
-  reads: Reads;
+  anyOf: MembershipTest | null;
+  reads: CriterionReads;
   /** Whether it asks for a session. */
-  ofSession: boolean;
+  needsSession: boolean;
   /** The answer where it is the same for every request: `accept`, `reject`, a matcher of nothing. */
   always: boolean | null;
 }>;
-export type AnyOf = Readonly<{
+export type MembershipTest = Readonly<{
   /** Two criteria with one subject ask about the same thing. */
   subject: string;
   values: readonly ClaimValue[];
-  build: (values: ReadonlySet<ClaimValue>) => Test;
+  build: (values: ReadonlySet<ClaimValue>) => PolicyTest;
   /** What somebody has of it, where it is theirs: then rules can be found by it. */
-  held?: Held;
+  valuesOf?: ValuesOf;
 }>;
-export type Held = (principal: Principal) => string | ReadonlySet<ClaimValue> | undefined;
+export type ValuesOf = (principal: Principal) => string | ReadonlySet<ClaimValue> | undefined;
 
 /** What compiling needs beside the policy: the data sets that `record` may ask about. */
-export type Surroundings = Readonly<{
+export type PolicyContext = Readonly<{
   records: Records;
   /** Which facts requests bring: by default those of HTTP, so that a `deny` by a fact of SSH or MCP is refused. */
   facts?: "http" | "any";
 }>;
-export type Context = Surroundings & Readonly<{ criterion: Criterion; reasons: ReasonTable; report: Report }>;
-export type Compile = (context: Context) => CompiledCriterion | undefined;
-export type Words = Readonly<{ ok: Reason; fail: Reason }>;
+export type CriterionContext = PolicyContext &
+  Readonly<{ criterion: Criterion; reasons: ReasonTable; report: ReportPolicyProblem }>;
+export type CompileCriterion = (context: CriterionContext) => CompiledCriterion | undefined;
+export type ReasonPair = Readonly<{ ok: Reason; fail: Reason }>;
 
-export const readsNothing: Reads = { groups: [], deviceTypes: [], recordTypes: [], boundaries: [] };
+export const noReads: CriterionReads = { groups: [], deviceTypes: [], recordTypes: [], boundaries: [] };
 
 /** A criterion of which nothing more is to be said than how it is tested. */
-export function plain(test: Test, phrase: string, more: Partial<CompiledCriterion> = {}): CompiledCriterion {
-  return { test, phrase, people: [], anyOf: null, reads: readsNothing, ofSession: false, always: null, ...more };
+export function compiledCriterion(
+  test: PolicyTest,
+  phrase: string,
+  more: Partial<CompiledCriterion> = {},
+): CompiledCriterion {
+  return { test, phrase, people: [], anyOf: null, reads: noReads, needsSession: false, always: null, ...more };
 }
 
-export function reading(parts: Partial<Reads>): Reads {
-  return { ...readsNothing, ...parts };
+export function readsOf(parts: Partial<CriterionReads>): CriterionReads {
+  return { ...noReads, ...parts };
 }
 
 export function requestTest(
   reasons: ReasonTable,
-  { ok, fail }: Words,
+  { ok, fail }: ReasonPair,
   holds: (request: DecisionRequest, now: UnixMs) => boolean,
-): Test {
+): PolicyTest {
   const met = reasons.of(ok).met;
   const unmet = reasons.of(fail).unmet;
   return (request, _principal, now) => (holds(request, now) ? met : unmet);
@@ -83,9 +88,9 @@ export function requestTest(
 /** The one place where a session criterion meets a missing session. */
 export function sessionTest(
   reasons: ReasonTable,
-  { ok, fail }: Words,
+  { ok, fail }: ReasonPair,
   holds: (profile: Profile, principal: Principal, request: DecisionRequest) => boolean,
-): Test {
+): PolicyTest {
   const met = reasons.of(ok).met;
   const unmet = reasons.of(fail).unmet;
   const nobody = reasons.of("user-unauthenticated").unmet;
@@ -96,7 +101,7 @@ export function sessionTest(
 }
 
 /** `accept: false` accepts all the same. */
-export function warnIfIgnored({ criterion, report }: Context): void {
+export function warnIfIgnored({ criterion, report }: CriterionContext): void {
   if (criterion.data !== false) return;
   const { name, path } = criterion;
   report(
@@ -108,6 +113,6 @@ export function warnIfIgnored({ criterion, report }: Context): void {
 }
 
 /** One item, or a list of them. */
-export function textsOf(data: unknown): readonly unknown[] {
+export function itemsOf(data: unknown): readonly unknown[] {
   return Array.isArray(data) ? data : [data];
 }

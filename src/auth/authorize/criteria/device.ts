@@ -6,17 +6,17 @@
  */
 
 import type { DeviceCredential } from "../decision.ts";
-import { isObject, kindOf, meantBy, oneOf } from "../ppl-parser.ts";
-import { type Compile, plain, reading } from "./criterion-parts.ts";
+import { describeValue, isObject, suggestionFor, useOneOf } from "../ppl-parser.ts";
+import { type CompileCriterion, compiledCriterion, readsOf } from "./criterion-parts.ts";
 
 export const defaultDeviceType = "any";
 const conditions = ["is", "approved", "type"] as const;
 
-export const deviceCriteria: Readonly<Record<string, Compile>> = {
+export const deviceCriteria: Readonly<Record<string, CompileCriterion>> = {
   device: ({ criterion, reasons, report }) => {
     const { data, path } = criterion;
     if (!isObject(data)) {
-      report(path, `${kindOf(data)} says nothing about a device`, oneOf(conditions));
+      report(path, `${describeValue(data)} says nothing about a device`, useOneOf(conditions));
       return undefined;
     }
     let complete = true;
@@ -26,11 +26,11 @@ export const deviceCriteria: Readonly<Record<string, Compile>> = {
     };
     for (const [key, value] of Object.entries(data)) {
       if (!conditions.some((known) => known === key))
-        refuse(key, `unknown device condition \`${key}\``, meantBy(key, conditions, data));
+        refuse(key, `unknown device condition \`${key}\``, suggestionFor(key, conditions, data));
       else if (key !== "approved" && typeof value !== "string") {
         refuse(
           key,
-          `${kindOf(value)} can never equal a text`,
+          `${describeValue(value)} can never equal a text`,
           key === "is" ? "write a device id" : "write a device type",
         );
       }
@@ -47,7 +47,7 @@ export const deviceCriteria: Readonly<Record<string, Compile>> = {
     const unmet = reasons.of("device-unauthorized").unmet;
     const noDevice = reasons.of("device-unauthenticated").unmet;
     const nobody = reasons.of("user-unauthenticated").unmet;
-    return plain(
+    return compiledCriterion(
       (_request, principal) => {
         if (principal === null || principal.profile === undefined) return nobody;
         const credential = principal.devices?.find(({ typeId }) => typeId === type);
@@ -55,7 +55,7 @@ export const deviceCriteria: Readonly<Record<string, Compile>> = {
         return holds(credential) ? met : unmet;
       },
       wantsApproval === true ? "an approved device" : "a registered device",
-      { ofSession: true, reads: reading({ deviceTypes: [type] }) },
+      { needsSession: true, reads: readsOf({ deviceTypes: [type] }) },
     );
   },
 };

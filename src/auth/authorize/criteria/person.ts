@@ -4,23 +4,23 @@ import type { Principal } from "../decision.ts";
 import { claimOperand, parseListMatcher, parseTextMatcher, type TextMatcher, textOperand } from "../matchers.ts";
 import { claimPhrase, groupsPhrase, peoplePhrase, textPhrase } from "../phrases.ts";
 import {
-  type Compile,
+  type CompileCriterion,
   type CompiledCriterion,
-  type Context,
-  plain,
-  reading,
+  type CriterionContext,
+  compiledCriterion,
+  type PolicyTest,
+  type ReasonPair,
+  readsOf,
   sessionTest,
-  type Test,
-  type Words,
   warnIfIgnored,
 } from "./criterion-parts.ts";
 
-export const personCriteria: Readonly<Record<string, Compile>> = {
+export const personCriteria: Readonly<Record<string, CompileCriterion>> = {
   authenticated_user: (context) => {
     warnIfIgnored(context);
-    const words: Words = { ok: "user-ok", fail: "user-unauthorized" };
+    const words: ReasonPair = { ok: "user-ok", fail: "user-unauthorized" };
     const test = sessionTest(context.reasons, words, (profile) => profile.subject !== "");
-    return plain(test, "being signed in", { ofSession: true });
+    return compiledCriterion(test, "being signed in", { needsSession: true });
   },
   user: profileText({
     words: { ok: "user-ok", fail: "user-unauthorized" },
@@ -47,50 +47,50 @@ function profileText({
   read,
   phrase,
 }: Readonly<{
-  words: Words;
+  words: ReasonPair;
   read: (profile: Profile) => string | undefined;
   phrase: (matcher: TextMatcher) => string;
-}>): Compile {
+}>): CompileCriterion {
   return ({ criterion, reasons, report }) => {
     const matcher = parseTextMatcher(criterion.data, criterion.path, report);
     if (matcher === undefined) return undefined;
-    const build = (matches: (text: string) => boolean): Test =>
+    const build = (matches: (text: string) => boolean): PolicyTest =>
       sessionTest(reasons, words, (profile) => {
         const text = read(profile);
         return text !== undefined && matches(text);
       });
-    return plain(build(matcher.matches), phrase(matcher), {
-      ofSession: true,
+    return compiledCriterion(build(matcher.matches), phrase(matcher), {
+      needsSession: true,
       people: phrase === peoplePhrase ? (matcher.anyOf ?? []) : [],
       anyOf: matcher.anyOf && {
         subject: criterion.name,
         values: matcher.anyOf,
         build: (values) => build((text) => values.has(text)),
-        held: ({ profile }) => (profile === undefined ? undefined : read(profile)),
+        valuesOf: ({ profile }) => (profile === undefined ? undefined : read(profile)),
       },
       always: matcher.never ? false : null,
     });
   };
 }
 
-function compileGroups({ criterion, reasons, report }: Context): CompiledCriterion | undefined {
+function compileGroups({ criterion, reasons, report }: CriterionContext): CompiledCriterion | undefined {
   const matcher = parseListMatcher(criterion.data, criterion.path, report, textOperand);
   if (matcher === undefined) return undefined;
-  const words: Words = { ok: "groups-ok", fail: "groups-unauthorized" };
+  const words: ReasonPair = { ok: "groups-ok", fail: "groups-unauthorized" };
   const [only] = matcher.anyOf ?? [];
-  return plain(
+  return compiledCriterion(
     only === undefined
       ? sessionTest(reasons, words, (_profile, { groups }) => matcher.matchesSet(groups))
       : sessionTest(reasons, words, (_profile, { groups }) => groups.has(only as GroupId)),
     groupsPhrase(matcher),
     {
-      ofSession: true,
-      reads: reading({ groups: matcher.operators.map(({ operand }) => operand) }),
+      needsSession: true,
+      reads: readsOf({ groups: matcher.operators.map(({ operand }) => operand) }),
       anyOf: matcher.anyOf && {
         subject: "groups",
         values: matcher.anyOf,
         build: (values) => sessionTest(reasons, words, (_profile, { groups }) => overlaps(values, groups)),
-        held: ({ groups }) => groups,
+        valuesOf: ({ groups }) => groups,
       },
       always: matcher.never ? false : null,
     },
@@ -104,7 +104,7 @@ function overlaps(a: ReadonlySet<ClaimValue>, b: ReadonlySet<ClaimValue>): boole
   return false;
 }
 
-function compileClaim({ criterion, reasons, report }: Context): CompiledCriterion | undefined {
+function compileClaim({ criterion, reasons, report }: CriterionContext): CompiledCriterion | undefined {
   const { subPath: claim, path } = criterion;
   if (claim === null || claim === "") {
     report(path, "`claim` needs the name of a claim", "write `claim/<name>: value`");
@@ -123,19 +123,20 @@ function compileClaim({ criterion, reasons, report }: Context): CompiledCriterio
   const matcher = parseListMatcher(criterion.data, path, report, claimOperand);
   if (matcher === undefined) return undefined;
   const read = claimReader(claim);
-  const words: Words = { ok: "claim-ok", fail: "claim-unauthorized" };
+  const words: ReasonPair = { ok: "claim-ok", fail: "claim-unauthorized" };
   const [only] = matcher.anyOf ?? [];
-  const matches = only === undefined ? matcher.matchesList : (values: readonly ClaimValue[]) => isAmong(only, values);
-  return plain(
+  const matches =
+    only === undefined ? matcher.matchesList : (values: readonly ClaimValue[]) => includesValue(only, values);
+  return compiledCriterion(
     sessionTest(reasons, words, (_profile, principal) => matches(read(principal))),
     claimPhrase(claim, matcher),
     {
-      ofSession: true,
+      needsSession: true,
       anyOf: matcher.anyOf && {
         subject: `claim/${claim}`,
         values: matcher.anyOf,
-        build: (values) => sessionTest(reasons, words, (_profile, principal) => haveCommon(values, read(principal))),
-        held: (principal) => setOf(read(principal)),
+        build: (values) => sessionTest(reasons, words, (_profile, principal) => includesAny(values, read(principal))),
+        valuesOf: (principal) => setOf(read(principal)),
       },
       always: matcher.never ? false : null,
     },
@@ -143,7 +144,7 @@ function compileClaim({ criterion, reasons, report }: Context): CompiledCriterio
 }
 
 /** Beyond this many values a claim is looked through as a set, made once for as long as the session's claims are. */
-const listedMax = 8;
+const listSearchMax = 8;
 const sets = new WeakMap<readonly ClaimValue[], ReadonlySet<ClaimValue>>();
 
 function setOf(values: readonly ClaimValue[]): ReadonlySet<ClaimValue> {
@@ -152,15 +153,15 @@ function setOf(values: readonly ClaimValue[]): ReadonlySet<ClaimValue> {
   return known;
 }
 
-function isAmong(value: ClaimValue, values: readonly ClaimValue[]): boolean {
-  return values.length > listedMax ? setOf(values).has(value) : values.includes(value);
+function includesValue(value: ClaimValue, values: readonly ClaimValue[]): boolean {
+  return values.length > listSearchMax ? setOf(values).has(value) : values.includes(value);
 }
 
-function haveCommon(wanted: ReadonlySet<ClaimValue>, values: readonly ClaimValue[]): boolean {
-  return values.length > listedMax ? overlaps(wanted, setOf(values)) : values.some((value) => wanted.has(value));
+function includesAny(wanted: ReadonlySet<ClaimValue>, values: readonly ClaimValue[]): boolean {
+  return values.length > listSearchMax ? overlaps(wanted, setOf(values)) : values.some((value) => wanted.has(value));
 }
 
-const noValues: readonly ClaimValue[] = [];
+const emptyValues: readonly ClaimValue[] = [];
 const segmentsMax = 5;
 
 /**
@@ -171,8 +172,8 @@ export function claimReader(claim: string): (principal: Principal) => readonly C
   const nested = claim.replaceAll("/", ".");
   const names = nested !== claim && nested.split(".").length <= segmentsMax ? [claim, nested] : [claim];
   return ({ claims }) => {
-    for (const name of names) if (Object.hasOwn(claims, name)) return claims[name] ?? noValues;
-    return noValues;
+    for (const name of names) if (Object.hasOwn(claims, name)) return claims[name] ?? emptyValues;
+    return emptyValues;
   };
 }
 

@@ -7,9 +7,9 @@
 import { suggest } from "../../../config/index.ts";
 import { certificateReader } from "../client-certificates/client-certificate.ts";
 import type { DecisionRequest, Principal } from "../decision.ts";
-import { isObject, kindOf, meantBy, oneOf, type Path } from "../ppl-parser.ts";
+import { describeValue, isObject, type PolicyPath, suggestionFor, useOneOf } from "../ppl-parser.ts";
 import type { DataRecord, RecordKey } from "../records/records.ts";
-import { type Compile, type Context, plain, reading } from "./criterion-parts.ts";
+import { type CompileCriterion, type CriterionContext, compiledCriterion, readsOf } from "./criterion-parts.ts";
 
 type Values = readonly unknown[];
 type ValueTest = (values: Values) => boolean;
@@ -17,29 +17,35 @@ type Operand = "scalar" | "list" | "text" | "number";
 
 const textOf = (value: unknown): string => String(value);
 /** Where exactly one value stands, what holds of it. */
-const one =
+const exactlyOne =
   (holds: (value: unknown) => boolean): ValueTest =>
   (values) =>
     values.length === 1 && holds(values[0]);
 const numeric = (value: unknown): number =>
   typeof value === "number" ? value : typeof value === "string" && value.trim() !== "" ? Number(value) : Number.NaN;
 
-type Operator = Readonly<{ takes: Operand; build: (operand: never) => ValueTest }>;
+type Operator = Readonly<{ operand: Operand; build: (operand: never) => ValueTest }>;
 const comparison = (holds: (value: number, operand: number) => boolean): Operator => ({
-  takes: "number",
-  build: (operand: number) => one((value) => holds(numeric(value), operand)),
+  operand: "number",
+  build: (operand: number) => exactlyOne((value) => holds(numeric(value), operand)),
 });
 const operators: Readonly<Record<string, Operator>> = {
-  is: { takes: "scalar", build: (operand: string) => one((value) => textOf(value) === operand) },
-  not: { takes: "scalar", build: (operand: string) => one((value) => textOf(value) !== operand) },
-  contains: { takes: "text", build: (operand: string) => one((value) => textOf(value).includes(operand)) },
-  starts_with: { takes: "text", build: (operand: string) => one((value) => textOf(value).startsWith(operand)) },
-  ends_with: { takes: "text", build: (operand: string) => one((value) => textOf(value).endsWith(operand)) },
-  in: { takes: "list", build: (operand: ReadonlySet<string>) => one((value) => operand.has(textOf(value))) },
-  not_in: { takes: "list", build: (operand: ReadonlySet<string>) => one((value) => !operand.has(textOf(value))) },
-  has: { takes: "scalar", build: (operand: string) => (values) => values.some((value) => textOf(value) === operand) },
+  is: { operand: "scalar", build: (operand: string) => exactlyOne((value) => textOf(value) === operand) },
+  not: { operand: "scalar", build: (operand: string) => exactlyOne((value) => textOf(value) !== operand) },
+  contains: { operand: "text", build: (operand: string) => exactlyOne((value) => textOf(value).includes(operand)) },
+  starts_with: {
+    operand: "text",
+    build: (operand: string) => exactlyOne((value) => textOf(value).startsWith(operand)),
+  },
+  ends_with: { operand: "text", build: (operand: string) => exactlyOne((value) => textOf(value).endsWith(operand)) },
+  in: { operand: "list", build: (operand: ReadonlySet<string>) => exactlyOne((value) => operand.has(textOf(value))) },
+  not_in: {
+    operand: "list",
+    build: (operand: ReadonlySet<string>) => exactlyOne((value) => !operand.has(textOf(value))),
+  },
+  has: { operand: "scalar", build: (operand: string) => (values) => values.some((value) => textOf(value) === operand) },
   exclude: {
-    takes: "scalar",
+    operand: "scalar",
     build: (operand: string) => (values) => !values.some((value) => textOf(value) === operand),
   },
   "<": comparison((value, operand) => value < operand),
@@ -50,7 +56,7 @@ const operators: Readonly<Record<string, Operator>> = {
 };
 const names = ["type", "field", "exists", ...Object.keys(operators)];
 
-export const recordCriteria: Readonly<Record<string, Compile>> = {
+export const recordCriteria: Readonly<Record<string, CompileCriterion>> = {
   record: (context) => {
     const asked = parseRecord(context);
     if (asked === undefined) return undefined;
@@ -70,18 +76,18 @@ export const recordCriteria: Readonly<Record<string, Compile>> = {
     const unmet = reasons.of("record-unauthorized").unmet;
     const nobody = reasons.of("user-unauthenticated").unmet;
     const unknown = reasons.of("record-unavailable").unmet;
-    const ofSession = set.key.startsWith("user.");
+    const needsSession = set.key.startsWith("user.");
     const nameOf = nameReader(set.key);
-    return plain(
+    return compiledCriterion(
       (request, principal) => {
-        if (ofSession && (principal === null || principal.profile === undefined)) return nobody;
+        if (needsSession && (principal === null || principal.profile === undefined)) return nobody;
         if (!set.known) return unknown;
         const name = nameOf(request, principal);
         const record = name === undefined || name === "" ? undefined : set.find(name);
         return asked.holds(record) ? met : unmet;
       },
       `a record of ${asked.type}`,
-      { ofSession, reads: reading({ recordTypes: [asked.type] }) },
+      { needsSession, reads: readsOf({ recordTypes: [asked.type] }) },
     );
   },
 };
@@ -102,9 +108,9 @@ function nameReader(key: RecordKey): NameReader {
   }
 }
 
-type Asked = Readonly<{ type: string; holds: (record: DataRecord | undefined) => boolean }>;
+type RecordQuery = Readonly<{ type: string; holds: (record: DataRecord | undefined) => boolean }>;
 
-function parseRecord({ criterion, report }: Context): Asked | undefined {
+function parseRecord({ criterion, report }: CriterionContext): RecordQuery | undefined {
   const { data, path } = criterion;
   if (!isObject(data) || typeof data["type"] !== "string" || data["type"] === "") {
     report(
@@ -121,22 +127,22 @@ function parseRecord({ criterion, report }: Context): Asked | undefined {
   };
   const { type, field, exists } = data;
   if (exists !== undefined && typeof exists !== "boolean")
-    refuse("exists", `${kindOf(exists)} is neither true nor false`, "write `true` or `false`");
+    refuse("exists", `${describeValue(exists)} is neither true nor false`, "write `true` or `false`");
   const tests: ValueTest[] = [];
   for (const [key, value] of Object.entries(data)) {
     if (key === "type" || key === "field" || key === "exists") continue;
     const operator = Object.hasOwn(operators, key) ? operators[key] : undefined;
-    if (operator === undefined) refuse(key, `unknown operator \`${key}\``, meantBy(key, names, data));
+    if (operator === undefined) refuse(key, `unknown operator \`${key}\``, suggestionFor(key, names, data));
     else {
-      const operand = operandOf(operator.takes, value);
+      const operand = operandOf(operator.operand, value);
       if (operand === undefined)
-        refuse(key, `${kindOf(value)} is nothing to compare with \`${key}\``, remedies[operator.takes]);
+        refuse(key, `${describeValue(value)} is nothing to compare with \`${key}\``, remedies[operator.operand]);
       else tests.push(operator.build(operand as never));
     }
   }
   if (tests.length === 0 && exists === undefined && complete) {
     complete = false;
-    report(path, "`record` without an operator would hold for everybody", oneOf(names.slice(2)));
+    report(path, "`record` without an operator would hold for everybody", useOneOf(names.slice(2)));
   }
   if (tests.length > 0 && (typeof field !== "string" || field === "")) {
     complete = false;
@@ -161,8 +167,8 @@ const remedies: Readonly<Record<Operand, string>> = {
 
 const isScalar = (value: unknown): boolean => ["string", "number", "boolean"].includes(typeof value);
 
-function operandOf(takes: Operand, value: unknown): string | number | ReadonlySet<string> | undefined {
-  switch (takes) {
+function operandOf(kind: Operand, value: unknown): string | number | ReadonlySet<string> | undefined {
+  switch (kind) {
     case "scalar":
       return isScalar(value) ? textOf(value) : undefined;
     case "text":
@@ -176,7 +182,7 @@ function operandOf(takes: Operand, value: unknown): string | number | ReadonlySe
 
 /** The field by its exact name, then down by dots; objects and nulls are no values. */
 function fieldReader(field: string): (record: DataRecord | undefined) => Values {
-  const steps: Path = field.split(".");
+  const steps: PolicyPath = field.split(".");
   return (record) => {
     if (record === undefined) return [];
     const value = Object.hasOwn(record, field) ? record[field] : steps.reduce<unknown>(stepInto, record);

@@ -5,9 +5,16 @@ import { parseTextMatcher } from "../matchers.ts";
 import { textPhrase } from "../phrases.ts";
 import type { ReasonTable } from "../reasons.ts";
 import { parseAddressMatcher } from "../source-ip.ts";
-import { type Compile, plain, requestTest, type Test, type Words, warnIfIgnored } from "./criterion-parts.ts";
+import {
+  type CompileCriterion,
+  compiledCriterion,
+  type PolicyTest,
+  type ReasonPair,
+  requestTest,
+  warnIfIgnored,
+} from "./criterion-parts.ts";
 
-export const requestCriteria: Readonly<Record<string, Compile>> = {
+export const requestCriteria: Readonly<Record<string, CompileCriterion>> = {
   accept: constant("nothing: it is open to everybody", true),
   reject: constant("something that nobody has", false),
   cors_preflight: withoutData({
@@ -32,20 +39,22 @@ export const requestCriteria: Readonly<Record<string, Compile>> = {
   source_ip: ({ criterion, reasons, report }) => {
     const matcher = parseAddressMatcher(criterion.data, criterion.path, report);
     if (matcher === undefined) return undefined;
-    const words: Words = { ok: "source-ip-ok", fail: "source-ip-unauthorized" };
+    const words: ReasonPair = { ok: "source-ip-ok", fail: "source-ip-unauthorized" };
     const test = requestTest(reasons, words, ({ ip }) => matcher.matches(ip));
-    return plain(test, "coming from a listed network", { always: matcher.blocks.length === 0 ? false : null });
+    return compiledCriterion(test, "coming from a listed network", {
+      always: matcher.blocks.length === 0 ? false : null,
+    });
   },
   client_certificate: ({ criterion, reasons, report }) => {
     const matches = parseCertificateMatcher(criterion.data, criterion.path, report);
     if (matches === undefined) return undefined;
-    const words: Words = { ok: "client-certificate-ok", fail: "client-certificate-unauthorized" };
+    const words: ReasonPair = { ok: "client-certificate-ok", fail: "client-certificate-unauthorized" };
     const test = requestTest(
       reasons,
       words,
       ({ clientCertificate }) => clientCertificate !== null && matches(clientCertificate),
     );
-    return plain(test, "a listed client certificate");
+    return compiledCriterion(test, "a listed client certificate");
   },
   // Meant for `deny`. A listener that asks for no certificate has none that is valid.
   invalid_client_certificate: withoutData({
@@ -60,18 +69,21 @@ export const requestCriteria: Readonly<Record<string, Compile>> = {
   }),
 };
 
-function constant(phrase: string, always: boolean): Compile {
+function constant(phrase: string, always: boolean): CompileCriterion {
   return (context) => {
     warnIfIgnored(context);
     const outcome = always ? context.reasons.of("accept").met : context.reasons.of("reject").unmet;
-    return plain(() => outcome, phrase, { always });
+    return compiledCriterion(() => outcome, phrase, { always });
   };
 }
 
-function withoutData({ phrase, build }: Readonly<{ phrase: string; build: (reasons: ReasonTable) => Test }>): Compile {
+function withoutData({
+  phrase,
+  build,
+}: Readonly<{ phrase: string; build: (reasons: ReasonTable) => PolicyTest }>): CompileCriterion {
   return (context) => {
     warnIfIgnored(context);
-    return plain(build(context.reasons), phrase);
+    return compiledCriterion(build(context.reasons), phrase);
   };
 }
 
@@ -79,13 +91,13 @@ function requestText({
   words,
   read,
   noun,
-}: Readonly<{ words: Words; read: (request: DecisionRequest) => string; noun: string }>): Compile {
+}: Readonly<{ words: ReasonPair; read: (request: DecisionRequest) => string; noun: string }>): CompileCriterion {
   return ({ criterion, reasons, report }) => {
     const matcher = parseTextMatcher(criterion.data, criterion.path, report);
     if (matcher === undefined) return undefined;
-    const build = (matches: (text: string) => boolean): Test =>
+    const build = (matches: (text: string) => boolean): PolicyTest =>
       requestTest(reasons, words, (request) => matches(read(request)));
-    return plain(build(matcher.matches), textPhrase(noun, matcher), {
+    return compiledCriterion(build(matcher.matches), textPhrase(noun, matcher), {
       anyOf: matcher.anyOf && {
         subject: criterion.name,
         values: matcher.anyOf,

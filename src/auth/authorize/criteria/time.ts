@@ -7,18 +7,25 @@
  */
 import { suggest } from "../../../config/index.ts";
 import type { UnixMs } from "../../../events/index.ts";
-import { isObject, kindOf, meantBy, oneOf, type Path, type Report } from "../ppl-parser.ts";
 import {
-  type Compile,
+  describeValue,
+  isObject,
+  type PolicyPath,
+  type ReportPolicyProblem,
+  suggestionFor,
+  useOneOf,
+} from "../ppl-parser.ts";
+import {
+  type CompileCriterion,
   type CompiledCriterion,
-  type Context,
-  plain,
-  reading,
+  type CriterionContext,
+  compiledCriterion,
+  type ReasonPair,
+  readsOf,
   requestTest,
-  type Words,
 } from "./criterion-parts.ts";
 
-export const timeCriteria: Readonly<Record<string, Compile>> = {
+export const timeCriteria: Readonly<Record<string, CompileCriterion>> = {
   date: (context) => {
     const { report } = context;
     const data = fieldsOf(context, ["after", "before", "timezone"]);
@@ -29,7 +36,7 @@ export const timeCriteria: Readonly<Record<string, Compile>> = {
     const { after, before } = bounds;
     const [from, until] = [after && Math.floor(after) + 1, before && Math.ceil(before)];
     const never = warnIfNever(context, bounds);
-    return timed(
+    return timeCriterion(
       context,
       { ok: "date-ok", fail: "date-unauthorized" },
       "a certain date",
@@ -50,14 +57,20 @@ export const timeCriteria: Readonly<Record<string, Compile>> = {
     const days = parseDays(fields["days"], at, report);
     const zone = parseZone(fields["timezone"] ?? "UTC", [...path, "timezone"], report);
     if (days === undefined || zone === undefined) return undefined;
-    const words: Words = { ok: "day-of-week-ok", fail: "day-of-week-unauthorized" };
-    return timed(context, words, `a day among ${[...days].map((day) => dayNames[day - 1]).join(", ")}`, null, (now) => {
-      const local = localTime(now, zone);
-      return {
-        holds: days.has(local.dayOfWeek),
-        until: days.size === 7 ? null : startOfNextDay(local),
-      };
-    });
+    const words: ReasonPair = { ok: "day-of-week-ok", fail: "day-of-week-unauthorized" };
+    return timeCriterion(
+      context,
+      words,
+      `a day among ${[...days].map((day) => dayNames[day - 1]).join(", ")}`,
+      null,
+      (now) => {
+        const local = localTime(now, zone);
+        return {
+          holds: days.has(local.dayOfWeek),
+          until: days.size === 7 ? null : startOfNextDay(local),
+        };
+      },
+    );
   },
 
   time_of_day: (context) => {
@@ -75,9 +88,9 @@ export const timeCriteria: Readonly<Record<string, Compile>> = {
     const bounds = parseBounds(context, data, parseClock, clockForm);
     if (zone === undefined || bounds === undefined) return undefined;
     const never = warnIfNever(context, bounds);
-    const words: Words = { ok: "time-of-day-ok", fail: "time-of-day-unauthorized" };
-    return timed(context, words, "a certain time of day", never ? false : null, (now) =>
-      clockStretch(now, zone, bounds),
+    const words: ReasonPair = { ok: "time-of-day-ok", fail: "time-of-day-unauthorized" };
+    return timeCriterion(context, words, "a certain time of day", never ? false : null, (now) =>
+      clockPeriod(now, zone, bounds),
     );
   },
 };
@@ -85,27 +98,27 @@ export const timeCriteria: Readonly<Record<string, Compile>> = {
 // --- stretches of time
 
 /** `until`: when the answer may be another; null: never. */
-type Stretch = Readonly<{ holds: boolean; until: UnixMs | null }>;
+type ConstantPeriod = Readonly<{ holds: boolean; until: UnixMs | null }>;
 type Bounds = Readonly<{ after: number | undefined; before: number | undefined }>;
 
-function timed(
-  { reasons }: Context,
-  words: Words,
+function timeCriterion(
+  { reasons }: CriterionContext,
+  words: ReasonPair,
   phrase: string,
   always: boolean | null,
-  find: (now: UnixMs) => Stretch,
+  findPeriod: (now: UnixMs) => ConstantPeriod,
 ): CompiledCriterion {
-  let known: Stretch | undefined;
+  let period: ConstantPeriod | undefined;
   let since = Infinity;
-  const stretchAt = (now: UnixMs): Stretch => {
-    if (known !== undefined && now >= since && (known.until === null || now < known.until)) return known;
-    known = find(now);
+  const periodAt = (now: UnixMs): ConstantPeriod => {
+    if (period !== undefined && now >= since && (period.until === null || now < period.until)) return period;
+    period = findPeriod(now);
     since = now;
-    return known;
+    return period;
   };
-  const test = requestTest(reasons, words, (_request, now) => stretchAt(now).holds);
-  return plain(test, phrase, {
-    reads: reading({ boundaries: [(_request, now) => stretchAt(now).until] }),
+  const test = requestTest(reasons, words, (_request, now) => periodAt(now).holds);
+  return compiledCriterion(test, phrase, {
+    reads: readsOf({ boundaries: [(_request, now) => periodAt(now).until] }),
     always,
   });
 }
@@ -124,7 +137,7 @@ function startOfNextDay(local: Temporal.ZonedDateTime): UnixMs {
 }
 
 /** The clock of a zone passes a bound once a day, twice where it is set back, and jumps over it where it is set forward. */
-function clockStretch(now: UnixMs, zone: string, { after, before }: Bounds): Stretch {
+function clockPeriod(now: UnixMs, zone: string, { after, before }: Bounds): ConstantPeriod {
   const local = localTime(now, zone);
   const time = clockMs(local.toPlainTime());
   const today = local.toPlainDate();
@@ -153,21 +166,21 @@ function clockMs(time: Temporal.PlainTime): number {
 // --- reading
 
 function fieldsOf(
-  { criterion, report }: Context,
+  { criterion, report }: CriterionContext,
   known: readonly string[],
 ): Readonly<Record<string, unknown>> | undefined {
   const { data, path, name } = criterion;
   if (!isObject(data)) {
-    report(path, `${kindOf(data)} says nothing about \`${name}\``, oneOf(known));
+    report(path, `${describeValue(data)} says nothing about \`${name}\``, useOneOf(known));
     return undefined;
   }
   const strange = Object.keys(data).filter((key) => !known.includes(key));
-  for (const key of strange) report([...path, key], `unknown operator \`${key}\``, meantBy(key, known, data));
+  for (const key of strange) report([...path, key], `unknown operator \`${key}\``, suggestionFor(key, known, data));
   return strange.length === 0 ? data : undefined;
 }
 
 function parseBounds(
-  { criterion, report }: Context,
+  { criterion, report }: CriterionContext,
   data: Readonly<Record<string, unknown>>,
   parse: (text: string) => number | undefined,
   form: string,
@@ -184,7 +197,7 @@ function parseBounds(
     const parsed = typeof value === "string" ? parse(value.trim()) : undefined;
     if (parsed !== undefined) return parsed;
     complete = false;
-    const what = typeof value === "string" ? `\`${value}\`` : kindOf(value);
+    const what = typeof value === "string" ? `\`${value}\`` : describeValue(value);
     report(
       [...path, key],
       `${what} cannot be read as ${form}`,
@@ -196,7 +209,7 @@ function parseBounds(
   return complete ? bounds : undefined;
 }
 
-function warnIfNever({ criterion, report }: Context, { after, before }: Bounds): boolean {
+function warnIfNever({ criterion, report }: CriterionContext, { after, before }: Bounds): boolean {
   if (after === undefined || before === undefined || Math.floor(after) + 1 < Math.ceil(before)) return false;
   const remedy =
     criterion.name === "date"
@@ -237,7 +250,7 @@ function parseClock(text: string): number | undefined {
   return ((hour * 60 + minute) * 60 + Number(seconds)) * 1_000 + Number(`0${fraction}`) * 1_000;
 }
 
-function parseZone(value: unknown, path: Path, report: Report): string | undefined {
+function parseZone(value: unknown, path: PolicyPath, report: ReportPolicyProblem): string | undefined {
   if (typeof value === "string" && /^[A-Za-z][A-Za-z0-9_+/-]*$/.test(value)) {
     try {
       return localTime(0 as UnixMs, value).timeZoneId;
@@ -246,7 +259,7 @@ function parseZone(value: unknown, path: Path, report: Report): string | undefin
     }
   }
   const meant = typeof value === "string" ? suggest(value, Intl.supportedValuesOf("timeZone")) : undefined;
-  const what = typeof value === "string" ? `\`${value}\`` : kindOf(value);
+  const what = typeof value === "string" ? `\`${value}\`` : describeValue(value);
   report(
     path,
     `${what} is no time zone`,
@@ -258,10 +271,10 @@ function parseZone(value: unknown, path: Path, report: Report): string | undefin
 const dayNames = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] as const;
 
 /** 1 is Monday. A range may go over the end of the week: `fri-mon`. */
-function parseDays(value: unknown, path: Path, report: Report): ReadonlySet<number> | undefined {
+function parseDays(value: unknown, path: PolicyPath, report: ReportPolicyProblem): ReadonlySet<number> | undefined {
   const remedy = "write `*`, `mon,wed` or `tue-fri`";
   if (typeof value !== "string" || value.trim() === "") {
-    report(path, `${kindOf(value)} names no day`, remedy);
+    report(path, `${describeValue(value)} names no day`, remedy);
     return undefined;
   }
   if (value.trim() === "*") return new Set([1, 2, 3, 4, 5, 6, 7]);

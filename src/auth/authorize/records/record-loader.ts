@@ -21,7 +21,7 @@ export type RecordFetch = (
   }>
 >;
 
-export type RecordLoaderParts = Readonly<{
+export type RecordLoaderDeps = Readonly<{
   sources: readonly DataSource[];
   /** One for each source, by its type. */
   sets: ReadonlyMap<string, RecordSet>;
@@ -35,32 +35,32 @@ export type RecordLoaderParts = Readonly<{
 
 export type RecordLoader = Readonly<{
   /** Settles when each source was tried once. */
-  tried: Promise<void>;
+  firstAttempts: Promise<void>;
   stop(): Promise<void>;
 }>;
 
 const firstRetryMs = 1_000;
 /** How often it is asked whether data is too old. */
-const lookEveryMs = 1_000;
+const ageCheckMs = 1_000;
 
-export function startRecordLoader(parts: RecordLoaderParts): RecordLoader {
+export function startRecordLoader(deps: RecordLoaderDeps): RecordLoader {
   const stopping = new AbortController();
-  const keepers = parts.sources.flatMap((source) => {
-    const set = parts.sets.get(source.type);
-    return set === undefined ? [] : [keep(source, set, parts, stopping.signal)];
+  const loaders = deps.sources.flatMap((source) => {
+    const set = deps.sets.get(source.type);
+    return set === undefined ? [] : [startSourceLoader(source, set, deps, stopping.signal)];
   });
   return {
-    tried: Promise.all(keepers.map(({ tried }) => tried)).then(() => {}),
+    firstAttempts: Promise.all(loaders.map(({ firstAttempt }) => firstAttempt)).then(() => {}),
     async stop() {
       stopping.abort();
-      await Promise.all(keepers.map(({ ended }) => ended));
+      await Promise.all(loaders.map(({ ended }) => ended));
     },
   };
 }
 
 /** Reads each source once. @returns what went wrong, by type */
 export async function readRecordsOnce(
-  { sources, sets, fetch }: Pick<RecordLoaderParts, "sources" | "sets" | "fetch">,
+  { sources, sets, fetch }: Pick<RecordLoaderDeps, "sources" | "sets" | "fetch">,
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, string>> {
   const problems = new Map<string, string>();
@@ -73,22 +73,22 @@ export async function readRecordsOnce(
   return problems;
 }
 
-function keep(
+function startSourceLoader(
   source: DataSource,
   set: RecordSet,
-  { fetch, monotonic, onChange, log }: RecordLoaderParts,
+  { fetch, monotonic, onChange, log }: RecordLoaderDeps,
   signal: AbortSignal,
-): Readonly<{ tried: Promise<void>; ended: Promise<void> }> {
-  const tried = Promise.withResolvers<void>();
+): Readonly<{ firstAttempt: Promise<void>; ended: Promise<void> }> {
+  const firstAttempt = Promise.withResolvers<void>();
   let failures = 0;
   let content: string | undefined;
 
-  async function once(): Promise<void> {
+  async function loadOnce(): Promise<void> {
     const problem = await load(source, set, {
       fetch,
       signal,
       before: content,
-      keepContent: (text) => (content = text),
+      onContent: (text) => (content = text),
       onChange: () => onChange(source.type),
     });
     if (signal.aborted) return;
@@ -101,7 +101,7 @@ function keep(
     failures += 1;
     if (failures === 1)
       log.warn(
-        { type: source.type, from: nameOf(source), problem, ageMs: ageMs() },
+        { type: source.type, from: sourceName(source), problem, ageMs: ageMs() },
         "a data source cannot be read; what was read last is kept",
       );
   }
@@ -109,10 +109,10 @@ function keep(
   const ageMs = (): number | null => (set.readAt === undefined ? null : Math.round(monotonic() - set.readAt));
 
   /** Looked at on its own: a reading may take long, and a reload must make nothing younger. */
-  function forgetIfOld(): void {
+  function clearIfOld(): void {
     const age = ageMs();
     if (!set.known || age === null || age <= source.maxAgeMs) return;
-    set.forget();
+    set.clear();
     content = undefined;
     log.warn({ type: source.type, ageMs: age }, "the data of a source is too old and counts no longer");
     onChange(source.type);
@@ -120,19 +120,19 @@ function keep(
 
   async function run(): Promise<void> {
     if (source.maxAgeMs > 0) {
-      forgetIfOld();
-      const watch = setInterval(forgetIfOld, Math.min(lookEveryMs, source.maxAgeMs)).unref();
+      clearIfOld();
+      const watch = setInterval(clearIfOld, Math.min(ageCheckMs, source.maxAgeMs)).unref();
       signal.addEventListener("abort", () => clearInterval(watch), { once: true });
     }
     while (!signal.aborted) {
-      await once();
-      tried.resolve();
+      await loadOnce();
+      firstAttempt.resolve();
       const retryMs = Math.min(source.everyMs, firstRetryMs * 2 ** Math.min(failures, 20));
       await pause(failures === 0 ? source.everyMs : retryMs, signal);
     }
   }
-  const ended = run().finally(() => tried.resolve());
-  return { tried: tried.promise, ended };
+  const ended = run().finally(() => firstAttempt.resolve());
+  return { firstAttempt: firstAttempt.promise, ended };
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {
@@ -149,29 +149,29 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-type Loading = Readonly<{
+type LoadOptions = Readonly<{
   fetch: RecordFetch;
   signal: AbortSignal;
   /** What was read last: the same again changes nothing. */
   before?: string | undefined;
-  keepContent?: (text: string) => void;
+  onContent?: (text: string) => void;
   onChange?: () => void;
 }>;
 
 /** @returns what is wrong; undefined: the set is as the source is */
-async function load(source: DataSource, set: RecordSet | undefined, how: Loading): Promise<string | undefined> {
+async function load(source: DataSource, set: RecordSet | undefined, options: LoadOptions): Promise<string | undefined> {
   if (set === undefined) return "there is no data set for it";
   let read: Readonly<{ text: string; format: RecordFormat }>;
   try {
-    const limit = AbortSignal.any([how.signal, AbortSignal.timeout(source.timeoutMs)]);
+    const limit = AbortSignal.any([options.signal, AbortSignal.timeout(source.timeoutMs)]);
     read =
       source.from.type === "file"
         ? await readFileOf(source, source.from.path)
-        : await readUrl(source, source.from.url, how.fetch, limit);
+        : await readUrl(source, source.from.url, options.fetch, limit);
   } catch (error) {
-    return error instanceof SourceProblem ? error.message : reasonOf(error);
+    return error instanceof SourceError ? error.message : reasonOf(error);
   }
-  if (set.known && read.text === how.before) return undefined;
+  if (set.known && read.text === options.before) return undefined;
   try {
     const content = parseRecordContent(read.text, { format: read.format, recordsMax: source.recordsMax });
     if (!content.ok) return content.problem;
@@ -179,17 +179,17 @@ async function load(source: DataSource, set: RecordSet | undefined, how: Loading
   } catch (error) {
     return reasonOf(error); // whatever a source sends, it ends nothing but its own reading
   }
-  how.keepContent?.(read.text);
-  how.onChange?.();
+  options.onContent?.(read.text);
+  options.onChange?.();
   return undefined;
 }
 
-class SourceProblem extends Error {}
+class SourceError extends Error {}
 
 async function readFileOf(source: DataSource, path: string): Promise<Readonly<{ text: string; format: RecordFormat }>> {
-  const found = await stat(path);
-  if (!found.isFile()) throw new SourceProblem("is not a file"); // a pipe or device may never end
-  if (found.size > source.bytesMax) throw new SourceProblem(tooLong(source));
+  const stats = await stat(path);
+  if (!stats.isFile()) throw new SourceError("is not a file"); // a pipe or device may never end
+  if (stats.size > source.bytesMax) throw new SourceError(tooLongMessage(source));
   await using file = await open(path, "r");
   // It may have grown meanwhile: one byte more than is taken tells.
   const text = await readText(source, file.createReadStream({ end: source.bytesMax }));
@@ -203,7 +203,7 @@ async function readUrl(
   signal: AbortSignal,
 ): Promise<Readonly<{ text: string; format: RecordFormat }>> {
   const answer = await fetch(url.href, { headers: source.headers, signal, redirect: "manual" });
-  if (answer.status !== 200) throw new SourceProblem(`answered ${answer.status}`);
+  if (answer.status !== 200) throw new SourceError(`answered ${answer.status}`);
   const isCsv = /^text\/csv\b/i.test(answer.headers.get("content-type") ?? "") || /\.csv$/i.test(url.pathname);
   return {
     text: await readText(source, answer.body ?? []),
@@ -217,18 +217,18 @@ async function readText(source: DataSource, body: AsyncIterable<Uint8Array> | re
   let length = 0;
   for await (const chunk of body) {
     length += chunk.length;
-    if (length > source.bytesMax) throw new SourceProblem(tooLong(source));
+    if (length > source.bytesMax) throw new SourceError(tooLongMessage(source));
     chunks.push(chunk);
   }
   return new TextDecoder("utf8", { fatal: true }).decode(Buffer.concat(chunks));
 }
 
-function tooLong({ bytesMax }: DataSource): string {
+function tooLongMessage({ bytesMax }: DataSource): string {
   return `is longer than ${bytesMax} bytes`;
 }
 
 /** Without a query, which may hold a secret. */
-function nameOf({ from }: DataSource): string {
+function sourceName({ from }: DataSource): string {
   return from.type === "file" ? from.path : `${from.url.origin}${from.url.pathname}`;
 }
 

@@ -59,7 +59,7 @@ export class RecordSet {
   }
 
   /** What it holds is too old to be believed. */
-  forget(): void {
+  clear(): void {
     this.#content = undefined;
   }
 }

@@ -4,7 +4,7 @@ import { generateKeyPairSync } from "node:crypto";
 import { test } from "node:test";
 import { decodeJwt, decodeProtectedHeader, SignJWT, UnsecuredJWT } from "jose";
 import { cookieBytesMax, setCookie } from "../../../../src/auth/authenticate/credentials/credentials.ts";
-import { createHandleCodec, type Handle, handleFits } from "../../../../src/auth/index.ts";
+import { createHandleCodec, handleFits, type SessionHandle } from "../../../../src/auth/index.ts";
 import { genesis, type SessionId, type UserId } from "../../../../src/events/index.ts";
 
 const key = new Uint8Array(32).fill(1);
@@ -13,7 +13,7 @@ const issuer = "auth.example.com";
 const nowS = (): number => 1_700_000_000;
 const codec = createHandleCodec({ issuer, keys: [key], nowS });
 
-const handle: Handle = {
+const handle: SessionHandle = {
   sessionId: "11111111-2222-3333-4444-555555555555" as SessionId,
   userId: "user-1" as UserId,
   idpId: "demo",

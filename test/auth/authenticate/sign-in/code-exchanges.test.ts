@@ -1,34 +1,34 @@
 /** Code exchanges at the identity provider: one for each state, and bounded for each network. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Identity } from "../../../../src/auth/authenticate/provider/oidc-client.ts";
+import type { ProviderIdentity } from "../../../../src/auth/authenticate/provider/oidc-client.ts";
 import {
-  type ArrivalOptions,
   burst,
-  createArrivals,
+  type CodeExchangeOptions,
+  createCodeExchanges,
   startsPerS,
 } from "../../../../src/auth/authenticate/sign-in/code-exchanges.ts";
 
-const identity = {} as Identity;
+const identity = {} as ProviderIdentity;
 
 function bench() {
   const at = { now: 0 };
   const results: string[] = [];
-  const onTaken: NonNullable<ArrivalOptions["onTaken"]> = (result) => results.push(result);
-  return { at, results, arrivals: createArrivals({ monotonic: () => at.now, onTaken }) };
+  const onExchange: NonNullable<CodeExchangeOptions["onExchange"]> = (result) => results.push(result);
+  return { at, results, arrivals: createCodeExchanges({ monotonic: () => at.now, onExchange }) };
 }
 
 test("one state with 400 codes causes one exchange, and a reload of the first gets its answer", async () => {
   const { arrivals, results } = bench();
   let exchanges = 0;
-  const exchange = async (): Promise<Identity> => {
+  const exchange = async (): Promise<ProviderIdentity> => {
     exchanges++;
     return identity;
   };
-  const first = arrivals.take({ state: "s", code: "0", from: "192.0.2.1" }, exchange);
+  const first = arrivals.begin({ state: "s", code: "0", from: "192.0.2.1" }, exchange);
   for (let code = 1; code < 400; code++)
-    assert.equal(arrivals.take({ state: "s", code: String(code), from: `192.0.2.${code % 250}` }, exchange), "used");
-  assert.equal(arrivals.take({ state: "s", code: "0", from: "192.0.2.1" }, exchange), first);
+    assert.equal(arrivals.begin({ state: "s", code: String(code), from: `192.0.2.${code % 250}` }, exchange), "used");
+  assert.equal(arrivals.begin({ state: "s", code: "0", from: "192.0.2.1" }, exchange), first);
   assert.equal(exchanges, 1);
   assert.equal(results.filter((result) => result === "used").length, 399);
 });
@@ -36,19 +36,19 @@ test("one state with 400 codes causes one exchange, and a reload of the first ge
 test("a failed exchange is not repeated with the same code", async () => {
   const { arrivals } = bench();
   const callback = { state: "s", code: "c", from: "192.0.2.1" };
-  const arrival = arrivals.take(callback, () => Promise.reject(new TypeError("no answer")));
+  const arrival = arrivals.begin(callback, () => Promise.reject(new TypeError("no answer")));
   assert.ok(typeof arrival === "object");
   await assert.rejects(arrival.identity, TypeError);
   assert.equal(
-    arrivals.take(callback, () => assert.fail("a second exchange")),
+    arrivals.begin(callback, () => assert.fail("a second exchange")),
     "used",
   );
 });
 
 test("a network has its share of exchanges under way, and others have theirs", async () => {
   const { arrivals } = bench();
-  const gate = Promise.withResolvers<Identity>();
-  const take = (n: number, from: string) => arrivals.take({ state: `s${n}`, code: "c", from }, () => gate.promise);
+  const gate = Promise.withResolvers<ProviderIdentity>();
+  const take = (n: number, from: string) => arrivals.begin({ state: `s${n}`, code: "c", from }, () => gate.promise);
   const network = (n: number): string => `2001:db8:0:1::${(n + 1).toString(16)}`;
   const taken = Array.from({ length: 20 }, (_, n) => take(n, network(n)));
   assert.equal(taken.filter((one) => one !== "busy").length, 8, "one IPv6 /64 is one network");
@@ -63,7 +63,7 @@ test("a network starts exchanges at a rate, after a burst", async () => {
   const { arrivals, at } = bench();
   let n = 0;
   const start = async (from: string): Promise<string> => {
-    const arrival = arrivals.take({ state: `s${n++}`, code: "c", from }, async () => identity);
+    const arrival = arrivals.begin({ state: `s${n++}`, code: "c", from }, async () => identity);
     if (typeof arrival === "string") return arrival;
     await arrival.identity;
     return "exchanged";

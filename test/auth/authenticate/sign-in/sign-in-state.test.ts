@@ -7,12 +7,12 @@ import { isRedirectable } from "../../../../src/auth/authenticate/redirectable.t
 import { isFromElsewhere } from "../../../../src/auth/authenticate/same-origin.ts";
 import type { SignInRequest } from "../../../../src/auth/authenticate/sign-in/sign-in-request.ts";
 import { openState, sealState } from "../../../../src/auth/authenticate/sign-in/sign-in-state.ts";
-import { createBox } from "../../../../src/auth/index.ts";
+import { createValueCipher } from "../../../../src/auth/index.ts";
 
 let now = 1_700_000_000;
 const nowS = (): number => now;
 const key = new Uint8Array(32).fill(1);
-const box = createBox({ keys: [key], nowS });
+const box = createValueCipher({ keys: [key], nowS });
 const browser = "b".repeat(32);
 const request: SignInRequest = {
   redirectUri: new URL("https://app.example.com/x?a=1"),
@@ -60,7 +60,7 @@ test("a state is refused when it is old, changed, from the future, of another ke
   now -= 30 * 60 + 1 + 61;
   assert.deepEqual(await openState(box, sealed, browser), unknown, "from the future");
   now += 61;
-  const other = createBox({ keys: [new Uint8Array(32).fill(9)], nowS });
+  const other = createValueCipher({ keys: [new Uint8Array(32).fill(9)], nowS });
   assert.deepEqual(await openState(other, sealed, browser), unknown);
   assert.deepEqual(await openState(box, `${sealed.slice(0, -2)}AA`, browser), unknown);
   assert.deepEqual(await openState(box, "", browser), unknown);
@@ -68,7 +68,7 @@ test("a state is refused when it is old, changed, from the future, of another ke
     await openState(box, await box.seal("session handle", { to: "https://a.example" }), browser),
     unknown,
   );
-  const rotated = createBox({ keys: [new Uint8Array(32).fill(9), key], nowS });
+  const rotated = createValueCipher({ keys: [new Uint8Array(32).fill(9), key], nowS });
   assert.equal((await openState(rotated, sealed, browser)).type, "ours", "the previous key still opens");
 });
 

@@ -168,6 +168,6 @@ test("data that is too old is forgotten, and new data takes the place of the old
   made.replace([{ id: "a" }]);
   made.replace([{ id: "b" }, { id: "b", second: true }]);
   assert.deepEqual([made.find("a"), made.find("b")], [undefined, { id: "b", second: true }]);
-  made.forget();
+  made.clear();
   assert.deepEqual([made.known, made.find("b")], [false, undefined]);
 });

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { parseRecordContent } from "../../../../src/auth/authorize/records/record-content.ts";
 import {
-  type RecordLoaderParts,
+  type RecordLoaderDeps,
   readRecordsOnce,
   startRecordLoader,
 } from "../../../../src/auth/authorize/records/record-loader.ts";
@@ -23,7 +23,7 @@ after(async () => {
   folder[Symbol.dispose]();
   await local.close();
 });
-const fetch: RecordLoaderParts["fetch"] = (url, init) => local.fetch(url, init);
+const fetch: RecordLoaderDeps["fetch"] = (url, init) => local.fetch(url, init);
 
 function source(parts: Partial<DataSource>): DataSource {
   return {
@@ -63,7 +63,7 @@ test("a file is read again and again, and what it says takes the place of what i
   const path = join(folder.path, "changing.json");
   writeFileSync(path, JSON.stringify([{ id: "a", n: 1 }]));
   const { loader, set, changed, said } = keep(source({ from: { type: "file", path } }));
-  await loader.tried;
+  await loader.firstAttempts;
   assert.deepEqual(set.find("a"), { id: "a", n: 1 });
   writeFileSync(path, JSON.stringify([{ id: "b" }]));
   await waitFor("the new content", () => set.find("b") !== undefined);
@@ -76,7 +76,7 @@ test("what was read last is kept while the file is broken or gone; the failure a
   const path = join(folder.path, "breaking.csv");
   writeFileSync(path, "id,team\na,blue\n");
   const { loader, set, said } = keep(source({ from: { type: "file", path } }));
-  await loader.tried;
+  await loader.firstAttempts;
   for (const content of [
     "id,team\na\n",
     'id,team\n"a,blue\n',
@@ -105,7 +105,7 @@ test("data that is too old is forgotten, and a change is told", async () => {
   writeFileSync(path, JSON.stringify([{ id: "a" }]));
   const clock = { now: 0 };
   const { loader, set, changed, said } = keep(source({ from: { type: "file", path }, maxAgeMs: 1_000 }), clock);
-  await loader.tried;
+  await loader.firstAttempts;
   rmSync(path);
   await waitFor("the failure", () => said.length === 1);
   assert.equal(set.known, true);
@@ -176,7 +176,7 @@ test("a reload makes data no younger: what was adopted is forgotten when it is t
   const changed: string[] = [];
   const onChange = (type: string): void => void changed.push(type);
   const loader = startRecordLoader({ sources: [of], sets, fetch, monotonic: () => clock.now, onChange, log });
-  await loader.tried;
+  await loader.firstAttempts;
   assert.equal(set.known, true);
   clock.now = 1_001;
   await waitFor("the data to be forgotten", () => !set.known);
@@ -206,7 +206,7 @@ test("content that is too much for its reader is refused like any other", async 
   const path = join(folder.path, "quotes.csv");
   writeFileSync(path, `id,x\na,"${'""'.repeat(10_000_000)}"\n`);
   const { loader, set, said } = keep(source({ from: { type: "file", path }, bytesMax: 50_000_000, everyMs: 60_000 }));
-  await loader.tried;
+  await loader.firstAttempts;
   await loader.stop();
   assert.equal(set.known ? 0 : said.length, set.known ? 0 : 1);
 });

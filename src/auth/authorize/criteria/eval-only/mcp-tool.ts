@@ -2,16 +2,16 @@
 
 import { parseTextMatcher } from "../../matchers.ts";
 import { textPhrase } from "../../phrases.ts";
-import { type Compile, plain } from "../criterion-parts.ts";
+import { type CompileCriterion, compiledCriterion } from "../criterion-parts.ts";
 
-export const toolCriteria: Readonly<Record<string, Compile>> = {
+export const toolCriteria: Readonly<Record<string, CompileCriterion>> = {
   mcp_tool: ({ criterion, reasons, report }) => {
     const matcher = parseTextMatcher(criterion.data, criterion.path, report);
     if (matcher === undefined) return undefined;
     const noCall = reasons.of("mcp-not-a-tool-call").unmet;
     const met = reasons.of("mcp-tool-match").met;
     const unmet = reasons.of("mcp-tool-no-match").unmet;
-    return plain(
+    return compiledCriterion(
       ({ mcp }) => {
         if (mcp?.method !== "tools/call") return noCall;
         return mcp.tool !== null && matcher.matches(mcp.tool) ? met : unmet;

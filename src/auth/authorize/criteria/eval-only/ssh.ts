@@ -3,57 +3,57 @@ import type { UnixMs } from "../../../../events/index.ts";
 import type { DecisionRequest } from "../../decision.ts";
 import { parseTextMatcher } from "../../matchers.ts";
 import { textPhrase } from "../../phrases.ts";
-import { kindOf } from "../../ppl-parser.ts";
+import { describeValue } from "../../ppl-parser.ts";
 import { matcherOfBlocks } from "../../source-ip.ts";
 import {
-  type Compile,
-  type Context,
-  plain,
-  reading,
+  type CompileCriterion,
+  type CriterionContext,
+  compiledCriterion,
+  itemsOf,
+  type ReasonPair,
+  readsOf,
   requestTest,
   sessionTest,
-  textsOf,
-  type Words,
 } from "../criterion-parts.ts";
 import { claimReader } from "../person.ts";
 import { parseAuthorizedKey, readUserCertificate, type UserCertificate, type WireKey } from "./ssh-keys.ts";
 
-const nameWords: Words = { ok: "ssh-username-ok", fail: "ssh-username-unauthorized" };
-const keyWords: Words = { ok: "ssh-publickey-ok", fail: "ssh-publickey-unauthorized" };
+const nameWords: ReasonPair = { ok: "ssh-username-ok", fail: "ssh-username-unauthorized" };
+const keyWords: ReasonPair = { ok: "ssh-publickey-ok", fail: "ssh-publickey-unauthorized" };
 
-export const sshCriteria: Readonly<Record<string, Compile>> = {
+export const sshCriteria: Readonly<Record<string, CompileCriterion>> = {
   ssh_username: ({ criterion, reasons, report }) => {
     const matcher = parseTextMatcher(criterion.data, criterion.path, report);
     if (matcher === undefined) return undefined;
     const test = requestTest(reasons, nameWords, ({ ssh }) => matcher.matches(ssh?.username ?? ""));
-    return plain(test, textPhrase("the SSH user name", matcher), { always: matcher.never ? false : null });
+    return compiledCriterion(test, textPhrase("the SSH user name", matcher), { always: matcher.never ? false : null });
   },
   ssh_username_matches_email: ({ reasons }) =>
-    plain(
+    compiledCriterion(
       sessionTest(reasons, nameWords, ({ email }, _principal, { ssh }) => isNamed(ssh, email.split("@", 1)[0] ?? "")),
       "one's own e-mail name as the SSH user name",
-      { ofSession: true },
+      { needsSession: true },
     ),
   ssh_username_matches_claim: ({ criterion, reasons, report }) => {
     const { data, path } = criterion;
     if (typeof data !== "string" || data === "") {
-      report(path, `${kindOf(data)} is not the name of a claim`, "write `ssh_username_matches_claim: <name>`");
+      report(path, `${describeValue(data)} is not the name of a claim`, "write `ssh_username_matches_claim: <name>`");
       return undefined;
     }
     const read = claimReader(data);
-    return plain(
+    return compiledCriterion(
       sessionTest(reasons, nameWords, (_profile, principal, { ssh }) =>
         read(principal).some((value) => typeof value === "string" && isNamed(ssh, value)),
       ),
       `a value of the claim ${data} as the SSH user name`,
-      { ofSession: true },
+      { needsSession: true },
     );
   },
   ssh_publickey: (context) => {
     const keys = parseKeys(context);
     if (keys === undefined) return undefined;
     const test = requestTest(context.reasons, keyWords, ({ ssh }) => ssh?.publicKey != null && keys.has(ssh.publicKey));
-    return plain(test, "a listed SSH key", { always: keys.size === 0 ? false : null });
+    return compiledCriterion(test, "a listed SSH key", { always: keys.size === 0 ? false : null });
   },
   ssh_ca: (context) => {
     const authorities = parseKeys(context);
@@ -73,8 +73,8 @@ export const sshCriteria: Readonly<Record<string, Compile>> = {
       const { validFrom = null, validUntil = null } = read(request) ?? {};
       return [validFrom, validUntil].find((at) => at !== null && at > now) ?? null;
     };
-    return plain(test, "an SSH certificate of a listed authority", {
-      reads: reading({ boundaries: [boundary] }),
+    return compiledCriterion(test, "an SSH certificate of a listed authority", {
+      reads: readsOf({ boundaries: [boundary] }),
       always: authorities.size === 0 ? false : null,
     });
   },
@@ -90,17 +90,21 @@ function isFor({ principals, sourceAddresses }: UserCertificate, { ssh, ip }: De
   return named && (sourceAddresses === null || (matcherOfBlocks(sourceAddresses)?.matches(ip) ?? false));
 }
 
-function parseKeys({ criterion, report }: Context): ReadonlySet<WireKey> | undefined {
+function parseKeys({ criterion, report }: CriterionContext): ReadonlySet<WireKey> | undefined {
   const { data, path } = criterion;
   const keys = new Set<WireKey>();
   let complete = true;
-  textsOf(data).forEach((item, index) => {
+  itemsOf(data).forEach((item, index) => {
     const key = typeof item === "string" ? parseAuthorizedKey(item) : undefined;
     if (key !== undefined) keys.add(key);
     else {
       complete = false;
       const at = Array.isArray(data) ? [...path, index] : path;
-      report(at, `${kindOf(item)} is no SSH public key`, "write a line of `authorized_keys`: `ssh-ed25519 AAAA…`");
+      report(
+        at,
+        `${describeValue(item)} is no SSH public key`,
+        "write a line of `authorized_keys`: `ssh-ed25519 AAAA…`",
+      );
     }
   });
   return complete ? keys : undefined;
