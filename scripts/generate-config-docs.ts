@@ -9,7 +9,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { type KeyMeta, keyMeta, sectionShape, valueTypeLabel, writtenDefault } from "../src/config/schema/keys.ts";
+import { type KeyMeta, keyMeta, valueTypeLabel, writtenDefault } from "../src/config/schema/keys.ts";
 import {
   documentSchema,
   globalGroups,
@@ -17,6 +17,7 @@ import {
   unusedGlobals,
   unusedRouteKeys,
 } from "../src/config/schema/schema.ts";
+import { sectionShape } from "../src/config/values/value-type.ts";
 
 type Keys = Readonly<Record<string, z.ZodType>>;
 type Row = Readonly<{ path: string; schema: z.ZodType; meta: KeyMeta }>;
@@ -122,7 +123,20 @@ export function configurationPage(): string {
 }
 
 export function jsonSchema(): string {
-  const ours = ["label", "origin", "status", "remedy", "harmless", "tolerated", "nested", "secretAt"];
+  const ours = [
+    "label",
+    "origin",
+    "status",
+    "remedy",
+    "harmless",
+    "tolerated",
+    "nested",
+    "isSecret",
+    "secretAt",
+    "reload",
+    "configPaths",
+    "inConfig",
+  ];
   const schema = z.toJSONSchema(documentSchema, {
     io: "input",
     unrepresentable: "any",

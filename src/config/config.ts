@@ -6,16 +6,24 @@
  * SHA-256 of its canonical form in which each secret is replaced by a keyed digest.
  */
 import type { ConfigHash, NodeId } from "../events/index.ts";
-import type { BalancingConfig, BreakerConfig, HealthCheckConfig, OutlierConfig } from "./schema/config-upstreams.ts";
-import type { ResourceTemplates } from "./values/decision-values.ts";
+import type { ConfigFields } from "./schema/keys.ts";
+import type { globalKeys, routeKeys } from "./schema/schema.ts";
 import type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
+import type { BalancingConfig, BreakerConfig, OutlierConfig } from "./values/upstream-settings.ts";
+
+type BrokerKeys = (typeof globalKeys)["broker"]["shape"];
+type NatsKeys = (typeof globalKeys)["nats"]["shape"];
+type AuditKeys = (typeof globalKeys)["audit"]["shape"];
+type DecisionApiKeys = (typeof globalKeys)["decision_api"]["shape"];
+type RedirectKeys = (typeof routeKeys)["redirect"]["shape"];
+type ResponseKeys = (typeof routeKeys)["response"]["shape"];
 
 /** A limit for each role in which a process holds a lease. */
 export type PerNodeRole = Readonly<Record<"proxy" | "authorize" | "broker", number>>;
 
 export type Service = "authenticate" | "authorize" | "databroker" | "proxy";
 export type HostPort = Readonly<{ host: string; port: number }>;
-export type OnStale = "serve" | "deny";
+export type OnStale = RouteConfig["onStale"];
 
 /**
  * One reading of PPL as data, still to be compiled by src/auth/authorize; `location` is where it begins in the file.
@@ -64,6 +72,9 @@ export type TokenIssuerConfig = Readonly<{
   audiences: readonly string[];
 }>;
 
+/** Name of a claim to the values that are enough. */
+type ClaimLists = Readonly<Record<string, readonly (string | number | boolean)[]>>;
+
 /** A policy that a console attached to a route. */
 export type SubPolicyConfig = Readonly<{
   id: string;
@@ -72,7 +83,7 @@ export type SubPolicyConfig = Readonly<{
   policy: PolicySource | null;
   allowedUsers: readonly string[];
   allowedDomains: readonly string[];
-  allowedIdpClaims: RouteConfig["allowedIdpClaims"];
+  allowedIdpClaims: ClaimLists;
   /** Told to whoever is refused, where the route shows details; "": nothing. */
   explanation: string;
   remediation: string;
@@ -88,7 +99,6 @@ export type RouteConfig = Readonly<{
   /** Stable id: the given `id`, else a digest over from, matcher and action. */
   id: string;
   name: string;
-  description: string;
   location: SourceLocation;
   from: URL;
   /** `from` host pattern: exact (`app.example.com`) or with `*`. Lowercase, without port. */
@@ -98,17 +108,8 @@ export type RouteConfig = Readonly<{
   /** Null: HTTP. Otherwise `host` and `port` are where its callers reach us and sign in, and these are the names they ask for. */
   tunnel: TunnelConfig | null;
   to: readonly Upstream[];
-  redirect: Readonly<{
-    httpsRedirect: boolean | null;
-    schemeRedirect: string | null;
-    hostRedirect: string | null;
-    portRedirect: number | null;
-    pathRedirect: string | null;
-    prefixRewrite: string | null;
-    responseCode: 301 | 302 | 303 | 307 | 308;
-    stripQuery: boolean;
-  }> | null;
-  response: Readonly<{ status: number; body: string }> | null;
+  redirect: (ConfigFields<RedirectKeys> & Readonly<{ responseCode: 301 | 302 | 303 | 307 | 308 }>) | null;
+  response: ConfigFields<ResponseKeys> | null;
   match: Readonly<{ kind: "prefix" | "path" | "regex"; value: string }>;
   prefixRewrite: string | null;
   regexRewrite: Readonly<{ pattern: string; substitution: string }> | null;
@@ -118,7 +119,6 @@ export type RouteConfig = Readonly<{
   hostPathRegexRewrite: Readonly<{ pattern: string; substitution: string }> | null;
   preserveHostHeader: boolean;
   setRequestHeaders: Readonly<Record<string, string>>;
-  removeRequestHeaders: readonly string[];
   /** The whole set for this route: the global one, with the route's own on top, or none with `disable`. */
   setResponseHeaders: Readonly<Record<string, string>>;
   /** Of an upstream's answer: `prefix` at the beginning of a value of `header` (lowercase) becomes `value`. */
@@ -144,10 +144,7 @@ export type RouteConfig = Readonly<{
   subPolicies: readonly SubPolicyConfig[];
   allowedUsers: readonly string[];
   allowedDomains: readonly string[];
-  allowedIdpClaims: Readonly<Record<string, readonly (string | number | boolean)[]>>;
-  allowAnyAuthenticatedUser: boolean;
-  allowPublicUnauthenticatedAccess: boolean;
-  corsAllowPreflight: boolean;
+  allowedIdpClaims: ClaimLists;
   /** 0: no limit. */
   timeoutMs: number;
   /** When `timeoutMs` begins: with the permit, or when the request's body is complete. */
@@ -157,7 +154,6 @@ export type RouteConfig = Readonly<{
   /** Others that a connection may be handed over to, by the names in `Upgrade`; lowercase. */
   allowUpgrades: readonly string[];
   balancing: BalancingConfig;
-  healthChecks: readonly HealthCheckConfig[];
   /** Null: whoever answers with errors goes on being asked. */
   outlierDetection: OutlierConfig | null;
   circuitBreakers: BreakerConfig;
@@ -181,23 +177,13 @@ export type RouteConfig = Readonly<{
     /** Where it is replaced; null: it was written down. */
     tokenFile: string | null;
   }> | null;
-  showErrorDetails: boolean;
-  onStale: OnStale;
   /** How long a `serve` route goes on after the lease ended; 0 for `deny` routes. */
   staleGraceMs: number;
   audit: "best_effort" | "strict";
   /** Which of its decision records have a trace. */
   auditTrace: "denials" | "all";
-  /** 0: no limit. */
-  maxStreamLifetimeMs: number;
-  /** 0: no limit. */
-  maxRequestBodyBytes: number;
-  /** `%2F` in a path is forwarded as it came; any other route refuses it with 400. */
-  allowEncodedSlashes: boolean;
-  assertion: "cached" | "per_request";
-  /** Its picture in lists; "": none. */
-  logoUrl: string;
-}>;
+}> &
+  ConfigFields<typeof routeKeys>;
 
 export type SubjectNameType = "dns" | "email" | "ip_address" | "uri" | "user_principal_name";
 /** An RE2 expression for whole names of a type. */
@@ -241,24 +227,12 @@ export type TracingConfig = Readonly<{
 
 /** Where decisions are served to others, and to whom. */
 export type DecisionApiConfig = Readonly<{
-  /** HTTP; null: nowhere. */
-  address: HostPort | null;
-  /** gRPC; null: nowhere. One of the two is there. */
-  grpcAddress: HostPort | null;
   /** Null: without TLS. */
   tls: Readonly<{ cert: string; key: string }> | null;
   /** PEM: who has a certificate of it is a trusted proxy. Only beside `tls`. */
   clientCa: string | null;
-  /** Addresses and CIDR blocks of the proxies whose word on a request is believed. */
-  trustedProxies: readonly string[];
-  /** Keys by the name of the service that has them; secret. */
-  keys: Readonly<Record<string, string>>;
-  /** Names of keys whose holders may ask who may use a route. */
-  listsPeople: readonly string[];
-  /** Null: ids of users are our own. */
-  subjectIssuer: string | null;
-  resources: ResourceTemplates;
-}>;
+}> &
+  ConfigFields<DecisionApiKeys>;
 
 /** An external data set for the criterion `record`. */
 export type DataSource = Readonly<{
@@ -300,14 +274,10 @@ export type Config = Readonly<{
   hash: ConfigHash;
   /** Where it was read from, for messages. */
   file: string;
-  services: ReadonlySet<Service>;
   address: HostPort;
-  insecureServer: boolean;
   codecType: "auto" | "http1" | "http2";
   /** Where plain HTTP is redirected to https; null: nowhere. */
   httpRedirectAddress: HostPort | null;
-  /** Connections begin with a header of a load balancer. */
-  useProxyProtocol: boolean;
   /** How certificates that callers show are verified; each route knows by which authority. */
   downstreamMtls: DownstreamMtls;
   /** Null: certificates come from files alone. */
@@ -316,11 +286,7 @@ export type Config = Readonly<{
   certificates: readonly TlsFiles[];
   /** PEM, trusted beside the system's authorities for upstreams and brokers that name no authority of their own. */
   certificateAuthority: string | null;
-  region: string;
   nodeName: NodeId | null;
-  dataDir: string;
-  /** Host name to the name or address that calls of ours to it connect to. */
-  hostAliases: Readonly<Record<string, string>>;
   authenticateServiceUrl: URL;
   /** Where the proxy reaches the authenticate service when it runs elsewhere; null: in this process. */
   authenticateInternalServiceUrl: URL | null;
@@ -351,89 +317,50 @@ export type Config = Readonly<{
   }> | null;
   /** Of whom routes take bearer tokens. */
   tokenIssuers: readonly TokenIssuerConfig[];
-  /** The claim whose values are taken as group memberships (source `idp`); null: none. */
-  groupsFromClaim: string | null;
   administrators: readonly string[];
-  maxSessionsPerUser: number;
   /** A session's claims are asked for anew at least this often. */
   refreshEveryMs: number;
-  /** How long a session continues after a refresh whose outcome is unknown. */
-  refreshGraceMs: number;
-  signoutRedirectUrl: URL | null;
-  programmaticRedirectDomainWhitelist: readonly string[];
-  /** Header name (lowercase) to claim name. */
-  jwtClaimsHeaders: Readonly<Record<string, string>>;
-  jwtGroupsFilter: readonly string[];
   /** Bound of all identity headers of one request together. */
   identityHeadersBytesMax: number;
-  jwtIssuerFormat: "hostOnly" | "uri";
   /** For answers that no route makes; each route carries its own whole set. */
   setResponseHeaders: Readonly<Record<string, string>>;
-  skipXffAppend: boolean;
-  /** Which addresses of upstreams' names are used. */
-  dnsLookupFamily: "V4_PREFERRED" | "V4_ONLY" | "V6_ONLY" | "AUTO" | "ALL";
   timeouts: TimeoutConfig;
   store: Readonly<{ type: "memory" } | { type: "file"; path: string } | { type: "postgres"; connectionString: string }>;
   /** Null: fan-out stays within the process. */
-  nats: Readonly<{
-    servers: readonly string[];
-    credentialsFile: string | null;
-    user: string | null;
-    password: string | null;
-    tlsCa: string | null;
-    /** The JetStream domain of the leader's region; null: one spans the regions. */
-    homeDomain: string | null;
-    /** The NATS cluster in which a region's mirror is kept; null: NATS chooses. */
-    placementCluster: string | null;
-  }> | null;
-  broker: Readonly<{
-    clusterName: string;
-    /** Where this process's databroker HTTP API listens; null when it runs none or nobody else needs it. */
-    listen: HostPort | null;
-    /** Databroker base URLs for processes without a databroker, and for brokers to find each other. */
-    urls: readonly URL[];
-    /** The brokers of the leader's region, when this process's broker serves another one; empty: it may lead. */
-    homeUrls: readonly URL[];
-    /** The URL by which other processes reach this broker; null: derived from `listen`. */
-    advertisedUrl: URL | null;
-    leaseMs: number;
-    /** Relative bound on clock-rate error, 0.01 = 1 %. */
-    clockDrift: number;
-    beatMs: number;
-    renewMs: number;
-    takeoverMs: number;
-    /** How many nodes of each role may hold a lease at once. */
-    maxNodes: PerNodeRole;
-    /** The longest window that is granted to each role, in ms; null: what `windowLimits` says. */
-    maxWindow: Readonly<Record<keyof PerNodeRole, number | null>>;
-    /** PEM; null: the system's authorities. */
-    tlsCa: string | null;
-    /** What the databroker API serves with; null: plain HTTP (loopback, or `grpc_insecure` said so). */
-    tls: TlsFiles | null;
-    /** A snapshot is taken after this many events. */
-    snapshotEvery: number;
-    /** How often a copy of a newer one is looked for, about. */
-    snapshotRefreshMs: number;
-    /** Events are kept at least this long. */
-    retentionMs: number;
-    /** No event is dropped. */
-    legalHold: boolean;
-  }>;
-  audit: Readonly<{
-    mode: "best_effort" | "strict";
-    spoolDir: string;
-    files: readonly string[];
-    nats: boolean;
-    stdout: boolean;
-    /** Of the stream in JetStream. */
-    streamBytesMax: number;
-  }>;
+  nats:
+    | (ConfigFields<NatsKeys> &
+        Readonly<{
+          servers: readonly string[];
+          password: string | null;
+          tlsCa: string | null;
+        }>)
+    | null;
+  broker: ConfigFields<BrokerKeys> &
+    Readonly<{
+      /** Databroker base URLs for processes without a databroker, and for brokers to find each other. */
+      urls: readonly URL[];
+      /** The brokers of the leader's region, when this process's broker serves another one; empty: it may lead. */
+      homeUrls: readonly URL[];
+      /** The longest window that is granted to each role, in ms; null: what `windowLimits` says. */
+      maxWindow: Readonly<Record<keyof PerNodeRole, number | null>>;
+      /** PEM; null: the system's authorities. */
+      tlsCa: string | null;
+      /** What the databroker API serves with; null: plain HTTP (loopback, or `grpc_insecure` said so). */
+      tls: TlsFiles | null;
+    }>;
+  audit: ConfigFields<AuditKeys> &
+    Readonly<{
+      spoolDir: string;
+      files: readonly string[];
+      nats: boolean;
+      stdout: boolean;
+      /** Of the stream in JetStream. */
+      streamBytesMax: number;
+    }>;
   /** Fields of the access log in their order; empty: there is none. */
   accessLogFields: readonly AccessLogField[];
   /** Fields of the log of decisions in their order; null: there is none beside the decision records. */
   authorizeLogFields: readonly AuthorizeLogField[] | null;
-  /** Loopback by default: /metrics, /healthz, /readyz. Null: off. */
-  metricsAddress: HostPort | null;
   /** What stands before /metrics. */
   metrics: Readonly<{
     /** `user:password`. */
@@ -444,7 +371,6 @@ export type Config = Readonly<{
   }>;
   /** Null: no traces are made. */
   tracing: TracingConfig | null;
-  logLevel: "debug" | "info" | "warn" | "error";
   /** The configuration is read again when its files change. */
   hotReload: boolean;
   /** People may ask which routes they may use. */
@@ -455,15 +381,6 @@ export type Config = Readonly<{
   signOutToRoutes: boolean;
   /** Null: decisions are served to nobody else. */
   decisionApi: DecisionApiConfig | null;
-  /** External data sets for the criterion `record`. */
-  dataSources: readonly DataSource[];
-  /** How long new connections are still taken when the process is told to stop. */
-  drainDelayMs: number;
-  /** Behind that, how long what is open may take to end. */
-  drainTimeoutMs: number;
-  /** Processes that share the listener. */
-  workers: number;
-  /** How many proxies in front of us are believed in X-Forwarded-For; 0: none. */
-  xffNumTrustedHops: number;
   routes: readonly RouteConfig[];
-}>;
+}> &
+  ConfigFields<typeof globalKeys>;

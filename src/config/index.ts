@@ -32,14 +32,6 @@ export { canonicalAddress, readSubjectNames, type SubjectNames, servedNames } fr
 export { certificateReader } from "./resolve/certificate-reader.ts";
 export { exampleSecret, type FileContent, type ReadFile } from "./resolve/key-material.ts";
 export type { GeneratedSecrets } from "./resolve/secrets.ts";
-export type {
-  BalancingConfig,
-  BreakerConfig,
-  HealthCheckConfig,
-  OutlierConfig,
-  Probe,
-  StatusRange,
-} from "./schema/config-upstreams.ts";
 export type { Environment, Overrides } from "./source/overrides.ts";
 export { formatPath, formatProblem, locationIn, locationOf, type Path } from "./source/source-locations.ts";
 export { readYaml, type YamlDocument } from "./source/yaml-document.ts";
@@ -49,4 +41,12 @@ export type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
 export { formatDuration, isLoopback, parseDuration, parseHostPort, speaksHttp2 } from "./values/network-values.ts";
 export { everyService } from "./values/process-values.ts";
 export { suggest } from "./values/suggest.ts";
+export type {
+  BalancingConfig,
+  BreakerConfig,
+  HealthCheckConfig,
+  OutlierConfig,
+  Probe,
+  StatusRange,
+} from "./values/upstream-settings.ts";
 export { windowLimits } from "./window-limits.ts";

@@ -30,8 +30,8 @@ import {
   type VisitedHost,
 } from "./resolve/sign-in.ts";
 import { resolveTimeouts } from "./resolve/timeouts.ts";
-import { sectionShape } from "./schema/keys.ts";
-import { type Globals, globalShape, type Route, routeShape } from "./schema/schema.ts";
+import { configFields, keyMeta } from "./schema/keys.ts";
+import { type Globals, globalKeys, globalShape, type Route, routeShape } from "./schema/schema.ts";
 import { requiresSession } from "./sign-in-needs.ts";
 import {
   applyEnvironment,
@@ -45,7 +45,7 @@ import { type MisplacedKeyHint, readSection, type Section } from "./source/read-
 import { locationOf, type Path, ProblemReporter } from "./source/source-locations.ts";
 import { readYaml } from "./source/yaml-document.ts";
 import { otherLogLevels } from "./values/log-fields.ts";
-import { formatValue, isPlainObject } from "./values/value-type.ts";
+import { formatValue, isPlainObject, type Shape, sectionShape } from "./values/value-type.ts";
 import { checkWindowLimits } from "./window-limits.ts";
 
 export type ParseOptions = Readonly<{
@@ -177,10 +177,9 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
   const nodeName = globals.node_name === undefined ? null : parseNodeId(globals.node_name);
   if (signIn.authenticateServiceUrl === null || secrets.sharedSecret === null || brokers.store === null) return null;
   return {
+    ...configFields(globalKeys, globals),
     file: given.file,
-    services: globals.services,
     address: process.address,
-    insecureServer: globals.insecure_server,
     ...resolveListener(globals, { report }),
     downstreamMtls,
     autocert: resolveAutocert(globals, {
@@ -193,10 +192,7 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
     }),
     certificates: process.certificates,
     certificateAuthority: process.certificateAuthority,
-    region: globals.region,
     nodeName,
-    dataDir: globals.data_dir,
-    hostAliases: globals.host_aliases,
     authenticateServiceUrl: signIn.authenticateServiceUrl,
     authenticateInternalServiceUrl: signIn.authenticateInternalServiceUrl,
     sharedSecret: secrets.sharedSecret,
@@ -208,38 +204,21 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
     cookie: signIn.cookie,
     idp: signIn.idp,
     tokenIssuers: globals.identity_providers,
-    groupsFromClaim: globals.groups_from_claim ?? null,
     administrators,
-    maxSessionsPerUser: globals.max_sessions_per_user,
     refreshEveryMs: globals.refresh_interval,
-    refreshGraceMs: globals.refresh_grace,
-    signoutRedirectUrl: globals.signout_redirect_url,
-    programmaticRedirectDomainWhitelist: globals.programmatic_redirect_domain_whitelist,
-    jwtClaimsHeaders: globals.jwt_claims_headers,
-    jwtGroupsFilter: globals.jwt_groups_filter,
     identityHeadersBytesMax: globals.max_identity_headers_bytes,
-    jwtIssuerFormat: globals.jwt_issuer_format,
     setResponseHeaders: process.responseHeaders,
-    skipXffAppend: globals.skip_xff_append,
-    dnsLookupFamily: globals.dns_lookup_family,
     timeouts: resolveTimeouts(globals, report),
     store: brokers.store,
     nats: brokers.nats,
     broker: brokers.broker,
     audit: brokers.audit,
-    metricsAddress: globals.metrics_address,
     ...observing,
-    logLevel: globals.log_level,
     hotReload: globals.runtime_flags["config_hot_reload"] ?? true,
     routesPortal: globals.runtime_flags["routes_portal"] ?? true,
     jwtEndpoint: globals.runtime_flags["pomerium_jwt_endpoint"] ?? false,
     signOutToRoutes: globals.runtime_flags["allow_any_sign_out_redirect_uri"] ?? false,
     decisionApi: resolveDecisionApi(globals, { report, material }),
-    dataSources: globals.data_sources,
-    drainDelayMs: globals.drain_delay,
-    drainTimeoutMs: globals.drain_timeout,
-    workers: globals.workers,
-    xffNumTrustedHops: globals.xff_num_trusted_hops,
     routes,
   };
 }
@@ -384,36 +363,28 @@ function routeKeyHint(document: ConfigSource["value"]): MisplacedKeyHint {
   };
 }
 
-const inlineSecrets = [
-  "shared_secret",
-  "shared_secret_previous",
-  "cookie_secret",
-  "cookie_secret_previous",
-  "signing_key",
-  "signing_key_previous",
-  "idp_client_secret",
-  "certificate_key",
-  "autocert_eab_mac_key",
-  "metrics_basic_auth",
-  "metrics_certificate_key",
-  "nats.password",
-  "decision_api.certificate_key",
-  "decision_api.keys",
-];
-
+/** Warns once, about the first secret that is written in a file that every user of the machine can read. */
 function warnOfReadableFile(section: Section, given: ReadContext & Readonly<{ mode: number }>): void {
   if ((given.mode & 0o004) === 0) return;
-  for (const key of inlineSecrets) {
-    const path = key.split(".");
-    if (!section.present.has(key) || given.report.locationOf(path).file !== given.file) continue;
-    given.report.warn(
-      path,
-      `everybody on this machine may read ${given.file}, and this secret in it`,
-      `chmod 600 ${given.file}, or use ${path.at(-1)}_file`,
-      "key",
-    );
-    return;
-  }
+  const [path] = secretKeysIn(globalKeys).filter(
+    (key) => section.present.has(key.join(".")) && given.report.locationOf(key).file === given.file,
+  );
+  if (path === undefined) return;
+  given.report.warn(
+    path,
+    `every user of this machine can read ${given.file}, and this secret in it`,
+    `chmod 600 ${given.file}, or use ${path.at(-1)}_file`,
+    "key",
+  );
+}
+
+/** Paths of the keys whose value is a secret. */
+function secretKeysIn(shape: Shape): readonly (readonly string[])[] {
+  return Object.entries(shape).flatMap(([key, schema]) => {
+    const inner = sectionShape(schema);
+    if (inner !== undefined) return secretKeysIn(inner).map((path) => [key, ...path]);
+    return keyMeta(schema).isSecret ? [[key]] : [];
+  });
 }
 
 /** By source, then line, then column; problems of one place keep their order. */

@@ -9,11 +9,9 @@
  * that key not even a weak one can be guessed.
  */
 import { createHmac, hkdfSync } from "node:crypto";
-import type { z } from "zod";
-import { keyMeta, sectionShape } from "./schema/keys.ts";
-import { isPlainObject } from "./values/value-type.ts";
+import { keyMeta } from "./schema/keys.ts";
+import { isPlainObject, type Shape, sectionShape } from "./values/value-type.ts";
 
-type Shape = Readonly<Record<string, z.ZodType>>;
 type Digest = (secret: string | Uint8Array) => string;
 
 /** What is below a place, by the next step; `what`: the part of the value there that is secret. */

@@ -1,91 +1,90 @@
 /**
- * Reload: what of a new configuration a running process can take, and what waits for its next start.
+ * Reload: the part of a new configuration that a running process applies, and the keys that wait for its next start.
  *
- * Pure. Sockets that are open, stores, keys of the cluster and how brokers are reached stay as the process was started with;
- * whatever the file says of them keeps its old value, and is named. The hash is that of what is then in force, not of the file.
+ * - Pure. Each key of the schema says whether it is `live` or needs a `restart` (schema/keys.ts).
+ * - A field of `Config` that needs a restart keeps its value. The keys that it comes from are named.
+ * - The hash is that of the configuration in force, not of the file.
  */
 import type { Config } from "./config.ts";
 import { canonicalJson, hashConfig } from "./hash.ts";
-
-/** What a process is started with. */
-const startOnly = [
-  "services",
-  "address",
-  "insecureServer",
-  "codecType",
-  "httpRedirectAddress",
-  "useProxyProtocol",
-  "region",
-  "nodeName",
-  "dataDir",
-  "sharedSecret",
-  "sharedSecretPrevious",
-  "store",
-  "nats",
-  "broker",
-  "audit",
-  "metricsAddress",
-  "metrics",
-  "tracing",
-  "accessLogFields",
-  "authorizeLogFields",
-  "hotReload",
-  "workers",
-] as const satisfies readonly (keyof Config)[];
-type StartOnly = (typeof startOnly)[number];
+import { fieldName, keyMeta } from "./schema/keys.ts";
+import { globalKeys } from "./schema/schema.ts";
+import { isPlainObject, type Shape, sectionShape } from "./values/value-type.ts";
 
 export type Reload = Readonly<{
-  /** What can be in force now. */
+  /** The configuration to apply now. */
   config: Config;
-  /** Keys as they are written that wait for the next start, `broker.lease` for one. */
+  /** Changed keys that wait for the next start, such as `broker.lease`. */
   waiting: readonly string[];
 }>;
 
+/** A key that needs a restart, and a path in `Config` of what it decides. */
+type RestartKey = Readonly<{ key: string; path: readonly string[] }>;
+
+const restartKeysByField = Map.groupBy(restartKeysIn(globalKeys), ({ path }) => path[0] ?? "");
+
 export function reloadConfig(running: Config, next: Config): Reload {
-  const kept = Object.fromEntries(startOnly.map((key) => [key, running[key]])) as Pick<Config, StartOnly>;
-  const waiting = startOnly.flatMap((key) => differences(key, running[key], next[key]));
-  const tlsChanges = (running.certificates.length === 0) !== (next.certificates.length === 0);
-  if (tlsChanges) waiting.push("certificates");
-  const { decisionApi, waiting: ofDecisions } = reloadDecisions(running.decisionApi, next.decisionApi);
-  waiting.push(...ofDecisions);
-  const config = { ...next, ...kept, decisionApi, ...(tlsChanges ? { certificates: running.certificates } : {}) };
+  const applied: Record<string, unknown> = { ...next };
+  const waiting: string[] = [];
+  for (const [field, keys] of restartKeysByField) {
+    const before = valueAt(running, [field]);
+    const after = valueAt(next, [field]);
+    applied[field] = keepRestartKeys(before, after, keys);
+    waiting.push(...changedKeys(running, next, { field, keys }));
+  }
+  // A certificate is replaced live. Whether there is TLS at all is not.
+  if ((running.certificates.length === 0) !== (next.certificates.length === 0)) {
+    applied["certificates"] = running.certificates;
+    waiting.push("certificates");
+  }
+  // The only runtime flag that needs a restart.
+  if (running.hotReload !== next.hotReload) {
+    applied["hotReload"] = running.hotReload;
+    waiting.push("runtime_flags.config_hot_reload");
+  }
+  const config = applied as Config; // field for field of one of the two
   return { config: { ...config, hash: hashConfig(config) }, waiting };
 }
 
-/** Where decisions are asked for stays; who may ask, and what their words mean, follows. */
-function reloadDecisions(
-  running: Config["decisionApi"],
-  next: Config["decisionApi"],
-): Readonly<{ decisionApi: Config["decisionApi"]; waiting: readonly string[] }> {
-  if (running === null || next === null)
-    return { decisionApi: running, waiting: running === next ? [] : ["decision_api"] };
-  const { address, grpcAddress, tls, clientCa } = running;
-  const decisionApi = { ...next, address, grpcAddress, tls, clientCa };
-  const kept = Object.keys(next) as (keyof typeof next)[];
-  const changed = kept.filter((name) => canonicalJson(decisionApi[name]) !== canonicalJson(next[name]));
-  return { decisionApi, waiting: changed.map((name) => `decision_api.${written(name)}`) };
+/** The new value of a field, with the running value of what needs a restart: the whole field, or single entries of it. */
+function keepRestartKeys(before: unknown, after: unknown, keys: readonly RestartKey[]): unknown {
+  if (keys.some(({ path }) => path.length === 1) || !isPlainObject(before) || !isPlainObject(after)) return before;
+  const entries = new Set(keys.map(({ path }) => path[1] ?? ""));
+  return { ...after, ...Object.fromEntries([...entries].map((entry) => [entry, before[entry]])) };
 }
 
-function differences(key: StartOnly, running: unknown, next: unknown): readonly string[] {
-  if (canonicalJson(running) === canonicalJson(next)) return [];
-  if (key === "hotReload") return ["runtime_flags.config_hot_reload"];
-  if (key === "store") return ["databroker_storage_type", "databroker_storage_connection_string"];
-  if (key === "metrics") return ["metrics_basic_auth", "metrics_certificate", "metrics_client_ca"];
-  if (key === "tracing") return ["otel_…"];
-  if (!isSection(key) || running === null || next === null) return [written(key)];
-  const [before, after] = [running, next] as Readonly<Record<string, unknown>>[];
-  const inner = Object.keys(after ?? {}).filter(
-    (name) => canonicalJson(before?.[name]) !== canonicalJson(after?.[name]),
-  );
-  return inner.map((name) => `${written(key)}.${written(name)}`);
+/** The keys that explain how a field differs. One key, or the name of the section, when no single key explains it. */
+function changedKeys(
+  running: Config,
+  next: Config,
+  { field, keys }: Readonly<{ field: string; keys: readonly RestartKey[] }>,
+): readonly string[] {
+  const differs = (path: readonly string[]): boolean =>
+    canonicalJson(valueAt(running, path)) !== canonicalJson(valueAt(next, path));
+  const section = (keys.find(({ path }) => path.length === 1) ?? keys[0])?.key ?? field;
+  if (!differs([field])) return [];
+  if (valueAt(running, [field]) === null || valueAt(next, [field]) === null) return [section.split(".")[0] ?? section];
+  const changed = keys.filter(({ path }) => path.length > 1 && differs(path)).map(({ key }) => key);
+  const whole = keys.some(({ path }) => path.length === 1) && changed.length === 0 ? [section] : [];
+  return [...new Set([...whole, ...changed])];
 }
 
-function isSection(key: StartOnly): boolean {
-  return key === "nats" || key === "broker" || key === "audit";
+function restartKeysIn(
+  shape: Shape,
+  above: Readonly<{ key: string; path: readonly string[] }> | null = null,
+): RestartKey[] {
+  return Object.entries(shape).flatMap(([name, schema]) => {
+    const key = above === null ? name : `${above.key}.${name}`;
+    const path = [...(above?.path ?? []), fieldName(name, schema)];
+    const { reload, configPaths } = keyMeta(schema);
+    const paths = configPaths.length === 0 ? [path] : configPaths.map((written) => written.split("."));
+    const own = reload === "restart" ? paths.map((at) => ({ key, path: at })) : [];
+    const inner = sectionShape(schema);
+    return inner === undefined ? own : [...own, ...restartKeysIn(inner, { key, path })];
+  });
 }
 
-/** `leaseMs` is written as `lease`. */
-function written(name: string): string {
-  if (name === "httpRedirectAddress") return "http_redirect_addr";
-  return name.replace(/Ms$/, "").replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+/** Null when nothing is there. */
+function valueAt(value: unknown, path: readonly string[]): unknown {
+  return path.reduce<unknown>((at, step) => (isPlainObject(at) ? at[step] : null), value) ?? null;
 }

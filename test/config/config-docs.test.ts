@@ -5,8 +5,9 @@ import { suite, test } from "node:test";
 import { z } from "zod";
 import { generated, jsonSchema } from "../../scripts/generate-config-docs.ts";
 import { readYaml } from "../../src/config/index.ts";
-import { keyMeta, sectionShape, writtenDefault } from "../../src/config/schema/keys.ts";
+import { keyMeta, writtenDefault } from "../../src/config/schema/keys.ts";
 import { globalKeys, globalShape, routeKeys, routeShape } from "../../src/config/schema/schema.ts";
+import { sectionShape } from "../../src/config/values/value-type.ts";
 
 const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), "utf8");
 

@@ -66,7 +66,7 @@ suite("the file", () => {
   test("that everybody may read, with secrets in it", () => {
     assert.match(
       problemsOf(written("open.yaml", base + goodRoute, 0o644)).join(),
-      /^open\.yaml:4:1: shared_secret: everybody on this machine may read/,
+      /^open\.yaml:4:1: shared_secret: every user of this machine can read/,
     );
   });
   test("may be left out: then everything comes from the environment", () => {

@@ -4,8 +4,9 @@ import { generateKeyPairSync } from "node:crypto";
 import { suite, test } from "node:test";
 import type { z } from "zod";
 import { canonicalConfig } from "../../src/config/index.ts";
-import { keyMeta, sectionShape, valueTypeLabel } from "../../src/config/schema/keys.ts";
+import { keyMeta, valueTypeLabel } from "../../src/config/schema/keys.ts";
 import { globalKeys, routeKeys } from "../../src/config/schema/schema.ts";
+import { sectionShape } from "../../src/config/values/value-type.ts";
 import { base, certificate, config, cookieSecret, goodRoute, parse, sharedSecret } from "./support.ts";
 
 type Shape = Readonly<Record<string, z.ZodType>>;
@@ -252,9 +253,10 @@ suite("a new key is not forgotten", () => {
       }
       if (!free.test(label) || formed.test(label)) continue;
       test(`${key.path}: ${isMarked(key) ? "is secret" : "may be shown"}`, () => {
-        const remedy = "mark it with secretAt in the schema, or name it here as one that may be shown";
+        const remedy = "mark it with secret or secretParts in the schema, or name it here as one that may be shown";
         assert.ok(isMarked(key) !== known.has(key.path), `nothing is said of whether ${key.path} is secret: ${remedy}`);
-        if (label === "secret text") assert.ok(isMarked(key), `${key.path} is secret text and has no secretAt`);
+        if (label === "secret text")
+          assert.ok(isMarked(key), `${key.path} is secret text, and the schema does not mark it`);
       });
     }
   }

@@ -4,6 +4,8 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { loadConfig, reloadConfig } from "../../src/config/index.ts";
+import { fieldName, keyMeta } from "../../src/config/schema/keys.ts";
+import { globalKeys } from "../../src/config/schema/schema.ts";
 import { TemporaryFolder } from "../support/child.ts";
 import { base, config, cookieSecret, goodRoute, sharedSecret } from "./support.ts";
 
@@ -39,10 +41,18 @@ suite("waits for the next start, named as it is written, and keeps its value", (
     [
       "the folder",
       `${base}data_dir: elsewhere\n${goodRoute}`,
-      ["data_dir", "databroker_storage_type", "databroker_storage_connection_string", "audit.spool_dir", "audit.files"],
+      ["data_dir", "databroker_storage_connection_string", "audit.spool_dir", "audit.sinks"],
     ],
-    ["NATS", `${base}nats: {servers: [nats://127.0.0.1:4222]}\n${goodRoute}`, ["nats", "audit.nats"]],
+    ["NATS", `${base}nats: {servers: [nats://127.0.0.1:4222]}\n${goodRoute}`, ["nats", "audit.sinks"]],
     ["the region", `${base}region: eu\n${goodRoute}`, ["region"]],
+    ["the password of the metrics", `${base}metrics_basic_auth: YTpi\n${goodRoute}`, ["metrics_basic_auth"]],
+    ["traces", `${base}otel_traces_exporter: otlp\n${goodRoute}`, ["otel_traces_exporter"]],
+    [
+      "reload itself",
+      `${base}runtime_flags: {config_hot_reload: false}\n${goodRoute}`,
+      ["runtime_flags.config_hot_reload"],
+    ],
+    ["where decisions are served", `${base}decision_api: {address: 127.0.0.1:9903}\n${goodRoute}`, ["decision_api"]],
     ["metrics", `${base}metrics_address: off\n${goodRoute}`, ["metrics_address"]],
   ];
   for (const [what, next, keys] of others) {
@@ -58,6 +68,26 @@ suite("waits for the next start, named as it is written, and keeps its value", (
     assert.equal(taken.hash, config(text.replace("app.example.com", "app2.example.com")).hash);
     assert.deepEqual([taken.address.port, taken.routes[0]?.host], [8443, "app2.example.com"]);
   });
+});
+
+test("the decision API keeps its address and takes its keys", () => {
+  const api = (port: number, key: string) =>
+    config(`${base}decision_api: {address: "127.0.0.1:${port}", keys: {todo: ${key}}}\n${goodRoute}`);
+  const [one, other] = ["0123456789abcdefghijklmnopqrstuv", "vutsrqponmlkjihgfedcba9876543210"] as const;
+  const { config: taken, waiting } = reloadConfig(api(9903, one), api(9904, other));
+  assert.deepEqual(waiting, ["decision_api.address"]);
+  assert.equal(taken.hash, api(9903, other).hash);
+});
+
+test("every key that needs a restart names a field of the configuration", () => {
+  const running = config(text);
+  const keys = Object.entries(globalKeys).filter(([, schema]) => keyMeta(schema).reload === "restart");
+  assert.ok(keys.length > 20);
+  for (const [key, schema] of keys) {
+    const { configPaths } = keyMeta(schema);
+    for (const path of configPaths.length === 0 ? [fieldName(key, schema)] : configPaths)
+      assert.ok(Object.hasOwn(running, path.split(".")[0] ?? ""), `${key}: ${path}`);
+  }
 });
 
 test("a configuration names every file that it depends on, those too that cannot be read", () => {

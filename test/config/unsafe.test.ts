@@ -186,7 +186,7 @@ suite("secrets", () => {
       "the configuration file itself is readable by everybody",
       withKeys({}),
       [
-        "c.yaml:4:1: shared_secret: everybody on this machine may read c.yaml, and this secret in it; chmod 600 c.yaml, or use shared_secret_file",
+        "c.yaml:4:1: shared_secret: every user of this machine can read c.yaml, and this secret in it; chmod 600 c.yaml, or use shared_secret_file",
       ],
       { mode: 0o644 },
     ],

@@ -1,10 +1,10 @@
 /** Resolve how a route uses its upstreams. Pure. */
 import type { RouteConfig } from "../config.ts";
-import type { BreakerConfig, OutlierConfig } from "../schema/config-upstreams.ts";
 import type { Globals } from "../schema/schema.ts";
+import type { BreakerConfig, OutlierConfig } from "../values/upstream-settings.ts";
 import type { RouteContext } from "./route.ts";
 
-type Balancing = Pick<RouteConfig, "balancing" | "healthChecks" | "outlierDetection" | "circuitBreakers">;
+type Balancing = Pick<RouteConfig, "balancing" | "outlierDetection" | "circuitBreakers">;
 
 /** How many upgrades and tunnels one upstream may carry where nothing is written. */
 const streamsMax = 65_536;
@@ -39,7 +39,6 @@ export function resolveBalancing({ route, report, present, globals }: RouteConte
       tableSize: maglev.table_size,
       panicThreshold: route.healthy_panic_threshold,
     },
-    healthChecks: route.health_checks,
     outlierDetection: present.has("outlier_detection") ? resolveOutliers(route.outlier_detection) : null,
     circuitBreakers: resolveBreakers(route.circuit_breaker_thresholds, globals),
   };

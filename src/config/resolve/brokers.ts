@@ -5,7 +5,8 @@
  * broker, two brokers on stores that they cannot share, plain HTTP between machines, leases that cannot be renewed in time.
  */
 import type { Config } from "../config.ts";
-import type { Globals } from "../schema/schema.ts";
+import { configFields } from "../schema/keys.ts";
+import { type Globals, globalKeys } from "../schema/schema.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
 import { isLoopback } from "../values/network-values.ts";
 import { everyService } from "../values/process-values.ts";
@@ -132,13 +133,10 @@ function resolveNats(globals: Globals, { report, material }: From): Config["nats
   if (nats.credentials_file !== undefined)
     inside.fileText(nats.credentials_file, { at: ["credentials_file"], secrecy: "secret" });
   return {
+    ...configFields(globalKeys.nats.shape, nats),
     servers: servers.map((server) => server.trim()),
-    credentialsFile: nats.credentials_file ?? null,
-    user: nats.user ?? null,
     password,
     tlsCa,
-    homeDomain: nats.home_domain ?? null,
-    placementCluster: nats.placement_cluster ?? null,
   };
 }
 
@@ -264,17 +262,9 @@ function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["n
     );
   }
   return {
-    clusterName: broker.cluster_name,
-    listen,
+    ...configFields(globalKeys.broker.shape, broker),
     urls,
     homeUrls,
-    advertisedUrl: broker.advertised_url ?? null,
-    leaseMs: broker.lease,
-    clockDrift: broker.clock_drift,
-    beatMs: broker.beat,
-    renewMs: broker.renew,
-    takeoverMs: broker.takeover,
-    maxNodes: broker.max_nodes,
     maxWindow: {
       proxy: broker.max_window.proxy ?? null,
       authorize: broker.max_window.authorize ?? null,
@@ -284,10 +274,6 @@ function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["n
       material.authorities(material.textOrFile(broker, { key: "tls_ca", secrecy: "public" })) ??
       from.certificateAuthority,
     tls,
-    snapshotEvery: broker.snapshot_every,
-    snapshotRefreshMs: broker.snapshot_refresh,
-    retentionMs: broker.retention,
-    legalHold: broker.legal_hold,
   };
 }
 
@@ -365,7 +351,7 @@ function resolveAudit(globals: Globals, from: From & Readonly<{ nats: Config["na
   if (sinks.length === 0)
     from.report.warn(["audit", "sinks"], "is empty, so decision records are kept nowhere", "name a sink");
   return {
-    mode: audit.mode,
+    ...configFields(globalKeys.audit.shape, audit),
     spoolDir: audit.spool_dir ?? `${globals.data_dir}/audit/spool`,
     files: sinks.flatMap((sink) => ("file" in sink ? [sink.file] : [])),
     nats,

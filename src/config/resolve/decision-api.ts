@@ -5,7 +5,8 @@
  */
 import { isIP } from "node:net";
 import type { DecisionApiConfig } from "../config.ts";
-import type { Globals } from "../schema/schema.ts";
+import { configFields } from "../schema/keys.ts";
+import { type Globals, globalKeys } from "../schema/schema.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
 import { isLoopback } from "../values/network-values.ts";
 import type { KeyMaterial } from "./key-material.ts";
@@ -24,7 +25,7 @@ export function resolveDecisionApi(
     material.textOrFile(written, { key: "certificate_key", secrecy: "secret" }),
     ["certificate"],
   );
-  const { address, trusted_proxies: trustedProxies, keys } = written;
+  const { trusted_proxies: trustedProxies, keys } = written;
   for (const [i, range] of trustedProxies.entries()) {
     if (!isRange(range))
       report.error(
@@ -73,10 +74,9 @@ export function resolveDecisionApi(
   if (!services.has("authorize") && !services.has("proxy"))
     report.warn([first], "has no effect: this process decides nothing", "add authorize to services", "key");
   return {
-    ...{ address: address ?? null, grpcAddress: written.grpc_address ?? null, tls, clientCa, trustedProxies, keys },
-    listsPeople: written.lists_people,
-    subjectIssuer: written.subject_issuer ?? null,
-    resources: written.resources,
+    ...configFields(globalKeys.decision_api.shape, written),
+    tls,
+    clientCa,
   };
 }
 

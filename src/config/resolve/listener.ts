@@ -3,7 +3,7 @@ import type { Config } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
 
-export type ListenerPart = Pick<Config, "codecType" | "httpRedirectAddress" | "useProxyProtocol">;
+export type ListenerPart = Pick<Config, "codecType" | "httpRedirectAddress">;
 
 export function resolveListener(globals: Globals, from: Readonly<{ report: ProblemReporter }>): ListenerPart {
   const { codec_type: codec, http_redirect_addr: redirect, address } = globals;
@@ -25,6 +25,5 @@ export function resolveListener(globals: Globals, from: Readonly<{ report: Probl
   return {
     codecType: codec === "http3" ? "auto" : codec,
     httpRedirectAddress: redirect,
-    useProxyProtocol: globals.use_proxy_protocol,
   };
 }

@@ -6,7 +6,8 @@
 import { createHash } from "node:crypto";
 import { type ClaimValue, flattenClaims } from "../../events/index.ts";
 import type { Config, PolicySource, RouteAccess, RouteConfig, SubPolicyConfig } from "../config.ts";
-import type { Globals, Route } from "../schema/schema.ts";
+import { configFields } from "../schema/keys.ts";
+import { type Globals, type Route, routeKeys } from "../schema/schema.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
 import { isLoopback } from "../values/network-values.ts";
 import { formatValue } from "../values/value-type.ts";
@@ -81,9 +82,9 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
   const [target] = from.tunnel?.targets ?? [];
   const shown = target === undefined ? from.host : `${target.host}:${target.port}`;
   return {
+    ...configFields(routeKeys, route),
     id,
     name: route.name ?? `${shown}${match.value === "/" ? "" : match.value}`,
-    description: route.description,
     location: report.locationOf([]),
     from: from.url,
     host: from.host,
@@ -94,7 +95,6 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     ...resolveRewrite(context),
     ...host,
     setRequestHeaders: requestHeaders,
-    removeRequestHeaders: route.remove_request_headers,
     setResponseHeaders: resolveResponseHeaders(context),
     rewriteResponseHeaders: resolveResponseRewrites(context),
     ...identity,
@@ -109,15 +109,9 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     tls,
     ...resolveRouteClientCertificates(route, { ...context, all: context.downstreamMtls }),
     kubernetes,
-    showErrorDetails: route.show_error_details,
     ...stale,
     audit: route.audit ?? globals.audit.mode,
     auditTrace: route.audit_trace ?? globals.audit.trace,
-    maxStreamLifetimeMs: route.max_stream_lifetime,
-    maxRequestBodyBytes: route.max_request_body_bytes,
-    allowEncodedSlashes: route.allow_encoded_slashes,
-    assertion: route.assertion,
-    logoUrl: route.logo_url,
   };
 }
 
@@ -178,8 +172,7 @@ function resolveAction({ route, report, present, failed }: RouteContext): Action
   }
   for (const key of given.slice(1)) report.error([key], `cannot stand beside ${given[0]}`, "keep one of them", "key");
   const nothing: Action = { to: [], redirect: null, response: null };
-  if (given[0] === "response")
-    return { ...nothing, response: { status: route.response.status, body: route.response.body } };
+  if (given[0] === "response") return { ...nothing, response: configFields(routeKeys.response.shape, route.response) };
   if (given[0] === "redirect") return { ...nothing, redirect: resolveRedirect(route, report) };
   return failed.has("to") ? null : { ...nothing, to: (route.to ?? []).map(({ url, weight }) => ({ url, weight })) };
 }
@@ -218,14 +211,8 @@ function resolveRedirect({ redirect }: Route, report: ProblemReporter): RouteCon
   if (redirect.port_redirect !== undefined && redirect.host_redirect?.includes(":") === true)
     report.error(["redirect", "port_redirect"], "is a second port beside that of host_redirect", "keep one", "key");
   return {
-    httpsRedirect: redirect.https_redirect ?? null,
-    schemeRedirect: redirect.scheme_redirect ?? null,
-    hostRedirect: redirect.host_redirect ?? null,
-    portRedirect: redirect.port_redirect ?? null,
-    pathRedirect: redirect.path_redirect ?? null,
-    prefixRewrite: redirect.prefix_rewrite ?? null,
+    ...configFields(routeKeys.redirect.shape, redirect),
     responseCode: responseCode ?? 301,
-    stripQuery: redirect.strip_query,
   };
 }
 
@@ -258,7 +245,7 @@ function checkQuery({ report }: RouteContext, substitution: string): void {
     report.error(key, "has more than one ?, and a path has one query", "write %3F for what does not begin it");
 }
 
-type Access = RouteAccess & Pick<RouteConfig, "allowPublicUnauthenticatedAccess" | "corsAllowPreflight">;
+type Access = Omit<RouteAccess, "allowAnyAuthenticatedUser">;
 
 function resolveAccess(context: RouteContext): Access {
   const { route, report, failed, policy } = context;
@@ -337,18 +324,15 @@ function resolveAccess(context: RouteContext): Access {
     allowedIdpClaims: Object.fromEntries(
       names.map((name) => [name, ofAll(claims[name] ?? [], (sub) => sub.allowedIdpClaims[name] ?? [])]),
     ),
-    allowAnyAuthenticatedUser: route.allow_any_authenticated_user,
-    allowPublicUnauthenticatedAccess: route.allow_public_unauthenticated_access,
-    corsAllowPreflight: route.cors_allow_preflight,
   };
 }
 
-function resolveStale({ route, report, failed }: RouteContext): Pick<RouteConfig, "onStale" | "staleGraceMs"> {
-  if (route.on_stale === "serve") return { onStale: "serve", staleGraceMs: route.stale_grace ?? 60_000 };
+function resolveStale({ route, report, failed }: RouteContext): Pick<RouteConfig, "staleGraceMs"> {
+  if (route.on_stale === "serve") return { staleGraceMs: route.stale_grace ?? 60_000 };
   if (route.stale_grace !== undefined && route.stale_grace > 0 && !failed.has("on_stale")) {
     report.error(["stale_grace"], "contradicts on_stale: deny, which denies at once", "keep one of them", "key");
   }
-  return { onStale: "deny", staleGraceMs: 0 };
+  return { staleGraceMs: 0 };
 }
 
 /** Thirty-two hexadecimal digits over everything that makes a route the one it is, whatever its policy. */

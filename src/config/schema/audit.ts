@@ -10,10 +10,12 @@ export const auditKeys = {
       mode: cardea(
         auditMode().prefault("best_effort"),
         "`best_effort`: records are streamed off the request path, and what is lost is declared. `strict` is not supported by this version.",
+        { reload: "restart", inConfig: "value" },
       ),
       spool_dir: cardea(
         filePath().optional(),
         "Where records wait for the sinks. Absent: `audit/spool` in the data folder. They wait in memory in this version.",
+        { reload: "restart" },
       ),
       trace: cardea(
         enumValue(["denials", "all"]).prefault("denials"),
@@ -22,12 +24,15 @@ export const auditKeys = {
       sinks: cardea(
         sinks().optional(),
         "Where decision records go. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured.",
+        { reload: "restart", configPaths: ["audit.files", "audit.nats", "audit.stdout"] },
       ),
       stream_max_bytes: cardea(
         integer({ min: 1_048_576, max: 1_000_000_000_000_000 }).prefault(10_737_418_240),
         "The most bytes that the audit stream in JetStream keeps; the oldest records go first. Counts when the stream is created, and for a stream that has no limit.",
+        { reload: "restart", configPaths: ["audit.streamBytesMax"] },
       ),
     }),
     "Decision records: what was asked, what was answered, and why.",
+    { reload: "restart" },
   ),
 };

@@ -34,25 +34,28 @@ export const processKeys = {
   services: pomerium(
     serviceSet().prefault("all"),
     "Which services run in this process: `all`, or a list of `authenticate`, `authorize`, `databroker` (also `cache`) and `proxy`.",
+    { reload: "restart", inConfig: "value" },
   ),
   address: pomerium(
     hostPort().optional(),
     "Where requests come in. Absent: `:443`, or `:80` with `insecure_server`. `:443` means every IPv4 address; write `[::]:443` for IPv6 too.",
+    { reload: "restart" },
   ),
   insecure_server: pomerium(
     booleanValue().prefault(false),
     "Serve plain HTTP: on loopback, or behind a load balancer that ends TLS. The scheme that people see stays that of each route's `from`.",
+    { reload: "restart", inConfig: "value" },
   ),
   certificate: pomerium(stringValue().optional(), "The serving certificate with its chain: PEM, or base64 of it."),
   certificate_key: pomerium(secretString().optional(), "The key of `certificate`: PEM, or base64 of it.", {
-    secretAt: ["certificates.*.key"],
+    secret: "certificates.*.key",
   }),
   certificate_file: pomerium(filePath().optional(), "File with the serving certificate and its chain, PEM."),
   certificate_key_file: pomerium(filePath().optional(), "File with the key of `certificate_file`, PEM."),
   certificates: pomerium(
     certificatePairs().optional(),
     "More serving certificates, picked by server name: a list of `{cert: file, key: file}`.",
-    { secretAt: ["certificates.*.key"] },
+    { secretParts: ["certificates.*.key"] },
   ),
   certificate_authority: pomerium(
     stringValue().optional(),
@@ -68,6 +71,7 @@ export const processKeys = {
       example: "eu-west-1",
     }).prefault("default"),
     "The region this process is in, for status and for staying close.",
+    { reload: "restart", inConfig: "value" },
   ),
   node_name: cardea(
     stringMatching({
@@ -78,34 +82,42 @@ export const processKeys = {
       example: "proxy-1",
     }).optional(),
     "The name of this process in receipts and status. Absent: made once and kept in the data folder.",
+    { reload: "restart" },
   ),
   data_dir: cardea(
     filePath().prefault("data"),
     "The folder for what a process keeps: log, snapshots, audit, generated secrets.",
+    { reload: "restart", inConfig: "value" },
   ),
   host_aliases: cardea(
     hostAliases().prefault({}),
     "Where this process itself finds a host that it calls: `{idp.localhost: load-balancer}`, a name or an address; the port stays. For names that DNS does not know here. Absent: `*.localhost` is this machine, everything else is asked of DNS.",
+    { inConfig: "value" },
   ),
   drain_delay: cardea(
     duration({ max: "10m" }).prefault("2s"),
     "At shutdown, how long new connections are still taken while `/readyz` says no already, so that load balancers notice before anybody is turned away. Longer than it takes a balancer to call a node down.",
+    { inConfig: "milliseconds" },
   ),
   drain_timeout: cardea(
     duration({ max: "1h" }).prefault("30s"),
     "At shutdown, behind `drain_delay`, how long requests and streams may take to end before they are cut.",
+    { inConfig: "milliseconds" },
   ),
   workers: cardea(
     integer({ min: 1, max: 64 }).prefault(1),
     "How many processes share the listener. Each is a node of its own, with its own lease and memory, named as this one with `-w1`, `-w2` … behind it. A databroker named in `services` runs once, beside them, and needs `broker.listen`.",
+    { reload: "restart", inConfig: "value" },
   ),
   log_level: pomerium(
     enumValue(["debug", "info", "warn", "error"], { warning: "warn", ...otherLogLevels }).prefault("info"),
     "The least severe message that is logged. Of Pomerium's other levels `trace` counts as `debug`; `fatal`, `panic` and `disabled` as `error`.",
+    { inConfig: "value" },
   ),
   metrics_address: cardea(
     hostPortOrOff().prefault("127.0.0.1:9902"),
     "Where `/metrics` (Prometheus), `/healthz` and `/readyz` are served; `off` for nowhere. Pomerium has this key too, off by default.",
+    { reload: "restart", inConfig: "value" },
   ),
 };
 
@@ -113,39 +125,37 @@ export const secretKeys = {
   shared_secret: pomerium(
     secretString().optional(),
     "32 random bytes in base64, the same on every process: session handles, service tokens and derived keys. With `services: all` one is generated and kept in the data folder.",
-    { secretAt: ["sharedSecret"] },
+    { secret: "sharedSecret", reload: "restart" },
   ),
   shared_secret_file: pomerium(filePath().optional(), "The same, from a file."),
   shared_secret_previous: cardea(
     secretString().optional(),
     "The shared secret before the last change; what it signed is still accepted.",
-    { secretAt: ["sharedSecretPrevious"] },
+    { secret: "sharedSecretPrevious", reload: "restart" },
   ),
   shared_secret_previous_file: cardea(filePath().optional(), "The same, from a file."),
   cookie_secret: pomerium(
     secretString().optional(),
     "32 random bytes in base64: sign-in state and cookies of the authenticate service. Generated like `shared_secret`.",
-    { secretAt: ["cookieSecret"] },
+    { secret: "cookieSecret" },
   ),
   cookie_secret_file: pomerium(filePath().optional(), "The same, from a file."),
   cookie_secret_previous: cardea(
     secretString().optional(),
     "The cookie secret before the last change; still accepted.",
-    {
-      secretAt: ["cookieSecretPrevious"],
-    },
+    { secret: "cookieSecretPrevious" },
   ),
   cookie_secret_previous_file: cardea(filePath().optional(), "The same, from a file."),
   signing_key: pomerium(
     secretString().optional(),
     "Private key (PEM, or base64 of it; P-256 or RSA) that signs the identity assertion. Absent: derived from `shared_secret` as Pomerium does.",
-    { secretAt: ["signingKey"] },
+    { secret: "signingKey" },
   ),
   signing_key_file: pomerium(filePath().optional(), "The same, from a file."),
   signing_key_previous: cardea(
     secretString().optional(),
     "The signing key before the last change, or the one to come: published beside the other, and never signs. `derived`: the one that follows from `shared_secret`.",
-    { secretAt: ["signingKeyPrevious"] },
+    { secret: "signingKeyPrevious" },
   ),
   signing_key_previous_file: cardea(filePath().optional(), "The same, from a file."),
 };
@@ -179,7 +189,7 @@ export const signInKeys = {
   idp_provider_url: pomerium(url(http).optional(), "The provider's issuer URL. Some providers have a default."),
   idp_client_id: pomerium(stringValue().optional(), "The client id that the provider gave."),
   idp_client_secret: pomerium(secretString().optional(), "The client secret that the provider gave.", {
-    secretAt: ["idp.clientSecret"],
+    secret: "idp.clientSecret",
   }),
   idp_client_secret_file: pomerium(filePath().optional(), "The same, from a file."),
   idp_scopes: pomerium(
@@ -187,12 +197,13 @@ export const signInKeys = {
     "The scopes asked for. Absent: the provider's usual ones, for `oidc` those of `openid profile email offline_access`.",
   ),
   idp_request_params: pomerium(stringMap().prefault({}), "More parameters for the provider's sign-in URL.", {
-    secretAt: ["idp.requestParams.*"],
+    secretParts: ["idp.requestParams.*"],
   }),
   ...bearerKeys,
   groups_from_claim: cardea(
     stringValue().optional(),
     "The claim whose values count as the person's groups, at sign-in and at every refresh. Absent: claims make no groups.",
+    { inConfig: "value" },
   ),
   administrators: cardea(
     stringList("administrator").prefault([]),
@@ -205,15 +216,20 @@ export const signInKeys = {
   refresh_grace: cardea(
     duration({ min: "1m", max: "24h" }).prefault("15m"),
     "How long a session continues after a refresh whose outcome is unknown, at least until its access token ends. Its refresh token is not sent again.",
+    { inConfig: "milliseconds" },
   ),
   max_sessions_per_user: cardea(
     integer({ min: 1, max: 10_000 }).prefault(100),
     "How many sessions a person may have; one more ends the oldest.",
+    { inConfig: "value" },
   ),
-  signout_redirect_url: pomerium(urlOrNothing(http).prefault(""), "Where people land after signing out."),
+  signout_redirect_url: pomerium(urlOrNothing(http).prefault(""), "Where people land after signing out.", {
+    inConfig: "value",
+  }),
   programmatic_redirect_domain_whitelist: pomerium(
     stringList("domain").prefault(["localhost"]),
     "Domains that a programmatic sign-in may send its answer to.",
+    { inConfig: "value" },
   ),
   cookie_name: pomerium(
     stringMatching({
@@ -251,15 +267,21 @@ export const requestKeys = {
   dns_lookup_family: pomerium(
     enumValue(["V4_PREFERRED", "V4_ONLY", "V6_ONLY", "AUTO", "ALL"], { "": "V4_PREFERRED" }).prefault("V4_PREFERRED"),
     "Which addresses of an upstream's name are connected to: `V4_PREFERRED` those of IPv4 where there are any, `AUTO` those of IPv6 where there are any, `ALL` both, the next when one does not answer in a quarter of a second. `V4_ONLY`, `V6_ONLY`: no others.",
+    { inConfig: "value" },
   ),
   circuit_breaker_thresholds: pomerium(
     z.strictObject(breakerKeys),
     "The bounds of routes that set none; what goes beyond is 503. See docs/upstreams.md.",
   ),
-  skip_xff_append: pomerium(booleanValue().prefault(false), "Do not append the caller's address to `X-Forwarded-For`."),
+  skip_xff_append: pomerium(
+    booleanValue().prefault(false),
+    "Do not append the caller's address to `X-Forwarded-For`.",
+    { inConfig: "value" },
+  ),
   xff_num_trusted_hops: pomerium(
     integer({ min: 0, max: 100 }).prefault(0),
     "How many proxies in front are believed in `X-Forwarded-For`.",
+    { inConfig: "value" },
   ),
   allow_upgrades: pomerium(
     stringList("protocol").prefault([]),
@@ -271,11 +293,12 @@ export const brokerKeys = {
   databroker_storage_type: pomerium(
     enumValue(["file", "memory", "postgres", "redis"]).prefault("file"),
     "Where the log is kept: `file` (SQLite, one broker), `postgres` (clusters), `memory` (nothing survives). `redis` is gone from Pomerium too. Pomerium's own default is `memory`.",
+    { reload: "restart", configPaths: ["store.type"] },
   ),
   databroker_storage_connection_string: pomerium(
     secretString().optional(),
     "For `postgres`: a URL or `key=value` settings. For `file`: a folder or a file that ends in `.db`. Absent: `cardea.db` in the data folder.",
-    { secretAt: ["store.connectionString"] },
+    { secretParts: ["store.connectionString"], reload: "restart", configPaths: ["store"] },
   ),
   databroker_storage_connection_string_file: pomerium(filePath().optional(), "The same, from a file."),
   databroker_service_url: pomerium(
@@ -302,30 +325,49 @@ export const brokerKeys = {
           example: "cardea",
         }).prefault("cardea"),
         "The name of the cluster: part of NATS subjects and of every signature.",
+        { reload: "restart", inConfig: "value" },
       ),
-      listen: cardea(hostPort().optional(), "Where the databroker API of this process listens. Absent: nowhere."),
-      urls: cardea(urls(http).optional(), "The brokers, for processes without one and for brokers to find each other."),
+      listen: cardea(hostPort().optional(), "Where the databroker API of this process listens. Absent: nowhere.", {
+        reload: "restart",
+        inConfig: "value",
+      }),
+      urls: cardea(
+        urls(http).optional(),
+        "The brokers, for processes without one and for brokers to find each other.",
+        { reload: "restart" },
+      ),
       home_urls: cardea(
         urls(http).optional(),
         "The brokers of the leader's region. With them this process's broker serves its own region: it keeps a copy of the log and writes nothing; it needs no store.",
+        { reload: "restart" },
       ),
       advertised_url: cardea(
         url(http).optional(),
         "How others reach this process's broker. Absent: made from `listen`.",
+        { reload: "restart", inConfig: "value" },
       ),
       lease: cardea(
         duration({ min: "1s", max: "60s" }).prefault("5s"),
         "How long a node may decide after its last grant.",
+        { reload: "restart", inConfig: "milliseconds" },
       ),
-      clock_drift: cardea(fraction({ max: 0.1 }).prefault("1%"), "How much a node's clock may run fast or slow."),
+      clock_drift: cardea(fraction({ max: 0.1 }).prefault("1%"), "How much a node's clock may run fast or slow.", {
+        reload: "restart",
+        inConfig: "value",
+      }),
       beat: cardea(
         duration({ min: "20ms", max: "10s" }).prefault("200ms"),
         "How often the leader proves that it still writes.",
+        { reload: "restart", inConfig: "milliseconds" },
       ),
-      renew: cardea(duration({ min: "100ms", max: "20s" }).prefault("1s"), "How often a node renews its lease."),
+      renew: cardea(duration({ min: "100ms", max: "20s" }).prefault("1s"), "How often a node renews its lease.", {
+        reload: "restart",
+        inConfig: "milliseconds",
+      }),
       takeover: cardea(
         duration({ min: "500ms", max: "60s" }).prefault("3s"),
         "Within how long another broker takes over from a leader that has fallen silent.",
+        { reload: "restart", inConfig: "milliseconds" },
       ),
       max_nodes: cardea(
         z.strictObject({
@@ -340,6 +382,7 @@ export const brokerKeys = {
           broker: cardea(integer({ min: 1, max: 1_000 }).prefault(100), "The same for regional brokers."),
         }),
         "How many nodes of each role the leading broker admits. Give every broker the same values.",
+        { reload: "restart", inConfig: "value" },
       ),
       max_window: cardea(
         z.strictObject({
@@ -357,42 +400,60 @@ export const brokerKeys = {
           ),
         }),
         "The longest window that the leading broker grants to each role. Give every broker the same values.",
+        { reload: "restart" },
       ),
       tls_ca: cardea(
         stringValue().optional(),
         "Certificates (PEM, or base64 of it) that brokers are verified by. Absent: `certificate_authority`, else the system's.",
+        { reload: "restart" },
       ),
       tls_ca_file: cardea(filePath().optional(), "The same, from a file."),
       tls_cert_file: cardea(
         filePath().optional(),
         "The certificate of the databroker API. Absent: the first serving certificate.",
+        { reload: "restart", configPaths: ["broker.tls"] },
       ),
-      tls_key_file: cardea(filePath().optional(), "The key of `tls_cert_file`.", { secretAt: ["broker.tls.key"] }),
+      tls_key_file: cardea(filePath().optional(), "The key of `tls_cert_file`.", {
+        secretParts: ["broker.tls.key"],
+        reload: "restart",
+        configPaths: ["broker.tls"],
+      }),
       snapshot_every: cardea(
         integer({ min: 100, max: 100_000_000 }).prefault(50_000),
         "The leading broker takes a snapshot after this many events. Snapshots lie in `snapshots` of the data folder.",
+        { reload: "restart", inConfig: "value" },
       ),
       snapshot_refresh: cardea(
         duration({ min: "1s" }).prefault("5m"),
         "How often a node, and a broker that does not lead, looks for a newer snapshot to keep a copy of, about.",
+        { reload: "restart", inConfig: "milliseconds" },
       ),
       retention: cardea(
         duration({ min: "1s" }).prefault("720h"),
         "How long events are kept at least. Older ones are dropped once two snapshots hold them and no node with a lease needs them.",
+        { reload: "restart", inConfig: "milliseconds" },
       ),
-      legal_hold: cardea(booleanValue().prefault(false), "True: no event is dropped, whatever its age."),
+      legal_hold: cardea(booleanValue().prefault(false), "True: no event is dropped, whatever its age.", {
+        reload: "restart",
+        inConfig: "value",
+      }),
     }),
     "The databroker: how it is reached, its leases, its log.",
+    { reload: "restart" },
   ),
   nats: cardea(
     z.strictObject({
       servers: cardea(
         stringList("nats:// or tls:// URL").optional(),
         "The NATS servers. Absent: no NATS; other processes then learn of events by polling.",
+        { reload: "restart" },
       ),
-      credentials_file: cardea(filePath().optional(), "A NATS credentials file."),
-      user: cardea(stringValue().optional(), "The NATS user."),
-      password: cardea(secretString().optional(), "The NATS password.", { secretAt: ["nats.password"] }),
+      credentials_file: cardea(filePath().optional(), "A NATS credentials file.", {
+        reload: "restart",
+        inConfig: "value",
+      }),
+      user: cardea(stringValue().optional(), "The NATS user.", { reload: "restart", inConfig: "value" }),
+      password: cardea(secretString().optional(), "The NATS password.", { secret: "nats.password", reload: "restart" }),
       password_file: cardea(filePath().optional(), "The same, from a file."),
       home_domain: cardea(
         stringMatching({
@@ -403,18 +464,22 @@ export const brokerKeys = {
           example: "home",
         }).optional(),
         "With `broker.home_urls`: the JetStream domain of the leader's region, where each region has its own (leaf nodes). Absent: one domain spans the regions (gateways).",
+        { reload: "restart", inConfig: "value" },
       ),
       placement_cluster: cardea(
         stringValue().optional(),
         "With `broker.home_urls`: the NATS cluster in which this region's mirror of the replay buffer is kept, where one domain spans the regions.",
+        { reload: "restart", inConfig: "value" },
       ),
       tls_ca: cardea(
         stringValue().optional(),
         "Certificates (PEM, or base64 of it) that NATS servers are verified by.",
+        { reload: "restart" },
       ),
       tls_ca_file: cardea(filePath().optional(), "The same, from a file."),
     }),
     "NATS carries events to other processes quickly. It is an accelerator: losing it delays, never loses.",
+    { reload: "restart" },
   ),
 };
 

@@ -33,12 +33,16 @@ export const identityHeaderKeys = {
   jwt_claims_headers: pomerium(
     claimHeaders().prefault([]),
     "Claims sent upstream: a list (header `x-pomerium-claim-<claim>`) or a mapping of header to claim.",
+    { inConfig: "value" },
   ),
   jwt_issuer_format: pomerium(
     enumValue(["hostOnly", "uri"]).prefault("hostOnly"),
     "The assertion's issuer: the host, or `https://<host>/`.",
+    { inConfig: "value" },
   ),
-  jwt_groups_filter: pomerium(stringList("group").prefault([]), "The only groups named in the assertion; empty: all."),
+  jwt_groups_filter: pomerium(stringList("group").prefault([]), "The only groups named in the assertion; empty: all.", {
+    inConfig: "value",
+  }),
   max_identity_headers_bytes: cardea(
     integer({ min: 2_048, max: 262_144 }).prefault(16_384),
     "Bound of all identity headers of a request together, the assertion included. Above it, the groups are reduced to those that the route's policy names; if that is not enough, the request is refused. See docs/identity.md.",

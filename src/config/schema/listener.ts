@@ -25,7 +25,7 @@ export const autocertKeys = {
     "The key id of an account at the authority (external account binding).",
   ),
   autocert_eab_mac_key: pomerium(secretString().optional(), "The key that belongs to it, in base64url.", {
-    secretAt: ["autocert.eab.macKey"],
+    secret: "autocert.eab.macKey",
   }),
   autocert_dir: pomerium(
     filePath().optional(),
@@ -42,14 +42,17 @@ export const listenerKeys = {
   codec_type: pomerium(
     enumValue(["auto", "http1", "http2", "http3"], { "": "auto" }).prefault("auto"),
     "Which HTTP callers may speak: `auto` takes HTTP/2 and HTTP/1.1, `http1` and `http2` only that one. `http3` counts as `auto`: HTTP/3 is not served.",
+    { reload: "restart" },
   ),
   http_redirect_addr: pomerium(
     hostPortOrOff().prefault("off"),
     "Where plain HTTP is answered with a redirect to https, and the questions of an ACME authority (HTTP-01) with their answers, such as `:80`.",
+    { reload: "restart", configPaths: ["httpRedirectAddress"] },
   ),
   use_proxy_protocol: pomerium(
     booleanValue().prefault(false),
     "A load balancer in front says who its callers are in the PROXY protocol, version 1 or 2, on every connection; one without it is closed. Let nobody but the balancer reach the listener: it is believed.",
+    { reload: "restart", inConfig: "value" },
   ),
   downstream_mtls: pomerium(
     z.strictObject({

@@ -101,81 +101,111 @@ export const observingKeys = {
   access_log_fields: pomerium(
     accessLogFields().prefault([...defaultAccessLogFields]),
     `What a line of the access log says, one line a request (message \`http-request\`); an empty list: there is none. Pomerium's names: ${pomeriumAccessLogFields.join(", ")}, and \`headers.<Name>\`; credentials in headers are never shown. Cardea's own: ${ownAccessLogFields.join(", ")}. Lines are of level \`info\`, those of \`/ping\` and \`/healthz\` of \`debug\`.`,
+    { reload: "restart" },
   ),
   authorize_log_fields: pomerium(
     authorizeLogFields().optional(),
     `What a line of the log of decisions says, one line a decision (message \`authorize check\`), beside the answer and its reasons. Absent: there is no such log; the decision records hold the same (\`audit\`). Pomerium's names: ${[...defaultAuthorizeLogFields, ...otherAuthorizeLogFields].join(", ")}, and \`headers.<Name>\`; credentials are never shown. An empty list: the answer and its reasons alone.`,
+    { reload: "restart" },
   ),
   metrics_basic_auth: pomerium(
     secretString().optional(),
     "What `/metrics` asks for: base64 of `user:password`. `/healthz` and `/readyz` ask for nothing.",
-    { secretAt: ["metrics.basicAuth"] },
+    { secret: "metrics.basicAuth", reload: "restart", configPaths: ["metrics.basicAuth"] },
   ),
   metrics_certificate: pomerium(
     stringValue().optional(),
     "The certificate with which `metrics_address` speaks TLS: PEM, or base64 of it.",
+    { reload: "restart", configPaths: ["metrics.tls"] },
   ),
   metrics_certificate_file: pomerium(filePath().optional(), "The same, from a file."),
   metrics_certificate_key: pomerium(secretString().optional(), "The key of `metrics_certificate`.", {
-    secretAt: ["metrics.tls.key"],
+    secret: "metrics.tls.key",
+    reload: "restart",
+    configPaths: ["metrics.tls"],
   }),
   metrics_certificate_key_file: pomerium(filePath().optional(), "The same, from a file."),
   metrics_client_ca: pomerium(
     stringValue().optional(),
     "Certificates (PEM, or base64 of it): `/metrics` is given only to callers with a certificate of theirs. Needs `metrics_certificate`.",
+    { reload: "restart", configPaths: ["metrics.clientCa"] },
   ),
   metrics_client_ca_file: pomerium(filePath().optional(), "The same, from a file."),
   otel_traces_exporter: pomerium(
     enumValue(["none", "otlp"], { "": "none", noop: "none" }).prefault("none"),
     "`otlp`: traces are exported by the OpenTelemetry Protocol. `none`: a caller's `traceparent` passes through untouched.",
+    { reload: "restart", configPaths: ["tracing"] },
   ),
   otel_exporter_otlp_endpoint: pomerium(
     url(http).optional(),
     "Where traces go; over HTTP, `/v1/traces` is appended. Absent: `http://localhost:4318`, or `:4317` for gRPC.",
+    { reload: "restart", configPaths: ["tracing.endpoint"] },
   ),
   otel_exporter_otlp_traces_endpoint: pomerium(
     url(http).optional(),
     "The same, taken as it is; goes before the other.",
+    { reload: "restart", configPaths: ["tracing.endpoint"] },
   ),
   otel_exporter_otlp_protocol: pomerium(
     enumValue(protocols).optional(),
     "How they are sent. Absent: by the endpoint's port (4317 `grpc`, 4318 `http/protobuf`) and path, as Pomerium guesses. `http/json` is Cardea's own.",
+    { reload: "restart", configPaths: ["tracing.protocol"] },
   ),
-  otel_exporter_otlp_traces_protocol: pomerium(enumValue(protocols).optional(), "The same; goes before the other."),
+  otel_exporter_otlp_traces_protocol: pomerium(enumValue(protocols).optional(), "The same; goes before the other.", {
+    reload: "restart",
+    configPaths: ["tracing.protocol"],
+  }),
   otel_exporter_otlp_headers: pomerium(pairs("name=value").prefault([]), "Headers sent with them, such as a token.", {
-    secretAt: ["tracing.headers.*"],
+    secretParts: ["tracing.headers.*"],
+    reload: "restart",
+    configPaths: ["tracing.headers"],
   }),
   otel_exporter_otlp_traces_headers: pomerium(pairs("name=value").prefault([]), "The same; goes before the others.", {
-    secretAt: ["tracing.headers.*"],
+    secretParts: ["tracing.headers.*"],
+    reload: "restart",
+    configPaths: ["tracing.headers"],
   }),
   otel_exporter_otlp_timeout: pomerium(
     milliseconds().prefault(10_000),
     "How long one export may take, in milliseconds.",
+    { reload: "restart", configPaths: ["tracing.timeoutMs"] },
   ),
-  otel_exporter_otlp_traces_timeout: pomerium(milliseconds().optional(), "The same; goes before the other."),
+  otel_exporter_otlp_traces_timeout: pomerium(milliseconds().optional(), "The same; goes before the other.", {
+    reload: "restart",
+    configPaths: ["tracing.timeoutMs"],
+  }),
   otel_traces_sampler_arg: pomerium(
     fraction({ max: 1 }).prefault(1),
     "The share of traces that are recorded, of those that begin here; whoever calls with a `traceparent` has decided for its own.",
+    { reload: "restart", configPaths: ["tracing.share"] },
   ),
   otel_resource_attributes: pomerium(
     pairs("key=value").prefault([]),
     "What is said of this process in every trace. `service.name` is `cardea` unless it is named here.",
+    { reload: "restart", configPaths: ["tracing.resource"] },
   ),
   otel_bsp_schedule_delay: pomerium(
     milliseconds().prefault(5_000),
     "How long spans are gathered before they are sent.",
+    { reload: "restart", configPaths: ["tracing.batch.delayMs"] },
   ),
-  otel_bsp_export_timeout: pomerium(milliseconds().prefault(30_000), "How long sending a batch may take, all in all."),
+  otel_bsp_export_timeout: pomerium(milliseconds().prefault(30_000), "How long sending a batch may take, all in all.", {
+    reload: "restart",
+    configPaths: ["tracing.batch.timeoutMs"],
+  }),
   otel_bsp_max_export_batch_size: pomerium(
     integer({ min: 1, max: 2_048 }).prefault(512),
     "How many spans are sent at once. 2,048 wait at most; what is more is dropped.",
+    { reload: "restart", configPaths: ["tracing.batch.spansMax"] },
   ),
   otel_attribute_value_length_limit: pomerium(
     integer({ min: 0, max: 1_000_000 }).optional(),
     "How long an attribute's value may be; longer ones are cut.",
+    { reload: "restart", configPaths: ["tracing.valueLengthMax"] },
   ),
   otel_log_level: pomerium(
     enumValue(["none", "error", "warn", "info", "debug", "verbose"], { all: "verbose" }).prefault("error"),
     "What of the exporter's own troubles is logged.",
+    { reload: "restart", configPaths: ["tracing.logLevel"] },
   ),
 };

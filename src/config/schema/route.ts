@@ -88,12 +88,14 @@ const matchers = {
   allow_encoded_slashes: cardea(
     booleanValue().prefault(false),
     "Take paths with `%2F`, as the API of GitLab and npm's scoped packages have them, and forward them byte for byte. Both readings, a slash and a character of its segment, must lead to this route and to the same answer of its policy (docs/request-parsing.md). Absent: 400.",
+    { inConfig: "value" },
   ),
   name: pomerium(stringValue().optional(), "The name people see."),
-  description: pomerium(stringValue().prefault(""), "What people are told about it."),
+  description: pomerium(stringValue().prefault(""), "What people are told about it.", { inConfig: "value" }),
   logo_url: pomerium(
     picture().prefault(""),
     "Its picture in lists of routes (`/.pomerium/api/v1/routes`): an address with `http`, `https` or `data:image/`.",
+    { inConfig: "value" },
   ),
 };
 
@@ -104,21 +106,21 @@ const actions = {
   ),
   redirect: pomerium(
     z.strictObject({
-      https_redirect: pomerium(booleanValue().optional(), "Redirect to https."),
-      scheme_redirect: pomerium(enumValue(["http", "https"]).optional(), "The new scheme."),
-      host_redirect: pomerium(host().optional(), "The new host."),
-      port_redirect: pomerium(integer({ min: 1, max: 65_535 }).optional(), "The new port."),
-      path_redirect: pomerium(slashed("a path").optional(), "The new path."),
-      prefix_rewrite: pomerium(slashed("a path").optional(), "What the matched prefix becomes."),
+      https_redirect: pomerium(booleanValue().optional(), "Redirect to https.", { inConfig: "value" }),
+      scheme_redirect: pomerium(enumValue(["http", "https"]).optional(), "The new scheme.", { inConfig: "value" }),
+      host_redirect: pomerium(host().optional(), "The new host.", { inConfig: "value" }),
+      port_redirect: pomerium(integer({ min: 1, max: 65_535 }).optional(), "The new port.", { inConfig: "value" }),
+      path_redirect: pomerium(slashed("a path").optional(), "The new path.", { inConfig: "value" }),
+      prefix_rewrite: pomerium(slashed("a path").optional(), "What the matched prefix becomes.", { inConfig: "value" }),
       response_code: pomerium(integer({ min: 301, max: 308 }).prefault(301), "301, 302, 303, 307 or 308."),
-      strip_query: pomerium(booleanValue().prefault(false), "Drop the query."),
+      strip_query: pomerium(booleanValue().prefault(false), "Drop the query.", { inConfig: "value" }),
     }),
     "Answer with a redirect.",
   ),
   response: pomerium(
     z.strictObject({
-      status: pomerium(integer({ min: 200, max: 599 }).prefault(200), "The status."),
-      body: pomerium(stringValue().prefault(""), "The body."),
+      status: pomerium(integer({ min: 200, max: 599 }).prefault(200), "The status.", { inConfig: "value" }),
+      body: pomerium(stringValue().prefault(""), "The body.", { inConfig: "value" }),
     }),
     "Answer with a fixed text, after policy.",
   ),
@@ -130,7 +132,7 @@ const actions = {
   regex_rewrite_substitution: pomerium(
     stringValue().optional(),
     "What it is replaced by; `\\1` is the first group. Behind a `?` it makes a query, which the request's own follows.",
-    { secretAt: ["regexRewrite.substitution?"] },
+    { secretParts: ["regexRewrite.substitution?"] },
   ),
   host_rewrite: pomerium(host().optional(), "The `Host` that the upstream sees. Absent: that of `to`."),
   host_rewrite_header: pomerium(stringValue().optional(), "Take the upstream's `Host` from this request header."),
@@ -161,10 +163,18 @@ const access = {
   allowed_users: pomerium(stringList("e-mail or user id").prefault([]), "These people may."),
   allowed_domains: pomerium(stringList("domain").prefault([]), "People with an e-mail in these domains may."),
   allowed_idp_claims: pomerium(claims().prefault({}), "People with one of these claim values may."),
-  allow_any_authenticated_user: pomerium(booleanValue().prefault(false), "Everyone signed in may."),
-  allow_public_unauthenticated_access: pomerium(booleanValue().prefault(false), "Everyone may, without signing in."),
-  cors_allow_preflight: pomerium(booleanValue().prefault(false), "Let CORS preflights pass without a session."),
-  show_error_details: pomerium(booleanValue().prefault(false), "Tell people who are refused why."),
+  allow_any_authenticated_user: pomerium(booleanValue().prefault(false), "Everyone signed in may.", {
+    inConfig: "value",
+  }),
+  allow_public_unauthenticated_access: pomerium(booleanValue().prefault(false), "Everyone may, without signing in.", {
+    inConfig: "value",
+  }),
+  cors_allow_preflight: pomerium(booleanValue().prefault(false), "Let CORS preflights pass without a session.", {
+    inConfig: "value",
+  }),
+  show_error_details: pomerium(booleanValue().prefault(false), "Tell people who are refused why.", {
+    inConfig: "value",
+  }),
 };
 
 const identity = {
@@ -173,7 +183,7 @@ const identity = {
     "Sign in for this route with a client of its own at the identity provider. Its sessions count on routes with this client alone.",
   ),
   idp_client_secret: pomerium(secretString().optional(), "The secret of `idp_client_id`.", {
-    secretAt: ["idpClient.clientSecret"],
+    secret: "idpClient.clientSecret",
   }),
   bearer_token_format: pomerium(bearerFormat().optional(), "As the global key, for this route."),
   idp_access_token_allowed_audiences: pomerium(stringList("audience").optional(), "As the global key, for this route."),
@@ -200,9 +210,9 @@ const headersAndIdentity = {
   set_request_headers: pomerium(
     headers().prefault({}),
     `Headers set towards the upstream. May hold \`\${pomerium.jwt}\`, \`\${pomerium.id_token}\`, \`\${pomerium.access_token}\`, \`\${pomerium.request.headers["Name"]}\` and others; \`$$\` is \`$\`. See docs/identity.md.`,
-    { secretAt: ["setRequestHeaders.*"] },
+    { secretParts: ["setRequestHeaders.*"] },
   ),
-  remove_request_headers: pomerium(headerNames().prefault([]), "Headers not sent upstream."),
+  remove_request_headers: pomerium(headerNames().prefault([]), "Headers not sent upstream.", { inConfig: "value" }),
   set_response_headers: pomerium(
     headers().prefault({}),
     "Headers set on answers, on top of the global ones; the key `disable` means none at all.",
@@ -214,7 +224,7 @@ const headersAndIdentity = {
   kubernetes_service_account_token: pomerium(
     secretString().optional(),
     "`to` is an API server of Kubernetes: it is called with this token and acts for the person (`Impersonate-User`: e-mail, `Impersonate-Group`). See docs/kubernetes.md.",
-    { secretAt: ["kubernetes.token"] },
+    { secret: "kubernetes.token" },
   ),
   kubernetes_service_account_token_file: pomerium(
     filePath().optional(),
@@ -223,6 +233,7 @@ const headersAndIdentity = {
   assertion: cardea(
     enumValue(["cached", "per_request"]).prefault("cached"),
     "`cached`: one signed assertion serves up to 30 s of requests of a session; `per_request`: each request its own.",
+    { inConfig: "value" },
   ),
 };
 
@@ -250,14 +261,17 @@ const flow = {
   max_stream_lifetime: cardea(
     duration().prefault("0s"),
     "The longest a WebSocket or other stream may live; `0s`: no bound.",
+    { inConfig: "milliseconds" },
   ),
   max_request_body_bytes: cardea(
     integer({ min: 0, max: 1_099_511_627_776 }).prefault(0),
     "The longest body of a request; what is longer gets 413, in chunks too. `0`: no bound, as in Pomerium.",
+    { inConfig: "value" },
   ),
   on_stale: cardea(
     enumValue(["serve", "deny"]).prefault("serve"),
     "Without a fresh lease: `serve` from what is known for `stale_grace`, or `deny` with 503 at once.",
+    { inConfig: "value" },
   ),
   stale_grace: cardea(
     duration({ max: "15m" }).optional(),
@@ -284,7 +298,7 @@ const upstreamTls = {
   tls_custom_ca_file: pomerium(filePath().optional(), "The same, from a file."),
   tls_client_cert: pomerium(stringValue().optional(), "The certificate shown to the upstream: PEM, or base64 of it."),
   tls_client_cert_file: pomerium(filePath().optional(), "The same, from a file."),
-  tls_client_key: pomerium(secretString().optional(), "The key of `tls_client_cert`.", { secretAt: ["tls.clientKey"] }),
+  tls_client_key: pomerium(secretString().optional(), "The key of `tls_client_cert`.", { secret: "tls.clientKey" }),
   tls_client_key_file: pomerium(filePath().optional(), "The same, from a file."),
   tls_downstream_client_ca: pomerium(
     stringValue().optional(),

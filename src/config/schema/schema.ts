@@ -12,7 +12,7 @@ import { dataKeys } from "./data.ts";
 import { decisionKeys } from "./decisions.ts";
 import { brokerKeys, processKeys, requestKeys, secretKeys, signInKeys, supportedGroups } from "./globals.ts";
 import { identityHeaderKeys } from "./identity.ts";
-import { pomerium } from "./keys.ts";
+import { pomerium, type Values } from "./keys.ts";
 import { autocertKeys, listenerKeys } from "./listener.ts";
 import { observingKeys } from "./observing.ts";
 import { supportedRouteGroups, supportedRouteKeys } from "./route.ts";
@@ -92,16 +92,5 @@ export const documentSchema = z.strictObject({
   policy: routeList("Pomerium's older name of `routes`; these come first."),
 });
 
-type Shape = Readonly<Record<string, z.ZodType>>;
-/** What reading a section gives: a value where the key was written well or has a default. */
-export type Values<S extends Shape> = { readonly [Key in keyof S]: SectionOr<S[Key]> };
-type SectionOr<Schema> =
-  Schema extends z.ZodObject<infer Inner extends Shape>
-    ? Values<Inner>
-    : Schema extends z.ZodPrefault<infer Inner extends z.ZodType>
-      ? z.output<Inner>
-      : Schema extends z.ZodType
-        ? z.output<Schema> | undefined
-        : never;
 export type Globals = Values<typeof globalKeys>;
 export type Route = Values<typeof routeKeys>;

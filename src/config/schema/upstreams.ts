@@ -1,6 +1,6 @@
 /** Schema of how a route uses several upstreams: balancing, health checks, outlier detection, circuit breakers. */
 import { z } from "zod";
-import { healthChecks } from "../resolve/health-checks.ts";
+import { healthChecks } from "../values/health-check-values.ts";
 import { duration } from "../values/network-values.ts";
 import { percent } from "../values/upstream-values.ts";
 import {
@@ -93,7 +93,10 @@ export const upstreamKeys = {
   health_checks: pomerium(
     healthChecks().prefault([]),
     "Ask the upstreams whether they are well, by HTTP, TCP or gRPC; those that are not get no requests. See docs/upstreams.md.",
-    { secretAt: ["healthChecks.*.probe.addHeaders.*.1", "healthChecks.*.probe.send", "healthChecks.*.probe.path?"] },
+    {
+      secretParts: ["healthChecks.*.probe.addHeaders.*.1", "healthChecks.*.probe.send", "healthChecks.*.probe.path?"],
+      inConfig: "value",
+    },
   ),
   healthy_panic_threshold: pomerium(
     percent().prefault(50),

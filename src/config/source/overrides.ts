@@ -7,8 +7,8 @@
  */
 import type { z } from "zod";
 import type { Problem, SourceLocationTree } from "../config.ts";
-import { keyMeta, sectionShape } from "../schema/keys.ts";
-import { isPlainObject } from "../values/value-type.ts";
+import { keyMeta } from "../schema/keys.ts";
+import { isPlainObject, sectionShape } from "../values/value-type.ts";
 import { type Path, sourceWithoutLines } from "./source-locations.ts";
 import { readYaml } from "./yaml-document.ts";
 

@@ -6,12 +6,11 @@
  * (`key: ""`) where it is no value of that key: Pomerium reads both as unset.
  */
 import type { z } from "zod";
-import { keyMeta, sectionShape } from "../schema/keys.ts";
+import { keyMeta } from "../schema/keys.ts";
 import { unknownKeyRemedy } from "../values/suggest.ts";
-import { formatValue, isPlainObject, scalarText } from "../values/value-type.ts";
+import { formatValue, isPlainObject, type Shape, scalarText, sectionShape } from "../values/value-type.ts";
 import type { ProblemReporter } from "./source-locations.ts";
 
-type Shape = Readonly<Record<string, z.ZodType>>;
 /** Dotted names (`broker.listen`) of the keys that were written, and of those written wrongly. */
 export type Section = Readonly<{
   values: Readonly<Record<string, unknown>>;

@@ -4,7 +4,6 @@
  * Pure. Names are Envoy's, in snake_case.
  */
 import { z } from "zod";
-import { sectionShape } from "../schema/keys.ts";
 import type { Path } from "../source/source-locations.ts";
 import { duration } from "./network-values.ts";
 import { unknownKeyRemedy } from "./suggest.ts";
@@ -18,14 +17,14 @@ import {
   parseJson,
   type Refuse,
   type Refused,
+  type Shape,
   scalarText,
+  sectionShape,
   stringMatching,
   stringValue,
   type ValueType,
   valueType,
 } from "./value-type.ts";
-
-type Shape = Readonly<Record<string, z.ZodType>>;
 
 /** A list of sections, each of the same keys. What each section gives is the caller's to say. */
 export const sectionList = <T>(

@@ -13,6 +13,14 @@ export type Refused = { readonly [refusedBrand]: true };
 const REFUSED = Object.freeze({}) as Refused;
 export type Refuse = (problem: string, remedy: string, path?: Path) => Refused;
 
+/** Keys and their value types. */
+export type Shape = Readonly<Record<string, z.ZodType>>;
+
+/** The keys of a section; undefined when the schema is that of a value. */
+export function sectionShape(schema: z.ZodType): Shape | undefined {
+  return schema instanceof z.ZodObject ? schema.shape : undefined;
+}
+
 export type ValueTypeSpec = Readonly<{ label: string; json: Readonly<Record<string, unknown>> }>;
 export type ValueType<T> = z.ZodPipe<z.ZodUnknown, z.ZodTransform<T, unknown>>;
 

@@ -3,9 +3,9 @@
  *
  * Pure. Exactly one way to ask, and a timeout, an interval and both thresholds, which Envoy has no defaults for.
  */
-import type { HealthCheckConfig, Probe, StatusRange } from "../schema/config-upstreams.ts";
-import { healthCheckShape, sectionList } from "../values/upstream-values.ts";
-import { isRefused, type Refuse, type Refused, type ValueType } from "../values/value-type.ts";
+import type { HealthCheckConfig, Probe, StatusRange } from "./upstream-settings.ts";
+import { healthCheckShape, sectionList } from "./upstream-values.ts";
+import { isRefused, type Refuse, type Refused, type ValueType } from "./value-type.ts";
 
 type Written = Readonly<Record<string, unknown>>;
 
