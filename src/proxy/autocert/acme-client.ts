@@ -1,8 +1,8 @@
 /**
- * ACME client: one certificate from one authority, by the library `acme-client`.
+ * ACME client: orders one certificate from one authority with the library `acme-client`.
  *
- * The library keeps its HTTP settings in one place for the whole process, so there is one authority to a process. It is loaded when
- * there is something to order: it brings two more HTTP and crypto libraries along, and most proxies have no authority.
+ * The library has global HTTP settings, so a process uses one authority. It is loaded only when there is something to
+ * order: it brings two more HTTP and crypto libraries, and most proxies have no authority.
  * @see RFC 8555; RFC 8737 for TLS-ALPN-01
  */
 
@@ -15,7 +15,7 @@ import type { Account } from "./autocert-folder.ts";
 
 export type ChallengeType = "http-01" | "tls-alpn-01";
 
-/** Where the authority finds the answers to its questions. */
+/** Publishes the answers to challenges. */
 export type ChallengeBoard = Readonly<{
   offerAnswer(token: string, answer: string): void;
   offerCertificate(host: string, pair: TlsFiles): void;
@@ -23,7 +23,7 @@ export type ChallengeBoard = Readonly<{
 }>;
 
 const requestMsMax = 30_000;
-/** About three minutes for an authority to look, and as long to issue. */
+/** About three minutes for the authority to validate, and as long to issue. */
 const patience = { backoffAttempts: 40, backoffMin: 500, backoffMax: 5_000 };
 
 type Acme = typeof acmeClient;
@@ -37,7 +37,7 @@ export async function createAccountKey(): Promise<string> {
   return (await acme.crypto.createPrivateEcdsaKey("P-256")).toString();
 }
 
-/** The authority does not offer what could be answered here. */
+/** The authority offers no challenge type that can be answered here. */
 export class NoChallengeError extends CodedError<"ERR_PROXY_ACME_NO_CHALLENGE"> {
   override readonly code = "ERR_PROXY_ACME_NO_CHALLENGE";
   constructor(host: string, type: ChallengeType) {
@@ -45,7 +45,7 @@ export class NoChallengeError extends CodedError<"ERR_PROXY_ACME_NO_CHALLENGE"> 
   }
 }
 
-/** @returns the certificate with its chain and a key that was made for it, and the account's address */
+/** @returns the certificate with its chain and its new key, and the account URL */
 export async function orderCertificate(
   settings: Pick<AutocertConfig, "directory" | "email" | "eab" | "trustedCa">,
   order: Readonly<{ host: string; account: Account; type: ChallengeType; board: ChallengeBoard }>,
@@ -106,8 +106,8 @@ async function alpnCertificate(
 function setUpHttp(acme: Acme, trustedCa: string | null): void {
   const { defaults } = acme.axios;
   defaults.timeout = requestMsMax;
-  defaults.maxRedirects = 0; // an authority answers by itself: nobody leads us elsewhere, least of all inside
+  defaults.maxRedirects = 0; // an authority does not redirect; a redirect could lead into the internal network
   defaults.httpsAgent = new Agent(trustedCa === null ? {} : { ca: [...getCACertificates(), trustedCa] });
-  // Its own repetitions; ours come after them, and further apart.
+  // Retries of the library; our own follow at longer intervals.
   Object.assign((defaults as unknown as { acmeSettings: object }).acmeSettings, { retryMaxAttempts: 2 });
 }

@@ -1,8 +1,8 @@
 /**
- * Autocert folder: certificates that an ACME authority gave, the account they were ordered with, and questions under way.
+ * Autocert folder: the certificates of an ACME authority, the account that ordered them, and the open challenges.
  *
- * Certificates lie where Pomerium keeps them (`certificates/<authority>/<host>/<host>.crt` and `.key`), so that its folder can be taken
- * over. Every file is its owner's alone and appears whole or not at all. Several processes may share the folder.
+ * Certificates are where Pomerium keeps them (`certificates/<authority>/<host>/<host>.crt` and `.key`), so its folder
+ * can be reused. Every file is private to its owner and is written atomically. Several processes may share the folder.
  */
 import { createPrivateKey, randomUUID, X509Certificate } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
@@ -22,7 +22,7 @@ export class AutocertFolder {
     mkdirSync(path, { recursive: true, mode: 0o700 });
   }
 
-  /** @returns undefined when there is none, or none that can be served */
+  /** @returns undefined when there is no usable certificate */
   pair(host: string): KeptPair | undefined {
     const [cert, key] = [this.#read(this.#fileOf(host, "crt")), this.#read(this.#fileOf(host, "key"))];
     if (cert === undefined || key === undefined) return undefined;
@@ -49,7 +49,7 @@ export class AutocertFolder {
     if (url !== null) this.#write(this.#accountFile("url"), `${url}\n`);
   }
 
-  /** The answer to a question of the authority, for whichever process is asked. */
+  /** Publishes an answer, for the process that receives the challenge. */
   challengeAnswer(token: string): string | undefined {
     return this.#read(this.#challengeFile(token));
   }
@@ -60,7 +60,7 @@ export class AutocertFolder {
     rmSync(this.#challengeFile(token), { force: true });
   }
 
-  /** The certificate that the authority wants to see of a host, whichever process it meets. */
+  /** Publishes the challenge certificate of a host, for the process that receives the handshake. */
   question(host: string): TlsFiles | undefined {
     const pair = this.#read(this.#questionFile(host));
     const key = pair?.indexOf("-----BEGIN PRIVATE KEY-----") ?? -1;
@@ -74,14 +74,14 @@ export class AutocertFolder {
     try {
       rmdirSync(join(this.#path, "questions"));
     } catch {
-      // there are others, or there is none
+      // other challenges are open, or the folder is gone
     }
   }
-  /** What a process left that was killed while it ordered; for who holds the lock. */
+  /** Removes the remains of a killed process. Only the holder of the lock may call it. */
   forgetQuestions(): void {
     rmSync(join(this.#path, "questions"), { recursive: true, force: true });
   }
-  /** Whether there is a question, of any process. For every connection: one look at the file system. */
+  /** Whether any process has an open challenge. Costs one file system call per connection. */
   isAsked(): boolean {
     return existsSync(join(this.#path, "questions"));
   }
@@ -96,7 +96,7 @@ export class AutocertFolder {
   #questionFile(host: string): string {
     return join(this.#path, "questions", encodeURIComponent(host));
   }
-  /** A token is letters, digits, `-` and `_` (RFC 8555 §8.3). */
+  /** A token has letters, digits, `-` and `_` (RFC 8555 §8.3). */
   #challengeFile(token: string): string {
     return join(this.#path, "challenges", encodeURIComponent(token).replaceAll(".", "%2E"));
   }

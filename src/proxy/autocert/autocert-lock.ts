@@ -1,13 +1,13 @@
 /**
- * Autocert lock: one process of a host orders certificates at a time.
+ * Autocert lock: lets one process per host order certificates at a time.
  *
- * It is SQLite's own on a small file in exclusive mode, so the kernel lets go of it however the process ends.
+ * It is an exclusive SQLite lock on a small file, so the kernel releases it however the process ends.
  */
 import { chmodSync, closeSync, existsSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 
-/** @returns how to let go of it; undefined: another process orders */
+/** @returns a function that releases the lock; undefined: another process holds it */
 export function tryOrderLock(folder: string): (() => void) | undefined {
   const path = join(folder, "ordering.sqlite");
   if (existsSync(path)) chmodSync(path, 0o600);

@@ -1,9 +1,9 @@
 /**
- * Autocert: certificates by ACME for the hosts of routes, kept in a folder, renewed in time.
+ * Autocert: orders and renews ACME certificates for the hosts of routes and keeps them in a folder.
  *
- * It looks at the folder every now and then: what is there is served, whoever ordered it; what is missing or due is ordered by whoever
- * of the processes that share the folder gets the lock. An order that fails is tried again later, with the other kind of challenge
- * where there is one, and what is there goes on being served. Nothing waits for it.
+ * It checks the folder periodically and serves every certificate in it, whichever process ordered it. A missing or due
+ * certificate is ordered by the process that gets the lock. A failed order is retried later, with the other challenge
+ * type if there is one; meanwhile the current certificate stays in use. Nothing waits for an order.
  */
 import type { AutocertConfig, TlsFiles } from "../../config/index.ts";
 import type { Logger } from "../../replication/index.ts";
@@ -12,25 +12,25 @@ import { AutocertFolder, type KeptPair } from "./autocert-folder.ts";
 import { tryOrderLock } from "./autocert-lock.ts";
 import { renewalDue, retryWait } from "./renewal.ts";
 
-/** What listeners need of it. */
+/** The part that listeners use. */
 export type AcmeServing = Readonly<{
   certificates(): readonly TlsFiles[];
-  /** By the host that the authority asks for. */
+  /** By the host that the authority validates. */
   challengeCertificate(host: string): TlsFiles | undefined;
-  /** An authority may ask by TLS-ALPN-01 right now. */
+  /** Whether a TLS-ALPN-01 challenge is open. */
   isAsked(): boolean;
-  /** Told when `certificates` gives others. */
+  /** Called when `certificates` has changed. */
   onChange(listener: () => void): void;
-  /** Another configuration is in force. Never throws: a folder that cannot be used is logged, and tried with the next look. */
+  /** Applies another configuration. Never throws: an unusable folder is logged and tried again at the next check. */
   follow(config: AutocertConfig | null): void;
 }>;
 
 export type Autocert = AcmeServing &
   Readonly<{
     challengeAnswer(token: string): string | undefined;
-    /** Looks now, and settles when everything that was due has been tried. */
+    /** Checks now. Resolves when everything due has been tried. */
     look(): Promise<void>;
-    /** Nothing is begun any more; an order under way is not waited for. */
+    /** Starts no more orders, and does not wait for an open one. */
     close(): void;
   }>;
 
@@ -38,7 +38,7 @@ export type AutocertEvents = Readonly<{
   onOrdered(result: "issued" | "failed"): void;
 }>;
 
-/** How often the folder is looked at while another process orders. */
+/** The interval of checks while another process orders. */
 const whileOrderedMs = 1_000;
 
 type Served = Readonly<{ pair: KeptPair; due: number }>;
@@ -50,11 +50,11 @@ export function startAutocert(
     logger: Logger;
     events: AutocertEvents;
     wall: () => number;
-    /** From 0 to 1. */
+    /** A random number from 0 to 1. */
     random: () => number;
-    /** How often the folder is looked at. */
+    /** The interval of checks. */
     lookEveryMs?: number;
-    /** The first wait after a failure. */
+    /** The first delay after a failure. */
     retryMs?: number;
   }>,
 ): Autocert {
@@ -74,7 +74,7 @@ export function startAutocert(
     config = next;
     const before = served.size;
     if (moved) {
-      folder = null; // also when the new one cannot be used
+      folder = null; // also when the new one is unusable
       served.clear();
       failing.clear();
       openFolder();
@@ -88,7 +88,7 @@ export function startAutocert(
     if (config !== null) folder ??= new AutocertFolder(config.folder, config.directory);
   }
 
-  /** @returns whether something changed */
+  /** @returns whether a certificate changed */
   function takeWhatIsThere(): boolean {
     let changed = false;
     for (const host of config?.hosts ?? []) {
@@ -110,7 +110,7 @@ export function startAutocert(
 
   function look(): Promise<void> {
     looking ??= lookOnce()
-      .catch((error: unknown) => logger.error({ error: String(error) }, "autocert could not look at its folder"))
+      .catch((error: unknown) => logger.error({ error: String(error) }, "could not read the autocert folder"))
       .finally(() => {
         looking = undefined;
       });
@@ -123,7 +123,7 @@ export function startAutocert(
     if (config === null || closed || dueHosts().length === 0) return;
     const release = tryOrderLock(config.folder);
     if (release === undefined) {
-      // Another process orders, and what it gets is served here as soon.
+      // Another process orders; its certificate is picked up at the next check.
       if (!closed) setTimeout(() => void look(), Math.min(whileOrderedMs, lookEveryMs)).unref();
       return;
     }
@@ -160,7 +160,7 @@ export function startAutocert(
       const expires = served.get(host)?.pair.certificate.validToDate.toISOString() ?? null;
       logger.error(
         { host, type, error: String(error), failures: failures + 1, againInMs: Math.round(waitMs), expires },
-        "no certificate was issued",
+        "the certificate was not issued",
       );
     }
   }
@@ -190,7 +190,10 @@ export function startAutocert(
       try {
         follow(next);
       } catch (error) {
-        logger.error({ error: String(error) }, "autocert does not follow the configuration");
+        logger.error(
+          { error: String(error) },
+          "could not apply the autocert configuration; the previous certificates stay in use",
+        );
       }
     },
     challengeAnswer: (token) => folder?.challengeAnswer(token),
@@ -202,7 +205,7 @@ export function startAutocert(
   };
 }
 
-/** By turns, where both can be answered: one way in may be closed. */
+/** Alternates between the challenge types that can be answered, since one port may be closed. */
 function challengeFor(config: AutocertConfig, failures: number): ChallengeType {
   const [first = "tls-alpn-01", ...others] = config.challenges;
   return [first, ...others][failures % config.challenges.length] ?? first;

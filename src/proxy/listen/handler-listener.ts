@@ -1,6 +1,6 @@
 /**
- * Handler listener: one host with one handler behind it, met as a proxy's callers meet it: the same TLS, the same strict reading, the
- * same bounds. It forwards nothing.
+ * Handler listener: one host with one request handler, behind the same TLS, parsing and limits as the proxy. It
+ * forwards nothing.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { RenderPage, ReservedPathHandler } from "../../auth/index.ts";
@@ -15,18 +15,18 @@ import { type ListenerConfig, listen } from "./proxy-listener.ts";
 
 export type HandlerListener = Readonly<{
   address: HostPort;
-  /** Handshakes from now on meet these certificates. @throws when they cannot be used; then nothing has changed */
+  /** Uses these certificates for new handshakes. @throws when they are unusable; then nothing changes */
   reload(config: ListenerConfig): void;
-  /** Takes new connections for as long as balancers need to notice, then waits for what is under way, within the bound. */
+  /** Accepts connections until load balancers have noticed, then waits for open requests up to the limit. */
   close(): Promise<void>;
 }>;
 
-/** Asked for by address, by whoever looks whether this process lives. */
+/** Health checks call it by address. */
 const askedByAddress: ReadonlySet<string> = new Set(["/healthz", "/ping"]);
 
 export type HandlerConfig = ListenerConfig & Pick<Config, "xffNumTrustedHops" | "drainDelayMs" | "drainTimeoutMs">;
 
-/** @param config what is in force */
+/** @param config the current configuration */
 export async function startHandlerListener(
   config: () => HandlerConfig,
   options: Readonly<{
@@ -56,7 +56,7 @@ export async function startHandlerListener(
       return;
     }
     const { req, res } = downstream.asNode();
-    req.url = request.rawPath + request.search; // the same bytes that were looked at here
+    req.url = request.rawPath + request.search; // the bytes that were parsed here
     res.setHeader("x-frame-options", "SAMEORIGIN");
     options.handle(req, res, {
       origin: site.origin,

@@ -1,13 +1,14 @@
 /**
- * Linux TCP table: which peers have ended their side of a connection, though nobody here has read that far.
+ * Linux TCP table: finds peers that have ended their side of a connection from which this process is not reading.
  *
- * For connections that are held back: what they still have to say waits in the kernel, and their end behind it. Elsewhere than on Linux,
- * or where the table cannot be read, nothing is known. It is read off the request path, and only while somebody asks.
+ * A paused connection keeps unread bytes in the kernel, with the peer's FIN behind them. On other systems, or if the
+ * table cannot be read, no ended peer is found. The table is read off the request path, and only while a connection is
+ * paused.
  */
 import { readFile } from "node:fs/promises";
 import { SocketAddress } from "node:net";
 
-/** What of a socket tells it from all others. */
+/** The part of a socket that identifies its connection. */
 export type Ends = Readonly<{
   localPort?: number | undefined;
   remotePort?: number | undefined;
@@ -15,10 +16,10 @@ export type Ends = Readonly<{
 }>;
 
 const tables = ["/proc/net/tcp", "/proc/net/tcp6"] as const;
-/** `sl local_address rem_address st`; 08 is CLOSE_WAIT: the peer's FIN has come. */
+/** `sl local_address rem_address st`; 08 is CLOSE_WAIT: the FIN of the peer has arrived. */
 const ended = /^ *\d+: [0-9A-F]+:([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) 08 /gm;
 
-/** @returns whether the peer of a socket has ended its side, as it was a moment ago */
+/** @returns a check whether the peer of a socket had ended its side when the table was read */
 export async function readEndedPeers(): Promise<(socket: Ends) => boolean> {
   const texts = await Promise.all(tables.map((path) => readFile(path, "latin1").catch(() => "")));
   return endedPeersIn(texts.join("\n"));
@@ -32,7 +33,7 @@ export function endedPeersIn(table: string): (socket: Ends) => boolean {
     found.has(`${localPort} ${remotePort} ${plain(remoteAddress)}`);
 }
 
-/** Words of four bytes, each as this machine keeps numbers: backwards, on all that Node runs on. */
+/** Addresses are words of four bytes in host order, which is little-endian on every platform of Node. */
 function addressOf(hex: string): string {
   const bytes = Buffer.from(hex, "hex").swap32();
   if (bytes.length === 4) return bytes.join(".");
@@ -40,7 +41,7 @@ function addressOf(hex: string): string {
   return plain(new SocketAddress({ family: "ipv6", address: groups.join(":") }).address);
 }
 
-/** An IPv4 address that came over a socket of both families is that address; an interface's name is no part of one. */
+/** Reduces an IPv4-mapped address to IPv4 and removes a zone id. */
 function plain(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/i, "").replace(/%.*$/, "");
 }

@@ -1,9 +1,9 @@
 /**
- * Listener: the sockets that callers connect to. HTTP/2 and HTTP/1.1 over TLS with certificates chosen by name, or plain
- * HTTP.
+ * Proxy listener: the sockets that callers connect to. It serves HTTP/2 and HTTP/1.1 over TLS, with certificates chosen
+ * by name, or plain HTTP.
  *
- * It accepts, keeps count of its connections and of their deadlines, and closes them when this node goes. What is read
- * from them is the matter of http1/connection.ts and http2/connection.ts.
+ * It accepts connections, enforces their deadlines, and closes them when this node stops. http1/connection.ts and
+ * http2/connection.ts read requests from them.
  */
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
@@ -21,26 +21,27 @@ import { listenAt } from "../tls/bound-server.ts";
 import { createEntry, type EntryConfig, type EntryHooks } from "../tls/entry-listener.ts";
 import { readEndedPeers } from "./linux-tcp-table-file.ts";
 
-/** What of a configuration makes a listener. */
+/** The part of the configuration that a listener needs. */
 export type ListenerConfig = EntryConfig & Pick<Config, "address" | "timeouts">;
 
 export type ProxyListener = Readonly<{
-  /** Where it really listens. */
+  /** The bound address. */
   address: HostPort;
   /**
-   * Handshakes from now on meet these certificates, and connections these time-outs. @throws the reason when they cannot be
-   * used; then nothing has changed
+   * Uses these certificates for new handshakes and these time-outs for all connections.
+   *
+   * @throws the reason when they are unusable; then nothing changes
    */
   reload(config: ListenerConfig): void;
-  /** Takes no new connections and closes idle ones; settles when the last one is gone. */
+  /** Accepts no more connections and closes idle ones. Resolves when the last connection has closed. */
   stopAccepting(): Promise<void>;
-  /** Settles when no caller is left that has been told everything and may not have read it. */
+  /** Resolves when every caller has read its whole response or has left. */
   whenHeard(): Promise<void>;
-  /** Closes every connection that is left, but for upgraded ones. */
+  /** Closes all remaining connections except upgraded ones. */
   destroyConnections(): void;
 }>;
 
-/** How often deadlines are looked at: they are exceeded by no more than this. */
+/** The interval of deadline checks, and so the most by which a deadline is exceeded. */
 const sweepEveryMs = 1_000;
 
 export async function listen(
@@ -49,7 +50,7 @@ export async function listen(
   hooks: Readonly<{
     requestId: () => string;
     render: RenderPage;
-    /** Milliseconds that only grow. */
+    /** Monotonic milliseconds. */
     monotonic: () => number;
     draining: () => boolean;
     mayUpgrade: (protocol: string) => boolean;
@@ -69,20 +70,20 @@ export async function listen(
     mayUpgradeTo: hooks.mayUpgrade,
     headerValues: new HeaderValueCheck(),
     get readMs() {
-      return unlessNone(timeouts.readMs);
+      return limitOf(timeouts.readMs);
     },
     get readLimit() {
       return timeouts.readLimit;
     },
     get idleMs() {
-      return unlessNone(timeouts.idleMs);
+      return limitOf(timeouts.idleMs);
     },
   };
   const connections = new Map<Http1Connection | Http2Connection, Socket>();
 
   // --- from a connection to its requests
 
-  function speak(socket: Socket, caller: ConnectionPeer, protocol?: TLSSocket["alpnProtocol"]): void {
+  function serve(socket: Socket, caller: ConnectionPeer, protocol?: TLSSocket["alpnProtocol"]): void {
     if (protocol === "h2" || config.codecType === "http2") {
       take(new Http2Connection(socket, caller, owner), socket);
       return;
@@ -100,19 +101,19 @@ export async function listen(
     socket.once("close", () => connections.delete(connection));
   }
 
-  /** Whoever ends its side behind an upload that is held back has left as well. */
-  let asking = false;
-  async function askForEnds(paused: readonly Http1Connection[]): Promise<void> {
-    asking = true;
+  /** A caller that ends its side behind a paused upload has left. */
+  let isReading = false;
+  async function checkForEnds(paused: readonly Http1Connection[]): Promise<void> {
+    isReading = true;
     try {
       const hasEnded = await readEndedPeers();
       for (const connection of paused) connection.destroyIfPeerEnded(hasEnded);
     } finally {
-      asking = false;
+      isReading = false;
     }
   }
 
-  const { server, ...entry } = createEntry(config, { ...hooks, onEntered: speak }, acme);
+  const { server, ...entry } = createEntry(config, { ...hooks, onEntered: serve }, acme);
   const sweeping = setInterval(() => {
     const now = hooks.monotonic();
     const paused: Http1Connection[] = [];
@@ -120,7 +121,7 @@ export async function listen(
       connection.sweep(now);
       if (connection instanceof Http1Connection && connection.readPaused) paused.push(connection);
     }
-    if (paused.length > 0 && !asking) void askForEnds(paused);
+    if (paused.length > 0 && !isReading) void checkForEnds(paused);
   }, sweepEveryMs);
   sweeping.unref();
 
@@ -151,7 +152,7 @@ export async function listen(
   };
 }
 
-/** The same text for a second. */
+/** Formats the date once per second. */
 function dates(wall: () => number): () => string {
   let second = -1;
   let text = "";
@@ -165,7 +166,7 @@ function dates(wall: () => number): () => string {
   };
 }
 
-/** Of a limit of which 0 means none. */
-function unlessNone(ms: number): number {
+/** A limit; 0 means unlimited. */
+function limitOf(ms: number): number {
   return ms === 0 ? Infinity : ms;
 }

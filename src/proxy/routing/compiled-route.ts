@@ -1,4 +1,4 @@
-/** Plan: everything about a route that does not depend on the request, made once for a configuration. Pure. */
+/** Compiled route: everything about a route that does not depend on the request, built once per configuration. Pure. */
 import type { AssertionRules } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
 import { assertionRulesOf, carriersOf } from "../headers/assertion-rules.ts";
@@ -16,27 +16,28 @@ import { compileRoutes, type Routes } from "./route-table.ts";
 export type RoutePlan = Readonly<{
   route: RouteConfig;
   scheme: "http" | "https";
-  /** By whom callers' certificates are verified; null: none is looked at. */
+  /** Verifies callers' certificates; null: the route ignores them. */
   clientTrust: ClientTrust | null;
   headerRules: HeaderRules;
   assertionRules: AssertionRules;
   responseRules: ResponseRules;
   rewrite: Rewrite;
-  /** Undefined: the route has an upstream. */
+  /** Undefined: the route forwards to an upstream. */
   answer: ReturnType<typeof compileRouteAnswer>;
-  /** Undefined: the route answers by itself. */
+  /** Undefined: the route responds by itself. */
   nextUpstream: NextUpstream | undefined;
 }>;
 
 export type Plans = Readonly<{
   routes: Routes;
   planOf(route: RouteConfig): RoutePlan;
-  /** Whether a plan is of this configuration. */
+  /** Whether a compiled route belongs to this configuration. */
   has(plan: RoutePlan): boolean;
   /**
-   * Where a request stands in these routes that was permitted by one of an earlier configuration.
-   * @param found the route that it would be led to now
-   * @returns the plans that must all permit it; none: its route is gone
+   * Finds the routes that now apply to a request which a route of an earlier configuration permitted.
+   *
+   * @param found the route that matches the request now
+   * @returns the routes that must all permit it; empty: its route is gone
    */
   successorsOf(earlier: RouteConfig, found: RouteConfig | undefined): readonly RoutePlan[];
 }>;
@@ -81,14 +82,14 @@ export function compilePlans(
       if (found === undefined) return [];
       const place = placeOf(earlier);
       if (found.id === earlier.id || placeOf(found) === place) return [planOf(found)];
-      // Another route stands before it now. What is open on it goes on while both permit that.
+      // Another route now precedes it. An open exchange continues while both routes permit it.
       const same = byPlace.get(place);
       return same === undefined ? [] : [planOf(found), planOf(same)];
     },
   };
 }
 
-/** What a route stands for, whatever it does: two with one place are the same route in two configurations. */
+/** What a route matches. Two routes that match the same are one route in two configurations. */
 function placeOf({ from, tunnel, match }: RouteConfig): string {
   return JSON.stringify([from.href, tunnel, match.kind, match.value]);
 }

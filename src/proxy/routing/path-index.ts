@@ -1,17 +1,17 @@
 /**
- * Path index: the routes of one host by their paths, so that finding one costs by the length of the path and not by the number of
+ * Path index: finds a route of one host by its path, at a cost that grows with the path and not with the number of
  * routes.
  *
- * Pure. A radix tree over the text that every path of a route begins with: a prefix or a path as a whole, a regular expression
- * up to where it stops being literal. Of all that fit, the lowest rank wins, which is the order of the configuration.
+ * Pure. A radix tree over the literal text that all paths of a route begin with: a whole prefix or path, or a regular
+ * expression up to its first non-literal. Of several candidates the lowest rank wins, which is configuration order.
  */
 import type { RouteConfig } from "../../config/index.ts";
 
 export type Candidate = Readonly<{
   route: RouteConfig;
-  /** Lower is asked first. */
+  /** The lowest rank wins. */
   rank: number;
-  /** What every path that `matches` begins with. */
+  /** The literal text that every matching path begins with. */
   begins: string;
   matches: (path: string) => boolean;
 }>;
@@ -22,7 +22,7 @@ export class PathIndex {
   readonly #root: Node = { text: "", children: new Map(), candidates: [] };
   readonly #firsts = new Map<string, Candidate>();
 
-  /** Of all scheme and port that there are, the candidate of lowest rank: a few, however many routes a host has. */
+  /** The candidate of lowest rank for each scheme and port. */
   get firsts(): Iterable<Candidate> {
     return this.#firsts.values();
   }
@@ -37,7 +37,7 @@ export class PathIndex {
     candidates.splice(at < 0 ? candidates.length : at, 0, candidate);
   }
 
-  /** @returns the candidate of lowest rank that fits; undefined when none of a rank below `below` does */
+  /** @returns the fitting candidate of lowest rank; undefined: none has a rank under `below` */
   find(path: string, fits: (route: RouteConfig) => boolean, below = Infinity): Candidate | undefined {
     let best: Candidate | undefined;
     let limit = below;

@@ -1,17 +1,15 @@
 /**
- * Routing: which route a request belongs to, decided once for policy and forwarder alike.
+ * Route table: finds the route of a request, once, for policy and forwarder alike. Pure.
  *
- * Pure. An exact host wins over every wildcard and never falls back to one; within a host, routes that name a port come
- * first, then file order decides; the first route whose matcher fits is the answer, whatever its policy says
- * (docs/pomerium-behaviour.md §5.2). A prefix is plain text, as in Envoy: `/foo` also matches `/foobar`.
- *
- * A route that is not HTTP is found by the name that a caller asks for, port and all, and by nothing else; of HTTP requests it
- * sees none.
- *
- * Paths are compared percent-decoded, so that no spelling of a path reaches a laxer route than another spelling of it. A
- * regular expression must match the whole path; it is RE2, so no path can make it slow. A path whose parameters (`;…`) lead to another
- * route once a server removes them belongs to no route. Encoded slashes (`%2F`) belong only to a route with `allow_encoded_slashes`, and
- * only if they lead to that route as slashes too.
+ * - An exact host wins over every wildcard and never falls back to one. Within a host, routes that name a port come
+ *   first, then file order decides. The first match is final, whatever its policy says (docs/pomerium-behaviour.md
+ *   §5.2).
+ * - A prefix is plain text, as in Envoy: `/foo` also matches `/foobar`. A regular expression must match the whole path;
+ *   RE2 keeps it linear.
+ * - A tunnel route matches the host and port that the caller asks for, and no HTTP request.
+ * - Paths are compared percent-decoded, so that no spelling of a path reaches a laxer route than another spelling.
+ * - A path whose parameters (`;…`) lead to another route once a server removes them matches no route. Encoded slashes
+ *   (`%2F`) match only a route with `allow_encoded_slashes`, and only if they lead to that route as slashes too.
  */
 import { RE2JS } from "re2js";
 import { ambiguityOf, pathReadings } from "../../auth/index.ts";
@@ -25,26 +23,26 @@ export type Routes = Readonly<{
   /** Undefined: no route, or a refused path. `refusalOf` distinguishes the two. */
   match(request: RoutedPath): RouteConfig | undefined;
   /**
-   * Why a path is refused that servers read in several ways: a reading belongs to another route or to the proxy itself, or the route
-   * does not allow encoded slashes. Undefined: it has one reading, or all belong to one route.
+   * Why a path that servers interpret in several ways is refused: one interpretation belongs to another route or to the
+   * proxy itself, or the route does not allow encoded slashes. Undefined: all interpretations lead to the same route.
    */
   refusalOf(request: RoutedPath): "path-parameters" | "encoded-separator" | undefined;
   /** The route that a CONNECT or CONNECT-UDP belongs to. */
   matchTunnel(kind: TunnelConfig["kind"], asked: HostPort): RouteConfig | undefined;
-  /** Whether there is any route of that kind. */
+  /** Whether any route is of that kind. */
   hasTunnels(kind: TunnelConfig["kind"]): boolean;
-  /** The first route of a host in file order, whatever its path: it tells the host's external scheme. */
+  /** The first route of a host in file order, whatever its path. It has the host's external scheme. */
   ofHost(hostname: string, port: number | null): RouteConfig | undefined;
   /** Whether an `Origin` header names the external origin of one of the routes. */
   isRouteOrigin(origin: string): boolean;
 }>;
 
-/** `rawPath` is the path before it was percent-decoded. */
+/** `rawPath` is the path before percent-decoding. */
 type RoutedPath = Readonly<{ hostname: string; port: number | null; path: string; rawPath?: string }>;
 
 export function compileRoutes(routes: readonly RouteConfig[]): Routes {
   const hosts = new HostIndex();
-  /** Where people sign in for tunnels, which no HTTP route need be at. */
+  /** Hosts where people sign in for tunnels. No HTTP route needs to be there. */
   const doors = new HostIndex();
   const tunnels = { tcp: compileTunnels(routes, "tcp"), udp: compileTunnels(routes, "udp") };
   routes.forEach((route, place) => {
@@ -76,7 +74,7 @@ export function compileRoutes(routes: readonly RouteConfig[]): Routes {
     const differs = others.some((other) => isReserved(other) || bestOf(hostname, other, port) !== route);
     return differs ? ambiguityOf(request) : undefined;
   };
-  /** @param fits by scheme and port alone */
+  /** @param fits compares scheme and port alone */
   const firstOf = (
     index: HostIndex,
     hostname: string,
@@ -108,10 +106,10 @@ export function compileRoutes(routes: readonly RouteConfig[]): Routes {
   };
 }
 
-/** Routes by host. A wildcard that only opens a name (`*.example.com`) is found by the names it stands above. */
+/** Routes by host. A leading wildcard (`*.example.com`) is found under its suffix. */
 class HostIndex {
   readonly #exact = new Map<string, PathIndex>();
-  /** By what follows the star. */
+  /** By the text after the star. */
   readonly #above = new Map<string, PathIndex>();
   readonly #odd = new Map<string, PathIndex>();
 
@@ -145,7 +143,7 @@ class HostIndex {
 
 type Tunnels = Readonly<{ any: boolean; match(asked: HostPort): RouteConfig | undefined }>;
 
-/** As with hosts: a whole name wins over every wildcard, then file order decides. */
+/** As with hosts, a whole name wins over every wildcard; then file order decides. */
 function compileTunnels(routes: readonly RouteConfig[], kind: TunnelConfig["kind"]): Tunnels {
   const exact = new Map<string, RouteConfig>();
   const wild: Readonly<{ route: RouteConfig; at: HostPort }>[] = [];
@@ -181,22 +179,22 @@ function compileMatcher(match: RouteConfig["match"]): Pick<Candidate, "begins" |
   return { begins, matches: match.kind === "path" ? (path) => path.length === begins.length : () => true };
 }
 
-/** The text that every match of an expression begins with, as far as it is plain to see; empty where it is not. */
+/** The literal text that every match of an expression begins with; empty if it has none. */
 export function literalStart(expression: string): string {
   const text = /^\^?((?:[\w/~@%,;:=&'!-]|\\[./-])*)/.exec(expression)?.[1] ?? "";
   const rest = expression.slice((expression.startsWith("^") ? 1 : 0) + text.length);
-  // An alternative at the top undoes all of it; a repetition undoes the last character.
+  // A top-level alternative leaves no common prefix; a repetition removes the last character.
   if (expression.includes("|")) return "";
   const plain = text.replaceAll("\\", "");
   return /^[*?{+]/.test(rest) ? plain.slice(0, -1) : plain;
 }
 
-/** A configured path in the form that requests are compared in. */
+/** A configured path in the form that requests have when they are compared. */
 export function literal(configured: string): string {
   return decodeOnce(configured) ?? configured;
 }
 
-/** `*` stands for any characters, dots too. Greedy with one point to return to, so linear in practice and bounded by 253². */
+/** `*` matches any characters, dots included. Greedy with one backtracking point: bounded by 253² steps. */
 export function matchesWildcard(pattern: string, hostname: string): boolean {
   let p = 0;
   let h = 0;
@@ -220,7 +218,7 @@ export function matchesWildcard(pattern: string, hostname: string): boolean {
   return p === pattern.length;
 }
 
-/** Where a credential is shown: it counts if it was made for this host or, on a TCP or UDP route, for all tunnels. */
+/** The audience that a credential needs here: this host or, on a TCP or UDP route, all tunnels. */
 export type CredentialScope = Readonly<{ hostname: string; isTunnel: boolean }>;
 
 export function scopeOf(route: RouteConfig, { hostname }: Pick<CanonicalRequest, "hostname">): CredentialScope {
@@ -228,10 +226,10 @@ export function scopeOf(route: RouteConfig, { hostname }: Pick<CanonicalRequest,
   return { hostname: tunnel?.behindProxy === true ? route.host : hostname, isTunnel: tunnel !== null };
 }
 
-/** Host and port as a URL of this route has them: the port only where it is not the scheme's default. */
+/** The authority of the route's URLs: the port only if it is not the scheme's default. */
 export function authorityOf(route: RouteConfig, request: Pick<CanonicalRequest, "hostname" | "port">): string {
   if (route.tunnel?.behindProxy === true) return route.from.host;
-  if (route.tunnel !== null) return request.hostname; // its port is the service's, not a web server's
+  if (route.tunnel !== null) return request.hostname; // the port is the service's, not the proxy's
   return request.port === null || request.port === defaultPort(route)
     ? request.hostname
     : `${request.hostname}:${request.port}`;

@@ -1,11 +1,11 @@
-/** Upgrade request: what a request has to be before its connection may be handed over to another protocol. Pure. */
+/** Upgrade request: the conditions under which a connection may change to another protocol. Pure. */
 import type { Config, RouteConfig } from "../../config/index.ts";
 import type { CanonicalRequest, RequestHead } from "../message/canonical-request.ts";
 import type { UpgradeKind } from "../message/downstream-request.ts";
 import type { ProxyDeps } from "../request/dependencies.ts";
 import type { Routes } from "./route-table.ts";
 
-/** Whether a route takes upgrades to what the request asks for. */
+/** Whether a route accepts upgrades to the requested protocol. */
 export function takesUpgrade(
   route: Pick<RouteConfig, "allowWebsockets" | "allowUpgrades">,
   { headers }: Pick<CanonicalRequest, "headers">,
@@ -14,13 +14,13 @@ export function takesUpgrade(
   return protocol === "websocket" ? route.allowWebsockets : route.allowUpgrades.includes(protocol);
 }
 
-/** Of a WebSocket, RFC 6455 §4.2.1. A body would be taken for what follows the upgrade, so there is none. */
+/** A WebSocket handshake as in RFC 6455 §4.2.1. A body is refused, since it would be read as data after the upgrade. */
 export function isHandshake(
   kind: UpgradeKind,
   { method, headers }: CanonicalRequest,
   { httpVersion }: Pick<RequestHead, "httpVersion">,
 ): boolean {
-  if (httpVersion === "1.0") return false; // it has no answer that would say yes (RFC 9110 §7.8)
+  if (httpVersion === "1.0") return false; // HTTP/1.0 has no upgrade (RFC 9110 §7.8)
   const bodiless = headers["transfer-encoding"] === undefined && (headers["content-length"] ?? "0") === "0";
   if (kind !== "websocket") return bodiless;
   const key = headers["sec-websocket-key"] ?? "";
@@ -29,8 +29,9 @@ export function isHandshake(
 }
 
 /**
- * Whether the page of another site opens this WebSocket with the session cookie. `cookie_same_site: none` lets browsers send the cookie
- * there, and no same-origin rule protects a WebSocket (RFC 6455 §10.2). A caller without `Origin` is no browser.
+ * Whether a page of another site opens this WebSocket with the session cookie. `cookie_same_site: none` lets browsers
+ * send the cookie there, and no same-origin rule protects a WebSocket (RFC 6455 §10.2). A caller without `Origin` is no
+ * browser.
  */
 export function isCrossSite(
   { headers, search }: Pick<CanonicalRequest, "headers" | "search">,

@@ -1,8 +1,8 @@
 /**
- * ACME's TLS-ALPN-01 questions: handshakes of an authority that wants to see a certificate made for it (RFC 8737).
+ * ACME challenge listener: answers the TLS-ALPN-01 handshakes of a certificate authority (RFC 8737).
  *
- * Which certificate a handshake meets is settled before its protocol is; so while there is a question, connections are looked at first:
- * what asks for `acme-tls/1` comes here, where nothing else is spoken, and the rest goes on untouched.
+ * A handshake's certificate is chosen before its protocol is negotiated. So while a challenge is open, connections are
+ * inspected first: those that offer `acme-tls/1` are handled here, and all others continue untouched.
  */
 import type { Socket } from "node:net";
 import { createSecureContext, createServer, type Server, type TLSSocket } from "node:tls";
@@ -10,7 +10,7 @@ import type { TlsFiles } from "../../config/index.ts";
 import type { FirstBytes } from "./first-bytes-socket.ts";
 
 const protocol = "acme-tls/1";
-/** As it stands in a ClientHello: its length first. */
+/** The protocol name as in a ClientHello, with its length first. */
 const asked = Buffer.from(`\n${protocol}`, "latin1");
 const recordBytesMax = 16_384;
 const handshakeByte = 0x16;
@@ -35,7 +35,7 @@ export function createQuestionListener(
   return { accept: (socket) => void server.emit("connection", socket) };
 }
 
-/** For `readFirstBytes`: whether the first record of a handshake asks for it. Nothing is taken away. */
+/** For `readFirstBytes`: whether the first handshake record offers the protocol. Consumes nothing. */
 export function lookForQuestion(bytes: Buffer): FirstBytes<boolean> {
   const other: FirstBytes<boolean> = { type: "found", own: 0, found: false };
   if (bytes[0] !== handshakeByte) return other;

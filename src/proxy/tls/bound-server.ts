@@ -1,11 +1,11 @@
-/** Bound server: has a server listen, and says where. */
+/** Bound server: binds a server to an address and returns the bound address. */
 import type { AddressInfo, Server } from "node:net";
 import type { HostPort } from "../../config/index.ts";
 
 /**
- * @param at an empty host: every address; port 0: a free one
- * @returns where it listens
- * @throws what `listen` failed with, such as EADDRINUSE
+ * @param at an empty host: all addresses; port 0: a free port
+ * @returns the bound address
+ * @throws the error of `listen`, such as EADDRINUSE
  */
 export async function listenAt(server: Server, { host, port }: HostPort): Promise<HostPort> {
   await new Promise<void>((resolve, reject) => {

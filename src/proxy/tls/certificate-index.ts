@@ -1,8 +1,8 @@
 /**
- * Certificate index: which certificate is shown to a caller, by the name it asks for or the address it came to.
+ * Certificate index: chooses the certificate for a handshake by the server name or the local address.
  *
- * Pure. A whole name goes before a wildcard, which stands for one label (RFC 9525 §6.3). Among certificates of one name the
- * first counts, unless it is expired and another is not.
+ * Pure. An exact name wins over a wildcard, which matches one label (RFC 9525 §6.3). Of several certificates for one
+ * name the first wins, unless it has expired and another has not.
  */
 import { canonicalAddress, servedNames } from "../../config/index.ts";
 
@@ -13,7 +13,7 @@ export type Shown<Value> = Readonly<{
 
 export class CertificateIndex<Value> {
   readonly #hosts = new Map<string, Value>();
-  /** By what follows the star. */
+  /** By the text after the star. */
   readonly #above = new Map<string, Value>();
   readonly #addresses = new Map<string, Value>();
 
@@ -29,7 +29,7 @@ export class CertificateIndex<Value> {
     }
   }
 
-  /** @param serverName as the caller wrote it; RFC 6066 §3 allows no address there, and some send one */
+  /** @param serverName as sent. RFC 6066 §3 forbids an address, but some clients send one */
   byName(serverName: string): Value | undefined {
     const name = serverName.toLowerCase().replace(/\.$/, "");
     const dot = name.indexOf(".");

@@ -1,9 +1,9 @@
 /**
- * Client trust: whether a caller's certificate counts, by one authority and the settings that all share. Pure.
+ * Client trust: whether a caller's certificate is valid for one authority and the settings common to all. Pure.
  *
- * TLS has verified the certificate against all authorities together (presented-certificate.ts); here it must lead to this one,
- * within `max_verify_depth`, with a name that is asked for, and not be revoked. That is asked once for each connection and configuration;
- * a certificate that runs out on an open connection counts no longer.
+ * TLS has verified the certificate against all authorities together (presented-certificate.ts). Here it must chain to
+ * this authority within `max_verify_depth`, have a matching name, and not be revoked. The check runs once per
+ * connection and configuration; a certificate that expires on an open connection stops being valid.
  */
 import { X509Certificate } from "node:crypto";
 import { RE2JS } from "re2js";
@@ -20,7 +20,7 @@ import type { PresentedCertificate } from "./presented-certificate.ts";
 import { RevocationLists } from "./revocation-lists.ts";
 
 type Judged = Readonly<{
-  /** UnixMs; 0: it does not count at all. */
+  /** Unix time in ms at which it expires; 0: it is not valid. */
   validUntil: number;
   valid: NonNullable<DecisionRequest["clientCertificate"]>;
   invalid: NonNullable<DecisionRequest["clientCertificate"]>;
@@ -33,10 +33,10 @@ export class ClientTrust {
   readonly #revoked: RevocationLists;
   readonly #hasWantedName: (names: SubjectNames) => boolean;
   readonly #depthMax: number;
-  /** One object for the life of a connection: policy keeps what it has read of a certificate beside it. */
+  /** One object for the life of a connection; policy caches parsed facts by its identity. */
   readonly #judged = new WeakMap<PresentedCertificate, Judged>();
 
-  /** @param authorities PEM, each of them enough */
+  /** @param authorities PEM; any one of them is sufficient */
   constructor(
     authorities: readonly string[],
     settings: Readonly<Pick<DownstreamMtls, "matchSubjectAltNames" | "maxVerifyDepth"> & { revoked: RevocationLists }>,
@@ -47,7 +47,7 @@ export class ClientTrust {
     this.#depthMax = settings.maxVerifyDepth === 0 ? Infinity : settings.maxVerifyDepth;
   }
 
-  /** What policy is told. */
+  /** The certificate as policy sees it. */
   judge(presented: PresentedCertificate | null, now: number): NonNullable<DecisionRequest["clientCertificate"]> {
     if (presented === null) return nothingShown;
     let judged = this.#judged.get(presented);
@@ -63,7 +63,7 @@ export class ClientTrust {
     return now < judged.validUntil ? judged.valid : judged.invalid;
   }
 
-  /** What nobody vouches for is not passed on: anybody can write a name into a certificate of their own. */
+  /** Unverified certificates are withheld from policy, since a caller can put any name into its own certificate. */
   trusted(presented: PresentedCertificate | null, now: number): PresentedCertificate | null {
     return this.judge(presented, now).valid ? presented : null;
   }
@@ -77,7 +77,7 @@ export class ClientTrust {
     return Math.min(...path.map(({ validToDate }) => validToDate.getTime()));
   }
 
-  /** From the certificate to one of the authorities, the shortest way; each has signed the one before. */
+  /** The shortest chain from the certificate to an authority. Each certificate has signed the one before it. */
   #pathOf({ leaf, above }: PresentedCertificate): readonly X509Certificate[] | undefined {
     const path: X509Certificate[] = [];
     for (const certificate of [leaf, ...above]) {
@@ -92,13 +92,13 @@ export class ClientTrust {
   }
 }
 
-/** By whom callers are verified on the routes of a configuration. */
+/** The client trust of each route of a configuration. */
 export type ClientTrusts = Readonly<{
-  /** Null: nobody is verified there. */
+  /** Null: the route verifies no certificate. */
   of(route: Pick<RouteConfig, "clientCa">): ClientTrust | null;
-  /** PEM, every authority that some route knows; empty: callers are asked for no certificate. */
+  /** PEM of the authorities of all routes; empty: no certificate is requested. */
   authorities: readonly string[];
-  /** For connections that are refused without a certificate that any route might take; null: none are. */
+  /** Refuses connections without a certificate that some route accepts; null: every connection is accepted. */
   door: ClientTrust | null;
 }>;
 
@@ -130,7 +130,7 @@ function certificatesIn(pem: string): readonly X509Certificate[] {
   return blocks.map((block) => new X509Certificate(block));
 }
 
-/** As Node prints the types of Pomerium. */
+/** Node's names for Pomerium's name types. */
 const printedTypes: Readonly<Record<SubjectNameType, string>> = {
   dns: "DNS",
   email: "email",

@@ -1,6 +1,6 @@
 /**
- * Entry: the way of a connection from its first byte to the first of HTTP: what a balancer says in front, ACME's questions, TLS, and
- * the refusal of whoever shows no certificate where nobody gets in without one.
+ * Entry: the path of a connection from its first byte to HTTP: PROXY protocol, ACME challenges, TLS, and the refusal of
+ * callers without a client certificate where every route requires one.
  */
 import { createServer, type Server, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
@@ -16,7 +16,7 @@ import { lookForProxyHeader } from "./proxy-protocol.ts";
 import { selfSignedCertificate } from "./self-signed.ts";
 import { createTlsListener, type Protocol, type TlsListener, type TlsMaterial } from "./tls-listener.ts";
 
-/** What of a configuration an entry follows. */
+/** The part of the configuration that an entry follows. */
 export type EntryConfig = Pick<
   Config,
   | "insecureServer"
@@ -30,20 +30,20 @@ export type EntryConfig = Pick<
 >;
 
 export type EntryHooks = Readonly<{
-  /** @param protocol as it was agreed on; nothing: none was, or there is no TLS */
+  /** @param protocol the negotiated protocol; undefined: none, or no TLS */
   onEntered(socket: Socket, caller: ConnectionPeer, protocol?: TLSSocket["alpnProtocol"]): void;
   onRefused(code: string): void;
-  /** A caller was refused before it could ask for anything. */
+  /** A caller was refused before its first request. */
   onConnectionFailure(failure: Readonly<{ ip: string; fingerprint: string | null; why: string }>): void;
   wall(): number;
 }>;
 
 export type Entry = Readonly<{
-  /** To be told where to listen. */
+  /** Not listening yet; the caller binds it. */
   server: Server;
-  /** Handshakes from now on meet these certificates. @throws the reason when they cannot be used; then nothing has changed */
+  /** Uses these certificates for new handshakes. @throws the reason when they are unusable; then nothing changes */
   reload(config: EntryConfig): void;
-  /** Ends what has not come to HTTP yet. */
+  /** Closes connections that have not reached HTTP. */
   destroyEntering(): void;
 }>;
 
@@ -52,7 +52,7 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
   let trusts = compileClientTrusts(config);
   const questions = acme === null ? null : createQuestionListener(acme.challengeCertificate);
   const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, arrive);
-  /** By their ends. */
+  /** Keyed by the addresses and ports of both ends. */
   const entering = new Map<string, Readonly<{ socket: Socket; caller: ConnectionPeer }>>();
   const tls: TlsListener | null = config.insecureServer
     ? null
@@ -62,7 +62,8 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
   function arrive(socket: Socket): void {
     const caller: ConnectionPeer = { address: plainAddress(socket.remoteAddress), skippedBytes: 0, certificate: null };
     const key = endsOf(socket);
-    // Whoever had these ends before is gone, though we may not have been told yet: it must not go on as this caller.
+    // An earlier connection with the same ends is gone, even if its close event is pending. It must not act as this
+    // caller.
     entering.get(key)?.socket.destroy();
     entering.set(key, { socket, caller });
     socket.once("close", () => {
@@ -101,7 +102,7 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
 
   function onSecure(socket: TLSSocket): void {
     const entered = entering.get(endsOf(socket));
-    // Whoever has left again meanwhile has no ends any more.
+    // A connection that has closed meanwhile has no addresses any more.
     if (entered === undefined) {
       socket.destroy();
       return;
@@ -155,7 +156,7 @@ function materialOf(config: EntryConfig, { authorities }: ClientTrusts, acme: Ac
   return { certificates: all, clientAuthorities: authorities, protocols: protocolsOf[codecType] };
 }
 
-/** As in Pomerium, where no certificate is configured and no authority issues one. */
+/** As in Pomerium, when no certificate is configured and no authority issues one. */
 function selfSignedOf({ sharedSecret, routes, authenticateServiceUrl }: EntryConfig): TlsFiles {
   return selfSignedCertificate(sharedSecret, [authenticateServiceUrl.hostname, ...routes.map(({ host }) => host)]);
 }
@@ -164,7 +165,7 @@ function plainAddress(address: string | undefined): string {
   return (address ?? "").replace(/^::ffff:/, "");
 }
 
-/** A connection and the TLS in it are two sockets with the same ends. */
+/** A connection and its TLS session are two sockets with the same ends. */
 function endsOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
   return JSON.stringify([remoteAddress, remotePort, localAddress, localPort]);
 }

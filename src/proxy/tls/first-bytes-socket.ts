@@ -1,15 +1,15 @@
 /**
- * First bytes: looks at what comes first on a connection, and puts back what is not its own.
+ * First bytes: reads the first bytes of a connection and puts back those that belong to the next protocol.
  *
- * Bounded in time; how many bytes it waits for is the matter of whoever reads them. A connection that ends, or says what it
- * should not, is closed without a word.
+ * The wait is bounded in time; the reader bounds the bytes. A connection that ends early or sends malformed bytes is
+ * closed without a response.
  */
 import type { Socket } from "node:net";
 
-/** A round trip or two: what is waited for is sent at once. */
+/** One or two round trips: the bytes are sent as soon as the connection is open. */
 const waitMsMax = 10_000;
 
-/** `own`: how many of the bytes are not passed on. */
+/** `own`: the number of bytes that are consumed. */
 export type FirstBytes<Found> =
   | Readonly<{ type: "more" }>
   | Readonly<{ type: "bad" }>
@@ -18,7 +18,7 @@ export type FirstBytes<Found> =
 export function readFirstBytes<Found>(
   socket: Socket,
   how: Readonly<{
-    /** Asked with all that has come so far, whenever more has. */
+    /** Called with all bytes so far, each time more have arrived. */
     look(bytes: Buffer): FirstBytes<Found>;
     onFound(found: Found): void;
     onBad(why: "bad" | "timeout"): void;

@@ -1,8 +1,8 @@
 /**
- * Presented certificate: what a caller showed in its handshake, read once for the life of the connection. Pure.
+ * Presented certificate: the client certificate of a handshake, read once per connection. Pure.
  *
- * TLS itself has checked it against every authority that any route names: signatures, dates, purpose, constraints. By which
- * route's authority it counts, and what else must hold, is the matter of client-trust.ts.
+ * TLS has verified it against the authorities of all routes: signatures, dates, purpose and constraints.
+ * client-trust.ts decides which route's authority it satisfies and what else must hold.
  */
 import { createHash, type X509Certificate } from "node:crypto";
 import { readSubjectNames, type SubjectNames } from "../../config/index.ts";
@@ -10,19 +10,19 @@ import { readSubjectNames, type SubjectNames } from "../../config/index.ts";
 export type PresentedCertificate = Readonly<{
   leaf: X509Certificate;
   leafPem: string;
-  /** What was shown above it, each the issuer of the one before. */
+  /** The rest of the presented chain; each certificate issued the one before it. */
   above: readonly X509Certificate[];
-  /** It leads to one of the authorities that the listener knows, and may be shown by clients. */
+  /** It chains to an authority of the listener and permits client authentication. */
   verified: boolean;
   names: SubjectNames;
-  /** SHA-256 of it, 64 lowercase hexadecimal digits. */
+  /** SHA-256 fingerprint, 64 lowercase hexadecimal digits. */
   fingerprint: string;
 }>;
 
-/** Longer ones lead nowhere. */
+/** A longer chain is invalid. */
 const aboveMax = 10;
 
-/** @param leaf undefined: nothing was shown */
+/** @param leaf undefined: the caller presented none */
 export function readPresented(leaf: X509Certificate | undefined, verified: boolean): PresentedCertificate | null {
   if (leaf === undefined) return null;
   const above: X509Certificate[] = [];

@@ -1,8 +1,9 @@
 /**
- * PROXY protocol: what a load balancer says of a connection before the caller's first byte, in versions 1 and 2.
+ * PROXY protocol, versions 1 and 2: the caller's address, sent by a load balancer before the first byte of the
+ * connection.
  *
- * Pure. Anything that is not such a header to the byte is refused: without it nobody could tell a caller from the balancer.
- * Additions of version 2 (TLVs) are skipped.
+ * Pure. Anything but a well-formed header is refused: without one, a caller cannot be told from the balancer. The TLVs
+ * of version 2 are skipped.
  * @see https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt
  */
 import { isIP } from "node:net";
@@ -12,7 +13,7 @@ import type { FirstBytes } from "./first-bytes-socket.ts";
 export type ProxyHeader =
   | Readonly<{ type: "more" }>
   | Readonly<{ type: "bad" }>
-  /** `address` null: the connection is the balancer's own (LOCAL), or it does not know whose it is. */
+  /** `address` null: the connection is the balancer's own (LOCAL), or its source is unknown. */
   | Readonly<{ type: "header"; bytes: number; address: string | null }>;
 
 const more: ProxyHeader = { type: "more" };
@@ -20,12 +21,12 @@ const bad: ProxyHeader = { type: "bad" };
 
 const signature1 = Buffer.from("PROXY ", "latin1");
 const signature2 = Buffer.from([0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a]);
-/** The longest line of version 1, its end included. */
+/** The longest line of version 1, including its line end. */
 const lineBytesMax = 107;
-/** Addresses and additions of version 2. Balancers that pass on a client certificate need a few thousand. */
+/** Addresses and TLVs of version 2. A balancer that forwards a client certificate needs a few thousand bytes. */
 const bodyBytesMax = 8_192;
 
-/** @param bytes all that has come so far */
+/** @param bytes everything received so far */
 export function readProxyHeader(bytes: Buffer): ProxyHeader {
   if (begins(bytes, signature1)) return bytes.length < signature1.length ? more : readLine(bytes);
   if (begins(bytes, signature2)) return bytes.length < signature2.length + 4 ? more : readBinary(bytes);
@@ -40,7 +41,7 @@ export function lookForProxyHeader(bytes: Buffer): FirstBytes<SaidInFront> {
   return header.type === "header" ? { type: "found", own: header.bytes, found: header } : header;
 }
 
-/** As far as both go. */
+/** Compares up to the shorter length. */
 function begins(bytes: Buffer, signature: Buffer): boolean {
   const length = Math.min(bytes.length, signature.length);
   return bytes.compare(signature, 0, length, 0, length) === 0;
@@ -75,10 +76,10 @@ function readBinary(bytes: Buffer): ProxyHeader {
       return length < 12 ? bad : { type: "header", bytes: end, address: [...body.subarray(0, 4)].join(".") };
     case 0x21:
       return length < 36 ? bad : { type: "header", bytes: end, address: ipv6(body.subarray(0, 16)) };
-    case 0x00: // not said
-    case 0x31: // a socket of the balancer's own machine
+    case 0x00: // unspecified
+    case 0x31: // a Unix socket
       return { type: "header", bytes: end, address: null };
-    default: // no connection of bytes
+    default: // not a stream
       return bad;
   }
 }

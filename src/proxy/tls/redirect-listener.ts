@@ -1,8 +1,8 @@
 /**
- * Redirect listener: plain HTTP, answered with the same address under https, and ACME's HTTP-01 questions with their answers.
+ * Redirect listener: plain HTTP that redirects to the same address under https and answers ACME HTTP-01 challenges.
  *
- * It forwards nothing and reads no credential. As in Pomerium the host that is redirected to is the one that was asked, without
- * its port; a route that names a port of its own keeps it.
+ * It forwards nothing and reads no credential. As in Pomerium it redirects to the requested host without its port; a
+ * route that names a port keeps it.
  */
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer, type Socket } from "node:net";
@@ -16,16 +16,16 @@ export type RedirectListener = Readonly<{ address: HostPort; close(): Promise<vo
 
 const connectionMsMax = 15_000;
 const challengePath = /^\/\.well-known\/acme-challenge\/([A-Za-z0-9_-]{1,256})$/;
-/** Origin form, and nothing that a header could not hold. */
+/** Origin form, in characters that a header value may have. */
 const targetPattern = /^\/[!-~]{0,8191}$/;
 
 export async function startRedirectListener(
   options: Readonly<{
     listen: HostPort;
     useProxyProtocol: boolean;
-    /** The port that https has on this host; null: 443, or not known. */
+    /** The https port of this host; null: 443 or unknown. */
     portOf(hostname: string): number | null;
-    /** The answer to an ACME challenge; undefined: nobody asked for one. */
+    /** The answer to an ACME challenge; undefined: no such challenge is open. */
     challengeAnswer(token: string): string | undefined;
     onRefused(code: string): void;
   }>,
@@ -34,7 +34,7 @@ export async function startRedirectListener(
   const sockets = new Set<Socket>();
   const server = createServer({ noDelay: true }, (socket) => {
     sockets.add(socket);
-    // The server of HTTP does not listen itself, so it keeps no deadlines; one request is all that a connection is for.
+    // The HTTP server does not listen itself, so it enforces no deadlines. Each connection serves one request.
     const slow = setTimeout(() => socket.destroy(), connectionMsMax);
     slow.unref();
     socket.once("close", () => {

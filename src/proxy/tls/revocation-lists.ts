@@ -1,8 +1,8 @@
 /**
- * Revocation lists: which certificates their issuers have taken back. Pure.
+ * Revocation lists: which certificates their issuers have revoked. Pure.
  *
- * As in Pomerium the list of a certificate's own issuer counts, and a certificate whose issuer has no list here is not revoked. A
- * list that its issuer has not signed revokes everything of that issuer: it says that something is wrong.
+ * As in Pomerium, the list of a certificate's own issuer decides; without such a list the certificate is not revoked. A
+ * list with a bad signature revokes every certificate of that issuer: it fails closed.
  */
 import { constants, verify, type X509Certificate } from "node:crypto";
 import type { Name, X509Crl } from "@peculiar/x509";
@@ -11,10 +11,10 @@ import { certificateReader } from "../../config/index.ts";
 type List = Readonly<{ crl: X509Crl; serials: ReadonlySet<string> }>;
 
 export class RevocationLists {
-  /** By the issuer's name; of two the later one counts. */
+  /** By issuer name; the later of two lists wins. */
   readonly #byIssuer = new Map<string, List>();
 
-  /** @param pem any number of lists, which have been read once before */
+  /** @param pem any number of lists that have been parsed successfully before */
   constructor(pem: string | null) {
     for (const block of pem?.match(/-----BEGIN X509 CRL-----[\s\S]*?-----END X509 CRL-----/g) ?? []) {
       const crl = new (certificateReader().X509Crl)(block);
@@ -43,10 +43,10 @@ function plainSerial(serial: string): string {
   return serial.toLowerCase().replace(/^0+(?=.)/, "");
 }
 
-/** The library's own check waits for WebCrypto; here nothing may wait between a question and its decision. */
+/** Synchronous, unlike the library's check: nothing may wait between a request and its decision. */
 function isSignedBy(crl: X509Crl, { publicKey }: X509Certificate): boolean {
   const { signature, signatureAlgorithm } = crl;
-  const tbs = crl["tbs"]; // the bytes that are signed; without them nothing verifies
+  const tbs = crl["tbs"]; // the signed bytes
   const { hash = null } = signatureAlgorithm as { hash?: { name: string } };
   const isPss = (signatureAlgorithm as { name?: string }).name === "RSA-PSS";
   const key = isPss ? { key: publicKey, padding: constants.RSA_PKCS1_PSS_PADDING } : publicKey;

@@ -1,14 +1,14 @@
 /**
- * Self-signed certificate: what TLS is served with where no certificate is configured, as in Pomerium.
+ * Self-signed certificate: what TLS uses when no certificate is configured, as in Pomerium.
  *
- * The key follows from the shared secret, so every process of an installation has the same one, and an operator may pin it. No
- * browser trusts the certificate. DER is written by X.690; the certificate is that of RFC 5280, version 3.
+ * The key is derived from the shared secret, so every process of an installation has the same one and an operator can
+ * pin it. No browser trusts the certificate. It is an X.509 version 3 certificate (RFC 5280) in DER (X.690).
  */
 import { createHash, createPublicKey, sign } from "node:crypto";
 import { deriveKey } from "../../auth/index.ts";
 import type { TlsFiles } from "../../config/index.ts";
 
-/** Names beyond this many are left out: callers that ask for one of them get the certificate all the same. */
+/** Names beyond this number are omitted; a handshake for one of them still gets this certificate. */
 const namesMax = 200;
 
 export function selfSignedCertificate(sharedSecret: Uint8Array, hosts: readonly string[]): TlsFiles {
@@ -18,7 +18,7 @@ export function selfSignedCertificate(sharedSecret: Uint8Array, hosts: readonly 
   const algorithm = sequence(oid(ecdsaWithSha256));
   const name = sequence(set(sequence(oid(commonName), der(0x0c, Buffer.from("Cardea self-signed")))));
   const serial = createHash("sha256").update(subjectKey).update(names.join("\n")).digest().subarray(0, 16);
-  serial[0] = ((serial[0] ?? 0) & 0x7f) | 0x40; // positive, and of full length
+  serial[0] = ((serial[0] ?? 0) & 0x7f) | 0x40; // positive and of full length
   const signed = sequence(
     der(0xa0, der(0x02, Buffer.from([2]))),
     der(0x02, serial),
@@ -45,7 +45,7 @@ const subjectAltName = [0x55, 0x1d, 0x11];
 const extendedKeyUsage = [0x55, 0x1d, 0x25];
 const serverAuth = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
 
-/** No authority, for these names, for servers alone. */
+/** Extensions: not an authority, these names, server authentication only. */
 function extensionsFor(names: readonly string[]): readonly Buffer[] {
   const extension = (id: readonly number[], value: Buffer): Buffer => sequence(oid(id), der(0x04, value));
   return [

@@ -1,9 +1,10 @@
 /**
- * TLS listener: the handshakes of one listener. The certificate follows the name that a caller asks for, else the address
- * that it came to, else the first one is shown, as Envoy does for Pomerium. TLS 1.2 and 1.3.
+ * TLS listener: the handshakes of one listener, with TLS 1.2 and 1.3.
  *
- * What it serves with is a generation that never changes. A reload builds the next one whole before anything uses it:
- * handshakes that begin afterwards meet it, connections that are open notice nothing.
+ * - The certificate is chosen by server name, else by local address; else it is the first one, as Envoy does for
+ *   Pomerium.
+ * - A set of TLS settings never changes. A reload builds the next set completely before it is used: later handshakes
+ *   use it, and open connections are unaffected.
  */
 import { constants, X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
@@ -13,26 +14,26 @@ import { CertificateIndex } from "./certificate-index.ts";
 
 export type Protocol = "h2" | "http/1.1";
 export type TlsMaterial = Readonly<{
-  /** PEM. The first one is for callers that ask for no name that is known. Empty: every handshake fails. */
+  /** PEM. The first certificate is the default. Empty: every handshake fails. */
   certificates: readonly TlsFiles[];
-  /** PEM: authorities of certificates that callers are asked for; empty: they are asked for none. */
+  /** PEM: authorities of client certificates; empty: none is requested. */
   clientAuthorities: readonly string[];
-  /** The best first (ALPN). */
+  /** ALPN protocols in order of preference. */
   protocols: readonly Protocol[];
 }>;
 
 export type TlsListener = Readonly<{
-  /** Begins a handshake on a connection from which nothing was read, or what was read was put back. */
+  /** Begins a handshake on a connection whose first byte is unread or was put back. */
   accept(socket: Socket): void;
-  /** Serves handshakes from now on with this. @throws the reason when it cannot be used; then nothing has changed */
+  /** Uses these settings for new handshakes. @throws the reason when they are unusable; then nothing changes */
   reload(material: TlsMaterial): void;
 }>;
 
 type Generation = Readonly<{ serverFor(socket: Socket): Server }>;
 
-/** Nothing but arithmetic and two round trips. */
+/** Two round trips and arithmetic. */
 const handshakeMsMax = 15_000;
-/** Forward secrecy and authenticated encryption only: those of Pomerium for TLS 1.2, and all of TLS 1.3. */
+/** Only forward secrecy and authenticated encryption: Pomerium's suites for TLS 1.2, and all of TLS 1.3. */
 const ciphers = [
   "TLS_AES_256_GCM_SHA384",
   "TLS_CHACHA20_POLY1305_SHA256",
@@ -46,14 +47,14 @@ const ciphers = [
 ].join(":");
 
 /**
- * Nobody is refused in the handshake: what a certificate is worth is decided by its route. A resumed session would bring back the
- * verdict of another time, without the chain that it was about, so there are none where certificates are asked for.
+ * The handshake refuses no certificate; the route decides. A resumed session would restore an earlier verification
+ * result without its chain, so sessions are not resumed where certificates are requested.
  */
 function clientOptions(authorities: readonly string[]): object {
   if (authorities.length === 0) return {};
   return {
     ca: [...authorities],
-    allowPartialTrustChain: true, // an intermediate that is named is enough, as in Pomerium
+    allowPartialTrustChain: true, // a configured intermediate is sufficient, as in Pomerium
     requestCert: true,
     rejectUnauthorized: false,
     secureOptions: constants.SSL_OP_NO_TICKET,
@@ -63,7 +64,7 @@ function clientOptions(authorities: readonly string[]): object {
 export function createTlsListener(
   material: TlsMaterial,
   hooks: Readonly<{
-    /** The handshake is done. */
+    /** The handshake is complete. */
     onSecure(socket: TLSSocket): void;
     onFailed(code: string, socket: Socket): void;
     wall(): number;
@@ -74,7 +75,7 @@ export function createTlsListener(
   function createGeneration({ certificates, clientAuthorities, protocols }: TlsMaterial): Generation {
     const clients = clientOptions(clientAuthorities);
     const shown = certificates.map(({ cert, key }) => {
-      // The authorities too: the name that is asked for must not lead to others.
+      // The authorities too: the server name must not select others.
       const context = createSecureContext({ cert, key, ciphers, minVersion: "TLSv1.2", ...clients });
       return { certificate: new X509Certificate(cert), value: { cert, key, context } };
     });

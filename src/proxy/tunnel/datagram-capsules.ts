@@ -1,17 +1,17 @@
 /**
- * Capsules: datagrams in a stream of bytes, as CONNECT-UDP carries them (RFC 9297 §3.2, RFC 9298 §5).
+ * Datagram capsules: datagrams in a byte stream, as CONNECT-UDP carries them (RFC 9297 §3.2, RFC 9298 §5).
  *
- * Pure. A datagram is a capsule of type 0 that holds a context id and, with id 0, the payload of one UDP packet. Capsules of other
- * types are passed over, and datagrams of other contexts dropped, as the RFCs ask for. What no honest peer sends ends the
- * stream: a length beyond every bound, a datagram without a context id. Nothing is kept beyond one datagram.
+ * Pure. A datagram is a capsule of type 0 that holds a context id and, for id 0, the payload of one UDP packet. As the
+ * RFCs require, capsules of other types are skipped and datagrams of other contexts dropped. A length over the limit or
+ * a datagram without a context id ends the stream. At most one datagram is buffered.
  */
 import type { Fact } from "../../events/index.ts";
 
-/** More than an IPv4 or IPv6 packet can hold beside its UDP header. */
+/** At least the payload of any IPv4 or IPv6 packet. */
 export const datagramBytesMax = 65_527;
-/** A capsule of a type that is not ours may be this long; nobody has a use for more. */
+/** The longest capsule of another type that is skipped. */
 const skippedBytesMax = 1_048_576;
-/** A context id is 8 bytes at most. */
+/** A context id has at most 8 bytes. */
 const capsuleBytesMax = datagramBytesMax + 8;
 
 export type BrokenCapsules = "datagram-too-long" | "capsule-too-long" | "no-context-id";
@@ -21,7 +21,7 @@ export class CapsuleReader {
   readonly #onDatagram: (payload: Buffer) => void;
   readonly #varint = new VarintReader();
   #type: number | undefined;
-  /** Of the capsule whose value is being read; undefined: its type or length is. */
+  /** Bytes left of the current value; undefined: the type or length is being read. */
   #left: number | undefined;
   #value: Buffer | undefined;
   #broken: BrokenCapsules | undefined;
@@ -31,7 +31,7 @@ export class CapsuleReader {
     this.#onDatagram = onDatagram;
   }
 
-  /** @returns how many datagrams were of contexts unknown here; or why the stream cannot be read any more */
+  /** @returns the number of datagrams of unknown contexts, or why the stream is unreadable */
   take(bytes: Buffer): CapsulesRead {
     let foreign = 0;
     let at = 0;
@@ -62,7 +62,7 @@ export class CapsuleReader {
     this.#left = read;
   }
 
-  /** @returns 1 for a datagram of a context that is not ours */
+  /** @returns 1 for a datagram of an unknown context */
   #complete(): 0 | 1 {
     const value = this.#value;
     this.#type = undefined;
@@ -96,12 +96,12 @@ export function datagramCapsule(payload: Uint8Array): Buffer {
   return capsule;
 }
 
-/** Variable-length integers of QUIC (RFC 9000 §16), a byte at a time. Those beyond 2^53 come out inexact, and are too large all the same. */
+/** QUIC variable-length integers (RFC 9000 §16), byte by byte. Values over 2^53 are inexact, but over every limit. */
 class VarintReader {
   #left = 0;
   #value = 0;
 
-  /** @returns the number, with its last byte */
+  /** @returns the number once its last byte has arrived */
   take(byte: number): number | undefined {
     if (this.#left === 0) {
       this.#left = (1 << (byte >> 6)) - 1;

@@ -1,19 +1,19 @@
 /**
- * WebSocket frames, as far as a splice must know them: where a frame from the server ends, and the bytes of a close frame.
+ * WebSocket frames, as far as a splice needs them: where a frame from the server ends, and the bytes of a close frame.
  *
- * Pure. It follows headers only (RFC 6455 §5.2), never looks into payloads and never changes a byte, so extensions pass.
+ * Pure. It reads frame headers only (RFC 6455 §5.2) and never payloads, and changes no byte, so extensions work.
  */
 
-/** Follows one direction's bytes. Immutable in meaning: `take` is called with each chunk once, in order. */
+/** Follows the bytes of one direction. `take` gets each chunk once, in order. */
 export class FrameBoundaries {
-  /** Payload bytes of the current frame still to come. */
+  /** Payload bytes of the current frame that have not arrived. */
   #payload = 0;
-  /** Bytes of the current header seen so far; a header is 14 bytes at most. */
+  /** The current header as far as it has arrived; at most 14 bytes. */
   readonly #header = new Uint8Array(14);
   #headerLength = 0;
   #broken = false;
 
-  /** True when what was taken so far ends exactly where a frame ends. */
+  /** True when the bytes so far end exactly at the end of a frame. */
   get atBoundary(): boolean {
     return !this.#broken && this.#payload === 0 && this.#headerLength === 0;
   }
@@ -55,7 +55,7 @@ export class FrameBoundaries {
     if (this.#headerLength < 2 + extended + (masked ? 4 : 0)) return;
     const view = new DataView(this.#header.buffer);
     const length = extended === 0 ? short : extended === 2 ? view.getUint16(2) : Number(view.getBigUint64(2));
-    // A length beyond what a number holds exactly is none that will ever end here.
+    // A frame of such a length never ends.
     if (!Number.isSafeInteger(length)) this.#broken = true;
     this.#payload = length;
     this.#headerLength = 0;
