@@ -29,12 +29,17 @@ import type {
   UserId,
 } from "./ids.ts";
 
-/** Ciphertext of personal data: key id, nonce, AES-256-GCM text and tag, as made by `seal`. */
+/** Encrypted personal data, as `seal` writes it: key id, nonce, AES-256-GCM ciphertext and tag. */
 export type Sealed = Uint8Array;
 
+/**
+ * - `tightens`: a final fact about a credential or person. A node that cannot read it denies the stream's subject.
+ * - `neutral`: changes no decision. A node that cannot read it skips it.
+ * - `either`: anything else. A node that cannot read it is no longer fresh.
+ */
 export type Effect = "tightens" | "neutral" | "either";
 
-/** Who says that a user is a member of a group. `idp` counts only with `groups_from_claim`. */
+/** The source of a membership. `idp` is used only with `groups_from_claim`. */
 export type MembershipSource = "directory" | "scim" | "operator" | "idp";
 export type RevocationReason =
   | "operator"
@@ -50,7 +55,7 @@ export type SessionCreated = Fact<
   {
     sessionId: SessionId;
     userId: UserId;
-    /** Which identity provider signed the person in (src/config: the route's provider id). */
+    /** The identity provider that signed the person in (src/config); "" is the default one. */
     idpId: string;
     issuedAt: UnixMs;
     expiresAt: UnixMs;
@@ -58,41 +63,41 @@ export type SessionCreated = Fact<
     profile: Sealed;
   }
 >;
-/** New claims from the identity provider. They replace the old ones whole; the expiry never moves. */
+/** New claims from the identity provider replace all the old ones. The expiry never moves. */
 export type SessionRefreshed = Fact<
   "SessionRefreshed",
   { sessionId: SessionId; userId: UserId; profile: Sealed; refreshedAt: UnixMs }
 >;
 export type SessionRevoked = Fact<"SessionRevoked", { sessionId: SessionId; userId: UserId; reason: RevocationReason }>;
-/** The sweep: these ids are past their own expiry and leave the projection. Nothing leaves it by a clock. */
+/** The sweep: these sessions have expired and leave the projection. No clock removes anything from it. */
 export type SessionsExpired = Fact<"SessionsExpired", { sessionIds: readonly SessionId[] }>;
 
 // --- users
 export type UserUpserted = Fact<"UserUpserted", { userId: UserId; profile: Sealed }>;
-/** Revokes every session of the user created below `upTo`; null means below this event's own position. */
+/** Revokes every session of the user that was created at or below `upTo`; null: below this event's own position. */
 export type UserSessionsRevoked = Fact<
   "UserSessionsRevoked",
   { userId: UserId; upTo: Position | null; reason: RevocationReason }
 >;
-/** Also revokes the sessions that exist: a later restore brings back the person, not the old sessions. */
+/** Also revokes the existing sessions. A later restore readmits the person but not those sessions. */
 export type UserSuspended = Fact<"UserSuspended", { userId: UserId; reason: string }>;
 export type UserRestored = Fact<"UserRestored", { userId: UserId }>;
-/** The person's key is destroyed in the same transaction. */
+/** The same transaction destroys the person's key. */
 export type UserErased = Fact<"UserErased", { userId: UserId }>;
 
 // --- groups
 export type GroupUpserted = Fact<"GroupUpserted", { groupId: GroupId; name: string }>;
 /**
- * An operator's removal excludes the person whatever other sources say, until an operator adds them again;
- * any other source's removal only withdraws that source's own claim.
+ * A removal by an operator excludes the person, whatever other sources say, until an operator adds them again.
+ * A removal by any other source only withdraws that source's own claim.
  */
 export type GroupMembersChanged = Fact<
   "GroupMembersChanged",
   { groupId: GroupId; source: MembershipSource; added: readonly UserId[]; removed: readonly UserId[] }
 >;
 /**
- * What one identity provider says of one user's groups, whole: replaces everything the same source said before.
- * Emitted at sign-in and refresh where `groups_from_claim` is set.
+ * The complete groups of one user according to one source. Replaces everything this source said before.
+ * Recorded at sign-in and refresh where `groups_from_claim` is set.
  */
 export type UserGroupsReplaced = Fact<
   "UserGroupsReplaced",
@@ -129,13 +134,14 @@ export type EpochOpened = Fact<
   { epoch: Epoch; incarnation: Incarnation; brokerId: BrokerId; publicKey: string }
 >;
 /**
- * A tightening event that the log had lost (a failover without its last suffix, a restore), and that this build knows only by
- * its effect: the subject of its stream is denied for good. Those that it knows are recorded again under their own type.
+ * A tightening event that the log had lost (a failover without its last suffix, a restore) and whose type this build
+ * does not know: it denies the subject of the stream permanently. An event of a known type is recorded again as itself.
+ * `of`: the lost event's type; `lost`: its hash.
  */
 export type TighteningReasserted = Fact<"TighteningReasserted", { subject: Stream; of: string; lost: Hash }>;
 /**
- * From here on the cluster is at this level (formats.ts): newer formats may be written, and builds that cannot read them get no lease.
- * Never lowered: there is no way back to such a build.
+ * From this event on the cluster is at this level (formats.ts). Newer formats may be written, and builds that cannot
+ * read them get no lease. A level is never lowered, so there is no way back to such a build.
  */
 export type UpgradeFinalized = Fact<"UpgradeFinalized", { level: number }>;
 export type SnapshotTaken = Fact<"SnapshotTaken", { position: Position; manifestHash: Hash }>;
@@ -173,8 +179,8 @@ export type EventType = CardeaEvent["type"];
 
 export type StreamKind = "session" | "user" | "group" | "device" | "service-account" | "configuration" | "cluster";
 /**
- * The events of one entity, `kind:id`. No kind contains a colon, so two entities never share a stream whatever their
- * ids look like. Streams also name the facts that a decision read.
+ * The name of the events of one entity, `kind:id`. No kind contains a colon, so two entities never share a stream,
+ * whatever their ids. Streams also name the facts that a decision read.
  */
 export type Stream = `${StreamKind}:${string}`;
 
@@ -233,7 +239,7 @@ const byServiceAccount = ({ serviceAccountId }: Readonly<{ serviceAccountId: Ser
   serviceAccountStream(serviceAccountId);
 const inSweep = (): Stream => sweepStream;
 const inCluster = (): Stream => clusterStream;
-/** Of an event that no decision rests on. */
+/** For events that no decision depends on. */
 const byType = ({ type }: Readonly<{ type: EventType }>): string => type;
 
 export const catalog: Readonly<{ [Type in EventType]: Entry<Type> }> = {
@@ -414,26 +420,26 @@ export function describeEvent<Type extends EventType>(event: EventOf<Type>, abou
   return catalog[event.type].describe(event, about);
 }
 
-/** An event of a type or version this build does not know, kept with its effect so that it can still be obeyed or refused. */
+/** An event of a type or version that this build does not know. Its effect says what to do about it. */
 export type UnknownEvent = Fact<"Unknown", { name: string }>;
 
-/** An event with all that the log added. `hash` covers everything before it too. */
+/** An event and everything the log added to it. `hash` also covers all events before it. */
 export type Recorded = Readonly<{
   epoch: Epoch;
   position: Position;
   hash: Hash;
   eventId: EventId;
   stream: Stream;
-  /** Counts 1, 2, 3 … within the stream. */
+  /** 1, 2, 3 … within the stream. */
   version: number;
   type: string;
-  /** The version of the body's shape as it was written; `event` has the newest shape (formats.ts). */
+  /** The version in which the body was written. `event` always has the newest shape (formats.ts). */
   schemaVersion: number;
   effect: Effect;
   recordedAt: UnixMs;
-  /** Who caused it: `user:<id>`, `operator:<id>`, `service:<name>`, `system`. Ids only, never e-mails. */
+  /** The cause: `user:<id>`, `operator:<id>`, `service:<name>` or `system`. Ids only, never e-mail addresses. */
   actor: string;
-  /** The command that caused it, null for events the log itself makes. */
+  /** The command that caused it; null: an event of the log itself. */
   cause: CommandId | null;
   event: CardeaEvent | UnknownEvent;
 }>;

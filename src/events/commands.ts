@@ -1,9 +1,9 @@
 /**
- * What can be asked: wishes that a broker may refuse, the counterpart of events.
+ * Commands: requests to change the log, which a broker may refuse. Their counterpart is the event.
  *
- * Commands carry personal data and tokens in clear, because only a broker holds the keys to seal them; they travel over
- * loopback or TLS, authenticated, and are never logged or stored. Each has a command id made by the caller and kept over
- * retries; the broker answers a repeated id with the first answer.
+ * - Commands carry personal data and tokens in clear, because only a broker holds the keys to seal them. They travel
+ *   authenticated, over loopback or TLS, and are never logged or stored.
+ * - The caller chooses the command id and repeats it in retries. A broker answers a repeated id with its first answer.
  */
 
 import { type MembershipSource, type Recorded, type RevocationReason, type Stream, sessionStream } from "./catalog.ts";
@@ -25,7 +25,7 @@ import type {
 import type { Link } from "./link.ts";
 import type { Profile } from "./profile.ts";
 
-/** What the identity provider gave us; kept sealed in the vault, never in the log. */
+/** The tokens of the identity provider. They are stored sealed in the vault, never in the log. */
 export type ProviderTokens = Readonly<{
   accessToken: string | null;
   refreshToken: string | null;
@@ -33,12 +33,12 @@ export type ProviderTokens = Readonly<{
   accessTokenExpiresAt: UnixMs | null;
 }>;
 
-/** That a session's refresh token may have been sent to its identity provider. Recorded before the request leaves. */
+/** A session's refresh token may have been sent to its identity provider. Recorded before the request is sent. */
 export type Presentation = Readonly<{
   /** The vault version that held the token when the leader recorded the intent. */
   tokenVersion: number;
   epoch: Epoch;
-  /** Wall-clock time after which the leader of that epoch no longer waits for the answer. */
+  /** The wall-clock time after which the leader of that epoch no longer waits for the response. */
   deadline: UnixMs;
 }>;
 
@@ -47,9 +47,9 @@ export type VaultedTokens = Readonly<{
   /** The version of the session's stream that wrote the entry. */
   version: number;
   tokens: ProviderTokens;
-  /** The epoch in which the provider's answer was recorded. Null: an older build wrote the entry. */
+  /** The epoch in which the provider's response was recorded; null: an older build wrote the entry. */
   obtainedIn: Epoch | null;
-  /** Null: no leader has presented the refresh token. */
+  /** Null: no leader has sent the refresh token. */
   presentation: Presentation | null;
 }>;
 
@@ -63,13 +63,13 @@ export type CreateSession = Fact<
     expiresAt: UnixMs;
     profile: Profile;
     tokens: ProviderTokens;
-    /** Memberships the provider claims (source `idp`); null where `groups_from_claim` is not set. */
+    /** Groups that the provider claims (source `idp`); null: `groups_from_claim` is not set. */
     groupIds: readonly GroupId[] | null;
-    /** The oldest sessions above this many are revoked. */
+    /** Beyond this number the oldest sessions are revoked. */
     maxSessionsPerUser: number;
   }
 >;
-/** Claims and tokens of a refresh; they replace the old ones whole. */
+/** The claims and tokens of a refresh replace all the old ones. */
 export type RefreshSession = Fact<
   "refreshSession",
   {
@@ -78,20 +78,20 @@ export type RefreshSession = Fact<
     tokens: ProviderTokens;
     groupIds: readonly GroupId[] | null;
     refreshedAt: UnixMs;
-    /** Refused unless the session's stream still has this version. Absent: an unconditional refresh. */
+    /** The version that the session's stream must still have, or the command is refused; absent: any version. */
     tokenVersion?: number;
   }
 >;
 /**
- * The intent to present a session's refresh token: submitted by the leader before the request, and refused unless the vault entry that
- * it read is the newest. So at most one leader presents a token. See docs/adr/0037-refresh-exactly-once.md.
+ * The intent to send a session's refresh token. The leader submits it before the request; it is refused unless the
+ * leader read the newest vault entry. So at most one leader sends a token: docs/adr/0037-refresh-exactly-once.md.
  */
 export type StartRefresh = Fact<
   "startRefresh",
   { sessionId: SessionId; tokens: ProviderTokens; tokenVersion: number; obtainedIn: Epoch | null; deadline: UnixMs }
 >;
 /**
- * Replaces the tokens behind a recorded intent and ends it: with the provider's new tokens, or with the old ones when they were
+ * Ends a recorded intent by replacing the tokens: with the provider's new ones, or with the old ones if they were
  * provably not used. The claims stay.
  */
 export type KeepTokens = Fact<
@@ -99,15 +99,15 @@ export type KeepTokens = Fact<
   {
     sessionId: SessionId;
     tokens: ProviderTokens;
-    /** The version that the intent wrote. */
+    /** The version of the vault entry that the intent wrote. */
     tokenVersion: number;
     obtainedIn: Epoch | null;
   }
 >;
 export type RevokeSession = Fact<"revokeSession", { sessionId: SessionId; reason: RevocationReason }>;
-/** Many at once: one command, one batch, one receipt. Those that are not there any more change nothing. */
+/** Several sessions in one command, one batch and one receipt. Ids of sessions that are gone are skipped. */
 export type RevokeSessions = Fact<"revokeSessions", { sessionIds: readonly SessionId[]; reason: RevocationReason }>;
-/** All sessions of a user that exist when the command is carried out: one event, whatever their number. */
+/** All sessions that the user has when the command runs, in one event. */
 export type RevokeUserSessions = Fact<"revokeUserSessions", { userId: UserId; reason: RevocationReason }>;
 export type SuspendUser = Fact<"suspendUser", { userId: UserId; reason: string }>;
 export type RestoreUser = Fact<"restoreUser", { userId: UserId }>;
@@ -117,38 +117,38 @@ export type ChangeGroupMembers = Fact<
   { groupId: GroupId; source: MembershipSource; added: readonly UserId[]; removed: readonly UserId[] }
 >;
 export type RemoveGroup = Fact<"removeGroup", { groupId: GroupId }>;
-/** The expiry sweep, a duty of the leader. */
+/** The expiry sweep, which is a duty of the leader. */
 export type ExpireSessions = Fact<"expireSessions", { sessionIds: readonly SessionId[] }>;
 export type ActivateConfiguration = Fact<
   "activateConfiguration",
   {
     nodeId: NodeId;
     configHash: ConfigHash;
-    /** What the hash stands for; absent: not offered with this command. */
+    /** The configuration that has this hash; absent: the node does not send it with this command. */
     body?: ConfigBody;
   }
 >;
 
-/** A tightening event that a copy of the log has applied and the log no longer holds. */
+/** A tightening event that a node has applied and the log no longer holds. */
 export type LostTightening = Readonly<{
-  /** Where it stood in the lost history. */
+  /** Its link in the lost history. */
   link: Link;
   stream: Stream;
   type: string;
-  /** Whose credential it was, where the event said so. */
+  /** The user whose credential it was; null: the event does not say. */
   userId: UserId | null;
   recordedAt: UnixMs;
 }>;
 /**
- * What a node holds of a lost suffix, so that it is recorded again: once, whoever reports it and however often. Asked with any
- * command id; each event is carried out under an id of its own that follows from its hash.
+ * The part of a lost suffix that a node still knows, to be recorded again. Each event is recorded once, however many
+ * nodes report it: it runs under a command id that follows from its hash, whatever the id of this command.
  */
 export type ReassertTightenings = Fact<"reassertTightenings", { events: readonly LostTightening[] }>;
 
-/** A snapshot exists, signed and whole, on the disk of the broker that says so: a duty of the leader. */
+/** The sending broker holds a complete, signed snapshot on disk. A duty of the leader. */
 export type RecordSnapshot = Fact<"recordSnapshot", { position: Position; manifestHash: Hash }>;
 
-/** The cluster takes a level: what is written from then on may be unreadable to older builds. There is no way back. */
+/** Raises the cluster to a level. Older builds may not be able to read what is written then; there is no way back. */
 export type FinalizeUpgrade = Fact<"finalizeUpgrade", { level: number }>;
 
 export type Command =
@@ -170,15 +170,15 @@ export type Command =
   | FinalizeUpgrade
   | ReassertTightenings;
 
-/** How a node names an event that it holds and the log has lost. */
+/** The report of an event that this node has applied and the log has lost. */
 export function toLostTightening({ epoch, position, hash, stream, type, recordedAt, event }: Recorded): LostTightening {
   const userId = "userId" in event ? event.userId : null;
   return { link: { epoch, position, hash }, stream, type, userId, recordedAt };
 }
 
 /**
- * One session that a lost event about its person had ended, as a loss of its own. Where the log does not know the session, nothing but
- * its own revocation keeps it from being created once more, behind everything that is said of the person.
+ * A session that a lost event about its user had ended, as a lost event of its own. If the log does not know the
+ * session, only its own revocation keeps it from being created again after all events about the user.
  */
 export function toLostSession(
   { link, recordedAt }: LostTightening,
@@ -198,8 +198,8 @@ export type CommandRequest = Readonly<{
 export type RefusalCode = "not-found" | "conflict" | "suspended" | "erased" | "forbidden" | "invalid";
 
 export type CommandResult =
-  /** `link` is that of the command's last event; where nothing had to change, that of the head it was decided at. */
+  /** `link`: that of the command's last event, or, if nothing changed, the head at which it was decided. */
   | Fact<"done", { commandId: CommandId; link: Link; changed: boolean }>
   | Fact<"refused", { commandId: CommandId; code: RefusalCode; message: string }>
-  /** No leader, store down, or outcome unknown: ask again with the same command id. */
+  /** No leader, the store is down, or the outcome is unknown: retry with the same command id. */
   | Fact<"unavailable", { commandId: CommandId; message: string; retryAfterMs: number }>;

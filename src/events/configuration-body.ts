@@ -1,8 +1,9 @@
 /**
- * Configuration body: what a configuration said, under the hash that names it in the log and in decision records. Pure.
+ * Configuration body: the content of a configuration whose hash the log and the decision records name. Pure.
  *
- * The body is canonical text without secrets (src/config), and the hash is that of the text: so whoever is handed a body can tell
- * whether it belongs to the hash, and nobody can put another in its place. It travels and is stored compressed, and bounded in both forms.
+ * - A body is canonical text without secrets (src/config), and the hash is that of the text. So every receiver can check
+ *   that a body belongs to its hash, and no other body can replace it.
+ * - It is sent and stored compressed. Both the text and the compressed form are bounded.
  */
 
 import { createHash } from "node:crypto";
@@ -10,17 +11,17 @@ import { deflateRawSync, inflateRawSync } from "node:zlib";
 import { CodedError } from "./coded-error.ts";
 import { type Brand, type ConfigHash, parseConfigHash, parseUnixMs, type UnixMs } from "./ids.ts";
 
-/** Compressed, and known to belong to its hash. */
+/** A compressed body that was checked against its hash. */
 export type ConfigBody = Brand<Uint8Array, "ConfigBody">;
 
-/** What a store keeps of a configuration: once for each hash, the first that came. */
+/** A configuration as a store holds it: one for each hash, the first that arrived. */
 export type StoredConfiguration = Readonly<{ configHash: ConfigHash; body: ConfigBody; recordedAt: UnixMs }>;
-/** The same in a list. `bytes`: of the body as it is stored. */
+/** The same in a list. `bytes`: length of the compressed body. */
 export type ConfigurationEntry = Readonly<{ configHash: ConfigHash; recordedAt: UnixMs; bytes: number }>;
 
-export const configBodyBytesMax = 512 * 1024; // some 8,000 routes
+export const configBodyBytesMax = 512 * 1024; // about 8,000 routes
 export const configTextBytesMax = 16 * 1024 * 1024;
-/** So many bodies are kept, and none is ever put in the place of another. */
+/** How many bodies a store keeps. A full store refuses new ones and never replaces one. */
 export const configBodiesMax = 10_000;
 
 export class MalformedConfigBodyError extends CodedError<"ERR_EVENTS_MALFORMED_CONFIG_BODY"> {
@@ -30,15 +31,15 @@ export class MalformedConfigBodyError extends CodedError<"ERR_EVENTS_MALFORMED_C
   }
 }
 
-/** The configuration is longer than a body may be. It is in force all the same; only what it said is not kept. */
+/** The configuration is too long to be stored. It is in force all the same. */
 export class ConfigBodyTooLongError extends CodedError<"ERR_EVENTS_CONFIG_BODY_TOO_LONG"> {
   override readonly code = "ERR_EVENTS_CONFIG_BODY_TOO_LONG";
   readonly bytes: number;
   readonly bytesMax: number;
   constructor(size: Readonly<{ bytes: number; bytesMax: number; form: "as text" | "compressed" }>) {
     super(
-      `the configuration is ${size.bytes} bytes long ${size.form}, and ${size.bytesMax} are kept: put long lists of people into ` +
-        "groups and pictures behind addresses, or split the routes over several proxies",
+      `the configuration has ${size.bytes} bytes ${size.form}, and at most ${size.bytesMax} are stored: move long lists of people to ` +
+        "groups, replace pictures by their URLs, or split the routes over several proxies",
     );
     this.bytes = size.bytes;
     this.bytesMax = size.bytesMax;
@@ -56,13 +57,13 @@ export function packConfigBody(text: string): ConfigBody {
   return body as Uint8Array as ConfigBody;
 }
 
-/** @throws MalformedConfigBodyError when it is too long, is no body, or belongs to another hash */
+/** @throws MalformedConfigBodyError if it is too long, is not a body, or belongs to another hash */
 export function parseConfigBody(value: unknown, configHash: ConfigHash): ConfigBody {
   if (!(value instanceof Uint8Array)) throw new MalformedConfigBodyError("not bytes");
   if (value.length > configBodyBytesMax) throw new MalformedConfigBodyError("too long");
   const body = value as ConfigBody;
   const hash = createHash("sha256").update(textBytes(body)).digest("hex");
-  if (hash !== configHash) throw new MalformedConfigBodyError("it is not the body of this hash");
+  if (hash !== configHash) throw new MalformedConfigBodyError("it does not belong to this hash");
   return body;
 }
 
@@ -74,7 +75,7 @@ export function parseStoredConfiguration(value: unknown): StoredConfiguration {
   return { configHash, body: parseConfigBody(body, configHash), recordedAt: parseUnixMs(recordedAt) };
 }
 
-/** The canonical text: JSON. @throws MalformedConfigBodyError */
+/** The canonical text, which is JSON. @throws MalformedConfigBodyError */
 export function configTextOf(body: ConfigBody): string {
   return textBytes(body).toString("utf8");
 }
@@ -83,6 +84,6 @@ function textBytes(body: Uint8Array): Buffer {
   try {
     return inflateRawSync(body, { maxOutputLength: configTextBytesMax });
   } catch (cause) {
-    throw new MalformedConfigBodyError("it cannot be unpacked", { cause });
+    throw new MalformedConfigBodyError("it cannot be decompressed", { cause });
   }
 }

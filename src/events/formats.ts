@@ -1,53 +1,56 @@
 /**
- * Formats: in which shapes events are written, from which feature level on, and how old shapes are lifted to new ones. Pure.
+ * Formats: the versions of event bodies, the cluster level from which each is written, and the conversions between them.
+ * Pure.
  *
- * A cluster has one *level*, 1 at first, raised by an `UpgradeFinalized` event and never lowered. A build reads every shape of every
- * level up to its own (`readsLevel`), and writes only those of the cluster's level, whatever newer ones it knows: so builds of two
- * versions can run side by side, and the newer can be taken back, until somebody finalizes the upgrade. In memory an event always has
- * its newest shape: it is lifted when it is read, after its hash has been checked, and lowered when it is written.
+ * - A cluster has one *level*: 1 at first, raised by an `UpgradeFinalized` event, never lowered.
+ * - A build reads every version of every level up to its own (`readsLevel`). It writes only those of the cluster's level.
+ *   So two builds can run side by side, and the newer one can be rolled back until an operator finalizes the upgrade.
+ * - In memory an event always has its newest shape. It is lifted on reading, after its hash was checked, and lowered on
+ *   writing.
+ * - A format never changes, because its bytes stay in logs forever. A new shape is a new version with an `up`, appended
+ *   to the entry in catalog.ts, and its bytes join test/events/golden.
  *
- * What was written once is in logs for ever. A format is never changed: a new shape is a new version behind the others, with an `up`,
- * and its bytes join test/events/golden. Why levels: docs/adr/0014-feature-levels.md
+ * Why levels: docs/adr/0014-feature-levels.md
  */
 import { catalog, type EventBody, type Format } from "./catalog.ts";
 
 /**
- * What this build can read: everything of this level and below. Grows by one with each release that writes something new, or folds what was
- * written before in another way.
+ * This build reads everything of this level and below. Grows by one with each release that writes something new or
+ * folds old events differently.
  */
 export const readsLevel = 2;
 
-/** From this level on sessions that the log never knew, and that are revoked, have an expiry (state.ts): those revoked before, too. */
+/** From this level on, revoked sessions that the log never knew have an expiry (state.ts), also those revoked before. */
 export const unknownExpireFrom = 2;
 
-/** The versions of each type, oldest first: version 1, 2, 3 … */
+/** The versions of each type, oldest first: 1, 2, 3 … */
 export type Formats = Readonly<Record<string, readonly Format[]>>;
 
 export const formats: Formats = Object.fromEntries(
   Object.entries(catalog).map(([type, entry]) => [type, entry.formats]),
 );
 
-/** True when this build can read a type in a version. */
+/** Whether this build can read this version of a type. */
 export function isReadable(type: string, version: number, all: Formats = formats): boolean {
   return Object.hasOwn(all, type) && version >= 1 && version <= (all[type]?.length ?? 0);
 }
 
-/** A body in its newest shape, from the version that it was written in; readable (`isReadable`). */
+/** Converts a body to its newest shape. @param version the one it was written in, which `isReadable` */
 export function lift(type: string, version: number, body: EventBody, all: Formats = formats): EventBody {
   const versions = all[type] ?? [];
-  if (version === versions.length) return body; // nearly always
+  if (version === versions.length) return body; // almost always
   let lifted = body;
   for (const { up } of versions.slice(version)) lifted = up?.(lifted) ?? lifted;
   return lifted;
 }
 
-/** What may be written of an event at a level. */
+/** A body in the newest version that a level allows. */
 export type LoweredBody =
   | Readonly<{ version: number; body: EventBody }>
-  /** It says what only a later level can say. */
+  /** Only a later level can express it. */
   | Readonly<{ needsLevel: number }>;
 
-/** The newest version of a body that the cluster's level allows. */
+/** Converts a body to the newest version that the level allows. */
 export function lower(type: string, body: EventBody, level: number, all: Formats = formats): LoweredBody {
   const versions = all[type] ?? [];
   let lowered = body;

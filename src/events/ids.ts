@@ -1,8 +1,9 @@
 /**
- * Ids: ids and positions that cannot be mixed up by accident.
+ * Ids: branded ids, positions and times that the compiler keeps apart.
  *
- * A branded value is made only by its parser, so holding one is proof that the check was done. Positions are plain
- * numbers: they are safe to 2^53 and travel through JSON, cookies and columns without a codec (docs/adr/0002-positions-are-numbers.md).
+ * - Only a parser makes a branded value, so a value of the type is proof that it was checked.
+ * - Positions are plain numbers: safe up to 2^53, and they pass through JSON, cookies and columns without a codec
+ *   (docs/adr/0002-positions-are-numbers.md).
  */
 import { CodedError } from "./coded-error.ts";
 
@@ -11,15 +12,15 @@ export type Brand<Base, Name extends string> = Base & { readonly [brand]: Name }
 
 export type Fact<Type extends string, Data> = Readonly<{ type: Type } & Data>;
 
-/** A place in the log: 0 is before the first event, then 1, 2, 3 … without gaps. */
+/** An event's number in the log: 1, 2, 3 … without gaps. 0 is before the first event. */
 export type Position = Brand<number, "Position">;
-/** Grows by one each time a broker takes over as writer. 0: no broker has ever written. */
+/** Grows by one whenever a broker becomes the leader. 0: no broker has ever written. */
 export type Epoch = Brand<number, "Epoch">;
 /** Lowercase hexadecimal SHA-256, 64 characters. */
 export type Hash = Brand<string, "Hash">;
 /** Milliseconds since 1970, UTC. */
 export type UnixMs = Brand<number, "UnixMs">;
-/** Milliseconds of a process's own monotonic clock; comparable only within that process. */
+/** Milliseconds of a process's monotonic clock; comparable only within that process. */
 export type MonotonicMs = Brand<number, "MonotonicMs">;
 
 export type SessionId = Brand<string, "SessionId">;
@@ -28,13 +29,13 @@ export type GroupId = Brand<string, "GroupId">;
 export type DeviceId = Brand<string, "DeviceId">;
 export type ServiceAccountId = Brand<string, "ServiceAccountId">;
 export type NodeId = Brand<string, "NodeId">;
-/** Random for each start of a process. */
+/** Random, new at each start of a process. */
 export type BootId = Brand<string, "BootId">;
 export type BrokerId = Brand<string, "BrokerId">;
 export type EventId = Brand<string, "EventId">;
-/** A UUID made by the caller and kept over retries: one command id, at most one set of events. */
+/** A UUID that the caller chooses and repeats in retries. A command id causes at most one set of events. */
 export type CommandId = Brand<string, "CommandId">;
-/** Random for each opened epoch, so that an epoch number that repeats after a restore is told apart. */
+/** Random for each opened epoch. Tells apart two epochs of one number, which a restore can cause. */
 export type Incarnation = Brand<string, "Incarnation">;
 export type ConfigHash = Brand<string, "ConfigHash">;
 
@@ -57,7 +58,7 @@ function idParser<Id extends string>(kind: string, pattern: RegExp): (value: unk
   };
 }
 
-/** Group ids come from outside (a directory's id, a claim's value), so any well-formed text without control characters. */
+/** Group ids come from directories and claims, so any well-formed text without control characters is valid. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
 const groupPattern = /^[^\u0000-\u001f\u007f]{1,256}$/;
 
@@ -87,7 +88,7 @@ export const parsePosition = numberParser<Position>("position");
 export const parseEpoch = numberParser<Epoch>("epoch");
 export const parseUnixMs = numberParser<UnixMs>("time in milliseconds");
 
-/** Marks the end of a switch over a union: a new member stops the build here. */
+/** Ends a switch over a union. A new member of the union stops the build here. */
 export function unreachable(value: never): never {
   throw new TypeError(`unreachable: ${JSON.stringify(value)}`);
 }

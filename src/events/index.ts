@@ -1,4 +1,4 @@
-/** What can happen and be asked, as bytes and as state. Neighbours import events through this door. */
+/** Entry point of events: the types of events and commands, their bytes, and the state folded from them. */
 
 export {
   type AuditSegmentSealed,

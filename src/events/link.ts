@@ -1,15 +1,14 @@
 /**
- * Link: a place in the log that cannot be confused with the same number in another history.
+ * Link: the triple (epoch, position, hash), which names a position in one history of the log.
  *
- * Always the triple (epoch, position, hash). The hash is that of the event at the position, which covers every event
- * before it, so two equal links mean equal prefixes. A link proves continuity, not origin: who sent it is proved by a
- * signature (src/replication/wire/envelope.ts).
+ * The hash is that of the event at the position and covers every event before it, so equal links mean equal prefixes. A
+ * link proves continuity, not origin; a signature proves that (src/replication/wire/envelope.ts).
  */
 import { type Epoch, type Hash, type Position, parseEpoch, parseHash, parsePosition } from "./ids.ts";
 
 export type Link = Readonly<{ epoch: Epoch; position: Position; hash: Hash }>;
 
-/** The place before the first event. */
+/** The link before the first event. */
 export const genesis: Link = {
   epoch: 0 as Epoch,
   position: 0 as Position,
@@ -20,12 +19,12 @@ export function sameLink(a: Link, b: Link): boolean {
   return a.position === b.position && a.hash === b.hash && a.epoch === b.epoch;
 }
 
-/** Text form `epoch.position.hash`, as used in URLs and on the command line. */
+/** The text form `epoch.position.hash`, for URLs and the command line. */
 export function formatLink(link: Link): string {
   return `${link.epoch}.${link.position}.${link.hash}`;
 }
 
-/** @throws InvalidIdError when the text is not `epoch.position.hash` */
+/** @throws InvalidIdError if the text is not `epoch.position.hash` */
 export function parseLink(text: unknown): Link {
   const [epoch, position, hash, ...rest] = typeof text === "string" ? text.split(".") : [];
   if (rest.length > 0) return { epoch: parseEpoch(Number.NaN), position: parsePosition(0), hash: parseHash(hash) };

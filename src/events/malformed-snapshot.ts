@@ -1,6 +1,6 @@
 import { CodedError } from "./coded-error.ts";
 
-/** What is read is not a snapshot, or not one that this build can read. Nothing of it was taken. */
+/** The bytes are not a snapshot, or not one that this build can read. Nothing of them was loaded. */
 export class MalformedSnapshotError extends CodedError<"ERR_EVENTS_MALFORMED_SNAPSHOT"> {
   override readonly code = "ERR_EVENTS_MALFORMED_SNAPSHOT";
   constructor(problem: string, options?: ErrorOptions) {

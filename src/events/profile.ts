@@ -1,7 +1,7 @@
 /**
- * Profile: what an identity provider says of a person, as sealed into session and user events.
+ * Profile: a person's identity as the identity provider states it. Session and user events hold it sealed.
  *
- * Claims are flattened as Pomerium does it: nested objects become dotted keys and every value is a list.
+ * Claims are flattened as in Pomerium: nested objects become dotted keys, and every value is a list.
  */
 import { hash as digestOf } from "node:crypto";
 import { encode } from "./codec/codec.ts";
@@ -10,17 +10,18 @@ import { parseUserId, type UserId } from "./ids.ts";
 export type ClaimValue = string | number | boolean;
 export type Claims = Readonly<Record<string, readonly ClaimValue[]>>;
 export type Profile = Readonly<{
-  /** The provider's issuer and its `sub`; policy's `user` criterion and the assertion's `sub` use the subject. */
+  /** The provider's issuer. */
   issuer: string;
+  /** The provider's `sub`. The policy criterion `user` and the assertion's `sub` use it. */
   subject: string;
   email: string;
-  /** True only when the provider itself says so. */
+  /** True only if the provider says so. */
   emailVerified: boolean;
   name: string;
   claims: Claims;
 }>;
 
-/** Flattens claims: `{a: {b: 1}}` becomes `{"a.b": [1]}`; values that are neither text, number nor truth are left out. */
+/** `{a: {b: 1}}` becomes `{"a.b": [1]}`. Omits values that are not strings, numbers or booleans. */
 export function flattenClaims(claims: Readonly<Record<string, unknown>>): Claims {
   const flat: Record<string, ClaimValue[]> = Object.create(null);
   const put = (path: string, value: unknown): void => {
@@ -39,7 +40,7 @@ export function flattenClaims(claims: Readonly<Record<string, unknown>>): Claims
   return { ...flat };
 }
 
-/** Shapes an opened value as a profile; undefined when it is none. */
+/** @returns undefined if the opened value is not a profile */
 export function parseProfile(value: unknown): Profile | undefined {
   if (typeof value !== "object" || value === null) return undefined;
   const v = value as Record<string, unknown>;
@@ -54,7 +55,7 @@ export function parseProfile(value: unknown): Profile | undefined {
   };
 }
 
-/** The user id of a person: from (issuer, subject) alone, so that it is stable, and says nothing by itself. */
+/** The user id of a person. It follows from issuer and subject alone, so it is stable, and it reveals neither. */
 export function userIdOf(issuer: string, subject: string): UserId {
   const h = digestOf("sha256", encode(["cardea user", issuer, subject]), "hex");
   return parseUserId(`${h.slice(0, 8)}-${h.slice(8, 12)}-${h.slice(12, 16)}-${h.slice(16, 20)}-${h.slice(20, 32)}`);

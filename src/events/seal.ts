@@ -1,11 +1,11 @@
 /**
- * Seal: personal data under a per-person key.
+ * Seal: encryption of personal data under a key per person. Pure: nonces and keys are arguments.
  *
- * A sealed value is `key id (8) ‖ nonce (12) ‖ AES-256-GCM ciphertext ‖ tag (16)`, with the user id as associated data, so a
- * value copied to another person does not open. The key travels beside the log, wrapped under a key derived from the
- * cluster's secret, never in it: deleting the key erases the person from every copy of the log.
- *
- * Pure: nonces and keys come in as arguments. A nonce is 12 random bytes and never used twice with one key.
+ * - A sealed value is `key id (8) ‖ nonce (12) ‖ AES-256-GCM ciphertext ‖ tag (16)`. The user id is the associated data,
+ *   so a value that is copied to another person does not open.
+ * - A nonce is 12 random bytes and is never used twice with one key.
+ * - The key is stored beside the log, never in it, wrapped under a key derived from the cluster's secret. Deleting it
+ *   erases the person from every copy of the log.
  */
 
 import { createCipheriv, createDecipheriv } from "node:crypto";
@@ -18,21 +18,21 @@ const keyIdBytes = 8;
 const nonceBytes = 12;
 const tagBytes = 16;
 
-/** A person's key in clear. Lives in memory only. */
+/** A person's key in clear, in memory only. */
 export type PersonKey = Readonly<{ userId: UserId; keyId: Uint8Array; key: Uint8Array }>;
-/** A person's key as it is stored and sent: `nonce ‖ ciphertext ‖ tag` under the cluster's wrapping key. */
+/** A person's key as it is stored and sent. `wrapped`: `nonce ‖ ciphertext ‖ tag` under the cluster's wrapping key. */
 export type WrappedKey = Readonly<{ userId: UserId; keyId: Uint8Array; wrapped: Uint8Array }>;
 
 export class SealError extends CodedError<"ERR_EVENTS_SEAL"> {
   override readonly code = "ERR_EVENTS_SEAL";
 }
 
-/** Seals a value of plain data for one person. */
+/** Encrypts a value of plain data for one person. */
 export function seal(value: unknown, person: PersonKey, nonce: Uint8Array): Sealed {
   return Buffer.concat([person.keyId, encrypt(encode(value), person.key, nonce, person.userId)]);
 }
 
-/** @throws SealError when the key is not the one it was sealed with, or a byte was changed */
+/** @throws SealError if it was sealed with another key, or a byte was changed */
 export function open(sealed: Sealed, person: PersonKey): unknown {
   const keyId = sealed.subarray(0, keyIdBytes);
   if (Buffer.compare(keyId, person.keyId) !== 0) throw new SealError("sealed with another key");
@@ -44,7 +44,7 @@ export function wrapKey(person: PersonKey, wrappingKey: Uint8Array, nonce: Uint8
   return { userId: person.userId, keyId: person.keyId, wrapped };
 }
 
-/** @throws SealError when it was wrapped for somebody else or under another secret */
+/** @throws SealError if it was wrapped for another person or under another secret */
 export function unwrapKey(wrapped: WrappedKey, wrappingKey: Uint8Array): PersonKey {
   const key = decrypt(wrapped.wrapped, wrappingKey, wrapAad(wrapped.userId, wrapped.keyId));
   return { userId: wrapped.userId, keyId: wrapped.keyId, key };

@@ -140,7 +140,7 @@ test("one that is too long is told of with its remedy, and its hash is recorded"
   keeper.announce(long);
   const [warning] = await waitFor("a warning", () => (keeper.warnings.length > 0 ? keeper.warnings : undefined));
   assert.equal(warning?.fields["code"], "ERR_EVENTS_CONFIG_BODY_TOO_LONG");
-  assert.match(warning?.message ?? "", /bytes long compressed, and 524288 are kept: put long lists/);
+  assert.match(warning?.message ?? "", /bytes compressed, and at most 524288 are stored: move long lists/);
   assert.equal(keeper.submitted.length, 1);
   assert.equal(keeper.offers, 0);
 });
