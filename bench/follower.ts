@@ -77,7 +77,7 @@ function newNode() {
 
 function followPages(pages: readonly Piece[], head: Link): void {
   const node = newNode();
-  node.feed({ type: "nudge" });
+  node.feed({ type: "readRequested" });
   for (const { previous, entries } of pages) {
     const events = decodeEvents(entries, previous);
     const last = events.at(-1);

@@ -209,7 +209,7 @@ export class BrokerBoot {
    * not whole.
    */
   newestSave(): BrokerSave | undefined {
-    const newest = this.#disk.saves.find(({ link }) => ["held", "forgotten"].includes(this.#core.state.locate(link)));
+    const newest = this.#disk.saves.find(({ link }) => ["onChain", "unknown"].includes(this.#core.state.locate(link)));
     return newest !== undefined && this.#disk.isWhole(newest) ? newest : undefined;
   }
 

@@ -32,7 +32,7 @@ import { type Call, NodeCalls } from "./node-calls.ts";
 import type { Alarm, SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
 
-type Common = "wake" | "cancel" | "say" | "rebuilding" | "reassert";
+type Common = "wake" | "cancel" | "sendLease" | "rebuilding" | "reassert";
 export type OwnEffect = Exclude<NodeEffect, Readonly<{ type: Common }>>;
 
 export type CopyDriverParts = Readonly<{
@@ -120,7 +120,7 @@ export class CopyDriver {
         this.#given.get(effect.id)?.();
         this.#given.delete(effect.id);
         return;
-      case "say":
+      case "sendLease":
         this.#say(effect.id, effect.message);
         return;
       case "rebuilding":
@@ -203,9 +203,9 @@ export class CopyDriver {
         const at = process.moment();
         const failed = { type: "failed", error: new Error("no broker answers") } as const;
         if (answer === undefined || answer.type === "unavailable")
-          this.feed({ type: "sayAnswered", id, answer: failed, at });
+          this.feed({ type: "leaseAnswered", id, answer: failed, at });
         else if (answer.type === "grant") this.#granted(id, answer.envelope);
-        else this.feed({ type: "sayAnswered", id, answer, at });
+        else this.feed({ type: "leaseAnswered", id, answer, at });
       },
     });
   }
@@ -220,7 +220,7 @@ export class CopyDriver {
     const asked = grants && !("refused" in grant) && this.#open.has(payload.grant.nonce);
     if ("refused" in grant)
       this.report({ type: "message-refused", ...this.at(), kind: payload.kind, reason: grant.refused });
-    this.feed({ type: "sayAnswered", id, answer: { type: "grant", grant }, at: process.moment() }, () => {
+    this.feed({ type: "leaseAnswered", id, answer: { type: "grant", grant }, at: process.moment() }, () => {
       if (!grants) return;
       const { nonce, epoch, head, windowMs, ageMs: agedMs = null } = payload.grant;
       // It answers a renew that was still open: those that are played back to it, and those of others, are of no
@@ -237,7 +237,7 @@ export class CopyDriver {
 
   /** From when it counts its lease, by its own clock; null: it holds none. */
   #anchorMs(): number | null {
-    return this.#core.heldLease(this.#parts.process.moment())?.anchorMs ?? null;
+    return this.#core.heldLease(this.#parts.process.moment())?.freshSinceMs ?? null;
   }
 
   #reassert({ id, commandId, events }: Extract<NodeEffect, { type: "reassert" }>): void {
@@ -251,7 +251,13 @@ export class CopyDriver {
         const answer = result === undefined || result.type === "unavailable" ? "failed" : "answered";
         const settled = result === undefined ? undefined : settledBy(result);
         const at = this.#parts.process.moment();
-        this.feed({ type: "reassertAnswered", id, answer, ...(settled === undefined ? {} : { settled }), at });
+        this.feed({
+          type: "reassertAnswered",
+          id,
+          answer,
+          ...(settled === undefined ? {} : { settledAt: settled }),
+          at,
+        });
       },
     });
   }

@@ -144,7 +144,7 @@ export class Exchanges {
       {
         ...{ config, idpIdOf: () => "idp" },
         replica: {
-          stickilyDenied: (stream) => core().stickilyDenied(stream),
+          isDeniedLocally: (stream) => core().isDeniedLocally(stream),
           ...{ projection: core().projection, applied: core().applied, onChange: never },
         },
         ...{ credentials: { read: never, verify: never }, bearerTokens: { identify: never, accepts: never } },

@@ -48,8 +48,8 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: holder,
-        take: "[...state.awaitingHead, earnedBy(grant, sent)]",
-        put: "[...state.awaitingHead, earnedBy(grant, { ...sent, at })]",
+        take: "[...state.awaitingHead, pendingGrantOf(grant, sent)]",
+        put: "[...state.awaitingHead, pendingGrantOf(grant, { ...sent, at })]",
       },
     ],
     within: 10,
@@ -81,7 +81,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: granter,
-        take: "at.monotonic + fenceAfterMs(waiting.windowMs, drift)",
+        take: "at.monotonic + fenceAfterMs(queued.windowMs, drift)",
         put: "at.monotonic + fenceAfterMs(deltaMs, drift)",
       },
     ],
@@ -104,7 +104,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: granter,
-        take: "return waiting.exclusive || (this.#lessees.get(waiting.key)?.durableWindowMs ?? 0) >= waiting.windowMs;",
+        take: "return queued.exclusive || (this.#lessees.get(queued.key)?.durableWindowMs ?? 0) >= queued.windowMs;",
         put: "return true;",
       },
     ],
@@ -115,8 +115,8 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: granter,
-        take: "for (const ticket of round.tickets) {\n      const waiting",
-        put: "for (const ticket of [...this.#waiting.keys()]) {\n      const waiting",
+        take: "for (const ticket of round.tickets) {\n      const queued",
+        put: "for (const ticket of [...this.#queued.keys()]) {\n      const queued",
       },
       deaf,
       lateAnswers,
@@ -159,7 +159,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: holder,
-        take: 'if (place === "ahead") waiting.push(each);\n    if (place !== "held") continue;',
+        take: 'if (location === "ahead") awaitingHead.push(each);\n    if (location !== "onChain") continue;',
         put: "",
       },
     ],

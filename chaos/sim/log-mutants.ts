@@ -36,7 +36,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: follower,
-        take: "if (batch.previous.position > applied.position) return look(hold(state, batch), batch.last.position);",
+        take: "if (batch.previous.position > applied.position) return requestRead(bufferDelivery(state, batch), batch.last.position);",
         put: "",
       },
       {
@@ -101,7 +101,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
   },
   "lease-kept-in-rebuild": {
     meaning: "a node whose history was lost keeps its lease while it builds anew",
-    changes: [{ file: "src/replication/node/node-core.ts", take: 'this.#lease.void("rebuilding");', put: "" }],
+    changes: [{ file: "src/replication/node/node-core.ts", take: 'this.#lease.block("rebuilding");', put: "" }],
     within: 60,
     where: "unproven",
   },
@@ -110,12 +110,12 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/replication/node/local-projection.ts",
-        take: "for (const stream of lost.denied) this.#sticky.add(stream);\n    this.#releaseDenied(next);",
+        take: "for (const stream of lost.denied) this.#retained.add(stream);\n    this.#releaseDenied(next);",
         put: "this.#releaseDenied(next);",
       },
       {
         file: "src/replication/node/local-projection.ts",
-        take: "for (const stream of lost.denied) this.#sticky.add(stream);\n    this.#releaseDenied(this.#visible);",
+        take: "for (const stream of lost.denied) this.#retained.add(stream);\n    this.#releaseDenied(this.#visible);",
         put: "this.#releaseDenied(this.#visible);",
       },
     ],
@@ -150,7 +150,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
       },
       {
         file: "src/replication/node/denials/persisted-denials.ts",
-        take: "for (const each of ended(denial)) this.#recallOne(each);",
+        take: "for (const each of sessionDenials(denial)) this.#restoreOne(each);",
         put: "",
       },
     ],
@@ -165,7 +165,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
         take: "const ahead = applied.epoch < epoch && applied.position >= start;",
         put: "const ahead = start < 0;",
       },
-      { file: follower, take: 'locateLink(state.trail, head) === "foreign"', put: "epoch < 0" },
+      { file: follower, take: 'locateLink(state.history, head) === "otherChain"', put: "epoch < 0" },
       {
         file: follower,
         take: "return batch.last.epoch > applied.epoch ? rebuild(state, batch.epoch) : [state, []];",
@@ -178,7 +178,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
       },
       {
         file: follower,
-        take: "const proven = input.head.epoch > state.trail.applied.epoch;",
+        take: "const proven = input.head.epoch > state.history.applied.epoch;",
         put: "const proven = false;",
       },
     ],
@@ -277,7 +277,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
   "too-old-permits": {
     meaning: "a node that cannot read the finalized level goes on, and is granted to",
     changes: [
-      { file: "src/replication/node/node-core.ts", take: 'this.#lease.void("too-old");', put: "" },
+      { file: "src/replication/node/node-core.ts", take: 'this.#lease.block("too-old");', put: "" },
       {
         file: "src/broker/leader/lease-request-handler.ts",
         take: "if (renew.reads < finalized) {",
@@ -388,8 +388,8 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/replication/node/link-waiters.ts",
-        take: "const verdict = verdictOn(trail, asked.link);",
-        put: 'const verdict = "reached" as Reached | undefined;',
+        take: "const verdict = outcomeFor(history, request.link);",
+        put: 'const verdict = "reached" as LinkWaitOutcome | undefined;',
       },
     ],
     within: 10,

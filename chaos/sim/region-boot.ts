@@ -112,8 +112,14 @@ export class RegionBoot {
     this.#driver.report({ type: "config-activated", ...here, hash: configHash, deltaMs, routes: [] });
     this.#tellMark("found");
     const saved = this.#disk.saves.findLast(({ level }) => level <= this.#driver.reads);
-    const snapshot: LoadedSnapshot | null = saved === undefined ? null : { ...load(saved), sticky: [] };
-    this.#driver.feed({ type: "started", snapshot, kept: this.#disk.kept, fanout: "down", at: this.#process.moment() });
+    const snapshot: LoadedSnapshot | null = saved === undefined ? null : { ...load(saved), retained: [] };
+    this.#driver.feed({
+      type: "started",
+      snapshot,
+      denials: this.#disk.kept,
+      fanout: "down",
+      at: this.#process.moment(),
+    });
     this.#nats = nats.client({
       process: this.#process,
       onMessage: (envelope) => this.#deliver(envelope),
@@ -396,18 +402,18 @@ export class RegionBoot {
       timeoutMs: callMs.snapshot,
       ask: (broker, reply) => broker.snapshot(reply),
       isUnavailable: () => false,
-      done: (found) => this.#driver.snapshotAnswered(id, found && { ...found, sticky: [] }),
+      done: (found) => this.#driver.snapshotAnswered(id, found && { ...found, retained: [] }),
     });
   }
 
   #keepDenials(): void {
     const { savepoint, tightened } = this.#driver.core;
-    const { sticky } = savepoint;
+    const { retained } = savepoint;
     const { kept } = this.#disk;
-    const same = sticky.size === kept.sticky.length && kept.sticky.every((stream) => sticky.has(stream));
+    const same = retained.size === kept.retained.length && kept.retained.every((stream) => retained.has(stream));
     if (same && tightened === this.#keptAt) return;
     this.#keptAt = tightened;
-    this.#disk.kept = { sticky: [...sticky], denials: this.#driver.core.denialsToKeep() };
+    this.#disk.kept = { retained: [...retained], denials: this.#driver.core.denialsToPersist() };
   }
 
   /** Fetches the home region's newest snapshot, and lets the copy drop what two of them hold. */
@@ -434,7 +440,7 @@ export class RegionBoot {
   #keepSnapshot({ projection, link, epochs }: LoadedSnapshot): void {
     if (this.#disk.saves.some((saved) => saved.link.position >= link.position && saved.link.epoch >= link.epoch))
       return;
-    this.#disk.save(save({ projection, link, epochs, sticky: new Set() }));
+    this.#disk.save(save({ projection, link, epochs, retained: new Set() }));
     const [older] = this.#disk.saves.length > 1 ? this.#disk.saves : [];
     if (older !== undefined && !this.#disk.isFull) this.#copy.forgetUpTo(older.link);
   }

@@ -3,7 +3,7 @@
  * of its last boot and the age mark. Its faults: it is full, its newest events are lost, or another disk is in its
  * place.
  */
-import type { KeptOnDisk, NodeKey } from "../../src/replication/index.ts";
+import type { DenialsOnDisk, NodeKey } from "../../src/replication/index.ts";
 import type { Saved } from "./saved-projection.ts";
 import { SimCopyStore } from "./sim-copy-store.ts";
 
@@ -12,14 +12,14 @@ export type RegionDiskFault = "power" | "lost";
 
 const unforcedEvents = 12;
 const savesMax = 2;
-const nothingKept: KeptOnDisk = { sticky: [], denials: [] };
+const nothingKept: DenialsOnDisk = { retained: [], denials: [] };
 
 export class RegionDisk {
   readonly rows = new SimCopyStore();
   /** Newest last. */
   saves: readonly Saved[] = [];
   /** What the replica denies by itself, as in the product's file of denials. */
-  kept: KeptOnDisk = nothingKept;
+  kept: DenialsOnDisk = nothingKept;
   lastBoot: NodeKey | null = null;
   mark: "none" | "on the disk" = "none";
   /** How long it takes to force the age mark to the disk. */

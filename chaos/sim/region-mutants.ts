@@ -97,7 +97,7 @@ export const regionMutants: Readonly<Record<string, Mutant>> = {
   "age-not-said": {
     meaning: "a grant by age says that the region's own lease is new",
     changes: [
-      { file: granter, take: "const ageMs = Math.max(0, at.monotonic - lease.anchorMs);", put: "const ageMs = 0;" },
+      { file: granter, take: "const ageMs = Math.max(0, at.monotonic - lease.freshSinceMs);", put: "const ageMs = 0;" },
     ],
     within: 10,
     where: "regional",

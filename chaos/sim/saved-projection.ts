@@ -19,22 +19,22 @@ export type Saved = Readonly<{
   counts: SnapshotCounts;
   chunks: readonly Uint8Array[];
   epochs: LoadedSnapshot["epochs"];
-  sticky: readonly Stream[];
+  retained: readonly Stream[];
 }>;
 
 const entitiesAtOnce = 1_000;
 
-export function save({ projection, link, epochs, sticky }: Savepoint): Saved {
+export function save({ projection, link, epochs, retained }: Savepoint): Saved {
   const digest = projection.digest();
   const { level } = projection;
   const writer = new SnapshotChunks(projection.capture());
   const chunks: Uint8Array[] = [];
   for (let step = writer.step(entitiesAtOnce); step !== "done"; step = writer.step(entitiesAtOnce))
     if (step !== "more") chunks.push(Uint8Array.from(step));
-  return { link, digest, level, counts: { ...writer.counts }, chunks, epochs: [...epochs], sticky: [...sticky] };
+  return { link, digest, level, counts: { ...writer.counts }, chunks, epochs: [...epochs], retained: [...retained] };
 }
 
-export function load({ link, digest, level, counts, chunks, epochs, sticky }: Saved): LoadedSnapshot {
+export function load({ link, digest, level, counts, chunks, epochs, retained }: Saved): LoadedSnapshot {
   const projection: Projection = loadProjection({ link, digest, level, counts }, chunks);
-  return { projection, link, epochs, keys: [], sticky };
+  return { projection, link, epochs, keys: [], retained };
 }

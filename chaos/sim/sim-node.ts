@@ -7,7 +7,7 @@
 import type { BootId, Link, NodeId, Recorded } from "../../src/events/index.ts";
 import {
   createPersonKeys,
-  type KeptOnDisk,
+  type DenialsOnDisk,
   type LoadedSnapshot,
   type NodeEffect,
   type NodeKey,
@@ -54,7 +54,7 @@ export type SimNodeOptions = Readonly<{
 type Disk = {
   saves: Saved[];
   /** What it keeps denied, as the product's file of denials. */
-  kept: KeptOnDisk;
+  kept: DenialsOnDisk;
   lastBoot: NodeKey | null;
   next: "kept" | "old" | "lost";
   /** Keys of people, as a boot gets them from a broker before it serves; how it asks for them is not modelled. */
@@ -99,7 +99,7 @@ export function addSimNode(options: SimNodeOptions): NodeFace {
   };
 }
 
-const nothingKept: KeptOnDisk = { sticky: [], denials: [] };
+const nothingKept: DenialsOnDisk = { retained: [], denials: [] };
 
 /** `old`: a disk from a backup, with what it held then. `lost`: an empty one. */
 function turnDisk(disk: Disk): void {
@@ -205,8 +205,14 @@ class Boot {
     const { nats } = this.#options;
     this.#driver.report({ type: "config-activated", ...this.#driver.here(), ...this.#config });
     const saved = this.#disk.saves.findLast(({ level }) => level <= this.#driver.reads);
-    const snapshot: LoadedSnapshot | null = saved === undefined ? null : { ...load(saved), sticky: [] };
-    this.#driver.feed({ type: "started", snapshot, kept: this.#disk.kept, fanout: "down", at: this.#process.moment() });
+    const snapshot: LoadedSnapshot | null = saved === undefined ? null : { ...load(saved), retained: [] };
+    this.#driver.feed({
+      type: "started",
+      snapshot,
+      denials: this.#disk.kept,
+      fanout: "down",
+      at: this.#process.moment(),
+    });
     this.#nats = nats.client({
       process: this.#process,
       onMessage: (envelope) => this.#deliver(envelope),
@@ -328,7 +334,7 @@ class Boot {
       isUnavailable: () => false,
       done: (found) => {
         this.#snapshotFrom = "broker";
-        this.#driver.snapshotAnswered(id, found && { ...found, sticky: [] });
+        this.#driver.snapshotAnswered(id, found && { ...found, retained: [] });
       },
     });
   }
@@ -342,12 +348,12 @@ class Boot {
 
   /** Whenever something was added or taken away. */
   #keepDenials(): void {
-    const { sticky } = this.#driver.core.savepoint;
+    const { retained } = this.#driver.core.savepoint;
     const { kept } = this.#disk;
-    const same = sticky.size === kept.sticky.length && kept.sticky.every((stream) => sticky.has(stream));
+    const same = retained.size === kept.retained.length && kept.retained.every((stream) => retained.has(stream));
     if (same && this.#driver.core.tightened === this.#keptAt) return;
     this.#keptAt = this.#driver.core.tightened;
-    this.#disk.kept = { sticky: [...sticky], denials: this.#driver.core.denialsToKeep() };
+    this.#disk.kept = { retained: [...retained], denials: this.#driver.core.denialsToPersist() };
   }
 
   // --- what its build can read, what its disk holds, what it tells

@@ -67,7 +67,7 @@ export function addSimRegion(options: SimRegionOptions): BrokerPort & RegionFace
       ),
     snapshot: (answered) => {
       const saved = disk.saves.at(-1);
-      answered(saved === undefined ? null : { ...load(saved), sticky: [] });
+      answered(saved === undefined ? null : { ...load(saved), retained: [] });
     },
   };
 }

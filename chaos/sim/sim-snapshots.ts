@@ -212,7 +212,7 @@ function saveOf(manifest: SnapshotManifest, chunks: ReadonlyMap<string, Uint8Arr
   const { link, digest, level, counts, epochs } = manifest;
   const id = hashOfChunk(Buffer.from(JSON.stringify([manifest.link, manifest.takenAt, run])));
   const bytes = manifest.chunks.map(({ hash }) => chunks.get(hash) ?? new Uint8Array());
-  return { id, manifest, link, digest, level, counts, chunks: bytes, epochs: [...epochs], sticky: [] };
+  return { id, manifest, link, digest, level, counts, chunks: bytes, epochs: [...epochs], retained: [] };
 }
 
 /** Of what the chunks hold, whatever the manifest says of it. */

@@ -190,8 +190,8 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: whoAsks,
-        take: "const denied = replica.stickilyDenied(session) || replica.stickilyDenied(user);",
-        put: "const denied = replica.stickilyDenied(session) && session === user;",
+        take: "const denied = replica.isDeniedLocally(session) || replica.isDeniedLocally(user);",
+        put: "const denied = replica.isDeniedLocally(session) && session === user;",
       },
     ],
   },
@@ -208,8 +208,8 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: whoAsks,
-        take: "const denied = replica.stickilyDenied(session) || replica.stickilyDenied(user);",
-        put: "const denied = replica.stickilyDenied(session) && user !== session;",
+        take: "const denied = replica.isDeniedLocally(session) || replica.isDeniedLocally(user);",
+        put: "const denied = replica.isDeniedLocally(session) && user !== session;",
       },
     ],
   },

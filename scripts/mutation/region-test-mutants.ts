@@ -70,7 +70,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 5,
     meaning: "confirmations of a history that the region has left count in the history that it was rebuilt to",
     test: coreTest,
-    changes: [{ file: leases, take: "if (rebuilt) this.#granter.rebuilt();", put: "void rebuilt;" }],
+    changes: [{ file: leases, take: "if (rebuilt) this.#granter.forgetEnforced();", put: "void rebuilt;" }],
   },
   "region-goodbye-early": {
     section: 5,
@@ -148,7 +148,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 5,
     meaning: "an old confirmation that arrives late counts at the region",
     test: granterTest,
-    changes: [{ file: granter, take: "if (nonce < node.credited) return;", put: "" }],
+    changes: [{ file: granter, take: "if (nonce < node.enforcedNonce) return;", put: "" }],
   },
   "age-rate-ignored": {
     section: 5,
@@ -205,7 +205,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: follower,
-        take: "const proven = input.head.epoch > state.trail.applied.epoch;",
+        take: "const proven = input.head.epoch > state.history.applied.epoch;",
         put: "const proven = true;",
       },
     ],
@@ -217,7 +217,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: follower,
-        take: "if (state.reading?.stale === true) return settle(state);\n  const before",
+        take: "if (state.reading?.stale === true) return finishRead(state);\n  const before",
         put: "const before",
       },
     ],
@@ -235,7 +235,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: follower,
-        take: "return input.batch.epoch < state.epoch ? [state, []] : onDelivery(",
+        take: "return input.batch.epoch < state.epoch\n        ? [state, []]\n        : onDelivery(",
         put: "return onDelivery(",
       },
     ],
@@ -265,7 +265,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: loop,
-        take: 'if (!consistent || (why === "truncated" && link.position <= trail.applied.position)) {',
+        take: 'if (!consistent || (why === "truncated" && link.position <= history.applied.position)) {',
         put: "if (!consistent) {",
       },
     ],
@@ -280,7 +280,9 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 4,
     meaning: "a node takes the answer to a read that it has given up",
     test: loopTest,
-    changes: [{ file: loop, take: "if (this.#asked?.id !== id) return;", put: "if (this.#asked === null) return;" }],
+    changes: [
+      { file: loop, take: "if (this.#pendingRead?.id !== id) return;", put: "if (this.#pendingRead === null) return;" },
+    ],
   },
   "enforced-out-of-order": {
     section: 5,

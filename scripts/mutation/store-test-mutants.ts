@@ -167,7 +167,7 @@ export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 6,
     meaning: "somebody may confirm for the nodes of a lost history",
     test: lostHistoryTest,
-    changes: [{ file: leaseGranter, take: "if (isLostHistory(confirm)) return { refused: notABoot };", put: "" }],
+    changes: [{ file: leaseGranter, take: "if (isLostHistory(confirm)) return { refused: reservedBootId };", put: "" }],
   },
   "lost-history-elsewhere": {
     section: 6,

@@ -73,8 +73,8 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: nodeProcess,
-        take: "const envelope = sealEnvelope(speaker, spoken.type, encodeMessage(wordsOf(spoken)));",
-        put: 'const envelope = sealEnvelope(speaker, spoken.type, encodeMessage(wordsOf(spoken)));\n      if (spoken.type === "confirm") envelope.fill(0, -64);',
+        take: "const envelope = sealEnvelope(speaker, spoken.type, encodeMessage(messageBodyOf(spoken)));",
+        put: 'const envelope = sealEnvelope(speaker, spoken.type, encodeMessage(messageBodyOf(spoken)));\n      if (spoken.type === "confirm") envelope.fill(0, -64);',
       },
     ],
   },
@@ -203,7 +203,11 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
     meaning: "a replaced boot that renews, and so is alive, is left out of receipts",
     test: leaseGranterTest,
     changes: [
-      { file: leaseGranter, take: "this.#putBack(renew, ({ nonces }) => renew.nonce > nonces.renew);", put: "" },
+      {
+        file: leaseGranter,
+        take: "this.#reviveIfReplaced(renew, ({ nonces }) => renew.nonce > nonces.renew);",
+        put: "",
+      },
     ],
   },
   "copy-untold": {
@@ -213,7 +217,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: leaseGranter,
-        take: "if (registered.renew === null) this.#copied.began(boot(renew), this.#othersOf(renew));",
+        take: "if (record.renew === null) this.#copied.recordFirstRenew(boot(renew), this.#otherBootsOf(renew));",
         put: "",
       },
     ],

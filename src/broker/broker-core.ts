@@ -10,7 +10,7 @@
  */
 import { type Epoch, readsLevel, unreachable } from "../events/index.ts";
 import {
-  type LesseeStanding,
+  type LesseeStatus,
   type Moment,
   personKeyWrap,
   type Reassertions,
@@ -187,7 +187,7 @@ class Core {
     return reasons;
   }
   /** Of the epoch that we lead, at this moment. */
-  standings(at: Moment): readonly LesseeStanding[] {
+  standings(at: Moment): readonly LesseeStatus[] {
     this.#context.begin(at);
     return this.#lifecycle.leader?.standings() ?? [];
   }
@@ -264,7 +264,7 @@ class Core {
       case "snapshotFailed":
         return this.#stateSync.snapshotFailed(input.id, input.reason);
       case "reassertAnswered":
-        this.#reassertions.answered(input.id, input.answer, this.#context.now);
+        this.#reassertions.recordAnswer(input.id, input.answer, this.#context.now);
         return;
       case "stopping":
         return this.#stop();
@@ -304,7 +304,7 @@ class Core {
     this.#pendingCommands.expire(this.isStoreUnreachable ? "unreachable" : "reachable");
     this.#pages.tick();
     this.#duties.tick();
-    this.#reassertions.woke(this.#context.now);
+    this.#reassertions.wake(this.#context.now);
     this.#drain();
     this.#lifecycle.leader?.tick();
     this.#reportWhenStopped();

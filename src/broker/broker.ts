@@ -21,7 +21,7 @@ import {
   type EventLog,
   encodeMessage,
   type Fanout,
-  type LesseeStanding,
+  type LesseeStatus,
   type Logger,
   type RegionLag,
   type ReplicaProcess,
@@ -423,7 +423,7 @@ export function startBroker(options: BrokerOptions): Broker {
   const databroker = (role: Role): Databroker =>
     databrokerFor({ origin: "in-process", hop: "direct", caller: { role, name: brokerId } });
 
-  function lagOf({ renew }: LesseeStanding): number | null {
+  function lagOf({ renew }: LesseeStatus): number | null {
     return renew === null ? null : Math.max(0, core.state.applied.position - renew.applied.position);
   }
 

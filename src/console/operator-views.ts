@@ -72,8 +72,8 @@ function whyRevoked(replica: Replica, session: Session): string | null {
   const standing = replica.projection.sessionStatus(session.sessionId);
   if (standing.status === "revoked") return standing.reason;
   const lost =
-    replica.stickilyDenied(sessionStream(session.sessionId)) ||
-    (session.userId !== null && replica.stickilyDenied(userStream(session.userId)));
+    replica.isDeniedLocally(sessionStream(session.sessionId)) ||
+    (session.userId !== null && replica.isDeniedLocally(userStream(session.userId)));
   return lost ? "reasserted" : null;
 }
 

@@ -28,21 +28,21 @@ export {
   type ChainHistory,
   type EpochMark,
   emptyHistory,
-  follow,
+  extendHistory,
   historyFrom,
   type LinkLocation,
   locateLink,
   sharesLink,
 } from "./lease/chain-history.ts";
 export {
-  type Accepted,
   type ChainView,
-  type DigestStanding,
+  type DigestComparison,
   fenceAfterMs,
-  type Granted,
+  type GrantedLessee,
   type GranterOptions,
   LeaseGranter,
-  type LesseeStanding,
+  type LeaseMessageOutcome,
+  type LesseeStatus,
   type LimitedWindow,
   type RenewAnswer,
   type RenewOrigin,
@@ -61,9 +61,9 @@ export {
   step as stepLease,
 } from "./lease/lease-holder.ts";
 export { digestMismatch, LeaseRefusedError, saysTooManyNodes, tooOld } from "./lease/lease-refusal.ts";
-export { type ReceiptQuestion, type ReceiptState, receiptFor } from "./lease/receipt.ts";
+export { type ReceiptQuery, type ReceiptState, receiptFor } from "./lease/receipt.ts";
 export { isLastAnswer, progressOf, watchReceipt } from "./lease/receipt-progress.ts";
-export { type RegionalCopy, RegionalGranter, type RegionalStanding } from "./lease/regional-granter.ts";
+export { type RegionalCopy, RegionalGranter, type RegionalNodeStatus } from "./lease/regional-granter.ts";
 export { isLostHistory, lostHistory, windowMsMax } from "./log/continuity.ts";
 export {
   type AppendBatch,
@@ -110,7 +110,7 @@ export {
 } from "./log/postgres/promote.ts";
 export { openSqliteLog, type SqliteLogOptions } from "./log/sqlite/log.ts";
 export { DataFolderLockedError } from "./node/data-folder-lock.ts";
-export type { KeptOnDisk } from "./node/denials/persisted-denials.ts";
+export type { DenialsOnDisk } from "./node/denials/persisted-denials.ts";
 export { Reassertions } from "./node/denials/reassertions.ts";
 export { Tightenings } from "./node/denials/tightenings.ts";
 export {

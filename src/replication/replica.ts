@@ -40,7 +40,7 @@ export type Replica = {
   /**
    * True when a lost suffix that this node had applied denied this fact: it stays denied here (docs/protocol.md §4.3).
    */
-  stickilyDenied(stream: Stream): boolean;
+  isDeniedLocally(stream: Stream): boolean;
   onChange(listener: ChangeListener): () => void;
   /**
    * Read-your-writes: waits until the projection has reached a link that a credential needs.

@@ -191,14 +191,14 @@ describe("a revoked session", () => {
 
   test("in a suffix that was lost stays denied on the node that had applied it", async () => {
     const rig = await start();
-    rig.sticky.add(sessionStream(sessionId(1)));
+    rig.deniedLocally.add(sessionStream(sessionId(1)));
     assert.equal((await rig.ask({ session: 1 })).status, 302);
     assert.equal((await rig.ask({ session: 2 })).status, 200);
   });
 
   test("of a person in a suffix that was lost denies every session of that person on the node that had applied it", async () => {
     const rig = await start();
-    rig.sticky.add(userStream(userId(1)));
+    rig.deniedLocally.add(userStream(userId(1)));
     assert.equal((await rig.ask({ session: 1 })).status, 302);
     assert.equal((await rig.ask({ session: 2 })).status, 200);
   });

@@ -162,7 +162,7 @@ export type Rig = Readonly<{
   lease: { overdueMs: number };
   /** What a link that is not applied is answered with. */
   behind: { answer: "reached" | "behind" | "lost" };
-  sticky: Set<Stream>;
+  deniedLocally: Set<Stream>;
   /** What shadow policies would have changed, in order. */
   shadowed: readonly (readonly [routeId: string, direction: ShadowDirection])[];
   ask(options: Ask): Promise<Answered>;
@@ -196,7 +196,7 @@ export async function startRig(
   const records: DecisionRecord[] = [];
   const lease = { overdueMs: -1_000 };
   const behind: Rig["behind"] = { answer: "reached" };
-  const sticky = new Set<Stream>();
+  const deniedLocally = new Set<Stream>();
   const places = new FactPositions(0 as Position);
   const shadowed: [routeId: string, direction: ShadowDirection][] = [];
   const registry = new Registry();
@@ -219,7 +219,7 @@ export async function startRig(
         listeners.add(listener);
         return () => void listeners.delete(listener);
       },
-      stickilyDenied: (stream) => sticky.has(stream),
+      isDeniedLocally: (stream) => deniedLocally.has(stream),
     },
     freshness: { overdueMs: () => lease.overdueMs },
     catchUp: async () => behind.answer,
@@ -307,7 +307,7 @@ export async function startRig(
     metrics: async () => `${await registry.metrics()}\n${[...proxy.routeMetrics()].join("")}`,
     lease,
     behind,
-    sticky,
+    deniedLocally,
     shadowed,
     async apply(...events) {
       const started = performance.now();

@@ -17,7 +17,7 @@ import {
   type ClusterStatus,
   type Databroker,
   type EventLog,
-  type LesseeStanding,
+  type LesseeStatus,
   LogUnavailableError,
   type NodeStatus,
   type PageOutcome,
@@ -47,7 +47,7 @@ export type LeaderHandle = Readonly<{
   incarnation: Incarnation;
   lease: (envelope: Uint8Array, origin: RenewOrigin) => Promise<Uint8Array | null>;
   receipt: (target: ReceiptTarget, options: Omit<ReceiptOptions, "seen">) => Promise<Receipt>;
-  standings: () => readonly LesseeStanding[];
+  standings: () => readonly LesseeStatus[];
   mismatch: (renew: Renew | null) => boolean;
   /** The other brokers that are there. */
   peers: () => readonly BrokerPresence[];
@@ -274,7 +274,7 @@ async function statusOf(callOrigin: CallOrigin, deps: LocalDatabrokerDeps): Prom
   }
 }
 
-function nodeStatus(standing: LesseeStanding, leader: LeaderHandle, head: Link): NodeStatus {
+function nodeStatus(standing: LesseeStatus, leader: LeaderHandle, head: Link): NodeStatus {
   const { node, boot, region, role, renew, enforced, lastGrantAgoMs, fencedInMs, twin } = standing;
   const renewed = renew?.applied ?? null;
   // A confirmation may be newer than the last renew, and what is enforced is applied.

@@ -335,7 +335,7 @@ export class BatchWriter {
     const { epoch, incarnation } = this.#opened;
     const keyOf = (id: UserId): PersonKey | null | undefined => keys.get(id) ?? (absent.has(id) ? null : undefined);
     const lost: LostHistory = {
-      holds: (link) => state.locate(link) === "held",
+      holds: (link) => state.locate(link) === "onChain",
       endOfEpoch: (of) => state.endOfEpoch(of),
       restoredAfter: (userId, of) => state.restoredAfter(userId, of),
     };

@@ -12,9 +12,9 @@ import { type Epoch, type MonotonicMs, sameLink, unreachable } from "../../event
 import {
   type AppendOutcome,
   type BeatOutcome,
-  type Granted,
+  type GrantedLessee,
   LeaseGranter,
-  type LesseeStanding,
+  type LesseeStatus,
   type Renew,
   type RoleLimits,
   type WriteRound,
@@ -107,7 +107,7 @@ export class Leader {
   /** Starts leading an epoch that is open, with the ledger at its head. @param known whom the leader before this one in this process had granted to */
   constructor(
     parts: LeaderParts,
-    of: Readonly<{ opened: OpenedEpoch; known: readonly Granted[]; leadershipNo: number }>,
+    of: Readonly<{ opened: OpenedEpoch; known: readonly GrantedLessee[]; leadershipNo: number }>,
   ) {
     const { opened, known, leadershipNo } = of;
     const { epoch, incarnation, openedAt, lessees } = opened;
@@ -123,7 +123,15 @@ export class Leader {
       ...{ deltaMs, drift, windowMaxMs, exclusive: parts.exclusive },
       ...(limits === undefined ? {} : { limits }),
     };
-    this.#granter = new LeaseGranter({ epoch, incarnation, start, openedAt, lessees, known, ...granterOptions });
+    this.#granter = new LeaseGranter({
+      epoch,
+      incarnation,
+      start,
+      openedAt,
+      lessees,
+      grantedBefore: known,
+      ...granterOptions,
+    });
     this.leaseRequests = new LeaseRequestHandler(parts, {
       granter: this.#granter,
       leadership: this.leadership,
@@ -147,12 +155,12 @@ export class Leader {
     return this.#end;
   }
 
-  standings(): readonly LesseeStanding[] {
-    return nameLostLessees(this.#granter.standings(this.#context.now), this.#parts.state.knownNodes);
+  standings(): readonly LesseeStatus[] {
+    return nameLostLessees(this.#granter.statuses(this.#context.now), this.#parts.state.knownNodes);
   }
   /** Everybody who may hold a lease: the next epoch that this process leads must be told. */
-  granted(): readonly Granted[] {
-    return this.#granter.granted(this.#context.now);
+  granted(): readonly GrantedLessee[] {
+    return this.#granter.grantedLessees(this.#context.now);
   }
   hasDigestMismatch(renew: Renew | null): boolean {
     return renew !== null && this.leaseRequests.compareDigest(renew) === "other";
@@ -333,9 +341,9 @@ export class Leader {
     if (this.#proofNeeded > this.#newestWrite) return now;
     if (this.#proofNeeded > this.#newestClean) return this.#lastBeatAt + beatMs;
     if (this.#granter.needsBeat(now)) return this.#lastBeatAt + beatMs;
-    if (this.#parts.exclusive) return this.#granter.waiting > 0 ? this.#lastWriteAt + beatMs : Number.POSITIVE_INFINITY;
+    if (this.#parts.exclusive) return this.#granter.queued > 0 ? this.#lastWriteAt + beatMs : Number.POSITIVE_INFINITY;
     if (this.#showHead) return this.#lastWriteAt + Math.min(beatMs, showHeadMs);
-    const isWatched = this.#granter.waiting > 0 || this.#granter.lessees > 0;
+    const isWatched = this.#granter.queued > 0 || this.#granter.lessees > 0;
     return this.#lastWriteAt + (isWatched ? beatMs : Math.max(beatMs, this.#parts.idleBeatMs));
   }
 

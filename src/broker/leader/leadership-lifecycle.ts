@@ -5,7 +5,7 @@
  * the log as it is now. After it, whom it had granted to is told to the next one.
  */
 import type { Incarnation } from "../../events/index.ts";
-import type { Granted } from "../../replication/index.ts";
+import type { GrantedLessee } from "../../replication/index.ts";
 import type { BrokerStateSync } from "../state/broker-state-sync.ts";
 import type { QueuedCommand } from "./command-queue.ts";
 import type { DuplicateLookup, PriorOutcome } from "./duplicate-check.ts";
@@ -28,7 +28,7 @@ export class LeadershipLifecycle {
   readonly #collaborators: Collaborators;
   #opening: OpeningEpoch | null = null;
   /** Whom our epoch had granted to: a node of our own process may have no row, and a log that failed over may have lost some. */
-  #knownLessees: readonly Granted[] = [];
+  #knownLessees: readonly GrantedLessee[] = [];
   /** The epoch whose grants `#known` has; null: another broker may have granted since. */
   #lastLed: Incarnation | null = null;
   /** Numbers the epochs of this process. */

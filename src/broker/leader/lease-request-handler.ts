@@ -7,7 +7,7 @@
 import { type Link, sameLink, unreachable } from "../../events/index.ts";
 import {
   type Confirm,
-  type DigestStanding,
+  type DigestComparison,
   digestMismatch,
   type Grant,
   type LeaseGranter,
@@ -143,10 +143,10 @@ export class LeaseRequestHandler {
   }
 
   /** A node's digest beside ours at the same place, whatever its build. */
-  compareDigest({ applied, digest }: Pick<Renew, "applied" | "digest">): DigestStanding {
+  compareDigest({ applied, digest }: Pick<Renew, "applied" | "digest">): DigestComparison {
     const { state } = this.#parts;
     const ownDigest = state.digestAt(applied.position);
-    if (ownDigest === undefined || state.locate(applied) !== "held") return "unknown";
+    if (ownDigest === undefined || state.locate(applied) !== "onChain") return "unknown";
     return ownDigest === digest ? "same" : "other";
   }
 
@@ -154,7 +154,7 @@ export class LeaseRequestHandler {
   #checkLink(received: NodeMessage, enforced: Link): void {
     this.#claimEpoch(received.message.from, enforced);
     if (this.#closed) return this.#answer(received.id, { type: "unavailable", message: notLeading });
-    if (this.#parts.state.locate(enforced) !== "forgotten") return this.#process(received, undefined);
+    if (this.#parts.state.locate(enforced) !== "unknown") return this.#process(received, undefined);
     if (this.#lookups.size >= lookupsMax)
       return this.#answer(received.id, { type: "unavailable", message: "too many nodes ask" });
     this.#lookups.set(received.id, { received, enforced });
@@ -166,7 +166,7 @@ export class LeaseRequestHandler {
   #process(received: NodeMessage, found: Link | undefined): void {
     const onChain = (link: Link): boolean => {
       const standing = this.#parts.state.locate(link);
-      return standing === "held" || (standing === "forgotten" && found !== undefined && sameLink(found, link));
+      return standing === "onChain" || (standing === "unknown" && found !== undefined && sameLink(found, link));
     };
     const { message, id } = received;
     if (message.type === "renew") this.#renew(received, message.renew, onChain);
@@ -192,14 +192,14 @@ export class LeaseRequestHandler {
     if (answer.limited !== null) this.#noteLimited(renew, answer.limited);
     if (Math.max(renew.applied.epoch, renew.enforced.epoch) > this.#leadership.epoch) {
       // It would ignore our grant, and receipts would wait for a lease that it does not use.
-      this.#granter.refuse(answer.ticket, laterEpoch);
+      this.#granter.refuseQueued(answer.ticket, laterEpoch);
       return this.#answer(id, { type: "unavailable", message: laterEpoch });
     }
     const finalized = state.projection.level;
     if (renew.reads < finalized) {
       counters.renewsRefused += 1;
       const reason = tooOld({ finalized, reads: renew.reads });
-      this.#granter.refuse(answer.ticket, reason);
+      this.#granter.refuseQueued(answer.ticket, reason);
       this.#context.logger("warn", "renew refused", { node: renew.node, boot: renew.boot, reason });
       return this.#answer(id, { type: "refused", reason });
     }
@@ -208,7 +208,7 @@ export class LeaseRequestHandler {
       const fields = { node: renew.node, boot: renew.boot, link: renew.applied };
       this.#context.logger("error", "a node's projection differs from ours", fields);
       if (digest === "other") {
-        this.#granter.refuse(answer.ticket, digestMismatch);
+        this.#granter.refuseQueued(answer.ticket, digestMismatch);
         return this.#answer(id, { type: "refused", reason: digestMismatch });
       }
     }
@@ -244,7 +244,7 @@ export class LeaseRequestHandler {
   }
 
   #reportCopiedNodes(): void {
-    for (const { node, older, younger } of this.#granter.takeCopied()) {
+    for (const { node, older, younger } of this.#granter.drainCopiedNodes()) {
       this.#parts.counters.copiedNodes += 1;
       const problem =
         "two processes of one node are alive, as after its disk was cloned: stop one of them, or give it a node_name and a data folder of its own";
@@ -280,7 +280,7 @@ export class LeaseRequestHandler {
   /** Whom the granter does not know as waiting any more gets no grant; the node renews again. */
   #dropAbandoned(): void {
     for (const [ticket, id] of this.#waiting) {
-      if (this.#granter.isWaiting(ticket)) continue;
+      if (this.#granter.isQueued(ticket)) continue;
       this.#waiting.delete(ticket);
       this.#answer(id, { type: "unavailable", message: "no clean write answered this renew" });
     }

@@ -5,13 +5,13 @@
  * there, or may still be deciding, cannot read it, or has not said whether it can. What it cannot know of (somebody who is down) is
  * told when it comes back: it gets no lease, and a broker does not lead.
  */
-import type { LesseeStanding } from "../../replication/index.ts";
+import type { LesseeStatus } from "../../replication/index.ts";
 import { type Peer, peerSilentMsMax } from "./broker-presence.ts";
 
 export type LevelReaders = Readonly<{
   /** This build's own. */
   reads: number;
-  lessees: readonly LesseeStanding[];
+  lessees: readonly LesseeStatus[];
   peers: readonly Peer[];
   /** How long we have led: the other brokers tell us of themselves in that time. Infinity: there are none. */
   ledForMs: number;

@@ -4,18 +4,18 @@
  * The names only explain: the row itself counts for every node, named or not, until its window has passed.
  */
 import type { NodeId } from "../../events/index.ts";
-import { isLostHistory, type LesseeStanding } from "../../replication/index.ts";
+import { isLostHistory, type LesseeStatus } from "../../replication/index.ts";
 
 /** A receipt with all of ten thousand names would explain less. */
 const namesMax = 100;
 
 /** @returns the standings, and one for each node heard of that has none, until the window of the lost history has passed */
 export function nameLostLessees(
-  standings: readonly LesseeStanding[],
+  standings: readonly LesseeStatus[],
   knownNodes: Iterable<NodeId>,
-): readonly LesseeStanding[] {
+): readonly LesseeStatus[] {
   const lost = standings.filter((standing) => isLostHistory(standing) && standing.fencedInMs > 0);
-  const longestFenced = lost.reduce<LesseeStanding | undefined>(
+  const longestFenced = lost.reduce<LesseeStatus | undefined>(
     (longest, each) => (longest !== undefined && longest.fencedInMs >= each.fencedInMs ? longest : each),
     undefined,
   );

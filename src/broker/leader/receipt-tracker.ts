@@ -7,9 +7,9 @@
  */
 import { type Epoch, type Link, type Position, sameLink, unreachable } from "../../events/index.ts";
 import {
-  type LesseeStanding,
+  type LesseeStatus,
   type Receipt,
-  type ReceiptQuestion,
+  type ReceiptQuery,
   type ReceiptTarget,
   receiptFor,
 } from "../../replication/index.ts";
@@ -31,7 +31,7 @@ type ReceiptRequest = {
     | { type: "looking"; link: Link | null }
     /** Nothing was found: only a write that began after this one shows that there is nothing. */
     | { type: "unproven"; after: number | null; until: number }
-    | { type: "waiting"; question: ReceiptQuestion; checkAt: number };
+    | { type: "waiting"; question: ReceiptQuery; checkAt: number };
   /** A proof that we lead was had after the first look. */
   proven: "yes" | "no";
 };
@@ -114,11 +114,11 @@ export class ReceiptTracker {
   }
 
   /** Looks at those whose time has come, or at all when there is news of a lessee. */
-  answerDue(standings: () => readonly LesseeStanding[]): void {
+  answerDue(standings: () => readonly LesseeStatus[]): void {
     const { now } = this.#context;
     const lesseesChanged = this.#lesseesChanged;
     this.#lesseesChanged = false;
-    let lessees: readonly LesseeStanding[] | undefined;
+    let lessees: readonly LesseeStatus[] | undefined;
     for (const request of this.#requests.values()) {
       const { stage } = request;
       if (stage.type !== "waiting" || (!lesseesChanged && stage.checkAt > now)) continue;
@@ -260,12 +260,12 @@ export class ReceiptTracker {
   #checkChain(request: ReceiptRequest, link: Link): void {
     const standing = this.#parts.state.locate(link);
     switch (standing) {
-      case "held":
+      case "onChain":
         return this.#awaitNodes(request, link);
       case "ahead":
-      case "foreign":
+      case "otherChain":
         return this.#notOnChain(request);
-      case "forgotten":
+      case "unknown":
         request.stage = { type: "looking", link };
         return this.#context.callLog(
           { op: "linkAt", position: link.position },
@@ -284,7 +284,7 @@ export class ReceiptTracker {
 
   #awaitNodes(request: ReceiptRequest, link: Link | null): void {
     const { target, options } = request;
-    const question: ReceiptQuestion = {
+    const question: ReceiptQuery = {
       link,
       commandId: target.type === "command" ? target.commandId : null,
       wait: options.wait,
@@ -296,7 +296,7 @@ export class ReceiptTracker {
   #answerIfDue(
     request: ReceiptRequest,
     stage: Extract<ReceiptRequest["stage"], { type: "waiting" }>,
-    lessees: readonly LesseeStanding[],
+    lessees: readonly LesseeStatus[],
   ): void {
     const { now } = this.#context;
     const receipt = receiptFor(stage.question, { epoch: this.#epoch, lessees });

@@ -54,7 +54,7 @@ export type CopyOutcome =
   /** The link is beyond this copy. */
   | Readonly<{ type: "ahead" }>
   /** This copy holds another event at the link's position. */
-  | Readonly<{ type: "foreign"; link: Link }>
+  | Readonly<{ type: "otherChain"; link: Link }>
   | Readonly<{ type: "truncated"; first: Position }>;
 
 export type EventRange = Readonly<Pick<KeyedPage, "previous" | "entries" | "last" | "keys">>;
@@ -127,11 +127,11 @@ export class RegionCopy {
   read(after: Link, limit: number): CopyOutcome {
     if (after.position > this.#head.position) {
       // Beyond the copy, but of an epoch that had ended before: a newer epoch has taken its position.
-      return after.epoch < this.#head.epoch ? { type: "foreign", link: this.#head } : { type: "ahead" };
+      return after.epoch < this.#head.epoch ? { type: "otherChain", link: this.#head } : { type: "ahead" };
     }
     if (after.position < this.#base.position)
       return { type: "truncated", first: parsePosition(this.#base.position + 1) };
-    if (!this.holds(after)) return { type: "foreign", link: this.linkAt(after.position) ?? this.#head };
+    if (!this.holds(after)) return { type: "otherChain", link: this.linkAt(after.position) ?? this.#head };
     const entries: Uint8Array[] = [];
     let bytes = 0;
     let last = after;

@@ -9,7 +9,7 @@
  * it answers at once, as memory does. The core changes its state in place: after a step only the core that came out of it may be used.
  */
 import { type MonotonicMs, unreachable } from "../../events/index.ts";
-import type { RegionalStanding } from "../../replication/index.ts";
+import type { RegionalNodeStatus } from "../../replication/index.ts";
 import { HomeWatch } from "./home-watch.ts";
 import type { RegionCopy } from "./region-copy.ts";
 import { RegionLeases } from "./region-leases.ts";
@@ -68,7 +68,7 @@ class Region {
   windowMs(now: MonotonicMs): number {
     return this.#leases.windowMs(now);
   }
-  standings(now: MonotonicMs): readonly RegionalStanding[] {
+  standings(now: MonotonicMs): readonly RegionalNodeStatus[] {
     return this.#leases.standings(now);
   }
   counts(now: MonotonicMs): Readonly<Record<string, number>> {

@@ -31,7 +31,7 @@ import { newRegionCore, type RegionCore, step } from "./region-core.ts";
 import type { HomeQuestion, NodeAnswer, OwnCopy, RegionEffect, RegionFact } from "./region-messages.ts";
 
 /** The broker's own replica. */
-export type OwnReplica = Pick<ReplicaProcess, "applied" | "projection" | "lease" | "look">;
+export type OwnReplica = Pick<ReplicaProcess, "applied" | "projection" | "lease" | "readNow">;
 
 export type RegionDriverParts = Readonly<{
   copy: RegionCopy;
@@ -232,7 +232,7 @@ export class RegionDriver {
         this.#changes.delete(effect.id);
         return;
       case "look":
-        this.#replica?.look();
+        this.#replica?.readNow();
         return;
       case "keepMark":
         this.#keepMark();

@@ -10,7 +10,7 @@
  * - A change counts as enforced here only when no node with a lease by age may still decide without it.
  */
 import type { Link, NodeId } from "../../events/index.ts";
-import { RegionalGranter, type RegionalStanding, type Renew } from "../../replication/index.ts";
+import { RegionalGranter, type RegionalNodeStatus, type Renew } from "../../replication/index.ts";
 import type { OpenedNodeMessage } from "../core/messages.ts";
 import type { HomeAnswer, NodeAnswer, RegionFact } from "./region-messages.ts";
 import type { RegionStepContext } from "./region-work.ts";
@@ -63,8 +63,8 @@ export class RegionLeases {
   windowMs(now: number): number {
     return this.#granter.windowMs(now as RegionStepContext["now"]);
   }
-  standings(now: number): readonly RegionalStanding[] {
-    return this.#granter.standings(now as RegionStepContext["now"]);
+  standings(now: number): readonly RegionalNodeStatus[] {
+    return this.#granter.statuses(now as RegionStepContext["now"]);
   }
 
   nodeMessage({ id, message }: Extract<RegionFact, { type: "nodeMessage" }>, homeAnswers: () => boolean): void {
@@ -102,7 +102,7 @@ export class RegionLeases {
 
   /** The own projection has changed. */
   changed({ id, link, rebuilt }: Extract<RegionFact, { type: "changed" }>): void {
-    if (rebuilt) this.#granter.rebuilt();
+    if (rebuilt) this.#granter.forgetEnforced();
     this.#unenforced.set(id, link);
     this.#settle();
   }
@@ -151,16 +151,16 @@ export class RegionLeases {
 
   #recordMessage(message: AuthenticMessage): void {
     const view = { at: this.#context.now, onChain: this.#holds };
-    if (message.type === "renew") this.#granter.renewed(message.renew, view);
-    else if (message.type === "confirm") this.#granter.confirmed(message.confirm, view);
-    else this.#granter.left(message.goodbye);
+    if (message.type === "renew") this.#granter.recordRenew(message.renew, view);
+    else if (message.type === "confirm") this.#granter.recordConfirm(message.confirm, view);
+    else this.#granter.recordGoodbye(message.goodbye);
     this.#settle();
   }
 
   #recordLeaderAnswer(renew: Renew, answer: HomeAnswer): void {
-    if (answer.type === "granted") this.#granter.answeredByLeader(renew, "granted", this.#context.now);
+    if (answer.type === "granted") this.#granter.recordLeaderAnswer(renew, "granted", this.#context.now);
     else if (answer.type === "refused")
-      this.#granter.answeredByLeader(renew, { refused: answer.reason }, this.#context.now);
+      this.#granter.recordLeaderAnswer(renew, { refused: answer.reason }, this.#context.now);
   }
 
   #answerLocally(id: number, message: AuthenticMessage): void {
@@ -209,7 +209,7 @@ export class RegionLeases {
   #settle(): void {
     const now = this.#context.now;
     for (const [id, link] of [...this.#unenforced]) {
-      const until = this.#granter.holdsBackUntil(link, now);
+      const until = this.#granter.blockedUntil(link, now);
       if (until !== null) {
         this.#context.wakeBy(until);
         continue;

@@ -107,7 +107,7 @@ export class RegionReaders {
       return true;
     }
     // Otherwise the reader's link is of a later epoch than the whole copy: the copy holds a lost suffix, and will learn of it.
-    if (outcome.type === "foreign" && (outcome.link.epoch >= after.epoch || head.epoch > after.epoch)) {
+    if (outcome.type === "otherChain" && (outcome.link.epoch >= after.epoch || head.epoch > after.epoch)) {
       this.#answer(id, { type: "forked", head });
       return true;
     }

@@ -181,7 +181,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
   /** −1: it holds none that counts. */
   function leaseAgeMs(): number {
     const held = replica.lease();
-    return held === null ? -1 : clock.monotonic() - held.anchorMs;
+    return held === null ? -1 : clock.monotonic() - held.freshSinceMs;
   }
 
   async function stop(): Promise<void> {

@@ -27,7 +27,7 @@ export function createSnapshotService(options: SnapshotServiceOptions): Snapshot
   function isKnown({ link, epochs }: SnapshotManifest): boolean {
     if (state === undefined || state.applied.position < link.position) return false;
     const standing = state.locate(link);
-    return (standing === "held" || standing === "forgotten") && sharesLink(state.epochs, link, epochs);
+    return (standing === "onChain" || standing === "unknown") && sharesLink(state.epochs, link, epochs);
   }
 
   const store = createSnapshotStore({ ...options, isKnown });

@@ -98,7 +98,7 @@ export function createSnapshotStore(
   async function loadWhole(signed: SignedManifest): Promise<LoadedSnapshot> {
     const { manifest } = signed;
     const projection = await loadSnapshot(manifest, (ref) => folder.chunk(ref));
-    return { projection, link: manifest.link, epochs: manifest.epochs, keys: [], sticky: [] };
+    return { projection, link: manifest.link, epochs: manifest.epochs, keys: [], retained: [] };
   }
 
   async function loadFromDisk(first: Position): Promise<LoadedSnapshot | null> {

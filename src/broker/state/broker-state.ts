@@ -26,7 +26,7 @@ import {
   type ChainHistory,
   type EpochMark,
   emptyHistory,
-  follow,
+  extendHistory,
   type LinkLocation,
   type LoadedSnapshot,
   type LogEntry,
@@ -98,7 +98,7 @@ export class BrokerState {
     for (const { recorded, bytes } of entries) {
       this.#projection.apply(recorded);
       this.#tightenings.remember(recorded);
-      if (recorded.event.type === "UserRestored") this.#tightenings.restored(recorded.event.userId, recorded);
+      if (recorded.event.type === "UserRestored") this.#tightenings.recordUserRestored(recorded.event.userId, recorded);
       this.#versions.set(recorded.stream, recorded.version);
       if (recorded.event.type === "ConfigurationActivated") {
         this.#configs.set(recorded.event.nodeId, recorded.event.configHash);
@@ -109,7 +109,7 @@ export class BrokerState {
       this.#recent.push({ link: { epoch, position, hash }, bytes });
       this.#recentBytes += bytes.length;
     }
-    this.#history = follow(this.#history, events);
+    this.#history = extendHistory(this.#history, events);
     this.#digests.set(this.applied.position, this.#projection.digest());
     this.#trimRecent();
     return events;
@@ -127,17 +127,17 @@ export class BrokerState {
   }
   /** What a snapshot is made of. The projection goes on being the ledger's own: read it before the next fold. */
   savepoint(): Savepoint {
-    return { projection: this.#projection, link: this.applied, epochs: this.#history.epochs, sticky: new Set() };
+    return { projection: this.#projection, link: this.applied, epochs: this.#history.epochs, retained: new Set() };
   }
 
   /** Goes on from a snapshot that was verified: the log begins behind our place. */
   load({ projection, link, epochs }: Pick<LoadedSnapshot, "projection" | "link" | "epochs">): void {
     this.reset();
     const abandonedEpochs = this.#abandoned?.epochs ?? [];
-    this.#tightenings.spare(
+    this.#tightenings.keepSurvivors(
       (suspect) => suspect.position <= link.position && sharesLink(epochs, suspect, abandonedEpochs),
     );
-    this.#tightenings.forget(link.position);
+    this.#tightenings.forgetUpTo(link.position);
     this.#projection = projection;
     this.#history = { ...emptyHistory, applied: link, epochs };
   }
@@ -145,7 +145,7 @@ export class BrokerState {
   /** Starts again from nothing: what was folded is not in the log. */
   reset(): void {
     this.#restarts += 1;
-    this.#tightenings.suspect(this.#abandoned === null ? null : this.#projection);
+    this.#tightenings.leaveHistory(this.#abandoned === null ? null : this.#projection);
     this.#abandoned ??= { projection: this.#projection, epochs: this.#history.epochs };
     this.#projection = new Projection();
     this.#history = emptyHistory;
@@ -166,7 +166,7 @@ export class BrokerState {
     const abandoned = this.#abandoned;
     if (abandoned === null) return [];
     this.#abandoned = null;
-    return this.#tightenings.settle(abandoned.projection, this.#projection, "lost").events;
+    return this.#tightenings.finishRebuild(abandoned.projection, this.#projection, "lost").events;
   }
 
   /** The epochs of its chain, oldest first. */
@@ -213,7 +213,7 @@ export class BrokerState {
   /** The page behind a link, when memory holds it whole; undefined: ask the log. */
   recent(after: Link, limit: number): LogPage | undefined {
     const applied = this.applied;
-    if (this.locate(after) !== "held") return undefined;
+    if (this.locate(after) !== "onChain") return undefined;
     if (after.position === applied.position) return { previous: after, entries: [], last: after, head: applied };
     const first = this.#recent[0];
     if (first === undefined || first.link.position > after.position + 1) return undefined;

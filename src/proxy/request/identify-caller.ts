@@ -190,7 +190,7 @@ export function createCallerIdentifier(
     const caller = deps.resolveCaller(held, { idpId: idpId ?? own, credentialInHeader, now });
     if (caller.type !== "principal") return caller;
     const [session, user] = streamsOf(caller.principal);
-    const denied = replica.stickilyDenied(session) || replica.stickilyDenied(user);
+    const denied = replica.isDeniedLocally(session) || replica.isDeniedLocally(user);
     return denied ? { type: "anonymous", why: "session-revoked", credentialInHeader } : caller;
   }
 

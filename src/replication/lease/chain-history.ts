@@ -19,15 +19,15 @@ import {
 export type EpochMark = Readonly<{ epoch: Epoch; start: Position; incarnation: Incarnation | null }>;
 
 /** Newest first: each run of hashes points to the one before. */
-type Run = Readonly<{ first: number; hashes: readonly Hash[]; before: Run | null }>;
+type HashRun = Readonly<{ first: number; hashes: readonly Hash[]; before: HashRun | null }>;
 
 export type ChainHistory = Readonly<{
   applied: Link;
   /** Oldest first; the last is the epoch of `applied`. */
   epochs: readonly EpochMark[];
-  young: Run | null;
+  young: HashRun | null;
   youngCount: number;
-  old: Run | null;
+  old: HashRun | null;
 }>;
 
 /** Between one and two generations of hashes are remembered, about 3 MB at most. */
@@ -36,7 +36,7 @@ const epochsMax = 1_024;
 
 export const emptyHistory: ChainHistory = { applied: genesis, epochs: [], young: null, youngCount: 0, old: null };
 
-/** A trail that begins at a link: of what lies before it only the epochs are known. */
+/** A history that begins at a link: of what lies before it only the epochs are known. */
 export function historyFrom(applied: Link, epochs: readonly EpochMark[]): ChainHistory {
   return { applied, epochs: epochs.slice(-epochsMax), young: null, youngCount: 0, old: null };
 }
@@ -58,53 +58,57 @@ export function sharesLink(
 }
 
 /** Goes on along events that stand right behind `applied`; that they do is the caller's proof. */
-export function follow(trail: ChainHistory, events: readonly Recorded[]): ChainHistory {
+export function extendHistory(history: ChainHistory, events: readonly Recorded[]): ChainHistory {
   const last = events.at(-1);
   const first = events[0];
-  if (last === undefined || first === undefined) return trail;
-  const full = trail.youngCount + events.length > generationMax && trail.youngCount > 0;
-  const run: Run = { first: first.position, hashes: events.map((e) => e.hash), before: full ? null : trail.young };
+  if (last === undefined || first === undefined) return history;
+  const full = history.youngCount + events.length > generationMax && history.youngCount > 0;
+  const run: HashRun = {
+    first: first.position,
+    hashes: events.map((e) => e.hash),
+    before: full ? null : history.young,
+  };
   return {
     applied: linkOf(last),
-    epochs: last.epoch === trail.epochs.at(-1)?.epoch ? trail.epochs : withEpochs(trail.epochs, events),
+    epochs: last.epoch === history.epochs.at(-1)?.epoch ? history.epochs : withEpochs(history.epochs, events),
     young: run,
-    youngCount: (full ? 0 : trail.youngCount) + events.length,
-    old: full ? trail.young : trail.old,
+    youngCount: (full ? 0 : history.youngCount) + events.length,
+    old: full ? history.young : history.old,
   };
 }
 
 /** How a link stands to this chain. */
 export type LinkLocation =
   /** The chain goes through it. */
-  | "held"
+  | "onChain"
   /** Beyond `applied`: nothing can be said yet. */
   | "ahead"
   /** The chain holds another event at its place: the link is of another history. */
-  | "foreign"
+  | "otherChain"
   /** Older than what is remembered, and of the epoch that the chain had there. */
-  | "forgotten";
+  | "unknown";
 
-export function locateLink(trail: ChainHistory, link: Link): LinkLocation {
+export function locateLink(history: ChainHistory, link: Link): LinkLocation {
   // Beyond us, but of an epoch that had ended before: its place was taken by a newer one.
-  if (link.position > trail.applied.position) return link.epoch < trail.applied.epoch ? "foreign" : "ahead";
-  if (link.position === 0) return link.hash === genesis.hash ? "held" : "foreign";
-  if (link.position === trail.applied.position) return same(link, trail.applied.epoch, trail.applied.hash);
-  const hash = hashAt(trail.young, link.position) ?? hashAt(trail.old, link.position);
-  const epoch = epochAt(trail, link.position);
+  if (link.position > history.applied.position) return link.epoch < history.applied.epoch ? "otherChain" : "ahead";
+  if (link.position === 0) return link.hash === genesis.hash ? "onChain" : "otherChain";
+  if (link.position === history.applied.position) return same(link, history.applied.epoch, history.applied.hash);
+  const hash = hashAt(history.young, link.position) ?? hashAt(history.old, link.position);
+  const epoch = epochAt(history, link.position);
   if (hash !== undefined) return same(link, epoch ?? link.epoch, hash);
-  return epoch === undefined || epoch === link.epoch ? "forgotten" : "foreign";
+  return epoch === undefined || epoch === link.epoch ? "unknown" : "otherChain";
 }
 
 /** The epoch in which the chain's event at a position was written; undefined when that is forgotten. */
-export function epochAt(trail: ChainHistory, position: Position): Epoch | undefined {
-  return trail.epochs.findLast((mark) => mark.start <= position)?.epoch;
+export function epochAt(history: ChainHistory, position: Position): Epoch | undefined {
+  return history.epochs.findLast((mark) => mark.start <= position)?.epoch;
 }
 
 function same(link: Link, epoch: Epoch, hash: Hash): LinkLocation {
-  return link.hash === hash && link.epoch === epoch ? "held" : "foreign";
+  return link.hash === hash && link.epoch === epoch ? "onChain" : "otherChain";
 }
 
-function hashAt(newest: Run | null, position: Position): Hash | undefined {
+function hashAt(newest: HashRun | null, position: Position): Hash | undefined {
   let run = newest;
   while (run !== null && run.first > position) run = run.before;
   return run?.hashes[position - run.first];

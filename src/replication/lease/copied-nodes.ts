@@ -10,7 +10,7 @@ export type BootOfNode = Readonly<{ node: NodeId; boot: BootId }>;
 /** `older` goes on although `younger` has renewed since. */
 export type CopiedNode = Readonly<{ node: NodeId; older: BootId; younger: BootId }>;
 
-type Beside = { readonly younger: BootOfNode; renews: number };
+type OverlappingBoot = { readonly younger: BootOfNode; renews: number };
 
 /** Renews that were on their way when the younger boot began are not counted against the older one. */
 const renewsMin = 3;
@@ -19,9 +19,9 @@ const knownMax = 100_000;
 export class CopiedNodes<Known> {
   readonly #replaced = new Map<string, Known | null>();
   readonly #alive = new Set<string>();
-  readonly #beside = new Map<string, Beside>();
+  readonly #overlaps = new Map<string, OverlappingBoot>();
   readonly #pairs = new Map<string, CopiedNode>();
-  #found: CopiedNode[] = [];
+  #newPairs: CopiedNode[] = [];
 
   /**
    * A boot names the one before it.
@@ -32,7 +32,7 @@ export class CopiedNodes<Known> {
     const key = keyOf(replaced);
     if (this.#alive.has(key)) return false;
     this.#replaced.set(key, known);
-    bound(this.#replaced);
+    dropOldest(this.#replaced);
     return true;
   }
 
@@ -41,7 +41,7 @@ export class CopiedNodes<Known> {
    * @param isNew whether what it says is newer than what was known of it: a repetition does not show that it is alive
    * @returns what was known of it when it was replaced; undefined: it was not replaced
    */
-  spoke(boot: BootOfNode, isNew: (known: Known) => boolean): Known | null | undefined {
+  reviveIfReplaced(boot: BootOfNode, isNew: (known: Known) => boolean): Known | null | undefined {
     const key = keyOf(boot);
     const known = this.#replaced.get(key);
     if (known === undefined || (known !== null && !isNew(known))) return undefined;
@@ -52,23 +52,23 @@ export class CopiedNodes<Known> {
   }
 
   /** A boot has said goodbye: it is not expected to speak again. */
-  left(boot: BootOfNode): void {
-    for (const map of [this.#replaced, this.#beside, this.#pairs]) map.delete(keyOf(boot));
+  recordGoodbye(boot: BootOfNode): void {
+    for (const map of [this.#replaced, this.#overlaps, this.#pairs]) map.delete(keyOf(boot));
   }
 
   /** A boot renews for the first time here. @param others the other boots of its node that may still be alive */
-  began(younger: BootOfNode, others: readonly BootOfNode[]): void {
-    for (const older of others) this.#beside.set(keyOf(older), { younger, renews: 0 });
-    bound(this.#beside);
+  recordFirstRenew(younger: BootOfNode, others: readonly BootOfNode[]): void {
+    for (const older of others) this.#overlaps.set(keyOf(older), { younger, renews: 0 });
+    dropOldest(this.#overlaps);
   }
 
   /** @param isThere whether a boot may still be alive */
-  renewed(older: BootOfNode, isThere: (boot: BootOfNode) => boolean): void {
+  recordRenew(older: BootOfNode, isThere: (boot: BootOfNode) => boolean): void {
     const key = keyOf(older);
-    const beside = this.#beside.get(key);
+    const beside = this.#overlaps.get(key);
     if (beside === undefined) return;
     if (!isThere(beside.younger)) {
-      this.#beside.delete(key);
+      this.#overlaps.delete(key);
       this.#pairs.delete(key);
       return;
     }
@@ -76,12 +76,12 @@ export class CopiedNodes<Known> {
     if (beside.renews !== renewsMin) return;
     const pair = { node: older.node, older: older.boot, younger: beside.younger.boot };
     this.#pairs.set(key, pair);
-    bound(this.#pairs);
-    this.#found.push(pair);
+    dropOldest(this.#pairs);
+    this.#newPairs.push(pair);
   }
 
   /** The other boot of each boot that is one of a pair, by node and boot. */
-  twins(): ReadonlyMap<string, BootId> {
+  pairedBoots(): ReadonlyMap<string, BootId> {
     return new Map(
       [...this.#pairs.values()].flatMap(({ node, older, younger }) => [
         [keyOf({ node, boot: older }), younger],
@@ -91,14 +91,14 @@ export class CopiedNodes<Known> {
   }
 
   /** Pairs that were found since this was last asked. */
-  takeFound(): readonly CopiedNode[] {
-    const found = this.#found;
-    this.#found = [];
+  drainNewPairs(): readonly CopiedNode[] {
+    const found = this.#newPairs;
+    this.#newPairs = [];
     return found;
   }
 }
 
-function bound(map: Map<string, unknown>): void {
+function dropOldest(map: Map<string, unknown>): void {
   if (map.size > knownMax) map.delete(map.keys().next().value ?? "");
 }
 

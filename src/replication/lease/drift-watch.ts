@@ -29,11 +29,11 @@ export type DriftWatch = Readonly<{ samples: readonly Sample[]; steps: readonly 
 
 /** Half of the ρ of 1 % that leases are computed with. */
 export const driftMax = 0.005;
-const overMs = 30_000;
+const driftSpanMs = 30_000;
 /** The newest offset is the smallest of at least three renews within the last ten seconds; the oldest, of the first that were so close. */
 const recentMs = 10_000;
 const recentMin = 3;
-const keptMs = 120_000;
+const windowMs = 120_000;
 const samplesMax = 256;
 /**
  * More than this, and than a clock may gain on another at a rate that is plainly wrong, is a step. What comes too soon cannot be the
@@ -47,15 +47,15 @@ const stepsMax = 3;
  * What waited for a leader who slept comes all at once, each renew less late than the one before, and the next of them later still: one
  * step in pieces. Four steps of a clock that runs fast take much longer.
  */
-const piecesMs = 5_000;
+const oneStepMs = 5_000;
 /** So much later or sooner may come what takes another way: more than there and back between regions that are 80 ms apart. */
-const wayMs = 100;
+const pathChangeMs = 100;
 
 export const newDriftWatch: DriftWatch = { samples: [], steps: [] };
 
 export function observeClock(watch: DriftWatch, sample: Readonly<{ ours: MonotonicMs; theirs: number }>): DriftWatch {
   const next: Sample = { at: sample.ours, offsetMs: sample.ours - sample.theirs };
-  const isKept = (each: Readonly<{ at: number }>): boolean => each.at >= sample.ours - keptMs;
+  const isKept = (each: Readonly<{ at: number }>): boolean => each.at >= sample.ours - windowMs;
   const samples = [...watch.samples.filter(isKept), next].slice(-samplesMax);
   const steps = watch.steps.filter(isKept);
   const newest = samples.slice(-recentMin);
@@ -65,7 +65,7 @@ export function observeClock(watch: DriftWatch, sample: Readonly<{ ours: Monoton
 
 function withStep(steps: readonly Step[], { at, ms }: Step): readonly Step[] {
   const last = steps.at(-1);
-  const isPiece = last !== undefined && last.ms < 0 && ms < 0 && at < last.at + piecesMs;
+  const isPiece = last !== undefined && last.ms < 0 && ms < 0 && at < last.at + oneStepMs;
   return isPiece ? [...steps.slice(0, -1), { at: last.at, ms: last.ms + ms }] : [...steps, { at, ms }];
 }
 
@@ -99,9 +99,9 @@ export function driftOf(watch: DriftWatch): number | undefined {
   const early = oldest(watch.samples);
   if (early.length < recentMin) return undefined;
   const [now, then] = [smallest(recent), smallest(early)];
-  if (now.at - then.at < overMs) return undefined;
+  if (now.at - then.at < driftSpanMs) return undefined;
   const ms = now.offsetMs - then.offsetMs;
-  return (Math.sign(ms) * Math.max(0, Math.abs(ms) - wayMs)) / (now.at - then.at);
+  return (Math.sign(ms) * Math.max(0, Math.abs(ms) - pathChangeMs)) / (now.at - then.at);
 }
 
 /**
@@ -141,6 +141,6 @@ export function observeOwnClocks({ since, last, drift }: OwnClocks, at: Moment):
   const step = Math.abs(gained) > ownStepMs ? gained : 0;
   const from: Moment = step === 0 ? since : { monotonic: since.monotonic, wall: (since.wall + step) as UnixMs };
   const elapsed = at.monotonic - from.monotonic;
-  if (elapsed < overMs) return { since: from, last: at, drift };
+  if (elapsed < driftSpanMs) return { since: from, last: at, drift };
   return { since: at, last: at, drift: (at.wall - from.wall - elapsed) / elapsed };
 }

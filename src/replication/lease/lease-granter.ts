@@ -34,7 +34,7 @@ export type GranterOptions = Readonly<{
   /** Those that an earlier epoch may have granted to. */
   lessees: readonly Lessee[];
   /** Those that the epoch before this one, in this process, had granted to, with a row or without. */
-  known?: readonly Granted[];
+  grantedBefore?: readonly GrantedLessee[];
   deltaMs: number;
   drift: number;
   /** No window is longer than this, whatever its role's limit is. */
@@ -52,7 +52,12 @@ export type RoleLimits = Readonly<Record<Lessee["role"], Readonly<{ nodesMax: nu
  * Somebody who may hold a lease, with the longest window they were granted, until a moment by our own clock; and what was found of their
  * projection and their clock, which another epoch does not mend.
  */
-export type Granted = Readonly<{ lessee: Lessee; fencedAt: number; digest: DigestStanding; clocks: DriftWatch }>;
+export type GrantedLessee = Readonly<{
+  lessee: Lessee;
+  fencedAt: number;
+  digest: DigestComparison;
+  clocks: DriftWatch;
+}>;
 
 export type RenewOrigin = "in-process" | "remote";
 
@@ -63,12 +68,12 @@ export type ChainView = Readonly<{
 }>;
 
 /** A renew's digest beside ours at the place that it names; `unknown`: nothing to compare it with. */
-export type DigestStanding = "same" | "other" | "unknown";
+export type DigestComparison = "same" | "other" | "unknown";
 
-export type RenewView = ChainView & Readonly<{ digest: DigestStanding }>;
+export type RenewView = ChainView & Readonly<{ digest: DigestComparison }>;
 
 export type RenewAnswer =
-  | Readonly<{ type: "waiting"; ticket: number; limited: LimitedWindow | null }>
+  | Readonly<{ type: "queued"; ticket: number; limited: LimitedWindow | null }>
   /** May be granted at once by `grantNow`: see `exclusive`. */
   | Readonly<{ type: "ready"; ticket: number; limited: LimitedWindow | null }>
   /** A newer one of the same boot came first, as happens when several have waited for a leader. It gets no grant. */
@@ -78,7 +83,7 @@ export type RenewAnswer =
 /** A node requests a longer window than its role may have. It is granted `windowMaxMs`. */
 export type LimitedWindow = Readonly<{ windowMs: number; windowMaxMs: number }>;
 
-export type Accepted = "accepted" | Readonly<{ refused: string }>;
+export type LeaseMessageOutcome = "accepted" | Readonly<{ refused: string }>;
 
 /** A write about to start, and what is to be written with it (a beat only). */
 export type WriteRound = Readonly<{
@@ -88,7 +93,7 @@ export type WriteRound = Readonly<{
 }>;
 
 /** What a receipt and the cluster status say of one lessee. */
-export type LesseeStanding = Readonly<{
+export type LesseeStatus = Readonly<{
   node: NodeId;
   boot: BootId;
   region: string;
@@ -126,41 +131,41 @@ type LesseeRecord = {
   /** A row that stands for a lost history was there when the epoch opened. */
   onLostHistory: boolean;
   /** As of the newest renew that could be compared: whose projection is another does not enforce what it says it does. */
-  digest: DigestStanding;
+  digest: DigestComparison;
   /** The newest of each kind, and the newest whose word on what is enforced has been taken: renews and confirmations share one sequence. */
-  nonces: { renew: number; confirm: number; credited: number };
+  nonces: { renew: number; confirm: number; enforced: number };
   clocks: DriftWatch;
 };
-type Waiting = Readonly<{ key: string; renew: Renew; windowMs: number; exclusive: boolean }>;
+type QueuedRenew = Readonly<{ key: string; renew: Renew; windowMs: number; exclusive: boolean }>;
 
 const lesseesMax = 20_000;
-const waitingMax = 20_000;
-const waitingPerBootMax = 4;
+const queuedRenewsMax = 20_000;
+const queuedPerBootMax = 4;
 const removedMax = 100_000;
-const notABoot = "no boot may have this id";
+const reservedBootId = "no boot may have this id";
 /** A lessee that has been silent for this long after W is forgotten. */
 const forgetAfterMs = 60_000;
 
 export class LeaseGranter {
   readonly #options: GranterOptions;
   readonly #lessees = new Map<string, LesseeRecord>();
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #queued = new Map<number, QueuedRenew>();
   readonly #removed = new Set<string>();
   readonly #copied = new CopiedNodes<LesseeRecord>();
   /** Rows to be taken out of the table with the next beat. */
-  readonly #leaving = new Map<string, Readonly<{ node: NodeId; boot: BootId }>>();
+  readonly #rowsToDelete = new Map<string, Readonly<{ node: NodeId; boot: BootId }>>();
   #ticket = 0;
 
   constructor(options: GranterOptions) {
     this.#options = options;
-    for (const known of options.known ?? [])
-      this.#lessees.set(keyOf(known.lessee), { ...unheard(known.lessee), ...known });
+    for (const known of options.grantedBefore ?? [])
+      this.#lessees.set(keyOf(known.lessee), { ...newLesseeRecord(known.lessee), ...known });
     // A row that survives may lack a longer window that was granted on a history that is lost.
     const lostMs = Math.max(0, ...options.lessees.filter(isLostHistory).map(({ windowMs }) => windowMs));
     for (const row of options.lessees) {
-      const known = this.#lessees.get(keyOf(row)) ?? unheard({ ...row, windowMs: 0 });
+      const known = this.#lessees.get(keyOf(row)) ?? newLesseeRecord({ ...row, windowMs: 0 });
       const lessee = { ...row, windowMs: Math.max(row.windowMs, known.lessee.windowMs) };
-      // An earlier leader's last grant was before the epoch opened: its anchor is earlier still.
+      // An earlier leader's last grant was before the epoch opened: the renew behind it was sent earlier still.
       const longestMs = Math.max(lessee.windowMs, options.deltaMs, lostMs);
       const fencedAt = options.openedAt + fenceAfterMs(longestMs, options.drift);
       const onLostHistory = lostMs > 0;
@@ -171,109 +176,109 @@ export class LeaseGranter {
   get lessees(): number {
     return this.#lessees.size;
   }
-  get waiting(): number {
-    return this.#waiting.size;
+  get queued(): number {
+    return this.#queued.size;
   }
 
   /** An authenticated renew has arrived. It waits for a write that starts from now on. */
   renew(renew: Renew, origin: RenewOrigin, view: RenewView): RenewAnswer {
     const key = keyOf(renew);
     if (isLostHistory(renew) || (renew.replaces !== null && isLostHistory({ boot: renew.replaces })))
-      return { type: "refused", reason: notABoot };
-    this.#putBack(renew, ({ nonces }) => renew.nonce > nonces.renew);
+      return { type: "refused", reason: reservedBootId };
+    this.#reviveIfReplaced(renew, ({ nonces }) => renew.nonce > nonces.renew);
     if (this.#removed.has(key)) return { type: "refused", reason: "this boot has left" };
-    let registered = this.#lessees.get(key);
-    if (registered === undefined || hasRunOut(registered, view.at)) {
-      const full = this.#fullFor(renew.role, view.at);
+    let record = this.#lessees.get(key);
+    if (record === undefined || hasExpired(record, view.at)) {
+      const full = this.#exceededLimit(renew.role, view.at);
       if (full !== null) return { type: "refused", reason: tooManyNodes({ role: renew.role, nodesMax: full }) };
     }
-    if (registered === undefined) {
+    if (record === undefined) {
       if (this.#lessees.size >= lesseesMax)
         return { type: "refused", reason: tooManyNodes({ role: renew.role, nodesMax: lesseesMax }) };
-      registered = unheard({ ...lesseeOf(renew), windowMs: 0 });
-      this.#lessees.set(key, registered);
-      this.#leaving.delete(key); // forgotten after a long silence, and back again: its row is written anew
+      record = newLesseeRecord({ ...lesseeOf(renew), windowMs: 0 });
+      this.#lessees.set(key, record);
+      this.#rowsToDelete.delete(key); // forgotten after a long silence, and back again: its row is written anew
     }
-    if (registered.renew === null) this.#copied.began(boot(renew), this.#othersOf(renew));
-    if (renew.nonce <= registered.nonces.renew) return late(renew.nonce, registered);
-    registered.nonces.renew = renew.nonce;
+    if (record.renew === null) this.#copied.recordFirstRenew(boot(renew), this.#otherBootsOf(renew));
+    if (renew.nonce <= record.nonces.renew) return outdatedRenew(renew.nonce, record);
+    record.nonces.renew = renew.nonce;
     if (renew.replaces !== null && renew.replaces !== renew.boot)
       this.#replace({ node: renew.node, boot: renew.replaces });
-    this.#copied.renewed(boot(renew), (other) => this.#lessees.has(keyOf(other)));
-    registered.renew = renew;
-    registered.lessee = { ...lesseeOf(renew), windowMs: registered.lessee.windowMs };
-    if (view.digest !== "unknown") registered.digest = view.digest;
-    this.#recordEnforced(registered, renew, view);
-    registered.clocks = observeClock(registered.clocks, { ours: view.at, theirs: renew.monotonicMs });
-    registered.refusal = refusalFor(registered.clocks);
-    if (registered.refusal !== null) return { type: "refused", reason: registered.refusal };
+    this.#copied.recordRenew(boot(renew), (other) => this.#lessees.has(keyOf(other)));
+    record.renew = renew;
+    record.lessee = { ...lesseeOf(renew), windowMs: record.lessee.windowMs };
+    if (view.digest !== "unknown") record.digest = view.digest;
+    this.#recordEnforced(record, renew, view);
+    record.clocks = observeClock(record.clocks, { ours: view.at, theirs: renew.monotonicMs });
+    record.refusal = refusalFor(record.clocks);
+    if (record.refusal !== null) return { type: "refused", reason: record.refusal };
     return this.#queue(key, renew, origin);
   }
 
   /** An authenticated confirmation: everything up to `enforced` is in force at the node. */
-  confirm(confirm: Confirm, view: ChainView): Accepted {
-    if (isLostHistory(confirm)) return { refused: notABoot };
-    this.#putBack(confirm, ({ nonces }) => confirm.nonce > nonces.confirm);
-    const registered = this.#lessees.get(keyOf(confirm));
-    if (registered === undefined) return { refused: "no lessee of this epoch" };
-    if (confirm.nonce <= registered.nonces.confirm) return { refused: "repeated" };
-    registered.nonces.confirm = confirm.nonce;
-    if (!this.#recordEnforced(registered, confirm, view)) return { refused: "not on our chain" };
-    return registered.digest === "other" ? { refused: digestMismatch } : "accepted";
+  confirm(confirm: Confirm, view: ChainView): LeaseMessageOutcome {
+    if (isLostHistory(confirm)) return { refused: reservedBootId };
+    this.#reviveIfReplaced(confirm, ({ nonces }) => confirm.nonce > nonces.confirm);
+    const record = this.#lessees.get(keyOf(confirm));
+    if (record === undefined) return { refused: "no lessee of this epoch" };
+    if (confirm.nonce <= record.nonces.confirm) return { refused: "repeated" };
+    record.nonces.confirm = confirm.nonce;
+    if (!this.#recordEnforced(record, confirm, view)) return { refused: "not on our chain" };
+    return record.digest === "other" ? { refused: digestMismatch } : "accepted";
   }
 
   /** An authenticated goodbye: the boot permits nothing more, and never will. */
-  goodbye(goodbye: Goodbye): Accepted {
-    if (isLostHistory(goodbye)) return { refused: notABoot };
-    this.#copied.left(goodbye);
+  goodbye(goodbye: Goodbye): LeaseMessageOutcome {
+    if (isLostHistory(goodbye)) return { refused: reservedBootId };
+    this.#copied.recordGoodbye(goodbye);
     this.#remove(goodbye.node, goodbye.boot);
     return "accepted";
   }
 
   /** Nodes of which two boots were found alive since this was last asked. */
-  takeCopied(): readonly CopiedNode[] {
-    return this.#copied.takeFound();
+  drainCopiedNodes(): readonly CopiedNode[] {
+    return this.#copied.drainNewPairs();
   }
 
   /** Keeps a node from being granted to until its next renew passes; for what the caller alone can see. */
-  refuse(ticket: number, reason: string): void {
-    const waiting = this.#waiting.get(ticket);
-    const registered = waiting && this.#lessees.get(waiting.key);
-    if (registered !== undefined) registered.refusal = reason;
-    this.#waiting.delete(ticket);
+  refuseQueued(ticket: number, reason: string): void {
+    const queued = this.#queued.get(ticket);
+    const record = queued && this.#lessees.get(queued.key);
+    if (record !== undefined) record.refusal = reason;
+    this.#queued.delete(ticket);
   }
 
   /** Grants a `ready` ticket without a write. */
   grantNow(ticket: number, head: Link, at: Readonly<{ monotonic: MonotonicMs; wall: UnixMs }>): Grant | undefined {
-    const waiting = this.#waiting.get(ticket);
-    return waiting?.exclusive === true ? this.#grant(ticket, waiting, head, at) : undefined;
+    const queued = this.#queued.get(ticket);
+    return queued?.exclusive === true ? this.#grant(ticket, queued, head, at) : undefined;
   }
 
   /** True when a row must be written or removed before somebody can go on. */
   needsBeat(now: MonotonicMs): boolean {
-    if (this.#leaving.size > 0) return true;
-    for (const waiting of this.#waiting.values()) if (!this.#hasRow(waiting)) return true;
-    for (const registered of this.#lessees.values()) if (isLongFenced(registered, now)) return true;
+    if (this.#rowsToDelete.size > 0) return true;
+    for (const queued of this.#queued.values()) if (!this.#hasRow(queued)) return true;
+    for (const record of this.#lessees.values()) if (isForgettable(record, now)) return true;
     return false;
   }
 
   /** A write starts now: those who wait already may be granted when it commits cleanly. An append writes no rows. */
   beginWrite(kind: "beat" | "append", now: MonotonicMs): WriteRound {
-    const tickets = [...this.#waiting.keys()];
+    const tickets = [...this.#queued.keys()];
     if (kind === "append") return { tickets, lessees: [], left: [] };
     const rows = new Map<string, Lessee>();
-    for (const waiting of this.#waiting.values()) {
-      const registered = this.#lessees.get(waiting.key);
-      if (registered === undefined || this.#hasRow(waiting)) continue;
-      const windowMs = Math.max(waiting.windowMs, registered.durableWindowMs, rows.get(waiting.key)?.windowMs ?? 0);
-      rows.set(waiting.key, { ...registered.lessee, windowMs });
+    for (const queued of this.#queued.values()) {
+      const record = this.#lessees.get(queued.key);
+      if (record === undefined || this.#hasRow(queued)) continue;
+      const windowMs = Math.max(queued.windowMs, record.durableWindowMs, rows.get(queued.key)?.windowMs ?? 0);
+      rows.set(queued.key, { ...record.lessee, windowMs });
     }
-    for (const [key, registered] of this.#lessees) {
-      if (!isLongFenced(registered, now) || rows.has(key) || this.#isWaiting(key)) continue;
+    for (const [key, record] of this.#lessees) {
+      if (!isForgettable(record, now) || rows.has(key) || this.#isWaiting(key)) continue;
       this.#lessees.delete(key);
-      if (registered.durableWindowMs > 0) this.#leaving.set(key, boot(registered.lessee));
+      if (record.durableWindowMs > 0) this.#rowsToDelete.set(key, boot(record.lessee));
     }
-    return { tickets, lessees: [...rows.values()], left: [...this.#leaving.values()] };
+    return { tickets, lessees: [...rows.values()], left: [...this.#rowsToDelete.values()] };
   }
 
   /** The write of this round has committed cleanly with this head. */
@@ -283,20 +288,20 @@ export class LeaseGranter {
     at: Readonly<{ monotonic: MonotonicMs; wall: UnixMs }>,
   ): readonly Readonly<{ ticket: number; grant: Grant }>[] {
     for (const lessee of round.lessees) {
-      const registered = this.#lessees.get(keyOf(lessee));
-      if (registered !== undefined) {
-        registered.durableWindowMs = Math.max(registered.durableWindowMs, lessee.windowMs);
-        const windowMs = Math.max(registered.lessee.windowMs, registered.durableWindowMs);
-        registered.lessee = { ...registered.lessee, windowMs };
+      const record = this.#lessees.get(keyOf(lessee));
+      if (record !== undefined) {
+        record.durableWindowMs = Math.max(record.durableWindowMs, lessee.windowMs);
+        const windowMs = Math.max(record.lessee.windowMs, record.durableWindowMs);
+        record.lessee = { ...record.lessee, windowMs };
       } // else it left while its row was being written: it stands in `leaving`
     }
     const written = new Set(round.lessees.map(keyOf));
-    for (const one of round.left) if (!written.has(keyOf(one))) this.#leaving.delete(keyOf(one));
+    for (const one of round.left) if (!written.has(keyOf(one))) this.#rowsToDelete.delete(keyOf(one));
     const grants: Readonly<{ ticket: number; grant: Grant }>[] = [];
     for (const ticket of round.tickets) {
-      const waiting = this.#waiting.get(ticket);
-      if (waiting === undefined || !this.#hasRow(waiting)) continue;
-      const grant = this.#grant(ticket, waiting, head, at);
+      const queued = this.#queued.get(ticket);
+      if (queued === undefined || !this.#hasRow(queued)) continue;
+      const grant = this.#grant(ticket, queued, head, at);
       if (grant !== undefined) grants.push({ ticket, grant });
     }
     return grants;
@@ -304,30 +309,30 @@ export class LeaseGranter {
 
   /** The write of this round came to nothing, or to nothing that is known: nobody is granted, the nodes will renew. */
   dropRound(round: WriteRound): readonly number[] {
-    for (const ticket of round.tickets) this.#waiting.delete(ticket);
+    for (const ticket of round.tickets) this.#queued.delete(ticket);
     return round.tickets;
   }
 
   /** Tickets that still wait; those that have been dropped are gone. */
-  isWaiting(ticket: number): boolean {
-    return this.#waiting.has(ticket);
+  isQueued(ticket: number): boolean {
+    return this.#queued.has(ticket);
   }
 
   /** Everybody who may hold a lease: what the next epoch of this process must know, whatever has become of the rows. */
-  granted(now: MonotonicMs): readonly Granted[] {
+  grantedLessees(now: MonotonicMs): readonly GrantedLessee[] {
     return [...this.#lessees.values()].flatMap(({ lessee, fencedAt, digest, clocks }) =>
-      fencedAt !== null && fencedAt > now ? [{ lessee, fencedAt, digest, clocks: foundOf(clocks) }] : [],
+      fencedAt !== null && fencedAt > now ? [{ lessee, fencedAt, digest, clocks: driftToCarryOver(clocks) }] : [],
     );
   }
 
   /** All lessees, by node and boot. */
-  standings(now: MonotonicMs): readonly LesseeStanding[] {
-    const standings: LesseeStanding[] = [];
-    const twins = this.#copied.twins();
-    for (const registered of this.#lessees.values()) {
-      const { lessee, fencedAt, lastGrantAt, enforced, renew, refusal, onLostHistory } = registered;
+  statuses(now: MonotonicMs): readonly LesseeStatus[] {
+    const statuses: LesseeStatus[] = [];
+    const twins = this.#copied.pairedBoots();
+    for (const record of this.#lessees.values()) {
+      const { lessee, fencedAt, lastGrantAt, enforced, renew, refusal, onLostHistory } = record;
       if (fencedAt === null) continue; // has asked, was never granted anything
-      standings.push({
+      statuses.push({
         node: lessee.node,
         boot: lessee.boot,
         region: lessee.region,
@@ -335,24 +340,24 @@ export class LeaseGranter {
         enforced,
         fencedInMs: Math.max(0, fencedAt - now),
         lastGrantAgoMs: lastGrantAt === null ? null : now - lastGrantAt,
-        ...{ renew, refusal, twin: this.#present(lessee.node, twins.get(keyOf(lessee))) },
+        ...{ renew, refusal, twin: this.#aliveTwin(lessee.node, twins.get(keyOf(lessee))) },
         onLostHistory: onLostHistory && lastGrantAt === null,
       });
     }
-    return standings.sort((a, b) => compare(a.node, b.node) || compare(a.boot, b.boot));
+    return statuses.sort((a, b) => compare(a.node, b.node) || compare(a.boot, b.boot));
   }
 
   #queue(key: string, renew: Renew, origin: RenewOrigin): RenewAnswer {
-    if (this.#waiting.size >= waitingMax) return { type: "refused", reason: "too many renews are waiting" };
-    const own = [...this.#waiting].filter(([, waiting]) => waiting.key === key).map(([ticket]) => ticket);
-    for (const ticket of own.slice(0, Math.max(0, own.length - waitingPerBootMax + 1))) this.#waiting.delete(ticket);
+    if (this.#queued.size >= queuedRenewsMax) return { type: "refused", reason: "too many renews are waiting" };
+    const own = [...this.#queued].filter(([, queued]) => queued.key === key).map(([ticket]) => ticket);
+    for (const ticket of own.slice(0, Math.max(0, own.length - queuedPerBootMax + 1))) this.#queued.delete(ticket);
     const windowMaxMs = this.#windowMaxMs(renew.role);
     const windowMs = Math.min(Math.max(renew.windowMs, this.#options.deltaMs), windowMaxMs);
     const limited = renew.windowMs > windowMaxMs ? { windowMs: renew.windowMs, windowMaxMs } : null;
     const exclusive = this.#options.exclusive && origin === "in-process";
     this.#ticket += 1;
-    this.#waiting.set(this.#ticket, { key, renew, windowMs, exclusive });
-    return { type: exclusive ? "ready" : "waiting", ticket: this.#ticket, limited };
+    this.#queued.set(this.#ticket, { key, renew, windowMs, exclusive });
+    return { type: exclusive ? "ready" : "queued", ticket: this.#ticket, limited };
   }
 
   #windowMaxMs(role: Lessee["role"]): number {
@@ -360,30 +365,30 @@ export class LeaseGranter {
   }
 
   /** @returns the limit that one more boot of this role would exceed; null: there is room */
-  #fullFor(role: Lessee["role"], now: MonotonicMs): number | null {
+  #exceededLimit(role: Lessee["role"], now: MonotonicMs): number | null {
     const nodesMax = this.#options.limits?.[role].nodesMax;
     if (nodesMax === undefined || this.#lessees.size < nodesMax) return null;
     let count = 0;
-    for (const each of this.#lessees.values()) if (each.lessee.role === role && !hasRunOut(each, now)) count += 1;
+    for (const each of this.#lessees.values()) if (each.lessee.role === role && !hasExpired(each, now)) count += 1;
     return count >= nodesMax ? nodesMax : null;
   }
 
   #grant(
     ticket: number,
-    waiting: Waiting,
+    queued: QueuedRenew,
     head: Link,
     at: Readonly<{ monotonic: MonotonicMs; wall: UnixMs }>,
   ): Grant | undefined {
-    this.#waiting.delete(ticket);
-    const registered = this.#lessees.get(waiting.key);
-    if (registered === undefined) return undefined;
+    this.#queued.delete(ticket);
+    const record = this.#lessees.get(queued.key);
+    if (record === undefined) return undefined;
     const { deltaMs, drift, epoch, incarnation, start } = this.#options;
-    registered.lastGrantAt = at.monotonic;
+    record.lastGrantAt = at.monotonic;
     // The largest of all: a grant that was lost on the way does not shorten the one before it.
-    registered.fencedAt = Math.max(registered.fencedAt ?? 0, at.monotonic + fenceAfterMs(waiting.windowMs, drift));
-    const { node, boot, nonce } = waiting.renew;
-    const { windowMs } = waiting;
-    registered.lessee = { ...registered.lessee, windowMs: Math.max(registered.lessee.windowMs, windowMs) };
+    record.fencedAt = Math.max(record.fencedAt ?? 0, at.monotonic + fenceAfterMs(queued.windowMs, drift));
+    const { node, boot, nonce } = queued.renew;
+    const { windowMs } = queued;
+    record.lessee = { ...record.lessee, windowMs: Math.max(record.lessee.windowMs, windowMs) };
     return { node, boot, nonce, epoch, incarnation, start, head, deltaMs, drift, windowMs, wallMs: at.wall };
   }
 
@@ -393,26 +398,26 @@ export class LeaseGranter {
    * @returns whether it is on our chain
    */
   #recordEnforced(
-    registered: LesseeRecord,
+    record: LesseeRecord,
     { nonce, enforced }: Pick<Confirm, "nonce" | "enforced">,
     view: ChainView,
   ): boolean {
-    const isNewest = nonce >= registered.nonces.credited;
+    const isNewest = nonce >= record.nonces.enforced;
     if (isNewest) {
-      registered.nonces.credited = nonce;
-      if (!view.onChain(enforced) || registered.digest === "other") registered.enforced = null;
+      record.nonces.enforced = nonce;
+      if (!view.onChain(enforced) || record.digest === "other") record.enforced = null;
     }
     if (!view.onChain(enforced)) return false;
-    const least = registered.enforced?.position ?? this.#options.start;
-    if (isNewest && enforced.position >= least && registered.digest !== "other") registered.enforced = enforced;
+    const least = record.enforced?.position ?? this.#options.start;
+    if (isNewest && enforced.position >= least && record.digest !== "other") record.enforced = enforced;
     return true;
   }
 
-  #present(node: NodeId, twin: BootId | undefined): BootId | null {
+  #aliveTwin(node: NodeId, twin: BootId | undefined): BootId | null {
     return twin !== undefined && this.#lessees.has(keyOf({ node, boot: twin })) ? twin : null;
   }
 
-  #othersOf({ node, boot: own }: Renew): readonly Readonly<{ node: NodeId; boot: BootId }>[] {
+  #otherBootsOf({ node, boot: own }: Renew): readonly Readonly<{ node: NodeId; boot: BootId }>[] {
     const lessees = [...this.#lessees.values()].map(({ lessee }) => lessee);
     return lessees.filter((lessee) => lessee.node === node && lessee.boot !== own).map(boot);
   }
@@ -425,41 +430,41 @@ export class LeaseGranter {
   }
 
   /** A boot that was replaced speaks: it may be deciding, so it counts as it did before, and its row is written anew. */
-  #putBack(speaker: Readonly<{ node: NodeId; boot: BootId }>, isNew: (known: LesseeRecord) => boolean): void {
-    const known = this.#copied.spoke(speaker, isNew);
+  #reviveIfReplaced(speaker: Readonly<{ node: NodeId; boot: BootId }>, isNew: (known: LesseeRecord) => boolean): void {
+    const known = this.#copied.reviveIfReplaced(speaker, isNew);
     if (known === undefined) return;
     const key = keyOf(speaker);
     this.#removed.delete(key);
-    this.#leaving.delete(key);
+    this.#rowsToDelete.delete(key);
     if (known !== null) this.#lessees.set(key, { ...known, durableWindowMs: 0 });
   }
 
   #remove(node: NodeId, boot: BootId): void {
     const key = keyOf({ node, boot });
     const known = this.#lessees.delete(key);
-    for (const [ticket, waiting] of this.#waiting) if (waiting.key === key) this.#waiting.delete(ticket);
+    for (const [ticket, queued] of this.#queued) if (queued.key === key) this.#queued.delete(ticket);
     if (this.#removed.has(key)) return;
     this.#removed.add(key);
     if (this.#removed.size > removedMax) this.#removed.delete(this.#removed.values().next().value ?? "");
     // Every row of the table is a known lessee. A boot that was never heard of has none to remove.
-    if (known) this.#leaving.set(key, { node, boot });
+    if (known) this.#rowsToDelete.set(key, { node, boot });
   }
 
-  #hasRow(waiting: Waiting): boolean {
-    return waiting.exclusive || (this.#lessees.get(waiting.key)?.durableWindowMs ?? 0) >= waiting.windowMs;
+  #hasRow(queued: QueuedRenew): boolean {
+    return queued.exclusive || (this.#lessees.get(queued.key)?.durableWindowMs ?? 0) >= queued.windowMs;
   }
 
   #isWaiting(key: string): boolean {
-    for (const waiting of this.#waiting.values()) if (waiting.key === key) return true;
+    for (const queued of this.#queued.values()) if (queued.key === key) return true;
     return false;
   }
 }
 
-function late(nonce: number, { nonces }: LesseeRecord): RenewAnswer {
+function outdatedRenew(nonce: number, { nonces }: LesseeRecord): RenewAnswer {
   return nonce < nonces.renew ? { type: "overtaken" } : { type: "refused", reason: "repeated" };
 }
 
-function unheard(lessee: Lessee): LesseeRecord {
+function newLesseeRecord(lessee: Lessee): LesseeRecord {
   return {
     lessee,
     durableWindowMs: 0,
@@ -470,7 +475,7 @@ function unheard(lessee: Lessee): LesseeRecord {
     refusal: null,
     onLostHistory: false,
     digest: "unknown",
-    nonces: { renew: 0, confirm: 0, credited: 0 },
+    nonces: { renew: 0, confirm: 0, enforced: 0 },
     clocks: newDriftWatch,
   };
 }
@@ -483,12 +488,12 @@ function refusalFor(clocks: DriftWatch): string | null {
 }
 
 /** Its lease has ended, and it has not renewed since: it is remembered for a while, and needs room again for another lease. */
-function hasRunOut({ fencedAt, clocks }: LesseeRecord, now: MonotonicMs): boolean {
+function hasExpired({ fencedAt, clocks }: LesseeRecord, now: MonotonicMs): boolean {
   return fencedAt !== null && fencedAt <= now && (clocks.samples.at(-1)?.at ?? 0) <= fencedAt;
 }
 
 /** Also true of one that asked once, was never granted anything and went silent. */
-function isLongFenced({ lessee, fencedAt, renew, clocks }: LesseeRecord, now: MonotonicMs): boolean {
+function isForgettable({ lessee, fencedAt, renew, clocks }: LesseeRecord, now: MonotonicMs): boolean {
   // The next epoch waits for every row: this one is removed at once, for no node of its name can come back.
   if (fencedAt !== null) return now >= fencedAt + (isLostHistory(lessee) ? 0 : forgetAfterMs);
   return renew !== null && now >= (clocks.samples.at(-1)?.at ?? 0) + forgetAfterMs;
@@ -514,6 +519,6 @@ function compare(a: string, b: string): number {
  * A rate that was found wrong stays so. What has looked right is measured anew: before the next epoch is open, its leader may sleep or be
  * away, and a step that small looks like a rate across such a gap (seeds 471 and 545).
  */
-function foundOf(clocks: DriftWatch): DriftWatch {
+function driftToCarryOver(clocks: DriftWatch): DriftWatch {
   return Math.abs(driftOf(clocks) ?? 0) > driftMax ? clocks : newDriftWatch;
 }

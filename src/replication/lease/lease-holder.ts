@@ -38,13 +38,13 @@ export type BlockReason =
   | "enforcement-failed"
   | "stopped";
 
-type Sent = Readonly<{ nonce: number; at: Moment }>;
+type SentRenew = Readonly<{ nonce: number; at: Moment }>;
 
 /** What a grant rests on: the epoch that gave it, and where that began. */
-export type Basis = Readonly<Pick<Grant, "epoch" | "incarnation" | "start">>;
+export type GrantingEpoch = Readonly<Pick<Grant, "epoch" | "incarnation" | "start">>;
 
 /** A grant as of a moment of our own, with the most that it allows; Infinity: what the newest terms say. */
-type PendingGrant = Readonly<{ anchor: number; windowMs: number; basis: Basis; head: Link }>;
+type PendingGrant = Readonly<{ freshSince: number; windowMs: number; grantedBy: GrantingEpoch; head: Link }>;
 
 export type LeaseHolder = Readonly<{
   node: NodeId;
@@ -52,22 +52,22 @@ export type LeaseHolder = Readonly<{
   /** The newest nonce used; it numbers renews, confirmations and the goodbye alike. */
   nonce: number;
   /** Renews without an answer. */
-  unansweredRenews: readonly Sent[];
+  unansweredRenews: readonly SentRenew[];
   /** Grants whose head the projection has not reached yet. */
   awaitingHead: readonly PendingGrant[];
   /** σ*: fresh as of this send time; −Infinity: not at all. */
   freshSince: number;
   /** The most that the grant behind the anchor allows, beside what the newest terms say. */
-  anchorWindowMs: number;
+  grantWindowMs: number;
   /** What the anchor rests on; null: nothing. */
-  grantedBy: Basis | null;
+  grantedBy: GrantingEpoch | null;
   /** What the newest grant of this boot named, reached or not. */
   limits: Readonly<{ nonce: number; deltaMs: number; drift: number; windowMs: number }> | null;
   epoch: Epoch;
   /** Of the newest grant: how far our wall clock is off the leader's, beyond what its travel explains. */
   skewMs: number;
   /** Of the newest grant of a leader: its clock then, and ours when we asked. */
-  leaderClock: Readonly<{ epoch: Epoch; wall: UnixMs; asked: MonotonicMs }> | null;
+  leaderClock: Readonly<{ epoch: Epoch; wall: UnixMs; sentAt: MonotonicMs }> | null;
   lastTick: Moment;
   /** Whether our own two clocks run at one rate. */
   ownClocks: OwnClocks;
@@ -81,16 +81,16 @@ export type LeaseInput =
   /** A renew is sent right after this, numbered by the new `nonce`. */
   | Fact<"renewDue", { at: Moment }>
   /** A confirmation or goodbye takes the next number. */
-  | Fact<"numbered", { at: Moment }>
+  | Fact<"nonceTaken", { at: Moment }>
   /** An authenticated grant, parsed, with the chain of the projection that decisions are made from. */
-  | Fact<"granted", { grant: Grant; trail: ChainHistory; at: Moment }>
+  | Fact<"granted", { grant: Grant; history: ChainHistory; at: Moment }>
   /** The projection moved. */
-  | Fact<"reached", { trail: ChainHistory; at: Moment }>
+  | Fact<"projectionMoved", { history: ChainHistory; at: Moment }>
   /** An authenticated message spoke of this epoch. */
-  | Fact<"heard", { epoch: Epoch; at: Moment }>
+  | Fact<"epochSeen", { epoch: Epoch; at: Moment }>
   | Fact<"tick", { at: Moment }>
-  | Fact<"voided", { reason: BlockReason; at: Moment }>
-  | Fact<"lifted", { reason: BlockReason; at: Moment }>
+  | Fact<"blocked", { reason: BlockReason; at: Moment }>
+  | Fact<"unblocked", { reason: BlockReason; at: Moment }>
   /** For good: this boot will permit nothing more. */
   | Fact<"goodbye", { at: Moment }>;
 
@@ -102,8 +102,8 @@ const stepMsMax = 250;
 const skewMsMax = 2_000;
 /** So much more than ours the leader's clock may have counted between two grants: steps of its own, and drift. */
 const frozenMsMax = 500;
-const pendingMax = 64;
-const waitingMax = 64;
+const unansweredRenewsMax = 64;
+const awaitingHeadMax = 64;
 
 export function newLeaseHolder(options: Readonly<{ node: NodeId; boot: BootId; at: Moment }>): LeaseHolder {
   return {
@@ -113,7 +113,7 @@ export function newLeaseHolder(options: Readonly<{ node: NodeId; boot: BootId; a
     unansweredRenews: [],
     awaitingHead: [],
     freshSince: Number.NEGATIVE_INFINITY,
-    anchorWindowMs: Number.POSITIVE_INFINITY,
+    grantWindowMs: Number.POSITIVE_INFINITY,
     grantedBy: null,
     limits: null,
     epoch: 0 as Epoch,
@@ -131,24 +131,28 @@ export function step(before: LeaseHolder, input: LeaseInput): LeaseHolder {
   const state = noticePause(before, input.at);
   switch (input.type) {
     case "renewDue": {
-      const sent: Sent = { nonce: state.nonce + 1, at: input.at };
-      return { ...state, nonce: sent.nonce, unansweredRenews: [...state.unansweredRenews, sent].slice(-pendingMax) };
+      const sent: SentRenew = { nonce: state.nonce + 1, at: input.at };
+      return {
+        ...state,
+        nonce: sent.nonce,
+        unansweredRenews: [...state.unansweredRenews, sent].slice(-unansweredRenewsMax),
+      };
     }
-    case "numbered":
+    case "nonceTaken":
       return { ...state, nonce: state.nonce + 1 };
     case "granted":
       return onGrant(state, input);
-    case "reached":
-      return state.awaitingHead.length === 0 ? state : activateGrants(state, input.trail);
-    case "heard":
+    case "projectionMoved":
+      return state.awaitingHead.length === 0 ? state : activateGrants(state, input.history);
+    case "epochSeen":
       return input.epoch > state.epoch ? { ...state, epoch: input.epoch } : state;
     case "tick":
       return watchClocks(state, input.at);
-    case "voided":
+    case "blocked":
       return state.blockedBy.includes(input.reason)
         ? state
         : { ...state, blockedBy: [...state.blockedBy, input.reason], freshSince: Number.NEGATIVE_INFINITY };
-    case "lifted":
+    case "unblocked":
       return { ...state, blockedBy: state.blockedBy.filter((reason) => reason !== input.reason) };
     case "goodbye":
       return { ...state, left: true, freshSince: Number.NEGATIVE_INFINITY, unansweredRenews: [], awaitingHead: [] };
@@ -164,32 +168,33 @@ export function step(before: LeaseHolder, input: LeaseInput): LeaseHolder {
  * tick, or anything else of ours, has run.
  */
 export function overdueMs(state: LeaseHolder, at: Moment): number {
-  if (state.limits === null || state.left || state.blockedBy.length > 0 || pauseSeen(state, at) !== null) {
+  if (state.limits === null || state.left || state.blockedBy.length > 0 || pauseMsAt(state, at) !== null) {
     return Number.POSITIVE_INFINITY;
   }
-  const elapsed = at.monotonic - state.freshSince + sleptSince(state.lastTick, at);
-  const windowMs = Math.min(state.limits.windowMs, state.anchorWindowMs);
+  const elapsed = at.monotonic - state.freshSince + suspendedMsSince(state.lastTick, at);
+  const windowMs = Math.min(state.limits.windowMs, state.grantWindowMs);
   return elapsed > windowMs ? Number.POSITIVE_INFINITY : elapsed - state.limits.deltaMs;
 }
 
 /** A lease as whoever grants from it needs it: a regional broker. `anchorMs`: by our own monotonic clock. */
-export type HeldLease = Basis & Readonly<{ anchorMs: number; deltaMs: number; drift: number; windowMs: number }>;
+export type HeldLease = GrantingEpoch &
+  Readonly<{ freshSinceMs: number; deltaMs: number; drift: number; windowMs: number }>;
 
 /** Null while nothing may be concluded from it: see `overdueMs`. */
 export function heldLease(state: LeaseHolder, at: Moment): HeldLease | null {
   if (overdueMs(state, at) === Number.POSITIVE_INFINITY || state.limits === null || state.grantedBy === null)
     return null;
   const { deltaMs, drift } = state.limits;
-  const windowMs = Math.min(state.limits.windowMs, state.anchorWindowMs);
-  const anchorMs = state.freshSince - sleptSince(state.lastTick, at);
-  return { ...state.grantedBy, anchorMs, deltaMs, drift, windowMs };
+  const windowMs = Math.min(state.limits.windowMs, state.grantWindowMs);
+  const freshSinceMs = state.freshSince - suspendedMsSince(state.lastTick, at);
+  return { ...state.grantedBy, freshSinceMs, deltaMs, drift, windowMs };
 }
 
 /** Why the node does not hold a fresh lease, in plain words; empty while it does. */
 export function leaseReasons(state: LeaseHolder, at: Moment): string[] {
-  const reasons: string[] = state.blockedBy.map((reason) => voidWords[reason]);
+  const reasons: string[] = state.blockedBy.map((reason) => blockTexts[reason]);
   if (state.left) reasons.push("said goodbye");
-  const paused = pauseSeen(state, at) ?? state.pausedMs;
+  const paused = pauseMsAt(state, at) ?? state.pausedMs;
   if (paused !== null) reasons.push(`did not run for ${Math.round(paused)} ms; waiting for a grant asked for since`);
   if (state.skewMs > skewMsMax) reasons.push(`the clock is ${Math.round(state.skewMs)} ms off the leader's`);
   if (reasons.length > 0) return reasons;
@@ -200,7 +205,7 @@ export function leaseReasons(state: LeaseHolder, at: Moment): string[] {
   return overdue <= 0 ? [] : [`no grant for ${Math.round(at.monotonic - state.freshSince)} ms`];
 }
 
-const voidWords: Readonly<Record<BlockReason, string>> = {
+const blockTexts: Readonly<Record<BlockReason, string>> = {
   rebuilding: "rebuilding: the log does not hold what this node had applied",
   quarantined: "quarantined: the projection differs from the leader's at the same place",
   "clock-drift": "the wall clock and the monotonic clock of this machine run at different rates",
@@ -210,42 +215,45 @@ const voidWords: Readonly<Record<BlockReason, string>> = {
   stopped: "stopped",
 };
 
-type Granted = Extract<LeaseInput, { type: "granted" }>;
+type GrantInput = Extract<LeaseInput, { type: "granted" }>;
 
-function onGrant(state: LeaseHolder, { grant, trail, at }: Granted): LeaseHolder {
+function onGrant(state: LeaseHolder, { grant, history, at }: GrantInput): LeaseHolder {
   const sent = state.unansweredRenews.find((each) => each.nonce === grant.nonce);
   const ours = grant.node === state.node && grant.boot === state.boot && !state.left;
   if (!ours || sent === undefined || grant.epoch < state.epoch) return state;
-  const terms = termsAfter(state.limits, grant);
-  const frozenMs = frozenSince(state.leaderClock, { grant, at });
+  const limits = limitsAfter(state.limits, grant);
+  const frozenMs = frozenMsOf(state.leaderClock, { grant, at });
   const answered: LeaseHolder = {
     ...(frozenMs > 0 ? resetAfterPause(state, at, frozenMs) : state),
     leaderClock: leaderClockAfter(state.leaderClock, { grant, sent }),
     epoch: grant.epoch,
-    limits: terms,
+    limits,
     unansweredRenews: frozenMs > 0 ? [] : state.unansweredRenews.filter((each) => each.nonce !== grant.nonce),
     skewMs: skewOf(grant, sent, at),
   };
   if (answered.skewMs > skewMsMax) {
     // Not fresh from now on; what the window leaves of the grace still runs, from no later than it would have. Once after a
     // pause it begins anew, with what was asked for since.
-    const earned = earnedBy(grant, sent);
-    const late = { ...earned, anchor: Math.min(earned.anchor, sent.at.monotonic - terms.deltaMs - 1) };
-    const waiting = answered.pausedMs === null || frozenMs > 0 ? [] : [late];
-    const anchor = Math.min(answered.freshSince, at.monotonic - terms.deltaMs - 1);
-    return activateGrants({ ...answered, awaitingHead: waiting, freshSince: anchor }, trail);
+    const pending = pendingGrantOf(grant, sent);
+    const overdue: PendingGrant = {
+      ...pending,
+      freshSince: Math.min(pending.freshSince, sent.at.monotonic - limits.deltaMs - 1),
+    };
+    const awaitingHead = answered.pausedMs === null || frozenMs > 0 ? [] : [overdue];
+    const freshSince = Math.min(answered.freshSince, at.monotonic - limits.deltaMs - 1);
+    return activateGrants({ ...answered, awaitingHead, freshSince }, history);
   }
   if (frozenMs > 0) return answered;
   return activateGrants(
-    { ...answered, awaitingHead: [...state.awaitingHead, earnedBy(grant, sent)].slice(-waitingMax) },
-    trail,
+    { ...answered, awaitingHead: [...state.awaitingHead, pendingGrantOf(grant, sent)].slice(-awaitingHeadMax) },
+    history,
   );
 }
 
-type Terms = NonNullable<LeaseHolder["limits"]>;
+type LeaseLimits = NonNullable<LeaseHolder["limits"]>;
 
 /** A grant by age rests on an older moment than its renew's: it never lengthens what others have named. */
-function termsAfter(before: Terms | null, { nonce, deltaMs, drift, windowMs, ageMs }: Grant): Terms {
+function limitsAfter(before: LeaseLimits | null, { nonce, deltaMs, drift, windowMs, ageMs }: Grant): LeaseLimits {
   if (before === null) return { nonce: ageMs === undefined ? nonce : 0, deltaMs, drift, windowMs };
   if (nonce <= before.nonce) return before;
   if (ageMs === undefined) return { nonce, deltaMs, drift, windowMs };
@@ -258,29 +266,33 @@ function termsAfter(before: Terms | null, { nonce, deltaMs, drift, windowMs, age
 }
 
 /** By age: as of so much before we asked, for a clock there that ran slow and one here that ran fast meanwhile. */
-function earnedBy({ ageMs, drift, windowMs, head, epoch, incarnation, start }: Grant, sent: Sent): PendingGrant {
-  const basis = { epoch, incarnation, start };
-  if (ageMs === undefined) return { anchor: sent.at.monotonic, windowMs: Number.POSITIVE_INFINITY, basis, head };
-  return { anchor: sent.at.monotonic - (ageMs * (1 + drift)) / (1 - drift), windowMs, basis, head };
+function pendingGrantOf(
+  { ageMs, drift, windowMs, head, epoch, incarnation, start }: Grant,
+  sent: SentRenew,
+): PendingGrant {
+  const grantedBy = { epoch, incarnation, start };
+  if (ageMs === undefined)
+    return { freshSince: sent.at.monotonic, windowMs: Number.POSITIVE_INFINITY, grantedBy, head };
+  return { freshSince: sent.at.monotonic - (ageMs * (1 + drift)) / (1 - drift), windowMs, grantedBy, head };
 }
 
 /** Counts the grants whose head the projection has reached, and forgets those of another history. */
-function activateGrants(state: LeaseHolder, trail: ChainHistory): LeaseHolder {
+function activateGrants(state: LeaseHolder, history: ChainHistory): LeaseHolder {
   if (state.blockedBy.length > 0) return state; // looked at again with the first move after it is lifted
-  let { freshSince: anchor, anchorWindowMs, grantedBy: basis, pausedMs } = state;
-  const waiting: PendingGrant[] = [];
+  let { freshSince, grantWindowMs, grantedBy, pausedMs } = state;
+  const awaitingHead: PendingGrant[] = [];
   for (const each of state.awaitingHead) {
-    const place = locateLink(trail, each.head);
-    if (place === "ahead") waiting.push(each);
-    if (place !== "held") continue;
-    if (each.anchor > anchor) ({ anchor, windowMs: anchorWindowMs, basis } = each);
+    const location = locateLink(history, each.head);
+    if (location === "ahead") awaitingHead.push(each);
+    if (location !== "onChain") continue;
+    if (each.freshSince > freshSince) ({ freshSince, windowMs: grantWindowMs, grantedBy } = each);
     pausedMs = null;
   }
-  return { ...state, freshSince: anchor, anchorWindowMs, grantedBy: basis, awaitingHead: waiting, pausedMs };
+  return { ...state, freshSince, grantWindowMs, grantedBy, awaitingHead, pausedMs };
 }
 
 /** The leader's clock was read between our sending and now; whatever lies outside of that is error. */
-function skewOf(grant: Grant, sent: Sent, at: Moment): number {
+function skewOf(grant: Grant, sent: SentRenew, at: Moment): number {
   return Math.max(0, sent.at.wall - grant.wallMs, grant.wallMs - at.wall);
 }
 
@@ -288,12 +300,9 @@ function skewOf(grant: Grant, sent: Sent, at: Moment): number {
  * A machine that was frozen with all of its clocks, as a hypervisor does it, has nothing of its own to tell by: only the leader's
  * clock has gone on. @returns how much more it has counted since the grant before than ours can have; 0: nothing to speak of
  */
-function frozenSince(
-  before: LeaseHolder["leaderClock"],
-  { grant, at }: Readonly<{ grant: Grant; at: Moment }>,
-): number {
+function frozenMsOf(before: LeaseHolder["leaderClock"], { grant, at }: Readonly<{ grant: Grant; at: Moment }>): number {
   if (before === null || before.epoch !== grant.epoch || grant.ageMs !== undefined) return 0; // another clock
-  const oursMax = at.monotonic - before.asked;
+  const oursMax = at.monotonic - before.sentAt;
   const more = grant.wallMs - before.wall - oursMax;
   return more > frozenMsMax + 2 * grant.drift * oursMax ? more : 0;
 }
@@ -301,15 +310,15 @@ function frozenSince(
 /** Answers may overtake each other: the newest word of one leader counts. */
 function leaderClockAfter(
   before: LeaseHolder["leaderClock"],
-  { grant, sent }: Readonly<{ grant: Grant; sent: Sent }>,
+  { grant, sent }: Readonly<{ grant: Grant; sent: SentRenew }>,
 ): LeaseHolder["leaderClock"] {
   if (grant.ageMs !== undefined) return before;
   if (before !== null && before.epoch === grant.epoch && grant.wallMs < before.wall) return before;
-  return { epoch: grant.epoch, wall: grant.wallMs, asked: sent.at.monotonic };
+  return { epoch: grant.epoch, wall: grant.wallMs, sentAt: sent.at.monotonic };
 }
 
 /** How long the process did not run, when it did not. */
-function pauseSeen(state: LeaseHolder, at: Moment): number | null {
+function pauseMsAt(state: LeaseHolder, at: Moment): number | null {
   const sinceTick = at.monotonic - state.lastTick.monotonic;
   const stepped = at.wall - state.lastTick.wall - sinceTick;
   if (sinceTick > tickMs + lateMsMax) return sinceTick;
@@ -319,7 +328,7 @@ function pauseSeen(state: LeaseHolder, at: Moment): number | null {
 /** One of our clocks runs wrong, and we cannot tell which: the lease is measured with the other one's word for it. */
 function watchClocks(state: LeaseHolder, at: Moment): LeaseHolder {
   const ownClocks = observeOwnClocks(state.ownClocks, at);
-  const ticked: LeaseHolder = { ...ageBy(sleptSince(state.lastTick, at), state), lastTick: at, ownClocks };
+  const ticked: LeaseHolder = { ...ageBy(suspendedMsSince(state.lastTick, at), state), lastTick: at, ownClocks };
   const drifting = Math.abs(ownClocks.drift) > driftMax;
   if (drifting === state.blockedBy.includes("clock-drift")) return ticked;
   return drifting
@@ -331,7 +340,7 @@ function watchClocks(state: LeaseHolder, at: Moment): LeaseHolder {
  * What the wall clock has gained on the monotonic one since the last tick, and too little to be a pause: a sleep of the machine too
  * short to void anything, and often enough they would add up to more than W allows for; or a clock that was set, which costs as much.
  */
-function sleptSince(lastTick: Moment, at: Moment): number {
+function suspendedMsSince(lastTick: Moment, at: Moment): number {
   const gainedMs = at.wall - lastTick.wall - (at.monotonic - lastTick.monotonic);
   return gainedMs > ownStepMs ? gainedMs : 0;
 }
@@ -339,21 +348,21 @@ function sleptSince(lastTick: Moment, at: Moment): number {
 /** What we hold counts from so much earlier: our clock has not counted it. */
 function ageBy(ms: number, state: LeaseHolder): LeaseHolder {
   if (ms === 0) return state;
-  const asked = ({ nonce, at }: Sent): Sent => ({
+  const agedRenew = ({ nonce, at }: SentRenew): SentRenew => ({
     nonce,
     at: { ...at, monotonic: (at.monotonic - ms) as MonotonicMs },
   });
-  const waiting = state.awaitingHead.map((each) => ({ ...each, anchor: each.anchor - ms }));
+  const awaitingHead = state.awaitingHead.map((each) => ({ ...each, freshSince: each.freshSince - ms }));
   return {
     ...state,
     freshSince: state.freshSince - ms,
-    awaitingHead: waiting,
-    unansweredRenews: state.unansweredRenews.map(asked),
+    awaitingHead,
+    unansweredRenews: state.unansweredRenews.map(agedRenew),
   };
 }
 
 function noticePause(state: LeaseHolder, at: Moment): LeaseHolder {
-  const pausedMs = pauseSeen(state, at);
+  const pausedMs = pauseMsAt(state, at);
   return pausedMs === null ? state : resetAfterPause(state, at, pausedMs);
 }
 

@@ -8,9 +8,9 @@
 import { type CommandId, type Epoch, type Link, unreachable } from "../../events/index.ts";
 import type { Receipt, ReceiptNode, ReceiptWait } from "../databroker.ts";
 import { isLostHistory } from "../log/continuity.ts";
-import type { LesseeStanding } from "./lease-granter.ts";
+import type { LesseeStatus } from "./lease-granter.ts";
 
-export type ReceiptQuestion = Readonly<{
+export type ReceiptQuery = Readonly<{
   /** Null: what was asked for is not in the log. */
   link: Link | null;
   commandId: CommandId | null;
@@ -19,10 +19,10 @@ export type ReceiptQuestion = Readonly<{
   region: string | null;
 }>;
 
-export type ReceiptState = Readonly<{ epoch: Epoch; lessees: readonly LesseeStanding[] }>;
+export type ReceiptState = Readonly<{ epoch: Epoch; lessees: readonly LesseeStatus[] }>;
 
 /** @param state as of now; the nodes of the answer stand in its order */
-export function receiptFor(question: ReceiptQuestion, state: ReceiptState): Receipt {
+export function receiptFor(question: ReceiptQuery, state: ReceiptState): Receipt {
   const { link, commandId, wait } = question;
   const region = wait === "region" ? question.region : null;
   const base = { wait, region, link, commandId, epoch: state.epoch, at: null, signed: null };
@@ -40,7 +40,7 @@ export function receiptFor(question: ReceiptQuestion, state: ReceiptState): Rece
   };
 }
 
-function isAwaited(node: ReceiptNode, { wait, region }: ReceiptQuestion): boolean {
+function isAwaited(node: ReceiptNode, { wait, region }: ReceiptQuery): boolean {
   switch (wait) {
     case "all":
     case "none": // nobody waits for it, but what it says of `complete` means the same
@@ -53,7 +53,7 @@ function isAwaited(node: ReceiptNode, { wait, region }: ReceiptQuestion): boolea
 }
 
 /** @param awaitedRegion null: all. A lessee of a lost history may be in any region. */
-function nodeIn(lessee: LesseeStanding, link: Link, awaitedRegion: string | null): ReceiptNode {
+function nodeIn(lessee: LesseeStatus, link: Link, awaitedRegion: string | null): ReceiptNode {
   const { node, boot } = lessee;
   const region = isLostHistory(lessee) ? (awaitedRegion ?? lessee.region) : lessee.region;
   // The open streams of those whose proxy only asks us are outside the promise; the name says so.
@@ -67,7 +67,7 @@ function nodeIn(lessee: LesseeStanding, link: Link, awaitedRegion: string | null
   return { ...base, status: "unconfirmed", fencedInMs, reason: whyUnconfirmed(lessee, link) };
 }
 
-function whyUnconfirmed(lessee: LesseeStanding, link: Link): string {
+function whyUnconfirmed(lessee: LesseeStatus, link: Link): string {
   const { enforced, lastGrantAgoMs, refusal, onLostHistory } = lessee;
   if (isLostHistory(lessee)) return "may have a lease of a history that the log has lost";
   if (onLostHistory && enforced === null)

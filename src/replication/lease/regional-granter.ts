@@ -10,7 +10,7 @@
  *   - nothing is granted beyond the broker's own lease, nor for longer than its window;
  *   - the head of a grant is all that the broker has applied, so whatever it has confirmed to the leader is in force at a node
  *     before the node's lease counts;
- *   - the broker confirms nothing that somebody with such a lease may not enforce yet (`holdsBackUntil`);
+ *   - the broker confirms nothing that somebody with such a lease may not enforce yet (`blockedUntil`);
  *   - what a node has said of a history that the broker has left counts for nothing (`rebuilt`), and only its newest word counts:
  *     who has gone to another history since enforces nothing of this one;
  *   - a node whose projection was found to be another enforces nothing, until it shows ours or the leader grants it a lease;
@@ -43,7 +43,7 @@ export type GrantByAge =
   | Readonly<{ type: "unavailable"; reason: string }>;
 
 /** A node of the region as this broker has heard of it. */
-export type RegionalStanding = Readonly<{
+export type RegionalNodeStatus = Readonly<{
   renew: Renew;
   enforced: Link | null;
   /** Since its newest grant by age or by the leader, whichever this broker saw. Null: it saw none. */
@@ -52,7 +52,7 @@ export type RegionalStanding = Readonly<{
   fencedInMs: number;
 }>;
 
-type Node = {
+type RegionalNode = {
   renew: Renew;
   enforced: Link | null;
   /** Null: nothing was granted by age. */
@@ -61,22 +61,22 @@ type Node = {
   heardAt: number;
   byAgeNonce: number;
   /** Of its newest word: renews and confirmations share one sequence. */
-  credited: number;
+  enforcedNonce: number;
   clocks: DriftWatch;
   /** Why this boot gets no lease: the leader's word, or that its projection is another. */
   refusal: string | null;
 };
 
 const nodesMax = 20_000;
-const goneMax = 100_000;
+const removedMax = 100_000;
 /** A node that has been silent for this long, and is fenced, is forgotten. */
 const forgetAfterMs = 120_000;
 const sweepMs = 5_000;
 
 export class RegionalGranter {
-  readonly #nodes = new Map<string, Node>();
-  readonly #gone = new Set<string>();
-  readonly #copied = new CopiedNodes<Node>();
+  readonly #nodes = new Map<string, RegionalNode>();
+  readonly #removed = new Set<string>();
+  readonly #copied = new CopiedNodes<RegionalNode>();
   #grants = 0;
   #sweptAt = Number.NEGATIVE_INFINITY;
 
@@ -104,40 +104,40 @@ export class RegionalGranter {
   }
 
   /** An authenticated renew, whoever answers it. */
-  renewed(renew: Renew, view: ChainView): void {
+  recordRenew(renew: Renew, view: ChainView): void {
     this.#sweep(view.at);
     const key = keyOf(renew);
-    this.#putBack(renew, (node) => renew.nonce > node.renew.nonce);
-    if (this.#gone.has(key)) return;
+    this.#reviveIfReplaced(renew, (node) => renew.nonce > node.renew.nonce);
+    if (this.#removed.has(key)) return;
     if (renew.replaces !== null && renew.replaces !== renew.boot)
       this.#replace({ node: renew.node, boot: renew.replaces });
     const node = this.#nodes.get(key);
     if (node === undefined) {
-      if (this.#nodes.size < nodesMax) this.#nodes.set(key, heard(renew, view));
+      if (this.#nodes.size < nodesMax) this.#nodes.set(key, newRegionalNode(renew, view));
       return;
     }
     if (renew.nonce <= node.renew.nonce) return;
     node.renew = renew;
     node.heardAt = view.at;
     node.clocks = observeClock(node.clocks, { ours: view.at, theirs: renew.monotonicMs });
-    credit(node, renew, view);
+    recordEnforced(node, renew, view);
   }
 
   /** An authenticated confirmation, whoever takes it. */
-  confirmed(confirm: Confirm, view: ChainView): void {
-    this.#putBack(confirm, (node) => confirm.nonce > node.credited);
+  recordConfirm(confirm: Confirm, view: ChainView): void {
+    this.#reviveIfReplaced(confirm, (node) => confirm.nonce > node.enforcedNonce);
     const node = this.#nodes.get(keyOf(confirm));
-    if (node !== undefined) credit(node, confirm, view);
+    if (node !== undefined) recordEnforced(node, confirm, view);
   }
 
   /** An authenticated goodbye: this boot permits nothing more, and never will. */
-  left(goodbye: Pick<Goodbye, "node" | "boot">): void {
-    this.#copied.left(goodbye);
+  recordGoodbye(goodbye: Pick<Goodbye, "node" | "boot">): void {
+    this.#copied.recordGoodbye(goodbye);
     this.#remove(goodbye);
   }
 
   /** The leader has answered a renew of this boot. */
-  answeredByLeader(renew: Renew, answer: "granted" | Readonly<{ refused: string }>, now: MonotonicMs): void {
+  recordLeaderAnswer(renew: Renew, answer: "granted" | Readonly<{ refused: string }>, now: MonotonicMs): void {
     const node = this.#nodes.get(keyOf(renew));
     if (node === undefined) return;
     if (answer === "granted") {
@@ -147,29 +147,29 @@ export class RegionalGranter {
   }
 
   /** The broker stands on another history than before: what nodes have said of the one that it left counts for nothing. */
-  rebuilt(): void {
+  forgetEnforced(): void {
     for (const node of this.#nodes.values()) node.enforced = null;
   }
 
   /** For a renew that was told to `renewed`, and that no leader answers. */
   grant(renew: Renew, copy: RegionalCopy, at: Moment): GrantByAge {
     const key = keyOf(renew);
-    if (this.#gone.has(key)) return { type: "refused", reason: "this boot has left" };
+    if (this.#removed.has(key)) return { type: "refused", reason: "this boot has left" };
     const node = this.#nodes.get(key);
     if (node === undefined) return { type: "unavailable", reason: "too many nodes in this region" };
-    if (node.refusal === digestMismatch && isLikeOurs(renew, copy)) node.refusal = null; // it has built another since
+    if (node.refusal === digestMismatch && digestMatches(renew, copy)) node.refusal = null; // it has built another since
     const refusal = refusalFor(node, renew, copy) ?? node.refusal;
     if (refusal === digestMismatch) refuse(node, refusal);
     if (refusal !== null) return { type: "refused", reason: refusal };
     if (renew.nonce <= node.byAgeNonce) return { type: "refused", reason: "repeated" };
     const { lease } = copy;
     if (lease === null) return { type: "unavailable", reason: outOfReach };
-    const ageMs = Math.max(0, at.monotonic - lease.anchorMs);
+    const ageMs = Math.max(0, at.monotonic - lease.freshSinceMs);
     if (ageMs > lease.windowMs) return { type: "unavailable", reason: outOfReach };
     const windowMs = Math.min(Math.max(renew.windowMs, lease.deltaMs), lease.windowMs);
     node.byAgeNonce = renew.nonce;
     node.grantedAt = at.monotonic;
-    node.fencedAt = Math.max(node.fencedAt ?? 0, lease.anchorMs + fenceAfterMs(windowMs, lease.drift));
+    node.fencedAt = Math.max(node.fencedAt ?? 0, lease.freshSinceMs + fenceAfterMs(windowMs, lease.drift));
     this.#grants += 1;
     const { epoch, incarnation, start, deltaMs, drift } = lease;
     const { node: name, boot, nonce } = renew;
@@ -185,7 +185,7 @@ export class RegionalGranter {
    * Until when a change must not be confirmed to the leader, unless somebody says more before: a node with a lease by age has not
    * said that it enforces it. @returns null: it may be confirmed
    */
-  holdsBackUntil(link: Link, now: MonotonicMs): number | null {
+  blockedUntil(link: Link, now: MonotonicMs): number | null {
     let until: number | null = null;
     for (const { fencedAt, enforced } of this.#nodes.values()) {
       if (fencedAt === null || fencedAt <= now) continue;
@@ -194,7 +194,7 @@ export class RegionalGranter {
     return until;
   }
 
-  standings(now: MonotonicMs): readonly RegionalStanding[] {
+  statuses(now: MonotonicMs): readonly RegionalNodeStatus[] {
     return [...this.#nodes.values()].map(({ renew, enforced, grantedAt, fencedAt }) => ({
       renew,
       enforced,
@@ -205,23 +205,23 @@ export class RegionalGranter {
 
   #replace(replaced: Readonly<{ node: NodeId; boot: BootId }>): void {
     const key = keyOf(replaced);
-    if (this.#gone.has(key)) return;
+    if (this.#removed.has(key)) return;
     if (this.#copied.replace(replaced, this.#nodes.get(key) ?? null)) this.#remove(replaced);
   }
 
   /** As the leader does it (lease-granter.ts): a boot that was replaced and speaks is alive. */
-  #putBack(speaker: Readonly<{ node: NodeId; boot: BootId }>, isNew: (known: Node) => boolean): void {
-    const known = this.#copied.spoke(speaker, isNew);
+  #reviveIfReplaced(speaker: Readonly<{ node: NodeId; boot: BootId }>, isNew: (known: RegionalNode) => boolean): void {
+    const known = this.#copied.reviveIfReplaced(speaker, isNew);
     if (known === undefined) return;
-    this.#gone.delete(keyOf(speaker));
+    this.#removed.delete(keyOf(speaker));
     if (known !== null) this.#nodes.set(keyOf(speaker), known);
   }
 
   #remove(one: Readonly<{ node: NodeId; boot: BootId }>): void {
     const key = keyOf(one);
     this.#nodes.delete(key);
-    this.#gone.add(key);
-    if (this.#gone.size > goneMax) this.#gone.delete(this.#gone.values().next().value ?? "");
+    this.#removed.add(key);
+    if (this.#removed.size > removedMax) this.#removed.delete(this.#removed.values().next().value ?? "");
   }
 
   #sweep(now: MonotonicMs): void {
@@ -234,31 +234,35 @@ export class RegionalGranter {
 
 const outOfReach = "the leader is out of reach, and what this broker held of it is over";
 
-function heard(renew: Renew, view: ChainView): Node {
-  const node: Node = {
+function newRegionalNode(renew: Renew, view: ChainView): RegionalNode {
+  const node: RegionalNode = {
     ...{ renew, enforced: null, fencedAt: null, grantedAt: null, heardAt: view.at, byAgeNonce: 0, refusal: null },
-    credited: 0,
+    enforcedNonce: 0,
     clocks: observeClock(newDriftWatch, { ours: view.at, theirs: renew.monotonicMs }),
   };
-  credit(node, renew, view);
+  recordEnforced(node, renew, view);
   return node;
 }
 
 /** As the leader does it (lease-granter.ts). */
-function credit(node: Node, { nonce, enforced }: Pick<Confirm, "nonce" | "enforced">, view: ChainView): void {
-  if (nonce < node.credited) return;
-  node.credited = nonce;
+function recordEnforced(
+  node: RegionalNode,
+  { nonce, enforced }: Pick<Confirm, "nonce" | "enforced">,
+  view: ChainView,
+): void {
+  if (nonce < node.enforcedNonce) return;
+  node.enforcedNonce = nonce;
   if (!view.onChain(enforced) || node.refusal === digestMismatch) node.enforced = null;
   else if (enforced.position >= (node.enforced?.position ?? 0)) node.enforced = enforced;
 }
 
 /** What a node says it enforces is not so, when it has folded something else. */
-function refuse(node: Node, reason: string): void {
+function refuse(node: RegionalNode, reason: string): void {
   node.refusal = reason;
   if (reason === digestMismatch) node.enforced = null;
 }
 
-function refusalFor(node: Node, renew: Renew, copy: RegionalCopy): string | null {
+function refusalFor(node: RegionalNode, renew: Renew, copy: RegionalCopy): string | null {
   const drift = driftOf(node.clocks);
   if (drift !== undefined && Math.abs(drift) > driftMax)
     return `its monotonic clock runs at least ${(Math.abs(drift) * 100).toFixed(2)} % off this broker's`;
@@ -271,7 +275,7 @@ function isComparable({ applied, version }: Renew, copy: RegionalCopy): boolean 
   return version === copy.version && sameLink(applied, copy.applied);
 }
 
-function isLikeOurs(renew: Renew, copy: RegionalCopy): boolean {
+function digestMatches(renew: Renew, copy: RegionalCopy): boolean {
   return isComparable(renew, copy) && renew.digest === copy.digest;
 }
 

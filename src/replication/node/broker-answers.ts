@@ -18,7 +18,7 @@ export function readAnswer(outcome: PageOutcome): ReadAnswer {
   return { type: "page", page: { previous, events, last }, head, keys };
 }
 
-export function wordsOf(spoken: LeaseMessage): Parameters<typeof encodeMessage>[0] {
+export function messageBodyOf(spoken: LeaseMessage): Parameters<typeof encodeMessage>[0] {
   switch (spoken.type) {
     case "renew":
       return spoken.renew;

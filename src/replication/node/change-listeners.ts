@@ -20,7 +20,10 @@ export class ChangeListeners {
   }
 
   /** @param done called once for a change, before this returns when nobody has to be waited for */
-  tell(change: Change, done: (outcome: Readonly<{ failed: false } | { failed: true; error: unknown }>) => void): void {
+  notify(
+    change: Change,
+    done: (outcome: Readonly<{ failed: false } | { failed: true; error: unknown }>) => void,
+  ): void {
     let open = 1;
     let failed = false;
     const settle = (): void => {

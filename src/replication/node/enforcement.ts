@@ -7,14 +7,14 @@
  */
 import type { Link } from "../../events/index.ts";
 
-type Group = { link: Link; decisive: boolean; open: number };
+type ChangeGroup = { link: Link; decisive: boolean; open: number };
 
 /** Changes that wait; beyond this the newest ones are waited for together. */
 const groupsMax = 1_024;
 
 export class Enforcement {
-  readonly #groups: Group[] = [];
-  readonly #open = new Map<number, Group>();
+  readonly #groups: ChangeGroup[] = [];
+  readonly #open = new Map<number, ChangeGroup>();
   #enforced: Link;
 
   constructor(from: Link) {
@@ -39,7 +39,7 @@ export class Enforcement {
    * Everything that this change denies has been destroyed.
    * @returns whether `enforced` has moved past changes, and whether one of them could change a decision
    */
-  settle(id: number): Readonly<{ moved: boolean; decisive: boolean }> {
+  complete(id: number): Readonly<{ moved: boolean; decisive: boolean }> {
     const group = this.#open.get(id);
     if (group === undefined) return { moved: false, decisive: false };
     this.#open.delete(id);
@@ -57,7 +57,7 @@ export class Enforcement {
   }
 
   /** What is still open of before holds this one back, and has no place of its own any more. */
-  #groupOfAll({ link, decisive }: Readonly<{ link: Link; decisive: boolean }>): Group {
+  #groupOfAll({ link, decisive }: Readonly<{ link: Link; decisive: boolean }>): ChangeGroup {
     const [group, ...others] = this.#groups;
     if (group === undefined) return this.#groupFor({ link, decisive });
     for (const [id, waited] of this.#open) if (waited !== group) this.#open.set(id, group);
@@ -68,14 +68,14 @@ export class Enforcement {
     return group;
   }
 
-  #groupFor({ link, decisive }: Readonly<{ link: Link; decisive: boolean }>): Group {
+  #groupFor({ link, decisive }: Readonly<{ link: Link; decisive: boolean }>): ChangeGroup {
     const last = this.#groups.at(-1);
     if (last !== undefined && this.#groups.length >= groupsMax) {
       last.link = link;
       last.decisive ||= decisive;
       return last;
     }
-    const group: Group = { link, decisive, open: 0 };
+    const group: ChangeGroup = { link, decisive, open: 0 };
     this.#groups.push(group);
     return group;
   }

@@ -9,7 +9,7 @@
 import { jittered } from "../runtime/jitter.ts";
 import type { LeaseMessage, NodeEffect } from "./messages.ts";
 
-export type LeaseTalkOptions = Readonly<{
+export type LeaseSenderOptions = Readonly<{
   random: (size: number) => Uint8Array;
   renewMs: number;
   nextId: () => number;
@@ -19,7 +19,7 @@ export type LeaseTalkOptions = Readonly<{
   nextConfirm: () => LeaseMessage;
   nextGoodbye: () => LeaseMessage;
   /** How many turns may still be taken early: before the first grant we do not wait the whole second. */
-  hurried: () => boolean;
+  isHurried: () => boolean;
 }>;
 
 type Kind = LeaseMessage["type"];
@@ -35,7 +35,7 @@ const goodbyeMsMax = 1_000;
 const never = Number.POSITIVE_INFINITY;
 
 export class LeaseSender {
-  readonly #options: LeaseTalkOptions;
+  readonly #options: LeaseSenderOptions;
   readonly #inFlight = new Map<number, InFlight>();
   readonly #counts = { renews: 0, confirms: 0, leaseFailures: 0 };
   #renewAt = never;
@@ -44,10 +44,10 @@ export class LeaseSender {
   #confirmAgain = false;
   #goodbyes = 0;
   #goodbyeAt = never;
-  #ended = false;
-  #inARow = 0;
+  #stopped = false;
+  #failuresInARow = 0;
 
-  constructor(options: LeaseTalkOptions) {
+  constructor(options: LeaseSenderOptions) {
     this.#options = options;
   }
 
@@ -66,8 +66,8 @@ export class LeaseSender {
 
   /** Takes a turn now, and the next ones in time. */
   renew(now: number): void {
-    if (this.#ended) return;
-    this.#renewAt = now + jittered(this.#turnMs(), this.#options.random);
+    if (this.#stopped) return;
+    this.#renewAt = now + jittered(this.#renewDelayMs(), this.#options.random);
     if (this.#count("renew") >= renewsInFlightMax) return;
     const message = this.#options.nextRenew();
     if (message === null) return;
@@ -79,7 +79,7 @@ export class LeaseSender {
   /** `enforced` has moved past something that somebody may wait for. */
   confirm(now: number): void {
     this.#confirmAgain = true;
-    if (this.#ended || this.#goodbyes > 0 || this.#count("confirm") > 0) return;
+    if (this.#stopped || this.#goodbyes > 0 || this.#count("confirm") > 0) return;
     this.#confirmAgain = false;
     this.#counts.confirms += 1;
     this.#send(this.#options.nextConfirm(), now, answerMsMax);
@@ -89,11 +89,11 @@ export class LeaseSender {
   leave(now: number): void {
     if (this.#goodbyes > 0) return;
     this.#renewAt = never;
-    this.#sayGoodbye(now);
+    this.#sendGoodbye(now);
   }
 
   stop(): void {
-    this.#ended = true;
+    this.#stopped = true;
     this.#renewAt = never;
     this.#goodbyeAt = never;
     for (const id of this.#inFlight.keys()) this.#options.emit({ type: "cancel", id });
@@ -101,7 +101,7 @@ export class LeaseSender {
   }
 
   /** @returns what it is the answer to; undefined: nothing that anybody waits for any more */
-  answered(
+  onAnswer(
     id: number,
     answer: Readonly<{ type: string; error?: unknown; reason?: string }>,
     now: number,
@@ -109,32 +109,32 @@ export class LeaseSender {
     const asked = this.#inFlight.get(id);
     if (asked === undefined) return undefined;
     this.#inFlight.delete(id);
-    if (answer.type === "failed" || answer.type === "refused") this.#failed(asked.kind, answer);
-    else this.#inARow = 0;
+    if (answer.type === "failed" || answer.type === "refused") this.#recordFailure(asked.kind, answer);
+    else this.#failuresInARow = 0;
     if (asked.kind === "goodbye") this.#afterGoodbye(answer.type === "taken", now);
     // After a failure the next renew says the same.
     if (asked.kind === "confirm" && this.#confirmAgain && answer.type === "taken") this.confirm(now);
     return asked;
   }
 
-  woke(now: number): void {
+  wake(now: number): void {
     for (const [id, { kind, until }] of this.#inFlight) {
       if (now < until) continue;
       this.#options.emit({ type: "cancel", id });
-      this.answered(id, { type: "failed", error: new Error(`no answer to a ${kind} in time`) }, now);
+      this.onAnswer(id, { type: "failed", error: new Error(`no answer to a ${kind} in time`) }, now);
     }
-    if (now >= this.#goodbyeAt) this.#sayGoodbye(now);
+    if (now >= this.#goodbyeAt) this.#sendGoodbye(now);
     if (now >= this.#renewAt) this.renew(now);
   }
 
-  #turnMs(): number {
-    const { renewMs, hurried } = this.#options;
-    if (!hurried()) return renewMs;
+  #renewDelayMs(): number {
+    const { renewMs, isHurried } = this.#options;
+    if (!isHurried()) return renewMs;
     this.#hurried += 1;
     return Math.min(renewMs, hurryMs.first * hurryMs.growth ** Math.min(this.#hurried, 100));
   }
 
-  #sayGoodbye(now: number): void {
+  #sendGoodbye(now: number): void {
     this.#goodbyeAt = never;
     this.#goodbyes += 1;
     this.#send(this.#options.nextGoodbye(), now, goodbyeMsMax);
@@ -148,15 +148,15 @@ export class LeaseSender {
   #send(message: LeaseMessage, now: number, withinMs: number): void {
     const id = this.#options.nextId();
     this.#inFlight.set(id, { kind: message.type, at: now, until: now + withinMs });
-    this.#options.emit({ type: "say", id, message });
+    this.#options.emit({ type: "sendLease", id, message });
   }
 
-  #failed(kind: Kind, { error, reason }: Readonly<{ error?: unknown; reason?: string }>): void {
+  #recordFailure(kind: Kind, { error, reason }: Readonly<{ error?: unknown; reason?: string }>): void {
     this.#counts.leaseFailures += 1;
-    this.#inARow += 1;
-    const level = Number.isInteger(Math.log2(this.#inARow)) ? "warn" : "debug";
+    this.#failuresInARow += 1;
+    const level = Number.isInteger(Math.log2(this.#failuresInARow)) ? "warn" : "debug";
     const message = reason === undefined ? `a ${kind} was not answered` : `a ${kind} was refused`;
-    this.#options.emit({ type: "log", level, message, fields: { err: error, reason, inARow: this.#inARow } });
+    this.#options.emit({ type: "log", level, message, fields: { err: error, reason, inARow: this.#failuresInARow } });
   }
 
   #count(kind: Kind): number {

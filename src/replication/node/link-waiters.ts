@@ -5,23 +5,23 @@
 import type { Epoch, Link } from "../../events/index.ts";
 import { type ChainHistory, epochAt, locateLink } from "../lease/chain-history.ts";
 
-export type Reached = "reached" | "behind" | "lost";
-export type Answered = Readonly<{ id: number; outcome: Reached }>;
+export type LinkWaitOutcome = "reached" | "behind" | "lost";
+export type LinkWaitResult = Readonly<{ id: number; outcome: LinkWaitOutcome }>;
 
-type Waiter = {
+type LinkWaiter = {
   readonly id: number;
   readonly link: Link;
   readonly since: number;
   readonly until: number;
-  askAt: number;
+  readAt: number;
 };
 
 const waitersMax = 10_000;
 /** A broker is asked when the fan-out has not brought it within this. */
-const askAfterMs = 25;
+const readAfterMs = 25;
 
 export class LinkWaiters {
-  readonly #waiters = new Map<number, Waiter>();
+  readonly #waiters = new Map<number, LinkWaiter>();
   /** Nobody's time comes before this. */
   #due = Number.POSITIVE_INFINITY;
   /** A link that a request waited for in vain: the one of the highest epoch. Null: none, or the chain has shown what it is. */
@@ -36,26 +36,32 @@ export class LinkWaiters {
 
   /** @returns the answer, when there is one at once */
   wait(
-    asked: Readonly<{ id: number; link: Link; timeoutMs: number }>,
-    trail: ChainHistory,
+    request: Readonly<{ id: number; link: Link; timeoutMs: number }>,
+    history: ChainHistory,
     now: number,
-  ): Reached | undefined {
-    const verdict = verdictOn(trail, asked.link);
+  ): LinkWaitOutcome | undefined {
+    const verdict = outcomeFor(history, request.link);
     if (verdict !== undefined) return verdict;
-    if (asked.timeoutMs <= 0 || this.#waiters.size >= waitersMax) return "behind";
-    const askAt = now + Math.min(askAfterMs, asked.timeoutMs / 4);
-    this.#waiters.set(asked.id, { id: asked.id, link: asked.link, since: now, until: now + asked.timeoutMs, askAt });
-    this.#due = Math.min(this.#due, askAt);
+    if (request.timeoutMs <= 0 || this.#waiters.size >= waitersMax) return "behind";
+    const readAt = now + Math.min(readAfterMs, request.timeoutMs / 4);
+    this.#waiters.set(request.id, {
+      id: request.id,
+      link: request.link,
+      since: now,
+      until: now + request.timeoutMs,
+      readAt,
+    });
+    this.#due = Math.min(this.#due, readAt);
     return undefined;
   }
 
   /** The projection has moved. */
-  moved(trail: ChainHistory): readonly Answered[] {
-    if (this.#unreached !== null && verdictOn(trail, this.#unreached.link) !== undefined) this.#unreached = null;
+  onProjectionMoved(history: ChainHistory): readonly LinkWaitResult[] {
+    if (this.#unreached !== null && outcomeFor(history, this.#unreached.link) !== undefined) this.#unreached = null;
     if (this.#waiters.size === 0) return [];
-    const answered: Answered[] = [];
+    const answered: LinkWaitResult[] = [];
     for (const { id, link } of this.#waiters.values()) {
-      const outcome = verdictOn(trail, link);
+      const outcome = outcomeFor(history, link);
       if (outcome === undefined) continue;
       answered.push({ id, outcome });
       this.#waiters.delete(id);
@@ -64,9 +70,9 @@ export class LinkWaiters {
   }
 
   /** @returns who has waited long enough, and whether somebody now needs a broker to be asked */
-  woke(now: number): Readonly<{ answered: readonly Answered[]; ask: boolean }> {
+  wake(now: number): Readonly<{ answered: readonly LinkWaitResult[]; ask: boolean }> {
     if (now < this.#due) return { answered: [], ask: false };
-    const answered: Answered[] = [];
+    const answered: LinkWaitResult[] = [];
     let ask = false;
     this.#due = Number.POSITIVE_INFINITY;
     for (const waiter of this.#waiters.values()) {
@@ -76,11 +82,11 @@ export class LinkWaiters {
         this.#noteUnreached(waiter);
         continue;
       }
-      if (now >= waiter.askAt) {
+      if (now >= waiter.readAt) {
         ask = true;
-        waiter.askAt = Number.POSITIVE_INFINITY;
+        waiter.readAt = Number.POSITIVE_INFINITY;
       }
-      this.#due = Math.min(this.#due, waiter.askAt, waiter.until);
+      this.#due = Math.min(this.#due, waiter.readAt, waiter.until);
     }
     return { answered, ask };
   }
@@ -94,35 +100,36 @@ export class LinkWaiters {
    * @param leasedAt when the lease in force was asked for; −Infinity: there is none
    * @returns an epoch above that of this copy; null: no link is known to be lost
    */
-  lostEpoch(trail: ChainHistory, leasedAt: number): Epoch | null {
+  lostEpoch(history: ChainHistory, leasedAt: number): Epoch | null {
     const unreached = this.#unreached;
-    if (unreached === null || unreached.since > leasedAt || verdictOn(trail, unreached.link) !== undefined) return null;
-    return Math.max(unreached.link.epoch, trail.applied.epoch + 1) as Epoch;
+    if (unreached === null || unreached.since > leasedAt || outcomeFor(history, unreached.link) !== undefined)
+      return null;
+    return Math.max(unreached.link.epoch, history.applied.epoch + 1) as Epoch;
   }
 
-  #noteUnreached({ link, since }: Waiter): void {
+  #noteUnreached({ link, since }: LinkWaiter): void {
     if (this.#unreached === null || this.#unreached.link.epoch < link.epoch) this.#unreached = { link, since };
   }
 
   /** Nobody waits any longer. */
-  close(): readonly Answered[] {
-    const answered = [...this.#waiters.keys()].map((id): Answered => ({ id, outcome: "behind" }));
+  close(): readonly LinkWaitResult[] {
+    const answered = [...this.#waiters.keys()].map((id): LinkWaitResult => ({ id, outcome: "behind" }));
     this.#waiters.clear();
     return answered;
   }
 }
 
-function verdictOn(trail: ChainHistory, link: Link): Reached | undefined {
-  switch (locateLink(trail, link)) {
+function outcomeFor(history: ChainHistory, link: Link): LinkWaitOutcome | undefined {
+  switch (locateLink(history, link)) {
     case "ahead":
       return undefined;
-    case "foreign": {
+    case "otherChain": {
       // Of a newer epoch than ours at its place: it is this copy that holds a lost suffix, and will find out.
-      const ours = epochAt(trail, link.position);
+      const ours = epochAt(history, link.position);
       return ours !== undefined && link.epoch > ours ? undefined : "lost";
     }
-    case "held":
-    case "forgotten": // of the epoch that this chain had there: a lost suffix would have been of an older one
+    case "onChain":
+    case "unknown": // of the epoch that this chain had there: a lost suffix would have been of an older one
       return "reached";
   }
 }

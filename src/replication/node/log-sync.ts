@@ -11,15 +11,15 @@ import { type Link, type LostTightening, sameLink, type WrappedKey } from "../..
 import { type ChainHistory, historyFrom, locateLink, sharesLink } from "../lease/chain-history.ts";
 import type { Grant } from "../wire/messages.ts";
 import { type Effect, type Follower, type Input, newFollower, step } from "./follower.ts";
-import { type Folded, LocalProjection } from "./local-projection.ts";
+import { type FoldResult, LocalProjection } from "./local-projection.ts";
 import type { Delivered, FanoutState, LoadedSnapshot, NodeEffect, ReadAnswer } from "./messages.ts";
 import type { PersonKeys } from "./person-keys.ts";
 import { type ReadReason, ReadSchedule } from "./read-schedule.ts";
 
 /** The visible projection has changed. */
-export type Moved = Folded & Readonly<{ rebuilt: boolean }>;
+export type ProjectionMove = FoldResult & Readonly<{ rebuilt: boolean }>;
 
-export type LogLoopOptions = Readonly<{
+export type LogSyncOptions = Readonly<{
   keys: PersonKeys;
   random: (size: number) => Uint8Array;
   pollMs: number;
@@ -28,7 +28,7 @@ export type LogLoopOptions = Readonly<{
   replays: boolean;
   nextId: () => number;
   emit: (effect: NodeEffect) => void;
-  onMoved: (moved: Moved, now: number) => void;
+  onMoved: (moved: ProjectionMove, now: number) => void;
   /** What this copy holds is not in the log, or is wrong: nothing may be permitted from it until `onRebuilt`. */
   onRebuilding: (lost: Link) => void;
   onRebuilt: () => void;
@@ -41,8 +41,8 @@ export type LogLoopOptions = Readonly<{
 
 export type LogCounts = Readonly<Record<"deliveries" | "rebuilds" | "reads" | "readFailures" | "snapshots", number>>;
 
-type Asked = Readonly<{ id: number; at: number; waitMs: number; until: number }>;
-type Loading = Readonly<{ id: number; why: "begin" | "rebuild" | "truncated"; until: number }>;
+type PendingRead = Readonly<{ id: number; at: number; waitMs: number; until: number }>;
+type PendingSnapshot = Readonly<{ id: number; why: "begin" | "rebuild" | "truncated"; until: number }>;
 
 /** Beyond the time it may wait at the head, a read has this long. */
 const readGraceMs = 10_000;
@@ -55,19 +55,19 @@ const replayMs = { every: 5_000, since: 60_000 };
 
 export class LogSync {
   readonly copy: LocalProjection;
-  readonly #options: LogLoopOptions;
-  readonly #pace: ReadSchedule;
+  readonly #options: LogSyncOptions;
+  readonly #schedule: ReadSchedule;
   readonly #inputs: Input[] = [];
   #follower: Follower = newFollower;
-  #visible: ChainHistory = newFollower.trail;
+  #visible: ChainHistory = newFollower.history;
   #running = false;
   #now = 0;
   #fanout: FanoutState = "none";
   #doubtUntil = Number.NEGATIVE_INFINITY;
-  #asked: Asked | null = null;
-  #tookMs = 0;
+  #pendingRead: PendingRead | null = null;
+  #lastReadMs = 0;
   #reason: ReadReason = "asked";
-  #loading: Loading | null = null;
+  #pendingSnapshot: PendingSnapshot | null = null;
   #arrived: Readonly<{ snapshot: LoadedSnapshot; sound: boolean }> | null = null;
   /** The rebuild that is going on has begun from a snapshot. */
   #based = false;
@@ -78,14 +78,14 @@ export class LogSync {
   #grantedHead: Link | null = null;
   readonly #counts = { deliveries: 0, rebuilds: 0, reads: 0, readFailures: 0, snapshots: 0 };
 
-  constructor(options: LogLoopOptions) {
+  constructor(options: LogSyncOptions) {
     this.#options = options;
     this.copy = new LocalProjection(options.keys);
-    this.#pace = new ReadSchedule(options.random);
+    this.#schedule = new ReadSchedule(options.random);
   }
 
   /** Of the visible projection. */
-  get trail(): ChainHistory {
+  get history(): ChainHistory {
     return this.#visible;
   }
   get epoch(): Follower["epoch"] {
@@ -104,15 +104,15 @@ export class LogSync {
     return this.#counts;
   }
   get due(): number {
-    if (this.#asked !== null || this.#loading !== null)
-      return Math.min(this.#asked?.until ?? never, this.#loading?.until ?? never);
+    if (this.#pendingRead !== null || this.#pendingSnapshot !== null)
+      return Math.min(this.#pendingRead?.until ?? never, this.#pendingSnapshot?.until ?? never);
     const sends = this.#begun && this.#follower.reading !== null;
-    return sends ? Math.min(this.#pace.sendAt, this.#pace.pollAt) : this.#pace.pollAt;
+    return sends ? Math.min(this.#schedule.sendAt, this.#schedule.pollAt) : this.#schedule.pollAt;
   }
 
   /** True when a link is applied already, in the history that is being followed: it need not be decoded again. */
   hasApplied(link: Link): boolean {
-    return link.position <= this.#follower.trail.applied.position;
+    return link.position <= this.#follower.history.applied.position;
   }
 
   start(options: Readonly<{ snapshot: LoadedSnapshot | null; fanout: FanoutState }>, now: number): void {
@@ -120,174 +120,175 @@ export class LogSync {
     this.#now = now;
     this.#fanout = options.fanout;
     if (options.snapshot === null) {
-      this.#load("begin");
+      this.#loadSnapshot("begin");
       return;
     }
     this.#begun = true;
-    this.#keep(options.snapshot.keys);
-    this.copy.begin(options.snapshot);
+    this.#addKeys(options.snapshot.keys);
+    this.copy.startFrom(options.snapshot);
     this.#arrived = { snapshot: options.snapshot, sound: true };
-    this.#feed({ type: "jumped", trail: historyFrom(options.snapshot.link, options.snapshot.epochs) });
-    this.#pump();
+    this.#enqueue({ type: "snapshotLoaded", history: historyFrom(options.snapshot.link, options.snapshot.epochs) });
+    this.#sendDue();
   }
 
   stop(): void {
     this.#running = false;
-    if (this.#asked !== null) this.#options.emit({ type: "cancel", id: this.#asked.id });
-    if (this.#loading !== null) this.#options.emit({ type: "cancel", id: this.#loading.id });
-    this.#asked = null;
-    this.#loading = null;
+    if (this.#pendingRead !== null) this.#options.emit({ type: "cancel", id: this.#pendingRead.id });
+    if (this.#pendingSnapshot !== null) this.#options.emit({ type: "cancel", id: this.#pendingSnapshot.id });
+    this.#pendingRead = null;
+    this.#pendingSnapshot = null;
   }
 
-  delivered(batch: Delivered, now: number): void {
+  onDelivery(batch: Delivered, now: number): void {
     this.#now = now;
     this.#counts.deliveries += 1;
-    if (batch.events.length > 0) this.#keep(batch.keys);
-    this.#know(batch.last);
+    if (batch.events.length > 0) this.#addKeys(batch.keys);
+    this.#noteHead(batch.last);
     this.#reason = "gap";
-    const before = this.#follower.trail.applied.position;
-    this.#feed({ type: "delivery", batch });
-    const { applied } = this.#follower.trail;
+    const before = this.#follower.history.applied.position;
+    this.#enqueue({ type: "delivery", batch });
+    const { applied } = this.#follower.history;
     if (batch.last.position >= applied.position) this.#doubtUntil = Number.NEGATIVE_INFINITY;
     // It linked to what we had: nothing was missed before it.
-    if (applied.position > before && this.#caughtUp && !this.#mustPoll() && !this.#behind()) this.#pace.stopPolling();
-    this.#pump();
+    if (applied.position > before && this.#caughtUp && !this.#mustPoll() && !this.#isBehind())
+      this.#schedule.stopPolling();
+    this.#sendDue();
   }
 
   /** An authenticated grant for this boot. */
-  granted({ epoch, incarnation, start, head }: Grant, now: number): void {
+  onGrant({ epoch, incarnation, start, head }: Grant, now: number): void {
     this.#now = now;
-    if (epoch >= this.#follower.epoch) this.#know(head);
-    this.#pace.regained(now);
+    if (epoch >= this.#follower.epoch) this.#noteHead(head);
+    this.#schedule.brokersAnswer(now);
     this.#reason = "granted";
     this.#grantedHead = head;
     this.copy.answers.granted(head);
-    this.#feed({ type: "granted", epoch, incarnation, start, head });
-    this.#settleKept();
-    this.#pump();
+    this.#enqueue({ type: "granted", epoch, incarnation, start, head });
+    this.#settlePersistedDenials();
+    this.#sendDue();
   }
 
   /** Somebody waits for more. */
-  nudge(now: number): void {
+  requestRead(now: number): void {
     this.#now = now;
     this.#reason = "asked";
-    this.#feed({ type: "nudge" });
-    this.#pace.hurry(now);
-    this.#pump();
+    this.#enqueue({ type: "readRequested" });
+    this.#schedule.expedite(now);
+    this.#sendDue();
   }
 
   /** The leader has found our projection to be another than its own at the same link. */
-  distrust(now: number): void {
+  rebuildProjection(now: number): void {
     this.#now = now;
-    this.#feed({ type: "distrusted" });
-    this.#pump();
+    this.#enqueue({ type: "projectionWrong" });
+    this.#sendDue();
   }
 
-  fanoutChanged(fanout: FanoutState, now: number): void {
+  onFanoutChanged(fanout: FanoutState, now: number): void {
     this.#now = now;
     this.#fanout = fanout;
     // Deliveries may have been missed until now; and until the first delivery links, we do not know.
-    if (this.#begun && fanout !== "none") this.#pace.pollWithin(fanoutSpreadMs[fanout], now);
+    if (this.#begun && fanout !== "none") this.#schedule.pollWithin(fanoutSpreadMs[fanout], now);
   }
 
-  woke(now: number): void {
+  wake(now: number): void {
     this.#now = now;
-    if (this.#asked !== null && now >= this.#asked.until)
-      this.#giveUp(this.#asked.id, `no answer within ${Math.round(now - this.#asked.at)} ms`);
-    if (this.#loading !== null && now >= this.#loading.until) {
-      this.#options.emit({ type: "cancel", id: this.#loading.id });
-      this.snapshotFailed({ id: this.#loading.id, reason: "unavailable" }, now);
+    if (this.#pendingRead !== null && now >= this.#pendingRead.until)
+      this.#giveUpRead(this.#pendingRead.id, `no answer within ${Math.round(now - this.#pendingRead.at)} ms`);
+    if (this.#pendingSnapshot !== null && now >= this.#pendingSnapshot.until) {
+      this.#options.emit({ type: "cancel", id: this.#pendingSnapshot.id });
+      this.onSnapshotFailed({ id: this.#pendingSnapshot.id, reason: "unavailable" }, now);
     }
-    this.#pump();
+    this.#sendDue();
   }
 
   /** Looks whether the fan-out still delivers; called a few times a second. */
   tick(now: number): void {
     this.#now = now;
-    const idle = this.#begun && this.#follower.reading === null && this.#pace.pollAt === never;
-    if (idle && this.#mustPoll() && this.#pace.failures === 0) this.#pace.pollWithin(0, now);
-    this.#pump();
+    const idle = this.#begun && this.#follower.reading === null && this.#schedule.pollAt === never;
+    if (idle && this.#mustPoll() && this.#schedule.failures === 0) this.#schedule.pollWithin(0, now);
+    this.#sendDue();
   }
 
-  readAnswered({ id, answer }: Readonly<{ id: number; answer: ReadAnswer }>, now: number): void {
-    if (this.#asked?.id !== id) return;
+  onReadAnswer({ id, answer }: Readonly<{ id: number; answer: ReadAnswer }>, now: number): void {
+    if (this.#pendingRead?.id !== id) return;
     this.#now = now;
-    const { waitMs, at } = this.#asked;
-    this.#asked = null;
-    this.#tookMs = now - at;
-    const before = this.#follower.trail.applied.position;
+    const { waitMs, at } = this.#pendingRead;
+    this.#pendingRead = null;
+    this.#lastReadMs = now - at;
+    const before = this.#follower.history.applied.position;
     if (answer.type === "page") {
-      this.#pace.answered();
-      this.#keep(answer.keys);
-      this.#know(answer.head);
+      this.#schedule.recordAnswer();
+      this.#addKeys(answer.keys);
+      this.#noteHead(answer.head);
     } else {
-      this.#fail(answer);
+      this.#readFailed(answer);
     }
     this.#reason = "more";
-    this.#feed(answer.type === "failed" ? { type: "readFailed" } : answer);
+    this.#enqueue(answer.type === "failed" ? { type: "readFailed" } : answer);
     if (answer.type === "page") {
-      const brought = this.#follower.trail.applied.position > before;
+      const brought = this.#follower.history.applied.position > before;
       if (brought && this.#fanout === "up") this.#doubtUntil = now + doubtMs;
       if (!this.copy.rebuilding) this.#caughtUp ||= this.copy.projection.applied.position >= answer.head.position;
-      const heldOpen = this.#tookMs >= waitMs / 2;
+      const heldOpen = this.#lastReadMs >= waitMs / 2;
       if (this.#follower.reading === null && this.#mustPoll())
-        this.#pace.pollAtHead(now, { tookMs: this.#tookMs, brought, heldOpen });
-    } else if (this.#follower.reading === null) this.#lookAgainLater();
-    if (this.truncated && this.#loading === null) this.#load("truncated");
-    this.#pump();
+        this.#schedule.pollAtHead(now, { tookMs: this.#lastReadMs, brought, heldOpen });
+    } else if (this.#follower.reading === null) this.#pollLater();
+    if (this.truncated && this.#pendingSnapshot === null) this.#loadSnapshot("truncated");
+    this.#sendDue();
   }
 
-  snapshotLoaded({ id, snapshot }: Readonly<{ id: number; snapshot: LoadedSnapshot }>, now: number): void {
-    if (this.#loading?.id !== id) return;
-    const { why } = this.#loading;
+  onSnapshotLoaded({ id, snapshot }: Readonly<{ id: number; snapshot: LoadedSnapshot }>, now: number): void {
+    if (this.#pendingSnapshot?.id !== id) return;
+    const { why } = this.#pendingSnapshot;
     const { link, projection, epochs } = snapshot;
-    const { trail } = this.#follower;
+    const { history } = this.#follower;
     const consistent = sameLink(projection.applied, link) && epochs.at(-1)?.epoch === link.epoch;
-    if (!consistent || (why === "truncated" && link.position <= trail.applied.position)) {
-      this.snapshotFailed({ id, reason: "unavailable" }, now);
+    if (!consistent || (why === "truncated" && link.position <= history.applied.position)) {
+      this.onSnapshotFailed({ id, reason: "unavailable" }, now);
       return;
     }
     this.#now = now;
-    this.#loading = null;
+    this.#pendingSnapshot = null;
     this.#begun = true;
     this.#counts.snapshots += 1;
-    this.#pace.answered();
-    this.#keep(snapshot.keys);
-    const sound = sharesLink(epochs, trail.applied, trail.epochs);
+    this.#schedule.recordAnswer();
+    this.#addKeys(snapshot.keys);
+    const sound = sharesLink(epochs, history.applied, history.epochs);
     if (this.copy.rebuilding) this.#based = true;
     this.#arrived = { snapshot, sound };
-    this.#feed({ type: "jumped", trail: historyFrom(link, epochs) });
+    this.#enqueue({ type: "snapshotLoaded", history: historyFrom(link, epochs) });
     this.#abandonRead();
-    this.#pump();
+    this.#sendDue();
   }
 
-  snapshotFailed({ id, reason }: Readonly<{ id: number; reason: "none" | "unavailable" }>, now: number): void {
-    if (this.#loading?.id !== id) return;
+  onSnapshotFailed({ id, reason }: Readonly<{ id: number; reason: "none" | "unavailable" }>, now: number): void {
+    if (this.#pendingSnapshot?.id !== id) return;
     this.#now = now;
-    const { why } = this.#loading;
-    this.#loading = null;
+    const { why } = this.#pendingSnapshot;
+    this.#pendingSnapshot = null;
     if (why === "truncated" || (why === "begin" && reason === "unavailable")) {
       // A broker that had none, or had only an old one, may have one when the log has been read in vain again.
-      if (why === "begin") this.#pace.failed(now);
-      this.#lookAgainLater();
+      if (why === "begin") this.#schedule.recordFailure(now);
+      this.#pollLater();
     } else {
       this.#begun = true;
-      this.#feed({ type: "nudge" });
+      this.#enqueue({ type: "readRequested" });
     }
-    this.#pump();
+    this.#sendDue();
   }
 
   /** One input at a time: what is caused while one is taken has its turn right after it. */
-  #feed(input: Input): void {
+  #enqueue(input: Input): void {
     this.#inputs.push(input);
     if (this.#inputs.length > 1) return;
     for (let next = this.#inputs[0]; next !== undefined; next = this.#inputs[0]) {
-      if (this.#running) this.#take(next);
+      if (this.#running) this.#handle(next);
       this.#inputs.shift();
     }
   }
 
-  #take(input: Input): void {
+  #handle(input: Input): void {
     const before = this.#follower.epoch;
     const [next, effects] = step(this.#follower, input);
     this.#follower = next;
@@ -303,21 +304,21 @@ export class LogSync {
   #perform(effect: Effect): void {
     switch (effect.type) {
       case "read":
-        this.#pace.want(this.#reason, this.#now, this.#tookMs);
+        this.#schedule.scheduleRead(this.#reason, this.#now, this.#lastReadMs);
         return;
       case "apply": {
         const folded = this.copy.fold(effect.events);
-        if (!this.copy.rebuilding) this.#show({ ...folded, rebuilt: false });
+        if (!this.copy.rebuilding) this.#publish({ ...folded, rebuilt: false });
         return;
       }
       case "rebuild":
         this.#rebuild(effect.lost);
         return;
       case "adopt":
-        this.#adopt();
+        this.#adoptSnapshot();
         return;
       case "rebuilt":
-        this.#finish(effect.lost);
+        this.#finishRebuild(effect.lost);
     }
   }
 
@@ -330,54 +331,54 @@ export class LogSync {
     this.#options.onRebuilding(lost);
     this.copy.beginRebuild();
     this.#abandonRead();
-    if (!another && this.#begun) this.#load("rebuild");
+    if (!another && this.#begun) this.#loadSnapshot("rebuild");
   }
 
-  #adopt(): void {
+  #adoptSnapshot(): void {
     const arrived = this.#arrived;
     if (arrived === null) return;
     this.#arrived = null;
     const { snapshot, sound } = arrived;
-    if (this.copy.rebuilding) return void this.copy.base(snapshot, this.#visible.epochs);
+    if (this.copy.rebuilding) return void this.copy.rebuildFrom(snapshot, this.#visible.epochs);
     if (snapshot.projection !== this.copy.projection) {
       // Behind retention, or nothing was here before. It is further on than we are: nobody sees anything go back.
       if (!sound) this.#options.onRebuilding(this.#visible.applied);
       this.copy.beginRebuild();
-      this.copy.base(snapshot, this.#visible.epochs);
+      this.copy.rebuildFrom(snapshot, this.#visible.epochs);
       const { events } = this.copy.finishRebuild(sound ? "nothing lost" : "lost");
       this.#options.onLost(events, this.#now);
     }
-    this.#show({ touched: [], decisive: true, rebuilt: true, committedAt: null });
+    this.#publish({ touched: [], decisive: true, rebuilt: true, committedAt: null });
     if (!sound) this.#options.onRebuilt();
   }
 
-  #finish(lost: Link): void {
-    const { trail } = this.#follower;
-    const place = locateLink(trail, lost);
+  #finishRebuild(lost: Link): void {
+    const { history } = this.#follower;
+    const place = locateLink(history, lost);
     const nothingLost =
-      place === "held" || (place === "forgotten" && sharesLink(trail.epochs, lost, this.#visible.epochs));
+      place === "onChain" || (place === "unknown" && sharesLink(history.epochs, lost, this.#visible.epochs));
     const { events, denied } = this.copy.finishRebuild(nothingLost ? "nothing lost" : "lost");
-    this.#show({ touched: [], decisive: true, rebuilt: true, committedAt: null });
+    this.#publish({ touched: [], decisive: true, rebuilt: true, committedAt: null });
     this.#options.onRebuilt();
     this.#options.onLost(events, this.#now);
     this.#log("error", "rebuilt; lost denials stay in force here", {
       from: lost,
-      to: trail.applied,
+      to: history.applied,
       denied: denied.size,
     });
   }
 
-  #show(moved: Moved): void {
-    this.#visible = this.#follower.trail;
-    this.#settleKept();
+  #publish(moved: ProjectionMove): void {
+    this.#visible = this.#follower.history;
+    this.#settlePersistedDenials();
     this.#options.onMoved(moved, this.#now);
   }
 
   /** With the head of a grant reached, it is known what the log holds. */
-  #settleKept(): void {
+  #settlePersistedDenials(): void {
     this.copy.settleAnswered(this.#visible);
-    if (this.#grantedHead === null || locateLink(this.#visible, this.#grantedHead) !== "held") return;
-    const lost = this.copy.settleKept(this.#visible);
+    if (this.#grantedHead === null || locateLink(this.#visible, this.#grantedHead) !== "onChain") return;
+    const lost = this.copy.settlePersisted(this.#visible);
     if (lost === null || lost.events.length === 0) return;
     this.#options.onLost(lost.events, this.#now);
     const problem = "the log has lost denials that this disk remembers; they stay in force here";
@@ -386,21 +387,21 @@ export class LogSync {
 
   /** The answer to what was asked before would mean nothing. */
   #abandonRead(): void {
-    if (this.#asked !== null) this.#options.emit({ type: "cancel", id: this.#asked.id });
-    this.#asked = null;
+    if (this.#pendingRead !== null) this.#options.emit({ type: "cancel", id: this.#pendingRead.id });
+    this.#pendingRead = null;
     if (this.#follower.reading?.stale !== true) return;
-    this.#pace.forget();
-    this.#feed({ type: "readFailed" });
+    this.#schedule.cancelRead();
+    this.#enqueue({ type: "readFailed" });
   }
 
-  #giveUp(id: number, why: string): void {
+  #giveUpRead(id: number, why: string): void {
     this.#options.emit({ type: "cancel", id });
-    this.readAnswered({ id, answer: { type: "failed", error: new Error(why) } }, this.#now);
+    this.onReadAnswer({ id, answer: { type: "failed", error: new Error(why) } }, this.#now);
   }
 
-  #fail(answer: Exclude<ReadAnswer, { type: "page" }>): void {
-    this.#pace.failed(this.#now);
-    const inARow = this.#pace.failures;
+  #readFailed(answer: Exclude<ReadAnswer, { type: "page" }>): void {
+    this.#schedule.recordFailure(this.#now);
+    const inARow = this.#schedule.failures;
     if (answer.type === "failed") {
       this.#counts.readFailures += 1;
       const level = Number.isInteger(Math.log2(inARow)) ? "warn" : "debug";
@@ -411,48 +412,49 @@ export class LogSync {
     this.#replay();
   }
 
-  #lookAgainLater(): void {
-    if (this.#mustPoll() || this.#behind() || !this.#caughtUp || this.copy.rebuilding || this.truncated)
-      this.#pace.pollAfterFailure();
+  #pollLater(): void {
+    if (this.#mustPoll() || this.#isBehind() || !this.#caughtUp || this.copy.rebuilding || this.truncated)
+      this.#schedule.pollAfterFailure();
   }
 
   /** Sends what is wanted, when it may be. */
-  #pump(): void {
-    if (!this.#running || this.#loading !== null) return; // a snapshot may make reading needless
+  #sendDue(): void {
+    if (!this.#running || this.#pendingSnapshot !== null) return; // a snapshot may make reading needless
     // What a delivery made us want is not read before we have begun: we must not wait for it.
-    if (!this.#begun && this.#pace.pollAt === never) this.#pace.pollAfterFailure();
-    if (this.#asked === null && this.#pace.takePoll(this.#now)) {
+    if (!this.#begun && this.#schedule.pollAt === never) this.#schedule.pollAfterFailure();
+    if (this.#pendingRead === null && this.#schedule.takePoll(this.#now)) {
       this.#reason = "asked";
-      if (this.#begun) this.#feed({ type: "nudge" });
-      else this.#load("begin");
+      if (this.#begun) this.#enqueue({ type: "readRequested" });
+      else this.#loadSnapshot("begin");
     }
-    const sends = this.#begun && this.#asked === null && this.#loading === null && this.#follower.reading !== null;
-    if (!sends || !this.#pace.take(this.#now)) return;
-    const waitMs = this.#mustPoll() || this.#behind() ? this.#options.pollMs : 0;
+    const sends =
+      this.#begun && this.#pendingRead === null && this.#pendingSnapshot === null && this.#follower.reading !== null;
+    if (!sends || !this.#schedule.takeRead(this.#now)) return;
+    const waitMs = this.#mustPoll() || this.#isBehind() ? this.#options.pollMs : 0;
     const id = this.#options.nextId();
     this.#counts.reads += 1;
-    this.#asked = { id, at: this.#now, waitMs, until: this.#now + waitMs + readGraceMs };
-    const after = this.#follower.trail.applied;
+    this.#pendingRead = { id, at: this.#now, waitMs, until: this.#now + waitMs + readGraceMs };
+    const after = this.#follower.history.applied;
     this.#options.emit({ type: "read", id, after, limit: this.#options.pageLimit, waitMs });
   }
 
-  #load(why: Loading["why"]): void {
-    if (this.#loading !== null) this.#options.emit({ type: "cancel", id: this.#loading.id });
+  #loadSnapshot(why: PendingSnapshot["why"]): void {
+    if (this.#pendingSnapshot !== null) this.#options.emit({ type: "cancel", id: this.#pendingSnapshot.id });
     const id = this.#options.nextId();
-    this.#loading = { id, why, until: this.#now + loadMsMax };
+    this.#pendingSnapshot = { id, why, until: this.#now + loadMsMax };
     this.#options.emit({ type: "loadSnapshot", id, first: this.#follower.truncated?.first ?? null });
   }
 
-  #keep(arrived: readonly WrappedKey[]): void {
-    if (arrived.length > 0) this.#options.keys.add(arrived.filter((key) => !this.copy.erased(key.userId)));
+  #addKeys(arrived: readonly WrappedKey[]): void {
+    if (arrived.length > 0) this.#options.keys.add(arrived.filter((key) => !this.copy.isErased(key.userId)));
   }
 
-  #know(link: Link): void {
+  #noteHead(link: Link): void {
     this.#knownHead = Math.max(this.#knownHead, link.position);
   }
 
-  #behind(): boolean {
-    return this.#knownHead > this.#follower.trail.applied.position;
+  #isBehind(): boolean {
+    return this.#knownHead > this.#follower.history.applied.position;
   }
 
   /** The fan-out brings nothing, or not all, so we ask. */

@@ -21,7 +21,7 @@ import type { EpochMark } from "../lease/chain-history.ts";
 import type { Moment } from "../lease/lease-holder.ts";
 import type { Refused } from "../wire/broker-opener.ts";
 import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
-import type { KeptOnDisk } from "./denials/persisted-denials.ts";
+import type { DenialsOnDisk } from "./denials/persisted-denials.ts";
 import type { EventRange } from "./follower.ts";
 
 /** A batch that an authenticated leader published, opened. `events` may be empty when `hasApplied` said that it is known. */
@@ -37,7 +37,7 @@ export type LoadedSnapshot = Readonly<{
   /** Keys of the people in it. */
   keys: readonly WrappedKey[];
   /** Facts that stay denied beside it; only a node's own disk has any. */
-  sticky: readonly Stream[];
+  retained: readonly Stream[];
 }>;
 
 export type ReadAnswer =
@@ -64,7 +64,7 @@ type Timed<Type extends string, Data> = Fact<Type, Data & { at: Moment }>;
 
 export type NodeInput =
   /** The first. `snapshot`: what this node's own disk holds, if it checks out. */
-  | Timed<"started", { snapshot: LoadedSnapshot | null; kept?: KeptOnDisk; fanout: FanoutState }>
+  | Timed<"started", { snapshot: LoadedSnapshot | null; denials?: DenialsOnDisk; fanout: FanoutState }>
   /** The time of the newest `wake` has come. Early, late or twice is harmless. */
   | Timed<"woke", unknown>
   /** Told at each change; `up` again also after a break that nobody else saw. */
@@ -74,8 +74,8 @@ export type NodeInput =
   | Timed<"delivered", { delivery: Delivered | Refused }>
   /** → read */
   | Timed<"readAnswered", { id: number; answer: ReadAnswer }>
-  /** → say */
-  | Timed<"sayAnswered", { id: number; answer: LeaseAnswer }>
+  /** → sendLease */
+  | Timed<"leaseAnswered", { id: number; answer: LeaseAnswer }>
   /** → changed: everything that is now denied has been destroyed. */
   | Timed<"changeEnforced", { id: number }>
   /** → changed: nobody knows any more what is still open. Ends this boot's right to decide. */
@@ -88,7 +88,7 @@ export type NodeInput =
    * → reassert. `answered`: a broker has dealt with all of them, by appending, or because it need not.
    * `settled`: a place from which on the log has the last word on them; `later`: the head of the next grant is one.
    */
-  | Timed<"reassertAnswered", { id: number; answer: "answered" | "failed"; settled?: Link | "later" }>
+  | Timed<"reassertAnswered", { id: number; answer: "answered" | "failed"; settledAt?: Link | "later" }>
   /** A request needs the projection to have reached a link; `id` is the asker's own. Answered by `linkReached`. */
   | Timed<"linkAwaited", { id: number; link: Link; timeoutMs: number }>
   /** Somebody asks whether there is more: a broker is asked, unless one is being asked already. */
@@ -111,7 +111,7 @@ export type NodeEffect =
   /** The answer to this question does not matter any more. */
   | Fact<"cancel", { id: number }>
   /** To the leader, by way of any broker. It is sent now: a renew's own moment is that of the input which caused it. */
-  | Fact<"say", { id: number; message: LeaseMessage }>
+  | Fact<"sendLease", { id: number; message: LeaseMessage }>
   /** To be on disk before the next effect: the boot that may be granted from now on. */
   | Fact<"recordBoot", unknown>
   /** The goodbye was taken: the next boot has nothing to replace. */

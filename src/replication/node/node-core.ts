@@ -30,11 +30,11 @@ import {
 } from "../lease/lease-holder.ts";
 import type { Refused } from "../wire/broker-opener.ts";
 import type { Renew } from "../wire/messages.ts";
-import type { KeptDenial } from "./denials/persisted-denials.ts";
+import type { PersistedDenial } from "./denials/persisted-denials.ts";
 import { Reassertions } from "./denials/reassertions.ts";
 import { Enforcement } from "./enforcement.ts";
-import { type Answered, LinkWaiters } from "./link-waiters.ts";
-import { LogSync, type Moved } from "./log-sync.ts";
+import { LinkWaiters, type LinkWaitResult } from "./link-waiters.ts";
+import { LogSync, type ProjectionMove } from "./log-sync.ts";
 import type { Delivered, NodeEffect, NodeInput } from "./messages.ts";
 import { NodeLease } from "./node-lease.ts";
 import type { PersonKeys } from "./person-keys.ts";
@@ -98,7 +98,7 @@ export type Savepoint = Readonly<{
   projection: Projection;
   link: Link;
   epochs: readonly EpochMark[];
-  sticky: ReadonlySet<Stream>;
+  retained: ReadonlySet<Stream>;
 }>;
 
 const never = Number.POSITIVE_INFINITY;
@@ -108,7 +108,7 @@ export class NodeCore {
   readonly #keys: PersonKeys;
   readonly #enforcingTicksMax: number;
   readonly #reads: number;
-  readonly #loop: LogSync;
+  readonly #sync: LogSync;
   readonly #lease: NodeLease;
   readonly #enforcement: Enforcement;
   readonly #waiters = new LinkWaiters();
@@ -121,7 +121,7 @@ export class NodeCore {
   #tickAt = never;
   #wakeAt = never;
   /** For how many ticks `enforced` has stood still before a change. Ticks, not time: in a pause nobody had their turn. */
-  #heldUp: Readonly<{ enforced: Link | null; ticks: number }> = { enforced: null, ticks: 0 };
+  #stalled: Readonly<{ enforced: Link | null; ticks: number }> = { enforced: null, ticks: 0 };
   #draining = false;
   #stopped = false;
 
@@ -132,17 +132,17 @@ export class NodeCore {
     this.#reads = options.reads ?? readsLevel;
     this.#now = options.at.monotonic;
     this.#enforcingTicksMax = Math.ceil((options.enforcingMsMax ?? 10_000) / tickMs);
-    this.#loop = new LogSync({
+    this.#sync = new LogSync({
       ...parts,
       keys: options.keys,
       pollMs: options.pollMs ?? 1_000,
       pageLimit: options.pageLimit ?? 2_000,
       replays: options.role === "broker",
-      onMoved: (moved) => this.#moved(moved),
+      onMoved: (onMoved) => this.#moved(onMoved),
       onRebuilding: (lost) => this.#rebuilding(lost),
-      onRebuilt: () => this.#lease.rebuilt(),
+      onRebuilt: () => this.#lease.onRebuilt(),
       onLost: (events, now) => this.#reassertions.add(events, now),
-      onEpoch: () => this.#lease.heard(this.#loop.epoch),
+      onEpoch: () => this.#lease.noteEpoch(this.#sync.epoch),
       onBroken: (error) => this.#fail("stopped", error),
     });
     this.#enforcement = new Enforcement(this.projection.applied);
@@ -156,18 +156,18 @@ export class NodeCore {
       copy: () => ({
         projection: this.projection,
         enforced: this.enforced,
-        rebuilding: this.rebuilding,
-        trail: this.#loop.trail,
+        isRebuilding: this.rebuilding,
+        history: this.#sync.history,
       }),
-      lostEpoch: (leasedAt) => this.#waiters.lostEpoch(this.#loop.trail, leasedAt),
-      onGranted: (grant) => this.#loop.granted(grant, this.#now),
+      lostEpoch: (leasedAt) => this.#waiters.lostEpoch(this.#sync.history, leasedAt),
+      onGranted: (grant) => this.#sync.onGrant(grant, this.#now),
       onRefused: (refused) => this.#refuse("grant", refused),
-      onDistrusted: () => this.#loop.distrust(this.#now),
+      onDistrusted: () => this.#sync.rebuildProjection(this.#now),
     });
   }
 
   get projection(): Projection {
-    return this.#loop.copy.projection;
+    return this.#sync.copy.projection;
   }
   get applied(): Link {
     return this.projection.applied;
@@ -176,7 +176,7 @@ export class NodeCore {
     return this.#enforcement.enforced;
   }
   get rebuilding(): boolean {
-    return this.#loop.copy.rebuilding;
+    return this.#sync.copy.rebuilding;
   }
   /** Authentic grants for this boot so far. */
   get grants(): number {
@@ -187,18 +187,18 @@ export class NodeCore {
     return this.#lease.holder.blockedBy.includes("too-old");
   }
   get savepoint(): Savepoint {
-    const { copy, trail } = this.#loop;
-    return { projection: copy.projection, link: trail.applied, epochs: trail.epochs, sticky: copy.sticky };
+    const { copy, history } = this.#sync;
+    return { projection: copy.projection, link: history.applied, epochs: history.epochs, retained: copy.retained };
   }
 
-  /** Grows with every final denial; see `denialsToKeep`. */
+  /** Grows with every final denial; see `denialsToPersist`. */
   get tightened(): number {
-    return this.#loop.copy.tightened;
+    return this.#sync.copy.tightened;
   }
 
   /** What a disk should remember of final denials, over a restart. */
-  denialsToKeep(): readonly KeptDenial[] {
-    return this.#loop.copy.denialsToKeep();
+  denialsToPersist(): readonly PersistedDenial[] {
+    return this.#sync.copy.denialsToPersist();
   }
 
   /** How long the lease has been over; see `Freshness`. */
@@ -212,24 +212,24 @@ export class NodeCore {
   }
 
   /** True when a lost suffix that this node had applied denied this fact and the log does not. */
-  stickilyDenied(stream: Stream): boolean {
-    return this.#loop.copy.isDeniedLocally(stream);
+  isDeniedLocally(stream: Stream): boolean {
+    return this.#sync.copy.isDeniedLocally(stream);
   }
 
   /** Where the log said what the projection holds. */
   get places(): FactPositions {
-    return this.#loop.copy.places;
+    return this.#sync.copy.places;
   }
 
   /** A delivery that ends here need not be decoded: its events would not be looked at. */
   hasApplied(link: Link): boolean {
-    return this.#loop.hasApplied(link);
+    return this.#sync.hasApplied(link);
   }
 
   /** Why the node does not serve; empty: it does. */
   reasons(at: Moment): readonly string[] {
     const reasons = leaseReasons(this.#lease.holder, at);
-    const { caughtUp, knownHead, truncated } = this.#loop;
+    const { caughtUp, knownHead, truncated } = this.#sync;
     if (!caughtUp) reasons.unshift(`reading the log: at ${this.applied.position} of ${knownHead}`);
     if (truncated) reasons.push("the log begins behind this copy");
     if (this.#draining) reasons.push("draining");
@@ -237,7 +237,7 @@ export class NodeCore {
   }
 
   metrics(): NodeMetrics {
-    const { deliveries, ...counts } = this.#loop.counts;
+    const { deliveries, ...counts } = this.#sync.counts;
     const { keys, failures } = this.#keys.counts();
     const applied = this.applied.position;
     return {
@@ -246,10 +246,10 @@ export class NodeCore {
       deliveries: deliveries + this.#refusedDeliveries,
       applied,
       enforced: this.enforced.position,
-      lag: Math.max(0, this.#loop.knownHead - applied),
+      lag: Math.max(0, this.#sync.knownHead - applied),
       refused: { ...this.#refusals },
-      stickyDenials: this.#loop.copy.sticky.size,
-      reasserting: this.#reassertions.pending,
+      stickyDenials: this.#sync.copy.retained.size,
+      reasserting: this.#reassertions.size,
       enforcing: this.#enforcement.waiting,
       waiting: this.#waiters.count,
       personKeys: keys,
@@ -258,14 +258,14 @@ export class NodeCore {
   }
 
   /** Called by `step` alone. */
-  take(input: NodeInput): readonly NodeEffect[] {
+  handleInput(input: NodeInput): readonly NodeEffect[] {
     this.#effects = [];
     if (this.#stopped) return this.#effects;
     this.#now = input.at.monotonic;
-    this.#lease.moment(input.at);
+    this.#lease.setMoment(input.at);
     this.#handle(input);
-    this.#lease.settle();
-    if (!this.#stopped) this.#askToBeWoken();
+    this.#lease.renewAfterPause();
+    if (!this.#stopped) this.#scheduleWake();
     return this.#effects;
   }
 
@@ -273,27 +273,27 @@ export class NodeCore {
     switch (input.type) {
       case "started":
         this.#tickAt = this.#now + tickMs;
-        if (input.kept !== undefined) this.#loop.copy.recall(input.kept);
-        this.#loop.start(input, this.#now);
+        if (input.denials !== undefined) this.#sync.copy.restoreDenials(input.denials);
+        this.#sync.start(input, this.#now);
         this.#lease.start();
         return;
       case "woke":
-        this.#woke();
+        this.#wake();
         return;
       case "fanoutChanged":
-        this.#loop.fanoutChanged(input.fanout, this.#now);
+        this.#sync.onFanoutChanged(input.fanout, this.#now);
         return;
       case "configured":
         this.#lease.configure(input);
         return;
       case "delivered":
-        this.#delivered(input.delivery);
+        this.#onDelivery(input.delivery);
         return;
       case "readAnswered":
-        this.#loop.readAnswered(input, this.#now);
+        this.#sync.onReadAnswer(input, this.#now);
         return;
-      case "sayAnswered":
-        this.#lease.answered(input);
+      case "leaseAnswered":
+        this.#lease.onAnswer(input);
         return;
       case "changeEnforced":
         this.#changeEnforced(input.id);
@@ -302,24 +302,24 @@ export class NodeCore {
         this.#fail("enforcement-failed", input.error);
         return;
       case "snapshotLoaded":
-        this.#loop.snapshotLoaded(input, this.#now);
+        this.#sync.onSnapshotLoaded(input, this.#now);
         return;
       case "snapshotFailed":
-        this.#loop.snapshotFailed(input, this.#now);
+        this.#sync.onSnapshotFailed(input, this.#now);
         return;
       case "reassertAnswered": {
-        const { id, answer, settled } = input;
-        const hash = this.#reassertions.answered(id, answer, this.#now);
-        if (hash !== null && settled !== undefined) this.#loop.copy.answers.add(hash, settled);
+        const { id, answer, settledAt } = input;
+        const hash = this.#reassertions.recordAnswer(id, answer, this.#now);
+        if (hash !== null && settledAt !== undefined) this.#sync.copy.answers.add(hash, settledAt);
         return;
       }
       case "linkAwaited": {
-        const outcome = this.#waiters.wait(input, this.#loop.trail, this.#now);
+        const outcome = this.#waiters.wait(input, this.#sync.history, this.#now);
         if (outcome !== undefined) this.#reach([{ id: input.id, outcome }]);
         return;
       }
       case "nudged":
-        this.#loop.nudge(this.#now);
+        this.#sync.requestRead(this.#now);
         return;
       case "draining":
         this.#draining = true;
@@ -334,24 +334,24 @@ export class NodeCore {
 
   // --- time
 
-  #woke(): void {
+  #wake(): void {
     this.#wakeAt = never;
     if (this.#now >= this.#tickAt) {
       this.#tickAt = this.#now + tickMs;
       this.#lease.tick();
-      this.#loop.tick(this.#now);
+      this.#sync.tick(this.#now);
       this.#watchEnforcement();
     }
-    const { answered, ask } = this.#waiters.woke(this.#now);
+    const { answered, ask } = this.#waiters.wake(this.#now);
     this.#reach(answered);
-    if (ask) this.#loop.nudge(this.#now);
-    this.#loop.woke(this.#now);
-    this.#lease.woke();
-    this.#reassertions.woke(this.#now);
+    if (ask) this.#sync.requestRead(this.#now);
+    this.#sync.wake(this.#now);
+    this.#lease.wake();
+    this.#reassertions.wake(this.#now);
   }
 
-  #askToBeWoken(): void {
-    const due = Math.min(this.#tickAt, this.#loop.due, this.#lease.due, this.#waiters.due, this.#reassertions.due);
+  #scheduleWake(): void {
+    const due = Math.min(this.#tickAt, this.#sync.due, this.#lease.due, this.#waiters.due, this.#reassertions.due);
     if (due === this.#wakeAt) return;
     this.#wakeAt = due;
     this.#effects.push({ type: "wake", at: due });
@@ -359,28 +359,28 @@ export class NodeCore {
 
   // --- the log
 
-  #delivered(delivery: Delivered | Refused): void {
+  #onDelivery(delivery: Delivered | Refused): void {
     if ("refused" in delivery) {
       this.#refusedDeliveries += 1;
       this.#refuse("delivery", delivery);
     } else {
-      this.#loop.delivered(delivery, this.#now);
+      this.#sync.onDelivery(delivery, this.#now);
     }
   }
 
-  #moved({ touched, decisive, rebuilt, committedAt }: Moved): void {
+  #moved({ touched, decisive, rebuilt, committedAt }: ProjectionMove): void {
     const { projection } = this;
     const id = ++this.#ids;
     this.#noteDegraded(projection.degraded);
     this.#noteLevel(projection.level);
     this.#enforcement.begin({ id, link: projection.applied, decisive, rebuilt });
     this.#effects.push({ type: "changed", id, link: projection.applied, touched, rebuilt, committedAt });
-    this.#lease.reached();
-    this.#reach(this.#waiters.moved(this.#loop.trail));
+    this.#lease.onProjectionMoved();
+    this.#reach(this.#waiters.onProjectionMoved(this.#sync.history));
   }
 
   #rebuilding(lost: Link): void {
-    this.#lease.void("rebuilding");
+    this.#lease.block("rebuilding");
     this.#effects.push({ type: "rebuilding", lost });
     this.#log("error", "the log does not hold what this node has applied, or not as it has it: rebuilding", { lost });
   }
@@ -389,34 +389,34 @@ export class NodeCore {
   #noteDegraded(event: string | undefined): void {
     if ((event !== undefined) === this.#lease.holder.blockedBy.includes("degraded")) return;
     if (event === undefined) {
-      this.#lease.lift("degraded");
+      this.#lease.unblock("degraded");
       return;
     }
-    this.#lease.void("degraded");
+    this.#lease.block("degraded");
     this.#log("error", "this build does not know an event that could change decisions", { event });
   }
 
   #noteLevel(finalized: number): void {
     if (finalized > this.#reads === this.tooOld) return;
     if (finalized > this.#reads) {
-      this.#lease.void("too-old");
+      this.#lease.block("too-old");
       const fields = { finalized, reads: this.#reads };
       this.#log("error", "this build is too old for the cluster: permitting nothing", fields);
-    } else this.#lease.lift("too-old");
+    } else this.#lease.unblock("too-old");
   }
 
   #changeEnforced(id: number): void {
     if (this.#lease.holder.blockedBy.includes("enforcement-failed")) return;
-    const { moved, decisive } = this.#enforcement.settle(id);
+    const { moved, decisive } = this.#enforcement.complete(id);
     if (moved && decisive) this.#lease.confirm();
   }
 
   /** Somebody who never says that a change is enforced must not be waited for without end: receipts would be, too. */
   #watchEnforcement(): void {
     const enforced = this.#enforcement.waiting > 0 ? this.enforced : null;
-    const still = enforced !== null && enforced === this.#heldUp.enforced;
-    this.#heldUp = { enforced, ticks: still ? this.#heldUp.ticks + 1 : 0 };
-    if (this.#heldUp.ticks !== this.#enforcingTicksMax) return;
+    const still = enforced !== null && enforced === this.#stalled.enforced;
+    this.#stalled = { enforced, ticks: still ? this.#stalled.ticks + 1 : 0 };
+    if (this.#stalled.ticks !== this.#enforcingTicksMax) return;
     const problem = "a change was not enforced in time: somebody who was told of it never answered";
     this.#fail("enforcement-failed", new Error(problem));
   }
@@ -424,21 +424,21 @@ export class NodeCore {
   /** Permits nothing any more: down is recoverable, wrong is not. */
   #fail(reason: Extract<BlockReason, "enforcement-failed" | "stopped">, error: unknown): void {
     if (this.#lease.holder.blockedBy.includes(reason)) return;
-    this.#lease.void(reason);
+    this.#lease.block(reason);
     this.#log("error", "this node permits nothing until it is started again", { err: error, reason });
   }
 
   #stop(): void {
     this.#stopped = true;
     this.#lease.stop();
-    this.#loop.stop();
+    this.#sync.stop();
     this.#reach(this.#waiters.close());
     this.#effects.push({ type: "wake", at: never });
   }
 
   // --- what is told
 
-  #reach(answered: readonly Answered[]): void {
+  #reach(answered: readonly LinkWaitResult[]): void {
     for (const { id, outcome } of answered) this.#effects.push({ type: "linkReached", id, outcome });
   }
 
@@ -460,5 +460,5 @@ export function newNodeCore(options: NodeCoreOptions): NodeCore {
 
 /** Takes one input. @returns the core to go on with (see `NodeCore`), and what it asks for, in order */
 export function step(core: NodeCore, input: NodeInput): readonly [NodeCore, readonly NodeEffect[]] {
-  return [core, core.take(input)];
+  return [core, core.handleInput(input)];
 }

@@ -22,7 +22,7 @@ import type { Grant, Renew } from "../wire/messages.ts";
 import { LeaseSender } from "./lease-sender.ts";
 import type { LeaseAnswer, LeaseMessage, NodeEffect } from "./messages.ts";
 
-export type LeaseSideOptions = Readonly<{
+export type NodeLeaseOptions = Readonly<{
   node: NodeId;
   boot: BootId;
   role: Renew["role"];
@@ -40,7 +40,7 @@ export type LeaseSideOptions = Readonly<{
   emit: (effect: NodeEffect) => void;
   log: (level: "debug" | "info" | "warn" | "error", message: string, fields: object) => void;
   /** What the node is at now. */
-  copy: () => Readonly<{ projection: Projection; enforced: Link; rebuilding: boolean; trail: ChainHistory }>;
+  copy: () => Readonly<{ projection: Projection; enforced: Link; isRebuilding: boolean; history: ChainHistory }>;
   /** The epoch that a credential of a lost history names (link-waiters.ts); null: none does. */
   lostEpoch: (leasedAt: number) => Epoch | null;
   /** An authentic grant for this boot, before it counts for the lease. */
@@ -57,23 +57,23 @@ const quarantineBackoff: Backoff = { first: 30_000, max: 600_000 };
 const never = Number.POSITIVE_INFINITY;
 
 export class NodeLease {
-  readonly #options: LeaseSideOptions;
-  readonly #talk: LeaseSender;
+  readonly #options: NodeLeaseOptions;
+  readonly #sender: LeaseSender;
   #holder: LeaseHolder;
   #at: Moment;
   #windowMs: number;
   #configHash: string;
   #grants = 0;
   #replaces: BootId | null;
-  #recorded = false;
-  #resumed = false;
+  #bootRecorded = false;
+  #renewNow = false;
   #quarantines = 0;
   #quarantineAt = never;
   #mayQuarantineAt = Number.NEGATIVE_INFINITY;
   /** What was said before this says nothing of the projection that is here now. */
   #rebuiltAt = Number.NEGATIVE_INFINITY;
 
-  constructor(options: LeaseSideOptions) {
+  constructor(options: NodeLeaseOptions) {
     const { node, boot, at } = options;
     this.#options = options;
     this.#replaces = options.replaces;
@@ -81,7 +81,7 @@ export class NodeLease {
     this.#windowMs = options.windowMs;
     this.#configHash = options.configHash;
     this.#holder = newLeaseHolder({ node, boot, at });
-    this.#talk = new LeaseSender({
+    this.#sender = new LeaseSender({
       ...options,
       nextRenew: () => this.#nextRenew(),
       nextConfirm: () => ({
@@ -89,7 +89,7 @@ export class NodeLease {
         confirm: { node, boot, nonce: this.#nextNonce(), enforced: options.copy().enforced },
       }),
       nextGoodbye: () => ({ type: "goodbye", goodbye: { node, boot, nonce: this.#nextNonce() } }),
-      hurried: () => this.#grants === 0 && this.#holder.nonce < hurriedRenewsMax,
+      isHurried: () => this.#grants === 0 && this.#holder.nonce < hurriedRenewsMax,
     });
   }
 
@@ -103,19 +103,19 @@ export class NodeLease {
     grants: number;
     quarantines: number;
   }> {
-    return { ...this.#talk.counts, grants: this.#grants, quarantines: this.#quarantines };
+    return { ...this.#sender.counts, grants: this.#grants, quarantines: this.#quarantines };
   }
   get due(): number {
-    return Math.min(this.#talk.due, this.#quarantineAt);
+    return Math.min(this.#sender.due, this.#quarantineAt);
   }
 
   /** What follows happens at this moment. */
-  moment(at: Moment): void {
+  setMoment(at: Moment): void {
     this.#at = at;
   }
 
   start(): void {
-    this.#talk.renew(this.#at.monotonic);
+    this.#sender.renew(this.#at.monotonic);
   }
 
   configure({ windowMs, configHash }: Readonly<{ windowMs: number; configHash: string }>): void {
@@ -124,81 +124,81 @@ export class NodeLease {
   }
 
   tick(): void {
-    this.#inform({ type: "tick", at: this.#at });
+    this.#stepHolder({ type: "tick", at: this.#at });
   }
 
-  woke(): void {
-    this.#talk.woke(this.#at.monotonic);
-    if (this.#at.monotonic >= this.#quarantineAt) this.#distrust();
+  wake(): void {
+    this.#sender.wake(this.#at.monotonic);
+    if (this.#at.monotonic >= this.#quarantineAt) this.#requestRebuild();
   }
 
   /** To be called when an input has been dealt with: a process that has not run asks at once for a new grant. */
-  settle(): void {
-    if (!this.#resumed) return;
-    this.#resumed = false;
-    if (this.#talk.renewedAt < this.#at.monotonic) this.#talk.renew(this.#at.monotonic);
+  renewAfterPause(): void {
+    if (!this.#renewNow) return;
+    this.#renewNow = false;
+    if (this.#sender.renewedAt < this.#at.monotonic) this.#sender.renew(this.#at.monotonic);
   }
 
   /** An authenticated message spoke of this epoch. */
-  heard(epoch: LeaseHolder["epoch"]): void {
-    this.#inform({ type: "heard", epoch, at: this.#at });
+  noteEpoch(epoch: LeaseHolder["epoch"]): void {
+    this.#stepHolder({ type: "epochSeen", epoch, at: this.#at });
   }
 
   /** The visible projection has moved. */
-  reached(): void {
-    this.#inform({ type: "reached", trail: this.#options.copy().trail, at: this.#at });
+  onProjectionMoved(): void {
+    this.#stepHolder({ type: "projectionMoved", history: this.#options.copy().history, at: this.#at });
   }
 
-  void(reason: BlockReason): void {
-    this.#inform({ type: "voided", reason, at: this.#at });
+  block(reason: BlockReason): void {
+    this.#stepHolder({ type: "blocked", reason, at: this.#at });
   }
 
   /** The projection is another one now, read to the head of the log. */
-  rebuilt(): void {
-    this.lift("rebuilding");
-    this.lift("quarantined");
+  onRebuilt(): void {
+    this.unblock("rebuilding");
+    this.unblock("quarantined");
     this.#quarantineAt = never;
     this.#rebuiltAt = this.#at.monotonic;
-    this.reached();
+    this.onProjectionMoved();
   }
 
-  lift(reason: BlockReason): void {
-    this.#inform({ type: "lifted", reason, at: this.#at });
+  unblock(reason: BlockReason): void {
+    this.#stepHolder({ type: "unblocked", reason, at: this.#at });
   }
 
   /** Something that somebody may wait for is enforced. Whoever was never granted a lease is not waited for. */
   confirm(): void {
-    if (this.#grants > 0) this.#talk.confirm(this.#at.monotonic);
+    if (this.#grants > 0) this.#sender.confirm(this.#at.monotonic);
   }
 
   leave(): void {
-    this.#inform({ type: "goodbye", at: this.#at });
-    this.#talk.leave(this.#at.monotonic);
+    this.#stepHolder({ type: "goodbye", at: this.#at });
+    this.#sender.leave(this.#at.monotonic);
   }
 
   stop(): void {
-    this.void("stopped");
-    this.#talk.stop();
+    this.block("stopped");
+    this.#sender.stop();
   }
 
-  answered({ id, answer }: Readonly<{ id: number; answer: LeaseAnswer }>): void {
-    const asked = this.#talk.answered(id, answer, this.#at.monotonic);
+  onAnswer({ id, answer }: Readonly<{ id: number; answer: LeaseAnswer }>): void {
+    const asked = this.#sender.onAnswer(id, answer, this.#at.monotonic);
     if (asked?.kind === "goodbye" && answer.type === "taken") this.#options.emit({ type: "clearBoot" });
     if (asked?.kind !== "renew") return;
-    if (answer.type === "grant") this.#granted(answer.grant);
+    if (answer.type === "grant") this.#onGrant(answer.grant);
     else if (answer.type === "refused" && answer.reason === digestMismatch && asked.at > this.#rebuiltAt)
       this.#quarantine();
-    else if (answer.type === "refused" && saysTooOld(answer.reason)) this.#tooOld(answer.reason);
+    else if (answer.type === "refused" && saysTooOld(answer.reason)) this.#blockTooOld(answer.reason);
   }
 
   /** Only the cluster's level, as it stands in the log, could say otherwise. */
-  #tooOld(reason: string): void {
+  #blockTooOld(reason: string): void {
     if (this.#holder.blockedBy.includes("too-old")) return;
-    this.void("too-old");
+    this.block("too-old");
     this.#options.log("error", "this build is too old for the cluster: permitting nothing", { reason });
   }
 
-  #granted(grant: Grant | Refused): void {
+  #onGrant(grant: Grant | Refused): void {
     const { node, boot } = this.#options;
     if ("refused" in grant) {
       this.#options.onRefused(grant);
@@ -208,23 +208,23 @@ export class NodeLease {
     this.#grants += 1;
     // The leader has taken the boot before out of the table, in the write that let it grant. A lease by age is not its word.
     if (grant.ageMs === undefined || grant.ageMs === null) this.#replaces = null;
-    if (this.#options.copy().projection.level <= this.#options.reads) this.lift("too-old");
+    if (this.#options.copy().projection.level <= this.#options.reads) this.unblock("too-old");
     this.#options.onGranted(grant);
-    this.#inform({ type: "granted", grant, trail: this.#options.copy().trail, at: this.#at });
+    this.#stepHolder({ type: "granted", grant, history: this.#options.copy().history, at: this.#at });
   }
 
   /** What the leader finds wrong is not decided from again (docs/protocol.md §5.2). */
   #quarantine(): void {
-    const { projection, rebuilding } = this.#options.copy();
+    const { projection, isRebuilding: rebuilding } = this.#options.copy();
     if (rebuilding || this.#holder.blockedBy.includes("quarantined")) return;
-    this.void("quarantined");
+    this.block("quarantined");
     const fields = { link: projection.applied, digest: projection.digest() };
     this.#options.log("error", "the leader has another projection at the same link: quarantined", fields);
     this.#quarantineAt = Math.max(this.#at.monotonic, this.#mayQuarantineAt);
-    if (this.#at.monotonic >= this.#quarantineAt) this.#distrust();
+    if (this.#at.monotonic >= this.#quarantineAt) this.#requestRebuild();
   }
 
-  #distrust(): void {
+  #requestRebuild(): void {
     this.#quarantineAt = never;
     this.#quarantines += 1;
     const waitMs = quarantineBackoff.first + backoffMs(quarantineBackoff, this.#quarantines, this.#options.random);
@@ -232,28 +232,28 @@ export class NodeLease {
     this.#options.onDistrusted();
   }
 
-  #inform(input: LeaseInput): void {
+  #stepHolder(input: LeaseInput): void {
     const before = this.#holder.pausedMs;
     this.#holder = stepLease(this.#holder, input);
     const { pausedMs } = this.#holder;
     if (pausedMs === null || pausedMs === before) return;
-    this.#resumed = true;
+    this.#renewNow = true;
     const fields = { pausedMs: Math.round(pausedMs) };
     this.#options.log("warn", "this process did not run: permitting nothing until a new grant", fields);
   }
 
   #nextNonce(): number {
-    this.#inform({ type: "numbered", at: this.#at });
+    this.#stepHolder({ type: "nonceTaken", at: this.#at });
     return this.#holder.nonce;
   }
 
   /** Null when there is nothing to renew: a boot that can never permit again is better fenced soon. */
   #nextRenew(): LeaseMessage | null {
-    const { left, blockedBy: voids } = this.#holder;
-    if (left || voids.includes("enforcement-failed") || voids.includes("stopped")) return null;
-    if (!this.#recorded) this.#options.emit({ type: "recordBoot" });
-    this.#recorded = true;
-    this.#inform({ type: "renewDue", at: this.#at });
+    const { left, blockedBy } = this.#holder;
+    if (left || blockedBy.includes("enforcement-failed") || blockedBy.includes("stopped")) return null;
+    if (!this.#bootRecorded) this.#options.emit({ type: "recordBoot" });
+    this.#bootRecorded = true;
+    this.#stepHolder({ type: "renewDue", at: this.#at });
     const { projection, enforced } = this.#options.copy();
     const { node, boot, region, role, version, reads, replacementProof } = this.#options;
     const lostEpoch = this.#options.lostEpoch(this.#holder.freshSince);

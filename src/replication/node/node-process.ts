@@ -17,11 +17,11 @@ import { enrolmentRoot } from "../wire/cluster-keys.ts";
 import { enrol, sealEnvelope } from "../wire/envelope.ts";
 import { encodeMessage, type Renew } from "../wire/messages.ts";
 import { type NodeKey, nodeKeyFrom } from "../wire/node-key.ts";
-import { leaseAnswer, leaseFailure, readAnswer, settledBy, wordsOf } from "./broker-answers.ts";
+import { leaseAnswer, leaseFailure, messageBodyOf, readAnswer, settledBy } from "./broker-answers.ts";
 import { ChangeListeners } from "./change-listeners.ts";
 import { lockDataFolder, replacementBy } from "./data-folder-lock.ts";
 import { LostChanges } from "./denials/lost-changes.ts";
-import type { KeptDenial, KeptOnDisk } from "./denials/persisted-denials.ts";
+import type { DenialsOnDisk, PersistedDenial } from "./denials/persisted-denials.ts";
 import type {
   FanoutState,
   LeaseAnswer,
@@ -34,12 +34,12 @@ import type {
 import { type NodeMetrics, newNodeCore, type Savepoint, step } from "./node-core.ts";
 import { createPersonKeys } from "./person-keys.ts";
 
-export type DenialsToKeep = Readonly<{
+export type DenialsToPersist = Readonly<{
   /** What this node alone denies. */
-  sticky: ReadonlySet<Stream>;
+  retained: ReadonlySet<Stream>;
   /** Grows with every final denial: with the same as before, there is nothing new. */
   tightened: number;
-  newest: () => readonly KeptDenial[];
+  newest: () => readonly PersistedDenial[];
 }>;
 
 /** Where a node finds snapshots. Whoever implements it verifies them: digest, link, signature. */
@@ -52,11 +52,11 @@ export type SnapshotSource = Readonly<{
    */
   load(options: Readonly<{ first: number | null; signal: AbortSignal }>): Promise<LoadedSnapshot | null>;
   /** What this node's own disk remembers of denials. Never throws. */
-  kept(): Promise<KeptOnDisk>;
+  persistedDenials(): Promise<DenialsOnDisk>;
   /** Told after every change what this node denies, so that a restart does not forget it. Never throws. */
-  keepDenials(denials: DenialsToKeep): void;
+  persistDenials(denials: DenialsToPersist): void;
   /** Settles when the disk has all that was told. Never throws. */
-  denialsKept(): Promise<void>;
+  denialsPersisted(): Promise<void>;
 }>;
 
 export type ReplicaOptions = Readonly<{
@@ -117,7 +117,7 @@ export type ReplicaProcess = Replica &
     /** The lease that others may be granted from by age; null: none. */
     lease(): HeldLease | null;
     /** Asks a broker now whether there is more, unless one is being asked. */
-    look(): void;
+    readNow(): void;
     /** Not ready any more, but still leased: what is open goes on. */
     drain(): void;
     /**
@@ -223,9 +223,9 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
         return void ask(effect.id, (signal) => read(effect, signal)).then((answer) => {
           arrive({ type: "readAnswered", id: effect.id, answer, at: moment() });
         });
-      case "say":
+      case "sendLease":
         return void say(effect.message).then((answer) => {
-          arrive({ type: "sayAnswered", id: effect.id, answer, at: moment() });
+          arrive({ type: "leaseAnswered", id: effect.id, answer, at: moment() });
         });
       case "loadSnapshot":
         return void loadSnapshot(effect);
@@ -238,7 +238,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
             type: "reassertAnswered",
             id: effect.id,
             answer,
-            ...(settled === undefined ? {} : { settled }),
+            ...(settled === undefined ? {} : { settledAt: settled }),
             at,
           });
         });
@@ -247,10 +247,10 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
         return;
       case "changed":
         noteLost(effect);
-        options.snapshots?.keepDenials({
-          sticky: core.savepoint.sticky,
+        options.snapshots?.persistDenials({
+          retained: core.savepoint.retained,
           tightened: core.tightened,
-          newest: () => core.denialsToKeep(),
+          newest: () => core.denialsToPersist(),
         });
         tell(effect);
         return;
@@ -279,8 +279,8 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
   /** Once for each history that was left. */
   function noteLost({ link, touched, rebuilt }: Extract<NodeEffect, { type: "changed" }>): void {
     const { epochs } = core.savepoint;
-    const lost = rebuilt ? changes.settle(epochs) : null;
-    changes.note({ link, touched }, epochs);
+    const lost = rebuilt ? changes.takeLost(epochs) : null;
+    changes.record({ link, touched }, epochs);
     if (lost !== null)
       logger.error(
         lost,
@@ -290,7 +290,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
 
   function tell({ id, link, touched, rebuilt, committedAt }: Extract<NodeEffect, { type: "changed" }>): void {
     const facts = listeners.count === 0 ? new Set<never>() : new Set(touched.flat());
-    listeners.tell({ link, touched: facts, rebuilt, committedAt }, (outcome) => {
+    listeners.notify({ link, touched: facts, rebuilt, committedAt }, (outcome) => {
       if (outcome.failed) feed({ type: "enforcementFailed", error: outcome.error, at: moment() });
       else feed({ type: "changeEnforced", id, at: moment() });
     });
@@ -319,7 +319,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
 
   async function say(spoken: LeaseMessage): Promise<LeaseAnswer> {
     try {
-      const envelope = sealEnvelope(speaker, spoken.type, encodeMessage(wordsOf(spoken)));
+      const envelope = sealEnvelope(speaker, spoken.type, encodeMessage(messageBodyOf(spoken)));
       return leaseAnswer(await databroker.lease(envelope), openEnvelope);
     } catch (error) {
       return leaseFailure(error);
@@ -390,14 +390,14 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     } catch (error) {
       if (!stopped) logger.warn({ err: error }, "the snapshot on this disk does not check out");
     }
-    const kept = await options.snapshots?.kept();
+    const kept = await options.snapshots?.persistedDenials();
     if (!stopped) begin(snapshot, kept);
   }
 
-  function begin(snapshot: LoadedSnapshot | null, kept: KeptOnDisk = { sticky: [], denials: [] }): void {
+  function begin(snapshot: LoadedSnapshot | null, kept: DenialsOnDisk = { retained: [], denials: [] }): void {
     started = true;
     told = fanoutState();
-    feed({ type: "started", snapshot, kept, fanout: told, at: moment() });
+    feed({ type: "started", snapshot, denials: kept, fanout: told, at: moment() });
     // First the fan-out, then what came before it: the first read is answered later than this.
     if (fanout !== null) unsubscribe = [fanout.subscribe(deliver), fanout.onConnected(() => noteFanout(fanoutState()))];
   }
@@ -427,7 +427,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
       return core.enforced;
     },
     open: (sealed, userId) => keys.open(sealed, userId),
-    stickilyDenied: (stream) => core.stickilyDenied(stream),
+    isDeniedLocally: (stream) => core.isDeniedLocally(stream),
     onChange: (listener) => listeners.add(listener),
     waitFor(link, timeoutMs) {
       if (stopped) return Promise.resolve("behind");
@@ -452,7 +452,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     metrics: () => core.metrics(),
     savepoint: () => core.savepoint,
     lease: () => core.heldLease(moment()),
-    look: () => feed({ type: "nudged", at: moment() }),
+    readNow: () => feed({ type: "nudged", at: moment() }),
     drain: () => feed({ type: "draining", at: moment() }),
     goodbye() {
       if (stopped) return Promise.resolve(false);
@@ -467,7 +467,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
       feed({ type: "stopped", at: moment() });
       clearTimeout(timer);
       left.resolve(false);
-      await options.snapshots?.denialsKept();
+      await options.snapshots?.denialsPersisted();
       folder?.release();
     },
   };

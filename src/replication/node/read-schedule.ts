@@ -45,19 +45,19 @@ export class ReadSchedule {
   }
 
   /** The follower wants a read. */
-  want(reason: ReadReason, now: number, lastTookMs: number): void {
+  scheduleRead(reason: ReadReason, now: number, lastTookMs: number): void {
     const spread = reason === "more" ? Math.min(lastTookMs, pauseMsMax) : reason === "asked" ? 0 : spreadMs[reason];
     this.#pollAt = never;
     this.#sendAt = Math.max(this.#notBefore, spread === 0 ? now : now + upTo(spread, this.#random));
   }
 
   /** Somebody waits for what is wanted already: it is only held back by brokers that do not answer. */
-  hurry(now: number): void {
+  expedite(now: number): void {
     if (this.#sendAt !== never) this.#sendAt = Math.min(this.#sendAt, Math.max(this.#notBefore, now));
   }
 
   /** Brokers answer: what is left of a wait is over soon. */
-  regained(now: number): void {
+  brokersAnswer(now: number): void {
     if (this.#notBefore <= now) return;
     this.#notBefore = Math.min(this.#notBefore, now + upTo(spreadMs.regained, this.#random));
     if (this.#sendAt !== never) this.#sendAt = Math.min(this.#sendAt, this.#notBefore);
@@ -65,7 +65,7 @@ export class ReadSchedule {
   }
 
   /** True when the wanted read is to be sent now; it is not wanted any more then. */
-  take(now: number): boolean {
+  takeRead(now: number): boolean {
     if (now < this.#sendAt) return false;
     this.#sendAt = never;
     return true;
@@ -78,16 +78,16 @@ export class ReadSchedule {
     return true;
   }
 
-  forget(): void {
+  cancelRead(): void {
     this.#sendAt = never;
   }
 
-  failed(now: number): void {
+  recordFailure(now: number): void {
     this.#failures += 1;
     this.#notBefore = now + backoffMs(backoff, this.#failures, this.#random);
   }
 
-  answered(): void {
+  recordAnswer(): void {
     this.#failures = 0;
     this.#notBefore = Number.NEGATIVE_INFINITY;
   }

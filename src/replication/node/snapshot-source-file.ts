@@ -29,10 +29,10 @@ import {
 } from "../snapshot/snapshot-folder.ts";
 import { allKeys, fetchSnapshot, packedFrom, type SnapshotSupply } from "../snapshot/snapshot-supply.ts";
 import type { EnvelopeOpener } from "../wire/broker-opener.ts";
-import type { KeptOnDisk } from "./denials/persisted-denials.ts";
-import { type KeptForm, keptForm, keptOf } from "./denials/persisted-form.ts";
+import type { DenialsOnDisk } from "./denials/persisted-denials.ts";
+import { type DenialsFile, formatDenials, parseDenials } from "./denials/persisted-form.ts";
 import type { LoadedSnapshot } from "./messages.ts";
-import type { DenialsToKeep, SnapshotSource } from "./node-process.ts";
+import type { DenialsToPersist, SnapshotSource } from "./node-process.ts";
 
 type Keep = (chunk: CheckedChunk) => Promise<void>;
 
@@ -48,7 +48,7 @@ const keptOnANode = 2;
 const writingMax = 4;
 const keysAgainMs = 1_000;
 const writePauseMs = 50;
-const nothingKept: KeptOnDisk = { sticky: [], denials: [] };
+const nothingKept: DenialsOnDisk = { retained: [], denials: [] };
 
 export function createNodeSnapshots(
   options: Readonly<{
@@ -64,8 +64,8 @@ export function createNodeSnapshots(
   const { supply, logger } = options;
   const { folder, deniedFile } = options;
   let writing: Promise<void> | null = null;
-  let written: Readonly<{ sticky: ReadonlySet<Stream>; tightened: number }> | null = null;
-  let wanted: DenialsToKeep | null = null;
+  let written: Readonly<{ retained: ReadonlySet<Stream>; tightened: number }> | null = null;
+  let wanted: DenialsToPersist | null = null;
 
   /** The place is known, and nothing can be decided of people whose keys are not: it waits until a broker has them. */
   async function keysOfAll(signal: AbortSignal | undefined): Promise<WrappedKey[]> {
@@ -83,7 +83,7 @@ export function createNodeSnapshots(
   }
 
   function whole({ manifest }: SignedManifest, projection: Projection, keys: readonly WrappedKey[]): LoadedSnapshot {
-    return { projection, link: manifest.link, epochs: manifest.epochs, keys, sticky: [] };
+    return { projection, link: manifest.link, epochs: manifest.epochs, keys, retained: [] };
   }
 
   /** Of this disk where it is there and right, else from a broker: and then kept, so that a fetch that breaks off goes on later. */
@@ -205,21 +205,21 @@ export function createNodeSnapshots(
       });
     },
 
-    async kept() {
+    async persistedDenials() {
       return deniedFile === null ? nothingKept : readKept(deniedFile, logger);
     },
 
-    keepDenials(denials) {
+    persistDenials(denials) {
       if (deniedFile === null) return;
-      const { sticky, tightened } = denials;
-      const asWritten = written !== null && written.tightened === tightened && sameStreams(sticky, written.sticky);
-      if (asWritten || (written === null && tightened === 0 && sticky.size === 0)) return;
-      written = { sticky: new Set(sticky), tightened };
+      const { retained, tightened } = denials;
+      const asWritten = written !== null && written.tightened === tightened && sameStreams(retained, written.retained);
+      if (asWritten || (written === null && tightened === 0 && retained.size === 0)) return;
+      written = { retained: new Set(retained), tightened };
       wanted = denials;
       writing ??= writeWanted(deniedFile);
     },
 
-    async denialsKept() {
+    async denialsPersisted() {
       await writing;
     },
   };
@@ -229,7 +229,7 @@ export function createNodeSnapshots(
     for (let next = wanted; next !== null; next = wanted) {
       wanted = null;
       try {
-        await writeKept(path, encode(keptForm({ sticky: [...next.sticky].sort(), denials: next.newest() })));
+        await writeKept(path, encode(formatDenials({ retained: [...next.retained].sort(), denials: next.newest() })));
       } catch (error) {
         written = null; // told again with the next change
         logger.error({ err: error }, "the denials that this node keeps could not be written down");
@@ -251,12 +251,12 @@ async function writeKept(path: string, body: Uint8Array): Promise<void> {
 }
 
 /** Losing it denies too little only of what the log has lost and nobody has handed back, so a damaged file is an alarm, not an end. */
-async function readKept(path: string, logger: Logger): Promise<KeptOnDisk> {
+async function readKept(path: string, logger: Logger): Promise<DenialsOnDisk> {
   try {
     const [hash, body] = decode(await readFile(path)) as [string, Uint8Array];
     if (hashOfChunk(body) !== hash) throw new Error("its hash is not that of its bytes");
-    const kept = decode(body) as KeptForm | Stream[];
-    return Array.isArray(kept) ? { sticky: kept, denials: [] } : keptOf(kept); // an older build wrote the streams alone
+    const kept = decode(body) as DenialsFile | Stream[];
+    return Array.isArray(kept) ? { retained: kept, denials: [] } : parseDenials(kept); // an older build wrote the streams alone
   } catch (error) {
     const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
     if (!missing)

@@ -335,17 +335,17 @@ test("a disk that is full keeps what it had; the node serves all the same, and s
 test("what a node denies is known to it after a restart, whatever it begins from; a damaged file is an alarm", async (t) => {
   const deniedFile = join(folderOf(t).path, "denied");
   const nodeAt = (logger: Logger = quiet) => nodeOf(supplyOf(folderOf(t)), { deniedFile, logger });
-  const sticky = new Set(["session:a", "user:b"] as Stream[]);
-  assert.deepEqual(await nodeAt().kept(), { sticky: [], denials: [] });
+  const retained = new Set(["session:a", "user:b"] as Stream[]);
+  assert.deepEqual(await nodeAt().persistedDenials(), { retained: [], denials: [] });
   const node = nodeAt();
-  node.keepDenials({ sticky: new Set(), tightened: 1, newest: () => [] });
-  node.keepDenials({ sticky, tightened: 2, newest: () => [] });
-  await node.denialsKept();
-  assert.deepEqual(await nodeAt().kept(), { sticky: [...sticky], denials: [] });
+  node.persistDenials({ retained: new Set(), tightened: 1, newest: () => [] });
+  node.persistDenials({ retained, tightened: 2, newest: () => [] });
+  await node.denialsPersisted();
+  assert.deepEqual(await nodeAt().persistedDenials(), { retained: [...retained], denials: [] });
   writeFileSync(deniedFile, encode(["0".repeat(64), encode({ sticky: ["session:a"], denials: [] })]));
   const told: string[] = [];
-  const kept = await nodeAt({ ...quiet, error: (_fields, message) => void told.push(message) }).kept();
-  assert.deepEqual(kept, { sticky: [], denials: [] });
+  const kept = await nodeAt({ ...quiet, error: (_fields, message) => void told.push(message) }).persistedDenials();
+  assert.deepEqual(kept, { retained: [], denials: [] });
   assert.match(told.join(), /cannot be read/);
 });
 
@@ -358,19 +358,19 @@ test("a disk that is full does not take what a node denies: that is said, the fi
   const nodeAt = () => nodeOf(supplyOf(folderOf(t)), { deniedFile, logger });
   const node = nodeAt();
   const denying = async (...streams: readonly string[]): Promise<void> => {
-    const sticky = new Set(streams as Stream[]);
-    node.keepDenials({ sticky, tightened: 1, newest: () => [] });
-    await node.denialsKept();
+    const retained = new Set(streams as Stream[]);
+    node.persistDenials({ retained, tightened: 1, newest: () => [] });
+    await node.denialsPersisted();
   };
   await denying("session:a");
   const filler = join(disk, "filler");
   assert.throws(() => writeFileSync(filler, Buffer.alloc(1_000_000)), { code: "ENOSPC" });
   await denying("session:a", "session:b");
   assert.match(String(errors), /ENOSPC/);
-  assert.deepEqual((await nodeAt().kept()).sticky, ["session:a"], "what was there is whole");
+  assert.deepEqual((await nodeAt().persistedDenials()).retained, ["session:a"], "what was there is whole");
   rmSync(filler);
   await denying("session:a", "session:b");
-  assert.deepEqual((await nodeAt().kept()).sticky, ["session:a", "session:b"]);
+  assert.deepEqual((await nodeAt().persistedDenials()).retained, ["session:a", "session:b"]);
   assert.equal(errors.length, 1);
 });
 

@@ -63,7 +63,7 @@ test("what a page of the home region contradicts is gone, and the page is there"
     const fork = log.fork(20).open(2);
     copy.take(pageOf(fork, 0, 21));
     assert.deepEqual(copy.head, fork.linkAt(21), "from a shared place on");
-    assert.equal(copy.read(log.linkAt(25), 10).type, "foreign");
+    assert.equal(copy.read(log.linkAt(25), 10).type, "otherChain");
     assert.equal(copy.read(log.linkAt(15), 10).type, "page");
     const other = history(30, 5);
     copy.take(pageOf(other, 10, 30));
@@ -74,7 +74,7 @@ test("a reader beyond the copy, of another history, or behind its base is told s
   withCopy((copy) => {
     copy.take(pageOf(log, 10, 30));
     assert.equal(copy.read(log.linkAt(35), 10).type, "ahead");
-    assert.equal(copy.read({ ...log.linkAt(20), hash: log.linkAt(21).hash }, 10).type, "foreign");
+    assert.equal(copy.read({ ...log.linkAt(20), hash: log.linkAt(21).hash }, 10).type, "otherChain");
     assert.deepEqual(copy.read(log.linkAt(5), 10), { type: "truncated", first: at(11) });
     copy.forgetUpTo(log.linkAt(20));
     assert.deepEqual(copy.base, log.linkAt(20));

@@ -36,7 +36,7 @@ class Region {
     epoch: 1 as Epoch,
     incarnation: "i" as Incarnation,
     start: 1 as Position,
-    anchorMs: 99_000,
+    freshSinceMs: 99_000,
     deltaMs: 5_000,
     drift: 0.01,
     windowMs,

@@ -50,9 +50,9 @@ function regionWith(mark: AgeMark): RegionDriver {
   });
   const lease: HeldLease = {
     ...{ epoch: 1 as Epoch, incarnation: "i" as Incarnation, start: 1 as Position, drift: 0.01 },
-    ...{ anchorMs: systemClock.monotonic() as MonotonicMs, deltaMs: 5_000, windowMs: 15_000 },
+    ...{ freshSinceMs: systemClock.monotonic() as MonotonicMs, deltaMs: 5_000, windowMs: 15_000 },
   };
-  driver.setReplica({ applied: genesis, look() {}, projection: new Projection(), lease: () => lease });
+  driver.setReplica({ applied: genesis, readNow() {}, projection: new Projection(), lease: () => lease });
   return driver;
 }
 

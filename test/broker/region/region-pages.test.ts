@@ -49,7 +49,7 @@ function region(
     openNode: () => ({ refused: "no node speaks here" }),
     signer: signer,
   });
-  const own = { applied: genesis, look() {}, projection: new Projection(), lease: () => null };
+  const own = { applied: genesis, readNow() {}, projection: new Projection(), lease: () => null };
   pages.setReplica(own);
   t.after(() => {
     void pages.stop();

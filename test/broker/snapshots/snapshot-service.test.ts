@@ -22,7 +22,7 @@ import {
   createMemoryLog,
   type EpochMark,
   type EventLog,
-  type LesseeStanding,
+  type LesseeStatus,
   type Logger,
   type RetainOutcome,
   type RetainRequest,
@@ -166,7 +166,7 @@ test("nothing is dropped that a node with a lease still has to read, that is you
 
 test("a node that is silent holds the log back until it is fenced, and no longer", () => {
   const standing = (applied: number, fencedInMs: number | null) =>
-    ({ fencedInMs, renew: { applied: { position: applied } }, enforced: null }) as unknown as LesseeStanding;
+    ({ fencedInMs, renew: { applied: { position: applied } }, enforced: null }) as unknown as LesseeStatus;
   const head = 100 as Position;
   assert.equal(retentionFloor([], head), 100);
   assert.equal(retentionFloor([standing(40, 5_000), standing(90, 5_000)], head), 40);

@@ -52,7 +52,7 @@ async function started(path: string, deniedFile: string) {
     },
     permits(name: string): boolean {
       const standing = replica.projection.session(name as SessionId)?.status;
-      return standing === "active" && !replica.stickilyDenied(sessionStream(name as SessionId));
+      return standing === "active" && !replica.isDeniedLocally(sessionStream(name as SessionId));
     },
     async stop() {
       await replica.goodbye();

@@ -161,7 +161,7 @@ export class World {
       permits(session) {
         if (replica.overdueMs(systemClock.monotonic()) > graceMs) return false;
         const found = replica.projection.session(session as SessionId);
-        return found?.status === "active" && !replica.stickilyDenied(sessionStream(session as SessionId));
+        return found?.status === "active" && !replica.isDeniedLocally(sessionStream(session as SessionId));
       },
     };
   }

@@ -12,14 +12,14 @@ import type {
   UnixMs,
 } from "../../../src/events/index.ts";
 import {
-  type DigestStanding,
+  type DigestComparison,
   digestMismatch,
   fenceAfterMs,
   type Grant,
   type GranterOptions,
   LeaseGranter,
   type Lessee,
-  type LesseeStanding,
+  type LesseeStatus,
   type Renew,
 } from "../../../src/replication/index.ts";
 import { driftOf, newDriftWatch, observeClock } from "../../../src/replication/lease/drift-watch.ts";
@@ -36,7 +36,7 @@ const mono = (ms: number): MonotonicMs => ms as MonotonicMs;
 const clocks = (ms: number) => ({ monotonic: mono(ms), wall: ms as UnixMs });
 /** A chain that is `at(1)`, `at(2)` … up to `head`. */
 const chain = (head: number) => (link: Link) => link.position <= head && link.hash === at(link.position).hash;
-const view = (ms: number, head = 100, digest: DigestStanding = "same") => ({
+const view = (ms: number, head = 100, digest: DigestComparison = "same") => ({
   at: mono(ms),
   onChain: chain(head),
   digest,
@@ -86,7 +86,7 @@ function beat(granter: LeaseGranter, ms: number, head = 10) {
 }
 const windows = (grants: readonly Readonly<{ grant: Grant }>[]) => grants.map(({ grant }) => grant.windowMs);
 const only = (granter: LeaseGranter, ms: number) => {
-  const [standing] = granter.standings(mono(ms));
+  const [standing] = granter.statuses(mono(ms));
   return standing ?? assert.fail("no lessee");
 };
 
@@ -136,7 +136,7 @@ describe("grants", () => {
     granter.dropRound(granter.beginWrite("beat", mono(1)));
     const { round, grants } = beat(granter, 2);
     assert.deepEqual([round.tickets.length, grants.length], [0, 0]);
-    assert.deepEqual(granter.standings(mono(2)), []);
+    assert.deepEqual(granter.statuses(mono(2)), []);
   });
 
   test("a window that grows is written before it is granted; one that shrinks is granted at once", () => {
@@ -181,13 +181,13 @@ describe("grants", () => {
     assert.equal(answer.type === "ready" && granter.grantNow(answer.ticket, at(10), clocks(0))?.head.position, 10);
     assert.equal(granter.needsBeat(mono(1)), false);
     const remote = granter.renew(renewOf({ boot: "boot-2" as BootId }), "remote", view(0));
-    assert.equal(remote.type, "waiting");
-    assert.equal(remote.type === "waiting" && granter.grantNow(remote.ticket, at(10), clocks(0)), undefined);
+    assert.equal(remote.type, "queued");
+    assert.equal(remote.type === "queued" && granter.grantNow(remote.ticket, at(10), clocks(0)), undefined);
     assert.equal(beat(granter, 2).round.lessees.length, 1);
   });
 
   test("a log shared with others: a node of our own process waits for a beat like any other", () => {
-    assert.equal(granterWith().renew(renewOf(), "in-process", view(0)).type, "waiting");
+    assert.equal(granterWith().renew(renewOf(), "in-process", view(0)).type, "queued");
   });
 });
 
@@ -199,7 +199,7 @@ describe("leaving", () => {
     granter.renew(renewOf(), "remote", view(0));
     beat(granter, 1);
     granter.goodbye(goodbye);
-    assert.deepEqual(granter.standings(mono(2)), []);
+    assert.deepEqual(granter.statuses(mono(2)), []);
     assert.equal(granter.renew(renewOf({ nonce: 10 }), "remote", view(3)).type, "refused");
     assert.deepEqual(beat(granter, 4).round.left, [{ node: "proxy-1", boot: "boot-1" }]);
     assert.deepEqual(beat(granter, 5).round.left, []);
@@ -228,14 +228,14 @@ describe("leaving", () => {
     const { round } = beat(granter, 2);
     assert.deepEqual(round.left, [{ node: "proxy-1", boot: "boot-1" }]);
     assert.deepEqual(
-      granter.standings(mono(2)).map(({ boot }) => boot),
+      granter.statuses(mono(2)).map(({ boot }) => boot),
       ["boot-2"],
     );
   });
 
   const second = { boot: "boot-2" as BootId, replaces: "boot-1" as BootId };
   const boot1 = { node: "proxy-1" as NodeId, boot: "boot-1" as BootId };
-  const bootsOf = (granter: LeaseGranter, now: number) => granter.standings(mono(now)).map(({ boot }) => boot);
+  const bootsOf = (granter: LeaseGranter, now: number) => granter.statuses(mono(now)).map(({ boot }) => boot);
 
   test("a replaced boot that renews is alive: it counts again, has a row before its next grant, and is not replaced again", () => {
     const granter = granterWith();
@@ -246,7 +246,7 @@ describe("leaving", () => {
     assert.deepEqual(bootsOf(granter, 3), ["boot-2"]);
     assert.equal(granter.renew(renewOf(), "remote", view(4)).type, "refused", "a repetition shows nothing");
     assert.deepEqual(bootsOf(granter, 4), ["boot-2"]);
-    assert.equal(granter.renew(renewOf({ nonce: 2, monotonicMs: 5 }), "remote", view(5)).type, "waiting");
+    assert.equal(granter.renew(renewOf({ nonce: 2, monotonicMs: 5 }), "remote", view(5)).type, "queued");
     assert.deepEqual(bootsOf(granter, 5), ["boot-1", "boot-2"], "before it is granted anything: it may be deciding");
     const { round, grants } = beat(granter, 6);
     assert.deepEqual(
@@ -265,7 +265,7 @@ describe("leaving", () => {
     granter.renew(renewOf(second), "remote", view(2));
     beat(granter, 3);
     assert.equal(granter.confirm({ ...boot1, nonce: 2, enforced: at(11) }, view(4)), "accepted");
-    const [standing] = granter.standings(mono(4));
+    const [standing] = granter.statuses(mono(4));
     assert.deepEqual([standing?.boot, standing?.enforced], ["boot-1", at(11)]);
     assert.equal(standing?.fencedInMs, 1 + fenceAfterMs(5_000, 0.01) - 4);
   });
@@ -287,16 +287,16 @@ describe("leaving", () => {
       for (const boot of ["boot-1", "boot-2"] as BootId[])
         granter.renew(renewOf({ boot, nonce, monotonicMs: nonce * 1_000 }), "remote", view(nonce * 1_000));
       beat(granter, nonce * 1_000);
-      found.push(...granter.takeCopied());
+      found.push(...granter.drainCopiedNodes());
     }
     assert.deepEqual(found, [{ node: "proxy-1", older: "boot-1", younger: "boot-2" }]);
     assert.deepEqual(
-      granter.standings(mono(8_000)).map(({ twin }) => twin),
+      granter.statuses(mono(8_000)).map(({ twin }) => twin),
       ["boot-2", "boot-1"],
     );
     granter.goodbye({ node: "proxy-1" as NodeId, boot: "boot-2" as BootId, nonce: 50 });
     assert.deepEqual(
-      granter.standings(mono(8_000)).map(({ twin }) => twin),
+      granter.statuses(mono(8_000)).map(({ twin }) => twin),
       [null],
     );
   });
@@ -307,7 +307,7 @@ describe("leaving", () => {
     beat(granter, 1);
     for (let nonce = 1; nonce < 8; nonce++)
       granter.renew(renewOf({ ...second, nonce, monotonicMs: nonce * 1_000 }), "remote", view(nonce * 1_000));
-    assert.deepEqual(granter.takeCopied(), []);
+    assert.deepEqual(granter.drainCopiedNodes(), []);
   });
 
   test("a boot cannot replace another node's, nor itself", () => {
@@ -316,7 +316,7 @@ describe("leaving", () => {
     granter.renew(other, "remote", view(1));
     granter.renew(renewOf({ replaces: "boot-1" as BootId }), "remote", view(1));
     assert.equal(beat(granter, 2).grants.length, 2);
-    assert.equal(granter.standings(mono(2)).length, 2);
+    assert.equal(granter.statuses(mono(2)).length, 2);
   });
 
   test("a lessee silent for long after its W is forgotten, and may come back with a new row", () => {
@@ -326,7 +326,7 @@ describe("leaving", () => {
     const late = fenceAfterMs(5_000, 0.01) + 60_000;
     assert.equal(granter.needsBeat(mono(late - 1)), false);
     assert.equal(beat(granter, late).round.left.length, 1);
-    assert.deepEqual(granter.standings(mono(late)), []);
+    assert.deepEqual(granter.statuses(mono(late)), []);
     granter.renew(renewOf({ nonce: 2, monotonicMs: late }), "remote", view(late + 1));
     const back = beat(granter, late + 2);
     assert.deepEqual([back.round.lessees.length, back.round.left.length, back.grants.length], [1, 0, 1]);
@@ -341,21 +341,21 @@ describe("limits of a role", () => {
   test("no more nodes of a role are admitted than configured, and the refusal names the remedy", () => {
     const granter = granterWith({ limits });
     for (const number of [1, 2])
-      assert.equal(granter.renew(renewOf({ boot: bootOf(number) }), "remote", view(0)).type, "waiting");
+      assert.equal(granter.renew(renewOf({ boot: bootOf(number) }), "remote", view(0)).type, "queued");
     assert.deepEqual(granter.renew(renewOf({ boot: bootOf(3) }), "remote", view(0)), {
       type: "refused",
       reason:
         "too many nodes: 2 in the role proxy hold a lease. To admit more, raise broker.max_nodes.proxy on every broker",
     });
-    assert.equal(granter.renew(renewOf({ boot: bootOf(4), role: "authorize" }), "remote", view(0)).type, "waiting");
-    assert.equal(granter.renew(renewOf({ boot: bootOf(1), nonce: 2 }), "remote", view(1)).type, "waiting");
+    assert.equal(granter.renew(renewOf({ boot: bootOf(4), role: "authorize" }), "remote", view(0)).type, "queued");
+    assert.equal(granter.renew(renewOf({ boot: bootOf(1), nonce: 2 }), "remote", view(1)).type, "queued");
   });
 
   test("a node that leaves makes room for another one of its role", () => {
     const granter = granterWith({ limits });
     for (const number of [1, 2]) granter.renew(renewOf({ boot: bootOf(number) }), "remote", view(0));
     granter.goodbye({ node: renewOf().node, boot: bootOf(1), nonce: 9 });
-    assert.equal(granter.renew(renewOf({ boot: bootOf(3) }), "remote", view(1)).type, "waiting");
+    assert.equal(granter.renew(renewOf({ boot: bootOf(3) }), "remote", view(1)).type, "queued");
   });
 
   test("a lease that has run out makes room at once, and its node needs room again when it is back", () => {
@@ -367,8 +367,8 @@ describe("limits of a role", () => {
     const last = fenceAfterMs(renewOf().windowMs, 0.01) + 1;
     assert.equal(renew(3, 1, Math.floor(last) - 1), "refused", "both may still decide");
     const over = Math.ceil(last) + 1;
-    assert.equal(renew(3, 2, over), "waiting");
-    assert.equal(renew(1, 2, over + 1), "waiting", "the second place");
+    assert.equal(renew(3, 2, over), "queued");
+    assert.equal(renew(1, 2, over + 1), "queued", "the second place");
     assert.equal(renew(2, 2, over + 2), "refused", "both places are promised, though nothing is granted yet");
     assert.equal(beat(granter, over + 3).grants.length, 2);
     assert.equal(renew(2, 3, over + 4), "refused");
@@ -377,14 +377,14 @@ describe("limits of a role", () => {
   test("lessees of an earlier epoch are kept even above the limit: they may still decide", () => {
     const rows = [1, 2, 3].map((number) => lesseeOf({ boot: bootOf(number) }));
     const granter = granterWith({ limits, lessees: rows });
-    assert.equal(granter.standings(mono(1)).length, 3);
+    assert.equal(granter.statuses(mono(1)).length, 3);
     assert.equal(granter.renew(renewOf({ boot: bootOf(4) }), "remote", view(1)).type, "refused");
   });
 
   test("a window longer than the role may have is granted at the limit, and the answer says so", () => {
     const granter = granterWith({ limits });
     const asked = granter.renew(renewOf({ windowMs: 36_000_000 }), "remote", view(0));
-    assert.deepEqual(asked.type === "waiting" && asked.limited, { windowMs: 36_000_000, windowMaxMs: 20_000 });
+    assert.deepEqual(asked.type === "queued" && asked.limited, { windowMs: 36_000_000, windowMaxMs: 20_000 });
     const { round, grants } = beat(granter, 1);
     assert.deepEqual([round.lessees[0]?.windowMs, windows(grants)], [20_000, [20_000]]);
     assert.ok(only(granter, 1).fencedInMs <= fenceAfterMs(20_000, 0.01));
@@ -507,9 +507,9 @@ describe("a new leader", () => {
     }
     const found = only(before, 42_000).refusal;
     assert.match(found ?? "", /clock runs at least/);
-    const known = before.granted(mono(43_000));
+    const known = before.grantedLessees(mono(43_000));
     for (const lessees of [[], [lesseeOf({ windowMs: 10_000 })]]) {
-      const granter = granterWith({ known, lessees, openedAt: mono(43_000) });
+      const granter = granterWith({ grantedBefore: known, lessees, openedAt: mono(43_000) });
       const confirm = { node: "proxy-1" as NodeId, boot: "boot-1" as BootId, nonce: 1, enforced: at(12) };
       assert.deepEqual(granter.confirm(confirm, view(43_100)), { refused: digestMismatch });
       const renewed = granter.renew(renewOf({ nonce: 2, monotonicMs: 43_200 * 0.99 }), "remote", view(43_200));
@@ -528,7 +528,7 @@ describe("a new leader", () => {
       }
     };
     renews(before, 1_000, until, 0);
-    const granter = granterWith({ known: before.granted(mono(until)), openedAt: mono(40_000) });
+    const granter = granterWith({ grantedBefore: before.grantedLessees(mono(until)), openedAt: mono(40_000) });
     // It has slept for 600 ms in the 20 s between.
     renews(granter, 40_000, 60_000, 600);
     assert.equal(only(granter, 60_000).refusal, null);
@@ -540,7 +540,7 @@ describe("a new leader", () => {
     granter.confirm({ node: "a" as NodeId, boot: "boot-1" as BootId, nonce: 1, enforced: at(20) }, view(1_001));
     granter.goodbye({ node: "b" as NodeId, boot: "boot-1" as BootId, nonce: 1 });
     const w = fenceAfterMs(10_000, 0.01);
-    const before = granter.standings(mono(1_000 + w - 1));
+    const before = granter.statuses(mono(1_000 + w - 1));
     assert.deepEqual(
       before.map(({ node, enforced, fencedInMs }) => [node, enforced?.position ?? null, Math.round(fencedInMs)]),
       [
@@ -548,7 +548,7 @@ describe("a new leader", () => {
         ["c", null, 1],
       ],
     );
-    assert.equal(granter.standings(mono(1_000 + w))[1]?.fencedInMs, 0);
+    assert.equal(granter.statuses(mono(1_000 + w))[1]?.fencedInMs, 0);
   });
 });
 
@@ -809,8 +809,8 @@ describe("whatever happens", () => {
             case "wait":
               now += each.ms;
           }
-          const listed = new Map<string, LesseeStanding>(
-            granter.standings(mono(now)).map((s) => [`${s.node}/${s.boot}`, s]),
+          const listed = new Map<string, LesseeStatus>(
+            granter.statuses(mono(now)).map((s) => [`${s.node}/${s.boot}`, s]),
           );
           for (const [k, until] of mayDecideUntil) {
             if (gone.has(k) || replaced.has(k) || until <= now) continue;

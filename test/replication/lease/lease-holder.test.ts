@@ -4,7 +4,7 @@ import type { BootId, Epoch, Incarnation, MonotonicMs, NodeId, Position, UnixMs 
 import {
   type ChainHistory,
   emptyHistory,
-  follow,
+  extendHistory,
   type Grant,
   heldLease,
   type LeaseHolder,
@@ -26,7 +26,7 @@ const at = (monotonic: number, wallOffset = 1_000_000): Moment => ({
   monotonic: monotonic as MonotonicMs,
   wall: (monotonic + wallOffset) as UnixMs,
 });
-const trailOf = (of: History, upTo: number): ChainHistory => follow(emptyHistory, of.recorded(0, upTo));
+const trailOf = (of: History, upTo: number): ChainHistory => extendHistory(emptyHistory, of.recorded(0, upTo));
 
 function grant(nonce: number, parts: Partial<Grant> = {}): Grant {
   return {
@@ -72,7 +72,7 @@ class Node {
     return this.feed({
       type: "granted",
       grant: grant(nonce, { wallMs: this.moment.wall, ...parts }),
-      trail: this.trail,
+      history: this.trail,
       at: this.moment,
     });
   }
@@ -90,7 +90,7 @@ class Node {
   }
   reach(position: number, of: History = log): this {
     this.trail = trailOf(of, position);
-    return this.feed({ type: "reached", trail: this.trail, at: this.moment });
+    return this.feed({ type: "projectionMoved", history: this.trail, at: this.moment });
   }
   get overdue(): number {
     return overdueMs(this.state, this.moment);
@@ -165,7 +165,7 @@ test("grants of other boots, other nodes and unknown nonces are ignored, and so 
 test("a grant of an older epoch than one heard of is ignored", () => {
   const node = new Node();
   const nonce = node.renew();
-  node.feed({ type: "heard", epoch: 2 as Epoch, at: node.moment });
+  node.feed({ type: "epochSeen", epoch: 2 as Epoch, at: node.moment });
   assert.equal(node.granted(nonce).overdue, never);
 });
 
@@ -317,7 +317,7 @@ test("a lease by age is as old as it may be when the granter's clock runs slow a
   node.granted(node.renew(), { ageMs: 4_000, drift });
   assert.equal(node.overdue, (4_000 * (1 + drift)) / (1 - drift) - delta);
   const held = heldLease(node.state, node.moment);
-  assert.equal(held?.anchorMs, node.now - (4_000 * (1 + drift)) / (1 - drift));
+  assert.equal(held?.freshSinceMs, node.now - (4_000 * (1 + drift)) / (1 - drift));
 });
 
 test("a machine that was frozen with all of its clocks permits nothing on any route from the first grant that tells, until one asked for since", () => {
@@ -364,11 +364,11 @@ test("while something makes the lease void, no grant counts; afterwards the next
   for (const reason of ["rebuilding", "degraded", "enforcement-failed", "stopped"] as const) {
     const node = new Node();
     node.granted(node.renew());
-    node.feed({ type: "voided", reason, at: node.moment });
+    node.feed({ type: "blocked", reason, at: node.moment });
     assert.equal(node.overdue, never);
     assert.equal(node.granted(node.renew()).overdue, never);
     assert.notEqual(node.reasons, "");
-    node.feed({ type: "lifted", reason, at: node.moment });
+    node.feed({ type: "unblocked", reason, at: node.moment });
     assert.equal(node.overdue, never, "not by itself");
     assert.ok(node.reach(12).overdue <= 0);
   }
@@ -378,7 +378,7 @@ test("nothing is granted by age from a lease that is void, or whose window is ov
   const rebuilding = new Node();
   rebuilding.granted(rebuilding.renew());
   assert.notEqual(heldLease(rebuilding.state, rebuilding.moment), null);
-  rebuilding.feed({ type: "voided", reason: "rebuilding", at: rebuilding.moment });
+  rebuilding.feed({ type: "blocked", reason: "rebuilding", at: rebuilding.moment });
   assert.equal(heldLease(rebuilding.state, rebuilding.moment), null);
 
   const silent = new Node();
@@ -458,7 +458,7 @@ test("a node that is fresh knows what was acknowledged Δ/(1−ρ) ago, and W af
             const arrive = (late: number): void => {
               things.push({
                 real: grantAt + late,
-                input: (r) => feed({ type: "granted", grant: answer, trail, at: local(r) }),
+                input: (r) => feed({ type: "granted", grant: answer, history: trail, at: local(r) }),
               });
             };
             arrive(each.backMs);
@@ -470,9 +470,9 @@ test("a node that is fresh knows what was acknowledged Δ/(1−ρ) ago, and W af
           input: (real) => {
             const reach = headAt(sendAt);
             if (reach <= applied) return;
-            trail = follow(trail, log.recorded(applied, reach));
+            trail = extendHistory(trail, log.recorded(applied, reach));
             applied = reach;
-            feed({ type: "reached", trail, at: local(real) });
+            feed({ type: "projectionMoved", history: trail, at: local(real) });
           },
         });
       });

@@ -42,7 +42,7 @@ function granter(): LeaseGranter {
 }
 
 test("a surviving row counts for the longest window of a lost history, because a longer grant to it may be lost", () => {
-  const standings = granter().standings(0 as MonotonicMs);
+  const standings = granter().statuses(0 as MonotonicMs);
   assert.deepEqual(
     standings.map(({ node, fencedInMs }) => [node, fencedInMs]),
     [
@@ -64,13 +64,13 @@ test("no boot renews, confirms or says goodbye for a lost history", () => {
   assert.equal(leader.renew(replacing, "remote", view).type, "refused");
   assert.notEqual(leader.confirm({ node, boot, nonce: 2, enforced: head }, view), "accepted");
   assert.notEqual(leader.goodbye({ node, boot, nonce: 3 }), "accepted");
-  const standing = leader.standings(10 as MonotonicMs).find((each) => each.boot === boot);
+  const standing = leader.statuses(10 as MonotonicMs).find((each) => each.boot === boot);
   assert.equal(standing?.enforced, null);
 });
 
 test("a receipt of every region waits for a lost history", () => {
   const lessees = granter()
-    .standings(0 as MonotonicMs)
+    .statuses(0 as MonotonicMs)
     .filter(({ boot }) => boot === row.boot);
   const of = (region: string) =>
     receiptFor({ link: head, commandId: null, wait: "region", region }, { epoch, lessees }).complete;

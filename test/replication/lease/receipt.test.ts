@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { BootId, CommandId, Epoch, Hash, Link, NodeId, Position } from "../../../src/events/index.ts";
-import { type LesseeStanding, type ReceiptQuestion, receiptFor } from "../../../src/replication/index.ts";
+import { type LesseeStatus, type ReceiptQuery, receiptFor } from "../../../src/replication/index.ts";
 import { fc } from "../../support/property.ts";
 
 const epoch = 3 as Epoch;
@@ -9,21 +9,21 @@ const at = (position: number): Link => ({
   ...{ epoch, position: position as Position },
   hash: position.toString(16).padStart(64, "0") as Hash,
 });
-const question = (parts: Partial<ReceiptQuestion> = {}): ReceiptQuestion => ({
+const question = (parts: Partial<ReceiptQuery> = {}): ReceiptQuery => ({
   ...{ link: at(20), commandId: null, wait: "all", region: null },
   ...parts,
 });
-const lessee = (node: string, parts: Partial<LesseeStanding> = {}): LesseeStanding => ({
+const lessee = (node: string, parts: Partial<LesseeStatus> = {}): LesseeStatus => ({
   ...{ node: node as NodeId, boot: `${node}-boot` as BootId, region: "eu", role: "proxy" },
   ...{ enforced: at(10), fencedInMs: 3_000, lastGrantAgoMs: 100, renew: null, refusal: null },
   ...{ twin: null, onLostHistory: false },
   ...parts,
 });
-const ask = (lessees: readonly LesseeStanding[], parts: Partial<ReceiptQuestion> = {}) =>
+const ask = (lessees: readonly LesseeStatus[], parts: Partial<ReceiptQuery> = {}) =>
   receiptFor(question(parts), { epoch, lessees });
 
 describe("receipt", () => {
-  const table: readonly (readonly [string, Partial<LesseeStanding>, string, number | null])[] = [
+  const table: readonly (readonly [string, Partial<LesseeStatus>, string, number | null])[] = [
     ["has confirmed the place", { enforced: at(20) }, "applied", null],
     ["has confirmed a later place", { enforced: at(21) }, "applied", null],
     ["has confirmed it and is fenced besides", { enforced: at(20), fencedInMs: 0 }, "applied", null],

@@ -16,7 +16,7 @@ import type {
 import {
   type ChainHistory,
   emptyHistory,
-  follow,
+  extendHistory,
   type Grant,
   heldLease,
   LeaseGranter,
@@ -50,7 +50,9 @@ export type Seen = Readonly<{
 
 const events = 80;
 const log = history(events);
-const trails: ChainHistory[] = Array.from({ length: events + 1 }, (_, n) => follow(emptyHistory, log.recorded(0, n)));
+const trails: ChainHistory[] = Array.from({ length: events + 1 }, (_, n) =>
+  extendHistory(emptyHistory, log.recorded(0, n)),
+);
 const linkAt = (position: number): Link => log.linkAt(position);
 const drift = 0.0025;
 const deltaMs = 2_000;
@@ -156,7 +158,7 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
   }
 
   function granted(one: Process, grant: Grant): void {
-    const input = { grant, trail: trails[one.applied] ?? emptyHistory, at: one.machine.at(now) };
+    const input = { grant, history: trails[one.applied] ?? emptyHistory, at: one.machine.at(now) };
     one.holder = stepLease(one.holder, { type: "granted", ...input });
   }
 
@@ -164,13 +166,13 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
     if (applied <= one.applied) return;
     one.applied = applied;
     const trail = trails[applied] ?? emptyHistory;
-    one.holder = stepLease(one.holder, { type: "reached", trail, at: one.machine.at(now) });
+    one.holder = stepLease(one.holder, { type: "projectionMoved", history: trail, at: one.machine.at(now) });
   }
 
   function askLeader(renew: Renew, answer: (grant: Grant | null) => void): void {
     sendFar(leader, () => {
       const told = granter.renew(renew, "remote", { at: leader.at(now).monotonic, onChain, digest: "same" });
-      if (told.type === "waiting") waiting.set(told.ticket, (grant) => sendFar(broker.machine, () => answer(grant)));
+      if (told.type === "queued") waiting.set(told.ticket, (grant) => sendFar(broker.machine, () => answer(grant)));
       else sendFar(broker.machine, () => answer(null));
     });
   }
@@ -206,7 +208,7 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
   function brokerTakes(renew: Renew, answer: (grant: Grant) => void): void {
     const at = broker.machine.at(now);
     const own = broker;
-    regional.renewed(renew, { at: at.monotonic, onChain });
+    regional.recordRenew(renew, { at: at.monotonic, onChain });
     const byAgeNow = (): void => {
       if (own !== broker) return;
       const grant = answerByAge(renew, broker.machine.at(now));
@@ -222,7 +224,7 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
       homeHeardAt = broker.machine.at(now).monotonic;
       open = false;
       if (grant === null) return;
-      regional.answeredByLeader(renew, "granted", homeHeardAt as MonotonicMs);
+      regional.recordLeaderAnswer(renew, "granted", homeHeardAt as MonotonicMs);
       send(null, () => answer(grant));
     });
     mail.push({ at: now + 1_000, to: broker.machine, act: () => open && byAgeNow() });
@@ -232,7 +234,7 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
     const at = broker.machine.at(now);
     broker.holder = stepLease(broker.holder, { type: "tick", at });
     while (enforced < broker.applied) {
-      const holds = regional.holdsBackUntil(linkAt(enforced + 1), at.monotonic);
+      const holds = regional.blockedUntil(linkAt(enforced + 1), at.monotonic);
       if (holds !== null && weakening !== "nobody is waited for") break;
       enforced += 1;
     }
@@ -301,7 +303,7 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
   }
 
   function watch(): void {
-    const lessees = granter.standings(leader.at(now).monotonic);
+    const lessees = granter.statuses(leader.at(now).monotonic);
     for (let position = 3; position <= head; position++) {
       if (completeAt.has(position)) continue;
       const question = { link: linkAt(position), commandId: null, wait: "all", region: null } as const;

@@ -29,7 +29,7 @@ const view = (ms: number) => ({ at: ms as MonotonicMs, onChain });
 
 const lease: HeldLease = {
   ...{ epoch: 1 as Epoch, incarnation: "i" as Incarnation, start: 1 as Position },
-  ...{ anchorMs: 1_000, deltaMs: 5_000, drift: 0.01, windowMs: 65_000 },
+  ...{ freshSinceMs: 1_000, deltaMs: 5_000, drift: 0.01, windowMs: 65_000 },
 };
 const copy: RegionalCopy = { lease, applied: log.linkAt(10), digest: "ten", version: "1", level: 1 };
 
@@ -51,7 +51,7 @@ function renewOf(parts: Partial<Renew> = {}): Renew {
 }
 function granterWith(...renews: readonly Renew[]): RegionalGranter {
   const granter = new RegionalGranter();
-  for (const renew of renews) granter.renewed(renew, view(4_000));
+  for (const renew of renews) granter.recordRenew(renew, view(4_000));
   return granter;
 }
 const reasonOf = (answer: ReturnType<RegionalGranter["grant"]>): string =>
@@ -80,22 +80,22 @@ test("nothing is granted without a lease, or when its window is over", () => {
   const granter = granterWith(renew);
   assert.match(reasonOf(granter.grant(renew, { ...copy, lease: null }, at(4_000))), /^unavailable/);
   assert.match(reasonOf(granter.grant(renew, copy, at(1_000 + 65_001))), /^unavailable/);
-  assert.equal(granter.holdsBackUntil(log.linkAt(10), 4_000 as MonotonicMs), null, "nobody waits for it");
+  assert.equal(granter.blockedUntil(log.linkAt(10), 4_000 as MonotonicMs), null, "nobody waits for it");
 });
 
 test("a boot that left, that was replaced, or that the leader refuses is granted nothing", () => {
   const [renew, next] = [renewOf(), renewOf({ boot: "boot-2" as BootId, replaces: "boot-1" as BootId })];
   const left = granterWith(renew);
-  left.left(renew);
+  left.recordGoodbye(renew);
   assert.match(reasonOf(left.grant(renew, copy, at(4_000))), /has left/);
   const replaced = granterWith(renew, next);
   assert.match(reasonOf(replaced.grant(renew, copy, at(4_000))), /has left/);
   assert.equal(reasonOf(replaced.grant(next, copy, at(4_000))), "granted");
   const speaks = renewOf({ nonce: 2 });
-  replaced.renewed(speaks, { at: 4_100 as MonotonicMs, onChain: () => true });
+  replaced.recordRenew(speaks, { at: 4_100 as MonotonicMs, onChain: () => true });
   assert.equal(reasonOf(replaced.grant(speaks, copy, at(4_100))), "granted", "it is alive, as the renew shows");
   const refused = granterWith(renew);
-  refused.answeredByLeader(renew, { refused: "its clock" }, 4_000 as MonotonicMs);
+  refused.recordLeaderAnswer(renew, { refused: "its clock" }, 4_000 as MonotonicMs);
   assert.match(reasonOf(refused.grant(renewOf({ nonce: 2 }), copy, at(4_000))), /its clock/);
 });
 
@@ -114,40 +114,40 @@ test("a change is held back until every node with a lease by age enforces it, or
   const renew = renewOf();
   const granter = granterWith(renew);
   const change = log.linkAt(10);
-  assert.equal(granter.holdsBackUntil(change, 4_000 as MonotonicMs), null);
+  assert.equal(granter.blockedUntil(change, 4_000 as MonotonicMs), null);
   granter.grant(renew, copy, at(4_000));
-  const until = granter.holdsBackUntil(change, 4_000 as MonotonicMs);
+  const until = granter.blockedUntil(change, 4_000 as MonotonicMs);
   assert.equal(until, 1_000 + (65_000 * 1.01) / 0.99 + 50, "the broker's own anchor, and W");
-  assert.equal(granter.holdsBackUntil(change, until as MonotonicMs), null);
+  assert.equal(granter.blockedUntil(change, until as MonotonicMs), null);
   const { node, boot } = renew;
-  granter.confirmed({ node, boot, nonce: 2, enforced: { ...change, hash: log.linkAt(11).hash } }, view(5_000));
-  assert.notEqual(granter.holdsBackUntil(change, 5_000 as MonotonicMs), null, "of another history");
-  granter.confirmed({ node, boot, nonce: 3, enforced: change }, view(5_000));
-  assert.equal(granter.holdsBackUntil(change, 5_000 as MonotonicMs), null);
+  granter.recordConfirm({ node, boot, nonce: 2, enforced: { ...change, hash: log.linkAt(11).hash } }, view(5_000));
+  assert.notEqual(granter.blockedUntil(change, 5_000 as MonotonicMs), null, "of another history");
+  granter.recordConfirm({ node, boot, nonce: 3, enforced: change }, view(5_000));
+  assert.equal(granter.blockedUntil(change, 5_000 as MonotonicMs), null);
 });
 
 test("a change is held back for a node whose projection was found to be another, whatever it says, until it shows ours", () => {
   const [change, nine] = [log.linkAt(10), log.linkAt(9)];
   const finders: readonly ((granter: RegionalGranter, renew: Renew) => void)[] = [
     (granter, renew) => assert.match(reasonOf(granter.grant(renew, copy, at(4_100))), /differs/),
-    (granter, renew) => granter.answeredByLeader(renew, { refused: digestMismatch }, 4_100 as MonotonicMs),
+    (granter, renew) => granter.recordLeaderAnswer(renew, { refused: digestMismatch }, 4_100 as MonotonicMs),
   ];
   for (const find of finders) {
     const renew = renewOf({ applied: nine, enforced: nine, digest: "nine" });
     const granter = granterWith(renew);
     granter.grant(renew, copy, at(4_000));
-    const held = () => granter.holdsBackUntil(change, 4_500 as MonotonicMs) !== null;
+    const held = () => granter.blockedUntil(change, 4_500 as MonotonicMs) !== null;
     const bent = renewOf({ nonce: 2, applied: change, enforced: change, digest: "not ten" });
-    granter.renewed(bent, view(4_100));
+    granter.recordRenew(bent, view(4_100));
     find(granter, bent);
     assert.ok(held(), "its lease by age is not over");
     const { node, boot } = renew;
-    granter.confirmed({ node, boot, nonce: 3, enforced: change }, view(4_200));
+    granter.recordConfirm({ node, boot, nonce: 3, enforced: change }, view(4_200));
     assert.ok(held());
     const built = renewOf({ nonce: 4, applied: change, enforced: change, digest: "ten" });
-    granter.renewed(built, view(4_300));
+    granter.recordRenew(built, view(4_300));
     assert.equal(reasonOf(granter.grant(built, copy, at(4_300))), "granted");
-    granter.confirmed({ node, boot, nonce: 5, enforced: change }, view(4_400));
+    granter.recordConfirm({ node, boot, nonce: 5, enforced: change }, view(4_400));
     assert.ok(!held());
   }
 });
@@ -156,18 +156,18 @@ test("what a node enforces of a history that the broker has left confirms nothin
   const renew = renewOf({ applied: log.linkAt(10), enforced: log.linkAt(10), digest: "ten" });
   const granter = granterWith(renew);
   assert.equal(reasonOf(granter.grant(renew, copy, at(4_000))), "granted");
-  assert.equal(granter.holdsBackUntil(log.linkAt(10), 4_000 as MonotonicMs), null);
+  assert.equal(granter.blockedUntil(log.linkAt(10), 4_000 as MonotonicMs), null);
   // The suffix behind 5 was lost, and a revocation stands at 8 of what survived: this node's lease by age goes on without it.
   const survived = log.fork(5).open(2).add(created(90)).add(revoked(1));
   const revocation = survived.head;
   assert.equal(revocation.position, 8);
-  granter.rebuilt();
-  assert.notEqual(granter.holdsBackUntil(revocation, 4_100 as MonotonicMs), null, "it permits what is revoked there");
+  granter.forgetEnforced();
+  assert.notEqual(granter.blockedUntil(revocation, 4_100 as MonotonicMs), null, "it permits what is revoked there");
   const here = { at: 4_200 as MonotonicMs, onChain: (link: Link) => link.hash === survived.linkAt(link.position).hash };
-  granter.renewed(renewOf({ ...renew, nonce: 2 }), here);
-  assert.notEqual(granter.holdsBackUntil(revocation, 4_200 as MonotonicMs), null, "it still says the old one");
-  granter.renewed(renewOf({ nonce: 3, applied: revocation, enforced: revocation }), here);
-  assert.equal(granter.holdsBackUntil(revocation, 4_200 as MonotonicMs), null);
+  granter.recordRenew(renewOf({ ...renew, nonce: 2 }), here);
+  assert.notEqual(granter.blockedUntil(revocation, 4_200 as MonotonicMs), null, "it still says the old one");
+  granter.recordRenew(renewOf({ nonce: 3, applied: revocation, enforced: revocation }), here);
+  assert.equal(granter.blockedUntil(revocation, 4_200 as MonotonicMs), null);
 });
 
 test("only a node's newest word counts: a late one of before it went to another history confirms nothing", () => {
@@ -177,18 +177,18 @@ test("only a node's newest word counts: a late one of before it went to another 
   const { node, boot } = renew;
   const change = log.linkAt(10);
   const foreign = { ...log.linkAt(12), hash: log.linkAt(11).hash };
-  granter.confirmed({ node, boot, nonce: 5, enforced: foreign }, view(4_100));
-  granter.confirmed({ node, boot, nonce: 4, enforced: change }, view(4_200));
-  assert.notEqual(granter.holdsBackUntil(change, 4_200 as MonotonicMs), null, "said before it left");
-  granter.confirmed({ node, boot, nonce: 6, enforced: change }, view(4_300));
-  assert.equal(granter.holdsBackUntil(change, 4_300 as MonotonicMs), null, "it is back");
-  granter.renewed(renewOf({ nonce: 7, enforced: foreign }), view(4_400));
-  assert.notEqual(granter.holdsBackUntil(change, 4_400 as MonotonicMs), null, "and gone again");
+  granter.recordConfirm({ node, boot, nonce: 5, enforced: foreign }, view(4_100));
+  granter.recordConfirm({ node, boot, nonce: 4, enforced: change }, view(4_200));
+  assert.notEqual(granter.blockedUntil(change, 4_200 as MonotonicMs), null, "said before it left");
+  granter.recordConfirm({ node, boot, nonce: 6, enforced: change }, view(4_300));
+  assert.equal(granter.blockedUntil(change, 4_300 as MonotonicMs), null, "it is back");
+  granter.recordRenew(renewOf({ nonce: 7, enforced: foreign }), view(4_400));
+  assert.notEqual(granter.blockedUntil(change, 4_400 as MonotonicMs), null, "and gone again");
 });
 
 test("a leader with too much to do keeps nobody out of the region, nor does a projection that was built anew since", () => {
   const granter = granterWith(renewOf());
-  const refused = (reason: string) => granter.answeredByLeader(renewOf(), { refused: reason }, 4_000 as MonotonicMs);
+  const refused = (reason: string) => granter.recordLeaderAnswer(renewOf(), { refused: reason }, 4_000 as MonotonicMs);
   refused("too many renews are waiting");
   assert.equal(reasonOf(granter.grant(renewOf(), copy, at(4_000))), "granted");
   refused(digestMismatch);

@@ -9,7 +9,7 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 function told() {
   const listeners = new ChangeListeners();
   const outcomes: boolean[] = [];
-  const tell = (): void => listeners.tell(change, ({ failed }) => outcomes.push(!failed));
+  const tell = (): void => listeners.notify(change, ({ failed }) => outcomes.push(!failed));
   return { listeners, outcomes, tell };
 }
 

@@ -18,7 +18,7 @@ import {
   type Renew,
   stepNode,
 } from "../../../src/replication/index.ts";
-import type { KeptOnDisk } from "../../../src/replication/node/denials/persisted-denials.ts";
+import type { DenialsOnDisk } from "../../../src/replication/node/denials/persisted-denials.ts";
 import { aBoot, aNode, type History, secret } from "../support.ts";
 
 type Asked<Type extends NodeEffect["type"]> = Extract<NodeEffect, { type: Type }>;
@@ -84,9 +84,9 @@ export class DrivenNode {
     return this;
   }
 
-  start(options: Partial<{ snapshot: LoadedSnapshot; kept: KeptOnDisk; fanout: FanoutState }> = {}): this {
-    const { snapshot = null, kept = { sticky: [], denials: [] }, fanout = "up" } = options;
-    return this.feed({ type: "started", snapshot, kept, fanout });
+  start(options: Partial<{ snapshot: LoadedSnapshot; kept: DenialsOnDisk; fanout: FanoutState }> = {}): this {
+    const { snapshot = null, kept = { retained: [], denials: [] }, fanout = "up" } = options;
+    return this.feed({ type: "started", snapshot, denials: kept, fanout });
   }
 
   /** Time passes; every wake comes on time. */
@@ -126,7 +126,7 @@ export class DrivenNode {
 
   get lastRenew(): Readonly<{ id: number; renew: Renew }> {
     for (const effect of this.effects.toReversed())
-      if (effect.type === "say" && effect.message.type === "renew")
+      if (effect.type === "sendLease" && effect.message.type === "renew")
         return { id: effect.id, renew: effect.message.renew };
     return assert.fail("no renew");
   }
@@ -165,7 +165,7 @@ export class DrivenNode {
       wallMs: this.moment.wall,
       ...parts,
     };
-    return this.feed({ type: "sayAnswered", id, answer: { type: "grant", grant } });
+    return this.feed({ type: "leaseAnswered", id, answer: { type: "grant", grant } });
   }
 
   deliver(log: History, after: number, upTo = log.entries.length): this {

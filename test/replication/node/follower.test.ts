@@ -31,8 +31,8 @@ class Shell {
     this.state = state;
     for (const effect of effects) this.#perform(effect);
     const rebuilt = effects.some(({ type }) => type === "rebuild");
-    assert.ok(rebuilt || state.trail.applied.position >= before.trail.applied.position, "applied moved back");
-    assert.ok(sameLink(state.trail.applied, (this.next ?? this.visible).applied), "the follower and the fold agree");
+    assert.ok(rebuilt || state.history.applied.position >= before.history.applied.position, "applied moved back");
+    assert.ok(sameLink(state.history.applied, (this.next ?? this.visible).applied), "the follower and the fold agree");
     assert.equal(state.reading !== null, this.reading !== null, "the follower knows of the read in flight");
     return effects;
   }
@@ -78,7 +78,7 @@ class Shell {
   }
 
   caughtUp(log: History): this {
-    this.feed({ type: "nudge" });
+    this.feed({ type: "readRequested" });
     this.settle(log);
     return this;
   }
@@ -173,7 +173,7 @@ test("a page that does not link is not applied, and not asked for again at once"
   const log = history(10);
   const other = history(10, 1, 3);
   const shell = new Shell().caughtUp(log.fork(5));
-  shell.feed({ type: "nudge" });
+  shell.feed({ type: "readRequested" });
   const page = { ...other.stretch(5, 10) };
   assert.deepEqual(shell.feed({ type: "page", page, head: other.head }), []);
   assert.deepEqual(shell.visible.applied, log.linkAt(5));
@@ -181,9 +181,9 @@ test("a page that does not link is not applied, and not asked for again at once"
 
 test("a failed read is not repeated before somebody asks again", () => {
   const shell = new Shell();
-  shell.feed({ type: "nudge" });
+  shell.feed({ type: "readRequested" });
   assert.deepEqual(shell.feed({ type: "readFailed" }), []);
-  assert.deepEqual(types(shell.feed({ type: "nudge" })), ["read"]);
+  assert.deepEqual(types(shell.feed({ type: "readRequested" })), ["read"]);
 });
 
 test("a batch of an older epoch than one heard of is dropped, even when it links", () => {
@@ -255,7 +255,7 @@ test("a delivery of a newer epoch at a place that we hold otherwise is proof eno
 test("an old primary's word that our place is not in its log is not believed", () => {
   const log = history(8).open(2).add(created(900));
   const shell = new Shell().caughtUp(log);
-  shell.feed({ type: "nudge" });
+  shell.feed({ type: "readRequested" });
   assert.deepEqual(shell.feed({ type: "forked", head: history(12, 1, 4).head }), []);
   assert.equal(shell.rebuilds, 0);
 });
@@ -277,7 +277,7 @@ test("a read that was in flight when a rebuild began means nothing any more", ()
   const old = history(12);
   const log = old.fork(9).open(2).add(created(900));
   const shell = new Shell().caughtUp(old);
-  shell.feed({ type: "nudge" });
+  shell.feed({ type: "readRequested" });
   assert.deepEqual(types(shell.grant(log)), ["rebuild"], "the read in flight is waited for");
   assert.deepEqual(types(shell.answer(old.read(old.head, 100))), ["read"]);
   assert.deepEqual(shell.reading, genesis);
@@ -287,7 +287,7 @@ test("a page that was asked for before a rebuild is not built upon, even when it
   const old = history(12);
   const log = old.fork(4).open(2).add(created(900));
   const shell = new Shell();
-  shell.feed({ type: "nudge" });
+  shell.feed({ type: "readRequested" });
   shell.feed(delivery(old, 0, 8)); // links at genesis, while the read from genesis is in flight
   assert.deepEqual(types(shell.grant(log)), ["rebuild"]);
   assert.deepEqual(types(shell.answer(old.read(genesis, 100))), ["read"]);
@@ -308,7 +308,7 @@ test("a rebuild is not over at the head of an old primary", () => {
 test("a copy behind retention says so and goes on being what it is", () => {
   const log = history(5);
   const shell = new Shell().caughtUp(log);
-  shell.feed({ type: "nudge" });
+  shell.feed({ type: "readRequested" });
   shell.answer({ type: "truncated", first: 100 as never });
   assert.notEqual(shell.state.truncated, null);
   assert.deepEqual(shell.visible.applied, log.head);
@@ -326,7 +326,7 @@ type Action =
   | Readonly<{ do: "deliver"; from: "old" | "log"; at: number; count: number }>
   | Readonly<{ do: "grant"; upTo: number; from: "old" | "log" }>
   | Readonly<{ do: "answer"; by: "old" | "log" | "nobody"; limit: number }>
-  | Readonly<{ do: "nudge" }>
+  | Readonly<{ do: "readRequested" }>
   | Readonly<{ do: "failOver" }>;
 
 const source = fc.constantFrom("old" as const, "log" as const);
@@ -349,7 +349,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
       limit: fc.integer({ min: 1, max: 12 }),
     }),
   },
-  { weight: 1, arbitrary: fc.constant({ do: "nudge" as const }) },
+  { weight: 1, arbitrary: fc.constant({ do: "readRequested" as const }) },
   { weight: 1, arbitrary: fc.constant({ do: "failOver" as const }) },
 );
 
@@ -391,8 +391,8 @@ test("however deliveries are lost, repeated, reordered or overlap, and whichever
               if (each.by === "nobody") shell.feed({ type: "readFailed" });
               else shell.answer((each.by === "old" ? old : log).read(shell.reading, each.limit));
               break;
-            case "nudge":
-              shell.feed({ type: "nudge" });
+            case "readRequested":
+              shell.feed({ type: "readRequested" });
               break;
             case "failOver": {
               const plan = failOvers[failedOver];
@@ -431,7 +431,7 @@ test("with a history that is never lost, it never rebuilds", () => {
           const input = published(log, each.at, each.count);
           if (input !== undefined) shell.feed(input);
         } else if (each.do === "grant") shell.feed(granted(log, Math.max(1, Math.min(each.upTo, log.entries.length))));
-        else if (each.do === "nudge") shell.feed({ type: "nudge" });
+        else if (each.do === "readRequested") shell.feed({ type: "readRequested" });
         else if (each.do === "answer" && shell.reading !== null) {
           shell.answer(log.fork(Math.max(shell.reading.position, length - each.limit)).read(shell.reading, each.limit));
         }

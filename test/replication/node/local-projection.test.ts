@@ -12,7 +12,7 @@ import {
   userStream,
 } from "../../../src/events/index.ts";
 import { createPersonKeys } from "../../../src/replication/index.ts";
-import { type EpochMark, emptyHistory, follow } from "../../../src/replication/lease/chain-history.ts";
+import { type EpochMark, emptyHistory, extendHistory } from "../../../src/replication/lease/chain-history.ts";
 import { LocalProjection } from "../../../src/replication/node/local-projection.ts";
 import type { LoadedSnapshot } from "../../../src/replication/node/messages.ts";
 import { created, History, history, revoked, secret, sessionId, userId } from "../support.ts";
@@ -38,11 +38,11 @@ function lost(...events: readonly CardeaEvent[]): { old: History; log: History }
 function snapshotOf(of: History): LoadedSnapshot {
   const projection = new Projection();
   for (const recorded of of.recorded(0, of.entries.length)) projection.apply(recorded);
-  return { projection, link: of.head, epochs: marksOf(of), keys: [], sticky: [] };
+  return { projection, link: of.head, epochs: marksOf(of), keys: [], retained: [] };
 }
 
 function marksOf(of: History): EpochMark[] {
-  return follow(emptyHistory, of.recorded(0, of.entries.length)).epochs.slice();
+  return extendHistory(emptyHistory, of.recorded(0, of.entries.length)).epochs.slice();
 }
 
 test("a revocation of a lost suffix stays in force, outside the digest", () => {
@@ -56,14 +56,14 @@ test("a revocation of a lost suffix stays in force, outside the digest", () => {
 test("a revocation that the surviving log holds too is not kept apart", () => {
   const shared = new History().open(1).add(created(1, 1)).add(revoked(1, 1));
   const copy = rebuilt(shared.fork(3).add(created(2)), shared.fork(3).open(2));
-  assert.equal(copy.sticky.size, 0);
+  assert.equal(copy.retained.size, 0);
 });
 
 test("lost loosening events are dropped: a session created there is unknown", () => {
   const { old, log } = lost(created(9, 1));
   const copy = rebuilt(old, log);
   assert.equal(copy.projection.sessionStatus(sessionId(9)).status, "unknown");
-  assert.equal(copy.sticky.size, 0);
+  assert.equal(copy.retained.size, 0);
 });
 
 test("a lost cut of all sessions of a person denies those sessions, and not the person's new ones", () => {
@@ -151,7 +151,7 @@ test("what a snapshot of a lost history was thought to hold is known again when 
   const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold(old.recorded(0, old.entries.length));
   copy.beginRebuild();
-  copy.base(snapshotOf(old), marksOf(old));
+  copy.rebuildFrom(snapshotOf(old), marksOf(old));
   copy.beginRebuild(); // what it begins from is lost too
   copy.fold(log.recorded(0, log.entries.length));
   const { events } = copy.finishRebuild("lost");
@@ -168,9 +168,9 @@ test("what a snapshot of the surviving history holds is known, should that histo
   const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold(old.recorded(0, old.entries.length));
   copy.beginRebuild();
-  copy.base(snapshotOf(log), marksOf(old));
+  copy.rebuildFrom(snapshotOf(log), marksOf(old));
   assert.deepEqual(copy.finishRebuild("lost").events, []);
-  assert.equal(copy.sticky.size, 0);
+  assert.equal(copy.retained.size, 0);
   const third = shared.fork(2).open(3);
   copy.beginRebuild();
   copy.fold(third.recorded(0, third.entries.length));
@@ -198,7 +198,7 @@ test("a denial that is known only by a snapshot stays in force when the history 
   copy.fold(shared.recorded(0, 4));
   // Behind retention: a snapshot further on in the same history takes its place.
   copy.beginRebuild();
-  copy.base(snapshotOf(old), marksOf(old));
+  copy.rebuildFrom(snapshotOf(old), marksOf(old));
   copy.finishRebuild("nothing lost");
   copy.beginRebuild();
   const log = shared.fork(4).open(2);

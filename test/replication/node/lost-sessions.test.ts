@@ -17,14 +17,14 @@ import {
   type ChainHistory,
   type EpochMark,
   emptyHistory,
-  follow,
+  extendHistory,
 } from "../../../src/replication/lease/chain-history.ts";
 import {
-  type KeptDenial,
-  keptSessionsMax,
+  type PersistedDenial,
   PersistedDenials,
+  persistedSessionsMax,
 } from "../../../src/replication/node/denials/persisted-denials.ts";
-import { type KeptForm, keptForm, keptOf } from "../../../src/replication/node/denials/persisted-form.ts";
+import { type DenialsFile, formatDenials, parseDenials } from "../../../src/replication/node/denials/persisted-form.ts";
 import { LocalProjection } from "../../../src/replication/node/local-projection.ts";
 import type { LoadedSnapshot } from "../../../src/replication/node/messages.ts";
 import { created, History, secret, sessionId, userId } from "../support.ts";
@@ -47,14 +47,14 @@ function add(to: History, ...events: readonly CardeaEvent[]): History {
 }
 
 function trailOf(of: History): ChainHistory {
-  return follow(emptyHistory, of.recorded(0, of.entries.length));
+  return extendHistory(emptyHistory, of.recorded(0, of.entries.length));
 }
 const marksOf = (of: History): readonly EpochMark[] => trailOf(of).epochs;
 
 function snapshotOf(of: History): LoadedSnapshot {
   const projection = new Projection();
   for (const recorded of of.recorded(0, of.entries.length)) projection.apply(recorded);
-  return { projection, link: of.head, epochs: marksOf(of), keys: [], sticky: [] };
+  return { projection, link: of.head, epochs: marksOf(of), keys: [], retained: [] };
 }
 
 function copyOf(old: History): LocalProjection {
@@ -182,7 +182,7 @@ describe("a suspension that was lost, and lifted in the history that came instea
     assert.ok(!read.isDeniedLocally(userStream(userId(1))));
     const jumped = twice();
     jumped.beginRebuild();
-    jumped.base(snapshotOf(third), marksOf(second));
+    jumped.rebuildFrom(snapshotOf(third), marksOf(second));
     const { events } = jumped.finishRebuild("lost");
     assert.deepEqual(told(events), []);
     assert.ok(!jumped.isDeniedLocally(userStream(userId(1))));
@@ -190,18 +190,18 @@ describe("a suspension that was lost, and lifted in the history that came instea
 });
 
 function begunFrom(
-  denials: readonly KeptDenial[],
+  denials: readonly PersistedDenial[],
   log: History,
 ): { copy: LocalProjection; events: readonly LostTightening[] } {
   const copy = new LocalProjection(createPersonKeys([secret]));
-  copy.recall({ sticky: [], denials });
+  copy.restoreDenials({ retained: [], denials });
   copy.fold(log.recorded(0, log.entries.length));
-  return { copy, events: copy.settleKept(trailOf(log))?.events ?? [] };
+  return { copy, events: copy.settlePersisted(trailOf(log))?.events ?? [] };
 }
 
 describe("a denial that a disk carries into another history", () => {
   /** As a node begins after a restore: it hands back what is lost, and the log takes it. */
-  function reasserted(denials: readonly KeptDenial[], log: History): LocalProjection {
+  function reasserted(denials: readonly PersistedDenial[], log: History): LocalProjection {
     const { copy, events } = begunFrom(denials, log);
     const before = log.entries.length;
     for (const { type, stream } of events)
@@ -221,7 +221,7 @@ describe("a denial that a disk carries into another history", () => {
 
   test("denies no session that the surviving log created, whatever number its epoch and its position have", () => {
     const old = add(shared.fork(3).open(2), created(9, 1), cut(1), created(70, 3));
-    const denials = copyOf(old).denialsToKeep();
+    const denials = copyOf(old).denialsToPersist();
     // A restored log opens the very epoch again that was lost: epochs are told apart by their incarnation.
     for (const log of [
       shared.fork(3).open(2, "another").add(created(11, 1)),
@@ -239,7 +239,7 @@ describe("a denial that a disk carries into another history", () => {
   test("denies sessions of the shared history that it does not name, and only those from before it", () => {
     const old = lose(created(9, 1), cut(1));
     const unnamed = copyOf(old)
-      .denialsToKeep()
+      .denialsToPersist()
       .map(({ sessions: _, ...denial }) => denial);
     const { copy, events } = begunFrom(unnamed, keep(created(11, 1)));
     assert.deepEqual(told(events), ["SessionRevoked session:session-1"]);
@@ -249,7 +249,7 @@ describe("a denial that a disk carries into another history", () => {
   test("of a cut up to a position ends no session that came between that position and the cut", () => {
     const old = lose(created(9, 1), { ...cut(1), upTo: 3 } as CardeaEvent);
     const log = shared.fork(3).add(created(9, 1)).open(2);
-    const { copy } = begunFrom(copyOf(old).denialsToKeep(), log);
+    const { copy } = begunFrom(copyOf(old).denialsToPersist(), log);
     assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))));
     assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(9))));
   });
@@ -257,14 +257,14 @@ describe("a denial that a disk carries into another history", () => {
   test("in force before the log is known, denies no session that came after it, and nobody whom an applied log restored", () => {
     const log = add(shared.fork(3), created(9, 1), cut(1), created(11, 1), suspended(2), restored(2), created(12, 2));
     const copy = new LocalProjection(createPersonKeys([secret]));
-    const denials = copyOf(log).denialsToKeep();
-    copy.recall({ sticky: [], denials });
-    copy.begin(snapshotOf(log));
+    const denials = copyOf(log).denialsToPersist();
+    copy.restoreDenials({ retained: [], denials });
+    copy.startFrom(snapshotOf(log));
     for (const n of [11, 12]) assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(n))), `${n}`);
     for (const n of [1, 2]) assert.ok(!copy.isDeniedLocally(userStream(userId(n))), `${n}`);
     const behind = new LocalProjection(createPersonKeys([secret]));
-    behind.recall({ sticky: [], denials });
-    behind.begin(snapshotOf(log.fork(4)));
+    behind.restoreDenials({ retained: [], denials });
+    behind.startFrom(snapshotOf(log.fork(4)));
     for (const n of [1, 9]) assert.ok(behind.isDeniedLocally(sessionStream(sessionId(n))), `${n}`);
     assert.ok(behind.isDeniedLocally(userStream(userId(2))));
   });
@@ -272,15 +272,15 @@ describe("a denial that a disk carries into another history", () => {
   test("is handed back by one start, and by none after the log has taken it", () => {
     const old = lose(created(9, 1), cut(1), suspended(1));
     const log = keep();
-    let denials = reasserted(copyOf(old).denialsToKeep(), log).denialsToKeep();
+    let denials = reasserted(copyOf(old).denialsToPersist(), log).denialsToPersist();
     log.open(3).add(restored(1)).add(created(11, 1));
     for (let start = 0; start < 3; start++) {
       const { copy, events } = begunFrom(denials, log);
       assert.deepEqual(told(events), [], `start ${start}`);
-      assert.equal(copy.sticky.size, 0);
+      assert.equal(copy.retained.size, 0);
       for (const stream of [userStream(userId(1)), sessionStream(sessionId(11))])
         assert.ok(!copy.isDeniedLocally(stream), stream);
-      denials = copy.denialsToKeep();
+      denials = copy.denialsToPersist();
       log.open(log.head.epoch + 1);
     }
   });
@@ -288,7 +288,7 @@ describe("a denial that a disk carries into another history", () => {
   test("is handed back once more when the place that had settled it is lost", () => {
     const old = lose(suspended(1));
     const log = keep();
-    const { denials } = { denials: reasserted(copyOf(old).denialsToKeep(), log).denialsToKeep() };
+    const { denials } = { denials: reasserted(copyOf(old).denialsToPersist(), log).denialsToPersist() };
     const third = shared.fork(3).open(9);
     const { copy, events } = begunFrom(denials, third);
     assert.ok(told(events).includes("UserSuspended user:user-1"));
@@ -298,31 +298,31 @@ describe("a denial that a disk carries into another history", () => {
 
   test("ends when a broker says that the log has the last word on it, though its own record of that is lost", () => {
     const old = lose(suspended(1));
-    const denials = copyOf(old).denialsToKeep(); // the node died before it could write more
+    const denials = copyOf(old).denialsToPersist(); // the node died before it could write more
     const log = keep();
     reasserted(denials, log);
     log.add(restored(1), 2).add(created(11, 1));
     const copy = new LocalProjection(createPersonKeys([secret]));
-    copy.recall({ sticky: [userStream(userId(1))], denials });
-    copy.begin(snapshotOf(log));
-    const events = copy.settleKept(trailOf(log))?.events ?? [];
+    copy.restoreDenials({ retained: [userStream(userId(1))], denials });
+    copy.startFrom(snapshotOf(log));
+    const events = copy.settlePersisted(trailOf(log))?.events ?? [];
     assert.deepEqual(told(events), ["UserSuspended user:user-1"]);
     assert.ok(copy.isDeniedLocally(userStream(userId(1))), "until the answer is there");
     assert.ok(events[0] !== undefined);
     copy.answers.add(events[0].link.hash, log.head);
     copy.settleAnswered(trailOf(log));
     assert.ok(!copy.isDeniedLocally(userStream(userId(1))));
-    assert.deepEqual(begunFrom(copy.denialsToKeep(), log).events, []);
+    assert.deepEqual(begunFrom(copy.denialsToPersist(), log).events, []);
   });
 
   test("is written with the epochs of its history once, and read with them; an older build's file has none", () => {
     const old = lose(created(9, 1), cut(1), suspended(1));
-    const denials = copyOf(old).denialsToKeep();
-    const form = keptForm({ sticky: [], denials });
+    const denials = copyOf(old).denialsToPersist();
+    const form = formatDenials({ retained: [], denials });
     assert.equal(form.chains?.length, 1);
-    assert.deepEqual(keptOf(decode(encode(form)) as KeptForm), { sticky: [], denials });
+    assert.deepEqual(parseDenials(decode(encode(form)) as DenialsFile), { retained: [], denials });
     const { chains: _, ...older } = form;
-    const { copy, events } = begunFrom(keptOf(older).denials, keep(created(11, 1)));
+    const { copy, events } = begunFrom(parseDenials(older).denials, keep(created(11, 1)));
     assert.ok(told(events).includes("SessionRevoked session:session-1"));
     assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(11))));
   });
@@ -332,7 +332,7 @@ describe("a disk that remembers a cut", () => {
   test("remembers the sessions that it had ended, and hands them back as who was never stopped does", () => {
     const old = lose(created(9, 1), cut(1));
     const copy = copyOf(old);
-    const denials = copy.denialsToKeep();
+    const denials = copy.denialsToPersist();
     assert.deepEqual(denials[0]?.sessions, [sessionId(1), sessionId(9)]);
     const kept = begunFrom(denials, keep());
     assert.deepEqual(told(kept.events), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
@@ -343,15 +343,15 @@ describe("a disk that remembers a cut", () => {
 
   test("remembers it over any number of starts, until the log is known to hold the cut", () => {
     const old = lose(created(9, 1), cut(1));
-    const denials = copyOf(old).denialsToKeep();
-    const again = begunFrom(denials, keep()).copy.denialsToKeep();
+    const denials = copyOf(old).denialsToPersist();
+    const again = begunFrom(denials, keep()).copy.denialsToPersist();
     assert.deepEqual(again, denials);
     assert.deepEqual(begunFrom(denials, old).events, []);
   });
 
   test("denies a session whose suspension was lifted since, and the person no more", () => {
     const old = lose(created(9, 1), suspended(1));
-    const { copy, events } = begunFrom(copyOf(old).denialsToKeep(), keep(restored(1)));
+    const { copy, events } = begunFrom(copyOf(old).denialsToPersist(), keep(restored(1)));
     assert.ok(copy.isDeniedLocally(sessionStream(sessionId(9))));
     assert.ok(!copy.isDeniedLocally(userStream(userId(1))));
     assert.ok(told(events).includes("SessionRevoked session:session-9"));
@@ -363,14 +363,14 @@ describe("a disk that remembers a cut", () => {
     const log = keep(restored(1));
     const copy = copyOf(old);
     rebuild(copy, log);
-    const live = copy.denialsToKeep();
+    const live = copy.denialsToPersist();
     assert.deepEqual(told(live), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
-    const begun = begunFrom(copyOf(old).denialsToKeep(), log).copy;
-    assert.deepEqual(begun.denialsToKeep(), live);
+    const begun = begunFrom(copyOf(old).denialsToPersist(), log).copy;
+    assert.deepEqual(begun.denialsToPersist(), live);
     const later = new LocalProjection(createPersonKeys([secret]));
-    later.recall({ sticky: [], denials: live });
-    later.begin(snapshotOf(log));
-    later.settleKept(trailOf(log));
+    later.restoreDenials({ retained: [], denials: live });
+    later.startFrom(snapshotOf(log));
+    later.settlePersisted(trailOf(log));
     assert.ok(!later.isDeniedLocally(userStream(userId(1))));
     assert.ok(later.isDeniedLocally(sessionStream(sessionId(9))), "their old sessions it denies as before");
   });
@@ -378,7 +378,7 @@ describe("a disk that remembers a cut", () => {
   test("that an older build wrote, without sessions, is obeyed as it is", () => {
     const old = lose(created(9, 1), cut(1));
     const denials = copyOf(old)
-      .denialsToKeep()
+      .denialsToPersist()
       .map(({ sessions: _, chain: __, ...denial }) => denial);
     const { events } = begunFrom(denials, keep());
     assert.deepEqual(told(events), ["SessionRevoked session:session-1"]);
@@ -387,7 +387,7 @@ describe("a disk that remembers a cut", () => {
   test("remembers a bounded number of sessions, those of the newest cuts first", () => {
     const old = new History().open(1);
     const each = 100;
-    const cuts = Math.ceil(keptSessionsMax / each) + 5;
+    const cuts = Math.ceil(persistedSessionsMax / each) + 5;
     const [projection, kept] = [new Projection(), new PersistedDenials()];
     const epochs = marksOf(old);
     for (let user = 0; user < cuts; user++) {
@@ -403,7 +403,7 @@ describe("a disk that remembers a cut", () => {
     assert.equal(denials.length, cuts, "each cut itself is remembered");
     assert.equal(
       denials.reduce((sum, { sessions }) => sum + (sessions?.length ?? 0), 0),
-      keptSessionsMax,
+      persistedSessionsMax,
     );
     assert.equal(denials.at(-1)?.sessions?.length, each);
     assert.equal(denials[0]?.sessions, undefined);

@@ -8,7 +8,7 @@ import {
   sessionStream,
   userStream,
 } from "../../../src/events/index.ts";
-import { digestMismatch, emptyHistory, follow, type LoadedSnapshot } from "../../../src/replication/index.ts";
+import { digestMismatch, emptyHistory, extendHistory, type LoadedSnapshot } from "../../../src/replication/index.ts";
 import { created, History, history, revoked, sessionId, userId } from "../support.ts";
 import { DrivenNode } from "./driven-node.ts";
 
@@ -18,8 +18,8 @@ const never = Number.POSITIVE_INFINITY;
 function snapshotOf(log: History, position: number): LoadedSnapshot {
   const projection = new Projection();
   for (const recorded of log.recorded(0, position)) projection.apply(recorded);
-  const { epochs } = follow(emptyHistory, log.recorded(0, position));
-  return { projection, link: log.linkAt(position), epochs, keys: [], sticky: [] };
+  const { epochs } = extendHistory(emptyHistory, log.recorded(0, position));
+  return { projection, link: log.linkAt(position), epochs, keys: [], retained: [] };
 }
 
 describe("beginning", () => {
@@ -57,35 +57,35 @@ describe("beginning", () => {
     const shared = new History().open(1).add(created(1, 1)).add(created(2, 2)).add(created(3, 3)).add(revoked(2, 2));
     const before = shared.fork(5).add(revoked(1, 1)); // and then the log is put back to where it was after the fifth
     const first = new DrivenNode().start().noSnapshot().read(before).grant(before);
-    const denials = first.core.denialsToKeep();
+    const denials = first.core.denialsToPersist();
     assert.equal(denials.length, 2);
     const log = shared.fork(5).open(2).add(created(50, 3));
     const node = new DrivenNode();
-    node.start({ kept: { sticky: [], denials } }).noSnapshot();
+    node.start({ kept: { retained: [], denials } }).noSnapshot();
     const [lost, held] = [sessionStream(sessionId(1)), sessionStream(sessionId(2))];
-    assert.ok(node.core.stickilyDenied(lost) && node.core.stickilyDenied(held), "before anything is read");
+    assert.ok(node.core.isDeniedLocally(lost) && node.core.isDeniedLocally(held), "before anything is read");
     node.read(log);
-    assert.ok(node.core.stickilyDenied(lost), "not known yet");
+    assert.ok(node.core.isDeniedLocally(lost), "not known yet");
     node.renew().grant(log);
     assert.ok(node.overdue <= 0);
-    assert.ok(node.core.stickilyDenied(lost));
-    assert.ok(!node.core.stickilyDenied(held), "the log says so itself");
-    assert.ok(!node.core.stickilyDenied(sessionStream(sessionId(3))));
+    assert.ok(node.core.isDeniedLocally(lost));
+    assert.ok(!node.core.isDeniedLocally(held), "the log says so itself");
+    assert.ok(!node.core.isDeniedLocally(sessionStream(sessionId(3))));
     node.pass(2_000);
     assert.deepEqual(
       node.last("reassert").events.map(({ stream, link }) => [stream, link]),
       [[lost, before.head]],
     );
-    assert.equal(node.core.denialsToKeep().length, 2, "the next boot remembers them as well");
+    assert.equal(node.core.denialsToPersist().length, 2, "the next boot remembers them as well");
   });
 
   test("what its own disk holds is where it begins, denials that it keeps apart included", () => {
     const log = history(30);
-    const kept = { ...snapshotOf(log, 20), sticky: [sessionStream(sessionId(1))] };
+    const kept = { ...snapshotOf(log, 20), retained: [sessionStream(sessionId(1))] };
     const node = new DrivenNode().start({ snapshot: kept });
     assert.equal(node.all("loadSnapshot").length, 0);
     assert.deepEqual(node.core.applied, log.linkAt(20));
-    assert.ok(node.core.stickilyDenied(sessionStream(sessionId(1))));
+    assert.ok(node.core.isDeniedLocally(sessionStream(sessionId(1))));
     assert.equal(node.overdue, never);
     node.read(log).grant(log);
     assert.ok(node.overdue <= 0);
@@ -134,7 +134,7 @@ describe("beginning", () => {
     assert.match(node.reasons, /rebuilding/);
     node.noSnapshot().pass(300).read(log);
     assert.deepEqual(node.core.applied, log.head);
-    assert.ok(node.core.stickilyDenied(sessionStream(sessionId(1))));
+    assert.ok(node.core.isDeniedLocally(sessionStream(sessionId(1))));
     node.renew().grant(log);
     assert.ok(node.overdue <= 0);
   });
@@ -204,8 +204,8 @@ describe("behind retention", () => {
     node.feed({ type: "readAnswered", id: node.last("read").id, answer: { type: "truncated", first: 21 as Position } });
     node.feed({ type: "snapshotLoaded", id: node.last("loadSnapshot").id, snapshot: snapshotOf(other, 35) });
     assert.equal(node.core.projection.sessionStatus(sessionId(1)).status, "active", "so says the snapshot");
-    assert.ok(node.core.stickilyDenied(sessionStream(sessionId(1))), "and this node still denies it");
-    assert.ok(!node.core.stickilyDenied(sessionStream(sessionId(2))), "the snapshot's history holds this one");
+    assert.ok(node.core.isDeniedLocally(sessionStream(sessionId(1))), "and this node still denies it");
+    assert.ok(!node.core.isDeniedLocally(sessionStream(sessionId(2))), "the snapshot's history holds this one");
     assert.equal(node.overdue, never, "another history: the lease is void until the next grant");
     assert.ok(stale);
     node.pass(1_500);
@@ -250,16 +250,18 @@ describe("a lost suffix", () => {
     }
     assert.equal(asked, 8);
     assert.equal(node.core.metrics().reasserting, 0);
-    assert.ok(node.core.stickilyDenied(sessionStream(sessionId(1))), "an answer is not the log");
+    assert.ok(node.core.isDeniedLocally(sessionStream(sessionId(1))), "an answer is not the log");
   });
 
   test("a denial kept apart is let go when the surviving log says the same, and not before", () => {
     const { node, log } = lose(revoked(1, 1), { type: "UserSuspended", userId: userId(2), reason: "test" });
     log.add({ type: "SessionRevoked", sessionId: sessionId(1), userId: userId(1), reason: "reasserted" });
     node.deliver(log, 5);
-    assert.ok(!node.core.stickilyDenied(sessionStream(sessionId(1))));
+    assert.ok(!node.core.isDeniedLocally(sessionStream(sessionId(1))));
     assert.equal(node.core.projection.sessionStatus(sessionId(1)).status, "revoked");
-    assert.ok(node.core.stickilyDenied(userStream(userId(2))) && node.core.stickilyDenied(sessionStream(sessionId(3))));
+    assert.ok(
+      node.core.isDeniedLocally(userStream(userId(2))) && node.core.isDeniedLocally(sessionStream(sessionId(3))),
+    );
     log.add({ type: "UserSuspended", userId: userId(2), reason: "reasserted" });
     node.deliver(log, 6);
     assert.equal(node.core.metrics().stickyDenials, 0);
@@ -274,7 +276,7 @@ describe("a lost suffix", () => {
       .add({ type: "UserRestored", userId: userId(1) });
     const node = new DrivenNode().serve(old);
     node.deliver(log, 4).noSnapshot().pass(300).read(log);
-    assert.ok(!node.core.stickilyDenied(userStream(userId(1))));
+    assert.ok(!node.core.isDeniedLocally(userStream(userId(1))));
   });
 
   test("a rebuild begins from a snapshot where there is one, and from the log where that is of a lost history too", () => {
@@ -291,14 +293,14 @@ describe("a lost suffix", () => {
     assert.equal(node.last("read").after.position, 0);
     node.read(third);
     assert.deepEqual(node.core.applied, third.head);
-    assert.ok(node.core.stickilyDenied(sessionStream(sessionId(1))));
+    assert.ok(node.core.isDeniedLocally(sessionStream(sessionId(1))));
   });
 });
 
 describe("quarantine", () => {
   const log = history(20);
   const refuse = (node: DrivenNode): DrivenNode =>
-    node.feed({ type: "sayAnswered", id: node.lastRenew.id, answer: { type: "refused", reason: digestMismatch } });
+    node.feed({ type: "leaseAnswered", id: node.lastRenew.id, answer: { type: "refused", reason: digestMismatch } });
 
   test("a node whose projection the leader finds wrong permits nothing, builds a new one, and serves again", () => {
     const node = new DrivenNode().serve(log);
@@ -318,7 +320,7 @@ describe("quarantine", () => {
     refuse(node.renew()).noSnapshot();
     const before = node.lastRenew;
     node.read(log);
-    node.feed({ type: "sayAnswered", id: before.id, answer: { type: "refused", reason: digestMismatch } });
+    node.feed({ type: "leaseAnswered", id: before.id, answer: { type: "refused", reason: digestMismatch } });
     assert.doesNotMatch(node.reasons, /quarantined/);
     refuse(node.renew());
     assert.match(node.reasons, /quarantined/);
@@ -333,7 +335,7 @@ describe("quarantine", () => {
     const node = new DrivenNode().serve(log);
     node.renew();
     node.feed({
-      type: "sayAnswered",
+      type: "leaseAnswered",
       id: node.lastRenew.id,
       answer: { type: "refused", reason: "this boot has left" },
     });
@@ -362,7 +364,7 @@ describe("the second path", () => {
     assert.equal(node.all("read").length, reads + 1);
     const more = log.fork(20).add(revoked(1));
     node.read(more);
-    assert.equal(node.all("say").at(-1)?.message.type, "confirm");
+    assert.equal(node.all("sendLease").at(-1)?.message.type, "confirm");
     node.renew();
     assert.deepEqual(node.lastRenew.renew.enforced, more.head);
   });
@@ -460,7 +462,7 @@ describe("time", () => {
     node.news();
     node.sleep(3_000).feed({ type: "woke" });
     assert.equal(node.overdue, never);
-    const renews = node.news().filter((effect) => effect.type === "say");
+    const renews = node.news().filter((effect) => effect.type === "sendLease");
     assert.equal(renews.length, 1);
     const { id } = late;
     assert.notEqual(node.lastRenew.id, id);
@@ -477,7 +479,7 @@ describe("time", () => {
       node.feed({ type: "woke" });
     }
     const nonces = node
-      .all("say")
+      .all("sendLease")
       .map(({ message }) =>
         "renew" in message ? message.renew.nonce : "confirm" in message ? message.confirm.nonce : 0,
       );
@@ -500,7 +502,7 @@ describe("time", () => {
     const { id } = node.lastRenew;
     node.pass(5_100);
     assert.ok(node.all("cancel").some((effect) => effect.id === id));
-    node.feed({ type: "sayAnswered", id, answer: { type: "failed", error: new Error("late") } });
+    node.feed({ type: "leaseAnswered", id, answer: { type: "failed", error: new Error("late") } });
     assert.equal(node.core.metrics().grants, 0);
   });
 });
@@ -509,19 +511,19 @@ test("a node that leaves says so up to four times, and tells whether it was hear
   const node = new DrivenNode().serve(history(5)).feed({ type: "leaving" });
   assert.equal(node.overdue, never);
   node.pass(10_000);
-  assert.equal(node.all("say").filter(({ message }) => message.type === "goodbye").length, 4);
+  assert.equal(node.all("sendLease").filter(({ message }) => message.type === "goodbye").length, 4);
   assert.deepEqual(
     node.all("left").map(({ taken }) => taken),
     [false],
   );
   const heard = new DrivenNode().serve(history(5)).feed({ type: "leaving" });
-  heard.feed({ type: "sayAnswered", id: heard.last("say").id, answer: { type: "taken" } });
+  heard.feed({ type: "leaseAnswered", id: heard.last("sendLease").id, answer: { type: "taken" } });
   assert.deepEqual(
     heard.all("left").map(({ taken }) => taken),
     [true],
   );
   assert.equal(heard.all("clearBoot").length, 1);
-  assert.equal(heard.pass(10_000).all("say").at(-1)?.message.type, "goodbye");
+  assert.equal(heard.pass(10_000).all("sendLease").at(-1)?.message.type, "goodbye");
 });
 
 test("a credential's link that a restore has lost: the node names its epoch, and answers once a later one is open", () => {

@@ -621,8 +621,8 @@ test("a node that holds a lost suffix permits nothing while it rebuilds, and kee
   assert.equal(node.projection.digest(), digestOf(brokers.log));
   assert.equal(node.projection.sessionStatus(sessionId(9)).status, "unknown");
   assert.equal(node.projection.sessionStatus(sessionId(1)).status, "active", "so says the log that survived");
-  assert.ok(node.stickilyDenied(sessionStream(sessionId(1))), "and this node still denies it");
-  assert.ok(!node.stickilyDenied(sessionStream(sessionId(2))));
+  assert.ok(node.isDeniedLocally(sessionStream(sessionId(1))), "and this node still denies it");
+  assert.ok(!node.isDeniedLocally(sessionStream(sessionId(2))));
   await waitFor("a renew on the new chain", () => brokers.renews.at(-1)?.enforced.epoch === 2);
   assert.equal(node.metrics().rebuilds, 1);
 });

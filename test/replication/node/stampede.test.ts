@@ -126,7 +126,7 @@ class World {
       case "read":
         this.#read(n, effect);
         return;
-      case "say": {
+      case "sendLease": {
         const { message } = effect;
         this.requests.push({ at: this.now, node: n, kind: message.type });
         this.#in(5, () => {
@@ -135,7 +135,7 @@ class World {
             : message.type !== "renew"
               ? ({ type: "taken" } as const)
               : ({ type: "grant", grant: this.#grant(message.renew) } as const);
-          this.feed(n, { type: "sayAnswered", id: effect.id, answer, at: this.moment });
+          this.feed(n, { type: "leaseAnswered", id: effect.id, answer, at: this.moment });
         });
         return;
       }

@@ -98,8 +98,8 @@ async function statusOfHandle(
   const { principal } = caller;
   if (principal.session.expiresAt <= deps.clock.wall()) return { type: "anonymous" };
   const denied =
-    deps.replica.stickilyDenied(sessionStream(principal.session.sessionId)) ||
-    deps.replica.stickilyDenied(userStream(principal.userId));
+    deps.replica.isDeniedLocally(sessionStream(principal.session.sessionId)) ||
+    deps.replica.isDeniedLocally(userStream(principal.userId));
   return denied ? { type: "anonymous" } : { type: "signed-in", principal, handle };
 }
 

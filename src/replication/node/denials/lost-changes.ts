@@ -24,7 +24,7 @@ export class LostChanges {
   #epochs: readonly EpochMark[] = [];
 
   /** The visible projection has moved to a link; what its events touched, an entry for each. */
-  note(change: Change, epochs: readonly EpochMark[]): void {
+  record(change: Change, epochs: readonly EpochMark[]): void {
     this.#epochs = epochs;
     this.#recent.push(change);
     this.#events += change.touched.length;
@@ -35,7 +35,7 @@ export class LostChanges {
   }
 
   /** Another history has taken the place of the one before. @param epochs of it @returns null: nothing that is remembered was lost */
-  settle(epochs: readonly EpochMark[]): LostChange | null {
+  takeLost(epochs: readonly EpochMark[]): LostChange | null {
     const lost = this.#recent.filter(({ link }) => !sharesLink(epochs, link, this.#epochs));
     const all = lost.length === this.#recent.length;
     const streams = new Set(lost.flatMap(({ touched }) => touched.flat()));

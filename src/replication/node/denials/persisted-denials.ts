@@ -28,9 +28,9 @@ import {
   userStream,
 } from "../../../events/index.ts";
 import { type ChainHistory, type EpochMark, sharesLink } from "../../lease/chain-history.ts";
-import { isDenied, type Lost } from "./tightenings.ts";
+import { isDenied, type LostDenials } from "./tightenings.ts";
 
-export type KeptDenial = LostTightening &
+export type PersistedDenial = LostTightening &
   Readonly<{
     /** The epoch it was written in, as its history had it; null: not known. */
     since: EpochMark | null;
@@ -47,26 +47,26 @@ export type KeptDenial = LostTightening &
 export type SettledAt = Readonly<{ link: Link; since: EpochMark }>;
 
 /** What a node's own disk says. */
-export type KeptOnDisk = Readonly<{
+export type DenialsOnDisk = Readonly<{
   /** Facts that only this node denies: of a lost suffix, and not in the log again when it was written. */
-  sticky: readonly Stream[];
+  retained: readonly Stream[];
   /** Oldest first. */
-  denials: readonly KeptDenial[];
+  denials: readonly PersistedDenial[];
 }>;
 
 /** Of the projection that is visible: how far it is, and the epochs of its history. */
-export type Visible = Pick<ChainHistory, "applied" | "epochs">;
+export type VisibleHistory = Pick<ChainHistory, "applied" | "epochs">;
 
 /** As many of the newest as a disk is asked to remember. */
-export const keptDenialsMax = 4_096;
+export const persistedDenialsMax = 4_096;
 /** And of the sessions in them, the newest words first. */
-export const keptSessionsMax = 16_384;
+export const persistedSessionsMax = 16_384;
 
 /** A denial about one session is of no use after this long: no session lives longer. */
 const sessionDenialMsMax = 366 * 24 * 60 * 60 * 1_000;
 
 /** `lifted`: of a suspension that an operator has lifted since, only the end of the sessions is left. */
-type Folded = {
+type AppliedDenial = {
   readonly recorded: Recorded;
   readonly sessions: readonly SessionId[];
   readonly chain: readonly EpochMark[];
@@ -75,13 +75,13 @@ type Folded = {
 
 export class PersistedDenials {
   /** All that the disk had. */
-  #carried: readonly KeptDenial[] = [];
-  #newest: Folded[] = [];
+  #carried: readonly PersistedDenial[] = [];
+  #newest: AppliedDenial[] = [];
   #count = 0;
   /** In `#newest`. */
   #sessions = 0;
-  readonly #open = new Map<Hash, KeptDenial>();
-  readonly #denied = new Map<Stream, Set<KeptDenial>>();
+  readonly #open = new Map<Hash, PersistedDenial>();
+  readonly #denied = new Map<Stream, Set<PersistedDenial>>();
   /** Lost denials of people that were handed back and that the surviving log has not settled yet. */
   readonly #awaited = new Map<Hash, Stream>();
   readonly #settledAt = new Map<Hash, SettledAt>();
@@ -89,11 +89,11 @@ export class PersistedDenials {
   #latest = 0;
 
   /** Whether some of them have still to be looked for in the log. */
-  get open(): boolean {
+  get hasOpen(): boolean {
     return this.#open.size > 0;
   }
   /** Whether a lost denial of a person waits for the surviving log. */
-  get awaits(): boolean {
+  get isAwaiting(): boolean {
     return this.#awaited.size > 0;
   }
   /** Grows with every final denial that is folded in, and with every one that is settled. */
@@ -102,18 +102,19 @@ export class PersistedDenials {
   }
 
   /** What a disk should remember, oldest first. */
-  newest(): readonly KeptDenial[] {
+  newest(): readonly PersistedDenial[] {
     const all = new Map(this.#carried.map((denial) => [denial.link.hash, denial]));
-    for (const { recorded, sessions, chain, lifted } of this.#newest.slice(-keptDenialsMax)) {
+    for (const { recorded, sessions, chain, lifted } of this.#newest.slice(-persistedDenialsMax)) {
       const since = chain.findLast(({ epoch }) => epoch === recorded.epoch) ?? null;
-      const denial = { ...toLostTightening(recorded), since, chain, ...cutUpTo(recorded), ...named(sessions) };
-      for (const each of lifted ? ended(denial) : [denial]) all.set(each.link.hash, each);
+      const denial = { ...toLostTightening(recorded), since, chain, ...cutUpTo(recorded), ...sessionsField(sessions) };
+      for (const each of lifted ? sessionDenials(denial) : [denial]) all.set(each.link.hash, each);
     }
-    const kept = [...all.values()].filter((denial) => !this.#isOver(denial)).slice(-keptDenialsMax);
+    const kept = [...all.values()].filter((denial) => !this.#hasExpired(denial)).slice(-persistedDenialsMax);
     this.#forgetSettled(kept);
-    return withinSessionsMax(kept, (denial, sessions) => ({ ...withoutSessions(denial), ...named(sessions) })).map(
-      (denial) => ({ ...denial, ...settledOf(this.#settledAt.get(denial.link.hash)) }),
-    );
+    return withinSessionsMax(kept, (denial, sessions) => ({
+      ...withoutSessions(denial),
+      ...sessionsField(sessions),
+    })).map((denial) => ({ ...denial, ...settledOf(this.#settledAt.get(denial.link.hash)) }));
   }
 
   /** An event is folded in. @param sessions those that it has ended @param chain the epochs of its history so far */
@@ -123,24 +124,24 @@ export class PersistedDenials {
     this.#count += 1;
     this.#sessions += sessions.length;
     const count = this.#newest.push({ recorded, sessions, chain, lifted: false });
-    if (count < 2 * keptDenialsMax && this.#sessions < 2 * keptSessionsMax) return;
-    this.#newest = withinSessionsMax(this.#newest.slice(-keptDenialsMax), (each, some) => ({
+    if (count < 2 * persistedDenialsMax && this.#sessions < 2 * persistedSessionsMax) return;
+    this.#newest = withinSessionsMax(this.#newest.slice(-persistedDenialsMax), (each, some) => ({
       ...each,
       sessions: some,
     }));
     this.#sessions = this.#newest.reduce((sum, each) => sum + each.sessions.length, 0);
   }
 
-  recall(denials: readonly KeptDenial[]): void {
+  restore(denials: readonly PersistedDenial[]): void {
     this.#carried = denials.map(({ settledAt: _, ...denial }) => denial);
     for (const denial of denials) {
       if (denial.settledAt !== undefined) this.#settledAt.set(denial.link.hash, denial.settledAt);
-      this.#recallOne(withoutSessions(denial));
-      for (const each of ended(denial)) this.#recallOne(each);
+      this.#restoreOne(withoutSessions(denial));
+      for (const each of sessionDenials(denial)) this.#restoreOne(each);
     }
   }
 
-  #recallOne(denial: KeptDenial): void {
+  #restoreOne(denial: PersistedDenial): void {
     if (this.#open.has(denial.link.hash)) return;
     this.#open.set(denial.link.hash, denial);
     const others = this.#denied.get(denial.stream) ?? new Set();
@@ -148,14 +149,14 @@ export class PersistedDenials {
   }
 
   /** Until it is known what the log holds. A denial whose place is applied here is the projection's own to enforce. */
-  denies(stream: Stream, visible: Visible): boolean {
+  denies(stream: Stream, visible: VisibleHistory): boolean {
     const denials = this.#denied.get(stream);
     if (denials === undefined) return false;
     return [...denials].some((denial) => denial.type !== "UserSessionsRevoked" && !this.#isApplied(denial, visible));
   }
 
   /** The same of a session that a cut of its person may have ended. */
-  cuts({ userId, createdAt }: Pick<ActiveSession, "userId" | "createdAt">, visible: Visible): boolean {
+  mayDenySession({ userId, createdAt }: Pick<ActiveSession, "userId" | "createdAt">, visible: VisibleHistory): boolean {
     const denials = this.#denied.get(userStream(userId));
     if (denials === undefined) return false;
     return [...denials].some(
@@ -163,14 +164,14 @@ export class PersistedDenials {
     );
   }
 
-  #isApplied(denial: KeptDenial, visible: Visible): boolean {
-    const place = this.#placeIn(visible, denial);
+  #isApplied(denial: PersistedDenial, visible: VisibleHistory): boolean {
+    const place = this.#positionIn(visible, denial);
     return place !== null && place.position <= visible.applied.position;
   }
 
   /** An operator's later word about a person: it stands. @returns whether it lifts one of these */
-  restored(userId: UserId, epoch: Epoch): boolean {
-    const isLifted = ({ type, link, stream }: KeptDenial): boolean =>
+  recordUserRestored(userId: UserId, epoch: Epoch): boolean {
+    const isLifted = ({ type, link, stream }: PersistedDenial): boolean =>
       type === "UserSuspended" && link.epoch < epoch && parseStream(stream).id === userId;
     let lifted = false;
     for (const denial of [...this.#open.values()]) {
@@ -180,7 +181,7 @@ export class PersistedDenials {
     }
     // Nor is it for the next boot to deny the person once more.
     if (this.#carried.some(isLifted))
-      this.#carried = this.#carried.flatMap((denial) => (isLifted(denial) ? ended(denial) : [denial]));
+      this.#carried = this.#carried.flatMap((denial) => (isLifted(denial) ? sessionDenials(denial) : [denial]));
     for (const each of this.#newest) {
       const { event, epoch: before } = each.recorded;
       if (event.type === "UserSuspended" && event.userId === userId && before < epoch) each.lifted = true;
@@ -189,38 +190,38 @@ export class PersistedDenials {
   }
 
   /** The head of a grant has been reached. What lies ahead in the epoch of that grant is still waited for. */
-  settle(trail: ChainHistory, projection: Projection): Lost {
+  settle(history: ChainHistory, projection: Projection): LostDenials {
     const events = new Map<Hash, LostTightening>();
     const denied = new Set<Stream>();
     for (const denial of [...this.#open.values()]) {
-      const place = this.#placeIn(trail, denial);
-      if (place !== null && place.position > trail.applied.position) continue;
+      const place = this.#positionIn(history, denial);
+      if (place !== null && place.position > history.applied.position) continue;
       this.#close(denial);
       if (place !== null) continue;
-      const facts = factsOf(denial, { projection, trail }).filter((fact) => !isDenied(projection, fact));
-      if (facts.length === 0) this.settled(denial.link.hash, settledAtHead(trail));
+      const facts = deniedFacts(denial, { projection, history }).filter((fact) => !isDenied(projection, fact));
+      if (facts.length === 0) this.recordSettlement(denial.link.hash, settledAtHead(history));
       for (const fact of facts) denied.add(fact);
       for (const event of facts.map((fact) => lostOf(denial, fact))) events.set(event.link.hash, event);
     }
-    this.awaitWord([...events.values()]);
+    this.awaitSettlement([...events.values()]);
     return { events: [...events.values()], denied };
   }
 
   /** Lost denials are handed back. Only those of people are awaited: a denial of anything else is final in any log. */
-  awaitWord(events: readonly LostTightening[]): void {
+  awaitSettlement(events: readonly LostTightening[]): void {
     for (const { link, stream } of events)
       if (parseStream(stream).kind === "user") this.#awaited.set(link.hash, stream);
   }
 
   /** The surviving log denies a person at a place behind the one where they were handed back. @returns whether that settles one */
-  deniedBy(stream: Stream, at: SettledAt): boolean {
+  recordLaterDenial(stream: Stream, at: SettledAt): boolean {
     const settles = [...this.#awaited].filter(([, awaited]) => awaited === stream);
-    for (const [hash] of settles) this.settled(hash, at);
+    for (const [hash] of settles) this.recordSettlement(hash, at);
     return settles.length > 0;
   }
 
   /** The surviving log has the last word on a lost denial from this place on. @returns the person whom no other lost denial names */
-  settled(hash: Hash, at: SettledAt): Stream | null {
+  recordSettlement(hash: Hash, at: SettledAt): Stream | null {
     const stream = this.#awaited.get(hash);
     this.#awaited.delete(hash);
     this.#settledAt.set(hash, at);
@@ -229,24 +230,24 @@ export class PersistedDenials {
   }
 
   /** The place that makes it no loss: its own, or the one that settled it; null: the log goes through neither. */
-  #placeIn({ epochs }: Visible, { link, since }: KeptDenial): Link | null {
+  #positionIn({ epochs }: VisibleHistory, { link, since }: PersistedDenial): Link | null {
     if (sharesLink(epochs, link, since === null ? [] : [since])) return link;
     const at = this.#settledAt.get(link.hash);
     return at !== undefined && sharesLink(epochs, at.link, [at.since]) ? at.link : null;
   }
 
-  #isOver({ stream, type, recordedAt }: KeptDenial): boolean {
+  #hasExpired({ stream, type, recordedAt }: PersistedDenial): boolean {
     const aboutSessions = type === "UserSessionsRevoked" || parseStream(stream).kind === "session";
     return aboutSessions && recordedAt + sessionDenialMsMax < this.#latest;
   }
 
-  #forgetSettled(kept: readonly KeptDenial[]): void {
-    if (this.#settledAt.size <= 2 * keptDenialsMax) return;
+  #forgetSettled(kept: readonly PersistedDenial[]): void {
+    if (this.#settledAt.size <= 2 * persistedDenialsMax) return;
     const hashes = new Set(kept.map(({ link }) => link.hash));
     for (const hash of this.#settledAt.keys()) if (!hashes.has(hash)) this.#settledAt.delete(hash);
   }
 
-  #close(denial: KeptDenial): void {
+  #close(denial: PersistedDenial): void {
     this.#open.delete(denial.link.hash);
     const others = this.#denied.get(denial.stream);
     others?.delete(denial);
@@ -255,7 +256,7 @@ export class PersistedDenials {
 }
 
 /** Each by itself: what lifts a suspension does not bring its sessions back. */
-function ended(denial: KeptDenial): KeptDenial[] {
+function sessionDenials(denial: PersistedDenial): PersistedDenial[] {
   const userId = parseStream(denial.stream).id as UserId;
   return (denial.sessions ?? []).map((sessionId) => ({
     ...toLostSession(denial, { sessionId, userId }),
@@ -264,19 +265,19 @@ function ended(denial: KeptDenial): KeptDenial[] {
   }));
 }
 
-function cutUpTo({ event }: Recorded): Pick<KeptDenial, "upTo"> {
+function cutUpTo({ event }: Recorded): Pick<PersistedDenial, "upTo"> {
   return event.type === "UserSessionsRevoked" && event.upTo !== null ? { upTo: event.upTo } : {};
 }
 
-function settledOf(settledAt: SettledAt | undefined): Pick<KeptDenial, "settledAt"> {
+function settledOf(settledAt: SettledAt | undefined): Pick<PersistedDenial, "settledAt"> {
   return settledAt === undefined ? {} : { settledAt };
 }
 
-function named(sessions: readonly SessionId[]): Pick<KeptDenial, "sessions"> {
+function sessionsField(sessions: readonly SessionId[]): Pick<PersistedDenial, "sessions"> {
   return sessions.length === 0 ? {} : { sessions };
 }
 
-function withoutSessions({ sessions: _, ...denial }: KeptDenial): KeptDenial {
+function withoutSessions({ sessions: _, ...denial }: PersistedDenial): PersistedDenial {
   return denial;
 }
 
@@ -285,7 +286,7 @@ function withinSessionsMax<Item extends Readonly<{ sessions?: readonly SessionId
   list: readonly Item[],
   keep: (item: Item, sessions: readonly SessionId[]) => Item,
 ): Item[] {
-  let room = keptSessionsMax;
+  let room = persistedSessionsMax;
   return list
     .toReversed()
     .map((item) => {
@@ -298,16 +299,16 @@ function withinSessionsMax<Item extends Readonly<{ sessions?: readonly SessionId
 }
 
 /** The facts that a denial of a lost history denies in the surviving one. */
-function factsOf(
-  denial: KeptDenial,
-  { projection, trail }: Readonly<{ projection: Projection; trail: ChainHistory }>,
+function deniedFacts(
+  denial: PersistedDenial,
+  { projection, history }: Readonly<{ projection: Projection; history: ChainHistory }>,
 ): Stream[] {
   const { stream, type } = denial;
   const { kind, id } = parseStream(stream);
   if (kind !== "user") return [stream];
   const sessions = projection.sessionsOf(id as UserId).filter((sessionId) => {
     const session = projection.session(sessionId);
-    return session?.status === "active" && existedBefore(denial, session.createdAt, trail.epochs);
+    return session?.status === "active" && existedBefore(denial, session.createdAt, history.epochs);
   });
   return [...(type === "UserSessionsRevoked" ? [] : [stream]), ...sessions.map(sessionStream)];
 }
@@ -316,7 +317,7 @@ function factsOf(
  * Whether what the surviving log created at a position existed in the history of a denial, before it. What is older than either
  * history's remembered epochs counts as shared: old sessions stay denied, and a new one is in a newer epoch.
  */
-function existedBefore(denial: KeptDenial, createdAt: Position, epochs: readonly EpochMark[]): boolean {
+function existedBefore(denial: PersistedDenial, createdAt: Position, epochs: readonly EpochMark[]): boolean {
   const { link, since, chain = since === null ? [] : [since], upTo = link.position - 1 } = denial;
   if (createdAt > upTo) return false;
   const isStart = ({ start }: EpochMark): boolean => start <= createdAt;
@@ -329,7 +330,7 @@ function existedBefore(denial: KeptDenial, createdAt: Position, epochs: readonly
 }
 
 /** How a denial of one fact is handed back: of a cut, and of a person's old sessions, each session by itself. */
-function lostOf(denial: KeptDenial, fact: Stream): LostTightening {
+function lostOf(denial: PersistedDenial, fact: Stream): LostTightening {
   const { link, stream, type, userId, recordedAt } = denial;
   const lost: LostTightening = { link, stream, type, userId, recordedAt };
   if (fact === stream) return lost;

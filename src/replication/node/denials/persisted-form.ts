@@ -3,32 +3,34 @@
  * denial finds its own by the epoch that it was written in. An older build reads what it knows and skips the rest. Pure.
  */
 
+import type { Stream } from "../../../events/index.ts";
 import type { EpochMark } from "../../lease/chain-history.ts";
-import type { KeptDenial, KeptOnDisk } from "./persisted-denials.ts";
+import type { DenialsOnDisk, PersistedDenial } from "./persisted-denials.ts";
 
-export type KeptForm = Omit<KeptOnDisk, "denials"> &
-  Readonly<{
-    denials: readonly Omit<KeptDenial, "chain">[];
-    /** The epochs of the histories that denials stand in. Absent: an older build wrote it. */
-    chains?: readonly (readonly EpochMark[])[];
-  }>;
+export type DenialsFile = Readonly<{
+  /** `DenialsOnDisk.retained`. */
+  sticky: readonly Stream[];
+  denials: readonly Omit<PersistedDenial, "chain">[];
+  /** The epochs of the histories that denials stand in. Absent: an older build wrote it. */
+  chains?: readonly (readonly EpochMark[])[];
+}>;
 
 /** A chain has up to 1,024 epochs, and each restore leaves one: the newest are written. */
 const chainsMax = 16;
 
-export function keptForm({ sticky, denials }: KeptOnDisk): KeptForm {
+export function formatDenials({ retained, denials }: DenialsOnDisk): DenialsFile {
   const chains: (readonly EpochMark[])[] = [];
   for (const { chain } of denials.toReversed())
     if (chain !== undefined && chains.length < chainsMax && !chains.some((longer) => isBeginning(chain, longer)))
       chains.push(chain);
-  return { sticky, denials: denials.map(({ chain: _, ...denial }) => denial), chains };
+  return { sticky: retained, denials: denials.map(({ chain: _, ...denial }) => denial), chains };
 }
 
-export function keptOf({ sticky, denials, chains = [] }: KeptForm): KeptOnDisk {
-  return { sticky, denials: denials.map((denial) => ({ ...denial, ...chainOf(denial.since, chains) })) };
+export function parseDenials({ sticky, denials, chains = [] }: DenialsFile): DenialsOnDisk {
+  return { retained: sticky, denials: denials.map((denial) => ({ ...denial, ...chainOf(denial.since, chains) })) };
 }
 
-function chainOf(since: EpochMark | null, chains: readonly (readonly EpochMark[])[]): Pick<KeptDenial, "chain"> {
+function chainOf(since: EpochMark | null, chains: readonly (readonly EpochMark[])[]): Pick<PersistedDenial, "chain"> {
   if (since === null) return {};
   for (const chain of chains) {
     const at = chain.findIndex((mark) => isSame(mark, since));

@@ -44,7 +44,7 @@ export class Reassertions {
     this.#emit = options.emit;
   }
 
-  get pending(): number {
+  get size(): number {
     return this.#pending.size;
   }
   get due(): number {
@@ -57,7 +57,7 @@ export class Reassertions {
   }
 
   /** @returns the hash of the one denial that was answered; null: a failure, or the answer to several */
-  answered(id: number, answer: "answered" | "failed", now: number): Hash | null {
+  recordAnswer(id: number, answer: "answered" | "failed", now: number): Hash | null {
     if (this.#inFlight?.id !== id) return null;
     const { hashes } = this.#inFlight;
     const [only = null, ...others] = hashes;
@@ -70,15 +70,15 @@ export class Reassertions {
       this.#failures += 1;
       this.#sendAt = now + backoffMs(backoff, this.#failures, this.#random);
     }
-    this.woke(now);
+    this.wake(now);
     return answer === "answered" && others.length === 0 ? only : null;
   }
 
-  woke(now: number): void {
+  wake(now: number): void {
     if (this.#inFlight !== null && now >= this.#inFlight.until) {
       const { id } = this.#inFlight;
       this.#emit({ type: "cancel", id });
-      this.answered(id, "failed", now);
+      this.recordAnswer(id, "failed", now);
     }
     if (this.#inFlight !== null || now < this.#sendAt) return;
     const events = this.#nextEvents();

@@ -31,7 +31,7 @@ import {
 } from "../../../events/index.ts";
 
 /** What the new history does not hold. */
-export type Lost = Readonly<{
+export type LostDenials = Readonly<{
   /** Oldest first, and then the sessions that they had ended; those that are forgotten one by one are not among them. */
   events: readonly LostTightening[];
   /** The facts that stay denied. */
@@ -46,10 +46,10 @@ const liftedMax = 1_024;
 const endedMax = 1_024;
 
 /** Whether the new history goes through the place where the old projection stands. */
-export type Settling = "nothing lost" | "lost";
+export type HistoryLoss = "nothing lost" | "lost";
 
-type Place = Readonly<{ epoch: Epoch; position: Position }>;
-type Lifted = Readonly<{ suspect: Recorded; by: Place }>;
+type EventPosition = Readonly<{ epoch: Epoch; position: Position }>;
+type LiftedSuspect = Readonly<{ suspect: Recorded; by: EventPosition }>;
 
 export class Tightenings {
   #young: Recorded[] = [];
@@ -59,9 +59,9 @@ export class Tightenings {
   /** Of the history that is being left, by hash, and not found in the new one so far. */
   #suspects = new Map<Hash, Recorded>();
   /** Suspects that an operator's later word in the new history has lifted, and where that stands: it may be lost in its turn. */
-  #lifted = new Map<Hash, Lifted>();
+  #lifted = new Map<Hash, LiftedSuspect>();
   /** Of suspects: what had lifted them in the history that is being left. */
-  #liftedThere = new Map<Hash, Place>();
+  #liftedThere = new Map<Hash, EventPosition>();
   /** In the new history so far, and when. */
   readonly #restored = new Map<UserId, Epoch>();
   /** The new history goes through the old one up to here, at least. */
@@ -78,7 +78,7 @@ export class Tightenings {
   }
 
   /** The projection up to a position has been given to us whole: what it denies is not known event by event. */
-  forget(upTo: Position): void {
+  forgetUpTo(upTo: Position): void {
     this.#forgottenTo = Math.max(this.#forgottenTo, upTo);
   }
 
@@ -86,8 +86,8 @@ export class Tightenings {
    * The history is being left: whatever the new one does not hold is lost. So is what only a new one held that is left itself.
    * @param unseen what was built of that new one; null: it is the visible projection's that is left
    */
-  suspect(unseen: Projection | null): void {
-    if (unseen !== null) this.#noteEnded(unseen);
+  leaveHistory(unseen: Projection | null): void {
+    if (unseen !== null) this.#rememberEnded(unseen);
     for (const [hash, { suspect, by }] of this.#lifted) {
       this.#suspects.set(hash, suspect);
       this.#liftedThere.set(hash, by);
@@ -96,14 +96,14 @@ export class Tightenings {
       for (const remembered of known) this.#suspects.set(remembered.hash, remembered);
     this.#lifted = new Map();
     this.#suspectsForgottenTo = Math.max(this.#suspectsForgottenTo, this.#forgottenTo);
-    this.#beginAnew();
+    this.#reset();
     this.#young = [];
     this.#old = [];
     this.#forgottenTo = 0;
   }
 
   /** An operator's later word about a person, in the history that survived: it stands. */
-  restored(userId: UserId, { epoch, position }: Place): void {
+  recordUserRestored(userId: UserId, { epoch, position }: EventPosition): void {
     if (this.#suspectsForgottenTo > 0) this.#restored.set(userId, epoch);
     for (const suspect of this.#suspects.values()) {
       const { event, epoch: before } = suspect;
@@ -113,7 +113,7 @@ export class Tightenings {
   }
 
   /** Events that the new history surely holds, though they will not be folded in one by one. */
-  spare(held: (place: Place) => boolean): void {
+  keepSurvivors(held: (place: EventPosition) => boolean): void {
     for (const [hash, suspect] of this.#suspects) {
       const by = this.#liftedThere.get(hash);
       if (by !== undefined && held(by)) this.#lift(suspect, by);
@@ -129,15 +129,15 @@ export class Tightenings {
    * @param old the projection that applied what is lost
    * @param next the one that takes its place
    */
-  settle(old: Projection, next: Projection, settling: Settling): Lost {
+  finishRebuild(old: Projection, next: Projection, settling: HistoryLoss): LostDenials {
     const nothingLost = settling === "nothing lost";
-    const suspects = nothingLost ? [] : [...this.#suspects.values()].map(named);
+    const suspects = nothingLost ? [] : [...this.#suspects.values()].map(originalTightening);
     // A cut of all sessions denies those that existed, each by itself: a bound from one history means nothing in another.
-    const events = suspects.filter((suspect) => suspect.type !== "UserSessionsRevoked" && !isHeld(suspect, next));
+    const events = suspects.filter((suspect) => suspect.type !== "UserSessionsRevoked" && !isInHistory(suspect, next));
     const denied = new Set(events.map(({ stream }) => stream));
     const sessions = new Map<Stream, LostTightening>();
     // Also of what the new history says by another event, or has lifted: neither brings a session back.
-    const lifted = [...this.#lifted.values()].map(({ suspect }) => named(suspect));
+    const lifted = [...this.#lifted.values()].map(({ suspect }) => originalTightening(suspect));
     for (const said of nothingLost ? [] : [...suspects, ...lifted]) {
       const { kind, id } = parseStream(said.stream);
       const userId = id as UserId;
@@ -155,14 +155,14 @@ export class Tightenings {
     this.#suspects = new Map();
     this.#liftedThere = new Map();
     this.#suspectsForgottenTo = 0;
-    this.#beginAnew();
+    this.#reset();
     this.#ended.clear();
     return { events: [...events, ...sessions.values()], denied };
   }
 
-  #noteEnded(left: Projection): void {
+  #rememberEnded(left: Projection): void {
     for (const recorded of [...this.#old, ...this.#young]) {
-      const { kind, id } = parseStream(named(recorded).stream);
+      const { kind, id } = parseStream(originalTightening(recorded).stream);
       const userId = id as UserId;
       if (kind !== "user") continue;
       const noted = this.#ended.get(userId) ?? new Set();
@@ -171,12 +171,12 @@ export class Tightenings {
     }
   }
 
-  #beginAnew(): void {
+  #reset(): void {
     this.#survivedTo = 0;
     this.#restored.clear();
   }
 
-  #lift(suspect: Recorded, { epoch, position }: Place): void {
+  #lift(suspect: Recorded, { epoch, position }: EventPosition): void {
     this.#suspects.delete(suspect.hash);
     const oldest = this.#lifted.size >= liftedMax ? this.#lifted.keys().next().value : undefined;
     if (oldest !== undefined) this.#lifted.delete(oldest);
@@ -190,7 +190,7 @@ export class Tightenings {
 
   #keep(recorded: Recorded): void {
     if (this.#young.length >= generationMax) {
-      this.forget(this.#old.at(-1)?.position ?? (0 as Position));
+      this.forgetUpTo(this.#old.at(-1)?.position ?? (0 as Position));
       this.#old = this.#young;
       this.#young = [];
     }
@@ -222,14 +222,14 @@ export function isDenied(projection: Projection, stream: Stream): boolean {
 }
 
 /** A reassertion that is lost itself stands for what it had brought back. */
-function named(recorded: Recorded): LostTightening {
+function originalTightening(recorded: Recorded): LostTightening {
   const lost = toLostTightening(recorded);
   const { event } = recorded;
   return event.type === "TighteningReasserted" ? { ...lost, stream: event.subject, type: event.of } : lost;
 }
 
 /** Whether the new history holds the same fact by another event. */
-function isHeld({ stream, type }: LostTightening, next: Projection): boolean {
+function isInHistory({ stream, type }: LostTightening, next: Projection): boolean {
   if (type === "UserErased") return next.user(parseStream(stream).id as UserId)?.status === "erased";
   return isDenied(next, stream);
 }
@@ -244,7 +244,7 @@ function deniedSessions(old: Projection, userId: UserId): Stream[] {
 const none: readonly SessionId[] = [];
 
 /** The sessions that a final word about their person is about to end, if it ends them, oldest first. @param before what it is folded into */
-export function endable({ effect, event, stream }: Recorded, before: Projection): readonly SessionId[] {
+export function sessionsEndedBy({ effect, event, stream }: Recorded, before: Projection): readonly SessionId[] {
   if (effect !== "tightens") return none;
   const { kind, id } = parseStream(event.type === "TighteningReasserted" ? event.subject : stream);
   if (kind !== "user") return none;
