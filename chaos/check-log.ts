@@ -1,7 +1,7 @@
 /**
- * Check log: every answer that named a place in the log, held against the log as it is at the end.
+ * Check log: compares every answer that named a position with the log at the end of the run.
  *
- * Pure. The hash at a position covers everything before it, so one equal hash means that nothing below was lost either.
+ * Pure. The hash at a position covers everything before it, so one equal hash proves that nothing below was lost.
  */
 import type { Ending, LoggedEvents } from "./history.ts";
 import type { Losses } from "./losses.ts";
@@ -55,7 +55,7 @@ function lossOf({ link, changed, commandId }: Operation, log: LoggedEvents): str
   return undefined;
 }
 
-/** Each definite answer to one command id is the first answer again. */
+/** Every definite answer to one command id must equal the first one. */
 function judgeAttempts({ op, wish, attempts }: Operation, found: Findings): void {
   const answers = attempts.filter((each) => each.outcome === "done");
   const [first] = answers;
@@ -65,7 +65,7 @@ function judgeAttempts({ op, wish, attempts }: Operation, found: Findings): void
   found.add({ check: "repeated-command-differs", at: other.end, what, about: { operation: op } });
 }
 
-/** Acknowledged before the other began: then it stands before it in the log. One sweep over both times. */
+/** A change acknowledged before another began must precede it in the log. One sweep over both times. */
 function judgeOrder(operations: readonly Operation[], found: Findings): void {
   const changes = operations.filter((each) => each.outcome === "done" && each.changed && each.link !== null);
   const acknowledged = [...changes].sort((a, b) => (a.end ?? 0) - (b.end ?? 0));

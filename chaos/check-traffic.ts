@@ -1,11 +1,10 @@
 /**
- * Check traffic: what clients and upstream saw pass, held against the receipts that the operator had.
+ * Check traffic: compares what clients and upstream received with the receipts that the operator had.
  *
- * Pure. What the upstream stamped as sent before a cut may be stamped as received a little after it: the reader's own
- * event loop takes its turn. `allowanceMs` bounds that, and a stall of the reading process, which it records, excuses
- * more. What was sent after the cut has no excuse. Slow readers count in their kernel what reaches their machine, and
- * nothing may reach it after a complete receipt that calls the node applied; a fenced process may not run, and its
- * kernel may still send what it held.
+ * Pure. Bytes that the upstream sent before a cut may be stamped as received slightly after it, because the reader's
+ * event loop has to run. `allowanceMs` bounds that; a recorded stall of the reading process excuses more. Bytes sent
+ * after the cut have no excuse. Slow readers count the bytes that reach their kernel: none may arrive after a complete
+ * receipt that calls the node applied. A fenced process does not run, but its kernel may still send what it held.
  */
 import { type History, type Ns, nsPerMs, type RequestEntry } from "./history.ts";
 import type { Losses } from "./losses.ts";
@@ -14,23 +13,23 @@ import { type Rights, rightsOf } from "./rights.ts";
 import type { Check, Findings } from "./violation.ts";
 
 export type TrafficOptions = Readonly<{
-  /** The group that a route lets in; null: everybody who is signed in. */
+  /** The group that a route admits; null: every signed-in person. */
   groupOf: (route: string) => string | null;
-  /** How long a node that hears nothing may go on deciding for a route. */
+  /** How long an isolated node may decide for a route. */
   windowMsOf: (route: string) => number;
-  /** Who was in a group from the beginning. */
+  /** The members of a group at the start. */
   isFirstMember: (user: string, group: string) => boolean;
   allowanceMs: number;
-  /** How much the kernel of a fenced node may hold of one connection and still send. */
+  /** The most bytes that the kernel of a fenced node may still send on one connection. */
   kernelBytesMax: number;
-  /** The processes that stamp what is received: a stall of one excuses late bytes of it. */
+  /** The processes that stamp received bytes. A stall of one excuses its late bytes. */
   clients: string;
   upstream: string;
 }>;
 
 /** Bytes on an exchange: sent by one side and received by the other. */
 type Passage = Readonly<{ sentAt: Ns; at: Ns; direction: "down" | "up" }>;
-/** A request with everything that is known of it. `arrivedAt` null: it never reached the upstream. */
+/** A request and all observations of it. `arrivedAt` null: it never reached the upstream. */
 type Exchange = Readonly<{ request: RequestEntry; arrivedAt: Ns | null; passages: readonly Passage[] }>;
 
 export function judgeTraffic(
@@ -80,7 +79,7 @@ function judgeLateBytes(
     const receipt = history.receipt.find((entry) => entry.op === op && entry.complete);
     if (late === 0 || request === undefined || receipt === undefined) continue;
     const statuses = receipt.nodes.filter(({ node }) => node === request.node).map(({ status }) => status);
-    // A process that does not run cannot take back what its kernel holds.
+    // A stopped process cannot discard what its kernel holds.
     if (statuses.includes("fenced") && late <= options.kernelBytesMax) continue;
     const about = { operation: op, session: request.session, node: request.node, route: request.route, id };
     const what = `${request.node}, ${request.kind} to ${request.route}: ${late} bytes reached a slow reader's machine after the complete receipt of ${wishes.get(op)} (${op}), which calls the node ${statuses.join(", ") || "nothing"}; ${arrived} had by then`;
@@ -88,7 +87,7 @@ function judgeLateBytes(
   }
 }
 
-/** A route of a group lets in those who were in it from the beginning and those whose addition had begun. */
+/** A group route admits the members at the start and everyone whose addition had begun. */
 function judgeRight({ request, arrivedAt }: Exchange, user: string | undefined, judged: Judged): void {
   const { options, rights, found } = judged;
   const group = options.groupOf(request.route);
@@ -121,7 +120,7 @@ const occasions: Readonly<Record<Cut["why"], Readonly<{ permitted: Check; carrie
 
 function judgeExchange({ request, arrivedAt, passages }: Exchange, cut: Cut, judging: Judging): void {
   const { options, stalled, found } = judging;
-  // It may have been decided after an addition made the person a member again.
+  // The decision may have followed an addition that made the person a member again.
   if (arrivedAt === null || arrivedAt >= cut.until) return;
   const about = {
     operation: cut.by,
@@ -159,7 +158,7 @@ function judgeExchange({ request, arrivedAt, passages }: Exchange, cut: Cut, jud
   }
 }
 
-/** Saying no is safe, but to a live session the proxy has no reason to say "sign in", whatever it is behind with. */
+/** A denial is safe, but no lag is a reason to ask the holder of a live session to sign in. */
 function judgeRefusal(request: RequestEntry, user: string | undefined, { options, rights, found }: Judged): void {
   if (request.outcome !== "answered" || request.stamps !== null || user === undefined) return;
   if (!rights.surelyLive(request.session, request.end)) return;

@@ -1,8 +1,8 @@
 /**
- * Checker: holds what happened against what was promised.
+ * Checker: compares what happened with what was promised.
  *
- * Pure: histories of clients, operator and upstream come in, violations go out. Nothing is believed of the system but
- * its answers, and its log only where an answer named a place in it. What is checked, in words: chaos/README.md.
+ * Pure. It takes the histories of clients, operator and upstream and returns violations. It trusts nothing of the
+ * system but its responses, and its log only where a response named a position. chaos/README.md lists the checks.
  */
 import { judgeLog } from "./check-log.ts";
 import { judgeTraffic, type TrafficOptions } from "./check-traffic.ts";

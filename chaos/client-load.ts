@@ -1,10 +1,10 @@
 /**
- * Client load: a process full of clients that write down what they see.
+ * Client load: a process full of clients that record what they see.
  *
- * Each client keeps its connection to one proxy and asks, with the session of somebody, for one route after another;
- * some download line by line, some read a large download slowly, some hold WebSockets open in both directions. Sessions
- * that are revoked stay in use for a while, and are tried everywhere at once when a complete receipt has come. A client
- * that gives up says "unknown", never "refused".
+ * Each client keeps a connection to one proxy and requests one route after another with some person's session. Some
+ * download line by line, some read a large download slowly, some hold WebSockets open in both directions. Revoked
+ * sessions stay in use for a while, and are tried everywhere as soon as a complete receipt arrives. A client that gives
+ * up records "unknown", never "refused".
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { Client, type Dispatcher } from "undici";
@@ -148,7 +148,7 @@ async function download(client: Client, attempt: Attempt): Promise<boolean> {
   }
 }
 
-/** Writes down each whole line. @returns what is left of the last one */
+/** Records each complete line. @returns the incomplete rest */
 function take(id: string, text: string): string {
   const at = now();
   const lines = text.split("\n");
@@ -175,7 +175,7 @@ async function keepAsking({ node, patience, everyMs, kind }: Keeper): Promise<vo
       const done = await (kind === "plain" ? plain : download)(client, { node, session, route, kind });
       if (!done) await delay(backOffMs);
     }
-    next = Math.max(next + everyMs * nsPerMs, now() - everyMs * nsPerMs); // one turn is caught up with, no more
+    next = Math.max(next + everyMs * nsPerMs, now() - everyMs * nsPerMs); // catch up on at most one turn
     await delay(Math.max(0, (next - now()) / nsPerMs));
   }
   await client.destroy();
@@ -219,7 +219,7 @@ function hold(attempt: Attempt): Promise<void> {
     });
     socket.on("unexpected-response", (request, response) => {
       end(answered(response.statusCode ?? 0, response.headers));
-      isOpen = true; // told already
+      isOpen = true; // already recorded
       response.resume();
       request.destroy();
       socket.terminate();
@@ -240,10 +240,10 @@ function hold(attempt: Attempt): Promise<void> {
 
 // --- slow readers
 
-/** Each holds a download at one of these rates, so that the kernel of the proxy holds as much of it as it may. */
+/** Each reads a download at one of these rates, so that the proxy's kernel holds as much as it may. */
 const slowRates = [1_000, 10_000, 100_000, 1_000_000];
 const slowReaderMs = 15_000;
-/** How long what is cut may go on reaching us before we call it the end. */
+/** How long bytes of a cut stream may still arrive before it counts as ended. */
 const drainMs = 5_000;
 
 type HeldReader = Readonly<{ id: string; session: string; route: string; reader: SlowReader }>;
@@ -296,7 +296,7 @@ function answeredByHead(head: string): Outcome {
   return answered(Number(first.split(" ")[1]), headers);
 }
 
-/** A complete receipt has come: counts what reaches these readers' machine from now on. */
+/** Called at a complete receipt: counts the bytes that reach these readers' machine from now on. */
 async function countLateBytes(op: string, names: readonly string[], routeNames: readonly string[]): Promise<void> {
   const concerned = [...slowReaders].filter(
     ({ session, route, reader }) => reader.isOpen() && names.includes(session) && routeNames.includes(route),
@@ -319,7 +319,7 @@ async function countLateBytes(op: string, names: readonly string[], routeNames: 
 const probers = options.nodes.map((node) => ({ node, clients: [1, 2, 3].map(() => connect(node, patienceMs.long)) }));
 let probed = 0;
 
-/** On each node, on a connection that is open already: this is where a promise would be broken first. */
+/** Tries each node on an open connection, where a broken promise would show first. */
 function probe(names: readonly string[], routeNames: readonly string[]): void {
   for (const name of names) {
     const session = sessions.get(name);

@@ -1,4 +1,4 @@
-/** Cluster config: the configuration files of a run's processes. JSON is YAML, so they are written as JSON. Pure. */
+/** Cluster config: the configuration files of a run's processes, written as JSON, which is YAML. Pure. */
 import type { Link } from "./links.ts";
 import { emailOf, lease, cluster as name, routes } from "./world.ts";
 
@@ -19,7 +19,7 @@ export type ClusterPlaces = Readonly<{
 
 const longest = `${lease.leaseMs + Math.max(...routes.map(({ graceMs }) => graceMs ?? 0))}ms`;
 
-/** Where a process finds the others: by links that can be cut, or at their own ports. */
+/** The addresses of the other processes: links that can be cut, or their own ports. */
 export type Reach = Readonly<{ brokers: readonly number[]; nats: readonly string[]; postgres: string }>;
 
 export const linkName = {
@@ -28,7 +28,7 @@ export const linkName = {
   postgres: (process: string): string => `${process} to Postgres`,
 };
 
-/** The links of a proxy to brokers and NATS, and of a broker to Postgres; the others go straight. */
+/** Links of a proxy to brokers and NATS, and of a broker to Postgres. All other connections are direct. */
 export function linksOf(
   { name, services }: ProcessSpec,
   places: ClusterPlaces,
@@ -45,7 +45,7 @@ export function linksOf(
     at.port = String(lay(link, Number(at.port)));
     return at.href;
   };
-  /** A connection string may name several hosts: one link each, broken together. */
+  /** A connection string may name several hosts: one link for each, broken together. */
   const movedHosts = (url: string, link: string): string =>
     url.replace(/@([^/]+)\//, (_, hosts: string) => {
       const laid = hosts.split(",").map((host) => `127.0.0.1:${lay(link, Number(host.split(":").at(-1)))}`);
@@ -102,7 +102,7 @@ export function configOf(
     node_name: spec.name,
     data_dir: dataDir,
     drain_timeout: "2s",
-    log_level: spec.services.includes("proxy") ? "warn" : "info", // a line per request would tell us nothing
+    log_level: spec.services.includes("proxy") ? "warn" : "info", // a line per request has no use here
     shared_secret: places.sharedSecret,
     cookie_secret: places.cookieSecret,
     authenticate_service_url: authenticateUrlOf(places),
@@ -128,7 +128,7 @@ export function configOf(
       beat: `${lease.beatMs}ms`,
       clock_drift: lease.drift,
       takeover: `${lease.takeoverMs}ms`,
-      // After a failover that may have lost beats a receipt waits for the longest window that is granted.
+      // After a failover that may have lost beats, a receipt waits for the longest granted window.
       max_window: { proxy: longest, authorize: longest, broker: longest },
     },
     routes: routes.map((route) => ({

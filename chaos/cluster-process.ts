@@ -1,8 +1,8 @@
 /**
- * Cluster process: one of our own processes, and what can be done to it.
+ * Cluster process: one process of the cluster under test, and the faults that can be done to it.
  *
- * Ports and data survive a kill. Nobody but its owner starts it again, except when it could not start because something
- * else was down: then a supervisor would.
+ * Ports and data survive a kill. Only its owner restarts it, except when it could not start because a dependency was
+ * down: then it restarts itself, as a supervisor would.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import { Child } from "../test/support/child.ts";
 import { waitFor } from "../test/support/wait-for.ts";
 import type { ProcessPorts, ProcessSpec } from "./cluster-config.ts";
 
-/** The exit code of a command that could not be carried out. */
+/** The exit code of a command that could not be done. */
 const couldNotStart = 3;
 const restartMs = 500;
 
@@ -22,12 +22,12 @@ export class ClusterProcess {
   readonly logFile: string;
   readonly #entry: string;
   readonly #env: Readonly<Record<string, string>>;
-  /** How often it had to be started again because something that it needs was down. */
+  /** Restarts because a dependency was down. */
   restarts = 0;
-  /** It is to stay down until somebody starts it. */
+  /** True while it must stay down until it is started. */
   #down = true;
   #child: Child | undefined;
-  /** Ends that nobody here has caused, and that say something is wrong with the process itself. */
+  /** Exits that no fault caused: something is wrong with the process itself. */
   readonly #crashes: string[] = [];
 
   constructor(
@@ -58,14 +58,14 @@ export class ClusterProcess {
       command: process.execPath,
       args: ["--no-warnings", this.#entry, "run", "-c", this.configFile],
       logFile: this.logFile,
-      // Nobody waits for streams of clients that are told to stay.
+      // Do not wait for streams of clients that stay open.
       env: { DRAIN_DELAY: "0s", DRAIN_TIMEOUT: "3s", ...this.#env },
     });
     this.#child = child;
     void child.exited.then(({ code, signal }) => this.#onEnd(child, code ?? signal));
   }
 
-  /** As a supervisor does it: what could not start because something else is down is started again a little later. */
+  /** Restarts a process that could not start because a dependency was down, as a supervisor does. */
   #onEnd(child: Child, how: number | string | null): void {
     if (this.#child !== child) return;
     if (how !== couldNotStart) {
@@ -79,7 +79,7 @@ export class ClusterProcess {
     }, restartMs).unref();
   }
 
-  /** As a crash would. */
+  /** Kills it, as a crash does. */
   async kill(): Promise<void> {
     const child = this.#child;
     this.#child = undefined;
@@ -87,7 +87,7 @@ export class ClusterProcess {
     await child?.kill();
   }
 
-  /** Drains and ends. */
+  /** Drains it and ends it. */
   async end(withinMs = 10_000): Promise<void> {
     const child = this.#child;
     this.#child = undefined;
@@ -102,7 +102,7 @@ export class ClusterProcess {
     this.#child?.resume();
   }
 
-  /** In its own words why it does not serve; empty when it does. */
+  /** Its own explanation why it does not serve; empty when it does. */
   async whyNotReady(): Promise<readonly string[]> {
     if (!this.running) return ["not running"];
     try {

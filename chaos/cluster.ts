@@ -2,8 +2,7 @@
  * Cluster: a real cluster as separate processes on loopback.
  *
  * Postgres with two standbys, three NATS servers, two brokers, authenticate, three proxies in two regions, the demo
- * identity provider and the upstream. Ports and data survive a kill. Everything ends with `stop`, or with this process,
- * however that ends.
+ * identity provider and the upstream. Ports and data survive a kill. Everything ends with `stop` or with this process.
  */
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
@@ -30,7 +29,7 @@ import type { ProviderOptions } from "./provider.ts";
 import type { UpstreamOptions } from "./upstream.ts";
 
 export type Cluster = Readonly<{
-  /** A primary and two standbys, one of which every commit waits for. */
+  /** A primary and two standbys. Every commit waits for one standby. */
   postgres: PostgresGroup;
   nats: NatsCluster;
   brokers: readonly ClusterProcess[];
@@ -38,7 +37,7 @@ export type Cluster = Readonly<{
   proxies: readonly ClusterProcess[];
   processes: readonly ClusterProcess[];
   upstream: Helper;
-  /** The network between the processes: `link` with their names and a state. */
+  /** The network between the processes: links by name, each with a state. */
   network: Helper;
   places: ClusterPlaces;
   issuer: string;
@@ -48,22 +47,22 @@ export type Cluster = Readonly<{
 export type ClusterOptions = Readonly<{
   folder: string;
   upstream: Omit<UpstreamOptions, "history">;
-  /** Which processes run with a rule taken away, and which one. */
+  /** The rule that is removed, and the processes that run without it. */
   weakened: Readonly<{ rule: string; processes: readonly string[] }> | null;
   say: (text: string) => void;
 }>;
 
-/** All at once, so that no two are the same: three a process, one for the provider, and the links'. */
+/** All ports at once, so that they differ: three per process, one for the provider, and one per link. */
 const portsMax = 60;
-/** How late everything comes on a slow link, each way: later than a request waits for a session it has not heard of. */
+/** The delay of a slow link in each direction, longer than a request waits for an unknown session. */
 const slowMs = 600;
 const startAttempts = 3;
 const readyWithinMs = 60_000;
-/** Clients are told of no other servers, or they would go round the links. */
+/** Servers advertise no other servers, so clients cannot bypass the links. */
 const hiddenNats = 'client_advertise: "127.0.0.1:9"';
 const rootFolder = join(import.meta.dirname, "..");
 
-/** Free ports are not reserved: when somebody else was faster, everything starts again with others. */
+/** Free ports are not reserved: if another process takes one, everything restarts with other ports. */
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -183,7 +182,7 @@ function newProcess(
     config: configOf(spec, { ...at, dataDir }),
     entry: join(rootFolder, isWeak ? "chaos/weakened-main.ts" : "src/main.ts"),
     env: {
-      NODE_COMPILE_CACHE: join(folder, "compile-cache"), // a restart is then a matter of a second
+      NODE_COMPILE_CACHE: join(folder, "compile-cache"), // makes a restart take about a second
       ...(isWeak && { CARDEA_CHAOS_WEAKEN: weakened.rule }),
     },
   });

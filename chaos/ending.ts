@@ -1,6 +1,4 @@
-/**
- * Ending: what is there when all faults are over: are all ready, does the log hold, do all copies of it agree.
- */
+/** Ending: checks after the last fault that all processes are ready, the log verifies, and all copies agree. */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
@@ -42,7 +40,7 @@ export function statusClient({ places }: Cluster): BrokerClient {
 
 export type LeaderWatch = Readonly<{ name(): string | null; stop(): void }>;
 
-/** Asks who leads, again and again, and notes every change. */
+/** Polls for the leader and records every change. */
 export function watchLeader(
   client: BrokerClient,
   { now, history }: { now: RunClock; history: HistoryFile },
@@ -82,7 +80,7 @@ export async function becomeReady(cluster: Cluster, boundMs: number): Promise<Re
   }
 }
 
-/** To be called when nothing is asked of the cluster any more. */
+/** Call it once no client uses the cluster any more. */
 export async function inspect(cluster: Cluster, client: BrokerClient, readiness: Readiness): Promise<Ending> {
   const status = await agreement(cluster, client);
   return {
@@ -105,7 +103,7 @@ export async function inspect(cluster: Cluster, client: BrokerClient, readiness:
   };
 }
 
-/** The last status that was had: with everybody in agreement, or when time was up. */
+/** The last status: all copies agree, or the time is up. */
 async function agreement(cluster: Cluster, client: BrokerClient): Promise<ClusterStatus | undefined> {
   const giveUpAt = performance.now() + agreeWithinMs;
   for (;;) {
@@ -121,7 +119,7 @@ async function agreement(cluster: Cluster, client: BrokerClient): Promise<Cluste
   }
 }
 
-/** The newest boot of every process that keeps a copy; earlier boots are still in the table for a while. */
+/** The newest boot of every process with a copy. The status lists earlier boots for a while. */
 function nodesOf({ authenticate, proxies }: Cluster, status: ClusterStatus | undefined): readonly NodeStatus[] {
   return [authenticate, ...proxies].map(({ name }) => {
     const boots = (status?.nodes ?? []).filter(({ node }) => node === name);
@@ -156,7 +154,7 @@ async function readLog({ places }: Cluster): Promise<LoggedEvent[]> {
   }
 }
 
-/** By the product's own command, as an operator would. @returns null when it holds */
+/** Runs the product's own command. @returns null when the log verifies */
 async function verifyLog({ brokers }: Cluster): Promise<string | null> {
   const main = join(import.meta.dirname, "../src/main.ts");
   const args = ["--no-warnings", main, "log", "verify", "-c", brokers[0]?.configFile ?? ""];

@@ -1,7 +1,7 @@
 /**
- * Faults: does to the cluster what the plan says, and writes down what was really done, to whom and when.
+ * Faults: applies the planned faults to the cluster and records what was really done, to which process and when.
  *
- * A fault heals what it has broken, whatever happens meanwhile. `clear` is when every process that no other fault holds
+ * A fault heals what it broke, whatever happens meanwhile. `clear` is when every process that no other fault affects
  * was ready again.
  */
 import { setTimeout as delay } from "node:timers/promises";
@@ -24,13 +24,13 @@ export type FaultTools = Readonly<{
   cluster: Cluster;
   now: RunClock;
   history: HistoryFile;
-  /** The name of the broker that leads, as far as anybody can tell. */
+  /** The name of the leading broker, as far as known. */
   leader: () => string | null;
   say: (text: string) => void;
 }>;
 
 export type FaultRunner = Readonly<{
-  /** Carries out a plan; settles when the last fault is clear, or has not become so within its bound. */
+  /** Runs a plan. Resolves when the last fault is clear or its bound has passed. */
   run(faults: readonly PlannedFault[], startedAt: Ns): Promise<void>;
 }>;
 
@@ -40,7 +40,7 @@ const servesWithinMs = 8_000;
 const deleteAttempts = 5;
 
 export function createFaultRunner({ cluster, now, history, leader, say }: FaultTools): FaultRunner {
-  /** What a fault has in its hands is not expected to be ready. */
+  /** Processes under a fault are not expected to be ready. */
   const held = new Map<string, number>();
 
   async function run(faults: readonly PlannedFault[], startedAt: Ns): Promise<void> {
@@ -150,7 +150,7 @@ export function createFaultRunner({ cluster, now, history, leader, say }: FaultT
       case "slow-proxy":
         return ours(proxy, () => breakFor([linkName.brokers(proxy.name), linkName.nats(proxy.name)], "slow", forMs));
       case "cut-proxy-and-kill-leader":
-        // The next leader knows of the proxy's lease only from the table.
+        // The next leader knows the proxy's lease only from the table.
         return {
           target: `${proxy.name} and ${leads.name}`,
           holds: [proxy.name, leads.name],
@@ -236,10 +236,10 @@ async function readyOrGiveUp(process: ClusterProcess): Promise<void> {
   while (performance.now() < giveUpAt && (await process.whyNotReady()).length > 0) await delay(lookEveryMs);
 }
 
-/** How long commits hang before the names are emptied under them. */
+/** How long commits hang before synchronous_standby_names is emptied. */
 const hangMs = 700;
 
-/** Commits hang for lack of a standby, are released without having waited, and go on without waiting. */
+/** Commits hang without a standby, are released without having waited, and later ones do not wait. */
 async function stopWaiting(postgres: PostgresGroup): Promise<Readonly<{ names: string }>> {
   const [row] = await postgres.sql("show synchronous_standby_names");
   await postgres.detachStandbys();
@@ -263,7 +263,7 @@ async function emptySynchronousNames(postgres: PostgresGroup, forMs: number): Pr
   }
 }
 
-/** What is acknowledged meanwhile is on the primary alone, and is lost with it. */
+/** Changes acknowledged meanwhile are on the primary alone and are lost with it. */
 async function promoteLaggingStandby(postgres: PostgresGroup, forMs: number): Promise<void> {
   await stopWaiting(postgres);
   await delay(forMs);
@@ -271,7 +271,7 @@ async function promoteLaggingStandby(postgres: PostgresGroup, forMs: number): Pr
   await postgres.failOver("accept");
 }
 
-/** A client without a secret that may connect to NATS, and sends what costs its receivers most. */
+/** A NATS client without a secret, which sends the messages that cost receivers most. */
 async function floodNats({ nats }: Cluster, forMs: number): Promise<void> {
   const client = await startHostileNatsClient({ servers: nats.urls, cluster: clusterName });
   try {
@@ -293,19 +293,19 @@ async function terminateBackends({ postgres }: Cluster): Promise<void> {
 }
 
 /**
- * A NATS server that runs may take long to call itself healthy after what was done to the others: that is not ours to
- * await.
+ * Whether a NATS server runs. After faults of the others it may take long to report itself healthy, which is not
+ * awaited.
  */
 function patient(server: Breakable): Breakable {
   return { kill: () => server.kill(), start: () => within(server.start(), servesWithinMs) };
 }
 
 async function within(work: Promise<void>, ms: number): Promise<void> {
-  work.catch(() => {}); // when it is later than this, nobody waits for it any more
+  work.catch(() => {}); // not awaited after the bound
   await Promise.race([work, delay(ms, undefined, { ref: false })]);
 }
 
-/** What the brokers keep for replay, and the decision records: all of JetStream. Without a quorum that has to wait. */
+/** The replay buffer and the decision records, all of JetStream. Without a quorum this has to wait. */
 async function deleteStreams(cluster: Cluster): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {

@@ -1,9 +1,8 @@
 /**
- * Helper process: a process of the harness itself (clients, operator, upstream, identity provider, network), as main
- * sees it and as it sees main.
+ * Helper process: a process of the harness (clients, operator, upstream, identity provider, network), from both sides.
  *
- * It gets its options on the command line and talks over node's own channel. It never outlives main: it ends when the
- * channel closes, and the reaper of the tests knows of it as well.
+ * It gets its options on the command line and talks over Node's IPC channel. It never outlives the main process: it
+ * ends when the channel closes, and the test reaper knows it too.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
@@ -20,19 +19,19 @@ export type SessionMessage = Readonly<{
   routes: readonly string[];
 }>;
 /**
- * `cut`: nothing passes. `deaf`: what the near side says gets through, and no answer comes back. `slow`: everything
- * comes late. `whole`: as it should be.
+ * `cut`: nothing passes. `deaf`: bytes of the near side pass, and no answer returns. `slow`: everything is delayed.
+ * `whole`: normal.
  */
 export type LinkState = "whole" | "cut" | "deaf" | "slow";
 export type Message =
   | SessionMessage
-  /** Nobody needs to try this one any more. */
+  /** This session needs no more attempts. */
   | Readonly<{ type: "retire"; session: string }>
-  /** A complete receipt has just come: try these at once, everywhere. */
+  /** A complete receipt has arrived: try these sessions at once, everywhere. */
   | Readonly<{ type: "probe"; op: string; sessions: readonly string[]; routes: readonly string[] }>
   | Readonly<{ type: "ready"; port: number }>
   | Readonly<{ type: "progress"; counts: Readonly<Record<string, number>> }>
-  /** Of the network between the cluster's processes. */
+  /** Sets links of the network between the cluster's processes. */
   | Readonly<{ type: "link"; links: readonly string[]; state: LinkState }>
   | Readonly<{ type: "start" | "stop" }>;
 
@@ -41,7 +40,7 @@ export type Helper = Readonly<{
   send(message: Message): void;
   onMessage(listener: (message: Message) => void): void;
   ready: Promise<number>;
-  /** Settles with the exit code when it is gone. */
+  /** Resolves with the exit code when it has ended. */
   exited: Promise<number | null>;
   stop(withinMs: number): Promise<void>;
 }>;
@@ -50,7 +49,7 @@ export function startHelper(options: { name: string; script: string; options: ob
   const log = openSync(options.logFile, "a");
   const child: ChildProcess = fork(join(import.meta.dirname, options.script), [JSON.stringify(options.options)], {
     stdio: ["ignore", log, log, "ipc"],
-    detached: true, // a Ctrl-C at the terminal reaches main alone
+    detached: true, // Ctrl-C reaches the main process alone
   });
   closeSync(log);
   const { pid } = child;
@@ -67,7 +66,7 @@ export function startHelper(options: { name: string; script: string; options: ob
     });
     exited.then((code) => reject(new Error(`${options.name} ended with ${code}; see ${options.logFile}`)), reject);
   });
-  ready.catch(() => {}); // whoever waits for it is told
+  ready.catch(() => {}); // its awaiters get the error
   return {
     name: options.name,
     send: (message) => {
@@ -89,7 +88,7 @@ export function startHelper(options: { name: string; script: string; options: ob
 
 export type Main = Readonly<{ send(message: Message): void; onMessage(listener: (message: Message) => void): void }>;
 
-/** Within a helper: its options and the way to main. */
+/** Inside a helper: its options and the channel to the main process. */
 export function connectMain<Options>(): Readonly<{ options: Options; main: Main }> {
   for (const ignored of ["SIGINT", "SIGHUP"] as const) process.on(ignored, () => {});
   process.once("disconnect", () => process.exit(0));

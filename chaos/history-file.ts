@@ -1,5 +1,6 @@
 /**
- * History file: entries appended as lines of JSON, and a watch on our own process, whose stalls make its stamps late.
+ * History file: entries appended as JSON lines, and a monitor of stalls of this process, which make its timestamps
+ * late.
  */
 import { createWriteStream } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -9,7 +10,7 @@ import type { RunClock } from "./run-clock.ts";
 export type HistoryFile = Readonly<{ write(entry: Entry): void; close(): Promise<void> }>;
 
 const lookEveryMs = 50;
-/** A look that comes this much late is a stall. */
+/** A timer that fires this late is a stall. */
 const lateMs = 200;
 
 export function openHistoryFile(
@@ -35,7 +36,7 @@ export function openHistoryFile(
   return { write, close: () => (closed ??= close()) };
 }
 
-/** A last line that was cut off by a crash is left out. */
+/** Ignores a last line that a crash truncated. */
 export async function readHistoryFile(path: string): Promise<Entry[]> {
   const lines = (await readFile(path, "utf8")).split("\n");
   return lines.slice(0, -1).map((line) => JSON.parse(line) as Entry);

@@ -1,10 +1,10 @@
 /**
- * History: what the clients, the operator and the upstream of one run saw, as lines of JSON.
+ * History: what the clients, the operator and the upstream of one run saw, as JSON lines.
  *
- * Everything here is an observation from outside the system; nothing is taken from its logs. All times are nanoseconds
- * of this host's monotonic clock since the run's origin, the same clock in every process, so times of different
- * processes can be compared exactly. A `begin` is taken before anything is sent, an `end` after everything has come:
- * what really happened lies between the two.
+ * Every entry is an observation from outside the system; none comes from its logs. Times are nanoseconds of this host's
+ * monotonic clock since the run's origin, the same in every process, so times of different processes compare exactly.
+ * `begin` is taken before anything is sent and `end` after everything has arrived: the event itself lies between the
+ * two.
  */
 import type { Fact } from "../src/events/index.ts";
 
@@ -12,11 +12,11 @@ import type { Fact } from "../src/events/index.ts";
 export type Ns = number;
 export const nsPerMs = 1_000_000;
 
-/** What the upstream says of an answer: when the request reached it and when the answer left. */
+/** The upstream's stamps on a response: when the request arrived and when the response left. */
 export type Stamps = Readonly<{ arrivedAt: Ns; sentAt: Ns }>;
 
 /**
- * Somebody is signed in. `epoch` and `position` are where the log acknowledged it: the session's own event stands at or
+ * A person is signed in. `epoch` and `position` are where the log acknowledged it: the session's event is there or
  * below.
  * `expiresAt` null: not within any run.
  */
@@ -35,9 +35,8 @@ export type SessionEntry = Fact<
 >;
 
 /**
- * One request of a client. `answered` by the upstream when there are stamps, else by the proxy itself. `unknown`: the
- * client gave up or lost its connection, and cannot tell. For a stream (`websocket`, `download`), `end` is when it was
- * open.
+ * One request of a client. `answered`: by the upstream if there are stamps, else by the proxy itself. `unknown`: the
+ * client gave up or lost its connection. For a stream (`websocket`, `download`), `end` is when it was open.
  */
 export type RequestEntry = Fact<
   "request",
@@ -55,19 +54,18 @@ export type RequestEntry = Fact<
     problem: string;
   }
 >;
-/** Bytes that a client received on a stream: when the upstream sent them, and when they came. */
+/** Bytes that a client received on a stream: when the upstream sent them, and when they arrived. */
 export type ReceivedEntry = Fact<"received", { id: string; sentAt: Ns; at: Ns }>;
 /**
- * Bytes of a slow reader's stream that reached the reader's machine after a complete receipt: `arrived` by the time of
- * the receipt,
- * `late` since then, counted in the reader's kernel as well as in its process.
+ * Bytes of a slow reader's stream after a complete receipt: `arrived` by the time of the receipt, `late` since then,
+ * counted in the reader's kernel as well as in its process.
  */
 export type LateEntry = Fact<"late", { id: string; op: string; at: Ns; arrived: number; late: number }>;
-/** A stream has ended, as its client saw it. */
+/** The end of a stream, as its client saw it. */
 export type ClosedEntry = Fact<"closed", { id: string; at: Ns; code: number }>;
-/** The upstream has got a request. */
+/** A request reached the upstream. */
 export type ArrivedEntry = Fact<"arrived", { id: string; at: Ns }>;
-/** The upstream has got bytes of a client on a stream. */
+/** Bytes of a client on a stream reached the upstream. */
 export type CarriedEntry = Fact<"carried", { id: string; sentAt: Ns; at: Ns }>;
 
 export type Wish =
@@ -76,7 +74,7 @@ export type Wish =
   | Fact<"revoke-user" | "suspend-user" | "restore-user", { user: string }>
   | Fact<"add-member" | "remove-member", { user: string; group: string }>;
 
-/** A wish of the operator. `unknown`: no definite answer came; it may have happened, or may still happen. */
+/** A command of the operator. `unknown`: without a definite answer, it may have happened or may still happen. */
 export type CommandEntry = Fact<
   "command",
   {
@@ -86,38 +84,38 @@ export type CommandEntry = Fact<
     begin: Ns;
     end: Ns;
     outcome: "done" | "refused" | "unknown";
-    /** Of `done`: the link that was acknowledged, as epoch, position and hash. */
+    /** The acknowledged link of `done`: epoch, position and hash. */
     link: Readonly<{ epoch: number; position: number; hash: string }> | null;
-    /** Of `done`: whether anything had to change. */
+    /** For `done`: whether anything changed. */
     changed: boolean;
     problem: string;
   }
 >;
-/** An answer about who has applied a command; an operation may ask again until it is complete. */
+/** A receipt of a command. An operation may request it until it is complete. */
 export type ReceiptEntry = Fact<
   "receipt",
   {
     op: string;
     begin: Ns;
-    /** When the whole answer had come. */
+    /** When the whole response had arrived. */
     end: Ns;
     complete: boolean;
     status: "complete" | "incomplete" | "lost" | "none";
-    /** What its signed statement says that the change rests on; null: nothing. */
+    /** The durability in its signed statement; null: none. */
     durability: string | null;
     nodes: readonly Readonly<{ node: string; status: string; reason: string }>[];
     problem: string;
   }
 >;
 
-/** A fault as it was really done. `clear` is when what was broken worked again as far as the harness can see. */
+/** A fault as it was done. `clear` is when everything worked again, as far as the harness sees. */
 export type FaultEntry = Fact<
   "fault",
   { index: number; what: string; target: string; begin: Ns; end: Ns; clear: Ns; problem: string }
 >;
-/** One of our own processes did not run: what it stamped in that time may be late. */
+/** A harness process did not run: its stamps of that time may be late. */
 export type StallEntry = Fact<"stall", { process: string; begin: Ns; end: Ns }>;
-/** Something worth a line in the story: a takeover seen, a node ready again. */
+/** An event for the report: a takeover, a node that is ready again. */
 export type NoteEntry = Fact<"note", { at: Ns; text: string }>;
 
 export type Entry =
@@ -138,7 +136,7 @@ export type History = Readonly<{
   [Type in Entry["type"]]: readonly Extract<Entry, { type: Type }>[];
 }>;
 
-/** Sorts entries by their kind. Lines of different processes come in any order. */
+/** Sorts entries by kind. Lines of different processes are in any order. */
 export function historyOf(entries: Iterable<Entry>): History {
   const history: { [Type in Entry["type"]]: Extract<Entry, { type: Type }>[] } = {
     session: [],
@@ -158,20 +156,20 @@ export function historyOf(entries: Iterable<Entry>): History {
   return history;
 }
 
-/** What the harness found when all faults were over. */
+/** The state after the last fault. */
 export type Ending = Readonly<{
-  /** Null: the nodes did not become ready again within the bound. */
+  /** Null: the nodes were not ready again within the bound. */
   readyAfterMs: number | null;
   readyBoundMs: number;
-  /** What was not ready, in plain words. */
+  /** What was not ready, as text. */
   notReady: readonly string[];
-  /** The log as it stands, read from its store; null when it could not be read. */
+  /** The log as read from its store; null when it could not be read. */
   log: LoggedEvents | null;
-  /** The words of `log verify`; null: it holds. */
+  /** The output of `log verify`; null: the log verifies. */
   logProblem: string | null;
   leader: Readonly<{ broker: string; epoch: number; position: number; digest: string }> | null;
   nodes: readonly Readonly<{ node: string; role: string; position: number | null; digest: string | null }>[];
-  /** Processes that ended without being asked to; not those that could not start while something was down. */
+  /** Processes that ended by themselves, without those that could not start while a dependency was down. */
   crashes: readonly string[];
 }>;
 
@@ -183,5 +181,5 @@ export type LoggedEvent = Readonly<{
   stream: string;
   cause: string | null;
 }>;
-/** By position: the first is at 1. */
+/** By position, from 1. */
 export type LoggedEvents = readonly LoggedEvent[];

@@ -1,14 +1,14 @@
 /**
  * Links: the network between a cluster's processes, in a process of its own, so that it can be broken.
  *
- * Each link listens on a port of its own and carries bytes to one place. A cut link swallows nothing and says nothing:
- * what is under way waits, new connections are taken and lead nowhere, as with a network that loses every packet. When
- * it heals, what has waited arrives late. Kernel buffers on both sides hold what fits; beyond that the senders wait.
+ * Each link listens on its own port and forwards to one address. A cut link drops nothing and reports nothing: bytes in
+ * flight wait, and new connections are accepted and lead nowhere, as when a network loses every packet. When it heals,
+ * waiting bytes arrive late. Kernel buffers on both sides hold what fits; after that the senders block.
  */
 import { createServer, connect as dial, type Server, type Socket } from "node:net";
 import { connectMain, type LinkState } from "./helper-process.ts";
 
-/** `name` is what is broken together: several links may share one. */
+/** Links that share a `name` are broken together. */
 export type Link = Readonly<{ name: string; port: number; to: number }>;
 export type LinksOptions = Readonly<{ links: readonly Link[]; slowMs: number }>;
 
@@ -16,13 +16,13 @@ const { options, main } = connectMain<LinksOptions>();
 const states = new Map<string, LinkState>();
 const pairs = new Map<string, Set<Pair>>();
 
-/** One direction of a connection: bytes in order, never sooner than they were sent and `lateMs` later. */
+/** One direction of a connection: bytes in order, each delayed by `lateMs`. */
 class Lane {
   readonly #from: Socket;
   readonly #to: Socket;
   #open = false;
   #lateMs = 0;
-  /** When the last bytes are due: what comes behind them waits at least as long. */
+  /** When the last bytes are due. Later bytes wait at least as long. */
   #dueAt = 0;
 
   constructor(from: Socket, to: Socket) {
@@ -56,7 +56,7 @@ class Lane {
   }
 }
 
-/** One connection and its other half, which is not dialled before the near side can be heard. */
+/** One connection and its far half, which is dialled once the near side is readable. */
 class Pair {
   readonly #near: Socket;
   readonly #to: number;
@@ -65,7 +65,7 @@ class Pair {
   constructor(near: Socket, to: number) {
     this.#near = near;
     this.#to = to;
-    near.setNoDelay(true); // or a commit would wait for somebody's delayed acknowledgement
+    near.setNoDelay(true); // otherwise a commit waits for delayed acknowledgements
   }
 
   set(state: LinkState): void {

@@ -1,8 +1,7 @@
 /**
  * Live cut: ten thousand streams of a hundred people on one node: Server-Sent Events, WebSockets, gRPC and TCP tunnels.
- * The control plane is lost and comes back, one person leaves a group, one session is revoked: exactly what must end
- * does, and everything else goes on. Exits 1 when it does not. Takes about 16,000 file descriptors: `ulimit -n` tells
- * how many there are.
+ * The control plane is lost and returns, one person leaves a group, one session is revoked: exactly the affected
+ * streams must end. Exits 1 otherwise. Needs about 16,000 file descriptors (`ulimit -n`).
  *
  *   node chaos/live-cut.ts [--streams 10400]
  */

@@ -1,23 +1,23 @@
 /**
- * Losses: what the promotion of a standby that lagged behind has taken away, and what that changes about the promises.
+ * Losses: what the promotion of a lagging standby lost, and how that changes the promises.
  *
- * Pure. A change may be lost only if it was under way while the primary waited for no standby, and no receipt of it
+ * Pure. A change may be lost only if it was in flight while the primary waited for no standby, and no receipt of it
  * said
- * `synchronous`. Whatever else is missing from the log at the end is a violation (check-log.ts).
+ * `synchronous`. Anything else that is missing from the log at the end is a violation (check-log.ts).
  *
- * - A lost revocation, of a session or of all sessions of a person, stays in force: the nodes that had applied it
- *   record it again.
+ * - A lost revocation, of a session or of all sessions of a person, stays in force: the nodes that applied it record it
+ *   again.
  * - A lost removal from a group, a lost addition and a lost restoration are undone, and a lost session is gone.
  */
 import type { Ending, FaultEntry, History, LoggedEvents, Ns, SessionEntry } from "./history.ts";
 import type { Operation } from "./promises.ts";
 
 export type Losses = Readonly<{
-  /** The operations that were lost by right. */
+  /** The operations that may be lost. */
   operations: ReadonlySet<string>;
-  /** Sessions that the log does not hold any more, or may not hold. */
+  /** Sessions that the log no longer has, or may not have. */
   sessions: ReadonlySet<string>;
-  /** From when on what was acknowledged may be lost; Infinity: nothing was. */
+  /** The start of the time whose acknowledged changes may be lost; Infinity: none. */
   from: Ns;
 }>;
 
@@ -45,7 +45,7 @@ function isHeld(link: Readonly<{ epoch: number; position: number }> | null, log:
   return link === null || link.position === 0 || log[link.position - 1]?.epoch === link.epoch;
 }
 
-/** It was under way at some time during the fault. A command without an answer names no position, and is not judged. */
+/** Whether it was in flight during the fault. A command without an answer names no position and is not checked. */
 function mayBeLost({ begin, end }: Pick<Operation | SessionEntry, "begin" | "end">, promotion: FaultEntry): boolean {
   return begin <= promotion.end && end !== null && end >= promotion.begin;
 }

@@ -1,14 +1,14 @@
 /**
- * Chaos: breaks a real cluster for two minutes and holds what its clients saw against what its operator was promised.
+ * Chaos: breaks a real cluster for two minutes and compares what its clients saw with what its operator was promised.
  *
  *   npm run chaos                      a new seed, 120 seconds
- *   npm run chaos -- --seed 7          the same faults at the same times again
- *   npm run chaos -- --prove           with one safety rule taken away: must end with a violation
+ *   npm run chaos -- --seed 7          the same faults at the same times
+ *   npm run chaos -- --prove           with one safety rule removed: must end with a violation
  *   npm run chaos -- --prove --rule R  the same with another rule (weakenings.ts)
- *   npm run chaos -- --keep            leaves what the processes wrote beside the report
+ *   npm run chaos -- --keep            keeps the output of the processes beside the report
  *
- * Exit codes: 0 no violation, 1 a violation, 2 wrong use, 3 it could not run. However it ends, the reaper of the tests
- * ends what it has started.
+ * Exit codes: 0 no violation, 1 a violation, 2 wrong use, 3 it could not run. However it ends, the test reaper ends the
+ * processes that it started.
  */
 import { randomInt } from "node:crypto";
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";
@@ -24,11 +24,14 @@ import { firstRule, weakenings } from "./weakenings.ts";
 import { groupOf, isFirstMember, windowMsOf } from "./world.ts";
 
 /**
- * How late a reader's own event loop may stamp what had reached its machine before a cut. A longer stall is recorded,
- * and excuses.
+ * How late a reader's event loop may stamp bytes that had reached its machine before a cut. A longer stall is recorded
+ * and excuses more.
  */
 const allowanceMs = 250;
-/** What the kernel of a process that does not run may still send of one connection: docs/receipts.md, docs/adr/0032. */
+/**
+ * The most bytes that the kernel of a stopped process may still send on one connection: docs/receipts.md,
+ * docs/adr/0032.
+ */
 const kernelBytesMax = 81_920;
 const seconds = { usual: 120, toProve: 60, min: 20, max: 3_600 };
 const reportsFolder = join(import.meta.dirname, "reports");
@@ -40,7 +43,7 @@ type Options = Readonly<{
   keep: "always" | "on-violation";
 }>;
 
-process.exit(await main()); // what may still be open must not keep us
+process.exit(await main()); // open handles must not keep the process alive
 
 async function main(): Promise<number> {
   const options = readOptions();
@@ -124,7 +127,7 @@ function tell(options: Options, plan: Plan, seen: Seen, folder: string): number 
   return violations.length === 0 ? 0 : 1;
 }
 
-/** What the processes wrote, without their data and their secrets. */
+/** The output of the processes, without their data and secrets. */
 function keepFiles({ seed }: Plan, folder: string): void {
   const left = new Set(["data", "compile-cache"]);
   const filter = (from: string): boolean => !left.has(basename(from)) && !from.endsWith(".yaml");

@@ -1,4 +1,4 @@
-/** Measure: what the faults cost, in numbers. Pure. */
+/** Measure: the cost of the faults in numbers. Pure. */
 import { type History, type Ns, nsPerMs, type RequestEntry } from "./history.ts";
 import { nothingLost } from "./losses.ts";
 import { type Operation, operationsOf } from "./promises.ts";
@@ -12,9 +12,9 @@ export type Measures = Readonly<{
   answered: number;
   unknown: number;
   byStatus: Readonly<Record<string, number>>;
-  /** Why clients could not tell. */
+  /** Why outcomes were unknown. */
   unknownWhy: Readonly<Record<string, number>>;
-  /** Requests that had a right to be let through and met a proxy that was there, by whether a fault was under way. */
+  /** Requests that were entitled to a permit and reached a running proxy, by whether a fault was active. */
   outside: Share;
   within: Share;
   sockets: Readonly<{
@@ -24,14 +24,14 @@ export type Measures = Readonly<{
     closeCodes: Readonly<Record<string, number>>;
   }>;
   /**
-   * Slow readers whose session was revoked: how many, and the most that reached one of them after its complete receipt.
+   * Slow readers whose session was revoked: how many, and the most bytes that reached one after its complete receipt.
    */
   slowReaders: Readonly<{ cut: number; lateBytesMax: number }>;
   commands: Readonly<Record<string, Readonly<{ done: number; refused: number; unknown: number }>>>;
-  /** From asking for a revocation or removal to having a complete receipt, in ms, by whether a fault was under way. */
+  /** From the request of a revocation or removal to its complete receipt, in ms, by whether a fault was active. */
   completeMs: Readonly<{ outside: Percentiles; within: Percentiles }>;
   receipts: Readonly<{ complete: number; incomplete: number; lost: number; failed: number }>;
-  /** What incomplete receipts said of the nodes they waited for. */
+  /** What incomplete receipts said of the missing nodes. */
   incompleteWhy: Readonly<Record<string, number>>;
   faults: Readonly<Record<string, number>>;
   stallMsMax: number;
@@ -95,7 +95,7 @@ export function measure(history: History, options: MeasureOptions): Measures {
   };
 }
 
-/** A proxy that is down: in front of several there is something that knows. */
+/** A proxy that is down. A load balancer would know. */
 const nobodyThere = "ECONNREFUSED";
 
 function isEntitled(request: RequestEntry, user: string | undefined, rights: Rights, options: MeasureOptions): boolean {
@@ -104,13 +104,10 @@ function isEntitled(request: RequestEntry, user: string | undefined, rights: Rig
   return group === null || (options.isFirstMember(user, group) && rights.neverRemoved(user, group, request.end));
 }
 
-/** What was ready at the end of a fault may still run out of a lease that it could not renew meanwhile. */
+/** After a fault, a ready node may still lose a lease that it could not renew during it. */
 const settleMs = 2_000;
 
-/**
- * Whether anything of a span lies in the time of a fault, from its beginning until everything was ready again for a
- * while.
- */
+/** Whether a span overlaps a fault, from its beginning until everything had been ready for a while. */
 function windowsOf(history: History): (begin: Ns, end: Ns) => boolean {
   const windows = history.fault.map(({ begin, clear }) => ({ begin, clear: clear + settleMs * nsPerMs }));
   return (begin, end) => windows.some((window) => window.begin < end && window.clear > begin);

@@ -1,8 +1,8 @@
 /**
- * Operator client: the operator API as an operator uses it, with everything that was asked and answered written down.
+ * Operator client: uses the operator API as an operator does, and records every request and response.
  *
- * A wish is carried out with one command id until the answer is definite or patience ends; then its receipt is asked
- * for until it is complete or patience ends. Not knowing is written down as not knowing.
+ * A command is sent with one command id until the answer is definite or patience ends; then its receipt is requested
+ * until it is complete or patience ends. An unknown outcome is recorded as unknown.
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
@@ -37,9 +37,7 @@ export type OperatorClientOptions = Readonly<{
 }>;
 
 const patienceMs = 40_000;
-/**
- * How long a receipt may be waited for: often too short for a node that is paused, so that incomplete ones are seen.
- */
+/** The longest wait for a receipt. Often too short for a paused node, so that incomplete receipts occur. */
 const waitMs = { short: 700, long: 10_000 };
 const againMs = 200;
 const answerMs = 25_000;
@@ -125,7 +123,7 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
     return false;
   }
 
-  /** @returns whether it is complete */
+  /** @returns whether the receipt is complete */
   function written(op: string, begin: number, end: number, answer: Answer, receipt: Receipt | null): boolean {
     const entry: ReceiptEntry = {
       type: "receipt",
@@ -145,7 +143,7 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
   return { carryOut, close: () => pool.destroy() };
 }
 
-/** Definite: asking again would not help, and nothing happened. */
+/** A definite refusal: nothing happened, and a retry would not help. */
 function isRefusal(status: number): boolean {
   return status >= 400 && status < 500 && status !== 408 && status !== 429;
 }

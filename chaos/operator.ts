@@ -1,8 +1,8 @@
 /**
- * Operator: a process that signs people in, ends sessions and moves people in and out of groups, all the time.
+ * Operator: a process that continuously signs people in, ends sessions and changes group memberships.
  *
- * Only what has come back to it counts: a cut begins when the whole of a complete receipt is here, and then the clients
- * are told to try at once.
+ * Only received answers count: a cut begins when a complete receipt has fully arrived, and then the clients try at
+ * once.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { Agent } from "undici";
@@ -47,11 +47,11 @@ const client = await createOperatorClient({
 const maker = createSessionMaker({ ...shared, config, issuer: options.issuer });
 const browser = new Agent({ headersTimeout: 10_000, bodyTimeout: 10_000, connect: { timeout: 2_000 } });
 
-/** Sessions that nobody has begun to end, with the name of their user. */
+/** Sessions whose end has not begun, with their user's name. */
 const live = new Map<string, string>();
 const counts = { sessions: 0, signIns: 0, signInsFailed: 0, revocations: 0, complete: 0 };
 const allRoutes = routes.map((route) => route.name);
-/** How long an ended session is still tried. */
+/** How long clients still try an ended session. */
 const afterlifeMs = 12_000;
 const shortLivedShare = 0.1;
 const suspensionShare = 0.3;
@@ -125,7 +125,7 @@ async function keepRevokingSessions(): Promise<void> {
   }
 }
 
-/** Ends all sessions of a person; now and then by a suspension, which is lifted again. */
+/** Ends all sessions of a person, sometimes by a suspension that is lifted again. */
 async function keepRevokingUsers(): Promise<void> {
   while (!stopping) {
     await delay(random.between(1_500, 4_000));
@@ -139,7 +139,7 @@ async function keepRevokingUsers(): Promise<void> {
       ? await client.carryOut({ type: "suspend-user", user }, `${path}/suspend`, {})
       : await client.carryOut({ type: "revoke-user", user }, `${path}/sessions/revoke`, {});
     told(carried, theirs, allRoutes);
-    // Those made meanwhile may have gone with them or not: the checker knows by their position, we do not.
+    // Sessions created meanwhile may have ended too. Only the checker knows, by their position.
     bury([...live].filter(([, each]) => each === user).map(([session]) => session));
     if (!isSuspension) continue;
     await delay(random.between(500, 1_500));
@@ -162,7 +162,7 @@ async function keepMoving({ user, group }: (typeof comers)[number]): Promise<voi
     told(removed, theirs.slice(0, 5), theirRoutes);
     await delay(random.between(1_000, 3_000));
     const added = await client.carryOut({ type: "add-member", user, group }, path, { add: [maker.userId(person)] });
-    if (removed.outcome === "unknown" || added.outcome === "unknown") return; // nobody knows any more what to expect
+    if (removed.outcome === "unknown" || added.outcome === "unknown") return; // the membership is unknown
     await delay(random.between(1_000, 2_500));
   }
 }
@@ -224,7 +224,7 @@ main.onMessage((message) => {
   if (message.type === "start") working = work();
   if (message.type !== "stop") return;
   stopping = true;
-  // What is under way ends by itself: its answers are still worth having.
+  // Open operations end by themselves; their answers still count.
   void Promise.race([working, delay(20_000)])
     .then(() => Promise.all([client.close(), maker.close(), browser.destroy(), history.close()]))
     .then(() => process.exit(0));

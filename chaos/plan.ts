@@ -1,9 +1,9 @@
 /**
  * Plan: which faults happen when, decided by a seed.
  *
- * Pure. Every kind of fault happens at least once when there is time for it, then some again, often overlapping; what a
- * fault has broken is left alone until it should work again, at most two of the proxies are out at a time (but for a
- * rolling restart), and the first and last seconds are quiet, so that there is something to compare with.
+ * Pure. Every kind of fault happens at least once if there is time, then some repeat, often overlapping. A broken part
+ * is left alone until it should work again. At most two proxies are down at a time, except in a rolling restart. The
+ * first and last seconds are quiet, for comparison.
  */
 import { type Random, randomFrom } from "./random.ts";
 
@@ -39,12 +39,12 @@ export type FaultKind = (typeof faultKinds)[number];
 
 export type PlannedFault = Readonly<{
   index: number;
-  /** After the start of the run. */
+  /** Time since the start of the run. */
   atMs: number;
   kind: FaultKind;
-  /** Which proxy or NATS server; null where there is one of it, or the run decides (which broker leads). */
+  /** The number of the proxy or NATS server; null: there is only one, or the run decides (the leading broker). */
   target: number | null;
-  /** How long it is down, paused or cut off before it is started, resumed or reached again. */
+  /** How long it is down, paused or cut off. */
   forMs: number;
 }>;
 
@@ -52,7 +52,7 @@ export type Plan = Readonly<{ seed: number; seconds: number; faults: readonly Pl
 
 export type PlanOptions = Readonly<{ seed: number; seconds: number; proxies: number; natsServers: number }>;
 
-/** What is expected to be out of order, and for how long beyond the fault itself. */
+/** The affected parts, and how long they stay affected after the fault. */
 type Character = Readonly<{
   uses:
     | "proxy"
@@ -66,7 +66,7 @@ type Character = Readonly<{
     | "nothing";
   forMs: readonly [number, number];
   recoversMs: number;
-  /** How often it is drawn once every kind has had its turn; 0: it comes once. */
+  /** Its weight once every kind has happened; 0: it happens once. */
   weight: number;
 }>;
 
@@ -89,7 +89,7 @@ const characters: Readonly<Record<FaultKind, Character>> = {
   "stop-postgres": { uses: "postgres", forMs: [200, 2_500], recoversMs: 4_000, weight: 1 },
   "terminate-backends": { uses: "postgres", forMs: [0, 0], recoversMs: 1_000, weight: 2 },
   "empty-synchronous-names": { uses: "postgres", forMs: [1_000, 4_000], recoversMs: 4_000, weight: 2 },
-  // The old primary does not come back, so a run has one of these.
+  // The old primary does not return, so a run has one of these.
   "promote-lagging-standby": { uses: "postgres-and-brokers", forMs: [1_000, 3_000], recoversMs: 15_000, weight: 0 },
   "hostile-nats-client": { uses: "nothing", forMs: [2_000, 6_000], recoversMs: 0, weight: 2 },
   "delete-stream": { uses: "nothing", forMs: [0, 0], recoversMs: 0, weight: 1 },
@@ -103,14 +103,14 @@ const characters: Readonly<Record<FaultKind, Character>> = {
   "rolling-restart": { uses: "all-proxies", forMs: [0, 0], recoversMs: 12_000, weight: 1 },
 };
 
-/** @returns faults in order of time; a run of 120 s has at least 20 */
+/** @returns faults in time order; a run of 120 s has at least 20 */
 export function planFaults(options: PlanOptions): Plan {
   const random = randomFrom(options.seed);
   const endMs = options.seconds * 1_000 - quietMs.last;
   const count = Math.max(1, Math.round(options.seconds / 3.6));
   const stepMs = (endMs - quietMs.first) / count;
   const busy = new Map<string, number>();
-  // What needs several parts at once finds them free most surely before the rest has begun.
+  // Faults that need several parts at once come first, while all parts are free.
   const rank = (kind: FaultKind): number => (characters[kind].uses.includes("-and-") ? 0 : 1);
   const deck = random.shuffled(faultKinds).sort((a, b) => rank(a) - rank(b));
   const faults: PlannedFault[] = [];
@@ -125,9 +125,9 @@ export function planFaults(options: PlanOptions): Plan {
 type Moment = Readonly<{
   index: number;
   atMs: number;
-  /** Kinds that have not had their turn. */
+  /** Kinds that have not happened yet. */
   deck: FaultKind[];
-  /** Until when each part is out of order. */
+  /** Until when each part is affected. */
   busy: Map<string, number>;
   random: Random;
   endMs: number;
@@ -153,7 +153,7 @@ function weighted(random: Random, possible: (kind: FaultKind) => boolean): Fault
 
 type Place = Readonly<{ target: number | null; parts: readonly string[] }>;
 
-/** Where a fault can strike now: nothing that it would touch is out of order already. */
+/** The targets of a fault whose parts are all unaffected now. */
 function placesFor(kind: FaultKind, { atMs, busy, endMs }: Moment, options: PlanOptions): Place[] {
   const { forMs, recoversMs } = characters[kind];
   if (atMs + forMs[1] + recoversMs > endMs + quietMs.last) return [];
@@ -190,7 +190,7 @@ function placesFor(kind: FaultKind, { atMs, busy, endMs }: Moment, options: Plan
   }
 }
 
-/** One line for people: `12.4 s pause-proxy 2 for 3.1 s`. */
+/** One readable line: `12.4 s pause-proxy 2 for 3.1 s`. */
 export function describeFault({ atMs, kind, target, forMs }: PlannedFault): string {
   const where = target === null ? "" : ` ${target + 1}`;
   return `${(atMs / 1_000).toFixed(1)} s ${kind}${where}${forMs > 0 ? ` for ${(forMs / 1_000).toFixed(1)} s` : ""}`;

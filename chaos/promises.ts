@@ -1,35 +1,35 @@
 /**
- * Promises: what the operator was told, as cuts: from when on nothing of a session may pass any more.
+ * Promises: the operator's receipts as cuts: the time after which nothing of a session may pass.
  *
- * Pure. A cut begins when the whole of a complete receipt had reached the operator, later than what it speaks of;
- * without one, when every lease that may have been granted before the acknowledgement is over; and when a session
- * expires. Whenever it is not certain that something must not pass, nothing is promised: a checker that cries wolf is
- * switched off.
+ * Pure. A cut begins when a complete receipt has fully reached the operator, which is later than the event itself.
+ * Without a receipt it begins when every lease that may have been granted before the acknowledgement has expired. It
+ * also begins when a session expires. If it is uncertain that something must not pass, nothing is promised: a checker
+ * with false alarms is switched off.
  */
 
 import { type CommandEntry, type History, type Ns, nsPerMs, type SessionEntry, type Wish } from "./history.ts";
 import type { Losses } from "./losses.ts";
 
-/** One wish of the operator over all its attempts (a command is sent again with the same id). */
+/** One command of the operator over all its attempts, which share the command id. */
 export type Operation = Readonly<{
   op: string;
   wish: Wish;
   commandId: string;
   begin: Ns;
-  /** `unknown`: it may have happened, or may still happen. */
+  /** `unknown`: it may have happened or may still happen. */
   outcome: "done" | "refused" | "unknown";
-  /** When a definite answer had come; null: none did. */
+  /** When a definite answer had arrived; null: never. */
   end: Ns | null;
   link: CommandEntry["link"];
   changed: boolean;
-  /** When the first complete receipt had come; null: none did. */
+  /** When the first complete receipt had arrived; null: never. */
   completeAt: Ns | null;
   attempts: readonly CommandEntry[];
 }>;
 
-/** After `from`, nothing of a session passes on a route; what was let through from `until` on has another reason. */
+/** After `from`, nothing of a session may pass on a route. From `until` on it may be permitted for another reason. */
 export type Cut = Readonly<{
-  /** What ended it: an operation, or the session's own expiry. */
+  /** The cause: an operation, or the expiry of the session. */
   by: string;
   what: string;
   why: "receipt" | "window" | "expiry";
@@ -65,18 +65,18 @@ export function operationsOf(history: History): readonly Operation[] {
 }
 
 export type RouteTerms = Readonly<{
-  /** The group that it lets in; null: everybody who is signed in. */
+  /** The group that it admits; null: every signed-in person. */
   group: string | null;
-  /** How long a node that hears nothing may go on deciding for it. */
+  /** How long an isolated node may decide for it. */
   windowMs: number;
 }>;
 export type Cuts = Readonly<{ of(session: string, terms: RouteTerms): readonly Cut[] }>;
 
-/** How far clocks and the sweep of a tick may be off when a session expires. */
+/** The allowed error of clocks and of the sweep when a session expires. */
 const expirySlackMs = 100;
 const never = Number.POSITIVE_INFINITY;
 
-/** Something that ends what it names, and from when on that may be undone. */
+/** An end of its targets, and the time from which it may be undone. */
 type End = Readonly<{ operation: Operation; acknowledgedAt: Ns; until: Ns }>;
 
 export function cutsOf(history: History, operations: readonly Operation[], losses: Losses): Cuts {
@@ -106,13 +106,13 @@ export function cutsOf(history: History, operations: readonly Operation[], losse
       const ends = ofSession.get(session) ?? [];
       const left = group === null ? [] : (ofMember.get(memberKey(entry.user, group)) ?? []);
       const cuts = [...ends, ...left].map((end) => cutOf(end, windowMs));
-      // An addition that had begun by then may have been applied together with the removal.
+      // An addition that had begun may have been applied with the removal.
       return [...cuts, ...expiryOf(entry)].filter(({ from, until }) => from < until);
     },
   };
 }
 
-/** By a complete receipt, or without one by the longest time that any node may go on not knowing. */
+/** By a complete receipt; without one, by the longest time that any node may not know it. */
 function cutOf({ operation, acknowledgedAt, until }: End, windowMs: number): Cut {
   const { op, wish, completeAt } = operation;
   const window = acknowledgedAt + windowMs * nsPerMs;
@@ -149,12 +149,12 @@ function mayBeMemberFrom(removal: Operation, operations: readonly Operation[]): 
 
 type Place = Readonly<{ epoch: number; position: number }>;
 
-/** In the log, whose positions begin again where a lost suffix began. */
+/** Order in the log, whose positions restart where a lost suffix began. */
 export function comesBefore(one: Place, other: Place): boolean {
   return one.epoch === other.epoch ? one.position < other.position : one.epoch < other.epoch;
 }
 
-/** One person in one group. */
+/** The membership of one person in one group. */
 export function memberKey(user: string, group: string): string {
   return JSON.stringify([user, group]);
 }

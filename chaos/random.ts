@@ -1,11 +1,11 @@
-/** Random: numbers that a seed decides. Pure: the same seed gives the same numbers on every machine. */
+/** Random: seeded random numbers. Pure: the same seed gives the same numbers on every machine. */
 
 export type Random = Readonly<{
-  /** From 0 up to, not including, 1. */
+  /** From 0 (inclusive) to 1 (exclusive). */
   next(): number;
-  /** A whole number, both ends included. */
+  /** An integer; both bounds are inclusive. */
   between(low: number, high: number): number;
-  /** @throws RangeError when there is nothing to pick */
+  /** @throws RangeError when the list is empty */
   pick<T>(from: readonly T[]): T;
   shuffled<T>(list: readonly T[]): T[];
 }>;

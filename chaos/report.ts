@@ -1,4 +1,4 @@
-/** Report: a run as a page that a person can read, with the story of each violation. Pure. */
+/** Report: a run as a readable page, with the details of each violation. Pure. */
 import { type CommandEntry, type Ending, type History, type Ns, nsPerMs, type ReceiptEntry } from "./history.ts";
 import type { Measures, Percentiles, Share } from "./measure.ts";
 import { describeFault, type Plan } from "./plan.ts";
@@ -6,16 +6,16 @@ import { checks, type Violation } from "./violation.ts";
 
 export type ReportParts = Readonly<{
   plan: Plan;
-  /** The rule that was taken away; null: none. */
+  /** The removed rule; null: none. */
   weakened: string | null;
   history: History;
   ending: Ending;
   measures: Measures;
   violations: readonly Violation[];
-  /** How often a process could not start at first because something that it needs was down. */
+  /** How often a process could not start because a dependency was down. */
   restarts: number;
   takeovers: number;
-  /** When the faults began, on the clock of the history. */
+  /** When the faults began, in history time. */
   startedAt: Ns;
 }>;
 
@@ -23,7 +23,7 @@ const storiesMax = 12;
 const linesMax = 40;
 const before = 8_000 * nsPerMs;
 const after = 3_000 * nsPerMs;
-/** How near to a violation single frames are told. */
+/** The time around a violation in which single frames are listed. */
 const close = 600 * nsPerMs;
 
 export function summaryLine(parts: ReportParts): string {
@@ -128,7 +128,7 @@ function timeline({ history, startedAt }: ReportParts): string {
   return lines.length === 0 ? "None." : lines.join("\n");
 }
 
-// --- the story of one violation
+// --- details of one violation
 
 function story(violation: Violation, index: number, parts: ReportParts): string {
   const { history, startedAt } = parts;

@@ -1,7 +1,7 @@
 /**
- * Rights: what somebody surely has or surely never had, whatever the unknown outcomes were.
+ * Rights: what a person certainly has or certainly never had, whatever the unknown outcomes were.
  *
- * Pure. "Had begun" counts, not "was answered": a wish may take effect at any time after it was sent.
+ * Pure. "Had begun" counts, not "was answered": a command may take effect at any time after it was sent.
  */
 
 import { type History, type Ns, nsPerMs } from "./history.ts";
@@ -9,16 +9,16 @@ import type { Losses } from "./losses.ts";
 import { memberKey, type Operation } from "./promises.ts";
 
 export type Rights = Readonly<{
-  /** Nothing that the operator had begun by then can have ended this session. */
+  /** No command that had begun by then can have ended this session. */
   surelyLive(session: string, at: Ns): boolean;
-  /** Nothing that the operator had begun by then can have taken this user out of the group. */
+  /** No command that had begun by then can have removed this user from the group. */
   neverRemoved(user: string, group: string, at: Ns): boolean;
-  /** Nothing that the operator had begun by then can have brought this user into the group. */
+  /** No command that had begun by then can have added this user to the group. */
   neverAdded(user: string, group: string, at: Ns): boolean;
 }>;
 
 const never = Number.POSITIVE_INFINITY;
-/** So long before its expiry nobody calls a session surely live. */
+/** A session this close to its expiry does not count as certainly live. */
 const expiryMarginMs = 1_000;
 
 export function rightsOf(history: History, operations: readonly Operation[], losses: Losses): Rights {
@@ -38,7 +38,7 @@ export function rightsOf(history: History, operations: readonly Operation[], los
     if (wish.type === "add-member") earliest(addedFrom, memberKey(wish.user, wish.group), begin);
     if (wish.type === "revoke-user" || wish.type === "suspend-user")
       cutsOfUser.set(wish.user, [...(cutsOfUser.get(wish.user) ?? []), operation]);
-    // The suspension that it lifted may be in force again.
+    // The lifted suspension may be in force again.
     if (wish.type === "restore-user" && losses.operations.has(operation.op))
       cutsOfUser.set(wish.user, [
         ...(cutsOfUser.get(wish.user) ?? []),

@@ -1,8 +1,8 @@
 /**
- * Run cluster: one run from the first process to the last look, and the history of what was seen.
+ * Run cluster: one run from the first process to the final check, and its history.
  *
- * Clients and operator start on a whole cluster, the faults come as planned, then everything has to become whole again
- * while the clients go on; only when they have ended is the cluster looked at.
+ * Clients and operator start on a healthy cluster and the planned faults follow. Then everything has to recover while
+ * the clients continue; the final check happens after they have ended.
  */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
@@ -21,26 +21,26 @@ import { newOrigin, runClock } from "./run-clock.ts";
 export type RunOptions = Readonly<{
   plan: Plan;
   folder: string;
-  /** The rule that is taken away, and the processes that run without it. */
+  /** The removed rule, and the processes that run without it. */
   weakened: Readonly<{ rule: string; processes: readonly string[] }> | null;
   print: (line: string) => void;
 }>;
 export type Seen = Readonly<{
   history: History;
   ending: Ending;
-  /** How often a process could not start at first because something that it needs was down. */
+  /** How often a process could not start because a dependency was down. */
   restarts: number;
-  /** When the clients began. */
+  /** When the clients started. */
   startedAt: Ns;
 }>;
 
-/** After the last fault. Starting a process again is within it. */
+/** The time to recover after the last fault, with a process restart. */
 const readyBoundMs = 20_000;
 const answersPerSecondMin = 50_000 / 120;
-/** How much longer the clients go on on a slow machine to get their answers together. */
+/** How much longer clients continue on a slow machine to collect enough answers. */
 const extraMs = 60_000;
 
-/** @throws Error when the run says nothing: a client process ended, or there are too few answers */
+/** @throws Error when the run is inconclusive: a client process ended, or there are too few answers */
 export async function runCluster({ plan, folder, weakened, print }: RunOptions): Promise<Seen> {
   await using stack = new AsyncDisposableStack();
   const origin = newOrigin();
@@ -95,14 +95,14 @@ export async function runCluster({ plan, folder, weakened, print }: RunOptions):
   return { history: seen, ending, restarts, startedAt };
 }
 
-/** Without its clients a run says nothing. Never fulfilled. */
+/** A run without its clients is inconclusive. Never resolves. */
 function failureOf(helpers: readonly Helper[]): Promise<never> {
   const ends = helpers.map(async ({ name, exited }): Promise<never> => {
     const code = await exited;
     throw new Error(`${name} ended with ${code} in the middle of the run`);
   });
   const failure = Promise.race(ends);
-  failure.catch(() => {}); // after the run they end as they are told
+  failure.catch(() => {}); // after the run the clients end normally
   for (const end of ends) end.catch(() => {});
   return failure;
 }

@@ -1,4 +1,4 @@
-/** Session maker: sessions made by command, as the authenticate service makes them at a sign-in, and their cookies. */
+/** Session maker: creates sessions by command, as the authenticate service does at a sign-in, and their cookies. */
 import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { createHandleCodec } from "../src/auth/index.ts";
@@ -22,7 +22,7 @@ import { emailOf, type Person, routes } from "./world.ts";
 
 export type Made = Readonly<{ session: string; cookie: string; link: Link; expiresAt: Ns | null }>;
 export type SessionMaker = Readonly<{
-  /** @returns undefined when nobody can tell whether there is such a session; it is not used then */
+  /** @returns undefined when it is unknown whether the session exists; it is not used then */
   make(person: Person, life: "long" | "short"): Promise<Made | undefined>;
   userId(person: Person): UserId;
   close(): Promise<void>;
@@ -74,7 +74,7 @@ export function createSessionMaker(options: {
       claims: { sub: [person.name], groups: [...person.groups] },
     };
     const at = Date.now();
-    const expiresAt = now() + lifeMs[life] * nsPerMs; // read after the wall clock: if anything too late
+    const expiresAt = now() + lifeMs[life] * nsPerMs; // read after the wall clock, so at most slightly late
     const giveUpAt = performance.now() + patienceMs;
     while (performance.now() < giveUpAt && !options.stopping()) {
       const begin = now();

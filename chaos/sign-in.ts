@@ -1,4 +1,4 @@
-/** Sign-in: a person at a browser without scripts, from a route through the identity provider and back. */
+/** Sign-in: a person in a browser without scripts, from a route through the identity provider and back. */
 import { decodeJwt } from "jose";
 import { type Dispatcher, request } from "undici";
 import { type Link, type Position, parseEpoch, parseHash, parsePosition } from "../src/events/index.ts";
@@ -8,7 +8,7 @@ type SignIn = Readonly<{ dispatcher: Dispatcher; url: URL; user: string; cookieN
 
 const hopsMax = 12;
 
-/** @throws Error naming the place where the way ended */
+/** @throws Error naming the step that failed */
 export async function signIn({ dispatcher, url: start, user, cookieName }: SignIn): Promise<SignedIn> {
   const jar = new Map<string, Map<string, string>>();
   let url = start;
@@ -35,7 +35,7 @@ export async function signIn({ dispatcher, url: start, user, cookieName }: SignI
   throw new Error(`signing in goes round: ${url.host}${url.pathname}`);
 }
 
-/** As a browser that goes to a page: every name of ours is on loopback, so the Host header says whom we mean. */
+/** Requests a page. Every host is on loopback, so the Host header selects it. */
 function headersFor(url: URL, cookies: ReadonlyMap<string, string> | undefined, form: URLSearchParams | undefined) {
   const cookie = [...(cookies ?? [])].map(([name, value]) => `${name}=${value}`).join("; ");
   return {
@@ -56,7 +56,7 @@ function keep(jar: Map<string, Map<string, string>>, host: string, line: string)
   else cookies.set(name, value);
 }
 
-/** What stands in the handle is read without its key: it is only compared with what the log holds. */
+/** Reads the handle without its key, only to compare it with the log. */
 function signedIn(handle: string, cookieName: string): SignedIn {
   const claims = decodeJwt(handle);
   return {

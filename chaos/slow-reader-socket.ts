@@ -1,22 +1,22 @@
 /**
- * Slow reader: a caller that reads a download at a set rate, so that the proxy's kernel fills up, and that can count
- * what has reached its own machine, read or not.
+ * Slow reader: a caller that reads a download at a fixed rate, so that the proxy's kernel fills up, and that counts the
+ * bytes that have reached its own machine, read or not.
  *
- * `reached()` adds what this process has read to what its kernel holds unread, which Linux shows in /proc/net/tcp. A
- * socket that is not listed there any more has been reset: nothing more can reach it, though what it holds can still be
- * read.
+ * `reached()` adds the bytes that this process has read to those unread in its kernel, which Linux lists in
+ * /proc/net/tcp. A socket that is no longer listed has been reset: no more bytes can reach it, though buffered ones can
+ * still be read.
  */
 import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 
 export type SlowReader = Readonly<{
-  /** Bytes that have reached this machine; null: the connection was reset, so that no more can. */
+  /** Bytes that have reached this machine; null: the connection was reset, so no more can. */
   reached(): number | null;
   /**
-   * Reads at full speed from now on. Settles with the final count when the connection has ended, or after `timeoutMs`.
+   * Reads at full speed from now on. Resolves with the final count when the connection has ended, or after `timeoutMs`.
    */
   drain(timeoutMs: number): Promise<number>;
-  /** Whether the head of the answer has come, and the connection has not ended. */
+  /** Whether the response head has arrived and the connection is open. */
   isOpen(): boolean;
   close(): void;
 }>;
@@ -25,7 +25,7 @@ export type SlowReaderOptions = Readonly<{
   port: number;
   head: string;
   bytesPerSecond: number;
-  /** The head of the answer. */
+  /** The response head. */
   onHead: (head: string) => void;
   onEnd: (error: Error | null) => void;
 }>;
@@ -57,7 +57,7 @@ export function openSlowReader({ port, head, bytesPerSecond, onHead, onEnd }: Sl
 
   socket.on("connect", () => socket.write(head));
   socket.on("readable", () => {
-    // Reading nothing makes the stream read on from the kernel once its buffer is empty.
+    // An empty read makes the stream read from the kernel once its buffer is empty.
     if (mode === "fast") for (let bytes = socket.read(); bytes !== null; bytes = socket.read()) take(bytes);
     else if (!headRead) take(socket.read());
   });
@@ -91,10 +91,7 @@ export function openSlowReader({ port, head, bytesPerSecond, onHead, onEnd }: Sl
   };
 }
 
-/**
- * What the kernel holds for this socket and the process has not read; null: the kernel does not know the connection any
- * more.
- */
+/** Unread bytes that the kernel holds for this socket; null: the kernel no longer lists the connection. */
 function unreadBytes(socket: Socket): number | null {
   const { localPort, remotePort } = socket;
   if (localPort === undefined || remotePort === undefined) return null;

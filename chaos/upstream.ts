@@ -1,12 +1,14 @@
 /**
  * Upstream: the application behind the proxies, and a witness.
  *
- *   /echo?r=<id>       answers at once        /download?r=<id>&ms=   a line every tick for so long
- *   /flow?r=<id>&ms=   filler for so long, as fast as it is taken
- *   /clock?r=<id>      WebSocket: a frame every tick; frames of the client are written down
+ *   /echo?r=<id>       answers at once
+ *   /download?r=<id>&ms=   a line every tick for that long
+ *   /flow?r=<id>&ms=   filler for that long, as fast as it is read
+ *   /clock?r=<id>      WebSocket: a frame every tick; frames of the client are recorded
  *
- * Every answer carries the run's token, so that nothing of the proxy's own can be taken for it, and says when the
- * request came and when the answer left. What reaches it is written down, whether or not the client ever hears of it.
+ * Every response carries the run's token, so that no response of the proxy can be mistaken for one, and says when the
+ * request arrived and when the response left. It records what reaches it, whether or not the client ever gets a
+ * response.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";

@@ -1,4 +1,4 @@
-/** Violations: what may never happen, and what was seen of it. Pure. */
+/** Violations: what must never happen, and what was seen of it. Pure. */
 import type { Ns } from "./history.ts";
 
 export const checks = {
@@ -23,16 +23,16 @@ export type Check = keyof typeof checks;
 
 export type Violation = Readonly<{
   check: Check;
-  /** When it became certain; what the story is told around. */
+  /** When it became certain; the report shows the time around it. */
   at: Ns;
   what: string;
-  /** Session, node, route, operation: what it is about. */
+  /** Its subject: session, node, route or operation. */
   about: Readonly<Record<string, string>>;
-  /** How often it was seen for the same thing. */
+  /** How often it was seen for the same subject. */
   times: number;
 }>;
 
-/** Violations, one for each thing that they are about. */
+/** Violations, one per subject. */
 export class Findings {
   readonly #found = new Map<string, Violation>();
 

@@ -1,8 +1,8 @@
 /**
- * Weakened main: the program with one safety rule taken away, to prove that the harness would notice.
+ * Weakened main: the program with one safety rule removed, to prove that the harness notices.
  *
- * Never part of the product: it lives here, changes one sentence of one module as that is loaded (weakenings.ts), and
- * knows which by CARDEA_CHAOS_WEAKEN. The product itself has no such switch.
+ * It is never part of the product. It replaces one statement of one module as that is loaded (weakenings.ts);
+ * CARDEA_CHAOS_WEAKEN selects it. The product has no such switch.
  */
 import { registerHooks } from "node:module";
 import { weakenings } from "./weakenings.ts";

@@ -1,14 +1,14 @@
 /**
- * Weakenings: safety rules that can be taken away on purpose, to see that the checker notices. Pure.
+ * Weakenings: safety rules that can be removed on purpose, to see that the checker notices. Pure.
  *
- * Each names the sentence of the product that keeps the rule, and what stands there without it. The product knows
- * nothing of this; when its sentence changes, the weakening refuses to run rather than weaken nothing
+ * Each quotes the statement of the product that enforces the rule, and its replacement. The product knows nothing of
+ * this. If the statement changes, the weakening refuses to run instead of weakening nothing
  * (test/chaos/weakenings.test.ts).
  */
 export type Weakening = Readonly<{
-  /** What the node then does. */
+  /** The resulting behaviour. */
   meaning: string;
-  /** Which processes run without the rule. */
+  /** The processes that run without the rule. */
   in: readonly string[];
   file: string;
   take: string;

@@ -1,8 +1,8 @@
 /**
- * World: who lives in a run and what the cluster serves them. Pure.
+ * World: the people of a run and the routes of the cluster. Pure.
  *
- * alice, bob and carol are those of the demo identity provider, and really sign in there; the others are known to the
- * cluster only by the commands that create their sessions.
+ * alice, bob and carol are users of the demo identity provider and really sign in. The others are known to the cluster
+ * only by the commands that create their sessions.
  */
 import { demoUsers } from "../src/dev/index.ts";
 
@@ -10,9 +10,9 @@ export type Person = Readonly<{ name: string; groups: readonly string[]; signsIn
 export type Route = Readonly<{
   name: string;
   host: string;
-  /** Null: everybody who is signed in. */
+  /** Null: every signed-in person. */
   group: string | null;
-  /** How long it is served without a fresh lease; null: not at all (`on_stale: deny`). */
+  /** How long it is served without a fresh lease; null: never (`on_stale: deny`). */
   graceMs: number | null;
 }>;
 
@@ -29,7 +29,7 @@ export const people: readonly Person[] = [
   ...demoUsers.map(({ user, groups }): Person => ({ name: user, groups, signsIn: "for-real" })),
   ...extras,
 ];
-/** People whose memberships the operator changes: one at a time for each of these. */
+/** People whose memberships the operator changes, one change at a time per person. */
 export const comers: readonly Readonly<{ user: string; group: string }>[] = [
   { user: "u01", group: "eng" },
   { user: "u02", group: "sales" },
@@ -37,7 +37,7 @@ export const comers: readonly Readonly<{ user: string; group: string }>[] = [
   { user: "carol", group: "sales" },
 ];
 
-/** Who is in a group without the operator's doing. */
+/** The members of a group at the start. */
 export function isFirstMember(user: string, group: string): boolean {
   return people.some((person) => person.name === user && person.groups.includes(group));
 }
@@ -50,13 +50,11 @@ export const cluster = "chaos";
 export const emailOf = (name: string): string => `${name}@example.com`;
 export const lease = { drift: 0.01, leaseMs: 2_000, renewMs: 600, beatMs: 200, takeoverMs: 2_000 };
 
-/**
- * How long a node that hears nothing may go on deciding for a route, in real time: its clock may be slow by the drift.
- */
+/** How long an isolated node may decide for a route, in real time: its clock may be slow by the drift. */
 export function windowMsOf(route: string): number {
   const graceMs = routes.find(({ name }) => name === route)?.graceMs ?? 0;
   return (lease.leaseMs + graceMs) / (1 - lease.drift);
 }
 
-/** What the upstream says with every answer. */
+/** The token of every upstream response. */
 export const stampHeaders = { token: "x-chaos-token", arrivedAt: "x-chaos-arrived-at", sentAt: "x-chaos-sent-at" };
