@@ -7,7 +7,7 @@
  *
  * Real processes: a primary with a quorum of standbys, of which one is promoted while the old primary lives on and is
  * named first; two brokers, two proxies. Each round is a cluster of its own. There is no budget; what is promised:
- * docs/operations.md.
+ * docs/postgres.md.
  */
 import { parseArgs } from "node:util";
 import { type Cluster, startCluster } from "../test/integration/cluster/cluster.ts";

@@ -77,5 +77,5 @@ function sendError(error: unknown, _request: FastifyRequest, reply: FastifyReply
       ? error.statusCode
       : 500;
   if (status >= 400 && status < 500 && error instanceof Error) return reply.code(status).send({ error: error.message });
-  return reply.code(500).send({ error: "this was our fault; whether it was done is not known" });
+  return reply.code(500).send({ error: "internal error; the change may or may not have been made" });
 }

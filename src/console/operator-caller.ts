@@ -62,7 +62,7 @@ export async function operatorCallerOf(
       : { type: "operator", actor: `operator:${token.name}#${token.tokenId}`, until: token.expiresAt, reads: [] };
   }
   const signedIn = await options.signedIn(request);
-  if (signedIn.type === "behind") return refused(503, "this node has not caught up with your session");
+  if (signedIn.type === "behind") return refused(503, "this node has not read your session from the log yet");
   if (signedIn.type === "anonymous") return refused(401, "sign in as an administrator, or send an operator token");
   const { principal } = signedIn;
   if (!isAdministrator(principal, options.administrators)) {

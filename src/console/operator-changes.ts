@@ -76,7 +76,7 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
       if (!body.success) return badRequest(reply, body.error);
       const { sessionIds: named, filter, ...wait } = body.data;
       if ((named === undefined) === (filter === undefined))
-        return reply.code(400).send({ error: "give sessionIds, or a filter" });
+        return reply.code(400).send({ error: "give either sessionIds or a filter" });
       const chosen = named === undefined ? sessionsMatching(deps, filter ?? {}) : sessionsNamed(named);
       if ("error" in chosen) return reply.code(400).send({ error: chosen.error });
       const { sessionIds, more } = chosen;
@@ -131,7 +131,7 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
     if ("error" in added) return sendNameProblem(reply, added);
     if ("error" in removed) return sendNameProblem(reply, removed);
     if (added.userIds.length + removed.userIds.length === 0)
-      return reply.code(400).send({ error: "name somebody to add or remove" });
+      return reply.code(400).send({ error: "name at least one user to add or remove" });
     const change = { added: added.userIds, removed: removed.userIds };
     return submitChange(
       deps,
@@ -273,7 +273,7 @@ async function findAtHead<Found extends UserId | Readonly<{ userIds: readonly Us
     },
   );
   if (head !== undefined && (await replica.waitFor(head, catchUpMs)) === "reached") return find();
-  return { status: 503, error: `${found.error}, as far as this node knows: it is behind the log; ask again` };
+  return { status: 503, error: `${found.error}, but this node is behind the log; try again` };
 }
 
 function sendNameProblem(reply: FastifyReply, { status, error }: NameProblem): FastifyReply {
@@ -301,14 +301,14 @@ function oneUser(replica: Replica, name: string, emails: "any" | "verified"): Us
   if (only === undefined) {
     const claimed = emails === "verified" && findUsers(replica, name, "any").length > 0;
     const why = claimed
-      ? ": the identity provider does not call that e-mail verified, so name the user id or the subject"
+      ? ": the identity provider has not verified that e-mail, so use the user id or the subject"
       : " (user id, subject or e-mail)";
-    return { status: 404, error: `no user is called ${JSON.stringify(name)}${why}` };
+    return { status: 404, error: `no user matches ${JSON.stringify(name)}${why}` };
   }
   if (another === undefined) return only;
   const some = found.slice(0, 5).join(", ");
   return {
     status: 409,
-    error: `${found.length} users are called ${JSON.stringify(name)}; name one by its user id: ${some}`,
+    error: `${found.length} users match ${JSON.stringify(name)}; use a user id: ${some}`,
   };
 }

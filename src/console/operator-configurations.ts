@@ -29,20 +29,19 @@ export function registerConfigurations(route: RegisterRoute, deps: OperatorApiDe
   route("GET /configurations/:hash", async (request, reply) => {
     const { hash } = request.params as { hash: string };
     if (!beginning.test(hash))
-      return reply.code(400).send({ error: "a configuration is named by its hash, or by 8 characters of it or more" });
+      return reply.code(400).send({ error: "name a configuration by its hash, or by at least its first 8 characters" });
     const [found, ...others] = (await listConfigurations(deps)).filter(({ configHash }) => configHash.startsWith(hash));
     if (found === undefined)
-      return reply.code(404).send({ error: "no node runs such a configuration, and no body of it is kept" });
-    if (others.length > 0) return reply.code(400).send({ error: "several configurations begin like this: write more" });
+      return reply.code(404).send({ error: "no node runs such a configuration, and its text is not stored" });
+    if (others.length > 0)
+      return reply.code(400).send({ error: "several configurations begin with these characters; add more" });
     const stored = await deps.databroker.configuration(found.configHash);
     if (stored === undefined) {
       const where = found.nodes.length === 0 ? "" : `; it runs on ${found.nodes.join(", ")}`;
-      return reply.code(404).send({ error: `what the configuration ${found.configHash} says is not kept${where}` });
+      return reply.code(404).send({ error: `the text of configuration ${found.configHash} is not stored${where}` });
     }
     if (!isIntact(stored))
-      return reply
-        .code(500)
-        .send({ error: "what the store holds is not what this hash is of: it was changed, or is damaged" });
+      return reply.code(500).send({ error: "the stored text does not match this hash: it was changed or is damaged" });
     const configuration: unknown = JSON.parse(configTextOf(stored.body));
     return { ...found, configuration } satisfies ConfigurationAnswer;
   });

@@ -41,7 +41,7 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
     const target = parseTarget((request.params as { target: string }).target);
     const query = receiptSchema.safeParse(request.query);
     if (target === undefined)
-      return reply.code(400).send({ error: "a receipt is options by command:<uuid> or link:<epoch.position.hash>" });
+      return reply.code(400).send({ error: "name the receipt as command:<uuid> or link:<epoch.position.hash>" });
     if (!query.success) return badRequest(reply, query.error);
     const options = { wait: query.data.wait, timeoutMs: timeoutMsOf(query.data), region: deps.region };
     return request.headers.accept?.includes(eventStreamType) === true

@@ -2,7 +2,7 @@
  * Receipts as Server-Sent Events: `progress` with each change, and last `receipt`, which is signed. Should nobody lead in the
  * meantime the last event is `unavailable`; the receipt can be options for again.
  *
- * A stream ends with its receipt's time, with the caller's right to watch, or when the caller leaves. It is options again
+ * A stream ends with its receipt's time, with the caller's right to watch, or when the caller leaves. It is checked again
  * whenever a fact about the operator changes; where this node's lease is over, it hears of no change and says nothing more.
  */
 import { once } from "node:events";
@@ -25,7 +25,7 @@ export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
   let streams = 0;
   return async (request, reply, caller, { target, options }) => {
     if (streams >= streamsMax)
-      return reply.code(503).header("retry-after", "5").send({ error: "too many receipts are watched" });
+      return reply.code(503).header("retry-after", "5").send({ error: "too many receipt streams are open" });
     streams += 1;
     const gone = new AbortController();
     const { raw } = reply;
@@ -64,5 +64,5 @@ export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
 }
 
 function messageOf(error: unknown): string {
-  return error instanceof BrokerUnavailableError ? error.message : "this was our fault; ask for the receipt again";
+  return error instanceof BrokerUnavailableError ? error.message : "internal error; request the receipt again";
 }

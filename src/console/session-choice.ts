@@ -14,7 +14,7 @@ export type SessionSelection =
 export function sessionsNamed(names: readonly string[]): SessionSelection {
   const ids = names.map((name) => tryParse(parseSessionId, name));
   const bad = ids.indexOf(undefined);
-  if (bad >= 0) return { error: `sessionIds[${bad}] is no session id` };
+  if (bad >= 0) return { error: `sessionIds[${bad}] is not a session id` };
   return { sessionIds: [...new Set(ids.filter((id) => id !== undefined))], more: false };
 }
 
@@ -24,7 +24,7 @@ export function sessionsMatching(
 ): SessionSelection {
   const { group, idpId, issuedBefore, all } = filter;
   if (group === undefined && idpId === undefined && issuedBefore === undefined && all !== true)
-    return { error: "a filter says group, idpId or issuedBefore; for every session it says all" };
+    return { error: "a filter needs group, idpId or issuedBefore, or all for every session" };
   const groupId = group === undefined ? undefined : tryParse(parseGroupId, group);
   if (group !== undefined && groupId === undefined) return { error: "not a group id" };
   const members = groupId === undefined ? undefined : new Set(replica.projection.membersOf(groupId));

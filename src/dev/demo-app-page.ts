@@ -49,17 +49,17 @@ export function demoAppPage(view: DemoAppView): string {
     css,
     scriptUrl: "/clock.js",
     body: html`<h1>Hello, ${verdict.type === "verified" && verdict.subject !== null ? isolated(nameOf(verdict.claims)) : "visitor"}</h1>
-<p class="muted">This is an application behind the proxy. It has no sign-in of its own: it believes what the proxy signs.</p>
+<p class="muted">This is an application behind the proxy. It has no sign-in of its own: it trusts what the proxy signs.</p>
 ${verdictBox(view)}
 ${isPublic ? nextSteps(view) : null}
 <h2>Live connection</h2>
 <div class="clock" data-clock="waiting" id="clock"><time id="time">--:--:--</time><p id="state" role="status">A WebSocket through the proxy needs JavaScript.</p><a class="button" id="reload" href="/" hidden>Reload</a><button type="button" id="again" hidden>Connect again</button></div>
-<p class="muted small">${isPublic ? "It belongs to no session, so no revocation cuts it." : "Revoke the session from a terminal and watch: it is cut within milliseconds, without a click."}</p>
+<p class="muted small">${isPublic ? "It belongs to no session, so no revocation closes it." : "Revoke the session from a terminal and watch: the connection closes within milliseconds."}</p>
 ${claimsOf(verdict)}
-<h2>Headers that speak of you</h2>
+<h2>Headers about you</h2>
 ${headerFacts(view.rawHeaders, (name) => identityHeaders.test(name))}
 <details><summary>All headers as received (${view.rawHeaders.length / 2})</summary>${headerFacts(view.rawHeaders, () => true)}</details>
-<h2>Elsewhere</h2>
+<h2>Other pages</h2>
 <div class="actions">${linkButton("/.pomerium/", "You, as the proxy sees you", "second")}${view.links.map((link) => linkButton(link.url, link.name, "second"))}${isPublic ? null : linkButton("/.pomerium/sign_out", "Sign out", "second")}</div>`,
   });
 }
@@ -72,12 +72,12 @@ function verdictBox(view: DemoAppView): Html {
   const { verdict } = view;
   switch (verdict.type) {
     case "absent":
-      return html`<div class="verdict" data-verdict="absent">${open}<p><b>No assertion: a public visitor.</b> The proxy passes everybody here, or does not say who it is.</p></div>`;
+      return html`<div class="verdict" data-verdict="absent">${open}<p><b>No assertion: a public visitor.</b> The proxy lets everyone in here, or does not pass on identities.</p></div>`;
     case "refused":
-      return html`<div class="verdict bad" data-verdict="refused">${cross}<p><b>The assertion is not believed.</b> ${verdict.why}</p></div>`;
+      return html`<div class="verdict bad" data-verdict="refused">${cross}<p><b>The assertion is not valid.</b> ${verdict.why}</p></div>`;
     case "verified":
       return verdict.subject === null
-        ? html`<div class="verdict" data-verdict="public">${open}<p><b>A public visitor.</b> The proxy signed that nobody is signed in.</p></div>`
+        ? html`<div class="verdict" data-verdict="public">${open}<p><b>A public visitor.</b> The proxy signed that there is no signed-in user.</p></div>`
         : html`<div class="verdict good" data-verdict="verified">${tick}<p><b>The proxy signed who you are.</b> Checked against the keys at <code>${view.jwksUrl}</code>, for this host, and not expired.</p></div>`;
     default:
       return unreachable(verdict);
@@ -93,7 +93,7 @@ function nextSteps({ links }: DemoAppView): Html {
   return html`<h2>What to do next</h2>
 <ol data-part="next">
 <li>Open ${linkTo("app")} and sign in as alice, bob or carol, with any password. The page then shows what the proxy signed about you.</li>
-<li>Open ${linkTo("eng")}: alice is in the group eng and may use it; bob may not, and is told why.</li>
+<li>Open ${linkTo("eng")}: alice is in the group eng and may use it; bob may not, and a page tells him why.</li>
 <li>Leave a page open and run <code>cardea sessions revoke --user alice --wait</code> (in a checkout: <code>npm run cardea -- sessions revoke --user alice --wait</code>). Its clock stops at once.</li>
 </ol>`;
 }

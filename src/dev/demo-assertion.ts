@@ -26,7 +26,7 @@ export async function verifyAssertion(
   keys: JWTVerifyGetKey,
 ): Promise<AssertionVerdict> {
   const [assertion = "", ...others] = assertions;
-  if (others.length > 0) return { type: "refused", why: "The header came more than once." };
+  if (others.length > 0) return { type: "refused", why: "The header was sent more than once." };
   if (assertion === "") return { type: "absent" };
   // An empty audience would be one that is not checked.
   if (host === "") return { type: "refused", why: "The request names no host." };
@@ -53,14 +53,14 @@ export async function verifyAssertion(
 function describeFailure(error: unknown): string {
   if (error instanceof errors.JWTExpired) return "It has expired.";
   if (error instanceof errors.JWTClaimValidationFailed) {
-    if (error.claim === "aud") return "It was made for another address (aud).";
-    if (error.claim === "iss") return "Another issuer made it (iss).";
-    return `Its claim ${error.claim} is not right.`;
+    if (error.claim === "aud") return "It was issued for another address (aud).";
+    if (error.claim === "iss") return "It comes from another issuer (iss).";
+    return `Its claim ${error.claim} is not valid.`;
   }
   if (error instanceof errors.JWSSignatureVerificationFailed) return "Its signature is not the proxy's.";
   if (error instanceof errors.JWKSNoMatchingKey) return "It is signed by a key that the proxy does not publish.";
-  if (error instanceof errors.JOSEAlgNotAllowed) return "It is signed in a way that is not accepted.";
-  if (error instanceof errors.JWSInvalid || error instanceof errors.JWTInvalid) return "It is no signed assertion.";
+  if (error instanceof errors.JOSEAlgNotAllowed) return "Its signature algorithm is not accepted.";
+  if (error instanceof errors.JWSInvalid || error instanceof errors.JWTInvalid) return "It is not a signed assertion.";
   return "The proxy's keys could not be fetched.";
 }
 

@@ -20,7 +20,7 @@ function say(word, text) {
 function inWords(code, reason) {
   const said = reason === "" ? "" : ": " + reason;
   if (code === 1008 || code >= 4000) return "Your access was revoked (close code " + code + said + "). Reload to sign in again.";
-  if (code === 1006) return "The connection broke without a goodbye (close code 1006). If it cannot come back, your access may have ended: reload.";
+  if (code === 1006) return "The connection broke without a close message (close code 1006). If it does not come back, your access may have ended: reload.";
   if (code === 1000 || code === 1001 || code === 1012) return "The other side closed the connection (close code " + code + said + ").";
   return "The connection failed (close code " + code + said + ").";
 }

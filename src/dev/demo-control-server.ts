@@ -37,12 +37,12 @@ export async function startDemoControl(options: DemoControlOptions): Promise<Dem
 
 async function handle(request: IncomingMessage, options: DemoControlOptions): Promise<readonly [number, unknown]> {
   // A page elsewhere can reach loopback: by a name of its own that resolves here, or by a form. Neither gets past these two.
-  if (!isLoopbackHost(request.headers.host)) return [403, { error: "ask under a loopback address" }];
+  if (!isLoopbackHost(request.headers.host)) return [403, { error: "use a loopback address" }];
   if (request.headers.origin !== undefined) return [403, { error: "not for browsers" }];
   if (request.method === "GET" && request.url === "/demo/users") return [200, options.users()];
   const user = /^\/demo\/users\/([\w.-]{1,100})\/groups$/.exec(request.url ?? "")?.[1];
   if (user === undefined) return [404, { error: "GET /demo/users or PUT /demo/users/<user>/groups" }];
-  if (!options.users().some((known) => known.user === user)) return [404, { error: `nobody is called ${user}` }];
+  if (!options.users().some((known) => known.user === user)) return [404, { error: `there is no user ${user}` }];
   if (request.method !== "PUT") return [405, { error: "PUT a JSON list of group names" }];
   const groups = parseGroups(await readJson(request));
   if (groups === null) return [400, { error: "send a JSON list of group names" }];

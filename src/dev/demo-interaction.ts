@@ -37,8 +37,8 @@ export async function handleInteraction(
 ): Promise<void> {
   const interaction = await deps.provider.interactionDetails(request, response).catch(() => null);
   if (interaction?.uid !== uid) {
-    const text = "Go back to the application and start again. It remembers where you wanted to go.";
-    return sendNote(response, 400, "This sign-in is over", text);
+    const text = "Go back to the application and start again. It remembers the page that you requested.";
+    return sendNote(response, 400, "This sign-in has expired", text);
   }
   if (request.method === "GET" || request.method === "HEAD") return sendSignInPage(deps, interaction, null, response);
   if (request.method !== "POST") return sendNote(response, 405, "This did not work", "Use the form.");

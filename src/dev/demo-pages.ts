@@ -47,7 +47,7 @@ export function signInPage(question: SignInForm): string {
     css,
     body: html`<h1>Sign in</h1>
 <p class="muted">to continue to ${isolated(question.clientName)}</p>
-${unknown !== null && html`<p class="alert" role="alert" id="problem">There is nobody called “${isolated(unknown)}” here.</p>`}
+${unknown !== null && html`<p class="alert" role="alert" id="problem">There is no user “${isolated(unknown)}” here.</p>`}
 <form method="post" action="${safeUrl(action)}" class="people">
 ${question.users.map(
   (user) =>
@@ -64,7 +64,7 @@ ${question.users.map(
     }>
 <label for="password">Password</label>
 <input id="password" name="password" type="password" autocomplete="current-password" maxlength="200" aria-describedby="any">
-<p class="muted small" id="any">Any password will do: this provider exists to try things out.</p>
+<p class="muted small" id="any">Any password works: this provider is only for trying things out.</p>
 <button class="first" type="submit">Sign in</button>
 </form>
 <form method="post" action="${safeUrl(action)}"><button class="plain" type="submit" name="cancel" value="yes">Cancel</button></form>`,

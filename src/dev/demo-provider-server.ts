@@ -179,7 +179,7 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
 /** Asks at every sign-in, also when somebody is signed in here; `prompt=none` is still answered from what is known. */
 function promptAlways({ base, Check }: typeof interactionPolicy): interactionPolicy.DefaultPolicy {
   const policy = base();
-  const check = new Check("ask_always", "the person is asked at every sign-in", (ctx) =>
+  const check = new Check("ask_always", "every sign-in shows the form", (ctx) =>
     ctx.oidc.result?.login === undefined && !ctx.oidc.prompts.has("none")
       ? Check.REQUEST_PROMPT
       : Check.NO_NEED_TO_PROMPT,

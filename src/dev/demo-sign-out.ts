@@ -40,7 +40,7 @@ export async function skipConfirmationWithoutSession(
 
 export function signedOut(ctx: KoaContextWithOIDC): void {
   ctx.set(pageHeaders);
-  ctx.body = providerNotePage({ title: "You are signed out", text: "You may close this window." });
+  ctx.body = providerNotePage({ title: "You are signed out", text: "You can close this window." });
 }
 
 /** The package has checked the URI against the registered ones, and removed it where no client was named. */

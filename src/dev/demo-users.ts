@@ -43,7 +43,7 @@ export class UnknownDemoUserError extends CodedError<"ERR_DEV_UNKNOWN_USER"> {
   override readonly code = "ERR_DEV_UNKNOWN_USER";
   readonly user: string;
   constructor(user: string) {
-    super(`the demo identity provider knows nobody called ${JSON.stringify(user)}`);
+    super(`the demo identity provider has no user ${JSON.stringify(user)}`);
     this.user = user;
   }
 }

@@ -234,7 +234,7 @@ test("that nobody has a name is not said while it cannot be known: 503", async (
       await at.post("/groups/eng/members", { add: ["nobody"] }),
     ]) {
       assert.deepEqual([answer.status, answer.headers["retry-after"]], [503, "1"], head);
-      assert.match(json(answer).error, /no user is called "nobody".*behind the log/);
+      assert.match(json(answer).error, /no user matches "nobody".*behind the log/);
     }
 });
 

@@ -48,7 +48,7 @@ test("configurations are listed with who runs them, and shown by hash", async (t
   }
   const missing = await at.get(`/configurations/${unkept}`);
   assert.equal(missing.status, 404);
-  assert.match(json(missing).error, /^what the configuration f+ says is not kept; it runs on proxy-2$/);
+  assert.match(json(missing).error, /^the text of configuration f+ is not stored; it runs on proxy-2$/);
   assert.equal((await at.get(`/configurations/${"0".repeat(64)}`)).status, 404);
   for (const wrong of ["ff", "g".repeat(12), "a".repeat(65)])
     assert.equal((await at.get(`/configurations/${wrong}`)).status, 400);

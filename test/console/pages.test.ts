@@ -30,7 +30,7 @@ test("a denial says who you are, why, whom to ask, and names the request", () =>
     "Access denied",
     "Bob Baker",
     "bob@example.com",
-    "You are not a member of a group that may use this.",
+    "You are not a member of a group that has access.",
     "Members of the group eng may use this.",
     "it@example.com",
     "0f3c9d52",
@@ -38,7 +38,7 @@ test("a denial says who you are, why, whom to ask, and names the request", () =>
     "25 November 2025",
     'href="/.pomerium/sign_in"',
     'href="/.pomerium/sign_out"',
-    "Sign in as somebody else",
+    "Sign in with another account",
     'data-page="error"',
     'data-status="403"',
   ]) {
@@ -140,7 +140,7 @@ test("pages run no script, load nothing from elsewhere and are not stored", () =
 
 test("a reason is told once, and an unknown word is not guessed at", () => {
   assert.deepEqual(describeReasons(["groups-unauthorized", "groups-unauthorized", "groups-ok", "toString"]), [
-    "You are not a member of a group that may use this.",
+    "You are not a member of a group that has access.",
   ]);
 });
 

@@ -233,6 +233,6 @@ test("an error page is one that a browser renders as it was meant, whatever stan
   assert.equal(await page.title(), "Access denied (403)");
   assert.equal(await page.locator("img, script").count(), 0);
   assert.equal(await page.getByText(attack).count(), 5);
-  await page.getByRole("link", { name: "Sign in as somebody else" }).waitFor();
+  await page.getByRole("link", { name: "Sign in with another account" }).waitFor();
   await picture(page, "error-attacked");
 });

@@ -94,7 +94,7 @@ test("an assertion that is not for this host, not in time, not signed or not by 
     [forged, /signature/],
     [await world.sign({}, "k2"), /does not publish/],
     [new UnsecuredJWT({ iss: host, aud: host, sub: "alice", iat: now, exp: now + 300 }).encode(), /./],
-    ["rubbish", /no signed assertion/],
+    ["rubbish", /not a signed assertion/],
     [`${await world.sign()}, ${await world.sign()}`, /./],
   ];
   for (const [assertion, why] of cases) {

@@ -159,5 +159,5 @@ test("a taken port is said in one line, and nothing is left running", { timeout:
   const dev = await startDev(t);
   const second = await dev.cardea("dev", "--port", String(dev.port));
   assert.equal(second.code, 3);
-  assert.match(second.err, /port \d+ is taken; stop what uses it, or choose others with --port/);
+  assert.match(second.err, /port \d+ is in use; stop the program that uses it, or choose another port with --port/);
 });

@@ -159,7 +159,7 @@ test("the first connection opens a browser, once; what it brings serves every pr
 
   const refused = await listen("sales.internal:6379");
   assert.equal(await line(refused.port), "");
-  assert.match(refused.said(), /you may not use it \(403\)/);
+  assert.match(refused.said(), /you may not use this route \(403\)/);
   assert.equal(browser.opened(), 1, "signing in again would change nothing");
 
   // One sign-in serves every TCP host of the installation, and any host of it can be the proxy.

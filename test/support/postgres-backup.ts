@@ -2,7 +2,7 @@
  * Postgres backup: a base backup and the archived WAL of a test server, and servers that are restored from them to a
  * named point.
  *
- * What an operator does by docs/operations.md, from the binaries of this machine.
+ * What an operator does by docs/backup.md, from the binaries of this machine.
  */
 import { execFile } from "node:child_process";
 import { chownSync, cpSync, mkdirSync, writeFileSync } from "node:fs";

@@ -85,7 +85,7 @@ export async function startAudit(
           store: recordNumbersFile(join(config.dataDir, `records-${encodeURIComponent(context.node)}`), (error) =>
             context.logger.warn(
               { error: String(error) },
-              "cannot read the record numbers of the boot before; its losses do not show",
+              "cannot read the record numbers of the previous boot; its losses are not detected",
             ),
           ),
           written: () => recorder.written(),
@@ -93,7 +93,7 @@ export async function startAudit(
           onFailure: (error) =>
             context.logger.warn(
               { error: String(error) },
-              "cannot reserve record numbers on disk; a lost tail would not show",
+              "cannot reserve record numbers on disk; losing the newest records would not be detected",
             ),
         })
       : null;
@@ -114,7 +114,7 @@ export async function startAudit(
     now: () => Date.now() as UnixMs,
     sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
     onFailure: (sink, error) =>
-      context.logger.warn({ sink, error: String(error) }, "an audit sink fails; records wait"),
+      context.logger.warn({ sink, error: String(error) }, "an audit sink fails; its records wait"),
   });
   const following =
     viaNats && config.services.has("authenticate")
@@ -222,11 +222,11 @@ function followInBackground(
           now: () => Date.now(),
           sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
           onFailure: (error) =>
-            options.logger.warn({ error: String(error) }, "the audit feed is interrupted; it resumes"),
+            options.logger.warn({ error: String(error) }, "the audit feed was interrupted; it resumes"),
           onRefused: refusedRecordsLog(options.logger, () => follower?.counts().refused ?? {}),
         });
       } catch (error) {
-        options.logger.warn({ error: String(error) }, "the audit feed cannot connect; it tries again");
+        options.logger.warn({ error: String(error) }, "the audit feed cannot connect; trying again");
         await sleep(2_000, undefined, { signal: stopped.signal }).catch(() => undefined);
       }
     }

@@ -8,7 +8,7 @@ import { type Logger, systemClock } from "../../replication/index.ts";
 export function startAutocertOf(config: Config, parts: Readonly<{ registry: Registry; logger: Logger }>): Autocert {
   const orders = new Counter({
     name: "cardea_autocert_orders_total",
-    help: "Orders of certificates by ACME, by result.",
+    help: "Orders of ACME certificates, by result.",
     labelNames: ["result"],
     registers: [parts.registry],
   });
@@ -21,7 +21,7 @@ export function startAutocertOf(config: Config, parts: Readonly<{ registry: Regi
   });
   new Gauge({
     name: "cardea_autocert_expires_timestamp_seconds",
-    help: "When the certificate that expires first does, of those by ACME; 0: there is none.",
+    help: "When the first ACME certificate expires; 0: there is none.",
     registers: [parts.registry],
     collect() {
       const ends = autocert.certificates().map(({ cert }) => new X509Certificate(cert).validToDate.getTime());

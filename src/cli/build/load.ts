@@ -20,7 +20,7 @@ export type LoadedConfig = Readonly<{
   records: Records;
 }>;
 
-export type LoadResult = Readonly<{
+export type ConfigurationResult = Readonly<{
   loaded: LoadedConfig | undefined;
   problems: readonly Problem[];
   /** Every file that it depends on, those too that could not be read. */
@@ -47,14 +47,14 @@ export function loadOrReport(
   path: string | null,
   terminal: Terminal,
   options: Omit<LoadOptions, "env">,
-): Pick<LoadResult, "loaded" | "files"> {
+): Pick<ConfigurationResult, "loaded" | "files"> {
   const { loaded, problems, files } = readConfiguration(path, { env: terminal.env, ...options });
   for (const problem of problems) terminal.err(`${formatProblem(problem)}\n`);
   return { loaded, files };
 }
 
 /** @returns `problems`: warnings too, in the order of the file; with an error among them there is nothing loaded */
-export function readConfiguration(path: string | null, options: LoadOptions): LoadResult {
+export function readConfiguration(path: string | null, options: LoadOptions): ConfigurationResult {
   const read = loadConfig(path, options);
   const { files } = read;
   if (!read.ok)

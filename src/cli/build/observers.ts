@@ -39,7 +39,7 @@ function authorizeLogOf(
   const lineOf = compileAuthorizeLine(fields);
   const lost = new Counter({
     name: "cardea_authorize_log_lost_total",
-    help: "Lines of the log of decisions that found no room",
+    help: "Lines of the authorize log that were dropped because the output was full",
     registers: [registry],
   });
   return (facts) => {

@@ -40,7 +40,7 @@ export async function openLog(
     }
   } catch (error) {
     if (error instanceof LogRefusedError || error instanceof LogUnavailableError) {
-      throw new CannotError(`the event log cannot be opened: ${error.message}`, { cause: error });
+      throw new CannotError(`cannot open the event log: ${error.message}`, { cause: error });
     }
     throw error;
   }

@@ -46,7 +46,7 @@ export async function startRegion(config: Config, { node, logger }: Parts) {
   const copy = openRegionCopy({
     path: join(config.dataDir, `region-${encodeURIComponent(node)}.sqlite`),
     cluster,
-    onDamage: (problem) => logger.error({ problem }, "the region's copy of the log is begun anew"),
+    onDamage: (problem) => logger.error({ problem }, "the region's copy of the log is damaged; rebuilding it"),
   });
   const folder = snapshotFolderOf(config);
   const snapshots = regionSnapshots(config, { node, logger, copy, home: home("broker").snapshots, folder });

@@ -96,7 +96,7 @@ export async function startRequestServices(
 
   const shadowed = new Counter({
     name: "cardea_shadow_decisions_total",
-    help: "Decisions of routes with a shadow_policy, by what it would have changed",
+    help: "Decisions of routes with a shadow_policy, by the change that it would make",
     labelNames: ["route", "direction"],
     registers: [parts.registry],
   });

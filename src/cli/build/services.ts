@@ -191,7 +191,7 @@ export async function startServices(
     });
     if (replica !== null && !(await replica.whenReady(readyWithinMs))) {
       if (replica.tooOld()) throw tooOldFor(replica.ready().reasons.join("; "));
-      logger.warn({ reasons: replica.ready().reasons }, "not ready yet; nothing is permitted until it is");
+      logger.warn({ reasons: replica.ready().reasons }, "not ready yet; no request is permitted until it is");
     }
     const announce =
       replica === null

@@ -56,9 +56,9 @@ export function startSnapshotRefresh(
     for (;;) {
       await delay(everyMs * (0.5 + Math.random()), undefined, { signal, ref: false });
       try {
-        if (await refresh(signal)) logger.info({}, "a newer snapshot is on this disk");
+        if (await refresh(signal)) logger.info({}, "copied a newer snapshot to this disk");
       } catch (error) {
-        if (!signal.aborted) logger.warn({ err: error }, "no newer snapshot could be had; looking again later");
+        if (!signal.aborted) logger.warn({ err: error }, "cannot copy a newer snapshot; trying again later");
       }
     }
   }

@@ -24,11 +24,12 @@ const noSecrets = { sharedSecret: new Uint8Array(), sharedSecretPrevious: null }
 export const auditExplain: Command = {
   name: "audit explain",
   usage: "ID [--input FILE|-] [--kept files|nats] [--json]",
-  summary: "why a past decision fell as it did: rule, criteria, facts, and the events that set them",
-  help: `ID is a record's (\`<boot>:<number>\`, as \`audit tail\` prints it) or a request's, as the page of a denial shows it; of several decisions about one request
-the newest is explained and the others are named. The record comes from the newest ones that the server holds, else from where -c cardea.yaml keeps
-them (audit files with what a rotation left beside them, or the stream in NATS; --kept chooses), or from --input. The events come from the log.
-Exit 0 explained, 1 no such decision or the log does not hold what the record says, 2 wrong use, 3 could not be asked.`,
+  summary: "explain a past decision: its rule, criteria and facts, and the events that set them",
+  help: `ID is a record id (\`<boot>:<number>\`, as \`audit tail\` prints it) or a request id, as the error page of a denial shows it. If a request has
+several decisions, the newest is explained and the others are listed. The record comes from the newest ones that the server holds, else
+from where -c cardea.yaml stores them (audit files with their rotated files, or the stream in NATS; --kept chooses), or from --input.
+The events come from the log.
+Exit 0: explained; 1: no such decision, or the log contradicts the record; 2: wrong use; 3: the server could not be asked.`,
   async run(args, terminal) {
     const parsed = parse(
       args,
@@ -40,7 +41,7 @@ Exit 0 explained, 1 no such decision or the log does not hold what the record sa
     try {
       const answer = await explainById(id, { parsed, terminal, client });
       if (answer === undefined) {
-        terminal.err(`no decision is called ${printable(id)} where records were looked for\n`);
+        terminal.err(`there is no decision ${printable(id)} in the records that were searched\n`);
         return 1;
       }
       terminal.out(parsed.flag("json") ? `${JSON.stringify(answer)}\n` : textOf(answer));
@@ -67,7 +68,7 @@ async function explainById(id: string, context: ExplainContext): Promise<Explain
   const kept = parseKept(parsed.text("kept"));
   const input = parsed.text("input");
   if (input === undefined && config === undefined)
-    throw new UsageError("--kept goes with -c, which says where records are kept");
+    throw new UsageError("--kept needs -c, which says where records are stored");
   const noLocation: RecordLocation = {
     audit: { files: [], nats: false },
     nats: null,
@@ -77,7 +78,7 @@ async function explainById(id: string, context: ExplainContext): Promise<Explain
   const own = config === undefined ? null : readLocalConfig(config, terminal);
   const source = recordSource(own ?? noLocation, { input, kept, from: 0 });
   const { found, refused } = await findDecisions(id, source);
-  if (refused !== "") terminal.err(`messages of the audit stream were refused and are not searched: ${refused}\n`);
+  if (refused !== "") terminal.err(`refused messages of the audit stream were not searched: ${refused}\n`);
   const [newest, ...others] = found.toSorted((a, b) => b.at - a.at || b.seq - a.seq);
   if (newest === undefined) return undefined;
   const answer = (await client.post("/explain", { record: newest }, explainMs)) as ExplainAnswer;
@@ -101,16 +102,16 @@ export async function findDecisions(
 
 function textOf({ record, facts, broken, open, others }: ExplainAnswer): string {
   const { trace } = record;
-  const who = record.userId === null ? "nobody signed in" : `user ${record.userId}`;
+  const who = record.userId === null ? "not signed in" : `user ${record.userId}`;
   const lines = [
     `${new Date(record.at).toISOString()}  ${record.result} ${record.status}  ${record.method} ${record.host}${record.path}  ${who}`,
     `request ${record.requestId}${record.occasion === "redecision" ? ", decided again while it was open" : ""}, route ${record.routeId ?? "(none)"}, node ${record.node}`,
     `decided from ${formatLink(record.applied)} by configuration ${record.configHash} (cardea config show ${record.configHash.slice(0, 12)})`,
     `reasons: ${record.reasons.join(", ") || "none"}`,
   ];
-  if (trace === undefined) lines.push("rule: not recorded (of permits only with audit_trace: all)");
+  if (trace === undefined) lines.push("rule: not recorded (permits record it only with audit_trace: all)");
   else {
-    lines.push(`rule: ${trace.rule ?? "none decided; no rule allows it"}`);
+    lines.push(`rule: ${trace.rule ?? "no rule allows the request"}`);
     for (const { rule, met, criteriaMet, criteriaUnmet, criteriaMore } of trace.rules) {
       const criteria = [...criteriaMet.map((name) => `+${name}`), ...criteriaUnmet.map((name) => `-${name}`)];
       lines.push(
@@ -125,8 +126,8 @@ function textOf({ record, facts, broken, open, others }: ExplainAnswer): string 
   const rows = facts.map(rowOf);
   const text = [
     ...lines.map((line) => `${printable(line)}\n`),
-    table(["FACT", "ASKED BY", "EVENT", "WHEN", "WHO", "CAUSE", "WHAT"], rows),
-    ...open.map((line) => `not known: ${printable(line)}\n`),
+    table(["FACT", "USED BY", "EVENT", "WHEN", "WHO", "CAUSE", "WHAT"], rows),
+    ...open.map((line) => `unknown: ${printable(line)}\n`),
     ...broken.map((line) => `BROKEN: ${printable(line)}\n`),
     ...(others.length === 0 ? [] : [printable(`other decisions about this request: ${others.join(", ")}`), "\n"]),
   ];
@@ -134,7 +135,7 @@ function textOf({ record, facts, broken, open, others }: ExplainAnswer): string 
 }
 
 function rowOf({ fact, criteria, member, position, exact, event }: ExplainedFact): readonly string[] {
-  const name = member === undefined ? fact : `${fact} (${member ? "in it" : "not in it"})`;
+  const name = member === undefined ? fact : `${fact} (${member ? "member" : "not a member"})`;
   const at = position === null ? "" : position === 0 ? "none" : exact ? String(position) : `≤ ${position}`;
   if (event === null) return [name, criteria.join(" "), at, "", "", "", ""];
   const when = new Date(event.at).toISOString();

@@ -11,8 +11,8 @@ const retryMs = 1_000;
 export const auditTail: Command = {
   name: "audit tail",
   usage: "[--last N] [--no-follow]",
-  summary: "decisions of all nodes as they fall",
-  help: "Shows the newest N (default 20) and goes on until interrupted; a broken connection is resumed where it stopped. --no-follow stops after the newest N.",
+  summary: "print the decisions of all nodes as they are made",
+  help: "Prints the newest N (default 20) and then each new decision until you interrupt it. A broken connection resumes where it stopped.\n--no-follow stops after the newest N.",
   async run(args, terminal) {
     const parsed = parse(
       args,

@@ -7,8 +7,8 @@ import type { Command } from "../terminal/command.ts";
 export const check: Command = {
   name: "check",
   usage: "[-c cardea.yaml]",
-  summary: "validate a configuration; every problem as file:line:column: error or warning: key: problem; remedy",
-  help: "Without -c everything comes from environment variables. Checks the file, environment overrides, files it names, and every route's policy. Exit 1 when there is an error; warnings alone are exit 0.",
+  summary: "validate a configuration; prints every problem as file:line:column: error or warning: key: problem; remedy",
+  help: "Checks the file, environment overrides, the files that it names, and the policy of every route. Without -c the configuration comes from\nenvironment variables. Exit 1: there is an error; warnings alone: exit 0.",
   async run(args, terminal) {
     const parsed = parse(
       args,

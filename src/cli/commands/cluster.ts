@@ -9,8 +9,8 @@ import { table } from "../terminal/print.ts";
 export const clusterStatus: Command = {
   name: "cluster status",
   usage: "",
-  summary: "the leader, the other brokers and every enforcement node: position, lag, lease, digest, version",
-  help: "Exit 1 when there is no leader, or a node's digest differs from the leader's at the same link. CONFIG begins the hash of the configuration in force there. READS is the level up to which a build can read events.",
+  summary: "show the leader, the other brokers and every enforcement node: position, lag, lease, digest, version",
+  help: "CONFIG is the start of the hash of the node's configuration. READS is the highest level of events that the build can read. Exit 1: there is\nno leader, or a node's digest differs from the leader's at the same link.",
   async run(args, terminal) {
     const parsed = parse(args, operatorOptions, { min: 0, max: 0 });
     const client = await connectOperator(parsed, terminal);
@@ -27,26 +27,26 @@ export const clusterStatus: Command = {
 export const clusterFinalize: Command = {
   name: "cluster finalize",
   usage: "[--level N] [--wait [--region] [--timeout 10s]]",
-  summary: "end an upgrade: what only the new version can read may be written from now on",
+  summary: "finish an upgrade: allow events that only the new version can read",
   help:
-    "There is no way back: an older build gets no lease and does not lead after it. Refused while a broker or node that is there cannot read the " +
-    "level; the answer names them. Without --level it is the level that the leader reads.",
+    "This is final: an older build can neither hold a lease nor lead afterwards. The command is refused, with their names, while a present " +
+    "broker or node cannot read the level. Without --level the level is the one that the leader reads.",
   async run(args, terminal) {
     const level = { level: { type: "string" } } as const;
     const parsed = parse(args, { ...operatorOptions, ...waitOptions, ...level }, { min: 0, max: 0 });
     const given = parsed.text("level");
     if (given !== undefined && !/^[1-9]\d{0,5}$/.test(given))
-      throw new UsageError(`--level ${given}: a level is 1, 2, 3 …`);
+      throw new UsageError(`--level ${given}: write a whole number from 1`);
     const client = await connectOperator(parsed, terminal);
     try {
       const { leader } = (await client.get("/nodes")) as ClusterStatus;
-      if (leader === null) throw new CannotError("no broker leads");
+      if (leader === null) throw new CannotError("no broker leads at the moment");
       const wanted = given === undefined ? leader.reads : Number(given);
       return await runChange(client, parsed, terminal, {
         path: "/cluster/finalize",
         body: { level: wanted },
         done: `level ${wanted} is finalized`,
-        unchanged: `level ${wanted} had been finalized before`,
+        unchanged: `level ${wanted} is already finalized`,
       });
     } finally {
       await client.close();

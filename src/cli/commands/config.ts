@@ -8,9 +8,9 @@ import { printable, table } from "../terminal/print.ts";
 export const configList: Command = {
   name: "config list",
   usage: "",
-  summary: "the configurations that nodes run or have run, by their hash",
-  help: `STORED is when what it says was first kept; absent: a node runs it, and no body of it is kept (its databroker is of an older version, or it
-is too long: the node's log says). Exit 1 when that is so of one that runs.`,
+  summary: "list the configurations that nodes run or have run, by hash",
+  help: `STORED is the time at which its text was first stored. absent: a node runs it, but its text is not stored, because the databroker has an older
+version or the text is too long (see the node's log). Exit 1: a running configuration is absent.`,
   async run(args, terminal) {
     const parsed = parse(args, operatorOptions, { min: 0, max: 0 });
     const client = await connectOperator(parsed, terminal);
@@ -36,15 +36,15 @@ is too long: the node's log says). Exit 1 when that is so of one that runs.`,
 export const configShow: Command = {
   name: "config show",
   usage: "HASH",
-  summary: "what a configuration says, without its secrets",
-  help: `HASH as decision records and cluster status have it, or 8 characters of its beginning. Prints the configuration as it was in force, defaults
-filled in, as JSON. In the place of a secret stands a digest under a key that follows from shared_secret: equal secrets have equal digests,
-and nothing can be guessed from one. Exit 3 when there is no such configuration, or what it says is not kept.`,
+  summary: "print a configuration without its secrets",
+  help: `HASH is what decision records and cluster status show, or its first 8 characters. Prints the configuration as JSON, with defaults filled in.
+Each secret is replaced by a digest under a key derived from shared_secret: equal secrets have equal digests, and a digest reveals
+nothing about its secret. Exit 3: there is no such configuration, or its text is not stored.`,
   async run(args, terminal) {
     const parsed = parse(args, operatorOptions, { min: 1, max: 1 });
     const [hash = ""] = parsed.positionals;
     if (!/^[0-9a-f]{8,64}$/.test(hash))
-      throw new UsageError(`${printable(hash)} is not a hash, or the beginning of one`);
+      throw new UsageError(`${printable(hash)} is not a hash, nor its first 8 characters or more`);
     const client = await connectOperator(parsed, terminal);
     try {
       const answer = (await client.get(`/configurations/${hash}`)) as ConfigurationAnswer;

@@ -17,17 +17,17 @@ const secretCharsMin = 16;
 export const demo: Command = {
   name: "demo",
   usage: "--client-secret-file FILE [--listen-host 127.0.0.1] [--issuer URL] [--authenticate-url URL] …",
-  summary: "the demo identity provider and app alone: for trying a cluster",
-  help: `  --client-secret-file FILE   what the cluster has as idp_client_secret; required
-  --client-id cardea          what it has as idp_client_id
-  --issuer URL                what it has as idp_provider_url; default http://idp.localhost:8080
-  --authenticate-url URL      its authenticate_service_url; default http://authenticate.localhost:8080
-  --app-urls URL,URL          the app's routes, the first of which has the proxy's keys;
+  summary: "run only the demo identity provider and the demo app, to try a cluster",
+  help: `  --client-secret-file FILE   the cluster's idp_client_secret; required
+  --client-id cardea          the cluster's idp_client_id
+  --issuer URL                the cluster's idp_provider_url; default http://idp.localhost:8080
+  --authenticate-url URL      the cluster's authenticate_service_url; default http://authenticate.localhost:8080
+  --app-urls URL,URL          the app's routes; the first one serves the proxy's keys;
                               default http://app.localhost:8080, eng and public
   --listen-host 127.0.0.1     --provider-port 8092     --app-port 8091
-  --data-dir FOLDER           keeps the provider's keys and grants; absent: in memory
-  --host-aliases name=host    where the proxy's keys are fetched from when DNS does not know their host
-Users alice, bob and carol, any password. Each port answers /health.`,
+  --data-dir FOLDER           stores the provider's keys and grants; absent: in memory
+  --host-aliases name=host    the address of a host that DNS does not know, to fetch the proxy's keys
+Users are alice, bob and carol, with any password. Each port answers /health.`,
   async run(args) {
     const parsed = parse(args, options, { min: 0, max: 0 });
     const host = parsed.text("listen-host") ?? "127.0.0.1";
@@ -47,7 +47,7 @@ Users alice, bob and carol, any password. Each port answers /health.`,
     const stopped = untilStopped();
     const output = openStandardOutput();
     const logger = createLogger("info", { facts: { service: "demo", services: "demo" }, output });
-    const onError = (error: unknown): void => logger.warn({ error: String(error) }, "the demo failed at something");
+    const onError = (error: unknown): void => logger.warn({ error: String(error) }, "an error in the demo");
     const keys = createLocalFetch({ timeoutMs: keysTimeoutMs, hosts });
     const runningProvider = await startDemoProvider({
       ...provider,
@@ -113,14 +113,15 @@ function portIn(parsed: Parsed, option: Option, otherwise: number): number {
 
 function secretIn(parsed: Parsed): string {
   const file = parsed.text("client-secret-file");
-  if (file === undefined) throw new UsageError("name the file with the client's secret: --client-secret-file");
+  if (file === undefined) throw new UsageError("--client-secret-file is missing: name the file with the client secret");
   let secret: string;
   try {
     secret = readFileSync(file, "utf8").trim();
   } catch (cause) {
     throw new CannotError(`${file} cannot be read`, { cause });
   }
-  if (secret.length < secretCharsMin) throw new CannotError(`${file} holds no secret of ${secretCharsMin} characters`);
+  if (secret.length < secretCharsMin)
+    throw new CannotError(`${file} must hold a secret of at least ${secretCharsMin} characters`);
   return secret;
 }
 

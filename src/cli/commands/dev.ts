@@ -25,9 +25,9 @@ const tokenRenewMs = 3_600_000;
 export const dev: Command = {
   name: "dev",
   usage: "[--port 8080] [--data-dir data] [--memory]",
-  summary: "everything in one process, with a demo identity provider and app: for a first try",
-  help: `Reads cardea.dev.yaml, a real configuration. Binds loopback only. Secrets and the log are kept in the data folder;
---memory keeps the log in memory, so that people sign in again after a restart. Users alice, bob and carol, any password. Moves all ports with --port (port, +11, +12, +13).`,
+  summary: "run everything in one process, with a demo identity provider and app, for a first try",
+  help: `Reads cardea.dev.yaml and listens on loopback only. Users are alice, bob and carol, with any password. The data folder stores the secrets
+and the log; --memory keeps the log in memory, so people must sign in again after a restart. --port moves all ports (port, +11, +12, +13).`,
   async run(args, terminal) {
     const parsed = parse(
       args,
@@ -60,7 +60,7 @@ export const dev: Command = {
     if (config.idp === null) throw new CannotError(`${path} names no identity provider`);
     const output = openStandardOutput();
     const logger = createLogger(config.logLevel, { facts: { service: "dev", services: "dev" }, output });
-    const onError = (error: unknown): void => logger.warn({ error: String(error) }, "the demo failed at something");
+    const onError = (error: unknown): void => logger.warn({ error: String(error) }, "an error in the demo");
     const origin = (name: string): string => `http://${name}.localhost:${main}`;
     await using parts = new AsyncDisposableStack(); // also when a later part cannot start
     parts.defer(() => output.close());
@@ -140,7 +140,7 @@ Sign in with any password as: ${users}
 Try: sign in as alice, watch the clock, then in another terminal
   ${cardea} sessions list${flag}
   ${cardea} sessions revoke --user alice --wait${flag}
-The clock stops, and the next click asks for sign-in. As bob, open eng: the page says why not.
+The clock stops, and the next click asks you to sign in. As bob, open eng: a page says why you are refused.
   ${cardea} groups add eng bob${flag}    and   ${cardea} audit tail${flag}
 
 ${config.store.type === "memory" ? "Log: in memory; secrets" : "Log and secrets"}: ${config.dataDir}.   Metrics: ${config.metricsAddress === null ? "off" : `http://${config.metricsAddress.host}:${config.metricsAddress.port}/metrics`}.   Ctrl-C stops.

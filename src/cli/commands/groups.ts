@@ -9,8 +9,8 @@ import { table } from "../terminal/print.ts";
 export const groupsList: Command = {
   name: "groups list",
   usage: "",
-  summary: "groups and who is in them",
-  help: "A member marked `excluded` was removed by an operator and stays out whatever the identity provider or a directory says.",
+  summary: "list groups and their members",
+  help: "A member marked `excluded` was removed by an operator and stays out, even if the identity provider or a directory lists them.",
   async run(args, terminal) {
     const parsed = parse(args, operatorOptions, { min: 0, max: 0 });
     const client = await connectOperator(parsed, terminal);
@@ -29,7 +29,7 @@ export const groupsList: Command = {
                 m.sources.join(", "),
               ]),
         );
-        terminal.out(table(["GROUP", "USER", "STANDING", "SAYS"], rows));
+        terminal.out(table(["GROUP", "USER", "STATUS", "SOURCES"], rows));
       }
       return 0;
     } finally {
@@ -41,11 +41,11 @@ export const groupsList: Command = {
 const change = (verb: "add" | "remove"): Command => ({
   name: `groups ${verb}`,
   usage: "GROUP NAME… [--wait [--region] [--timeout 10s]]",
-  summary: verb === "add" ? "put users into a group" : "take users out of a group",
+  summary: verb === "add" ? "add users to a group" : "remove users from a group",
   help:
     verb === "add"
       ? "Takes effect on every node at once. Also lifts an earlier exclusion."
-      : "Takes effect on every node at once, on open connections too. The exclusion holds whatever the identity provider says later, until `groups add`.",
+      : "Takes effect on every node at once, on open connections too. The exclusion lasts until `groups add`, whatever the identity provider says.",
   async run(args, terminal) {
     const parsed = parse(args, { ...operatorOptions, ...waitOptions }, { min: 2, max: 1_001 });
     const [group = "", ...names] = parsed.positionals;
@@ -69,9 +69,9 @@ export const groupsRemove = change("remove");
 export const groupsDelete: Command = {
   name: "groups delete",
   usage: "GROUP [--wait [--region] [--timeout 10s]] [--output FILE]",
-  summary: "remove a group with all its memberships",
-  help: `Takes effect on every node at once, on open connections too. A group that the identity provider or a directory names again begins anew,
-without those whom an operator had excluded or added.`,
+  summary: "delete a group with all its memberships",
+  help: `Takes effect on every node at once, on open connections too. If the identity provider or a directory names the group again, it starts
+empty: an operator's earlier exclusions and additions no longer apply.`,
   async run(args, terminal) {
     const parsed = parse(args, { ...operatorOptions, ...waitOptions }, { min: 1, max: 1 });
     const group = parsed.positionals[0] ?? "";

@@ -13,11 +13,12 @@ const defaultAddress = "127.0.0.1:9902";
 export const health: Command = {
   name: "health",
   usage: "[--address 127.0.0.1:9902] [--tls] [--live | --all-routes] [--timeout 3s] | --url URL",
-  summary: "whether a process on this machine is ready; for container health checks",
-  help: `Asks /readyz at the process's metrics_address (METRICS_ADDRESS, else ${defaultAddress}): a broker is ready with the log read and a
-leader known, a proxy while it may serve. --tls where metrics_certificate is set: the certificate is not verified, since it is that of this
-machine. --all-routes asks /readyz?routes=all: a proxy that answers 503 on some of its routes is then not ready. --live asks /healthz instead: for those who would restart what is not healthy, since
-a proxy that waits for its brokers would not be helped by a restart. Exit 0 when it is, 1 when not or nobody answers.`,
+  summary: "check whether a process on this machine is ready; for container health checks",
+  help: `Requests /readyz at the process's metrics_address (METRICS_ADDRESS, else ${defaultAddress}). A broker is ready once it has read the log and
+knows a leader; a proxy is ready while it may serve. --tls is for a process with metrics_certificate; the certificate is not verified, because
+the process runs on this machine. --all-routes requests /readyz?routes=all: a proxy that answers 503 on some routes then counts as not ready.
+--live requests /healthz instead. Use it for a check that restarts the process: a restart does not help a proxy that waits for its brokers.
+Exit 0: ready; 1: not ready, or no answer.`,
   async run(args, terminal) {
     const parsed = parse(
       args,
@@ -33,7 +34,7 @@ a proxy that waits for its brokers would not be helped by a restart. Exit 0 when
       { min: 0, max: 0 },
     );
     if (parsed.flag("live") && parsed.flag("all-routes"))
-      throw new UsageError("--live and --all-routes exclude each other");
+      throw new UsageError("use either --live or --all-routes, not both");
     const path = parsed.flag("live") ? "/healthz" : parsed.flag("all-routes") ? "/readyz?routes=all" : "/readyz";
     const url =
       parsed.text("url") ??

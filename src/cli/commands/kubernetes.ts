@@ -14,14 +14,13 @@ import { accessHelp, accessOptions, createAccess, proxyUrlOf, serviceAccount } f
 export const execCredential: Command = {
   name: "k8s exec-credential",
   usage: "<https://kube.example.com>",
-  summary: "a credential for kubectl, by your browser's sign-in",
-  help: `For a user of a kubeconfig: exec: {apiVersion: client.authentication.k8s.io/v1, command: cardea, args: [k8s, exec-credential, URL]}.
+  summary: "print a credential for kubectl; signs in with your browser when needed",
+  help: `In the user section of a kubeconfig write exec: {apiVersion: client.authentication.k8s.io/v1, command: cardea, args: [k8s, exec-credential, URL]}.
 ${accessHelp}`,
   async run(args, terminal) {
     const parsed = parse(args, accessOptions, { min: 0, max: 1 });
     const given = parsed.positionals[0] ?? proxyUrlOf(parsed, terminal);
-    if (given === undefined)
-      throw new UsageError("name the URL of the API server, as people reach it through the proxy");
+    if (given === undefined) throw new UsageError("name the URL at which the proxy serves the API server");
     const url = parseProxy(given.includes("://") ? given : `https://${given}`);
     const own = serviceAccount(parsed, terminal);
     const token =
@@ -39,8 +38,8 @@ ${accessHelp}`,
 export const flushCredentials: Command = {
   name: "k8s flush-credentials",
   usage: "[https://kube.example.com]",
-  summary: "forget the credential of one proxy, or of all",
-  help: "The sign-in itself goes on at the proxy; cardea sessions revoke, or signing out in the browser, ends it.",
+  summary: "delete the stored credential for one proxy, or for all",
+  help: "The session itself continues. To end it, sign out in the browser or use cardea sessions revoke.",
   async run(args, terminal) {
     const parsed = parse(args, {}, { min: 0, max: 1 });
     const cache = openTokenCache(terminal.env, Date.now);
@@ -62,7 +61,7 @@ async function cachedOrNewToken(
   await cache.forget(url);
   await signIn();
   const token = await cache.load(url);
-  if (token === undefined) throw new CannotError("the sign-in left no credential");
+  if (token === undefined) throw new CannotError("the sign-in stored no credential");
   return token;
 }
 

@@ -34,7 +34,7 @@ export const logVerify: Command = {
   name: "log verify",
   usage: "-c cardea.yaml",
   summary: "check the whole log: dense positions, hash chain, epochs, stream versions",
-  help: "Reads every kept event up to the durable horizon. Exit 1 at the first break, with its place. A log that retention has cut\nis verified from the link it begins behind, and the answer names that link.",
+  help: "Reads every event in the store up to the durable horizon. Exit 1: the log is broken; the output names the first broken position. A log\nthat retention has cut is verified from the link at which it begins, and the output names that link.",
   run: (args, terminal) =>
     withLog<ExitCode>(args, terminal, async (log, form) => {
       const verdict = await verifyLog(log);
@@ -44,7 +44,7 @@ export const logVerify: Command = {
         const behind =
           verdict.start.position === 0
             ? ""
-            : `; the log begins behind ${formatLink(verdict.start)}: what came before was let go by retention and stands in snapshots`;
+            : `; the log begins after ${formatLink(verdict.start)}: retention has dropped the earlier events, which snapshots cover`;
         terminal.out(`${verdict.events} events verified, head ${formatLink(verdict.last)}${behind}\n`);
       }
       return verdict.type === "broken" ? 1 : 0;
@@ -55,12 +55,12 @@ export const logExport: Command = {
   name: "log export",
   usage: "-c cardea.yaml",
   summary: "print every event as a line of JSON (personal data stays sealed)",
-  help: "One event a line with its place, hash, stream, effect, actor and body; sealed bytes are base64.",
+  help: "Each line is an event with its position, hash, stream, effect, actor and body. Sealed bytes are base64.",
   run: (args, terminal) =>
     withLog<ExitCode>(args, terminal, async (log) => {
       for (let after = await log.base(); ; ) {
         const outcome = await log.read(after, pageEvents);
-        if (outcome.type !== "page") throw new CannotError(`the log cannot be read further: ${outcome.type}`);
+        if (outcome.type !== "page") throw new CannotError(`cannot read the rest of the log: ${outcome.type}`);
         for (const recorded of decodeEvents(outcome.page.entries, outcome.page.previous))
           terminal.out(`${lineOf(recorded)}\n`);
         if (outcome.page.entries.length === 0) return 0;

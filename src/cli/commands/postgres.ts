@@ -22,20 +22,20 @@ const options = {
 export const postgresPromote: Command = {
   name: "postgres promote",
   usage: "-c cardea.yaml [--user postgres] [--old-primary NAME] [--replace-living] [--accept-loss] [--dry-run]",
-  summary: "put a Postgres standby in the place of the primary, losing nothing that was acknowledged",
-  help: `For a primary and standbys that nothing else manages (with Patroni, use Patroni). The servers are those of
-databroker_storage_connection_string, which names all of them. Every standby first stops receiving, then the one that has received
-most is promoted, and the others follow it; so nothing depends on time, and the old primary may be dead, cut off, or alive.
+  summary: "promote a Postgres standby without losing an acknowledged change",
+  help: `For a primary and standbys that no other tool manages (with Patroni, use Patroni). databroker_storage_connection_string must name all
+servers. First every standby stops receiving. Then the standby that has received the most is promoted, and the others follow it. The
+procedure does not depend on time, and the old primary may be dead, cut off or alive.
 
---user NAME         connects as somebody who may change the servers' settings, with the password in PGPASSWORD
---old-primary NAME  its name in synchronous_standby_names, when it is listed there and does not answer
---replace-living    a primary that answers is replaced
---accept-loss       goes on where an acknowledged change may be lost (asynchronous standbys, or one that cannot be reached);
-                    nodes hand back the revocations that they had applied, sessions that are lost sign in again
---dry-run           says what it would judge, and changes nothing
+--user NAME         the database user that may change the servers' settings, with the password in PGPASSWORD
+--old-primary NAME  its name in synchronous_standby_names, if it is listed there and does not answer
+--replace-living    replaces a primary that still answers
+--accept-loss       continues even if an acknowledged change may be lost (asynchronous standbys, or an unreachable one);
+                    nodes report the revocations that they had applied, and people whose sessions are lost sign in again
+--dry-run           prints what it would do, and changes nothing
 
-Exit 1: not done, because something acknowledged could be lost or a primary answers. Brokers find the new primary by themselves.
-Let the old one come back only as a standby (pg_rewind): nothing it says is believed, but it costs time to find that out.`,
+Exit 1: not done, because an acknowledged change could be lost or a primary still answers. Brokers find the new primary by themselves.
+Bring the old primary back only as a standby (pg_rewind). Brokers reject what it says, but rejecting it takes time.`,
   async run(args, terminal) {
     const parsed = parse(args, options, { min: 0, max: 0 });
     const path = parsed.text("config");
@@ -77,7 +77,7 @@ function serversOf(
   const loaded = loadConfig(path, { env: terminal.env });
   if (!loaded.ok) throw new CannotError(`${path} is not valid; see cardea check -c ${path}`);
   const { store } = loaded.config;
-  if (store.type !== "postgres") throw new CannotError(`${path} keeps its log in a ${store.type}, not in Postgres`);
+  if (store.type !== "postgres") throw new CannotError(`${path} stores its log in ${store.type}, not in Postgres`);
   if (user === undefined) return store.connectionString;
   const { PGPASSWORD: password } = terminal.env;
   const as = `${encodeURIComponent(user)}${password === undefined ? "" : `:${encodeURIComponent(password)}`}@`;

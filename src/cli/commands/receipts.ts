@@ -27,10 +27,10 @@ import { readText } from "../terminal/read-text.ts";
 export const receiptShow: Command = {
   name: "receipt",
   usage: "<command id | link> [--wait [--region] [--timeout 10s]] [--output FILE]",
-  summary: "which nodes have applied a change",
-  help: `A change is named by its command id or by its link (epoch.position.hash), never by a bare position. With --wait each node appears as it
-applies the change; with --json every change of the receipt is a line, the last one signed. --output keeps the signed form, which
-anybody can check with cardea receipts verify. Exit 0 only when complete.`,
+  summary: "show which nodes have applied a change",
+  help: `Name the change by its command id or its link (epoch.position.hash). A position alone does not identify it. --wait prints each node as it
+applies the change. --json prints a line for each change of the receipt; the last one is signed. --output writes the signed receipt, which
+cardea receipts verify checks on any machine. Exit 0 only if the receipt is complete.`,
   async run(args, terminal) {
     const parsed = parse(args, { ...operatorOptions, ...waitOptions }, { min: 1, max: 1 });
     const target = targetOf(parsed.positionals[0] ?? "");
@@ -60,11 +60,11 @@ export const receiptsVerify: Command = {
   name: "receipts verify",
   usage: "[FILE… | -] --jwks FILE… | --jwks-url URL | -c cardea.yaml  [--sessions FILE] [--json]",
   summary: "check signed receipts, offline",
-  help: `A file holds one receipt, or several, one a line. Checks the signature, the form, the cluster, and whether it adds up: a receipt that calls itself complete, and names a node that
-had not confirmed, is refused. Keys: a JWK set saved earlier (--jwks, several for receipts of several years), the published one
-(--jwks-url https://authenticate.example.com/.well-known/cardea/receipts/jwks.json), or those that follow from a configuration.
---sessions compares a list of session ids, one a line, with all of the receipts together: each id in one of them, and no other; of several batches
-in the order in which the list was revoked. Exit 0: all are genuine and complete; 1: one is refused, incomplete or lost, or they are not of that list.`,
+  help: `A file holds one receipt per line. Checks the signature, the form, the cluster and the contents: a receipt that claims to be complete but
+names a node that had not confirmed is refused. Keys are a JWK set saved earlier (--jwks, repeatable), the published set
+(--jwks-url https://authenticate.example.com/.well-known/cardea/receipts/jwks.json), or those derived from a configuration (-c).
+--sessions compares a list of session ids, one per line, with all receipts together: they must cover exactly these ids, and several batches
+must follow the order of the list. Exit 0: all are genuine and complete; 1: one is refused, incomplete or lost, or the list differs.`,
   async run(args, terminal) {
     const options = {
       config: operatorOptions.config,
@@ -92,8 +92,8 @@ in the order in which the list was revoked. Exit 0: all are genuine and complete
 export const receiptsKeys: Command = {
   name: "receipts keys",
   usage: "-c cardea.yaml | --jwks-url URL  [--output FILE]",
-  summary: "the public keys of receipts, to be kept for whoever will check them",
-  help: "Prints the JWK set: the current key and, while shared_secret is being replaced, the one before. Keep the set of each year: a key leaves the published set when its secret does.",
+  summary: "print the public keys that verify receipts, to archive them",
+  help: "Prints the JWK set: the current key and, during a rotation of shared_secret, the previous one. Archive the set once a year: a key leaves\nthe published set together with its secret.",
   async run(args, terminal) {
     const options = {
       config: operatorOptions.config,
@@ -127,8 +127,11 @@ function compareWithList(checks: readonly CheckedReceipt[], sessions: readonly s
   const ids = [...new Set(sessions)];
   if (revoked.length === checks.length && isPartitionedBy(ids, revoked)) return checks;
   const count = revoked.reduce((sum, one) => sum + one.count, 0);
-  const [it, held] = [checks.length === 1 ? "it is" : "they are", count === 0 ? "no session" : `${count} sessions`];
-  const detail = `${it} genuine, but of ${held}; the list names ${ids.length}, and they are not the same`;
+  const [it, held] = [
+    checks.length === 1 ? "it is" : "they are",
+    count === 0 ? "no session" : `${count} session${count === 1 ? "" : "s"}`,
+  ];
+  const detail = `${it} genuine, but for ${held}; the list names ${ids.length}, and they differ`;
   return [{ ok: false, reason: "contradictory", detail }];
 }
 
@@ -156,7 +159,7 @@ async function trustedKeys(parsed: Parsed, terminal: Terminal): Promise<readonly
   const files = parsed.all("jwks");
   const [url, config] = [parsed.text("jwks-url"), parsed.text("config")];
   if (files.length === 0 && url === undefined && config === undefined)
-    throw new UsageError("say whose keys to trust: --jwks FILE, --jwks-url URL, or -c cardea.yaml");
+    throw new UsageError("name the keys to trust: --jwks FILE, --jwks-url URL, or -c cardea.yaml");
   const own = config === undefined ? undefined : readLocalConfig(config, terminal);
   const authority = own?.certificateAuthority ?? authorityOf(terminal);
   return [
@@ -176,7 +179,7 @@ async function fetchKeys(text: string, authority: string | null): Promise<Receip
   const url = URL.canParse(text) ? new URL(text) : undefined;
   const local = url !== undefined && /^(127\.\d+\.\d+\.\d+|\[::1\]|([\w-]+\.)*localhost)$/.test(url.hostname);
   if (url === undefined || !(url.protocol === "https:" || (url.protocol === "http:" && local)))
-    throw new UsageError(`--jwks-url ${text}: keys are fetched over https, or from this machine`);
+    throw new UsageError(`--jwks-url ${text}: keys are fetched only over https, or from this machine`);
   const { fetch, close } = createLocalFetch({ timeoutMs: 10_000, ...(authority === null ? {} : { ca: authority }) });
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(10_000) });

@@ -9,8 +9,8 @@ import { accessHelp, accessOptions, createAccess, proxyUrlOf } from "../tunnel/t
 export const routesList: Command = {
   name: "routes list",
   usage: "<https://proxy | host> [--no-browser]",
-  summary: "the routes that you may use, and how to reach each",
-  help: `Any host of the proxy that a route names will do. --json prints the routes as JSON, with Pomerium's names.\n${accessHelp}`,
+  summary: "list the routes that you may use, and how to reach each",
+  help: `Name any host of the proxy that has a route. --json prints the routes as JSON, with Pomerium's field names.\n${accessHelp}`,
   async run(args, terminal) {
     const parsed = parse(args, accessOptions, { min: 0, max: 1 });
     const given = parsed.positionals[0] ?? proxyUrlOf(parsed, terminal);
@@ -25,7 +25,7 @@ export const routesList: Command = {
     const routes = routesOf(answer.text);
     if (routes === undefined) throw new CannotError(`${proxy.origin} did not answer with a list of routes`);
     if (parsed.flag("json")) terminal.out(`${JSON.stringify(routes)}\n`);
-    else if (routes.length === 0) terminal.out("you may use no route\n");
+    else if (routes.length === 0) terminal.out("there is no route that you may use\n");
     else terminal.out(table(["NAME", "TYPE", "ADDRESS", "CONNECT WITH", "DESCRIPTION"], routes.map(rowOf)));
     return 0;
   },
@@ -33,9 +33,9 @@ export const routesList: Command = {
 
 function problemOf({ status }: ProxyResponse): string | null {
   if (status === 200) return null;
-  if (status === 401 || (status >= 300 && status < 400)) return "your sign-in is not taken";
-  if (status === 404) return "it has no such list, or runtime_flags.routes_portal is off";
-  return status === 503 ? "it does not know enough right now" : "it was not understood";
+  if (status === 401 || (status >= 300 && status < 400)) return "it does not accept your sign-in";
+  if (status === 404) return "it has no list of routes, or runtime_flags.routes_portal is off";
+  return status === 503 ? "it cannot answer right now" : "it did not understand the request";
 }
 
 type ListedRoute = Readonly<Record<string, unknown>>;

@@ -1,6 +1,6 @@
 /** `cardea run`: the services that a configuration names, until told to stop. */
 import type { Logger as PinoLogger } from "pino";
-import { configPathOf, type LoadedConfig, type LoadResult, loadOrReport, readConfiguration } from "../build/load.ts";
+import { configPathOf, type LoadedConfig, type ConfigurationResult, loadOrReport, readConfiguration } from "../build/load.ts";
 import type { Services } from "../build/services.ts";
 import { tuneHeap } from "../process/heap-tuning.ts";
 import { createLogger, openStandardOutput } from "../process/logger.ts";
@@ -19,7 +19,7 @@ export const run: Command = {
   name: "run",
   usage: "[-c cardea.yaml]",
   summary: "run the services that a configuration names",
-  help: "Without -c everything comes from environment variables, as in Pomerium. services: all, or a list of authenticate, authorize, databroker, proxy. SIGTERM drains and stops. SIGHUP, or a change of the file or one that it names, puts the configuration in force anew; one that is not valid is refused. Exit 1 when the configuration is not valid.",
+  help: "services is all, or a list of authenticate, authorize, databroker, proxy. Without -c the configuration comes from environment variables, as\nin Pomerium. SIGTERM drains and stops. SIGHUP, or a change to the file or a file that it names, reloads the configuration; an invalid one is\nrefused, and the old one stays in force. Exit 1: the configuration is invalid.",
   async run(args, terminal) {
     const parsed = parse(
       args,
@@ -67,7 +67,7 @@ type ProcessContext = Readonly<{
   files: readonly string[];
   logger: PinoLogger;
   output: Output;
-  read: () => LoadResult;
+  read: () => ConfigurationResult;
 }>;
 type RunningParts = Readonly<{ failed: readonly Promise<Error>[]; stop(): Promise<void> }>;
 

@@ -11,8 +11,8 @@ import { readText } from "../terminal/read-text.ts";
 export const sessionsList: Command = {
   name: "sessions list",
   usage: "[--user NAME] [--status active|revoked|expired|all]",
-  summary: "who is signed in",
-  help: "NAME is a user id, the identity provider's subject, or an e-mail.",
+  summary: "list sessions",
+  help: "NAME is a user id, an identity provider's subject, or an e-mail address.",
   async run(args, terminal) {
     const parsed = parse(
       args,
@@ -53,13 +53,13 @@ export const sessionsRevoke: Command = {
   name: "sessions revoke",
   usage:
     "<id>… | --user NAME | --from FILE | [--group GROUP] [--idp ID] [--issued-before TIME] | --all  [--wait [--region] [--timeout 10s]] [--output FILE]",
-  summary: "end sessions, or all sessions of a user, everywhere",
-  help: `With --wait each enforcement node appears as it applies the change, or is fenced; then comes the receipt. With --json every change of the
-receipt is a line, the last one signed. Exit 0 only when complete. --output keeps the signed receipt (cardea receipts verify).
-Open connections on a session are closed before a node counts as applied. --user revokes every session that the user has, in one event.
---from reads ids, one a line (- for standard input). --group, --idp and --issued-before (ISO 8601) together choose among the live
-sessions; --all takes every one. Up to 10,000 are one batch and one receipt; more are several batches: the receipt of the last covers them all, and
---output keeps one of each, one a line.`,
+  summary: "revoke sessions on every node: single ones, all of a user, or by a filter",
+  help: `--user revokes every session of the user in one event. --from reads session ids, one per line (- for standard input). --group, --idp and
+--issued-before (ISO 8601) together select among the live sessions; --all selects every live session.
+--wait prints each enforcement node once it has applied the change or is fenced, then the receipt. A node counts as applied only after it has
+closed the open connections of these sessions. --json prints a line for each change of the receipt; the last one is signed. --output writes
+the signed receipt (see cardea receipts verify). With --wait or --output, exit 0 only if the receipt is complete.
+A batch has up to 10,000 sessions and one receipt. With several batches the last receipt covers them all; --output writes one per line.`,
   async run(args, terminal) {
     const parsed = parse(args, { ...operatorOptions, ...waitOptions, ...selectionOptions }, { min: 0, max: 1_000 });
     const ids = await selectedIds(parsed);
@@ -67,7 +67,7 @@ sessions; --all takes every one. Up to 10,000 are one batch and one receipt; mor
     const filter = filterOf(parsed);
     if ([ids, user, filter].filter((given) => given !== undefined).length !== 1)
       throw new UsageError(
-        "name session ids, or --user, or --from, or a filter (--group, --idp, --issued-before, --all)",
+        "name session ids, --user, --from, or a filter (--group, --idp, --issued-before, --all), and only one of them",
       );
     const client = await connectOperator(parsed, terminal);
     try {
@@ -103,7 +103,7 @@ type Selection = Readonly<{ ids: readonly string[] | undefined; filter: object |
 async function selectedIds(parsed: Parsed): Promise<readonly string[] | undefined> {
   const from = parsed.text("from");
   if (from === undefined) return parsed.positionals.length === 0 ? undefined : parsed.positionals;
-  if (parsed.positionals.length > 0) throw new UsageError("name the sessions, or a file of them, not both");
+  if (parsed.positionals.length > 0) throw new UsageError("name session ids or --from, not both");
   const ids = (await readText(from)).split(/\s+/).filter((id) => id !== "");
   if (ids.length === 0) throw new UsageError(`${from} names no session`);
   return [...new Set(ids)];
@@ -153,7 +153,7 @@ async function revokeMany(
     }
     if (ids === undefined && last?.more !== true) break;
   }
-  if (last === undefined) throw refused ?? new CannotError("nothing was asked");
+  if (last === undefined) throw refused ?? new CannotError("no request was sent");
   const unknown = totals.unknown === 0 ? "" : `; unknown here: ${totals.unknownIds.slice(0, 3).join(", ")}`;
   const changed = changes.length > 0;
   const said = changed ? `${totals.named} sessions revoked${unknown}` : `nothing to revoke${unknown}`;
@@ -172,8 +172,8 @@ function addToTotals(totals: Totals, named: number, unknown: readonly string[]):
 function withProgress(error: unknown, { named }: Totals, last: RevokedManyAnswer | undefined): unknown {
   if (last === undefined) return error;
   const why = error instanceof Error ? error.message : String(error);
-  const done = `${named} sessions had been revoked by then (receipt: cardea receipt ${formatLink(last.link)} --wait)`;
-  return new CannotError(`${why}; ${done}, the others were not: ask again`, { cause: error });
+  const done = `${named} sessions are already revoked (receipt: cardea receipt ${formatLink(last.link)} --wait)`;
+  return new CannotError(`${why}; ${done}, the others are not: run the command again`, { cause: error });
 }
 
 function chunksOf<T>(all: readonly T[], size: number): readonly (readonly T[])[] {

@@ -42,9 +42,9 @@ const keysPerPage = 5_000;
 export const snapshotCreate: Command = {
   name: "snapshot create",
   usage: "[--timeout 60s]",
-  summary: "have the leading broker take a snapshot now",
-  help: `Appends go on meanwhile. Waits until it is there, and prints it; exit 3 when it is not within --timeout (it may still come: see
-cardea snapshot list). Snapshots lie in snapshots of the leader's data folder; the other brokers copy them.`,
+  summary: "take a snapshot on the leading broker now",
+  help: `Waits for the snapshot and prints it; the log accepts events meanwhile. Exit 3: there is no snapshot within --timeout. It may still come: see
+cardea snapshot list. The leader writes it to the folder snapshots in its data folder, and the other brokers copy it.`,
   async run(args, terminal) {
     const parsed = parse(args, { ...operatorOptions, timeout: { type: "string" } }, { min: 0, max: 0 });
     const timeoutMs = parseWait(parsed.text("timeout"), 60_000);
@@ -53,7 +53,7 @@ cardea snapshot list). Snapshots lie in snapshots of the leader's data folder; t
       const { position } = (await client.post("/snapshots", {})) as { position: number };
       const place = await waitForSnapshot(client, { position, timeoutMs });
       if (place === undefined)
-        throw new CannotError(`no snapshot of position ${position} or beyond is there after ${timeoutMs / 1_000} s`);
+        throw new CannotError(`there is no snapshot of position ${position} or later after ${timeoutMs / 1_000} s`);
       terminal.out(parsed.flag("json") ? `${JSON.stringify(place)}\n` : snapshotTable([place]));
       return 0;
     } finally {
@@ -65,8 +65,8 @@ cardea snapshot list). Snapshots lie in snapshots of the leader's data folder; t
 export const snapshotList: Command = {
   name: "snapshot list",
   usage: "[--disk -c cardea.yaml]",
-  summary: "the snapshots that the leading broker keeps, or those on this disk",
-  help: "With --disk, those in snapshots of the data folder, also the ones that are not to be believed. Exit 1 when there is none, or a bad one.",
+  summary: "list the snapshots of the leading broker, or those on this disk",
+  help: "--disk lists the folder snapshots in the data folder, with those that fail verification. Exit 1: there is no snapshot, or a bad one.",
   async run(args, terminal) {
     const parsed = parse(args, { ...operatorOptions, disk: { type: "boolean" } }, { min: 0, max: 0 });
     const json = parsed.flag("json");
@@ -86,10 +86,11 @@ export const snapshotList: Command = {
 export const snapshotVerify: Command = {
   name: "snapshot verify",
   usage: "-c cardea.yaml [--against-log]",
-  summary: "read every snapshot on this disk back, and compare what it holds with what it says",
-  help: `Checks signature, cluster, the hash of every chunk, and the digest of all that is in it. --against-log also makes each again from the
-log's own events, from the next older snapshot or the beginning, and compares chunk by chunk. Exit 1 when one is bad, or there is none;
-with --against-log, 3 when not one could be compared. An older one whose events retention has dropped is whole, and said to be not compared.`,
+  summary: "verify every snapshot on this disk",
+  help: `Checks the signature, the cluster, the hash of every chunk, and the digest of the whole contents. --against-log also rebuilds each snapshot
+from the log's events, starting at the next older snapshot or the beginning, and compares chunk by chunk. If retention has dropped these
+events, the output says that the snapshot is whole but not compared. Exit 1: a snapshot is bad, or there is none; with --against-log,
+3: no snapshot could be compared.`,
   async run(args, terminal) {
     const parsed = parse(args, { ...diskOptions, "against-log": { type: "boolean" } }, { min: 0, max: 0 });
     const config = localConfigOf(parsed, terminal);
@@ -114,7 +115,9 @@ with --against-log, 3 when not one could be compared. An older one whose events 
       else for (const each of verdicts) terminal.out(`${verdictText(each)}\n`);
       if (verdicts.length === 0 || verdicts.some(({ problem }) => problem !== null)) return 1;
       if (log === null || verdicts.some(({ notCompared }) => notCompared === null)) return 0;
-      terminal.err("not one could be compared with the log: have one taken (cardea snapshot create), and ask again\n");
+      terminal.err(
+        "no snapshot could be compared with the log: take one (cardea snapshot create), then run this command again\n",
+      );
       return 3;
     } finally {
       await log?.close();
@@ -125,11 +128,11 @@ with --against-log, 3 when not one could be compared. An older one whose events 
 export const snapshotRestore: Command = {
   name: "snapshot restore",
   usage: "-c cardea.yaml [--id ID] --keys FILE | --without-keys",
-  summary: "begin the log anew, in an empty store, behind a snapshot of this disk",
-  help: `For when the log itself is lost and no backup of it is left: the last resort, behind a backup's point-in-time restore. The store that the
-configuration names must be empty, and no broker may run. The newest snapshot that is whole is taken, or the one that --id names. What
-came after it is not in the new log; nodes that have applied it keep what it denied and hand that back. --keys: what cardea snapshot keys
-wrote; without it, names and addresses of everybody known are lost, and people sign in anew (--without-keys says that you know).`,
+  summary: "restore a snapshot of this disk into an empty log store",
+  help: `Use this only if the log is lost and there is no backup: a point-in-time restore of a backup is always better. The store that the
+configuration names must be empty, and no broker may run. Takes the newest whole snapshot, or the one that --id names. Later events are
+not in the new log; nodes that have applied their revocations keep them in force and report them to the new log. --keys FILE is the output of
+cardea snapshot keys. With --without-keys all names and e-mail addresses are lost, and everyone must sign in again.`,
   async run(args, terminal) {
     const parsed = parse(
       args,
@@ -142,7 +145,7 @@ wrote; without it, names and addresses of everybody known are lost, and people s
     const { keys, configurations } =
       keysFile === undefined ? { keys: [], configurations: [] } : await readKeys(keysFile);
     const config = localConfigOf(parsed, terminal);
-    if (config.store.type === "memory") throw new CannotError("a log in memory is not restored");
+    if (config.store.type === "memory") throw new CannotError("a log in memory cannot be restored");
     const folder = snapshotFolderOf(config);
     const { signed, projection } = await chooseSnapshot(folder, { id: parsed.text("id"), terminal });
     const log = await openLog(config, undefined);
@@ -162,7 +165,7 @@ wrote; without it, names and addresses of everybody known are lost, and people s
     terminal.out(
       parsed.flag("json")
         ? `${JSON.stringify(restored)}\n`
-        : `the log begins anew behind ${restored.link}; start the brokers: the first opens a new epoch over it\n`,
+        : `restored: the log now begins after ${restored.link}; start the brokers, and the first one opens a new epoch\n`,
     );
     return 0;
   },
@@ -171,9 +174,9 @@ wrote; without it, names and addresses of everybody known are lost, and people s
 export const snapshotKeys: Command = {
   name: "snapshot keys",
   usage: "-c cardea.yaml --output FILE",
-  summary: "save the wrapped keys of people and what configurations said, which no snapshot holds",
-  help: `Keep the file apart from snapshots and let it expire soon: whoever has been erased since is still in it. It is worth something only
-together with shared_secret. cardea snapshot restore --keys takes it, and leaves out whom the snapshot knows as erased.`,
+  summary: "save the wrapped personal keys and the configuration texts, which snapshots do not contain",
+  help: `Store the file apart from the snapshots and delete it soon: it still holds the keys of users who are erased later. It is useful only together
+with shared_secret. cardea snapshot restore --keys reads it, and skips the users that the snapshot records as erased.`,
   async run(args, terminal) {
     const parsed = parse(args, { ...diskOptions, output: { type: "string", short: "o" } }, { min: 0, max: 0 });
     const path = parsed.text("output");
@@ -221,9 +224,9 @@ type SavedKeys = Readonly<{ keys: readonly WrappedKey[]; configurations: readonl
 
 async function snapshotsOf(client: OperatorClient): Promise<readonly SnapshotPlace[]> {
   const { leader } = (await client.get("/nodes")) as ClusterStatus;
-  if (leader === null) throw new CannotError("no broker leads");
+  if (leader === null) throw new CannotError("no broker leads at the moment");
   if (leader.snapshots === undefined)
-    throw new CannotError("the leading broker keeps no snapshots: its log is in memory");
+    throw new CannotError("the leading broker takes no snapshots, because its log is in memory");
   return leader.snapshots;
 }
 
@@ -273,13 +276,16 @@ async function verdictOf(
   try {
     const projection = await loadSnapshot(manifest, (ref) => from.folder.chunk(ref, "keep"));
     if (projection.recomputedDigest() !== manifest.digest)
-      return { ...about, problem: "what is in it has another digest than it says" };
+      return { ...about, problem: "its contents do not match its digest" };
     if (from.log === null) return about;
     const comparison = await compareSnapshot(signed, { ...from, log: from.log });
     if (comparison === "log-begins-later")
-      return { ...about, notCompared: "the log begins behind the one before it, so it cannot be made again" };
+      return {
+        ...about,
+        notCompared: "the log begins after the previous snapshot, so the events to rebuild it are gone",
+      };
     if (comparison === "no-start")
-      return { ...about, notCompared: "the one before it, from which it would be made again, cannot be read" };
+      return { ...about, notCompared: "the previous snapshot, from which it would be rebuilt, cannot be read" };
     return { ...about, problem: comparisonText(comparison) };
   } catch (error) {
     return { ...about, problem: messageOf(error) };
@@ -305,9 +311,9 @@ function comparisonText(comparison: Exclude<SnapshotComparison, "log-begins-late
     case "same":
       return null;
     case "different":
-      return "the log's own events come to something else";
+      return "the log's events give a different state";
     case "not-in-the-log":
-      return "its place is not in this log: it is of a history that was lost, or of another log";
+      return "its link is not in this log: it comes from a lost history or from another log";
   }
 }
 
@@ -328,7 +334,7 @@ async function chooseSnapshot(
     try {
       const projection = await loadSnapshot(signed.manifest, (ref) => folder.chunk(ref, "keep"));
       if (projection.recomputedDigest() === signed.manifest.digest) return { signed, projection };
-      terminal.err(`position ${signed.manifest.link.position}: what is in it has another digest than it says\n`);
+      terminal.err(`position ${signed.manifest.link.position}: its contents do not match its digest\n`);
     } catch (error) {
       terminal.err(`position ${signed.manifest.link.position}: ${messageOf(error)}\n`);
     }
@@ -352,7 +358,7 @@ async function restoreLog(
     for (const each of configurations) await log.restore({ type: "configurations", configurations: [each] });
   } catch (cause) {
     if (cause instanceof LogRefusedError || cause instanceof MalformedBatchError)
-      throw new CannotError(`the log cannot be begun anew: ${cause.message}`, { cause });
+      throw new CannotError(`cannot restore the log: ${cause.message}`, { cause });
     throw cause;
   }
 }
@@ -363,7 +369,7 @@ async function readKeys(path: string): Promise<SavedKeys> {
     // An older build saved keys alone.
     const [mark, keys, configurations = []] = decode(await readFile(path)) as [unknown, unknown, unknown];
     if (mark !== keysFormat || !Array.isArray(keys) || !Array.isArray(configurations))
-      throw new Error("it is not what cardea snapshot keys writes");
+      throw new Error("it was not written by cardea snapshot keys");
     return { keys: keys.map(parseWrappedKey), configurations: configurations.map(parseStoredConfiguration) };
   } catch (cause) {
     throw new CannotError(`${path}: ${messageOf(cause)}`, { cause });

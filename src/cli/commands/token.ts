@@ -16,9 +16,9 @@ export const token: Command = {
 X-Pomerium-Authorization: TOKEN:
   curl -H "Authorization: Pomerium $(cardea token https://app.example.com)" https://app.example.com/
   git -c http.extraHeader="X-Pomerium-Authorization: $(cardea token https://git.example.com)" clone https://git.example.com/repo.git
-The token counts on the host that you name and on every TCP and UDP route, until you sign out or the session expires. Before it is
-printed, the proxy is asked whether it still accepts the token; if not, your browser is opened. --no-sign-in exits with 1 instead.
-CI jobs need no person: see docs/scripts.md.
+The token is valid on the host that you name and on every TCP and UDP route, until you sign out or the session expires. Before printing
+it, the command checks that the proxy still accepts the token, and otherwise opens your browser. With --no-sign-in it exits with 1 instead.
+For CI jobs, see docs/scripts.md.
 ${accessHelp}`,
   async run(args, terminal) {
     const parsed = parse(args, { ...accessOptions, "no-sign-in": { type: "boolean" } }, { min: 0, max: 1 });

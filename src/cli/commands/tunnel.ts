@@ -23,8 +23,8 @@ export const tcp: Command = {
   name: "tcp",
   usage: "<host:port | tcp+https://proxy/host:port> [--listen 127.0.0.1:0 | --listen -] [--proxy-url URL]",
   summary: "reach a TCP service behind the proxy through a port of this machine",
-  help: `Every connection to the port is led through the proxy. --listen - takes standard input and output instead of a port.
---json prints where it listens as JSON.
+  help: `Carries every connection to the local port through the proxy. --listen - uses standard input and output instead of a port.
+--json prints the local address as JSON.
 ${accessHelp}`,
   async run(args, terminal) {
     const parsed = parse(args, listenOptions, { min: 1, max: 1 });
@@ -40,7 +40,7 @@ export const sshProxy: Command = {
   name: "ssh-proxy",
   usage: "<host> <port> [--proxy-url URL]",
   summary: "for ssh: ProxyCommand cardea ssh-proxy %h %p",
-  help: `The same as cardea tcp <host>:<port> --listen -, with ssh's own words.\n${accessHelp}`,
+  help: `The same as cardea tcp <host>:<port> --listen -, with the arguments that ssh passes.\n${accessHelp}`,
   async run(args, terminal) {
     const parsed = parse(args, accessOptions, { min: 2, max: 2 });
     const [host = "", port = ""] = parsed.positionals;
@@ -54,14 +54,14 @@ export const udp: Command = {
   name: "udp",
   usage: "<host:port | udp+https://proxy/host:port> [--listen 127.0.0.1:0] [--proxy-url URL]",
   summary: "reach a UDP service behind the proxy through a port of this machine",
-  help: `Datagrams of each sender to the port have a tunnel of their own, which ends when nothing came for 10 minutes.
---json prints where it listens as JSON.
+  help: `Each local sender gets its own tunnel, which closes after 10 minutes without a datagram.
+--json prints the local address as JSON.
 ${accessHelp}`,
   async run(args, terminal) {
     const parsed = parse(args, listenOptions, { min: 1, max: 1 });
     const destination = parseDestination(parsed.positionals[0] ?? "", "udp", proxyUrlOf(parsed, terminal));
     const listen = parsed.text("listen") ?? "127.0.0.1:0";
-    if (listen === "-") throw new UsageError("--listen -: datagrams have no place in standard input");
+    if (listen === "-") throw new UsageError("--listen -: UDP needs a port, not standard input");
     return listenUdp(createAccess(parsed, terminal), destination, { parsed, listen, terminal });
   },
 };
@@ -69,8 +69,8 @@ ${accessHelp}`,
 export const login: Command = {
   name: "login",
   usage: "<https://proxy | host> [--no-browser]",
-  summary: "sign in at a proxy with your browser, for cardea tcp and its like",
-  help: `Replaces the last sign-in at that proxy. --json prints the proxy as JSON; the credential is never printed.\n${accessHelp}`,
+  summary: "sign in at a proxy with your browser, for cardea tcp, udp and ssh-proxy",
+  help: `Replaces the previous sign-in at that proxy. --json prints the proxy as JSON; the credential is never printed.\n${accessHelp}`,
   async run(args, terminal) {
     const parsed = parse(args, accessOptions, { min: 0, max: 1 });
     const given = parsed.positionals[0] ?? proxyUrlOf(parsed, terminal);

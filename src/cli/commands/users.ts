@@ -9,8 +9,8 @@ import { table } from "../terminal/print.ts";
 export const usersList: Command = {
   name: "users list",
   usage: "",
-  summary: "everyone who has signed in",
-  help: "Shows each user's id, e-mail, standing, groups and number of live sessions.",
+  summary: "list everyone who has signed in",
+  help: "Shows each user's id, e-mail, status, groups and number of live sessions.",
   async run(args, terminal) {
     const parsed = parse(args, operatorOptions, { min: 0, max: 0 });
     const client = await connectOperator(parsed, terminal);
@@ -54,18 +54,18 @@ const onUser = (verb: "suspend" | "restore" | "erase", summary: string, help: st
 export const usersSuspend = onUser(
   "suspend",
   "end a user's sessions and refuse new ones",
-  "Every session that exists is revoked; signing in again is refused until the user is restored.",
+  "Revokes every session of the user and refuses new sign-ins until the user is restored.",
   "suspended",
 );
 export const usersRestore = onUser(
   "restore",
   "let a suspended user sign in again",
-  "The sessions that were revoked stay revoked.",
+  "Sessions that were revoked stay revoked.",
   "restored",
 );
 export const usersErase = onUser(
   "erase",
-  "forget a person for good",
-  "Destroys the person's key: names, e-mails and claims can no longer be read from any copy of the log. Cannot be undone.",
+  "erase a person permanently",
+  "Destroys the person's key, so that their names, e-mails and claims become unreadable in every copy of the log. This cannot be undone.",
   "erased",
 );

@@ -42,7 +42,7 @@ export function recordSource(
   const { nats } = config;
   const viaNats = config.audit.nats && nats !== null;
   if (kept === "nats" && !viaNats)
-    throw new UsageError("the configuration keeps no records in NATS; name a file with --input");
+    throw new UsageError("the configuration stores no records in NATS; name a file with --input");
   if (viaNats && kept !== "files") return { name: "NATS", read: () => withoutRepeats(readStream(config, from)) };
   const [path] = config.audit.files;
   if (path === undefined) throw new UsageError("the configuration names no audit file; name one with --input");
@@ -86,7 +86,7 @@ async function* readStream(config: RecordLocation, fromMs: number): AsyncGenerat
   if (config.nats === null) return;
   const connection = await connectNats(config.nats, "cardea audit reader", { reconnects: false }).catch(
     (cause: unknown) => {
-      throw new CannotError("NATS does not answer; read files with --kept files, or one with --input", { cause });
+      throw new CannotError("NATS does not answer; read files instead, with --kept files or --input", { cause });
     },
   );
   try {

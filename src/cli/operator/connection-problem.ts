@@ -11,8 +11,7 @@ type Remedies = Readonly<{
 }>;
 
 const operatorRemedies: Remedies = {
-  authority:
-    "name that authority as certificate_authority_file in the configuration that -c names, or in CERTIFICATE_AUTHORITY_FILE",
+  authority: "name the authority in certificate_authority_file of the configuration, or in CERTIFICATE_AUTHORITY_FILE",
   address: "check CARDEA_URL, --url, or authenticate_service_url of the configuration",
 };
 
@@ -48,7 +47,7 @@ function sentenceOf(
   if (code === "ECONNREFUSED")
     return `nothing listens at ${at} ${named}; check that Cardea runs there, and ${remedies.address}`;
   if (code === "ENOTFOUND" || code === "EAI_AGAIN")
-    return `the name ${url.hostname} has no address in DNS ${named}; ${remedies.address}, or name an address in host_aliases`;
+    return `the name ${url.hostname} has no address in DNS ${named}; ${remedies.address}, or add it to host_aliases`;
   if (unroutable.has(code)) return `there is no route to ${at} ${named}; check the network and its firewalls`;
   if (timedOut.has(code) || causes.some(({ name }) => name === "TimeoutError"))
     return `${at} did not answer in time; check the network and its firewalls, and whether the server is overloaded`;

@@ -117,7 +117,7 @@ export function authorityOf({ env }: Pick<Terminal, "env">): string | null {
 function parseAuthority(text: string, from: string): string {
   const pem = text.includes("-----BEGIN") ? text : Buffer.from(text, "base64").toString("utf8");
   if (!pem.includes("-----BEGIN CERTIFICATE-----"))
-    throw new CannotError(`${from} holds no certificates; write PEM, or base64 of it`);
+    throw new CannotError(`${from} holds no certificate; write PEM, or base64 of PEM`);
   return pem;
 }
 
@@ -136,7 +136,7 @@ async function devTarget(
     return { url: new URL(givenUrl ?? String(value.url)), token: givenToken ?? String(value.token), ca };
   } catch (cause) {
     throw new CannotError(
-      `no server to speak to: give -c cardea.yaml, set CARDEA_URL and CARDEA_TOKEN, or start cardea dev (looked for ${path})`,
+      `no server is named: use -c cardea.yaml, set CARDEA_URL and CARDEA_TOKEN, or start cardea dev (there is no ${path})`,
       { cause },
     );
   }
@@ -210,8 +210,8 @@ function jsonOf(text: string, url: URL): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    const remedy = "check that the address is that of the authenticate service";
-    throw new CannotError(`${url.origin} answered with something else than the operator API; ${remedy}`, { cause });
+    const remedy = "check that this is the address of the authenticate service";
+    throw new CannotError(`${url.origin} did not answer like the operator API; ${remedy}`, { cause });
   }
 }
 

@@ -68,7 +68,7 @@ export async function printOutcome(
 /** The signed form, for whoever must be shown it; one a line. */
 export async function saveReceipts(receipts: readonly Receipt[], path: string): Promise<void> {
   if (receipts.some(({ signed }) => signed === null))
-    throw new CannotError("the receipt came without a signature: its broker is too old");
+    throw new CannotError("the receipt has no signature, because the broker runs an older version");
   try {
     await writeFile(path, receipts.map(({ signed }) => `${signed}\n`).join(""), { mode: 0o644 });
   } catch (cause) {

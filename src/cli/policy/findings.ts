@@ -48,13 +48,13 @@ export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now
           "no-effect",
           criterion.place,
           rule,
-          `\`${criterion.name}\` is ${always === true ? "always" : "never"} met, so it changes nothing here`,
-          "remove it, or write what was meant",
+          `\`${criterion.name}\` is ${always === true ? "always" : "never"} met, so it has no effect here`,
+          "remove or correct it",
         );
     }
     const repeated = criteria.find((one, index) => criteria.slice(0, index).some((other) => isSameLookup(one, other)));
     if (repeated !== undefined)
-      report("no-effect", repeated.place, rule, `\`${repeated.name}\` asks for the same once more`, "remove it");
+      report("no-effect", repeated.place, rule, `\`${repeated.name}\` repeats another criterion`, "remove it");
   }
 
   const allows = policy.conditionals.filter(({ action }) => action === "allow");
@@ -67,11 +67,17 @@ export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now
       "nobody",
       denied.place,
       denied.rule,
-      "this deny rule is always met, so nobody gets in",
+      "this deny rule is always met, so no request gets in",
       "remove it, or the route",
     );
   else if (allows.length > 0 && allows.every((conditional) => known.get(conditional) === false))
-    report("nobody", place, null, "no allow rule can be met, so nobody gets in", "write a rule that somebody can meet");
+    report(
+      "nobody",
+      place,
+      null,
+      "no allow rule can be met, so no request gets in",
+      "write a rule that a request can meet",
+    );
   else {
     const open = allows.find((conditional) => known.get(conditional) === true);
     const needsNoSession = (conditional: CompiledConditional): boolean =>
@@ -80,22 +86,28 @@ export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now
       (conditional) => isOpenWithoutSession(conditional, now) || needsNoSession(conditional),
     );
     if (open !== undefined && denies.length === 0)
-      report("public", open.place, open.rule, "everybody gets in, signed in or not", "keep it only for what is public");
+      report(
+        "public",
+        open.place,
+        open.rule,
+        "everyone gets in, signed in or not",
+        "keep it only if the route is public",
+      );
     else if (open !== undefined)
       report(
         "public",
         open.place,
         open.rule,
-        "everybody gets in whom no deny rule keeps out",
-        "keep it only for what is public",
+        "everyone gets in, except where a deny rule is met",
+        "keep it only if the route is public",
       );
     else if (unsigned !== undefined)
       report(
         "without-session",
         unsigned.place,
         unsigned.rule,
-        "some requests get in without anybody being signed in",
-        "add `authenticated_user: true` if that is not meant",
+        "some requests get in without a sign-in",
+        "add `authenticated_user: true` if this is not intended",
       );
   }
   return found;
@@ -165,9 +177,9 @@ function contradiction({ operator, criteria }: CompiledConditional): readonly [C
 function remedyForNeverMet(conditional: CompiledConditional, now: UnixMs): string {
   const pair = contradiction(conditional);
   if (pair !== undefined && conditional.operator === "and")
-    return `nothing is both at once: look at ${formatLocation(pair[0].place)} and ${formatLocation(pair[1].place)}, or write them under \`or\``;
+    return `no value is both at once: check ${formatLocation(pair[0].place)} and ${formatLocation(pair[1].place)}, or write them under \`or\``;
   const culprit = conditional.criteria.find((criterion) => alwaysMet(criterion, now) !== null);
-  return culprit === undefined ? "remove it" : `look at \`${culprit.name}\` (${formatLocation(culprit.place)})`;
+  return culprit === undefined ? "remove it" : `check \`${culprit.name}\` (${formatLocation(culprit.place)})`;
 }
 
 function isSameLookup(one: Criterion, other: Criterion): boolean {
@@ -201,8 +213,8 @@ export function findShadowed(routes: readonly RouteConfig[]): readonly Finding[]
         at: formatLocation(later.location),
         route: later.id,
         rule: null,
-        finding: `no request ever gets here: the route at ${formatLocation(hiding.location)} takes them all`,
-        remedy: "put it before that one, or remove it",
+        finding: `no request reaches this route: the route at ${formatLocation(hiding.location)} matches them all`,
+        remedy: "move it before that route, or remove it",
       },
     ];
   });

@@ -101,7 +101,7 @@ function readPerson(session: CaseObject, user: CaseObject | null, groups: readon
   if (user !== null && own === null) {
     for (const key of ["email", "name", "claims"]) user.raw(key);
     session.warn(
-      `user.id is ${JSON.stringify(recordId)} and session.user_id ${JSON.stringify(userId)}, so the user does not count`,
+      `user.id ${JSON.stringify(recordId)} differs from session.user_id ${JSON.stringify(userId)}, so the user is ignored`,
     );
   }
   const claims = mergeClaims(session.object("claims"), own?.object("claims") ?? {});
@@ -142,11 +142,12 @@ function readHead(request: CaseObject, defaults: CaseDefaults): DryRunRequest {
     refuse("request.url", `${JSON.stringify(url)} is not a URL: write https://host/path`);
   const [, scheme = defaults.scheme, host = named, rest = ""] = match ?? [];
   if (host === "" || host.includes("@"))
-    refuse("request.url", `${JSON.stringify(url)} names no host, or more than that`);
+    refuse("request.url", `${JSON.stringify(url)} must name a host, without user name or password`);
   const secure = !/http$/i.test(scheme);
   const authority = withoutDefaultPort(host, secure ? "443" : "80");
   const method = request.string("method") ?? "GET";
-  if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(method)) refuse("request.method", `${JSON.stringify(method)} is no method`);
+  if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(method))
+    refuse("request.method", `${JSON.stringify(method)} is not a method`);
   const kind = /^udp/i.test(scheme) ? "udp" : /^tcp/i.test(scheme) || method === "CONNECT" ? "tcp" : null;
   const target = encodeNonAscii(rest.startsWith("/") ? rest : `/${rest}`);
   return {
@@ -162,8 +163,7 @@ function readHead(request: CaseObject, defaults: CaseDefaults): DryRunRequest {
 
 function parseTunnelTarget(host: string): Readonly<{ host: string; port: number }> {
   const [, name, port] = /^(.+):(\d{1,5})$/.exec(host.toLowerCase()) ?? [];
-  if (name === undefined)
-    refuse("request.url", `${JSON.stringify(host)} needs a port: a tunnel leads to host and port`);
+  if (name === undefined) refuse("request.url", `${JSON.stringify(host)} needs a port: a tunnel has a host and a port`);
   return { host: name ?? "", port: Number(port) };
 }
 
@@ -192,7 +192,7 @@ function readKey(ssh: CaseObject): string | null {
   if (text === null || text === "") return null;
   return (
     parsePresentedKey(text) ??
-    refuse("ssh.publickey", "is no SSH key: write base64 of it, or its line of authorized_keys")
+    refuse("ssh.publickey", "is not an SSH key: write its base64, or its line of authorized_keys")
   );
 }
 
@@ -200,7 +200,7 @@ function readRecords(part: CaseObject | null): Case["records"] {
   const records = new Map<string, Tree | null>();
   for (const type of part?.keys ?? []) {
     const value = part?.raw(type);
-    if (value !== null && !isTree(value)) refuse(`records.${type}`, "is neither a record nor null");
+    if (value !== null && !isTree(value)) refuse(`records.${type}`, "is neither an object nor null");
     records.set(type, isTree(value) ? value : null);
   }
   return records;
@@ -246,12 +246,12 @@ class CaseObject {
   strings(key: string): readonly string[] {
     const value = this.raw(key) ?? [];
     if (!Array.isArray(value) || !value.every((item) => typeof item === "string"))
-      refuse(this.#at(key), "is not a list of texts");
+      refuse(this.#at(key), "is not a list of strings");
     return value as readonly string[];
   }
   string(key: string): string | null {
     const value = this.raw(key) ?? null;
-    if (value !== null && typeof value !== "string") refuse(this.#at(key), "is not a text");
+    if (value !== null && typeof value !== "string") refuse(this.#at(key), "is not a string");
     return value as string | null;
   }
   boolean(key: string): boolean | null {
@@ -267,7 +267,7 @@ class CaseObject {
       !/^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$/.test(text) ||
       Number.isNaN(Date.parse(text))
     )
-      refuse(this.#at(key), `${JSON.stringify(text)} is not a time of RFC 3339, such as 2026-12-24T18:00:00Z`);
+      refuse(this.#at(key), `${JSON.stringify(text)} is not an RFC 3339 time, such as 2026-12-24T18:00:00Z`);
     return Date.parse(text);
   }
   /** Names and values in turn. */
@@ -275,9 +275,9 @@ class CaseObject {
     return this.keys.flatMap((name) => {
       const value = this.raw(name);
       const values = Array.isArray(value) ? value : [value];
-      if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) refuse(this.#at(name), "is no header name");
+      if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) refuse(this.#at(name), "is not a header name");
       if (!values.every((line) => typeof line === "string"))
-        refuse(this.#at(name), "is neither a text nor a list of texts");
+        refuse(this.#at(name), "is neither a string nor a list of strings");
       return name.toLowerCase() === "host" ? [] : values.flatMap((line) => [name, String(line)]);
     });
   }
@@ -293,7 +293,7 @@ class CaseObject {
   }
   warnOfUnknownKeys(): void {
     for (const key of this.keys)
-      if (!this.#asked.has(key)) this.#warn(`${this.#at(key)} is not known and does not count`);
+      if (!this.#asked.has(key)) this.#warn(`${this.#at(key)} is not a known key and is ignored`);
   }
 
   #at(key: string): string {

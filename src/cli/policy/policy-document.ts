@@ -63,12 +63,12 @@ export function openPolicy(parsed: Parsed, terminal: Pick<Terminal, "env" | "err
   if (document === undefined && config === undefined)
     throw new UsageError("name a policy with --policy, or a configuration with -c");
   if (document !== undefined && route !== undefined)
-    throw new UsageError("--route goes with -c: a bare policy has no routes");
+    throw new UsageError("--route needs -c: a bare policy has no routes");
   if (document !== undefined && parsed.flag("shadow"))
-    throw new UsageError("--shadow goes with -c: a bare policy has no other beside it");
+    throw new UsageError("--shadow needs -c: a bare policy has no shadow policy");
   const pem = parsed.text("client-ca");
   if (pem !== undefined && document === undefined)
-    throw new UsageError("--client-ca goes with --policy: a configuration names its own");
+    throw new UsageError("--client-ca needs --policy: a configuration names its own");
   return document !== undefined
     ? openDocument(document, certificateCheckerFor(pem === undefined ? null : readPem(pem)))
     : openConfiguration(config ?? "", { route, terminal, shadow: parsed.flag("shadow") });
@@ -95,7 +95,7 @@ function openDocument(file: string, certificates: CertificateChecker): OpenPolic
   try {
     text = readFileSync(file, "utf8");
   } catch {
-    return refuse("cannot be read", "name a file with a policy");
+    return refuse("cannot be read", "name a file that holds a policy");
   }
   const { readable, value, locations: places, problems } = readYaml(text, file);
   if (!readable || problems.some(({ severity }) => severity === "error")) return { ok: false, problems };
@@ -167,9 +167,7 @@ function readPolicyParts(file: string, terminal: Pick<Terminal, "env" | "err">):
   if (whole.loaded !== undefined) return whole;
   const parts = readConfiguration(file, { ...options, only: "policies" });
   if (parts.loaded !== undefined)
-    terminal.err(
-      `${file}: not valid as a whole, so only its policies and what they need are read; see cardea check -c ${file}\n`,
-    );
+    terminal.err(`${file}: the configuration is invalid; evaluating its policies only; see cardea check -c ${file}\n`);
   return parts;
 }
 

@@ -12,14 +12,15 @@ const depthMax = 200;
 export const policyEval: Command = {
   name: "policy eval",
   usage: "(--policy FILE | -c cardea.yaml [--route R] [--shadow]) [--input FILE|-] [--client-ca FILE]",
-  summary: "what a policy answers to a request: one JSON case in, one JSON answer out",
-  help: `Reads a case as JSON from --input FILE, or many as JSON lines from standard input (-, the default), and prints an answer each.
+  summary: "evaluate a policy: one JSON case in, one JSON answer out",
+  help: `Reads cases as JSON or JSON lines from --input FILE or from standard input (-, the default), and prints an answer for each.
   case    {id?, request: {method, url, headers, ip, client_certificate?}, session: {id, user_id, claims, device_credentials?} | null,
           user?: {id, email, name, claims}, groups?: [], now?: RFC 3339, records?: {type: {…} | null}}
   answer  {id, result: permit|deny|signin|device|not_found, status, reasons, rule, trace, read}
---policy asks a bare policy document whatever the URL; -c asks the route that the URL matches, or the one that --route names (id, name or
-from), and with --shadow its shadow_policy where it has one. --client-ca names the authorities of client certificates. Nothing is asked of a server. docs/policy.md has examples.
-Exit 0 whatever the answers, 1 when the policy or configuration is invalid (and then there are no answers), 2 when a case cannot be read.`,
+--policy evaluates a bare policy document, whatever the URL. -c evaluates the route that the URL matches, or the route that --route names (id,
+name or from); --shadow uses its shadow_policy if it has one. --client-ca names the authorities of client certificates. No server is
+contacted. docs/policy.md has examples.
+Exit 0 whatever the answers; 1: the policy or configuration is invalid, and there are no answers; 2: a case cannot be read.`,
   async run(args, terminal) {
     const parsed = parse(
       args,

@@ -10,10 +10,10 @@ import { openPolicy, routeLabel } from "./policy-document.ts";
 export const policyLint: Command = {
   name: "policy lint",
   usage: "(--policy FILE | -c cardea.yaml) [--strict] [--json]",
-  summary: "rules that can never be met, criteria that change nothing, hidden routes, and what is open to everybody",
-  help: `One finding a line, as file:line:column: what; what to do. What is open to everybody is a note, because it may be meant.
+  summary: "find rules that can never be met, criteria without effect, hidden routes, and routes open to everyone",
+  help: `Prints one finding per line, as file:line:column: finding; remedy. A route that is open to everyone is a note, because it may be intended.
 --json prints a list of {kind, severity, at, route, rule, finding, remedy}; kinds are never-met, no-effect, nobody, shadowed, public, without-session.
-Exit 0 when nothing but notes was found, 1 when something was (with --strict a note is something) or the policy is invalid, 2 wrong use.`,
+Exit 0: at most notes; 1: a warning, with --strict also a note, or the policy is invalid; 2: wrong use.`,
   async run(args, terminal) {
     const options = {
       policy: { type: "string" },

@@ -14,14 +14,14 @@ const defaultSinceMs = 24 * 3_600_000;
 export const policyReplay: Command = {
   name: "policy replay",
   usage: "-c NEW.yaml [--since 24h] [--shadow] [--kept files|nats] [--input FILE|-] [--people FILE] [--json]",
-  summary: "recorded decisions under a new configuration: who would gain and who would lose",
-  help: `Reads decision records from where NEW.yaml says that they are kept, and asks NEW.yaml about each as of its own moment: from the audit stream in
-NATS, which has those of all nodes, or from its first audit file and what a rotation left beside it (also .gz). --kept chooses; --input reads one file.
---shadow asks the shadow_policy of routes that have one.
---since takes 30m, 24h or 7d (default 24h). --people takes what \`cardea users list --json\` prints, so that e-mail, domain, user and
-groups can be asked about, as they are now. A record holds no claims, devices, certificates, headers or query: where the answer rests on one of
-those, it is counted as not replayed, with the reason. --json prints {replayed, differences: [{route, person, change, count, example}], notReplayed}.
-Exit 0 when no answer differs, 1 when one does, 2 wrong use, also when NEW.yaml is invalid or the records cannot be read.`,
+  summary: "replay recorded decisions under a new configuration: who would gain or lose access",
+  help: `Evaluates NEW.yaml for each decision record, at the record's own time. The records come from where NEW.yaml stores them: the audit stream in
+NATS, which has the records of all nodes, or the first audit file with its rotated files (also .gz). --kept chooses; --input reads one file.
+--shadow uses the shadow_policy of routes that have one. --since takes 30m, 24h or 7d (default 24h).
+--people FILE is the output of \`cardea users list --json\`. It supplies each person's current e-mail, domain, user and groups. A record holds no
+claims, devices, certificates, headers or query: if the answer depends on one of these, the decision counts as not replayed, with the
+reason. --json prints {replayed, differences: [{route, person, change, count, example}], notReplayed}.
+Exit 0: no answer differs; 1: an answer differs; 2: wrong use, an invalid NEW.yaml, or unreadable records.`,
   async run(args, terminal) {
     const options = {
       config: { type: "string", short: "c" },
@@ -50,7 +50,7 @@ Exit 0 when no answer differs, 1 when one does, 2 wrong use, also when NEW.yaml 
     for await (const read of source.read()) {
       const record = "problem" in read ? null : parseRecord(read.value);
       if ("refused" in read) report.notReplayed(`a message of the audit stream was refused: ${read.refused}`);
-      else if (record === null) report.notReplayed("the line is no decision record");
+      else if (record === null) report.notReplayed("the line is not a decision record");
       else if (record === "gap") report.notReplayed("records were lost before they were written (a gap in the file)");
       else if (record.at >= from) report.add(record, replayDecision(record, { config, target, people }));
     }
@@ -113,7 +113,7 @@ class ReplayReport {
     for (const { route, person, change, count, example } of this.#sorted()) {
       if (route !== before) lines.push(`route ${route === null ? "(none)" : routeLabel(config, route)}`);
       before = route;
-      lines.push(`  ${change}  ${person ?? "nobody signed in"}  ${count} ×, first ${example}`);
+      lines.push(`  ${change}  ${person ?? "not signed in"}  ${count} ×, first ${example}`);
     }
     lines.push(`${this.#replayed} decisions replayed, ${this.#differences.size} differences`);
     const missing = [...this.#notReplayed.values()].reduce((sum, count) => sum + count, 0);

@@ -54,7 +54,7 @@ function readCase(
   const { name, as, url, method, route, expect, ...rest } = one;
   const who = textOrNull(as, `${key}.as`);
   if (who !== null && who !== "nobody" && !Object.hasOwn(people, who))
-    throw new CaseError(`${key}.as`, `nobody called ${JSON.stringify(who)} stands under people`);
+    throw new CaseError(`${key}.as`, `people has no entry ${JSON.stringify(who)}`);
   const person = who === null || who === "nobody" ? {} : treeAt(people[who], `people.${who}`);
   const request = { ...(url === undefined ? {} : { url }), ...(method === undefined ? {} : { method }) };
   const layers = [defaults, person, { request }, rest];
@@ -72,14 +72,14 @@ const caseKeys = ["request", "session", "user", "groups", "now", "ssh", "mcp", "
 
 function readExpected(value: unknown, key: string): Expected {
   const expected = typeof value === "string" ? { result: value } : value;
-  if (!isTree(expected)) throw new CaseError(key, "says nothing: write a result, or {result, status, reasons, rule}");
+  if (!isTree(expected)) throw new CaseError(key, "is missing: write a result, or {result, status, reasons, rule}");
   checkKeys(expected, ["result", "status", "reasons", "rule"], `${key}.`);
   const { result, status, reasons, rule } = expected;
   if (result !== undefined && !results.some((word) => word === result))
-    throw new CaseError(`${key}.result`, `${JSON.stringify(result)} is none of ${results.join(", ")}`);
+    throw new CaseError(`${key}.result`, `${JSON.stringify(result)} is not one of ${results.join(", ")}`);
   if (status !== undefined && typeof status !== "number") throw new CaseError(`${key}.status`, "is not a number");
   if (rule !== undefined && rule !== null && typeof rule !== "string")
-    throw new CaseError(`${key}.rule`, "is not a text");
+    throw new CaseError(`${key}.rule`, "is not a string");
   const words: unknown = typeof reasons === "string" ? [reasons] : reasons;
   if (words !== undefined && !(Array.isArray(words) && words.every((word) => typeof word === "string")))
     throw new CaseError(`${key}.reasons`, "is not a list of reasons");
@@ -94,7 +94,7 @@ function readExpected(value: unknown, key: string): Expected {
 function checkKeys(value: Tree, keys: readonly string[], prefix: string): void {
   const strange = Object.keys(value).find((key) => !keys.includes(key));
   if (strange !== undefined)
-    throw new CaseError(`${prefix}${strange}`, `is not known here; there are ${keys.join(", ")}`);
+    throw new CaseError(`${prefix}${strange}`, `is not a known key; known keys are ${keys.join(", ")}`);
 }
 
 function treeAt(value: unknown, key: string): Tree {
@@ -105,7 +105,7 @@ function treeAt(value: unknown, key: string): Tree {
 
 function textOrNull(value: unknown, key: string): string | null {
   if (value === undefined || value === null) return null;
-  if (typeof value !== "string") throw new CaseError(key, "is not a text");
+  if (typeof value !== "string") throw new CaseError(key, "is not a string");
   return value;
 }
 

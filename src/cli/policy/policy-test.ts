@@ -14,16 +14,15 @@ import { type Difference, differences, failureText, readTable, type Table, type 
 export const policyTest: Command = {
   name: "policy test",
   usage: "TABLE.yaml… [--policy FILE | -c cardea.yaml] [--shadow] [--coverage SHARE] [--json]",
-  summary: "table tests of a policy, with the rules that no case meets",
+  summary: "run table tests of a policy, and list the rules that no case meets",
   help: `A table names its policy (or config), people, and cases:
   policy: policy.yaml
   people: {alice: {session: {id: s, user_id: alice-1}, user: {email: alice@example.com}, groups: [eng]}}
   cases: [{name: engineers read, as: alice, url: "https://app.example.com/", expect: permit}]
-A case may say request, session, user, groups, now, ssh, mcp and records as in \`cardea policy eval\`, and a route; expect is a result, or
-{result, status, reasons, rule}. --policy and -c go over what the tables name; --shadow asks the shadow_policy of routes that have one. docs/policy.md
-has examples.
---coverage 100 is exit 1 when fewer rules than that, in percent, are met by a case. --json prints one object.
-Exit 0 when all came as expected, 1 when not or the policy is invalid, 2 when a table cannot be read.`,
+A case can have request, session, user, groups, now, ssh, mcp and records as in \`cardea policy eval\`, and a route. expect is a result, or
+{result, status, reasons, rule}. --policy and -c override the policy that a table names; --shadow uses the shadow_policy of routes that have
+one. --coverage 90 fails if the cases meet less than 90 percent of the rules. --json prints one object. docs/policy.md has examples.
+Exit 0: every case is as expected; 1: one is not, coverage is too low, or the policy is invalid; 2: a table cannot be read.`,
   async run(args, terminal) {
     const options = {
       policy: { type: "string" },
@@ -35,7 +34,7 @@ Exit 0 when all came as expected, 1 when not or the policy is invalid, 2 when a 
     const parsed = parse(args, options, { min: 1, max: 1_000 });
     const wanted = parsed.text("coverage");
     if (wanted !== undefined && !/^\d{1,3}$/.test(wanted))
-      throw new UsageError("--coverage is a share in percent, such as 90");
+      throw new UsageError("--coverage takes a percentage, such as 90");
     const run = new TestRun();
     for (const file of parsed.positionals) {
       const code = await runTable(file, { parsed, terminal, run });
@@ -190,7 +189,7 @@ function withTablePaths(table: Table, file: string, parsed: Parsed): Parsed {
   const given = { policy: parsed.text("policy"), config: parsed.text("config") };
   if (given.policy !== undefined || given.config !== undefined) return parsed;
   if (table.policy === null && table.config === null)
-    throw new UsageError(`${file} names neither policy nor config, and neither --policy nor -c is given`);
+    throw new UsageError(`${file} names neither a policy nor a config; add one, or use --policy or -c`);
   const fromTable = (name: string | null): string | undefined =>
     name === null ? undefined : resolve(dirname(file), name);
   const named: Readonly<Record<string, string | undefined>> = {

@@ -34,7 +34,7 @@ export function replayDecision(record: DecisionRecord, { config, target, people 
   if (skip !== null) return { type: "not", why: skip };
   const before = record.result === "permit";
   const head = headOf(record, config.routes);
-  if (head === null) return { type: "not", why: "the port that was asked for is not in the record" };
+  if (head === null) return { type: "not", why: "the record does not hold the requested port" };
   const dryRun = dryRunRequest(head);
   const refused = (routeId: string | null, reasons: readonly string[]): ReplayOutcome => ({
     type: "replayed",
@@ -84,12 +84,12 @@ export function replayDecision(record: DecisionRecord, { config, target, people 
   if (allow === false || deny === true) return refused(route.id, []);
   if (allow === true && deny === false && person !== null && !unknown.some((name) => followUpCriteria.has(name)))
     return { type: "replayed", routeId: route.id, before, after: true, reasons: [] };
-  return { type: "not", why: `it rests on what the record does not hold: ${unknown.join(", ")}` };
+  return { type: "not", why: `it depends on facts that the record does not hold: ${unknown.join(", ")}` };
 }
 
 function whyNot({ result, status, sessionId }: DecisionRecord): string | null {
-  if (result === "unavailable" || result === "bad_request") return `it was not decided by policy: ${result}`;
-  if (status === 503) return "it was not decided by policy: a data set could not be read";
+  if (result === "unavailable" || result === "bad_request") return `policy did not decide it: ${result}`;
+  if (status === 503) return "policy did not decide it: a data set could not be read";
   if (result === "signin" && sessionId !== null) return "the session had ended";
   return null;
 }

@@ -59,7 +59,7 @@ export function announceConfigurations(deps: AnnouncementDeps): (config: Config 
           const remedy = 'see docs/operations.md, "What a configuration said"';
           logger.warn(
             { configHash: config.hash },
-            `the configuration was offered, and its body is not kept: ${remedy}`,
+            `the brokers did not store the text of the configuration; ${remedy}`,
           );
         } else {
           const body = bodyOf(config);
@@ -82,10 +82,7 @@ export function announceConfigurations(deps: AnnouncementDeps): (config: Config 
     } catch (error) {
       if (!(error instanceof ConfigBodyTooLongError)) throw error;
       const { code, message } = error;
-      logger.warn(
-        { code, configHash: config.hash },
-        `what the configuration says is not kept with its hash: ${message}`,
-      );
+      logger.warn({ code, configHash: config.hash }, `cannot store the text of the configuration: ${message}`);
       return null;
     }
   }
@@ -112,10 +109,10 @@ export function announceConfigurations(deps: AnnouncementDeps): (config: Config 
       if (result.type === "done") return "done";
       const facts = { result: result.type, reason: result.message };
       if (result.type === "refused") {
-        logger.warn(facts, "the brokers refuse the configuration's activation; it is submitted again later");
+        logger.warn(facts, "the brokers refused to record the active configuration; trying again later");
         return "refused";
       }
-      if (!warned) logger.warn(facts, "the configuration's activation is not in the log yet");
+      if (!warned) logger.warn(facts, "cannot record the active configuration in the log yet; trying again");
       await pause(retryMs, signal);
       if (signal.aborted) return "given up";
     }

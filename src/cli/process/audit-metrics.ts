@@ -39,7 +39,7 @@ export function registerAuditMetrics(
   sinkGauge("lost_records", "Decision records lost before the sink since the start", ({ lost }) => lost);
   const unreserved: Gauge = new Gauge({
     name: "cardea_audit_unreserved",
-    help: "Decision records whose number was not reserved on disk first: if this process is killed, their loss does not show",
+    help: "Decision records without a number reserved on disk: if this process is killed, their loss is not detected",
     registers: [registry],
     collect() {
       unreserved.set(audit.unreserved());
@@ -47,7 +47,7 @@ export function registerAuditMetrics(
   });
   const missing: Gauge = new Gauge({
     name: "cardea_audit_missing",
-    help: "Numbers of decision records that neither came in the audit stream nor were declared lost",
+    help: "Numbers of decision records that are neither in the audit stream nor declared lost",
     registers: [registry],
     collect() {
       missing.set(audit.verified()?.missing ?? 0);

@@ -60,7 +60,11 @@ export async function startHealthServer(options: {
     if (clientCa !== null && !hasClientCertificate(request))
       return reply.code(403).type("text/plain").send("a client certificate is required\n");
     if (basicAuth !== null && !hasPassword(request, basicAuth))
-      return reply.code(401).header("www-authenticate", 'Basic realm="metrics"').type("text/plain").send("who asks?\n");
+      return reply
+        .code(401)
+        .header("www-authenticate", 'Basic realm="metrics"')
+        .type("text/plain")
+        .send("a user name and password are required\n");
     options.collect();
     const first = await options.registry.metrics();
     return reply

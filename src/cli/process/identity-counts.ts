@@ -22,7 +22,7 @@ export function identityCounts(
 ): IdentityCounts {
   const oversize = new Counter({
     name: "cardea_identity_headers_oversize_total",
-    help: "Assertions whose identity headers exceed max_identity_headers_bytes, by what became of them",
+    help: "Assertions whose identity headers exceed max_identity_headers_bytes, by outcome",
     labelNames: ["outcome"],
     registers: [registry],
   });
@@ -30,19 +30,19 @@ export function identityCounts(
   return {
     bearers: new Counter({
       name: "cardea_bearer_tokens_looked_at_total",
-      help: "Bearer tokens that no session was known of, by what became of them",
+      help: "Bearer tokens without a known session, by result",
       labelNames: ["result"],
       registers: [registry],
     }),
     sessionTokens: new Counter({
       name: "cardea_session_tokens_asked_total",
-      help: "Questions to the brokers for a session's provider tokens, by what became of them",
+      help: "Requests to the brokers for a session's provider tokens, by result",
       labelNames: ["result"],
       registers: [registry],
     }),
     codeExchanges: new Counter({
       name: "cardea_code_exchanges_total",
-      help: "Callbacks that brought a code from the identity provider, by what became of them",
+      help: "Callbacks with a code from the identity provider, by result",
       labelNames: ["result"],
       registers: [registry],
     }),

@@ -28,46 +28,46 @@ export function registerProcessMetrics(
   });
   const refused = new Gauge({
     name: "cardea_replica_refused",
-    help: "Messages that were not believed, by reason",
+    help: "Messages that were refused, by reason",
     labelNames: ["reason"],
     registers: [registry],
   });
   const answers = new Gauge({
     name: "cardea_broker_answers_refused",
-    help: "Answers in a broker's place that were not believed, by reason",
+    help: "Answers that claimed to come from a broker and were refused, by reason",
     labelNames: ["reason"],
     registers: [registry],
   });
   const natsRefused = new Gauge({
     name: "cardea_nats_refused",
-    help: "Messages on NATS that were dropped before they were opened, or turned out to be forged, by reason",
+    help: "NATS messages that were dropped unread or found to be forged, by reason",
     labelNames: ["reason"],
     registers: [registry],
   });
   const natsFloods = new Gauge({
     name: "cardea_nats_floods",
-    help: "How often the process stopped listening to NATS for a while, because a stranger flooded it",
+    help: "Times that the process stopped listening to NATS for a while because of a flood",
     registers: [registry],
   });
   const overdue = new Gauge({
     name: "cardea_lease_overdue_seconds",
-    help: "How long the lease has been over; negative while it is fresh",
+    help: "Time since the lease expired; negative while it is fresh",
     registers: [registry],
   });
   const broker = createMeasureGauges(registry, { prefix: "cardea_broker", help: "The broker" });
   const region = createMeasureGauges(registry, {
     prefix: "cardea_region",
-    help: "How each region follows, as this broker knows it",
+    help: "How far each region is behind, as this broker knows it",
     labelNames: ["region"],
   });
   const snapshotPosition = new Gauge({
     name: "cardea_snapshot_position",
-    help: "The place of the newest snapshot that this broker keeps; 0: none",
+    help: "Position of the newest snapshot of this broker; 0: none",
     registers: [registry],
   });
   const snapshotAge = new Gauge({
     name: "cardea_snapshot_age_seconds",
-    help: "How long ago the newest snapshot was taken that this broker keeps; NaN: none",
+    help: "Age of the newest snapshot of this broker; NaN: none",
     registers: [registry],
   });
   const output = createMeasureGauges(registry, {

@@ -12,7 +12,7 @@ export function registerRefreshCounts(
     name: "cardea_session_refreshes_total",
     registers,
     labelNames: ["client", "result"],
-    help: "Refreshes of sessions at the identity provider, by its client and by what became of them",
+    help: "Refreshes of sessions at the identity provider, by client and result",
     collect() {
       this.reset();
       for (const [idpId, counts] of memory.counts) {
@@ -33,7 +33,7 @@ export function registerRefreshCounts(
     name: "cardea_membership_age_seconds",
     registers,
     labelNames: ["stat"],
-    help: "How long ago the identity provider last vouched for the claims and groups of live sessions, in the last whole pass",
+    help: "Time since the identity provider last confirmed the claims and groups of live sessions, in the last complete pass",
     collect() {
       this.set({ stat: "oldest" }, memory.ages.oldestS);
       this.set({ stat: "mean" }, memory.ages.meanS);

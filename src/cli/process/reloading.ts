@@ -74,23 +74,22 @@ export function startReloading<Loaded extends WithConfig>(
     const running = services.config();
     const { config, waiting } = reloadConfig(running, loaded.config);
     metrics.waiting(waiting.length);
-    if (waiting.length > 0)
-      logger.warn({ keys: waiting }, "these keys take effect at the next start; until then their old values stay");
+    if (waiting.length > 0) logger.warn({ keys: waiting }, "some changed keys take effect only at the next start");
     if (config.hash === running.hash) {
       metrics.done("unchanged");
       const level = cause === causes.seen ? "debug" : "info"; // nobody has asked for it, and nothing has happened
-      logger[level]({ cause, hash: running.hash }, "the configuration is the one in force");
+      logger[level]({ cause, hash: running.hash }, "the configuration has not changed");
       return;
     }
     for (const problem of lines) logger.warn({ problem }, "configuration");
     await services.activate({ ...loaded, config });
     metrics.done("activated");
-    logger.info({ cause, hash: config.hash, before: running.hash }, "another configuration is in force");
+    logger.info({ cause, hash: config.hash, before: running.hash }, "a new configuration is in force");
   }
 
   function refuse(cause: string, problems: readonly string[]): void {
     metrics.done("refused");
-    logger.error({ cause, problems }, "the configuration is refused; the one before stays in force");
+    logger.error({ cause, problems }, "the new configuration is refused; the old one stays in force");
   }
 
   const onHangUp = (): void => void reload("SIGHUP");
@@ -126,22 +125,22 @@ function configMetrics({ config, registry }: Omit<Reloadable<never>, "activate">
   });
   const waiting = new Gauge({
     name: "cardea_config_keys_waiting",
-    help: "Keys of the file that wait for the next start.",
+    help: "Changed keys that take effect at the next start.",
     registers,
   });
   const success = new Gauge({
     name: "cardea_config_last_reload_success",
-    help: "0: the last configuration that was read is refused, and the one before stays.",
+    help: "1, or 0 if the last configuration read was refused and the old one stays in force.",
     registers,
   });
   const at = new Gauge({
     name: "cardea_config_last_reload_success_timestamp_seconds",
-    help: "When a configuration was last read that was not refused.",
+    help: "When a configuration was last read and accepted.",
     registers,
   });
   const reloads = new Counter({
     name: "cardea_config_reloads_total",
-    help: "Configurations read since the start: activated, unchanged or refused.",
+    help: "Configurations read since the start, by result: activated, unchanged or refused.",
     labelNames: ["result"],
     registers,
   });

@@ -82,7 +82,10 @@ export async function startWorkers(
     worker.on("error", (error) => {
       if (worker.process.pid === undefined) throw error; // it could not be started
       // It has just ended, and is not known to have: its `exit` follows.
-      logger.warn({ worker: member.share.index, error: error.message }, "a worker could not be told something");
+      logger.warn(
+        { worker: member.share.index, error: error.message },
+        "cannot send a message to a worker that has just ended",
+      );
     });
     worker.on("message", (said: Readonly<{ health?: number | null }>) => {
       if (said.health === undefined) return;
@@ -98,11 +101,13 @@ export async function startWorkers(
         if (stopping) return;
         const facts = { worker: member.share.index, pid: worker.process.pid, code, signal };
         if (!anyReady) {
-          failed.resolve(new CannotError(`worker ${member.share.index} ended with ${code ?? signal} before it served`));
+          failed.resolve(
+            new CannotError(`worker ${member.share.index} ended with ${code ?? signal} before it was ready`),
+          );
           return;
         }
         const next = performance.now() - startedAt > stableAfterMs ? restartMsMin : pauseMs;
-        logger.error({ ...facts, againInMs: next }, "a worker has ended; it is started again");
+        logger.error({ ...facts, againInMs: next }, "a worker ended; restarting it");
         void delay(next, undefined, { ref: false }).then(() => {
           if (!stopping) start(member, Math.min(next * 2, restartMsMax));
         });
@@ -140,7 +145,7 @@ export async function startWorkers(
       }),
     );
     const serves = up.some(({ share }) => share.index > 0);
-    const reasons = [...(serves ? [] : ["no worker serves"]), ...answers.flatMap((answer) => answer.reasons)];
+    const reasons = [...(serves ? [] : ["no worker is ready"]), ...answers.flatMap((answer) => answer.reasons)];
     const routes = commonShare(answers.flatMap((answer) => answer.routes ?? []));
     return {
       ready: serves && answers.every((answer) => answer.ready),

@@ -26,7 +26,7 @@ export async function runCommandLine(
   if (command === undefined) {
     const family = commands.filter((c) => c.name.startsWith(`${first} `));
     if (family.length > 0 && args.length === 2 && (args[1] === "--help" || args[1] === "-h")) {
-      terminal.out(`${listOf(family)}\n\nEach has --help.\n${commonOptions}`);
+      terminal.out(`${listOf(family)}\n\nEach command has --help.\n${commonOptions}`);
       return 0;
     }
     terminal.err(await unknownCommand(args, commands));
@@ -58,7 +58,9 @@ export async function runCommandLine(
     if (error instanceof Error && "code" in error && error.code === "EADDRINUSE") {
       const taken = "port" in error ? ` ${error.port}` : "";
       const how = command.name === "dev" ? " with --port" : " in the configuration";
-      terminal.err(`cardea ${command.name}: port${taken} is taken; stop what uses it, or choose others${how}\n`);
+      terminal.err(
+        `cardea ${command.name}: port${taken} is in use; stop the program that uses it, or choose another port${how}\n`,
+      );
       return 3;
     }
     terminal.err(
@@ -75,10 +77,10 @@ async function unknownCommand(args: readonly string[], commands: readonly Comman
   if (family.length > 0 && second !== undefined && !second.startsWith("-")) {
     const verbs = family.map((c) => c.name.split(" ")[1] ?? "");
     const near = await nearest(second, verbs);
-    const remedy = near === undefined ? `say which: ${listNames(family)}` : `did you mean cardea ${first} ${near}?`;
+    const remedy = near === undefined ? `use one of: ${listNames(family)}` : `did you mean cardea ${first} ${near}?`;
     return `cardea ${first}: there is no command ${JSON.stringify(second)}; ${remedy}\n`;
   }
-  if (family.length > 0) return `cardea ${first}: say which: ${listNames(family)}\n`;
+  if (family.length > 0) return `cardea ${first}: use one of: ${listNames(family)}\n`;
   const near = await nearest(first, [...new Set(commands.map((c) => c.name.split(" ")[0] ?? ""))]);
   const said = `cardea: there is no command ${JSON.stringify(first)}`;
   if (near === undefined) return `${said}; see cardea --help\n`;
@@ -106,14 +108,13 @@ function findCommand(args: readonly string[], commands: readonly Command[]): Com
 /** The commands that ask a server, and so take the options that say which. */
 const operatorFamilies = ["sessions", "users", "groups", "cluster", "receipt", "audit", "snapshot"];
 
-const exitCodes =
-  "Exit codes: 0 done, 1 the thing asked about is wrong or incomplete, 2 wrong use, 3 could not be done.\n";
-const commonOptions = `Common options: --json prints JSON; -c FILE takes server and right from a configuration; --url URL or CARDEA_URL with CARDEA_TOKEN
-names them; otherwise the data folder of cardea dev (--data-dir, default ./data) does.
+const exitCodes = "Exit codes: 0 done; 1 the checked thing is wrong or incomplete; 2 wrong use; 3 could not be done.\n";
+const commonOptions = `Common options: --json prints JSON. Server and credential come from a configuration (-c FILE), from --url URL or CARDEA_URL with CARDEA_TOKEN,
+or else from the data folder of cardea dev (--data-dir, default ./data).
 ${exitCodes}`;
 
 function overview(commands: readonly Command[]): string {
-  return `Cardea ${version}: an identity-aware access proxy\n\n${listOf(commands)}\n\nEach has --help.\n${commonOptions}`;
+  return `Cardea ${version}: an identity-aware access proxy\n\n${listOf(commands)}\n\nEach command has --help.\n${commonOptions}`;
 }
 
 function listOf(commands: readonly Command[]): string {

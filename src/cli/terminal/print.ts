@@ -84,7 +84,7 @@ function retryHint({ status, wait, link, commandId, completeInMs }: Receipt): st
   const target = link === null ? commandId : formatLink(link);
   if (status !== "incomplete" || target === null) return "";
   const timeoutS = Math.min(3_600, Math.max(10, Math.ceil(completeInMs / 1_000) + 5));
-  return `ask again: cardea receipt ${target} --wait${wait === "region" ? " --region" : ""} --timeout ${timeoutS}s\n`;
+  return `to check again: cardea receipt ${target} --wait${wait === "region" ? " --region" : ""} --timeout ${timeoutS}s\n`;
 }
 
 /** @param promise what it means that this change is complete */
@@ -95,7 +95,7 @@ export function formatVerdict(receipt: Receipt, promise?: string): string {
   if (receipt.complete) return `complete${where}${at}: ${promise ?? "every node enforces it, or is fenced"}`;
   const awaited = receipt.nodes.filter((n) => where === "" || n.region === receipt.region);
   const open = awaited.filter((n) => n.status === "unconfirmed").length;
-  return `incomplete${where}${at}: ${open} of ${awaited.length} unconfirmed; complete by fencing in ${seconds(receipt.completeInMs)} at the latest`;
+  return `incomplete${where}${at}: ${open} of ${awaited.length} unconfirmed; fencing completes it within ${seconds(receipt.completeInMs)}`;
 }
 
 function unconfirmedText(receipt: Receipt, node: Receipt["nodes"][number]): string {

@@ -41,7 +41,7 @@ export async function* readValues(path: string): AsyncGenerator<ReadValue> {
       if (value !== undefined) yield* each(value, `${name}:${line}`);
       else if (whole === "" && line > 1) yield { at: `${name}:${line}`, problem: "is not JSON" };
       else if (whole.length > wholeCharsMax)
-        throw new UsageError(`${name} is no JSON, and too long to be looked at whole`);
+        throw new UsageError(`${name} is not JSON lines, and too long to be one JSON document`);
       else whole += `${text}\n`;
     }
   } catch (cause) {

@@ -33,7 +33,7 @@ export async function signInByBrowser(
       "referrer-policy": "no-referrer",
       connection: "close",
     });
-    if (ours && isToken(token)) res.end("Signed in. You may close this page.\n", () => resolve(token));
+    if (ours && isToken(token)) res.end("Signed in. You can close this page.\n", () => resolve(token));
     else res.end("Not found\n");
   });
   const timer = setTimeout(
@@ -63,7 +63,7 @@ async function signInUrl(proxy: URL, redirectUri: string, tls: ProxyTls): Promis
   const { status, text } = await fetchText(login, tls);
   if (status !== 200)
     throw new CannotError(
-      `${proxy.origin} answered ${status} to a sign-in: is it the proxy's address, and is localhost in programmatic_redirect_domain_whitelist?`,
+      `${proxy.origin} answered ${status} to the sign-in request; check that this is the proxy's address, and that programmatic_redirect_domain_whitelist has localhost`,
     );
   const url = URL.canParse(text.trim()) ? new URL(text.trim()) : undefined;
   // It is handed to a browser by a command line: nothing but a web address may be.

@@ -15,7 +15,7 @@ export type Destination = Readonly<{
  */
 export function parseDestination(text: string, kind: "tcp" | "udp", proxyUrl: string | undefined): Destination {
   const wrong = new UsageError(
-    `${JSON.stringify(text)} is no destination: write host:port, or ${kind}+https://proxy/host:port`,
+    `${JSON.stringify(text)} is not a destination: write host:port, or ${kind}+https://proxy/host:port`,
   );
   const [, scheme, authority = text, path = ""] = /^([a-z0-9+]+):\/\/([^/?#@]+)\/?([^/?#]*)$/i.exec(text) ?? [];
   if (scheme === undefined && text.includes("/")) throw wrong;
@@ -33,9 +33,11 @@ export function parseDestination(text: string, kind: "tcp" | "udp", proxyUrl: st
 export function parseProxy(text: string): URL {
   if (!URL.canParse(text)) throw new UsageError(`${JSON.stringify(text)} is not the URL of a proxy`);
   const url = new URL(text);
-  if (url.protocol !== "https:" && url.protocol !== "http:") throw new UsageError(`${text}: a proxy speaks https`);
+  if (url.protocol !== "https:" && url.protocol !== "http:")
+    throw new UsageError(`${text}: the URL of a proxy starts with https://`);
   if (url.protocol === "http:" && !isLoopback(url.hostname))
-    throw new UsageError(`${text} is plain HTTP, and your credential would be read on the way: use https`);
-  if (url.username !== "" || url.password !== "") throw new UsageError("take the password out of the proxy's URL");
+    throw new UsageError(`${text} is plain HTTP, which would expose your credential: use https`);
+  if (url.username !== "" || url.password !== "")
+    throw new UsageError("remove the user name and password from the proxy's URL");
   return new URL(url.origin);
 }

@@ -72,7 +72,7 @@ export async function openTunnel(opening: TunnelRequest): Promise<TunnelResult> 
   } catch (cause) {
     socket.destroy();
     const why = cause instanceof Error ? cause.message : String(cause);
-    throw new CannotError(`${opening.proxy.origin} cannot be used: ${why}`, { cause });
+    throw new CannotError(`cannot use ${opening.proxy.origin}: ${why}`, { cause });
   }
 }
 
@@ -134,11 +134,11 @@ function readHead(socket: Socket): Promise<Readonly<{ status: number; rest: Buff
       received = Buffer.concat([received, chunk]);
       const end = received.indexOf("\r\n\r\n");
       if (end < 0) {
-        if (received.length > headBytesMax) fail(new Error("its answer is too long"));
+        if (received.length > headBytesMax) fail(new Error("its response is too long"));
         return;
       }
       const status = /^HTTP\/1\.[01] ([1-5]\d\d)(?: |\r)/.exec(received.subarray(0, end + 2).toString("latin1"))?.[1];
-      if (status === undefined) fail(new Error("it does not answer in HTTP/1.1"));
+      if (status === undefined) fail(new Error("its response is not HTTP/1.1"));
       else {
         done();
         resolve({ status: Number(status), rest: received.subarray(end + 4) });
@@ -188,7 +188,7 @@ export function fetchResponse(
       response.setEncoding("utf8");
       response.on("data", (chunk: string) => {
         text += chunk;
-        if (text.length > bytesMax) request.destroy(new Error("its answer is too long"));
+        if (text.length > bytesMax) request.destroy(new Error("its response is too long"));
       });
       response.on("error", cannot);
       response.on("end", () => resolve({ status: response.statusCode ?? 0, text, headers: response.headers }));

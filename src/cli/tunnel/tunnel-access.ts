@@ -35,10 +35,10 @@ export const accessOptions = {
   "service-account-file": { type: "string" },
 } as const;
 
-export const accessHelp = `--proxy-url URL or CARDEA_PROXY_URL names the proxy where it is not the destination's own host on port 443.
-Who you are: --service-account TOKEN, --service-account-file FILE or CARDEA_SERVICE_ACCOUNT; else the last sign-in, kept in
-$XDG_CACHE_HOME/cardea/tokens (readable by you alone); else your browser is opened (--browser-cmd CMD; --no-browser only prints the address).
---ca-cert FILE trusts one more authority, --client-cert and --client-key show a certificate, --disable-tls-verification trusts anybody.`;
+export const accessHelp = `--proxy-url URL or CARDEA_PROXY_URL names the proxy; the default is the destination's host on port 443.
+The credential is --service-account TOKEN, --service-account-file FILE or CARDEA_SERVICE_ACCOUNT, else your last sign-in, stored in
+$XDG_CACHE_HOME/cardea/tokens (readable only by you). Otherwise your browser opens (--browser-cmd CMD; --no-browser only prints the address).
+--ca-cert FILE trusts another authority. --client-cert and --client-key present a certificate. --disable-tls-verification trusts any server.`;
 
 /** More than the longest list. */
 const answerBytesMax = 16 * 1_024 * 1_024;
@@ -50,11 +50,11 @@ export class TunnelRefusedError extends CodedError<"ERR_CLI_TUNNEL_REFUSED"> {
   constructor(proxy: URL, target: string, { status, why }: TunnelRefusal) {
     const meaning = {
       unauthenticated: "it does not accept your credential for this route; name the route's own host with --proxy-url",
-      refused: "you may not use it",
-      unavailable: "it cannot be reached right now",
-      other: status === 404 || status === 405 ? "there is no such route" : "it could not read the request",
+      refused: "you may not use this route",
+      unavailable: "the service cannot be reached right now",
+      other: status === 404 || status === 405 ? "there is no such route" : "it did not understand the request",
     }[why];
-    super(`${proxy.origin} does not lead to ${target}: ${meaning} (${status})`);
+    super(`${proxy.origin} refused the tunnel to ${target}: ${meaning} (${status})`);
     this.status = status;
   }
 }
@@ -220,6 +220,6 @@ export function serviceAccount(parsed: Parsed, terminal: Terminal): string | und
       throw new CannotError(`--service-account-file: ${file} cannot be read`, { cause });
     }
   }
-  if (token !== undefined && !isToken(token)) throw new UsageError("the service account's token is no token");
+  if (token !== undefined && !isToken(token)) throw new UsageError("the service account's token is malformed");
   return token;
 }

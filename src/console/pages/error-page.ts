@@ -25,7 +25,7 @@ ${why.length > 0 && html`<h2>Why</h2><ul data-part="why">${why.map((line) => htm
 ${adviceOf(page)}
 ${actionsOf(page)}
 <div class="facts">${definitionList([
-      ["Request id", html`<code data-part="request-id">${page.requestId}</code>`],
+      ["Request ID", html`<code data-part="request-id">${page.requestId}</code>`],
       ["Time", timeElement(page.at)],
       ["Address", page.host],
       ["Reason", page.reasons.length > 0 && html`<code>${page.reasons.join(", ")}</code>`],
@@ -35,23 +35,23 @@ ${details.length > 0 && html`<details><summary>Details for the owner of this rou
 }
 
 function adviceOf(page: Fields<ErrorPage>): Html {
-  const whom = page.contact ? isolated(page.contact) : html`whoever runs ${page.host ?? "this address"}`;
-  const stuck = html`ask ${whom}, and pass on the request id below.`;
+  const support = page.contact ? isolated(page.contact) : html`the administrator of ${page.host ?? "this address"}`;
+  const askSupport = html`contact ${support} and quote the request ID below.`;
   if (page.status === 404) {
-    return html`<p>Check the address for a typing error. If the link came from somebody, let them know.</p>`;
+    return html`<p>Check the address for a typing error. If someone sent you the link, let them know.</p>`;
   }
   if (page.unsent === true) {
-    return html`<p>Sign in, using a new tab. Then reload this tab: your browser offers to send the same again.</p>`;
+    return html`<p>Sign in in a new tab. Then reload this tab: your browser offers to send the same data again.</p>`;
   }
-  if (page.status === 401) return html`<p>Sign in, then you come back here.</p>`;
+  if (page.status === 401) return html`<p>Sign in. You then return to this page.</p>`;
   if ([400, 405, 408, 413, 414, 417, 431].includes(page.status))
-    return html`<p>Go back and try again. If that does not help, ${stuck}</p>`;
+    return html`<p>Go back and try again. If that does not help, ${askSupport}</p>`;
   if (page.status >= 500) {
-    const reassurance = page.user ? " You stay signed in." : null;
-    return html`<p>${retrySentence(page.retryAfterS)} If it goes on, ${stuck}${reassurance}</p>`;
+    const reassurance = page.user ? " You are still signed in." : null;
+    return html`<p>${retrySentence(page.retryAfterS)} If the problem continues, ${askSupport}${reassurance}</p>`;
   }
-  const other = page.signInUrl ? " If another account of yours may, sign in with that one." : null;
-  return html`<p>Ask ${whom} for access, and pass on the request id below.${other}</p>`;
+  const other = page.signInUrl ? " If another account of yours has access, sign in with that one." : null;
+  return html`<p>Ask ${support} for access, and quote the request ID below.${other}</p>`;
 }
 
 function retrySentence(retryAfterS: number | null | undefined): string {
@@ -67,14 +67,14 @@ function actionsOf(page: Fields<ErrorPage>): HtmlValue {
     retry,
     page.unsent === true
       ? tabButton(page.signInUrl, "Sign in (new tab)", signInLook)
-      : linkButton(page.signInUrl, signedIn ? "Sign in as somebody else" : "Sign in", signInLook),
+      : linkButton(page.signInUrl, signedIn ? "Sign in with another account" : "Sign in", signInLook),
     linkButton(page.signOutUrl, "Sign out", "second"),
   ].filter((button) => button !== false);
   return buttons.length > 0 && html`<div class="actions">${buttons}</div>`;
 }
 
 export function signInErrorPage(page: Fields<SignInErrorPage>): string {
-  const ask = page.contact ? html`ask ${isolated(page.contact)}` : html`ask whoever runs this`;
+  const ask = page.contact ? html`contact ${isolated(page.contact)}` : html`contact the administrator`;
   return layout({
     page: "sign-in-error",
     title: `${page.title} (${page.status})`,
@@ -83,10 +83,10 @@ export function signInErrorPage(page: Fields<SignInErrorPage>): string {
 <p>${page.description}</p>
 ${page.providerSays && html`<p class="muted">The identity provider says: <q>${isolated(page.providerSays)}</q></p>`}
 <h2>What you can do</h2>
-<p>Start signing in again. If it fails the same way, ${ask}, and pass on the request id below.</p>
+<p>Start signing in again. If it fails again, ${ask} and quote the request ID below.</p>
 <div class="actions">${linkButton(page.retryUrl, "Sign in again", "first")}</div>
 <div class="facts">${definitionList([
-      ["Request id", html`<code data-part="request-id">${page.requestId}</code>`],
+      ["Request ID", html`<code data-part="request-id">${page.requestId}</code>`],
       ["Time", timeElement(page.at)],
     ])}</div>`,
   });

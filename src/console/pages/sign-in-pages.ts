@@ -64,9 +64,9 @@ export function keepAddressPage({ id, address, signInUrl }: Omit<KeepAddressPage
     title: "Sign in",
     width: "narrow",
     scriptUrl: scriptPath,
-    body: html`<h1>Sign in to go on</h1>
-<p data-id="${id}" data-address="${address}">You are not signed in. Your browser keeps the address of this page while you sign in.</p>
-<noscript><p>Scripts are off, so you will end at the beginning of the address: it is too long to be carried along.</p></noscript>
+    body: html`<h1>Sign in to continue</h1>
+<p data-id="${id}" data-address="${address}">You are not signed in. Your browser remembers the address of this page while you sign in.</p>
+<noscript><p>JavaScript is off, and the address is too long to pass along. After signing in you return to the page without the part of the address after the question mark.</p></noscript>
 <div class="actions">${linkButton(signInUrl, "Sign in", "first")}</div>`,
   });
 }
@@ -78,7 +78,7 @@ export function returnPage({ fallbackUrl }: Omit<ReturnPage, "type">): string {
     width: "narrow",
     scriptUrl: scriptPath,
     body: html`<h1>You are signed in</h1>
-<p>Your browser goes back to the page that you asked for.</p>
-<div class="actions">${linkButton(fallbackUrl, "Go on", "first")}</div>`,
+<p>Your browser now returns to the page that you requested.</p>
+<div class="actions">${linkButton(fallbackUrl, "Continue", "first")}</div>`,
   });
 }

@@ -14,7 +14,7 @@ export function signOutConfirmPage(page: Omit<SignOutConfirmPage, "type">): stri
     title: "Sign out?",
     width: "narrow",
     body: html`<h1>Sign out?</h1>
-<p>You will be signed out of every application behind this proxy in this browser. What is open there is closed.</p>
+<p>You will be signed out of every application behind this proxy in this browser. Open connections to them are closed.</p>
 ${userBox(page.user, "You are signed in as")}
 ${action !== null && html`<form method="post" action="${action}"><div class="actions"><button class="first" type="submit">Sign out</button>${linkButton(page.cancelUrl, "Stay signed in", "second")}</div></form>`}`,
   });
@@ -26,7 +26,7 @@ export function signedOutPage(page: Omit<SignedOutPage, "type">): string {
     title: "Signed out",
     width: "narrow",
     body: html`<h1>You are signed out</h1>
-<p>Your session has ended everywhere. You may close this window.</p>
+<p>Your session has ended everywhere. You can close this window.</p>
 <div class="actions">${linkButton(page.continueUrl, "Continue", "first")}</div>`,
   });
 }

@@ -19,16 +19,16 @@ export function userInfoPage(page: Omit<UserInfoPage, "type">): string {
 
 function signedOutBody(page: Omit<UserInfoPage, "type">): Html {
   return html`<h1>You are not signed in</h1>
-<p>Nothing is known about you here.</p>
+<p>This proxy knows nothing about you.</p>
 <div class="actions">${linkButton(page.signInUrl, "Sign in", "first")}</div>`;
 }
 
 function signedInBody(page: Omit<UserInfoPage, "type">): Html {
   const { user, session } = page;
   return html`<h1>You, as this proxy sees you</h1>
-<p class="muted">Applications behind it decide by these facts, and so does the proxy.</p>
+<p class="muted">The proxy and the applications behind it decide by this information.</p>
 ${userBox(user, "You are signed in as")}
-<div class="actions">${linkButton(page.signOutUrl, "Sign out", "first")}${linkButton(page.signInUrl, "Sign in as somebody else", "second")}</div>
+<div class="actions">${linkButton(page.signOutUrl, "Sign out", "first")}${linkButton(page.signInUrl, "Sign in with another account", "second")}</div>
 <h2>Identity</h2>
 ${definitionList([
   ["Name", user !== null && user.name !== "" && isolated(user.name)],
@@ -39,7 +39,7 @@ ${definitionList([
       html`${isolated(user.email)} <span class="muted">${user.emailVerified ? "(verified)" : "(not verified)"}</span>`,
   ],
   ["Subject", user !== null && html`<code>${user.subject}</code>`],
-  ["User id", user !== null && html`<code>${user.userId}</code>`],
+  ["User ID", user !== null && html`<code>${user.userId}</code>`],
 ])}
 <h2>Groups</h2>
 ${page.groups.length === 0 ? html`<p class="muted">None.</p>` : html`<p data-part="groups">${page.groups.map((group) => html`<span class="tag" title="${group.id}">${group.name === "" ? group.id : group.name}</span>`)}</p>`}
@@ -47,7 +47,7 @@ ${
   session !== null &&
   html`<h2>Session</h2>
 ${definitionList([
-  ["Session id", html`<code>${session.sessionId}</code>`],
+  ["Session ID", html`<code>${session.sessionId}</code>`],
   ["Identity provider", html`<code>${session.idpId}</code>`],
   ["Signed in", timeElement(session.issuedAt)],
   [
@@ -65,7 +65,7 @@ ${claimsOf(page.claims)}`;
 }
 
 function remaining(ms: number): string {
-  if (!(ms > 0)) return "(over)";
+  if (!(ms > 0)) return "(expired)";
   const minutes = Math.floor(ms / 60_000);
   if (minutes < 1) return "(in less than a minute)";
   if (minutes < 120) return `(in ${minutes} min)`;
@@ -82,7 +82,7 @@ function routesOf(page: Omit<UserInfoPage, "type">): HtmlValue {
           html`<li><a href="${href}">${route.name}</a>${route.description !== "" && html` <span class="muted">${route.description}</span>`}</li>`,
         ];
   });
-  return routes.length > 0 && html`<h2>Where you may go</h2><ul data-part="routes">${routes}</ul>`;
+  return routes.length > 0 && html`<h2>Applications you can open</h2><ul data-part="routes">${routes}</ul>`;
 }
 
 function claimsOf(claims: Claims | null): HtmlValue {

@@ -288,7 +288,7 @@ export class LogDamagedError extends CodedError<"ERR_REPLICATION_LOG_DAMAGED"> {
     const what = how === "missing" ? "the event there is missing" : "the event there is not the one that was written";
     super(
       `${store} is damaged at position ${after.position + 1}: ${what}. Nothing from there on is believed; put a backup or a restored ` +
-        "snapshot in its place (docs/operations.md)",
+        "snapshot in its place (docs/backup.md)",
     );
     this.after = after;
   }

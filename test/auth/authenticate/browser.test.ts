@@ -155,7 +155,7 @@ test("who is refused may sign in as somebody else", options, async (t) => {
   await page.getByRole("link", { name: "Sign in" }).click();
   await answerForm(page, "bob");
   await page.waitForSelector("[data-page=user-info]");
-  await page.getByRole("link", { name: "Sign in as somebody else" }).click();
+  await page.getByRole("link", { name: "Sign in with another account" }).click();
   await answerForm(page, "alice");
   await page.waitForSelector("[data-page=user-info]");
   assert.match((await page.textContent("main")) ?? "", /alice@example\.com/);

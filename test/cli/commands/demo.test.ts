@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
 
-const program = join(import.meta.dirname, "..", "..", "src", "main.ts");
+const program = join(import.meta.dirname, "..", "..", "..", "src", "main.ts");
 
 function start(args: readonly string[]) {
   const child = spawn(process.execPath, [program, "demo", ...args], { stdio: ["ignore", "pipe", "pipe"] });
@@ -42,7 +42,7 @@ test("demo runs provider and app by themselves until it is told to stop", { time
 const wrong: readonly (readonly [string, readonly string[], number, RegExp])[] = [
   ["no secret", [], 2, /--client-secret-file/],
   ["a secret that is not there", ["--client-secret-file", "/nowhere/secret"], 3, /\/nowhere\/secret cannot be read/],
-  ["an empty secret", ["--client-secret-file", "/dev/null"], 3, /holds no secret/],
+  ["an empty secret", ["--client-secret-file", "/dev/null"], 3, /must hold a secret/],
   ["an issuer with a path", ["--issuer", "http://idp.localhost/x"], 2, /--issuer/],
   ["an alias without a host", ["--client-secret-file", program, "--host-aliases", "a.localhost"], 2, /name=host/],
 ];

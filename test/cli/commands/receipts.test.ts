@@ -80,7 +80,7 @@ test("sessions from a file are revoked, the signed receipt is kept, and checks o
   writeFileSync(list, `${ids.join("\n")}\n`);
   const another = await cardea("receipts", "verify", kept, "--jwks", saved, "--sessions", list);
   assert.equal(another.code, 1);
-  assert.match(another.err, /genuine, but of 4 sessions; the list names 5/);
+  assert.match(another.err, /genuine, but for 4 sessions; the list names 5/);
 });
 
 test("one session, a filter, an id that nobody has: each is said as it is; two choices at once are wrong use", async (t) => {
@@ -135,10 +135,10 @@ test("of more sessions than go into one batch each batch has a receipt, and toge
   }
   const [one = ""] = each;
   const wrong: readonly (readonly [readonly string[], readonly string[], RegExp])[] = [
-    [[first, second], [one], /it is genuine, but of 1 sessions; the list names 2/],
-    [[first], each, /they are genuine, but of 2 sessions; the list names 1/],
-    [[first, other], each, /of 2 sessions; the list names 2, and they are not the same/],
-    [[first, second], [...each, one], /of 3 sessions; the list names 2/],
+    [[first, second], [one], /it is genuine, but for 1 session; the list names 2/],
+    [[first], each, /they are genuine, but for 2 sessions; the list names 1/],
+    [[first, other], each, /for 2 sessions; the list names 2, and they differ/],
+    [[first, second], [...each, one], /for 3 sessions; the list names 2/],
   ];
   for (const [ids, files, words] of wrong) {
     const said = await verify(ids, ...files);
@@ -164,7 +164,7 @@ test("of more sessions than go into one batch, a batch of which nobody is known 
   assert.equal(broken.code, 3, broken.out);
   assert.match(
     broken.err,
-    /answered 400: .*; 10000 sessions had been revoked by then \(receipt: cardea receipt \S+ --wait\)/,
+    /answered 400: .*; 10000 sessions are already revoked \(receipt: cardea receipt \S+ --wait\)/,
   );
   assert.equal(world.replica.projection.sessionStatus(other as SessionId).status, "revoked", "and it was said");
 });
@@ -331,13 +331,16 @@ test("a receipt that is not complete says how to ask again for the same change; 
     ...{ completeInMs: 61_000, at: null, signed: null },
   };
   const last = (receipt: Receipt): string => receiptText(receipt).trimEnd().split("\n").at(-1) ?? "";
-  assert.equal(last(open), `ask again: cardea receipt 1.7.${"a".repeat(64)} --wait --timeout 66s`);
+  assert.equal(last(open), `to check again: cardea receipt 1.7.${"a".repeat(64)} --wait --timeout 66s`);
   assert.match(last({ ...open, wait: "region", region: "eu", completeInMs: 0 }), / --wait --region --timeout 10s$/);
   const commandId = randomUUID() as CommandId;
-  assert.equal(last({ ...open, link: null, commandId }), `ask again: cardea receipt ${commandId} --wait --timeout 66s`);
+  assert.equal(
+    last({ ...open, link: null, commandId }),
+    `to check again: cardea receipt ${commandId} --wait --timeout 66s`,
+  );
   for (const receipt of [
     { ...open, status: "complete", complete: true } as const,
     { ...open, status: "lost", complete: false } as const,
   ])
-    assert.doesNotMatch(receiptText(receipt), /ask again/);
+    assert.doesNotMatch(receiptText(receipt), /check again/);
 });

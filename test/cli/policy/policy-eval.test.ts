@@ -650,7 +650,7 @@ test("many cases come on standard input, answered one by one; one that cannot be
   );
   assert.equal(
     stderr,
-    "standard input:3: (case): is not JSON\nstandard input:4: grups is not known and does not count\n",
+    "standard input:3: (case): is not JSON\nstandard input:4: grups is not a known key and is ignored\n",
   );
 });
 

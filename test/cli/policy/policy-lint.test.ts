@@ -103,7 +103,7 @@ test("lint says where, what and what to do; and what is invalid is said before a
   const { out } = await run(["policy", "lint", "--policy", file]);
   assert.match(
     out,
-    /^\S+:2:3: allow\.and: this allow rule can never be met; nothing is both at once: look at \S+:3:7 and \S+:4:7/,
+    /^\S+:2:3: allow\.and: this allow rule can never be met; no value is both at once: check \S+:3:7 and \S+:4:7/,
   );
   assert.equal((await run(["policy", "lint", "--policy", write(policies[0]?.[0] ?? {})])).out, "nothing found\n");
   const invalid = await run(["policy", "lint", "--policy", write("allow: {and: [{emial: x}]}")]);
@@ -215,7 +215,7 @@ test("lint and table tests call a route by its name where nobody gave it an id",
     `  - {name: Wiki, from: "https://wiki.example"${open}  - {id: shop, name: Shop, from: "https://shop.example"${open}`,
   );
   const { out } = await run(["policy", "lint", "-c", config]);
-  const calls = out.split("\n").flatMap((line) => /note: (\S+): shorthands: everybody gets in/.exec(line)?.[1] ?? []);
+  const calls = out.split("\n").flatMap((line) => /note: (\S+): shorthands: everyone gets in/.exec(line)?.[1] ?? []);
   assert.deepEqual(calls.sort(), ["Wiki", "shop"]);
   const cases = "cases: [{url: 'https://other.example/', session: null, expect: not_found}]\n";
   const table = await run(["policy", "test", write(`config: ${config}\n${cases}`)]);
@@ -229,16 +229,22 @@ test("a table that cannot be read is exit 2 with the key at fault, and an invali
     assert.match(err, message);
   };
   await bad("cases: []", /cases: is not a list of cases/);
-  await bad("caes: []", /caes: is not known here/);
-  await bad("policy: policy.yaml\ncases: [{as: bob, url: /, expect: permit}]", /cases\[0\]\.as: nobody called "bob"/);
+  await bad("caes: []", /caes: is not a known key/);
+  await bad(
+    "policy: policy.yaml\ncases: [{as: bob, url: /, expect: permit}]",
+    /cases\[0\]\.as: people has no entry "bob"/,
+  );
   await bad(
     "policy: policy.yaml\ncases: [{url: /, expect: yes-please}]",
-    /cases\[0\]\.expect\.result: "yes-please" is none of permit/,
+    /cases\[0\]\.expect\.result: "yes-please" is not one of permit/,
   );
-  await bad("policy: policy.yaml\ncases: [{url: /, exepct: permit}]", /cases\[0\]\.exepct: is not known here/);
-  await bad("policy: policy.yaml\ncases: [{url: /}]", /cases\[0\]\.expect: says nothing/);
-  await bad("policy: policy.yaml\ncases: [{url: /, now: soon, expect: permit}]", /:2:9: now: "soon" is not a time/);
-  await bad("cases: [{url: /, expect: permit}]", /names neither policy nor config/);
+  await bad("policy: policy.yaml\ncases: [{url: /, exepct: permit}]", /cases\[0\]\.exepct: is not a known key/);
+  await bad("policy: policy.yaml\ncases: [{url: /}]", /cases\[0\]\.expect: is missing/);
+  await bad(
+    "policy: policy.yaml\ncases: [{url: /, now: soon, expect: permit}]",
+    /:2:9: now: "soon" is not an RFC 3339 time/,
+  );
+  await bad("cases: [{url: /, expect: permit}]", /names neither a policy nor a config/);
   await bad("policy: policy.yaml\ncases: [{url: /, route: x, expect: permit}]", /there is no route "x"/);
   await bad("a: [", /:1:\d/);
   assert.equal((await run(["policy", "test", join(folder.path, "nowhere")])).code, 2);

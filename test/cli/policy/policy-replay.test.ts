@@ -94,7 +94,7 @@ test("a route that is gone, and one that opens to everybody", async () => {
   const open = await replay({ allow_public_unauthenticated_access: true }, [
     { ...nobody, result: "signin", status: 302 },
   ]);
-  assert.match(open.out, /gains {2}nobody signed in/);
+  assert.match(open.out, /gains {2}not signed in/);
 });
 
 test("a path whose parameters hide another route or rule is refused, as the proxy refuses it", async () => {
@@ -127,7 +127,7 @@ test("what the record does not hold is never guessed, and decides nothing where 
   const { code, out } = await replay(byMail, [{}, { path: "/secret" }]);
   assert.equal(code, 1, "the denied path is denied to everybody");
   assert.match(out, /loses {2}u-ann {2}1 ×, first GET wiki\.example\.com\/secret/);
-  assert.match(out, /1 could not be replayed:\n {2}1 × {2}it rests on what the record does not hold: email\n/);
+  assert.match(out, /1 could not be replayed:\n {2}1 × {2}it depends on facts that the record does not hold: email\n/);
   for (const criterion of [{ "claim/dept": "eng" }, { device: { is: "any" } }, { cors_preflight: true }]) {
     const rules = policy({ allow: { or: [{ authenticated_user: true }] }, deny: { not: [criterion] } });
     const said = await replay(rules, [{ method: "OPTIONS" }]);
@@ -151,7 +151,12 @@ test("what was not decided by policy, gaps and lines that are none are counted w
     ...[{}, { result: "unavailable", status: 503 }, { result: "signin", status: 401 }, gap, '{"kind":"dec', "{}"],
   ]);
   assert.equal(code, 0);
-  for (const why of ["policy: unavailable", "the session had ended", "a gap in the file", "2 × {2}the line is no"])
+  for (const why of [
+    "policy did not decide it: unavailable",
+    "the session had ended",
+    "a gap in the file",
+    "2 × {2}the line is not",
+  ])
     assert.match(out, new RegExp(why));
 });
 

@@ -130,7 +130,7 @@ test("a body that is offered and not kept is told of, and does no harm", async (
   keeper.keeps = "nothing";
   keeper.announce(own);
   const [warning] = await waitFor("a warning", () => (keeper.warnings.length > 0 ? keeper.warnings : undefined));
-  assert.match(warning?.message ?? "", /offered, and its body is not kept/);
+  assert.match(warning?.message ?? "", /the brokers did not store the text of the configuration/);
 });
 
 test("one that is too long is told of with its remedy, and its hash is recorded", async (t) => {

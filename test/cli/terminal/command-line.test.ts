@@ -53,6 +53,6 @@ test("a mistyped command, subcommand or option is answered with the one that is 
   }
   assert.doesNotMatch((await run(["nonsense"])).err, /did you mean/);
   assert.match((await run(["nonsense"])).err, /see cardea --help\n$/);
-  assert.match((await run(["sessions", "nonsense"])).err, /say which: sessions list, sessions revoke\n$/);
+  assert.match((await run(["sessions", "nonsense"])).err, /use one of: sessions list, sessions revoke\n$/);
   assert.match((await run(["sessions", "list", "--nonsense"])).err, /see cardea sessions list --help\n$/);
 });

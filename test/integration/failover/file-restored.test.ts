@@ -100,6 +100,6 @@ test("a file put back to an older copy revives nobody whose revocation this disk
   copyFileSync(copy, path);
   rmSync(denied);
   const fourth = await started(path, denied);
-  assert.ok(fourth.permits("late"), "with the node's own disk lost as well, nobody knows: docs/operations.md says so");
+  assert.ok(fourth.permits("late"), "with the node's own disk lost as well, nobody knows: docs/backup.md says so");
   await fourth.stop();
 });

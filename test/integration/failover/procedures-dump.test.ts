@@ -1,5 +1,5 @@
 /**
- * A dump of a log in Postgres, restored (docs/operations.md): run from the page against real processes, twice, with
+ * A dump of a log in Postgres, restored (docs/backup.md): run from the page against real processes, twice, with
  * people signed in before, between and after.
  */
 import { mkdirSync } from "node:fs";

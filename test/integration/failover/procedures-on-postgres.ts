@@ -1,5 +1,5 @@
 /**
- * An installation whose log is in Postgres, for the procedures of docs/operations.md. The process that lets people
+ * An installation whose log is in Postgres, for the procedures of docs/backup.md. The process that lets people
  * through goes on while the broker and its database are replaced.
  */
 import { writeFileSync } from "node:fs";

@@ -1,5 +1,5 @@
 /**
- * Backup and restore of a log in Postgres to a point in time (docs/operations.md), run from the page against real
+ * Backup and restore of a log in Postgres to a point in time (docs/backup.md), run from the page against real
  * processes, twice, with people signed in before, between and after.
  */
 import { join } from "node:path";

@@ -1,5 +1,5 @@
 /**
- * A log begun anew behind a snapshot with the saved keys of people (docs/operations.md, "Without any backup"), run from
+ * A log begun anew behind a snapshot with the saved keys of people (docs/backup.md, "Without any backup"), run from
  * the page against a real process, twice, with people signed in before, between and after.
  */
 import { join } from "node:path";

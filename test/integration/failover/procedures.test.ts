@@ -1,5 +1,5 @@
 /**
- * Backup and restore of a log in a file (docs/operations.md), run from the page against a real process, twice, with
+ * Backup and restore of a log in a file (docs/backup.md), run from the page against a real process, twice, with
  * people signed in before, between and after.
  */
 import { mkdirSync } from "node:fs";

@@ -1,5 +1,5 @@
 /**
- * A real installation with a store of its own and a real identity provider, and the commands of docs/operations.md, run
+ * A real installation with a store of its own and a real identity provider, and the commands of docs/backup.md, run
  * as the page has them. It is one process, or a broker and a process that signs people in and lets them through.
  */
 import assert from "node:assert/strict";
@@ -24,11 +24,11 @@ const mainFile = join(root, "src/main.ts");
 export const patience = { withinMs: 60_000 };
 export const aSecret = (): string => randomBytes(32).toString("base64");
 
-/** The blocks of commands behind a sentence of docs/operations.md, in order. */
+/** The blocks of commands behind a sentence of docs/backup.md, in order. */
 export function commandsIn(after: string, count: number): string[] {
-  const page = readFileSync(join(root, "docs/operations.md"), "utf8");
+  const page = readFileSync(join(root, "docs/backup.md"), "utf8");
   const at = page.indexOf(after);
-  assert.ok(at !== -1, `docs/operations.md has no "${after}"`);
+  assert.ok(at !== -1, `docs/backup.md has no "${after}"`);
   const blocks = [...page.slice(at).matchAll(/```sh\n([^`]*)```/g)].slice(0, count).map(([, text]) => text ?? "");
   assert.equal(blocks.length, count);
   return blocks;

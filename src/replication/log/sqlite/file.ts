@@ -122,7 +122,7 @@ function refuseTruncated(db: DatabaseSync, path: string): void {
 function damaged(path: string, how: string): string {
   return (
     `${path} is damaged (${how}): nothing in it is believed or changed. Keep a copy, and put a backup or a restored snapshot ` +
-    "in its place (docs/operations.md, Backup and restore)"
+    "in its place (docs/backup.md)"
   );
 }
 
