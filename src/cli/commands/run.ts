@@ -1,6 +1,12 @@
 /** `cardea run`: the services that a configuration names, until told to stop. */
 import type { Logger as PinoLogger } from "pino";
-import { configPathOf, type LoadedConfig, type ConfigurationResult, loadOrReport, readConfiguration } from "../build/load.ts";
+import {
+  type ConfigurationResult,
+  configPathOf,
+  type LoadedConfig,
+  loadOrReport,
+  readConfiguration,
+} from "../build/load.ts";
 import type { Services } from "../build/services.ts";
 import { tuneHeap } from "../process/heap-tuning.ts";
 import { createLogger, openStandardOutput } from "../process/logger.ts";
