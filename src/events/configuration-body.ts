@@ -1,8 +1,8 @@
 /**
  * Configuration body: the content of a configuration whose hash the log and the decision records name. Pure.
  *
- * - A body is canonical text without secrets (src/config), and the hash is that of the text. So every receiver can check
- *   that a body belongs to its hash, and no other body can replace it.
+ * - A body is canonical text without secrets (src/config), and the hash is that of the text. So every receiver can
+ *   check that a body belongs to its hash, and no other body can replace it.
  * - It is sent and stored compressed. Both the text and the compressed form are bounded.
  */
 

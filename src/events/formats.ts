@@ -1,10 +1,11 @@
 /**
- * Formats: the versions of event bodies, the cluster level from which each is written, and the conversions between them.
- * Pure.
+ * Formats: the versions of event bodies, the cluster level from which each is written, and the conversions between
+ * them. Pure.
  *
  * - A cluster has one *level*: 1 at first, raised by an `UpgradeFinalized` event, never lowered.
- * - A build reads every version of every level up to its own (`readsLevel`). It writes only those of the cluster's level.
- *   So two builds can run side by side, and the newer one can be rolled back until an operator finalizes the upgrade.
+ * - A build reads every version of every level up to its own (`readsLevel`). It writes only those of the cluster's
+ *   level. So two builds can run side by side, and the newer one can be rolled back until an operator finalizes the
+ *   upgrade.
  * - In memory an event always has its newest shape. It is lifted on reading, after its hash was checked, and lowered on
  *   writing.
  * - A format never changes, because its bytes stay in logs forever. A new shape is a new version with an `up`, appended
@@ -20,7 +21,9 @@ import { catalog, type EventBody, type Format } from "./catalog.ts";
  */
 export const readsLevel = 2;
 
-/** From this level on, revoked sessions that the log never knew have an expiry (state.ts), also those revoked before. */
+/**
+ * From this level on, revoked sessions that the log never knew have an expiry (state.ts), also those revoked before.
+ */
 export const unknownExpireFrom = 2;
 
 /** The versions of each type, oldest first: 1, 2, 3 … */

@@ -1,8 +1,8 @@
 /**
  * Plain text: checks of ids and texts from outside. Pure.
  *
- * Stores and wires replace lone surrogates, so that two different texts could become equal. Control characters can forge
- * lines in logs and headers.
+ * Stores and wires replace lone surrogates, so that two different texts could become equal. Control characters can
+ * forge lines in logs and headers.
  */
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused

@@ -1,8 +1,8 @@
 /**
  * Seal: encryption of personal data under a key per person. Pure: nonces and keys are arguments.
  *
- * - A sealed value is `key id (8) ‖ nonce (12) ‖ AES-256-GCM ciphertext ‖ tag (16)`. The user id is the associated data,
- *   so a value that is copied to another person does not open.
+ * - A sealed value is `key id (8) ‖ nonce (12) ‖ AES-256-GCM ciphertext ‖ tag (16)`. The user id is the associated
+ *   data, so a value that is copied to another person does not open.
  * - A nonce is 12 random bytes and is never used twice with one key.
  * - The key is stored beside the log, never in it, wrapped under a key derived from the cluster's secret. Deleting it
  *   erases the person from every copy of the log.

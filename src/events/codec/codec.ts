@@ -1,11 +1,10 @@
 /**
- * Codec: events to bytes and back, and the hash chain over the bytes.
+ * Codec: converts events to bytes and back, and computes the hash chain over the bytes.
  *
- * The bytes of an event are one MessagePack array in a fixed order that covers everything the log says of it. They are
- * made once, by the writer, stored verbatim, sent verbatim and hashed; nobody ever encodes a recorded event again, so
- * a change of encoder cannot break the chain. `hash = SHA-256(previous hash ‖ bytes)`.
- *
- * Old shapes are lifted (formats.ts) from bytes whose hash has been taken: what is hashed, stored and sent stays as it was written.
+ * - The bytes of an event are one MessagePack array in a fixed order, with everything the log records about it.
+ * - The writer encodes an event once. The bytes are stored, sent and hashed verbatim and never encoded again, so a
+ *   change of encoder cannot break the chain.
+ * - `hash = SHA-256(previous hash ‖ bytes)`. Old shapes are lifted (formats.ts) after the bytes were hashed.
  */
 
 import { hash as digestOf } from "node:crypto";
@@ -37,7 +36,7 @@ import { ScratchBuffer } from "./scratch-buffer.ts";
 import { SessionEventReader } from "./session-event-codec.ts";
 import { isStrictMessagePack } from "./strict-messagepack.ts";
 
-/** Plain MessagePack: no record extension, no shared structures; bytes mean the same to any reader. */
+/** Plain MessagePack without record extensions and shared structures, so that any reader understands the bytes. */
 const packr = new Packr({ useRecords: false, moreTypes: false, structuredClone: false, variableMapSize: true });
 
 export function encode(value: unknown): Uint8Array {
@@ -45,8 +44,8 @@ export function encode(value: unknown): Uint8Array {
 }
 
 /**
- * Decodes what passes the check of strict-messagepack.ts; the decoder never sees other bytes.
- * @throws MalformedEventError when the bytes are not one strict MessagePack value
+ * Decodes one value. The decoder never sees bytes that fail the check of strict-messagepack.ts.
+ * @throws MalformedEventError if the bytes are not exactly one strict MessagePack value
  */
 export function decode(bytes: Uint8Array): unknown {
   if (!isStrictMessagePack(bytes)) throw new MalformedEventError("not strict MessagePack");
@@ -67,23 +66,23 @@ export class MalformedEventError extends CodedError<"ERR_EVENTS_MALFORMED"> {
 export type EventToEncode = Omit<Recorded, "hash" | "event" | "type" | "schemaVersion" | "effect"> &
   Readonly<{ event: CardeaEvent }>;
 
-/** It says what only a later level can say: whoever writes asks `levelNeededBy` first. */
+/** Only a later level can express the event. Writers check with `levelNeededBy` first. */
 export class LevelTooLowError extends CodedError<"ERR_EVENTS_LEVEL_TOO_LOW"> {
   override readonly code = "ERR_EVENTS_LEVEL_TOO_LOW";
   constructor(type: string, needed: number) {
-    super(`${type} can be written from level ${needed} on`);
+    super(`${type} cannot be written below level ${needed}`);
   }
 }
 
-/** From which level on an event can be written; undefined: at this level. */
+/** The level that an event needs; undefined: it can be written at this level. */
 export function levelNeededBy({ type, ...body }: CardeaEvent, level: number): number | undefined {
   const written = lower(type, body, level);
   return "needsLevel" in written ? written.needsLevel : undefined;
 }
 
 /**
- * Encodes an event at its place. Called by the one writer, once.
- * @param level the cluster's
+ * Encodes an event at its position. The writer calls this once per event.
+ * @param level the cluster's level
  * @throws LevelTooLowError
  */
 export function encodeEvent(entry: EventToEncode, level: number = readsLevel): Uint8Array {
@@ -107,7 +106,7 @@ export function encodeEvent(entry: EventToEncode, level: number = readsLevel): U
 }
 
 const hashBytes = 32;
-/** Where what is hashed is laid out: filled anew each time, and without meaning in between. */
+/** Holds the bytes to be hashed. Overwritten by each call. */
 const scratch = new ScratchBuffer(16_384);
 const sessionEvents = new SessionEventReader(scratch.bytes);
 
@@ -121,10 +120,10 @@ export function chainHash(previous: Hash, bytes: Uint8Array): Hash {
 
 /**
  * Decodes one event and links it to the one before.
- * @throws MalformedEventError when it is not an event, or does not stand right behind `previous`
+ * @throws MalformedEventError if it is not an event or does not directly follow `previous`
  */
 export function decodeEvent(bytes: Uint8Array, previous: Link): Recorded {
-  const hash = chainHash(previous.hash, bytes); // which lays the event out, too
+  const hash = chainHash(previous.hash, bytes); // also copies the event to `scratch`
   const plain = scratch.fits(hashBytes + bytes.length) ? sessionEvents.read(hashBytes, bytes, hash) : undefined;
   const recorded = plain ?? decodeAny(bytes, hash);
   if (recorded.position !== previous.position + 1) {
@@ -167,7 +166,7 @@ export function decodeEvents(all: readonly Uint8Array[], previous: Link): Record
   for (const bytes of all) {
     const one = decodeEvent(bytes, at);
     recorded.push(one);
-    at = one; // what is recorded holds its own link
+    at = one; // a recorded event has the fields of its own link
   }
   return recorded;
 }
@@ -176,7 +175,7 @@ function parseBody(type: string, schema: number, body: unknown): CardeaEvent | U
   if (!isReadable(type, schema)) return { type: "Unknown", name: type };
   if (typeof body !== "object" || body === null || Array.isArray(body))
     throw new MalformedEventError("the body is not a map");
-  // The body was made by a writer of this cluster, is covered by the chain and by a broker's signature: its type is believed.
+  // A writer of this cluster made the body, and the chain and a broker's signature cover it: its fields are trusted.
   return { type: type as EventType, ...lift(type, schema, body as EventBody) } as CardeaEvent;
 }
 
@@ -187,22 +186,22 @@ function parseEffect(value: unknown): Effect {
 
 function parseString(value: unknown, field: string): string {
   if (typeof value === "string") return value;
-  throw new MalformedEventError(`${field} is not text`);
+  throw new MalformedEventError(`${field} is not a string`);
 }
 
 function parseInteger(value: unknown, field: string): number {
   if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
-  throw new MalformedEventError(`${field} is not a whole number`);
+  throw new MalformedEventError(`${field} is not a non-negative integer`);
 }
 
-/** Random bytes to an event id are the caller's; this only shapes 16 bytes as a version 4 UUID. */
+/** Formats 16 random bytes, which the caller supplies, as a version 4 UUID. */
 export function uuidFromBytes(random: Uint8Array): EventId {
   return formatUuid(random, 0x40) as EventId;
 }
 
 const reassertion = Buffer.from("cardea reassertion", "utf8");
 
-/** The command id under which a lost event is recorded again: a UUID of version 8 that follows from its hash, and from nothing else. */
+/** The command id under which a lost event is recorded again: a version 8 UUID that follows from its hash alone. */
 export function uuidOfHash(lost: Hash): CommandId {
   const digest = digestOf("sha256", Buffer.concat([reassertion, Buffer.from(lost, "hex")]), "buffer");
   return formatUuid(digest, 0x80) as CommandId;
@@ -210,7 +209,7 @@ export function uuidOfHash(lost: Hash): CommandId {
 
 const endedSession = Buffer.from("cardea ended session", "utf8");
 
-/** What an event about a person ended of one session, as the hash of an event of its own: the same for whoever held it. */
+/** The hash that stands for the end of one session by an event about its user. Equal on every node. */
 export function endedSessionHash(event: Hash, sessionId: SessionId): Hash {
   const id = Buffer.from(sessionId, "utf8");
   return digestOf("sha256", Buffer.concat([endedSession, Buffer.from(event, "hex"), id]), "hex") as Hash;
@@ -218,7 +217,7 @@ export function endedSessionHash(event: Hash, sessionId: SessionId): Hash {
 
 const hexOf = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
 
-/** The first 16 bytes as a UUID of a version. */
+/** @param version the version nibble of the UUID, in the high half */
 function formatUuid(b: Uint8Array, version: number): string {
   const h = (at: number): string => hexOf[b[at] ?? 0] ?? "";
   const six = hexOf[((b[6] ?? 0) & 0x0f) | version] ?? "";

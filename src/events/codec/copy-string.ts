@@ -1,4 +1,4 @@
-/** A copy of a text: what is cut out of a longer one holds on to the whole of it. Pure. */
+/** Copies a string: a slice of a longer string keeps all of it in memory. Pure. */
 export function copyString<Text extends string>(text: Text): Text {
   return Buffer.from(text).toString() as Text;
 }

@@ -1,8 +1,10 @@
 /**
- * Scratch buffer: a reused buffer in which bytes are assembled to be hashed. Its beginnings of every length are views that are made
- * once, because to make one costs as much as to fill it. Pure.
+ * Scratch buffer: a reused buffer in which bytes are assembled to be hashed. Pure.
+ *
+ * The views of its first n bytes are made once, because making a view costs as much as filling it.
  */
-/** Longer ones are rare. */
+
+/** Longest view that is kept; longer ones are rare. */
 const viewsMax = 2_048;
 
 export class ScratchBuffer {
@@ -11,14 +13,14 @@ export class ScratchBuffer {
 
   constructor(size: number) {
     this.bytes = Buffer.allocUnsafeSlow(size);
-    this.#views = new Array(Math.min(size, viewsMax) + 1).fill(undefined); // with holes it would be slow
+    this.#views = new Array(Math.min(size, viewsMax) + 1).fill(undefined); // a sparse array would be slow
   }
 
   fits(length: number): boolean {
     return length <= this.bytes.length;
   }
 
-  /** So many bytes, without meaning: the same ones each time, or others if they are too many. */
+  /** A view of the first bytes, whose content is undefined; a new buffer if there are not enough. */
   first(length: number): Buffer {
     if (!this.fits(length)) return Buffer.allocUnsafeSlow(length);
     const known = this.#views[length];

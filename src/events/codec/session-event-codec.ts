@@ -1,8 +1,9 @@
 /**
- * Session event codec: the events that a log holds most of, those of one session, read by hand, in the very shape in which brokers write them.
+ * Session event codec: a fast reader for the most frequent events, those of one session. Pure.
  *
- * What is given is what the codec gives for the same bytes, in a fraction of the time. Whatever is unusual about them (another type,
- * version or order of fields, a letter of more than seven bits, a byte too many) is left to the codec, errors too. Pure.
+ * - It reads exactly the bytes that brokers write and gives the same result as the codec, in a fraction of the time.
+ * - Anything else is left to the codec, errors included: another type, version or order of fields, a character that is
+ *   not ASCII, trailing bytes.
  */
 
 import type {
@@ -16,9 +17,9 @@ import type {
 import type { CommandId, Epoch, EventId, Hash, Position, SessionId, UnixMs, UserId } from "../ids.ts";
 
 const ascii = (text: string): Uint8Array => Buffer.from(text, "latin1");
-/** A text of less than 32 letters as MessagePack writes it. */
+/** A string of fewer than 32 ASCII characters in MessagePack. */
 const short = (text: string): Uint8Array => Buffer.concat([Buffer.of(0xa0 | text.length), ascii(text)]);
-/** Type, version and effect stand side by side. */
+/** Type, version and effect, which follow each other. */
 const kind = (type: string, effect: Effect): Uint8Array => Buffer.concat([short(type), Buffer.of(1), short(effect)]);
 const kinds = {
   created: kind("SessionCreated", "either"),
@@ -46,7 +47,7 @@ const uuidLetters = new Uint8Array(256);
 for (const letter of ascii("0123456789abcdef")) uuidLetters[letter] = digit;
 uuidLetters["-".charCodeAt(0)] = dash;
 
-/** No number, length or text that is read here is that. */
+/** Not a value that this reader supports. */
 const unsupported = -1;
 
 export class SessionEventReader {
@@ -54,21 +55,21 @@ export class SessionEventReader {
   readonly #view: DataView;
   #at = 0;
   #end = 0;
-  /** Texts that are nearly always those of the event before. */
+  /** Strings that are nearly always equal to those of the event before. */
   #actor = "";
   #idpId = "";
   #reason = "";
 
-  /** @param source where the bytes of each event are laid out, with some room behind them */
+  /** @param source holds the bytes of each event, followed by some spare room */
   constructor(source: Buffer) {
     this.#source = source;
     this.#view = new DataView(source.buffer, source.byteOffset, source.length);
   }
 
   /**
-   * @param from where in the source the event stands
-   * @param bytes the same event where it comes from: what is kept of its bytes is a view of these
-   * @returns undefined when the codec has to read it
+   * @param from offset of the event in the source
+   * @param bytes the same event as it was received; the profile becomes a view of these
+   * @returns undefined if the codec has to read it
    */
   read(from: number, bytes: Uint8Array, hash: Hash): Recorded | undefined {
     this.#at = from + 1;
@@ -156,7 +157,7 @@ export class SessionEventReader {
     return { type, sessionId, userId, idpId, issuedAt, expiresAt, profile };
   }
 
-  /** Goes past these bytes, if they are what comes next. */
+  /** Skips these bytes if they come next. */
   #accept(expected: Uint8Array): boolean {
     const source = this.#source;
     const at = this.#at;
@@ -165,7 +166,7 @@ export class SessionEventReader {
     return true;
   }
 
-  /** Goes past as many bytes as stand at an earlier place, if they are the same. */
+  /** Skips the next bytes if they are equal to those at an earlier offset. */
   #acceptRepeat(earlier: number, length: number): boolean {
     const source = this.#source;
     const at = this.#at;
@@ -174,7 +175,7 @@ export class SessionEventReader {
     return true;
   }
 
-  /** Goes past the head of a text, whose letters come next. */
+  /** Reads the header of a string. @returns its length */
   #length(): number {
     const token = this.#source[this.#at] ?? 0;
     if (token >= 0xa0 && token <= 0xbf) {
@@ -196,7 +197,7 @@ export class SessionEventReader {
     return seen < 0x80 ? source.toString("latin1", at, at + length) : undefined;
   }
 
-  /** A text, the one that was read before if it is the same. */
+  /** Reads a string, without an allocation if it equals `before`. */
   #textLike(before: string): string | undefined {
     const source = this.#source;
     const length = this.#length();
@@ -226,7 +227,7 @@ export class SessionEventReader {
     return this.#at > this.#end ? undefined : bytes.subarray(at - from, at - from + length);
   }
 
-  /** A whole number that is not negative. */
+  /** Reads a non-negative integer. */
   #number(): number {
     const at = this.#at;
     if (at >= this.#end) return unsupported;

@@ -7,20 +7,20 @@
  * - Linear in the input, allocates nothing, and never recurses deeper than `depthMax`.
  * - Every array or map claims no more items than bytes remain, so a decoder never allocates more than the input allows.
  *
- * Why before the decoder: msgpackr decodes extensions into errors, regular expressions, records and typed arrays, and it
- * renders the decoded value as JSON when bytes follow it. A megabyte of extensions blocks the event loop for 300 ms.
+ * Why before the decoder: msgpackr decodes extensions into errors, regular expressions, records and typed arrays, and
+ * it renders the decoded value as JSON when bytes follow it. A megabyte of extensions blocks the event loop for 300 ms.
  * Pure.
  */
 
-/** Nesting of arrays and maps. Our own messages nest six deep; a person's claims may nest as their provider likes. */
+/** Nesting of arrays and maps. Our messages nest six deep; the depth of claims is up to the provider. */
 const depthMax = 256;
 
-/** @returns true when the bytes are one strict value and nothing else */
+/** Whether the bytes are exactly one strict value. */
 export function isStrictMessagePack(bytes: Uint8Array): boolean {
   return bytes.length > 0 && endOfValue(bytes, 0, depthMax) === bytes.length;
 }
 
-/** Not a position: the value is cut short, or of a kind that is refused. */
+/** The value is truncated or of a kind that is refused. */
 const refused = -1;
 
 /** @returns the offset after the value at `at`, or `refused` */
@@ -76,7 +76,7 @@ function endOfValue(bytes: Uint8Array, at: number, depthLeft: number): number {
 type Container = Readonly<{ count: number; depthLeft: number }>;
 
 function endOfArray(bytes: Uint8Array, from: number, { count, depthLeft }: Container): number {
-  if (depthLeft === 0 || !(count <= bytes.length - from)) return refused; // also NaN, of a count that is cut short
+  if (depthLeft === 0 || !(count <= bytes.length - from)) return refused; // also NaN, from a truncated count
   let at = from;
   for (let left = count; left > 0; left--) {
     at = endOfValue(bytes, at, depthLeft - 1);
@@ -107,7 +107,7 @@ function isStringToken(token: number | undefined): boolean {
   return token !== undefined && ((token >= 0xa0 && token < 0xc0) || (token >= 0xd9 && token <= 0xdb));
 }
 
-/** Each is NaN when the bytes end too early. */
+/** NaN if the bytes end too early; the same below. */
 function uint8(bytes: Uint8Array, at: number): number {
   return bytes[at] ?? Number.NaN;
 }

@@ -1,9 +1,9 @@
 /**
- * Capture: a projection as it stood at one link, read piece by piece while events go on being folded into it.
+ * Capture: a copy-on-write view of a projection at one link, read piece by piece while events are folded in. Pure.
  *
- * Nothing is copied when it begins. Whoever changes the projection first hands over what an entity was (`keep`), once each;
- * reading goes through the live entities and takes what was kept instead of what has changed since. What it costs the writer is
- * one look-up per change. Entities come in no order, and now and then twice: alike both times. Pure.
+ * - Nothing is copied at the start. Before the projection changes an entity for the first time, it calls `preserve`;
+ *   the capture then yields the preserved entity instead of the live one. The projection pays one lookup per change.
+ * - Entities come in no particular order. Some may come twice, and are then equal.
  */
 import type { DeviceId, GroupId, ServiceAccountId, SessionId, UserId } from "../ids.ts";
 import type { Link } from "../link.ts";
@@ -18,7 +18,7 @@ export type CapturedEntity =
   | Readonly<{ kind: "service-account"; entity: ServiceAccount }>;
 export type EntityKind = CapturedEntity["kind"];
 
-/** What the projection lets a capture read of itself. */
+/** The parts of the projection that a capture reads. */
 export type LiveEntities = Readonly<{
   groups: () => Iterable<Group>;
   users: () => Iterable<User>;
@@ -29,11 +29,11 @@ export type LiveEntities = Readonly<{
   serviceAccounts: () => Iterable<ServiceAccount>;
 }>;
 
-/** The order in which they come: groups first, for memberships name them. */
+/** The order of the kinds. Groups come first because memberships name them. */
 const kinds = ["group", "user", "memberships", "device", "service-account", "session"] as const;
 
 export class ProjectionCapture {
-  /** The newest event that is in it. */
+  /** The newest event in it. */
   readonly link: Link;
   readonly digest: string;
   readonly #preserved = new Map<EntityKind, Map<string, CapturedEntity | undefined>>(
@@ -50,24 +50,24 @@ export class ProjectionCapture {
     this.#entities = this.#all(live);
   }
 
-  /** Nothing more comes. */
+  /** No more entities follow. */
   get over(): boolean {
     return this.#isDone;
   }
-  /** Entities that have changed since. */
+  /** Entities that have changed since the capture began. */
   get preservedCount(): number {
     let count = 0;
     for (const kept of this.#preserved.values()) count += kept.size;
     return count;
   }
 
-  /** About to change for the first time since: `before` is what it was; undefined: it was not there. */
+  /** Called before an entity changes. @param before returns its current form; undefined: it does not exist yet */
   preserve(kind: EntityKind, id: string, before: () => CapturedEntity | undefined): void {
     const kept = this.#preserved.get(kind);
     if (kept !== undefined && !kept.has(id)) kept.set(id, before());
   }
 
-  /** The next entities, at most so many. Fewer: those were the last. */
+  /** The next entities. Fewer than `limit`: those were the last. */
   next(limit: number): CapturedEntity[] {
     const some: CapturedEntity[] = [];
     while (some.length < limit) {
@@ -81,7 +81,7 @@ export class ProjectionCapture {
     return some;
   }
 
-  /** Lets go of everything, also before it is read. */
+  /** Releases everything, even if not all of it was read. */
   end(): void {
     if (this.#isDone) return;
     this.#isDone = true;

@@ -1,6 +1,7 @@
 /**
- * Digest sum: the sum (mod 2^256) of the SHA-256 of many entities' canonical forms. Entities are added and taken out again one
- * by one, in any order, so that it is always up to date and equal sets have equal sums. Pure.
+ * Digest sum: the sum (mod 2^256) of the SHA-256 hashes of entities in canonical form. Pure.
+ *
+ * Entities are added and removed one by one, in any order, so the sum is always current and equal sets have equal sums.
  */
 import { hash as digestOf } from "node:crypto";
 import { encode } from "../codec/codec.ts";
@@ -19,7 +20,7 @@ export class DigestSum {
     return Buffer.from(this.#limbs.buffer).toString("hex");
   }
 
-  /** @param text what `text` gave elsewhere */
+  /** @param text the result of `text` on another digest sum */
   set(text: string): void {
     this.#limbs.set(new Uint32Array(Uint8Array.from(Buffer.from(text, "hex")).buffer));
   }
@@ -29,13 +30,13 @@ export class DigestSum {
     if (after !== undefined) this.#add(encode([kind, after]), 1);
   }
 
-  /** What `replace("session", …)` does, for those that there are most of. */
+  /** A faster `replace("session", …)`. */
   replaceSession(before: Session | undefined, after: Session | undefined): void {
     if (before !== undefined) this.#add(this.#formOf(before), -1);
     if (after !== undefined) this.#add(this.#formOf(after), 1);
   }
 
-  /** What `replace("membership", …)` does, for those of one event that changes thousands. */
+  /** A faster `replace("membership", …)`: one event may change thousands of memberships. */
   replaceMembership(
     userId: UserId,
     groupId: GroupId,
@@ -48,7 +49,7 @@ export class DigestSum {
     if (after !== undefined) this.#add(formOf(after), 1);
   }
 
-  /** What `replace("group", …)` does. */
+  /** A faster `replace("group", …)`. */
   replaceGroup(before: Group | undefined, after: Group | undefined): void {
     const formOf = (group: Group): Uint8Array => this.#groupForms.ofGroup(group) ?? encode(["group", group]);
     if (before !== undefined) this.#add(formOf(before), -1);
@@ -61,7 +62,7 @@ export class DigestSum {
 
   /** Adds or subtracts the hash of one entity's form, as a little-endian number of eight 32-bit limbs. */
   #add(form: Uint8Array, sign: 1 | -1): void {
-    const hash = digestOf("sha256", form, "latin1"); // a text of 32 bytes costs half of a buffer
+    const hash = digestOf("sha256", form, "latin1"); // a string of 32 bytes costs half as much as a buffer
     let carry = 0;
     for (let limb = 0; limb < 8; limb++) {
       const at = limb * 4;

@@ -1,17 +1,18 @@
 /**
- * Fact positions: at which position of the log a fact that decisions rest on was last said, for the newest few hundred thousand of them.
+ * Fact positions: the log position that last set each fact that decisions depend on. Pure.
  *
- * For explanations alone: no decision reads it, no digest or snapshot holds it. What is not remembered any more, or came with a snapshot,
- * was said at or below a known position (`exact: false`), and the log itself knows where (docs/adr/0025-where-a-fact-was-set.md). Two
- * generations of hash tables: when the young one is full it becomes the old one. 16 bytes an entry at most twice over, whatever the number of
- * sessions; nothing for a session that only began, whose place its state holds. Pure.
+ * - Only explanations read it. It is part of no decision, digest or snapshot.
+ * - It holds the newest few hundred thousand facts. An older one, or one from a snapshot, was set at or below a known
+ *   position (`exact: false`); the log has the event (docs/adr/0025-where-a-fact-was-set.md).
+ * - Two generations of hash tables: a full young table becomes the old one. An entry takes 16 bytes, in tables that are
+ *   at most half full. A session that was only created takes no entry, because its state holds the position.
  */
 
 import { type Recorded, type Stream, sessionStream } from "../catalog.ts";
 import type { GroupId, Position, SessionId, UserId } from "../ids.ts";
 import type { Session } from "./state.ts";
 
-/** `exact`: that very event; position 0: none ever did. Else it was that one or an earlier one. */
+/** `exact`: this event set the fact (position 0: none did). Otherwise this event or an earlier one did. */
 export type FactPosition = Readonly<{ position: Position; exact: boolean }>;
 
 const rememberedMax = 1 << 17;
@@ -21,13 +22,13 @@ export class FactPositions {
   readonly #max: number;
   #young = new PositionTable();
   #old: PositionTable | undefined;
-  /** At or below it, nothing is remembered. */
+  /** Facts set at or below this position are not remembered. */
   #floor: Position;
-  /** What `floor` becomes when the old generation goes. */
+  /** The next `#floor`, when the old generation is dropped. */
   #oldUpTo: Position;
   #newest: Position;
 
-  /** @param from what is at or below this position came by a snapshot; 0: everything was seen */
+  /** @param from events up to this position came in a snapshot; 0: every event was seen */
   constructor(from: Position, max = rememberedMax) {
     this.#floor = from;
     this.#oldUpTo = from;
@@ -39,7 +40,7 @@ export class FactPositions {
     const { event, position, stream } = recorded;
     this.#newest = position;
     switch (event.type) {
-      case "SessionCreated": // its state says it
+      case "SessionCreated": // the session's state holds the position
       case "SessionsExpired":
       case "DirectorySyncStarted":
       case "DirectorySyncCompleted":
@@ -63,12 +64,12 @@ export class FactPositions {
     }
   }
 
-  /** Of a user, device, service account, or the configuration of a node. */
+  /** The position of a user, device, service account, or configuration of a node. */
   ofStream(stream: Stream): FactPosition {
     return this.#positionAt(this.#find(stream));
   }
 
-  /** Of a session that is not held any more: its tombstone was swept, and what is not remembered of it may be anywhere. */
+  /** The position of a session that was swept. If it is no longer remembered, any event may have set it. */
   ofSweptSession(sessionId: SessionId): FactPosition {
     const noted = this.#find(sessionStream(sessionId));
     return noted > this.#floor ? this.#positionAt(noted) : { position: this.#newest, exact: false };
@@ -83,7 +84,7 @@ export class FactPositions {
       : { position: began, exact: true };
   }
 
-  /** That somebody is in a group, and as much that they are not. */
+  /** The position of a user's being in a group, or not being in it. */
   ofMembership(userId: UserId, groupId: GroupId): FactPosition {
     const keys = [memberKey(userId, groupId), groupsKey(userId), removedKey(groupId)];
     return this.#positionAt(Math.max(...keys.map((key) => this.#find(key))));
@@ -109,12 +110,12 @@ export class FactPositions {
   }
 }
 
-/** No id holds a line feed. */
+/** No id contains a line feed, so these keys are unique. */
 const memberKey = (userId: UserId, groupId: GroupId): string => `${userId}\n${groupId}`;
 const groupsKey = (userId: UserId): string => `${userId}\n`;
 const removedKey = (groupId: GroupId): string => `\n${groupId}`;
 
-/** Keys by 64 bits of their hash: two of a quarter of a million are taken for one another once in 10⁸ tables. */
+/** Keys are compared by 64 bits of their hash. Among 250,000 keys two collide in one of 10⁸ tables. */
 class PositionTable {
   #positions = new Float64Array(tableStart);
   #hashes = new Uint32Array(2 * tableStart);
@@ -126,7 +127,7 @@ class PositionTable {
     return this.#size;
   }
 
-  /** 0: it is not there. */
+  /** 0: the key is absent. */
   get(key: string): number {
     this.#hash(key);
     return this.#positions[this.#slot(this.#low, this.#high)] ?? 0;
@@ -142,7 +143,7 @@ class PositionTable {
     this.#positions[slot] = place;
   }
 
-  /** Where it stands, or would. */
+  /** The slot of a key, or the free slot for it. */
   #slot(low: number, high: number): number {
     const mask = this.#positions.length - 1;
     let slot = (low ^ (high >>> 7)) & mask;
@@ -166,7 +167,7 @@ class PositionTable {
     }
   }
 
-  /** Two multiplicative hashes of different primes, each stirred at the end. */
+  /** Two multiplicative hashes with different primes and a final mix. */
   #hash(key: string): void {
     let low = 0x811c_9dc5;
     let high = 0x9e37_79b1;

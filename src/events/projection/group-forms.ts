@@ -1,6 +1,8 @@
 /**
- * Group forms: the canonical bytes of groups and memberships, over which digests are made. They equal what `encode` gives, byte for byte, and
- * take a fraction of its time: one sign-in may change thousands of memberships in one event. Pure.
+ * Group forms: the canonical bytes of groups and memberships, for digests. Pure.
+ *
+ * They equal the result of `encode` byte for byte and take a fraction of its time: a sign-in may change thousands of
+ * memberships in one event.
  */
 import type { GroupId, UserId } from "../ids.ts";
 import { FormWriter, fieldName, formHead } from "./session-form.ts";

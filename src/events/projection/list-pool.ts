@@ -1,11 +1,13 @@
 /**
- * List pool: many short lists of 32-bit words in few large arrays, so that millions of them cost the garbage collector nothing.
+ * List pool: many short lists of 32-bit words in a few large arrays, so that millions of lists cost the garbage
+ * collector nothing. Pure.
  *
- * A list has a number, which its owner keeps. Lists grow by doubling within size classes; what they leave behind is used again
- * by the next list of that size. Nothing is ever copied as a whole: the pool grows by a block at a time. Pure.
+ * - A list has a number, which its owner stores.
+ * - A full list moves to a place of twice the size; the next list of that size class reuses its old place.
+ * - The pool grows by one block at a time and never copies existing blocks.
  */
 
-/** Blocks double from here on, so that a pool of a few lists is small. */
+/** The first block is small, so that a pool of a few lists is; the next ones double. */
 const firstBlockWords = 1 << 10;
 const blockWords = 1 << 16;
 const smallestWords = 4;
@@ -13,11 +15,11 @@ const none = 0xffff_ffff;
 
 export class ListPool {
   readonly #blocks: Uint32Array[] = [];
-  /** The next free word of the block that is being filled. */
+  /** Index of the block being filled; -1: none. `#used` words of its `#currentWords` are taken. */
   #current = -1;
   #used = 0;
   #currentWords = 0;
-  /** By list: where it stands (block × 65,536 + place), how long it is, and its size class. */
+  /** By list: address (block × 65,536 + offset), length and size class. */
   #at = new Uint32Array(256).fill(none);
   #length = new Uint32Array(256);
   #class = new Uint8Array(256);
@@ -38,7 +40,7 @@ export class ListPool {
     if (block !== undefined) block[(at & 0xffff) + index] = word;
   }
 
-  /** A view of what is in it now: right until the list is next changed. */
+  /** A view of the list, valid until its next change. */
   view(list: number): Uint32Array {
     const at = this.#at[list] ?? none;
     const length = this.#length[list] ?? 0;
@@ -54,13 +56,13 @@ export class ListPool {
     this.#length[list] = length + 1;
   }
 
-  /** An empty list becomes so long; its words are then set. */
+  /** Gives an empty list a length; the caller then sets the words. */
   fill(list: number, words: number): void {
     this.#reserve(list, words);
     this.#length[list] = words;
   }
 
-  /** The last word takes the place of the one that goes. */
+  /** Replaces the removed word by the last one. */
   removeAt(list: number, index: number): void {
     const last = this.lengthOf(list) - 1;
     this.set(list, index, this.get(list, last));

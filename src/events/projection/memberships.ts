@@ -1,9 +1,10 @@
 /**
- * Memberships: who is in which group, by person and by group, about 12 bytes for each.
+ * Memberships: the members of each group and the groups of each person, in about 12 bytes per membership. Pure.
  *
- * A person's list holds one word per group (the group's number and five bits: the four sources that may claim it, and the
- * exclusion); a group's list holds its people. What is asked for is put together anew; the set of groups a person is in is kept
- * for the people asked about last, and is the same object until something changes. Pure.
+ * - A person's list has one word per group: the group's number and five bits, one for each of the four sources and one
+ *   for the exclusion. A group's list has its people.
+ * - Results are built on each call. Only `groupsOf` is cached, for recently requested people; it returns the same set
+ *   object until that person's memberships change.
  */
 
 import type { MembershipSource } from "../catalog.ts";
@@ -13,21 +14,21 @@ import { GenerationalCache } from "../session-index/generational-cache.ts";
 import { ListPool } from "./list-pool.ts";
 import { isMember, type Membership } from "./state.ts";
 
-/** In the order of their names, which is the order in which a membership lists them. */
+/** In alphabetical order, as in `Membership.sources`. */
 const sources: readonly MembershipSource[] = ["directory", "idp", "operator", "scim"];
 const excludedBit = 1 << sources.length;
-/** One object for each of the 32 forms that a membership has. */
+/** One object for each of the 32 possible memberships. */
 const forms: readonly Membership[] = Array.from({ length: 2 * excludedBit }, (_, bits) => ({
   sources: sources.filter((_source, at) => (bits & (1 << at)) !== 0),
   excluded: (bits & excludedBit) !== 0,
 }));
 const formBits = 5;
-/** Of the sets of groups that are kept made; a set takes about this much. */
+/** Bound of the cached sets of groups, and the approximate size of one. */
 const effectiveBytesMax = 64 * 1024 * 1024;
 const effectiveBytes = (groups: ReadonlySet<GroupId>): number => 256 + 48 * groups.size;
-/** Shorter lists are searched as fast from end to end. */
+/** Shorter lists are scanned just as fast. */
 const indexedFrom = 64;
-/** Searches for one person in a row before an index pays: making it costs as much as some searches. */
+/** Consecutive searches of one person's list before it is indexed: building the index costs several searches. */
 const searchesBeforeIndex = 16;
 
 export function bitsOfMembership({ sources: claimed, excluded }: Membership): number {
@@ -41,8 +42,8 @@ export class Memberships {
   readonly #peopleIn = new ListPool();
   readonly #effective = new GenerationalCache<UserId, ReadonlySet<GroupId>>(effectiveBytesMax, effectiveBytes);
   /**
-   * The person searched last. Where one event changes thousands of a person's groups, their positions are indexed for its duration, so
-   * that the event costs time in proportion to the groups, not to their square.
+   * The person searched last, and an index of their list after many searches in a row: an event that changes thousands
+   * of a person's groups then takes linear, not quadratic time.
    */
   #lastSearch: { person: number; times: number; index: Map<number, number> | null } = {
     person: -1,
@@ -85,7 +86,7 @@ export class Memberships {
     return groups;
   }
 
-  /** Everybody with any membership, in no order, as it stands while this is read. */
+  /** All people with a membership, in no particular order. Live: reflects changes during the iteration. */
   *people(): Generator<UserId> {
     for (let person = 0; person < this.#people.end; person++)
       if (this.#groupsOf.lengthOf(person) > 0) yield this.#people.nameOf(person);
@@ -111,9 +112,9 @@ export class Memberships {
   }
 
   /**
-   * All of a person's at once, who had none.
-   * @param userId no slice of a longer text, which would be held as long
-   * @param groupNumbers as `numberOf` told them
+   * Sets all memberships of a person who had none.
+   * @param userId not a slice of a longer string, which would stay in memory
+   * @param groupNumbers from `numberOf`
    */
   load(userId: UserId, groupNumbers: Uint32Array, bits: Uint8Array): void {
     const person = this.#people.numberOfOwn(userId);
@@ -126,7 +127,7 @@ export class Memberships {
     }
   }
 
-  /** For `load`; a group that nobody then joins costs its name. */
+  /** For `load`. A group that gets no member keeps its name in memory. */
   numberOf(groupId: GroupId): number {
     return this.#groups.numberOf(groupId);
   }
@@ -163,14 +164,14 @@ export class Memberships {
     this.#peopleIn.removeAt(group, this.#peopleIn.view(group).indexOf(person));
   }
 
-  /** Numbers are used again: those that nothing names any more. */
+  /** Frees the numbers of a person without groups and of a group without people. */
   #releaseUnused(person: number, group: number): void {
     if (this.#groupsOf.lengthOf(person) === 0) this.#people.release(person);
     if (this.#peopleIn.lengthOf(group) === 0) this.#groups.release(group);
   }
 }
 
-/** Names with numbers from 0 on; the numbers of released names are given out again. */
+/** Numbers names from 0; reuses the numbers of released names. */
 class NumberedNames<Name extends string> {
   readonly #numbers = new Map<Name, number>();
   readonly #names: (Name | undefined)[] = [];

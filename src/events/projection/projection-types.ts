@@ -1,5 +1,5 @@
 /**
- * Projection types: what a projection answers and what it is filled with. Types, and the one error it knows. Pure.
+ * Projection types: the results of a projection, its tables, and its error. Pure.
  */
 import { CodedError } from "../coded-error.ts";
 import type { DeviceId, GroupId, Position, ServiceAccountId, UserId } from "../ids.ts";
@@ -7,7 +7,7 @@ import type { LoadableSessionIndex } from "../session-index/session-index.ts";
 import type { Memberships } from "./memberships.ts";
 import type { ActiveSession, Device, Group, ServiceAccount, Session, User } from "./state.ts";
 
-/** What a session id stands for right now, expiry aside. */
+/** The status of a session id, apart from expiry. */
 export type SessionStatus =
   | Readonly<{ status: "active"; session: ActiveSession; user: User | undefined }>
   | Readonly<{ status: "revoked"; session: Session; reason: string }>
@@ -22,7 +22,7 @@ export class OutOfOrderError extends CodedError<"ERR_EVENTS_OUT_OF_ORDER"> {
 
 export type ProjectionCounts = Readonly<{ sessions: number; users: number; groups: number }>;
 
-/** Where a loader puts entities, each once. */
+/** The tables that a loader fills, each entity once. */
 export type ProjectionTables = Readonly<{
   sessions: LoadableSessionIndex;
   users: Map<UserId, User>;

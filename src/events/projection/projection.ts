@@ -1,13 +1,13 @@
 /**
  * Projection: the state folded from events 1…N, and its digest.
  *
- * Synchronous and without I/O. It changes only in `apply`, one event at a time, in order; anything else is a programming
- * error and throws. Two projections at the same link are equal and have the same digest: the sum (mod 2^256) of the
- * SHA-256 of each entity's canonical form, kept up to date with every event, so that comparing nodes costs nothing.
- *
- * Events it does not know: `tightens` denies the stream's subject, `neutral` is passed over, `either` sets `degraded`,
- * after which the node must not count as fresh. Whatever the effect, from then on the projection is a *guess*: a build that knows the
- * event may fold it to another state, so a guess is never saved, and a newer build folds these events again.
+ * - Synchronous, without I/O. Only `apply` changes it, one event at a time and in order; anything else throws.
+ * - Two projections at one link are equal and have the same digest. It is the sum (mod 2^256) of the SHA-256 hashes of
+ *   all entities in canonical form and is updated with each event, so comparing nodes costs nothing.
+ * - An unknown event that `tightens` denies its stream's subject, a `neutral` one is skipped, and one that is `either`
+ *   sets `degraded`: the node is then no longer fresh.
+ * - After any unknown event the projection is a *guess*, because a build that knows the event may fold it differently.
+ *   A guess is never saved, and a newer build folds these events again.
  */
 
 import {
@@ -62,11 +62,10 @@ import {
   unknownSessionExpiry,
 } from "./state.ts";
 
-/** Of a cluster in which nothing was finalized yet. */
+/** The level before any upgrade was finalized. */
 const firstLevel = 1;
-/** Where an event stands, and since when. */
 type EventPosition = Pick<Recorded, "position" | "recordedAt">;
-/** As it stands in the digest: the first level does not, so that an empty projection has none. */
+/** The level's form in the digest. The first level has none, so that the digest of an empty projection is 0. */
 const levelForm = (level: number): object | undefined => (level === firstLevel ? undefined : { level });
 
 export class Projection {
@@ -83,15 +82,15 @@ export class Projection {
   readonly #serviceAccounts = new Map<ServiceAccountId, ServiceAccount>();
   #capture: ProjectionCapture | undefined;
 
-  /** The newest event folded in. */
+  /** The link of the newest event folded in. */
   get applied(): Link {
     return this.#applied;
   }
-  /** Set when an event that could change a decision could not be read; names its type. */
+  /** The type of an unreadable event that could change decisions; undefined: none. */
   get degraded(): string | undefined {
     return this.#degraded;
   }
-  /** Set when an event could not be read, whatever its effect; names the first one's type. What it is now must not be saved. */
+  /** The type of the first unreadable event, whatever its effect; undefined: none. A guess must not be saved. */
   get guessed(): string | undefined {
     return this.#guessed;
   }
@@ -103,12 +102,12 @@ export class Projection {
     return { sessions: this.#sessions.size, users: this.#users.size, groups: this.#groups.size };
   }
 
-  /** 64 hexadecimal digits; equal on every node at the same link. */
+  /** 64 hexadecimal digits, equal on all nodes at the same link. */
   digest(): string {
     return this.#digest.text();
   }
 
-  /** The same session object again, until something about it changes. */
+  /** For a recently requested session, the same session object until it changes. */
   sessionStatus(id: SessionId): SessionStatus {
     const session = this.#sessions.cachedSession(id);
     if (session === undefined) return { status: "unknown" };
@@ -150,11 +149,11 @@ export class Projection {
   memberships(userId: UserId): ReadonlyMap<GroupId, Membership> {
     return this.#memberships.of(userId);
   }
-  /** Everyone with any record in the group, excluded people too; ask `membership` for the standing of each. */
+  /** Everyone with a record in the group, also excluded people; see `membership`. */
   membersOf(groupId: GroupId): ReadonlySet<UserId> {
     return this.#memberships.peopleIn(groupId);
   }
-  /** The groups a person is effectively in. For those asked about last, the same set object until something changes. */
+  /** The effective groups of a person. For recently requested people, the same set object until it changes. */
   groupsOf(userId: UserId): ReadonlySet<GroupId> {
     return this.#memberships.groupsOf(userId);
   }
@@ -174,14 +173,14 @@ export class Projection {
     return this.#serviceAccounts.values();
   }
 
-  /** Sessions past their expiry, for the sweep. */
+  /** Expired sessions, for the sweep. */
   expired(now: UnixMs, limit: number): SessionId[] {
     return this.#sessions.expired(now, limit);
   }
 
   /**
-   * Begins to read the projection as it stands now, while it goes on. One at a time: another ends the one before.
-   * @returns what hands out its entities piece by piece
+   * Starts a capture of the current state, while the projection continues to change. A new capture ends the previous
+   * one.
    */
   capture(): ProjectionCapture {
     this.#capture?.end();
@@ -206,8 +205,8 @@ export class Projection {
   }
 
   /**
-   * A projection at a link, to be filled with what was captured of another one there, before anybody sees it. The digest is
-   * believed: whoever calls this has checked who says so.
+   * A projection at a link, with tables for the caller to fill from a capture before the projection is used. The caller
+   * has verified the origin of the digest.
    */
   static load(
     at: Readonly<{ link: Link; digest: string; level: number }>,
@@ -227,7 +226,7 @@ export class Projection {
     return { projection, places };
   }
 
-  /** Computed anew from every entity, which takes a second for half a million of them: for those who doubt. */
+  /** The digest computed from all entities, as a check. Takes a second for half a million entities. */
   recomputedDigest(): string {
     const sum = new DigestSum();
     sum.replace("level", undefined, levelForm(this.#level));
@@ -242,8 +241,8 @@ export class Projection {
 
   /**
    * Folds the next event in.
-   * @returns the streams (facts) that a decision may have read and that have now changed
-   * @throws OutOfOrderError unless the event stands right behind `applied`
+   * @returns the changed streams: facts that decisions may have read
+   * @throws OutOfOrderError unless the event directly follows `applied`
    */
   apply(recorded: Recorded): readonly Stream[] {
     if (recorded.position !== this.#applied.position + 1) {
@@ -366,12 +365,12 @@ export class Projection {
     } else if (kind === "service-account") {
       this.#denyServiceAccount(id as ServiceAccountId, null);
     } else {
-      this.#degraded = stream; // a final fact about something whose subject is not known here
+      this.#degraded = stream; // a final fact about a kind of subject that this build does not know
     }
     return [stream];
   }
 
-  // --- writers: each takes the old form out of the digest and puts the new one in
+  // --- writers: each replaces the old form in the digest by the new one
 
   #putSession(id: SessionId, session: Session | undefined): void {
     const before = this.#sessions.get(id);

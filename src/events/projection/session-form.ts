@@ -1,18 +1,19 @@
 /**
- * Session form: the canonical bytes of a session, over which digests are made. The very bytes that `encode(["session", session])`
- * gives, put together by hand: a node writes one or two of them for every event of a session, and this takes a quarter of the time.
- * Pure.
+ * Session form: the canonical bytes of a session, for digests. Pure.
+ *
+ * They equal `encode(["session", session])` byte for byte and take a quarter of its time: a node writes one or two
+ * forms per session event.
  */
 import { ScratchBuffer } from "../codec/scratch-buffer.ts";
 import type { Session } from "./state.ts";
 
 const startBytes = 1_024;
-/** As many as a form has at most. */
+/** Field names in a form, at most. */
 const namesMax = 8;
 const ascii = (text: string): Uint8Array => Buffer.from(text, "latin1");
-/** A field's name as MessagePack writes a text of less than 32 letters. */
+/** A field name as a MessagePack string of fewer than 32 characters. */
 export const fieldName = (field: string): Uint8Array => Buffer.concat([Buffer.of(0xa0 | field.length), ascii(field)]);
-/** The start of a form: its kind, and how many fields follow. */
+/** The start of a form: its kind and the number of its fields. */
 export const formHead = (kind: string, fields: number): Uint8Array =>
   Buffer.concat([Buffer.of(0x92), fieldName(kind), Buffer.of(0x80 | fields)]);
 const names = {
@@ -33,7 +34,9 @@ export class SessionForm {
   readonly #active = new FormWriter();
   readonly #revoked = new FormWriter();
 
-  /** @returns a view, right until the next call; undefined when a text or a number is not as plain as those here write them */
+  /**
+   * @returns a view, valid until the next call; undefined if a value needs the codec (not ASCII, too long, negative …)
+   */
   bytesOf(session: Session): Uint8Array | undefined {
     return session.status === "active" ? this.#activeBytes(session) : this.#revokedBytes(session);
   }
@@ -81,19 +84,21 @@ export class SessionForm {
   }
 }
 
-/** Writes forms of one kind, one over the other: names that stand where they stood in the form before need not be written again. */
+/**
+ * Writes forms of one kind into one buffer. A name whose offset is the same as in the previous form is not rewritten.
+ */
 export class FormWriter {
   #scratch = new ScratchBuffer(startBytes);
   #view = viewOf(this.#scratch.bytes);
   #bytes = this.#scratch.bytes;
   #at = 0;
   #plain = true;
-  /** Where each name stood in the form before, and whether all of this form have been in the same places so far. */
+  /** The offset of each name in the previous form; `#same`: all offsets of this form have been equal so far. */
   readonly #offsets = new Uint32Array(namesMax);
   #names = 0;
   #same = false;
 
-  /** @param varying the length of what varies; the rest fits into what there is at the start */
+  /** @param varying length of the variable parts; the rest fits into the initial buffer */
   begin(varying: number): void {
     this.#same = this.#names > 0;
     if (startBytes + varying > this.#bytes.length) {
@@ -107,7 +112,7 @@ export class FormWriter {
     this.#plain = true;
   }
 
-  /** @returns a view; undefined when something was not plain */
+  /** @returns a view; undefined if some value was not plain */
   end(): Uint8Array | undefined {
     return this.#plain ? this.#scratch.first(this.#at) : undefined;
   }
@@ -123,7 +128,7 @@ export class FormWriter {
     this.#at += bytes.length;
   }
 
-  /** Letters of seven bits, 255 at most. */
+  /** At most 255 ASCII characters; anything else is not plain. */
   text(text: string): void {
     const target = this.#bytes;
     const { length } = text;
@@ -140,7 +145,7 @@ export class FormWriter {
     if (seen >= 0x80 || length >= 0x100) this.#plain = false;
   }
 
-  /** Less than 64 KiB. */
+  /** Less than 64 KiB; anything longer is not plain. */
   binary(bytes: Uint8Array): void {
     const target = this.#bytes;
     const { length } = bytes;
@@ -157,7 +162,7 @@ export class FormWriter {
     if (length >= 0x1_0000) this.#plain = false;
   }
 
-  /** A whole number in the shortest form; those above 32 bits as floating point. */
+  /** A non-negative integer in its shortest form; above 32 bits as floating point. */
   number(value: number): void {
     const target = this.#bytes;
     const at = this.#at;

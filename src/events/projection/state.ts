@@ -1,6 +1,6 @@
 /**
- * The folded state of one session, user, membership, device or service account, and the functions that fold one
- * event in. Pure: same events, same state, on every node; expiry is decided when read, from a `now`.
+ * State: the folded state of one session, user, membership, device or service account, and the functions that fold one
+ * event in. Pure: the same events give the same state on every node. Expiry is decided when read, from a `now`.
  */
 
 import type {
@@ -39,12 +39,12 @@ export type ActiveSession = Readonly<{
   expiresAt: UnixMs;
   refreshedAt: UnixMs;
   profile: Sealed;
-  /** Where it was created: what a cut of all the user's sessions is compared with. */
+  /** The position of its creation, which `User.sessionsRevokedBelow` is compared with. */
   createdAt: Position;
 }>;
 /**
- * A tombstone. It stays until the session's own expiry. Of a session that the log never knew that is when any session must be over that
- * was there when it was revoked; null: it stays, in a cluster of the first level.
+ * A tombstone, which stays until `expiresAt`: the session's own expiry. For a session that the log never knew, it is
+ * the time when any session that existed at the revocation must have expired. Null: forever (cluster level 1).
  */
 export type RevokedSession = Readonly<{
   status: "revoked";
@@ -56,17 +56,17 @@ export type RevokedSession = Readonly<{
 }>;
 export type Session = ActiveSession | RevokedSession;
 
-/** The longest that a session may last (`cookie_expire`), and a day for clocks that differ. */
+/** The longest lifetime of a session (`cookie_expire`), plus a day for clock differences. */
 export const sessionMsMax = 366 * 24 * 3_600_000;
 
-/** When a session that the log never knew, and that is revoked now, must be over; null: at this level of the cluster nobody says so. */
+/** The latest expiry of an unknown session that is revoked now; null: this cluster level sets none. */
 export function unknownSessionExpiry(level: number, recordedAt: UnixMs): UnixMs | null {
   return level >= unknownExpireFrom ? ((recordedAt + sessionMsMax) as UnixMs) : null;
 }
 
 /**
  * Folds one event into one session. Revocation is final: a late SessionCreated cannot undo it.
- * @param unknownEnd the expiry of a session that the log never knew
+ * @param unknownEnd the expiry of the tombstone if the session is unknown
  */
 export function evolveSession(
   session: Session | undefined,
@@ -109,7 +109,7 @@ export function evolveSession(
   }
 }
 
-/** A session that is denied for good, by an event of which no more is known than whose stream it stands in. */
+/** The tombstone of a session whose revocation is known only by its stream. */
 export function createTombstone(
   before: ActiveSession | undefined,
   sessionId: SessionId,
@@ -139,7 +139,7 @@ export function newUser(userId: UserId): User {
   };
 }
 
-/** Folds one event into one user. Erasure is final; suspension also cuts every session that exists. */
+/** Folds one event into one user. Erasure is final. Suspension also revokes every existing session. */
 export function evolveUser(
   before: User | undefined,
   event: UserUpserted | UserSessionsRevoked | UserSuspended | UserRestored | UserErased,
@@ -169,7 +169,7 @@ function cutSessions(user: User, below: Position, reason: RevocationReason): Use
     : user;
 }
 
-/** One person's place in one group: who says so, and whether an operator has excluded them. */
+/** The sources of a person's membership in a group, and whether an operator has excluded the person. */
 export type Membership = Readonly<{ sources: readonly MembershipSource[]; excluded: boolean }>;
 const noMembership: Membership = { sources: [], excluded: false };
 
@@ -177,7 +177,7 @@ export function isMember(membership: Membership | undefined): boolean {
   return membership !== undefined && !membership.excluded && membership.sources.length > 0;
 }
 
-/** An operator's removal is an exclusion that no other source lifts; an operator's addition lifts it. */
+/** A removal by an operator excludes the person. Only an addition by an operator lifts that. */
 export function evolveMembership(
   before: Membership | undefined,
   change: "added" | "removed",
@@ -220,7 +220,7 @@ export function evolveDevice(before: Device | undefined, event: DeviceEnrolled |
   }
 }
 
-/** @param userId as the event has it; null: it does not say */
+/** @param userId from the event; null: it names none */
 export function removeDevice(before: Device | undefined, deviceId: DeviceId, userId: UserId | null): Device {
   return {
     deviceId,
@@ -240,7 +240,7 @@ export type ServiceAccount = Readonly<{
   revoked: boolean;
 }>;
 
-/** @param userId as the event has it; null: it does not say */
+/** @param userId from the event; null: it names none */
 export function revokeServiceAccount(
   before: ServiceAccount | undefined,
   serviceAccountId: ServiceAccountId,

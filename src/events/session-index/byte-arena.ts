@@ -1,17 +1,19 @@
 /**
- * Byte arena: many small immutable byte strings in few large buffers, so that a million of them cost the garbage collector
- * nothing. Entries are counted: whoever puts or retains one releases it again.
+ * Byte arena: many small immutable byte strings in a few large buffers, so that a million of them cost the garbage
+ * collector nothing.
  *
- * Always: the bytes of an entry never change and a view stays right after its entry is gone, because a page is only ever
- * appended to and is let go whole. A page that is mostly dead is emptied at once: what it costs is bounded by its size.
+ * - Entries are reference counted: each `put` and `retain` needs one `release`.
+ * - The bytes of an entry never change, and a view stays valid after its entry is released: pages are append-only, and
+ *   a page is dropped as a whole.
+ * - A page with few live entries is emptied at once, at a cost bounded by the page size.
  */
 
 const pageBytes = 1024 * 1024;
-/** The first page is small, so that an arena of a few values is. */
+/** The first page is small, so that an arena with a few values is. */
 const firstPageBytes = 16 * 1024;
 /** Entry number and length, before each value. */
 const headerBytes = 8;
-/** A page with less than this share alive is emptied. */
+/** A page whose live share falls below this is emptied. */
 const aliveShareMin = 1 / 4;
 
 type Page = { readonly bytes: Buffer; used: number; alive: number };
@@ -20,7 +22,7 @@ export class ByteArena {
   readonly #pages = new Map<number, Page>();
   #pageNumber = 0;
   #current: Page;
-  /** By entry: where it stands; a free entry's `#refs` is 0 and its `#offset` names the next free one, plus one. */
+  /** Location by entry. A free entry has `#refs` 0, and its `#offset` is the next free entry plus one. */
   #page = new Uint32Array(1024);
   #offset = new Uint32Array(1024);
   #length = new Uint32Array(1024);
@@ -32,14 +34,14 @@ export class ByteArena {
     this.#current = this.#newPage(firstPageBytes);
   }
 
-  /** Bytes allocated, headers and dead values included. */
+  /** Allocated bytes, including headers and dead values. */
   get capacity(): number {
     let bytes = 0;
     for (const page of this.#pages.values()) bytes += page.bytes.length;
     return bytes;
   }
 
-  /** @returns the number of a new entry, held once */
+  /** @returns the number of a new entry with one reference */
   put(value: Uint8Array): number {
     const entry = this.#newEntry();
     this.#refs[entry] = 1;
@@ -77,7 +79,7 @@ export class ByteArena {
     if (this.#length[entry] !== length) return false;
     const bytes = this.#pages.get(this.#page[entry] ?? 0)?.bytes;
     const offset = this.#offset[entry] ?? 0;
-    // Sealed twice, the same text ends otherwise: most often the last byte tells, and the whole is compared only when it does not.
+    // Two sealings of one text differ in their tag, so the last byte nearly always decides before the full comparison.
     if (bytes === undefined || (length > 0 && bytes[offset + length - 1] !== value[length - 1])) return false;
     return bytes.compare(value, 0, length, offset, offset + length) === 0;
   }
@@ -103,7 +105,7 @@ export class ByteArena {
       this.#empty(number, page);
   }
 
-  /** Moves what is alive to the current page and lets the page go. */
+  /** Moves the live entries to the current page and drops this one. */
   #empty(number: number, page: Page): void {
     this.#pages.delete(number);
     if (page.alive === 0) return;
@@ -142,7 +144,7 @@ export class ByteArena {
   }
 }
 
-/** Twice as long, or half as long again when it is large. */
+/** Doubles the length; from 2^20 on, grows it by half. */
 export function growArray(array: Uint32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
   const longer = new Uint32Array(array.length < 1 << 20 ? array.length * 2 : array.length + (array.length >>> 1));
   longer.set(array);

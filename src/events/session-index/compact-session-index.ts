@@ -1,12 +1,13 @@
 /**
- * Compact session index: sessions as fixed-width records in large typed arrays, about 80 bytes each beside the profile, which
- * sessions of one person share while it is byte for byte the same.
+ * Compact session index: sessions as fixed-width records in large typed arrays, about 80 bytes each plus the profile,
+ * which a person's sessions share while it is byte for byte the same.
  *
- * A `Map` of ten million objects costs gigabytes and collection pauses of seconds, which eat the lease (docs/adr/0017).
- * Here the garbage collector sees a few hundred arrays, and nothing is ever copied as a whole: records stand in blocks, the
- * hash tables are many small ones. A session is put together when it is asked for, so that
- * two answers are equal, not identical; only those that requests ask about are kept (`kept`), so that what is derived from one
- * can be remembered by it.
+ * - The garbage collector sees a few hundred arrays. Nothing is ever copied as a whole: records are in blocks, and the
+ *   hash tables are many small ones.
+ * - `get` builds a new session object on each call. `cachedSession` returns the same object until the session changes,
+ *   so that values derived from a session can be cached by it.
+ *
+ * A `Map` of ten million objects would cost gigabytes, and pauses of seconds that use up the lease (docs/adr/0017).
  */
 
 import type { RevocationReason } from "../catalog.ts";
@@ -32,7 +33,7 @@ import {
 import { type ByteStrings, columnFlags, type LoadableSessionIndex, type SessionColumns } from "./session-index.ts";
 import { StringTable, UserLists } from "./user-lists.ts";
 
-/** Sessions that are kept put together: those of the requests of a few minutes. */
+/** Cached session objects: those of the requests of a few minutes. */
 const cachedMax = 20_000;
 
 export class CompactSessionIndex implements LoadableSessionIndex {
@@ -41,12 +42,12 @@ export class CompactSessionIndex implements LoadableSessionIndex {
   readonly #arena = new ByteArena();
   readonly #words = new StringTable();
   readonly #users = new UserLists();
-  /** Ids that cannot be packed. */
+  /** Sessions whose ids cannot be packed. */
   readonly #textIds = new Map<SessionId, number>();
   readonly #textOf = new Map<number, SessionId>();
   readonly #key = new Uint8Array(packedBytes);
   readonly #searchKey: IdKey = { words: new Uint32Array(this.#key.buffer), from: 0 };
-  /** The id that was looked for last, its form, and what was found: who folds an event in looks twice. Its bytes are in `#key`. */
+  /** The id searched last, its form and its record: folding an event searches twice. Its bytes are in `#key`. */
   #lastId: SessionId | undefined;
   #lastForm: IdForm | undefined;
   #lastRecord = none;
@@ -73,7 +74,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     if (known !== undefined) return known;
     const read = this.get(id);
     if (read === undefined) return undefined;
-    // A copy of the profile: a view would hold on to a whole page of the arena.
+    // A copy of the profile: a view would keep a whole page of the arena in memory.
     const session = read.status === "active" ? { ...read, profile: Uint8Array.from(read.profile) } : read;
     this.#cached.set(id, session);
     const { block, at } = this.#at(this.#find(id));
@@ -132,7 +133,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     this.#indexIds(rows, first);
   }
 
-  /** Their records, of which only the ids and the columns that are the same in a snapshot are filled in. */
+  /** Adds records and fills in their packed ids and the columns that a snapshot has in the same form. */
   #append({ count, ids, issuedAt, expiresAt, refreshedAt, position: place }: SessionColumns): void {
     let packed = 0;
     for (let row = 0; row < count; ) {
@@ -159,7 +160,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     this.#lastId = undefined;
   }
 
-  /** Makes them to be found by their ids, each of which is there once. */
+  /** Makes the new records searchable by id. @throws MalformedSnapshotError if an id occurs twice */
   #indexIds({ count, ids }: SessionColumns, first: number): void {
     let text = 0;
     for (let row = 0; row < count; row++) {
@@ -254,7 +255,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     const flags = block.flags[at] ?? 0;
     const user = block.user[at] ?? none;
     const word = this.#words.textOf(block.word[at] ?? 0);
-    // The order of the fields is the one in which events fold them: digests are made over it.
+    // The fields are in the order in which events fold them: the digest depends on it.
     if ((flags & revoked) !== 0) {
       return {
         status: "revoked",
@@ -278,13 +279,13 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     };
   }
 
-  /** @param known the person whose record it is so far: most often the same */
+  /** @param known the user of the existing record, most often the same */
   #userOf({ userId }: Session, known: number): number {
     if (userId === null) return none;
     return known !== none && this.#users.idOf(known) === userId ? known : this.#users.numberOf(userId);
   }
 
-  /** The entry of a profile: that of the person's newest other one, when it is the same. */
+  /** The arena entry of a profile: shared with the person's first or last session if the bytes are equal. */
   #putProfile(profile: Uint8Array, user: number): number {
     for (const record of [this.#users.first(user), this.#users.last(user)]) {
       if (record === none) continue;
@@ -310,7 +311,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     return this.#ids.find(form, this.#searchKey);
   }
 
-  /** Of the id that was looked for last, and not found. */
+  /** Adds a record for the id searched last, which was not found. */
   #add(id: SessionId): number {
     const record = this.#newRecord();
     const { block, at } = this.#at(record);

@@ -1,8 +1,11 @@
 /**
- * Generational cache: the entries used most recently, by key, bounded. Two generations: when the young one is full it becomes the old one, and what was old is
- * forgotten. Every call costs the same: taking the eldest key out of a full `Map` one by one walks past all that were taken out before.
+ * Generational cache: a bounded cache of recently used entries. Pure.
  *
- * Between `max` / 2 and `max` of the newest are remembered; one that is asked for again is young again. Pure.
+ * - Two generations: a full young one becomes the old one, and the previous old one is dropped. A hit makes an entry
+ *   young again.
+ * - It holds between `max` / 2 and `max` of the most recently used entries.
+ * - Every call has constant cost. Evicting single keys from a full `Map` would iterate over all previously deleted
+ *   keys.
  */
 export class GenerationalCache<Key, Value> {
   readonly #generationMax: number;
@@ -11,7 +14,7 @@ export class GenerationalCache<Key, Value> {
   #young = new Map<Key, Value>();
   #old = new Map<Key, Value>();
 
-  /** @param weigh what a value takes of `max`; absent: each entry takes one */
+  /** @param weigh the share of `max` that a value uses; by default 1 */
   constructor(max: number, weigh: (value: Value) => number = () => 1) {
     this.#generationMax = Math.max(1, Math.floor(max / 2));
     this.#weigh = weigh;
@@ -43,7 +46,7 @@ export class GenerationalCache<Key, Value> {
     this.#old.delete(key);
   }
 
-  /** Oldest generation first; counts as no use. */
+  /** Old generation first. Does not count as a use. */
   keys(): ReadonlySet<Key> {
     return new Set([...this.#old.keys(), ...this.#young.keys()]);
   }

@@ -1,12 +1,14 @@
 /**
- * Id tables: records by their packed ids. Many small hash tables that grow each on their own, so that none is ever copied as a whole for
- * long. The ids themselves stand in the records' blocks. Pure.
+ * Id tables: record numbers by packed id. Pure.
+ *
+ * Many small hash tables grow independently, so that no rehash takes long. The ids themselves are in the records'
+ * blocks.
  */
 import { MalformedSnapshotError } from "../malformed-snapshot.ts";
 import { none, RecordTable } from "./record-table.ts";
 import { blockRecords, formMask, type IdBlock, packedWords } from "./session-block.ts";
 
-/** Where the four words of an id stand. */
+/** The four words of an id, at an offset. */
 export type IdKey = Readonly<{ words: Uint32Array; from: number }>;
 
 export class IdTables {
@@ -20,25 +22,25 @@ export class IdTables {
     this.#tables = Array.from({ length: tableCount }, () => new RecordTable());
   }
 
-  /** So many records are about to come. */
+  /** Reserves room for this many records. */
   expect(records: number): void {
     for (const table of this.#tables) table.expect(Math.ceil(records / this.#tables.length));
   }
 
-  /** @returns the record; `none` when there is none of this id in this form */
+  /** @returns the record with this id in this form, or `none` */
   find(form: number, key: IdKey): number {
     const hash = hashOf(key);
     const table = this.#table(hash);
     return table.slots[this.#slotOf(table, hash, form, key)] ?? none;
   }
 
-  /** The record's id is in its block, and nobody else's. */
+  /** The record's id is in its block, and no other record has it. */
   add(record: number): void {
     const hash = this.#hashOf(record);
     this.#table(hash).add(hash, record, this.#hashOf);
   }
 
-  /** As `add`, when it is not certain that the id is nobody else's. @throws MalformedSnapshotError */
+  /** As `add`. @throws MalformedSnapshotError if another record has the id */
   addChecked(record: number, form: number): void {
     const key = this.#keyOf(record);
     const hash = hashOf(key);
@@ -54,7 +56,7 @@ export class IdTables {
     this.#table(hash).delete(hash, record, this.#hashOf);
   }
 
-  /** The slot of a packed id; one that is free when it is not there. */
+  /** The slot of a packed id, or the free slot for it. */
   #slotOf({ slots }: RecordTable, hash: number, form: number, { words: wanted, from: at }: IdKey): number {
     const mask = slots.length - 1;
     for (let slot = (hash >>> 8) & mask; ; slot = (slot + 1) & mask) {
@@ -82,7 +84,7 @@ export class IdTables {
   }
 }
 
-/** The ids are random: their own bytes are hash enough, stirred once for those that are not. */
+/** Most ids are random, so their own bytes serve as the hash; one mix covers the others. */
 function hashOf({ words, from }: IdKey): number {
   const mixed = Math.imul((words[from] ?? 0) ^ Math.imul(words[from + 3] ?? 0, 0x9e37_79b1), 0x85eb_ca6b);
   return (mixed ^ (mixed >>> 15)) >>> 0;

@@ -1,6 +1,6 @@
 /**
- * Packed ids: random ids as 16 bytes, where they are one of the two forms in which 16 bytes are written: a lowercase UUID,
- * or 22 characters of base64url. Any other id is not packed. Pure, and exact: what is unpacked is the very text.
+ * Packed ids: ids in 16 bytes, if they have one of two forms: a lowercase UUID, or 22 characters of base64url. Other
+ * ids are not packed. Pure and exact: unpacking gives the original text.
  */
 
 export const packedBytes = 16;
@@ -11,15 +11,15 @@ const base64url: IdForm = 2;
 const hexValues = valuesOf("0123456789abcdef");
 const base64Values = valuesOf("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_");
 const dashes = [8, 13, 18, 23];
-/** Where the two digits of each byte of a UUID stand. */
+/** The offset of the two digits of each byte in a UUID. */
 const uuidOffsets = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
-/** Where a UUID is laid out: filled anew each time. In one piece, because a text put together of pieces costs more for as long as it lives. */
+/** Reused to build a UUID. A string made by concatenation would take more memory for as long as it lives. */
 const uuidText = Buffer.from("00000000-0000-0000-0000-000000000000", "latin1");
 const hexLetters = Buffer.from("0123456789abcdef", "latin1");
 
 /**
  * Writes the id's 16 bytes to `target` at `at`.
- * @returns undefined when the id cannot be packed; then what was written means nothing
+ * @returns undefined if the id cannot be packed; the written bytes are then undefined
  */
 export function packId(id: string, target: Uint8Array, at: number): IdForm | undefined {
   if (id.length === 36) return packUuid(id, target, at) ? uuid : undefined;
@@ -66,11 +66,11 @@ function packBase64url(id: string, target: Uint8Array, at: number): boolean {
   }
   const last = (valueAt(base64Values, id, 20) << 6) | valueAt(base64Values, id, 21);
   target[to] = last >>> 4;
-  // The last four bits belong to no byte: with others, another text would read the same.
+  // The last four bits belong to no byte. They must be 0, or two texts would have the same packed form.
   return (wrong | last) >= 0 && (last & 0b1111) === 0;
 }
 
-/** Negative for a character that is none of them. */
+/** Negative for a character outside the alphabet. */
 function valueAt(values: Int8Array, id: string, place: number): number {
   const code = id.charCodeAt(place);
   return code < 128 ? (values[code] ?? -1) : -1;

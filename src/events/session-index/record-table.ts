@@ -1,7 +1,9 @@
 /**
- * Record table: record numbers by hash: open addressing with linear probing. Which records are equal is the caller's to say, who walks the
- * slots itself; here they are added, taken out and moved. Pure.
+ * Record table: a hash table of record numbers, with open addressing and linear probing. Pure.
+ *
+ * It adds, deletes and moves records. The caller searches the slots itself, because only it can compare records.
  */
+
 /** No record. */
 export const none = 0xffff_ffff;
 
@@ -9,12 +11,12 @@ export class RecordTable {
   #slots: Uint32Array<ArrayBuffer> = new Uint32Array(16).fill(none);
   #count = 0;
 
-  /** For the search, which knows how records are compared. */
+  /** For the caller's search. */
   get slots(): Uint32Array {
     return this.#slots;
   }
 
-  /** Of an empty table: it need not grow before it holds so many, and some more. */
+  /** Sizes an empty table for this many records and some more. */
   expect(records: number): void {
     if (this.#count > 0) return;
     let size = this.#slots.length;
@@ -28,7 +30,7 @@ export class RecordTable {
     this.#count += 1;
   }
 
-  /** For one more; slots that were found before mean nothing then. */
+  /** Makes room for one more record. Invalidates slots that were found before. */
   makeRoom(hashOf: (record: number) => number): void {
     if ((this.#count + 1) * 10 <= this.#slots.length * 6) return;
     const before = this.#slots;
@@ -49,7 +51,7 @@ export class RecordTable {
       if (this.#slots[slot] === none) return;
       slot = (slot + 1) & mask;
     }
-    // What stands behind it moves up where it may, so that no search ends early.
+    // Moves later records of the probe sequence up, so that no search ends early.
     for (let next = (slot + 1) & mask; ; next = (next + 1) & mask) {
       const other = this.#slots[next] ?? none;
       if (other === none) break;

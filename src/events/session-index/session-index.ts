@@ -1,33 +1,33 @@
 /**
- * SessionIndex: sessions by id and by user. One interface, so that a partial index can take the place of the whole one.
+ * Session index: sessions by id and by user. An interface, so that another index can replace the compact one.
  */
 import type { SessionId, UnixMs, UserId } from "../ids.ts";
 import type { Session } from "../projection/state.ts";
 
-/** What `flags` of columns say of a revoked session. */
+/** Bits of `SessionColumns.flags`. */
 export const columnFlags = { revoked: 1, endless: 2 } as const;
 
-/** Ids: 16 bytes each where `forms` is not 0 (packed-id.ts), the others as text; both in the order of their rows. */
+/** Ids in the order of their rows: 16 bytes each where `forms` is not 0 (packed-id.ts), the others as text. */
 export type IdRows = Readonly<{ forms: Uint8Array; packed: Buffer; texts: readonly string[] }>;
 export type ByteStrings = Readonly<{ count: number; get(at: number): Uint8Array }>;
 
-/** Sessions as a snapshot holds them, a column for each field: a person's in the order in which they began. */
+/** Sessions of a snapshot, with a column per field. Those of one person are in the order of their creation. */
 export type SessionColumns = Readonly<{
   count: number;
   ids: IdRows;
-  /** The place in `people`, plus one; 0: nobody. */
+  /** Index in `people` plus one; 0: no user is known. */
   person: Uint32Array;
   people: readonly UserId[];
   flags: Uint8Array;
-  /** The place in `words` of the provider of an active session, of the reason of a revoked one. */
+  /** Index in `words` of an active session's provider, or of a revoked session's reason. */
   word: Uint32Array;
   words: readonly string[];
   issuedAt: Float64Array;
   expiresAt: Float64Array;
   refreshedAt: Float64Array;
-  /** Where it was created, or revoked. */
+  /** The position of the creation of an active session, of the revocation of a revoked one. */
   position: Float64Array;
-  /** The place in `profiles`, plus one; of active sessions alone. */
+  /** Index in `profiles` plus one; 0: a revoked session. */
   profile: Uint32Array;
   profiles: ByteStrings;
 }>;
@@ -35,26 +35,26 @@ export type SessionColumns = Readonly<{
 export type SessionIndex = {
   readonly size: number;
   get(id: SessionId): Session | undefined;
-  /** As `get`; for the sessions asked about last it is the same object until something about them changes. */
+  /** As `get`, but for recently requested sessions the same object until they change. */
   cachedSession(id: SessionId): Session | undefined;
   set(session: Session): void;
   delete(id: SessionId): void;
-  /** In the order in which they came to be the user's. */
+  /** In the order in which they became the user's. */
   ofUser(userId: UserId): readonly SessionId[];
-  /** Up to so many that are past their own expiry. */
+  /** Expired sessions, at most `limit`. */
   expired(now: UnixMs, limit: number): SessionId[];
-  /** Those without an expiry. */
+  /** Revoked sessions without an expiry. */
   endless(): SessionId[];
   values(): IterableIterator<Session>;
 };
 
-/** One that can be filled from a snapshot. */
+/** An index that can be filled from a snapshot. */
 export type LoadableSessionIndex = SessionIndex & {
-  /** So many are about to come. */
+  /** Reserves room for this many sessions. */
   expect(sessions: number): void;
   /**
-   * Many at once, none of which is there.
-   * @throws MalformedSnapshotError when columns do not agree; the index is of no use then
+   * Adds many sessions, none of which is in the index yet.
+   * @throws MalformedSnapshotError if the columns are inconsistent; the index is then unusable
    */
   load(rows: SessionColumns): void;
 };

@@ -1,4 +1,4 @@
-/** User lists: people by number, each with the first and the last of a list of records, and texts by number. Pure. */
+/** User lists: users by number, each with the first and last record of a linked list; and strings by number. Pure. */
 
 import { copyString } from "../codec/copy-string.ts";
 import type { UserId } from "../ids.ts";
@@ -8,24 +8,24 @@ import { type IdForm, packedBytes, packId } from "./packed-id.ts";
 import { none } from "./record-table.ts";
 import { blockRecords, type IdBlock, packedWords } from "./session-block.ts";
 
-/** Of the hash tables of a million people each has some ten thousand. */
+/** With a million people, each hash table has about 16,000. */
 const tableCount = 64;
 const idsOfBlock = (): IdBlock => ({
   words: new Uint32Array(blockRecords * packedWords),
   flags: new Uint8Array(blockRecords),
 });
 
-/** People by number, each with a list of records. A person without a record is forgotten. */
+/** Users by number, each with a list of records. A user without a record is removed. */
 export class UserLists {
   readonly #blocks: IdBlock[] = [];
   readonly #numbers = new IdTables(this.#blocks, tableCount);
-  /** Of ids that cannot be packed. */
+  /** Users whose ids cannot be packed. */
   readonly #textNumbers = new Map<UserId, number>();
   readonly #ids: (UserId | undefined)[] = [];
   readonly #free: number[] = [];
   #first = new Uint32Array(1024);
   #last = new Uint32Array(1024);
-  /** The id that was looked for last. */
+  /** The packed id searched last; `#form`: undefined if it could not be packed. */
   readonly #key = new Uint8Array(packedBytes);
   readonly #searchKey: IdKey = { words: new Uint32Array(this.#key.buffer), from: 0 };
   #form: IdForm | undefined;
@@ -41,13 +41,13 @@ export class UserLists {
     return known === none ? this.#add(copyString(userId)) : known;
   }
 
-  /** @param userId no slice of a longer text, which would be held as long */
+  /** @param userId not a slice of a longer string, which would stay in memory */
   numberOfOwn(userId: UserId): number {
     const known = this.find(userId);
     return known === none ? this.#add(userId) : known;
   }
 
-  /** Who was looked for last, and not found. */
+  /** Adds the user searched last, who was not found. */
   #add(own: UserId): number {
     const user = this.#free.pop() ?? this.#ids.length;
     if (user === this.#first.length) {
@@ -100,7 +100,7 @@ export class UserLists {
   }
 }
 
-/** A few texts that come again and again. */
+/** Numbers for a few strings that recur. */
 export class StringTable {
   readonly #numbers = new Map<string, number>();
   readonly #texts: string[] = [];

@@ -1,9 +1,9 @@
 /**
- * Snapshot chunks: the bytes of a projection as it stood at one link, in pieces of about half a megabyte.
+ * Snapshot chunks: the bytes of a projection at one link, in chunks of about half a megabyte. Pure.
  *
- * The first piece holds the groups; each other one holds one or more of the 256 shards, in order. The same state gives the same
- * bytes on every broker, whatever it lived through before, so two brokers can compare what they built by its hashes. It is fed
- * piece by piece by whoever has the time, and never holds up anybody for longer than one piece. Pure.
+ * - The first chunk holds the groups. Each other chunk holds one or more of the 256 shards, in order.
+ * - Equal states give equal bytes on every broker, whatever their history, so brokers can compare snapshots by hash.
+ * - The caller advances it in small steps, so that it never blocks for longer than one shard takes.
  */
 
 import { encode } from "../codec/codec.ts";
@@ -12,9 +12,9 @@ import type { CapturedEntity, ProjectionCapture } from "../projection/capture.ts
 import { compareText } from "./columns.ts";
 import { ShardRows, shardCount, shardOf } from "./shard.ts";
 
-/** Of chunks and of what is in them. Another build's is refused, never guessed at. */
+/** The version of the format of chunks and their content. Any other is refused. */
 export const chunkFormat = 1;
-/** Shards are put together until they are this large. */
+/** Shards are collected into one chunk until they reach this size. */
 const chunkBytesMin = 256 * 1024;
 
 export type SnapshotCountsSoFar = { sessions: number; users: number; groups: number };
@@ -34,15 +34,15 @@ export class SnapshotChunks {
     this.#capture = capture;
   }
 
-  /** Complete only when everything is written. */
+  /** Complete only after the last step. */
   get counts(): Readonly<SnapshotCountsSoFar> {
     return { sessions: this.#sessions, users: this.#seenUsers.size, groups: this.#groups.size };
   }
 
   /**
-   * Takes the next step: gathers some entities, or writes a shard.
-   * @param entities how many may be gathered
-   * @returns a finished chunk, `more` when there was none to give yet, `done` after the last
+   * Gathers some entities or writes a shard.
+   * @param entities how many to gather at most
+   * @returns a finished chunk; `more` if none is finished yet; `done` after the last one
    */
   step(entities: number): Uint8Array | "more" | "done" {
     if (!this.#capture.over) {

@@ -1,8 +1,9 @@
 /**
- * Snapshot columns: numbers, ids and byte strings of many rows, each kind end to end, as a shard of a snapshot holds them.
+ * Snapshot columns: the numbers, ids and byte strings of many rows, column by column, as in a shard of a snapshot.
+ * Pure.
  *
- * While rows are gathered they stand in growing arrays; what is written is made in another, canonical order of the rows, so that
- * equal rows give equal bytes whoever gathered them. Numbers are little-endian. Pure.
+ * Rows are gathered in growing arrays and written in a canonical order, so that equal rows give equal bytes, whatever
+ * the order in which they were gathered. Numbers are little-endian.
  */
 
 import { copyString } from "../codec/copy-string.ts";
@@ -46,7 +47,7 @@ export class NumberColumn {
     this.#length += 1;
   }
 
-  /** The values of these rows in this order. */
+  /** The values of the given rows, in the given order. */
   inOrder(rows: Uint32Array): Uint8Array {
     const values = new makers[this.#kind](rows.length);
     for (let at = 0; at < rows.length; at++) values[at] = this.#values[rows[at] ?? 0] ?? 0;
@@ -54,7 +55,7 @@ export class NumberColumn {
   }
 }
 
-/** Ids: 16 bytes where they can be packed, the text elsewhere. */
+/** Ids: 16 bytes if they can be packed, otherwise the text. */
 export class IdColumn {
   readonly #forms = new NumberColumn("u8");
   #packed = Buffer.alloc(16 * packedBytes);
@@ -78,7 +79,7 @@ export class IdColumn {
     return form === 0 ? (this.#texts.get(row) ?? "") : unpackId(form as IdForm, this.#packed, row * packedBytes);
   }
 
-  /** As the packed bytes stand to each other, packed ones last. */
+  /** Orders text ids before packed ones, then by text or by packed bytes. */
   compare(a: number, b: number): number {
     const [formA, formB] = [this.#forms.get(a), this.#forms.get(b)];
     if (formA !== formB) return formA - formB;
@@ -104,7 +105,7 @@ export class IdColumn {
 
 export type WrittenIds = readonly [forms: Uint8Array, packed: Uint8Array, texts: readonly string[]];
 
-/** Ids as they were written, one after the other. @throws MalformedSnapshotError */
+/** @throws MalformedSnapshotError */
 export function readIds(value: unknown, count: number): IdRows {
   const [forms, packed, texts] = arrayOf(value, 3);
   const ids = {
@@ -118,11 +119,11 @@ export function readIds(value: unknown, count: number): IdRows {
     if (form !== 0) packedCount += 1;
   }
   if (ids.packed.length !== packedCount * packedBytes || ids.texts.length !== count - packedCount)
-    throw new MalformedSnapshotError("the ids are not as many as their forms");
+    throw new MalformedSnapshotError("the number of ids does not match their forms");
   return ids;
 }
 
-/** Every id as a text of its own. */
+/** All ids as separate strings. */
 export function allIds({ forms, packed, texts }: IdRows): string[] {
   const ids: string[] = [];
   let text = 0;
@@ -139,7 +140,7 @@ export function allIds({ forms, packed, texts }: IdRows): string[] {
   return ids;
 }
 
-/** Byte strings as they were written, end to end. What is given of them is a view. @throws MalformedSnapshotError */
+/** Byte strings, of which `get` returns views. @throws MalformedSnapshotError */
 export function readBytes(value: unknown): ByteStrings {
   const [lengths, whole] = arrayOf(value, 2);
   const bytes = bufferOf(whole);
@@ -150,35 +151,35 @@ export function readBytes(value: unknown): ByteStrings {
     end += length[at] ?? 0;
     ends[at] = end;
   }
-  if (end !== bytes.length) throw new MalformedSnapshotError("the sealed data is of another length than it says");
+  if (end !== bytes.length) throw new MalformedSnapshotError("the sealed data does not have the stated length");
   return { count: length.length, get: (at) => bytes.subarray(ends[at - 1] ?? 0, ends[at]) };
 }
 
-/** @throws MalformedSnapshotError unless it is that many numbers */
+/** @throws MalformedSnapshotError unless the value is `count` numbers */
 export function numbersOf<Kind extends NumberKind>(value: unknown, kind: Kind, count?: number): NumberArrayOf<Kind> {
   const bytes = bufferOf(value);
   const size = makers[kind].BYTES_PER_ELEMENT;
   if (bytes.length % size !== 0 || (count !== undefined && bytes.length !== count * size))
-    throw new MalformedSnapshotError("a column is of another length than its rows");
-  // A copy: what was read stands anywhere in a larger buffer.
+    throw new MalformedSnapshotError("the length of a column does not match its rows");
+  // A copy, because the value may be at any alignment in a larger buffer.
   const own = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length) as ArrayBuffer;
   return new makers[kind](own) as NumberArrayOf<Kind>;
 }
 
 export function bufferOf(value: unknown): Buffer<ArrayBuffer> {
   if (value instanceof Uint8Array) return Buffer.from(value.buffer as ArrayBuffer, value.byteOffset, value.byteLength);
-  throw new MalformedSnapshotError("bytes are expected");
+  throw new MalformedSnapshotError("expected bytes");
 }
 
 export function arrayOf(value: unknown, count?: number): readonly unknown[] {
   if (Array.isArray(value) && (count === undefined || value.length === count)) return value;
-  throw new MalformedSnapshotError(count === undefined ? "a list is expected" : `a list of ${count} is expected`);
+  throw new MalformedSnapshotError(count === undefined ? "expected a list" : `expected a list of ${count}`);
 }
 
 export function textsOf(value: unknown): readonly string[] {
   const texts = arrayOf(value);
   if (texts.every((text) => typeof text === "string")) return texts;
-  throw new MalformedSnapshotError("texts are expected");
+  throw new MalformedSnapshotError("expected strings");
 }
 
 export function bytesOf(values: NumberArray): Uint8Array {

@@ -1,8 +1,9 @@
 /**
- * Snapshot load: a projection from the chunks of a snapshot. Whoever calls it has checked each chunk's hash against a signed
- * manifest, so what is refused here is a format of another build, or a bug.
+ * Snapshot load: builds a projection from the chunks of a snapshot. Pure.
  *
- * Nothing is visible of it before the last chunk is in. Pure.
+ * - The caller has checked each chunk's hash against a signed manifest, so an error here means the format of another
+ *   build or a bug.
+ * - The projection is available only after the last chunk.
  */
 
 import type { RevocationReason } from "../catalog.ts";
@@ -20,12 +21,12 @@ import { userStates } from "./shard.ts";
 
 export type SnapshotCounts = Readonly<{ sessions: number; users: number; groups: number }>;
 
-/** Takes the chunks of one snapshot one by one, so that whoever reads them may do something else in between. */
+/** Loads the chunks of one snapshot one by one, so that the caller can yield in between. */
 export class ProjectionLoader {
   readonly #counts: SnapshotCounts;
   readonly #projection: Projection;
   readonly #tables: ProjectionTables;
-  /** By the place of a group among all groups of the snapshot; none before the first chunk. */
+  /** Group numbers by the group's index in the snapshot; undefined before the first chunk. */
   #groupNumbers: Uint32Array | undefined;
 
   constructor(at: Readonly<{ link: Link; digest: string; counts: SnapshotCounts; level: number }>) {
@@ -36,10 +37,10 @@ export class ProjectionLoader {
     places.sessions.expect(at.counts.sessions);
   }
 
-  /** @throws MalformedSnapshotError; nothing of this loader is of use then */
+  /** @throws MalformedSnapshotError; the loader is then unusable */
   loadChunk(chunk: Uint8Array): void {
     const [format, kind, content] = arrayOf(decodeChunk(chunk), 3);
-    if (format !== chunkFormat) throw new MalformedSnapshotError(`its chunks are of format ${String(format)}`);
+    if (format !== chunkFormat) throw new MalformedSnapshotError(`its chunks have format ${String(format)}`);
     if (kind === "groups") {
       const groupIds = loadGroups(content, this.#tables);
       this.#groupNumbers = Uint32Array.from(groupIds, (id) => this.#tables.memberships.numberOf(id));
@@ -48,11 +49,11 @@ export class ProjectionLoader {
     } else throw new MalformedSnapshotError("its chunks are not in order");
   }
 
-  /** @throws MalformedSnapshotError when it is not whole */
+  /** @throws MalformedSnapshotError if chunks are missing */
   finish(): Projection {
     const { sessions, users, groups } = this.#projection.counts;
     if (sessions !== this.#counts.sessions || users !== this.#counts.users || groups !== this.#counts.groups)
-      throw new MalformedSnapshotError("it holds other numbers of sessions, users or groups than it says");
+      throw new MalformedSnapshotError("the numbers of sessions, users or groups differ from the stated ones");
     return this.#projection;
   }
 }
@@ -159,7 +160,7 @@ function loadMemberships(
     if (to > from) memberships.load(userIds[row] as UserId, group.subarray(from, to), bit.subarray(from, to));
     from = to;
   }
-  if (from !== group.length) throw new MalformedSnapshotError("the memberships are not as many as it says");
+  if (from !== group.length) throw new MalformedSnapshotError("the number of memberships differs from the stated one");
 }
 
 function loadSessions(columns: unknown, { sessions }: ProjectionTables, { userIds, words, blobs }: Dictionary): void {
@@ -185,7 +186,7 @@ function loadSessions(columns: unknown, { sessions }: ProjectionTables, { userId
   });
 }
 
-/** A copy: what is kept of it for long must not hold the whole chunk. */
+/** A copy, because a view would keep the whole chunk in memory. */
 function copyOf(blobs: ByteStrings, at: number): Uint8Array {
   return at < blobs.count ? Uint8Array.from(blobs.get(at)) : missing();
 }
@@ -195,5 +196,5 @@ function entry<T>(list: readonly T[], at: number): T {
 }
 
 function missing(): never {
-  throw new MalformedSnapshotError("a row names what is not there");
+  throw new MalformedSnapshotError("a row refers to a missing entry");
 }

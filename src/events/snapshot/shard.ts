@@ -1,9 +1,9 @@
 /**
- * Snapshot shard: the people whose ids fall into one of 256 shards, with everything that is theirs: their state, memberships,
- * sessions, devices, service accounts. Gathered row by row, then written in a canonical order: people by id, a person's sessions
- * in the order in which they began.
+ * Snapshot shard: the people whose ids hash to one of 256 shards, with their state, memberships, sessions, devices and
+ * service accounts. Pure.
  *
- * Personal data stays as sealed as the events brought it; a profile that several rows share is written once. Pure.
+ * - Rows are gathered in any order and written in a canonical one: people by id, a person's sessions by creation.
+ * - Personal data stays sealed as in the events. A profile that several rows share is written once.
  */
 
 import { encode } from "../codec/codec.ts";
@@ -16,7 +16,7 @@ import { bytesOf, compareText, IdColumn, NumberColumn } from "./columns.ts";
 export const shardCount = 256;
 export const userStates = ["active", "suspended", "erased"] as const;
 
-/** The shard of a person, by a hash of the id (FNV-1a, stirred once). Part of the format. */
+/** The shard of a person, by a hash of the id (FNV-1a with a final mix). Part of the format. */
 export function shardOf(id: string): number {
   let hash = 0x811c_9dc5;
   for (let at = 0; at < id.length; at++) hash = Math.imul(hash ^ id.charCodeAt(at), 0x0100_0193);
@@ -35,7 +35,7 @@ export class ShardRows {
   #sessionsWritten = 0;
   readonly #session = {
     id: new IdColumn(),
-    /** Person + 1; 0: nobody. */
+    /** Person + 1; 0: no user is known. */
     person: new NumberColumn("u32"),
     flags: new NumberColumn("u8"),
     word: new NumberColumn("u32"),
@@ -47,7 +47,7 @@ export class ShardRows {
     profile: new NumberColumn("u32"),
   };
 
-  /** Sessions in what was written last, each counted once. */
+  /** Number of sessions in the last `write`, duplicates removed. */
   get written(): number {
     return this.#sessionsWritten;
   }
@@ -81,7 +81,7 @@ export class ShardRows {
     row.profile.push(active ? this.#blobs.numberOf(session.profile) + 1 : 0);
   }
 
-  /** The shard's bytes. @param groupNumbers the place of each group among all groups of the snapshot */
+  /** The shard's bytes. @param groupNumbers the index of each group in the snapshot */
   write(shard: number, groupNumbers: ReadonlyMap<GroupId, number>): Uint8Array {
     const people = [...this.#people.keys()].sort((a, b) => compareText(this.#idOf(a), this.#idOf(b)));
     const rankOf = new Uint32Array(people.length);
@@ -172,7 +172,7 @@ export class ShardRows {
     ];
   }
 
-  /** By person, then by place in the log, then by id; what was gathered twice is there once. */
+  /** Rows by person, then by position in the log, then by id, without duplicates. */
   #sessionOrder(rankOf: Uint32Array): Uint32Array {
     const { id, person, place } = this.#session;
     const ofPerson: number[][] = Array.from({ length: rankOf.length + 1 }, () => []);
@@ -215,7 +215,7 @@ function writeServiceAccount(a: ServiceAccount): readonly unknown[] {
   return [a.serviceAccountId, a.userId, a.expiresAt, a.description, a.revoked];
 }
 
-/** Numbers in the order in which they are first asked for. */
+/** Assigns new numbers in the order of the first request. */
 class Renumbered {
   readonly #new = new Map<number, number>();
 
@@ -248,7 +248,7 @@ class Words {
   }
 }
 
-/** Byte strings, equal ones once. Found by their last bytes, which in sealed data differ wherever the whole does. */
+/** Distinct byte strings. The last bytes are the lookup key: in sealed data they differ if anything does. */
 class Blobs {
   readonly #byEnd = new Map<string, number[]>();
   readonly #values: Uint8Array[] = [];
