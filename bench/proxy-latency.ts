@@ -9,8 +9,11 @@
  * is an open loop of ours (support/open-loop.ts). What it takes with nothing in between, straight at the upstream, is told as the floor.
  */
 import { execFile } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
 import { freePorts } from "../test/support/free-port.ts";
+import { peopleCount, requestsOf, writeBrowserScript } from "./support/browsers.ts";
 import { tellBudgets } from "./support/budget.ts";
 import { startCardea } from "./support/cardea.ts";
 import { byWrk, inRounds } from "./support/load.ts";
@@ -36,10 +39,11 @@ await withStand(async (stand) => {
   await stand.start(coreOfLoad, "nginx", ["-c", writeNginxConf(folder, "upstream", helloServer(upstream))], upstream);
   const nginxConf = writeNginxConf(folder, "proxy", passingServer(nginx, upstream));
   await stand.start(coreOfProxy, "nginx", ["-c", nginxConf], nginx);
-  const cardea = await startCardea(stand, { upstreamPort: upstream });
+  const cardea = await startCardea(stand, { upstreamPort: upstream, people: peopleCount });
+  const script = writeBrowserScript(folder, "browsers", cardea);
   const url = `http://127.0.0.1:${cardea.port}/`;
   const [full] = await inRounds(
-    [{ name: "cardea, full load", url, ...cardea }],
+    [{ name: "cardea, full load", url, script, ...cardea }],
     { seconds: 3, rounds: 2 },
     byWrk(connections),
   );
@@ -47,14 +51,16 @@ await withStand(async (stand) => {
   console.log(`half of it: ${perSecond.toLocaleString("en")} requests/s, evenly spaced`);
 
   const subjects = [
-    { name: "the upstream itself (floor)", port: upstream, headers: [] },
-    { name: "nginx proxy_pass, no auth", port: nginx, headers: [] },
-    { name: "cardea, authorised", port: cardea.port, headers: cardea.headers },
+    { name: "the upstream itself (floor)", port: upstream },
+    { name: "nginx proxy_pass, no auth", port: nginx },
+    { name: "cardea, authorised", port: cardea.port },
   ];
+  const requestsFile = join(folder, "requests.json");
+  writeFileSync(requestsFile, JSON.stringify(Array.from({ length: peopleCount }, (_, n) => requestsOf(n, cardea))));
   const seen = new Map<string, OpenLoopSeen[]>(subjects.map(({ name }) => [name, []]));
   for (let round = 0; round < rounds; round++) {
     for (const { name, ...subject } of subjects)
-      seen.get(name)?.push(await openLoop({ ...subject, perSecond, seconds, warmUpS, connections }));
+      seen.get(name)?.push(await openLoop({ ...subject, requestsFile, perSecond, seconds, warmUpS, connections }));
   }
   const best = subjects.map(({ name }) => ({ name, ...bestOf(seen.get(name) ?? []) }));
   for (const { name, ...figure } of best) console.log(`${name.padEnd(28)} ${figureText(figure)}`);

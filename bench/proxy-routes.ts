@@ -5,12 +5,12 @@
  *   node bench/proxy-routes.ts [--seconds 5] [--connections 64]
  *
  * All routes are of one host and differ in paths of three segments, which is the hard case: hosts are found by name. Each has a policy of its
- * own. Requests go to 997 routes that lie all over the configuration, as far as there are so many, with something below the route's path.
+ * own. Requests are those of eight people's browsers (support/browsers.ts) and go to 797 routes that lie all over the configuration, as far as
+ * there are so many.
  */
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { freePort } from "../test/support/free-port.ts";
+import { peopleCount, writeBrowserScript } from "./support/browsers.ts";
 import { tellBudgets } from "./support/budget.ts";
 import { startCardea } from "./support/cardea.ts";
 import { beside, byWrk, inRounds, type Subject } from "./support/load.ts";
@@ -21,8 +21,8 @@ const { values } = parseArgs({
   options: { seconds: { type: "string", default: "5" }, connections: { type: "string", default: "64" } },
 });
 const sizes = [10, 1_000, 10_000];
-/** A prime number of requests, and steps between routes that share no factor with any size. */
-const [asked, step] = [997, 7_919];
+/** A prime number of routes, and steps between routes that share no factor with any size. */
+const [visited, step] = [797, 7_919];
 
 await withStand(async (stand) => {
   const upstreamPort = await freePort();
@@ -33,14 +33,9 @@ await withStand(async (stand) => {
     const paths = Array.from({ length: size }, (_, n) => `/team-${n % 50}/service-${n}/v1/`);
     const routes = ({ from, to, policy }: Readonly<Record<"from" | "to" | "policy", string>>): string =>
       paths.map((prefix) => `  - {from: "${from}", to: "${to}", prefix: ${prefix}, policy: ${policy}}`).join("\n");
-    const cardea = await startCardea(stand, { name: `cardea-${size}`, upstreamPort, routes });
-    const script = join(stand.folder, `paths-${size}.lua`);
-    const targets = Array.from({ length: asked }, (_, n) => `"${paths[(n * step) % size]}items/${n}"`);
-    writeFileSync(
-      script,
-      `local n, paths = 0, {${targets.join(",")}}
-request = function() n = n % #paths + 1; return wrk.format("GET", paths[n]) end\n`,
-    );
+    const cardea = await startCardea(stand, { name: `cardea-${size}`, upstreamPort, routes, people: peopleCount });
+    const prefixes = Array.from({ length: visited }, (_, n) => paths[(n * step) % size] ?? "/");
+    const script = writeBrowserScript(stand.folder, `paths-${size}`, { ...cardea, prefixes });
     subjects.push({
       name: `${size.toLocaleString("en")} routes`,
       url: `http://127.0.0.1:${cardea.port}/`,

@@ -4,26 +4,25 @@
  *
  *   node bench/proxy-tls.ts [--seconds 5]
  *
- * 64 requests are always under way: on 64 connections of HTTP/1.1, and on 8 connections of HTTP/2 with 8 streams each. Connections are kept, so
- * handshakes do not count. h2load loads all of them.
+ * Eight people's browsers send the requests (support/browsers.ts). 64 requests are always under way: on 64 connections of HTTP/1.1, loaded by
+ * wrk, and on 8 connections of HTTP/2 with 8 streams each, loaded by h2load. Connections are kept, so handshakes do not count.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { selfSigned } from "../test/support/certificate.ts";
 import { freePorts } from "../test/support/free-port.ts";
-import { type Budget, tellBudgets } from "./support/budget.ts";
+import { peopleCount, writeBrowserScript } from "./support/browsers.ts";
+import { tellBudgets } from "./support/budget.ts";
 import { startCardea } from "./support/cardea.ts";
-import { byH2load } from "./support/h2load.ts";
-import { beside, inRounds } from "./support/load.ts";
+import { byH2load, writeH2People } from "./support/h2load.ts";
+import { beside, byWrk, inRounds } from "./support/load.ts";
 import { helloServer, passingServer, writeNginxConf } from "./support/nginx-conf.ts";
 import { coreOfLoad, coreOfProxy, withStand } from "./support/stand.ts";
 
 const { values } = parseArgs({ options: { seconds: { type: "string", default: "5" } } });
-const ways = [
-  { way: "HTTP/1.1 over TLS", protocol: "http/1.1", connections: 64, streams: 1 },
-  { way: "HTTP/2 over TLS", protocol: "h2", connections: 8, streams: 8 },
-] as const;
+const connections = 64;
+const streams = 8;
 
 await withStand(async (stand) => {
   const { folder } = stand;
@@ -40,27 +39,45 @@ await withStand(async (stand) => {
   };
   const conf = writeNginxConf(folder, "proxy", passingServer(nginx, upstream, tls));
   const nginxProcess = await stand.start(coreOfProxy, "nginx", ["-c", conf], nginx);
-  const cardea = await startCardea(stand, { upstreamPort: upstream, certificate });
+  const cardea = await startCardea(stand, { upstreamPort: upstream, certificate, people: peopleCount });
 
-  const subjects = ways.flatMap(({ way, ...how }) => [
-    {
-      name: `nginx, ${way}`,
-      url: `https://app.localhost:${nginx}/`,
-      headers: [],
-      pinned: nginxProcess,
-      port: nginx,
-      ...how,
-    },
-    { name: `cardea, ${way}`, url: `${cardea.origin}/`, ...cardea, ...how },
-  ]);
-  const figures = await inRounds(subjects, { seconds: Number(values.seconds), rounds: 3 }, byH2load);
-  tellBudgets(
-    ways.flatMap(({ way }): Budget[] => {
-      const [neighbour, seen] = ["nginx", "cardea"].map((name) =>
-        figures.find((each) => each.name === `${name}, ${way}`),
-      );
-      if (neighbour === undefined || seen === undefined) throw new Error("a subject has no figure");
-      return [beside(`authorised requests, ${way}, beside nginx without auth`, { seen, neighbour, ratioMin: null })];
-    }),
+  const how = { seconds: Number(values.seconds), rounds: 3 };
+  const script = writeBrowserScript(folder, "browsers", cardea);
+  const people = writeH2People(folder, "browsers", cardea);
+  const [nginx1, cardea1] = await inRounds(
+    [
+      {
+        name: "nginx, HTTP/1.1 over TLS",
+        url: `https://127.0.0.1:${nginx}/`,
+        headers: [],
+        pinned: nginxProcess,
+        script,
+      },
+      { name: "cardea, HTTP/1.1 over TLS", url: `https://127.0.0.1:${cardea.port}/`, headers: [], pinned: cardea.pinned, script },
+    ],
+    how,
+    byWrk(connections),
   );
+  const [nginx2, cardea2] = await inRounds(
+    [
+      { name: "nginx, HTTP/2 over TLS", port: nginx, pinned: nginxProcess, streams, people },
+      { name: "cardea, HTTP/2 over TLS", port: cardea.port, pinned: cardea.pinned, streams, people },
+    ],
+    how,
+    byH2load,
+  );
+  if (nginx1 === undefined || cardea1 === undefined || nginx2 === undefined || cardea2 === undefined)
+    throw new Error("a subject has no figure");
+  tellBudgets([
+    beside("authorised requests, HTTP/1.1 over TLS, beside nginx without auth", {
+      seen: cardea1,
+      neighbour: nginx1,
+      ratioMin: null,
+    }),
+    beside("authorised requests, HTTP/2 over TLS, beside nginx without auth", {
+      seen: cardea2,
+      neighbour: nginx2,
+      ratioMin: null,
+    }),
+  ]);
 });

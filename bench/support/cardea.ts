@@ -29,6 +29,8 @@ export type CardeaOptions = Readonly<{
   certificate?: Readonly<{ certFile: string; keyFile: string }>;
   /** What Node is to run; default: the sources. */
   program?: string;
+  /** How many people are signed in; default: one. */
+  people?: number;
   /** A process that is a proxy alone, and has that one's broker; absent: all services. */
   brokerOf?: Cardea;
 }>;
@@ -36,8 +38,12 @@ export type CardeaOptions = Readonly<{
 export type Cardea = Readonly<{
   pinned: Pinned;
   port: number;
+  /** Host and port of the route. */
+  host: string;
   /** With the host of the route as authority. */
   origin: string;
+  /** `name=value` of the session cookie of each person. */
+  cookies: readonly string[];
   /** `Host` and `Cookie` of somebody signed in whom the policy permits. */
   headers: readonly string[];
   config: Config;
@@ -65,11 +71,16 @@ export async function startCardea(stand: Stand, options: CardeaOptions): Promise
     port,
   );
   const host = `app.localhost:${port}`;
+  const people = options.brokerOf === undefined ? (options.people ?? 1) : 0;
+  const cookies: string[] = [];
+  for (let person = 0; person < people; person++) cookies.push(await startSession(written, person));
   return {
     pinned,
     port,
+    host,
+    cookies,
     origin: `${options.certificate === undefined ? "http" : "https"}://${host}`,
-    headers: [`Host: ${host}`, ...(options.brokerOf === undefined ? [`Cookie: ${await startSigned(written)}`] : [])],
+    headers: [`Host: ${host}`, ...cookies.slice(0, 1).map((cookie) => `Cookie: ${cookie}`)],
     config: written.config,
     readyUrl: `http://127.0.0.1:${metricsPort}/readyz`,
   };
@@ -128,7 +139,7 @@ function writeConfig(
 }
 
 /** @returns the cookie of a new session, `name=value` */
-async function startSigned({ config }: Written): Promise<string> {
+async function startSession({ config }: Written, person: number): Promise<string> {
   const { listen } = config.broker;
   if (listen === null) throw new Error("the bench's broker listens nowhere");
   const quiet = { debug() {}, info() {}, warn() {}, error() {} };
@@ -144,10 +155,10 @@ async function startSigned({ config }: Written): Promise<string> {
   });
   const profile = {
     issuer: "https://idp.example",
-    subject: "bench",
-    email: "bench@example.com",
+    subject: `person-${person}`,
+    email: `person-${person}@example.com`,
     emailVerified: true,
-    name: "Bench",
+    name: `Person ${person}`,
     claims: { groups: ["eng"] },
   };
   const sessionId = randomUUID() as string as SessionId;

@@ -4,6 +4,7 @@
  */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
+import { peopleCount } from "./browsers.ts";
 import type { Budget } from "./budget.ts";
 import type { Pinned } from "./pinned.ts";
 import { coreOfLoad } from "./stand.ts";
@@ -15,7 +16,7 @@ export type Subject = Readonly<{
   url: string;
   headers: readonly string[];
   pinned: Pinned;
-  /** A script of wrk's, for requests that are not all the same. */
+  /** What wrk sends, one thread for each person (`writeBrowserScript`); absent: the same request again and again. */
   script?: string;
 }>;
 /** Milliseconds; `cpuUs`: microseconds on a core, for each request, of all that the subject consists of. */
@@ -49,7 +50,7 @@ export async function inRounds<S extends Readonly<{ name: string }>>(
 export function byWrk(connections: number): Loader<Subject> {
   return async ({ url, headers, pinned, script }, seconds) => {
     const args = [
-      "-t1",
+      `-t${script === undefined ? 1 : peopleCount}`,
       `-c${connections}`,
       `-d${seconds}s`,
       "--latency",

@@ -19,11 +19,13 @@ ${http} }
   return file("conf");
 }
 
-/** Answers everything with one line, and with another head each time what is beneath `/item/`. */
+/** Answers everything with one short line and a head of a dozen lines, no two of them alike. */
 export function helloServer(port: number): string {
-  const answer = 'default_type text/plain; return 200 "hello from upstream\\n";';
-  return `server { listen 127.0.0.1:${port}; location / { ${answer} }
-location /item/ { add_header X-Item $request_id; ${answer} } }`;
+  return `server { listen 127.0.0.1:${port}; location / { default_type text/plain;
+add_header Cache-Control "private, max-age=0"; add_header ETag '"$request_id"'; add_header Vary Accept-Encoding;
+add_header X-Content-Type-Options nosniff; add_header X-Frame-Options SAMEORIGIN; add_header Referrer-Policy same-origin;
+add_header X-Trace-Id $request_id; add_header Server-Timing "app;dur=$request_time";
+return 200 "hello from upstream: $request_uri\\n"; } }`;
 }
 
 /**

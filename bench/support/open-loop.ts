@@ -7,6 +7,7 @@
  * the upstream: plain sockets, and of answers it reads only the status and where they end, which they have to say by a length.
  */
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { Worker } from "node:worker_threads";
 import { percentile } from "./histogram.ts";
@@ -14,8 +15,8 @@ import type { MetronomeSetup } from "./metronome.ts";
 
 export type OpenLoopSetup = Readonly<{
   port: number;
-  /** Whole lines. */
-  headers: readonly string[];
+  /** JSON: a list of request heads for each person. Connections are theirs in turn. */
+  requestsFile: string;
   perSecond: number;
   seconds: number;
   warmUpS: number;
@@ -31,8 +32,7 @@ const tickMs = 0.25;
 const behindSMax = 5;
 
 const setup = JSON.parse(process.argv[2] ?? "") as OpenLoopSetup;
-const host = setup.headers.some((line) => line.startsWith("Host:")) ? [] : [`Host: 127.0.0.1:${setup.port}`];
-const request = Buffer.from(["GET / HTTP/1.1", ...host, ...setup.headers, "", ""].join("\r\n"), "latin1");
+const people = JSON.parse(readFileSync(setup.requestsFile, "utf8")) as readonly (readonly string[])[];
 const total = Math.ceil((setup.warmUpS + setup.seconds) * setup.perSecond);
 const first = Math.ceil(setup.warmUpS * setup.perSecond);
 const took: number[] = [];
@@ -47,11 +47,13 @@ const waiting: number[] = [];
 
 class Connection {
   readonly #socket: Socket;
+  readonly #requests: readonly string[];
   #n = 0;
   #text = "";
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, requests: readonly string[]) {
     this.#socket = socket;
+    this.#requests = requests;
     socket.setNoDelay(true);
     socket.setEncoding("latin1");
     socket.on("data", (text: string) => this.#take(text));
@@ -62,7 +64,7 @@ class Connection {
 
   ask(n: number): void {
     this.#n = n;
-    this.#socket.write(request);
+    this.#socket.write(this.#requests[n % this.#requests.length] ?? "", "latin1");
   }
 
   #take(text: string): void {
@@ -88,7 +90,7 @@ class Connection {
 for (let i = 0; i < setup.connections; i++) {
   const socket = connect(setup.port, "127.0.0.1");
   await once(socket, "connect");
-  new Connection(socket);
+  new Connection(socket, people[i % people.length] ?? []);
 }
 const startedAt = performance.now();
 const metronome = new Worker(new URL("./metronome.ts", import.meta.url), { workerData });
