@@ -24,6 +24,7 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
     "src/config/source/source-locations.ts problems",
     "src/config/source/yaml-document.ts problems",
     "src/proxy/http1/parser.ts earlierLines",
+    "src/proxy/http1/downstream.ts #onClose",
     "src/proxy/http2/downstream.ts #onClose",
     "src/proxy/http2/downstream.ts #requestTrailers",
     "src/proxy/decision-api/authzen-search.ts chosen",

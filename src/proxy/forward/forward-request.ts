@@ -16,7 +16,6 @@ import {
 } from "../headers/upstream-headers.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { HeaderLines } from "../message/header-lines.ts";
-import type { RequestLines } from "../message/received-lines.ts";
 import type { HttpMetrics } from "../observe/http-metrics.ts";
 import { withTraceContext } from "../observe/traces.ts";
 import type { PermittedRequest } from "../request/authorize.ts";
@@ -120,12 +119,7 @@ export class ForwardRequest implements ForwardJob {
     return this.headersFor(this.target.host);
   }
 
-  /** What the caller sent, and what is known of it. */
-  get received(): RequestLines | undefined {
-    return this.downstream.head.lines;
-  }
-
-  authority(): string {
+  get authority(): string {
     return authorityOf(this.#permitted.plan.route, this.#permitted.request);
   }
 
@@ -133,6 +127,7 @@ export class ForwardRequest implements ForwardJob {
     const { context, plan, request } = this.#permitted;
     const told = {
       request,
+      authority: this.authority,
       scheme: plan.scheme,
       peer: context.peer,
       upstreamHost,
@@ -141,7 +136,7 @@ export class ForwardRequest implements ForwardJob {
       tokens: this.#tokens,
       certificate: plan.clientTrust?.trusted(context.downstream.certificate, this.#tools.clock.wall()) ?? null,
     };
-    const lines = upstreamLines(plan.headerRules, told, this);
+    const lines = upstreamLines(plan.headerRules, told);
     return this.#place === null ? lines : new HeaderLines(withTraceContext(lines.list, this.#place));
   }
 

@@ -16,9 +16,9 @@ import type { CutReason, Exchange } from "../enforce/exchanges.ts";
 import { downstreamLines, type RawHeaders, type ResponseRules, trailerPairs } from "../headers/downstream-headers.ts";
 import type { BodyReader, Downstream } from "../message/downstream-request.ts";
 import type { HeaderLines } from "../message/header-lines.ts";
-import type { AnswerLines } from "../message/received-lines.ts";
 import {
   type CallFailure,
+  type ResponseLines,
   type UpstreamCall,
   type UpstreamHandler,
   UpstreamIdleError,
@@ -216,7 +216,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     if (links.length > 0) this.#job.downstream.writeEarlyHints(links);
   }
 
-  onHead(status: number, lines: AnswerLines): void {
+  onHead(status: number, lines: ResponseLines): void {
     const { downstream, rules, requestId, exchange, counts } = this.#job;
     if (this.#over || !exchange.mayCarry()) return;
     this.#lookedAtRead = this.#call?.reads ?? Number.NaN;

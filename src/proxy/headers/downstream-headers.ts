@@ -10,7 +10,7 @@ import type { OwnCookies } from "../message/cookies.ts";
 import { HeaderLines } from "../message/header-lines.ts";
 import { HeaderNameCache } from "../message/header-name-cache.ts";
 import { connectionHeaderNames, headerValue, hopByHopNames } from "../message/header-names.ts";
-import type { AnswerLines } from "../message/received-lines.ts";
+import type { ResponseLines } from "../message/upstream-call.ts";
 
 export type ResponseRules = Readonly<{
   /** Lowercase names of what we set ourselves. */
@@ -69,13 +69,9 @@ function applyRewrites(rewrites: NonNullable<ResponseRules["rewrites"]>, name: s
 /** Names and values in turn, as they came. */
 export type RawHeaders = readonly string[];
 
-/** What a caller is told but for the request's id: the same object as before where the same lines came on a route of the same rules. */
-export function downstreamLines(rules: ResponseRules, received: AnswerLines): HeaderLines {
-  if (received.told?.rules === rules) return received.told.lines;
-  const lines = new HeaderLines(buildDownstreamHeaders(rules, received.raw));
-  lines.endsStream = received.endsStream;
-  received.told = { rules, lines };
-  return lines;
+/** What a caller receives, but for the request's id, which is added where the lines are sent. */
+export function downstreamLines(rules: ResponseRules, { raw, endsStream }: ResponseLines): HeaderLines {
+  return new HeaderLines(buildDownstreamHeaders(rules, raw), { endsStream });
 }
 
 /** @returns names and values in turn; the request's id is added where they are sent */

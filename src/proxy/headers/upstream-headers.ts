@@ -23,7 +23,6 @@ import {
   hopByHopNames,
   isReservedName,
 } from "../message/header-names.ts";
-import type { RequestLines } from "../message/received-lines.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 import { routingKeyOf } from "../upstream/balancer.ts";
 import { neverInTrailers } from "./downstream-headers.ts";
@@ -133,48 +132,9 @@ export type UpstreamHeadersInput = Readonly<{
   certificate?: PresentedCertificate | null;
 }>;
 
-/** What an upstream was told, and what that rested on beside the lines that came: whatever else there is follows from these. */
-export type SentLines = Readonly<{
-  rules: HeaderRules;
-  peer: string;
-  upstreamHost: string;
-  sessionId: string | null;
-  identity: UpstreamIdentity | null;
-  tokens: UpstreamHeadersInput["tokens"];
-  certificate: UpstreamHeadersInput["certificate"];
-  lines: HeaderLines;
-}>;
-
-/**
- * What an upstream is told, but for the request's id. It is the same object as before where the same lines came and nothing is
- * another that the answer rests on.
- * @param input `authority` is asked for where it is needed only
- */
-export function upstreamLines(
-  rules: HeaderRules,
-  input: Omit<UpstreamHeadersInput, "authority">,
-  known: Readonly<{ received: RequestLines | undefined; authority: () => string }>,
-): HeaderLines {
-  const { received } = known;
-  const { peer, upstreamHost, sessionId, identity, tokens, certificate } = input;
-  const sent = received?.sent;
-  if (
-    sent !== undefined &&
-    sent.rules === rules &&
-    sent.peer === peer &&
-    sent.upstreamHost === upstreamHost &&
-    sent.sessionId === sessionId &&
-    sent.identity === identity &&
-    sent.tokens === tokens &&
-    sent.certificate === certificate
-  )
-    return sent.lines;
-  const lines = new HeaderLines(buildUpstreamHeaders(rules, { ...input, authority: known.authority() }));
-  // A host that is made of the path is of this request alone; a service account's token changes in its own time; a provider's tokens
-  // are kept sealed, by headers/provider-tokens.ts and nobody else.
-  if (received !== undefined && rules.hostOfPath === null && rules.kubernetes === null && tokens == null)
-    received.sent = { rules, peer, upstreamHost, sessionId, identity, tokens, certificate, lines };
-  return lines;
+/** What an upstream receives, but for the request's id, which is added where the lines are sent. */
+export function upstreamLines(rules: HeaderRules, input: UpstreamHeadersInput): HeaderLines {
+  return new HeaderLines(buildUpstreamHeaders(rules, input));
 }
 
 /** @returns names and values in turn, `host` first; hop-by-hop lines and the request's id are added where they are sent */

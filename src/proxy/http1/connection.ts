@@ -10,14 +10,14 @@ import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import { headerLinesMax } from "../message/canonical-request.ts";
 import type { ConnectionOwner } from "../message/connection-owner.ts";
+import type { RawLines } from "../message/header-lines.ts";
 import type { HeaderValueCheck } from "../message/header-values.ts";
 import type { ConnectionPeer } from "../message/peer.ts";
-import { LastLines, RequestLines } from "../message/received-lines.ts";
 import { BodyEnd } from "./body-end.ts";
 import { DownstreamSocketReader } from "./caller-socket.ts";
 import { Http1Downstream, type Http1Head } from "./downstream.ts";
 import { SocketOutlet } from "./outlet-socket.ts";
-import { type AfterHead, createParser, freeParser, type Http1Parser, methodOf, type RawLines } from "./parser.ts";
+import { type AfterHead, createParser, freeParser, type Http1Parser, methodOf } from "./parser.ts";
 import { bodyLengthOf, isHttp2Preface, upgradeOf, versionOf } from "./request-head.ts";
 import { RequestLineCheck } from "./request-line.ts";
 import { WaitingRequests } from "./waiting-requests.ts";
@@ -51,7 +51,6 @@ export class Http1Connection {
   readonly #waiting = new WaitingRequests<Http1Downstream>();
   /** What came behind an upgrade. */
   #bytesAfterUpgrade: Buffer[] | undefined;
-  readonly #lastLines = new LastLines(RequestLines.receive);
   #upgradeBytes = 0;
   #isPaused = false;
   /** Nothing that comes is looked at any more. */
@@ -137,7 +136,6 @@ export class Http1Connection {
   sweep(now: number): void {
     // A write of nothing finds out that the connection was reset; as does one that waits, behind which these would pile up.
     if (this.readPaused && this.#socket.writable && this.#writer.isEmpty) this.#socket.write("");
-    if (this.#betweenRequests) this.#lastLines.forget(); // whoever waits for long should not cost much
     if (this.#writer.unreadUntil <= now) this.#socket.destroy();
     const { readLimit, readMs } = this.#owner;
     if (readLimit === "silence" && this.#receiving?.hasBodyProgress() === true) this.#deadline = now + readMs;
@@ -255,13 +253,11 @@ export class Http1Connection {
     this.#isLast = !keepAlive;
     const kind = method === "CONNECT" ? "connect" : upgrade ? upgradeOf(rawHeaders, this.#owner) : null;
     const bodyLength = kind === null ? bodyLengthOf(rawHeaders) : undefined;
-    const lines = this.#lastLines.next(rawHeaders);
     const head: Http1Head = {
       method,
       url,
       httpVersion,
-      rawHeaders: lines.raw,
-      lines,
+      rawHeaders,
       scheme: this.#scheme,
       upgrade: kind,
       hasBody: bodyLength !== undefined,
@@ -481,8 +477,6 @@ export class Http1Connection {
     const socket = this.#socket;
     this.#isStopped = true;
     this.#isDetached = true;
-    this.#lastLines.forget();
-    exchange.head.lines?.forgetSent(); // the connection may last for days
     this.#deadline = Infinity;
     socket.off("data", this.#onData);
     socket.off("end", this.#onEnd);

@@ -19,7 +19,6 @@ import type { HeaderLines } from "../message/header-lines.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 import type { Http1Connection } from "./connection.ts";
 import type { Flush } from "./flush-scheduler.ts";
-import { OnceListeners } from "./listeners.ts";
 
 /** As text, head and body leave in one system call; beyond this the copy costs more than the call. */
 const oneWriteMax = 16_384;
@@ -65,7 +64,7 @@ export class Http1Downstream implements Downstream {
   #hasNoBody = false;
   #sentContinue = false;
   #onDrain: (() => void) | undefined;
-  readonly #onClose = new OnceListeners();
+  #onClose: (() => void)[] = [];
   #nodeObjects: Readonly<{ req: IncomingMessage; res: ServerResponse }> | undefined;
 
   constructor(connection: Http1Connection, socket: Socket, head: Http1Head) {
@@ -313,7 +312,7 @@ export class Http1Downstream implements Downstream {
 
   onClose(listener: () => void): void {
     if (this.closed) listener();
-    else this.#onClose.add(listener);
+    else this.#onClose.push(listener);
   }
 
   /** Called by the connection, which answers in its place: what came cannot be read. */
@@ -328,7 +327,9 @@ export class Http1Downstream implements Downstream {
     if (this.closed) return;
     this.closed = true;
     this.#pendingHead = undefined;
-    this.#onClose.call();
+    const listeners = this.#onClose;
+    this.#onClose = [];
+    for (const listener of listeners) listener();
   }
 
   // --- for what takes the connection itself

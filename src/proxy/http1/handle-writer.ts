@@ -10,12 +10,11 @@ import { getSystemErrorName } from "node:util";
 import { CodedError } from "../../events/index.ts";
 
 /** Stands for a write for as long as that lasts. */
-type WriteWrap = { oncomplete?: (status: number) => void; buffer?: Buffer };
+type WriteWrap = { oncomplete?: (status: number) => void };
 
 /** What `node:net` keeps of a connection. Each answers 0, or an error of libuv, below it. */
 type WritableHandle = {
   writeLatin1String(wrap: WriteWrap, text: string): number;
-  writeBuffer(wrap: WriteWrap, bytes: Buffer): number;
 };
 
 type Binding = Readonly<{
@@ -65,20 +64,6 @@ export class HandleWriter {
     const handle = this.#freeHandle();
     if (handle === undefined || spareWrap === undefined) this.#socket.write(text, "latin1");
     else this.#onWritten(spareWrap, handle.writeLatin1String(spareWrap, text));
-  }
-
-  /** @returns false: some of them waits, and they may not be changed any more */
-  writeBytes(bytes: Buffer): boolean {
-    const handle = this.#freeHandle();
-    if (handle === undefined || spareWrap === undefined) {
-      this.#socket.write(bytes);
-      return false;
-    }
-    const wrap = spareWrap;
-    this.#onWritten(wrap, handle.writeBuffer(wrap, bytes));
-    if (wrap === spareWrap) return true;
-    wrap.buffer = bytes; // so that they are kept
-    return false;
   }
 
   /** @returns undefined: something is in the way */

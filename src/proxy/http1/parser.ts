@@ -7,10 +7,8 @@
  */
 import { createRequire } from "node:module";
 import type { Socket } from "node:net";
+import type { RawLines } from "../message/header-lines.ts";
 import { HandleFlowControl, type SocketHandle } from "./handle-flow.ts";
-
-/** Names and values in turn, latin1. */
-export type RawLines = string[];
 
 type OnHeaders = (lines: RawLines, url: string) => void;
 /** Of a request: method and url are set; of an answer: status is. */

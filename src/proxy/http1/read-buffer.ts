@@ -32,15 +32,6 @@ export const readBuffer = {
     return parser.execute(prefixOf(length));
   },
 
-  /** Whether what was read begins with these. */
-  beginsWith(head: Buffer): boolean {
-    return prefixOf(head.length).equals(head);
-  },
-
-  copyOf(length: number): Buffer {
-    return Buffer.from(prefixOf(length));
-  },
-
   /**
    * @param length how much was read, the end of the head of an answer among it, which the parser has found good; 0: it was not read
    * into this, or has more heads than one

@@ -1,5 +1,5 @@
 /** HTTP/1 head: what a connection has to know of a request before anybody else looks at it. Pure. */
-import type { RawLines } from "./parser.ts";
+import type { RawLines } from "../message/header-lines.ts";
 
 const http2Preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
 

@@ -1,6 +1,6 @@
 /** Answer head: what the head of an upstream's answer says of the connection that it came on. Pure. */
 
-import type { AnswerLines } from "../message/received-lines.ts";
+import type { ResponseLines } from "../message/upstream-call.ts";
 import { announcesBody } from "./request-head.ts";
 import { checkEveryMs } from "./upstream-call.ts";
 
@@ -9,7 +9,7 @@ const idleHintMsMax = 30_000;
 
 export type ResponseHead = Readonly<{
   status: number;
-  lines: AnswerLines;
+  lines: ResponseLines;
   /** The connection may go on behind the answer. */
   keepAlive: boolean;
   /** How long it is kept idle then; undefined: its upstream does not say. */
@@ -21,21 +21,19 @@ export type ResponseHead = Readonly<{
 /** @param method of the request */
 export function parseResponseHead(
   status: number,
-  lines: AnswerLines,
+  lines: ResponseLines,
   keepAlive: boolean,
   method: string,
 ): ResponseHead {
   const { raw } = lines;
-  lines.connection ??= { idleMs: idleMsOf(raw), bodyBytes: bodyBytesOf(raw) };
-  const { idleMs, bodyBytes } = lines.connection;
   const withoutBody = method === "HEAD" || status === 204 || status === 304;
   return {
     status,
     lines,
     // A 204 that speaks of a body leaves open where the next answer begins (RFC 9112 §6.3).
     keepAlive: keepAlive && !(status === 204 && announcesBody(raw)),
-    idleMs,
-    bodyBytes: withoutBody ? undefined : bodyBytes,
+    idleMs: idleMsOf(raw),
+    bodyBytes: withoutBody ? undefined : bodyBytesOf(raw),
   };
 }
 

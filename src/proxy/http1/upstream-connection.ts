@@ -6,8 +6,7 @@
  */
 import type { Socket } from "node:net";
 import { closeSocket, guardSocket, unackedBytes } from "../enforce/send-queue-socket.ts";
-import type { HeaderText } from "../message/header-lines.ts";
-import { AnswerLines, LastLines } from "../message/received-lines.ts";
+import type { HeaderText, RawLines } from "../message/header-lines.ts";
 import {
   handshakeError,
   isConnectionError,
@@ -20,8 +19,6 @@ import {
 import { interceptWriteErrors } from "./early-response.ts";
 import { type Flush, type FlushTask, scheduleFlush } from "./flush-scheduler.ts";
 import { HandleWriter } from "./handle-writer.ts";
-import { KeptAnswer } from "./kept-answer.ts";
-import { headText, KeptHead } from "./kept-head.ts";
 import {
   type AfterHead,
   createParser,
@@ -29,7 +26,6 @@ import {
   type Http1Parser,
   type ParseError,
   ParserSocketReader,
-  type RawLines,
   setOnBody,
   setOnMessageBegin,
 } from "./parser.ts";
@@ -43,8 +39,6 @@ const responseHeadBytesMax = 65_536;
 const responseLinesMax = 2_000;
 /** Never written to. */
 const noLines: RawLines = [];
-/** Longer heads are put together each time. */
-const cachedCharsMax = 8_192;
 
 export class Http1UpstreamConnection implements FlushTask {
   readonly target = "upstream";
@@ -76,13 +70,10 @@ export class Http1UpstreamConnection implements FlushTask {
   #trailers: RawLines = noLines;
   /** Of a body whose length is known; undefined: where it ends is the parser's to tell. */
   #bytesLeft: number | undefined;
-  readonly #lastLines = new LastLines(AnswerLines.receive);
   /** How much of the read buffer is being parsed, its first head not being read yet; 0: none. */
   #unparsedBytes = 0;
   /** The answer stands in the read buffer, and nothing else. */
   #isWhole = false;
-  /** Of an answer that was like the one before it. */
-  #cachedHead: KeptAnswer | undefined;
   #isPaused = false;
   #isClosed = false;
   #error: Error | undefined;
@@ -195,7 +186,7 @@ export class Http1UpstreamConnection implements FlushTask {
     const { request } = call;
     if (!request.hasBody) {
       this.#isChunked = false;
-      this.#writeHead(request, lines);
+      this.#writer?.write(headText(request, lines, ""));
       return;
     }
     this.#isChunked = lines.length === undefined;
@@ -215,18 +206,6 @@ export class Http1UpstreamConnection implements FlushTask {
       call.fail(error as Error, false);
       return undefined;
     }
-  }
-
-  /** Of a request without a body. */
-  #writeHead(request: UpstreamRequest, lines: HeaderText): void {
-    const { headers, requestId } = request;
-    const kept = headers.head;
-    if (kept?.isOf(request) && requestId !== null) {
-      if (this.#writer?.writeBytes(kept.bytes(lines, requestId)) !== true) headers.head = undefined;
-      return;
-    }
-    headers.head = request.path.length + lines.text.length > cachedCharsMax ? undefined : new KeptHead(request);
-    this.#writer?.write(headText(request, lines, ""));
   }
 
   write(chunk: Buffer): boolean {
@@ -297,16 +276,6 @@ export class Http1UpstreamConnection implements FlushTask {
       this.#socket.destroy(); // nobody has asked for anything
       return true;
     }
-    const kept = this.#cachedHead;
-    // The parser stands between two answers.
-    if (kept !== undefined && !call.sawResponseByte && call.request.method !== "HEAD" && kept.isAll(length)) {
-      call.sawResponseByte = true;
-      this.#onFinalHead(call, kept.head);
-      this.#deliverWholeBody(length);
-      this.#isComplete = true;
-      this.#onRead(length);
-      return true;
-    }
     this.#unparsedBytes = length;
     const read = readBuffer.parse(this.#parser, length);
     this.#unparsedBytes = 0;
@@ -356,16 +325,13 @@ export class Http1UpstreamConnection implements FlushTask {
       else if (!call.isEnded) call.handler.onInformational(status, raw);
       return 1;
     }
-    const lines = this.#lastLines.next(raw);
-    const isLikeLast = lines.connection !== undefined;
     const { method } = call.request;
-    const head = parseResponseHead(status, lines, keepAlive, method);
+    const head = parseResponseHead(status, { raw, endsStream: false }, keepAlive, method);
     this.#onFinalHead(call, head);
     if (head.bodyBytes === undefined) return method === "HEAD" ? 1 : 0;
     if (readBuffer.isWholeAnswer(length, head.bodyBytes)) {
       this.#isWhole = true;
       setOnBody(this.#parser, null);
-      this.#cachedHead = isLikeLast ? new KeptAnswer(head, length) : undefined;
     }
     return "end-known";
   }
@@ -462,4 +428,14 @@ export class Http1UpstreamConnection implements FlushTask {
     if (this.#isClosed || !this.#socket.writable) this.#socket.destroy();
     else this.#pool.onConnectionIdle(this);
   }
+}
+
+/** @param framing lines of how the body is framed */
+function headText(
+  { method, path, requestId }: Pick<UpstreamRequest, "method" | "path" | "requestId">,
+  lines: HeaderText,
+  framing: string,
+): string {
+  const id = requestId === null ? "" : `x-request-id: ${requestId}\r\n`;
+  return `${method} ${path} HTTP/1.1\r\n${lines.text}${framing}${id}\r\n`;
 }

@@ -1,8 +1,7 @@
 /** HTTP/2 upstream call: one request as a stream, whichever connection it gets, and its answer. */
 import { type ClientHttp2Stream, constants, type OutgoingHttpHeaders } from "node:http2";
-import type { RawLines } from "../http1/parser.ts";
 import type { Delivery } from "../message/deliveries.ts";
-import { AnswerLines } from "../message/received-lines.ts";
+import type { RawLines } from "../message/header-lines.ts";
 import {
   type CallFailure,
   type UpstreamCall,
@@ -74,7 +73,7 @@ export class Http2UpstreamCall implements UpstreamCall {
       sawHead = true;
       const [status, lines] = readHead(raw);
       const endsStream = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0;
-      if (!this.isEnded) handler.onHead(status, new AnswerLines(lines, { endsStream }));
+      if (!this.isEnded) handler.onHead(status, { raw: lines, endsStream });
     });
     stream.on("data", (chunk: Buffer) => {
       if (!this.isEnded && !handler.onData(chunk)) stream.pause();

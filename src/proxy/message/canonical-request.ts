@@ -11,7 +11,6 @@
  * absolute-form that says what connection and Host header say is taken for the origin-form that it means.
  */
 import type { Fact } from "../../events/index.ts";
-import type { RequestLines } from "./received-lines.ts";
 
 export type CanonicalRequest = Readonly<{
   method: string;
@@ -40,8 +39,6 @@ export type RequestHead = Readonly<{
   /** `1.0` and `1.1` as they stand in the request; `2` only of a stream of HTTP/2, never of a line of text. */
   httpVersion: string;
   rawHeaders: readonly string[];
-  /** The same, where what is known of them is kept. */
-  lines?: RequestLines;
   /** Of the connection that it came on; absent: no target may name one. */
   scheme?: "http" | "https";
 }>;
@@ -88,9 +85,8 @@ export function canonicalise(head: RequestHead, encodedSlashes: "keep" | "refuse
   if (head.method === "TRACE") return refuse("method", 405); // it would echo credentials and identity headers to a script
   if (head.url.length > targetCharsMax) return refuse("target-too-long", 414);
 
-  const reading = head.lines?.reading ?? readHeaders(head.rawHeaders);
+  const reading = readHeaders(head.rawHeaders);
   if (typeof reading === "string") return refuse(reading, reading === "too-many-headers" ? 431 : 400);
-  if (head.lines !== undefined) head.lines.reading = reading;
   const { headers, host } = reading;
   if (head.httpVersion === "2" && head.rawHeaders.some(isPadded)) return refuse("header-whitespace"); // RFC 9113 §8.2.1
   const transferEncoding = headers["transfer-encoding"];

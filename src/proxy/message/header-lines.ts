@@ -4,7 +4,6 @@
  * Pure. Every value is judged before it is written; what was judged is not judged again.
  */
 import { CodedError } from "../../events/index.ts";
-import type { KeptHead } from "../http1/kept-head.ts";
 import type { HeaderValueCheck } from "./header-values.ts";
 
 /** As HTTP/1.1 writes them, without what frames the message: that is added there. */
@@ -18,35 +17,22 @@ export type HeaderText = Readonly<{
   closesConnection: boolean;
 }>;
 
-/** A longer one is written anew each time: the lines may last as long as their connection, and there are thousands of those. */
-const cachedCharsMax = 8_192;
+/** Names and values in turn, as they arrived. */
+export type RawLines = string[];
 
 export class HeaderLines {
   readonly list: readonly string[];
-  #text: HeaderText | undefined;
-  #isFlat = false;
-  /** The request that was sent with them last; kept by http1/upstream-connection.ts. */
-  head: KeptHead | undefined;
   /** HTTP/2: the head carries END_STREAM. gRPC's Trailers-Only responses depend on it. */
-  endsStream = false;
+  readonly endsStream: boolean;
 
-  constructor(list: readonly string[]) {
+  constructor(list: readonly string[], { endsStream }: Readonly<{ endsStream: boolean }> = bodyMayFollow) {
     this.list = list;
+    this.endsStream = endsStream;
   }
 
   /** @throws UnwritableHeaderError for what would end its line */
-  text(writable: HeaderValueCheck): HeaderText {
-    const known = this.#text;
-    if (known === undefined) {
-      const made = formatLines(this.list, writable);
-      if (made.text.length <= cachedCharsMax) this.#text = made;
-      return made;
-    }
-    if (this.#isFlat) return known;
-    // It comes again: from now on it is one piece, and not put together anew each time that it is written.
-    this.#isFlat = true;
-    this.#text = { ...known, text: Buffer.from(known.text, "latin1").toString("latin1") };
-    return this.#text;
+  text(values: HeaderValueCheck): HeaderText {
+    return formatLines(this.list, values);
   }
 
   /** @param name lowercase */
@@ -55,6 +41,8 @@ export class HeaderLines {
     return new HeaderLines(list.filter((_, i) => list[i - (i % 2)]?.toLowerCase() !== name));
   }
 }
+
+const bodyMayFollow = { endsStream: false };
 
 function formatLines(list: readonly string[], writable: HeaderValueCheck): HeaderText {
   let text = "";

@@ -6,10 +6,15 @@
  */
 
 import { CodedError } from "../../events/index.ts";
-import type { RawLines } from "../http1/parser.ts";
 import type { Delivery } from "./deliveries.ts";
-import type { HeaderLines } from "./header-lines.ts";
-import type { AnswerLines } from "./received-lines.ts";
+import type { HeaderLines, RawLines } from "./header-lines.ts";
+
+/** The header lines of an upstream's response. */
+export type ResponseLines = Readonly<{
+  raw: readonly string[];
+  /** HTTP/2: the head carried END_STREAM, so neither a body nor trailers follow. */
+  endsStream: boolean;
+}>;
 
 export type UpstreamRequest = Readonly<{
   method: string;
@@ -32,7 +37,7 @@ export type UpstreamHandler = Readonly<{
   onWritable(): void;
   /** 1xx. */
   onInformational(status: number, lines: RawLines): void;
-  onHead(status: number, lines: AnswerLines): void;
+  onHead(status: number, lines: ResponseLines): void;
   /**
    * @param chunk text: latin1, and the whole body
    * @returns false: no more, until `resume`

@@ -72,7 +72,7 @@ export function createAuthorizer(parts: AuthorizerParts): Authorizer {
   function authorize(routed: RoutedRequest): void {
     if (refuseIfStale(routed)) return;
     const { context, plan, request } = routed;
-    const identification = callers.identify(request, plan.route, context.ip, context.downstream.head.lines);
+    const identification = callers.identify(request, plan.route, context.ip);
     if (!(identification instanceof Promise)) decide(routed, identification);
     else
       identification

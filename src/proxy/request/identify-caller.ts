@@ -21,7 +21,6 @@ import {
 import type { RouteConfig } from "../../config/index.ts";
 import { type UnixMs, unreachable } from "../../events/index.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
-import type { RequestLines } from "../message/received-lines.ts";
 import { type CredentialScope, scopeOf } from "../routing/route-table.ts";
 import type { ProxyDeps } from "./dependencies.ts";
 
@@ -38,13 +37,6 @@ export type CredentialHolder = Readonly<{
  */
 export type Identification = CredentialHolder | "behind" | "refused" | "provider" | "two-credentials";
 export const anonymous: CredentialHolder = { handle: undefined, credentialInHeader: false };
-
-/** A handle that was verified, where it stands in header lines; by whose word, which is that of one configuration. */
-export type VerifiedHandle = Readonly<{
-  handle: SessionHandle;
-  credentialInHeader: boolean;
-  by: ProxyDeps["credentials"];
-}>;
 
 /** Handles whose link was reached once. Forgotten when the projection is rebuilt: the link may be of a lost suffix. */
 export class ReachedHandles {
@@ -65,13 +57,11 @@ export type CallerIdentifier = Readonly<{
   /**
    * Of whoever asks with what is in a request's head: a bearer token where the route takes it, else a credential of ours.
    * @param from the caller's address
-   * @param lines what `request.headers` were read from, where what is known of them is kept
    */
   identify(
     request: Pick<CanonicalRequest, "headers" | "hostname" | "search">,
     route: RouteConfig,
     from: string,
-    lines?: RequestLines,
   ): Identification | Promise<Identification>;
   /**
    * Of whoever holds a credential; undefined: there is none.
@@ -98,7 +88,6 @@ export function createCallerIdentifier(
     request: Pick<CanonicalRequest, "headers" | "hostname" | "search">,
     route: RouteConfig,
     from: string,
-    lines?: RequestLines,
   ): Identification | Promise<Identification> {
     const { bearer: rules } = route;
     const token = rules === null ? undefined : bearerToken(request.headers["authorization"]);
@@ -110,11 +99,7 @@ export function createCallerIdentifier(
       return found instanceof Promise ? found.then((answer) => fromBearer(answer, bearer)) : fromBearer(found, bearer);
     }
     const scope = scopeOf(route, request);
-    const shown = lines?.shown;
-    if (shown !== undefined && shown.by === deps.credentials) return forHandle(shown.handle, shown, scope);
-    const credential = deps.credentials.read(request.headers, request.search.slice(1));
-    const own = credential?.source === "query" ? undefined : lines; // it stands in the request's first line
-    return fromCredential(credential, scope, own);
+    return fromCredential(deps.credentials.read(request.headers, request.search.slice(1)), scope);
   }
 
   function fromBearer(
@@ -136,14 +121,11 @@ export function createCallerIdentifier(
   function fromCredential(
     credential: Credential | undefined,
     scope: CredentialScope,
-    lines?: RequestLines,
   ): Identification | Promise<Identification> {
     if (credential === undefined) return anonymous;
     const where = { credentialInHeader: credential.source !== "cookie" };
     const verified = deps.credentials.verify(credential.token);
     if (verified instanceof Promise) return verified.then((handle) => forHandle(handle, where, scope));
-    if (lines !== undefined && verified !== "invalid")
-      lines.shown = { handle: verified, ...where, by: deps.credentials };
     return forHandle(verified, where, scope);
   }
 

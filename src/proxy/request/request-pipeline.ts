@@ -308,7 +308,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
       { target, next, asking, rewritten },
     );
     if (context.tunnel !== null) {
-      const headers = forwardRequest.headerList(forwardRequest.authority());
+      const headers = forwardRequest.headerList(forwardRequest.authority);
       tunnels.openOnward(permitted, context.tunnel, { target, headers });
     } else if (downstream.upgrade === null) forward(permit, forwardRequest);
     else sendUpgrade(permitted, forwardRequest);

@@ -1,45 +1,8 @@
-/** An answer that is known by its bytes: nothing else is taken for it, and whatever comes before, behind or in place of it is read as on a fresh connection. */
+/** Responses of one upstream connection: each is read as on a fresh connection, whatever the ones before it were. */
 import assert from "node:assert/strict";
-import { suite, test } from "node:test";
-import { KeptAnswer } from "../../../src/proxy/http1/kept-answer.ts";
-import { readBuffer } from "../../../src/proxy/http1/read-buffer.ts";
-import { parseResponseHead } from "../../../src/proxy/http1/response-head.ts";
-import { AnswerLines } from "../../../src/proxy/message/received-lines.ts";
+import { test } from "node:test";
 import { fc } from "../../support/property.ts";
 import { answerOf, ask, startUpstream } from "../upstream-by-hand.ts";
-
-suite("a kept answer", () => {
-  const answer = answerOf("body");
-  const headBytes = answer.length - 4;
-  const keep = (): KeptAnswer => {
-    const lines = new AnswerLines(["Content-Length", "4", "X", "y"]);
-    readBuffer.bytes.write(answer, "latin1");
-    return new KeptAnswer(parseResponseHead(200, lines, true, "GET"), answer.length);
-  };
-
-  test("is known with any body of its length", () => {
-    const kept = keep();
-    readBuffer.bytes.write(answer.replace("body", "BODY"), "latin1");
-    assert.equal(kept.isAll(answer.length), true);
-    assert.equal(kept.head.bodyBytes, 4);
-  });
-
-  test("is another one with one byte of its head changed, wherever that is", () => {
-    const kept = keep();
-    for (let at = 0; at < headBytes; at++) {
-      const was = readBuffer.bytes[at] ?? 0;
-      readBuffer.bytes[at] = was ^ 0x20;
-      assert.equal(kept.isAll(answer.length), false, `byte ${at}`);
-      readBuffer.bytes[at] = was;
-    }
-    assert.equal(kept.isAll(answer.length), true);
-  });
-
-  test("is not known when a byte is missing, or something stands behind it", () => {
-    const kept = keep();
-    for (const length of [0, headBytes, answer.length - 1, answer.length + 1]) assert.equal(kept.isAll(length), false);
-  });
-});
 
 /** What one upstream may say to one request, in one read or more. */
 type Said = Readonly<{ pieces: readonly string[]; method: "GET" | "HEAD" }>;
@@ -94,7 +57,7 @@ test("whatever an upstream says, one connection reads of it what fresh ones read
   );
 });
 
-test("a body that looks like the answer before it is a body", async (t) => {
+test("a body that looks like the response before it is a body", async (t) => {
   const { pool, answerWith, opened } = await startUpstream(t);
   answerWith(plain);
   for (let n = 0; n < 3; n++) assert.equal(await ask(pool), "200 ab");
