@@ -72,6 +72,8 @@ export {
   compilePolicies,
   compilePolicy,
   createDecisionAnnotator,
+  criterionDescriptor,
+  criterionDescriptors,
   type DataRecord,
   type Decision,
   type DecisionRequest,

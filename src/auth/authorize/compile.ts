@@ -15,7 +15,7 @@ import {
 } from "../../config/index.ts";
 import { combine } from "./combine.ts";
 import { CompileCache } from "./compile-cache.ts";
-import { compileCriterion } from "./criteria/criteria.ts";
+import { compileCriterion, criterionDescriptor } from "./criteria/criteria.ts";
 import {
   type CompiledCriterion,
   type CriterionReads,
@@ -195,7 +195,7 @@ function compileRoute(
     // The criterion is false on every request, so an `and` or `or` that denies by it denies nobody. `not` and `nor` deny everybody.
     const protectsNothing = action === "deny" && (operator === "and" || operator === "or");
     for (const { key: at, name, place: placed } of criteria) {
-      const why = Object.hasOwn(unsupportedCriteria, name) ? unsupportedCriteria[name] : undefined;
+      const why = criterionDescriptor(name)?.unsupported;
       if (why === undefined) continue;
       const report = reporter(problems, key, () => placed);
       if (protectsNothing && name !== "device" && policyContext.facts !== "any")
@@ -204,7 +204,13 @@ function compileRoute(
           `this \`deny\` can never fire: ${why}`,
           `remove it from the rule, and refuse by what is known here, such as \`http_path\` or \`groups\``,
         );
-      else report([at], `\`${name}\` meets nobody yet: ${why}`, "keep it, and know whom it keeps out", "warning");
+      else
+        report(
+          [at],
+          `no request can meet \`${name}\` yet: ${why}`,
+          "remove it, or keep it for a later version",
+          "warning",
+        );
     }
   }
   const wantsCertificate = compiled.conditionals
@@ -249,17 +255,6 @@ function constantCriterionOf(
   const isUnmet = operator === "and" || operator === "not" || constants.length === criteria.length;
   return isUnmet ? constants[0] : undefined;
 }
-
-/** Criteria that are evaluated, and that nothing can meet on a listener of this build. */
-const unsupportedCriteria: Readonly<Record<string, string>> = {
-  device: "devices are not enrolled by this build",
-  mcp_tool: "messages of the Model Context Protocol are not read by this build",
-  ...Object.fromEntries(
-    ["ssh_username", "ssh_username_matches_email", "ssh_username_matches_claim", "ssh_publickey", "ssh_ca"].map(
-      (name) => [name, "there is no SSH listener in this build"],
-    ),
-  ),
-};
 
 function compileSources(
   sources: readonly RuleSource[],

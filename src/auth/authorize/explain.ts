@@ -88,7 +88,7 @@ export type TracedFact =
 export type SessionRef = Readonly<{ sessionId: SessionId; userId: UserId }>;
 
 /** What a trace looks at beside the policy. */
-export type TraceContext = Readonly<{ positionOf: FactPositionOf; session: SessionRef | null; node: NodeId }>;
+export type TraceSources = Readonly<{ positionOf: FactPositionOf; session: SessionRef | null; node: NodeId }>;
 
 const rulesMax = 20;
 const factsMax = 40;
@@ -99,7 +99,7 @@ export function traceDecision(
   policy: RoutePolicy | undefined,
   query: Readonly<{ request: DecisionRequest; principal: Principal | null; now: UnixMs }>,
   answer: DecisionSummary,
-  context: TraceContext,
+  context: TraceSources,
 ): DecisionTrace | null {
   if (policy === undefined) return null;
   const { request, principal, now } = query;
@@ -129,7 +129,7 @@ export function traceDecision(
 function factsOf(
   { conditionals }: RoutePolicy,
   principal: Principal | null,
-  { positionOf, session, node }: TraceContext,
+  { positionOf, session, node }: TraceSources,
 ): readonly FactTrace[] {
   const facts: FactTrace[] = [];
   const add = (

@@ -25,7 +25,13 @@ export {
   type Policies,
   type RoutePolicy,
 } from "./compile.ts";
-export type { PolicyContext } from "./criteria/criterion-parts.ts";
+export { criterionDescriptor, criterionDescriptors } from "./criteria/criteria.ts";
+export type {
+  CriterionDescriptor,
+  CriterionReasons,
+  CriterionReplay,
+  PolicyContext,
+} from "./criteria/criterion-parts.ts";
 export { parsePresentedKey } from "./criteria/eval-only/ssh-keys.ts";
 export {
   decide,

@@ -4,7 +4,13 @@
  * Pure. A record holds ids, method, host, path and address: no claims, no headers, no query. Criteria about what it does not hold are
  * neither met nor unmet, and an answer counts only when it is the same whatever they would have said. So a replay never guesses.
  */
-import { type CompiledConditional, type DecisionRecord, decide, type RoutePolicy } from "../../auth/index.ts";
+import {
+  type CompiledConditional,
+  criterionDescriptor,
+  type DecisionRecord,
+  decide,
+  type RoutePolicy,
+} from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
 import { type DryRunRequest, dryRunRequest } from "../../proxy/index.ts";
 import { callerOf } from "./evaluate-policy.ts";
@@ -18,14 +24,6 @@ export type ReplayOutcome = Readonly<
   | { type: "replayed"; routeId: string | null; before: boolean; after: boolean; reasons: readonly string[] }
   | { type: "not"; why: string }
 >;
-
-/** What is the same for a person of whom only the session is known. */
-const recordedCriteria = new Set(["accept", "reject", "authenticated_user", "http_method", "http_path", "source_ip"]);
-/** Depends on the moment, or on a kind of listener that has no decision records. */
-const timeCriteria = new Set(["date", "day_of_week", "time_of_day", "mcp_tool"]);
-const peopleCriteria = new Set(["user", "email", "domain", "groups"]);
-/** Their answer may be that something else is wanted first, even where they are not what decides. */
-const followUpCriteria = new Set(["device", "record", "client_certificate", "invalid_client_certificate"]);
 
 type ReplayInput = Readonly<{ config: Config; target: PolicyTarget; people: ReadonlyMap<string, KnownPerson> }>;
 
@@ -57,9 +55,10 @@ export function replayDecision(record: DecisionRecord, { config, target, people 
   const question = { request: dryRun.decisionRequest(route), now: record.at };
   const principal = caller.type === "principal" ? caller.principal : null;
   const isKnown = (name: string, needsSession: boolean): boolean => {
-    if (recordedCriteria.has(name) || timeCriteria.has(name) || name.startsWith("ssh_")) return true;
+    const replay = criterionDescriptor(name)?.replay ?? "unknown";
+    if (replay === "recorded" || replay === "time") return true;
     if (name === "cors_preflight") return record.method !== "OPTIONS";
-    return person === null ? needsSession : known !== undefined && peopleCriteria.has(name);
+    return person === null ? needsSession : known !== undefined && replay === "people";
   };
   const unknown = unknownOf(policy, isKnown);
   if (unknown.length === 0) {
@@ -82,7 +81,12 @@ export function replayDecision(record: DecisionRecord, { config, target, people 
     );
   const [allow, deny] = [outcomeOf("allow"), outcomeOf("deny")];
   if (allow === false || deny === true) return refused(route.id, []);
-  if (allow === true && deny === false && person !== null && !unknown.some((name) => followUpCriteria.has(name)))
+  if (
+    allow === true &&
+    deny === false &&
+    person !== null &&
+    !unknown.some((name) => criterionDescriptor(name)?.mayRequireMore)
+  )
     return { type: "replayed", routeId: route.id, before, after: true, reasons: [] };
   return { type: "not", why: `it depends on facts that the record does not hold: ${unknown.join(", ")}` };
 }

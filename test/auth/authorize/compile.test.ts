@@ -143,9 +143,12 @@ const warned: readonly (readonly [object, RegExp])[] = [
   [{ email: { ends_with: "" } }, /`ends_with` of an empty text matches everything/],
   [{ email: { in: [] } }, /an empty list matches no text/],
   [{ source_ip: [] }, /an empty list matches no address/],
-  [{ device: { approved: true } }, /meets nobody yet: devices are not enrolled/],
-  [{ ssh_username: "root" }, /meets nobody yet: there is no SSH listener/],
-  [{ mcp_tool: "query" }, /meets nobody yet: messages of the Model Context Protocol/],
+  [{ device: { approved: true } }, /no request can meet `device` yet: this build cannot enrol devices/],
+  [{ ssh_username: "root" }, /no request can meet `ssh_username` yet: this build has no SSH listener/],
+  [
+    { mcp_tool: "query" },
+    /no request can meet `mcp_tool` yet: this build does not read Model Context Protocol messages/,
+  ],
   [{ time_of_day: { timezone: "UTC", after: "22:00", before: "6:00" } }, /never holds/],
   [{ date: { after: "2026-01-02", before: "2026-01-02" } }, /never holds/],
 ];

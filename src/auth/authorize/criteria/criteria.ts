@@ -6,7 +6,7 @@
  */
 
 import { suggestionFor } from "../ppl-parser.ts";
-import type { CompileCriterion, CompiledCriterion, CriterionContext } from "./criterion-parts.ts";
+import type { CompiledCriterion, CriterionContext, CriterionDescriptor } from "./criterion-parts.ts";
 import { deviceCriteria } from "./device.ts";
 import { toolCriteria } from "./eval-only/mcp-tool.ts";
 import { sshCriteria } from "./eval-only/ssh.ts";
@@ -15,7 +15,7 @@ import { recordCriteria } from "./record.ts";
 import { requestCriteria } from "./request.ts";
 import { timeCriteria } from "./time.ts";
 
-const criteria: Readonly<Record<string, CompileCriterion>> = {
+export const criterionDescriptors: readonly CriterionDescriptor[] = [
   ...requestCriteria,
   ...personCriteria,
   ...deviceCriteria,
@@ -23,15 +23,20 @@ const criteria: Readonly<Record<string, CompileCriterion>> = {
   ...recordCriteria,
   ...toolCriteria,
   ...sshCriteria,
-};
-export const criterionNames: readonly string[] = Object.keys(criteria);
+];
+const byName: ReadonlyMap<string, CriterionDescriptor> = new Map(criterionDescriptors.map((one) => [one.name, one]));
+
+/** @param name as a policy writes it, with a sub-path or without: `claim/groups` */
+export function criterionDescriptor(name: string): CriterionDescriptor | undefined {
+  return byName.get(name.split("/", 1)[0] ?? name);
+}
 
 /** Gives one parsed criterion its meaning; what is wrong with it is reported, and then there is no test. */
-export function compileCriterion(context: CriterionContext): CompiledCriterion | undefined {
+export function compileCriterion(context: Omit<CriterionContext, "words">): CompiledCriterion | undefined {
   const { name, path, subPath } = context.criterion;
   const { report } = context;
-  const compile = Object.hasOwn(criteria, name) ? criteria[name] : undefined;
-  if (compile === undefined) {
+  const descriptor = byName.get(name);
+  if (descriptor === undefined) {
     if (name === "pomerium_routes") {
       report(
         path,
@@ -40,12 +45,12 @@ export function compileCriterion(context: CriterionContext): CompiledCriterion |
       );
       return undefined;
     }
-    report(path, `unknown criterion \`${name}\``, suggestionFor(name, criterionNames));
+    report(path, `unknown criterion \`${name}\``, suggestionFor(name, [...byName.keys()]));
     return undefined;
   }
   if (subPath !== null && name !== "claim") {
     report(path, `\`${name}\` takes nothing after a slash`, `write \`${name}: …\``);
     return undefined;
   }
-  return compile(context);
+  return descriptor.compile({ ...context, words: descriptor.reasons });
 }

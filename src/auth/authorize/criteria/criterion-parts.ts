@@ -1,14 +1,14 @@
 /**
- * Criterion parts: what a compiled criterion is, and the few shapes that all of them are made of.
+ * Criterion parts: the types of a criterion, before and after it is compiled, and the shapes that all criteria share.
  *
- * A session criterion without a session is unmet with `user-unauthenticated`, whatever its matcher says: `exclude`, `not` and
- * `not_in` do not make somebody out of nobody. The same holds for a principal whose personal data does not open. `sessionTest` is the one
- * place where that is decided.
+ * - A criterion about the session is unmet with `user-unauthenticated` if the request has no session,
+ *   whatever its matcher says. With `exclude`, `not` and `not_in` an anonymous caller does not count as a person.
+ * - The same holds for a principal whose personal data does not open.
+ * - `sessionTest` decides both, in one place.
  */
 import type { ClaimValue, Profile, UnixMs } from "../../../events/index.ts";
 import type { DecisionRequest, Principal } from "../decision.ts";
 import type { Criterion, ReportPolicyProblem } from "../ppl-parser.ts";
-
 import type { PolicyOutcome, Reason, ReasonTable } from "../reasons.ts";
 import type { Records } from "../records/records.ts";
 
@@ -56,9 +56,46 @@ export type PolicyContext = Readonly<{
   facts?: "http" | "any";
 }>;
 export type CriterionContext = PolicyContext &
-  Readonly<{ criterion: Criterion; reasons: ReasonTable; report: ReportPolicyProblem }>;
+  Readonly<{
+    criterion: Criterion;
+    reasons: ReasonTable;
+    report: ReportPolicyProblem;
+    /** The criterion's own reasons, from its descriptor. */
+    words: ReasonPair;
+  }>;
 export type CompileCriterion = (context: CriterionContext) => CompiledCriterion | undefined;
 export type ReasonPair = Readonly<{ ok: Reason; fail: Reason }>;
+
+/** The reasons that a criterion gives, with a sentence for the person who is refused. */
+export type CriterionReasons = ReasonPair &
+  Readonly<{
+    /** Names the kind of rule, never its content: a stranger learns no group name and no network from it. */
+    sentence: string;
+    /** Further reasons that refuse, each with its sentence. */
+    others?: Readonly<Partial<Record<Reason, string>>>;
+  }>;
+
+/**
+ * What a decision record says about a criterion when the decision is replayed under another policy.
+ *
+ * - `recorded`: the record holds all that the criterion looks at.
+ * - `time`: the moment of the decision is enough.
+ * - `people`: known if the user is known.
+ * - `unknown`: the record does not hold it.
+ */
+export type CriterionReplay = "recorded" | "people" | "time" | "unknown";
+
+/** One criterion of the policy language. Everything that depends on its name is derived from this. */
+export type CriterionDescriptor = Readonly<{
+  name: string;
+  compile: CompileCriterion;
+  reasons: CriterionReasons;
+  replay: CriterionReplay;
+  /** It can ask for something else first (a device, a certificate, a data set), whatever the other rules say. */
+  mayRequireMore?: true;
+  /** Why no request to a listener of this build can meet it. Absent: requests can. */
+  unsupported?: string;
+}>;
 
 export const noReads: CriterionReads = { groups: [], deviceTypes: [], recordTypes: [], boundaries: [] };
 

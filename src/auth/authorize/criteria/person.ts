@@ -7,51 +7,88 @@ import {
   type CompileCriterion,
   type CompiledCriterion,
   type CriterionContext,
+  type CriterionDescriptor,
   compiledCriterion,
   type PolicyTest,
-  type ReasonPair,
   readsOf,
   sessionTest,
   warnIfIgnored,
 } from "./criterion-parts.ts";
 
-export const personCriteria: Readonly<Record<string, CompileCriterion>> = {
-  authenticated_user: (context) => {
-    warnIfIgnored(context);
-    const words: ReasonPair = { ok: "user-ok", fail: "user-unauthorized" };
-    const test = sessionTest(context.reasons, words, (profile) => profile.subject !== "");
-    return compiledCriterion(test, "being signed in", { needsSession: true });
-  },
-  user: profileText({
-    words: { ok: "user-ok", fail: "user-unauthorized" },
-    read: (profile) => profile.subject,
-    phrase: peoplePhrase,
-  }),
-  email: profileText({
-    words: { ok: "email-ok", fail: "email-unauthorized" },
-    read: (profile) => profile.email,
-    phrase: peoplePhrase,
-  }),
-  domain: profileText({
-    words: { ok: "domain-ok", fail: "domain-unauthorized" },
-    read: (profile) => domainOf(profile.email),
-    phrase: (matcher) => textPhrase("an e-mail address at", matcher),
-  }),
-  groups: compileGroups,
-  claim: compileClaim,
-};
+const userReasons = {
+  ok: "user-ok",
+  fail: "user-unauthorized",
+  sentence: "Your account does not have access.",
+} as const;
 
-/** @param read undefined where the person has no such thing: then nothing matches, `not` and `not_in` neither */
-function profileText({
-  words,
-  read,
-  phrase,
-}: Readonly<{
-  words: ReasonPair;
-  read: (profile: Profile) => string | undefined;
-  phrase: (matcher: TextMatcher) => string;
-}>): CompileCriterion {
-  return ({ criterion, reasons, report }) => {
+export const personCriteria: readonly CriterionDescriptor[] = [
+  {
+    name: "authenticated_user",
+    compile: (context) => {
+      warnIfIgnored(context);
+      const test = sessionTest(context.reasons, context.words, (profile) => profile.subject !== "");
+      return compiledCriterion(test, "being signed in", { needsSession: true });
+    },
+    reasons: userReasons,
+    replay: "recorded",
+  },
+  {
+    name: "user",
+    compile: profileText((profile) => profile.subject, peoplePhrase),
+    reasons: userReasons,
+    replay: "people",
+  },
+  {
+    name: "email",
+    compile: profileText((profile) => profile.email, peoplePhrase),
+    reasons: {
+      ok: "email-ok",
+      fail: "email-unauthorized",
+      sentence: "Your e-mail address does not have access.",
+    },
+    replay: "people",
+  },
+  {
+    name: "domain",
+    compile: profileText(
+      (profile) => domainOf(profile.email),
+      (matcher) => textPhrase("an e-mail address at", matcher),
+    ),
+    reasons: {
+      ok: "domain-ok",
+      fail: "domain-unauthorized",
+      sentence: "The organisation of your e-mail address does not have access.",
+    },
+    replay: "people",
+  },
+  {
+    name: "groups",
+    compile: compileGroups,
+    reasons: {
+      ok: "groups-ok",
+      fail: "groups-unauthorized",
+      sentence: "You are not a member of a group that has access.",
+    },
+    replay: "people",
+  },
+  {
+    name: "claim",
+    compile: compileClaim,
+    reasons: {
+      ok: "claim-ok",
+      fail: "claim-unauthorized",
+      sentence: "The information from your identity provider does not meet the rule for this address.",
+    },
+    replay: "unknown",
+  },
+];
+
+/** @param read undefined if the person has no such value: then nothing matches, not even `not` and `not_in` */
+function profileText(
+  read: (profile: Profile) => string | undefined,
+  phrase: (matcher: TextMatcher) => string,
+): CompileCriterion {
+  return ({ criterion, reasons, report, words }) => {
     const matcher = parseTextMatcher(criterion.data, criterion.path, report);
     if (matcher === undefined) return undefined;
     const build = (matches: (text: string) => boolean): PolicyTest =>
@@ -73,10 +110,9 @@ function profileText({
   };
 }
 
-function compileGroups({ criterion, reasons, report }: CriterionContext): CompiledCriterion | undefined {
+function compileGroups({ criterion, reasons, report, words }: CriterionContext): CompiledCriterion | undefined {
   const matcher = parseListMatcher(criterion.data, criterion.path, report, textOperand);
   if (matcher === undefined) return undefined;
-  const words: ReasonPair = { ok: "groups-ok", fail: "groups-unauthorized" };
   const [only] = matcher.anyOf ?? [];
   return compiledCriterion(
     only === undefined
@@ -104,7 +140,7 @@ function overlaps(a: ReadonlySet<ClaimValue>, b: ReadonlySet<ClaimValue>): boole
   return false;
 }
 
-function compileClaim({ criterion, reasons, report }: CriterionContext): CompiledCriterion | undefined {
+function compileClaim({ criterion, reasons, report, words }: CriterionContext): CompiledCriterion | undefined {
   const { subPath: claim, path } = criterion;
   if (claim === null || claim === "") {
     report(path, "`claim` needs the name of a claim", "write `claim/<name>: value`");
@@ -123,7 +159,6 @@ function compileClaim({ criterion, reasons, report }: CriterionContext): Compile
   const matcher = parseListMatcher(criterion.data, path, report, claimOperand);
   if (matcher === undefined) return undefined;
   const read = claimReader(claim);
-  const words: ReasonPair = { ok: "claim-ok", fail: "claim-unauthorized" };
   const [only] = matcher.anyOf ?? [];
   const matches =
     only === undefined ? matcher.matchesList : (values: readonly ClaimValue[]) => includesValue(only, values);

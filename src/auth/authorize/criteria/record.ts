@@ -9,7 +9,13 @@ import { certificateReader } from "../client-certificates/client-certificate.ts"
 import type { DecisionRequest, Principal } from "../decision.ts";
 import { describeValue, isObject, type PolicyPath, suggestionFor, useOneOf } from "../ppl-parser.ts";
 import type { DataRecord, RecordKey } from "../records/records.ts";
-import { type CompileCriterion, type CriterionContext, compiledCriterion, readsOf } from "./criterion-parts.ts";
+import {
+  type CompiledCriterion,
+  type CriterionContext,
+  type CriterionDescriptor,
+  compiledCriterion,
+  readsOf,
+} from "./criterion-parts.ts";
 
 type Values = readonly unknown[];
 type ValueTest = (values: Values) => boolean;
@@ -56,41 +62,56 @@ const operators: Readonly<Record<string, Operator>> = {
 };
 const names = ["type", "field", "exists", ...Object.keys(operators)];
 
-export const recordCriteria: Readonly<Record<string, CompileCriterion>> = {
-  record: (context) => {
-    const asked = parseRecord(context);
-    if (asked === undefined) return undefined;
-    const { reasons, records } = context;
-    const set = records.get(asked.type);
-    if (set === undefined) {
-      const meant = suggest(asked.type, records.keys());
-      const remedy = meant === undefined ? "add it to `data_sources`" : `did you mean \`${meant}\`?`;
-      context.report(
-        [...context.criterion.path, "type"],
-        `there is no data source of the type \`${asked.type}\``,
-        remedy,
-      );
-      return undefined;
-    }
-    const met = reasons.of("record-ok").met;
-    const unmet = reasons.of("record-unauthorized").unmet;
-    const nobody = reasons.of("user-unauthenticated").unmet;
-    const unknown = reasons.of("record-unavailable").unmet;
-    const needsSession = set.key.startsWith("user.");
-    const nameOf = nameReader(set.key);
-    return compiledCriterion(
-      (request, principal) => {
-        if (needsSession && (principal === null || principal.profile === undefined)) return nobody;
-        if (!set.known) return unknown;
-        const name = nameOf(request, principal);
-        const record = name === undefined || name === "" ? undefined : set.find(name);
-        return asked.holds(record) ? met : unmet;
+export const recordCriteria: readonly CriterionDescriptor[] = [
+  {
+    name: "record",
+    compile: compileRecord,
+    reasons: {
+      ok: "record-ok",
+      fail: "record-unauthorized",
+      sentence: "The data about you or your network does not meet the rule for this address.",
+      others: {
+        "record-unavailable": "The data about you or your network cannot be read right now. Try again later.",
       },
-      `a record of ${asked.type}`,
-      { needsSession, reads: readsOf({ recordTypes: [asked.type] }) },
-    );
+    },
+    replay: "unknown",
+    mayRequireMore: true,
   },
-};
+];
+
+function compileRecord(context: CriterionContext): CompiledCriterion | undefined {
+  const asked = parseRecord(context);
+  if (asked === undefined) return undefined;
+  const { reasons, records, words } = context;
+  const set = records.get(asked.type);
+  if (set === undefined) {
+    const meant = suggest(asked.type, records.keys());
+    const remedy = meant === undefined ? "add it to `data_sources`" : `did you mean \`${meant}\`?`;
+    context.report(
+      [...context.criterion.path, "type"],
+      `there is no data source of the type \`${asked.type}\``,
+      remedy,
+    );
+    return undefined;
+  }
+  const met = reasons.of(words.ok).met;
+  const unmet = reasons.of(words.fail).unmet;
+  const nobody = reasons.of("user-unauthenticated").unmet;
+  const unknown = reasons.of("record-unavailable").unmet;
+  const needsSession = set.key.startsWith("user.");
+  const nameOf = nameReader(set.key);
+  return compiledCriterion(
+    (request, principal) => {
+      if (needsSession && (principal === null || principal.profile === undefined)) return nobody;
+      if (!set.known) return unknown;
+      const name = nameOf(request, principal);
+      const record = name === undefined || name === "" ? undefined : set.find(name);
+      return asked.holds(record) ? met : unmet;
+    },
+    `a record of ${asked.type}`,
+    { needsSession, reads: readsOf({ recordTypes: [asked.type] }) },
+  );
+}
 
 type NameReader = (request: DecisionRequest, principal: Principal | null) => string | undefined;
 

@@ -3,96 +3,140 @@ import { parseCertificateMatcher } from "../client-certificates/client-certifica
 import type { DecisionRequest } from "../decision.ts";
 import { parseTextMatcher } from "../matchers.ts";
 import { textPhrase } from "../phrases.ts";
-import type { ReasonTable } from "../reasons.ts";
 import { parseAddressMatcher } from "../source-ip.ts";
 import {
   type CompileCriterion,
+  type CriterionContext,
+  type CriterionDescriptor,
   compiledCriterion,
   type PolicyTest,
-  type ReasonPair,
   requestTest,
   warnIfIgnored,
 } from "./criterion-parts.ts";
 
-export const requestCriteria: Readonly<Record<string, CompileCriterion>> = {
-  accept: constant("nothing: it is open to everybody", true),
-  reject: constant("something that nobody has", false),
-  cors_preflight: withoutData({
-    phrase: "a CORS preflight request",
-    build: (reasons) => {
-      const yes = reasons.of("cors-request").met;
-      const no = reasons.of("non-cors-request").unmet;
+const constantReasons = { ok: "accept", fail: "reject", sentence: "This address is closed to everyone." } as const;
+
+export const requestCriteria: readonly CriterionDescriptor[] = [
+  {
+    name: "accept",
+    compile: constant("nothing: it is open to everybody", true),
+    reasons: constantReasons,
+    replay: "recorded",
+  },
+  {
+    name: "reject",
+    compile: constant("something that nobody has", false),
+    reasons: constantReasons,
+    replay: "recorded",
+  },
+  {
+    name: "cors_preflight",
+    compile: withoutData("a CORS preflight request", ({ reasons, words }) => {
+      const yes = reasons.of(words.ok).met;
+      const no = reasons.of(words.fail).unmet;
       return ({ method, headers }) =>
         method === "OPTIONS" && headers["access-control-request-method"] && headers["origin"] ? yes : no;
+    }),
+    reasons: {
+      ok: "cors-request",
+      fail: "non-cors-request",
+      sentence: "Without other permissions, only requests from another site's scripts are allowed here.",
     },
-  }),
-  http_method: requestText({
-    words: { ok: "http-method-ok", fail: "http-method-unauthorized" },
-    read: (request) => request.method,
-    noun: "method",
-  }),
-  http_path: requestText({
-    words: { ok: "http-path-ok", fail: "http-path-unauthorized" },
-    read: (request) => request.path,
-    noun: "a path",
-  }),
-  source_ip: ({ criterion, reasons, report }) => {
-    const matcher = parseAddressMatcher(criterion.data, criterion.path, report);
-    if (matcher === undefined) return undefined;
-    const words: ReasonPair = { ok: "source-ip-ok", fail: "source-ip-unauthorized" };
-    const test = requestTest(reasons, words, ({ ip }) => matcher.matches(ip));
-    return compiledCriterion(test, "coming from a listed network", {
-      always: matcher.blocks.length === 0 ? false : null,
-    });
+    replay: "unknown", // headers; but any other method is no preflight
   },
-  client_certificate: ({ criterion, reasons, report }) => {
-    const matches = parseCertificateMatcher(criterion.data, criterion.path, report);
-    if (matches === undefined) return undefined;
-    const words: ReasonPair = { ok: "client-certificate-ok", fail: "client-certificate-unauthorized" };
-    const test = requestTest(
-      reasons,
-      words,
-      ({ clientCertificate }) => clientCertificate !== null && matches(clientCertificate),
-    );
-    return compiledCriterion(test, "a listed client certificate");
+  {
+    name: "http_method",
+    compile: requestText((request) => request.method, "method"),
+    reasons: {
+      ok: "http-method-ok",
+      fail: "http-method-unauthorized",
+      sentence: "This kind of request is not allowed here.",
+    },
+    replay: "recorded",
   },
-  // Meant for `deny`. A listener that asks for no certificate has none that is valid.
-  invalid_client_certificate: withoutData({
-    phrase: "a missing or invalid client certificate",
-    build: (reasons) => {
-      const valid = reasons.of("valid-client-certificate").unmet;
+  {
+    name: "http_path",
+    compile: requestText((request) => request.path, "a path"),
+    reasons: { ok: "http-path-ok", fail: "http-path-unauthorized", sentence: "You do not have access to this path." },
+    replay: "recorded",
+  },
+  {
+    name: "source_ip",
+    compile: ({ criterion, reasons, report, words }) => {
+      const matcher = parseAddressMatcher(criterion.data, criterion.path, report);
+      if (matcher === undefined) return undefined;
+      const test = requestTest(reasons, words, ({ ip }) => matcher.matches(ip));
+      return compiledCriterion(test, "coming from a listed network", {
+        always: matcher.blocks.length === 0 ? false : null,
+      });
+    },
+    reasons: {
+      ok: "source-ip-ok",
+      fail: "source-ip-unauthorized",
+      sentence: "Your network does not have access.",
+    },
+    replay: "recorded",
+  },
+  {
+    name: "client_certificate",
+    compile: ({ criterion, reasons, report, words }) => {
+      const matches = parseCertificateMatcher(criterion.data, criterion.path, report);
+      if (matches === undefined) return undefined;
+      const test = requestTest(
+        reasons,
+        words,
+        ({ clientCertificate }) => clientCertificate !== null && matches(clientCertificate),
+      );
+      return compiledCriterion(test, "a listed client certificate");
+    },
+    reasons: {
+      ok: "client-certificate-ok",
+      fail: "client-certificate-unauthorized",
+      sentence: "Your browser's client certificate does not have access.",
+    },
+    replay: "unknown",
+    mayRequireMore: true,
+  },
+  {
+    // Meant for `deny`, so the reasons that refuse are those of the criterion when it is met.
+    // A listener that requests no certificate has no valid one.
+    name: "invalid_client_certificate",
+    compile: withoutData("a missing or invalid client certificate", ({ reasons, words }) => {
+      const valid = reasons.of(words.ok).unmet;
       const missing = reasons.of("client-certificate-required").met;
-      const invalid = reasons.of("invalid-client-certificate").met;
+      const invalid = reasons.of(words.fail).met;
       return ({ clientCertificate: presented }) =>
         presented === null || !presented.presented ? missing : presented.valid ? valid : invalid;
+    }),
+    reasons: {
+      ok: "valid-client-certificate",
+      fail: "invalid-client-certificate",
+      sentence: "Your browser's client certificate is not valid here.",
+      others: { "client-certificate-required": "Your browser did not present a client certificate." },
     },
-  }),
-};
+    replay: "unknown",
+    mayRequireMore: true,
+  },
+];
 
 function constant(phrase: string, always: boolean): CompileCriterion {
   return (context) => {
     warnIfIgnored(context);
-    const outcome = always ? context.reasons.of("accept").met : context.reasons.of("reject").unmet;
+    const { reasons, words } = context;
+    const outcome = always ? reasons.of(words.ok).met : reasons.of(words.fail).unmet;
     return compiledCriterion(() => outcome, phrase, { always });
   };
 }
 
-function withoutData({
-  phrase,
-  build,
-}: Readonly<{ phrase: string; build: (reasons: ReasonTable) => PolicyTest }>): CompileCriterion {
+function withoutData(phrase: string, build: (context: CriterionContext) => PolicyTest): CompileCriterion {
   return (context) => {
     warnIfIgnored(context);
-    return compiledCriterion(build(context.reasons), phrase);
+    return compiledCriterion(build(context), phrase);
   };
 }
 
-function requestText({
-  words,
-  read,
-  noun,
-}: Readonly<{ words: ReasonPair; read: (request: DecisionRequest) => string; noun: string }>): CompileCriterion {
-  return ({ criterion, reasons, report }) => {
+function requestText(read: (request: DecisionRequest) => string, noun: string): CompileCriterion {
+  return ({ criterion, reasons, report, words }) => {
     const matcher = parseTextMatcher(criterion.data, criterion.path, report);
     if (matcher === undefined) return undefined;
     const build = (matches: (text: string) => boolean): PolicyTest =>

@@ -16,84 +16,90 @@ import {
   useOneOf,
 } from "../ppl-parser.ts";
 import {
-  type CompileCriterion,
   type CompiledCriterion,
   type CriterionContext,
+  type CriterionDescriptor,
   compiledCriterion,
-  type ReasonPair,
   readsOf,
   requestTest,
 } from "./criterion-parts.ts";
 
-export const timeCriteria: Readonly<Record<string, CompileCriterion>> = {
-  date: (context) => {
-    const { report } = context;
-    const data = fieldsOf(context, ["after", "before", "timezone"]);
-    const zone = data && parseZone(data["timezone"] ?? "UTC", [...context.criterion.path, "timezone"], report);
-    if (data === undefined || zone === undefined) return undefined;
-    const bounds = parseBounds(context, data, (text) => parseDate(text, zone), dateForm);
-    if (bounds === undefined) return undefined;
-    const { after, before } = bounds;
-    const [from, until] = [after && Math.floor(after) + 1, before && Math.ceil(before)];
-    const never = warnIfNever(context, bounds);
-    return timeCriterion(
-      context,
-      { ok: "date-ok", fail: "date-unauthorized" },
-      "a certain date",
-      never ? false : null,
-      (now) => ({
-        holds: (from === undefined || now >= from) && (until === undefined || now < until),
-        until: firstAfter(now, [from, until]),
-      }),
-    );
+export const timeCriteria: readonly CriterionDescriptor[] = [
+  {
+    name: "date",
+    compile: compileDate,
+    reasons: { ok: "date-ok", fail: "date-unauthorized", sentence: "Access is not allowed on this date." },
+    replay: "time",
   },
+  {
+    name: "day_of_week",
+    compile: compileDayOfWeek,
+    reasons: {
+      ok: "day-of-week-ok",
+      fail: "day-of-week-unauthorized",
+      sentence: "Access is not allowed on this day of the week.",
+    },
+    replay: "time",
+  },
+  {
+    name: "time_of_day",
+    compile: compileTimeOfDay,
+    reasons: {
+      ok: "time-of-day-ok",
+      fail: "time-of-day-unauthorized",
+      sentence: "Access is not allowed at this time of day.",
+    },
+    replay: "time",
+  },
+];
 
-  day_of_week: (context) => {
-    const { criterion, report } = context;
-    const { data, path } = criterion;
-    const fields = isObject(data) ? fieldsOf(context, ["days", "timezone"]) : { days: data };
-    if (fields === undefined) return undefined;
-    const at = isObject(data) ? [...path, "days"] : path;
-    const days = parseDays(fields["days"], at, report);
-    const zone = parseZone(fields["timezone"] ?? "UTC", [...path, "timezone"], report);
-    if (days === undefined || zone === undefined) return undefined;
-    const words: ReasonPair = { ok: "day-of-week-ok", fail: "day-of-week-unauthorized" };
-    return timeCriterion(
-      context,
-      words,
-      `a day among ${[...days].map((day) => dayNames[day - 1]).join(", ")}`,
-      null,
-      (now) => {
-        const local = localTime(now, zone);
-        return {
-          holds: days.has(local.dayOfWeek),
-          until: days.size === 7 ? null : startOfNextDay(local),
-        };
-      },
-    );
-  },
+function compileDate(context: CriterionContext): CompiledCriterion | undefined {
+  const { report } = context;
+  const data = fieldsOf(context, ["after", "before", "timezone"]);
+  const zone = data && parseZone(data["timezone"] ?? "UTC", [...context.criterion.path, "timezone"], report);
+  if (data === undefined || zone === undefined) return undefined;
+  const bounds = parseBounds(context, data, (text) => parseDate(text, zone), dateForm);
+  if (bounds === undefined) return undefined;
+  const { after, before } = bounds;
+  const [from, until] = [after && Math.floor(after) + 1, before && Math.ceil(before)];
+  const never = warnIfNever(context, bounds);
+  return timeCriterion(context, "a certain date", never ? false : null, (now) => ({
+    holds: (from === undefined || now >= from) && (until === undefined || now < until),
+    until: firstAfter(now, [from, until]),
+  }));
+}
 
-  time_of_day: (context) => {
-    const { criterion, report } = context;
-    const data = fieldsOf(context, ["timezone", "after", "before"]);
-    if (data === undefined) return undefined;
-    const at = [...criterion.path, "timezone"];
-    if (data["timezone"] === undefined)
-      report(
-        criterion.path,
-        "`time_of_day` needs a time zone",
-        "add `timezone: UTC` or a place such as `Europe/Berlin`",
-      );
-    const zone = data["timezone"] === undefined ? undefined : parseZone(data["timezone"], at, report);
-    const bounds = parseBounds(context, data, parseClock, clockForm);
-    if (zone === undefined || bounds === undefined) return undefined;
-    const never = warnIfNever(context, bounds);
-    const words: ReasonPair = { ok: "time-of-day-ok", fail: "time-of-day-unauthorized" };
-    return timeCriterion(context, words, "a certain time of day", never ? false : null, (now) =>
-      clockPeriod(now, zone, bounds),
-    );
-  },
-};
+function compileDayOfWeek(context: CriterionContext): CompiledCriterion | undefined {
+  const { criterion, report } = context;
+  const { data, path } = criterion;
+  const fields = isObject(data) ? fieldsOf(context, ["days", "timezone"]) : { days: data };
+  if (fields === undefined) return undefined;
+  const at = isObject(data) ? [...path, "days"] : path;
+  const days = parseDays(fields["days"], at, report);
+  const zone = parseZone(fields["timezone"] ?? "UTC", [...path, "timezone"], report);
+  if (days === undefined || zone === undefined) return undefined;
+  return timeCriterion(context, `a day among ${[...days].map((day) => dayNames[day - 1]).join(", ")}`, null, (now) => {
+    const local = localTime(now, zone);
+    return {
+      holds: days.has(local.dayOfWeek),
+      until: days.size === 7 ? null : startOfNextDay(local),
+    };
+  });
+}
+
+function compileTimeOfDay(context: CriterionContext): CompiledCriterion | undefined {
+  const { criterion, report } = context;
+  const data = fieldsOf(context, ["timezone", "after", "before"]);
+  if (data === undefined) return undefined;
+  const at = [...criterion.path, "timezone"];
+  if (data["timezone"] === undefined)
+    report(criterion.path, "`time_of_day` needs a time zone", "add `timezone: UTC` or a place such as `Europe/Berlin`");
+  const zone = data["timezone"] === undefined ? undefined : parseZone(data["timezone"], at, report);
+  const bounds = parseBounds(context, data, parseClock, clockForm);
+  if (zone === undefined || bounds === undefined) return undefined;
+  const never = warnIfNever(context, bounds);
+  return timeCriterion(context, "a certain time of day", never ? false : null, (now) => clockPeriod(now, zone, bounds));
+}
 
 // --- stretches of time
 
@@ -102,8 +108,7 @@ type ConstantPeriod = Readonly<{ holds: boolean; until: UnixMs | null }>;
 type Bounds = Readonly<{ after: number | undefined; before: number | undefined }>;
 
 function timeCriterion(
-  { reasons }: CriterionContext,
-  words: ReasonPair,
+  { reasons, words }: CriterionContext,
   phrase: string,
   always: boolean | null,
   findPeriod: (now: UnixMs) => ConstantPeriod,

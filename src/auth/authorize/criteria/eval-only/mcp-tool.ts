@@ -2,22 +2,40 @@
 
 import { parseTextMatcher } from "../../matchers.ts";
 import { textPhrase } from "../../phrases.ts";
-import { type CompileCriterion, compiledCriterion } from "../criterion-parts.ts";
+import {
+  type CompiledCriterion,
+  type CriterionContext,
+  type CriterionDescriptor,
+  compiledCriterion,
+} from "../criterion-parts.ts";
 
-export const toolCriteria: Readonly<Record<string, CompileCriterion>> = {
-  mcp_tool: ({ criterion, reasons, report }) => {
-    const matcher = parseTextMatcher(criterion.data, criterion.path, report);
-    if (matcher === undefined) return undefined;
-    const noCall = reasons.of("mcp-not-a-tool-call").unmet;
-    const met = reasons.of("mcp-tool-match").met;
-    const unmet = reasons.of("mcp-tool-no-match").unmet;
-    return compiledCriterion(
-      ({ mcp }) => {
-        if (mcp?.method !== "tools/call") return noCall;
-        return mcp.tool !== null && matcher.matches(mcp.tool) ? met : unmet;
-      },
-      textPhrase("a call of the tool", matcher),
-      { always: matcher.never ? false : null },
-    );
+export const toolCriteria: readonly CriterionDescriptor[] = [
+  {
+    name: "mcp_tool",
+    compile: compileTool,
+    reasons: {
+      ok: "mcp-tool-match",
+      fail: "mcp-tool-no-match",
+      sentence: "You may not call this tool.",
+      others: { "mcp-not-a-tool-call": "Only tool calls are allowed here." },
+    },
+    replay: "recorded", // no listener that writes decision records reads such messages
+    unsupported: "this build does not read Model Context Protocol messages",
   },
-};
+];
+
+function compileTool({ criterion, reasons, report, words }: CriterionContext): CompiledCriterion | undefined {
+  const matcher = parseTextMatcher(criterion.data, criterion.path, report);
+  if (matcher === undefined) return undefined;
+  const noCall = reasons.of("mcp-not-a-tool-call").unmet;
+  const met = reasons.of(words.ok).met;
+  const unmet = reasons.of(words.fail).unmet;
+  return compiledCriterion(
+    ({ mcp }) => {
+      if (mcp?.method !== "tools/call") return noCall;
+      return mcp.tool !== null && matcher.matches(mcp.tool) ? met : unmet;
+    },
+    textPhrase("a call of the tool", matcher),
+    { always: matcher.never ? false : null },
+  );
+}

@@ -6,11 +6,10 @@ import { textPhrase } from "../../phrases.ts";
 import { describeValue } from "../../ppl-parser.ts";
 import { matcherOfBlocks } from "../../source-ip.ts";
 import {
-  type CompileCriterion,
   type CriterionContext,
+  type CriterionDescriptor,
   compiledCriterion,
   itemsOf,
-  type ReasonPair,
   readsOf,
   requestTest,
   sessionTest,
@@ -18,67 +17,108 @@ import {
 import { claimReader } from "../person.ts";
 import { parseAuthorizedKey, readUserCertificate, type UserCertificate, type WireKey } from "./ssh-keys.ts";
 
-const nameWords: ReasonPair = { ok: "ssh-username-ok", fail: "ssh-username-unauthorized" };
-const keyWords: ReasonPair = { ok: "ssh-publickey-ok", fail: "ssh-publickey-unauthorized" };
+const nameReasons = {
+  ok: "ssh-username-ok",
+  fail: "ssh-username-unauthorized",
+  sentence: "You may not log in with this user name.",
+} as const;
+const keyReasons = {
+  ok: "ssh-publickey-ok",
+  fail: "ssh-publickey-unauthorized",
+  sentence: "This key does not have access.",
+} as const;
+/** Decision records are about HTTP requests, and those are no SSH logins. */
+const evalOnly = { replay: "recorded", unsupported: "this build has no SSH listener" } as const;
 
-export const sshCriteria: Readonly<Record<string, CompileCriterion>> = {
-  ssh_username: ({ criterion, reasons, report }) => {
-    const matcher = parseTextMatcher(criterion.data, criterion.path, report);
-    if (matcher === undefined) return undefined;
-    const test = requestTest(reasons, nameWords, ({ ssh }) => matcher.matches(ssh?.username ?? ""));
-    return compiledCriterion(test, textPhrase("the SSH user name", matcher), { always: matcher.never ? false : null });
+export const sshCriteria: readonly CriterionDescriptor[] = [
+  {
+    name: "ssh_username",
+    compile: ({ criterion, reasons, report, words }) => {
+      const matcher = parseTextMatcher(criterion.data, criterion.path, report);
+      if (matcher === undefined) return undefined;
+      const test = requestTest(reasons, words, ({ ssh }) => matcher.matches(ssh?.username ?? ""));
+      return compiledCriterion(test, textPhrase("the SSH user name", matcher), {
+        always: matcher.never ? false : null,
+      });
+    },
+    reasons: nameReasons,
+    ...evalOnly,
   },
-  ssh_username_matches_email: ({ reasons }) =>
-    compiledCriterion(
-      sessionTest(reasons, nameWords, ({ email }, _principal, { ssh }) => isNamed(ssh, email.split("@", 1)[0] ?? "")),
-      "one's own e-mail name as the SSH user name",
-      { needsSession: true },
-    ),
-  ssh_username_matches_claim: ({ criterion, reasons, report }) => {
-    const { data, path } = criterion;
-    if (typeof data !== "string" || data === "") {
-      report(path, `${describeValue(data)} is not the name of a claim`, "write `ssh_username_matches_claim: <name>`");
-      return undefined;
-    }
-    const read = claimReader(data);
-    return compiledCriterion(
-      sessionTest(reasons, nameWords, (_profile, principal, { ssh }) =>
-        read(principal).some((value) => typeof value === "string" && isNamed(ssh, value)),
+  {
+    name: "ssh_username_matches_email",
+    compile: ({ reasons, words }) =>
+      compiledCriterion(
+        sessionTest(reasons, words, ({ email }, _principal, { ssh }) => isNamed(ssh, email.split("@", 1)[0] ?? "")),
+        "one's own e-mail name as the SSH user name",
+        { needsSession: true },
       ),
-      `a value of the claim ${data} as the SSH user name`,
-      { needsSession: true },
-    );
+    reasons: nameReasons,
+    ...evalOnly,
   },
-  ssh_publickey: (context) => {
-    const keys = parseKeys(context);
-    if (keys === undefined) return undefined;
-    const test = requestTest(context.reasons, keyWords, ({ ssh }) => ssh?.publicKey != null && keys.has(ssh.publicKey));
-    return compiledCriterion(test, "a listed SSH key", { always: keys.size === 0 ? false : null });
-  },
-  ssh_ca: (context) => {
-    const authorities = parseKeys(context);
-    if (authorities === undefined) return undefined;
-    const read = certificateReader();
-    const test = requestTest(context.reasons, keyWords, (request, now) => {
-      const certificate = read(request);
-      return (
-        certificate !== undefined &&
-        authorities.has(certificate.authority) &&
-        certificate.validFrom <= now &&
-        (certificate.validUntil === null || now < certificate.validUntil) &&
-        isFor(certificate, request)
+  {
+    name: "ssh_username_matches_claim",
+    compile: ({ criterion, reasons, report, words }) => {
+      const { data, path } = criterion;
+      if (typeof data !== "string" || data === "") {
+        report(path, `${describeValue(data)} is not the name of a claim`, "write `ssh_username_matches_claim: <name>`");
+        return undefined;
+      }
+      const read = claimReader(data);
+      return compiledCriterion(
+        sessionTest(reasons, words, (_profile, principal, { ssh }) =>
+          read(principal).some((value) => typeof value === "string" && isNamed(ssh, value)),
+        ),
+        `a value of the claim ${data} as the SSH user name`,
+        { needsSession: true },
       );
-    });
-    const boundary = (request: DecisionRequest, now: UnixMs): UnixMs | null => {
-      const { validFrom = null, validUntil = null } = read(request) ?? {};
-      return [validFrom, validUntil].find((at) => at !== null && at > now) ?? null;
-    };
-    return compiledCriterion(test, "an SSH certificate of a listed authority", {
-      reads: readsOf({ boundaries: [boundary] }),
-      always: authorities.size === 0 ? false : null,
-    });
+    },
+    reasons: nameReasons,
+    ...evalOnly,
   },
-};
+  {
+    name: "ssh_publickey",
+    compile: (context) => {
+      const keys = parseKeys(context);
+      if (keys === undefined) return undefined;
+      const test = requestTest(
+        context.reasons,
+        context.words,
+        ({ ssh }) => ssh?.publicKey != null && keys.has(ssh.publicKey),
+      );
+      return compiledCriterion(test, "a listed SSH key", { always: keys.size === 0 ? false : null });
+    },
+    reasons: keyReasons,
+    ...evalOnly,
+  },
+  {
+    name: "ssh_ca",
+    compile: (context) => {
+      const authorities = parseKeys(context);
+      if (authorities === undefined) return undefined;
+      const read = certificateReader();
+      const test = requestTest(context.reasons, context.words, (request, now) => {
+        const certificate = read(request);
+        return (
+          certificate !== undefined &&
+          authorities.has(certificate.authority) &&
+          certificate.validFrom <= now &&
+          (certificate.validUntil === null || now < certificate.validUntil) &&
+          isFor(certificate, request)
+        );
+      });
+      const boundary = (request: DecisionRequest, now: UnixMs): UnixMs | null => {
+        const { validFrom = null, validUntil = null } = read(request) ?? {};
+        return [validFrom, validUntil].find((at) => at !== null && at > now) ?? null;
+      };
+      return compiledCriterion(test, "an SSH certificate of a listed authority", {
+        reads: readsOf({ boundaries: [boundary] }),
+        always: authorities.size === 0 ? false : null,
+      });
+    },
+    reasons: keyReasons,
+    ...evalOnly,
+  },
+];
 
 /** Nobody's name is empty: what is no SSH login has none, and an address may have nothing before its `@`. */
 function isNamed(ssh: DecisionRequest["ssh"], name: string): boolean {
