@@ -42,7 +42,7 @@ export function checkRoutes(
     if (hider !== undefined) {
       report.warn(
         one.path,
-        `is never reached: the route on line ${hider.location.line} matches everything that it would`,
+        `is never reached: the route on line ${hider.location.line} matches every such request first`,
         "move it up, or remove it",
       );
     }
@@ -124,13 +124,13 @@ function checkUpstreams(
       report.error(
         at,
         `${url.host} is the databroker, which must never be reachable through a route`,
-        "point the route at the service meant",
+        "point the route at the intended service",
       );
     } else if (sameSocket(upstream, around.address)) {
       report.warn(
         at,
-        `${url.host} is this proxy itself, so requests would go round`,
-        "point the route at the service behind",
+        `${url.host} is this proxy itself, so requests would loop`,
+        "point the route at the upstream service",
       );
     }
   }
@@ -161,5 +161,9 @@ function checkCertificate(
     return (isIP(host) === 0 ? certificate?.checkHost(host) : certificate?.checkIP(host)) !== undefined;
   });
   if (!covered)
-    report.warn([...path, "from"], `no certificate is for ${route.host}`, "name one that is, or browsers will refuse");
+    report.warn(
+      [...path, "from"],
+      `no certificate covers ${route.host}`,
+      "add one that does, or browsers will refuse the connection",
+    );
 }

@@ -64,7 +64,7 @@ function load(path: string | null, options: LoadOptions, readFile: ReadFile): Pa
   const file = path ?? "environment";
   const content: FileContent = path === null ? { ok: true, text: "", mode: 0 } : readConfigFile(path);
   if (!content.ok) return refuse(file, `cannot be read: ${content.reason}`, "name the configuration file with -c");
-  if (file.toLowerCase().endsWith(".toml")) return refuse(file, "is TOML, which is not read", "write it as YAML");
+  if (file.toLowerCase().endsWith(".toml")) return refuse(file, "is TOML, which is not supported", "write it as YAML");
   const dataDir = options.dataDir === undefined ? {} : { data_dir: options.dataDir };
   const names = options.generate ?? ["shared_secret", "cookie_secret"];
   const policy = options.missingSecrets ?? "keep";
@@ -174,7 +174,7 @@ function readOrCreateSecrets(dataDir: string): SecretsResult {
   const content = readKeyFile(file);
   if (!content.ok) return { ok: false, reason: `${file}: ${content.reason}` };
   if ((content.mode & 0o077) !== 0)
-    return { ok: false, reason: `others may read ${file} (chmod 600 ${file}, or delete it to end all sessions)` };
+    return { ok: false, reason: `other users can read ${file} (chmod 600 ${file}, or delete it to end all sessions)` };
   const parsed = parseJson(content.text);
   const { shared_secret, cookie_secret, idp_client_secret } = (
     typeof parsed === "object" && parsed !== null ? parsed : {}

@@ -100,7 +100,7 @@ function readSource(
       ...start,
       key: "(document)",
       problem: `${formatValue(value)} is not a configuration`,
-      remedy: "write key: value, one a line",
+      remedy: "write key: value, one per line",
       severity: "error",
     });
     return null;
@@ -254,7 +254,7 @@ function readRoutes(
       from.report.error(
         [list],
         `${formatValue(written)} is not a list of routes`,
-        "write - from: URL and so on, one route behind each dash",
+        "write - from: URL and so on, one route after each dash",
       );
       continue;
     }
@@ -304,7 +304,7 @@ function withoutOldNames(
     const isIdle = Object.hasOwn(route, name);
     report.warn(
       [key],
-      isIdle ? `has no effect beside ${name}` : `is Envoy's name of ${name}, and is read as that`,
+      isIdle ? `has no effect with ${name}` : `is Envoy's name for ${name}, and is read as that`,
       isIdle ? "remove it" : `write ${name}`,
       "key",
     );
@@ -317,7 +317,7 @@ function warnOfLogLevel(source: ConfigSource, report: ProblemReporter): void {
   const written = String(source.value["log_level"] ?? "").toLowerCase();
   const [, level] = Object.entries(otherLogLevels).find(([name]) => name === written) ?? [];
   if (level !== undefined)
-    report.warn(["log_level"], `${written} is no level here, and counts as ${level}`, `write ${level}`);
+    report.warn(["log_level"], `${written} is not a level here, and is read as ${level}`, `write ${level}`);
 }
 
 function policiesIn(source: ConfigSource): readonly WrittenPolicy[] {

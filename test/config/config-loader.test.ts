@@ -60,7 +60,7 @@ suite("the file", () => {
   });
   test("in TOML", () => {
     assert.deepEqual(problemsOf(written("c.toml", "a = 1")), [
-      "c.toml: (file): is TOML, which is not read; write it as YAML",
+      "c.toml: (file): is TOML, which is not supported; write it as YAML",
     ]);
   });
   test("that everybody may read, with secrets in it", () => {
@@ -88,7 +88,7 @@ suite("the files it names", () => {
       `${base.replace(/^shared_secret:.*$/m, `shared_secret_file: ${secret}`)}${goodRoute}`,
     );
     assert.deepEqual(problemsOf(path), [
-      "named.yaml:4:21: shared_secret_file: everybody on this machine may read secret; chmod 600 secret",
+      "named.yaml:4:21: shared_secret_file: every user of this machine can read secret; chmod 600 secret",
     ]);
   });
   test("that are devices are not read for ever", () => {
@@ -136,13 +136,13 @@ suite("generated secrets", () => {
     });
     assert.equal(result.ok && (result.config.idp?.clientSecret.length ?? 0) >= 43, true);
   });
-  test("that others may read are not used", () => {
+  test("that other users can read are not used", () => {
     const dataDir = join(folder, "open");
     load(dataDir);
     chmodSync(join(dataDir, "secrets.json"), 0o644);
     assert.match(
       problemsOf(written("none.yaml", withoutSecrets), { dataDir }).join(),
-      /data_dir: generated secrets cannot be kept there: others may read/,
+      /data_dir: generated secrets cannot be stored there: other users can read/,
     );
   });
   test("that are damaged are not replaced in silence", () => {
@@ -166,7 +166,7 @@ suite("generated secrets", () => {
     const path = written("none.yaml", withoutSecrets);
     assert.match(
       problemsOf(path, { dataDir: join(path, "below") }).join(),
-      /data_dir: generated secrets cannot be kept there: a part of its path is not a folder/,
+      /data_dir: generated secrets cannot be stored there: a part of its path is not a folder/,
     );
   });
 });

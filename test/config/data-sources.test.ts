@@ -58,7 +58,7 @@ const refused: readonly (readonly [string, RegExp])[] = [
   ],
   ["data_sources: [{ type: a, file: x, foreign_key: user.name }]", /foreign_key: "user.name" is not known here/],
   ["data_sources: [{ type: a, file: x, refresh_interval: 10ms }]", /refresh_interval: 10ms is too short/],
-  ["data_sources: [{ type: a, file: x, max_age: 5m }]", /max_age: 5m0?s? is over before the source is read again/],
+  ["data_sources: [{ type: a, file: x, max_age: 5m }]", /max_age: 5m0?s? passes before the source is read again/],
   ["data_sources: [{ type: a, file: x, max_records: 0 }]", /max_records: 0 is not a whole number/],
   ["data_sources: [{ type: a, file: x, format: xml }]", /format: "xml" is not known here/],
   [

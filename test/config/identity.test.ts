@@ -19,17 +19,17 @@ suite("what contradicts itself is refused, with a place and a remedy", () => {
     [
       "a client without its secret",
       `${base}${goodRoute}    idp_client_id: two\n`,
-      /routes\[0\]\.idp_client_secret: is missing; write what the identity provider gave you for two/,
+      /routes\[0\]\.idp_client_secret: is missing; write the secret that the identity provider issued for two/,
     ],
     [
       "one client with two secrets",
       `${base}${twoHosts}    idp_client_id: two\n    idp_client_secret: a\n  - from: https://c.example.com\n    to: http://c\n    allow_any_authenticated_user: true\n    idp_client_id: two\n    idp_client_secret: b\n`,
-      /routes\[2\]\.idp_client_secret: is another than an earlier route's for two; write the same secret/,
+      /routes\[2\]\.idp_client_secret: differs from that of an earlier route for two; write the same secret/,
     ],
     [
       "the global client with another secret",
       `${base}${goodRoute}    idp_client_id: cardea\n    idp_client_secret: other\n`,
-      /routes\[0\]\.idp_client_secret: is another than the global one/,
+      /routes\[0\]\.idp_client_secret: differs from the global one/,
     ],
     [
       "a format that is none",
@@ -39,12 +39,12 @@ suite("what contradicts itself is refused, with a place and a remedy", () => {
     [
       "tokens of issuers, and no issuer",
       `${base}${goodRoute}    bearer_token_format: jwt\n`,
-      /routes\[0\]\.bearer_token_format: takes tokens of issuers, and identity_providers names none; name them there/,
+      /routes\[0\]\.bearer_token_format: accepts tokens of issuers, and identity_providers names none; add the issuers there/,
     ],
     [
       "an issuer that is not named",
       `${base}${pipeline}${goodRoute}    bearer_token_format: jwt\n    identity_providers: [pipelin]\n`,
-      /routes\[0\]\.identity_providers\[0\]: pipelin is no issuer of the global identity_providers; write some of pipeline/,
+      /routes\[0\]\.identity_providers\[0\]: pipelin is not an issuer in the global identity_providers; write some of pipeline/,
     ],
     [
       "an issuer without audiences",
@@ -54,12 +54,12 @@ suite("what contradicts itself is refused, with a place and a remedy", () => {
     [
       "an issuer in clear",
       `${base}identity_providers: {ci: {issuer: http://ci.example.com, audiences: [a]}}\n${goodRoute}`,
-      /identity_providers\.ci\.issuer: is plain HTTP, so anybody in between can make tokens; use https/,
+      /identity_providers\.ci\.issuer: is plain HTTP, so anyone on the network path can forge tokens; use https/,
     ],
     [
       "signatures by a shared secret",
       `${base}identity_providers: {ci: {issuer: https://ci.example.com, audiences: [a], supported_algs: [HS256]}}\n${goodRoute}`,
-      /supported_algs: "HS256" is no signature that is taken/,
+      /supported_algs: "HS256" is not a supported signature algorithm/,
     ],
     [
       "two entries for one issuer",
@@ -89,7 +89,7 @@ suite("what contradicts itself is refused, with a place and a remedy", () => {
     [
       "people beside everybody",
       `${base}${twoHosts}    sub_policies: [{name: x, allowed_users: [a@example.com]}]\n`,
-      /routes\[1\]\.sub_policies\[0\]: allows single people, which has no effect beside allow_any_authenticated_user/,
+      /routes\[1\]\.sub_policies\[0\]: allows individual people, which has no effect with allow_any_authenticated_user/,
     ],
   ];
   for (const [what, text, said] of table) {
@@ -109,24 +109,24 @@ test("what has no effect, or lets more in than it seems, is said", () => {
   );
   assert.match(
     said(`${base}${goodRoute}    bearer_token_format: idp_access_token\n`),
-    /takes every access token of the identity provider/,
+    /accepts every access token of the identity provider/,
   );
   const bounded = "    bearer_token_format: idp_access_token\n    idp_access_token_allowed_audiences: [a]\n";
   assert.equal(said(`${base}${goodRoute}${bounded}`), "");
   assert.match(said(`${base}${twoHosts}    depends_on: [api.example.com]\n`), /is the route's own host/);
   assert.match(
     said(`${base}cookie_domain: example.com\n${twoHosts}    depends_on: [app.example.com]\n`),
-    /depends_on: has no effect beside cookie_domain/,
+    /depends_on: has no effect with cookie_domain/,
   );
   const own = "    idp_client_id: two\n    idp_client_secret: s\n    prefix: /two\n";
   assert.match(
     said(
       `${base}${goodRoute}${own}  - from: https://app.example.com\n    to: http://a\n    allow_any_authenticated_user: true\n`,
     ),
-    /app\.example\.com has routes of different clients/,
+    /app\.example\.com has routes with different clients/,
   );
   const rego = "    sub_policies: [{name: x, rego: [a], source_ppl: 'allow: {or: [accept: true]}'}]\n";
-  assert.match(said(`${base}${goodRoute}${rego}`), /rego: is not run: source_ppl says what is decided/);
+  assert.match(said(`${base}${goodRoute}${rego}`), /rego: is not evaluated: source_ppl decides/);
   assert.match(
     said(`${base}authorize_log_fields: [method, id-token]\n${goodRoute}`),
     /authorize_log_fields\[1\]: id-token is never written to a log here/,
@@ -188,9 +188,9 @@ test("a host of no route in depends_on is a warning, also where only an unescape
   for (const [text, words] of [
     [
       `${base}${twoHosts}    depends_on: [other.example.com]\n`,
-      /depends_on\[0\]: other\.example\.com is the host of no route/,
+      /depends_on\[0\]: other\.example\.com is not the host of any route/,
     ],
-    [`${base}${goodRoute}    depends_on: [a.example.org]\n${pattern}`, /a\.example\.org is the host of no route/],
+    [`${base}${goodRoute}    depends_on: [a.example.org]\n${pattern}`, /a\.example\.org is not the host of any route/],
   ] as const) {
     assert.match(warnings(text).join("\n"), words);
     assert.deepEqual(

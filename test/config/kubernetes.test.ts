@@ -34,22 +34,25 @@ suite("a route to an API server", () => {
     [
       "a header that names somebody",
       `${token}\nset_request_headers: {Impersonate-User: root}`,
-      /for whom the API server acts/,
+      /for which user the API server acts/,
     ],
-    ["a token of its own", `${token}\nset_request_headers: {authorization: x}`, /for whom the API server acts/],
+    ["a token of its own", `${token}\nset_request_headers: {authorization: x}`, /for which user the API server acts/],
   ] as const;
   for (const [name, lines, problem] of refused)
     test(`is refused with ${name}`, () => assert.match(errors(route(lines)).join("\n"), problem));
   test("is refused when everybody may in: nobody could be named", () => {
     const open = route(`${token}\nallow_public_unauthenticated_access: true`).replace(/ {4}policy:.*\n/, "");
-    assert.match(errors(open).join(), /allow_public_unauthenticated_access: would let anybody act/);
+    assert.match(errors(open).join(), /allow_public_unauthenticated_access: would let anyone act/);
   });
   test("is refused without an upstream", () => {
     const fixed = route(`${token}\nresponse: {status: 200}`).replace(/ {4}to:.*\n/, "");
-    assert.match(errors(fixed).join(), /kubernetes_service_account_token: has no API server to go to/);
+    assert.match(errors(fixed).join(), /kubernetes_service_account_token: has no API server to call/);
   });
   test("in plain HTTP is a warning", () => {
     const plain = route(token).replace("https://10.0.0.1", "http://10.0.0.1");
-    assert.match(warnings(plain).join(), /is plain HTTP, so the service account's token can be read/);
+    assert.match(
+      warnings(plain).join(),
+      /is plain HTTP, so anyone on the network path can read the service account's token/,
+    );
   });
 });

@@ -51,7 +51,7 @@ suite("metrics", () => {
     );
     assert.match(
       errors(file("metrics_client_ca_file: ca.pem"), { files })[0] ?? "",
-      /metrics_client_ca: asks for client cert/,
+      /metrics_client_ca: requests client cert/,
     );
     assert.match(errors(file("metrics_certificate_file: cert.pem"), { files })[0] ?? "", /has no key beside it/);
   });
@@ -121,7 +121,10 @@ otel_log_level: debug`;
 
   test("warn of a token in plain HTTP, and refuse what cannot be", () => {
     const written = `${otlp}otel_exporter_otlp_endpoint: http://collector:4318\notel_exporter_otlp_headers: a=b`;
-    assert.match(warnings(file(written)).join(), /otel_exporter_otlp_endpoint: is plain HTTP, so the headers/);
+    assert.match(
+      warnings(file(written)).join(),
+      /otel_exporter_otlp_endpoint: is plain HTTP, so anyone on the network path/,
+    );
     assert.match(
       errors(file("otel_traces_exporter: zipkin")).join(),
       /"zipkin" is not known here; write one of none, otlp/,

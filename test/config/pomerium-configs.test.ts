@@ -24,11 +24,11 @@ const reasons: readonly (readonly [words: RegExp, heading: string])[] = [
   [/ssh (?:routes|upstreams) are not supported/, "SSH"],
   [/is plain HTTP, which is allowed only for loopback/, "Plain HTTP"],
   [/names no port; write one such as tcp\+https/, "Tunnels without a port"],
-  [/is no address; write tcp:\/\/host:port/, "Tunnels without a port"],
+  [/is not an address; write tcp:\/\/host:port/, "Tunnels without a port"],
   [/has capitals, and Pomerium reads it as/, "Claim names with capitals"],
   [/is not a list of payloads/, "Invalid in Pomerium too"],
   [/routes\[0\]\.to\[0\]: "" is not a URL/, "Invalid in Pomerium too"],
-  [/holds no readable certificates/, "Invalid in Pomerium too"],
+  [/contains no readable certificate/, "Invalid in Pomerium too"],
 ];
 
 type Entry = Readonly<{ file: string; env: Readonly<Record<string, string>> | null }>;

@@ -142,16 +142,16 @@ suite("accepted, with a warning", () => {
       "access_log_fields: [method, tls-version, sni=.common_properties.tls_properties]",
       /access_log_fields\[1\]: tls-version is Envoy's/,
     ],
-    ["log_level: trace", /log_level: trace is no level here, and counts as debug/],
-    ["log_level: disabled", /log_level: disabled is no level here, and counts as error/],
+    ["log_level: trace", /log_level: trace is not a level here, and is read as debug/],
+    ["log_level: disabled", /log_level: disabled is not a level here, and is read as error/],
   ] as const)
     test(line, () => {
       assert.deepEqual(errors(`${base}${line}\n${goodRoute}`), []);
       assert.match(warnings(`${base}${line}\n${goodRoute}`).join("\n"), words);
     });
   for (const [line, words] of [
-    ["depends_on: [api.example.org]", /depends_on\[0\]: api\.example\.org is the host of no route here/],
-    ["lb_policy: RING_HASH", /lb_policy: is Envoy's name of load_balancing_policy/],
+    ["depends_on: [api.example.org]", /depends_on\[0\]: api\.example\.org is not the host of any route here/],
+    ["lb_policy: RING_HASH", /lb_policy: is Envoy's name for load_balancing_policy/],
     ["connect_timeout: 5s", /connect_timeout: has no effect/],
     [
       `set_request_headers: {X-A: "a\${pomerium.password}"}`,

@@ -46,7 +46,7 @@ test("an administrator that is not called a group, an e-mail or a subject is an 
   assert.equal(found.length, 2, found.join("\n"));
   assert.match(
     found[0] ?? "",
-    /administrators\[1\]: does not say whether .*; write group:alice, email:alice or sub:alice/,
+    /administrators\[1\]: does not state whether .*; write group:alice, email:alice or sub:alice/,
   );
   assert.match(found[1] ?? "", /administrators\[4\]: /);
   const old = errors(`${base}administrators: [a@example.com, b@example.com]\n${goodRoute}`);
@@ -57,7 +57,7 @@ test("an administrator that is not called a group, an e-mail or a subject is an 
 test("a bare e-mail beside administrators that say their kind is read as an e-mail, with a warning", () => {
   const text = `${base}administrators: [group:ops, b@example.com]\n${goodRoute}`;
   assert.deepEqual(config(text).administrators, ["group:ops", "email:b@example.com"]);
-  assert.match(warnings(text).join(), /administrators\[1\]: does not say what it is, .*; write email:b@example\.com/);
+  assert.match(warnings(text).join(), /administrators\[1\]: does not state its kind, .*; write email:b@example\.com/);
 });
 
 suite("what is written wrongly is named where it stands", () => {
@@ -93,7 +93,7 @@ suite("what is written wrongly is named where it stands", () => {
       "broker:\n  lease: 10",
       ["c.yaml:12:10: broker.lease: 10 is not a duration; write one such as 250ms, 30s or 1h30m"],
     ],
-    ["broker: 5s", ['c.yaml:11:9: broker: "5s" is not a mapping; write key: value, one a line']],
+    ["broker: 5s", ['c.yaml:11:9: broker: "5s" is not a mapping; write key: value, one per line']],
     [
       "broker:\n  clock_drift: 20%",
       ['c.yaml:12:16: broker.clock_drift: "20%" is not a share from 0 to 0.1; write one such as 0.01 or 1%'],
@@ -145,7 +145,7 @@ suite("what is written wrongly is named where it stands", () => {
     [
       "routes: everything",
       [
-        'c.yaml:11:9: routes: "everything" is not a list of routes; write - from: URL and so on, one route behind each dash',
+        'c.yaml:11:9: routes: "everything" is not a list of routes; write - from: URL and so on, one route after each dash',
       ],
     ],
     ["routes: [7]", ["c.yaml:11:10: routes[0]: 7 is not a route; write from, to and policy"]],
@@ -163,7 +163,7 @@ suite("what is written wrongly is named where it stands", () => {
 suite("what is written wrongly in a route is named where it stands", () => {
   const table: readonly (readonly [string, readonly string[]])[] = [
     ["to: http://a,5", []],
-    ["to: udp://a", ['c.yaml:14:9: routes[0].to: "udp://a" is no address; write udp://host:port']],
+    ["to: udp://a", ['c.yaml:14:9: routes[0].to: "udp://a" is not an address; write udp://host:port']],
     [
       "to: [http://a, 'tcp://b:1']",
       ["c.yaml:14:20: routes[0].to[1]: tcp cannot be reached by an HTTP route; write from: tcp+https://…"],
@@ -178,7 +178,7 @@ suite("what is written wrongly in a route is named where it stands", () => {
     ],
     [
       "to: http://me:secret@a",
-      ["c.yaml:14:9: routes[0].to: a URL holds a user name or password; take it out of the URL"],
+      ["c.yaml:14:9: routes[0].to: a URL contains a user name or password; remove it from the URL"],
     ],
     ["to: http://a/?x=1", ["c.yaml:14:9: routes[0].to: an upstream has a query; write only scheme, host and path"]],
     ["to: []", ["c.yaml:14:9: routes[0].to: names no upstream; write a URL such as http://127.0.0.1:8080"]],
@@ -202,13 +202,13 @@ suite("what is written wrongly in a route is named where it stands", () => {
     [
       "to: http://a\n    regex_rewrite_pattern: ^/(.*)$\n    regex_rewrite_substitution: /s?q=\\1?x",
       [
-        "c.yaml:16:33: routes[0].regex_rewrite_substitution: has more than one ?, and a path has one query; write %3F for what does not begin it",
+        "c.yaml:16:33: routes[0].regex_rewrite_substitution: contains more than one ?, and a path has one query; write %3F for what does not begin it",
       ],
     ],
     [
       "to: http://a\n    regex_rewrite_pattern: ^/(.*)$\n    regex_rewrite_substitution: /\\1#x",
       [
-        "c.yaml:16:33: routes[0].regex_rewrite_substitution: has a #, and no request is sent with a fragment; remove it, or write %23",
+        "c.yaml:16:33: routes[0].regex_rewrite_substitution: contains a #, and no request carries a fragment; remove it, or write %23",
       ],
     ],
     [
@@ -219,7 +219,7 @@ suite("what is written wrongly in a route is named where it stands", () => {
     ],
     [
       "to: http://a\n    prefix_rewrite: /\n    regex_rewrite_pattern: x",
-      ["c.yaml:16:5: routes[0].regex_rewrite_pattern: cannot stand beside prefix_rewrite; keep one of them"],
+      ["c.yaml:16:5: routes[0].regex_rewrite_pattern: cannot be combined with prefix_rewrite; keep one of them"],
     ],
     [
       "to: http://a\n    policy: alice",
@@ -228,13 +228,13 @@ suite("what is written wrongly in a route is named where it stands", () => {
     [
       "to: http://a\n    allowed_domains: [a@example.com]",
       [
-        "c.yaml:15:23: routes[0].allowed_domains[0]: holds an @ and would match nobody; write the domain alone, or use allowed_users",
+        "c.yaml:15:23: routes[0].allowed_domains[0]: contains an @ and would match no one; write the domain alone, or use allowed_users",
       ],
     ],
     [
       "to: http://a\n    allow_upgrades: [h2c]",
       [
-        "c.yaml:15:22: routes[0].allow_upgrades[0]: h2c would carry requests that nobody has decided about; remove it; a route of tcp+https or udp+https carries other traffic",
+        "c.yaml:15:22: routes[0].allow_upgrades[0]: h2c would carry requests without a decision; remove it; a route of tcp+https or udp+https carries other traffic",
       ],
     ],
     ["to: http://a\n    stale_grace: 16m", ["c.yaml:15:18: routes[0].stale_grace: 16m is too long; write 15m or less"]],
@@ -247,7 +247,7 @@ suite("what is written wrongly in a route is named where it stands", () => {
     [
       "to: http://a\n    set_request_headers: {x-pomerium-jwt-assertion: me}",
       [
-        "c.yaml:15:27: routes[0].set_request_headers.x-pomerium-jwt-assertion: says who the visitor is, and only the proxy may say that; use pass_identity_headers",
+        "c.yaml:15:27: routes[0].set_request_headers.x-pomerium-jwt-assertion: states who the visitor is, and only the proxy may do that; use pass_identity_headers",
       ],
     ],
     [
@@ -266,11 +266,11 @@ suite("what is written wrongly in a route is named where it stands", () => {
     ],
     [
       "redirect: {https_redirect: true, scheme_redirect: https}",
-      ["c.yaml:14:38: routes[0].redirect.scheme_redirect: cannot stand beside https_redirect; keep one of them"],
+      ["c.yaml:14:38: routes[0].redirect.scheme_redirect: cannot be combined with https_redirect; keep one of them"],
     ],
     [
       "redirect: {host_redirect: 'a:1', port_redirect: 2}",
-      ["c.yaml:14:38: routes[0].redirect.port_redirect: is a second port beside that of host_redirect; keep one"],
+      ["c.yaml:14:38: routes[0].redirect.port_redirect: is a second port, after the one in host_redirect; keep one"],
     ],
     [
       "redirect: {path_redirect: /a, response_code: 304}",
@@ -278,7 +278,7 @@ suite("what is written wrongly in a route is named where it stands", () => {
     ],
     [
       "redirect: {path_redirect: /a}\n    response: {status: 200}",
-      ["c.yaml:15:5: routes[0].response: cannot stand beside redirect; keep one of them"],
+      ["c.yaml:15:5: routes[0].response: cannot be combined with redirect; keep one of them"],
     ],
     [
       "response: {status: 99}",
@@ -320,7 +320,7 @@ suite("from says where people come from", () => {
     [
       "tcp+https://me@db.example.com:1",
       [
-        'c.yaml:12:11: routes[0].from: "tcp+https://***@db.example.com:1" is no address of a tunnel; write one such as tcp+https://db.example.com:5432',
+        'c.yaml:12:11: routes[0].from: "tcp+https://***@db.example.com:1" is not a tunnel address; write one such as tcp+https://db.example.com:5432',
       ],
     ],
     ["ssh://box", ["c.yaml:12:11: routes[0].from: ssh routes are not supported by this build yet; remove the route"]],
@@ -356,12 +356,12 @@ suite("the document itself", () => {
   });
   test("two documents", () => {
     assert.deepEqual(errors("a: 1\n---\nb: 2\n"), [
-      "c.yaml:2:1: (document): holds several documents; keep one, without ---",
+      "c.yaml:2:1: (document): contains several documents; keep one, without ---",
     ]);
   });
   test("a list where a mapping belongs", () => {
     assert.deepEqual(errors("- a\n"), [
-      "c.yaml:1:1: (document): a list is not a configuration; write key: value, one a line",
+      "c.yaml:1:1: (document): a list is not a configuration; write key: value, one per line",
     ]);
   });
   test("a key written twice, and everything else that is wrong beside it", () => {

@@ -72,7 +72,7 @@ suite("where people sign in", () => {
       "no provider",
       withKeys({ idp_provider: null }),
       [
-        "c.yaml:1:1: idp_provider: is missing, so nobody could sign in; write oidc with idp_provider_url, idp_client_id and idp_client_secret",
+        "c.yaml:1:1: idp_provider: is missing, so no one could sign in; write oidc with idp_provider_url, idp_client_id and idp_client_secret",
       ],
     ],
     [
@@ -98,20 +98,20 @@ suite("where people sign in", () => {
       "Azure for every tenant",
       withKeys({ idp_provider: "azure", idp_provider_url: "https://login.microsoftonline.com/common/v2.0" }),
       [
-        "c.yaml:7:19: idp_provider_url: accepts people of every tenant, so the issuer cannot be checked; write https://login.microsoftonline.com/<tenant id>/v2.0",
+        "c.yaml:7:19: idp_provider_url: accepts people of every tenant, so the issuer cannot be verified; write https://login.microsoftonline.com/<tenant id>/v2.0",
       ],
     ],
     [
       "scopes without openid",
       withKeys({ idp_scopes: "[email]" }),
-      ["c.yaml:11:13: idp_scopes: does not ask for openid; add openid"],
+      ["c.yaml:11:13: idp_scopes: does not include openid; add openid"],
     ],
     [
       "no client id and no client secret",
       withKeys({ idp_client_id: null, idp_client_secret: null }),
       [
-        "c.yaml:1:1: idp_client_id: is missing; write what the identity provider gave you for this client",
-        "c.yaml:1:1: idp_client_secret: is missing; write what the identity provider gave you for this client",
+        "c.yaml:1:1: idp_client_id: is missing; write the value that the identity provider issued for this client",
+        "c.yaml:1:1: idp_client_secret: is missing; write the value that the identity provider issued for this client",
       ],
     ],
   ]);
@@ -138,12 +138,12 @@ suite("secrets", () => {
     [
       "all bytes zero",
       withKeys({ shared_secret: Buffer.alloc(32).toString("base64") }),
-      [`c.yaml:4:16: shared_secret: repeats a few bytes and is no secret; ${remedy}`],
+      [`c.yaml:4:16: shared_secret: repeats a few bytes and is not a strong secret; ${remedy}`],
     ],
     [
       "the example of the documentation",
       withKeys({ shared_secret: exampleSecret }),
-      [`c.yaml:4:16: shared_secret: is the example of the documentation; ${remedy}`],
+      [`c.yaml:4:16: shared_secret: is the example from the documentation; ${remedy}`],
     ],
     [
       "a signing key that is none",
@@ -157,17 +157,17 @@ suite("secrets", () => {
     [
       "equal",
       withKeys({ cookie_secret: sharedSecret }),
-      [`c.yaml:5:16: cookie_secret: is the same as shared_secret, so one leak is two; ${remedy}`],
+      [`c.yaml:5:16: cookie_secret: is the same as shared_secret, so one leak exposes both; ${remedy}`],
     ],
     [
       "the previous one is the same",
       withKeys({ shared_secret_previous: sharedSecret }),
-      ["c.yaml:11:1: shared_secret_previous: is the same as shared_secret; remove it once the change is over"],
+      ["c.yaml:11:1: shared_secret_previous: is the same as shared_secret; remove it once the rotation is complete"],
     ],
     [
       "a file that everybody may read",
       withKeys({ shared_secret: null, shared_secret_file: "s" }),
-      ["c.yaml:11:21: shared_secret_file: everybody on this machine may read s; chmod 600 s"],
+      ["c.yaml:11:21: shared_secret_file: every user of this machine can read s; chmod 600 s"],
       { files: { s: { ok: true, text: `${sharedSecret}\n`, mode: 0o644 } } },
     ],
     [
@@ -179,7 +179,7 @@ suite("secrets", () => {
     [
       "written twice, the file wins",
       withKeys({ shared_secret_file: "s" }),
-      ["c.yaml:4:1: shared_secret: has no effect beside shared_secret_file; keep one of them"],
+      ["c.yaml:4:1: shared_secret: has no effect with shared_secret_file; keep one of them"],
       { files: { s: Buffer.from(sharedSecret, "base64").reverse().toString("base64") } },
     ],
     [
@@ -199,7 +199,7 @@ suite("secrets", () => {
   test("the signing key of Pomerium's examples is refused, in base64 and as PEM", async () => {
     const published =
       "LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCk1IY0NBUUVFSURRemVZWDZyT2tuemFnTjRJVTYxaEtRc3pzY1EvRllmbzZPcXhWd2YvdGZvQW9HQ0NxR1NNNDkKQXdFSG9VUURRZ0FFc1V0V2psYXZ3eHprSU9DVUNDeFVnTDJza2NjL3QxSTFmQXlxUDgrMWw5YU1CWDlzdm1pYgpRajJxcWFUbUJZZWhuQzhmak5LODZmVXhpc3d1SXN5bnp3PT0KLS0tLS1FTkQgRUMgUFJJVkFURSBLRVktLS0tLQo=";
-    const expected = /is published as an example, so anybody can sign with it/;
+    const expected = /is published as an example, so anyone can sign with it/;
     assert.match(errors(withKeys({ signing_key: published })).join(), expected);
     const files = { key: Buffer.from(published, "base64").toString() };
     assert.match(errors(withKeys({ signing_key_file: "key" }), { files }).join(), expected);
@@ -247,14 +247,14 @@ suite("the listener", () => {
       "the key of another certificate",
       withKeys({ ...tls, certificate_key_file: "other" }),
       [
-        "error c.yaml:12:23: certificate_key_file: is not the key of this certificate; name the two that were made together",
+        "error c.yaml:12:23: certificate_key_file: is not the key of this certificate; use the key that was created with it",
       ],
       { files },
     ],
     [
       "a certificate that has expired",
       withKeys(tls),
-      ["warning c.yaml:11:19: certificate_file: has expired on DAY, so browsers refuse it; renew it"].map((line) =>
+      ["warning c.yaml:11:19: certificate_file: expired on DAY, so browsers refuse it; renew it"].map((line) =>
         line.replace("DAY", dayIn(2)),
       ),
       { files, now: Date.now() + 3 * 86_400_000 },
@@ -263,7 +263,7 @@ suite("the listener", () => {
       "a certificate that is not valid yet",
       withKeys(tls),
       [
-        `warning c.yaml:11:19: certificate_file: is not valid before ${dayIn(0)}; correct the clock, or use the one before it`,
+        `warning c.yaml:11:19: certificate_file: is not valid before ${dayIn(0)}; correct the clock, or use the previous certificate`,
       ],
       { files, now: Date.now() - 86_400_000 },
     ],
@@ -271,7 +271,7 @@ suite("the listener", () => {
       "a host that no certificate is for",
       withKeys(tls, route(open, "https://wiki.example.com")),
       [
-        "warning c.yaml:14:11: routes[0].from: no certificate is for wiki.example.com; name one that is, or browsers will refuse",
+        "warning c.yaml:14:11: routes[0].from: no certificate covers wiki.example.com; add one that does, or browsers will refuse the connection",
       ],
       { files },
     ],
@@ -336,35 +336,35 @@ suite("the session cookie", () => {
       "a domain that does not cover a route",
       withKeys({ cookie_domain: "example.com" }, route(open, "https://app.other.com")),
       [
-        "error c.yaml:13:11: routes[0].from: the cookie of example.com (cookie_domain) would never reach app.other.com, so signing in would loop; use a host below cookie_domain, or remove cookie_domain",
+        "error c.yaml:13:11: routes[0].from: the cookie of example.com (cookie_domain) would never reach app.other.com, so sign-in would loop; use a host below cookie_domain, or remove cookie_domain",
       ],
     ],
     [
       "a domain that does not cover the authenticate host",
       withKeys({ cookie_domain: "app.example.com" }),
       [
-        "error c.yaml:1:27: authenticate_service_url: the cookie of app.example.com (cookie_domain) would never reach authenticate.example.com, so signing in would loop; use a host below cookie_domain, or remove cookie_domain",
+        "error c.yaml:1:27: authenticate_service_url: the cookie of app.example.com (cookie_domain) would never reach authenticate.example.com, so sign-in would loop; use a host below cookie_domain, or remove cookie_domain",
       ],
     ],
     [
       "a name that merely ends like the domain",
       withKeys({ cookie_domain: "example.com" }, route(open, "https://badexample.com")),
       [
-        "error c.yaml:13:11: routes[0].from: the cookie of example.com (cookie_domain) would never reach badexample.com, so signing in would loop; use a host below cookie_domain, or remove cookie_domain",
+        "error c.yaml:13:11: routes[0].from: the cookie of example.com (cookie_domain) would never reach badexample.com, so sign-in would loop; use a host below cookie_domain, or remove cookie_domain",
       ],
     ],
     [
       "a whole top level",
       withKeys({ cookie_domain: "com" }),
       [
-        "error c.yaml:11:16: cookie_domain: is not a domain that browsers take; write one such as example.com, or remove it",
+        "error c.yaml:11:16: cookie_domain: is not a domain that browsers accept; write one such as example.com, or remove it",
       ],
     ],
     [
       "__Host- beside a domain",
       withKeys({ cookie_domain: "example.com", cookie_name: "__Host-cardea" }),
       [
-        "error c.yaml:12:14: cookie_name: begins with __Host-, which browsers refuse beside cookie_domain; use another name, or remove cookie_domain",
+        "error c.yaml:12:14: cookie_name: begins with __Host-, which browsers refuse with cookie_domain; use another name, or remove cookie_domain",
       ],
     ],
     [
@@ -408,7 +408,7 @@ suite("services over several processes", () => {
       "a proxy that does not know whose sessions count",
       withKeys({ services: "proxy", idp_provider: null, ...brokers, ...nats }),
       [
-        "error c.yaml:1:1: idp_provider: is missing, so no session would count here and signing in would loop; write the same idp_provider, idp_provider_url and idp_client_id as for the authenticate service",
+        "error c.yaml:1:1: idp_provider: is missing, so no session would be accepted here and sign-in would loop; write the same idp_provider, idp_provider_url and idp_client_id as for the authenticate service",
       ],
     ],
     [
@@ -420,7 +420,9 @@ suite("services over several processes", () => {
         broker: '{listen: "127.0.0.1:5443"}',
         ...nats,
       }),
-      ["error c.yaml:1:1: idp_client_secret: is missing; write what the identity provider gave you for this client"],
+      [
+        "error c.yaml:1:1: idp_client_secret: is missing; write the value that the identity provider issued for this client",
+      ],
     ],
     [
       "without NATS",
@@ -490,7 +492,7 @@ suite("services over several processes", () => {
     [
       "a store that is gone",
       withKeys({ databroker_storage_type: "redis" }),
-      ["error c.yaml:11:26: databroker_storage_type: redis is no longer a store; use postgres or file"],
+      ["error c.yaml:11:26: databroker_storage_type: redis is no longer supported; use postgres or file"],
     ],
     [
       "brokers that copy each other",
@@ -520,7 +522,7 @@ suite("services over several processes", () => {
       "audit to NATS without NATS",
       withKeys({ audit: "{sinks: [{file: a}, {nats: true}]}" }),
       [
-        "error c.yaml:11:28: audit.sinks[1]: names NATS, and nats.servers is missing; write nats.servers, or take this sink out",
+        "error c.yaml:11:28: audit.sinks[1]: names NATS, and nats.servers is missing; write nats.servers, or remove this sink",
       ],
     ],
     [
@@ -534,8 +536,8 @@ suite("services over several processes", () => {
   test("leases that could not be renewed in time", () => {
     assert.deepEqual(errors(withKeys({ broker: "{lease: 2s, renew: 900ms, beat: 950ms, takeover: 1s}" })), [
       "c.yaml:11:28: broker.renew: is more than a third of broker.lease, so one lost message would stop a node; renew more often, or lengthen broker.lease",
-      "c.yaml:11:41: broker.beat: is longer than broker.renew, so grants would come late; beat more often",
-      "c.yaml:11:58: broker.takeover: is less than three times broker.beat, so a slow commit would cost the leader its place; beat more often, or lengthen broker.takeover",
+      "c.yaml:11:41: broker.beat: is longer than broker.renew, so grants would arrive late; beat more often",
+      "c.yaml:11:58: broker.takeover: is less than three times broker.beat, so a slow commit would cost the leader its leadership; beat more often, or lengthen broker.takeover",
     ]);
   });
   test("a window limit that would cut leases short", () => {
@@ -572,27 +574,27 @@ suite("services over several processes", () => {
 
 suite("routes", () => {
   const pub = "allow_public_unauthenticated_access: true";
-  const nobody = "is missing, so nobody may use this route; write a policy, or one of the allow keys";
+  const nobody = "is missing, so no one may use this route; write a policy, or one of the allow keys";
   eachIs(problems, [
     [
       "public, with a list of people",
       withKeys({}, route(`${pub}\nallowed_users: [a@example.com]`)),
       [
-        "error c.yaml:15:5: routes[0].allowed_users: has no effect beside allow_public_unauthenticated_access, which lets everybody through; keep one of them",
+        "error c.yaml:15:5: routes[0].allowed_users: has no effect with allow_public_unauthenticated_access, which lets everyone through; keep one of them",
       ],
     ],
     [
       "public, with domains",
       withKeys({}, route(`${pub}\nallowed_domains: [example.com]`)),
       [
-        "error c.yaml:15:5: routes[0].allowed_domains: has no effect beside allow_public_unauthenticated_access, which lets everybody through; keep one of them",
+        "error c.yaml:15:5: routes[0].allowed_domains: has no effect with allow_public_unauthenticated_access, which lets everyone through; keep one of them",
       ],
     ],
     [
       "everyone signed in, with claims",
       withKeys({}, route(`${open}\nallowed_idp_claims: {team: [a]}`)),
       [
-        "error c.yaml:15:5: routes[0].allowed_idp_claims: has no effect beside allow_any_authenticated_user, which lets everybody who is signed in through; keep one of them",
+        "error c.yaml:15:5: routes[0].allowed_idp_claims: has no effect with allow_any_authenticated_user, which lets everyone who is signed in through; keep one of them",
       ],
     ],
     ["public, with an empty list", withKeys({}, route(`${pub}\nallowed_users: []`)), []],
@@ -600,7 +602,7 @@ suite("routes", () => {
       "public and everyone signed in",
       withKeys({}, route(`${pub}\n${open}`)),
       [
-        "error c.yaml:15:5: routes[0].allow_any_authenticated_user: has no effect beside allow_public_unauthenticated_access; keep one of them",
+        "error c.yaml:15:5: routes[0].allow_any_authenticated_user: has no effect with allow_public_unauthenticated_access; keep one of them",
       ],
     ],
     [
@@ -626,14 +628,14 @@ suite("routes", () => {
       "upstream certificates unverified",
       withKeys({}, route(`${open}\ntls_skip_verify: true`).replace("http://127.0.0.1:8091", "https://10.0.0.1")),
       [
-        "warning c.yaml:15:5: routes[0].tls_skip_verify: lets anyone between proxy and upstream read and change everything; name the upstream's authority with tls_custom_ca_file instead",
+        "warning c.yaml:15:5: routes[0].tls_skip_verify: lets anyone between the proxy and the upstream read and change everything; name the upstream's authority with tls_custom_ca_file instead",
       ],
     ],
     [
       "to the databroker",
       withKeys({ broker: '{listen: "127.0.0.1:5443"}' }, route(open).replace("127.0.0.1:8091", "localhost:5443")),
       [
-        "error c.yaml:14:9: routes[0].to: localhost:5443 is the databroker, which must never be reachable through a route; point the route at the service meant",
+        "error c.yaml:14:9: routes[0].to: localhost:5443 is the databroker, which must never be reachable through a route; point the route at the intended service",
       ],
     ],
     [
@@ -643,7 +645,7 @@ suite("routes", () => {
         route(open).replace("http://127.0.0.1:8091", "https://b1.example.com"),
       ),
       [
-        "error c.yaml:14:9: routes[0].to: b1.example.com is the databroker, which must never be reachable through a route; point the route at the service meant",
+        "error c.yaml:14:9: routes[0].to: b1.example.com is the databroker, which must never be reachable through a route; point the route at the intended service",
       ],
     ],
     [
@@ -653,25 +655,25 @@ suite("routes", () => {
         route(open).replace("127.0.0.1:8091", "127.0.0.1:5443"),
       ),
       [
-        "error c.yaml:15:9: routes[0].to: 127.0.0.1:5443 is the databroker, which must never be reachable through a route; point the route at the service meant",
+        "error c.yaml:15:9: routes[0].to: 127.0.0.1:5443 is the databroker, which must never be reachable through a route; point the route at the intended service",
       ],
     ],
     [
       "to the proxy itself",
       withKeys({}, route(open).replace("127.0.0.1:8091", "127.0.0.1:8443")),
       [
-        "warning c.yaml:13:9: routes[0].to: 127.0.0.1:8443 is this proxy itself, so requests would go round; point the route at the service behind",
+        "warning c.yaml:13:9: routes[0].to: 127.0.0.1:8443 is this proxy itself, so requests would loop; point the route at the upstream service",
       ],
     ],
     [
       "two matchers",
       withKeys({}, route(`${open}\nprefix: /a\npath: /b`)),
-      ["warning c.yaml:15:5: routes[0].prefix: has no effect beside path; keep one of them"],
+      ["warning c.yaml:15:5: routes[0].prefix: has no effect with path; keep one of them"],
     ],
     [
       "two ways to set Host",
       withKeys({}, route(`${open}\nhost_rewrite: a.b\npreserve_host_header: true`)),
-      ["warning c.yaml:16:5: routes[0].preserve_host_header: has no effect beside host_rewrite; keep one of them"],
+      ["warning c.yaml:16:5: routes[0].preserve_host_header: has no effect with host_rewrite; keep one of them"],
     ],
   ]);
   const two = (first: string, second: string): string =>
@@ -686,7 +688,7 @@ suite("routes", () => {
       "the second never reached",
       two("", "prefix: /b\n"),
       [
-        "warning c.yaml:15:5: routes[1]: is never reached: the route on line 12 matches everything that it would; move it up, or remove it",
+        "warning c.yaml:15:5: routes[1]: is never reached: the route on line 12 matches every such request first; move it up, or remove it",
       ],
     ],
     ["the second reached", two("prefix: /b\n", ""), []],
@@ -694,21 +696,21 @@ suite("routes", () => {
       "an expression behind everything",
       two("", "regex: /b.*\n"),
       [
-        "warning c.yaml:15:5: routes[1]: is never reached: the route on line 12 matches everything that it would; move it up, or remove it",
+        "warning c.yaml:15:5: routes[1]: is never reached: the route on line 12 matches every such request first; move it up, or remove it",
       ],
     ],
     [
       "a longer prefix behind a shorter",
       two("prefix: /b\n", "prefix: /bc\n"),
       [
-        "warning c.yaml:16:5: routes[1]: is never reached: the route on line 12 matches everything that it would; move it up, or remove it",
+        "warning c.yaml:16:5: routes[1]: is never reached: the route on line 12 matches every such request first; move it up, or remove it",
       ],
     ],
     [
       "a path behind the same path",
       two("path: /b\n", "path: /b\n"),
       [
-        "warning c.yaml:16:5: routes[1]: is never reached: the route on line 12 matches everything that it would; move it up, or remove it",
+        "warning c.yaml:16:5: routes[1]: is never reached: the route on line 12 matches every such request first; move it up, or remove it",
       ],
     ],
     ["an expression behind a prefix that may not cover it", two("prefix: /b\n", "regex: /b.*\n"), []],
@@ -738,7 +740,7 @@ suite("client certificates", () => {
       "settings that name no authority",
       mtls("enforcement: reject_connection"),
       [
-        "c.yaml:13:1: downstream_mtls: names no authority, so no certificate would be asked for; write ca or ca_file, or remove it",
+        "c.yaml:13:1: downstream_mtls: names no authority, so no certificate would be requested; write ca or ca_file, or remove it",
       ],
       { files },
     ],
@@ -746,7 +748,7 @@ suite("client certificates", () => {
       "an authority where no TLS is served",
       withKeys({ downstream_mtls: "{ca_file: ca}" }),
       [
-        "c.yaml:11:1: downstream_mtls: needs TLS, and this listener serves plain HTTP, so nobody could show a certificate; remove insecure_server and name certificates, or remove this",
+        "c.yaml:11:1: downstream_mtls: needs TLS, and this listener serves plain HTTP, so no caller could present a certificate; remove insecure_server and name certificates, or remove this",
       ],
       { files },
     ],
@@ -754,20 +756,20 @@ suite("client certificates", () => {
       "both forms of an authority",
       mtls(`ca: ${Buffer.from(pair.cert).toString("base64")}, ca_file: ca`),
       [
-        `c.yaml:13:${25 + Buffer.from(pair.cert).toString("base64").length}: downstream_mtls.ca_file: cannot stand beside ca; keep one of them`,
+        `c.yaml:13:${25 + Buffer.from(pair.cert).toString("base64").length}: downstream_mtls.ca_file: cannot be combined with ca; keep one of them`,
       ],
       { files },
     ],
     [
       "an authority that is none",
       mtls("ca_file: junk"),
-      ["c.yaml:13:28: downstream_mtls.ca_file: holds no readable certificates; write PEM, or base64 of it"],
+      ["c.yaml:13:28: downstream_mtls.ca_file: contains no readable certificate; write PEM, or base64 of it"],
       { files },
     ],
     [
       "a revocation list that is none",
       mtls("ca_file: ca, crl_file: junk"),
-      ["c.yaml:13:42: downstream_mtls.crl_file: holds no readable revocation lists; write PEM, or base64 of it"],
+      ["c.yaml:13:42: downstream_mtls.crl_file: contains no readable revocation list; write PEM, or base64 of it"],
       { files },
     ],
     [
@@ -798,7 +800,7 @@ suite("client certificates", () => {
       "a route's authority where no TLS is served",
       withKeys({}, route(`${open}\ntls_downstream_client_ca_file: ca`)),
       [
-        "c.yaml:15:36: routes[0].tls_downstream_client_ca_file: needs TLS, and this listener serves plain HTTP, so nobody could show a certificate; remove insecure_server and name certificates, or remove this",
+        "c.yaml:15:36: routes[0].tls_downstream_client_ca_file: needs TLS, and this listener serves plain HTTP, so no caller could present a certificate; remove insecure_server and name certificates, or remove this",
       ],
       { files },
     ],
@@ -846,19 +848,21 @@ suite("certificates by ACME", () => {
       "that need an OCSP answer",
       acme({ autocert_must_staple: "true" }),
       [
-        "c.yaml:12:23: autocert_must_staple: asks for certificates that browsers take only with an OCSP answer, which is not served here; Let's Encrypt has ended them; write false or remove it",
+        "c.yaml:12:23: autocert_must_staple: requests certificates that browsers accept only with an OCSP response, which this server does not send; Let's Encrypt no longer issues them; write false or remove it",
       ],
     ],
     [
       "kept in a bucket",
       acme({ autocert_dir: "s3://bucket" }),
-      ["c.yaml:12:15: autocert_dir: is no folder; buckets are not supported by this build; write the path of a folder"],
+      [
+        "c.yaml:12:15: autocert_dir: is not a folder; buckets are not supported by this build; write the path of a folder",
+      ],
     ],
     [
       "half of an account at the authority",
       acme({ autocert_eab_key_id: "k" }),
       [
-        "c.yaml:12:1: autocert_eab_key_id: has no autocert_eab_mac_key beside it; write both, as the authority gave them",
+        "c.yaml:12:1: autocert_eab_key_id: has no autocert_eab_mac_key beside it; write both, as the authority issued them",
       ],
     ],
     [

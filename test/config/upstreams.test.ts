@@ -49,7 +49,7 @@ test("a Unix domain socket is an absolute path and nothing else", () => {
   assert.equal(config(to("https+unix:///run/app.sock")).routes[0]?.to[0]?.url.protocol, "https+unix:");
   for (const wrong of ["unix://run/app.sock", "unix:///run/app.sock?x", "unix:///a/../b"])
     assert.deepEqual(errors(to(wrong)), [
-      `c.yaml:13:9: routes[0].to: "${wrong}" is no socket; write unix:///run/app.sock`,
+      `c.yaml:13:9: routes[0].to: "${wrong}" is not a socket; write unix:///run/app.sock`,
     ]);
 });
 

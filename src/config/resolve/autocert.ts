@@ -47,7 +47,7 @@ export function resolveAutocert(
   if (globals.autocert_must_staple) {
     report.error(
       ["autocert_must_staple"],
-      "asks for certificates that browsers take only with an OCSP answer, which is not served here; Let's Encrypt has ended them",
+      "requests certificates that browsers accept only with an OCSP response, which this server does not send; Let's Encrypt no longer issues them",
       "write false or remove it",
     );
   }
@@ -55,7 +55,7 @@ export function resolveAutocert(
   if (/^[a-z0-9]+:\/\//i.test(folder))
     report.error(
       ["autocert_dir"],
-      "is no folder; buckets are not supported by this build",
+      "is not a folder; buckets are not supported by this build",
       "write the path of a folder",
     );
   return {
@@ -79,11 +79,11 @@ function resolveBinding(
       keyId === undefined
         ? ["autocert_eab_mac_key", "autocert_eab_key_id"]
         : ["autocert_eab_key_id", "autocert_eab_mac_key"];
-    report.error([written], `has no ${missing} beside it`, "write both, as the authority gave them", "key");
+    report.error([written], `has no ${missing} beside it`, "write both, as the authority issued them", "key");
     return null;
   }
   if (/^[A-Za-z0-9_-]+={0,2}$/.test(macKey)) return { keyId, macKey };
-  report.error(["autocert_eab_mac_key"], "is not base64url", "write it as the authority gave it");
+  report.error(["autocert_eab_mac_key"], "is not base64url", "write it as the authority issued it");
   return null;
 }
 

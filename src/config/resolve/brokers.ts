@@ -42,7 +42,7 @@ function resolveStore(globals: Globals, { report, material, failed }: From): Con
   // A regional broker writes no log.
   const runs = globals.services.has("databroker") && (globals.broker.home_urls ?? []).length === 0;
   if (type === "redis") {
-    report.error(["databroker_storage_type"], "redis is no longer a store", "use postgres or file");
+    report.error(["databroker_storage_type"], "redis is no longer supported", "use postgres or file");
     return null;
   }
   if (type === "memory") return { type };
@@ -112,7 +112,7 @@ function resolveNats(globals: Globals, { report, material }: From): Config["nats
     else if (found[2]?.includes("@"))
       report.error(
         at,
-        "a NATS server holds a user name or password",
+        "the URL of a NATS server contains a user name or password",
         "use nats.user and nats.password, or nats.credentials_file",
       );
     else if (
@@ -180,7 +180,7 @@ function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["n
     report.error(
       ["broker", "listen"],
       "is missing, so the workers could not reach the databroker beside them",
-      "write an address such as 127.0.0.1:5443, or leave workers out",
+      "write an address such as 127.0.0.1:5443, or remove workers",
       "key",
     );
   }
@@ -324,11 +324,11 @@ function checkTimes(globals: Globals, report: ProblemReporter): void {
         "lengthen it, or shorten broker.lease",
       );
   if (broker.beat > broker.renew)
-    report.error(["broker", "beat"], "is longer than broker.renew, so grants would come late", "beat more often");
+    report.error(["broker", "beat"], "is longer than broker.renew, so grants would arrive late", "beat more often");
   if (broker.beat * 3 > broker.takeover)
     report.error(
       ["broker", "takeover"],
-      "is less than three times broker.beat, so a slow commit would cost the leader its place",
+      "is less than three times broker.beat, so a slow commit would cost the leader its leadership",
       "beat more often, or lengthen broker.takeover",
     );
 }
@@ -345,11 +345,11 @@ function resolveAudit(globals: Globals, from: From & Readonly<{ nats: Config["na
     from.report.error(
       ["audit", "sinks", at],
       "names NATS, and nats.servers is missing",
-      "write nats.servers, or take this sink out",
+      "write nats.servers, or remove this sink",
     );
   }
   if (sinks.length === 0)
-    from.report.warn(["audit", "sinks"], "is empty, so decision records are kept nowhere", "name a sink");
+    from.report.warn(["audit", "sinks"], "is empty, so no decision record is kept", "name a sink");
   return {
     ...configFields(globalKeys.audit.shape, audit),
     spoolDir: audit.spool_dir ?? `${globals.data_dir}/audit/spool`,

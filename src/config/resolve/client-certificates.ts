@@ -17,7 +17,7 @@ export function resolveClientCertificates(globals: Globals, { report, material }
   const inside = material.under("downstream_mtls");
   for (const key of ["ca", "crl"] as const) {
     if (isSet(written[key]) && isSet(written[`${key}_file`]))
-      report.error(["downstream_mtls", `${key}_file`], `cannot stand beside ${key}`, "keep one of them", "key");
+      report.error(["downstream_mtls", `${key}_file`], `cannot be combined with ${key}`, "keep one of them", "key");
   }
   const ca = inside.authorities(inside.textOrFile(written, { key: "ca", secrecy: "public" }));
   const crl = revocationLists(
@@ -27,7 +27,7 @@ export function resolveClientCertificates(globals: Globals, { report, material }
   if (ca !== null && globals.insecure_server)
     report.error(
       ["downstream_mtls"],
-      "needs TLS, and this listener serves plain HTTP, so nobody could show a certificate",
+      "needs TLS, and this listener serves plain HTTP, so no caller could present a certificate",
       "remove insecure_server and name certificates, or remove this",
       "key",
     );
@@ -49,7 +49,7 @@ export function resolveRouteClientCertificates(
   if (own !== null && globals.insecure_server)
     report.error(
       [isSet(route.tls_downstream_client_ca_file) ? "tls_downstream_client_ca_file" : "tls_downstream_client_ca"],
-      "needs TLS, and this listener serves plain HTTP, so nobody could show a certificate",
+      "needs TLS, and this listener serves plain HTTP, so no caller could present a certificate",
       "remove insecure_server and name certificates, or remove this",
     );
   const clientCa = own ?? all.ca;
@@ -65,7 +65,7 @@ export function checkClientCertificates(
   if (from.report.hasErrors) return;
   from.report.error(
     ["downstream_mtls"],
-    "names no authority, so no certificate would be asked for",
+    "names no authority, so no certificate would be requested",
     "write ca or ca_file, or remove it",
     "key",
   );
@@ -80,7 +80,7 @@ function revocationLists(found: SourcedText | null, report: ProblemReporter): st
   const blocks = pem?.match(/-----BEGIN X509 CRL-----[\s\S]*?-----END X509 CRL-----/g) ?? [];
   if (pem !== null && blocks.length > 0 && blocks.every((block) => isRevocationList(block, X509Crl))) return pem;
   const at: Path = found.path;
-  report.error(at, "holds no readable revocation lists", "write PEM, or base64 of it");
+  report.error(at, "contains no readable revocation list", "write PEM, or base64 of it");
   return null;
 }
 

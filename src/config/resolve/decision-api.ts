@@ -30,22 +30,22 @@ export function resolveDecisionApi(
     if (!isRange(range))
       report.error(
         ["trusted_proxies", i],
-        `${range} is no IP address or CIDR block`,
+        `${range} is not an IP address or CIDR block`,
         "write it like 10.0.0.7 or 10.0.0.0/8",
       );
     else if (range.endsWith("/0"))
       report.error(
         ["trusted_proxies", i],
-        `${range} is everybody`,
-        "name the proxies that stand in front of your services",
+        `${range} covers every address`,
+        "name the proxies in front of your services",
       );
   }
   for (const [name, key] of Object.entries(keys)) {
     if (key.length < keyCharsMin || new Set(key).size < 8 || !/^[\x21-\x7e]+$/.test(key))
-      report.error(["keys", name], "is no key", "make one with: openssl rand -base64 32");
+      report.error(["keys", name], "is not a strong key", "make one with: openssl rand -base64 32");
   }
   if (new Set(Object.values(keys)).size < Object.keys(keys).length)
-    report.error(["keys"], "two names have the same key", "give each service a key of its own");
+    report.error(["keys"], "two names have the same key", "give each service its own key");
   for (const [i, name] of written.lists_people.entries()) {
     if (!Object.hasOwn(keys, name))
       report.error(["lists_people", i], `no key is named ${name}`, "name one of decision_api.keys");
@@ -70,9 +70,9 @@ export function resolveDecisionApi(
       "set decision_api.certificate and decision_api.certificate_key",
     );
   if (trustedProxies.length === 0 && Object.keys(keys).length === 0 && clientCa === null)
-    report.warn([first], "nobody may ask there", "name decision_api.trusted_proxies or decision_api.keys", "key");
+    report.warn([first], "accepts no caller", "set decision_api.trusted_proxies or decision_api.keys", "key");
   if (!services.has("authorize") && !services.has("proxy"))
-    report.warn([first], "has no effect: this process decides nothing", "add authorize to services", "key");
+    report.warn([first], "has no effect: this process makes no decisions", "add authorize to services", "key");
   return {
     ...configFields(globalKeys.decision_api.shape, written),
     tls,

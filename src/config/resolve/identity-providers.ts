@@ -28,7 +28,7 @@ const providers: Readonly<Record<string, Provider>> = {
 };
 
 const refusals: Readonly<Record<string, string>> = {
-  apple: "use an OpenID Connect provider; Sign in with Apple answers by form post, which this build does not take",
+  apple: "use an OpenID Connect provider; Sign in with Apple answers by form post, which this build does not support",
   github:
     "put an OpenID Connect provider that signs in with GitHub in between, such as Dex or Keycloak, and write idp_provider: oidc with its idp_provider_url; GitHub itself speaks plain OAuth 2",
   hosted: "name your own OpenID Connect provider; there is no hosted one",
@@ -61,7 +61,7 @@ export function resolveProvider(globals: Globals): ResolvedProvider | ProviderRe
   if (name === "azure" && /^\/(?:common|organizations|consumers)(?:\/|$)/.test(url.pathname)) {
     return {
       key: "idp_provider_url",
-      problem: "accepts people of every tenant, so the issuer cannot be checked",
+      problem: "accepts people of every tenant, so the issuer cannot be verified",
       remedy: "write https://login.microsoftonline.com/<tenant id>/v2.0",
     };
   }

@@ -33,7 +33,7 @@ export function resolveIdpClient({ route, report, globals, failed }: RouteContex
     )
       report.error(
         ["idp_client_secret"],
-        "is another than the global one for the same client",
+        "differs from the global one for the same client",
         "keep the right one, at the top level of the file",
         "key",
       );
@@ -43,7 +43,7 @@ export function resolveIdpClient({ route, report, globals, failed }: RouteContex
     report.error(
       ["idp_client_secret"],
       "is missing",
-      `write what the identity provider gave you for ${clientId}`,
+      `write the secret that the identity provider issued for ${clientId}`,
       "key",
     );
   return { clientId, clientSecret: clientSecret?.trim() ?? "" };
@@ -76,21 +76,21 @@ export function resolveBearer({ route, report, globals, failed }: RouteContext):
       if (audiences === null)
         report.warn(
           at,
-          "takes every access token of the identity provider, also those that were made for other applications",
-          "name yours with idp_access_token_allowed_audiences, where its access tokens have audiences",
+          "accepts every access token of the identity provider, including those issued for other applications",
+          "list your audiences in idp_access_token_allowed_audiences, if its access tokens have audiences",
         );
       return { format, audiences };
     }
     case "jwt": {
       const known = globals.identity_providers.map(({ name }) => name);
       if (known.length === 0 && !failed.has("identity_providers"))
-        report.error(at, "takes tokens of issuers, and identity_providers names none", "name them there");
+        report.error(at, "accepts tokens of issuers, and identity_providers names none", "add the issuers there");
       for (const [i, name] of (route.identity_providers ?? []).entries()) {
         if (!known.includes(name))
           report.error(
             ["identity_providers", i],
-            `${name} is no issuer of the global identity_providers`,
-            known.length === 0 ? "name it there" : `write some of ${known.join(", ")}`,
+            `${name} is not an issuer in the global identity_providers`,
+            known.length === 0 ? "add it there" : `write some of ${known.join(", ")}`,
           );
       }
       return { format, issuers: route.identity_providers ?? known };
@@ -102,8 +102,7 @@ export function resolveBearer({ route, report, globals, failed }: RouteContext):
 export function resolveSubPolicies({ route, report }: RouteContext): readonly SubPolicyConfig[] {
   return route.sub_policies.map(({ sourcePpl, rego, ...sub }, i) => {
     const path = ["sub_policies", i, "source_ppl"];
-    if (rego)
-      report.warn(["sub_policies", i, "rego"], "is not run: source_ppl says what is decided", "remove it", "key");
+    if (rego) report.warn(["sub_policies", i, "rego"], "is not evaluated: source_ppl decides", "remove it", "key");
     return {
       ...sub,
       policy:
@@ -136,7 +135,7 @@ export function resolveDependsOn(
     if (cookieDomain !== null) {
       report.warn(
         [...one.path, "depends_on"],
-        "has no effect beside cookie_domain, which signs people in on all hosts at once",
+        "has no effect with cookie_domain, which signs people in on all hosts at once",
         "remove it",
         "key",
       );
@@ -154,8 +153,8 @@ export function resolveDependsOn(
       if (found === undefined) {
         report.warn(
           [...one.path, "depends_on", i],
-          `${named} is the host of no route here, so sign-in does not lead through it`,
-          "write a route for it, or correct the name; where another process serves it, people sign in there by themselves",
+          `${named} is not the host of any route here, so sign-in does not pass through it`,
+          "write a route for it, or correct the name; if another process serves it, people sign in there separately",
         );
         return [];
       }
@@ -195,7 +194,7 @@ export function checkIdpClients(placed: readonly LocatedRoute[], report: Problem
       if (known !== undefined && known !== idpClient.clientSecret)
         report.error(
           [...path, "idp_client_secret"],
-          `is another than an earlier route's for ${idpClient.clientId}`,
+          `differs from that of an earlier route for ${idpClient.clientId}`,
           "write the same secret for the same client",
           "key",
         );
@@ -206,8 +205,8 @@ export function checkIdpClients(placed: readonly LocatedRoute[], report: Problem
     if (before !== undefined && before !== client)
       report.warn(
         [...path, client === null ? "from" : "idp_client_id"],
-        `${host} has routes of different clients, and a browser holds one session a host: people are led to the identity provider at every change between them`,
-        "give each client a host of its own",
+        `${host} has routes with different clients, and a browser keeps one session per host: people are redirected to the identity provider each time they switch between these routes`,
+        "give each client its own host",
       );
     clients.set(host, client);
   }

@@ -52,7 +52,7 @@ export class KeyMaterial {
     const path = values[fileKey];
     if (typeof path === "string" && path !== "") {
       if (typeof inline === "string" && inline !== "") {
-        this.#report.warn([asked.key], `has no effect beside ${fileKey}`, "keep one of them", "key");
+        this.#report.warn([asked.key], `has no effect with ${fileKey}`, "keep one of them", "key");
       }
       return this.fileText(path, { at: [fileKey], secrecy: asked.secrecy });
     }
@@ -78,7 +78,7 @@ export class KeyMaterial {
       return null;
     }
     if (how.secrecy === "secret" && (content.mode & 0o004) !== 0) {
-      this.#report.warn(how.at, `everybody on this machine may read ${path}`, `chmod 600 ${path}`);
+      this.#report.warn(how.at, `every user of this machine can read ${path}`, `chmod 600 ${path}`);
     }
     return { text: content.text, path: how.at };
   }
@@ -94,11 +94,11 @@ export class KeyMaterial {
       return null;
     }
     if (new Set(bytes).size < 8) {
-      this.#report.error(found.path, "repeats a few bytes and is no secret", remedy);
+      this.#report.error(found.path, "repeats a few bytes and is not a strong secret", remedy);
       return null;
     }
     if (bytes.toString("base64") === exampleSecret) {
-      this.#report.error(found.path, "is the example of the documentation", remedy);
+      this.#report.error(found.path, "is the example from the documentation", remedy);
       return null;
     }
     return new Uint8Array(bytes);
@@ -123,7 +123,7 @@ export class KeyMaterial {
     }
     const spki = createPublicKey(key).export({ type: "spki", format: "der" });
     if (publishedSigningKeys.has(createHash("sha256").update(spki).digest("hex"))) {
-      this.#report.error(found.path, "is published as an example, so anybody can sign with it", remedy);
+      this.#report.error(found.path, "is published as an example, so anyone can sign with it", remedy);
       return null;
     }
     return pem;
@@ -135,7 +135,7 @@ export class KeyMaterial {
     const pem = pemOf(found.text);
     const blocks = pem?.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
     if (pem !== null && blocks.length > 0 && blocks.every((block) => readCertificate(block) !== null)) return pem;
-    this.#report.error(found.path, "holds no readable certificates", "write PEM, or base64 of it");
+    this.#report.error(found.path, "contains no readable certificate", "write PEM, or base64 of it");
     return null;
   }
 
@@ -165,7 +165,7 @@ export class KeyMaterial {
       );
     if (certPem === null || keyPem === null || certificate === null || privateKey === null) return null;
     if (!certificate.checkPrivateKey(privateKey)) {
-      this.#report.error(key.path, "is not the key of this certificate", "name the two that were made together");
+      this.#report.error(key.path, "is not the key of this certificate", "use the key that was created with it");
       return null;
     }
     this.#checkDates(certificate, cert.path);
@@ -177,9 +177,13 @@ export class KeyMaterial {
     const day = (date: Date): string => date.toISOString().slice(0, 10);
     if (this.#now === undefined) return;
     if (validToDate.getTime() <= this.#now)
-      this.#report.warn(at, `has expired on ${day(validToDate)}, so browsers refuse it`, "renew it");
+      this.#report.warn(at, `expired on ${day(validToDate)}, so browsers refuse it`, "renew it");
     if (validFromDate.getTime() > this.#now)
-      this.#report.warn(at, `is not valid before ${day(validFromDate)}`, "correct the clock, or use the one before it");
+      this.#report.warn(
+        at,
+        `is not valid before ${day(validFromDate)}`,
+        "correct the clock, or use the previous certificate",
+      );
   }
 }
 

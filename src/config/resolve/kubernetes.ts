@@ -22,22 +22,26 @@ export function resolveKubernetes({ route, report, material }: RouteContext): Ro
   const refuse = (named: string, problem: string, remedy: string): void =>
     report.error([named], problem, remedy, "key");
   if (route.to === undefined || route.to.some(({ url }) => !/^https?:$/.test(url.protocol)))
-    refuse(key, "has no API server to go to", "write its https URL under to");
+    refuse(key, "has no API server to call", "write its https URL under to");
   if (route.allow_public_unauthenticated_access)
     refuse(
       "allow_public_unauthenticated_access",
-      "would let anybody act, and nobody could be named to the API server",
-      "say who may under policy",
+      "would let anyone act, and there would be no user to name to the API server",
+      "say under policy who may use the route",
     );
   for (const [i, { url }] of (route.to ?? []).entries()) {
     if (url.protocol === "http:" && !isLoopback(url.hostname))
-      report.warn(["to", i], "is plain HTTP, so the service account's token can be read on the way", "use https");
+      report.warn(
+        ["to", i],
+        "is plain HTTP, so anyone on the network path can read the service account's token",
+        "use https",
+      );
   }
   for (const name of Object.keys(route.set_request_headers)) {
     if (/^(?:authorization|impersonate-.*)$/i.test(name))
       report.error(
         ["set_request_headers", name],
-        "says for whom the API server acts, and on such a route only the proxy may say that",
+        "says for which user the API server acts, and on such a route only the proxy may say that",
         "remove it",
         "key",
       );

@@ -19,7 +19,7 @@ export function resolveListener(globals: Globals, from: Readonly<{ report: Probl
     from.report.warn(
       ["http_redirect_addr"],
       "redirects to https, which this listener does not serve",
-      "let what ends TLS in front redirect, or remove insecure_server",
+      "redirect where TLS ends, or remove insecure_server",
       "key",
     );
   return {

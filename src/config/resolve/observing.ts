@@ -79,7 +79,7 @@ function resolveMetrics(globals: Globals, { report, material }: Given): Config["
   if (clientCa !== null && tls === null)
     report.error(
       ["metrics_client_ca"],
-      "asks for client certificates, and the metrics speak no TLS",
+      "requests client certificates, and the metrics are served without TLS",
       "set metrics_certificate and metrics_certificate_key",
       "key",
     );
@@ -125,7 +125,7 @@ function resolveTracing(globals: Globals, { report }: Given): TracingConfig | nu
   if (Object.keys(headers).length > 0 && endpoint.protocol === "http:" && !isLoopback(endpoint.hostname))
     report.warn(
       [own === undefined ? "otel_exporter_otlp_endpoint" : "otel_exporter_otlp_traces_endpoint"],
-      "is plain HTTP, so the headers sent with the traces can be read on the way",
+      "is plain HTTP, so anyone on the network path can read the headers sent with the traces",
       "use https",
     );
   return {

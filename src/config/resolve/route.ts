@@ -158,7 +158,7 @@ function resolveFrom(context: RouteContext): RouteOrigin | null {
 function resolveMatch({ route, report }: RouteContext): RouteConfig["match"] {
   const given = (["regex", "path", "prefix"] as const).filter((key) => route[key] !== undefined);
   const [kind = "prefix", ...rest] = given;
-  for (const key of rest) report.warn([key], `has no effect beside ${kind}`, "keep one of them", "key");
+  for (const key of rest) report.warn([key], `has no effect with ${kind}`, "keep one of them", "key");
   return { kind, value: route[kind] ?? "/" };
 }
 
@@ -170,7 +170,8 @@ function resolveAction({ route, report, present, failed }: RouteContext): Action
     report.error(["to"], "is missing, and so are redirect and response", "write the URL of the service behind", "key");
     return null;
   }
-  for (const key of given.slice(1)) report.error([key], `cannot stand beside ${given[0]}`, "keep one of them", "key");
+  for (const key of given.slice(1))
+    report.error([key], `cannot be combined with ${given[0]}`, "keep one of them", "key");
   const nothing: Action = { to: [], redirect: null, response: null };
   if (given[0] === "response") return { ...nothing, response: configFields(routeKeys.response.shape, route.response) };
   if (given[0] === "redirect") return { ...nothing, redirect: resolveRedirect(route, report) };
@@ -206,10 +207,10 @@ function resolveRedirect({ redirect }: Route, report: ProblemReporter): RouteCon
     ["path_redirect", "prefix_rewrite"],
   ] as const) {
     if (redirect[one] !== undefined && redirect[other] !== undefined)
-      report.error(["redirect", other], `cannot stand beside ${one}`, "keep one of them", "key");
+      report.error(["redirect", other], `cannot be combined with ${one}`, "keep one of them", "key");
   }
   if (redirect.port_redirect !== undefined && redirect.host_redirect?.includes(":") === true)
-    report.error(["redirect", "port_redirect"], "is a second port beside that of host_redirect", "keep one", "key");
+    report.error(["redirect", "port_redirect"], "is a second port, after the one in host_redirect", "keep one", "key");
   return {
     ...configFields(routeKeys.redirect.shape, redirect),
     responseCode: responseCode ?? 301,
@@ -220,7 +221,7 @@ function resolveRewrite(context: RouteContext): Pick<RouteConfig, "prefixRewrite
   const { route, report } = context;
   const { prefix_rewrite: prefix, regex_rewrite_pattern: pattern } = route;
   if (prefix !== undefined && pattern !== undefined)
-    report.error(["regex_rewrite_pattern"], "cannot stand beside prefix_rewrite", "keep one of them", "key");
+    report.error(["regex_rewrite_pattern"], "cannot be combined with prefix_rewrite", "keep one of them", "key");
   const regexRewrite = resolvePattern(context, {
     pattern: "regex_rewrite_pattern",
     substitution: "regex_rewrite_substitution",
@@ -240,9 +241,9 @@ function resolveRewrite(context: RouteContext): Pick<RouteConfig, "prefixRewrite
 function checkQuery({ report }: RouteContext, substitution: string): void {
   const key = ["regex_rewrite_substitution"];
   if (substitution.includes("#"))
-    report.error(key, "has a #, and no request is sent with a fragment", "remove it, or write %23");
+    report.error(key, "contains a #, and no request carries a fragment", "remove it, or write %23");
   if (substitution.split("?").length > 2)
-    report.error(key, "has more than one ?, and a path has one query", "write %3F for what does not begin it");
+    report.error(key, "contains more than one ?, and a path has one query", "write %3F for what does not begin it");
 }
 
 type Access = Omit<RouteAccess, "allowAnyAuthenticatedUser">;
@@ -262,7 +263,7 @@ function resolveAccess(context: RouteContext): Access {
     for (const key of lists)
       report.error(
         [key],
-        `has no effect beside ${open}, which lets ${route.allow_public_unauthenticated_access ? "everybody" : "everybody who is signed in"} through`,
+        `has no effect with ${open}, which lets ${route.allow_public_unauthenticated_access ? "everyone" : "everyone who is signed in"} through`,
         "keep one of them",
         "key",
       );
@@ -270,7 +271,7 @@ function resolveAccess(context: RouteContext): Access {
   if (route.allow_public_unauthenticated_access && route.allow_any_authenticated_user) {
     report.error(
       ["allow_any_authenticated_user"],
-      "has no effect beside allow_public_unauthenticated_access",
+      "has no effect with allow_public_unauthenticated_access",
       "keep one of them",
       "key",
     );
@@ -280,7 +281,7 @@ function resolveAccess(context: RouteContext): Access {
       if (sub.allowedUsers.length + sub.allowedDomains.length + Object.keys(sub.allowedIdpClaims).length > 0)
         report.error(
           ["sub_policies", i],
-          `allows single people, which has no effect beside ${open}`,
+          `allows individual people, which has no effect with ${open}`,
           "keep one of them",
         );
     }
@@ -301,13 +302,13 @@ function resolveAccess(context: RouteContext): Access {
     subPolicies.length === 0 &&
     !accessKeys.some((key) => failed.has(key))
   ) {
-    report.warn(["policy"], "is missing, so nobody may use this route", "write a policy, or one of the allow keys");
+    report.warn(["policy"], "is missing, so no one may use this route", "write a policy, or one of the allow keys");
   }
   for (const [i, domain] of route.allowed_domains.entries()) {
     if (domain.includes("@"))
       report.error(
         ["allowed_domains", i],
-        "holds an @ and would match nobody",
+        "contains an @ and would match no one",
         "write the domain alone, or use allowed_users",
       );
   }

@@ -55,7 +55,7 @@ export function resolveSecrets(
     else
       report.error(
         ["data_dir"],
-        `generated secrets cannot be kept there: ${answer.reason}`,
+        `generated secrets cannot be stored there: ${answer.reason}`,
         "make the folder writable, or write shared_secret and cookie_secret down",
       );
   }
@@ -85,11 +85,16 @@ export function resolveSecrets(
     cookieSecret !== null &&
     same(sharedSecret, cookieSecret)
   ) {
-    report.warn(cookie.path, "is the same as shared_secret, so one leak is two", remedy);
+    report.warn(cookie.path, "is the same as shared_secret, so one leak exposes both", remedy);
   }
   const sharedSecretPrevious = bytes(find("shared_secret_previous"));
   if (sharedSecret !== null && sharedSecretPrevious !== null && same(sharedSecret, sharedSecretPrevious)) {
-    report.warn(["shared_secret_previous"], "is the same as shared_secret", "remove it once the change is over", "key");
+    report.warn(
+      ["shared_secret_previous"],
+      "is the same as shared_secret",
+      "remove it once the rotation is complete",
+      "key",
+    );
   }
   const signing = find("signing_key");
   const signedBefore = find("signing_key_previous");

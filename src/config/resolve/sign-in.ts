@@ -37,7 +37,7 @@ export function resolveSignIn(
     if (from.isNeeded) refuseHosted(globals, from);
     else if (!globals.services.has("proxy")) warnOfNoRefresh(report);
     else if (globals.authenticate_service_url !== undefined)
-      report.warn(["authenticate_service_url"], "has no effect: no route asks anyone to sign in", "remove it");
+      report.warn(["authenticate_service_url"], "has no effect: no route requires sign-in", "remove it");
     return { ...noSignIn, cookie: cookies(from.hosts) };
   }
   const authenticate = globals.authenticate_service_url ?? null;
@@ -124,12 +124,16 @@ export function resolveAdministrators({ administrators }: Globals, report: Probl
   return administrators.map((entry, i) => {
     if (isTyped(entry)) return entry;
     if (hasTyped && /^[^@\s]+@[^@\s]+$/.test(entry)) {
-      report.warn(["administrators", i], "does not say what it is, and is read as an e-mail", `write email:${entry}`);
+      report.warn(
+        ["administrators", i],
+        "does not state its kind, and is read as an e-mail address",
+        `write email:${entry}`,
+      );
       return `email:${entry}`;
     }
     report.error(
       ["administrators", i],
-      "does not say whether it is a group, an e-mail or a subject (in Pomerium before v0.12 this key named people who may impersonate others; here it names operators)",
+      "does not state whether it is a group, an e-mail address or a subject (in Pomerium before v0.12 this key named people who may impersonate others; here it names operators)",
       `write group:${entry}, email:${entry} or sub:${entry}, or remove the key`,
     );
     return entry;
@@ -205,14 +209,14 @@ function resolveIdp(
     if (signsIn)
       report.error(
         ["idp_provider"],
-        "is missing, so nobody could sign in",
+        "is missing, so no one could sign in",
         "write oidc with idp_provider_url, idp_client_id and idp_client_secret",
         "key",
       );
     else if (globals.services.has("proxy"))
       report.error(
         ["idp_provider"],
-        "is missing, so no session would count here and signing in would loop",
+        "is missing, so no session would be accepted here and sign-in would loop",
         "write the same idp_provider, idp_provider_url and idp_client_id as for the authenticate service",
         "key",
       );
@@ -231,14 +235,14 @@ function resolveIdp(
       "is plain HTTP: anyone on the network in between reads passwords and tokens, and can sign in as any person",
       "use https where the network is not your own",
     );
-  if (!provider.scopes.includes("openid")) report.error(["idp_scopes"], "does not ask for openid", "add openid");
+  if (!provider.scopes.includes("openid")) report.error(["idp_scopes"], "does not include openid", "add openid");
   // A proxy knows whose sessions count by the provider and the client id; only those who speak to the provider need the secret.
   const speaks = signsIn || globals.services.has("databroker");
   for (const key of ["idp_client_id", "idp_client_secret"] as const) {
     const found = key === "idp_client_id" ? globals.idp_client_id : speaks ? from.idpClientSecret : "not needed";
     const wrong = failed.has(key) || (key === "idp_client_secret" && globals.idp_client_secret_file !== undefined);
     if ((found === undefined || found === null || found === "") && !wrong)
-      report.error([key], "is missing", "write what the identity provider gave you for this client", "key");
+      report.error([key], "is missing", "write the value that the identity provider issued for this client", "key");
   }
   if (globals.idp_client_id === undefined || (speaks && from.idpClientSecret === null)) return null;
   return {
@@ -260,7 +264,7 @@ function resolveCookie(
   if (domain !== "" && !/^(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}$/.test(domain)) {
     report.error(
       ["cookie_domain"],
-      "is not a domain that browsers take",
+      "is not a domain that browsers accept",
       "write one such as example.com, or remove it",
     );
   } else if (domain !== "") {
@@ -268,7 +272,7 @@ function resolveCookie(
     for (const { host, path } of outside.slice(0, 20)) {
       report.error(
         path,
-        `the cookie of ${domain} (cookie_domain) would never reach ${host}, so signing in would loop`,
+        `the cookie of ${domain} (cookie_domain) would never reach ${host}, so sign-in would loop`,
         "use a host below cookie_domain, or remove cookie_domain",
       );
     }
@@ -276,7 +280,7 @@ function resolveCookie(
   if (domain !== "" && globals.cookie_name.startsWith("__Host-")) {
     report.error(
       ["cookie_name"],
-      "begins with __Host-, which browsers refuse beside cookie_domain",
+      "begins with __Host-, which browsers refuse with cookie_domain",
       "use another name, or remove cookie_domain",
     );
   }

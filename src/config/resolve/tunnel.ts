@@ -30,7 +30,7 @@ export function resolveTunnelFrom(context: RouteContext, written: string): Route
   const names = path.split("/").filter((segment) => segment !== "");
   const own = parseName(authority);
   if (found === null || (names.length === 0 && own === undefined)) {
-    const what = found === null ? "is no address of a tunnel" : "names no port";
+    const what = found === null ? "is not a tunnel address" : "names no port";
     report.error(["from"], `${formatValue(written)} ${what}`, example);
     return null;
   }
@@ -104,7 +104,7 @@ export function checkTunnel({ route, report, present }: RouteContext, tunnel: Ro
     else if (onward)
       report.error(
         at,
-        "does not fit: another proxy is asked for the target, by CONNECT",
+        "does not fit: this route requests the target from another proxy, by CONNECT",
         "write only https://proxy.example.com, or only tcp://host:port",
       );
     else report.error(at, `a ${kind} route does not lead to ${url.protocol.slice(0, -1)}`, `write ${kind}://host:port`);
@@ -114,7 +114,7 @@ export function checkTunnel({ route, report, present }: RouteContext, tunnel: Ro
     if (present.has(key)) report.error([key], `means nothing on a ${kind} route`, "remove it", "key");
   for (const key of onward ? ineffectiveKeys : ineffectiveWithoutProxy)
     if (present.has(key))
-      report.warn([key], `has no effect on a ${kind} route: its bytes pass as they are`, "remove it", "key");
+      report.warn([key], `has no effect on a ${kind} route: bytes pass unchanged`, "remove it", "key");
 }
 
 function isWeb({ protocol }: URL): boolean {

@@ -15,7 +15,7 @@ export function checkUpgrades(protocols: readonly string[], report: ProblemRepor
     else if (never.test(protocol))
       report.error(
         ["allow_upgrades", i],
-        `${protocol} would carry requests that nobody has decided about`,
+        `${protocol} would carry requests without a decision`,
         "remove it; a route of tcp+https or udp+https carries other traffic",
       );
     else return true;

@@ -30,7 +30,7 @@ export function resolveHost(context: RouteContext): HostRules {
     ["preserve_host_header", route.preserve_host_header],
   ] as const;
   const [winner, ...rest] = ways.filter(([, given]) => given).map(([key]) => key);
-  for (const key of rest) report.warn([key], `has no effect beside ${winner}`, "keep one of them", "key");
+  for (const key of rest) report.warn([key], `has no effect with ${winner}`, "keep one of them", "key");
   const header = winner === "host_rewrite_header" ? (route.host_rewrite_header ?? null) : null;
   if (header !== null && !/^[A-Za-z0-9-]{1,200}$/.test(header))
     report.error(["host_rewrite_header"], "is not a header name", "write one such as X-Upstream-Host");
@@ -106,7 +106,7 @@ export function resolveRequestHeaders({ route, report, globals }: RouteContext):
     if (identity.has(folded))
       report.error(
         ["set_request_headers", name],
-        "says who the visitor is, and only the proxy may say that",
+        "states who the visitor is, and only the proxy may do that",
         "use pass_identity_headers",
         "key",
       );
@@ -179,12 +179,12 @@ export function resolveTls({ route, report, material }: RouteContext): RouteConf
   if (route.tls_skip_verify && !plain)
     report.warn(
       ["tls_skip_verify"],
-      "lets anyone between proxy and upstream read and change everything",
+      "lets anyone between the proxy and the upstream read and change everything",
       "name the upstream's authority with tls_custom_ca_file instead",
       "key",
     );
   if (route.tls_server_name !== undefined && route.tls_upstream_server_name !== undefined)
-    report.warn(["tls_server_name"], "has no effect beside tls_upstream_server_name", "remove it", "key");
+    report.warn(["tls_server_name"], "has no effect with tls_upstream_server_name", "remove it", "key");
   const customCa = material.authorities(material.textOrFile(route, { key: "tls_custom_ca", secrecy: "public" }));
   const pair = material.pair(
     material.textOrFile(route, { key: "tls_client_cert", secrecy: "public" }),

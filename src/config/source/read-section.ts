@@ -31,7 +31,7 @@ export function readSection(
   const failed = new Set<string>();
   const written = isPlainObject(raw) ? raw : {};
   if (raw !== undefined && raw !== null && !isPlainObject(raw))
-    report.error([], `${formatValue(raw)} is not a mapping`, "write key: value, one a line");
+    report.error([], `${formatValue(raw)} is not a mapping`, "write key: value, one per line");
 
   for (const [key, value] of Object.entries(written)) {
     if (!Object.hasOwn(shape, key)) reportUnknown(key, { shape, written, ...into });

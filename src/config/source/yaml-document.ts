@@ -62,7 +62,7 @@ export function readYaml(text: string, file: string): YamlDocument {
       const several = error.code === "MULTIPLE_DOCS";
       refuse(
         at(error.pos[0]),
-        several ? "holds several documents" : `is not YAML: ${firstLine(error.message)}`,
+        several ? "contains several documents" : `is not YAML: ${firstLine(error.message)}`,
         several ? "keep one, without ---" : "correct it; text with special characters goes in quotes",
       );
     }
@@ -108,7 +108,7 @@ class Walk {
     this.#values++;
     if (depth > depthMax || this.#values > valuesMax) {
       this.gaveUp = true;
-      const what = depth > depthMax ? `nests deeper than ${depthMax}` : `holds more than ${valuesMax} values`;
+      const what = depth > depthMax ? `nests deeper than ${depthMax}` : `contains more than ${valuesMax} values`;
       this.#context.refuse(location, what, "write it flatter, with fewer aliases");
       return nothing;
     }
@@ -183,7 +183,11 @@ class Walk {
     return list.filter((source) => {
       const usable = typeof source.value === "object" && source.value !== null && !Array.isArray(source.value);
       if (!usable && !this.gaveUp) {
-        this.#context.refuse(from.keyLocation, "<< merges something that is no mapping", "merge an alias to a mapping");
+        this.#context.refuse(
+          from.keyLocation,
+          "<< merges something that is not a mapping",
+          "merge an alias to a mapping",
+        );
       }
       return usable;
     });

@@ -45,7 +45,7 @@ export const dataSources = (): ValueType<readonly DataSource[]> =>
         else if (found.some(({ type }) => type === source.type))
           refused = refuse(
             `${formatValue(source.type)} is the type of another source too`,
-            "give each a type of its own",
+            "give each source its own type",
             [i, "type"],
           );
         else found.push(source);
@@ -93,8 +93,8 @@ function readSource(item: unknown, refuse: Refuse): DataSource | Refused {
   if (isRefused(maxAgeMs)) return maxAgeMs;
   if (maxAgeMs > 0 && maxAgeMs <= everyMs)
     return refuse(
-      `${formatDuration(maxAgeMs)} is over before the source is read again after ${formatDuration(everyMs)}`,
-      "make it longer than refresh_interval, so that there is time for a second try",
+      `${formatDuration(maxAgeMs)} passes before the source is read again after ${formatDuration(everyMs)}`,
+      "make it longer than refresh_interval, so that there is time for a second attempt",
       ["max_age"],
     );
   const bytesMax = parseInteger(
@@ -126,7 +126,9 @@ function readOrigin(url: unknown, file: unknown, refuse: Refuse): DataSource["fr
   });
   if (isRefused(parsed)) return parsed;
   if (parsed.protocol === "http:" && !isLoopback(parsed.hostname))
-    return refuse("is plain HTTP, so anybody in between can change who is let in", "use https, or a file", ["url"]);
+    return refuse("is plain HTTP, so anyone on the network path can change who gets in", "use https, or a file", [
+      "url",
+    ]);
   return { type: "url", url: parsed };
 }
 

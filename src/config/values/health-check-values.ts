@@ -54,7 +54,7 @@ const probes: Readonly<Record<(typeof probeKeys)[number], (written: Written, ref
   http_health_check(written, refuse) {
     const host = written["host"] as string | undefined;
     if (host !== undefined && host !== "" && !hostPattern.test(host))
-      return refuse("the host is not one", "write one such as app.internal", ["http_health_check", "host"]);
+      return refuse("the host is not a host name", "write one such as app.internal", ["http_health_check", "host"]);
     if (written["path"] === undefined)
       return refuse("path is missing", "write one such as /healthz", ["http_health_check"]);
     return {
@@ -79,7 +79,7 @@ const probes: Readonly<Record<(typeof probeKeys)[number], (written: Written, ref
   grpc_health_check(written, refuse) {
     const authority = written["authority"] as string | undefined;
     if (authority !== undefined && !hostPattern.test(authority))
-      return refuse("the authority is none", "write a host", ["grpc_health_check", "authority"]);
+      return refuse("the authority is not a host name", "write a host", ["grpc_health_check", "authority"]);
     return { type: "grpc", service: written["service_name"] as string, authority: authority ?? null };
   },
 };

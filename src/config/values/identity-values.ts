@@ -63,7 +63,7 @@ function readIssuer(name: string, item: unknown, refuse: Refuse): TokenIssuerCon
   const strange = refuseUnknownKey(item, issuerKeys, refuse);
   if (strange !== undefined) return strange;
   const issuer = scalarText(item["issuer"]);
-  if (issuer === undefined) return refuse("names no issuer", "write issuer: what stands in the tokens' iss");
+  if (issuer === undefined) return refuse("names no issuer", "write issuer: the iss of its tokens");
   if (issuer.startsWith("kubernetes:"))
     return refuse(
       "is not looked up in the pod by this build",
@@ -79,7 +79,7 @@ function readIssuer(name: string, item: unknown, refuse: Refuse): TokenIssuerCon
   if (isRefused(audiences)) return audiences;
   if (audiences.length === 0)
     return refuse(
-      "names no audiences, so tokens that were made for somebody else would do",
+      "names no audiences, so tokens issued for other services would be accepted",
       "write audiences: what the tokens' aud must name",
       ["audiences"],
     );
@@ -87,9 +87,11 @@ function readIssuer(name: string, item: unknown, refuse: Refuse): TokenIssuerCon
   if (isRefused(algs)) return algs;
   const unknown = algs.find((alg) => !algorithms.includes(alg));
   if (unknown !== undefined || algs.length === 0)
-    return refuse(`${formatValue(unknown)} is no signature that is taken`, `write some of ${algorithms.join(", ")}`, [
-      "supported_algs",
-    ]);
+    return refuse(
+      `${formatValue(unknown)} is not a supported signature algorithm`,
+      `write some of ${algorithms.join(", ")}`,
+      ["supported_algs"],
+    );
   return { name, issuer, jwksUrl: jwks, algorithms: algs, audiences };
 }
 
@@ -98,7 +100,7 @@ function readIssuerUrl(value: unknown, refuse: Refuse): URL | Refused {
   const url = checkUrl(value, { schemes: ["https", "http"], refuse });
   if (isRefused(url)) return url;
   return url.protocol === "http:" && !isLoopback(url.hostname)
-    ? refuse("is plain HTTP, so anybody in between can make tokens", "use https")
+    ? refuse("is plain HTTP, so anyone on the network path can forge tokens", "use https")
     : url;
 }
 

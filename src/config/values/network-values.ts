@@ -123,7 +123,7 @@ export function checkUrl(
   }
   if (url.hostname === "") return refuse(`${formatValue(value)} names no host`, `write one such as ${example}`);
   if (url.username !== "" || url.password !== "") {
-    return refuse("a URL holds a user name or password", "take it out of the URL");
+    return refuse("a URL contains a user name or password", "remove it from the URL");
   }
   if (how.path === "none" && (url.pathname !== "/" || url.search !== "" || url.hash !== "")) {
     return refuse(`${formatValue(value)} has a path`, `write only ${url.protocol}//${url.host}`);
@@ -216,7 +216,7 @@ export const headerRewrites = (): ValueType<readonly HeaderRewrite[]> =>
         else if (prefix === undefined || prefix === "" || becomes === undefined)
           refused = refuse("names no prefix or no value", remedy, [i]);
         else if (!headerValue.test(becomes))
-          refused = refuse("the value holds control characters", "write it on one line", [i, "value"]);
+          refused = refuse("the value contains control characters", "write it on one line", [i, "value"]);
         else found.push({ header: header.toLowerCase(), prefix, value: becomes });
       });
       return refused ?? found;
@@ -252,7 +252,7 @@ function checkHeaderMap(map: Readonly<Record<string, string>>, refuse: Refuse): 
       return refuse(`${formatValue(name)} is not a header name`, "use letters, digits and -", [name]);
     if (seen.has(folded)) return refuse(`the header ${name} is written twice`, "keep one of them", [name]);
     if (!headerValue.test(value))
-      return refuse(`the value of ${name} holds control characters`, "write it on one line", [name]);
+      return refuse(`the value of ${name} contains control characters`, "write it on one line", [name]);
     seen.add(folded);
   }
   return undefined;
@@ -281,7 +281,7 @@ export const upstreams = (): ValueType<readonly WrittenUpstream[]> =>
         if (scheme === "tcp" || scheme === "udp") {
           const one = tunnelUpstream(String(address).trim(), scheme);
           if (one === undefined)
-            refused = refuse(`${formatValue(address)} is no address`, `write ${scheme}://host:port`, at);
+            refused = refuse(`${formatValue(address)} is not an address`, `write ${scheme}://host:port`, at);
           else if (weight !== null && Number(weight) === 0)
             refused = refuse("a weight of 0", "give a weight of 1 or more, or leave the URL out", at);
           else found.push({ url: one, weight: weight === null ? null : Number(weight), path: "" });
@@ -290,7 +290,7 @@ export const upstreams = (): ValueType<readonly WrittenUpstream[]> =>
         if (scheme === "unix" || scheme === "https+unix") {
           const one = socketUpstream(String(address).trim(), scheme);
           if (one === undefined)
-            refused = refuse(`${formatValue(address)} is no socket`, `write ${scheme}:///run/app.sock`, at);
+            refused = refuse(`${formatValue(address)} is not a socket`, `write ${scheme}:///run/app.sock`, at);
           else if (weight !== null && Number(weight) === 0)
             refused = refuse("a weight of 0", "give a weight of 1 or more, or leave the URL out", at);
           else found.push({ url: one, weight: weight === null ? null : Number(weight), path: "" });

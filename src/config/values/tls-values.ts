@@ -18,7 +18,7 @@ const types: readonly SubjectNameType[] = ["dns", "email", "ip_address", "uri", 
 export const subjectNamePatterns = (): ValueType<readonly SubjectNamePattern[]> =>
   valueType({ label: "list of {type: expression}", json: { type: ["array", "string"] } }, (value, refuse) => {
     const list = typeof value === "string" ? parseJson(value) : value;
-    if (!Array.isArray(list)) return refuse("is not a list", "write - dns: expression, one a line");
+    if (!Array.isArray(list)) return refuse("is not a list", "write - dns: expression, one per line");
     const found: SubjectNamePattern[] = [];
     let refused: Refused | undefined;
     list.forEach((item: unknown, i) => {

@@ -34,7 +34,7 @@ export const sectionList = <T>(
 ): ValueType<readonly T[]> =>
   valueType({ label, json: { type: ["array", "string"], items: { type: "object" } } }, (value, refuse) => {
     const list = typeof value === "string" ? parseJson(value) : value;
-    if (!Array.isArray(list)) return refuse("is not a list", "write one section behind each dash");
+    if (!Array.isArray(list)) return refuse("is not a list", "write one section after each dash");
     const found: T[] = [];
     let refused: Refused | undefined;
     list.forEach((item: unknown, i) => {
@@ -48,7 +48,7 @@ export const sectionList = <T>(
   });
 
 function readShape(shape: Shape, item: unknown, refuse: Refuse): Readonly<Record<string, unknown>> | Refused {
-  if (!isPlainObject(item)) return refuse(`${formatValue(item)} is not a mapping`, "write key: value, one a line");
+  if (!isPlainObject(item)) return refuse(`${formatValue(item)} is not a mapping`, "write key: value, one per line");
   let refused: Refused | undefined;
   for (const key of Object.keys(item)) {
     if (Object.hasOwn(shape, key)) continue;

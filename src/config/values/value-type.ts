@@ -178,7 +178,7 @@ export function parseStringList(value: unknown, refuse: Refuse): readonly string
   if (!Array.isArray(value)) {
     const whole = scalarText(value);
     if (whole === undefined)
-      return refuse(`${formatValue(value)} is not a list`, "write one item a line, each behind a dash");
+      return refuse(`${formatValue(value)} is not a list`, "write one item per line, each after a dash");
     if (whole.trim().startsWith("[")) {
       const parsed = parseJson(whole);
       if (Array.isArray(parsed)) return parseStringList(parsed, refuse);
@@ -214,7 +214,7 @@ export function parseStringMap(
   if (!isPlainObject(source)) {
     return refuse(
       "is not a mapping",
-      "write key: value, one a line (in the environment JSON, or key=value with commas)",
+      "write key: value, one per line (in the environment JSON, or key=value with commas)",
     );
   }
   const map: Record<string, string> = {};

@@ -93,7 +93,7 @@ test("errors and warnings are labelled and counted, and a warning alone leaves t
   using file = written(`${good}    prefix: /a\n  - from: https://b.example.com\n    to: http://127.0.0.1:1\n`);
   const { code, out, err } = await run(["check", "-c", file.path]);
   assert.deepEqual([code, out], [0, `${file.path}: valid, 1 warning\n`]);
-  assert.match(err, /:17:5: warning: routes\[1\]\.policy: is missing, so nobody may use this route; /);
+  assert.match(err, /:17:5: warning: routes\[1\]\.policy: is missing, so no one may use this route; /);
 });
 
 test("a mistyped key beside the right one is to be removed: what stands there already is no advice", async () => {

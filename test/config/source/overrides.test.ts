@@ -66,7 +66,7 @@ suite("a mistake in a variable is named by the variable", () => {
   });
   test("where the file itself is wrong about the section, the file is named", () => {
     assert.deepEqual(errors(`${base}nats: true\n${goodRoute}`, { env: { NATS_USER: "x" } }), [
-      "c.yaml:11:7: nats: true is not a mapping; write key: value, one a line",
+      "c.yaml:11:7: nats: true is not a mapping; write key: value, one per line",
     ]);
   });
 });

@@ -189,6 +189,6 @@ test("what may be written", () => {
   assert.deepEqual(of("", "allow_upgrades: [chat]\n"), [false, ["chat"]]);
   assert.deepEqual(of("    allow_upgrades: []\n", "allow_upgrades: [chat]\n"), [false, []]);
   assert.deepEqual(errors(`${base}${goodRoute}    allow_upgrades: [h2c]\n`), [
-    "c.yaml:17:22: routes[0].allow_upgrades[0]: h2c would carry requests that nobody has decided about; remove it; a route of tcp+https or udp+https carries other traffic",
+    "c.yaml:17:22: routes[0].allow_upgrades[0]: h2c would carry requests without a decision; remove it; a route of tcp+https or udp+https carries other traffic",
   ]);
 });
