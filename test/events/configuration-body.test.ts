@@ -46,7 +46,7 @@ test("a text that is too long, or does not become short enough, is not packed", 
   const tooLong = (error: unknown): boolean =>
     error instanceof ConfigBodyTooLongError &&
     error.bytes > error.bytesMax &&
-    /put long lists of people/.test(error.message);
+    /move long lists of people/.test(error.message);
   assert.throws(() => packConfigBody("x".repeat(configTextBytesMax + 1)), tooLong);
   assert.throws(() => packConfigBody(randomBytes(configBodyBytesMax).toString("hex")), tooLong);
 });
