@@ -1,7 +1,8 @@
 /**
  * Assertion rules of a route: the issuer, the groups, and the headers that carry the identity.
  *
- * Pure. Assertions are cached by the rules object, so each caller makes one per route and configuration and keeps it.
+ * Pure. Assertions are cached by the rules object, so each caller of this file makes one for a route and
+ * configuration and keeps it.
  */
 import type { AssertionRules, IdentityCarriers } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
@@ -28,7 +29,7 @@ export function carriersOf(rules: HeaderRules, config: Pick<Config, "jwtClaimsHe
   };
 }
 
-/** The headers of an answer to another proxy: forward-auth or Envoy's external authorization. */
+/** The headers of a reply to another proxy: forward-auth or Envoy's external authorization. */
 export function replyCarriersOf(config: Pick<Config, "jwtClaimsHeaders">): IdentityCarriers {
   return { assertions: 1, claimHeaders: Object.keys(config.jwtClaimsHeaders), impersonation: false };
 }

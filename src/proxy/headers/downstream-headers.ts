@@ -1,9 +1,9 @@
 /**
- * Downstream headers: what the caller is told of an upstream's answer.
+ * Downstream headers: the header lines of an upstream's response as the caller receives them.
  *
- * Pure. Hop-by-hop lines go, with every name that the upstream's `Connection` header nominates; an upstream never sets a
- * cookie of ours, not by a rewrite either; the route's response headers replace the upstream's of the same name
- * (docs/pomerium-behaviour.md §3.5).
+ * - Pure. Hop-by-hop lines are dropped, with every name that the upstream's `Connection` header lists.
+ * - An upstream never sets a cookie of the proxy, not through a rewrite either.
+ * - The route's response headers replace the upstream's of the same name (docs/pomerium-behaviour.md §3.5).
  */
 import type { RouteConfig } from "../../config/index.ts";
 import type { OwnCookies } from "../message/cookies.ts";
@@ -13,20 +13,20 @@ import { connectionHeaderNames, headerValue, hopByHopNames } from "../message/he
 import type { ResponseLines } from "../message/upstream-call.ts";
 
 export type ResponseRules = Readonly<{
-  /** Lowercase names of what we set ourselves. */
+  /** Lowercase names of lines that the proxy sets itself. */
   replaced: ReadonlySet<string>;
   /** Names and values in turn. */
   added: readonly string[];
-  /** By lowercase name; null: none, which is the usual case. */
+  /** By lowercase name; null: none, as usual. */
   rewrites: ReadonlyMap<string, readonly Readonly<{ prefix: string; value: string }>[]> | null;
   cookies: OwnCookies;
-  /** By raw name: what happens to a line. Filled as names are met, up to a bound. */
+  /** What happens to a line, by its name as received. Filled as names arrive, up to a bound. */
   actions: HeaderNameCache<ResponseHeaderAction>;
 }>;
 
 type ResponseHeaderAction = "pass" | "drop" | "cookie" | "rewrite";
 
-/** Statements that only the proxy makes about its own answers. */
+/** Headers that only the proxy sets. */
 const proxyOnlyHeaders: ReadonlySet<string> = new Set(["x-request-id", "x-pomerium-intercepted-response"]);
 
 export function compileResponseRules(
@@ -58,7 +58,7 @@ function compileRewrites(rewrites: RouteConfig["rewriteResponseHeaders"]): Respo
   return byName;
 }
 
-/** Each in turn, as Pomerium has them: a plain prefix, and only that. */
+/** Applies each in turn, as Pomerium: plain prefixes only. */
 function applyRewrites(rewrites: NonNullable<ResponseRules["rewrites"]>, name: string, written: string): string {
   let text = written;
   for (const { prefix, value } of rewrites.get(name) ?? [])
@@ -66,7 +66,7 @@ function applyRewrites(rewrites: NonNullable<ResponseRules["rewrites"]>, name: s
   return text;
 }
 
-/** Names and values in turn, as they came. */
+/** Names and values in turn, as they arrived. */
 export type RawHeaders = readonly string[];
 
 /** What a caller receives, but for the request's id, which is added where the lines are sent. */
@@ -106,7 +106,10 @@ function actionFor({ replaced, rewrites }: ResponseRules, lower: string): Respon
   return rewrites?.has(lower) === true ? "rewrite" : "pass";
 }
 
-/** Trailers that may follow a chunked answer: never framing, routing, cookies or anything of ours (RFC 9110 §6.5.1). */
+/**
+ * Trailers that may follow a chunked response: never framing, routing, cookies or names of the proxy (RFC 9110
+ * §6.5.1).
+ */
 export function trailerPairs(rules: ResponseRules, raw: RawHeaders): (readonly [string, string])[] {
   const kept: (readonly [string, string])[] = [];
   for (let i = 0; i < raw.length; i += 2) {

@@ -1,9 +1,10 @@
 /**
- * Kubernetes: how an API server learns for whom it acts. We call with a service account's token, and impersonate the person
- * (Kubernetes, "User impersonation"; docs/pomerium-behaviour.md §3.2).
+ * Kubernetes: how an API server learns on whose behalf it acts. The proxy calls with a service account's token and
+ * impersonates the person (Kubernetes, "User impersonation"; docs/pomerium-behaviour.md §3.2).
  *
- * Pure. A call that names nobody would be carried out with the service account's own rights, which are wide: without a name there is no
- * call. Names that begin with `system:` are Kubernetes' own, and some of them stand above its rules: nobody from outside bears one.
+ * Pure. A call without a name would run with the service account's own rights, which are wide, so without a name
+ * there is no call. Names that begin with `system:` are Kubernetes' own, and some of them are above its rules, so no
+ * person may have one.
  */
 import { headerValue } from "../message/header-names.ts";
 
@@ -15,11 +16,11 @@ export function mayImpersonate(person: ImpersonatedUser | null): boolean {
 }
 
 /**
- * @returns names and values in turn, with which no line of the caller's may be mixed
- * @throws TypeError where `mayImpersonate` says no
+ * @returns names and values in turn; no line of the caller may be mixed with them
+ * @throws TypeError if `mayImpersonate` is false
  */
 export function impersonationLines(rules: KubernetesRules, person: ImpersonatedUser | null): readonly string[] {
-  if (!mayImpersonate(person)) throw new TypeError("an API server is called for nobody");
+  if (!mayImpersonate(person)) throw new TypeError("an API server must not be called without a name");
   const lines = ["authorization", `Bearer ${rules.token()}`, "impersonate-user", headerValue(person?.email ?? "")];
   for (const group of person?.groups ?? [])
     if (isImpersonable(group)) lines.push("impersonate-group", headerValue(group));
@@ -27,8 +28,8 @@ export function impersonationLines(rules: KubernetesRules, person: ImpersonatedU
 }
 
 /**
- * A name that the API server reads as it is here, and that is not Kubernetes' own. What would change on its way is nobody's: servers cut off
- * spaces, and control characters cannot be sent, so ` eng` would become `eng`.
+ * Whether the API server reads the name as it is here, and it is not Kubernetes' own. A name that would change on its
+ * way is refused: servers trim spaces, and control characters cannot be sent, so ` eng` would become `eng`.
  */
 function isImpersonable(name: string): boolean {
   return (
@@ -42,13 +43,13 @@ function isImpersonable(name: string): boolean {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
 const unsendablePattern = /[\u0000-\u001f\u007f]/;
 
-/** What says to an API server who is calling, beside what no upstream is told: a front proxy's names. By a folded name. */
+/** Whether a header of this folded name identifies the caller to an API server: its authenticating proxy's names. */
 export function identifiesCaller(folded: string): boolean {
   return folded === "authorization" || folded.startsWith("xremote");
 }
 
 /**
- * The protocols of a WebSocket without the token that browsers put among them (Kubernetes, "websocket.Bearer").
+ * The subprotocols of a WebSocket without the token that browsers put among them (Kubernetes, "websocket.Bearer").
  * @returns undefined: nothing is left
  */
 export function withoutBearerToken(protocols: string): string | undefined {

@@ -1,9 +1,10 @@
 /**
- * Session tokens: what the identity provider gave for a session, for routes that forward it to their upstream.
+ * Provider tokens: the tokens that the identity provider issued for a session, for routes that forward them to their
+ * upstream.
  *
- * They live in the brokers' vault. A node asks for those of a session once, when a route first needs them, keeps them sealed under a key
- * of its own that it never writes down, and asks anew when the session was refreshed. What is kept goes with the session, and there
- * is never more of it than a bound. Pure but for what it is given.
+ * The brokers' vault holds them. A node fetches those of a session once, when a route first needs them. It keeps them
+ * sealed under a key of its own that it never writes down, and fetches them again after the session was refreshed.
+ * They are dropped with the session, and their number and size are bounded. Pure but for its arguments.
  */
 import { LRUCache } from "lru-cache";
 import {
@@ -22,45 +23,45 @@ import {
 } from "../../events/index.ts";
 import type { Change } from "../../replication/index.ts";
 
-/** What of the tokens is forwarded; a refresh token never is, and is not kept. */
+/** The tokens that may be forwarded. A refresh token never is, and is not kept. */
 export type ForwardedTokens = Pick<ProviderTokens, "idToken" | "accessToken">;
 
 export type ProviderTokenSource = Readonly<{
   /**
-   * Immediate when they are known for the session as it is now. Null: there are none.
-   * @throws BrokerUnavailableError, or rejects with it: nobody could say
+   * Immediate if they are cached for the current state of the session. Null: there are none.
+   * @throws BrokerUnavailableError, or rejects with it: no broker could be reached
    */
   of(session: ActiveSession): ForwardedTokens | null | Promise<ForwardedTokens | null>;
-  /** What is folded in; drops what belongs to sessions that are touched. */
+  /** Drops the tokens of sessions that a change touches. */
   onChange(change: Change): void;
 }>;
 
-/** The tokens could not be had: too many are asked for already. */
+/** The tokens cannot be fetched: too many fetches are in progress. */
 export class ProviderTokensBusyError extends CodedError<"ERR_PROXY_TOKENS_BUSY"> {
   override readonly code = "ERR_PROXY_TOKENS_BUSY";
   constructor() {
-    super("too many sessions' tokens are being asked for at once");
+    super("too many sessions' tokens are being fetched at once");
   }
 }
 
 type SealedTokens = Readonly<{ refreshedAt: UnixMs; userId: UserId; sealed: Uint8Array | null }>;
 const keyIdBytes = 8;
-/** An entry beside its sealed tokens, roughly. */
+/** Size of an entry without its sealed tokens, roughly. */
 const entryBytes = 512;
 
 export function createProviderTokenSource(options: {
-  /** Asks a broker. */
+  /** Fetches from a broker. */
   fetch: (sessionId: SessionId) => Promise<ProviderTokens | undefined>;
   randomBytes: (bytes: number) => Uint8Array;
   keptMax?: number;
-  /** Of the sealed tokens. */
+  /** For the sealed tokens. */
   keptBytesMax?: number;
   askedMax?: number;
-  /** What became of a question to the brokers. */
+  /** Reports the result of a fetch. */
   onAsked?: (result: "answered" | "failed" | "busy") => void;
 }): ProviderTokenSource {
   const { keptMax = 10_000, keptBytesMax = 64 * 1024 * 1024, askedMax = 256 } = options;
-  /** Which sessions go with what: each with its own stream, and with its person's. */
+  /** The sessions to drop with a stream: each is in its own stream's set and in its person's. */
   const sessionsByStream = new Map<Stream, Set<SessionId>>();
   const cached = new LRUCache<SessionId, SealedTokens>({
     max: keptMax,
@@ -85,7 +86,8 @@ export function createProviderTokenSource(options: {
 
   function openTokens(session: ActiveSession, { sealed }: SealedTokens): ForwardedTokens | null {
     if (sealed === null) return null;
-    const [idToken, accessToken] = open(sealed, sealKeyOf(session)) as [string | null, string | null]; // as it was sealed below
+    // As it was sealed below.
+    const [idToken, accessToken] = open(sealed, sealKeyOf(session)) as [string | null, string | null];
     return { idToken, accessToken };
   }
 
@@ -101,7 +103,7 @@ export function createProviderTokenSource(options: {
         tokens === null
           ? null
           : seal([tokens.idToken, tokens.accessToken], sealKeyOf(session), options.randomBytes(12));
-      // Touched while it was asked for: whoever comes next asks again.
+      // Not cached if the session was touched during the fetch: the next call fetches again.
       if (fetching.get(sessionId) === mine.asking) cache(sessionId, { refreshedAt, userId, sealed });
       options.onAsked?.("answered");
       return tokens;
@@ -115,7 +117,7 @@ export function createProviderTokenSource(options: {
 
   function cache(sessionId: SessionId, found: SealedTokens): void {
     cached.set(sessionId, found);
-    if (!cached.has(sessionId)) return; // larger than all that may be kept
+    if (!cached.has(sessionId)) return; // larger than the whole cache
     sessionsByStream.set(sessionStream(sessionId), new Set([sessionId]));
     const ofUser = sessionsByStream.get(userStream(found.userId)) ?? new Set();
     sessionsByStream.set(userStream(found.userId), ofUser.add(sessionId));
@@ -147,7 +149,7 @@ export function createProviderTokenSource(options: {
       if (sessionsByStream.size === 0 && fetching.size === 0) return;
       for (const stream of touched)
         for (const sessionId of sessionsByStream.get(stream) ?? []) cached.delete(sessionId);
-      // Whoever waits is given what was asked for; it is not kept.
+      // Callers that wait get the result, but it is not cached.
       if (touched.size > 0) fetching.clear();
     },
   };

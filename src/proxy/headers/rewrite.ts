@@ -1,19 +1,19 @@
 /**
- * Rewrite: from the path that was authorised to the path that the upstream is sent.
+ * Path rewrite: from the path that was authorised to the path that the upstream receives.
  *
- * Pure. Rewriting happens after matching and deciding, on the canonical path, and its result must be a plain path again, behind which a
- * substitution may have written a query: one that makes anything else is refused rather than sent.
- *
- * Differs from Envoy in two places, on purpose: where the matched prefix and its replacement meet the rest, exactly one
- * slash stands between them (`/foo` → `/` gives `/bar` for `/foo/bar`, not `//bar`; `/` → `/base` gives `/base/x`, not `/basex`); and
- * behind a substitution's query, that of the request follows as more of it (`/s?q=1&page=2`, not `/s?q=1?page=2`).
+ * - Pure. Rewriting happens after matching and deciding, on the canonical path. The result must be a plain path
+ *   again, to which a substitution may have added a query. Any other result is refused, not sent.
+ * - Differs from Envoy on purpose: where the matched prefix and its replacement meet the rest there is exactly one
+ *   slash (`/foo` → `/` gives `/bar` for `/foo/bar`, not `//bar`; `/` → `/base` gives `/base/x`, not `/basex`).
+ * - After the query of a substitution, that of the request follows as more of it (`/s?q=1&page=2`, not
+ *   `/s?q=1?page=2`).
  */
 import { RE2JS } from "re2js";
 import type { RouteConfig } from "../../config/index.ts";
 import { decodeOnce, dotSegment } from "../message/canonical-request.ts";
 import { literal } from "../routing/route-table.ts";
 
-/** @returns undefined: the rewritten path is none, and must not be sent */
+/** @returns undefined: the result is not a plain path and must not be sent */
 export type Rewrite = (rawPath: string) => string | undefined;
 
 export function compileRewrite(route: Pick<RouteConfig, "match" | "prefixRewrite" | "regexRewrite">): Rewrite {
@@ -36,7 +36,7 @@ export function compileRewrite(route: Pick<RouteConfig, "match" | "prefixRewrite
   };
 }
 
-/** A configured path as it is sent: people write `/café` as it reads. */
+/** A configured path as it is sent: `/café` is percent-encoded. */
 export function encodedPath(configured: string): string {
   return configured.toWellFormed().replace(/[^!-~]+/g, encodeURIComponent);
 }
@@ -48,7 +48,7 @@ export function compileSubstitution(how: NonNullable<RouteConfig["regexRewrite"]
   return (text) => pattern.matcher(text).replaceAll(replacement);
 }
 
-/** How many characters of the raw path spell the decoded prefix. */
+/** The number of characters of the raw path that encode the prefix. */
 function rawLength(rawPath: string, prefix: string): number {
   if (rawPath.startsWith(prefix)) return prefix.length;
   for (let end = prefix.length; end <= rawPath.length; end++) {
@@ -57,7 +57,7 @@ function rawLength(rawPath: string, prefix: string): number {
   return 0;
 }
 
-/** `\1` names a group and `\\` is a backslash, as in RE2; everything else, a dollar sign too, is itself. */
+/** `\1` is a group and `\\` a backslash, as in RE2; everything else, a dollar sign too, is literal. */
 function compileReplacement(substitution: string): (...found: readonly unknown[]) => string {
   const parts = substitution.split(/(\\[0-9\\])/);
   return (...found) =>
@@ -78,7 +78,7 @@ export function withSearch(rewritten: string, search: string): string {
   return `${rewritten}${rewritten.endsWith("?") ? "" : "&"}${search.slice(1)}`;
 }
 
-/** Printable ASCII, without a fragment; what stands behind the first question mark is no part of the path. */
+/** Printable ASCII without a fragment. The path ends at the first question mark. */
 const sendablePattern = /^(\/[!-"$->@-~]*)(?:\?[!-"$-~]*)?$/;
 
 function requireSendable(rewritten: string): string | undefined {

@@ -1,8 +1,8 @@
 /**
- * Service account file: the tokens with which API servers of Kubernetes are called, read anew while they rotate.
+ * Service account file: the tokens with which the proxy calls API servers of Kubernetes, reloaded when they rotate.
  *
- * The kubelet replaces such a file well before its token ends. A file that is away or empty for a while costs nothing: the token
- * that was there is used on, and the log says so once.
+ * The kubelet replaces such a file well before its token expires. While the file is missing or empty the previous
+ * token stays in use, and the log says so once.
  */
 import { readFile, stat } from "node:fs/promises";
 import type { RouteConfig } from "../../config/index.ts";
@@ -10,7 +10,7 @@ import type { Logger } from "../../replication/index.ts";
 import type { KubernetesRules } from "./kubernetes.ts";
 
 export type ServiceAccountTokens = Readonly<{
-  /** Null: not a route of Kubernetes. */
+  /** Null: the route's upstream is not an API server. */
   of(route: Pick<RouteConfig, "kubernetes">): KubernetesRules | null;
   close(): void;
 }>;
@@ -29,7 +29,7 @@ export function openServiceAccountTokens(routes: readonly RouteConfig[], logger:
     const token = text.trim();
     const good = /^[\x21-\x7e]+$/.test(token) && token.length <= tokenCharsMax;
     if (!good && !state.trouble)
-      logger.warn({ path }, "a service account's token cannot be read; the one before is used");
+      logger.warn({ path }, "cannot read a service account's token; the previous one stays in use");
     if (good && token !== state.token) logger.info({ path }, "a service account's token was replaced");
     state.trouble = !good;
     if (good) state.token = token;
@@ -50,7 +50,7 @@ export function openServiceAccountTokens(routes: readonly RouteConfig[], logger:
   };
 }
 
-/** A pipe would block a thread of the process for as long as nothing writes to it. */
+/** Refuses pipes: reading one would block a thread of the process until something writes to it. */
 async function readOrdinaryFile(path: string): Promise<string> {
   return (await stat(path)).isFile() ? readFile(path, "utf8") : "";
 }

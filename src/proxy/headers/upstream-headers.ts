@@ -1,13 +1,12 @@
 /**
- * Upstream headers: what an upstream is told, rebuilt from the request line by line.
+ * Upstream headers: the header lines that an upstream receives, rebuilt from the request line by line.
  *
- * Pure. First goes what belongs to the caller's connection, including every name that its `Connection` header nominates;
- * then our own credentials; then whatever could be mistaken for a statement of ours. Only after that is anything of ours
- * added, so nothing that a caller sends can remove or double it.
- *
- * The caller's `X-Forwarded-*` and `Forwarded` are claims of a stranger: they go, unless the configuration counts trusted
- * proxies in front of us, and then only as many entries of `X-Forwarded-For` are kept. (Pomerium passes them on.) Who the caller is
- * by that count stands alone in `X-Envoy-External-Address`, so that an upstream need not count.
+ * - Pure. First the lines of the caller's connection are dropped, with every name that its `Connection` header lists;
+ *   then the proxy's own credentials; then every name that an upstream could mistake for a statement of the proxy.
+ *   Only after that are the proxy's own lines added, so a caller can neither remove nor double them.
+ * - The caller's `X-Forwarded-*` and `Forwarded` are unproven claims and are dropped. If the configuration counts
+ *   trusted proxies in front of this one, as many entries of `X-Forwarded-For` are kept. (Pomerium passes them on.)
+ * - The caller's address by that count is alone in `X-Envoy-External-Address`, so that an upstream need not count.
  */
 import { isIP } from "node:net";
 import { type Config, type HeaderPart, parseHeaderTemplate, type RouteConfig } from "../../config/index.ts";
@@ -35,18 +34,18 @@ import {
 } from "./kubernetes.ts";
 import { compileSubstitution } from "./rewrite.ts";
 
-/** What the assertion room made for this principal, host and route. */
+/** The signed assertion and claim headers for this principal, host and route. */
 export type UpstreamIdentity = ImpersonatedUser &
   Readonly<{ assertion: string; claimHeaders: readonly (readonly [string, string])[] }>;
 
 /** A route's rules, compiled once. */
 export type HeaderRules = Readonly<{
   route: RouteConfig;
-  /** The upstream is told what its requests are hashed by, as Pomerium tells it. */
+  /** The upstream receives the key by which its requests are hashed, as from Pomerium. */
   sendsRoutingKey: boolean;
   hostOfPath: ((rawPath: string) => string) | null;
   sendsRequestId: boolean;
-  /** By raw name: what happens to a line. Filled as names are met, up to a bound. */
+  /** What happens to a line, by its name as received. Filled as names arrive, up to a bound. */
   actions: HeaderNameCache<HeaderAction>;
   actionFor: (name: string) => HeaderAction;
   set: readonly Readonly<{ name: string; parts: readonly HeaderPart[] }>[];
@@ -54,18 +53,18 @@ export type HeaderRules = Readonly<{
   wantsIdentity: "assertion-and-claims" | "assertion" | "nothing";
   /** Whether the identity provider's tokens are needed. */
   wantsTokens: boolean;
-  /** Null: the upstream is no API server of Kubernetes. */
+  /** Null: the upstream is not an API server of Kubernetes. */
   kubernetes: KubernetesRules | null;
   cookies: OwnCookies;
   trustedHops: number;
   skipXffAppend: boolean;
-  /** Lowercase names of ours that are not sent: the route removes them, or says them itself. */
+  /** Lowercase names of the proxy's own lines that are not sent: the route removes or sets them itself. */
   suppressed: ReadonlySet<string>;
 }>;
 
 type HeaderAction = "pass" | "drop" | "cookie" | "authorization" | "referer" | "protocols";
 
-/** Ours to make, from parsed values: never copied. */
+/** The proxy builds these from parsed values and never copies them. */
 const rebuiltNames: ReadonlySet<string> = new Set(["host", "expect", "content-length"]);
 
 export function compileHeaderRules(
@@ -87,7 +86,7 @@ export function compileHeaderRules(
     if (hopByHopNames.has(lower) || rebuiltNames.has(lower) || removed.has(lower)) return "drop";
     const folded = foldName(lower);
     if (replaced.has(folded) || isReservedName(folded)) return "drop";
-    if (kubernetes !== null && identifiesCaller(folded)) return "drop"; // the call is made with a token of ours
+    if (kubernetes !== null && identifiesCaller(folded)) return "drop"; // the proxy calls with its own token
     if (kubernetes !== null && lower === "sec-websocket-protocol") return "protocols";
     return lower === "cookie" || lower === "authorization" || lower === "referer" ? lower : "pass";
   };
@@ -116,9 +115,9 @@ export function compileHeaderRules(
 
 export type UpstreamHeadersInput = Readonly<{
   request: CanonicalRequest;
-  /** Host and port as the caller's URL has them, by the route and the Host header alone. */
+  /** Host and port of the caller's URL, from the route and the Host header alone. */
   authority: string;
-  /** Of the route. */
+  /** The scheme of the route. */
   scheme: "http" | "https";
   /** The connection's peer. */
   peer: string;
@@ -126,9 +125,9 @@ export type UpstreamHeadersInput = Readonly<{
   upstreamHost: string;
   sessionId: string | null;
   identity: UpstreamIdentity | null;
-  /** Of the caller's session, where the route forwards them. */
+  /** The tokens of the caller's session, if the route forwards them. */
   tokens?: Pick<ProviderTokens, "idToken" | "accessToken"> | null;
-  /** What the caller showed, when it is valid on this route. */
+  /** The caller's client certificate, if it is valid on this route. */
   certificate?: PresentedCertificate | null;
 }>;
 
@@ -137,7 +136,10 @@ export function upstreamLines(rules: HeaderRules, input: UpstreamHeadersInput): 
   return new HeaderLines(buildUpstreamHeaders(rules, input));
 }
 
-/** @returns names and values in turn, `host` first; hop-by-hop lines and the request's id are added where they are sent */
+/**
+ * @returns names and values in turn, `host` first; hop-by-hop lines and the request's id are added where they are
+ *   sent
+ */
 export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersInput): string[] {
   const { request } = input;
   const { headers, rawHeaders } = request;
@@ -177,8 +179,9 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
 }
 
 /**
- * The trailers of a request that its upstream is sent. Some servers take them for headers, so one passes only where a header of its
- * name would, where the head had none of that name, and where it cannot change what the head meant (RFC 9110 §6.5.1).
+ * The trailers of a request that its upstream receives. Some servers treat them as headers. One passes only if a
+ * header of its name would, the head had none of that name, and it cannot change the meaning of the head (RFC 9110
+ * §6.5.1).
  * @param lines names and values in turn
  */
 export function forwardedTrailers(
@@ -210,12 +213,18 @@ function cacheAction(rules: HeaderRules, name: string): HeaderAction {
   return action;
 }
 
-/** A session handle in `Authorization`, or the token by which the caller was known; anything else there belongs to the upstream. */
+/**
+ * Whether `Authorization` carries a session handle or the caller's bearer token; anything else there is for the
+ * upstream.
+ */
 export function isOwnAuthorization({ bearer }: Pick<RouteConfig, "bearer">, value: string): boolean {
   return (bearer !== null ? /^\s*(?:pomerium|bearer)\s/i : /^\s*(?:pomerium\s|bearer\s+pomerium-)/i).test(value);
 }
 
-/** @param trusted headers from a trusted proxy in front (`xff_num_trusted_hops`); null: from a caller that may claim nothing */
+/**
+ * @param trusted headers from a trusted proxy in front (`xff_num_trusted_hops`); null: from a caller that may claim
+ *   nothing
+ */
 function addIdentity(
   add: (name: string, value: string) => void,
   trusted: CanonicalRequest["headers"] | null,
@@ -244,7 +253,7 @@ function render(
   return value;
 }
 
-/** Names are joined by commas, as in Pomerium; one that holds a comma would look like two, and is left out. */
+/** Names are joined by commas, as in Pomerium. A name with a comma would look like two and is left out. */
 function certificateText(certificate: PresentedCertificate | null, what: "fingerprint" | "dns" | "email"): string {
   if (certificate === null) return "";
   if (what === "fingerprint") return certificate.fingerprint;
@@ -252,7 +261,7 @@ function certificateText(certificate: PresentedCertificate | null, what: "finger
   return names.filter((name) => !name.includes(",")).join(",");
 }
 
-/** A configured copy of a caller's header never carries our credentials either. */
+/** A configured copy of a caller's header never carries the proxy's credentials either. */
 function copiedHeader(rules: HeaderRules, name: string, value: string): string {
   if (name === "cookie") return rules.cookies.strip(value) ?? "";
   if (name === "referer") return stripReferer(value);
@@ -262,8 +271,8 @@ function copiedHeader(rules: HeaderRules, name: string, value: string): string {
 }
 
 /**
- * Precedence of docs/pomerium-behaviour.md §5.1: a fixed host, a header's value, one made of the path, the caller's
- * own, the upstream's.
+ * Precedence of docs/pomerium-behaviour.md §5.1: a fixed host, a header's value, one derived from the path, the
+ * caller's own, the upstream's.
  */
 function upstreamHostHeader({ route, hostOfPath }: HeaderRules, input: UpstreamHeadersInput): string {
   if (route.hostRewrite !== null) return route.hostRewrite;
@@ -289,8 +298,8 @@ export function forwardedFor(
 }
 
 /**
- * The entries that trusted proxies in front of us have added: the last ones, as many as there are such proxies. They are
- * counted before they are read: one that is no address must not move a caller's own entry into its place.
+ * The entries that the trusted proxies in front of this one have added: the last ones, one for each such proxy. They
+ * are counted before they are parsed: an invalid one must not move a caller's own entry into its position.
  */
 function trustedEntries(forwardedFor: string | undefined, hops: number): readonly string[] {
   if (hops === 0 || forwardedFor === undefined) return [];
@@ -298,20 +307,20 @@ function trustedEntries(forwardedFor: string | undefined, hops: number): readonl
   return entries.every((entry) => entry !== undefined) ? entries : [];
 }
 
-/** Some proxies write the port too, and then brackets around IPv6. */
+/** Accepts a port and brackets around IPv6, which some proxies write. */
 function parseAddress(entry: string): string | undefined {
   const text = entry.trim();
   const address = /^\[(.+)\](?::\d{1,5})?$/.exec(text)?.[1] ?? /^([\d.]+):\d{1,5}$/.exec(text)?.[1] ?? text;
   return isIP(address) === 0 ? undefined : address;
 }
 
-/** The caller's address: the peer's, or the entry that the outermost trusted proxy has added. */
+/** The caller's address: the peer's, or the entry of the outermost trusted proxy. */
 export function callerAddress(forwardedFor: string | undefined, peer: string, hops: number): string {
   const entries = trustedEntries(forwardedFor, hops);
   return entries.length === hops && hops > 0 ? (entries[0] ?? peer) : peer;
 }
 
-/** The id that a trusted proxy in front of us has given a request: of anybody else it is a claim like any other. */
+/** The request id from a trusted proxy in front; undefined: none, or the caller is not one. */
 export function trustedRequestId(
   { headers }: Pick<CanonicalRequest, "headers">,
   trustedHops: number,
@@ -320,10 +329,10 @@ export function trustedRequestId(
   return trustedHops > 0 && given !== undefined && /^[A-Za-z0-9._:+/=@-]{8,128}$/.test(given) ? given : undefined;
 }
 
-/** A query without session handles, whatever way their name is spelled; `search` has its `?` or is empty. */
+/** The query without session handles, however their name is encoded; `search` has its `?` or is empty. */
 export function stripSessionQuery(search: string): string {
   if (search.length < 2 || !/pomerium_session/i.test(decodeLeniently(search))) return search;
-  const parts = search.slice(1).split(/([&;])/); // pairs, and what stands between them
+  const parts = search.slice(1).split(/([&;])/); // pairs and separators in turn
   let kept: string | undefined;
   for (let i = 0; i < parts.length; i += 2) {
     const pair = parts[i] ?? "";
@@ -334,13 +343,13 @@ export function stripSessionQuery(search: string): string {
   return kept === undefined ? "" : `?${kept}`;
 }
 
-/** A page whose address held a handle says that address to whatever it loads. */
+/** Removes a handle from `Referer`: a page whose URL held one sends that URL with what it loads. */
 export function stripReferer(referer: string): string {
   const question = referer.indexOf("?");
   return question < 0 ? referer : referer.slice(0, question) + stripSessionQuery(referer.slice(question));
 }
 
-/** Decodes what is decodable, octet by octet: only for comparing names. */
+/** Decodes what can be decoded, octet by octet; only for comparing names. */
 function decodeLeniently(text: string): string {
   return text
     .replace(/\+/g, " ")

@@ -1,8 +1,8 @@
 /**
  * Body end: finds where the body of a request ends in the bytes of its connection (RFC 9112 §6, §7.1). Pure.
  *
- * Node's parser judges the bytes and does not report where it finds the end, and what follows must be examined from its first byte
- * on. The connection ends where the two disagree, so a fault here lets nothing pass.
+ * Node's parser validates the bytes but does not report where it finds the end, and what follows must be examined
+ * from its first byte. The connection ends where the two disagree, so a mistake here lets nothing through.
  */
 const lineFeed = 0x0a;
 const carriageReturn = 0x0d;
@@ -11,7 +11,7 @@ const lineEndBytes = 2;
 export class BodyEnd {
   #phase: "data" | "size" | "extension" | "trailers";
   readonly #isChunked: boolean;
-  /** Bytes of the body, or of the chunk and its line end, that have not come. */
+  /** Bytes of the body, or of the chunk and its line end, that have not arrived. */
   #bytesLeft: number;
   #chunkSize = 0;
   #lineLength = 0;
@@ -25,7 +25,7 @@ export class BodyEnd {
     this.isFound = length === 0;
   }
 
-  /** Looks at each byte once. @returns where the body ends in these bytes, or their length */
+  /** Reads each byte once. @returns where the body ends in these bytes, or their length */
   find(bytes: Buffer, from: number): number {
     let at = from;
     while (at < bytes.length && !this.isFound)
@@ -55,7 +55,7 @@ export class BodyEnd {
     }
   }
 
-  /** An empty line ends them. */
+  /** An empty line ends the trailers. */
   #readTrailers(byte: number): void {
     if (byte !== lineFeed) this.#lineLength += byte === carriageReturn ? 0 : 1;
     else if (this.#lineLength === 0) this.isFound = true;

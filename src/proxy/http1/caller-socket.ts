@@ -1,26 +1,27 @@
 /**
- * Caller socket: reads an accepted connection into one buffer of the process, past the stream of `node:net`.
+ * Downstream socket reader: reads accepted connections into one buffer of the process, past the stream of `node:net`.
  *
- * - `node:net` documents such a buffer (`onread`) for connections that a process opens, and none for those that it accepts, so the handle
- *   is set up here as `node:net` does it (docs/adr/0029). A runtime whose handles lack what this needs reads by events.
- * - A reader looks at the bytes before it returns and keeps copies only: the next read of any connection overwrites them.
+ * - `node:net` documents such a buffer (`onread`) for connections that a process opens, not for those that it
+ *   accepts. The handle is therefore set up here as `node:net` does it (docs/adr/0029). Where the runtime's handles
+ *   lack what this needs, connections are read by events.
+ * - A reader uses the bytes before it returns and keeps only copies: the next read of any connection overwrites them.
  * - The socket still reports its end, its errors and its close.
  */
 import type { Socket } from "node:net";
 import { HandleFlowControl, type SocketHandle } from "./handle-flow.ts";
 
-/** What `node:net` keeps of a connection. */
+/** What this uses of the handle behind a `Socket`. */
 type ReadableHandle = SocketHandle & {
   readonly bytesRead: number;
   onread: (this: ReadableHandle, bytes: ArrayBuffer | undefined) => unknown;
   useUserBuffer?(bytes: Buffer): number;
 };
 
-/** As much as Node itself reads at once. */
+/** As much as Node reads at once. */
 const sharedBuffer = Buffer.allocUnsafeSlow(65_536);
-/** Most reads have one of a few lengths: the beginnings of the buffer that were needed before. */
+/** Views of the first bytes, by length: most reads have one of a few lengths. */
 const prefixes: (Buffer | undefined)[] = new Array<undefined>(4_097).fill(undefined);
-/** A reader is looking at the shared buffer. */
+/** The reader that is using the shared buffer; undefined: none. */
 let activeReader: DownstreamSocketReader | undefined;
 
 function prefixOf(length: number): Buffer {
@@ -40,8 +41,8 @@ export class DownstreamSocketReader {
   #isReleased = false;
 
   /**
-   * @param onOverwritten what `onBytes` looks at is no longer what this socket has read; the socket is destroyed
-   * @returns undefined: this socket cannot be read that way
+   * @param onOverwritten the bytes that `onBytes` is using were overwritten; the socket is destroyed
+   * @returns undefined: this socket cannot be read this way
    */
   static begin(
     socket: Socket,
@@ -64,7 +65,7 @@ export class DownstreamSocketReader {
     this.#onBytes = onBytes;
     this.#onOverwritten = onOverwritten;
     this.#bytesRead = handle.bytesRead;
-    const { onread } = handle; // what it does with bytes, an end and an error is the stream's
+    const { onread } = handle; // passes bytes, the end and errors to the stream
     const onRead = (): void => {
       const length = handle.bytesRead - this.#bytesRead;
       this.#bytesRead += length;
@@ -76,7 +77,7 @@ export class DownstreamSocketReader {
     this.#flow.start();
   }
 
-  /** TLS could read while another connection is being read, if it wrote nothing at all; neither reading could be trusted then. */
+  /** TLS can read while another connection is being read if it writes nothing. Neither result could be trusted then. */
   #read(length: number): void {
     if (activeReader !== undefined) {
       for (const one of [activeReader, this]) {
@@ -101,14 +102,14 @@ export class DownstreamSocketReader {
     this.#flow.resume();
   }
 
-  /** What comes from now on is the socket's `data` again, unless it is held: then when the socket is resumed. */
+  /** Later bytes are the socket's `data` events again; if it is paused, once the socket is resumed. */
   release(): void {
     this.#isReleased = true;
     this.#flow.returnToStream();
   }
 }
 
-/** The stream keeps what it gets, so it gets bytes of its own, as Node's handles allocate them. */
+/** The stream keeps its bytes, so it gets a copy, allocated as Node's handles do. */
 function copyOf(length: number): ArrayBuffer {
   const bytes = new ArrayBuffer(length);
   sharedBuffer.copy(new Uint8Array(bytes), 0, 0, length);

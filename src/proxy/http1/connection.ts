@@ -1,10 +1,11 @@
 /**
- * HTTP/1 connection: reads requests from one socket, strictly, and has them answered one at a time in the order in which they came.
+ * HTTP/1 connection: parses the requests of one socket strictly and has them answered one at a time, in order.
  *
- * A request that comes before the one in front of it is answered waits, a few of them; then nothing more is read. Whatever takes
- * the whole connection (an upgrade, CONNECT) may not come behind an unanswered request. What cannot be read gets a bare 400
- * and the connection ends; what is in the middle of an answer is closed without a word, so that no second answer is ever written
- * into the first. Time is bounded for the head, for the whole request and between requests (`sweep`).
+ * - A request that arrives before the previous response is complete waits. A few may wait; then nothing more is read.
+ * - What takes the whole connection (an upgrade, CONNECT) must not follow a request without a response.
+ * - A request that cannot be parsed gets a bare 400 and the connection ends. In the middle of a response the
+ *   connection is closed instead, so that no second response is ever written into the first.
+ * - Time is bounded for the head, for the whole request and between requests (`sweep`).
  */
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
@@ -23,11 +24,11 @@ import { RequestLineCheck } from "./request-line.ts";
 import { WaitingRequests } from "./waiting-requests.ts";
 import { ResponseWriter } from "./writer.ts";
 
-/** The bytes are Pomerium's limit. */
+/** `bytesMax` is Pomerium's limit. */
 const headLimits = { bytesMax: 131_072, linesMax: headerLinesMax };
-/** Behind a handshake that is not answered yet. */
+/** Bytes after an upgrade request that has no response yet. */
 const upgradeBytesMax = 65_536;
-/** How long the rest of a request is thrown away after its answer, so that the caller gets to read the answer. */
+/** How long the rest of a request is discarded after its response, so that the caller can read the response. */
 const lingerMs = 5_000;
 
 export class Http1Connection {
@@ -38,36 +39,36 @@ export class Http1Connection {
   readonly #onHttp2: (() => void) | null;
   #parser: Http1Parser | undefined;
   readonly #requestLine = new RequestLineCheck();
-  /** Of the body that is being read. */
+  /** Finds the end of the body that is being read. */
   #bodyEnd: BodyEnd | undefined;
-  /** No request is read behind this one. */
+  /** No request is read after this one. */
   #isLast = false;
   /** Reads the socket from its second read on. */
   #socketReader: DownstreamSocketReader | undefined;
-  /** Being answered. */
+  /** The request whose response is being written. */
   #current: Http1Downstream | undefined;
-  /** Whose body is read. */
+  /** The request whose body is being read. */
   #receiving: Http1Downstream | undefined;
   readonly #waiting = new WaitingRequests<Http1Downstream>();
-  /** What came behind an upgrade. */
+  /** What arrived after an upgrade request. */
   #bytesAfterUpgrade: Buffer[] | undefined;
   #upgradeBytes = 0;
   #isPaused = false;
-  /** Nothing that comes is looked at any more. */
+  /** Further bytes are ignored. */
   #isStopped = false;
   #lingering = false;
   readonly #writer: ResponseWriter;
   readonly outlet: SocketOutlet;
-  /** The connection is somebody else's. */
+  /** An upgrade or tunnel has taken the connection. */
   #isDetached = false;
-  /** A request was answered, and nothing of the next has come. */
+  /** The response is complete, and nothing of the next request has arrived. */
   #betweenRequests = false;
-  /** When the connection is closed for being slow or idle; Infinity: not now. */
+  /** When the connection is closed for being slow or idle; Infinity: no deadline. */
   #deadline: number;
 
   /**
-   * @param onHttp2 the caller speaks HTTP/2 with prior knowledge (RFC 9113 §3.3): the socket is given up, unread; null: HTTP/2
-   * is not spoken here
+   * @param onHttp2 the caller uses HTTP/2 with prior knowledge (RFC 9113 §3.3): the socket is detached, unread; null:
+   *   HTTP/2 is not available here
    */
   constructor(socket: Socket, caller: ConnectionPeer, owner: ConnectionOwner, onHttp2: (() => void) | null) {
     this.#onHttp2 = onHttp2;
@@ -103,18 +104,18 @@ export class Http1Connection {
     return this.#owner.headerValues;
   }
 
-  /** Whether the connection may carry another request behind this answer. */
+  /** Whether the connection may carry another request after this response. */
   mayKeepAlive(_exchange: Http1Downstream): boolean {
     return !this.#isStopped && !this.#owner.isDraining();
   }
 
-  /** Ends it unless something was asked that is not answered. */
+  /** Ends it unless a request has no response yet. */
   closeIdle(): void {
     if (this.#betweenRequests || this.#bytesRead === 0) this.#socket.destroySoon();
-    else if (this.#current?.closed === true) this.#linger(); // the rest of its body is not waited for
+    else if (this.#current?.closed === true) this.#linger(); // does not wait for the rest of its body
   }
 
-  /** Every answer is written, and the caller has not received all of it, or has not ended its side. */
+  /** Every response is written, and the caller has not received all of it or has not ended its side. */
   get lingering(): boolean {
     return (this.#socket.writableEnded || this.#current?.ended === true) && !this.#socket.destroyed;
   }
@@ -123,7 +124,10 @@ export class Http1Connection {
     if (!this.#isDetached) this.outlet.close();
   }
 
-  /** Nothing is read from it, so that the end of its caller's side is not heard; which in a tunnel is no leaving. */
+  /**
+   * Nothing is read, so the end of the caller's side goes unnoticed. In a tunnel that end does not mean that the
+   * caller left.
+   */
   get readPaused(): boolean {
     return this.#isDetached ? this.#socket.isPaused() : this.#isPaused;
   }
@@ -134,21 +138,22 @@ export class Http1Connection {
   }
 
   sweep(now: number): void {
-    // A write of nothing finds out that the connection was reset; as does one that waits, behind which these would pile up.
+    // An empty write detects a reset. So does a write that is pending, after which empty ones would pile up.
     if (this.readPaused && this.#socket.writable && this.#writer.isEmpty) this.#socket.write("");
     if (this.#writer.unreadUntil <= now) this.#socket.destroy();
     const { readLimit, readMs } = this.#owner;
     if (readLimit === "silence" && this.#receiving?.hasBodyProgress() === true) this.#deadline = now + readMs;
     if (this.#deadline > now) return;
     this.#deadline = Infinity;
-    if (this.#current?.isResponding === true && this.#receiving === this.#current) return; // both sides talk, within the route's own bounds
+    // Both sides are sending, within the route's own bounds.
+    if (this.#current?.isResponding === true && this.#receiving === this.#current) return;
     if (this.#receiving === this.#current && this.#current?.timeOutBody() === true) return;
     if (this.#betweenRequests) this.#socket.destroySoon();
     else if (this.#isStopped || this.#current?.ended === true) this.#socket.destroy();
     else this.#refuse("ERR_HTTP_REQUEST_TIMEOUT", 408);
   }
 
-  // --- what comes
+  // --- reading
 
   readonly #onData = (bytes: Buffer): void => {
     if (this.#lingering) return;
@@ -165,7 +170,7 @@ export class Http1Connection {
     this.#socketReader ??= DownstreamSocketReader.begin(this.#socket, this.#onRead, this.#onClose);
   };
 
-  /** @param bytes of the buffer that all callers are read into: nothing may keep them */
+  /** @param bytes in the buffer that all connections share: nothing may keep them */
   readonly #onRead = (bytes: Buffer): void => {
     if (!this.#lingering && !this.#isStopped) this.#parse(bytes);
   };
@@ -181,7 +186,7 @@ export class Http1Connection {
     this.#socketReader = undefined;
   }
 
-  /** In segments, of which none reaches beyond the end of a head or of a body. */
+  /** Parses in segments, none of which extends past the end of a head or of a body. */
   #parse(bytes: Buffer): void {
     this.#onBytesReceived();
     for (let at = 0; at < bytes.length && !this.#isStopped && this.#parser !== undefined; ) {
@@ -190,7 +195,7 @@ export class Http1Connection {
       const read = this.#execute(this.#parser, end - at === bytes.length ? bytes : bytes.subarray(at, end));
       at += read;
       if (this.#bytesAfterUpgrade !== undefined) {
-        this.#stopSocketReader(); // what comes now is no HTTP
+        this.#stopSocketReader(); // what follows is not HTTP
         if (at < bytes.length) this.#keepUpgradeBytes(Buffer.from(bytes.subarray(at)));
         return;
       }
@@ -198,7 +203,7 @@ export class Http1Connection {
     }
   }
 
-  /** @returns `from` or less: nothing more is looked at */
+  /** @returns `from` or less: parse nothing more */
   #endOfSegment(bytes: Buffer, from: number): number {
     if (this.#bodyEnd !== undefined) return this.#bodyEnd.find(bytes, from);
     if (this.#isLast && this.#receiving === undefined) return from;
@@ -207,7 +212,10 @@ export class Http1Connection {
     return end;
   }
 
-  /** The parser stops behind a request that asks for an upgrade, also where that is refused by going on as before. @returns bytes read */
+  /**
+   * The parser stops after a request for an upgrade, even if that is refused and HTTP continues.
+   * @returns bytes read
+   */
   #execute(parser: Http1Parser, segment: Buffer): number {
     const read = parser.execute(segment);
     if (typeof read === "number") {
@@ -215,7 +223,7 @@ export class Http1Connection {
       else if (this.#bodyEnd?.isFound === true) this.#refuse("body-end", 400);
       return read;
     }
-    // Nothing behind the last request of a connection is looked at; that one is answered all the same.
+    // What follows the last request of a connection is ignored; that request still gets its response.
     const status = read.code === "HPE_HEADER_OVERFLOW" ? 431 : 400;
     if (read.code !== "HPE_CLOSED_CONNECTION") this.#refuse(read.code, status);
     return 0;
@@ -278,7 +286,7 @@ export class Http1Connection {
     }
     if (head.hasBody) this.#enqueue(exchange);
     if (head.hasBody || upgrade) return 0;
-    this.#onComplete(); // it is all there
+    this.#onComplete(); // the whole request is here
     return "end-known";
   }
 
@@ -299,7 +307,7 @@ export class Http1Connection {
   #enqueue(exchange: Http1Downstream): void {
     if (this.#current === undefined) this.#startRequest(exchange);
     else if (!this.#waiting.add(exchange)) {
-      // Within bounds it is still read on: only who reads notices that a caller has left.
+      // Up to the bound the connection is still read: only a reader notices that a caller has left.
       this.#owner.onRefused("pipelined");
       this.#isStopped = true;
       this.#socket.destroy();
@@ -312,7 +320,7 @@ export class Http1Connection {
     this.#owner.onRequest(exchange);
   }
 
-  /** Of the request that is being read; those before it are answered first, or not at all. */
+  /** Refuses the request that is being read. Those before it are answered first, or not at all. */
   #refuse(code: string, status: number): void {
     if (this.#isStopped) return;
     const broken = this.#receiving;
@@ -321,7 +329,7 @@ export class Http1Connection {
     this.#owner.onRefused(code);
     this.#waiting.clear();
     if (current?.ended === true) {
-      // It is answered, though not all of that has left: the end of this turn sees to it, and to the end of the connection.
+      // Its response is complete but has not left. The end of this turn sends it and ends the connection.
       if (current === broken) broken.onBodyAborted();
       else if (current.keepAlive) this.send(this.#owner.malformedRequestReply(status));
       return;
@@ -330,7 +338,7 @@ export class Http1Connection {
       this.#socket.destroy();
       return;
     }
-    // Whoever carries the request lets go of it first, so that it never answers as well.
+    // The body's reader is released first, so that it never responds as well.
     broken?.onBodyAborted();
     current?.refuse(status);
     this.#socket.write(this.#owner.malformedRequestReply(status), "latin1");
@@ -344,7 +352,7 @@ export class Http1Connection {
   }
 
   readonly #onEnd = (): void => {
-    // Whoever ends its side is taken to have left, as Node and nginx take it.
+    // A caller that ends its side counts as gone, as for Node and nginx.
     this.#writer.flush();
     if (this.#lingering || this.#betweenRequests || this.#current?.ended === true) this.#socket.destroySoon();
     else this.#socket.destroy();
@@ -381,7 +389,7 @@ export class Http1Connection {
     ["error", () => {}], // `close` follows
   ];
 
-  // --- for its exchanges
+  // --- for its downstreams
 
   pauseReading(): void {
     if (this.#isPaused) return;
@@ -401,23 +409,23 @@ export class Http1Connection {
     return this.#writer.needsDrain;
   }
 
-  /** Small: it leaves with whatever else this turn brings. */
+  /** Sends a small text together with whatever else this turn writes. */
   send(text: string): void {
     this.#writer.send(text);
   }
 
-  /** It does not wait for what comes. */
+  /** Sends without waiting for the end of the turn. */
   sendNow(text: string): void {
     this.#writer.send(text);
     this.#writer.flush();
   }
 
-  /** Large: it is not copied. */
+  /** Sends a large chunk without copying it. */
   sendAround(before: string, chunk: Buffer, after: string): void {
     this.#writer.sendAround(before, chunk, after);
   }
 
-  /** The last of the answer under way. It is over when that has left. */
+  /** Sends the last of the response. The exchange ends when that has left. */
   sendLast(text: string): void {
     this.#writer.sendLast(text);
   }
@@ -437,7 +445,7 @@ export class Http1Connection {
       this.#startNext(exchange, now);
       return;
     }
-    // The rest of a body is read and thrown away; a caller that sends for long is not waited for.
+    // The rest of a body is read and discarded, for a limited time.
     exchange.discardBody();
     this.#deadline = Math.min(this.#deadline, now + lingerMs);
   }
@@ -457,7 +465,10 @@ export class Http1Connection {
     }
   }
 
-  /** Ends our side, and reads on for a moment: a reset would take the answer from a caller that is still sending. */
+  /**
+   * Ends this side and keeps reading for a moment: a reset would take the response from a caller that is still
+   * sending.
+   */
   #linger(): void {
     if (this.#lingering) return;
     this.#lingering = true;
@@ -470,7 +481,7 @@ export class Http1Connection {
     this.#deadline = this.#owner.now() + lingerMs;
   }
 
-  /** From now on the connection is somebody else's. @returns what came behind the head */
+  /** Gives up the connection. @returns what arrived after the head */
   detachSocket(exchange: Http1Downstream): Buffer {
     if (this.#current !== exchange || this.#bytesAfterUpgrade === undefined)
       throw new TypeError("this exchange cannot be taken");

@@ -1,8 +1,9 @@
 /**
- * HTTP/1 exchange: one request of an HTTP/1 connection and the answer to it.
+ * HTTP/1 downstream: one request of an HTTP/1 connection and the response to it.
  *
- * The connection (http1/connection.ts) reads and says what came; this keeps the state of both directions and writes the
- * answer. A head waits for what follows it in the same turn, so that a small answer is one system call.
+ * The connection (http1/connection.ts) reads and reports what arrives. This keeps the state of both directions and
+ * writes the response. A head waits for what follows it in the same turn, so that a small response is one system
+ * call.
  */
 import { IncomingMessage, ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
@@ -31,13 +32,13 @@ export type Http1Head = RequestHead &
   Readonly<{
     upgrade: UpgradeKind | null;
     hasBody: boolean;
-    /** The connection may go on behind the answer, as far as the caller is concerned. */
+    /** The caller allows another request after the response. */
     keepAlive: boolean;
   }>;
 
 const none: readonly string[] = [];
 
-/** What was read of a body before somebody wanted it. */
+/** What was read of a body before there was a reader. */
 type EarlyBody = { chunks: Buffer[]; ended: boolean };
 
 export class Http1Downstream implements Downstream {
@@ -50,12 +51,12 @@ export class Http1Downstream implements Downstream {
   ended = false;
   closed = false;
   bodyComplete = false;
-  /** Its body cannot be read to its end: the connection is over behind the answer. */
+  /** False: the connection ends after the response. */
   keepAlive: boolean;
   #reader: BodyReader | "discarded" | undefined;
   #earlyBody: EarlyBody | undefined;
   #isPaused = false;
-  /** The reader got something of the body since the last look. */
+  /** The reader received part of the body since the last check. */
   #hasMoved = false;
   #trailers: readonly string[] = none;
   #pendingHead: string | undefined;
@@ -86,7 +87,7 @@ export class Http1Downstream implements Downstream {
   get needsDrain(): boolean {
     return this.#connection.needsDrain;
   }
-  /** Some of the answer is on its way. */
+  /** Part of the response was sent. */
   get hasStarted(): boolean {
     return this.status !== 0 || this.#sentContinue;
   }
@@ -109,7 +110,10 @@ export class Http1Downstream implements Downstream {
     if (!this.#reader.onChunk(chunk)) this.#pauseBody();
   }
 
-  /** @returns whether a reader with time-outs of its own got something of the body since the last call, or there is no reader yet */
+  /**
+   * @returns whether a reader with its own time-outs received part of the body since the last call, or there is no
+   *   reader yet
+   */
   hasBodyProgress(): boolean {
     if (this.#reader === undefined) return this.status === 0; // the caller waits
     const moved = this.#hasMoved && this.#reader !== "discarded" && this.#reader.onTimeout !== undefined;
@@ -139,7 +143,7 @@ export class Http1Downstream implements Downstream {
     else if (this.#reader === undefined) this.#earlyBody = { chunks: [], ended: true };
   }
 
-  /** What comes is no body, or nothing comes any more. */
+  /** The body cannot be parsed, or will not be complete. */
   onBodyAborted(): void {
     const reader = this.#reader;
     this.#reader = "discarded";
@@ -192,10 +196,10 @@ export class Http1Downstream implements Downstream {
     this.#connection.pauseReading();
   }
 
-  // --- the answer
+  // --- the response
 
   writeContinue(): void {
-    // HTTP/1.0 knows of no such answer (RFC 9110 §10.1.1).
+    // HTTP/1.0 has no interim responses (RFC 9110 §10.1.1).
     if (this.status !== 0 || this.closed || this.#sentContinue || this.head.httpVersion === "1.0") return;
     this.#sentContinue = true;
     this.#connection.sendNow("HTTP/1.1 100 Continue\r\n\r\n");
@@ -213,7 +217,7 @@ export class Http1Downstream implements Downstream {
     exchange.setOutlet(this.#connection.outlet);
   }
 
-  /** Called by the connection: whether what was gathered of the answer still may. */
+  /** Called by the connection: whether what was collected of the response may still leave. */
   mayFlush(flush: Flush): boolean {
     return this.#exchange?.mayFlush(flush) ?? true;
   }
@@ -221,7 +225,7 @@ export class Http1Downstream implements Downstream {
   writeHead(status: number, lines: HeaderLines, requestId: string | null): void {
     if (this.status !== 0 || this.closed) return;
     let head = lines.text(this.#connection.headerValues);
-    // It has none, whatever its upstream says (RFC 9110 §8.6).
+    // A 204 has no length, whatever its upstream says (RFC 9110 §8.6).
     if (status === 204 && head.length !== undefined)
       head = lines.without("content-length").text(this.#connection.headerValues);
     const { length } = head;
@@ -234,7 +238,7 @@ export class Http1Downstream implements Downstream {
     const isHttp10 = this.head.httpVersion === "1.0";
     if (length === undefined && !withoutBody) {
       if (isHttp10)
-        this.keepAlive = false; // its end is the connection's
+        this.keepAlive = false; // the end of the connection is its end
       else {
         if (this.head.method !== "HEAD") this.#isChunked = true;
         text += "Transfer-Encoding: chunked\r\n";
@@ -245,7 +249,7 @@ export class Http1Downstream implements Downstream {
     else if (isHttp10) text += "Connection: keep-alive\r\n";
     this.status = status;
     this.#pendingHead = `${text}\r\n`;
-    // What streams should be seen to begin, although its first chunk may be long in coming.
+    // The head of a stream leaves at once, although its first chunk may take long.
     if (length === undefined) queueMicrotask(() => this.#flushHead());
   }
 
@@ -293,7 +297,7 @@ export class Http1Downstream implements Downstream {
     return false;
   }
 
-  /** By a reset: what the kernel holds of half an answer is discarded with it. */
+  /** Resets the connection, which discards what the kernel holds of half a response. */
   destroy(): void {
     if (!this.closed) resetSocket(this.#socket);
   }
@@ -315,7 +319,7 @@ export class Http1Downstream implements Downstream {
     else this.#onClose.push(listener);
   }
 
-  /** Called by the connection, which answers in its place: what came cannot be read. */
+  /** Called by the connection, which responds in its place: the request cannot be parsed. */
   refuse(status: number): void {
     if (this.status === 0) this.status = status;
     this.ended = true;
@@ -332,7 +336,7 @@ export class Http1Downstream implements Downstream {
     for (const listener of listeners) listener();
   }
 
-  // --- for what takes the connection itself
+  // --- for upgrades and tunnels, which take the connection
 
   takeSocket(): Readonly<{ socket: Socket; head: Buffer }> {
     return { socket: this.#socket, head: this.#connection.detachSocket(this) };
@@ -390,7 +394,7 @@ export class Http1Downstream implements Downstream {
   }
 }
 
-/** A request whose body is pushed by the exchange. */
+/** A request whose body the downstream pushes. */
 class NodeRequest extends IncomingMessage {
   readonly #resume: () => void;
   constructor(socket: Socket, resume: () => void) {
@@ -398,7 +402,7 @@ class NodeRequest extends IncomingMessage {
     this.#resume = resume;
   }
   takeHeaders(raw: readonly string[]): void {
-    // What node's own parser does: it joins and drops lines of one name by Node's rules.
+    // As Node's own parser does: joins and drops lines of one name by Node's rules.
     (this as unknown as { _addHeaderLines(lines: readonly string[], n: number): void })._addHeaderLines(
       raw,
       raw.length,
@@ -408,7 +412,7 @@ class NodeRequest extends IncomingMessage {
     this.#resume();
   }
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    callback(error); // the connection is the exchange's, and outlives its requests
+    callback(error); // the connection belongs to the downstream and outlives its requests
   }
   finish(): void {
     this.complete = true;
@@ -416,7 +420,7 @@ class NodeRequest extends IncomingMessage {
   }
 }
 
-/** `node:http` does this where it owns the socket: whoever waits to write more is told. */
+/** `node:http` does this where it owns the socket: notifies writers that wait for `drain`. */
 function emitDrain(res: ServerResponse): void {
   const flag = Object.getOwnPropertySymbols(res).find(({ description }) => description === "kNeedDrain");
   if (flag !== undefined) (res as unknown as Record<symbol, boolean>)[flag] = false;
@@ -425,7 +429,7 @@ function emitDrain(res: ServerResponse): void {
 
 const unwritable = /[^\t\u0020-\u007e\u0080-\u00ff]/;
 
-/** @throws TypeError for what would end its line */
+/** @throws TypeError for a value that would end its line */
 function requireWritable(value: string): string {
   if (unwritable.test(value)) throw new TypeError("a header's value has a character that cannot be sent");
   return value;

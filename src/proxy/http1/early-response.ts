@@ -1,12 +1,13 @@
 /**
- * Last words: what an upstream said before it closed under a body that was still on its way to it.
+ * Early response: what an upstream sent before it closed while a request body was still on its way to it.
  *
- * Whoever refuses a body answers and closes, often without reading any more of it. The next write then fails, while the answer has
- * arrived and nobody has read it; Node gives both up. Here a failed write leaves the socket open where somebody wants to hear it out.
+ * A server that refuses a body answers and closes, often without reading the rest. The next write then fails while
+ * the response has arrived unread, and Node discards both. Here a failed write leaves the socket open if the caller
+ * of this function still wants to read from it.
  */
 import type { Socket } from "node:net";
 
-/** @param mayKeepOpen whether the socket is to stay open behind this failed write; then it is theirs to destroy */
+/** @param mayKeepOpen whether the socket stays open after this failed write; the caller then destroys it */
 export function interceptWriteErrors(socket: Socket, mayKeepOpen: (error: Error) => boolean): void {
   const destroy = socket.destroy.bind(socket);
   socket.destroy = (error) => (isWriteError(error) && mayKeepOpen(error) ? socket : destroy(error));

@@ -1,31 +1,33 @@
 /**
- * Turn end: what is to be sent leaves when everything that has come in this turn of the event loop has been looked at.
+ * Flush scheduler: what a turn of the event loop writes leaves at its end, when everything that arrived in the turn
+ * has been handled.
  *
- * Small writes that are spread over a turn each wake the other side for a moment; together they wake it once. Nothing waits for
- * longer than the turn, and whatever is cut meanwhile is not sent. Upstreams come first: whoever is written to again while it is still awake
- * need not be woken again.
- *
- * A turn may be long, and a process may be stopped in the middle of one: whoever is run is told of the flush that it is part of,
- * for which the clock is read once, and looks again at what was looked at too long before (exchanges.ts). A request to an upstream looks
- * at the clock once more right before it is written, and shares its flush with others; an answer has one of its own.
+ * - Small writes spread over a turn each wake the other side for a moment; together they wake it once. Nothing waits
+ *   longer than the turn.
+ * - What is cut meanwhile is not sent. Requests to upstreams leave first: a process that is written to while still
+ *   awake need not be woken.
+ * - A turn may be long, and the process may be stopped within it. Each task gets the flush that it is part of, for
+ *   which the clock is read once, and checks again what was checked too long before (enforce/exchanges.ts). A request
+ *   to an upstream reads the clock once more right before it is written and shares its flush with others. A response
+ *   has a flush of its own.
  */
 export interface FlushTask {
-  /** Whom it writes to. */
+  /** The side that it writes to. */
   readonly target: "upstream" | "caller";
   runFlush(flush: Flush): void;
 }
 
-/** One task, or a few that are run one behind the other. */
+/** One task, or a few that run one after the other. */
 export class Flush {
   #now: number | undefined;
-  /** When it began. Monotonic. */
+  /** Start of the flush, monotonic milliseconds. */
   get now(): number {
     this.#now ??= performance.now();
     return this.#now;
   }
 }
 
-/** So that a flush is over in a few milliseconds, also where there are thousands of tasks. */
+/** Bounds a flush to a few milliseconds, also with thousands of tasks. */
 const tasksPerFlushMax = 64;
 
 let tasks: FlushTask[] = [];
@@ -48,7 +50,7 @@ function runAll(): void {
     }
     runTask(task, flush);
   }
-  // An answer leaves right behind its look at the clock: what a stop between the two lets out is a caller's for good.
+  // A response leaves right after the clock was read: what leaves cannot be taken back from a caller.
   for (const task of now) if (task.target === "caller") runTask(task, new Flush());
 }
 
@@ -56,7 +58,7 @@ function runTask(task: FlushTask, flush: Flush): void {
   try {
     task.runFlush(flush);
   } catch (error) {
-    // The others are sent all the same; this one is nobody's to handle.
+    // The other tasks still run; this error is uncaught.
     setImmediate(() => {
       throw error;
     });

@@ -1,7 +1,7 @@
-/** Handle flow: holds back and resumes the reading of a socket whose handle is read past the stream of `node:net`. */
+/** Handle flow control: pauses and resumes a socket whose handle is read past the stream of `node:net`. */
 import type { Socket } from "node:net";
 
-/** What `node:net` keeps of a connection. */
+/** What this uses of the handle behind a `Socket`. */
 export type SocketHandle = { isStreamBase?: boolean; reading: boolean; readStart(): number; readStop(): number };
 
 export class HandleFlowControl {
@@ -33,7 +33,7 @@ export class HandleFlowControl {
     this.#handle.readStart();
   }
 
-  /** What comes from now on is the socket's `data` again, unless it is held: then when the socket is resumed. */
+  /** Later bytes are the socket's `data` events again; if it is paused, once the socket is resumed. */
   returnToStream(): void {
     if (!this.#isPaused) return;
     this.#socket.pause();

@@ -1,31 +1,32 @@
 /**
- * Direct writing: small pieces go to a connection's handle itself, past the states and callbacks of its stream.
+ * Handle writer: writes small pieces to a connection's handle, past the states and callbacks of its stream.
  *
- * Nearly always the kernel takes such a piece at once, and nothing need be remembered of it. What it does not take waits in the
- * handle, and until that has left everything else goes by the stream, whose writes come behind it in the handle's own order. The
- * handle is reached as `node:net` reaches it (docs/adr/0029); TLS, and a runtime that has none of this, write by the stream.
+ * Nearly always the kernel takes such a piece at once, and nothing need be remembered. What it does not take waits in
+ * the handle. Until that has left, everything else goes through the stream, whose writes follow it in the handle's
+ * own order. The handle is reached as `node:net` reaches it (docs/adr/0029). Over TLS, and in a runtime without these
+ * internals, the stream writes.
  */
 import type { Socket } from "node:net";
 import { getSystemErrorName } from "node:util";
 import { CodedError } from "../../events/index.ts";
 
-/** Stands for a write for as long as that lasts. */
+/** Represents a write while it is in progress. */
 type WriteWrap = { oncomplete?: (status: number) => void };
 
-/** What `node:net` keeps of a connection. Each answers 0, or an error of libuv, below it. */
+/** What this uses of the handle behind a `Socket`. Returns 0, or a negative error of libuv. */
 type WritableHandle = {
   writeLatin1String(wrap: WriteWrap, text: string): number;
 };
 
 type Binding = Readonly<{
   WriteWrap: new () => WriteWrap;
-  /** Of the last write: what it says at `kLastWriteWasAsync`. */
+  /** The state of the last write, at index `kLastWriteWasAsync`. */
   streamBaseState: Readonly<Record<number, number>>;
   kLastWriteWasAsync: number;
 }>;
 
 const binding = bindingOf(process);
-/** A write that is over at once leaves nothing in it. */
+/** Reused: a write that completes at once leaves nothing in it. */
 let spareWrap: WriteWrap | undefined = binding && new binding.WriteWrap();
 
 function bindingOf(runtime: object): Binding | undefined {
@@ -42,7 +43,7 @@ function bindingOf(runtime: object): Binding | undefined {
 export class HandleWriter {
   readonly #socket: Socket;
   readonly #handle: WritableHandle | undefined;
-  /** Everything that had to wait has left. */
+  /** Called when everything that had to wait has left. */
   readonly #onSent: () => void;
   /** The kernel has not taken all of what was written directly. */
   hasPending = false;
@@ -66,7 +67,7 @@ export class HandleWriter {
     else this.#onWritten(spareWrap, handle.writeLatin1String(spareWrap, text));
   }
 
-  /** @returns undefined: something is in the way */
+  /** @returns undefined: earlier writes are pending, or the socket is closing */
   #freeHandle(): WritableHandle | undefined {
     const socket = this.#socket;
     if (this.#handle === undefined || !this.isEmpty || !socket.writable || socket.writableCorked > 0) return undefined;
@@ -93,7 +94,7 @@ function handleOf(socket: Socket): WritableHandle | undefined {
   return (socket as unknown as { _handle: WritableHandle | null })._handle ?? undefined;
 }
 
-/** As a stream says it: `code` is `EPIPE`, `ECONNRESET` and so on. */
+/** As a stream reports it: `code` is `EPIPE`, `ECONNRESET` and so on. */
 class WriteError extends CodedError<string> {
   override readonly code: string;
   readonly syscall = "write";

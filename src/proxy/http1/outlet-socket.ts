@@ -1,11 +1,11 @@
 /**
- * Outlet: the answers that one connection has written and whose bytes its kernel may still hold.
+ * Outlet: the responses that one connection has written and whose bytes its kernel may still hold.
  *
- * - An exchange stays registered until the caller's kernel has acknowledged its last byte (exchanges.ts), or until a later answer on the
- *   connection stands for it. The kernel is asked only when there is something to decide: by a change, by the sweep, and when answers of
- *   different callers or routes alternate on one connection.
- * - A cut is finished when the peer has what was written before it. After `cutWithinMs` the connection is reset instead: bytes of one
- *   answer cannot be taken out of a stream that carries several.
+ * - An exchange stays registered until the caller's kernel has acknowledged its last byte (enforce/exchanges.ts), or
+ *   until a later response on the connection replaces it. The kernel is queried only when there is something to
+ *   decide: by a change, by the sweep, and when responses of different callers or routes alternate on one connection.
+ * - A cut is finished when the peer has what was written before it. After `cutWithinMs` the connection is reset
+ *   instead: bytes of one response cannot be taken out of a stream that carries several.
  */
 import type { Socket } from "node:net";
 import type { Exchange, Outlet } from "../enforce/exchanges.ts";
@@ -19,28 +19,31 @@ import {
 } from "../enforce/send-queue-socket.ts";
 import type { Delivery } from "../message/deliveries.ts";
 
-/** From a cut to the reset of a connection that has not delivered what it was handed. */
+/** From a cut to the reset of a connection that has not delivered what was written to it. */
 export const cutWithinMs = 50;
-/** How often a slow caller is looked at meanwhile. */
+/** How often the queue of a slow caller is checked meanwhile. */
 const checkEveryMs = 5;
 
-/** Answers of one connection that its peer has not acknowledged, at most. More than a distant caller of small answers has under way. */
+/**
+ * Responses of one connection that its peer has not acknowledged. More than a distant caller of small responses
+ * needs.
+ */
 const undeliveredMax = 4_096;
-/** Answers of one connection that cannot stand for each other, before the kernel is asked which of them have been acknowledged. */
+/** Responses of one connection that cannot replace each other, before the kernel is queried for acknowledgements. */
 const uncheckedMax = 8;
-/** How old a look at the kernel's queue may be: a sweep asks for each of many answers of one connection. */
+/** How old a query of the kernel's queue may be: a sweep needs one for each of many responses of a connection. */
 const checkedMsMax = 1;
 
 export class SocketOutlet implements Outlet {
   readonly #socket: Socket;
   readonly #onFull: () => void;
-  /** The oldest first, so by ascending marks. */
+  /** Oldest first, so by ascending marks. */
   readonly #pending: PendingResponse[] = [];
-  /** Up to where the peer has everything, as of the last look. */
+  /** The peer has everything up to here, by the last query. */
   #acked: SendMark = 0;
   #checkedAt = Number.NEGATIVE_INFINITY;
 
-  /** @param onFull the peer takes nothing of too many answers; the connection is reset */
+  /** @param onFull too many responses are unacknowledged; the connection is reset */
   constructor(socket: Socket, onFull: () => void) {
     this.#socket = socket;
     this.#onFull = onFull;
@@ -64,7 +67,7 @@ export class SocketOutlet implements Outlet {
     return answer;
   }
 
-  /** @returns whether the peer has everything up to a mark; unknown counts as yes (send-queue-socket.ts says where) */
+  /** @returns whether the peer has everything up to a mark; unknown counts as yes (send-queue-socket.ts says when) */
   hasDelivered(mark: SendMark): boolean {
     if (this.#socket.destroyed || mark <= this.#acked) return true;
     const now = performance.now();
@@ -80,7 +83,7 @@ export class SocketOutlet implements Outlet {
     closeSocket(this.#socket);
   }
 
-  /** The next question looks at the kernel's queue, however recent the last look. */
+  /** The next check queries the kernel again. */
   forgetCheck(): void {
     this.#checkedAt = Number.NEGATIVE_INFINITY;
   }
@@ -99,9 +102,9 @@ class PendingResponse implements Delivery {
   readonly mark: SendMark;
   readonly #outlet: SocketOutlet;
   readonly #socket: Socket;
-  /** Until it is delivered. */
+  /** Undefined once it is delivered. */
   #exchange: Exchange | undefined;
-  /** The end of the last answer that this one stands for. */
+  /** The end of the last response that this one replaced. */
   #olderMark: SendMark = 0;
 
   constructor(outlet: SocketOutlet, socket: Socket, exchange: Exchange) {
@@ -111,7 +114,7 @@ class PendingResponse implements Delivery {
     this.#exchange = exchange;
   }
 
-  /** @returns whether `last` needs no place of its own any more */
+  /** @returns whether `last` need not be tracked by itself any more */
   replaceOlder(last: PendingResponse): boolean {
     const older = last.#exchange;
     if (older === undefined) return true;
@@ -148,8 +151,9 @@ class PendingResponse implements Delivery {
 }
 
 /**
- * What a connection to an upstream was handed and has not sent. Callers share the connection, so it is reset only for what has not been
- * sent at all. It sends in order and each of these ends in a frame of its own, so a full queue bounds their number.
+ * What was written to an upstream's connection and not sent. Callers share the connection, so it is reset only for
+ * what has not been sent at all. It sends in order and each of these ends in a frame of its own, so a full queue
+ * bounds their number.
  * @returns undefined when it has sent everything
  */
 export function unsentDelivery(socket: Socket): Delivery | undefined {
@@ -172,13 +176,13 @@ function hasSent(socket: Socket, mark: SendMark): boolean {
   return unsent === 0 || sendMark(socket) - unsent >= mark;
 }
 
-/** Settles when it is done, or after `cutWithinMs`. */
+/** Resolves when it is done, or after `cutWithinMs`. */
 async function waitUntilDone(isDone: () => boolean): Promise<void> {
   const until = performance.now() + cutWithinMs;
   while (!isDone() && performance.now() < until) await nextCheck();
 }
 
-/** Unknown counts as delivered: send-queue-socket.ts says where that is so. */
+/** Unknown counts as delivered; send-queue-socket.ts says when that happens. */
 function hasDelivered(socket: Socket, mark: SendMark): boolean {
   return socket.destroyed || (ackedMark(socket) ?? mark) >= mark;
 }
@@ -202,7 +206,7 @@ export class StreamCuts {
   readonly #socket: Socket;
   readonly #isDone: (mark: SendMark) => boolean;
   #finishing: Promise<void> | undefined;
-  /** A stream was cut since the last look. */
+  /** A stream was cut since the last check. */
   #hasNewCut = false;
 
   private constructor(socket: Socket, isDone: (mark: SendMark) => boolean) {

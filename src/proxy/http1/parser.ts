@@ -1,9 +1,9 @@
 /**
- * HTTP/1 parser: Node's own llhttp, as a push parser for either side of the proxy.
+ * HTTP/1 parser: Node's own llhttp as a push parser for either side of the proxy.
  *
- * The parser is the one that `node:http` runs, in its strict form, and never the lenient one (docs/adr/0011). It is reached
- * through the module that `node:http` itself takes it from; what of it is used is declared here, and checked when this file is
- * loaded, so that a runtime without it is refused at once and by name.
+ * It is the parser of `node:http` in its strict form, never the lenient one (docs/adr/0012). It is loaded from the
+ * module from which `node:http` itself takes it. What is used of it is declared here and checked when this file is
+ * loaded, so that an unsuitable runtime is refused at once and by name.
  */
 import { createRequire } from "node:module";
 import type { Socket } from "node:net";
@@ -11,7 +11,7 @@ import type { RawLines } from "../message/header-lines.ts";
 import { HandleFlowControl, type SocketHandle } from "./handle-flow.ts";
 
 type OnHeaders = (lines: RawLines, url: string) => void;
-/** Of a request: method and url are set; of an answer: status is. */
+/** Method and url are set for a request, status for a response. */
 type OnHeadersComplete = (
   major: number,
   minor: number,
@@ -26,11 +26,11 @@ type OnHeadersComplete = (
 
 export type Http1Parser = {
   initialize(type: number, resource: object, maxHeaderBytes: number, lenient: number): void;
-  /** @returns how many bytes were read; fewer than given behind an upgrade; or why it could not be read */
+  /** @returns how many bytes were parsed, fewer than given after an upgrade; or why they cannot be parsed */
   execute(bytes: Buffer): number | ParseError;
-  /** The peer has ended. @returns why what came is incomplete */
+  /** The peer has ended. @returns why the message is incomplete */
   finish(): number | ParseError | undefined;
-  /** From now on it reads the bytes of a socket itself, and `kOnExecute` is told what came of each read. */
+  /** Reads the bytes of a socket by itself, and reports each read to `kOnExecute`. */
   consume(handle: SocketHandle): void;
   unconsume(): void;
   remove(): void;
@@ -67,15 +67,15 @@ if (HTTPParser === undefined)
 const Parser: ParserConstructor = HTTPParser;
 
 /**
- * 0: a body may follow, 1: none does, 2: what follows is another protocol. `end-known`: as 0, and where it ends follows from the head,
- * so that nobody need be told.
+ * 0: a body may follow, 1: none does, 2: what follows is another protocol. `end-known`: as 0, and the head determines
+ * where it ends, so the end need not be reported.
  */
 export type AfterHead = 0 | 1 | 2 | "end-known";
 
 export type Http1Callbacks = Readonly<{
   onHead: (...head: Parameters<OnHeadersComplete>) => AfterHead;
   onBody: (bytes: Buffer) => void;
-  /** Not of a message whose end is known. */
+  /** Not called for a message whose end is known. */
   onComplete: () => void;
   /** Trailers, in one part or several. */
   onTrailers: (lines: RawLines) => void;
@@ -83,15 +83,15 @@ export type Http1Callbacks = Readonly<{
   onTooManyLines: (error: ParseError) => void;
 }>;
 
-/** How many header lines the parser hands over at once. Only the last part of a head may have fewer. */
+/** How many header lines the parser reports at once. Only the last part of a head may have fewer. */
 export const linesPerPart = 32;
 
 export type HeadLimits = Readonly<{
   /** Names, values and first line together. More are an error of code `HPE_HEADER_OVERFLOW`. */
   bytesMax: number;
   /**
-   * Counted while a head is read, part by part: no more than these and one part are ever looked at, however many a peer sends. A whole
-   * head may have up to a part more, which its reader has to refuse.
+   * Counted while a head is read, part by part, so no more than these and one part are ever processed. A whole head
+   * may have up to one part more, which its reader has to refuse.
    */
   linesMax: number;
 }>;
@@ -103,7 +103,7 @@ export function createParser(
 ): Http1Parser {
   const parser = new Parser();
   parser.initialize(type === "request" ? Parser.REQUEST : Parser.RESPONSE, {}, bytesMax, Parser.kLenientNone);
-  // A long head comes in parts, of which all but the last come here; after the head, these are trailers.
+  // A long head arrives in parts; all but the last are reported here. After the head these are trailers.
   let earlierLines: RawLines = [];
   let lineCount = 0;
   let firstLine = "";
@@ -126,7 +126,7 @@ export function createParser(
     lineCount += lines.length / 2;
     if (lineCount > linesMax) {
       earlierLines = [];
-      removeCallbacks(parser); // it may have the rest of this read before it
+      removeCallbacks(parser); // the rest of this read may still follow
       onTooManyLines(Object.assign(new Error("too many header lines"), tooManyLines));
     } else if (inHead) {
       earlierLines.push(...lines);
@@ -157,14 +157,14 @@ function removeCallbacks(parser: Http1Parser): void {
 }
 
 /**
- * A parser that reads its socket by itself, as in `node:http`: no buffer, no stream and no event for what it reads. The socket still
- * says when it ends, breaks and closes.
+ * A parser that reads its socket by itself, as in `node:http`: without a buffer, a stream or events for what it
+ * reads. The socket still reports its end, errors and close.
  */
 export class ParserSocketReader {
   readonly #parser: Http1Parser;
   readonly #flow: HandleFlowControl;
 
-  /** @returns undefined: this socket is not read that way */
+  /** @returns undefined: this socket cannot be read this way */
   static begin(parser: Http1Parser, socket: Socket, onRead: OnExecute): ParserSocketReader | undefined {
     const handle = (socket as unknown as { _handle: SocketHandle | null })._handle;
     return handle?.isStreamBase === true ? new ParserSocketReader(parser, socket, { handle, onRead }) : undefined;
@@ -190,7 +190,7 @@ export class ParserSocketReader {
     this.#flow.resume();
   }
 
-  /** What comes from now on is the socket's `data` again, unless it is held: then when the socket is resumed. */
+  /** Later bytes are the socket's `data` events again; if it is paused, once the socket is resumed. */
   release(): void {
     this.#parser.unconsume();
     this.#flow.returnToStream();
@@ -198,20 +198,20 @@ export class ParserSocketReader {
 }
 
 /**
- * Is told of the first byte of a message that begins from now on; an empty line before it is none. Nobody wants to know of most, and
- * the parser asks each time.
- * @param onBegin null: nobody any more
+ * Sets the callback for the first byte of the next message; an empty line before it does not count. Rarely set,
+ * because the parser calls it each time.
+ * @param onBegin null: none
  */
 export function setOnMessageBegin(parser: Http1Parser, onBegin: (() => void) | null): void {
   parser[Parser.kOnMessageBegin] = onBegin;
 }
 
-/** Whether what comes of bodies is told of. */
+/** Sets the callback for parts of bodies; null: none. */
 export function setOnBody(parser: Http1Parser, onBody: ((bytes: Buffer) => void) | null): void {
   parser[Parser.kOnBody] = onBody;
 }
 
-/** Lets go of the parser: later, because it may be within `execute`. */
+/** Frees the parser: later, because it may be within `execute`. */
 export function freeParser(parser: Http1Parser): void {
   parser.remove();
   setImmediate(closeParser, parser);
@@ -221,7 +221,7 @@ function closeParser(parser: Http1Parser): void {
   parser.close();
 }
 
-/** The parser says methods by number: which number stands for which name is asked of it, once. */
+/** The parser reports methods by number. A request for each method shows its number, once. */
 const methodNames: string[] = [];
 for (const method of methods) {
   const parser = createParser(

@@ -1,13 +1,13 @@
 /**
- * Read buffer: what was read last of any plain upstream, for as long as it is looked at.
+ * Read buffer: the bytes that were read last from any plain upstream connection.
  *
- * One for the whole process: whoever has read looks at it before anybody reads again, and keeps nothing of it but copies.
+ * One buffer for the whole process. Its reader uses the bytes before anything else is read, and keeps only copies.
  */
 import type { Http1Parser, ParseError } from "./parser.ts";
 
-/** As much as Node itself reads at once. */
+/** As much as Node reads at once. */
 const bytes = Buffer.allocUnsafeSlow(65_536);
-/** Answers are mostly of a few lengths: the beginnings of the buffer that were needed before. */
+/** Views of the first bytes, by length: responses mostly have a few lengths. */
 const prefixes: (Buffer | undefined)[] = new Array<undefined>(4_097).fill(undefined);
 
 function prefixOf(length: number): Buffer {
@@ -19,12 +19,12 @@ function prefixOf(length: number): Buffer {
 }
 
 const headEnd = "\r\n\r\n";
-/** A small body is one text. */
+/** Larger bodies are not turned into one text. */
 const wholeBodyBytesMax = 16_384;
 const firstByte = 0x48; // HTTP/
 
 export const readBuffer = {
-  /** To be read into; nothing else. */
+  /** For `onread` only. */
   bytes,
 
   /** @param length how much was read */
@@ -33,16 +33,16 @@ export const readBuffer = {
   },
 
   /**
-   * @param length how much was read, the end of the head of an answer among it, which the parser has found good; 0: it was not read
-   * into this, or has more heads than one
-   * @returns whether it is that head, its small body and nothing else
+   * @param length how much was read, including the end of a response head that the parser has accepted; 0: it was not
+   *   read into this buffer, or has more than one head
+   * @returns whether it is exactly that head and its small body
    */
   isWholeAnswer(length: number, bodyBytes: number): boolean {
     if (length === 0 || bodyBytes > wholeBodyBytesMax) return false;
     return bytes[0] === firstByte && bytes.indexOf(headEnd, 0, "latin1") === length - bodyBytes - headEnd.length;
   },
 
-  /** The last of what was read, as latin1. */
+  /** The last bytes of the read, as latin1. */
   lastOf(length: number, lastBytes: number): string {
     return bytes.toString("latin1", length - lastBytes, length);
   },

@@ -1,4 +1,4 @@
-/** HTTP/1 head: what a connection has to know of a request before anybody else looks at it. Pure. */
+/** Request head: what an HTTP/1 connection needs to know of a request before anything else uses it. Pure. */
 import type { RawLines } from "../message/header-lines.ts";
 
 const http2Preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
@@ -14,7 +14,7 @@ export function versionOf(major: number, minor: number): string {
   return major === 1 && minor === 1 ? "1.1" : `${major}.${minor}`;
 }
 
-/** Framing is the parser's matter: this only looks whether it will hand over a body. */
+/** The parser decides the framing; this only predicts whether it will report a body. */
 export function announcesBody(raw: readonly string[]): boolean {
   return bodyLengthOf(raw) !== undefined;
 }
@@ -30,7 +30,7 @@ export function bodyLengthOf(raw: readonly string[]): number | undefined {
   return undefined;
 }
 
-/** Other protocols are none that we would change to: such a request is an ordinary one (RFC 9110 §7.8). */
+/** A request for any other protocol is an ordinary request (RFC 9110 §7.8). */
 export function upgradeOf(
   raw: RawLines,
   owner: Readonly<{ mayUpgradeTo(protocol: string): boolean }>,

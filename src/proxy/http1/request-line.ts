@@ -1,10 +1,13 @@
 /**
- * Request line check: refuses request lines that Node's parser accepts and HTTP/1.1 does not have (RFC 9112 §3). Pure.
+ * Request line check: refuses request lines that Node's parser accepts and HTTP/1.1 does not have (RFC 9112 §3).
+ * Pure.
  *
  * - The parser also accepts RTSP and ICE, and runs of spaces, and reports neither.
- * - The connection parses its bytes in the segments that `endOfSegment` names. No segment reaches beyond the end of a head, so the
- *   place of each request line is known exactly; a line that merely looks right elsewhere in the bytes counts for nothing.
- * - A head that one segment holds whole costs a search for its end and a comparison of four bytes. `FirstLine` reads all others.
+ * - The connection parses its bytes in the segments that `endOfSegment` names. No segment extends past the end of a
+ *   head, so the position of each request line is known exactly. A line elsewhere in the bytes that merely looks
+ *   right counts for nothing.
+ * - A head that is whole in one segment costs a search for its end and a comparison of four bytes.
+ *   `PartialRequestLine` reads all others.
  */
 const headEnd = Buffer.from("\r\n\r\n", "latin1");
 const noBytes = Buffer.alloc(0);
@@ -15,11 +18,14 @@ const letterH = 0x48;
 
 export class RequestLineCheck {
   #bytes: Buffer = noBytes;
-  /** The request line of a whole head begins here in `#bytes`; -1: the segment holds no whole head, or its head has been checked. */
+  /**
+   * The request line of a whole head begins here in `#bytes`; -1: the segment holds no whole head, or its head has
+   * been checked.
+   */
   #start = -1;
   /** The request line of a head that takes several segments. */
   #line: PartialRequestLine | undefined;
-  /** The last bytes that came of such a head, up to three: the blank line that ends it may have begun. */
+  /** The last bytes of such a head, up to three: the blank line that ends it may have begun. */
   #tail = "";
 
   /**
@@ -62,7 +68,9 @@ export class RequestLineCheck {
   }
 }
 
-/** The parser has read method and target, so one space before and one behind the target and the H of HTTP are left to check. */
+/**
+ * The parser has read method and target, so this checks one space before and one after the target, and the H of HTTP.
+ */
 function isHttpLine(bytes: Buffer, start: number, method: string, url: string): boolean {
   const beforeTarget = start + method.length;
   const behindTarget = beforeTarget + 1 + url.length;
@@ -88,17 +96,17 @@ function endOfHead(bytes: Buffer, from: number, tail: string): number {
 
 /** Longer than a line whose target is accepted (32 KiB). */
 const requestLineBytesMax = 65_536;
-/** As much of a line as names its protocol. */
+/** Enough of a line's end to name its protocol. */
 const lastCharsMax = 16;
 
-/** A request line that comes in several reads, byte by byte. */
+/** A request line that arrives in several reads. */
 export class PartialRequestLine {
   #length = 0;
   #lastChars = "";
-  /** The whole line has come, or more than a line may have. */
+  /** The whole line has arrived, or more than a line may have. */
   isComplete = false;
 
-  /** Looks at each byte once. @returns false: no HTTP/1 request line (RFC 9112 §3) begins like this */
+  /** Reads each byte once. @returns false: no HTTP/1 request line (RFC 9112 §3) begins like this */
   accepts(bytes: Buffer, from = 0, to = bytes.length): boolean {
     if (this.isComplete) return true;
     let text = bytes.toString("latin1", from, Math.min(to, from + requestLineBytesMax));

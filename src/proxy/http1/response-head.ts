@@ -1,24 +1,24 @@
-/** Answer head: what the head of an upstream's answer says of the connection that it came on. Pure. */
+/** Response head: what the head of an upstream's response says about the connection that it arrived on. Pure. */
 
 import type { ResponseLines } from "../message/upstream-call.ts";
 import { announcesBody } from "./request-head.ts";
 import { checkEveryMs } from "./upstream-call.ts";
 
-/** An upstream's own word (`Keep-Alive: timeout=`) is believed less a second, and up to this. */
+/** The upstream's `Keep-Alive: timeout=` is used, less a second, up to this. */
 const idleHintMsMax = 30_000;
 
 export type ResponseHead = Readonly<{
   status: number;
   lines: ResponseLines;
-  /** The connection may go on behind the answer. */
+  /** The connection may carry another response. */
   keepAlive: boolean;
-  /** How long it is kept idle then; undefined: its upstream does not say. */
+  /** How long it may then be idle; undefined: the upstream does not say. */
   idleMs: number | undefined;
-  /** Of a body whose length is known; undefined: where the answer ends is the parser's to tell. */
+  /** Length of the body; undefined: the parser reports its end. */
   bodyBytes: number | undefined;
 }>;
 
-/** @param method of the request */
+/** @param method the request's */
 export function parseResponseHead(
   status: number,
   lines: ResponseLines,
@@ -30,14 +30,14 @@ export function parseResponseHead(
   return {
     status,
     lines,
-    // A 204 that speaks of a body leaves open where the next answer begins (RFC 9112 §6.3).
+    // After a 204 that announces a body it is ambiguous where the next response begins (RFC 9112 §6.3).
     keepAlive: keepAlive && !(status === 204 && announcesBody(raw)),
     idleMs: idleMsOf(raw),
     bodyBytes: withoutBody ? undefined : bodyBytesOf(raw),
   };
 }
 
-/** @returns undefined where it is none, or anything else than one plain length */
+/** @returns undefined: 0, or anything but one plain length */
 function bodyBytesOf(raw: readonly string[]): number | undefined {
   let length: string | undefined;
   for (let i = 0; i < raw.length; i += 2) {
@@ -50,7 +50,7 @@ function bodyBytesOf(raw: readonly string[]): number | undefined {
   return length !== undefined && /^[1-9]\d{0,14}$/.test(length) ? Number(length) : undefined;
 }
 
-/** @returns undefined when the upstream does not say */
+/** @returns undefined: the upstream does not say */
 function idleMsOf(lines: readonly string[]): number | undefined {
   for (let i = 0; i < lines.length; i += 2) {
     if (lines[i]?.length !== 10 || lines[i]?.toLowerCase() !== "keep-alive") continue;

@@ -4,11 +4,11 @@ import type { UpstreamCall, UpstreamHandler, UpstreamRequest } from "../message/
 import type { Http1UpstreamConnection } from "./upstream-connection.ts";
 import type { Http1Pool } from "./upstream-pool.ts";
 
-/** Time-outs are exceeded by no more than two of these, or than what lies between two looks of a process that is slower. */
+/** Time-outs are exceeded by at most two of these, or two intervals of a process that is slower. */
 export const checkEveryMs = 100;
 
 export class Http1UpstreamCall implements UpstreamCall, Linked<Http1UpstreamCall> {
-  /** Of those that wait, for its pool. */
+  /** Links of the pool's list of waiting calls. */
   before: Http1UpstreamCall | undefined;
   after: Http1UpstreamCall | undefined;
   readonly request: UpstreamRequest;
@@ -45,12 +45,12 @@ export class Http1UpstreamCall implements UpstreamCall, Linked<Http1UpstreamCall
     if (this.finish()) this.connection?.abortCall(this);
   }
 
-  /** A connection whose request was not received in full is reset behind the answer. */
+  /** A connection whose request was not received in full is reset after the response. */
   unsent(): undefined {
     return undefined;
   }
 
-  /** @returns false when it was over already */
+  /** @returns false: it had ended already */
   finish(): boolean {
     if (this.isEnded) return false;
     this.isEnded = true;

@@ -1,8 +1,9 @@
 /**
- * HTTP/1.1 upstream connection: one call at a time, and what becomes of the connection behind it.
+ * HTTP/1.1 upstream connection: carries one call at a time.
  *
- * It goes back to its pool only when request and answer were complete and nothing came behind the answer; anything else ends it,
- * so that no answer is ever taken for that of another request. A call begins at the end of the turn in which it was asked for.
+ * - It returns to its pool only when request and response were complete and nothing followed the response. Anything
+ *   else ends it, so that no response is ever taken for that of another request.
+ * - A call starts at the end of the turn in which it was requested.
  */
 import type { Socket } from "node:net";
 import { closeSocket, guardSocket, unackedBytes } from "../enforce/send-queue-socket.ts";
@@ -35,7 +36,7 @@ import type { Http1UpstreamCall } from "./upstream-call.ts";
 import type { Http1Pool } from "./upstream-pool.ts";
 
 const responseHeadBytesMax = 65_536;
-/** As of an upstream that speaks HTTP/2. */
+/** The same limit as for HTTP/2. */
 const responseLinesMax = 2_000;
 /** Never written to. */
 const noLines: RawLines = [];
@@ -46,38 +47,38 @@ export class Http1UpstreamConnection implements FlushTask {
   readonly #socket: Socket;
   readonly #isSecure: boolean;
   readonly #parser: Http1Parser;
-  /** Undefined: bytes come as events of the socket. */
+  /** Undefined: bytes arrive as events of the socket. */
   #socketReader: ParserSocketReader | undefined;
   #writer: HandleWriter | undefined;
   #call: Http1UpstreamCall | undefined;
   #isConnected = false;
   #responses = 0;
-  /** Bytes have moved since the last look. */
+  /** Bytes have moved since the last check. */
   #hasMoved = true;
-  /** At which look they last had. */
+  /** Time of the last check at which they had. */
   #movedAt = 0;
-  /** While idle, when it ends; before, for how long it will be kept. */
+  /** While idle: when it ends. Before: how long it may be idle, ms. */
   #idleUntil = 0;
   #keepAlive = false;
   #isChunked = false;
-  /** For a call that has not begun. */
+  /** Assigned to a call that has not started. */
   #isReserved = false;
-  /** The final head has come. */
+  /** The final head has arrived. */
   #sawFinalHead = false;
   #isComplete = false;
-  /** Something came behind an answer. */
+  /** Bytes followed a complete response. */
   #sawExtraBytes = false;
   #trailers: RawLines = noLines;
-  /** Of a body whose length is known; undefined: where it ends is the parser's to tell. */
+  /** Bytes of the body that are left; undefined: the parser reports its end. */
   #bytesLeft: number | undefined;
-  /** How much of the read buffer is being parsed, its first head not being read yet; 0: none. */
+  /** How much of the read buffer is being parsed, before its first head; 0: none. */
   #unparsedBytes = 0;
-  /** The answer stands in the read buffer, and nothing else. */
+  /** The read buffer holds exactly one whole response. */
   #isWhole = false;
   #isPaused = false;
   #isClosed = false;
   #error: Error | undefined;
-  /** It takes no more of the body; what it has said before is read. */
+  /** The upstream accepts no more of the body; what it sent before is still read. */
   #writeFailed = false;
 
   constructor(pool: Http1Pool, socket: Socket, ready: "connect" | "secureConnect", call: Http1UpstreamCall) {
@@ -137,7 +138,7 @@ export class Http1UpstreamConnection implements FlushTask {
     return !this.#isClosed && this.#socket.writable && this.#pool.now < this.#idleUntil;
   }
 
-  /** Begins with a call at the end of this turn. */
+  /** Starts a call at the end of this turn. */
   reserve(call: Http1UpstreamCall): void {
     this.#call = call;
     call.connection = this;
@@ -157,13 +158,16 @@ export class Http1UpstreamConnection implements FlushTask {
     }
     this.#call = undefined;
     if (isUsable) this.#pool.onConnectionIdle(this);
-    else this.#socket.destroy(); // the upstream may be about to do so
+    else this.#socket.destroy(); // the upstream may be about to close it
     if (call !== undefined && !call.isEnded) this.#pool.reassign(call);
   }
 
-  /** Nothing of a call that has begun may be taken for another's, so its connection goes, with what the kernel holds of its body. */
+  /**
+   * No byte of a call that has started may reach another, so its connection is closed, with what the kernel holds of
+   * its body.
+   */
   abortCall(call: Http1UpstreamCall): void {
-    if (this.#call === call && this.#isReserved) return; // given back at the end of the turn
+    if (this.#call === call && this.#isReserved) return; // released at the end of the turn
     closeSocket(this.#socket);
   }
 
@@ -197,7 +201,7 @@ export class Http1UpstreamConnection implements FlushTask {
     this.#socket.uncork();
   }
 
-  /** @returns undefined when they cannot be written; then the call is over */
+  /** @returns undefined: a value cannot be sent, and the call has failed */
   #headerTextOf(call: Http1UpstreamCall): HeaderText | undefined {
     try {
       return call.request.headers.text(this.#pool.headerValues);
@@ -261,19 +265,19 @@ export class Http1UpstreamConnection implements FlushTask {
       this.#fail(new UpstreamIdleError("the upstream fell silent"));
   }
 
-  // --- what comes
+  // --- reading
 
   #onBytes(bytes: Buffer): void {
     if (this.#call === undefined || this.#isReserved)
-      this.#socket.destroy(); // nobody has asked for anything
+      this.#socket.destroy(); // no call is in progress
     else this.#onRead(this.#parser.execute(bytes));
   }
 
-  /** Of a plain socket. @param length how much of it stands in the read buffer @returns true */
+  /** A read of a plain socket. @param length bytes in the read buffer @returns true: continue reading */
   onReadBuffer(length: number): boolean {
     const call = this.#call;
     if (call === undefined || this.#isReserved) {
-      this.#socket.destroy(); // nobody has asked for anything
+      this.#socket.destroy(); // no call is in progress
       return true;
     }
     this.#unparsedBytes = length;
@@ -294,7 +298,7 @@ export class Http1UpstreamConnection implements FlushTask {
     this.#bytesLeft = 0;
   }
 
-  /** The parser has looked at what came. */
+  /** The parser has processed a read. */
   #onRead(read: number | ParseError): void {
     this.#hasMoved = true;
     const call = this.#call;
@@ -321,7 +325,7 @@ export class Http1UpstreamConnection implements FlushTask {
     const length = this.#unparsedBytes;
     this.#unparsedBytes = 0;
     if (status < 200) {
-      if (status === 101 || status < 100) this.#fail(new UpstreamProtocolError(`a ${status} that nobody asked for`));
+      if (status === 101 || status < 100) this.#fail(new UpstreamProtocolError(`an unexpected ${status}`));
       else if (!call.isEnded) call.handler.onInformational(status, raw);
       return 1;
     }
@@ -336,7 +340,7 @@ export class Http1UpstreamConnection implements FlushTask {
     return "end-known";
   }
 
-  /** The final head has come. */
+  /** The final head has arrived. */
   #onFinalHead(call: Http1UpstreamCall, { status, lines, keepAlive, idleMs, bodyBytes }: ResponseHead): void {
     this.#sawFinalHead = true;
     this.#keepAlive = keepAlive;
@@ -362,18 +366,18 @@ export class Http1UpstreamConnection implements FlushTask {
     else this.#socketReader.pause();
   }
 
-  /** Something came behind the answer: its rest would be the beginning of the next. */
+  /** Bytes followed the response: they would be taken for the beginning of the next. */
   readonly #onExtraBytes = (): void => {
     this.#sawExtraBytes = true;
   };
 
   #onComplete(): void {
-    if (!this.#sawFinalHead || this.#isWhole) return; // of what stands in the read buffer, nothing was passed on yet
+    if (!this.#sawFinalHead || this.#isWhole) return; // nothing of the read buffer was delivered yet
     this.#isComplete = true;
     setOnMessageBegin(this.#parser, this.#onExtraBytes);
   }
 
-  /** Outside of the parser: the answer is complete. */
+  /** Called outside of the parser, when the response is complete. */
   #finishCall(): void {
     const call = this.#call;
     this.#call = undefined;
@@ -412,7 +416,7 @@ export class Http1UpstreamConnection implements FlushTask {
 
   #fail(error: Error): void {
     this.#socket.destroy();
-    if (this.#isReserved) return; // nothing of the call was written: it goes elsewhere at the end of the turn
+    if (this.#isReserved) return; // nothing of the call was written: it gets another connection at the end of the turn
     const call = this.#call;
     this.#call = undefined;
     // In TLS 1.3 a server refuses a client's certificate after the client's handshake is complete.

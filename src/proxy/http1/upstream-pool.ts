@@ -1,10 +1,10 @@
 /**
- * HTTP/1.1 upstream: a pool of kept connections to one origin, one call at a time on each.
+ * HTTP/1.1 upstream pool: kept connections to one origin, one call at a time on each.
  *
- * A connection goes back only when request and answer were complete and nothing came behind the answer; anything else ends it, so
- * that no answer is ever taken for that of another request. Idle connections end before the upstream would end them. Time
- * is the clock's, however seldom a busy process gets to look at it: ten times a second, and whenever a kept connection is to be used.
- * So a call costs no timer.
+ * - A connection returns to the pool only when request and response were complete and nothing followed the response.
+ * - Idle connections end before the upstream would end them.
+ * - Time-outs are checked ten times a second, and whenever a kept connection is about to be used, so a call needs no
+ *   timer.
  */
 import { connect as connectPlain, type NetConnectOpts } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
@@ -23,7 +23,7 @@ import { Http1UpstreamConnection } from "./upstream-connection.ts";
 
 export type UpstreamAddress = Readonly<{
   secure: boolean;
-  /** Of a Unix domain socket, in place of host and port; null: there is none. */
+  /** Path of a Unix domain socket, instead of host and port; null: TCP. */
   path: string | null;
   hostname: string;
   port: number;
@@ -31,7 +31,7 @@ export type UpstreamAddress = Readonly<{
   tls: ConnectionOptions;
 }>;
 
-/** Where to connect, as `node:net` and `node:tls` take it. */
+/** The address as options of `node:net` and `node:tls`. */
 export function connectOptionsOf({
   path,
   hostname: host,
@@ -44,7 +44,7 @@ export function connectOptionsOf({
 export type PoolLimits = Readonly<{
   connectionsMax: number;
   connectTimeoutMs: number;
-  /** How long an idle connection is kept when the upstream does not say. */
+  /** How long an idle connection is kept if the upstream does not say. */
   idleMs: number;
 }>;
 
@@ -53,14 +53,14 @@ export class Http1Pool implements UpstreamPool {
   readonly #limits: PoolLimits;
   readonly #idle: Http1UpstreamConnection[] = [];
   readonly #connections = new Set<Http1UpstreamConnection>();
-  /** In the order in which they came. */
+  /** In order of arrival. */
   readonly #waiting = new LinkedList<Http1UpstreamCall>();
   #waitingCalls = 0;
   #calls = 0;
   #checkTimer: NodeJS.Timeout | undefined;
   isClosed = false;
   #isAssigning = false;
-  /** What the clock said when it was looked at last. */
+  /** The last reading of the clock, monotonic ms. */
   now = 0;
   readonly headerValues = new HeaderValueCheck();
 
@@ -79,7 +79,7 @@ export class Http1Pool implements UpstreamPool {
     return this.#idle.length === 0 && this.#connections.size >= this.#limits.connectionsMax;
   }
 
-  /** HTTP/1.1 has no words for it. */
+  /** HTTP/1.1 cannot express it. */
   get reportsUnprocessed(): boolean {
     return false;
   }
@@ -92,7 +92,7 @@ export class Http1Pool implements UpstreamPool {
     return call;
   }
 
-  /** Where one kept connection was closed, others may be: an idle one gives way where there may be no more of them. */
+  /** If one kept connection was closed, others may be: an idle one is closed for a new one at the limit. */
   #assignFresh(call: Http1UpstreamCall): void {
     if (this.#connections.size < this.#limits.connectionsMax) {
       this.#open(call);
@@ -146,7 +146,7 @@ export class Http1Pool implements UpstreamPool {
     this.#connections.add(connection);
     if (this.#checkTimer !== undefined) return;
     this.now = performance.now();
-    // A look comes behind what has arrived: an answer that was there in time is not taken for one that never came.
+    // Checks run after what has arrived was read: a response that is here in time does not count as missing.
     this.#checkTimer = setInterval(() => setImmediate(this.#checkAll), checkEveryMs).unref();
   }
 
@@ -167,7 +167,7 @@ export class Http1Pool implements UpstreamPool {
 
   // --- for connections and calls
 
-  /** Its connection broke before anything of it was written: another one is as good, whatever it asks for. */
+  /** Its connection broke before anything of it was written, so any other connection will do. */
   reassign(call: Http1UpstreamCall): void {
     if (this.isClosed) {
       call.fail(poolClosedError(), false);
@@ -182,7 +182,7 @@ export class Http1Pool implements UpstreamPool {
     if (call.connection === undefined) this.#dequeue(call);
   }
 
-  /** A call that may not begin frees the connection at once; however many of them wait, each is over before the next one's turn. */
+  /** A call that may not start frees the connection at once. The loop prevents recursion, however many of them wait. */
   onConnectionIdle(connection: Http1UpstreamConnection): void {
     this.#idle.push(connection);
     if (this.#isAssigning || this.#waitingCalls === 0) return;

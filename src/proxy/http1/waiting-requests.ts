@@ -1,7 +1,8 @@
 /**
- * Waiting requests: those of one HTTP/1.1 connection that came before the one in front of them was answered.
+ * Waiting requests: requests of one HTTP/1.1 connection that arrived before the previous one was answered.
  *
- * Pure. Bounded in number and in the characters of their heads. Few tools pipeline, and those send a handful of short requests.
+ * Pure. Bounded in number and in the characters of their heads. Few programs pipeline, and those send a handful of
+ * short requests.
  */
 import type { RequestHead } from "../message/canonical-request.ts";
 
@@ -14,7 +15,7 @@ export class WaitingRequests<Request extends WaitingRequest> {
   readonly #requests: Request[] = [];
   #chars = 0;
 
-  /** @returns false: there is no room, and the connection has to end */
+  /** @returns false: a bound is reached, and the connection has to end */
   add(request: Request): boolean {
     const chars = this.#chars + charsOf(request);
     if (this.#requests.length >= requestsMax || chars > charsMax) return false;

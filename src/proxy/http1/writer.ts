@@ -1,6 +1,8 @@
 /**
- * HTTP/1 writer: gathers what is answered on one connection within a turn of the event loop, writes it at once, and says when the
- * last of an answer has left. What it gathers is asked about once more when it leaves: the turn may have been long.
+ * Response writer: collects what is written on one HTTP/1 connection within a turn of the event loop, sends it at
+ * once, and reports when the last of a response has left.
+ *
+ * What was collected is checked once more when it leaves, because the turn may have been long.
  */
 import type { Socket } from "node:net";
 import { resetSocket } from "../enforce/send-queue-socket.ts";
@@ -8,16 +10,16 @@ import type { ConnectionOwner } from "../message/connection-owner.ts";
 import { Flush, type FlushTask, scheduleFlush } from "./flush-scheduler.ts";
 import { HandleWriter } from "./handle-writer.ts";
 
-/** What is gathered before it is sent. */
+/** Text collected before it is sent. */
 const oneWriteMax = 16_384;
 
-/** Whose it is that is gathered. */
+/** The owner of what is written. */
 type ResponseHooks = Readonly<{
-  /** @returns false: no byte of it */
+  /** @returns false: no byte may leave */
   mayFlush(flush: Flush): boolean;
-  /** @param now as its owner counts */
+  /** @param now on the connection owner's clock */
   onLastSent(now: number): void;
-  /** What had to wait has left. */
+  /** What had to wait has left; more may be written. */
   onDrain(): void;
 }>;
 
@@ -27,11 +29,11 @@ export class ResponseWriter implements FlushTask {
   readonly #handleWriter: HandleWriter;
   readonly #owner: Pick<ConnectionOwner, "now" | "idleMs">;
   readonly #hooks: ResponseHooks;
-  /** Written, and not yet sent. */
+  /** Written and not yet sent. */
   #pendingText = "";
   #isScheduled = false;
   #hasLast = false;
-  /** A caller that takes nothing of the last of its answer is idle, too: until when that is waited for. */
+  /** A caller that does not read the last of its response is idle: when that ends. Infinity: no deadline. */
   unreadUntil = Infinity;
 
   constructor(socket: Socket, owner: Pick<ConnectionOwner, "now" | "idleMs">, answer: ResponseHooks) {
@@ -41,17 +43,17 @@ export class ResponseWriter implements FlushTask {
     this.#handleWriter = new HandleWriter(socket, () => answer.onDrain());
   }
 
-  /** Whoever streams waits for the drain. */
+  /** Streaming writers wait for the drain. */
   get needsDrain(): boolean {
     return this.#handleWriter.hasPending || this.#socket.writableNeedDrain;
   }
 
-  /** Everything that was written has left, whoever wrote it. */
+  /** Everything that was written has left. */
   get isEmpty(): boolean {
     return this.#handleWriter.isEmpty;
   }
 
-  /** Small: it leaves with whatever else this turn brings. */
+  /** Sends a small text together with whatever else this turn writes. */
   send(text: string): void {
     if (!this.#isScheduled) {
       this.#isScheduled = true;
@@ -61,7 +63,7 @@ export class ResponseWriter implements FlushTask {
     if (this.#pendingText.length > oneWriteMax) this.#write();
   }
 
-  /** Large: it is not copied. */
+  /** Sends a large chunk without copying it. */
   sendAround(before: string, chunk: Buffer, after: string): void {
     const socket = this.#socket;
     socket.cork();
@@ -72,7 +74,7 @@ export class ResponseWriter implements FlushTask {
     socket.uncork();
   }
 
-  /** The last of an answer. */
+  /** Sends the last of a response. */
   sendLast(text: string): void {
     this.#hasLast = true;
     this.send(text);
@@ -83,7 +85,7 @@ export class ResponseWriter implements FlushTask {
     this.#flushText(flush);
     if (!this.#hasLast) return;
     this.#hasLast = false;
-    if (this.#socket.destroyed) return; // its close is soon told of
+    if (this.#socket.destroyed) return; // its close is reported soon
     if (this.#handleWriter.isEmpty) {
       this.#hooks.onLastSent(flush.now);
       return;
@@ -92,12 +94,12 @@ export class ResponseWriter implements FlushTask {
     if (!this.#socket.writable) return; // it closes when the rest has left
     this.#socket.write("", () => {
       this.unreadUntil = Infinity;
-      // A destroyed socket says of what never left that it is over, too.
+      // A destroyed socket also calls back for what never left.
       if (!this.#socket.destroyed) this.#hooks.onLastSent(this.#owner.now());
     });
   }
 
-  /** Before the end of the turn. */
+  /** Sends before the end of the turn. */
   flush(): void {
     this.#flushText(new Flush());
   }
@@ -108,7 +110,7 @@ export class ResponseWriter implements FlushTask {
       this.#write();
       return;
     }
-    // It has begun, here or with the caller, and nobody may take what left of it for the whole.
+    // The response has begun, and no caller may take the part that left for the whole.
     this.drop();
     resetSocket(this.#socket);
   }

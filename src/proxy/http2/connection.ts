@@ -1,9 +1,9 @@
 /**
- * HTTP/2 connection: the streams of one caller, each an exchange of its own.
+ * HTTP/2 connection: the streams of one caller, each a downstream of its own.
  *
- * How much a caller may ask at once, how large its heads may be and how fast it may take back what it asked are bounded; who goes
- * past a bound loses the connection (GOAWAY). Time is bounded for requests that are slow in coming and for a connection on
- * which nothing is asked.
+ * - Bounded: concurrent requests, the size of heads, and the rate at which a caller cancels requests. A caller that
+ *   exceeds a bound loses the connection (GOAWAY).
+ * - Time is bounded for requests that arrive slowly and for a connection without requests.
  */
 
 import { constants, performServerHandshake, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
@@ -22,9 +22,9 @@ const windowBytes = 262_144;
 /** For all streams of a connection together; HTTP/2 begins with 64 KiB, however large theirs are (RFC 9113 §6.9.2). */
 const connectionWindowBytes = 1_048_576;
 const endOfStream = 0x1;
-/** How long a caller is waited for that has been told everything and does not end its side, as for HTTP/1 (http1/connection.ts). */
+/** How long a caller that has received everything may take to end its side, as for HTTP/1 (http1/connection.ts). */
 const lingerMs = 5_000;
-/** How often it is looked at whether what was written has left this process. */
+/** How often the queue is checked for what has not left this process. */
 const checkEveryMs = 5;
 
 export class Http2Connection {
@@ -39,13 +39,13 @@ export class Http2Connection {
   #openStreams = 0;
   #idleSince: number;
   #isGoingAway = false;
-  /** When a caller that does not end its side is let go of; Infinity: it need not yet. */
+  /** When a caller that does not end its side is disconnected; Infinity: no deadline. */
   #lingersUntil = Infinity;
-  /** Wait for the last of what they wrote to be the system's. */
+  /** Called when everything that was written has left this process. */
   #sentListeners: (() => void)[] = [];
-  /** Answered in full, as far as this side is concerned; and since when. */
+  /** Responses that are complete on this side, and since when. */
   readonly #endedAt = new Map<Http2Downstream, number>();
-  /** What the system had not taken at the last sweep, and since when it is as much. */
+  /** Bytes that the system had not taken at the last sweep, and since when their number is unchanged. */
   #stuck = { bytes: 0, since: 0 };
 
   constructor(socket: Socket, caller: ConnectionPeer, owner: ConnectionOwner) {
@@ -66,9 +66,9 @@ export class Http2Connection {
       maxSessionMemory: 32,
       maxSessionInvalidFrames: 100,
       maxSessionRejectedStreams: 100,
-      maxHeaderListPairs: 1_100, // more than the strict reading takes, so that it sees what it refuses
-      strictFieldWhitespaceValidation: false, // else nghttp2 leaves such a line out without a word; the strict reading refuses it
-      strictSingleValueFields: false, // else two lines of one name, which are an upstream's to write, would throw
+      maxHeaderListPairs: 1_100, // more than `canonicalise` accepts, so that it sees what it refuses
+      strictFieldWhitespaceValidation: false, // otherwise nghttp2 silently drops such a line; `canonicalise` refuses it
+      strictSingleValueFields: false, // otherwise two lines of one name, which an upstream may write, would throw
       streamResetBurst: 200,
       streamResetRate: 20,
     });
@@ -79,7 +79,7 @@ export class Http2Connection {
     );
     session.on("error", (error: Error & { code?: string }) => owner.onRefused(error.code ?? "ERR_HTTP2_ERROR"));
     session.on("frameError", () => session.destroy());
-    socket.once("end", () => socket.destroy()); // whoever ends its side is taken to have left
+    socket.once("end", () => socket.destroy()); // a caller that ends its side counts as gone
   }
 
   #onStream(stream: ServerHttp2Stream, flags: number, raw: readonly string[]): void {
@@ -99,12 +99,12 @@ export class Http2Connection {
     return this.#owner.httpDate();
   }
 
-  /** Our side has ended in good order, and the caller's has not: a reset would take from it what it has not read. */
+  /** This side has ended in order, the caller's has not: a reset would take from it what it has not read. */
   get lingering(): boolean {
     return this.#session.closed && this.#openStreams === 0 && !this.#socket.destroyed;
   }
 
-  /** Looks at what is slow or idle. */
+  /** Ends what is slow or idle. */
   sweep(now: number): void {
     if (this.lingering) {
       if (this.#lingersUntil === Infinity) this.#lingersUntil = now + lingerMs;
@@ -112,7 +112,7 @@ export class Http2Connection {
       return;
     }
     for (const [exchange, until] of this.#receiving) {
-      // As soon as it is being answered both sides talk for as long as they like, within the route's own bounds.
+      // Once a response has begun both sides may send within the route's own bounds.
       if (exchange.bodyComplete || exchange.status !== 0) this.#receiving.delete(exchange);
       else if (this.#owner.readLimit === "silence" && exchange.hasBodyProgress())
         this.#receiving.set(exchange, now + this.#owner.readMs);
@@ -127,7 +127,7 @@ export class Http2Connection {
     if (this.#openStreams === 0 && now - this.#idleSince >= this.#owner.idleMs) this.goAway();
   }
 
-  /** A caller that takes nothing is idle, however much there is for it. */
+  /** A caller that reads nothing is idle, however much is queued for it. */
   #sweepUnread(now: number): void {
     const { idleMs } = this.#owner;
     for (const [exchange, since] of this.#endedAt) if (now - since >= idleMs) exchange.destroy();
@@ -136,12 +136,12 @@ export class Http2Connection {
     else if (now - this.#stuck.since >= idleMs) this.#socket.destroy();
   }
 
-  /** The end of an answer was written. */
+  /** The end of a response was written. */
   trackEnd(exchange: Http2Downstream): void {
     this.#endedAt.set(exchange, this.#owner.now());
   }
 
-  /** Now, or when everything that was written has left this process, or the connection is gone. */
+  /** Calls the listener when everything that was written has left this process, or the connection is gone. */
   whenSent(listener: () => void): void {
     if (this.#socket.destroyed || queuedHere(this.#socket) === 0) {
       listener();
@@ -169,8 +169,8 @@ export class Http2Connection {
   }
 
   /**
-   * After a stream was cut: nothing takes back what the connection was handed of it. Either the caller's kernel acknowledges all of
-   * that within a moment, or the connection is reset, and with it the caller's other streams.
+   * After a stream was cut: what was written of it cannot be taken back. Either the caller's kernel acknowledges all
+   * of that shortly, or the connection is reset, and with it the caller's other streams.
    * @returns settles when no byte that was written before can leave this machine
    */
   cutsFinished(): Promise<void> {
@@ -184,7 +184,7 @@ export class Http2Connection {
     });
   }
 
-  /** Nothing new is taken; it ends behind its last stream. */
+  /** Accepts no new stream; ends after the last one. */
   goAway(): void {
     if (this.#isGoingAway || this.#session.destroyed) return;
     this.#isGoingAway = true;
@@ -197,7 +197,8 @@ export class Http2Connection {
 
   destroyUnlessTaken(): void {
     this.#session.destroy(undefined, constants.NGHTTP2_NO_ERROR);
-    // Node leaves the socket of a session that was closing to the caller; `destroy` waits for a caller that takes nothing.
+    // Node leaves the socket of a session that was closing to the caller; `destroy` waits for a caller that takes
+    // nothing.
     setTimeout(() => this.outlet.close(), cutWithinMs);
   }
 }

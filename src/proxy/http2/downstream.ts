@@ -1,8 +1,9 @@
 /**
- * HTTP/2 exchange: one stream of an HTTP/2 connection, as a request and the answer to it.
+ * HTTP/2 downstream: one stream of an HTTP/2 connection, as a request and the response to it.
  *
- * nghttp2 has read the frames and refused what RFC 9113 forbids; what comes out here is the same form that an HTTP/1 request
- * has, so that both are read, decided and forwarded by the same code. Cookies that were sent apart are one line again.
+ * nghttp2 has read the frames and refused what RFC 9113 forbids. The head has the same form as that of an HTTP/1
+ * request, so the same code reads, decides and forwards both. Cookies that were sent as several lines are joined
+ * again.
  */
 
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
@@ -15,7 +16,7 @@ import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 import type { Http2Connection } from "./connection.ts";
 import { abortStream } from "./reset.ts";
 
-/** gRPC's own codes for what a cut means. */
+/** The gRPC status for each cut reason. */
 const grpcStatusOfCut: Readonly<Record<CutReason, number>> = {
   "session-ended": 16,
   "not-permitted": 7,
@@ -39,7 +40,7 @@ export class Http2Downstream implements Downstream {
   readonly #stream: ServerHttp2Stream;
   readonly #raw: readonly string[];
   #reader: BodyReader | "discarded" | undefined;
-  /** The reader got something of the body since the last look. */
+  /** The reader received part of the body since the last check. */
   #hasMoved = false;
   #requestTrailers: readonly string[] = [];
   #trailers: readonly string[] | undefined;
@@ -72,7 +73,7 @@ export class Http2Downstream implements Downstream {
     stream.on("drain", () => this.#onDrain?.());
   }
 
-  /** Nothing can be written to it any more; `close` has come, or is about to. */
+  /** Nothing more can be written; `close` has been emitted or is about to be. */
   get #isUnwritable(): boolean {
     return this.closed || this.#stream.destroyed || this.#stream.closed;
   }
@@ -102,7 +103,10 @@ export class Http2Downstream implements Downstream {
     this.#stream.resume();
   }
 
-  /** @returns whether a reader with time-outs of its own got something of the body since the last call, or there is no reader yet */
+  /**
+   * @returns whether a reader with its own time-outs received part of the body since the last call, or there is no
+   *   reader yet
+   */
   hasBodyProgress(): boolean {
     if (this.#reader === undefined) return this.status === 0 && this.#nodeObjects === undefined; // the caller waits
     const moved = this.#hasMoved && this.#reader !== "discarded" && this.#reader.onTimeout !== undefined;
@@ -118,7 +122,7 @@ export class Http2Downstream implements Downstream {
     return true;
   }
 
-  /** The caller is told to stop sending; the answer stands. */
+  /** Tells the caller to stop sending. The response is not affected. */
   discardBody(): void {
     this.#reader = "discarded";
     if (this.ended) this.#stream.resume();
@@ -130,7 +134,7 @@ export class Http2Downstream implements Downstream {
     if (reader !== undefined && reader !== "discarded" && !this.bodyComplete) reader.onAbort();
   }
 
-  // --- the answer
+  // --- the response
 
   writeContinue(): void {
     if (this.status === 0 && !this.#isUnwritable) this.#stream.additionalHeaders({ ":status": 100 });
@@ -140,14 +144,14 @@ export class Http2Downstream implements Downstream {
     if (this.status === 0 && !this.#isUnwritable) this.#stream.additionalHeaders({ ":status": 103, link: [...links] });
   }
 
-  /** Nothing is held back here: frames are Node's from `write` on. */
+  /** Nothing is held back here: Node owns the frames once `write` returns. */
   bindExchange(exchange: BoundExchange): void {
     exchange.setOutlet(this.#connection.outlet);
   }
 
   writeHead(given: number, { list: lines, endsStream }: HeaderLines, requestId: string | null): void {
     if (this.status !== 0 || this.#isUnwritable) return;
-    // Node writes no others, and what is beyond them is to be taken for a 5xx (RFC 9110 §15).
+    // Node writes no status above 599, and a status beyond 5xx counts as one (RFC 9110 §15).
     const status = given > 599 ? 500 : given;
     const withoutContent = status === 204 || status === 205 || status === 304;
     const raw: string[] = [":status", String(status)];
@@ -156,7 +160,7 @@ export class Http2Downstream implements Downstream {
     for (let i = 0; i < lines.length; i += 2) {
       const name = (lines[i] ?? "").toLowerCase();
       if (name === "connection" || name === "transfer-encoding" || name === "keep-alive") continue;
-      // Whoever is told of a body that does not come takes the stream for broken (RFC 9113 §8.1.1).
+      // A length without a body makes the stream malformed (RFC 9113 §8.1.1).
       if (name === "content-length" && withoutContent && status !== 304) continue;
       if (name === "date") hasDate = true;
       if (name === "content-length" && lines[i + 1] === "0") isEmpty = true;
@@ -165,7 +169,7 @@ export class Http2Downstream implements Downstream {
     }
     if (requestId !== null) raw.push("x-request-id", requestId);
     if (!hasDate) raw.push("date", this.#connection.httpDate());
-    // An answer whose whole body is nothing ends with its head: for gRPC that is what makes it one ("Trailers-Only").
+    // A response with an empty body ends with its head. gRPC's Trailers-Only responses require that.
     this.#hasNoBody = this.head.method === "HEAD" || withoutContent || isEmpty;
     this.#acceptsTrailers = !this.#hasNoBody && (this.#isGrpc || this.#wantsTrailers());
     if (this.#acceptsTrailers) this.#stream.once("wantTrailers", () => this.#sendTrailers());
@@ -192,12 +196,12 @@ export class Http2Downstream implements Downstream {
     this.#trailers = trailers;
     if (!this.#hasNoBody) this.#stream.end(chunk);
     if (this.#acceptsTrailers) return;
-    // What has no body may have left long before its end was told.
+    // Without a body it may have left long before `end`.
     if (this.#stream.writableFinished) this.#stopRequestBody();
     else this.#stream.once("finish", () => this.#stopRequestBody());
   }
 
-  /** Behind the whole answer: whoever still sends is told that it may stop (RFC 9113 §8.1). */
+  /** After the whole response: tells a caller that is still sending to stop (RFC 9113 §8.1). */
   #stopRequestBody(): void {
     if (!this.bodyComplete) setImmediate(() => this.#stream.close(constants.NGHTTP2_NO_ERROR));
   }
@@ -213,9 +217,9 @@ export class Http2Downstream implements Downstream {
       trailers[name] = before === undefined ? value : [...(Array.isArray(before) ? before : [before]), value];
     }
     try {
-      this.#stream.sendTrailers(trailers); // none: it ends all the same
+      this.#stream.sendTrailers(trailers); // also without any: it ends the stream
     } catch {
-      this.#stream.sendTrailers({}); // what cannot be written is left out as a whole
+      this.#stream.sendTrailers({}); // trailers that cannot be written are left out as a whole
     }
     this.#stopRequestBody();
   }
@@ -262,7 +266,7 @@ export class Http2Downstream implements Downstream {
   }
 
   takeTunnel(status: number, lines: readonly string[]): DownstreamTunnel {
-    this.#reader = "discarded"; // nobody reads a body: the stream is the tunnel's
+    this.#reader = "discarded"; // the stream belongs to the tunnel
     this.bodyComplete = true;
     this.status = status;
     const raw = [":status", String(status), ...lines.map((line, i) => (i % 2 === 0 ? line.toLowerCase() : line))];
@@ -297,7 +301,7 @@ export class Http2Downstream implements Downstream {
 
 function ignore(): void {}
 
-/** The head as HTTP/1 has it: the authority is its Host. A request with both says the same in both, or it is two requests. */
+/** The head in the form of HTTP/1: the authority is its Host. A request with both must have the same value in both. */
 function headOf(raw: readonly string[]): RequestHead {
   let [method, url, authority] = ["", "", undefined as string | undefined];
   let cookies: string | undefined;

@@ -1,8 +1,9 @@
 /**
- * HTTP/2 reset: breaks a stream off, in either role, so that half of what was being said is never taken for the whole.
+ * Abort of an HTTP/2 stream, in either role, so that half a message is never taken for the whole.
  *
- * Node's own `close` ends our direction first when nothing of it is waiting, and what ends in good order looks complete, whatever code
- * comes behind. So the stream's handle is told before. Without a handle the connection goes, which nobody takes for an end.
+ * Node's own `close` ends our direction first when nothing is queued in it, and what ends in good order looks
+ * complete, whatever code follows. So the stream's handle is reset before. Without a handle the connection is
+ * destroyed, which no peer takes for an orderly end.
  */
 import type { Http2Stream } from "node:http2";
 

@@ -1,4 +1,4 @@
-/** HTTP/2 upstream call: one request as a stream, whichever connection it gets, and its answer. */
+/** HTTP/2 upstream call: one request as a stream, whichever connection it gets, and its response. */
 import { type ClientHttp2Stream, constants, type OutgoingHttpHeaders } from "node:http2";
 import type { Delivery } from "../message/deliveries.ts";
 import type { RawLines } from "../message/header-lines.ts";
@@ -14,7 +14,7 @@ import {
 import { abortStream } from "./reset.ts";
 import type { Http2UpstreamConnection } from "./upstream-connection.ts";
 
-/** Only for one connection, or implied (RFC 9113 §8.2.2). */
+/** Names that belong to one connection, or are implied (RFC 9113 §8.2.2). */
 const omittedNames: ReadonlySet<string> = new Set([
   "host",
   "connection",
@@ -24,7 +24,7 @@ const omittedNames: ReadonlySet<string> = new Set([
   "te",
 ]);
 
-/** Nothing is known that would allow a second try. */
+/** Nothing is known that would allow a retry. */
 export const notRetryable: CallFailure = { staleConnection: false, unprocessed: false };
 
 export class Http2UpstreamCall implements UpstreamCall {
@@ -33,7 +33,7 @@ export class Http2UpstreamCall implements UpstreamCall {
   readonly #handler: UpstreamHandler;
   readonly #done: () => void;
   #stream: ClientHttp2Stream | undefined;
-  /** Whose stream it is, or will be; undefined: it waits for room on one. */
+  /** The connection of its stream; undefined: it waits for one with room. */
   connection: Http2UpstreamConnection | undefined;
   isEnded = false;
 
@@ -47,7 +47,7 @@ export class Http2UpstreamCall implements UpstreamCall {
     return this.#handler.maySend(this);
   }
 
-  /** @param failureOf what became of a stream that has ended without a byte of an answer */
+  /** @param failureOf why a stream ended without a byte of a response */
   begin(stream: ClientHttp2Stream, failureOf: (error: Error | undefined) => CallFailure): void {
     this.#stream = stream;
     const handler = this.#handler;
@@ -55,7 +55,7 @@ export class Http2UpstreamCall implements UpstreamCall {
     let sawHint = false;
     let sawHead = false;
     let ended = false;
-    /** END_STREAM of the response has arrived. A reset behind it changes nothing. */
+    /** END_STREAM of the response has arrived. A reset after it changes nothing. */
     let complete = false;
     let error: Error | undefined;
     const { idleTimeoutMs } = this.request;
@@ -86,11 +86,11 @@ export class Http2UpstreamCall implements UpstreamCall {
     });
     stream.on("end", () => {
       ended = true;
-      if (stream.closed || !sawHead) return; // reset, or over on both sides: `close` follows
+      if (stream.closed || !sawHead) return; // reset, or complete on both sides: `close` follows
       // The response is complete. Node would keep the stream open until the request is complete, too.
       complete = true;
-      // Not from within a read: Node puts such a reset off, and ends the process (an assertion in `Http2Stream::OnTrailers`) when
-      // nghttp2 looks for more of the request's body before it is sent.
+      // Not from within a read: Node puts such a reset off, and ends the process (an assertion in
+      // `Http2Stream::OnTrailers`) when nghttp2 looks for more of the request's body before it is sent.
       if (!stream.writableFinished) setImmediate(abortStream, stream, constants.NGHTTP2_CANCEL);
     });
     stream.on("error", (reason) => {
@@ -179,7 +179,7 @@ function groupByName(lines: readonly string[]): OutgoingHttpHeaders {
   return values;
 }
 
-/** What cannot be written is left out as a whole: no line of a caller's ends more than its own request. */
+/** Trailers that cannot be written are left out as a whole: a caller's line must not end more than its own request. */
 function sendTrailers(stream: ClientHttp2Stream, lines: readonly string[]): void {
   try {
     stream.sendTrailers(groupByName(lines));

@@ -1,9 +1,10 @@
 /**
- * HTTP/2 upstream connection: calls as its streams, and what becomes of them when it leaves.
+ * HTTP/2 upstream connection: calls as its streams.
  *
- * One that says GOAWAY takes nothing new and ends behind its last stream. So does one that has had as many calls as it may, long
- * before its stream ids run out (RFC 9113 §5.1.1). What the upstream refused unread (REFUSED_STREAM, or a stream above GOAWAY's
- * last) is `unprocessed`: the protocol says that nothing looked at it (RFC 9113 §6.8, §8.7).
+ * - After GOAWAY it takes no new call and ends with its last stream. The same holds after `callsMax` calls, long
+ *   before its stream ids run out (RFC 9113 §5.1.1).
+ * - A request that the upstream refused unread (REFUSED_STREAM, or a stream above GOAWAY's last) is `unprocessed`:
+ *   the protocol guarantees that it had no effect (RFC 9113 §6.8, §8.7).
  */
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
 import { connect as connectPlain, type Socket } from "node:net";
@@ -15,18 +16,21 @@ import type { Delivery } from "../message/deliveries.ts";
 import { handshakeError, UpstreamClosedError, UpstreamConnectTimeoutError } from "../message/upstream-call.ts";
 import { type Http2UpstreamCall, headerListOf, isGrpc, notRetryable } from "./upstream-call.ts";
 
-/** What an upstream may have at once on one connection, unless it says less. */
+/** Concurrent streams of one connection, unless the upstream allows fewer. */
 export const streamsMaxDefault = 100;
 const windowBytes = 1_048_576;
 /** For all streams of a connection together; HTTP/2 begins with 64 KiB, however large theirs are (RFC 9113 §6.9.2). */
 const connectionWindowBytes = 4 * windowBytes;
-/** How long an upstream is waited for that does not end its side of a connection on which nothing is left. */
+/** How long an upstream may take to end its side of a connection without streams. */
 const lingerMs = 5_000;
 
-/** Two lines of a name that should stand once are the caller's to write; Node would throw. (Its types know this of servers only.) */
+/**
+ * A caller may write two lines of a name that should occur once; Node would throw. (Its types know this option for
+ * servers only.)
+ */
 const laxSingleValues: object = { strictSingleValueFields: false };
 
-/** For its pool. */
+/** Callbacks to the pool. */
 export type Http2ConnectionHooks = Readonly<{
   /** It may have room for a call, or has stopped taking any. */
   onChange: () => void;
@@ -89,7 +93,7 @@ export class Http2UpstreamConnection {
       this.#session.setLocalWindowSize(connectionWindowBytes);
       for (const call of this.#waiting) this.#startCall(call);
       this.#waiting.clear();
-      if (this.#streams === 0) this.#startIdleTimer(); // all of them were called off
+      if (this.#streams === 0) this.#startIdleTimer(); // all of them were aborted
       hooks.onChange();
     });
     this.#session.on("remoteSettings", ({ maxConcurrentStreams = streamsMaxDefault }) => {
@@ -119,7 +123,7 @@ export class Http2UpstreamConnection {
     });
   }
 
-  /** It takes calls, now or when others are over. */
+  /** It accepts calls, now or when others have ended. */
   get isOpen(): boolean {
     return !this.#isGoingAway && this.#calls < this.#callsMax && !this.#session.closed && !this.#session.destroyed;
   }
@@ -137,7 +141,7 @@ export class Http2UpstreamConnection {
       return;
     }
     this.#startCall(call);
-    if (this.#streams === 0) this.#startIdleTimer(); // it was called off
+    if (this.#streams === 0) this.#startIdleTimer(); // it was aborted
   }
 
   destroy(): void {
@@ -167,7 +171,7 @@ export class Http2UpstreamConnection {
     }
     let stream: ClientHttp2Stream;
     const { hasBody } = call.request;
-    // An end without trailers is then a frame of its own, which gRPC, that has none in requests, is spared.
+    // An end without trailers is then a frame of its own. gRPC has no trailers in requests and does not need it.
     const waitForTrailers = hasBody && !isGrpc(call.request.headers.list);
     try {
       stream = this.#session.request(headerListOf(call.request, this.#isSecure), {
@@ -194,20 +198,23 @@ export class Http2UpstreamConnection {
     }));
   }
 
-  /** Nothing is under way on it. */
+  /** No stream is left. */
   #startIdleTimer(): void {
     clearTimeout(this.#idleTimer);
     if (!this.isOpen) this.#closeGracefully();
     else this.#idleTimer = setTimeout(() => this.#closeGracefully(), this.#idleMs).unref();
   }
 
-  /** Node ends its side and waits for the upstream's for ever. */
+  /** Node ends its side and waits for the upstream's without a bound. */
   #closeGracefully(): void {
     this.#session.close();
     this.#lingerTimer ??= setTimeout(() => this.#socket.destroy(), lingerMs).unref();
   }
 
-  /** A connection's error is given to all of its streams as their code, also to those that were carried out: GOAWAY's last one counts. */
+  /**
+   * A connection's error becomes the code of all its streams, also of those that were processed: GOAWAY's last stream
+   * decides.
+   */
   #isUnprocessed({ id = Infinity, rstCode }: ClientHttp2Stream): boolean {
     if (this.#goaway === undefined) return rstCode === constants.NGHTTP2_REFUSED_STREAM;
     const { code, lastStreamId } = this.#goaway;

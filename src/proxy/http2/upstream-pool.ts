@@ -1,8 +1,9 @@
 /**
- * HTTP/2 upstream: calls as streams of a few connections to one origin. For gRPC, and where a route asks for it (`h2c://`).
+ * HTTP/2 upstream pool: calls as streams of a few connections to one origin, for gRPC and for routes that require it
+ * (`h2c://`).
  *
- * A connection is opened when no open one has room, as long as there may be more of them; a call beyond that waits. Those that
- * take nothing new and have not ended yet count, too; but there may always be one that takes calls.
+ * A connection is opened when no open one has room, up to the limit; a call beyond that waits. Connections that are
+ * going away count towards the limit, but one that takes calls may always exist.
  */
 
 import type { PoolLimits, UpstreamAddress } from "../http1/upstream-pool.ts";
@@ -16,7 +17,7 @@ import {
 import { Http2UpstreamCall, notRetryable } from "./upstream-call.ts";
 import { Http2UpstreamConnection, streamsMaxDefault } from "./upstream-connection.ts";
 
-/** Of the 2^30 that a connection has ids for. */
+/** A connection has ids for 2^30. */
 const callsPerConnectionMax = 2 ** 29;
 
 export class Http2Pool implements UpstreamPool {
@@ -24,14 +25,14 @@ export class Http2Pool implements UpstreamPool {
   readonly #limits: PoolLimits;
   readonly #callsMax: number;
   readonly #connections = new Set<Http2UpstreamConnection>();
-  /** In the order in which they came. */
+  /** In order of arrival. */
   readonly #waiting = new Set<Http2UpstreamCall>();
-  /** What the upstream said last of how many streams it takes at once: the next connection begins with that. */
+  /** The upstream's last limit of concurrent streams: the next connection starts with it. */
   #streamsMax = streamsMaxDefault;
   #isAssigning = false;
   #calls = 0;
 
-  /** @param callsMax that one connection carries before another takes its place */
+  /** @param callsMax calls of one connection before another replaces it */
   constructor(address: UpstreamAddress, limits: PoolLimits, callsMax: number = callsPerConnectionMax) {
     this.#address = address;
     this.#limits = limits;
@@ -75,14 +76,14 @@ export class Http2Pool implements UpstreamPool {
     return true;
   }
 
-  /** The youngest; older ones empty and end. */
+  /** The newest; older ones empty and end. */
   #connectionWithRoom(unlike?: Http2UpstreamConnection): Http2UpstreamConnection | undefined {
     let found: Http2UpstreamConnection | undefined;
     for (const each of this.#connections) if (each.hasRoom && each !== unlike) found = each;
     return found;
   }
 
-  /** @param unlike taken only where there can be no other */
+  /** @param unlike used only if there can be no other */
   #connectionFor(unlike?: Http2UpstreamConnection): Http2UpstreamConnection | undefined {
     return this.#connectionWithRoom(unlike) ?? (this.#mayOpen ? this.#open() : this.#connectionWithRoom());
   }
@@ -106,7 +107,7 @@ export class Http2Pool implements UpstreamPool {
     return connection;
   }
 
-  /** What is placed may itself make room. */
+  /** A call that is assigned may itself make room. */
   #assignWaiting(): void {
     if (this.#isAssigning) return;
     this.#isAssigning = true;

@@ -1,32 +1,33 @@
 /**
- * Canonical: the strict reading of a request's head, once, before anything else looks at it.
+ * Canonical request: the strict reading of a request head, done once before anything else uses it.
  *
- * Pure. What comes out is the one form that is routed, decided and forwarded; whatever could be read in two ways is
- * refused with 400, never repaired. Node's strict parser has already refused ambiguous framing (docs/request-parsing.md
- * lists who refuses what, and test/attacks/corpus.test.ts proves it on raw sockets).
- *
- * Three things are normalised rather than refused, as Pomerium does by default: percent-encoded unreserved characters are
- * decoded (`%61` is `a`), hexadecimal digits become upper case, and runs of slashes become one. Characters that may not
- * stand in a path but that browsers send (`|`, `[`, `"` …) are percent-encoded. Everything else is kept byte by byte. A target in
- * absolute-form that says what connection and Host header say is taken for the origin-form that it means.
+ * - Pure. The result is the one form that is routed, decided and forwarded. What can be read in two ways is refused
+ *   with 400, never repaired.
+ * - Node's strict parser has already refused ambiguous framing: docs/request-parsing.md lists who refuses what, and
+ *   test/attacks/corpus.test.ts proves it on raw sockets.
+ * - Three things are normalised, as Pomerium does by default: percent-encoded unreserved characters are decoded
+ *   (`%61` is `a`), hexadecimal digits become upper case, and runs of slashes become one.
+ * - Characters that a path may not have but that browsers send (`|`, `[`, `"` …) are percent-encoded. Everything else
+ *   stays byte for byte.
+ * - A target in absolute-form that repeats what the connection and the Host header say is read as its origin-form.
  */
 import type { Fact } from "../../events/index.ts";
 
 export type CanonicalRequest = Readonly<{
   method: string;
-  /** Lowercase, without port; an IPv6 address stands in brackets. */
+  /** Lowercase, without port; an IPv6 address is in brackets. */
   hostname: string;
   /** The port that the Host header names; null when it names none. */
   port: number | null;
   /** The path as it is forwarded, without query. With an encoded slash it is byte for byte what the caller sent. */
   rawPath: string;
-  /** `rawPath`, percent-decoded: what routes and policy look at. An encoded slash stays `%2F`. */
+  /** `rawPath`, percent-decoded: what routes and policies match. An encoded slash stays `%2F`. */
   path: string;
   /** The raw query with its `?`; empty when there is none. */
   search: string;
   /** Lowercase names; lines of one name joined by `, ` (cookies by `; `). */
   headers: Readonly<Record<string, string>>;
-  /** Names and values in turn, as they came. */
+  /** Names and values in turn, as they arrived. */
   rawHeaders: readonly string[];
 }>;
 
@@ -36,17 +37,17 @@ export type CanonicalResult = Fact<"canonical", { request: CanonicalRequest }> |
 export type RequestHead = Readonly<{
   method: string;
   url: string;
-  /** `1.0` and `1.1` as they stand in the request; `2` only of a stream of HTTP/2, never of a line of text. */
+  /** `1.0` and `1.1` as in the request line; `2` only for an HTTP/2 stream, never from a line of text. */
   httpVersion: string;
   rawHeaders: readonly string[];
-  /** Of the connection that it came on; absent: no target may name one. */
+  /** The connection's scheme; absent: no target may name one. */
   scheme?: "http" | "https";
 }>;
 
-/** What header lines say by themselves, whatever request they belong to. */
+/** What the header lines say by themselves. */
 export type HeaderReading = Readonly<{
   headers: Readonly<Record<string, string>>;
-  /** Of the Host header; undefined: there is none that could be one. */
+  /** From the Host header; undefined: missing or invalid. */
   host: Host | undefined;
 }>;
 type Host = Readonly<{ hostname: string; port: number | null }>;
@@ -54,10 +55,10 @@ type Host = Readonly<{ hostname: string; port: number | null }>;
 const versions: ReadonlySet<string> = new Set(["1.0", "1.1", "2"]);
 const methodPattern = /^[A-Z][A-Z-]{0,31}$/;
 const targetCharsMax = 32_768;
-/** Of a head, and of trailers. */
+/** For a head, and for trailers. */
 export const headerLinesMax = 1_000;
 
-/** A second line of one of these would mean two different things to two readers. */
+/** Two readers would read a second line of one of these differently. */
 const singleLineNames: ReadonlySet<string> = new Set([
   "host",
   "authorization",
@@ -75,14 +76,15 @@ const singleLineNames: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * @param encodedSlashes `keep` where the route is looked for by `Routes`, which refuses encoded slashes on any other route than one
+ * @param encodedSlashes `keep` where the route table matches, which refuses encoded slashes on every route but one
  *   with `allow_encoded_slashes`
  */
 export function canonicalise(head: RequestHead, encodedSlashes: "keep" | "refuse" = "refuse"): CanonicalResult {
   if (!versions.has(head.httpVersion)) return refuse("http-version");
-  // Also what the parser knows and HTTP does not: SOURCE is Icecast's, and the only method of ICE/1.0.
+  // The parser also knows SOURCE, which is Icecast's and the only method of ICE/1.0.
   if (!methodPattern.test(head.method) || head.method === "SOURCE") return refuse("method");
-  if (head.method === "TRACE") return refuse("method", 405); // it would echo credentials and identity headers to a script
+  // It would echo credentials and identity headers to a script.
+  if (head.method === "TRACE") return refuse("method", 405);
   if (head.url.length > targetCharsMax) return refuse("target-too-long", 414);
 
   const reading = readHeaders(head.rawHeaders);
@@ -94,13 +96,13 @@ export function canonicalise(head: RequestHead, encodedSlashes: "keep" | "refuse
     if (head.httpVersion !== "1.1" || transferEncoding.toLowerCase() !== "chunked") return refuse("transfer-encoding");
     if (headers["content-length"] !== undefined) return refuse("two-lengths");
   }
-  // Some readers take a leading zero for octal.
+  // Some readers treat a leading zero as octal.
   if (/^0\d/.test(headers["content-length"] ?? "")) return refuse("content-length");
   if (host === undefined) return refuse("host");
 
   if (head.method === "CONNECT") return canonicalConnect(head, headers, host);
   const url = head.url.startsWith("/") ? head.url : originForm(head, host);
-  if (url === undefined) return refuse("target-form"); // authority-form, asterisk, or another place
+  if (url === undefined) return refuse("target-form"); // authority-form, asterisk, or another authority
   const queryAt = url.indexOf("?");
   const target = queryAt < 0 ? url : url.slice(0, queryAt);
   const search = queryAt < 0 ? "" : url.slice(queryAt);
@@ -124,9 +126,9 @@ export function canonicalise(head: RequestHead, encodedSlashes: "keep" | "refuse
 }
 
 /**
- * What absolute-form says beside scheme and authority (RFC 9112 §3.2.2), when those say again what the connection and the Host header
- * say. Any other would be a request to two places.
- * @returns undefined: it says something else, or is none
+ * Path and query of an absolute-form target (RFC 9112 §3.2.2), if its scheme and authority equal those of the
+ * connection and the Host header. Any other target would address two servers.
+ * @returns undefined: they differ, or the target is not in absolute-form
  */
 function originForm({ url, method, httpVersion, scheme }: RequestHead, host: Host): string | undefined {
   if (httpVersion !== "1.1" || scheme === undefined) return undefined;
@@ -139,7 +141,10 @@ function originForm({ url, method, httpVersion, scheme }: RequestHead, host: Hos
   return rest.startsWith("/") ? rest : `/${rest}`;
 }
 
-/** RFC 9112 §3.2.3, RFC 9110 §9.3.6: host and port, the same in the Host header, and no body. What it names is for routes to know. */
+/**
+ * RFC 9112 §3.2.3, RFC 9110 §9.3.6: host and port, equal to the Host header, and no body. Routes decide what it may
+ * reach.
+ */
 function canonicalConnect(head: RequestHead, headers: HeaderReading["headers"], host: Host): CanonicalResult {
   const target = parseHost(head.url);
   if (target === undefined || target.port === null) return refuse("connect-target");
@@ -161,7 +166,7 @@ function refuse(reason: string, status: RefusedRequest["status"] = 400): Refused
 const HeaderTable = function HeaderTable() {} as unknown as new () => object;
 HeaderTable.prototype = Object.create(null);
 
-/** @returns why they are refused, as text */
+/** @returns a string: the reason to refuse them */
 function readHeaders(raw: readonly string[]): HeaderReading | string {
   if (raw.length > headerLinesMax * 2) return "too-many-headers";
   const headers = new HeaderTable() as Record<string, string>;
@@ -177,7 +182,10 @@ function readHeaders(raw: readonly string[]): HeaderReading | string {
   return { headers, host: parseHost(headers["host"]) };
 }
 
-/** Whether a name or value of HTTP/2 starts or ends with a space or a tab. HTTP/1 has these around a value, and the parser drops them. */
+/**
+ * Whether an HTTP/2 name or value starts or ends with a space or tab. HTTP/1 allows these around a value; the parser
+ * drops them.
+ */
 export function isPadded(text: string): boolean {
   return isBlank(text.charCodeAt(0)) || isBlank(text.charCodeAt(text.length - 1));
 }
@@ -189,7 +197,7 @@ function isBlank(code: number): boolean {
 const hostPattern =
   /^(\[[0-9a-f:.]{2,45}\]|(?=.{1,253}(?::|$))[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*)(?::([0-9]{1,5}))?$/;
 
-/** Refuses userinfo, paths, empty and impossible ports, trailing dots and anything that is no name or address. */
+/** Refuses userinfo, paths, empty and impossible ports, trailing dots and anything that is not a name or an address. */
 export function parseHost(value: string | undefined): Host | undefined {
   if (value === undefined || value.length > 300) return undefined;
   const [, hostname, digits] = hostPattern.exec(value.toLowerCase()) ?? [];
@@ -199,11 +207,11 @@ export function parseHost(value: string | undefined): Host | undefined {
   return port >= 1 && port <= 65_535 ? { hostname, port } : undefined;
 }
 
-/** Printable ASCII, but no fragment. A lone `%` is common in queries and means nothing to us, so it is kept. */
+/** Printable ASCII, but no fragment. A lone `%` is common in queries and has no meaning here, so it is kept. */
 const queryPattern = /^[!"$-~]*$/;
 const plainPathPattern = /^[A-Za-z0-9/._~!$&'()*+,;=:@-]+$/;
 /**
- * Segments `.` and `..`, also with path parameters behind them, and segments that are nothing but parameters: some servers drop
+ * Segments `.` and `..`, also with path parameters, and segments that consist of parameters only: some servers drop
  * `;…` before they resolve dots and merge slashes, so that `/;/admin` is `/admin` to them.
  */
 export const dotSegment = /\/(?:\.{1,2}(?:;[^/]*)?|;[^/]*)(?:\/|$)/;
@@ -240,17 +248,18 @@ function canonicalPath(target: string, encodedSlashes: "keep" | "refuse"): Path 
   return dotSegment.test(path) ? "dot-segment" : { rawPath, path };
 }
 
-/** A percent sign that is encoded, in front of two hexadecimal digits: a server that decodes twice reads another character there. */
+/** An encoded percent sign before two hexadecimal digits: a server that decodes twice reads another character there. */
 export const doubleEncoding = /%25[0-9A-Fa-f]{2}/;
 
-/** Whether a path that `canonicalise` let through has an encoded slash. */
+/** Whether a path that `canonicalise` accepted has an encoded slash. */
 export function hasEncodedSlash({ rawPath }: Pick<Path, "rawPath">): boolean {
   return rawPath.includes("%") && /%2f/i.test(rawPath);
 }
 
 /**
- * Beside an encoded slash nothing may stand that servers read in several ways: parameters, empty segments, a second encoding. So the path
- * has two readings, one in which `%2F` is a character of its segment and one in which it is a slash (path-readings.ts).
+ * A path with an encoded slash may have nothing else that servers read in several ways: parameters, empty segments, a
+ * second encoding. So it has two readings, one in which `%2F` is a character of its segment and one in which it is a
+ * slash (path-readings.ts).
  * @param normalised `target` in the one form in which paths are compared
  */
 function pathWithEncodedSlash(target: string, normalised: string): Path | string {

@@ -1,4 +1,4 @@
-/** Close codes: what a WebSocket is told when it is cut (docs/close-codes.md). Pure. */
+/** Close codes: the code and reason with which a cut WebSocket is closed (docs/close-codes.md). Pure. */
 import type { CutReason } from "../enforce/exchanges.ts";
 
 export type CloseCode = Readonly<{ code: number; reason: string }>;

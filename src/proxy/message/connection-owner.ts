@@ -1,26 +1,26 @@
-/** Connection owner: what a connection of either protocol is given by its listener, as a contract. */
+/** Connection owner: what a listener provides to its connections of either protocol. Only types. */
 import type { Config } from "../../config/index.ts";
 import type { Downstream } from "./downstream-request.ts";
 import type { HeaderValueCheck } from "./header-values.ts";
 
 export type ConnectionOwner = Readonly<{
-  /** Begins with a request whose turn it is. */
+  /** The request is next on its connection. */
   onRequest(downstream: Downstream): void;
-  /** Something was refused before anybody looked at it. */
+  /** A request was refused before it reached the pipeline. */
   onRefused(code: string): void;
   malformedRequestReply(status: number): string;
   /** Milliseconds, as `deadline` counts. */
   now(): number;
-  /** For `Date`. */
+  /** The value of `Date`. */
   httpDate(): string;
-  /** Some route takes upgrades to this protocol; of those alone it is asked. */
+  /** Whether any route accepts upgrades to this protocol. Called only for upgrade requests. */
   mayUpgradeTo(protocol: string): boolean;
-  /** Connections end behind their next answer. */
+  /** Connections end after their next response. */
   isDraining(): boolean;
-  /** Of answers. */
+  /** For response headers. */
   headerValues: HeaderValueCheck;
   readMs: number;
-  /** What `readMs` bounds behind a head: head and body together, or the time without a byte of a forwarded body. */
+  /** What `readMs` bounds after a head: head and body together, or the time without a byte of a forwarded body. */
   readLimit: Config["timeouts"]["readLimit"];
   idleMs: number;
 }>;

@@ -1,13 +1,14 @@
 /**
- * Cookies: ours never reach an upstream, and no upstream sets or reads ours. Others keep their order and bytes.
+ * Cookies: the proxy's own cookies never reach an upstream, and no upstream sets or reads them. Others keep their
+ * order and bytes.
  *
- * Pure. Ours are the session cookie and everything whose name starts with its name and `_` (nonce, csrf, authenticate),
- * with or without a cookie prefix, in any case: the upstream's parser may be lenient.
+ * Pure. The proxy's own are the session cookie and every cookie whose name starts with that name and `_` (nonce,
+ * csrf, authenticate), with or without a cookie prefix, in any case: the upstream's parser may be lenient.
  */
 export type OwnCookies = Readonly<{
-  /** The header without ours; undefined when nothing is left of it. */
+  /** The header without the proxy's cookies; undefined: nothing is left. */
   strip(header: string): string | undefined;
-  /** Whether a `Set-Cookie` value would set one of ours. */
+  /** Whether a `Set-Cookie` value would set a cookie of the proxy. */
   isOwn(setCookie: string): boolean;
 }>;
 

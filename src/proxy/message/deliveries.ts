@@ -1,23 +1,26 @@
-/**
- * Deliveries: ends of responses and requests that this process has written, and that the kernel may still hold. Pure.
- */
+/** Deliveries: ends of responses and requests that this process has written and the kernel may still hold. Pure. */
 
-/** A cut that takes time. It calls one of the two, once: no further byte can leave, or it cannot be known. A promise is one. */
+/**
+ * A cut in progress. It calls one of the two, once: no further byte can leave, or that is unknown. A promise is one.
+ */
 export type PendingCut = Readonly<{ then(done: () => void, failed: (error: unknown) => void): unknown }>;
 
 /** The end of a response, or of a request on its way to an upstream, that may still be in the kernel's send queue. */
 export type Delivery = Readonly<{
-  /** None of it can leave any more: the caller's kernel has all of it, the upstream was sent all of it, or the connection is gone. */
+  /**
+   * None of it can leave any more: the caller's kernel has all of it, the upstream was sent all of it, or the
+   * connection is gone.
+   */
   isDone(): boolean;
   /** Done, or a short wait is over: most callers acknowledge within a round trip. */
   waitBriefly(): PendingCut;
   /** Discards it, with the connection, unless it is done. */
   reset(): void;
-  /** An older response that this one stands for is not done. */
+  /** An older response that this one replaced is not done. */
   hasUndeliveredOlder(): boolean;
 }>;
 
-/** Several ends as one. */
+/** Combines several deliveries. */
 export function combineDeliveries(deliveries: readonly Delivery[]): Delivery {
   const then: PendingCut["then"] = (done, failed) => waitForAll(deliveries, done, failed);
   return {
@@ -44,7 +47,7 @@ function waitForAll(all: readonly Delivery[], done: () => void, failed: (error: 
   for (const one of all) one.waitBriefly().then(onDone, onFailed);
 }
 
-/** Others share the connection, so it has a moment for what it holds. */
+/** Other requests share the connection, so it gets a short wait to send what it holds. */
 export function resetAfterWait(delivery: Delivery): PendingCut {
   const then: PendingCut["then"] = (done, failed) =>
     delivery.waitBriefly().then(() => {

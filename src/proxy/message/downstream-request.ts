@@ -1,9 +1,10 @@
 /**
- * Downstream: one request of a caller and the answer to it, whatever the protocol underneath.
+ * Downstream: one request of a caller and the response to it, whatever the protocol.
  *
- * HTTP/1.1 and HTTP/2 each bring one (http1/downstream.ts, http2/downstream.ts); everything above a listener knows only this. Of the
- * request, the head is there from the start and the body is read when somebody wants it; nothing of it is buffered beyond what
- * one read of the socket brought. The answer is written head first; what is slow says so.
+ * - http1/downstream.ts and http2/downstream.ts implement it. Everything above a listener knows only this.
+ * - The head is known from the start. The body is read when a reader asks for it. No more of it is buffered than one
+ *   read of the socket brought.
+ * - The response is written head first. `needsDrain` reports a caller that reads slowly.
  */
 
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -14,76 +15,76 @@ import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 import type { RequestHead } from "./canonical-request.ts";
 import type { HeaderLines } from "./header-lines.ts";
 
-/** Takes the body of a request as it comes. */
+/** Receives the body of a request as it arrives. */
 export type BodyReader = Readonly<{
-  /** @returns false: no more, until `resumeBody` */
+  /** @returns false: pause until `resumeBody` */
   onChunk(chunk: Buffer): boolean;
   /** Complete. @param trailers names and values in turn */
   onBodyEnd(trailers: readonly string[]): void;
-  /** The rest will never come. */
+  /** The rest will not arrive. */
   onAbort(): void;
   /**
-   * The body takes longer than the listener waits, and no response has begun. The reader writes one. Absent: the connection refuses the
-   * request by itself, and silence is not what it bounds.
+   * The body takes longer than the listener waits, and no response has begun. The reader writes one. Absent: the
+   * connection refuses the request by itself, and silence is not what it bounds.
    */
   onTimeout?(waitsFor: "caller" | "upstream"): void;
 }>;
 
-/** What an ordinary request asks to become. */
+/** What a request asks to be upgraded to. */
 export type UpgradeKind = "websocket" | "other" | "connect" | "connect-udp";
 
-/** Bytes both ways, behind the head of the answer that accepted them. */
+/** Bytes in both directions after the response head that accepted the tunnel. */
 export type DownstreamTunnel = Readonly<{
   stream: Socket | ServerHttp2Stream;
-  /** What has come behind the request's head already. */
+  /** What has already arrived after the request's head. */
   head: Buffer;
 }>;
 
-/** What an answer rests on. */
+/** The exchange that permits a response. */
 export type BoundExchange = Pick<Exchange, "mayFlush" | "setOutlet">;
 
 export interface Downstream {
   readonly head: RequestHead;
   /** The connection's peer: an address without port. */
   readonly peer: string;
-  /** What the caller showed in its handshake; whether it counts is the matter of its route. */
+  /** What the caller presented in its handshake. The route decides whether it counts. */
   readonly certificate: PresentedCertificate | null;
   readonly upgrade: UpgradeKind | null;
 
   // --- the request's body
 
   readonly hasBody: boolean;
-  /** All of the request was read, whoever read it. */
+  /** The whole request was read. */
   readonly bodyComplete: boolean;
-  /** Begins to hand the body over: at most once. Does nothing when there is none. */
+  /** Starts passing the body to the reader: at most once. Does nothing when there is no body. */
   readBody(reader: BodyReader): void;
   resumeBody(): void;
-  /** Nobody wants the rest: it is read and thrown away, as far as the protocol needs that. */
+  /** The rest is not needed. It is read and discarded as far as the protocol requires that. */
   discardBody(): void;
 
-  // --- the answer
+  // --- the response
 
-  /** The final status that was sent; 0 before. */
+  /** The final status that was sent; 0: none yet. */
   readonly status: number;
-  /** Everything was handed over by whoever answers. */
+  /** `end` was called. */
   readonly ended: boolean;
-  /** The answer has left, or the caller has: nothing can be written any more. */
+  /** The response has left, or the caller has: nothing more can be written. */
   readonly closed: boolean;
   /** What was written waits for a caller that does not read. */
   readonly needsDrain: boolean;
-  /** 100 Continue, when the caller waits for it. */
+  /** Sends 100 Continue, if the caller waits for it. */
   writeContinue(): void;
-  /** 103. @param links values of `Link` */
+  /** Sends 103 Early Hints. @param links values of `Link` */
   writeEarlyHints(links: readonly string[]): void;
   /**
-   * The answer rests on a permit, from its head on: what is held back of it asks this again when it leaves. The exchange learns which
-   * connection carries the answer.
+   * Binds the response to its permit, from the head on: what is held back checks `mayFlush` when it leaves. The
+   * exchange learns which connection carries the response.
    */
   bindExchange(exchange: BoundExchange): void;
   /**
    * The final head. It leaves with what follows it in the same turn.
-   * @param lines without what frames the message: that is added here
-   * @param requestId is told as `X-Request-Id`; null: it is not, or is among the lines. No value but one that can be sent
+   * @param lines without those that frame the message, which are added here
+   * @param requestId sent as `X-Request-Id`; null: not sent, or among the lines. Always a value that can be sent
    */
   writeHead(status: number, lines: HeaderLines, requestId: string | null): void;
   /**
@@ -93,20 +94,25 @@ export interface Downstream {
   write(chunk: Buffer | string): boolean;
   /** @param trailers names and values in turn; sent only where the protocol and the caller take them */
   end(chunk?: Buffer | string, trailers?: readonly string[]): void;
-  /** No further byte leaves. An answer that has begun is broken off, so that nobody takes half of it for the whole. */
+  /** No further byte leaves. A response that has begun is aborted, so that no caller takes half of it for the whole. */
   destroy(): void;
-  /** As `destroy`, in the protocol's own words for why. @returns settles when no further byte can leave; nothing: none can */
+  /**
+   * As `destroy`, with the protocol's code for the reason.
+   * @returns settles when no further byte can leave; void: none can
+   */
   cut(reason: CutReason): void | Promise<void>;
   onDrain(listener: () => void): void;
-  /** Once, behind its last byte or with the connection. Called at once when that has been. */
+  /** Called once, after the last byte or when the connection closes; at once if that has happened. */
   onClose(listener: () => void): void;
 
-  // --- for what takes the connection itself
+  // --- for upgrades and tunnels, which take the connection
 
-  /** The connection, from which nobody else reads any more, and what has come behind the head. Only of an upgrade. */
+  /** Detaches the connection and what has arrived after the head. Only for an upgrade. */
   takeSocket(): Readonly<{ socket: Socket; head: Buffer }>;
-  /** Accepts a CONNECT or CONNECT-UDP with this head. Everything behind it is the tunnel's, from which nobody else reads any more. */
+  /** Accepts a CONNECT or CONNECT-UDP with this head. Everything after it belongs to the tunnel. */
   takeTunnel(status: number, lines: readonly string[]): DownstreamTunnel;
-  /** This exchange as `node:http` knows it, for handlers that are written against that. The answer goes through it then. */
+  /**
+   * This exchange as objects of `node:http`, for handlers written against those. The response then goes through them.
+   */
   asNode(): Readonly<{ req: IncomingMessage; res: ServerResponse }>;
 }

@@ -1,4 +1,4 @@
-/** Exchange kind: what a request is, or asks to become. Pure. */
+/** Exchange kind: what a request is, or becomes by an upgrade. Pure. */
 
 import type { ExchangeKind } from "../enforce/exchanges.ts";
 import type { Downstream, UpgradeKind } from "./downstream-request.ts";

@@ -1,17 +1,13 @@
-/**
- * Header lines: names and values in turn, to be sent. Many a list is sent again and again, so its text is kept with it.
- *
- * Pure. Every value is judged before it is written; what was judged is not judged again.
- */
+/** Header lines: names and values in turn, to be sent. Pure. Validates each value before it is written. */
 import { CodedError } from "../../events/index.ts";
 import type { HeaderValueCheck } from "./header-values.ts";
 
-/** As HTTP/1.1 writes them, without what frames the message: that is added there. */
+/** As HTTP/1.1 writes them, without the lines that frame the message, which its writer adds. */
 export type HeaderText = Readonly<{
   text: string;
-  /** Of `Content-Length`; undefined: there is none. */
+  /** The value of `Content-Length`; undefined: no such line. */
   length: string | undefined;
-  /** There is a `Date`. */
+  /** A `Date` is among the lines. */
   hasDate: boolean;
   /** `Connection: close` was among them. */
   closesConnection: boolean;
@@ -30,7 +26,7 @@ export class HeaderLines {
     this.endsStream = endsStream;
   }
 
-  /** @throws UnwritableHeaderError for what would end its line */
+  /** @throws UnwritableHeaderError for a value that would end its line */
   text(values: HeaderValueCheck): HeaderText {
     return formatLines(this.list, values);
   }
@@ -74,7 +70,7 @@ function formatLines(list: readonly string[], writable: HeaderValueCheck): Heade
   return { text, length, hasDate, closesConnection };
 }
 
-/** A mistake of ours: whatever a header is made of should have been made writable before. */
+/** A bug of the proxy: every value should have been made writable before. */
 export class UnwritableHeaderError extends CodedError<"ERR_PROXY_UNWRITABLE_HEADER"> {
   override readonly code = "ERR_PROXY_UNWRITABLE_HEADER";
   constructor(name: string) {

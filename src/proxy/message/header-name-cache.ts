@@ -1,15 +1,15 @@
 /**
- * Remembered names: what follows from the name of a header, kept for names that were met before.
+ * Header name cache: what follows from the name of a header, kept for names that were seen before.
  *
- * Pure. Bounded in bytes, because callers and upstreams choose the names. A full table starts again empty: names that no honest
- * peer sends must not keep the usual ones out.
+ * Pure. Bounded in bytes, because callers and upstreams choose the names. A full table starts again empty, so that
+ * names no honest peer sends cannot keep the usual ones out.
  */
 
-/** Of the names and their entries, in each table. */
+/** For the names and their entries, in each table. */
 export const cachedBytesMax = 16_384;
 /** A `Map` entry beside its key, roughly. */
 const entryBytes = 64;
-/** Longer names are looked at each time. */
+/** Longer names are not cached. */
 const nameCharsMax = 128;
 
 export class HeaderNameCache<Value> {
@@ -20,7 +20,7 @@ export class HeaderNameCache<Value> {
     return this.#known.get(name);
   }
 
-  /** @param name not known yet */
+  /** @param name not in the cache yet */
   add(name: string, value: Value): void {
     if (name.length > nameCharsMax) return;
     this.#bytes += name.length + entryBytes;

@@ -1,11 +1,12 @@
 /**
- * Header names: which belong to one connection only, and which could be mistaken for a statement about who is asking.
+ * Header names: which belong to one connection only, and which an upstream could mistake for a statement of the
+ * proxy.
  *
- * Pure. Names are compared folded: servers behind us may read `X_Pomerium-Claim.Email` as `X-Pomerium-Claim-Email`, and some
- * (lighttpd, older Apache) do so with every character that is no letter or digit.
+ * Pure. Names are compared folded: servers may read `X_Pomerium-Claim.Email` as `X-Pomerium-Claim-Email`, and some
+ * (lighttpd, older Apache) do so with every character that is not a letter or digit.
  */
 
-/** One connection's own (RFC 9110 §7.6.1), in either direction. */
+/** They belong to one connection (RFC 9110 §7.6.1), in either direction. */
 export const hopByHopNames: ReadonlySet<string> = new Set([
   "connection",
   "keep-alive",
@@ -20,12 +21,12 @@ export const hopByHopNames: ReadonlySet<string> = new Set([
   "http2-settings",
 ]);
 
-/** Its letters and digits, in lowercase. */
+/** Its letters and digits in lowercase. */
 export function foldName(name: string): string {
   return name.toLowerCase().replace(/[^a-z0-9]/g, "");
 }
 
-/** Names that the caller's hop declared its own; undefined when `Connection` says nothing of the kind. */
+/** The names that a `Connection` header lists; undefined: it lists none. */
 export function connectionHeaderNames(connection: string | undefined): ReadonlySet<string> | undefined {
   if (connection === undefined) return undefined;
   const value = connection.toLowerCase();
@@ -33,7 +34,7 @@ export function connectionHeaderNames(connection: string | undefined): ReadonlyS
   return new Set(value.split(",").map((name) => name.trim()));
 }
 
-/** Statements about the caller, the scheme or the path that only a trusted proxy may make: ours, or none. */
+/** Statements about the caller, the scheme or the path that only this proxy may make, by folded name. */
 const proxyOnlyNames: ReadonlySet<string> = new Set([
   "forwarded",
   "xrealip",
@@ -49,7 +50,7 @@ const proxyOnlyNames: ReadonlySet<string> = new Set([
   "proxy", // becomes HTTP_PROXY in CGI, which programs take for their own setting (httpoxy, CVE-2016-5385)
 ]);
 
-/** True of what no caller may tell an upstream through us, by a folded name. */
+/** Whether no caller may send a header of this folded name to an upstream. */
 export function isReservedName(folded: string): boolean {
   return (
     folded.startsWith("xpomerium") ||

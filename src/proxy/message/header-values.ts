@@ -1,21 +1,21 @@
 /**
- * Writable values: whether a header's value can be sent as it is.
+ * Header value check: whether a value can be sent as it is.
  *
- * Pure. A long value is mostly one that was sent before (an assertion, a cookie of the service behind us), so those are remembered, within
- * bounds, rather than gone through again.
+ * Pure. Most long values were sent before (an assertion, a cookie of the upstream), so the check remembers the good
+ * ones, within a bound, instead of scanning them again. It saves 1.5 µs a request (docs/adr/0029).
  */
 const unwritable = /[^\t\u0020-\u007e\u0080-\u00ff]/;
 
 const shortMax = 100;
 const longMax = 4_096;
-/** Of all remembered values together; each character takes one byte. */
+/** For all remembered values together; each character takes one byte. */
 const rememberedBytesMax = 262_144;
 
 export class HeaderValueCheck {
   readonly #known = new Set<string>();
   #bytes = 0;
 
-  /** @returns false for what would end its line, or is no character of a header */
+  /** @returns false: it has a character that would end its line or that no header may have */
   isWritable(value: string): boolean {
     if (value.length <= shortMax || value.length > longMax) return !unwritable.test(value);
     if (this.#known.has(value)) return true;

@@ -1,10 +1,12 @@
 /**
- * Recorded text: what a caller chose, cut to the size that a decision record keeps; and times, as records and logs have them.
+ * Recorded text: what a caller chose, cut to the size that a decision record keeps, and times as records and logs
+ * print them.
  *
- * Pure. A record of a refused request must not cost much more than one of an honest one: records wait for their sinks in memory.
+ * Pure. A record of a refused request must not cost much more than one of an honest request: records wait for their
+ * sinks in memory.
  */
 
-/** Of a path, in characters; the rest is replaced by a mark. */
+/** Characters of a path; a mark replaces the rest. */
 export const recordedPathMax = 2_048;
 /** HTTP/2 lets a caller send any token as a method. */
 export const recordedMethodMax = 32;

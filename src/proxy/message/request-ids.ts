@@ -1,25 +1,25 @@
 /**
- * Request ids: random UUIDs (RFC 9562 §5.4), each of one piece.
+ * Request ids: random UUIDs (RFC 9562 §5.4), each a flat string.
  *
- * Pure but for the random bytes that it is given. Every request has one, and it is written several times: some are made at once, and each
- * is cut out of their text, rather than put together of twenty pieces that are gone through anew whenever it is written.
+ * Pure but for the random bytes that it is given. Every request has an id, which is written several times. Ids are
+ * made in batches and cut from one text: joining twenty pieces for each id would flatten them again at every write.
  */
 const idBytes = 16;
 const idChars = 36;
-/** As many as keep no more alive than one of pieces would, when one of them lasts and the others are gone. */
+/** Few enough that one id kept for long holds little memory: each keeps the text of its whole batch alive. */
 const idsPerBatch = 16;
 const randomBytesMax = 256 * idBytes;
 const dash = 0x2d;
 const hexDigits = Buffer.from("0123456789abcdef", "latin1");
-/** Where the two digits of each byte stand. */
+/** Offset of the two digits of each byte. */
 const digitOffsets = Uint8Array.of(0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34);
 const versionOffset = 14;
 const version = 0x34; // 4
 const variantOffset = 19;
-/** Variant 1: its two bits, and two that are drawn. */
+/** Variant 1: its two bits, and two random ones. */
 const variantDigits = Buffer.from("89ab", "latin1");
 
-/** @param fill with random bytes that nobody can guess */
+/** @param fill fills with unpredictable random bytes */
 export function createRequestIds(fill: (bytes: Uint8Array) => void): () => string {
   const random = Buffer.alloc(randomBytesMax);
   let usedBytes = randomBytesMax;

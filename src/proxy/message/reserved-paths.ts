@@ -1,6 +1,6 @@
 /**
- * Reserved paths: what the proxy itself answers on every host (docs/pomerium-behaviour.md §2.1), beside `/ping` and
- * `/healthz`, and what the authenticate service answers on its own. Pure.
+ * Reserved paths: paths that the proxy itself serves on every host (docs/pomerium-behaviour.md §2.1), beside `/ping`
+ * and `/healthz`, and paths that the authenticate service serves on its own host. Pure.
  */
 /** Paths that belong to the proxy on every host, beside `/ping` and `/healthz`. */
 export function isReserved(path: string): boolean {
@@ -12,12 +12,12 @@ export function isReserved(path: string): boolean {
   );
 }
 
-/** Paths that the sign-in host keeps where it is also the host of a route; the route has the others. */
+/** Paths of the sign-in service on a host that is also the host of a route; the route has all others. */
 export function isSignInPath(path: string): boolean {
   return isReserved(path) || path === "/" || path === "/oauth2/callback" || path === "/robots.txt";
 }
 
-/** Reserved paths that belong to a route's visitors, also where the route is on the sign-in host. */
+/** Reserved paths for users of a route, also where the route is on the sign-in host. */
 export function isVisitorPath(path: string): boolean {
   if (path.startsWith("/.pomerium/callback") || path.startsWith("/.pomerium/api/")) return true;
   return path === "/.pomerium/jwt" || path === "/.pomerium/return" || path === "/.pomerium/address.js";

@@ -1,22 +1,24 @@
 /**
  * Balancer: which upstream of a route takes the next request.
  *
- * Pure; the random source is an argument. Members are numbers, 0 to n - 1. Whoever is not eligible is passed over; with the
- * hashing policies a key then goes to the next place of the ring or table, and comes back when its own upstream does, while all
- * other keys stay where they are. Hashes are SHA-256, so that every node sends a key to the same upstream.
+ * - Pure; the random source is an argument. Members are numbers, 0 to n - 1. Members that are not eligible are
+ *   skipped.
+ * - With the hashing policies a key then goes to the next point of the ring or table, and returns when its own
+ *   upstream does. All other keys stay where they are.
+ * - Hashes are SHA-256, so every node sends a key to the same upstream.
  */
 import { hash } from "node:crypto";
 import type { BalancingConfig } from "../../config/index.ts";
 
 export type BalancedMember = Readonly<{
-  /** What hashing knows it by. */
+  /** Its key for hashing. */
   name: string;
   weight: number;
-  /** Requests under way. */
+  /** Requests in progress. */
   busy: () => number;
 }>;
 
-/** @param key of 48 bits; looked at by hashing policies alone. @returns undefined when nobody is eligible */
+/** @param key 48 bits; only hashing policies use it. @returns undefined: no member is eligible */
 export type PickMember = (eligible: readonly boolean[], key: number) => number | undefined;
 
 export function compileBalancer(
@@ -38,7 +40,7 @@ export function compileBalancer(
   }
 }
 
-/** 48 bits of SHA-256, which a number holds exactly. */
+/** 48 bits of SHA-256; a number holds them exactly. */
 export function balancingKeyOf(text: string): number {
   return Number.parseInt(hash("sha256", text, "hex").slice(0, 12), 16);
 }
@@ -48,7 +50,10 @@ export function routingKeyOf(sessionId: string): string {
   return hash("sha256", sessionId, "hex");
 }
 
-/** Smooth weighted round robin: everybody gains its weight, the richest is taken and pays what all have gained. */
+/**
+ * Smooth weighted round robin: every member gains its weight; the one with most credit is picked and pays the sum of
+ * all.
+ */
 function weightedRoundRobin(
   members: readonly BalancedMember[],
   weightOf: (member: BalancedMember) => number,
@@ -69,7 +74,9 @@ function weightedRoundRobin(
   };
 }
 
-/** As Envoy's: the least busy of a few drawn by chance, or round robin by weights that shrink with what is under way. */
+/**
+ * As Envoy: the least busy of a few random members, or round robin by weights that shrink with requests in progress.
+ */
 function leastRequest(config: BalancingConfig, members: readonly BalancedMember[], random: () => number): PickMember {
   const { choiceCount, activeRequestBias } = config;
   const [first] = members;
@@ -103,7 +110,7 @@ function weightedRandom(members: readonly BalancedMember[], random: () => number
   };
 }
 
-/** From a place of a table on, the first that is eligible. */
+/** The first eligible owner from a position of a table on. */
 function firstEligible(table: Uint16Array, from: number, eligible: readonly boolean[]): number | undefined {
   for (let step = 0; step < table.length; step++) {
     const owner = table[(from + step) % table.length];
@@ -112,7 +119,7 @@ function firstEligible(table: Uint16Array, from: number, eligible: readonly bool
   return undefined;
 }
 
-/** Points of all members on a ring, as many as their weights say; a key belongs to the point behind it. */
+/** Points of all members on a ring, by weight; a key belongs to the next point. */
 function ringHash({ ringSizeMin, ringSizeMax }: BalancingConfig, members: readonly BalancedMember[]): PickMember {
   const total = members.reduce((sum, { weight }) => sum + weight, 0);
   const least = Math.min(...members.map(({ weight }) => weight)) / total;
@@ -146,7 +153,7 @@ function pointsOf(name: string, count: number): readonly number[] {
 }
 
 /**
- * Maglev's table: members take turns, by weight, to claim the next free place of their own permutation of it.
+ * Maglev's table: members take turns, by weight, to claim the next free slot in their own permutation of it.
  * @see Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", §3.4
  */
 function maglev(size: number, members: readonly BalancedMember[]): PickMember {

@@ -1,8 +1,9 @@
 /**
- * Cluster: the upstreams of one route together, with what is known of each and whose turn it is.
+ * Cluster: the upstreams of one route, their health and ejections, and the choice among them.
  *
- * Pure; clock and random source are arguments. Eligible is who is healthy and not ejected; when that is a smaller share than the
- * route's panic threshold, it is everybody, since then the signal is more likely wrong than the upstreams.
+ * Pure; clock and random source are arguments. A member is eligible if it is healthy and not ejected. When fewer are
+ * eligible than the route's panic threshold allows, all of them are: the signal is then more likely wrong than the
+ * upstreams.
  */
 import type { RouteConfig } from "../../config/index.ts";
 import { type BalancedMember, compileBalancer, type PickMember } from "./balancer.ts";
@@ -10,7 +11,7 @@ import { type EjectionCause, Outliers, type UpstreamOutcome } from "./outliers.t
 
 export type ClusterEvents = Readonly<{
   onHealth(member: number, healthy: boolean): void;
-  /** @param cause null: the ejection is over */
+  /** @param cause null: the ejection has ended */
   onEjection(member: number, cause: EjectionCause | null): void;
 }>;
 
@@ -23,7 +24,7 @@ export class Cluster {
   readonly #now: () => number;
   #eligible: readonly boolean[] = [];
   #hasEligible = true;
-  /** A request was sent to one of them. */
+  /** A request was sent to a member. */
   hasTraffic = false;
 
   constructor(
@@ -52,9 +53,9 @@ export class Cluster {
   }
 
   /**
-   * @param key of 48 bits, for hashing policies
-   * @param except who has just failed
-   * @returns undefined when nobody is eligible
+   * @param key 48 bits, for hashing policies
+   * @param except the member that has just failed
+   * @returns undefined: no member is eligible
    */
   pick(key: number, except?: number): number | undefined {
     this.hasTraffic = true;
@@ -65,7 +66,7 @@ export class Cluster {
     return others.includes(true) ? this.#pick(others, key) : undefined;
   }
 
-  /** What became of a request to one of them. */
+  /** Records the outcome of a request to a member. */
   report(member: number, outcome: UpstreamOutcome): void {
     this.#outliers?.report(member, outcome, this.#now());
   }

@@ -1,10 +1,10 @@
 /**
- * Upstreams: connections to the services behind us, one pool per origin and TLS setting, kept alive and bounded.
+ * Upstream pools: connections to the upstreams, one pool for each origin and TLS setting, kept alive and bounded.
  *
- * Pools outlive configurations, and so does what is known of upstreams (upstream/upstream-choice.ts).
- *
- * Always: certificates are verified unless a route says `tls_skip_verify`; the TLS name is the upstream's own, whatever
- * Host header a request carries; HTTP/1.1 only; a pool's connections and its waiting requests have a bound.
+ * - Pools outlive configurations, and so does what is known about upstreams (upstream/upstream-choice.ts).
+ * - Certificates are verified unless a route has `tls_skip_verify`. The TLS name is the upstream's own, whatever the
+ *   Host header of a request.
+ * - The connections of a pool and the requests that wait for one are bounded.
  */
 import { constants } from "node:crypto";
 import { isIP, type LookupFunction } from "node:net";
@@ -26,25 +26,25 @@ export type UpstreamTarget = Readonly<{
   pool: UpstreamPool;
   /** For gRPC over TLS, which is HTTP/2 or nothing. */
   grpcPool: UpstreamPool;
-  /** For connections that are made by hand: upgrades. */
+  /** For connections outside of the pools: upgrades. */
   connect: UpstreamAddress;
   limits: BreakerConfig;
-  /** Upgrades and tunnels under way. */
+  /** Upgrades and tunnels in progress. */
   upgrades: { busy: number };
-  /** Requests that were sent a second time and are under way. */
+  /** Retries in progress. */
   retries: { busy: number };
-  /** Everything under way. */
+  /** Everything in progress. */
   busy: () => number;
-  /** Told what becomes of each request; null: nobody wants to know. */
+  /** Receives the outcome of each request; null: not needed. */
   report: ((outcome: UpstreamOutcome) => void) | null;
 }>;
 
-/** What of a configuration concerns all upstreams. */
+/** The settings that concern all upstreams. */
 type UpstreamConfig = Pick<Config, "certificateAuthority" | "dnsLookupFamily">;
 
 /** The upstreams of one configuration. */
 export type ConfiguredUpstreams = Readonly<{
-  /** Takes the next upstream of a route. From now on its health checks run. */
+  /** Returns the chooser of a route, and starts its health checks. */
   chooserOf(route: RouteConfig): NextUpstream;
 }>;
 
@@ -52,14 +52,14 @@ export type UpstreamPools = Readonly<{
   /** Pools are shared by all configurations that reach the same origin in the same way. */
   forConfig(config: UpstreamConfig): ConfiguredUpstreams;
   /**
-   * Lets go of pools that this choice has not asked for: what is under way ends by itself, and idle connections soon do. Health
-   * checks of its routes alone go on.
+   * Releases pools that these upstreams do not use: what is in progress ends by itself, idle connections end soon.
+   * Only health checks of their routes continue.
    */
   retainOnly(choice: ConfiguredUpstreams): void;
   close(): void;
 }>;
 
-/** Whether one more request is one too many. @returns the bound that is reached */
+/** @returns the circuit breaker bound that one more request would exceed; undefined: none */
 export function exceededBoundOf({ limits, upgrades }: UpstreamTarget, pool: UpstreamPool): BreakerBound | undefined {
   const openUpgrades = limits.streams === limits.requests ? upgrades.busy : 0;
   if (pool.busy - pool.waiting + openUpgrades >= limits.requests) return "requests";
@@ -72,7 +72,7 @@ export function createUpstreamPools(world: Omit<ChooserDeps, "random">): Upstrea
   const choosing: ChooserDeps = { ...world, random: Math.random };
   const targets = new Map<string, UpstreamTarget>();
   const choosers = new Map<string, UpstreamChooser>();
-  /** No configuration leads to them any more, and something of them is under way. */
+  /** No configuration uses them any more, and requests to them are in progress. */
   const draining = new Set<UpstreamTarget>();
   const keysOf = new WeakMap<ConfiguredUpstreams, Set<string>>();
   const lookupOf = createUpstreamLookups(createSystemLookup());
@@ -158,7 +158,7 @@ function createTarget(
   const pooling = {
     connectionsMax: Math.max(1, route.circuitBreakers.connections),
     connectTimeoutMs,
-    // Below what servers commonly keep idle connections for.
+    // Less than servers commonly keep idle connections.
     idleMs: 4_000,
   };
   const pool = speaksHttp2(url) ? new Http2Pool(connect, pooling) : new Http1Pool(connect, pooling);
@@ -180,12 +180,12 @@ function createTarget(
   };
 }
 
-/** The file of a Unix domain socket. */
+/** Path of a Unix domain socket; null: TCP. */
 function socketPathOf({ protocol, pathname }: URL): string | null {
   return protocol === "unix:" || protocol === "https+unix:" ? decodeURIComponent(pathname) : null;
 }
 
-/** @param name the certificate must have it; it is asked for where it is no address (RFC 6066 §3) */
+/** @param name the certificate must have it; sent as SNI unless it is an address (RFC 6066 §3) */
 function tlsOptions(route: RouteConfig, config: UpstreamConfig, name: string): ConnectionOptions {
   const { skipVerify, customCa, clientCert, clientKey, allowRenegotiation } = route.tls;
   const ca =

@@ -1,8 +1,8 @@
 /**
- * Health client: asks upstreams whether they are well, over connections of its own.
+ * Health client: probes upstreams over connections of its own.
  *
- * One loop for each upstream and check; the next check is set when the last one is over, so none overlap. What is asked and what
- * counts as well is the configuration's; when the next is due is upstream/health.ts's.
+ * One loop for each upstream and check. The next check is scheduled when the previous one has ended, so none overlap.
+ * The configuration says what is sent and what counts as healthy; upstream/health.ts says when the next check is due.
  */
 import { connect as connectPlain } from "node:net";
 import { connect as connectTls } from "node:tls";
@@ -17,12 +17,12 @@ export type CheckedUpstream = Readonly<{
   address: UpstreamAddress;
   /** Host and port for the Host header. */
   host: string;
-  /** It speaks HTTP/2 without TLS. */
+  /** It uses HTTP/2 without TLS. */
   http2: boolean;
 }>;
 
 export type HealthChecks = Readonly<{
-  /** The first request was sent: checks are due as often as they are when there is traffic. */
+  /** The first request was sent: checks now run at the interval for upstreams with traffic. */
   onTraffic(): void;
   stop(): void;
 }>;
@@ -30,7 +30,7 @@ export type HealthChecks = Readonly<{
 export type HealthCheckHooks = Readonly<{
   hasTraffic(): boolean;
   random(): number;
-  /** Called after every check. @param healthy what all checks of this upstream together say */
+  /** Called after every check. @param healthy all checks of this upstream pass */
   onChecked(upstream: number, result: CheckResult, healthy: boolean): void;
 }>;
 
@@ -147,7 +147,7 @@ class CheckLoop {
 type OnResult = (result: CheckResult) => void;
 type ProbeResponse = Readonly<{ status: number; body: Buffer; trailers: readonly string[] }>;
 
-/** @returns how to call it off */
+/** @returns cancels the probe */
 function sendProbe(
   pool: UpstreamPool,
   request: UpstreamRequest,
@@ -216,7 +216,7 @@ function probeHttp(
   );
 }
 
-/** Every pattern, one behind the other. */
+/** Whether the bytes contain every pattern, in order. */
 function matchesPatterns(bytes: Buffer, patterns: readonly string[]): boolean {
   let from = 0;
   return patterns.every((pattern) => {

@@ -1,12 +1,12 @@
 /**
- * Health: what an upstream's checks have shown, and when the next one is due.
+ * Health state: what the checks of an upstream have shown, and when the next one is due.
  *
- * Pure. As in Envoy, the first result decides at once; then it takes as many in a row as the thresholds say. Nobody is taken for ill
- * before he was asked.
+ * Pure. As in Envoy, the first result decides at once; later changes need as many results in a row as the thresholds
+ * say. An upstream counts as healthy until its first check.
  */
 import type { HealthCheckConfig } from "../../config/index.ts";
 
-/** `hard`: an answer that says no, for which no threshold is waited (a status that is neither expected nor retriable). */
+/** `hard`: a definite failure, for which no threshold applies (a status that is neither expected nor retriable). */
 export type CheckResult = "pass" | "fail" | "hard";
 
 export class HealthState {

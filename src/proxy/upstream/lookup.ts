@@ -1,9 +1,8 @@
 /**
- * Upstream lookup: which addresses of upstreams' names are connected to.
+ * Upstream lookup: the addresses to which the names of upstreams resolve.
  *
- * `*.localhost` is loopback (RFC 6761 §6.3), whatever the system's resolver says. Everything else is asked of the system, by all
- * upstreams together: a name whose DNS server is silent holds up no other upstream, and costs none of its own its last answer.
- * Pure but for that question.
+ * Pure but for the system's resolver, which all upstreams share. `*.localhost` is loopback (RFC 6761 §6.3), whatever
+ * the resolver says. A name whose DNS server is silent delays no other upstream, and keeps its own last answer.
  */
 import type { LookupAddress } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
@@ -16,7 +15,7 @@ const loopback: readonly LookupAddress[] = [
   { address: "::1", family: 6 },
 ];
 
-/** @returns the lookup for each family; they share what is known */
+/** @returns the lookup for each family; all use the same system lookup */
 export function createUpstreamLookups(systemLookup: LookupFunction): (family: LookupFamily) => LookupFunction {
   return (family) => (hostname, options, callback) => {
     const answer = (addresses: readonly LookupAddress[]): void => {
@@ -38,7 +37,7 @@ export function createUpstreamLookups(systemLookup: LookupFunction): (family: Lo
   };
 }
 
-/** As Envoy takes them: who has one of the wanted family is reached over that alone. */
+/** As Envoy: a name with an address of the preferred family uses that family alone. */
 function selectFamily(addresses: readonly LookupAddress[], family: LookupFamily): readonly LookupAddress[] {
   const of = (wanted: 4 | 6): readonly LookupAddress[] => addresses.filter((one) => one.family === wanted);
   const first = (wanted: 4 | 6, other: 4 | 6) => (of(wanted).length > 0 ? of(wanted) : of(other));
@@ -58,7 +57,7 @@ function selectFamily(addresses: readonly LookupAddress[], family: LookupFamily)
   }
 }
 
-/** Servers of this machine listen on either, so the other one is tried as well. */
+/** Local servers listen on either address, so the other one is tried as well. */
 function loopbackAddresses(family: LookupFamily): readonly LookupAddress[] {
   const only = selectFamily(loopback, family);
   if (family === "V4_ONLY" || family === "V6_ONLY") return only;

@@ -1,8 +1,8 @@
 /**
- * Outliers: leaves an upstream alone for a while that answers with errors, as Envoy's outlier detection does.
+ * Outlier detection: stops using an upstream for a while when it responds with errors, as Envoy does.
  *
- * Pure; clock and random source are arguments. Members are numbers, 0 to n - 1. What is due by time (rates are compared, ejections
- * end) is done when somebody asks, so no timer runs for upstreams that nobody uses.
+ * Pure; clock and random source are arguments. Members are numbers, 0 to n - 1. What is due by time (rates are
+ * compared, ejections end) is done at the next call, so no timer runs for upstreams without traffic.
  */
 import type { OutlierConfig } from "../../config/index.ts";
 
@@ -15,7 +15,7 @@ export type EjectionCause =
   | "failure_percentage"
   | "failure_percentage_local_origin";
 
-/** `answered`: a status came. `local`: none did; it could not be reached, broke off, or took too long. */
+/** `answered`: a status arrived. `local`: none did; the upstream was unreachable, broke off, or took too long. */
 export type UpstreamOutcome = Readonly<{ type: "answered"; status: number }> | Readonly<{ type: "local" }>;
 
 type RequestTally = { requests: number; failures: number };
@@ -28,7 +28,7 @@ type MemberState = {
   local: RequestTally;
   /** When the ejection ends; undefined: it is not ejected. */
   until: number | undefined;
-  /** How often it was ejected, less the intervals in which it was not. */
+  /** Number of ejections, less the intervals without one. */
   ejections: number;
 };
 
@@ -63,7 +63,7 @@ export class Outliers {
     return this.#hosts[member]?.until !== undefined;
   }
 
-  /** What became of a request. */
+  /** Records the outcome of a request. */
   report(member: number, outcome: UpstreamOutcome, now: number): void {
     const host = this.#hosts[member];
     if (host === undefined) return;
@@ -74,7 +74,7 @@ export class Outliers {
     else if (!split) this.#countStatus(member, host, 503, now);
   }
 
-  /** A health check of it has passed. */
+  /** A health check of the member has passed. */
   unejectByHealth(member: number): void {
     const host = this.#hosts[member];
     if (host?.until !== undefined && this.#config.healthCheckEndsEjection) this.#uneject(member, host);
@@ -141,7 +141,7 @@ export class Outliers {
     this.#eject(member, "consecutive_5xx", { chance: this.#config.enforcingConsecutive5xx, now });
   }
 
-  /** Those that do much worse than the others. */
+  /** Ejects members that do much worse than the others. */
   #compare(of: "external" | "local", how: Readonly<{ rate: number; failures: number; now: number }>): void {
     const config = this.#config;
     const suffix = of === "local" ? "_local_origin" : "";
@@ -160,7 +160,7 @@ export class Outliers {
         this.#eject(member, `failure_percentage${suffix}`, { chance: how.failures, now: how.now });
   }
 
-  /** Successes, per cent, of those that had enough requests and are not ejected. */
+  /** Success rates in per cent of members that had enough requests and are not ejected. */
   #ratesOf(of: "external" | "local", volume: number): readonly Readonly<{ member: number; rate: number }>[] {
     return this.#hosts.flatMap((host, member) => {
       const { requests, failures } = host[of];
@@ -174,7 +174,7 @@ export class Outliers {
     if (host === undefined || host.until !== undefined || this.#random() * 100 >= chance) return;
     const { maxEjectionPercent, baseEjectionMs, maxEjectionMs, maxEjectionJitterMs } = this.#config;
     const ejected = this.#hosts.filter(({ until }) => until !== undefined).length;
-    // One may always go, or a small number of upstreams could never lose any.
+    // One may always be ejected, or a small number of upstreams could never lose any.
     if ((100 * ejected) / this.#hosts.length >= maxEjectionPercent) return;
     host.ejections++;
     const lasts = Math.min(baseEjectionMs * host.ejections, Math.max(maxEjectionMs, baseEjectionMs));

@@ -1,20 +1,23 @@
-/** Metrics of upstreams: who is well, who was ejected, what was too much. Labels are routes and the upstreams of the configuration. */
+/**
+ * Metrics of upstreams: health, ejections, and circuit breaker overflows. Labels are routes and the upstreams of the
+ * configuration.
+ */
 import { Counter, Gauge, type Registry } from "prom-client";
 import type { Logger } from "../../replication/index.ts";
 import type { CheckResult } from "./health.ts";
 import type { EjectionCause } from "./outliers.ts";
 
 export type UpstreamLabels = Readonly<{ route: string; upstream: string }>;
-/** What was reached: a route's `circuit_breaker_thresholds`, by the end of the key's name. */
+/** A bound of a route's `circuit_breaker_thresholds`, by the end of the key's name. */
 export type BreakerBound = "pending_requests" | "requests" | "retries";
 
 export type UpstreamMetrics = Readonly<{
-  /** From now on it is shown, as healthy and not ejected. */
+  /** Adds the upstream, as healthy and not ejected. */
   addUpstream(labels: UpstreamLabels): void;
   removeUpstream(labels: UpstreamLabels): void;
   recordCheck(labels: UpstreamLabels, result: CheckResult): void;
   setHealth(labels: UpstreamLabels, healthy: boolean): void;
-  /** @param cause null: it is over */
+  /** @param cause null: it has ended */
   setEjection(labels: UpstreamLabels, cause: EjectionCause | null): void;
   countOverflow(route: string, bound: BreakerBound): void;
 }>;

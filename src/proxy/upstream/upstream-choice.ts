@@ -1,5 +1,5 @@
 /**
- * Upstream choice: which of a route's upstreams takes the next request, and what is learnt from what becomes of it.
+ * Upstream choice: picks the upstream of a route for the next request, and learns from the outcome of each.
  *
  * A route with one upstream, no health checks and no outlier detection has nothing to choose, and that costs nothing.
  */
@@ -10,10 +10,10 @@ import type { UpstreamTarget } from "./connection-pools.ts";
 import { startHealthChecks } from "./health-client.ts";
 import type { UpstreamMetrics } from "./pool-metrics.ts";
 
-/** Who asks, for policies that keep one caller at one upstream. */
+/** The caller, for policies that keep one caller at one upstream. */
 export type BalancingCaller = Readonly<{ sessionId: string | null; ip: string }>;
 /**
- * @param failed the one that could not be reached: another is wanted
+ * @param failed the upstream that could not be reached: returns another
  * @returns undefined: none is healthy, or there is no other
  */
 export type NextUpstream = (asking: BalancingCaller, failed?: UpstreamTarget) => UpstreamTarget | undefined;
