@@ -23,6 +23,7 @@ import {
   createAdmission,
   type Routed,
 } from "../../src/proxy/request/admission.ts";
+import { createAuthorizer } from "../../src/proxy/request/authorize.ts";
 import {
   type CredentialHolder,
   createCallerIdentifier,
@@ -88,7 +89,7 @@ export class Exchanges {
       clock: process.clock,
       freshness: { overdueMs: (monotonic, wall = process.clock.wall()) => core().overdueMs({ monotonic, wall }) },
       onCut: () => {},
-      onUndecided(error) {
+      onRedecisionFailed(error) {
         throw error; // no fault of the world makes the pure decision throw
       },
     });
@@ -140,7 +141,7 @@ export class Exchanges {
     const never = (): never => {
       throw new Error("credentials are not read in this world");
     };
-    const { resolve: callerOf } = createCallerIdentifier(
+    const { resolve } = createCallerIdentifier(
       {
         ...{ config, idpIdOf: () => "idp" },
         replica: {
@@ -154,12 +155,22 @@ export class Exchanges {
       },
       new ReachedHandles(),
     );
-    return createAdmission<AdmissionContext>({
-      deps: {
-        ...{ config, clock: process.clock, freshness: this.#registry.freshness, annotateDecision: () => ({}) },
+    const authorizer = createAuthorizer(
+      {
+        freshness: this.#registry.freshness,
+        annotateDecision: () => ({}),
         decide: (question) => decide({ policies, ...question }),
       },
-      ...{ plans, exchanges: this.#registry, callerOf, current: () => this.#inForce, record: () => {} },
+      resolve,
+    );
+    return createAdmission<AdmissionContext>({
+      authorizer,
+      clock: process.clock,
+      lifetimeMsMax: config.timeouts.writeMs,
+      plans,
+      exchanges: this.#registry,
+      current: () => this.#inForce,
+      record: () => {},
     });
   }
 
@@ -266,7 +277,12 @@ export class Exchanges {
   }
 }
 
-const anywhere = { ip: "192.0.2.1", tunnel: null, downstream: { certificate: null, upgrade: null } } as const;
+const anywhere = {
+  ip: "192.0.2.1",
+  requestId: "",
+  tunnel: null,
+  downstream: { certificate: null, upgrade: null },
+} as const;
 const requests = new Map<string, ReturnType<typeof canonicalRequest>>();
 
 function requestFor(route: string): ReturnType<typeof canonicalRequest> {

@@ -5,7 +5,7 @@
 import type { Mutant } from "./mutant.ts";
 
 const exchanges = "src/proxy/enforce/exchanges.ts";
-const admission = "src/proxy/request/admission.ts";
+const authorize = "src/proxy/request/authorize.ts";
 const decide = "src/auth/authorize/decide.ts";
 const projection = "src/events/projection/projection.ts";
 
@@ -36,9 +36,9 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     meaning: "a new request is admitted though the lease is over",
     changes: [
       {
-        file: admission,
-        take: "return freshness.overdueMs(monotonic, wall) > plan.route.staleGraceMs;",
-        put: "return freshness.overdueMs(monotonic, wall) === Number.NaN && plan.route.staleGraceMs < 0;",
+        file: authorize,
+        take: "return freshness.overdueMs(monotonic, wall) > staleGraceMs;",
+        put: "return freshness.overdueMs(monotonic, wall) === Number.NaN && staleGraceMs < 0;",
       },
     ],
     within: 10,

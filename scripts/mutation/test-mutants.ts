@@ -132,9 +132,9 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
     test: "test/proxy/lease-during-wait.test.ts",
     changes: [
       {
-        file: "src/proxy/request/authorize.ts",
-        take: "    context.asOf = momentOf(clock);\n    if (context.downstream.closed || (current() === authorizer && refuseIfStale(routed))) return;",
-        put: "    if (context.downstream.closed) return;",
+        file: "src/proxy/request/request-pipeline.ts",
+        take: 'if (context.downstream.closed) return "ended";\n    if (current() === pipeline && admission.isStale(reached(context.routed)))\n      return refuse(context, unavailableRefusal("lease"));',
+        put: 'if (context.downstream.closed) return "ended";',
       },
     ],
   },

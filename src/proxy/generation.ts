@@ -11,11 +11,10 @@ import type { InFlight } from "./enforce/in-flight.ts";
 import type { ServiceAccountTokens } from "./headers/service-account-file.ts";
 import type { Downstream } from "./message/downstream-request.ts";
 import type { HttpMetrics } from "./observe/http-metrics.ts";
-import type { Authorizer } from "./request/authorize.ts";
 import type { ProxyDeps } from "./request/dependencies.ts";
 import type { Gateway } from "./request/gateway-client.ts";
 import type { ReachedHandles } from "./request/identify-caller.ts";
-import { createRequestPipeline } from "./request/request-pipeline.ts";
+import { createRequestPipeline, type RequestPipeline } from "./request/request-pipeline.ts";
 import { compilePlans } from "./routing/compiled-route.ts";
 import type { ConfiguredUpstreams, UpstreamPools } from "./upstream/connection-pools.ts";
 
@@ -26,8 +25,8 @@ export type LastingParts = Readonly<{
   inFlight: InFlight;
   upstreams: UpstreamPools;
   reached: ReachedHandles;
-  /** The authorizer of the generation in force. */
-  current: () => Authorizer;
+  /** The pipeline of the generation in force. */
+  current: () => RequestPipeline;
   /** To the authenticate service where that runs elsewhere. */
   openGateway: (deps: ProxyDeps) => Promise<Gateway | null>;
   /** Of the service accounts by which API servers of Kubernetes are called. */
@@ -39,7 +38,7 @@ export type Generation = Readonly<{
   upstreams: ConfiguredUpstreams;
   /** Protocols that some route takes upgrades to, but for WebSocket. */
   upgrades: ReadonlySet<string>;
-  authorizer: Authorizer;
+  pipeline: RequestPipeline;
   onRequest(downstream: Downstream): void;
   /** Settles when the handlers of reserved paths and of the authenticate host have nothing under way any more. */
   whenIdle(): Promise<void>;
@@ -56,7 +55,7 @@ export async function createGeneration(deps: ProxyDeps, lasting: LastingParts): 
   const plans = compilePlans(deps.config, upstreams, tokens);
   const handedOver = new Set<Downstream>();
   let idle: (() => void)[] = [];
-  const { authorizer, onRequest } = createRequestPipeline({
+  const pipeline = createRequestPipeline({
     deps,
     plans,
     exchanges: lasting.exchanges,
@@ -76,11 +75,11 @@ export async function createGeneration(deps: ProxyDeps, lasting: LastingParts): 
     },
   });
   return {
-    deps: deps,
+    deps,
     upstreams,
     upgrades: new Set(deps.config.routes.flatMap(({ allowUpgrades }) => allowUpgrades)),
-    authorizer: authorizer,
-    onRequest,
+    pipeline,
+    onRequest: pipeline.onRequest,
     whenIdle: () => (handedOver.size === 0 ? Promise.resolve() : new Promise((resolve) => idle.push(resolve))),
     destroyRest() {
       for (const downstream of handedOver) downstream.destroy();

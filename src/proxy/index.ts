@@ -1,8 +1,8 @@
 /** The life of a request: listen, route, decide, forward, cut. Neighbours import the proxy through this door. */
 
 export { type AcmeServing, type Autocert, startAutocert } from "./autocert/autocert-timer.ts";
-export type { DecisionApiDeps } from "./decision-api/decision-point.ts";
 export { type DecisionServer, startDecisionServer } from "./decision-api/decision-server.ts";
+export type { DecisionApiDeps } from "./decision-api/request-decider.ts";
 export { CutFailedError, type CutReason } from "./enforce/exchanges.ts";
 export { ForwardTimeoutError } from "./forward/http-forwarder.ts";
 export { createProviderTokenSource, type ProviderTokenSource } from "./headers/provider-tokens.ts";

@@ -84,7 +84,7 @@ export async function startProxy(
       cuts[reason]++;
       metrics.cut(reason);
     },
-    onUndecided: (error) => metrics.redecisionFailed(error),
+    onRedecisionFailed: (error, requestId) => metrics.redecisionFailed(error, requestId),
   });
   const metrics = createHttpMetrics({
     registry,
@@ -110,7 +110,7 @@ export async function startProxy(
     openGateway,
     openTokens: openServiceAccountTokens,
   };
-  const lasting: LastingParts = { ...shared, current: () => inForce.authorizer };
+  const lasting: LastingParts = { ...shared, current: () => inForce.pipeline };
   let inForce = await createGeneration(options.deps, lasting);
   const leaving = new Set<Promise<void>>();
   const stopListening = replica.onChange((change) => {

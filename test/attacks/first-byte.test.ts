@@ -24,8 +24,12 @@ test("a handshake went to the upstream after the lease had ended while it was co
     deps: {
       freshness: { overdueMs: () => lease.overdueMs },
       // Permitted; the lease ends after the connection was begun and before it is there.
-      record: ({ result }) => {
-        if (result === "permit") process.nextTick(() => Object.assign(lease, { overdueMs: Number.POSITIVE_INFINITY }));
+      recorder: {
+        recordDurably: null,
+        record: ({ result }) => {
+          if (result === "permit")
+            process.nextTick(() => Object.assign(lease, { overdueMs: Number.POSITIVE_INFINITY }));
+        },
       },
     },
   });

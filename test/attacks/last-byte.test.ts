@@ -65,7 +65,9 @@ test("a route's own answer left behind the revocation that had been reported as 
     if (result !== "permit" || permitted !== sessionId(1)) return;
     queueMicrotask(() => void rig.apply(revokedSession(1)).then(() => enforced.resolve(said())));
   };
-  const rig = await startRig([routeTo(0, { response: { status: 200, body: "for people" } })], { deps: { record } });
+  const rig = await startRig([routeTo(0, { response: { status: 200, body: "for people" } })], {
+    deps: { recorder: { record, recordDurably: null } },
+  });
   t.after(() => rig.close());
   await rig.apply(signedIn(1), signedIn(2));
 
@@ -92,7 +94,9 @@ test("a route's own answer left when the process had stood still behind the perm
       if (rig !== undefined) rig.lease.overdueMs = 1e9;
     });
   };
-  rig = await startRig([routeTo(0, { response: { status: 200, body: "for people" } })], { deps: { record } });
+  rig = await startRig([routeTo(0, { response: { status: 200, body: "for people" } })], {
+    deps: { recorder: { record, recordDurably: null } },
+  });
   t.after(() => rig?.close());
   await rig.apply(signedIn(1), signedIn(2));
 

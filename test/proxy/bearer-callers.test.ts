@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import type { BearerRules } from "../../src/auth/index.ts";
 import type { Config } from "../../src/config/index.ts";
-import { createDecisionPoint } from "../../src/proxy/decision-api/decision-point.ts";
+import { createRequestDecider } from "../../src/proxy/decision-api/request-decider.ts";
 import { ReachedHandles } from "../../src/proxy/request/identify-caller.ts";
 import { type Rig, raw, routeTo, startRig } from "./support.ts";
 
@@ -50,12 +50,12 @@ test("is what the outermost trusted proxy says, and not what stands before it", 
 
 test("is what whoever carries the request says, of a decision for others", async (t) => {
   const { rig, from } = await start(t, {});
-  const point = createDecisionPoint(rig.deps, new ReachedHandles());
+  const decider = createRequestDecider(rig.deps, new ReachedHandles());
   const described = {
     ...{ method: "GET", scheme: null, authority: "app.localhost", target: "/", ip: "192.0.2.9" },
     lines: ["Authorization", "Bearer unseen"],
   };
-  const verdict = await point.decide({ described, subject: "credential", requestId: "one" });
+  const verdict = await decider.decide({ described, subject: "credential", requestId: "one" });
   assert.equal(verdict.type, "deny");
   assert.deepEqual(from, ["192.0.2.9"]);
 });
@@ -64,12 +64,12 @@ test("is no question beside the session cookie where tokens of issuers are taken
   const { rig, from } = await start(t, {}, { format: "jwt", issuers: [] });
   assert.match(await raw(rig.port, request("Cookie: a=b; _pomerium=any\r\n"), 10_000), /^HTTP\/1\.1 400 /);
   assert.deepEqual(rig.records.at(-1)?.reasons, ["two-credentials"]);
-  const point = createDecisionPoint(rig.deps, new ReachedHandles());
+  const decider = createRequestDecider(rig.deps, new ReachedHandles());
   const described = {
     ...{ method: "GET", scheme: null, authority: "app.localhost", target: "/", ip: "192.0.2.9" },
     lines: ["Authorization", "Bearer unseen", "Cookie", "_pomerium=any"],
   };
-  const verdict = await point.decide({ described, subject: "credential", requestId: "one" });
+  const verdict = await decider.decide({ described, subject: "credential", requestId: "one" });
   assert.deepEqual([verdict.type, "status" in verdict && verdict.status], ["deny", 400]);
   assert.deepEqual(from, [], "nobody was asked about the token");
   assert.match(await raw(rig.port, request("Cookie: a=b\r\n"), 10_000), /^HTTP\/1\.1 403 /);

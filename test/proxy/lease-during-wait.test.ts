@@ -20,7 +20,14 @@ const forwarded = {
 };
 
 /** A proxy and a decision service with a lease of ten seconds, and a clock that a test moves. */
-async function start(parts: Readonly<{ needs: Link | null; deps?: Partial<ProxyDeps>; strict?: boolean }>) {
+async function start(
+  parts: Readonly<{
+    needs: Link | null;
+    deps?: Partial<ProxyDeps>;
+    strict?: boolean;
+    recordDurably?: () => Promise<void>;
+  }>,
+) {
   let movedMs = 0;
   const leaseEndsAt = systemClock.monotonic() + 10_000;
   const upstream = await startUpstream();
@@ -34,6 +41,7 @@ async function start(parts: Readonly<{ needs: Link | null; deps?: Partial<ProxyD
     ],
     {
       needs: parts.needs,
+      recordDurably: parts.recordDurably ?? null,
       deps: {
         clock: {
           monotonic: () => (systemClock.monotonic() + movedMs) as MonotonicMs,
@@ -126,11 +134,11 @@ for (const asked of ["askProxy", "askService"] as const) {
   test(`${asked === "askProxy" ? "the proxy" : "the decision service"} refuses a request whose audit record took longer to keep than the lease lasted`, async () => {
     const waiting = Promise.withResolvers<void>();
     const kept = Promise.withResolvers<void>();
-    const recordSafely = (): Promise<void> => {
+    const recordDurably = (): Promise<void> => {
       waiting.resolve();
       return kept.promise;
     };
-    const place = await start({ needs: null, strict: true, deps: { recordSafely } });
+    const place = await start({ needs: null, strict: true, recordDurably });
     const answer = place[asked]();
     await waiting.promise;
     place.letLeaseRunOut();

@@ -358,9 +358,9 @@ describe("the gateway to an authenticate service that runs elsewhere", () => {
 });
 
 describe("strict audit", () => {
-  async function strict(recordSafely: () => Promise<void>, parts: Partial<RouteConfig> = {}) {
+  async function strict(recordDurably: () => Promise<void>, parts: Partial<RouteConfig> = {}) {
     const upstream = await startUpstream();
-    const rig = await startRig([routeTo(upstream.port, { audit: "strict", ...parts })], { deps: { recordSafely } });
+    const rig = await startRig([routeTo(upstream.port, { audit: "strict", ...parts })], { recordDurably });
     cleanUps.push(() => rig.close(), upstream.close);
     await rig.apply(signedIn(1));
     return { rig, upstream };

@@ -187,6 +187,7 @@ export async function startRig(
   parts: Readonly<{
     config?: Partial<Config>;
     deps?: Partial<ProxyDeps>;
+    recordDurably?: ProxyDeps["recorder"]["recordDurably"];
     needs?: Link | null;
     acme?: AcmeServing;
   }> = {},
@@ -269,8 +270,7 @@ export async function startRig(
       uuid: randomUUID,
     }),
     render: (page) => `<html>${JSON.stringify(page)}</html>`,
-    record: (one) => void records.push(one),
-    recordSafely: null,
+    recorder: { record: (one) => void records.push(one), recordDurably: parts.recordDurably ?? null },
     logger: quiet,
     accessLog: null,
     authorizeLog: null,

@@ -11,8 +11,7 @@ type ProcessDeps =
   | "freshness"
   | "catchUp"
   | "render"
-  | "record"
-  | "recordSafely"
+  | "recorder"
   | "authorizeLog"
   | "logger";
 

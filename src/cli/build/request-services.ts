@@ -220,8 +220,7 @@ export async function startRequestServices(
     freshness: replica,
     catchUp,
     render: renderPage,
-    record: audit.recorder.record,
-    recordSafely: null,
+    recorder: { record: audit.recorder.record, recordDurably: null },
     authorizeLog: observers.authorizeLog,
     logger,
   };

@@ -1,11 +1,12 @@
 /**
  * AuthZEN's searches: what somebody may do, where, and who may.
  *
- * Pure but for the decision point. Nobody acts on what is found, so nothing is recorded. Each answer looks at a bounded part of what
+ * Pure but for the decision decider. Nobody acts on what is found, so nothing is recorded. Each answer looks at a bounded part of what
  * there is and says by a token where to go on. Where this node does not know, the whole search fails. People are found in the order of their ids, which all nodes share.
  */
 import type { DecisionApiConfig, RouteConfig } from "../../config/index.ts";
 import { type UserId, userIdOf } from "../../events/index.ts";
+import type { ApiDecision } from "./api-decision.ts";
 import { parseSearchPage, type SearchPage } from "./authzen-page-token.ts";
 import {
   AuthzenError,
@@ -17,7 +18,7 @@ import {
   objectOf,
   textOf,
 } from "./authzen-parser.ts";
-import type { ApiDecision, DecisionApiDeps, DecisionPoint } from "./decision-point.ts";
+import type { DecisionApiDeps, RequestDecider } from "./request-decider.ts";
 import { actionsOf, isKnownType } from "./resource-request.ts";
 
 export type SearchResult = Readonly<{
@@ -44,14 +45,14 @@ export function createAuthzenSearch(
   replica: Pick<DecisionApiDeps["replica"], "projection">,
   parts: Readonly<{
     api: Pick<DecisionApiConfig, "resources" | "subjectIssuer">;
-    point: Pick<DecisionPoint, "routes">;
+    decider: Pick<RequestDecider, "routes">;
     /** Null: it is nothing that could be decided about. */
     decide: (asked: AuthzenRequest) => Promise<ApiDecision | null>;
     decideFor: (userId: UserId, asked: Omit<AuthzenRequest, "subject">) => Promise<ApiDecision | null>;
     pause: () => Promise<void>;
   }>,
 ): AuthzenSearch {
-  const { point, decide, decideFor, pause } = parts;
+  const { decider, decide, decideFor, pause } = parts;
   const { resources: words, subjectIssuer: issuer } = parts.api;
 
   async function actions(body: unknown): Promise<SearchResult> {
@@ -74,7 +75,7 @@ export function createAuthzenSearch(
     if (!isKnownType(type, words)) return pageOf([], page);
     if (type !== "route" || Object.hasOwn(words, "route")) return null;
     const permitted: Json[] = [];
-    for (const [i, route] of point.routes.entries()) {
+    for (const [i, route] of decider.routes.entries()) {
       if (i % decidedAtOnce === decidedAtOnce - 1) await pause();
       const id = beginningOf(route);
       if (id === undefined) continue;

@@ -1,15 +1,16 @@
 /**
- * AuthZEN: OpenID Authorization API 1.0 over the decision point; docs/decisions.md has the mapping.
+ * AuthZEN: OpenID Authorization API 1.0 over the decision decider; docs/decisions.md has the mapping.
  *
  *   subject   session (id), user and identity (Cardea's id, or the provider's subject), credential (a handle), anonymous
  *   action    an HTTP method, or what `decision_api.resources` names       resource   route, or what is named there
  *   context   ip, headers
  *
- * Pure but for the decision point. A subject, action or resource that is nothing here is a denial, with the reason in its context.
+ * Pure but for the decision decider. A subject, action or resource that is nothing here is a denial, with the reason in its context.
  */
 import type { SessionHandle } from "../../auth/index.ts";
 import type { DecisionApiConfig } from "../../config/index.ts";
 import { parseSessionId, parseUserId, type SessionId, type UserId, userIdOf } from "../../events/index.ts";
+import { type ApiDecision, reasonsOf, type SubjectSource, statusOf } from "./api-decision.ts";
 import {
   AuthzenError,
   type AuthzenRequest,
@@ -20,14 +21,8 @@ import {
   parseAuthzenRequest,
 } from "./authzen-parser.ts";
 import { type AuthzenSearch, createAuthzenSearch, decidedAtOnce } from "./authzen-search.ts";
-import {
-  type ApiDecision,
-  type DecisionApiDeps,
-  type DecisionPoint,
-  type DescribedRequest,
-  type SubjectSource,
-  statusOf,
-} from "./decision-point.ts";
+import type { DescribedRequest } from "./described-request.ts";
+import type { DecisionApiDeps, RequestDecider } from "./request-decider.ts";
 import { resourceAddressOf } from "./resource-request.ts";
 
 export type Evaluation = Readonly<{ decision: boolean; context: Readonly<Record<string, unknown>> }>;
@@ -44,7 +39,7 @@ export type Authzen = Readonly<{
 
 export function createAuthzen(
   deps: DecisionApiDeps,
-  point: DecisionPoint,
+  decider: RequestDecider,
   parts: Readonly<{
     api: Pick<DecisionApiConfig, "resources" | "subjectIssuer">;
     /** Lets other requests have their turn. */
@@ -60,12 +55,12 @@ export function createAuthzen(
     const whose = whoIs(asked.subject);
     if (whose === "subject-type") return denied(whose);
     const traced = asked.context["trace"] === true;
-    const verdict = await point.decide({ described, subject: whose, requestId, ...(traced ? { traced } : {}) });
+    const verdict = await decider.decide({ described, subject: whose, requestId, ...(traced ? { traced } : {}) });
     return told(verdict, traced);
   }
 
   const search = createAuthzenSearch(replica, {
-    ...{ ...parts, point },
+    ...{ ...parts, decider },
     decide: (asked) => find(asked, whoIs(asked.subject)),
     decideFor: (userId, asked) => find(asked, { among: (idpId) => newestOf(userId, idpId) }),
   });
@@ -76,7 +71,7 @@ export function createAuthzen(
   ): Promise<ApiDecision | null> {
     const described = describe(asked);
     if (typeof described === "string" || whose === "subject-type") return null;
-    const verdict = await point.decide({ described, subject: whose, requestId: "", recorded: false });
+    const verdict = await decider.decide({ described, subject: whose, requestId: "", recorded: false });
     if (verdict.type === "unavailable") throw new AuthzenUnavailableError(reasonsOf(verdict).join(" "));
     return verdict;
   }
@@ -171,21 +166,6 @@ export function createAuthzen(
       if (!/^(?:host|x-pomerium-authorization)$/i.test(name)) lines.push(name, value);
     }
     return { ...place, lines, ip };
-  }
-}
-
-function reasonsOf(verdict: ApiDecision): readonly string[] {
-  switch (verdict.type) {
-    case "unavailable":
-      return [verdict.why === "lease" ? "no-lease" : verdict.why];
-    case "not_found":
-      return ["route-not-found"];
-    case "bad_request":
-      return [verdict.reason];
-    case "abandoned":
-      return [verdict.type];
-    default:
-      return verdict.reasons;
   }
 }
 

@@ -18,11 +18,12 @@ import Fastify from "fastify";
 import { Counter, type Registry } from "prom-client";
 import type { DecisionApiConfig, HostPort } from "../../config/index.ts";
 import { withoutJsonSchemas } from "../../replication/index.ts";
+import type { ApiDecision } from "./api-decision.ts";
 import { registerAuthzen } from "./authzen-http.ts";
-import type { ApiDecision, DecisionApiDeps } from "./decision-point.ts";
 import { createDecisionServices, type DecisionServices, requestIdPattern } from "./decision-service.ts";
 import { type ExternalAuthReply, externalAuthReplyOf } from "./external-auth-reply.ts";
 import { type ExternalAuthForm, parseExternalAuth } from "./external-auth-request.ts";
+import type { DecisionApiDeps } from "./request-decider.ts";
 
 export type DecisionServer = Readonly<{
   /** Null: not asked for. */
@@ -130,7 +131,7 @@ function gatewayPath(url: string): Asked | undefined {
 async function gateway(serving: DecisionServices, req: IncomingMessage, asked: Asked): Promise<ExternalAuthReply> {
   const { form } = asked;
   const peer = req.socket.remoteAddress ?? "";
-  const { deps, point, access } = serving.current();
+  const { deps, decider, access } = serving.current();
   const id = serving.requestId();
   const told = (verdict: ApiDecision, requestId: string, result: string = verdict.type): ExternalAuthReply => {
     serving.decisions.inc({ form, result });
@@ -142,7 +143,7 @@ async function gateway(serving: DecisionServices, req: IncomingMessage, asked: A
   }
   const read = parseExternalAuth(
     { form, method: req.method ?? "", target: asked.target, rawHeaders: req.rawHeaders },
-    { isTrusted: access.isTrusted, isRouteHost: point.isRouteHost, listenPort: req.socket.localPort ?? 0 },
+    { isTrusted: access.isTrusted, isRouteHost: decider.isRouteHost, listenPort: req.socket.localPort ?? 0 },
   );
   if (read.type === "refused") {
     deps.logger.warn(
@@ -153,7 +154,7 @@ async function gateway(serving: DecisionServices, req: IncomingMessage, asked: A
   }
   const given = req.headers["x-request-id"];
   const own = typeof given === "string" && requestIdPattern.test(given) ? given : id;
-  const verdict = await point.decide({
+  const verdict = await decider.decide({
     described: read.described,
     ...{ subject: "credential", requestId: own, withIdentity: true, isAbandoned: () => req.socket.destroyed },
   });

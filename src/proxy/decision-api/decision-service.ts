@@ -4,11 +4,11 @@ import type { DecisionApiConfig } from "../../config/index.ts";
 import { ReachedHandles } from "../request/identify-caller.ts";
 import { type Authzen, createAuthzen } from "./authzen.ts";
 import { type ClientAccess, createClientAccess } from "./client-access.ts";
-import { createDecisionPoint, type DecisionApiDeps, type DecisionPoint } from "./decision-point.ts";
+import { createRequestDecider, type DecisionApiDeps, type RequestDecider } from "./request-decider.ts";
 
 export type DecisionService = Readonly<{
   deps: DecisionApiDeps;
-  point: DecisionPoint;
+  decider: RequestDecider;
   authzen: Authzen;
   access: ClientAccess;
   /** Names of keys. */
@@ -48,13 +48,13 @@ export function createDecisionServices(
       const deps = options.deps();
       let known = made.get(deps);
       if (known === undefined) {
-        const point = createDecisionPoint(deps, reached);
+        const decider = createRequestDecider(deps, reached);
         const api = deps.config.decisionApi ?? options.listen;
         known = {
           ...{
             deps,
-            point,
-            authzen: createAuthzen(deps, point, { api, pause: options.pause }),
+            decider,
+            authzen: createAuthzen(deps, decider, { api, pause: options.pause }),
             access: createClientAccess(api),
           },
           listsPeople: new Set(api.listsPeople),

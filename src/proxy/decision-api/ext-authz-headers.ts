@@ -8,7 +8,7 @@ import type { Config } from "../../config/index.ts";
 import { isOwnAuthorization, stripReferer } from "../headers/upstream-headers.ts";
 import { ownCookies } from "../message/cookies.ts";
 import { foldName, isReservedName } from "../message/header-names.ts";
-import type { ApiDecision } from "./decision-point.ts";
+import type { ApiDecision } from "./api-decision.ts";
 
 export type UpstreamChanges = Readonly<{
   /** Lowercase names; each replaces every line of its name. */

@@ -5,7 +5,7 @@
  * whoever has set `failure_mode_allow`. The body and headers of a denial are those of the HTTP form.
  */
 import { grpcStatus } from "../reply/local-reply.ts";
-import { type ApiDecision, statusOf } from "./decision-point.ts";
+import { type ApiDecision, statusOf } from "./api-decision.ts";
 import { upstreamChanges } from "./ext-authz-headers.ts";
 import type { CheckResponse, HeaderValueOption, Struct } from "./ext-authz-messages.ts";
 import { type ExternalAuthReplyParts, externalAuthReplyOf } from "./external-auth-reply.ts";

@@ -8,7 +8,7 @@
 import { X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
 import { type PresentedCertificate, readPresented } from "../tls/presented-certificate.ts";
-import type { DescribedRequest } from "./decision-point.ts";
+import type { DescribedRequest } from "./described-request.ts";
 import type { CheckedHttpRequest, CheckRequest } from "./ext-authz-messages.ts";
 import { linesOf, type ParsedExternalAuth, schemeOf, UnreadableHeader } from "./external-auth-request.ts";
 

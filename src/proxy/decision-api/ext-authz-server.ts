@@ -14,7 +14,7 @@ import {
   type ServiceDefinition,
 } from "@grpc/grpc-js";
 import type { DecisionApiConfig, HostPort } from "../../config/index.ts";
-import type { ApiDecision } from "./decision-point.ts";
+import type { ApiDecision } from "./api-decision.ts";
 import { type DecisionService, type DecisionServices, requestIdPattern } from "./decision-service.ts";
 import {
   type CheckRequest,
@@ -119,7 +119,7 @@ async function decide(
   { serving, byCertificate }: Readonly<{ serving: DecisionServices; byCertificate: boolean }>,
 ): Promise<CheckResponse> {
   const served = serving.current();
-  const { deps, point, access } = served;
+  const { deps, decider, access } = served;
   const id = serving.requestId();
   const told = (verdict: ApiDecision, requestId: string, result: string = verdict.type): CheckResponse => {
     serving.decisions.inc({ form, result });
@@ -133,7 +133,7 @@ async function decide(
     return told({ type: "bad_request", reason: "untrusted-proxy" }, id, "untrusted");
   }
   const { isTrusted } = access;
-  const read = parseCheckRequest(call.request, { isTrusted, isVerified: point.isVerified });
+  const read = parseCheckRequest(call.request, { isTrusted, isVerified: decider.isVerified });
   if (read.type === "refused") {
     deps.logger.warn({ peer: call.getPeer(), form, missing: read.reason }, "a proxy did not say what it was asked for");
     return told({ type: "bad_request", reason: read.reason }, id);
@@ -144,7 +144,7 @@ async function decide(
   const until = Number(call.getDeadline());
   const abandoned = (): boolean => call.cancelled || deps.clock.wall() >= until;
   return told(
-    await point.decide({ described, subject: "credential", requestId, withIdentity: true, isAbandoned: abandoned }),
+    await decider.decide({ described, subject: "credential", requestId, withIdentity: true, isAbandoned: abandoned }),
     requestId,
   );
 }
@@ -182,9 +182,9 @@ function metadataOf(
 }
 
 /** Whether there is a route that this node may decide about now. */
-function isServing({ deps: { freshness, clock }, point }: DecisionService): boolean {
+function isServing({ deps: { freshness, clock }, decider }: DecisionService): boolean {
   const overdueMs = freshness.overdueMs(clock.monotonic());
-  return point.routes.some(({ staleGraceMs }) => overdueMs <= staleGraceMs);
+  return decider.routes.some(({ staleGraceMs }) => overdueMs <= staleGraceMs);
 }
 
 const failed: CheckResponse = {

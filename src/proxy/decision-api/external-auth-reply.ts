@@ -10,10 +10,12 @@ import { type UnixMs, unreachable } from "../../events/index.ts";
 import { headerValue } from "../message/header-names.ts";
 import { type Condition, type LocalReply, localReplyFor } from "../reply/local-reply.ts";
 import { defaultReplyFormat, type ReplyFormat } from "../reply/reply-format.ts";
+import { conditionOfDenial } from "../request/authorize.ts";
 import { type DetailRows, detailRowsOf, maySeeDetails, traceRowsOf } from "../request/request-context.ts";
-import { type ApiDecision, type DecisionApiDeps, statusOf } from "./decision-point.ts";
+import { type ApiDecision, statusOf } from "./api-decision.ts";
 import { upstreamChanges } from "./ext-authz-headers.ts";
 import type { ExternalAuthForm } from "./external-auth-request.ts";
+import type { DecisionApiDeps } from "./request-decider.ts";
 
 export type ExternalAuthReply = Readonly<{
   status: number;
@@ -101,7 +103,7 @@ function signInUrl(url: URL): string {
 }
 
 function askedOf(verdict: ApiDecision): ReplyFormat {
-  return "asked" in verdict ? verdict.asked : defaultReplyFormat;
+  return "format" in verdict ? verdict.format : defaultReplyFormat;
 }
 
 function detailsFor(verdict: ApiDecision, { deps }: ExternalAuthReplyParts): DetailRows {
@@ -117,10 +119,8 @@ function userOf(verdict: ApiDecision): Readonly<{ name: string; email: string }>
 function conditionOf(verdict: Exclude<ApiDecision, { type: "permit" }>): Condition {
   switch (verdict.type) {
     case "signin":
-      return { type: "no-session", reasons: verdict.reasons };
     case "deny":
-      if (verdict.status === 503) return { type: "unknown", why: "data" };
-      return { type: "no-right", status: verdict.status, reasons: verdict.reasons };
+      return conditionOfDenial(verdict);
     case "unavailable":
       return { type: "unknown", why: verdict.why };
     case "not_found":

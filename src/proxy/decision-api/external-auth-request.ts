@@ -15,7 +15,7 @@ import { isIP } from "node:net";
 import { type Fact, unreachable } from "../../events/index.ts";
 import { parseHost } from "../message/canonical-request.ts";
 import { connectionHeaderNames, hopByHopNames } from "../message/header-names.ts";
-import type { DescribedRequest } from "./decision-point.ts";
+import type { DescribedRequest } from "./described-request.ts";
 
 export type ExternalAuthForm = "forward-auth" | "auth-request" | "ext-authz";
 export type ExternalAuthQuery = Readonly<{

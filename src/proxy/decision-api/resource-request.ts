@@ -7,7 +7,7 @@
  */
 import type { DecisionApiConfig, TemplatePart } from "../../config/index.ts";
 import type { Action, AuthzenRequest, Entity } from "./authzen-parser.ts";
-import type { DescribedRequest } from "./decision-point.ts";
+import type { DescribedRequest } from "./described-request.ts";
 
 export type ResourceAddress = Pick<DescribedRequest, "method" | "scheme" | "authority" | "target">;
 type ResourceTemplates = DecisionApiConfig["resources"];

@@ -55,6 +55,8 @@ export type ExchangeLimits = Readonly<{
 export type ExchangeOptions = ExchangeLimits &
   Readonly<{
     kind: ExchangeKind;
+    /** For the log. */
+    requestId: string;
     reads: readonly FactKey[];
     until: UnixMs | null;
     openedAt: MonotonicMs;
@@ -88,6 +90,7 @@ const nothing: readonly Delivery[] = [];
 
 export class Exchange implements Linked<Exchange> {
   readonly kind: ExchangeKind;
+  readonly requestId: string;
   /** For its registry. */
   before: Exchange | undefined;
   after: Exchange | undefined;
@@ -115,6 +118,7 @@ export class Exchange implements Linked<Exchange> {
 
   constructor(registry: Exchanges, options: ExchangeOptions) {
     this.kind = options.kind;
+    this.requestId = options.requestId;
     this.#registry = registry;
     this.#redecide = options.redecide;
     this.#reads = options.reads;
@@ -232,7 +236,7 @@ export class Exchange implements Linked<Exchange> {
     try {
       return this.#redecide();
     } catch (error) {
-      this.#registry.redecisionFailed(error);
+      this.#registry.redecisionFailed(this, error);
       return { type: "refused", reason: "not-permitted" };
     }
   }
@@ -328,7 +332,7 @@ export class Exchanges {
   readonly #delivering = new LinkedList<Exchange>();
   readonly #byFact = new FactIndex<Exchange>();
   readonly #onCut: (reason: CutReason) => void;
-  readonly #onUndecided: (error: unknown) => void;
+  readonly #onRedecisionFailed: (error: unknown, requestId: string) => void;
   readonly #onClosed: () => void;
   readonly #cutting = new LinkedList<Cutting>();
   /** In the order of their numbers. At most one for each change that is being enforced. */
@@ -343,7 +347,7 @@ export class Exchanges {
       freshness: Freshness;
       onCut: (reason: CutReason) => void;
       /** An open exchange could not be decided again, and is cut as not permitted. */
-      onUndecided: (error: unknown) => void;
+      onRedecisionFailed: (error: unknown, requestId: string) => void;
       /** After an exchange has left. */
       onClosed?: () => void;
     }>,
@@ -351,7 +355,7 @@ export class Exchanges {
     this.clock = options.clock;
     this.freshness = options.freshness;
     this.#onCut = options.onCut;
-    this.#onUndecided = options.onUndecided;
+    this.#onRedecisionFailed = options.onRedecisionFailed;
     this.#onClosed = options.onClosed ?? (() => {});
   }
 
@@ -470,8 +474,8 @@ export class Exchanges {
     this.#onCut(reason);
   }
 
-  redecisionFailed(error: unknown): void {
-    this.#onUndecided(error);
+  redecisionFailed({ requestId }: Exchange, error: unknown): void {
+    this.#onRedecisionFailed(error, requestId);
   }
 
   trackCut(cut: PendingCut): void {

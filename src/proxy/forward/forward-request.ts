@@ -3,6 +3,7 @@
  *
  * There is one for each request, and what hardly any of them needs is made when it is asked for.
  */
+import type { Permit } from "../../auth/index.ts";
 import type { Clock } from "../../replication/index.ts";
 import type { Exchange } from "../enforce/exchanges.ts";
 import type { ResponseRules } from "../headers/downstream-headers.ts";
@@ -14,23 +15,43 @@ import {
   type UpstreamIdentity,
   upstreamLines,
 } from "../headers/upstream-headers.ts";
+import type { CanonicalRequest } from "../message/canonical-request.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { HeaderLines } from "../message/header-lines.ts";
 import type { HttpMetrics } from "../observe/http-metrics.ts";
-import { withTraceContext } from "../observe/traces.ts";
-import type { PermittedRequest } from "../request/authorize.ts";
-import type { RequestContext } from "../request/request-context.ts";
+import { type RequestTrace, withTraceContext } from "../observe/traces.ts";
+import type { RoutePlan } from "../routing/compiled-route.ts";
 import { authorityOf } from "../routing/route-table.ts";
 import type { UpstreamTarget } from "../upstream/connection-pools.ts";
 import type { BreakerBound } from "../upstream/pool-metrics.ts";
 import type { BalancingCaller, NextUpstream } from "../upstream/upstream-choice.ts";
 import type { ForwardCounts, ForwardFailure, ForwardJob } from "./http-forwarder.ts";
 
-export type ForwardTools = Readonly<{
+/** The part of a request's context that forwarding reads, and counts in. */
+export type ForwardContext = ForwardCounts &
+  Readonly<{
+    downstream: Downstream;
+    requestId: string;
+    /** The connection's peer, and the caller's address as far as proxies in front are trusted. */
+    peer: string;
+    ip: string;
+    trace: RequestTrace | null;
+  }>;
+
+/** A permitted request, as far as forwarding needs it. */
+export type ForwardableRequest = Readonly<{
+  context: ForwardContext;
+  plan: RoutePlan;
+  request: CanonicalRequest;
+  exchange: Exchange;
+  permit: Permit;
+}>;
+
+export type ForwardTools<Permitted extends ForwardableRequest> = Readonly<{
   clock: Pick<Clock, "wall">;
   metrics: Pick<HttpMetrics, "retried" | "resent" | "overflow">;
   /** Nothing was answered yet. */
-  notForwarded: (failure: ForwardFailure, permitted: PermittedRequest) => void;
+  notForwarded: (failure: ForwardFailure, permitted: Permitted) => void;
 }>;
 
 /** Who is introduced to the upstream; null: nobody, or without tokens. */
@@ -46,21 +67,21 @@ type ChosenUpstream = Readonly<{
 
 const grpc = /^application\/grpc(?:\+|;|$)/i;
 
-export class ForwardRequest implements ForwardJob {
-  readonly #tools: ForwardTools;
-  readonly #permitted: PermittedRequest;
+export class ForwardRequest<Permitted extends ForwardableRequest> implements ForwardJob {
+  readonly #tools: ForwardTools<Permitted>;
+  readonly #permitted: Permitted;
   readonly #identity: UpstreamIdentity | null;
   readonly #tokens: ForwardedTokens | null;
   readonly #next: NextUpstream;
   readonly #asking: BalancingCaller;
   /** Of its trace; null: none is made. */
-  readonly #place: ReturnType<NonNullable<RequestContext["trace"]>["upstreamBegins"]> | null;
+  readonly #place: ReturnType<RequestTrace["upstreamBegins"]> | null;
   readonly target: UpstreamTarget;
   readonly path: string;
 
   constructor(
-    tools: ForwardTools,
-    permitted: PermittedRequest,
+    tools: ForwardTools<Permitted>,
+    permitted: Permitted,
     { identity, tokens }: AttachedIdentity,
     { target, next, asking, rewritten }: ChosenUpstream,
   ) {

@@ -2,6 +2,11 @@
  * Reserved paths: paths that the proxy itself serves on every host (docs/pomerium-behaviour.md §2.1), beside `/ping`
  * and `/healthz`, and paths that the authenticate service serves on its own host. Pure.
  */
+/** Paths by which a load balancer or an orchestrator asks whether this node is alive. */
+export function isProbePath(path: string): boolean {
+  return path === "/ping" || path === "/healthz";
+}
+
 /** Paths that belong to the proxy on every host, beside `/ping` and `/healthz`. */
 export function isReserved(path: string): boolean {
   return (

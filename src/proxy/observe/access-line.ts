@@ -5,15 +5,40 @@
  * Pure. Never in a line: a session handle, whether in the query or in a header; cookies; credentials of any kind. Texts of a
  * caller are escaped as JSON, so that nobody writes a line of their own.
  */
-import type { AccessLogField } from "../../config/index.ts";
+import type { AccessLogField, RouteConfig } from "../../config/index.ts";
 import { stripSessionQuery } from "../headers/upstream-headers.ts";
+import type { CanonicalRequest } from "../message/canonical-request.ts";
+import type { Downstream } from "../message/downstream-request.ts";
 import { kindOf } from "../message/exchange-kind.ts";
-import { responseCodeDetails } from "../reply/failures.ts";
-import type { RequestContext } from "../request/request-context.ts";
+import { isProbePath } from "../message/reserved-paths.ts";
+import { type FailureReason, responseCodeDetails } from "../reply/failures.ts";
+import type { TunnelRequest } from "../routing/tunnel-request.ts";
 import { createTimestampFormatter, quote, shownHeaders, showsHeader, withoutQuery } from "./log-text.ts";
+import type { RequestTrace } from "./traces.ts";
+
+/** The part of a request's context that a line shows. */
+export type AccessContext = ForwardedCounts &
+  Readonly<{
+    downstream: Downstream;
+    requestId: string;
+    ip: string;
+    request: CanonicalRequest | null;
+    plan: Readonly<{ route: Pick<RouteConfig, "id" | "name"> }> | null;
+    trace: Pick<RequestTrace, "traceId" | "spanId"> | null;
+    tunnel: TunnelRequest | null;
+    upgraded: boolean;
+  }>;
+
+/** Bytes without heads; `answeredAt` 0: no upstream has answered. */
+type ForwardedCounts = Readonly<{
+  bytes: number;
+  bytesReceived: number;
+  answeredAt: number;
+  failure: FailureReason | null;
+}>;
 
 export type AccessLogEntry = Readonly<{
-  context: RequestContext;
+  context: AccessContext;
   status: number;
   durationMs: number;
   upstreamMs: number | null;
@@ -43,8 +68,8 @@ export function compileAccessLine(names: readonly AccessLogField[]): AccessLine 
 }
 
 /** Asked every few seconds by whatever watches over this node. */
-export function isProbe({ request }: Pick<RequestContext, "request">): boolean {
-  return request !== null && (request.path === "/ping" || request.path === "/healthz");
+export function isProbe({ request }: Pick<AccessContext, "request">): boolean {
+  return request !== null && isProbePath(request.path);
 }
 
 /** Text of JSON; undefined leaves the field out. */
@@ -113,13 +138,13 @@ function fieldOf(name: AccessLogField): Value {
   }
 }
 
-function authorityOf({ request, tunnel }: RequestContext): string {
+function authorityOf({ request, tunnel }: AccessContext): string {
   if (tunnel !== null) return `${tunnel.at.host}:${tunnel.at.port}`;
   return request?.headers["host"] ?? "";
 }
 
 /** Those of our own endpoints carry codes and signed links of a sign-in, and are nobody's to analyse. */
-function shownQuery({ request, plan }: RequestContext): string {
+function shownQuery({ request, plan }: AccessContext): string {
   return request === null || (plan === null && carriesSignIn.test(request.path))
     ? ""
     : stripSessionQuery(request.search).slice(1);

@@ -29,7 +29,7 @@ export type HttpMetrics = Readonly<{
   requestEnded(request: RequestEnd): void;
   cut(reason: CutReason): void;
   /** An open exchange could not be decided again. Logged once a second at most: one cause mostly concerns many exchanges. */
-  redecisionFailed(error: unknown): void;
+  redecisionFailed(error: unknown, requestId: string): void;
   refused(reason: string): void;
   retried(): void;
   resent(): void;
@@ -97,12 +97,12 @@ export function createHttpMetrics(options: {
     labelNames: ["reason"],
     registers,
   });
-  const undecided = new Counter({
+  const redecisionFailures = new Counter({
     name: "cardea_proxy_redecision_failures_total",
     help: "Open exchanges that could not be decided again after a change, and were cut.",
     registers,
   });
-  let undecidedLoggedAt = Number.NEGATIVE_INFINITY;
+  let failureLoggedAt = Number.NEGATIVE_INFINITY;
   const refused = new Counter({
     name: "cardea_proxy_refused_requests_total",
     help: "Requests refused before anything looked at them, by reason.",
@@ -142,13 +142,13 @@ export function createHttpMetrics(options: {
       meter.leave();
     },
     cut: (reason) => cuts.inc({ reason }),
-    redecisionFailed(error) {
-      undecided.inc();
+    redecisionFailed(error, requestId) {
+      redecisionFailures.inc();
       const now = options.now();
-      if (now - undecidedLoggedAt < 1_000) return;
-      undecidedLoggedAt = now;
+      if (now - failureLoggedAt < 1_000) return;
+      failureLoggedAt = now;
       logger.error(
-        { error: error instanceof Error ? error.stack : String(error) },
+        { requestId, error: error instanceof Error ? error.stack : String(error) },
         "could not re-decide an open exchange; cut it",
       );
     },

@@ -4,6 +4,7 @@
  * Pure. Texts of a caller are escaped as JSON, so that nobody writes a line of their own; credentials are not shown.
  */
 import type { Brand } from "../../events/index.ts";
+import { codeOf } from "../reply/write-reply.ts";
 
 /** Text that is JSON already. */
 export type JsonText = Brand<string, "JsonText">;
@@ -58,4 +59,9 @@ export function shownHeaders(headers: Readonly<Record<string, string | undefined
     shown[name] = name === "referer" ? withoutQuery(value ?? "") : (value ?? "");
   }
   return shown;
+}
+
+/** An error as a line of the process's own log shows it. */
+export function describeError(error: unknown): Readonly<{ name?: string; code?: string; stack?: string | undefined }> {
+  return error instanceof Error ? { name: error.name, code: codeOf(error), stack: error.stack } : {};
 }

@@ -1,35 +1,43 @@
 /**
- * Admission: may a caller have this route, for a new request and for every exchange that is open. A pure core (docs/adr/0015): the proxy's
- * authorizer and the simulator run this file.
+ * Admission: whether a caller may have a route, for a new request and for every exchange that is open. A pure core (docs/adr/0015): the
+ * pipeline and the simulator run this file.
  *
- * - There is one for each configuration. Only the one in force admits. It also judges what an earlier one has admitted (docs/adr/0020).
+ * - authorize.ts makes the decision. Admission registers what it permits, and decides about open exchanges again.
+ * - There is one for each configuration. Only the one in force admits. It also decides about exchanges that an earlier one has admitted
+ *   (docs/adr/0020).
  * - `admit` decides and registers the exchange in one turn, so no change of facts falls between the two.
  * - A request is compared with the lease as of the moment at which its head was read, or which follows its last wait (docs/adr/0028).
- * - It performs nothing: its caller answers, records and forwards by what comes back. Decisions about open exchanges leave by `record`.
+ * - It performs nothing: its caller replies, records and forwards by the outcome. Decisions about open exchanges leave by `record`.
  */
 import type {
   AnnotateDecision,
   Decision,
   DecisionRequest,
-  KnownCaller,
   Permit,
   Principal,
   RuleSetOutcomes,
 } from "../../auth/index.ts";
 import type { RouteConfig } from "../../config/index.ts";
 import type { Fact, UnixMs } from "../../events/index.ts";
+import type { Clock } from "../../replication/index.ts";
 import type { CutReason, Exchange, ExchangeLimits, Exchanges, ReauthorizeOutcome } from "../enforce/exchanges.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { kindOf } from "../message/exchange-kind.ts";
 import type { Plans, RoutePlan } from "../routing/compiled-route.ts";
 import { authorityOf } from "../routing/route-table.ts";
-import type { ProxyDeps } from "./dependencies.ts";
-import type { CallerIdentifier, CredentialHolder } from "./identify-caller.ts";
+import {
+  type Authorizer,
+  type DecisionAnnotations,
+  decisionRequestOf,
+  noRouteReason,
+  principalOf,
+} from "./authorize.ts";
+import type { CredentialHolder } from "./identify-caller.ts";
 import type { RecordedOutcome, RequestContext } from "./request-context.ts";
 
-/** What of a request's context counts for its admission. */
-export type AdmissionContext = Pick<RequestContext, "asOf" | "ip" | "tunnel"> &
+/** The part of a request's context that admission reads. */
+export type AdmissionContext = Pick<RequestContext, "asOf" | "ip" | "requestId" | "tunnel"> &
   Readonly<{ downstream: Pick<Downstream, "certificate" | "upgrade"> }>;
 
 /** A request whose route is known. */
@@ -39,18 +47,20 @@ export type Routed<Context extends AdmissionContext> = Readonly<{
   request: CanonicalRequest;
 }>;
 
-/** What was permitted, and to whom. */
+/** A permitted request, and the person it was permitted to. */
 export type OpenRequest<Context extends AdmissionContext> = Routed<Context> &
   Readonly<{ holder: CredentialHolder; decisionRequest: DecisionRequest; permittedTo: Principal | null }>;
-
-type Annotations = ReturnType<AnnotateDecision>;
 
 export type AdmissionOutcome =
   /** The projection is behind what the credential needs: nothing is known of the caller. */
   | Fact<"behind", unknown>
   | Fact<
       "refused",
-      { decision: Exclude<Decision, Fact<"permit", unknown>>; principal: Principal | null; annotations: Annotations }
+      {
+        decision: Exclude<Decision, Fact<"permit", unknown>>;
+        principal: Principal | null;
+        annotations: DecisionAnnotations;
+      }
     >
   | Fact<
       "permitted",
@@ -59,7 +69,7 @@ export type AdmissionOutcome =
         permit: Permit;
         reasons: readonly string[];
         sides: RuleSetOutcomes | null;
-        annotations: Annotations;
+        annotations: DecisionAnnotations;
       }
     >;
 
@@ -73,55 +83,42 @@ export type Admission<Context extends AdmissionContext> = Readonly<{
 }>;
 
 export type AdmissionParts<Context extends AdmissionContext> = Readonly<{
-  deps: Pick<ProxyDeps, "clock" | "freshness" | "decide" | "annotateDecision"> &
-    Readonly<{ config: Readonly<{ timeouts: Readonly<{ writeMs: number }> }> }>;
+  authorizer: Authorizer;
+  clock: Pick<Clock, "wall">;
+  /** Longest lifetime of an exchange in this configuration; 0: unlimited. */
+  lifetimeMsMax: number;
   plans: Pick<Plans, "has" | "successorsOf" | "routes">;
   exchanges: Pick<Exchanges, "open" | "enforcing">;
-  callerOf: CallerIdentifier["resolve"];
   /** The admission of the configuration in force. */
   current: () => Pick<Admission<Context>, "reauthorize">;
-  /** A decision about an open exchange. */
-  record: (context: Context, decided: RecordedOutcome, permittedTo: Principal | null) => void;
+  /** Records a decision about an open exchange. */
+  record: (context: Context, outcome: RecordedOutcome, permittedTo: Principal | null) => void;
 }>;
 
 export function createAdmission<Context extends AdmissionContext>(parts: AdmissionParts<Context>): Admission<Context> {
-  const { deps, plans, exchanges, callerOf, current, record } = parts;
-  const { config, clock, freshness } = deps;
-
-  function isStale({ context, plan }: Routed<Context>): boolean {
-    const { monotonic, wall } = context.asOf;
-    return freshness.overdueMs(monotonic, wall) > plan.route.staleGraceMs;
-  }
+  const { authorizer, clock, lifetimeMsMax, plans, exchanges, current, record } = parts;
 
   // --- a new request
 
   function admit(routed: Routed<Context>, holder: CredentialHolder): AdmissionOutcome {
     const { context, plan } = routed;
     const now = context.asOf.wall;
-    const caller = callerOf(holder, plan.route, now);
-    if (caller.type === "behind") return { type: "behind" };
-    const decisionRequest = decisionRequestOf(routed, now);
-    const decision = deps.decide({ routeId: plan.route.id, caller, request: decisionRequest, now });
-    const annotations = annotate(routed, { holder, caller, decisionRequest, now }, decision);
-    if (decision.type === "permit") return permit(routed, { holder, decisionRequest, annotations, decision });
-    const principal = caller.type === "principal" ? caller.principal : null;
-    return { type: "refused", decision, principal, annotations };
+    const evaluation = authorizer.evaluate(plan.route, holder, questionOf(routed, now), now);
+    if (evaluation === undefined) return { type: "behind" };
+    const { decision, caller, decisionRequest } = evaluation;
+    const annotations = authorizer.annotate(plan.route, holder, evaluation, decision);
+    if (decision.type !== "permit") return { type: "refused", decision, principal: principalOf(caller), annotations };
+    const { permit, reasons, outcomes: sides } = decision;
+    const exchange = register(routed, holder, decisionRequest, decision);
+    return { type: "permitted", exchange, permit, reasons, sides, annotations };
   }
 
-  function permit(
+  function register(
     { context, plan, request }: Routed<Context>,
-    {
-      holder,
-      decisionRequest,
-      annotations,
-      decision: { permit, reads, until, reasons, outcomes: sides },
-    }: Readonly<{
-      holder: CredentialHolder;
-      decisionRequest: DecisionRequest;
-      annotations: Annotations;
-      decision: Extract<Decision, Fact<"permit", unknown>>;
-    }>,
-  ): AdmissionOutcome {
+    holder: CredentialHolder,
+    decisionRequest: DecisionRequest,
+    { permit, reads, until }: Extract<Decision, Fact<"permit", unknown>>,
+  ): Exchange {
     const open: OpenRequest<Context> = {
       context,
       plan,
@@ -130,47 +127,33 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
       decisionRequest,
       permittedTo: permit.principal,
     };
-    const exchange = exchanges.open({
+    return exchanges.open({
       kind: kindOf(context.downstream),
+      requestId: context.requestId,
       reads,
       until,
       graceMs: plan.route.staleGraceMs,
-      lifetimeMs: shorter(plan.route.maxStreamLifetimeMs, config.timeouts.writeMs),
+      lifetimeMs: shorter(plan.route.maxStreamLifetimeMs, lifetimeMsMax),
       openedAt: context.asOf.monotonic,
       redecide: () => current().reauthorize(open),
     });
-    return { type: "permitted", exchange, permit, reasons, sides, annotations };
   }
 
-  function annotate(
-    { plan }: Routed<Context>,
-    of: Readonly<{ holder: CredentialHolder; caller: KnownCaller; decisionRequest: DecisionRequest; now: UnixMs }>,
-    answered: Parameters<AnnotateDecision>[1],
-  ): Annotations {
-    const { holder, caller, decisionRequest, now } = of;
-    const principal = caller.type === "principal" && caller.principal.session.expiresAt > now ? caller.principal : null;
-    const session = holder.handle ?? null;
-    return deps.annotateDecision(
-      { routeId: plan.route.id, principal, session, request: decisionRequest, now },
-      answered,
-    );
-  }
-
-  // --- what is open
+  // --- an open exchange
 
   function reauthorize(open: OpenRequest<Context>): ReauthorizeOutcome {
     const { context, plan, request } = open;
     if (plans.has(plan)) return reauthorizeHere(open);
     // An earlier configuration has permitted it. It continues as it began, if the routes that stand here now permit it.
-    const verdicts: Extract<ReauthorizeOutcome, { type: "permitted" }>[] = [];
+    const outcomes: Extract<ReauthorizeOutcome, { type: "permitted" }>[] = [];
     for (const successor of plans.successorsOf(plan.route, routeOf(context, request))) {
       const routed = { context: { ...context, plan: successor }, plan: successor, request };
-      const verdict = reauthorizeHere({ ...open, ...routed, decisionRequest: decisionRequestOf(routed, clock.wall()) });
-      if (verdict.type === "refused") return verdict;
-      verdicts.push({ ...verdict, limits: termsOf(successor) });
+      const outcome = reauthorizeHere({ ...open, ...routed, decisionRequest: questionOf(routed, clock.wall()) });
+      if (outcome.type === "refused") return outcome;
+      outcomes.push({ ...outcome, limits: limitsOf(successor) });
     }
-    if (verdicts.length > 0) return strictestOf(verdicts);
-    const gone = { result: "not_found", status: 404, reasons: ["route-not-found"], occasion: "redecision" } as const;
+    if (outcomes.length > 0) return strictestOf(outcomes);
+    const gone = { result: "not_found", status: 404, reasons: [noRouteReason], occasion: "redecision" } as const;
     record(context, gone, open.permittedTo);
     return { type: "refused", reason: "route-removed" };
   }
@@ -180,30 +163,31 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
   }
 
   function reauthorizeHere(open: OpenRequest<Context>): ReauthorizeOutcome {
-    const { context, plan, holder, decisionRequest, permittedTo } = open;
+    const { context, plan, holder, permittedTo } = open;
+    const { route } = plan;
     const now = clock.wall();
-    const again = (decided: Omit<RecordedOutcome, "occasion">): void =>
-      record(context, { ...decided, occasion: "redecision", ...cutOf(decided, now) }, permittedTo);
-    const caller = callerOf(holder, plan.route, now);
-    if (caller.type === "behind") {
-      again({ result: "unavailable", status: 503, reasons: ["behind"] });
+    const recordAgain = (outcome: Omit<RecordedOutcome, "occasion">): void =>
+      record(context, { ...outcome, occasion: "redecision", ...cutOf(outcome, now) }, permittedTo);
+    const evaluation = authorizer.evaluate(route, holder, open.decisionRequest, now);
+    if (evaluation === undefined) {
+      recordAgain({ result: "unavailable", status: 503, reasons: ["behind"] });
       return { type: "refused", reason: "stale" };
     }
-    const decision = deps.decide({ routeId: plan.route.id, caller, request: decisionRequest, now });
+    const { decision, caller } = evaluation;
     // A permit for a session ends with the session, also where the route is open to everyone.
     const ended = permittedTo !== null && (caller.type !== "principal" || caller.principal.session.expiresAt <= now);
     const answered: Parameters<AnnotateDecision>[1] = ended ? { type: "signin" } : decision;
-    const annotations = annotate(open, { holder, caller, decisionRequest, now }, answered);
+    const annotations = authorizer.annotate(route, holder, evaluation, answered);
     if (decision.type === "permit" && !ended) {
-      again({ result: "permit", status: 200, reasons: decision.reasons, ...annotations });
+      recordAgain({ result: "permit", status: 200, reasons: decision.reasons, ...annotations });
       return { type: "permitted", reads: decision.reads, until: decision.until };
     }
     const reason: CutReason = ended || decision.type === "signin" ? "session-ended" : "not-permitted";
     if (reason === "session-ended")
-      again({ result: "signin", status: 401, reasons: ["user-unauthenticated"], ...annotations });
+      recordAgain({ result: "signin", status: 401, reasons: ["user-unauthenticated"], ...annotations });
     else {
       const status = decision.type === "deny" ? decision.status : 403;
-      again({ result: "deny", status, reasons: decision.reasons, ...annotations });
+      recordAgain({ result: "deny", status, reasons: decision.reasons, ...annotations });
     }
     return { type: "refused", reason };
   }
@@ -214,27 +198,27 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
     return result === "permit" || committedAt === null ? {} : { cutMs: Math.max(0, now - committedAt) };
   }
 
-  function termsOf({ route }: RoutePlan): ExchangeLimits {
+  function limitsOf({ route }: RoutePlan): ExchangeLimits {
     return {
       graceMs: route.staleGraceMs,
-      lifetimeMs: shorter(route.maxStreamLifetimeMs, config.timeouts.writeMs),
+      lifetimeMs: shorter(route.maxStreamLifetimeMs, lifetimeMsMax),
     };
   }
 
-  return { isStale, admit, reauthorize };
+  return { isStale: ({ context, plan }) => authorizer.isStale(plan.route, context.asOf), admit, reauthorize };
 }
 
 /** No more than each of several permits allows. */
-function strictestOf(verdicts: readonly Extract<ReauthorizeOutcome, { type: "permitted" }>[]): ReauthorizeOutcome {
-  const untils = verdicts.flatMap(({ until }) => (until === null ? [] : [until]));
-  const terms = verdicts.flatMap((verdict) => verdict.limits ?? []);
+function strictestOf(outcomes: readonly Extract<ReauthorizeOutcome, { type: "permitted" }>[]): ReauthorizeOutcome {
+  const untils = outcomes.flatMap(({ until }) => (until === null ? [] : [until]));
+  const limits = outcomes.flatMap((outcome) => outcome.limits ?? []);
   return {
     type: "permitted",
-    reads: [...new Set(verdicts.flatMap(({ reads }) => reads))],
+    reads: [...new Set(outcomes.flatMap(({ reads }) => reads))],
     until: untils.length === 0 ? null : (Math.min(...untils) as UnixMs),
     limits: {
-      graceMs: Math.min(...terms.map(({ graceMs }) => graceMs)),
-      lifetimeMs: terms.reduce((least, { lifetimeMs }) => shorter(least, lifetimeMs), 0),
+      graceMs: Math.min(...limits.map(({ graceMs }) => graceMs)),
+      lifetimeMs: limits.reduce((least, { lifetimeMs }) => shorter(least, lifetimeMs), 0),
     },
   };
 }
@@ -244,16 +228,7 @@ function shorter(a: number, b: number): number {
   return a === 0 ? b : b === 0 ? a : Math.min(a, b);
 }
 
-function decisionRequestOf({ context, plan, request }: Routed<AdmissionContext>, now: UnixMs): DecisionRequest {
-  return {
-    method: request.method,
-    scheme: plan.scheme,
-    host: authorityOf(plan.route, request),
-    rawPath: request.rawPath,
-    path: request.path,
-    query: request.search.slice(1),
-    headers: request.headers,
-    ip: context.ip,
-    clientCertificate: plan.clientTrust?.judge(context.downstream.certificate, now) ?? null,
-  };
+function questionOf({ context, plan, request }: Routed<AdmissionContext>, now: UnixMs): DecisionRequest {
+  const certificate = plan.clientTrust?.judge(context.downstream.certificate, now) ?? null;
+  return decisionRequestOf(request, plan.scheme, authorityOf(plan.route, request), context.ip, certificate);
 }

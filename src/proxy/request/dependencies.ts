@@ -24,6 +24,12 @@ import type { ProviderTokenSource } from "../headers/provider-tokens.ts";
 import type { AuthorizeLogEntry } from "../observe/authorize-line.ts";
 import type { Tracing } from "../observe/traces.ts";
 
+export type DecisionRecorder = Readonly<{
+  record: RecordDecision;
+  /** Strict audit: settles once the record is durable on this node. Null: records are kept on a best effort. */
+  recordDurably: ((record: DecisionRecord) => Promise<void>) | null;
+}>;
+
 export type ProxyDeps = Readonly<{
   config: Config;
   identity: Readonly<{ node: NodeId; boot: BootId; region: string }>;
@@ -68,9 +74,7 @@ export type ProxyDeps = Readonly<{
   authenticateHost: ReservedPathHandler | null;
   assertions: Pick<Assertions, "issue">;
   render: RenderPage;
-  record: RecordDecision;
-  /** Strict audit: settles when the record is safe on this node. Null: best effort only. */
-  recordSafely: ((record: DecisionRecord) => Promise<void>) | null;
+  recorder: DecisionRecorder;
   logger: Logger;
   /** Takes whole lines of the access log, at once; null: nobody wants them. @returns false: there is no room, the line is lost */
   accessLog: Readonly<{ write(line: string): boolean; probes: boolean }> | null;

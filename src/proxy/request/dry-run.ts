@@ -8,11 +8,13 @@ import { chainToAuthority, type Decision, type DecisionRequest, isCertificate } 
 import { type Config, type HostPort, type RouteConfig, readSubjectNames } from "../../config/index.ts";
 import type { UnixMs } from "../../events/index.ts";
 import { type CanonicalRequest, canonicalise, hasEncodedSlash } from "../message/canonical-request.ts";
-import { type Condition, localReplyFor, type ReplyDetails } from "../reply/local-reply.ts";
+import { isProbePath, isReserved } from "../message/reserved-paths.ts";
+import { localReplyFor, type ReplyDetails } from "../reply/local-reply.ts";
 import { type ReplyFormat, replyFormatOf } from "../reply/reply-format.ts";
 import { authorityOf, type Routes } from "../routing/route-table.ts";
 import { compileClientTrusts } from "../tls/client-trust.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
+import { conditionOfDenial, decisionRequestOf } from "./authorize.ts";
 
 /** A request as somebody writes it down. Header lines come in turn, name and value, without `Host`. */
 export type DryRunRequest = Readonly<{
@@ -48,7 +50,8 @@ export type DryRun = Readonly<
 >;
 /** As much of a decision as tells its status. */
 export type DryRunDecision =
-  | Pick<Extract<Decision, { type: "permit" | "signin" }>, "type" | "reasons">
+  | Pick<Extract<Decision, { type: "permit" }>, "type" | "reasons">
+  | Pick<Extract<Decision, { type: "signin" }>, "type" | "reasons">
   | Pick<Extract<Decision, { type: "deny" }>, "type" | "reasons" | "status" | "deviceType">;
 
 export function dryRunRequest(head: DryRunRequest): DryRun {
@@ -61,23 +64,18 @@ export function dryRunRequest(head: DryRunRequest): DryRun {
   const asked = replyFormatOf(asBrowser(request), { upgrade, isRouteOrigin: () => false });
   return {
     type: "read",
-    reserved: head.tunnel === null && isReserved(request.path) && !hasEncodedSlash(request),
+    reserved:
+      head.tunnel === null && (isProbePath(request.path) || isReserved(request.path)) && !hasEncodedSlash(request),
     path: request.path,
     hasEncodedSlash: hasEncodedSlash(request),
     match: (routes) =>
       head.tunnel === null ? routes.match(request) : routes.matchTunnel(head.tunnel.kind, head.tunnel.at),
     refusalOf: (routes) => (head.tunnel === null ? routes?.refusalOf(request) : undefined),
-    decisionRequest: (route) => ({
-      method: request.method,
-      scheme: route === null ? scheme : route.from.protocol === "http:" ? "http" : "https",
-      host: route === null ? authority.toLowerCase() : authorityOf(route, request),
-      rawPath: request.rawPath,
-      path: request.path,
-      query: request.search.slice(1),
-      headers: request.headers,
-      ip,
-      clientCertificate: null,
-    }),
+    decisionRequest(route) {
+      if (route === null) return decisionRequestOf(request, scheme, authority.toLowerCase(), ip, null);
+      const routeScheme = route.from.protocol === "http:" ? "http" : "https";
+      return decisionRequestOf(request, routeScheme, authorityOf(route, request), ip, null);
+    },
     statusOf: (decision) => statusOf(decision, asked),
   };
 }
@@ -133,14 +131,7 @@ function statusOf(decision: DryRunDecision, asked: ReplyFormat): number {
   if (decision.type === "permit") return 200;
   // Pomerium sends somebody without a device to enrol one, as it sends somebody without a session to sign in.
   if (decision.type === "deny" && decision.deviceType !== null) return asked.canSignIn ? 302 : 401;
-  return localReplyFor(conditionOf(decision), asked, nothingToTell).status;
-}
-
-function conditionOf(decision: DryRunDecision): Condition {
-  if (decision.type !== "deny") return { type: "no-session", reasons: decision.reasons };
-  if (decision.status === 404) return { type: "no-route" };
-  if (decision.status === 503) return { type: "unknown", why: "data" };
-  return { type: "no-right", status: decision.status, reasons: decision.reasons };
+  return localReplyFor(conditionOfDenial(decision), asked, nothingToTell).status;
 }
 
 const nothingToTell: ReplyDetails = {
@@ -156,8 +147,4 @@ const nothingToTell: ReplyDetails = {
 function requestsWebSocket({ headers }: CanonicalRequest): boolean {
   const connection = (headers["connection"] ?? "").toLowerCase().split(",");
   return connection.some((word) => word.trim() === "upgrade") && headers["upgrade"]?.toLowerCase() === "websocket";
-}
-
-function isReserved(path: string): boolean {
-  return path === "/ping" || path === "/healthz" || /^\/(\.well-known\/pomerium|\.pomerium)(\/|$)/.test(path);
 }

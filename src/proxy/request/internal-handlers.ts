@@ -8,7 +8,7 @@ import { isLoopback } from "../../config/index.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { headerValue } from "../message/header-names.ts";
-import { isReserved, isSignInPath, isVisitorPath } from "../message/reserved-paths.ts";
+import { isProbePath, isReserved, isSignInPath, isVisitorPath } from "../message/reserved-paths.ts";
 import { traceTextOf } from "../observe/traces.ts";
 import type { Plans } from "../routing/compiled-route.ts";
 import { authorityOf } from "../routing/route-table.ts";
@@ -41,7 +41,7 @@ export function createInternalHandlers(
 
   /** Whether we are alive is asked of this node itself. */
   function handlerOf({ hostname, path }: CanonicalRequest): Handler | undefined {
-    if (path === "/ping" || path === "/healthz") return deps.reserved;
+    if (isProbePath(path)) return deps.reserved;
     if (authenticateHost !== null && hostname === signInHost) {
       if (!isShared || (isSignInPath(path) && !isVisitorPath(path))) return authenticateHost;
       return isReserved(path) ? deps.reserved : undefined;

@@ -8,6 +8,7 @@ import {
   type DecisionTrace,
   type FactTrace,
   isTooLongForRedirect,
+  type Permit,
   type Principal,
   type RuleSetOutcomes,
 } from "../../auth/index.ts";
@@ -15,6 +16,8 @@ import type { Config, RouteConfig } from "../../config/index.ts";
 import { isAdministrator } from "../../console/index.ts";
 import { type Moment, momentOf } from "../../replication/index.ts";
 import type { CutReason, Exchange } from "../enforce/exchanges.ts";
+import type { ForwardedTokens } from "../headers/provider-tokens.ts";
+import type { UpstreamIdentity } from "../headers/upstream-headers.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { recordedMethod, recordedPath, roundedMs } from "../message/recorded-text.ts";
@@ -28,7 +31,9 @@ import { writeLocalReply } from "../reply/write-reply.ts";
 import type { RoutePlan } from "../routing/compiled-route.ts";
 import { authorityOf, type Routes } from "../routing/route-table.ts";
 import type { TunnelRequest } from "../routing/tunnel-request.ts";
+import type { Routed } from "./admission.ts";
 import type { ProxyDeps } from "./dependencies.ts";
+import type { Identification } from "./identify-caller.ts";
 
 export type RequestContext = {
   readonly downstream: Downstream;
@@ -44,6 +49,13 @@ export type RequestContext = {
   /** Null until it was read, and for ever when it was refused. */
   request: CanonicalRequest | null;
   plan: RoutePlan | null;
+  /** What the steps of the pipeline have found out so far; null: not yet. */
+  routed: RoutedRequest | null;
+  identification: Identification | null;
+  permitted: PermittedRequest | null;
+  /** What is attached to the request for its upstream; null: nothing. */
+  identity: UpstreamIdentity | null;
+  tokens: ForwardedTokens | null;
   /** Bytes that were passed on to the caller, without heads. */
   bytes: number;
   /** Bytes of the caller's that were passed on to an upstream, without heads. */
@@ -79,6 +91,11 @@ export function createRequestContext(
     ip: peer,
     request: null,
     plan: null,
+    routed: null,
+    identification: null,
+    permitted: null,
+    identity: null,
+    tokens: null,
     bytes: 0,
     bytesReceived: 0,
     sentAt: 0,
@@ -93,12 +110,27 @@ export function createRequestContext(
 }
 
 /** Leads it to a route: from here on it is counted there. */
-export function assignRoute(context: RequestContext, plan: RoutePlan, meters: RouteMeters): void {
+export function countUnderRoute(context: RequestContext, plan: RoutePlan, meters: RouteMeters): void {
   context.plan = plan;
   context.meter.leave();
   context.meter = meters.of(plan.route.id);
   context.meter.enter();
   context.trace?.routed(plan.route.id, plan.route.name, plan.scheme);
+}
+
+/** A request whose route is known. */
+export type RoutedRequest = Routed<RequestContext>;
+/** A request with its permit; `outcome` is what the record says of the decision. */
+export type PermittedRequest = RoutedRequest &
+  Readonly<{ exchange: Exchange; permit: Permit; outcome: RecordedOutcome }>;
+
+/** Whether the pipeline goes on to its next step. "ended": the request has its reply, or is sent. */
+export type Next = "next" | "ended";
+
+/** What an earlier step has found out. */
+export function reached<T>(value: T | null): T {
+  if (value === null) throw new TypeError("a step of the pipeline ran before the one that it builds on");
+  return value;
 }
 
 export type ReplyTools = Readonly<{ deps: ProxyDeps; routes: Routes; closing: () => boolean }>;
@@ -327,7 +359,7 @@ export function recordDecision(
 ): void {
   if (decided.occasion === undefined) context.trace?.decided(decided.result, decided.reasons);
   const complete = decisionRecordOf(context, decided, principal, deps, at);
-  deps.record(complete);
+  deps.recorder.record(complete);
   if (deps.authorizeLog === null || !isCheck(complete)) return;
   const route = context.plan?.route ?? null;
   deps.authorizeLog({ record: complete, sides: decided.sides ?? null, principal, route, request: context.request });

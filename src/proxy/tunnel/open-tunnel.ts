@@ -1,9 +1,8 @@
 /** Opens a permitted tunnel: TCP or UDP to the service itself, or TCP through another proxy. */
 import type { Principal } from "../../auth/index.ts";
+import type { ForwardableRequest } from "../forward/forward-request.ts";
 import type { ForwardFailure } from "../forward/http-forwarder.ts";
 import type { HttpMetrics } from "../observe/http-metrics.ts";
-import type { PermittedRequest } from "../request/authorize.ts";
-import type { RequestContext } from "../request/request-context.ts";
 import { acceptanceOf, type TunnelRequest } from "../routing/tunnel-request.ts";
 import type { UpstreamTarget } from "../upstream/connection-pools.ts";
 import { isProxyChain, tunnelThroughProxy } from "./proxy-chain-splice.ts";
@@ -15,29 +14,29 @@ const connectTimeoutMs = 10_000;
 /** Longer, since another proxy connects to the target before it answers. */
 const onwardTimeoutMs = 30_000;
 
-export type Tunnels = Readonly<{
+export type Tunnels<Permitted extends ForwardableRequest> = Readonly<{
   /** To the service itself. */
-  open(permitted: PermittedRequest, asked: TunnelRequest): void;
+  open(permitted: Permitted, asked: TunnelRequest): void;
   /** Through another proxy. `headers` carry the identity. */
   openOnward(
-    permitted: PermittedRequest,
+    permitted: Permitted,
     asked: TunnelRequest,
     by: Readonly<{ target: UpstreamTarget; headers: readonly string[] }>,
   ): void;
 }>;
 
-export function createTunnels(
+export function createTunnels<Permitted extends ForwardableRequest>(
   parts: Readonly<{
     metrics: Pick<HttpMetrics, "datagramDropped" | "refused">;
     now: () => number;
-    notForwarded: (context: RequestContext, failure: ForwardFailure, principal: Principal | null) => void;
-    onFault: (context: RequestContext, error: unknown) => void;
+    notForwarded: (context: Permitted["context"], failure: ForwardFailure, principal: Principal | null) => void;
+    onFault: (context: Permitted["context"], error: unknown) => void;
   }>,
-): Tunnels {
+): Tunnels<Permitted> {
   const { metrics, now, notForwarded, onFault } = parts;
 
   function jobOf(
-    { context, plan, request, exchange, permit }: PermittedRequest,
+    { context, plan, request, exchange, permit }: Permitted,
     asked: TunnelRequest,
     target: UpstreamTarget,
   ): TunnelJob {

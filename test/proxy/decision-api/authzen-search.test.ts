@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Projection } from "../../../src/events/index.ts";
+import type { ApiDecision } from "../../../src/proxy/decision-api/api-decision.ts";
 import { createAuthzenSearch } from "../../../src/proxy/decision-api/authzen-search.ts";
-import type { ApiDecision } from "../../../src/proxy/decision-api/decision-point.ts";
 import { record, userId } from "../../events/support.ts";
 import { known, routeTo } from "../support.ts";
 
@@ -19,7 +19,7 @@ const question = { action: { name: "GET" }, resource: { type: "route", id: "app.
 test("after a rebuild people are looked for in the projection that is in force, not in the one that was left", async () => {
   const replica = { projection: projectionOf(1, 2) };
   const search = createAuthzenSearch(replica, {
-    ...{ api: { resources: {}, subjectIssuer: null }, point: { routes: [] }, pause: async () => {} },
+    ...{ api: { resources: {}, subjectIssuer: null }, decider: { routes: [] }, pause: async () => {} },
     ...{ decide: async () => permit, decideFor: async () => permit },
   });
   const found = async () =>
@@ -39,7 +39,7 @@ test("a search over thousands of routes lets others have their turn", async () =
   const search = createAuthzenSearch(
     { projection: projectionOf() },
     {
-      ...{ api: { resources: {}, subjectIssuer: null }, point: { routes } },
+      ...{ api: { resources: {}, subjectIssuer: null }, decider: { routes } },
       async decide() {
         longest = Math.max(longest, ++decided);
         return null;

@@ -22,7 +22,7 @@ function desk() {
     clock: { monotonic: () => now.monotonic as MonotonicMs, wall: () => now.wall as UnixMs },
     freshness: { overdueMs: () => now.overdueMs },
     onCut: (reason) => void cuts.push(reason),
-    onUndecided: (error) => void undecided.push(error),
+    onRedecisionFailed: (error, requestId) => void undecided.push([requestId, error]),
   });
   const open = (parts: Partial<ExchangeOptions> = {}) => {
     const verdict: { next: ReauthorizeOutcome } = {
@@ -31,6 +31,7 @@ function desk() {
     const asked = { times: 0 };
     const exchange = exchanges.open({
       kind: "http",
+      requestId: "request-1",
       reads: [alice],
       until: null,
       graceMs: 0,
@@ -213,7 +214,7 @@ describe("what is reported as enforced", () => {
     });
     void change([alice]);
     assert.deepEqual(one.destroyed, ["not-permitted"]);
-    assert.deepEqual(undecided, [broken]);
+    assert.deepEqual(undecided, [["request-1", broken]]);
   });
 });
 
@@ -260,6 +261,7 @@ test("what is cut before it has begun is destroyed the moment it could begin", (
   const { exchanges, change } = desk();
   const exchange = exchanges.open({
     kind: "http",
+    requestId: "request-1",
     reads: [alice],
     until: null,
     graceMs: 0,

@@ -45,7 +45,7 @@ function registry(): Exchanges {
     clock: systemClock,
     freshness: { overdueMs: () => -1 },
     onCut() {},
-    onUndecided: assert.ifError,
+    onRedecisionFailed: assert.ifError,
   });
 }
 
@@ -57,7 +57,7 @@ const session = (n: number): Stream => sessionStream(sessionId(n));
 /** @param verdict of every later decision */
 function open(exchanges: Exchanges, { reads, verdict, until = null }: Answered): Exchange {
   return exchanges.open({
-    ...{ kind: "http", reads, until, openedAt: systemClock.monotonic(), graceMs: 0, lifetimeMs: 0 },
+    ...{ kind: "http", requestId: "", reads, until, openedAt: systemClock.monotonic(), graceMs: 0, lifetimeMs: 0 },
     redecide: () =>
       verdict === "permitted" ? { type: verdict, reads, until: null } : { type: verdict, reason: "session-ended" },
   });

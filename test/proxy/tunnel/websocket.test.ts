@@ -6,7 +6,7 @@ import { createServer, type Socket } from "node:net";
 import { after, describe, test } from "node:test";
 import { type WebSocket as Client, WebSocket, WebSocketServer } from "ws";
 import type { Config, RouteConfig } from "../../../src/config/index.ts";
-import { createDecisionPoint } from "../../../src/proxy/decision-api/decision-point.ts";
+import { createRequestDecider } from "../../../src/proxy/decision-api/request-decider.ts";
 import { ReachedHandles } from "../../../src/proxy/request/identify-caller.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { cookieOf, engOnly, type Rig, routeTo, signedIn, startRig, startUpstream, valuesOf } from "../support.ts";
@@ -84,7 +84,7 @@ describe("cookie_same_site: none", () => {
     const { result, reasons } = rig.records.at(-1) ?? assert.fail("it is recorded");
     assert.deepEqual([result, reasons], ["deny", ["websocket-origin"]]);
     assert.match(await rig.metrics(), /cardea_proxy_refused_requests_total\{reason="websocket-origin"\} 4/);
-    const point = createDecisionPoint(rig.deps, new ReachedHandles());
+    const decider = createRequestDecider(rig.deps, new ReachedHandles());
     const judged = async (origin: string): Promise<string> => {
       const key = ["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", "Upgrade", "websocket"];
       const lines = ["Origin", origin, "Cookie", cookieOf(1), ...key];
@@ -95,7 +95,7 @@ describe("cookie_same_site: none", () => {
         target: "/live",
         ip: "127.0.0.1",
       };
-      const verdict = await point.decide({ described: { ...target, lines }, subject: "credential", requestId: "r" });
+      const verdict = await decider.decide({ described: { ...target, lines }, subject: "credential", requestId: "r" });
       return verdict.type;
     };
     assert.equal(await judged("http://evil.example"), "deny");

@@ -1,0 +1,91 @@
+/** Decisions of the decision API: the query, and every outcome with its status and reasons. Pure. */
+import type { Principal, RuleSetOutcomes, SessionHandle } from "../../auth/index.ts";
+import { type Fact, unreachable } from "../../events/index.ts";
+import type { UnavailableReason } from "../request/authorize.ts";
+import { type DecisionAnnotations, noRouteReason, reasonOfUnavailable } from "../request/authorize.ts";
+import type { DescribedRequest, MatchedRequest, UnmatchedRequest } from "./described-request.ts";
+
+export type SessionIds = Pick<SessionHandle, "sessionId" | "userId">;
+
+/**
+ * Who makes the request: the holder of the credential in it ("credential") or of a given one, or a session. `among` chooses one of a
+ * person's sessions, that of an identity provider. Null: an anonymous caller.
+ */
+export type SubjectSource =
+  | "credential"
+  | Readonly<{ token: string }>
+  | SessionIds
+  | Readonly<{ among: (idpId: string) => SessionIds | undefined }>
+  | null;
+
+export type DecisionQuery = Readonly<{
+  described: DescribedRequest;
+  subject: SubjectSource;
+  requestId: string;
+  /** A permit comes with the headers that tell the upstream who the caller is. */
+  withIdentity?: true;
+  /** False: no one acts on the answer, so it is not recorded. */
+  recorded?: false;
+  /** Whether the caller has stopped waiting for the answer. */
+  isAbandoned?: () => boolean;
+  /** The answer comes with its trace, whatever it is. */
+  traced?: true;
+}>;
+
+/** What policy said, for the record. `annotations` are added once, to the final answer. */
+type ByPolicy = Readonly<{ sides: RuleSetOutcomes | null; annotations?: DecisionAnnotations }>;
+
+/** Pairs of header name and value. */
+export type IdentityHeaders = readonly (readonly [string, string])[];
+
+export type ApiDecision =
+  | (Fact<"permit", { principal: Principal | null; reasons: readonly string[]; identity: IdentityHeaders }> &
+      MatchedRequest &
+      ByPolicy)
+  | (Fact<"signin", { reasons: readonly string[] }> & MatchedRequest & ByPolicy)
+  | (Fact<"deny", { status: number; principal: Principal | null; reasons: readonly string[] }> &
+      MatchedRequest &
+      Partial<ByPolicy>)
+  | (Fact<"unavailable", { why: UnavailableReason }> & MatchedRequest)
+  | UnmatchedRequest
+  /** The caller stopped waiting. Nothing was decided, so nothing is recorded. */
+  | Fact<"abandoned", unknown>;
+
+/** A decision about a route. */
+export type RouteDecision = Extract<ApiDecision, MatchedRequest>;
+
+export function statusOf(decision: ApiDecision): number {
+  switch (decision.type) {
+    case "permit":
+      return 200;
+    case "signin":
+      return 401;
+    case "deny":
+      return decision.status;
+    case "unavailable":
+      return 503;
+    case "not_found":
+      return 404;
+    case "bad_request":
+      return 400;
+    case "abandoned":
+      return 499; // never sent
+    default:
+      return unreachable(decision);
+  }
+}
+
+export function reasonsOf(decision: ApiDecision): readonly string[] {
+  switch (decision.type) {
+    case "unavailable":
+      return [reasonOfUnavailable(decision.why)];
+    case "not_found":
+      return [noRouteReason];
+    case "bad_request":
+      return [decision.reason];
+    case "abandoned":
+      return [decision.type];
+    default:
+      return decision.reasons;
+  }
+}
