@@ -94,7 +94,7 @@ export const identityTooLarge = {
   code,
   reason: "identity-too-large",
   title: "Too many groups",
-  description: `You may see this page, but you belong to more groups than the service behind it can be told of. Ask the administrator of this site to name the groups that the service needs, with jwt_groups_filter (${code}).`,
+  description: `You may open this page, but you belong to more groups than can be sent to the service behind it. Ask the administrator of this site to select the groups that the service needs with jwt_groups_filter (${code}).`,
 } as const;
 
 const lifetimeS = 300;
@@ -353,7 +353,7 @@ export async function createAssertions(options: {
       if (last !== undefined && last.rules === rules && last.hostname === hostname && now < last.freshUntil)
         return last.result;
       const { result, freshUntil } = entryOf(kept.entries, principal, { hostname, mode, rules, now });
-      if (result === "oversize") throw new TypeError("an identity above the bound was not reduced");
+      if (result === "oversize") throw new TypeError("an identity above the bound was neither reduced nor refused");
       if (!(result instanceof Promise)) kept.last = { rules, hostname, result, freshUntil };
       return result;
     },
@@ -405,7 +405,7 @@ function readKey(text: string): KeyObject {
   try {
     return createPrivateKey(pem);
   } catch (cause) {
-    throw new SigningKeyError("is no private key in PEM, nor base64 of one", { cause });
+    throw new SigningKeyError("is neither a private key in PEM nor the base64 of one", { cause });
   }
 }
 

@@ -52,7 +52,7 @@ suite("a deny that can never fire is an error", () => {
         policyProblems(`{${allow}, deny: ${deny}}`).filter((line) => line.startsWith("error")),
         [],
       );
-    assert.match(policyProblems("{deny: {or: [reject: true]}}").join(), /^warning .*lets nobody in/);
+    assert.match(policyProblems("{deny: {or: [reject: true]}}").join(), /^warning .*lets no one in/);
   });
   test("an allow rule and a deny by `not` stay warnings: they let nobody in", () => {
     for (const policy of ["{allow: {and: [mcp_tool: x]}}", "{allow: {and: [accept: 1]}, deny: {not: [mcp_tool: x]}}"])

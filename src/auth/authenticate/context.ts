@@ -103,7 +103,7 @@ export function createRequestContexts(): RequestContexts {
     set: (req, context) => void contexts.set(req, context),
     of(request) {
       const context = contexts.get(request.raw);
-      if (context === undefined) throw new TypeError("a reserved request without its context");
+      if (context === undefined) throw new TypeError("a request on a reserved path has no context");
       return context;
     },
   };
@@ -223,7 +223,8 @@ export function sendBehind(
   return sendProblem(deps, request, reply, context, {
     status: 503,
     title: "Catching up",
-    description: "This node has not yet heard of your session. Try again in a moment; you are not signed out.",
+    description:
+      "This server has not received your session yet. Please try again in a moment; you are still signed in.",
     retryUrl: request.raw.url ?? "/",
   });
 }

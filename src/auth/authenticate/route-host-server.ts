@@ -9,6 +9,7 @@ import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { withoutJsonSchemas } from "../../replication/index.ts";
 import { identityTooLarge } from "../assertion.ts";
+import { acceptsRedirect, isBrowser } from "../reply/accept-header.ts";
 import { scriptedPageHeaders } from "../reply/page.ts";
 import { signInChallenge } from "../reply/sign-in-hint.ts";
 import {
@@ -31,7 +32,6 @@ import {
 import { cookieValue } from "./credentials/credentials.ts";
 import { handleFits } from "./credentials/handle.ts";
 import { traceOf } from "./provider/trace-text.ts";
-import { isRedirectable } from "./redirectable.ts";
 import { isFromElsewhere } from "./same-origin.ts";
 import { beginSignIn, type SignInOptions } from "./sign-in/begin-sign-in.ts";
 import { registerCallback } from "./sign-in/callback-endpoint.ts";
@@ -106,6 +106,27 @@ function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: Reque
   });
 }
 
+/**
+ * True if a caller without a session is a person who can be redirected to sign in (docs/pomerium-behaviour.md §6.6).
+ *
+ * Scripts (`Sec-Fetch-Mode` other than `navigate`), programs other than browsers, gRPC calls, and callers that sent a
+ * credential in a header or the query are never redirected.
+ */
+export function isRedirectable(
+  request: Readonly<{ method: string; headers: Readonly<Record<string, string | undefined>>; query: string }>,
+): boolean {
+  const { headers } = request;
+  if (request.method !== "GET" && request.method !== "HEAD") return false;
+  const mode = headers["sec-fetch-mode"];
+  if (mode !== undefined && mode !== "navigate") return false;
+  if (/^application\/grpc(?:$|[-+; ])/i.test(headers["content-type"] ?? "")) return false;
+  if (headers["x-pomerium-authorization"] !== undefined) return false;
+  if (/^(?:pomerium\s|bearer\s+pomerium-)/i.test(headers["authorization"] ?? "")) return false;
+  if (/(?:^|&)pomerium_session=/.test(request.query)) return false;
+  if (mode === undefined && !isBrowser({ accept: headers["accept"], userAgent: headers["user-agent"] })) return false;
+  return acceptsRedirect(headers["accept"]);
+}
+
 function sendUnauthenticated(
   deps: AuthDeps,
   request: FastifyRequest,
@@ -165,7 +186,8 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: RequestC
         return sendProblem(deps, request, reply, context, {
           status: 400,
           title: "Sign-in link not valid",
-          description: "This link was not made by this installation, or has expired. Go back to the page you wanted.",
+          description:
+            "This link was not created by this installation, or has expired. Go back to the page you wanted.",
         });
       const through = { origin: context.origin, rest: additionalHostsOf(url) };
       return redirectToSignIn(deps, request, reply, { context, to: asked, through, trace: trace ?? traceOf(url) });

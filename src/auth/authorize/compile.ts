@@ -87,7 +87,7 @@ export function compilePolicies(
     const key: PolicyPath = ["routes", index];
     if (policies.has(route.id)) {
       const report = reporter(problems, key, () => route.location);
-      report([], `another route has the id \`${route.id}\` too`, "give each of them its own `id:`");
+      report([], `another route has the same id \`${route.id}\``, "give each route its own `id:`");
     }
     const making = { key, reasons, cache, problems, policyContext };
     policies.set(route.id, compileRoute(route, { ...making, written: "policy" }));
@@ -219,7 +219,7 @@ function compileRoute(
   if (wantsCertificate !== undefined && route.clientCa === null)
     reporter(problems, key, () => wantsCertificate.place)(
       [wantsCertificate.key],
-      "nobody is asked for a certificate on this route, so this rule denies everybody (in Pomerium it denies nobody)",
+      "this route requests no client certificate, so this rule denies every request (in Pomerium it denies none)",
       "name an authority with `downstream_mtls` or `tls_downstream_client_ca`, or remove the rule",
       "warning",
     );
@@ -233,14 +233,14 @@ function compileRoute(
     report(
       [constant.key],
       `this \`deny\` can never fire: ${why}`,
-      "write `accept: true` below `or` to deny everybody, or remove the rule",
+      "write `accept: true` below `or` to deny every request, or remove the rule",
     );
   }
   // Where there is no policy at all, the configuration has said so.
   if (!allows && policy !== null && problems.length === problemsBefore) {
     const report = reporter(problems, key, () => policy.location);
     const remedy = "add an `allow` rule, or remove the route";
-    report([written], "no rule allows anybody, so the route lets nobody in", remedy, "warning");
+    report([written], "no rule allows any request, so the route lets no one in", remedy, "warning");
   }
   return compiled;
 }

@@ -30,7 +30,7 @@ export function textPhrase(noun: string, matcher: TextMatcher): string {
 export function peoplePhrase(matcher: TextMatcher): string {
   if (matcher.anyOf !== null) return countPhrase(matcher.anyOf);
   const excludes = matcher.operators.every(({ operator }) => operator === "not" || operator === "not_in");
-  return excludes ? "anybody but certain people" : "a person whose name or address has a certain form";
+  return excludes ? "anyone except certain people" : "a person whose name or address has a certain form";
 }
 
 function countPhrase(names: readonly ClaimValue[]): string {
@@ -81,7 +81,7 @@ export function conditionalPhrase(operator: PolicyOperator, criteria: readonly C
 /** The sentences of a whole route. Conditionals are alternatives on either side. */
 export function describeRules(allow: readonly string[], deny: readonly string[]): readonly string[] {
   return [
-    ...(allow.length === 0 ? ["This route lets nobody in."] : []),
+    ...(allow.length === 0 ? ["This route lets no one in."] : []),
     ...allow.map((asked, index) => (index === 0 ? `This route asks for ${asked}.` : `Or for ${asked}.`)),
     ...deny.map((refused) => `It refuses requests with ${refused}.`),
   ];

@@ -110,7 +110,7 @@ test("an address of ours that does not exist is 404, as a page or as JSON for wh
     const url = world.url(host, "/.pomerium/nothing");
     const page = await visitor.ask(url);
     assert.equal(page.status, 404);
-    assert.match(page.body, /route unknown/);
+    assert.match(page.body, /There is no page at this address/);
     assert.equal(page.headers["x-pomerium-intercepted-response"], "true");
     assert.match(String(page.headers["content-security-policy"]), /default-src 'none'/);
     assert.equal(page.headers["cache-control"], "no-store");

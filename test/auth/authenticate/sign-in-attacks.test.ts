@@ -57,7 +57,7 @@ test("the provider's answer in a browser that did not begin signs nobody in", as
   const stranger = world.visitor();
   const answer = await stranger.ask(callback);
   assert.equal(answer.status, 400);
-  assert.match(answer.body, /did not begin/);
+  assert.match(answer.body, /was not started in this browser/);
   assert.ok(answer.body.includes(world.url("app", "/")), "it says where to begin");
   assert.deepEqual(stranger.cookieNames("authenticate.localhost"), []);
 
@@ -188,7 +188,7 @@ test("the sign-in link of authenticate must be signed, whole and young", async (
   for (const url of [changed, new URL(bare)]) {
     const answer = await visitor.ask(url);
     assert.equal(answer.status, 400);
-    assert.match(answer.body, /not made by this installation/);
+    assert.match(answer.body, /not created by this installation/);
     assert.ok(!answer.body.includes("evil.example"));
   }
   world.clockMs = 6 * 60_000 + 1_000;

@@ -59,7 +59,7 @@ test("a provider that is down fails the sign-in with a clear page, and the next 
   const visitor = world.visitor();
   const answer = await visitor.go(world.url("app"));
   assert.equal(answer.status, 502);
-  assert.match(answer.body, /does not answer/);
+  assert.match(answer.body, /is not responding/);
   assert.deepEqual(world.warnings.length, 1);
   down = false;
   assert.equal((await signIn(world, visitor, "alice")).status, 200);
@@ -143,7 +143,7 @@ test("when the log stays away after the code was used up, the same callback comp
   const answer = await visitor.ask(callback);
   assert.equal(answer.status, 503);
   assert.equal(answer.headers["retry-after"], "1");
-  assert.match(answer.body, /was not begun/);
+  assert.match(answer.body, /you are not signed in/);
   assert.ok(answer.body.includes("/oauth2/callback?"), "the page leads back to the same callback");
   assert.deepEqual(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined);
   down = false;
@@ -207,7 +207,7 @@ test("a node that cannot catch up says 503 on every host, and never sends to sig
     const answer = await visitor.ask(url);
     assert.equal(answer.status, 503, url);
     assert.equal(answer.headers["retry-after"], "1");
-    assert.match(answer.body, /not signed out/);
+    assert.match(answer.body, /still signed in/);
     assert.deepEqual(answer.setCookies, []);
   }
   reach = "lost";

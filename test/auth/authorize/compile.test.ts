@@ -165,7 +165,7 @@ test("a policy that lets nobody in is worth a warning", () => {
   const [problem, ...more] = problemsOf({ deny: { or: [{ reject: true }] } });
   assert.equal(more.length, 0);
   assert.equal(problem?.severity, "warning");
-  assert.match(problem.problem, /lets nobody in/);
+  assert.match(problem.problem, /lets no one in/);
   assert.equal(problem.key, "routes[0].policy");
 });
 
@@ -183,13 +183,13 @@ test("two routes with one id are refused: one policy would answer for both", () 
     route({ allowAnyAuthenticatedUser: true }),
   ]);
   assert(!result.ok);
-  assert.match(result.problems[0]?.problem ?? "", /another route has the id `r` too/);
+  assert.match(result.problems[0]?.problem ?? "", /another route has the same id `r`/);
 });
 
 // --- descriptions
 
 const descriptions: readonly (readonly [Partial<RouteConfig>, readonly string[]])[] = [
-  [{}, ["This route lets nobody in."]],
+  [{}, ["This route lets no one in."]],
   [{ allowAnyAuthenticatedUser: true }, ["This route asks for being signed in."]],
   [{ policy: source({ allow: { or: [{ groups: "eng" }] } }) }, ["This route asks for group eng."]],
   [

@@ -94,7 +94,7 @@ export function createHandleCodec(options: {
   return {
     async issue(handle) {
       const needs = handle.needs;
-      if (handle.audience.length === 0) throw new TypeError("a handle is for some host");
+      if (handle.audience.length === 0) throw new TypeError("a session handle needs an audience");
       return new SignJWT({
         idp_id: handle.idpId,
         ...(needs === null

@@ -53,7 +53,7 @@ export function createTokenIssuers(
     },
     async verify(token, name) {
       const issuer = byName.get(name);
-      if (issuer === undefined) throw new ProviderError("the token is of no issuer that is known", { kind: "untrue" });
+      if (issuer === undefined) throw new ProviderError("the issuer of the token is unknown", { kind: "untrue" });
       const keys = await issuer.keys();
       try {
         const { payload } = await jwtVerify(token, keys, {
@@ -68,7 +68,7 @@ export function createTokenIssuers(
         const expiresAt = ((payload.exp ?? 0) * 1_000) as UnixMs;
         return { profile, tokens: none, saidAt: issuedAtOf(payload), expiresAt };
       } catch (cause) {
-        throw tokenError("the token does not check out", cause);
+        throw tokenError("the token could not be verified", cause);
       }
     },
   };
@@ -98,7 +98,9 @@ async function discover(issuer: string, local: IssuerFetch): Promise<URL> {
     typeof uri === "string" && URL.canParse(uri) && (uri.startsWith("https:") || issuer.startsWith("http:"));
   // A wrong document is no statement about the token: it is asked for again.
   if (named !== issuer || !secure)
-    throw new ProviderError("the issuer's discovery document is not its own", { kind: "silent" });
+    throw new ProviderError("the issuer's discovery document names another issuer, or no secure key URL", {
+      kind: "silent",
+    });
   return new URL(uri);
 }
 

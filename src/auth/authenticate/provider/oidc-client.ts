@@ -160,7 +160,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       if (after === undefined || before === undefined || after === before)
         return { type: "tokens", tokens: tokensOf(response, tokens), problem: null };
       const facts = { kind: "refused", error: "subject_changed" } as const;
-      return { type: "refused", error: new ProviderError("the refreshed ID token names somebody else", facts) };
+      return { type: "refused", error: new ProviderError("the refreshed ID token names another person", facts) };
     } catch (cause) {
       const error = providerError("the identity provider did not refresh the session", cause);
       if (exchange.received !== null)
@@ -203,7 +203,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       });
       return { ...payload, sub: payload.sub ?? "" };
     } catch (cause) {
-      throw tokenError("the access token does not check out", cause);
+      throw tokenError("the access token could not be verified", cause);
     }
   }
 
@@ -289,7 +289,9 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       }),
 
     describe: (tokens) =>
-      withConfiguration("the identity provider did not say who this is", (config) => describe(config, tokens)),
+      withConfiguration("the identity provider did not return the person's claims", (config) =>
+        describe(config, tokens),
+      ),
 
     async verifyIdentityToken(token) {
       const config = await configuration();
@@ -302,7 +304,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
         // Tokens of other kinds are signed with the same keys, and may name the same audience (RFC 9068, Logout Tokens).
         const another = !/^(?:jwt)?$/i.test(protectedHeader.typ ?? "") || payload["events"] !== undefined;
         if (another || (payload["azp"] !== undefined && payload["azp"] !== settings.clientId))
-          throw new ProviderError("the token is no ID token for this client", { kind: "untrue" });
+          throw new ProviderError("the token is not an ID token for this client", { kind: "untrue" });
         const tokens = { accessToken: null, refreshToken: null, idToken: token, accessTokenExpiresAt: null };
         const expiresAt = ((payload.exp ?? 0) * 1_000) as UnixMs;
         return {
@@ -312,7 +314,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
           expiresAt,
         };
       } catch (cause) {
-        throw tokenError("the ID token does not check out", cause);
+        throw tokenError("the ID token could not be verified", cause);
       }
     },
 
@@ -323,7 +325,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       const expiresAt = typeof said?.["exp"] === "number" ? ((said["exp"] * 1_000) as UnixMs) : null;
       // What cannot be is not asked about: anybody can send anything.
       if ((expiresAt !== null && expiresAt <= nowMs()) || (said?.["iss"] !== undefined && said["iss"] !== issuer))
-        throw new ProviderError("the access token is over, or another's", { kind: "untrue" });
+        throw new ProviderError("the access token has expired or is from another issuer", { kind: "untrue" });
       const tokens = { accessToken: token, refreshToken: null, idToken: null, accessTokenExpiresAt: expiresAt };
       const verified = audiences === null ? null : await verifyAudience(token, config, audiences);
       if (verified !== null && isForResources(verified)) {
@@ -331,8 +333,10 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
         return { profile: profileOf(issuer, verified.sub, verified), tokens, saidAt: issuedAtOf(verified), expiresAt };
       }
       if (config.serverMetadata().userinfo_endpoint === undefined)
-        throw new ProviderError("the identity provider says nothing of access tokens", { kind: "untrue" });
-      const userinfo = await withConfiguration("the identity provider did not say whose access token this is", (of) =>
+        throw new ProviderError("the identity provider has no userinfo endpoint, so it cannot identify access tokens", {
+          kind: "untrue",
+        });
+      const userinfo = await withConfiguration("the identity provider did not say who owns the access token", (of) =>
         openid.fetchUserInfo(of, token, openid.skipSubjectCheck),
       );
       if (verified !== null && verified.sub !== userinfo.sub)

@@ -14,11 +14,11 @@ const subjectCharsMax = 1_000;
  */
 export function profileOf(issuer: string, subject: string, said: Readonly<Record<string, unknown>>): Profile {
   if (!isName(issuer) || !isName(subject))
-    throw new ProviderError("the identity provider's subject is no plain text", { kind: "untrue" });
+    throw new ProviderError("the identity provider's subject is not plain text", { kind: "untrue" });
   const own = Object.entries(said).filter(([name]) => !tokenClaims.includes(name));
   const claims = Object.fromEntries(own);
   if (isDeeperThan(claims, claimDepthMax))
-    throw new ProviderError("the identity provider's claims are nested too deep", { kind: "untrue" });
+    throw new ProviderError("the identity provider's claims are nested too deeply", { kind: "untrue" });
   const textOf = (name: string): string => {
     const value = claims[name];
     return typeof value === "string" && isPlainText(value) ? value : "";

@@ -107,10 +107,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
   function logUnknown(idpId: string): void {
     if (unknown.has(idpId) || unknown.size >= unknownMax) return;
     unknown.add(idpId);
-    deps.log.warn(
-      { idpId },
-      "sessions of an identity provider's client that this process does not know are not refreshed",
-    );
+    deps.log.warn({ idpId }, "unknown client of an identity provider; its sessions are not refreshed");
   }
 
   /** Bounded by the sessions that there are. */
@@ -219,7 +216,10 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       const first = await context.submit(intent);
       const result = first.type === "unavailable" && context.leads() ? await context.submit(intent) : first;
       if (result.type === "refused")
-        deps.log.warn({ sessionId, message: result.message }, "refresh not recorded; nothing was sent");
+        deps.log.warn(
+          { sessionId, message: result.message },
+          "could not record the refresh; nothing was sent to the identity provider",
+        );
       return result.type;
     }
 
@@ -356,11 +356,11 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     function logFailure({ sessionId }: ActiveSession, error: ProviderError, result: string): void {
       const cause = error.cause instanceof Error ? error.cause.message : "";
       const facts = { sessionId, result, kind: error.kind, error: error.error, cause };
-      deps.log.warn(facts, "session not refreshed; it continues");
+      deps.log.warn(facts, "session not refreshed; it stays valid");
     }
 
     async function end({ sessionId }: Pick<ActiveSession, "sessionId">, why: string): Promise<void> {
-      deps.log.info({ sessionId, why }, "the identity provider no longer vouches for the session: revoked");
+      deps.log.info({ sessionId, why }, "the identity provider refused to refresh the session; session revoked");
       memory.unwritten.delete(sessionId);
       await context.submit(request({ type: "revokeSession", sessionId, reason: "refresh-refused" }));
     }

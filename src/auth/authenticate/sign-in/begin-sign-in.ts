@@ -28,7 +28,7 @@ const tokenPattern = /^[A-Za-z0-9_-]{22,64}$/;
 export class NoRouteError extends CodedError<"ERR_AUTH_NO_ROUTE"> {
   override readonly code = "ERR_AUTH_NO_ROUTE";
   constructor() {
-    super("nobody is sent to sign in for a host that is not a route's");
+    super("no route serves the host that the sign-in should return to");
   }
 }
 

@@ -51,17 +51,18 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
     if (checked !== "valid" || !isOurs)
       return refuse(`This callback is not valid (${checked}). Go back to the page you wanted and try again.`, "/");
     const redirectUri = parseHttpUrl(url.searchParams.get(parameter.redirectUri));
-    if (redirectUri === undefined) return refuse("The callback does not say where to go.", "/");
+    if (redirectUri === undefined) return refuse("This link does not say which page to open.", "/");
     if (programmatic) {
       if (!isProgrammaticRedirect(redirectUri, settings.programmaticRedirectHosts))
-        return refuse("The redirect is not a listed host.", null);
+        return refuse("The host of the redirect URL is not allowed.", null);
     } else {
       const led = url.searchParams.has(parameter.additionalHosts) && settings.isRouteOrigin(redirectUri.origin);
-      if (redirectUri.origin !== context.origin && !led) return refuse("The redirect leads to another site.", "/");
+      if (redirectUri.origin !== context.origin && !led)
+        return refuse("The redirect URL belongs to another site.", "/");
       const nonce = cookieValue(headersOf(request)["cookie"], ownCookie(settings.cookie.name, "nonce", url));
       if (nonce === undefined) {
         return refuse(
-          "This browser did not begin this sign-in, or does not keep cookies. Go back to the page you wanted and try again.",
+          "This sign-in was not started in this browser, or the browser does not store cookies. Go back to the page you wanted and try again.",
           redirectUri.href,
         );
       }

@@ -52,8 +52,8 @@ export function registerCommon(app: FastifyInstance, deps: AuthDeps, contexts: R
       status: wrongMethod ? 405 : 404,
       title: wrongMethod ? "Method not allowed" : "Not found",
       description: wrongMethod
-        ? `This address takes ${allowed.join(", ")}.`
-        : "There is no such page of ours: route unknown.",
+        ? `This address accepts only ${allowed.join(", ")}.`
+        : "There is no page at this address.",
     });
   });
 
@@ -61,12 +61,16 @@ export function registerCommon(app: FastifyInstance, deps: AuthDeps, contexts: R
     const status = statusOf(error);
     if (status >= 500) {
       const what = error instanceof Error ? { name: error.name, message: error.message } : {};
-      deps.log.warn({ error: what, requestId: contexts.of(request).requestId }, "a handler failed");
+      deps.log.warn(
+        { error: what, requestId: contexts.of(request).requestId },
+        "request handler failed; answered with an error page",
+      );
     }
     return sendProblem(deps, request, reply, contexts.of(request), {
       status,
       title: status >= 500 ? "Something went wrong" : "Bad request",
-      description: status >= 500 ? "This was our fault. Nothing was let through." : "The request could not be read.",
+      description:
+        status >= 500 ? "An internal error occurred. The request was not forwarded." : "The request could not be read.",
     });
   });
 }

@@ -106,11 +106,12 @@ async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
   if (checked === "expired")
     return refuse("This sign-in link has expired. Go back to the page you wanted and try again.");
   if (checked !== "valid")
-    return refuse("This sign-in link was not made by this installation. Go back to the page you wanted and try again.");
+    return refuse(
+      "This sign-in link was not created by this installation. Go back to the page you wanted and try again.",
+    );
   const asked = parseSignInUrl(url);
   if (asked === undefined) return refuse("The link does not say where to go after signing in.");
-  if (!leadsToKnownHost(deps, asked))
-    return refuse("The link leads to a host that no route of this installation names.");
+  if (!leadsToKnownHost(deps, asked)) return refuse("The link leads to a host that this installation does not serve.");
 
   if (asked.seen !== null && (await deps.catchUp(asked.seen)) === "behind")
     return sendBehind(deps, request, reply, context);
@@ -133,7 +134,7 @@ async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
   if (request.headers["x-requested-with"]?.toString().toLowerCase() === "xmlhttprequest") {
     return sendProblem(deps, request, reply, context, {
       status: 401,
-      title: "Sign-in needed",
+      title: "Sign-in required",
       description: "Open the page in a browser window to sign in.",
     });
   }
@@ -168,7 +169,7 @@ async function callback(exchange: EndpointCall, arrivals: CodeExchanges): Promis
       status: 400,
       title: "Sign-in did not complete",
       description:
-        "This browser did not begin this sign-in, does not keep cookies, or took longer than 30 minutes. Go back to the page you wanted and try again.",
+        "This sign-in was not started in this browser, the browser does not store cookies, or it took longer than 30 minutes. Go back to the page you wanted and try again.",
       retryUrl: known ? opened.request.redirectUri.href : "/.pomerium/",
     });
   }
@@ -186,15 +187,15 @@ async function callback(exchange: EndpointCall, arrivals: CodeExchanges): Promis
       return sendProblem(deps, request, reply, context, {
         status: 429,
         title: "Too many sign-ins at once",
-        description: "Too many sign-ins come from your network right now. Yours was not begun. Try again in a moment.",
+        description: "Too many people are signing in from your network right now. Please try again in a moment.",
         retryUrl: request.raw.url ?? null,
       });
     }
     if (arrival === "used") {
       return sendProblem(deps, request, reply, context, {
         status: 400,
-        title: "This sign-in is over",
-        description: "It was completed or has failed before. Sign in again to come to the page you wanted.",
+        title: "This sign-in has already been used",
+        description: "It has already completed or failed. Sign in again to open the page you wanted.",
         retryUrl: restartUrl(deps, asked),
       });
     }
@@ -232,7 +233,7 @@ function sendNotCreated(
   return sendProblem(deps, request, reply, context, {
     status: unavailable ? 503 : 500,
     title: "Sign-in could not be recorded",
-    description: "Your session could not be written to the log, so it was not begun. Try again in a moment.",
+    description: "Your session could not be saved, so you are not signed in. Please try again in a moment.",
     retryUrl: unavailable ? (request.raw.url ?? null) : restartUrl(deps, asked),
   });
 }
@@ -251,8 +252,8 @@ async function withProvider(
   if (oidc === undefined) {
     // Signing in with another client would help nobody: its sessions do not count where the person comes from.
     const description = deps.settings.idpIds.has(idpOf(deps, asked))
-      ? "This installation has no identity provider configured (idp_provider_url), so nobody can sign in."
-      : "The route signs people in with a client of its own (idp_client_id), which the authenticate service does not know: its file needs the same routes.";
+      ? "This installation has no identity provider configured (idp_provider_url), so no one can sign in."
+      : "The route has its own client at the identity provider (idp_client_id), and the authenticate service does not know it. Its configuration file needs the same routes.";
     return sendProblem(deps, request, reply, context, { status: 500, title: "No identity provider", description });
   }
   try {
@@ -275,14 +276,14 @@ function problemOf(error: ProviderError): Readonly<{ status: number; title: stri
     case "silent":
       return {
         status: 502,
-        title: "The identity provider does not answer",
+        title: "The identity provider is not responding",
         description: `${what}. Nothing was changed; you can try again.`,
       };
     case "untrue":
       return {
         status: 502,
-        title: "The identity provider's answer does not check out",
-        description: `${what}: what it sent could not be verified, so nobody was signed in.`,
+        title: "The identity provider's response could not be verified",
+        description: `${what}: its response could not be verified, so you are not signed in.`,
       };
     case "refused": {
       const denied = error.error === "access_denied" || error.error === "unauthorized_client";

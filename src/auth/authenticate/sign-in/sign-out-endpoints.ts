@@ -44,7 +44,7 @@ export function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: 
     return sendProblem(deps, request, reply, context, {
       status: 400,
       title: "Sign-out not valid",
-      description: "This did not come from a page of this installation.",
+      description: "The request did not come from a page of this installation.",
       retryUrl: "/.pomerium/sign_out",
     });
   });
@@ -77,7 +77,7 @@ async function signOut(
       return sendProblem(deps, request, reply, context, {
         status: 503,
         title: "You are still signed in",
-        description: "The sign-out could not be written to the log. Try again in a moment.",
+        description: "Your sign-out could not be saved. Please try again in a moment.",
         retryUrl: request.raw.url ?? null,
       });
     }
@@ -143,7 +143,10 @@ async function endProviderSession(
 ): Promise<URL | null> {
   if (oidc === undefined) return null;
   const warn = (error: unknown): null => {
-    deps.log.warn({ error: error instanceof Error ? error.message : "" }, "the provider did not end its session");
+    deps.log.warn(
+      { error: error instanceof Error ? error.message : "" },
+      "the identity provider did not end its own session",
+    );
     return null;
   };
   const signedOut = new URL("/.pomerium/signed_out", deps.settings.authenticateUrl);

@@ -117,7 +117,7 @@ export async function userInfo(
     return sendProblem(deps, request, reply, context, {
       status: 400,
       title: "Link not valid",
-      description: "This link was not made by this installation, or has expired.",
+      description: "This link was not created by this installation, or has expired.",
       retryUrl: "/.pomerium/",
     });
   }

@@ -19,7 +19,7 @@ const textCharsMax = 16_384;
 
 export function createValueCipher(options: { keys: readonly Uint8Array[]; nowS: () => number }): ValueCipher {
   const [sealingKey] = options.keys;
-  if (sealingKey === undefined) throw new TypeError("a box needs a key");
+  if (sealingKey === undefined) throw new TypeError("a value cipher needs a key");
   return {
     async seal(purpose, value) {
       const text = JSON.stringify({ value, iat: options.nowS() });

@@ -163,7 +163,7 @@ function parseRecord({ criterion, report }: CriterionContext): RecordQuery | und
   }
   if (tests.length === 0 && exists === undefined && complete) {
     complete = false;
-    report(path, "`record` without an operator would hold for everybody", useOneOf(names.slice(2)));
+    report(path, "`record` without an operator would hold for every request", useOneOf(names.slice(2)));
   }
   if (tests.length > 0 && (typeof field !== "string" || field === "")) {
     complete = false;

@@ -19,13 +19,13 @@ const constantReasons = { ok: "accept", fail: "reject", sentence: "This address 
 export const requestCriteria: readonly CriterionDescriptor[] = [
   {
     name: "accept",
-    compile: constant("nothing: it is open to everybody", true),
+    compile: constant("nothing: it is open to everyone", true),
     reasons: constantReasons,
     replay: "recorded",
   },
   {
     name: "reject",
-    compile: constant("something that nobody has", false),
+    compile: constant("something that no request has", false),
     reasons: constantReasons,
     replay: "recorded",
   },

@@ -94,7 +94,7 @@ function startSourceLoader(
     if (signal.aborted) return;
     if (problem === undefined) {
       set.readAt = monotonic();
-      if (failures > 0) log.info({ type: source.type, failures }, "a data source can be read again");
+      if (failures > 0) log.info({ type: source.type, failures }, "data source can be read again");
       failures = 0;
       return;
     }
@@ -102,7 +102,7 @@ function startSourceLoader(
     if (failures === 1)
       log.warn(
         { type: source.type, from: sourceName(source), problem, ageMs: ageMs() },
-        "a data source cannot be read; what was read last is kept",
+        "cannot read a data source; keeping the data that was read last",
       );
   }
 
@@ -114,7 +114,7 @@ function startSourceLoader(
     if (!set.known || age === null || age <= source.maxAgeMs) return;
     set.clear();
     content = undefined;
-    log.warn({ type: source.type, ageMs: age }, "the data of a source is too old and counts no longer");
+    log.warn({ type: source.type, ageMs: age }, "the data of a source is older than max_age; dropping it");
     onChange(source.type);
   }
 

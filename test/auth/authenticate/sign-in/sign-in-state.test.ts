@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { isProgrammaticRedirect } from "../../../../src/auth/authenticate/context.ts";
 import { ownCookie } from "../../../../src/auth/authenticate/credentials/cookie-names.ts";
-import { isRedirectable } from "../../../../src/auth/authenticate/redirectable.ts";
+import { isRedirectable } from "../../../../src/auth/authenticate/route-host-server.ts";
 import { isFromElsewhere } from "../../../../src/auth/authenticate/same-origin.ts";
 import type { SignInRequest } from "../../../../src/auth/authenticate/sign-in/sign-in-request.ts";
 import { openState, sealState } from "../../../../src/auth/authenticate/sign-in/sign-in-state.ts";

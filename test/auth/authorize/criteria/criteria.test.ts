@@ -270,7 +270,7 @@ test("a rule about certificates where nobody is asked for one is warned of", () 
   const warned = (clientCa: string | null): number => {
     const compiled = compilePolicies([route({ clientCa, policy: { ppl, location: place } })]);
     assert.ok(compiled.ok);
-    return compiled.warnings.filter(({ problem }) => problem.includes("denies everybody")).length;
+    return compiled.warnings.filter(({ problem }) => problem.includes("denies every request")).length;
   };
   assert.deepEqual([warned(null), warned("an authority")], [1, 0]);
 });

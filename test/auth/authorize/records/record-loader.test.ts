@@ -95,9 +95,9 @@ test("what was read last is kept while the file is broken or gone; the failure a
   await loader.stop();
   assert.match(
     said[0] ?? "",
-    /a data source cannot be read; what was read last is kept .*"problem":"record 1 has 1 fields, not 2"/,
+    /cannot read a data source; keeping the data that was read last .*"problem":"record 1 has 1 fields, not 2"/,
   );
-  assert.match(said[1] ?? "", /a data source can be read again/);
+  assert.match(said[1] ?? "", /data source can be read again/);
 });
 
 test("data that is too old is forgotten, and a change is told", async () => {
