@@ -1,4 +1,4 @@
-/** Who is asking, and may they. Neighbours import auth through this door. */
+/** Entry point of auth: authentication (who the caller is) and authorization (what policy decides). */
 
 export {
   type AssertionClaims,

@@ -1,8 +1,9 @@
 /**
- * Beside: what a decision record says of a decision beside the answer: its trace, and what the route's `shadow_policy` would have answered.
+ * Decision annotations: the trace of a decision, and what the route's `shadow_policy` would have answered.
  *
- * Asked after the answer has been found, never before: nothing here can change one, and a shadow policy that fails is a line in the record.
- * Its facts are not among those that a decision is kept under, so it cuts nothing. Pure but for what counts.
+ * - They are computed after the decision and cannot change it. A shadow policy that fails becomes a line in the record.
+ * - The facts that only a shadow policy reads are not facts of the decision, so they never cut an exchange.
+ * - Pure, except for the counter of shadow answers.
  */
 import { type FactPositions, type NodeId, type Projection, type UnixMs, unreachable } from "../../events/index.ts";
 import type { Policies, RoutePolicy } from "./compile.ts";
@@ -10,7 +11,7 @@ import { evaluatePolicy } from "./decide.ts";
 import type { DecisionRequest, DecisionSummary, Principal } from "./decision.ts";
 import { type DecisionTrace, type FactPositionOf, type SessionRef, traceDecision } from "./explain.ts";
 
-/** What the route's shadow policy says where it says something else than the live one. */
+/** The answer of the route's shadow policy, if it differs from the live one. */
 export type ShadowAnswer = Readonly<{
   result: "permit" | "deny" | "signin" | "error";
   status: number;
@@ -24,13 +25,13 @@ const noAnnotations: DecisionAnnotations = {};
 
 export type AnnotationQuery = Readonly<{
   routeId: string;
-  /** Null: nobody whose session counts. */
+  /** Null: no valid session. */
   principal: Principal | null;
-  /** Whose session was shown, also one that counts for nothing any more; null: none was. */
+  /** The session that the request named, even if it is no longer valid; null: it named none. */
   session: SessionRef | null;
   request: DecisionRequest;
   now: UnixMs;
-  /** Whoever asks wants the trace, whatever the answer. */
+  /** The caller wants the trace, whatever the answer is. */
   wantsTrace?: boolean;
 }>;
 export type AnnotateDecision = (question: AnnotationQuery, answer: DecisionSummary) => DecisionAnnotations;
@@ -38,7 +39,7 @@ export type AnnotateDecision = (question: AnnotationQuery, answer: DecisionSumma
 export function createDecisionAnnotator(
   options: Readonly<{
     policies: Policies;
-    /** Those of routes that have one. */
+    /** The shadow policies, for routes that have one. */
     shadows: Policies;
     /** Routes whose permits are traced too. */
     traced: ReadonlySet<string>;
@@ -51,7 +52,7 @@ export function createDecisionAnnotator(
 
   function traceOf(question: AnnotationQuery, answer: DecisionSummary): DecisionTrace | null {
     const { routeId, session } = question;
-    // A visitor who showed nothing is sent to sign in whatever else holds: there is nothing to explain.
+    // A caller without a credential is always sent to sign in: there is nothing to explain.
     const wanted =
       answer.type === "deny" ||
       question.wantsTrace === true ||
@@ -92,7 +93,7 @@ function directionOf(live: DecisionSummary, shadow: ShadowAnswer): ShadowDirecti
   return live.type === "permit" ? "loses" : "otherwise";
 }
 
-/** Where the log said last what this node holds. */
+/** The position in the log of each fact that this node holds. */
 export function factPositionOf(
   replica: Readonly<{
     places: Pick<FactPositions, "ofStream" | "ofSession" | "ofSweptSession" | "ofMembership">;

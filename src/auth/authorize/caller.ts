@@ -1,11 +1,11 @@
 /**
- * Caller: from a verified session handle to who is asking, by what the projection knows.
+ * Caller: the principal that a verified session handle stands for, from the projection of this node.
  *
- * Pure: the time and the opening of personal data come as arguments. Doubt about the credential makes the caller
- * nobody, with the reason; doubt about our own state makes them `behind`, which is answered with 503 and never with sign-in.
- *
- * A session's principal is kept beside its session object and made again when the session, the user or their groups have
- * changed: the projection replaces those objects and never changes one in place, so comparing identities is enough.
+ * - Pure: the time and the decryption of personal data are arguments.
+ * - If the credential is in doubt, the caller is anonymous, with a reason. If the state of this node is in doubt, the
+ *   caller is `behind`: the proxy answers 503 and never redirects to sign-in.
+ * - A principal is cached with its session object, and rebuilt when the session, the user or the groups have changed.
+ *   The projection replaces these objects and never changes one in place, so comparing identities is enough.
  */
 import {
   type ActiveSession,

@@ -1,13 +1,13 @@
 /**
- * Combine: `and`, `or`, `not` and `nor` over compiled criteria, with reasons merged as Pomerium does
+ * Combinators: `and`, `or`, `not` and `nor` over compiled criteria. Reasons merge as in Pomerium
  * (docs/pomerium-behaviour.md §6.2).
  *
- *   and  all are met, with all reasons; else unmet, with the reasons of the unmet ones
- *   or   any is met, with the reasons of the met ones; else unmet, with all reasons
- *   not  none is met: `or` turned round; nor  not all are met: `and` turned round. Reasons stay what they are.
+ *   and  met if all are met, with all reasons; else unmet, with the reasons of the unmet criteria
+ *   or   met if any is met, with the reasons of the met criteria; else unmet, with all reasons
+ *   not  met if none is met (`or` inverted); nor: met unless all are met (`and` inverted). Inverting keeps the reasons.
  *
- * So an outcome that rests on a session criterion being unmet for want of a session always carries `user-unauthenticated`,
- * also when `not` or `nor` made it met: that is what keeps nobody from counting as somebody who is not on the list.
+ * So an outcome that rests on a missing session always carries `user-unauthenticated`, even if `not` or `nor` made it
+ * met: an anonymous caller never counts as a person who is not on a list.
  */
 import type { ClaimValue } from "../../events/index.ts";
 import type { CompiledCriterion, MembershipTest, PolicyTest } from "./criteria/criterion-parts.ts";

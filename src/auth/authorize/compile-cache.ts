@@ -1,8 +1,9 @@
 /**
- * Shared: what the routes of one generation have in common. A criterion, a rule or a whole policy that is written alike on many routes is
- * compiled once, so that ten thousand routes with a hundred policies cost what a hundred do: in memory, and in what a decision has to fetch of it.
+ * Compile cache: shares compiled criteria, rules and policies between the routes of one configuration.
  *
- * It goes when the generation is compiled. Only what was compiled without a word of complaint is shared: complaints have places.
+ * - Ten thousand routes with a hundred distinct policies cost as much memory as a hundred routes.
+ * - It lives only while a configuration is compiled.
+ * - What was compiled with a problem is not shared, because a problem names a position in one file.
  */
 import type { CompiledCriterion, PolicyTest } from "./criteria/criterion-parts.ts";
 import type { Criterion, ReportPolicyProblem } from "./ppl-parser.ts";

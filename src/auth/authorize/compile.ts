@@ -1,8 +1,10 @@
 /**
- * Compile: every route's shorthands and policy, once, into one closure per route.
+ * Policy compiler: turns the shorthands and the policy of every route into one closure per route.
  *
- * All or nothing: one problem anywhere and the whole generation is refused, with every problem in it, so that no node
- * ever runs half of a new policy. Total: no source makes it throw. A route that says nothing lets nobody in.
+ * - All or nothing: one error refuses the whole configuration and all problems are reported, so no node runs half of a
+ *   new policy.
+ * - Total: no source makes it throw.
+ * - A route without rules permits no request.
  */
 import {
   formatPath,

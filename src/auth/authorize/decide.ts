@@ -1,14 +1,13 @@
 /**
- * Decide: one request, one principal or nobody, one compiled generation of policies, one answer.
+ * Decision: one request, one caller and one compiled configuration give one answer.
  *
- * Pure and synchronous; the only place that mints a Permit. The order of answers is Pomerium's
- * (docs/pomerium-behaviour.md §6.6): a certificate that is wanted, then sign-in, then device, then deny, then allow,
- * then deny. Whoever is `behind` never gets here: the proxy answers 503, because our own state being late says nothing
- * about the caller. An answer that rests on a data set that could not be read is neither yes nor no: 503, unless a deny
- * rule is met whatever that data set says.
- *
- * Always: a session past its expiry counts as no session; the session and the user of a principal are among the facts
- * read even where the policy asked for neither, so that a revocation cuts every open exchange.
+ * - Pure and synchronous. Only this file creates a Permit.
+ * - The order of answers is Pomerium's (docs/pomerium-behaviour.md §6.6): a required certificate, then sign-in, then a
+ *   device, then deny, then allow, then deny.
+ * - A caller that is `behind` never gets here: the proxy answers 503, because a node that lags knows nothing about it.
+ * - An answer that rests on a data set that could not be read is 503, unless a deny rule is met whatever the data says.
+ * - An expired session counts as none.
+ * - The session and the user of a principal are always among the facts read, so a revocation cuts every open exchange.
  */
 import { type DeviceId, deviceStream, type UnixMs } from "../../events/index.ts";
 import { streamsOf } from "./caller.ts";
@@ -30,12 +29,12 @@ const minted: unique symbol = Symbol("minted by decide");
 /** Proof that policy permitted this request on this route; made only by `decide`. */
 export type Permit = Readonly<{
   routeId: string;
-  /** Null: nobody is signed in, on a route that is open to everybody. */
+  /** Null: an anonymous caller on a route that is open to everyone. */
   principal: Principal | null;
   [minted]: true;
 }>;
 
-/** A caller of whom it is known who they are, or that they are nobody. */
+/** A caller that is either identified or known to be anonymous. */
 export type KnownCaller = Exclude<ResolvedCaller, Readonly<{ type: "behind" }>>;
 
 export function decide({

@@ -1,8 +1,9 @@
 /**
- * Explain: which rule an answer came from, and what every criterion said of the request.
+ * Explanation: the rule that an answer came from, and what every criterion answered for the request.
  *
- * Pure, and made on demand: it asks each criterion once more, so it costs more than deciding and says the same. Nothing in it repeats
- * what a criterion compares with: a trace may be shown to people who must not learn other people's names.
+ * - Pure, and computed on demand: it evaluates each criterion once more, so it costs more than the decision.
+ * - It never contains the values that a criterion compares with: a trace may be shown to people who must not learn
+ *   other people's names.
  */
 import {
   configurationStream,

@@ -1,4 +1,4 @@
-/** May they: the policy language, compiled, and the decision. */
+/** Entry point of authorization: the compiled policy language, the decision, and what explains it. */
 export {
   type AnnotateDecision,
   createDecisionAnnotator,

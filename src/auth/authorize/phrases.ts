@@ -1,8 +1,8 @@
 /**
- * Phrases: what a criterion asks for, in words for an error page.
+ * Phrases: what a criterion requires, in words for an error page.
  *
- * The reader may be anybody who was refused, so a phrase names groups, domains, methods and paths, but no person, no
- * address and no certificate: "one of 3 named people" is as far as it goes.
+ * Every person who is refused may read them. A phrase names groups, domains, methods and paths, but no person, address
+ * or certificate; "one of 3 named people" is the most it says.
  */
 import type { ClaimValue } from "../../events/index.ts";
 import type { ListMatcher, TextMatcher, TextOperator } from "./matchers.ts";

@@ -1,8 +1,8 @@
 /**
- * Reasons: why a rule answered as it did, as sets of words that are made once and then only compared by identity.
+ * Reasons: why a rule was met or not, as interned sets of words that are compared by identity.
  *
- * Merging reasons is most of what evaluating a policy does, so the sets are shared: the union of two known sets is one
- * map look-up and allocates nothing. A table belongs to one compiled generation of policies and goes with it.
+ * Merging reasons is most of the work of evaluating a policy. The union of two known sets is one map look-up and
+ * allocates nothing. A table belongs to one compiled configuration.
  */
 
 /** The words of Pomerium's log and API; docs/pomerium-behaviour.md §6.3. */

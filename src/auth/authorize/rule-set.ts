@@ -1,13 +1,16 @@
 /**
- * Side: all allow rules of a route, or all its deny rules, as one test that says what `anyOf` over them says, and costs less.
+ * Rule set: all allow rules of a route, or all its deny rules, as one test. It equals `anyOf` over the rules and costs
+ * less.
  *
- *   `or` rules, and `and` rules of one criterion   are one `or` over all their criteria: what one of them is met by meets the side, with the same
- *                                                  reasons. Criteria that ask whether one thing is one of some values are then one look-up.
- *   `and` rules that ask for one of some values    are found by the values that the person has: the others are unmet, whatever else they ask.
- *   all else                                       is asked in turn.
+ *   `or` rules, and `and` rules of one criterion   become one `or` over all their criteria. Criteria that check one
+ *                                                  subject against several values then become one look-up.
+ *   `and` rules that require one of some values    are looked up by the values that the principal has. All others are
+ *                                                  unmet, whatever else they require.
+ *   all other rules                                are evaluated in turn.
  *
- * Where no rule is met, every rule gives the reasons of its unmet criteria. Rules that ask the same beside the value are asked for them once.
- * test/auth/authorize/rule-set.property.test.ts holds it against the plain `anyOf`.
+ * If no rule is met, every rule contributes the reasons of its unmet criteria. Rules that differ only in the value that
+ * they are looked up by are evaluated for these reasons once.
+ * test/auth/authorize/rule-set.property.test.ts compares this with the plain `anyOf`.
  */
 import type { ClaimValue } from "../../events/index.ts";
 import { anyOf, combine } from "./combine.ts";
@@ -27,7 +30,7 @@ type IndexedRule = Readonly<{
   test: PolicyTest;
 }>;
 
-/** Fewer rules than this are asked in turn. */
+/** With fewer rules than this, an index costs more than it saves. */
 const indexedRulesMin = 4;
 
 export function compileRuleSet(conditionals: readonly RuleSetConditional[], reasons: ReasonTable): PolicyTest {
@@ -53,7 +56,7 @@ export function compileRuleSet(conditionals: readonly RuleSetConditional[], reas
   );
 }
 
-/** Rules by what they are found by: of several such criteria of a rule, the one whose subject most rules have. */
+/** Groups rules by the subject of one of their criteria: the subject that most rules share. */
 function groupBySubject(ands: readonly RuleSetConditional[]) {
   const counts = new Map<string, number>();
   for (const { criteria } of ands)
@@ -82,7 +85,7 @@ function groupBySubject(ands: readonly RuleSetConditional[]) {
   }
 }
 
-/** What `anyOf` over `and` rules says that are all found by one subject. */
+/** Equals `anyOf` over `and` rules that are all indexed by one subject. */
 function anyIndexed(rules: readonly IndexedRule[], reasons: ReasonTable): PolicyTest {
   const index = new RuleIndex(rules, reasons);
   return (request, principal, now) => index.evaluate(request, principal, now);
@@ -94,7 +97,7 @@ class RuleIndex {
   readonly #valuesOf: ValuesOf;
   readonly #byValue = new Map<ClaimValue, number[]>();
   readonly #groups: ReturnType<typeof groupByRest>;
-  /** The look in which a rule was found last: one that somebody has two values of is asked once. */
+  /** By rule: the number of its last evaluation. A rule that two values of the principal lead to is evaluated once. */
   readonly #evaluatedIn: Float64Array;
   #evaluation = 0;
   #isMet = false;
@@ -146,7 +149,7 @@ class RuleIndex {
     }
   }
 
-  /** The rules that were not found are unmet for what they are found by, and for what else of them is unmet. */
+  /** A rule that was not looked up is unmet for its indexed criterion, and for its other unmet criteria. */
   #allUnmet(asked: Parameters<PolicyTest>): PolicyOutcome {
     let unmet = this.#unmet;
     for (const { members, rest } of this.#groups) {
@@ -165,7 +168,7 @@ class RuleIndex {
 
 const noRules: readonly number[] = [];
 
-/** Rules that ask the same beside the value that they are found by. */
+/** Groups rules that differ only in the value that they are indexed by. */
 function groupByRest(rules: readonly IndexedRule[]) {
   const ids = new Map<PolicyTest, number>();
   const idOf = ({ test }: CompiledCriterion): number => {

@@ -1,8 +1,9 @@
 /**
- * Credentials: where a session handle may stand in a request (docs/pomerium-behaviour.md §3.3), read in one order:
+ * Credentials: the places of a request that may hold a session handle (docs/pomerium-behaviour.md §3.3), in this order:
  * cookie, header, query.
  *
- * The first place that holds something wins; a malformed first hit is an error and never falls through to the next. Pure.
+ * The first place with a value wins. If that value is malformed the credential is invalid; later places are not tried.
+ * Pure.
  */
 import { CodedError } from "../../../events/index.ts";
 

@@ -1,8 +1,8 @@
 /**
- * Fair places: how much may be under way at once, shared so that nobody leaves nothing for others.
+ * Fair limiter: bounds concurrent work and shares it, so that one caller cannot use it all.
  *
- * Pure. Nobody holds more than an eighth of what is free, and everybody may hold one while any is: of many that come at once, each gets
- * fewer. So it takes more than twenty callers to fill 64 places, and one that takes all it can get has eight at most.
+ * Pure. A caller may hold at most an eighth of the free slots, and always one while any is free. So it takes more than
+ * twenty callers to use 64 slots, and a single caller gets at most eight.
  */
 export class FairLimiter {
   readonly #max: number;
@@ -13,7 +13,7 @@ export class FairLimiter {
     this.#max = max;
   }
 
-  /** @returns gives the place back, to be called once; undefined: there is none, for this caller */
+  /** @returns a function that releases the slot, to be called once; undefined: no slot for this caller */
   acquire(caller: string): (() => void) | undefined {
     const held = this.#inUseBy.get(caller) ?? 0;
     const free = this.#max - this.#inUse;

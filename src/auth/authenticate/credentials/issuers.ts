@@ -1,8 +1,9 @@
 /**
- * Token issuers: who makes tokens for what is no person (a cluster, a pipeline), and how theirs are verified.
+ * Token issuers: services that issue tokens for workloads (a cluster, a pipeline), and how their tokens are verified.
  *
- * The issuer is picked by what a token says of itself, and then everything is verified as that issuer's: signature, issuer, audience,
- * times. A subject is known by its issuer's name too, so that nobody is taken for a person of the identity provider.
+ * - The issuer is selected by the token's own `iss`; then signature, issuer, audience and times are verified as that
+ *   issuer's.
+ * - A subject includes the name of its issuer, so it never equals a person of the identity provider.
  */
 import { errors, jwtVerify } from "jose";
 import type { UnixMs } from "../../../events/index.ts";

@@ -1,8 +1,8 @@
 /**
- * Begins a session, and hands a signed-in person over to a route's host.
+ * Session creation: records a new session, and redirects a signed-in person back to a route's host.
  *
- * A session begins only when the broker has written it. A broker that is busy choosing a leader is asked again, for a while,
- * with the same command id, so that the outcome is one session or none.
+ * A session begins only when the broker has written it. While the brokers elect a leader the command is retried with
+ * the same command id, so it creates one session or none.
  */
 import type { FastifyReply } from "fastify";
 import { isLoopback } from "../../../config/index.ts";

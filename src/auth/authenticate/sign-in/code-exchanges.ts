@@ -1,10 +1,12 @@
 /**
- * Arrivals: what became of the codes that came back from the identity provider.
+ * Code exchanges: exchanges each authorization code from the identity provider at most once.
  *
- * - A state is used for one exchange. A double click and a reload get the answer of that exchange; another code, or the same one after a
- *   failure, gets none: a provider that sees a code twice revokes what the first exchange brought (RFC 6749 §4.1.2).
- * - Exchanges are bounded for each network (an IPv4 address, an IPv6 /64): `startsPerS` and a burst, and a fair share of those under way.
- * - Every table is bounded. Within one process.
+ * - A state is used for one exchange. A double click or a reload gets the result of that exchange. Another code, or the
+ *   same one after a failure, gets none: a provider that sees a code twice revokes the tokens of the first exchange
+ *   (RFC 6749 §4.1.2).
+ * - Exchanges are limited per network (an IPv4 address, an IPv6 /64): `startsPerS` with a burst, and a fair share of
+ *   those in progress.
+ * - Every table is bounded. The state belongs to one process.
  */
 import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";

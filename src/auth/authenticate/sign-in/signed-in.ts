@@ -1,6 +1,8 @@
 /**
- * Who is signed in, by a session handle, on either host. What a handle names must be in the projection; a projection that is
- * behind the handle says so, and is never taken for an absence. Pure but for what it is given.
+ * Sign-in status: who is signed in, by the session handle of a request, on either host.
+ *
+ * The session that a handle names must be in the projection. A projection that lags behind the handle is reported as
+ * `behind`, never as a missing session. Pure, except for its dependencies.
  */
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { type Fact, sessionStream, userStream } from "../../../events/index.ts";

@@ -1,20 +1,20 @@
 /**
- * Boxes: small values that a browser carries for us and must neither read nor change.
+ * Value cipher: encrypts small values that a browser carries and must neither read nor change.
  *
- * JWE (dir, A256GCM) by jose; the purpose is authenticated with the value, so a box made for one use does not open in
- * another, and an age bound makes each one perish.
+ * JWE (dir, A256GCM) by jose. The purpose is authenticated with the value, so a value made for one use does not open
+ * for another. Every value has a maximum age.
  */
 import { CompactEncrypt, compactDecrypt } from "jose";
 
 export type ValueCipher = Readonly<{
   seal(purpose: string, value: unknown): Promise<string>;
-  /** @returns undefined when it was not made here, for this purpose, or is too old */
+  /** @returns undefined if it was not sealed here for this purpose, or is too old */
   open(purpose: string, text: string, maxAgeS: number): Promise<unknown>;
 }>;
 
-/** A box that claims to be from further in the future than this was not made by a clock that we believe. */
+/** Seconds that the clock of the sealing process may be ahead of this one. */
 const aheadMaxS = 60;
-/** Longer texts are none of ours. */
+/** A longer text cannot be a sealed value. */
 const textCharsMax = 16_384;
 
 export function createValueCipher(options: { keys: readonly Uint8Array[]; nowS: () => number }): ValueCipher {
@@ -42,7 +42,7 @@ export function createValueCipher(options: { keys: readonly Uint8Array[]; nowS: 
           const age = options.nowS() - Number(opened.iat);
           return age >= -aheadMaxS && age <= maxAgeS ? opened.value : undefined;
         } catch {
-          // sealed with another key, or not a box at all
+          // sealed with another key, or not a sealed value
         }
       }
       return undefined;

@@ -1,9 +1,10 @@
 /**
- * Record loader: keeps data sets as their sources are, by reading each of them on its own schedule.
+ * Record loader: reads each data source on its own schedule and keeps the data sets up to date.
  *
- * A reading that fails, is too long or is not right to the end changes nothing: what was read last is kept, and the next attempt
- * comes sooner at first and then ever later, up to the interval. What is older than `max_age` is forgotten. A failure is logged when it begins,
- * with what is wrong and since when the data is kept, and its end is logged too. No content ever stands in a message.
+ * - A read that fails, is too long or is invalid anywhere changes nothing. Retries start fast and back off to the
+ *   interval.
+ * - Data older than `max_age` is dropped.
+ * - The first failure is logged with the problem and the age of the data, and so is the recovery. No content is logged.
  */
 import { open, stat } from "node:fs/promises";
 import type { DataSource } from "../../../config/index.ts";

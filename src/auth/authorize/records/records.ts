@@ -1,8 +1,9 @@
 /**
- * Records: data about people and addresses that comes from outside the log, for the criterion `record`.
+ * Records: external data about people and addresses, for the criterion `record`.
  *
- * Pure. A data set is replaced as a whole when its source has been read anew, and keeps what it has when a reading fails. One that was
- * never read, or whose content is too old, knows nothing: then a decision that rests on it is neither yes nor no (`record-unavailable`).
+ * Pure. A data set is replaced as a whole when its source has been read, and kept when a read fails. A set that was
+ * never read, or whose content is too old, is unknown: a decision that rests on it is neither yes nor no
+ * (`record-unavailable`).
  */
 import { matcherOfRanges } from "../source-ip.ts";
 
