@@ -1,7 +1,8 @@
 /**
- * AuditRecord: a decision record with its place in its node's own dense sequence, or a gap that says what was lost.
+ * Audit record: a decision record with its sequence number, or a gap record that states which numbers were lost. Pure.
  *
- * Numbers are dense per (node, boot): a missing one was lost, and a gap record says so in the stream itself. Pure.
+ * Numbers are dense per node and boot. So a missing number is a lost record, and a gap record declares it in the
+ * stream.
  */
 import type { DecisionRecord } from "../auth/index.ts";
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
@@ -15,24 +16,24 @@ export type AuditRecord =
       node: NodeId;
       boot: BootId;
       at: UnixMs;
-      /** Numbers `first`…`last` were decided but not kept; `seq` equals `last`. */
+      /** The decisions `first`…`last` were recorded and lost; `seq` equals `last`. */
       first: number;
       last: number;
       why: string;
       /**
-       * An earlier boot of the node that did not end in order. Its records above `written` are lost unless they are here; it had used
-       * the numbers up to `used` about a second before its end, and none above `reserved`. Such a gap is the first record of its own boot
-       * and stands for itself alone: `first`, `last` and `seq` are 1.
+       * An earlier boot of the node that did not shut down cleanly. Its records above `written` are lost unless they
+       * are in the stream. It had used numbers up to `used` about a second before its end, and none above `reserved`.
+       * Such a gap is the first record of its own boot and covers no other number: `first`, `last` and `seq` are 1.
        */
       ended?: NumbersMark;
     }>;
 
-/** The first record of a boot whose predecessor may have lost records. */
+/** The first record of a boot, if the boot before it may have lost records. */
 export function gapOfEndedBoot(
   ended: NumbersMark,
   { node, boot, at }: Readonly<{ node: NodeId; boot: BootId; at: UnixMs }>,
 ): AuditRecord {
-  const why = `boot ${ended.boot} did not end in order: its records from ${ended.written + 1} on are lost unless they are here; it had used ${ended.used} numbers or more, and none above ${ended.reserved}`;
+  const why = `boot ${ended.boot} did not shut down cleanly: its records from ${ended.written + 1} on are lost unless they are here; it had used at least ${ended.used} numbers, and none above ${ended.reserved}`;
   return { kind: "gap", seq: 1, node, boot, at, first: 1, last: 1, why, ended };
 }
 
@@ -40,7 +41,7 @@ export function toLine(record: AuditRecord): string {
   return `${JSON.stringify(record)}\n`;
 }
 
-/** Reads one line of an audit file or message; undefined when it is none. */
+/** Parses one line of an audit file or message; undefined if it is not a record. */
 export function parseLine(line: string): AuditRecord | undefined {
   try {
     const value: unknown = JSON.parse(line);

@@ -1,20 +1,20 @@
 /**
- * Decision line: the text of a decision record, the very text that `toLine` would make of it.
+ * Decision line: formats a decision record as the same text as `toLine`, but faster. Pure.
  *
- * Pure. It is made for each request, so what is the same from one record to the next (who decides and when, what somebody who asks the
- * same again is answered) is remembered as text.
+ * It runs for each request, so the parts that recur from record to record are cached as text: the node and the moment,
+ * and the decision on a repeated request.
  */
 import type { DecisionRecord } from "../auth/index.ts";
 import type { Line } from "./record-buffer.ts";
 
-/** Of so many different questions the answers are remembered; another one with the same key takes its place. */
+/** Number of cached decisions. A new one replaces another with the same key. */
 const answersMax = 256;
-/** Of a longer one nothing is remembered: what a stranger asks for may be long, and another one each time. */
+/** Longer texts are not cached: a stranger may send requests that are long and all different. */
 const answerCharsMax = 2_048;
 
 type CachedText = Readonly<{ record: DecisionRecord; text: string; isAscii: boolean }>;
 
-/** @returns makes the line of a record that has this number, with its end */
+/** @returns formats a record with this number as a line, including the line end */
 export function createLineFormatter(): (seq: number, record: DecisionRecord) => Line {
   const answers: (CachedText | undefined)[] = Array.from({ length: answersMax });
   let moment: CachedText | undefined;
@@ -66,7 +66,7 @@ function answerText(record: DecisionRecord): string {
   return `,"routeId":${quoteOrNull(routeId)},${what},${whose},${answer}${why},${from}`;
 }
 
-/** Neither has anything beside its answer. */
+/** For records without a trace and a shadow decision. */
 function isSameAnswer(a: DecisionRecord, b: DecisionRecord): boolean {
   return (
     a.path === b.path &&
@@ -84,21 +84,21 @@ function isSameAnswer(a: DecisionRecord, b: DecisionRecord): boolean {
   );
 }
 
-/** Of ids that are random, the last two characters are as good as a hash. */
+/** Session ids are random, so their last two characters serve as a hash. */
 function keyOf({ path, sessionId }: DecisionRecord): number {
   let key = path.length * 31 + path.charCodeAt(path.length - 1);
   if (sessionId !== null) {
     const end = sessionId.length;
     key = (key * 31 + sessionId.charCodeAt(end - 1)) * 31 + sessionId.charCodeAt(end - 2);
   }
-  return (key | 0) & (answersMax - 1); // NaN, of an empty text, is 0
+  return (key | 0) & (answersMax - 1); // NaN, from an empty text, becomes 0
 }
 
 function overdueText(ms: number | null): string {
   return `,"overdueMs":${Number.isFinite(ms) ? ms : null}`;
 }
 
-/** What is not written above would be missing from every sink: a new field of a record stops the build here. */
+/** A new field of a record stops the build here, because without code above no sink would get it. */
 type Written = "node" | "boot" | "region" | "at" | "occasion" | "requestId" | "routeId" | "method" | "host" | "path";
 type AlsoWritten = "ip" | "sessionId" | "userId" | "result" | "status" | "reasons" | "trace" | "shadow";
 type Timing = "latencyMs" | "cutMs";
@@ -121,12 +121,12 @@ function quoteOrNull(text: string | null): string {
   return text === null ? "null" : quote(text);
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: all there are
+// biome-ignore lint/suspicious/noControlCharactersInRegex: ASCII includes them
 const ascii = /^[\u0000-\u007f]*$/;
-/** What stands in JSON as it is. */
+/** Text that needs no escapes in JSON. */
 const plain = /^[ !#-[\]-~]*$/;
 
-/** As JSON. Hardly any text needs more than its quotes. */
+/** As a JSON string. Most texts need no escapes. */
 function quote(text: string): string {
   return plain.test(text) ? `"${text}"` : JSON.stringify(text);
 }

@@ -1,9 +1,11 @@
 /**
- * Explain: why a past decision fell as it did: its record, and the events of the log that set what it rests on.
+ * Explain: the reason for a past decision: its record, and the events of the log that set the facts it depended on.
  *
- * The record says from which link it was decided; the log must hold that link, and every event that is shown must be the one that was
- * written. What does not agree is `broken`, and then nothing of the explanation proves anything; what can no longer be known is `open`.
- * Pure but for the log that it is given to ask.
+ * - The record names the link at which it was decided. The log must contain that link, and every event that is shown
+ *   must have its original hash.
+ * - A contradiction between record and log is listed in `broken`; the explanation then proves nothing. What can no
+ *   longer be found out is listed in `open`.
+ * - Pure, apart from the function that reads the log.
  */
 import type { DecisionRecord, FactTrace } from "../auth/index.ts";
 import {
@@ -27,7 +29,7 @@ import {
 } from "../events/index.ts";
 import { type HistoryPage, type HistoryRequest, historyDepthMax } from "../replication/index.ts";
 
-/** Who said it, when, and by which command. */
+/** The event that set a fact, with its actor, time and command. */
 export type ExplainedEvent = Readonly<{
   epoch: Epoch;
   position: Position;
@@ -36,21 +38,21 @@ export type ExplainedEvent = Readonly<{
   at: UnixMs;
   actor: string;
   cause: CommandId | null;
-  /** In plain words, without personal data. */
+  /** A description in plain words, without personal data. */
   says: string;
 }>;
 export type ExplainedFact = FactTrace & Readonly<{ event: ExplainedEvent | null }>;
 export type Explained = Readonly<{
   record: DecisionRecord;
   facts: readonly ExplainedFact[];
-  /** What does not agree with the log. */
+  /** Contradictions between the record and the log. */
   broken: readonly string[];
-  /** What could not be found out, and why. */
+  /** What could not be determined, and why. */
   open: readonly string[];
 }>;
 
 export type ReadHistory = (request: HistoryRequest) => Promise<HistoryPage>;
-/** Stretches that are looked through for events whose position is not known. */
+/** Pages of history that are searched for events of unknown position. */
 const stretchesMax = 1_000;
 
 export async function explainDecision(
@@ -65,11 +67,12 @@ export async function explainDecision(
   const userId = known.map(({ fact }) => fact).find((fact) => fact.startsWith("user:")) ?? null;
   const at = await readHistory({ streams: [], upTo: applied.position, depth: 1 });
   if (at.at !== null && !sameLink(at.at, applied))
-    broken.push(`the log holds ${formatLink(at.at)} where the decision was made from ${formatLink(applied)}`);
+    broken.push(
+      `the log has ${formatLink(at.at)} at the position of ${formatLink(applied)}, at which the decision was made`,
+    );
   else if (at.at === null && applied.position > at.base)
-    broken.push(`the log does not hold ${formatLink(applied)}, from which the decision was made`);
-  else if (at.at === null)
-    open.push(`the log begins behind ${at.base}: the decision's own place was let go by retention`);
+    broken.push(`the log does not have ${formatLink(applied)}, at which the decision was made`);
+  else if (at.at === null) open.push(`the log begins after ${at.base}: retention removed the position of the decision`);
 
   const facts: ExplainedFact[] = [];
   const sought: FactTrace[] = [];
@@ -84,20 +87,20 @@ export async function explainDecision(
   facts.sort((a, b) => (order.get(a.fact) ?? 0) - (order.get(b.fact) ?? 0));
   const activated = facts.find(({ fact }) => fact === configurationStream(record.node))?.event;
   if (activated !== undefined && activated !== null && !activated.says.includes(record.configHash))
-    open.push("the node had announced another configuration last; this one came into force with no announcement yet");
+    open.push("the node had last announced another configuration; this one was in force but not announced yet");
   return { record, facts, broken, open };
 
-  /** The event that a node has named. */
+  /** Looks up the event that the record names. */
   async function explainAt(fact: FactTrace, position: Position): Promise<ExplainedFact> {
     const page = await readHistory({ streams: streamsOf(fact.fact, userId), upTo: position, depth: 1 });
     const event = readIntact(page).find((one) => isSetBy(one, fact.fact, userId));
     if (event !== undefined) return { ...fact, event: describe(event, fact.fact, userId) };
-    if (position <= page.base) open.push(`${fact.fact}: event ${position} was let go by retention`);
-    else if (page.damagedAt === null) broken.push(`${fact.fact}: event ${position} does not speak of it`);
+    if (position <= page.base) open.push(`${fact.fact}: retention removed event ${position}`);
+    else if (page.damagedAt === null) broken.push(`${fact.fact}: event ${position} does not set it`);
     return { ...fact, event: null };
   }
 
-  /** Events of which is known only that they are not above a position. */
+  /** Searches the history backwards for facts whose exact position is unknown. */
   async function search(facts: readonly FactTrace[]): Promise<readonly ExplainedFact[]> {
     const left = new Map(facts.map((fact) => [fact.fact, fact]));
     const done: ExplainedFact[] = [];
@@ -121,7 +124,7 @@ export async function explainDecision(
       if (stretch + 1 >= stretchesMax || !options.mayContinue()) break;
     }
     for (const fact of left.values()) {
-      open.push(`${fact.fact}: not found down to event ${upTo}, and looked no further`);
+      open.push(`${fact.fact}: not found down to event ${upTo}, where the search stopped`);
       done.push({ ...fact, event: null });
     }
     return done;
@@ -129,11 +132,11 @@ export async function explainDecision(
 
   function explainNotFound(fact: FactTrace, base: Position): ExplainedFact {
     if (base === 0) return { ...fact, position: 0, exact: true, event: null };
-    open.push(`${fact.fact}: set at or before event ${base}, which was let go by retention`);
+    open.push(`${fact.fact}: set at or before event ${base}, which retention removed`);
     return { ...fact, position: base, exact: false, event: null };
   }
 
-  /** Those that are what was written, oldest first. */
+  /** The events of a page whose bytes are intact, oldest first. */
   function readIntact({ found, damagedAt }: HistoryPage): readonly Recorded[] {
     if (damagedAt !== null) broken.push(`the log is damaged at event ${damagedAt}`);
     return found.flatMap(({ previous, bytes }) => {
@@ -153,7 +156,7 @@ function decodeIntact(previous: Link, bytes: Uint8Array): Recorded | undefined {
   }
 }
 
-/** What every decision rests on, where its record has no trace. */
+/** The facts that every decision depends on, for a record without a trace. */
 function basicFactsOf({ sessionId, userId, node }: DecisionRecord): readonly FactTrace[] {
   const rest = { criteria: [], position: null, exact: false };
   return [
@@ -163,13 +166,13 @@ function basicFactsOf({ sessionId, userId, node }: DecisionRecord): readonly Fac
   ];
 }
 
-/** Where events about a fact stand; a membership is said of in two streams. @param user the person's stream */
+/** The streams of events about a fact; a membership has two. @param user the person's stream */
 function streamsOf(fact: string, user: string | null): readonly Stream[] {
   const own = fact as Stream;
   return fact.startsWith("group:") && user !== null ? [own, user as Stream] : [own];
 }
 
-/** Whether an event said the fact, as a projection folds it. */
+/** Whether an event sets the fact when a projection folds it. */
 function isSetBy({ event, stream }: Recorded, fact: string, user: string | null): boolean {
   const { kind } = parseStream(fact as Stream);
   if (kind === "group") return isMembershipSetBy(event, fact, user);
@@ -194,6 +197,8 @@ function isMembershipSetBy(event: Recorded["event"], group: string, user: string
 function describe(recorded: Recorded, fact: string, user: string | null): ExplainedEvent {
   const { epoch, position, hash, type, recordedAt, actor, cause, event } = recorded;
   const says =
-    event.type === "Unknown" ? "of a kind that this build does not know" : describeEvent(event, { fact, user });
+    event.type === "Unknown"
+      ? "an event of a type that this build does not know"
+      : describeEvent(event, { fact, user });
   return { epoch, position, hash, type, at: recordedAt, actor, cause, says };
 }

@@ -1,10 +1,11 @@
 /**
- * Feed: recent decisions for those who watch (`cardea audit tail`, the operator API), resumable by cursor.
+ * Feed: the most recent decisions, for `cardea audit tail` and the operator API, resumable by cursor. Pure.
  *
- * A ring of the newest records within one process. In a cluster the records of all nodes come from JetStream
- * (nats-audit-feed.ts) into the same ring. Watchers read at their own pace and hold nothing here but their place, so a slow
- * one costs nothing; one that has fallen out of the ring is told that it missed something. What came as a batch stays bytes until
- * somebody reads it: mostly nobody watches. Pure.
+ * - A ring of the newest records in one process. In a cluster the records of all nodes arrive from JetStream
+ *   (nats-audit-feed.ts) in the same ring.
+ * - A watcher reads at its own pace and only has a position here, so a slow one costs nothing. One that falls behind
+ *   the ring learns that it missed entries.
+ * - A batch stays bytes until a watcher reads it, because usually there is no watcher.
  */
 import { CodedError } from "../events/index.ts";
 import { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
@@ -14,49 +15,49 @@ import { type DecisionEntry, hasRecordId } from "./record-id.ts";
 export type FeedEntry = Readonly<{ cursor: string; record: AuditRecord }>;
 
 export type Feed = Readonly<{
-  /** @param of.cursor unique in the feed; `bytes`: the record's size as a line. Absent: both are made here */
+  /** @param of.cursor unique in the feed; `bytes`: the size of the record's line. By default the feed chooses both */
   push(record: AuditRecord, of?: Readonly<{ cursor: string; bytes: number }>): void;
-  /** Its bytes are copied. Its entries get cursors made here. */
+  /** Copies the bytes. The feed chooses the cursors of the entries. */
   pushBatch(batch: AuditBatch): void;
   /**
-   * @param from a cursor, read on behind it; or how many of the newest to begin with
+   * @param from the cursor of the entry to continue after, or how many of the newest entries to start with
    * @throws TooManyWatchersError
    */
   watch(from: Readonly<{ after: string } | { newest: number }>): Watcher;
-  /** Those that are still here and are so named, newest first. */
+  /** The decisions in the ring with this record id or request id, newest first. */
   findById(id: string): readonly DecisionEntry[];
 }>;
 
 export type Watcher = Readonly<{
   /**
-   * The next entries, oldest first, `limit` at most; none when there are none yet. `missed`: entries behind the last ones
-   * have left the ring unread, or the cursor to begin with is not known here.
+   * The next entries, oldest first, at most `limit`; empty if there are none yet. `missed`: later entries left the ring
+   * unread, or the cursor to start from is unknown.
    */
   read(limit: number): Readonly<{ entries: readonly FeedEntry[]; missed: boolean }>;
-  /** Settles when there is something to take, or the watcher is closed. */
+  /** Resolves when there are entries to read, or the watcher is closed. */
   waitForMore(): Promise<void>;
   close(): void;
 }>;
 
-/** Entries that came together; those of the feed have numbers, and the first of these has `first`. */
+/** Entries that were pushed together. Entries are numbered; `first` is the number of the first one here. */
 type Segment = Readonly<{
   first: number;
   count: number;
   entries: () => readonly FeedEntry[];
-  /** What its entries are made from; null: they are there. */
+  /** The lines that the entries are parsed from on demand; null: the entries were pushed as records. */
   bytes: Buffer | null;
-  /** Of its records as lines. */
+  /** Bytes of its records as lines. */
   size: number;
 }>;
 
-/** Large pieces are made in steps of this size, so that one fits where another was. */
+/** Large buffers are allocated in multiples of this, so that one can be reused for another batch. */
 const allocationStep = 65_536;
 
-/** @param options.id of this feed, random: cursors made here mean nothing to another process */
+/** @param options.id random, so that cursors of this feed are unknown to other processes */
 export function createFeed(
   options: Readonly<{
     id: string;
-    /** Records, and their bytes as lines: the oldest leave when either is exceeded. */
+    /** Bounds of the records and of their bytes as lines. Beyond either, the oldest leave. */
     entriesMax: number;
     bytesMax: number;
     watchersMax: number;
@@ -68,7 +69,7 @@ export function createFeed(
   const wakers = new Set<() => void>();
   const first = (): number => segments[0]?.first ?? end;
 
-  /** Of a piece that has left the ring: written to again rather than made anew. */
+  /** The buffer of a segment that has left the ring, for reuse. */
   let spare: Buffer | null = null;
 
   function add(piece: Omit<Segment, "first">): void {
@@ -83,7 +84,7 @@ export function createFeed(
     for (const wake of wakers) wake();
   }
 
-  /** True when enough records are kept without this piece. */
+  /** Whether enough records remain without this segment. */
   function isExpendable(piece: Segment | undefined): boolean {
     return end - first() - (piece?.count ?? 0) >= options.entriesMax;
   }
@@ -171,7 +172,7 @@ export function createFeed(
   };
 }
 
-/** Lines of our own making: each is a record. */
+/** These lines come from this process, so each is a record. */
 function recordsIn(bytes: Buffer): AuditRecord[] {
   const lines = bytes.toString("utf8").split("\n");
   return lines.flatMap((line) => parseLine(line) ?? []);
@@ -180,6 +181,6 @@ function recordsIn(bytes: Buffer): AuditRecord[] {
 export class TooManyWatchersError extends CodedError<"ERR_AUDIT_TOO_MANY_WATCHERS"> {
   override readonly code = "ERR_AUDIT_TOO_MANY_WATCHERS";
   constructor(max: number) {
-    super(`at most ${max} people may watch decisions at once`);
+    super(`at most ${max} watchers may follow decisions at once`);
   }
 }

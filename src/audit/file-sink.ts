@@ -1,9 +1,10 @@
 /**
- * Audit to a file of JSON lines: created 0600, appended to, synced after each batch. Rotation is the operator's: a renamed or
- * removed file is noticed at the next batch, which begins a new one; no signal is needed.
+ * File sink: appends audit records as JSON lines to a file of mode 0600 and syncs it after each batch.
  *
- * A batch that failed is written again whole, on a line of its own: half a line is never taken for a record, and a record may
- * stand there twice, with one number.
+ * - The operator rotates the file. The sink notices a renamed or removed file at the next batch and creates a new one;
+ *   no signal is needed.
+ * - A failed batch is written again as a whole, starting on a new line. So half a line is never read as a record, and a
+ *   record may occur twice, with the same number.
  */
 import { type FileHandle, mkdir, open, stat } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -13,7 +14,7 @@ const lineEnd = Buffer.from("\n");
 
 export function createFileSink(path: string): AuditSink {
   let file: FileHandle | undefined;
-  /** The last write may have ended in the middle of a line; so may that of the process before. */
+  /** The last write, perhaps of an earlier process, may have ended in the middle of a line. */
   let torn = true;
 
   async function current(): Promise<FileHandle> {
@@ -46,7 +47,7 @@ export function createFileSink(path: string): AuditSink {
   };
 }
 
-/** Whether the last byte is not the end of a line. */
+/** Whether the file is not empty and its last byte is not a line end. */
 async function endsWithinALine(file: FileHandle): Promise<boolean> {
   const { size } = await file.stat();
   if (size === 0) return false;

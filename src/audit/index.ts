@@ -1,4 +1,4 @@
-/** What was decided: decision records on their way out. Neighbours import audit through this door. */
+/** Entry point of audit: decision records, their sinks, and their explanation. */
 export { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
 export { type Explained, type ExplainedEvent, type ExplainedFact, explainDecision } from "./explain.ts";
 export { createFeed, type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from "./feed.ts";

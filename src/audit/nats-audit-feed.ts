@@ -1,9 +1,9 @@
 /**
- * Brings the audit stream of all nodes into a feed: an ordered consumer that begins with the last few minutes.
+ * NATS audit feed: copies the audit stream of all nodes into a feed, starting a few minutes in the past.
  *
- * Watched from outside the library: when it ends, errs or stands still although the stream moves, it is made again from the
- * next sequence; when the stream itself was made anew, from that one's beginning. Only records that
- * their node has signed are passed on (record-proof.ts), each once: the numbers of each node's boot only grow.
+ * - A watchdog checks the ordered consumer of the library. If it ends, fails or stalls while the stream grows, it is
+ *   recreated at the next sequence number; if the stream was recreated, at the stream's beginning.
+ * - Only records signed by their node are pushed (record-proof.ts), each once: numbers grow within each node's boot.
  */
 import type { JsMsg } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
@@ -26,13 +26,13 @@ const checkEveryMs = 2_000;
 const apiMsMax = 5_000;
 const pullExpiresMs = 5_000;
 const stopMsMax = 2_000;
-/** In flight towards us; each may be a megabyte. */
+/** Messages in flight; each may be a megabyte. */
 const messagesMax = 16;
 
 export function followAuditStream(options: {
   connection: NatsConnection;
   cluster: string;
-  /** The shared secret, then the previous one while it is being replaced: under them nodes sign their records. */
+  /** The shared secret, and the previous one during a rotation. Record signatures derive from them. */
   secrets: readonly Uint8Array[];
   replicas: number;
   streamBytesMax: number;
@@ -40,16 +40,17 @@ export function followAuditStream(options: {
   now: () => number;
   sleep: Sleep;
   onFailure: (error: unknown) => void;
-  /** A message was refused; called for each. */
+  /** Called for each refused message. */
   onRefused?: (reason: RecordRefusal) => void;
 }): AuditStreamFollower {
   const { connection, feed, sleep } = options;
   const name = auditStreamName(options.cluster);
   const stopped = new AbortController();
-  /** The stream that the sequence counts in, by when it was made; and the next sequence wanted. */
+  /** The creation time of the stream, which tells streams apart, and the next sequence number. */
   let position: Readonly<{ created: string; next: number }> | undefined;
   const verifier = createRecordVerifier({
-    ...{ cluster: options.cluster, secrets: options.secrets },
+    cluster: options.cluster,
+    secrets: options.secrets,
     fromMs: options.now() - startAgoMs,
   });
 
@@ -96,11 +97,11 @@ export function followAuditStream(options: {
       stopped.signal.removeEventListener("abort", close);
       over.abort();
       await watching;
-      await consumer.delete().catch(() => false); // or the server forgets it by itself after a while
+      await consumer.delete().catch(() => false); // if this fails, the server removes it after a while
     }
   }
 
-  /** Settles when the consumer is to be made again. */
+  /** Resolves when the consumer has to be recreated. */
   async function watch(created: string, signal: AbortSignal): Promise<void> {
     const manager = await natsJetstream().jetstreamManager(connection, { timeout: apiMsMax, checkAPI: false });
     let before = -1;
@@ -114,7 +115,7 @@ export function followAuditStream(options: {
         if (info.created !== created || (behind && next === before)) return;
         before = next;
       } catch {
-        return; // deleted, or nobody answers
+        return; // the stream was deleted, or the server does not respond
       }
     }
   }

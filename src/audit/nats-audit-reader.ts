@@ -1,6 +1,6 @@
 /**
- * Reads the audit stream of all nodes from a moment on, to where it ends now; for commands that look back. Records that no
- * node of the cluster has signed are refused (record-proof.ts), and so are repetitions.
+ * NATS audit reader: reads the audit stream of all nodes from a point in time to its current end, for commands about
+ * the past. Refuses records that no node of the cluster signed, and repeated ones (record-proof.ts).
  */
 import type { NatsConnection } from "@nats-io/transport-node";
 import { natsJetstream } from "../replication/index.ts";
@@ -10,7 +10,7 @@ import { receivedRecordsOf } from "./nats-received.ts";
 import { createRecordVerifier, type RecordRefusal, type VerifierOptions } from "./record-proof.ts";
 
 const apiMsMax = 5_000;
-/** Of silence, while there is more to come: the stream was cut, or is gone. */
+/** Silence while more records are pending: the stream was truncated or deleted. */
 const silentMsMax = 10_000;
 /** Each may be a megabyte. */
 const pullMessagesMax = 16;
@@ -18,7 +18,7 @@ const pullMessagesMax = 16;
 /** A record, or why a whole message of the stream is refused. */
 export type StreamedRecord = Readonly<{ record: AuditRecord } | { refused: RecordRefusal }>;
 
-/** Signed records, oldest first. @throws when the stream cannot be read to its end */
+/** Yields signed records, oldest first. @throws if the stream cannot be read to its end */
 export async function* readAuditStream(
   connection: NatsConnection,
   { cluster, secrets, fromMs }: VerifierOptions,
@@ -47,6 +47,6 @@ export async function* readAuditStream(
       if (message.seq >= last) return;
       if (message.info.pending === 0) return;
     }
-    if (seen === 0) throw new Error(`the audit stream ${name} fell silent before its end`);
+    if (seen === 0) throw new Error(`the audit stream ${name} stopped before its end`);
   }
 }

@@ -1,9 +1,12 @@
 /**
- * Audit to JetStream: batches of JSON lines on `audit.<cluster>.<region>.<node>`, kept by the stream `AUDIT_<CLUSTER>`.
+ * NATS audit sink: publishes audit records to JetStream, as batches of JSON lines on `audit.<cluster>.<region>.<node>`
+ * in the stream `AUDIT_<CLUSTER>`.
  *
- * A message counts as written when the stream has acknowledged it. The stream drops a repetition within ten minutes by its
- * message id, and readers drop any later one: numbers only grow. Each message carries its node's signature
- * (record-proof.ts). The sink has its own connection: bulk never shares one with leases and batches.
+ * - A message is written once the stream has acknowledged it.
+ * - The stream drops a repeated message id within ten minutes. Readers drop later repetitions, because numbers only
+ *   grow.
+ * - Each message carries its node's signature (record-proof.ts).
+ * - The sink has its own connection, so that bulk data never delays leases and event batches.
  */
 
 import type { JetStreamManager, StreamInfo } from "@nats-io/jetstream";
@@ -22,11 +25,11 @@ export function auditStreamName(cluster: string): string {
 const retentionMs = 30 * 24 * 3_600_000;
 const duplicatesMs = 10 * 60_000;
 const publishTimeoutMs = 5_000;
-/** JetStream's default limit on a message is 1 MB; batches are cut well below it. */
+/** JetStream's default limit on a message is 1 MB; batches are split well below it. */
 const messageBytesMax = 512 * 1_024;
 /** The server's code for "no such stream". */
 const streamNotFound = 10_059;
-/** The server's codes for too little storage: in all, for one account, for a tier. */
+/** The server's codes for too little storage: in total, for an account, for a tier. */
 const noRoom: ReadonlySet<number> = new Set([10_023, 10_028, 10_047, 10_120]);
 const streamBytesLeast = 16 * 1_048_576;
 
@@ -68,7 +71,7 @@ export function createNatsAuditSink(options: {
 
   return {
     name: "nats",
-    /** @throws AuditSinkDisconnectedError: without a connection the client would queue the batch anew at each attempt, without a bound */
+    /** @throws AuditSinkDisconnectedError, because a disconnected client would queue every attempt without a bound */
     async write(batch) {
       if (!isConnected) throw new AuditSinkDisconnectedError();
       await ensureStream();
@@ -83,7 +86,7 @@ export function createNatsAuditSink(options: {
             headers,
           });
         } catch (error) {
-          streamSeen = false; // it may have been deleted: look again before the next try
+          streamSeen = false; // it may have been deleted: check again before the next attempt
           throw error;
         }
       }
@@ -94,7 +97,7 @@ export function createNatsAuditSink(options: {
 
 export type AuditStreamOptions = Readonly<{ cluster: string; replicas: number; streamBytesMax: number }>;
 
-/** Creates the audit stream if it is not there, and limits one that has no limit. A limit that is there stays. */
+/** Creates the audit stream if it does not exist, and limits one that has no limit. An existing limit stays. */
 export async function ensureAuditStream(
   connection: NatsConnection,
   { cluster, replicas, streamBytesMax }: AuditStreamOptions,
@@ -116,7 +119,7 @@ export async function ensureAuditStream(
     max_age: natsTransport().nanos(retentionMs),
     duplicate_window: natsTransport().nanos(duplicatesMs),
   };
-  // JetStream reserves the limit. Where it has less room, a smaller stream is better than none.
+  // JetStream reserves the limit in advance. With less room, a smaller stream is better than none.
   for (let bytesMax = streamBytesMax; ; bytesMax = Math.floor(bytesMax / 4)) {
     try {
       return await addStream(manager, { ...settings, max_bytes: bytesMax, num_replicas: replicas });
@@ -127,7 +130,7 @@ export async function ensureAuditStream(
   }
 }
 
-/** Fewer servers than named: better one copy than none. */
+/** With fewer servers than replicas, one copy is better than none. */
 async function addStream(
   manager: JetStreamManager,
   config: Parameters<JetStreamManager["streams"]["add"]>[0],
@@ -140,7 +143,7 @@ async function addStream(
   }
 }
 
-/** A server that refuses, for lack of room or of a right, keeps the stream as it is: records matter more than the limit. */
+/** If the server refuses (no room, no permission), the stream stays as it is: records matter more than the limit. */
 async function limit(manager: JetStreamManager, info: StreamInfo, bytesMax: number): Promise<StreamInfo> {
   const { name } = info.config;
   try {
@@ -150,7 +153,7 @@ async function limit(manager: JetStreamManager, info: StreamInfo, bytesMax: numb
   }
 }
 
-/** Cut between lines; a batch of several is without gaps in its numbers. */
+/** Splits a batch between lines. A batch of several records has dense numbers. */
 function split(batch: AuditBatch): AuditBatch[] {
   const parts: AuditBatch[] = [];
   const { bytes } = batch;

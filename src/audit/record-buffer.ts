@@ -1,28 +1,28 @@
 /**
- * Journal: decision lines as bytes, from the moment of the decision until every sink has taken them.
+ * Record buffer: decision lines as bytes, from the decision until every sink has written them. Pure.
  *
- * Lines are packed into pages outside of the garbage collector's reach: what waits for a sink would otherwise be copied by it again and again. Numbers are dense, so a
- * place in the journal is a number. Pure.
- *
- * Always: what was handed out does not change before it is forgotten; a page is kept no longer than some reader may still ask for it, but
- * for a few that are written to again.
+ * - Lines are packed into pages outside the garbage collector's heap, which would otherwise copy waiting lines
+ *   repeatedly.
+ * - Record numbers are dense and serve as positions.
+ * - A batch that was read does not change before `forget`.
+ * - A page is dropped as soon as no reader can need it; a few are kept for reuse.
  */
 
 /** Records on their way to a sink, as lines of JSON in UTF-8, each with its end. */
 export type AuditBatch = Readonly<{
-  /** Numbers of the first and the last record; of a gap, both are the last number that it declares lost. */
+  /** Numbers of the first and last record. For a gap, both are the last number that it declares lost. */
   first: number;
   last: number;
   bytes: Buffer;
 }>;
 
-/** With its end. `isAscii`: known to hold nothing else, so that it need not be encoded. */
+/** A line with its line end. `isAscii`: it is known to be ASCII, so it can be copied without encoding. */
 export type Line = Readonly<{ text: string; isAscii: boolean }>;
 
 const pageBytes = 512 * 1_024;
 const pageRecordsMax = 1_000;
 
-/** New memory outside of its heap makes the collector start its long round. */
+/** Empty pages kept for reuse: allocating memory outside the heap triggers full garbage collections. */
 const sparePagesMax = 4;
 
 type Page = {
@@ -30,22 +30,22 @@ type Page = {
   /** Bytes of all records before this page, dropped ones included. */
   startBytes: number;
   readonly bytes: Buffer;
-  /** Where each line ends. */
+  /** The end offset of each line. */
   readonly ends: Uint32Array;
   count: number;
 };
 
 export class RecordBuffer {
-  /** In order, without gaps between them; the last one is written to. */
+  /** In order and without gaps. Lines are appended to the last one. */
   readonly #pages: Page[] = [];
   readonly #spare: Page[] = [];
-  /** The number of the newest record; 0: there is none. */
+  /** The number of the newest record; 0: none. */
   last = 0;
-  /** Of all records that were ever appended. */
+  /** Bytes of all records ever appended. */
   totalBytes = 0;
 
   append({ text, isAscii }: Line): void {
-    const bytesMax = isAscii ? text.length : text.length * 3; // of UTF-8
+    const bytesMax = isAscii ? text.length : text.length * 3; // UTF-8
     const page = this.#pageFor(bytesMax);
     const at = page.count === 0 ? 0 : (page.ends[page.count - 1] ?? 0);
     const written = page.bytes.write(text, at, bytesMax, isAscii ? "latin1" : "utf8");
@@ -70,7 +70,7 @@ export class RecordBuffer {
     return page;
   }
 
-  /** @returns the records from this number on that stand together; undefined when there are none */
+  /** @returns the records from this number to the end of its page; undefined if there are none */
   read(from: number): AuditBatch | undefined {
     const page = this.#pages.find(({ first, count }) => from < first + count);
     if (page === undefined || from < page.first) return undefined;
@@ -79,14 +79,14 @@ export class RecordBuffer {
     return { first: from, last: page.first + page.count - 1, bytes };
   }
 
-  /** @returns the bytes of all records before this number, which must not be forgotten yet */
+  /** @returns the bytes of all records before this number, which must still be in the buffer */
   bytesBefore(number: number): number {
     const page = this.#pages.find(({ first, count }) => number < first + count);
     if (page === undefined) return this.totalBytes;
     return page.startBytes + (page.ends[number - page.first - 1] ?? 0);
   }
 
-  /** Nothing before this number is asked for or looked at any more. */
+  /** Drops pages before this number. Callers no longer read them or use their batches. */
   forget(before: number): void {
     while (this.#pages.length > 0) {
       const page = this.#pages[0] as Page;

@@ -1,4 +1,4 @@
-/** Record id: how people name a decision: `<boot>:<number>`, which names one, or a request's id, which may name several. Pure. */
+/** Record id: `<boot>:<number>` names one decision; a request id may name several. Pure. */
 import type { AuditRecord } from "./audit-record.ts";
 
 export type DecisionEntry = Extract<AuditRecord, { kind: "decision" }>;

@@ -1,12 +1,12 @@
 /**
- * Record numbers: how far a boot may number its decision records, as the disk of its node knows.
+ * Record numbers: reserves the numbers of decision records on disk, so that the next boot can tell what may be lost.
  *
- * - Numbers are reserved in blocks, ahead of their use and in the background. A decision never waits for the disk.
- * - The mark on disk also says how many numbers were used, and how many of them every sink has taken. It is renewed about once a
- *   second while records are made.
- * - A boot that ends in order leaves a mark that reserves nothing. Any other mark means that records may be lost: the next boot
- *   declares them with a gap record (audit-record.ts).
- * - While the disk does not take the mark, numbers are used without a reservation, and counted.
+ * - Numbers are reserved in blocks, in the background and ahead of their use. A decision never waits for the disk.
+ * - The mark on disk also has the number of used numbers, and of those that every sink has written. While records are
+ *   made, it is renewed about once a second.
+ * - A boot that shuts down cleanly leaves a mark without reserved numbers. After any other mark records may be lost,
+ *   and the next boot declares them with a gap record (audit-record.ts).
+ * - While the mark cannot be written, numbers are used without a reservation and counted.
  */
 import type { BootId } from "../events/index.ts";
 import type { Sleep } from "./recorder.ts";
@@ -14,29 +14,29 @@ import type { Sleep } from "./recorder.ts";
 /** Numbers of one boot. `written` ≤ `used` ≤ `reserved`. */
 export type NumbersMark = Readonly<{
   boot: BootId;
-  /** Every sink has taken the records up to this number, or a gap record that covers it. */
+  /** Every sink has written the records up to this number, or gap records for them. */
   written: number;
-  /** The newest number when the mark was made. */
+  /** The newest number when the mark was written. */
   used: number;
   /** No later number is used before another mark is on disk. */
   reserved: number;
 }>;
 
 export type NumbersStore = Readonly<{
-  /** @returns null: there is none, or it cannot be read */
+  /** @returns null if there is no readable mark */
   read(): Promise<NumbersMark | null>;
-  /** Resolves when the mark would survive a power cut. */
+  /** Resolves when the mark would survive a power failure. */
   write(mark: NumbersMark): Promise<void>;
 }>;
 
 export type RecordNumbers = Readonly<{
-  /** What an earlier boot left that did not end in order; null: nothing can be lost. */
+  /** The mark of an earlier boot that did not shut down cleanly; null: nothing can be lost. */
   ended: NumbersMark | null;
-  /** A record has this number. Returns at once. */
+  /** Called for each record. Returns at once. */
   use(number: number): void;
-  /** Numbers that were used without a reservation. */
+  /** How many numbers were used without a reservation. */
   unreserved(): number;
-  /** After the last record: leaves a mark that reserves nothing. */
+  /** Called after the last record. Leaves a mark without reserved numbers. */
   close(): Promise<void>;
 }>;
 
@@ -45,11 +45,11 @@ const blockNumbers = 50_000;
 const leadNumbers = 25_000;
 const renewMs = 1_000;
 
-/** Reads the mark of the boot before, and reserves the first block. */
+/** Reads the mark of the previous boot and reserves the first block. */
 export async function openRecordNumbers(options: {
   boot: BootId;
   store: NumbersStore;
-  /** The newest number that every sink has taken. */
+  /** The newest number that every sink has written. */
   written: () => number;
   sleep: Sleep;
   onFailure: (error: unknown) => void;
@@ -61,7 +61,7 @@ export async function openRecordNumbers(options: {
   let saved: NumbersMark = { boot, written: 0, used: 0, reserved: 0 };
   let failing = false;
   let closing = false;
-  /** Up to this number nothing has to be done. */
+  /** Numbers up to this one need no new mark. */
   let renewAfter = 0;
   let running: Promise<void> | undefined;
   let wake = new AbortController();

@@ -1,13 +1,13 @@
 /**
- * Record proof: which node wrote a message of decision records, and that nothing in it was changed.
+ * Record proof: the signature of a message of decision records. It proves the origin and integrity of the message.
+ * Pure.
  *
- * - One Ed25519 signature for each message, made with the key that the node enrolled under the cluster's root: the same
- *   key signs its renewals. The proof travels in a header, so the message itself stays JSON lines.
- * - The proof names the subject, the first and last number, the time of signing and the SHA-256 of the message. Its
- *   certificate names cluster, node and boot, and every record in the message must name the same node and boot.
+ * - Each message has one Ed25519 signature with the node's enrolled key, which also signs its renews. The proof is in a
+ *   header, so the message itself stays JSON lines.
+ * - The proof covers the subject, the first and last number, the time of signing and the SHA-256 of the message. Its
+ *   certificate names cluster, node and boot. Every record in the message must name the same node and boot.
  * - Checks run from cheap to expensive: size, tag, repetition, signature, digest, and only then the JSON lines.
- *
- * A node signs at each attempt to publish, so an old proof on a new message of the stream is a replay. Pure.
+ * - A node signs anew at each attempt to publish, so an old proof on a new message of the stream is a replay.
  */
 import { createHmac, hash as digestOf } from "node:crypto";
 import { LRUCache } from "lru-cache";
@@ -28,13 +28,13 @@ import { auditSubject } from "./audit-subject.ts";
 export const proofHeader = "Cardea-Proof";
 export const proofTagHeader = "Cardea-Tag";
 
-/** A message is cut at 512 KiB, or holds one larger record. NATS itself carries 1 MB by default. */
+/** A message is at most 512 KiB, or a single larger record. The default limit of NATS is 1 MB. */
 export const recordMessageBytesMax = 1024 * 1024;
 /** Subject, reply subject and headers; a proof is about 900 characters. */
 const overheadBytesMax = 4_096;
-/** Clocks of nodes and of NATS servers may differ by so much, and a publication may take so long. */
+/** Tolerance for clock differences between nodes and NATS servers, and for the duration of a publication. */
 const clockMsMax = 120_000;
-/** Numbers lost without a gap record; more in one step is no loss but a false number. */
+/** Most numbers that may be missing between two records; a larger jump is a false number, not a loss. */
 const jumpMax = 10_000_000;
 const bootsMax = 10_000;
 const signaturesMax = 16_384;
@@ -76,8 +76,8 @@ export function proveRecords(
 }
 
 /**
- * The id by which JetStream drops a repetition: the same for the same records of a boot.
- * Keyed, because a stranger that publishes first under a guessed id would have the stream drop the genuine message.
+ * The message id, by which JetStream drops repetitions: equal for equal records of a boot. It is keyed, because a
+ * stranger who publishes first under a guessed id could make the stream drop the genuine message.
  */
 export function recordMessageId({ first, last }: RecordMessage, boot: string, secret: Uint8Array): string {
   return createHmac("sha256", deliveryTagKey(secret))
@@ -85,27 +85,27 @@ export function recordMessageId({ first, last }: RecordMessage, boot: string, se
     .digest("base64url");
 }
 
-/** A message as it came from the stream. */
+/** A message as received from the stream. */
 export type ReceivedRecords = Readonly<{
   subject: string;
   bytes: Uint8Array;
-  /** Subjects and headers. */
+  /** Length of subjects and headers. */
   overheadBytes: number;
-  /** Called only when the sizes are tolerable: parsing headers costs time. */
+  /** Called only if the sizes are acceptable, because parsing headers takes time. */
   header: (name: string) => string | undefined;
-  /** When the stream stored it, by the NATS server's clock, in milliseconds since 1970. */
+  /** Time of storage by the NATS server's clock, in milliseconds since 1970. */
   storedAtMs: number;
 }>;
 
 export type OpenedRecords = Readonly<{
-  /** Those not seen before, in order. `index`: the line in the message. */
+  /** The records not seen before, in order. `index`: line number in the message, from 0. */
   records: readonly Readonly<{ record: AuditRecord; index: number; bytes: number }>[];
 }>;
 
 export type RecordVerifierCounts = Readonly<{
-  /** Messages. */
+  /** Refused messages by reason. */
   refused: Readonly<Record<RecordRefusal, number>>;
-  /** Numbers that neither came nor are declared lost: taken from the stream, or lost without a word. */
+  /** Numbers that neither arrived nor are declared lost: removed from the stream, or lost unnoticed. */
   missing: number;
 }>;
 
@@ -114,16 +114,16 @@ export type RecordVerifier = Readonly<{
   counts: () => RecordVerifierCounts;
 }>;
 
-/** Roles of processes that decide. */
+/** The roles of processes that make decisions. */
 const signingRoles: readonly Role[] = ["proxy", "authorize"];
 
 type Claims = Readonly<{ subject: string; first: number; last: number; signedAtMs: number; digest: Uint8Array }>;
 
 export type VerifierOptions = Readonly<{
   cluster: string;
-  /** The shared secret, then the previous one while it is being replaced. */
+  /** The shared secret, and the previous one during a rotation. */
   secrets: readonly Uint8Array[];
-  /** What was signed more than two minutes before this moment is refused: a reader does not want it. */
+  /** Messages signed more than two minutes before this time are refused as not wanted. Milliseconds since 1970. */
   fromMs: number;
 }>;
 
@@ -137,8 +137,15 @@ export function createRecordVerifier(options: VerifierOptions): RecordVerifier {
   const newest = new LRUCache<string, number>({ max: bootsMax });
   const signatures = new LRUCache<string, true>({ max: signaturesMax });
   const refused: Record<RecordRefusal, number> = {
-    ...{ "too-large": 0, unsigned: 0, repeated: 0, "not-authentic": 0, altered: 0 },
-    ...{ foreign: 0, outdated: 0, "far-ahead": 0, malformed: 0 },
+    "too-large": 0,
+    unsigned: 0,
+    repeated: 0,
+    "not-authentic": 0,
+    altered: 0,
+    foreign: 0,
+    outdated: 0,
+    "far-ahead": 0,
+    malformed: 0,
   };
   let missing = 0;
 
@@ -215,7 +222,7 @@ function claimsIn(payload: Uint8Array): Claims | undefined {
 
 type Entry = OpenedRecords["records"][number];
 
-/** @returns undefined when a line is no record */
+/** @returns undefined if a line is not a record */
 function entriesIn(bytes: Uint8Array): readonly Entry[] | undefined {
   const entries: Entry[] = [];
   for (const [index, line] of Buffer.from(bytes).toString("utf8").split("\n").entries()) {
@@ -227,7 +234,7 @@ function entriesIn(bytes: Uint8Array): readonly Entry[] | undefined {
   return entries;
 }
 
-/** What every reader of a record relies on; the rest was written by the node that signed it. */
+/** Checks the fields that every reader relies on. The signing node is trusted for the rest. */
 function isComplete(record: AuditRecord): boolean {
   const { node, boot, at, seq } = record as Partial<AuditRecord>;
   if (typeof node !== "string" || typeof boot !== "string" || !Number.isFinite(at)) return false;
@@ -236,7 +243,9 @@ function isComplete(record: AuditRecord): boolean {
   return Number.isSafeInteger(record.first) && record.first >= 1 && record.first <= record.seq && record.last === seq;
 }
 
-/** Numbers are those that the proof names, one after the other. A gap stands alone, under the last number it covers. */
+/**
+ * Whether the numbers are exactly those of the proof. A gap is alone in its message, under the last number it covers.
+ */
 function isDense(entries: readonly Entry[], { first, last }: Claims): boolean {
   if (entries.length === 0 || entries.length !== last - first + 1) return false;
   return entries.every(({ record }, index) => record.seq === first + index);

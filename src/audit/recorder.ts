@@ -1,9 +1,11 @@
 /**
- * Recorder: takes decision records off the request path and hands them to the sinks in batches.
+ * Recorder: writes decision records to the sinks in batches, off the request path.
  *
- * `record` numbers, writes a line into the journal (record-buffer.ts) and returns: no waiting, no throwing. Each sink has a queue of its own
- * (sink-queue.ts): its own bounded queue and its own pace. Best effort: what is queued when the process is killed is lost. Numbers are
- * reserved on disk (record-numbers.ts), so the next boot declares what may be missing with a gap record.
+ * - `record` numbers the decision, appends a line to the buffer (record-buffer.ts) and returns. It never waits or
+ *   throws.
+ * - Each sink has its own bounded queue (sink-queue.ts) and its own pace.
+ * - Best effort: a killed process loses what is queued. Numbers are reserved on disk (record-numbers.ts), so the next
+ *   boot declares possible losses with a gap record.
  */
 import type { DecisionRecord, RecordDecision } from "../auth/index.ts";
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
@@ -16,8 +18,8 @@ import { createSinkQueue, type SinkQueue, type SinkStats } from "./sink-queue.ts
 export type AuditSink = Readonly<{
   name: string;
   /**
-   * Resolves when the records are the sink's own responsibility; rejects to have the very same batch offered again. Called
-   * once at a time. The bytes of a batch are the sink's until it has settled, and no longer.
+   * Resolves when the sink has taken responsibility for the records. If it rejects, the same batch is written again.
+   * Calls do not overlap. The bytes are valid until the promise settles.
    */
   write(batch: AuditBatch): Promise<void>;
   close(): Promise<void>;
@@ -30,29 +32,29 @@ export type RecorderStats = Readonly<{ recorded: number; sinks: readonly SinkSta
 export type Recorder = Readonly<{
   record: RecordDecision;
   stats(): RecorderStats;
-  /** The newest number that every sink has taken. */
+  /** The newest number that every sink has written. */
   written(): number;
-  /** Writes what is queued, for at most this long. What is recorded from now on is lost, and counted as that. */
+  /** Writes the queued records, for at most this long. Later records are lost and counted. */
   close(timeoutMs: number): Promise<void>;
 }>;
 
-/** Settles after this long; early, either way, when the signal aborts. */
+/** Resolves after this long. If the signal aborts, it settles early: it may resolve or reject. */
 export type Sleep = (ms: number, signal?: AbortSignal) => Promise<void>;
 
 export function createRecorder(options: {
   node: NodeId;
   boot: BootId;
   sinks: readonly AuditSink[];
-  /** Records that wait for one sink; what would be more is lost, the oldest first. */
+  /** Most records that wait for one sink. Beyond this, the oldest are lost. */
   queueMax: number;
-  /** The same bound in bytes; by default 64 MiB. */
+  /** The same bound in bytes; 64 MiB by default. */
   queueBytesMax?: number;
-  /** How long records gather before they are written. */
+  /** How long records are gathered before they are written. */
   gatherMs: number;
   now: () => UnixMs;
   sleep: Sleep;
   onFailure: (sink: string, error: unknown) => void;
-  /** Reserves the numbers on disk. Null or absent: a lost tail does not show after a restart. */
+  /** Reserves the numbers on disk. Null or absent: losses at the end of a boot stay undetected. */
   numbers?: RecordNumbers | null;
 }): Recorder {
   const { numbers = null } = options;

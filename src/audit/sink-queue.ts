@@ -1,11 +1,11 @@
 /**
- * Lane: the way of records to one sink, in order.
+ * Sink queue: delivers records to one sink, in order. Pure, apart from the clock and timer that it is given.
  *
- *   the journal ──→ waiting (bounded) ──→ one batch in flight ──→ the sink
+ *   record buffer ──→ waiting (bounded) ──→ one batch in flight ──→ sink
  *
- * A batch in flight is never changed: when the sink fails, the very same batch is offered again, so that a sink can tell that
- * it has seen it. When too many wait, the oldest of those that wait are lost, and one gap record stands in their place that
- * says exactly which; what is in flight is never among them. Pure but for the time it is given.
+ * - A batch in flight never changes. After a failure the same batch is written again, so a sink can detect repetitions.
+ * - If too many records wait, the oldest are dropped and one gap record names their numbers. A batch in flight is never
+ *   dropped.
  */
 import { type BootId, CodedError, type NodeId, type UnixMs } from "../events/index.ts";
 import { toLine } from "./audit-record.ts";
@@ -15,7 +15,7 @@ import type { AuditSink, Sleep } from "./recorder.ts";
 export type SinkStats = Readonly<{
   name: string;
   written: number;
-  /** Decisions that the sink will never see; gap records say which, while the lane is open. */
+  /** Decisions that the sink never gets. While the queue is open, gap records name them. */
   lost: number;
   queued: number;
   queuedBytes: number;
@@ -23,33 +23,33 @@ export type SinkStats = Readonly<{
 }>;
 
 export type SinkQueue = Readonly<{
-  /** The journal has one more record. */
+  /** Called after a record was appended to the buffer. */
   notifyAppended(): void;
-  /** The number of the first record that may still be read from the journal, or is being written. */
+  /** The number of the first record that is in flight or may still be read from the buffer. */
   oldestNeeded(): number;
-  /** The newest number that the sink has taken, or that a gap record it has taken covers. */
+  /** The newest number that the sink has written, itself or as part of a gap record. */
   newestWritten(): number;
   stats(): SinkStats;
   close(timeoutMs: number): Promise<void>;
 }>;
 
-/** So many that wait are not waited for to become more. */
+/** With this many records waiting, the next batch is written without a pause. */
 const fullBatchRecords = 1_000;
 const retryMsFirst = 100;
 const retryMsMax = 5_000;
-/** Of the queue, this part goes at once when it is full: one gap record for many rather than many for one each. */
+/** A full queue drops one tenth at once, so that one gap record covers many records. */
 const dropDivisor = 10;
 
 export class AuditLostError extends CodedError<"ERR_AUDIT_LOST"> {
   override readonly code = "ERR_AUDIT_LOST";
   readonly count: number;
   constructor(count: number) {
-    super(`${count} decision records were not written before the end`);
+    super(`${count} decision records were not written before the shutdown`);
     this.count = count;
   }
 }
 
-/** What there was no room for. */
+/** The records that were dropped. */
 type Gap = Readonly<{ first: number; last: number; at: UnixMs }>;
 type InFlight = Readonly<{ batch: AuditBatch; decisions: number }>;
 
@@ -65,14 +65,14 @@ export function createSinkQueue(
     now: () => UnixMs;
     sleep: Sleep;
     onFailure: (sink: string, error: unknown) => void;
-    /** Less of the journal is needed than before. */
+    /** Called when the buffer may forget more records. */
     onReleased: () => void;
   }>,
 ): SinkQueue {
-  /** The first that waits, and the last that was offered. */
+  /** The number of the first waiting record, and of the last appended one. */
   let next = buffer.last + 1;
   let lastAppended = buffer.last;
-  /** Bytes of all records before the first that waits. */
+  /** Bytes of all records before the first waiting one. */
   let bytesBeforeNext = buffer.totalBytes;
   let gap: Gap | undefined;
   let inFlight: InFlight | undefined;
@@ -85,7 +85,7 @@ export function createSinkQueue(
   const flushing = new AbortController();
 
   const waitingCount = (): number => lastAppended - next + 1 + (gap === undefined ? 0 : 1);
-  /** Ends early when the lane is to be flushed. */
+  /** Ends early when the queue is flushed. */
   const pause = (ms: number): Promise<void> => options.sleep(ms, flushing.signal).catch(() => {});
 
   const isOverBytes = (): boolean =>
@@ -141,7 +141,7 @@ export function createSinkQueue(
       } catch (error) {
         if (!failing) options.onFailure(sink.name, error);
         failing = true;
-        // The last moments are for trying, though not without a breath between.
+        // While flushing, retry often, but not without a pause.
         if (state === "open") await pause(retryMs);
         else await options.sleep(retryMsFirst);
         retryMs = Math.min(retryMsMax, retryMs * 2);
@@ -152,7 +152,7 @@ export function createSinkQueue(
   function run(): void {
     running ??= drain().finally(() => {
       running = undefined;
-      if (waitingCount() > 0 && state !== "closed") run(); // offered between the last look and here
+      if (waitingCount() > 0 && state !== "closed") run(); // appended after the last check
     });
   }
 
