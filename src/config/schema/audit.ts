@@ -9,7 +9,7 @@ export const auditKeys = {
     z.strictObject({
       mode: cardea(
         auditMode().prefault("best_effort"),
-        "`best_effort`: records are streamed off the request path, and what is lost is declared. `strict` is not supported by this version.",
+        "`best_effort`: records are streamed off the request path, and losses are declared. `strict` is not supported by this version.",
         { reload: "restart", inConfig: "value" },
       ),
       spool_dir: cardea(
@@ -28,11 +28,11 @@ export const auditKeys = {
       ),
       stream_max_bytes: cardea(
         integer({ min: 1_048_576, max: 1_000_000_000_000_000 }).prefault(10_737_418_240),
-        "The most bytes that the audit stream in JetStream keeps; the oldest records go first. Counts when the stream is created, and for a stream that has no limit.",
+        "The most bytes that the audit stream in JetStream keeps; the oldest records go first. Applies when the stream is created, and to a stream that has no limit.",
         { reload: "restart", configPaths: ["audit.streamBytesMax"] },
       ),
     }),
-    "Decision records: what was asked, what was answered, and why.",
+    "Decision records: each request, its answer, and why.",
     { reload: "restart" },
   ),
 };

@@ -10,17 +10,17 @@ export const decisionKeys = {
     z.strictObject({
       address: cardea(
         hostPort().optional(),
-        "Where forward-auth, Envoy's `ext_authz` over HTTP, and AuthZEN are answered (docs/decisions.md). Absent: nowhere.",
+        "The address that serves forward-auth, Envoy's `ext_authz` over HTTP, and AuthZEN (docs/decisions.md). Absent: none.",
         { reload: "restart", inConfig: "value" },
       ),
       grpc_address: cardea(
         hostPort().optional(),
-        "Where Envoy's `ext_authz` is answered over gRPC, with the same certificate. Absent: nowhere.",
+        "The address that serves Envoy's `ext_authz` over gRPC, with the same certificate. Absent: none.",
         { reload: "restart", inConfig: "value" },
       ),
       certificate: cardea(
         stringValue().optional(),
-        "The certificate with which it speaks TLS: PEM, or base64 of it. Needed unless the addresses are on loopback.",
+        "The certificate for TLS: PEM, or base64 of it. Needed unless the addresses are on loopback.",
         { reload: "restart", configPaths: ["decisionApi.tls"] },
       ),
       certificate_file: cardea(filePath().optional(), "The same, from a file."),
@@ -32,33 +32,33 @@ export const decisionKeys = {
       certificate_key_file: cardea(filePath().optional(), "The same, from a file."),
       client_ca: cardea(
         stringValue().optional(),
-        "An authority that vouches for your proxies and for nobody else: PEM, or base64 of it. Whoever shows a certificate of it may ask as a trusted proxy may, from any address; over gRPC nobody connects without one.",
+        "An authority that issues certificates to your proxies alone: PEM, or base64 of it. A caller with such a certificate is a trusted proxy, from any address; over gRPC no caller can connect without one.",
         { reload: "restart" },
       ),
       client_ca_file: cardea(filePath().optional(), "The same, from a file."),
       trusted_proxies: cardea(
         stringList("IP or CIDR").prefault([]),
-        "Proxies that may ask by forward-auth and `ext_authz`, and whose word on method, host, path and caller is believed. Whoever else asks is refused; by default that is everybody.",
+        "Proxies that may use forward-auth and `ext_authz`, and that are trusted to state method, host, path and caller. Other callers are refused; by default, all are.",
         { inConfig: "value" },
       ),
       keys: cardea(
         stringMap("name to key").prefault({}),
-        "Services that may ask by AuthZEN, and proxies that may ask over gRPC: a name, for the log, and the key that is sent as a bearer token, 32 characters or more.",
+        "Services that may use AuthZEN, and proxies that may use gRPC: a name, for the log, and the key that they send as a bearer token, 32 characters or more.",
         { secret: "decisionApi.keys.*", inConfig: "value" },
       ),
       lists_people: cardea(
         stringList("name of a key").prefault([]),
-        "Which of `decision_api.keys` may ask who may use a route (AuthZEN's subject search). By default none: the answer is a list of people.",
+        "Which of `decision_api.keys` may list who may use a route (AuthZEN's subject search). By default none, since the answer is a list of people.",
         { inConfig: "value" },
       ),
       subject_issuer: cardea(
         stringValue().optional(),
-        "The issuer (`iss`) whose subjects the ids of AuthZEN's `user` and `identity` are, where a question does not name one in `properties.issuer`. Absent: the ids of `user` are Cardea's own.",
+        "The issuer (`iss`) whose subjects the ids of AuthZEN's `user` and `identity` are, where a request does not name one in `properties.issuer`. Absent: the ids of `user` are Cardea's own.",
         { inConfig: "value" },
       ),
       resources: cardea(
         resourceTemplates().prefault({}),
-        "What the resources and actions of services that ask by AuthZEN are as requests: `todo: {can_update: PUT https://app.example.com/todos/{id}}` (docs/decisions.md).",
+        "How resources and actions of AuthZEN map to HTTP requests: `todo: {can_update: PUT https://app.example.com/todos/{id}}` (docs/decisions.md).",
         { inConfig: "value" },
       ),
     }),

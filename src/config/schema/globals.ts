@@ -38,12 +38,12 @@ export const processKeys = {
   ),
   address: pomerium(
     hostPort().optional(),
-    "Where requests come in. Absent: `:443`, or `:80` with `insecure_server`. `:443` means every IPv4 address; write `[::]:443` for IPv6 too.",
+    "The address that accepts requests. Absent: `:443`, or `:80` with `insecure_server`. `:443` means every IPv4 address; write `[::]:443` for IPv6 too.",
     { reload: "restart" },
   ),
   insecure_server: pomerium(
     booleanValue().prefault(false),
-    "Serve plain HTTP: on loopback, or behind a load balancer that ends TLS. The scheme that people see stays that of each route's `from`.",
+    "Serve plain HTTP: on loopback, or behind a load balancer that ends TLS. Visitors still see the scheme of each route's `from`.",
     { reload: "restart", inConfig: "value" },
   ),
   certificate: pomerium(stringValue().optional(), "The serving certificate with its chain: PEM, or base64 of it."),
@@ -54,12 +54,12 @@ export const processKeys = {
   certificate_key_file: pomerium(filePath().optional(), "File with the key of `certificate_file`, PEM."),
   certificates: pomerium(
     certificatePairs().optional(),
-    "More serving certificates, picked by server name: a list of `{cert: file, key: file}`.",
+    "More serving certificates, chosen by server name: a list of `{cert: file, key: file}`.",
     { secretParts: ["certificates.*.key"] },
   ),
   certificate_authority: pomerium(
     stringValue().optional(),
-    "Certificates (PEM, or base64 of it) trusted beside the system's for upstreams and brokers.",
+    "Certificates (PEM, or base64 of it) trusted in addition to the system's for upstreams and brokers.",
   ),
   certificate_authority_file: pomerium(filePath().optional(), "The same, from a file."),
   region: cardea(
@@ -70,7 +70,7 @@ export const processKeys = {
       what: "a name",
       example: "eu-west-1",
     }).prefault("default"),
-    "The region this process is in, for status and for staying close.",
+    "The region of this process, for status and for preferring nearby brokers.",
     { reload: "restart", inConfig: "value" },
   ),
   node_name: cardea(
@@ -81,32 +81,32 @@ export const processKeys = {
       what: "a node name",
       example: "proxy-1",
     }).optional(),
-    "The name of this process in receipts and status. Absent: made once and kept in the data folder.",
+    "The name of this process in receipts and status. Absent: generated once and kept in the data folder.",
     { reload: "restart" },
   ),
   data_dir: cardea(
     filePath().prefault("data"),
-    "The folder for what a process keeps: log, snapshots, audit, generated secrets.",
+    "The folder for everything that a process stores: log, snapshots, audit, generated secrets.",
     { reload: "restart", inConfig: "value" },
   ),
   host_aliases: cardea(
     hostAliases().prefault({}),
-    "Where this process itself finds a host that it calls: `{idp.localhost: load-balancer}`, a name or an address; the port stays. For names that DNS does not know here. Absent: `*.localhost` is this machine, everything else is asked of DNS.",
+    "Where this process finds a host that it calls: `{idp.localhost: load-balancer}`, a name or an address; the port stays. For names that DNS does not know here. Absent: `*.localhost` is this machine, and DNS resolves everything else.",
     { inConfig: "value" },
   ),
   drain_delay: cardea(
     duration({ max: "10m" }).prefault("2s"),
-    "At shutdown, how long new connections are still taken while `/readyz` says no already, so that load balancers notice before anybody is turned away. Longer than it takes a balancer to call a node down.",
+    "At shutdown, how long new connections are still accepted while `/readyz` already fails, so that load balancers notice before any request is refused. Make it longer than a balancer needs to mark a node as down.",
     { inConfig: "milliseconds" },
   ),
   drain_timeout: cardea(
     duration({ max: "1h" }).prefault("30s"),
-    "At shutdown, behind `drain_delay`, how long requests and streams may take to end before they are cut.",
+    "At shutdown, after `drain_delay`, how long requests and streams may take to end before they are cut.",
     { inConfig: "milliseconds" },
   ),
   workers: cardea(
     integer({ min: 1, max: 64 }).prefault(1),
-    "How many processes share the listener. Each is a node of its own, with its own lease and memory, named as this one with `-w1`, `-w2` … behind it. A databroker named in `services` runs once, beside them, and needs `broker.listen`.",
+    "How many processes share the listener. Each is a node of its own, with its own lease and memory, named like this one with the suffix `-w1`, `-w2` … A databroker named in `services` runs once, next to them, and needs `broker.listen`.",
     { reload: "restart", inConfig: "value" },
   ),
   log_level: pomerium(
@@ -116,7 +116,7 @@ export const processKeys = {
   ),
   metrics_address: cardea(
     hostPortOrOff().prefault("127.0.0.1:9902"),
-    "Where `/metrics` (Prometheus), `/healthz` and `/readyz` are served; `off` for nowhere. Pomerium has this key too, off by default.",
+    "Where `/metrics` (Prometheus), `/healthz` and `/readyz` are served; `off` disables them. Pomerium has this key too, off by default.",
     { reload: "restart", inConfig: "value" },
   ),
 };
@@ -154,7 +154,7 @@ export const secretKeys = {
   signing_key_file: pomerium(filePath().optional(), "The same, from a file."),
   signing_key_previous: cardea(
     secretString().optional(),
-    "The signing key before the last change, or the one to come: published beside the other, and never signs. `derived`: the one that follows from `shared_secret`.",
+    "The signing key before the last change, or the next one: published with the current key, and never signs. `derived`: the key derived from `shared_secret`.",
     { secret: "signingKeyPrevious" },
   ),
   signing_key_previous_file: cardea(filePath().optional(), "The same, from a file."),
@@ -163,11 +163,11 @@ export const secretKeys = {
 export const signInKeys = {
   authenticate_service_url: pomerium(
     url(httpHost).optional(),
-    "The URL where people sign in; its host must reach the authenticate service. There is no hosted one. Required, unless no route of the file asks anyone to sign in.",
+    "The URL where people sign in; its host must reach the authenticate service. There is no hosted one. Required, unless no route in the file requires sign-in.",
   ),
   authenticate_internal_service_url: pomerium(
     url(httpHost).optional(),
-    "Where a proxy reaches the authenticate service of another process. Absent: people reach it themselves.",
+    "Where a proxy reaches the authenticate service of another process. Absent: only browsers reach it.",
   ),
   idp_provider: pomerium(
     enumValue([
@@ -187,14 +187,14 @@ export const signInKeys = {
     "The kind of identity provider. `apple`, `github` and `hosted` are known but not supported by this build.",
   ),
   idp_provider_url: pomerium(url(http).optional(), "The provider's issuer URL. Some providers have a default."),
-  idp_client_id: pomerium(stringValue().optional(), "The client id that the provider gave."),
-  idp_client_secret: pomerium(secretString().optional(), "The client secret that the provider gave.", {
+  idp_client_id: pomerium(stringValue().optional(), "The client id issued by the provider."),
+  idp_client_secret: pomerium(secretString().optional(), "The client secret issued by the provider.", {
     secret: "idp.clientSecret",
   }),
   idp_client_secret_file: pomerium(filePath().optional(), "The same, from a file."),
   idp_scopes: pomerium(
     stringList("scope").optional(),
-    "The scopes asked for. Absent: the provider's usual ones, for `oidc` those of `openid profile email offline_access`.",
+    "The requested scopes. Absent: the provider's usual ones, for `oidc` those of `openid profile email offline_access`.",
   ),
   idp_request_params: pomerium(stringMap().prefault({}), "More parameters for the provider's sign-in URL.", {
     secretParts: ["idp.requestParams.*"],
@@ -211,16 +211,16 @@ export const signInKeys = {
   ),
   refresh_interval: cardea(
     duration({ min: "1s", max: "24h" }).prefault("10m"),
-    "How often a session's claims are asked for anew, at the latest; sooner when its access token ends.",
+    "How often a session's claims are refreshed, at the latest; sooner if its access token expires.",
   ),
   refresh_grace: cardea(
     duration({ min: "1m", max: "24h" }).prefault("15m"),
-    "How long a session continues after a refresh whose outcome is unknown, at least until its access token ends. Its refresh token is not sent again.",
+    "How long a session continues after a refresh whose outcome is unknown, at least until its access token expires. Its refresh token is not sent again.",
     { inConfig: "milliseconds" },
   ),
   max_sessions_per_user: cardea(
     integer({ min: 1, max: 10_000 }).prefault(100),
-    "How many sessions a person may have; one more ends the oldest.",
+    "How many sessions a person may have; another one ends the oldest.",
     { inConfig: "value" },
   ),
   signout_redirect_url: pomerium(urlOrNothing(http).prefault(""), "Where people land after signing out.", {
@@ -228,7 +228,7 @@ export const signInKeys = {
   }),
   programmatic_redirect_domain_whitelist: pomerium(
     stringList("domain").prefault(["localhost"]),
-    "Domains that a programmatic sign-in may send its answer to.",
+    "Domains that a programmatic sign-in may redirect to.",
     { inConfig: "value" },
   ),
   cookie_name: pomerium(
@@ -248,11 +248,11 @@ export const signInKeys = {
   cookie_http_only: pomerium(booleanValue().prefault(true), "Hide the session cookie from scripts."),
   cookie_expire: pomerium(
     duration({ min: "1s", max: "8760h" }).prefault("14h"),
-    "How long a session lasts from sign-in, whatever happens meanwhile.",
+    "How long a session lasts from sign-in, regardless of activity.",
   ),
   cookie_same_site: pomerium(
     enumValue(["lax", "strict", "none"], { "": "lax" }).prefault("lax"),
-    "Which other sites may cause the cookie to be sent. With `none` a WebSocket that brings the cookie must have the `Origin` of a route.",
+    "Which other sites may cause the cookie to be sent. With `none`, a WebSocket request with the cookie must have the `Origin` of a route.",
   ),
 };
 
@@ -261,17 +261,17 @@ export const requestKeys = {
     duration().optional(),
     "How long a request may take; absent: 30 s for its head and for silence.",
   ),
-  timeout_write: pomerium(duration().prefault("0s"), "How long an answer may take as a whole; `0s`: no bound."),
+  timeout_write: pomerium(duration().prefault("0s"), "How long a whole response may take; `0s`: no bound."),
   timeout_idle: pomerium(duration().prefault("5m"), "How long a connection may be silent."),
   default_upstream_timeout: pomerium(duration().optional(), "The `timeout` of routes that set none; absent: 30 s."),
   dns_lookup_family: pomerium(
     enumValue(["V4_PREFERRED", "V4_ONLY", "V6_ONLY", "AUTO", "ALL"], { "": "V4_PREFERRED" }).prefault("V4_PREFERRED"),
-    "Which addresses of an upstream's name are connected to: `V4_PREFERRED` those of IPv4 where there are any, `AUTO` those of IPv6 where there are any, `ALL` both, the next when one does not answer in a quarter of a second. `V4_ONLY`, `V6_ONLY`: no others.",
+    "Which addresses of an upstream's name are connected to: `V4_PREFERRED` those of IPv4 where there are any, `AUTO` those of IPv6 where there are any, `ALL` both, trying the next when one does not answer within a quarter of a second. `V4_ONLY`, `V6_ONLY`: no others.",
     { inConfig: "value" },
   ),
   circuit_breaker_thresholds: pomerium(
     z.strictObject(breakerKeys),
-    "The bounds of routes that set none; what goes beyond is 503. See docs/upstreams.md.",
+    "The limits of routes that set none; a request beyond them gets 503. See docs/upstreams.md.",
   ),
   skip_xff_append: pomerium(
     booleanValue().prefault(false),
@@ -280,7 +280,7 @@ export const requestKeys = {
   ),
   xff_num_trusted_hops: pomerium(
     integer({ min: 0, max: 100 }).prefault(0),
-    "How many proxies in front are believed in `X-Forwarded-For`.",
+    "How many proxies in front are trusted in `X-Forwarded-For`.",
     { inConfig: "value" },
   ),
   allow_upgrades: pomerium(
@@ -301,10 +301,7 @@ export const brokerKeys = {
     { secretParts: ["store.connectionString"], reload: "restart", configPaths: ["store"] },
   ),
   databroker_storage_connection_string_file: pomerium(filePath().optional(), "The same, from a file."),
-  databroker_service_url: pomerium(
-    url(http).optional(),
-    "The broker's URL; what `broker.urls` is when that is absent.",
-  ),
+  databroker_service_url: pomerium(url(http).optional(), "The broker's URL; used when `broker.urls` is absent."),
   databroker_service_urls: pomerium(urls(http).optional(), "The same for several brokers."),
   databroker_internal_service_url: pomerium(
     url(http).optional(),
@@ -312,7 +309,7 @@ export const brokerKeys = {
   ),
   grpc_insecure: pomerium(
     booleanValue().prefault(false),
-    "Let services talk in plain HTTP outside loopback. Only where something else encrypts the network: keys and tokens cross it.",
+    "Let services use plain HTTP outside loopback. Only where something else encrypts the network: it carries keys and tokens.",
   ),
   broker: cardea(
     z.strictObject({
@@ -343,7 +340,7 @@ export const brokerKeys = {
       ),
       advertised_url: cardea(
         url(http).optional(),
-        "How others reach this process's broker. Absent: made from `listen`.",
+        "How others reach this process's broker. Absent: derived from `listen`.",
         { reload: "restart", inConfig: "value" },
       ),
       lease: cardea(
@@ -357,7 +354,7 @@ export const brokerKeys = {
       }),
       beat: cardea(
         duration({ min: "20ms", max: "10s" }).prefault("200ms"),
-        "How often the leader proves that it still writes.",
+        "How often the leader proves that it can still write.",
         { reload: "restart", inConfig: "milliseconds" },
       ),
       renew: cardea(duration({ min: "100ms", max: "20s" }).prefault("1s"), "How often a node renews its lease.", {
@@ -373,7 +370,7 @@ export const brokerKeys = {
         z.strictObject({
           proxy: cardea(
             integer({ min: 1, max: 10_000 }).prefault(5_000),
-            "How many proxies may hold a lease at once. A process that restarts counts until its old lease has run out or was given back.",
+            "How many proxies may hold a lease at once. A process that restarts counts until its old lease has expired or was returned.",
           ),
           authorize: cardea(
             integer({ min: 1, max: 10_000 }).prefault(1_000),
@@ -420,17 +417,17 @@ export const brokerKeys = {
       }),
       snapshot_every: cardea(
         integer({ min: 100, max: 100_000_000 }).prefault(50_000),
-        "The leading broker takes a snapshot after this many events. Snapshots lie in `snapshots` of the data folder.",
+        "The leading broker takes a snapshot after this many events. Snapshots are in `snapshots` of the data folder.",
         { reload: "restart", inConfig: "value" },
       ),
       snapshot_refresh: cardea(
         duration({ min: "1s" }).prefault("5m"),
-        "How often a node, and a broker that does not lead, looks for a newer snapshot to keep a copy of, about.",
+        "About how often a node, and a broker that does not lead, checks for a newer snapshot to copy.",
         { reload: "restart", inConfig: "milliseconds" },
       ),
       retention: cardea(
         duration({ min: "1s" }).prefault("720h"),
-        "How long events are kept at least. Older ones are dropped once two snapshots hold them and no node with a lease needs them.",
+        "How long events are kept at least. Older ones are dropped once two snapshots include them and no node with a lease needs them.",
         { reload: "restart", inConfig: "milliseconds" },
       ),
       legal_hold: cardea(booleanValue().prefault(false), "True: no event is dropped, whatever its age.", {

@@ -9,19 +9,19 @@ import { cardea, pomerium } from "./keys.ts";
 export const bearerKeys = {
   idp_allow_plain_http: cardea(
     booleanValue().prefault(false),
-    "Let `idp_provider_url` be plain HTTP outside loopback. Only where the network to the provider is your own, for this process and for browsers: the client secret, codes, tokens and passwords cross it in clear.",
+    "Let `idp_provider_url` be plain HTTP outside loopback. Only where you own the network to the provider, for this process and for browsers: it carries the client secret, codes, tokens and passwords in clear text.",
   ),
   bearer_token_format: pomerium(
     bearerFormat().prefault("default"),
-    "What a bearer token in `Authorization` is, unless a route says otherwise: `default` (the upstream's affair), `idp_access_token` or `idp_identity_token` (of the route's identity provider), `jwt` (of an issuer in `identity_providers`). See docs/identity.md.",
+    "What a bearer token in `Authorization` is, unless a route says otherwise: `default` (left to the upstream), `idp_access_token` or `idp_identity_token` (of the route's identity provider), `jwt` (of an issuer in `identity_providers`). See docs/identity.md.",
   ),
   idp_access_token_allowed_audiences: pomerium(
     stringList("audience").optional(),
-    "With `idp_access_token`: a token must name one of these in `aud`. Absent: any token that the provider honours will do, whomever it was made for.",
+    "With `idp_access_token`: a token must name one of these in `aud`. Absent: any token that the provider accepts is valid, for whichever client it was issued.",
   ),
   identity_providers: pomerium(
     tokenIssuers().prefault({}),
-    "Issuers of tokens for what is no person (a cluster, a pipeline), by name: `issuer`, `audiences`, and where needed `jwks_url` and `supported_algs`.",
+    "Issuers of tokens for callers that are not people (a cluster, a pipeline), by name: `issuer`, `audiences`, and where needed `jwks_url` and `supported_algs`.",
   ),
 };
 
@@ -45,10 +45,10 @@ export const identityHeaderKeys = {
   }),
   max_identity_headers_bytes: cardea(
     integer({ min: 2_048, max: 262_144 }).prefault(16_384),
-    "Bound of all identity headers of a request together, the assertion included. Above it, the groups are reduced to those that the route's policy names; if that is not enough, the request is refused. See docs/identity.md.",
+    "Upper bound on all identity headers of a request together, including the assertion. Above it, the groups are reduced to those that the route's policy names; if that is not enough, the request is refused. See docs/identity.md.",
   ),
   set_response_headers: pomerium(
     headers().optional(),
-    "Headers set on every answer. Absent: `X-Frame-Options: SAMEORIGIN`, `X-XSS-Protection: 1; mode=block` and, with a certificate, `Strict-Transport-Security`. The key `disable` means none. In the environment also `HEADERS`.",
+    "Headers set on every response. Absent: `X-Frame-Options: SAMEORIGIN`, `X-XSS-Protection: 1; mode=block` and, with a certificate, `Strict-Transport-Security`. The key `disable` means none. In the environment also `HEADERS`.",
   ),
 };

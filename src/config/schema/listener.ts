@@ -8,13 +8,13 @@ import { pomerium } from "./keys.ts";
 export const autocertKeys = {
   autocert: pomerium(
     booleanValue().prefault(false),
-    "Get certificates from an ACME authority for every host of a route and of the authenticate service that no certificate above is for; its terms of service are agreed to. Wildcards cannot be had this way.",
+    "Get certificates from an ACME authority for every host of a route and of the authenticate service that no certificate above covers; this accepts its terms of service. Wildcard certificates are not available this way.",
   ),
   autocert_ca: pomerium(url({ schemes: ["https"] }).optional(), "The authority's directory. Absent: Let's Encrypt's."),
-  autocert_email: pomerium(stringValue().optional(), "Whom the authority tells of problems."),
+  autocert_email: pomerium(stringValue().optional(), "The address that the authority notifies about problems."),
   autocert_use_staging: pomerium(
     booleanValue().prefault(false),
-    "Let's Encrypt's authority for trying things out, which browsers do not trust; `autocert_ca` goes before it.",
+    "Use Let's Encrypt's staging authority, which browsers do not trust; `autocert_ca` takes precedence.",
   ),
   autocert_must_staple: pomerium(
     booleanValue().prefault(false),
@@ -24,7 +24,7 @@ export const autocertKeys = {
     stringValue().optional(),
     "The key id of an account at the authority (external account binding).",
   ),
-  autocert_eab_mac_key: pomerium(secretString().optional(), "The key that belongs to it, in base64url.", {
+  autocert_eab_mac_key: pomerium(secretString().optional(), "The key of `autocert_eab_key_id`, in base64url.", {
     secret: "autocert.eab.macKey",
   }),
   autocert_dir: pomerium(
@@ -33,7 +33,7 @@ export const autocertKeys = {
   ),
   autocert_trusted_ca: pomerium(
     stringValue().optional(),
-    "Certificates (PEM, or base64 of it) that the authority's own server is verified by, beside the system's.",
+    "Certificates (PEM, or base64 of it) that verify the authority's own server, in addition to the system's.",
   ),
   autocert_trusted_ca_file: pomerium(filePath().optional(), "The same, from a file."),
 };
@@ -41,17 +41,17 @@ export const autocertKeys = {
 export const listenerKeys = {
   codec_type: pomerium(
     enumValue(["auto", "http1", "http2", "http3"], { "": "auto" }).prefault("auto"),
-    "Which HTTP callers may speak: `auto` takes HTTP/2 and HTTP/1.1, `http1` and `http2` only that one. `http3` counts as `auto`: HTTP/3 is not served.",
+    "Which HTTP callers may speak: `auto` accepts HTTP/2 and HTTP/1.1, `http1` and `http2` only that one. `http3` is read as `auto`: HTTP/3 is not served.",
     { reload: "restart" },
   ),
   http_redirect_addr: pomerium(
     hostPortOrOff().prefault("off"),
-    "Where plain HTTP is answered with a redirect to https, and the questions of an ACME authority (HTTP-01) with their answers, such as `:80`.",
+    "The address, such as `:80`, that redirects plain HTTP to https and answers the HTTP-01 challenges of an ACME authority.",
     { reload: "restart", configPaths: ["httpRedirectAddress"] },
   ),
   use_proxy_protocol: pomerium(
     booleanValue().prefault(false),
-    "A load balancer in front says who its callers are in the PROXY protocol, version 1 or 2, on every connection; one without it is closed. Let nobody but the balancer reach the listener: it is believed.",
+    "A load balancer in front names its callers by the PROXY protocol, version 1 or 2, on every connection; a connection without it is closed. Let only the balancer reach the listener: the header is trusted.",
     { reload: "restart", inConfig: "value" },
   ),
   downstream_mtls: pomerium(
@@ -63,14 +63,14 @@ export const listenerKeys = {
       ca_file: pomerium(filePath().optional(), "The same, from a file."),
       crl: pomerium(
         stringValue().optional(),
-        "Lists of revoked certificates: PEM, or base64 of it. The list of a certificate's own issuer counts; without one nothing of that issuer is revoked.",
+        "Lists of revoked certificates: PEM, or base64 of it. Only the list of a certificate's own issuer applies; without one, no certificate of that issuer counts as revoked.",
       ),
       crl_file: pomerium(filePath().optional(), "The same, from a file."),
       enforcement: pomerium(
         enumValue(["policy_with_default_deny", "policy", "reject_connection"], {
           "": "policy_with_default_deny",
         }).prefault("policy_with_default_deny"),
-        "`policy_with_default_deny`: every route refuses callers without a valid certificate (495). `policy`: only routes whose policy asks for it do. `reject_connection`: nobody without one gets as far as a request.",
+        "`policy_with_default_deny`: every route refuses callers without a valid certificate (495). `policy`: only routes whose policy asks for it do. `reject_connection`: the TLS handshake fails without one.",
       ),
       match_subject_alt_names: pomerium(
         subjectNamePatterns().prefault([]),
@@ -78,7 +78,7 @@ export const listenerKeys = {
       ),
       max_verify_depth: pomerium(
         integer({ min: 0, max: 4_294_967_295 }).prefault(1),
-        "How many certificates may stand above the caller's own, the authority's included; 0: any number.",
+        "How many certificates may be above the caller's own, including the authority's; 0: any number.",
       ),
     }),
     "Client certificates of callers. Reserved paths such as `/healthz` and sign-in answer without one, but for `reject_connection`.",

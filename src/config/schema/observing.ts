@@ -100,22 +100,22 @@ const protocols = ["grpc", "http/protobuf", "http/json"] as const;
 export const observingKeys = {
   access_log_fields: pomerium(
     accessLogFields().prefault([...defaultAccessLogFields]),
-    `What a line of the access log says, one line a request (message \`http-request\`); an empty list: there is none. Pomerium's names: ${pomeriumAccessLogFields.join(", ")}, and \`headers.<Name>\`; credentials in headers are never shown. Cardea's own: ${ownAccessLogFields.join(", ")}. Lines are of level \`info\`, those of \`/ping\` and \`/healthz\` of \`debug\`.`,
+    `The fields of the access log, one line per request (message \`http-request\`); an empty list disables it. Pomerium's names: ${pomeriumAccessLogFields.join(", ")}, and \`headers.<Name>\`; credentials in headers are never shown. Cardea's own: ${ownAccessLogFields.join(", ")}. Lines are of level \`info\`, those of \`/ping\` and \`/healthz\` of \`debug\`.`,
     { reload: "restart" },
   ),
   authorize_log_fields: pomerium(
     authorizeLogFields().optional(),
-    `What a line of the log of decisions says, one line a decision (message \`authorize check\`), beside the answer and its reasons. Absent: there is no such log; the decision records hold the same (\`audit\`). Pomerium's names: ${[...defaultAuthorizeLogFields, ...otherAuthorizeLogFields].join(", ")}, and \`headers.<Name>\`; credentials are never shown. An empty list: the answer and its reasons alone.`,
+    `The fields of the decision log, one line per decision (message \`authorize check\`), in addition to the answer and its reasons. Absent: no such log; the decision records contain the same (\`audit\`). Pomerium's names: ${[...defaultAuthorizeLogFields, ...otherAuthorizeLogFields].join(", ")}, and \`headers.<Name>\`; credentials are never shown. An empty list: the answer and its reasons alone.`,
     { reload: "restart" },
   ),
   metrics_basic_auth: pomerium(
     secretString().optional(),
-    "What `/metrics` asks for: base64 of `user:password`. `/healthz` and `/readyz` ask for nothing.",
+    "The password of `/metrics`: base64 of `user:password`. `/healthz` and `/readyz` need none.",
     { secret: "metrics.basicAuth", reload: "restart", configPaths: ["metrics.basicAuth"] },
   ),
   metrics_certificate: pomerium(
     stringValue().optional(),
-    "The certificate with which `metrics_address` speaks TLS: PEM, or base64 of it.",
+    "The certificate of `metrics_address` for TLS: PEM, or base64 of it.",
     { reload: "restart", configPaths: ["metrics.tls"] },
   ),
   metrics_certificate_file: pomerium(filePath().optional(), "The same, from a file."),
@@ -127,7 +127,7 @@ export const observingKeys = {
   metrics_certificate_key_file: pomerium(filePath().optional(), "The same, from a file."),
   metrics_client_ca: pomerium(
     stringValue().optional(),
-    "Certificates (PEM, or base64 of it): `/metrics` is given only to callers with a certificate of theirs. Needs `metrics_certificate`.",
+    "Certificates (PEM, or base64 of it): only callers with a certificate issued by them can read `/metrics`. Needs `metrics_certificate`.",
     { reload: "restart", configPaths: ["metrics.clientCa"] },
   ),
   metrics_client_ca_file: pomerium(filePath().optional(), "The same, from a file."),
@@ -141,17 +141,16 @@ export const observingKeys = {
     "Where traces go; over HTTP, `/v1/traces` is appended. Absent: `http://localhost:4318`, or `:4317` for gRPC.",
     { reload: "restart", configPaths: ["tracing.endpoint"] },
   ),
-  otel_exporter_otlp_traces_endpoint: pomerium(
-    url(http).optional(),
-    "The same, taken as it is; goes before the other.",
-    { reload: "restart", configPaths: ["tracing.endpoint"] },
-  ),
+  otel_exporter_otlp_traces_endpoint: pomerium(url(http).optional(), "The same, used as it is; takes precedence.", {
+    reload: "restart",
+    configPaths: ["tracing.endpoint"],
+  }),
   otel_exporter_otlp_protocol: pomerium(
     enumValue(protocols).optional(),
     "How they are sent. Absent: by the endpoint's port (4317 `grpc`, 4318 `http/protobuf`) and path, as Pomerium guesses. `http/json` is Cardea's own.",
     { reload: "restart", configPaths: ["tracing.protocol"] },
   ),
-  otel_exporter_otlp_traces_protocol: pomerium(enumValue(protocols).optional(), "The same; goes before the other.", {
+  otel_exporter_otlp_traces_protocol: pomerium(enumValue(protocols).optional(), "The same; takes precedence.", {
     reload: "restart",
     configPaths: ["tracing.protocol"],
   }),
@@ -160,7 +159,7 @@ export const observingKeys = {
     reload: "restart",
     configPaths: ["tracing.headers"],
   }),
-  otel_exporter_otlp_traces_headers: pomerium(pairs("name=value").prefault([]), "The same; goes before the others.", {
+  otel_exporter_otlp_traces_headers: pomerium(pairs("name=value").prefault([]), "The same; takes precedence.", {
     secretParts: ["tracing.headers.*"],
     reload: "restart",
     configPaths: ["tracing.headers"],
@@ -170,26 +169,26 @@ export const observingKeys = {
     "How long one export may take, in milliseconds.",
     { reload: "restart", configPaths: ["tracing.timeoutMs"] },
   ),
-  otel_exporter_otlp_traces_timeout: pomerium(milliseconds().optional(), "The same; goes before the other.", {
+  otel_exporter_otlp_traces_timeout: pomerium(milliseconds().optional(), "The same; takes precedence.", {
     reload: "restart",
     configPaths: ["tracing.timeoutMs"],
   }),
   otel_traces_sampler_arg: pomerium(
     fraction({ max: 1 }).prefault(1),
-    "The share of traces that are recorded, of those that begin here; whoever calls with a `traceparent` has decided for its own.",
+    "The fraction of the traces starting here that is recorded; for a request with a `traceparent`, its caller has decided.",
     { reload: "restart", configPaths: ["tracing.share"] },
   ),
   otel_resource_attributes: pomerium(
     pairs("key=value").prefault([]),
-    "What is said of this process in every trace. `service.name` is `cardea` unless it is named here.",
+    "Attributes of this process in every trace. `service.name` is `cardea` unless it is set here.",
     { reload: "restart", configPaths: ["tracing.resource"] },
   ),
   otel_bsp_schedule_delay: pomerium(
     milliseconds().prefault(5_000),
-    "How long spans are gathered before they are sent.",
+    "How long spans are collected before they are sent.",
     { reload: "restart", configPaths: ["tracing.batch.delayMs"] },
   ),
-  otel_bsp_export_timeout: pomerium(milliseconds().prefault(30_000), "How long sending a batch may take, all in all.", {
+  otel_bsp_export_timeout: pomerium(milliseconds().prefault(30_000), "How long sending a batch may take in total.", {
     reload: "restart",
     configPaths: ["tracing.batch.timeoutMs"],
   }),
@@ -205,7 +204,7 @@ export const observingKeys = {
   ),
   otel_log_level: pomerium(
     enumValue(["none", "error", "warn", "info", "debug", "verbose"], { all: "verbose" }).prefault("error"),
-    "What of the exporter's own troubles is logged.",
+    "Which of the exporter's own problems are logged.",
     { reload: "restart", configPaths: ["tracing.logLevel"] },
   ),
 };

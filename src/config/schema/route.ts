@@ -73,28 +73,28 @@ const matchers = {
       what: "an id",
       example: "wiki",
     }).optional(),
-    "The route's lasting name in decision records. Absent: made from `from`, the matcher and the action.",
+    "The route's stable id in decision records. Absent: derived from `from`, the matcher and the action.",
   ),
   from: pomerium(
     stringValue().optional(),
-    "Required. Scheme and host as people write it; `*` in the host matches anything, also dots. No path; but `tcp+https://host:port` and `udp+https://host:port` (docs/tcp.md).",
+    "Required. Scheme and host as visitors type it; `*` in the host matches anything, including dots. No path; but `tcp+https://host:port` and `udp+https://host:port` (docs/tcp.md).",
   ),
   prefix: pomerium(
     slashed("a path prefix").optional(),
-    "Match paths that begin so. Absent, with no other matcher: every path.",
+    "Match paths with this prefix. Absent, with no other matcher: every path.",
   ),
-  path: pomerium(slashed("a path").optional(), "Match this path alone."),
-  regex: pomerium(regularExpression().optional(), "Match paths that this RE2 expression describes whole."),
+  path: pomerium(slashed("a path").optional(), "Match exactly this path."),
+  regex: pomerium(regularExpression().optional(), "Match paths that this RE2 expression matches as a whole."),
   allow_encoded_slashes: cardea(
     booleanValue().prefault(false),
-    "Take paths with `%2F`, as the API of GitLab and npm's scoped packages have them, and forward them byte for byte. Both readings, a slash and a character of its segment, must lead to this route and to the same answer of its policy (docs/request-parsing.md). Absent: 400.",
+    "Accept paths with `%2F`, as used by the API of GitLab and by npm's scoped packages, and forward them byte for byte. Both readings, as a slash and as a character of its segment, must lead to this route and to the same answer of its policy (docs/request-parsing.md). Absent: 400.",
     { inConfig: "value" },
   ),
-  name: pomerium(stringValue().optional(), "The name people see."),
-  description: pomerium(stringValue().prefault(""), "What people are told about it.", { inConfig: "value" }),
+  name: pomerium(stringValue().optional(), "The name shown to people."),
+  description: pomerium(stringValue().prefault(""), "The description shown to people.", { inConfig: "value" }),
   logo_url: pomerium(
     picture().prefault(""),
-    "Its picture in lists of routes (`/.pomerium/api/v1/routes`): an address with `http`, `https` or `data:image/`.",
+    "The image shown in lists of routes (`/.pomerium/api/v1/routes`): a URL with `http`, `https` or `data:image/`.",
     { inConfig: "value" },
   ),
 };
@@ -102,7 +102,7 @@ const matchers = {
 const actions = {
   to: pomerium(
     upstreams().optional(),
-    "The service behind: a URL (`http`, `https`; `h2` and `h2c`, which is HTTP/2 with TLS and without; `unix:///run/app.sock`, and `https+unix` with TLS; `tcp` or `udp` with host and port; on a TCP route also another proxy, by `http` or `https`) or a list, each with an optional weight (`http://a,10`). One of `to`, `redirect`, `response` is required.",
+    "The upstream service: a URL (`http`, `https`; `h2` and `h2c`, which is HTTP/2 with TLS and without; `unix:///run/app.sock`, and `https+unix` with TLS; `tcp` or `udp` with host and port; on a TCP route also another proxy, by `http` or `https`) or a list, each with an optional weight (`http://a,10`). One of `to`, `redirect`, `response` is required.",
   ),
   redirect: pomerium(
     z.strictObject({
@@ -115,14 +115,14 @@ const actions = {
       response_code: pomerium(integer({ min: 301, max: 308 }).prefault(301), "301, 302, 303, 307 or 308."),
       strip_query: pomerium(booleanValue().prefault(false), "Drop the query.", { inConfig: "value" }),
     }),
-    "Answer with a redirect.",
+    "Respond with a redirect.",
   ),
   response: pomerium(
     z.strictObject({
       status: pomerium(integer({ min: 200, max: 599 }).prefault(200), "The status.", { inConfig: "value" }),
       body: pomerium(stringValue().prefault(""), "The body.", { inConfig: "value" }),
     }),
-    "Answer with a fixed text, after policy.",
+    "Respond with a fixed text, after the policy.",
   ),
   prefix_rewrite: pomerium(slashed("a path").optional(), "What the matched prefix becomes upstream."),
   regex_rewrite_pattern: pomerium(
@@ -131,48 +131,48 @@ const actions = {
   ),
   regex_rewrite_substitution: pomerium(
     stringValue().optional(),
-    "What it is replaced by; `\\1` is the first group. Behind a `?` it makes a query, which the request's own follows.",
+    "What it is replaced by; `\\1` is the first group. After a `?` it makes a query, and the request's own query follows.",
     { secretParts: ["regexRewrite.substitution?"] },
   ),
   host_rewrite: pomerium(host().optional(), "The `Host` that the upstream sees. Absent: that of `to`."),
   host_rewrite_header: pomerium(stringValue().optional(), "Take the upstream's `Host` from this request header."),
   host_path_regex_rewrite_pattern: pomerium(
     regularExpression().optional(),
-    "Make the upstream's `Host` of the path: what this RE2 expression matches in it is replaced.",
+    "Derive the upstream's `Host` from the path: what this RE2 expression matches in it is replaced.",
   ),
   host_path_regex_rewrite_substitution: pomerium(
     stringValue().optional(),
-    "What it is replaced by; `\\1` is the first group. When that makes no host, the upstream sees that of `to`.",
+    "What it is replaced by; `\\1` is the first group. If the result is not a host, the upstream sees that of `to`.",
   ),
-  preserve_host_header: pomerium(booleanValue().prefault(false), "Send the `Host` that people wrote."),
+  preserve_host_header: pomerium(booleanValue().prefault(false), "Send the `Host` of the request."),
 };
 
 const access = {
   policy: pomerium(
     policy().optional(),
-    "Who may use the route, in Pomerium's policy language. Absent, and no other of these keys: nobody.",
+    "Who may use the route, in Pomerium's policy language. Without this key and the other keys of this table: no one.",
   ),
   shadow_policy: cardea(
     policy().optional(),
-    "A policy that is asked beside `policy` on every decision and never enforced: what it would change is counted and recorded.",
+    "A policy that is evaluated next to `policy` on every decision and never enforced: what it would change is counted and recorded.",
   ),
   sub_policies: pomerium(
     subPolicies().prefault([]),
     "Policies that a console attached, each with `source_ppl` or lists of people: who any of them allows may, and whom any of them denies may not.",
   ),
-  allowed_users: pomerium(stringList("e-mail or user id").prefault([]), "These people may."),
-  allowed_domains: pomerium(stringList("domain").prefault([]), "People with an e-mail in these domains may."),
-  allowed_idp_claims: pomerium(claims().prefault({}), "People with one of these claim values may."),
-  allow_any_authenticated_user: pomerium(booleanValue().prefault(false), "Everyone signed in may.", {
+  allowed_users: pomerium(stringList("e-mail or user id").prefault([]), "Allow these people."),
+  allowed_domains: pomerium(stringList("domain").prefault([]), "Allow people with an e-mail address in these domains."),
+  allowed_idp_claims: pomerium(claims().prefault({}), "Allow people with one of these claim values."),
+  allow_any_authenticated_user: pomerium(booleanValue().prefault(false), "Allow everyone who is signed in.", {
     inConfig: "value",
   }),
-  allow_public_unauthenticated_access: pomerium(booleanValue().prefault(false), "Everyone may, without signing in.", {
+  allow_public_unauthenticated_access: pomerium(booleanValue().prefault(false), "Allow everyone, without sign-in.", {
     inConfig: "value",
   }),
-  cors_allow_preflight: pomerium(booleanValue().prefault(false), "Let CORS preflights pass without a session.", {
+  cors_allow_preflight: pomerium(booleanValue().prefault(false), "Allow CORS preflights without a session.", {
     inConfig: "value",
   }),
-  show_error_details: pomerium(booleanValue().prefault(false), "Tell people who are refused why.", {
+  show_error_details: pomerium(booleanValue().prefault(false), "Show people who are refused the reason.", {
     inConfig: "value",
   }),
 };
@@ -180,7 +180,7 @@ const access = {
 const identity = {
   idp_client_id: pomerium(
     stringValue().optional(),
-    "Sign in for this route with a client of its own at the identity provider. Its sessions count on routes with this client alone.",
+    "Sign in for this route with its own client at the identity provider. The sessions are valid only on routes with this client.",
   ),
   idp_client_secret: pomerium(secretString().optional(), "The secret of `idp_client_id`.", {
     secret: "idpClient.clientSecret",
@@ -189,11 +189,11 @@ const identity = {
   idp_access_token_allowed_audiences: pomerium(stringList("audience").optional(), "As the global key, for this route."),
   identity_providers: pomerium(
     stringList("name").optional(),
-    "With `bearer_token_format: jwt`: the only issuers of the global `identity_providers` whose tokens count here. Absent: all of them.",
+    "With `bearer_token_format: jwt`: the only issuers in the global `identity_providers` whose tokens are accepted here. Absent: all of them.",
   ),
   depends_on: pomerium(
     hostNames().prefault([]),
-    "Hosts of other routes that this one's pages call: whoever signs in here is led through them, so that they know the visitor already. Five at most.",
+    "Hosts of other routes that this route's pages call. Sign-in here also signs the visitor in on them. At most five.",
   ),
 };
 
@@ -205,34 +205,36 @@ const headersAndIdentity = {
   jwt_issuer_format: pomerium(enumValue(["hostOnly", "uri"]).optional(), "As the global key, for this route."),
   jwt_groups_filter: pomerium(
     stringList("group").prefault([]),
-    "Groups named in this route's assertion, beside those of the global key; both empty: all.",
+    "Groups named in this route's assertion, in addition to those of the global key; both empty: all.",
   ),
   set_request_headers: pomerium(
     headers().prefault({}),
-    `Headers set towards the upstream. May hold \`\${pomerium.jwt}\`, \`\${pomerium.id_token}\`, \`\${pomerium.access_token}\`, \`\${pomerium.request.headers["Name"]}\` and others; \`$$\` is \`$\`. See docs/identity.md.`,
+    `Headers set on requests to the upstream. May contain \`\${pomerium.jwt}\`, \`\${pomerium.id_token}\`, \`\${pomerium.access_token}\`, \`\${pomerium.request.headers["Name"]}\` and others; \`$$\` is \`$\`. See docs/identity.md.`,
     { secretParts: ["setRequestHeaders.*"] },
   ),
-  remove_request_headers: pomerium(headerNames().prefault([]), "Headers not sent upstream.", { inConfig: "value" }),
+  remove_request_headers: pomerium(headerNames().prefault([]), "Headers removed from requests to the upstream.", {
+    inConfig: "value",
+  }),
   set_response_headers: pomerium(
     headers().prefault({}),
-    "Headers set on answers, on top of the global ones; the key `disable` means none at all.",
+    "Headers set on responses, in addition to the global ones; the key `disable` means none at all.",
   ),
   rewrite_response_headers: pomerium(
     headerRewrites().prefault([]),
-    "In the upstream's answer, replace a plain prefix of a header's value: a list of `{header, prefix, value}`.",
+    "In the upstream's response, replace a literal prefix of a header's value: a list of `{header, prefix, value}`.",
   ),
   kubernetes_service_account_token: pomerium(
     secretString().optional(),
-    "`to` is an API server of Kubernetes: it is called with this token and acts for the person (`Impersonate-User`: e-mail, `Impersonate-Group`). See docs/kubernetes.md.",
+    "`to` is an API server of Kubernetes: requests carry this token and act for the person (`Impersonate-User`: e-mail, `Impersonate-Group`). See docs/kubernetes.md.",
     { secret: "kubernetes.token" },
   ),
   kubernetes_service_account_token_file: pomerium(
     filePath().optional(),
-    "The same, from a file, which is read anew while the token rotates.",
+    "The same, from a file, which is reread as the token rotates.",
   ),
   assertion: cardea(
     enumValue(["cached", "per_request"]).prefault("cached"),
-    "`cached`: one signed assertion serves up to 30 s of requests of a session; `per_request`: each request its own.",
+    "`cached`: one signed assertion serves a session's requests for up to 30 s; `per_request`: each request gets its own.",
     { inConfig: "value" },
   ),
 };
@@ -240,23 +242,20 @@ const headersAndIdentity = {
 const flow = {
   timeout: pomerium(
     duration().optional(),
-    "How long the whole exchange with the upstream may take, with the request's body on its way up and the answer's on its way down (Envoy begins to count behind the request's body); `0s`: no bound. Absent: `default_upstream_timeout`, or 30 s from the end of the request's body; no bound with websockets, Kubernetes, TCP and UDP, and `mcp`.",
+    "How long the whole exchange with the upstream may take, including the bodies of request and response (Envoy starts counting after the request's body); `0s`: no bound. Absent: `default_upstream_timeout`, or 30 s from the end of the request's body; no bound with websockets, Kubernetes, TCP and UDP, and `mcp`.",
   ),
   idle_timeout: pomerium(
     duration().optional(),
     "How long the exchange may be silent; `0s`: no bound. Absent: `timeout_idle`, or no bound as for `timeout`.",
   ),
-  allow_websockets: pomerium(
-    booleanValue().optional(),
-    "Let WebSocket connections through. Absent: as `allow_upgrades` says.",
-  ),
+  allow_websockets: pomerium(booleanValue().optional(), "Allow WebSocket connections. Absent: as in `allow_upgrades`."),
   allow_upgrades: pomerium(
     stringList("protocol").optional(),
-    "Upgrades that may pass, by the names in the header: `websocket`, `spdy/3.1` or others. Absent: the global ones.",
+    "Allowed upgrades, by their names in the header: `websocket`, `spdy/3.1` or others. Absent: the global ones.",
   ),
   allow_spdy: pomerium(
     booleanValue().prefault(false),
-    "Let upgrades to SPDY/3.1 pass, as older Kubernetes clients ask for.",
+    "Allow upgrades to SPDY/3.1, which older Kubernetes clients request.",
   ),
   max_stream_lifetime: cardea(
     duration().prefault("0s"),
@@ -265,17 +264,17 @@ const flow = {
   ),
   max_request_body_bytes: cardea(
     integer({ min: 0, max: 1_099_511_627_776 }).prefault(0),
-    "The longest body of a request; what is longer gets 413, in chunks too. `0`: no bound, as in Pomerium.",
+    "The longest request body; a longer one gets 413, also when it is chunked. `0`: no bound, as in Pomerium.",
     { inConfig: "value" },
   ),
   on_stale: cardea(
     enumValue(["serve", "deny"]).prefault("serve"),
-    "Without a fresh lease: `serve` from what is known for `stale_grace`, or `deny` with 503 at once.",
+    "Without a fresh lease: `serve` from the last known state for `stale_grace`, or `deny` with 503 at once.",
     { inConfig: "value" },
   ),
   stale_grace: cardea(
     duration({ max: "15m" }).optional(),
-    "How long a `serve` route goes on without a lease; a revocation may go unconfirmed for as long. Absent: `60s`. At most `15m`.",
+    "How long a `serve` route continues without a lease; a revocation may stay unconfirmed for as long. Absent: `60s`. At most `15m`.",
   ),
   audit: cardea(auditMode().optional(), "As `audit.mode`, for this route."),
   audit_trace: cardea(
@@ -302,12 +301,12 @@ const upstreamTls = {
   tls_client_key_file: pomerium(filePath().optional(), "The same, from a file."),
   tls_downstream_client_ca: pomerium(
     stringValue().optional(),
-    "The authorities (PEM, or base64 of it) of this route's callers, in place of those of `downstream_mtls`. Pomerium calls it deprecated.",
+    "The authorities (PEM, or base64 of it) for certificates of this route's callers, instead of those in `downstream_mtls`. Pomerium calls it deprecated.",
   ),
   tls_downstream_client_ca_file: pomerium(filePath().optional(), "The same, from a file."),
   tls_upstream_allow_renegotiation: pomerium(
     booleanValue().prefault(false),
-    "Let the upstream ask for a new handshake within a connection of TLS 1.2, as some do to ask for a client certificate.",
+    "Let the upstream start a new handshake within a TLS 1.2 connection, as some do to request a client certificate.",
   ),
 };
 

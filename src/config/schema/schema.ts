@@ -43,7 +43,7 @@ const flagsInUse: ReadonlySet<string> = new Set([
 const compatibility = {
   runtime_flags: pomerium(
     flags().prefault({}),
-    `Pomerium's switches. \`match_any_incoming_port: false\` makes a \`from\` without a port match its scheme's port only; \`config_hot_reload: false\` leaves a change of files unnoticed until SIGHUP; \`routes_portal: false\` tells nobody which routes they may use; \`pomerium_jwt_endpoint: true\` hands pages of a route their visitor's assertion at \`/.pomerium/jwt\`; \`allow_any_sign_out_redirect_uri: true\` lets a sign-out end where its \`pomerium_redirect_uri\` says, on a host of a route: nowhere else, whatever the name of the flag says; the others (${Object.keys(
+    `Pomerium's switches. \`match_any_incoming_port: false\` makes a \`from\` without a port match its scheme's port only; \`config_hot_reload: false\` ignores changed files until SIGHUP; \`routes_portal: false\` removes the list of the routes that a person may use; \`pomerium_jwt_endpoint: true\` gives pages of a route their visitor's assertion at \`/.pomerium/jwt\`; \`allow_any_sign_out_redirect_uri: true\` lets a sign-out end at its \`pomerium_redirect_uri\` if that is on the host of a route (despite the flag's name, nowhere else); the others (${Object.keys(
       runtimeFlags,
     )
       .filter((flag) => !flagsInUse.has(flag))

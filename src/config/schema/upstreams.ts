@@ -56,17 +56,14 @@ export const breakerKeys = {
     count().optional(),
     "Requests at once. Absent: 1024; upgrades and tunnels count only where it is written.",
   ),
-  max_retries: pomerium(
-    count().optional(),
-    "Requests at once that were sent a second time and have no answer yet. Absent: 3.",
-  ),
+  max_retries: pomerium(count().optional(), "Retries at once that have no response yet. Absent: 3."),
   max_connection_pools: pomerium(count().optional(), "Has no effect: there is one pool for each upstream."),
 };
 
 export const upstreamKeys = {
   load_balancing_policy: pomerium(
     enumValue(policies, otherNames).prefault("round_robin"),
-    "How requests are spread over `to`: in turn by weight, to the less busy of two, by chance, or by the session (its address where there is none), which then stays with one upstream: `ring_hash`, `maglev`. See docs/upstreams.md.",
+    "How requests are spread over `to`: in turn by weight, to the less busy of two, at random, or by the session (its address where there is none), which then stays with one upstream: `ring_hash`, `maglev`. See docs/upstreams.md.",
   ),
   least_request_lb_config: pomerium(
     z.strictObject({
@@ -81,7 +78,7 @@ export const upstreamKeys = {
       maximum_ring_size: pomerium(integer({ min: 1, max: 8_388_608 }).prefault(1_048_576), "And at most."),
       hash_function: pomerium(
         enumValue(["XX_HASH", "MURMUR_HASH_2"]).optional(),
-        "Has no effect: places on the ring are by SHA-256, the same on every node.",
+        "Has no effect: positions on the ring are by SHA-256, the same on every node.",
       ),
     }),
     "Of `ring_hash`.",
@@ -92,7 +89,7 @@ export const upstreamKeys = {
   ),
   health_checks: pomerium(
     healthChecks().prefault([]),
-    "Ask the upstreams whether they are well, by HTTP, TCP or gRPC; those that are not get no requests. See docs/upstreams.md.",
+    "Check the upstreams' health by HTTP, TCP or gRPC; unhealthy ones get no requests. See docs/upstreams.md.",
     {
       secretParts: ["healthChecks.*.probe.addHeaders.*.1", "healthChecks.*.probe.send", "healthChecks.*.probe.path?"],
       inConfig: "value",
@@ -110,7 +107,7 @@ export const upstreamKeys = {
         "The first ejection; the n-th lasts n times as long.",
       ),
       max_ejection_time: pomerium(duration({ min: "1ms" }).prefault("300s"), "The longest ejection."),
-      max_ejection_time_jitter: pomerium(duration().prefault("0s"), "By chance, up to this much longer."),
+      max_ejection_time_jitter: pomerium(duration().prefault("0s"), "A random addition of up to this much."),
       always_eject_one_host: pomerium(
         booleanValue().prefault(false),
         "One upstream may be ejected even with `max_ejection_percent: 0`.",
