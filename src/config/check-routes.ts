@@ -56,7 +56,7 @@ export function checkRoutes(
   return kept.map(({ route }) => route);
 }
 
-/** Finds who takes every request that a later route could, without going through all of them: there may be thousands on one host. */
+/** Finds an earlier route that matches every request of a later one, without comparing all pairs: a host may have thousands. */
 class EarlierRoutes {
   /** By host and port, then by kind and value of the match; the first of each, numbered as they came. */
   readonly #byPlace = new Map<string, Map<string, NumberedRoute>>();

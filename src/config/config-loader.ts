@@ -1,5 +1,5 @@
 /**
- * Config loader: the one file of this room that touches the world.
+ * Config loader: the only file of this package with I/O.
  *
  * Reads the configuration file and the files that it names, and keeps generated secrets in the data folder
  * (`secrets.json`, mode 0600, written whole or not at all). Relative paths are relative to the working directory, as in

@@ -61,7 +61,7 @@ export type BearerConfig = Readonly<
   | { format: "jwt"; issuers: readonly string[] }
 >;
 
-/** Whoever makes tokens for what is no person: a cluster, a pipeline. */
+/** An issuer of tokens for callers that are not people: a cluster, a pipeline. */
 export type TokenIssuerConfig = Readonly<{
   name: string;
   /** Exactly what stands in `iss`. */
@@ -84,7 +84,7 @@ export type SubPolicyConfig = Readonly<{
   allowedUsers: readonly string[];
   allowedDomains: readonly string[];
   allowedIdpClaims: ClaimLists;
-  /** Told to whoever is refused, where the route shows details; "": nothing. */
+  /** Shown to refused callers if the route shows error details; "": nothing. */
   explanation: string;
   remediation: string;
 }>;
@@ -131,7 +131,7 @@ export type RouteConfig = Readonly<{
   }> | null;
   /** Null: a bearer token is between the caller and the upstream. */
   bearer: BearerConfig | null;
-  /** Origins of other routes: whoever signs in here is signed in there too, in this order. */
+  /** Origins of other routes. Sign-in here also signs the visitor in there, in this order. */
   dependsOn: readonly string[];
   passIdentityHeaders: boolean;
   jwtIssuerFormat: "hostOnly" | "uri";
@@ -154,7 +154,7 @@ export type RouteConfig = Readonly<{
   /** Others that a connection may be handed over to, by the names in `Upgrade`; lowercase. */
   allowUpgrades: readonly string[];
   balancing: BalancingConfig;
-  /** Null: whoever answers with errors goes on being asked. */
+  /** Null: upstreams that respond with errors stay in use. */
   outlierDetection: OutlierConfig | null;
   circuitBreakers: BreakerConfig;
   tls: Readonly<{
@@ -166,9 +166,9 @@ export type RouteConfig = Readonly<{
     /** The upstream may ask for the handshake anew within a connection (TLS 1.2). */
     allowRenegotiation: boolean;
   }>;
-  /** PEM: by whom certificates of this route's callers are verified; null: none is looked at. */
+  /** PEM of the authorities for certificates of this route's callers; null: certificates are not checked. */
   clientCa: string | null;
-  /** Whoever shows no valid certificate is refused, whatever the policy says. */
+  /** A caller without a valid certificate is refused, whatever the policy says. */
   requiresClientCertificate: boolean;
   /** What calls an API server of Kubernetes in people's names; null: the route leads to no such server. */
   kubernetes: Readonly<{
@@ -225,7 +225,7 @@ export type TracingConfig = Readonly<{
   logLevel: "none" | "error" | "warn" | "info" | "debug" | "verbose";
 }>;
 
-/** Where decisions are served to others, and to whom. */
+/** The API that serves decisions to other proxies and services. */
 export type DecisionApiConfig = Readonly<{
   /** Null: without TLS. */
   tls: Readonly<{ cert: string; key: string }> | null;
@@ -315,7 +315,7 @@ export type Config = Readonly<{
     scopes: readonly string[];
     requestParams: Readonly<Record<string, string>>;
   }> | null;
-  /** Of whom routes take bearer tokens. */
+  /** The issuers whose bearer tokens routes may accept. */
   tokenIssuers: readonly TokenIssuerConfig[];
   administrators: readonly string[];
   /** A session's claims are asked for anew at least this often. */
@@ -379,7 +379,7 @@ export type Config = Readonly<{
   jwtEndpoint: boolean;
   /** A sign-out may end at any address of a route that it names. */
   signOutToRoutes: boolean;
-  /** Null: decisions are served to nobody else. */
+  /** Null: there is no decision API. */
   decisionApi: DecisionApiConfig | null;
   routes: readonly RouteConfig[];
 }> &

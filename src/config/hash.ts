@@ -2,9 +2,8 @@
  * Hash: what identifies a configuration in decision records, and its redacted body.
  *
  * Pure. The canonical form is JSON with sorted keys of everything that can change what a node does, without its secrets
- * (redact.ts); the hash is that of the body, so whoever has the one can tell whether the other belongs to it. Left out: places
- * (a comment must not change the hash), the file's name, and the node's own name, so that nodes with the same configuration
- * share a hash.
+ * (redact.ts). The hash is that of the body, so the two can be checked against each other. Left out: source locations (a comment
+ * must not change the hash), the file's name, and the node's own name, so that nodes with the same configuration share a hash.
  */
 import { createHash } from "node:crypto";
 import { type ConfigHash, parseConfigHash } from "../events/index.ts";

@@ -1,4 +1,4 @@
-/** The configuration: its type, how it is read, and where every mistake in it stands. Neighbours import through this door. */
+/** Configuration: its type, its parser and loader, and the location of every problem in it. The package's entry point. */
 
 export type {
   AutocertConfig,

@@ -1,7 +1,7 @@
 /**
  * Redact: a configuration as it may be stored and shown, each secret in it replaced by a keyed digest.
  *
- * Pure. Which keys are secret is said beside each key of the schema (`secretAt`), as places in `Config`: `*` is every entry of
+ * Pure. The schema states the secrets of each key (`secretAt`) as paths in `Config`: `*` is every entry of
  * a list or mapping, a number one of a list, and a `?` at the end means only what follows a question mark. Whatever else is text
  * is looked at too: a private key in PEM (beside a certificate in one file, for one), and the query of a URL, in which many
  * services want their credentials. A name and password in a URL are refused by the schema; what slips through is replaced here.
@@ -14,10 +14,10 @@ import { isPlainObject, type Shape, sectionShape } from "./values/value-type.ts"
 
 type Digest = (secret: string | Uint8Array) => string;
 
-/** What is below a place, by the next step; `what`: the part of the value there that is secret. */
+/** The secrets below a path, by the next step; `what`: the secret part of the value at the path itself. */
 type SecretNode = { readonly inner: Map<string, SecretNode>; what: "all" | "query" | null };
 
-/** The places of a shape's secrets, each once. */
+/** The paths in `Config` of a shape's secrets, without duplicates. */
 export function secretPathsIn(shape: Shape): readonly string[] {
   const paths = Object.values(shape).flatMap((schema) => {
     const inner = sectionShape(schema);
@@ -31,7 +31,7 @@ export function secretDigest(sharedSecret: Uint8Array): Digest {
   return (secret) => `hmac-sha256:${createHmac("sha256", key).update(secret).digest("base64url")}`;
 }
 
-/** The same value with plain data in the place of URLs and sets, and without secrets. */
+/** The same value without secrets, and with plain data instead of URLs and sets. */
 export function withoutSecrets(value: unknown, paths: readonly string[], digest: Digest): unknown {
   return redactValue(value, secretTreeOf(paths), digest);
 }

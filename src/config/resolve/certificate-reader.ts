@@ -1,6 +1,6 @@
 /**
- * Certificate reader: the library that reads revocation lists, loaded when there is the first to be read. Few configurations have one,
- * and it is among the largest that we use. It is read when the configuration is, so that what is missing is told then.
+ * Certificate reader: the library that parses revocation lists, loaded at first use. It is one of our largest dependencies, and few
+ * configurations have such a list. Loading happens while the configuration is read, so a missing library is reported then.
  */
 import { createRequire } from "node:module";
 

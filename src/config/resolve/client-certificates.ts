@@ -1,7 +1,7 @@
 /**
- * Resolve client certificates: by whom and how callers' certificates are verified, for all routes and for one.
+ * Client certificates: which authorities verify callers' certificates, and how, for all routes and for one.
  *
- * Pure. Refuses settings that would verify nobody, and authorities where no TLS is served: what looks like a lock has to be one.
+ * Pure. Refuses settings that would verify no caller, and authorities where no TLS is served.
  */
 import type { X509Crl } from "@peculiar/x509";
 import type { Config, RouteConfig } from "../config.ts";
@@ -40,7 +40,7 @@ export function resolveClientCertificates(globals: Globals, { report, material }
   };
 }
 
-/** An authority for one route's callers, in place of the one for all. */
+/** The authority for one route's callers, which replaces the global one. */
 export function resolveRouteClientCertificates(
   route: Route,
   { report, material, globals, all }: From & Readonly<{ globals: Globals; all: Config["downstreamMtls"] }>,
@@ -56,7 +56,7 @@ export function resolveRouteClientCertificates(
   return { clientCa, requiresClientCertificate: clientCa !== null && all.enforcement !== "policy" };
 }
 
-/** To be asked when every route is known: settings without any authority would let everybody through. */
+/** Runs once all routes are known: settings without an authority would let every caller through. */
 export function checkClientCertificates(
   present: ReadonlySet<string>,
   from: Readonly<{ report: ProblemReporter; routes: readonly Pick<RouteConfig, "clientCa">[] }>,

@@ -1,7 +1,7 @@
 /**
- * Resolve where decisions are served to others, and to whom.
+ * Decision API: the addresses that serve decisions to other proxies and services, and the callers they accept.
  *
- * Pure. Refuses addresses that other machines reach without TLS, ranges that are none, and keys that could be guessed.
+ * Pure. Refuses addresses that other machines reach without TLS, malformed ranges, and keys that could be guessed.
  */
 import { isIP } from "node:net";
 import type { DecisionApiConfig } from "../config.ts";

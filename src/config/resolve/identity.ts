@@ -1,8 +1,8 @@
 /**
- * Resolve who may ask on a route: the client people sign in with, the bearer tokens that count, and the policies that a console
+ * Identity of a route's callers: the client that people sign in with, the accepted bearer tokens, and the policies that a console
  * attached.
  *
- * Pure. Refuses what could let one client's sessions pass as another's, and tokens of issuers that nobody has named.
+ * Pure. Refuses what could let one client's sessions pass as another's, and tokens of issuers that are not configured.
  */
 
 import type { LocatedRoute } from "../check-routes.ts";
@@ -11,7 +11,7 @@ import type { ProblemReporter } from "../source/source-locations.ts";
 import { readYaml } from "../source/yaml-document.ts";
 import type { RouteContext } from "./route.ts";
 
-/** A client of its own; null: the one of the whole configuration. */
+/** The route's own client; null: the global one. */
 export function resolveIdpClient({ route, report, globals, failed }: RouteContext): RouteConfig["idpClient"] {
   const { idp_client_id: clientId, idp_client_secret: clientSecret } = route;
   if (clientId === undefined || clientId === "") {
@@ -98,7 +98,7 @@ export function resolveBearer({ route, report, globals, failed }: RouteContext):
   }
 }
 
-/** Their rules are read from the text that a console keeps beside what it made of it. */
+/** Reads the rules from `source_ppl`, the text that the console compiled. */
 export function resolveSubPolicies({ route, report }: RouteContext): readonly SubPolicyConfig[] {
   return route.sub_policies.map(({ sourcePpl, rego, ...sub }, i) => {
     const path = ["sub_policies", i, "source_ppl"];
@@ -123,7 +123,7 @@ function readPpl(
   return value;
 }
 
-/** The hosts that each route names, as origins of the routes there. */
+/** Replaces the hosts under `depends_on` by the origins of the routes there. */
 export function resolveDependsOn(
   placed: readonly LocatedRoute[],
   { report, cookieDomain }: Readonly<{ report: ProblemReporter; cookieDomain: string | null }>,

@@ -1,7 +1,7 @@
 /**
- * Resolve a route to an API server of Kubernetes: its service account's token, and what such a route may not say.
+ * Kubernetes routes: the token of the service account, and the keys that such a route may not have.
  *
- * Pure. Refuses routes that would act with the service account's own rights, or that say themselves whom they act for.
+ * Pure. Refuses routes that would act with the service account's own rights, or that set the impersonated user themselves.
  */
 import type { RouteConfig } from "../config.ts";
 import { isLoopback } from "../values/network-values.ts";

@@ -48,7 +48,7 @@ export function resolveTunnelFrom(context: RouteContext, written: string): Route
   return {
     url: new URL(url.origin),
     host: url.hostname.toLowerCase(),
-    // Where the name is the caller's own, its port says what is asked for, and nothing of where the proxy listens.
+    // If the caller names the host itself, the port is that of the target, not that of the proxy's listener.
     port: explicit !== undefined ? Number(explicit) : names.length === 0 || matchAnyIncomingPort ? null : standard,
     tunnel: { kind, targets: targets.filter((one) => one !== undefined), behindProxy: names.length > 0 },
   };
@@ -70,7 +70,7 @@ const refusedKeys = [
   "max_request_body_bytes",
 ] as const;
 const ineffectiveKeys = ["host_rewrite", "host_rewrite_header", "preserve_host_header"] as const;
-/** But where another proxy is asked, by HTTP. */
+/** These have an effect only where another proxy is called by HTTP. */
 const ineffectiveWithoutProxy = [
   ...ineffectiveKeys,
   "set_request_headers",

@@ -1,13 +1,13 @@
-/** Resolve which protocols a connection may be handed over to: WebSocket, SPDY and others, by the names in `Upgrade`. Pure. */
+/** Upgrades that a route allows: WebSocket, SPDY and others, by their names in `Upgrade`. Pure. */
 import type { RouteConfig } from "../config.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
 import type { RouteContext } from "./route.ts";
 
 const token = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}(?:\/[A-Za-z0-9!#$%&'*+.^_`|~-]{1,32})?$/;
-/** Another way to speak HTTP, or to be a proxy: what follows would be requests that nobody decides about. */
+/** Protocols that carry HTTP requests or proxy traffic: what follows the upgrade would be requests without a decision. */
 const never = /^(?:connect(?:-udp|-ip)?|h2c?|h3|http(?:\/.*)?|tls(?:\/.*)?)$/i;
 
-/** @returns those of the list that may be */
+/** @returns the protocols of the list that may be upgraded to */
 export function checkUpgrades(protocols: readonly string[], report: ProblemReporter): readonly string[] {
   return protocols.filter((protocol, i) => {
     if (!token.test(protocol))

@@ -1,7 +1,7 @@
 /**
- * Resolve a route's way to its upstream: host, headers, TLS.
+ * Upstream settings of a route: host, headers, TLS.
  *
- * Pure. Refuses headers that would say who the visitor is or break the framing; both belong to the proxy alone.
+ * Pure. Refuses headers that name the visitor or change the framing: only the proxy may set those.
  */
 import { RE2JS } from "re2js";
 import type { RouteConfig } from "../config.ts";
@@ -11,7 +11,7 @@ import type { RouteContext } from "./route.ts";
 
 type HostRules = Pick<RouteConfig, "hostRewrite" | "hostRewriteHeader" | "hostPathRegexRewrite" | "preserveHostHeader">;
 
-/** One way wins (docs/pomerium-behaviour.md §5.1); the others are said to have no effect. */
+/** The first key wins (docs/pomerium-behaviour.md §5.1). The others get a warning. */
 export function resolveHost(context: RouteContext): HostRules {
   const { route, report } = context;
   const [spelling = "", own] =
@@ -73,7 +73,7 @@ export function resolvePattern(
   return { pattern, substitution: substitution ?? "" };
 }
 
-/** Headers that say how a request is read; nobody but the proxy may set them. */
+/** Headers that frame a message. Only the proxy may set them. */
 export const framingHeaders: ReadonlySet<string> = new Set([
   "connection",
   "content-length",
@@ -141,8 +141,8 @@ export function resolveResponseHeaders({
 }
 
 /**
- * Those of `set_response_headers` that are a configuration's to set. What says where an answer ends is the connection's: one that says
- * otherwise is two answers to some readers.
+ * The entries of `set_response_headers` that a configuration may set. Headers that frame the response are refused: a wrong one would
+ * make some readers see two responses.
  */
 export function settableHeaders(
   given: Readonly<Record<string, string>>,
@@ -160,7 +160,7 @@ export function settableHeaders(
   return kept;
 }
 
-/** Framing is the connection's, and cookies of ours are nobody's to make. */
+/** Refuses rewrites of headers that frame the response. */
 export function resolveResponseRewrites({ route, report }: RouteContext): RouteConfig["rewriteResponseHeaders"] {
   for (const [i, { header }] of route.rewrite_response_headers.entries()) {
     if (framingHeaders.has(header))

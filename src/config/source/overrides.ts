@@ -1,5 +1,5 @@
 /**
- * Overrides: what the environment and the command line put over the file.
+ * Overrides: values from the environment and the command line, which replace those of the file.
  *
  * Pure: the environment is an argument. A variable is the key in capitals, nested keys joined with `_`
  * (`BROKER_LISTEN`); lists are comma texts, mappings JSON or `k=v,k=v`; `ROUTES` and `POLICY` are base64 of YAML;

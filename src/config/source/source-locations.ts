@@ -1,5 +1,5 @@
 /**
- * Places: where each value of a document stands, so that every problem can point at it.
+ * Source locations: file, line and column of each value of a document, so that every problem can point at it.
  *
  * Pure data beside the document, a tree of the same shape, so it survives a copy to another thread. Always: asking for a
  * path that is not there answers with its nearest ancestor that is, so a missing key is reported where it should stand.
@@ -8,7 +8,7 @@ import type { PolicySource, Problem, SourceLocation, SourceLocationTree } from "
 
 export type Path = readonly (string | number)[];
 
-/** A source that has no lines: every place in it is the same. */
+/** The locations of a source without lines, such as an environment variable: all are the same. */
 export function sourceWithoutLines(file: string): SourceLocationTree {
   const location: SourceLocation = { file, line: 0, column: 0 };
   return { value: location, key: location, inner: new Map() };

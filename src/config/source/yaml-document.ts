@@ -1,5 +1,5 @@
 /**
- * YAML document: text into plain values, with the place of each.
+ * YAML document: parses text into plain values, with the source location of each.
  *
  * The yaml library parses; this file turns its nodes into values because the places must be kept, duplicate keys must be
  * errors, and aliases must not be able to grow without bound ("YAML bombs"). JSON is YAML. Anchors, aliases and merge

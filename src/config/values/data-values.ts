@@ -1,4 +1,4 @@
-/** Kind for external data sets: where each comes from, how often it is read, and how much of it is taken. Pure. */
+/** Value type of external data sets: the source of each, how often it is read, and its bounds. Pure. */
 import type { DataSource } from "../config.ts";
 import { checkUrl, formatDuration, isLoopback, parseDuration } from "./network-values.ts";
 import { unknownKeyRemedy } from "./suggest.ts";
@@ -112,7 +112,7 @@ function readSource(item: unknown, refuse: Refuse): DataSource | Refused {
   return { type, from, key: foreignKey, format, everyMs, timeoutMs, maxAgeMs, bytesMax, recordsMax, headers: sent };
 }
 
-/** Whoever can change the data on its way can let themselves in. */
+/** Requires TLS outside loopback: an attacker who can change the data in transit can admit anyone. */
 function readOrigin(url: unknown, file: unknown, refuse: Refuse): DataSource["from"] | Refused {
   if ((url === undefined) === (file === undefined)) return refuse("needs either url or file", "write one of them");
   if (file !== undefined) {

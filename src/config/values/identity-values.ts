@@ -1,4 +1,4 @@
-/** Kinds for who asks: issuers of tokens, hosts that people are signed in to together, and policies that a console attached. Pure. */
+/** Value types of identity keys: token issuers, hosts that share a sign-in, and policies that a console attached. Pure. */
 import { flattenClaims } from "../../events/index.ts";
 import type { SubPolicyConfig, TokenIssuerConfig } from "../config.ts";
 import { checkUrl, isLoopback } from "./network-values.ts";
@@ -16,12 +16,12 @@ import {
   valueType,
 } from "./value-type.ts";
 
-/** Signatures that are taken; whoever verifies by a shared secret, or by none, could have made the token themselves. */
+/** Accepted signature algorithms. With a shared secret, or without a signature, a verifier could have made the token itself. */
 const algorithms = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA".split(" ");
 const usualAlgorithms = ["RS256", "ES256", "EdDSA"];
 const issuerKeys = ["issuer", "jwks_url", "supported_algs", "audiences"];
 
-/** Refuses inside of a value. */
+/** Prefixes the path of a refusal. */
 const refuseInside =
   (refuse: Refuse, ...at: readonly (string | number)[]): Refuse =>
   (problem, remedy, path = []) =>
@@ -95,7 +95,7 @@ function readIssuer(name: string, item: unknown, refuse: Refuse): TokenIssuerCon
   return { name, issuer, jwksUrl: jwks, algorithms: algs, audiences };
 }
 
-/** Whoever can change the keys on their way can sign as they like. */
+/** Requires TLS outside loopback: an attacker who can replace the keys in transit can sign any token. */
 function readIssuerUrl(value: unknown, refuse: Refuse): URL | Refused {
   const url = checkUrl(value, { schemes: ["https", "http"], refuse });
   if (isRefused(url)) return url;

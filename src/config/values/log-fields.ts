@@ -79,7 +79,7 @@ export function isAccessLogField(name: string): name is AccessLogField {
   return known.has(name) || /^headers\.[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$/.test(name);
 }
 
-/** What a line of Pomerium's log of decisions says when nothing else is asked for. */
+/** The default fields of Pomerium's decision log. */
 export const defaultAuthorizeLogFields = [
   "request-id",
   "check-request-id",

@@ -1,5 +1,5 @@
 /**
- * Kinds of the network: durations, addresses, URLs, header maps, upstreams, regular expressions.
+ * Value types of the network: durations, addresses, URLs, header maps, upstreams, regular expressions.
  *
  * Pure. Regular expressions are RE2's (re2js), as in Envoy: no back references, so no input can stall a match.
  */
@@ -335,7 +335,7 @@ export const upstreams = (): ValueType<readonly WrittenUpstream[]> =>
     },
   );
 
-/** Of an upstream: whatever is asked for. gRPC over TLS is HTTP/2 in any case. */
+/** Whether the scheme of an upstream requests HTTP/2. gRPC over TLS uses HTTP/2 in any case. */
 export function speaksHttp2({ protocol }: URL): boolean {
   return protocol === "h2:" || protocol === "h2c:";
 }

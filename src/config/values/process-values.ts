@@ -1,4 +1,4 @@
-/** Kinds for the services of a process, its certificates and the tokens it takes. Pure. */
+/** Value types of process keys: services, certificates and bearer token formats. Pure. */
 import type { Service } from "../config.ts";
 import {
   enumValue,

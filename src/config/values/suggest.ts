@@ -1,7 +1,7 @@
 /**
  * Suggest: the known word that a mistyped one most likely means.
  *
- * Pure. Compares by edit distance with swaps (Damerau's, restricted), and stays silent rather than guess wildly.
+ * Pure. Compares by restricted Damerau-Levenshtein distance. Without a similar word, it suggests none.
  */
 export function suggest(word: string, known: Iterable<string>): string | undefined {
   const typed = word.toLowerCase().replaceAll("-", "_").slice(0, 100);

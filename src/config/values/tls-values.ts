@@ -1,4 +1,4 @@
-/** Kinds for certificates of callers. Pure. */
+/** Value types of callers' certificates. Pure. */
 import { RE2JS } from "re2js";
 import type { SubjectNamePattern, SubjectNameType } from "../config.ts";
 import {

@@ -1,5 +1,5 @@
 /**
- * Kinds of upstream settings that Pomerium takes from Envoy: lists of sections, health checks, payloads, percentages.
+ * Value types of the upstream settings that Pomerium takes from Envoy: lists of sections, health checks, payloads, percentages.
  *
  * Pure. Names are Envoy's, in snake_case.
  */
@@ -26,7 +26,7 @@ import {
   valueType,
 } from "./value-type.ts";
 
-/** A list of sections, each of the same keys. What each section gives is the caller's to say. */
+/** A list of sections with the same keys. `resolve` turns the values of each section into the result. */
 export const sectionList = <T>(
   label: string,
   shape: Shape,

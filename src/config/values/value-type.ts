@@ -1,9 +1,9 @@
 /**
- * Kinds: the sorts of value a configuration key may have, as zod schemas.
+ * Value types: what a configuration key may hold, as zod schemas.
  *
- * Each takes what YAML, JSON or an environment variable may hold (so a list may be a comma string, a truth the word
- * "true") and gives what the program works with. Each carries a label for the documentation and a JSON Schema fragment
- * for editors. Pure; a refusal says what is wrong and what would be right, and never repeats a secret.
+ * - Pure. Each accepts what YAML, JSON or an environment variable can hold: a list may be text with commas, a boolean the word "true".
+ * - Each has a label for the documentation and a JSON Schema fragment for editors.
+ * - A refusal states what is wrong and what would be right. It never repeats a secret.
  */
 import { z } from "zod";
 import type { Path } from "../source/source-locations.ts";
@@ -24,7 +24,7 @@ export function sectionShape(schema: z.ZodType): Shape | undefined {
 export type ValueTypeSpec = Readonly<{ label: string; json: Readonly<Record<string, unknown>> }>;
 export type ValueType<T> = z.ZodPipe<z.ZodUnknown, z.ZodTransform<T, unknown>>;
 
-/** Makes a kind from a parser; the parser refuses through its second argument. */
+/** Makes a value type from a parser. The parser refuses a value through its second argument. */
 export function valueType<T>(
   spec: ValueTypeSpec,
   parse: (value: unknown, refuse: Refuse) => T | Refused,
@@ -44,7 +44,7 @@ export function isRefused(value: unknown): value is Refused {
   return value === REFUSED;
 }
 
-/** A value as it may be shown in a message. */
+/** A value in the form in which a message may show it: short, and without passwords in URLs. */
 export function formatValue(value: unknown): string {
   if (Array.isArray(value)) return "a list";
   if (typeof value === "object" && value !== null) return "a mapping";
@@ -53,7 +53,7 @@ export function formatValue(value: unknown): string {
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
 
-/** Passwords in URLs are not shown. */
+/** Hides user names and passwords in URLs. */
 function withoutUserinfo(text: string): string {
   return text.replace(/\/\/[^/@\s]*@/g, "//***@");
 }
@@ -129,7 +129,7 @@ export const integer = (range: Readonly<{ min: number; max: number }>): ValueTyp
     },
   );
 
-/** A share such as `0.01` or `1%`. */
+/** A fraction such as `0.01` or `1%`. */
 export const fraction = (range: Readonly<{ max: number }>): ValueType<number> =>
   valueType({ label: "share", json: { type: ["number", "string"] } }, (value, refuse) => {
     const word = scalarText(value) ?? "";
@@ -153,7 +153,7 @@ export const enumValue = <const Word extends string>(
     return found ?? refuse(`${formatValue(value)} is not known here`, `write one of ${words.join(", ")}`);
   });
 
-/** How decision records are kept. `strict` has a meaning and is refused until it is kept: a promise is not half-made. */
+/** How decision records are kept. `strict` is reserved, and refused until it is implemented. */
 export const auditMode = (): ValueType<"best_effort"> =>
   valueType({ label: "best_effort", json: { enum: ["best_effort"] } }, (value, refuse) => {
     const typed = scalarText(value)?.toLowerCase();
