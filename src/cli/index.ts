@@ -4,8 +4,8 @@ import type { Command } from "./terminal/command.ts";
 export { runCommandLine } from "./terminal/command-line.ts";
 
 /**
- * Those that the arguments can mean. Containers ask for their health every few seconds, and load nothing else for it; servers go
- * without what operators and the demo have.
+ * The commands that the arguments can name. `health` runs every few seconds in containers and loads nothing else; `run`
+ * does not load the commands of operators and the demo.
  */
 export async function commandsFor(args: readonly string[]): Promise<readonly Command[]> {
   if (args[0] === "health") return [(await import("./commands/health.ts")).health];

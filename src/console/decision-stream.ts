@@ -1,10 +1,11 @@
 /**
- * Decisions as Server-Sent Events, resumable: the `id` of each event is the cursor to come back with (`Last-Event-ID`). An
- * event `missed` says that what lay between is no longer held here.
+ * Decision stream: decisions as Server-Sent Events, resumable by cursor (`Last-Event-ID`).
  *
- * A watcher is given entries as fast as it reads them. One that has stopped reading is cut off, and so is one whose right to
- * watch has ended: it is asked again whenever a fact about the operator changes, now and then, and at the end of the token or
- * session. A node that has lost touch hears of no change, so a session's watcher is told nothing while the lease is not fresh.
+ * - The `id` of an event is its cursor. An event `missed` means that this server no longer holds the records in
+ *   between.
+ * - A watcher gets entries as fast as it reads. One that stops reading is cut off, and can resume.
+ * - The caller's right is checked again when a fact about the operator changes, periodically, and at the end of the
+ *   token or session. A node without a fresh lease hears of no change, so it sends nothing to a session's watcher.
  */
 import type { ServerResponse } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
@@ -20,13 +21,13 @@ export type DecisionStreamDeps = Readonly<{
   callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
   fresh: () => boolean;
   now: () => UnixMs;
-  /** Settles after this long; early, either way, when the signal aborts. */
+  /** Settles after `ms`, or earlier if the signal aborts. */
   sleep: (ms: number, signal: AbortSignal) => Promise<void>;
 }>;
 
 const batchMax = 200;
 const newestMax = 1_000;
-/** Nothing for this long: a comment, so that a dead connection is noticed. */
+/** After this long without an event a comment is sent, which reveals a dead connection. */
 const aliveMs = 15_000;
 /** A watcher that reads nothing for this long is cut off; it may resume by its cursor. */
 const stuckMs = 30_000;
@@ -123,12 +124,12 @@ function eventOf({ cursor, record }: FeedEntry): string {
   return `id: ${cursor}\ndata: ${JSON.stringify(record)}\n\n`;
 }
 
-/** Who goes away instead aborts the signal. */
+/** A caller that disconnects aborts the signal instead. */
 function drained(raw: ServerResponse): Promise<void> {
   return new Promise((resolve) => void raw.once("drain", resolve));
 }
 
-/** Waits for something, for at most this long. */
+/** Waits for the promise, at most `ms`. */
 async function raceWithTimeout(
   something: Promise<void>,
   options: Pick<DecisionStreamDeps, "sleep"> & Readonly<{ signal: AbortSignal }>,

@@ -1,6 +1,8 @@
 /**
- * Why a decision fell: `POST /explain` with the id of one that this node still holds, or with a record that was kept elsewhere. What it
- * shows of the log are ids, kinds, times and who caused it; no personal data, whatever the events hold.
+ * Explanation of a decision: `POST /explain` with the id of a decision that this node still holds, or with a stored
+ * record.
+ *
+ * It shows ids, kinds, times and actors of events, never personal data.
  */
 import { type Explained, explainDecision, recordIdOf } from "../audit/index.ts";
 import type { DecisionRecord } from "../auth/index.ts";
@@ -9,7 +11,7 @@ import { explainSchema } from "./operator-schemas.ts";
 
 const explainMs = 20_000;
 const recordBytesMax = 256 * 1024;
-/** `others`: ids of what else is named by a request's id. */
+/** `others`: ids of other decisions about the same request. */
 export type ExplainAnswer = Explained & Readonly<{ others: readonly string[] }>;
 
 export function registerExplain(route: RegisterRoute, deps: OperatorApiDeps): void {

@@ -1,4 +1,4 @@
-/** Pages and the operator API. Neighbours import the console through this door. */
+/** Pages and the operator API: the entry point of the console. */
 
 export type { ExplainAnswer } from "./explain-route.ts";
 export { operatorApiPrefix, registerOperatorApi } from "./operator-api.ts";

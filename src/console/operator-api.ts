@@ -1,9 +1,10 @@
 /**
- * Operator API: `/.pomerium/admin/api/v1/…` on the authenticate host. The console and the command line use it, nothing else.
+ * Operator API: `/.pomerium/admin/api/v1/…` on the authenticate host, for the console and the command line.
  *
- * Reads come from this node's projection (operator-reads.ts); changes are commands to the broker (operator-changes.ts). Who asks
- * is settled before a body is read, and again when what was waited for is there. Personal data is opened only here, for operators, and never logged. It speaks JSON, also
- * of errors.
+ * - Reads come from this node's projection (operator-reads.ts). Changes are commands to the broker
+ *   (operator-changes.ts).
+ * - The caller is verified before a body is read, and again after every wait.
+ * - Personal data is opened only here, for operators, and never logged. Errors are JSON, too.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { BrokerUnavailableError } from "../replication/index.ts";
@@ -34,7 +35,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
     const caller = await requireOperator(deps, request, reply);
     if (caller === undefined) return reply;
     callers.set(request, caller);
-    // The pattern, not the path: people are named in it by their e-mail. operator-changes.ts logs what was changed, by ids.
+    // The pattern, because a path may hold an e-mail. operator-changes.ts logs each change by ids.
     const path = request.routeOptions.url ?? null;
     deps.log.info({ actor: caller.actor, method: request.method, path }, "operator request");
   });
@@ -54,7 +55,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
         if (caller === undefined) throw new TypeError("an operator's request without its caller");
         if (method === "POST" && (await requireOperator(deps, request, reply)) === undefined) return reply;
         const answer = await handler(request, reply, caller);
-        // Whoever has made a change is told so, also where it was the one that ended their own right.
+        // A caller learns of its own change even if that ended the caller's right.
         if (answer === reply || isChange(answer)) return answer;
         return (await requireOperator(deps, request, reply)) === undefined ? reply : answer;
       },

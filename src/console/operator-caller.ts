@@ -1,8 +1,9 @@
 /**
- * Who may use the operator API: a bearer token, or an administrator's own session with proof that our own page asked.
+ * Operator caller: who may use the operator API, by a bearer token or an administrator's session.
  *
- * A session counts only with `Origin` (or `Sec-Fetch-Site: same-origin`) of the authenticate host and, for changes, a JSON
- * body: no form on another site can make one. An e-mail names an administrator only when the provider calls it verified.
+ * A session counts only with `Origin` (or `Sec-Fetch-Site: same-origin`) of the authenticate host and, for changes, a
+ * JSON body, which no form on another site can send. An e-mail names an administrator only if the provider has verified
+ * it.
  */
 import type { FastifyRequest } from "fastify";
 import type { Principal } from "../auth/index.ts";
@@ -13,11 +14,11 @@ export type OperatorCaller =
   | Fact<
       "operator",
       {
-        /** As it stands in the log. */
+        /** The actor that the log records. */
         actor: string;
         /** When the token or the session ends. */
         until: UnixMs;
-        /** The facts that this was decided by; none for a token. */
+        /** The facts behind this decision; none for a token. */
         reads: readonly Stream[];
       }
     >
@@ -54,7 +55,7 @@ export async function operatorCallerOf(
 ): Promise<OperatorCaller> {
   const { authorization } = request.headers;
   if (authorization !== undefined) {
-    // Whoever sends a credential is judged by it alone, never by a cookie that came along.
+    // A bearer token counts alone, never together with a cookie.
     const bearer = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
     const token = bearer === undefined ? undefined : await options.verifyToken(bearer);
     return token === undefined
@@ -83,7 +84,7 @@ export async function operatorCallerOf(
   };
 }
 
-/** Something must say that it is ours: what says nothing is refused. Only a read may have been typed into the address bar. */
+/** Requires proof of origin. Only a read may come from the address bar. */
 function isFromOurPage(request: FastifyRequest, origin: string, kind: "read" | "change"): boolean {
   const said = request.headers.origin;
   const site = request.headers["sec-fetch-site"];

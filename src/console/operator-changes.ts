@@ -1,8 +1,8 @@
 /**
- * Changes that operators make: commands to the broker, answered with the receipt that was asked for.
+ * Operator changes: commands to the broker, answered with the requested receipt.
  *
- * A change that is in the log is never answered as a failure because its receipt could not be had: the answer says where it
- * stands, and the receipt can be asked for again. A name that fits several people changes nothing.
+ * A change in the log is never answered as a failure, even if its receipt is not available: the answer names its link,
+ * and the receipt can be requested again. A name that matches several people changes nothing.
  */
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { z } from "zod";
@@ -40,23 +40,23 @@ const unknownNamedMax = 100;
 const manyBytesMax = 1024 * 1024;
 
 export type ChangeAnswer = Readonly<{
-  /** Null where nothing had to be asked. */
+  /** Null: no command was needed. */
   commandId: CommandId | null;
   changed: boolean;
   /** What a complete receipt of this change means. */
   promise: string;
   link: Link;
-  /** Null when none was asked for, or when the change is in the log and its receipt could not be had. */
+  /** Null: not requested, or the change is in the log and its receipt was not available. */
   receipt: Receipt | null;
 }>;
 
 export type RevokedManyAnswer = ChangeAnswer &
   Readonly<{
-    /** How many sessions were named, or met the filter. */
+    /** How many sessions were named, or matched the filter. */
     named: number;
-    /** Those of them that this node knows nothing of: gone, or never there. The first hundred. */
+    /** The first hundred sessions that this node does not know. */
     unknown: readonly SessionId[];
-    /** More met the filter: ask again for the rest. */
+    /** More sessions match the filter: repeat the request. */
     more: boolean;
   }>;
 
@@ -88,7 +88,7 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
           ? unchangedAnswer(deps.replica, command)
           : await submitChange(deps, request, reply, actor, command, wait);
       if (!isChange(answer)) return answer;
-      // Whoever asks for the rest of them must not be given the same ones again.
+      // The next request must not select the same sessions again.
       if (more) await deps.replica.waitFor(answer.link, 2_000);
       return { ...answer, ...counted };
     },
@@ -151,8 +151,7 @@ export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): vo
 }
 
 /**
- * A name in a path. One that cannot stand there even when escaped (a proxy refuses an escaped slash) comes as
- * `base64url:<UTF-8>`.
+ * A name from a path. Proxies refuse an escaped slash, so such names arrive as `base64url:<UTF-8>`.
  */
 function nameIn(param: string): string {
   const encoded = /^base64url:([\w-]+)$/.exec(param)?.[1];
@@ -189,7 +188,7 @@ function unchangedAnswer(replica: Replica, command: Command): ChangeAnswer {
   return { commandId: null, changed: false, promise: promiseFor(command), link: replica.applied, receipt: null };
 }
 
-/** What the change will stand for in the log, as far as a promise goes. */
+/** The event type that a command records, for the promise of its receipt. */
 const eventTypeOf: Readonly<Partial<Record<Command["type"], string>>> = {
   revokeSession: "SessionRevoked",
   revokeSessions: "SessionRevoked",
@@ -205,7 +204,7 @@ function promiseFor({ type }: Command): string {
   return promiseOf(recorded === undefined ? null : [{ type: recorded }]);
 }
 
-/** For the log: ids alone, names were resolved before; and no long lists. */
+/** The command as it is logged: ids only, and no long lists. */
 function loggedCommand(command: Command): object {
   if (command.type === "revokeSessions") {
     const { type, sessionIds } = command;
@@ -255,10 +254,10 @@ function sendFailure(reply: FastifyReply, result: Exclude<CommandResult, { type:
 
 type NameProblem = Readonly<{ status: 404 | 409 | 503; error: string }>;
 
-/** Who signed in a moment ago may not be known here yet. */
+/** A user who has just signed in may not be known here yet. */
 const catchUpMs = 2_000;
 
-/** Looks, and where somebody is not found looks again once this node has come to the head of the log: what is not there then does not exist. */
+/** Repeats a search without a match once this node has reached the head of the log: then the user does not exist. */
 async function findAtHead<Found extends UserId | Readonly<{ userIds: readonly UserId[] }>>(
   { databroker, replica }: OperatorApiDeps,
   find: () => Found | NameProblem,

@@ -1,4 +1,4 @@
-/** Configurations, as an operator asks for them: which are known by their hash, who runs them, and what they said, without secrets. */
+/** Configurations for operators: the known hashes, the nodes that run them, and their texts without secrets. */
 import {
   type ConfigHash,
   type ConfigurationEntry,
@@ -12,11 +12,11 @@ import { type OperatorApiDeps, type RegisterRoute, tryParse } from "./operator-r
 
 export type ConfigurationView = Readonly<{
   configHash: ConfigHash;
-  /** When its body was stored; null: it runs somewhere, and no body of it is kept. */
+  /** When its text was stored; null: a node runs it, and its text is not stored. */
   recordedAt: UnixMs | null;
-  /** Of the body as it is stored; null: none is kept. */
+  /** Bytes of the stored text; null: not stored. */
   bytes: number | null;
-  /** Where it is in force now. */
+  /** The nodes that run it now. */
   nodes: readonly NodeId[];
 }>;
 export type ConfigurationAnswer = ConfigurationView & Readonly<{ configuration: unknown }>;
@@ -51,7 +51,7 @@ function isIntact({ body, configHash }: StoredConfiguration): boolean {
   return tryParse(() => parseConfigBody(body, configHash), undefined) !== undefined;
 }
 
-/** What is kept, oldest first, and behind it what only runs. */
+/** Stored configurations, oldest first, then those that only run. */
 async function listConfigurations({ databroker }: OperatorApiDeps): Promise<readonly ConfigurationView[]> {
   const [kept, { nodes }] = await Promise.all([databroker.configurations(), databroker.status()]);
   const running = new Map<string, NodeId[]>();

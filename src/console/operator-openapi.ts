@@ -1,4 +1,7 @@
-/** Operator OpenAPI: the description of the operator API (OpenAPI 3.1), generated from its table of operations and schemas. Pure. */
+/**
+ * Operator OpenAPI: the description of the operator API (OpenAPI 3.1), generated from its table of operations and
+ * schemas. Pure.
+ */
 import { z } from "zod";
 import { type Operation, operatorOperations, pathParameters } from "./operator-operations.ts";
 import { errorSchema } from "./operator-schemas.ts";

@@ -1,6 +1,7 @@
 /**
- * Operator operations: the table of the operator API. A handler is registered by the name of its operation, so the API serves what the
- * table says and nothing else; the description in docs/operator-api.openapi.json is generated from it. Pure.
+ * Operator operations: the table of the operator API. A handler is registered by the name of its operation, so the API
+ * serves what the table says and nothing else; the description in docs/operator-api.openapi.json is generated from it.
+ * Pure.
  */
 import type { z } from "zod";
 import {
@@ -26,7 +27,7 @@ export type Operation = Readonly<{
   answer?: z.ZodType;
   /** Set where `Accept: text/event-stream` is answered with a stream, or nothing else is. */
   stream?: string;
-  /** Statuses of errors beside those of every operation. */
+  /** Error statuses besides those of every operation. */
   errors: readonly (400 | 404 | 409 | 410)[];
 }>;
 

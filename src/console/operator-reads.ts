@@ -1,4 +1,4 @@
-/** What operators read: sessions, users and groups from this node's projection; nodes and receipts from the brokers. */
+/** Operator reads: sessions, users and groups from this node's projection; nodes and receipts from the brokers. */
 import { type CommandId, parseCommandId, parseLink } from "../events/index.ts";
 import { type ReceiptTarget, regionLags } from "../replication/index.ts";
 import { badRequest, type OperatorApiDeps, type RegisterRoute, tryParse } from "./operator-route.ts";
@@ -50,7 +50,7 @@ export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void
   });
 }
 
-/** `more`: there are others that the limit left out. */
+/** `more`: the limit left out others. */
 function limited<T, View>(
   all: Iterable<T>,
   limit: number,

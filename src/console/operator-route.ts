@@ -1,4 +1,4 @@
-/** What the operations of the operator API are given, and the small things they share. Pure. */
+/** Operator routes: the dependencies and helpers that the operations of the operator API share. Pure. */
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Feed } from "../audit/index.ts";
@@ -13,10 +13,10 @@ export type OperatorApiDeps = Readonly<{
   replica: Replica;
   feed: Feed;
   callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
-  /** Whether this node's lease is fresh: without, it may say nothing of anybody's session. */
+  /** Whether this node's lease is fresh. Without, it may not confirm any session. */
   fresh: () => boolean;
   now: () => UnixMs;
-  /** Settles after this long; early, either way, when the signal aborts. */
+  /** Settles after `ms`, or earlier if the signal aborts. */
   sleep: (ms: number, signal: AbortSignal) => Promise<void>;
   uuid: () => string;
   region: string;
@@ -31,9 +31,9 @@ export type RegisterRoute = (
 ) => void;
 
 /**
- * Asks who this is, now. A body, a name or a receipt may have been long in coming; whoever has lost the right meanwhile changes
- * nothing, and is told nothing.
- * @returns undefined: answered with the refusal
+ * Verifies the caller now. A body, a name or a receipt may have taken long: a caller who has lost the right meanwhile
+ * changes nothing and learns nothing.
+ * @returns undefined: refused, and the response is sent
  */
 export async function requireOperator(
   { callerOf }: Pick<OperatorApiDeps, "callerOf">,
@@ -47,7 +47,7 @@ export async function requireOperator(
   return undefined;
 }
 
-/** Whether a stream may carry another word to this operator; a token rests on no fact, so no lease says that it counts. */
+/** Whether a stream may send more to this operator. A token depends on no fact, so it needs no lease. */
 export function mayReceive({ fresh }: Pick<OperatorApiDeps, "fresh">, { reads }: Operator): boolean {
   return reads.length === 0 || fresh();
 }

@@ -1,10 +1,10 @@
 /**
- * Operator schemas: what the operator API takes and answers. The handlers check requests with them, and the API's description is generated
- * from them (operator-openapi.ts). Pure.
+ * Operator schemas: what the operator API takes and answers. The handlers check requests with them, and the API's
+ * description is generated from them (operator-openapi.ts). Pure.
  */
 import { z } from "zod";
 
-/** More than this are revoked by several commands; the receipt of the last one covers those before it. */
+/** The most sessions per command. With several commands the last receipt covers the earlier ones. */
 export const sessionsAtOnceMax = 10_000;
 const timeoutMsMax = 120_000;
 const timeoutMsDefault = 10_000;
@@ -12,7 +12,7 @@ const oldName = { deprecated: true, description: "The old name of `timeoutMs`, w
 const waitMeta = { description: "The nodes that the receipt waits for: all, those of this server's region, or none." };
 const timeoutMeta = { description: `How long to wait for the receipt, in milliseconds. Default: ${timeoutMsDefault}.` };
 
-/** Both spellings of the time, as a number; the handlers ask `timeoutMsOf`. */
+/** Both spellings of the timeout; handlers use `timeoutMsOf`. */
 type Timeouts = Readonly<{ timeoutMs?: number | undefined; timeout?: number | undefined }>;
 
 export function timeoutMsOf({ timeoutMs, timeout }: Timeouts): number {

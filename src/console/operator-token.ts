@@ -1,8 +1,8 @@
 /**
- * Operator tokens: how the command line and automation speak to the operator API.
+ * Operator tokens: credentials of the command line and of automation for the operator API.
  *
- * Short-lived JWTs (HS256 by jose) under a key derived from the cluster's secret for this purpose alone. Whoever can read
- * the configuration's secret can mint one (break-glass): every use is logged with the token's name and id.
+ * Short-lived JWTs (HS256 by jose) under a key derived from the cluster's secret for this purpose alone. Anyone who can
+ * read the secret can mint one (break-glass). Every use is logged with the token's name and id.
  */
 import { jwtVerify, SignJWT } from "jose";
 import { parseUnixMs, type UnixMs } from "../events/index.ts";
@@ -12,7 +12,7 @@ export type OperatorToken = Readonly<{ name: string; tokenId: string; expiresAt:
 
 const audience = (cluster: string): string => `cardea-operator:${cluster}`;
 const keyOf = (secret: Uint8Array): Uint8Array => deriveKey(secret, "operator token");
-/** They stand in the log as who did it. */
+/** The log records names as actors. */
 const namePattern = /^[\w.@-]{1,100}$/;
 const idPattern = /^[\w-]{1,64}$/;
 const tokenCharsMax = 2_048;
@@ -24,7 +24,7 @@ export async function mintOperatorToken(options: {
   name: string;
   tokenId: string;
   nowS: number;
-  /** Seconds it is good for. */
+  /** Lifetime in seconds. */
   ttlS: number;
 }): Promise<string> {
   if (!namePattern.test(options.name) || !idPattern.test(options.tokenId))

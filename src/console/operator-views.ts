@@ -1,4 +1,4 @@
-/** What operators are shown of sessions, users and groups: plain JSON from the projection, personal data opened. Pure. */
+/** Operator views: sessions, users and groups of the projection as JSON, with personal data opened. Pure. */
 import {
   type Group,
   isMember,
@@ -29,7 +29,7 @@ export type UserView = Readonly<{
   status: string;
   subject: string;
   email: string;
-  /** Whether the provider itself calls the e-mail verified: only then does it name the person where rights are given. */
+  /** Whether the provider has verified the e-mail; only then may it name the person to grant rights. */
   emailVerified: boolean;
   name: string;
   groups: readonly string[];
@@ -67,7 +67,7 @@ export function describeSession(replica: Replica, session: Session, now: UnixMs)
   };
 }
 
-/** Null: it is not. A revocation that a failover lost stays in force on this node until it is written again. */
+/** Null: not revoked. A revocation that a failover lost stays in force on this node until it is recorded again. */
 function whyRevoked(replica: Replica, session: Session): string | null {
   const standing = replica.projection.sessionStatus(session.sessionId);
   if (standing.status === "revoked") return standing.reason;
@@ -111,8 +111,8 @@ export function describeGroup(replica: Replica, group: Group): GroupView {
 }
 
 /**
- * Users by id, subject or e-mail, exactly. An id names its user whatever others call themselves.
- * @param emails `verified` where rights are given: anybody can claim an e-mail that nobody has checked
+ * Finds users by exact id, subject or e-mail. An id always wins.
+ * @param emails `verified` to grant rights: an unverified e-mail can be claimed by anyone
  */
 export function findUsers(replica: Replica, name: string, emails: "any" | "verified"): readonly UserId[] {
   if (name === "") return [];

@@ -1,4 +1,4 @@
-/** The public keys that receipts are signed with, where an auditor looks for them: on the authenticate host, for anybody. */
+/** Receipt keys: serves the public keys of receipts on the authenticate host, without authentication. */
 import { hash } from "node:crypto";
 import type { FastifyInstance } from "fastify";
 import { type ReceiptKeys, receiptKeysPath } from "../replication/index.ts";

@@ -1,9 +1,10 @@
 /**
- * Receipts as Server-Sent Events: `progress` with each change, and last `receipt`, which is signed. Should nobody lead in the
- * meantime the last event is `unavailable`; the receipt can be options for again.
+ * Receipt stream: a receipt as Server-Sent Events. `progress` for each change, and last `receipt`, which is signed. If
+ * no broker leads meanwhile, the last event is `unavailable`, and the receipt can be requested again.
  *
- * A stream ends with its receipt's time, with the caller's right to watch, or when the caller leaves. It is checked again
- * whenever a fact about the operator changes; where this node's lease is over, it hears of no change and says nothing more.
+ * A stream ends with its timeout, with the caller's right to watch, or when the caller disconnects. The right is
+ * checked again when a fact about the operator changes. Without a fresh lease this node hears of no change, so it sends
+ * nothing more.
  */
 import { once } from "node:events";
 import type { FastifyReply, FastifyRequest } from "fastify";
@@ -39,7 +40,7 @@ export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
       const timeoutMs = Math.max(0, Math.min(options.timeoutMs, caller.until - deps.now()));
       const watch = { monotonic: deps.now, signal: gone.signal };
       const answers = watchReceipt(deps.databroker, target, { ...options, timeoutMs }, watch);
-      const first = await answers.next(); // what cannot be answered at all is still a status
+      const first = await answers.next(); // a failure before the first event is still an HTTP status
       reply.hijack();
       raw.writeHead(200, { "content-type": eventStreamType, "cache-control": "no-store", "x-accel-buffering": "no" });
       const write = async (event: string, data: object): Promise<void> => {

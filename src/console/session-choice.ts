@@ -1,4 +1,4 @@
-/** Which sessions an operator means: those that are named, or those that meet a filter in this node's projection. Pure. */
+/** Session selection: the named sessions, or those that match a filter in this node's projection. Pure. */
 import type { z } from "zod";
 import { type GroupId, parseGroupId, parseSessionId, type SessionId, type UserId } from "../events/index.ts";
 import type { Replica } from "../replication/index.ts";

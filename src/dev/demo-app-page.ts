@@ -1,7 +1,8 @@
 /**
- * Demo app page: what an application behind the proxy learned about its visitor, and a clock that shows when access ends.
+ * Demo app page: what an application behind the proxy learns about its visitor, and a clock that shows when access
+ * ends.
  *
- * Pure. The page works without its script, but for the clock.
+ * Pure. Everything but the clock works without JavaScript.
  */
 import { definitionList, type Html, type HtmlValue, html, isolated, layout, linkButton } from "../console/index.ts";
 import { unreachable } from "../events/index.ts";

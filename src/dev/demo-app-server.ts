@@ -1,12 +1,12 @@
 /**
- * Demo app server: an application as it stands behind the proxy. Shows what it was told about its visitor and whether it
- * believes it, and holds connections open to see them cut.
+ * Demo app server: an application behind the proxy. It shows what it received about its visitor and whether that is
+ * valid, and holds connections open to show how they are cut.
  *
  *   /        the page            /headers  the request as received, JSON     /echo    the request's body, streamed back
  *   /clock   WebSocket           /sse      server-sent events                /slow    answers after ?ms=
  *
- * Always: a WebSocket with an assertion that is not believed is refused; open streams are bounded; a slow reader gets
- * fewer ticks, not a growing queue.
+ * A WebSocket with an invalid assertion is refused. Open streams are bounded. A slow reader gets fewer ticks, not a
+ * growing queue.
  */
 import { createServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
@@ -25,12 +25,12 @@ export type DemoAppOptions = Readonly<{
   listen: ListenAddress;
   /** The proxy's keys. A `*.localhost` name connects to loopback, without DNS. */
   jwksUrl: URL;
-  /** Absent: our own, which never asks DNS for `*.localhost`. */
+  /** Default: a fetch that never asks DNS for `*.localhost`. */
   fetch?: FetchImplementation;
   /** Shown as buttons: the other routes. */
   links?: readonly Readonly<{ name: string; url: string }>[];
   tickMs?: number;
-  /** What went wrong inside; absent: dropped. */
+  /** Called with internal errors; absent: dropped. */
   onError?: (error: unknown) => void;
 }>;
 export type DemoApp = Readonly<{ url: URL; close: () => Promise<void> }>;

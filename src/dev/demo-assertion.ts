@@ -1,8 +1,8 @@
 /**
- * Demo assertion: what an application behind the proxy should do with `X-Pomerium-Jwt-Assertion` before it believes it.
+ * Demo assertion: how an application should verify `X-Pomerium-Jwt-Assertion`.
  *
- * Pure but for the keys, which come as an argument. Checks the signature, the algorithm, the time, and that the assertion was made for
- * the host that was asked: one made for another application is refused.
+ * Pure; the keys are an argument. Checks the signature, the algorithm, the time, and that the assertion was issued for
+ * the requested host: one for another application is refused.
  */
 import { errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
 import type { Fact } from "../events/index.ts";
@@ -10,7 +10,7 @@ import type { Fact } from "../events/index.ts";
 export type AssertionVerdict =
   /** No assertion: a public route, or a caller that went around the proxy. */
   | Fact<"absent", unknown>
-  /** `subject` is null on a public route that nobody signed in to. */
+  /** `subject` is null for a visitor of a public route without a sign-in. */
   | Fact<"verified", { claims: JWTPayload; subject: string | null }>
   | Fact<"refused", { why: string }>;
 
@@ -28,7 +28,7 @@ export async function verifyAssertion(
   const [assertion = "", ...others] = assertions;
   if (others.length > 0) return { type: "refused", why: "The header was sent more than once." };
   if (assertion === "") return { type: "absent" };
-  // An empty audience would be one that is not checked.
+  // jose would not check an empty audience.
   if (host === "") return { type: "refused", why: "The request names no host." };
   try {
     // Which of the two an installation uses is its `jwt_issuer_format`.
@@ -64,7 +64,9 @@ function describeFailure(error: unknown): string {
   return "The proxy's keys could not be fetched.";
 }
 
-/** The host that the visitor asked for, as the proxy next to us says; it overwrites or appends to what callers send. */
+/**
+ * The host that the visitor requested, as the proxy reports it. The proxy overwrites or appends to what callers send.
+ */
 export function requestedHost(headers: Readonly<Record<string, string | string[] | undefined>>): string {
   const forwarded = headers["x-forwarded-host"];
   const last = (Array.isArray(forwarded) ? forwarded.join(",") : (forwarded ?? "")).split(",").at(-1)?.trim();

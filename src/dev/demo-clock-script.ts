@@ -1,8 +1,8 @@
 /**
- * Demo clock script: runs in the visitor's browser, so it is text here. Shows the ticks of the WebSocket, and in plain words
- * why it ended.
+ * Demo clock script: shows the ticks of the WebSocket, and why it ended. It runs in the visitor's browser, so it is
+ * text here.
  *
- * It never reconnects by itself: what was cut stays cut until somebody clicks.
+ * It never reconnects by itself: a cut connection stays cut until a click.
  */
 export const demoClockScript = `"use strict";
 const box = document.getElementById("clock");

@@ -1,6 +1,6 @@
 /**
- * Demo control server: lets a test or a terminal change the groups of a demo user. On loopback only, and a listener of its
- * own, so that no request that came through the proxy can reach it.
+ * Demo control server: lets a test or a terminal change the groups of a demo user. It has its own listener on loopback,
+ * so no request through the proxy can reach it.
  *
  *   curl -X PUT -H 'content-type: application/json' -d '["sales"]' http://127.0.0.1:…/demo/users/alice/groups
  */
@@ -36,7 +36,8 @@ export async function startDemoControl(options: DemoControlOptions): Promise<Dem
 }
 
 async function handle(request: IncomingMessage, options: DemoControlOptions): Promise<readonly [number, unknown]> {
-  // A page elsewhere can reach loopback: by a name of its own that resolves here, or by a form. Neither gets past these two.
+  // A page elsewhere can reach loopback: by a name of its own that resolves here, or by a form. Neither gets past these
+  // two.
   if (!isLoopbackHost(request.headers.host)) return [403, { error: "use a loopback address" }];
   if (request.headers.origin !== undefined) return [403, { error: "not for browsers" }];
   if (request.method === "GET" && request.url === "/demo/users") return [200, options.users()];

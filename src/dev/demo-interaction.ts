@@ -1,7 +1,7 @@
 /**
- * Demo interaction: the conversation of the demo identity provider with a person who signs in, over plain forms.
+ * Demo interaction: the sign-in dialogue of the demo identity provider, over plain forms.
  *
- * Always: only the browser that began an interaction can answer it (its cookie); one grant per sign-in, so that ending
+ * Only the browser that began an interaction can answer it (its cookie). Each sign-in has its own grant, so that ending
  * one session leaves the others.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -84,14 +84,14 @@ async function signIn(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<string> {
-  // First-party: whoever signs in consents to everything that was asked for.
+  // First-party: a sign-in consents to every requested scope.
   const grant = new provider.Grant({ clientId, accountId: user.user });
   grant.addOIDCScope(demoScopes);
   const result = { login: { accountId: user.user }, consent: { grantId: await grant.save() } };
   const location = await provider.interactionResult(request, response, result, { mergeWithLastSubmission: false });
   const former = interaction.session;
   if (former !== undefined && former.accountId !== user.user) {
-    // The package would have the browser sign out by script before somebody else signs in; this does it at once.
+    // The package would sign the previous user out with a script in the browser; this does it at once.
     const saved = await provider.Interaction.find<Interaction>(interaction.uid);
     if (saved !== undefined) {
       delete saved.session;

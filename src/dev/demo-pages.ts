@@ -1,7 +1,5 @@
 /**
- * Demo pages: what the demo identity provider shows. Plain forms that work without scripts.
- *
- * Pure.
+ * Demo pages: the pages of the demo identity provider, with plain forms that work without JavaScript. Pure.
  */
 import { html, isolated, layout, safeUrl } from "../console/index.ts";
 import type { DemoUser } from "./demo-users.ts";
@@ -29,9 +27,9 @@ export type SignInForm = Readonly<{
   action: string;
   clientName: string;
   users: readonly DemoUser[];
-  /** Who is signed in at the provider in this browser already. */
+  /** The user already signed in at the provider in this browser; null: none. */
   current: string | null;
-  /** What was typed and is nobody's name. */
+  /** The entered name of an unknown user; null: none. */
   unknown: string | null;
   /** Filled in for the person: `login_hint`. */
   hint: string;
@@ -71,7 +69,7 @@ ${question.users.map(
   });
 }
 
-/** Asked only where the application did not prove which session it means (RP-Initiated Logout 1.0 §2). */
+/** Shown only if the application did not prove which session it means (RP-Initiated Logout 1.0 §2). */
 export function providerSignOutPage(question: Readonly<{ action: string; xsrf: string; user: string }>): string {
   return layout({
     page: "demo-sign-out",
@@ -85,7 +83,7 @@ export function providerSignOutPage(question: Readonly<{ action: string; xsrf: s
   });
 }
 
-/** A page with something to say and nothing to ask. */
+/** A page with a message and no form. */
 export function providerNotePage(note: Readonly<{ title: string; text: string; code?: string }>): string {
   return layout({
     page: "demo-note",

@@ -1,6 +1,6 @@
 /**
- * Demo provider key file: the keys of the demo identity provider, made once and kept for the next start (0600), so that
- * ID tokens given out before a restart still name somebody at sign-out.
+ * Demo provider key file: the keys of the demo identity provider, created once and stored (0600), so that sign-out
+ * accepts ID tokens from before a restart.
  */
 
 import { randomBytes } from "node:crypto";
@@ -25,7 +25,7 @@ export class DemoKeysUnreadableError extends CodedError<"ERR_DEV_KEYS_UNREADABLE
   }
 }
 
-/** @throws DemoKeysUnreadableError when the file is there and is not one of ours */
+/** @throws DemoKeysUnreadableError if the file exists and does not hold such keys */
 export async function loadDemoKeys(dataDir: string | undefined): Promise<DemoProviderKeys> {
   if (dataDir === undefined) return makeKeys();
   const file = join(dataDir, "demo-provider-keys.json");

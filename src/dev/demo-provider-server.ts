@@ -1,10 +1,10 @@
 /**
- * Demo provider server: an OpenID provider to try things out with, made of the package oidc-provider and a sign-in page
- * of ours. Any password opens any account: it refuses to be anybody's real identity provider.
+ * Demo provider server: an OpenID provider for demonstrations, built on the package oidc-provider with our sign-in
+ * page. Any password opens any account, so it must never be a real identity provider.
  *
- * Always: every URL it gives out is under the configured issuer, whatever Host or X-Forwarded-* a request carries, so it works
- * the same behind the proxy and when called directly. It asks who you are at every sign-in, even when it knows: a revoked
- * session must not come back by itself, and somebody else can take their turn.
+ * - Every URL that it issues is under the configured issuer, whatever Host or X-Forwarded-* a request carries, so it
+ *   works the same behind the proxy and when called directly.
+ * - It shows the form at every sign-in: a revoked session must not return by itself, and another user can sign in.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Configuration, interactionPolicy, Provider } from "oidc-provider";
@@ -29,14 +29,14 @@ export type DemoProviderOptions = Readonly<{
   clientName?: string;
   redirectUris: readonly string[];
   postLogoutRedirectUris: readonly string[];
-  /** Keys, grants and tokens are kept here over restarts; absent: in memory. */
+  /** Stores keys, grants and tokens over restarts; absent: in memory. */
   dataDir?: string;
   users?: readonly DemoUser[];
   /** A listener on loopback that changes people's groups; absent: there is none. */
   control?: ListenAddress;
-  /** Clients refresh, and see changed groups, about this often. Default 300. */
+  /** Lifetime of access tokens in seconds: clients refresh, and see changed groups, about this often. Default 300. */
   accessTokenS?: number;
-  /** What went wrong inside; absent: dropped. */
+  /** Called with internal errors; absent: dropped. */
   onError?: (error: unknown) => void;
 }>;
 
@@ -176,7 +176,7 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
   }
 }
 
-/** Asks at every sign-in, also when somebody is signed in here; `prompt=none` is still answered from what is known. */
+/** Shows the form at every sign-in, even with a session here. `prompt=none` still uses the session. */
 function promptAlways({ base, Check }: typeof interactionPolicy): interactionPolicy.DefaultPolicy {
   const policy = base();
   const check = new Check("ask_always", "every sign-in shows the form", (ctx) =>
@@ -188,7 +188,7 @@ function promptAlways({ base, Check }: typeof interactionPolicy): interactionPol
   return policy;
 }
 
-/** From here on the request was made to the issuer. */
+/** Makes the request look as if it was sent to the issuer. */
 function addressToIssuer(request: IncomingMessage, issuer: URL): void {
   request.headers.host = issuer.host;
   request.headers["x-forwarded-proto"] = issuer.protocol.slice(0, -1);

@@ -1,6 +1,6 @@
 /**
- * Demo provider store: grants, tokens and sign-in sessions of the demo identity provider in SQLite, so that a restart
- * breaks no refresh token. Bounded by expiry: what is over is deleted by the next write.
+ * Demo provider store: grants, tokens and sign-in sessions of the demo identity provider in SQLite, so that refresh
+ * tokens survive a restart. Each write deletes expired rows.
  */
 import { closeSync, mkdirSync, openSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS item (
 CREATE INDEX IF NOT EXISTS item_grant ON item (grant_id) WHERE grant_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS item_uid ON item (uid) WHERE uid IS NOT NULL;
 CREATE INDEX IF NOT EXISTS item_expiry ON item (expires_at);`;
-/** For what says no lifetime of its own. */
+/** Default lifetime in seconds. */
 const lifetimeS = 14 * 24 * 3600;
 
 /** @param nowS seconds since 1970 */

@@ -1,13 +1,13 @@
 /**
  * Demo sign-out: how the demo identity provider ends a session (RP-Initiated Logout 1.0), without a script in any page.
  *
- * Always: the redirect after it is one that was registered; without proof of which session is meant, a page asks.
+ * It redirects only to a registered URI. Without proof of which session is meant, a page asks.
  */
 import type { KoaContextWithOIDC, Provider } from "oidc-provider";
 import { pageHeaders } from "../auth/index.ts";
 import { providerNotePage, providerSignOutPage } from "./demo-pages.ts";
 
-/** The application proved by an ID token which session it means: done at once. Otherwise a page asks. */
+/** Ends the session at once if an ID token proves which one is meant. Otherwise a page asks. */
 export async function signOut(ctx: KoaContextWithOIDC, provider: Provider, clientId: string): Promise<void> {
   const { session, entities } = ctx.oidc;
   if (session?.accountId === undefined) return;
@@ -28,7 +28,7 @@ export async function signOut(ctx: KoaContextWithOIDC, provider: Provider, clien
   redirectAfterSignOut(ctx);
 }
 
-/** Nobody is signed in here: there is nothing to ask, and no need of the script by which the package would go on. */
+/** Without a session there is nothing to confirm, so this skips the package's confirmation page and its script. */
 export async function skipConfirmationWithoutSession(
   ctx: KoaContextWithOIDC,
   next: () => Promise<void>,

@@ -1,8 +1,8 @@
 /**
  * Import of oidc-provider: loads it when a demo starts, and only then.
  *
- * The package writes a warning to the console when the running Node has no LTS name yet, which a release gets half a year
- * after it came out. That line alone is swallowed; it is no news, since Cardea says itself which Node it runs on.
+ * The package writes a warning to the console when the running Node has no LTS name yet, which a release gets half a
+ * year after it came out. That line alone is swallowed; it is no news, since Cardea says itself which Node it runs on.
  */
 // biome-ignore-all lint/suspicious/noConsole: the console is what is kept quiet
 import type * as OidcProvider from "oidc-provider";

@@ -1,4 +1,4 @@
-/** The demo identity provider and the demo app. Neighbours import dev through this door. */
+/** The demo identity provider and the demo app: the entry point of dev. */
 
 export { type DemoApp, type DemoAppOptions, startDemoApp } from "./demo-app-server.ts";
 export { type AssertionVerdict, requestedHost, verifyAssertion } from "./demo-assertion.ts";

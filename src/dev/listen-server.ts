@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 export type ListenAddress = Readonly<{ host: string; port: number }>;
 export type Listening = Readonly<{
   url: URL;
-  /** Ends what is open, too. */
+  /** Also closes open connections. */
   close: () => Promise<void>;
 }>;
 

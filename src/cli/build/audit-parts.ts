@@ -1,4 +1,4 @@
-/** The audit sinks that a configuration names, and the feed that operators watch. */
+/** Audit: the sinks that a configuration names, and the feed for operators. */
 
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -32,7 +32,7 @@ export type AuditParts = Readonly<{
   /** Records whose number the disk has not reserved. */
   unreserved(): number;
   feed: Feed;
-  /** Of the stream of all nodes; null: this process does not follow it. */
+  /** Counts of the stream of all nodes; null: this process does not follow it. */
   verified(): RecordVerifierCounts | null;
   close(timeoutMs: number): Promise<void>;
 }>;
@@ -60,7 +60,7 @@ export async function startAudit(
     });
   }
   const viaNats = config.audit.nats && nats !== null;
-  if (viaNats) natsJetstream(); // what is missing is told now, and not when the first record is due
+  if (viaNats) natsJetstream(); // fails at the start if a package is missing, not at the first record
   const decides = config.services.has("proxy") || config.services.has("authorize");
   if (viaNats && decides) {
     sinks.push(
@@ -151,7 +151,7 @@ function refusedRecordsLog(logger: Logger, refused: () => Readonly<Record<string
 
 type Nats = NonNullable<Config["nats"]>;
 
-/** @param options.reconnects false: whoever waits is told when it is lost */
+/** @param options.reconnects false: a lost connection fails waiting calls */
 export function connectNats(
   nats: Nats,
   name: string,
@@ -175,7 +175,7 @@ export function connectNats(
   });
 }
 
-/** A sink that is made when it is first written to, and made again when making it failed. */
+/** A sink that is created at its first write, and again after a failed creation. */
 function lazySink(name: string, make: () => Promise<AuditSink>): AuditSink {
   let made: Promise<AuditSink> | undefined;
   return {

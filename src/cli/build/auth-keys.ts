@@ -3,7 +3,7 @@ import type { Config } from "../../config/index.ts";
 import { deriveKey } from "../../replication/index.ts";
 
 export type AuthKeys = Readonly<{
-  /** Signs the URLs that proxy and authenticate hand people over with. */
+  /** Signs the redirects between proxy and authenticate. */
   urls: readonly Uint8Array[];
   /** Signs session handles. */
   handles: readonly Uint8Array[];
@@ -11,7 +11,7 @@ export type AuthKeys = Readonly<{
   handover: readonly Uint8Array[];
   /** Seals sign-in attempts in cookies of the authenticate host. */
   attempts: readonly Uint8Array[];
-  /** Makes ids of sessions from the bearer tokens that they stand for. */
+  /** Derives session ids from bearer tokens. */
   bearers: Uint8Array;
 }>;
 

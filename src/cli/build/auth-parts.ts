@@ -40,12 +40,12 @@ const providerTimeoutMs = 10_000;
 const refreshCheckEveryMs = 1_000;
 const nowS = (): number => Math.floor(systemClock.wall() / 1_000);
 
-/** Names the identity provider that a session was made with; another client id makes other sessions. */
+/** Identifies the provider and client of a session; another client id makes other sessions. */
 function idpIdOf({ provider, url }: NonNullable<Config["idp"]>, clientId: string): string {
   return hash("sha256", JSON.stringify([provider, url.href, clientId]), "base64url").slice(0, 16);
 }
 
-/** The identity provider as each route meets it: with the client of the whole configuration, or one of its own. */
+/** The provider clients: the one of the whole configuration, and those of single routes. */
 export function idpsOf({ idp, routes }: Config): Idps {
   const id = idp === null ? "" : idpIdOf(idp, idp.clientId);
   const clients = new Map(idp === null ? [] : [[id, { clientId: idp.clientId, clientSecret: idp.clientSecret }]]);
@@ -59,14 +59,14 @@ export function idpsOf({ idp, routes }: Config): Idps {
 }
 
 export type Idps = Readonly<{
-  /** Of the whole configuration; "": there is no identity provider. */
+  /** The id of the whole configuration's client; "": there is no identity provider. */
   id: string;
   /** Each client once. */
   clients: ReadonlyMap<string, Readonly<{ clientId: string; clientSecret: string }>>;
   ofRoute(route: RouteConfig): string;
 }>;
 
-/** Whoever signs people in, and whoever says whose a token is. */
+/** Clients of the identity provider and of the issuers of bearer tokens. */
 export type ProviderClients = Readonly<{
   of(idpId: string): OidcClient | undefined;
   issuers: TokenIssuers;
@@ -128,7 +128,7 @@ export function authDepsOf(
       signInFor(url) {
         const { hostname, pathname: path } = url;
         const port = url.port === "" ? null : Number(url.port);
-        // An address of ours below no route's path is met as the host's first route is.
+        // An address outside every route's path uses the first route of its host.
         const route = routes.match({ hostname, port, path }) ?? routes.ofHost(hostname, port);
         return route === undefined
           ? { idpId: idps.id, dependsOn: [] }
@@ -140,7 +140,7 @@ export function authDepsOf(
       programmaticRedirectHosts: config.programmaticRedirectDomainWhitelist,
       configHash: config.hash,
       urlKeys: keys.urls,
-      // An authenticate service whose file names no routes has nothing to compare with; the signature still says who asks.
+      // Without routes in its file an authenticate service accepts any origin; the signature still proves the caller.
       signOutToRoutes: config.signOutToRoutes,
       isRouteOrigin: config.routes.length === 0 && !config.services.has("proxy") ? () => true : routes.isRouteOrigin,
     },
@@ -176,7 +176,7 @@ export async function authenticateHostOf(
     auth: AuthDeps;
     operator: Databroker;
     feed: Feed;
-    /** Of the configuration in force: who is none any more loses what is open. */
+    /** The administrators in force; a removed one loses open streams. */
     administrators: () => Config["administrators"];
     now: () => UnixMs;
     logger: Logger;
@@ -209,7 +209,7 @@ export async function authenticateHostOf(
   ]);
 }
 
-/** Fresh claims from the identity provider: a duty of whichever broker leads. */
+/** The leader's duty to fetch fresh claims from the identity provider. */
 export function refreshDuty(
   config: Config,
   parts: Readonly<{ providers: ProviderClients; refreshes: RefreshMemory; logger: Logger }>,

@@ -1,4 +1,4 @@
-/** The broker of a process, built from a configuration: its log, its snapshots, what is led here, and the API that it serves. */
+/** Local broker: builds the broker of a process with its log, snapshots and the API that it serves. */
 import { randomBytes, randomUUID } from "node:crypto";
 import { setImmediate as turn } from "node:timers/promises";
 import {
@@ -29,17 +29,17 @@ import type { DatabrokerParts } from "./databroker-parts.ts";
 import { openLog } from "./open-log.ts";
 import { invalidatedByRotation, snapshotFolderOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 
-/** How often the leader looks whether there is something to do. */
+/** How often the leader checks whether a snapshot is due. */
 const snapshotCheckMs = 5_000;
 
-/** @param nats null: nobody but this process hears of events as they come */
+/** @param nats null: batches reach only this process as they are committed */
 export async function startLocalBroker(
   config: Config,
   nats: Fanout | null,
   options: Readonly<{ node: NodeId; logger: Logger; duties: readonly Duty[] }>,
 ): Promise<DatabrokerParts> {
   const fanout = nats ?? createLocalFanout({ logger: options.logger });
-  // In the order in which they end; a broker whose neighbour did not start must not go on to lead where nobody reaches it.
+  // In the order in which they stop. If a part fails to start, the broker must not stay and lead unreachable.
   const stops: (() => Promise<unknown>)[] = [() => fanout.close()];
   const stop = async (): Promise<void> => {
     for (const one of stops.splice(0)) await one();
@@ -67,7 +67,7 @@ export async function startLocalBroker(
       stop,
       snapshots: snapshots === null ? null : { supply: snapshots.supply, folder: "none" },
       forRole: (role) => broker.databroker(role),
-      answersRefused: () => ({}), // what it asks of the leader is counted among its own measures
+      answersRefused: () => ({}), // counted among the broker's own measures
       apiCounts: server?.metrics,
       address: server === null ? undefined : { host: config.broker.listen?.host ?? "", port: server.port },
     };
@@ -130,7 +130,7 @@ function limitsOf(config: Config): RoleLimits {
   return { proxy: limit("proxy"), authorize: limit("authorize"), broker: limit("broker") };
 }
 
-/** Null: nobody else needs it. */
+/** Null: no other process uses it. */
 async function startApi(
   config: Config,
   { broker, supply, logger }: Readonly<{ broker: Broker; supply: SnapshotSupply | null; logger: Logger }>,
@@ -150,14 +150,14 @@ async function startApi(
   });
 }
 
-/** Those that this broker copies snapshots from; null: there are none. */
+/** The brokers from which this one copies snapshots; null: none. */
 function otherBrokers(config: Config, options: Readonly<{ node: NodeId; logger: Logger }>): BrokerClient | null {
   const own = config.broker.advertisedUrl?.href;
   const urls = config.broker.urls.filter(({ href }) => href !== own);
   return urls.length === 0 ? null : clientOf(config, { ...options, urls, role: "broker" });
 }
 
-/** Null for a log in memory: a snapshot would outlive it. */
+/** Null for a log in memory, which a snapshot would outlive. */
 function snapshotServiceOf(
   config: Config,
   parts: Readonly<{ log: EventLog; others: SnapshotSupply | null; logger: Logger }>,

@@ -1,6 +1,6 @@
 /**
- * The databroker of a process: the broker itself where it runs here, else a client of the brokers that do. What a broker is made of
- * (broker-parts.ts, region-parts.ts) is loaded only where one runs.
+ * Databroker of a process: the broker itself if it runs here, else a client of remote brokers. The parts of a broker
+ * (broker-parts.ts, region-parts.ts) are loaded only where one runs.
  */
 import { randomBytes } from "node:crypto";
 import type { Broker, Duty, SnapshotService } from "../../broker/index.ts";
@@ -21,21 +21,21 @@ import { clientOf } from "./broker-client.ts";
 type Options = Readonly<{ node: NodeId; logger: Logger; duties: readonly Duty[] }>;
 
 export type DatabrokerParts = Readonly<{
-  /** Null: nothing is fanned out to this process, and everything comes by reads that wait at the head. */
+  /** Null: no fan-out; events arrive only by reads that wait at the head. */
   fanout: Fanout | null;
   broker: Broker | null;
   log: EventLog | null;
-  /** The databroker in the role of one service. */
+  /** The databroker as one role may use it. */
   forRole(role: Role): Databroker;
-  /** Where nodes of this process have snapshots from; null: nowhere, they read the log. */
+  /** The source of snapshots for nodes of this process; null: none, they read the log. */
   snapshots: Readonly<{ supply: SnapshotSupply; folder: "own" | "none" }> | null;
-  /** The broker's own. */
+  /** The broker's snapshot service; null: none. */
   snapshotService: SnapshotService | null;
-  /** Answers in a broker's place that this process did not believe, by reason. */
+  /** Refused answers that claimed to come from a broker, by reason. */
   answersRefused(): Readonly<Record<string, number>>;
-  /** What the databroker API of this process answered and refused; absent where it serves none. */
+  /** Answers and refusals of the databroker API; absent if this process serves none. */
   apiCounts?: (() => Readonly<Record<string, number>>) | undefined;
-  /** Where the databroker API is bound; absent where this process serves none. */
+  /** The bound address of the databroker API; absent if this process serves none. */
   address?: HostPort | undefined;
   stop(): Promise<void>;
 }>;
@@ -67,7 +67,7 @@ export async function startDatabroker(config: Config, options: Options): Promise
   return (await import("./broker-parts.ts")).startLocalBroker(config, nats, options);
 }
 
-/** In which a node of this process reads the log. */
+/** The role in which a node of this process reads the log. */
 export function nodeRoleOf({ services }: Config): "proxy" | "authenticate" {
   return services.has("proxy") || services.has("authorize") ? "proxy" : "authenticate";
 }

@@ -15,13 +15,13 @@ type ProcessDeps =
   | "authorizeLog"
   | "logger";
 
-/** @returns ends it */
+/** @returns stops it */
 export async function startDecisionApi<Generation extends Omit<DecisionApiDeps, ProcessDeps>>(
   { decisionApi: listen, services }: Pick<Config, "decisionApi" | "services">,
   parts: Readonly<{
-    /** What lasts as long as the process. */
+    /** Lasts as long as the process. */
     deciding: Pick<DecisionApiDeps, ProcessDeps>;
-    /** Of the configuration in force; the same object until it changes. */
+    /** Belongs to the configuration in force; the same object until that changes. */
     current: () => Generation;
     registry: Registry;
     onListening: (listener: "decisions" | "decisions_grpc", address: HostPort) => void;

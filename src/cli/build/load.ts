@@ -1,4 +1,4 @@
-/** Loads a configuration with its policies, or says everything that is wrong with it. */
+/** Configuration loading: a configuration with its compiled policies, or all of its problems. */
 import {
   AnyRecords,
   checkPolicies,
@@ -14,26 +14,27 @@ import { type Terminal, UsageError } from "../terminal/command.ts";
 export type LoadedConfig = Readonly<{
   config: Config;
   policies: Policies;
-  /** Of the routes that have a `shadow_policy`. */
+  /** The shadow policies of routes that have one. */
   shadows: Policies;
-  /** The data sets that policies ask about; nothing is read yet. */
+  /** The data sets of the policies; nothing is read yet. */
   records: Records;
 }>;
 
 export type ConfigurationResult = Readonly<{
   loaded: LoadedConfig | undefined;
   problems: readonly Problem[];
-  /** Every file that it depends on, those too that could not be read. */
+  /** Every file that it depends on, including unreadable ones. */
   files: readonly string[];
 }>;
 
-/** What says that a configuration stands in the environment: one of these is in every complete one. */
+/** One of these variables is in every complete configuration by environment. */
 const tellTaleVariables = ["ROUTES", "POLICY", "SHARED_SECRET", "SHARED_SECRET_FILE", "AUTHENTICATE_SERVICE_URL"];
 
 /**
- * The configuration file as the command line names it; null: there is none, and everything is in the environment, as in Pomerium.
+ * The configuration file that the command line names; null: the configuration comes from the environment, as in
+ * Pomerium.
  *
- * @throws UsageError when neither has a configuration
+ * @throws UsageError if there is neither
  */
 export function configPathOf(parsed: Parsed, { env }: Pick<Terminal, "env">): string | null {
   const path = parsed.text("config") ?? parsed.positionals[0] ?? null;
@@ -53,7 +54,7 @@ export function loadOrReport(
   return { loaded, files };
 }
 
-/** @returns `problems`: warnings too, in the order of the file; with an error among them there is nothing loaded */
+/** @returns `problems`: errors and warnings in the order of the file; with an error, nothing is loaded */
 export function readConfiguration(path: string | null, options: LoadOptions): ConfigurationResult {
   const read = loadConfig(path, options);
   const { files } = read;

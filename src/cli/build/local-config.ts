@@ -1,12 +1,12 @@
-/** Local config: the configuration that a command reads for itself, on the machine that it is of. */
+/** Local configuration: read by a command on the machine of the cluster. */
 import { type Config, loadConfig } from "../../config/index.ts";
 import type { Parsed } from "../terminal/arguments.ts";
 import { CannotError, type Terminal, UsageError } from "../terminal/command.ts";
 
-/** Made on the spot where a file leaves them out: `cardea dev` has them so, and who only reads needs no others. */
+/** Generated if the file lacks them, as for `cardea dev`: a command that only reads needs no real ones. */
 export const generatedSecrets = ["shared_secret", "cookie_secret", "idp_client_secret"] as const;
 
-/** @throws CannotError when it is not valid */
+/** @throws CannotError if it is invalid */
 export function readLocalConfig(path: string, terminal: Pick<Terminal, "env">, dataDir?: string): Config {
   const loaded = loadConfig(path, {
     env: terminal.env,
@@ -17,7 +17,7 @@ export function readLocalConfig(path: string, terminal: Pick<Terminal, "env">, d
   return loaded.config;
 }
 
-/** As the options `--config` and `--data-dir` say. @throws UsageError, CannotError */
+/** The configuration of `--config` and `--data-dir`. @throws UsageError, CannotError */
 export function localConfigOf(parsed: Parsed, terminal: Pick<Terminal, "env">): Config {
   const path = parsed.text("config");
   if (path === undefined) throw new UsageError("name the configuration with -c (for cardea dev: -c cardea.dev.yaml)");

@@ -13,7 +13,7 @@ import {
 import { CannotError } from "../terminal/command.ts";
 
 /**
- * @param whenUnavailable `wait`: a store that cannot be reached yet is waited for, by whoever uses the log
+ * @param whenUnavailable `wait`: calls of the log wait for a store that is not reachable yet
  * @throws CannotError in one line that says what to do
  */
 export async function openLog(

@@ -1,4 +1,4 @@
-/** The data sets of a configuration: kept as their sources are while it is in force, or read once for a command. */
+/** Data sets of a configuration: kept up to date while it is in force, or read once for a command. */
 import {
   createLocalFetch,
   type RecordFetch,
@@ -10,7 +10,7 @@ import { type Config, canonicalJson } from "../../config/index.ts";
 import { type Logger, systemClock } from "../../replication/index.ts";
 import type { LoadedConfig } from "./load.ts";
 
-/** How long a start or a reload waits for sources; what is not there by then is unknown until it is. */
+/** How long a start or a reload waits for the sources. Later data is unknown until it arrives. */
 const firstReadMs = 10_000;
 const connectMs = 10_000;
 
@@ -25,8 +25,8 @@ function fetchOf(config: Config): Readonly<{ fetch: RecordFetch; close(): Promis
 }
 
 /**
- * @param before what was in force: a source that has not changed begins with what was read from it last
- * @returns when each source was tried, or after a bounded wait
+ * @param before the previous configuration: an unchanged source starts with its last data
+ * @returns after each source was tried, or after a bounded wait
  */
 export async function startRecords(
   { config, records }: LoadedConfig,
@@ -66,7 +66,7 @@ export async function startRecords(
   };
 }
 
-/** @returns what went wrong, by type; such a set knows nothing */
+/** @returns problems by type; such a set stays unknown */
 export async function readRecords(config: Config, records: Records): Promise<ReadonlyMap<string, string>> {
   if (config.dataSources.length === 0) return new Map();
   const { fetch, close } = fetchOf(config);

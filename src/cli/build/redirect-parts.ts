@@ -4,8 +4,8 @@ import { type RedirectListener, startRedirectListener } from "../../proxy/index.
 import type { Logger } from "../../replication/index.ts";
 
 /**
- * @param config what is in force
- * @param parts `challengeAnswer` answers the questions of an ACME authority
+ * @param config the configuration in force
+ * @param parts `challengeAnswer` answers the challenges of an ACME authority
  */
 export async function startRedirect(
   config: () => Config,
@@ -34,7 +34,7 @@ export async function startRedirect(
   });
 }
 
-/** Hosts that https has at another port than its own, and nowhere else. */
+/** Hosts that are served by https only on a port other than 443. */
 function portsOf({ routes }: Config): ReadonlyMap<string, number> {
   const ports = new Map<string, number>();
   const https = routes.filter(({ from, host }) => from.protocol === "https:" && !host.includes("*"));

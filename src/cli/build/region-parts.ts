@@ -1,4 +1,6 @@
-/** The databroker of a region that is not the leader's: its broker, its copy of the log, its snapshots, its NATS. */
+/**
+ * Regional databroker: the broker of a region other than the leader's, its copy of the log, its snapshots and its NATS.
+ */
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -100,7 +102,7 @@ function startBrokerOf(
 ): Broker {
   const { node, logger, copy, snapshots } = parts;
   const { broker: settings } = config;
-  /** With nobody here to ask for more, what this file's own routes would. */
+  /** The window for this file's own routes, if no node of the region needs more. */
   const ownWindowMs = settings.leaseMs + Math.max(0, ...config.routes.map((route) => route.staleGraceMs));
   return startRegionalBroker({
     copy,
@@ -138,7 +140,7 @@ function startBrokerOf(
   });
 }
 
-/** From the home region; and with that out of reach, from this disk, whatever it has. */
+/** Snapshots from the home region, or from this disk while that is unreachable. */
 function regionSnapshots(
   config: Config,
   parts: Parts & Readonly<{ copy: RegionCopy; home: SnapshotSupply; folder: ReturnType<typeof snapshotFolderOf> }>,
@@ -167,7 +169,7 @@ function regionSnapshots(
   return {
     ...snapshots,
     async load(request) {
-      // The log from its beginning lies on this disk: no snapshot is needed, and nobody has to be there to be asked.
+      // This disk has the log from its beginning, so no snapshot and no other broker is needed.
       return copy.needsSnapshot(request.first) ? snapshots.load(request) : null;
     },
   };
@@ -208,7 +210,7 @@ function homeClient(config: Config, { node, logger, role }: Parts & Readonly<{ r
   });
 }
 
-/** Null: nobody else needs it. */
+/** Null: no other process uses it. */
 async function startApi(
   config: Config,
   { broker, supply, logger }: Readonly<{ broker: Broker; supply: SnapshotSupply; logger: Logger }>,

@@ -1,6 +1,8 @@
 /**
- * Fronts: what people and requests meet. Audit, observers and listeners last as long as the process; sign-in, the operator API,
- * assertions and policies are made anew for each configuration.
+ * Request services: sign-in, the operator API, decisions and the proxy of one process.
+ *
+ * Audit, observers and listeners last as long as the process. Sign-in, the operator API, assertions and policies are
+ * rebuilt for each configuration.
  */
 import { randomBytes, randomFillSync, randomUUID } from "node:crypto";
 import { Counter, type Registry } from "prom-client";
@@ -54,10 +56,10 @@ export type RequestServiceParts = Readonly<{
   now: () => UnixMs;
   logger: Logger;
   output: Output;
-  /** What is in force. */
+  /** The configuration in force. */
   config: () => Config;
   stops: (() => Promise<unknown>)[];
-  /** Called with each address that is really bound, port 0 resolved. */
+  /** Called with each bound address, with port 0 resolved. */
   onListening: (listener: ListenerName, address: HostPort) => void;
 }>;
 
@@ -65,13 +67,15 @@ export type RequestServiceParts = Readonly<{
 export type ListenerName = "proxy" | "authenticate" | "broker" | "metrics" | "decisions" | "decisions_grpc";
 
 export type RequestServices = Readonly<{
-  /** Null: this process runs none. */
+  /** Null: this process runs no proxy. */
   proxy: ProxyServer | null;
-  /** @returns when nothing is asked of what was made for the one before. @throws and that stays */
+  /**
+   * `drained` settles when no request uses the previous configuration. @throws if it fails; the previous one then stays
+   */
   activate(loaded: LoadedConfig, providers: ProviderClients): Promise<Readonly<{ drained: Promise<void> }>>;
 }>;
 
-/** How long a credential's link may be waited for, the question to a broker included (docs/protocol.md §6.3). */
+/** How long to wait for a credential's link, including a read from a broker (docs/protocol.md §6.3). */
 const catchUpMs = 1_500;
 const auditCloseMs = 3_000;
 
@@ -103,7 +107,7 @@ export async function startRequestServices(
 
   const counts = identityCounts(parts.registry, { logger, now: systemClock.monotonic });
 
-  /** Everything that a configuration says of sign-in and of requests. */
+  /** Builds what depends on the configuration. */
   async function build(loaded: LoadedConfig, known: ProviderClients, before: LoadedConfig | null) {
     const { config: own, policies } = loaded;
     const assertions = await createAssertions({

@@ -1,5 +1,5 @@
 /**
- * The parts list: builds the services of one process, in the order in which they need each other, and stops them in the other.
+ * Composition root: builds the services of one process in the order of their dependencies, and stops them in reverse.
  *
  *   log, fan-out, broker → replica (follower, lease) → audit → sign-in, operator API → proxy → health and metrics
  */
@@ -37,18 +37,18 @@ import { type ListenerName, type RequestServices, startRequestServices } from ".
 import { nodeSnapshotsOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 
 export type Services = Readonly<{
-  /** What is in force. */
+  /** The configuration in force. */
   config(): Config;
   registry: Registry;
-  /** Where health and metrics are asked for; null: nowhere. */
+  /** The port of the health server; null: there is none. */
   healthPort: number | null;
   /**
-   * Puts another configuration in force, of which everything that a running process cannot change is as before (`reloadConfig`).
-   * One at a time. Settles when what it denies is destroyed. @throws and the one before stays
+   * Activates another configuration, which must not change what a running process cannot change (`reloadConfig`). One
+   * at a time. Settles when what it denies has been cut. @throws if it fails; the previous one then stays
    */
   activate(loaded: LoadedConfig): Promise<void>;
   stop(): Promise<void>;
-  /** Settles when it turns out that this process cannot do what it was started for. */
+  /** Settles if this process cannot do its job. */
   failed: Promise<CannotError>;
 }>;
 
@@ -59,7 +59,7 @@ export async function startServices(
   { logger, output }: Readonly<{ logger: Logger; output: Output }>,
 ): Promise<Services> {
   const { config } = loaded;
-  /** In force; what only counts at the start is read from `config`. */
+  /** The configuration in force. Keys that count only at the start are read from `config`. */
   let current = config;
   const node = nodeNameOf(config);
   const key = nodeKeyFrom(randomBytes(32), {
@@ -118,7 +118,7 @@ export async function startServices(
       });
     }
 
-    /** Really bound, in the order of their start. */
+    /** Bound addresses, in the order of their start. */
     const bound = new Map<ListenerName, string>();
     const onListening = (listener: ListenerName, { host, port }: HostPort): void =>
       void bound.set(listener, `${host.includes(":") ? `[${host}]` : host}:${port}`);
@@ -167,7 +167,7 @@ export async function startServices(
       if (healthPort !== null) onListening("metrics", { host: metricsAddress.host, port: healthPort });
       stops.push(() => health.close());
     }
-    // Others beside it serve: a worker takes none of their connections before it may permit anything.
+    // Other workers serve meanwhile: a worker accepts no connection before it may permit a request.
     if (cluster.isWorker) await replica?.whenReady(readyWithinMs);
     if (replica !== null)
       requestServices = await startRequestServices(loaded, provider, {
@@ -235,7 +235,7 @@ export async function startServices(
   }
 }
 
-/** Where the process is reached for its main service; null: it listens nowhere. */
+/** The bound address of the main service; null: the process listens on none. */
 function mainAddress(bound: ReadonlyMap<ListenerName, string>): string | null {
   const order: readonly ListenerName[] = ["proxy", "authenticate", "decisions", "decisions_grpc", "broker", "metrics"];
   const main = order.find((listener) => bound.has(listener));
@@ -246,23 +246,23 @@ export function nodeNameOf(config: Config): NodeId {
   return config.nodeName ?? parseNodeId(`${hostname().replace(/[^A-Za-z0-9._-]/g, "-")}-${config.address.port}`);
 }
 
-/** In which a process of these services holds a lease. */
+/** The role in which a process with these services holds its lease. */
 function leaseRoleOf({ services }: Config): "proxy" | "authorize" {
   return services.has("proxy") ? "proxy" : "authorize";
 }
 
-/** There is no way back behind a level that was finalized. */
+/** A finalized level is final. */
 function tooOldFor(problem: string): CannotError {
   return new CannotError(`this build (${version}) cannot serve this cluster: ${problem}`);
 }
 
-/** The identity provider, and the duty to ask it for fresh claims. Nobody asks it anything before there is a reason to. */
+/** The clients of the identity provider, and the refresh duty. Neither calls the provider before it has to. */
 function providersWithDuty(config: Config, parts: Readonly<{ logger: Logger; refreshes: RefreshMemory }>) {
   const providers = providerClientsOf(config);
   return { ...providers, duty: refreshDuty(config, { providers, ...parts }) };
 }
 
-/** What it knows of a provider (keys, failures) is kept when nothing about that has changed. */
+/** Whether a provider's clients can be kept, with their keys and failures. */
 function hasSameProviders(a: Config, b: Config): boolean {
   const settingsOf = ({ idp, authenticateServiceUrl, hostAliases, certificateAuthority, ...rest }: Config) =>
     canonicalJson([
@@ -279,7 +279,7 @@ function hasSameProviders(a: Config, b: Config): boolean {
   return settingsOf(a) === settingsOf(b);
 }
 
-/** How long the most patient route goes on without a lease; nothing else here decides. */
+/** The longest `stale_grace` of all routes, in milliseconds. */
 function longestGraceMs(config: Config): number {
   const serves = config.services.has("proxy") || config.services.has("authorize");
   return serves ? Math.max(0, ...config.routes.map((route) => route.staleGraceMs)) : 0;

@@ -1,4 +1,4 @@
-/** The snapshots of a process: a broker's shelf or a node's own copy, in `snapshots` of the data folder, kept fresh. */
+/** Snapshots of a process: a broker's store or a node's copy, in the folder `snapshots` of the data folder. */
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Config } from "../../config/index.ts";
@@ -13,7 +13,7 @@ import {
   type SnapshotSupply,
 } from "../../replication/index.ts";
 
-/** @param secret of the cluster; the folder believes its brokers alone */
+/** The folder accepts only snapshots that a broker of this cluster has signed. */
 export function snapshotFolderOf(config: Pick<Config, "dataDir" | "sharedSecret" | "sharedSecretPrevious" | "broker">) {
   const previous = config.sharedSecretPrevious;
   const secrets = [config.sharedSecret, ...(previous === null ? [] : [previous])];
@@ -21,7 +21,7 @@ export function snapshotFolderOf(config: Pick<Config, "dataDir" | "sharedSecret"
   return new SnapshotFolder({ path: join(config.dataDir, "snapshots"), open });
 }
 
-/** Which snapshots nobody believes any more once `shared_secret_previous` has gone; null: there is none. */
+/** Whether a snapshot becomes invalid without `shared_secret_previous`; null: there is no such secret. */
 export function invalidatedByRotation(
   config: Pick<Config, "sharedSecret" | "sharedSecretPrevious" | "broker">,
 ): ((snapshot: SignedManifest) => boolean) | null {
@@ -30,7 +30,7 @@ export function invalidatedByRotation(
   return ({ envelope }) => "refused" in open(envelope);
 }
 
-/** @param parts.ownFolder false where a broker of this process has snapshots there */
+/** @param parts.folder `none` if a broker of this process uses the folder */
 export function nodeSnapshotsOf(
   config: Config,
   parts: Readonly<{ node: NodeId; supply: SnapshotSupply; folder: "own" | "none"; logger: Logger }>,
@@ -45,7 +45,7 @@ export function nodeSnapshotsOf(
   });
 }
 
-/** Keeps a copy of the newest snapshot; not all processes of a cluster at once. @returns ends it */
+/** Copies the newest snapshot at random intervals around `everyMs`, to spread the processes. @returns stops it */
 export function startSnapshotRefresh(
   refresh: (signal: AbortSignal) => Promise<boolean>,
   { everyMs, logger }: Readonly<{ everyMs: number; logger: Logger }>,

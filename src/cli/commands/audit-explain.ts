@@ -1,4 +1,4 @@
-/** `cardea audit explain`: why a past decision fell as it did, from its record and the events of the log. */
+/** `cardea audit explain`: explains a past decision from its record and the events of the log. */
 import {
   type DecisionEntry,
   type ExplainedFact,
@@ -18,7 +18,7 @@ import { type Command, type Terminal, UsageError } from "../terminal/command.ts"
 import { printable, table } from "../terminal/print.ts";
 
 const explainMs = 40_000;
-/** Of a source that is a file: no signature is checked. */
+/** For records from a file, whose signatures are not checked. */
 const noSecrets = { sharedSecret: new Uint8Array(), sharedSecretPrevious: null };
 
 export const auditExplain: Command = {
@@ -85,7 +85,7 @@ async function explainById(id: string, context: ExplainContext): Promise<Explain
   return { ...answer, others: others.map(recordIdOf) };
 }
 
-/** @returns `refused`: how many messages of the audit stream count for nothing, by reason; empty: none */
+/** @returns `refused`: how many messages of the audit stream were refused, by reason; empty: none */
 export async function findDecisions(
   id: string,
   source: RecordSource,

@@ -1,4 +1,4 @@
-/** `cardea audit tail` */
+/** `cardea audit tail`: prints decisions of all nodes as they are made. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type AuditRecord, parseLine, recordIdOf } from "../../audit/index.ts";
 import { connectOperator, OperatorUnreachableError } from "../operator/operator-client.ts";
@@ -27,7 +27,7 @@ export const auditTail: Command = {
     process.once("SIGINT", () => stop.abort());
     process.once("SIGTERM", () => stop.abort());
     let cursor: string | null = null;
-    /** The problem of the last attempt: the same one is printed once. */
+    /** The problem of the last attempt; repetitions are not printed. */
     let reported = "";
     const show = (data: string, id: string): void => {
       if (id !== "") cursor = id; // an event about the stream itself has none

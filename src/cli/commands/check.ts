@@ -1,4 +1,4 @@
-/** `cardea check`: validates a configuration, policies included; every problem with its place, all of them at once. */
+/** `cardea check`: validates a configuration with its policies, and prints every problem with its location. */
 import { formatProblem } from "../../config/index.ts";
 import { configPathOf, readConfiguration } from "../build/load.ts";
 import { parse } from "../terminal/arguments.ts";

@@ -88,7 +88,7 @@ function statusText({ leader, level, brokers, nodes }: ClusterStatus): string {
   ].join("");
 }
 
-/** Nothing where each node is one process. */
+/** Empty if each node is one process. */
 function copiedText(nodes: ClusterStatus["nodes"]): string {
   return nodes
     .filter(({ boot, twin }) => twin !== null && boot < twin)
@@ -96,7 +96,7 @@ function copiedText(nodes: ClusterStatus["nodes"]): string {
     .join("");
 }
 
-/** Nothing where none are kept. */
+/** Empty if the leader takes no snapshots. */
 function snapshotText({ head, snapshots }: NonNullable<ClusterStatus["leader"]>): string {
   if (snapshots === undefined) return "";
   const [newest] = snapshots;
@@ -105,7 +105,7 @@ function snapshotText({ head, snapshots }: NonNullable<ClusterStatus["leader"]>)
   return `snapshot at ${newest.position}  ${head.position - newest.position} events ago  taken ${taken}  ${snapshots.length} kept\n`;
 }
 
-/** Nothing where there is one region only. */
+/** Empty if there is only one region. */
 function regionTable(nodes: ClusterStatus["nodes"]): string {
   const regions = regionLags(nodes);
   if (regions.length < 2) return "";

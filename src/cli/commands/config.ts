@@ -1,4 +1,4 @@
-/** `cardea config list|show`: what the configurations said that the log names by their hash. */
+/** `cardea config list|show`: the stored texts of the configurations that the log names by hash. */
 import type { ConfigurationAnswer, ConfigurationView } from "../../console/index.ts";
 import { connectOperator } from "../operator/operator-client.ts";
 import { operatorOptions, parse } from "../terminal/arguments.ts";

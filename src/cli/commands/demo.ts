@@ -1,7 +1,7 @@
 /**
- * `cardea demo`: the demo identity provider and the demo app alone, for trying a cluster.
+ * `cardea demo`: only the demo identity provider and the demo app, to try a cluster.
  *
- * Anybody can be anybody at this provider, so nothing but a demonstration may trust it; it binds loopback unless told.
+ * This provider accepts any password, so only a demonstration may trust it. It listens on loopback by default.
  */
 import { readFileSync } from "node:fs";
 import { createLocalFetch } from "../../auth/index.ts";

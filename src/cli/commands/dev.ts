@@ -15,9 +15,9 @@ import { untilStopped } from "../process/until-stopped.ts";
 import { parse } from "../terminal/arguments.ts";
 import { CannotError, type Command, UsageError } from "../terminal/command.ts";
 
-/** The ports that cardea.dev.yaml is written with; `--port` moves them together. */
+/** The ports in cardea.dev.yaml; `--port` moves them together. */
 const port = { main: 8080, app: 8091, idp: 8092, metrics: 8093 };
-/** In a checkout the command is npm's script; installed it has a name of its own. */
+/** In a checkout the command is an npm script; an installed package has the command `cardea`. */
 const cardea = import.meta.url.endsWith(".ts") ? "npm run cardea --" : "cardea";
 const tokenTtlS = 24 * 3_600;
 const tokenRenewMs = 3_600_000;
@@ -49,7 +49,7 @@ and the log; --memory keeps the log in memory, so people must sign in again afte
         ports: { [port.main]: main, [port.app]: main + 11, [port.idp]: main + 12, [port.metrics]: main + 13 },
         values: {
           drain_delay: "0s",
-          drain_timeout: "1s", // whoever tries it out does not wait for it
+          drain_timeout: "1s", // a first try should not wait
           ...(parsed.flag("memory") ? { databroker_storage_type: "memory" } : {}),
         },
       },
@@ -62,7 +62,7 @@ and the log; --memory keeps the log in memory, so people must sign in again afte
     const logger = createLogger(config.logLevel, { facts: { service: "dev", services: "dev" }, output });
     const onError = (error: unknown): void => logger.warn({ error: String(error) }, "an error in the demo");
     const origin = (name: string): string => `http://${name}.localhost:${main}`;
-    await using parts = new AsyncDisposableStack(); // also when a later part cannot start
+    await using parts = new AsyncDisposableStack(); // also if a later part fails to start
     parts.defer(() => output.close());
     const provider = await startDemoProvider({
       issuer: config.idp?.url ?? new URL(origin("idp")),
@@ -103,7 +103,9 @@ function parsePort(text: string | undefined): number {
   return value;
 }
 
-/** Leaves an operator's token in the data folder (0600) for `cardea sessions …`, renewed while we run. */
+/**
+ * Writes an operator token into the data folder (0600) for `cardea sessions …`, and renews it while the process runs.
+ */
 async function maintainOperatorFile(config: Config): Promise<NodeJS.Timeout> {
   const write = async (): Promise<void> => {
     const token = await mintOperatorToken({

@@ -1,6 +1,8 @@
 /**
- * `cardea health`: asks the metrics listener of a process whether it is ready. For the health checks of containers, which
- * have no other program to ask with, so it loads nothing of the rest of the program.
+ * `cardea health`: requests the readiness of a process from its metrics listener.
+ *
+ * For health checks of containers, which have no other HTTP client. It runs every few seconds, so it loads no other
+ * part of the program.
  */
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
@@ -80,7 +82,7 @@ async function checkHealth(
   }
 }
 
-/** Where one listens everywhere, one is asked on loopback. */
+/** A process that listens on all addresses is reached on loopback. */
 function connectAddressOf(address: string): string {
   return address.replace(/^(?:0\.0\.0\.0)?:(?=\d+$)/, "127.0.0.1:").replace(/^\[::\]:/, "[::1]:");
 }

@@ -1,8 +1,7 @@
 /**
- * `cardea k8s`: a person's credential for kubectl, as its exec plugins hand one over (client.authentication.k8s.io;
- * docs/pomerium-behaviour.md §4.2).
+ * `cardea k8s`: a credential plugin for kubectl (client.authentication.k8s.io; docs/pomerium-behaviour.md §4.2).
  *
- * Standard output is kubectl's alone: whatever is said to the person goes to standard error.
+ * Standard output is only for kubectl. Messages for the person go to standard error.
  */
 import { parse } from "../terminal/arguments.ts";
 import { CannotError, type Command, type Terminal, UsageError } from "../terminal/command.ts";
@@ -50,7 +49,7 @@ export const flushCredentials: Command = {
   },
 };
 
-/** The cached one while the proxy takes it; else a new one. */
+/** The cached token while the proxy accepts it, else that of a new sign-in. */
 async function cachedOrNewToken(
   url: URL,
   { tls, terminal, signIn }: Readonly<{ tls: ProxyTls; terminal: Terminal; signIn: () => Promise<void> }>,
@@ -65,7 +64,7 @@ async function cachedOrNewToken(
   return token;
 }
 
-/** Only the proxy's own 401 says that a session is over; an API server's is about something else. */
+/** Only the proxy's own 401 means that the session has ended. A 401 of the API server has other causes. */
 async function isAccepted(url: URL, token: string, tls: ProxyTls): Promise<boolean> {
   const headers = {
     accept: "application/json",
@@ -81,7 +80,7 @@ function credentialOf(token: string, execInfo: string | undefined): object {
   return { apiVersion: requestedVersion(execInfo), kind: "ExecCredential", status };
 }
 
-/** kubectl takes no other version than the one it asks for. */
+/** kubectl accepts only the version that it requests. */
 function requestedVersion(execInfo: string | undefined): string {
   const defaultVersion = "client.authentication.k8s.io/v1";
   try {
@@ -94,7 +93,7 @@ function requestedVersion(execInfo: string | undefined): string {
   }
 }
 
-/** Handles have none; service accounts' tokens may. */
+/** Session handles carry no expiry; tokens of service accounts may. */
 function expiryOf(token: string): Readonly<{ expirationTimestamp?: string }> {
   try {
     const claims: unknown = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8"));

@@ -1,7 +1,7 @@
 /**
- * `cardea log verify|export`: the event log itself, read straight from its store.
+ * `cardea log verify|export`: reads the event log directly from its store.
  *
- * A log in a file belongs to one process at a time: stop the server first. Postgres can be read beside a running cluster.
+ * A log in a file belongs to one process at a time: stop the server first. Postgres can be read while a cluster runs.
  */
 import { decodeEvents, formatLink, type Recorded } from "../../events/index.ts";
 import { type EventLog, verifyLog } from "../../replication/index.ts";
@@ -79,7 +79,7 @@ function lineOf(recorded: Recorded): string {
   );
 }
 
-/** A Buffer turns itself into this before the replacer sees it. */
+/** The form of a Buffer after its `toJSON`, which runs before the replacer. */
 function isBufferJson(value: unknown): value is { type: "Buffer"; data: number[] } {
   return (
     typeof value === "object" &&

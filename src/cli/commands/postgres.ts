@@ -1,4 +1,4 @@
-/** `cardea postgres promote`: a standby takes the place of the Postgres primary, losing nothing that was acknowledged. */
+/** `cardea postgres promote`: promotes a Postgres standby without losing an acknowledged change. */
 import { loadConfig } from "../../config/index.ts";
 import {
   LogRefusedError,

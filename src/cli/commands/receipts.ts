@@ -1,4 +1,6 @@
-/** `cardea receipt`, `cardea receipts verify|keys`: which nodes have applied a change, and whether a receipt says so truly. */
+/**
+ * `cardea receipt`, `cardea receipts verify|keys`: which nodes have applied a change, and whether a receipt is genuine.
+ */
 import { writeFile } from "node:fs/promises";
 import { createLocalFetch } from "../../auth/index.ts";
 import type { Config } from "../../config/index.ts";
@@ -113,13 +115,13 @@ export const receiptsKeys: Command = {
   },
 };
 
-/** One a line; a file that holds none is looked at as it is. */
+/** One per line. An empty file is one malformed receipt. */
 function receiptsIn(text: string): readonly string[] {
   const lines = text.split(/\r?\n/).filter((line) => line.trim() !== "");
   return lines.length === 0 ? [text] : lines;
 }
 
-/** Genuine receipts of something else than what was asked for are no proof of it. */
+/** Genuine receipts prove a list of revocations only if they cover exactly its ids. */
 function compareWithList(checks: readonly CheckedReceipt[], sessions: readonly string[]): readonly CheckedReceipt[] {
   const statements = checks.flatMap((checked) => (checked.ok ? [checked.statement] : []));
   if (statements.length < checks.length) return checks;
@@ -135,7 +137,7 @@ function compareWithList(checks: readonly CheckedReceipt[], sessions: readonly s
   return [{ ok: false, reason: "contradictory", detail }];
 }
 
-/** Whether a list falls into stretches, each of which is the sessions of another receipt: `sessions revoke` makes its batches so. */
+/** Whether the list consists of consecutive ranges, one for each receipt: `sessions revoke` makes its batches so. */
 function isPartitionedBy(
   ids: readonly string[],
   revoked: readonly Pick<StatedChange, "count" | "idsSha256">[],
@@ -198,7 +200,7 @@ function parseKeys(text: string, from: string): ReceiptKeys {
     const keys = parseReceiptKeys(JSON.parse(text));
     if (keys !== undefined) return keys;
   } catch {
-    // not JSON either
+    // not JSON
   }
   throw new CannotError(`${from} holds no JWK set`);
 }

@@ -1,4 +1,4 @@
-/** `cardea routes list`: which routes a person may use, from a terminal. */
+/** `cardea routes list`: the routes that a person may use. */
 import { parse } from "../terminal/arguments.ts";
 import { CannotError, type Command, UsageError } from "../terminal/command.ts";
 import { printable, table } from "../terminal/print.ts";

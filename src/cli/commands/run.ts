@@ -1,4 +1,4 @@
-/** `cardea run`: the services that a configuration names, until told to stop. */
+/** `cardea run`: runs the services that a configuration names until SIGTERM or SIGINT. */
 import type { Logger as PinoLogger } from "pino";
 import {
   type ConfigurationResult,
@@ -46,7 +46,7 @@ export const run: Command = {
       ...(own === undefined ? {} : { worker: String(own.index) }),
     };
     const logger = createLogger(config.logLevel, { facts, output });
-    // From here on, also while starting: process 1 of a container is not stopped by a signal that it does not take.
+    // Handles signals even while starting: the kernel does not stop process 1 of a container by an unhandled signal.
     const stopped = untilStopped();
     const context = {
       loaded,
@@ -77,12 +77,12 @@ type ProcessContext = Readonly<{
 }>;
 type RunningParts = Readonly<{ failed: readonly Promise<Error>[]; stop(): Promise<void> }>;
 
-/** @param share what of the configuration this process runs; null: all of it */
+/** @param share the part of the configuration that this process runs; null: all of it */
 async function startHere(
   { loaded, files, logger, output, read }: ProcessContext,
   share: Share | null,
 ): Promise<RunningParts & Pick<Services, "healthPort">> {
-  // Not by the process that only looks after workers: it would carry what they are made of.
+  // Loaded here, so that a process that only supervises workers does not load the services.
   const { nodeNameOf, startServices } = await import("../build/services.ts");
   const node = nodeNameOf(loaded.config);
   const shared = (whole: LoadedConfig): LoadedConfig =>
@@ -115,7 +115,7 @@ async function startHere(
   };
 }
 
-/** Workers, and beside them the databroker, where this process runs one. */
+/** Workers, and in this process the databroker if the configuration has one. */
 async function startWithWorkers(context: ProcessContext): Promise<RunningParts> {
   const { config } = context.loaded;
   const share = newShare(0);
@@ -124,7 +124,7 @@ async function startWithWorkers(context: ProcessContext): Promise<RunningParts> 
     const beside = databroker === null ? null : { share, port: databroker.healthPort };
     const workers = await startWorkers(config, { logger: context.logger, databroker: beside });
     process.on("SIGHUP", workers.reload);
-    if (databroker === null) tuneHeap(); // else its start has done so
+    if (databroker === null) tuneHeap(); // otherwise starting the databroker has done so
     return {
       failed: [workers.failed, ...(databroker?.failed ?? [])],
       async stop() {

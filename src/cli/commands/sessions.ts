@@ -45,7 +45,7 @@ export const sessionsList: Command = {
   },
 };
 
-/** The API takes this many at once; the receipt of the last change covers those before it. */
+/** The most sessions in one request of the API. The receipt of the last change covers the earlier ones. */
 const batchSessionsMax = 10_000;
 const roundsMax = 1_000;
 
@@ -148,7 +148,7 @@ async function revokeMany(
     } catch (error) {
       if (!(error instanceof OperatorRefusedError) || error.status !== 404 || chunk === undefined)
         throw withProgress(error, totals, last);
-      refused = error; // nobody knows one of these; the others may be known
+      refused = error; // none of this chunk is known; other chunks may be
       addToTotals(totals, chunk.length, chunk);
     }
     if (ids === undefined && last?.more !== true) break;
@@ -168,7 +168,7 @@ function addToTotals(totals: Totals, named: number, unknown: readonly string[]):
   totals.unknownIds = [...totals.unknownIds, ...unknown].slice(0, 3);
 }
 
-/** Of several batches some may be in the log already: whoever is told of a failure must not think that nothing was done. */
+/** Adds to a failure how many sessions earlier batches have already revoked. */
 function withProgress(error: unknown, { named }: Totals, last: RevokedManyAnswer | undefined): unknown {
   if (last === undefined) return error;
   const why = error instanceof Error ? error.message : String(error);

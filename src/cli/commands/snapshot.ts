@@ -1,8 +1,9 @@
 /**
- * `cardea snapshot create|list|verify|restore|keys`: snapshots of what the log comes to.
+ * `cardea snapshot create|list|verify|restore|keys`: snapshots of the log's state.
  *
- * `create` and `list` ask a running cluster. `verify`, `restore` and `keys` read this machine's data folder and the log's store
- * themselves: a log in a file belongs to one process, so stop the server first; Postgres can be read beside a running cluster.
+ * `create` and `list` use a running cluster. `verify`, `restore` and `keys` read this machine's data folder and the
+ * log's store. A log in a file belongs to one process, so stop the server first; Postgres can be read while a cluster
+ * runs.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { setTimeout as delay, setImmediate as turn } from "node:timers/promises";
@@ -106,7 +107,7 @@ events, the output says that the snapshot is whole but not compared. Exit 1: a s
       }));
       for (const [at, signed] of list.snapshots.entries()) {
         const verdict = await verdictOf(signed, { folder, log, older: list.snapshots[at + 1] ?? null });
-        // A broker that runs may have let it go since.
+        // A running broker may have deleted it meanwhile.
         if (verdict.problem === null || (await folder.list()).snapshots.some(({ id }) => id === signed.id))
           verdicts.push(verdict);
       }
@@ -217,7 +218,7 @@ const diskOptions = {
 
 const keysFormat = "cardea keys 1";
 
-/** What lies beside the log, and in no snapshot. */
+/** What the store holds besides the log, and no snapshot contains. */
 type SavedKeys = Readonly<{ keys: readonly WrappedKey[]; configurations: readonly StoredConfiguration[] }>;
 
 // --- a running cluster
@@ -264,7 +265,7 @@ function listDisk({ snapshots, bad }: SnapshotList, terminal: Terminal, json: bo
   return places.length === 0 || bad.length > 0 ? 1 : 0;
 }
 
-/** `notCompared`: why a whole one could not be made again from the log; null where it was, or nobody asked. */
+/** `notCompared`: why a whole snapshot could not be rebuilt from the log; null: it was, or was not requested. */
 type Verdict = Readonly<{ id: string; position: number | null; problem: string | null; notCompared: string | null }>;
 
 async function verdictOf(
@@ -300,7 +301,7 @@ async function compareSnapshot(
   try {
     if (older !== null) from = { projection: await loadSnapshot(older.manifest, (ref) => folder.chunk(ref, "keep")) };
   } catch {
-    return "no-start"; // its own verdict says what is wrong with it
+    return "no-start"; // its own verdict names the problem
   }
   const never = new AbortController().signal;
   return compareWithLog(manifest, { log, from, turn: async () => void (await turn()), signal: never });
@@ -323,7 +324,7 @@ function verdictText({ id, position, problem, notCompared }: Verdict): string {
   return `${name}: ${problem ?? whole}`;
 }
 
-/** @throws CannotError when none is whole */
+/** @throws CannotError if no snapshot is whole */
 async function chooseSnapshot(
   folder: SnapshotFolder,
   wanted: Readonly<{ id: string | undefined; terminal: Terminal }>,

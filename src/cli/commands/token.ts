@@ -1,7 +1,8 @@
 /**
  * `cardea token`: a person's credential for scripts, curl and git.
  *
- * Standard output carries the token and nothing else, so that `$(cardea token URL)` works. Messages go to standard error.
+ * Standard output carries the token and nothing else, so that `$(cardea token URL)` works. Messages go to standard
+ * error.
  */
 import { parse } from "../terminal/arguments.ts";
 import { type Command, UsageError } from "../terminal/command.ts";

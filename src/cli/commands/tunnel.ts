@@ -1,4 +1,4 @@
-/** `cardea tcp`, `udp`, `ssh-proxy` and `login`: a person's own access to what is behind the proxy and is not HTTP. */
+/** `cardea tcp`, `udp`, `ssh-proxy` and `login`: a person's access to TCP and UDP services behind the proxy. */
 import { createSocket, type RemoteInfo } from "node:dgram";
 import { createServer, type Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
@@ -166,7 +166,7 @@ async function overStandardStreams(
 
 type Local = Readonly<{ readable: Readable; writable: Writable; breakOff: () => void }>;
 
-/** Joins both, each held back by the other, ends and all. @returns whether both sides said all that they had to say */
+/** Copies both ways with back-pressure, and passes ends on. @returns whether the remote side ended properly */
 function joinStreams(remote: Socket, head: Buffer, { readable, writable, breakOff }: Local): Promise<boolean> {
   return new Promise((resolve) => {
     remote.on("error", () => {}); // `close` follows
@@ -188,7 +188,7 @@ function joinStreams(remote: Socket, head: Buffer, { readable, writable, breakOf
     remote.once("end", () => {
       complete = true;
       if (writable !== process.stdout) writable.end();
-      // Of standard input nobody knows whether more will come, and there is nobody left to read it.
+      // Standard input may never end, and no one reads it any more.
       else remote.destroySoon();
     });
     remote.once("close", () => {
@@ -204,7 +204,7 @@ function joinStreams(remote: Socket, head: Buffer, { readable, writable, breakOf
 // --- UDP
 
 const sendersMax = 1_024;
-/** Datagrams of one sender that wait while its tunnel is being opened, and their bytes. */
+/** Datagrams of one sender, and their bytes, that may wait while its tunnel opens. */
 const waitingMax = 64;
 const waitingBytesMax = 65_536;
 const senderIdleMs = 600_000;
@@ -268,7 +268,7 @@ async function listenUdp(access: TunnelAccess, destination: Destination, listeni
     );
     local.bind(port, host, resolve);
   });
-  local.on("error", () => {}); // of a datagram that could not be sent
+  local.on("error", () => {}); // a datagram could not be sent
   const sweeping = setInterval(() => {
     const before = Date.now() - senderIdleMs;
     for (const { socket, lastAt } of senders.values()) if (lastAt < before) socket?.destroy();

@@ -1,8 +1,9 @@
 /**
- * Decision records that were kept: in a file with what a rotation left beside it, or in the audit stream of all nodes.
+ * Stored decision records: an audit file with its rotated files, or the audit stream of all nodes.
  *
- * A rotated file is one whose name begins with that of the live one, or with its name before `.jsonl`: `decisions.jsonl.1`,
- * `decisions.jsonl-20261126.gz`, `decisions-2026-11-26.jsonl`. They are read oldest first; those not written to since are left out.
+ * The name of a rotated file starts with the live file's name, or with that name before `.jsonl`: `decisions.jsonl.1`,
+ * `decisions.jsonl-20261126.gz`, `decisions-2026-11-26.jsonl`. Reads the oldest first, and skips files that were last
+ * written before the requested time.
  */
 import { createReadStream, readdirSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -15,23 +16,23 @@ import { connectNats, secretsOf } from "../build/audit-parts.ts";
 import { CannotError, UsageError } from "../terminal/command.ts";
 import { type ReadValue, readLines, readValues } from "../terminal/read-lines.ts";
 
-/** Records of which it is remembered that they came: a batch that was written twice is not further apart. */
+/** Ids kept to recognise repeated records. A batch that was written twice is closer together than this. */
 const seenIdsMax = 20_000;
 
-/** What of a configuration says where records are kept. */
+/** The parts of a configuration that say where records are stored. */
 export type RecordLocation = Readonly<{
   audit: Pick<Config["audit"], "files" | "nats">;
   nats: Config["nats"];
   broker: Pick<Config["broker"], "clusterName">;
 }> &
   Pick<Config, "sharedSecret" | "sharedSecretPrevious">;
-/** `refused`: why a whole message of the audit stream counts for nothing. */
+/** `refused`: why a message of the audit stream was refused. */
 export type RecordReading = ReadValue | Readonly<{ at: string; problem: string; refused: RecordRefusal }>;
 export type RecordSource = Readonly<{ name: string; read: () => AsyncGenerator<RecordReading> }>;
 
 /**
- * @param options.input a file, or `-`; undefined: what the configuration names
- * @throws UsageError when there is nothing to read
+ * @param options.input a file, or `-`; undefined: the source that the configuration names
+ * @throws UsageError if there is nothing to read
  */
 export function recordSource(
   config: RecordLocation,
@@ -51,7 +52,7 @@ export function recordSource(
   return { name: path, read: () => withoutRepeats(readFiles(files)) };
 }
 
-/** The live file and the rotated ones that were written to since, oldest first. */
+/** The rotated files written since `from` (ms since 1970), oldest first, then the live file. */
 export function auditFiles(path: string, from: number): readonly string[] {
   const folder = dirname(path);
   const live = basename(path);
@@ -69,7 +70,7 @@ export function auditFiles(path: string, from: number): readonly string[] {
   }
   const rotated = names.filter(isRotated).map((name) => join(folder, name));
   const dated = rotated.map((file) => ({ file, at: statSync(file).mtimeMs })).filter(({ at }) => at >= from);
-  dated.sort((a, b) => a.at - b.at || (a.file < b.file ? 1 : -1)); // of one moment, `.2` is older than `.1`
+  dated.sort((a, b) => a.at - b.at || (a.file < b.file ? 1 : -1)); // at equal times `.2` is older than `.1`
   return [...dated.map(({ file }) => file), ...(names.includes(live) ? [path] : [])];
 }
 
@@ -105,7 +106,7 @@ async function* readStream(config: RecordLocation, fromMs: number): AsyncGenerat
   }
 }
 
-/** A batch whose acknowledgement was lost is written again: what has come comes no second time. */
+/** Skips repetitions: a batch whose acknowledgement was lost is written twice. */
 async function* withoutRepeats(all: AsyncGenerator<RecordReading>): AsyncGenerator<RecordReading> {
   const seen = new LRUCache<string, true>({ max: seenIdsMax });
   for await (const one of all) {

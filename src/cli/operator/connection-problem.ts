@@ -1,10 +1,10 @@
 /**
- * Connection problem: why a server could not be reached, in a sentence for the operator. It names the address, the causes and the remedy.
+ * Connection problem: a sentence for the operator on why a server could not be reached, with address, cause and remedy.
  *
- * Pure. It decides by error codes alone; a code that it does not know shows the messages of the whole chain of causes.
+ * Pure. Decides by error codes alone. For an unknown code it shows the messages of the whole chain of causes.
  */
 type Remedies = Readonly<{
-  /** How the caller says which authority to trust. */
+  /** How to name the authority to trust. */
   authority: string;
   /** Where the address came from. */
   address: string;
@@ -64,7 +64,7 @@ function sentenceOf(
   return `${messagesOf(causes)}${code === "" ? "" : ` ${named}`}`;
 }
 
-/** The error and its causes, outermost first; of several attempts the first. */
+/** The error and its causes, outermost first. An AggregateError counts with its first error. */
 function causesOf(error: unknown): readonly Error[] {
   const causes: Error[] = [];
   for (let at = error; at instanceof Error && causes.length < causesMax; ) {

@@ -1,10 +1,11 @@
 /**
- * Operator client: the command line's way to the operator API.
+ * Operator client: calls the operator API for the command line.
  *
- * Where to: `--url` or CARDEA_URL, else the authenticate URL of `-c cardea.yaml`, else what `cardea dev` left in its data
- * folder. By what right: CARDEA_TOKEN, else a five-minute token minted from the configuration's secret (break-glass; the
- * server logs its use), else the data folder's. Trusted are the system's authorities and `certificate_authority_file` of the
- * configuration, or the environment variable of that name.
+ * - Server: `--url` or CARDEA_URL, else the authenticate URL of `-c cardea.yaml`, else what `cardea dev` left in its
+ *   data folder.
+ * - Credential: CARDEA_TOKEN, else a five-minute token minted from the configuration's secret (break-glass; the server
+ *   logs its use), else the one in the data folder.
+ * - Trust: the system's authorities, and `certificate_authority_file` of the configuration or the environment.
  */
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -32,7 +33,7 @@ export type OperatorClient = Readonly<{
   close(): Promise<void>;
 }>;
 
-/** The server answered, and not with what was asked for. */
+/** The server answered with an error. */
 export class OperatorRefusedError extends CannotError {
   readonly status: number;
   constructor(problem: string, status: number) {
@@ -44,7 +45,7 @@ export class OperatorRefusedError extends CannotError {
 /** The server could not be reached, or the connection broke; another attempt may succeed. */
 export class OperatorUnreachableError extends CannotError {}
 
-/** A user's or group's name as it stands in a path: `/eng/team` or `CORP/alice` would be refused there, escaped or not. */
+/** A user's or group's name as a path segment. Proxies refuse an escaped slash, so such names are base64url. */
 export function inPath(name: string): string {
   return /^[A-Za-z0-9@._-]+$/.test(name) ? name : `base64url:${Buffer.from(name, "utf8").toString("base64url")}`;
 }
@@ -55,7 +56,7 @@ type Target = Readonly<{
   url: URL;
   token: string;
   hosts?: Readonly<Record<string, string>>;
-  /** PEM of authorities that are trusted beside those of the system; null: none. */
+  /** PEM of authorities trusted in addition to the system's; null: none. */
   ca: string | null;
 }>;
 
@@ -99,7 +100,7 @@ async function findTarget(parsed: Parsed, terminal: Terminal): Promise<Target> {
   return devTarget(path, { givenUrl, givenToken, ca: authorityOf(terminal) });
 }
 
-/** Without a configuration its environment variables still say which authorities to trust. @throws CannotError */
+/** The authorities from the environment, for a call without a configuration. @throws CannotError */
 export function authorityOf({ env }: Pick<Terminal, "env">): string | null {
   const path = env["CERTIFICATE_AUTHORITY_FILE"];
   const text = env["CERTIFICATE_AUTHORITY"];
@@ -113,7 +114,7 @@ export function authorityOf({ env }: Pick<Terminal, "env">): string | null {
   }
 }
 
-/** PEM, or base64 of it, as the configuration takes it. */
+/** Accepts PEM, or base64 of PEM, like the configuration. */
 function parseAuthority(text: string, from: string): string {
   const pem = text.includes("-----BEGIN") ? text : Buffer.from(text, "base64").toString("utf8");
   if (!pem.includes("-----BEGIN CERTIFICATE-----"))
@@ -220,7 +221,7 @@ function errorIn(text: string): string {
     const value: unknown = JSON.parse(text);
     if (typeof value === "object" && value !== null && "error" in value) return String(value.error);
   } catch {
-    // not JSON: a proxy's own page
+    // not JSON, perhaps a proxy's error page
   }
   return text.slice(0, 200);
 }

@@ -1,4 +1,4 @@
-/** Sends a change and, with `--wait`, shows its receipt as it completes. */
+/** Runs a change of an operator and, with `--wait`, follows its receipt. */
 import { writeFile } from "node:fs/promises";
 import type { ChangeAnswer } from "../../console/index.ts";
 import { formatLink } from "../../events/index.ts";
@@ -10,8 +10,8 @@ import type { OperatorClient } from "./operator-client.ts";
 import { showProgress, watchReceipt } from "./watch-receipt.ts";
 
 /**
- * @param done what to say when the change is in the log
- * @returns 0; with `--wait` 1 when the receipt is not complete in time
+ * @param change.done the sentence for a change that is in the log
+ * @returns 0; with `--wait` 1 if the receipt is not complete in time
  */
 export async function runChange(
   client: OperatorClient,
@@ -23,7 +23,7 @@ export async function runChange(
   return printOutcome(client, parsed, terminal, answer, answer.changed ? change.done : change.unchanged);
 }
 
-/** @param saved of several changes, those whose receipts are to be kept; that of `answer` covers them all */
+/** @param saved the changes whose receipts `--output` writes; the receipt of `answer` covers them all */
 export async function printOutcome(
   client: OperatorClient,
   parsed: Parsed,
@@ -65,7 +65,7 @@ export async function printOutcome(
   return receipt.complete ? 0 : 1;
 }
 
-/** The signed form, for whoever must be shown it; one a line. */
+/** Writes the signed form of each receipt, one per line. */
 export async function saveReceipts(receipts: readonly Receipt[], path: string): Promise<void> {
   if (receipts.some(({ signed }) => signed === null))
     throw new CannotError("the receipt has no signature, because the broker runs an older version");

@@ -1,6 +1,8 @@
 /**
- * Watches a receipt as it completes. On a terminal each node appears when it has applied the change or is fenced; with
- * `--json` every change is a line. It goes on over a change of leader, and ends with the receipt, signed, or out of time.
+ * Receipt watcher: follows a receipt until it is signed or out of time, also over a change of leader.
+ *
+ * On a terminal it prints each node once the node has applied the change or is fenced. With `--json` every change of
+ * the receipt is a line.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { isLastAnswer, type Receipt } from "../../replication/index.ts";
@@ -29,7 +31,7 @@ export async function watchReceipt(
     const signal = AbortSignal.timeout(leftMs + graceMs);
     const onEvent = (data: string): void => {
       const answer = JSON.parse(data) as Receipt | Readonly<{ error: string }>;
-      if ("error" in answer) return; // nobody leads just now
+      if ("error" in answer) return; // no broker leads at the moment
       if (answer.signed !== null || isLastAnswer(answer)) last = answer;
       else options.onProgress(answer);
     };
@@ -39,7 +41,7 @@ export async function watchReceipt(
       if (performance.now() >= endsAt || isFinal(error)) throw error;
     }
     if (last !== undefined) return last;
-    // The stream ended early. Out of time, the receipt is asked for as it stands.
+    // The stream ended early. Out of time: fetch the receipt in its current state.
     if (performance.now() >= endsAt)
       return (await client.get(
         `/receipts/${options.target}?wait=${options.wait}&timeoutMs=0&timeout=0`,
@@ -49,12 +51,12 @@ export async function watchReceipt(
   }
 }
 
-/** Asking again would bring the same answer: it is the question that is wrong, or whoever asks. */
+/** Whether a retry would get the same error: the request or the caller is at fault. */
 function isFinal(error: unknown): boolean {
   return error instanceof OperatorRefusedError && error.status >= 400 && error.status < 500;
 }
 
-/** Says of each node once that it is done, as it gets there; what is missing stands in one line that is drawn again. */
+/** Prints each node once when it is done, and redraws one line about the missing nodes. */
 export function showProgress(terminal: Terminal): Readonly<{ show: (receipt: Receipt) => void; clear: () => void }> {
   const printed = new Set<string>();
   let drawn = false;

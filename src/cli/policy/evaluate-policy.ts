@@ -1,7 +1,7 @@
 /**
- * Asking a policy about one case: the same route match, decision and status as on a live request, without a server.
+ * Policy evaluation: the route match, decision and status of one case, as for a live request, without a server.
  *
- * Pure. What a live session has and a case does not (an identity provider, a position in the log) is nothing that policy looks at.
+ * Pure. Policy reads nothing of a live session that a case lacks (an identity provider, a position in the log).
  */
 import {
   type DecisionRequest,
@@ -19,19 +19,22 @@ import type { PolicyTarget } from "./policy-document.ts";
 export type PolicyAnswer = Readonly<{
   id: unknown;
   result: "permit" | "deny" | "signin" | "device" | "not_found";
-  /** What a caller sees: HTTP status. */
+  /** The HTTP status that a caller sees. */
   status: number;
   reasons: readonly string[];
-  /** The rule that the answer came from; null: none did. */
+  /** The rule that decided; null: none. */
   rule: string | null;
   trace: readonly RuleTrace[];
-  /** Facts: `session:…`, `user:…`, `group:…`, `device:…`, `record:…`, `configuration:…`, and `clock:…` when time alone may change the answer. */
+  /**
+   * The facts read: `session:…`, `user:…`, `group:…`, `device:…`, `record:…`, `configuration:…`, and `clock:…` if time
+   * alone may change the answer.
+   */
   read: readonly string[];
 }>;
-/** An answer with the route that gave it; null: none did. */
+/** An answer with its route; null: no route. */
 export type PolicyEvaluation = Readonly<{ answer: PolicyAnswer; routeId: string | null }>;
 
-/** Pages of ours that are for people who are signed in. */
+/** Reserved paths that need a session. */
 const pathsThatNeedSession = [
   "/.pomerium/jwt",
   "/.pomerium/user",
@@ -103,7 +106,7 @@ export function evaluatePolicy(target: PolicyTarget, policyCase: Case, clock: ()
   ];
   const wantsDevice = decision.type === "deny" && decision.deviceType !== null;
   const plain = decision.type === "deny" && decision.status === 403;
-  // A refused message of the Model Context Protocol is answered in its own form, with 200.
+  // A denied message of the Model Context Protocol gets a 200 with an error in its own format.
   const status = plain && policyCase.mcp !== null && policyCase.mcp.method !== "" ? 200 : dryRun.statusOf(decision);
   return {
     answer: answerOf(wantsDevice ? "device" : decision.type, status, decision.reasons, { rule, trace, read }),
@@ -123,7 +126,7 @@ function reservedPathAnswer(
 }
 
 function fillRecords({ records, config }: PolicyTarget, { records: given, person }: Case): void {
-  if (config !== null) return; // they have their own sources
+  if (config !== null) return; // a configuration has its own data sources
   for (const [type, set] of records) {
     const record = given.get(type);
     if (record === undefined) set.clear();

@@ -1,14 +1,14 @@
 /**
- * Findings: what is right by the grammar and surely not meant: rules that nothing can meet, criteria that change nothing, routes that an
- * earlier one hides, and routes that are open to everybody.
+ * Findings: valid policies that are surely mistakes: rules that nothing can meet, criteria without effect, routes that
+ * an earlier route hides, and routes that are open to everyone.
  *
- * Pure. Only what can be proved is said: a rule without a finding may still be wrong.
+ * Pure. Reports only what it can prove: a rule without a finding may still be wrong.
  */
 import type { CompiledConditional, DecisionRequest, RoutePolicy } from "../../auth/index.ts";
 import type { RouteConfig, SourceLocation } from "../../config/index.ts";
 import type { UnixMs } from "../../events/index.ts";
 
-/** `note`: meant by most who write it, and worth knowing. */
+/** `note`: usually intended, but worth knowing. */
 export type Finding = Readonly<{
   kind: "never-met" | "no-effect" | "nobody" | "shadowed" | "public" | "without-session";
   severity: "warning" | "note";
@@ -113,7 +113,7 @@ export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now
   return found;
 }
 
-/** An `or` lets in whoever meets one criterion: one that asks for no session is enough. */
+/** An `or` needs only one criterion: one that needs no session is enough. */
 function isOpenWithoutSession({ operator, criteria }: CompiledConditional, now: UnixMs): boolean {
   return (
     operator === "or" &&
@@ -126,11 +126,11 @@ function isOpenWithoutSession({ operator, criteria }: CompiledConditional, now: 
 
 // --- what is the same for every request
 
-/** True: always met, false: never, null: it depends. */
+/** True: always met. False: never. Null: depends on the request. */
 function alwaysMet(criterion: Criterion, now: UnixMs): boolean | null {
   if (criterion.always !== null) return criterion.always;
   if (criterion.name !== "date") return null;
-  // The last bound has passed: from now on the answer is what it is now.
+  // The last bound has passed, so the answer no longer changes.
   const [boundary] = criterion.reads.boundaries;
   return boundary?.(emptyRequest, now) === null ? criterion.test(emptyRequest, null, now).met : null;
 }
@@ -158,7 +158,7 @@ function constantOutcomeOf(conditional: CompiledConditional, now: UnixMs): boole
   }
 }
 
-/** Things of which a request or a person has exactly one: two different ones at once are not to be had. */
+/** Subjects with exactly one value per request or person, so two different values contradict each other. */
 const singleValued: ReadonlySet<string> = new Set(["user", "email", "domain", "http_method", "http_path"]);
 
 function contradiction({ operator, criteria }: CompiledConditional): readonly [Criterion, Criterion] | undefined {
@@ -220,12 +220,14 @@ export function findShadowed(routes: readonly RouteConfig[]): readonly Finding[]
   });
 }
 
-/** Whether every request of one route goes to another. Within a host, routes that name a port come first, then those written first. */
+/**
+ * Whether route `one` takes every request of `other`. On a host, routes with a port come first, then in written order.
+ */
 function hides(one: RouteConfig, other: RouteConfig, before: boolean): boolean {
   if (one.tunnel !== null || other.tunnel !== null) return before && sameTunnel(one, other);
   if (!coversHost(one.host, other.host)) return false;
   if (one.port !== null && one.port !== other.port) return false;
-  if (one.port === null && other.port !== null) return false; // that one is asked first
+  if (one.port === null && other.port !== null) return false; // `other` is checked first
   return before && coversPath(one.match, other.match);
 }
 
@@ -236,7 +238,7 @@ function sameTunnel({ tunnel: one }: RouteConfig, { tunnel: other }: RouteConfig
   );
 }
 
-/** An exact host is never looked for among wildcards. */
+/** Hosts with an exact route are never matched against wildcards. */
 function coversHost(one: string, other: string): boolean {
   if (one === other) return true;
   if (!/^\*\.[^*]+$/.test(one) || !other.includes("*")) return false;

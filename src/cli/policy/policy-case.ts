@@ -1,8 +1,8 @@
 /**
- * Policy case: one request with one person, as somebody writes it down to ask a policy about it.
+ * Policy case: one request by one person, written down to evaluate a policy.
  *
- * Pure. What is wrong with a case is said in one line that names the key; what is not known is named and left out. Claims may be nested
- * as an identity provider nests them; those of the user win over those of the session.
+ * Pure. An error names the key in one line; an unknown key is reported and ignored. Claims may be nested as an identity
+ * provider nests them; the user's claims override the session's.
  */
 import { type DeviceCredential, parsePresentedKey } from "../../auth/index.ts";
 import { type Claims, CodedError, flattenClaims } from "../../events/index.ts";
@@ -17,7 +17,7 @@ export type CasePerson = Readonly<{
   claims: Claims;
   groups: readonly string[];
   devices: readonly DeviceCredential[];
-  /** Null: it does not end. */
+  /** Null: it never expires. */
   expiresAtMs: number | null;
 }>;
 export type CaseCertificate = Readonly<{ presented: boolean; leaf: string; intermediates: string }>;
@@ -29,13 +29,13 @@ export type Case = Readonly<{
   ssh: Readonly<{ username: string; publicKey: string | null }> | null;
   mcp: Readonly<{ method: string; tool: string | null }> | null;
   person: CasePerson | null;
-  /** By record type, what is found for this caller; null: nothing is. */
+  /** The record of this caller by type; null: there is none. */
   records: ReadonlyMap<string, Readonly<Record<string, unknown>> | null>;
   /** Null: now. */
   nowMs: number | null;
 }>;
 
-/** A case that cannot be asked about; the message names the key. */
+/** A case that cannot be evaluated; the message names the key. */
 export class CaseError extends CodedError<"ERR_CLI_CASE"> {
   override readonly code = "ERR_CLI_CASE";
   constructor(key: string, problem: string) {
@@ -43,9 +43,9 @@ export class CaseError extends CodedError<"ERR_CLI_CASE"> {
   }
 }
 
-/** Takes what stands under a key that nobody knows. */
+/** Receives each unknown key. */
 export type Warn = (key: string) => void;
-/** Where a URL without a host is at. */
+/** Scheme and authority of a URL without a host. */
 export type CaseDefaults = Readonly<{ scheme: "http" | "https"; authority: string }>;
 
 /** @throws CaseError */
@@ -72,7 +72,7 @@ export function readCase(value: unknown, defaults: CaseDefaults, warn: Warn): Ca
   };
   mcp?.raw("id");
   mcp?.child("tool_call")?.raw("arguments");
-  whole.raw("expect"); // of a table test
+  whole.raw("expect"); // for table tests
   whole.raw("name");
   for (const part of [whole, request, session, session === null ? null : user, ssh, mcp]) part?.warnOfUnknownKeys();
   return found;
@@ -95,7 +95,7 @@ function readPerson(session: CaseObject, user: CaseObject | null, groups: readon
     device.warnOfUnknownKeys();
     return credential;
   });
-  // A record of somebody else says nothing about this session: as if there were none.
+  // Ignores a user record that belongs to another user.
   const recordId = user?.string("id") ?? null;
   const own = user !== null && (recordId === null || recordId === userId) ? user : null;
   if (user !== null && own === null) {
@@ -121,7 +121,7 @@ function readPerson(session: CaseObject, user: CaseObject | null, groups: readon
 type Tree = Readonly<Record<string, unknown>>;
 const isTree = (value: unknown): value is Tree => typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** Objects go into each other; anything else of the user takes the place of the session's. */
+/** Merges objects recursively; any other value of the user replaces the session's. */
 function mergeClaims(session: Tree, user: Tree): Tree {
   const merged = new Map(Object.entries(session));
   for (const [key, value] of Object.entries(user)) {
@@ -171,7 +171,7 @@ function withoutDefaultPort(host: string, port: string): string {
   return host.endsWith(`:${port}`) ? host.slice(0, -port.length - 1) : host;
 }
 
-/** What a browser would do with `é`; everything that is ASCII stays as it is written. */
+/** Percent-encodes non-ASCII characters as a browser does; ASCII stays unchanged. */
 function encodeNonAscii(text: string): string {
   return text.toWellFormed().replace(/[\u007f-\u{10ffff}]+/gu, encodeURIComponent);
 }
@@ -206,7 +206,7 @@ function readRecords(part: CaseObject | null): Case["records"] {
   return records;
 }
 
-/** An object of the case, which knows where it stands and which of its keys were asked for. */
+/** An object of the case, with its path and the set of keys that were read. */
 class CaseObject {
   readonly key: string;
   readonly #value: Tree;
@@ -270,7 +270,7 @@ class CaseObject {
       refuse(this.#at(key), `${JSON.stringify(text)} is not an RFC 3339 time, such as 2026-12-24T18:00:00Z`);
     return Date.parse(text);
   }
-  /** Names and values in turn. */
+  /** Names and values alternate. */
   headerLines(): readonly string[] {
     return this.keys.flatMap((name) => {
       const value = this.raw(name);

@@ -1,7 +1,8 @@
 /**
- * What `cardea policy …` asks: a bare policy document, or the routes of a configuration, compiled; or everything that is wrong with it.
+ * Policy target: a bare policy document, or the routes of a configuration, compiled for `cardea policy …`; else its
+ * problems.
  *
- * A bare document stands for a route that is asked whatever the URL says. Data sets of a bare document are what each case brings along.
+ * A bare document acts as one route that matches every URL. Its data sets come from each case.
  */
 
 import { hash } from "node:crypto";
@@ -22,18 +23,18 @@ import type { Parsed } from "../terminal/arguments.ts";
 import { type Terminal, UsageError } from "../terminal/command.ts";
 
 export type PolicyTarget = Readonly<{
-  /** With `--shadow` those of `shadow_policy`, where a route has one. */
+  /** With `--shadow`, the `shadow_policy` of each route that has one. */
   policies: Policies;
-  /** Of the routes that have a `shadow_policy`. */
+  /** The shadow policies of routes that have one. */
   shadows: Policies;
-  /** Null: there is no route, only a document. */
+  /** Null: a bare document. */
   config: Config | null;
   routes: Routes | null;
-  /** The route that is asked whatever the URL says; null: the URL tells. `unknown`: it was named, and there is none. */
+  /** The route to evaluate whatever the URL; null: the URL selects it. `unknown`: the named route does not exist. */
   route: Readonly<{ id: string; route: RouteConfig | null }> | "unknown" | null;
-  /** What is to be made of a client certificate that was written down. */
+  /** Evaluates the client certificate of a case. */
   certificates: CertificateChecker;
-  /** What identifies the policies in the facts read. */
+  /** Identifies the policies in the facts read. */
   configuration: string;
   records: Records;
 }>;
@@ -42,7 +43,7 @@ export type OpenPolicyResult = Readonly<
   { ok: true; target: PolicyTarget; warnings: readonly Problem[] } | { ok: false; problems: readonly Problem[] }
 >;
 
-/** Reads the data sources of a configuration once. One that cannot be read is named, and answers that rest on it are 503. */
+/** Reads the data sources of a configuration once. An unreadable one is reported; answers that depend on it are 503. */
 export async function fillRecords({ config, records }: PolicyTarget, { err }: Pick<Terminal, "err">): Promise<void> {
   if (config === null) return;
   for (const [type, problem] of await readRecords(config, records)) err(`data source ${type}: ${problem}\n`);
@@ -82,7 +83,7 @@ function readPem(path: string): string {
   }
 }
 
-/** The name that a bare document has among routes. */
+/** The route id of a bare document. */
 export const documentId = "policy";
 
 function openDocument(file: string, certificates: CertificateChecker): OpenPolicyResult {
@@ -158,8 +159,8 @@ function openConfiguration(
 }
 
 /**
- * The whole configuration where it is valid, so that answers name the configuration that nodes run. Otherwise its policy parts: policies
- * need no certificates, secrets or provider.
+ * The whole configuration if it is valid, so that answers name the configuration that nodes run. Otherwise only its
+ * policy parts, which need no certificates, secrets or provider.
  */
 function readPolicyParts(file: string, terminal: Pick<Terminal, "env" | "err">): ReturnType<typeof readConfiguration> {
   const options = { env: terminal.env, missingSecrets: "forget", generate: generatedSecrets } as const;
@@ -173,13 +174,15 @@ function readPolicyParts(file: string, terminal: Pick<Terminal, "env" | "err">):
 
 const generatedIdPattern = /^[0-9a-f]{32}$/;
 
-/** What an operator calls a route: the id that they gave it, else its name, and never an id that was made for it while there is one. */
+/**
+ * A route as an operator names it: the id from the configuration, else its name; a generated id only without either.
+ */
 export function routeLabel(config: Config | null, id: string): string {
   const name = generatedIdPattern.test(id) ? config?.routes.find((route) => route.id === id)?.name : undefined;
   return name ?? id;
 }
 
-/** By id, else by name or `from`. */
+/** Finds a route by id, else by name or `from`. */
 function findRoute({ routes }: Config, name: string): RouteConfig | undefined {
   return (
     routes.find(({ id }) => id === name) ??

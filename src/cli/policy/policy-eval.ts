@@ -1,4 +1,4 @@
-/** `cardea policy eval`: what a policy answers to cases that somebody wrote down, from a file alone. */
+/** `cardea policy eval`: evaluates a policy for written cases, without a server. */
 import { formatProblem } from "../../config/index.ts";
 import { parse } from "../terminal/arguments.ts";
 import type { Command } from "../terminal/command.ts";

@@ -1,4 +1,4 @@
-/** `cardea policy lint`: what is valid and surely not meant. */
+/** `cardea policy lint`: finds mistakes in valid policies. */
 import { type Config, formatProblem } from "../../config/index.ts";
 import type { UnixMs } from "../../events/index.ts";
 import { parse } from "../terminal/arguments.ts";

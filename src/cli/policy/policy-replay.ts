@@ -1,4 +1,4 @@
-/** `cardea policy replay`: recorded decisions under another configuration, and who would gain or lose by it. */
+/** `cardea policy replay`: replays recorded decisions under another configuration: who would gain or lose access. */
 import { readFileSync } from "node:fs";
 import type { DecisionRecord } from "../../auth/index.ts";
 import { type Config, formatProblem } from "../../config/index.ts";
@@ -141,7 +141,7 @@ export function parseSince(text: string | undefined): number {
   return Number(count) * unitMs;
 }
 
-/** Null: it is none. */
+/** Null: not a decision record. */
 function parseRecord(value: unknown): DecisionRecord | "gap" | null {
   if (typeof value !== "object" || value === null) return null;
   const record = value as Readonly<Record<string, unknown>>;

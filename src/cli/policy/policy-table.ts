@@ -1,8 +1,8 @@
 /**
- * Policy table: cases with what is expected of each, written in YAML, and what came of them.
+ * Policy table: cases with their expected answers, written in YAML, and the comparison with the actual answers.
  *
- * Pure. People are named once and asked as often as wanted; what is written under `defaults` goes into every case. A case says only what
- * it is about, and `expect` only what it expects.
+ * Pure. `people` names each person once; `defaults` apply to every case. A case holds only what differs, and `expect`
+ * only what it checks.
  */
 import { locationOf, type SourceLocation, type YamlDocument } from "../../config/index.ts";
 import type { PolicyAnswer } from "./evaluate-policy.ts";
@@ -109,7 +109,7 @@ function textOrNull(value: unknown, key: string): string | null {
   return value;
 }
 
-/** Objects go into each other; anything else takes the place of what was there. */
+/** Merges objects recursively; any other value replaces the earlier one. */
 function merge(under: Tree, over: Tree): Tree {
   const merged = new Map(Object.entries(under));
   for (const [key, value] of Object.entries(over)) {
@@ -119,7 +119,7 @@ function merge(under: Tree, over: Tree): Tree {
   return Object.fromEntries(merged);
 }
 
-// --- what came of it
+// --- comparison
 
 export type Difference = Readonly<{ what: keyof Expected; expected: unknown; actual: unknown }>;
 
@@ -130,7 +130,7 @@ export function differences(expected: Expected, answer: PolicyAnswer): readonly 
     .map((what) => ({ what, expected: expected[what], actual: answer[what] }));
 }
 
-/** A failed case in a few lines: what was expected and what came, and what every rule said. */
+/** A failed case in a few lines: expected and actual answer, and the outcome of every rule. */
 export function failureText(one: TableCase, found: readonly Difference[], answer: PolicyAnswer): string {
   const { file, line, column } = one.place;
   const lines = [`✖ ${one.name}  (${file}:${line}:${column})`];

@@ -1,4 +1,4 @@
-/** `cardea policy test`: tables of cases, what was expected of each and what came, and which rules no case meets. */
+/** `cardea policy test`: runs table tests of a policy, and reports the rules that no case meets. */
 import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { formatProblem, type Problem, readYaml } from "../../config/index.ts";
@@ -64,12 +64,12 @@ type Rule = {
   met: boolean;
 };
 
-/** What the tables have shown so far. */
+/** The results of all tables so far. */
 class TestRun {
   readonly results: Result[] = [];
   readonly #rules = new Map<string, Rule>();
 
-  /** Every rule there is: those that no case asks must not be missed. */
+  /** Registers every rule, so that rules without a case are reported. */
   begin({ policies, config }: PolicyTarget): void {
     for (const { routeId, conditionals } of policies.values()) {
       for (const { rule, place } of conditionals) {
@@ -184,7 +184,7 @@ function loadTable(file: string, terminal: Terminal): Table | undefined {
   }
 }
 
-/** The command line goes over the table, whose own names are relative to it. */
+/** Paths in a table are relative to it; the command line overrides them. */
 function withTablePaths(table: Table, file: string, parsed: Parsed): Parsed {
   const given = { policy: parsed.text("policy"), config: parsed.text("config") };
   if (given.policy !== undefined || given.config !== undefined) return parsed;

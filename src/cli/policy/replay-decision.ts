@@ -1,8 +1,8 @@
 /**
- * One recorded decision under another configuration: permitted or not, or why that cannot be said.
+ * Decision replay: whether another configuration permits a recorded request, or why that cannot be known.
  *
- * Pure. A record holds ids, method, host, path and address: no claims, no headers, no query. Criteria about what it does not hold are
- * neither met nor unmet, and an answer counts only when it is the same whatever they would have said. So a replay never guesses.
+ * Pure. A record holds ids, method, host, path and address, but no claims, headers or query. A criterion on unrecorded
+ * facts is neither met nor unmet, and an answer counts only if it is the same either way. So a replay never guesses.
  */
 import {
   type CompiledConditional,
@@ -17,7 +17,7 @@ import { callerOf } from "./evaluate-policy.ts";
 import type { CasePerson } from "./policy-case.ts";
 import type { PolicyTarget } from "./policy-document.ts";
 
-/** Who somebody is, beside their session: as `cardea users list --json` tells it. */
+/** A person without a session, as in `cardea users list --json`. */
 export type KnownPerson = Pick<CasePerson, "email" | "name" | "groups"> & Readonly<{ subject: string }>;
 
 export type ReplayOutcome = Readonly<
@@ -105,7 +105,7 @@ function unknownOf(policy: RoutePolicy, isKnown: (name: string, needsSession: bo
   return [...new Set(names)].sort();
 }
 
-/** True, false, or null: it depends on what is not known. */
+/** Null: depends on unknown facts. */
 function combined(operator: CompiledConditional["operator"], values: readonly (boolean | null)[]): boolean | null {
   if (values.length === 0) return false;
   switch (operator) {
@@ -130,7 +130,7 @@ function negated(value: boolean | null): boolean | null {
   return value === null ? null : !value;
 }
 
-/** Null: there are routes at ports of this host, and the record does not say which one was asked. */
+/** Null: the host has routes with ports, and the record does not say which port was requested. */
 function headOf(record: DecisionRecord, routes: readonly RouteConfig[]): DryRunRequest | null {
   const { method, host, path, ip, routeId } = record;
   const named = routes.find(({ id }) => id === routeId);

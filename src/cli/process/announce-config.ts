@@ -1,10 +1,9 @@
 /**
- * Announcement: the log records which node runs which configuration, and what that says is kept once for each hash. Nothing waits for
- * it: without a broker the node serves all the same.
+ * Configuration announcer: records in the log which configuration this node runs, and stores its text once per hash.
  *
- * The body, without its secrets, is offered only where it is missing, so a thousand nodes with one configuration send it about once.
- * That is looked at again every now and then for as long as the configuration is in force: a broker of an older version does not keep
- * it, and a backup that was restored may be older than it.
+ * - Nothing waits for it: without a broker the node serves all the same.
+ * - It offers the text, without secrets, only if the store lacks it, so a thousand nodes send it about once.
+ * - It checks again from time to time: an older broker does not store texts, and a restored backup may be older.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
@@ -22,11 +21,11 @@ import { type Databroker, type Logger, upTo } from "../../replication/index.ts";
 const replaced = "replaced";
 const stopping = "stopping";
 const retryMs = 5_000;
-/** Nodes that were given a configuration at once look for its body one after the other. */
+/** Spreads the checks of nodes that get a configuration at the same time. */
 const spreadMs = 1_000;
 /**
- * Until the body is looked for again, and up to half as much more: where a broker holds it, and where no broker could tell. A refused
- * activation is submitted again after `unknown`.
+ * Time until the next check, plus up to half as much again: if a broker has the text (`known`), or no broker could tell
+ * (`unknown`). A refused activation is also submitted again after `unknown`.
  */
 const recheckMsDefault = { known: 600_000, unknown: 30_000 };
 
@@ -37,12 +36,12 @@ export type AnnouncementDeps = Readonly<{
   recheckMs?: typeof recheckMsDefault;
 }>;
 
-/** Says it until somebody has taken it, or another one is in force. @returns says that one from now on, and null nothing */
+/** @returns announces a configuration until it is recorded or replaced; null stops */
 export function announceConfigurations(deps: AnnouncementDeps): (config: Config | null) => void {
   const { node: nodeId, logger } = deps;
   const pauseMs = deps.recheckMs ?? recheckMsDefault;
   let current = new AbortController();
-  /** One after the other: the log must not hear of one that is over behind the one that is in force. */
+  /** Announces one after the other, so that the log never records a replaced configuration after its successor. */
   let last: Promise<void> = Promise.resolve();
 
   async function announce(config: Config, signal: AbortSignal): Promise<void> {
@@ -51,7 +50,7 @@ export function announceConfigurations(deps: AnnouncementDeps): (config: Config 
     if (!(await submitUntilRecorded(activation, signal))) return;
     await pause(upTo(spreadMs, randomBytes), signal);
     let offered = false;
-    // Once also of one that is over already: decisions were made by it.
+    // Checks once even after it was replaced: nodes have decided by it.
     for (let checks = 0; !signal.aborted || (checks === 0 && signal.reason === replaced); checks++) {
       const stored = await deps.databroker.holdsConfiguration(config.hash).catch(() => undefined);
       if (stored === false) {
@@ -67,7 +66,7 @@ export function announceConfigurations(deps: AnnouncementDeps): (config: Config 
           const outcome = await submit({ ...activation, body }, signal);
           if (outcome === "given up") return;
           offered = true;
-          if (outcome === "done") continue; // was it kept?
+          if (outcome === "done") continue; // checks that it was stored
         }
       }
       const ms = stored === undefined ? pauseMs.unknown : pauseMs.known;
@@ -88,8 +87,8 @@ export function announceConfigurations(deps: AnnouncementDeps): (config: Config 
   }
 
   /**
-   * A refusal may pass: the leader takes what a regional broker forwards only while that broker holds a lease.
-   * @returns false: the configuration is not in force any more
+   * Repeats after a refusal: the leader accepts commands of a regional broker only while that broker holds a lease.
+   * @returns false: the configuration is no longer in force
    */
   async function submitUntilRecorded(activation: ActivateConfiguration, signal: AbortSignal): Promise<boolean> {
     for (;;) {

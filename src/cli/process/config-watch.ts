@@ -1,27 +1,27 @@
 /**
- * Config watch: tells when files are others than before.
+ * Config watch: polls files every second and reports when they have changed.
  *
- * It looks at the files by their names, every second, so that it does not matter how they are replaced: written over, renamed
- * into place, or by a link that leads elsewhere since, as Kubernetes does; nor what lies beneath, be it a network's file system.
- * What changes between two looks is still being written, and is waited for. Files that it has not seen before are told of
- * as well: they may have changed since somebody read them.
+ * - It polls by name, so it does not matter how a file is replaced (overwritten, renamed into place, or behind a
+ *   changed link as in Kubernetes), nor on which file system it lies.
+ * - A file that still changes between two polls counts as being written, and is awaited.
+ * - It also reports new files once, because they may have changed since they were read.
  */
 import { stat } from "node:fs/promises";
 
 export type ConfigWatch = Readonly<{
-  /** These files from now on. */
+  /** Replaces the watched files. */
   watch(files: readonly string[]): void;
   stop(): void;
 }>;
 
-/** seen: for the first time · changed: since they were seen */
+/** `seen`: checked for the first time. `changed`: differs from the last report. */
 export type FileChange = "seen" | "changed";
 
 export function watchConfig(
   options: Readonly<{ everyMs: number; onChange: (files: FileChange) => Promise<void> }>,
 ): ConfigWatch {
   let files: readonly string[] = [];
-  /** As they were when somebody was told last. */
+  /** The state at the last report. */
   let reported: string | undefined;
   let previous: string | undefined;
   let timer: NodeJS.Timeout | undefined;
@@ -60,7 +60,7 @@ export function watchConfig(
   };
 }
 
-/** What a file is, behind whatever links lead to it. */
+/** Identifies the file behind all links, and its version. */
 async function fileStateOf(file: string): Promise<string> {
   try {
     const { dev, ino, size, mtimeNs, ctimeNs } = await stat(file, { bigint: true });

@@ -1,8 +1,7 @@
 /**
- * Health and metrics on a listener of its own, loopback unless told otherwise: `/healthz`, `/readyz`, `/metrics`.
+ * Health server: `/healthz`, `/readyz` and `/metrics` on a separate listener, loopback by default.
  *
- * A password or a client certificate stands before `/metrics` where the configuration asks for one; whoever looks after
- * processes asks for the others without.
+ * A password or client certificate protects only `/metrics`: supervisors check health without credentials.
  */
 import { constants, createHash, timingSafeEqual } from "node:crypto";
 import { createServer as createPlainServer } from "node:http";
@@ -20,9 +19,9 @@ export async function startHealthServer(options: {
   listen: HostPort;
   registry: Registry;
   readiness: () => Readiness | Promise<Readiness>;
-  /** Brings gauges up to date before they are read. */
+  /** Updates the gauges; called before each read. */
   collect: () => void;
-  /** More in Prometheus' text format, made while it is read. */
+  /** More metrics in Prometheus' text format, produced while they are sent. */
   moreMetrics: () => Iterable<string> | AsyncIterable<string>;
   access: Config["metrics"];
 }): Promise<FastifyInstance> {
@@ -71,12 +70,12 @@ export async function startHealthServer(options: {
       .type(options.registry.contentType)
       .send(Readable.from(yieldBetweenPieces(`${first}\n`, options.moreMetrics())));
   });
-  // Each worker has its own, also where they share everything else.
+  // Each worker has its own listener, although workers share all others.
   await app.listen({ host: options.listen.host, port: options.listen.port, exclusive: true });
   return app;
 }
 
-/** Between two pieces others get their turn: a node with thousands of routes goes on answering while it is scraped. */
+/** Yields to the event loop between pieces, so that a scrape of thousands of routes does not delay requests. */
 async function* yieldBetweenPieces(
   first: string,
   more: Iterable<string> | AsyncIterable<string>,
@@ -88,7 +87,7 @@ async function* yieldBetweenPieces(
   }
 }
 
-/** A resumed session would bring back the verdict of another time: of a certificate that has run out since, for one. */
+/** No session tickets: a resumed session would reuse an old verdict, for example on a certificate that has expired. */
 function clientCertificateOptions(clientCa: string) {
   return { ca: clientCa, requestCert: true, rejectUnauthorized: false, secureOptions: constants.SSL_OP_NO_TICKET };
 }

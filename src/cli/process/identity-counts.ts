@@ -1,6 +1,6 @@
 /**
- * Counts of what had to be asked about who is asking: bearer tokens that were new, and the provider's tokens of sessions; and of
- * identities that exceed the bound of their headers.
+ * Identity counts: metrics of bearer tokens, of requests for providers' tokens, of code exchanges, and of identities
+ * that exceed the bound of their headers.
  */
 import { Counter, type Registry } from "prom-client";
 import { identityTooLarge, type OversizeIdentity } from "../../auth/index.ts";
@@ -13,7 +13,7 @@ export type IdentityCounts = Readonly<{
   onOversize: (oversize: OversizeIdentity) => void;
 }>;
 
-/** One warning per outcome in this time; the counter has the rest. */
+/** At most one warning per outcome in this time; the counter counts all. */
 const warnEveryMs = 60_000;
 
 export function identityCounts(

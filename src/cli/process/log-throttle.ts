@@ -1,12 +1,12 @@
 /**
- * Log throttle: one line per cause and minute of the warnings and errors that repeat during an outage, with a count of those left out.
+ * Log throttle: lets one line per cause and minute pass, and counts the repetitions of an outage.
  *
- * - A line has a cause if it carries an error or a code. Its key is its level, its message and its texts, without numbers and ids,
- *   so that two upstreams or two broken sinks stay two causes. Lines without a cause pass.
- * - The first line of a cause passes at once. The next one, a minute later or when `due` is asked, says how many were left out.
- * - At most `keysMax` causes are remembered. The oldest is forgotten, so its next line passes early.
+ * - A line has a cause if it carries an error or a code. The key is its level, message and texts, without numbers and
+ *   ids, so that two upstreams or two broken sinks are two causes. Lines without a cause pass.
+ * - The first line of a cause passes at once. The next one, after a minute or from `due`, says how many were left out.
+ * - It remembers at most `keysMax` causes. It forgets the oldest, whose next line then passes early.
  *
- * Pure. Shared by the whole process, because every logger of the process is one.
+ * Pure. Shared by the whole process, which has one logger.
  */
 const windowMs = 60_000;
 const keysMax = 1_000;
@@ -14,13 +14,13 @@ const keyCharsMax = 400;
 const causesMax = 8;
 
 type Fields = Readonly<Record<string, unknown>>;
-/** What `due` writes: the last line of the cause that was left out. */
+/** The last omitted line of a cause, for `due`. */
 export type LeftOut<Line> = Readonly<{ line: Line; omitted: number }>;
 type Entry<Line> = { startedAt: number; omitted: number; last: Line | null };
 
-/** Fields that make a line one of a cause. */
+/** A line with one of these fields has a cause. */
 const causeFields = ["err", "error", "code", "why"] as const;
-/** Fields that differ from line to line of one cause. */
+/** Fields that differ between lines of one cause. */
 const variableFields: ReadonlySet<string> = new Set(
   "err requestId sessionId userId commandId peer ip host path url version trace span at time".split(" "),
 );
@@ -40,7 +40,7 @@ export function causeKeyOf(level: number, fields: unknown, message: string): str
     .slice(0, keyCharsMax);
 }
 
-/** The innermost code, else the messages: what failed at the bottom is the cause. */
+/** The innermost error code, else all messages: the innermost error is the cause. */
 function causeOf(error: unknown): string {
   const chain = chainOf(error);
   const code = chain.findLast((one) => codeOf(one) !== undefined);
@@ -67,7 +67,9 @@ export class LogThrottle<Line> {
     return entry?.omitted ?? 0;
   }
 
-  /** Causes whose minute is over: those with lines left out start another minute, the others are forgotten. */
+  /**
+   * Handles causes whose minute has passed: with omitted lines they start another minute, otherwise they are forgotten.
+   */
   due(nowMs: number): readonly LeftOut<Line>[] {
     const all: LeftOut<Line>[] = [];
     for (const [key, entry] of this.#entries) {
@@ -82,15 +84,15 @@ export class LogThrottle<Line> {
     return all;
   }
 
-  /** Lines that were left out so far. */
+  /** Omitted lines so far. */
   get omitted(): number {
     return this.#omitted;
   }
 }
 
 /**
- * An error as a log line shows it. One that says what failed, by a code or a class of its own, needs no stack: an outage is no
- * fault of the code. Others keep theirs.
+ * An error as a log line shows it. An expected error (with a code or a class of its own) has no stack, because an
+ * outage is no fault of the code. Others have one.
  */
 export function describeError(error: unknown): object {
   const chain = chainOf(error);
@@ -107,7 +109,7 @@ export function describeError(error: unknown): object {
   };
 }
 
-/** The error and its causes, outermost first; of several attempts the first. */
+/** The error and its causes, outermost first. An AggregateError counts with its first error. */
 function chainOf(error: unknown): readonly Error[] {
   const chain: Error[] = [];
   for (let at = error; at instanceof Error && chain.length < causesMax; ) {

@@ -1,17 +1,19 @@
 /**
- * Structured logs: one line of JSON each (pino), through the process's output, which never blocks. Secrets do not belong here; known
- * fields are redacted all the same. Warnings and errors that repeat are throttled by cause (log-throttle.ts).
+ * Logger: structured logs, one line of JSON each (pino), through the process's output, which never blocks.
+ *
+ * Callers must not log secrets; known fields are redacted all the same. Repeated warnings and errors are throttled by
+ * cause (log-throttle.ts).
  */
 import { type Logger as PinoLogger, pino } from "pino";
 import type { Config } from "../../config/index.ts";
 import { type Output, openOutput } from "../terminal/output.ts";
 import { causeKeyOf, describeError, LogThrottle } from "./log-throttle.ts";
 
-/** pino's number for it. */
+/** pino's number of the level `warn`. */
 const warnLevel = 40;
 const flushEveryMs = 5_000;
 
-/** The standard output of a process that runs services. What is queued is written when the process exits, too. */
+/** Standard output of a process that runs services. The queue is also written when the process exits. */
 export function openStandardOutput(): Output {
   // Node makes a pipe non-blocking when it opens the stream. Then a reader that stalls occupies no thread.
   void process.stdout;
@@ -22,8 +24,8 @@ export function openStandardOutput(): Output {
 }
 
 /**
- * Node writes to standard error synchronously where it is a file, and keeps what a stalled pipe does not take without a bound. From here on,
- * warnings of the runtime and what libraries print (`console.error`) go through a bounded queue as well.
+ * Puts standard error behind a bounded queue. Node writes to it synchronously if it is a file, and queues without a
+ * bound for a stalled pipe. It carries warnings of the runtime and what libraries print (`console.error`).
  */
 function queueStandardError(): void {
   const output = openOutput({ fd: process.stderr.fd, noticeOf: droppedNotice("standard error") });

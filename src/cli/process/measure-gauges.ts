@@ -1,4 +1,7 @@
-/** Measure gauges: a Prometheus gauge for each measure of a group, so that no name mixes units. A gauge is made when it is first set. */
+/**
+ * Measure gauges: one Prometheus gauge per measure, so that no name mixes units. A gauge is created when it is first
+ * set.
+ */
 import { Gauge, type Registry } from "prom-client";
 
 export type MeasureGauges = Readonly<{

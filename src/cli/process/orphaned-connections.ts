@@ -1,21 +1,22 @@
 /**
- * Handed connections: those that were handed to a worker which ended before it took them.
+ * Orphaned connections: those that were passed to a worker which ended before it accepted them.
  *
- * node:cluster waits for the worker's word on each, for ever: nobody would serve such a connection, and nobody would close it. Its
- * words are read on their way, and what has none when the worker is gone is answered in its place. The worker says its word before it
- * reads, and all of them are read before its channel ends: so nobody has seen a byte of what is given to another one. Where a later
- * version of Node has other words, nothing is done here.
+ * node:cluster waits for a worker's acknowledgement of each connection for ever, so such a connection would neither be
+ * served nor closed. This file reads the acknowledgements on their way, and when a worker has ended, answers the
+ * missing ones in its place. A worker acknowledges before it reads, and its channel delivers every acknowledgement
+ * before it ends: so no byte of a reassigned connection has been read. With an unknown message format of a later Node
+ * it does nothing.
  */
 import type { Worker } from "node:cluster";
 
-/** Of node:cluster, in both directions. */
+/** The message type of node:cluster, in both directions. */
 const command = "NODE_CLUSTER";
 type ClusterMessage = Readonly<{ cmd?: unknown; act?: unknown; seq?: unknown; ack?: unknown }>;
 
-/** How often it is looked whether all that a worker said before it ended has been read. */
+/** How often to check whether all messages of an ended worker have been read. */
 const pollMs = 10;
 
-/** @param others whether another worker listens: then the connections are theirs */
+/** @param others whether another worker listens, which then gets the connections */
 export function reassignOrphanedConnections(worker: Worker, others: () => boolean): void {
   const child = worker.process;
   const unacknowledged = new Set<unknown>();
@@ -31,10 +32,10 @@ export function reassignOrphanedConnections(worker: Worker, others: () => boolea
   let ended = false;
   child.once("disconnect", () => {
     ended = true;
-    const accepted = !others(); // it is closed then
+    const accepted = !others(); // accepted without a worker: node:cluster closes it
     for (const ack of unacknowledged) child.emit("internalMessage", { cmd: command, ack, accepted });
   });
-  // A channel on which the worker owes a word ends without a `disconnect`, and node:cluster may go on counting the worker in.
+  // With a pending acknowledgement the channel ends without `disconnect`, and node:cluster may still count the worker.
   const waitForChannel = (): void => {
     if (child.connected) setTimeout(waitForChannel, pollMs);
     else setImmediate(() => ended || child.emit("disconnect"));

@@ -1,11 +1,11 @@
-/** Prometheus metrics of the replica and the broker, beside node's own. */
+/** Process metrics: Prometheus metrics of the replica, the broker and the log output, with the defaults of Node. */
 import { collectDefaultMetrics, Gauge, type Registry } from "prom-client";
 import type { Broker } from "../../broker/index.ts";
 import type { FanoutStatus, ReplicaProcess, SnapshotPlace } from "../../replication/index.ts";
 import type { Output } from "../terminal/output.ts";
 import { createMeasureGauges } from "./measure-gauges.ts";
 
-/** @returns brings the gauges up to date; call it before the registry is read */
+/** @returns updates the gauges; call it before each read of the registry */
 export function registerProcessMetrics(
   registry: Registry,
   parts: Readonly<{
@@ -17,7 +17,7 @@ export function registerProcessMetrics(
     answersRefused: () => Readonly<Record<string, number>>;
     /** Null: the process has no fan-out. */
     fanout: () => FanoutStatus | null;
-    /** Of the databroker API. */
+    /** Counts of the databroker API. */
     served: () => Readonly<Record<string, number>>;
   }>,
 ): () => void {

@@ -1,9 +1,9 @@
 /**
- * Readiness: whether a balancer should send requests here, and for which share of the routes.
+ * Readiness: whether a balancer should send requests to this process, and which share of the routes it serves. Pure.
  *
- * A node whose lease has expired and whose routes still serve within their grace is ready, and says that it serves from its last
- * projection: a lost control plane must not empty the balancer of nodes that could continue. Such a node answers 503 on its
- * `on_stale: deny` routes, so a balancer may ask for all routes instead (`/readyz?routes=all`). Pure.
+ * A node with an expired lease is ready while its routes serve within their grace, and says that it serves from its
+ * last projection: a lost control plane must not empty the pool. Such a node answers 503 on its `on_stale: deny`
+ * routes, so a balancer may check all routes instead (`/readyz?routes=all`).
  */
 export type RouteShare = Readonly<{
   total: number;

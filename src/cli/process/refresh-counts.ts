@@ -1,4 +1,4 @@
-/** Metrics of the refresh duty, of the broker that leads: results by client, sessions in grace, and the age of what providers said. */
+/** Refresh metrics of the leading broker: results by client, sessions in grace, and the age of providers' data. */
 import { Counter, Gauge, type Registry } from "prom-client";
 import { type RefreshMemory, refreshResults } from "../../auth/index.ts";
 

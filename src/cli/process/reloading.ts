@@ -1,8 +1,10 @@
 /**
- * Reloading: another configuration for a running process, from its files, at SIGHUP or when they change.
+ * Reloading: replaces the configuration of a running process, at SIGHUP or when its files change.
  *
- * It is read and checked whole, as at the start. What is wrong with it is said, all of it, and the one in force stays; what a
- * running process cannot change keeps its old value and is named. One at a time; what comes meanwhile is one more after it.
+ * - It reads and checks the configuration completely, as at the start. If there is an error it logs every problem, and
+ *   the old configuration stays in force.
+ * - A key that a running process cannot change keeps its old value, and the log names it.
+ * - Reloads run one at a time. Requests during a reload cause one more reload after it.
  */
 import { Counter, Gauge, type Registry } from "prom-client";
 import { type Config, formatProblem, type Problem, reloadConfig } from "../../config/index.ts";
@@ -15,7 +17,7 @@ type WithConfig = Readonly<{ config: Config }>;
 export type Reloadable<Loaded extends WithConfig> = Readonly<{
   config: () => Config;
   registry: Registry;
-  /** @throws and the one before stays in force */
+  /** @throws if it fails; the old configuration then stays in force */
   activate(loaded: Loaded): Promise<void>;
 }>;
 
@@ -26,7 +28,7 @@ const causes: Readonly<Record<FileChange, string>> = {
   changed: "a file has changed",
 };
 
-/** @returns ends it */
+/** @returns stops reloading */
 export function startReloading<Loaded extends WithConfig>(
   process: Readonly<{
     on(signal: "SIGHUP", listener: () => void): unknown;
@@ -77,7 +79,7 @@ export function startReloading<Loaded extends WithConfig>(
     if (waiting.length > 0) logger.warn({ keys: waiting }, "some changed keys take effect only at the next start");
     if (config.hash === running.hash) {
       metrics.done("unchanged");
-      const level = cause === causes.seen ? "debug" : "info"; // nobody has asked for it, and nothing has happened
+      const level = cause === causes.seen ? "debug" : "info"; // not requested by an operator, and nothing has changed
       logger[level]({ cause, hash: running.hash }, "the configuration has not changed");
       return;
     }

@@ -1,21 +1,21 @@
-/** Worker shares: what of a configuration each of the processes runs that share a listener. Pure. */
+/** Worker shares: the part of a configuration that each worker runs. Pure. */
 import type { Config, Service } from "../../config/index.ts";
 import { parseNodeId } from "../../events/index.ts";
 
 export type Share = Readonly<{
-  /** From 1; 0: beside the workers, where the databroker of this configuration runs. */
+  /** From 1. 0: the parent process, which runs the databroker of this configuration. */
   index: number;
-  /** With which health and metrics are asked for; nobody else knows it. `name:password` */
+  /** `name:password` for health and metrics, known only to the parent process. */
   access: string;
 }>;
 
 const loopback = "127.0.0.1";
 
-/** @param node the name that the process would have alone */
+/** @param node the node name of the process without workers */
 export function shareOf(config: Config, node: string, { index, access }: Share): Config {
   const common = {
     ...config,
-    // Somewhere on this machine, for the process that started it: everybody else asks that one.
+    // Any free port on loopback, for the parent process; all others use the parent.
     metricsAddress: config.metricsAddress === null ? null : { host: loopback, port: 0 },
     metrics: { tls: null, clientCa: null, basicAuth: access },
   };
@@ -34,7 +34,7 @@ export function shareOf(config: Config, node: string, { index, access }: Share):
   };
 }
 
-/** Of the databroker beside the workers. */
+/** The databroker in the parent process. */
 function brokerUrl({ broker }: Config): URL {
   const [named] = broker.urls;
   if (broker.advertisedUrl !== null || named !== undefined) return broker.advertisedUrl ?? (named as URL);

@@ -1,9 +1,9 @@
 /**
- * Workers: several processes that share one listener, each a node of its own, and the process that looks after them.
+ * Workers: several processes that share one listener, each a node, and the parent process that supervises them.
  *
- * That one takes connections and hands them out in turn (node:cluster), answers for health and metrics, runs the databroker
- * where there is one, and passes on what it is told: SIGHUP, SIGTERM. It decides nothing about requests. A worker that ends is
- * started again, later each time it does so soon; one that ends before any was ready ends them all.
+ * - The parent accepts connections and distributes them in turn (node:cluster), answers for health and metrics, runs
+ *   the databroker if there is one, and forwards SIGHUP and SIGTERM. It decides no request.
+ * - A worker that ends is restarted, with a growing pause if it ends soon. If one ends before any was ready, all end.
  */
 import cluster, { type Worker } from "node:cluster";
 import { randomBytes } from "node:crypto";
@@ -20,11 +20,11 @@ import type { Share } from "./worker-shares.ts";
 const environmentVariable = "CARDEA_WORKER";
 const restartMsMin = 500;
 const restartMsMax = 30_000;
-/** One that ran for so long begins anew with short pauses. */
+/** A worker that ran this long is restarted with the shortest pause again. */
 const stableAfterMs = 60_000;
 const requestMsMax = 5_000;
 
-/** Which worker this process is. */
+/** The share of this process; undefined: it is not a worker. */
 export function workerShareOf(env: Readonly<Record<string, string | undefined>>): Share | undefined {
   const text = env[environmentVariable];
   return cluster.isWorker && text !== undefined ? (JSON.parse(text) as Share) : undefined;
@@ -34,28 +34,28 @@ export function newShare(index: number): Share {
   return { index, access: `cardea:${randomBytes(24).toString("base64url")}` };
 }
 
-/** Tells the process that looks after us where our health is asked for. */
+/** Reports the port of this worker's health server to the parent. */
 export function reportHealthPort(port: number | null): void {
   process.send?.({ health: port });
 }
 
-/** To be called at the end of a worker: what connects it with the others keeps it from ending. */
+/** Call it at the end of a worker: its channel to the parent keeps the process alive. */
 export function disconnectWorker(): void {
   cluster.worker?.disconnect();
 }
 
-/** A process that health and metrics are asked of. */
+/** A process whose health and metrics the parent collects. */
 type Member = { readonly label: string; readonly share: Share; port: number | null; up: boolean };
 
 export type Workers = Readonly<{
-  /** Settles when no worker has ever been ready and one has ended. */
+  /** Settles if a worker ends before any was ready. */
   failed: Promise<CannotError>;
   reload(): void;
-  /** Not ready any more; settles when every worker has ended. */
+  /** Stops being ready at once; settles when every worker has ended. */
   stop(): Promise<void>;
 }>;
 
-/** @param beside the databroker beside them, where there is one, and where its health is asked for */
+/** @param parts.databroker the databroker in this process, and the port of its health server; null: none */
 export async function startWorkers(
   config: Config,
   parts: Readonly<{ logger: Logger; databroker: Readonly<{ share: Share; port: number | null }> | null }>,
@@ -80,8 +80,8 @@ export async function startWorkers(
       [...running.keys()].some((each) => each.isConnected() && listening.has(each)),
     );
     worker.on("error", (error) => {
-      if (worker.process.pid === undefined) throw error; // it could not be started
-      // It has just ended, and is not known to have: its `exit` follows.
+      if (worker.process.pid === undefined) throw error; // it did not start
+      // It has just ended; its `exit` follows.
       logger.warn(
         { worker: member.share.index, error: error.message },
         "cannot send a message to a worker that has just ended",
@@ -130,7 +130,7 @@ export async function startWorkers(
     });
   }
 
-  /** Ready when everybody who takes connections is, and somebody does. */
+  /** Ready if a worker accepts connections and all that do are ready. */
   async function readiness(): Promise<Readiness> {
     if (stopping) return { ready: false, reasons: ["draining"] };
     const up = members.filter((member) => member.up);

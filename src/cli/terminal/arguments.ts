@@ -1,11 +1,11 @@
-/** Arguments: node's own parser, with our wording of its errors. */
+/** Command-line arguments: Node's parser, with its errors as UsageError. */
 import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
 import { type UnknownWord, UsageError } from "./command.ts";
 
 export type Parsed = Readonly<{
   positionals: readonly string[];
   text(name: string): string | undefined;
-  /** Of an option that may be given several times. */
+  /** All values of an option that may be repeated. */
   all(name: string): readonly string[];
   flag(name: string): boolean;
 }>;
@@ -52,7 +52,7 @@ export function parse(
   }
 }
 
-/** The first long option that is not known, and those that are; null: the options are not what is wrong. */
+/** The first unknown long option, and the known ones; null: every option is known. */
 function unknownOption(args: readonly string[], options: ParseArgsOptionsConfig): UnknownWord | null {
   const words = args.flatMap((arg) => /^--([^=]+)/.exec(arg)?.[1] ?? []);
   const word = words.find((one) => !Object.hasOwn(options, one));

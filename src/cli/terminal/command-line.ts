@@ -1,8 +1,8 @@
-/** Finds the command that the arguments name, longest name first, and runs it; prints help and errors. */
+/** Command line: finds the command that the arguments name, longest name first, and runs it. Prints help and errors. */
 import { CannotError, type Command, type ExitCode, type Terminal, UsageError } from "./command.ts";
 import { version } from "./version.ts";
 
-/** They say the place and the remedy. */
+/** Errors whose message names the folder and the remedy. */
 const dataFolderCodes = new Set<unknown>([
   "ERR_REPLICATION_DATA_FOLDER_LOCKED",
   "ERR_REPLICATION_DATA_FOLDER_UNUSABLE",
@@ -70,7 +70,7 @@ export async function runCommandLine(
   }
 }
 
-/** Says which command was probably meant, if one is near. */
+/** Suggests the command that was probably meant. */
 async function unknownCommand(args: readonly string[], commands: readonly Command[]): Promise<string> {
   const [first = "", second] = args;
   const family = commands.filter((c) => c.name.startsWith(`${first} `));
@@ -88,10 +88,10 @@ async function unknownCommand(args: readonly string[], commands: readonly Comman
   return `${said}; did you mean cardea ${whole?.name ?? near}?\n`;
 }
 
-/** Loaded only for a word that is not known: `cardea health` runs every few seconds. */
+/** Loads `suggest` only for an unknown word: `cardea health` runs every few seconds. */
 async function nearest(word: string, known: readonly string[]): Promise<string | undefined> {
   const { suggest } = await import("../../config/index.ts");
-  // Keys of a configuration have underscores, and so they are compared.
+  // `suggest` compares configuration keys, which have underscores.
   const byKey = new Map(known.map((name) => [name.replaceAll("-", "_"), name]));
   return byKey.get(suggest(word, byKey.keys()) ?? "");
 }
@@ -105,7 +105,7 @@ function findCommand(args: readonly string[], commands: readonly Command[]): Com
   return named.sort((a, b) => b.name.length - a.name.length)[0];
 }
 
-/** The commands that ask a server, and so take the options that say which. */
+/** The commands that call a server, and so take the options that name it. */
 const operatorFamilies = ["sessions", "users", "groups", "cluster", "receipt", "audit", "snapshot"];
 
 const exitCodes = "Exit codes: 0 done; 1 the checked thing is wrong or incomplete; 2 wrong use; 3 could not be done.\n";

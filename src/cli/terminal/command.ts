@@ -1,5 +1,5 @@
 /**
- * Command: one verb of the command line. Exit codes: 0 done, 1 the thing asked about is wrong or incomplete, 2 wrong use,
+ * Command: one verb of the command line. Exit codes: 0 done; 1 the checked thing is wrong or incomplete; 2 wrong use;
  * 3 could not be done.
  */
 import { CodedError } from "../../events/index.ts";
@@ -9,7 +9,7 @@ export type ExitCode = 0 | 1 | 2 | 3;
 export type Terminal = Readonly<{
   out(text: string): void;
   err(text: string): void;
-  /** True when progress may be drawn. */
+  /** Whether progress may be drawn. */
   interactive: boolean;
   env: Readonly<Record<string, string | undefined>>;
 }>;

@@ -2,25 +2,27 @@
  * Output: the process's standard output as one bounded, asynchronous queue of whole lines.
  *
  * - The event loop never waits for it. A full disk, a stalled pipe or a hung file system costs lines, not requests.
- * - At most one write is in flight. Each holds whole lines and, but for a longer single line, at most PIPE_BUF bytes: several
- *   processes may share a pipe without mixing their lines.
+ * - At most one write is in flight. Each holds whole lines and, but for a longer single line, at most PIPE_BUF bytes:
+ *   several processes may share a pipe without mixing their lines.
  * - What finds no room is dropped and counted. When the output works again, one line says how many were dropped.
  * - A failed write is retried with a growing delay. The rest of a line that was written in part comes first.
  *
- * The process's logger, the access log, the authorize log and the audit records of `audit: {stdout: true}` share it. pino's own
- * destinations are not used: a synchronous one blocks on a full pipe, and the exit hook of an asynchronous one retries a full
- * disk for ever.
+ * The process's logger, the access log, the authorize log and the audit records of `audit: {stdout: true}` share it.
+ * pino's own destinations are not used: a synchronous one blocks on a full pipe, and the exit hook of an asynchronous
+ * one retries a full disk for ever.
  */
 import { write, writeSync } from "node:fs";
 
 export type Output = Readonly<{
   /** Queues a line, which is written within 200 ms. @returns false: there is no room, and the line is dropped */
   writeLine(line: string): boolean;
-  /** Queues text that ends in a line feed and writes it as soon as possible. This is pino's contract of a destination. */
+  /**
+   * Queues text that ends in a line feed and writes it as soon as possible. This is pino's contract of a destination.
+   */
   write(text: string): void;
   /**
-   * Settles when the operating system has taken all bytes, which are whole lines. A failing output delays that; the caller keeps
-   * no more than one call waiting. Rejects when the output is closed first.
+   * Settles when the operating system has taken all bytes, which are whole lines. A failing output delays that; the
+   * caller keeps no more than one call waiting. Rejects when the output is closed first.
    */
   writeAll(bytes: Uint8Array): Promise<void>;
   stats(): OutputStats;
@@ -28,7 +30,9 @@ export type Output = Readonly<{
   countThrottled(): void;
   /** Writes what is queued, for two seconds at most. Later lines are dropped. */
   close(): Promise<void>;
-  /** Writes what is queued without returning to the event loop: for the exit of the process. Blocks for 250 ms at most. */
+  /**
+   * Writes what is queued without returning to the event loop: for the exit of the process. Blocks for 250 ms at most.
+   */
   closeNow(): void;
 }>;
 
@@ -243,7 +247,10 @@ export function openOutput(options: {
   }
 }
 
-/** Blocks the thread for `exitMsMax` at most. Gives up at an error that is not a full pipe: the process ends, and has nowhere to report it. */
+/**
+ * Blocks the thread for `exitMsMax` at most. Gives up at an error that is not a full pipe: the process ends, and has
+ * nowhere to report it.
+ */
 function writeNow(fd: number, parts: readonly Uint8Array[]): void {
   const until = performance.now() + exitMsMax;
   for (const bytes of parts) {

@@ -1,4 +1,4 @@
-/** Tables and words for a terminal. Pure. */
+/** Terminal output: tables and receipts as text. Pure. */
 import { formatLink } from "../../events/index.ts";
 import {
   durabilityWords,
@@ -73,13 +73,13 @@ export function receiptText(receipt: Receipt, promise?: string): string {
     n.status,
     n.status === "unconfirmed" ? unconfirmedText(receipt, n) : n.reason,
   ]);
-  // Of a change that is not in the log, no node is asked.
+  // No node is asked about a change that is not in the log.
   const none = receipt.status === "lost" ? "" : "no enforcement node holds a lease\n";
   const nodes = receipt.nodes.length === 0 ? none : table(["NODE", "REGION", "ROLE", "STATUS", ""], rows);
   return `${nodes}${formatVerdict(receipt, promise)}\n${retryHint(receipt)}`;
 }
 
-/** How to ask again for a receipt that is not complete; nothing for any other. */
+/** The command that checks an incomplete receipt again; empty for any other receipt. */
 function retryHint({ status, wait, link, commandId, completeInMs }: Receipt): string {
   const target = link === null ? commandId : formatLink(link);
   if (status !== "incomplete" || target === null) return "";
@@ -87,7 +87,7 @@ function retryHint({ status, wait, link, commandId, completeInMs }: Receipt): st
   return `to check again: cardea receipt ${target} --wait${wait === "region" ? " --region" : ""} --timeout ${timeoutS}s\n`;
 }
 
-/** @param promise what it means that this change is complete */
+/** @param promise what a complete receipt of this change means */
 export function formatVerdict(receipt: Receipt, promise?: string): string {
   const at = receipt.link === null ? "" : ` at position ${receipt.link.position}, epoch ${receipt.link.epoch}`;
   if (receipt.status === "lost") return `lost: this link is not in the log${at}`;

@@ -1,13 +1,13 @@
-/** Cases from a file or standard input: JSON lines as they come, one JSON over several lines, or a list of cases. */
+/** JSON values from a file or standard input: JSON lines, one JSON document over several lines, or a list. */
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { UsageError } from "./command.ts";
 
-/** A value, or why it is none; `at` says where it stood. */
+/** A value, or why there is none. `at` is its location. */
 export type ReadValue = Readonly<{ at: string; value: unknown } | { at: string; problem: string }>;
 
-/** One text of several lines is kept whole only up to here. */
+/** The longest document of several lines. */
 const wholeCharsMax = 16 * 1024 * 1024;
 
 /** One value a line. @throws UsageError when it cannot be read */
@@ -34,7 +34,7 @@ export async function* readValues(path: string): AsyncGenerator<ReadValue> {
     const input = path === "-" ? process.stdin : createReadStream(path, "utf8");
     for await (const written of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
       line += 1;
-      // A byte order mark, as some programs of Windows write it, is none of the text (RFC 8259, section 8.1).
+      // Some Windows programs write a byte order mark, which parsers may ignore (RFC 8259 §8.1).
       const text = line === 1 ? written.replace(/^\ufeff/, "") : written;
       if (whole === "" && text.trim() === "") continue;
       const value = whole === "" ? parse(text) : undefined;
@@ -60,7 +60,7 @@ function* each(value: unknown, at: string): Generator<ReadValue> {
     for (const [index, item] of (value as readonly unknown[]).entries()) yield { at: `${at}[${index}]`, value: item };
 }
 
-/** The first line was no JSON, and all of it is none either: each line by itself. */
+/** Neither the first line nor the whole text is JSON: parses each line by itself. */
 function* linesOf(whole: string, name: string): Generator<ReadValue> {
   for (const [index, text] of whole.split("\n").entries()) {
     if (text.trim() === "") continue;
@@ -70,7 +70,7 @@ function* linesOf(whole: string, name: string): Generator<ReadValue> {
   }
 }
 
-/** Level by level, because what is nested too deeply is too deep for a function that calls itself. */
+/** Iterates level by level: recursion would overflow on the very values that this refuses. */
 export function isDeeperThan(value: unknown, depth: number): boolean {
   let level: readonly object[] = [value].filter(isTree);
   for (let at = 0; at < depth; at++) {

@@ -1,4 +1,4 @@
-/** The program's version, as the package's own package.json has it (two folders up, from the sources and from dist alike). */
+/** The program's version from package.json, three folders up from the sources and from dist alike. */
 import { readFileSync } from "node:fs";
 
 const packageJson: unknown = JSON.parse(readFileSync(new URL("../../../package.json", import.meta.url), "utf8"));

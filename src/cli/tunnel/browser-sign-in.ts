@@ -1,9 +1,9 @@
 /**
- * Browser sign-in: a person signs in with their browser, and the handle comes back to a listener on this machine
+ * Browser sign-in: a person signs in with a browser, and the handle arrives at a listener on this machine
  * (docs/pomerium-behaviour.md §4.1).
  *
- * The listener takes one answer, for the state that this sign-in drew, and from nobody else: a page or a program that sends a
- * handle of its own here is told 404. It is open only while somebody signs in.
+ * The listener accepts one response, with the random state of this sign-in; any other request gets 404. It is open only
+ * during the sign-in.
  */
 import { spawn } from "node:child_process";
 import { randomBytes, timingSafeEqual } from "node:crypto";
@@ -66,7 +66,7 @@ async function signInUrl(proxy: URL, redirectUri: string, tls: ProxyTls): Promis
       `${proxy.origin} answered ${status} to the sign-in request; check that this is the proxy's address, and that programmatic_redirect_domain_whitelist has localhost`,
     );
   const url = URL.canParse(text.trim()) ? new URL(text.trim()) : undefined;
-  // It is handed to a browser by a command line: nothing but a web address may be.
+  // A command line passes it to a browser, so it must be a web address.
   if (url === undefined || !(url.protocol === "https:" || (url.protocol === "http:" && isLoopback(url.hostname))))
     throw new CannotError(`${proxy.origin} did not answer with a sign-in address`);
   return url.href;
@@ -77,7 +77,7 @@ function isSame(given: string, expected: string): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
-/** A browser that cannot be started is no failure: the address is on the terminal. */
+/** Ignores a browser that does not start: the address is on the terminal. */
 function openBrowser(url: string, command: string | undefined): void {
   const opener =
     command ?? (process.platform === "darwin" ? "open" : process.platform === "win32" ? "explorer.exe" : "xdg-open");

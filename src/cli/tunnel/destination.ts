@@ -1,16 +1,17 @@
-/** Destination: what `cardea tcp` and `cardea udp` are asked for, in the forms that pomerium-cli takes. Pure. */
+/** Destination: the target of `cardea tcp` and `cardea udp`, in the forms of pomerium-cli. Pure. */
 import { isLoopback, parseHostPort } from "../../config/index.ts";
 import { UsageError } from "../terminal/command.ts";
 
 export type Destination = Readonly<{
-  /** As it is asked for: `db.example.com:5432`. */
+  /** The requested `host:port`: `db.example.com:5432`. */
   target: string;
-  /** Where the proxy is reached and where people sign in: an origin. */
+  /** The origin of the proxy, where people also sign in. */
   proxy: URL;
 }>;
 
 /**
- * `host:port`, `tcp+https://host:port`, `tcp+https://proxy[:port]/host:port`. The proxy is the host itself on 443 unless named.
+ * `host:port`, `tcp+https://host:port`, `tcp+https://proxy[:port]/host:port`. The proxy is the host itself on 443
+ * unless named.
  * @throws UsageError
  */
 export function parseDestination(text: string, kind: "tcp" | "udp", proxyUrl: string | undefined): Destination {

@@ -1,8 +1,9 @@
 /**
- * Proxy client: the connections that `cardea tcp` and its like make to a proxy, by CONNECT and by CONNECT-UDP over HTTP/1.1.
+ * Proxy client: connects `cardea tcp`, `udp` and `ssh-proxy` to a proxy, by CONNECT and CONNECT-UDP over HTTP/1.1.
  *
- * Always: the proxy's certificate is verified unless the person said otherwise; a head that is too long or no head ends the
- * connection; what comes behind a good answer is handed over untouched.
+ * - It verifies the proxy's certificate unless the person has turned that off.
+ * - A response head that is too long or malformed ends the connection.
+ * - Bytes after a successful head are passed on unchanged.
  */
 import { readFileSync } from "node:fs";
 import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
@@ -45,7 +46,10 @@ const lookup: LookupFunction = createLocalLookup({});
 const headBytesMax = 65_536;
 const responseMsMax = 30_000;
 
-/** unauthenticated: sign in, and try again · refused: signed in, and may not · unavailable: later · other: neither of these */
+/**
+ * unauthenticated: sign in and retry · refused: signed in without access · unavailable: retry later · other: anything
+ * else
+ */
 export type TunnelRefusal = Readonly<{ why: "unauthenticated" | "refused" | "unavailable" | "other"; status: number }>;
 export type TunnelResult =
   | Readonly<{ type: "open"; socket: Socket; head: Buffer }>
@@ -113,7 +117,7 @@ function connectTo(proxy: URL, tls: ProxyTls): Socket {
   });
 }
 
-/** Reads up to the end of the answer's head, and leaves the socket paused. */
+/** Reads the response head, and leaves the socket paused. */
 function readHead(socket: Socket): Promise<Readonly<{ status: number; rest: Buffer }>> {
   return new Promise((resolve, reject) => {
     let received = Buffer.alloc(0);
@@ -155,7 +159,7 @@ function readHead(socket: Socket): Promise<Readonly<{ status: number; rest: Buff
   });
 }
 
-/** A small answer of the proxy's own endpoints. @throws CannotError */
+/** Fetches a small response of the proxy's own endpoints. @throws CannotError */
 export function fetchText(url: URL, tls: ProxyTls): Promise<Readonly<{ status: number; text: string }>> {
   return fetchResponse(url, { tls, headers: { accept: "*/*", "user-agent": "cardea" } });
 }

@@ -1,9 +1,9 @@
 /**
- * Token cache: the handles of a person's sign-ins, one file for each proxy, readable by that person alone (mode 0600).
+ * Token cache: the handles of a person's sign-ins, one file per proxy, readable only by that person (mode 0600).
  *
- * - A token that has visibly expired does not exist. Whether another one still counts is for the proxy to say.
- * - A sign-in may serve other hosts of its installation. Their names come from that installation, so a host cannot claim a token of
- *   another one.
+ * - A visibly expired token counts as absent. The proxy decides whether any other token is still valid.
+ * - A sign-in may serve other hosts of its installation. Their names come from that installation, so no host can claim
+ *   a token of another one.
  */
 import { createHash } from "node:crypto";
 import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
@@ -15,17 +15,17 @@ import type { Terminal } from "../terminal/command.ts";
 export type CachedToken = Readonly<{ token: string; issuedAt: URL }>;
 
 export type TokenCache = Readonly<{
-  /** The token of a sign-in at this very proxy. */
+  /** The token of a sign-in at this proxy. */
   load(proxy: URL): Promise<string | undefined>;
-  /** The same, or that of another host of the installation whose sign-in serves this one. */
+  /** The same, or the token of another host of the installation that also serves this one. */
   loadForTunnel(proxy: URL): Promise<CachedToken | undefined>;
-  /** @param serves origins of the other proxies for whose tunnels the token is good; `*` in a host stands for any characters */
+  /** @param serves other origins whose tunnels accept the token; `*` in a host matches any characters */
   store(proxy: URL, token: string, serves: readonly string[]): Promise<void>;
   forget(proxy: URL): Promise<void>;
   forgetAll(): Promise<void>;
 }>;
 
-/** Sign-ins that are searched for one that serves a host. */
+/** The most sign-ins to search for one that serves a host. */
 const sharedMax = 100;
 export const servesMax = 1_000;
 
@@ -75,7 +75,7 @@ export function openTokenCache(env: Terminal["env"], nowMs: () => number): Token
 
 type Serves = Readonly<{ issuedAt: URL; serves: readonly string[] }>;
 
-/** Undefined: damaged, or gone meanwhile. The person then signs in at the host itself. */
+/** Undefined: damaged or deleted meanwhile. The person then signs in at the host itself. */
 function parseServes(text: string): Serves | undefined {
   try {
     const value: unknown = JSON.parse(text);
@@ -94,7 +94,7 @@ function matches(pattern: string, origin: string): boolean {
   return new RegExp(`^${expression.join("[a-z0-9._-]*")}$`).test(origin);
 }
 
-/** Text that is no token counts as expired. */
+/** A malformed token counts as expired. */
 function hasExpired(token: string, nowMs: number): boolean {
   if (!isToken(token)) return true;
   try {
@@ -106,7 +106,7 @@ function hasExpired(token: string, nowMs: number): boolean {
   }
 }
 
-/** Nothing that could end a header's line. */
+/** A JWT, so no character can end a header line. */
 export function isToken(text: string): boolean {
   return text.length <= 16_384 && /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/.test(text);
 }

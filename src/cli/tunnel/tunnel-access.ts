@@ -1,8 +1,9 @@
 /**
- * Tunnel access: opens tunnels with the credential that there is, and signs in when the proxy wants one: once, for all that wait.
+ * Tunnel access: opens tunnels with the available credential, and signs in if the proxy requires it, once for all
+ * callers.
  *
- * A service account's token is used as it is. A person's token comes from the cache or from a browser. A sign-in serves every host with a
- * TCP or UDP route of the installation, and lasts until the proxy that issued the token stops accepting it.
+ * A service account's token is used unchanged. A person's token comes from the cache or a browser. A sign-in serves
+ * every host of the installation with a TCP or UDP route, until the issuing proxy stops accepting its token.
  */
 
 import { readFileSync } from "node:fs";
@@ -40,10 +41,10 @@ The credential is --service-account TOKEN, --service-account-file FILE or CARDEA
 $XDG_CACHE_HOME/cardea/tokens (readable only by you). Otherwise your browser opens (--browser-cmd CMD; --no-browser only prints the address).
 --ca-cert FILE trusts another authority. --client-cert and --client-key present a certificate. --disable-tls-verification trusts any server.`;
 
-/** More than the longest list. */
+/** Larger than the longest list of routes. */
 const answerBytesMax = 16 * 1_024 * 1_024;
 
-/** The proxy refused a tunnel, and signing in again would not change that. */
+/** The proxy refused a tunnel, and another sign-in would not help. */
 export class TunnelRefusedError extends CodedError<"ERR_CLI_TUNNEL_REFUSED"> {
   override readonly code = "ERR_CLI_TUNNEL_REFUSED";
   readonly status: number;
@@ -62,15 +63,15 @@ export class TunnelRefusedError extends CodedError<"ERR_CLI_TUNNEL_REFUSED"> {
 export type TunnelAccess = Readonly<{
   /** @throws TunnelRefusedError, CannotError */
   open(kind: "tcp" | "udp", destination: Destination): Promise<Extract<TunnelResult, { type: "open" }>>;
-  /** Asks one of the proxy's own endpoints. @returns its answer, of whatever status. @throws CannotError */
+  /** Calls one of the proxy's own endpoints. @returns the response with any status. @throws CannotError */
   request(url: URL): Promise<ProxyResponse>;
   /**
-   * A credential that the proxy accepts: the service account's, the cached one, or that of a new sign-in.
-   * @returns undefined: only a sign-in would bring one, and `signIn` is `never`
+   * A credential that the proxy accepts: the service account's, the cached one, or one from a new sign-in.
+   * @returns undefined: there is none, and `signIn` is `never`
    * @throws CannotError
    */
   token(proxy: URL, options: Readonly<{ signIn: "when-needed" | "never" }>): Promise<string | undefined>;
-  /** Signs in anew, whatever is in the cache. */
+  /** Signs in again, whatever is cached. */
   signIn(proxy: URL): Promise<void>;
 }>;
 
@@ -104,15 +105,15 @@ export function createAccess(parsed: Parsed, terminal: Terminal): TunnelAccess {
     return signingIn;
   }
 
-  /** Whether the proxy accepts a token. A proxy that cannot tell right now does not refuse it. */
+  /** Whether the proxy accepts a token. A 503 does not count as a refusal. */
   async function isAccepted(proxy: URL, token: string): Promise<boolean> {
     const { status } = await fetchWith(new URL("/.pomerium/user", proxy), token);
     return status === 200 || status === 503;
   }
 
   /**
-   * Tries with the credential that is there, and once more with a new one. A credential is replaced only if its own proxy does not accept
-   * it any more: that one host refuses it is no reason to sign in again.
+   * Tries the cached credential, then a new one. Replaces a credential only if its own proxy no longer accepts it: a
+   * refusal by one host is no reason to sign in again.
    */
   async function openWithToken(
     proxy: URL,
@@ -122,7 +123,7 @@ export function createAccess(parsed: Parsed, terminal: Terminal): TunnelAccess {
     let cached = await cache.loadForTunnel(proxy);
     let opened = await attempt(cached?.token);
     if (!isUnauthenticated(opened)) return opened;
-    // Another connection or process may have signed in meanwhile.
+    // Another connection or process may have signed in.
     const now = await cache.loadForTunnel(proxy);
     if (now !== undefined && now.token !== cached?.token) {
       cached = now;
@@ -170,7 +171,7 @@ function isSignInNeeded({ status }: ProxyResponse): boolean {
   return status === 401 || (status >= 300 && status < 400);
 }
 
-/** A handle of an older release counts on one host only; a new sign-in replaces it. */
+/** Handles of older releases are valid on one host only; a new sign-in replaces them. */
 function isForTunnels(token: string): boolean {
   const claims: unknown = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8"));
   const audience = typeof claims === "object" && claims !== null && "aud" in claims ? claims.aud : undefined;
@@ -178,8 +179,8 @@ function isForTunnels(token: string): boolean {
 }
 
 /**
- * The proxies at which a list of routes says that its tunnels are reached. The list comes from the installation that issued the token, so
- * the token goes only where that installation sends it.
+ * The proxies that serve the tunnels in a list of routes. The list comes from the installation that issued the token,
+ * so the token goes only where that installation sends it.
  */
 export function tunnelProxiesIn(list: string, proxy: URL): readonly string[] {
   const origins = new Set<string>();
@@ -187,7 +188,8 @@ export function tunnelProxiesIn(list: string, proxy: URL): readonly string[] {
     const [, web = "", authority = "", path = ""] =
       /^(?:tcp|udp)\+(https?):\/\/([^/?#@]+)(\/.*)?$/.exec(typeof route["from"] === "string" ? route["from"] : "") ??
       [];
-    // In `tcp+https://db.example.com:5432` the port is the service's; in `tcp+https://proxy.example.com:8443/…` it is the proxy's.
+    // In `tcp+https://db.example.com:5432` the port is the service's; in `tcp+https://proxy.example.com:8443/…` it is
+    // the proxy's.
     const host = path === "" ? authority.replace(/:\d+$/, "") : authority;
     const names = proxy.port === "" || /:\d+$/.test(host) ? [host] : [host, `${host}:${proxy.port}`];
     for (const name of names) {
@@ -198,7 +200,7 @@ export function tunnelProxiesIn(list: string, proxy: URL): readonly string[] {
   return [...origins].slice(0, servesMax);
 }
 
-/** The routes in an answer of `/.pomerium/api/v1/routes`; none where it is no such list. */
+/** The routes in a response of `/.pomerium/api/v1/routes`; empty if it is no such list. */
 function routesIn(text: string): readonly Readonly<Record<string, unknown>>[] {
   try {
     const body: unknown = JSON.parse(text);
@@ -209,7 +211,7 @@ function routesIn(text: string): readonly Readonly<Record<string, unknown>>[] {
   }
 }
 
-/** What was given on the command line or in the environment, instead of a person's sign-in. */
+/** The service account's token from the command line or the environment, if any. */
 export function serviceAccount(parsed: Parsed, terminal: Terminal): string | undefined {
   const file = parsed.text("service-account-file");
   let token = parsed.text("service-account") ?? terminal.env["CARDEA_SERVICE_ACCOUNT"];

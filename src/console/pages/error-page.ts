@@ -1,7 +1,8 @@
 /**
- * Error page: says what happened, why, as whom, and what the reader can do about it.
+ * Error page: what happened, why, as which user, and what the reader can do.
  *
- * Pure. Shows the reason words beside their sentences, so that a person can pass on something an operator can search for.
+ * Pure. Shows the reason codes next to their sentences, so that a person can quote something that an operator can
+ * search for.
  */
 import type { ErrorPage, SignInErrorPage } from "../../auth/index.ts";
 import { type Html, type HtmlValue, html } from "./html.ts";

@@ -1,9 +1,10 @@
 /**
- * Html: a tagged template that escapes whatever is put into it.
+ * HTML template: a tagged template that escapes every value.
  *
- * Pure. Only what `html` itself made goes in unescaped, so text cannot become markup by accident: there is no way here
- * to mark a string as safe but `styleSheet`, for CSS of ours. Values stand in element content or in double-quoted attributes, never in a tag,
- * a script or an unquoted attribute; a URL goes through `safeUrl` first, since escaping does not make `javascript:` harmless.
+ * Pure. Only markup from `html` itself is inserted unescaped, so text cannot become markup by accident. The only way to
+ * mark a string as safe is `styleSheet`, for our CSS. Values stand in element content or in double-quoted attributes,
+ * never in a tag, a script or an unquoted attribute; a URL goes through `safeUrl` first, since escaping does not make
+ * `javascript:` harmless.
  */
 const made: unique symbol = Symbol("made");
 /** Markup that needs no more escaping. Made only here. */
@@ -19,7 +20,7 @@ export function html(strings: TemplateStringsArray, ...values: readonly HtmlValu
 
 /** A `<style>` element of CSS that we wrote; refuses text that could end the element. */
 export function styleSheet(css: string): Html {
-  if (css.includes("<")) throw new TypeError("a style sheet of ours holds no <");
+  if (css.includes("<")) throw new TypeError("our style sheets contain no <");
   return { markup: `<style>${css}</style>`, [made]: true };
 }
 
@@ -56,8 +57,9 @@ export function escapeHtml(text: string): string {
 }
 
 /**
- * A URL that may stand in `href` or `action`: a path on the same host, or http(s) without credentials. Null for all else,
- * also for what browsers would rewrite into something else: white space, control characters, backslashes, `//host`.
+ * A URL that may stand in `href` or `action`: a path on the same host, or http(s) without credentials. Null for all
+ * else, also for what browsers would rewrite into something else: white space, control characters, backslashes,
+ * `//host`.
  */
 export function safeUrl(url: string | null | undefined): string | null {
   if (url === null || url === undefined || !/^[!-[\]-~]+$/.test(url)) return null;

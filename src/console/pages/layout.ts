@@ -1,7 +1,7 @@
 /**
- * Layout: the frame that every page of ours shares, and the few pieces they are built from.
+ * Layout: the frame of every page, and the elements that pages share.
  *
- * Pure; one document, no scripts, no assets from anywhere. Readable without its style sheet, by keyboard and in the dark.
+ * Pure. One document without scripts or external assets. Readable without its style sheet, by keyboard and in the dark.
  * `data-page` on the body names the page for tests.
  */
 import type { PageUser } from "../../auth/index.ts";
@@ -55,14 +55,16 @@ export type Frame = Readonly<{
   page: string;
   title: string;
   body: Html;
-  /** Behind the name at the top: a status, a host. */
+  /** Text after the name at the top: a status, a host. */
   aside?: HtmlValue;
   brand?: string;
   /** `narrow` for a form, `wide` for tables. */
   width?: "narrow" | "wide";
-  /** CSS of the page's own. */
+  /** Additional CSS of this page. */
   css?: string;
-  /** A script of the same host, loaded when the page is read. Of the proxy's pages, those that keep an address have one. */
+  /**
+   * A script of the same host, loaded when the page is read. Of the proxy's pages, those that keep an address have one.
+   */
   scriptUrl?: string;
 }>;
 
@@ -92,7 +94,7 @@ ${frame.body}
 `.markup;
 }
 
-/** Text of a person's own making is isolated, so that right-to-left overrides in a name cannot reorder what is around it. */
+/** Isolates text from a person, so that right-to-left overrides in a name cannot reorder the text around it. */
 export function isolated(text: string): Html {
   return html`<bdi>${text}</bdi>`;
 }
@@ -109,7 +111,7 @@ function initial(name: string): string {
   return (name.trim().match(/\p{L}|\p{N}/u)?.[0] ?? "?").toUpperCase();
 }
 
-/** A link that looks like a button; nothing when the URL is none that we follow. */
+/** A link that looks like a button; nothing for an unsafe URL. */
 export function linkButton(url: string | null | undefined, label: string, look: "first" | "second"): HtmlValue {
   const href = safeUrl(url);
   return href !== null && html`<a class="${look === "first" ? "button first" : "button"}" href="${href}">${label}</a>`;
@@ -131,7 +133,7 @@ export function definitionList(rows: readonly (readonly [name: string, value: Ht
 const clock = new Intl.DateTimeFormat("en-GB", { dateStyle: "long", timeStyle: "medium", timeZone: "UTC" });
 const dateMax = 8.64e15;
 
-/** UTC, since the reader and whoever is asked may live in different places. */
+/** UTC, because the reader and the administrator may be in different time zones. */
 export function timeElement(at: UnixMs): Html {
   if (!(Math.abs(at) <= dateMax)) return html`${String(at)}`;
   const date = new Date(at);

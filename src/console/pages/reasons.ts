@@ -1,8 +1,8 @@
 /**
- * Reasons: what the reason words of policy mean, in sentences for the person who is refused.
+ * Reasons: a sentence for each reason code of a policy, for the person who is refused.
  *
- * Pure. Says which kind of rule was not met, never what the rule contains: a stranger learns no group name and no
- * network here. What a route wants to tell more comes as `explain` of the page.
+ * Pure. Says which kind of rule was not met, never its contents: a stranger learns no group name and no network. A
+ * route can add more with `explain` of the page.
  */
 import { criterionDescriptors } from "../../auth/index.ts";
 
@@ -32,7 +32,7 @@ const sentences: ReadonlyMap<string, string> = new Map([
   ...otherSentences,
 ]);
 
-/** A sentence for each reason that has one; words for a met condition say nothing and are left out. */
+/** A sentence for each reason that has one. Codes of met conditions have none. */
 export function describeReasons(reasons: readonly string[]): readonly string[] {
   return [...new Set(reasons.flatMap((reason) => sentences.get(reason) ?? []))];
 }

@@ -1,4 +1,4 @@
-/** Turns a page of `src/auth` into HTML: the `Render` that the parts list hands out. Pure. */
+/** Page rendering: turns a page of `src/auth` into HTML. Pure. */
 import type { Page } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
 import { errorPage, signInErrorPage } from "./error-page.ts";

@@ -1,7 +1,10 @@
 /**
- * Sign-in loop page: names the causes for which a finished sign-in is not recognised, each with its remedy, the likeliest first.
+ * Sign-in pages: the sign-in loop page, and the pages before and after a sign-in with an address too long for
+ * redirects.
  *
- * Pure. It shows the server's own time, so that a reader can compare clocks.
+ * Pure. The loop page lists the causes for which a finished sign-in is not recognised, the likeliest first, each with
+ * its remedy, and the server's time to compare clocks. On the other two a script continues at once; without scripts the
+ * person follows the link and ends at the path without its query.
  */
 import { type KeepAddressPage, type ReturnPage, type SignInLoopPage, scriptPath } from "../../auth/index.ts";
 import { type Html, html } from "./html.ts";

@@ -1,8 +1,4 @@
-/**
- * Sign-out pages: the question before, since a mere link must not sign anybody out, and the word after.
- *
- * Pure.
- */
+/** Sign-out pages: the confirmation, because a mere link must not sign anyone out, and the result. Pure. */
 import type { SignedOutPage, SignOutConfirmPage } from "../../auth/index.ts";
 import { html, safeUrl } from "./html.ts";
 import { layout, linkButton, userBox } from "./layout.ts";

@@ -1,8 +1,4 @@
-/**
- * User info page: who we take you for, what your session is and what is known about you; never a token.
- *
- * Pure.
- */
+/** User info page: who the signed-in user is, the session, and what is known about the user; never a token. Pure. */
 import type { UserInfoPage } from "../../auth/index.ts";
 import type { Claims } from "../../events/index.ts";
 import { type Html, type HtmlValue, html, safeUrl } from "./html.ts";
