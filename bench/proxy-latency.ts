@@ -1,12 +1,14 @@
 /**
- * Bench: how long an authorised request takes at half load, beside nginx `proxy_pass` without any authentication at the same rate.
+ * Bench: how long an authorised request takes at half load, beside nginx `proxy_pass` without any authentication at
+ * the same rate.
  *
- *   node bench/proxy-latency.ts [--seconds 8] [--rounds 5] [--connections 64]
+ * node bench/proxy-latency.ts [--seconds 8] [--rounds 5] [--connections 64]
  *
- * Half load is half of what wrk got out of this proxy just before. nginx is asked as often, which is less than half of what it could do,
- * so the comparison errs on its side. `h2load --rps` is no fixed rate over HTTP/1.1: each of its clients keeps the rate for itself, and all of them
- * send in the same instant, 64 requests at once every few milliseconds; and it counts from the sending, not from when a request was due. So the load
- * is an open loop of ours (support/open-loop.ts). What it takes with nothing in between, straight at the upstream, is told as the floor.
+ * Half load is half of what this proxy handled under wrk just before. nginx gets the same rate, which is less than
+ * half of what it can do, so the comparison errs on its side. `h2load --rps` is no fixed rate over HTTP/1.1: each of
+ * its clients keeps the rate for itself, and all of them send in the same instant, 64 requests at once every few
+ * milliseconds; and it counts from the sending, not from when a request was due. So the load is our own open loop
+ * (support/open-loop.ts). Its time straight at the upstream is printed as the floor.
  */
 import { execFile } from "node:child_process";
 import { writeFileSync } from "node:fs";

@@ -1,12 +1,12 @@
 /**
- * Bench: authorised requests a second through one proxy process on one core with 10, 1,000 and 10,000 routes in its configuration, each row beside
- * the one with 10, in the same run.
+ * Bench: authorised requests a second through one proxy process on one core with 10, 1,000 and 10,000 routes in its
+ * configuration, each row beside the one with 10, in the same run.
  *
- *   node bench/proxy-routes.ts [--seconds 5] [--connections 64]
+ * node bench/proxy-routes.ts [--seconds 5] [--connections 64]
  *
- * All routes are of one host and differ in paths of three segments, which is the hard case: hosts are found by name. Each has a policy of its
- * own. Requests are those of eight people's browsers (support/browsers.ts) and go to 797 routes that lie all over the configuration, as far as
- * there are so many.
+ * All routes are of one host and differ in paths of three segments, which is the hard case: hosts are found by name.
+ * Each has a policy of its own. Requests are those of eight people's browsers (support/browsers.ts) and go to 797
+ * routes that lie all over the configuration, as far as there are so many.
  */
 import { parseArgs } from "node:util";
 import { freePort } from "../test/support/free-port.ts";

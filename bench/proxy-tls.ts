@@ -1,11 +1,13 @@
 /**
- * Bench: authorised requests over TLS through one proxy process on one core, HTTP/1.1 and HTTP/2, beside nginx `proxy_pass` with the same
- * certificate and without any authentication, in the same run. The upstream is plain HTTP/1.1.
+ * Bench: authorised requests over TLS through one proxy process on one core, HTTP/1.1 and HTTP/2, beside nginx
+ * `proxy_pass` with the same certificate and without any authentication, in the same run. The upstream is plain
+ * HTTP/1.1.
  *
- *   node bench/proxy-tls.ts [--seconds 5]
+ * node bench/proxy-tls.ts [--seconds 5]
  *
- * Eight people's browsers send the requests (support/browsers.ts). 64 requests are always under way: on 64 connections of HTTP/1.1, loaded by
- * wrk, and on 8 connections of HTTP/2 with 8 streams each, loaded by h2load. Connections are kept, so handshakes do not count.
+ * Eight people's browsers send the requests (support/browsers.ts). 64 requests are always under way: on 64
+ * connections of HTTP/1.1, loaded by wrk, and on 8 connections of HTTP/2 with 8 streams each, loaded by h2load.
+ * Connections are kept, so handshakes do not count.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,12 +1,13 @@
 /**
- * Bench: what an idle WebSocket takes of one proxy process, beside nginx `proxy_pass` without any authentication: resident memory with
- * so many open, less what it was before, for each.
+ * Bench: what an idle WebSocket takes of one proxy process, beside nginx `proxy_pass` without any authentication:
+ * resident memory with so many open, less what it was before, for each.
  *
- *   node bench/proxy-websockets.ts [--count 10000]
+ * node bench/proxy-websockets.ts [--count 10000]
  *
- * A proxy holds two sockets for each, so the system's bound on open files is a bound on how many can be had here: where that is lower, as many as
- * fit are opened, and the line says how many. Before anything counts, some are opened and closed again, so that what is there once only is not
- * counted for each. Afterwards each carries a message, which shows that all of them live, and memory is looked at again.
+ * A proxy holds two sockets for each, so the system's bound on open files is a bound on how many can be had here:
+ * where that is lower, as many as fit are opened, and the line says how many. Before anything counts, some are opened
+ * and closed again, so that what is there once only is not counted for each. Afterwards each carries a message, which
+ * shows that all of them live, and memory is looked at again.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -25,7 +26,10 @@ const bytesEachMax = 15 * 1_024;
 const warmUp = 500;
 /** Files of a proxy beside the sockets. */
 const otherFiles = 200;
-/** For memory to settle: V8 gives back what it does not need 8 s after its last collection, if little is asked for meanwhile. */
+/**
+ * For memory to settle: V8 gives back what it does not need 8 s after its last collection, if little is asked for
+ * meanwhile.
+ */
 const settleMs = 20_000;
 const filesMax = Number(execFileSync("sh", ["-c", "ulimit -Hn"], { encoding: "utf8" }).replace("unlimited", "1e9"));
 const count = Math.min(Number(values.count), Math.floor((filesMax - otherFiles) / 2));

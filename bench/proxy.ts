@@ -1,14 +1,16 @@
 /**
- * Bench: one authorised HTTP request through one proxy process on one core, beside nginx `proxy_pass` and @fastify/http-proxy,
- * both without any authentication, in the same run. Session, policy, signed assertion and audit are on.
+ * Bench: one authorised HTTP request through one proxy process on one core, beside nginx `proxy_pass` and
+ * @fastify/http-proxy, both without any authentication, in the same run. Session, policy, signed assertion and audit
+ * are on.
  *
- *   node bench/proxy.ts [--seconds 5] [--connections 64]
+ * node bench/proxy.ts [--seconds 5] [--connections 64]
  *
- * Eight people's browsers send the requests (support/browsers.ts): on a connection the cookie, user agent and languages are alike, and path,
- * query, `Referer` and `Accept` are not. Every answer has another head.
+ * Eight people's browsers send the requests (support/browsers.ts): on a connection the cookie, user agent and
+ * languages are alike, and path, query, `Referer` and `Accept` are not. Every answer has another head.
  *
- * The proxy under test has one core to itself; the upstream (nginx) and the load (wrk) share another. Rounds take turns, so
- * that a machine that grows busy slows all three. Prints requests a second, p50 and p99, and the ratios, which are what counts.
+ * The proxy under test has one core to itself; the upstream (nginx) and the load (wrk) share another. Rounds take
+ * turns, so that a machine that grows busy slows all three. Prints requests a second, p50 and p99, and the ratios,
+ * which are what counts.
  */
 import { parseArgs } from "node:util";
 import { freePorts } from "../test/support/free-port.ts";

@@ -1,7 +1,7 @@
 /**
- * Apache with mod_auth_openidc in front of an upstream: one worker process, and a session that was begun by a real sign-in at the demo
- * provider. It admits the same group as Cardea's route does; its access log is off, and of its own features the defaults are on: sessions
- * in shared memory, claims as headers for the upstream, unsigned.
+ * Apache with mod_auth_openidc in front of an upstream: one worker process, and a session that was begun by a real
+ * sign-in at the demo provider. It admits the same group as Cardea's route does; its access log is off, and of its
+ * own features the defaults are on: sessions in shared memory, claims as headers for the upstream, unsigned.
  */
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";

@@ -1,7 +1,8 @@
 /**
  * Body server: takes in bodies and gives out bodies of any length, as fast as the other side goes. Arguments: port.
  *
- * `GET /N` answers with N bytes; `PUT /` counts what comes and answers with the count when all of it is there. It holds nothing.
+ * `GET /N` answers with N bytes; `PUT /` counts what comes and answers with the count when all of it is there. It
+ * holds nothing.
  */
 import { createServer } from "node:http";
 import { pipeline, Readable } from "node:stream";

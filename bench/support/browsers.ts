@@ -1,9 +1,12 @@
 /**
  * Browsers: the requests of several people who use one application, head by head, for the programs that load a proxy.
  *
- * - On one person's connections the lines that say who and what sends are alike: cookie, user agent, client hints and languages.
- * - Path, query, `Accept`, `Sec-Fetch-*` and `Referer` differ from one request to the next, as on a page and what it loads.
- * - No two requests of one list are alike. A list has a prime number of them, so its order shifts against connections and routes.
+ * - On one person's connections the lines that say who and what sends are alike: cookie, user agent, client hints and
+ *   languages.
+ * - Path, query, `Accept`, `Sec-Fetch-*` and `Referer` differ from one request to the next, as on a page and what it
+ *   loads.
+ * - No two requests of one list are alike. A list has a prime number of them, so its order shifts against connections
+ *   and routes.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

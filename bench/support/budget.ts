@@ -1,4 +1,7 @@
-/** Budgets: what a bench has measured, beside what it may cost. `npm run bench` puts those of all benches into one table. */
+/**
+ * Budgets: what a bench has measured, beside what it may cost. `npm run bench` puts those of all benches into one
+ * table.
+ */
 
 export type Budget = Readonly<{
   what: string;
@@ -6,7 +9,7 @@ export type Budget = Readonly<{
   seen: string;
   /** `≥ 0.5 ×` */
   budget: string;
-  /** null: nothing is promised, the figure is told for itself */
+  /** null: nothing is promised; the figure is for information */
   met: boolean | null;
 }>;
 

@@ -44,14 +44,17 @@ export type Cardea = Readonly<{
   origin: string;
   /** `name=value` of the session cookie of each person. */
   cookies: readonly string[];
-  /** `Host` and `Cookie` of somebody signed in whom the policy permits. */
+  /** `Host` and `Cookie` of a person who is signed in and permitted. */
   headers: readonly string[];
   config: Config;
   /** Says whether it is ready. */
   readyUrl: string;
 }>;
 
-/** One process, with all services unless told otherwise, on the core of the proxy: session, policy, assertion and audit are on. */
+/**
+ * One process, with all services unless told otherwise, on the core of the proxy: session, policy, assertion and
+ * audit are on.
+ */
 export async function startCardea(stand: Stand, options: CardeaOptions): Promise<Cardea> {
   const [port = 0, brokerPort = 0, metricsPort = 0] = await freePorts(3);
   const folder = join(stand.folder, options.name ?? "cardea");

@@ -1,8 +1,9 @@
 /**
- * Load from h2load on the core of the load, over HTTP/2: one process for each person, whose connections are that person's.
+ * Load from h2load on the core of the load, over HTTP/2: one process for each person, whose connections are that
+ * person's.
  *
- * Paths and queries differ from one request to the next. h2load sends all other lines unchanged, so a person's `Referer` and `Accept` do
- * not differ here.
+ * Paths and queries differ from one request to the next. h2load sends all other lines unchanged, so a person's
+ * `Referer` and `Accept` do not differ here.
  */
 import { execFile } from "node:child_process";
 import { writeFileSync } from "node:fs";

@@ -1,4 +1,6 @@
-/** The yardstick: @fastify/http-proxy in front of an upstream, without authentication. Arguments: port, upstream port. */
+/**
+ * The yardstick: @fastify/http-proxy in front of an upstream, without authentication. Arguments: port, upstream port.
+ */
 import proxy from "@fastify/http-proxy";
 import Fastify from "fastify";
 

@@ -1,6 +1,6 @@
 /**
- * Load: as many requests as one subject can answer, from wrk on the core of the load; several rounds in turns, so that a machine that grows
- * busy slows all subjects.
+ * Load: as many requests as one subject can answer, from wrk on the core of the load; several rounds in turns, so
+ * that a machine that grows busy slows all subjects.
  */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
@@ -74,7 +74,10 @@ export function byWrk(connections: number): Loader<Subject> {
   };
 }
 
-/** How many requests one answers a second beside another; and for each second of processor time, which a busy machine does not distort. */
+/**
+ * How many requests one answers a second beside another; and for each second of processor time, which a busy machine
+ * does not distort.
+ */
 export function beside(
   what: string,
   { seen, neighbour, ratioMin }: Readonly<{ seen: Figure; neighbour: Figure; ratioMin: number | null }>,

@@ -1,7 +1,9 @@
 /** Metronome: a thread that wakes its parent at a fixed pace, finer than the millisecond of an event loop's timers. */
 import { parentPort, workerData } from "node:worker_threads";
 
-/** `state[0]` is 1 from a tick until the parent has heard it, so that ticks never queue; `state[1]` is only waited on. */
+/**
+ * `state[0]` is 1 from a tick until the parent has heard it, so that ticks never queue; `state[1]` is only waited on.
+ */
 export type MetronomeSetup = Readonly<{ state: Int32Array<SharedArrayBuffer>; everyMs: number }>;
 
 const { state, everyMs } = workerData as MetronomeSetup;

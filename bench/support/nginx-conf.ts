@@ -1,4 +1,7 @@
-/** Configuration of an nginx of one worker in the foreground, all of whose files are in one folder: upstream and neighbour of benches. */
+/**
+ * Configuration of an nginx of one worker in the foreground, all of whose files are in one folder: upstream and
+ * neighbour of benches.
+ */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -30,7 +33,7 @@ return 200 "hello from upstream: $request_uri\\n"; } }`;
 
 /**
  * Passes everything on, as proxy_pass does with connections that are kept, and without any authentication.
- * @param listen what stands behind the address in `listen`, and what else the server is told
+ * @param listen what follows the address in `listen`, and further lines of the server
  */
 export function passingServer(
   port: number,

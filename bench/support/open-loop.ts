@@ -1,10 +1,11 @@
 /**
- * Open loop: requests at a fixed rate, evenly spaced to a quarter of a millisecond, whatever becomes of those before them. A process of its
- * own; argument: an `OpenLoopSetup` as JSON; prints an `OpenLoopSeen` as JSON.
+ * Open loop: requests at a fixed rate, evenly spaced to a quarter of a millisecond, whatever becomes of those before
+ * them. A process of its own; argument: an `OpenLoopSetup` as JSON; prints an `OpenLoopSeen` as JSON.
  *
- * A request's time counts from the moment at which it was due, so one that had to wait for a connection, or for this program, has waited
- * (no coordinated omission). How late this program itself was is told beside it. It has to be cheap, because it shares its core with
- * the upstream: plain sockets, and of answers it reads only the status and where they end, which they have to say by a length.
+ * A request's time counts from the moment at which it was due, so one that had to wait for a connection, or for this
+ * program, has waited (no coordinated omission). How late this program itself was is printed beside it. It has to be
+ * cheap, because it shares its core with the upstream: plain sockets, and of answers it reads only the status and
+ * where they end, which they have to say by a length.
  */
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -28,7 +29,7 @@ export type OpenLoopSeen = Readonly<
 >;
 
 const tickMs = 0.25;
-/** Whoever is further behind than this has no such rate in it. */
+/** A proxy that falls further behind than this cannot carry the rate. */
 const behindSMax = 5;
 
 const setup = JSON.parse(process.argv[2] ?? "") as OpenLoopSetup;

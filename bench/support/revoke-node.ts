@@ -1,4 +1,7 @@
-/** One of the nodes of bench/revoke.ts: a replica with a lease that stamps what it has enforced, and a bare subscriber. */
+/**
+ * One of the nodes of bench/revoke.ts: a replica with a lease that stamps what it has enforced, and a bare
+ * subscriber.
+ */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect } from "@nats-io/transport-node";

@@ -1,4 +1,7 @@
-/** Rounds: many single calls timed for percentiles, then a plain loop for the rate by processor time; the median of several rounds. */
+/**
+ * Rounds: many single calls timed for percentiles, then a plain loop for the rate by processor time; the median of
+ * several rounds.
+ */
 
 /** Nanoseconds, and calls for each second that this thread was on a core. */
 export type Round = Readonly<{ p50: number; p99: number; perSecond: number }>;
@@ -35,7 +38,10 @@ function rate(run: (n: number) => string, from: number, batch: number): number {
   return done / (spent / 1_000);
 }
 
-/** Calls each in turn, again and again, so that a busy neighbour disturbs all of them alike. The first round warms up and is forgotten. */
+/**
+ * Calls each in turn, again and again, so that a busy neighbour disturbs all of them alike. The first round warms up
+ * and is forgotten.
+ */
 export function inTurns<Name extends string>(
   runs: Readonly<Record<Name, (n: number) => string>>,
   { rounds, calls }: Readonly<{ rounds: number; calls: number }>,

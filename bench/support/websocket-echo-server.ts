@@ -1,4 +1,7 @@
-/** Takes WebSockets and sends every byte of their frames back as it came, which is enough for a client that knows. Argument: port. */
+/**
+ * Takes WebSockets and sends every byte of their frames back as it came, which is enough for a client that knows.
+ * Argument: port.
+ */
 import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 

@@ -1,4 +1,4 @@
-/** What an API server is told of a caller who tries to be told of as somebody else. */
+/** Headers to an API server from a caller that tries to impersonate another person. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { impersonationLines, mayImpersonate } from "../../../src/proxy/headers/kubernetes.ts";
@@ -18,7 +18,7 @@ const groupsOf = (groups: readonly string[]): readonly string[] =>
     .slice(4)
     .filter((_, i) => i % 2 === 1);
 
-test("a group that would be read as another one on its way is no group", () => {
+test("a group whose name would change on its way is dropped", () => {
   const tricks = [
     "\u0001system:masters",
     "\u007fSystem:masters",
@@ -34,13 +34,13 @@ test("a group that would be read as another one on its way is no group", () => {
   ]);
 });
 
-test("nor is such an e-mail anybody's", () => {
+test("an e-mail that would change on its way is refused", () => {
   for (const trick of ["\u0001system:admin", " system:admin", ` ${email}`, `${email}\u0000`, ""])
     assert.equal(mayImpersonate({ email: trick }), false, JSON.stringify(trick));
   assert.equal(mayImpersonate({ email }), true);
 });
 
-describe("of the caller's own lines", () => {
+describe("the caller's own lines", () => {
   const compiled = compileHeaderRules(
     route({}),
     { jwtClaimsHeaders: {}, xffNumTrustedHops: 0, skipXffAppend: false },
@@ -66,13 +66,13 @@ describe("of the caller's own lines", () => {
     "Impersonate-Extra-scopes",
   ].concat(["X-Remote-User", "x-remote-group", "X.Remote.Extra-Scopes"]);
 
-  test("none says who it is, in the head or behind the body", () => {
+  test("never identify it, in the head or in trailers", () => {
     const lines = names.flatMap((name) => [name, "mallory"]);
     assert.ok(!told(lines).includes("mallory"), told(lines).join("\n"));
     assert.deepEqual(forwardedTrailers(compiled, { headers: {} }, lines), []);
   });
 
-  test("a token among the protocols of a WebSocket goes, and the protocols stay", () => {
+  test("lose a token among the subprotocols of a WebSocket, and keep the subprotocols", () => {
     const bearer = "base64url.bearer.authorization.k8s.io.bWFsbG9yeQ";
     const protocols = (value: string): string | undefined => {
       const lines = told(["Sec-WebSocket-Protocol", value]);

@@ -1,4 +1,4 @@
-/** Kubernetes: a real kubectl through the proxy to an API server that believes whom the proxy names. */
+/** Kubernetes: a real kubectl through the proxy to an API server that accepts the proxy's impersonation. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { renameSync, rmSync, writeFileSync } from "node:fs";
@@ -100,7 +100,7 @@ describe("a person with kubectl", { skip: kubectl === undefined ? "there is no k
     assert.match(others.err, /Forbidden/);
   });
 
-  test("cannot be somebody else, whatever kubectl is told", async () => {
+  test("cannot impersonate another person, whatever options kubectl has", async () => {
     const as = ["--as", "admin@example.com", "--as-group", "system:masters"];
     const { code, out, err } = await start(2, ["auth", "whoami", "-o", "json", ...as]).ended;
     assert.equal(code, 0, err);
@@ -116,7 +116,7 @@ describe("a person with kubectl", { skip: kubectl === undefined ? "there is no k
     assert.match(stranger.err, /You must be logged in to the server/);
   });
 
-  test("is asked for a credential by kubectl itself, which takes what cardea k8s exec-credential prints", async () => {
+  test("gets its credential by kubectl itself, which runs cardea k8s exec-credential", async () => {
     const credential = ["k8s", "exec-credential", `https://localhost:${rig.port}`, "--service-account", "e30.e30.c2ln"];
     const exec = {
       ...{ apiVersion: "client.authentication.k8s.io/v1", interactiveMode: "Never", command: process.execPath },
@@ -181,7 +181,7 @@ describe("the call to the API server", () => {
     return { rig: made, upstream, seen };
   }
 
-  test("carries our token and the person's name, and nothing that the caller says of either", async () => {
+  test("carries the proxy's token and the person's name, and nothing of the caller's for either", async () => {
     const { rig: own, seen } = await plainRig();
     await own.apply(signedIn(1), members({ added: [1] }));
     const spoofed = {
@@ -199,7 +199,7 @@ describe("the call to the API server", () => {
     assert.deepEqual([...seen("cookie"), ...seen("x-pomerium-jwt-assertion")], []);
   });
 
-  test("is not made for nobody, nor for a name that is Kubernetes' own", async () => {
+  test("is not made without a name, nor for a name that is Kubernetes' own", async () => {
     const { rig: own, upstream } = await plainRig(open);
     await own.apply(signedIn(1, { email: "" }), signedIn(2, { email: "system:admin" }));
     for (const session of [undefined, 1, 2]) {
@@ -213,7 +213,7 @@ describe("the call to the API server", () => {
     assert.deepEqual(own.records.at(-1)?.reasons, ["kubernetes-nobody"]);
   });
 
-  test("carries the token that is in the file now; one that is away for a while costs nothing", async () => {
+  test("carries the current token of the file; a file that is missing for a while changes nothing", async () => {
     const file = join(folder.path, "rotating");
     writeFileSync(file, "first-token");
     const { rig: own, seen } = await plainRig({ kubernetes: { token: "first-token", tokenFile: file } });

@@ -1,4 +1,4 @@
-/** The provider's tokens on a node: asked for once for each session as it is, kept sealed, and gone with the session. */
+/** Provider tokens on a node: fetched once for each state of a session, kept sealed, and dropped with the session. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
@@ -35,11 +35,11 @@ function start(options: { keptMax?: number; keptBytesMax?: number; askedMax?: nu
   return { tokens, asked, state, release: () => waiting.splice(0).map((resolve) => resolve()) };
 }
 
-test("they are asked for once, answered at once from then on, and asked for anew after a refresh", async () => {
+test("they are fetched once, then cached, and fetched again after a refresh", async () => {
   const { tokens, asked } = start();
   const first = tokens.of(session(1));
   assert.ok(first instanceof Promise);
-  assert.equal(tokens.of(session(1)), first, "whoever comes meanwhile waits for the same answer");
+  assert.equal(tokens.of(session(1)), first, "calls meanwhile wait for the same result");
   const expected = { idToken: `id of ${sessionId(1)}`, accessToken: `access of ${sessionId(1)}` };
   assert.deepEqual(await first, expected);
   assert.deepEqual(tokens.of(session(1)), expected);
@@ -48,7 +48,7 @@ test("they are asked for once, answered at once from then on, and asked for anew
   assert.equal(asked.length, 2);
 });
 
-test("what is kept has a bound in bytes", async () => {
+test("the cache is bounded in bytes", async () => {
   const { tokens, asked } = start({ keptBytesMax: 2_000 });
   for (const n of [1, 2, 3, 4, 5, 6]) await tokens.of(session(n));
   assert.ok(!(tokens.of(session(6)) instanceof Promise));
@@ -56,7 +56,7 @@ test("what is kept has a bound in bytes", async () => {
   assert.equal(asked.length, 7, "the oldest had to go");
 });
 
-test("what is kept goes with the session, with its person and with a projection that is rebuilt", async () => {
+test("cached tokens are dropped with the session, with its person and when the projection is rebuilt", async () => {
   const { tokens, asked } = start();
   const ways = [touched(sessionStream(sessionId(1))), touched(userStream(userId(1))), { ...touched(), rebuilt: true }];
   for (const [i, change] of ways.entries()) {
@@ -67,10 +67,10 @@ test("what is kept goes with the session, with its person and with a projection 
     await tokens.of(session(1));
   }
   tokens.onChange(touched(sessionStream(sessionId(2)), userStream(userId(2))));
-  assert.ok(!(tokens.of(session(1)) instanceof Promise), "somebody else's change drops nothing");
+  assert.ok(!(tokens.of(session(1)) instanceof Promise), "a change of another person drops nothing");
 });
 
-test("what was asked for while the session changed is not kept", async () => {
+test("tokens that were fetched while the session changed are not cached", async () => {
   const { tokens, asked, state, release } = start();
   state.held = true;
   const early = tokens.of(session(1));
@@ -82,7 +82,7 @@ test("what was asked for while the session changed is not kept", async () => {
   assert.equal(asked.length, 2);
 });
 
-test("there is a bound to what is kept and to what is asked for at once, and a failure is not kept", async () => {
+test("the cache and the concurrent fetches are bounded, and a failure is not cached", async () => {
   const kept = start({ keptMax: 2 });
   for (const n of [1, 2, 3]) await kept.tokens.of(session(n));
   assert.ok(kept.tokens.of(session(1)) instanceof Promise);

@@ -1,4 +1,4 @@
-/** Callers' bytes are read into one buffer of the process: what becomes of them when a connection is read within the read of another. */
+/** Accepted connections share one read buffer: what happens when one is read within the read of another. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
@@ -43,7 +43,7 @@ test("a reader sees what its own socket has read, and the stream gets copies aft
   assert.equal(Buffer.concat(passedOn).toString(), "twothree", "the second read overwrote nothing that was passed on");
 });
 
-test("a read within the read of another connection ends both, before their bytes are looked at any further", async (t) => {
+test("a read within the read of another connection ends both before more of their bytes is used", async (t) => {
   const [[outer, client], [inner]] = [await accept(t), await accept(t)];
   const overwritten: string[] = [];
   const handle = (inner as unknown as { _handle: Handle })._handle;

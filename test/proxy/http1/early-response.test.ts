@@ -1,4 +1,4 @@
-/** Callers of a node that goes away which have been answered, and do not know it yet: no reset takes the answer from them. */
+/** A draining node has responded to callers that are still sending: no reset takes the response from them. */
 import assert from "node:assert/strict";
 import { connect, createServer, type Socket } from "node:net";
 import { describe, type TestContext, test } from "node:test";
@@ -17,7 +17,8 @@ import {
 import { waitFor } from "../../support/wait-for.ts";
 import { open, type Rig, routeTo, startRig } from "../support.ts";
 
-const refusal = "x".repeat(60_000); // the kernels of both sides take it from an upstream, though its caller does not read
+// The kernels of both sides take it from an upstream, though its caller does not read.
+const refusal = "x".repeat(60_000);
 const chunk = Buffer.alloc(65_536);
 const asked = (method: string): string[] => [
   ...[":method", method, ":scheme", "http", ":authority", "app.localhost", ":path", "/"],
@@ -47,7 +48,7 @@ async function startRigTo(t: TestContext, drainTimeoutMs: number, upstream: "ref
   return rig;
 }
 
-/** Sends without end; reads and ends its side when it is told to. */
+/** Sends without end; reads and ends its side on request. */
 function startUpload(port: number): Readonly<{ socket: Socket; said: () => string; failed: () => unknown }> {
   const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true }).pause();
   let said = "";
@@ -71,8 +72,8 @@ function startUpload(port: number): Readonly<{ socket: Socket; said: () => strin
 
 const underWay = (rig: Rig): number => rig.proxy.stats().inFlight.http;
 
-describe("a drain ends, and a caller that still sends gets its whole answer", () => {
-  test("one whose upload was refused early", async (t) => {
+describe("a drain ends, and a caller that is still sending gets its whole response", () => {
+  test("after its upload was refused early", async (t) => {
     const rig = await startRigTo(t, 30_000, "refuses");
     const { socket, said, failed } = startUpload(rig.port);
     await waitFor("it to be answered", () => socket.bytesWritten > 1_000_000 && underWay(rig) === 0);
@@ -86,7 +87,7 @@ describe("a drain ends, and a caller that still sends gets its whole answer", ()
     assert.deepEqual([said().endsWith(`\r\n\r\n${refusal}`), failed()], [true, undefined]);
   });
 
-  test("one whose upload was cut, as its time was over", async (t) => {
+  test("after its upload was cut by its time-out", async (t) => {
     const rig = await startRigTo(t, 100, "silent");
     const { socket, said } = startUpload(rig.port);
     await waitFor("it to be under way", () => underWay(rig) === 1 && socket.bytesWritten > 1_000_000);
@@ -100,7 +101,7 @@ describe("a drain ends, and a caller that still sends gets its whole answer", ()
     assert.equal(JSON.parse(said().slice(said().indexOf("\r\n\r\n"))).status, 503);
   });
 
-  test("one over HTTP/2", async (t) => {
+  test("over HTTP/2", async (t) => {
     const rig = await startRigTo(t, 30_000, "refuses");
     const socket = connect({ port: rig.port, host: "127.0.0.1", allowHalfOpen: true });
     let failed: unknown;
@@ -130,7 +131,7 @@ describe("a caller of HTTP/2 that does not end its side", () => {
     client.send(headers(1, endHeaders | endStream, ...asked("GET")));
     return client;
   };
-  /** Who is let go of learns it by writing. */
+  /** A disconnected caller notices it by writing. */
   const gone = (client: RawHttp2): Promise<boolean> =>
     waitFor(
       "it to be gone",
@@ -141,7 +142,7 @@ describe("a caller of HTTP/2 that does not end its side", () => {
       { withinMs: 30_000 },
     );
 
-  test("holds up no drain", async (t) => {
+  test("delays no drain", async (t) => {
     const rig = await startRigTo(t, 100, "refuses");
     const client = startClient(rig);
     await waitFor("its answer to begin", () => client.stream(1).status === 413);
@@ -149,7 +150,7 @@ describe("a caller of HTTP/2 that does not end its side", () => {
     await gone(client);
   });
 
-  test("is let go of when it was idle for long", async (t) => {
+  test("is disconnected after the idle time-out", async (t) => {
     const rig = await startRigTo(t, 100, "silent");
     const client = startClient(rig);
     await waitFor("it to be under way", () => underWay(rig) === 1);

@@ -1,4 +1,7 @@
-/** Upstreams that answer before they have read the request, and close: their callers hear the answer, and not that the connection broke. */
+/**
+ * Upstreams that respond before they have read the request, and close: callers get the response, not the broken
+ * connection.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect as connectHttp2 } from "node:http2";
@@ -71,7 +74,7 @@ const inChunks = (port: number): Promise<string> =>
     Buffer.concat([Buffer.from(`${chunk.length.toString(16)}\r\n`), chunk, Buffer.from("\r\n")]),
   );
 
-describe("an answer to a body that was not read arrives, over a connection that has broken since", () => {
+describe("a response to a body that was not read arrives, although the connection has broken since", () => {
   for (const [what, body] of Object.entries({ short: "no", long })) {
     test(`a ${what} one, whatever frames the request`, async (t) => {
       const { port } = await rigTo(t, await startRefusing(t, createServer(), refusal(body)));
@@ -118,7 +121,7 @@ describe("an answer to a body that was not read arrives, over a connection that 
   });
 });
 
-test("one that says nothing before it closes is 502, and half an answer is not taken for the whole", async (t) => {
+test("an upstream that closes without a response is 502, and half a response is not taken for the whole", async (t) => {
   const silent = await rigTo(t, await startRefusing(t, createServer(), ""));
   assert.match(await withLength(silent.port), /^HTTP\/1\.1 502 /);
   const half = await rigTo(t, await startRefusing(t, createServer(), refusal(long).slice(0, 1_000)));

@@ -1,4 +1,4 @@
-/** What was looked at and waits for the end of its turn is looked at again when that was long in coming. */
+/** What waits for the end of its turn is checked again if the turn was long. */
 import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import { connect, type Socket } from "node:net";
@@ -73,8 +73,8 @@ async function until(condition: () => boolean, what: string): Promise<void> {
   }
 }
 
-suite("a process that stands still between the look at a chunk and the end of the turn", () => {
-  test("sends no byte of it when its lease has ended meanwhile", async (t) => {
+suite("a process that is stopped between the check of a chunk and the end of the turn", () => {
+  test("sends no byte of it if the lease has ended meanwhile", async (t) => {
     const answers: ServerResponse[] = [];
     const world = await start(t, (res) => {
       answers.push(res);
@@ -90,7 +90,7 @@ suite("a process that stands still between the look at a chunk and the end of th
     assert.ok(world.stopped());
   });
 
-  test("sends it while the lease goes on, and what comes behind it, too", async (t) => {
+  test("sends it while the lease lasts, and what follows it", async (t) => {
     const answers: ServerResponse[] = [];
     const world = await start(t, (res) => {
       answers.push(res);
@@ -107,7 +107,7 @@ suite("a process that stands still between the look at a chunk and the end of th
     assert.ok(world.stopped() && !call.isOver());
   });
 
-  test("sends nothing of a whole small answer either, and takes no other request on that connection", async (t) => {
+  test("sends nothing of a whole small response either, and accepts no other request on that connection", async (t) => {
     const world = await start(t, (res) => {
       // Behind the look before the first byte to the upstream; the next is at what it answers.
       world.leaseFor(10_000);
@@ -120,7 +120,7 @@ suite("a process that stands still between the look at a chunk and the end of th
     assert.ok(world.stopped());
   });
 
-  test("answers others that wait in the same turn, where it may", async (t) => {
+  test("sends permitted responses that wait in the same turn", async (t) => {
     const answers: ServerResponse[] = [];
     const world = await start(t, (res) => {
       answers.push(res);

@@ -1,4 +1,4 @@
-/** Writing to the handle of a connection, on real sockets: what is taken at once, what has to wait, and what breaks. */
+/** Handle writer, on real sockets: what the kernel takes at once, what has to wait, and what fails. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
@@ -38,8 +38,8 @@ async function textOf(socket: Socket): Promise<string> {
   return text;
 }
 
-suite("direct writing", () => {
-  test("what is taken at once leaves nothing behind, byte for byte", async (t) => {
+suite("the handle writer", () => {
+  test("a piece that the kernel takes at once arrives byte for byte and leaves nothing pending", async (t) => {
     const { ours, theirs } = await pair(t);
     const writing = new HandleWriter(ours, () => assert.fail("nothing had to wait"));
     let all = "";
@@ -50,7 +50,7 @@ suite("direct writing", () => {
     assert.equal(await textOf(theirs), all);
   });
 
-  test("what has to wait keeps its place before all that comes after it, and says when it has left", async (t) => {
+  test("a piece that has to wait stays before all that follows it, and its departure is reported", async (t) => {
     const { ours, theirs } = await pair(t);
     let drains = 0;
     const writing = new HandleWriter(ours, () => drains++);
@@ -80,7 +80,7 @@ suite("direct writing", () => {
     assert.equal(await received, `${piece.repeat(pieces)}more`);
   });
 
-  test("what is corked, being ended or destroyed is the stream's matter", async (t) => {
+  test("a corked, ending or destroyed socket is written through its stream", async (t) => {
     const { ours, theirs } = await pair(t);
     const writing = new HandleWriter(ours, () => {});
     ours.cork();
@@ -96,7 +96,7 @@ suite("direct writing", () => {
     assert.match(await received.catch(() => "12"), /^12$/);
   });
 
-  test("a peer that has reset the connection is an error of the socket, as a stream says it", async (t) => {
+  test("a reset by the peer is an error of the socket, as a stream reports it", async (t) => {
     const { ours, theirs } = await pair(t);
     const writing = new HandleWriter(ours, () => {});
     const broke = once(ours, "error") as Promise<[NodeJS.ErrnoException]>;
@@ -105,10 +105,10 @@ suite("direct writing", () => {
     const [error] = await broke;
     assert.match(error.code ?? "", /^(EPIPE|ECONNRESET|ECANCELED)$/);
     assert.equal(ours.destroyed, true);
-    writing.write("nobody reads this");
+    writing.write("never read");
   });
 
-  test("a connection that is destroyed while something waits tells nobody that it has left", async (t) => {
+  test("a connection that is destroyed while a piece waits does not report that it has left", async (t) => {
     const { ours } = await pair(t);
     const writing = new HandleWriter(ours, () => assert.fail("it has not left"));
     fill(writing, "x".repeat(15_000));

@@ -1,6 +1,7 @@
 /**
- * The limit of header lines is kept while a head is read: 31,000 lines cost no more than the lines up to the limit. What is counted here
- * is work (lines that the proxy looked at, bytes that a caller could send), not time. bench/header-lines.ts has the time.
+ * The limit of header lines is kept while a head is read: 31,000 lines cost no more than the lines up to the limit.
+ * What is counted here is work (lines that the proxy looked at, bytes that a caller could send), not time.
+ * bench/header-lines.ts has the time.
  */
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -53,7 +54,10 @@ async function startHostile(): Promise<typeof hostile> {
   return { port, close };
 }
 
-/** Feeds one message to the parser, in reads as a socket brings them. @returns how many header lines reached the proxy's own code */
+/**
+ * Feeds one message to the parser, in reads as a socket brings them.
+ * @returns how many header lines reached the proxy's own code
+ */
 function linesLookedAt(message: string): Readonly<{ looked: number; refused: number; heads: number }> {
   let [looked, refused, heads] = [0, 0, 0];
   const parser = createParser(
@@ -82,7 +86,7 @@ function linesLookedAt(message: string): Readonly<{ looked: number; refused: num
   return { looked, refused, heads };
 }
 
-test("of 31,000 header lines no more than the limit and one part are looked at, in a head and in trailers", () => {
+test("of 31,000 header lines no more than the limit and one part are processed, in a head and in trailers", () => {
   const head = linesLookedAt(`GET / HTTP/1.1\r\nHost: a\r\n${line.repeat(flood)}\r\n`);
   assert.deepEqual([head.refused, head.heads], [1, 0]);
   assert.ok(head.looked <= headerLinesMax + linesPerPart, `${head.looked} lines`);
@@ -94,7 +98,7 @@ test("of 31,000 header lines no more than the limit and one part are looked at, 
   assert.deepEqual([allowed.refused, allowed.heads], [0, 1], "up to the limit it is a head");
 });
 
-test("HTTP/1.1: a head is refused at the limit, though its end never comes", async () => {
+test("HTTP/1.1: a head is refused at the limit, though its end never arrives", async () => {
   const lines = headerLinesMax + linesPerPart;
   const sent = `GET / HTTP/1.1\r\nHost: app.localhost\r\n${line.repeat(lines)}`;
   const answer = await new Promise<string>((resolve) => {
@@ -130,6 +134,6 @@ test("HTTP/2: a stream is reset at the limit, though the end of its head never c
   assert.equal(upstream.seen.length, 0);
 });
 
-test("an upstream whose head has no end is given up at the limit: 502", async () => {
+test("an upstream whose head has no end is abandoned at the limit: 502", async () => {
   assert.equal((await ask(rig.port, { path: "/hostile" })).status, 502);
 });

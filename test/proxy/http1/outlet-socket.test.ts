@@ -1,4 +1,4 @@
-/** Outlet: answers that a caller has not acknowledged stay registered, within a bound for each connection. */
+/** Outlet: responses that a caller has not acknowledged stay registered, within a bound for each connection. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
@@ -82,7 +82,7 @@ function changed(exchanges: Exchanges, n: number): Promise<void> {
   });
 }
 
-test("a caller that takes none of too many answers loses its connection", { skip }, async (t) => {
+test("a caller that acknowledges none of too many responses loses its connection", { skip }, async (t) => {
   const both = await pair(t);
   guardSocket(both.ours);
   await fill(both);
@@ -98,7 +98,7 @@ test("a caller that takes none of too many answers loses its connection", { skip
   assert.equal(exchanges.undelivered, 0, "what a reset discarded is not waited for");
 });
 
-test("answers leave the registry when their caller has them", { skip }, async (t) => {
+test("responses leave the registry once their caller has them", { skip }, async (t) => {
   const both = await pair(t);
   await fill(both);
   const exchanges = registry();
@@ -113,7 +113,7 @@ test("answers leave the registry when their caller has them", { skip }, async (t
   });
 });
 
-describe("an answer stands for the one before it on its connection, of the same facts", { skip }, () => {
+describe("a response replaces the one before it on its connection, if both read the same facts", { skip }, () => {
   async function unread(t: TestContext) {
     const both = await pair(t);
     guardSocket(both.ours);
@@ -159,7 +159,7 @@ describe("an answer stands for the one before it on its connection, of the same 
     assert.equal(ours.destroyed, true);
   });
 
-  test("the shorter right of the two ends the newer one", async (t) => {
+  test("the earlier expiry of the two ends the newer one", async (t) => {
     const { fill, exchanges, outlet, ours } = await unread(t);
     await fill();
     answer(exchanges, outlet, { ...ofSession(1), until: (Date.now() - 1) as UnixMs });
@@ -170,7 +170,7 @@ describe("an answer stands for the one before it on its connection, of the same 
   });
 });
 
-describe("a request that its upstream has answered before it was sent in full", { skip }, () => {
+describe("a request whose response arrived before it was sent in full", { skip }, () => {
   async function unsent(t: TestContext, verdict: ReauthorizeOutcome["type"]) {
     const both = await pair(t);
     guardSocket(both.ours);

@@ -1,4 +1,4 @@
-/** Responses of one upstream connection: each is read as on a fresh connection, whatever the ones before it were. */
+/** Responses of one upstream connection: each is read as on a new connection, whatever came before it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fc } from "../../support/property.ts";
@@ -37,7 +37,7 @@ const said: fc.Arbitrary<Said> = fc
       : { pieces: cutAt === null || cutAt === 0 ? [text] : [text.slice(0, cutAt), text.slice(cutAt)], method: "GET" },
   );
 
-test("whatever an upstream says, one connection reads of it what fresh ones read", { timeout: 240_000 }, async (t) => {
+test("whatever an upstream sends, a kept connection reads what new ones read", { timeout: 240_000 }, async (t) => {
   await fc.assert(
     fc.asyncProperty(fc.array(said, { minLength: 3, maxLength: 9 }), async (all) => {
       const kept = await startUpstream(t);
@@ -66,7 +66,7 @@ test("a body that looks like the response before it is a body", async (t) => {
   assert.equal(opened(), 1);
 });
 
-test("an answer to HEAD is its head alone, also when it comes with the body that it would have", async (t) => {
+test("a response to HEAD is its head alone, also if a body follows it", async (t) => {
   const { pool, answerWith, opened } = await startUpstream(t);
   answerWith(plain);
   for (let n = 0; n < 3; n++) assert.equal(await ask(pool), "200 ab");

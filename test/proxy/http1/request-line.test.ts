@@ -1,4 +1,7 @@
-/** Request lines that Node's parser accepts and HTTP/1 does not have: other protocols, and runs of spaces (RFC 9112 §3). */
+/**
+ * Request lines that Node's parser accepts and HTTP/1 does not have: other protocols, and runs of spaces (RFC 9112
+ * §3).
+ */
 import assert from "node:assert/strict";
 import { connect, type Socket } from "node:net";
 import { after, before, test } from "node:test";
@@ -22,7 +25,7 @@ const others = [
   ...["GET  / HTTP/1.1", "GET /  HTTP/1.1", "CONNECT  a:1 HTTP/1.1", "GET /  RTSP/1.0"],
 ];
 
-test("the first line of a connection is looked at byte by byte, in whatever reads it comes", () => {
+test("the first line of a connection is checked byte by byte, however its reads are split", () => {
   const judge = (text: string, pieceLength: number): boolean => {
     const line = new PartialRequestLine();
     const bytes = Buffer.from(text, "latin1");
@@ -40,7 +43,7 @@ test("the first line of a connection is looked at byte by byte, in whatever read
   assert.ok(!spaces.accepts(Buffer.from(`GET ${" ".repeat(100_000)}`)), "spaces without an end");
 });
 
-test("other protocols and runs of spaces get 400, and no upstream hears of them", async () => {
+test("other protocols and runs of spaces get 400, and reach no upstream", async () => {
   for (const other of others) {
     const seen = upstream.seen.length;
     const answer = await rig.raw(`${other}\r\nHost: app.localhost\r\n\r\n`);
@@ -74,7 +77,7 @@ async function write(socket: Socket, text: string, pieceLength: number): Promise
 }
 
 for (const [name, first] of Object.entries(befores))
-  test(`behind ${name}, a request line is looked at as the first one of a connection is`, async () => {
+  test(`behind ${name}, a request line is checked like the first one of a connection`, async () => {
     for (const pieceLength of [1_000, 37, 1])
       for (const line of [...later, "GET /x HTTP/1.1"]) {
         const isGood = line === "GET /x HTTP/1.1";
@@ -91,7 +94,7 @@ for (const [name, first] of Object.entries(befores))
       }
   });
 
-test("pipelined request lines are looked at as the first one of a connection is", async () => {
+test("pipelined request lines are checked like the first one of a connection", async () => {
   for (const [name, first] of Object.entries(befores))
     for (const line of [...later, "GET /x HTTP/1.1"]) {
       const isGood = line === "GET /x HTTP/1.1";
@@ -110,7 +113,7 @@ test("pipelined request lines are looked at as the first one of a connection is"
     }
 });
 
-test("what stands behind the last request of a connection is not looked at", async () => {
+test("what follows the last request of a connection is ignored", async () => {
   const [socket, read] = await dial();
   socket.write(`GET /first HTTP/1.1\r\n${host}Connection: close\r\n\r\nGET  /x RTSP/1.0\r\n\r\n`);
   await waitFor("the answer", () => read().includes('"url":"/first"'), { everyMs: 1 });

@@ -97,9 +97,9 @@ function beforeReading<T>(run: () => Promise<T>): Promise<T> {
   });
 }
 
-describe("a kept connection that breaks before anything of a call was written to it", () => {
+describe("a kept connection breaks before anything of a call was written to it", () => {
   for (const how of ["end", "reset"] as const)
-    test(`whatever the call asks for, it goes on another (${how})`, async (t) => {
+    test(`any call is sent on another connection (${how})`, async (t) => {
       const pool = await startPool();
       t.after(() => pool.close());
       for (const asked of [
@@ -117,7 +117,7 @@ describe("a kept connection that breaks before anything of a call was written to
       }
     });
 
-  test("so do several at once, also where they have to wait for it", async (t) => {
+  test("several calls at once are, also if they have to wait for it", async (t) => {
     const pool = await startPool(2);
     t.after(() => pool.close());
     const paths = ["/1", "/2", "/3", "/4"];
@@ -133,13 +133,13 @@ describe("a kept connection that breaks before anything of a call was written to
     assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
   });
 
-  test("one that was called off meanwhile is not sent at all", async (t) => {
+  test("a call that was aborted meanwhile is not sent at all", async (t) => {
     const pool = await startPool();
     t.after(() => pool.close());
     await ask(pool, { method: "GET", path: "/first" });
     await beforeReading(async () => {
       closeAll("end");
-      const never = () => assert.fail("nothing is told of a call that was called off");
+      const never = () => assert.fail("an aborted call gets no callback");
       const handler = { maySend: never, onWritable: never, onInformational: never, onHead: never, onData: never };
       const headers = new HeaderLines(["host", "upstream"]);
       const request = { method: "GET", path: "/never", headers, requestId: null, hasBody: false, idleTimeoutMs: 0 };
@@ -149,7 +149,7 @@ describe("a kept connection that breaks before anything of a call was written to
     assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
   });
 
-  test("a pool that is closed meanwhile answers for it", async () => {
+  test("a pool that is closed meanwhile fails the call", async () => {
     const pool = await startPool();
     await ask(pool, { method: "GET", path: "/first" });
     await assert.rejects(
@@ -170,7 +170,7 @@ describe("calls that wait for the only connection", () => {
   const call = (pool: Http1Pool, maySend: () => boolean): UpstreamCall =>
     pool.call({ ...asked, headers: new HeaderLines(["host", "upstream"]) }, { ...silent, maySend });
 
-  test("however many of them are refused at once, the next one has its turn", async (t) => {
+  test("however many of them are refused at once, the next one is sent", async (t) => {
     const pool = await startPool(1);
     t.after(() => pool.close());
     const first = ask(pool, { method: "GET", path: "/first" });
@@ -186,7 +186,7 @@ describe("calls that wait for the only connection", () => {
     assert.deepEqual([refused, pool.busy, pool.waiting], [50_000, 0, 0]);
   });
 
-  test("those that were called off are let go of while it is held", async (t) => {
+  test("aborted ones are released while it is busy", async (t) => {
     const pool = await startPool(1);
     t.after(() => pool.close());
     const begun = new Promise<void>((resolve) => {
@@ -211,7 +211,7 @@ describe("calls that wait for the only connection", () => {
     await begun;
   });
 
-  test("a pool that is closed tells them", async () => {
+  test("a pool that is closed fails them", async () => {
     const pool = await startPool(1);
     const asking = [ask(pool, { method: "POST", path: "/", body: "x" }), ask(pool, { method: "GET", path: "/waits" })];
     assert.equal(pool.waiting, 1);
@@ -252,7 +252,7 @@ async function startSlow(
   let now = 1_000;
   t.mock.timers.enable({ apis: ["setInterval"] });
   t.mock.method(performance, "now", () => now);
-  const place = connects ? { hostname: "127.0.0.1" } : { hostname: "nobody-knows.test" };
+  const place = connects ? { hostname: "127.0.0.1" } : { hostname: "unknown.test" };
   const pool = new Http1Pool(
     { secure: false, path: null, ...place, port, lookup: () => {}, tls: {} }, // a name is looked up for ever
     { connectionsMax: 10, connectTimeoutMs, idleMs: 60_000 },
@@ -288,7 +288,7 @@ function askInVain(
     maySend: () => true,
     onWritable: () => begin(),
     onInformational() {},
-    onHead: () => assert.fail("nobody answers"),
+    onHead: () => assert.fail("no response is expected"),
     onData: () => true,
     onEnd() {},
     onError(error) {
@@ -301,8 +301,8 @@ function askInVain(
   return told;
 }
 
-suite("on a process that is too busy to look at the time often", () => {
-  test("an upstream that is silent is given up when its time is over, not sooner and not ten times later", async (t) => {
+suite("a process that is too busy to check the time often", () => {
+  test("abandons a silent upstream at its time-out, not sooner and not ten times later", async (t) => {
     const { pool, stall, look } = await startSlow(t);
     const told = askInVain(pool, 30_000);
     await told.begun;
@@ -318,7 +318,7 @@ suite("on a process that is too busy to look at the time often", () => {
     assert.equal((told.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_IDLE");
   });
 
-  test("so is one that cannot be reached", async (t) => {
+  test("abandons an unreachable upstream at its time-out", async (t) => {
     const { pool, stall, look } = await startSlow(t, { connects: false, connectTimeoutMs: 10_000 });
     const told = askInVain(pool, 0);
     for (let looks = 0; looks < 10; looks++) {
@@ -333,7 +333,7 @@ suite("on a process that is too busy to look at the time often", () => {
     assert.equal((told.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_CONNECT_TIMEOUT");
   });
 
-  test("what has moved while nobody looked counts", async (t) => {
+  test("counts bytes that moved between two checks", async (t) => {
     const { pool, stall, look } = await startSlow(t);
     const told = askInVain(pool, 5_000);
     await told.begun;
@@ -351,7 +351,7 @@ suite("on a process that is too busy to look at the time often", () => {
     assert.equal((told.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_IDLE");
   });
 
-  test("a kept connection is not used when its upstream is about to end it, and is used before", async (t) => {
+  test("does not use a kept connection that its upstream is about to end, and uses it before", async (t) => {
     const { pool, stall, look } = await startSlow(t);
     const asked = { method: "POST", path: "/a" };
     assert.equal(await ask(pool, asked), "1");

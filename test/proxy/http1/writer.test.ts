@@ -1,4 +1,7 @@
-/** Answers that do not leave at once, on real sockets: what their connection does behind them, and when it ends meanwhile. */
+/**
+ * Responses that do not leave at once, on real sockets: what their connection does after them, and if it ends
+ * meanwhile.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
@@ -54,8 +57,8 @@ function answerWhole(exchange: Downstream): void {
 
 const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
 
-suite("an answer that does not leave at once", () => {
-  test("arrives whole at a caller who ends its side in the turn in which the answer was complete", async (t) => {
+suite("a response that does not leave at once", () => {
+  test("arrives whole at a caller that ends its side in the turn in which the response was complete", async (t) => {
     const caller = await startConnections(t, ({ exchange, socket }) => {
       socket.prependListener("end", () => answerWhole(exchange));
       caller.end();
@@ -71,7 +74,7 @@ suite("an answer that does not leave at once", () => {
     ["cut", ({ exchange }: Asked) => exchange.cut("session-ended")],
     ["reset by its caller", (_: Asked, caller: Socket) => caller.resetAndDestroy()],
   ] as const)
-    test(`when it is ${what}, nothing that waits behind it begins`, async (t) => {
+    test(`when it is ${what}, no request that waits after it starts`, async (t) => {
       const begun: string[] = [];
       let closed = (): void => {};
       const isClosed = new Promise<void>((resolve) => (closed = resolve));
@@ -88,7 +91,7 @@ suite("an answer that does not leave at once", () => {
       assert.deepEqual(begun, ["/1"]);
     });
 
-  test("when it is cut before the turn ends, nothing that waits behind it begins", async (t) => {
+  test("when it is cut before the turn ends, no request that waits after it starts", async (t) => {
     const begun: string[] = [];
     let closed = (): void => {};
     const isClosed = new Promise<void>((resolve) => (closed = resolve));

@@ -103,7 +103,7 @@ describe("HTTP/2 from the caller", () => {
     await upstream.close();
   });
 
-  test("a request goes up as HTTP/1.1 with the same headers, and its answer comes back", async () => {
+  test("a request is forwarded as HTTP/1.1 with the same headers, and its response returns", async () => {
     const answer = await send(session, get("/a?b=c", ...mine, "accept", "x/y", "te", "trailers"));
     assert.equal(answer.status, 200);
     const heard = JSON.parse(answer.body) as { url: string; rawHeaders: string[] };
@@ -118,7 +118,7 @@ describe("HTTP/2 from the caller", () => {
     assert.ok(!answer.headers.includes("connection") && !answer.headers.includes("transfer-encoding"));
   });
 
-  test("an upstream that says a name twice, behind its answer too, ends nothing but its own answer", async () => {
+  test("an upstream that sends a name twice, in trailers too, ends only its own response", async () => {
     const server = createNetServer((socket) => {
       socket.on("error", () => {});
       socket.once("data", () =>
@@ -144,7 +144,7 @@ describe("HTTP/2 from the caller", () => {
     }
   });
 
-  test("a body goes up, and the length that was said is the length that is sent", async () => {
+  test("a body is forwarded with the length that was announced", async () => {
     const answer = await send(session, post("/", ...mine, "content-length", "5"), "hello");
     assert.match(answer.body, /"body":"hello"/);
     const chunked = await send(session, post("/", ...mine), "without a length");
@@ -154,14 +154,14 @@ describe("HTTP/2 from the caller", () => {
     assert.notEqual(lying.status, 200);
   });
 
-  test("what a caller may send before it is heard of holds for its connection as for each of its streams", async () => {
+  test("the flow-control window of a connection is bounded, like that of each stream", async () => {
     await send(session, get("/", ...mine)); // an answer comes behind what a connection begins with
     const { remoteWindowSize = 0 } = session.state;
     assert.ok(remoteWindowSize > 1_000_000, `${remoteWindowSize}`); // less what was just sent
     assert.equal(session.remoteSettings.initialWindowSize, 262_144);
   });
 
-  test("cookies that were sent apart are one line, without ours", async () => {
+  test("cookies in several lines become one line, without the proxy's own", async () => {
     const answer = await send(session, get("/", "cookie", "a=1", ...mine, "cookie", "b=2"));
     const { rawHeaders } = JSON.parse(answer.body) as { rawHeaders: string[] };
     assert.deepEqual(
@@ -218,7 +218,7 @@ describe("HTTP/2 from the caller", () => {
     assert.equal((await reply(stream)).status, 405);
   });
 
-  test("a caller that takes its request back takes the upstream's along", async () => {
+  test("a caller that cancels its request cancels the upstream's", async () => {
     const slow = await startUpstream(() => {});
     const other = await startRig([routeTo(slow.port)]);
     await other.apply(signedIn(1));
@@ -234,7 +234,7 @@ describe("HTTP/2 from the caller", () => {
     await slow.close();
   });
 
-  test("whoever asks and takes back without end loses the connection", async () => {
+  test("a caller that keeps sending and cancelling requests loses the connection", async () => {
     const attacker = await open(rig.port);
     let gone = false;
     attacker.on("close", () => {
@@ -254,7 +254,7 @@ describe("HTTP/2 from the caller", () => {
     assert.equal((await send(session, get("/", ...mine))).status, 200, "others are served");
   });
 
-  test("draining: what is under way is finished, the connection ends behind it", async () => {
+  test("draining: requests in progress are finished, then the connection ends", async () => {
     const slow = await startUpstream((_req, res) => void setTimeout(() => res.end("late"), 150));
     const other = await startRig([routeTo(slow.port)], { config: { drainTimeoutMs: 5_000 } });
     await other.apply(signedIn(1));
@@ -345,19 +345,19 @@ describe("HTTP/2 to the upstream", () => {
     assert.ok(raw.includes("x-pomerium-jwt-assertion"));
   });
 
-  test("an HTTP/1.1 caller is carried to it, too", async () => {
+  test("the request of an HTTP/1.1 caller reaches it, too", async () => {
     const answer = await rig.ask({ method: "POST", session: 1, body: "hello", headers: { te: "trailers" } });
     assert.equal(answer.status, 200);
     assert.equal(answer.body, "hello");
   });
 
-  test("what it refused unread is sent once more, when it is a GET", async () => {
+  test("a GET that it refused unread is sent once more", async () => {
     const answer = await send(session, get("/refused", ...mine));
     assert.equal(answer.status, 200);
     assert.equal(seen.filter((raw) => raw.includes("/refused")).length, 2);
   });
 
-  test("a live gRPC stream that is denied ends with a gRPC status, and nothing of anybody else's does", async () => {
+  test("an open gRPC stream that is denied ends with a gRPC status, and no other caller's stream ends", async () => {
     await rig.apply(members({ added: [2] }));
     const lines = (n: number): string[] =>
       post("/forever", "cookie", cookieOf(n), "content-type", "application/grpc", "te", "trailers").with(
@@ -378,7 +378,7 @@ describe("HTTP/2 to the upstream", () => {
     assert.deepEqual((await answers[0])?.trailers.slice(0, 2), ["grpc-status", "16"]);
   });
 
-  test("an upstream that is not there: 503; for gRPC, status 14", async () => {
+  test("an unreachable upstream: 503; for gRPC, status 14", async () => {
     const gone = await startRig([routeTo(1, { to: [{ url: new URL("h2c://127.0.0.1:1"), weight: null }] })]);
     await gone.apply(signedIn(1));
     assert.equal((await gone.ask({ session: 1 })).status, 503);

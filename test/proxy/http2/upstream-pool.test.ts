@@ -34,7 +34,7 @@ function poolTo(
   );
 }
 
-/** Answers with the number of the connection, when it is told to. */
+/** Responds with the number of the connection, on request. */
 async function startUpstream(
   t: TestContext,
   parts: Readonly<{ connectionsMax: number; streamsMax?: number; callsMax?: number }>,
@@ -123,7 +123,7 @@ test("no more connections than allowed: calls beyond them wait in order, and go 
   assert.deepEqual([opened(), pool.busy, pool.waiting, pool.isFull], [2, 0, 0, false]);
 });
 
-test("whoever waits gets the next connection when one breaks, or is told that there is none", async (t) => {
+test("a waiting call gets the next connection when one breaks, or fails if there is none", async (t) => {
   const { pool, held, sessions, server, answer } = await startUpstream(t, { connectionsMax: 1, streamsMax: 1 });
   const broken = ask(pool, "/broken");
   await waitFor("it to arrive", () => held.has("/broken"));
@@ -145,7 +145,7 @@ test("whoever waits gets the next connection when one breaks, or is told that th
   assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
 });
 
-test("a connection that has had its calls takes no more of them, and ends behind the last", async (t) => {
+test("a connection that has carried its maximum of calls takes no more, and ends after the last", async (t) => {
   const { pool, held, sessions, opened, answer } = await startUpstream(t, { connectionsMax: 10, callsMax: 3 });
   const long = ask(pool, "/long");
   for (const [path, connection] of [
@@ -171,7 +171,7 @@ test("a connection that has had its calls takes no more of them, and ends behind
   assert.equal(pool.busy, 0);
 });
 
-test("what an upstream may send before it is heard of holds for its connection, and for several streams of it", async (t) => {
+test("the flow-control window is bounded for a connection and for several of its streams", async (t) => {
   const { pool, held, sessions, answer } = await startUpstream(t, { connectionsMax: 1 });
   const asked = ask(pool, "/");
   await waitFor("it to arrive", () => held.has("/"));
@@ -181,7 +181,7 @@ test("what an upstream may send before it is heard of holds for its connection, 
   await asked.answer;
 });
 
-test("many at once are spread over connections before any of these stands", async (t) => {
+test("many calls at once are spread over connections before any of these is ready", async (t) => {
   const { pool, held, opened, answer } = await startUpstream(t, { connectionsMax: 10, callsMax: 3 });
   const asked = [1, 2, 3, 4, 5, 6, 7].map((n) => ask(pool, `/${n}`));
   void asked[1]?.call.abort();
@@ -191,7 +191,7 @@ test("many at once are spread over connections before any of these stands", asyn
   await Promise.all(asked.filter((_, i) => i !== 1).map(({ answer: each }) => each));
 });
 
-test("a stream that lasts on a connection that takes nothing new keeps nobody from a new one", async (t) => {
+test("a long stream on a connection that takes no calls does not prevent a new connection", async (t) => {
   const { pool, held, sessions, answer } = await startUpstream(t, { connectionsMax: 1, streamsMax: 1 });
   const long = ask(pool, "/long");
   await waitFor("it to arrive", () => held.has("/long"));
@@ -208,7 +208,7 @@ test("a stream that lasts on a connection that takes nothing new keeps nobody fr
 
 for (const [name, farewell] of [
   ["was idle for long", false],
-  ["is told to go away", true],
+  ["receives GOAWAY", true],
 ] as const)
   test(`a connection that ${name} is gone, also where the upstream never ends its side`, async (t) => {
     const sockets: Socket[] = [];
@@ -244,7 +244,7 @@ for (const [name, farewell] of [
     assert.equal(pool.isFull, false);
   });
 
-test("what the only connection refused unread goes to it again where there can be no other", async (t) => {
+test("a call that the only connection refused unread is sent on it again if there can be no other", async (t) => {
   const { pool, held, opened, answer } = await startUpstream(t, { connectionsMax: 1 });
   const refused = ask(pool, "/refused");
   await waitFor("it to arrive", () => held.has("/refused"));

@@ -11,7 +11,7 @@ function reason(url: string, headers?: readonly string[]): string {
   return result.type === "refused" ? result.reason : `accepted as ${result.request.rawPath}`;
 }
 
-describe("a path that could be read in two ways is refused", () => {
+describe("a path that can be read in two ways is refused", () => {
   const refused: Readonly<Record<string, string>> = {
     "http://app.example/": "target-form",
     "*": "target-form",
@@ -80,7 +80,7 @@ describe("a path has one form, and that one is routed, decided and forwarded", (
     });
   }
 
-  test("reading it again changes nothing, and no decoded form hides a separator or a dot segment", () => {
+  test("canonicalising a path again changes nothing, and no decoded form hides a separator or a dot segment", () => {
     const piece = fc.oneof(
       fc.constantFrom(
         "/",
@@ -158,7 +158,7 @@ describe("headers", () => {
   });
 });
 
-describe("absolute-form says again what connection and Host header say, or is refused", () => {
+describe("an absolute-form target repeats the connection and the Host header, or is refused", () => {
   const read = (scheme: "http" | "https" | undefined, url: string, host: string, httpVersion = "1.1") => {
     const told = { method: "GET", url, httpVersion, rawHeaders: ["Host", host] };
     const result = canonicalise(scheme === undefined ? told : { ...told, scheme });
@@ -184,7 +184,7 @@ describe("absolute-form says again what connection and Host header say, or is re
 describe("CONNECT names a host and a port, the same in the Host header, and has no body", () => {
   const connect = (url: string, ...rawHeaders: string[]) =>
     canonicalise({ method: "CONNECT", url, httpVersion: "1.1", rawHeaders });
-  test("what it names is what is asked for", () => {
+  test("the target names the destination", () => {
     const result = connect("DB.example:5432", "Host", "db.example:5432", "Authorization", "Pomerium x");
     assert.ok(result.type === "canonical");
     const { hostname, port, path, search } = result.request;

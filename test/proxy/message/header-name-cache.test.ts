@@ -1,4 +1,4 @@
-/** What the proxy remembers of texts that callers and upstreams choose is bounded in bytes. */
+/** Caches of text that callers and upstreams choose are bounded in bytes. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { cachedBytesMax, HeaderNameCache } from "../../../src/proxy/message/header-name-cache.ts";
@@ -6,7 +6,7 @@ import { HeaderValueCheck } from "../../../src/proxy/message/header-values.ts";
 import { recordedMethod, recordedPath } from "../../../src/proxy/message/recorded-text.ts";
 import { open, routeTo, startRig, startUpstream } from "../support.ts";
 
-test("names of headers are remembered within a bound in bytes, and a flood of names does not keep the usual ones out", () => {
+test("the cache of header names is bounded in bytes, and a flood of names does not keep the usual ones out", () => {
   const names = new HeaderNameCache<number>();
   let bytes = 0;
   let sizeMax = 0;
@@ -23,7 +23,7 @@ test("names of headers are remembered within a bound in bytes, and a flood of na
   assert.equal(names.get("accept"), 7);
 });
 
-test("values that were found writable are remembered within a bound in bytes", () => {
+test("the cache of checked header values is bounded in bytes", () => {
   const values = new HeaderValueCheck();
   for (let i = 0; i < 1_000; i++) assert.ok(values.isWritable(`${i}`.padEnd(4_000, "v")));
   assert.ok(!values.isWritable(`${"v".repeat(200)}\n`));

@@ -1,4 +1,7 @@
-/** Repeated requests: each request of a connection is decided and forwarded by itself, also when its bytes are those of the one before. */
+/**
+ * Repeated requests: each request of a connection is decided and forwarded by itself, also when its bytes are those
+ * of the one before.
+ */
 import assert from "node:assert/strict";
 import { Agent, type IncomingHttpHeaders, request } from "node:http";
 import { describe, test } from "node:test";
@@ -16,7 +19,7 @@ import {
   valuesOf,
 } from "../support.ts";
 
-describe("on one connection, with the same bytes again", () => {
+describe("the same request bytes on one connection", () => {
   /** @returns how to ask, always with the same head */
   function oneConnection(rig: Rig): (session: number) => Promise<Readonly<{ status: number; seen: string[] }>> {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
@@ -60,7 +63,7 @@ describe("on one connection, with the same bytes again", () => {
     JSON.parse(Buffer.from(assertion?.split(".")[1] ?? "", "base64url").toString()).email;
   const emailIn = (seen: readonly string[]): string => emailsIn(valuesOf(seen, "x-pomerium-jwt-assertion")[0]);
 
-  test("each request has an id of its own, and a revoked session is refused at once", async (t) => {
+  test("each request has its own id, and a revoked session is refused at once", async (t) => {
     const { rig, close } = await start();
     t.after(close);
     const ask = oneConnection(rig);
@@ -77,7 +80,7 @@ describe("on one connection, with the same bytes again", () => {
     assert.equal((await ask(2)).status, 200);
   });
 
-  test("who leaves the group is refused at once, and permitted again when back", async (t) => {
+  test("a person who leaves the group is refused at once, and permitted again on return", async (t) => {
     const { rig, close } = await start();
     t.after(close);
     const ask = oneConnection(rig);
@@ -107,7 +110,7 @@ describe("on one connection, with the same bytes again", () => {
     assert.equal(emailIn((await ask(1)).seen), "renamed-1@example.com");
   });
 
-  test("a route that is changed meanwhile is the one that counts", async (t) => {
+  test("a changed route applies to the next request", async (t) => {
     const { rig, close } = await start();
     t.after(close);
     const ask = oneConnection(rig);

@@ -3,14 +3,14 @@ import { randomFillSync } from "node:crypto";
 import { test } from "node:test";
 import { createRequestIds } from "../../../src/proxy/message/request-ids.ts";
 
-test("ids are random UUIDs of version 4, and none comes twice", () => {
+test("ids are random UUIDs of version 4, and none repeats", () => {
   const next = createRequestIds((bytes) => randomFillSync(bytes));
   const ids = Array.from({ length: 5_000 }, next);
   for (const id of ids) assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   assert.equal(new Set(ids).size, ids.length);
 });
 
-test("each is made of bytes of its own, in their order", () => {
+test("each id uses its own bytes, in order", () => {
   let fills = 0;
   const next = createRequestIds((bytes) => {
     fills++;

@@ -1,4 +1,4 @@
-/** Whose turn it is: each policy by itself, by weight, with members left out, and what moves when one goes. */
+/** Balancer: each policy by itself, by weight, with ineligible members, and which keys move when a member goes. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
@@ -42,7 +42,7 @@ describe("round robin", () => {
     const turns = Array.from({ length: 8 }, () => pick(all(2), 0));
     assert.deepEqual(turns, [0, 0, 1, 0, 0, 0, 1, 0]);
   });
-  test("passes over who is not eligible; nobody left is nobody", () => {
+  test("skips members that are not eligible; with none left it returns none", () => {
     const pick = compileBalancer(balancing, members([1, 1, 1]), randomOf(1));
     assert.deepEqual(counts(pick, [true, false, true], 10), [5, 0, 5]);
     assert.equal(pick([false, false, false], 0), undefined);
@@ -51,17 +51,17 @@ describe("round robin", () => {
 
 describe("least request", () => {
   const config = { ...balancing, policy: "least_request" } as const;
-  test("of two that it draws, the less busy one is taken", () => {
+  test("picks the less busy of two random members", () => {
     const pick = compileBalancer(config, members([1, 1, 1, 1], [9, 9, 0, 9]), randomOf(2));
     const [a = 0, b = 0, idle = 0, d = 0] = counts(pick, all(4), 4_000);
     // It is drawn at least once of two times with chance 7/16, and then always taken.
     assert.ok(idle > 1_600 && idle < 1_900, `${[a, b, idle, d]}`);
   });
-  test("more are drawn where the route says so", () => {
+  test("draws more members if the route says so", () => {
     const pick = compileBalancer({ ...config, choiceCount: 40 }, members([1, 1, 1, 1], [9, 9, 0, 9]), randomOf(2));
     assert.ok((counts(pick, all(4), 100)[2] ?? 0) >= 99);
   });
-  test("weights that differ shrink with what is under way", () => {
+  test("different weights shrink with the requests in progress", () => {
     const pick = compileBalancer(config, members([4, 1], [3, 0]), randomOf(3));
     assert.deepEqual(counts(pick, all(2), 10), [5, 5]);
     const unbiased = compileBalancer({ ...config, activeRequestBias: 0 }, members([4, 1], [3, 0]), randomOf(3));
@@ -69,7 +69,7 @@ describe("least request", () => {
   });
 });
 
-test("by chance: as often as weights say, never who is not eligible", () => {
+test("random: in proportion to weights, never an ineligible member", () => {
   const pick = compileBalancer({ ...balancing, policy: "random" }, members([3, 1, 1]), randomOf(4));
   const [a = 0, b = 0, c = 0] = counts(pick, [true, true, false], 4_000);
   assert.ok(a > 2_850 && a < 3_150 && c === 0, `${[a, b, c]}`);
@@ -139,7 +139,7 @@ describe("panic", () => {
     one.setHealthy(0, true);
     assert.deepEqual(picked(one, 10), new Set([0, 3]));
   });
-  test("with a threshold of 0 nobody healthy is nobody", () => {
+  test("with a threshold of 0 it returns none if none is healthy", () => {
     const one = cluster(2, 0);
     one.setHealthy(0, false);
     assert.deepEqual(picked(one, 4), new Set([1]));

@@ -1,4 +1,4 @@
-/** Outlier detection looks at WebSockets and tunnels as it looks at requests: at whether they come about. */
+/** Outlier detection for WebSockets and tunnels: what counts is whether they are established. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer as createHttpServer } from "node:http";
@@ -39,7 +39,7 @@ async function isEjected(rig: Rig, upstream: string): Promise<boolean> {
   return found?.values.some(({ labels, value }) => labels["upstream"] === upstream && value === 1) === true;
 }
 
-/** @returns the status that the caller is told */
+/** @returns the status that the caller receives */
 async function webSocket({ port }: Rig): Promise<number> {
   const socket = new WebSocket(`ws://127.0.0.1:${port}/`, { headers: { host: "app.localhost" } });
   socket.on("error", () => {});
@@ -68,7 +68,7 @@ async function statusesOf(times: number, ask: () => Promise<number>): Promise<re
   return statuses.sort();
 }
 
-suite("an upstream is left alone, and nobody is led to it any more", () => {
+suite("an upstream is ejected and receives no requests", () => {
   test("when WebSockets cannot reach it", async (t) => {
     const good = createHttpServer();
     new WebSocketServer({ server: good });
@@ -79,7 +79,7 @@ suite("an upstream is left alone, and nobody is led to it any more", () => {
     assert.deepEqual(await statusesOf(4, () => webSocket(rig)), [101, 101, 101, 101]);
   });
 
-  test("when it answers WebSockets with errors; what it refuses with its reasons is no error", async (t) => {
+  test("when it responds to WebSockets with errors; a refusal with a 4xx is not an error", async (t) => {
     const answers = async (status: number): Promise<string> => {
       const server = createHttpServer().on("upgrade", (_req, socket) => {
         socket.end(`HTTP/1.1 ${status} No\r\nContent-Length: 0\r\n\r\n`);

@@ -30,7 +30,7 @@ const times = (count: number, outcome: UpstreamOutcome): readonly UpstreamOutcom
   Array.from({ length: count }, () => outcome);
 
 describe("in a row", () => {
-  test("five answers of 500 and above eject for half a minute; one good answer starts the count anew", () => {
+  test("five responses of 500 and above eject for half a minute; one good response restarts the count", () => {
     const { outliers, said, report } = rig("{}");
     report(1, [...times(4, status(500)), status(404), ...times(4, status(500))]);
     assert.equal(outliers.isEjected(1), false);
@@ -54,7 +54,7 @@ describe("in a row", () => {
     outliers.tick(50_500);
     assert.equal(outliers.isEjected(1), false, "after nine quiet seconds it is like the first");
   });
-  test("no answer at all counts as 503, and by itself where the route says so", () => {
+  test("a missing response counts as 503, and separately if the route says so", () => {
     const together = rig("{consecutive_5xx: 3}");
     together.report(0, [local, status(500), local]);
     assert.deepEqual(together.said, ["0 consecutive_5xx"]);
@@ -115,7 +115,7 @@ describe("rates", () => {
   const failing = (count: number): readonly UpstreamOutcome[] =>
     good.map((outcome, i) => (i % 2 === 1 && i < count * 2 ? status(500) : outcome));
 
-  test("who does much worse than the others goes, once there are enough of them", () => {
+  test("ejects a member that does much worse than the others, once there are enough of them", () => {
     const many = rig("{max_ejection_percent: 50}", 6);
     for (let member = 0; member < 5; member++) many.report(member, good);
     many.report(5, failing(40));
@@ -153,7 +153,7 @@ describe("health", () => {
     for (const result of results) health.record(result);
     return health;
   };
-  test("is taken for granted before the first check, which decides at once", () => {
+  test("is assumed before the first check, which decides at once", () => {
     assert.equal(after([]).healthy, true);
     assert.equal(after(["fail"]).healthy, false);
     assert.equal(after(["fail", "pass", "pass"]).healthy, true);
@@ -166,7 +166,7 @@ describe("health", () => {
     assert.equal(after(["fail", "pass"]).healthy, false);
     assert.equal(after(["fail", "pass", "pass"]).healthy, true);
   });
-  test("is asked for more seldom without traffic, and as the intervals say", () => {
+  test("is checked less often without traffic, by the configured intervals", () => {
     const next = (results: readonly CheckResult[], traffic = true) => after(results).nextIn(traffic, () => 0.5);
     assert.equal(next(["pass"], false), 60_000);
     assert.equal(next(["pass"]), 1_000, "the edge");

@@ -1,4 +1,7 @@
-/** What an upstream's TLS may ask of us: a new handshake, with OpenSSL's own server behind the proxy, and a certificate. */
+/**
+ * What an upstream's TLS may require: renegotiation, with OpenSSL's own server as the upstream, and a client
+ * certificate.
+ */
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -81,7 +84,7 @@ describe("an upstream that asks for a new handshake within the connection", () =
 });
 
 describe("an upstream that asks for a certificate", () => {
-  /** Speaks both protocols, and answers nobody without a certificate of the authority. */
+  /** Speaks both protocols, and refuses callers without a certificate of the authority. */
   async function startAsking(clients: Authority, server: Issued): Promise<Readonly<{ port: number; met: string[] }>> {
     const met: string[] = [];
     const options = { ...server, ca: clients.pem, requestCert: true, rejectUnauthorized: true, allowHTTP1: true };
@@ -100,7 +103,7 @@ describe("an upstream that asks for a certificate", () => {
     return { port: (asking.address() as AddressInfo).port, met };
   }
 
-  test("is shown the route's, for requests, gRPC and WebSockets; without one, or with a stranger's, it is 503", async () => {
+  test("receives the route's, for requests, gRPC and WebSockets; without one, or with a wrong one, it is 503", async () => {
     const [clients, strangers, servers] = [await Authority.root(), await Authority.root(), await Authority.root()];
     const [ours, wrong] = [clients, strangers].map((authority) => authority.issue({ name: "proxy", usage: "client" }));
     const upstream = await startAsking(clients, await servers.issue({ hosts: ["upstream.localhost"] }));
@@ -141,7 +144,7 @@ describe("an upstream that asks for a certificate", () => {
   });
 });
 
-test("an upstream of h2:// is spoken to by HTTP/2 over TLS, whatever is asked; one that does not speak it is 503", async () => {
+test("every request to an h2:// upstream uses HTTP/2 over TLS; an upstream without it is 503", async () => {
   const authority = await Authority.root();
   const issued = await authority.issue({ hosts: ["upstream.localhost"] });
   const start = async (server: SecureServer): Promise<number> => {
