@@ -1,15 +1,15 @@
 /**
- * AuthZEN over HTTP: paths, keys, statuses and the request id of OpenID Authorization API 1.0; authzen.ts knows the rest.
+ * AuthZEN over HTTP: the paths, keys, statuses and request id of OpenID Authorization API 1.0. authzen.ts does the rest.
  *
- * A denial is an answer (200). 400: the question is none. 401: no key. 403: a key that may not ask this. 501: an answer that nobody here
- * has. 503: this node does not know.
+ * A denial is an answer (200). 400: not a valid query. 401: no key. 403: the key may not make this query. 501: this server cannot list
+ * such resources. 503: this node does not know enough to decide.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Evaluation } from "./authzen.ts";
 import { AuthzenError, AuthzenUnavailableError } from "./authzen-parser.ts";
 import { type DecisionServices, requestIdPattern } from "./decision-service.ts";
 
-/** What comes back as it came; what stands in records is narrower. */
+/** Request ids that are echoed unchanged. Records accept fewer (`requestIdPattern`). */
 const echoedPattern = /^[\x20-\x7e]{1,256}$/;
 
 export function registerAuthzen(app: FastifyInstance, serving: DecisionServices, scheme: "http" | "https"): void {
@@ -27,13 +27,17 @@ export function registerAuthzen(app: FastifyInstance, serving: DecisionServices,
   app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
     if (error instanceof AuthzenUnavailableError) return unavailable(reply, error.message);
     const status = statusOfError(error);
-    if (status >= 500) served().deps.logger.error({ error: String(error) }, "a decision could not be made");
+    if (status >= 500)
+      served().deps.logger.error(
+        { error: String(error) },
+        "could not make a decision; answered with an internal error",
+      );
     return reply
       .code(status)
       .type("text/plain")
       .send(status >= 500 ? "internal error\n" : `${error.message}\n`);
   });
-  app.setNotFoundHandler((_request, reply) => reply.code(404).type("text/plain").send("nothing is here\n"));
+  app.setNotFoundHandler((_request, reply) => reply.code(404).type("text/plain").send("not found\n"));
 
   app.get("/.well-known/authzen-configuration", (request) => {
     const base = `${scheme}://${request.headers.host ?? "localhost"}`;
@@ -60,7 +64,7 @@ export function registerAuthzen(app: FastifyInstance, serving: DecisionServices,
   app.post("/access/v1/search/resource", async (request, reply) => {
     const found = await served().authzen.search.resources(request.body);
     if (found !== null) return found;
-    const why = "which resources of this type there are is not known here: only those of the type route are\n";
+    const why = "resources of this type cannot be listed: only those of the type route can\n";
     return reply.code(501).type("text/plain").send(why);
   });
   app.post("/access/v1/search/subject", async (request, reply) => {

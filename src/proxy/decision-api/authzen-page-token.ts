@@ -1,8 +1,7 @@
 /**
- * AuthZEN's pages: where a search goes on, and of which search.
+ * AuthZEN page tokens: where a search continues.
  *
- * Pure. A token says where to go on and how many results a page has, and carries a digest of everything else that was asked, because
- * that has to stay the same.
+ * Pure. A token holds the position and the page size, and a digest of the rest of the query, which must not change between pages.
  */
 import { createHash } from "node:crypto";
 import { canonicalJson } from "../../config/index.ts";
@@ -14,7 +13,7 @@ export type SearchPage = Readonly<{
   /** Empty: from the beginning. */
   from: string;
   limit: number;
-  /** The token by which the search goes on from there. */
+  /** The token that continues the search from there. */
   tokenFor(from: string): string;
 }>;
 
@@ -22,13 +21,13 @@ export type SearchPage = Readonly<{
 export function parseSearchPage({ page, ...search }: Json): SearchPage {
   const { token = "", limit } = page === undefined ? {} : objectOf(page, "page");
   if (limit !== undefined && (typeof limit !== "number" || !Number.isSafeInteger(limit) || limit < 0))
-    throw new AuthzenError("page.limit is no count");
+    throw new AuthzenError("page.limit is not a count");
   if (typeof token !== "string") throw new AuthzenError("page.token is not text");
   const digest = digestOf(search);
   const before = token === "" ? undefined : parseToken(token);
-  if (before !== undefined && before.digest !== digest) throw new AuthzenError("page.token is of another search");
+  if (before !== undefined && before.digest !== digest) throw new AuthzenError("page.token belongs to another search");
   if (before !== undefined && limit !== undefined && limit !== before.limit)
-    throw new AuthzenError("page.limit is not the one that the search began with");
+    throw new AuthzenError("page.limit differs from the one that the search began with");
   const asked = before?.limit ?? limit ?? pageMax;
   return {
     from: before?.from ?? "",
@@ -43,7 +42,7 @@ function parseToken(token: string): Readonly<{ from: string; limit: number; dige
     if (typeof from === "string" && Number.isSafeInteger(limit) && limit >= 0 && typeof digest === "string")
       return { from, limit, digest };
   } catch {}
-  throw new AuthzenError("page.token is none of ours");
+  throw new AuthzenError("page.token is not valid");
 }
 
 function digestOf(search: Json): string {

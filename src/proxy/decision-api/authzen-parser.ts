@@ -1,11 +1,11 @@
-/** AuthZEN's questions, read from JSON. Pure. Members that are not known are ignored; what is missing or of another type is an error. */
+/** AuthZEN queries, parsed from JSON. Pure. Unknown members are ignored; a missing member or one of another type is an error. */
 
-/** The request is none: 400, and this text. */
+/** The query is not valid: 400, with this text. */
 export class AuthzenError extends Error {
   override readonly name = "AuthzenError";
 }
 
-/** This node does not know: 503, and this text. */
+/** This node does not know enough to decide: 503, with this text. */
 export class AuthzenUnavailableError extends Error {
   override readonly name = "AuthzenUnavailable";
 }

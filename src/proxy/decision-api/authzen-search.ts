@@ -1,8 +1,10 @@
 /**
- * AuthZEN's searches: what somebody may do, where, and who may.
+ * AuthZEN searches: which actions a subject may perform, on which resources, and which subjects may perform one.
  *
- * Pure but for the decision decider. Nobody acts on what is found, so nothing is recorded. Each answer looks at a bounded part of what
- * there is and says by a token where to go on. Where this node does not know, the whole search fails. People are found in the order of their ids, which all nodes share.
+ * - Pure but for the decider. A search makes no decision that is acted on, so nothing is recorded.
+ * - Each answer examines a bounded part, and its token says where to continue.
+ * - If this node cannot decide, the whole search fails.
+ * - People are listed in the order of their ids, which is the same on every node.
  */
 import type { DecisionApiConfig, RouteConfig } from "../../config/index.ts";
 import { type UserId, userIdOf } from "../../events/index.ts";
@@ -27,17 +29,20 @@ export type SearchResult = Readonly<{
 }>;
 
 export type AuthzenSearch = Readonly<{
-  /** Names of actions that are permitted. @throws AuthzenError */
+  /** Names of permitted actions. @throws AuthzenError */
   actions(body: unknown): Promise<SearchResult>;
-  /** Routes where the action is permitted at the address that they begin at; null: which there are of this type is not known here. @throws AuthzenError */
+  /**
+   * Routes whose first address permits the action. Null: resources of this type cannot be listed.
+   * @throws AuthzenError
+   */
   resources(body: unknown): Promise<SearchResult | null>;
-  /** People who may. @throws AuthzenError */
+  /** People who may perform the action. @throws AuthzenError */
   subjects(body: unknown): Promise<SearchResult>;
 }>;
 
-/** Of people that one answer looks at. */
+/** People that one answer examines. */
 const examinedMax = 1_000;
-/** Between pauses, in which other requests get their turn. */
+/** People scanned between two pauses, in which other requests get their turn. */
 const scannedAtOnce = 10_000;
 export const decidedAtOnce = 50;
 
@@ -46,7 +51,7 @@ export function createAuthzenSearch(
   parts: Readonly<{
     api: Pick<DecisionApiConfig, "resources" | "subjectIssuer">;
     decider: Pick<RequestDecider, "routes">;
-    /** Null: it is nothing that could be decided about. */
+    /** Null: not a request that can be decided. */
     decide: (asked: AuthzenRequest) => Promise<ApiDecision | null>;
     decideFor: (userId: UserId, asked: Omit<AuthzenRequest, "subject">) => Promise<ApiDecision | null>;
     pause: () => Promise<void>;
@@ -107,7 +112,7 @@ export function createAuthzenSearch(
     return { page: { next_token: next, count: results.length }, results };
   }
 
-  /** The people behind an id, a bounded number, in order. */
+  /** The next people after an id, in order, up to `examinedMax`. */
   async function nextPeople(after: string): Promise<readonly UserId[]> {
     let chosen: UserId[] = [];
     let scanned = 0;
@@ -123,7 +128,7 @@ export function createAuthzenSearch(
     return chosen;
   }
 
-  /** By the id that a question about them has; undefined: they may not, or nobody asks about them by such an id. */
+  /** The id by which queries name the person; undefined: not permitted, or queries cannot name them. */
   async function nameOfPermitted(userId: UserId, asked: Omit<AuthzenRequest, "subject">): Promise<string | undefined> {
     const verdict = await decideFor(userId, asked);
     if (verdict?.type !== "permit" || verdict.principal === null) return undefined;
@@ -139,14 +144,14 @@ function inputs(given: Json): Pick<AuthzenRequest, "subject"> {
   return { subject: entityOf(given["subject"], "subject") };
 }
 
-/** The address where a route begins; undefined: it begins at many. */
+/** The first address of a route; undefined: it has no single one. */
 function beginningOf(route: RouteConfig): string | undefined {
   if (route.tunnel !== null || route.host.includes("*") || route.match.kind === "regex") return undefined;
   return `${route.from.origin}${route.match.value === "" ? "/" : route.match.value}`;
 }
 
 function pageOf(all: readonly Json[], { from, limit, tokenFor }: SearchPage): SearchResult {
-  if (!/^\d{0,9}$/.test(from)) throw new AuthzenError("page.token is none of ours");
+  if (!/^\d{0,9}$/.test(from)) throw new AuthzenError("page.token is not valid");
   const begin = Number(from);
   const results = all.slice(begin, begin + limit);
   const end = begin + results.length;

@@ -1,11 +1,11 @@
 /**
- * AuthZEN: OpenID Authorization API 1.0 over the decision decider; docs/decisions.md has the mapping.
+ * AuthZEN: OpenID Authorization API 1.0 over the request decider; docs/decisions.md has the mapping.
  *
  *   subject   session (id), user and identity (Cardea's id, or the provider's subject), credential (a handle), anonymous
  *   action    an HTTP method, or what `decision_api.resources` names       resource   route, or what is named there
  *   context   ip, headers
  *
- * Pure but for the decision decider. A subject, action or resource that is nothing here is a denial, with the reason in its context.
+ * Pure but for the decider. An unknown subject, action or resource is a denial, with the reason in its context.
  */
 import type { SessionHandle } from "../../auth/index.ts";
 import type { DecisionApiConfig } from "../../config/index.ts";

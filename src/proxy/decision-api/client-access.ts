@@ -1,16 +1,16 @@
 /**
- * Who may ask for decisions: proxies by their address, and whoever has a key. Pure.
+ * Client access: which clients may use the decision API, proxies by their address and others by a key. Pure.
  *
- * By default that is nobody. Keys are compared in constant time, and all of them each time.
+ * No client may by default. Keys are compared in constant time, and every key each time.
  */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { matcherOfBlocks } from "../../auth/index.ts";
 import type { DecisionApiConfig } from "../../config/index.ts";
 
 export type ClientAccess = Readonly<{
-  /** A proxy whose word on a request is believed. */
+  /** Whether the address is a proxy whose description of a request is trusted. */
   isTrusted(address: string): boolean;
-  /** @param authorization the header. @returns the name of whoever has the key in it */
+  /** @param authorization the header. @returns the name of the key in it */
   keyNameOf(authorization: string | undefined): string | undefined;
 }>;
 

@@ -1,12 +1,12 @@
 /**
- * Decision server: where other proxies and services ask for decisions (docs/decisions.md).
+ * Decision server: makes decisions for other proxies and services (docs/decisions.md).
  *
  *   /forward-auth, /auth-request, /ext-authz/…   by the proxies that `decision_api` names
  *   /access/v1/…                                 by the keys of `decision_api.keys`
  *   gRPC, on an address of its own               ext-authz-server.ts
  *
- * It knows nothing of policies and carries nothing. Whatever goes wrong here is an answer that permits nothing. Who may ask follows the
- * configuration in force; where they ask stays as the process was started.
+ * It knows nothing of policies and forwards nothing. Every failure is an answer that permits nothing. The clients that may use it follow
+ * the configuration in force; its addresses stay those that the process was started with.
  */
 import { constants } from "node:crypto";
 import { createServer as createPlainServer, type IncomingMessage, type ServerResponse } from "node:http";
@@ -26,14 +26,14 @@ import { type ExternalAuthForm, parseExternalAuth } from "./external-auth-reques
 import type { DecisionApiDeps } from "./request-decider.ts";
 
 export type DecisionServer = Readonly<{
-  /** Null: not asked for. */
+  /** Null: not configured. */
   address: HostPort | null;
   grpcAddress: HostPort | null;
   close(): Promise<void>;
 }>;
 
 const bodyBytesMax = 1_024 * 1_024;
-/** The cookies of every service that a host has may be in it. */
+/** Room for the cookies of every service on a host. */
 const headerBytesMax = 64 * 1_024;
 
 export async function startDecisionServer(
@@ -48,7 +48,7 @@ export async function startDecisionServer(
   const { listen } = options;
   const answered = new Counter({
     name: "cardea_served_decisions_total",
-    help: "Decisions that other proxies and services asked for, by how they asked and what they were told.",
+    help: "Decisions for other proxies and services, by interface and result.",
     labelNames: ["form", "result"],
     registers: [options.registry],
   });
@@ -65,7 +65,7 @@ export async function startDecisionServer(
   };
 }
 
-/** The libraries of gRPC and its messages are loaded where it is spoken, and nowhere else. */
+/** Loads the gRPC libraries only if they are used. */
 async function startGrpc(listen: DecisionApiConfig, address: HostPort, serving: DecisionServices) {
   const { startExtAuthz } = await import("./ext-authz-server.ts");
   return startExtAuthz(listen, address, serving);
@@ -81,7 +81,7 @@ async function startHttp(
     schemaController: withoutJsonSchemas,
     genReqId: serving.requestId,
     bodyLimit: bodyBytesMax,
-    forceCloseConnections: "idle", // a question that is cut off is a denial to somebody
+    forceCloseConnections: "idle", // a query that is cut off becomes a denial
     trustProxy: false,
     serverFactory(handler) {
       const both = (req: IncomingMessage, res: ServerResponse): void => {
@@ -90,7 +90,7 @@ async function startHttp(
         else answerGateway(serving, req, res, asked);
       };
       if (tls === null) return createPlainServer({ maxHeaderSize: headerBytesMax }, both);
-      // Whoever asks by a key has no certificate, so it is not demanded of everybody. A resumed session would bring back the verdict
+      // Clients with a key have no certificate, so the handshake does not require one. A resumed session would bring back the verdict
       // of another time.
       const certificates =
         clientCa === null
@@ -138,7 +138,10 @@ async function gateway(serving: DecisionServices, req: IncomingMessage, asked: A
     return externalAuthReplyOf(verdict, { ...asked, requestId, now: deps.clock.wall(), deps });
   };
   if (!hasCertificate(req) && !access.isTrusted(peer)) {
-    deps.logger.debug({ peer, form }, "asked for a decision, and is none of the proxies that decision_api names");
+    deps.logger.debug(
+      { peer, form },
+      "refused a decision query: the peer is not one of the proxies that decision_api names",
+    );
     return told({ type: "bad_request", reason: "untrusted-proxy" }, id, "untrusted");
   }
   const read = parseExternalAuth(
@@ -148,7 +151,7 @@ async function gateway(serving: DecisionServices, req: IncomingMessage, asked: A
   if (read.type === "refused") {
     deps.logger.warn(
       { peer, form, header: read.reason },
-      "a proxy left out a fact of the request, or its facts contradict each other; denied",
+      "a proxy omitted a fact about the request or sent contradictory ones; denied",
     );
     return told({ type: "bad_request", reason: read.reason }, id);
   }
@@ -161,17 +164,17 @@ async function gateway(serving: DecisionServices, req: IncomingMessage, asked: A
   return told(verdict, own);
 }
 
-/** One of `client_ca`: no other authority is known here. */
+/** A certificate of `client_ca`, the only authority here. */
 function hasCertificate({ socket }: IncomingMessage): boolean {
   return socket instanceof TLSSocket && socket.authorized;
 }
 
 function answerGateway(serving: DecisionServices, req: IncomingMessage, res: ServerResponse, asked: Asked): void {
-  req.resume(); // nobody looks at a body
+  req.resume(); // bodies are ignored
   gateway(serving, req, asked).then(
     (answer) => send(res, answer),
     (error: unknown) => {
-      serving.current().deps.logger.error({ error: String(error) }, "a decision could not be made");
+      serving.current().deps.logger.error({ error: String(error) }, "could not make a decision; answered 503");
       send(res, { status: 503, headers: [["retry-after", "1"]], body: "" });
     },
   );

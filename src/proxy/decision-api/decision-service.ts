@@ -1,4 +1,4 @@
-/** Served: what answers questions under one configuration, made once for it. Pure but for what it is given. */
+/** Decision service: everything that answers queries under one configuration, built once for it. Pure but for what it is given. */
 import type { Counter } from "prom-client";
 import type { DecisionApiConfig } from "../../config/index.ts";
 import { ReachedHandles } from "../request/identify-caller.ts";
@@ -16,19 +16,19 @@ export type DecisionService = Readonly<{
 }>;
 
 export type DecisionServices = Readonly<{
-  /** By the configuration in force. */
+  /** That of the configuration in force. */
   current(): DecisionService;
   decisions: Counter<"form" | "result">;
   requestId: () => string;
   close(): void;
 }>;
 
-/** An id that a question brought: it stands in records and in the answer. */
+/** Request ids that a query may bring, for records and the answer. */
 export const requestIdPattern = /^[A-Za-z0-9._:+/=@-]{1,128}$/;
 
 export function createDecisionServices(
   options: Readonly<{
-    /** What the process was started with. */
+    /** As the process was started. */
     listen: DecisionApiConfig;
     /** Of the configuration in force; the same object until it changes. */
     deps: () => DecisionApiDeps;

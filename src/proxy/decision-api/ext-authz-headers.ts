@@ -1,8 +1,8 @@
 /**
- * Upstream changes: what Envoy does to a permitted request before the upstream sees it, so that it is told what the proxy would tell it.
+ * Upstream changes: the headers that Envoy sets and removes on a permitted request, so that the upstream sees what the proxy would send.
  *
- * Pure. Set is who asks, as far as the route tells it; removed is whatever else could be taken for that, by any name that a server may
- * read as one of ours, and our own credentials. `X-Forwarded-*`, `X-Envoy-*` and the request id are Envoy's to make.
+ * Pure. Sets the caller's identity, as far as the route passes it. Removes every other header that a server could take for it, and
+ * Cardea's own credentials. `X-Forwarded-*`, `X-Envoy-*` and the request id are Envoy's.
  */
 import type { Config } from "../../config/index.ts";
 import { isOwnAuthorization, stripReferer } from "../headers/upstream-headers.ts";
@@ -11,10 +11,10 @@ import { foldName, isReservedName } from "../message/header-names.ts";
 import type { ApiDecision } from "./api-decision.ts";
 
 export type UpstreamChanges = Readonly<{
-  /** Lowercase names; each replaces every line of its name. */
+  /** Lowercase names; each replaces every header of its name. */
   set: readonly (readonly [string, string])[];
   removed: readonly string[];
-  /** Of the query. */
+  /** Parameters of the query. */
   removedParameters: readonly string[];
 }>;
 

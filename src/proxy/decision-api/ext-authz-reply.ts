@@ -1,8 +1,8 @@
 /**
- * Check answer: a verdict as Envoy takes it over gRPC. Pure.
+ * Check reply: a decision in the form that Envoy reads over gRPC. Pure.
  *
- * Every answer is one that Envoy acts on, also that this node does not know: an error of the call itself would be let through by
- * whoever has set `failure_mode_allow`. The body and headers of a denial are those of the HTTP form.
+ * Every reply is one that Envoy enforces, also when this node cannot decide: with `failure_mode_allow` Envoy would let a request through
+ * after an error of the call itself. The body and headers of a denial are those of the HTTP form.
  */
 import { grpcStatus } from "../reply/local-reply.ts";
 import { type ApiDecision, statusOf } from "./api-decision.ts";
@@ -12,7 +12,7 @@ import { type ExternalAuthReplyParts, externalAuthReplyOf } from "./external-aut
 
 export type CheckReplyParts = Pick<ExternalAuthReplyParts, "requestId" | "now" | "deps"> &
   Readonly<{
-    /** What Envoy's own log may say of the decision (`envoy.filters.http.ext_authz`). */
+    /** Dynamic metadata for Envoy's own log (`envoy.filters.http.ext_authz`). */
     metadata: Readonly<Record<string, string>>;
   }>;
 
@@ -42,7 +42,7 @@ export function checkReplyOf(verdict: ApiDecision, parts: CheckReplyParts): Chec
   };
 }
 
-/** `append` is known to every Envoy of this interface, and without it some would add a second line. */
+/** Every Envoy of this interface knows `append`; without it some would add a second line. */
 function replaced(key: string, value: string): HeaderValueOption {
   return { header: { key, value }, append: { value: false } };
 }

@@ -1,9 +1,10 @@
 /**
- * The request that Envoy asks about over gRPC, read from its question.
+ * Check request: the request that an Envoy query over gRPC describes.
  *
- * Pure. To be asked only of what a proxy sent that may ask. Nothing has a default: what is missing, or is said twice and not the same, is
- * refused. The caller is whoever is connected to Envoy; where that is a trusted proxy, the last address of `X-Forwarded-For` that is not
- * one. Headers come as a map, in which Envoy has joined the lines of a name, or as they were (`encode_raw_headers`), never both.
+ * - Pure. Only for queries of clients with access.
+ * - Nothing has a default: a missing or contradictory fact is refused.
+ * - The caller is the peer of Envoy; if that is a trusted proxy, the last address of `X-Forwarded-For` that is not one.
+ * - Headers arrive as a map, in which Envoy has joined headers of one name, or raw (`encode_raw_headers`), never as both.
  */
 import { X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
@@ -70,7 +71,7 @@ const headerName = /^:?[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: what would end a line is what is looked for
 const unwritable = /[\u0000\r\n]/;
 
-/** What Envoy says in two places has to be the same in both. */
+/** A fact that Envoy sends in two places must be the same in both. */
 function agreed(said: string, lines: readonly string[], ...names: readonly string[]): string {
   if (said === "") refuse(names[0] ?? "");
   for (const name of names) for (const value of valuesOf(lines, name)) if (value !== said) refuse(name);
@@ -92,14 +93,14 @@ function callerOf(peer: string, lines: readonly string[], { isTrusted }: CheckCo
   const addresses = forwarded === "" ? [] : forwarded.split(",").map((text) => text.trim());
   let caller = peer;
   for (const address of addresses.toReversed()) {
-    if (isIP(address) === 0) refuse("x-forwarded-for"); // what stands before it was said by nobody we know
+    if (isIP(address) === 0) refuse("x-forwarded-for"); // earlier addresses were added by unknown proxies
     caller = address;
     if (!isTrusted(address)) break;
   }
   return caller;
 }
 
-/** Envoy has seen in the handshake that the caller has its key; whether anybody vouches for it is asked here. */
+/** Envoy has verified in the handshake that the caller holds the key; the authority is verified here. */
 function certificateOf(written: string, { isVerified }: CheckContext): PresentedCertificate | null {
   if (written === "") return null;
   try {

@@ -1,10 +1,11 @@
 /**
- * External authorization server: Envoy's `ext_authz` over gRPC (`envoy.service.auth.v3.Authorization/Check`), and the health service by
- * which Envoy finds out whether to ask here.
+ * External authorization server: Envoy's `ext_authz` over gRPC (`envoy.service.auth.v3.Authorization/Check`), and the gRPC health
+ * service.
  *
- * Who may ask: whoever shows a certificate of `decision_api.client_ca`, without which nobody connects where there is one; else the
- * addresses of `trusted_proxies`, and whoever sends a key of `keys` as a bearer token. Whatever goes wrong is a denial. What nobody waits
- * for any more, because the deadline has passed or the call was cancelled, is given up.
+ * - Clients: with `decision_api.client_ca`, those with a certificate of that authority, and no others can connect. Without it, the
+ *   addresses of `trusted_proxies`, and clients that send a key of `keys` as a bearer token.
+ * - Every failure is a denial.
+ * - A query whose deadline has passed or whose call was cancelled is abandoned.
  */
 import {
   type handleUnaryCall,
@@ -29,10 +30,10 @@ import { checkReplyOf } from "./ext-authz-reply.ts";
 import { parseCheckRequest } from "./ext-authz-request.ts";
 
 const form = "ext-authz-grpc";
-/** Of one question. A proxy that sends bodies along sends them in it, and nobody looks at them. */
+/** Bytes of one query. A proxy may send request bodies in it; they are ignored. */
 const messageBytesMax = 1_024 * 1_024;
 const metadataBytesMax = 16 * 1_024;
-/** Of one connection; Envoy opens more when it needs them. */
+/** Per connection; Envoy opens more connections when it needs them. */
 const streamsMax = 1_000;
 const keepaliveMs = 60_000;
 const closeMs = 2_000;
@@ -54,7 +55,7 @@ export async function startExtAuthz(
       (answer) => answered(null, answer),
       (error: unknown) => {
         const { deps } = serving.current();
-        deps.logger.error({ error: String(error) }, "a decision could not be made");
+        deps.logger.error({ error: String(error) }, "could not make a decision; answered 503");
         answered(null, failed);
       },
     );
@@ -129,13 +130,19 @@ async function decide(
     });
   };
   if (!(byCertificate ? hasCertificate(call) : isNamed(call, served))) {
-    deps.logger.debug({ peer: call.getPeer(), form }, "asked for a decision, and is nobody that decision_api names");
+    deps.logger.debug(
+      { peer: call.getPeer(), form },
+      "refused a decision query: decision_api does not name the client",
+    );
     return told({ type: "bad_request", reason: "untrusted-proxy" }, id, "untrusted");
   }
   const { isTrusted } = access;
   const read = parseCheckRequest(call.request, { isTrusted, isVerified: decider.isVerified });
   if (read.type === "refused") {
-    deps.logger.warn({ peer: call.getPeer(), form, missing: read.reason }, "a proxy did not say what it was asked for");
+    deps.logger.warn(
+      { peer: call.getPeer(), form, missing: read.reason },
+      "a proxy omitted a fact about the request or sent contradictory ones; denied",
+    );
     return told({ type: "bad_request", reason: read.reason }, id);
   }
   const { described } = read;
@@ -149,7 +156,7 @@ async function decide(
   );
 }
 
-/** The handshake is refused to everybody else. Asked again, because nothing else is asked of whoever has one. */
+/** The handshake fails without one. Checked again, because a certificate is all that such a client needs. */
 function hasCertificate(call: ServerUnaryCall<CheckRequest, CheckResponse>): boolean {
   return call.getAuthContext()?.sslPeerCertificate !== undefined;
 }
@@ -181,7 +188,7 @@ function metadataOf(
   };
 }
 
-/** Whether there is a route that this node may decide about now. */
+/** Whether there is a route that this node may decide about at the moment. */
 function isServing({ deps: { freshness, clock }, decider }: DecisionService): boolean {
   const overdueMs = freshness.overdueMs(clock.monotonic());
   return decider.routes.some(({ staleGraceMs }) => overdueMs <= staleGraceMs);

@@ -1,9 +1,11 @@
 /**
- * Gateway answer: a verdict in the form that the proxy which asked understands.
+ * External auth reply: a decision in the form that the proxy in front understands.
  *
- * Pure. A permit is 200, never anything else is. nginx takes 401 and 403 for a denial and every other status for a failure of ours,
- * which it answers with 500: it gets those two, and 503 for what is one. Traefik and Caddy hand our answer to the caller: by default
- * with the same statuses, and a page; a redirect to sign-in where their configuration asks for it. Envoy takes any status.
+ * - Pure. 200 is a permit, and nothing else is 200.
+ * - nginx treats 401 and 403 as a denial and any other status as a failure, which it answers with 500. It gets those two, and 503 for a
+ *   failure.
+ * - Traefik and Caddy pass the reply on to the caller: the same statuses with a page, or a redirect to sign-in if configured.
+ * - Envoy accepts any status.
  */
 import { pageHeaders, signInChallenge } from "../../auth/index.ts";
 import { type UnixMs, unreachable } from "../../events/index.ts";
@@ -25,14 +27,14 @@ export type ExternalAuthReply = Readonly<{
 
 export type ExternalAuthReplyParts = Readonly<{
   form: ExternalAuthForm;
-  /** A person at a browser is sent to sign in by a redirect of ours. */
+  /** Whether a browser is redirected to sign-in. */
   redirects: boolean;
   requestId: string;
   now: UnixMs;
   deps: Pick<DecisionApiDeps, "config" | "identity" | "replica" | "render" | "explain">;
 }>;
 
-/** Where a caller signs in; the proxy that asked hands it on, or leads `/.pomerium/` of this host to Cardea. */
+/** Where the caller signs in. The proxy in front redirects there, or routes `/.pomerium/` of its host to Cardea. */
 export const signInHeader = "x-cardea-sign-in";
 export function externalAuthReplyOf(verdict: ApiDecision, parts: ExternalAuthReplyParts): ExternalAuthReply {
   const common: [string, string][] = [
@@ -88,7 +90,7 @@ function bodyOf(
   { form, deps: { render } }: ExternalAuthReplyParts,
   headers: [string, string][],
 ): Pick<ExternalAuthReply, "body"> {
-  if (form === "auth-request") return { body: "" }; // nobody would see it
+  if (form === "auth-request") return { body: "" }; // nginx discards it
   if (body.type === "html") {
     for (const [name, value] of Object.entries(pageHeaders)) if (name !== "cache-control") headers.push([name, value]);
     return { body: render(body.page) };
@@ -97,7 +99,7 @@ function bodyOf(
   return { body: body.text };
 }
 
-/** On the host that was asked: the callback sets the cookie there. */
+/** On the requested host, where the callback sets the cookie. */
 function signInUrl(url: URL): string {
   return `${url.origin}/.pomerium/sign_in?pomerium_redirect_uri=${encodeURIComponent(url.href)}`;
 }

@@ -63,7 +63,7 @@ export function createHttpMetrics(options: {
   const meters = new RouteMeters();
   new Gauge({
     name: "cardea_proxy_exchanges",
-    help: "Permitted exchanges that are open.",
+    help: "Open permitted exchanges.",
     labelNames: ["kind"],
     registers,
     collect() {
@@ -72,7 +72,7 @@ export function createHttpMetrics(options: {
   });
   new Gauge({
     name: "cardea_proxy_undelivered_responses",
-    help: "Responses that are complete in this process and not known to be in their callers' kernels. A cut still reaches them.",
+    help: "Responses that are complete in this process but not yet acknowledged by the callers' kernels. A cut still reaches them.",
     registers,
     collect() {
       this.set(options.undelivered());
@@ -80,7 +80,7 @@ export function createHttpMetrics(options: {
   });
   new Gauge({
     name: "cardea_proxy_lease_overdue_seconds",
-    help: "How long the lease has been over; negative while it is fresh, +Inf when nothing may be permitted.",
+    help: "Time since the lease expired; negative while it is fresh, +Inf when nothing may be permitted.",
     registers,
     collect() {
       this.set(options.overdueMs() / 1_000);
@@ -88,46 +88,46 @@ export function createHttpMetrics(options: {
   });
   new Gauge({
     name: "cardea_proxy_kernel_unsent_bytes_max",
-    help: "What the kernel may hold of one connection and has not sent, at most; +Inf when this node cannot bound it.",
+    help: "Most bytes that the kernel may hold unsent for one connection; +Inf when this node cannot bound them.",
     registers,
   }).set(options.heldBytesMax);
   const cuts = new Counter({
     name: "cardea_proxy_cuts_total",
-    help: "Open exchanges that were cut, by reason.",
+    help: "Open exchanges cut, by reason.",
     labelNames: ["reason"],
     registers,
   });
   const redecisionFailures = new Counter({
     name: "cardea_proxy_redecision_failures_total",
-    help: "Open exchanges that could not be decided again after a change, and were cut.",
+    help: "Open exchanges whose re-decision failed and which were cut.",
     registers,
   });
   let failureLoggedAt = Number.NEGATIVE_INFINITY;
   const refused = new Counter({
     name: "cardea_proxy_refused_requests_total",
-    help: "Requests refused before anything looked at them, by reason.",
+    help: "Requests refused before authorization, by reason.",
     labelNames: ["reason"],
     registers,
   });
   const retries = new Counter({
     name: "cardea_proxy_upstream_retries_total",
-    help: "Requests sent once more: no connection could be made, or the upstream refused them unread.",
+    help: "Requests retried because no connection could be made or the upstream refused them unprocessed.",
     registers,
   });
   const resends = new Counter({
     name: "cardea_proxy_upstream_resends_total",
-    help: "Requests sent again on a fresh connection, because the upstream had closed a kept one before a byte of an answer.",
+    help: "Requests resent on a fresh connection because the upstream had closed a kept-alive one before it responded.",
     registers,
   });
   const dropped = new Counter({
     name: "cardea_proxy_datagrams_dropped_total",
-    help: "Datagrams of UDP tunnels that were not passed on, by reason.",
+    help: "UDP tunnel datagrams dropped, by reason.",
     labelNames: ["reason"],
     registers,
   });
   const lines = new Counter({
     name: "cardea_proxy_access_log_dropped_total",
-    help: "Lines of the access log that were dropped because standard output was full or failing.",
+    help: "Access log lines dropped because standard output was full or failing.",
     registers,
   });
 

@@ -1,5 +1,5 @@
 /**
- * Answer: every answer that is the proxy's own, as one function of what happened and who asks.
+ * Local replies: every response that the proxy writes itself, as one function of what happened and of the caller's reply format.
  *
  *   no session  → sign-in for people, 401 for everything else     no right → 403     unknown → 503 with Retry-After
  *
@@ -22,11 +22,11 @@ import { type Fact, type UnixMs, unreachable } from "../../events/index.ts";
 import type { ReplyFormat } from "./reply-format.ts";
 
 export type Condition =
-  /** Nobody is signed in, and the route wants to know who asks. */
+  /** The caller has no session, and the route requires one. */
   | Fact<"no-session", { reasons: readonly string[] }>
-  /** Policy said no; the status is its own (403, 450, 495, 401 for a missing device). */
+  /** Policy denied the request, with its own status (403, 450, 495, or 401 for a missing device). */
   | Fact<"no-right", { status: number; reasons: readonly string[] }>
-  /** We do not know enough: no lease, our state is behind, or the identity provider cannot be asked. */
+  /** The node does not know enough to decide or to forward: no lease, state that is behind, or no reply from a provider or upstream. */
   | Fact<"unknown", { why: "lease" | "behind" | "provider" | "data" | "audit" | "busy" | "unhealthy" | "draining" }>
   | Fact<"no-route", unknown>
   | Fact<"upgrade-not-allowed", unknown>
@@ -42,20 +42,20 @@ export type Condition =
   | Fact<"tunnel-unreachable", unknown>
   | Fact<"internal", unknown>;
 
-/** What a page may say beside the condition. */
+/** What a page may show besides the condition. */
 export type ReplyDetails = Readonly<{
   requestId: string;
   at: UnixMs;
   host: string | null;
-  /** What was asked for, as the caller's address bar has it; null where it could not be read. */
+  /** The requested URL as in the caller's address bar; null if it could not be read. */
   url: string | null;
-  /** What this route asks for, a sentence each. */
+  /** What this route requires, a sentence each. */
   explain: readonly string[];
   user: PageUser | null;
   details: NonNullable<ErrorPage["details"]>;
-  /** The caller came back from sign-in several times without a session that counts. Absent: a redirect may help. */
+  /** The caller has returned from sign-in several times without a valid session. Absent: a redirect may help. */
   signInLoop?: SignInLoop | undefined;
-  /** The address is too long for redirects, and a browser asks that can keep it. Absent: a redirect carries it. */
+  /** The address is too long for redirects, and the browser can keep it. Absent: a redirect carries it. */
   keepsAddress?: boolean;
 }>;
 
@@ -119,7 +119,7 @@ export function localReplyFor(condition: Condition, asked: ReplyFormat, facts: R
   return { status: page.status, headers, signIn: null, body };
 }
 
-/** A program that would rather have JSON gets JSON. */
+/** A program that prefers JSON gets JSON. */
 function wantsHint({ kind, browser, prefers }: ReplyFormat): boolean {
   return kind === "plain" && !browser && prefers !== "json";
 }
@@ -183,7 +183,7 @@ function wordsFor(condition: Condition): ReplyWords {
       return {
         status: 403,
         title: "Upgrade not allowed",
-        description: "This address does not take connections of this kind.",
+        description: "This address does not accept connections of this kind.",
       };
     case "bad-request":
       return { status: condition.status, ...(badRequestWords[condition.status] ?? ambiguous) };
@@ -191,7 +191,7 @@ function wordsFor(condition: Condition): ReplyWords {
       return {
         status: 502,
         title: "Bad gateway",
-        description: "The service behind this address broke off its answer.",
+        description: "The service behind this address closed the connection before its response was complete.",
       };
     case "upstream-unreachable":
     case "tunnel-unreachable":
@@ -206,20 +206,20 @@ function wordsFor(condition: Condition): ReplyWords {
       return {
         status: 408,
         title: "Request timeout",
-        description: "The request did not arrive completely in time. Part of it may have been passed on.",
+        description: "The request did not arrive in full in time. Part of it may have been forwarded.",
       };
     case "internal":
       return {
         status: 500,
         title: "Internal server error",
-        description: "Something went wrong on our side, and nothing was passed on.",
+        description: "Something went wrong on our side.",
       };
     default:
       return unreachable(condition);
   }
 }
 
-/** Programs see only these, so what is the upstream's is told apart. */
+/** Programs see only the title, so it tells the upstream's failures from the proxy's own. */
 const unknownTitles: Readonly<Record<string, string>> = {
   busy: "Too many requests to this service",
   unhealthy: "No healthy upstream",
@@ -227,31 +227,34 @@ const unknownTitles: Readonly<Record<string, string>> = {
 
 const ambiguous = {
   title: "Bad request",
-  description: "The request could be read in more than one way, so it was not passed on.",
+  description: "The request is ambiguous or malformed, so it was not forwarded.",
 };
 const badRequestWords: Readonly<Record<number, Readonly<{ title: string; description: string }>>> = {
-  405: { title: "Method not allowed", description: "This method is never passed on." },
-  408: { title: "Request timeout", description: "The request took too long to come in, so it was not passed on." },
-  413: { title: "Content too large", description: "The request is larger than what is taken here." },
-  414: { title: "Address too long", description: "The address is longer than what is taken here." },
-  417: { title: "Expectation failed", description: "The request expects something that is not known here." },
+  405: { title: "Method not allowed", description: "This method is not allowed here." },
+  408: { title: "Request timeout", description: "The request took too long to arrive, so it was not forwarded." },
+  413: { title: "Content too large", description: "The request is larger than this address accepts." },
+  414: { title: "Address too long", description: "The address is longer than this server accepts." },
+  417: {
+    title: "Expectation failed",
+    description: "The request has an expectation that this server does not support.",
+  },
   431: {
     title: "Request header fields too large",
     description:
-      "The request's headers are larger than what is taken here. Mostly these are cookies: removing those of this site helps.",
+      "The request's headers are larger than this server accepts. Cookies are the usual cause: delete those of this site and try again.",
   },
 };
 
 const unknownWords = {
   lease:
-    "This node has lost touch with the others and does not decide until it has heard from them. You are not signed out.",
-  behind: "This node has not yet heard of your session. Try again in a moment; you are not signed out.",
-  provider: "It cannot be found out right now who you are. Try again in a moment; you are not signed out.",
-  data: "What has to be known about you or your network cannot be read right now. Try again in a moment.",
-  audit: "This page is shown only when the visit can be recorded, and it cannot be right now.",
-  busy: "The service behind this address has more to do than it can. Try again in a moment.",
-  unhealthy: "None of the servers behind this address is well. Try again in a moment.",
-  draining: "This node is shutting down. Try again in a moment.",
+    "This node has lost contact with the cluster and cannot decide about requests. Please try again shortly; you are still signed in.",
+  behind: "Your session has not reached this node yet. Please try again in a moment; you are still signed in.",
+  provider: "We cannot verify your identity right now. Please try again in a moment; you are still signed in.",
+  data: "We cannot read the data that decides about your access right now. Please try again in a moment.",
+  audit: "Every request to this page must be recorded, and we cannot do that right now. Please try again shortly.",
+  busy: "The service behind this address is overloaded. Please try again in a moment.",
+  unhealthy: "No healthy server is available for this address. Please try again shortly.",
+  draining: "This node is shutting down. Please try again in a moment.",
 } as const;
 
 function denied({ status, reasons }: Extract<Condition, { type: "no-right" }>): Omit<ReplyWords, "status"> {
@@ -259,11 +262,12 @@ function denied({ status, reasons }: Extract<Condition, { type: "no-right" }>): 
     const { title, description } = identityTooLarge;
     return { title, description };
   }
-  if (status === 450) return { title: "Device not authorized", description: "Your device may not be used here." };
+  if (status === 450)
+    return { title: "Device not authorized", description: "Your device is not authorized for this page." };
   if (status === 495) {
     return {
       title: "A valid client certificate is required to access this page",
-      description: "Your browser did not show a certificate that is accepted here.",
+      description: "Your browser did not present a certificate that is accepted here.",
     };
   }
   if (status === 400) return ambiguous;

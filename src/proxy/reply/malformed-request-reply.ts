@@ -1,8 +1,8 @@
 /**
- * Bare answer: what is said to a request of HTTP/1.1 that could not be read, whole, as text for the wire.
+ * Malformed request reply: the whole response, as text for the wire, to an HTTP/1.1 request that could not be parsed.
  *
- * Pure. Nobody knows what such a caller would like to read. Heads that are too large and requests that are too slow come from people's
- * browsers, which get a page; everything else comes from programs, which get JSON.
+ * Pure. The caller's preferred format is unknown. Heads that are too large and requests that are too slow come from browsers, which get
+ * a page; everything else comes from programs, which get JSON.
  */
 import { STATUS_CODES } from "node:http";
 import type { RenderPage } from "../../auth/index.ts";
@@ -27,7 +27,7 @@ export function malformedRequestReply(
     responseHeaders: {},
     connection: "close",
     beginSignIn() {
-      throw new TypeError("nobody is sent to sign in from here");
+      throw new TypeError("a malformed request never leads to sign-in");
     },
   });
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${String(value)}\r\n`);

@@ -1,7 +1,7 @@
 /**
- * Asked: what kind of caller a request comes from, as far as it decides the form of our own answers.
+ * Reply format: the kind of caller a request comes from, as far as it decides the form of local replies.
  *
- * Pure. It says nothing about who is asking or whether they may.
+ * Pure. It says nothing about the caller's identity or rights.
  */
 import { acceptsRedirect, bestMatch, isBrowser } from "../../auth/index.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
@@ -16,23 +16,23 @@ export type ReplyFormat = Readonly<{
   kind: RequestKind;
   method: string;
   path: string;
-  /** HTML or JSON, whichever is liked better; null: neither is. */
+  /** The preferred one of HTML and JSON; null: neither is acceptable. */
   prefers: "html" | "json" | null;
   /**
    * The caller can be redirected to a sign-in page: a person at a browser, and neither a credential nor a body would be lost. A
    * browser follows a redirect to sign-in with GET, so only GET and HEAD are redirected. A tunnel's request has no body.
    */
   canSignIn: boolean;
-  /** A browser, as far as its headers say: it can show a page of ours. */
+  /** A browser by its headers: it can show a page. */
   browser: boolean;
   /** The request carries a credential in a header or in its query, where programs put it. */
   credentialSent: boolean;
   kubernetes: boolean;
   /** `application/grpc` or `application/grpc-web`, for gRPC. */
   grpc: "grpc" | "grpc-web" | null;
-  /** The content type that its answer has, for gRPC; else empty. */
+  /** The content type of the reply, for gRPC; empty otherwise. */
   grpcType: string;
-  /** The Origin to be named in CORS headers; null: none of ours. */
+  /** The origin to name in CORS headers; null: not the origin of a route. */
   corsOrigin: string | null;
 }>;
 
@@ -99,7 +99,7 @@ function grpcTypeOf(contentType: string, kind: "grpc" | "grpc-web"): string {
   return /^application\/grpc(?:-web(?:-text)?)?(?:\+[a-z0-9.-]{1,40})?$/.test(type) ? type : `application/${kind}`;
 }
 
-/** The form of an answer to what could be taken apart but not read: nothing else of it is believed. */
+/** For a request that was split into headers but failed validation: only `Accept` is used. */
 export function replyFormatOfUnread(rawHeaders: readonly string[]): ReplyFormat {
   let accept: string | undefined;
   for (let i = 0; i < rawHeaders.length; i += 2)
@@ -107,7 +107,7 @@ export function replyFormatOfUnread(rawHeaders: readonly string[]): ReplyFormat 
   return { ...defaultReplyFormat, prefers: accept === undefined ? "json" : preference(accept) };
 }
 
-/** Nothing is known of who asks: an answer for programs. */
+/** Nothing is known of the caller: a reply for programs. */
 export const defaultReplyFormat: ReplyFormat = {
   kind: "plain",
   method: "GET",

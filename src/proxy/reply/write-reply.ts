@@ -1,8 +1,8 @@
 /**
- * Respond: writes the proxy's own answers, and turns what went wrong into one of them. The only place where an error becomes HTTP.
+ * Reply writer: writes local replies, and turns errors into them. The only place where an error becomes HTTP.
  *
- * What it does not know becomes a 500 that reveals nothing. It never writes into an answer that has begun: that one is
- * destroyed, so that the caller cannot take half of it for the whole.
+ * An unknown error becomes a 500 that reveals nothing. Once a response has begun nothing is written into it: its connection is
+ * destroyed, so that the caller cannot take half a response for a whole one.
  */
 import { pageHeaders, type RenderPage, type SignInRedirect, scriptedPageHeaders } from "../../auth/index.ts";
 import type { Downstream } from "../message/downstream-request.ts";
@@ -12,15 +12,15 @@ import type { Condition, LocalReply } from "./local-reply.ts";
 
 export type ReplyContext = Readonly<{
   render: RenderPage;
-  /** Headers that go with every answer here, as the configuration has them. */
+  /** The headers that the configuration adds to every response. */
   responseHeaders: Readonly<Record<string, string>>;
-  /** Close the connection behind this answer. */
+  /** Whether to close the connection after this reply. */
   connection: "keep" | "close";
-  /** Asked only when the answer sends somebody to sign in. */
+  /** Called only if the reply sends the caller to sign in. */
   beginSignIn: () => SignInRedirect;
 }>;
 
-/** @returns how long its body is */
+/** @returns the length of the body in bytes */
 export function writeLocalReply(downstream: Downstream, answer: LocalReply, context: ReplyContext): number {
   if (downstream.status !== 0 || downstream.closed) {
     downstream.destroy();
@@ -66,7 +66,7 @@ export function renderLocalReply(answer: LocalReply, context: ReplyContext): Ren
   return { status: answer.status, headers, body };
 }
 
-/** Codes of undici and Node that mean that no connection could be made. */
+/** Error codes of undici, Node and the proxy for a connection that could not be made. */
 const unreachableCodes: ReadonlySet<string> = new Set([
   "ECONNREFUSED",
   "EHOSTUNREACH",
@@ -80,7 +80,7 @@ const unreachableCodes: ReadonlySet<string> = new Set([
   "ERR_PROXY_UPSTREAM_CONNECT_TIMEOUT",
   "ERR_PROXY_UPSTREAM_HANDSHAKE",
 ]);
-/** Those that mean that a connection broke off, or carried nonsense. */
+/** Error codes for a connection that broke, or carried an invalid response. */
 const brokenCodes: ReadonlySet<string> = new Set([
   "ECONNRESET",
   "EPIPE",

@@ -1,4 +1,4 @@
-/** Ports: everything the proxy is given. It builds none of it and asks nothing of the process it runs in. */
+/** Dependencies of the proxy. It builds none of them, and reads nothing of the process it runs in. */
 import type {
   AnnotateDecision,
   Assertions,

@@ -1,8 +1,8 @@
 /**
- * Gateway: passes what is asked of the authenticate host to the authenticate service, where that runs in another process.
+ * Gateway: forwards requests for the authenticate host to the authenticate service, where that runs in another process.
  *
- * It serves that one host and nothing else; the databroker API is never behind it. The service's certificate is
- * verified, nothing is tried twice, and what is said of the caller (`X-Forwarded-*`) is said by us alone.
+ * It serves that one host and nothing else; the databroker API is never behind it. It verifies the service's certificate, retries
+ * nothing, and sets `X-Forwarded-*` itself.
  */
 
 import { isIP } from "node:net";

@@ -1,8 +1,8 @@
 /**
- * Own handlers: what is not forwarded but answered by this process. Reserved paths on every host, and the whole authenticate host;
- * where a route names that host too, the authenticate service keeps only its own paths there (docs/pomerium-behaviour.md §2.1).
+ * Internal handlers: requests that this process answers itself. These are the reserved paths on every host, and the whole authenticate
+ * host. Where a route names that host too, the authenticate service keeps only its own paths (docs/pomerium-behaviour.md §2.1).
  *
- * Pure but for what it hands over.
+ * Pure but for the handlers that it calls.
  */
 import { isLoopback } from "../../config/index.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";

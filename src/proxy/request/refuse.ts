@@ -95,11 +95,17 @@ export function createRefusalWriter(tools: ReplyTools, metrics: Pick<HttpMetrics
       const { logger } = deps;
       const condition = conditionOf(error);
       if (condition.type === "internal")
-        logger.error({ requestId: context.requestId, error: describeError(error) }, "a request could not be handled");
+        logger.error(
+          { requestId: context.requestId, error: describeError(error) },
+          "could not handle a request; replied with an error",
+        );
       try {
         sendLocalReply(context, condition, tools);
       } catch (worse) {
-        logger.error({ requestId: context.requestId, code: codeOf(worse) }, "a request could not be answered");
+        logger.error(
+          { requestId: context.requestId, code: codeOf(worse) },
+          "could not reply to a request; closed its connection",
+        );
         context.downstream.destroy();
       }
     },

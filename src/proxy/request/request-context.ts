@@ -1,5 +1,5 @@
 /**
- * Visit: one request from its head to its answer, with what is known of it so far, and the answers of our own to it.
+ * Request context: what is known of one request so far, the local replies to it, and the record of its decision.
  *
  * Pure but for the response it writes to.
  */
@@ -37,16 +37,16 @@ import type { Identification } from "./identify-caller.ts";
 
 export type RequestContext = {
   readonly downstream: Downstream;
-  /** Ours, unless a trusted proxy in front of us has given it one. */
+  /** Generated here, unless a trusted proxy in front has sent one. */
   requestId: string;
   readonly startedAt: number;
-  /** What the clocks said when its head had been read, or since then when what it waited for had come. */
+  /** The clocks when the head had been read, or after the last wait. */
   asOf: Moment;
   /** The connection's peer. */
   readonly peer: string;
-  /** The caller's address as far as proxies in front of us are believed. */
+  /** The caller's address, as far as proxies in front are trusted. */
   ip: string;
-  /** Null until it was read, and for ever when it was refused. */
+  /** Null until it is read, and always if it was refused. */
   request: CanonicalRequest | null;
   plan: RoutePlan | null;
   /** What the steps of the pipeline have found out so far; null: not yet. */
@@ -56,24 +56,24 @@ export type RequestContext = {
   /** What is attached to the request for its upstream; null: nothing. */
   identity: UpstreamIdentity | null;
   tokens: ForwardedTokens | null;
-  /** Bytes that were passed on to the caller, without heads. */
+  /** Bytes sent to the caller, without heads. */
   bytes: number;
-  /** Bytes of the caller's that were passed on to an upstream, without heads. */
+  /** Bytes sent to an upstream, without heads. */
   bytesReceived: number;
-  /** When it was handed to an upstream, and when the head of its answer came; 0: not yet. Monotonic. */
+  /** When it was sent to an upstream, and when the head of the response arrived; 0: not yet. Monotonic. */
   sentAt: number;
   answeredAt: number;
-  /** Why it did not get all that an upstream had for it. */
+  /** Why it did not get a complete upstream response. */
   failure: FailureReason | null;
-  /** From its permit on; it ends with the connection's use for this request. */
+  /** Set when the request is permitted; closed when the connection is done with it. */
   exchange: Exchange | null;
-  /** Counts for its route. */
+  /** The counts of its route. */
   meter: RouteMeter;
   /** Null: no traces are made, or it was refused before it could be read. */
   trace: RequestTrace | null;
-  /** What it asks to be led to, when a route leads there. */
+  /** The target of the tunnel that it requests, once a route matches. */
   tunnel: TunnelRequest | null;
-  /** The connection was given to an upgrade. */
+  /** Whether the connection has switched protocols. */
   upgraded: boolean;
 };
 
@@ -109,7 +109,7 @@ export function createRequestContext(
   };
 }
 
-/** Leads it to a route: from here on it is counted there. */
+/** Assigns the route, under which the request is counted from here on. */
 export function countUnderRoute(context: RequestContext, plan: RoutePlan, meters: RouteMeters): void {
   context.plan = plan;
   context.meter.leave();
@@ -187,7 +187,7 @@ export function sendLocalReply(
     connection: closing() || downstream.upgrade !== null || endsConnection(condition) ? "close" : "keep",
     beginSignIn: () => {
       if (url === null || request === null || route === undefined)
-        throw new TypeError("nobody signs in without a route");
+        throw new TypeError("there is no sign-in without a route");
       const trace = traceTextOf(context.trace, request);
       return deps.beginSignIn(url, request.headers["cookie"], { route, trace, keepsAddress });
     },
@@ -195,12 +195,12 @@ export function sendLocalReply(
   return made.status;
 }
 
-/** The rest of the request is not waited for. */
+/** Whether the connection closes without reading the rest of the request. */
 function endsConnection({ type }: Condition): boolean {
   return type === "bad-request" || type === "request-timeout";
 }
 
-/** Whoever the route shows them to, and operators always. */
+/** Whether the caller may see the details of a denial: if the route shows them, and operators always. */
 export function maySeeDetails(
   { showErrorDetails }: Pick<RouteConfig, "showErrorDetails">,
   principal: Principal | null,
@@ -237,7 +237,7 @@ export function traceRowsOf(trace: DecisionTrace | null, route: Pick<RouteConfig
   ];
 }
 
-/** What an attached policy has to say to whoever it denied, or did not allow. */
+/** The explanation and remediation of an attached policy that denied the request or did not allow it. */
 function wordsOf({ subPolicies }: Pick<RouteConfig, "subPolicies">, i: number, trace: DecisionTrace): DetailRows {
   const sub = subPolicies[i];
   const words = sub === undefined ? [] : [sub.explanation, sub.remediation].filter((text) => text !== "");
@@ -248,7 +248,7 @@ function wordsOf({ subPolicies }: Pick<RouteConfig, "subPolicies">, i: number, t
   return allowed ? [] : [{ name: sub.name === "" ? "Policy" : sub.name, value: words.join(" ") }];
 }
 
-/** What the rules compare with is not told: neither is which groups they ask for. */
+/** Names no value that the rules compare with, and no group that they require. */
 function factName({ fact }: FactTrace): string {
   const kind = fact.slice(0, fact.indexOf(":"));
   return (
@@ -275,7 +275,7 @@ function withoutRepeats(rows: DetailRows): DetailRows {
   return [...newest.values()].map((same) => same.reduce((a, b) => (placeIn(b) > placeIn(a) ? b : a)));
 }
 
-/** What an exchange that was cut before its answer began is told instead. */
+/** The reply for an exchange that was cut before its response began. */
 export function conditionOfCut(reason: CutReason): Condition {
   switch (reason) {
     case "session-ended":

@@ -1,5 +1,5 @@
 /**
- * Visit's end: behind a request's last byte, what is known of it is counted, traced and written to the access log.
+ * Request end: after a request's last byte, updates the metrics and the trace and writes the access log line.
  *
  * Pure: clocks, meters and the log are given to it.
  */
@@ -16,7 +16,7 @@ type RequestEndParts = Readonly<{
   metrics: Pick<HttpMetrics, "requestEnded" | "lineDropped">;
 }>;
 
-/** @returns to be called once for each request */
+/** @returns the recorder, to be called once per request */
 export function createRequestEndRecorder({ deps, metrics }: RequestEndParts): (context: RequestContext) => void {
   const { config, clock, accessLog: log } = deps;
   const { skipXffAppend, xffNumTrustedHops: trustedHops } = config;
