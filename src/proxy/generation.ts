@@ -1,8 +1,8 @@
 /**
- * Generation: the life of requests under one configuration, from its activation until the last request that it answers itself.
+ * Generation: requests under one configuration, from its activation until the last request that its internal handlers answer.
  *
- * What outlives configurations is given to it: the open exchanges, pools of connections, counts. A request is forwarded under the
- * generation it came in; whether it may go on is decided by the one in force (request/authorize.ts). Pure.
+ * Pure. What outlives configurations is given to it: open exchanges, connection pools, counts. A request is forwarded under the
+ * generation in which it arrived; the generation in force decides whether it may continue (request/admission.ts).
  */
 import type { Config } from "../config/index.ts";
 import type { Logger } from "../replication/index.ts";
@@ -18,7 +18,7 @@ import { createRequestPipeline, type RequestPipeline } from "./request/request-p
 import { compilePlans } from "./routing/compiled-route.ts";
 import type { ConfiguredUpstreams, UpstreamPools } from "./upstream/connection-pools.ts";
 
-/** What all generations share. */
+/** The parts that all generations share. */
 export type LastingParts = Readonly<{
   exchanges: Exchanges;
   metrics: HttpMetrics;

@@ -1,4 +1,4 @@
-/** The life of a request: listen, route, decide, forward, cut. Neighbours import the proxy through this door. */
+/** Entry point of the proxy: listen, route, authorize, forward, cut. */
 
 export { type AcmeServing, type Autocert, startAutocert } from "./autocert/autocert-timer.ts";
 export { type DecisionServer, startDecisionServer } from "./decision-api/decision-server.ts";

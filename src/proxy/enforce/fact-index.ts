@@ -1,12 +1,12 @@
 /**
- * Fact index: who reads which fact.
+ * Fact index: the readers of each fact.
  *
- * Pure. A fact that nobody reads any more is forgotten a moment later (`tidy`): most are read again by the next request.
+ * Pure. A fact without readers is dropped later (`tidy`), since most are read again by the next request.
  */
 import type { FactKey } from "../../auth/index.ts";
 import { type Linked, LinkedList } from "./intrusive-list.ts";
 
-/** That one reader reads one fact. */
+/** One reader of one fact. */
 class Reading<Reader> implements Linked<Reading<Reader>> {
   before: Reading<Reader> | undefined;
   after: Reading<Reader> | undefined;
@@ -58,7 +58,7 @@ export class FactIndex<Reader> {
     return [...found];
   }
 
-  /** Forgets facts that nobody reads. */
+  /** Drops facts without readers. */
   tidy(): void {
     for (const [fact, { first }] of this.#readers) if (first === undefined) this.#readers.delete(fact);
   }

@@ -1,4 +1,4 @@
-/** Traffic: how many requests are under way, and whether this node is on its way out. Pure. */
+/** In-flight counts: how many requests are open, and whether this node is draining. Pure. */
 import type { Downstream } from "../message/downstream-request.ts";
 import { kindOf } from "../message/exchange-kind.ts";
 import type { KindCounts } from "./exchanges.ts";
@@ -34,7 +34,7 @@ export class InFlight {
     this.#draining = true;
   }
 
-  /** Settles when nothing is under way: no request, no WebSocket, no tunnel. */
+  /** Settles when no request, WebSocket or tunnel is open. */
   whenIdle(): Promise<void> {
     return this.#all > 0 ? new Promise((resolve) => this.#idle.push(resolve)) : Promise.resolve();
   }

@@ -1,10 +1,10 @@
 /**
- * Deadlines: time-outs that nearly never come, for a great many things at a time.
+ * Deadline timers: time-outs that rarely fire, for very many requests at once.
  *
- * One timer looks at them all, ten times a second, so that beginning and calling off cost a few assignments. Of one length, the first to
- * begin is the first to end, so that a look sees those alone that are due. Time itself is the clock's: looks that come late, because
- * the process is busy or was stopped, make no deadline longer than the first look that does come. That one lets what has
- * arrived meanwhile be read first: an answer that was there in time is not taken for one that never came.
+ * - One interval checks them all ten times a second, so that starting and clearing one costs a few assignments.
+ * - Deadlines of one length end in the order in which they began, so a check visits only those that are due.
+ * - A busy or stopped process checks late. A deadline then fires at the first check after it, once input that has arrived meanwhile was
+ *   read: a response that arrived in time does not time out.
  */
 import { type Linked, LinkedList } from "../enforce/intrusive-list.ts";
 
@@ -21,7 +21,7 @@ export class Deadline implements Linked<Deadline> {
   readonly #dueAt: number;
   #list: LinkedList<Deadline> | undefined;
 
-  /** @param onDue once, never early, and no later than the first look behind it */
+  /** @param onDue called once, never early, at the first check after the deadline */
   constructor(ms: number, onDue: () => void) {
     let list = running.get(ms);
     if (list === undefined) {
@@ -35,7 +35,7 @@ export class Deadline implements Linked<Deadline> {
     checking ??= setInterval(() => setImmediate(Deadline.check), checkEveryMs).unref();
   }
 
-  /** It will not come, or has come. */
+  /** Ends the deadline. Harmless if it has fired. */
   clear(): void {
     this.#list?.remove(this);
     this.#list = undefined;

@@ -1,7 +1,7 @@
 /**
- * Sending: a permitted request on its way to an upstream of its route, and what the forwarder asks of it meanwhile.
+ * Forward request: a permitted request on its way to an upstream of its route, as the forwarder reads it.
  *
- * There is one for each request, and what hardly any of them needs is made when it is asked for.
+ * One per request. Values that few requests need are computed when they are read.
  */
 import type { Permit } from "../../auth/index.ts";
 import type { Clock } from "../../replication/index.ts";

@@ -1,9 +1,9 @@
-/** Kept body: the beginning of a body, in one piece however small the pieces were in which it came. Pure. */
+/** Retry body: the beginning of a request body, kept in one buffer for a second try. Pure. */
 export class RetryBody {
   #bytes: Buffer = Buffer.alloc(0);
   length = 0;
 
-  /** Copies, so that no larger buffer stays because of a part of it. */
+  /** Copies the chunk, so that a part of a larger buffer does not keep all of it. */
   add(chunk: Buffer): void {
     const length = this.length + chunk.length;
     if (length > this.#bytes.length) {

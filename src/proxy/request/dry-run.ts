@@ -1,7 +1,7 @@
 /**
- * Rehearsal: what the proxy would read in a request that was never sent, and with what status it would answer.
+ * Dry run: how the proxy would parse a request that was never sent, and the status of its reply.
  *
- * Pure. It is made of the same parts as the life of a real request, so that what an operator tries out is what visitors will meet.
+ * Pure. It uses the same parts as a real request, so that callers get what the operator tried out.
  */
 import { X509Certificate } from "node:crypto";
 import { chainToAuthority, type Decision, type DecisionRequest, isCertificate } from "../../auth/index.ts";
@@ -16,7 +16,7 @@ import { compileClientTrusts } from "../tls/client-trust.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 import { conditionOfDenial, decisionRequestOf } from "./authorize.ts";
 
-/** A request as somebody writes it down. Header lines come in turn, name and value, without `Host`. */
+/** A request as an operator writes it down. Headers are names and values in turn, without `Host`. */
 export type DryRunRequest = Readonly<{
   method: string;
   scheme: "http" | "https";
@@ -34,7 +34,7 @@ export type DryRun = Readonly<
   | { type: "refused"; status: number; reason: string }
   | {
       type: "read";
-      /** Answered by the proxy itself, before any route. */
+      /** The proxy answers it itself, before any route. */
       reserved: boolean;
       path: string;
       /** Only a route with `allow_encoded_slashes` takes it. */
@@ -44,7 +44,7 @@ export type DryRun = Readonly<
       refusalOf(routes: Routes | null): ReturnType<Routes["refusalOf"]>;
       /** @param route null: policy is asked alone */
       decisionRequest(route: RouteConfig | null): DecisionRequest;
-      /** The status that a caller sees. */
+      /** The status that the caller would see. */
       statusOf(decision: DryRunDecision): number;
     }
 >;
@@ -80,7 +80,7 @@ export function dryRunRequest(head: DryRunRequest): DryRun {
   };
 }
 
-/** A caller of which nothing is said is a browser. Policy reads the headers as they were given. */
+/** A request without `Accept` and `User-Agent` counts as a browser's. Policy reads the headers as given. */
 function asBrowser(request: CanonicalRequest): CanonicalRequest {
   const { accept, "user-agent": userAgent } = request.headers;
   return accept === undefined && userAgent === undefined
@@ -88,7 +88,7 @@ function asBrowser(request: CanonicalRequest): CanonicalRequest {
     : request;
 }
 
-/** A client certificate as somebody writes it down: PEM, and whether it is shown at all. */
+/** A client certificate as an operator writes it down: PEM, and whether the caller presents it. */
 export type WrittenCertificate = Readonly<{ presented: boolean; leaf: string; intermediates: string }>;
 /** @param route null: policy is asked alone */
 export type CertificateChecker = (
@@ -129,7 +129,7 @@ export function createCertificateChecker(config: Pick<Config, "downstreamMtls" |
 
 function statusOf(decision: DryRunDecision, asked: ReplyFormat): number {
   if (decision.type === "permit") return 200;
-  // Pomerium sends somebody without a device to enrol one, as it sends somebody without a session to sign in.
+  // Pomerium sends a caller without a device to enrol one, as it sends a caller without a session to sign in.
   if (decision.type === "deny" && decision.deviceType !== null) return asked.canSignIn ? 302 : 401;
   return localReplyFor(conditionOfDenial(decision), asked, nothingToTell).status;
 }

@@ -1,10 +1,11 @@
 /**
- * Who asks: whose credential a request carries and what is known of them now; the same for what we forward and for what others do.
+ * Caller identifier: the credential that a request carries, and the person it belongs to now. The pipeline and the decision API use it.
  *
- * Pure but for what it is given. Always: a credential counts only on the host that it was made for, and on tunnels if it was made for
- * those; a state of ours that is behind
- * is `behind` and never nobody; whoever was revoked by an event that cannot be read is nobody. It waits only where it must: for a token
- * not seen before, and for a link that is not applied yet.
+ * - Pure but for what it is given.
+ * - A credential counts only on the host that it was made for, and on tunnels if it was made for those.
+ * - A projection that is behind yields `behind`, never an anonymous caller.
+ * - A person who was revoked by an event that this version cannot read is an anonymous caller.
+ * - It waits only for a token not seen before, and for a link that is not applied yet.
  */
 import {
   type BearerResult,
@@ -24,21 +25,21 @@ import type { CanonicalRequest } from "../message/canonical-request.ts";
 import { type CredentialScope, scopeOf } from "../routing/route-table.ts";
 import type { ProxyDeps } from "./dependencies.ts";
 
-/** Who asks, before it is looked up: the handle that a credential carried, and where it stood. */
+/** The session handle of a credential and where it was found, before the session is looked up. */
 export type CredentialHolder = Readonly<{
   handle: SessionHandle | undefined;
   credentialInHeader: boolean;
-  /** The handle stands for a bearer token, which counts only where a route takes such tokens; by what rules it was taken. */
+  /** The handle belongs to a bearer token, which counts only on routes that accept such tokens; the rules that it was accepted by. */
   bearer?: Readonly<{ token: string; rules: BearerRules }>;
 }>;
 /**
- * `behind`: our projection has not reached what the credential needs, and no broker could help. `refused`: a bearer token that is
- * nobody's. `provider`: nobody could say whose it is. `two-credentials`: a token of an issuer came with the session cookie, as in Pomerium.
+ * `behind`: the projection has not reached the link that the credential needs, and no broker could help. `refused`: an invalid bearer
+ * token. `provider`: the token could not be verified. `two-credentials`: a token of an issuer with a session cookie, as in Pomerium.
  */
 export type Identification = CredentialHolder | "behind" | "refused" | "provider" | "two-credentials";
 export const anonymous: CredentialHolder = { handle: undefined, credentialInHeader: false };
 
-/** Handles whose link was reached once. Forgotten when the projection is rebuilt: the link may be of a lost suffix. */
+/** Handles whose link has been applied. Forgotten when the projection is rebuilt, since the link may belong to a lost suffix. */
 export class ReachedHandles {
   #handles = new WeakSet<SessionHandle>();
 
@@ -151,7 +152,7 @@ export function createCallerIdentifier(
         case "reached":
           reached.add(handle);
           return holder;
-        case "lost": // the session was never written: whoever holds it signs in again
+        case "lost": // the session was never written: the person signs in again
           return { ...holder, handle: undefined };
         case "behind":
           return "behind";
@@ -176,7 +177,7 @@ export function createCallerIdentifier(
     return denied ? { type: "anonymous", why: "session-revoked", credentialInHeader } : caller;
   }
 
-  /** Undefined: the route does not take the token, or not any more. */
+  /** Undefined: the route does not accept the token, or no longer does. */
   function bearerIdpOf(
     { token, rules }: NonNullable<CredentialHolder["bearer"]>,
     handle: SessionHandle,
@@ -190,7 +191,7 @@ export function createCallerIdentifier(
   return { identify, fromCredential, resolve };
 }
 
-/** Whether what one verifies of a token the other does, too. */
+/** Whether both rules verify the same of a token. */
 function verifyAlike(a: BearerRules, b: BearerRules): boolean {
   const isSigned = (rules: BearerRules): boolean => rules.format !== "idp_access_token" || rules.audiences !== null;
   return a.format === b.format && isSigned(a) === isSigned(b);
