@@ -2,7 +2,7 @@
 import type { Principal, RuleSetOutcomes, SessionHandle } from "../../auth/index.ts";
 import { type Fact, unreachable } from "../../events/index.ts";
 import type { UnavailableReason } from "../request/authorize.ts";
-import { type DecisionAnnotations, noRouteReason, reasonOfUnavailable } from "../request/authorize.ts";
+import { noRouteReason, type RecordAnnotations, reasonOfUnavailable } from "../request/authorize.ts";
 import type { DescribedRequest, MatchedRequest, UnmatchedRequest } from "./described-request.ts";
 
 export type SessionIds = Pick<SessionHandle, "sessionId" | "userId">;
@@ -33,7 +33,7 @@ export type DecisionQuery = Readonly<{
 }>;
 
 /** What policy said, for the record. `annotations` are added once, to the final answer. */
-type ByPolicy = Readonly<{ sides: RuleSetOutcomes | null; annotations?: DecisionAnnotations }>;
+type ByPolicy = Readonly<{ sides: RuleSetOutcomes | null; annotations?: RecordAnnotations }>;
 
 /** Pairs of header name and value. */
 export type IdentityHeaders = readonly (readonly [string, string])[];

@@ -19,8 +19,8 @@ import {
   crossSiteReason,
   decisionRequestOf,
   invalidBearerReason,
-  type PolicyEvaluation,
   principalOf,
+  type RequestEvaluation,
 } from "../request/authorize.ts";
 import type { ProxyDeps } from "../request/dependencies.ts";
 import {
@@ -52,7 +52,7 @@ export type DecisionApiDeps = Pick<
 
 type TimedQuery = DecisionQuery & Readonly<{ startedAt: number }>;
 
-type Policy = Readonly<{ holder: CredentialHolder; evaluation: PolicyEvaluation }>;
+type Policy = Readonly<{ holder: CredentialHolder; evaluation: RequestEvaluation }>;
 /** A decision, with what its annotations are made from; null: policy was not asked. */
 type Judgement =
   | Readonly<{ decision: Exclude<RouteDecision, { type: "unavailable" }>; policy: Policy }>

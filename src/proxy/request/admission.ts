@@ -26,13 +26,7 @@ import type { Downstream } from "../message/downstream-request.ts";
 import { kindOf } from "../message/exchange-kind.ts";
 import type { Plans, RoutePlan } from "../routing/compiled-route.ts";
 import { authorityOf } from "../routing/route-table.ts";
-import {
-  type Authorizer,
-  type DecisionAnnotations,
-  decisionRequestOf,
-  noRouteReason,
-  principalOf,
-} from "./authorize.ts";
+import { type Authorizer, decisionRequestOf, noRouteReason, principalOf, type RecordAnnotations } from "./authorize.ts";
 import type { CredentialHolder } from "./identify-caller.ts";
 import type { RecordedOutcome, RequestContext } from "./request-context.ts";
 
@@ -59,7 +53,7 @@ export type AdmissionOutcome =
       {
         decision: Exclude<Decision, Fact<"permit", unknown>>;
         principal: Principal | null;
-        annotations: DecisionAnnotations;
+        annotations: RecordAnnotations;
       }
     >
   | Fact<
@@ -69,7 +63,7 @@ export type AdmissionOutcome =
         permit: Permit;
         reasons: readonly string[];
         sides: RuleSetOutcomes | null;
-        annotations: DecisionAnnotations;
+        annotations: RecordAnnotations;
       }
     >;
 

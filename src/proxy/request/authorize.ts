@@ -15,14 +15,14 @@ import type { ProxyDeps } from "./dependencies.ts";
 import type { CallerIdentifier, CredentialHolder } from "./identify-caller.ts";
 
 /** Policy's answer, with what it was asked. */
-export type PolicyEvaluation = Readonly<{
+export type RequestEvaluation = Readonly<{
   decision: Decision;
   caller: KnownCaller;
   decisionRequest: DecisionRequest;
   now: UnixMs;
 }>;
 
-export type DecisionAnnotations = ReturnType<AnnotateDecision>;
+export type RecordAnnotations = ReturnType<AnnotateDecision>;
 
 export type Authorizer = Readonly<{
   /** Whether the lease has expired for longer than the route allows. */
@@ -33,7 +33,7 @@ export type Authorizer = Readonly<{
     holder: CredentialHolder,
     decisionRequest: DecisionRequest,
     now: UnixMs,
-  ): PolicyEvaluation | undefined;
+  ): RequestEvaluation | undefined;
   /**
    * What the record says beside the answer: the trace, and what shadow policies say.
    * @param answered the answer to describe; usually `evaluation.decision`
@@ -42,10 +42,10 @@ export type Authorizer = Readonly<{
   annotate(
     route: RouteConfig,
     holder: CredentialHolder,
-    evaluation: PolicyEvaluation,
+    evaluation: RequestEvaluation,
     answered: Parameters<AnnotateDecision>[1],
     traced?: true,
-  ): DecisionAnnotations;
+  ): RecordAnnotations;
 }>;
 
 export function createAuthorizer(

@@ -193,7 +193,7 @@ describe("what could not be read at all", () => {
     assert.match(answer, /^HTTP\/1\.1 431 Request Header Fields Too Large\r\n/);
     assert.match(answer, /content-type: text\/html/i);
     assert.match(answer, /x-pomerium-intercepted-response: true/i);
-    assert.match(answer, /removing those of this site helps/);
+    assert.match(answer, /delete those of this site and try again/);
   });
 
   test("408, a request that does not come to its end, is a page too", async () => {
