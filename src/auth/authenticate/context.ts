@@ -1,4 +1,4 @@
-/** What the handlers of both hosts are given, and the small answers they share. */
+/** Dependencies of the handlers of both hosts, and the small replies that they share. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { CommandId, ConfigHash, Link, SessionId, UnixMs } from "../../events/index.ts";
@@ -21,9 +21,9 @@ export type AuthSettings = Readonly<{
     expireMs: number;
     sameSite: "strict" | "lax" | "none";
   }>;
-  /** The identity provider and our client there, where no route says otherwise. */
+  /** The identity provider and the client there, unless a route names its own. */
   idpId: string;
-  /** All that people sign in with here; a session of another one counts for nobody. */
+  /** Every provider and client that is configured; a session of any other does not count. */
   idpIds: ReadonlySet<string>;
   /** How people sign in for an address. */
   signInFor: (url: URL) => SignInFor;
@@ -34,16 +34,16 @@ export type AuthSettings = Readonly<{
   configHash: ConfigHash;
   /** Keys of signed URLs, the current one first. */
   urlKeys: readonly Uint8Array[];
-  /** Whether an origin is that of a configured route: nobody is sent to sign in for, or handed over to, any other. */
+  /** Whether an origin is that of a configured route: no sign-in starts for, or returns to, any other. */
   isRouteOrigin: (origin: string) => boolean;
-  /** A sign-out that names where it ends may end there, where that is an address of a route. */
+  /** A sign-out may redirect to the address that it names, if that is an address of a route. */
   signOutToRoutes: boolean;
 }>;
 
 /** How people sign in for a route. */
 export type SignInFor = Readonly<{
   idpId: string;
-  /** Origins of other routes that they are led through. */
+  /** Origins of other routes that the sign-in visits on its way. */
   dependsOn: readonly string[];
 }>;
 
@@ -72,7 +72,7 @@ export type AuthDeps = Readonly<{
   /** The assertion itself, for pages of a host; null: it is not handed out. It resolves to null above the bound of identity headers. */
   assertionFor: ((principal: Principal, hostname: string) => Promise<string | null>) | null;
   jwks: Readonly<{ keys: readonly object[] }>;
-  /** The routes that somebody may use; null: nobody is told here. */
+  /** The routes that a person may use; null: this host does not list them. */
   routesOf: ((asked: ListRoutesQuery) => readonly ListedRoute[]) | null;
   random: Readonly<{ uuid(): string; token(): string }>;
   /** What became of a callback that brought a code from the identity provider. */
@@ -139,7 +139,7 @@ export function sessionCookieOptions(
   };
 }
 
-/** For cookies that only we read: never a script's business, sent along when somebody comes back from elsewhere. */
+/** For cookies that only this program reads: hidden from scripts, and sent when a browser returns from another site. */
 export function ownCookieOptions(maxAgeS: number): CookieOptions {
   return { domain: null, path: "/", httpOnly: true, sameSite: "lax", maxAgeS };
 }
@@ -183,7 +183,7 @@ export function sendProblem(
       .type("application/json")
       .send(handlerErrorJson(page));
   }
-  // The address of such a page may hold a code or a sealed handle: a link on it must not tell anybody.
+  // The address of such a page may contain a code or a sealed handle: links on it must not send it as a referrer.
   reply.code(problem.status).headers(pageHeaders).header("referrer-policy", "no-referrer");
   return reply.header("x-pomerium-intercepted-response", "true").send(deps.render(page));
 }
@@ -213,7 +213,7 @@ export const newSessionId = (deps: AuthDeps): SessionId => deps.random.uuid() as
 export const secondsOf = (ms: number): number => Math.floor(ms / 1_000);
 export const addMs = (at: UnixMs, ms: number): UnixMs => (at + ms) as UnixMs;
 
-/** Our own state is behind a credential: never sign-in, always 503. */
+/** The projection lags behind a credential: always 503, never sign-in. */
 export function sendBehind(
   deps: AuthDeps,
   request: FastifyRequest,

@@ -1,13 +1,14 @@
 /**
- * Bearer tokens as credentials (docs/pomerium-behaviour.md §3.4): an access or identity token of the identity provider,
- * or a token of another issuer.
+ * Bearer tokens as credentials (docs/pomerium-behaviour.md §3.4): access and identity tokens of the identity provider, and
+ * tokens of other issuers.
  *
- * A token that was verified becomes a session like any other: an event in the log, with an id that follows from the token. From then on
- * every node knows it from its projection and asks nobody, and it can be listed and revoked. A session id is used once, so that a token
- * whose session was revoked opens nothing again. No store and no provider is asked but for a token that nobody has seen.
- *
- * Bounded: tokens that are being verified, of all callers and of each, and those that are remembered as refused. Their session ends with the token, or with
- * `cookie_expire`; it is never refreshed, and what a token does not say of groups changes none; nor does what others have said since.
+ * - A verified token becomes a session: an event in the log, with an id derived from the token. From then on every node
+ *   knows it from its projection, and it can be listed and revoked.
+ * - The store and the provider are called only for a token that is new.
+ * - A session id is used once, so a token whose session was revoked opens no session again.
+ * - Tokens in verification are bounded, in total and per caller. So are the remembered refusals.
+ * - The session ends with the token, or after `cookie_expire`, and is never refreshed.
+ * - A token changes a person's groups only if it states them and nothing newer is known.
  */
 import { createHmac } from "node:crypto";
 import { LRUCache } from "lru-cache";
@@ -44,16 +45,16 @@ export type BearerRules = Readonly<
 
 export type BearerResult =
   | Fact<"holder", { handle: SessionHandle }>
-  /** The token is nobody's: it does not check out, is over, or was revoked. */
+  /** The token does not verify, has expired or was revoked. */
   | Fact<"refused", unknown>
-  /** Nobody could say: the provider or the brokers do not answer, or too many tokens are being looked at, of all callers or of this one. */
+  /** Not verified: the provider or the brokers do not answer, or too many tokens are in verification. */
   | Fact<"unavailable", unknown>;
 
 export type BearerTokens = Readonly<{
   /**
    * Immediate for every token whose session is known.
    * @param idpId the identity provider's client of the route
-   * @param from the address of whoever shows it
+   * @param from the address of the caller
    */
   identify(
     token: string,

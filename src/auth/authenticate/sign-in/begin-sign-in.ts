@@ -1,8 +1,8 @@
 /**
- * Begins a sign-in from a route's host: a signed URL of the authenticate host, and the cookie that the callback will look for.
+ * Start of a sign-in on a route's host: a signed URL of the authenticate host, and the cookie that the callback checks.
  *
- * Only for the origin of a configured route: anybody can send us any Host header, and a signed URL for a host of theirs would
- * bring them our visitors' handles. Pure but for what it is given.
+ * Only for the origin of a configured route: a caller may send any Host header, and a signed URL for a foreign host would
+ * send it the visitors' session handles. Pure, except for its dependencies.
  */
 import { CodedError } from "../../../events/index.ts";
 import type { KeepAddressPage } from "../../reply/page.ts";

@@ -1,10 +1,10 @@
 /**
- * The callback on a route's host, and for command lines also on the authenticate host: takes the handle that authenticate hands over
- * (docs/pomerium-behaviour.md §1.2, step 6).
+ * Sign-in callback on a route's host, and for command lines also on the authenticate host: receives the session handle
+ * from the authenticate service (docs/pomerium-behaviour.md §1.2, step 6).
  *
- * Believed only with a signed URL, for this very host, towards this very origin, and from the browser that carries the nonce
- * cookie set when the redirect left: a callback that somebody else began signs nobody in, it only begins anew. Programmatic sign-in has no browser
- * of its own to bind to: its handle goes to a listed redirect and never into a cookie.
+ * - Accepted only with a signed URL, for this host and towards this origin, from the browser that has the nonce cookie set
+ *   when the redirect left. A callback that another browser started signs no one in; it restarts the sign-in.
+ * - A programmatic sign-in has no browser to bind to: its handle goes to a listed redirect, never into a cookie.
  */
 import type { FastifyInstance, FastifyReply } from "fastify";
 import {

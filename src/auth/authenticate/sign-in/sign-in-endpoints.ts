@@ -1,11 +1,11 @@
 /**
  * Sign-in: to the identity provider and back (docs/pomerium-behaviour.md §1.2).
  *
- *   sign_in, signed by a proxy ── somebody is signed in here ──→ handed over to the route's host
- *        └── nobody is ──→ identity provider ──→ /oauth2/callback ── the broker has written the session ──→ handed over
+ *   sign_in, signed by a proxy -- already signed in here --> redirect with a handle to the route's host
+ *        └── not signed in --> identity provider --> /oauth2/callback -- the broker records the session --> redirect
  *
- * What comes back is believed only from the browser that began (sign-in-state.ts), and each code is exchanged once
- * (authenticate/sign-in/code-exchanges.ts). Our own state being behind is answered with 503 and never starts another sign-in.
+ * A callback is accepted only from the browser that started the sign-in (sign-in-state.ts), and each code is exchanged
+ * once (authenticate/sign-in/code-exchanges.ts). If this node lags, the answer is 503; it never starts another sign-in.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { CommandResult } from "../../../events/index.ts";

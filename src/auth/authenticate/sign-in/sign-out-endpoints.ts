@@ -2,10 +2,11 @@
  * Sign-out: ends the session in the log, then at the identity provider (docs/pomerium-behaviour.md §1.4; RP-Initiated
  * Logout 1.0).
  *
- * Only a signed URL that names the session ends it at once: a route's host makes one for the visitor's own session, the
- * question below another for the session that this browser holds. Signed URLs without a name can be had by anybody, and a
- * link on somebody else's page must not sign anybody out, so everything else asks first. The session ends before the browser
- * leaves, and ending it waits for no projection.
+ * - Only a signed URL that names the session ends it at once. A route's host creates one for the visitor's own session,
+ *   and the confirmation page creates one for the session of this browser.
+ * - Everything else asks first: anyone can obtain a signed URL without a session, and a link on another site must not sign
+ *   anyone out.
+ * - The session ends before the browser leaves, and does not wait for a projection.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type CommandResult, type ProviderTokens, parseSessionId, type SessionId } from "../../../events/index.ts";

@@ -1,5 +1,6 @@
 /**
- * Signed URLs: how proxy and authenticate hand a person to each other without being open to anybody else's parameters.
+ * Signed URLs: how the proxy and the authenticate service redirect a browser to each other with parameters that no one
+ * else can set.
  *
  * Pomerium's form (docs/pomerium-behaviour.md §1.1): HMAC-SHA-512/256 over the URL with its query sorted bytewise, then
  * the issue time, one space, and the expiry, in seconds. Every parameter is covered, so none can be added, dropped or
