@@ -76,7 +76,7 @@ test("bob is refused, and told by whose event; a record that does not fit the lo
   appendFileSync(forged, JSON.stringify({ ...record, applied: { ...record.applied, hash: "0".repeat(64) } }));
   const broken = await dev.cardea("audit", "explain", requestId, "--input", forged);
   assert.equal(broken.code, 1);
-  assert.match(broken.out, /BROKEN: the log holds/);
+  assert.match(broken.out, /BROKEN: the log has/);
 
   await context.clearCookies();
   await page.goto(dev.url("app"));
