@@ -26,6 +26,7 @@ import { type Hop, Routes } from "./broker-routes.ts";
 import { BrokerTelling } from "./broker-telling.ts";
 import { readsOf } from "./builds.ts";
 import { openNodeMessage, type SimEnvelope } from "./envelopes.ts";
+import { sentRefusal } from "./lease-refusals.ts";
 import type { NatsClient } from "./nats-model.ts";
 import type { Alarm, SimProcess } from "./process.ts";
 import { load } from "./saved-projection.ts";
@@ -380,9 +381,15 @@ export class BrokerBoot {
       case "refused":
         if (message.type === "renew") {
           const { node, boot } = message.renew;
-          this.#telling.report({ type: "grant-refused", ...this.#telling.at(), node, boot, reason: answer.reason });
+          this.#telling.report({
+            type: "grant-refused",
+            ...this.#telling.at(),
+            node,
+            boot,
+            reason: answer.refusal.message,
+          });
         }
-        return { type: "refused", reason: answer.reason };
+        return { type: "refused", ...sentRefusal(this.#process.identity.build, answer.refusal) };
       case "unavailable":
         return unavailable;
     }

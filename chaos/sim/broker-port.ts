@@ -4,7 +4,7 @@
  * An answer may come later, once, or never. A broker that does not lead hands a node's message on to the one that does.
  */
 import type { CommandRequest, CommandResult, Link } from "../../src/events/index.ts";
-import type { LoadedSnapshot, PageOutcome } from "../../src/replication/index.ts";
+import type { LeaseRefusalBody, LoadedSnapshot, PageOutcome } from "../../src/replication/index.ts";
 import type { SimEnvelope } from "./envelopes.ts";
 import type { ProcessName } from "./facts.ts";
 import type { SimProcess } from "./process.ts";
@@ -16,7 +16,7 @@ export type SaidAnswer =
   | Readonly<{ type: "grant"; envelope: SimEnvelope }>
   /** A confirmation or a goodbye. */
   | Readonly<{ type: "taken" }>
-  | Readonly<{ type: "refused"; reason: string }>
+  | (Readonly<{ type: "refused" }> & LeaseRefusalBody)
   | Unavailable;
 
 export type BrokerPort = Readonly<{

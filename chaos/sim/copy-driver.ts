@@ -28,6 +28,7 @@ import type { BrokerPort, SaidAnswer } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import type { Seals, SimEnvelope, SimPayload } from "./envelopes.ts";
 import type { SimFact, SimFactOf } from "./facts.ts";
+import { receivedRefusal } from "./lease-refusals.ts";
 import { type Call, NodeCalls } from "./node-calls.ts";
 import type { Alarm, SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
@@ -205,7 +206,10 @@ export class CopyDriver {
         if (answer === undefined || answer.type === "unavailable")
           this.feed({ type: "leaseAnswered", id, answer: failed, at });
         else if (answer.type === "grant") this.#granted(id, answer.envelope);
-        else this.feed({ type: "leaseAnswered", id, answer, at });
+        else if (answer.type === "refused") {
+          const refusal = receivedRefusal(process.identity.build, answer);
+          this.feed({ type: "leaseAnswered", id, answer: { type: "refused", refusal }, at });
+        } else this.feed({ type: "leaseAnswered", id, answer, at });
       },
     });
   }

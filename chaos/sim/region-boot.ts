@@ -31,6 +31,7 @@ import { readsOf } from "./builds.ts";
 import { CopyDriver, callMs, type OwnEffect, replacementBy } from "./copy-driver.ts";
 import { openNodeMessage, type SimEnvelope } from "./envelopes.ts";
 import type { SimFactOf } from "./facts.ts";
+import { receivedRefusal, sentRefusal } from "./lease-refusals.ts";
 import type { NatsClient } from "./nats-model.ts";
 import type { Call } from "./node-calls.ts";
 import type { Alarm, SimProcess } from "./process.ts";
@@ -249,8 +250,11 @@ export class RegionBoot {
         said.reply = answer ?? null;
         if (answer === undefined || answer.type === "unavailable")
           this.#feed({ type: "homeAnswered", id, answer: { type: "unavailable", error: noBroker.error } });
-        else if (answer.type === "refused") this.#feed({ type: "homeAnswered", id, answer });
-        else this.#feed({ type: "homeAnswered", id, answer: { type: answer.type === "grant" ? "granted" : "taken" } });
+        else if (answer.type === "refused") {
+          const refusal = receivedRefusal(this.#process.identity.build, answer);
+          this.#feed({ type: "homeAnswered", id, answer: { type: "refused", refusal } });
+        } else
+          this.#feed({ type: "homeAnswered", id, answer: { type: answer.type === "grant" ? "granted" : "taken" } });
       },
     });
   }
@@ -289,8 +293,10 @@ export class RegionBoot {
         this.#grantByAge(answer.grant, said.answered);
         return;
       case "taken":
-      case "refused":
         said.answered(answer);
+        return;
+      case "refused":
+        said.answered({ type: "refused", ...sentRefusal(this.#process.identity.build, answer.refusal) });
         return;
       case "unavailable":
         said.answered({ type: "unavailable" });

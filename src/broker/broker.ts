@@ -309,7 +309,7 @@ export function startBroker(options: BrokerOptions): Broker {
           case "taken":
             return null;
           case "refused":
-            throw new LeaseMessageRejectedError(answer.reason);
+            throw new LeaseMessageRejectedError(answer.refusal);
           case "unavailable":
             throw new BrokerUnavailableError(answer.message);
           default:

@@ -60,7 +60,13 @@ export {
   overdueMs,
   step as stepLease,
 } from "./lease/lease-holder.ts";
-export { digestMismatch, LeaseRefusedError, saysTooManyNodes, tooOld } from "./lease/lease-refusal.ts";
+export {
+  bootHasLeft,
+  digestMismatch,
+  type LeaseRefusal,
+  LeaseRefusedError,
+  levelTooOld,
+} from "./lease/lease-refusal.ts";
 export { type ReceiptQuery, type ReceiptState, receiptFor } from "./lease/receipt.ts";
 export { isLastAnswer, progressOf, watchReceipt } from "./lease/receipt-progress.ts";
 export { type RegionalCopy, RegionalGranter, type RegionalNodeStatus } from "./lease/regional-granter.ts";
@@ -223,6 +229,11 @@ export {
   type Signer,
   sealEnvelope,
 } from "./wire/envelope.ts";
+export {
+  formatLeaseRefusal,
+  type LeaseRefusalBody,
+  parseLeaseRefusal,
+} from "./wire/lease-refusal-body.ts";
 export {
   type Batch,
   type Confirm,

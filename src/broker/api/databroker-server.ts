@@ -24,6 +24,7 @@ import {
   BrokerUnavailableError,
   type Clock,
   type Databroker,
+  formatLeaseRefusal,
   type HistoryRequest,
   type Logger,
   LogUnavailableError,
@@ -296,7 +297,7 @@ function refuse(error: unknown, reply: FastifyReply, logger: Logger): FastifyRep
   }
   if (error instanceof ForbiddenError) return json(reply.code(403), { error: "forbidden" });
   if (error instanceof LeaseMessageRejectedError)
-    return json(reply.code(403), { error: "no-lease", reason: error.reason });
+    return json(reply.code(403), { error: "no-lease", ...formatLeaseRefusal(error.refusal) });
   if (error instanceof BrokerUnavailableError || error instanceof LogUnavailableError) {
     return json(unavailable(reply, 1_000), { error: "unavailable" });
   }

@@ -16,9 +16,11 @@ import {
   createBrokerOpener,
   createSystemLookup,
   headerIn,
+  type LeaseRefusal,
   mustBeSealed,
   parseClusterStatus,
   parseCommandResult,
+  parseLeaseRefusal,
   parseReceipt,
   parseSnapshotAsked,
   type Receipt,
@@ -142,7 +144,7 @@ export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
       const contentType = "application/octet-stream";
       const answer = await callBroker(to, { method: "POST", path: "/v1/leases", body: envelope, contentType });
       if (answer.status === 204) return null;
-      if (answer.status === 403) throw new LeaseMessageRejectedError(reasonIn(answer.body));
+      if (answer.status === 403) throw new LeaseMessageRejectedError(refusalIn(answer.body));
       return parsed(answer, [200], (bytes) => bytes);
     },
     async receipt(to, target, { wait, timeoutMs, region, seen }) {
@@ -188,12 +190,12 @@ function parsed<T>(
 }
 
 /** The leader's own words: some of them call for an act of the node. */
-function reasonIn(body: Uint8Array): string {
+function refusalIn(body: Uint8Array): LeaseRefusal {
   try {
-    const { reason }: { reason?: unknown } = JSON.parse(Buffer.from(body).toString("utf8"));
-    if (typeof reason === "string") return reason.slice(0, 200);
-  } catch {} // not our words then
-  return "the leader refused it";
+    const refusal = parseLeaseRefusal(JSON.parse(Buffer.from(body).toString("utf8")));
+    if (refusal !== undefined) return refusal;
+  } catch {} // not JSON: no broker of this product wrote it
+  return { code: "other", message: "the leader refused it" };
 }
 
 function isLoopback({ hostname }: URL): boolean {

@@ -33,6 +33,7 @@ import type {
   Confirm,
   Goodbye,
   Grant,
+  LeaseRefusal,
   LoadedSnapshot,
   Moment,
   Observation,
@@ -175,8 +176,7 @@ export type LeaseAnswer =
   | Fact<"granted", { by: Leadership; grant: Grant }>
   /** A confirmation or a goodbye. */
   | Fact<"taken", unknown>
-  /** It gets no lease, and why. */
-  | Fact<"refused", { reason: string }>
+  | Fact<"refused", { refusal: LeaseRefusal }>
   /** No clean write answered it, or we do not lead. */
   | Fact<"unavailable", { message: string }>;
 

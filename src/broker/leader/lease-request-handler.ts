@@ -6,15 +6,15 @@
  */
 import { type Link, sameLink, unreachable } from "../../events/index.ts";
 import {
+  bootHasLeft,
   type Confirm,
   type DigestComparison,
   digestMismatch,
   type Grant,
   type LeaseGranter,
   type LimitedWindow,
+  levelTooOld,
   type Renew,
-  saysTooManyNodes,
-  tooOld,
   type WriteRound,
 } from "../../replication/index.ts";
 import type { Counters } from "../core/counters.ts";
@@ -184,24 +184,25 @@ export class LeaseRequestHandler {
     if (answer.type === "overtaken") return this.#answer(id, { type: "taken" });
     if (answer.type === "refused") {
       counters.renewsRefused += 1;
-      if (saysTooManyNodes(answer.reason)) counters.nodesRefused += 1;
-      const fields = { node: renew.node, boot: renew.boot, reason: answer.reason };
+      if (answer.overNodeLimit) counters.nodesRefused += 1;
+      const fields = { node: renew.node, boot: renew.boot, reason: answer.refusal.message };
       this.#context.logger("warn", "renew refused", fields);
-      return this.#answer(id, { type: "refused", reason: answer.reason });
+      return this.#answer(id, { type: "refused", refusal: answer.refusal });
     }
     if (answer.limited !== null) this.#noteLimited(renew, answer.limited);
     if (Math.max(renew.applied.epoch, renew.enforced.epoch) > this.#leadership.epoch) {
       // It would ignore our grant, and receipts would wait for a lease that it does not use.
-      this.#granter.refuseQueued(answer.ticket, laterEpoch);
+      this.#granter.refuseQueued(answer.ticket, { code: "other", message: laterEpoch });
       return this.#answer(id, { type: "unavailable", message: laterEpoch });
     }
     const finalized = state.projection.level;
     if (renew.reads < finalized) {
       counters.renewsRefused += 1;
-      const reason = tooOld({ finalized, reads: renew.reads });
-      this.#granter.refuseQueued(answer.ticket, reason);
-      this.#context.logger("warn", "renew refused", { node: renew.node, boot: renew.boot, reason });
-      return this.#answer(id, { type: "refused", reason });
+      const refusal = levelTooOld({ finalized, reads: renew.reads });
+      this.#granter.refuseQueued(answer.ticket, refusal);
+      const fields = { node: renew.node, boot: renew.boot, reason: refusal.message };
+      this.#context.logger("warn", "renew refused", fields);
+      return this.#answer(id, { type: "refused", refusal });
     }
     if (found === "other") {
       counters.digestMismatches += 1;
@@ -209,14 +210,12 @@ export class LeaseRequestHandler {
       this.#context.logger("error", "a node's projection differs from ours", fields);
       if (digest === "other") {
         this.#granter.refuseQueued(answer.ticket, digestMismatch);
-        return this.#answer(id, { type: "refused", reason: digestMismatch });
+        return this.#answer(id, { type: "refused", refusal: digestMismatch });
       }
     }
     if (answer.type === "ready") {
       const grant = this.#granter.grantNow(answer.ticket, state.applied, this.#context.at);
-      return grant === undefined
-        ? this.#answer(id, { type: "refused", reason: "this boot has left" })
-        : this.#grant(id, grant);
+      return grant === undefined ? this.#answer(id, { type: "refused", refusal: bootHasLeft }) : this.#grant(id, grant);
     }
     this.#waiting.set(answer.ticket, id);
   }
@@ -254,7 +253,7 @@ export class LeaseRequestHandler {
 
   #confirm(id: number, confirm: Confirm, onChain: (link: Link) => boolean): void {
     const accepted = this.#granter.confirm(confirm, { at: this.#context.now, onChain });
-    if (accepted !== "accepted") return this.#answer(id, { type: "refused", reason: accepted.refused });
+    if (accepted !== "accepted") return this.#answer(id, { type: "refused", refusal: accepted.refused });
     this.#parts.counters.confirmations += 1;
     this.#lesseesChanged = true;
     this.#answer(id, { type: "taken" });
@@ -288,7 +287,7 @@ export class LeaseRequestHandler {
 
   #drop(id: number, reason: string): void {
     this.#parts.counters.envelopesRefused += 1;
-    this.#answer(id, { type: "refused", reason });
+    this.#answer(id, { type: "refused", refusal: { code: "not-authentic", message: reason } });
   }
 
   #answer(id: number, answer: LeaseAnswer): void {

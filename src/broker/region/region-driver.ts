@@ -10,7 +10,7 @@ import {
   type EnvelopeOpener,
   encodeMessage,
   type Fanout,
-  LeaseRefusedError as LeaderRefusedError,
+  LeaseRefusedError,
   type Logger,
   type Opened,
   openBatch,
@@ -152,7 +152,7 @@ export class RegionDriver {
       this.#feed({ type: "homeReachable" });
       return answer;
     } catch (error) {
-      if (error instanceof LeaderRefusedError) this.#feed({ type: "homeReachable" });
+      if (error instanceof LeaseRefusedError) this.#feed({ type: "homeReachable" });
       throw error;
     }
   }
@@ -270,8 +270,8 @@ export class RegionDriver {
       }
     } catch (error) {
       if (pending !== undefined) pending.reply = { error };
-      if (error instanceof LeaderRefusedError)
-        this.#feed({ type: "homeAnswered", id, answer: { type: "refused", reason: error.reason } });
+      if (error instanceof LeaseRefusedError)
+        this.#feed({ type: "homeAnswered", id, answer: { type: "refused", refusal: error.refusal } });
       else {
         const type = error instanceof BrokerUnavailableError ? "unavailable" : "failed";
         this.#feed({ type: "homeAnswered", id, answer: { type, error } });
@@ -294,7 +294,7 @@ export class RegionDriver {
         pending.resolve(null);
         return;
       case "refused":
-        pending.reject(new LeaseMessageRejectedError(answer.reason));
+        pending.reject(new LeaseMessageRejectedError(answer.refusal));
         return;
       case "unavailable":
         pending.reject(new BrokerUnavailableError(answer.message));
@@ -304,8 +304,8 @@ export class RegionDriver {
   #answerAsLeader({ reply, resolve, reject }: PendingNodeMessage): void {
     if (reply === null) reject(new BrokerUnavailableError("the leader has not answered"));
     else if ("envelope" in reply) resolve(reply.envelope);
-    else if (reply.error instanceof LeaderRefusedError)
-      reject(new LeaseMessageRejectedError(reply.error.reason, { cause: reply.error }));
+    else if (reply.error instanceof LeaseRefusedError)
+      reject(new LeaseMessageRejectedError(reply.error.refusal, { cause: reply.error }));
     else reject(reply.error);
   }
 

@@ -71,7 +71,7 @@ export class RegionLeases {
     const problem = problemOf(message);
     if (message.type === "refused" || problem !== undefined) {
       this.#counts.envelopesRefused += 1;
-      this.#answer(id, { type: "refused", reason: problem ?? "not authentic" });
+      this.#answer(id, { type: "refused", refusal: { code: "not-authentic", message: problem ?? "not authentic" } });
       return;
     }
     this.#recordMessage(message);
@@ -160,7 +160,7 @@ export class RegionLeases {
   #recordLeaderAnswer(renew: Renew, answer: HomeAnswer): void {
     if (answer.type === "granted") this.#granter.recordLeaderAnswer(renew, "granted", this.#context.now);
     else if (answer.type === "refused")
-      this.#granter.recordLeaderAnswer(renew, { refused: answer.reason }, this.#context.now);
+      this.#granter.recordLeaderAnswer(renew, { refused: answer.refusal }, this.#context.now);
   }
 
   #answerLocally(id: number, message: AuthenticMessage): void {
@@ -198,7 +198,7 @@ export class RegionLeases {
         this.#answer(id, { type: "grantByAge", grant: answer.grant });
         return;
       case "refused":
-        this.#answer(id, { type: "refused", reason: answer.reason });
+        this.#answer(id, { type: "refused", refusal: answer.refusal });
         return;
       case "unavailable":
         this.#answer(id, { type: "unavailable", message: answer.reason });

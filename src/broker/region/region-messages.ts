@@ -7,7 +7,7 @@
  * - The shell performs effects in order.
  */
 import type { Fact, Link } from "../../events/index.ts";
-import type { Batch, Grant, HeldLease, Moment, PageOutcome } from "../../replication/index.ts";
+import type { Batch, Grant, HeldLease, LeaseRefusal, Moment, PageOutcome } from "../../replication/index.ts";
 import type { OpenedNodeMessage } from "../core/messages.ts";
 
 /** The broker's own projection and lease. */
@@ -27,7 +27,7 @@ export type HomeAnswer =
   | Fact<"granted", unknown>
   /** The leader has taken a confirmation or a goodbye, or has dealt with a newer renew of the node. */
   | Fact<"taken", unknown>
-  | Fact<"refused", { reason: string }>
+  | Fact<"refused", { refusal: LeaseRefusal }>
   /** No broker of the home region has answered. */
   | Fact<"unavailable", { error: unknown }>
   /** Anything else; the shell keeps the error for the caller. */
@@ -74,7 +74,7 @@ export type NodeAnswer =
   | Fact<"leader", unknown>
   | Fact<"grantByAge", { grant: Grant }>
   | Fact<"taken", unknown>
-  | Fact<"refused", { reason: string }>
+  | Fact<"refused", { refusal: LeaseRefusal }>
   | Fact<"unavailable", { message: string }>;
 
 export type RegionEffect =

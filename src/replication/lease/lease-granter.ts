@@ -22,7 +22,14 @@ import type { Lessee } from "../log/log.ts";
 import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
 import { type CopiedNode, CopiedNodes } from "./copied-nodes.ts";
 import { type DriftWatch, driftMax, driftOf, newDriftWatch, observeClock } from "./drift-watch.ts";
-import { digestMismatch, tooManyNodes } from "./lease-refusal.ts";
+import {
+  bootHasLeft,
+  digestMismatch,
+  type LeaseRefusal,
+  repeatedMessage,
+  tooManyNodes,
+  tooManyRenews,
+} from "./lease-refusal.ts";
 
 export type GranterOptions = Readonly<{
   epoch: Epoch;
@@ -78,12 +85,13 @@ export type RenewAnswer =
   | Readonly<{ type: "ready"; ticket: number; limited: LimitedWindow | null }>
   /** A newer one of the same boot came first, as happens when several have waited for a leader. It gets no grant. */
   | Readonly<{ type: "overtaken" }>
-  | Readonly<{ type: "refused"; reason: string }>;
+  /** `overNodeLimit`: one more node would exceed what an operator admits. */
+  | Readonly<{ type: "refused"; refusal: LeaseRefusal; overNodeLimit: boolean }>;
 
 /** A node requests a longer window than its role may have. It is granted `windowMaxMs`. */
 export type LimitedWindow = Readonly<{ windowMs: number; windowMaxMs: number }>;
 
-export type LeaseMessageOutcome = "accepted" | Readonly<{ refused: string }>;
+export type LeaseMessageOutcome = "accepted" | Readonly<{ refused: LeaseRefusal }>;
 
 /** A write about to start, and what is to be written with it (a beat only). */
 export type WriteRound = Readonly<{
@@ -127,7 +135,7 @@ type LesseeRecord = {
   lastGrantAt: number | null;
   enforced: Link | null;
   renew: Renew | null;
-  refusal: string | null;
+  refusal: LeaseRefusal | null;
   /** A row that stands for a lost history was there when the epoch opened. */
   onLostHistory: boolean;
   /** As of the newest renew that could be compared: whose projection is another does not enforce what it says it does. */
@@ -142,7 +150,9 @@ const lesseesMax = 20_000;
 const queuedRenewsMax = 20_000;
 const queuedPerBootMax = 4;
 const removedMax = 100_000;
-const reservedBootId = "no boot may have this id";
+const unknownLessee: LeaseRefusal = { code: "other", message: "no lessee of this epoch" };
+const notOnChain: LeaseRefusal = { code: "other", message: "not on our chain" };
+const reservedBootId: LeaseRefusal = { code: "other", message: "no boot may have this id" };
 /** A lessee that has been silent for this long after W is forgotten. */
 const forgetAfterMs = 60_000;
 
@@ -184,17 +194,16 @@ export class LeaseGranter {
   renew(renew: Renew, origin: RenewOrigin, view: RenewView): RenewAnswer {
     const key = keyOf(renew);
     if (isLostHistory(renew) || (renew.replaces !== null && isLostHistory({ boot: renew.replaces })))
-      return { type: "refused", reason: reservedBootId };
+      return refuse(reservedBootId);
     this.#reviveIfReplaced(renew, ({ nonces }) => renew.nonce > nonces.renew);
-    if (this.#removed.has(key)) return { type: "refused", reason: "this boot has left" };
+    if (this.#removed.has(key)) return refuse(bootHasLeft);
     let record = this.#lessees.get(key);
     if (record === undefined || hasExpired(record, view.at)) {
       const full = this.#exceededLimit(renew.role, view.at);
-      if (full !== null) return { type: "refused", reason: tooManyNodes({ role: renew.role, nodesMax: full }) };
+      if (full !== null) return overLimit(renew.role, full);
     }
     if (record === undefined) {
-      if (this.#lessees.size >= lesseesMax)
-        return { type: "refused", reason: tooManyNodes({ role: renew.role, nodesMax: lesseesMax }) };
+      if (this.#lessees.size >= lesseesMax) return overLimit(renew.role, lesseesMax);
       record = newLesseeRecord({ ...lesseeOf(renew), windowMs: 0 });
       this.#lessees.set(key, record);
       this.#rowsToDelete.delete(key); // forgotten after a long silence, and back again: its row is written anew
@@ -211,7 +220,7 @@ export class LeaseGranter {
     this.#recordEnforced(record, renew, view);
     record.clocks = observeClock(record.clocks, { ours: view.at, theirs: renew.monotonicMs });
     record.refusal = refusalFor(record.clocks);
-    if (record.refusal !== null) return { type: "refused", reason: record.refusal };
+    if (record.refusal !== null) return refuse(record.refusal);
     return this.#queue(key, renew, origin);
   }
 
@@ -220,10 +229,10 @@ export class LeaseGranter {
     if (isLostHistory(confirm)) return { refused: reservedBootId };
     this.#reviveIfReplaced(confirm, ({ nonces }) => confirm.nonce > nonces.confirm);
     const record = this.#lessees.get(keyOf(confirm));
-    if (record === undefined) return { refused: "no lessee of this epoch" };
-    if (confirm.nonce <= record.nonces.confirm) return { refused: "repeated" };
+    if (record === undefined) return { refused: unknownLessee };
+    if (confirm.nonce <= record.nonces.confirm) return { refused: repeatedMessage };
     record.nonces.confirm = confirm.nonce;
-    if (!this.#recordEnforced(record, confirm, view)) return { refused: "not on our chain" };
+    if (!this.#recordEnforced(record, confirm, view)) return { refused: notOnChain };
     return record.digest === "other" ? { refused: digestMismatch } : "accepted";
   }
 
@@ -241,10 +250,10 @@ export class LeaseGranter {
   }
 
   /** Keeps a node from being granted to until its next renew passes; for what the caller alone can see. */
-  refuseQueued(ticket: number, reason: string): void {
+  refuseQueued(ticket: number, refusal: LeaseRefusal): void {
     const queued = this.#queued.get(ticket);
     const record = queued && this.#lessees.get(queued.key);
-    if (record !== undefined) record.refusal = reason;
+    if (record !== undefined) record.refusal = refusal;
     this.#queued.delete(ticket);
   }
 
@@ -340,7 +349,9 @@ export class LeaseGranter {
         enforced,
         fencedInMs: Math.max(0, fencedAt - now),
         lastGrantAgoMs: lastGrantAt === null ? null : now - lastGrantAt,
-        ...{ renew, refusal, twin: this.#aliveTwin(lessee.node, twins.get(keyOf(lessee))) },
+        renew,
+        refusal: refusal?.message ?? null,
+        twin: this.#aliveTwin(lessee.node, twins.get(keyOf(lessee))),
         onLostHistory: onLostHistory && lastGrantAt === null,
       });
     }
@@ -348,7 +359,7 @@ export class LeaseGranter {
   }
 
   #queue(key: string, renew: Renew, origin: RenewOrigin): RenewAnswer {
-    if (this.#queued.size >= queuedRenewsMax) return { type: "refused", reason: "too many renews are waiting" };
+    if (this.#queued.size >= queuedRenewsMax) return refuse(tooManyRenews);
     const own = [...this.#queued].filter(([, queued]) => queued.key === key).map(([ticket]) => ticket);
     for (const ticket of own.slice(0, Math.max(0, own.length - queuedPerBootMax + 1))) this.#queued.delete(ticket);
     const windowMaxMs = this.#windowMaxMs(renew.role);
@@ -461,7 +472,15 @@ export class LeaseGranter {
 }
 
 function outdatedRenew(nonce: number, { nonces }: LesseeRecord): RenewAnswer {
-  return nonce < nonces.renew ? { type: "overtaken" } : { type: "refused", reason: "repeated" };
+  return nonce < nonces.renew ? { type: "overtaken" } : refuse(repeatedMessage);
+}
+
+function refuse(refusal: LeaseRefusal): RenewAnswer {
+  return { type: "refused", refusal, overNodeLimit: false };
+}
+
+function overLimit(role: Lessee["role"], nodesMax: number): RenewAnswer {
+  return { type: "refused", refusal: tooManyNodes({ role, nodesMax }), overNodeLimit: true };
 }
 
 function newLesseeRecord(lessee: Lessee): LesseeRecord {
@@ -480,11 +499,12 @@ function newLesseeRecord(lessee: Lessee): LesseeRecord {
   };
 }
 
-function refusalFor(clocks: DriftWatch): string | null {
+function refusalFor(clocks: DriftWatch): LeaseRefusal | null {
   const drift = driftOf(clocks);
   if (drift === undefined || Math.abs(drift) <= driftMax) return null;
   const percent = (Math.abs(drift) * 100).toFixed(2);
-  return `its monotonic clock runs at least ${percent} % ${drift > 0 ? "slower" : "faster"} than the leader's`;
+  const message = `its monotonic clock runs at least ${percent} % ${drift > 0 ? "slower" : "faster"} than the leader's`;
+  return { code: "clock-drift", message };
 }
 
 /** Its lease has ended, and it has not renewed since: it is remembered for a while, and needs room again for another lease. */

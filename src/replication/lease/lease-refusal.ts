@@ -1,51 +1,65 @@
 /**
- * Lease refusal: a leader has heard a node and will not grant it a lease. Some of its reasons call for an act of the node.
+ * Lease refusal: why a broker grants a node no lease, as a code for programs and a sentence for people.
+ *
+ * - A node acts on two codes: `digest-mismatch` (it rebuilds its projection) and `level-too-old` (it permits nothing).
+ * - The sentence never decides anything.
  */
 import { CodedError } from "../../events/index.ts";
 
-/**
- * The words for a node whose projection differs at the same link: it has to build a new one (docs/protocol.md §5.2).
- */
-export const digestMismatch = "its projection differs from the leader's at the same place";
+export type LeaseRefusalCode =
+  /** The projection differs from the leader's at the same link (docs/protocol.md §5.2). */
+  | "digest-mismatch"
+  /** The build cannot read the level that the cluster has finalized. */
+  | "level-too-old"
+  /** The broker has handled this message, or a newer one, before. */
+  | "repeated"
+  /** As many nodes hold a lease, or as many renews are queued, as the broker admits. */
+  | "too-many"
+  /** The boot has said goodbye or was replaced. */
+  | "left"
+  /** The node's monotonic clock runs at another rate. */
+  | "clock-drift"
+  /** The message is not signed by the node that it names. */
+  | "not-authentic"
+  | "other";
 
-const tooOldPattern = /^the cluster has finalized level \d+, and this build reads level \d+/;
+export type LeaseRefusal = Readonly<{ code: LeaseRefusalCode; message: string }>;
 
-/** The words for a node whose build cannot read what may be written now. */
-export function tooOld(of: Readonly<{ finalized: number; reads: number }>): string {
-  return `the cluster has finalized level ${of.finalized}, and this build reads level ${of.reads}: start a newer one`;
+export const digestMismatch: LeaseRefusal = {
+  code: "digest-mismatch",
+  message: "its projection differs from the leader's at the same place",
+};
+
+export const repeatedMessage: LeaseRefusal = { code: "repeated", message: "repeated" };
+
+export const bootHasLeft: LeaseRefusal = { code: "left", message: "this boot has left" };
+
+export const tooManyRenews: LeaseRefusal = { code: "too-many", message: "too many renews are waiting" };
+
+export function levelTooOld({ finalized, reads }: Readonly<{ finalized: number; reads: number }>): LeaseRefusal {
+  const message = `the cluster has finalized level ${finalized}, and this build reads level ${reads}: start a newer one`;
+  return { code: "level-too-old", message };
 }
 
-const tooManyPattern = /^too many nodes\b/;
-
-/** The words for a node that would exceed the number of nodes that an operator admits in its role. */
-export function tooManyNodes(of: Readonly<{ role: string; nodesMax: number }>): string {
-  return (
-    `too many nodes: ${of.nodesMax} in the role ${of.role} hold a lease. ` +
-    `To admit more, raise broker.max_nodes.${of.role} on every broker`
-  );
+/** One more node would exceed the number that an operator admits in its role. */
+export function tooManyNodes({ role, nodesMax }: Readonly<{ role: string; nodesMax: number }>): LeaseRefusal {
+  const message =
+    `too many nodes: ${nodesMax} in the role ${role} hold a lease. ` +
+    `To admit more, raise broker.max_nodes.${role} on every broker`;
+  return { code: "too-many", message };
 }
 
-export function saysTooManyNodes(reason: string): boolean {
-  return tooManyPattern.test(reason);
+/** Whether a refusal concerns the boot itself, and not only this one message or a leader that is overloaded. */
+export function concernsBoot({ code }: LeaseRefusal): boolean {
+  return code !== "repeated" && code !== "too-many";
 }
 
-const ofTheMoment: ReadonlySet<string> = new Set(["repeated", "too many renews are waiting"]);
-
-/** Whether a refusal says something of the boot that was refused, and not of this one message, or of a leader with too much to do. */
-export function saysOfTheBoot(reason: string): boolean {
-  return !ofTheMoment.has(reason) && !saysTooManyNodes(reason);
-}
-
-export function saysTooOld(reason: string): boolean {
-  return tooOldPattern.test(reason);
-}
-
-/** Asking again with the same will not help. */
+/** A broker grants no lease. Sending the same renew again does not help. */
 export class LeaseRefusedError extends CodedError<"ERR_REPLICATION_LEASE_REFUSED"> {
   override readonly code = "ERR_REPLICATION_LEASE_REFUSED";
-  readonly reason: string;
-  constructor(reason: string, options?: ErrorOptions) {
-    super(`no lease: ${reason}`, options);
-    this.reason = reason;
+  readonly refusal: LeaseRefusal;
+  constructor(refusal: LeaseRefusal, options?: ErrorOptions) {
+    super(`no lease: ${refusal.message}`, options);
+    this.refusal = refusal;
   }
 }

@@ -22,7 +22,14 @@ import { CopiedNodes } from "./copied-nodes.ts";
 import { type DriftWatch, driftMax, driftOf, type Moment, newDriftWatch, observeClock } from "./drift-watch.ts";
 import { type ChainView, fenceAfterMs } from "./lease-granter.ts";
 import type { HeldLease } from "./lease-holder.ts";
-import { digestMismatch, saysOfTheBoot, tooOld } from "./lease-refusal.ts";
+import {
+  bootHasLeft,
+  concernsBoot,
+  digestMismatch,
+  type LeaseRefusal,
+  levelTooOld,
+  repeatedMessage,
+} from "./lease-refusal.ts";
 
 /** The broker's own lease and copy, at the moment of an answer. */
 export type RegionalCopy = Readonly<{
@@ -39,7 +46,7 @@ export type RegionalCopy = Readonly<{
 export type GrantByAge =
   | Readonly<{ type: "granted"; grant: Grant }>
   /** Asking again with the same does not help. */
-  | Readonly<{ type: "refused"; reason: string }>
+  | Readonly<{ type: "refused"; refusal: LeaseRefusal }>
   | Readonly<{ type: "unavailable"; reason: string }>;
 
 /** A node of the region as this broker has heard of it. */
@@ -64,7 +71,7 @@ type RegionalNode = {
   enforcedNonce: number;
   clocks: DriftWatch;
   /** Why this boot gets no lease: the leader's word, or that its projection is another. */
-  refusal: string | null;
+  refusal: LeaseRefusal | null;
 };
 
 const nodesMax = 20_000;
@@ -137,13 +144,13 @@ export class RegionalGranter {
   }
 
   /** The leader has answered a renew of this boot. */
-  recordLeaderAnswer(renew: Renew, answer: "granted" | Readonly<{ refused: string }>, now: MonotonicMs): void {
+  recordLeaderAnswer(renew: Renew, answer: "granted" | Readonly<{ refused: LeaseRefusal }>, now: MonotonicMs): void {
     const node = this.#nodes.get(keyOf(renew));
     if (node === undefined) return;
     if (answer === "granted") {
       node.refusal = null;
       node.grantedAt = now;
-    } else if (saysOfTheBoot(answer.refused)) refuse(node, answer.refused);
+    } else if (concernsBoot(answer.refused)) refuse(node, answer.refused);
   }
 
   /** The broker stands on another history than before: what nodes have said of the one that it left counts for nothing. */
@@ -154,14 +161,14 @@ export class RegionalGranter {
   /** For a renew that was told to `renewed`, and that no leader answers. */
   grant(renew: Renew, copy: RegionalCopy, at: Moment): GrantByAge {
     const key = keyOf(renew);
-    if (this.#removed.has(key)) return { type: "refused", reason: "this boot has left" };
+    if (this.#removed.has(key)) return { type: "refused", refusal: bootHasLeft };
     const node = this.#nodes.get(key);
     if (node === undefined) return { type: "unavailable", reason: "too many nodes in this region" };
-    if (node.refusal === digestMismatch && digestMatches(renew, copy)) node.refusal = null; // it has built another since
+    if (node.refusal?.code === "digest-mismatch" && digestMatches(renew, copy)) node.refusal = null; // it has built another since
     const refusal = refusalFor(node, renew, copy) ?? node.refusal;
-    if (refusal === digestMismatch) refuse(node, refusal);
-    if (refusal !== null) return { type: "refused", reason: refusal };
-    if (renew.nonce <= node.byAgeNonce) return { type: "refused", reason: "repeated" };
+    if (refusal?.code === "digest-mismatch") refuse(node, refusal);
+    if (refusal !== null) return { type: "refused", refusal };
+    if (renew.nonce <= node.byAgeNonce) return { type: "refused", refusal: repeatedMessage };
     const { lease } = copy;
     if (lease === null) return { type: "unavailable", reason: outOfReach };
     const ageMs = Math.max(0, at.monotonic - lease.freshSinceMs);
@@ -252,21 +259,24 @@ function recordEnforced(
 ): void {
   if (nonce < node.enforcedNonce) return;
   node.enforcedNonce = nonce;
-  if (!view.onChain(enforced) || node.refusal === digestMismatch) node.enforced = null;
+  if (!view.onChain(enforced) || node.refusal?.code === "digest-mismatch") node.enforced = null;
   else if (enforced.position >= (node.enforced?.position ?? 0)) node.enforced = enforced;
 }
 
 /** What a node says it enforces is not so, when it has folded something else. */
-function refuse(node: RegionalNode, reason: string): void {
-  node.refusal = reason;
-  if (reason === digestMismatch) node.enforced = null;
+function refuse(node: RegionalNode, refusal: LeaseRefusal): void {
+  node.refusal = refusal;
+  if (refusal.code === "digest-mismatch") node.enforced = null;
 }
 
-function refusalFor(node: RegionalNode, renew: Renew, copy: RegionalCopy): string | null {
+function refusalFor(node: RegionalNode, renew: Renew, copy: RegionalCopy): LeaseRefusal | null {
   const drift = driftOf(node.clocks);
   if (drift !== undefined && Math.abs(drift) > driftMax)
-    return `its monotonic clock runs at least ${(Math.abs(drift) * 100).toFixed(2)} % off this broker's`;
-  if (renew.reads < copy.level) return tooOld({ finalized: copy.level, reads: renew.reads });
+    return {
+      code: "clock-drift",
+      message: `its monotonic clock runs at least ${(Math.abs(drift) * 100).toFixed(2)} % off this broker's`,
+    };
+  if (renew.reads < copy.level) return levelTooOld({ finalized: copy.level, reads: renew.reads });
   return isComparable(renew, copy) && renew.digest !== copy.digest ? digestMismatch : null;
 }
 

@@ -3,7 +3,9 @@
  */
 import { type CommandResult, decodeEvents, type Link, linkOf, sameLink } from "../../events/index.ts";
 import type { PageOutcome } from "../databroker.ts";
+import { type LeaseRefusal, LeaseRefusedError } from "../lease/lease-refusal.ts";
 import { type EnvelopeOpener, openGrant } from "../wire/broker-opener.ts";
+import { parseLeaseRefusal } from "../wire/lease-refusal-body.ts";
 import type { encodeMessage } from "../wire/messages.ts";
 import type { LeaseAnswer, LeaseMessage, ReadAnswer } from "./messages.ts";
 
@@ -29,22 +31,26 @@ export function messageBodyOf(spoken: LeaseMessage): Parameters<typeof encodeMes
   }
 }
 
-const refusalCodes: readonly unknown[] = ["ERR_REPLICATION_LEASE_REFUSED", "ERR_BROKER_LEASE_REFUSED"];
-
 /** @param envelope null: taken, as a confirmation or a goodbye is */
 export function leaseAnswer(envelope: Uint8Array | null, open: EnvelopeOpener): LeaseAnswer {
   return envelope === null ? { type: "taken" } : { type: "grant", grant: openGrant(envelope, open) };
 }
 
 export function leaseFailure(error: unknown): LeaseAnswer {
-  const reason = refusalIn(error);
-  return reason === undefined ? { type: "failed", error } : { type: "refused", reason };
+  const refusal = refusalIn(error);
+  return refusal === undefined ? { type: "failed", error } : { type: "refused", refusal };
 }
 
-/** The leader's own words, whether it is in this process or was asked over HTTP. */
-function refusalIn(error: unknown): string | undefined {
-  if (!(error instanceof Error) || !("code" in error) || !("reason" in error)) return undefined;
-  return refusalCodes.includes(error.code) && typeof error.reason === "string" ? error.reason : undefined;
+/** A broker's refusal, whether the broker is in this process or answered over HTTP. */
+function refusalIn(error: unknown): LeaseRefusal | undefined {
+  if (error instanceof LeaseRefusedError) return error.refusal;
+  const isRejected = error instanceof Error && "code" in error && error.code === "ERR_BROKER_LEASE_REFUSED";
+  if (!isRejected || !("refusal" in error) || !isObject(error.refusal)) return undefined;
+  return parseLeaseRefusal({ reason: error.refusal.message, code: error.refusal.code });
+}
+
+function isObject(value: unknown): value is Readonly<{ code?: unknown; message?: unknown }> {
+  return typeof value === "object" && value !== null;
 }
 
 /**

@@ -6,6 +6,7 @@
  * renew does not hurry the next one: a thousand nodes whose leader is gone ask no more often than before. Pure: it is told
  * the time, and says when it is next due.
  */
+import type { LeaseRefusal } from "../lease/lease-refusal.ts";
 import { jittered } from "../runtime/jitter.ts";
 import type { LeaseMessage, NodeEffect } from "./messages.ts";
 
@@ -103,7 +104,7 @@ export class LeaseSender {
   /** @returns what it is the answer to; undefined: nothing that anybody waits for any more */
   onAnswer(
     id: number,
-    answer: Readonly<{ type: string; error?: unknown; reason?: string }>,
+    answer: Readonly<{ type: string; error?: unknown; refusal?: LeaseRefusal }>,
     now: number,
   ): InFlight | undefined {
     const asked = this.#inFlight.get(id);
@@ -151,12 +152,17 @@ export class LeaseSender {
     this.#options.emit({ type: "sendLease", id, message });
   }
 
-  #recordFailure(kind: Kind, { error, reason }: Readonly<{ error?: unknown; reason?: string }>): void {
+  #recordFailure(kind: Kind, { error, refusal }: Readonly<{ error?: unknown; refusal?: LeaseRefusal }>): void {
     this.#counts.leaseFailures += 1;
     this.#failuresInARow += 1;
     const level = Number.isInteger(Math.log2(this.#failuresInARow)) ? "warn" : "debug";
-    const message = reason === undefined ? `a ${kind} was not answered` : `a ${kind} was refused`;
-    this.#options.emit({ type: "log", level, message, fields: { err: error, reason, inARow: this.#failuresInARow } });
+    const message = refusal === undefined ? `a ${kind} was not answered` : `a ${kind} was refused`;
+    this.#options.emit({
+      type: "log",
+      level,
+      message,
+      fields: { err: error, reason: refusal?.message, inARow: this.#failuresInARow },
+    });
   }
 
   #count(kind: Kind): number {

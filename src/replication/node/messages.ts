@@ -19,6 +19,7 @@ import type {
 } from "../../events/index.ts";
 import type { EpochMark } from "../lease/chain-history.ts";
 import type { Moment } from "../lease/lease-holder.ts";
+import type { LeaseRefusal } from "../lease/lease-refusal.ts";
 import type { Refused } from "../wire/broker-opener.ts";
 import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
 import type { DenialsOnDisk } from "./denials/persisted-denials.ts";
@@ -53,8 +54,8 @@ export type LeaseAnswer =
   | Fact<"grant", { grant: Grant | Refused }>
   /** To a confirmation or a goodbye. */
   | Fact<"taken", unknown>
-  /** A leader has answered that it will not; `reason` in its words (see lease/lease-refusal.ts). */
-  | Fact<"refused", { reason: string }>
+  /** A broker grants no lease. */
+  | Fact<"refused", { refusal: LeaseRefusal }>
   | Fact<"failed", { error: unknown }>;
 
 /** How deliveries come: `none`: there is no fan-out; `down`: there is one, and surely it brings nothing now. */

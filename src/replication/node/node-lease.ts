@@ -15,7 +15,7 @@ import {
   newLeaseHolder,
   step as stepLease,
 } from "../lease/lease-holder.ts";
-import { digestMismatch, saysTooOld } from "../lease/lease-refusal.ts";
+import type { LeaseRefusal } from "../lease/lease-refusal.ts";
 import { type Backoff, backoffMs } from "../runtime/jitter.ts";
 import type { Refused } from "../wire/broker-opener.ts";
 import type { Grant, Renew } from "../wire/messages.ts";
@@ -186,9 +186,12 @@ export class NodeLease {
     if (asked?.kind === "goodbye" && answer.type === "taken") this.#options.emit({ type: "clearBoot" });
     if (asked?.kind !== "renew") return;
     if (answer.type === "grant") this.#onGrant(answer.grant);
-    else if (answer.type === "refused" && answer.reason === digestMismatch && asked.at > this.#rebuiltAt)
-      this.#quarantine();
-    else if (answer.type === "refused" && saysTooOld(answer.reason)) this.#blockTooOld(answer.reason);
+    else if (answer.type === "refused") this.#onRefusal(answer.refusal, asked.at);
+  }
+
+  #onRefusal({ code, message }: LeaseRefusal, sentAt: number): void {
+    if (code === "digest-mismatch" && sentAt > this.#rebuiltAt) this.#quarantine();
+    else if (code === "level-too-old") this.#blockTooOld(message);
   }
 
   /** Only the cluster's level, as it stands in the log, could say otherwise. */

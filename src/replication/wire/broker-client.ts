@@ -9,7 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Agent, request as send } from "undici";
 import { CodedError, type CommandRequest, type CommandResult, encode, formatLink } from "../../events/index.ts";
 import { BrokerUnavailableError, type Databroker, type ReceiptTarget } from "../databroker.ts";
-import { LeaseRefusedError } from "../lease/lease-refusal.ts";
+import { type LeaseRefusal, LeaseRefusedError } from "../lease/lease-refusal.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { jittered, upTo } from "../runtime/jitter.ts";
 import type { Logger } from "../runtime/logger.ts";
@@ -29,6 +29,7 @@ import {
   parseSnapshotAsked,
 } from "./broker-wire.ts";
 import type { Role } from "./cluster-keys.ts";
+import { parseLeaseRefusal } from "./lease-refusal-body.ts";
 import { signCall } from "./service-call.ts";
 import { type AnswerRefusal, answerHeader, mustBeSealed, refuseAnswer } from "./signed-answer.ts";
 import { snapshotSupplyOver } from "./snapshot-calls.ts";
@@ -350,13 +351,13 @@ function refusalWords({ status }: Answer): string {
     : "the databroker does not allow this to the role of this process";
 }
 
-/** A leader's own words for why it grants no lease; everything else with a 403 is about the role. */
-function leaseRefusal({ body }: Answer): string | undefined {
+/** Why a broker grants no lease. Undefined: the 403 is about the role of this process. */
+function leaseRefusal({ body }: Answer): LeaseRefusal | undefined {
   try {
-    const { error, reason }: { error?: unknown; reason?: unknown } = JSON.parse(Buffer.from(body).toString("utf8"));
-    return error === "no-lease" && typeof reason === "string" ? reason.slice(0, 200) : undefined;
+    const { error, ...fields }: { error?: unknown } = JSON.parse(Buffer.from(body).toString("utf8"));
+    return error === "no-lease" ? parseLeaseRefusal(fields) : undefined;
   } catch {
-    return undefined;
+    return undefined; // not JSON: no broker wrote it
   }
 }
 

@@ -209,7 +209,7 @@ test("a message is forwarded while the home region answers; its answer is the no
   region.feed({ type: "homeReachable" });
   region.renew();
   const [asked] = region.all("askHome");
-  assert.deepEqual(asked?.question, { op: "say", said: 1 });
+  assert.deepEqual(asked?.question, { op: "forward", messageId: 1 });
   assert.deepEqual(answersIn(region.feed({ type: "homeAnswered", id: asked?.id ?? 0, answer: { type: "granted" } })), [
     "leader",
   ]);
@@ -228,7 +228,8 @@ test("a boot that the leader refuses gets no lease by age; one that no broker an
   const region = new Region();
   region.feed({ type: "homeReachable" });
   region.renew();
-  const refused: HomeAnswer = { type: "refused", reason: "its monotonic clock runs at least 1.20 % off the leader's" };
+  const message = "its monotonic clock runs at least 1.20 % off the leader's";
+  const refused: HomeAnswer = { type: "refused", refusal: { code: "clock-drift", message } };
   region.feed({ type: "homeAnswered", id: region.all("askHome")[0]?.id ?? 0, answer: refused });
   region.now += 10_000;
   region.renew();

@@ -166,7 +166,11 @@ describe("grants", () => {
   test("a repeated renew is refused, and one that a newer one overtook gets nothing", () => {
     const granter = granterWith();
     granter.renew(renewOf({ nonce: 7 }), "remote", view(0));
-    assert.deepEqual(granter.renew(renewOf({ nonce: 7 }), "remote", view(1)), { type: "refused", reason: "repeated" });
+    assert.deepEqual(granter.renew(renewOf({ nonce: 7 }), "remote", view(1)), {
+      type: "refused",
+      refusal: { code: "repeated", message: "repeated" },
+      overNodeLimit: false,
+    });
     assert.deepEqual(granter.renew(renewOf({ nonce: 6 }), "remote", view(1)), { type: "overtaken" });
     assert.deepEqual(
       beat(granter, 2).grants.map(({ grant }) => grant.nonce),
@@ -344,8 +348,12 @@ describe("limits of a role", () => {
       assert.equal(granter.renew(renewOf({ boot: bootOf(number) }), "remote", view(0)).type, "queued");
     assert.deepEqual(granter.renew(renewOf({ boot: bootOf(3) }), "remote", view(0)), {
       type: "refused",
-      reason:
-        "too many nodes: 2 in the role proxy hold a lease. To admit more, raise broker.max_nodes.proxy on every broker",
+      refusal: {
+        code: "too-many",
+        message:
+          "too many nodes: 2 in the role proxy hold a lease. To admit more, raise broker.max_nodes.proxy on every broker",
+      },
+      overNodeLimit: true,
     });
     assert.equal(granter.renew(renewOf({ boot: bootOf(4), role: "authorize" }), "remote", view(0)).type, "queued");
     assert.equal(granter.renew(renewOf({ boot: bootOf(1), nonce: 2 }), "remote", view(1)).type, "queued");
@@ -436,7 +444,9 @@ describe("confirmations", () => {
   test("who stands in another history, or where we have not written, enforces nothing of ours, whatever it said before", () => {
     for (const link of [foreign(20), at(101)]) {
       const granter = granted();
-      assert.deepEqual(granter.confirm(confirm(2, link), view(1)), { refused: "not on our chain" });
+      assert.deepEqual(granter.confirm(confirm(2, link), view(1)), {
+        refused: { code: "other", message: "not on our chain" },
+      });
       assert.equal(only(granter, 1).enforced, null);
       assert.equal(granter.confirm(confirm(3, at(8)), view(2)), "accepted", "it is back");
       assert.equal(only(granter, 2).enforced?.position, 8);
@@ -473,9 +483,13 @@ describe("confirmations", () => {
   test("a repeated confirmation, and one of somebody who has no lease, are refused", () => {
     const granter = granted();
     granter.confirm(confirm(2, at(12)), view(1));
-    assert.deepEqual(granter.confirm(confirm(2, at(13)), view(1)), { refused: "repeated" });
+    assert.deepEqual(granter.confirm(confirm(2, at(13)), view(1)), {
+      refused: { code: "repeated", message: "repeated" },
+    });
     const stranger = { ...confirm(1, at(12)), boot: "boot-9" as BootId };
-    assert.deepEqual(granter.confirm(stranger, view(1)), { refused: "no lessee of this epoch" });
+    assert.deepEqual(granter.confirm(stranger, view(1)), {
+      refused: { code: "other", message: "no lessee of this epoch" },
+    });
   });
 
   test("a renew says nothing of what it enforces when its link is of another history, and is granted all the same", () => {
@@ -690,7 +704,7 @@ describe("drift", () => {
       for (let second = 0; second <= 60; second++) {
         const renew = renewOf({ nonce: second + 1, monotonicMs: second * 1_000 * rate });
         const answer = granter.renew(renew, "remote", view(second * 1_000));
-        last = answer.type === "refused" ? answer.reason : answer.type;
+        last = answer.type === "refused" ? answer.refusal.message : answer.type;
         beat(granter, second * 1_000);
       }
       assert.equal(last.includes("monotonic clock"), refused, `${rate}: ${last}`);

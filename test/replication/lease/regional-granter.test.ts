@@ -14,6 +14,7 @@ import type {
 import {
   digestMismatch,
   type HeldLease,
+  type LeaseRefusal,
   type Moment,
   type RegionalCopy,
   RegionalGranter,
@@ -55,7 +56,9 @@ function granterWith(...renews: readonly Renew[]): RegionalGranter {
   return granter;
 }
 const reasonOf = (answer: ReturnType<RegionalGranter["grant"]>): string =>
-  answer.type === "granted" ? "granted" : `${answer.type}: ${answer.reason}`;
+  answer.type === "granted"
+    ? "granted"
+    : `${answer.type}: ${answer.type === "refused" ? answer.refusal.message : answer.reason}`;
 
 test("a grant by age says how old the broker's lease is, and names all that the broker has applied", () => {
   const renew = renewOf();
@@ -95,7 +98,7 @@ test("a boot that left, that was replaced, or that the leader refuses is granted
   replaced.recordRenew(speaks, { at: 4_100 as MonotonicMs, onChain: () => true });
   assert.equal(reasonOf(replaced.grant(speaks, copy, at(4_100))), "granted", "it is alive, as the renew shows");
   const refused = granterWith(renew);
-  refused.recordLeaderAnswer(renew, { refused: "its clock" }, 4_000 as MonotonicMs);
+  refused.recordLeaderAnswer(renew, { refused: { code: "clock-drift", message: "its clock" } }, 4_000 as MonotonicMs);
   assert.match(reasonOf(refused.grant(renewOf({ nonce: 2 }), copy, at(4_000))), /its clock/);
 });
 
@@ -188,8 +191,9 @@ test("only a node's newest word counts: a late one of before it went to another 
 
 test("a leader with too much to do keeps nobody out of the region, nor does a projection that was built anew since", () => {
   const granter = granterWith(renewOf());
-  const refused = (reason: string) => granter.recordLeaderAnswer(renewOf(), { refused: reason }, 4_000 as MonotonicMs);
-  refused("too many renews are waiting");
+  const refused = (refusal: LeaseRefusal) =>
+    granter.recordLeaderAnswer(renewOf(), { refused: refusal }, 4_000 as MonotonicMs);
+  refused({ code: "too-many", message: "too many renews are waiting" });
   assert.equal(reasonOf(granter.grant(renewOf(), copy, at(4_000))), "granted");
   refused(digestMismatch);
   assert.match(reasonOf(granter.grant(renewOf({ nonce: 2 }), copy, at(4_100))), /differs/, "elsewhere it says nothing");

@@ -8,7 +8,13 @@ import {
   sessionStream,
   userStream,
 } from "../../../src/events/index.ts";
-import { digestMismatch, emptyHistory, extendHistory, type LoadedSnapshot } from "../../../src/replication/index.ts";
+import {
+  bootHasLeft,
+  digestMismatch,
+  emptyHistory,
+  extendHistory,
+  type LoadedSnapshot,
+} from "../../../src/replication/index.ts";
 import { created, History, history, revoked, sessionId, userId } from "../support.ts";
 import { DrivenNode } from "./driven-node.ts";
 
@@ -300,7 +306,7 @@ describe("a lost suffix", () => {
 describe("quarantine", () => {
   const log = history(20);
   const refuse = (node: DrivenNode): DrivenNode =>
-    node.feed({ type: "leaseAnswered", id: node.lastRenew.id, answer: { type: "refused", reason: digestMismatch } });
+    node.feed({ type: "leaseAnswered", id: node.lastRenew.id, answer: { type: "refused", refusal: digestMismatch } });
 
   test("a node whose projection the leader finds wrong permits nothing, builds a new one, and serves again", () => {
     const node = new DrivenNode().serve(log);
@@ -320,7 +326,7 @@ describe("quarantine", () => {
     refuse(node.renew()).noSnapshot();
     const before = node.lastRenew;
     node.read(log);
-    node.feed({ type: "leaseAnswered", id: before.id, answer: { type: "refused", reason: digestMismatch } });
+    node.feed({ type: "leaseAnswered", id: before.id, answer: { type: "refused", refusal: digestMismatch } });
     assert.doesNotMatch(node.reasons, /quarantined/);
     refuse(node.renew());
     assert.match(node.reasons, /quarantined/);
@@ -337,7 +343,7 @@ describe("quarantine", () => {
     node.feed({
       type: "leaseAnswered",
       id: node.lastRenew.id,
-      answer: { type: "refused", reason: "this boot has left" },
+      answer: { type: "refused", refusal: bootHasLeft },
     });
     assert.ok(node.overdue <= 0);
   });
