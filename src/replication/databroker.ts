@@ -158,7 +158,7 @@ export type Databroker = {
   configuration(configHash: ConfigHash): Promise<StoredConfiguration | undefined>;
   /** The configurations whose bodies are kept, oldest first. For operators. @throws BrokerUnavailableError */
   configurations(): Promise<readonly ConfigurationEntry[]>;
-  /** True when the body of a hash is kept: whoever runs it need not offer it. @throws BrokerUnavailableError */
+  /** True when the body of a hash is stored, so that a process that runs it need not offer it. @throws BrokerUnavailableError */
   holdsConfiguration(configHash: ConfigHash): Promise<boolean>;
   /** The identity provider's tokens of a session, opened; for sign-out, refresh and routes that forward them. */
   tokens(sessionId: SessionId): Promise<ProviderTokens | undefined>;

@@ -57,7 +57,7 @@ export function createSnapshotStore(
 
   async function onDisk(): Promise<readonly SignedManifest[]> {
     const { snapshots, bad } = await folder.list();
-    for (const each of bad) logOnce(each.file, each, "a snapshot on this disk is not to be believed");
+    for (const each of bad) logOnce(each.file, each, "snapshot failed verification; ignoring it");
     places = snapshots.map(snapshotPlaceOf);
     return snapshots;
   }

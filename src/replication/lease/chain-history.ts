@@ -1,9 +1,9 @@
 /**
- * Chain history: what a copy remembers of its own chain, so that a link that somebody names can be compared with it.
+ * Chain history: what a copy remembers of its own chain, so that it can locate a link on it.
  *
- * It keeps the hashes of the newest tens of thousands of events and the start of every epoch. It never guesses: a link
- * older than its memory is `forgotten`, unless the epoch alone already shows that it is of another history. Immutable, in
- * two generations, so that following costs the same however long the chain is. Pure.
+ * - It remembers the hashes of the newest tens of thousands of events and the start of every epoch.
+ * - It never guesses. A link older than its memory is `unknown`, unless its epoch shows that it belongs to another chain.
+ * - Immutable and pure. Hashes are held in two generations, so that extending costs the same for a chain of any length.
  */
 import {
   type Epoch,
@@ -36,14 +36,14 @@ const epochsMax = 1_024;
 
 export const emptyHistory: ChainHistory = { applied: genesis, epochs: [], young: null, youngCount: 0, old: null };
 
-/** A history that begins at a link: of what lies before it only the epochs are known. */
+/** A history that begins at a link. Before that link, only the epochs are known. */
 export function historyFrom(applied: Link, epochs: readonly EpochMark[]): ChainHistory {
   return { applied, epochs: epochs.slice(-epochsMax), young: null, youngCount: 0, old: null };
 }
 
 /**
- * Whether a chain with these epochs goes through a place of another chain, by their epochs alone: an epoch has one writer, and
- * what it wrote is cut off only by a newer epoch that opens at or before the cut.
+ * Whether a chain with these epochs contains a link of another chain, decided by their epochs alone. An epoch has one writer, and only
+ * a newer epoch that opens at or before the cut can cut off what it wrote.
  */
 export function sharesLink(
   epochs: readonly EpochMark[],
@@ -57,7 +57,7 @@ export function sharesLink(
   return mark.start === their.start && mark.incarnation !== null && mark.incarnation === their.incarnation;
 }
 
-/** Goes on along events that stand right behind `applied`; that they do is the caller's proof. */
+/** Appends events that directly follow `applied`. The caller has checked that they do. */
 export function extendHistory(history: ChainHistory, events: readonly Recorded[]): ChainHistory {
   const last = events.at(-1);
   const first = events[0];
@@ -77,19 +77,19 @@ export function extendHistory(history: ChainHistory, events: readonly Recorded[]
   };
 }
 
-/** How a link stands to this chain. */
+/** Where a link lies relative to this chain. */
 export type LinkLocation =
-  /** The chain goes through it. */
+  /** The chain contains it. */
   | "onChain"
-  /** Beyond `applied`: nothing can be said yet. */
+  /** Beyond `applied`: not known yet. */
   | "ahead"
-  /** The chain holds another event at its place: the link is of another history. */
+  /** The chain has another event at this position. */
   | "otherChain"
-  /** Older than what is remembered, and of the epoch that the chain had there. */
+  /** Older than the remembered hashes, and of the epoch that the chain had at this position. */
   | "unknown";
 
 export function locateLink(history: ChainHistory, link: Link): LinkLocation {
-  // Beyond us, but of an epoch that had ended before: its place was taken by a newer one.
+  // Beyond `applied`, but its epoch had ended before: a newer epoch has written this position.
   if (link.position > history.applied.position) return link.epoch < history.applied.epoch ? "otherChain" : "ahead";
   if (link.position === 0) return link.hash === genesis.hash ? "onChain" : "otherChain";
   if (link.position === history.applied.position) return same(link, history.applied.epoch, history.applied.hash);
@@ -99,7 +99,7 @@ export function locateLink(history: ChainHistory, link: Link): LinkLocation {
   return epoch === undefined || epoch === link.epoch ? "unknown" : "otherChain";
 }
 
-/** The epoch in which the chain's event at a position was written; undefined when that is forgotten. */
+/** The epoch that wrote the event at a position. Undefined: older than the remembered epochs. */
 export function epochAt(history: ChainHistory, position: Position): Epoch | undefined {
   return history.epochs.findLast((mark) => mark.start <= position)?.epoch;
 }
@@ -118,7 +118,7 @@ function withEpochs(epochs: readonly EpochMark[], events: readonly Recorded[]): 
   return events.reduce(withEpoch, epochs);
 }
 
-/** The epochs of a chain with its next event; the same list while the epoch lasts. */
+/** The epochs of a chain after its next event. Returns the same list while the epoch does not change. */
 export function withEpoch(epochs: readonly EpochMark[], { epoch, position, event }: Recorded): readonly EpochMark[] {
   if (epoch === epochs.at(-1)?.epoch) return epochs;
   const incarnation = event.type === "EpochOpened" ? event.incarnation : null;

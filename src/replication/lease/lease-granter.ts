@@ -1,20 +1,19 @@
 /**
  * Lease granter: the leader's side of the staleness contract (docs/protocol.md §5).
  *
- * Synchronous and without I/O or clocks. Renews wait for a write (a beat or an append) that *started* after they arrived and
- * committed cleanly; only then are they granted. It knows every (node, boot) that may be deciding, and how long each may go
- * on after its last grant. It lives for one epoch.
+ * It knows every boot that may be deciding, and how long each may continue after its last grant. It lives for one epoch. Synchronous, without
+ * I/O or clocks.
  *
- * Always:
- *   - no grant before the lessee's row (node, boot, window) is durable, so that the next leader knows of it; one without a
- *     row lives in our own process;
- *   - whom we have granted to, the next epoch of this process knows, whatever has become of the rows: a log may lose some;
- *   - while a row stands for a lost history, every other row counts for its window as well;
- *   - a lessee is let go only when it said goodbye, a newer boot of the same node replaced it, or its W has passed;
- *   - a boot that left is never granted again; one that was replaced and speaks again is alive, and counts again;
- *   - `enforced` of a lessee only grows, and only by links that are on our chain, from where our epoch begins: what names an older
- *     place may have been said before we led, by a boot that has gone elsewhere since;
- *   - a boot whose projection was another than ours at the same place enforces nothing, until a renew shows that it is ours again.
+ * - A renew waits for a write (a beat or an append) that started after the renew arrived. It is granted only if that write commits cleanly.
+ * - No grant leaves before the lessee's row (node, boot, window) is durable, so that the next leader knows of it. A node in the leader's own
+ *   process needs no row.
+ * - The next epoch of this process knows every lessee that was granted a lease, even if the log has lost rows.
+ * - While a row stands for a lost history, every other row counts for that row's window as well.
+ * - A lessee is released only when it said goodbye, a newer boot of the same node replaced it, or its W has passed.
+ * - A boot that left is never granted again. A boot that was replaced and sends again is alive, and counts again.
+ * - `enforced` of a lessee only grows, and only by links on this chain from the start of this epoch. An older link may predate a boot's move to
+ *   another chain.
+ * - A boot whose projection differed from the leader's at the same link enforces nothing, until a renew shows an equal projection.
  */
 import type { BootId, Epoch, Incarnation, Link, MonotonicMs, NodeId, Position, UnixMs } from "../../events/index.ts";
 import { isLostHistory } from "../log/continuity.ts";
@@ -56,8 +55,8 @@ export type GranterOptions = Readonly<{
 export type RoleLimits = Readonly<Record<Lessee["role"], Readonly<{ nodesMax: number; windowMaxMs: number }>>>;
 
 /**
- * Somebody who may hold a lease, with the longest window they were granted, until a moment by our own clock; and what was found of their
- * projection and their clock, which another epoch does not mend.
+ * A lessee that may hold a lease until `fencedAt`, by the leader's monotonic clock, with the longest window it was granted. Findings about
+ * its projection and its clock carry over to the next epoch.
  */
 export type GrantedLessee = Readonly<{
   lessee: Lessee;
@@ -263,7 +262,7 @@ export class LeaseGranter {
     return queued?.exclusive === true ? this.#grant(ticket, queued, head, at) : undefined;
   }
 
-  /** True when a row must be written or removed before somebody can go on. */
+  /** True when a row must be written or removed before a node can proceed. */
   needsBeat(now: MonotonicMs): boolean {
     if (this.#rowsToDelete.size > 0) return true;
     for (const queued of this.#queued.values()) if (!this.#hasRow(queued)) return true;
@@ -316,7 +315,7 @@ export class LeaseGranter {
     return grants;
   }
 
-  /** The write of this round came to nothing, or to nothing that is known: nobody is granted, the nodes will renew. */
+  /** The write of this round failed, or its outcome is unknown. No renew of it is granted; the nodes send new ones. */
   dropRound(round: WriteRound): readonly number[] {
     for (const ticket of round.tickets) this.#queued.delete(ticket);
     return round.tickets;
@@ -404,8 +403,8 @@ export class LeaseGranter {
   }
 
   /**
-   * The newest word of a boot counts. One that stands in another history enforces nothing of ours any more, whatever it said before:
-   * where two histories grow at once, a node may go from the one to the other and back. Nor does one that has folded something else.
+   * The newest message of a boot counts. A boot on another chain enforces nothing of this one, whatever it confirmed before: while two
+   * histories grow at once, a node may move from one to the other and back. Nor does a boot whose projection differs.
    * @returns whether it is on our chain
    */
   #recordEnforced(

@@ -1,16 +1,15 @@
 /**
  * Lease holder: a node's time-limited right to decide.
  *
- * Pure. Each input says when it happened by both of the node's clocks. The lease counts from the node's own monotonic time
- * of *sending* a renew, and only once the projection has reached the head that its grant names, on the same chain: so at
- * that moment the projection held everything acknowledged before it (docs/protocol.md §5.1, §7). Nothing here is a
- * timer: `overdueMs` compares, and a process that was not running cannot miss a comparison.
- *
- * Always: a grant counts only for a renew this boot has sent and not had answered; never an older epoch than one heard
- * of; never more than the newest grant names, and in a lease by age never more than that grant names. After a pause of our own process, or a suspend that the monotonic clock did not
- * see, every renew sent before it is forgotten: the grant that waits in a socket's buffer since then says nothing about the
- * time we slept through, and with a long window it would let this node go on from a projection of the past.
- * The same when the leader's clock has counted more than ours between two of its grants: then all of ours were frozen.
+ * - Pure. Each input carries its moment by both of the node's clocks. Nothing here is a timer: `overdueMs` is a comparison, and a process
+ *   that was not running cannot miss it.
+ * - The lease counts from the node's own monotonic time of sending a renew. It counts only once the projection has reached the head that
+ *   the grant names, on the same chain (docs/protocol.md §5.1, §7).
+ * - A grant counts only for an unanswered renew of this boot, and never for an epoch older than the newest one seen.
+ * - The lease never exceeds the limits of the newest grant. A lease by age never exceeds the limits of its own grant either.
+ * - After a pause of this process, or a suspend that the monotonic clock did not count, every renew sent before it is dropped. A grant that
+ *   has waited in a socket buffer proves nothing about the time that was slept through.
+ * - The same applies when the leader's clock has advanced more than the local one between two grants: all local clocks were frozen.
  */
 import {
   type BootId,
@@ -28,7 +27,7 @@ import { driftMax, type Moment, newOwnClocks, type OwnClocks, observeOwnClocks, 
 
 export type { Moment } from "./drift-watch.ts";
 
-/** Why nothing may be permitted until somebody lifts it. */
+/** Why the node permits nothing until it is unblocked. */
 export type BlockReason =
   | "rebuilding"
   | "quarantined"
@@ -40,22 +39,22 @@ export type BlockReason =
 
 type SentRenew = Readonly<{ nonce: number; at: Moment }>;
 
-/** What a grant rests on: the epoch that gave it, and where that began. */
+/** The epoch that a grant comes from, and where that epoch begins. */
 export type GrantingEpoch = Readonly<Pick<Grant, "epoch" | "incarnation" | "start">>;
 
-/** A grant as of a moment of our own, with the most that it allows; Infinity: what the newest terms say. */
+/** A grant and the local moment it counts from. `windowMs`: its own limit; Infinity: the newest limits alone apply. */
 type PendingGrant = Readonly<{ freshSince: number; windowMs: number; grantedBy: GrantingEpoch; head: Link }>;
 
 export type LeaseHolder = Readonly<{
   node: NodeId;
   boot: BootId;
-  /** The newest nonce used; it numbers renews, confirmations and the goodbye alike. */
+  /** The newest nonce used. Renews, confirmations and the goodbye share one sequence. */
   nonce: number;
   /** Renews without an answer. */
   unansweredRenews: readonly SentRenew[];
   /** Grants whose head the projection has not reached yet. */
   awaitingHead: readonly PendingGrant[];
-  /** σ*: fresh as of this send time; −Infinity: not at all. */
+  /** σ*: monotonic send time (ms) of the renew behind the lease. -Infinity: no lease. */
   freshSince: number;
   /** The most that the grant behind the anchor allows, beside what the newest terms say. */
   grantWindowMs: number;
@@ -91,7 +90,7 @@ export type LeaseInput =
   | Fact<"tick", { at: Moment }>
   | Fact<"blocked", { reason: BlockReason; at: Moment }>
   | Fact<"unblocked", { reason: BlockReason; at: Moment }>
-  /** For good: this boot will permit nothing more. */
+  /** Permanent: this boot permits nothing more. */
   | Fact<"goodbye", { at: Moment }>;
 
 export const tickMs = 250;
@@ -162,10 +161,9 @@ export function step(before: LeaseHolder, input: LeaseInput): LeaseHolder {
 }
 
 /**
- * How long the lease has been over: ≤ 0 while fresh, +Infinity when nothing may be permitted on any route.
+ * How long ago the lease expired, in ms: ≤ 0 while fresh, +Infinity when no route may permit anything.
  *
- * It looks at the last tick itself, so that a process that has just been resumed permits nothing even before its late
- * tick, or anything else of ours, has run.
+ * It checks the last tick itself, so that a process that has just resumed permits nothing even before its late tick has run.
  */
 export function overdueMs(state: LeaseHolder, at: Moment): number {
   if (state.limits === null || state.left || state.blockedBy.length > 0 || pauseMsAt(state, at) !== null) {
@@ -176,11 +174,11 @@ export function overdueMs(state: LeaseHolder, at: Moment): number {
   return elapsed > windowMs ? Number.POSITIVE_INFINITY : elapsed - state.limits.deltaMs;
 }
 
-/** A lease as whoever grants from it needs it: a regional broker. `anchorMs`: by our own monotonic clock. */
+/** A lease that a regional broker grants from. `freshSinceMs`: by the local monotonic clock. */
 export type HeldLease = GrantingEpoch &
   Readonly<{ freshSinceMs: number; deltaMs: number; drift: number; windowMs: number }>;
 
-/** Null while nothing may be concluded from it: see `overdueMs`. */
+/** Null while no route may permit anything: see `overdueMs`. */
 export function heldLease(state: LeaseHolder, at: Moment): HeldLease | null {
   if (overdueMs(state, at) === Number.POSITIVE_INFINITY || state.limits === null || state.grantedBy === null)
     return null;
@@ -276,7 +274,7 @@ function pendingGrantOf(
   return { freshSince: sent.at.monotonic - (ageMs * (1 + drift)) / (1 - drift), windowMs, grantedBy, head };
 }
 
-/** Counts the grants whose head the projection has reached, and forgets those of another history. */
+/** Activates the grants whose head the projection has reached, and drops those of another chain. */
 function activateGrants(state: LeaseHolder, history: ChainHistory): LeaseHolder {
   if (state.blockedBy.length > 0) return state; // looked at again with the first move after it is lifted
   let { freshSince, grantWindowMs, grantedBy, pausedMs } = state;

@@ -1,8 +1,8 @@
 /**
- * Change listeners: whoever holds something open by this node's decisions, told of every change synchronously.
+ * Change listeners: holders of open streams, notified synchronously of every change.
  *
- * A change is enforced when all that they returned has settled. One that throws or rejects fails it: nobody knows any more
- * what is still open. Those behind it are told all the same. Pure.
+ * A change is enforced once every promise they returned has resolved. A listener that throws or rejects fails the change, because it is unknown
+ * what is still open. The listeners after it are notified all the same. Pure.
  */
 import type { Change, ChangeListener } from "../replica.ts";
 

@@ -1,9 +1,9 @@
 /**
- * Enforcement: how far every change is not only folded in but enforced.
+ * Enforcement: how far changes are not only applied but enforced.
  *
- * Each change is told to whoever holds something open; `enforced` moves past it when they have answered, and only in order:
- * a slow one holds back everything behind it. Nothing here goes on as if somebody had answered who has not. Where a projection has
- * taken another's place, `enforced` goes to it in one move, and never to a place of the history that was left. Pure.
+ * - Listeners that hold something open are notified of each change. `enforced` moves past a change once all of them have answered, in order.
+ * - A slow listener holds back every later change. No timeout stands in for an answer.
+ * - When a rebuilt projection replaces the old one, `enforced` moves to it in one step, and never to a link of the history that was left.
  */
 import type { Link } from "../../events/index.ts";
 

@@ -1,20 +1,18 @@
 /**
  * Follower: keeps one copy in step with the log.
  *
- * Pure. Facts come in (a delivery, a page, a failed read, a grant); effects go out. It never waits, reads a clock, or
- * throws over bad luck, so a simulation can run days of it in seconds. Whoever calls it has authenticated deliveries and
- * grants, and verified snapshots: a link proves continuity, not origin.
+ * - Pure. Facts come in (a delivery, a page, a failed read, a grant) and effects go out. It never waits, reads a clock or throws on bad luck.
+ * - The caller has authenticated deliveries and grants, and verified snapshots. A link proves continuity, not origin.
+ * - No event is applied twice, and each directly follows the one before. A batch is applied only if it links; so is the new part of a batch that
+ *   overlaps.
+ * - `applied` moves back only by a rebuild, which is announced first. At most one read is in flight.
  *
  *   following --gap, bad link, new epoch or a head ahead--> reading --page--> following, or reading again while there is more
  *   either    --proof that our suffix is not in the log---> rebuilding from genesis --at the head--> following
  *
- * Always: an event is applied once, right behind the one before; a batch is applied only if it links (the new part of an
- * overlapping one too, if it links where we are); `applied` moves back only by a rebuild, which is announced first; at most
- * one read is in flight; what is already applied costs nothing.
- *
- * When is a suffix lost? A grant proves it, and so does a delivery of a newer epoch: both come from a leader whose commit
- * was clean. An answer to a mere read ("forked") is believed only when the log it speaks of is in a newer epoch than what we
- * hold; otherwise it may be an old primary speaking (docs/protocol.md §4.2, §4.4).
+ * When is a suffix lost? A grant proves it, and so does a delivery of a newer epoch: both come from a leader whose commit was clean. A "forked"
+ * answer to a read counts only when it names an epoch newer than the one applied here. Otherwise an old primary may have answered
+ * (docs/protocol.md §4.2, §4.4).
  */
 import {
   type Epoch,
@@ -57,7 +55,7 @@ export type Input =
   | Fact<"truncated", { first: Position }>
   | Fact<"readFailed", unknown>
   | Fact<"granted", { epoch: Epoch; incarnation: Incarnation; start: Position; head: Link }>
-  /** Somebody has reason to think that there is more: the poll, a request that waits, a new connection. */
+  /** There may be more to read: a poll is due, a request waits, or a connection is new. */
   | Fact<"readRequested", unknown>
   /** A snapshot has been loaded, further on than where we are or in place of what is being rebuilt. */
   | Fact<"snapshotLoaded", { history: ChainHistory }>
@@ -193,7 +191,7 @@ function meetingPoint(stretch: EventRange, applied: Link): Link {
   return event === undefined ? stretch.previous : linkOf(event);
 }
 
-/** Keeps a delivery that is ahead of us, in one unbroken run of bounded size. */
+/** Buffers a delivery that is ahead of `applied`, in one unbroken run of bounded size. */
 function bufferDelivery(state: Follower, batch: Delivery): Follower {
   const last = state.buffered.at(-1)?.last;
   if (last !== undefined && batch.last.position <= last.position) return state; // repeated or late: the page brings it
@@ -202,7 +200,7 @@ function bufferDelivery(state: Follower, batch: Delivery): Follower {
   return { ...state, buffered: goesOn && count <= bufferedEventsMax ? [...state.buffered, batch] : [batch] };
 }
 
-/** Goes on with the held run where it links now. What is applied in one step is one effect: nobody sees half of it. */
+/** Applies the buffered run from where it links now. One step emits one `apply` effect, so that no reader sees half of it. */
 function applyBuffered(state: Follower, effects: readonly Effect[]): Stepped {
   if (state.buffered.length === 0) return [state, effects];
   let next = state;
@@ -217,14 +215,14 @@ function applyBuffered(state: Follower, effects: readonly Effect[]): Stepped {
   return [{ ...next, buffered: held }, events.length === 0 ? [] : [{ type: "apply", events }]];
 }
 
-/** Asks for a read, or remembers to, when one is in flight. */
+/** Requests a read. While one is in flight, it notes how far the next one must go. */
 function requestRead(state: Follower, upTo: number): Stepped {
   if (state.reading !== null) return [{ ...state, readUpTo: Math.max(state.readUpTo, upTo) }, []];
   const after = state.history.applied;
   return [{ ...state, reading: { after, stale: false }, readUpTo: 0 }, [{ type: "read", after }]];
 }
 
-/** The read is over; what was asked for meanwhile and is still missing is looked for now. */
+/** The read is over. Starts the next one if something requested meanwhile is still missing. */
 function finishRead(state: Follower): Stepped {
   const settled: Follower = { ...state, reading: null, readUpTo: 0 };
   const again = state.reading?.stale === true || state.readUpTo > state.history.applied.position;

@@ -56,7 +56,7 @@ export type NodeCoreOptions = Readonly<{
   windowMs: number;
   configHash: string;
   keys: PersonKeys;
-  /** An input stream: whoever drives the core owns its source. */
+  /** An input stream: the driver of the core owns its source. */
   random: (size: number) => Uint8Array;
   /** The moment of the start. */
   at: Moment;
@@ -411,13 +411,13 @@ export class NodeCore {
     if (moved && decisive) this.#lease.confirm();
   }
 
-  /** Somebody who never says that a change is enforced must not be waited for without end: receipts would be, too. */
+  /** A listener that never answers must not be waited for without end: receipts would wait too. */
   #watchEnforcement(): void {
     const enforced = this.#enforcement.waiting > 0 ? this.enforced : null;
     const still = enforced !== null && enforced === this.#stalled.enforced;
     this.#stalled = { enforced, ticks: still ? this.#stalled.ticks + 1 : 0 };
     if (this.#stalled.ticks !== this.#enforcingTicksMax) return;
-    const problem = "a change was not enforced in time: somebody who was told of it never answered";
+    const problem = "a change was not enforced in time: a listener never answered";
     this.#fail("enforcement-failed", new Error(problem));
   }
 
@@ -436,13 +436,13 @@ export class NodeCore {
     this.#effects.push({ type: "wake", at: never });
   }
 
-  // --- what is told
+  // --- effects for the outside
 
   #reach(answered: readonly LinkWaitResult[]): void {
     for (const { id, outcome } of answered) this.#effects.push({ type: "linkReached", id, outcome });
   }
 
-  /** The first is told, then ever fewer: whoever floods us must not flood the journal. */
+  /** Logs the first refusal and then ever fewer, so that a flood of messages does not flood the log. */
   #refuse(what: "delivery" | "grant", { refused: why, detail }: Refused): void {
     const count = (this.#refusals[`${what}: ${why}`] ?? 0) + 1;
     this.#refusals[`${what}: ${why}`] = count;

@@ -166,7 +166,7 @@ export class NodeLease {
     this.#stepHolder({ type: "unblocked", reason, at: this.#at });
   }
 
-  /** Something that somebody may wait for is enforced. Whoever was never granted a lease is not waited for. */
+  /** A change that a receipt may wait for is enforced. A boot that was never granted a lease is not waited for. */
   confirm(): void {
     if (this.#grants > 0) this.#sender.confirm(this.#at.monotonic);
   }

@@ -337,7 +337,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
       if (snapshot === null) arrive({ type: "snapshotFailed", id, reason: "none", at: moment() });
       else arrive({ type: "snapshotLoaded", id, snapshot, at: moment() });
     } catch (error) {
-      logger.warn({ err: error }, "no snapshot could be loaded");
+      logger.warn({ err: error }, "could not load a snapshot from a broker");
       arrive({ type: "snapshotFailed", id, reason: "unavailable", at: moment() });
     }
   }
@@ -372,7 +372,10 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     try {
       keep();
     } catch (error) {
-      logger.error({ err: error, dataDir: options.dataDir }, "the data folder did not take the name of this boot");
+      logger.error(
+        { err: error, dataDir: options.dataDir },
+        "could not write the boot id to the data folder; receipts will wait for this boot's window after a crash",
+      );
     }
   }
 
@@ -388,7 +391,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     try {
       snapshot = (await options.snapshots?.local(ending.signal)) ?? null;
     } catch (error) {
-      if (!stopped) logger.warn({ err: error }, "the snapshot on this disk does not check out");
+      if (!stopped) logger.warn({ err: error }, "the local snapshot could not be read; starting without it");
     }
     const kept = await options.snapshots?.persistedDenials();
     if (!stopped) begin(snapshot, kept);

@@ -143,7 +143,7 @@ export function createNodeSnapshots(
       if (folder === null) return null;
       await folder.tidy();
       const { snapshots, bad } = await folder.list();
-      for (const each of bad) logger.error(each, "a snapshot on this disk is not to be believed");
+      for (const each of bad) logger.error(each, "snapshot failed verification; ignoring it");
       if (snapshots.length === 0) return null;
       const over = new AbortController();
       // Asked for while the snapshot is read: both take their time.
