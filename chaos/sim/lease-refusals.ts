@@ -1,6 +1,6 @@
 /**
- * Lease refusals between builds that are one version apart: brokers of the new build send a code beside the sentence, and nodes of older
- * builds read the sentence alone. Pure.
+ * Lease refusals between builds that are one version apart: brokers of the new build send a code beside the sentence,
+ * and nodes of older builds read the sentence alone. Pure.
  */
 import {
   formatLeaseRefusal,

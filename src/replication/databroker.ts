@@ -154,11 +154,17 @@ export type Databroker = {
   takeSnapshot(): Promise<Position>;
   /** Events of some streams, from a position towards the beginning; for explanations. @throws BrokerUnavailableError */
   history(request: HistoryRequest): Promise<HistoryPage>;
-  /** What a configuration said; undefined: no body of this hash is kept. For operators. @throws BrokerUnavailableError */
+  /**
+   * What a configuration said; undefined: no body of this hash is kept. For operators.
+   * @throws BrokerUnavailableError
+   */
   configuration(configHash: ConfigHash): Promise<StoredConfiguration | undefined>;
   /** The configurations whose bodies are kept, oldest first. For operators. @throws BrokerUnavailableError */
   configurations(): Promise<readonly ConfigurationEntry[]>;
-  /** True when the body of a hash is stored, so that a process that runs it need not offer it. @throws BrokerUnavailableError */
+  /**
+   * True when the body of a hash is stored, so that a process that runs it need not offer it.
+   * @throws BrokerUnavailableError
+   */
   holdsConfiguration(configHash: ConfigHash): Promise<boolean>;
   /** The identity provider's tokens of a session, opened; for sign-out, refresh and routes that forward them. */
   tokens(sessionId: SessionId): Promise<ProviderTokens | undefined>;

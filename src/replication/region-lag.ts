@@ -11,7 +11,9 @@ export type RegionLag = Readonly<{
   fenced: number;
   /** Positions that the one furthest behind has not told of yet; null: none has told anything. */
   lag: number | null;
-  /** Since the last grant of the one that has been without for longest; null: none was granted anything in this epoch. */
+  /**
+   * Since the last grant of the one that has been without for longest; null: none was granted anything in this epoch.
+   */
   silentMs: number | null;
 }>;
 

@@ -1,6 +1,6 @@
 /**
- * Replica: what the rest of a process sees of its own copy of the log. The shell that keeps it (follower, lease, fan-out) is
- * in node-process.ts; decisions read from here and never wait for anything else.
+ * Replica: what the rest of a process sees of its own copy of the log. The shell that keeps it (follower, lease,
+ * fan-out) is in node-process.ts; decisions read from here and never wait for anything else.
  */
 import type {
   FactPositions,
@@ -19,7 +19,10 @@ export type Change = Readonly<{
   link: Link;
   touched: ReadonlySet<Stream>;
   rebuilt: boolean;
-  /** When the oldest of its events was recorded, by the leader's wall clock. Null or absent: unknown, as after a rebuild. */
+  /**
+   * When the oldest of its events was recorded, by the leader's wall clock. Null or absent: unknown, as after a
+   * rebuild.
+   */
   committedAt?: UnixMs | null;
 }>;
 

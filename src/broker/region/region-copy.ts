@@ -57,7 +57,7 @@ export type CopyOutcome =
   | Readonly<{ type: "otherChain"; link: Link }>
   | Readonly<{ type: "truncated"; first: Position }>;
 
-export type EventRange = Readonly<Pick<KeyedPage, "previous" | "entries" | "last" | "keys">>;
+export type EncodedRange = Readonly<Pick<KeyedPage, "previous" | "entries" | "last" | "keys">>;
 
 const pageBytesMax = 1_000_000;
 
@@ -106,7 +106,7 @@ export class RegionCopy {
    * @returns false for a page that begins beyond the head: readers still need the events between, which must come first
    * @throws MalformedEventError when the page does not chain; CopyNotWrittenError; the copy is then unchanged
    */
-  take(page: EventRange): boolean {
+  take(page: EncodedRange): boolean {
     const { previous } = page;
     if (!this.holds(previous)) {
       if (this.#head.position > 0 && previous.position > this.#head.position) return false;
@@ -117,7 +117,7 @@ export class RegionCopy {
   }
 
   /** Takes events that continue the head. @returns whether they do @throws MalformedEventError, CopyNotWrittenError */
-  follow(stretch: EventRange): boolean {
+  follow(stretch: EncodedRange): boolean {
     if (stretch.last.position <= this.#head.position) return true;
     if (!this.holds(stretch.previous)) return false;
     this.#append(stretch);
@@ -182,7 +182,7 @@ export class RegionCopy {
     this.#store.close();
   }
 
-  #append({ previous, entries, keys }: EventRange): void {
+  #append({ previous, entries, keys }: EncodedRange): void {
     const events = decodeEvents(entries, previous);
     this.#atOnce(() => {
       for (const [index, recorded] of events.entries()) this.#put(recorded, entries[index] ?? new Uint8Array());

@@ -1,5 +1,6 @@
 /**
- * Batch: what a leader publishes after a clean commit, opened by those who receive it and split by the one who sends it.
+ * Batch: what a leader publishes after a clean commit, opened by those who receive it and split by the one who sends
+ * it.
  *
  * A batch is believed only when the leader of its epoch and incarnation has signed it and its events really chain from
  * `previous` to `last`. Whether it continues what the receiver has is the follower's question. Pure.

@@ -1,7 +1,8 @@
 /**
  * Delivery guard: which NATS messages reach the processes' openers. Anyone who can connect to NATS can publish.
  *
- * - Checks size, then shape, then repetition, then the tag (delivery-tag.ts), cheapest first. Copies and decodes nothing.
+ * - Checks size, then shape, then repetition, then the tag (delivery-tag.ts), cheapest first. Copies and decodes
+ *   nothing.
  * - A message with a genuine tag passes. A message without one (a publisher of an older version, or a stranger) passes
  *   while the budget of failed verifications lasts: a listener reports each forgery, which is charged by its size.
  * - A signature passes once. Repetitions, and forgeries that copy a signature, cost one set look-up.
@@ -21,8 +22,8 @@ const ageMsMax = 60_000;
 /** Signatures remembered: a minute of batches at 270 a second. */
 const signaturesMax = 16_384;
 /**
- * The budget of failed verifications of messages without a tag: 50 a second, or fewer large ones. A unit is one signature,
- * or the hashing of 32 KiB for it, about 100 µs: together half a percent of a core.
+ * The budget of failed verifications of messages without a tag: 50 a second, or fewer large ones. A unit is one
+ * signature, or the hashing of 32 KiB for it, about 100 µs: together half a percent of a core.
  */
 const forgeriesPerSecond = 50;
 const forgeriesBurst = 100;

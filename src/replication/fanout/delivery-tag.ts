@@ -2,8 +2,8 @@
  * Delivery tag: a cheap proof, in a header of the NATS message, that a member of the cluster published it.
  *
  * `<milliseconds, base 36>.<HMAC-SHA256 of (milliseconds, envelope signature), base64url>`. The key is derived from the
- * shared secret. Checking a tag costs a few microseconds whatever the message's size, so a receiver can drop a stranger's
- * messages without an Ed25519 verification for each.
+ * shared secret. Checking a tag costs a few microseconds whatever the message's size, so a receiver can drop a
+ * stranger's messages without an Ed25519 verification for each.
  *
  * A tag proves nothing about the payload: it covers the envelope's signature, and the signature covers the payload.
  * Receivers still verify every envelope. Pure.

@@ -8,7 +8,8 @@ import type { DeliveryRefusal } from "./delivery-guard.ts";
 
 /**
  * Receives one envelope; its bytes belong to the listener.
- * @param reportForgery call it, before returning, when the envelope's signatures do not verify: forgeries spend a budget
+ * @param reportForgery call it, before returning, when the envelope's signatures do not verify: forgeries spend a
+ * budget
  */
 export type DeliveryListener = (envelope: Uint8Array, reportForgery: () => void) => void;
 

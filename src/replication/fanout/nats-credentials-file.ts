@@ -1,6 +1,6 @@
 /**
- * NATS credentials in a file, read again at every connection: whoever renews them in place, as those that expire have to be, needs no
- * restart. While the file is gone or half written, those of before are shown.
+ * NATS credentials in a file, read again at every connection: whoever renews them in place, as those that expire have
+ * to be, needs no restart. While the file is gone or half written, those of before are shown.
  */
 import { readKeyFile } from "../../config/index.ts";
 

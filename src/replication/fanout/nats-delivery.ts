@@ -1,4 +1,6 @@
-/** NATS delivery: what the delivery guard asks of a message, without having the client library parse its headers early. */
+/**
+ * NATS delivery: what the delivery guard asks of a message, without having the client library parse its headers early.
+ */
 import type { IncomingDelivery } from "./delivery-guard.ts";
 import { deliveryTagHeader } from "./delivery-tag.ts";
 

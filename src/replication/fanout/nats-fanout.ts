@@ -1,8 +1,8 @@
 /**
  * NATS fan-out: batches over NATS core on `<cluster>.log`, and the JetStream replay buffer beside it.
  *
- * It starts with NATS down and never stops trying: the client's own reconnects, and a supervisor above it for the cases in
- * which the client gives up. Whatever is published without a connection, or while too much is unsent, is dropped and
+ * It starts with NATS down and never stops trying: the client's own reconnects, and a supervisor above it for the cases
+ * in which the client gives up. Whatever is published without a connection, or while too much is unsent, is dropped and
  * counted: the log has it, and readers find the gap by its link. `publish` never waits, for JetStream least of all.
  */
 

@@ -1,5 +1,6 @@
 /**
- * NATS modules: the client library, loaded when it is first asked for, since a process without NATS has no need to carry it.
+ * NATS modules: the client library, loaded when it is first asked for, since a process without NATS has no need to
+ * carry it.
  *
  * Whoever starts something that speaks NATS asks before it returns: what is missing is told at the start.
  */

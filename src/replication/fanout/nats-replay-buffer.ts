@@ -2,11 +2,12 @@
  * NATS replay buffer: a JetStream stream that captures what is published on the log's subject, for brokers with a gap.
  *
  * Only brokers make it, in the background, and make it again when a server has forgotten it. Nobody publishes to it or
- * waits for it, and nothing is concluded from what it holds: what it gives back is verified and linked like any delivery.
+ * waits for it, and nothing is concluded from what it holds: what it gives back is verified and linked like any
+ * delivery.
  *
- * In a region that is not the leader's it is a mirror of the leader's, so that it goes on from where it was when the link between
- * them heals. A mirror follows sequence numbers: of an origin that was made anew it would wait for ones that never come
- * (nats-server #3724, #7530), so one that is ahead of its origin is made anew too.
+ * In a region that is not the leader's it is a mirror of the leader's, so that it goes on from where it was when the
+ * link between them heals. A mirror follows sequence numbers: of an origin that was made anew it would wait for ones
+ * that never come (nats-server #3724, #7530), so one that is ahead of its origin is made anew too.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { JetStreamManager, StreamConfig } from "@nats-io/jetstream";
@@ -151,7 +152,9 @@ async function ensureStream(
   return "created";
 }
 
-/** True when the origin has been made anew and the mirror stands beyond it. An origin that does not answer is as it was. */
+/**
+ * True when the origin has been made anew and the mirror stands beyond it. An origin that does not answer is as it was.
+ */
 async function isBeyond(connection: NatsConnection, of: MirrorOf, mirrored: number): Promise<boolean> {
   try {
     const options = { timeout: apiMsMax, checkAPI: false, ...(of.domain === null ? {} : { domain: of.domain }) };

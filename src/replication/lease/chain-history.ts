@@ -2,7 +2,8 @@
  * Chain history: what a copy remembers of its own chain, so that it can locate a link on it.
  *
  * - It remembers the hashes of the newest tens of thousands of events and the start of every epoch.
- * - It never guesses. A link older than its memory is `unknown`, unless its epoch shows that it belongs to another chain.
+ * - It never guesses. A link older than its memory is `unknown`, unless its epoch shows that it belongs to another
+ *   chain.
  * - Immutable and pure. Hashes are held in two generations, so that extending costs the same for a chain of any length.
  */
 import {
@@ -42,8 +43,8 @@ export function historyFrom(applied: Link, epochs: readonly EpochMark[]): ChainH
 }
 
 /**
- * Whether a chain with these epochs contains a link of another chain, decided by their epochs alone. An epoch has one writer, and only
- * a newer epoch that opens at or before the cut can cut off what it wrote.
+ * Whether a chain with these epochs contains a link of another chain, decided by their epochs alone. An epoch has one
+ * writer, and only a newer epoch that opens at or before the cut can cut off what it wrote.
  */
 export function sharesLink(
   epochs: readonly EpochMark[],

@@ -1,8 +1,9 @@
 /**
  * Copied nodes: boots of one node that live side by side, as after a disk was cloned.
  *
- * A boot that another one replaced has ended. One that speaks again shows that it has not: it gets back what was known of it, and no
- * boot replaces it again. Two boots of one node that both go on renewing are a pair for the operator to part. Pure; bounded.
+ * A boot that another one replaced has ended. One that speaks again shows that it has not: it gets back what was known
+ * of it, and no boot replaces it again. Two boots of one node that both go on renewing are a pair for the operator to
+ * part. Pure; bounded.
  */
 import type { BootId, NodeId } from "../../events/index.ts";
 

@@ -2,19 +2,20 @@
  * Drift watch: does a node's monotonic clock run at our rate?
  *
  * The lease rests on one assumption about clocks, that their rates differ by at most ρ. Each renew says what the node's
- * clock showed when it was sent. A message can only be late, never early, so the smallest offset of several renews is the
- * one to compare: a pause or a slow network on one of them looks like nothing.
+ * clock showed when it was sent. A message can only be late, never early, so the smallest offset of several renews is
+ * the one to compare: a pause or a slow network on one of them looks like nothing.
  *
- * A machine that slept with its clock, the node's or the leader's, has made one step and runs as it should before and behind it.
- * The node notices that by itself and is worth nothing until it has asked anew (lease-holder.ts); here the comparison begins
- * anew behind the step, or one sleep would cost a node its leases for minutes, and one sleep of the leader those of all nodes.
- * A clock that goes on stepping in one direction is one that runs at another rate.
+ * A machine that slept with its clock, the node's or the leader's, has made one step and runs as it should before and
+ * behind it. The node notices that by itself and is worth nothing until it has asked anew (lease-holder.ts); here the
+ * comparison begins anew behind the step, or one sleep would cost a node its leases for minutes, and one sleep of the
+ * leader those of all nodes. A clock that goes on stepping in one direction is one that runs at another rate.
  *
- * The least of what the offsets can mean counts: a renew that comes by another way from now on, by the broker of another region, is later
- * by as much each time, and says nothing of a clock.
+ * The least of what the offsets can mean counts: a renew that comes by another way from now on, by the broker of
+ * another region, is later by as much each time, and says nothing of a clock.
  *
- * A node also compares its own two clocks: one of them that runs at another rate is a machine whose time cannot be relied
- * upon. A wall clock that is set is not drift: a step is left out of the comparison, and told to nobody here. Pure.
+ * A node also compares its own two clocks: one of them that runs at another rate is a machine whose time cannot be
+ * relied upon. A wall clock that is set is not drift: a step is left out of the comparison, and told to nobody here.
+ * Pure.
  */
 import type { MonotonicMs, UnixMs } from "../../events/index.ts";
 
@@ -30,25 +31,32 @@ export type DriftWatch = Readonly<{ samples: readonly Sample[]; steps: readonly 
 /** Half of the ρ of 1 % that leases are computed with. */
 export const driftMax = 0.005;
 const driftSpanMs = 30_000;
-/** The newest offset is the smallest of at least three renews within the last ten seconds; the oldest, of the first that were so close. */
+/**
+ * The newest offset is the smallest of at least three renews within the last ten seconds; the oldest, of the first that
+ * were so close.
+ */
 const recentMs = 10_000;
 const recentMin = 3;
 const windowMs = 120_000;
 const samplesMax = 256;
 /**
- * More than this, and than a clock may gain on another at a rate that is plainly wrong, is a step. What comes too soon cannot be the
- * network's doing, so less of it is enough: that is the leader's own sleep, which every node would have to pay for.
+ * More than this, and than a clock may gain on another at a rate that is plainly wrong, is a step. What comes too soon
+ * cannot be the network's doing, so less of it is enough: that is the leader's own sleep, which every node would have
+ * to pay for.
  */
 const stepMs = { later: 300, sooner: 100 };
 const stepRate = 0.03;
 /** So many more steps in one direction than in the other are a rate. */
 const stepsMax = 3;
 /**
- * What waited for a leader who slept comes all at once, each renew less late than the one before, and the next of them later still: one
- * step in pieces. Four steps of a clock that runs fast take much longer.
+ * What waited for a leader who slept comes all at once, each renew less late than the one before, and the next of them
+ * later still: one step in pieces. Four steps of a clock that runs fast take much longer.
  */
 const oneStepMs = 5_000;
-/** So much later or sooner may come what takes another way: more than there and back between regions that are 80 ms apart. */
+/**
+ * So much later or sooner may come what takes another way: more than there and back between regions that are 80 ms
+ * apart.
+ */
 const pathChangeMs = 100;
 
 export const newDriftWatch: DriftWatch = { samples: [], steps: [] };
@@ -105,9 +113,9 @@ export function driftOf(watch: DriftWatch): number | undefined {
 }
 
 /**
- * The first stretch in which there are enough of them, as in the newest; a single one before a gap would hide the step of a machine that
- * slept through it. A short stretch, for over a long one the drift itself would hide in the minimum; and the whole of it, for the first
- * renews that a new leader hears of may have waited for a leader.
+ * The first stretch in which there are enough of them, as in the newest; a single one before a gap would hide the step
+ * of a machine that slept through it. A short stretch, for over a long one the drift itself would hide in the minimum;
+ * and the whole of it, for the first renews that a new leader hears of may have waited for a leader.
  */
 function oldest(samples: readonly Sample[]): readonly Sample[] {
   const isDense = ({ at }: Sample, index: number): boolean =>

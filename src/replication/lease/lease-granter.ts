@@ -1,19 +1,21 @@
 /**
  * Lease granter: the leader's side of the staleness contract (docs/protocol.md §5).
  *
- * It knows every boot that may be deciding, and how long each may continue after its last grant. It lives for one epoch. Synchronous, without
- * I/O or clocks.
+ * It knows every boot that may be deciding, and how long each may continue after its last grant. It lives for one
+ * epoch. Synchronous, without I/O or clocks.
  *
- * - A renew waits for a write (a beat or an append) that started after the renew arrived. It is granted only if that write commits cleanly.
- * - No grant leaves before the lessee's row (node, boot, window) is durable, so that the next leader knows of it. A node in the leader's own
- *   process needs no row.
+ * - A renew waits for a write (a beat or an append) that started after the renew arrived. It is granted only if that
+ *   write commits cleanly.
+ * - No grant leaves before the lessee's row (node, boot, window) is durable, so that the next leader knows of it. A
+ *   node in the leader's own process needs no row.
  * - The next epoch of this process knows every lessee that was granted a lease, even if the log has lost rows.
  * - While a row stands for a lost history, every other row counts for that row's window as well.
  * - A lessee is released only when it said goodbye, a newer boot of the same node replaced it, or its W has passed.
  * - A boot that left is never granted again. A boot that was replaced and sends again is alive, and counts again.
- * - `enforced` of a lessee only grows, and only by links on this chain from the start of this epoch. An older link may predate a boot's move to
- *   another chain.
- * - A boot whose projection differed from the leader's at the same link enforces nothing, until a renew shows an equal projection.
+ * - `enforced` of a lessee only grows, and only by links on this chain from the start of this epoch. An older link may
+ *   predate a boot's move to another chain.
+ * - A boot whose projection differed from the leader's at the same link enforces nothing, until a renew shows an equal
+ *   projection.
  */
 import type { BootId, Epoch, Incarnation, Link, MonotonicMs, NodeId, Position, UnixMs } from "../../events/index.ts";
 import { isLostHistory } from "../log/continuity.ts";
@@ -55,8 +57,8 @@ export type GranterOptions = Readonly<{
 export type RoleLimits = Readonly<Record<Lessee["role"], Readonly<{ nodesMax: number; windowMaxMs: number }>>>;
 
 /**
- * A lessee that may hold a lease until `fencedAt`, by the leader's monotonic clock, with the longest window it was granted. Findings about
- * its projection and its clock carry over to the next epoch.
+ * A lessee that may hold a lease until `fencedAt`, by the leader's monotonic clock, with the longest window it was
+ * granted. Findings about its projection and its clock carry over to the next epoch.
  */
 export type GrantedLessee = Readonly<{
   lessee: Lessee;
@@ -67,7 +69,9 @@ export type GrantedLessee = Readonly<{
 
 export type RenewOrigin = "in-process" | "remote";
 
-/** What is known of the chain when a message comes: a link may be too old for memory, then the caller has looked it up. */
+/**
+ * What is known of the chain when a message comes: a link may be too old for memory, then the caller has looked it up.
+ */
 export type ChainView = Readonly<{
   at: MonotonicMs;
   onChain: (link: Link) => boolean;
@@ -137,9 +141,14 @@ type LesseeRecord = {
   refusal: LeaseRefusal | null;
   /** A row that stands for a lost history was there when the epoch opened. */
   onLostHistory: boolean;
-  /** As of the newest renew that could be compared: whose projection is another does not enforce what it says it does. */
+  /**
+   * As of the newest renew that could be compared: whose projection is another does not enforce what it says it does.
+   */
   digest: DigestComparison;
-  /** The newest of each kind, and the newest whose word on what is enforced has been taken: renews and confirmations share one sequence. */
+  /**
+   * The newest of each kind, and the newest whose word on what is enforced has been taken: renews and confirmations
+   * share one sequence.
+   */
   nonces: { renew: number; confirm: number; enforced: number };
   clocks: DriftWatch;
 };
@@ -403,8 +412,9 @@ export class LeaseGranter {
   }
 
   /**
-   * The newest message of a boot counts. A boot on another chain enforces nothing of this one, whatever it confirmed before: while two
-   * histories grow at once, a node may move from one to the other and back. Nor does a boot whose projection differs.
+   * The newest message of a boot counts. A boot on another chain enforces nothing of this one, whatever it confirmed
+   * before: while two histories grow at once, a node may move from one to the other and back. Nor does a boot whose
+   * projection differs.
    * @returns whether it is on our chain
    */
   #recordEnforced(
@@ -432,14 +442,19 @@ export class LeaseGranter {
     return lessees.filter((lessee) => lessee.node === node && lessee.boot !== own).map(boot);
   }
 
-  /** The word of a boot that holds the lock of the data folder that the other one wrote into, on the same running kernel. */
+  /**
+   * The word of a boot that holds the lock of the data folder that the other one wrote into, on the same running
+   * kernel.
+   */
   #replace(replaced: Readonly<{ node: NodeId; boot: BootId }>): void {
     const key = keyOf(replaced);
     if (this.#removed.has(key)) return;
     if (this.#copied.replace(replaced, this.#lessees.get(key) ?? null)) this.#remove(replaced.node, replaced.boot);
   }
 
-  /** A boot that was replaced speaks: it may be deciding, so it counts as it did before, and its row is written anew. */
+  /**
+   * A boot that was replaced speaks: it may be deciding, so it counts as it did before, and its row is written anew.
+   */
   #reviveIfReplaced(speaker: Readonly<{ node: NodeId; boot: BootId }>, isNew: (known: LesseeRecord) => boolean): void {
     const known = this.#copied.reviveIfReplaced(speaker, isNew);
     if (known === undefined) return;
@@ -506,7 +521,10 @@ function refusalFor(clocks: DriftWatch): LeaseRefusal | null {
   return { code: "clock-drift", message };
 }
 
-/** Its lease has ended, and it has not renewed since: it is remembered for a while, and needs room again for another lease. */
+/**
+ * Its lease has ended, and it has not renewed since: it is remembered for a while, and needs room again for another
+ * lease.
+ */
 function hasExpired({ fencedAt, clocks }: LesseeRecord, now: MonotonicMs): boolean {
   return fencedAt !== null && fencedAt <= now && (clocks.samples.at(-1)?.at ?? 0) <= fencedAt;
 }
@@ -535,8 +553,8 @@ function compare(a: string, b: string): number {
 }
 
 /**
- * A rate that was found wrong stays so. What has looked right is measured anew: before the next epoch is open, its leader may sleep or be
- * away, and a step that small looks like a rate across such a gap (seeds 471 and 545).
+ * A rate that was found wrong stays so. What has looked right is measured anew: before the next epoch is open, its
+ * leader may sleep or be away, and a step that small looks like a rate across such a gap (seeds 471 and 545).
  */
 function driftToCarryOver(clocks: DriftWatch): DriftWatch {
   return Math.abs(driftOf(clocks) ?? 0) > driftMax ? clocks : newDriftWatch;

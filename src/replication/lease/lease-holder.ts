@@ -1,15 +1,17 @@
 /**
  * Lease holder: a node's time-limited right to decide.
  *
- * - Pure. Each input carries its moment by both of the node's clocks. Nothing here is a timer: `overdueMs` is a comparison, and a process
- *   that was not running cannot miss it.
- * - The lease counts from the node's own monotonic time of sending a renew. It counts only once the projection has reached the head that
- *   the grant names, on the same chain (docs/protocol.md §5.1, §7).
+ * - Pure. Each input carries its moment by both of the node's clocks. Nothing here is a timer: `overdueMs` is a
+ *   comparison, and a process that was not running cannot miss it.
+ * - The lease counts from the node's own monotonic time of sending a renew. It counts only once the projection has
+ *   reached the head that the grant names, on the same chain (docs/protocol.md §5.1, §7).
  * - A grant counts only for an unanswered renew of this boot, and never for an epoch older than the newest one seen.
- * - The lease never exceeds the limits of the newest grant. A lease by age never exceeds the limits of its own grant either.
- * - After a pause of this process, or a suspend that the monotonic clock did not count, every renew sent before it is dropped. A grant that
- *   has waited in a socket buffer proves nothing about the time that was slept through.
- * - The same applies when the leader's clock has advanced more than the local one between two grants: all local clocks were frozen.
+ * - The lease never exceeds the limits of the newest grant. A lease by age never exceeds the limits of its own grant
+ *   either.
+ * - After a pause of this process, or a suspend that the monotonic clock did not count, every renew sent before it is
+ *   dropped. A grant that has waited in a socket buffer proves nothing about the time that was slept through.
+ * - The same applies when the leader's clock has advanced more than the local one between two grants: all local clocks
+ *   were frozen.
  */
 import {
   type BootId,
@@ -163,7 +165,8 @@ export function step(before: LeaseHolder, input: LeaseInput): LeaseHolder {
 /**
  * How long ago the lease expired, in ms: ≤ 0 while fresh, +Infinity when no route may permit anything.
  *
- * It checks the last tick itself, so that a process that has just resumed permits nothing even before its late tick has run.
+ * It checks the last tick itself, so that a process that has just resumed permits nothing even before its late tick has
+ * run.
  */
 export function overdueMs(state: LeaseHolder, at: Moment): number {
   if (state.limits === null || state.left || state.blockedBy.length > 0 || pauseMsAt(state, at) !== null) {
@@ -230,7 +233,8 @@ function onGrant(state: LeaseHolder, { grant, history, at }: GrantInput): LeaseH
     skewMs: skewOf(grant, sent, at),
   };
   if (answered.skewMs > skewMsMax) {
-    // Not fresh from now on; what the window leaves of the grace still runs, from no later than it would have. Once after a
+    // Not fresh from now on; what the window leaves of the grace still runs, from no later than it would have. Once
+    // after a
     // pause it begins anew, with what was asked for since.
     const pending = pendingGrantOf(grant, sent);
     const overdue: PendingGrant = {
@@ -295,8 +299,9 @@ function skewOf(grant: Grant, sent: SentRenew, at: Moment): number {
 }
 
 /**
- * A machine that was frozen with all of its clocks, as a hypervisor does it, has nothing of its own to tell by: only the leader's
- * clock has gone on. @returns how much more it has counted since the grant before than ours can have; 0: nothing to speak of
+ * A machine that was frozen with all of its clocks, as a hypervisor does it, has nothing of its own to tell by: only
+ * the leader's clock has gone on. @returns how much more it has counted since the grant before than ours can have; 0:
+ * nothing to speak of
  */
 function frozenMsOf(before: LeaseHolder["leaderClock"], { grant, at }: Readonly<{ grant: Grant; at: Moment }>): number {
   if (before === null || before.epoch !== grant.epoch || grant.ageMs !== undefined) return 0; // another clock
@@ -335,8 +340,9 @@ function watchClocks(state: LeaseHolder, at: Moment): LeaseHolder {
 }
 
 /**
- * What the wall clock has gained on the monotonic one since the last tick, and too little to be a pause: a sleep of the machine too
- * short to void anything, and often enough they would add up to more than W allows for; or a clock that was set, which costs as much.
+ * What the wall clock has gained on the monotonic one since the last tick, and too little to be a pause: a sleep of the
+ * machine too short to void anything, and often enough they would add up to more than W allows for; or a clock that was
+ * set, which costs as much.
  */
 function suspendedMsSince(lastTick: Moment, at: Moment): number {
   const gainedMs = at.wall - lastTick.wall - (at.monotonic - lastTick.monotonic);

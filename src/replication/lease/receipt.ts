@@ -1,9 +1,10 @@
 /**
  * Receipt: who has applied a change, who is fenced off, who is unconfirmed.
  *
- * Pure. A lessee counts as `applied` only by its own confirmation of `enforced` on our chain, as `fenced` only when nothing
- * that was granted to it can still count, and as `unconfirmed` otherwise; no doubt is ever resolved in favour of `complete`.
- * The caller has made sure that the target is on the chain of the epoch that answers, and at or below its head.
+ * Pure. A lessee counts as `applied` only by its own confirmation of `enforced` on our chain, as `fenced` only when
+ * nothing that was granted to it can still count, and as `unconfirmed` otherwise; no doubt is ever resolved in favour
+ * of `complete`. The caller has made sure that the target is on the chain of the epoch that answers, and at or below
+ * its head.
  */
 import { type CommandId, type Epoch, type Link, unreachable } from "../../events/index.ts";
 import type { Receipt, ReceiptNode, ReceiptWait } from "../databroker.ts";

@@ -1,19 +1,20 @@
 /**
  * Regional granter: leases by age, for the nodes of a region whose leader is out of reach (docs/protocol.md §5.4).
  *
- * Pure. A regional broker holds a lease of its own. While the leader answers, its nodes are granted by the leader and this only
- * listens; when it does not, they are granted what is left of the broker's own lease: as of `ageMs` before it answered. So no
- * node decides from anything older than the broker could, and the leader, who knows the broker as one lessee, has waited for
- * all of them once it has waited for the broker.
+ * Pure. A regional broker holds a lease of its own. While the leader answers, its nodes are granted by the leader and
+ * this only listens; when it does not, they are granted what is left of the broker's own lease: as of `ageMs` before it
+ * answered. So no node decides from anything older than the broker could, and the leader, who knows the broker as one
+ * lessee, has waited for all of them once it has waited for the broker.
  *
  * Always:
  *   - nothing is granted beyond the broker's own lease, nor for longer than its window;
- *   - the head of a grant is all that the broker has applied, so whatever it has confirmed to the leader is in force at a node
- *     before the node's lease counts;
+ *   - the head of a grant is all that the broker has applied, so whatever it has confirmed to the leader is in force at
+ *     a node before the node's lease counts;
  *   - the broker confirms nothing that somebody with such a lease may not enforce yet (`blockedUntil`);
- *   - what a node has said of a history that the broker has left counts for nothing (`rebuilt`), and only its newest word counts:
- *     who has gone to another history since enforces nothing of this one;
- *   - a node whose projection was found to be another enforces nothing, until it shows ours or the leader grants it a lease;
+ *   - what a node has said of a history that the broker has left counts for nothing (`rebuilt`), and only its newest
+ *     word counts: who has gone to another history since enforces nothing of this one;
+ *   - a node whose projection was found to be another enforces nothing, until it shows ours or the leader grants it a
+ *     lease;
  *   - a boot that left, was replaced, or is refused by the leader is granted nothing here.
  */
 import { type BootId, type Link, type MonotonicMs, type NodeId, sameLink } from "../../events/index.ts";
@@ -153,7 +154,9 @@ export class RegionalGranter {
     } else if (concernsBoot(answer.refused)) refuse(node, answer.refused);
   }
 
-  /** The broker stands on another history than before: what nodes have said of the one that it left counts for nothing. */
+  /**
+   * The broker stands on another history than before: what nodes have said of the one that it left counts for nothing.
+   */
   forgetEnforced(): void {
     for (const node of this.#nodes.values()) node.enforced = null;
   }
@@ -189,8 +192,8 @@ export class RegionalGranter {
   }
 
   /**
-   * Until when a change must not be confirmed to the leader, unless somebody says more before: a node with a lease by age has not
-   * said that it enforces it. @returns null: it may be confirmed
+   * Until when a change must not be confirmed to the leader, unless somebody says more before: a node with a lease by
+   * age has not said that it enforces it. @returns null: it may be confirmed
    */
   blockedUntil(link: Link, now: MonotonicMs): number | null {
     let until: number | null = null;

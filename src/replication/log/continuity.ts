@@ -1,9 +1,11 @@
 /**
- * Continuity: whether a store may lack beats that an earlier leader had committed, and with them rows of lessees (ADR 0035).
+ * Continuity: whether a store may lack beats that an earlier leader had committed, and with them rows of lessees (ADR
+ * 0035).
  *
  * - Pure. Each store gathers the evidence inside the transaction that opens an epoch, and this decides what it proves.
  * - Absence of evidence is a reason: only what is named here as proof counts as one.
- * - What is held for the lost history is a row of the lessee table. The next epoch, and an older build, treat it like any other.
+ * - What is held for the lost history is a row of the lessee table. The next epoch, and an older build, treat it like
+ *   any other.
  */
 import type { Epoch, Incarnation } from "../../events/index.ts";
 import type { Lessee, OpenEpochRequest } from "./log.ts";
@@ -59,7 +61,10 @@ export function whyEpochsMayBeLost({ expected, atLeast }: Pick<Opening, "expecte
   return heard > expected ? `epoch ${heard} was heard of, and the store ends with epoch ${expected}` : null;
 }
 
-/** The longest window that any build ever granted: the maximum of `broker.max_window`, and the limit of the builds before that key. */
+/**
+ * The longest window that any build ever granted: the maximum of `broker.max_window`, and the limit of the builds
+ * before that key.
+ */
 export const windowMsMax = 16 * 60_000;
 
 export type WindowEvidence = Readonly<{
@@ -67,13 +72,18 @@ export type WindowEvidence = Readonly<{
   requestedMs: number;
   /** The highest limit that any epoch recorded, ms; 0: none did, or no other process could reach those brokers. */
   recordedMs: number;
-  /** The epoch before was opened by an older build or filled in by a restore: what its broker granted is not recorded. */
+  /**
+   * The epoch before was opened by an older build or filled in by a restore: what its broker granted is not recorded.
+   */
   previous: "recorded" | "unrecorded";
   /** The rows that survive. */
   lessees: readonly Pick<Lessee, "windowMs">[];
 }>;
 
-/** @returns the longest window, ms, that a lease of the lost history may have; 0: no process outside the broker's had one */
+/**
+ * @returns the longest window, ms, that a lease of the lost history may have; 0: no process outside the broker's had
+ * one
+ */
 export function lostWindowMs({ requestedMs, recordedMs, previous, lessees }: WindowEvidence): number {
   const limitMs = Math.max(requestedMs, recordedMs);
   if (limitMs === 0) return 0;

@@ -1,16 +1,20 @@
 /**
- * Durability evidence: whether the standbys that a commit must wait for hold an event on disk. Pure; postgres/durability.ts asks
- * the server.
+ * Durability evidence: whether the standbys that a commit must wait for hold an event on disk. Pure;
+ * postgres/durability.ts asks the server.
  *
- * - The evidence is where each standby has flushed the write-ahead log (`pg_stat_replication.flush_lsn`), never a setting. A commit
- *   that Postgres released early, without a warning, leaves every setting as it was: docs/adr/0031-durability-by-flush-position.md.
- * - An event that a snapshot shows was inserted below the insert position read after that snapshot. A standby that has flushed up to
- *   that position therefore holds the event.
+ * - The evidence is where each standby has flushed the write-ahead log (`pg_stat_replication.flush_lsn`), never a
+ *   setting. A commit that Postgres released early, without a warning, leaves every setting as it was:
+ *   docs/adr/0031-durability-by-flush-position.md.
+ * - An event that a snapshot shows was inserted below the insert position read after that snapshot. A standby that has
+ *   flushed up to that position therefore holds the event.
  * - As many standbys count as `synchronous_standby_names` asks for, among those it names, at the moment of the look.
  */
 import { parseSynchronousNames } from "./postgres/promotion.ts";
 
-/** Pauses between looks. A standby that is waited for is behind by one round trip; a beat flushes what an idle server holds back. */
+/**
+ * Pauses between looks. A standby that is waited for is behind by one round trip; a beat flushes what an idle server
+ * holds back.
+ */
 export const evidencePausesMs = [5, 10, 20, 40, 80, 160, 200] as const;
 /** A check takes no longer. What is not shown by then counts as asynchronous. */
 export const evidenceMsMax = 1_500;
@@ -52,8 +56,8 @@ export function judgeEvidence(look: ReplicationLook, end: bigint): Evidence {
 }
 
 /**
- * The lowest position of each named standby: beside a new connection, the server may still show the old one, of a machine that has
- * been rebuilt since.
+ * The lowest position of each named standby: beside a new connection, the server may still show the old one, of a
+ * machine that has been rebuilt since.
  */
 function positionsByStandby(standbys: readonly StandbyPosition[], names: readonly string[] | "any"): readonly bigint[] {
   const named = names === "any" ? "any" : new Set(names.map((name) => name.toLowerCase()));

@@ -1,8 +1,8 @@
 /**
  * Log damage: where what a store holds stops being what was written to it. Pure.
  *
- * Whoever reads a log is given intact events alone: the page ends before the first that is missing or changed, and who reads on from there
- * is told.
+ * Whoever reads a log is given intact events alone: the page ends before the first that is missing or changed, and who
+ * reads on from there is told.
  */
 import { chainHash, type Link, type Position } from "../../events/index.ts";
 import { LogDamagedError } from "./log.ts";

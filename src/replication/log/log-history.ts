@@ -1,8 +1,9 @@
 /**
- * Log history: the events of some streams, from a position towards the beginning. For explanations, which are asked for by people.
+ * Log history: the events of some streams, from a position towards the beginning. For explanations, which are asked for
+ * by people.
  *
- * There is no index over streams: it would be written with every append. So it is looked through, a bounded stretch each time, and what is
- * looked through has to chain; an event that does not ends the look with its place.
+ * There is no index over streams: it would be written with every append. So it is looked through, a bounded stretch
+ * each time, and what is looked through has to chain; an event that does not ends the look with its place.
  */
 import { z } from "zod";
 import { decodeEvents, type Link, linkOf, type Position, type Stream } from "../../events/index.ts";

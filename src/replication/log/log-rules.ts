@@ -2,8 +2,8 @@
  * Log rules: what every log answers before it writes or reads anything, told once for those that can run it.
  *
  * Pure. Memory and SQLite ask these functions; Postgres keeps the same rules in its own functions
- * (migrations/postgres-migrations.ts), and test/contract holds them together. The order of refusals is fixed: fenced, head-moved,
- * duplicate-command, version-conflict.
+ * (migrations/postgres-migrations.ts), and test/contract holds them together. The order of refusals is fixed: fenced,
+ * head-moved, duplicate-command, version-conflict.
  *
  * A malformed batch is a bug of the writer and is thrown, never answered: what enters the log stays there for ever.
  */
@@ -48,7 +48,10 @@ export class MalformedBatchError extends CodedError<"ERR_REPLICATION_MALFORMED_B
   }
 }
 
-/** @throws MalformedBatchError unless the batch is dense, of one epoch, chained, and says of its own entries what is true */
+/**
+ * @throws MalformedBatchError unless the batch is dense, of one epoch, chained, and says of its own entries what is
+ * true
+ */
 export function checkBatch(batch: AppendBatch): void {
   if (batch.entries.length === 0) throw new MalformedBatchError("no entries");
   if (batch.previous.epoch !== batch.epoch) throw new MalformedBatchError("`previous` is of another epoch");
@@ -159,7 +162,8 @@ export function refuseBeat(
  * A reader ahead of the horizon is forked only when a later epoch is known to be durable at or before its place (the
  * epoch-end check, docs/protocol.md §4.2). Otherwise nothing may be concluded: the server may be an old primary, or the
  * horizon not yet written where we look.
- * @param log `first` is the oldest event kept; `at` the link at the reader's position, where there is one (that of the base too)
+ * @param log `first` is the oldest event kept; `at` the link at the reader's position, where there is one (that of the
+ * base too)
  */
 export function judgeReader(
   after: Link,
@@ -182,7 +186,10 @@ export function judgeReader(
   }
 }
 
-/** One step of retention drops at most this many rows where a store drops them one by one, so that it holds up no append. */
+/**
+ * One step of retention drops at most this many rows where a store drops them one by one, so that it holds up no
+ * append.
+ */
 export const droppedEventsMax = 10_000;
 export const keysPageMax = 10_000;
 

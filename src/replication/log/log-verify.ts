@@ -1,9 +1,9 @@
 /**
  * Log verify: reads a log from one end to the other and says where it first stops making sense.
  *
- * Pure: pages come in, a verdict goes out. It believes no column and no link that the store gives, only bytes: positions
- * are dense, hashes chain, epochs never go back and each begins with its own EpochOpened, versions in a stream are
- * 1, 2, 3 …, and what the store said of each page and of each epoch's start is what the bytes say.
+ * Pure: pages come in, a verdict goes out. It believes no column and no link that the store gives, only bytes:
+ * positions are dense, hashes chain, epochs never go back and each begins with its own EpochOpened, versions in a
+ * stream are 1, 2, 3 …, and what the store said of each page and of each epoch's start is what the bytes say.
  *
  * It holds one number per stream, so a log of more than 16 million streams does not fit (a `Map` ends at 2^24).
  */

@@ -3,8 +3,8 @@
  *
  * What always holds:
  *   - positions are dense and in commit order: position n+1 exists only after n is committed;
- *   - one writer at a time, fenced by data: every append and beat names its epoch and incarnation and is refused when the
- *     head row holds others;
+ *   - one writer at a time, fenced by data: every append and beat names its epoch and incarnation and is refused when
+ *     the head row holds others;
  *   - nothing above the durable horizon (the last clean commit of the current epoch) is ever read by anybody;
  *   - an answer that is not a clean commit is never reported as success.
  *
@@ -58,8 +58,8 @@ export type AppendBatch = Readonly<{
   /** Vault entries that go with their sessions. */
   vaultRemoved: readonly SessionId[];
   /**
-   * Bodies of configurations whose activation is in this batch. The first of a hash stays; behind `configBodiesMax` of them no
-   * other is kept, and the batch is written without it.
+   * Bodies of configurations whose activation is in this batch. The first of a hash stays; behind `configBodiesMax` of
+   * them no other is kept, and the batch is written without it.
    */
   configurations: readonly StoredConfiguration[];
 }>;
@@ -114,11 +114,13 @@ export type OpenEpochRequest = Readonly<{
   expected: Epoch;
   /** The new epoch is `max(expected, atLeast - 1) + 1`: an epoch met in an authenticated message is stepped over. */
   atLeast: Epoch;
-  /** The newest epoch that this very process led, if it still knows every boot that it granted a lease to; null: none. */
+  /**
+   * The newest epoch that this very process led, if it still knows every boot that it granted a lease to; null: none.
+   */
   led: Incarnation | null;
   /**
-   * The longest window in ms that any broker grants to a node of another process. 0: no such node is granted a lease. The store
-   * remembers it, and holds the longest that it remembers for a history that may be lost.
+   * The longest window in ms that any broker grants to a node of another process. 0: no such node is granted a lease.
+   * The store remembers it, and holds the longest that it remembers for a history that may be lost.
    */
   windowMaxMs: number;
   /**
@@ -129,8 +131,9 @@ export type OpenEpochRequest = Readonly<{
 }>;
 export type OpenEpochOutcome =
   /**
-   * `head` is the EpochOpened event itself; everything at or below it is durable. `beatsLost`: why beats of an earlier epoch may be
-   * missing, and lessees with them; a row in `lessees` stands for those (continuity.ts). Null: none is missing.
+   * `head` is the EpochOpened event itself; everything at or below it is durable. `beatsLost`: why beats of an earlier
+   * epoch may be missing, and lessees with them; a row in `lessees` stands for those (continuity.ts). Null: none is
+   * missing.
    */
   | Fact<"opened", { epoch: Epoch; head: Link; entry: LogEntry; lessees: readonly Lessee[]; beatsLost: string | null }>
   /** Somebody else opened one first. */
@@ -151,8 +154,8 @@ export type Observation = Readonly<{
 }>;
 
 /**
- * Consecutive events, at or below the durable horizon. Empty `entries` means the reader is at the head, or ahead of what
- * this log knows to be durable (`head.position < last.position`): then nothing may be concluded.
+ * Consecutive events, at or below the durable horizon. Empty `entries` means the reader is at the head, or ahead of
+ * what this log knows to be durable (`head.position < last.position`): then nothing may be concluded.
  */
 export type LogPage = Readonly<{ previous: Link; entries: readonly Uint8Array[]; last: Link; head: Link }>;
 
@@ -170,13 +173,16 @@ export type RetainRequest = Readonly<{
   incarnation: Incarnation;
   /** The oldest event that must stay. Beyond the durable head it means the head. */
   first: Position;
-  /** The place of what stands for the events that go, a snapshot: looked for in the same transaction. Absent: nothing has to. */
+  /**
+   * The place of what stands for the events that go, a snapshot: looked for in the same transaction. Absent: nothing
+   * has to.
+   */
   holding?: Link;
 }>;
 export type RetainOutcome =
   /**
-   * The log now begins behind `base`. A store drops in pieces of its own (whole partitions, a bounded number of rows), so less may
-   * be gone than was asked for, never more. `more`: asking again at once would drop more.
+   * The log now begins behind `base`. A store drops in pieces of its own (whole partitions, a bounded number of rows),
+   * so less may be gone than was asked for, never more. `more`: asking again at once would drop more.
    */
   | Fact<"retained", { base: Link; more: boolean }>
   /** This log does not go through `holding`: nothing was dropped. */
@@ -186,8 +192,8 @@ export type RetainOutcome =
   | Fact<"unavailable", { cause: unknown }>;
 
 /**
- * Refilling an empty log from a snapshot and the events behind it. Until an epoch is opened over it nobody can write to such a
- * log, and a restore that was broken off can only be begun again in another empty store.
+ * Refilling an empty log from a snapshot and the events behind it. Until an epoch is opened over it nobody can write to
+ * such a log, and a restore that was broken off can only be begun again in another empty store.
  */
 export type RestoreStep =
   /** The log is to begin behind `base`, where `epochs` had been opened. */
@@ -210,20 +216,23 @@ export type EventLog = {
   readonly kind: "memory" | "file" | "postgres";
   /** True when the store itself guarantees that no other process can write: no beat is needed then. */
   readonly exclusive: boolean;
-  /** For operators: whether the newest write was to wait for standbys, by the server's settings. Undefined: not known, or none exist. */
+  /**
+   * For operators: whether the newest write was to wait for standbys, by the server's settings. Undefined: not known,
+   * or none exist.
+   */
   readonly waitsForStandbys?: boolean | undefined;
 
   observe(): Promise<Observation>;
   /**
-   * An authenticated sender spoke of this epoch: a server that shows an older one may be an old primary, and is not asked first any more; an
-   * epoch that is being opened below it is given up, with an outcome that nobody knows.
+   * An authenticated sender spoke of this epoch: a server that shows an older one may be an old primary, and is not
+   * asked first any more; an epoch that is being opened below it is given up, with an outcome that nobody knows.
    */
   heardOf?(epoch: Epoch): void;
   openEpoch(request: OpenEpochRequest): Promise<OpenEpochOutcome>;
   append(batch: AppendBatch): Promise<AppendOutcome>;
   /**
-   * This very batch may be appended next: what takes time about it is done now, where there is such a thing. Nothing is sent, and it never
-   * fails: a batch that is not whole is refused by `append`.
+   * This very batch may be appended next: what takes time about it is done now, where there is such a thing. Nothing is
+   * sent, and it never fails: a batch that is not whole is refused by `append`.
    */
   layOut?(batch: AppendBatch): void;
   beat(request: BeatRequest): Promise<BeatOutcome>;
@@ -236,16 +245,20 @@ export type EventLog = {
   retain(request: RetainRequest): Promise<RetainOutcome>;
   /**
    * @returns the head of what is restored
-   * @throws LogRefusedError when the log is not empty, or not being restored; MalformedBatchError when the events do not follow
+   * @throws LogRefusedError when the log is not empty, or not being restored; MalformedBatchError when the events do
+   * not follow
    */
   restore(step: RestoreStep): Promise<Link>;
-  /** The link at a position at or below the durable horizon; undefined above it or behind retention (`base` itself is kept). */
+  /**
+   * The link at a position at or below the durable horizon; undefined above it or behind retention (`base` itself is
+   * kept).
+   */
   linkAt(position: Position): Promise<Link | undefined>;
   /** Oldest first; every epoch ever opened. */
   epochs(): Promise<readonly EpochStart[]>;
   /**
-   * What it takes to lose the event at a link, by evidence that is gathered for this call. `synchronous` is never said from memory or
-   * from a setting. Takes 1.5 s at most and does not fail: what cannot be shown is `asynchronous`.
+   * What it takes to lose the event at a link, by evidence that is gathered for this call. `synchronous` is never said
+   * from memory or from a setting. Takes 1.5 s at most and does not fail: what cannot be shown is `asynchronous`.
    */
   durabilityOf(link: Link): Promise<Durability>;
   findCommand(commandId: CommandId): Promise<Readonly<{ first: Position; count: number }> | undefined>;
@@ -254,10 +267,14 @@ export type EventLog = {
   lessees(): Promise<readonly Lessee[]>;
   /** Wrapped keys of these people; erased or unknown people are left out. */
   keys(users: readonly UserId[]): Promise<readonly WrappedKey[]>;
-  /** All wrapped keys in the order of their user ids, from behind one on; null: from the first. Fewer than `limit`: the last. */
+  /**
+   * All wrapped keys in the order of their user ids, from behind one on; null: from the first. Fewer than `limit`: the
+   * last.
+   */
   keysAfter(user: UserId | null, limit: number): Promise<readonly WrappedKey[]>;
   /**
-   * Puts other wrappings of the same keys in the place of those that are there. A key that is gone, or is another one, stays as it is.
+   * Puts other wrappings of the same keys in the place of those that are there. A key that is gone, or is another one,
+   * stays as it is.
    * @returns how many were replaced
    */
   rewrapKeys(keys: readonly WrappedKey[]): Promise<number>;
@@ -277,8 +294,8 @@ export class LogUnavailableError extends CodedError<"ERR_REPLICATION_LOG_UNAVAIL
 }
 
 /**
- * An event is missing, or is not the one that was written: its bytes do not have the hash that stands beside them. Nothing at or behind
- * its position is read by anybody.
+ * An event is missing, or is not the one that was written: its bytes do not have the hash that stands beside them.
+ * Nothing at or behind its position is read by anybody.
  */
 export class LogDamagedError extends CodedError<"ERR_REPLICATION_LOG_DAMAGED"> {
   override readonly code = "ERR_REPLICATION_LOG_DAMAGED";

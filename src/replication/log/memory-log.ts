@@ -1,8 +1,9 @@
 /**
  * Memory log: the log of a test or of a throw-away process. It ends with the process.
  *
- * The plainest reading of the contract in log.ts: a list of events and a few maps, changed in one turn of the event loop, so a
- * batch is written whole or not at all and everything written is at once durable in the only sense there is here.
+ * The plainest reading of the contract in log.ts: a list of events and a few maps, changed in one turn of the event
+ * loop, so a batch is written whole or not at all and everything written is at once durable in the only sense there is
+ * here.
  */
 import {
   type CommandId,

@@ -54,8 +54,8 @@ function isObject(value: unknown): value is Readonly<{ code?: unknown; message?:
 }
 
 /**
- * From where on the log has the last word on a lost denial that was handed back alone. A conflict says that the log has decided otherwise
- * since; its place is at or below the head of the next grant. Any other refusal settles nothing.
+ * From where on the log has the last word on a lost denial that was handed back alone. A conflict says that the log has
+ * decided otherwise since; its place is at or below the head of the next grant. Any other refusal settles nothing.
  */
 export function settledBy(result: CommandResult): Link | "later" | undefined {
   if (result.type === "done") return result.link;

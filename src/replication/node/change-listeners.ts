@@ -1,8 +1,8 @@
 /**
  * Change listeners: holders of open streams, notified synchronously of every change.
  *
- * A change is enforced once every promise they returned has resolved. A listener that throws or rejects fails the change, because it is unknown
- * what is still open. The listeners after it are notified all the same. Pure.
+ * A change is enforced once every promise they returned has resolved. A listener that throws or rejects fails the
+ * change, because it is unknown what is still open. The listeners after it are notified all the same. Pure.
  */
 import type { Change, ChangeListener } from "../replica.ts";
 

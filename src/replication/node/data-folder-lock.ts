@@ -1,16 +1,18 @@
 /**
  * Data folder lock: at most one process lives in a node's data folder, and the next one knows which boot it replaces.
  *
- * The lock is SQLite's own on a small database in exclusive mode, so the kernel lets go of it however the process ends, a
- * `kill -9` included, and never before. A process that holds it therefore knows that the boot written there permits nothing any more.
+ * The lock is SQLite's own on a small database in exclusive mode, so the kernel lets go of it however the process ends,
+ * a `kill -9` included, and never before. A process that holds it therefore knows that the boot written there permits
+ * nothing any more.
  *
- * That is true of this very file on this very kernel, not of a copy: the boot that wrote into the original may be alive. So the boot is
- * written down with the identity of the file, of its file system and of the running kernel. Where one of them differs, there is no proof,
- * and no boot is named: receipts wait for the window of the one before. A copied folder, a cloned disk, a volume that has moved to another
- * machine and a machine that was rebooted look alike from here. A memory image of a running machine is not recognised.
+ * That is true of this very file on this very kernel, not of a copy: the boot that wrote into the original may be
+ * alive. So the boot is written down with the identity of the file, of its file system and of the running kernel. Where
+ * one of them differs, there is no proof, and no boot is named: receipts wait for the window of the one before. A
+ * copied folder, a cloned disk, a volume that has moved to another machine and a machine that was rebooted look alike
+ * from here. A memory image of a running machine is not recognised.
  *
- * Beside the boot stands the seed of its key, so that the next boot can prove what it says: a broker accepts a replacement only with the
- * replaced boot's signature (wire/node-key.ts).
+ * Beside the boot stands the seed of its key, so that the next boot can prove what it says: a broker accepts a
+ * replacement only with the replaced boot's signature (wire/node-key.ts).
  */
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -45,7 +47,10 @@ export class DataFolderLockedError extends CodedError<"ERR_REPLICATION_DATA_FOLD
   }
 }
 
-/** A damaged file is for an operator to take away, who sees that nobody lives there; a full disk is for one to make room on. */
+/**
+ * A damaged file is for an operator to take away, who sees that nobody lives there; a full disk is for one to make room
+ * on.
+ */
 export class DataFolderUnusableError extends CodedError<"ERR_REPLICATION_DATA_FOLDER_UNUSABLE"> {
   override readonly code = "ERR_REPLICATION_DATA_FOLDER_UNUSABLE";
   readonly path: string;
@@ -59,7 +64,8 @@ export class DataFolderUnusableError extends CodedError<"ERR_REPLICATION_DATA_FO
 export function lockDataFolder(options: Place): DataFolderLock {
   mkdirSync(options.dataDir, { recursive: true, mode: 0o700 });
   const path = join(options.dataDir, `node-${encodeURIComponent(options.node)}.sqlite`);
-  // SQLite would let everybody read it, and whoever may read may lock. An existing file is not opened here: closing it would
+  // SQLite would let everybody read it, and whoever may read may lock. An existing file is not opened here: closing it
+  // would
   // let go of a lock that this very process holds.
   if (existsSync(path)) chmodSync(path, 0o600);
   else closeSync(openSync(path, "a", 0o600));
@@ -107,7 +113,10 @@ export function lockDataFolder(options: Place): DataFolderLock {
   }
 }
 
-/** Which boot a new one replaces, and the proof that its data folder was that boot's. Absent proof: an older build kept no key. */
+/**
+ * Which boot a new one replaces, and the proof that its data folder was that boot's. Absent proof: an older build kept
+ * no key.
+ */
 export function replacementBy(
   { cluster, name: node, boot: by }: NodeKey,
   folder: Pick<DataFolderLock, "replaces" | "replacedSeed"> | null,

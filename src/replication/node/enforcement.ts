@@ -1,9 +1,11 @@
 /**
  * Enforcement: how far changes are not only applied but enforced.
  *
- * - Listeners that hold something open are notified of each change. `enforced` moves past a change once all of them have answered, in order.
+ * - Listeners that hold something open are notified of each change. `enforced` moves past a change once all of them
+ *   have answered, in order.
  * - A slow listener holds back every later change. No timeout stands in for an answer.
- * - When a rebuilt projection replaces the old one, `enforced` moves to it in one step, and never to a link of the history that was left.
+ * - When a rebuilt projection replaces the old one, `enforced` moves to it in one step, and never to a link of the
+ *   history that was left.
  */
 import type { Link } from "../../events/index.ts";
 
@@ -28,7 +30,10 @@ export class Enforcement {
     return this.#groups.length;
   }
 
-  /** A change is about to be told. `decisive`: a decision may fall differently. `rebuilt`: the history may be another one from here. */
+  /**
+   * A change is about to be told. `decisive`: a decision may fall differently. `rebuilt`: the history may be another
+   * one from here.
+   */
   begin(change: Readonly<{ id: number; link: Link; decisive: boolean; rebuilt: boolean }>): void {
     const group = change.rebuilt ? this.#groupOfAll(change) : this.#groupFor(change);
     group.open += 1;

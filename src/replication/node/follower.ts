@@ -1,18 +1,19 @@
 /**
  * Follower: keeps one copy in step with the log.
  *
- * - Pure. Facts come in (a delivery, a page, a failed read, a grant) and effects go out. It never waits, reads a clock or throws on bad luck.
+ * - Pure. Facts come in (a delivery, a page, a failed read, a grant) and effects go out. It never waits, reads a clock
+ *   or throws on bad luck.
  * - The caller has authenticated deliveries and grants, and verified snapshots. A link proves continuity, not origin.
- * - No event is applied twice, and each directly follows the one before. A batch is applied only if it links; so is the new part of a batch that
- *   overlaps.
+ * - No event is applied twice, and each directly follows the one before. A batch is applied only if it links; so is the
+ *   new part of a batch that overlaps.
  * - `applied` moves back only by a rebuild, which is announced first. At most one read is in flight.
  *
  *   following --gap, bad link, new epoch or a head ahead--> reading --page--> following, or reading again while there is more
  *   either    --proof that our suffix is not in the log---> rebuilding from genesis --at the head--> following
  *
- * When is a suffix lost? A grant proves it, and so does a delivery of a newer epoch: both come from a leader whose commit was clean. A "forked"
- * answer to a read counts only when it names an epoch newer than the one applied here. Otherwise an old primary may have answered
- * (docs/protocol.md §4.2, §4.4).
+ * When is a suffix lost? A grant proves it, and so does a delivery of a newer epoch: both come from a leader whose
+ * commit was clean. A "forked" answer to a read counts only when it names an epoch newer than the one applied here.
+ * Otherwise an old primary may have answered (docs/protocol.md §4.2, §4.4).
  */
 import {
   type Epoch,
@@ -200,7 +201,10 @@ function bufferDelivery(state: Follower, batch: Delivery): Follower {
   return { ...state, buffered: goesOn && count <= bufferedEventsMax ? [...state.buffered, batch] : [batch] };
 }
 
-/** Applies the buffered run from where it links now. One step emits one `apply` effect, so that no reader sees half of it. */
+/**
+ * Applies the buffered run from where it links now. One step emits one `apply` effect, so that no reader sees half of
+ * it.
+ */
 function applyBuffered(state: Follower, effects: readonly Effect[]): Stepped {
   if (state.buffered.length === 0) return [state, effects];
   let next = state;

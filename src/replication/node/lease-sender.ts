@@ -1,10 +1,10 @@
 /**
  * Lease sender: sends renewals, confirmations and the goodbye to the leader, on time and bounded in number.
  *
- * A renew every second with jitter, a confirmation as soon as there is one (one in flight, the newest word follows), and one
- * goodbye. What is said is asked for when it is sent, so that a renew's own moment is never later than its sending. A failed
- * renew does not hurry the next one: a thousand nodes whose leader is gone ask no more often than before. Pure: it is told
- * the time, and says when it is next due.
+ * A renew every second with jitter, a confirmation as soon as there is one (one in flight, the newest word follows),
+ * and one goodbye. What is said is asked for when it is sent, so that a renew's own moment is never later than its
+ * sending. A failed renew does not hurry the next one: a thousand nodes whose leader is gone ask no more often than
+ * before. Pure: it is told the time, and says when it is next due.
  */
 import type { LeaseRefusal } from "../lease/lease-refusal.ts";
 import { jittered } from "../runtime/jitter.ts";

@@ -1,6 +1,6 @@
 /**
- * Link waiters: requests that need the projection to have reached a link. Bounded in number and in time. Pure: it is told
- * when the projection moves and what time it is, and says who has been answered.
+ * Link waiters: requests that need the projection to have reached a link. Bounded in number and in time. Pure: it is
+ * told when the projection moves and what time it is, and says who has been answered.
  */
 import type { Epoch, Link } from "../../events/index.ts";
 import { type ChainHistory, epochAt, locateLink } from "../lease/chain-history.ts";
@@ -24,7 +24,10 @@ export class LinkWaiters {
   readonly #waiters = new Map<number, LinkWaiter>();
   /** Nobody's time comes before this. */
   #due = Number.POSITIVE_INFINITY;
-  /** A link that a request waited for in vain: the one of the highest epoch. Null: none, or the chain has shown what it is. */
+  /**
+   * A link that a request waited for in vain: the one of the highest epoch. Null: none, or the chain has shown what it
+   * is.
+   */
   #unreached: Readonly<{ link: Link; since: number }> | null = null;
 
   get count(): number {
@@ -92,11 +95,11 @@ export class LinkWaiters {
   }
 
   /**
-   * The epoch that a link of a lost history names, so that the leader opens one above it. Until then the link might still be
-   * ahead of this copy.
+   * The epoch that a link of a lost history names, so that the leader opens one above it. Until then the link might
+   * still be ahead of this copy.
    *
-   * A link in a credential was durable before the credential existed. A lease that was asked for later names a head at or beyond
-   * it, unless the log has lost the link.
+   * A link in a credential was durable before the credential existed. A lease that was asked for later names a head at
+   * or beyond it, unless the log has lost the link.
    * @param leasedAt when the lease in force was asked for; −Infinity: there is none
    * @returns an epoch above that of this copy; null: no link is known to be lost
    */

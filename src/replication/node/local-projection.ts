@@ -1,9 +1,9 @@
 /**
  * Local projection: the projection that this process decides from, and what is kept beside it.
  *
- * While it is rebuilt, the old projection stays visible and goes on denying; the new one takes its place only at the head
- * of the log. Denials of a lost suffix stay in force beside it, outside the digest, until the surviving log holds the same
- * fact. Pure: no I/O; changes only when told.
+ * While it is rebuilt, the old projection stays visible and goes on denying; the new one takes its place only at the
+ * head of the log. Denials of a lost suffix stay in force beside it, outside the digest, until the surviving log holds
+ * the same fact. Pure: no I/O; changes only when told.
  */
 import {
   FactPositions,
@@ -105,7 +105,10 @@ export class LocalProjection {
     return lost;
   }
 
-  /** What the surviving log has the last word on, from a place on that is applied here, is not denied beside it any more. */
+  /**
+   * What the surviving log has the last word on, from a place on that is applied here, is not denied beside it any
+   * more.
+   */
   settleAnswered(visible: ChainHistory): void {
     for (const [hash, at] of this.answers.takeReached(visible)) {
       const person = this.#persisted.recordSettlement(hash, at);

@@ -1,11 +1,11 @@
 /**
- * Log sync: carries deliveries, pages, snapshots and the heads of grants to the follower, and turns what it asks for into
- * effects at the right time.
+ * Log sync: carries deliveries, pages, snapshots and the heads of grants to the follower, and turns what it asks for
+ * into effects at the right time.
  *
- * Deliveries are stepped and applied as they come: there is no queue. Reads from a broker fill gaps; they wait at the head
- * only while the fan-out is not there or has been found wanting, so that without NATS everything still arrives within a
- * second. A snapshot is loaded before the first read, before a rebuild, and when the log begins behind us; meanwhile the old
- * projection stays. Pure: no timers, no promises; it is told the time and says when it is next due.
+ * Deliveries are stepped and applied as they come: there is no queue. Reads from a broker fill gaps; they wait at the
+ * head only while the fan-out is not there or has been found wanting, so that without NATS everything still arrives
+ * within a second. A snapshot is loaded before the first read, before a rebuild, and when the log begins behind us;
+ * meanwhile the old projection stays. Pure: no timers, no promises; it is told the time and says when it is next due.
  */
 import { type Link, type LostTightening, sameLink, type WrappedKey } from "../../events/index.ts";
 import { type ChainHistory, historyFrom, locateLink, sharesLink } from "../lease/chain-history.ts";
@@ -24,7 +24,9 @@ export type LogSyncOptions = Readonly<{
   random: (size: number) => Uint8Array;
   pollMs: number;
   pageLimit: number;
-  /** With the log out of reach, take what the fan-out's replay buffer remembers. For brokers, not for a thousand nodes. */
+  /**
+   * With the log out of reach, take what the fan-out's replay buffer remembers. For brokers, not for a thousand nodes.
+   */
   replays: boolean;
   nextId: () => number;
   emit: (effect: NodeEffect) => void;

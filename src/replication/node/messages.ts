@@ -1,9 +1,10 @@
 /**
  * Node messages: what goes into the core of an enforcement node and what comes out of it. Only types, only plain data.
  *
- * Every input says when it happened by both of the node's clocks. An effect with an `id` is a question: its answer comes
- * back as the input named beside it, with the same id. An answer that never comes is given up on by the core itself, and one
- * that comes after that is not looked at. Effects are performed in order, before the next input is taken.
+ * Every input says when it happened by both of the node's clocks. An effect with an `id` is a question: its answer
+ * comes back as the input named beside it, with the same id. An answer that never comes is given up on by the core
+ * itself, and one that comes after that is not looked at. Effects are performed in order, before the next input is
+ * taken.
  */
 import type {
   CommandId,
@@ -25,7 +26,10 @@ import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
 import type { DenialsOnDisk } from "./denials/persisted-denials.ts";
 import type { EventRange } from "./follower.ts";
 
-/** A batch that an authenticated leader published, opened. `events` may be empty when `hasApplied` said that it is known. */
+/**
+ * A batch that an authenticated leader published, opened. `events` may be empty when `hasApplied` said that it is
+ * known.
+ */
 export type Delivered = EventRange & Readonly<{ epoch: Epoch; keys: readonly WrappedKey[] }>;
 
 /** A projection that was saved at a link, verified by whoever loaded it. It belongs to the core from here on. */
@@ -132,9 +136,15 @@ export type NodeEffect =
         committedAt: UnixMs | null;
       }
     >
-  /** What the visible projection holds is not in the log, or is wrong: nothing is permitted until a change that is `rebuilt`. */
+  /**
+   * What the visible projection holds is not in the log, or is wrong: nothing is permitted until a change that is
+   * `rebuilt`.
+   */
   | Fact<"rebuilding", { lost: Link }>
-  /** `first`: the oldest position that the log still has; null: unknown, any snapshot will do. @see snapshotLoaded, snapshotFailed */
+  /**
+   * `first`: the oldest position that the log still has; null: unknown, any snapshot will do.
+   * @see snapshotLoaded, snapshotFailed
+   */
   | Fact<"loadSnapshot", { id: number; first: Position | null }>
   /** Tightening events that this node has applied and the log does not hold. @see reassertAnswered */
   | Fact<"reassert", { id: number; commandId: CommandId; events: readonly LostTightening[] }>

@@ -1,10 +1,11 @@
 /**
  * Node core: an enforcement node without its world.
  *
- * It composes the follower's log loop, the lease, the enforcement of changes and what is said to the leader into one state
- * machine: `step(core, input) → [core, effects]`. The shell (node-process.ts) and the simulator (chaos/sim/sim-node.ts) turn
- * effects into what happens and what happens into inputs, and decide nothing. No clock, timer, promise or randomness is
- * read here: each input brings its moment, and random bytes come from the source in the options, which is an input stream.
+ * It composes the follower's log loop, the lease, the enforcement of changes and what is said to the leader into one
+ * state machine: `step(core, input) → [core, effects]`. The shell (node-process.ts) and the simulator
+ * (chaos/sim/sim-node.ts) turn effects into what happens and what happens into inputs, and decide nothing. No clock,
+ * timer, promise or randomness is read here: each input brings its moment, and random bytes come from the source in the
+ * options, which is an input stream.
  *
  * Nothing here decides by a wake-up whether anything may be permitted: that is `overdueMs`, a comparison.
  */
@@ -93,7 +94,9 @@ export type NodeMetrics = Readonly<{
   personKeyFailures: number;
 }>;
 
-/** What a snapshot of this node is made of. The projection goes on being the core's own: read it before the next step. */
+/**
+ * What a snapshot of this node is made of. The projection goes on being the core's own: read it before the next step.
+ */
 export type Savepoint = Readonly<{
   projection: Projection;
   link: Link;
@@ -120,7 +123,9 @@ export class NodeCore {
   #refusedDeliveries = 0;
   #tickAt = never;
   #wakeAt = never;
-  /** For how many ticks `enforced` has stood still before a change. Ticks, not time: in a pause nobody had their turn. */
+  /**
+   * For how many ticks `enforced` has stood still before a change. Ticks, not time: in a pause nobody had their turn.
+   */
   #stalled: Readonly<{ enforced: Link | null; ticks: number }> = { enforced: null, ticks: 0 };
   #draining = false;
   #stopped = false;

@@ -1,9 +1,9 @@
 /**
  * Node lease: a node's right to decide, and the messages about it that the node sends to the leader.
  *
- * Keeps the lease holder, which compares, and the lease talk, which speaks in time; numbers every message once; notices that
- * the process did not run and asks anew; and quarantines the node when the leader finds another projection at the same link.
- * Pure.
+ * Keeps the lease holder, which compares, and the lease talk, which speaks in time; numbers every message once; notices
+ * that the process did not run and asks anew; and quarantines the node when the leader finds another projection at the
+ * same link. Pure.
  */
 import type { BootId, Epoch, Link, NodeId, Projection } from "../../events/index.ts";
 import type { ChainHistory } from "../lease/chain-history.ts";
@@ -209,7 +209,8 @@ export class NodeLease {
     }
     if (grant.node !== node || grant.boot !== boot) return;
     this.#grants += 1;
-    // The leader has taken the boot before out of the table, in the write that let it grant. A lease by age is not its word.
+    // The leader has taken the boot before out of the table, in the write that let it grant. A lease by age is not its
+    // word.
     if (grant.ageMs === undefined || grant.ageMs === null) this.#replaces = null;
     if (this.#options.copy().projection.level <= this.#options.reads) this.unblock("too-old");
     this.#options.onGranted(grant);

@@ -1,8 +1,8 @@
 /**
  * Node process: one copy of the log in a process, and the right to decide from it.
  *
- * A thin shell around the node core: it carries out the core's effects with a databroker, a fan-out, timers and a data folder,
- * hands every answer back as an input, and shows the rest of the process a `Replica`. It decides nothing.
+ * A thin shell around the node core: it carries out the core's effects with a databroker, a fan-out, timers and a data
+ * folder, hands every answer back as an input, and shows the rest of the process a `Replica`. It decides nothing.
  */
 import type { BootId, CommandResult, Epoch, NodeId, Stream } from "../../events/index.ts";
 import type { Databroker } from "../databroker.ts";
@@ -47,7 +47,8 @@ export type SnapshotSource = Readonly<{
   /** What this node's own disk holds; null: nothing that checks out. */
   local(signal: AbortSignal): Promise<LoadedSnapshot | null>;
   /**
-   * From a broker, for a reader that finds the log beginning at `first` (null: any will do). @returns null: they have none
+   * From a broker, for a reader that finds the log beginning at `first` (null: any will do). @returns null: they have
+   * none
    * @throws when nobody answered, or what came does not check out
    */
   load(options: Readonly<{ first: number | null; signal: AbortSignal }>): Promise<LoadedSnapshot | null>;
@@ -84,7 +85,9 @@ export type ReplicaOptions = Readonly<{
   dataDir: string | null;
   /** Null: it reads the log from its beginning. */
   snapshots?: SnapshotSource | null;
-  /** `nobody`: what the boot before this one granted to others may still count, so that receipts wait for its window. */
+  /**
+   * `nobody`: what the boot before this one granted to others may still count, so that receipts wait for its window.
+   */
   replaces?: "last boot" | "nobody";
   renewMs?: number;
   /** How long a read waits at the head when the fan-out does not deliver. */
@@ -121,8 +124,8 @@ export type ReplicaProcess = Replica &
     /** Not ready any more, but still leased: what is open goes on. */
     drain(): void;
     /**
-     * After the last stream is closed: permits nothing more, for good, and tells the brokers, so that receipts do not wait
-     * for this boot. @returns whether a broker has taken it
+     * After the last stream is closed: permits nothing more, for good, and tells the brokers, so that receipts do not
+     * wait for this boot. @returns whether a broker has taken it
      */
     goodbye(): Promise<boolean>;
     /** Ends everything. Without a goodbye before, receipts wait for the window to pass. */

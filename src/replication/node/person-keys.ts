@@ -1,8 +1,8 @@
 /**
  * Person keys: opens the personal data of the people whose keys this process holds.
  *
- * Keys arrive wrapped, beside the log, and are unwrapped when first needed. What was opened is remembered as long as the
- * sealed value it came from lives and the key is held; dropping a key forgets both. Pure.
+ * Keys arrive wrapped, beside the log, and are unwrapped when first needed. What was opened is remembered as long as
+ * the sealed value it came from lives and the key is held; dropping a key forgets both. Pure.
  */
 import {
   open,

@@ -1,10 +1,10 @@
 /**
  * Read schedule: when a node may read from a broker, so that a thousand of them never do at once.
  *
- * At most one read is in flight. After a failure the next one waits under a bound that doubles, anywhere within it (full
- * jitter); what many nodes notice together (a gap, a fan-out that is gone or back) is spread over a short while; whoever
- * catches up pauses between pages for as long as pages take, so that brokers that are slow are asked less. A grant shortens
- * what is left of a wait, for it shows that brokers answer. Pure; random bytes are an argument.
+ * At most one read is in flight. After a failure the next one waits under a bound that doubles, anywhere within it
+ * (full jitter); what many nodes notice together (a gap, a fan-out that is gone or back) is spread over a short while;
+ * whoever catches up pauses between pages for as long as pages take, so that brokers that are slow are asked less. A
+ * grant shortens what is left of a wait, for it shows that brokers answer. Pure; random bytes are an argument.
  */
 import { type Backoff, backoffMs, upTo } from "../runtime/jitter.ts";
 

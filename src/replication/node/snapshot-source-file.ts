@@ -1,9 +1,10 @@
 /**
  * Snapshot source: what a node begins from, and what it goes back to when the log no longer reaches to where it is.
  *
- * It keeps a copy of the newest snapshots on its own disk, so that a restart does not fetch what it has had; what the disk holds is
- * checked like what comes over the wire, and where something does not check out, it says what, and the next older one takes its
- * place. The newest final denials that this node knows of lie in a file beside them, and are in force whatever it begins from.
+ * It keeps a copy of the newest snapshots on its own disk, so that a restart does not fetch what it has had; what the
+ * disk holds is checked like what comes over the wire, and where something does not check out, it says what, and the
+ * next older one takes its place. The newest final denials that this node knows of lie in a file beside them, and are
+ * in force whatever it begins from.
  */
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -57,7 +58,9 @@ export function createNodeSnapshots(
     logger: Logger;
     /** Null: nothing is kept, and every start fetches; so too where a broker in this process has its own. */
     folder: SnapshotFolder | null;
-    /** Where final denials are written down, so that a restart does not need the log to remember them; null: nowhere. */
+    /**
+     * Where final denials are written down, so that a restart does not need the log to remember them; null: nowhere.
+     */
     deniedFile: string | null;
   }>,
 ): NodeSnapshots {
@@ -86,7 +89,10 @@ export function createNodeSnapshots(
     return { projection, link: manifest.link, epochs: manifest.epochs, keys, retained: [] };
   }
 
-  /** Of this disk where it is there and right, else from a broker: and then kept, so that a fetch that breaks off goes on later. */
+  /**
+   * Of this disk where it is there and right, else from a broker: and then kept, so that a fetch that breaks off goes
+   * on later.
+   */
   async function chunkOf(ref: ChunkRef, { signal, keep }: Readonly<{ signal: AbortSignal; keep: Keep }>) {
     signal.throwIfAborted();
     if (folder !== null && (await folder.hasChunk(ref.hash))) {
@@ -122,7 +128,9 @@ export function createNodeSnapshots(
     }
   }
 
-  /** Nobody waits for the disk, unless so many chunks are on their way to it that they are too many to have in memory. */
+  /**
+   * Nobody waits for the disk, unless so many chunks are on their way to it that they are too many to have in memory.
+   */
   async function fetchInto(signed: SignedManifest, signal: AbortSignal, into: SnapshotFolder) {
     const writing = new Set<Promise<void>>();
     const keep = async (chunk: CheckedChunk): Promise<void> => {
@@ -250,7 +258,10 @@ async function writeKept(path: string, body: Uint8Array): Promise<void> {
   await rename(`${path}.part`, path);
 }
 
-/** Losing it denies too little only of what the log has lost and nobody has handed back, so a damaged file is an alarm, not an end. */
+/**
+ * Losing it denies too little only of what the log has lost and nobody has handed back, so a damaged file is an alarm,
+ * not an end.
+ */
 async function readKept(path: string, logger: Logger): Promise<DenialsOnDisk> {
   try {
     const [hash, body] = decode(await readFile(path)) as [string, Uint8Array];

@@ -1,10 +1,11 @@
 /**
  * System lookup: host names asked of the system so that one name with a silent DNS server holds up no other.
  *
- * Node asks in a few threads (half of libuv's pool: two, unless UV_THREADPOOL_SIZE says more), and a silent server keeps a
- * thread for seconds. A broker that has just died is such a name in many networks, and everybody asks for it again and again;
- * two questions, and nobody finds Postgres any more. So the callers of a name share one question, and where the
- * system is slow or at a loss for the moment, its last answer serves. A name that is surely gone is gone at once.
+ * Node asks in a few threads (half of libuv's pool: two, unless UV_THREADPOOL_SIZE says more), and a silent server
+ * keeps a thread for seconds. A broker that has just died is such a name in many networks, and everybody asks for it
+ * again and again; two questions, and nobody finds Postgres any more. So the callers of a name share one question, and
+ * where the system is slow or at a loss for the moment, its last answer serves. A name that is surely gone is gone at
+ * once.
  */
 import { type LookupAddress, type LookupAllOptions, lookup as systemLookup } from "node:dns";
 import type { LookupFunction } from "node:net";

@@ -1,8 +1,8 @@
 /**
  * Snapshot builder: makes a snapshot of a projection piece by piece, while events go on being folded into it.
  *
- * Pure. It takes one short step each time it is given a turn and asks for the next; finished chunks go out to be stored, a few at a
- * time, and come back with their hashes. It never waits and never reads a clock.
+ * Pure. It takes one short step each time it is given a turn and asks for the next; finished chunks go out to be
+ * stored, a few at a time, and come back with their hashes. It never waits and never reads a clock.
  *
  *   gathering --every entity read--> writing --every shard written, every chunk stored--> done
  *   any       --a chunk could not be stored, or it was called off--> failed

@@ -1,7 +1,8 @@
 /**
  * Load snapshot: a projection from wherever chunks come from: this disk, or a broker.
  *
- * Chunks are fetched and checked a few ahead while the one before is being taken in; in between, others have their turn. Pure.
+ * Chunks are fetched and checked a few ahead while the one before is being taken in; in between, others have their
+ * turn. Pure.
  */
 import { type Projection, ProjectionLoader } from "../../events/index.ts";
 import type { ChunkRef, SnapshotManifest } from "./manifest.ts";

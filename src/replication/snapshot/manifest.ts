@@ -1,8 +1,8 @@
 /**
  * Manifest: what a snapshot is of, and the hashes of its chunks, signed by the broker that led when it was taken.
  *
- * A snapshot is believed for the signature of a broker of this very cluster on its manifest, and its chunks for their hashes in
- * it. Whether its link is in the log is told by the log alone, when the events behind it are read. Pure.
+ * A snapshot is believed for the signature of a broker of this very cluster on its manifest, and its chunks for their
+ * hashes in it. Whether its link is in the log is told by the log alone, when the events behind it are read. Pure.
  */
 import { hash as digestOf } from "node:crypto";
 import {

@@ -1,8 +1,10 @@
 /**
- * Snapshot supply: where snapshots and the keys beside them come from: a broker in this process, or one over the network.
+ * Snapshot supply: where snapshots and the keys beside them come from: a broker in this process, or one over the
+ * network.
  *
- * What it gives is not believed for coming from there: manifests are signed, chunks are what their hash says. Keys are wrapped
- * under the cluster's secret; they are never part of a snapshot, so that an erased person's is nowhere but in the key table.
+ * What it gives is not believed for coming from there: manifests are signed, chunks are what their hash says. Keys are
+ * wrapped under the cluster's secret; they are never part of a snapshot, so that an erased person's is nowhere but in
+ * the key table.
  */
 import type { Hash, Position, UserId, WrappedKey } from "../../events/index.ts";
 import { BrokerUnavailableError } from "../databroker.ts";

@@ -1,9 +1,9 @@
 /**
  * Broker client: a `Databroker` over the databroker HTTP API.
  *
- * It tries the brokers in turn, beginning with the one that answered last; every wait has an end. A command is sent again
- * with the same id until the answer is definite or its time is up, so it happens at most once. It speaks TLS, or plain HTTP
- * to loopback, and never through a proxy: its dispatcher is its own and looks at no environment.
+ * It tries the brokers in turn, beginning with the one that answered last; every wait has an end. A command is sent
+ * again with the same id until the answer is definite or its time is up, so it happens at most once. It speaks TLS, or
+ * plain HTTP to loopback, and never through a proxy: its dispatcher is its own and looks at no environment.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { Agent, request as send } from "undici";
@@ -98,7 +98,10 @@ const keepAliveMs = 4_000;
 /** What one broker has before the next one is asked; a lease is asked for every second and lasts five. */
 const answerMs = { command: 5_000, lease: 1_500, read: 2_000, other: 5_000 };
 const backoffMs = { first: 50, max: 1_000 };
-/** When a broker goes, whoever waited at it asks the next one within so much: not all at once. Somebody waits for a command. */
+/**
+ * When a broker goes, whoever waited at it asks the next one within so much: not all at once. Somebody waits for a
+ * command.
+ */
 const nextBrokerMs = { background: 250, awaited: 25 };
 /** An attempt that could not take this long is not begun. */
 const attemptMsMin = 50;
@@ -163,9 +166,10 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
   }
 
   /**
-   * Asks every broker once, beginning with the good one, until one answers with anything but 503 or 401: a 401 is sealed by nobody,
-   * so whoever stands in one broker's place must not keep us from the others.
-   * @throws BrokerUnavailableError when none does, BrokerRefusedError on 401 and 403, LeaseRefusedError when a leader says why
+   * Asks every broker once, beginning with the good one, until one answers with anything but 503 or 401: a 401 is
+   * sealed by nobody, so whoever stands in one broker's place must not keep us from the others.
+   * @throws BrokerUnavailableError when none does, BrokerRefusedError on 401 and 403, LeaseRefusedError when a leader
+   * says why
    */
   async function ask(what: Ask): Promise<Answer> {
     let unavailable: Answer | undefined;

@@ -59,7 +59,9 @@ export function believeGrant(from: Certificate, grant: Grant): Grant | Refused {
   return leads(from, grant) ? grant : { refused: "wrong-sender", detail: "the sender does not lead that epoch" };
 }
 
-/** What is believed of a grant by age that is authentic: any broker may give one, from a lease that it says it holds. */
+/**
+ * What is believed of a grant by age that is authentic: any broker may give one, from a lease that it says it holds.
+ */
 export function believeGrantByAge(from: Certificate, grant: Grant): Grant | Refused {
   return from.role === "broker" && grant.ageMs !== undefined
     ? grant

@@ -1,8 +1,8 @@
 /**
  * Keys of a cluster, each derived for one purpose from the shared secret (HKDF-SHA256).
  *
- * Knowing one derived key says nothing about another. Brokers and nodes enrol under different roots, so a process that is
- * given only the proxy's enrolment key cannot speak as a broker. Pure.
+ * Knowing one derived key says nothing about another. Brokers and nodes enrol under different roots, so a process that
+ * is given only the proxy's enrolment key cannot speak as a broker. Pure.
  */
 import { createPrivateKey, createPublicKey, hkdfSync, type KeyObject } from "node:crypto";
 

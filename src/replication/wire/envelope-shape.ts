@@ -2,8 +2,8 @@
  * Envelope shape: finds the parts of an envelope in raw bytes, before anything is verified or decoded.
  *
  * An envelope is the MessagePack array `[1, kind, certificate, root signature, payload, signature]` in the one encoding
- * that `sealEnvelope` writes. The reader compares headers byte by byte and returns views; it copies and decodes nothing,
- * so bytes from a stranger cost well under a microsecond. Pure.
+ * that `sealEnvelope` writes. The reader compares headers byte by byte and returns views; it copies and decodes
+ * nothing, so bytes from a stranger cost well under a microsecond. Pure.
  */
 
 /** Our certificates are about 200 bytes: cluster, role, name and boot are bounded where they are configured. */

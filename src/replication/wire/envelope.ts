@@ -2,12 +2,13 @@
  * Envelope: who said it. Every batch, grant, renew, confirmation and goodbye travels in one.
  *
  * An envelope is a MessagePack array: version, kind, certificate, the root's signature on it, payload, and the sender's
- * signature on (kind, certificate, payload). The certificate binds a fresh Ed25519 key to cluster, role, name, boot and,
- * for a broker, to its epoch and incarnation. A message that links but is not authenticated is dropped and counted: a
- * link proves continuity, not origin. Pure; keys and payloads are arguments.
+ * signature on (kind, certificate, payload). The certificate binds a fresh Ed25519 key to cluster, role, name, boot
+ * and, for a broker, to its epoch and incarnation. A message that links but is not authenticated is dropped and
+ * counted: a link proves continuity, not origin. Pure; keys and payloads are arguments.
  *
  * The opener checks size, then shape, then both signatures over raw bytes. Only what a member of the cluster has signed
- * reaches the decoder, the certificate included. A boot id that commits to a key is refused with any other key (node-key.ts).
+ * reaches the decoder, the certificate included. A boot id that commits to a key is refused with any other key
+ * (node-key.ts).
  */
 import { type KeyObject, sign, verify } from "node:crypto";
 import {
@@ -94,7 +95,8 @@ export function sealEnvelope(speaker: Signer, kind: MessageKind, payload: Uint8A
 }
 
 /**
- * Opens envelopes of one cluster. Keeps the certificates it has verified (bounded) so that a message costs one signature check.
+ * Opens envelopes of one cluster. Keeps the certificates it has verified (bounded) so that a message costs one
+ * signature check.
  * @param rootOf the public root of a role; undefined for roles that may not speak here
  */
 export function createEnvelopeOpener(options: {

@@ -62,7 +62,9 @@ export type Renew = Readonly<{
   replacementProof?: Uint8Array;
   /** The node's own monotonic clock at sending, to watch its rate against the leader's. */
   monotonicMs: number;
-  /** An epoch that an authentic credential names, or that the log must leave behind, for that credential's link is lost. */
+  /**
+   * An epoch that an authentic credential names, or that the log must leave behind, for that credential's link is lost.
+   */
   lostEpoch?: Epoch;
 }>;
 
@@ -85,13 +87,15 @@ export type Grant = Readonly<{
   /** The leader's wall clock, to notice a node whose own is off. */
   wallMs: UnixMs;
   /**
-   * Set in a grant by age alone, which a regional broker gives from a lease of its own (lease/regional-granter.ts): how long before
-   * it answered that lease begins, by its clock. The lease counts from that much before the renew was sent.
+   * Set in a grant by age alone, which a regional broker gives from a lease of its own (lease/regional-granter.ts): how
+   * long before it answered that lease begins, by its clock. The lease counts from that much before the renew was sent.
    */
   ageMs?: number;
 }>;
 
-/** Sent at once when a batch that somebody waits for is enforced, and whenever `enforced` grows past a tightening event. */
+/**
+ * Sent at once when a batch that somebody waits for is enforced, and whenever `enforced` grows past a tightening event.
+ */
 export type Confirm = Readonly<{ node: NodeId; boot: BootId; nonce: number; enforced: Link }>;
 /** The node's last stream is closed and it will permit nothing more. */
 export type Goodbye = Readonly<{ node: NodeId; boot: BootId; nonce: number }>;

@@ -1,9 +1,10 @@
 /**
  * Node key: the signing key of one boot of a node, and the boot id that commits to it.
  *
- * - The boot id is a digest of cluster, role, node and public key. Only the holder of the private key speaks for the boot, at every broker and
- *   in every epoch. A leader has no pin to store, and a failover loses none.
- * - Builds before this one drew boot ids at random. Such an id commits to no key; a leader pins it to the first key that uses it.
+ * - The boot id is a digest of cluster, role, node and public key. Only the holder of the private key speaks for the
+ *   boot, at every broker and in every epoch. A leader has no pin to store, and a failover loses none.
+ * - Builds before this one drew boot ids at random. Such an id commits to no key; a leader pins it to the first key
+ *   that uses it.
  * - A boot is named as replaced only with a signature by its own key, which its data folder keeps for the next boot.
  *
  * Pure; seeds are arguments. Why: docs/adr/0036-a-boot-names-its-key.md

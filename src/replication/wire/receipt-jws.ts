@@ -1,10 +1,11 @@
 /**
  * Receipt JWS: receipts that can be shown to an auditor, and checked by anybody who holds our public keys.
  *
- * A JWT as a compact JWS (RFC 7515, 7519), EdDSA over Ed25519 (RFC 8037), under a key that is derived from the shared secret for this
- * purpose alone; `kid` is its thumbprint (RFC 7638). The public keys are published as a JWK set; while the secret is being
- * replaced it holds the previous key too, and whoever must check old receipts keeps the sets of their time. Checking asks
- * nobody: signature, form, cluster, and whether what is said adds up (receipt-statement.ts). Signing is jose's. Pure.
+ * A JWT as a compact JWS (RFC 7515, 7519), EdDSA over Ed25519 (RFC 8037), under a key that is derived from the shared
+ * secret for this purpose alone; `kid` is its thumbprint (RFC 7638). The public keys are published as a JWK set; while
+ * the secret is being replaced it holds the previous key too, and whoever must check old receipts keeps the sets of
+ * their time. Checking asks nobody: signature, form, cluster, and whether what is said adds up (receipt-statement.ts).
+ * Signing is jose's. Pure.
  */
 import {
   CompactSign,

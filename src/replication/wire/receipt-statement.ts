@@ -1,9 +1,10 @@
 /**
  * Receipt statement: what a signed receipt says, in the words of its claims, and whether what it says adds up.
  *
- * It is made once by the leader, and read by anybody: an auditor with nothing but the file and our public keys. So it says
- * everything by absolute times and whole links, and holds ids only: no name, no e-mail, no claim. `contradictionIn` derives
- * from the nodes that it names whether it may call itself complete; what the signer concluded is not believed. Pure.
+ * It is made once by the leader, and read by anybody: an auditor with nothing but the file and our public keys. So it
+ * says everything by absolute times and whole links, and holds ids only: no name, no e-mail, no claim.
+ * `contradictionIn` derives from the nodes that it names whether it may call itself complete; what the signer concluded
+ * is not believed. Pure.
  */
 import { hash as digestOf } from "node:crypto";
 import { z } from "zod";
@@ -230,8 +231,8 @@ export function parseStatement(value: unknown): ReceiptStatement | undefined {
 /**
  * Why the statement cannot be true as it stands; undefined when it adds up.
  *
- * A node is applied only when it has confirmed the receipt's place or a later one, and fenced only when that was so when the
- * receipt was answered. Complete means: every node that was to be waited for is one or the other.
+ * A node is applied only when it has confirmed the receipt's place or a later one, and fenced only when that was so
+ * when the receipt was answered. Complete means: every node that was to be waited for is one or the other.
  */
 export function contradictionIn(statement: ReceiptStatement): string | undefined {
   const { status, complete, nodes, changes } = statement;

@@ -1,10 +1,10 @@
 /**
  * Service call: one question to a broker, with the proof of who asks what.
  *
- * The proof is a service token (HS256 under a key that only processes of one role, and the brokers, derive from the shared
- * secret): for one cluster, for a minute, and for this one call: it names method, path and the hash of the body, and a
- * broker lets it in once. So it is made anew for every attempt. Its id comes back in the answer (signed-answer.ts). What
- * somebody who catches one can do with it: docs/adr/0011. Signing is jose's. Pure.
+ * The proof is a service token (HS256 under a key that only processes of one role, and the brokers, derive from the
+ * shared secret): for one cluster, for a minute, and for this one call: it names method, path and the hash of the body,
+ * and a broker lets it in once. So it is made anew for every attempt. Its id comes back in the answer
+ * (signed-answer.ts). What somebody who catches one can do with it: docs/adr/0011. Signing is jose's. Pure.
  */
 import { hash as digestOf } from "node:crypto";
 import { SignJWT } from "jose";

@@ -1,10 +1,10 @@
 /**
  * Signed answer: proves that a broker of this cluster gave this answer to this call.
  *
- * An envelope in a header of the response, signed by the broker's own key: the id of the call, the status, and the hash of
- * the body. So a page of the log is believed up to the head that an authenticated broker has named, and so is a fork, a
- * receipt or a status; one that was made elsewhere, altered, or given to another question is refused. Events link besides:
- * origin is proved here, continuity there (docs/adr/0003). Pure.
+ * An envelope in a header of the response, signed by the broker's own key: the id of the call, the status, and the hash
+ * of the body. So a page of the log is believed up to the head that an authenticated broker has named, and so is a
+ * fork, a receipt or a status; one that was made elsewhere, altered, or given to another question is refused. Events
+ * link besides: origin is proved here, continuity there (docs/adr/0003). Pure.
  */
 import { timingSafeEqual } from "node:crypto";
 import { type BootId, decode, type Epoch, encode } from "../../events/index.ts";
@@ -49,7 +49,9 @@ export function refuseAnswer(
   return status === given.status && same(body, bodyDigest(given.body)) ? undefined : "altered";
 }
 
-/** A 401 comes from a broker that does not know us, so that it has nothing to seal; a failure is believed of anybody. */
+/**
+ * A 401 comes from a broker that does not know us, so that it has nothing to seal; a failure is believed of anybody.
+ */
 export function mustBeSealed(status: number): boolean {
   return status < 500 && status !== 401;
 }

@@ -1,6 +1,6 @@
 /**
- * Snapshot calls: what a process asks of brokers over their HTTP API to have a snapshot. A broker that has none, or not this chunk
- * any more, sends the question on to the next; what comes is checked by whoever asked for it. Pure.
+ * Snapshot calls: what a process asks of brokers over their HTTP API to have a snapshot. A broker that has none, or not
+ * this chunk any more, sends the question on to the next; what comes is checked by whoever asked for it. Pure.
  */
 import { decode, type Hash, type Position, type UserId, type WrappedKey } from "../../events/index.ts";
 import { BrokerUnavailableError } from "../databroker.ts";

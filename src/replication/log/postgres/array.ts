@@ -1,6 +1,7 @@
 /**
- * Postgres arrays: columns of a statement in the form in which the server keeps them itself (manual, "Frontend/Backend Protocol";
- * `array_send` in the server's sources). As text, each element would be written here and read there once more. Pure.
+ * Postgres arrays: columns of a statement in the form in which the server keeps them itself (manual, "Frontend/Backend
+ * Protocol"; `array_send` in the server's sources). As text, each element would be written here and read there once
+ * more. Pure.
  */
 
 const oids = { integer: 23, bigint: 20, text: 25, uuid: 2950 };
@@ -82,7 +83,9 @@ function digitAt(text: string, at: number): number {
   return digitOf[text.charCodeAt(at)] ?? noDigit;
 }
 
-/** Dimensions, whether there are nulls, the type of the elements; for the one dimension its size and where it begins. */
+/**
+ * Dimensions, whether there are nulls, the type of the elements; for the one dimension its size and where it begins.
+ */
 function begin(type: keyof typeof oids, count: number, elementBytes: number, moreBytes = 0): Buffer {
   const empty = count === 0;
   const array = Buffer.allocUnsafe(empty ? 12 : headBytes + count * (4 + elementBytes) + moreBytes);

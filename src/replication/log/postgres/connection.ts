@@ -1,12 +1,13 @@
 /**
- * Postgres connection: finds the writable primary among several hosts, and asks it one statement at a time with an answer
- * that can be believed.
+ * Postgres connection: finds the writable primary among several hosts, and asks it one statement at a time with an
+ * answer that can be believed.
  *
  * What the driver reports and what it means (docs/protocol.md §3.2):
  *   - a result, and no warning since the statement began: clean;
  *   - an error that the server raised before it committed: refused, surely nothing was written;
- *   - anything else (a warning, which is how a cancelled wait for a standby is told; a lost connection; silence): indeterminate.
- * After the last kind the connection is destroyed; nothing that happens to a connection may kill the process.
+ *   - anything else (a warning, which is how a cancelled wait for a standby is told; a lost connection; silence):
+ *     indeterminate. After the last kind the connection is destroyed; nothing that happens to a connection may kill the
+ *     process.
  */
 import type pg from "pg";
 import { LogUnavailableError } from "../log.ts";
@@ -39,12 +40,15 @@ export type Statement = Readonly<{ text: string; values?: readonly unknown[]; na
 const keepAliveAfterMs = 5_000;
 /** A server forgets a client that has not acknowledged a packet for this long: its locks go with it. */
 const silentClientMs = 10_000;
-/** A transaction of ours is a few round trips; one that rests longer belongs to a process that was stopped, and holds the head row. */
+/**
+ * A transaction of ours is a few round trips; one that rests longer belongs to a process that was stopped, and holds
+ * the head row.
+ */
 const idleInTransactionMs = 1_000;
 
 /**
- * SQLSTATE classes of errors that the server raises while a statement runs, before it commits. Left out are those that may
- * also come late or from elsewhere: 08 connection, 57 operator intervention, 58 and XX the server's own failures.
+ * SQLSTATE classes of errors that the server raises while a statement runs, before it commits. Left out are those that
+ * may also come late or from elsewhere: 08 connection, 57 operator intervention, 58 and XX the server's own failures.
  */
 const rolledBack = /^(0A|21|22|23|25|28|2B|2D|34|3B|3D|3F|40|42|44|53|54|55|BL|P0)/;
 
@@ -125,7 +129,8 @@ export class PostgresConnection {
   /** Asks one statement, and destroys the connection unless its outcome is certain. Never throws. */
   async ask(statement: Statement, timeoutMs: number): Promise<Sent> {
     const warnings: string[] = [];
-    // Less than a warning is not sent (client_min_messages), and what is sent says its severity in the server's language.
+    // Less than a warning is not sent (client_min_messages), and what is sent says its severity in the server's
+    // language.
     const notice = ({ message }: Readonly<{ message: string | undefined }>): void => {
       warnings.push(message ?? "");
     };

@@ -1,8 +1,9 @@
 /**
  * Postgres connections: a few connections to the primary, lent to one borrower at a time.
  *
- * Unlike the driver's pool it knows several hosts, lends out no connection that was not checked to lead to a writable primary, and
- * forgets a connection as soon as anything about it is uncertain, so that it recovers by itself from a failover or a cut.
+ * Unlike the driver's pool it knows several hosts, lends out no connection that was not checked to lead to a writable
+ * primary, and forgets a connection as soon as anything about it is uncertain, so that it recovers by itself from a
+ * failover or a cut.
  */
 import { LogUnavailableError } from "../log.ts";
 import { NoTurnError, Turns } from "../write-queue.ts";
@@ -18,7 +19,10 @@ export type ConnectionsOptions = Omit<ConnectOptions, "hosts"> &
     check: (connection: PostgresConnection) => Promise<void>;
   }>;
 
-/** Where it took this long to find out that no server can be reached, borrowers are told so for as long, instead of each waiting in turn. */
+/**
+ * Where it took this long to find out that no server can be reached, borrowers are told so for as long, instead of each
+ * waiting in turn.
+ */
 const slowFailureMs = 250;
 /** So that a connection does not stay for ever with a server that has become the wrong one. */
 const lifetimeMs = 10 * 60_000;

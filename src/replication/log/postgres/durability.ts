@@ -1,8 +1,9 @@
 /**
- * Postgres durability: asks one server how far its standbys have flushed the log, until the evidence is clear (durability.ts).
+ * Postgres durability: asks one server how far its standbys have flushed the log, until the evidence is clear
+ * (durability.ts).
  *
- * - One look at a time, on one connection that is lent for that statement alone, answers every check under way: standbys that lag
- *   hold up no other reader of the log.
+ * - One look at a time, on one connection that is lent for that statement alone, answers every check under way:
+ *   standbys that lag hold up no other reader of the log.
  * - A look counts only for checks that began before it was sent.
  * - Bounds: `checksMax` checks; each has its pauses and `evidenceMsMax`. What is not shown by then is asynchronous.
  */

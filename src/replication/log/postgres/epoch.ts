@@ -1,8 +1,9 @@
 /**
- * Postgres epoch: opens one, in a transaction of several statements: the first event is made while the head row is locked.
+ * Postgres epoch: opens one, in a transaction of several statements: the first event is made while the head row is
+ * locked.
  *
- * In the same transaction it reads what the server is and what the epoch before recorded of it, and so knows whether lessees may be
- * missing. If so, it writes the row that stands for them (continuity.ts).
+ * In the same transaction it reads what the server is and what the epoch before recorded of it, and so knows whether
+ * lessees may be missing. If so, it writes the row that stands for them (continuity.ts).
  */
 import { clusterStream, type Epoch, type Incarnation, linkOf } from "../../../events/index.ts";
 import { lostHistory, lostWindowMs, type StoreEvidence, whyBeatsMayBeLost } from "../continuity.ts";
@@ -15,7 +16,8 @@ import { linkFrom, openEpochStatement } from "./statements.ts";
 
 /**
  * The head row stays locked while the first event is made; until the commit is sent, nothing is.
- * @throws LogUnavailableError, MalformedBatchError; the connection is destroyed, and with it the transaction and its lock
+ * @throws LogUnavailableError, MalformedBatchError; the connection is destroyed, and with it the transaction and its
+ * lock
  */
 export async function openEpochOn(
   connection: PostgresConnection,
@@ -65,9 +67,10 @@ export async function openEpochOn(
 }
 
 /**
- * The timeline is that of the WAL: what `pg_control_checkpoint` says changes only with the first checkpoint after a promotion. A row's
- * xmin is the transaction that wrote it, modulo 2^32, and stays when the row is frozen; a dump that is restored writes other ones. A database
- * that was created with this one as its template has the same rows and another oid.
+ * The timeline is that of the WAL: what `pg_control_checkpoint` says changes only with the first checkpoint after a
+ * promotion. A row's xmin is the transaction that wrote it, modulo 2^32, and stays when the row is frozen; a dump that
+ * is restored writes other ones. A database that was created with this one as its template has the same rows and
+ * another oid.
  */
 function besideText(s: string): string {
   return `select coalesce((select version from ${s}.stream_head where stream = $1), 0) as version,

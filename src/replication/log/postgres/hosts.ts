@@ -84,8 +84,9 @@ function urlFromSettings(text: string): string {
 }
 
 /**
- * Which server to try first, shared by everybody who connects for one log: the one that was right the last time. One that left a
- * write's outcome open is tried last, for an old primary that was cut off looks like any other until a commit is waited for.
+ * Which server to try first, shared by everybody who connects for one log: the one that was right the last time. One
+ * that left a write's outcome open is tried last, for an old primary that was cut off looks like any other until a
+ * commit is waited for.
  */
 export class HostOrder {
   #hosts: readonly PostgresHost[];

@@ -2,13 +2,15 @@
  * Postgres log: the log of a cluster. Any number of brokers have it open; data decides which of them may write.
  *
  * What always holds:
- *   - one statement, one transaction, one commit per append and beat; only a clean answer to it counts (postgres/connection.ts);
- *   - nothing is read above the durable horizon: what the head row says, or what this very process was told by a clean commit and
- *     still finds in the log under the same hash;
+ *   - one statement, one transaction, one commit per append and beat; only a clean answer to it counts
+ *     (postgres/connection.ts);
+ *   - nothing is read above the durable horizon: what the head row says, or what this very process was told by a clean
+ *     commit and still finds in the log under the same hash;
  *   - writes go through one connection, one after the other; reads through a few others. Neither believes a server that
  *     is a standby, read-only, of another cluster or of a newer schema, or a session that would commit unsafely.
  *
- * Lessees, keys, the vault and stream versions have no position; they are read as they stand. All of them err on the safe side.
+ * Lessees, keys, the vault and stream versions have no position; they are read as they stand. All of them err on the
+ * safe side.
  */
 import {
   type CommandId,
@@ -90,7 +92,8 @@ const restoreTimeoutMs = 60_000;
 
 /**
  * Connects, brings the schema up to date and opens the log.
- * @throws LogUnavailableError when no writable primary answers (try again); LogRefusedError when it is not ours to touch
+ * @throws LogUnavailableError when no writable primary answers (try again); LogRefusedError when it is not ours to
+ * touch
  */
 export async function openPostgresLog(options: PostgresLogOptions): Promise<EventLog> {
   const log = new PostgresLog(options);
@@ -122,7 +125,9 @@ class PostgresLog implements EventLog {
   #clean: Clean | undefined;
   /** Made before its turn. One at most: a writer has one batch that comes next. */
   #laidOut: Readonly<{ batch: AppendBatch; append: LaidOutAppend }> | undefined;
-  /** Whether the newest write was to wait for standbys, by its session's settings; undefined: nothing was written yet. */
+  /**
+   * Whether the newest write was to wait for standbys, by its session's settings; undefined: nothing was written yet.
+   */
   #waits: boolean | undefined;
   #prepared = false;
   #opening: Readonly<{ expected: Epoch; connection: PostgresConnection }> | undefined;
@@ -245,7 +250,8 @@ class PostgresLog implements EventLog {
 
   heardOf(epoch: Epoch): void {
     if (epoch > this.#newest) this.#newest = epoch;
-    // Somebody else has opened one, here or elsewhere: whoever goes on waiting may do so at an old primary, for nothing.
+    // Somebody else has opened one, here or elsewhere: whoever goes on waiting may do so at an old primary, for
+    // nothing.
     if (this.#opening !== undefined && epoch > this.#opening.expected) this.#opening.connection.destroy();
   }
 

@@ -4,8 +4,8 @@
  * first of them is promoted and the others follow it. The old primary may be dead, cut off, or alive and none the
  * wiser.
  *
- * Nothing is changed before it is certain that nothing acknowledged can be lost, unless that was accepted; when it fails later
- * and before the promotion, the standbys follow again whom they followed. It may be run again at any time.
+ * Nothing is changed before it is certain that nothing acknowledged can be lost, unless that was accepted; when it
+ * fails later and before the promotion, the standbys follow again whom they followed. It may be run again at any time.
  */
 import { CodedError } from "../../../events/index.ts";
 import { causeOf, messageOf, PostgresConnection, type Row } from "./connection.ts";
@@ -73,7 +73,10 @@ type Standby = Server & StandbyState;
 type StandbyState = { readonly conninfo: string; readonly seen: StandbySeen };
 
 const pollSeconds = 0.05;
-/** So often in a row nobody must be receiving: a configuration that was reloaded reaches each process of a server on its own. */
+/**
+ * So often in a row nobody must be receiving: a configuration that was reloaded reaches each process of a server on its
+ * own.
+ */
 const stillLooks = 6;
 
 const look = `select pg_is_in_recovery() as standby, current_setting('cluster_name') as cluster_name,

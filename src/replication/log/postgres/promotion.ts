@@ -2,10 +2,11 @@
  * Promotion: which standby may take the place of a Postgres primary, and what must be true before (docs/protocol.md
  * §4.4).
  *
- * A commit counts as acknowledged when the primary and k of its n synchronous standbys hold it. Once all but k − 1 of them have
- * stopped receiving, the old primary can acknowledge nothing more, wherever it is and whatever it believes; and among those that
- * stopped, the one that has received most holds everything that was acknowledged. So nothing here waits for a time-out, and the
- * old primary need not be reached. Pure; postgres/promote.ts asks the servers and does what is decided here.
+ * A commit counts as acknowledged when the primary and k of its n synchronous standbys hold it. Once all but k − 1 of
+ * them have stopped receiving, the old primary can acknowledge nothing more, wherever it is and whatever it believes;
+ * and among those that stopped, the one that has received most holds everything that was acknowledged. So nothing here
+ * waits for a time-out, and the old primary need not be reached. Pure; postgres/promote.ts asks the servers and does
+ * what is decided here.
  */
 
 /** What `synchronous_standby_names` asks for. `any`: its list has a `*`. */
@@ -45,7 +46,10 @@ export function parseSynchronousNames(text: string): SynchronousNames | undefine
   return { count: Number(form?.[1] ?? 1), names: names.includes("*") ? "any" : [...new Set(names)] };
 }
 
-/** Why a promotion could lose what was acknowledged; empty: it cannot, once every standby that was seen has stopped receiving. */
+/**
+ * Why a promotion could lose what was acknowledged; empty: it cannot, once every standby that was seen has stopped
+ * receiving.
+ */
 export function whatMayBeLost({ standbys, primaries, unreachable, oldPrimary }: Seen): readonly string[] {
   const written = new Set([...standbys, ...primaries].map(({ synchronous }) => synchronous.trim()));
   if (written.size > 1) {

@@ -1,4 +1,7 @@
-/** Postgres read: pages of the log, and the links that they stand between. What asks decides on which connection, and for how long. */
+/**
+ * Postgres read: pages of the log, and the links that they stand between. What asks decides on which connection, and
+ * for how long.
+ */
 import { genesis, type Link, type Position } from "../../../events/index.ts";
 import { LogDamagedError, type ReadOutcome } from "../log.ts";
 import { placeIsMissing, takeIntact } from "../log-damage.ts";

@@ -1,8 +1,8 @@
 /**
  * Postgres restore: refills an empty schema from a snapshot and the events behind it, and drops what retention lets go.
  *
- * A restore goes step by step, each in one transaction under the head row's lock. The head row holds no incarnation while it
- * goes on, so nobody can append or beat; an epoch opened over it ends it.
+ * A restore goes step by step, each in one transaction under the head row's lock. The head row holds no incarnation
+ * while it goes on, so nobody can append or beat; an epoch opened over it ends it.
  */
 import type { DatabaseError } from "pg";
 import { type Link, linkOf, type WrappedKey } from "../../../events/index.ts";
@@ -50,7 +50,9 @@ export function readRetained([row]: readonly Row[]): RetainOutcome {
   return { type: "retained", base: linkFrom(row["epoch"], row["pos"], row["hash"]), more: row["more"] === true };
 }
 
-/** A lock that was not to be had in time is a refusal like any other: nothing was dropped, and it may be tried again. */
+/**
+ * A lock that was not to be had in time is a refusal like any other: nothing was dropped, and it may be tried again.
+ */
 export function readRetainRefusal(error: DatabaseError): RetainOutcome {
   const refusal = readRefusal(error);
   return refusal.type === "fenced" ? refusal : { type: "unavailable", cause: error };

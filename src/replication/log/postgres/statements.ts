@@ -203,7 +203,10 @@ export function linkFrom(epoch: unknown, position: unknown, hash: unknown): Link
   };
 }
 
-/** @returns whether the commit of an append or a beat was to wait for standbys. It proves nothing: the wait may have been ended early */
+/**
+ * @returns whether the commit of an append or a beat was to wait for standbys. It proves nothing: the wait may have
+ * been ended early
+ */
 export function hasToWait(rows: readonly Row[]): boolean {
   return rows[0]?.["waits"] === true;
 }

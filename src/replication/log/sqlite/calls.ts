@@ -1,6 +1,6 @@
 /**
- * SQLite calls: what crosses between the file log (sqlite/log.ts) and its thread (sqlite/log-worker.ts). Each call has one
- * answer, in the order of the calls.
+ * SQLite calls: what crosses between the file log (sqlite/log.ts) and its thread (sqlite/log-worker.ts). Each call has
+ * one answer, in the order of the calls.
  */
 import type { Link } from "../../../events/index.ts";
 import type { SqliteStore } from "./store.ts";

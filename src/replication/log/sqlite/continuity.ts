@@ -1,8 +1,10 @@
 /**
- * SQLite continuity: what a file log records beside its lessees, and whether some of them may be missing (continuity.ts).
+ * SQLite continuity: what a file log records beside its lessees, and whether some of them may be missing
+ * (continuity.ts).
  *
- * The mark changes with each epoch and each lessee that is written: a copy of the file from before either names another mark. It is
- * written before the transaction commits. After a crash in between the two differ, which only makes receipts wait.
+ * The mark changes with each epoch and each lessee that is written: a copy of the file from before either names another
+ * mark. It is written before the transaction commits. After a crash in between the two differ, which only makes
+ * receipts wait.
  */
 import type { SQLInputValue } from "node:sqlite";
 import type { Epoch } from "../../../events/index.ts";

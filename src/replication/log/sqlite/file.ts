@@ -1,8 +1,8 @@
 /**
  * SQLite file: opens the file of a file log, or says plainly why not.
  *
- * The file is 0600 in a folder of 0700, belongs to one cluster and one process at a time, and never goes back to an older
- * schema: a file to which a newer build has done what this one cannot work with is refused.
+ * The file is 0600 in a folder of 0700, belongs to one cluster and one process at a time, and never goes back to an
+ * older schema: a file to which a newer build has done what this one cannot work with is refused.
  */
 import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
@@ -112,7 +112,9 @@ function migrate(db: DatabaseSync, { path, cluster }: SqliteFileOptions, now: nu
   }
 }
 
-/** SQLite notices a missing page when it wants it; by then events would have been read, and written, around the hole. */
+/**
+ * SQLite notices a missing page when it wants it; by then events would have been read, and written, around the hole.
+ */
 function refuseTruncated(db: DatabaseSync, path: string): void {
   const size = number(db, "select page_count * page_size as value from pragma_page_count, pragma_page_size");
   const has = statSync(path).size;

@@ -1,6 +1,6 @@
 /**
- * SQLite log worker: the thread in which the file log blocks, so that nobody else does. It answers calls in the order in
- * which they came; see sqlite/log.ts for the other end.
+ * SQLite log worker: the thread in which the file log blocks, so that nobody else does. It answers calls in the order
+ * in which they came; see sqlite/log.ts for the other end.
  */
 import { type MessagePort, parentPort, type Transferable, workerData } from "node:worker_threads";
 import { LogDamagedError } from "../log.ts";

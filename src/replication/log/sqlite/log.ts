@@ -1,11 +1,11 @@
 /**
- * SQLite log: the log in one file, for one broker and any number of nodes. The file itself is kept by sqlite/store.ts in a
- * thread of its own; this end hands calls over and waits for answers.
+ * SQLite log: the log in one file, for one broker and any number of nodes. The file itself is kept by sqlite/store.ts
+ * in a thread of its own; this end hands calls over and waits for answers.
  *
- * The exclusive lock makes it the only writer, so no beat is needed. A call that gets no answer in time, or whose thread
- * dies, is indeterminate when it could have written. Calls are carried out in order, so a late one is never overtaken by
- * the call that finds out what became of it. A thread that dies is followed by another, which reads the file anew; what was
- * under way in the first is over by then, for the file's lock ends with it.
+ * The exclusive lock makes it the only writer, so no beat is needed. A call that gets no answer in time, or whose
+ * thread dies, is indeterminate when it could have written. Calls are carried out in order, so a late one is never
+ * overtaken by the call that finds out what became of it. A thread that dies is followed by another, which reads the
+ * file anew; what was under way in the first is over by then, for the file's lock ends with it.
  */
 import { Worker } from "node:worker_threads";
 import type {
@@ -56,7 +56,10 @@ const restartMs = { first: 100, max: 5_000, young: 10_000 };
 const waitingCallsMax = 1_024;
 const openAttemptsMax = 8;
 
-/** @throws LogUnavailableError when another process has the file or it cannot be opened; LogRefusedError when it is not ours */
+/**
+ * @throws LogUnavailableError when another process has the file or it cannot be opened; LogRefusedError when it is not
+ * ours
+ */
 export async function openSqliteLog(options: SqliteLogOptions): Promise<EventLog> {
   const log = new SqliteLog(options);
   await log.opened;

@@ -1,10 +1,10 @@
 /**
  * Mark file: a file beside a file log by which the log knows that neither was replaced by an older copy.
  *
- * The log records the mark in the transaction that opens an epoch or writes a lessee, right after the file was written. What the two say
- * is equal as long as both stay where they are. Any copy that is put in the place of one or both has another inode or another time of
- * change: the kernel sets that time, and no tool can set it back. A block device or virtual machine that goes back to an older state
- * takes both along, so the mark names the kernel's boot too.
+ * The log records the mark in the transaction that opens an epoch or writes a lessee, right after the file was written.
+ * What the two say is equal as long as both stay where they are. Any copy that is put in the place of one or both has
+ * another inode or another time of change: the kernel sets that time, and no tool can set it back. A block device or
+ * virtual machine that goes back to an older state takes both along, so the mark names the kernel's boot too.
  */
 import { closeSync, fstatSync, fsyncSync, openSync, readFileSync, writeSync } from "node:fs";
 
@@ -19,7 +19,11 @@ export function readMark(path: string): string | null {
   }
 }
 
-/** Replaces what the file says, on the disk. @returns the mark, as `readMark` says it @throws the file system's errors */
+/**
+ * Replaces what the file says, on the disk.
+ * @returns the mark, as `readMark` says it
+ * @throws the file system's errors
+ */
 export function writeMark(path: string, token: string): string | null {
   const file = openSync(path, "w", 0o600);
   try {

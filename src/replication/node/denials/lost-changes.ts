@@ -1,16 +1,19 @@
 /**
  * Lost changes: what a node had applied of a history that the log has lost, by name, for an operator to judge.
  *
- * Final denials stay in force and come back into the log by themselves (tightenings.ts). Whatever else was changed, a membership or a
- * person who was let in again, is once more as the surviving log says, and that log cannot say what it was for a while. Pure; bounded: the
- * newest changes are remembered.
+ * Final denials stay in force and come back into the log by themselves (tightenings.ts). Whatever else was changed, a
+ * membership or a person who was let in again, is once more as the surviving log says, and that log cannot say what it
+ * was for a while. Pure; bounded: the newest changes are remembered.
  */
 import type { Link, Stream } from "../../../events/index.ts";
 import { type EpochMark, sharesLink } from "../../lease/chain-history.ts";
 
 type Change = Readonly<{ link: Link; touched: readonly (readonly Stream[])[] }>;
 
-/** `events`: how many; `streams`: whom and what they were about, sessions last, the first of them; `more`: not all were remembered, or fit. */
+/**
+ * `events`: how many; `streams`: whom and what they were about, sessions last, the first of them; `more`: not all were
+ * remembered, or fit.
+ */
 export type LostChange = Readonly<{ events: number; streams: readonly Stream[]; more: boolean }>;
 
 const eventsMax = 4_096;
@@ -34,7 +37,11 @@ export class LostChanges {
     }
   }
 
-  /** Another history has taken the place of the one before. @param epochs of it @returns null: nothing that is remembered was lost */
+  /**
+   * Another history has taken the place of the one before.
+   * @param epochs of it
+   * @returns null: nothing that is remembered was lost
+   */
   takeLost(epochs: readonly EpochMark[]): LostChange | null {
     const lost = this.#recent.filter(({ link }) => !sharesLink(epochs, link, this.#epochs));
     const all = lost.length === this.#recent.length;

@@ -1,13 +1,14 @@
 /**
  * Persisted denials: the newest final denials that this node has applied, as its disk remembers them over a restart.
  *
- * A log that was restored from a backup, or failed over while the node was down, may not hold them any more. Until it is known whether
- * it does, they are in force here, whatever the projection is made from: a snapshot, or the log from its beginning. Known it is when
- * the head of a grant has been reached: a leader's clean commit proves what the log is. What the log does not hold is lost: it stays
- * denied and is handed back.
+ * A log that was restored from a backup, or failed over while the node was down, may not hold them any more. Until it
+ * is known whether it does, they are in force here, whatever the projection is made from: a snapshot, or the log from
+ * its beginning. Known it is when the head of a grant has been reached: a leader's clean commit proves what the log is.
+ * What the log does not hold is lost: it stays denied and is handed back.
  *
- * A denial is exact: it names sessions that existed in its own history. A session that the surviving log created after the two histories
- * parted is never among them. A denial ends when the surviving log has settled it; only a loss of that place brings it back. Pure.
+ * A denial is exact: it names sessions that existed in its own history. A session that the surviving log created after
+ * the two histories parted is never among them. A denial ends when the surviving log has settled it; only a loss of
+ * that place brings it back. Pure.
  */
 import {
   type ActiveSession,
@@ -34,7 +35,9 @@ export type PersistedDenial = LostTightening &
   Readonly<{
     /** The epoch it was written in, as its history had it; null: not known. */
     since: EpochMark | null;
-    /** The sessions that a word about their person has ended: a log that has lost them too must not take them once more. */
+    /**
+     * The sessions that a word about their person has ended: a log that has lost them too must not take them once more.
+     */
     sessions?: readonly SessionId[];
     /** The epochs of the history it was written in, up to its own. Absent: an older build wrote it. */
     chain?: readonly EpochMark[];
@@ -213,14 +216,20 @@ export class PersistedDenials {
       if (parseStream(stream).kind === "user") this.#awaited.set(link.hash, stream);
   }
 
-  /** The surviving log denies a person at a place behind the one where they were handed back. @returns whether that settles one */
+  /**
+   * The surviving log denies a person at a place behind the one where they were handed back.
+   * @returns whether that settles one
+   */
   recordLaterDenial(stream: Stream, at: SettledAt): boolean {
     const settles = [...this.#awaited].filter(([, awaited]) => awaited === stream);
     for (const [hash] of settles) this.recordSettlement(hash, at);
     return settles.length > 0;
   }
 
-  /** The surviving log has the last word on a lost denial from this place on. @returns the person whom no other lost denial names */
+  /**
+   * The surviving log has the last word on a lost denial from this place on.
+   * @returns the person whom no other lost denial names
+   */
   recordSettlement(hash: Hash, at: SettledAt): Stream | null {
     const stream = this.#awaited.get(hash);
     this.#awaited.delete(hash);
@@ -314,8 +323,9 @@ function deniedFacts(
 }
 
 /**
- * Whether what the surviving log created at a position existed in the history of a denial, before it. What is older than either
- * history's remembered epochs counts as shared: old sessions stay denied, and a new one is in a newer epoch.
+ * Whether what the surviving log created at a position existed in the history of a denial, before it. What is older
+ * than either history's remembered epochs counts as shared: old sessions stay denied, and a new one is in a newer
+ * epoch.
  */
 function existedBefore(denial: PersistedDenial, createdAt: Position, epochs: readonly EpochMark[]): boolean {
   const { link, since, chain = since === null ? [] : [since], upTo = link.position - 1 } = denial;

@@ -1,6 +1,7 @@
 /**
- * Persisted form: how a node writes its persisted denials to disk. Many denials stand in one history, so its epochs are written once, and each
- * denial finds its own by the epoch that it was written in. An older build reads what it knows and skips the rest. Pure.
+ * Persisted form: how a node writes its persisted denials to disk. Many denials stand in one history, so its epochs are
+ * written once, and each denial finds its own by the epoch that it was written in. An older build reads what it knows
+ * and skips the rest. Pure.
  */
 
 import type { Stream } from "../../../events/index.ts";

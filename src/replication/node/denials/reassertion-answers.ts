@@ -1,6 +1,7 @@
 /**
- * Denial answers: places from which on the log has the last word on a lost denial that was handed back. An answer counts once its place
- * is applied here, in the history that is visible; an answer about another history says nothing. Pure.
+ * Denial answers: places from which on the log has the last word on a lost denial that was handed back. An answer
+ * counts once its place is applied here, in the history that is visible; an answer about another history says nothing.
+ * Pure.
  */
 import type { Hash, Link } from "../../../events/index.ts";
 import { type ChainHistory, locateLink } from "../../lease/chain-history.ts";

@@ -1,11 +1,12 @@
 /**
  * Reassertions: the final denials of a lost suffix, on their way back into the log (docs/protocol.md §4.3).
  *
- * A few at a time, one question in flight, again with growing waits until a broker has answered. A thousand nodes that have
- * applied the same make the same commands, so the log gets one event. That a denial is handed back changes nothing here: it
- * stays in force until the surviving log says it.
+ * A few at a time, one question in flight, again with growing waits until a broker has answered. A thousand nodes that
+ * have applied the same make the same commands, so the log gets one event. That a denial is handed back changes nothing
+ * here: it stays in force until the surviving log says it.
  *
- * A denial of a person is handed back alone: the log may have decided otherwise since, so its own answer has to be known. Pure.
+ * A denial of a person is handed back alone: the log may have decided otherwise since, so its own answer has to be
+ * known. Pure.
  */
 import { type CommandId, type Hash, type LostTightening, parseStream, uuidFromBytes } from "../../../events/index.ts";
 import { type Backoff, backoffMs, upTo } from "../../runtime/jitter.ts";

@@ -1,10 +1,10 @@
 /**
- * Tightenings: which final denials this copy has applied, so that those of a lost suffix stay in force here and are handed
- * back to the brokers (docs/protocol.md §4.3). Lost loosening events are dropped: someone signs in again. A revocation
- * is never undone.
+ * Tightenings: which final denials this copy has applied, so that those of a lost suffix stay in force here and are
+ * handed back to the brokers (docs/protocol.md §4.3). Lost loosening events are dropped: someone signs in again. A
+ * revocation is never undone.
  *
- * A word about a person ended sessions that the new history may not know at all: each of them is handed back by itself, or it could be
- * created once more, behind what is said of the person.
+ * A word about a person ended sessions that the new history may not know at all: each of them is handed back by itself,
+ * or it could be created once more, behind what is said of the person.
  *
  * Bounded: the newest are remembered one by one. When a loss reaches back further than that, everything that the old
  * projection denies is kept denied, which may deny too much, never too little. Pure.
@@ -32,7 +32,9 @@ import {
 
 /** What the new history does not hold. */
 export type LostDenials = Readonly<{
-  /** Oldest first, and then the sessions that they had ended; those that are forgotten one by one are not among them. */
+  /**
+   * Oldest first, and then the sessions that they had ended; those that are forgotten one by one are not among them.
+   */
   events: readonly LostTightening[];
   /** The facts that stay denied. */
   denied: ReadonlySet<Stream>;
@@ -58,7 +60,10 @@ export class Tightenings {
   #forgottenTo = 0;
   /** Of the history that is being left, by hash, and not found in the new one so far. */
   #suspects = new Map<Hash, Recorded>();
-  /** Suspects that an operator's later word in the new history has lifted, and where that stands: it may be lost in its turn. */
+  /**
+   * Suspects that an operator's later word in the new history has lifted, and where that stands: it may be lost in its
+   * turn.
+   */
   #lifted = new Map<Hash, LiftedSuspect>();
   /** Of suspects: what had lifted them in the history that is being left. */
   #liftedThere = new Map<Hash, EventPosition>();
@@ -83,7 +88,8 @@ export class Tightenings {
   }
 
   /**
-   * The history is being left: whatever the new one does not hold is lost. So is what only a new one held that is left itself.
+   * The history is being left: whatever the new one does not hold is lost. So is what only a new one held that is left
+   * itself.
    * @param unseen what was built of that new one; null: it is the visible projection's that is left
    */
   leaveHistory(unseen: Projection | null): void {
@@ -132,7 +138,8 @@ export class Tightenings {
   finishRebuild(old: Projection, next: Projection, settling: HistoryLoss): LostDenials {
     const nothingLost = settling === "nothing lost";
     const suspects = nothingLost ? [] : [...this.#suspects.values()].map(originalTightening);
-    // A cut of all sessions denies those that existed, each by itself: a bound from one history means nothing in another.
+    // A cut of all sessions denies those that existed, each by itself: a bound from one history means nothing in
+    // another.
     const events = suspects.filter((suspect) => suspect.type !== "UserSessionsRevoked" && !isInHistory(suspect, next));
     const denied = new Set(events.map(({ stream }) => stream));
     const sessions = new Map<Stream, LostTightening>();
@@ -243,7 +250,10 @@ function deniedSessions(old: Projection, userId: UserId): Stream[] {
 
 const none: readonly SessionId[] = [];
 
-/** The sessions that a final word about their person is about to end, if it ends them, oldest first. @param before what it is folded into */
+/**
+ * The sessions that a final word about their person is about to end, if it ends them, oldest first.
+ * @param before what it is folded into
+ */
 export function sessionsEndedBy({ effect, event, stream }: Recorded, before: Projection): readonly SessionId[] {
   if (effect !== "tightens") return none;
   const { kind, id } = parseStream(event.type === "TighteningReasserted" ? event.subject : stream);
