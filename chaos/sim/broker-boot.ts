@@ -4,6 +4,7 @@
  * It does for the core what broker.ts and the HTTP API do in production: effects become questions to Postgres, messages
  * and timers, and answers become inputs.
  */
+
 import { newBrokerCore, step } from "../../src/broker/broker-core.ts";
 import type {
   BrokerEffect,
@@ -13,11 +14,11 @@ import type {
   LeaseAnswer,
   OpenedNodeMessage,
   PageAnswer,
+  Presence,
   ReceiptAnswer,
 } from "../../src/broker/core/messages.ts";
-import type { Presence } from "../../src/broker/leader/broker-presence.ts";
 import { ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
-import { retentionFloor } from "../../src/broker/snapshots/retention-floor.ts";
+import { retentionFloor } from "../../src/broker/snapshots/snapshot-service.ts";
 import type { BootId, CommandRequest, CommandResult, Epoch, Incarnation, NodeId } from "../../src/events/index.ts";
 import type { Durability, Receipt } from "../../src/replication/index.ts";
 import type { ReceiptQuestion } from "./actors.ts";

@@ -227,7 +227,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/broker/leader/receipt-tracker.ts",
-        take: 'if (request.proven === "yes") return this.#awaitNodes(request, null);',
+        take: "if (request.proven) return this.#awaitNodes(request, null);",
         put: "this.#awaitNodes(request, null);\n    if (request.deadline > 0) return;",
       },
       ...neverDeposed,

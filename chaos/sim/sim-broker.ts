@@ -2,7 +2,7 @@
  * Simulated broker: a process of the world in which a real broker core runs (broker-boot.ts), as clients, nodes and
  * other brokers meet it. Nothing of it outlives a boot but the snapshots on its disk.
  */
-import type { Presence } from "../../src/broker/leader/broker-presence.ts";
+import type { Presence } from "../../src/broker/core/messages.ts";
 import type { SnapshotRules } from "../../src/broker/snapshots/snapshot-messages.ts";
 import type { BrokerId, CommandRequest, CommandResult, NodeId } from "../../src/events/index.ts";
 import type { BrokerFace } from "./actors.ts";

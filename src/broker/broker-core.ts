@@ -13,15 +13,15 @@ import {
   type LesseeStatus,
   type Moment,
   personKeyWrap,
-  type Reassertions,
+  Reassertions,
   type Renew,
   vaultKey,
 } from "../replication/index.ts";
-import { poolRandom } from "./commands/random-pool.ts";
 import { type Counters, newCounters } from "./core/counters.ts";
+import type { InternalMessage, LeadershipState, LogCallOwner } from "./core/internal-messages.ts";
 import type { BrokerEffect, BrokerInput, Leadership, LogAnswer } from "./core/messages.ts";
 import type { BrokerCoreOptions } from "./core/options.ts";
-import { type InternalMessage, type LeadershipState, type LogCallOwner, StepContext } from "./core/step-context.ts";
+import { StepContext } from "./core/step-context.ts";
 import { BatchPublisher } from "./leader/batch-publisher.ts";
 import { BootKeys } from "./leader/boot-keys.ts";
 import { BrokerPresences, type Peer } from "./leader/broker-presence.ts";
@@ -34,7 +34,6 @@ import type { LeaderParts } from "./leader/leader.ts";
 import { LeadershipLifecycle } from "./leader/leadership-lifecycle.ts";
 import { callerAt, PendingCommands } from "./leader/pending-commands.ts";
 import { ReassertionIntake } from "./leader/reassertion-intake.ts";
-import { createBrokerReassertions } from "./state/broker-reassertions.ts";
 import { BrokerState } from "./state/broker-state.ts";
 import { BrokerStateSync } from "./state/broker-state-sync.ts";
 import { PageServer } from "./state/page-server.ts";
@@ -72,7 +71,7 @@ class Core {
   readonly #presences: BrokerPresences;
   readonly #reassertions: Reassertions;
   readonly #epochClaims: EpochClaims;
-  #stopping: "no" | "asked" | "electionEnded" = "no";
+  #stopPhase: "running" | "stopping" | "stopped" = "running";
   /** Duties are waited for until then. */
   #stoppingUntil = 0;
   #wakeAt = Number.POSITIVE_INFINITY;
@@ -80,7 +79,7 @@ class Core {
   constructor(options: BrokerCoreOptions) {
     const { exclusive, secrets, lease, takeoverMs, version } = options;
     const [secret] = secrets;
-    const random = poolRandom(options.random);
+    const random = pooledRandom(options.random);
     const reads = options.reads ?? readsLevel;
     const { recentEventsMax } = options;
     this.state = new BrokerState({ reads, ...(recentEventsMax === undefined ? {} : { recentEventsMax }) });
@@ -96,7 +95,9 @@ class Core {
     this.#keys = createPersonKeyCache(secrets);
     this.#pendingCommands = pendingCommands;
     this.#duplicateCheck = new DuplicateCheck(context, {
-      ...{ pendingCommands, state, counters },
+      pendingCommands,
+      state,
+      counters,
       isCurrent: (leadershipNo) => this.#lifecycle.isCurrent(leadershipNo),
     });
     this.#stateSync = new BrokerStateSync(context, { state, counters, beginsFrom: options.beginsFrom ?? "log" });
@@ -107,7 +108,11 @@ class Core {
     this.#reassertions = createBrokerReassertions(context, random);
     const { brokerId, brokerUrl, expirySweepMs, commandSweepMs } = options;
     this.#election = new Election(context, {
-      ...{ brokerId, brokerUrl, exclusive, takeoverMs, random },
+      brokerId,
+      brokerUrl,
+      exclusive,
+      takeoverMs,
+      random,
       windowMaxMs: lease.remoteWindowMaxMs ?? lease.windowMaxMs,
       lastLed: () => this.#lifecycle.lastLed,
       level: () => state.projection.level,
@@ -115,7 +120,14 @@ class Core {
     const duties = { others: options.duties, expirySweepMs, commandSweepMs };
     this.#duties = new DutyHolder(context, { state, pendingCommands, counters, random }, duties);
     const parts: LeaderParts = {
-      ...{ context, state, pendingCommands, counters, random, lease, exclusive, version },
+      context,
+      state,
+      pendingCommands,
+      counters,
+      random,
+      lease,
+      exclusive,
+      version,
       keys: this.#keys,
       duplicateCheck: this.#duplicateCheck,
       publisher: this.#publisher,
@@ -153,7 +165,7 @@ class Core {
   }
   /** Commands are taken while we lead, and while we open an epoch of ours again. */
   get acceptsCommands(): boolean {
-    return this.leadershipState !== "following" && this.#stopping === "no";
+    return this.leadershipState !== "following" && this.#stopPhase === "running";
   }
   /** Nobody leads and the store does not answer: nothing is to be hoped for soon. */
   get isStoreUnreachable(): boolean {
@@ -183,7 +195,7 @@ class Core {
       reasons.push("the event log is not available");
     if (this.leadershipState === "opening") reasons.push("an epoch is being opened");
     if (this.leadershipState === "following" && this.observedLeader === null) reasons.push("no broker leads");
-    if (this.#stopping !== "no") reasons.push("stopping");
+    if (this.#stopPhase !== "running") reasons.push("stopping");
     return reasons;
   }
   /** Of the epoch that we lead, at this moment. */
@@ -410,17 +422,17 @@ class Core {
   }
 
   #stop(): void {
-    if (this.#stopping !== "no") return;
-    this.#stopping = "asked";
+    if (this.#stopPhase !== "running") return;
+    this.#stopPhase = "stopping";
     this.#stoppingUntil = this.#context.now + dutiesIdleMsMax;
     this.#election.stop();
     this.#lifecycle.stop();
   }
 
   #reportWhenStopped(): void {
-    if (this.#stopping !== "asked" || !this.#election.hasEnded) return;
+    if (this.#stopPhase !== "stopping" || !this.#election.hasEnded) return;
     if (this.#duties.running > 0 && this.#context.now < this.#stoppingUntil) return;
-    this.#stopping = "electionEnded";
+    this.#stopPhase = "stopped";
     this.#pendingCommands.redirectAll();
     this.#stateSync.setFeeder("leader");
     this.#context.emit({ type: "stopped" });
@@ -445,7 +457,7 @@ class Core {
   }
 
   #dueAt(): number {
-    const awaitsDuties = this.#stopping === "asked" && this.#election.hasEnded;
+    const awaitsDuties = this.#stopPhase === "stopping" && this.#election.hasEnded;
     const dutiesIdleAt = awaitsDuties ? this.#stoppingUntil : Number.POSITIVE_INFINITY;
     return Math.min(
       this.#context.callDueAt,
@@ -463,3 +475,40 @@ class Core {
 }
 
 const notLeading = { type: "unavailable", message: "this broker does not lead any more" } as const;
+
+const randomPoolBytes = 8_192;
+
+/**
+ * Draws random bytes by the kilobyte: each event takes several small draws, and a draw costs a system call. No byte is returned
+ * twice. Each piece is a copy, so that a retained key does not retain the pool.
+ */
+function pooledRandom(random: (bytes: number) => Uint8Array): (bytes: number) => Uint8Array {
+  let pool = new Uint8Array(0);
+  let used = 0;
+  return (bytes) => {
+    if (bytes > randomPoolBytes / 8) return random(bytes);
+    if (used + bytes > pool.length) {
+      pool = Uint8Array.from(random(randomPoolBytes));
+      used = 0;
+    }
+    const piece = pool.slice(used, used + bytes);
+    pool.fill(0, used, used + bytes);
+    used += bytes;
+    return piece;
+  };
+}
+
+/**
+ * The final denials that this broker's state had read and the log has lost, on their way to the leader. A leader has read each of
+ * them before any caller learned that it is done; nodes may have read none.
+ */
+function createBrokerReassertions(context: StepContext, random: (bytes: number) => Uint8Array): Reassertions {
+  let lastId = 0;
+  return new Reassertions({
+    random,
+    nextId: () => ++lastId,
+    emit(effect) {
+      if (effect.type === "reassert") context.emit(effect); // an answer after the time limit finds no request
+    },
+  });
+}

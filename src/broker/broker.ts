@@ -23,8 +23,6 @@ import {
   type Fanout,
   type LesseeStatus,
   type Logger,
-  type RegionLag,
-  type ReplicaProcess,
   type Role,
   regionLags,
   sealEnvelope,
@@ -32,6 +30,7 @@ import {
   splitBatch,
   vaultKey,
 } from "../replication/index.ts";
+import type { Broker } from "./api/broker-handle.ts";
 import type { LeaderClient } from "./api/leader-client.ts";
 import type { CallOrigin, RouterDeps } from "./api/leader-router.ts";
 import { createLocalDatabroker, type LeaderHandle } from "./api/local-databroker.ts";
@@ -40,6 +39,7 @@ import { createReceiptIssuer } from "./api/receipt-issuer.ts";
 import { newBrokerCore, step } from "./broker-core.ts";
 import { refuseCommand } from "./commands/permissions.ts";
 import { openVault } from "./commands/vault.ts";
+import type { Duty, DutyContext } from "./core/duty.ts";
 import type {
   BrokerEffect,
   BrokerInput,
@@ -50,10 +50,9 @@ import type {
   ReceiptAnswer,
 } from "./core/messages.ts";
 import { createWakeTimer, Notifier } from "./core/notifier.ts";
+import type { LeaseOptions } from "./core/options.ts";
 import { PendingRequests } from "./core/pending-requests.ts";
-import type { GossipMessage, Presence } from "./leader/broker-presence.ts";
-import { createDutyRunner, type Duty, type DutyContext } from "./leader/duties.ts";
-import type { LeaseOptions } from "./leader/leader.ts";
+import { createDutyRunner } from "./leader/duties.ts";
 import { LeaseMessageRejectedError } from "./leader/lease-message-error.ts";
 import { leaseMessageIn, ProvenReplacements } from "./leader/lease-messages.ts";
 import { epochEnded } from "./leader/pending-commands.ts";
@@ -62,8 +61,8 @@ import { EpochSigners } from "./peers/epoch-signers.ts";
 import { createGossip } from "./peers/gossip.ts";
 import { nodeOpener } from "./peers/node-opener.ts";
 import { performLogCall } from "./perform-log-call.ts";
-import { retentionFloor } from "./snapshots/retention-floor.ts";
 import type { SnapshotService } from "./snapshots/snapshot-service.ts";
+import { retentionFloor } from "./snapshots/snapshot-service.ts";
 
 export type BrokerOptions = Readonly<{
   log: EventLog;
@@ -98,32 +97,6 @@ export type BrokerOptions = Readonly<{
   snapshots?: SnapshotService | null;
 }>;
 
-export type BrokerReadiness = Readonly<{ ready: boolean; reasons: readonly string[] }>;
-
-export type Broker = Readonly<{
-  brokerId: BrokerId;
-  /** Within this process, in a role. */
-  databroker: (role: Role) => Databroker;
-  /** For whoever serves it over the network. */
-  databrokerFor: (callOrigin: CallOrigin) => Databroker;
-  /** Another broker says that it is there. */
-  receiveGossip: (presence: Presence, gossip: GossipMessage) => GossipMessage;
-  leading: () => boolean;
-  ready: () => BrokerReadiness;
-  /**
-   * Settles when the log has been read to its head for the first time.
-   * @returns why this build cannot go on with it; null: it can
-   */
-  whenRead: () => Promise<string | null>;
-  metrics: () => Readonly<Record<string, number>>;
-  /** How each region follows, as far as this broker knows: the leader of all of them, a regional broker of its own. */
-  regions: () => readonly RegionLag[];
-  /** A regional broker's own copy of the log; null: it has none, it reads the log itself. */
-  copy: Pick<ReplicaProcess, "metrics" | "overdueMs"> | null;
-  /** Finishes what is under way, says that it leads no more, and ends. The log and the fan-out stay open: they are the caller's. */
-  stop: () => Promise<void>;
-}>;
-
 export function startBroker(options: BrokerOptions): Broker {
   const { log, cluster, brokerId, fanout, clock, logger, leaderClient } = options;
   const secrets: [Uint8Array, ...Uint8Array[]] = [
@@ -148,7 +121,11 @@ export function startBroker(options: BrokerOptions): Broker {
   const wakeTimer = createWakeTimer(() => feed({ type: "woke", at: moment() }));
 
   let core = newBrokerCore({
-    ...{ brokerId, secrets, lease: options.lease, takeoverMs: options.takeoverMs, duties: allDuties },
+    brokerId,
+    secrets,
+    lease: options.lease,
+    takeoverMs: options.takeoverMs,
+    duties: allDuties,
     brokerUrl: options.advertisedUrl,
     exclusive: log.exclusive,
     writeTimeoutMs: options.writeTimeoutMs ?? 10_000,
@@ -377,7 +354,12 @@ export function startBroker(options: BrokerOptions): Broker {
   const offConnected = fanout.onConnected(() => feed({ type: "fanoutConnected", at: moment() }));
 
   const gossip = createGossip({
-    ...{ log, leaderClient, logger, brokerId, url: options.advertisedUrl, monotonic: clock.monotonic },
+    log,
+    leaderClient,
+    logger,
+    brokerId,
+    url: options.advertisedUrl,
+    monotonic: clock.monotonic,
     seen: () => ({ epoch: core.observedEpoch, leaderUrl: core.observedLeader?.brokerUrl ?? null }),
     onEpoch: (epoch) => feed({ type: "brokerSeen", at: moment(), epoch, incarnation: "" }),
   });
@@ -393,24 +375,27 @@ export function startBroker(options: BrokerOptions): Broker {
     monotonic: clock.monotonic,
   };
   const receiptIssuer = createReceiptIssuer({
-    ...{ cluster, brokerId, log, clock, counters: core.counters },
+    cluster,
+    brokerId,
+    log,
+    clock,
+    counters: core.counters,
     sign: createReceiptSigner(options.secret),
   });
   const databrokerFor = (callOrigin: CallOrigin): Databroker =>
     createLocalDatabroker(callOrigin, {
-      ...{ version: options.version ?? "", reads: core.reads },
-      ...{
-        cluster,
-        brokerId,
-        log,
-        router,
-        leaderClient,
-        vaultKeys,
-        clock,
-        submit,
-        pages: page,
-        receipts: receiptIssuer,
-      },
+      version: options.version ?? "",
+      reads: core.reads,
+      cluster,
+      brokerId,
+      log,
+      router,
+      leaderClient,
+      vaultKeys,
+      clock,
+      submit,
+      pages: page,
+      receipts: receiptIssuer,
       state: core.state,
       snapshots: options.snapshots ?? null,
       counters: core.counters,

@@ -1,11 +1,12 @@
 /** Where truth is written. Neighbours import the broker through this door. */
 
+export type { Broker, BrokerReadiness } from "./api/broker-handle.ts";
 export { type DatabrokerServer, type DatabrokerServerOptions, startDatabrokerServer } from "./api/databroker-server.ts";
 export { createLeaderClient, type LeaderClient, type LeaderClientOptions } from "./api/leader-client.ts";
-export { type Broker, type BrokerOptions, type BrokerReadiness, startBroker } from "./broker.ts";
+export { type BrokerOptions, startBroker } from "./broker.ts";
 export { ForbiddenError } from "./commands/permissions.ts";
-export type { Duty, DutyContext } from "./leader/duties.ts";
-export type { LeaseOptions } from "./leader/leader.ts";
+export type { Duty, DutyContext } from "./core/duty.ts";
+export type { LeaseOptions } from "./core/options.ts";
 export { LeaseMessageRejectedError } from "./leader/lease-message-error.ts";
 export { openAgeMark } from "./region/age-mark-file.ts";
 export { RegionCopy } from "./region/region-copy.ts";

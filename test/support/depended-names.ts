@@ -42,7 +42,7 @@ export function dependedNames(): DependedNames {
       ...literals(wire, /\b(?:whole|text|finite|list|oneOf)\(m, "(\w+)"/g),
       ...literals(
         wire,
-        /\b(\w+): (?:z\.|link\b|node\b|boot\b|epoch\b|position\b|hash\b|count\b|text\b|bytes\b|unixMs\b)/g,
+        /\b(\w+): (?:z\.|link\b|node\b|boot\b|epoch\b|position\b|hash\b|count\b|text(?:Of)?\b|bytes\b|unixMs\b)/g,
       ),
     ]
       .reduce(unique, [])

@@ -34,12 +34,12 @@ import {
   type SnapshotSupply,
   withoutJsonSchemas,
 } from "../../replication/index.ts";
-import type { Broker } from "../broker.ts";
 import { MalformedCommandError, parseCommandRequest } from "../commands/parse-command.ts";
 import { ForbiddenError, mayRequest, refuseCommand } from "../commands/permissions.ts";
-import type { GossipMessage, Presence } from "../leader/broker-presence.ts";
+import type { GossipMessage, Presence } from "../core/messages.ts";
 import { LeaseMessageRejectedError } from "../leader/lease-message-error.ts";
 import { pageEventsMax, pageWaitMsMax } from "../state/page-server.ts";
+import type { Broker } from "./broker-handle.ts";
 import { guardCalls } from "./call-guard.ts";
 import { gossipOf } from "./gossip-routes.ts";
 import { createReceiptLines, jsonLinesType } from "./receipt-lines.ts";
@@ -91,7 +91,11 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
   const answered = { requests2xx: 0, requests4xx: 0, requests5xx: 0 };
   const app = createApp(options.tls ?? null, (request, body) => guard.checkBody(request, body));
   const guard = guardCalls(app, {
-    ...{ cluster, brokerId: broker.brokerId, secret, clock, random: (bytes: number) => randomBytes(bytes) },
+    cluster,
+    brokerId: broker.brokerId,
+    secret,
+    clock,
+    random: (bytes: number) => randomBytes(bytes),
     previousSecret: options.previousSecret ?? null,
   });
   const streamReceipt = createReceiptLines(clock.monotonic);

@@ -1,7 +1,7 @@
 /** Gossip on the wire: the bodies that brokers exchange over HTTP once a second, beside their presence. Pure. */
 import { z } from "zod";
 import { decode, parseEpoch } from "../../events/index.ts";
-import type { GossipMessage } from "../leader/broker-presence.ts";
+import type { GossipMessage } from "../core/messages.ts";
 
 const gossipSchema = z.object({
   epoch: z.number().int().nonnegative().transform(parseEpoch).default(parseEpoch(0)),

@@ -29,7 +29,7 @@ import {
   refuseAnswer,
   signCall,
 } from "../../replication/index.ts";
-import type { GossipMessage, Presence } from "../leader/broker-presence.ts";
+import type { GossipMessage, Presence } from "../core/messages.ts";
 import { LeaseMessageRejectedError } from "../leader/lease-message-error.ts";
 import { parseGossip } from "./gossip-routes.ts";
 import { forwardedHeader } from "./leader-router.ts";

@@ -253,7 +253,9 @@ async function statusOf(callOrigin: CallOrigin, deps: LocalDatabrokerDeps): Prom
       local: async (leader) => {
         const head = state.applied;
         const status = {
-          ...{ brokerId, url: deps.advertisedUrl, epoch: leader.epoch },
+          brokerId,
+          url: deps.advertisedUrl,
+          epoch: leader.epoch,
           head,
           digest: state.projection.digest(),
           reads: deps.reads,
@@ -264,7 +266,7 @@ async function statusOf(callOrigin: CallOrigin, deps: LocalDatabrokerDeps): Prom
         const brokers = leader.peers();
         // The ledger moves on during this call: everything above is of one moment.
         const durability = await log.durabilityOf(head);
-        return { ...{ cluster, level, broker, brokers }, leader: { ...status, durability }, nodes };
+        return { cluster, level, broker, brokers, leader: { ...status, durability }, nodes };
       },
       remote: async (call) => ({ ...(await deps.leaderClient.status(call)), broker }),
     });
@@ -280,13 +282,20 @@ function nodeStatus(standing: LesseeStatus, leader: LeaderHandle, head: Link): N
   // A confirmation may be newer than the last renew, and what is enforced is applied.
   const applied = enforced !== null && enforced.position > (renewed?.position ?? 0) ? enforced : renewed;
   return {
-    ...{ node, boot, region, role, lastGrantAgoMs, fencedInMs },
+    node,
+    boot,
+    region,
+    role,
+    lastGrantAgoMs,
+    fencedInMs,
     version: renew?.version ?? "",
     reads: renew?.reads ?? null,
-    ...{ applied, enforced },
+    applied,
+    enforced,
     lag: applied === null ? null : Math.max(0, head.position - applied.position),
     digest: renew?.digest ?? null,
     configHash: renew?.configHash ?? null,
-    ...{ digestMismatch: leader.mismatch(renew), twin },
+    digestMismatch: leader.mismatch(renew),
+    twin,
   };
 }

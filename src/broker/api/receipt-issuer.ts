@@ -60,7 +60,8 @@ export function createReceiptIssuer(
   const { cluster, brokerId, log, clock } = deps;
   /** By link, which never stands for anything else. */
   const known = new LRUCache<string, RecordedChange>({
-    ...{ max: changesMax, maxSize: changesBytesMax },
+    max: changesMax,
+    maxSize: changesBytesMax,
     sizeCalculation: ({ changes }) => changeBytes * (1 + changes.length),
   });
 

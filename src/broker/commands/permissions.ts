@@ -4,6 +4,8 @@
  */
 import { CodedError, type Command, type CommandRequest } from "../../events/index.ts";
 import type { Role } from "../../replication/index.ts";
+import { maySubmit, submittersOfCommands } from "./catalog.ts";
+import type { Submitter } from "./definition.ts";
 
 export type Request =
   | "submit"
@@ -36,41 +38,11 @@ export function mayRequest(role: Role, request: Request): boolean {
   return allowed[request].has(role);
 }
 
-/** Who submits a command: a process in its role, or a duty of the leader within its own process. */
-export type Submitter = Role | "duty";
-
-/** docs/roles.md shows this table, and a test compares the two. */
-const commandsOf: Readonly<Record<Command["type"], ReadonlySet<Submitter>>> = {
-  createSession: new Set(["authenticate"]),
-  refreshSession: new Set(["authenticate", "duty"]),
-  startRefresh: new Set(["duty"]),
-  keepTokens: new Set(["duty", "broker"]), // a broker: for an answer that came when its epoch was over
-  revokeSession: new Set(["authenticate", "operator", "duty"]),
-  revokeSessions: new Set(["operator"]),
-  revokeUserSessions: new Set(["authenticate", "operator"]),
-  suspendUser: new Set(["operator"]),
-  restoreUser: new Set(["operator"]),
-  eraseUser: new Set(["operator"]),
-  changeGroupMembers: new Set(["authenticate", "operator"]),
-  removeGroup: new Set(["operator"]),
-  expireSessions: new Set(["duty"]),
-  activateConfiguration: new Set(["proxy", "authorize", "authenticate"]),
-  recordSnapshot: new Set(["duty"]),
-  finalizeUpgrade: new Set(["operator"]),
-  reassertTightenings: new Set(["proxy", "authorize", "authenticate", "broker"]),
-};
-
 /** @returns why not, in plain words; undefined when the role may */
 export function refuseCommand(role: Submitter, { command, actor }: CommandRequest): string | undefined {
-  if (!mayCommand(role, command)) return `a process in the role ${role} may not ask for ${command.type}`;
+  if (!maySubmit(role, command)) return `a process in the role ${role} may not ask for ${command.type}`;
   if (actor.startsWith("operator:") && role !== "operator") return `a process in the role ${role} is no operator`;
   return undefined;
-}
-
-function mayCommand(role: Submitter, command: Command): boolean {
-  // The identity provider's memberships are all that a sign-in knows of groups.
-  if (role === "authenticate" && command.type === "changeGroupMembers") return command.source === "idp";
-  return commandsOf[command.type].has(role);
 }
 
 /**
@@ -97,7 +69,7 @@ export function permissionTable(): Readonly<{
       Name,
       Who[]
     >;
-  return { requests: lists(allowed), commands: lists(commandsOf) };
+  return { requests: lists(allowed), commands: submittersOfCommands() };
 }
 
 export class ForbiddenError extends CodedError<"ERR_BROKER_FORBIDDEN"> {

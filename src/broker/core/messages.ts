@@ -47,7 +47,12 @@ import type {
   RenewOrigin,
   Role,
 } from "../../replication/index.ts";
-import type { Presence } from "../leader/broker-presence.ts";
+
+/** What a broker says of itself. `reads`: the level up to which it can read events. */
+export type Presence = Readonly<{ brokerId: BrokerId; version: string; reads: number }>;
+
+/** The newest epoch that a broker knows of, and where brokers can be reached: itself when it speaks, others when it answers. */
+export type GossipMessage = Readonly<{ epoch: Epoch; urls: readonly string[] }>;
 
 // --- the log
 

@@ -1,7 +1,19 @@
 /** Core options: what a broker's core is made with. Only types. */
 import type { BrokerId } from "../../events/index.ts";
-import type { DutyTimes } from "../leader/duty-holder.ts";
-import type { LeaseOptions } from "../leader/leader.ts";
+import type { RoleLimits } from "../../replication/index.ts";
+
+export type DutyTimes = Readonly<{ name: string; everyMs: number }>;
+
+export type LeaseOptions = Readonly<{
+  deltaMs: number;
+  drift: number;
+  beatMs: number;
+  /** The longest window of any role. */
+  windowMaxMs: number;
+  limits?: RoleLimits;
+  /** The longest window of nodes in other processes; 0: none can reach this broker. Absent: `windowMaxMs`. */
+  remoteWindowMaxMs?: number;
+}>;
 
 export type BrokerCoreOptions = Readonly<{
   brokerId: BrokerId;

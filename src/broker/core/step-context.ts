@@ -4,48 +4,10 @@
  * No I/O: a question goes out as an effect with a number, and whoever asked it is found again by that number. A question without
  * an answer is given up on after a bound; an answer that comes after that finds nobody.
  */
-import type { CommandId, LostTightening, MonotonicMs, Position, Recorded } from "../../events/index.ts";
+import type { MonotonicMs } from "../../events/index.ts";
 import type { Moment } from "../../replication/index.ts";
-import type { DuplicateCheckCall, DuplicateLookup, PriorOutcome } from "../leader/duplicate-check.ts";
-import type { LeaderEnd, OpenedEpoch } from "../leader/epoch.ts";
-import type { EpochClaim } from "../leader/epoch-claims.ts";
-import type { CommandWaiter } from "../leader/pending-commands.ts";
-import type { RefreshedFor } from "../state/broker-state-sync.ts";
-import type { BrokerEffect, CommandAnswer, LogAnswer, LogCall } from "./messages.ts";
-
-/** Who asked a question, and what for. `term` numbers the epochs of this process: an answer to an earlier one finds nobody. */
-export type LogCallOwner =
-  | Readonly<{ to: "election"; of: "observe" | "open" | "resign" }>
-  | Readonly<{ to: "state-sync" }>
-  | DuplicateCheckCall
-  | Readonly<{ to: "leader"; leadershipNo: number; of: "beat" | "append" }>
-  | Readonly<{ to: "leader"; leadershipNo: number; of: "versions" | "keys"; requestId: number }>
-  | Readonly<{ to: "lease-requests"; leadershipNo: number; requestId: number }>
-  | Readonly<{ to: "claims"; leadershipNo: number }>
-  | Readonly<{ to: "receipts"; leadershipNo: number; requestId: number; of: "command" | "chain" }>
-  | Readonly<{ to: "receipts"; leadershipNo: number; requestId: number; of: "previous" | "event"; position: Position }>
-  | Readonly<{ to: "publisher"; leadershipNo: number; of: "page" | "keys" }>
-  | Readonly<{ to: "pages"; requestId: number; of: "page" | "keys" }>
-  | Readonly<{ to: "duties" }>;
-
-/** What one machine tells the others. */
-export type InternalMessage =
-  | Readonly<{ type: "leadershipChanged"; leadershipState: LeadershipState }>
-  | Readonly<{ type: "contending" }>
-  | Readonly<{ type: "opened"; opened: OpenedEpoch }>
-  | Readonly<{ type: "resigned"; opened: OpenedEpoch | null }>
-  | Readonly<{ type: "electionEnded" }>
-  | Readonly<{ type: "refreshed"; for: RefreshedFor; ok: boolean }>
-  | Readonly<{ type: "headReached"; ok: boolean }>
-  | Readonly<{ type: "eventsFolded"; events: readonly Recorded[] }>
-  | Readonly<{ type: "denialsLost"; events: readonly LostTightening[] }>
-  | Readonly<{ type: "duplicateChecked"; lookup: DuplicateLookup; answer: PriorOutcome }>
-  | Readonly<{ type: "answered"; waiter: CommandWaiter; commandId: CommandId; answer: CommandAnswer }>
-  | Readonly<{ type: "epochClaimed"; claim: EpochClaim }>
-  | Readonly<{ type: "leaderEnded"; end: LeaderEnd }>;
-
-/** `opening`: an epoch of ours is being opened, or opened again; commands are taken meanwhile. */
-export type LeadershipState = "following" | "opening" | "leading";
+import type { InternalMessage, LogCallOwner } from "./internal-messages.ts";
+import type { BrokerEffect, LogAnswer, LogCall } from "./messages.ts";
 
 type PendingCall = Readonly<{ owner: LogCallOwner; write: boolean; dueAt: number }>;
 

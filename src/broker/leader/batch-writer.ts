@@ -20,11 +20,13 @@ import {
   type WrappedKey,
 } from "../../events/index.ts";
 import type { AppendBatch, AppendOutcome, WriteRound } from "../../replication/index.ts";
-import { type AccessSet, personIn } from "../commands/access.ts";
+import type { AccessSet } from "../commands/access.ts";
+import { personOf } from "../commands/catalog.ts";
+import { isReassertion } from "../commands/cluster/reassert-tightenings.ts";
 import type { LostHistory } from "../commands/performed.ts";
-import { isReassertion } from "../commands/reassert-commands.ts";
+import type { LeaderEnd, LogCallOwner, OpenedEpoch, PriorOutcome, QueuedCommand } from "../core/internal-messages.ts";
 import type { LogAnswer } from "../core/messages.ts";
-import type { LogCallOwner, StepContext } from "../core/step-context.ts";
+import type { StepContext } from "../core/step-context.ts";
 import {
   type AcceptedCommand,
   type BatchBuilder,
@@ -33,9 +35,7 @@ import {
   batchEventsMax,
   type ConcludedCommand,
 } from "./batch.ts";
-import type { QueuedCommand } from "./command-queue.ts";
-import type { PriorOutcome } from "./duplicate-check.ts";
-import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
+import { reopen } from "./epoch.ts";
 import type { LeaderParts } from "./leader.ts";
 import { epochEnded } from "./pending-commands.ts";
 
@@ -205,7 +205,7 @@ export class BatchWriter {
   }
 
   #isLocked({ request }: QueuedCommand, { locked }: Next): boolean {
-    const person = locked.size === 0 ? undefined : personIn(request.command, this.#parts.state.projection);
+    const person = locked.size === 0 ? undefined : personOf(request.command, this.#parts.state.projection);
     return person !== undefined && locked.has(person);
   }
 
@@ -340,10 +340,17 @@ export class BatchWriter {
       restoredAfter: (userId, of) => state.restoredAfter(userId, of),
     };
     return {
-      ...{ epoch, incarnation, keyOf, projection: state.projection },
+      epoch,
+      incarnation,
+      keyOf,
+      projection: state.projection,
       versionOf: (stream) => state.versionOf(stream),
       tools: {
-        ...{ epoch, random, wrappingKey, vaultKey, lost },
+        epoch,
+        random,
+        wrappingKey,
+        vaultKey,
+        lost,
         configOf: (id) => state.configOf(id),
         hasBody: (hash) => state.hasBody(hash),
         unreadyFor: this.#unreadyFor,
@@ -386,7 +393,7 @@ export class BatchWriter {
     this.#parts.publisher.publish(batch);
     for (const { queued, last } of accepted) {
       this.#noteReassertion(queued, "appended");
-      this.#answerDone(queued, { link: last, changed: "changed" });
+      this.#answerDone(queued, { link: last, changed: true });
     }
   }
 
@@ -471,7 +478,7 @@ export class BatchWriter {
     if (proof === "unavailable") return pendingCommands.answerUnavailable(queued, "the event log is not available");
     if (performed.type === "nothing") {
       this.#noteReassertion(queued, "already-denied");
-      return this.#answerDone(queued, { link: head, changed: "unchanged" });
+      return this.#answerDone(queued, { link: head, changed: false });
     }
     this.#noteReassertion(queued, "operator");
     counters.commandsRefused += 1;
@@ -485,11 +492,11 @@ export class BatchWriter {
       this.#parts.reassertionIntake.recordOutcome({ link, stream, type }, outcome);
   }
 
-  #answerDone(queued: QueuedCommand, what: Readonly<{ link: Link; changed: "changed" | "unchanged" }>): void {
+  #answerDone(queued: QueuedCommand, what: Readonly<{ link: Link; changed: boolean }>): void {
     const { pendingCommands, counters } = this.#parts;
     counters.commandsDone += 1;
     const { commandId } = queued.request;
-    pendingCommands.answer(queued, { type: "done", commandId, link: what.link, changed: what.changed === "changed" });
+    pendingCommands.answer(queued, { type: "done", commandId, link: what.link, changed: what.changed });
   }
 }
 

@@ -25,10 +25,10 @@ import {
   uuidFromBytes,
 } from "../../events/index.ts";
 import type { AppendBatch, LogEntry } from "../../replication/index.ts";
-import { type Access, AccessSet, accessOf } from "../commands/access.ts";
-import { perform } from "../commands/perform.ts";
+import { type Access, AccessSet } from "../commands/access.ts";
+import { accessOf, performCommand } from "../commands/catalog.ts";
 import { type Changes, type Performed, refused, type Tools } from "../commands/performed.ts";
-import type { QueuedCommand } from "./command-queue.ts";
+import type { QueuedCommand } from "../core/internal-messages.ts";
 
 /** A batch is at most this big, or one command. */
 export const batchEventsMax = 512;
@@ -110,7 +110,10 @@ export class BatchDraft {
     const builder = this.#builder;
     const access = accessOf(queued.request.command, builder.projection);
     if (this.#conflicts(access)) return this.#defer(queued, access);
-    const performed = refuseAboveLevel(perform(builder.projection, queued.request, tools), builder.projection.level);
+    const performed = refuseAboveLevel(
+      performCommand(builder.projection, queued.request, tools),
+      builder.projection.level,
+    );
     const written = performed.type === "changes" ? performed.changes.events.map(streamOf) : [];
     for (const stream of written) if (builder.versionOf(stream) === undefined) this.#missingHere.streams.add(stream);
     if (this.#missingHere.streams.size + this.#missingHere.people.size > 0) {

@@ -3,13 +3,10 @@
  *
  * A broker tells the others of itself once a second; nothing is kept: a leader asks who is there when an upgrade is to be finalized. Pure.
  */
-import type { BrokerId, Epoch, MonotonicMs } from "../../events/index.ts";
+import type { BrokerId, MonotonicMs } from "../../events/index.ts";
+import type { Presence } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 
-/** What a broker says of itself. `reads`: the level up to which it can read events. */
-export type Presence = Readonly<{ brokerId: BrokerId; version: string; reads: number }>;
-/** The newest epoch that a broker knows of, and where brokers can be reached: itself when it speaks, others when it answers. */
-export type GossipMessage = Readonly<{ epoch: Epoch; urls: readonly string[] }>;
 export type Peer = Presence & Readonly<{ heardAt: MonotonicMs }>;
 
 const gossipMs = 1_000;

@@ -4,20 +4,9 @@
  * Pure. Tightening commands overtake the others, but never one on the same stream; within a stream, commands keep the order
  * in which they came. A flood of tightening commands leaves a quarter of each batch to the others.
  */
-import type { CommandRequest, Stream } from "../../events/index.ts";
+import type { Stream } from "../../events/index.ts";
 import { type Access, AccessSet } from "../commands/access.ts";
-import type { Leadership } from "../core/messages.ts";
-
-export type QueuedCommand = Readonly<{
-  /** Grows with each command offered. */
-  order: number;
-  request: CommandRequest;
-  access: Access;
-  urgent: boolean;
-  bytes: number;
-  /** A duty's: carried out under this leadership or not at all. Null: under any. */
-  onlyIn: Leadership | null;
-}>;
+import type { QueuedCommand } from "../core/internal-messages.ts";
 
 export type QueueBounds = Readonly<{ commandsMax: number; bytesMax: number }>;
 

@@ -4,21 +4,12 @@
  */
 import type { Link, Position } from "../../events/index.ts";
 import type { Counters } from "../core/counters.ts";
+import type { DuplicateCheckCall, DuplicateLookup, PriorOutcome, QueuedCommand } from "../core/internal-messages.ts";
 import type { LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
-import type { QueuedCommand } from "./command-queue.ts";
 import type { PendingCommands } from "./pending-commands.ts";
 import { lastPositionOf, linkRecordedBy } from "./recorded-outcome.ts";
-
-/** `resolve`: its batch came to nobody knows what; `settle`: there is nothing to do, or it is refused. */
-export type DuplicateLookup = Readonly<{
-  queued: QueuedCommand;
-  why: "resolve" | "settle" | "repeated";
-  leadershipNo: number;
-}>;
-/** `answered`: it had been carried out, and has been answered so. */
-export type PriorOutcome = "answered" | "none" | "failed";
 
 type DuplicateCheckParts = Readonly<{
   pendingCommands: PendingCommands;
@@ -27,10 +18,6 @@ type DuplicateCheckParts = Readonly<{
   /** Whether that epoch of ours is not over: only until then the ledger is of its history. */
   isCurrent: (leadershipNo: number) => boolean;
 }>;
-/** A question of ours. `previous`: the link before the command's event; `event`: that event. */
-export type DuplicateCheckCall = Readonly<{ to: "duplicate-check"; lookup: DuplicateLookup }> &
-  (Readonly<{ of: "command" }> | Readonly<{ of: "previous" | "event"; position: Position }>);
-
 const lookupsMax = 16;
 const unavailable = "the event log is not available";
 

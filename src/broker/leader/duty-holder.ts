@@ -10,6 +10,7 @@
 import { type CommandId, uuidFromBytes } from "../../events/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { BrokerInput, CommandAnswer, DutyRun, Leadership, LogAnswer } from "../core/messages.ts";
+import type { DutyTimes } from "../core/options.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import { callerAt, epochEnded, type PendingCommands } from "./pending-commands.ts";
@@ -20,8 +21,6 @@ type HeldDuty = {
   dueAt: number;
   running: DutyRun | null;
 };
-
-export type DutyTimes = Readonly<{ name: string; everyMs: number }>;
 
 const expirySweep = "expiry sweep";
 const commandSweep = "command sweep";

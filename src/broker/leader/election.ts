@@ -9,9 +9,9 @@
  */
 import { type BrokerId, type Epoch, type Incarnation, uuidFromBytes } from "../../events/index.ts";
 import { lostHistory, type Observation } from "../../replication/index.ts";
+import type { LeaderEnd, LeadershipState, OpenedEpoch } from "../core/internal-messages.ts";
 import type { LogAnswer } from "../core/messages.ts";
-import type { LeadershipState, StepContext } from "../core/step-context.ts";
-import type { LeaderEnd, OpenedEpoch } from "./epoch.ts";
+import type { StepContext } from "../core/step-context.ts";
 import { isResigned, type LeaderWatch, observeLiveness, resignation } from "./leader-liveness.ts";
 
 export type ElectionOptions = Readonly<{
@@ -50,7 +50,7 @@ type Phase =
       type: "watching";
       leaderWatch: LeaderWatch | null;
       observeAt: number | null;
-      observeAgain: "yes" | "no";
+      observeAgain: boolean;
       silentMs: number;
     }
   /** The ledger is being brought up to the head. */
@@ -59,7 +59,7 @@ type Phase =
   | { type: "leading" }
   | { type: "pausing"; until: number }
   | { type: "resigning"; incarnation: Incarnation; until: number }
-  | { type: "electionEnded" };
+  | { type: "ended" };
 
 export class Election {
   readonly #context: StepContext;
@@ -71,7 +71,7 @@ export class Election {
   #observed: Observation | null = null;
   #highestEpoch = 0 as Epoch;
   #storeAnswers = true;
-  #stopping: "yes" | "no" = "no";
+  #stopping = false;
   #reopenAfterMs = reopenMs.first;
   #contendedAt = 0;
 
@@ -94,7 +94,7 @@ export class Election {
 
   /** It contends no more, and nothing of it is under way. */
   get hasEnded(): boolean {
-    return this.#phase.type === "electionEnded";
+    return this.#phase.type === "ended";
   }
 
   start(): void {
@@ -109,13 +109,13 @@ export class Election {
   /** Look at the seat now. */
   observeNow(): void {
     if (this.#phase.type !== "watching") return;
-    if (this.#phase.observeAt === null) this.#phase.observeAgain = "yes";
+    if (this.#phase.observeAt === null) this.#phase.observeAgain = true;
     else this.#phase.observeAt = this.#context.now;
   }
 
   /** Contends no more. A leader of ours ends first, and tells. */
   stop(): void {
-    this.#stopping = "yes";
+    this.#stopping = true;
     if (this.#phase.type === "watching" || this.#phase.type === "pausing") this.#end();
   }
 
@@ -136,10 +136,10 @@ export class Election {
   // --- the seat
 
   #watch(): void {
-    if (this.#stopping === "yes") return this.#end();
+    if (this.#stopping) return this.#end();
     const jitter = ((this.#options.random(1)[0] ?? 0) / 255) * jitterShare;
     const silentMs = (silenceShare + jitter) * this.#options.takeoverMs;
-    const phase = { type: "watching", leaderWatch: null, observeAt: null, observeAgain: "no", silentMs } as const;
+    const phase = { type: "watching", leaderWatch: null, observeAt: null, observeAgain: false, silentMs } as const;
     this.#phase = phase;
     this.#observe(this.#phase);
   }
@@ -170,9 +170,9 @@ export class Election {
     } else {
       phase.leaderWatch = null; // silence of the store is not silence of the leader
     }
-    const waitMs = phase.observeAgain === "yes" ? 0 : this.#options.takeoverMs * observeShare;
+    const waitMs = phase.observeAgain ? 0 : this.#options.takeoverMs * observeShare;
     phase.observeAt = this.#context.now + waitMs;
-    phase.observeAgain = "no";
+    phase.observeAgain = false;
   }
 
   #contend(seen: Observation): void {
@@ -186,7 +186,7 @@ export class Election {
   stateReady(ok: boolean): void {
     const phase = this.#phase;
     if (phase.type !== "preparing") return;
-    if (!ok || this.#stopping === "yes") return this.#pause(retryMs / 4);
+    if (!ok || this.#stopping) return this.#pause(retryMs / 4);
     this.#setState("opening");
     const incarnation = Buffer.from(this.#options.random(16)).toString("hex") as Incarnation;
     this.#phase = { type: "opening", incarnation };
@@ -203,7 +203,11 @@ export class Election {
     if (this.#ownIncarnations.size > ownIncarnationsMax)
       this.#ownIncarnations.delete(this.#ownIncarnations.values().next().value ?? incarnation);
     const request = {
-      ...{ brokerId, incarnation, brokerUrl, expected, windowMaxMs },
+      brokerId,
+      incarnation,
+      brokerUrl,
+      expected,
+      windowMaxMs,
       led: this.#options.lastLed(),
       atLeast: (this.#highestEpoch + 1) as Epoch,
       keySeed: random(32),
@@ -294,12 +298,12 @@ export class Election {
 
   #pause(ms: number): void {
     this.#phase = { type: "pausing", until: this.#context.now + ms };
-    if (this.#stopping === "yes") this.#end();
+    if (this.#stopping) this.#end();
   }
 
   #end(): void {
-    if (this.#phase.type === "electionEnded") return;
-    this.#phase = { type: "electionEnded" };
+    if (this.#phase.type === "ended") return;
+    this.#phase = { type: "ended" };
     this.#setState("following");
     this.#context.post({ type: "electionEnded" });
   }

@@ -12,7 +12,8 @@
  */
 import { type Epoch, parseEpoch } from "../../events/index.ts";
 import type { Counters } from "../core/counters.ts";
-import type { LogAnswer, NodeSender } from "../core/messages.ts";
+import type { EpochClaim } from "../core/internal-messages.ts";
+import type { LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { Leader } from "./leader.ts";
 
@@ -20,8 +21,6 @@ import type { Leader } from "./leader.ts";
 export const epochJumpMax = 1_000_000;
 const budgetMax = 10;
 const everyMs = 10_000;
-
-export type EpochClaim = Readonly<{ epoch: number; by: Pick<NodeSender, "name" | "boot"> }>;
 
 export class EpochClaims {
   readonly #context: StepContext;

@@ -1,28 +1,11 @@
 /**
  * Epoch: what an epoch of ours is opened with, and how it ends. Types, and the first event that stands in it. Pure.
  */
-import type { Epoch, Fact, Incarnation, Link, MonotonicMs } from "../../events/index.ts";
-import type { Lessee, LogEntry, OpenEpochRequest } from "../../replication/index.ts";
+import type { Epoch } from "../../events/index.ts";
+import type { LogEntry, OpenEpochRequest } from "../../replication/index.ts";
+import type { LeaderEnd } from "../core/internal-messages.ts";
 import type { OpenEpochCall } from "../core/messages.ts";
 import { entryAt } from "./batch.ts";
-
-export type OpenedEpoch = Readonly<{
-  epoch: Epoch;
-  incarnation: Incarnation;
-  previous: Link;
-  head: Link;
-  entry: LogEntry;
-  lessees: readonly Lessee[];
-  /** When the opening was acknowledged. */
-  openedAt: MonotonicMs;
-}>;
-
-export type LeaderEnd =
-  /** Somebody else leads. */
-  | Fact<"fenced", unknown>
-  /** The epoch must be opened again, at least this one. */
-  | Fact<"reopen", { atLeast: Epoch; reason: string }>
-  | Fact<"stopped", unknown>;
 
 export const reopen = (reason: string): LeaderEnd => ({ type: "reopen", atLeast: 0 as Epoch, reason });
 

@@ -8,45 +8,35 @@
  * waiting learns the truth from the next one. When the epoch ends, for whatever reason, this leader grants and answers
  * nothing more.
  */
-import { type Epoch, type MonotonicMs, sameLink, unreachable } from "../../events/index.ts";
+import { type Epoch, type MonotonicMs, type NodeId, sameLink, unreachable } from "../../events/index.ts";
 import {
   type AppendOutcome,
   type BeatOutcome,
   type GrantedLessee,
+  isLostHistory,
   LeaseGranter,
   type LesseeStatus,
   type Renew,
-  type RoleLimits,
   type WriteRound,
 } from "../../replication/index.ts";
 import type { Counters } from "../core/counters.ts";
+import type { DuplicateLookup, LeaderEnd, LogCallOwner, OpenedEpoch, PriorOutcome } from "../core/internal-messages.ts";
 import type { BrokerInput, Leadership, LogAnswer } from "../core/messages.ts";
-import type { LogCallOwner, StepContext } from "../core/step-context.ts";
+import type { LeaseOptions } from "../core/options.ts";
+import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import type { PersonKeyCache } from "../state/person-key-cache.ts";
 import type { BatchPublisher } from "./batch-publisher.ts";
 import { BatchWriter, type Committed, type NextStep, type WriteTicket } from "./batch-writer.ts";
 import type { BootKeys } from "./boot-keys.ts";
 import type { BrokerPresences } from "./broker-presence.ts";
-import type { DuplicateCheck, DuplicateLookup, PriorOutcome } from "./duplicate-check.ts";
-import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
+import type { DuplicateCheck } from "./duplicate-check.ts";
+import { reopen } from "./epoch.ts";
 import { LeaseRequestHandler } from "./lease-request-handler.ts";
 import { unreadyFor } from "./level-readiness.ts";
-import { nameLostLessees } from "./lost-lessees.ts";
 import type { PendingCommands } from "./pending-commands.ts";
 import type { ReassertionIntake } from "./reassertion-intake.ts";
 import { ReceiptTracker } from "./receipt-tracker.ts";
-
-export type LeaseOptions = Readonly<{
-  deltaMs: number;
-  drift: number;
-  beatMs: number;
-  /** The longest window of any role. */
-  windowMaxMs: number;
-  limits?: RoleLimits;
-  /** The longest window of nodes in other processes; 0: none can reach this broker. Absent: `windowMaxMs`. */
-  remoteWindowMaxMs?: number;
-}>;
 
 export type LeaderParts = Readonly<{
   context: StepContext;
@@ -90,8 +80,8 @@ export class Leader {
   /** A clean commit that nobody was told of yet. */
   #committedBatch: Readonly<{ ticket: WriteTicket; committed: Committed }> | null = null;
   #end: LeaderEnd | null = null;
-  #endReported: "yes" | "no" = "no";
-  #stopping: "yes" | "no" = "no";
+  #endReported = false;
+  #stopping = false;
   /** Writes are numbered; `#clean` is the newest that committed cleanly. */
   #newestWrite = 0;
   #newestClean = 0;
@@ -120,7 +110,10 @@ export class Leader {
     this.#lastBeatAt = openedAt;
     const start = opened.head.position;
     const granterOptions = {
-      ...{ deltaMs, drift, windowMaxMs, exclusive: parts.exclusive },
+      deltaMs,
+      drift,
+      windowMaxMs,
+      exclusive: parts.exclusive,
       ...(limits === undefined ? {} : { limits }),
     };
     this.#granter = new LeaseGranter({
@@ -180,7 +173,7 @@ export class Leader {
 
   /** Finishes what is under way and ends. */
   stop(): void {
-    this.#stopping = "yes";
+    this.#stopping = true;
   }
 
   /** From here on nothing is granted or answered. What is under way is waited for. */
@@ -195,10 +188,9 @@ export class Leader {
   }
 
   #reportEndWhenIdle(): void {
-    if (this.#end === null || this.#endReported === "yes" || this.#beating !== null || this.#committedBatch !== null)
-      return;
+    if (this.#end === null || this.#endReported || this.#beating !== null || this.#committedBatch !== null) return;
     if (this.#batches.busy) return;
-    this.#endReported = "yes";
+    this.#endReported = true;
     this.#context.post({ type: "leaderEnded", end: this.#end });
   }
 
@@ -246,7 +238,7 @@ export class Leader {
     if (this.#end !== null || this.#beating !== null) return receiptsDueAt;
     if (this.#batches.hasInFlight) return commandsWait && this.#batches.hasRoom ? now : receiptsDueAt;
     if (this.#batches.busy) return receiptsDueAt;
-    if (commandsWait || this.#batches.hasDraft || this.#stopping === "yes") return now;
+    if (commandsWait || this.#batches.hasDraft || this.#stopping) return now;
     return Math.min(receiptsDueAt, this.#beatDueAt(now));
   }
 
@@ -260,7 +252,7 @@ export class Leader {
     const beatIsDue = this.#beatDueAt(now) <= now;
     if (commandsWait && (!beatIsDue || this.#nextTurn === "appends")) {
       this.#append();
-    } else if (this.#stopping === "yes" && !commandsWait) {
+    } else if (this.#stopping && !commandsWait) {
       this.finish({ type: "stopped" });
     } else if (beatIsDue) {
       this.#nextTurn = "appends";
@@ -417,4 +409,24 @@ export class Leader {
       this.receipts.recordWrites({ write: this.#newestWrite, clean: this.#newestClean }),
     );
   }
+}
+
+/** A receipt with all of ten thousand names would explain less. */
+const namesMax = 100;
+
+/**
+ * Names the nodes behind a row for a lost history, as far as this broker knows them. The names only explain: the row itself counts
+ * for every node, named or not, until its window has passed.
+ * @returns the standings, and one for each known node that has none, until the window of the lost history has passed
+ */
+function nameLostLessees(standings: readonly LesseeStatus[], knownNodes: Iterable<NodeId>): readonly LesseeStatus[] {
+  const lost = standings.filter((standing) => isLostHistory(standing) && standing.fencedInMs > 0);
+  const longestFenced = lost.reduce<LesseeStatus | undefined>(
+    (longest, each) => (longest !== undefined && longest.fencedInMs >= each.fencedInMs ? longest : each),
+    undefined,
+  );
+  if (longestFenced === undefined) return standings;
+  const namedNodes = new Set(standings.map(({ node }) => node));
+  const names = [...knownNodes].filter((node) => !namedNodes.has(node)).slice(0, namesMax);
+  return [...standings, ...names.sort().map((node) => ({ ...longestFenced, node }))];
 }

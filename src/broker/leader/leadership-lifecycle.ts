@@ -6,12 +6,17 @@
  */
 import type { Incarnation } from "../../events/index.ts";
 import type { GrantedLessee } from "../../replication/index.ts";
+import type {
+  DuplicateLookup,
+  LeaderEnd,
+  OpenedEpoch,
+  PriorOutcome,
+  QueuedCommand,
+} from "../core/internal-messages.ts";
 import type { BrokerStateSync } from "../state/broker-state-sync.ts";
-import type { QueuedCommand } from "./command-queue.ts";
-import type { DuplicateLookup, PriorOutcome } from "./duplicate-check.ts";
 import type { DutyHolder } from "./duty-holder.ts";
 import type { Election } from "./election.ts";
-import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
+import { reopen } from "./epoch.ts";
 import { Leader, type LeaderParts } from "./leader.ts";
 
 /** What an epoch of ours waits for before it is led. */

@@ -18,7 +18,11 @@ import {
 import type { NodeSender, OpenedNodeMessage } from "../core/messages.ts";
 
 const noSender: NodeSender = {
-  ...{ cluster: "", role: "proxy", name: "", boot: "" as NodeSender["boot"], publicKey: new Uint8Array() },
+  cluster: "",
+  role: "proxy",
+  name: "",
+  boot: "" as NodeSender["boot"],
+  publicKey: new Uint8Array(),
 };
 
 /** Replacements whose proof was verified: a node repeats the same one with every renew. The oldest go first. */

@@ -5,25 +5,14 @@
  * command id is carried out once, however often it is sent meanwhile: the second caller gets the first one's answer. Bounded
  * by number and bytes; a caller that has waited too long is told to ask again, which is neither success nor failure. Pure.
  */
-import type { CommandId, CommandRequest, CommandResult, Fact, MonotonicMs } from "../../events/index.ts";
-import { accessOf, tightens } from "../commands/access.ts";
-import { commandBytesOf } from "../commands/command-bytes.ts";
+import type { CommandId, CommandRequest, CommandResult, MonotonicMs } from "../../events/index.ts";
+import { accessOf, isTightening } from "../commands/catalog.ts";
+import type { CommandWaiter, QueuedCommand } from "../core/internal-messages.ts";
 import type { CommandAnswer, Leadership } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import { growingCache } from "../state/growing-cache.ts";
-import { CommandQueue, type QueuedCommand } from "./command-queue.ts";
-
-/** Who is told of an answer. */
-export type CommandWaiter =
-  /** Somebody outside. `until`: waits no longer; `hopelessFrom`: and no longer than this when there is nothing to hope for. */
-  | Fact<"caller", { id: number; deadline: number; deadlineIfUnreachable: number; duty: boolean }>
-  /** A receipt that was asked for by this command. */
-  | Fact<"receipt", { requestId: number }>
-  /** A report of lost events, of which this command is a part. */
-  | Fact<"report", { report: number }>
-  /** The expiry sweep. */
-  | Fact<"sweep", unknown>;
+import { CommandQueue } from "./command-queue.ts";
 
 type OpenCommand = {
   readonly queued: QueuedCommand;
@@ -190,7 +179,7 @@ export class PendingCommands {
       order: this.#order,
       request,
       access: accessOf(request.command, this.#state.projection),
-      urgent: tightens(request.command),
+      urgent: isTightening(request.command),
       bytes: commandBytesOf(request),
       onlyIn,
     };
@@ -237,3 +226,20 @@ export function callerAt(
 
 /** For a trouble of the store that may pass. */
 const unreachableGraceMs = 1_000;
+
+const numberBytes = 9;
+const nameBytes = 16;
+
+/** About how many bytes a command takes while it waits: enough for a bound, and much faster than encoding it. */
+function commandBytesOf(value: unknown): number {
+  if (typeof value === "string") return value.length + 4;
+  if (typeof value !== "object" || value === null) return numberBytes;
+  if (ArrayBuffer.isView(value)) return value.byteLength + 4;
+  let bytes = 4;
+  if (Array.isArray(value)) {
+    for (const item of value) bytes += commandBytesOf(item);
+    return bytes;
+  }
+  for (const name in value) bytes += nameBytes + commandBytesOf((value as Readonly<Record<string, unknown>>)[name]);
+  return bytes;
+}

@@ -15,7 +15,7 @@ import {
   type Stream,
   type UserId,
 } from "../../events/index.ts";
-import { reassertionsIn } from "../commands/reassert-commands.ts";
+import { reassertionsIn } from "../commands/cluster/reassert-tightenings.ts";
 import type { Counters } from "../core/counters.ts";
 import type { CommandAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
@@ -30,7 +30,7 @@ type Report = {
   readonly events: number;
   open: number;
   link: Link;
-  changed: "changed" | "unchanged";
+  changed: boolean;
   failed: string | null;
   /** Why the only event of a report was refused. A report of several says only that each was dealt with. */
   refused: Extract<CommandAnswer, { type: "refused" }> | null;
@@ -59,16 +59,14 @@ export class ReassertionIntake {
     const { pendingCommands, state } = this.#parts;
     const commands = reassertionsIn(command);
     const report: Report = {
-      ...{
-        id,
-        commandId,
-        events: commands.length,
-        open: commands.length,
-        link: state.applied,
-        changed: "unchanged",
-        failed: null,
-        refused: null,
-      },
+      id,
+      commandId,
+      events: commands.length,
+      open: commands.length,
+      link: state.applied,
+      changed: false,
+      failed: null,
+      refused: null,
     };
     if (this.#reports.size >= reportsMax) report.failed = "too many reports are waiting";
     if (commands.length === 0 || report.failed !== null) return this.#answer(report);
@@ -85,7 +83,7 @@ export class ReassertionIntake {
     report.open -= 1;
     if (answer.type === "done") {
       if (answer.link.position > report.link.position) report.link = answer.link;
-      if (answer.changed) report.changed = "changed";
+      if (answer.changed) report.changed = true;
     } else if (answer.type === "refused") {
       report.refused = answer;
     } else {
@@ -130,9 +128,7 @@ export class ReassertionIntake {
     if (failed === null && refused !== null && events === 1)
       return this.#context.emit({ type: "commandAnswered", id, answer: { ...refused, commandId } });
     const answer: CommandAnswer =
-      failed === null
-        ? { type: "done", commandId, link, changed: changed === "changed" }
-        : unavailable(commandId, failed);
+      failed === null ? { type: "done", commandId, link, changed } : unavailable(commandId, failed);
     this.#context.emit({ type: "commandAnswered", id, answer });
   }
 }

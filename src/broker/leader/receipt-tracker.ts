@@ -14,8 +14,9 @@ import {
   receiptFor,
 } from "../../replication/index.ts";
 import type { Counters } from "../core/counters.ts";
+import type { LogCallOwner } from "../core/internal-messages.ts";
 import type { BrokerInput, CommandAnswer, LogAnswer, ReceiptAsked } from "../core/messages.ts";
-import type { LogCallOwner, StepContext } from "../core/step-context.ts";
+import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import type { PendingCommands } from "./pending-commands.ts";
 import { lastPositionOf, linkRecordedBy } from "./recorded-outcome.ts";
@@ -33,7 +34,7 @@ type ReceiptRequest = {
     | { type: "unproven"; after: number | null; until: number }
     | { type: "waiting"; question: ReceiptQuery; checkAt: number };
   /** A proof that we lead was had after the first look. */
-  proven: "yes" | "no";
+  proven: boolean;
 };
 
 /** A clock that is off by less than a millisecond must not make us ask twice. */
@@ -84,7 +85,7 @@ export class ReceiptTracker {
       options,
       deadline,
       stage: { type: "looking", link: null },
-      proven: "no",
+      proven: false,
     };
     this.#requests.set(id, request);
     this.#locateTarget(request);
@@ -152,7 +153,7 @@ export class ReceiptTracker {
       if (stage.type !== "unproven") continue;
       stage.after ??= at.write;
       if (at.clean > stage.after) {
-        request.proven = "yes";
+        request.proven = true;
         this.#locateTarget(request);
       } else {
         neededWrite = Math.max(neededWrite, stage.after + 1);
@@ -278,7 +279,7 @@ export class ReceiptTracker {
 
   /** Not on our chain, as far as we know: is it still we who know? */
   #notOnChain(request: ReceiptRequest): void {
-    if (request.proven === "yes") return this.#awaitNodes(request, null);
+    if (request.proven) return this.#awaitNodes(request, null);
     request.stage = { type: "unproven", after: null, until: this.#context.now + this.#parts.proofMsMax };
   }
 

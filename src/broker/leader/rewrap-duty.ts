@@ -8,7 +8,7 @@
  */
 import { type PersonKey, SealError, type UserId, unwrapKey, type WrappedKey, wrapKey } from "../../events/index.ts";
 import { type EventLog, type Logger, personKeyWrap } from "../../replication/index.ts";
-import type { Duty, DutyContext } from "./duties.ts";
+import type { Duty, DutyContext } from "../core/duty.ts";
 
 export type RewrapProgress = Readonly<{
   /** Keys looked at in this round so far, and in it rewrapped. */

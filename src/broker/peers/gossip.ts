@@ -5,7 +5,7 @@
 import { type BrokerId, type Epoch, parseEpoch } from "../../events/index.ts";
 import type { EventLog, Logger } from "../../replication/index.ts";
 import type { LeaderClient } from "../api/leader-client.ts";
-import type { GossipMessage, Presence } from "../leader/broker-presence.ts";
+import type { GossipMessage, Presence } from "../core/messages.ts";
 import { epochJumpMax } from "../leader/epoch-claims.ts";
 import { PeerAddresses } from "./peer-addresses.ts";
 

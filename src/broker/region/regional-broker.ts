@@ -21,8 +21,8 @@ import {
   type Role,
   regionLags,
 } from "../../replication/index.ts";
+import type { Broker } from "../api/broker-handle.ts";
 import type { CallOrigin } from "../api/leader-router.ts";
-import type { Broker } from "../broker.ts";
 import { ForbiddenError, mayRequest, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
 import { unavailable } from "../leader/pending-commands.ts";
 import { nodeOpener } from "../peers/node-opener.ts";
@@ -115,10 +115,21 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
   function regionNodes() {
     const head = replica.applied.position;
     return region.core.standings(now()).map(({ renew, enforced, grantedAgoMs, fencedInMs }) => ({
-      ...{ node: renew.node, boot: renew.boot, region: renew.region, role: renew.role, version: renew.version },
-      ...{ reads: null, applied: renew.applied, enforced, lag: Math.max(0, head - renew.applied.position) },
-      ...{ digest: renew.digest, configHash: renew.configHash, lastGrantAgoMs: grantedAgoMs, fencedInMs },
-      ...{ digestMismatch: false, twin: null },
+      node: renew.node,
+      boot: renew.boot,
+      region: renew.region,
+      role: renew.role,
+      version: renew.version,
+      reads: null,
+      applied: renew.applied,
+      enforced,
+      lag: Math.max(0, head - renew.applied.position),
+      digest: renew.digest,
+      configHash: renew.configHash,
+      lastGrantAgoMs: grantedAgoMs,
+      fencedInMs,
+      digestMismatch: false,
+      twin: null,
     }));
   }
 
@@ -204,13 +215,11 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
       const own = replica.metrics();
       return {
         ...region.core.counts(now()),
-        ...{
-          leading: 0,
-          epoch: replica.applied.epoch,
-          applied: own.applied,
-          enforced: own.enforced,
-          commandsForwarded,
-        },
+        leading: 0,
+        epoch: replica.applied.epoch,
+        applied: own.applied,
+        enforced: own.enforced,
+        commandsForwarded,
         regionLag: own.lag,
         homeSilentMs: region.core.homeSilentMs(now()) ?? -1,
         leaseAgeMs: leaseAgeMs(),

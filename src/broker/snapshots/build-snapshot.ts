@@ -10,7 +10,7 @@ import {
   type SnapshotFolder,
   stepBuilder,
 } from "../../replication/index.ts";
-import type { DutyContext } from "../leader/duties.ts";
+import type { DutyContext } from "../core/duty.ts";
 import { contentOf } from "./snapshot-run.ts";
 
 /** All that a manifest says, but for whom and when. @throws SnapshotCancelledError; what storing a chunk throws */

@@ -4,7 +4,7 @@
  */
 import { type CommandId, decodeEvents, type Position, type UnixMs } from "../../events/index.ts";
 import type { EventLog, Logger, SignedManifest, SnapshotFolder } from "../../replication/index.ts";
-import type { Duty, DutyContext } from "../leader/duties.ts";
+import type { Duty, DutyContext } from "../core/duty.ts";
 import type { SnapshotEffect, SnapshotInput, SnapshotRules } from "./snapshot-messages.ts";
 import { newSnapshotRun, nothingRemembered, snapshotsKept, stepSnapshotRun } from "./snapshot-run.ts";
 import type { SnapshotStore } from "./snapshot-store.ts";

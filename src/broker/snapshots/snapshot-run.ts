@@ -260,7 +260,9 @@ function announced(run: SnapshotRun, { manifest }: StoredSnapshot, result: Comma
     result.type === "done"
       ? { type: "logger", level: "info", fields, message: "a snapshot was taken" }
       : {
-          ...{ type: "logger", level: "warn", fields: { ...fields, result: result.type } },
+          type: "logger",
+          level: "warn",
+          fields: { ...fields, result: result.type },
           message: "a snapshot was taken, and the log does not say so",
         };
   return withEffects([run, [reported]], (next) => listSnapshots(next, true));

@@ -3,7 +3,7 @@
  * not, begins from one itself, and serves them. Pure; the disk, the log and the turns are given.
  */
 import type { Position } from "../../events/index.ts";
-import { type SnapshotManifest, sharesLink } from "../../replication/index.ts";
+import { type LesseeStatus, type SnapshotManifest, sharesLink } from "../../replication/index.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import { type SnapshotDuty, type SnapshotDutyOptions, snapshotDuty } from "./snapshot-duty.ts";
 import { createSnapshotStore, type SnapshotStore } from "./snapshot-store.ts";
@@ -43,4 +43,15 @@ export function createSnapshotService(options: SnapshotServiceOptions): Snapshot
       state = of;
     },
   };
+}
+
+/**
+ * The position up to which no lease holder needs the log any more. A node that is fenced off needs nothing: it reads a snapshot
+ * when it returns.
+ */
+export function retentionFloor(standings: readonly LesseeStatus[], head: Position): Position {
+  const needs = standings
+    .filter(({ fencedInMs }) => fencedInMs === null || fencedInMs > 0)
+    .map(({ renew, enforced }) => Math.max(renew?.applied.position ?? 0, enforced?.position ?? 0));
+  return Math.min(head, ...needs) as Position;
 }

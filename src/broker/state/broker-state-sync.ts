@@ -8,15 +8,13 @@
 import { type Link, type Position, sameLink } from "../../events/index.ts";
 import type { LoadedSnapshot } from "../../replication/index.ts";
 import type { Counters } from "../core/counters.ts";
+import type { RefreshedFor } from "../core/internal-messages.ts";
 import type { LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "./broker-state.ts";
 
-/** Who wanted the ledger at the head: the election, nobody in particular, or a reader. */
-export type RefreshedFor = "contending" | "poll" | number;
-
 type Task =
-  | { readonly type: "refresh"; readonly for: RefreshedFor[]; restarted: "yes" | "no" }
+  | { readonly type: "refresh"; readonly for: RefreshedFor[]; restarted: boolean }
   /** `settleAt`: read again then; the log did not show the head yet. */
   | { readonly type: "reach"; readonly head: Link; readonly until: number; retryAt: number | null };
 
@@ -77,7 +75,7 @@ export class BrokerStateSync {
   refresh(reader: RefreshedFor): void {
     const last = this.#next.at(-1);
     if (last?.type === "refresh") last.for.push(reader);
-    else this.#next.push({ type: "refresh", for: [reader], restarted: "no" });
+    else this.#next.push({ type: "refresh", for: [reader], restarted: false });
     this.#startNext();
   }
 
@@ -120,7 +118,7 @@ export class BrokerStateSync {
       case "forked":
         if (this.#state.applied.position === 0) return this.#failed(task, "the log contradicts itself");
         this.#state.reset();
-        if (task.type === "refresh") task.restarted = "yes";
+        if (task.type === "refresh") task.restarted = true;
         return this.#read();
       case "truncated":
         return this.#loadSnapshot(outcome.first);
@@ -180,7 +178,7 @@ export class BrokerStateSync {
 
   #atHead(task: Task): void {
     if (task.type === "refresh") {
-      if (task.restarted === "yes") {
+      if (task.restarted) {
         this.#counters.ledgerRestarts += 1;
         const message = "this broker's ledger was not in the log and was folded again from the beginning";
         this.#context.logger("error", message);

@@ -6,8 +6,9 @@
  */
 import type { Link } from "../../events/index.ts";
 import type { PageOutcome } from "../../replication/index.ts";
+import type { LogCallOwner } from "../core/internal-messages.ts";
 import type { BrokerInput, LogAnswer, PageAnswer } from "../core/messages.ts";
-import type { LogCallOwner, StepContext } from "../core/step-context.ts";
+import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "./broker-state.ts";
 import { peopleIn } from "./people-in-events.ts";
 
@@ -52,7 +53,11 @@ export class PageServer {
       return "taken";
     }
     const read: PageRead = {
-      ...{ id, after, outcome: null, stage: "refresh", seenChanges: 0 },
+      id,
+      after,
+      outcome: null,
+      stage: "refresh",
+      seenChanges: 0,
       limit: Math.max(1, Math.min(pageEventsMax, Math.floor(limit))),
       deadline: this.#context.now + Math.min(pageWaitMsMax, waitMs),
     };

@@ -1,10 +1,10 @@
 /** What a broker makes of the end of a session that was lost with the word about its person. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { performCommand } from "../../../src/broker/commands/catalog.ts";
+import { isReassertion, reassertionsIn } from "../../../src/broker/commands/cluster/reassert-tightenings.ts";
 import { parseCommandRequest } from "../../../src/broker/commands/parse-command.ts";
-import { perform } from "../../../src/broker/commands/perform.ts";
 import type { Tools } from "../../../src/broker/commands/performed.ts";
-import { isReassertion, reassertionsIn } from "../../../src/broker/commands/reassert-commands.ts";
 import {
   type CommandRequest,
   type Epoch,
@@ -48,7 +48,7 @@ class Broker {
       unreadyFor: () => [],
       lost: { holds: () => false, endOfEpoch: () => this.endOfEpoch, restoredAfter: () => false },
     };
-    const performed = perform(this.ledger, request, tools);
+    const performed = performCommand(this.ledger, request, tools);
     if (performed.type !== "changes") return performed.type === "refused" ? performed.code : performed.type;
     for (const recorded of record(performed.changes.events, this.ledger.applied)) this.ledger.apply(recorded);
     return performed.changes.events.map(({ type }) => type).join(" ");

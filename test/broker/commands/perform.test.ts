@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { performCommand } from "../../../src/broker/commands/catalog.ts";
 import { MalformedCommandError, parseCommandRequest } from "../../../src/broker/commands/parse-command.ts";
-import { perform } from "../../../src/broker/commands/perform.ts";
 import type { Performed, Tools } from "../../../src/broker/commands/performed.ts";
 import { openTokens, openVault } from "../../../src/broker/commands/vault.ts";
 import {
@@ -53,7 +53,7 @@ class Bench {
       wrappingKey: new Uint8Array(32).fill(2),
       vaultKey,
     };
-    return perform(this.ledger, asked(command), tools);
+    return performCommand(this.ledger, asked(command), tools);
   }
 
   /** Carries it out and folds what it comes to. */

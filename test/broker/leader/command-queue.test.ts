@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { AccessSet } from "../../../src/broker/commands/access.ts";
-import { CommandQueue, type QueuedCommand } from "../../../src/broker/leader/command-queue.ts";
+import type { QueuedCommand } from "../../../src/broker/core/internal-messages.ts";
+import { CommandQueue } from "../../../src/broker/leader/command-queue.ts";
 import type { Stream } from "../../../src/events/index.ts";
 import { fc } from "../../support/property.ts";
 import { asked, revoke } from "../support.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
-import type { DutyContext } from "../../../src/broker/leader/duties.ts";
+import type { DutyContext } from "../../../src/broker/core/duty.ts";
 import { rewrapDuty } from "../../../src/broker/leader/rewrap-duty.ts";
 import { type UnixMs, type UserId, unwrapKey, type WrappedKey, wrapKey } from "../../../src/events/index.ts";
 import { personKeyWrap } from "../../../src/replication/index.ts";

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { createSnapshotService, type DutyContext } from "../../../src/broker/index.ts";
-import { retentionFloor } from "../../../src/broker/snapshots/retention-floor.ts";
+import { retentionFloor } from "../../../src/broker/snapshots/snapshot-service.ts";
 import {
   type CommandId,
   decodeEvents,

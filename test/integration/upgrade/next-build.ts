@@ -52,17 +52,17 @@ export const nextBuild: readonly Sentence[] = [
     put: `${lastOfSchema}    { worksWith: 3, sql: 'alter table "' + schema + '".event add column note text' },\n`,
   },
   {
-    file: "src/broker/commands/session-commands.ts",
+    file: "src/broker/commands/session/revoke-session.ts",
     take: 'return changed([{ type: "SessionRevoked", sessionId,',
-    put: 'return changed([{ type: ledger.level < 3 ? "SessionRevoked" : "SessionCut", sessionId,',
+    put: 'return changed([{ type: projection.level < 3 ? "SessionRevoked" : "SessionCut", sessionId,',
   },
   {
-    file: "src/broker/commands/user-commands.ts",
+    file: "src/broker/commands/user/restore-user.ts",
     take: 'return changed([{ type: "UserRestored", userId }]);',
-    put: 'return changed([{ type: ledger.level < 3 ? "UserRestored" : "UserReadmitted", userId }]);',
+    put: 'return changed([{ type: projection.level < 3 ? "UserRestored" : "UserReadmitted", userId }]);',
   },
   {
-    file: "src/broker/commands/user-commands.ts",
+    file: "src/broker/commands/user/suspend-user.ts",
     take: '{ type: "UserSuspended", userId, reason }',
     put: '{ type: "UserSuspended", userId, why: reason }',
   },

@@ -1,10 +1,9 @@
 /**
- * Commands about what the log has lost: a tightening event that somebody holds and the log does not is recorded again. Pure.
+ * Reassert tightenings: records again the final denials that a process remembers and the log has lost (docs/protocol.md §4.3). Pure.
  *
- * Only in the safe direction (docs/protocol.md §4.3). Each event is its own command, under an id that follows from its
- * hash, so that a thousand nodes that report it make one. A report is a process's word: it only tightens, and it never
- * destroys a key. A lost erasure comes back as a suspension. What the surviving log has decided since about the same
- * fact stands: then the reassertion is refused, and is for an operator to judge.
+ * - Each event is its own command, under an id that follows from its hash: a thousand nodes that report it make one command.
+ * - A report is the word of one process, so it only tightens and never destroys a key. A lost erasure returns as a suspension.
+ * - What the surviving log has decided since about the same fact wins: the reassertion is refused, for an operator to decide.
  */
 import {
   type CardeaEvent,
@@ -13,14 +12,22 @@ import {
   type LostTightening,
   type Position,
   type Projection,
+  parseEpoch,
+  parseHash,
+  parsePosition,
   parseStream,
+  parseUnixMs,
+  parseUserId,
   type ReassertTightenings,
   type ServiceAccountId,
   type SessionId,
+  type Stream,
   type UserId,
   uuidOfHash,
-} from "../../events/index.ts";
-import { type Changes, changed, nothing, type Performed, refused, type Tools } from "./performed.ts";
+} from "../../../events/index.ts";
+import type { CommandDefinition } from "../definition.ts";
+import { fieldsOf, listIn, MalformedCommandError, textOf } from "../fields.ts";
+import { type Changes, changed, nothing, type Performed, refused, type Tools } from "../performed.ts";
 
 const restoredSince = refused("conflict", "the person was restored after the log had lost this: an operator decides");
 
@@ -40,27 +47,53 @@ export function isReassertion({ commandId, command }: CommandRequest): boolean {
   return command.events.every(({ link }) => uuidOfHash(link.hash) === commandId);
 }
 
-export function reassert(projection: Projection, { events }: ReassertTightenings, tools: Tools): Performed {
-  const [lost] = events;
-  if (lost === undefined) return nothing;
-  if (events.length > 1) return refused("invalid", "each lost event is a command of its own");
-  if (tools.lost.holds(lost.link)) return nothing;
-  const { kind, id } = parseStream(lost.stream);
-  switch (lost.type) {
-    case "SessionRevoked":
-      return kind === "session" ? revoked(projection, lost, id as SessionId) : denied(projection, lost, tools);
-    case "UserSessionsRevoked":
-    case "UserSuspended":
-    case "UserErased":
-      return kind === "user"
-        ? ofPerson(projection, { lost, userId: id as UserId }, tools)
-        : denied(projection, lost, tools);
-    case "DeviceRemoved":
-    case "ServiceAccountRevoked":
-      return ofCredential(projection, lost, tools);
-    default:
-      return denied(projection, lost, tools);
-  }
+export const reassertTightenings: CommandDefinition<"reassertTightenings"> = {
+  schema: (fields) => ({ type: "reassertTightenings", events: listIn(fields, "events").map(parseLost) }),
+  permission: ["proxy", "authorize", "authenticate", "broker"],
+  tightens: true,
+  access: ({ events }) => ({ reads: [], writes: events.map(({ stream }) => stream) }),
+  perform(projection, { events }, tools) {
+    const [lost] = events;
+    if (lost === undefined) return nothing;
+    if (events.length > 1) return refused("invalid", "each lost event is a command of its own");
+    if (tools.lost.holds(lost.link)) return nothing;
+    const { kind, id } = parseStream(lost.stream);
+    switch (lost.type) {
+      case "SessionRevoked":
+        return kind === "session" ? revoked(projection, lost, id as SessionId) : denied(projection, lost, tools);
+      case "UserSessionsRevoked":
+      case "UserSuspended":
+      case "UserErased":
+        return kind === "user"
+          ? ofPerson(projection, { lost, userId: id as UserId }, tools)
+          : denied(projection, lost, tools);
+      case "DeviceRemoved":
+      case "ServiceAccountRevoked":
+        return ofCredential(projection, lost, tools);
+      default:
+        return denied(projection, lost, tools);
+    }
+  },
+};
+
+const streamPattern = /^(session|user|device|service-account|group|configuration|cluster):./;
+
+function parseLost(value: unknown): LostTightening {
+  const event = fieldsOf(value, "event");
+  const link = fieldsOf(event["link"], "link");
+  const stream = textOf(event, "stream");
+  if (!streamPattern.test(stream)) throw new MalformedCommandError("unknown stream");
+  return {
+    link: {
+      epoch: parseEpoch(link["epoch"]),
+      position: parsePosition(link["position"]),
+      hash: parseHash(link["hash"]),
+    },
+    stream: stream as Stream,
+    type: textOf(event, "type"),
+    userId: event["userId"] === null ? null : parseUserId(event["userId"]),
+    recordedAt: parseUnixMs(event["recordedAt"]),
+  };
 }
 
 function revoked(projection: Projection, { userId }: LostTightening, sessionId: SessionId): Performed {
@@ -120,7 +153,7 @@ function denied(projection: Projection, { stream, type, link }: LostTightening, 
   if (kind === "device") return projection.device(id as DeviceId)?.removed === true ? nothing : changed([event]);
   if (kind === "service-account")
     return projection.serviceAccount(id as ServiceAccountId)?.revoked === true ? nothing : changed([event]);
-  if (kind !== "user") return refused("invalid", "nobody's credential: an operator decides");
+  if (kind !== "user") return refused("invalid", "the event is about no credential: an operator decides");
   if (tools.lost.restoredAfter(id as UserId, link.epoch)) return restoredSince;
   const { status } = projection.user(id as UserId) ?? { status: "active" };
   return status === "active" ? changed([event]) : nothing;

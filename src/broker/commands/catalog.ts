@@ -1,0 +1,92 @@
+/**
+ * Command catalog: the commands of a broker, and what it derives from their definitions. Pure.
+ *
+ * The leader performs a command against the projection at exactly the head, so its decision still holds when its events are
+ * recorded behind that head.
+ */
+import type { Command, CommandRequest, Projection, UserId } from "../../events/index.ts";
+import type { Access } from "./access.ts";
+import { activateConfiguration } from "./cluster/activate-configuration.ts";
+import { expireSessions } from "./cluster/expire-sessions.ts";
+import { finalizeUpgrade } from "./cluster/finalize-upgrade.ts";
+import { reassertTightenings } from "./cluster/reassert-tightenings.ts";
+import { recordSnapshot } from "./cluster/record-snapshot.ts";
+import type { CommandDefinition, Submitter } from "./definition.ts";
+import type { Fields } from "./fields.ts";
+import { changeGroupMembers } from "./group/change-group-members.ts";
+import { removeGroup } from "./group/remove-group.ts";
+import type { Performed, Tools } from "./performed.ts";
+import { createSession } from "./session/create-session.ts";
+import { keepTokens } from "./session/keep-tokens.ts";
+import { refreshSession } from "./session/refresh-session.ts";
+import { revokeSession } from "./session/revoke-session.ts";
+import { revokeSessions } from "./session/revoke-sessions.ts";
+import { startRefresh } from "./session/start-refresh.ts";
+import { eraseUser } from "./user/erase-user.ts";
+import { restoreUser } from "./user/restore-user.ts";
+import { revokeUserSessions } from "./user/revoke-user-sessions.ts";
+import { suspendUser } from "./user/suspend-user.ts";
+
+const definitions: Readonly<{ [Type in Command["type"]]: CommandDefinition<Type> }> = {
+  createSession,
+  refreshSession,
+  startRefresh,
+  keepTokens,
+  revokeSession,
+  revokeSessions,
+  revokeUserSessions,
+  suspendUser,
+  restoreUser,
+  eraseUser,
+  changeGroupMembers,
+  removeGroup,
+  expireSessions,
+  activateConfiguration,
+  recordSnapshot,
+  finalizeUpgrade,
+  reassertTightenings,
+};
+
+/** A definition takes commands of its own type only. TypeScript cannot see that `type` has selected it: hence `as never` below. */
+function definitionOf(type: Command["type"]): Omit<CommandDefinition<never>, "schema"> {
+  return definitions[type];
+}
+
+/** @returns undefined when no command has this type @throws MalformedCommandError, or an error of the id parsers */
+export function parseFields(fields: Fields): Command | undefined {
+  const type = fields["type"];
+  return isCommandType(type) ? definitions[type].schema(fields) : undefined;
+}
+
+function isCommandType(type: unknown): type is Command["type"] {
+  return typeof type === "string" && Object.hasOwn(definitions, type);
+}
+
+export function performCommand(projection: Projection, { command }: CommandRequest, tools: Tools): Performed {
+  return definitionOf(command.type).perform(projection, command as never, tools);
+}
+
+export function accessOf(command: Command, projection: Projection): Access {
+  return definitionOf(command.type).access(command as never, projection);
+}
+
+/** The person whose key performing a command may need. */
+export function personOf(command: Command, projection: Projection): UserId | undefined {
+  return definitionOf(command.type).person?.(command as never, projection);
+}
+
+/** True for a final denial of a credential or a person: these commands overtake the others. */
+export function isTightening({ type }: Command): boolean {
+  return definitionOf(type).tightens === true;
+}
+
+export function maySubmit(role: Submitter, command: Command): boolean {
+  const { permission, isPermitted } = definitionOf(command.type);
+  return permission.includes(role) && isPermitted?.(role, command as never) !== false;
+}
+
+/** The roles that may submit each command. */
+export function submittersOfCommands(): Readonly<Record<Command["type"], readonly Submitter[]>> {
+  const entries = Object.entries(definitions).map(([type, { permission }]) => [type, permission]);
+  return Object.fromEntries(entries) as Record<Command["type"], readonly Submitter[]>;
+}

@@ -1,0 +1,15 @@
+/** Record snapshot: a snapshot that a broker took. Pure. */
+import { clusterStream, parseHash, parsePosition } from "../../../events/index.ts";
+import type { CommandDefinition } from "../definition.ts";
+import { changed } from "../performed.ts";
+
+export const recordSnapshot: CommandDefinition<"recordSnapshot"> = {
+  schema: (fields) => ({
+    type: "recordSnapshot",
+    position: parsePosition(fields["position"]),
+    manifestHash: parseHash(fields["manifestHash"]),
+  }),
+  permission: ["duty"],
+  access: () => ({ reads: [], writes: [clusterStream] }),
+  perform: (_projection, { position, manifestHash }) => changed([{ type: "SnapshotTaken", position, manifestHash }]),
+};

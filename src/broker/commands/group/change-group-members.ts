@@ -1,0 +1,56 @@
+/** Change group members: records real changes only. A membership that the source already claims, or an exclusion that already
+ * exists, changes nothing. Pure.
+ */
+import { isDeepStrictEqual } from "node:util";
+import {
+  evolveMembership,
+  groupStream,
+  parseGroupId,
+  parseUserId,
+  type UserId,
+  userStream,
+} from "../../../events/index.ts";
+import type { CommandDefinition } from "../definition.ts";
+import { listIn, parseMembershipSource } from "../fields.ts";
+import { changed, refused } from "../performed.ts";
+
+export const changeGroupMembers: CommandDefinition<"changeGroupMembers"> = {
+  schema: (fields) => ({
+    type: "changeGroupMembers",
+    groupId: parseGroupId(fields["groupId"]),
+    source: parseMembershipSource(fields["source"]),
+    added: listIn(fields, "added").map(parseUserId),
+    removed: listIn(fields, "removed").map(parseUserId),
+  }),
+  permission: ["authenticate", "operator"],
+  /** The identity provider's memberships are all that a sign-in knows of groups. */
+  isPermitted: (role, { source }) => role !== "authenticate" || source === "idp",
+  access: ({ groupId, added, removed }) => ({
+    reads: [...added, ...removed].map(userStream),
+    writes: [groupStream(groupId)],
+  }),
+  perform(projection, command) {
+    const { groupId, source } = command;
+    const adding = new Set(command.added);
+    const removing = new Set(command.removed);
+    for (const userId of removing) {
+      if (adding.has(userId)) return refused("invalid", "a person is both added and removed");
+    }
+    for (const userId of [...adding, ...removing]) {
+      if (projection.user(userId) === undefined) return refused("not-found", `there is no user ${userId}`);
+    }
+    for (const userId of adding) {
+      if (projection.user(userId)?.status === "erased") return refused("erased", `user ${userId} is erased`);
+    }
+    if (adding.size === 0 && projection.group(groupId) === undefined)
+      return refused("not-found", "there is no such group");
+    const changes = (userId: UserId, change: "added" | "removed"): boolean => {
+      const before = projection.membership(userId, groupId);
+      return !isDeepStrictEqual(before, evolveMembership(before, change, source));
+    };
+    const added = [...adding].filter((userId) => changes(userId, "added"));
+    const removed = [...removing].filter((userId) => changes(userId, "removed"));
+    if (added.length === 0 && removed.length === 0) return changed([]);
+    return changed([{ type: "GroupMembersChanged", groupId, source, added, removed }]);
+  },
+};

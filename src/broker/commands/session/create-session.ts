@@ -1,0 +1,97 @@
+/** Create session: a sign-in, under an id that was never used before. Whatever became of an id, it is never created again. Pure. */
+import {
+  type CardeaEvent,
+  groupStream,
+  type Projection,
+  parseSessionId,
+  parseUnixMs,
+  parseUserId,
+  type SessionId,
+  sessionStream,
+  userStream,
+} from "../../../events/index.ts";
+import type { CommandDefinition, CommandOf } from "../definition.ts";
+import { integerOf, parseGroupIds, parseProfileFields, parseTokenFields, textOf } from "../fields.ts";
+import { changed, refused, type Tools } from "../performed.ts";
+import { openProfile, sameSubject, sealerFor } from "../profile-seal.ts";
+import {
+  obtainedNow,
+  profileUpsert,
+  providerGroupsOf,
+  refuseUser,
+  replaceGroups,
+  reusableSeal,
+  vaultEntry,
+} from "./session-parts.ts";
+
+const sessionsPerUserMax = 1_000_000;
+/** A limit that was lowered far is reached over several sign-ins. */
+const revokedAtOnceMax = 256;
+
+export const createSession: CommandDefinition<"createSession"> = {
+  schema: (fields) => ({
+    type: "createSession",
+    sessionId: parseSessionId(fields["sessionId"]),
+    userId: parseUserId(fields["userId"]),
+    idpId: textOf(fields, "idpId"),
+    issuedAt: parseUnixMs(fields["issuedAt"]),
+    expiresAt: parseUnixMs(fields["expiresAt"]),
+    profile: parseProfileFields(fields["profile"]),
+    tokens: parseTokenFields(fields["tokens"]),
+    groupIds: parseGroupIds(fields["groupIds"]),
+    maxSessionsPerUser: integerOf(fields, "maxSessionsPerUser", { min: 1, max: sessionsPerUserMax }),
+  }),
+  permission: ["authenticate"],
+  access({ sessionId, userId, groupIds, maxSessionsPerUser }, projection) {
+    const groups = groupIds === null ? [] : [...groupIds, ...providerGroupsOf(projection, userId)].map(groupStream);
+    const others = projection.sessionsOf(userId);
+    const counted = others.length >= maxSessionsPerUser ? others.map(sessionStream) : [];
+    return { reads: [...groups, ...counted], writes: [sessionStream(sessionId), userStream(userId)] };
+  },
+  person: ({ userId }) => userId,
+  perform(projection, command, tools) {
+    const { sessionId, userId, profile } = command;
+    const user = projection.user(userId);
+    const barred = refuseUser(user);
+    if (barred !== undefined) return barred;
+    const stream = sessionStream(sessionId);
+    if (projection.session(sessionId) !== undefined || tools.versionOf(stream) > 0) {
+      return refused("conflict", "a session of this id exists or has existed");
+    }
+    if (command.expiresAt <= tools.now) return refused("invalid", "the session would expire before it begins");
+    const sealer = sealerFor(userId, tools);
+    const known = openProfile(user?.profile, sealer.person);
+    if (known !== undefined && !sameSubject(known, profile))
+      return refused("forbidden", "the user id belongs to another person");
+    const { idpId, issuedAt, expiresAt } = command;
+    const sealed = reusableSeal(user, known, profile) ?? sealer.seal(profile);
+    const events: CardeaEvent[] = [
+      ...(sealed === user?.profile ? [] : [profileUpsert(userId, sealed)]),
+      { type: "SessionCreated", sessionId, userId, idpId, issuedAt, expiresAt, profile: sealed },
+      ...replaceGroups(projection, userId, command.groupIds),
+    ];
+    const beyondLimit = sessionsBeyondLimit(projection, command, tools);
+    for (const old of beyondLimit)
+      events.push({ type: "SessionRevoked", sessionId: old, userId, reason: "session-limit" });
+    return changed(events, {
+      newKeys: sealer.newKeys,
+      vault: [vaultEntry(sessionId, obtainedNow(command.tokens, tools), tools)],
+      vaultRemoved: beyondLimit,
+    });
+  },
+};
+
+/** The sessions that make room for a new one, oldest first. */
+function sessionsBeyondLimit(projection: Projection, command: CommandOf<"createSession">, tools: Tools): SessionId[] {
+  const live: Readonly<{ sessionId: SessionId; createdAt: number }>[] = [];
+  for (const id of projection.sessionsOf(command.userId)) {
+    const at = projection.sessionStatus(id);
+    if (at.status === "active" && at.session.expiresAt > tools.now) live.push(at.session);
+  }
+  const surplus = live.length + 1 - command.maxSessionsPerUser;
+  if (surplus <= 0) return [];
+  return live
+    .sort((a, b) => a.createdAt - b.createdAt)
+    .slice(0, Math.min(surplus, revokedAtOnceMax))
+    .map(({ sessionId }) => sessionId);
+}

@@ -1,0 +1,76 @@
+/** Refresh session: what the identity provider says of the person now. A refresh never revives a session and never changes its person. Pure. */
+import {
+  type CardeaEvent,
+  groupStream,
+  parseSessionId,
+  parseUnixMs,
+  sessionStream,
+  userStream,
+} from "../../../events/index.ts";
+import type { CommandDefinition } from "../definition.ts";
+import { parseGroupIds, parseProfileFields, parseTokenFields, tokenVersionOf } from "../fields.ts";
+import { changed, refused } from "../performed.ts";
+import { openProfile, sameSubject, sealerFor } from "../profile-seal.ts";
+import {
+  obtainedNow,
+  profileUpsert,
+  providerGroupsOf,
+  refuseUser,
+  replaceGroups,
+  reusableSeal,
+  tokensChanged,
+  vaultEntry,
+} from "./session-parts.ts";
+
+export const refreshSession: CommandDefinition<"refreshSession"> = {
+  schema: (fields) => ({
+    type: "refreshSession",
+    sessionId: parseSessionId(fields["sessionId"]),
+    profile: parseProfileFields(fields["profile"]),
+    tokens: parseTokenFields(fields["tokens"]),
+    groupIds: parseGroupIds(fields["groupIds"]),
+    refreshedAt: parseUnixMs(fields["refreshedAt"]),
+    ...(fields["tokenVersion"] === undefined ? {} : { tokenVersion: tokenVersionOf(fields) }),
+  }),
+  permission: ["authenticate", "duty"],
+  access({ sessionId, groupIds }, projection) {
+    const userId = projection.session(sessionId)?.userId ?? undefined;
+    if (userId === undefined) return { reads: [], writes: [sessionStream(sessionId)] };
+    const held = groupIds === null ? [] : providerGroupsOf(projection, userId);
+    return {
+      reads: [...(groupIds ?? []), ...held].map(groupStream),
+      writes: [sessionStream(sessionId), userStream(userId)],
+    };
+  },
+  person: ({ sessionId }, projection) => projection.session(sessionId)?.userId ?? undefined,
+  perform(projection, command, tools) {
+    const { sessionId, profile, refreshedAt } = command;
+    const session = projection.session(sessionId);
+    if (session === undefined) return refused("not-found", "there is no such session");
+    if (session.status === "revoked") return refused("conflict", "the session is revoked");
+    const { userId } = session;
+    const barred = refuseUser(projection.user(userId));
+    if (barred !== undefined) return barred;
+    if (projection.sessionStatus(sessionId).status !== "active") return refused("conflict", "the session is revoked");
+    if (session.expiresAt <= tools.now) return refused("conflict", "the session has expired");
+    if (command.tokenVersion !== undefined && tools.versionOf(sessionStream(sessionId)) !== command.tokenVersion)
+      return refused("conflict", tokensChanged);
+    const sealer = sealerFor(userId, tools);
+    const before = openProfile(session.profile, sealer.person);
+    if (before !== undefined && !sameSubject(before, profile)) {
+      return refused("forbidden", "the identity provider answered for another person");
+    }
+    const user = projection.user(userId);
+    const known = openProfile(user?.profile, sealer.person);
+    const sealed = reusableSeal(user, known, profile) ?? sealer.seal(profile);
+    const events: CardeaEvent[] = [
+      { type: "SessionRefreshed", sessionId, userId, profile: sealed, refreshedAt },
+      ...(sealed === user?.profile ? [] : [profileUpsert(userId, sealed)]),
+      ...replaceGroups(projection, userId, command.groupIds),
+    ];
+    return changed(events, {
+      newKeys: sealer.newKeys,
+      vault: [vaultEntry(sessionId, obtainedNow(command.tokens, tools), tools)],
+    });
+  },
+};

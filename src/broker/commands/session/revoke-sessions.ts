@@ -1,0 +1,32 @@
+/** Revoke sessions: ends many sessions in one batch. Pure.
+ *
+ * Each session gets an event of its own, in its own stream, which every build obeys. Sessions that are already revoked or gone
+ * are skipped: among thousands, some always are.
+ */
+import { type CardeaEvent, parseSessionId, sessionStream } from "../../../events/index.ts";
+import type { CommandDefinition } from "../definition.ts";
+import { listIn, parseRevocationReason } from "../fields.ts";
+import { changed, refused } from "../performed.ts";
+
+export const revokeSessions: CommandDefinition<"revokeSessions"> = {
+  schema: (fields) => ({
+    type: "revokeSessions",
+    sessionIds: listIn(fields, "sessionIds").map(parseSessionId),
+    reason: parseRevocationReason(fields["reason"]),
+  }),
+  permission: ["operator"],
+  tightens: true,
+  access: ({ sessionIds }) => ({ reads: [], writes: sessionIds.map(sessionStream) }),
+  perform(projection, { sessionIds, reason }) {
+    const ids = [...new Set(sessionIds)];
+    if (ids.length === 0) return refused("invalid", "no session is named");
+    if (!ids.some((id) => projection.session(id) !== undefined))
+      return refused("not-found", "there are no such sessions");
+    const events: CardeaEvent[] = [];
+    for (const sessionId of ids) {
+      const at = projection.sessionStatus(sessionId);
+      if (at.status === "active") events.push({ type: "SessionRevoked", sessionId, userId: at.session.userId, reason });
+    }
+    return changed(events, { vaultRemoved: ids });
+  },
+};

@@ -1,0 +1,92 @@
+/** Session parts: what the commands about sessions share. Pure. */
+import {
+  type CardeaEvent,
+  type GroupId,
+  type Profile,
+  type Projection,
+  type ProviderTokens,
+  type Sealed,
+  type SessionId,
+  sessionStream,
+  type User,
+  type UserId,
+  userStream,
+  type VaultedTokens,
+} from "../../../events/index.ts";
+import type { VaultEntry } from "../../../replication/index.ts";
+import type { Access } from "../access.ts";
+import { changed, type Performed, refused, type Tools } from "../performed.ts";
+import { sameProfile } from "../profile-seal.ts";
+import { sealTokens } from "../vault.ts";
+
+export const tokensChanged = "the session has changed since its tokens were read";
+
+export function tokenAccess({ sessionId }: Readonly<{ sessionId: SessionId }>, projection: Projection): Access {
+  const userId = projection.session(sessionId)?.userId ?? undefined;
+  return { reads: userId === undefined ? [] : [userStream(userId)], writes: [sessionStream(sessionId)] };
+}
+
+/**
+ * Writes a vault entry behind an event that changes nothing: the session's own profile and time again. Builds that do not know
+ * intents read it as a refresh without news, so no level is needed.
+ */
+export function replaceTokens(
+  projection: Projection,
+  { sessionId, tokenVersion }: Readonly<{ sessionId: SessionId; tokenVersion: number }>,
+  { tools, entry }: Readonly<{ tools: Tools; entry: Omit<VaultedTokens, "version"> }>,
+): Performed {
+  const session = projection.session(sessionId);
+  if (session === undefined) return refused("not-found", "there is no such session");
+  if (session.status === "revoked" || projection.sessionStatus(sessionId).status !== "active")
+    return refused("conflict", "the session is revoked");
+  if (session.expiresAt <= tools.now) return refused("conflict", "the session has expired");
+  if (tools.versionOf(sessionStream(sessionId)) !== tokenVersion) return refused("conflict", tokensChanged);
+  const { userId, profile, refreshedAt } = session;
+  return changed([{ type: "SessionRefreshed", sessionId, userId, profile, refreshedAt }], {
+    vault: [vaultEntry(sessionId, entry, tools)],
+  });
+}
+
+export function refuseUser(user: User | undefined): Performed | undefined {
+  if (user?.status === "suspended") return refused("suspended", "the user is suspended");
+  if (user?.status === "erased") return refused("erased", "the user is erased");
+  return undefined;
+}
+
+/** The bytes in which the user's own profile is sealed, if it says the same: copies of the log keep them once. */
+export function reusableSeal(user: User | undefined, known: Profile | undefined, profile: Profile): Sealed | undefined {
+  return sameProfile(known, profile) ? (user?.profile ?? undefined) : undefined;
+}
+
+export function profileUpsert(userId: UserId, profile: Sealed): CardeaEvent {
+  return { type: "UserUpserted", userId, profile };
+}
+
+/** The provider's groups for the person replace those that it claimed before, if they differ. */
+export function replaceGroups(
+  projection: Projection,
+  userId: UserId,
+  claimed: readonly GroupId[] | null,
+): CardeaEvent[] {
+  if (claimed === null) return [];
+  const wanted = new Set(claimed);
+  const held = providerGroupsOf(projection, userId);
+  const same = wanted.size === held.length && held.every((groupId) => wanted.has(groupId));
+  return same ? [] : [{ type: "UserGroupsReplaced", userId, source: "idp", groupIds: [...wanted] }];
+}
+
+/** The groups that the identity provider claims for a person. */
+export function providerGroupsOf(projection: Projection, userId: UserId): readonly GroupId[] {
+  return [...projection.memberships(userId)]
+    .filter(([, { sources }]) => sources.includes("idp"))
+    .map(([groupId]) => groupId);
+}
+
+export function obtainedNow(tokens: ProviderTokens, { epoch }: Tools): Omit<VaultedTokens, "version"> {
+  return { tokens, obtainedIn: epoch, presentation: null };
+}
+
+export function vaultEntry(sessionId: SessionId, entry: Omit<VaultedTokens, "version">, tools: Tools): VaultEntry {
+  const version = tools.versionOf(sessionStream(sessionId)) + 1;
+  return sealTokens({ ...entry, version }, { sessionId, vaultKey: tools.vaultKey, nonce: tools.random(12) });
+}
