@@ -301,7 +301,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
   },
   "kept-on-failure": {
     meaning: "a batch that was made behind one which was not written is sent all the same",
-    changes: [{ file: writer, take: "this.discard(); // it was to stand behind", put: "// it was to stand behind" }],
+    changes: [{ file: writer, take: "this.discard(); // the batch before it", put: "// the batch before it" }],
     within: 60,
   },
   "sent-unanswered": {

@@ -1,12 +1,12 @@
 /**
- * Broker core: one databroker process as a state machine. Election, leader, lease desk, receipts, relay, reconciler, duties and
- * the ledger, put together.
+ * Broker core: one databroker process as a state machine. It owns the election, the leader, duties, and the broker
+ * state.
  *
- * Pure: no I/O, clock, timer, randomness or promise. `step` takes one input and says what is to be done about it; whoever performs
- * that (broker.ts, or the simulator) feeds every result back. The random bytes that it is given are an input too. The core owns
- * what it holds and changes it in place: after a step only the core that came out of it may be used.
- *
- * A step never fails: a bug of ours is journaled, and a leader that met one ends its epoch, so that nothing is concluded from it.
+ * - Pure: no I/O, clock, timer, randomness or promise. `step` takes one input and returns the effects. The shell
+ *   (broker.ts, or the simulator) performs them and feeds every result back. Random bytes are an input, too.
+ * - The core changes its state in place: after a step, use only the core that the step returned.
+ * - A step never throws. A defect is logged, and a leader that meets one ends its epoch, so that nothing is concluded
+ *   from it.
  */
 import { type Epoch, readsLevel, unreachable } from "../events/index.ts";
 import {
@@ -40,7 +40,7 @@ import { PageServer } from "./state/page-server.ts";
 import { createPersonKeyCache, type PersonKeyCache } from "./state/person-key-cache.ts";
 
 const idleBeatMsMax = 500;
-/** A duty that does not heed the end of its epoch is waited for no longer than this. */
+/** The longest wait for a duty that ignores the end of its epoch. */
 const dutiesIdleMsMax = 2_000;
 
 /** The state of a broker. Changed in place by `step`. */
@@ -72,7 +72,7 @@ class Core {
   readonly #reassertions: Reassertions;
   readonly #epochClaims: EpochClaims;
   #stopPhase: "running" | "stopping" | "stopped" = "running";
-  /** Duties are waited for until then. */
+  /** The core waits for duties until this time. */
   #stoppingUntil = 0;
   #wakeAt = Number.POSITIVE_INFINITY;
 
@@ -146,64 +146,64 @@ class Core {
     });
   }
 
-  // --- what can be seen of it
+  // --- observations
 
   get leadershipState(): LeadershipState {
     return this.#lifecycle.leader !== null ? "leading" : this.#election.leadershipState;
   }
-  /** The epoch that we lead; null while we do not. */
+  /** The epoch that this broker leads; null: none. */
   get leadership(): Leadership | null {
     return this.#lifecycle.leader?.leadership ?? null;
   }
-  /** Who leads, as the head row last said; null: nobody, or it is not known. */
+  /** The leader that the head row named last; null: none, or not known. */
   get observedLeader(): ReturnType<typeof leaderIn> {
     return leaderIn(this.#election.observed);
   }
-  /** The epoch of the head row, as last seen. */
+  /** The newest epoch seen in the head row. */
   get observedEpoch(): Epoch {
     return this.#lifecycle.leader?.opened.epoch ?? this.#election.observed?.epoch ?? (0 as Epoch);
   }
-  /** Commands are taken while we lead, and while we open an epoch of ours again. */
+  /** True while this broker leads, or opens an epoch. */
   get acceptsCommands(): boolean {
     return this.leadershipState !== "following" && this.#stopPhase === "running";
   }
-  /** Nobody leads and the store does not answer: nothing is to be hoped for soon. */
+  /** True while this broker does not lead and the store does not answer: no command can succeed soon. */
   get isStoreUnreachable(): boolean {
     return this.#lifecycle.leader === null && !this.#election.storeAnswers;
   }
-  /** True once the log has been read to its head. */
+  /** True once this broker has read the log to its head. */
   get hasReachedHead(): boolean {
     return this.#stateSync.hasReachedHead;
   }
-  /** The other brokers that have told us of themselves, as the leader, a moment ago. */
+  /** The other brokers whose gossip arrived recently. */
   get peers(): readonly Peer[] {
     return this.#presences.alive;
   }
-  /** Up to which level we can read. */
+  /** The level up to which this build can read events. */
   get reads(): number {
     return this.#presences.own.reads;
   }
   get commands(): Readonly<{ waiting: number; open: number }> {
     return { waiting: this.#pendingCommands.waiting, open: this.#pendingCommands.open };
   }
-  /** Why it is not ready to serve; empty when it is. */
+  /** Why this broker is not ready to serve; empty: it is. */
   get notReadyReasons(): readonly string[] {
     const reasons: string[] = this.#stateSync.hasReachedHead ? [] : [this.#stateSync.problem];
     const { unreadable } = this.state;
     if (unreadable !== null) reasons.push(unreadable);
     if (this.#lifecycle.leader?.storeAnswers === false || !this.#election.storeAnswers)
       reasons.push("the event log is not available");
-    if (this.leadershipState === "opening") reasons.push("an epoch is being opened");
+    if (this.leadershipState === "opening") reasons.push("this broker is opening an epoch");
     if (this.leadershipState === "following" && this.observedLeader === null) reasons.push("no broker leads");
     if (this.#stopPhase !== "running") reasons.push("stopping");
     return reasons;
   }
-  /** Of the epoch that we lead, at this moment. */
+  /** The lessees of the epoch that this broker leads, at this moment. */
   standings(at: Moment): readonly LesseeStatus[] {
     this.#context.begin(at);
     return this.#lifecycle.leader?.standings() ?? [];
   }
-  /** A node's renew named another digest than ours at the same place. */
+  /** True if a node's renew names another digest than ours at the same position. */
   hasDigestMismatch(renew: Renew | null): boolean {
     return this.#lifecycle.leader?.hasDigestMismatch(renew) ?? false;
   }
@@ -322,7 +322,7 @@ class Core {
     this.#reportWhenStopped();
   }
 
-  /** The answer to a question of ours, to whoever asked it. */
+  /** Passes the answer of a log call to its owner. */
   #logAnswered(owner: LogCallOwner, outcome: LogAnswer): void {
     const leader =
       "leadershipNo" in owner && this.#lifecycle.leader?.leadershipNo === owner.leadershipNo
@@ -355,7 +355,7 @@ class Core {
     }
   }
 
-  // --- what the machines tell each other
+  // --- internal messages
 
   #drain(): void {
     if (this.#lifecycle.leader?.leaseRequests.takeLesseesChanged() === true)
@@ -373,7 +373,7 @@ class Core {
         this.#stateSync.setFeeder(message.leadershipState === "following" ? "self" : "leader");
         return this.#context.emit({ type: "leaderChanged" });
       case "contending":
-        this.#election.noteEpoch(this.state.applied.epoch); // the log may have been restored to before it
+        this.#election.noteEpoch(this.state.applied.epoch); // the log may have been restored to a time before it
         return this.#stateSync.refresh("contending");
       case "refreshed":
         if (message.for === "contending") return this.#election.stateReady(message.ok);
@@ -438,7 +438,7 @@ class Core {
     this.#context.emit({ type: "stopped" });
   }
 
-  /** A bug of ours. Nothing is concluded from it: the epoch is opened again and everything is looked up. */
+  /** A defect: the epoch is reopened and everything is read again. */
   #stepFailed(error: unknown): void {
     this.#context.logger("error", "a step of the broker's core failed", { err: error });
     this.#lifecycle.leader?.finish(reopen("a step of the leader failed"));
@@ -451,7 +451,7 @@ class Core {
 
   #scheduleWake(): void {
     const at = Math.max(this.#dueAt(), this.#context.now);
-    if (at >= this.#wakeAt) return; // it wakes soon enough, and is told then when to wake again
+    if (at >= this.#wakeAt) return; // the earlier wake-up sets the next one
     this.#wakeAt = at;
     this.#context.emit({ type: "wake", at });
   }
@@ -474,13 +474,13 @@ class Core {
   }
 }
 
-const notLeading = { type: "unavailable", message: "this broker does not lead any more" } as const;
+const notLeading = { type: "unavailable", message: "this broker no longer leads" } as const;
 
 const randomPoolBytes = 8_192;
 
 /**
- * Draws random bytes by the kilobyte: each event takes several small draws, and a draw costs a system call. No byte is returned
- * twice. Each piece is a copy, so that a retained key does not retain the pool.
+ * Draws random bytes by the kilobyte: each event takes several small draws, and a draw costs a system call. No byte is
+ * returned twice. Each piece is a copy, so that a retained key does not retain the pool.
  */
 function pooledRandom(random: (bytes: number) => Uint8Array): (bytes: number) => Uint8Array {
   let pool = new Uint8Array(0);
@@ -499,8 +499,8 @@ function pooledRandom(random: (bytes: number) => Uint8Array): (bytes: number) =>
 }
 
 /**
- * The final denials that this broker's state had read and the log has lost, on their way to the leader. A leader has read each of
- * them before any caller learned that it is done; nodes may have read none.
+ * The final denials that this broker's state had read and the log has lost, on their way to the leader. A leader has
+ * read each of them before any caller learned that it is done; nodes may have read none.
  */
 function createBrokerReassertions(context: StepContext, random: (bytes: number) => Uint8Array): Reassertions {
   let lastId = 0;

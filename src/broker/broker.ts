@@ -1,8 +1,8 @@
 /**
  * Broker: one databroker process, the shell of its core.
  *
- * Performs what the core says, with the log, the fan-out, keys and timers that it is given, and feeds every result back. Nothing is
- * decided here. Every call says in whose role it is made, also within one process.
+ * It performs the core's effects with a log, a fan-out, keys and timers, and feeds every result back. It decides
+ * nothing. Every call names the role it is made in, also within one process.
  */
 import {
   type BootId,
@@ -75,25 +75,27 @@ export type BrokerOptions = Readonly<{
   clock: Clock;
   random: (bytes: number) => Uint8Array;
   lease: LeaseOptions;
-  /** A leader that falls silent is followed by another within this. */
+  /** Another broker replaces a silent leader within this time. */
   takeoverMs: number;
   /** Where other brokers and nodes reach this one; null in a single process. */
   advertisedUrl: string | null;
   duties: readonly Duty[];
   logger: Logger;
-  /** Of this build; nodes of another one may fold to another digest. */
+  /** The version of this build; nodes of another version may fold to another digest. */
   version?: string;
-  /** Hands on what only the leader can answer; the broker closes it when it stops. */
+  /** Forwards calls that only the leader can answer; the broker closes it when it stops. */
   leaderClient: LeaderClient;
   /** A write to the log that takes longer is indeterminate. */
   writeTimeoutMs?: number;
   /** How long a command waits for an outcome, a takeover included. */
   commandMs?: number;
-  /** Commands that may wait. */
+  /** The most commands that may wait. */
   commandsMax?: number;
   expirySweepMs?: number;
   commandSweepMs?: number;
-  /** Null: it takes none, serves none, and folds the log from its beginning. Its duty is one of `duties`. */
+  /**
+   * Null: the broker takes and serves none, and folds the log from its beginning. The snapshot duty is one of `duties`.
+   */
   snapshots?: SnapshotService | null;
 }>;
 
@@ -112,9 +114,9 @@ export function startBroker(options: BrokerOptions): Broker {
   const openNodeEnvelope = nodeOpener(cluster, secrets);
   const provenReplacements = new ProvenReplacements();
   const openBrokerEnvelope = createBrokerOpener({ cluster, secrets });
-  /** Rings when who leads may have changed. */
+  /** Notified when the leader may have changed. */
   const leaderChanges = new Notifier();
-  /** Envelopes of ours come back by a fan-out within the process. */
+  /** Our own envelopes: a fan-out within the process returns them. */
   const published = new WeakSet<Uint8Array>();
   const coreStopped = Promise.withResolvers<void>();
   const headReached = Promise.withResolvers<string | null>();
@@ -196,7 +198,7 @@ export function startBroker(options: BrokerOptions): Broker {
       case "leaderChanged":
         return leaderChanges.notify();
       case "reasserted":
-        return; // the journal and the counters tell it
+        return; // logged and counted already
       case "logger":
         return logger[effect.level](effect.fields, effect.message);
       case "stopped":
@@ -218,7 +220,7 @@ export function startBroker(options: BrokerOptions): Broker {
         fanout.publish(envelope);
       }
     } catch (error) {
-      logger.error({ err: error }, "a batch could not be published");
+      logger.error({ err: error }, "could not publish a batch");
       dropped = true;
     }
     dropped ||= fanout.status().dropped > before;
@@ -229,7 +231,8 @@ export function startBroker(options: BrokerOptions): Broker {
     const loading = options.snapshots?.load(first) ?? Promise.resolve(null);
     loading.then(
       (snapshot) => {
-        if (snapshot === null) feed({ type: "snapshotFailed", at: moment(), id, reason: "there is no whole one" });
+        if (snapshot === null)
+          feed({ type: "snapshotFailed", at: moment(), id, reason: "no whole snapshot is available" });
         else feed({ type: "snapshotLoaded", at: moment(), id, snapshot });
       },
       (error: unknown) => {
@@ -239,7 +242,7 @@ export function startBroker(options: BrokerOptions): Broker {
     );
   }
 
-  // --- questions of others
+  // --- calls
 
   const requestNumbers = { next: 1 };
   const commands = new PendingRequests<CommandAnswer>(requestNumbers);
@@ -252,19 +255,19 @@ export function startBroker(options: BrokerOptions): Broker {
     return commands.request((id) => feed({ type: "submitted", at: moment(), id, request, waitMs }));
   }
 
-  /** To whoever leads. */
+  /** Reports lost events to the leader. */
   async function reassert({ id, commandId, events }: Extract<BrokerEffect, { type: "reassert" }>): Promise<void> {
     const caller = { role: "broker", name: brokerId } as const;
     const leader = databrokerFor({ origin: "in-process", hop: "direct", caller });
     const command = { type: "reassertTightenings", events } as const;
     const result = await leader.submit({ commandId, actor: "system", command }).catch((err: unknown) => {
-      logger.warn({ err }, "lost revocations could not be handed back yet");
+      logger.warn({ err }, "could not report lost revocations to the leader yet; will retry");
     });
     const answer = result === undefined || result.type === "unavailable" ? "failed" : "answered";
     feed({ type: "reassertAnswered", at: moment(), id, answer });
   }
 
-  /** What is asked of the leader while it is us: the same object as long as one epoch of ours lasts. */
+  /** The leader while it is this broker: one object per epoch. */
   let leaderHandle: LeaderHandle | undefined;
   function local(): LeaderHandle | undefined {
     const by = core.leadership;
@@ -339,7 +342,7 @@ export function startBroker(options: BrokerOptions): Broker {
 
   // --- the fan-out
 
-  /** What other brokers say of themselves. */
+  /** Messages of other brokers. */
   const unsubscribe = fanout.subscribe((envelope, reportForgery) => {
     if (published.has(envelope)) return;
     const opened = openBrokerEnvelope(envelope);

@@ -1,4 +1,4 @@
-/** Where truth is written. Neighbours import the broker through this door. */
+/** The entry point of the broker: the process that writes the log. */
 
 export type { Broker, BrokerReadiness } from "./api/broker-handle.ts";
 export { type DatabrokerServer, type DatabrokerServerOptions, startDatabrokerServer } from "./api/databroker-server.ts";

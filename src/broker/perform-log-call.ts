@@ -1,6 +1,6 @@
 /**
- * Log calls: the core's questions to the log, asked of a real one. Never fails: what throws is `indeterminate` for a write, which
- * may have been committed and may still be, and `failed` for a read.
+ * Log calls: performs the core's log calls on a real log. It never throws: a write that throws is `indeterminate`,
+ * since it may be committed or still become so; a read that throws is `failed`.
  */
 import { type Link, unreachable } from "../events/index.ts";
 import type { EventLog } from "../replication/index.ts";

@@ -35,7 +35,7 @@ test("while the secret is replaced a snapshot is taken under the present one, an
       () => said.includes("the newest snapshot does not need shared_secret_previous") === told,
       patience,
     );
-    const taken = said.filter((message) => message === "a snapshot was taken").length;
+    const taken = said.filter((message) => message === "took a snapshot").length;
     assert.equal(taken, secrets.shared_secret === young ? 1 : 0);
     await parts.stop();
   }

@@ -8,24 +8,24 @@ export type BrokerReadiness = Readonly<{ ready: boolean; reasons: readonly strin
 
 export type Broker = Readonly<{
   brokerId: BrokerId;
-  /** Within this process, in a role. */
+  /** The broker's API for a part of this process, in a role. */
   databroker: (role: Role) => Databroker;
-  /** For whoever serves it over the network. */
+  /** The broker's API for a call that arrived over the network. */
   databrokerFor: (callOrigin: CallOrigin) => Databroker;
-  /** Another broker says that it is there. */
+  /** Handles gossip of another broker. @returns our own */
   receiveGossip: (presence: Presence, gossip: GossipMessage) => GossipMessage;
   leading: () => boolean;
   ready: () => BrokerReadiness;
   /**
    * Settles when the log has been read to its head for the first time.
-   * @returns why this build cannot go on with it; null: it can
+   * @returns why this build cannot use it; null: it can
    */
   whenRead: () => Promise<string | null>;
   metrics: () => Readonly<Record<string, number>>;
-  /** How each region follows, as far as this broker knows: the leader of all of them, a regional broker of its own. */
+  /** How each region follows the log. A leader knows all regions, a regional broker its own. */
   regions: () => readonly RegionLag[];
-  /** A regional broker's own copy of the log; null: it has none, it reads the log itself. */
+  /** A regional broker's own copy of the log; null: this broker reads the log itself. */
   copy: Pick<ReplicaProcess, "metrics" | "overdueMs"> | null;
-  /** Finishes what is under way, says that it leads no more, and ends. The log and the fan-out stay open: they are the caller's. */
+  /** Finishes writes in flight, resigns, and ends. The caller closes the log and the fan-out. */
   stop: () => Promise<void>;
 }>;

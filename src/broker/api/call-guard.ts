@@ -1,9 +1,12 @@
 /**
- * Call guard: who asks, whether they mean this very call and have not asked it before, and the seal on what they are answered.
+ * Call guard: authenticates each call and signs each answer.
  *
- * Who asks is settled before a byte of the body is read, and that the body is the one they meant before it is looked at. A call
- * comes in once (replay-guard.ts). Every answer to one that came in is sealed with the broker's key, refusals too. What is
- * refused is counted. What this keeps out and what it does not: docs/adr/0011.
+ * - The caller is identified before a byte of the body is read, and the body is compared with the token before it is
+ *   parsed.
+ * - A call is accepted once (replay-guard.ts).
+ * - Every answer to an authenticated call is sealed with the broker's key, refusals too. Refused calls are counted.
+ *
+ * What this prevents and what it does not: docs/adr/0011.
  */
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { parseBootId } from "../../events/index.ts";
@@ -23,14 +26,14 @@ import { type CallProof, createTokenVerifier, toleranceSeconds, UnauthenticatedE
 export type CallGuard = Readonly<{
   /** @throws UnauthenticatedError */
   originOf: (request: FastifyRequest) => CallOrigin;
-  /** Called with the body as it came, before anything is made of it. @throws UnauthenticatedError */
+  /** Call it with the raw body, before it is parsed. @throws UnauthenticatedError */
   checkBody: (request: FastifyRequest, body: Uint8Array) => void;
   refused: () => number;
-  /** Of those, calls that had been here before. */
+  /** Refused calls that had arrived before. */
   replayed: () => number;
 }>;
 
-/** Some thousand nodes, for as long as a proof is good. */
+/** Enough for thousands of nodes during the life of a proof. */
 const callsMax = 500_000;
 
 type AdmittedCall = Readonly<{ callOrigin: CallOrigin; proof: CallProof }>;
@@ -113,7 +116,7 @@ export function guardCalls(
   };
 }
 
-/** Undefined for a stream: nobody knows its hash yet, and whoever reads one checks what it brings. */
+/** Undefined for a stream: its hash is not known yet, and its reader verifies the content. */
 function bodyOf(payload: unknown): Uint8Array | undefined {
   if (payload === null || payload === undefined) return new Uint8Array();
   if (typeof payload === "string") return Buffer.from(payload);

@@ -1,9 +1,9 @@
 /**
- * Databroker server: the HTTP API of one broker, for nodes, for services and for other brokers.
+ * Databroker server: the HTTP API of one broker, for nodes, services and other brokers.
  *
- * Every call but the two health checks needs a service token, and what it may ask depends on the token's role. Bodies and
- * query strings hold personal data and ids: they are never logged, and an error says no more than its kind. Bounds on bodies,
- * time and connections are set here; what is asked is answered by the broker.
+ * Every call but the two health checks needs a service token, and the token's role decides what it may request. Bodies
+ * and query strings have personal data and ids: they are never logged, and an error reveals only its kind. The server
+ * bounds bodies, time and connections; the broker answers.
  */
 import { randomBytes } from "node:crypto";
 import type { AddressInfo } from "node:net";
@@ -57,16 +57,16 @@ export type DatabrokerServerOptions = Readonly<{
   tls?: Readonly<{ cert: string; key: string }> | null;
   clock: Clock;
   logger: Logger;
-  /** Null: none are kept, and nodes read the log from its beginning. */
+  /** Null: this broker has no snapshots, and nodes read the log from its beginning. */
   snapshots?: SnapshotSupply | null;
 }>;
 
 export type DatabrokerServer = Readonly<{
   url: string;
   port: number;
-  /** Requests answered, by status class: 2xx, 4xx, 5xx; calls of which it was not certain who meant them, and which had come before. */
+  /** Requests answered, by status class (2xx, 4xx, 5xx); calls refused as not authentic; calls refused as replayed. */
   metrics: () => Readonly<Record<string, number>>;
-  /** Takes no new requests, lets those under way finish for a moment, and ends. */
+  /** Accepts no new requests, waits briefly for those in flight, and ends. */
   close: () => Promise<void>;
 }>;
 
@@ -76,12 +76,12 @@ const historyBytesMax = 64 * 1_024;
 const leaseBytesMax = 8 * 1024;
 const presenceBytesMax = 64 * 1024;
 const receiptMsMax = 120_000;
-/** Longer than any wait that may be asked for. */
+/** Longer than any wait that a request may name. */
 const requestMsMax = 150_000;
 const keepAliveMs = 10_000;
 const closeMsMax = 2_000;
 
-/** What was asked cannot be asked like this. */
+/** The request is malformed. */
 class BadRequestError extends CodedError<"ERR_BROKER_BAD_REQUEST"> {
   override readonly code = "ERR_BROKER_BAD_REQUEST";
 }
@@ -216,7 +216,7 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
     else answered.requests5xx += 1;
   });
 
-  await app.listen({ host: options.listen.host, port: options.listen.port }); // it writes into what it is given
+  await app.listen({ host: options.listen.host, port: options.listen.port }); // Fastify changes the options object
   const { port } = app.server.address() as AddressInfo;
   const host = options.listen.host.includes(":") ? `[${options.listen.host}]` : options.listen.host;
   return {
@@ -292,7 +292,7 @@ function unavailable(reply: FastifyReply, retryAfterMs: number): FastifyReply {
   return reply.code(503).header("retry-after", String(Math.max(1, Math.ceil(retryAfterMs / 1_000))));
 }
 
-/** Errors to answers. What is not known here becomes a 500 that reveals nothing. */
+/** Turns errors into answers. An unknown error becomes a 500 that reveals nothing. */
 function refuse(error: unknown, reply: FastifyReply, logger: Logger): FastifyReply {
   if (error instanceof UnauthenticatedError) {
     const { reason } = error;
@@ -317,7 +317,7 @@ function refuse(error: unknown, reply: FastifyReply, logger: Logger): FastifyRep
   return json(reply.code(500), { error: "internal" });
 }
 
-/** The status that fastify gives to what it refuses itself. */
+/** The status of an error that Fastify raised itself. */
 function statusOf(error: unknown): number | undefined {
   if (!(error instanceof Error) || !("statusCode" in error) || typeof error.statusCode !== "number") return undefined;
   return error.statusCode >= 400 && error.statusCode < 500 ? error.statusCode : undefined;

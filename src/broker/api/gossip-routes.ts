@@ -1,4 +1,4 @@
-/** Gossip on the wire: the bodies that brokers exchange over HTTP once a second, beside their presence. Pure. */
+/** Gossip bodies: what brokers exchange over HTTP once a second, beside their presence. Pure. */
 import { z } from "zod";
 import { decode, parseEpoch } from "../../events/index.ts";
 import type { GossipMessage } from "../core/messages.ts";
@@ -8,7 +8,7 @@ const gossipSchema = z.object({
   urls: z.array(z.url().max(1_000)).max(100).default([]),
 });
 
-/** A broker of an older version says nothing of either. @throws z.ZodError when it is something else */
+/** A broker of an older version sends neither field. @throws z.ZodError if the body is malformed */
 export function gossipOf(body: unknown): GossipMessage {
   return gossipSchema.parse(body);
 }

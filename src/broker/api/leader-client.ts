@@ -1,8 +1,8 @@
 /**
- * Leader client: hands on what only the leader can answer, in the caller's own role, once.
+ * Leader client: forwards calls that only the leader can answer, in the caller's own role, once.
  *
- * `Cardea-Forwarded` marks what has been handed on: the broker that gets it answers or says 503, so two brokers that each
- * believe in the other never play ball. Nothing is tried twice here; whoever asks knows its deadline.
+ * `Cardea-Forwarded` marks a forwarded call: the broker that receives it answers or sends 503, so two brokers that each
+ * take the other for the leader do not forward in circles. It never retries; the caller knows its deadline.
  */
 import { randomBytes } from "node:crypto";
 import { Agent, request as send } from "undici";
@@ -41,7 +41,7 @@ export type LeaderClientOptions = Readonly<{
   /** While the shared secret is being replaced: the leader may still answer under it. */
   previousSecret?: Uint8Array | null;
   clock: Clock;
-  /** PEM: the only authority that is trusted. Null: those of the system. */
+  /** PEM: the only trusted authority. Null: the system's authorities. */
   tlsCa: string | null;
   /** Plain HTTP to hosts that are not loopback. */
   allowPlaintext: boolean;
@@ -52,22 +52,22 @@ export type LeaderClient = Readonly<{
   lease: (to: LeaderCall, envelope: Uint8Array) => Promise<Uint8Array | null>;
   receipt: (to: LeaderCall, target: ReceiptTarget, options: ReceiptOptions) => Promise<Receipt>;
   status: (to: LeaderCall) => Promise<ClusterStatus>;
-  /** Tells another broker, whether it leads or not, that this one is there. */
+  /** Sends gossip to another broker, leading or not. */
   sendGossip: (to: LeaderCall, presence: Presence, gossip: GossipMessage) => Promise<GossipMessage>;
   takeSnapshot: (to: LeaderCall) => Promise<Position>;
-  /** Answers in the leader's place that were not believed. */
+  /** The number of answers rejected as not authentic. */
   refused: () => number;
   close: () => Promise<void>;
 }>;
 
-/** Whom to ask, for whom, and for how long. */
+/** The target, the caller, and the time limit of a forwarded call. */
 export type LeaderCall = Readonly<{ url: string; caller: Caller; timeoutMs: number }>;
 
 type HttpCall = Readonly<{ method: "GET" | "POST"; path: string; body?: Uint8Array; contentType?: string }>;
 
 const connectMsMax = 1_000;
 const connectionsMax = 64;
-/** Below the server's own, so that we let go first. */
+/** Below the server's own, so that the client closes first. */
 const keepAliveMs = 4_000;
 const answerBytesMax = 64 * 1024 * 1024;
 
@@ -114,7 +114,7 @@ export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
         refusal = refuseAnswer(headerIn(headers, answerHeader), openEnvelope, { ...answer, callId });
       if (refusal === undefined) return answer;
     } catch (cause) {
-      throw new BrokerUnavailableError("the leader does not answer", { cause });
+      throw new BrokerUnavailableError("the leader did not answer", { cause });
     }
     refused += 1;
     throw new BrokerUnavailableError(`an answer in the leader's place is not believed: ${refusal}`);

@@ -1,24 +1,26 @@
 /**
- * Leader router: routes calls to the leader. What only the leader can answer is answered here while we lead, handed on while another broker
- * does, and asked again, within a bound, while nobody does: a takeover costs a caller time, never a wrong answer.
+ * Leader router: routes calls to the leader.
+ *
+ * A call that only the leader can answer is answered here while this broker leads, and forwarded while another broker
+ * leads. While no broker leads, it is tried again within a bound: a takeover costs a caller time, never a wrong answer.
  */
 import { BrokerUnavailableError, type RenewOrigin } from "../../replication/index.ts";
 import { type Notifier, pause } from "../core/notifier.ts";
 import type { LeaderCall } from "./leader-client.ts";
 import type { Caller } from "./service-token.ts";
 
-/** Marks what another broker has handed on. */
+/** Marks a call that another broker has forwarded. */
 export const forwardedHeader = "cardea-forwarded";
 
-/** How a request reached us. What was handed on by another broker is not handed on again. */
+/** How a call reached this broker. A forwarded call is not forwarded again. */
 export type CallOrigin = Readonly<{ origin: RenewOrigin; hop: "direct" | "forwarded"; caller: Caller }>;
 
 export type RouterDeps<Local> = Readonly<{
-  /** Undefined while we do not lead. */
+  /** Undefined while this broker does not lead. */
   local: () => Local | undefined;
-  /** Where the leader can be reached; undefined while it is not known, or is us. */
+  /** The address of the leader; undefined: not known, or this broker. */
   leaderUrl: () => string | undefined;
-  /** Rings when that may have changed. */
+  /** Notified when the leader may have changed. */
   leaderChanges: Notifier;
   monotonic: () => number;
 }>;
@@ -26,9 +28,9 @@ export type RouterDeps<Local> = Readonly<{
 export type RoutedCall<Local, T> = Readonly<{
   callOrigin: CallOrigin;
   withinMs: number;
-  /** Asked before each new attempt: true ends it sooner. */
+  /** Checked before each new attempt: true ends the call early. */
   isStoreUnreachable?: () => boolean;
-  /** `moved`: we turned out not to lead. */
+  /** @returns `notLeader`: this broker turned out not to lead */
   local: (local: Local, leftMs: number) => Promise<T | typeof notLeader>;
   remote: (at: LeaderCall) => Promise<T>;
 }>;
@@ -40,7 +42,7 @@ const recheckMs = 100;
 const retryMs = 50;
 const attemptMsMax = 5_000;
 
-/** @throws BrokerUnavailableError when nobody answered in time */
+/** @throws BrokerUnavailableError if no broker answered in time */
 export async function routeToLeader<Local, T>(deps: RouterDeps<Local>, call: RoutedCall<Local, T>): Promise<T> {
   const deadline = deps.monotonic() + call.withinMs;
   let cause: unknown;
@@ -66,5 +68,5 @@ export async function routeToLeader<Local, T>(deps: RouterDeps<Local>, call: Rou
     if (cause === undefined) await deps.leaderChanges.wait(seenCount, recheckMs);
     else await pause(retryMs);
   }
-  throw new BrokerUnavailableError("no broker leads that can be reached", { cause });
+  throw new BrokerUnavailableError("no leading broker can be reached", { cause });
 }

@@ -1,5 +1,5 @@
 /**
- * Local databroker: the broker as others in its process see it, and as the HTTP API serves it, in one caller's role.
+ * Local databroker: the broker's API in one caller's role, for its own process and for the HTTP server.
  */
 import type {
   BrokerId,
@@ -41,7 +41,7 @@ import type { ReceiptIssuer } from "./receipt-issuer.ts";
 
 export type PageRequest = Readonly<{ limit: number; waitMs: number; signal?: AbortSignal }>;
 
-/** What is asked of the leader of an epoch, while it is us. */
+/** The leader of an epoch, while it is this broker. */
 export type LeaderHandle = Readonly<{
   epoch: Epoch;
   incarnation: Incarnation;
@@ -49,7 +49,7 @@ export type LeaderHandle = Readonly<{
   receipt: (target: ReceiptTarget, options: Omit<ReceiptOptions, "seen">) => Promise<Receipt>;
   standings: () => readonly LesseeStatus[];
   mismatch: (renew: Renew | null) => boolean;
-  /** The other brokers that are there. */
+  /** The other brokers that are alive. */
   peers: () => readonly BrokerPresence[];
 }>;
 
@@ -62,7 +62,7 @@ export type LocalDatabrokerDeps = Readonly<{
   advertisedUrl: string | null;
   log: EventLog;
   state: BrokerState;
-  /** Answers when the outcome is certain, or after this long. */
+  /** Answers when the outcome is certain, or after `waitMs`. */
   submit: (request: CommandRequest, waitMs: number) => Promise<CommandAnswer>;
   counters: Counters;
   router: RouterDeps<LeaderHandle>;
@@ -73,7 +73,7 @@ export type LocalDatabrokerDeps = Readonly<{
   receipts: ReceiptIssuer;
   /** How long a command waits for its outcome. */
   commandMs: number;
-  /** Nobody leads and the store does not answer: a command is not held for long. */
+  /** True while no command can succeed soon: it is then answered early. */
   isStoreUnreachable: () => boolean;
   takesCommands: () => boolean;
   /** Null: this process keeps no snapshots. */
@@ -81,15 +81,15 @@ export type LocalDatabrokerDeps = Readonly<{
   clock: Clock;
 }>;
 
-/** For a trouble of the store that may pass. */
+/** Commands wait this long for an unreachable store, in case it recovers. */
 const unreachableGraceMs = 1_000;
 /**
- * A renew is worth nothing once the next ones have been sent. Less than a node gives us (broker-client.ts): when it asks another
- * broker, nothing of the same renew may be on its way from here any more, for it would be taken for a repeated one.
+ * A renew is worthless once the next ones are sent. This must be less than a node's own limit (broker-client.ts): when
+ * the node tries another broker, this one must have stopped forwarding the same renew, or it would count as repeated.
  */
 const leaseMs = 1_200;
 const statusMs = 2_000;
-/** Beyond what a receipt waits for itself, for a takeover. */
+/** Extra time for a takeover, beyond the wait of the receipt itself. */
 const receiptGraceMs = 3_000;
 const receiptMsMax = 120_000;
 
@@ -110,7 +110,7 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
   return {
     async submit(request) {
       const { commandId } = request;
-      const message = mayRequest(role, "submit") ? refuseCommand(role, request) : "this role may ask for nothing";
+      const message = mayRequest(role, "submit") ? refuseCommand(role, request) : "this role may not submit commands";
       if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
       const graceEndsAt = deps.clock.monotonic() + unreachableGraceMs;
       try {
@@ -121,7 +121,7 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
             withinMs: deps.commandMs,
             isStoreUnreachable: () => deps.isStoreUnreachable() && deps.clock.monotonic() >= graceEndsAt,
             async local(submit, leftMs) {
-              // What is asked within this process is asked by the broker itself.
+              // A call within this process is the broker's own.
               const notOwn =
                 callOrigin.origin === "remote"
                   ? refuseActivation(request.command, callOrigin.caller.name, isRegional)
@@ -229,7 +229,7 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
   };
 }
 
-/** @throws BrokerUnavailableError when the store did not answer */
+/** @throws BrokerUnavailableError if the store did not answer */
 async function fromStore<T>(answer: Promise<T>): Promise<T> {
   try {
     return await answer;
@@ -264,7 +264,7 @@ async function statusOf(callOrigin: CallOrigin, deps: LocalDatabrokerDeps): Prom
         };
         const nodes = leader.standings().map((standing) => nodeStatus(standing, leader, head));
         const brokers = leader.peers();
-        // The ledger moves on during this call: everything above is of one moment.
+        // The state advances during this call: everything above is of one moment.
         const durability = await log.durabilityOf(head);
         return { cluster, level, broker, brokers, leader: { ...status, durability }, nodes };
       },

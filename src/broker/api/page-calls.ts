@@ -1,11 +1,11 @@
-/** Page calls: a page of the log is asked of the core, for as long as its reader waits. */
+/** Page calls: requests pages of the log from the core, for as long as the reader waits. */
 import type { Link } from "../../events/index.ts";
 import { BrokerUnavailableError, type Moment, type PageOutcome } from "../../replication/index.ts";
 import type { BrokerInput, PageAnswer } from "../core/messages.ts";
 import type { PendingRequests } from "../core/pending-requests.ts";
 import type { PageRequest } from "./local-databroker.ts";
 
-/** @throws BrokerUnavailableError from what it gives: there is no page, or nobody waits for it any more */
+/** @returns a function that throws BrokerUnavailableError if there is no page, or the reader has stopped waiting */
 export function createPageCalls(
   parts: Readonly<{ pages: PendingRequests<PageAnswer>; feed: (input: BrokerInput) => void; moment: () => Moment }>,
 ): (after: Link, request: PageRequest) => Promise<PageOutcome> {
@@ -19,7 +19,7 @@ export function createPageCalls(
           "abort",
           () => {
             feed({ type: "requestCancelled", at: moment(), id });
-            settle({ type: "unavailable", message: "the reader does not wait any more" });
+            settle({ type: "unavailable", message: "the reader has stopped waiting" });
           },
           { once: true },
         );

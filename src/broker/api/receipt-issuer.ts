@@ -1,8 +1,8 @@
 /**
- * Receipt issuer: completes a receipt before it leaves the leader. It is dated, and the last answer is signed, with
- * what stands in the log at its link: which sessions, which user, which group; ids only.
+ * Receipt issuer: dates a receipt before it leaves the leader, and signs the last answer together with what the log
+ * records at its link: which sessions, user or group; ids only.
  *
- * A receipt is as true without that: when the log does not answer, it is signed without saying what was changed.
+ * A receipt is just as true without that: if the log does not answer, it is signed without the recorded change.
  */
 import { LRUCache } from "lru-cache";
 import {
@@ -32,17 +32,17 @@ import type { Counters } from "../core/counters.ts";
 
 export type ReceiptIssuer = Readonly<{
   /**
-   * Asks until there is an answer to give: the last one, or progress that the caller has not seen.
-   * @param ask answers with the receipt as it is when complete, lost, or after this long
+   * Requests the receipt until it is final, or shows progress that the caller has not seen.
+   * @param request returns the receipt when it is complete or lost, or after this time
    */
   answer: (request: (timeoutMs: number) => Promise<Receipt>, options: ReceiptOptions) => Promise<Receipt>;
 }>;
 
-/** Somebody who watches is told of a change within this. */
+/** A watching caller sees a change within this time. */
 const progressMs = 100;
 const changesMax = 1_000;
 const changesBytesMax = 16 * 1024 * 1024;
-/** One stated change: a stream and a type, with what holds them. */
+/** About one change in memory: a stream, a type, and overhead. */
 const changeBytes = 512;
 const eventsMax = 50_000;
 const pageEvents = 10_000;
@@ -58,7 +58,7 @@ export function createReceiptIssuer(
   }>,
 ): ReceiptIssuer {
   const { cluster, brokerId, log, clock } = deps;
-  /** By link, which never stands for anything else. */
+  /** Changes by link; a link never names anything else. */
   const known = new LRUCache<string, RecordedChange>({
     max: changesMax,
     maxSize: changesBytesMax,

@@ -1,8 +1,8 @@
 /**
- * Receipt lines: a receipt as it completes, one line of JSON for each change, the last one signed.
+ * Receipt lines: streams a receipt as it completes, one JSON line per change, the last one signed.
  *
- * The first line is asked for before a byte is sent, so that what cannot be answered at all is still a status. Should nobody
- * lead later on, the last line says so: `{"error": "unavailable"}`; the receipt can be asked for again.
+ * The first receipt is requested before a byte is sent, so that a failure is still an HTTP status. If the leader is
+ * lost later, the last line is `{"error": "unavailable"}`, and the caller may request the receipt again.
  */
 import { once } from "node:events";
 import type { FastifyReply } from "fastify";

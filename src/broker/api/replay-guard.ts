@@ -1,21 +1,23 @@
 /**
  * Replay guard: remembers each call for as long as its proof is valid, so that none is accepted twice.
  *
- * Kept by the second in which a proof ends. What is forgotten leaves a floor behind: a proof that ends at or below it is refused
- * without a look, so a clock that is set back lets no old call in again; nor does a restart, for what was made before our time is
- * refused. Bounded: when full, nothing new is let in. Pure; times are arguments, all in seconds since 1970.
+ * - Calls are grouped by the second in which their proof ends. Forgotten calls leave a floor: a proof that ends at or
+ *   below it is refused, so a clock that is set back admits no old call.
+ * - A proof made before this process started is refused, so a restart admits none either.
+ * - Bounded: when full, it admits nothing new.
+ * - Pure; times are arguments, in seconds since 1970.
  */
 export type ReplayGuard = Readonly<{
-  /** Lets a call in once. @param call.until when its proof ends @param nowS of the clock that judged the proof */
+  /** Admits a call once. @param call.until when its proof ends @param nowS of the clock that checked the proof */
   admit: (call: Readonly<{ id: string; issuedAt: number; until: number }>, nowS: number) => "new" | "replayed" | "full";
   count: () => number;
 }>;
 
 export function createReplayGuard(
   of: Readonly<{
-    /** When our time begins: what was made earlier may have been answered by another process. */
+    /** The start of this process: another process may have answered earlier calls. */
     since: number;
-    /** For so long after its end a proof is still good. */
+    /** A proof stays valid for this long after its end. */
     toleranceS: number;
     callsMax: number;
   }>,

@@ -1,7 +1,9 @@
 /**
- * Service token: how a process shows a broker its role, and which one call it means (replication's service-call.ts makes
- * them). HS256 under a key that only processes of that role (and the brokers) derive from the shared secret; for one
- * cluster, for a minute, for one call: a token that names none is refused. Verification is jose's.
+ * Service token: proves to a broker the role of a process, and the one call it means (replication's service-call.ts
+ * makes them).
+ *
+ * HS256 under a key that only processes of that role and the brokers derive from the shared secret. A token is valid
+ * for one cluster, for a minute, for one call; a token that names no call is refused. jose verifies it.
  */
 
 import { decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from "jose";
@@ -10,14 +12,14 @@ import { type Clock, type Role, serviceTokenKey, serviceTokenSeconds } from "../
 
 export type Caller = Readonly<{ role: Role; name: string }>;
 
-/** What a token says of its call, and when it was made and ends, in seconds since 1970. */
+/** The call that a token names, and when the token was made and ends, in seconds since 1970. */
 export type CallProof = Readonly<{ callId: string; call: string; body: string; issuedAt: number; until: number }>;
 
-/** Clocks of two machines may differ by this much. */
+/** The clocks of two machines may differ by this much. */
 export const toleranceSeconds = 5;
 const roles: readonly Role[] = ["broker", "proxy", "authorize", "authenticate", "operator"];
 
-/** Why a call with a genuine token is not let in; whoever has none is told nothing more. */
+/** Why a call with a genuine token is refused. A caller without one learns nothing more. */
 export type CallRefusal = "another-call" | "replayed";
 
 export class UnauthenticatedError extends CodedError<"ERR_BROKER_UNAUTHENTICATED"> {
@@ -25,7 +27,7 @@ export class UnauthenticatedError extends CodedError<"ERR_BROKER_UNAUTHENTICATED
   readonly reason: CallRefusal | null;
   constructor({ reason, ...options }: ErrorOptions & Readonly<{ reason?: CallRefusal }> = {}) {
     super(
-      reason === undefined ? "no valid service token" : `the service token is no proof of this call: ${reason}`,
+      reason === undefined ? "no valid service token" : `the service token does not prove this call: ${reason}`,
       options,
     );
     this.reason = reason ?? null;
@@ -85,7 +87,7 @@ function proofIn({
   return { callId: jti, call, body, issuedAt: iat, until: exp };
 }
 
-/** The role that the header names; which key is tried follows from it, and nothing else. */
+/** The role that the header names. It only selects the key to try. */
 function roleOf(token: string): Role | undefined {
   try {
     const { kid } = decodeProtectedHeader(token);

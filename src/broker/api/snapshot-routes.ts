@@ -1,7 +1,9 @@
 /**
- * Snapshot routes: what a booting node asks of a broker: the newest manifest, its chunks as they are packed, and the wrapped keys of
- * the people in it; and an operator's wish for a new one. Only for who may read the log. What is sent proves itself: manifests are
- * signed, chunks named by their hash; and like every answer it is sealed. A chunk is asked for whole: it is small by its making.
+ * Snapshot routes: serve a booting node the newest manifest, its packed chunks, and the wrapped keys of the people in
+ * it.
+ *
+ * Only for roles that may read the log. The content proves itself: manifests are signed, and chunks are named by their
+ * hash; like every answer, it is sealed. A chunk is small enough to be read whole.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { encode, InvalidIdError, type Position, parseHash, parsePosition, parseUserId } from "../../events/index.ts";
@@ -10,10 +12,13 @@ import { ForbiddenError, mayRequest } from "../commands/permissions.ts";
 import type { CallOrigin } from "./leader-router.ts";
 
 const immutable = "private, max-age=86400, immutable";
-/** Chunks in memory on their way out, whoever asks: the others come again in a moment, or ask the next broker. */
+/** Chunks in memory at once, over all callers. The others retry, or ask the next broker. */
 const sendingMax = 16;
 
-/** @param of.supply null: this broker keeps none, as with a log in memory, of which everything can be read; @param of.viaOf throws unless it is certain who asks */
+/**
+ * @param of.supply null: this broker has no snapshots, as with a log in memory, which can be read whole
+ * @param of.originOf throws unless the caller is authenticated
+ */
 export function addSnapshotRoutes(
   app: FastifyInstance,
   of: Readonly<{ supply: SnapshotSupply | null; originOf: (request: FastifyRequest) => CallOrigin }>,
@@ -43,7 +48,7 @@ export function addSnapshotRoutes(
   app.get("/v1/snapshot/chunks/:hash", async (request, reply) => {
     const supply = supplyFor(request);
     const hash = parseHash(field(request.params, "hash"));
-    if (sending >= sendingMax) throw new BrokerUnavailableError("this broker sends as many chunks as it will at once");
+    if (sending >= sendingMax) throw new BrokerUnavailableError("this broker is sending too many chunks; try again");
     sending += 1;
     reply.raw.once("close", () => {
       sending -= 1;

@@ -1,6 +1,6 @@
 /**
- * Wire bodies: MessagePack, or JSON for whoever asks for it. In JSON a byte string is base64, one way only: nothing that a
- * caller sends in JSON holds bytes. Pure.
+ * Wire bodies: MessagePack, or JSON on request. In JSON a byte string is base64, in answers only: no JSON request
+ * contains bytes. Pure.
  */
 import { encode } from "../../events/index.ts";
 
@@ -9,7 +9,7 @@ export type BodyFormat = "msgpack" | "json";
 export const msgpackType = "application/msgpack";
 export const jsonType = "application/json";
 
-/** JSON when it is accepted and MessagePack is not, or when the request itself was JSON and accepts anything. */
+/** JSON if the caller accepts it and not MessagePack, or if the request itself was JSON and accepts anything. */
 export function formatFor(
   headers: Readonly<{ accept?: string | undefined; "content-type"?: string | undefined }>,
 ): BodyFormat {

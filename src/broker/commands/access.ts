@@ -1,9 +1,9 @@
 /**
  * Access: the streams that performing a command reads and writes. Pure.
  *
- * A batch never holds two commands of which one could see the other's change: all are performed against one head, and a command
- * that touches the same stream waits for the next batch. Be generous: a stream too many costs a batch, a stream too few would make
- * a decision wrong.
+ * A batch never holds two commands of which one could see the other's change: all are performed against one head, and a
+ * command that touches the same stream waits for the next batch. Be generous: a stream too many costs a batch, a stream
+ * too few would make a decision wrong.
  */
 import type { Stream } from "../../events/index.ts";
 

@@ -1,8 +1,8 @@
 /**
  * Command catalog: the commands of a broker, and what it derives from their definitions. Pure.
  *
- * The leader performs a command against the projection at exactly the head, so its decision still holds when its events are
- * recorded behind that head.
+ * The leader performs a command against the projection at exactly the head, so its decision still holds when its events
+ * are recorded behind that head.
  */
 import type { Command, CommandRequest, Projection, UserId } from "../../events/index.ts";
 import type { Access } from "./access.ts";
@@ -47,7 +47,10 @@ const definitions: Readonly<{ [Type in Command["type"]]: CommandDefinition<Type>
   reassertTightenings,
 };
 
-/** A definition takes commands of its own type only. TypeScript cannot see that `type` has selected it: hence `as never` below. */
+/**
+ * A definition takes commands of its own type only. TypeScript cannot see that `type` has selected it: hence `as never`
+ * below.
+ */
 function definitionOf(type: Command["type"]): Omit<CommandDefinition<never>, "schema"> {
   return definitions[type];
 }

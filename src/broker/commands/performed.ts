@@ -1,6 +1,6 @@
 /**
- * What a command comes to when it is carried out against the ledger at exactly the head: changes, a refusal, or nothing to
- * do. Types only, and the tools that carrying out needs as arguments.
+ * Performed: the outcome of a command at exactly the head: changes, a refusal, or nothing to do. Also the tools that
+ * commands get as arguments. Only types and constructors.
  */
 import type {
   CardeaEvent,
@@ -36,11 +36,11 @@ export type Changes = Readonly<{
 export type Performed =
   | Fact<"changes", { changes: Changes }>
   | Fact<"refused", { code: RefusalCode; message: string }>
-  /** What was wished for is so already. */
+  /** The requested state exists already. */
   | Fact<"nothing", unknown>;
 
 export type LostHistory = Readonly<{
-  /** True when the link is on our chain: nothing is lost. */
+  /** True if the link is on our chain: nothing is lost. */
   holds: (link: Link) => boolean;
   /** The last position of our log that was written in the epoch of a link, or before it. */
   endOfEpoch: (epoch: Epoch) => Position;
@@ -50,19 +50,19 @@ export type LostHistory = Readonly<{
 
 export type Tools = Readonly<{
   now: UnixMs;
-  /** The epoch that the command is carried out in. */
+  /** The epoch in which the command is performed. */
   epoch: Epoch;
-  /** The key of a person who has one; loaded before the command is carried out. */
+  /** The person's key, loaded before the command is performed; undefined: none. */
   personKeyOf: (userId: UserId) => PersonKey | undefined;
   /** The version of a stream at the head; 0 when it does not exist. */
   versionOf: (stream: Stream) => number;
   /** The configuration that a node was last known to run. */
   configOf: (nodeId: NodeId) => ConfigHash | undefined;
-  /** True when the body of a hash is surely in the store; one of which we do not know may be there too. */
+  /** True if the body of a hash is surely in the store. False: not known. */
   hasBody: (configHash: ConfigHash) => boolean;
-  /** Why a level cannot be finalized now, each with a name; empty: it can. */
+  /** Why a level cannot be finalized now, each reason with a name; empty: it can. */
   unreadyFor: (level: number) => readonly string[];
-  /** How this log stands to a place in a history that somebody remembers. */
+  /** Compares this log with a history that a process remembers. */
   lost: LostHistory;
   random: (bytes: number) => Uint8Array;
   /** Wraps people's keys. */

@@ -1,6 +1,6 @@
 /**
- * Permissions: what each role may ask of a broker. Checked for every call, whether it came over the network or from a part
- * of the same process, and again by the leader when another broker hands it on. Pure.
+ * Permissions: what each role may request from a broker. Pure. Every call is checked, also within one process, and the
+ * leader checks a forwarded call again.
  */
 import { CodedError, type Command, type CommandRequest } from "../../events/index.ts";
 import type { Role } from "../../replication/index.ts";
@@ -38,16 +38,16 @@ export function mayRequest(role: Role, request: Request): boolean {
   return allowed[request].has(role);
 }
 
-/** @returns why not, in plain words; undefined when the role may */
+/** @returns why the role may not; undefined: it may */
 export function refuseCommand(role: Submitter, { command, actor }: CommandRequest): string | undefined {
-  if (!maySubmit(role, command)) return `a process in the role ${role} may not ask for ${command.type}`;
-  if (actor.startsWith("operator:") && role !== "operator") return `a process in the role ${role} is no operator`;
+  if (!maySubmit(role, command)) return `a process in the role ${role} may not submit ${command.type}`;
+  if (actor.startsWith("operator:") && role !== "operator") return `a process in the role ${role} is not an operator`;
   return undefined;
 }
 
 /**
- * A process activates configurations in its own name only. A regional broker forwards those of its nodes in its own name; what it forwards it
- * has checked itself.
+ * A process activates configurations in its own name only. A regional broker forwards those of its nodes in its own
+ * name, after it has checked them itself.
  * @param isRegional whether a regional broker of this name holds a lease
  */
 export function refuseActivation(
@@ -76,7 +76,7 @@ export class ForbiddenError extends CodedError<"ERR_BROKER_FORBIDDEN"> {
   override readonly code = "ERR_BROKER_FORBIDDEN";
   readonly role: Role;
   constructor(role: Role, request: Request) {
-    super(`a process in the role ${role} may not ask for this: ${request}`);
+    super(`a process in the role ${role} may not request ${request}`);
     this.role = role;
   }
 }

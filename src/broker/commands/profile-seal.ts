@@ -1,6 +1,6 @@
 /**
- * Profiles as a broker handles them: sealed under the person's key, which is made when they are first met, and compared by
- * what they say rather than by their bytes (two sealings of one profile never look alike). Pure.
+ * Profile seal: seals profiles under the person's key, which is made at first contact, and compares profiles by
+ * content: two sealings of one profile never have the same bytes. Pure.
  */
 import { isDeepStrictEqual } from "node:util";
 import {
@@ -23,7 +23,7 @@ export type Sealer = Readonly<{
   seal: (profile: Profile) => Sealed;
 }>;
 
-/** The person's key, or a new one for somebody who has none. */
+/** The person's key, or a new one if there is none. */
 export function sealerFor(userId: UserId, tools: Tools): Sealer {
   const known = tools.personKeyOf(userId);
   const person = known ?? { userId, keyId: tools.random(8), key: tools.random(32) };
@@ -32,7 +32,7 @@ export function sealerFor(userId: UserId, tools: Tools): Sealer {
   return { person, newKeys, seal: (profile) => seal(profile, person, tools.random(12)) };
 }
 
-/** Undefined when there is none, or this key does not open it. */
+/** Undefined: there is no profile, or this key does not open it. */
 export function openProfile(sealed: Sealed | null | undefined, person: PersonKey): Profile | undefined {
   if (sealed === null || sealed === undefined) return undefined;
   try {
@@ -46,7 +46,7 @@ export function sameProfile(a: Profile | undefined, b: Profile): boolean {
   return a !== undefined && isDeepStrictEqual(plain(a), plain(b));
 }
 
-/** The same person, as far as the identity provider is concerned. */
+/** True if both profiles name the same person of the identity provider. */
 export function sameSubject(a: Profile, b: Profile): boolean {
   return a.issuer === b.issuer && a.subject === b.subject;
 }

@@ -1,6 +1,6 @@
 /**
- * Vault: an identity provider's tokens of one session, sealed. They are written in the event's transaction, read by
- * brokers, and never stand in the log. Pure.
+ * Vault: the identity provider's tokens of one session, sealed. They are written in the event's transaction, read by
+ * brokers, and never in the log. Pure.
  */
 import { hash as digestOf } from "node:crypto";
 import {
@@ -31,7 +31,7 @@ export function sealTokens(
   return { sessionId, version, sealed: seal(parts, holder(sessionId, vaultKey), nonce) };
 }
 
-/** @returns undefined when no key opens it, or it was put in the place of another entry */
+/** @returns undefined: no key opens it, or it was stored under another session or version */
 export function openVault(entry: VaultEntry | undefined, vaultKeys: readonly Uint8Array[]): VaultedTokens | undefined {
   if (entry === undefined) return undefined;
   for (const vaultKey of vaultKeys) {
@@ -52,7 +52,7 @@ export function openTokens(entry: VaultEntry, vaultKeys: readonly Uint8Array[]):
   return openVault(entry, vaultKeys)?.tokens;
 }
 
-/** @throws when it is none: an entry that claims an intent that cannot be read is not used */
+/** @throws if it is malformed: an entry with an unreadable intent is not used */
 function parseUse(value: unknown): Pick<VaultedTokens, "obtainedIn" | "presentation"> {
   if (value === undefined) return { obtainedIn: null, presentation: null };
   const { obtainedIn, presentation } = value as Readonly<Record<string, unknown>>;
@@ -68,7 +68,7 @@ function parsePresentation(fields: Readonly<Record<string, unknown>>): Presentat
   return { tokenVersion, epoch: parseEpoch(fields["epoch"]), deadline: parseUnixMs(fields["deadline"]) };
 }
 
-/** Shapes a value as tokens; undefined when it is none. */
+/** Undefined: the value is not tokens. */
 export function parseTokens(value: unknown): ProviderTokens | undefined {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return undefined;
   const fields = value as Readonly<Record<string, unknown>>;

@@ -12,27 +12,30 @@ import type { Clock, EpochMark, SignedManifest, SnapshotManifest } from "../../r
 import type { Leadership } from "./messages.ts";
 
 export type DutyContext = Readonly<{
-  /** In the role of a broker, in this epoch: `unavailable` once it is over. */
+  /** In the role of a broker, in this epoch: `unavailable` once the epoch has ended. */
   submit: (request: CommandRequest) => Promise<CommandResult>;
-  /** At the head when the run starts, and it moves on with the log. */
+  /** At the head when the run starts; it follows the log. */
   projection: Projection;
   now: UnixMs;
   /** The vault entry of a session, read from the store. */
   tokens: (sessionId: SessionId) => Promise<VaultedTokens | undefined>;
-  /** True while this process, as far as it knows, leads the epoch of the run. Check it right before a call outside the log. */
+  /**
+   * True while this process knows itself as the leader of the run's epoch. Check it right before a call outside the
+   * log.
+   */
   leads: () => boolean;
-  /** Submits to the broker that leads now, as a broker: for an answer from outside that arrives when the epoch of the run has ended. */
+  /** Submits to the present leader as a broker, for an outside answer that arrives after the run's epoch has ended. */
   submitToLeader: (request: CommandRequest) => Promise<CommandResult>;
   clock: Pick<Clock, "monotonic" | "wall">;
-  /** Aborts when this process leads no more. */
+  /** Aborts when this process no longer leads. */
   signal: AbortSignal;
-  /** The epoch that the run is in. */
+  /** The epoch of the run. */
   leadership: Leadership;
-  /** The epochs of the ledger's chain as it stands now, oldest first. */
+  /** The epochs of the present chain, oldest first. */
   epochs: () => readonly EpochMark[];
-  /** Signs what a snapshot is of, with the epoch's key. */
+  /** Signs a snapshot's manifest with the epoch's key. */
   sealManifest: (manifest: SnapshotManifest) => SignedManifest;
-  /** The place that the node that is furthest behind has told us of: what comes after it is still needed. */
+  /** The position of the node that is furthest behind: events after it are still needed. */
   neededAfter: () => Position;
 }>;
 

@@ -1,4 +1,7 @@
-/** Internal messages: what the state machines of a broker's core post to each other, and who made a log call. Only types. */
+/**
+ * Internal messages: what the state machines of a broker's core post to each other, and who made a log call. Only
+ * types.
+ */
 import type {
   CommandId,
   CommandRequest,
@@ -15,7 +18,7 @@ import type { Lessee, LogEntry } from "../../replication/index.ts";
 import type { Access } from "../commands/access.ts";
 import type { CommandAnswer, Leadership, NodeSender } from "./messages.ts";
 
-/** `opening`: an epoch of ours is being opened, or opened again; commands are taken meanwhile. */
+/** `opening`: this broker opens or reopens an epoch, and accepts commands meanwhile. */
 export type LeadershipState = "following" | "opening" | "leading";
 
 export type OpenedEpoch = Readonly<{
@@ -25,59 +28,65 @@ export type OpenedEpoch = Readonly<{
   head: Link;
   entry: LogEntry;
   lessees: readonly Lessee[];
-  /** When the opening was acknowledged. */
+  /** When the store acknowledged the opening. */
   openedAt: MonotonicMs;
 }>;
 
 export type LeaderEnd =
-  /** Somebody else leads. */
+  /** Another broker leads. */
   | Fact<"fenced", unknown>
-  /** The epoch must be opened again, at least this one. */
+  /** This broker must open another epoch, `atLeast` this one. */
   | Fact<"reopen", { atLeast: Epoch; reason: string }>
   | Fact<"stopped", unknown>;
 
 export type EpochClaim = Readonly<{ epoch: number; by: Pick<NodeSender, "name" | "boot"> }>;
 
-/** Who wanted the ledger at the head: the election, nobody in particular, or a reader. */
+/** Why the broker state is brought to the head: for the election, by the poll, or for a reader (its request number). */
 export type RefreshedFor = "contending" | "poll" | number;
 
 export type QueuedCommand = Readonly<{
-  /** Grows with each command offered. */
+  /** Grows with each command. */
   order: number;
   request: CommandRequest;
   access: Access;
   urgent: boolean;
   bytes: number;
-  /** A duty's: carried out under this leadership or not at all. Null: under any. */
+  /** A duty's command is performed under this leadership or not at all. Null: under any. */
   onlyIn: Leadership | null;
 }>;
 
-/** Who is told of an answer. */
+/** The recipient of a command's answer. */
 export type CommandWaiter =
-  /** Somebody outside. `until`: waits no longer; `hopelessFrom`: and no longer than this when there is nothing to hope for. */
+  /** A caller. It waits until `deadline`, and only until `deadlineIfUnreachable` while the store is unreachable. */
   | Fact<"caller", { id: number; deadline: number; deadlineIfUnreachable: number; duty: boolean }>
-  /** A receipt that was asked for by this command. */
+  /** A receipt request that names this command. */
   | Fact<"receipt", { requestId: number }>
-  /** A report of lost events, of which this command is a part. */
+  /** A report of lost events that contains this command. */
   | Fact<"report", { report: number }>
   /** The expiry sweep. */
   | Fact<"sweep", unknown>;
 
-/** `resolve`: its batch came to nobody knows what; `settle`: there is nothing to do, or it is refused. */
+/**
+ * `resolve`: the outcome of its batch is unknown; `settle`: it has nothing to do, or is refused; `repeated`: the log
+ * names its position.
+ */
 export type DuplicateLookup = Readonly<{
   queued: QueuedCommand;
   why: "resolve" | "settle" | "repeated";
   leadershipNo: number;
 }>;
 
-/** `answered`: it had been carried out, and has been answered so. */
+/** `answered`: the command was performed before, and its waiters have that answer. */
 export type PriorOutcome = "answered" | "none" | "failed";
 
-/** A question of ours. `previous`: the link before the command's event; `event`: that event. */
+/** `previous`: reads the link before the command's event; `event`: reads that event. */
 export type DuplicateCheckCall = Readonly<{ to: "duplicate-check"; lookup: DuplicateLookup }> &
   (Readonly<{ of: "command" }> | Readonly<{ of: "previous" | "event"; position: Position }>);
 
-/** Who asked a question, and what for. `term` numbers the epochs of this process: an answer to an earlier one finds nobody. */
+/**
+ * The owner of a log call, and its purpose. `leadershipNo` numbers the epochs of this process: an answer for an earlier
+ * epoch is dropped.
+ */
 export type LogCallOwner =
   | Readonly<{ to: "election"; of: "observe" | "open" | "resign" }>
   | Readonly<{ to: "state-sync" }>
@@ -92,7 +101,7 @@ export type LogCallOwner =
   | Readonly<{ to: "pages"; requestId: number; of: "page" | "keys" }>
   | Readonly<{ to: "duties" }>;
 
-/** What one machine tells the others. */
+/** What one state machine posts to the others. */
 export type InternalMessage =
   | Readonly<{ type: "leadershipChanged"; leadershipState: LeadershipState }>
   | Readonly<{ type: "contending" }>

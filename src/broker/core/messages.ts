@@ -1,10 +1,11 @@
 /**
- * Broker messages: what goes into the core of a broker and what comes out of it. Only types, only plain data.
+ * Broker messages: the inputs and effects of a broker's core. Only types, only plain data.
  *
- * Every input says when it happened by both of the broker's clocks. An effect with an `id` is a question: its answer comes back as
- * the input named beside it, with the same id. The core gives up by itself on an answer that does not come, and does not look at
- * one that comes after that. An input with an `id` is somebody's question: it is answered by the effect named beside it, once.
- * Effects are performed in order.
+ * - Every input carries the time at which it happened, by both of the broker's clocks.
+ * - An effect with an `id` is a request of the core. Its answer returns as the input named beside it, with the same
+ *   id. The core times out by itself and ignores a late answer.
+ * - An input with an `id` is a request of a caller, answered once by the effect named beside it.
+ * - The shell performs effects in order.
  */
 import type {
   BootId,
@@ -48,15 +49,15 @@ import type {
   Role,
 } from "../../replication/index.ts";
 
-/** What a broker says of itself. `reads`: the level up to which it can read events. */
+/** A broker, as its gossip presents it. `reads`: the level up to which it can read events. */
 export type Presence = Readonly<{ brokerId: BrokerId; version: string; reads: number }>;
 
-/** The newest epoch that a broker knows of, and where brokers can be reached: itself when it speaks, others when it answers. */
+/** The newest epoch that a broker knows, and broker addresses: its own in a request, those of others in a response. */
 export type GossipMessage = Readonly<{ epoch: Epoch; urls: readonly string[] }>;
 
 // --- the log
 
-/** What an epoch is opened with. Whoever performs it has the pair of keys that follows from `keySeed`. */
+/** What a broker opens an epoch with. The shell derives the epoch's key pair from `keySeed`. */
 export type OpenEpochCall = Readonly<{
   brokerId: BrokerId;
   incarnation: Incarnation;
@@ -67,14 +68,14 @@ export type OpenEpochCall = Readonly<{
   windowMaxMs: number;
   /** 32 random bytes. */
   keySeed: Uint8Array;
-  /** Of the epoch's first event (`firstEventOf` makes it). */
+  /** The id of the epoch's first event (`firstEventOf`). */
   eventId: EventId;
   recordedAt: UnixMs;
-  /** The cluster's, as far as the ledger knows: it is written in a format of this level. */
+  /** The cluster's level, as the broker state knows it: the event is written in a format of this level. */
   level: number;
 }>;
 
-/** A question to the log, in the words of `EventLog`. The first three are writes. */
+/** A call of the log, as `EventLog` defines it. The first three are writes. */
 export type LogCall =
   | Readonly<{ op: "openEpoch"; request: OpenEpochCall }>
   | Readonly<{ op: "append"; batch: AppendBatch }>
@@ -87,9 +88,9 @@ export type LogCall =
   | Readonly<{ op: "keys"; users: readonly UserId[] }>
   | Readonly<{ op: "sweepCommands" }>;
 
-/** The answer to each. What throws is `indeterminate` for a write and `failed` for a read. */
+/** The answer to each call. A call that throws is `indeterminate` for a write and `failed` for a read. */
 export type LogAnswer =
-  /** → openEpoch. `previous`: what the first event stands behind. */
+  /** → openEpoch. `previous`: the link before the first event. */
   | (Extract<OpenEpochOutcome, { type: "opened" }> & Readonly<{ previous: Link }>)
   | Exclude<OpenEpochOutcome, { type: "opened" }>
   /** → append */
@@ -108,17 +109,17 @@ export type LogAnswer =
 
 // --- inputs
 
-/** What a node's certificate says of it. */
+/** The sender of a message, as its certificate names it. */
 export type NodeSender = Readonly<{ cluster: string; role: Role; name: string; boot: BootId; publicKey: Uint8Array }>;
 
-/** A message of a node as it was opened; `from` is what its certificate says. */
+/** A message of a node, out of its envelope. */
 export type OpenedNodeMessage = Readonly<{ from: NodeSender }> &
   /** `unproven`: the boot that it named as replaced without a proof; the renew then names none. */
   (
     | Fact<"renew", { renew: Renew; unproven?: BootId }>
     | Fact<"confirm", { confirm: Confirm }>
     | Fact<"goodbye", { goodbye: Goodbye }>
-    /** Not authentic, not for a broker, or not what it says it is. */
+    /** Not authentic, not for a broker, or malformed. */
     | Fact<"refused", { reason: string }>
   );
 
@@ -129,57 +130,57 @@ type Timed<Type extends string, Data> = Fact<Type, Data & { at: Moment }>;
 export type BrokerInput =
   /** The first. */
   | Timed<"started", unknown>
-  /** The time of the newest `wake` has come. Early, late or twice is harmless. */
+  /** The time of the newest `wake` has arrived. Early, late or twice is harmless. */
   | Timed<"woke", unknown>
   /** → log */
   | Timed<"logAnswered", { id: number; outcome: LogAnswer }>
-  /** A command, allowed to whoever asks. Answered by `commandAnswered`. */
+  /** A command whose caller has permission. Answered by `commandAnswered`. */
   | Timed<"submitted", { id: number; request: CommandRequest; waitMs: number }>
-  /** The same of a duty of ours: carried out in the epoch that the duty runs in, or not at all. */
+  /** The command of a duty: performed in the epoch of its run, or not at all. */
   | Timed<"dutySubmitted", { id: number; request: CommandRequest; run: DutyRun }>
-  /** Whoever asked this does not wait any more: it is not answered. */
+  /** The caller has stopped waiting: the core does not answer. */
   | Timed<"requestCancelled", { id: number }>
-  /** What a node says, handed to the leader. Answered by `leaseAnswered`. */
+  /** A lease message of a node, for the leader. Answered by `leaseAnswered`. */
   | Timed<"nodeMessage", { id: number; origin: RenewOrigin; message: OpenedNodeMessage }>
   /** Answered by `receiptAnswered`. */
   | Timed<"receiptRequested", { id: number; target: ReceiptTarget; options: ReceiptAsked }>
-  /** Events behind a link, for whoever keeps a copy. Answered by `pageAnswered`. */
+  /** A read of the events after a link. Answered by `pageAnswered`. */
   | Timed<"pageRequested", { id: number; after: Link; limit: number; waitMs: number }>
-  /** Another broker, authenticated, says that it is there; only a leader makes anything of it. */
+  /** Gossip of another authenticated broker; only a leader uses it. */
   | Timed<"presenceReceived", { presence: Presence }>
-  /** An authentic broker has published something: this is who, of which epoch. */
+  /** An authentic broker published something in this epoch, or gossip named the epoch (then `incarnation` is empty). */
   | Timed<"brokerSeen", { epoch: Epoch; incarnation: Incarnation | "" }>
-  /** What came over the fan-out was not authentic. */
+  /** A message from the fan-out was not authentic. */
   | Timed<"forgeryReceived", { reason: string }>
-  /** The fan-out is connected (again): what was published lately may not have left, and the buffer may have lost it. */
+  /** The fan-out is connected (again): recent batches may not have left, and the replay buffer may have lost them. */
   | Timed<"fanoutConnected", unknown>
-  /** → publish: the fan-out could not take it. */
+  /** → publish: the fan-out dropped the batch. */
   | Timed<"publishDropped", { last: Link }>
   /** → runDuty */
   | Timed<"dutyEnded", { run: DutyRun; outcome: "done" | "failed" }>
-  /** → loadSnapshot: verified by whoever loaded it. It belongs to the core from here on. */
+  /** → loadSnapshot: a verified snapshot. It belongs to the core from here on. */
   | Timed<"snapshotLoaded", { id: number; snapshot: LoadedSnapshot }>
-  /** → loadSnapshot: there is none that reaches this far, or it could not be loaded. */
+  /** → loadSnapshot: no snapshot reaches this far, or it could not be loaded. */
   | Timed<"snapshotFailed", { id: number; reason: string }>
-  /** → reassert: whether the leader, whoever that is, has dealt with all of them */
+  /** → reassert: whether the leader has handled all of them */
   | Timed<"reassertAnswered", { id: number; answer: "answered" | "failed" }>
-  /** Contends no more, finishes what is under way, says that it leads no more. Answered by `stopped`. */
+  /** The broker resigns and finishes the writes in flight. Answered by `stopped`. */
   | Timed<"stopping", unknown>;
 
 // --- effects
 
-/** Who speaks: the leader of an epoch. Whoever performs the effect seals it with the key of that incarnation. */
+/** The leader of an epoch. The shell signs its messages with the key of that incarnation. */
 export type Leadership = Readonly<{ epoch: Epoch; incarnation: Incarnation }>;
 
 /** One run of a duty, in one epoch. */
 export type DutyRun = Readonly<{ name: string; epoch: Epoch; incarnation: Incarnation; run: number }>;
 
-/** `moved`: we do not lead, or not any more; nothing is known to have been done, and the leader will know what was. */
+/** `notLeader`: this broker does not lead; only the leader knows the outcome. */
 export type CommandAnswer = CommandResult | Fact<"notLeader", unknown>;
 
 export type LeaseAnswer =
   | Fact<"granted", { by: Leadership; grant: Grant }>
-  /** A confirmation or a goodbye. */
+  /** The answer to a confirmation or a goodbye. */
   | Fact<"taken", unknown>
   | Fact<"refused", { refusal: LeaseRefusal }>
   /** No clean write answered it, or we do not lead. */
@@ -189,35 +190,39 @@ export type ReceiptAnswer = Fact<"receipt", { receipt: Receipt }> | Fact<"unavai
 export type PageAnswer = PageOutcome | Fact<"unavailable", { message: string }>;
 
 export type BrokerEffect =
-  /** Replaces the one before. */
+  /** Replaces the previous one. */
   | Fact<"wake", { at: number }>
   /** @see logAnswered */
   | Fact<"log", { id: number; call: LogCall }>
-  /** This batch may be asked to be appended next: what takes time about that can be done now. It may also never be. */
+  /** This batch may be appended next: the log can prepare it now. It may also never be appended. */
   | Fact<"prepareBatch", { batch: AppendBatch }>
   | Fact<"commandAnswered", { id: number; answer: CommandAnswer }>
   | Fact<"leaseAnswered", { id: number; answer: LeaseAnswer }>
   | Fact<"receiptAnswered", { id: number; answer: ReceiptAnswer }>
   | Fact<"pageAnswered", { id: number; answer: PageAnswer }>
   /**
-   * Outward, over the fan-out, after a clean commit and never above it. `relay`: it was published before, and may have been
-   * lost on the way. @see publishDropped
+   * Publish over the fan-out, only after a clean commit. `republish`: the batch was published before and may have been
+   * lost.
+   * @see publishDropped
    */
   | Fact<"publish", { by: Leadership; batch: Batch; how: "commit" | "republish" }>
   /** @see dutyEnded */
   | Fact<"runDuty", { run: DutyRun }>
-  /** The run's epoch is over. */
+  /** The run's epoch has ended. */
   | Fact<"endDuty", { run: DutyRun }>
-  /** The log begins behind our place in it, at this position. @see snapshotLoaded, snapshotFailed */
+  /** The log now begins at this position, after ours. @see snapshotLoaded, snapshotFailed */
   | Fact<"loadSnapshot", { id: number; first: Position }>
-  /** Tell the other brokers that we are here; they are told again a second later. */
+  /** Send gossip to the other brokers; a second later it is sent again. */
   | Fact<"sendGossip", { presence: Presence }>
-  /** Who leads may have changed: whoever looks for the leader looks again. */
+  /** The leader may have changed: callers that wait for a leader check again. */
   | Fact<"leaderChanged", unknown>
-  /** What became of a lost event that somebody reported; `reported`: it is for an operator to judge. */
+  /** The outcome of a reported lost event; `operator`: an operator must decide. */
   | Fact<"reasserted", { lost: Link; stream: Stream; outcome: "appended" | "already-denied" | "operator" }>
-  /** Final denials that our ledger had read and the log has lost, for the leader: it may be us. @see reassertAnswered */
+  /**
+   * Final denials that the broker state had read and the log has lost, for the leader (which may be this broker). @see
+   * reassertAnswered
+   */
   | Fact<"reassert", { id: number; commandId: CommandId; events: readonly LostTightening[] }>
-  /** For the journal. */
+  /** A log line. */
   | Fact<"logger", { level: "debug" | "info" | "warn" | "error"; message: string; fields: object }>
   | Fact<"stopped", unknown>;

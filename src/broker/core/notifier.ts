@@ -1,15 +1,16 @@
 /**
- * Notifier: a condition variable. It means "check again", not "this happened", so a spurious notify costs one check and a
- * missed one costs the time-out.
+ * Notifier: a condition variable. It means "check again", not "this happened", so a spurious notify costs one check and
+ * a missed one costs the time-out.
  */
-/** The longest that a timer of Node can wait. */
+
+/** The longest delay that a Node timer accepts. */
 const timerMsMax = 2_147_483_647;
 
 export class Notifier {
   #count = 0;
   readonly #waiting = new Set<() => void>();
 
-  /** Take it before looking, and hand it to `wait`: a ring in between is not missed. */
+  /** Read it before the check and pass it to `wait`: then no notify in between is missed. */
   get count(): number {
     return this.#count;
   }
@@ -19,7 +20,7 @@ export class Notifier {
     for (const wake of [...this.#waiting]) wake();
   }
 
-  /** Resolves at the first ring since `seen`, after `ms`, or when the signal aborts. */
+  /** Resolves at the first notify since `seen`, after `ms`, or when the signal aborts. */
   wait(seen: number, ms: number, signal?: AbortSignal): Promise<void> {
     if (this.#count !== seen || signal?.aborted === true || ms <= 0) return Promise.resolve();
     return new Promise((resolve) => {
@@ -42,12 +43,12 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
 }
 
 export type Alarm = Readonly<{
-  /** Rings once after this long, at once when it is not positive; replaces what was set before. */
+  /** Calls back once after this time, immediately if it is not positive; replaces an earlier call. */
   set: (ms: number) => void;
   off: () => void;
 }>;
 
-/** Rings from the event loop, never from within `set`. */
+/** Calls back from the event loop, never from within `set`. */
 export function createWakeTimer(ring: () => void): Alarm {
   let timer: NodeJS.Timeout | undefined;
   let soon: NodeJS.Immediate | undefined;

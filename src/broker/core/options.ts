@@ -1,4 +1,4 @@
-/** Core options: what a broker's core is made with. Only types. */
+/** Core options: the settings of a broker's core. Only types. */
 import type { BrokerId } from "../../events/index.ts";
 import type { RoleLimits } from "../../replication/index.ts";
 
@@ -19,28 +19,28 @@ export type BrokerCoreOptions = Readonly<{
   brokerId: BrokerId;
   /** Where other brokers and nodes reach this one; null in a single process. */
   brokerUrl: string | null;
-  /** The log is ours alone: nobody else can write it. */
+  /** No other process can write the log. */
   exclusive: boolean;
   /** The shared secret, then the previous one while it is being replaced. */
   secrets: readonly [Uint8Array, ...Uint8Array[]];
   lease: LeaseOptions;
-  /** A leader that falls silent is followed by another within this. */
+  /** Another broker replaces a silent leader within this time. */
   takeoverMs: number;
-  /** A question to the log that takes longer is given up on; a write is then indeterminate. */
+  /** A log call that takes longer times out; a write is then indeterminate. */
   writeTimeoutMs: number;
-  /** Of this build; nodes of another one may fold to another digest. */
+  /** The version of this build; nodes of another version may fold to another digest. */
   version: string;
-  /** The level up to which this build can read events; its own unless told otherwise. */
+  /** The level up to which this build can read events. Absent: the level of the code. */
   reads?: number;
   duties: readonly DutyTimes[];
   expirySweepMs: number;
   commandSweepMs: number;
-  /** Commands that may wait. */
+  /** The most commands that may wait. */
   commandsMax?: number;
-  /** Events that are kept as bytes for readers; who is further behind has them from the log. */
+  /** Events kept as bytes for readers; a reader further behind gets them from the log. */
   recentEventsMax?: number;
-  /** `snapshot`: the ledger asks for one before it reads the log from its beginning, which is the default. */
+  /** `snapshot`: the broker requests a snapshot before it reads the log from its beginning. Absent: `log`. */
   beginsFrom?: "snapshot" | "log";
-  /** Random bytes: an input like any other, drawn in the order of the steps. */
+  /** Random bytes, drawn in the order of the steps. */
   random: (bytes: number) => Uint8Array;
 }>;

@@ -9,7 +9,7 @@ export class PendingRequests<Answer> {
     this.#numbers = numbers;
   }
 
-  /** @param also told of the number, and how to settle it otherwise, when there is no answer yet */
+  /** @param also called with the request number and a function to answer early, if there is no answer yet */
   request(feed: (id: number) => void, also?: (id: number, settle: (answer: Answer) => void) => void): Promise<Answer> {
     const id = this.#numbers.next++;
     const { promise, resolve } = Promise.withResolvers<Answer>();

@@ -1,8 +1,8 @@
 /**
  * StepContext: the time, the outgoing effects, the pending log calls and the internal messages of one core step.
  *
- * No I/O: a question goes out as an effect with a number, and whoever asked it is found again by that number. A question without
- * an answer is given up on after a bound; an answer that comes after that finds nobody.
+ * No I/O: a log call leaves as an effect with a number, and its owner is found by that number when the answer arrives.
+ * A call without an answer times out; a late answer finds no owner.
  */
 import type { MonotonicMs } from "../../events/index.ts";
 import type { Moment } from "../../replication/index.ts";
@@ -21,7 +21,7 @@ export class StepContext {
   #effects: BrokerEffect[] = [];
   #callCount = 0;
 
-  /** @param answerMsMax a question to the log that takes longer is given up on; a write is then indeterminate */
+  /** @param answerMsMax a log call that takes longer times out; a write is then indeterminate */
   constructor(answerMsMax: number) {
     this.#answerMsMax = answerMsMax;
   }
@@ -53,14 +53,14 @@ export class StepContext {
     this.emit({ type: "log", id: this.#callCount, call });
   }
 
-  /** Whose answer this is; undefined when nobody waits for it any more. */
+  /** The owner of this answer; undefined: none waits for it. */
   takeOwner(id: number): LogCallOwner | undefined {
     const pending = this.#pendingCalls.get(id);
     this.#pendingCalls.delete(id);
     return pending?.owner;
   }
 
-  /** Questions that are given up on now, with what is answered in place of an answer. */
+  /** Calls that time out now, each with the outcome that stands in for its answer. */
   takeTimedOut(): readonly Readonly<{ owner: LogCallOwner; outcome: LogAnswer }>[] {
     if (this.callDueAt > this.now) return [];
     const timedOut: { owner: LogCallOwner; outcome: LogAnswer }[] = [];
@@ -72,13 +72,13 @@ export class StepContext {
     return timedOut;
   }
 
-  /** All have the same patience, so the first one asked is the first one due. */
+  /** All calls have the same time limit, so the oldest one is due first. */
   get callDueAt(): number {
     for (const { dueAt } of this.#pendingCalls.values()) return dueAt;
     return Number.POSITIVE_INFINITY;
   }
 
-  /** What is to be done, in order. */
+  /** The effects of this step, in order. */
   takeEffects(): readonly BrokerEffect[] {
     const effects = this.#effects;
     this.#effects = [];

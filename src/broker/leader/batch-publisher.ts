@@ -1,9 +1,9 @@
 /**
- * Batch publisher: publishes a leader's commits, and publishes them again when a delivery may have been lost. Pure.
+ * Batch publisher: publishes a leader's commits, and again when a delivery may have been lost. Pure.
  *
- * Only what has committed cleanly is published, at once; the commit path never waits for it. What the fan-out could not take, or
- * took shortly before its connection was made anew, is read from the log again, which shows nothing above the durable horizon,
- * and published for the replay buffer. All of this only hastens: a copy finds what it missed by its links.
+ * It publishes clean commits only, immediately; the commit path never waits for it. Batches that the fan-out dropped,
+ * or accepted shortly before a reconnect, are read from the log again, which shows nothing above the durable horizon,
+ * and published for the replay buffer. This only saves time: a copy finds what it missed by its links.
  */
 import { type Link, sameLink } from "../../events/index.ts";
 import type { AppendBatch, LogPage } from "../../replication/index.ts";
@@ -17,22 +17,22 @@ export type PublishableBatch = Pick<AppendBatch, "previous" | "entries" | "last"
 
 type PublishedBatch = Readonly<{ previous: Link; last: Link; at: number }>;
 
-/** A connection that breaks may take with it what was given to it within this. */
+/** A connection that breaks may lose what was published within this time. */
 const unconfirmedMs = 10_000;
 const recentMax = 4_096;
 const pageEvents = 512;
-/** Beyond this many events, whoever missed them reads them from a broker. */
+/** The most events published again; copies read the rest from a broker. */
 const republishedMax = 10_000;
 
 export class BatchPublisher {
   readonly #context: StepContext;
   readonly #parts: Readonly<{ state: BrokerState; counters: Counters }>;
   #epoch: Readonly<{ by: Leadership; start: Link; leadershipNo: number }> | null = null;
-  /** Published lately, oldest first. */
+  /** Recently published, oldest first. */
   #recent: PublishedBatch[] = [];
-  /** Surely not sent from here on. */
+  /** The fan-out dropped everything after this link. */
   #lostFrom: Link | null = null;
-  /** Being published again: from here on, page by page. */
+  /** Publishing again after this link, page by page; null: not publishing again. */
   #resendFrom: Link | null = null;
   #page: LogPage | null = null;
   #republished = 0;
@@ -42,7 +42,7 @@ export class BatchPublisher {
     this.#parts = parts;
   }
 
-  /** @param of.start what the epoch's first event stands behind: what was before it is not ours to publish */
+  /** @param of.start the link before the epoch's first event: events before it are not ours to publish */
   begin(by: Leadership, of: Readonly<{ start: Link; leadershipNo: number }>): void {
     this.end();
     this.#epoch = { by, ...of };
@@ -56,7 +56,7 @@ export class BatchPublisher {
     this.#page = null;
   }
 
-  /** To be called after a clean commit, and only then. */
+  /** Call it only after a clean commit. */
   publish(batch: PublishableBatch): void {
     if (this.#epoch === null) return;
     const { by } = this.#epoch;
@@ -70,7 +70,7 @@ export class BatchPublisher {
     this.#context.emit({ type: "publish", by, how: "commit", batch: batchOf(by, batch) });
   }
 
-  /** The fan-out could not take it. */
+  /** The fan-out dropped the batch that ends here. */
   dropped(last: Link): void {
     if (this.#epoch === null) return;
     const published = this.#recent.find((one) => sameLink(one.last, last));
@@ -78,7 +78,7 @@ export class BatchPublisher {
     if (this.#lostFrom === null || from.position < this.#lostFrom.position) this.#lostFrom = from;
   }
 
-  /** A connection was made (again). */
+  /** The fan-out has connected (again). */
   connected(): void {
     if (this.#epoch === null) return;
     const since = this.#context.now - unconfirmedMs;
@@ -100,7 +100,7 @@ export class BatchPublisher {
       this.#page = null;
       return this.#republish(page, outcome.keys);
     }
-    this.#resendFrom = null; // copies read from a broker what they miss
+    this.#resendFrom = null; // copies read what they miss from a broker
     this.#page = null;
   }
 

@@ -1,14 +1,15 @@
 /**
- * Batch writer: takes what waits, has it carried out against the ledger at the head, and sees the append through. Pure.
+ * Batch writer: takes waiting commands, performs them against the broker state at the head, and appends the result.
+ * Pure.
  *
- * One append is in flight at a time. What comes meanwhile is carried out behind it, against the same head, and stands ready when its
- * turn comes: sent once the one in flight has committed cleanly, thrown away when that came to anything else (docs/adr/0027).
- *
- * The outcome table of docs/protocol.md §3.2: a clean commit is folded, published and answered; a batch that was surely
- * not written goes back to the queue or is turned away; anything unclear is left unresolved and ends the epoch. A
- * refusal, or that there is nothing to do, is a conclusion too: it is answered only once a clean commit has shown that
- * the ledger it was drawn from was still the log's, and after a look whether the command was carried out before, for a
- * retry must never fail because it succeeded.
+ * - One append is in flight at a time. Commands that arrive meanwhile are performed against the same head. Their
+ *   batch is sent once the append in flight has committed cleanly, and thrown away after any other outcome
+ *   (docs/adr/0027).
+ * - The outcome table of docs/protocol.md §3.2: a clean commit is folded, published and answered. A batch that was
+ *   surely not written is queued again or rejected. Anything unclear stays unresolved and ends the epoch.
+ * - A refusal, or "nothing to do", is a conclusion too. It is answered only after a clean commit has proven that the
+ *   state it rests on was still the log's, and after a check for an earlier run: a retry must never fail because it
+ *   succeeded.
  */
 import {
   type Link,
@@ -42,7 +43,7 @@ import { epochEnded } from "./pending-commands.ts";
 export type WriteTicket = Readonly<{ number: number; round: WriteRound }>;
 export type Committed = Readonly<{ batch: AppendBatch; accepted: readonly AcceptedCommand[] }>;
 
-/** A batch whose append is under way. */
+/** A batch whose append is in flight. */
 type InFlight = {
   ticket: WriteTicket;
   readonly batch: AppendBatch;
@@ -50,25 +51,25 @@ type InFlight = {
   readonly used: AccessSet;
 };
 
-/** The batch that comes next. */
+/** The next batch. */
 type Next = {
   draft: BatchDraft;
-  /** Everything that it was given, in order. */
+  /** All its candidates, in order. */
   readonly commands: QueuedCommand[];
-  /** The place in the log as of which it is carried out. */
+  /** The head against which its commands are performed. */
   readonly head: Link;
-  /** Carried out behind a batch in flight. */
+  /** Performed while another batch is in flight. */
   readonly isAhead: boolean;
   round: number;
   readonly absent: Set<UserId>;
   readonly locked: Set<UserId>;
-  /** What it needs is being loaded: the number of the question, what it is about, and what has not come yet. */
+  /** Versions or keys that it needs are being loaded. */
   loading: Readonly<{
     requestId: number;
     missing: BuiltBatch["missing"];
     outstanding: Set<"versions" | "keys">;
   }> | null;
-  /** Laid out already: nothing more comes into it. */
+  /** Built already: it accepts no more commands. */
   built: BuiltBatch | null;
 };
 
@@ -78,25 +79,25 @@ type LoadCall = Extract<LogCallOwner, { of: "versions" | "keys"; to: "leader" }>
 type Conclusion = {
   readonly concluded: ConcludedCommand;
   readonly head: Link;
-  /** The write that has to commit cleanly; null: none has to. */
+  /** The write that must commit cleanly first; null: none. */
   readonly write: number | null;
   proof: "awaited" | "clean" | "not-clean" | "unavailable";
   duplicate: "awaited" | "none";
 };
 
-/** What the leader does next. */
+/** The leader's next step. */
 export type NextStep =
-  /** Nothing is under way any more. */
+  /** Nothing is in flight. */
   | "idle"
   | "loading"
-  /** Conclusions without a batch wait for a beat that begins now. */
+  /** Conclusions without a batch wait for a beat that starts now. */
   | "prove"
   | Readonly<{ append: AppendBatch }>;
 
 const loadRoundsMax = 3;
-/** A command whose batches came to nothing this often is given back to its caller. */
+/** A command whose batches failed this often is answered as unavailable. */
 const attemptsMax = 4;
-/** A batch that has grown to this many events before its turn is laid out at once, and is not made larger. */
+/** A batch of this many events is prepared before its turn, and grows no more. */
 const preparedFromEvents = 256;
 
 export class BatchWriter {
@@ -123,11 +124,11 @@ export class BatchWriter {
     this.#unreadyFor = of.unreadyFor;
   }
 
-  /** An append is under way. */
+  /** An append is in flight. */
   get hasInFlight(): boolean {
     return this.#inFlight !== null;
   }
-  /** Nothing can be begun: an append is under way, or what the next batch needs is being loaded. */
+  /** No append can start: one is in flight, or the next batch still loads what it needs. */
   get busy(): boolean {
     return this.hasInFlight || this.#isLoading;
   }
@@ -135,13 +136,13 @@ export class BatchWriter {
   get hasDraft(): boolean {
     return this.#next !== null;
   }
-  /** There is room for more in the batch that comes next. */
+  /** The next batch accepts more commands. */
   get hasRoom(): boolean {
     const next = this.#next;
     if (next === null) return true;
     return !this.#isLoading && next.built === null && !next.draft.full && next.commands.length < batchEventsMax;
   }
-  /** It can be sent as it is. */
+  /** The next batch can be sent as it is. */
   get ready(): boolean {
     return this.#next !== null && !this.#isLoading && this.#next.draft.size > 0;
   }
@@ -149,20 +150,20 @@ export class BatchWriter {
     return this.#next !== null && this.#next.loading !== null;
   }
 
-  /** Its turn has come: the batch that was drafted, or one of what waits. @param nextWrite the number of the write that comes of it */
+  /** Starts the drafted batch, or a new one of the waiting commands. @param nextWrite the number of its write */
   begin(nextWrite: number): NextStep {
     if (this.#next?.draft.onlyDefers === true) this.#requeueDeferred(this.#next);
     if (this.#next === null) this.#extend();
     return this.#isLoading ? "loading" : this.#conclude(nextWrite);
   }
 
-  /** Nothing could be written behind the batch in flight; that one has been, and what it held up need not lose a turn. */
+  /** The batch in flight had deferred all commands of this draft. It is written, so they can run now. */
   #requeueDeferred({ commands }: Next): void {
     this.#next = null;
     this.#parts.pendingCommands.requeue(commands);
   }
 
-  /** Carries out what waits behind the batch in flight. It is sent when that one has committed cleanly, or thrown away. */
+  /** Performs waiting commands while a batch is in flight. */
   extendDraft(): void {
     this.#extend();
   }
@@ -189,7 +190,7 @@ export class BatchWriter {
     this.#carryOut(this.#next, commands);
   }
 
-  /** A duty belongs to an epoch: what it asked for in another one is not carried out in this one. */
+  /** A duty belongs to an epoch: its commands are not performed in another one. */
   #isForThisEpoch(queued: QueuedCommand): boolean {
     const { onlyIn } = queued;
     const { epoch, incarnation } = this.#opened;
@@ -250,11 +251,11 @@ export class BatchWriter {
     this.#next = null;
     for (const queued of next.commands) {
       if (this.#isLocked(queued, next))
-        pendingCommands.answerUnavailable(queued, "the person's key does not open here");
+        pendingCommands.answerUnavailable(queued, "this broker cannot open the person's key");
     }
     const built = next.built ?? next.draft.finish();
     pendingCommands.requeue(built.deferred);
-    // Without a batch of its own, what was concluded needs a beat; nobody else writes a log that is exclusively ours.
+    // Without a batch, conclusions need a beat. An exclusive log has no other writer, so they need none.
     const write = built.batch === null && exclusive ? null : nextWrite;
     for (const concluded of built.concluded) {
       const proof = write === null ? "clean" : "awaited";
@@ -268,12 +269,12 @@ export class BatchWriter {
     return { append: batch };
   }
 
-  /** The batch that `begin` or `loaded` made is on its way, under this number. */
+  /** The batch that `begin` or `loaded` returned is in flight, under this ticket. */
   appending(ticket: WriteTicket): void {
     if (this.#inFlight !== null) this.#inFlight.ticket = ticket;
   }
 
-  /** Versions or keys have come. */
+  /** Versions or keys have arrived. */
   loaded({ of, requestId }: LoadCall, outcome: LogAnswer, nextWrite: number): NextStep {
     const next = this.#next;
     const loading = next?.loading;
@@ -295,7 +296,7 @@ export class BatchWriter {
     return this.busy ? "loading" : this.#conclude(nextWrite);
   }
 
-  /** What was taken for the next batch waits for another one: the epoch is over, or what it was to stand behind was not written. */
+  /** Queues the commands of the next batch again: the epoch has ended, or the batch before it was not written. */
   discard(): void {
     if (this.#next === null) return;
     if (this.#next.draft.size > 0) this.#parts.counters.batchesThrownAway += 1;
@@ -303,7 +304,7 @@ export class BatchWriter {
     this.#next = null;
   }
 
-  /** What is folded meanwhile is newer than an answer that was asked for before. */
+  /** Versions that were folded meanwhile are newer than this answer. */
   #learnVersions(streams: readonly Stream[], versions: ReadonlyMap<Stream, number>): void {
     const { state } = this.#parts;
     for (const stream of streams)
@@ -318,13 +319,19 @@ export class BatchWriter {
       else if (!unwrapped.has(userId)) locked.add(userId);
     }
     if (locked.size > 0)
-      this.#context.logger("error", "keys of people do not open with this cluster's secret", {
-        people: locked.size,
-      });
+      this.#context.logger(
+        "error",
+        "keys of people do not open with this cluster's secret; their commands are unavailable",
+        {
+          people: locked.size,
+        },
+      );
   }
 
   #notLoaded({ commands }: Next, error: unknown): void {
-    this.#context.logger("warn", "what a batch needs could not be loaded", { err: error });
+    this.#context.logger("warn", "could not load versions or keys for a batch; its commands are unavailable", {
+      err: error,
+    });
     this.#next = null;
     for (const queued of commands)
       this.#parts.pendingCommands.answerUnavailable(queued, "the event log is not available");
@@ -359,8 +366,8 @@ export class BatchWriter {
   }
 
   /**
-   * What became of the append. A clean commit is still to be told to everybody, by `publishCommitted`.
-   * @returns the ticket of the write, and what has committed cleanly; `end`: the epoch ends with it
+   * The outcome of the append. `publishCommitted` must publish a clean commit.
+   * @returns the ticket of the write, and the clean commit; `end`: the epoch ends with it
    */
   appended(
     outcome: AppendOutcome,
@@ -372,7 +379,7 @@ export class BatchWriter {
     if (outcome.type === "appended" && sameLink(outcome.last, batch.last)) {
       return { ticket, committed: { batch, accepted }, end: null };
     }
-    this.discard(); // it was to stand behind what is not there, or nobody knows
+    this.discard(); // the batch before it was not written, or that is unknown
     this.#parts.counters.batchesNotClean += 1;
     const end = this.#notAppended(
       outcome,
@@ -381,7 +388,7 @@ export class BatchWriter {
     return { ticket, committed: null, end };
   }
 
-  /** Committed cleanly, and true whatever has become of the epoch meanwhile. */
+  /** Publishes a clean commit, which is true even if the epoch has ended meanwhile. */
   publishCommitted({ batch, accepted }: Committed): void {
     const { state, keys, counters } = this.#parts;
     this.#conflictsInARow = 0;
@@ -405,11 +412,11 @@ export class BatchWriter {
         return { type: "fenced" };
       case "head-moved":
         pendingCommands.requeue(commands);
-        return reopen("the head is not where we left it");
+        return reopen("the head moved unexpectedly");
       case "duplicate-command": {
         const repeated = commands.find(({ request }) => request.commandId === outcome.commandId);
         pendingCommands.requeue(commands.filter((queued) => queued !== repeated));
-        if (repeated === undefined) return reopen("the log names a command we did not send");
+        if (repeated === undefined) return reopen("the log names a command that was not sent");
         duplicateCheck.answerRepeated(repeated, outcome, this.#leadershipNo);
         return null;
       }
@@ -423,9 +430,9 @@ export class BatchWriter {
       case "appended":
       case "indeterminate":
         pendingCommands.markUnresolved(this.#retryable(commands)); // may be committed, may be lost: never success
-        return reopen("a batch's outcome is unknown");
+        return reopen("the outcome of a batch is unknown");
       case "unavailable":
-        this.#context.logger("warn", "the event log is not available: commands are turned away", {
+        this.#context.logger("warn", "the event log is not available; rejecting commands", {
           err: outcome.cause,
         });
         for (const queued of commands) pendingCommands.answerUnavailable(queued, "the event log is not available");
@@ -435,7 +442,7 @@ export class BatchWriter {
     }
   }
 
-  /** Those that may be tried once more; the others are given back to their callers. */
+  /** The commands that may be tried again; the others are answered as unavailable. */
   #retryable(commands: readonly QueuedCommand[]): readonly QueuedCommand[] {
     const { pendingCommands } = this.#parts;
     return commands.filter((queued) => {
@@ -447,7 +454,7 @@ export class BatchWriter {
 
   // --- conclusions without an event
 
-  /** What a write came to, for those that waited for it. */
+  /** Notes the outcome of a write for the conclusions that wait for it. */
   writeEnded(write: number, proof: "clean" | "not-clean" | "unavailable"): void {
     for (const conclusion of this.#conclusions.values()) {
       if (conclusion.write === null || conclusion.write > write || conclusion.proof !== "awaited") continue;
@@ -456,7 +463,7 @@ export class BatchWriter {
     }
   }
 
-  /** Whether a command that is to be refused, or has nothing to do, had been carried out before. */
+  /** The duplicate check of a command that is refused or has nothing to do. */
   duplicateChecked(queued: QueuedCommand, answer: PriorOutcome): void {
     const conclusion = this.#conclusions.get(queued);
     if (conclusion === undefined) return;
@@ -474,7 +481,7 @@ export class BatchWriter {
     const { queued, performed } = concluded;
     const { pendingCommands, counters } = this.#parts;
     this.#conclusions.delete(queued);
-    if (proof === "not-clean") return pendingCommands.requeue([queued]); // decided again at the head, here or by whoever leads
+    if (proof === "not-clean") return pendingCommands.requeue([queued]); // decided again at the head, here or by another leader
     if (proof === "unavailable") return pendingCommands.answerUnavailable(queued, "the event log is not available");
     if (performed.type === "nothing") {
       this.#noteReassertion(queued, "already-denied");

@@ -1,9 +1,9 @@
 /**
- * Batch: candidates to one batch.
+ * Batch: turns candidate commands into one batch. Pure.
  *
- * Pure. Every command is carried out against the ledger at one and the same head; a command that touches a stream which another
- * one of the batch touches is held for the next, and so is everything behind it on its own streams. What has to be loaded
- * first (a key, a stream's version) is named in `missing`: nothing is guessed.
+ * All commands are performed against one head. A command that touches a stream of another one in the batch is deferred
+ * to the next batch, and so is everything after it on its streams. Keys and stream versions that must be loaded first
+ * are named in `missing`: nothing is guessed.
  */
 import {
   type CardeaEvent,
@@ -30,7 +30,7 @@ import { accessOf, performCommand } from "../commands/catalog.ts";
 import { type Changes, type Performed, refused, type Tools } from "../commands/performed.ts";
 import type { QueuedCommand } from "../core/internal-messages.ts";
 
-/** A batch is at most this big, or one command. */
+/** The bounds of a batch; a single command may exceed them. */
 export const batchEventsMax = 512;
 export const batchBytesMax = 256 * 1024;
 
@@ -39,7 +39,7 @@ export type BatchBuilder = Readonly<{
   epoch: Epoch;
   incarnation: Incarnation;
   tools: Omit<Tools, "now" | "personKeyOf" | "versionOf">;
-  /** Null: surely none. Undefined: not loaded. */
+  /** Null: the person has none. Undefined: not loaded. */
   keyOf: (userId: UserId) => PersonKey | null | undefined;
   /** Undefined: not loaded. */
   versionOf: (stream: Stream) => number | undefined;
@@ -52,20 +52,21 @@ export type BuiltBatch = Readonly<{
   /** Null: nothing to write. */
   batch: AppendBatch | null;
   accepted: readonly AcceptedCommand[];
-  /** What its commands read and write. */
+  /** The streams that its commands read and write. */
   used: AccessSet;
-  /** Refused, or nothing to do, as of the head. */
+  /** Refused, or nothing to do, at the head. */
   concluded: readonly ConcludedCommand[];
   deferred: readonly QueuedCommand[];
   missing: Readonly<{ streams: readonly Stream[]; people: readonly UserId[] }>;
 }>;
 
-/** What a draft is to stand behind: the head, or a batch that is on its way there, with all that one reads and writes. */
+/** The link before a draft: the head, or the end of a batch in flight, with the streams that batch uses. */
 export type DraftBase = Readonly<{ link: Link; used: AccessSet | null }>;
 
 /**
- * The batch that comes next, as it grows. Behind a batch in flight it is carried out against the same head as that one: the two are
- * one batch, written in two parts, and whatever touches a stream of the first is held for the batch after this one (docs/adr/0027).
+ * The next batch as it grows. Behind a batch in flight, it is performed against the same head: the two are one batch,
+ * written in two parts. Commands that touch a stream of the first part are deferred to the batch after this one
+ * (docs/adr/0027).
  */
 export class BatchDraft {
   readonly #builder: BatchBuilder;
@@ -76,7 +77,7 @@ export class BatchDraft {
   readonly #concluded: ConcludedCommand[] = [];
   readonly #deferred: QueuedCommand[] = [];
   readonly #missing = { streams: new Set<Stream>(), people: new Set<UserId>() };
-  /** The same of the command that is being carried out. */
+  /** The same for the command being performed. */
   readonly #missingHere = { streams: new Set<Stream>(), people: new Set<UserId>() };
 
   constructor(builder: BatchBuilder, base: DraftBase) {
@@ -85,18 +86,18 @@ export class BatchDraft {
     this.#written = new DraftEntries(builder, base.link);
   }
 
-  /** Events in it. */
+  /** The number of its events. */
   get size(): number {
     return this.#written.size;
   }
   get full(): boolean {
     return this.#written.full;
   }
-  /** Nothing of it can be written, and something is held. */
+  /** It has nothing to write, and has deferred commands. */
   get onlyDefers(): boolean {
     return this.size === 0 && this.#deferred.length > 0;
   }
-  /** What has to be loaded before it can hold everything that it was given. */
+  /** What must be loaded before all its candidates can be performed. */
   get missing(): BuiltBatch["missing"] {
     return { streams: [...this.#missing.streams], people: [...this.#missing.people] };
   }
@@ -176,7 +177,7 @@ export class BatchDraft {
   }
 }
 
-/** What can only be written at a later level is refused: a reader that is here could not read it. */
+/** Refuses events of a later level: present readers could not read them. */
 function refuseAboveLevel(performed: Performed, level: number): Performed {
   if (performed.type !== "changes") return performed;
   let needed = level;
@@ -186,7 +187,7 @@ function refuseAboveLevel(performed: Performed, level: number): Performed {
   return refused("conflict", `the cluster is at level ${level}, and this needs level ${needed}: ${remedy}`);
 }
 
-/** The batch as it grows. */
+/** The entries of a batch as it grows. */
 class DraftEntries {
   readonly #builder: BatchBuilder;
   readonly #entries: LogEntry[] = [];
@@ -211,7 +212,7 @@ class DraftEntries {
     return this.#entries.length >= batchEventsMax || this.#bytes >= batchBytesMax;
   }
 
-  /** @returns false when it does not fit any more; then nothing was added */
+  /** @returns false if it does not fit; then nothing was added */
   add(queued: QueuedCommand, changes: Changes, of: Readonly<{ streams: readonly Stream[]; now: UnixMs }>): boolean {
     const entries: LogEntry[] = [];
     const streams = new Map<Stream, AppendBatch["streams"][number]>();
@@ -282,7 +283,7 @@ class DraftEntries {
   }
 }
 
-/** Encodes an event right behind a link; what is folded here is what everybody else will decode. */
+/** Encodes an event right after a link. The leader folds exactly what every reader will decode. */
 export function entryAt(
   previous: Link,
   of: Readonly<{
@@ -290,7 +291,7 @@ export function entryAt(
     event: CardeaEvent;
     version: number;
     now: UnixMs;
-    /** The cluster's. */
+    /** The cluster's level. */
     level: number;
     eventId: EventId;
     actor: string;

@@ -1,9 +1,9 @@
 /**
  * Boot keys: the first key that used a boot id which commits to none.
  *
- * Builds before key-bound boot ids (replication's node-key.ts) drew boot ids at random. For them a broker remembers the first key that speaks
- * for a (node, boot), over all epochs that it leads, and refuses every other one. A boot id that commits to a key needs no memory: the
- * envelope opener has checked it. Pure, and bounded: the oldest pin goes first.
+ * Builds before key-bound boot ids (replication's node-key.ts) drew boot ids at random. For them a broker remembers the
+ * first key that speaks for a (node, boot), over all epochs that it leads, and refuses every other one. A boot id that
+ * commits to a key needs no memory: the envelope opener has checked it. Pure, and bounded: the oldest pin goes first.
  */
 import { commitsToKey } from "../../replication/index.ts";
 import type { NodeSender } from "../core/messages.ts";

@@ -1,7 +1,8 @@
 /**
- * Broker presence: which other brokers are alive, and up to which level they can read.
+ * Broker presence: which other brokers are alive, and the level up to which they can read. Pure.
  *
- * A broker tells the others of itself once a second; nothing is kept: a leader asks who is there when an upgrade is to be finalized. Pure.
+ * Each broker sends gossip once a second. Presence is only held in memory: a leader reads it when an upgrade is to be
+ * finalized.
  */
 import type { BrokerId, MonotonicMs } from "../../events/index.ts";
 import type { Presence } from "../core/messages.ts";
@@ -10,7 +11,7 @@ import type { StepContext } from "../core/step-context.ts";
 export type Peer = Presence & Readonly<{ heardAt: MonotonicMs }>;
 
 const gossipMs = 1_000;
-/** Who has been silent for so long is not there. */
+/** A broker that is silent for this long counts as absent. */
 export const peerSilentMsMax = 5_000;
 const peersMax = 1_000;
 
@@ -29,7 +30,7 @@ export class BrokerPresences {
     return this.#own;
   }
 
-  /** An authenticated broker says that it is there. */
+  /** Notes the gossip of an authenticated broker. */
   receive(presence: Presence): void {
     if (presence.brokerId === this.#own.brokerId) return;
     this.#peers.delete(presence.brokerId);
@@ -37,7 +38,7 @@ export class BrokerPresences {
     if (this.#peers.size > peersMax) this.#peers.delete(this.#peers.keys().next().value ?? presence.brokerId);
   }
 
-  /** Those that are there now, by name. */
+  /** The brokers that are alive now, by name. */
   get alive(): readonly Peer[] {
     return [...this.#peers.values()]
       .filter(({ heardAt }) => this.#context.now - heardAt < peerSilentMsMax)

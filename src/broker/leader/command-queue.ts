@@ -1,8 +1,8 @@
 /**
- * Command queue: what waits for the next batch, in two lanes.
+ * Command queue: commands that wait for the next batch, in two lanes. Pure.
  *
- * Pure. Tightening commands overtake the others, but never one on the same stream; within a stream, commands keep the order
- * in which they came. A flood of tightening commands leaves a quarter of each batch to the others.
+ * Tightening commands overtake the others, but never one on the same stream: within a stream, commands keep their order
+ * of arrival. A flood of tightening commands leaves a quarter of each batch to the others.
  */
 import type { Stream } from "../../events/index.ts";
 import { type Access, AccessSet } from "../commands/access.ts";
@@ -16,7 +16,7 @@ export class CommandQueue {
   readonly #bounds: QueueBounds;
   #urgent: QueuedCommand[] = [];
   #normal: QueuedCommand[] = [];
-  /** Streams of the normal lane, with how often each stands there. */
+  /** The streams of the normal lane, each with its number of commands. */
   readonly #reads = new Map<Stream, number>();
   readonly #writes = new Map<Stream, number>();
   #bytes = 0;
@@ -38,7 +38,7 @@ export class CommandQueue {
     return true;
   }
 
-  /** Takes out the candidates of the next batch, in the order in which they are carried out. */
+  /** Takes the candidates of the next batch, in the order in which they are performed. */
   take(max: number): QueuedCommand[] {
     const urgentMax = this.#normal.length === 0 ? max : Math.ceil(max * urgentShare);
     const urgent = this.#urgent.splice(0, urgentMax);
@@ -50,8 +50,8 @@ export class CommandQueue {
   }
 
   /**
-   * Puts commands back to the front, in the order they had: they were held up, or nothing is known of what became of them.
-   * A tightening command that came meanwhile must not overtake one of them on the same stream: it lines up behind.
+   * Puts commands back to the front, in their old order. A tightening command that arrived meanwhile must not overtake
+   * one of them on the same stream: it is queued after it.
    */
   requeue(commands: readonly QueuedCommand[]): void {
     const normal: QueuedCommand[] = [];
@@ -75,7 +75,7 @@ export class CommandQueue {
     this.#pushNormal(normal, "front");
   }
 
-  /** Takes one command out; false when it is not waiting here. */
+  /** Removes one command; false: it was not here. */
   remove(queued: QueuedCommand): boolean {
     const urgent = this.#urgent.indexOf(queued);
     const normal = urgent >= 0 ? -1 : this.#normal.indexOf(queued);

@@ -1,6 +1,6 @@
 /**
- * Duplicate check: was a command performed before? A retry must never fail because it succeeded, so whoever is about to conclude
- * something from a command asks here first. Pure; so many questions to the log at a time, the others line up.
+ * Duplicate check: was a command performed before? A retry must never fail because it succeeded, so a conclusion about
+ * a command starts here. Pure. The number of concurrent lookups is bounded; the others wait.
  */
 import type { Link, Position } from "../../events/index.ts";
 import type { Counters } from "../core/counters.ts";
@@ -15,7 +15,7 @@ type DuplicateCheckParts = Readonly<{
   pendingCommands: PendingCommands;
   state: BrokerState;
   counters: Counters;
-  /** Whether that epoch of ours is not over: only until then the ledger is of its history. */
+  /** True until that epoch has ended: only until then the broker state is of its history. */
   isCurrent: (leadershipNo: number) => boolean;
 }>;
 const lookupsMax = 16;
@@ -32,7 +32,7 @@ export class DuplicateCheck {
     this.#parts = parts;
   }
 
-  /** A note says what it came to; for `repeated`, whose place is known, see `repeat`. */
+  /** The message `duplicateChecked` has the result. For `repeated`, whose position is known, see `answerRepeated`. */
   check(lookup: DuplicateLookup): void {
     if (this.#running >= lookupsMax) {
       this.#waiting.push(lookup);
@@ -43,7 +43,7 @@ export class DuplicateCheck {
     this.#context.callLog({ op: "findCommand", commandId }, { to: "duplicate-check", of: "command", lookup });
   }
 
-  /** The log named the place of a command that was carried out before. */
+  /** The log named the position of a command that was performed before. */
   answerRepeated(
     queued: QueuedCommand,
     recorded: Readonly<{ first: Position; count: number }>,
@@ -79,8 +79,8 @@ export class DuplicateCheck {
   }
 
   /**
-   * Retention has let go of its event: where we stand is behind it, and says no less to whoever waits for it. Not where we stand before
-   * it, nor when our epoch is over and the ledger may be of another history, or empty: a receipt for such a place would say nothing.
+   * Retention has dropped the event. Our head is after it, and a receipt for our head covers it. That fails if our head
+   * is before it, or if our epoch has ended: the state may then be empty or of another history.
    */
   #truncated(lookup: DuplicateLookup, position: Position): void {
     const { state, isCurrent } = this.#parts;

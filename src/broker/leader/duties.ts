@@ -1,6 +1,6 @@
 /**
- * Duty runner: performs the runs that the duty holder starts, and aborts them when their epoch ends. When a duty runs is decided in
- * the core.
+ * Duty runner: performs the runs that the duty holder starts, and aborts them when their epoch ends. When a duty runs
+ * is decided in the core.
  */
 import type { Logger } from "../../replication/index.ts";
 import type { Duty, DutyContext } from "../core/duty.ts";
@@ -8,7 +8,7 @@ import type { DutyRun } from "../core/messages.ts";
 
 export type DutyRunner = Readonly<{
   run: (run: DutyRun) => void;
-  /** Its epoch is over. */
+  /** The run's epoch has ended. */
   end: (run: DutyRun) => void;
 }>;
 

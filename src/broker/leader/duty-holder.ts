@@ -1,11 +1,12 @@
 /**
- * Duty holder: what exactly one broker does for the cluster, the leader. Pure.
+ * Duty holder: starts and ends the duties, which exactly one broker does for the cluster, the leader. Pure.
  *
- * A duty runs only in an epoch of ours, never twice at once, and is told to stop when the epoch ends. What it wants changed
- * it asks for by commands that name its epoch: they are written in that epoch's transactions or not at all, so a duty that was
- * overtaken by another leader's cannot do harm with what it still has in hand.
+ * A duty runs only in an epoch of this process, never twice at once, and is aborted when the epoch ends. It changes the
+ * log by commands that name its epoch: they are written in transactions of that epoch or not at all. So a duty that
+ * another leader's duty has overtaken can do no harm.
  *
- * Two duties are done here: the sweep of expired sessions (nothing leaves a projection by a clock), and that of old command ids.
+ * Two duties run here: the sweep of expired sessions (no clock removes anything from a projection), and that of old
+ * command ids.
  */
 import { type CommandId, uuidFromBytes } from "../../events/index.ts";
 import type { Counters } from "../core/counters.ts";
@@ -70,7 +71,7 @@ export class DutyHolder {
     for (const duty of this.#duties) duty.dueAt = this.#context.now;
   }
 
-  /** What a duty asks for is carried out in the epoch of its run, or not at all. */
+  /** A command of a duty is performed in the epoch of its run, or not at all. */
   submit({ run, id, request }: Extract<BrokerInput, { type: "dutySubmitted" }>): void {
     if (!this.isCurrent(run)) {
       return this.#context.emit({ type: "commandAnswered", id, answer: epochEnded(request.commandId) });
@@ -90,7 +91,7 @@ export class DutyHolder {
     }
   }
 
-  /** True while this run is the newest of its duty, in the epoch that is open. */
+  /** True while this run is the newest of its duty, in the open epoch. */
   isCurrent({ name, epoch, incarnation, run }: DutyRun): boolean {
     if (this.#leadership?.epoch !== epoch || this.#leadership.incarnation !== incarnation) return false;
     return this.#duties.some((duty) => duty.name === name && duty.running?.run === run);
@@ -149,7 +150,7 @@ export class DutyHolder {
     else this.#endOwn(expirySweep);
   }
 
-  // --- the sweep of old command ids: kept for a day, so that a late retry is known, and not for ever
+  // --- the sweep of old command ids, which are kept for a day so that a late retry is recognized
 
   #beginCommandSweep(): void {
     this.#commandSweeps = 0;

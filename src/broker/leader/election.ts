@@ -1,11 +1,11 @@
 /**
  * Election: one broker's part in having exactly one leader, most of the time. Pure.
  *
- *   following --the seat is vacant--> opening --opened, ledger at the head--> leading --fenced--> following
- *                                     opening --overtaken--> following        leading --unclear--> opening
+ *   following --leader silent--> opening --opened, state at the head--> leading --fenced--> following
+ *                                opening --overtaken--> following       leading --unclear--> opening
  *
- * It opens epochs and never decides who may write: `openEpoch` does, by comparing the head row, and every write after it.
- * A leader that stops cleanly opens one more epoch to say so, so that the next one need not wait for silence.
+ * It opens epochs and never decides who may write: `openEpoch` compares the head row, and so does every write after it.
+ * A leader that stops cleanly opens one more epoch to resign, so that the next leader need not wait for its silence.
  */
 import { type BrokerId, type Epoch, type Incarnation, uuidFromBytes } from "../../events/index.ts";
 import { lostHistory, type Observation } from "../../replication/index.ts";
@@ -18,34 +18,34 @@ export type ElectionOptions = Readonly<{
   brokerId: BrokerId;
   /** Where other brokers reach this one; null in a single process. */
   brokerUrl: string | null;
-  /** Nobody else can write this log. */
+  /** No other process can write this log. */
   exclusive: boolean;
-  /** A leader that falls silent is followed by another within this. */
+  /** Another broker replaces a silent leader within this time. */
   takeoverMs: number;
-  /** The longest window in ms that is granted to a node of another process; 0: none is. */
+  /** The longest window in ms granted to a node of another process; 0: no such node. */
   windowMaxMs: number;
-  /** The newest epoch that this process led, if it still knows every boot that it granted a lease to. */
+  /** The newest epoch that this process led, if it still knows all its lessees; null otherwise. */
   lastLed: () => Incarnation | null;
-  /** The cluster's, as far as the ledger knows. */
+  /** The cluster's level, as the broker state knows it. */
   level: () => number;
   random: (bytes: number) => Uint8Array;
 }>;
 
 /**
- * Shares of `takeoverMs`, so that with what is seen late at either end, and the opening of the epoch, a takeover stays
- * within it. Even the slowest beat, that of a leader with nobody to grant to, is missed three times before.
+ * Shares of `takeoverMs`: with late observations at both ends and the opening of the epoch, a takeover stays within it.
+ * Even the slowest beat, that of a leader without lessees, must be missed three times.
  */
 const silenceShare = 5 / 8;
 const observeShare = 1 / 16;
 const jitterShare = 1 / 16;
 const retryMs = 200;
-/** Between two epochs of ours, doubled as long as they end at once. */
+/** The pause between two epochs of this process, doubled while they end immediately. */
 const reopenMs = { first: 50, max: 2_000, short: 1_000 };
 const resignMsMax = 1_000;
 const ownIncarnationsMax = 64;
 
 type Phase =
-  /** `lookAt`: when the seat is looked at again; null: a look is under way. */
+  /** `observeAt`: when the head row is read again; null: a read is in flight. */
   | {
       type: "watching";
       leaderWatch: LeaderWatch | null;
@@ -53,7 +53,7 @@ type Phase =
       observeAgain: boolean;
       silentMs: number;
     }
-  /** The ledger is being brought up to the head. */
+  /** The broker state is being brought to the head. */
   | { type: "preparing"; seen: Observation }
   | { type: "opening"; incarnation: Incarnation }
   | { type: "leading" }
@@ -64,7 +64,7 @@ type Phase =
 export class Election {
   readonly #context: StepContext;
   readonly #options: ElectionOptions;
-  /** Incarnations that this process has drawn: when the head row holds one, nobody else does. */
+  /** Incarnations of this process: if the head row holds one, no other broker leads. */
   readonly #ownIncarnations = new Set<Incarnation>();
   #phase: Phase = { type: "pausing", until: Number.POSITIVE_INFINITY };
   #leadershipState: LeadershipState = "following";
@@ -83,16 +83,16 @@ export class Election {
   get leadershipState(): LeadershipState {
     return this.#leadershipState;
   }
-  /** What the head row last said; null: nothing yet. */
+  /** The head row as last read; null: not read yet. */
   get observed(): Observation | null {
     return this.#observed;
   }
-  /** False while the store does not answer our questions. */
+  /** False while the store does not answer. */
   get storeAnswers(): boolean {
     return this.#storeAnswers;
   }
 
-  /** It contends no more, and nothing of it is under way. */
+  /** True once it has stopped contending and has no call in flight. */
   get hasEnded(): boolean {
     return this.#phase.type === "ended";
   }
@@ -101,19 +101,19 @@ export class Election {
     this.#watch();
   }
 
-  /** An authenticated sender spoke of this epoch: the next one we open stands above it. */
+  /** An authenticated sender named this epoch: the next one we open is above it. */
   noteEpoch(epoch: Epoch): void {
     if (epoch > this.#highestEpoch) this.#highestEpoch = epoch;
   }
 
-  /** Look at the seat now. */
+  /** Reads the head row now. */
   observeNow(): void {
     if (this.#phase.type !== "watching") return;
     if (this.#phase.observeAt === null) this.#phase.observeAgain = true;
     else this.#phase.observeAt = this.#context.now;
   }
 
-  /** Contends no more. A leader of ours ends first, and tells. */
+  /** Stops contending. A leader of this process ends first. */
   stop(): void {
     this.#stopping = true;
     if (this.#phase.type === "watching" || this.#phase.type === "pausing") this.#end();
@@ -133,7 +133,7 @@ export class Election {
     else if (phase.type === "resigning") this.#resigned(null);
   }
 
-  // --- the seat
+  // --- the head row
 
   #watch(): void {
     if (this.#stopping) return this.#end();
@@ -153,7 +153,7 @@ export class Election {
     const phase = this.#phase;
     this.#storeAnswers = outcome.type === "observed";
     if (outcome.type === "observed") this.#observed = outcome.seen;
-    else this.#context.logger("warn", "the event log could not be observed", { err: causeOf(outcome) });
+    else this.#context.logger("warn", "could not read the head of the event log", { err: causeOf(outcome) });
     if (phase.type !== "watching") return;
     if (outcome.type === "observed") {
       const { seen } = outcome;
@@ -168,7 +168,7 @@ export class Election {
       phase.leaderWatch = leaderWatch;
       this.#setState("following");
     } else {
-      phase.leaderWatch = null; // silence of the store is not silence of the leader
+      phase.leaderWatch = null; // a silent store does not mean a silent leader
     }
     const waitMs = phase.observeAgain ? 0 : this.#options.takeoverMs * observeShare;
     phase.observeAt = this.#context.now + waitMs;
@@ -182,7 +182,7 @@ export class Election {
     this.#context.post({ type: "contending" });
   }
 
-  /** The ledger is at the head, or is not fit to lead with. */
+  /** @param ok the broker state is at the head, and this build can read all of it */
   stateReady(ok: boolean): void {
     const phase = this.#phase;
     if (phase.type !== "preparing") return;
@@ -235,7 +235,7 @@ export class Election {
     }
     this.#storeAnswers = false;
     const fields = { err: causeOf(outcome), outcome: outcome.type };
-    this.#context.logger("warn", "the epoch could not be opened", fields);
+    this.#context.logger("warn", "could not open an epoch", fields);
     this.#pause(retryMs);
   }
 
@@ -252,12 +252,12 @@ export class Election {
     this.#context.logger("warn", message, { epoch, reason, windowMs: lostHistoryRow.windowMs });
   }
 
-  /** The leader of the epoch that we opened leads now: the ledger is at the head. */
+  /** The leader of our epoch leads now: the broker state is at the head. */
   nowLeading(): void {
     this.#setState("leading");
   }
 
-  /** It writes, grants and answers nothing more. */
+  /** Our leader has ended: it writes, grants and answers nothing more. */
   leadershipEnded(end: LeaderEnd): void {
     const short = this.#context.now - this.#contendedAt < reopenMs.short;
     this.#reopenAfterMs =
@@ -267,7 +267,7 @@ export class Election {
         this.#context.logger("warn", "the epoch is opened again", { reason: end.reason });
         if (end.atLeast > 0) this.noteEpoch((end.atLeast - 1) as Epoch);
         this.#setState("opening");
-        return this.#pause(this.#reopenAfterMs); // a store in trouble is not asked in a tight loop
+        return this.#pause(this.#reopenAfterMs); // do not call a store in trouble in a tight loop
       case "fenced":
         this.#context.logger("warn", "stepped down: another broker leads");
         this.#setState("following");
@@ -278,7 +278,7 @@ export class Election {
   }
 
   #resign(): void {
-    if (this.#options.exclusive) return this.#end(); // there is nobody to tell
+    if (this.#options.exclusive) return this.#end(); // no other broker exists
     const incarnation = resignation(Buffer.from(this.#options.random(16)).toString("hex")) as Incarnation;
     this.#setState("opening");
     this.#phase = { type: "resigning", incarnation, until: this.#context.now + resignMsMax };
@@ -315,7 +315,7 @@ export class Election {
   }
 }
 
-/** The leader that an observation names; null when it names nobody who leads. */
+/** The leader that an observation names; null: none. */
 export function leaderIn(seen: Observation | null): Observation | null {
   return seen === null || seen.epoch === 0 || isResigned(seen.incarnation) ? null : seen;
 }

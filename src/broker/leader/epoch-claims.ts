@@ -1,14 +1,14 @@
 /**
- * Epoch claims: nodes that speak of a later epoch than the one led here.
+ * Epoch claims: handles nodes that name a later epoch than the one led here. Pure.
  *
- * A node's word alone deposes no leader. The head row is read first: where another broker leads, this one steps down. Where it does not, the
- * node has been in a history that this store does not hold (a restore, a failover that lost its tail), and the epoch is opened again above
- * the claim, or the node would never accept a grant.
- *
- * - One look at a time, and at most `looksMax` in a row, then one every `everyMs`: a node that lies cannot keep the leader from leading.
- * - A claim raises the epoch by `epochJumpMax` at most. With the rate that is 10^5 a second: 2,800 years to the largest number.
- *
- * Pure. The budget outlives the epochs of this process.
+ * - A node's word alone deposes no leader: the head row is read first. If another broker leads, this one steps down.
+ *   If not, the node was in a history that this store does not have (after a restore, or a failover that lost events).
+ *   Then the epoch is reopened above the claim, or the node would never accept a grant.
+ * - At most one read at a time and `budgetMax` in a row, then one every `everyMs`: a lying node cannot keep the
+ *   leader from leading.
+ * - A claim raises the epoch by `epochJumpMax` at most. With the rate that is 10^5 a second: 2,800 years to the
+ *   largest number.
+ * - The budget outlives the epochs of this process.
  */
 import { type Epoch, parseEpoch } from "../../events/index.ts";
 import type { Counters } from "../core/counters.ts";
@@ -17,7 +17,7 @@ import type { LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { Leader } from "./leader.ts";
 
-/** No message makes a broker open an epoch further above its own. */
+/** No message makes a broker open an epoch further above its own than this. */
 export const epochJumpMax = 1_000_000;
 const budgetMax = 10;
 const everyMs = 10_000;
@@ -25,7 +25,7 @@ const everyMs = 10_000;
 export class EpochClaims {
   readonly #context: StepContext;
   readonly #counters: Counters;
-  /** The highest claim whose look is under way; null: none is. */
+  /** The highest claim while the head row is being read; null: no read. */
   #pending: (EpochClaim & Readonly<{ leadershipNo: number }>) | null = null;
   #budget = budgetMax;
   #countedAt = 0;
@@ -49,20 +49,20 @@ export class EpochClaims {
     this.#context.callLog({ op: "observe" }, { to: "claims", leadershipNo: leader.leadershipNo });
   }
 
-  /** The head row as it is now. @param leader of the epoch that was asked for; null: it has ended */
+  /** The head row as it is now. @param leader of the claim's epoch; null: it has ended */
   headObserved(outcome: LogAnswer, leader: Leader | null): void {
     const claim = this.#pending;
     this.#pending = null;
     if (claim === null || leader === null || claim.leadershipNo !== leader.leadershipNo) return;
-    if (outcome.type !== "observed") return; // without the store nothing is granted, and the node claims it again
+    if (outcome.type !== "observed") return; // without the store nothing is granted, and the node repeats its claim
     const { seen } = outcome;
     const { epoch, incarnation } = leader.opened;
     const fields = { node: claim.by.name, boot: claim.by.boot, claimed: claim.epoch, stored: seen.epoch };
     if (seen.epoch > epoch || seen.incarnation !== incarnation) {
-      this.#context.logger("warn", "a node speaks of a later epoch, and the store has another leader", fields);
+      this.#context.logger("warn", "a node names a later epoch, and another broker leads; stepping down", fields);
       return leader.finish({ type: "fenced" });
     }
-    const message = "a node speaks of a later epoch that the store does not hold; an epoch above it is opened";
+    const message = "a node names a later epoch that the store does not have; opening an epoch above it";
     this.#context.logger("warn", message, fields);
     leader.noticeEpoch(parseEpoch(claim.epoch));
   }
@@ -83,10 +83,6 @@ export class EpochClaims {
     this.#counters.epochClaimsRefused += 1;
     if (!Number.isInteger(Math.log2(epochClaimsRefused + 1))) return;
     const fields = { node: by.name, boot: by.boot, claimed: epoch, ownEpoch, refused: epochClaimsRefused + 1 };
-    this.#context.logger(
-      "warn",
-      "a node's claim of a later epoch is ignored: too far ahead, or too many claims",
-      fields,
-    );
+    this.#context.logger("warn", "ignoring a node's claim of a later epoch: too far ahead, or too many claims", fields);
   }
 }

@@ -1,6 +1,4 @@
-/**
- * Epoch: what an epoch of ours is opened with, and how it ends. Types, and the first event that stands in it. Pure.
- */
+/** Epoch: how an epoch of this process ends, and the first event in it. Pure. */
 import type { Epoch } from "../../events/index.ts";
 import type { LogEntry, OpenEpochRequest } from "../../replication/index.ts";
 import type { LeaderEnd } from "../core/internal-messages.ts";
@@ -9,7 +7,9 @@ import { entryAt } from "./batch.ts";
 
 export const reopen = (reason: string): LeaderEnd => ({ type: "reopen", atLeast: 0 as Epoch, reason });
 
-/** Makes an epoch's first event at its place. @param publicKey raw Ed25519, base64url: what the leader of this epoch signs with */
+/**
+ * Makes an epoch's first event. @param publicKey raw Ed25519, base64url: verifies what the leader of this epoch signs
+ */
 export function firstEventOf(
   call: OpenEpochCall,
   publicKey: string,

@@ -1,14 +1,14 @@
 /**
- * Leader liveness: whether a leader is alive, judged by its beats.
+ * Leader liveness: whether the leader is alive, by its beats. Pure.
  *
- * Pure. A leader's beat count grows at least twice a second; one that has stood still for `silentMs` by our own monotonic
- * clock, seen over and over meanwhile, means that the seat is vacant. This only suggests who should open an epoch: safety
- * never depends on it, for whoever is wrong is fenced by the head row itself.
+ * A leader's beat count grows at least twice a second. A count that stays the same for `silentMs` of our monotonic
+ * clock, over many observations, means that the leader is silent. This only suggests who should open an epoch. Safety
+ * never depends on it: a broker that is wrong is fenced by the head row.
  */
 import type { Incarnation, MonotonicMs } from "../../events/index.ts";
 import type { Observation } from "../../replication/index.ts";
 
-/** An epoch that was opened only to say that nobody leads: its holder stops, and the next may begin at once. */
+/** Marks an epoch that was opened only to resign: the next leader may open its epoch immediately. */
 const resignedPrefix = "resigned-";
 
 export function resignation(random: string): string {
@@ -19,13 +19,13 @@ export function isResigned(incarnation: Incarnation | null): boolean {
   return incarnation?.startsWith(resignedPrefix) === true;
 }
 
-/** What was seen, and since when nothing has changed. */
+/** The head row as last seen, and since when it has not changed. */
 export type LeaderWatch = Readonly<{ seen: Observation; since: MonotonicMs }>;
 export type Liveness = "alive" | "silent";
 
 /**
- * @param own incarnations of this process that lead no more
- * @returns the watch to go on with, and what it shows now
+ * @param now.ownIncarnations incarnations of this process that no longer lead
+ * @returns the next watch, and whether the leader is alive
  */
 export function observeLiveness(
   previous: LeaderWatch | null,

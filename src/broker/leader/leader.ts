@@ -1,12 +1,13 @@
 /**
  * Leader: the writer of one epoch. Pure.
  *
- * Every write is made here, one at a time: what arrives while a commit is in flight forms the next batch, which is sent first when
- * that commit is answered; what the commit means to everybody is told right after, while the next one is under way. Renews
- * that wait are granted by the next write that began after they came. The outcome table of docs/protocol.md §3.2 is the
- * law here: only a clean commit is folded, published and answered; anything unclear ends the epoch, and whoever was
- * waiting learns the truth from the next one. When the epoch ends, for whatever reason, this leader grants and answers
- * nothing more.
+ * - It makes one write at a time. Commands that arrive while a commit is in flight form the next batch, which is sent
+ *   first when that commit is answered; the commit is published and answered right after, while the next one is in
+ *   flight.
+ * - A waiting renew is granted by the first write that began after the renew arrived and committed cleanly.
+ * - It follows the outcome table of docs/protocol.md §3.2: only a clean commit is folded, published and answered.
+ *   Anything unclear ends the epoch, and waiting callers learn the truth from the next one.
+ * - When its epoch has ended for any reason, it grants and answers nothing more.
  */
 import { type Epoch, type MonotonicMs, type NodeId, sameLink, unreachable } from "../../events/index.ts";
 import {
@@ -51,18 +52,18 @@ export type LeaderParts = Readonly<{
   counters: Counters;
   random: (bytes: number) => Uint8Array;
   lease: LeaseOptions;
-  /** Nobody else can write this log. */
+  /** No other process can write this log. */
   exclusive: boolean;
-  /** Also without anybody to grant to: candidates watch the beat. */
+  /** Applies even without lessees: candidates watch the beat. */
   idleBeatMs: number;
   version: string;
   wrappingKey: Uint8Array;
   vaultKey: Uint8Array;
-  /** A proof that we lead is waited for no longer. */
+  /** The longest wait for a proof that this broker leads. */
   proofMsMax: number;
 }>;
 
-/** When no other append follows one within this, a beat tells the standbys' readers how far the log is durable. */
+/** If no append follows within this time, a beat shows the readers of standbys how far the log is durable. */
 const showHeadMs = 25;
 
 export class Leader {
@@ -75,26 +76,29 @@ export class Leader {
   readonly #context: StepContext;
   readonly #granter: LeaseGranter;
   readonly #batches: BatchWriter;
-  /** The beat that is under way. */
+  /** The beat in flight. */
   #beating: WriteTicket | null = null;
-  /** A clean commit that nobody was told of yet. */
+  /** A clean commit that is not published yet. */
   #committedBatch: Readonly<{ ticket: WriteTicket; committed: Committed }> | null = null;
   #end: LeaderEnd | null = null;
   #endReported = false;
   #stopping = false;
-  /** Writes are numbered; `#clean` is the newest that committed cleanly. */
+  /** Writes are numbered; `#newestClean` is the newest that committed cleanly. */
   #newestWrite = 0;
   #newestClean = 0;
   #proofNeeded = 0;
   #storeAnswers = true;
-  /** The last write was an append: other processes are shown it by the next one. */
+  /** The last write was an append: the next write shows it to other processes. */
   #showHead = false;
-  /** Whose turn it is when both a beat is due and commands wait: where a commit takes longer than a beat may wait, one always is. */
+  /** Which goes first when a beat is due and commands wait. If commits are slower than beats, a beat is always due. */
   #nextTurn: "beats" | "appends" = "beats";
   #lastWriteAt: number;
   #lastBeatAt: number;
 
-  /** Starts leading an epoch that is open, with the ledger at its head. @param known whom the leader before this one in this process had granted to */
+  /**
+   * Starts to lead an open epoch; the broker state is at its head.
+   * @param of.known the lessees of this process's previous leader
+   */
   constructor(
     parts: LeaderParts,
     of: Readonly<{ opened: OpenedEpoch; known: readonly GrantedLessee[]; leadershipNo: number }>,
@@ -139,7 +143,7 @@ export class Leader {
   get leadership(): Leadership {
     return { epoch: this.opened.epoch, incarnation: this.opened.incarnation };
   }
-  /** False while the store turns writes away. */
+  /** False while the store rejects writes. */
   get storeAnswers(): boolean {
     return this.#storeAnswers;
   }
@@ -151,7 +155,7 @@ export class Leader {
   standings(): readonly LesseeStatus[] {
     return nameLostLessees(this.#granter.statuses(this.#context.now), this.#parts.state.knownNodes);
   }
-  /** Everybody who may hold a lease: the next epoch that this process leads must be told. */
+  /** All nodes that may hold a lease, for the next epoch that this process leads. */
   granted(): readonly GrantedLessee[] {
     return this.#granter.grantedLessees(this.#context.now);
   }
@@ -165,18 +169,18 @@ export class Leader {
     return unreadyFor(level, { reads: peers.own.reads, lessees: this.standings(), peers: peers.alive, ledForMs });
   }
 
-  /** Somebody authenticated spoke of a later epoch. */
+  /** An authenticated sender named a later epoch. */
   noticeEpoch(seen: Epoch): void {
     if (seen <= this.opened.epoch) return;
-    this.finish({ type: "reopen", atLeast: (seen + 1) as Epoch, reason: `epoch ${seen} was spoken of` });
+    this.finish({ type: "reopen", atLeast: (seen + 1) as Epoch, reason: `epoch ${seen} was named by another process` });
   }
 
-  /** Finishes what is under way and ends. */
+  /** Finishes the writes in flight and ends. */
   stop(): void {
     this.#stopping = true;
   }
 
-  /** From here on nothing is granted or answered. What is under way is waited for. */
+  /** Grants and answers nothing from here on, and waits for the writes in flight. */
   finish(end: LeaderEnd): void {
     if (this.#end !== null) return;
     this.#end = end;
@@ -194,7 +198,7 @@ export class Leader {
     this.#context.post({ type: "leaderEnded", end: this.#end });
   }
 
-  // --- what comes in
+  // --- inputs
 
   nodeMessage(input: Extract<BrokerInput, { type: "nodeMessage" }>): void {
     this.leaseRequests.handle(input);
@@ -204,14 +208,14 @@ export class Leader {
     this.receipts.request(input);
   }
 
-  /** After each input: receipts that can be answered now, are. */
+  /** Answers the receipts that can be answered now. Called after each input. */
   answerReceipts(): void {
     if (this.receipts.waiting === 0) return;
     this.#settleProofs();
     this.receipts.answerDue(() => this.standings());
   }
 
-  /** The answer to a question of ours. */
+  /** The answer to a log call of the leader. */
   logAnswered(owner: Extract<LogCallOwner, { to: "leader" }>, outcome: LogAnswer): void {
     switch (owner.of) {
       case "beat":
@@ -281,7 +285,7 @@ export class Leader {
     );
   }
 
-  /** A write starts: numbered, and with the renews that wait for one. */
+  /** Starts a write: numbers it and assigns the waiting renews to it. */
   #begin(kind: "beat" | "append"): WriteTicket {
     const { now } = this.#context;
     this.#lastWriteAt = now;
@@ -309,8 +313,8 @@ export class Leader {
   }
 
   /**
-   * Tells what has committed cleanly: folds it, publishes it, answers and grants. To be called before anything else is looked at:
-   * only a batch that stands ready goes before it.
+   * Folds and publishes a clean commit, answers its commands and grants its renews. Must run before any other input:
+   * only a batch that is ready is sent before it.
    */
   publishCommitted(): void {
     const committedBatch = this.#committedBatch;
@@ -364,7 +368,7 @@ export class Leader {
     this.#afterWrite();
   }
 
-  /** @returns whether it has committed cleanly, at the head where we stand */
+  /** @returns whether the beat committed cleanly, at our head */
   #beatOutcome(outcome: BeatOutcome, round: WriteRound): boolean {
     const { counters, state } = this.#parts;
     const head = state.applied;
@@ -379,16 +383,16 @@ export class Leader {
     switch (outcome.type) {
       case "beaten":
       case "head-moved":
-        this.finish(reopen("the head is not where we left it"));
+        this.finish(reopen("the head moved unexpectedly"));
         return false;
       case "fenced":
         this.finish({ type: "fenced" });
         return false;
       case "indeterminate":
-        this.finish(reopen("a beat's outcome is unknown"));
+        this.finish(reopen("the outcome of a beat is unknown"));
         return false;
       case "unavailable": {
-        const message = "the event log is not available: nobody is granted a lease";
+        const message = "the event log is not available; granting no leases";
         this.#context.logger("warn", message, { err: outcome.cause });
         return false;
       }
@@ -402,7 +406,7 @@ export class Leader {
     this.#reportEndWhenIdle();
   }
 
-  /** Receipts that want to call something lost wait for a write that began after they asked. */
+  /** A receipt may report a change as lost only after a clean write that began after the receipt was requested. */
   #settleProofs(): void {
     this.#proofNeeded = Math.max(
       this.#proofNeeded,
@@ -415,8 +419,8 @@ export class Leader {
 const namesMax = 100;
 
 /**
- * Names the nodes behind a row for a lost history, as far as this broker knows them. The names only explain: the row itself counts
- * for every node, named or not, until its window has passed.
+ * Names the nodes behind a row for a lost history, as far as this broker knows them. The names only explain: the row
+ * itself counts for every node, named or not, until its window has passed.
  * @returns the standings, and one for each known node that has none, until the window of the lost history has passed
  */
 function nameLostLessees(standings: readonly LesseeStatus[], knownNodes: Iterable<NodeId>): readonly LesseeStatus[] {

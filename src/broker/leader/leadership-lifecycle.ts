@@ -1,8 +1,8 @@
 /**
  * Leadership lifecycle: the epochs of this process, each from its opening until its leader has ended. Pure.
  *
- * Before an epoch is led the ledger is brought to its head, and whoever was in a batch of which nobody knew learns the truth from
- * the log as it is now. After it, whom it had granted to is told to the next one.
+ * Before an epoch is led, the broker state is brought to its head, and commands of unclear batches get their answer
+ * from the log as it is now. When a leader ends, the next one inherits its lessees.
  */
 import type { Incarnation } from "../../events/index.ts";
 import type { GrantedLessee } from "../../replication/index.ts";
@@ -19,7 +19,7 @@ import type { Election } from "./election.ts";
 import { reopen } from "./epoch.ts";
 import { Leader, type LeaderParts } from "./leader.ts";
 
-/** What an epoch of ours waits for before it is led. */
+/** What an opened epoch waits for before it is led. */
 type OpeningEpoch = { readonly opened: OpenedEpoch; unresolvedCount: number; readonly toRequeue: QueuedCommand[] };
 
 type Collaborators = Readonly<{ stateSync: BrokerStateSync; election: Election; duties: DutyHolder }>;
@@ -27,14 +27,17 @@ type Collaborators = Readonly<{ stateSync: BrokerStateSync; election: Election; 
 const catchUpMsMax = 10_000;
 
 export class LeadershipLifecycle {
-  /** Null while we do not lead. */
+  /** Null while this broker does not lead. */
   leader: Leader | null = null;
   readonly #parts: LeaderParts;
   readonly #collaborators: Collaborators;
   #opening: OpeningEpoch | null = null;
-  /** Whom our epoch had granted to: a node of our own process may have no row, and a log that failed over may have lost some. */
+  /**
+   * The lessees of our last epoch: a node of this process may have no row, and a log that failed over may have lost
+   * some.
+   */
   #knownLessees: readonly GrantedLessee[] = [];
-  /** The epoch whose grants `#known` has; null: another broker may have granted since. */
+  /** The epoch whose grants `#knownLessees` has; null: another broker may have granted since. */
   #lastLed: Incarnation | null = null;
   /** Numbers the epochs of this process. */
   #leadershipNo = 0;
@@ -45,7 +48,7 @@ export class LeadershipLifecycle {
     this.#collaborators = collaborators;
   }
 
-  /** Whether that is the epoch of ours that is open, or being opened. */
+  /** True for the epoch that is open or being opened. */
   isCurrent(leadershipNo: number): boolean {
     return leadershipNo === this.#leadershipNo && (this.leader !== null || this.#opening !== null);
   }
@@ -69,10 +72,10 @@ export class LeadershipLifecycle {
   headReached(ok: boolean): void {
     const opening = this.#opening;
     if (opening === null) return;
-    if (!ok) return this.#abandonOpening(reopen("the ledger could not be brought to the head"));
+    if (!ok) return this.#abandonOpening(reopen("could not read the log to its head"));
     this.#parts.pendingCommands.forgetAnswers();
     this.#parts.keys.clear();
-    // Whoever was in a batch of which nobody knew learns the truth from the epoch that is open now.
+    // Commands of unclear batches get their answer from the epoch that is open now.
     const unresolved = this.#parts.pendingCommands.unresolved();
     opening.unresolvedCount = unresolved.length;
     for (const queued of unresolved)
@@ -108,7 +111,7 @@ export class LeadershipLifecycle {
   leadershipEnded(end: LeaderEnd): void {
     const leader = this.leader;
     if (leader === null) return;
-    // Whoever else leads now has the rows, and knows who has left since.
+    // Another leader has the rows, and knows which nodes have left since.
     this.#knownLessees = end.type === "reopen" || this.#parts.exclusive ? leader.granted() : [];
     this.#lastLed = end.type === "reopen" ? leader.leadership.incarnation : null;
     this.leader = null;
@@ -118,7 +121,7 @@ export class LeadershipLifecycle {
     this.#collaborators.election.leadershipEnded(end);
   }
 
-  /** An epoch of ours was opened in which nobody leads: told at once, so that the next one need not wait. */
+  /** This process opened an epoch without a leader: published at once, so that the next leader need not wait. */
   resigned(opened: OpenedEpoch | null): void {
     if (opened === null) return;
     const { epoch, incarnation, previous, head, entry } = opened;

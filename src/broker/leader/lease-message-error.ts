@@ -1,4 +1,4 @@
-/** A node that asked for a lease gets none. */
+/** The leader rejected a lease message: the node gets no lease. */
 import { CodedError } from "../../events/index.ts";
 import type { LeaseRefusal } from "../../replication/index.ts";
 

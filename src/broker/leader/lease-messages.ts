@@ -1,8 +1,8 @@
 /**
- * Lease messages: what a node says in an envelope, opened for the lease desk.
+ * Lease messages: opens the envelopes of nodes for the lease request handler. Pure.
  *
- * The envelope opener has checked that the sender's key may speak for its boot. Here a renew loses the name of a boot that it replaces without
- * that boot's own signature. Whether the node may say the rest is for the desk to check. Pure.
+ * The envelope opener has checked that the sender's key may speak for its boot. Here a renew that names a replaced boot
+ * loses that name unless that boot's own signature proves it. The handler checks the rest.
  */
 import {
   commitsToKey,
@@ -25,7 +25,9 @@ const noSender: NodeSender = {
   publicKey: new Uint8Array(),
 };
 
-/** Replacements whose proof was verified: a node repeats the same one with every renew. The oldest go first. */
+/**
+ * Replacements whose proof was verified: a node repeats the same one with every renew. The oldest are forgotten first.
+ */
 export class ProvenReplacements {
   readonly #proven = new Set<string>();
 
@@ -58,7 +60,7 @@ export function leaseMessageIn(
       case "goodbye":
         return { type: "goodbye", from, goodbye: parseGoodbye(payload) };
       default:
-        return { type: "refused", from, reason: `a ${kind} is not for a broker to take` };
+        return { type: "refused", from, reason: `a broker does not accept a ${kind}` };
     }
   } catch (error) {
     if (!(error instanceof MalformedMessageError)) throw error;
@@ -66,7 +68,7 @@ export function leaseMessageIn(
   }
 }
 
-/** What is accepted of an authentic renew. */
+/** The part of an authentic renew that is accepted. */
 export function acceptRenew(from: NodeSender, renew: Renew, proven: ProvenReplacements): OpenedNodeMessage {
   if (renew.replaces === null || proven.has(from.cluster, renew)) return { type: "renew", from, renew };
   return { type: "renew", from, renew: { ...renew, replaces: null }, unproven: renew.replaces };

@@ -1,8 +1,8 @@
 /**
- * Lease request handler: handles the messages of nodes for the leader of one epoch. Pure.
+ * Lease request handler: handles the lease messages of nodes for the leader of one epoch. Pure.
  *
- * Believes only what a node says of itself, and hands it to the granter; a renew then waits here until a write that began after
- * it came has committed cleanly. Whatever is not authentic is dropped and counted.
+ * It accepts only what a node says of itself, and passes it to the granter. A renew then waits here until a write that
+ * began after the renew arrived has committed cleanly. Messages that are not authentic are dropped and counted.
  */
 import { type Link, sameLink, unreachable } from "../../events/index.ts";
 import {
@@ -32,12 +32,12 @@ import type { BootKeys } from "./boot-keys.ts";
 
 type NodeMessage = Extract<BrokerInput, { type: "nodeMessage" }>;
 
-/** A message whose link is older than memory: the log is asked for its place. */
+/** A message whose link is older than memory: the log is read at that position. */
 type LinkLookup = Readonly<{ received: NodeMessage; enforced: Link }>;
 
 const lookupsMax = 10_000;
 const loggedMax = 1_000;
-const notLeading = "this broker does not lead any more";
+const notLeading = "this broker no longer leads";
 
 type HandlerParts = Readonly<{
   context: StepContext;
@@ -53,13 +53,13 @@ export class LeaseRequestHandler {
   readonly #granter: LeaseGranter;
   readonly #leadership: Leadership;
   readonly #leadershipNo: number;
-  /** Renews that wait for a write, by the granter's ticket: who asked. */
+  /** Renews that wait for a write: granter's ticket to request id. */
   readonly #waiting = new Map<number, number>();
   readonly #lookups = new Map<number, LinkLookup>();
-  /** What was logged of a boot once, and is not logged again with each of its renews. */
+  /** Problems of boots that are logged already: a boot repeats them with each renew. */
   readonly #logged = new Set<string>();
   #closed = false;
-  /** A lessee confirmed, left, or was granted, since this was last asked. */
+  /** A lessee confirmed, left or got a grant since this was last read. */
   #lesseesChanged = false;
 
   constructor(
@@ -103,7 +103,7 @@ export class LeaseRequestHandler {
     }
   }
 
-  /** The log's answer for a link that memory has forgotten. */
+  /** The log's answer for a link that memory no longer has. */
   linkRead(requestId: number, outcome: LogAnswer): void {
     const lookup = this.#lookups.get(requestId);
     this.#lookups.delete(requestId);
@@ -113,14 +113,14 @@ export class LeaseRequestHandler {
     this.#process(lookup.received, outcome.link);
   }
 
-  /** True once after a lessee confirmed, left, or was granted. */
+  /** True once after a lessee confirmed, left or got a grant. */
   takeLesseesChanged(): boolean {
     const changed = this.#lesseesChanged;
     this.#lesseesChanged = false;
     return changed;
   }
 
-  /** Hands out the grants of a write that has committed cleanly. */
+  /** Answers the renews of a write that committed cleanly. */
   grantAfterCommit(round: WriteRound, head: Link): void {
     for (const { ticket, grant } of this.#granter.grantAfterCommit(round, head, this.#context.at))
       this.#answerGrant(ticket, grant);
@@ -128,7 +128,7 @@ export class LeaseRequestHandler {
     this.#lesseesChanged = true;
   }
 
-  /** The write came to nothing that is known: nobody of this round is granted. */
+  /** The write did not commit cleanly: its renews get no grant. */
   dropRound(round: WriteRound): void {
     this.#granter.dropRound(round);
     this.#dropAbandoned();
@@ -142,7 +142,7 @@ export class LeaseRequestHandler {
     this.#lookups.clear();
   }
 
-  /** A node's digest beside ours at the same place, whatever its build. */
+  /** Compares a node's digest with ours at the same position, whatever its build. */
   compareDigest({ applied, digest }: Pick<Renew, "applied" | "digest">): DigestComparison {
     const { state } = this.#parts;
     const ownDigest = state.digestAt(applied.position);
@@ -150,19 +150,19 @@ export class LeaseRequestHandler {
     return ownDigest === digest ? "same" : "other";
   }
 
-  /** Answers for a link; what memory has forgotten is looked up in the log, at or below its durable horizon. */
+  /** Checks a link in memory, or else in the log, at or below its durable horizon. */
   #checkLink(received: NodeMessage, enforced: Link): void {
     this.#claimEpoch(received.message.from, enforced);
     if (this.#closed) return this.#answer(received.id, { type: "unavailable", message: notLeading });
     if (this.#parts.state.locate(enforced) !== "unknown") return this.#process(received, undefined);
     if (this.#lookups.size >= lookupsMax)
-      return this.#answer(received.id, { type: "unavailable", message: "too many nodes ask" });
+      return this.#answer(received.id, { type: "unavailable", message: "too many lease messages are waiting" });
     this.#lookups.set(received.id, { received, enforced });
     const owner = { to: "lease-requests", leadershipNo: this.#leadershipNo, requestId: received.id } as const;
     this.#context.callLog({ op: "linkAt", position: enforced.position }, owner);
   }
 
-  /** @param found what the log has at the place of a link that memory has forgotten */
+  /** @param found the log's link at a position that memory no longer has */
   #process(received: NodeMessage, found: Link | undefined): void {
     const onChain = (link: Link): boolean => {
       const standing = this.#parts.state.locate(link);
@@ -226,14 +226,14 @@ export class LeaseRequestHandler {
     this.#logOnce("window", message, { node, boot, ...limited });
   }
 
-  /** Receipts wait for the boot that it named, as for any silent one. */
+  /** Receipts wait for the named boot, as for any silent one. */
   #noteUnproven({ node, boot }: Renew, replaced: string): void {
     this.#parts.counters.replacementsRefused += 1;
-    const message = "a node named a boot as replaced without its proof; receipts go on waiting for that boot";
+    const message = "a node named a boot as replaced without its proof; receipts keep waiting for that boot";
     this.#logOnce("replacement", message, { node, boot, replaced });
   }
 
-  /** Once for each boot: a node renews every second. */
+  /** Logs once per boot: a node renews every second. */
   #logOnce(what: string, message: string, fields: Readonly<Record<string, unknown>>): void {
     const key = JSON.stringify([what, fields["node"], fields["boot"]]);
     if (this.#logged.has(key)) return;
@@ -259,7 +259,7 @@ export class LeaseRequestHandler {
     this.#answer(id, { type: "taken" });
   }
 
-  /** The node has heard of a later epoch than ours: the store is asked before anything follows from it (epoch-claims.ts). */
+  /** The node names a later epoch than ours: the head row is read before anything follows from it (epoch-claims.ts). */
   #claimEpoch({ name, boot }: NodeSender, { epoch }: Pick<Link, "epoch">): void {
     if (epoch > this.#leadership.epoch)
       this.#context.post({ type: "epochClaimed", claim: { epoch, by: { name, boot } } });
@@ -276,7 +276,7 @@ export class LeaseRequestHandler {
     this.#answer(id, { type: "granted", by: this.#leadership, grant });
   }
 
-  /** Whom the granter does not know as waiting any more gets no grant; the node renews again. */
+  /** Drops renews that the granter no longer holds. The node sends a new renew. */
   #dropAbandoned(): void {
     for (const [ticket, id] of this.#waiting) {
       if (this.#granter.isQueued(ticket)) continue;
@@ -296,10 +296,10 @@ export class LeaseRequestHandler {
 }
 
 const notOwnMessage = "a node may speak only for itself";
-const laterEpoch = "it speaks of a later epoch than this leader's";
+const laterEpoch = "the node names a later epoch than this leader's";
 const anotherKey = "another key has spoken for this boot";
 
-/** A node speaks for itself alone: the name and the boot in the message are those of its certificate. */
+/** A node may speak only for itself: name and boot in the message are those of its certificate. */
 function isOwn({ from }: OpenedNodeMessage, message: Readonly<{ node: string; boot: string; role?: string }>): boolean {
   return (
     message.node === from.name &&

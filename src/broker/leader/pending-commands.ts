@@ -1,9 +1,9 @@
 /**
- * Pending commands: the commands with a waiting caller, from their arrival until their outcome is certain.
+ * Pending commands: commands with a waiting caller, from their arrival until their outcome is certain. Pure.
  *
- * It outlives epochs: what was under way when one ended is carried into the next, or given to whoever leads then. One
- * command id is carried out once, however often it is sent meanwhile: the second caller gets the first one's answer. Bounded
- * by number and bytes; a caller that has waited too long is told to ask again, which is neither success nor failure. Pure.
+ * - They outlive epochs: commands in flight when an epoch ends move to the next one, or to another leader.
+ * - A command id is performed once, however often it is sent: a second caller gets the first answer.
+ * - Bounded by number and bytes. A caller that waits too long gets "unavailable", which is neither success nor failure.
  */
 import type { CommandId, CommandRequest, CommandResult, MonotonicMs } from "../../events/index.ts";
 import { accessOf, isTightening } from "../commands/catalog.ts";
@@ -17,15 +17,15 @@ import { CommandQueue } from "./command-queue.ts";
 type OpenCommand = {
   readonly queued: QueuedCommand;
   readonly waiters: CommandWaiter[];
-  /** `unresolved`: it was in a batch of which nobody knows whether it was written. */
+  /** `unresolved`: it was in a batch whose outcome is unknown. */
   state: "queued" | "taken" | "unresolved";
-  /** Batches it was in that came to nothing. */
+  /** The number of its batches that failed. */
   attempts: number;
 };
 
 const answersMax = 20_000;
 const retryAfterMs = 1_000;
-/** How often those who wait are looked at. */
+/** How often the time limits of callers are checked. */
 const expireEveryMs = 100;
 
 export class PendingCommands {
@@ -34,7 +34,7 @@ export class PendingCommands {
   readonly #queue: CommandQueue;
   readonly #open = new Map<CommandId, OpenCommand>();
   readonly #callers = new Map<number, Readonly<{ commandId: CommandId; waiter: CommandWaiter }>>();
-  /** First answers, so that a repeated id gets the same one. */
+  /** Answers by command id, so that a repeated id gets the same one. */
   readonly #answers = growingCache<CommandId, CommandResult>(answersMax);
   #order = 0;
   #expireAt = Number.POSITIVE_INFINITY;
@@ -57,7 +57,7 @@ export class PendingCommands {
     return this.#open.size;
   }
 
-  /** @param onlyIn the command is carried out under this leadership or not at all */
+  /** @param onlyIn the command is performed under this leadership or not at all */
   submit(request: CommandRequest, waiter: CommandWaiter, onlyIn: Leadership | null = null): void {
     const { commandId } = request;
     const answer = this.#answers.get(commandId);
@@ -71,19 +71,19 @@ export class PendingCommands {
     this.#expireAt = Math.min(this.#expireAt, waiter.deadline, this.#context.now + expireEveryMs);
   }
 
-  /** The answer that a command was given. */
+  /** The answer of a command. */
   answerOf(commandId: CommandId): CommandResult | undefined {
     return this.#answers.get(commandId);
   }
 
-  /** @returns false when nobody waits for such a command: then there will be no answer */
+  /** @returns false if no such command is pending: then no answer will arrive */
   join(commandId: CommandId, waiter: CommandWaiter): boolean {
     const open = this.#open.get(commandId);
     open?.waiters.push(waiter);
     return open !== undefined;
   }
 
-  /** A caller does not wait any more. */
+  /** A caller has stopped waiting. */
   giveUp(id: number): void {
     const caller = this.#callers.get(id);
     if (caller === undefined) return;
@@ -100,7 +100,7 @@ export class PendingCommands {
     return this.#callers.size === 0 ? Number.POSITIVE_INFINITY : this.#expireAt;
   }
 
-  /** Tells those whose time is up. */
+  /** Answers the callers whose time is up. */
   expire(store: "reachable" | "unreachable"): void {
     const { now } = this.#context;
     if (this.#callers.size === 0 || now < this.#expireAt) return;
@@ -128,22 +128,25 @@ export class PendingCommands {
     this.#queue.requeue(open);
   }
 
-  /** Their batch may or may not have been written: they wait until that is known. */
+  /** Their batch may have been written: they wait until that is known. */
   markUnresolved(commands: readonly QueuedCommand[]): void {
     for (const queued of commands) this.#mark(queued, "unresolved");
   }
 
-  /** Another epoch is open, perhaps of a log that has lost some of what was answered: the log itself remembers the rest. */
+  /** Another epoch is open, perhaps of a log that has lost some answered commands. The log itself knows the others. */
   forgetAnswers(): void {
     this.#answers.clear();
   }
 
-  /** To be asked while nobody leads: then those that were taken belong to a leader that failed over them. */
+  /**
+   * Commands of unclear batches. Call it only while no leader runs: then taken commands belong to a leader that has
+   * ended.
+   */
   unresolved(): readonly QueuedCommand[] {
     return [...this.#open.values()].filter(({ state }) => state !== "queued").map(({ queued }) => queued);
   }
 
-  /** One more batch of this command came to nothing. */
+  /** Counts another failed batch of this command. */
   countAttempt(queued: QueuedCommand): number {
     const open = this.#open.get(queued.request.commandId);
     if (open === undefined) return 0;
@@ -163,7 +166,10 @@ export class PendingCommands {
     this.answer(queued, unavailable(queued.request.commandId, message));
   }
 
-  /** We do not lead: everything without an outcome goes to whoever does. First answers may be of a lost suffix: forgotten. */
+  /**
+   * This broker does not lead: pending commands go to the leader. Answers may be of a lost suffix, so they are
+   * forgotten.
+   */
   redirectAll(): void {
     this.#queue.take(Number.POSITIVE_INFINITY);
     const open = [...this.#open];
@@ -207,7 +213,7 @@ export function unavailable(commandId: CommandId, message: string): CommandResul
 }
 
 export function epochEnded(commandId: CommandId): CommandResult {
-  return unavailable(commandId, "this broker does not lead any more");
+  return unavailable(commandId, "this broker no longer leads");
 }
 
 /** @param waitMs how long the caller waits */
@@ -224,7 +230,7 @@ export function callerAt(
   };
 }
 
-/** For a trouble of the store that may pass. */
+/** Callers wait this long for an unreachable store, in case it recovers. */
 const unreachableGraceMs = 1_000;
 
 const numberBytes = 9;

@@ -1,9 +1,10 @@
 /**
- * Reassertion intake: takes the events of a lost suffix that nodes report, and records them again (docs/protocol.md §4.3). Pure.
+ * Reassertion intake: accepts reports of events that the log has lost, and records them again (docs/protocol.md §4.3).
+ * Pure.
  *
- * The reconciler: each lost tightening event is a command of its own, under an id that follows from its hash; a report is answered
- * when all of its events have an answer. A reassertion that is older than what the surviving log has decided about the same
- * fact is not applied: it is named to the operator, once.
+ * Each lost tightening event becomes a command of its own, under an id that follows from its hash. A report is answered
+ * when all of its events have an answer. A reassertion is not applied if the surviving log has since decided about the
+ * same fact: it is named to the operator, once.
  */
 import {
   type CommandId,
@@ -25,14 +26,14 @@ import { type PendingCommands, unavailable } from "./pending-commands.ts";
 
 type Report = {
   readonly commandId: CommandId;
-  /** Who is told. */
+  /** The request to answer. */
   readonly id: number;
   readonly events: number;
   open: number;
   link: Link;
   changed: boolean;
   failed: string | null;
-  /** Why the only event of a report was refused. A report of several says only that each was dealt with. */
+  /** The refusal of a report's only event. A report of several events says only that each was handled. */
   refused: Extract<CommandAnswer, { type: "refused" }> | null;
 };
 
@@ -54,7 +55,7 @@ export class ReassertionIntake {
     this.#parts = parts;
   }
 
-  /** Somebody reports what they hold and the log has lost. */
+  /** Accepts a report of events that the log has lost. */
   accept(id: number, commandId: CommandId, command: ReassertTightenings): void {
     const { pendingCommands, state } = this.#parts;
     const commands = reassertionsIn(command);
@@ -76,7 +77,7 @@ export class ReassertionIntake {
     for (const reassertion of commands) pendingCommands.submit(reassertion, { type: "report", report: reportNo });
   }
 
-  /** One of its events has an answer. */
+  /** One event of a report has its answer. */
   eventAnswered(reportNo: number, answer: CommandAnswer): void {
     const report = this.#reports.get(reportNo);
     if (report === undefined) return;
@@ -87,14 +88,14 @@ export class ReassertionIntake {
     } else if (answer.type === "refused") {
       report.refused = answer;
     } else {
-      report.failed = answer.type === "notLeader" ? "this broker does not lead any more" : answer.message;
+      report.failed = answer.type === "notLeader" ? "this broker no longer leads" : answer.message;
     }
     if (report.open > 0) return;
     this.#reports.delete(reportNo);
     this.#answer(report);
   }
 
-  /** What became of one event, now that a clean commit has shown that it is so. */
+  /** Records the outcome of one event, which a clean commit has proven. */
   recordOutcome(
     lost: Pick<LostTightening, "link" | "stream" | "type">,
     outcome: "appended" | "already-denied" | "operator",
@@ -107,11 +108,11 @@ export class ReassertionIntake {
     this.#context.emit({ type: "reasserted", lost: link, stream, outcome });
     const fields = { lost: link, stream, type };
     if (outcome === "appended")
-      this.#context.logger("warn", "the log had lost a revocation: it is recorded again", fields);
+      this.#context.logger("warn", "the log had lost a revocation; recorded it again", fields);
     if (type === "UserErased" && outcome !== "operator") this.#reportErasure(fields);
     if (outcome !== "operator") return;
     counters.reassertionsForOperator += 1;
-    const message = "the log had lost a revocation, and has decided otherwise since: look at it";
+    const message = "the log had lost a revocation, and has since decided otherwise; an operator must decide";
     this.#context.logger("error", message, fields);
   }
 
@@ -120,7 +121,7 @@ export class ReassertionIntake {
     const { kind, id } = parseStream(fields.stream);
     if (kind === "user" && this.#parts.state.projection.user(id as UserId)?.status === "erased") return;
     this.#parts.counters.reassertionsForOperator += 1;
-    const message = "the log had lost an erasure: the person is suspended; erase them again (cardea users erase)";
+    const message = "the log had lost an erasure; the person is suspended: erase them again (cardea users erase)";
     this.#context.logger("error", message, fields);
   }
 

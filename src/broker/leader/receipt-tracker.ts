@@ -1,9 +1,9 @@
 /**
  * Receipt tracker: reports which nodes have applied a change, immediately or once all have. Pure.
  *
- * Only for places on the leader's own chain: at or below its head, what its registry says of the nodes stays true whoever
- * leads afterwards (docs/protocol.md §7). Before it calls something lost it has a write committed, so that a deposed
- * leader never denies what another has written.
+ * It answers only for positions on the leader's own chain: at or below its head, the registry's facts about nodes stay
+ * true under any later leader (docs/protocol.md §7). Before it reports a change as lost, it has a write committed, so
+ * that a deposed leader never denies what another leader has written.
  */
 import { type Epoch, type Link, type Position, sameLink, unreachable } from "../../events/index.ts";
 import {
@@ -26,18 +26,18 @@ type ReceiptRequest = {
   readonly target: ReceiptTarget;
   readonly options: ReceiptAsked;
   readonly deadline: number;
-  stage: /** The command is under way; `until`: then we look in the log instead. */
+  stage: /** The command is pending; `until`: then the log is read instead. */
     | { type: "answer"; until: number }
-    /** The log is asked; the link may be known already and only be compared. */
+    /** The log is being read; a known link is only compared. */
     | { type: "looking"; link: Link | null }
-    /** Nothing was found: only a write that began after this one shows that there is nothing. */
+    /** Nothing was found: only a clean write that begins after this one proves it. */
     | { type: "unproven"; after: number | null; until: number }
     | { type: "waiting"; question: ReceiptQuery; checkAt: number };
-  /** A proof that we lead was had after the first look. */
+  /** A clean write after the first lookup has proven that this broker leads. */
   proven: boolean;
 };
 
-/** A clock that is off by less than a millisecond must not make us ask twice. */
+/** A clock that is off by less than a millisecond must not cause a second check. */
 const fenceSlackMs = 1;
 const receiptsMax = 10_000;
 
@@ -53,7 +53,7 @@ export class ReceiptTracker {
   readonly #epoch: Epoch;
   readonly #leadershipNo: number;
   readonly #requests = new Map<number, ReceiptRequest>();
-  /** A lessee confirmed, left, or was granted. */
+  /** A lessee confirmed, left or got a grant. */
   #lesseesChanged = false;
 
   constructor(
@@ -77,7 +77,7 @@ export class ReceiptTracker {
   }
 
   request({ id, target, options }: Extract<BrokerInput, { type: "receiptRequested" }>): void {
-    if (this.#requests.size >= receiptsMax) return this.#unavailable(id, "too many receipts are waited for");
+    if (this.#requests.size >= receiptsMax) return this.#unavailable(id, "too many receipts are waiting");
     const deadline = this.#context.now + options.timeoutMs;
     const request: ReceiptRequest = {
       id,
@@ -96,7 +96,7 @@ export class ReceiptTracker {
   }
 
   close(): void {
-    for (const { id } of this.#requests.values()) this.#unavailable(id, "this broker does not lead any more");
+    for (const { id } of this.#requests.values()) this.#unavailable(id, "this broker no longer leads");
     this.#requests.clear();
   }
 
@@ -114,7 +114,7 @@ export class ReceiptTracker {
     return due;
   }
 
-  /** Looks at those whose time has come, or at all when there is news of a lessee. */
+  /** Answers the receipts that are due; checks all of them after a change of a lessee. */
   answerDue(standings: () => readonly LesseeStatus[]): void {
     const { now } = this.#context;
     const lesseesChanged = this.#lesseesChanged;
@@ -128,7 +128,7 @@ export class ReceiptTracker {
     }
   }
 
-  /** Those who waited too long for something other than the nodes. */
+  /** Handles requests that wait too long for something other than nodes. */
   tick(): void {
     const { now } = this.#context;
     for (const request of this.#requests.values()) {
@@ -142,9 +142,9 @@ export class ReceiptTracker {
   }
 
   /**
-   * Lets those go on that waited for a proof.
+   * Continues the requests that waited for a proof.
    * @param at the newest write, and the newest that has committed cleanly
-   * @returns the write that must commit cleanly next, 0 for none
+   * @returns the write that must commit cleanly next; 0: none
    */
   recordWrites(at: Readonly<{ write: number; clean: number }>): number {
     let neededWrite = 0;
@@ -162,13 +162,13 @@ export class ReceiptTracker {
     return neededWrite;
   }
 
-  /** The command that a receipt was asked for has an answer. */
+  /** The command of a receipt has its answer. */
   commandAnswered(id: number, answer: CommandAnswer): void {
     const request = this.#requests.get(id);
     if (request?.stage.type === "answer") this.#resolveCommand(request, answer);
   }
 
-  /** The answer to a question of ours. */
+  /** The answer to a log call of the tracker. */
   logAnswered(owner: Extract<LogCallOwner, { to: "receipts" }>, outcome: LogAnswer): void {
     const { requestId, of } = owner;
     const request = this.#requests.get(requestId);
@@ -206,16 +206,16 @@ export class ReceiptTracker {
     return link === "unknown" ? this.#logSilent(request) : this.#checkChain(request, link);
   }
 
-  /** Retention has let go of the command's event: who enforces where we stand enforces that too. */
+  /** Retention has dropped the command's event: a node that enforces our head enforces it, too. */
   #truncated(request: ReceiptRequest, position: Position): void {
     const { applied } = this.#parts.state;
     return applied.position >= position ? this.#awaitNodes(request, applied) : this.#notOnChain(request);
   }
 
-  /** Retention has let go of what stood where a link says that it stands: whether it was this very link nobody knows any more. */
+  /** Retention has dropped the event at the link's position: the log cannot say any more whether it had this link. */
   #linkTruncated({ id }: ReceiptRequest): void {
     this.#requests.delete(id);
-    this.#unavailable(id, "the log begins behind this link, and does not say any more whether it held it");
+    this.#unavailable(id, "the log begins after this link and can no longer say whether it had it");
   }
 
   #logSilent({ id }: ReceiptRequest): void {
@@ -223,7 +223,7 @@ export class ReceiptTracker {
     this.#unavailable(id, "the event log is not available");
   }
 
-  // --- where the target stands
+  // --- the position of the target
 
   #locateTarget(request: ReceiptRequest): void {
     const { target } = request;
@@ -277,7 +277,7 @@ export class ReceiptTracker {
     }
   }
 
-  /** Not on our chain, as far as we know: is it still we who know? */
+  /** Not on our chain; it remains to prove that this broker still leads. */
   #notOnChain(request: ReceiptRequest): void {
     if (request.proven) return this.#awaitNodes(request, null);
     request.stage = { type: "unproven", after: null, until: this.#context.now + this.#parts.proofMsMax };
@@ -322,7 +322,7 @@ export class ReceiptTracker {
   }
 }
 
-/** When the next of the unconfirmed will be fenced if it stays silent. */
+/** When the next unconfirmed node is fenced if it stays silent. */
 function nextFenceMs(receipt: Receipt): number {
   const fencesInMs = receipt.nodes.filter((node) => node.status === "unconfirmed").map((node) => node.fencedInMs ?? 0);
   return Math.max(1, Math.min(...fencesInMs, 60_000) + fenceSlackMs);

@@ -1,21 +1,21 @@
 /**
  * Recorded outcome: the event of the log that a command produced, and its link. Pure.
  *
- * The log's table of commands names a position alone, and positions repeat: two reads may come from two servers, one of them an old
- * primary, and what stands there in one history may be somebody else's in another. So the event itself is read, and must name the
- * command as its cause: its link is then the command's in whatever history it is looked for.
+ * The log's table of commands has a position alone, and positions repeat: two reads may reach two servers, one of them
+ * an old primary, and another history has another event at that position. So the event itself is read, and must name
+ * the command as its cause. Its link then identifies it in any history.
  */
 import { type CommandId, decodeEvents, type Link, linkOf, type Position, parsePosition } from "../../events/index.ts";
 import type { LogAnswer } from "../core/messages.ts";
 
-/** Where the last event of a command stands. */
+/** The position of a command's last event. */
 export function lastPositionOf({ first, count }: Readonly<{ first: Position; count: number }>): Position {
   return parsePosition(first + Math.max(1, count) - 1);
 }
 
 /**
- * @param outcome of reading one event behind the link before `position`
- * @returns its link; `gone`: retention has let go of it; `other`: what stands there is not the command's; `unknown`: no answer
+ * @param outcome of reading one event after the link before `position`
+ * @returns its link; `truncated`: retention has dropped it; `other`: another command's event; `unknown`: no answer
  */
 export function linkRecordedBy(
   commandId: CommandId,

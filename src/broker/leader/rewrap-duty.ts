@@ -1,22 +1,23 @@
 /**
- * Rewrapping: a duty of the leader while `shared_secret` is being replaced. Keys of people that are wrapped under the previous secret
- * are wrapped under the present one, so that the previous one can go. The keys themselves, and what is sealed with them, stay.
+ * Rewrap duty: while `shared_secret` is being replaced, wraps the keys of people under the present secret, so that the
+ * previous one can be removed. The keys themselves, and what is sealed with them, stay.
  *
- * It goes through all keys again and again, since a broker whose file still has the secrets the other way round may wrap some back, and
- * says when none is left. In the first round of a change, with the new secret as the previous one, none is from the start. A key that opens under neither is named by number alone: it was lost before. Nothing of it is undone by
- * another leader, so it needs no epoch: whoever does it does the same.
+ * It passes over all keys repeatedly, because a broker whose file still has the secrets in the old order may wrap some
+ * back. It reports when none is left. In the first round of a change, with the new secret as the previous one, none is
+ * from the start. Keys that open under neither secret are only counted: they were lost before. Every leader does the
+ * same, so it needs no epoch.
  */
 import { type PersonKey, SealError, type UserId, unwrapKey, type WrappedKey, wrapKey } from "../../events/index.ts";
 import { type EventLog, type Logger, personKeyWrap } from "../../replication/index.ts";
 import type { Duty, DutyContext } from "../core/duty.ts";
 
 export type RewrapProgress = Readonly<{
-  /** Keys looked at in this round so far, and in it rewrapped. */
+  /** Keys checked in this round so far, and those of them rewrapped. */
   keysSeen: number;
   keysRewrapped: number;
-  /** How many the last whole round found under the previous secret; absent: no round was finished yet. */
+  /** Keys that the last whole round found under the previous secret; absent: no round has finished. */
   keysLeft?: number;
-  /** Under neither secret. */
+  /** Keys that open under neither secret. */
   keysUnreadable: number;
 }>;
 
@@ -24,7 +25,7 @@ export type RewrapDuty = Duty & Readonly<{ progress: () => RewrapProgress }>;
 
 const pageKeys = 500;
 const everyMs = 10_000;
-/** Once nothing is left. */
+/** The pause once nothing is left. */
 const idleMs = 60_000;
 
 export function rewrapDuty(
@@ -61,8 +62,7 @@ export function rewrapDuty(
     if (signal.aborted) return;
     const wasLeft = progress.keysLeft;
     progress = { ...progress, keysLeft: rewrapped };
-    if (rewrapped > 0)
-      logger.info({ seen, rewrapped, unreadable }, "keys of people were wrapped under the present secret");
+    if (rewrapped > 0) logger.info({ seen, rewrapped, unreadable }, "wrapped keys of people under the present secret");
     if (unreadable > 0 && wasLeft === undefined)
       logger.error({ unreadable }, "keys of people open under neither secret");
     if (rewrapped > 0) return;

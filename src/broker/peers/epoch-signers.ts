@@ -1,6 +1,6 @@
 /**
- * Epoch signers: the keys of the epochs that this process has opened, or tried to. What a leader says is sealed with the key of its
- * epoch, which was drawn when the epoch was asked for. Pure.
+ * Epoch signers: the keys of the epochs that this process has opened, or tried to open. A leader's messages are signed
+ * with the key of its epoch, which was generated when the epoch was requested. Pure.
  */
 import type { Incarnation } from "../../events/index.ts";
 import {
@@ -13,7 +13,7 @@ import {
 } from "../../replication/index.ts";
 import type { Leadership } from "../core/messages.ts";
 
-/** The right to speak as the leader of an epoch. */
+/** The identity in the certificates of epoch keys. */
 export type SignerIdentity = Readonly<{ cluster: string; name: string; boot: Signer["certificate"]["boot"] }>;
 
 const pairsMax = 64;
@@ -41,7 +41,7 @@ export class EpochSigners {
     const { epoch, incarnation } = by;
     if (this.#newest?.by.epoch === epoch && this.#newest.by.incarnation === incarnation) return this.#newest.signer;
     const pair = this.#pairs.get(incarnation);
-    if (pair === undefined) throw new TypeError(`no key was drawn for epoch ${epoch}`);
+    if (pair === undefined) throw new TypeError(`no key was generated for epoch ${epoch}`);
     const signer = enrol({ ...this.#identity, role: "broker", epoch, incarnation }, pair, this.#root);
     this.#newest = { by, signer };
     return signer;

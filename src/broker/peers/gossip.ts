@@ -1,6 +1,6 @@
 /**
- * Gossip: once a second each broker sends its peers its presence, the newest epoch it knows, and the peer addresses it knows. It uses
- * HTTP and needs no fan-out. A broker that reads an old primary learns of a later epoch from a peer.
+ * Gossip: once a second each broker sends its peers its presence, the newest epoch it knows, and the peer addresses it
+ * knows. It uses HTTP and needs no fan-out. A broker that reads an old primary learns of a later epoch from a peer.
  */
 import { type BrokerId, type Epoch, parseEpoch } from "../../events/index.ts";
 import type { EventLog, Logger } from "../../replication/index.ts";
@@ -9,7 +9,7 @@ import type { GossipMessage, Presence } from "../core/messages.ts";
 import { epochJumpMax } from "../leader/epoch-claims.ts";
 import { PeerAddresses } from "./peer-addresses.ts";
 
-/** Telling another broker of ourselves takes no longer than until it is told again. */
+/** The time limit of a gossip call: then the next one is due. */
 const gossipMsMax = 1_000;
 
 export type GossipParts = Readonly<{
@@ -22,7 +22,7 @@ export type GossipParts = Readonly<{
   monotonic: () => number;
   /** What the log says at this moment. */
   seen: () => Readonly<{ epoch: Epoch; leaderUrl: string | null }>;
-  /** Another broker knows of a later epoch than we do. */
+  /** Another broker knows a later epoch. */
   onEpoch: (epoch: Epoch) => void;
 }>;
 
@@ -31,7 +31,7 @@ export function createGossip(parts: GossipParts) {
   const peers = new PeerAddresses(url);
   const caller = { role: "broker", name: parts.brokerId } as const;
   const ownUrls = url === null ? [] : [url];
-  /** The newest epoch that another broker has told us of. */
+  /** The newest epoch in the gossip of others. */
   let newestHeard = 0 as Epoch;
 
   function newest(): Epoch {
@@ -39,10 +39,10 @@ export function createGossip(parts: GossipParts) {
     return parseEpoch(Math.max(epoch, newestHeard));
   }
 
-  /** An authenticated broker knows of this epoch. */
+  /** An authenticated broker knows this epoch. */
   function heardOf(epoch: Epoch): void {
     const known = newest();
-    // Above what the store holds, not above what was heard: a row of messages does not add up.
+    // The bound is above the store's epoch, not above the gossip: a series of messages does not add up.
     if (epoch > parts.seen().epoch + epochJumpMax) return;
     log.heardOf?.(epoch);
     if (epoch <= known) return;
@@ -55,7 +55,7 @@ export function createGossip(parts: GossipParts) {
       return peers.known(monotonic()).length;
     },
 
-    /** They are told again in a second: that somebody did not hear it is no news. */
+    /** A failed call is not logged as a problem: the next one follows in a second. */
     sendGossip(presence: Presence): void {
       peers.add(parts.seen().leaderUrl, monotonic(), "reported");
       for (const peerUrl of peers.known(monotonic())) {
@@ -66,12 +66,12 @@ export function createGossip(parts: GossipParts) {
             for (const other of urls) peers.add(other, monotonic(), "reported");
             heardOf(epoch);
           },
-          (error: unknown) => logger.debug({ err: error }, "another broker was not told that this one is there"),
+          (error: unknown) => logger.debug({ err: error }, "could not send gossip to another broker"),
         );
       }
     },
 
-    /** What another broker has told us. @returns what we answer */
+    /** Handles gossip of another broker. @returns our answer */
     receiveGossip({ epoch, urls }: GossipMessage): GossipMessage {
       for (const peerUrl of urls) peers.add(peerUrl, monotonic(), "direct");
       heardOf(epoch);

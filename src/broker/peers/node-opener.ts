@@ -1,4 +1,4 @@
-/** Node opener: what enforcement nodes and regional brokers sign, opened under the root of their role. Pure. */
+/** Node opener: opens envelopes that nodes and regional brokers signed, under the root of their role. Pure. */
 import {
   createEnvelopeOpener,
   enrolmentRoot,

@@ -1,12 +1,12 @@
 /**
- * Peer addresses: where the other brokers can be reached, by what the log and they themselves have said. Pure.
+ * Peer addresses: the addresses of the other brokers, from the log and from their gossip. Pure.
  *
- * Each is told once a second that we are there, and of which epoch we know; so a later epoch comes round without a fan-out, and somebody who
- * looks at an old primary which lives on learns of it. Only those who have spoken themselves are passed on to others: who has gone is
- * forgotten by all.
+ * Gossip goes to every known address once a second. So a later epoch spreads without a fan-out, and a broker that reads
+ * an old primary learns of it. Only peers with direct contact are passed on to others: all forget a broker that is
+ * gone.
  */
 
-/** Somebody of whom nothing was heard for so long is told nothing any more. */
+/** A peer that is silent for this long gets no gossip any more. */
 const forgetAfterMs = 60_000;
 const peersMax = 32;
 
@@ -16,12 +16,12 @@ export class PeerAddresses {
   readonly #own: string | null;
   readonly #byUrl = new Map<string, PeerAddress>();
 
-  /** @param own where others reach us; null: we are alone */
+  /** @param own our own address; null: there are no other brokers */
   constructor(own: string | null) {
     this.#own = own;
   }
 
-  /** @param of `spoken`: it has told or answered something itself; `named`: somebody speaks of it */
+  /** @param how `direct`: the peer itself sent or answered gossip; `reported`: another source named it */
   add(url: string | null, now: number, how: "direct" | "reported"): void {
     if (url === null || this.#own === null || url === this.#own) return;
     const known = this.#byUrl.get(url);
@@ -31,13 +31,13 @@ export class PeerAddresses {
       this.#byUrl.set(url, { knownUntil: now + forgetAfterMs, directAt: Number.NEGATIVE_INFINITY });
   }
 
-  /** Everybody who is to be told. */
+  /** The addresses that gossip goes to. */
   known(now: number): readonly string[] {
     for (const [url, { knownUntil }] of this.#byUrl) if (knownUntil <= now) this.#byUrl.delete(url);
     return [...this.#byUrl.keys()];
   }
 
-  /** Those that others may be told of. */
+  /** The addresses that may be passed on to others. */
   direct(now: number): readonly string[] {
     return this.known(now).filter(
       (url) => (this.#byUrl.get(url)?.directAt ?? Number.NEGATIVE_INFINITY) > now - forgetAfterMs,

@@ -1,16 +1,16 @@
 /**
- * Age mark: on the disk of a regional broker while leases by age of this boot may count, so that the next boot does not tell the
- * leader to let go of what this one is answerable for.
+ * Age mark: a file on the disk of a regional broker while leases by age of this boot may count. It keeps the next boot
+ * from replacing this one at the leader, because this boot still answers for those leases.
  */
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 
 export type AgeMark = Readonly<{
-  /** A boot before this one may have granted by age, and did not see the end of it. */
+  /** An earlier boot may have granted by age, and those leases may still count. */
   leftBehind: boolean;
-  /** On the disk when it returns: before the first grant by age. */
+  /** The mark is on the disk when this returns. Call it before the first grant by age. */
   set(): void;
-  /** Nothing that was granted by age counts any more. */
+  /** Removes the mark: no lease by age counts any more. */
   clear(): void;
 }>;
 
@@ -26,7 +26,7 @@ export function openAgeMark(path: string): AgeMark {
         write(path);
       } catch (cause) {
         const why = cause instanceof Error ? cause.message : String(cause);
-        throw new Error(`${path} cannot be written (${why}): no lease by age is given before it can`, { cause });
+        throw new Error(`${path} cannot be written (${why}); granting no leases by age until it can`, { cause });
       }
       standing = true;
     },

@@ -3,7 +3,8 @@
  *
  * - Pure: it decides what is kept and served. A store keeps the rows (region-copy-file.ts, or the simulator's).
  * - Events are kept as they came, so what it serves can be verified like any page.
- * - It is never the truth: a page of the home region that contradicts it is right, and what contradicts the page is dropped.
+ * - It is never the truth: a page of the home region that contradicts it is right, and what contradicts the page is
+ *   dropped.
  * - It holds one unbroken chain from its base to its head, never a part of one history and a part of another.
  */
 import {
@@ -102,7 +103,8 @@ export class RegionCopy {
   }
 
   /**
-   * Takes a page of the home region, which is right whatever this copy holds: the copy restarts where a page contradicts it.
+   * Takes a page of the home region, which is right whatever this copy holds: the copy restarts where a page
+   * contradicts it.
    * @returns false for a page that begins beyond the head: readers still need the events between, which must come first
    * @throws MalformedEventError when the page does not chain; CopyNotWrittenError; the copy is then unchanged
    */

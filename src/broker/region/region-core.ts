@@ -1,12 +1,13 @@
 /**
  * Region core: a regional broker as a state machine, beside the node core that keeps its own copy of the log.
  *
- * It decides what the region's copy keeps, what a node that reads is served, when a node's message is answered without the leader,
- * when the age mark is on the disk, and when a change counts as enforced by the region.
+ * It decides what the region's copy keeps, what a node that reads is served, when a node's message is answered without
+ * the leader, when the age mark is on the disk, and when a change counts as enforced by the region.
  *
- * Pure: no I/O, clock, timer, randomness or promise. `step` takes one input and returns the effects; the shell (regional-broker.ts, or
- * the simulator) performs them and feeds every result back. The region's copy of the log is a store that the shell hands to the core;
- * it answers at once, as memory does. The core changes its state in place: after a step only the core that came out of it may be used.
+ * Pure: no I/O, clock, timer, randomness or promise. `step` takes one input and returns the effects; the shell
+ * (regional-broker.ts, or the simulator) performs them and feeds every result back. The region's copy of the log is a
+ * store that the shell hands to the core; it answers at once, as memory does. The core changes its state in place:
+ * after a step only the core that came out of it may be used.
  */
 import { type MonotonicMs, unreachable } from "../../events/index.ts";
 import type { RegionalNodeStatus } from "../../replication/index.ts";
@@ -39,7 +40,7 @@ export function step(core: RegionCore, input: RegionInput): readonly [RegionCore
 }
 
 class Region {
-  /** `nobody`: a boot before this one may have granted by age, so the leader must wait for its window. */
+  /** `nobody`: an earlier boot may have granted by age, so the leader must wait for its window. */
   readonly replaces: "last boot" | "nobody";
   readonly #context = new RegionStepContext();
   readonly #home: HomeWatch;

@@ -1,6 +1,6 @@
 /**
- * Region driver: runs the region core of a process. It carries out effects with the brokers of the home region, the age mark, an
- * alarm and the broker's own replica, and feeds every result back. It decides nothing.
+ * Region driver: runs the region core of a process. It carries out effects with the brokers of the home region, the age
+ * mark, an alarm and the broker's own replica, and feeds every result back. It decides nothing.
  */
 import { genesis, type Link } from "../../events/index.ts";
 import {
@@ -164,7 +164,9 @@ export class RegionDriver {
     return this.probe(role, question);
   }
 
-  /** @returns undefined: the home region is away, or did not answer in time; a late answer still tells that it is there */
+  /**
+   * @returns undefined: the home region is away, or did not answer in time; a late answer still tells that it is there
+   */
   async askWithin<T>(ms: number, role: Role, question: (home: Databroker) => Promise<T>): Promise<T | undefined> {
     const answer = this.ask(role, question);
     answer.catch(() => {});

@@ -1,9 +1,10 @@
 /**
  * Region leases: where the messages of a region's nodes meet its broker. Pure.
  *
- * The broker notes what a node says and forwards it to the leader; the leader's answer is the node's answer. When none comes, the
- * broker answers a renew by age, from the lease that it holds itself (regional-granter.ts). It answers later renews at once, until
- * the home region answers again: the nodes of a region that heals come back in their own time, one renew a second each.
+ * The broker notes what a node says and forwards it to the leader; the leader's answer is the node's answer. When none
+ * comes, the broker answers a renew by age, from the lease that it holds itself (regional-granter.ts). It answers later
+ * renews at once, until the home region answers again: the nodes of a region that heals come back in their own time,
+ * one renew a second each.
  *
  * - No grant by age leaves before the age mark is on the disk.
  * - The mark is removed only when no lease by age counts and this boot holds a lease of its own.
@@ -165,7 +166,8 @@ export class RegionLeases {
 
   #answerLocally(id: number, message: AuthenticMessage): void {
     if (message.type === "renew") this.#renewLocally(id, message.renew);
-    // The broker has noted a confirmation; the leader learns of it with the next renew. A goodbye is for the leader alone.
+    // The broker has noted a confirmation; the leader learns of it with the next renew. A goodbye is for the leader
+    // alone.
     else if (message.type === "confirm") this.#answer(id, { type: "taken" });
     else this.#answer(id, { type: "unavailable", message: outOfReach });
   }
@@ -228,7 +230,9 @@ export class RegionLeases {
   }
 }
 
-/** Why the message is not taken. A node speaks for itself alone: its name, boot and role are those of its certificate. */
+/**
+ * Why the message is not taken. A node speaks for itself alone: its name, boot and role are those of its certificate.
+ */
 function problemOf(message: OpenedNodeMessage): string | undefined {
   if (message.type === "refused") return message.reason;
   const { node, boot } = senderOf(message);

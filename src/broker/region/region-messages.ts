@@ -93,6 +93,6 @@ export type RegionEffect =
   | Fact<"clearMark", unknown>
   /** The process may end. `withhold`: leases by age may still count, so that no goodbye is said. */
   | Fact<"leave", { goodbye: "say" | "withhold" }>
-  /** A step has failed by a defect of ours: what it was to answer is not answered. */
+  /** A step has failed because of a defect: its callers get no answer. */
   | Fact<"broken", { error: unknown }>
   | Fact<"log", { level: "debug" | "error"; message: string; fields: object }>;

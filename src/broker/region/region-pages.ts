@@ -1,7 +1,8 @@
 /**
  * Region pages: how a regional broker follows the log, and what its copy keeps of it. Pure.
  *
- * - The broker's own projection reads through it: from the disk first, then from the home region; the copy keeps what comes.
+ * - The broker's own projection reads through it: from the disk first, then from the home region; the copy keeps what
+ *   comes.
  * - The copy keeps a delivery only when the own projection has applied it.
  * - The copy never skips events: what the projection has and the copy has not is read again from the home region.
  * - A disk that takes no more leaves the copy where it is. The projection, and every lease that rests on it, continues.

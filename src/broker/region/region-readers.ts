@@ -1,9 +1,9 @@
 /**
  * Region readers: the nodes of a region that read the region's copy of the log. Pure.
  *
- * A read is answered from the copy at once when the copy holds more, or when the copy contradicts the reader. A reader at the head
- * waits for more; one question to the home region serves all of them. A reader beyond the head is never called forked or
- * truncated because the copy is late.
+ * A read is answered from the copy at once when the copy holds more, or when the copy contradicts the reader. A reader
+ * at the head waits for more; one question to the home region serves all of them. A reader beyond the head is never
+ * called forked or truncated because the copy is late.
  */
 import type { Link } from "../../events/index.ts";
 import type { PageOutcome } from "../../replication/index.ts";
@@ -106,7 +106,8 @@ export class RegionReaders {
       this.#answer(id, outcome);
       return true;
     }
-    // Otherwise the reader's link is of a later epoch than the whole copy: the copy holds a lost suffix, and will learn of it.
+    // Otherwise the reader's link is of a later epoch than the whole copy: the copy holds a lost suffix, and will learn
+    // of it.
     if (outcome.type === "otherChain" && (outcome.link.epoch >= after.epoch || head.epoch > after.epoch)) {
       this.#answer(id, { type: "forked", head });
       return true;

@@ -1,5 +1,6 @@
 /**
- * Region work: what the parts of a regional broker's core share in one step: the moment, the broker's own copy, and the effects. Pure.
+ * Region step context: the moment, the broker's own copy, and the outgoing effects of one step of the region core.
+ * Pure.
  */
 import type { MonotonicMs } from "../../events/index.ts";
 import type { Moment } from "../../replication/index.ts";

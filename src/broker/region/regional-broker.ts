@@ -1,11 +1,12 @@
 /**
  * Regional broker: the databroker of a region that is not the leader's.
  *
- * - It writes nothing. It follows the log from the brokers of the home region and from NATS, keeps a copy, and serves its pages to the
- *   nodes of its region. Commands, receipts and renews go on to the home region.
- * - While the home region is out of reach, its nodes still read and restart from the copy, and get leases by age from the lease that
- *   the broker holds itself, until that has expired (docs/adr/0013).
- * - What it decides is in the region core (region-core.ts) and in the node core of its own copy; this puts the parts together.
+ * - It writes nothing. It follows the log from the brokers of the home region and from NATS, keeps a copy, and serves
+ *   its pages to the nodes of its region. Commands, receipts and renews go on to the home region.
+ * - While the home region is out of reach, its nodes still read and restart from the copy, and get leases by age from
+ *   the lease that the broker holds itself, until that has expired (docs/adr/0013).
+ * - What it decides is in the region core (region-core.ts) and in the node core of its own copy; this puts the parts
+ *   together.
  */
 import { type BrokerId, parseBootId } from "../../events/index.ts";
 import {
@@ -56,7 +57,7 @@ export type WiredReplica = Readonly<{
   databroker: Databroker;
   fanout: Fanout | null;
   replaces: "last boot" | "nobody";
-  /** What the nodes of the region ask for, at most; 0: nobody has asked. */
+  /** The longest window that a node of the region requests; 0: no node has asked. */
   windowMs: () => number;
   enforcingMsMax: number;
 }>;
@@ -94,7 +95,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     fanout: options.fanout === null ? null : region.keptFanout(options.fanout),
     replaces: region.core.replaces,
     windowMs: () => region.core.windowMs(now()),
-    enforcingMsMax: Number.POSITIVE_INFINITY, // it waits for others, for each of them no longer than their lease
+    enforcingMsMax: Number.POSITIVE_INFINITY, // it waits for each node no longer than its lease
   });
   region.setReplica(replica);
   replica.onChange((change) => region.changed(change));
@@ -151,14 +152,15 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
             (callOrigin.origin === "remote"
               ? refuseActivation(request.command, callOrigin.caller.name, () => false)
               : undefined))
-          : "this role may ask for nothing";
+          : "this role may not submit commands";
         if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
         const activates = request.command.type === "activateConfiguration";
         if (activates && replica.lease() === null) return unavailable(commandId, noLease);
         commandsForwarded += 1;
         try {
           const result = await ask("submit", (at) => at.submit(request));
-          // Checked above: what the leader does not know is this broker. A node of an older build never repeats what is refused.
+          // Checked above: what the leader does not know is this broker. A node of an older build never repeats what is
+          // refused.
           return activates && result.type === "refused" && result.code === "forbidden"
             ? unavailable(commandId, noLease)
             : result;
@@ -230,7 +232,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     },
     copy: replica,
     regions: () => regionLags(regionNodes()),
-    /** Brokers of the home region tell each other that they are there; nobody tells us. */
+    /** Brokers of the home region send gossip only to each other. */
     receiveGossip: () => ({ epoch: replica.applied.epoch, urls: [] }),
     whenRead: () => replica.whenReady(readWithinMs).then(() => null),
     stop: () => (stopped ??= stop()),

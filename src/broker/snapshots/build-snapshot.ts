@@ -1,6 +1,6 @@
 /**
- * Build a snapshot: drives the snapshot builder from its first turn to its end, for those who want nothing else. The disk and the
- * turns are given.
+ * Build snapshot: runs the snapshot builder from start to end, for callers that need nothing else. Disk and turns are
+ * arguments.
  */
 import {
   type BuilderEffect,
@@ -13,7 +13,10 @@ import {
 import type { DutyContext } from "../core/duty.ts";
 import { contentOf } from "./snapshot-run.ts";
 
-/** All that a manifest says, but for whom and when. @throws SnapshotCancelledError; what storing a chunk throws */
+/**
+ * @returns a manifest without cluster and time @throws SnapshotCancelledError; the error of a chunk that could not be
+ * stored
+ */
 export async function buildSnapshot(
   context: Pick<DutyContext, "projection" | "signal" | "epochs">,
   { folder, turn }: Readonly<{ folder: Pick<SnapshotFolder, "putChunk">; turn: () => Promise<void> }>,

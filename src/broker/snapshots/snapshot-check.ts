@@ -1,8 +1,8 @@
 /**
- * Snapshot check: makes a snapshot again from the log alone, and compares what comes out, chunk by chunk.
+ * Snapshot check: builds a snapshot again from the log alone and compares the two, chunk by chunk. Pure.
  *
- * It begins from an older snapshot, or from the beginning of the log, and folds the events up to the very place; nothing of what the
- * other broker had in memory is in it. Two that differ mean that one of them has folded something else. Pure.
+ * It starts from an older snapshot or from the beginning of the log, and folds the events up to the same position.
+ * Nothing of the other broker's memory is in it: two that differ mean that one of them folded something else.
  */
 import { decodeEvents, Projection } from "../../events/index.ts";
 import {
@@ -20,7 +20,7 @@ export type SnapshotComparison = "same" | "different" | "not-in-the-log" | "log-
 const pageEvents = 2_000;
 
 /**
- * @param from an older one, in whose place the log can be read on; null: from the beginning of the log
+ * @param deps.from an older snapshot from which the log can be read; null: the beginning of the log
  * @throws LogUnavailableError
  */
 export async function compareWithLog(

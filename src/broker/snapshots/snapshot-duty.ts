@@ -1,6 +1,6 @@
 /**
- * Snapshot duty: the shell of a snapshot run (snapshot-run.ts). It performs what the run says, with the disk, the log and the turns
- * that it is given, and feeds every result back. Nothing is decided here.
+ * Snapshot duty: the shell of a snapshot run (snapshot-run.ts). It performs the run's effects with the disk, the log
+ * and the turns of its options, and feeds every result back. It decides nothing.
  */
 import { type CommandId, decodeEvents, type Position, type UnixMs } from "../../events/index.ts";
 import type { EventLog, Logger, SignedManifest, SnapshotFolder } from "../../replication/index.ts";
@@ -16,14 +16,15 @@ export type SnapshotDutyOptions = SnapshotRules &
     store: Pick<SnapshotStore, "inLog">;
     log: Pick<EventLog, "base" | "retain" | "linkAt" | "read">;
     /**
-     * Null: no secret is on its way out. Else whether nobody will believe this snapshot any more once that has gone: another is
-     * taken then, however young it is, for a broker whose log begins behind it could not start.
+     * Whether a snapshot needs the previous secret: no broker will accept it once that secret is removed. A new one is
+     * taken then, however young it is, because a broker whose log begins after it could not start. Null: no secret is
+     * being replaced.
      */
     needsPreviousSecret: ((snapshot: SignedManifest) => boolean) | null;
-    /** How often it is looked whether there is something to do. */
+    /** How often the duty runs. */
     lookMs: number;
     commandId: () => CommandId;
-    /** Settles when whoever is more urgent has had their turn. */
+    /** Settles once more urgent work has had its turn. */
     turn: () => Promise<void>;
     logger: Logger;
   }>;
@@ -34,14 +35,14 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
   const { folder, store, log, logger, turn, cluster } = options;
   const rules: SnapshotRules = options;
   let memory = nothingRemembered;
-  /** Somebody wants one of this place or beyond. */
+  /** A snapshot at this position or later is requested. */
   let wanted = 0;
   let reported = false;
 
   function run(context: DutyContext): Promise<void> {
     const { projection, signal } = context;
     const ended = Promise.withResolvers<void>();
-    /** The disk is ours until then. */
+    /** This run has the disk until then. */
     const tidied = Promise.withResolvers<void>();
     let state = newSnapshotRun({ cluster, rules, memory, now: context.now });
 
@@ -136,7 +137,10 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
     return ended.promise;
   }
 
-  /** @returns at which place or beyond another has to be, for this one to be believed when no secret is being replaced any more */
+  /**
+   * @returns the position that the next snapshot must reach, so that one survives the end of the secret's replacement;
+   * 0: any
+   */
   function neededAfterRotation(newest: SignedManifest | undefined): number {
     if (newest === undefined || options.needsPreviousSecret === null) return 0;
     const { position } = newest.manifest.link;

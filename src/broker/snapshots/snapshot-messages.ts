@@ -1,15 +1,15 @@
 /**
- * Snapshot messages: what goes into a snapshot run (snapshot-run.ts) and what comes out of it. Only types, only plain data.
+ * Snapshot messages: the inputs and effects of a snapshot run (snapshot-run.ts). Only types, only plain data.
  *
- * An effect that asks for something is answered by the input named beside it, or by `failed`.
+ * An effect that requests something is answered by the input named beside it, or by `failed`.
  */
 import type { CommandResult, Fact, Hash, Link, Position, ProjectionCapture, UnixMs } from "../../events/index.ts";
 import type { ChunkRef, EpochMark, RetainOutcome, SignedManifest, SnapshotManifest } from "../../replication/index.ts";
 
 export type SnapshotRules = Readonly<{
-  /** A snapshot after so many events. */
+  /** The number of events between two snapshots. */
   everyEvents: number;
-  /** Events younger than this stay. */
+  /** Younger events are never dropped. */
   retentionMs: number;
   /** `everything`: nothing is dropped, whatever its age. */
   hold: "everything" | "nothing";
@@ -17,31 +17,33 @@ export type SnapshotRules = Readonly<{
 
 export type StoredSnapshot = Pick<SignedManifest, "id" | "manifest">;
 
-/** What one run hands to the next. */
+/** What one run remembers for the next. */
 export type SnapshotMemory = Readonly<{
-  /** Read back from the disk, whole. */
+  /** Snapshots that were read back from the disk whole. */
   verified: readonly Hash[];
-  /** The log is known to begin behind this place. */
+  /** The log is known to begin after this position. */
   droppedUpTo: number;
 }>;
 
-/** What a builder begins from: read in one moment, together. */
+/** The start of a builder: read together, in one moment. */
 export type SnapshotStart = Readonly<{ capture: ProjectionCapture; epochs: readonly EpochMark[]; level: number }>;
 
 export type SnapshotInput =
   | Fact<"begin", unknown>
-  /** The epoch that the run is in is over. */
+  /** The epoch of the run has ended. */
   | Fact<"cancelled", unknown>
-  /** → look. Newest first, of this log's history. `guessed`: the projection holds what it could not read. */
+  /**
+   * → listSnapshots. Newest first, of this log's history. `guessed`: the projection has events that it could not read.
+   */
   | Fact<
       "snapshotsListed",
       {
         snapshots: readonly StoredSnapshot[];
         applied: Position;
         guessed: boolean;
-        /** Somebody wants one of this place or beyond. */
+        /** A snapshot at this position or later is requested; 0: none. */
         wanted: number;
-        /** What comes after it somebody with a lease may still read. */
+        /** A lease holder may still read the events after it. */
         neededAfter: Position;
       }
     >
@@ -55,36 +57,36 @@ export type SnapshotInput =
   /** → store */
   | Fact<"stored", { index: number; ref: ChunkRef }>
   | Fact<"notStored", { cause: unknown }>
-  /** → save: sealed, and on the disk. */
+  /** → save: signed, and on the disk. */
   | Fact<"saved", { id: Hash }>
   /** → tidy */
   | Fact<"tidied", unknown>
-  /** → announce */
+  /** → recordSnapshot */
   | Fact<"snapshotRecorded", { result: CommandResult }>
-  /** → askBase: the log begins behind it. */
+  /** → readBase: the log begins after it. */
   | Fact<"base", { base: Link }>
-  /** → askAge: when it was written; undefined: it is not there. */
+  /** → readAge: when the event was recorded; undefined: it is not in the log. */
   | Fact<"age", { recordedAt: UnixMs | undefined }>
-  /** → retain, once whoever is more urgent has had their turn. */
+  /** → retain, once more urgent work has had its turn. */
   | Fact<"retained", { outcome: RetainOutcome }>
-  /** → look, capture, save, tidy, announce, askBase, askAge, retain */
+  /** → listSnapshots, capture, save, tidy, recordSnapshot, readBase, readAge, retain */
   | Fact<"failed", { cause: unknown }>;
 
 export type SnapshotEffect =
   | Fact<"listSnapshots", unknown>
   | Fact<"readChunk", { ref: ChunkRef }>
-  /** The disk is ours alone from then on, until `tidy` is done. */
+  /** The run has the disk alone from here until `tidy` is done. */
   | Fact<"capture", unknown>
-  /** Give it a turn as soon as whoever is more urgent has had theirs. */
+  /** Call the builder again once more urgent work has had its turn. */
   | Fact<"build", unknown>
   | Fact<"store", { index: number; bytes: Uint8Array }>
   | Fact<"save", { manifest: SnapshotManifest }>
-  /** What is more than `snapshotsKept`, of another history, or half made goes. */
+  /** Delete snapshots beyond `snapshotsKept`, of another history, or half made. */
   | Fact<"tidy", unknown>
   | Fact<"recordSnapshot", { position: Position; manifestHash: Hash }>
   | Fact<"readBase", unknown>
   | Fact<"readAge", { position: Position }>
   | Fact<"retain", { first: Position; holding: Link }>
   | Fact<"logger", { level: "info" | "warn" | "error"; message: string; fields: object }>
-  /** The last. `failure`: null when all was done that there was to do. */
+  /** The last effect. `failure`: null after a complete run. */
   | Fact<"over", { failure: Readonly<{ cause: unknown }> | null }>;

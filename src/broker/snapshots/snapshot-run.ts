@@ -1,16 +1,17 @@
 /**
- * Snapshot run: one turn of the leader's snapshot duty, which makes it needless to read the log from its beginning: it takes a
- * snapshot after so many events, says so in the log, and lets go of events that nobody needs any more.
+ * Snapshot run: one run of the leader's snapshot duty. It takes a snapshot after so many events, records it in the log,
+ * and drops events that no reader needs any more. Then no reader needs the log from its beginning.
  *
- * An event is dropped only when all of this is true: it stands in the two newest snapshots, and the older of them has been read back
- * from the disk, and is of the very log that lets go; every node that holds a lease has told of a later place; it is older than
- * `retentionMs`; there is no legal hold.
+ * An event is dropped only if all of this is true: it is in the two newest snapshots; the older of them has been read
+ * back from the disk and is of the very log that drops it; every node with a lease has reported a later position; the
+ * event is older than `retentionMs`; there is no legal hold.
  *
- *   looking --one is due--> building --> saving --> tidying --> announcing --> looking again      reading: back from the disk, chunk by chunk
- *   looking --none is due--> asking where the log begins --> finding what is old --> reading the older one --> letting go --> over
+ *   listing --one is due--> building --> saving --> tidying --> recording --> listing again
+ *   listing --none is due--> reading the log's base --> finding old events --> reading the older snapshot --> dropping
+ * --> over
  *
- * Pure: what it asks for by an effect comes back as the input named beside it, or as `failed`. The builder goes on between
- * whatever is more urgent. Nothing half made is left behind: who has begun tidies, whatever became of it.
+ * Pure: an effect that requests something is answered by the input named beside it, or by `failed`. More urgent work
+ * runs between the builder's turns. Nothing half made stays: a run that has started tidies, whatever its outcome.
  */
 import {
   type CommandResult,
@@ -39,7 +40,7 @@ import type {
   StoredSnapshot,
 } from "./snapshot-messages.ts";
 
-/** The two that retention needs, and one more for whoever is still fetching it. */
+/** The two that retention needs, and one that a node may still be fetching. */
 export const snapshotsKept = 3;
 
 type Failure = Readonly<{ cause: unknown }>;
@@ -57,7 +58,7 @@ type Phase =
   | Fact<"tidying", { made: StoredSnapshot | Failure }>
   | Fact<"announcing", { made: StoredSnapshot }>
   | Fact<"askingBase", RetentionPlan>
-  /** The last that is known to be old, and the first that is known to be young. */
+  /** The last position that is known to be old, and the first that is known to be young. */
   | Fact<"aging", RetentionPlan & { base: Link; old: number; young: number; probed: Position }>
   | Fact<"readingOlder", RetentionPlan & { old: number; read: number }>
   | Fact<"dropping", { first: Position; holding: Link }>;
@@ -68,7 +69,7 @@ export type SnapshotRun = Readonly<{
   /** When the run began. */
   now: UnixMs;
   rules: SnapshotRules;
-  /** How many entities the builder reads in one turn; its own unless told otherwise. */
+  /** Entities per turn of the builder. Absent: its default. */
   entitiesATurn?: number;
   memory: SnapshotMemory;
   cancelled: boolean;
@@ -83,7 +84,7 @@ export function newSnapshotRun(of: Omit<SnapshotRun, "cancelled" | "phase">): Sn
   return { ...of, cancelled: false, phase: { type: "new" } };
 }
 
-/** An answer that nobody waits for any more changes nothing. */
+/** A late answer changes nothing. */
 export function stepSnapshotRun(run: SnapshotRun, input: SnapshotInput): Stepped {
   const { phase } = run;
   if (phase.type === "over") return [run, []];
@@ -148,7 +149,7 @@ function withEffects([run, effects]: Stepped, then: (run: SnapshotRun) => Steppe
   return [next, [...effects, ...more]];
 }
 
-// --- is one due
+// --- is a snapshot due
 
 function listed(run: SnapshotRun, input: ListedSnapshots): Stepped {
   const [newest] = input.snapshots;
@@ -171,7 +172,7 @@ function decide(run: SnapshotRun, before: readonly SnapshotEffect[], input: List
   return [{ ...run, phase: { type: "capturing" } }, [...before, { type: "capture" }]];
 }
 
-/** @returns the next chunk that is to be read back; undefined: all have been, now or before */
+/** @returns the next chunk to read back; undefined: all have been read */
 function nextToRead({ memory }: SnapshotRun, { id, manifest }: StoredSnapshot, read: number): ChunkRef | undefined {
   return memory.verified.includes(id) ? undefined : manifest.chunks[read];
 }
@@ -184,10 +185,13 @@ function isWhole(run: SnapshotRun, { id }: StoredSnapshot): SnapshotRun {
 
 function reportDamaged(run: SnapshotRun, { manifest }: StoredSnapshot, { cause }: Failure): Stepped {
   const fields = { err: cause, position: manifest.link.position };
-  return [run, [{ type: "logger", level: "error", fields, message: "a snapshot on this disk is not whole" }]];
+  return [
+    run,
+    [{ type: "logger", level: "error", fields, message: "a snapshot on this disk is damaged; taking another" }],
+  ];
 }
 
-// --- taking one
+// --- taking a snapshot
 
 function build(run: SnapshotRun, start: SnapshotStart): Stepped {
   const builder = newBuilder(start.capture, run.entitiesATurn);
@@ -232,7 +236,7 @@ function feedBuilder(run: SnapshotRun, phase: Extract<Phase, { type: "building" 
   return [{ ...run, phase: { ...phase, builder } }, out];
 }
 
-/** All that a manifest says, but for whom and when. */
+/** A manifest without cluster and time. */
 export function contentOf(
   { capture, epochs, level }: SnapshotStart,
   made: Pick<SnapshotManifest, "chunks" | "counts">,
@@ -246,7 +250,7 @@ function tidy(run: SnapshotRun, made: StoredSnapshot | Failure): Stepped {
   return [{ ...run, phase: { type: "tidying", made } }, [{ type: "tidy" }]];
 }
 
-/** In the epoch of the run: once that is over, the log does not take it. */
+/** Records the snapshot in the epoch of the run: the log refuses it once that has ended. */
 function announce(run: SnapshotRun, made: StoredSnapshot): Stepped {
   const { id, manifest } = made;
   const reported: SnapshotEffect = { type: "recordSnapshot", position: manifest.link.position, manifestHash: id };
@@ -258,17 +262,17 @@ function announced(run: SnapshotRun, { manifest }: StoredSnapshot, result: Comma
   const fields = { position: link.position, sessions: counts.sessions, chunks: chunks.length };
   const reported: SnapshotEffect =
     result.type === "done"
-      ? { type: "logger", level: "info", fields, message: "a snapshot was taken" }
+      ? { type: "logger", level: "info", fields, message: "took a snapshot" }
       : {
           type: "logger",
           level: "warn",
           fields: { ...fields, result: result.type },
-          message: "a snapshot was taken, and the log does not say so",
+          message: "took a snapshot, but could not record it in the log",
         };
   return withEffects([run, [reported]], (next) => listSnapshots(next, true));
 }
 
-// --- letting go
+// --- dropping old events
 
 function planRetention(run: SnapshotRun, { snapshots, neededAfter }: ListedSnapshots): Stepped {
   const [, second] = snapshots;
@@ -306,7 +310,7 @@ function readOlder(run: SnapshotRun, phase: Extract<Phase, { type: "readingOlder
   const { second, old, read } = phase;
   const ref = nextToRead(run, second, read);
   if (ref !== undefined) return [{ ...run, phase }, [{ type: "readChunk", ref }]];
-  // That took its time: a snapshot of a history that is lost meanwhile holds nothing, and only the log itself can tell.
+  // That took time: the snapshot's history may be lost by now, and only the log itself knows.
   return dropEvents(isWhole(run, second), { first: (old + 1) as Position, holding: second.manifest.link });
 }
 
@@ -321,14 +325,14 @@ function retained(
   outcome: RetainOutcome,
 ): Stepped {
   if (outcome.type !== "retained") {
-    const message = "events that nobody needs could not be dropped yet";
+    const message = "could not drop old events yet";
     return withEffects([run, [{ type: "logger", level: "warn", fields: { outcome: outcome.type }, message }]], end);
   }
   const { base, more } = outcome;
   const begins = { begins: base.position + 1 };
   const reported: readonly SnapshotEffect[] =
     base.position > run.memory.droppedUpTo
-      ? [{ type: "logger", level: "info", fields: begins, message: "the log begins later now" }]
+      ? [{ type: "logger", level: "info", fields: begins, message: "dropped old events from the log" }]
       : [];
   return withEffects([droppedUpTo(run, base), reported], (next) =>
     more ? dropEvents(next, { first, holding }) : end(next),

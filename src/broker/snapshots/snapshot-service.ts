@@ -1,6 +1,6 @@
 /**
- * Snapshot service: all that one broker has to do with snapshots: it takes them while it leads, copies those of others while it does
- * not, begins from one itself, and serves them. Pure; the disk, the log and the turns are given.
+ * Snapshot service: a broker's work with snapshots. It takes them while it leads, copies those of others while it does
+ * not, starts from one itself, and serves them. Pure; the disk, the log and the turns are arguments.
  */
 import type { Position } from "../../events/index.ts";
 import { type LesseeStatus, type SnapshotManifest, sharesLink } from "../../replication/index.ts";
@@ -11,9 +11,9 @@ import { createSnapshotStore, type SnapshotStore } from "./snapshot-store.ts";
 export type SnapshotService = SnapshotStore &
   Readonly<{
     duty: SnapshotDuty;
-    /** One of this place or beyond is taken as soon as the duty has its turn. @returns the place */
+    /** Requests a snapshot at this position or later from the next run of the duty. @returns the position */
     want: (position: Position) => Position;
-    /** The broker whose it is has started. */
+    /** The broker of this service has started. */
     serve: (state: Pick<BrokerState, "applied" | "epochs" | "locate">) => void;
   }>;
 
@@ -46,8 +46,8 @@ export function createSnapshotService(options: SnapshotServiceOptions): Snapshot
 }
 
 /**
- * The position up to which no lease holder needs the log any more. A node that is fenced off needs nothing: it reads a snapshot
- * when it returns.
+ * The position up to which no lease holder needs the log any more. A node that is fenced off needs nothing: it reads a
+ * snapshot when it returns.
  */
 export function retentionFloor(standings: readonly LesseeStatus[], head: Position): Position {
   const needs = standings

@@ -1,8 +1,9 @@
 /**
- * Snapshot store: the snapshots that one broker keeps: those it took while it led, and copies of those of others.
+ * Snapshot store: the snapshots on one broker's disk: those it took as the leader, and copies of others.
  *
- * What lies on the disk is signed, but may be of a history that was lost in a failover or undone by a restore. Only what stands in
- * this log counts: only that is served, goes on from, or lets events go. Pure; disk, log and other brokers are given.
+ * A snapshot on the disk is signed, but may be of a history that was lost in a failover or undone by a restore. Only a
+ * snapshot of this log counts: only such a one is served, loaded, or lets events be dropped. Pure; disk, log and other
+ * brokers are arguments.
  */
 import { type Position, sameLink } from "../../events/index.ts";
 import {
@@ -22,29 +23,29 @@ import {
 import { snapshotsKept } from "./snapshot-run.ts";
 
 export type SnapshotStore = Readonly<{
-  /** Newest first: those that stand in the log as it is now. @throws LogUnavailableError */
+  /** The snapshots of the log as it is now, newest first. @throws LogUnavailableError */
   inLog(): Promise<readonly SignedManifest[]>;
-  /** Newest first, as they were when they were last looked at. */
+  /** The snapshots as last listed, newest first. */
   places(): readonly SnapshotPlace[];
   /** For nodes and other brokers. */
   supply: SnapshotSupply;
   /**
-   * Where a ledger goes on, whose log begins at `first`: from this disk, else from another broker.
+   * The snapshot from which to read a log that begins at `first`: from this disk, else from another broker.
    * @returns null: there is none @throws LogUnavailableError, SnapshotRefusedError, SnapshotCorruptError
    */
   load(first: Position): Promise<LoadedSnapshot | null>;
-  /** Copies the newest one of another broker, unless it is here. @returns whether there was a newer one */
+  /** Copies the newest snapshot of another broker, unless it is here. @returns whether there was a newer one */
   refresh(signal: AbortSignal): Promise<boolean>;
 }>;
 
-/** Of the snapshots that were logged as damaged. */
+/** The most damaged snapshots that are remembered as logged. */
 const reportedMax = 1_000;
 
 export function createSnapshotStore(
   of: Readonly<{
     folder: SnapshotFolder;
     log: Pick<EventLog, "base" | "linkAt" | "keysAfter">;
-    /** Whether the broker's own ledger went through its place. */
+    /** Whether the snapshot's position is on the chain of the broker's own state. */
     isKnown: (manifest: SnapshotManifest) => boolean;
     /** Null: there are no other brokers. */
     others: SnapshotSupply | null;
@@ -80,12 +81,12 @@ export function createSnapshotStore(
       const { position } = signed.manifest.link;
       if (await isInLog(signed)) found.push(signed);
       else if (position > (await log.base()).position)
-        logOnce(signed.id, { position }, "a snapshot on this disk is not of this log's history, and is not used");
+        logOnce(signed.id, { position }, "a snapshot on this disk is not of this log's history; ignoring it");
     }
     return found;
   }
 
-  /** A broker that is cut off from the store goes on serving what it knows to be true. */
+  /** A broker without its store continues to serve snapshots that it knows to be true. */
   async function toServe(): Promise<readonly SignedManifest[]> {
     try {
       return await inLog();
@@ -108,7 +109,7 @@ export function createSnapshotStore(
       try {
         return await loadWhole(signed);
       } catch (error) {
-        logOnce(`${signed.id} damaged`, { err: error, position }, "a snapshot on this disk is of no use");
+        logOnce(`${signed.id} damaged`, { err: error, position }, "a snapshot on this disk is damaged; ignoring it");
       }
     }
     return null;
@@ -152,7 +153,7 @@ export function createSnapshotStore(
   };
 }
 
-/** What is told of a snapshot. */
+/** A snapshot as the status shows it. */
 export function snapshotPlaceOf({ id, manifest, signer }: SignedManifest): SnapshotPlace {
   const { link, takenAt, counts, chunks } = manifest;
   return {

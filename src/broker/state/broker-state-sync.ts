@@ -1,9 +1,11 @@
 /**
- * Broker state sync: feeds the broker state while another broker writes, and brings it to the head of our own epoch.
+ * Broker state sync: reads the log into the broker state while another broker leads, and brings it to the head of our
+ * own epoch. Pure.
  *
- * Pure. Reads are made one after the other, whoever asked for them; a leader folds its own commits and is not fed. The log lets
- * nobody read above the durable horizon, so a standby's ledger holds nothing that could be lost. A ledger that is not in the
- * log (a lost suffix after a failover) is folded again from the beginning.
+ * - Reads run one after the other, whatever they are for. A leader folds its own commits, so this sync then does not
+ *   poll.
+ * - The log shows nothing above the durable horizon, so a standby's state has nothing that could be lost.
+ * - A state that is not in the log (a lost suffix after a failover) is folded again from the beginning.
  */
 import { type Link, type Position, sameLink } from "../../events/index.ts";
 import type { LoadedSnapshot } from "../../replication/index.ts";
@@ -15,14 +17,14 @@ import type { BrokerState } from "./broker-state.ts";
 
 type Task =
   | { readonly type: "refresh"; readonly for: RefreshedFor[]; restarted: boolean }
-  /** `settleAt`: read again then; the log did not show the head yet. */
+  /** `retryAt`: read again then; the log did not show the head yet. */
   | { readonly type: "reach"; readonly head: Link; readonly until: number; retryAt: number | null };
 
 const pollMs = 250;
 const pageEvents = 2_000;
 const retryEveryMs = 20;
 const loadMsMax = 60_000;
-/** As far as is known, the log begins at its beginning: without a snapshot it is read from there. */
+/** The first position of a whole log: without a snapshot, the log is read from there. */
 const wholeLog = 1 as Position;
 
 export class BrokerStateSync {
@@ -31,16 +33,16 @@ export class BrokerStateSync {
   readonly #counters: Counters;
   #current: Task | undefined;
   #next: Task[] = [];
-  /** Infinity: somebody else feeds it. */
+  /** Infinity: a leader folds its own commits. */
   #pollAt = Number.POSITIVE_INFINITY;
   #hasReachedHead = false;
   #loading: Readonly<{ id: number; first: Position; until: number }> | null = null;
   #loads = 0;
   #beginsFrom: "snapshot" | "log";
-  /** Why it could not be read the last time; null: it could. */
+  /** Why the last read failed; null: it did not. */
   #problem: string | null = null;
 
-  /** @param parts.beginsFrom `snapshot`: one is asked for before the log is read from its beginning */
+  /** @param parts.beginsFrom `snapshot`: request a snapshot before the log is read from its beginning */
   constructor(
     context: StepContext,
     parts: Readonly<{ state: BrokerState; counters: Counters; beginsFrom: "snapshot" | "log" }>,
@@ -51,27 +53,29 @@ export class BrokerStateSync {
     this.#beginsFrom = parts.beginsFrom;
   }
 
-  /** True once the ledger has been at the log's head. */
+  /** True once the state has been at the log's head. */
   get hasReachedHead(): boolean {
     return this.#hasReachedHead;
   }
 
-  /** Why it is not at the log's head, while it has never been. */
+  /** Why the state has not reached the log's head yet. */
   get problem(): string {
-    return this.#problem ?? "the ledger has not reached the head of the log yet";
+    return this.#problem ?? "the log has not been read to its head yet";
   }
 
-  /** Feeds it from now on, or leaves that to a leader. */
+  /** Polls the log from now on, or leaves folding to the leader. */
   setFeeder(by: "self" | "leader"): void {
     this.#pollAt = by === "self" ? this.#context.now : Number.POSITIVE_INFINITY;
   }
 
-  /** There is something new in the log. */
+  /** The log may have something new. */
   pollNow(): void {
     if (this.#pollAt !== Number.POSITIVE_INFINITY) this.#pollAt = this.#context.now;
   }
 
-  /** A note says when the ledger has been at the head; a read that has not begun serves everybody who asks meanwhile. */
+  /**
+   * Posts `refreshed` once the state has been at the head. A read that has not started serves all requests until then.
+   */
   refresh(reader: RefreshedFor): void {
     const last = this.#next.at(-1);
     if (last?.type === "refresh") last.for.push(reader);
@@ -79,7 +83,7 @@ export class BrokerStateSync {
     this.#startNext();
   }
 
-  /** A note says whether the ledger stands at a head that a clean commit has proven, no further and no less. */
+  /** Posts `headReached` once the state is exactly at a head that a clean commit has proven. */
   reach(head: Link, ms: number): void {
     this.#next.push({ type: "reach", head, until: this.#context.now + ms, retryAt: null });
     this.#startNext();
@@ -129,7 +133,7 @@ export class BrokerStateSync {
     }
   }
 
-  /** The log begins behind our place: only a snapshot leads on. The old projection is kept until there is one. */
+  /** The log now begins after our position: only a snapshot helps. The old projection stays until one arrives. */
   #loadSnapshot(first: Position): void {
     this.#loads += 1;
     this.#loading = { id: this.#loads, first, until: this.#context.now + loadMsMax };
@@ -143,7 +147,7 @@ export class BrokerStateSync {
     if (snapshot.link.position < first - 1) return this.snapshotFailed(id, "it ends before the log begins");
     this.#loading = null;
     this.#state.load(snapshot);
-    this.#context.logger("info", "the ledger goes on from a snapshot", { position: snapshot.link.position });
+    this.#context.logger("info", "continuing from a snapshot", { position: snapshot.link.position });
     this.#context.post({ type: "eventsFolded", events: [] });
     return this.#isReached(task) ? this.#end(task, true) : this.#read();
   }
@@ -180,7 +184,7 @@ export class BrokerStateSync {
     if (task.type === "refresh") {
       if (task.restarted) {
         this.#counters.ledgerRestarts += 1;
-        const message = "this broker's ledger was not in the log and was folded again from the beginning";
+        const message = "this broker's state was not in the log; folded the log again from the beginning";
         this.#context.logger("error", message);
       }
       this.#hasReachedHead = true;
@@ -188,24 +192,28 @@ export class BrokerStateSync {
     }
     if (this.#isReached(task)) return this.#end(task, this.#state.unreadable === null);
     const { now } = this.#context;
-    // Somebody has opened a later epoch behind what we wrote: it is we who are late, and the ledger is right.
+    // Another broker has opened a later epoch after our commit: we are late, and the state is right.
     if (this.#state.applied.epoch > task.head.epoch) return this.#failed(task, "the log is in a later epoch by now");
     if (this.#state.applied.position >= task.head.position) this.#state.reset();
     if (now >= task.until) return this.#failed(task, "the log does not show what was written to it");
     task.retryAt = now + retryEveryMs;
   }
 
-  /** We may be the only ones who had read what was lost. */
+  /** This broker may be the only one that had read what was lost. */
   #reportLost(): void {
     const events = this.#state.takeLost();
     if (events.length === 0) return;
-    this.#context.logger("error", "the log has lost revocations that this broker has read: they are handed back", {
-      lost: events.length,
-    });
+    this.#context.logger(
+      "error",
+      "the log has lost revocations that this broker has read; reporting them to the leader",
+      {
+        lost: events.length,
+      },
+    );
     this.#context.post({ type: "denialsLost", events });
   }
 
-  /** What goes on being so is said once, not several times a second. */
+  /** A lasting problem is logged once, not several times a second. */
   #failed(task: Task, error: unknown): void {
     const problem = error instanceof Error ? error.message : String(error);
     if (problem !== this.#problem) this.#context.logger("warn", "the event log could not be read", { err: error });

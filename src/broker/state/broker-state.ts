@@ -1,9 +1,10 @@
 /**
- * Broker state: a broker's own copy of the log, folded. What commands are carried out against, and what a standby keeps warm.
+ * Broker state: a broker's own folded copy of the log. Commands are performed against it, and a standby keeps it warm.
+ * No I/O.
  *
- * Holds the projection with the trail of its chain, the newest events as bytes for readers, and what carrying out commands
- * needs beside the projection: stream versions, the configuration each node runs. Everything in it is at or below the
- * durable horizon: a leader folds only what has committed cleanly, a standby only what the log lets it read. No I/O.
+ * It has the projection with the history of its chain, the newest events as bytes for readers, and what commands need
+ * beside the projection: stream versions, and the configuration of each node. All of it is at or below the durable
+ * horizon: a leader folds only clean commits, and the log shows a standby nothing else.
  */
 import {
   type ConfigHash,
@@ -52,7 +53,7 @@ export class BrokerState {
   #history: ChainHistory = emptyHistory;
   readonly #versions = growingCache<Stream, number>(versionsMax);
   readonly #configs = growingCache<NodeId, ConfigHash>(configsMax);
-  /** Nodes that activated a configuration, also in a history that is lost. */
+  /** Nodes that activated a configuration, in lost histories too. */
   readonly #knownNodes = growingCache<NodeId, true>(configsMax);
   readonly #bodies = growingCache<ConfigHash, true>(bodiesMax);
   /** The epoch in which a person was last restored. */
@@ -63,12 +64,15 @@ export class BrokerState {
   #recentBytes = 0;
   #restarts = 0;
   readonly #tightenings = new Tightenings();
-  /** What was folded of a history that was left, until the new one is read to its head. */
+  /** The state of an abandoned history, until the new one is read to its head. */
   #abandoned: Readonly<{ projection: Projection; epochs: readonly EpochMark[] }> | null = null;
   readonly #reads: number;
   readonly #recentMax: number;
 
-  /** @param bounds `reads`: the level up to which this build can read events; `recentEventsMax`: so many are kept as bytes for readers */
+  /**
+   * @param bounds `reads`: the level up to which this build can read; `recentEventsMax`: events kept as bytes for
+   * readers
+   */
   constructor(bounds: Readonly<{ reads?: number; recentEventsMax?: number }> = {}) {
     this.#reads = bounds.reads ?? readsLevel;
     this.#recentMax = bounds.recentEventsMax ?? recentMax;
@@ -80,7 +84,7 @@ export class BrokerState {
   get applied(): Link {
     return this.#history.applied;
   }
-  /** Why nothing may be concluded from it: it holds what this build cannot read; null: it can. */
+  /** Why nothing may be concluded from this state: this build cannot read all of it. Null: it can. */
   get unreadable(): string | null {
     const { degraded, level } = this.#projection;
     if (level > this.#reads)
@@ -92,7 +96,7 @@ export class BrokerState {
     return this.#knownNodes.keys();
   }
 
-  /** Folds events that stand right behind `applied`. @throws OutOfOrderError, MalformedEventError otherwise */
+  /** Folds the events right after `applied`. @throws OutOfOrderError, MalformedEventError otherwise */
   fold(entries: readonly LogEntry[]): readonly Recorded[] {
     const events = entries.map(({ recorded }) => recorded);
     for (const { recorded, bytes } of entries) {
@@ -115,22 +119,22 @@ export class BrokerState {
     return events;
   }
 
-  /** Folds a page that was read behind `applied`. */
+  /** Folds a page that was read after `applied`. */
   foldPage(page: LogPage): readonly Recorded[] {
     const events = decodeEvents(page.entries, this.applied);
     return this.fold(events.flatMap((recorded, at) => ({ recorded, bytes: page.entries[at] ?? new Uint8Array() })));
   }
 
-  /** How often it has begun again. */
+  /** How often the state was reset. */
   get restarts(): number {
     return this.#restarts;
   }
-  /** What a snapshot is made of. The projection goes on being the ledger's own: read it before the next fold. */
+  /** The content of a snapshot. The projection stays the state's own: read it before the next fold. */
   savepoint(): Savepoint {
     return { projection: this.#projection, link: this.applied, epochs: this.#history.epochs, retained: new Set() };
   }
 
-  /** Goes on from a snapshot that was verified: the log begins behind our place. */
+  /** Continues from a verified snapshot: the log begins after our position. */
   load({ projection, link, epochs }: Pick<LoadedSnapshot, "projection" | "link" | "epochs">): void {
     this.reset();
     const abandonedEpochs = this.#abandoned?.epochs ?? [];
@@ -142,7 +146,7 @@ export class BrokerState {
     this.#history = { ...emptyHistory, applied: link, epochs };
   }
 
-  /** Starts again from nothing: what was folded is not in the log. */
+  /** Restarts from nothing: the folded events are not in the log. */
   reset(): void {
     this.#restarts += 1;
     this.#tightenings.leaveHistory(this.#abandoned === null ? null : this.#projection);
@@ -159,7 +163,7 @@ export class BrokerState {
   }
 
   /**
-   * The log is read to its head: what is there of a history that was left is known.
+   * Call it when the log is read to its head: then it is known what an abandoned history has lost.
    * @returns the final denials that were folded here and that the log has lost
    */
   takeLost(): readonly LostTightening[] {
@@ -182,11 +186,11 @@ export class BrokerState {
     const next = this.#history.epochs.find((mark) => mark.epoch > epoch);
     return next === undefined ? this.applied.position : ((next.start - 1) as Position);
   }
-  /** True when somebody restored the person in a later epoch than this one. */
+  /** True if the person was restored in a later epoch than this one. */
   restoredAfter(userId: UserId, epoch: Epoch): boolean {
     return (this.#restored.get(userId) ?? 0) > epoch;
   }
-  /** Undefined when it is not remembered at this position. */
+  /** Undefined: no digest is remembered for this position. */
   digestAt(position: Position): string | undefined {
     return this.#digests.get(position);
   }
@@ -194,7 +198,7 @@ export class BrokerState {
     return this.#configs.get(nodeId);
   }
 
-  /** True when this process has seen the body of a configuration stored. */
+  /** True if this process knows that the store has the body of a configuration. */
   hasBody(configHash: ConfigHash): boolean {
     return this.#bodies.get(configHash) === true;
   }
@@ -202,7 +206,7 @@ export class BrokerState {
     for (const { configHash } of stored) this.#bodies.set(configHash, true);
   }
 
-  /** Undefined when it has to be asked of the log. A stream of an entity never heard of is taken to be new; the log checks. */
+  /** Undefined: ask the log. The stream of an unknown session counts as new; the log checks. */
   versionOf(stream: Stream): number | undefined {
     return this.#versions.get(stream) ?? (this.#isUnknownSession(stream) ? 0 : undefined);
   }
@@ -210,7 +214,7 @@ export class BrokerState {
     this.#versions.set(stream, version);
   }
 
-  /** The page behind a link, when memory holds it whole; undefined: ask the log. */
+  /** The page after a link, if memory has all of it; undefined: read the log. */
   recent(after: Link, limit: number): LogPage | undefined {
     const applied = this.applied;
     if (this.locate(after) !== "onChain") return undefined;

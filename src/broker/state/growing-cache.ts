@@ -1,9 +1,7 @@
-/**
- * Growing cache: remembers what was used last, takes memory as it fills, and costs little more than a `Map`. Pure.
- */
+/** Growing cache: keeps the most recently used entries, and takes memory only as it fills. Pure. */
 import { GenerationalCache } from "../../events/index.ts";
 
-/** @param max how many entries it surely remembers; twice as many at most */
+/** @param max the number of entries that it surely keeps; it keeps twice as many at most */
 export function growingCache<Key, Value>(max: number): GenerationalCache<Key, Value> {
   return new GenerationalCache(max * 2);
 }

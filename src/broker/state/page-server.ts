@@ -1,8 +1,8 @@
 /**
- * Page server: the events after a link, with the keys of the people they name, for nodes that keep a copy of the log. Pure.
+ * Page server: serves the events after a link, with the keys of the people they name, to nodes that copy the log. Pure.
  *
- * Any broker serves them, from its ledger's memory or from the log, never above the durable horizon. A reader at the head
- * may wait; it is answered when the ledger moves, and the number of those who wait is bounded.
+ * Any broker serves pages, from memory or from the log, never above the durable horizon. A reader at the head may wait:
+ * it is answered when the state changes. The number of waiting readers is bounded.
  */
 import type { Link } from "../../events/index.ts";
 import type { PageOutcome } from "../../replication/index.ts";
@@ -18,7 +18,7 @@ type PageRead = {
   readonly limit: number;
   readonly deadline: number;
   stage: "refresh" | "queued" | "page" | "keys" | "waiting";
-  /** How often the ledger had moved when it was looked at. */
+  /** The change count of the state when this read last checked it. */
   seenChanges: number;
   outcome: PageOutcome | null;
 };
@@ -27,16 +27,16 @@ export const pageEventsMax = 10_000;
 export const pageWaitMsMax = 30_000;
 const waitingMax = 4_096;
 const readersMax = 20_000;
-/** Questions to the log at once; a log turns away more than it can take. */
+/** Concurrent log calls; a log rejects more than it can handle. */
 const callsMax = 32;
 
 export class PageServer {
   readonly #context: StepContext;
   readonly #state: BrokerState;
   readonly #reads = new Map<number, PageRead>();
-  /** They wait for the ledger to move. */
+  /** Reads that wait for the state to change. */
   readonly #waiting = new Set<PageRead>();
-  /** They wait to ask the log. */
+  /** Reads that wait for a log call. */
   #queue: PageRead[] = [];
   #callsInFlight = 0;
   #changes = 0;
@@ -46,7 +46,7 @@ export class PageServer {
     this.#state = state;
   }
 
-  /** @returns whether the ledger has to be brought to the head first, where we do not lead */
+  /** @returns `refresh`: a broker that does not lead must first bring the state to the head */
   request({ id, after, limit, waitMs }: Extract<BrokerInput, { type: "pageRequested" }>): "refresh" | "taken" {
     if (this.#reads.size >= readersMax) {
       this.#context.emit({ type: "pageAnswered", id, answer: { type: "unavailable", message: "too many readers" } });
@@ -70,13 +70,13 @@ export class PageServer {
     if (read !== undefined) this.#end(read);
   }
 
-  /** The ledger is where it can be: read on. */
+  /** Continues a read; the state is as far as it can be. */
   resume(id: number): void {
     const read = this.#reads.get(id);
     if (read?.stage === "refresh") this.#page(read);
   }
 
-  /** The ledger moved. */
+  /** The state has changed. */
   stateChanged(): void {
     this.#changes += 1;
     if (this.#waiting.size === 0) return;
@@ -138,7 +138,7 @@ export class PageServer {
   #atHead(read: PageRead, outcome: PageOutcome): void {
     const mustAnswer = read.deadline <= this.#context.now || this.#waiting.size >= waitingMax;
     if (mustAnswer) return this.#answer(read, outcome);
-    if (read.seenChanges !== this.#changes) return this.#page(read); // it moved while the log was asked
+    if (read.seenChanges !== this.#changes) return this.#page(read); // it changed during the log call
     read.stage = "waiting";
     this.#waiting.add(read);
   }

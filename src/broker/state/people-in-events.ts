@@ -1,4 +1,4 @@
-/** The people whose personal data may stand in events, read from their bytes. Pure. */
+/** People in events: the people whose personal data events may contain, from the encoded bytes. Pure. */
 import { decode, parseUserId, type UserId } from "../../events/index.ts";
 
 export function peopleIn(entries: readonly Uint8Array[]): UserId[] {

@@ -1,6 +1,6 @@
 /**
- * Person key cache: the keys of people whom commands are about, unwrapped, in memory only and bounded. Pure; the caller loads
- * what is missing from the log's key table.
+ * Person key cache: unwrapped keys of the people that commands are about, in memory only and bounded. Pure. The caller
+ * loads missing keys from the log's key table.
  */
 import { type PersonKey, type Recorded, type UserId, unwrapKey, type WrappedKey } from "../../events/index.ts";
 import { personKeyWrap } from "../../replication/index.ts";
@@ -10,12 +10,12 @@ const keysMax = 100_000;
 
 export type PersonKeyCache = Readonly<{
   get: (userId: UserId) => PersonKey | undefined;
-  /** @returns those that unwrap; the others were wrapped under a secret we do not have */
+  /** @returns the keys that unwrap; the others are wrapped under a secret that we do not have */
   learn: (wrapped: readonly WrappedKey[]) => readonly PersonKey[];
   put: (keys: readonly PersonKey[]) => void;
-  /** Another epoch is open, perhaps of a log that has lost some of these: the log's own key table has the rest. */
+  /** Another epoch is open, perhaps of a log that has lost some of these keys. The log's key table has the others. */
   clear: () => void;
-  /** Forgets the keys of people whom these events erase. */
+  /** Forgets the keys of people that these events erase. */
   follow: (events: readonly Recorded[]) => void;
 }>;
 

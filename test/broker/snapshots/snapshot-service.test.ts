@@ -226,7 +226,7 @@ test("a broker whose newest snapshot is damaged fetches the same one from anothe
   const { chunks, link } = copy?.manifest ?? assert.fail();
   writeFileSync(join(follower.folder.path, "chunks", chunks[0]?.hash ?? ""), randomBytes(100));
   assert.equal((await follower.shelf.load(12 as Position))?.link.position, link.position);
-  assert.match(follower.told.join("\n"), /is of no use/);
+  assert.match(follower.told.join("\n"), /is damaged; ignoring it/);
   assert.deepEqual((await follower.folder.list()).snapshots.length, 1);
 });
 

@@ -205,14 +205,14 @@ test("a broker with an empty disk begins from another broker's copy", { timeout:
   await follower.kill();
   rmSync(join(follower.dataDir, "snapshots"), { recursive: true, force: true });
   await follower.start();
-  await waitFor("its ledger to go on from a snapshot", () => /the ledger goes on from a snapshot/.test(follower.log()));
+  await waitFor("the broker to continue from a snapshot", () => /continuing from a snapshot/.test(follower.log()));
   // And it can lead from there.
   const leader = await cluster.leader();
   await leader.kill();
   const done = appender.done();
   await waitFor("appends to go on", () => appender.done() > done + 10, { withinMs: 60_000 });
   await leader.start();
-  assert.match(leader.log(), /the ledger goes on from a snapshot/);
+  assert.match(leader.log(), /continuing from a snapshot/);
   for (const proxy of cluster.proxies) {
     assert.equal(await status(proxy, kept ?? assert.fail()), 200);
     assert.ok(denied(await status(proxy, revoked ?? assert.fail())));

@@ -136,7 +136,7 @@ test("the third round: the shared secret; the leader wraps the keys of people an
     },
     { withinMs: 60_000 },
   );
-  const wrapped = "keys of people were wrapped under the present secret";
+  const wrapped = "wrapped keys of people under the present secret";
   await waitFor("a broker to say so", () => cluster.brokers.some((broker) => broker.log().includes(wrapped)));
   await waitFor(
     "the leader to say so",

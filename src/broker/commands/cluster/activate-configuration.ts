@@ -17,7 +17,9 @@ export const activateConfiguration: CommandDefinition<"activateConfiguration"> =
   },
   permission: ["proxy", "authorize", "authenticate"],
   access: ({ nodeId }) => ({ reads: [], writes: [configurationStream(nodeId)] }),
-  /** Records it again if it brings a body that the store may not have: a body is stored with the event that names it. */
+  /**
+   * Records it again if it brings a body that the store may not have: a body is stored with the event that names it.
+   */
   perform(_projection, command, tools) {
     const { nodeId, configHash } = command;
     const body = tools.hasBody(configHash) ? undefined : command.body;

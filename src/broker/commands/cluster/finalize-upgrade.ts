@@ -1,4 +1,6 @@
-/** Finalize upgrade: raises the cluster's feature level. Refused while a broker or node cannot read the new level. Pure. */
+/**
+ * Finalize upgrade: raises the cluster's feature level. Refused while a broker or node cannot read the new level. Pure.
+ */
 import { clusterStream } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { integerOf } from "../fields.ts";

@@ -1,9 +1,13 @@
 /**
- * Reassert tightenings: records again the final denials that a process remembers and the log has lost (docs/protocol.md §4.3). Pure.
+ * Reassert tightenings: records again the final denials that a process remembers and the log has lost (docs/protocol.md
+ * §4.3). Pure.
  *
- * - Each event is its own command, under an id that follows from its hash: a thousand nodes that report it make one command.
- * - A report is the word of one process, so it only tightens and never destroys a key. A lost erasure returns as a suspension.
- * - What the surviving log has decided since about the same fact wins: the reassertion is refused, for an operator to decide.
+ * - Each event is its own command, under an id that follows from its hash: a thousand nodes that report it make one
+ *   command.
+ * - A report is the word of one process, so it only tightens and never destroys a key. A lost erasure returns as a
+ *   suspension.
+ * - What the surviving log has decided since about the same fact wins: the reassertion is refused, for an operator to
+ *   decide.
  */
 import {
   type CardeaEvent,
@@ -98,7 +102,7 @@ function parseLost(value: unknown): LostTightening {
 
 function revoked(projection: Projection, { userId }: LostTightening, sessionId: SessionId): Performed {
   const session = projection.session(sessionId);
-  if (projection.sessionStatus(sessionId).status === "revoked") return nothing; // by itself, or with all of its person
+  if (projection.sessionStatus(sessionId).status === "revoked") return nothing; // alone, or with all of its person
   const whose = session?.userId ?? userId ?? ("" as UserId);
   return changed([{ type: "SessionRevoked", sessionId, userId: whose, reason: "reasserted" }], {
     vaultRemoved: [sessionId],
@@ -113,12 +117,13 @@ function ofPerson(
   const user = projection.user(userId);
   if (user?.status === "erased") return nothing;
   if (lost.type === "UserErased") {
-    // Nothing here proves the erasure, and a destroyed key does not come back: the person is suspended, and an operator erases them again.
+    // Nothing here proves the erasure, and a destroyed key cannot be restored: suspend the person; an operator erases again.
     if (user?.status === "suspended") return nothing;
     return changed([{ type: "UserSuspended", userId, reason: "reasserted" }], vaultOf(projection, userId));
   }
   if (lost.type === "UserSessionsRevoked") {
-    // An older build hands back the cut itself. It ended what stood before it; positions behind it mean other sessions here.
+    // An older build hands back the cut itself. It ended what stood before it; positions behind it mean other sessions
+    // here.
     const upTo = Math.min(tools.lost.endOfEpoch(lost.link.epoch), lost.link.position - 1) as Position;
     if (user !== undefined && user.sessionsRevokedBelow > upTo) return nothing;
     return changed([{ type: "UserSessionsRevoked", userId, upTo, reason: "reasserted" }]);

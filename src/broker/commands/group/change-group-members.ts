@@ -1,5 +1,6 @@
-/** Change group members: records real changes only. A membership that the source already claims, or an exclusion that already
- * exists, changes nothing. Pure.
+/**
+ * Change group members: records real changes only. A membership that the source already claims, or an exclusion that
+ * already exists, changes nothing. Pure.
  */
 import { isDeepStrictEqual } from "node:util";
 import {

@@ -1,4 +1,7 @@
-/** Create session: a sign-in, under an id that was never used before. Whatever became of an id, it is never created again. Pure. */
+/**
+ * Create session: a sign-in, under an id that was never used before. Whatever became of an id, it is never created
+ * again. Pure.
+ */
 import {
   type CardeaEvent,
   groupStream,

@@ -1,4 +1,7 @@
-/** Refresh session: what the identity provider says of the person now. A refresh never revives a session and never changes its person. Pure. */
+/**
+ * Refresh session: what the identity provider says of the person now. A refresh never revives a session and never
+ * changes its person. Pure.
+ */
 import {
   type CardeaEvent,
   groupStream,

@@ -1,7 +1,8 @@
-/** Revoke sessions: ends many sessions in one batch. Pure.
+/**
+ * Revoke sessions: ends many sessions in one batch. Pure.
  *
- * Each session gets an event of its own, in its own stream, which every build obeys. Sessions that are already revoked or gone
- * are skipped: among thousands, some always are.
+ * Each session gets an event of its own, in its own stream, which every build obeys. Sessions that are already revoked
+ * or gone are skipped: among thousands, some always are.
  */
 import { type CardeaEvent, parseSessionId, sessionStream } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";

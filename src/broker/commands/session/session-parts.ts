@@ -27,8 +27,8 @@ export function tokenAccess({ sessionId }: Readonly<{ sessionId: SessionId }>, p
 }
 
 /**
- * Writes a vault entry behind an event that changes nothing: the session's own profile and time again. Builds that do not know
- * intents read it as a refresh without news, so no level is needed.
+ * Writes a vault entry behind an event that changes nothing: the session's own profile and time again. Builds that do
+ * not know intents read it as a refresh without news, so no level is needed.
  */
 export function replaceTokens(
   projection: Projection,

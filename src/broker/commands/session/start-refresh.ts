@@ -1,4 +1,7 @@
-/** Start refresh: an intent to present a refresh token. Of all brokers that read one vault entry, the log accepts one intent: the entry's version is that of the session's stream, and the intent raises it. Pure. */
+/**
+ * Start refresh: an intent to present a refresh token. Of all brokers that read one vault entry, the log accepts one
+ * intent: the entry's version is that of the session's stream, and the intent raises it. Pure.
+ */
 import { parseEpoch, parseSessionId, parseUnixMs } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { parseTokenFields, tokenVersionOf } from "../fields.ts";
