@@ -2,7 +2,13 @@
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
-import { type Broker, createLeaderClient, type DatabrokerServer, startBroker, startDatabrokerServer } from "../../src/broker/index.ts";
+import {
+  type Broker,
+  createLeaderClient,
+  type DatabrokerServer,
+  startBroker,
+  startDatabrokerServer,
+} from "../../src/broker/index.ts";
 import type { BrokerId, Command, CommandId, NodeId, SessionId, UnixMs, UserId } from "../../src/events/index.ts";
 import {
   type BrokerClient,

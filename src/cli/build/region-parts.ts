@@ -4,7 +4,15 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { type Broker, type DatabrokerServer, openAgeMark, openRegionCopy, type RegionCopy, startDatabrokerServer, startRegionalBroker } from "../../broker/index.ts";
+import {
+  type Broker,
+  type DatabrokerServer,
+  openAgeMark,
+  openRegionCopy,
+  type RegionCopy,
+  startDatabrokerServer,
+  startRegionalBroker,
+} from "../../broker/index.ts";
 import type { Config } from "../../config/index.ts";
 import type { BrokerId, NodeId } from "../../events/index.ts";
 import {
