@@ -1,7 +1,16 @@
 /** Local broker: builds the broker of a process with its log, snapshots and the API that it serves. */
 import { randomBytes, randomUUID } from "node:crypto";
 import { setImmediate as turn } from "node:timers/promises";
-import { type Broker, createLeaderClient, createSnapshotService, type DatabrokerServer, type Duty, type SnapshotService, startBroker, startDatabrokerServer } from "../../broker/index.ts";
+import {
+  type Broker,
+  createLeaderClient,
+  createSnapshotService,
+  type DatabrokerServer,
+  type Duty,
+  type SnapshotService,
+  startBroker,
+  startDatabrokerServer,
+} from "../../broker/index.ts";
 import { type Config, windowLimits } from "../../config/index.ts";
 import { type BrokerId, type NodeId, parseCommandId } from "../../events/index.ts";
 import {
