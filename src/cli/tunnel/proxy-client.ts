@@ -55,7 +55,7 @@ export type TunnelResult =
   | Readonly<{ type: "open"; socket: Socket; head: Buffer }>
   | (TunnelRefusal & Readonly<{ type: "refusal" }>);
 
-export type TunnelRequest = Readonly<{
+export type ProxyTunnelRequest = Readonly<{
   kind: "tcp" | "udp";
   proxy: URL;
   target: string;
@@ -64,7 +64,7 @@ export type TunnelRequest = Readonly<{
 }>;
 
 /** @throws CannotError when the proxy does not answer */
-export async function openTunnel(opening: TunnelRequest): Promise<TunnelResult> {
+export async function openTunnel(opening: ProxyTunnelRequest): Promise<TunnelResult> {
   const socket = connectTo(opening.proxy, opening.tls);
   try {
     socket.write(headOf(opening), "latin1");
@@ -85,7 +85,7 @@ function whyOf(status: number): TunnelRefusal["why"] {
   return status === 403 ? "refused" : status === 503 ? "unavailable" : "other";
 }
 
-function headOf({ kind, target, token }: TunnelRequest): string {
+function headOf({ kind, target, token }: ProxyTunnelRequest): string {
   const lines = ["User-Agent: cardea", ...(token === undefined ? [] : [`Authorization: Pomerium ${token}`])];
   if (kind === "tcp") return [`CONNECT ${target} HTTP/1.1`, `Host: ${target}`, ...lines, "\r\n"].join("\r\n");
   const at = target.lastIndexOf(":");

@@ -16,18 +16,23 @@
 import type { FactKey } from "../../auth/index.ts";
 import { CodedError, type Fact, type MonotonicMs, type UnixMs, unreachable } from "../../events/index.ts";
 import type { Change, Clock, Freshness } from "../../replication/index.ts";
-import type { Flush } from "../http1/flush-scheduler.ts";
-import { combineDeliveries, type Delivery, type PendingCut, resetAfterWait } from "../message/deliveries.ts";
+import type { CutReason } from "../message/close-codes.ts";
+import {
+  combineDeliveries,
+  type Delivery,
+  type ExchangeHandle,
+  type FlushTime,
+  type Outlet,
+  type PendingCut,
+  resetAfterWait,
+} from "../message/deliveries.ts";
+import type { ExchangeKind } from "../message/exchange-kind.ts";
 import { FactIndex, type Readings } from "./fact-index.ts";
 import { type Linked, LinkedList } from "./intrusive-list.ts";
 
-/**
- * session-ended: the session is gone, revoked or expired · not-permitted: it stands, and policy says no now · route-removed: the
- * configuration in force has no such route · stale: no lease within the route's grace · lifetime: `max_stream_lifetime` ·
- * draining: this node is going away
- */
-export const cutReasons = ["session-ended", "not-permitted", "route-removed", "stale", "lifetime", "draining"] as const;
-export type CutReason = (typeof cutReasons)[number];
+export { type CutReason, cutReasons } from "../message/close-codes.ts";
+export type { Outlet } from "../message/deliveries.ts";
+export type { ExchangeKind } from "../message/exchange-kind.ts";
 
 /**
  * How long what was looked at may wait before it leaves: much less than the 50 ms that W has for it (docs/protocol.md
@@ -40,8 +45,6 @@ export type ReauthorizeOutcome =
   | Fact<"permitted", { reads: readonly FactKey[]; until: UnixMs | null; limits?: ExchangeLimits }>
   | Fact<"refused", { reason: CutReason }>;
 
-/** tcp and udp are tunnels: bytes and datagrams that are nobody's HTTP. */
-export type ExchangeKind = "http" | "websocket" | "tcp" | "udp";
 export type KindCounts = Readonly<Record<ExchangeKind, number>>;
 
 /** What a route grants an exchange, beside its policy. */
@@ -71,12 +74,6 @@ export type Cut = (reason: CutReason) => void | PendingCut;
 /** Called once: every cut that had begun is done, or some have failed. */
 export type Settled = (failure: CutFailedError | null) => void;
 
-/** A connection, as the exchanges see it whose responses it carries. */
-export type Outlet = Readonly<{
-  /** @returns undefined when nothing of the response can be in the kernel's send queue */
-  deliver(exchange: Exchange): Delivery | undefined;
-}>;
-
 /** An exchange that is denied could not be destroyed, so nobody may be told that it was. */
 export class CutFailedError extends CodedError<"ERR_PROXY_CUT_FAILED"> {
   override readonly code = "ERR_PROXY_CUT_FAILED";
@@ -88,7 +85,7 @@ export class CutFailedError extends CodedError<"ERR_PROXY_CUT_FAILED"> {
 const none: Readings<Exchange> = [];
 const nothing: readonly Delivery[] = [];
 
-export class Exchange implements Linked<Exchange> {
+export class Exchange implements Linked<Exchange>, ExchangeHandle {
   readonly kind: ExchangeKind;
   readonly requestId: string;
   /** For its registry. */
@@ -178,7 +175,7 @@ export class Exchange implements Linked<Exchange> {
    * stopped meanwhile, it is looked at again.
    * @returns as `mayCarry`
    */
-  mayFlush(flush: Flush): boolean {
+  mayFlush(flush: FlushTime): boolean {
     if (this.cutReason !== undefined) return false;
     return flush.now - this.checkedAt <= waitMsMax || this.mayCarry();
   }

@@ -11,7 +11,6 @@
 import { RE2JS } from "re2js";
 import type { RouteConfig } from "../../config/index.ts";
 import { decodeOnce, dotSegment } from "../message/canonical-request.ts";
-import { literal } from "../routing/route-table.ts";
 
 /** @returns undefined: the result is not a plain path and must not be sent */
 export type Rewrite = (rawPath: string) => string | undefined;
@@ -26,7 +25,7 @@ export function compileRewrite(route: Pick<RouteConfig, "match" | "prefixRewrite
   if (prefixRewrite === null) return (rawPath) => rawPath;
   const replacement = encodedPath(prefixRewrite);
   if (match.kind !== "prefix") return () => requireSendable(replacement);
-  const prefix = literal(match.value);
+  const prefix = decodeOnce(match.value) ?? match.value;
   return (rawPath) => {
     const rest = rawPath.slice(rawLength(rawPath, prefix));
     const boundary = prefix.endsWith("/") || rest.startsWith("/");

@@ -22,7 +22,7 @@ import {
   hopByHopNames,
   isReservedName,
 } from "../message/header-names.ts";
-import type { PresentedCertificate } from "../tls/presented-certificate.ts";
+import type { PresentedCertificate } from "../message/peer.ts";
 import { routingKeyOf } from "../upstream/balancer.ts";
 import { neverInTrailers } from "./downstream-headers.ts";
 import {

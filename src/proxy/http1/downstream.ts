@@ -17,7 +17,7 @@ import type {
   UpgradeKind,
 } from "../message/downstream-request.ts";
 import type { HeaderLines } from "../message/header-lines.ts";
-import type { PresentedCertificate } from "../tls/presented-certificate.ts";
+import type { PresentedCertificate } from "../message/peer.ts";
 import type { Http1Connection } from "./connection.ts";
 import type { Flush } from "./flush-scheduler.ts";
 

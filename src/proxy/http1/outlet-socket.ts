@@ -8,7 +8,6 @@
  *   instead: bytes of one response cannot be taken out of a stream that carries several.
  */
 import type { Socket } from "node:net";
-import type { Exchange, Outlet } from "../enforce/exchanges.ts";
 import {
   ackedMark,
   closeSocket,
@@ -17,7 +16,7 @@ import {
   sendMark,
   unsentBytes,
 } from "../enforce/send-queue-socket.ts";
-import type { Delivery } from "../message/deliveries.ts";
+import type { Delivery, ExchangeHandle, Outlet } from "../message/deliveries.ts";
 
 /** From a cut to the reset of a connection that has not delivered what was written to it. */
 export const cutWithinMs = 50;
@@ -49,7 +48,7 @@ export class SocketOutlet implements Outlet {
     this.#onFull = onFull;
   }
 
-  deliver(exchange: Exchange): Delivery | undefined {
+  deliver(exchange: ExchangeHandle): Delivery | undefined {
     if (this.#socket.destroyed) return undefined;
     const answer = new PendingResponse(this, this.#socket, exchange);
     const last = this.#pending.at(-1);
@@ -103,11 +102,11 @@ class PendingResponse implements Delivery {
   readonly #outlet: SocketOutlet;
   readonly #socket: Socket;
   /** Undefined once it is delivered. */
-  #exchange: Exchange | undefined;
+  #exchange: ExchangeHandle | undefined;
   /** The end of the last response that this one replaced. */
   #olderMark: SendMark = 0;
 
-  constructor(outlet: SocketOutlet, socket: Socket, exchange: Exchange) {
+  constructor(outlet: SocketOutlet, socket: Socket, exchange: ExchangeHandle) {
     this.mark = sendMark(socket);
     this.#outlet = outlet;
     this.#socket = socket;

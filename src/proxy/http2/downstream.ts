@@ -8,11 +8,11 @@
 
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
 import { constants, Http2ServerRequest, Http2ServerResponse, type ServerHttp2Stream } from "node:http2";
-import type { CutReason } from "../enforce/exchanges.ts";
 import { isPadded, type RequestHead } from "../message/canonical-request.ts";
+import type { CutReason } from "../message/close-codes.ts";
 import type { BodyReader, BoundExchange, Downstream, DownstreamTunnel } from "../message/downstream-request.ts";
 import type { HeaderLines } from "../message/header-lines.ts";
-import type { PresentedCertificate } from "../tls/presented-certificate.ts";
+import type { PresentedCertificate } from "../message/peer.ts";
 import type { Http2Connection } from "./connection.ts";
 import { abortStream } from "./reset.ts";
 

@@ -1,5 +1,14 @@
 /** Close codes: the code and reason with which a cut WebSocket is closed (docs/close-codes.md). Pure. */
-import type { CutReason } from "../enforce/exchanges.ts";
+/**
+ * - `session-ended`: the session is gone, revoked or expired
+ * - `not-permitted`: the session is valid, and policy denies the exchange now
+ * - `route-removed`: the configuration in force has no such route
+ * - `stale`: no lease within the route's grace
+ * - `lifetime`: `max_stream_lifetime`
+ * - `draining`: this node is going away
+ */
+export const cutReasons = ["session-ended", "not-permitted", "route-removed", "stale", "lifetime", "draining"] as const;
+export type CutReason = (typeof cutReasons)[number];
 
 export type CloseCode = Readonly<{ code: number; reason: string }>;
 

@@ -61,3 +61,24 @@ export function resetAfterWait(delivery: Delivery): PendingCut {
     }, failed);
   return { then };
 }
+
+/** When a flush began, monotonic milliseconds. */
+export type FlushTime = Readonly<{ now: number }>;
+
+/** An exchange, as the connection that carries its response sees it. */
+export interface ExchangeHandle {
+  /** @returns false: what was collected of the response must not leave */
+  mayFlush(flush: FlushTime): boolean;
+  /** Names the connection that carries the response. */
+  setOutlet(outlet: Outlet): void;
+  /** Makes this response stand for an older one of the same connection. @returns false: it cannot */
+  standInFor(older: ExchangeHandle): boolean;
+  /** @returns whether it has left the registry */
+  leaveIfDelivered(): boolean;
+}
+
+/** A connection, as the exchanges see it whose responses it carries. */
+export type Outlet = Readonly<{
+  /** @returns undefined: nothing of the response can be in the kernel's send queue */
+  deliver(exchange: ExchangeHandle): Delivery | undefined;
+}>;

@@ -10,10 +10,11 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
-import type { CutReason, Exchange } from "../enforce/exchanges.ts";
-import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 import type { RequestHead } from "./canonical-request.ts";
+import type { CutReason } from "./close-codes.ts";
+import type { ExchangeHandle } from "./deliveries.ts";
 import type { HeaderLines } from "./header-lines.ts";
+import type { PresentedCertificate } from "./peer.ts";
 
 /** Receives the body of a request as it arrives. */
 export type BodyReader = Readonly<{
@@ -41,7 +42,7 @@ export type DownstreamTunnel = Readonly<{
 }>;
 
 /** The exchange that permits a response. */
-export type BoundExchange = Pick<Exchange, "mayFlush" | "setOutlet">;
+export type BoundExchange = Pick<ExchangeHandle, "mayFlush" | "setOutlet">;
 
 export interface Downstream {
   readonly head: RequestHead;

@@ -1,7 +1,8 @@
 /** Exchange kind: what a request is, or becomes by an upgrade. Pure. */
-
-import type { ExchangeKind } from "../enforce/exchanges.ts";
 import type { Downstream, UpgradeKind } from "./downstream-request.ts";
+
+/** tcp and udp are tunnels: bytes and datagrams that the proxy does not parse as HTTP. */
+export type ExchangeKind = "http" | "websocket" | "tcp" | "udp";
 
 const kinds: Readonly<Record<UpgradeKind, ExchangeKind>> = {
   websocket: "websocket",

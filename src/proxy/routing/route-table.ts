@@ -190,7 +190,7 @@ export function literalStart(expression: string): string {
 }
 
 /** A configured path in the form that requests have when they are compared. */
-export function literal(configured: string): string {
+function literal(configured: string): string {
   return decodeOnce(configured) ?? configured;
 }
 

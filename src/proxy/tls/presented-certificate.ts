@@ -5,19 +5,10 @@
  * client-trust.ts decides which route's authority it satisfies and what else must hold.
  */
 import { createHash, type X509Certificate } from "node:crypto";
-import { readSubjectNames, type SubjectNames } from "../../config/index.ts";
+import { readSubjectNames } from "../../config/index.ts";
+import type { PresentedCertificate } from "../message/peer.ts";
 
-export type PresentedCertificate = Readonly<{
-  leaf: X509Certificate;
-  leafPem: string;
-  /** The rest of the presented chain; each certificate issued the one before it. */
-  above: readonly X509Certificate[];
-  /** It chains to an authority of the listener and permits client authentication. */
-  verified: boolean;
-  names: SubjectNames;
-  /** SHA-256 fingerprint, 64 lowercase hexadecimal digits. */
-  fingerprint: string;
-}>;
+export type { PresentedCertificate } from "../message/peer.ts";
 
 /** A longer chain is invalid. */
 const aboveMax = 10;

@@ -31,7 +31,7 @@ export type Connecting = Readonly<{
   destroy: () => void;
 }>;
 
-export type Deadline = Readonly<{ timeoutMs: number; lateError: () => Error }>;
+export type ConnectDeadline = Readonly<{ timeoutMs: number; lateError: () => Error }>;
 
 /** The part of an attempt that is dropped when it ends. */
 type Pending = Readonly<{ job: ConnectJob; abandon: () => void; timer: NodeJS.Timeout }>;
@@ -63,7 +63,7 @@ export class ConnectAttempt {
   readonly abort: Abort;
 
   /** @param lateError the failure when `timeoutMs` passes first */
-  constructor(job: ConnectJob, connecting: Connecting, { timeoutMs, lateError }: Deadline) {
+  constructor(job: ConnectJob, connecting: Connecting, { timeoutMs, lateError }: ConnectDeadline) {
     this.abort = abortOnError(job.onFault, failing(this), connecting.destroy);
     const timer = setTimeout(guarded(lateness(this, lateError), this.abort), timeoutMs);
     this.#pending = { job, abandon: connecting.abandon, timer };
@@ -113,7 +113,7 @@ function failing(attempt: ConnectAttempt): (failure: ForwardFailure) => boolean 
   return (failure) => attempt.fail(failure);
 }
 
-function lateness(attempt: ConnectAttempt, lateError: Deadline["lateError"]): () => void {
+function lateness(attempt: ConnectAttempt, lateError: ConnectDeadline["lateError"]): () => void {
   return () => void attempt.fail({ type: "error", error: lateError() });
 }
 

@@ -12,7 +12,7 @@ import { guardSocket, resetSocket } from "../enforce/send-queue-socket.ts";
 import type { DownstreamTunnel } from "../message/downstream-request.ts";
 import { UpstreamConnectTimeoutError } from "../message/upstream-call.ts";
 import type { Acceptance } from "../routing/tunnel-request.ts";
-import { ConnectAttempt, type ConnectJob, type Deadline, occupyStream } from "./connect-attempt.ts";
+import { ConnectAttempt, type ConnectDeadline, type ConnectJob, occupyStream } from "./connect-attempt.ts";
 import { guardEmitter } from "./error-boundary.ts";
 
 export type TunnelJob = ConnectJob &
@@ -49,7 +49,7 @@ export function tunnelTcp(_permit: Permit, job: TunnelJob): void {
   });
 }
 
-export function connectDeadline({ connectTimeoutMs }: Pick<TunnelJob, "connectTimeoutMs">): Deadline {
+export function connectDeadline({ connectTimeoutMs }: Pick<TunnelJob, "connectTimeoutMs">): ConnectDeadline {
   const lateError = (): Error => new UpstreamConnectTimeoutError("the upstream did not accept a connection in time");
   return { timeoutMs: connectTimeoutMs, lateError };
 }
