@@ -3,7 +3,8 @@
  *
  *   node bench/routing.ts
  *
- * Routes of one host with a path of three segments each, which is the hard case: hosts are found by name. Prints nanoseconds and ratios.
+ * Routes of one host with a path of three segments each, which is the hard case: hosts are found by name. Prints
+ * nanoseconds and ratios.
  */
 import { compileRoutes } from "../src/proxy/index.ts";
 import { route } from "../test/auth/authorize/support.ts";

@@ -1,7 +1,9 @@
 /**
- * Names that operators, older builds and stored data depend on stay what they were: each name in recorded/depended-names.json still exists.
+ * Names that operators, older builds and stored data depend on stay what they were: each name in
+ * recorded/depended-names.json still exists.
  *
- * A new name joins the record with `node test/depended-names.test.ts --record`. A name leaves it only with a line in CHANGELOG.md.
+ * A new name joins the record with `node test/depended-names.test.ts --record`. A name leaves it only with a line in
+ * CHANGELOG.md.
  */
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";

@@ -1,7 +1,8 @@
 /**
  * The documents tell the truth: every error code has its line, every link, cited section and named file exists.
  *
- * Code and documents cite a section as `docs/protocol.md §3.2`. The section must be a heading of that document that starts with the number.
+ * Code and documents cite a section as `docs/protocol.md §3.2`. The section must be a heading of that document that
+ * starts with the number.
  */
 import assert from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
@@ -37,7 +38,10 @@ const slugOf = (heading: string): string =>
     .replaceAll(" ", "-");
 const hasSection = (document: string, section: string): boolean =>
   headingsOf(document).some((heading) => /^\d+(?:\.\d+)*/.exec(heading)?.[0] === section);
-/** A document is named by its path from the root, or from the file that names it. The text of a link may leave out `docs/`. */
+/**
+ * A document is named by its path from the root, or from the file that names it. The text of a link may leave out
+ * `docs/`.
+ */
 const documentOf = (name: string, citing: string): string | undefined =>
   [name, join(dirname(citing), name), ...(citing.endsWith(".md") ? [join("docs", name)] : [])].find((path) =>
     existsSync(join(root, path)),

@@ -1,7 +1,9 @@
 /**
- * Folders inside a package: each imports only from its left. Runtime imports that go up are counted, and counts may only fall (recorded/).
+ * Folders inside a package: each imports only from its left. Runtime imports that go up are counted, and counts may
+ * only fall (recorded/).
  *
- * `root` is the package's own folder. Its index.ts names what other packages may use, so it may import from every folder.
+ * `root` is the package's own folder. Its index.ts names what other packages may use, so it may import from every
+ * folder.
  */
 import assert from "node:assert/strict";
 import { globSync, readFileSync } from "node:fs";

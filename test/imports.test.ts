@@ -16,14 +16,18 @@ const rooms = ["events", "config", "replication", "broker", "auth", "audit", "co
 /** Where the parts are put together: these may build real things, and touch what they like. */
 const partsLists = ["src/main.ts", "src/cli/", "src/dev/"];
 
-/** A file touches the world when its name ends in one of these words (`oidc-client.ts`, but not `log.ts`, a contract) … */
+/**
+ * A file touches the world when its name ends in one of these words (`oidc-client.ts`, but not `log.ts`, a contract) …
+ */
 const worldlyEndings = new Set([
   ...["client", "server", "listener", "socket", "connection", "fanout", "fetch", "splice"], // the network
   ...["forwarder", "pipeline", "tunnel", "attempt", "pools", "choice", "metrics"], // what runs on it
   ...["file", "folder", "lock", "loader", "log", "sink", "spool", "feed"], // what is kept
   ...["clock", "timer", "random", "worker"], // the machine itself
 ]);
-/** … or when any of its words, or its folder, is the name of a piece of the world (`nats-modules.ts`, `log/postgres/`). */
+/**
+ * … or when any of its words, or its folder, is the name of a piece of the world (`nats-modules.ts`, `log/postgres/`).
+ */
 const worldlyWords = new Set([
   "postgres",
   "sqlite",
@@ -73,8 +77,9 @@ const worldlyCode: readonly (readonly [pattern: RegExp, remedy: string])[] = [
 ];
 
 /**
- * The state machines that run in production and in the simulator alike. Whatever they run, in whatever file and room, waits for
- * nothing and knows no time and no chance but what it is handed; biome.json forbids the same globals in their files.
+ * The state machines that run in production and in the simulator alike. Whatever they run, in whatever file and room,
+ * waits for nothing and knows no time and no chance but what it is handed; biome.json forbids the same globals in their
+ * files.
  */
 const machines = {
   leader: "src/broker/leader/leader.ts",

@@ -1,4 +1,7 @@
-/** Names: one thing per exported type name, verbs for exported functions, and none of the names that were retired. Counts may only fall (recorded/). */
+/**
+ * Names: one thing per exported type name, verbs for exported functions, and none of the names that were retired.
+ * Counts may only fall (recorded/).
+ */
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";

@@ -1,4 +1,7 @@
-/** docs/receipts.md: every sentence on what a receipt says, and does not say, has a test, or is named here as one that promises nothing. */
+/**
+ * docs/receipts.md: every sentence on what a receipt says, and does not say, has a test, or is named here as one that
+ * promises nothing.
+ */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

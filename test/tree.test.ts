@@ -1,4 +1,7 @@
-/** The source tree: folders that a reader can take in, and files that hold an idea each. Counts may only fall (recorded/). */
+/**
+ * The source tree: folders that a reader can take in, and files that hold an idea each. Counts may only fall
+ * (recorded/).
+ */
 import { globSync, readFileSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
 import { test } from "node:test";

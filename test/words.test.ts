@@ -1,4 +1,7 @@
-/** Words and layout of every source, test and document: plain English, and lines that fit. Counts may only fall (recorded/). */
+/**
+ * Words and layout of every source, test and document: plain English, and lines that fit. Counts may only fall
+ * (recorded/).
+ */
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";

@@ -8,9 +8,10 @@
  *
  * Never says anything of a person whose personal data does not open.
  *
- * The headers that carry an identity have a bound in bytes, all of them together. Above it, the groups are reduced to those that the
- * route's policy names, and the claim `groups_omitted` gives the number of groups left out. A route with a groups filter already names
- * its groups, so they are not reduced again. What still exceeds the bound is not sent: the caller gets `IdentityTooLarge`.
+ * The headers that carry an identity have a bound in bytes, all of them together. Above it, the groups are reduced to
+ * those that the route's policy names, and the claim `groups_omitted` gives the number of groups left out. A route with
+ * a groups filter already names its groups, so they are not reduced again. What still exceeds the bound is not sent:
+ * the caller gets `IdentityTooLarge`.
  */
 import { createECDH, createPrivateKey, createPublicKey, hash, hkdfSync, type KeyObject } from "node:crypto";
 import { calculateJwkThumbprint, exportJWK, type JWK, type JWTPayload, SignJWT } from "jose";
@@ -112,7 +113,10 @@ const lineBytes = 4;
 export async function createAssertions(options: {
   /** PEM, or base64 of PEM; null: derived from the shared secret as Pomerium does. */
   signingKey: string | null;
-  /** The one before the last change, or the one to come, likewise; `derived`: from the shared secret. Published, and never signs. */
+  /**
+   * The one before the last change, or the one to come, likewise; `derived`: from the shared secret. Published, and
+   * never signs.
+   */
   signingKeyPrevious?: string | null;
   sharedSecret: Uint8Array;
   /** The one before the last change, or the one to come: its derived key is published too, and never signs. */
@@ -426,9 +430,9 @@ function algorithmOf(key: KeyObject): "ES256" | "RS256" {
 const p256Order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
 
 /**
- * The key that Pomerium derives when no `signing_key` is set, so that an installation keeps its JWKS when it moves here:
- * 40 bytes of HKDF-SHA256 over the shared secret (no salt, info `derived-jwt-signing-key`), as a number mod (n - 1), plus 1:
- * FIPS 186-5 appendix A.2.1, as Go 1.19 made ECDSA keys.
+ * The key that Pomerium derives when no `signing_key` is set, so that an installation keeps its JWKS when it moves
+ * here: 40 bytes of HKDF-SHA256 over the shared secret (no salt, info `derived-jwt-signing-key`), as a number mod (n -
+ * 1), plus 1: FIPS 186-5 appendix A.2.1, as Go 1.19 made ECDSA keys.
  * @param purpose the info of HKDF; another purpose makes another key
  * @see pomerium `config/options.go` deriveSigningKey; filippo.io/keygen ECDSALegacy
  */

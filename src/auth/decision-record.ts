@@ -1,8 +1,8 @@
 /**
  * DecisionRecord: what was asked, what was answered, and from which link and configuration.
  *
- * Every decision makes one, also those about open streams. It holds ids and reasons, no claims, tokens or query strings.
- * (link, configuration hash) determine the decision, so that it can be replayed and explained later.
+ * Every decision makes one, also those about open streams. It holds ids and reasons, no claims, tokens or query
+ * strings. (link, configuration hash) determine the decision, so that it can be replayed and explained later.
  */
 import type { BootId, ConfigHash, Link, NodeId, SessionId, UnixMs, UserId } from "../events/index.ts";
 import type { DecisionTrace, ShadowAnswer } from "./authorize/index.ts";
@@ -28,8 +28,8 @@ export type DecisionRecord = Readonly<{
   status: number;
   reasons: readonly string[];
   /**
-   * Of every refusal, and of permits where the route asks for it: which rules and criteria were met and which were not, by name and without what
-   * they compare with; and where the log said last what the answer rests on.
+   * Of every refusal, and of permits where the route asks for it: which rules and criteria were met and which were not,
+   * by name and without what they compare with; and where the log said last what the answer rests on.
    */
   trace?: DecisionTrace;
   /** What the route's `shadow_policy` would have answered, where that is something else. */
@@ -39,11 +39,14 @@ export type DecisionRecord = Readonly<{
   configHash: ConfigHash;
   /** How long past Δ the lease was (negative: fresh by that much); null when it was not consulted or there is none. */
   overdueMs: number | null;
-  /** From when the request's head had been read to the decision, in milliseconds. Absent in re-decisions, and in records of older builds. */
+  /**
+   * From when the request's head had been read to the decision, in milliseconds. Absent in re-decisions, and in records
+   * of older builds.
+   */
   latencyMs?: number;
   /**
-   * Of a re-decision that cut an exchange: milliseconds from when the leader recorded the change to the cut. It compares two wall clocks,
-   * which differ by 2 s at most. Absent where no change of the log caused it.
+   * Of a re-decision that cut an exchange: milliseconds from when the leader recorded the change to the cut. It
+   * compares two wall clocks, which differ by 2 s at most. Absent where no change of the log caused it.
    */
   cutMs?: number;
 }>;

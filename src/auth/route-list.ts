@@ -1,9 +1,10 @@
 /**
  * Route list: the routes that one person may use, as policy answers for them now (docs/pomerium-behaviour.md §2.2).
  *
- * Pure. A route is listed when its whole policy, deny rules too, permits a plain GET of where it begins. A certificate that a route wants
- * is taken for shown, for this list is read before one is chosen; what asks for a particular certificate, for a device that the session has
- * not shown or for a data set that cannot be read is left out. To be listed is no right: each request is decided for itself.
+ * Pure. A route is listed when its whole policy, deny rules too, permits a plain GET of where it begins. A certificate
+ * that a route wants is taken for shown, for this list is read before one is chosen; what asks for a particular
+ * certificate, for a device that the session has not shown or for a data set that cannot be read is left out. To be
+ * listed is no right: each request is decided for itself.
  */
 import type { RouteConfig } from "../config/index.ts";
 import type { UnixMs } from "../events/index.ts";

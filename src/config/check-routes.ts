@@ -1,8 +1,8 @@
 /**
  * Check routes against each other and against the process.
  *
- * Pure. Refuses two routes of one id and routes that would expose the databroker; warns of routes that are never reached
- * and hosts that no certificate covers.
+ * Pure. Refuses two routes of one id and routes that would expose the databroker; warns of routes that are never
+ * reached and hosts that no certificate covers.
  */
 import { isIP } from "node:net";
 import type { HostPort, RouteConfig, TlsFiles } from "./config.ts";
@@ -56,7 +56,10 @@ export function checkRoutes(
   return kept.map(({ route }) => route);
 }
 
-/** Finds an earlier route that matches every request of a later one, without comparing all pairs: a host may have thousands. */
+/**
+ * Finds an earlier route that matches every request of a later one, without comparing all pairs: a host may have
+ * thousands.
+ */
 class EarlierRoutes {
   /** By host and port, then by kind and value of the match; the first of each, numbered as they came. */
   readonly #byPlace = new Map<string, Map<string, NumberedRoute>>();

@@ -107,8 +107,9 @@ function readConfigFile(path: string): FileContent {
 }
 
 /**
- * A file that a key names. Only an ordinary file is opened: a pipe would block the process, and opening a device can act on it.
- * The open file is checked again, since another may have taken the path; opening without waiting keeps that harmless.
+ * A file that a key names. Only an ordinary file is opened: a pipe would block the process, and opening a device can
+ * act on it. The open file is checked again, since another may have taken the path; opening without waiting keeps that
+ * harmless.
  */
 export function readKeyFile(path: string): FileContent {
   try {
@@ -144,8 +145,8 @@ const generateSecrets = (): AllSecrets => ({
 });
 
 /**
- * The secrets of a data folder, made at first need. Two processes that start at once agree: the file appears whole under
- * its name, or was there before.
+ * The secrets of a data folder, made at first need. Two processes that start at once agree: the file appears whole
+ * under its name, or was there before.
  */
 function readOrCreateSecrets(dataDir: string): SecretsResult {
   const file = join(dataDir, "secrets.json");

@@ -27,7 +27,8 @@ export type OnStale = RouteConfig["onStale"];
 
 /**
  * One reading of PPL as data, still to be compiled by src/auth/authorize; `location` is where it begins in the file.
- * `locations` covers every value and key inside it, for `locationIn` (source/source-locations.ts); absent when the policy came from no file.
+ * `locations` covers every value and key inside it, for `locationIn` (source/source-locations.ts); absent when the
+ * policy came from no file.
  */
 export type PolicySource = Readonly<{ ppl: unknown; location: SourceLocation; locations?: SourceLocationTree }>;
 /** Lines and columns count from 1; line 0 is a source without lines: an environment variable, the command line. */
@@ -105,7 +106,10 @@ export type RouteConfig = Readonly<{
   host: string;
   /** Null: any incoming port. */
   port: number | null;
-  /** Null: HTTP. Otherwise `host` and `port` are where its callers reach us and sign in, and these are the names they ask for. */
+  /**
+   * Null: HTTP. Otherwise `host` and `port` are where its callers reach us and sign in, and these are the names they
+   * ask for.
+   */
   tunnel: TunnelConfig | null;
   to: readonly Upstream[];
   redirect: (ConfigFields<RedirectKeys> & Readonly<{ responseCode: 301 | 302 | 303 | 307 | 308 }>) | null;

@@ -2,8 +2,9 @@
  * Hash: what identifies a configuration in decision records, and its redacted body.
  *
  * Pure. The canonical form is JSON with sorted keys of everything that can change what a node does, without its secrets
- * (redact.ts). The hash is that of the body, so the two can be checked against each other. Left out: source locations (a comment
- * must not change the hash), the file's name, and the node's own name, so that nodes with the same configuration share a hash.
+ * (redact.ts). The hash is that of the body, so the two can be checked against each other. Left out: source locations
+ * (a comment must not change the hash), the file's name, and the node's own name, so that nodes with the same
+ * configuration share a hash.
  */
 import { createHash } from "node:crypto";
 import { type ConfigHash, parseConfigHash } from "../events/index.ts";
@@ -29,7 +30,8 @@ function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
   const { file: _file, nodeName: _nodeName, jwtEndpoint, signOutToRoutes, dnsLookupFamily, ...shared } = config;
   return {
     ...shared,
-    // Left out where they are as they were before there was a choice, so that a configuration without them keeps its hash.
+    // Left out where they are as they were before there was a choice, so that a configuration without them keeps its
+    // hash.
     ...(jwtEndpoint ? { jwtEndpoint } : {}),
     ...(signOutToRoutes ? { signOutToRoutes } : {}),
     ...(dnsLookupFamily === "V4_PREFERRED" ? {} : { dnsLookupFamily }),

@@ -1,4 +1,6 @@
-/** Configuration: its type, its parser and loader, and the location of every problem in it. The package's entry point. */
+/**
+ * Configuration: its type, its parser and loader, and the location of every problem in it. The package's entry point.
+ */
 
 export type {
   AutocertConfig,

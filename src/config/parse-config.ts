@@ -1,9 +1,9 @@
 /**
  * Parse a configuration: text, environment and overrides in; the checked configuration, or every problem at once, out.
  *
- * Pure: what it needs from the world (other files, generated secrets) comes through functions. It never throws over what
- * was written. The steps: YAML with locations; environment and command line over it; each key by its schema; the rules
- * between keys (resolve-*.ts, check-routes.ts); the hash.
+ * Pure: what it needs from the world (other files, generated secrets) comes through functions. It never throws over
+ * what was written. The steps: YAML with locations; environment and command line over it; each key by its schema; the
+ * rules between keys (resolve-*.ts, check-routes.ts); the hash.
  */
 import { z } from "zod";
 import { parseNodeId } from "../events/index.ts";
@@ -58,7 +58,10 @@ export type ParseOptions = Readonly<{
   overrides?: Overrides;
   /** Makes the secrets that the file leaves out; absent: they must be written down. */
   generate?: GenerateSecrets;
-  /** Read only what decides who may use a route (policy-parts.ts); the result is good for evaluating policies, not for running. */
+  /**
+   * Read only what decides who may use a route (policy-parts.ts); the result is good for evaluating policies, not for
+   * running.
+   */
   only?: "policies";
 }>;
 

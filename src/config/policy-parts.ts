@@ -1,8 +1,9 @@
 /**
  * Policy parts: the part of a configuration that decides who may use a route, without what it takes to run one.
  *
- * Pure. Certificates, secrets, stores, brokers and the identity provider are left out, so that policies can be evaluated and tested on
- * a machine that has none of them. Everything that identifies callers stays: routes, client authorities, token issuers, data sources.
+ * Pure. Certificates, secrets, stores, brokers and the identity provider are left out, so that policies can be
+ * evaluated and tested on a machine that has none of them. Everything that identifies callers stays: routes, client
+ * authorities, token issuers, data sources.
  */
 import type { ConfigSource } from "./source/overrides.ts";
 

@@ -2,11 +2,11 @@
  * Redact: a configuration as it may be stored and shown, each secret in it replaced by a keyed digest.
  *
  * Pure. The schema states the secrets of each key (`secretAt`) as paths in `Config`: `*` is every entry of
- * a list or mapping, a number one of a list, and a `?` at the end means only what follows a question mark. Whatever else is text
- * is looked at too: a private key in PEM (beside a certificate in one file, for one), and the query of a URL, in which many
- * services want their credentials. A name and password in a URL are refused by the schema; what slips through is replaced here.
- * The digest is an HMAC-SHA-256 under a key that follows from `shared_secret`: equal secrets are seen to be equal, and without
- * that key not even a weak one can be guessed.
+ * a list or mapping, a number one of a list, and a `?` at the end means only what follows a question mark. Whatever
+ * else is text is looked at too: a private key in PEM (beside a certificate in one file, for one), and the query of a
+ * URL, in which many services want their credentials. A name and password in a URL are refused by the schema; what
+ * slips through is replaced here. The digest is an HMAC-SHA-256 under a key that follows from `shared_secret`: equal
+ * secrets are seen to be equal, and without that key not even a weak one can be guessed.
  */
 import { createHmac, hkdfSync } from "node:crypto";
 import { keyMeta } from "./schema/keys.ts";

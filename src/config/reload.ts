@@ -46,7 +46,9 @@ export function reloadConfig(running: Config, next: Config): Reload {
   return { config: { ...config, hash: hashConfig(config) }, waiting };
 }
 
-/** The new value of a field, with the running value of what needs a restart: the whole field, or single entries of it. */
+/**
+ * The new value of a field, with the running value of what needs a restart: the whole field, or single entries of it.
+ */
 function keepRestartKeys(before: unknown, after: unknown, keys: readonly RestartKey[]): unknown {
   if (keys.some(({ path }) => path.length === 1) || !isPlainObject(before) || !isPlainObject(after)) return before;
   const entries = new Set(keys.map(({ path }) => path[1] ?? ""));

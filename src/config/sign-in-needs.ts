@@ -1,7 +1,8 @@
 /**
  * Whether sign-in is needed at all: what the routes ask of their callers, read from the policies as they are written.
  *
- * Pure. A criterion that is not listed here counts as one that asks for a session, so a new criterion makes sign-in a need.
+ * Pure. A criterion that is not listed here counts as one that asks for a session, so a new criterion makes sign-in a
+ * need.
  */
 import type { RouteAccess, RouteConfig } from "./config.ts";
 import { isPlainObject } from "./values/value-type.ts";
@@ -32,7 +33,9 @@ export function requiresSession(route: RouteRequirements): boolean {
   return policies.some((source) => source !== null && criteriaIn(source.ppl).some((name) => !withoutSession.has(name)));
 }
 
-/** Names of criteria in `allow`/`deny`, `and`/`or`/`not`/`nor`; what has another form is named as it is, and so asks. */
+/**
+ * Names of criteria in `allow`/`deny`, `and`/`or`/`not`/`nor`; what has another form is named as it is, and so asks.
+ */
 function criteriaIn(ppl: unknown): readonly string[] {
   const rules: readonly unknown[] = Array.isArray(ppl) ? ppl : [ppl];
   return rules.flatMap((rule) =>

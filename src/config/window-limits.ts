@@ -1,8 +1,9 @@
 /**
  * Window limits: the longest window that a broker grants to each role. Pure.
  *
- * Where the file does not say, it is what the routes in the same file need, and never less than the default grace needs. It bounds how
- * long a receipt waits for a silent node, and for leases of a history that the store may have lost.
+ * Where the file does not say, it is what the routes in the same file need, and never less than the default grace
+ * needs. It bounds how long a receipt waits for a silent node, and for leases of a history that the store may have
+ * lost.
  */
 import type { Config, PerNodeRole } from "./config.ts";
 import type { ProblemReporter } from "./source/source-locations.ts";

@@ -1,8 +1,10 @@
 /**
- * Generation: requests under one configuration, from its activation until the last request that its internal handlers answer.
+ * Generation: requests under one configuration, from its activation until the last request that its internal handlers
+ * answer.
  *
- * Pure. What outlives configurations is given to it: open exchanges, connection pools, counts. A request is forwarded under the
- * generation in which it arrived; the generation in force decides whether it may continue (request/admission.ts).
+ * Pure. What outlives configurations is given to it: open exchanges, connection pools, counts. A request is forwarded
+ * under the generation in which it arrived; the generation in force decides whether it may continue
+ * (request/admission.ts).
  */
 import type { Config } from "../config/index.ts";
 import type { Logger } from "../replication/index.ts";

@@ -1,12 +1,12 @@
 /**
  * Proxy server: the parts of the data path, put together, and their end.
  *
- * Another configuration takes effect in one turn: from then on it alone decides, about every request that comes and about
- * everything that is open. Connections, pools and counts are kept.
+ * Another configuration takes effect in one turn: from then on it alone decides, about every request that comes and
+ * about everything that is open. Connections, pools and counts are kept.
  *
- * Draining ends connections behind their next answer, and goes on to take new ones until balancers have had the time to notice;
- * then it waits for what is open within the configured bound, and closes what is left with a word that says to come back. A caller
- * that still sends, as one whose upload was refused, gets to read its answer first.
+ * Draining ends connections behind their next answer, and goes on to take new ones until balancers have had the time to
+ * notice; then it waits for what is open within the configured bound, and closes what is left with a word that says to
+ * come back. A caller that still sends, as one whose upload was refused, gets to read its answer first.
  */
 import type { Registry } from "prom-client";
 import type { FactKey } from "../auth/index.ts";
@@ -42,19 +42,23 @@ export type ProxyServer = Readonly<{
   routeMetrics(): Iterable<string>;
   /** Re-decides every open exchange; settles when what is denied now is destroyed. */
   redecideAll(): Promise<void>;
-  /** A data set from outside is another one now: re-decides what read it; settles when what is denied now is destroyed. */
+  /**
+   * A data set from outside is another one now: re-decides what read it; settles when what is denied now is destroyed.
+   */
   recordsChanged(type: string): Promise<void>;
   /**
-   * Puts another configuration in force: everything of `deps` but what the process is made of (clock, replica, freshness,
-   * records, log). Requests that are under way go on as they began, unless what stands now denies them. One at a time.
-   * @returns settles when everything that is denied now is destroyed; `left` when the handlers of the configuration before
+   * Puts another configuration in force: everything of `deps` but what the process is made of (clock, replica,
+   * freshness, records, log). Requests that are under way go on as they began, unless what stands now denies them. One
+   * at a time.
+   * @returns settles when everything that is denied now is destroyed; `left` when the handlers of the configuration
+   * before
    *   (reserved paths, authenticate host) are asked for nothing any more
    * @throws and nothing has changed
    */
   activate(deps: ProxyDeps): Promise<Readonly<{ left: Promise<void> }>>;
   /**
-   * Settles when nothing is carried any more: within the configured delay and time-out, then a moment for the live streams.
-   * Only then may this node say goodbye.
+   * Settles when nothing is carried any more: within the configured delay and time-out, then a moment for the live
+   * streams. Only then may this node say goodbye.
    */
   drain(): Promise<void>;
   /** Drains, and lets go of everything. */

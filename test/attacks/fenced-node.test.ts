@@ -36,7 +36,7 @@ test("a fenced node went on saying who is signed in, and let administrators of t
   const pages = [world.url("app", "/.pomerium/"), world.url("authenticate", "/.pomerium/")];
   const operators = world.url("authenticate", "/operators-only");
   assert.equal((await alice.ask(identity)).status, 200);
-  assert.equal((await alice.ask(operators)).body, "somebody");
+  assert.equal((await alice.ask(operators)).body, "signed-in");
 
   world.lease.overdueMs = 1; // over, but within what the node was granted: routes that serve when stale go on, no operator does
   assert.equal((await alice.ask(identity)).status, 200);

@@ -279,7 +279,8 @@ const expectedD = "EM-rjhiibNibY8roNwFZ6b_Nwy7Qft-OVmAReOVWoN4";
 
 describe("the signing key", () => {
   test("is derived from the shared secret as Pomerium derives it, and is stable", () => {
-    // HKDF-SHA256(secret = 32 × 0x01, info "derived-jwt-signing-key"), 40 bytes, mod (n-1), + 1; computed apart from the code.
+    // HKDF-SHA256(secret = 32 × 0x01, info "derived-jwt-signing-key"), 40 bytes, mod (n-1), + 1; computed apart from
+    // the code.
     const jwk = deriveKey(new Uint8Array(32).fill(1)).export({ format: "jwk" });
     assert.equal(jwk.d, expectedD);
     assert.deepEqual(deriveKey(new Uint8Array(32).fill(1)).export({ format: "jwk" }), jwk);

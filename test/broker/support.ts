@@ -1,4 +1,7 @@
-/** What tests of the broker share: commands, a log that can be told to fail, brokers on one log, and nodes that speak envelopes. */
+/**
+ * What tests of the broker share: commands, a log that can be told to fail, brokers on one log, and nodes that speak
+ * envelopes.
+ */
 import { randomBytes, randomUUID } from "node:crypto";
 import { type Broker, type BrokerOptions, createLeaderClient, startBroker } from "../../src/broker/index.ts";
 import {

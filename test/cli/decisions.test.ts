@@ -1,4 +1,7 @@
-/** A node that decides for others and forwards nothing: a real `cardea run` with `services: authorize`, and another configuration. */
+/**
+ * A node that decides for others and forwards nothing: a real `cardea run` with `services: authorize`, and another
+ * configuration.
+ */
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

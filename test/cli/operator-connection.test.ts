@@ -1,4 +1,7 @@
-/** The command line on its way to the operator API: which authorities it trusts, and what it says when it cannot connect. */
+/**
+ * The command line on its way to the operator API: which authorities it trusts, and what it says when it cannot
+ * connect.
+ */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";

@@ -1,4 +1,7 @@
-/** The policy commands read a configuration that cannot run here: no certificates, secrets or identity provider are needed. */
+/**
+ * The policy commands read a configuration that cannot run here: no certificates, secrets or identity provider are
+ * needed.
+ */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

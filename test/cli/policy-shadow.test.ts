@@ -1,4 +1,6 @@
-/** `shadow_policy` for those who write one: it is checked like any other, and `cardea policy …` asks it when told to. */
+/**
+ * `shadow_policy` for those who write one: it is checked like any other, and `cardea policy …` asks it when told to.
+ */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

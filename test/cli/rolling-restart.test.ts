@@ -1,6 +1,6 @@
 /**
- * A rolling restart: two proxies behind a balancer that asks `/readyz`, under load, and nobody notices. Everything is a process of
- * its own; the balancer is one of TCP, so that what a caller sees is what the proxies did.
+ * A rolling restart: two proxies behind a balancer that asks `/readyz`, under load, and nobody notices. Everything is a
+ * process of its own; the balancer is one of TCP, so that what a caller sees is what the proxies did.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -156,7 +156,8 @@ test("a rolling restart of two proxies under load fails no request, and gives st
   stop = true;
   await Promise.all(load);
 
-  // A process that the machine did not let run permits nothing for a moment: that is promised, and not what is asked here.
+  // A process that the machine did not let run permits nothing for a moment: that is promised, and not what is asked
+  // here.
   const paused = proxies.some(({ child }) => child?.log().includes("did not run"));
   assert.deepEqual(
     failures.filter((failure) => !(paused && failure.startsWith("503 "))),

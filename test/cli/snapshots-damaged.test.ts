@@ -1,6 +1,7 @@
 /**
- * The log begins behind a snapshot, and every snapshot on the disk is damaged: nobody is served from less than what was there, it is said
- * where and what to do, once, and with the snapshots of another data folder it goes on. Everything is real.
+ * The log begins behind a snapshot, and every snapshot on the disk is damaged: nobody is served from less than what was
+ * there, it is said where and what to do, once, and with the snapshots of another data folder it goes on. Everything is
+ * real.
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";

@@ -1,6 +1,7 @@
 /**
- * `shared_secret` is changed while the log begins behind a snapshot: a snapshot is believed for its signature, whose key follows from the
- * secret, so one that the new secret vouches for is there before the old one goes. A real broker on a real disk.
+ * `shared_secret` is changed while the log begins behind a snapshot: a snapshot is believed for its signature, whose
+ * key follows from the secret, so one that the new secret vouches for is there before the old one goes. A real broker
+ * on a real disk.
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";

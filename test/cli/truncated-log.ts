@@ -19,7 +19,10 @@ import { waitFor } from "../support/wait-for.ts";
 export const patience = { withinMs: 90_000, everyMs: 200 };
 const quiet: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
-/** A broker that takes snapshots often and keeps nothing beyond two of them; ports of a listener and of metrics where a test runs it whole. */
+/**
+ * A broker that takes snapshots often and keeps nothing beyond two of them; ports of a listener and of metrics where a
+ * test runs it whole.
+ */
 export function writeTruncating(
   folder: string,
   keys: Readonly<Record<string, unknown>>,

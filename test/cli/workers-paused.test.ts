@@ -1,6 +1,6 @@
 /**
- * A worker that stands still: a receipt names it until it is fenced, and when it runs again it permits nothing that was asked of it
- * meanwhile, whoever asks. Everything is real; leases are short, so that the window is a few seconds.
+ * A worker that stands still: a receipt names it until it is fenced, and when it runs again it permits nothing that was
+ * asked of it meanwhile, whoever asks. Everything is real; leases are short, so that the window is a few seconds.
  */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";

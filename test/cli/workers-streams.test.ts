@@ -1,7 +1,7 @@
 /**
- * Workers and what they have open: a change is applied in a worker when its streams of every kind are closed, and a receipt waits for all of
- * them. One real process with two workers; upstreams and callers are here, so that one clock says what was sent when.
- * Leases are as they come, W beyond a minute: whoever is applied has enforced it.
+ * Workers and what they have open: a change is applied in a worker when its streams of every kind are closed, and a
+ * receipt waits for all of them. One real process with two workers; upstreams and callers are here, so that one clock
+ * says what was sent when. Leases are as they come, W beyond a minute: whoever is applied has enforced it.
  */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";

@@ -1,4 +1,7 @@
-/** Who may ask on a route: clients, bearer tokens, hosts that depend on each other and attached policies, as they are written. */
+/**
+ * Who may ask on a route: clients, bearer tokens, hosts that depend on each other and attached policies, as they are
+ * written.
+ */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { base, config, errors, goodRoute, warnings } from "./support.ts";

@@ -1,6 +1,6 @@
 /**
- * Configurations from Pomerium's own documentation: each is accepted, or refused for a reason that docs/pomerium-differences.md lists.
- * The folder is not part of the repository; without it the test is skipped.
+ * Configurations from Pomerium's own documentation: each is accepted, or refused for a reason that
+ * docs/pomerium-differences.md lists. The folder is not part of the repository; without it the test is skipped.
  */
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync } from "node:crypto";

@@ -1,4 +1,7 @@
-/** What a Pomerium configuration can say that would surprise here: silent traps are errors, harmless things are accepted with a warning. */
+/**
+ * What a Pomerium configuration can say that would surprise here: silent traps are errors, harmless things are accepted
+ * with a warning.
+ */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { compilePolicies } from "../../src/auth/index.ts";

@@ -1,4 +1,7 @@
-/** No secret of a configuration is in its body: every key of the schema is looked at, so that a new one cannot be forgotten. */
+/**
+ * No secret of a configuration is in its body: every key of the schema is looked at, so that a new one cannot be
+ * forgotten.
+ */
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
 import { suite, test } from "node:test";
@@ -32,7 +35,10 @@ const bytes = (n: number): string =>
 /** What of a PEM is not in every other: the lines between its first and last. */
 const innards = (pem: string): readonly string[] => pem.trim().split("\n").slice(1, -1);
 
-/** A key with something secret in it: its value as in the environment (for a route as in the file), and what must not be seen. */
+/**
+ * A key with something secret in it: its value as in the environment (for a route as in the file), and what must not be
+ * seen.
+ */
 type Plant = Readonly<{
   value: string;
   secrets: readonly string[];
@@ -232,7 +238,10 @@ const shownOfRoutes: ReadonlySet<string> = new Set([
   ...["tls_client_cert", "tls_downstream_client_ca", "depends_on", "to"],
 ]);
 
-/** Kinds that take whatever somebody writes: text, and lists and mappings of it. The others have a form, and say nothing else. */
+/**
+ * Kinds that take whatever somebody writes: text, and lists and mappings of it. The others have a form, and say nothing
+ * else.
+ */
 const free = /^(?:secret text|text$|mapping of|list of)/;
 const formed = /^(?:list of (?:URL|services|field|\{file)|mapping of flag)/;
 

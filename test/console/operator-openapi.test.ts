@@ -1,4 +1,7 @@
-/** The description of the operator API: generated, valid, and what the API serves, path by path, parameter by parameter, error by error. */
+/**
+ * The description of the operator API: generated, valid, and what the API serves, path by path, parameter by parameter,
+ * error by error.
+ */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";

@@ -1,4 +1,6 @@
-/** Receipts over the operator API: many sessions at once, progress as Server-Sent Events, and the keys for an auditor. */
+/**
+ * Receipts over the operator API: many sessions at once, progress as Server-Sent Events, and the keys for an auditor.
+ */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";

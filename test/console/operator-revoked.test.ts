@@ -1,7 +1,8 @@
 /**
- * An administrator whose session is revoked while something of theirs is under way: a complete receipt says that no node permits another
- * request or carries another byte on it, so a command whose body they held back is not carried out, what they waited
- * for is not told, and a node that can hear of no revocation, its lease being over, tells them nothing more.
+ * An administrator whose session is revoked while something of theirs is under way: a complete receipt says that no
+ * node permits another request or carries another byte on it, so a command whose body they held back is not carried
+ * out, what they waited for is not told, and a node that can hear of no revocation, its lease being over, tells them
+ * nothing more.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";

@@ -1,6 +1,6 @@
 /**
- * The contract of an EventLog as tests. Memory, SQLite and Postgres pass the same ones (event-log.test.ts); what only one of them can be
- * asked, such as a cancelled wait for a standby, is in test/integration.
+ * The contract of an EventLog as tests. Memory, SQLite and Postgres pass the same ones (event-log.test.ts); what only
+ * one of them can be asked, such as a cancelled wait for a standby, is in test/integration.
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

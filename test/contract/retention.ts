@@ -1,6 +1,6 @@
 /**
- * The contract of retention and of a restore, as tests that every EventLog passes. A store may drop less than it is asked to
- * (whole partitions), never more; `pieces` of the harness says in pieces of how many events.
+ * The contract of retention and of a restore, as tests that every EventLog passes. A store may drop less than it is
+ * asked to (whole partitions), never more; `pieces` of the harness says in pieces of how many events.
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,6 @@
-/** Walker: a browser without scripts, for tests: keeps cookies per host, submits forms, follows redirects up to a place. */
+/**
+ * Walker: a browser without scripts, for tests: keeps cookies per host, submits forms, follows redirects up to a place.
+ */
 import { createLocalFetch } from "../../src/auth/index.ts";
 
 export type Stop = Readonly<{ url: URL; status: number; body: string; headers: ReadonlyMap<string, string> }>;

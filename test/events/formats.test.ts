@@ -1,4 +1,6 @@
-/** Old shapes are read for ever, whatever is written now; newer ones are written only once the cluster has their level. */
+/**
+ * Old shapes are read for ever, whatever is written now; newer ones are written only once the cluster has their level.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Formats, formats, isReadable, lift, lower } from "../../src/events/formats.ts";

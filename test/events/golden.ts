@@ -1,6 +1,7 @@
 /**
- * Golden events: the bytes of one event of every type and version ever written, a chain for each level. They stand for the logs that
- * are out there, so a file is never changed once its level has been released; a new level brings a new file.
+ * Golden events: the bytes of one event of every type and version ever written, a chain for each level. They stand for
+ * the logs that are out there, so a file is never changed once its level has been released; a new level brings a new
+ * file.
  *
  * `node test/events/golden.ts` writes the file of this build's level, and refuses to write over one.
  */

@@ -1,4 +1,7 @@
-/** Whose bearer token it is that nobody has seen: of the caller's address, as far as those in front of the proxy are believed. */
+/**
+ * Whose bearer token it is that nobody has seen: of the caller's address, as far as those in front of the proxy are
+ * believed.
+ */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import type { BearerRules } from "../../src/auth/index.ts";

@@ -1,7 +1,7 @@
 /**
- * Random conversations on raw sockets: requests of every framing, in random pieces, pipelined or not, with answers of every framing and
- * size, on connections that are kept. Each answer must be that of its request, whole and in order, and the upstream must have seen
- * what was sent. A failure prints the seed and the shrunk conversation.
+ * Random conversations on raw sockets: requests of every framing, in random pieces, pipelined or not, with answers of
+ * every framing and size, on connections that are kept. Each answer must be that of its request, whole and in order,
+ * and the upstream must have seen what was sent. A failure prints the seed and the shrunk conversation.
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";

@@ -1,4 +1,7 @@
-/** Many streams of many people and of every kind at once: a change closes exactly those whose decision read it, each as its protocol says. */
+/**
+ * Many streams of many people and of every kind at once: a change closes exactly those whose decision read it, each as
+ * its protocol says.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { request } from "node:http";

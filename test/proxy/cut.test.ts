@@ -1,4 +1,6 @@
-/** What is open is cut when its reason to be open is gone, and nothing else is. Everything here runs over real sockets. */
+/**
+ * What is open is cut when its reason to be open is gone, and nothing else is. Everything here runs over real sockets.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { Agent, type IncomingMessage, request, ServerResponse } from "node:http";
@@ -30,7 +32,9 @@ after(async () => {
   for (const cleanUp of cleanUps.reverse()) await cleanUp();
 });
 
-/** Streams a line every 5 ms on `/stream`, holds a WebSocket that does the same, and answers everything else at once. */
+/**
+ * Streams a line every 5 ms on `/stream`, holds a WebSocket that does the same, and answers everything else at once.
+ */
 async function start(parts: Partial<RouteConfig> = {}, onSocket?: (socket: Client) => void, writeMs = 0): Promise<Rig> {
   const upstream = await startUpstream((req, res) => {
     if (!req.url?.startsWith("/stream")) {
@@ -549,7 +553,10 @@ test("exchanges that cannot be decided again are cut, counted and logged with th
 
 test("1,000 WebSockets of one session are gone when the cut is reported, and another 1,000 are still there", async () => {
   const rig = await start({}, (client) => client.send("hello"));
-  /** A hundred at a time: a listener that is busy keeps 511 waiting, and the kernel leaves the rest in the dark for a minute. */
+  /**
+   * A hundred at a time: a listener that is busy keeps 511 waiting, and the kernel leaves the rest in the dark for a
+   * minute.
+   */
   const open = async (session: number): Promise<WebSocket[]> => {
     const sockets: WebSocket[] = [];
     while (sockets.length < 1_000)

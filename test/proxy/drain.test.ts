@@ -1,4 +1,6 @@
-/** HTTP/2 callers of a node that goes away, byte for byte: they must know which of their requests nobody has looked at. */
+/**
+ * HTTP/2 callers of a node that goes away, byte for byte: they must know which of their requests nobody has looked at.
+ */
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { test } from "node:test";

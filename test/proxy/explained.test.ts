@@ -1,4 +1,7 @@
-/** What decision records say beside the answer: why it fell as it did, since which events, and what a shadow policy would have said. */
+/**
+ * What decision records say beside the answer: why it fell as it did, since which events, and what a shadow policy
+ * would have said.
+ */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";

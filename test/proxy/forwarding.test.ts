@@ -1,4 +1,6 @@
-/** Ordinary requests through a real proxy to a real upstream: streaming, leaving, failing, and what is never done twice. */
+/**
+ * Ordinary requests through a real proxy to a real upstream: streaming, leaving, failing, and what is never done twice.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type ClientRequest, type IncomingMessage, request, type ServerResponse } from "node:http";

@@ -1,4 +1,7 @@
-/** Another configuration in force: who decides what from then on, and what goes on as it began. Everything here runs over real sockets. */
+/**
+ * Another configuration in force: who decides what from then on, and what goes on as it began. Everything here runs
+ * over real sockets.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";

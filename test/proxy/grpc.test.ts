@@ -1,4 +1,7 @@
-/** gRPC through the proxy, with grpc-js as client and as server: every status, kind of call, deadline and cancellation arrives. */
+/**
+ * gRPC through the proxy, with grpc-js as client and as server: every status, kind of call, deadline and cancellation
+ * arrives.
+ */
 import assert from "node:assert/strict";
 import type { EventEmitter } from "node:events";
 import { after, before, describe, test } from "node:test";

@@ -1,6 +1,6 @@
 /**
- * The bound of identity headers, with real upstreams: what a person with thousands of groups costs the upstream, in the proxy and in its
- * answers to other proxies.
+ * The bound of identity headers, with real upstreams: what a person with thousands of groups costs the upstream, in the
+ * proxy and in its answers to other proxies.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";

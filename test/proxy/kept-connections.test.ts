@@ -1,4 +1,7 @@
-/** Kept connections that the upstream closes as a request leaves: what may be repeated is sent again on a fresh one, with real Apache too. */
+/**
+ * Kept connections that the upstream closes as a request leaves: what may be repeated is sent again on a fresh one,
+ * with real Apache too.
+ */
 import assert from "node:assert/strict";
 import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -16,7 +19,9 @@ after(async () => {
   for (const cleanUp of cleanUps.reverse()) await cleanUp();
 });
 
-/** Each connection has one answer; the next request on it is read, and the connection reset. @returns targets, in order */
+/**
+ * Each connection has one answer; the next request on it is read, and the connection reset. @returns targets, in order
+ */
 async function startClosing(): Promise<Readonly<{ port: number; seen: string[]; hold(): void; release(): void }>> {
   const seen: string[] = [];
   const sockets = new Set<Socket>();

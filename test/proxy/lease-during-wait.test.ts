@@ -1,4 +1,7 @@
-/** A request that waits for something (a link, an identity, an audit record) needs a lease that is fresh after the wait, too. */
+/**
+ * A request that waits for something (a link, an identity, an audit record) needs a lease that is fresh after the wait,
+ * too.
+ */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, test } from "node:test";

@@ -1,4 +1,6 @@
-/** The ends of the proxy: TLS on both sides, draining, the gateway to the authenticate service, metrics, strict audit. */
+/**
+ * The ends of the proxy: TLS on both sides, draining, the gateway to the authenticate service, metrics, strict audit.
+ */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";

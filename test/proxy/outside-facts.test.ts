@@ -1,4 +1,7 @@
-/** Open streams are decided about again when time or a data set from outside, and nothing in the log, has changed the answer. */
+/**
+ * Open streams are decided about again when time or a data set from outside, and nothing in the log, has changed the
+ * answer.
+ */
 import assert from "node:assert/strict";
 import { request } from "node:http";
 import { after, test } from "node:test";

@@ -1,6 +1,7 @@
 /**
- * What an HTTP/2 upstream says it did not look at (REFUSED_STREAM, above GOAWAY's last stream) is sent again, once, whatever its method; and
- * nothing else is. The upstreams here count what they carried out, by the bodies they were sent.
+ * What an HTTP/2 upstream says it did not look at (REFUSED_STREAM, above GOAWAY's last stream) is sent again, once,
+ * whatever its method; and nothing else is. The upstreams here count what they carried out, by the bodies they were
+ * sent.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";

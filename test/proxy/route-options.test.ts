@@ -1,4 +1,7 @@
-/** Route options as they are written in the file, through a real proxy to real servers: Node, and nginx where there is one. */
+/**
+ * Route options as they are written in the file, through a real proxy to real servers: Node, and nginx where there is
+ * one.
+ */
 import assert from "node:assert/strict";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { after, describe, test } from "node:test";

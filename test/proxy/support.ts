@@ -1,6 +1,6 @@
 /**
- * A proxy on loopback, with real sockets on both sides: the projection is the real one, fed with real events in memory; the
- * lease is a number that a test sets.
+ * A proxy on loopback, with real sockets on both sides: the projection is the real one, fed with real events in memory;
+ * the lease is a number that a test sets.
  */
 import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from "node:http";
@@ -113,7 +113,9 @@ function configOf(routes: readonly RouteConfig[], parts: Partial<Config>): Confi
   return config as unknown as Config; // the proxy reads no other key
 }
 
-/** A person's `n`th session; session n belongs to user n. Sealed values are plain here: what is tested is not sealing. */
+/**
+ * A person's `n`th session; session n belongs to user n. Sealed values are plain here: what is tested is not sealing.
+ */
 export function signedIn(n: number, parts: { expiresAt?: number; email?: string } = {}): CardeaEvent {
   const email = parts.email ?? `user${n}@example.com`;
   const profile = { issuer: "idp", subject: `subject-${n}`, email, emailVerified: true, name: `User ${n}`, claims: {} };

@@ -1,4 +1,7 @@
-/** How long an upload may take: as long as it moves, unless a bound on the whole is written; and what the caller and the log get to see. */
+/**
+ * How long an upload may take: as long as it moves, unless a bound on the whole is written; and what the caller and the
+ * log get to see.
+ */
 import assert from "node:assert/strict";
 import { connect as connectHttp2 } from "node:http2";
 import { connect } from "node:net";

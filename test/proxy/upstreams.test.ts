@@ -1,4 +1,7 @@
-/** A route with several upstreams, all of them real servers: who is asked, who is left out, what is too much, and what is said of it. */
+/**
+ * A route with several upstreams, all of them real servers: who is asked, who is left out, what is too much, and what
+ * is said of it.
+ */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { once } from "node:events";

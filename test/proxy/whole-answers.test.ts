@@ -1,4 +1,7 @@
-/** However an answer is cut into reads and whatever stands around it, the same comes of it; and a head that is kept says what it should. */
+/**
+ * However an answer is cut into reads and whatever stands around it, the same comes of it; and a head that is kept says
+ * what it should.
+ */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { HeaderLines } from "../../src/proxy/message/header-lines.ts";

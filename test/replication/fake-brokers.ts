@@ -1,6 +1,6 @@
 /**
- * Fake brokers: a leader over a history in memory, as nodes see one. It publishes what it commits, answers reads and grants
- * leases, and can be told to do any of that late, wrongly or not at all. It keeps what nodes have told it.
+ * Fake brokers: a leader over a history in memory, as nodes see one. It publishes what it commits, answers reads and
+ * grants leases, and can be told to do any of that late, wrongly or not at all. It keeps what nodes have told it.
  */
 import type { CardeaEvent, Link, UnixMs, WrappedKey } from "../../src/events/index.ts";
 import {

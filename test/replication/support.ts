@@ -48,7 +48,9 @@ export function bytesOf(seed: string): Uint8Array {
   return Uint8Array.from(createHash("sha256").update(seed).digest());
 }
 
-/** One history: what a log holds, or has held. Events are added in an epoch; `fork` goes another way from a position. */
+/**
+ * One history: what a log holds, or has held. Events are added in an epoch; `fork` goes another way from a position.
+ */
 export class History {
   readonly entries: LogEntry[];
   readonly #versions = new Map<Stream, number>();

@@ -1,4 +1,6 @@
-/** The authenticate host: its endpoints, and those that others add (the operator API). Everything on this host is ours. */
+/**
+ * The authenticate host: its endpoints, and those that others add (the operator API). Everything on this host is ours.
+ */
 import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance } from "fastify";
 import { withoutJsonSchemas } from "../../replication/index.ts";

@@ -69,7 +69,10 @@ export type AuthDeps = Readonly<{
   ) => ResolvedCaller;
   /** The claims of the assertion for a host, also shown at `/.pomerium/user`. */
   identityClaims: (principal: Principal, hostname: string) => Readonly<Record<string, unknown>>;
-  /** The assertion itself, for pages of a host; null: it is not handed out. It resolves to null above the bound of identity headers. */
+  /**
+   * The assertion itself, for pages of a host; null: it is not handed out. It resolves to null above the bound of
+   * identity headers.
+   */
   assertionFor: ((principal: Principal, hostname: string) => Promise<string | null>) | null;
   jwks: Readonly<{ keys: readonly object[] }>;
   /** The routes that a person may use; null: this host does not list them. */

@@ -2,8 +2,8 @@
  * Reserved paths on every route's host (docs/pomerium-behaviour.md §2.2, §2.3): answered by the proxy itself, before
  * any route.
  *
- * The sign-in redirect leaves from here and the callback comes back here (callback-endpoint.ts). Sign-in begins only on hosts
- * that a route names; on any other host these paths say who we are and nothing more.
+ * The sign-in redirect leaves from here and the callback comes back here (callback-endpoint.ts). Sign-in begins only on
+ * hosts that a route names; on any other host these paths say who we are and nothing more.
  */
 import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
@@ -215,15 +215,18 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: RequestC
 
 function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
   const { settings } = deps;
-  /** Where a sign-out that says so may end: at an address of a route and nowhere else, or every link would lead anywhere. */
+  /**
+   * Where a sign-out that says so may end: at an address of a route and nowhere else, or every link would lead
+   * anywhere.
+   */
   const namedEnd = (request: FastifyRequest, context: ReservedContext): URL | undefined => {
     if (!settings.signOutToRoutes) return undefined;
     const named = parseHttpUrl(externalUrl(request, context).searchParams.get(parameter.redirectUri));
     return named !== undefined && settings.isRouteOrigin(named.origin) ? named : undefined;
   };
   /**
-   * The signed URL names the session to end, so that it can end no other; without one, authenticate asks. A page of another
-   * site can send a visitor here, but not make it name their session.
+   * The signed URL names the session to end, so that it can end no other; without one, authenticate asks. A page of
+   * another site can send a visitor here, but not make it name their session.
    */
   const signOut = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     const context = contexts.of(request);

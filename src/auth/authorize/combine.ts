@@ -98,7 +98,9 @@ function inverse(test: PolicyTest): PolicyTest {
   };
 }
 
-/** Criteria that ask whether one thing is one of some values become one look-up: a thousand users cost as much as one. */
+/**
+ * Criteria that ask whether one thing is one of some values become one look-up: a thousand users cost as much as one.
+ */
 function foldMembership(criteria: readonly CompiledCriterion[]): PolicyTest[] {
   const bySubject = Map.groupBy(
     criteria.filter((c) => c.anyOf !== null),

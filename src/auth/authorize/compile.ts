@@ -55,7 +55,10 @@ export type RoutePolicy = Readonly<{
   /** What the two closures are made of, to explain an answer; asking it costs what deciding does, and more. */
   conditionals: readonly CompiledConditional[];
 }>;
-/** One `and`, `or`, `not` or `nor` with its list of criteria: the smallest thing that is met or not and counts by itself. */
+/**
+ * One `and`, `or`, `not` or `nor` with its list of criteria: the smallest thing that is met or not and counts by
+ * itself.
+ */
 export type CompiledConditional = Readonly<{
   action: PolicyAction;
   operator: PolicyOperator;
@@ -194,7 +197,8 @@ function compileRoute(
   }
   const compiled = compileSources(sources, route.id, { reasons, cache, ...policyContext });
   for (const { action, operator, criteria } of compiled.conditionals) {
-    // The criterion is false on every request, so an `and` or `or` that denies by it denies nobody. `not` and `nor` deny everybody.
+    // The criterion is false on every request, so an `and` or `or` that denies by it denies nobody. `not` and `nor`
+    // deny everybody.
     const protectsNothing = action === "deny" && (operator === "and" || operator === "or");
     for (const { key: at, name, place: placed } of criteria) {
       const why = criterionDescriptor(name)?.unsupported;

@@ -134,7 +134,10 @@ type PolicyResult = Readonly<{
 
 type PolicyQuery = Readonly<{ request: DecisionRequest; principal: Principal | null; now: UnixMs }>;
 
-/** The answer for the path as it stands: 400 where another reading of its parameters or encoded slashes has another answer. */
+/**
+ * The answer for the path as it stands: 400 where another reading of its parameters or encoded slashes has another
+ * answer.
+ */
 export function evaluatePolicy(policy: Pick<RoutePolicy, "allow" | "deny">, asked: PolicyQuery): PolicyResult {
   const answer = evaluatePath(policy, asked);
   for (const path of pathReadings(asked.request)) {

@@ -92,9 +92,15 @@ type DecisionBase = Readonly<{
   outcomes: RuleSetOutcomes | null;
   routeId: string;
   facts: FactsRead;
-  /** `facts` as keys: re-decide when one of these is touched. A change of membership touches the stream of each user it concerns. */
+  /**
+   * `facts` as keys: re-decide when one of these is touched. A change of membership touches the stream of each user it
+   * concerns.
+   */
   reads: readonly FactKey[];
-  /** The next moment at which time alone can change the answer (session expiry, a bound of a time criterion); null: none. */
+  /**
+   * The next moment at which time alone can change the answer (session expiry, a bound of a time criterion); null:
+   * none.
+   */
   until: UnixMs | null;
 }>;
 

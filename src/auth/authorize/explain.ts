@@ -43,8 +43,8 @@ export type Explanation = Readonly<{
 }>;
 
 /**
- * What is kept of a decision: the rules with the names of their criteria, each once for met and once for unmet, and the facts with the
- * places in the log where they were said last. Bounded.
+ * What is kept of a decision: the rules with the names of their criteria, each once for met and once for unmet, and the
+ * facts with the places in the log where they were said last. Bounded.
  */
 export type DecisionTrace = Readonly<{
   /** The rule that the answer came from; null: none did, and none allowed. */

@@ -1,8 +1,8 @@
 /**
  * Matchers: what may stand behind a criterion, checked when the policy is compiled and turned into one closure.
  *
- * Text: a bare value means `is`; `is`, `not`, `contains`, `starts_with`, `ends_with`, `in`, `not_in`. Lists: a bare value
- * means `has`; `has`, `is` (exactly one element, and it equals), `exclude`. Several operators all have to hold.
+ * Text: a bare value means `is`; `is`, `not`, `contains`, `starts_with`, `ends_with`, `in`, `not_in`. Lists: a bare
+ * value means `has`; `has`, `is` (exactly one element, and it equals), `exclude`. Several operators all have to hold.
  *
  * Comparison is exact, as in Pomerium: case counts, and `true` is not the text "true". What could never match there (a
  * bare list, a number against text) is refused here, because `not` would turn it into "always".

@@ -1,14 +1,17 @@
 /**
  * Path readings: the other paths that a server may take a path with parameters for.
  *
- * Pure. RFC 3986 §3.3 lets a segment carry parameters (`/area;a=b/x`), and servers disagree about them: Tomcat, Jetty and Spring drop
- * `;…` from each segment before they choose what to serve, some cut the whole path at its first semicolon, others take it for text. Some
- * decode `%3b` before that and some after it. There are at most four such readings.
+ * Pure. RFC 3986 §3.3 lets a segment carry parameters (`/area;a=b/x`), and servers disagree about them: Tomcat, Jetty
+ * and Spring drop
+ * `;…` from each segment before they choose what to serve, some cut the whole path at its first semicolon, others take
+ * it for text. Some decode `%3b` before that and some after it. There are at most four such readings.
  *
- * On a route with `allow_encoded_slashes`, `%2F` is a character of its segment to some servers and a slash to others. The proxy refuses
- * parameters beside it (src/proxy/message/canonical-request.ts), so such a path has one other reading. Any other path has none.
+ * On a route with `allow_encoded_slashes`, `%2F` is a character of its segment to some servers and a slash to others.
+ * The proxy refuses parameters beside it (src/proxy/message/canonical-request.ts), so such a path has one other
+ * reading. Any other path has none.
  *
- * Routes (src/proxy/routing/route-table.ts) and policies (decide.ts) refuse a request with 400 where a reading leads to another answer.
+ * Routes (src/proxy/routing/route-table.ts) and policies (decide.ts) refuse a request with 400 where a reading leads to
+ * another answer.
  */
 export function pathReadings(asked: Readonly<{ path: string; rawPath?: string }>): readonly string[] {
   const { path, rawPath = path } = asked;

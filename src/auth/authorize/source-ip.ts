@@ -1,8 +1,8 @@
 /**
  * Source addresses: single addresses and CIDR blocks, IPv4 and IPv6, checked by Node's own BlockList.
  *
- * IPv4-mapped IPv6 (`::ffff:10.0.0.1`, what a dual-stack socket reports) counts as IPv4 on both sides, and a block of one
- * family never matches an address of the other. What is no address matches nothing.
+ * IPv4-mapped IPv6 (`::ffff:10.0.0.1`, what a dual-stack socket reports) counts as IPv4 on both sides, and a block of
+ * one family never matches an address of the other. What is no address matches nothing.
  */
 import { BlockList, isIP, SocketAddress } from "node:net";
 import { describeValue, type PolicyPath, type ReportPolicyProblem } from "./ppl-parser.ts";
@@ -53,8 +53,8 @@ export function matcherOfBlocks(blocks: readonly string[]): AddressMatcher | und
 }
 
 /**
- * What was said of the narrowest range that an address is in. A look-up costs by the number of different prefix lengths, not by the
- * number of ranges. Ranges that are none are left out: whoever reads them has refused them already.
+ * What was said of the narrowest range that an address is in. A look-up costs by the number of different prefix
+ * lengths, not by the number of ranges. Ranges that are none are left out: whoever reads them has refused them already.
  */
 export function matcherOfRanges<T>(
   ranges: readonly Readonly<{ range: string; record: T }>[],
@@ -102,7 +102,10 @@ function wordsOfPart(part: string): string[] {
   return [(number >> 16n).toString(16), (number & 0xffffn).toString(16)];
 }
 
-/** One caller, as far as an address tells: whoever has an IPv6 address has all of its /64 (RFC 6177). No address is one, too. */
+/**
+ * One caller, as far as an address tells: whoever has an IPv6 address has all of its /64 (RFC 6177). No address is one,
+ * too.
+ */
 export function callerNetwork(ip: string): string {
   const address = parseAddress(ip);
   if (address === undefined) return "";

@@ -1,8 +1,8 @@
 /**
  * Accept: which of our forms a caller would rather have (RFC 9110 §12.5.1).
  *
- * Pure. The highest quality wins; at equal quality the range that stands first in the header does, and within one range the
- * form that we offer first.
+ * Pure. The highest quality wins; at equal quality the range that stands first in the header does, and within one range
+ * the form that we offer first.
  */
 type Range = Readonly<{ type: string; subtype: string; quality: number }>;
 const rangesMax = 50;
@@ -32,9 +32,10 @@ export function bestMatch<Offer extends string>(accept: string, offers: readonly
 }
 
 /**
- * Whether a caller that says nothing of `Sec-Fetch-Mode` is a browser: it names HTML in `Accept`, or calls itself Mozilla, as every browser
- * does. curl, git and the HTTP libraries accept anything (or nothing in particular) and do neither. A client that follows a redirect to a
- * sign-in page without being able to show it ends in an error that explains nothing.
+ * Whether a caller that says nothing of `Sec-Fetch-Mode` is a browser: it names HTML in `Accept`, or calls itself
+ * Mozilla, as every browser does. curl, git and the HTTP libraries accept anything (or nothing in particular) and do
+ * neither. A client that follows a redirect to a sign-in page without being able to show it ends in an error that
+ * explains nothing.
  */
 export function isBrowser({
   accept,

@@ -77,7 +77,9 @@ export type SignOutConfirmPage = Fact<
 
 export type SignedOutPage = Fact<"signed-out", { continueUrl?: string | null }>;
 
-/** Sign-in began and did not end well: an expired state, a refusal of the identity provider, a provider that is down. */
+/**
+ * Sign-in began and did not end well: an expired state, a refusal of the identity provider, a provider that is down.
+ */
 export type SignInErrorPage = Fact<
   "sign-in-error",
   {
@@ -148,7 +150,8 @@ export type RenderPage = (page: Page) => string;
 
 /**
  * Goes with every page of ours but two: no scripts, nothing from elsewhere, not framed by others, never stored.
- * There is no `form-action`: Chromium applies it to the redirects behind a form, and sign-out redirects to the identity provider.
+ * There is no `form-action`: Chromium applies it to the redirects behind a form, and sign-out redirects to the identity
+ * provider.
  */
 export const pageHeaders: Readonly<Record<string, string>> = {
   "content-type": "text/html; charset=utf-8",

@@ -1,10 +1,14 @@
 /**
- * Sign-in hint: what a 401 tells a program, in its header and in its body: where a credential comes from, and how to send it.
+ * Sign-in hint: what a 401 tells a program, in its header and in its body: where a credential comes from, and how to
+ * send it.
  *
  * Pure. `docs/scripts.md` has the long form.
  */
 
-/** The challenge of every 401 for a missing session. The path is where a command line begins a sign-in, on the same host. */
+/**
+ * The challenge of every 401 for a missing session. The path is where a command line begins a sign-in, on the same
+ * host.
+ */
 export const signInChallenge = 'Pomerium login="/.pomerium/api/v1/login"';
 
 export type CredentialSent = "none" | "refused";

@@ -1,8 +1,8 @@
 /**
  * Resolve autocert: from which ACME authority, for which hosts, and how it can ask.
  *
- * Pure. Hosts are those of routes and the authenticate service, as in Pomerium; wildcards cannot be had this way. A host that a
- * configured certificate is for needs none.
+ * Pure. Hosts are those of routes and the authenticate service, as in Pomerium; wildcards cannot be had this way. A
+ * host that a configured certificate is for needs none.
  */
 import { isIP } from "node:net";
 import { join } from "node:path";

@@ -64,7 +64,8 @@ function resolveOutliers(written: Parameters<typeof resolveBalancing>[0]["route"
     baseEjectionMs: written.base_ejection_time,
     maxEjectionMs: written.max_ejection_time,
     maxEjectionJitterMs: written.max_ejection_time_jitter,
-    // Above nothing, the share is compared before each ejection, so the smallest share lets exactly one upstream be ejected.
+    // Above nothing, the share is compared before each ejection, so the smallest share lets exactly one upstream be
+    // ejected.
     maxEjectionPercent: Math.max(written.max_ejection_percent, written.always_eject_one_host ? 0.001 : 0),
     consecutive5xx: written.consecutive_5xx,
     enforcingConsecutive5xx: written.enforcing_consecutive_5xx,

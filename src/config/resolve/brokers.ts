@@ -2,7 +2,8 @@
  * Resolve brokers: the store, how processes reach each other, leases, NATS, audit.
  *
  * Pure. Refuses what could not hold the staleness contract or would carry keys in clear: processes that cannot reach a
- * broker, two brokers on stores that they cannot share, plain HTTP between machines, leases that cannot be renewed in time.
+ * broker, two brokers on stores that they cannot share, plain HTTP between machines, leases that cannot be renewed in
+ * time.
  */
 import type { Config } from "../config.ts";
 import { configFields } from "../schema/keys.ts";

@@ -1,6 +1,7 @@
 /**
- * Certificate reader: the library that parses revocation lists, loaded at first use. It is one of our largest dependencies, and few
- * configurations have such a list. Loading happens while the configuration is read, so a missing library is reported then.
+ * Certificate reader: the library that parses revocation lists, loaded at first use. It is one of our largest
+ * dependencies, and few configurations have such a list. Loading happens while the configuration is read, so a missing
+ * library is reported then.
  */
 import { createRequire } from "node:module";
 

@@ -1,6 +1,6 @@
 /**
- * Identity of a route's callers: the client that people sign in with, the accepted bearer tokens, and the policies that a console
- * attached.
+ * Identity of a route's callers: the client that people sign in with, the accepted bearer tokens, and the policies that
+ * a console attached.
  *
  * Pure. Refuses what could let one client's sessions pass as another's, and tokens of issuers that are not configured.
  */

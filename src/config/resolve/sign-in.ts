@@ -1,8 +1,8 @@
 /**
  * Resolve sign-in: the authenticate URL, the identity provider, the session cookie.
  *
- * Pure. Refuses what would send credentials in clear, or loop for ever: plain HTTP outside loopback, a cookie domain that
- * does not cover every host.
+ * Pure. Refuses what would send credentials in clear, or loop for ever: plain HTTP outside loopback, a cookie domain
+ * that does not cover every host.
  */
 import type { Config } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
@@ -114,9 +114,10 @@ function parentDomain(hosts: readonly VisitedHost[]): string | undefined {
 const administratorKinds = ["group:", "email:", "sub:"];
 
 /**
- * Every entry says its kind: a bare one would match a group id, an e-mail and a subject alike, so a group that is named like a person would
- * make that person an administrator. A bare e-mail beside typed entries is read as `email:`, with a warning. A list of bare e-mails alone
- * is the key that Pomerium had under this name before v0.12, with another meaning, and is refused.
+ * Every entry says its kind: a bare one would match a group id, an e-mail and a subject alike, so a group that is named
+ * like a person would make that person an administrator. A bare e-mail beside typed entries is read as `email:`, with a
+ * warning. A list of bare e-mails alone is the key that Pomerium had under this name before v0.12, with another
+ * meaning, and is refused.
  */
 export function resolveAdministrators({ administrators }: Globals, report: ProblemReporter): readonly string[] {
   const isTyped = (entry: string): boolean => administratorKinds.some((kind) => entry.startsWith(kind));
@@ -236,7 +237,8 @@ function resolveIdp(
       "use https where the network is not your own",
     );
   if (!provider.scopes.includes("openid")) report.error(["idp_scopes"], "does not include openid", "add openid");
-  // A proxy knows whose sessions count by the provider and the client id; only those who speak to the provider need the secret.
+  // A proxy knows whose sessions count by the provider and the client id; only those who speak to the provider need the
+  // secret.
   const speaks = signsIn || globals.services.has("databroker");
   for (const key of ["idp_client_id", "idp_client_secret"] as const) {
     const found = key === "idp_client_id" ? globals.idp_client_id : speaks ? from.idpClientSecret : "not needed";

@@ -1,5 +1,6 @@
 /**
- * Resolve time-outs: those of the listener and of a route, and warnings about combinations in which one makes another pointless.
+ * Resolve time-outs: those of the listener and of a route, and warnings about combinations in which one makes another
+ * pointless.
  *
  * Pure. What the configuration does not bound as a whole is bounded by silence: an upload lives as long as it moves.
  */

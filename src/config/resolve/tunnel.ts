@@ -1,9 +1,10 @@
 /**
- * Resolve a route that is not HTTP: `tcp+https://host:port`, `udp+https://host:port`, and the form that names the proxy first,
+ * Resolve a route that is not HTTP: `tcp+https://host:port`, `udp+https://host:port`, and the form that names the proxy
+ * first,
  * `tcp+https://proxy/host:port`.
  *
- * Pure. What callers may ask for is written here, name by name; where they are led is `to` alone. So a tunnel leads nowhere
- * that the file does not name.
+ * Pure. What callers may ask for is written here, name by name; where they are led is `to` alone. So a tunnel leads
+ * nowhere that the file does not name.
  */
 import type { HostPort, RouteConfig } from "../config.ts";
 import { formatValue } from "../values/value-type.ts";

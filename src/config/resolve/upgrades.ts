@@ -4,7 +4,9 @@ import type { ProblemReporter } from "../source/source-locations.ts";
 import type { RouteContext } from "./route.ts";
 
 const token = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}(?:\/[A-Za-z0-9!#$%&'*+.^_`|~-]{1,32})?$/;
-/** Protocols that carry HTTP requests or proxy traffic: what follows the upgrade would be requests without a decision. */
+/**
+ * Protocols that carry HTTP requests or proxy traffic: what follows the upgrade would be requests without a decision.
+ */
 const never = /^(?:connect(?:-udp|-ip)?|h2c?|h3|http(?:\/.*)?|tls(?:\/.*)?)$/i;
 
 /** @returns the protocols of the list that may be upgraded to */

@@ -141,8 +141,8 @@ export function resolveResponseHeaders({
 }
 
 /**
- * The entries of `set_response_headers` that a configuration may set. Headers that frame the response are refused: a wrong one would
- * make some readers see two responses.
+ * The entries of `set_response_headers` that a configuration may set. Headers that frame the response are refused: a
+ * wrong one would make some readers see two responses.
  */
 export function settableHeaders(
   given: Readonly<Record<string, string>>,

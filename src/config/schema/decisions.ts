@@ -1,4 +1,7 @@
-/** Schema of the listener on which decisions are served to other proxies and services. In the order of the documentation. */
+/**
+ * Schema of the listener on which decisions are served to other proxies and services. In the order of the
+ * documentation.
+ */
 import { z } from "zod";
 import { resourceTemplates } from "../values/decision-values.ts";
 import { hostPort } from "../values/network-values.ts";

@@ -27,7 +27,10 @@ export type KeyMeta = Readonly<{
   nested: readonly string[];
   /** The value itself is a secret: it does not belong in a file that everyone can read. */
   isSecret: boolean;
-  /** Paths in `Config` of everything secret about the key, in the form that `withoutSecrets` (redact.ts) reads. Empty: nothing is secret. */
+  /**
+   * Paths in `Config` of everything secret about the key, in the form that `withoutSecrets` (redact.ts) reads. Empty:
+   * nothing is secret.
+   */
   secretAt: readonly string[];
   /** A key that names a file (`…_file`) reloads like the key that it stands for. */
   reload: ReloadBehaviour;
@@ -36,7 +39,10 @@ export type KeyMeta = Readonly<{
   inConfig: InConfig | null;
 }>;
 
-/** How a key becomes a field of `Config` by itself: its value under its name in camel case; durations get the suffix `Ms`. */
+/**
+ * How a key becomes a field of `Config` by itself: its value under its name in camel case; durations get the suffix
+ * `Ms`.
+ */
 export type InConfig = "value" | "milliseconds";
 
 export type KeyOptions = Readonly<{

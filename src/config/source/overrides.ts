@@ -16,7 +16,9 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export type Overrides = Readonly<{
   /** Dotted key to value, as if it stood in the file: `{"data_dir": "/tmp/x", "broker.lease": "2s"}`. */
   values?: Readonly<Record<string, unknown>>;
-  /** Port to port, in every address or URL of a `*.localhost` or loopback host: how `cardea dev --port` moves its file. */
+  /**
+   * Port to port, in every address or URL of a `*.localhost` or loopback host: how `cardea dev --port` moves its file.
+   */
   ports?: Readonly<Record<number, number>>;
 }>;
 

@@ -1,9 +1,9 @@
 /**
  * Read a section: raw values against the shape of known keys, every problem reported, none hiding another.
  *
- * Pure. A key that is wrong is reported and then counts as absent (its default, or undefined), so that the rules between
- * keys can still be checked; `failed` says which keys those were. An empty value (`key:`) counts as absent, and so does an empty text
- * (`key: ""`) where it is no value of that key: Pomerium reads both as unset.
+ * Pure. A key that is wrong is reported and then counts as absent (its default, or undefined), so that the rules
+ * between keys can still be checked; `failed` says which keys those were. An empty value (`key:`) counts as absent, and
+ * so does an empty text (`key: ""`) where it is no value of that key: Pomerium reads both as unset.
  */
 import type { z } from "zod";
 import { keyMeta } from "../schema/keys.ts";

@@ -1,8 +1,9 @@
 /**
  * Source locations: file, line and column of each value of a document, so that every problem can point at it.
  *
- * Pure data beside the document, a tree of the same shape, so it survives a copy to another thread. Always: asking for a
- * path that is not there answers with its nearest ancestor that is, so a missing key is reported where it should stand.
+ * Pure data beside the document, a tree of the same shape, so it survives a copy to another thread. Always: asking for
+ * a path that is not there answers with its nearest ancestor that is, so a missing key is reported where it should
+ * stand.
  */
 import type { PolicySource, Problem, SourceLocation, SourceLocationTree } from "../config.ts";
 

@@ -1,9 +1,9 @@
 /**
  * YAML document: parses text into plain values, with the source location of each.
  *
- * The yaml library parses; this file turns its nodes into values because the places must be kept, duplicate keys must be
- * errors, and aliases must not be able to grow without bound ("YAML bombs"). JSON is YAML. Anchors, aliases and merge
- * keys (`<<`) work as in YAML 1.1: a mapping's own keys win over merged ones, earlier merged ones over later.
+ * The yaml library parses; this file turns its nodes into values because the places must be kept, duplicate keys must
+ * be errors, and aliases must not be able to grow without bound ("YAML bombs"). JSON is YAML. Anchors, aliases and
+ * merge keys (`<<`) work as in YAML 1.1: a mapping's own keys win over merged ones, earlier merged ones over later.
  *
  * Refuses: several documents, custom tags, keys that are not scalars, the key `__proto__`, nesting deeper than 64, more
  * than 200,000 values after aliases are expanded, more than 4 MiB of text.

@@ -1,8 +1,8 @@
 /**
  * Header templates: `set_request_headers` values with references such as `${pomerium.jwt}`.
  *
- * Pure. `$$` is a dollar sign, and so is a lone `$`. An unknown reference renders as nothing, as in Pomerium, and is a warning when the
- * configuration is read.
+ * Pure. `$$` is a dollar sign, and so is a lone `$`. An unknown reference renders as nothing, as in Pomerium, and is a
+ * warning when the configuration is read.
  */
 export type HeaderPart =
   | Readonly<{ type: "text"; text: string }>

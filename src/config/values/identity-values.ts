@@ -1,4 +1,6 @@
-/** Value types of identity keys: token issuers, hosts that share a sign-in, and policies that a console attached. Pure. */
+/**
+ * Value types of identity keys: token issuers, hosts that share a sign-in, and policies that a console attached. Pure.
+ */
 import { flattenClaims } from "../../events/index.ts";
 import type { SubPolicyConfig, TokenIssuerConfig } from "../config.ts";
 import { checkUrl, isLoopback } from "./network-values.ts";
@@ -16,7 +18,10 @@ import {
   valueType,
 } from "./value-type.ts";
 
-/** Accepted signature algorithms. With a shared secret, or without a signature, a verifier could have made the token itself. */
+/**
+ * Accepted signature algorithms. With a shared secret, or without a signature, a verifier could have made the token
+ * itself.
+ */
 const algorithms = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA".split(" ");
 const usualAlgorithms = ["RS256", "ES256", "EdDSA"];
 const issuerKeys = ["issuer", "jwks_url", "supported_algs", "audiences"];

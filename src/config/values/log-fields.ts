@@ -1,4 +1,7 @@
-/** Levels and fields of logs: names that may stand in `access_log_fields` and `authorize_log_fields`: Pomerium's, with its defaults, and ours. Pure. */
+/**
+ * Levels and fields of logs: names that may stand in `access_log_fields` and `authorize_log_fields`: Pomerium's, with
+ * its defaults, and ours. Pure.
+ */
 
 /** Levels of Pomerium that have no counterpart here, and what each counts as. */
 export const otherLogLevels = { trace: "debug", fatal: "error", panic: "error", disabled: "error" } as const;

@@ -223,7 +223,9 @@ export const headerRewrites = (): ValueType<readonly HeaderRewrite[]> =>
     },
   );
 
-/** Claims to pass on: a list of claim names, or a mapping of header to claim. The answer is header (lowercase) to claim. */
+/**
+ * Claims to pass on: a list of claim names, or a mapping of header to claim. The answer is header (lowercase) to claim.
+ */
 export const claimHeaders = (): ValueType<Readonly<Record<string, string>>> =>
   valueType(
     { label: "list of claims, or mapping of header to claim", json: { type: ["array", "object", "string"] } },

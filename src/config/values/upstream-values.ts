@@ -1,5 +1,6 @@
 /**
- * Value types of the upstream settings that Pomerium takes from Envoy: lists of sections, health checks, payloads, percentages.
+ * Value types of the upstream settings that Pomerium takes from Envoy: lists of sections, health checks, payloads,
+ * percentages.
  *
  * Pure. Names are Envoy's, in snake_case.
  */

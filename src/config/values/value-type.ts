@@ -1,7 +1,8 @@
 /**
  * Value types: what a configuration key may hold, as zod schemas.
  *
- * - Pure. Each accepts what YAML, JSON or an environment variable can hold: a list may be text with commas, a boolean the word "true".
+ * - Pure. Each accepts what YAML, JSON or an environment variable can hold: a list may be text with commas, a boolean
+ *   the word "true".
  * - Each has a label for the documentation and a JSON Schema fragment for editors.
  * - A refusal states what is wrong and what would be right. It never repeats a secret.
  */

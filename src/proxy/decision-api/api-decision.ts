@@ -8,8 +8,8 @@ import type { DescribedRequest, MatchedRequest, UnmatchedRequest } from "./descr
 export type SessionIds = Pick<SessionHandle, "sessionId" | "userId">;
 
 /**
- * Who makes the request: the holder of the credential in it ("credential") or of a given one, or a session. `among` chooses one of a
- * person's sessions, that of an identity provider. Null: an anonymous caller.
+ * Who makes the request: the holder of the credential in it ("credential") or of a given one, or a session. `among`
+ * chooses one of a person's sessions, that of an identity provider. Null: an anonymous caller.
  */
 export type SubjectSource =
   | "credential"

@@ -1,7 +1,8 @@
 /**
  * AuthZEN page tokens: where a search continues.
  *
- * Pure. A token holds the position and the page size, and a digest of the rest of the query, which must not change between pages.
+ * Pure. A token holds the position and the page size, and a digest of the rest of the query, which must not change
+ * between pages.
  */
 import { createHash } from "node:crypto";
 import { canonicalJson } from "../../config/index.ts";

@@ -1,4 +1,7 @@
-/** AuthZEN queries, parsed from JSON. Pure. Unknown members are ignored; a missing member or one of another type is an error. */
+/**
+ * AuthZEN queries, parsed from JSON. Pure. Unknown members are ignored; a missing member or one of another type is an
+ * error.
+ */
 
 /** The query is not valid: 400, with this text. */
 export class AuthzenError extends Error {

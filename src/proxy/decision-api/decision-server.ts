@@ -5,8 +5,8 @@
  *   /access/v1/…                                 by the keys of `decision_api.keys`
  *   gRPC, on an address of its own               ext-authz-server.ts
  *
- * It knows nothing of policies and forwards nothing. Every failure is an answer that permits nothing. The clients that may use it follow
- * the configuration in force; its addresses stay those that the process was started with.
+ * It knows nothing of policies and forwards nothing. Every failure is an answer that permits nothing. The clients that
+ * may use it follow the configuration in force; its addresses stay those that the process was started with.
  */
 import { constants } from "node:crypto";
 import { createServer as createPlainServer, type IncomingMessage, type ServerResponse } from "node:http";
@@ -90,8 +90,8 @@ async function startHttp(
         else answerGateway(serving, req, res, asked);
       };
       if (tls === null) return createPlainServer({ maxHeaderSize: headerBytesMax }, both);
-      // Clients with a key have no certificate, so the handshake does not require one. A resumed session would bring back the verdict
-      // of another time.
+      // Clients with a key have no certificate, so the handshake does not require one. A resumed session would bring
+      // back the verdict of another time.
       const certificates =
         clientCa === null
           ? {}

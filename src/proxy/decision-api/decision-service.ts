@@ -1,4 +1,7 @@
-/** Decision service: everything that answers queries under one configuration, built once for it. Pure but for what it is given. */
+/**
+ * Decision service: everything that answers queries under one configuration, built once for it. Pure but for what it is
+ * given.
+ */
 import type { Counter } from "prom-client";
 import type { DecisionApiConfig } from "../../config/index.ts";
 import { ReachedHandles } from "../request/identify-caller.ts";

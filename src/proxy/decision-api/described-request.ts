@@ -1,8 +1,9 @@
 /**
- * Described request: a request that another proxy or service will carry, read as the proxy would have read it, with its route.
+ * Described request: a request that another proxy or service will carry, read as the proxy would have read it, with its
+ * route.
  *
- * Pure. A request that the proxy would have rewritten before it forwarded it is refused: otherwise the other side would forward what
- * was never decided about.
+ * Pure. A request that the proxy would have rewritten before it forwarded it is refused: otherwise the other side would
+ * forward what was never decided about.
  */
 import { pathReadings } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";

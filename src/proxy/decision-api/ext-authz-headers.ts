@@ -1,8 +1,9 @@
 /**
- * Upstream changes: the headers that Envoy sets and removes on a permitted request, so that the upstream sees what the proxy would send.
+ * Upstream changes: the headers that Envoy sets and removes on a permitted request, so that the upstream sees what the
+ * proxy would send.
  *
- * Pure. Sets the caller's identity, as far as the route passes it. Removes every other header that a server could take for it, and
- * Cardea's own credentials. `X-Forwarded-*`, `X-Envoy-*` and the request id are Envoy's.
+ * Pure. Sets the caller's identity, as far as the route passes it. Removes every other header that a server could take
+ * for it, and Cardea's own credentials. `X-Forwarded-*`, `X-Envoy-*` and the request id are Envoy's.
  */
 import type { Config } from "../../config/index.ts";
 import { isOwnAuthorization, stripReferer } from "../headers/upstream-headers.ts";

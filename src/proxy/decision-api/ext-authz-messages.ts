@@ -1,11 +1,13 @@
 /**
  * Messages of Envoy's external authorization over gRPC, as far as they are read and written here.
  *
- * Names and numbers are those of Envoy's public interface (package envoy.service.auth.v3 and what it refers to, published under the
- * Apache License 2.0), of google.rpc.Status, google.protobuf.Struct and grpc.health.v1. What is not named is skipped when it comes in.
- * Maps are declared as the repeated entries that they are on the wire, so that a key that stands there twice is seen.
+ * Names and numbers are those of Envoy's public interface (package envoy.service.auth.v3 and what it refers to,
+ * published under the Apache License 2.0), of google.rpc.Status, google.protobuf.Struct and grpc.health.v1. What is not
+ * named is skipped when it comes in. Maps are declared as the repeated entries that they are on the wire, so that a key
+ * that stands there twice is seen.
  *
- * Nothing of what was read is trusted by its type: proto3 has no missing text, only empty text, and a missing message is null.
+ * Nothing of what was read is trusted by its type: proto3 has no missing text, only empty text, and a missing message
+ * is null.
  */
 import protobuf from "protobufjs/light.js";
 

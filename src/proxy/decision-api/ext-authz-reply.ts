@@ -1,8 +1,8 @@
 /**
  * Check reply: a decision in the form that Envoy reads over gRPC. Pure.
  *
- * Every reply is one that Envoy enforces, also when this node cannot decide: with `failure_mode_allow` Envoy would let a request through
- * after an error of the call itself. The body and headers of a denial are those of the HTTP form.
+ * Every reply is one that Envoy enforces, also when this node cannot decide: with `failure_mode_allow` Envoy would let
+ * a request through after an error of the call itself. The body and headers of a denial are those of the HTTP form.
  */
 import { grpcStatus } from "../reply/local-reply.ts";
 import { type ApiDecision, statusOf } from "./api-decision.ts";

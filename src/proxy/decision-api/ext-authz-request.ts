@@ -4,7 +4,8 @@
  * - Pure. Only for queries of clients with access.
  * - Nothing has a default: a missing or contradictory fact is refused.
  * - The caller is the peer of Envoy; if that is a trusted proxy, the last address of `X-Forwarded-For` that is not one.
- * - Headers arrive as a map, in which Envoy has joined headers of one name, or raw (`encode_raw_headers`), never as both.
+ * - Headers arrive as a map, in which Envoy has joined headers of one name, or raw (`encode_raw_headers`), never as
+ *   both.
  */
 import { X509Certificate } from "node:crypto";
 import { isIP } from "node:net";

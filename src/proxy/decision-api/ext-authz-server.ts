@@ -1,9 +1,9 @@
 /**
- * External authorization server: Envoy's `ext_authz` over gRPC (`envoy.service.auth.v3.Authorization/Check`), and the gRPC health
- * service.
+ * External authorization server: Envoy's `ext_authz` over gRPC (`envoy.service.auth.v3.Authorization/Check`), and the
+ * gRPC health service.
  *
- * - Clients: with `decision_api.client_ca`, those with a certificate of that authority, and no others can connect. Without it, the
- *   addresses of `trusted_proxies`, and clients that send a key of `keys` as a bearer token.
+ * - Clients: with `decision_api.client_ca`, those with a certificate of that authority, and no others can connect.
+ *   Without it, the addresses of `trusted_proxies`, and clients that send a key of `keys` as a bearer token.
  * - Every failure is a denial.
  * - A query whose deadline has passed or whose call was cancelled is abandoned.
  */

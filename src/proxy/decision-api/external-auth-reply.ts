@@ -2,9 +2,10 @@
  * External auth reply: a decision in the form that the proxy in front understands.
  *
  * - Pure. 200 is a permit, and nothing else is 200.
- * - nginx treats 401 and 403 as a denial and any other status as a failure, which it answers with 500. It gets those two, and 503 for a
- *   failure.
- * - Traefik and Caddy pass the reply on to the caller: the same statuses with a page, or a redirect to sign-in if configured.
+ * - nginx treats 401 and 403 as a denial and any other status as a failure, which it answers with 500. It gets those
+ *   two, and 503 for a failure.
+ * - Traefik and Caddy pass the reply on to the caller: the same statuses with a page, or a redirect to sign-in if
+ *   configured.
  * - Envoy accepts any status.
  */
 import { pageHeaders, signInChallenge } from "../../auth/index.ts";

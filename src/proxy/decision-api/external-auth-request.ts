@@ -5,11 +5,13 @@
  *   auth-request   X-Original-Method, X-Original-URL, X-Forwarded-For (nginx)
  *   ext-authz      the question's own method, host and path; X-Forwarded-Proto and -For (Envoy)
  *
- * Pure. To be asked only of what a trusted proxy sent. Nothing has a default: what is missing, or stands there twice, is refused.
+ * Pure. To be asked only of what a trusted proxy sent. Nothing has a default: what is missing, or stands there twice,
+ * is refused.
  *
- * Two facts that contradict each other are refused as well. Caddy passes the `Host` of the request on, and the nginx recipe sends the
- * host by which nginx chose the server: if that names another route's host than the request does, the proxy would serve one
- * host and have another one judged. Traefik sends the address of this door, which is no route's host.
+ * Two facts that contradict each other are refused as well. Caddy passes the `Host` of the request on, and the nginx
+ * recipe sends the host by which nginx chose the server: if that names another route's host than the request does, the
+ * proxy would serve one host and have another one judged. Traefik sends the address of this door, which is no route's
+ * host.
  */
 import { isIP } from "node:net";
 import { type Fact, unreachable } from "../../events/index.ts";

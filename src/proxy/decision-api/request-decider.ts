@@ -1,8 +1,8 @@
 /**
  * Request decider: one decision about a request that another proxy or service carries.
  *
- * - Routes, lease, credentials and policy are the proxy's own (request/authorize.ts), so an answer here is the one that the proxy would
- *   have acted on.
+ * - Routes, lease, credentials and policy are the proxy's own (request/authorize.ts), so an answer here is the one that
+ *   the proxy would have acted on.
  * - It keeps nothing open: the other side has the connection, and learns of a revocation with its next question.
  * - A decision that had to wait is made again after the wait. Every answer is recorded.
  * - Pure but for what it is given.
@@ -179,8 +179,8 @@ export function createRequestDecider(deps: DecisionApiDeps, handles: ReachedHand
   }
 
   /**
-   * The headers by which the proxy would tell the upstream who the caller is. Empty where the route passes no identity, so that the
-   * caller's own headers of these names do not get through. Null: they exceed the bound for headers.
+   * The headers by which the proxy would tell the upstream who the caller is. Empty where the route passes no identity,
+   * so that the caller's own headers of these names do not get through. Null: they exceed the bound for headers.
    */
   async function identityHeadersOf({ principal, route, request }: Permit): Promise<IdentityHeaders | null> {
     if (!route.passIdentityHeaders)

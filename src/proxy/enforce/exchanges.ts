@@ -1,17 +1,18 @@
 /**
- * Exchanges: the registry of everything that is open on this node, by the facts its decision read. A pure core (docs/adr/0015): the proxy
- * and the simulator run this file.
+ * Exchanges: the registry of everything that is open on this node, by the facts its decision read. A pure core
+ * (docs/adr/0015): the proxy and the simulator run this file.
  *
- * - An exchange is registered in the turn that permits it, before its first upstream byte. It leaves after its last downstream byte:
- *   ordinary responses, WebSockets and tunnels alike.
- * - A change of facts re-decides exactly the exchanges that read them, and cuts those that are denied now. `settled` is called when
- *   every cut that has begun is done: `enforced` waits for that.
- * - A response that is complete in this process may still be in the kernel's send queue. Until the caller's kernel has acknowledged it,
- *   its exchange counts as closed, stays registered, and is re-decided and cut like an open one (`Delivery`). The next response on the
- *   connection may stand for it (`takeOver`), so that the hot path makes no system call and a connection keeps few of them.
+ * - An exchange is registered in the turn that permits it, before its first upstream byte. It leaves after its last
+ *   downstream byte: ordinary responses, WebSockets and tunnels alike.
+ * - A change of facts re-decides exactly the exchanges that read them, and cuts those that are denied now. `settled` is
+ *   called when every cut that has begun is done: `enforced` waits for that.
+ * - A response that is complete in this process may still be in the kernel's send queue. Until the caller's kernel has
+ *   acknowledged it, its exchange counts as closed, stays registered, and is re-decided and cut like an open one
+ *   (`Delivery`). The next response on the connection may stand for it (`takeOver`), so that the hot path makes no
+ *   system call and a connection keeps few of them.
  * - A cut is an effect. Its performer destroys the sockets, and says when no further byte can leave (`PendingCut`).
- * - The lease, the expiry and the lifetime are comparisons, made on every read (`mayCarry`; docs/adr/0028). `sweep` makes the same
- *   comparisons for silent streams; no safety rests on it.
+ * - The lease, the expiry and the lifetime are comparisons, made on every read (`mayCarry`; docs/adr/0028). `sweep`
+ *   makes the same comparisons for silent streams; no safety rests on it.
  */
 import type { FactKey } from "../../auth/index.ts";
 import { CodedError, type Fact, type MonotonicMs, type UnixMs, unreachable } from "../../events/index.ts";
@@ -171,8 +172,8 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   }
 
   /**
-   * Asked where what `mayCarry` let pass leaves behind other work, as at the end of a turn: where that took long, or the process was
-   * stopped meanwhile, it is looked at again.
+   * Asked where what `mayCarry` let pass leaves behind other work, as at the end of a turn: where that took long, or
+   * the process was stopped meanwhile, it is looked at again.
    * @returns as `mayCarry`
    */
   mayFlush(flush: FlushTime): boolean {
@@ -277,8 +278,9 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   }
 
   /**
-   * Makes this response stand for an older one on the same connection, which then leaves the registry though it may not be delivered.
-   * Every change of the older one's facts still finds this one, and resets the connection unless the older one is delivered by then.
+   * Makes this response stand for an older one on the same connection, which then leaves the registry though it may not
+   * be delivered. Every change of the older one's facts still finds this one, and resets the connection unless the
+   * older one is delivered by then.
    * @returns false: it cannot stand for it
    */
   standInFor(older: Exchange): boolean {

@@ -1,8 +1,9 @@
 /**
  * Linked list: through its items themselves, for what comes and goes with each request.
  *
- * A `Set` or `Map` that items pass through all the time is built anew every few dozen of them, and each table that was left
- * behind keeps what it held from the garbage collector's short round. Here an item that has left leaves nothing behind. Pure.
+ * A `Set` or `Map` that items pass through all the time is built anew every few dozen of them, and each table that was
+ * left behind keeps what it held from the garbage collector's short round. Here an item that has left leaves nothing
+ * behind. Pure.
  */
 export interface Linked<T> {
   before: T | undefined;

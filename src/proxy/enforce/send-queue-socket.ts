@@ -1,13 +1,16 @@
 /**
- * Kernel send queue: what the kernel holds of a TCP connection that its peer has not acknowledged, and how to discard it.
+ * Kernel send queue: what the kernel holds of a TCP connection that its peer has not acknowledged, and how to discard
+ * it.
  *
- * - `guardSocket` bounds how far the kernel takes data ahead of the network (TCP_NOTSENT_LOWAT), and makes every close discard what is
- *   left (SO_LINGER with a time of 0): the kernel never sends anything of a connection whose descriptor is closed.
+ * - `guardSocket` bounds how far the kernel takes data ahead of the network (TCP_NOTSENT_LOWAT), and makes every close
+ *   discard what is left (SO_LINGER with a time of 0): the kernel never sends anything of a connection whose descriptor
+ *   is closed.
  * - `unackedBytes` counts what is queued in this process and in the kernel (SIOCOUTQ).
  * - `resetSocket` discards both and closes with a RST.
  *
- * Node has no API for these options, so the C library is called through `node:ffi` (docs/adr/0032-the-kernel-drops-what-is-cut.md).
- * Without it, on another system, with `--no-experimental-ffi` or in a sandbox that refuses one of the calls, the queue has no bound and cannot be read; `resetSocket` works.
+ * Node has no API for these options, so the C library is called through `node:ffi`
+ * (docs/adr/0032-the-kernel-drops-what-is-cut.md). Without it, on another system, with `--no-experimental-ffi` or in a
+ * sandbox that refuses one of the calls, the queue has no bound and cannot be read; `resetSocket` works.
  */
 import type { Socket } from "node:net";
 
@@ -110,7 +113,10 @@ function permitsAll({ setOption, queued }: Kernel, fd: number): boolean {
   );
 }
 
-/** What the kernel holds of one connection and has not sent, at most. Infinity: this process can neither bound nor read it. */
+/**
+ * What the kernel holds of one connection and has not sent, at most. Infinity: this process can neither bound nor read
+ * it.
+ */
 export const heldBytesMax = kernel === undefined ? Number.POSITIVE_INFINITY : unsentBytesMax + segmentBytesMax;
 
 function handleOf(socket: Socket): Handle | undefined {
@@ -134,7 +140,9 @@ export function queuedHere(socket: Socket): number {
   return (handle?.writeQueueSize ?? 0) + (handle?._parent?.writeQueueSize ?? 0);
 }
 
-/** @returns what the peer has not acknowledged, here and in the kernel; undefined: unknown. 0 once the socket is closed */
+/**
+ * @returns what the peer has not acknowledged, here and in the kernel; undefined: unknown. 0 once the socket is closed
+ */
 export function unackedBytes(socket: Socket): number | undefined {
   const fd = descriptorOf(lowestHandleOf(socket));
   if (fd < 0) return 0;
@@ -159,7 +167,9 @@ export function sendMark(socket: Socket): SendMark {
   return parent === undefined ? (handle.bytesWritten ?? 0) : (parent.bytesWritten ?? 0) + (handle.writeQueueSize ?? 0);
 }
 
-/** @returns up to where the peer's kernel has everything; Infinity: the queue is empty or discarded. Undefined: unknown */
+/**
+ * @returns up to where the peer's kernel has everything; Infinity: the queue is empty or discarded. Undefined: unknown
+ */
 export function ackedMark(socket: Socket): SendMark | undefined {
   const unacked = unackedBytes(socket);
   if (unacked === undefined) return undefined;
@@ -205,11 +215,12 @@ const lookMsMax = 250;
 const stuckMsMax = 30_000;
 
 /**
- * Bounds what the kernel takes of a connection, and keeps the kernel from sending anything once its descriptor is closed, by whatever
- * means: `destroy`, a broken protocol, or the death of this process.
+ * Bounds what the kernel takes of a connection, and keeps the kernel from sending anything once its descriptor is
+ * closed, by whatever means: `destroy`, a broken protocol, or the death of this process.
  *
- * `destroy` then resets a connection whose peer has not received everything. Two cases stay graceful: the peer has everything, or our
- * side was ended before. Then the descriptor stays open until the peer has the rest, or takes nothing of it for too long.
+ * `destroy` then resets a connection whose peer has not received everything. Two cases stay graceful: the peer has
+ * everything, or our side was ended before. Then the descriptor stays open until the peer has the rest, or takes
+ * nothing of it for too long.
  * @param socket connected
  */
 export function guardSocket(socket: Socket): void {

@@ -3,8 +3,8 @@
  *
  * - One interval checks them all ten times a second, so that starting and clearing one costs a few assignments.
  * - Deadlines of one length end in the order in which they began, so a check visits only those that are due.
- * - A busy or stopped process checks late. A deadline then fires at the first check after it, once input that has arrived meanwhile was
- *   read: a response that arrived in time does not time out.
+ * - A busy or stopped process checks late. A deadline then fires at the first check after it, once input that has
+ *   arrived meanwhile was read: a response that arrived in time does not time out.
  */
 import { type Linked, LinkedList } from "../enforce/intrusive-list.ts";
 

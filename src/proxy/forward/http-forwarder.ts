@@ -1,12 +1,12 @@
 /**
  * Forwarder: carries one permitted request to its upstream and the answer back, streaming both ways.
  *
- * It cannot be called without a `Permit`, and asks its exchange again right before the first upstream byte and for every
- * read of either side. What is slow slows the other side down: nothing is buffered beyond a socket's own mark. Whoever leaves takes
- * the other side along at once. A request that may have had an effect is never sent twice. There is one second try at most: of a
- * request of which nothing was sent, at another upstream; of an idempotent one without a body, when not a byte came back on a
- * connection that was used before; of any at all, when the upstream says that it did not look at it. For that one the beginning of
- * a body is kept until the answer's head.
+ * It cannot be called without a `Permit`, and asks its exchange again right before the first upstream byte and for
+ * every read of either side. What is slow slows the other side down: nothing is buffered beyond a socket's own mark.
+ * Whoever leaves takes the other side along at once. A request that may have had an effect is never sent twice. There
+ * is one second try at most: of a request of which nothing was sent, at another upstream; of an idempotent one without
+ * a body, when not a byte came back on a connection that was used before; of any at all, when the upstream says that it
+ * did not look at it. For that one the beginning of a body is kept until the answer's head.
  */
 
 import type { Permit } from "../../auth/index.ts";
@@ -62,7 +62,9 @@ export type ForwardJob = Readonly<{
   onOverflow: (bound: BreakerBound) => void;
   /** What of a request's trailers is passed on; names and values in turn. */
   trailersOf: (lines: readonly string[]) => readonly string[];
-  /** Another upstream for a request of which nothing was sent, with the headers that it gets; undefined: there is none. */
+  /**
+   * Another upstream for a request of which nothing was sent, with the headers that it gets; undefined: there is none.
+   */
   nextTarget: (failed: UpstreamTarget) => Readonly<{ target: UpstreamTarget; headers: HeaderLines }> | undefined;
 }>;
 
@@ -254,8 +256,8 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   /**
-   * What one read of the upstream's socket brought is passed on in one go, behind one look at the clocks; a cut is heeded at once
-   * (docs/adr/0028).
+   * What one read of the upstream's socket brought is passed on in one go, behind one look at the clocks; a cut is
+   * heeded at once (docs/adr/0028).
    */
   #mayPassOn(): boolean {
     const { exchange } = this.#job;
@@ -295,8 +297,9 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   /**
-   * The upstream closed a kept connection as the request left. That says nothing about its health, and it closes many at a time, so
-   * neither the bound on retries nor their count applies. A request is sent again once, and never behind a byte of an answer.
+   * The upstream closed a kept connection as the request left. That says nothing about its health, and it closes many
+   * at a time, so neither the bound on retries nor their count applies. A request is sent again once, and never behind
+   * a byte of an answer.
    */
   #resend(): void {
     this.#repeating = this.#target;

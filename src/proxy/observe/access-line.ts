@@ -2,8 +2,8 @@
  * Access line: one line of JSON for one request, with the fields that the configuration names
  * (docs/pomerium-behaviour.md §7.2).
  *
- * Pure. Never in a line: a session handle, whether in the query or in a header; cookies; credentials of any kind. Texts of a
- * caller are escaped as JSON, so that nobody writes a line of their own.
+ * Pure. Never in a line: a session handle, whether in the query or in a header; cookies; credentials of any kind. Texts
+ * of a caller are escaped as JSON, so that nobody writes a line of their own.
  */
 import type { AccessLogField, RouteConfig } from "../../config/index.ts";
 import { stripSessionQuery } from "../headers/upstream-headers.ts";

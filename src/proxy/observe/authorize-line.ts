@@ -2,8 +2,8 @@
  * Authorize line: one line of JSON for one decision about a request, in Pomerium's words (docs/pomerium-behaviour.md
  * §7.1).
  *
- * Pure. The decision records (src/audit) hold more, and are chained; this is for what reads Pomerium's log. Never in a line:
- * credentials of any kind, nor what is called like one.
+ * Pure. The decision records (src/audit) hold more, and are chained; this is for what reads Pomerium's log. Never in a
+ * line: credentials of any kind, nor what is called like one.
  */
 import type { DecisionRecord, Principal, RuleSetOutcomes } from "../../auth/index.ts";
 import type { AuthorizeLogField, RouteConfig } from "../../config/index.ts";
@@ -41,7 +41,10 @@ export function isCheck({ result, occasion }: DecisionRecord): boolean {
   return occasion === "request" && result !== "bad_request" && result !== "unavailable";
 }
 
-/** Both sides and the reasons of each, as Pomerium names them. No route: a denial by that reason. Otherwise nothing allowed it. */
+/**
+ * Both sides and the reasons of each, as Pomerium names them. No route: a denial by that reason. Otherwise nothing
+ * allowed it.
+ */
 function sidesOf({ record: { result, reasons }, sides }: AuthorizeLogEntry): string {
   if (sides !== null) {
     const { allow, deny } = sides;

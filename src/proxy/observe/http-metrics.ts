@@ -28,7 +28,10 @@ export type HttpMetrics = Readonly<{
   meters: RouteMeters;
   requestEnded(request: RequestEnd): void;
   cut(reason: CutReason): void;
-  /** An open exchange could not be decided again. Logged once a second at most: one cause mostly concerns many exchanges. */
+  /**
+   * An open exchange could not be decided again. Logged once a second at most: one cause mostly concerns many
+   * exchanges.
+   */
   redecisionFailed(error: unknown, requestId: string): void;
   refused(reason: string): void;
   retried(): void;
@@ -41,7 +44,10 @@ export type HttpMetrics = Readonly<{
   lineDropped(): void;
 }>;
 
-/** slow-caller, slow-upstream: nobody takes them · too-large: more than a datagram holds · context: of an extension unknown here */
+/**
+ * slow-caller, slow-upstream: nobody takes them · too-large: more than a datagram holds · context: of an extension
+ * unknown here
+ */
 export type DropReason = "slow-caller" | "slow-upstream" | "too-large" | "context";
 
 export function createHttpMetrics(options: {

@@ -1,8 +1,8 @@
 /**
  * OpenTelemetry client: records a span for each request and for its call to an upstream, and exports them by OTLP.
  *
- * The packages are loaded here and only when traces are configured. A collector that is away costs memory for 2,048 spans and no
- * request its answer. Never in a span: a query, a header but the user agent, who asked.
+ * The packages are loaded here and only when traces are configured. A collector that is away costs memory for 2,048
+ * spans and no request its answer. Never in a span: a query, a header but the user agent, who asked.
  */
 import type { Context, Span, Tracer } from "@opentelemetry/api";
 import type { SpanExporter } from "@opentelemetry/sdk-trace";

@@ -1,8 +1,9 @@
 /**
  * Route meters: what is counted of each route, in one typed array a route, and the text that Prometheus reads.
  *
- * Pure. Counting is arithmetic on numbers that are there already: no allocation, no map, no label. Labels are the route ids of
- * the configuration and `none`, and words of fixed lists; past `metersMax` ids whatever comes is counted as `other`.
+ * Pure. Counting is arithmetic on numbers that are there already: no allocation, no map, no label. Labels are the route
+ * ids of the configuration and `none`, and words of fixed lists; past `metersMax` ids whatever comes is counted as
+ * `other`.
  */
 import { type FailureReason, failureReasons } from "../reply/failures.ts";
 

@@ -1,6 +1,6 @@
 /**
- * Failures: why a request did not get the whole answer of an upstream, in words that are bounded: labels of metrics and a field
- * of the access log.
+ * Failures: why a request did not get the whole answer of an upstream, in words that are bounded: labels of metrics and
+ * a field of the access log.
  *
  * Pure.
  */
@@ -8,9 +8,10 @@ import { unreachable } from "../../events/index.ts";
 import type { Condition } from "./local-reply.ts";
 
 /**
- * no-session, denied, device, client-certificate: policy's answers · lease, behind, provider, data, audit: not known well enough to decide ·
- * busy, draining: ours · unhealthy: no upstream is in a state to be asked · upstream-…: the service behind · cut: permitted, and ended from here
- * client-left, request-timeout: the caller's; it did not wait, or did not send its request in time
+ * no-session, denied, device, client-certificate: policy's answers · lease, behind, provider, data, audit: not known
+ * well enough to decide · busy, draining: ours · unhealthy: no upstream is in a state to be asked · upstream-…: the
+ * service behind · cut: permitted, and ended from here client-left, request-timeout: the caller's; it did not wait, or
+ * did not send its request in time
  */
 export const failureReasons = [
   "bad-request",

@@ -1,11 +1,12 @@
 /**
- * Local replies: every response that the proxy writes itself, as one function of what happened and of the caller's reply format.
+ * Local replies: every response that the proxy writes itself, as one function of what happened and of the caller's
+ * reply format.
  *
  *   no session  → sign-in for people, 401 for everything else     no right → 403     unknown → 503 with Retry-After
  *
- * Pure; test/proxy/reply/local-reply.test.ts walks the whole matrix. Always: the status depends on the condition and never on our own
- * state being late; only a person at a browser is ever redirected; a preflight, an upgrade and a script never are; CORS
- * headers name only origins of configured routes; nothing of how we work is in a body.
+ * Pure; test/proxy/reply/local-reply.test.ts walks the whole matrix. Always: the status depends on the condition and
+ * never on our own state being late; only a person at a browser is ever redirected; a preflight, an upgrade and a
+ * script never are; CORS headers name only origins of configured routes; nothing of how we work is in a body.
  */
 import {
   denialJson,
@@ -26,7 +27,10 @@ export type Condition =
   | Fact<"no-session", { reasons: readonly string[] }>
   /** Policy denied the request, with its own status (403, 450, 495, or 401 for a missing device). */
   | Fact<"no-right", { status: number; reasons: readonly string[] }>
-  /** The node does not know enough to decide or to forward: no lease, state that is behind, or no reply from a provider or upstream. */
+  /**
+   * The node does not know enough to decide or to forward: no lease, state that is behind, or no reply from a provider
+   * or upstream.
+   */
   | Fact<"unknown", { why: "lease" | "behind" | "provider" | "data" | "audit" | "busy" | "unhealthy" | "draining" }>
   | Fact<"no-route", unknown>
   | Fact<"upgrade-not-allowed", unknown>
@@ -38,7 +42,10 @@ export type Condition =
   | Fact<"upstream-timeout", unknown>
   /** A request whose head was passed on, and whose body did not come in time. */
   | Fact<"request-timeout", unknown>
-  /** As a tunnel's callers know it: 503 keeps their credential, and anything else of ours but 403 makes them throw it away. */
+  /**
+   * As a tunnel's callers know it: 503 keeps their credential, and anything else of ours but 403 makes them throw it
+   * away.
+   */
   | Fact<"tunnel-unreachable", unknown>
   | Fact<"internal", unknown>;
 
@@ -67,8 +74,8 @@ export type LocalReply = Readonly<{
   headers: Readonly<Record<string, string>>;
   body: Body;
   /**
-   * Send the caller to sign in: `Location` and the nonce cookie are the writer's to add; `keep-address`: a page in place of `Location`,
-   * which keeps the address in the browser.
+   * Send the caller to sign in: `Location` and the nonce cookie are the writer's to add; `keep-address`: a page in
+   * place of `Location`, which keeps the address in the browser.
    */
   signIn: "redirect" | "keep-address" | null;
 }>;
@@ -140,7 +147,10 @@ function signInLoopReply(
   return { status: page.status, headers: own, signIn: null, body: { type: "html", page } };
 }
 
-/** What a browser sent with a body is not redirected, since the redirect would lose the body: the page says how to send it again. */
+/**
+ * What a browser sent with a body is not redirected, since the redirect would lose the body: the page says how to send
+ * it again.
+ */
 function unsentPage(page: ErrorPage, { type }: Condition, { method }: ReplyFormat): ErrorPage {
   if (type !== "no-session" || method === "GET" || method === "HEAD") return page;
   return {
@@ -152,7 +162,10 @@ function unsentPage(page: ErrorPage, { type }: Condition, { method }: ReplyForma
   };
 }
 
-/** A script of a page cannot follow a redirect to a provider; it can lead its visitor to where one begins, and back to its page. */
+/**
+ * A script of a page cannot follow a redirect to a provider; it can lead its visitor to where one begins, and back to
+ * its page.
+ */
 function signInFor({ type }: Condition, { kind }: ReplyFormat, { url }: ReplyDetails): string | null {
   return type === "no-session" && kind === "fetch" && url !== null ? new URL("/.pomerium/sign_in", url).href : null;
 }
@@ -303,8 +316,8 @@ function signInPath(url: string | null): string {
 }
 
 /**
- * gRPC's "Trailers-Only": its status stands in the head, and there is no body that could be taken for messages. The HTTP status
- * stays (docs/pomerium-behaviour.md §6.7 a), which gRPC's clients take when there is a `grpc-status` too.
+ * gRPC's "Trailers-Only": its status stands in the head, and there is no body that could be taken for messages. The
+ * HTTP status stays (docs/pomerium-behaviour.md §6.7 a), which gRPC's clients take when there is a `grpc-status` too.
  */
 function grpcForm(
   { grpc, grpcType, corsOrigin }: ReplyFormat,

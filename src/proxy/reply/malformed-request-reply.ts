@@ -1,8 +1,8 @@
 /**
  * Malformed request reply: the whole response, as text for the wire, to an HTTP/1.1 request that could not be parsed.
  *
- * Pure. The caller's preferred format is unknown. Heads that are too large and requests that are too slow come from browsers, which get
- * a page; everything else comes from programs, which get JSON.
+ * Pure. The caller's preferred format is unknown. Heads that are too large and requests that are too slow come from
+ * browsers, which get a page; everything else comes from programs, which get JSON.
  */
 import { STATUS_CODES } from "node:http";
 import type { RenderPage } from "../../auth/index.ts";

@@ -19,8 +19,9 @@ export type ReplyFormat = Readonly<{
   /** The preferred one of HTML and JSON; null: neither is acceptable. */
   prefers: "html" | "json" | null;
   /**
-   * The caller can be redirected to a sign-in page: a person at a browser, and neither a credential nor a body would be lost. A
-   * browser follows a redirect to sign-in with GET, so only GET and HEAD are redirected. A tunnel's request has no body.
+   * The caller can be redirected to a sign-in page: a person at a browser, and neither a credential nor a body would be
+   * lost. A browser follows a redirect to sign-in with GET, so only GET and HEAD are redirected. A tunnel's request has
+   * no body.
    */
   canSignIn: boolean;
   /** A browser by its headers: it can show a page. */

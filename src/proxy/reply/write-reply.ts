@@ -1,8 +1,8 @@
 /**
  * Reply writer: writes local replies, and turns errors into them. The only place where an error becomes HTTP.
  *
- * An unknown error becomes a 500 that reveals nothing. Once a response has begun nothing is written into it: its connection is
- * destroyed, so that the caller cannot take half a response for a whole one.
+ * An unknown error becomes a 500 that reveals nothing. Once a response has begun nothing is written into it: its
+ * connection is destroyed, so that the caller cannot take half a response for a whole one.
  */
 import { pageHeaders, type RenderPage, type SignInRedirect, scriptedPageHeaders } from "../../auth/index.ts";
 import type { Downstream } from "../message/downstream-request.ts";

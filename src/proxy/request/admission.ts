@@ -1,13 +1,15 @@
 /**
- * Admission: whether a caller may have a route, for a new request and for every exchange that is open. A pure core (docs/adr/0015): the
- * pipeline and the simulator run this file.
+ * Admission: whether a caller may have a route, for a new request and for every exchange that is open. A pure core
+ * (docs/adr/0015): the pipeline and the simulator run this file.
  *
  * - authorize.ts makes the decision. Admission registers what it permits, and decides about open exchanges again.
- * - There is one for each configuration. Only the one in force admits. It also decides about exchanges that an earlier one has admitted
- *   (docs/adr/0020).
+ * - There is one for each configuration. Only the one in force admits. It also decides about exchanges that an earlier
+ *   one has admitted (docs/adr/0020).
  * - `admit` decides and registers the exchange in one turn, so no change of facts falls between the two.
- * - A request is compared with the lease as of the moment at which its head was read, or which follows its last wait (docs/adr/0028).
- * - It performs nothing: its caller replies, records and forwards by the outcome. Decisions about open exchanges leave by `record`.
+ * - A request is compared with the lease as of the moment at which its head was read, or which follows its last wait
+ *   (docs/adr/0028).
+ * - It performs nothing: its caller replies, records and forwards by the outcome. Decisions about open exchanges leave
+ *   by `record`.
  */
 import type {
   AnnotateDecision,

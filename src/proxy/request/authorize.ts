@@ -1,9 +1,10 @@
 /**
- * Authorization: one decision about one request. The pipeline, the re-decision of open exchanges (admission.ts) and the decision API
- * decide here, so that all three give the same answer to the same request.
+ * Authorization: one decision about one request. The pipeline, the re-decision of open exchanges (admission.ts) and the
+ * decision API decide here, so that all three give the same answer to the same request.
  *
  * - Pure: the projection, policy and the lease are given to it. It registers, records and answers nothing.
- * - `admission.ts` adds the registry of open exchanges; `request-pipeline.ts` and `decision-api/` add waiting, records and replies.
+ * - `admission.ts` adds the registry of open exchanges; `request-pipeline.ts` and `decision-api/` add waiting, records
+ *   and replies.
  */
 import type { AnnotateDecision, Decision, DecisionRequest, KnownCaller, Principal } from "../../auth/index.ts";
 import type { RouteConfig } from "../../config/index.ts";

@@ -76,7 +76,10 @@ export type ProxyDeps = Readonly<{
   render: RenderPage;
   recorder: DecisionRecorder;
   logger: Logger;
-  /** Takes whole lines of the access log, at once; null: nobody wants them. @returns false: there is no room, the line is lost */
+  /**
+   * Takes whole lines of the access log, at once; null: nobody wants them. @returns false: there is no room, the line
+   * is lost
+   */
   accessLog: Readonly<{ write(line: string): boolean; probes: boolean }> | null;
   /** The log of decisions in Pomerium's words; null: nobody wants it. */
   authorizeLog: ((facts: AuthorizeLogEntry) => void) | null;

@@ -40,7 +40,10 @@ export type DryRun = Readonly<
       /** Only a route with `allow_encoded_slashes` takes it. */
       hasEncodedSlash: boolean;
       match(routes: Routes): RouteConfig | undefined;
-      /** Why the proxy refuses the path (400) with these routes; undefined: it does not. Null routes: there are none to compare. */
+      /**
+       * Why the proxy refuses the path (400) with these routes; undefined: it does not. Null routes: there are none to
+       * compare.
+       */
       refusalOf(routes: Routes | null): ReturnType<Routes["refusalOf"]>;
       /** @param route null: policy is asked alone */
       decisionRequest(route: RouteConfig | null): DecisionRequest;

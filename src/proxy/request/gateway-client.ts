@@ -1,8 +1,8 @@
 /**
  * Gateway: forwards requests for the authenticate host to the authenticate service, where that runs in another process.
  *
- * It serves that one host and nothing else; the databroker API is never behind it. It verifies the service's certificate, retries
- * nothing, and sets `X-Forwarded-*` itself.
+ * It serves that one host and nothing else; the databroker API is never behind it. It verifies the service's
+ * certificate, retries nothing, and sets `X-Forwarded-*` itself.
  */
 
 import { isIP } from "node:net";

@@ -1,5 +1,6 @@
 /**
- * Caller identifier: the credential that a request carries, and the person it belongs to now. The pipeline and the decision API use it.
+ * Caller identifier: the credential that a request carries, and the person it belongs to now. The pipeline and the
+ * decision API use it.
  *
  * - Pure but for what it is given.
  * - A credential counts only on the host that it was made for, and on tunnels if it was made for those.
@@ -29,17 +30,24 @@ import type { ProxyDeps } from "./dependencies.ts";
 export type CredentialHolder = Readonly<{
   handle: SessionHandle | undefined;
   credentialInHeader: boolean;
-  /** The handle belongs to a bearer token, which counts only on routes that accept such tokens; the rules that it was accepted by. */
+  /**
+   * The handle belongs to a bearer token, which counts only on routes that accept such tokens; the rules that it was
+   * accepted by.
+   */
   bearer?: Readonly<{ token: string; rules: BearerRules }>;
 }>;
 /**
- * `behind`: the projection has not reached the link that the credential needs, and no broker could help. `refused`: an invalid bearer
- * token. `provider`: the token could not be verified. `two-credentials`: a token of an issuer with a session cookie, as in Pomerium.
+ * `behind`: the projection has not reached the link that the credential needs, and no broker could help. `refused`: an
+ * invalid bearer token. `provider`: the token could not be verified. `two-credentials`: a token of an issuer with a
+ * session cookie, as in Pomerium.
  */
 export type Identification = CredentialHolder | "behind" | "refused" | "provider" | "two-credentials";
 export const anonymous: CredentialHolder = { handle: undefined, credentialInHeader: false };
 
-/** Handles whose link has been applied. Forgotten when the projection is rebuilt, since the link may belong to a lost suffix. */
+/**
+ * Handles whose link has been applied. Forgotten when the projection is rebuilt, since the link may belong to a lost
+ * suffix.
+ */
 export class ReachedHandles {
   #handles = new WeakSet<SessionHandle>();
 
@@ -56,7 +64,8 @@ export class ReachedHandles {
 
 export type CallerIdentifier = Readonly<{
   /**
-   * Of whoever asks with what is in a request's head: a bearer token where the route takes it, else a credential of ours.
+   * Of whoever asks with what is in a request's head: a bearer token where the route takes it, else a credential of
+   * ours.
    * @param from the caller's address
    */
   identify(

@@ -1,6 +1,7 @@
 /**
- * Internal handlers: requests that this process answers itself. These are the reserved paths on every host, and the whole authenticate
- * host. Where a route names that host too, the authenticate service keeps only its own paths (docs/pomerium-behaviour.md §2.1).
+ * Internal handlers: requests that this process answers itself. These are the reserved paths on every host, and the
+ * whole authenticate host. Where a route names that host too, the authenticate service keeps only its own paths
+ * (docs/pomerium-behaviour.md §2.1).
  *
  * Pure but for the handlers that it calls.
  */

@@ -1,6 +1,6 @@
 /**
- * Request forwarder: the end of the pipeline, where a permitted request leaves for its upstream, as HTTP, as an upgraded connection or through a
- * tunnel; or where the route replies by itself.
+ * Request forwarder: the end of the pipeline, where a permitted request leaves for its upstream, as HTTP, as an
+ * upgraded connection or through a tunnel; or where the route replies by itself.
  *
  * Nothing is sent without a permit, and nothing after its exchange was cut.
  */
@@ -34,7 +34,9 @@ import {
 const handshakeTimeoutMs = 30_000;
 
 export type RequestForwarder = Readonly<{
-  /** What needs no upstream over HTTP: a tunnel to the service itself, a reply of the route, and what no route upgrades. */
+  /**
+   * What needs no upstream over HTTP: a tunnel to the service itself, a reply of the route, and what no route upgrades.
+   */
   openWithoutUpstream(context: RequestContext): Next;
   /** To an upstream of the route. */
   send(context: RequestContext): Next;

@@ -1,15 +1,20 @@
 /**
- * Request pipeline: the life of a request, from its head to its upstream, as steps in one order for requests, upgrades and tunnels alike.
+ * Request pipeline: the life of a request, from its head to its upstream, as steps in one order for requests, upgrades
+ * and tunnels alike.
  *
- *   canonicalise → assign route → identify caller → authorize → record → (reply or tunnel here) → attach tokens, identity → send
+ *   canonicalise → assign route → identify caller → authorize → record → (reply or tunnel here) → attach tokens,
+ *   identity → send
  *
- * - A step returns "next", or "ended" once the request has its reply, is sent, or was taken over by another configuration. A step that
- *   has to wait returns a promise of that. A request that waits for nothing is sent in the turn in which its head was read.
- * - The lease is compared before anything is looked up, and again after every wait. A node whose state is behind answers 503 and never
- *   sends a caller to sign in.
- * - The clocks are read once when the head has been read (`RequestContext.asOf`), and again after each wait. The head was sent before
- *   that, so what is compared with a lease is never older than the request. They are read once more before the first byte leaves.
- * - There is a pipeline for each configuration, and only the one in force authorizes: a request that waited meanwhile starts again there.
+ * - A step returns "next", or "ended" once the request has its reply, is sent, or was taken over by another
+ *   configuration. A step that has to wait returns a promise of that. A request that waits for nothing is sent in the
+ *   turn in which its head was read.
+ * - The lease is compared before anything is looked up, and again after every wait. A node whose state is behind
+ *   answers 503 and never sends a caller to sign in.
+ * - The clocks are read once when the head has been read (`RequestContext.asOf`), and again after each wait. The head
+ *   was sent before that, so what is compared with a lease is never older than the request. They are read once more
+ *   before the first byte leaves.
+ * - There is a pipeline for each configuration, and only the one in force authorizes: a request that waited meanwhile
+ *   starts again there.
  */
 import { type AssertionResult, pathReadings } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
@@ -59,7 +64,9 @@ import { createRequestForwarder } from "./request-forwarder.ts";
 
 export type RequestPipeline = Readonly<{
   onRequest(downstream: Downstream): void;
-  /** Starts a request again that arrived under another configuration. Nothing but its head has been read or answered. */
+  /**
+   * Starts a request again that arrived under another configuration. Nothing but its head has been read or answered.
+   */
   rerouteInCurrentConfig(context: RequestContext): void;
   /** Decides about an open exchange again, as the projection and the clock are now. */
   reauthorize(open: OpenRequest<RequestContext>): ReauthorizeOutcome;

@@ -2,8 +2,8 @@
  * Tunnel request: the host and port that a CONNECT or CONNECT-UDP asks for, and the response that accepts it. Pure.
  *
  * CONNECT names the target itself. CONNECT-UDP over HTTP/1.1 (RFC 9298 §3.2) is an upgrade request for
- * `/.well-known/masque/udp/{host}/{port}/`. A client that follows the RFC gets 101. pomerium-cli sends the target as its Host
- * header and accepts only 200, so it gets 200.
+ * `/.well-known/masque/udp/{host}/{port}/`. A client that follows the RFC gets 101. pomerium-cli sends the target as
+ * its Host header and accepts only 200, so it gets 200.
  */
 import type { HostPort, RouteConfig, TunnelConfig } from "../../config/index.ts";
 import { type CanonicalRequest, parseHost, type RequestHead } from "../message/canonical-request.ts";

@@ -76,7 +76,9 @@ export class ConnectAttempt {
     return this.#pending !== undefined;
   }
 
-  /** The upstream has accepted. @returns false when the attempt had ended before, or ends now because it may not carry */
+  /**
+   * The upstream has accepted. @returns false when the attempt had ended before, or ends now because it may not carry
+   */
   accept(): boolean {
     return this.#pending?.job.exchange.mayCarry() === true && this.settle();
   }

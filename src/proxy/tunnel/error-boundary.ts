@@ -1,8 +1,8 @@
 /**
  * Error boundary: a throw in the events of one exchange ends that exchange and no other.
  *
- * Upgrades and tunnels run in events of two sockets. A throw in a listener would be uncaught and end the process, with every
- * exchange on it. So it is caught where the event is emitted, in one place for all listeners.
+ * Upgrades and tunnels run in events of two sockets. A throw in a listener would be uncaught and end the process, with
+ * every exchange on it. So it is caught where the event is emitted, in one place for all listeners.
  */
 import type { EventEmitter } from "node:events";
 import type { ForwardFailure } from "../forward/http-forwarder.ts";

@@ -4,8 +4,8 @@
  * - The upstream is connected first. Anything but a valid 101 is passed on as an ordinary response.
  * - Bytes are copied as they arrive. A slow side pauses the other. The lease is checked on every chunk.
  * - Only the frame headers towards the caller are parsed, so that a cut can put its close frame between two frames.
- * - A cut always ends in a reset, which discards what the kernel holds. It is immediate if the caller has unread bytes or if
- *   the protocol is not WebSocket; otherwise it follows the caller's close or the time limit.
+ * - A cut always ends in a reset, which discards what the kernel holds. It is immediate if the caller has unread bytes
+ *   or if the protocol is not WebSocket; otherwise it follows the caller's close or the time limit.
  */
 import { createHash } from "node:crypto";
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
@@ -248,7 +248,8 @@ class Splice {
     upstream.once("end", () => this.#closing === undefined && client.end());
     client.once("end", () => {
       upstream.end();
-      // Both ends close a WebSocket (RFC 6455 §7.1.1). A caller that ends its side has left; the upstream gets a moment to notice.
+      // Both ends close a WebSocket (RFC 6455 §7.1.1). A caller that ends its side has left; the upstream gets a moment
+      // to notice.
       if (this.#frames === null) return;
       const leaving = setTimeout(() => client.destroy(), leavingMs);
       client.once("close", () => clearTimeout(leaving));
@@ -272,8 +273,8 @@ class Splice {
   }
 
   /**
-   * Sends nothing more upstream, and to the caller only the rest of the frame that has begun. Without a lease it sends not
-   * even that: the cluster that fenced this node off does not wait for it.
+   * Sends nothing more upstream, and to the caller only the rest of the frame that has begun. Without a lease it sends
+   * not even that: the cluster that fenced this node off does not wait for it.
    */
   #cut(reason: CutReason): void | Promise<void> {
     this.#closing = reason;

@@ -8,7 +8,8 @@
  *   new part of a batch that overlaps.
  * - `applied` moves back only by a rebuild, which is announced first. At most one read is in flight.
  *
- *   following --gap, bad link, new epoch or a head ahead--> reading --page--> following, or reading again while there is more
+ *   following --gap, bad link, new epoch or a head ahead--> reading --page--> following, or reading again while there
+ *   is more
  *   either    --proof that our suffix is not in the log---> rebuilding from genesis --at the head--> following
  *
  * When is a suffix lost? A grant proves it, and so does a delivery of a newer epoch: both come from a leader whose

@@ -1,8 +1,10 @@
 /**
- * Snapshot folder: the snapshots on one process's disk. `chunks/<hash>` packed with zstd, `manifests/<position>-<id>` as signed.
+ * Snapshot folder: the snapshots on one process's disk. `chunks/<hash>` packed with zstd, `manifests/<position>-<id>`
+ * as signed.
  *
- * A file has its name only once it is whole and on the disk, so a process that dies leaves nothing half made under a name that
- * counts. What is read is checked: a chunk is exactly the bytes that its hash names, or an error that says which is not.
+ * A file has its name only once it is whole and on the disk, so a process that dies leaves nothing half made under a
+ * name that counts. What is read is checked: a chunk is exactly the bytes that its hash names, or an error that says
+ * which is not.
  */
 import { subtle } from "node:crypto";
 import { constants } from "node:fs";
@@ -67,7 +69,10 @@ export class SnapshotFolder {
     this.open = options.open;
   }
 
-  /** Whoever puts several files here, or takes some away, does so alone: chunks whose manifest is still to come are nobody's yet. */
+  /**
+   * Whoever puts several files here, or takes some away, does so alone: chunks whose manifest is still to come are
+   * nobody's yet.
+   */
   async alone<T>(job: () => Promise<T>): Promise<T> {
     const result = this.#turn.then(job);
     this.#turn = result.catch(() => {});

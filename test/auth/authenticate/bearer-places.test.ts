@@ -16,7 +16,9 @@ type World = Readonly<{
   tokens: BearerTokens;
   /** Shows tokens that nobody has seen. @returns how many are refused at once for want of a place */
   show(count: number, from: string): number;
-  /** The provider says of all that it was asked about that it knows nothing of them; settles when that has been heard. */
+  /**
+   * The provider says of all that it was asked about that it knows nothing of them; settles when that has been heard.
+   */
   answer(): Promise<void>;
   looked: string[];
 }>;

@@ -1,4 +1,7 @@
-/** A provider that does what it is told, also what no good provider does: for the answers that the demo provider never gives. */
+/**
+ * A provider that does what it is told, also what no good provider does: for the answers that the demo provider never
+ * gives.
+ */
 import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";

@@ -1,4 +1,7 @@
-/** Signing in, as somebody would have it go wrong: forged, replayed, begun elsewhere, tossed from a sibling, sent to a stranger. */
+/**
+ * Signing in, as somebody would have it go wrong: forged, replayed, begun elsewhere, tossed from a sibling, sent to a
+ * stranger.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { signUrl } from "../../../src/auth/authenticate/sign-in/signed-url.ts";

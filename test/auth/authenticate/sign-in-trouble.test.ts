@@ -1,4 +1,7 @@
-/** Signing in while something is amiss: a provider that refuses or is down, a broker that is away, a node that is behind. */
+/**
+ * Signing in while something is amiss: a provider that refuses or is down, a broker that is away, a node that is
+ * behind.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { CommandRequest, CommandResult } from "../../../src/events/index.ts";

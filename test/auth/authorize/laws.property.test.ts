@@ -1,7 +1,9 @@
 /**
- * Laws that hold for every policy over every criterion there is, also those that know the time, devices and data from outside.
+ * Laws that hold for every policy over every criterion there is, also those that know the time, devices and data from
+ * outside.
  *
- * Beside policy.property.test.ts, which holds the compiler against a plain reading of the language. A failure prints its seed and path.
+ * Beside policy.property.test.ts, which holds the compiler against a plain reading of the language. A failure prints
+ * its seed and path.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,7 @@
-/** The mutants of the evaluator still change what they say they change; `npm run mutate:policy` sees whether a test notices. */
+/**
+ * The mutants of the evaluator still change what they say they change; `npm run mutate:policy` sees whether a test
+ * notices.
+ */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,5 +1,6 @@
 /**
- * A side of many rules says what asking them one by one says, whatever is indexed, folded and shared: the same answer, the same reasons.
+ * A side of many rules says what asking them one by one says, whatever is indexed, folded and shared: the same answer,
+ * the same reasons.
  *
  * The plain evaluator below knows nothing of indexes: it asks every criterion of every rule and merges what they say
  * (docs/pomerium-behaviour.md §6.2).

@@ -1,4 +1,7 @@
-/** Policies that a console attached to a route: any of them allows, any of them denies, and what is wrong in one is said with its place. */
+/**
+ * Policies that a console attached to a route: any of them allows, any of them denies, and what is wrong in one is said
+ * with its place.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compilePolicies } from "../../../src/auth/authorize/compile.ts";

@@ -178,7 +178,9 @@ export const nobody: Exclude<ResolvedCaller, { type: "behind" }> = {
   credentialInHeader: false,
 };
 
-/** Compiles routes that have to be right. A `deny` that never fires is taken here: what is asked about is the evaluator. */
+/**
+ * Compiles routes that have to be right. A `deny` that never fires is taken here: what is asked about is the evaluator.
+ */
 export function compiled(...routes: readonly RouteConfig[]): Policies {
   const result = compilePolicies(routes, { records: noRecords, facts: "any" });
   assert(result.ok, result.ok ? "" : JSON.stringify(result.problems));

@@ -1,4 +1,7 @@
-/** What configurations said, over the databroker's HTTP API: offered by nodes, kept once, read by operators, and believed of nobody. */
+/**
+ * What configurations said, over the databroker's HTTP API: offered by nodes, kept once, read by operators, and
+ * believed of nobody.
+ */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, test } from "node:test";

@@ -1,4 +1,7 @@
-/** A node's word is its own: what an insider with the enrolment secret cannot say for another node, over the real HTTP API. */
+/**
+ * A node's word is its own: what an insider with the enrolment secret cannot say for another node, over the real HTTP
+ * API.
+ */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type Broker, type DatabrokerServer, startDatabrokerServer } from "../../../src/broker/index.ts";

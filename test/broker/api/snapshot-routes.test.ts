@@ -1,4 +1,7 @@
-/** Snapshots over real HTTP: what a broker gives to whom, and what a node makes of one that is forged, altered, or breaks off. */
+/**
+ * Snapshots over real HTTP: what a broker gives to whom, and what a node makes of one that is forged, altered, or
+ * breaks off.
+ */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";

@@ -1,4 +1,7 @@
-/** Ahead: what comes while a commit is in flight is carried out behind it, and nothing of that is told, sent or kept but on what was written. */
+/**
+ * Ahead: what comes while a commit is in flight is carried out behind it, and nothing of that is told, sent or kept but
+ * on what was written.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Broker, BrokerOptions } from "../../../src/broker/index.ts";

@@ -1,6 +1,6 @@
 /**
- * A command that was carried out before is answered with its own place, whatever server was asked: what the log's table of commands
- * names is a position, and another history may have something else there, or nothing.
+ * A command that was carried out before is answered with its own place, whatever server was asked: what the log's table
+ * of commands names is a position, and another history may have something else there, or nothing.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -19,7 +19,9 @@ import { aCommandId, asked, brokerOn, createSession, revoke, wrapLog } from "../
 const commandId = aCommandId();
 const again = asked(revoke("s1"), { commandId });
 
-/** A log in which the session was created and revoked, the place of that, and one that another command made before it. */
+/**
+ * A log in which the session was created and revoked, the place of that, and one that another command made before it.
+ */
 async function logWithRevoked(): Promise<Readonly<{ log: EventLog; revoked: Link; created: Link }>> {
   const log = createMemoryLog();
   const broker = brokerOn(log);

@@ -1,4 +1,7 @@
-/** Keys of people are brought under the present secret while the previous one is still there, and no sooner is it said that it may go. */
+/**
+ * Keys of people are brought under the present secret while the previous one is still there, and no sooner is it said
+ * that it may go.
+ */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";

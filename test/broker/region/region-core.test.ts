@@ -1,4 +1,7 @@
-/** The core of a regional broker, step by step: what it answers without the leader, what its disk holds before that, and what it confirms. */
+/**
+ * The core of a regional broker, step by step: what it answers without the leader, what its disk holds before that, and
+ * what it confirms.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SimCopyStore } from "../../../chaos/sim/sim-copy-store.ts";

@@ -1,4 +1,7 @@
-/** What a regional broker keeps of the log while deliveries are lost: whoever reads from it is never sent to fetch a snapshot for that. */
+/**
+ * What a regional broker keeps of the log while deliveries are lost: whoever reads from it is never sent to fetch a
+ * snapshot for that.
+ */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";

@@ -1,4 +1,6 @@
-/** A snapshot run as a machine: what it asks for, in which order, and what becomes of it when something fails half way. */
+/**
+ * A snapshot run as a machine: what it asks for, in which order, and what becomes of it when something fails half way.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { SnapshotEffect, SnapshotInput } from "../../../src/broker/snapshots/snapshot-messages.ts";

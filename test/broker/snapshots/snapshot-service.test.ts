@@ -1,4 +1,7 @@
-/** What the leader's snapshot duty takes and lets go of, on a real log and a real disk, with the time and the nodes in the test's hand. */
+/**
+ * What the leader's snapshot duty takes and lets go of, on a real log and a real disk, with the time and the nodes in
+ * the test's hand.
+ */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -261,7 +264,10 @@ test("one that is wished for is taken with the next turn; a broker that leads no
 test("a snapshot whose place the log loses after the last look at it lets nothing go", async (t) => {
   const log = createMemoryLog();
   let held: Link | undefined;
-  /** What asks rests on a place; in the log that is asked, where an older backup has been put in its place, stands another event. */
+  /**
+   * What asks rests on a place; in the log that is asked, where an older backup has been put in its place, stands
+   * another event.
+   */
   function retain(request: RetainRequest): Promise<RetainOutcome> {
     const { holding } = request;
     assert.ok(holding !== undefined);

@@ -1,4 +1,6 @@
-/** Receipts on the command line: watched, kept in a file, and checked by whoever has nothing but the file and the keys. */
+/**
+ * Receipts on the command line: watched, kept in a file, and checked by whoever has nothing but the file and the keys.
+ */
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";

@@ -1,4 +1,6 @@
-/** The listener of metrics: what stands before them, and that whoever looks after processes is let through all the same. */
+/**
+ * The listener of metrics: what stands before them, and that whoever looks after processes is let through all the same.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { request as plainRequest } from "node:http";

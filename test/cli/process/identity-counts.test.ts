@@ -1,4 +1,6 @@
-/** Metrics of identity: headers above their bound, code exchanges, refreshes, and the age of what providers vouched for. */
+/**
+ * Metrics of identity: headers above their bound, code exchanges, refreshes, and the age of what providers vouched for.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Registry } from "prom-client";

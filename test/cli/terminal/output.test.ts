@@ -1,4 +1,6 @@
-/** The process's output: whole lines, asynchronous, bounded, dropped with a count, and working again after a failure. */
+/**
+ * The process's output: whole lines, asynchronous, bounded, dropped with a count, and working again after a failure.
+ */
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import {

@@ -1,4 +1,7 @@
-/** Groups and memberships by the thousand: their forms are those of the codec, and positions stay right while they are indexed. */
+/**
+ * Groups and memberships by the thousand: their forms are those of the codec, and positions stay right while they are
+ * indexed.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { encode, type GroupId, type MembershipSource, Projection, type UserId } from "../../../src/events/index.ts";

@@ -1,4 +1,7 @@
-/** What is derived from a session is remembered by the object that stands for it, so it must be the same one until it changes. */
+/**
+ * What is derived from a session is remembered by the object that stands for it, so it must be the same one until it
+ * changes.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type CardeaEvent, encode, Projection, type UnixMs } from "../../../src/events/index.ts";

@@ -1,4 +1,6 @@
-/** Certificates by ACME, from a real authority (Pebble): ordered, served, kept, renewed, and by one process at a time. */
+/**
+ * Certificates by ACME, from a real authority (Pebble): ordered, served, kept, renewed, and by one process at a time.
+ */
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";

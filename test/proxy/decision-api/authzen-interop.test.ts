@@ -1,7 +1,8 @@
 /**
- * AuthZEN's published scenarios, asked of a real server: the Todo application, the API gateway in front of it, and the fixture of the
- * certification scenario. Questions are as the working group publishes them (github.com/openid/authzen); roles are claims of the
- * identity provider, and the configuration below says what these services' words are as requests.
+ * AuthZEN's published scenarios, asked of a real server: the Todo application, the API gateway in front of it, and the
+ * fixture of the certification scenario. Questions are as the working group publishes them (github.com/openid/authzen);
+ * roles are claims of the identity provider, and the configuration below says what these services' words are as
+ * requests.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";

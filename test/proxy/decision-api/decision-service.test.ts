@@ -1,6 +1,6 @@
 /**
- * Decisions for others: what forward-auth, Envoy's HTTP form and Traefik get, by the letter of their contracts. recipes.test.ts runs
- * real nginx and real Caddy with the recipes of docs/decisions.md.
+ * Decisions for others: what forward-auth, Envoy's HTTP form and Traefik get, by the letter of their contracts.
+ * recipes.test.ts runs real nginx and real Caddy with the recipes of docs/decisions.md.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -202,9 +202,10 @@ test("Envoy's HTTP form: the question is the request, and only 200 permits", asy
 });
 
 /**
- * Traefik is in no Debian package and no registry, so what it does is written down here as its documentation of `forwardAuth` has it:
- * it asks by GET with the caller's headers, less those of the connection, and with its own `X-Forwarded-*` in place of theirs. A 2xx lets
- * the request through, with `authResponseHeaders` in place of the caller's; anything else goes to the caller unchanged.
+ * Traefik is in no Debian package and no registry, so what it does is written down here as its documentation of
+ * `forwardAuth` has it: it asks by GET with the caller's headers, less those of the connection, and with its own
+ * `X-Forwarded-*` in place of theirs. A 2xx lets the request through, with `authResponseHeaders` in place of the
+ * caller's; anything else goes to the caller unchanged.
  */
 async function throughTraefik(
   path: string,

@@ -11,7 +11,9 @@ import { certificate } from "../../config/support.ts";
 
 type Answer = Readonly<{ status: number; body: string }>;
 
-/** A service with a certificate for some name, reached at `localhost`, behind a gateway that trusts that certificate. */
+/**
+ * A service with a certificate for some name, reached at `localhost`, behind a gateway that trusts that certificate.
+ */
 async function start(t: TestContext, names: readonly string[]) {
   const pair = certificate(names);
   const service = createHttpsServer({ cert: pair.cert, key: pair.key }, (req, res) => {

@@ -1,7 +1,7 @@
 /**
- * Recipes: the configurations that the documentation gives for other proxies, run by the real ones as they stand on the page. Only
- * addresses, ports and certificates are replaced. A caller of theirs who names two hosts, two paths or two of a header reaches nothing
- * that the route of the served host would not permit.
+ * Recipes: the configurations that the documentation gives for other proxies, run by the real ones as they stand on the
+ * page. Only addresses, ports and certificates are replaced. A caller of theirs who names two hosts, two paths or two
+ * of a header reaches nothing that the route of the served host would not permit.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -147,7 +147,10 @@ function askByHand(port: number, lines: readonly string[]): Promise<number> {
   });
 }
 
-/** Permits and denials, with a caller who sends what the proxy in front should say: the app sees the proxy's facts and no other. */
+/**
+ * Permits and denials, with a caller who sends what the proxy in front should say: the app sees the proxy's facts and
+ * no other.
+ */
 async function walk(port: number): Promise<void> {
   const spoofed = { "x-pomerium-claim-email": "mallory@example.com", "x-pomerium-jwt-assertion": "forged" };
   const lied = {
@@ -206,8 +209,8 @@ async function walk(port: number): Promise<void> {
 }
 
 /**
- * Requests that could be judged as one thing and served as another one. None of them may reach the app. (Caddy answers 200 and nothing
- * for a host that no site has.)
+ * Requests that could be judged as one thing and served as another one. None of them may reach the app. (Caddy answers
+ * 200 and nothing for a host that no site has.)
  */
 async function confuse(port: number): Promise<void> {
   const seen = app.seen.length;
@@ -298,7 +301,8 @@ test("Caddy, by the recipe on the page, also behind a proxy that it trusts", {
     const asks = `forward_auth 127.0.0.1:${door.address?.port ?? 0} {`;
     const site = ` {\n bind 127.0.0.1\n tls ${file("cert.pem")} ${file("key.pem")}`;
     const plain = { "forward_auth 127.0.0.1:9180 {": asks, "app.example.com {": `app.example.com${site}` };
-    // Here every caller is a proxy that Caddy trusts, so Caddy repeats the host that the caller forwards unless the recipe says otherwise.
+    // Here every caller is a proxy that Caddy trusts, so Caddy repeats the host that the caller forwards unless the
+    // recipe says otherwise.
     const behind = {
       "forward_auth 127.0.0.1:9180 {": `${asks}\n trusted_proxies 127.0.0.1`,
       "app.example.com {": `app.example.com:${trusting}${site}`,

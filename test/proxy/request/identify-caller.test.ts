@@ -1,4 +1,7 @@
-/** Who asks: what the lines of a head have shown before is not read again, and never stands in for what is known of its holder now. */
+/**
+ * Who asks: what the lines of a head have shown before is not read again, and never stands in for what is known of its
+ * holder now.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { readCredential, type SessionHandle } from "../../../src/auth/index.ts";

@@ -1,7 +1,7 @@
 /**
- * Path parameters: `/area;a=b/admin` is `/area/admin` to Tomcat, Jetty and Spring. A path that another route or another rule would judge
- * once a server has removed `;…` is refused, by the proxy and at every decision API alike. Encoded slashes follow the same rule on a
- * route with `allow_encoded_slashes`, and are refused on any other.
+ * Path parameters: `/area;a=b/admin` is `/area/admin` to Tomcat, Jetty and Spring. A path that another route or another
+ * rule would judge once a server has removed `;…` is refused, by the proxy and at every decision API alike. Encoded
+ * slashes follow the same rule on a route with `allow_encoded_slashes`, and are refused on any other.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";

@@ -1,4 +1,6 @@
-/** Client certificates: who is let in by which enforcement, over both protocols, and nobody by an old session of TLS. */
+/**
+ * Client certificates: who is let in by which enforcement, over both protocols, and nobody by an old session of TLS.
+ */
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";

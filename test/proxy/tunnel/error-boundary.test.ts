@@ -1,6 +1,7 @@
 /**
- * A throw in the events of an upgrade or a tunnel ends that one, and neither the process nor anybody else's. It is injected where every
- * one of them asks whether it may go on: when its upstream is there, when that has said yes, and with bytes of either side.
+ * A throw in the events of an upgrade or a tunnel ends that one, and neither the process nor anybody else's. It is
+ * injected where every one of them asks whether it may go on: when its upstream is there, when that has said yes, and
+ * with bytes of either side.
  */
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";

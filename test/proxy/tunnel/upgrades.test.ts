@@ -1,4 +1,7 @@
-/** Connections handed over to other protocols than WebSocket: who may, what the upstream is asked, and that they are cut. */
+/**
+ * Connections handed over to other protocols than WebSocket: who may, what the upstream is asked, and that they are
+ * cut.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server } from "node:http";

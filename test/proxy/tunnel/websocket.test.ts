@@ -1,4 +1,6 @@
-/** WebSockets through a real proxy: who is let in, what the upstream is told, and that a slow side slows the other down. */
+/**
+ * WebSockets through a real proxy: who is let in, what the upstream is told, and that a slow side slows the other down.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";

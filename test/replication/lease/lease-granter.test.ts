@@ -627,7 +627,10 @@ describe("drift", () => {
       }
     }
   });
-  /** What a leader hears, by its own clock that stands still while it sleeps; what came meanwhile it reads when it wakes. */
+  /**
+   * What a leader hears, by its own clock that stands still while it sleeps; what came meanwhile it reads when it
+   * wakes.
+   */
   const heardBySleeper = (sleeps: readonly { from: number; ms: number }[], late: readonly number[]) => {
     const heard: { at: number; ours: number; theirs: number }[] = [];
     for (let renew = 0; renew < 170; renew++) {

@@ -408,8 +408,8 @@ test("what is remembered is bounded, however long no answer comes", () => {
 
 /**
  * The inequality of docs/protocol.md §7, in real time: whatever the rates of the clocks (1 ± ρ), travel times, losses,
- * repetitions and pauses, a node that permits something holds what was committed Δ/(1−ρ) before; and once its W has passed
- * since the leader sent its last grant, by the leader's clock, it permits nothing on any route.
+ * repetitions and pauses, a node that permits something holds what was committed Δ/(1−ρ) before; and once its W has
+ * passed since the leader sent its last grant, by the leader's clock, it permits nothing on any route.
  */
 test("a node that is fresh knows what was acknowledged Δ/(1−ρ) ago, and W after its last grant it permits nothing", () => {
   const rho = 0.01;

@@ -1,7 +1,8 @@
 /**
- * Region world: the leases of a region whose leader is out of reach now and then, in a seeded world in which everything that can
- * be late is late: messages, clocks that run at other rates, processes that start again and that stand still. The machines are the
- * product's own: granter, regional granter, holders. What it watches is the one promise: after a complete receipt nobody permits.
+ * Region world: the leases of a region whose leader is out of reach now and then, in a seeded world in which everything
+ * that can be late is late: messages, clocks that run at other rates, processes that start again and that stand still.
+ * The machines are the product's own: granter, regional granter, holders. What it watches is the one promise: after a
+ * complete receipt nobody permits.
  */
 import type {
   BootId,

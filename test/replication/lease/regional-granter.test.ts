@@ -160,7 +160,8 @@ test("what a node enforces of a history that the broker has left confirms nothin
   const granter = granterWith(renew);
   assert.equal(reasonOf(granter.grant(renew, copy, at(4_000))), "granted");
   assert.equal(granter.blockedUntil(log.linkAt(10), 4_000 as MonotonicMs), null);
-  // The suffix behind 5 was lost, and a revocation stands at 8 of what survived: this node's lease by age goes on without it.
+  // The suffix behind 5 was lost, and a revocation stands at 8 of what survived: this node's lease by age goes on
+  // without it.
   const survived = log.fork(5).open(2).add(created(90)).add(revoked(1));
   const revocation = survived.head;
   assert.equal(revocation.position, 8);

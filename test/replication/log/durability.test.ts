@@ -1,4 +1,7 @@
-/** When an event counts as held by synchronous standbys: by where they have flushed the log, not by what the settings say. */
+/**
+ * When an event counts as held by synchronous standbys: by where they have flushed the log, not by what the settings
+ * say.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { judgeEvidence, type ReplicationLook, type StandbyPosition } from "../../../src/replication/log/durability.ts";

@@ -1,4 +1,7 @@
-/** Sessions that a lost word about their person had ended, and that the surviving log does not know: seed 1355 of the simulator. */
+/**
+ * Sessions that a lost word about their person had ended, and that the surviving log does not know: seed 1355 of the
+ * simulator.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {

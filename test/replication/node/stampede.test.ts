@@ -1,6 +1,6 @@
 /**
- * A thousand nodes that notice the same thing at the same time. Their world is one heap of moments here: brokers answer after
- * a few milliseconds, or not at all, and count.
+ * A thousand nodes that notice the same thing at the same time. Their world is one heap of moments here: brokers answer
+ * after a few milliseconds, or not at all, and count.
  */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";

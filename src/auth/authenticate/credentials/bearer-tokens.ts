@@ -1,6 +1,6 @@
 /**
- * Bearer tokens as credentials (docs/pomerium-behaviour.md §3.4): access and identity tokens of the identity provider, and
- * tokens of other issuers.
+ * Bearer tokens as credentials (docs/pomerium-behaviour.md §3.4): access and identity tokens of the identity provider,
+ * and tokens of other issuers.
  *
  * - A verified token becomes a session: an event in the log, with an id derived from the token. From then on every node
  *   knows it from its projection, and it can be listed and revoked.
@@ -83,7 +83,9 @@ export type BearerDeps = SubmitDeps &
     onVerified?: (result: "accepted" | "refused" | "unavailable") => void;
   }>;
 
-/** What a token says, once it was verified. `saidAt`: when, where it says so; `expiresAt`: null where it does not say. */
+/**
+ * What a token says, once it was verified. `saidAt`: when, where it says so; `expiresAt`: null where it does not say.
+ */
 export type VerifiedToken = Readonly<{
   profile: Profile;
   tokens: ProviderTokens;
@@ -103,14 +105,17 @@ const transientErrors: ReadonlySet<string> = new Set(["server_error", "temporari
 const refused: BearerResult = { type: "refused" };
 const unavailable: BearerResult = { type: "unavailable" };
 
-/** The token of an `Authorization: Bearer`; undefined: there is none. A session handle in that place is one of our own. */
+/**
+ * The token of an `Authorization: Bearer`; undefined: there is none. A session handle in that place is one of our own.
+ */
 export function bearerToken(authorization: string | undefined): string | undefined {
   const token = authorization === undefined ? undefined : /^bearer +(.*)$/i.exec(authorization)?.[1]?.trim();
   return token === undefined || /^pomerium-/i.test(token) ? undefined : token;
 }
 
 /**
- * The provider or issuer whose session a bearer's is, if a route takes its tokens as it is configured now; undefined: it does not.
+ * The provider or issuer whose session a bearer's is, if a route takes its tokens as it is configured now; undefined:
+ * it does not.
  * @param idpId the identity provider's client of the route
  */
 export function bearerIdp(
@@ -259,7 +264,9 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     return refused;
   }
 
-  /** When what is known of a person was last said: an older token must not bring back groups that they have left since. */
+  /**
+   * When what is known of a person was last said: an older token must not bring back groups that they have left since.
+   */
   function newestClaimsAt(userId: UserId): number {
     const { projection } = deps.replica;
     return projection.sessionsOf(userId).reduce((newest, sessionId) => {

@@ -1,9 +1,9 @@
 /**
  * Cookie names: what the cookies beside the session's own are called.
  *
- * They bind a browser to what it began, so a sibling host (`evil.example.com` beside `app.example.com`) must not be able to
- * plant them. On https they carry the `__Host-` prefix, which browsers take only from the very host, on path `/` (RFC 6265bis
- * §4.1.3.2). On http (this machine alone) browsers refuse that prefix, so there they do not. Pure.
+ * They bind a browser to what it began, so a sibling host (`evil.example.com` beside `app.example.com`) must not be
+ * able to plant them. On https they carry the `__Host-` prefix, which browsers take only from the very host, on path
+ * `/` (RFC 6265bis §4.1.3.2). On http (this machine alone) browsers refuse that prefix, so there they do not. Pure.
  */
 export type OwnCookie =
   /** Route host: the browser that a callback must find again. */

@@ -1,10 +1,10 @@
 /**
  * Session handle: the small signed token in the cookie that names a session.
  *
- * It carries no authority of its own: the session must be in the projection. It names the link that the session needs, so
- * that a node which is behind knows that it is (read-your-writes). Pomerium's shape (docs/pomerium-behaviour.md §1.3):
- * HS256, no `exp`; the position is `databroker_record_version`, the epoch `databroker_server_version`. Issuer and
- * audience are checked.
+ * It carries no authority of its own: the session must be in the projection. It names the link that the session needs,
+ * so that a node which is behind knows that it is (read-your-writes). Pomerium's shape (docs/pomerium-behaviour.md
+ * §1.3): HS256, no `exp`; the position is `databroker_record_version`, the epoch `databroker_server_version`. Issuer
+ * and audience are checked.
  */
 import { jwtVerify, SignJWT } from "jose";
 import { LRUCache } from "lru-cache";
@@ -32,8 +32,8 @@ export type SessionHandle = Readonly<{
 /**
  * An entry of a handle's audience: the handle counts on every TCP and UDP route, not only on the host that made it.
  *
- * Only a programmatic sign-in that returns to the person's own machine gets it, so a browser's cookie opens no tunnel of another
- * host. It contains colons, so it is no host name.
+ * Only a programmatic sign-in that returns to the person's own machine gets it, so a browser's cookie opens no tunnel
+ * of another host. It contains colons, so it is no host name.
  */
 export const tunnelAudience = "urn:cardea:tunnels";
 
@@ -50,8 +50,8 @@ const cacheBytesDefault = 32 * 1024 * 1024;
 /** A handle and its cache entry beside the token, roughly. */
 const entryBytes = 1_024;
 /**
- * A JWS in compact form, in base64url without unused bits (RFC 7515 §2, RFC 4648 §3.5). Decoders ignore those bits, so one
- * handle would have several spellings, and each of them an entry in the cache.
+ * A JWS in compact form, in base64url without unused bits (RFC 7515 §2, RFC 4648 §3.5). Decoders ignore those bits, so
+ * one handle would have several spellings, and each of them an entry in the cache.
  */
 const segment = "(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?";
 const canonicalJws = new RegExp(`^${segment}\\.${segment}\\.${segment}$`);

@@ -25,7 +25,10 @@ export type TokenIssuerSettings = Readonly<{
 }>;
 
 export type TokenIssuers = Readonly<{
-  /** The name of whoever a token says has made it, for us; undefined: nobody that is known, not for us, or it is no such token. */
+  /**
+   * The name of whoever a token says has made it, for us; undefined: nobody that is known, not for us, or it is no such
+   * token.
+   */
   nameOf(token: string): string | undefined;
   /** @throws ProviderError */
   verify(token: string, name: string): Promise<VerifiedToken>;

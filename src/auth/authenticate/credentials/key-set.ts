@@ -1,4 +1,7 @@
-/** Key set: an issuer's public keys, fetched when they are first needed and again when an unknown one is named, not too often (jose). */
+/**
+ * Key set: an issuer's public keys, fetched when they are first needed and again when an unknown one is named, not too
+ * often (jose).
+ */
 import { createRemoteJWKSet, customFetch, type JWTVerifyGetKey } from "jose";
 import type { IssuerFetch } from "../provider/issuer-fetch.ts";
 

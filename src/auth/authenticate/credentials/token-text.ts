@@ -1,8 +1,9 @@
 /**
  * Token text: one text for each token, and what a token says that nobody has verified here.
  *
- * What verifies is not a text but what it decodes to. Lenient base64url (spaces, padding, bits that say nothing) is many texts of one
- * token, and ECDSA has two signatures for everything it signs: a revoked token must not come back in another spelling. Pure.
+ * What verifies is not a text but what it decodes to. Lenient base64url (spaces, padding, bits that say nothing) is
+ * many texts of one token, and ECDSA has two signatures for everything it signs: a revoked token must not come back in
+ * another spelling. Pure.
  */
 import { decodeJwt, decodeProtectedHeader, type JWTPayload } from "jose";
 import type { UnixMs } from "../../../events/index.ts";

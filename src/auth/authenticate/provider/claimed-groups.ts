@@ -1,9 +1,9 @@
 /**
- * Claimed groups: what a statement of an identity provider changes about a person's groups. Pure; the one rule of sign-in, refresh and
- * bearer tokens.
+ * Claimed groups: what a statement of an identity provider changes about a person's groups. Pure; the one rule of
+ * sign-in, refresh and bearer tokens.
  *
- * - A claim that is absent says nothing, and changes nothing. A claim that is present replaces what the provider said before, also when
- *   it is empty.
+ * - A claim that is absent says nothing, and changes nothing. A claim that is present replaces what the provider said
+ *   before, also when it is empty.
  * - A statement that is older than what is known of the person changes nothing.
  */
 import { type GroupId, type Profile, parseGroupId } from "../../../events/index.ts";

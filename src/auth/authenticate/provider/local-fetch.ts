@@ -1,7 +1,7 @@
 /**
- * Server-side calls to our own hosts never use DNS: `*.localhost` and `localhost` connect to loopback (RFC 6761 §6.3), and a
- * name given in `hosts` connects where it says: an address, or another name, which DNS may then be asked about. TLS names
- * and Host headers stay what the URL says.
+ * Server-side calls to our own hosts never use DNS: `*.localhost` and `localhost` connect to loopback (RFC 6761 §6.3),
+ * and a name given in `hosts` connects where it says: an address, or another name, which DNS may then be asked about.
+ * TLS names and Host headers stay what the URL says.
  */
 import type { LookupAddress } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
@@ -12,8 +12,8 @@ import { createSystemLookup } from "../../../replication/index.ts";
 export type LocalFetch = Readonly<{
   fetch: typeof undiciFetch;
   /**
-   * Sends a request that must not be sent twice: on a connection of its own, since a server may close an idle one at any time, and
-   * without a retry.
+   * Sends a request that must not be sent twice: on a connection of its own, since a server may close an idle one at
+   * any time, and without a retry.
    * @param options.onSend called right before the first byte of the request is written
    */
   fetchOnce(

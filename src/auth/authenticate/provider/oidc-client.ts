@@ -1,9 +1,10 @@
 /**
- * The identity provider as this program uses it: authorization code with PKCE, state and nonce, refresh, logout (openid-client).
+ * The identity provider as this program uses it: authorization code with PKCE, state and nonce, refresh, logout
+ * (openid-client).
  *
- * Discovery is done at first use and again when it failed; a provider that is down makes sign-in fail with a clear error and
- * nothing else. ID tokens are verified with the provider's keys, also where TLS already says who sent them. Claims are the ID
- * token's, then userinfo's, flattened.
+ * Discovery is done at first use and again when it failed; a provider that is down makes sign-in fail with a clear
+ * error and nothing else. ID tokens are verified with the provider's keys, also where TLS already says who sent them.
+ * Claims are the ID token's, then userinfo's, flattened.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { decodeJwt, type JWTPayload, jwtVerify } from "jose";
@@ -38,7 +39,10 @@ export type ProviderIdentity = Readonly<{ profile: Profile; tokens: ProviderToke
 
 /** What became of a presentation of a refresh token. */
 export type RefreshOutcome =
-  /** To be kept whatever else fails: the old refresh token may be used up. `problem`: the answer's ID token was not verified. */
+  /**
+   * To be kept whatever else fails: the old refresh token may be used up. `problem`: the answer's ID token was not
+   * verified.
+   */
   | Fact<"tokens", { tokens: ProviderTokens; problem: ProviderError | null }>
   /** The request did not leave, or the provider refused it before it looked at the token. */
   | Fact<"not-used", { error: ProviderError }>
@@ -135,7 +139,10 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
     });
   }
 
-  /** The token request of a presentation leaves once, on its own connection; its answer is noted before anything checks it. */
+  /**
+   * The token request of a presentation leaves once, on its own connection; its answer is noted before anything checks
+   * it.
+   */
   const fetchFor: LocalFetch["fetch"] = async (input, init) => {
     const exchange = attempts.getStore();
     const presents = init?.body instanceof URLSearchParams && init.body.get("grant_type") === "refresh_token";
@@ -301,7 +308,8 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
           ...{ issuer, audience: settings.clientId, requiredClaims: ["sub", "exp", "iat"] },
           ...{ algorithms: signatures, currentDate: new Date(nowMs()) },
         });
-        // Tokens of other kinds are signed with the same keys, and may name the same audience (RFC 9068, Logout Tokens).
+        // Tokens of other kinds are signed with the same keys, and may name the same audience (RFC 9068, Logout
+        // Tokens).
         const another = !/^(?:jwt)?$/i.test(protectedHeader.typ ?? "") || payload["events"] !== undefined;
         if (another || (payload["azp"] !== undefined && payload["azp"] !== settings.clientId))
           throw new ProviderError("the token is not an ID token for this client", { kind: "untrue" });
@@ -392,7 +400,10 @@ function claimsOf(idToken: string | null): Readonly<Record<string, unknown>> {
   return idToken === null ? {} : decodeJwt(idToken);
 }
 
-/** An access token with scopes among which `openid` is not: it was not made for asking the provider about people (OIDC Core §5.3). */
+/**
+ * An access token with scopes among which `openid` is not: it was not made for asking the provider about people (OIDC
+ * Core §5.3).
+ */
 function isForResources(claims: Readonly<Record<string, unknown>>): boolean {
   const said = claims["scope"] ?? claims["scp"];
   const scopes = typeof said === "string" ? said.split(" ") : Array.isArray(said) ? said : null;

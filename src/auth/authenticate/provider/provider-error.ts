@@ -1,10 +1,13 @@
 import { CodedError } from "../../../events/index.ts";
 
-/** ProviderError: the identity provider refused, could not be reached, or said something that does not check out. Pure. */
+/**
+ * ProviderError: the identity provider refused, could not be reached, or said something that does not check out. Pure.
+ */
 export class ProviderError extends CodedError<"ERR_AUTH_PROVIDER"> {
   override readonly code = "ERR_AUTH_PROVIDER";
   /**
-   * `silent`: it did not answer, or not in a way that is an answer. `refused`: it said no, in a word of OAuth (`error`).
+   * `silent`: it did not answer, or not in a way that is an answer. `refused`: it said no, in a word of OAuth
+   * (`error`).
    * `untrue`: its answer does not check out (signature, issuer, audience, nonce, subject).
    */
   readonly kind: "silent" | "refused" | "untrue";

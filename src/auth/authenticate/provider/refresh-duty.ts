@@ -1,11 +1,12 @@
 /**
- * Refresh: a duty of the leader. Fetches fresh claims of each live session from the identity provider, so that policy decides by what
- * the provider says of a person today (groups above all).
+ * Refresh: a duty of the leader. Fetches fresh claims of each live session from the identity provider, so that policy
+ * decides by what the provider says of a person today (groups above all).
  *
  * - A refresh token is presented at most once: the intent is in the log before the request (refresh-rules.ts).
  * - A refused refresh ends the session. A provider that does not answer changes nothing.
  * - Claims are replaced whole, never merged.
- * - New tokens are kept until they are written, whatever else fails; a leader that was deposed meanwhile hands them to the next one.
+ * - New tokens are kept until they are written, whatever else fails; a leader that was deposed meanwhile hands them to
+ *   the next one.
  */
 import type {
   ActiveSession,
@@ -47,7 +48,9 @@ export type RefreshDeps = Readonly<{
   uuid: () => string;
   /** The longest time between two refreshes of a session. */
   everyMs: number;
-  /** How long a session continues after a presentation whose outcome is unknown, at least until its access token ends. */
+  /**
+   * How long a session continues after a presentation whose outcome is unknown, at least until its access token ends.
+   */
   graceMs: number;
   /** Shared by the duties of a process, before and after a reload. Absent: a new one. */
   memory?: RefreshMemory;
@@ -88,7 +91,10 @@ const leaderSubmitsMax = 3;
 type FreshTokens = Readonly<{ tokens: ProviderTokens; tokenVersion: number; idTokenBefore: string | null }>;
 type DueSession = Readonly<{ session: ActiveSession; entry: VaultedTokens; oidc: OidcClient }>;
 
-/** One run: refreshes the sessions that are due. Remembers when each is due next; forgetting costs one look at the vault. */
+/**
+ * One run: refreshes the sessions that are due. Remembers when each is due next; forgetting costs one look at the
+ * vault.
+ */
 export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => Promise<void> {
   const memory = deps.memory ?? newRefreshMemory();
   const dueAt = new Map<SessionId, number>();
@@ -293,7 +299,10 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       }
     }
 
-    /** Fetches the claims that go with tokens that are in the vault already. @returns whether the session needs nothing more now */
+    /**
+     * Fetches the claims that go with tokens that are in the vault already. @returns whether the session needs nothing
+     * more now
+     */
     async function describeKept(at: DueSession): Promise<boolean> {
       const { session, entry } = at;
       const { sessionId } = session;

@@ -1,7 +1,9 @@
 /**
- * Refresh rules: the steps of one refresh of one session. Pure; the leader's duty and the simulator follow the same rules.
+ * Refresh rules: the steps of one refresh of one session. Pure; the leader's duty and the simulator follow the same
+ * rules.
  *
- * - A refresh token is presented only after the intent to present it is in the log, and the log accepts one intent per token.
+ * - A refresh token is presented only after the intent to present it is in the log, and the log accepts one intent per
+ *   token.
  * - It is presented only in an epoch that this intent has proven, checked again right before the request.
  * - An unknown outcome is never resolved by presenting the token again. The session continues for a stated grace.
  *
@@ -21,7 +23,9 @@ export type FirstStep =
   /** The outcome of an earlier presentation is unknown; the session continues until then. */
   | Fact<"rest", { until: UnixMs }>
   | Fact<"end", { why: string }>;
-/** `release`: write that the token was not presented. `remember`: the log may have the intent. `stop`: write nothing. */
+/**
+ * `release`: write that the token was not presented. `remember`: the log may have the intent. `stop`: write nothing.
+ */
 export type StepAfterRecord = "present" | "release" | "remember" | "stop";
 export type StepAfterAnswer = "keep" | "release" | "end" | "stop";
 
@@ -46,7 +50,9 @@ export function firstStep(entry: VaultedTokens, at: Readonly<{ now: UnixMs; grac
   return until > at.now ? { type: "rest", until } : { type: "end", why: "outcome unknown" };
 }
 
-/** @param at.waitedMs since the intent was submitted; a process that was paused may have been deposed without noticing */
+/**
+ * @param at.waitedMs since the intent was submitted; a process that was paused may have been deposed without noticing
+ */
 export function stepAfterRecord(
   result: "done" | "refused" | "unavailable",
   at: Readonly<{ leads: boolean; waitedMs: number }>,
@@ -95,8 +101,8 @@ export function stepAfterAnswer(
 }
 
 /**
- * True when a presentation that this epoch does not know may have used up the token: by a leader whose last writes the log lost, or by
- * an older build, which records no intents.
+ * True when a presentation that this epoch does not know may have used up the token: by a leader whose last writes the
+ * log lost, or by an older build, which records no intents.
  */
 function mayBeUsedByAnotherLeader({ obtainedIn }: Pick<VaultedTokens, "obtainedIn">, epoch: Epoch): boolean {
   return obtainedIn !== epoch;

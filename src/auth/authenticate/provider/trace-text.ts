@@ -2,8 +2,8 @@
  * Trace text: W3C's trace context as it crosses the redirects of a sign-in, so that one sign-in is one trace
  * (docs/pomerium-behaviour.md §7.3).
  *
- * A browser carries no such header from redirect to redirect; parameters of the URLs do, and the state of the identity provider. It says
- * nothing of anybody and decides nothing. Pure.
+ * A browser carries no such header from redirect to redirect; parameters of the URLs do, and the state of the identity
+ * provider. It says nothing of anybody and decides nothing. Pure.
  */
 import { parameter } from "../sign-in/signed-url.ts";
 
@@ -30,7 +30,10 @@ export function addTrace(url: URL, trace: TraceText | null): void {
   if (trace.state !== "") url.searchParams.set(parameter.tracestate, trace.state);
 }
 
-/** An OAuth state with the trace beside what is sealed in it: whoever answers the callback reads it before anything is opened. */
+/**
+ * An OAuth state with the trace beside what is sealed in it: whoever answers the callback reads it before anything is
+ * opened.
+ */
 export const stateWithTrace = (sealed: string, trace: TraceText | null): string =>
   trace === null ? sealed : `${sealed}~${trace.parent}`;
 

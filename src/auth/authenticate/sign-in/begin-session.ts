@@ -89,8 +89,8 @@ export async function setSessionCookie(deps: AuthDeps, reply: FastifyReply, sess
 }
 
 /**
- * Sends a signed-in person back to where they came from, with a handle for that host alone. The handle of a command line on the
- * person's own machine also counts on every TCP and UDP route.
+ * Sends a signed-in person back to where they came from, with a handle for that host alone. The handle of a command
+ * line on the person's own machine also counts on every TCP and UDP route.
  */
 export async function redirectWithHandle(
   deps: AuthDeps,

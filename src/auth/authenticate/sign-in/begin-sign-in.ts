@@ -1,8 +1,8 @@
 /**
  * Start of a sign-in on a route's host: a signed URL of the authenticate host, and the cookie that the callback checks.
  *
- * Only for the origin of a configured route: a caller may send any Host header, and a signed URL for a foreign host would
- * send it the visitors' session handles. Pure, except for its dependencies.
+ * Only for the origin of a configured route: a caller may send any Host header, and a signed URL for a foreign host
+ * would send it the visitors' session handles. Pure, except for its dependencies.
  */
 import { CodedError } from "../../../events/index.ts";
 import type { KeepAddressPage } from "../../reply/page.ts";
@@ -43,7 +43,10 @@ export type SignInOptions = Readonly<{
   /** How people sign in for what was asked; absent: as its address says. */
   how?: SignInFor;
   trace?: TraceText | null;
-  /** A browser asks, which runs scripts of pages: it keeps a long address. Otherwise the address loses its query on the way. */
+  /**
+   * A browser asks, which runs scripts of pages: it keeps a long address. Otherwise the address loses its query on the
+   * way.
+   */
   keepsAddress?: boolean;
   /** The host that somebody is led through on their way to what was asked, and those behind it. */
   through?: Readonly<{ origin: string; rest: readonly string[] }>;

@@ -2,8 +2,8 @@
  * Sign-in callback on a route's host, and for command lines also on the authenticate host: receives the session handle
  * from the authenticate service (docs/pomerium-behaviour.md §1.2, step 6).
  *
- * - Accepted only with a signed URL, for this host and towards this origin, from the browser that has the nonce cookie set
- *   when the redirect left. A callback that another browser started signs no one in; it restarts the sign-in.
+ * - Accepted only with a signed URL, for this host and towards this origin, from the browser that has the nonce cookie
+ *   set when the redirect left. A callback that another browser started signs no one in; it restarts the sign-in.
  * - A programmatic sign-in has no browser to bind to: its handle goes to a listed redirect, never into a cookie.
  */
 import type { FastifyInstance, FastifyReply } from "fastify";
@@ -66,7 +66,8 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
           redirectUri.href,
         );
       }
-      // Of another browser, or of a tab whose cookie another tab has replaced: begun again with the cookie that is here.
+      // Of another browser, or of a tab whose cookie another tab has replaced: begun again with the cookie that is
+      // here.
       if (nonceHashOf(nonce) !== url.searchParams.get(parameter.nonce)) {
         return reply.header("referrer-policy", "no-referrer").redirect(redirectUri.href, 302);
       }
@@ -95,8 +96,8 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
       return reply.redirect(nextHostUrl(origin, leads, currentKey(deps), nowS(deps)).href, 302);
     }
     if (settings.cookie.sameSite !== "strict") return reply.redirect(redirectUri.href, 302);
-    // The redirects began at the identity provider's site, so a browser would keep a strict cookie back from the next one too,
-    // and the sign-in would begin again. A page of ours that goes on by itself ends the chain.
+    // The redirects began at the identity provider's site, so a browser would keep a strict cookie back from the next
+    // one too, and the sign-in would begin again. A page of ours that goes on by itself ends the chain.
     return reply
       .code(200)
       .header("refresh", `0;url=${redirectUri.href}`)

@@ -22,7 +22,10 @@ export type CodeExchange = {
   command: CommandRequest | undefined;
 };
 
-/** `used`: the state has had its exchange. `busy`: too many exchanges of this network, or of all; the same callback may come again. */
+/**
+ * `used`: the state has had its exchange. `busy`: too many exchanges of this network, or of all; the same callback may
+ * come again.
+ */
 export type CodeExchangeRefusal = "used" | "busy";
 
 export type CodeExchanges = Readonly<{

@@ -1,19 +1,25 @@
 /**
  * Kept address: how an address that is too long for the redirects of a sign-in survives it.
  *
- *   /x?long ── page keeps the address in the tab ──→ sign_in ──→ provider ──→ callback ──→ /.pomerium/return ── page ──→ /x?long
+ *   /x?long ── page keeps the address in the tab ──→ sign_in ──→ provider ──→ callback ──→ /.pomerium/return ── page
+ *   ──→ /x?long
  *
- * - The redirects carry the short URL of `/.pomerium/return` in place of the address, signed and bound to the browser like any other.
+ * - The redirects carry the short URL of `/.pomerium/return` in place of the address, signed and bound to the browser
+ *   like any other.
  * - The browser keeps the address in `sessionStorage`: one per tab and origin. The server keeps nothing.
- * - The page at `/.pomerium/return` leads only to an address of its own origin that this tab kept under the id in its URL. Otherwise it
- *   leads to the path without its query.
- * - No line of a request or an answer holds the address, but the request for the address itself. Load balancers refuse lines of 4 to 8 KiB.
+ * - The page at `/.pomerium/return` leads only to an address of its own origin that this tab kept under the id in its
+ *   URL. Otherwise it leads to the path without its query.
+ * - No line of a request or an answer holds the address, but the request for the address itself. Load balancers refuse
+ *   lines of 4 to 8 KiB.
  *
  * Pure.
  */
 import { parameter } from "./signed-url.ts";
 
-/** An address that takes more characters in a query stays in the browser. Redirects hold it twice, the second time in base64. */
+/**
+ * An address that takes more characters in a query stays in the browser. Redirects hold it twice, the second time in
+ * base64.
+ */
 const redirectCharsMax = 2_000;
 /** A longer path is not worth a redirect of its own: the page leads to `/` if the address is gone. */
 const fallbackCharsMax = 1_000;

@@ -43,8 +43,8 @@ import { checkSignedUrl } from "./signed-url.ts";
 /** Long: it is a browser's only for being the same one, and tabs that begin without it replace each other's. */
 const browserMaxAgeS = 30 * 24 * 3_600;
 /**
- * A session about to end is not handed over: the clock of the proxy may say that it has ended, and the two would send its
- * holder back and forth.
+ * A session about to end is not handed over: the clock of the proxy may say that it has ended, and the two would send
+ * its holder back and forth.
  */
 const remainingMsMin = 30_000;
 

@@ -1,10 +1,12 @@
 /**
  * Sign-in returns: ends a redirect loop in which the session of a finished sign-in never counts on the route's host.
  *
- * - The callback counts each return in a cookie of the route's host. The next sign-in that begins within `returnsMaxAgeS` carries
- *   the count in its signed URL and in the sealed state, and its callback adds one. The server keeps nothing.
+ * - The callback counts each return in a cookie of the route's host. The next sign-in that begins within
+ *   `returnsMaxAgeS` carries the count in its signed URL and in the sealed state, and its callback adds one. The server
+ *   keeps nothing.
  * - The count measures the time from a return to the next request, so a slow second factor does not reset it.
- * - A browser that stores no cookie at all never gets this far: the callback misses the nonce cookie and answers with a page.
+ * - A browser that stores no cookie at all never gets this far: the callback misses the nonce cookie and answers with a
+ *   page.
  * - A request whose session was revoked starts the count again: its cookie works.
  * - Tabs that sign in at the same time do not add up, because each one counts from its own URL.
  *
@@ -102,7 +104,10 @@ export function signInLoopOf(deps: LoopDeps, cookieHeader: string | undefined, o
   };
 }
 
-/** The cookie works: an operator or a rule ended its session. A token that was not verified before counts as not revoked. */
+/**
+ * The cookie works: an operator or a rule ended its session. A token that was not verified before counts as not
+ * revoked.
+ */
 function wasRevoked({ settings, handles, replica }: LoopDeps, cookieHeader: string | undefined): boolean {
   const token = cookieValue(cookieHeader, settings.cookie.name);
   const handle = token === undefined ? "invalid" : handles.verify(token);

@@ -1,9 +1,10 @@
 /**
- * Sign-in state: what must be known again when somebody comes back from the identity provider, sealed into the OAuth `state`.
+ * Sign-in state: what must be known again when somebody comes back from the identity provider, sealed into the OAuth
+ * `state`.
  *
- * It holds where to go, the OIDC nonce and the PKCE verifier, and the hash of a cookie of the browser that began. One small
- * cookie serves every tab, so a browser that restores thirty tabs does not grow a header that no server takes, as it would
- * with a cookie for each attempt. It opens only here, only for half an hour, and only with that cookie.
+ * It holds where to go, the OIDC nonce and the PKCE verifier, and the hash of a cookie of the browser that began. One
+ * small cookie serves every tab, so a browser that restores thirty tabs does not grow a header that no server takes, as
+ * it would with a cookie for each attempt. It opens only here, only for half an hour, and only with that cookie.
  */
 
 import { parseHttpUrl } from "../context.ts";
@@ -14,7 +15,10 @@ import type { ValueCipher } from "./value-cipher.ts";
 /** How long a person may take at the identity provider (a slow second factor). */
 export const stateMaxAgeS = 30 * 60;
 const purpose = "sign-in state";
-/** Servers refuse request lines of 8 KiB, and the state is most of one. Browsers keep longer addresses themselves (kept-address.ts). */
+/**
+ * Servers refuse request lines of 8 KiB, and the state is most of one. Browsers keep longer addresses themselves
+ * (kept-address.ts).
+ */
 const stateCharsMax = 7_000;
 
 export type SignInSecrets = Readonly<{ nonce: string; verifier: string }>;

@@ -4,8 +4,8 @@
  *
  * - Only a signed URL that names the session ends it at once. A route's host creates one for the visitor's own session,
  *   and the confirmation page creates one for the session of this browser.
- * - Everything else asks first: anyone can obtain a signed URL without a session, and a link on another site must not sign
- *   anyone out.
+ * - Everything else asks first: anyone can obtain a signed URL without a session, and a link on another site must not
+ *   sign anyone out.
  * - The session ends before the browser leaves, and does not wait for a projection.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
@@ -136,7 +136,9 @@ async function confirmSignOut(
   return sendPage(reply, 200, page);
 }
 
-/** Revokes the tokens there. @returns where the browser ends its session at the provider; null: nowhere, or no answer */
+/**
+ * Revokes the tokens there. @returns where the browser ends its session at the provider; null: nowhere, or no answer
+ */
 async function endProviderSession(
   deps: AuthDeps,
   oidc: OidcClient | undefined,

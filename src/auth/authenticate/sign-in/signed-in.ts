@@ -33,7 +33,9 @@ export type SignInStatus =
   | Fact<"behind", unknown>
   | Fact<"signed-in", { principal: Principal; handle: SessionHandle }>;
 
-/** The handle in the authenticate host's own cookie, if it is one of ours; whether its session still lives is not asked. */
+/**
+ * The handle in the authenticate host's own cookie, if it is one of ours; whether its session still lives is not asked.
+ */
 export async function readOwnHandle(deps: AuthDeps, request: FastifyRequest): Promise<SessionHandle | undefined> {
   const token = cookieValue(headersOf(request)["cookie"], authenticateCookie(deps));
   const handle = token === undefined ? "invalid" : await deps.handles.verify(token);
@@ -64,7 +66,9 @@ export async function readRouteSignInStatus(
     : { type: "anonymous" };
 }
 
-/** Who is signed in, as far as it may be believed for what lies beyond any route's grace: only while the lease is fresh. */
+/**
+ * Who is signed in, as far as it may be believed for what lies beyond any route's grace: only while the lease is fresh.
+ */
 export async function withFreshLease(deps: AuthDeps, whoAsks: () => Promise<SignInStatus>): Promise<SignInStatus> {
   const overdueMs = deps.replica.overdueMs(deps.clock.monotonic());
   return overdueMs > 0 ? { type: "behind" } : whoAsks();

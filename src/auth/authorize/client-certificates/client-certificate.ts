@@ -1,5 +1,6 @@
 /**
- * Client certificates as policy sees them: fingerprint, key hash and names of a certificate that the listener has verified.
+ * Client certificates as policy sees them: fingerprint, key hash and names of a certificate that the listener has
+ * verified.
  *
  * Every condition needs a valid certificate. (Pomerium compares names even of one it could not verify where the default
  * deny was switched off; anybody can write a name into a certificate of their own.)

@@ -1,8 +1,8 @@
 /**
  * Verify a client certificate that somebody wrote down: whether a chain leads from it to one of the authorities.
  *
- * For trying policies out; on a connection TLS itself verifies, and knows more (path lengths, name constraints). Every signature is
- * checked by Node's crypto. Pure: the moment comes as an argument. docs/pomerium-behaviour.md §6.8
+ * For trying policies out; on a connection TLS itself verifies, and knows more (path lengths, name constraints). Every
+ * signature is checked by Node's crypto. Pure: the moment comes as an argument. docs/pomerium-behaviour.md §6.8
  */
 import { X509Certificate } from "node:crypto";
 import type { UnixMs } from "../../../events/index.ts";
@@ -14,7 +14,8 @@ const anyUsage = "2.5.29.37.0";
 
 /**
  * @param authorities PEM, one or more certificates
- * @returns the certificate, what is above it, and the authority last, by a shortest way; undefined: there is none, or not at this moment
+ * @returns the certificate, what is above it, and the authority last, by a shortest way; undefined: there is none, or
+ * not at this moment
  */
 export function chainToAuthority(
   shown: Readonly<{ leaf: string; intermediates: string }>,

@@ -1,8 +1,8 @@
 /**
  * Criteria: what each name in a policy means, compiled to one closure over (request, principal, moment).
  *
- * Closures hold everything they compare with, allocate nothing and never throw. Which criteria there are stands in the files of their
- * kinds; a name that is in none of them is an error, never a guess. docs/pomerium-behaviour.md §6.3
+ * Closures hold everything they compare with, allocate nothing and never throw. Which criteria there are stands in the
+ * files of their kinds; a name that is in none of them is an error, never a guess. docs/pomerium-behaviour.md §6.3
  */
 
 import { suggestionFor } from "../ppl-parser.ts";

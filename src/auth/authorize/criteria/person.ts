@@ -200,8 +200,8 @@ const emptyValues: readonly ClaimValue[] = [];
 const segmentsMax = 5;
 
 /**
- * Finds a claim by its exact name first, then with `/` read as the `.` that joins the names of nested claims. As in Pomerium,
- * the second form has at most five segments.
+ * Finds a claim by its exact name first, then with `/` read as the `.` that joins the names of nested claims. As in
+ * Pomerium, the second form has at most five segments.
  */
 export function claimReader(claim: string): (principal: Principal) => readonly ClaimValue[] {
   const nested = claim.replaceAll("/", ".");
@@ -213,7 +213,8 @@ export function claimReader(claim: string): (principal: Principal) => readonly C
 }
 
 /**
- * What follows the first `@`, up to a second one, as in Pomerium; undefined without one. A quoted local part may itself hold an
+ * What follows the first `@`, up to a second one, as in Pomerium; undefined without one. A quoted local part may itself
+ * hold an
  * `@`, and then what follows it is not where mail goes: such an address has no domain here.
  */
 function domainOf(email: string): string | undefined {

@@ -1,8 +1,9 @@
 /**
  * Criterion `record`: what an external data set says of the caller, found by their id, address or certificate.
  *
- * Values are compared as text, because CSV has nothing else. A field that is missing is an empty list, as with claims. A record that is
- * not there is known not to be there; a set that could not be read is not, and then the answer carries `record-unavailable`.
+ * Values are compared as text, because CSV has nothing else. A field that is missing is an empty list, as with claims.
+ * A record that is not there is known not to be there; a set that could not be read is not, and then the answer carries
+ * `record-unavailable`.
  */
 import { suggest } from "../../../config/index.ts";
 import { certificateReader } from "../client-certificates/client-certificate.ts";

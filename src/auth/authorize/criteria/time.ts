@@ -1,8 +1,9 @@
 /**
  * Criteria about the moment of the request: `date`, `day_of_week`, `time_of_day`.
  *
- * Pure: the moment comes as an argument. What a time zone's clock shows is looked up once for the stretch of time in which the answer
- * stays the same, so a decision costs two comparisons; the end of that stretch is when the decision has to be made again. `after` and
+ * Pure: the moment comes as an argument. What a time zone's clock shows is looked up once for the stretch of time in
+ * which the answer stays the same, so a decision costs two comparisons; the end of that stretch is when the decision
+ * has to be made again. `after` and
  * `before` are both meant strictly. Zones are those of IANA, whose days may have 23 or 25 hours.
  */
 import { suggest } from "../../../config/index.ts";
@@ -141,7 +142,9 @@ function startOfNextDay(local: Temporal.ZonedDateTime): UnixMs {
   return local.toPlainDate().add({ days: 1 }).toZonedDateTime(local.timeZoneId).epochMilliseconds as UnixMs;
 }
 
-/** The clock of a zone passes a bound once a day, twice where it is set back, and jumps over it where it is set forward. */
+/**
+ * The clock of a zone passes a bound once a day, twice where it is set back, and jumps over it where it is set forward.
+ */
 function clockPeriod(now: UnixMs, zone: string, { after, before }: Bounds): ConstantPeriod {
   const local = localTime(now, zone);
   const time = clockMs(local.toPlainTime());

@@ -1,8 +1,9 @@
 /**
  * Record content: what a data source sent, as records, or the first thing that is wrong with it.
  *
- * Pure and all or nothing: content that is not right to the end is not half taken. JSON is a list of objects; CSV (RFC 4180) has the names
- * of its fields in the first line. Every record has an `id`, or a range of addresses under `$index.cidr`.
+ * Pure and all or nothing: content that is not right to the end is not half taken. JSON is a list of objects; CSV (RFC
+ * 4180) has the names of its fields in the first line. Every record has an `id`, or a range of addresses under
+ * `$index.cidr`.
  */
 
 import { isAddressRange } from "../source-ip.ts";

@@ -70,7 +70,10 @@ export function recordSetsOf(sources: readonly Readonly<{ type: string; key: Rec
   return new Map(sources.map(({ type, key }) => [type, new RecordSet(type, key)]));
 }
 
-/** Knows every type that it is asked for: where it is not known which sources there are, no policy is wrong for naming one. */
+/**
+ * Knows every type that it is asked for: where it is not known which sources there are, no policy is wrong for naming
+ * one.
+ */
 export class AnyRecords extends Map<string, RecordSet> {
   override get(type: string): RecordSet {
     const known = super.get(type);

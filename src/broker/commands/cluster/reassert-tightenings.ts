@@ -117,7 +117,8 @@ function ofPerson(
   const user = projection.user(userId);
   if (user?.status === "erased") return nothing;
   if (lost.type === "UserErased") {
-    // Nothing here proves the erasure, and a destroyed key cannot be restored: suspend the person; an operator erases again.
+    // Nothing here proves the erasure, and a destroyed key cannot be restored: suspend the person; an operator erases
+    // again.
     if (user?.status === "suspended") return nothing;
     return changed([{ type: "UserSuspended", userId, reason: "reasserted" }], vaultOf(projection, userId));
   }

@@ -1,16 +1,17 @@
 import type { Migration } from "./migration.ts";
 
 /**
- * The schema of the Postgres log, as steps that are only ever added. Step n brings version n − 1 to version n, within one
- * transaction under a lock; a step that has been released is never edited.
+ * The schema of the Postgres log, as steps that are only ever added. Step n brings version n − 1 to version n, within
+ * one transaction under a lock; a step that has been released is never edited.
  *
- * `log_head` is the one row that everything turns on. Whoever writes locks it first, so position n + 1 can only exist after n is
- * committed, visible and replicated (docs/protocol.md §3.1). Columns of `event` are copies for people with a SQL
- * prompt; what counts are `bytes` and `hash`.
+ * `log_head` is the one row that everything turns on. Whoever writes locks it first, so position n + 1 can only exist
+ * after n is committed, visible and replicated (docs/protocol.md §3.1). Columns of `event` are copies for people with a
+ * SQL prompt; what counts are `bytes` and `hash`.
  *
  * Refusals are raised, not returned: a transaction that is rolled back waits for no standby, so a deposed leader on the
  * wrong side of a partition is told at once. Their facts travel as JSON in the error's detail:
- *   BL001 fenced · BL002 head moved · BL003 version conflict · BL004 duplicate command · BL005 the session commits unsafely
+ *   BL001 fenced · BL002 head moved · BL003 version conflict · BL004 duplicate command · BL005 the session commits
+ *   unsafely
  *
  * @param schema a name already checked to be a plain identifier
  */

@@ -1,10 +1,10 @@
 /**
  * Postgres migrate: brings a schema to the version of this build, or refuses it.
  *
- * Forward only, all steps in one transaction, one migrator at a time (an advisory lock held to the end of the transaction). A newer
- * schema that does not say that it works with this build, somebody else's schema, another cluster's log, and another log of ours are
- * refused before anything is touched, here and on every later connection. A log is begun only once every server that the connection
- * string names has been asked whether it has one.
+ * Forward only, all steps in one transaction, one migrator at a time (an advisory lock held to the end of the
+ * transaction). A newer schema that does not say that it works with this build, somebody else's schema, another
+ * cluster's log, and another log of ours are refused before anything is touched, here and on every later connection. A
+ * log is begun only once every server that the connection string names has been asked whether it has one.
  */
 import { genesis } from "../../../events/index.ts";
 import { LogRefusedError, LogUnavailableError } from "../log.ts";
@@ -21,13 +21,15 @@ export type StoreIdentity = Readonly<{
 }>;
 
 /**
- * Which log this process has met: the incarnation of its first epoch, drawn at random when the log was begun. It survives failovers
- * and backups. A server whose log began otherwise is not a copy of ours, whatever it is called.
+ * Which log this process has met: the incarnation of its first epoch, drawn at random when the log was begun. It
+ * survives failovers and backups. A server whose log began otherwise is not a copy of ours, whatever it is called.
  */
 export class LogOrigin {
   #known: string | undefined;
 
-  /** @param first undefined: nothing was ever written there; null: not kept there, as in a log restored from a snapshot */
+  /**
+   * @param first undefined: nothing was ever written there; null: not kept there, as in a log restored from a snapshot
+   */
   recognises(first: string | null | undefined): boolean {
     if (first === null) return true;
     if (this.#known === undefined) {
@@ -146,8 +148,8 @@ async function refuseStranger(connection: PostgresConnection, { schema }: StoreI
 }
 
 /**
- * Before a log is begun: none of the other servers has one, for an empty server that was taken for the primary would else begin a
- * second log beside the first.
+ * Before a log is begun: none of the other servers has one, for an empty server that was taken for the primary would
+ * else begin a second log beside the first.
  * @throws LogUnavailableError
  */
 export async function askOthers(

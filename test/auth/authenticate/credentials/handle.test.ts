@@ -119,7 +119,8 @@ test("what was not signed here is refused", async () => {
     .setProtectedHeader({ alg: "RS256", typ: "JWT" })
     .setIssuer(issuer)
     .sign(rsa.privateKey);
-  // A verifier that takes the header's word would check this with our secret as if it were a public key, or the other way about.
+  // A verifier that takes the header's word would check this with our secret as if it were a public key, or the other
+  // way about.
   const confused = await new SignJWT({ jti: handle.sessionId, sub: handle.userId })
     .setProtectedHeader({ alg: "HS256", typ: "JWT" })
     .setIssuer(issuer)

@@ -1,4 +1,7 @@
-/** Refresh: what the provider says of a person today is what policy decides by; what it refuses ends; what it does not say changes nothing. */
+/**
+ * Refresh: what the provider says of a person today is what policy decides by; what it refuses ends; what it does not
+ * say changes nothing.
+ */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { type TestContext, test } from "node:test";

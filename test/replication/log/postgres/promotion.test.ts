@@ -84,7 +84,8 @@ describe("what may be lost", () => {
           const all = names.slice(0, n);
           const stopped = all.filter((_, i) => set & (1 << i));
           const holders = subsets(all).filter((each) => each.length === k);
-          // Whoever acknowledged, one of those that stopped has it; and those that did not stop are too few to acknowledge.
+          // Whoever acknowledged, one of those that stopped has it; and those that did not stop are too few to
+          // acknowledge.
           const safe = holders.every((each) => each.some((name) => stopped.includes(name))) && n - stopped.length < k;
           assert.equal(!lost(`ANY ${k} (${all.join()})`, stopped), safe, `ANY ${k} of ${n}, stopped ${stopped}`);
         }

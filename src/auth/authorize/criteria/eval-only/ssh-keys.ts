@@ -1,8 +1,9 @@
 /**
- * SSH keys as policy compares them: public keys by their wire format, user certificates by who signed them, for whom and until when.
+ * SSH keys as policy compares them: public keys by their wire format, user certificates by who signed them, for whom
+ * and until when.
  *
- * Reading the wire format is ours, every signature is checked by Node's own crypto. RSA certificates must be signed with SHA-2, as OpenSSH
- * demands. A critical option that is not known here refuses the certificate, as it should.
+ * Reading the wire format is ours, every signature is checked by Node's own crypto. RSA certificates must be signed
+ * with SHA-2, as OpenSSH demands. A critical option that is not known here refuses the certificate, as it should.
  * @see RFC 4251 §5, RFC 4253 §6.6, RFC 5656 §3.1, RFC 8709; OpenSSH, PROTOCOL.certkeys
  */
 import { createPublicKey, type KeyObject, verify } from "node:crypto";
