@@ -154,7 +154,7 @@ test("a changed configuration takes effect whole or not at all, and is told by h
       { ...route("other"), colour: "red" },
     ]),
   );
-  const refusal = await logged("the configuration is refused");
+  const refusal = await logged("the new configuration is refused");
   assert.match(refusal, /nonsense/);
   assert.match(refusal, /colour/);
   assert.deepEqual([await inForce(), await status("new"), await ready()], [hashes.at(-1), 200, true]);

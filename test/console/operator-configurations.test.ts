@@ -64,7 +64,7 @@ test("what was changed in the store is not shown", async (t) => {
   });
   const answer = await at.get(`/configurations/${await offered(at.world, known)}`);
   assert.equal(answer.status, 500);
-  assert.match(json(answer).error, /changed, or is damaged/);
+  assert.match(json(answer).error, /changed or is damaged/);
 });
 
 test("whoever is no operator is told nothing", async (t) => {

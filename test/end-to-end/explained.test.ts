@@ -56,9 +56,9 @@ test("bob is refused, and told by whose event; a record that does not fit the lo
 
   const text = await dev.cardea("audit", "explain", `${explained.record.boot}:${explained.record.seq}`);
   assert.equal(text.code, 0, text.err);
-  assert.match(text.out, /rule: none decided; no rule allows it/);
+  assert.match(text.out, /rule: no rule allows the request/);
   assert.match(text.out, /-groups/);
-  assert.match(text.out, /group:eng \(not in it\) .*removed from the group by operator/);
+  assert.match(text.out, /group:eng \(not a member\) .*removed from the group by operator/);
 
   assert.equal((await dev.cardea("audit", "explain", "no-such-request")).code, 1);
   assert.equal((await dev.cardea("audit", "explain")).code, 2);

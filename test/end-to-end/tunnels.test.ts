@@ -197,7 +197,7 @@ test("psql, ssh, a line protocol and UDP pass for whoever is signed in, and a re
   const stranger = { ...env, CARDEA_SERVICE_ACCOUNT: "bm8.bm8.bm8" };
   const refused = start(process.execPath, [mainFile, "routes", "list"], stranger);
   assert.equal(await refused.ended, 1, refused.said());
-  assert.match(refused.said(), /your sign-in is not taken \(401\)/);
+  assert.match(refused.said(), /it does not accept your sign-in \(401\)/);
 
   const redis = await listenOn(t, ["tcp", "redis.internal:6379"], env);
   const line = connect(redis, "127.0.0.1");

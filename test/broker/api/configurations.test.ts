@@ -122,8 +122,8 @@ test("nodes learn whether a body is kept, and not what is in it", async () => {
     assert.equal(await as(role).holdsConfiguration(hash), true);
     await assert.rejects(as(role).configuration(hash), /does not allow this/);
     await assert.rejects(as(role).configurations(), /does not allow this/);
-    await assert.rejects(broker.databroker(role).configuration(hash), /may not ask/);
-    await assert.rejects(broker.databroker(role).configurations(), /may not ask/);
+    await assert.rejects(broker.databroker(role).configuration(hash), /may not request/);
+    await assert.rejects(broker.databroker(role).configurations(), /may not request/);
   }
   const unsigned = await fetch(`${server.url}/v1/configurations/${hash}`);
   assert.equal(unsigned.status, 401);

@@ -46,7 +46,7 @@ test("a node that is away does not hold an upgrade up for longer than it may dec
   old.pause();
   // At once, from within: a command line may take longer to start than the node is waited for.
   const first = await cluster.operator.post("/cluster/finalize", { level: nextLevel });
-  if (first.status !== 200) assert.match(first.body, /proxy-2 \(version [^)]+\) reads level 2|leads only since/);
+  if (first.status !== 200) assert.match(first.body, /proxy-2 \(version [^)]+\) reads level 2|has led for only/);
   let said = first.body;
   const done = await waitFor(
     "the silent node to be fenced, and the level finalized",

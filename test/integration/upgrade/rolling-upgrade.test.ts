@@ -107,7 +107,7 @@ test("the wrong order: brokers first go on writing what nodes can read, and the 
   for (const broker of [await cluster.follower(), await cluster.leader()]) await become(broker, nextMain);
   const refused = await waitFor("every broker to be heard from", async () => {
     const answer = await finalize();
-    return answer.err.includes("leads only since") ? undefined : answer;
+    return answer.err.includes("has led for only") ? undefined : answer;
   });
   assert.equal(refused.code, 3);
   for (const name of ["proxy-1", "proxy-2", "authenticate"])
@@ -147,7 +147,7 @@ test("readers first, and back half-way: every mix of versions permits and revoke
   await otherBrokerIs("old");
   const named = await waitFor("every broker to be heard from", async () => {
     const answer = await finalize();
-    return answer.err.includes("leads only since") ? undefined : answer;
+    return answer.err.includes("has led for only") ? undefined : answer;
   });
   // It may have come to lead by then, where the machine stopped the other one.
   assert.match(named.err, new RegExp(`(broker ${back.name} \\(version [^)]+\\)|the leading broker) reads level 2`));
@@ -173,7 +173,7 @@ test("before it is finalized, the new version writes as the old one did; after i
   );
   const finalized = await waitFor("the upgrade to be finalized", async () => {
     const answer = await cluster.cardea("cluster", "finalize", "--wait");
-    return answer.err.includes("leads only since") ? undefined : answer;
+    return answer.err.includes("has led for only") ? undefined : answer;
   });
   assert.equal(finalized.code, 0, finalized.err);
   assert.match(finalized.out, /level 3 is finalized/);
