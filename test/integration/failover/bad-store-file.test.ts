@@ -82,7 +82,7 @@ test("a truncated file is refused whole, wherever it ends, and is left as it is"
       assert.ok(error instanceof LogRefusedError, `${share}: ${error.name}`);
       assert.match(
         error.message,
-        /log\.db is damaged \(.*\): nothing in it is believed or changed\..* backup .*docs\/operations\.md/,
+        /log\.db is damaged \(.*\): nothing in it is believed or changed\..* backup .*docs\/backup\.md/,
       );
       return true;
     });
