@@ -78,7 +78,7 @@ for (const [what, kind, damage] of damages) {
     node.relay.leadTo([second.port]);
     node.relay.mend();
     const thereIs = kind === "missing" ? "is missing" : "is not the one that was written";
-    const named = new RegExp(`damaged at position ${bad.position}: the event there ${thereIs}.*docs/operations\\.md`);
+    const named = new RegExp(`damaged at position ${bad.position}: the event there ${thereIs}.*docs/backup\\.md`);
     const said = await waitFor("the broker to name the place", () => brokers.said.find((line) => named.test(line)));
     t.diagnostic(said.slice(0, 300));
     await waitFor("it to name the place to whoever asks whether it is ready", () =>
