@@ -89,7 +89,7 @@ test("an assertion that is not for this host, not in time, not signed or not by 
     .sign(privateKey);
   const cases: [string, RegExp][] = [
     [await world.sign({ aud: "other.localhost" }), /another address/],
-    [await world.sign({ iss: "other.localhost" }), /Another issuer/],
+    [await world.sign({ iss: "other.localhost" }), /another issuer/],
     [await world.sign({ exp: now - 60 }), /expired/],
     [forged, /signature/],
     [await world.sign({}, "k2"), /does not publish/],

@@ -38,7 +38,7 @@ test("a node that an earlier leader granted to, and that has said nothing since,
 });
 
 test("a leader that has just begun cannot know who else is there", () => {
-  assert.match(unreadyFor(2, { ...everybody, ledForMs: peerSilentMsMax - 1 })[0] ?? "", /leads only since 5 s/);
+  assert.match(unreadyFor(2, { ...everybody, ledForMs: peerSilentMsMax - 1 })[0] ?? "", /has led for only 5 s/);
   assert.deepEqual(unreadyFor(2, { ...everybody, ledForMs: Number.POSITIVE_INFINITY }), [], "alone on its log");
 });
 

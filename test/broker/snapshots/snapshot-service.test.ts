@@ -213,7 +213,7 @@ test("a snapshot that the disk did not keep well lets nothing go, and another on
   writeFileSync(join(again.folder.path, "chunks", hash), randomBytes(100));
   await again.append(1);
   await again.run();
-  assert.match(again.told.join("\n"), /is not whole/);
+  assert.match(again.told.join("\n"), /is damaged; taking another/);
   assert.equal(again.recorded.length, 1, "at once, though only one event has come since");
   assert.equal(await again.begins(), 0, "what is not whole lets nothing go");
   assert.equal((await again.shelf.load(1 as Position))?.link.position, again.recorded[0]);
