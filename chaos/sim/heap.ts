@@ -1,12 +1,12 @@
 /**
- * Heap: what is yet to happen, earliest first; of two at one moment, the one that was put in first.
+ * Event queue: a binary min-heap of pending callbacks, ordered by due time and then by insertion order.
  *
- * Pure. What was cancelled stays inside until its time comes and is then passed over, so cancelling costs nothing.
+ * Pure. A cancelled entry stays in the heap until its due time and is then skipped, so cancelling is cheap.
  */
 export type Due = {
   readonly at: number;
   readonly order: number;
-  /** Undefined: cancelled, or done. */
+  /** Undefined once the entry has run or was cancelled. */
   run: (() => void) | undefined;
 };
 
@@ -35,7 +35,7 @@ export class Heap {
     return due;
   }
 
-  /** The earliest that was not cancelled, left inside. */
+  /** The earliest entry that is not cancelled; the heap keeps it. */
   peek(): Due | undefined {
     while (this.#due.length > 0) {
       const first = this.#due[0] as Due;
@@ -45,7 +45,7 @@ export class Heap {
     return undefined;
   }
 
-  /** @returns undefined when there is nothing at or before `until` */
+  /** @returns undefined if no entry is due at or before `until` */
   pop(until: number): Due | undefined {
     const first = this.peek();
     if (first === undefined || first.at > until) return undefined;

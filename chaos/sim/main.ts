@@ -1,15 +1,16 @@
 /**
- * Simulate: runs seeds, judges them, tells the first failures as short stories, and says in the last line what it came
- * to.
+ * Simulation command line: runs seeds, checks them with the monitors, and prints the first failures as short stories.
+ *
+ * The last line of the output sums up the result.
  *
  *   npm run simulate                              200 seeds
  *   npm run simulate -- --seeds 2000 --first-seed 1
- *   npm run simulate -- --twice                   each seed two times: their hashes must be equal
- *   SEED=7 npm run simulate                       one seed, with what happened in it; byte for byte the same each time
- *   npm run simulate -- --plans FILE              what is left of a failing seed (the file that its story names)
+ *   npm run simulate -- --twice                   runs each seed twice; the two hashes must be equal
+ *   SEED=7 npm run simulate                       one seed with its trace; the output is identical byte for byte each time
+ *   npm run simulate -- --plans FILE              the shrunk plans of a failing seed (the file that its story names)
  *
- * Exit codes: 0 all is well, 1 a violation (or a seed that did not repeat, or a situation that was never reached), 2
- * wrong use.
+ * Exit codes: 0 success; 1 a violation, a seed that did not repeat, or a situation that was never reached; 2 wrong
+ * usage.
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -126,7 +127,7 @@ function tellStory(seed: number): void {
   console.log(`what is left of it: npm run simulate -- --plans ${relative(process.cwd(), file)}\n`);
 }
 
-/** Nothing that the clock of the machine decides is printed: two replays are compared byte by byte. */
+/** Prints nothing that depends on the machine's clock, so that two replays can be compared byte by byte. */
 function replay(plans: Plans, traced: boolean): number {
   console.log(tellOptions(optionsOf(plans.seed)));
   for (const fault of plans.faults) console.log(tellFault(fault));

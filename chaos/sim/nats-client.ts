@@ -1,24 +1,27 @@
 /**
- * NATS client: one process's connection to the NATS model, as the client library of the product keeps it.
+ * NATS client: one process's connection to the NATS model, with the behavior of the product's client library.
  *
- * One connection at a time, and the next when it ends: noticed when the server closes it, or when pings stay
- * unanswered. What was sent before is not sent again; what was missed is not told. It belongs to one boot of its
- * process and ends with it.
+ * - The client holds one connection at a time and opens the next when it ends.
+ * - It detects the end when the server closes the connection or when pings stay unanswered.
+ * - It resends nothing that it sent before, and does not learn what it missed.
+ * - It belongs to one boot of its process and ends with that boot.
  */
 import { Pipe } from "./nats-pipe.ts";
 import type { PubAck, PublishCondition } from "./nats-stream.ts";
 import type { SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
 
-/** Beyond what is documented, each from 0 to 1 and per delivery. */
+/** Faults beyond the documented behavior. Except for `lateMsMax`, each is a probability from 0 to 1 per delivery. */
 export type NatsTricks = { drop: number; repeat: number; overtake: number; lateMsMax: number };
 
 export type NatsLimits = Readonly<{
-  /** What a subscriber's kernel takes while it does not read: it keeps these whatever the server does. */
+  /** Messages that a subscriber's kernel buffers while the subscriber does not read. They survive a server failure. */
   kernelMessages: number;
-  /** What a server keeps for a subscriber beyond that; one more and it is cut off. */
+  /**
+   * Messages that a server buffers for a subscriber beyond that. One more, and the server disconnects the subscriber.
+   */
   pendingMessagesMax: number;
-  /** A server that could not write for this long cuts the subscriber off. */
+  /** A server that could not write for this long disconnects the subscriber. */
   writeDeadlineMs: number;
 }>;
 
@@ -35,40 +38,40 @@ export type NatsCounts = {
 export type NatsClientOptions<M> = Readonly<{
   process: SimProcess;
   onMessage: (message: M) => void;
-  /** A connection is made (again), and the server has the subscription. */
+  /** Runs after each connect and reconnect, once the server has the subscription. */
   onConnected: () => void;
   onDisconnected: () => void;
 }>;
 
 export type Replay = Readonly<{ sinceMs: number; limit: number; timeoutMs: number }>;
 
-/** Everything is called within the process; nothing once its boot is over. */
+/** Every callback runs within the process. None runs after its boot has ended. */
 export type NatsClient<M> = Readonly<{
   connected: () => boolean;
-  /** At most once, nobody answers. What is published without a connection is dropped. */
+  /** At-most-once delivery without an acknowledgement. Drops the message if there is no connection. */
   publish: (message: M) => "sent" | "dropped";
   /**
-   * The same message to the same subject, and the stream's answer; `undefined`: none came. Core subscribers get it
-   * whatever that says.
+   * Publishes the message to the same subject and waits for the stream's acknowledgement; `undefined`: none arrived.
+   * Core subscribers receive the message whatever the acknowledgement says.
    */
   publishToStream: (message: M, condition: PublishCondition, answered: (ack: PubAck | undefined) => void) => void;
   /**
-   * What the copy of the stream in the server's region holds since then, oldest first; empty when it cannot be reached.
+   * The messages since then in the stream copy of the server's region, oldest first; empty if the copy is unreachable.
    */
   replay: (replay: Replay, answered: (found: readonly M[]) => void) => void;
-  /** Makes the stream if there is none. */
+  /** Creates the stream if it does not exist. */
   ensureStream: () => void;
   close: () => void;
 }>;
 
 export type Server<M> = {
   readonly process: SimProcess;
-  /** Arrived while it was paused. */
+  /** Work that arrived while the server was paused, in order. */
   readonly kernel: (() => void)[];
   readonly clients: Set<Client<M>>;
 };
 
-/** What a client needs of the servers. */
+/** The servers, as a client sees them. */
 export type NatsServers<M> = Readonly<{
   world: World;
   limits: NatsLimits;
@@ -97,14 +100,14 @@ export class Client<M> {
   #in: Pipe | undefined;
   #ready = false;
   #closed = false;
-  /** Arrived here while the process did not read, in order. */
+  /** Deliveries that arrived while the process did not read, in order. */
   #unread: (() => void)[] = [];
   #reading = true;
-  /** Handed to this connection by the server and not read: the kernel's first, the rest waits in the server. */
+  /** Unread messages of this connection: the first ones fill the kernel buffer, the rest wait in the server. */
   #pending = 0;
   #stuckSince: number | undefined;
   #pingsMissed = 0;
-  /** Grows with each connection: what belongs to an older one is not minded. */
+  /** Increases with each connection; callbacks of an older connection are ignored. */
   #generation = 0;
 
   constructor(servers: NatsServers<M>, options: NatsClientOptions<M>) {
@@ -156,7 +159,7 @@ export class Client<M> {
     else this.#write(message);
   }
 
-  /** The server ends the connection. What had arrived is still read, and then the end of it. */
+  /** The server closes the connection. The process still reads what had arrived, and then the end of the stream. */
   serverClosed(): void {
     const server = this.#server;
     if (server === undefined || this.#closed) return;
@@ -195,7 +198,7 @@ export class Client<M> {
     );
   }
 
-  /** A slow consumer: everything that waits in the server for it is dropped, and nobody else is told. */
+  /** Disconnects a slow consumer: the server drops everything buffered for it and notifies no other client. */
   #cutOff(): void {
     const { counts, limits } = this.#servers;
     counts.consumersCut += 1;
@@ -207,7 +210,7 @@ export class Client<M> {
     this.serverClosed();
   }
 
-  /** Runs it in the process, behind what it has not read yet. */
+  /** Runs the callback in the process, after everything that the process has not read yet. */
   #receive(run: () => void): void {
     if (this.#closed) return;
     if (this.#process.status === "running" && this.#reading) {
@@ -285,7 +288,7 @@ export class Client<M> {
     });
   }
 
-  /** One round to the server and back; no answer within a while is one, too. */
+  /** One round trip to the server. `tell(false)` if a cut or the state of the server prevents an answer. */
   #answers(server: Server<M>, tell: (answers: boolean) => void): void {
     const { world } = this.#servers;
     const { network } = world;
@@ -308,7 +311,7 @@ export class Client<M> {
     this.#pending = 0;
     this.#stuckSince = undefined;
     this.#pingsMissed = 0;
-    // The subscription, and a ping behind it: connected is who has its answer.
+    // Sends the subscription and then a ping: the client is connected once the ping is answered.
     this.#out.send(() =>
       this.#servers.at(server, () => {
         if (generation !== this.#generation || this.#closed) return;
@@ -334,7 +337,7 @@ export class Client<M> {
     this.#process.after(wait, () => this.#connect(this.#servers.candidates(this.#process.region), 0));
   }
 
-  /** What has left us may still arrive: it is in the server's kernel, or on its way there. */
+  /** Messages already sent may still arrive: they are in the server's kernel buffer, or in flight. */
   #leave(): void {
     this.#generation += 1;
     this.#ready = false;
@@ -350,7 +353,7 @@ export class Client<M> {
     this.#leave();
   }
 
-  /** Pings: a connection whose server does not answer is given up. */
+  /** Pings the server periodically. Abandons a connection whose server does not answer. */
   #watch(): void {
     this.#process.after(pingMs, () => {
       if (this.#closed) return;

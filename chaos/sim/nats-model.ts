@@ -1,13 +1,16 @@
 /**
- * NATS model: servers, core publish and subscribe on one subject, and a stream that captures it.
+ * NATS model: servers, core publish and subscribe on one subject, and a stream that captures the subject.
  *
- * Core is at most once: order per publisher is kept on a connection; what is published without one, or waits in a
- * server that dies, is gone; a subscriber that does not read is cut off when too much waits for it, and is told nothing
- * but that. Beyond what one healthy server does, `tricks` drops, repeats and overtakes: receivers must not care. The
- * stream is nats-stream.ts. What it says of a real server is held against one in test/integration/fidelity.
+ * - Core delivery is at most once and keeps the order per publisher on one connection.
+ * - A message published without a connection, or buffered in a server that dies, is lost.
+ * - A server disconnects a subscriber that does not read once too many messages wait for it. The subscriber learns only
+ *   of the disconnect.
+ * - Beyond the behavior of one healthy server, `tricks` drops, repeats and reorders messages. Receivers must tolerate
+ *   this.
+ * - The model never inspects a message.
  *
- * Servers are processes of the world: faults kill, pause and cut them off as they do any other. It refuses to know what
- * a message is.
+ * The stream is nats-stream.ts. test/integration/fidelity compares the model with a real server. The servers are
+ * processes of the world, so faults kill, pause and partition them like any other process.
  */
 import type { SimFactOf } from "./facts.ts";
 import {
@@ -26,7 +29,7 @@ import type { World } from "./world.ts";
 
 export type NatsOptions = Readonly<{
   world: World;
-  /** Name and region of each server; their processes are made here, down. */
+  /** Name and region of each server. The model creates their processes, initially down. */
   servers: readonly Readonly<{ name: string; region: string }>[];
   limits: NatsLimits;
   dedupeMs: number;
@@ -78,7 +81,7 @@ export class NatsModel<M> {
     return this.#servers.map(({ process }) => process.name);
   }
 
-  /** A connection of the process's present boot. */
+  /** Creates a client for the process's current boot. */
   client(options: NatsClientOptions<M>): NatsClient<M> {
     const client = new Client(this.#forClients, options);
     client.start();
@@ -131,7 +134,7 @@ export class NatsModel<M> {
     for (const client of clients) client.serverClosed();
   }
 
-  /** Servers in the order in which a client of a region tries them: its own first. */
+  /** Servers in the order in which a client of a region tries them: those of its own region first. */
   #candidates(region: string): readonly Server<M>[] {
     const random = this.#world.random("nats");
     const own = this.#servers.filter(({ process }) => process.region === region);
@@ -139,7 +142,7 @@ export class NatsModel<M> {
     return [...random.shuffled(own), ...random.shuffled(others)];
   }
 
-  /** Runs at the server now, or when it is resumed; never if it is dead. What waited before goes first. */
+  /** Runs at the server now, or when it resumes, after everything queued earlier. Never runs if the server is dead. */
   #at(server: Server<M>, run: () => void): void {
     if (!server.process.isUp) this.counts.lost += 1;
     else if (server.process.status === "running" && server.kernel.length === 0) run();
@@ -149,7 +152,7 @@ export class NatsModel<M> {
     }
   }
 
-  /** A message has reached a server from a client: it goes to its own subscribers and to those of the others. */
+  /** Routes a client's message to the server's own subscribers and to those of the other servers. */
   #spread(server: Server<M>, message: M): void {
     for (const client of server.clients) client.deliver(message);
     for (const other of this.#servers) {
@@ -172,7 +175,7 @@ export class NatsModel<M> {
     return ack;
   }
 
-  /** The stream's servers agree as long as most of them run and reach each other. */
+  /** True if a majority of the stream's servers run and reach each other. */
   #hasQuorum(server: Server<M>): boolean {
     const { network } = this.#world;
     const isWith = ({ process }: Server<M>): boolean =>
@@ -191,7 +194,7 @@ export class NatsModel<M> {
     return route;
   }
 
-  /** Mirrors follow when a server of their region is with the majority. */
+  /** Advances each mirror whose region has a server in the majority. */
   #followStream(): void {
     const random = this.#world.random("nats");
     this.#world.after(this.#options.mirrorEveryMs * random.within(0.5, 1.5), () => {

@@ -1,9 +1,10 @@
 /**
  * NATS pipe: one direction of a TCP connection in the NATS model.
  *
- * What is sent arrives in order, or the connection ends. A cut loses nothing by itself: what is under way waits and
- * arrives late when the link heals, unless somebody ends the connection first. Who receives decides what a paused
- * process means.
+ * - Messages arrive in order, or the connection ends.
+ * - A cut alone loses nothing: messages in flight wait and arrive late once the link heals, unless either side ends the
+ *   connection first.
+ * - The receiver decides how a paused process handles its messages.
  */
 import type { SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
@@ -16,7 +17,7 @@ export class Pipe {
   readonly #from: SimProcess;
   readonly #to: SimProcess;
   readonly #queue: (() => void)[] = [];
-  /** Of the queue, how many have had time to arrive. */
+  /** Number of queued messages that have had time to arrive. */
   #due = 0;
   #lastAt = 0;
   #looking = false;
@@ -29,7 +30,7 @@ export class Pipe {
     this.#to = to;
   }
 
-  /** Since when something waits for a cut to heal. */
+  /** Time since which a message waits for a cut to heal; undefined: none waits. */
   get heldSince(): number | undefined {
     return this.#heldSince;
   }
@@ -47,7 +48,7 @@ export class Pipe {
     });
   }
 
-  /** Everything under way is lost. @returns how much that was */
+  /** Drops everything in flight. @returns the number of dropped messages */
   break(): number {
     const lost = this.#queue.length;
     this.#broken = true;
@@ -55,7 +56,7 @@ export class Pipe {
     return lost;
   }
 
-  /** Everything under way is lost, and a new connection takes its place. */
+  /** Drops everything in flight and replaces the connection by a new one. */
   reset(): number {
     const lost = this.#queue.length;
     this.#queue.length = 0;

@@ -1,10 +1,14 @@
 /**
- * NATS stream: the JetStream side of the NATS model, a replay buffer that may forget. Pure but for its own state.
+ * NATS stream: the JetStream part of the NATS model, a replay buffer that may lose messages. Pure except for its own
+ * state.
  *
- * What it keeps to is what a real server was seen to do (test/integration/fidelity/nats-fidelity.test.ts): a message id
- * seen within the window is answered with the first sequence before anything else is looked at; a wrong expected
- * sequence is refused and stores nothing; sequences grow by one. What it may do beyond that, because real ones were
- * seen to: lose an acknowledged suffix, or the whole stream. A mirror keeps sequences and lags.
+ * It keeps to the observed behavior of a real server (test/integration/fidelity/nats-fidelity.test.ts):
+ * - A message id seen within the window is answered with the first sequence, before any other check.
+ * - A wrong expected sequence is refused, and nothing is stored.
+ * - Sequences grow by one.
+ *
+ * It may also lose an acknowledged suffix or the whole stream, as real servers have done. A mirror keeps the sequences
+ * and lags behind.
  */
 import type { Fact } from "../../src/events/index.ts";
 
@@ -30,7 +34,7 @@ export class StreamModel<M> {
   #ids = new Map<string, Readonly<{ sequence: number; at: number }>>();
   #last = 0;
   #exists = false;
-  /** Grows with each creation: a stream of the same name is another stream. */
+  /** Increases with each creation: a stream recreated under the same name is a different stream. */
   generation = 0;
 
   constructor(options: StreamOptions) {
@@ -76,7 +80,9 @@ export class StreamModel<M> {
     return { type: "stored", sequence: this.#last, duplicate: false };
   }
 
-  /** What Jepsen saw: acknowledged messages gone, their sequences given again. @returns how many were lost */
+  /**
+   * The loss that Jepsen found: acknowledged messages vanish and their sequences are reused. @returns the number lost
+   */
   loseSuffix(count: number): number {
     const lost = this.#entries.splice(Math.max(0, this.#entries.length - count));
     this.#last -= lost.length;
@@ -102,8 +108,8 @@ export class StreamModel<M> {
 }
 
 /**
- * Follows a stream from afar, by sequence. When its origin has lost something, the two differ until the origin is past
- * it.
+ * Mirror of a remote stream, by sequence. After the origin has lost messages, the two differ until the origin has
+ * passed the mirror's last sequence.
  */
 export class MirrorModel<M> {
   readonly #entriesMax: number;
@@ -118,7 +124,7 @@ export class MirrorModel<M> {
     return this.#last;
   }
 
-  /** @returns how many came */
+  /** @returns the number of messages copied */
   follow(origin: StreamModel<M>): number {
     const fresh = origin.after(this.#last);
     this.#entries.push(...fresh);

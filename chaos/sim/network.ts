@@ -1,10 +1,12 @@
 /**
  * Network of the simulated world: messages between processes, with delay, loss and cuts.
  *
- * Three ways to talk: `send` (a message that may be lost and may overtake another), `request` (one answer, or a reason
- * why there is none), `connect` (connection.ts: ordered and reliable until it breaks, as TCP is). A cut goes one way
- * from one process to another; cuts, loss and slowness are counted, so that two faults on one pair do not heal each
- * other.
+ * - `send`: a message that may be lost and may overtake another.
+ * - `request`: one answer, or the reason why there is none.
+ * - `connect` (connection.ts): ordered and reliable until it breaks, like TCP.
+ *
+ * A cut is one-way, from one process to another. Cuts, loss and delay are counted, so that the end of one fault on a
+ * pair does not heal another fault there.
  */
 import { type Connecting, Connection } from "./connection.ts";
 import type { Due } from "./heap.ts";
@@ -20,23 +22,23 @@ export type NetworkGround = Readonly<{
 
 export type RequestOutcome<T> =
   | Readonly<{ type: "answered"; value: T }>
-  /** Nobody listens there: surely not handled. */
+  /** No process listens there: the request was certainly not handled. */
   | Readonly<{ type: "refused" }>
-  /** No answer in time, or the other side died: may be handled. */
+  /** No answer in time, or the other side died: the request may have been handled. */
   | Readonly<{ type: "lost" }>;
 
 export type Requesting<T> = Readonly<{
   timeoutMs: number;
-  /** Runs at the other side; `reply` may be called later, once. */
+  /** Runs on the other side, which calls `reply` at most once, possibly later. */
   handle: (reply: (value: T) => void) => void;
-  /** Runs at this side, once, unless this boot ends before. */
+  /** Runs once on this side, unless this boot ends first. */
   done: (outcome: RequestOutcome<T>) => void;
 }>;
 
 /** Undoes one fault; a second call does nothing. */
 export type Undo = () => void;
 
-/** Processes of one world, at most. */
+/** Maximum number of processes in one world. */
 export const processesMax = 128;
 
 export class Network {
@@ -44,14 +46,14 @@ export class Network {
   readonly #cuts = new Int16Array(processesMax * processesMax);
   readonly #loss = new Float64Array(processesMax * processesMax);
   readonly #slow = new Float64Array(processesMax * processesMax);
-  /** Open connections, for faults that break some; in the order of their opening. */
+  /** Open connections in the order of their opening; faults break some of them. */
   readonly connections = new Set<Connection>();
 
   constructor(ground: NetworkGround) {
     this.#ground = ground;
   }
 
-  /** One way, from the first to the second. */
+  /** Cuts one direction, from the first process to the second. */
   cut(from: SimProcess, to: SimProcess): Undo {
     const at = from.index * processesMax + to.index;
     this.#cuts[at] = (this.#cuts[at] ?? 0) + 1;
@@ -60,7 +62,7 @@ export class Network {
     });
   }
 
-  /** Both ways, between every one of these and every one of those. */
+  /** Cuts both directions between each process of the first list and each of the second. */
   part(these: readonly SimProcess[], those: readonly SimProcess[]): Undo {
     const undo = these.flatMap((a) => those.filter((b) => b !== a).flatMap((b) => [this.cut(a, b), this.cut(b, a)]));
     return once(() => {
@@ -72,12 +74,12 @@ export class Network {
     return (this.#cuts[from.index * processesMax + to.index] ?? 0) > 0;
   }
 
-  /** Adds to the chance that a message is lost. */
+  /** Adds to the probability that a message is lost. */
   lose(from: SimProcess, to: SimProcess, p: number): Undo {
     return this.#add(this.#loss, from, to, p);
   }
 
-  /** Adds to the delay; each message by a random part of `ms`, up to all of it. */
+  /** Adds to the delay: each message is delayed by a random time from 0 to `ms`. */
   slow(from: SimProcess, to: SimProcess, ms: number): Undo {
     return this.#add(this.#slow, from, to, ms);
   }
@@ -87,7 +89,7 @@ export class Network {
     return p > 0 && this.#ground.random.chance(p);
   }
 
-  /** How long a message takes now: 0.2–2 ms inside a region, about 40 ms between two. */
+  /** The current delay of a message: 0.2–2 ms within a region, about 40 ms between two regions. */
   delay(from: SimProcess, to: SimProcess): number {
     const { random } = this.#ground;
     const u = random.next();
@@ -96,7 +98,7 @@ export class Network {
     return slow > 0 ? base + slow * random.next() : base;
   }
 
-  /** @returns whether it is under way: for the simulation's own counters, never for the sender */
+  /** @returns true if the message is in flight; only for the simulation's counters, never for the sender */
   send(from: SimProcess, to: SimProcess, deliver: () => void): boolean {
     if (this.isCut(from, to) || this.isLost(from, to)) return false;
     this.#ground.at(this.#ground.now() + this.delay(from, to), () => {
@@ -137,7 +139,7 @@ export class Network {
     });
   }
 
-  /** Opens a connection, or says why not. */
+  /** Opens a connection, or reports the reason for the failure. */
   connect(from: SimProcess, to: SimProcess, connecting: Connecting): void {
     const boot = from.boot;
     let waiting = true;
@@ -165,7 +167,7 @@ export class Network {
     });
   }
 
-  /** What is lost on a connection is sent again after a while. */
+  /** Arrival time on a connection: a lost segment is retransmitted, which adds a delay. */
   #arrival(from: SimProcess, to: SimProcess): number {
     const again = this.isLost(from, to) ? 200 : 0;
     return this.#ground.now() + this.delay(from, to) + again;

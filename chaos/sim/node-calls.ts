@@ -1,18 +1,20 @@
 /**
- * Node calls: how a simulated node asks brokers, as the product's client does: one after the other, beginning with the
- * one that answered last, each with its own patience, until one says anything but that it cannot.
+ * Node calls: how a simulated node calls brokers, with the behavior of the product's client.
+ *
+ * The node calls one broker after the other, starting with the one that answered last. Each call has its own timeout.
+ * The first answer other than "unavailable" ends the sequence.
  */
 import type { BrokerPort } from "./broker-port.ts";
 import type { SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
 
 export type Call<T> = Readonly<{
-  /** What one broker has before the next one is asked. */
+  /** Timeout for one broker before the node calls the next one. */
   timeoutMs: number;
   ask: (broker: BrokerPort, reply: (answer: T) => void) => void;
-  /** True: another broker may know better. */
+  /** True if the node should try another broker. */
   isUnavailable: (answer: T) => boolean;
-  /** Undefined: nobody answered. Not called when it was cancelled. */
+  /** Receives the answer; undefined: no broker answered. Not called after a cancel. */
   done: (answer: T | undefined) => void;
 }>;
 
@@ -28,7 +30,7 @@ export class NodeCalls {
     this.#brokers = brokers;
   }
 
-  /** @returns what gives it up */
+  /** @returns a function that cancels the call */
   start<T>(call: Call<T>): () => void {
     const brokers = this.#brokers();
     const first = this.#good;

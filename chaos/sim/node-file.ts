@@ -1,9 +1,8 @@
 /**
- * Node file: the product's own configuration, as a simulated node runs it: parsed, its policies compiled, its routes
- * planned.
+ * Node file: the product's configuration file as a simulated node uses it: parsed, policies compiled, routes planned.
  *
- * The routes are written as an operator would write them, so that a decision of the simulation goes through the
- * product's whole policy language. One `NodeFiles` serves all nodes of a seed: equal files are compiled once.
+ * The routes are written as an operator would write them, so that a decision of the simulation uses the product's whole
+ * policy language. All nodes of a seed share one `NodeFiles`, which compiles equal files once.
  */
 import { compilePolicies, type Policies } from "../../src/auth/index.ts";
 import { type Config, parseConfig } from "../../src/config/index.ts";
@@ -49,7 +48,7 @@ function compile(routes: readonly RoutePolicy[]): CompiledFile {
   return { config: parsed.config, policies: compiled.policies, plans };
 }
 
-/** A route with a door is two: the door stands before it at the same place, so a request is led there first. */
+/** A route with a door becomes two routes: the door precedes it on the same host and receives requests first. */
 function writtenAs(policy: RoutePolicy): readonly object[] {
   const { route, door } = policy;
   const written = (id: string, rules: Pick<RoutePolicy, "group" | "barred" | "roundsBelow" | "closesAtMs">) => ({
@@ -64,7 +63,7 @@ function writtenAs(policy: RoutePolicy): readonly object[] {
 
 type Criterion = Readonly<Record<string, unknown>>;
 
-/** Who is kept out by a group is so by a `deny` rule where another rule lets people in, else by `nor` alone. */
+/** A group that is kept out becomes a `deny` rule where another rule permits people, and `nor` alone otherwise. */
 function rulesOf({
   group,
   barred,

@@ -1,6 +1,7 @@
 /**
- * Operators: what people do to a system that works, at moments that are seldom good. Rolling upgrades and their
- * rollback, snapshots, truncation, changed files.
+ * Operator actions: what people do to a running system, often at a bad moment.
+ *
+ * They upgrade and roll back builds, take snapshots, truncate the log and change configuration files.
  */
 import type { Fault } from "./faults.ts";
 import { configurationAt } from "./sim-node.ts";
@@ -8,7 +9,7 @@ import { upgrade } from "./upgrade.ts";
 
 export const operatorFaults = {
   upgrade,
-  /** For a while nothing is kept that need not be: whoever leads lets go of what may go. */
+  /** For a while the leader truncates every event that retention does not require. */
   truncate: ({ cast }) => ({
     about: "no event is kept that two snapshots hold and nobody needs",
     undo: cast.keepNothing(),
@@ -17,7 +18,7 @@ export const operatorFaults = {
     const about = cast.snapshot();
     return about === undefined ? undefined : { about, undo: () => {} };
   },
-  /** Another file: other policies, or routes that change what happens without a fresh lease. */
+  /** Activates another file: other policies, or routes that behave differently without a fresh lease. */
   configure(stage, { who, much }) {
     const node = stage.pick(stage.cast.nodes, who);
     if (node === undefined || !node.process.isUp) return undefined;
