@@ -1,8 +1,8 @@
 /**
- * People: what the clients of the workload know of users and their sessions. Pure but for its own state.
+ * People: the record that the workload's clients keep of users and their sessions. Pure except for its own state.
  *
- * A client knows what it was told: a session is known from its sign-in's answer on, with the link of its cookie; one
- * that is revoked stays in its hands and is tried again.
+ * - A client knows a session from its sign-in's answer on, together with the link of its cookie.
+ * - A client keeps revoked sessions and tries them again.
  */
 import {
   type GroupId,
@@ -18,9 +18,9 @@ import {
 export type HeldSession = {
   readonly sessionId: SessionId;
   readonly userId: UserId;
-  /** Of the cookie. */
+  /** The link in the cookie. */
   token: Link;
-  /** A revocation was asked for. */
+  /** A client requested its revocation. */
   over: boolean;
 };
 
@@ -50,9 +50,9 @@ export class People {
     if (this.#live.length > heldMax) this.#live.shift();
   }
 
-  /** A live one mostly; an old one as often as `much` is high. Hot ones are asked for more often. */
+  /** Picks a live session; above 0.85, `much` picks an ended one if there is any. Favors a few hot sessions. */
   session(by: number, much: number): HeldSession | undefined {
-    // Of those that are over the last few: whoever has just been shut out tries again at once.
+    // Favors the sessions that ended last: a user who has just lost access retries at once.
     if (much > 0.85 && this.#over.length > 0) return at(this.#over, by ** 4);
     return at(this.#live, by * by);
   }
@@ -66,7 +66,7 @@ export class People {
     return this.#live.slice(first, first + count);
   }
 
-  /** Somebody wants them gone: from now on they are tried to see whether they are. */
+  /** Marks sessions as revoked on request. Clients try them from now on to check that access has ended. */
   end(which: (session: HeldSession) => boolean): void {
     for (let i = this.#live.length - 1; i >= 0; i -= 1) {
       const session = this.#live[i];

@@ -1,10 +1,13 @@
 /**
- * Postgres link: how a broker of the simulated world finds a writable primary and asks it, as postgres/connections.ts,
- * postgres/connection.ts and write-queue.ts do it in the product: the same order of hosts, the same patience, the same
- * three outcomes.
+ * Postgres link: a simulated broker's client of the Postgres model. It finds a writable primary and sends it
+ * statements.
  *
- *   a result, and no warning: clean · an error raised before the commit: refused · a warning, silence, a broken
- *   connection: indeterminate, and the connection is given up
+ * It mirrors postgres/connections.ts, postgres/connection.ts and write-queue.ts: the same host order, the same
+ * timeouts, the same three outcomes.
+ *
+ * - clean: a result without a warning
+ * - refused: an error raised before the commit
+ * - indeterminate: a warning, silence or a broken connection; the link closes the connection
  */
 import { LogUnavailableError } from "../../src/replication/log/log.ts";
 import type { HostOrder } from "../../src/replication/log/postgres/hosts.ts";
@@ -18,12 +21,12 @@ export type Sent<T> =
   | Readonly<{ type: "refused"; message: string; refusal: object | undefined }>
   | Readonly<{ type: "indeterminate"; cause: Error }>;
 
-/** Both sides of one statement: run with the session at the server, answered there by `reply`. */
+/** Both sides of one statement: the server runs it with the session and answers through `reply`. */
 export type Statement<T> = (session: Session, reply: (said: Said<T>) => void) => void;
 
 export type LinkTerms = Readonly<{
   connectTimeoutMs: number;
-  /** How many statements run at once, each on a connection of its own. */
+  /** Maximum number of concurrent statements, each on its own connection. */
   atOnce: number;
   waitingMax: number;
 }>;
@@ -31,7 +34,7 @@ export type LinkTerms = Readonly<{
 const slowFailureMs = 250;
 const lifetimeMs = 10 * 60_000;
 
-/** One connection to a server that said it is a writable primary. */
+/** One connection to a server that reported itself as a writable primary. */
 export class Lent {
   readonly host: string;
   lost = false;
@@ -53,7 +56,7 @@ export class Lent {
     to.connection.onClosed("client", () => this.#end(new Error("Connection terminated unexpectedly")));
   }
 
-  /** One at a time. */
+  /** Sends one statement. The caller waits for the answer before the next call. */
   ask<T>(statement: Statement<T>, timeoutMs: number, answered: (sent: Sent<T>) => void): void {
     if (this.lost) {
       answered({ type: "indeterminate", cause: new Error("the connection is closed") });
@@ -98,11 +101,11 @@ function sentOf<T>(said: Said<T>): Sent<T> {
 
 type Work = Readonly<{
   run: (lent: Lent, release: () => void) => void;
-  /** Before anything was sent. */
+  /** Called if no connection is available; nothing was sent. */
   unavailable: (error: LogUnavailableError) => void;
 }>;
 
-/** A few connections, lent to one borrower at a time. */
+/** A small connection pool. It lends each connection to one borrower at a time. */
 export class Lender {
   readonly #process: SimProcess;
   readonly #model: PostgresModel;
@@ -225,7 +228,8 @@ export class Lender {
         const session = new Session(server, connection);
         const until = this.#process.clock.monotonic() + lifetimeMs;
         const lent = new Lent(this.#process, { host, connection, session, until });
-        // The session's settings and what the server is; then what its database is: one question each.
+        // Two queries: the first applies the session's settings and reads the server's role, the second checks its
+        // database.
         lent.ask<string>(
           (at, reply) => at.introduce(reply),
           connectTimeoutMs,

@@ -1,7 +1,8 @@
 /**
- * Postgres lock: the lock on the head row of one server. One holder; the others wait in the order in which they came,
- * each as long as its lock timeout lets it. Held until the holder's commit is acknowledged, not only written
- * (docs/protocol.md §3.1).
+ * Postgres lock: the lock on the head row of one server.
+ *
+ * - At most one owner holds it. Others wait in FIFO order, each up to its lock timeout.
+ * - The holder keeps it until its commit is acknowledged, not only written (docs/protocol.md §3.1).
  */
 import type { SimProcess, Timer } from "./process.ts";
 
@@ -42,7 +43,7 @@ export class RowLock {
     this.#waiting.push(waiter);
   }
 
-  /** Nothing happens when somebody else holds it. */
+  /** Does nothing if another owner holds the lock. */
   release(owner: object): void {
     if (this.#holder !== owner) return;
     const next = this.#waiting.shift();
@@ -51,7 +52,7 @@ export class RowLock {
     next?.granted();
   }
 
-  /** The server has died, and every transaction with it. */
+  /** Drops the holder and all waiters: the server died, and its transactions with it. */
   clear(): void {
     for (const { timer } of this.#waiting) timer.cancel();
     this.#waiting = [];

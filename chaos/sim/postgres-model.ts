@@ -1,9 +1,10 @@
 /**
- * Postgres model: a primary and its standbys, and what operators and accidents do to them.
+ * Postgres model: a primary and its standbys, and the actions of operators and accidents on them.
  *
- * The procedure of promotion is docs/protocol.md §4.4: enough standbys stop their receivers first, so that the old
- * primary can answer nothing cleanly any more; then their positions are compared; then the furthest is promoted.
- * Everything that does less is called unsafe, and reported so. Nothing here decides when something breaks.
+ * A promotion follows docs/protocol.md §4.4. First, enough standbys stop their receivers, so that the old primary can
+ * no longer answer any commit cleanly. Then the operator compares their positions and promotes the furthest one. The
+ * model calls every lesser procedure unsafe, and reports it so. Faults decide when something breaks; the model does
+ * not.
  */
 import type { Report } from "./facts.ts";
 import type { Network } from "./network.ts";
@@ -14,30 +15,27 @@ import type { World } from "./world.ts";
 
 export type PostgresOptions = Readonly<{
   world: World;
-  /** The first is the first primary. */
+  /** The first server is the initial primary. */
   servers: readonly Readonly<{ name: string; region: string }>[];
-  /** How many standbys a commit waits for; 0: asynchronous. */
+  /** Number of standbys that a commit waits for. 0: asynchronous. */
   synchronous: number;
   partitionSize?: number;
-  /** `absent`: nothing is done but what is asked for. */
+  /** `absent`: the operator acts only on request. */
   operator?: "tends" | "absent";
-  /** How long a checkpointer may take to read a changed file; 0: it reads at once. */
+  /** Maximum delay (ms) before a checkpointer reads a changed file. 0: it reads the file at once. */
   checkpointerMsMax?: number;
   report?: Report;
 }>;
 
 export type FailoverOutcome =
   | Readonly<{ type: "promoted"; server: PostgresServer }>
-  /** Not enough standbys could be reached to be sure that nothing acknowledged would be lost. */
+  /** Too few standbys were reachable to rule out the loss of acknowledged commits. */
   | Readonly<{ type: "impossible"; reason: string }>;
 
-/** How long an operator's tool takes from one step to the next. */
+/** Time between two steps of an operator's tool. */
 const stepMs = 60;
 const rebuildMs = [300, 1_500] as const;
-/**
- * How often the operator looks at the servers, and how long an old primary stays what it was after another was
- * promoted, at most.
- */
+/** Interval between two operator checks, and the maximum time an old primary keeps its role after another promotion. */
 const tendEveryMs = 2_000;
 const zombieMsMax = 12_000;
 
@@ -49,12 +47,12 @@ export class PostgresModel {
   readonly #checkpointerMsMax: number;
   readonly #checkpointers: Stream;
   #synchronous: number;
-  /** Whom the operator holds to be the primary. */
+  /** The primary, as the operator knows it. */
   #primary: PostgresServer;
   #busy = false;
   /**
-   * Length of the primary's log when commits were last made to wait for more standbys than before; infinite until they
-   * do wait.
+   * Length of the primary's log when commits last began to wait for more standbys than before. Infinity: the change is
+   * not yet in effect.
    */
   #raisedAt = 0;
   #zombiesUntil = 0;
@@ -114,7 +112,7 @@ export class PostgresModel {
     return this.#primary;
   }
 
-  /** A promotion, a restore or a rebuilding of everything is under way. */
+  /** True during a promotion, a restore or a full rebuild. */
   get isBusy(): boolean {
     return this.#busy;
   }
@@ -143,10 +141,12 @@ export class PostgresModel {
   }
 
   /**
-   * In the files of the servers, which each checkpointer reads in its own time: 0 then releases the commits that wait.
-   * A manager lowers the number on the primary that it knows and on that one's standbys, never on an old primary that
-   * still takes writes: with the names emptied there, two histories would grow side by side, which no protocol on top
-   * of them can undo.
+   * Writes the setting into the files of the servers. Each checkpointer reads its file after its own delay; 0 then
+   * releases the waiting commits.
+   *
+   * A manager lowers the number on the primary that it knows and on the standbys of that primary. It never lowers it on
+   * an old primary that still accepts writes. With empty names there, two histories would grow side by side, and no
+   * protocol on top can repair that.
    */
   setSynchronous(standbys: number): void {
     if (standbys > this.#synchronous) this.#raisedAt = Number.POSITIVE_INFINITY;
@@ -162,7 +162,7 @@ export class PostgresModel {
   #checkpointerMs(): number {
     const max = this.#checkpointerMsMax;
     if (max === 0) return 0;
-    // As a rule at once; in the middle of a long fsync much later.
+    // Usually at once; much later during a long fsync.
     return this.#checkpointers.chance(0.7) ? this.#checkpointers.within(1, 20) : this.#checkpointers.within(20, max);
   }
 
@@ -171,14 +171,16 @@ export class PostgresModel {
     this.#raisedAt = Math.min(this.#raisedAt, server.wal.length);
   }
 
-  /** pg_cancel_backend on the oldest commit that waits, wherever one waits. @returns whether one did */
+  /**
+   * Runs pg_cancel_backend on the oldest waiting commit of the first primary that has one. @returns false if none waits
+   */
   cancelWait(): boolean {
     return this.servers.some((server) => server.isPrimary && server.cancelWait());
   }
 
   /**
-   * Another server becomes the primary; the old one is left as it is: dead, or cut off and none the wiser.
-   * @param to of an unsafe one: who; by default the standby that has least
+   * Promotes another server. The old primary keeps its state: dead, or cut off and unaware of the promotion.
+   * @param to the server that an unsafe failover promotes; by default the standby with the shortest log
    */
   failOver(how: "procedure" | "unsafe", done: (outcome: FailoverOutcome) => void, to?: PostgresServer): void {
     const impossible = (reason: string): void => done({ type: "impossible", reason });
@@ -199,8 +201,7 @@ export class PostgresModel {
       done({ type: "promoted", server: chosen });
       return;
     }
-    // Of every quorum that may have answered a commit, one at least must be among those that stop: any two of these
-    // sets meet.
+    // The stopped standbys must intersect every quorum that may have answered a commit.
     const voters = this.standbys().length;
     const needed = this.#synchronous === 0 ? 1 : voters - this.#synchronous + 1;
     const sure = up.filter((one) => !one.receiver.diverged && one.timeline === this.#primary.timeline);
@@ -221,14 +222,14 @@ export class PostgresModel {
         impossible("a standby was lost on the way");
         return;
       }
-      // What was acknowledged before commits had to wait (or for more) may be nowhere but on the old primary.
+      // Commits acknowledged before the wait began or was raised may exist only on the old primary.
       const hasAll = this.#synchronous > 0 && furthest.wal.length >= this.#raisedAt;
       this.#promote(furthest, hasAll ? "procedure" : "unsafe", { count: still.length, of: voters });
       done({ type: "promoted", server: furthest });
     });
   }
 
-  /** A fresh copy of the primary in place of whatever it was. */
+  /** Replaces the server by a fresh copy of the primary. */
   rebuild(server: PostgresServer, done: () => void = () => {}): void {
     if (server === this.#primary) throw new Error("the primary cannot be rebuilt from itself");
     server.process.kill();
@@ -249,9 +250,8 @@ export class PostgresModel {
   }
 
   /**
-   * Everything that was written within the last so many ms is gone from all servers: a backup is put in their place.
-   * Half of them begin a new timeline, as a recovery to a point in time does; the others were files of a server, which
-   * goes on with its own.
+   * Restores all servers from a backup, which lacks every write of the last `ageMs`. Half of the servers begin a new
+   * timeline, as after a point-in-time recovery. The others are file copies of a server and continue its timeline.
    */
   restoreBackup(ageMs: number, done: () => void = () => {}): void {
     const source = this.#primary;
@@ -279,7 +279,7 @@ export class PostgresModel {
     });
   }
 
-  /** As an operator leaves it after a bad day: everybody up, one primary, the others follow it. */
+  /** Restores order after faults: all servers up, one primary, the others follow it. */
   heal(done: () => void = () => {}): void {
     const primary = this.#primary;
     primary.diskFactor = 1;
@@ -315,12 +315,12 @@ export class PostgresModel {
     chosen.common.counts.recordsLost += lostBy(old.wal, chosen.wal);
     this.#raisedAt = chosen.wal.length;
     chosen.promote(how, stopped);
-    // After a forced one the rest is tidied up later: until then another standby may keep the old primary's commits
-    // going.
+    // After a forced promotion the operator repoints the other standbys later. Until then one of them may still confirm
+    // the old primary's commits.
     if (how === "procedure") this.#repoint();
   }
 
-  /** What an operator, or Patroni, does without being asked; only with servers that it can reach. */
+  /** Routine actions of an operator or Patroni, only on reachable servers. */
   #tend(): void {
     this.#world.after(tendEveryMs, () => this.#tend());
     if (this.#busy || !this.#primary.isPrimary) return;
@@ -367,7 +367,7 @@ function isBeginningOf(wal: readonly WalRecord[], of: readonly WalRecord[]): boo
   return wal.length <= of.length && wal.at(-1) === of[wal.length - 1];
 }
 
-/** How many records the first has that the second has not. */
+/** Number of records in the first log that are missing in the second. */
 function lostBy(first: readonly WalRecord[], second: readonly WalRecord[]): number {
   let shared = Math.min(first.length, second.length);
   while (shared > 0 && first[shared - 1] !== second[shared - 1]) shared -= 1;

@@ -1,9 +1,10 @@
 /**
- * Postgres replication of the model: a standby's receiver asks its upstream for the log behind its own end, and the
- * upstream's sender ships what is flushed there. What the standby has flushed counts for the commits that wait.
+ * Postgres replication of the model: a standby's receiver and its upstream's sender.
  *
- * A log that is not a beginning of the upstream's is refused: such a standby has to be rebuilt. A receiver that is
- * stopped keeps what it had received.
+ * - The receiver requests the log after its own end; the sender ships the part that the upstream has flushed.
+ * - A commit that waits counts the records that the standby has flushed.
+ * - The upstream refuses a log that is not a prefix of its own. Such a standby needs a rebuild.
+ * - A stopped receiver keeps the records that it has received.
  */
 import { sameLink } from "../../src/events/index.ts";
 import type { Connection } from "./connection.ts";
@@ -13,11 +14,11 @@ import type { WalRecord } from "./postgres-state.ts";
 const retryMs = 500;
 const connectTimeoutMs = 2_000;
 
-/** One standby as its upstream sees it. */
+/** One standby, from its upstream's point of view. */
 export class Sender {
   readonly standby: PostgresServer;
   readonly connection: Connection;
-  /** How much of its log the standby said that it has flushed. */
+  /** Length of the log that the standby reported as flushed. */
   flushed: number;
   readonly #server: PostgresServer;
   readonly #deliver: (records: readonly WalRecord[], from: number) => void;
@@ -57,14 +58,14 @@ export class Sender {
 }
 
 export class Receiver {
-  /** Its log is not a beginning of its upstream's. */
+  /** True if its log is not a prefix of its upstream's. */
   diverged = false;
   readonly #standby: PostgresServer;
   #connection: Connection | undefined;
-  /** Received and not yet flushed: lost when the machine dies, kept when the receiver is stopped. */
+  /** Records received but not yet flushed. A crash loses them; a stop of the receiver keeps them. */
   #unflushed: WalRecord[] = [];
   #lastFlush = 0;
-  /** Counts attempts: what an older one does is of no interest. */
+  /** Number of the current attempt. The receiver ignores results of older ones. */
   #attempt = 0;
 
   constructor(standby: PostgresServer) {
@@ -75,7 +76,7 @@ export class Receiver {
     return this.#connection?.isOpen("client") === true;
   }
 
-  /** Begins, or begins again with another upstream. */
+  /** Starts, or restarts with another upstream. */
   start(): void {
     this.stop();
     this.diverged = false;
@@ -89,7 +90,7 @@ export class Receiver {
     this.#flush();
   }
 
-  /** The standby has died. */
+  /** Drops everything in memory: the standby died. */
   clear(): void {
     this.#attempt += 1;
     this.#connection = undefined;
@@ -121,7 +122,7 @@ export class Receiver {
     });
   }
 
-  /** At the upstream. */
+  /** Runs at the upstream. */
   #ask(
     upstream: PostgresServer,
     asked: Readonly<{ connection: Connection; from: number; last: WalRecord | undefined; attempt: number }>,

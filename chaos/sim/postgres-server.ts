@@ -1,15 +1,14 @@
 /**
- * Postgres server of the simulated world: a write-ahead log, the state folded from the visible part of it, sessions
- * that write under the lock on the head row, and replication to standbys. What it says of a real server is held against
- * one in test/integration/fidelity.
+ * Postgres server of the simulated world: a write-ahead log and the state folded from its visible part. It has sessions
+ * that write under the lock on the head row, and replication to standbys. test/integration/fidelity compares it with a
+ * real server.
  *
- * A commit goes: record flushed here → shipped → flushed by enough standbys → visible → lock released → answered.
- * Whoever is waiting for standbys keeps the lock and is seen by nobody. A wait that is cancelled makes it visible at
- * once, and a crash makes it visible after the restart (docs/protocol.md §3.3). A session whose client has gone goes on
- * with what it was told to do.
- *
- * On the disk, and so kept over a kill: the flushed log, whether this is a standby, and its settings. All else is
- * memory.
+ * - A commit: record flushed here → shipped → flushed by enough standbys → visible → lock released → answered.
+ * - A commit that waits for standbys keeps the lock and is invisible to every session.
+ * - A cancelled wait makes the commit visible at once; a crash makes it visible after the restart (docs/protocol.md
+ *   §3.3).
+ * - A session whose client has gone completes its running statement.
+ * - A kill keeps the disk: the flushed log, the role as a standby, and the settings. It loses all else.
  */
 import { type Link, linkOf, type Position, sameLink } from "../../src/events/index.ts";
 import type { StoreRun } from "../../src/replication/log/continuity.ts";
@@ -23,38 +22,38 @@ import type { Identity, SimProcess } from "./process.ts";
 import type { Stream } from "./random.ts";
 import type { World } from "./world.ts";
 
-/** What all servers of one model share. */
+/** State and services shared by all servers of one model. */
 export type PostgresCommon = Readonly<{
   world: World;
   random: Stream;
   report: Report;
   nextTxn: () => Txn;
   nextTimeline: () => number;
-  /** Of all servers. */
+  /** The names of all servers. */
   names: () => readonly string[];
-  /** Positions in one partition; truncation drops whole ones. */
+  /** Number of positions in one partition. Truncation drops whole partitions. */
   partitionSize: number;
   counts: PostgresCounts;
 }>;
 
 export type PostgresCounts = {
   committed: number;
-  /** Waited for a standby longer than a second, or for ever. */
+  /** Commits that waited for a standby longer than a second, or forever. */
   hung: number;
   cancelled: number;
-  /** Were waiting when the server died, and visible after. */
+  /** Commits that waited when the server died and were visible after its restart. */
   visibleByCrash: number;
   refused: number;
   lockTimeouts: number;
   answersLost: number;
   promotions: number;
-  /** Records that a promoted or restored server no longer had. */
+  /** Records that were missing on a promoted or restored server. */
   recordsLost: number;
 };
 
 /** A commit that waits for its standbys. */
 type Waiting = Readonly<{
-  /** Length of the log with its record. */
+  /** Length of the log, its record included. */
   end: number;
   record: WalRecord;
   since: number;
@@ -72,19 +71,16 @@ export class PostgresServer {
   wal: WalRecord[] = [];
   timeline = 1;
   role: "primary" | "standby" = "standby";
-  /** Whom a standby follows. */
+  /** The server that a standby follows. */
   upstream: PostgresServer | undefined;
-  /** Whether a standby asks anybody for the log. */
+  /** Whether a standby requests the log from its upstream. */
   receives = true;
-  /** How many of the other servers `synchronous_standby_names` asks for. Sessions read it with their next statement. */
+  /** Number of other servers required by `synchronous_standby_names`. Sessions read it with their next statement. */
   named = 1;
-  /** How slow the disk is; 1: as it should be. */
+  /** Slowdown of the disk. 1: normal speed. */
   diskFactor = 1;
   // --- memory
-  /**
-   * How many of the other servers must have flushed a commit; 0: none. The checkpointer sets it, when it reads the
-   * file.
-   */
+  /** Number of other servers that must flush a commit; 0: none. The checkpointer sets it when it reads the file. */
   synchronous = 1;
   /** Notifies the model once the checkpointer has read the file. */
   onConfigured: () => void = () => {};
@@ -109,7 +105,7 @@ export class PostgresServer {
     this.receiver = new Receiver(this);
   }
 
-  /** Takes connections: it is up, and has replayed its log. */
+  /** Accepts connections: it is up and has replayed its log. */
   get isReady(): boolean {
     return this.#ready && this.process.isUp;
   }
@@ -118,28 +114,28 @@ export class PostgresServer {
     return this.isReady && this.role === "primary";
   }
 
-  /** Which run of which server this is, as a session can tell. */
+  /** The identity of this server and of its run, as a session can read it. */
   get run(): StoreRun {
     return { server: "pg", timeline: String(this.timeline), start: `${this.name} ${this.#starts}` };
   }
 
-  /** What sessions here see. */
+  /** The state that sessions of this server see. */
   get visible(): PostgresState {
     return this.#state;
   }
 
-  /** Commits that wait for standbys now. */
+  /** Number of commits that wait for standbys. */
   get waiting(): number {
     return this.#waiting.length;
   }
 
-  /** How long the oldest of them has waited. */
+  /** Wait (ms) of the oldest waiting commit. */
   get waitingMs(): number {
     const oldest = this.#waiting[0];
     return oldest === undefined ? 0 : this.common.world.now - oldest.since;
   }
 
-  /** The head of everything in its log, visible or not. */
+  /** The head of its whole log, visible or not. */
   get flushedHead(): Link {
     for (let i = this.wal.length - 1; i >= 0; i -= 1) {
       const record = this.wal[i];
@@ -190,7 +186,7 @@ export class PostgresServer {
     this.receiver.clear();
   }
 
-  /** Its log is another's from now on: a base backup, or pg_rewind. Only while it is down. */
+  /** Replaces its log by another server's: a base backup or pg_rewind. Allowed only while it is down. */
   restoreFrom(wal: readonly WalRecord[], timeline: number): void {
     if (this.process.isUp) throw new Error(`${this.name} is up: its log cannot be replaced`);
     this.wal = [...wal];
@@ -201,13 +197,14 @@ export class PostgresServer {
   }
 
   /**
-   * A backup is in its place now. Said when it is put there: another may be promoted before this one has begun on it.
+   * Reports that a backup replaced its log. It does so at once, as another server may be promoted before this one
+   * starts.
    */
   tellRestored(): void {
     this.common.report({ type: "promoted", ...this.here(), how: "restored", head: this.flushedHead });
   }
 
-  /** A standby that takes writes from now on. */
+  /** Turns a standby into a primary. */
   promote(how: SimFactOf<"promoted">["how"], stopped?: Readonly<{ count: number; of: number }>): void {
     this.receiver.stop();
     this.synchronous = this.named;
@@ -228,8 +225,8 @@ export class PostgresServer {
   }
 
   /**
-   * The names are in the file, and signalled; the checkpointer reads them so much later. A server that is down reads
-   * them when it starts.
+   * Writes the names to the file and signals the checkpointer, which reads them after `checkpointerMs`. A server that
+   * is down reads them when it starts.
    */
   configure(standbys: number, checkpointerMs: number): void {
     this.named = standbys;
@@ -238,7 +235,7 @@ export class PostgresServer {
     else this.process.after(checkpointerMs, () => this.#readNames());
   }
 
-  /** The checkpointer takes the file as it is by now. */
+  /** The checkpointer reads the current content of the file. */
   #readNames(): void {
     const standbys = this.named;
     if (this.#ready && this.synchronous !== standbys) {
@@ -253,7 +250,9 @@ export class PostgresServer {
     this.onConfigured();
   }
 
-  /** What a session is shown: the event, the end of the log, and how far each standby says that it has flushed. */
+  /**
+   * The replication state that a session reads: the event, the end of the log, the flushed position of each standby.
+   */
   look(link: Link): ReplicationLook {
     const others = this.common.names().filter((name) => name !== this.name);
     const names = this.named === 0 ? "" : `ANY ${this.named} (${others.join(", ")})`;
@@ -266,14 +265,14 @@ export class PostgresServer {
     return { holds, end: BigInt(this.wal.length), names, commit: "on", standbys };
   }
 
-  /** A standby's log has grown on its disk, or was replaced. */
+  /** Reports that a standby's log on disk has grown or was replaced. */
   tellFlushed(): void {
     this.common.report({ type: "standby-flushed", ...this.here(), head: this.flushedHead });
   }
 
   // --- writing
 
-  /** Writes a commit record; the owner's lock is released by `done`, not here. */
+  /** Writes a commit record. `done` releases the owner's lock; this method does not. */
   commit(writing: Writing, writer: string, done: (how: "clean" | "warned", txn: Txn) => void): void {
     const { common } = this;
     const txn = common.nextTxn();
@@ -291,7 +290,7 @@ export class PostgresServer {
     });
   }
 
-  /** Answers the commits that enough standbys have flushed. */
+  /** Answers the waiting commits that enough standbys have flushed. */
   settle(): void {
     while (true) {
       const first = this.#waiting[0];
@@ -309,7 +308,7 @@ export class PostgresServer {
     }
   }
 
-  /** Somebody cancels the oldest wait (pg_cancel_backend): visible at once, and answered with a warning. */
+  /** Cancels the oldest wait (pg_cancel_backend): its commit becomes visible at once and is answered with a warning. */
   cancelWait(): boolean {
     const first = this.#waiting.shift();
     if (first === undefined) return false;
@@ -333,7 +332,7 @@ export class PostgresServer {
 
   // --- sessions
 
-  /** The connection that carries the next statement, or the next answer of a commit, is cut on the way. */
+  /** Cuts the connection that carries the next statement, or the next answer to a commit. */
   loseNext(what: "statement" | "answer"): void {
     this.#loseNext = what;
   }

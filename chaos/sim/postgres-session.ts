@@ -1,9 +1,10 @@
 /**
- * Postgres session: one connection as the server sees it. Answers one statement at a time, and keeps a transaction that
- * rests too long, or whose client hangs up, from holding the head row for ever.
+ * Postgres session: the server's side of one connection.
  *
- * A statement that is running when its client goes runs on to its end: only a transaction that waits for its next
- * statement is undone.
+ * - It answers one statement at a time.
+ * - It ends a transaction that is idle too long or whose client hangs up, so that none holds the head row forever.
+ * - A running statement completes even if its client goes. Only a transaction that waits for its next statement is
+ *   rolled back.
  */
 import type { Link } from "../../src/events/index.ts";
 import type { StoreRun } from "../../src/replication/log/continuity.ts";
@@ -14,12 +15,11 @@ import type { PostgresServer } from "./postgres-server.ts";
 import type { PostgresState, Writing } from "./postgres-state.ts";
 import type { Timer } from "./process.ts";
 
-/** What the server says to a statement; the client's driver makes more of silence and of broken connections. */
+/** The server's answer to a statement. The client's driver handles silence and broken connections. */
 export type Said<T> =
   | Readonly<{ type: "rows"; value: T }>
   /**
-   * An error that was raised before the commit: surely nothing was written. `refusal`: raised by the log's own
-   * functions.
+   * An error raised before the commit: nothing was written. `refusal`: set if one of the log's own functions raised it.
    */
   | Readonly<{ type: "error"; message: string; refusal: object | undefined }>
   /** The wait for standbys was cancelled. */
@@ -55,7 +55,7 @@ export class Session {
     return this.#server.process.clock.wall();
   }
 
-  /** The first question of every connection. */
+  /** The first query of every connection. */
   introduce(reply: Reply<"a primary" | "a standby" | "starting up">): void {
     const server = this.#server;
     this.#begin();
@@ -63,13 +63,13 @@ export class Session {
     this.#end(() => reply({ type: "rows", value }));
   }
 
-  /** A statement that only looks. */
+  /** A read-only statement. */
   query<T>(look: (state: PostgresState, run: StoreRun) => T, reply: Reply<T>): void {
     this.#begin();
     this.#end(() => reply({ type: "rows", value: look(this.#server.visible, this.#server.run) }));
   }
 
-  /** A statement that looks at replication, too. */
+  /** A read-only statement that includes the replication state. */
   look(link: Link, reply: Reply<ReplicationLook>): void {
     this.#begin();
     this.#end(() => reply({ type: "rows", value: this.#server.look(link) }));
@@ -77,7 +77,7 @@ export class Session {
 
   /**
    * One statement, one transaction, one commit.
-   * @param decide under the lock, on what is visible then: what is written, or why not
+   * @param decide runs under the lock on the visible state; it returns the record to write, or the reason for none
    */
   write<T>(
     how: Readonly<{ op: Op; writer: string; lockTimeoutMs: number }>,
@@ -115,7 +115,7 @@ export class Session {
     });
   }
 
-  /** A write without the head row's lock, which waits for its standbys like any other. */
+  /** A write without the head row's lock. It waits for its standbys like any other write. */
   writeBeside<T>(writer: string, writing: Writing, value: T, reply: Reply<T>): void {
     this.#begin();
     this.#server.commit(writing, writer, (ended) =>
@@ -146,7 +146,7 @@ export class Session {
     });
   }
 
-  /** Carried out when the transaction commits; nobody else can see the difference. */
+  /** Deferred until the transaction commits; no other session can see the difference. */
   prepare(writing: Writing, reply: Reply<undefined>): void {
     this.#begin();
     if (!this.#inTransaction) {
@@ -192,7 +192,7 @@ export class Session {
     this.#running = true;
   }
 
-  /** The statement is over. A client that has gone is noticed now. */
+  /** Ends the statement. The session now notices a client that has gone. */
   #end(reply: () => void): void {
     this.#running = false;
     if (this.#closed) {

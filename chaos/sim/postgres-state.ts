@@ -1,8 +1,8 @@
 /**
- * Postgres state: what one server of the Postgres model holds, folded from its write-ahead log. No server, no time.
+ * Postgres state: the content of one server of the Postgres model, folded from its write-ahead log. No server, no time.
  *
- * A record of that log is one committed transaction; servers share the records, and each folds as far as it may see.
- * What may be written is decided by the log's own rules (src/replication/log/log-rules.ts) on a view of this.
+ * - A record of that log is one committed transaction. Servers share the records; each folds its visible ones.
+ * - The log's own rules (src/replication/log/log-rules.ts) decide on a view of this state which writes are valid.
  */
 import {
   type CommandId,
@@ -38,9 +38,9 @@ import type { Txn } from "./facts.ts";
 export type Writing =
   | Readonly<{ op: "append"; batch: AppendBatch; durable: Link }>
   | Readonly<{ op: "beat"; request: BeatRequest; durable: Link }>
-  /** `run`: where it is opened; `held`: stands for lessees that may be missing, null when none is. */
+  /** `run`: the server run that opens it; `held`: represents lessees that may be missing, null if none is. */
   | Readonly<{ op: "open-epoch"; request: OpenEpochRequest; entry: LogEntry; run: StoreRun; held: Lessee | null }>
-  /** The partitions below it are dropped. */
+  /** Drops the partitions below it. */
   | Readonly<{ op: "retain"; base: Link }>
   | Readonly<{ op: "sweep"; commands: readonly CommandId[] }>;
 
@@ -72,15 +72,15 @@ export class PostgresState {
   readonly versions = new Map<Stream, number>();
   readonly commands = new Map<CommandId, Made>();
   readonly lessees = new Map<string, Lessee>();
-  /** What the newest epoch recorded of where it was opened. */
+  /** The record of the newest epoch: where it was opened. */
   record: EpochRecord | null = null;
-  /** The longest window that any epoch named. */
+  /** The longest window (ms) named by any epoch. */
   windowMaxMs = 0;
-  /** Null: the person is erased, and stays so. */
+  /** Null: the person is erased, permanently. */
   readonly keys = new Map<UserId, WrappedKey | null>();
   readonly vault = new Map<SessionId, VaultEntry>();
   readonly configurations = new Map<ConfigHash, StoredConfiguration>();
-  /** For log-rules.ts; always as the state is now. */
+  /** The view for log-rules.ts; it always reflects the current state. */
   readonly view: LogView;
 
   constructor() {

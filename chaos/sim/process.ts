@@ -1,10 +1,11 @@
 /**
  * Process: one program in the simulated world, with its machine's clocks.
  *
- *   down --start--> running --pause--> paused --resume--> running        kill: from anywhere to down
+ *   down --start--> running --pause--> paused --resume--> running        kill: from any state to down
  *
- * Always: what was scheduled by one boot never runs in another; what comes to a paused process waits, in order, until
- * it is resumed; nothing reaches one that is down. Pauses nest: two faults may hold one process.
+ * - Work scheduled by one boot never runs in another.
+ * - Work for a paused process waits, in order, until its resume. Work for a process that is down is dropped.
+ * - Pauses nest: two faults may pause one process.
  */
 import { type BootId, type MonotonicMs, parseBootId } from "../../src/events/index.ts";
 import { type NodeKey, nodeKeyFrom } from "../../src/replication/index.ts";
@@ -15,53 +16,53 @@ import type { Stream } from "./random.ts";
 
 export type ProcessStatus = "down" | "running" | "paused";
 
-/** What a process needs of its world. */
+/** The services that a process needs from its world. */
 export type Ground = Readonly<{
   now(): number;
-  /** At a real time. */
+  /** Schedules at a real time. */
   at(time: number, run: () => void): Due;
   note(who: string, text: string): void;
-  /** What a true wall clock said at time 0. */
+  /** The reading of an accurate wall clock at time 0. */
   readonly wallStart: number;
   report: Report;
   random(authority: string): Stream;
 }>;
 
-/** What its `started` says. A rolling upgrade changes it between two boots. */
+/** The content of its `started` fact. A rolling upgrade changes it between two boots. */
 export type Identity = Pick<SimFactOf<"started">, "role" | "node" | "lessee" | "build" | "unknownTypes">;
 
 export type ProcessOptions = Readonly<{
   name: string;
   region: string;
   identity: Identity;
-  /** Called at each boot: builds the program anew, from what its disk holds. */
+  /** Called at each boot: builds a new program from the content of its disk. */
   start: (process: SimProcess) => void;
 }>;
 
 export type Timer = Readonly<{ cancel(): void }>;
 
-/** The one wake-up of a core: the newest request replaces the one before. */
+/** The single wake-up of a core: a new request replaces the previous one. */
 export type Alarm = Readonly<{ set(at: MonotonicMs): void; clear(): void }>;
 
 /** The name of the cluster of every seed. */
 export const simCluster = "sim";
 
 const waitingMax = 200_000;
-/** So much later what is too early by the last digit of a clock is not. */
+/** Delay (ms) that corrects a wake-up that is early by a rounding error of the clock. */
 const roundedMs = 1e-6;
 
 export class SimProcess {
   readonly name: string;
   readonly region: string;
-  /** Its place in the network's tables. */
+  /** Its index in the network's tables. */
   readonly index: number;
   readonly clock: Clock;
   identity: Identity;
-  /** Counts its starts; 0 before the first. */
+  /** Number of starts so far; 0 before the first. */
   boot = 0;
-  /** Drawn at each start; null for servers, which have none. */
+  /** Drawn at each start. Null: servers have none. */
   bootId: BootId | null = null;
-  /** Of a process that holds a lease: its boot id commits to this key. */
+  /** Key of a process that holds a lease. Its boot id commits to this key. */
   nodeKey: NodeKey | null = null;
   status: ProcessStatus = "down";
   readonly #ground: Ground;
@@ -109,7 +110,7 @@ export class SimProcess {
     this.#start(this);
   }
 
-  /** SIGKILL, or a crash: everything in memory is gone. */
+  /** SIGKILL or a crash: loses everything in memory. */
   kill(): void {
     if (!this.isUp) return;
     this.status = "down";
@@ -155,7 +156,7 @@ export class SimProcess {
     for (const run of waiting) this.run(run, "later");
   }
 
-  /** The whole machine sleeps: a pause in which clocks stand still. */
+  /** The whole machine sleeps: a pause in which the frozen clocks stop. */
   suspend(frozen: Frozen): void {
     if (!this.isUp) return;
     this.#pause("suspended");
@@ -169,7 +170,7 @@ export class SimProcess {
     this.resume();
   }
 
-  /** 1.01: gains 10 ms a second. */
+  /** Sets the rate of the machine's clock. 1.01: it gains 10 ms per second. */
   setRate(rate: number): void {
     this.clock.setRate(rate);
     if (this.isUp) this.#reportClock();
@@ -180,13 +181,13 @@ export class SimProcess {
     if (this.isUp) this.#reportClock();
   }
 
-  /** A time server answers: see `Clock.setByServer`. */
+  /** Applies a time server's answer: see `Clock.setByServer`. */
   setByServer(): void {
     this.clock.setByServer();
     if (this.isUp) this.#reportClock();
   }
 
-  /** Runs it in this process as it is: at once, when it is resumed, or never. @returns false when it is down */
+  /** Runs the work at once, after the resume of a paused process, or never. @returns false if the process is down */
   run(work: () => void, when: "now" | "later" = "now"): boolean {
     if (this.status === "down") return false;
     if (when === "later") {
@@ -201,12 +202,12 @@ export class SimProcess {
     return true;
   }
 
-  /** After so many milliseconds of this machine's monotonic clock. */
+  /** Runs the work after `ms` milliseconds of this machine's monotonic clock. */
   after(ms: number, work: () => void): Timer {
     return this.at((this.clock.monotonic() + Math.max(0, ms)) as MonotonicMs, work);
   }
 
-  /** When this machine's monotonic clock says so. */
+  /** Runs the work once this machine's monotonic clock reaches the time. */
   at(monotonic: MonotonicMs, work: () => void): Timer {
     const boot = this.boot;
     let due: Due | undefined;
@@ -219,7 +220,7 @@ export class SimProcess {
         this.run(() => due !== undefined && work());
         return;
       }
-      // The rate was changed, the machine slept, or the last digit was rounded: its own clock is not there yet.
+      // The rate changed, the machine slept, or rounding cut the last digit: its own clock has not reached the time.
       if (this.clock.monotonic() < monotonic) schedule(this.#ground.now() + roundedMs);
       else work();
     };
@@ -252,7 +253,7 @@ export class SimProcess {
     };
   }
 
-  /** Called once if this boot is killed. @returns takes it back */
+  /** Calls `tell` once if this boot is killed. @returns a function that cancels the subscription */
   onKill(tell: () => void): () => void {
     this.#onKill.add(tell);
     return () => this.#onKill.delete(tell);

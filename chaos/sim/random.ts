@@ -1,26 +1,26 @@
 /**
- * Random streams of a simulation: one per authority (net, pg, nats, clock, process, workload, faults, ids), each with
- * its own generator, so that one more draw in one of them does not change what the others draw.
+ * Random streams of a simulation: one generator per authority (net, pg, nats, clock, process, workload, faults, ids).
  *
- * Pure: the same seed and name give the same numbers on every machine.
+ * - An extra draw from one stream does not change the draws from the others.
+ * - Pure: the same seed and name give the same numbers on every machine.
  */
 import type { Random } from "../random.ts";
 
 export type Stream = Random &
   Readonly<{
-    /** True once in 1/p times. */
+    /** True with probability `p`. */
     chance(p: number): boolean;
-    /** From `low` up to, not including, `high`. */
+    /** A number from `low` (inclusive) to `high` (exclusive). */
     within(low: number, high: number): number;
-    /** Waiting times of things that happen at random: mean `mean`, at most ten times that. */
+    /** An exponentially distributed waiting time with mean `mean`, at most ten times `mean`. */
     exponential(mean: number): number;
-    /** A whole number of 32 bits. */
+    /** A 32-bit integer. */
     bits(): number;
     bytes(count: number): Uint8Array;
     uuid(): string;
   }>;
 
-/** @param name of the authority; any text */
+/** @param name the name of the authority; any text */
 export function streamOf(seed: number | string, name: string): Stream {
   const bits = sfc32(...fourSeeds(`${seed}/${name}`));
   const next = (): number => bits() / 2 ** 32;
@@ -64,7 +64,7 @@ export function streamOf(seed: number | string, name: string): Stream {
   };
 }
 
-/** SFC32 of Chris Doty-Humphrey's PractRand: small, fast, and passes its tests. */
+/** SFC32 from Chris Doty-Humphrey's PractRand: small, fast, and it passes the PractRand tests. */
 function sfc32(first: number, second: number, third: number, fourth: number): () => number {
   let a = first | 0;
   let b = second | 0;
@@ -86,7 +86,7 @@ function fourSeeds(text: string): [number, number, number, number] {
   return [mixed(text, 0x9e3779b9), mixed(text, 0x85ebca6b), mixed(text, 0xc2b2ae35), mixed(text, 0x27d4eb2f)];
 }
 
-/** A text as 32 bits (FNV-1a, then the finish of MurmurHash3). */
+/** Hashes a text to 32 bits (FNV-1a, then the finalizer of MurmurHash3). */
 export function mixed(text: string, start = 0x811c9dc5): number {
   let h = start | 0;
   for (let i = 0; i < text.length; i += 1) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);

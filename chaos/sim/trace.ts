@@ -1,6 +1,7 @@
 /**
- * Trace: what happened in a simulation, as lines for people (kept only when asked for) and as a running hash of
- * everything (always), so that two runs of one seed can be compared without keeping either.
+ * Trace: the record of a simulation, as readable lines (kept only on request) and as a running hash of everything.
+ *
+ * The hash is always kept, so two runs of one seed can be compared without their lines.
  */
 export class Trace {
   readonly keeps: boolean;
@@ -10,13 +11,13 @@ export class Trace {
   #b = 0x9e3779b9;
   #dropped = 0;
 
-  /** @param linesMax the oldest lines go when there are more; 0 keeps none */
+  /** @param linesMax maximum number of lines to keep, newest first; 0 keeps none */
   constructor(linesMax: number) {
     this.#linesMax = linesMax;
     this.keeps = linesMax > 0;
   }
 
-  /** Sixteen hexadecimal digits. */
+  /** The hash as 16 hexadecimal digits. */
   get hash(): string {
     return [this.#a, this.#b].map((half) => (half >>> 0).toString(16).padStart(8, "0")).join("");
   }
@@ -34,12 +35,12 @@ export class Trace {
 
   line(at: number, who: string, text: string): void {
     if (!this.keeps) return;
-    // Half of the lines go at once: to shift one each time would cost more than the simulation.
+    // Drops half of the lines at once: one shift per line would cost more than the simulation.
     if (this.lines.length >= this.#linesMax * 2) this.#dropped += this.lines.splice(0, this.#linesMax).length;
     this.lines.push(`${(at / 1_000).toFixed(6).padStart(11)}  ${who.padEnd(12)}  ${text}`);
   }
 
-  /** How many lines were kept no longer. */
+  /** Number of dropped lines. */
   get dropped(): number {
     return this.#dropped;
   }

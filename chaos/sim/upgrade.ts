@@ -1,10 +1,10 @@
 /**
- * Upgrade: a rolling upgrade as people do it, one process after the other, with a way back until they have asked for
- * the new level.
+ * Upgrade: a rolling upgrade of one process after the other, with a way back until operators finalize the new level.
  *
- * The level is asked for as `cardea cluster finalize` does it: a command that the leader refuses, with names, while
- * somebody is there who could not read it. Patient operators ask when everybody is new; others ask all the while. From
- * the first asking on nobody goes back.
+ * - The simulation finalizes as `cardea cluster finalize` does: a command that the leader refuses while any process
+ *   cannot read the new level. The refusal names those processes.
+ * - Patient operators finalize once all processes are new; others retry throughout the rollout.
+ * - No process rolls back after the first finalize command.
  */
 import { type CommandId, type CommandResult, parseCommandId } from "../../src/events/index.ts";
 import { builds, firstBuild, readsOf } from "./builds.ts";
@@ -12,15 +12,15 @@ import type { Fault, Stage } from "./faults.ts";
 import { up } from "./faults-processes.ts";
 import type { SimProcess } from "./process.ts";
 
-/** What operators know of it all. */
+/** The rollout state that operators know. */
 export type Rollout = { finalizing: "no" | "asked" };
 
 const goneMs = 300;
 const stopMsMax = 2_500;
 const stepMsMin = 600;
 /**
- * Of those who begin, the first turn back half-way, some have a machine that is switched off all the while, and the
- * last cannot wait.
+ * Bounds on `much`, the draw that selects the rollout. Below `timid`: operators roll back half-way. From `forgetful` to
+ * `impatient`: one machine is off throughout. Above `impatient`: operators do not wait before they finalize.
  */
 const timid = 0.3;
 const forgetful = 0.5;
@@ -30,7 +30,7 @@ const commandMs = 10_000;
 const againMs = { unavailable: 700, refused: 1_500 };
 const refusalsMax = 40;
 
-/** What is not done when the time is over stays as it was; what was asked for is asked for until there is an answer. */
+/** Steps still open at the end of the fault stay undone. A finalize command is repeated until it gets an answer. */
 export const upgrade: Fault = (stage, { forMs, who, much }) => {
   const { world, nodes } = stage.cast;
   const away = much > forgetful && much <= impatient ? stage.pick(nodes, who)?.process : undefined;
@@ -72,7 +72,7 @@ export const upgrade: Fault = (stage, { forMs, who, much }) => {
   };
 };
 
-/** Whoever was left behind: there is no way back any more. */
+/** Upgrades the remaining processes once the level is finalized: no process can roll back. */
 export function upgradeTheRest(stage: Stage): void {
   if (stage.rollout.finalizing === "no") return;
   for (const process of upgradable(stage)) {
@@ -82,13 +82,13 @@ export function upgradeTheRest(stage: Stage): void {
   }
 }
 
-/** Readers first. */
+/** The processes in upgrade order: readers first. */
 function upgradable({ cast: { nodes, regionals, brokers } }: Stage): readonly SimProcess[] {
   const [readers, writers] = [nodes.map(({ process }) => process), brokers.map(({ process }) => process)];
   return [...readers, ...regionals.map(({ process }) => process), ...writers];
 }
 
-/** @param settled it was answered, one way or the other, or was asked for before */
+/** @param settled called once the command has an answer of either kind, or at once if it was sent before */
 function finalize(stage: Stage, settled: () => void = () => {}): void {
   const { cast, rollout, clients } = stage;
   if (rollout.finalizing === "asked") {
@@ -123,7 +123,7 @@ function finalize(stage: Stage, settled: () => void = () => {}): void {
   ask(nextId(), 1);
 }
 
-/** An orderly end, or a hard one when it takes too long, and a start of the other build. */
+/** Stops the process, kills it if that takes too long, and starts the other build. */
 function replace({ cast, options }: Stage, process: SimProcess, which: "first" | "new"): void {
   const { boot } = process;
   const index = cast.nodes.findIndex((one) => one.process === process);

@@ -1,6 +1,6 @@
 /**
- * Worker: a process that runs the seeds it is told to, one at a time, and tells what came of each. Ends when whoever
- * started it hangs up.
+ * Worker: a process that runs seeds for a runner, one at a time, and reports the result of each. It ends when the
+ * runner disconnects.
  */
 import { company } from "./cluster-setup.ts";
 import { plansOf, runPlans } from "./failure-report.ts";

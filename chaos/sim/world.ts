@@ -1,13 +1,11 @@
 /**
- * World of a simulation: real time, the order in which things happen, randomness, processes and the network between
- * them.
+ * World of a simulation: real time, the order of events, randomness, the processes and the network between them.
  *
- * Callbacks only, no promise and no clock of the machine: the same seed and the same calls give the same run, told by
- * the hash of its trace. Whatever may be decided in two ways is drawn from the stream of the authority that decides it.
- *
- * Always: time never goes back; of two things due at one moment, the one scheduled first comes first; the hash takes in
- * the time and order of each thing that ran and every fact that was reported, so two runs that differ anywhere differ
- * in it soon after.
+ * - Callbacks only: no promise, no clock of the machine. The same seed and the same calls give the same run.
+ * - Time never goes back. Of two callbacks due at the same time, the one scheduled first runs first.
+ * - Each free choice draws from the stream of the authority that makes it.
+ * - The trace's hash covers the time and order of each callback and every reported fact. Two runs that differ anywhere
+ *   soon differ in their hash.
  */
 import type { Link } from "../../src/events/index.ts";
 import { Clock } from "./clock.ts";
@@ -20,27 +18,27 @@ import { Trace } from "./trace.ts";
 
 export type WorldOptions = Readonly<{
   seed: number;
-  /** How many lines of the trace are kept; 0: its hash alone. */
+  /** Maximum number of trace lines to keep. 0: only the hash. */
   traceLinesMax?: number;
-  /** Called at once, in the midst of what reports it: it must not schedule, send or draw. */
+  /** Called synchronously by the reporter of a fact. It must not schedule, send or draw. */
   facts?: Report;
-  /** How far a machine's wall clock is from the truth at the start, at most. */
+  /** Maximum initial error (ms) of a machine's wall clock. */
   wallSkewMsMax?: number;
 }>;
 
-/** What most facts say of themselves in one of these words. A link stands for the bytes of every event up to it. */
+/** The fields by which most facts describe themselves. A link represents the bytes of every event up to it. */
 type Telling = Readonly<
   Partial<Record<"head" | "to" | "link" | "place" | "request" | "nonce" | "verdict", string | number | Link | null>>
 >;
 
-/** The first moment of every world, as wall clocks without skew show it. */
+/** The start time of every world, as shown by wall clocks without skew. */
 export const worldStart = Date.UTC(2026, 0, 5, 8);
 
 export class World {
   readonly seed: number;
   readonly trace: Trace;
   readonly network: Network;
-  /** By name, in the order of their making. */
+  /** All processes by name, in order of creation. */
   readonly processes = new Map<string, SimProcess>();
   readonly #heap = new Heap();
   readonly #streams = new Map<string, Stream>();
@@ -62,12 +60,12 @@ export class World {
     this.network = new Network({ now, at, note, random: this.random("net") });
   }
 
-  /** Real time in milliseconds since the start. No process may ask for it. */
+  /** Real time in ms since the start. Processes must not read it. */
   get now(): number {
     return this.#now;
   }
 
-  /** How many things have run. */
+  /** Number of callbacks run so far. */
   get steps(): number {
     return this.#steps;
   }
@@ -88,7 +86,7 @@ export class World {
     return made;
   }
 
-  /** At a real time, in nobody's name: for models, faults and the network. `due.run = undefined` cancels it. */
+  /** Schedules at a real time, for no process: for models, faults and the network. `due.run = undefined` cancels it. */
   at(time: number, run: () => void): Due {
     return this.#heap.push(Math.max(time, this.#now), run);
   }
@@ -97,7 +95,7 @@ export class World {
     return this.at(this.#now + ms, run);
   }
 
-  /** Made down; `start()` boots it. */
+  /** Adds a process that is down; `start()` boots it. */
   addProcess(options: ProcessOptions): SimProcess {
     if (this.processes.has(options.name)) throw new Error(`there is a process ${options.name} already`);
     if (this.processes.size >= processesMax) throw new Error(`a world has ${processesMax} processes at most`);
@@ -128,12 +126,12 @@ export class World {
     this.#options.facts?.(fact);
   }
 
-  /** A line of the trace. Where making the text costs something, ask `trace.keeps` first. */
+  /** Adds a line to the trace. If the text is costly to build, check `trace.keeps` first. */
   note(who: string, text: string): void {
     this.trace.line(this.#now, who, text);
   }
 
-  /** Runs everything due up to this real time, which is then the time. */
+  /** Runs everything due up to this real time, and advances the time to it. */
   run(until: number): void {
     while (true) {
       const due = this.#heap.pop(until);
@@ -143,7 +141,9 @@ export class World {
     this.#now = Math.max(this.#now, until);
   }
 
-  /** Runs until it is so, and says whether it came to be so by `until`. Asked after each step: keep it cheap. */
+  /**
+   * Runs until `isSo` is true. @returns false if it was not true by `until`. It runs after each step: keep it cheap.
+   */
   runUntil(isSo: () => boolean, until: number): boolean {
     while (!isSo()) {
       const due = this.#heap.pop(until);
