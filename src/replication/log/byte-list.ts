@@ -1,6 +1,6 @@
 /**
- * Byte list: many byte strings as one, with their lengths beside it. One block crosses a thread or a wire far more
- * cheaply than hundreds of small ones, and a block of its own can be transferred instead of copied.
+ * Byte list: many byte strings in one block, with the length of each. Sending or transferring one block to another
+ * thread is far cheaper than copying hundreds of small ones.
  */
 export type ByteList = Readonly<{ block: Uint8Array<ArrayBuffer>; lengths: readonly number[] }>;
 

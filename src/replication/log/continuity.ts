@@ -1,21 +1,20 @@
 /**
- * Continuity: whether a store may lack beats that an earlier leader had committed, and with them rows of lessees (ADR
- * 0035).
+ * Continuity check: decides whether a store may lack beats that an earlier leader committed, and with them rows of
+ * lessees (ADR 0035).
  *
- * - Pure. Each store gathers the evidence inside the transaction that opens an epoch, and this decides what it proves.
- * - Absence of evidence is a reason: only what is named here as proof counts as one.
- * - What is held for the lost history is a row of the lessee table. The next epoch, and an older build, treat it like
- *   any other.
+ * - Pure. Each store gathers the evidence inside the transaction that opens an epoch; this module evaluates it.
+ * - Missing evidence counts as a reason. Only what this module names counts as proof.
+ * - A row of the lessee table represents the lost history. The next epoch and older builds treat it like any other row.
  */
 import type { Epoch, Incarnation } from "../../events/index.ts";
 import type { Lessee, OpenEpochRequest } from "./log.ts";
 
 /** One uninterrupted run of one store: while it lasts, nothing that was flushed there can disappear. */
 export type StoreRun = Readonly<{
-  /** Postgres: the system identifier and the oid of the database; "": they cannot be read. */
+  /** Postgres: the system identifier and the database oid. "": they cannot be read. */
   server: string;
   timeline: string;
-  /** Differs after each start of the server. */
+  /** Changes at each start of the server. */
   start: string;
 }>;
 
@@ -24,21 +23,21 @@ export type EpochRecord = Readonly<{
   incarnation: Incarnation;
   /** Null: an older build opened the epoch, a restore filled it in, or its commits did not wait for the disk. */
   run: StoreRun | null;
-  /** The row was written by the transaction that it names: it was not copied here from another database. */
+  /** `here`: the transaction that the row names wrote it. `elsewhere`: the row was copied from another database. */
   written: "here" | "elsewhere";
 }>;
 
 export type StoreEvidence = Readonly<{
   run: StoreRun;
-  /** Null: there is no record of the epoch in the head row. */
+  /** Null: the head row holds no record of the epoch. */
   previous: EpochRecord | null;
-  /** The epoch in a mark that outlives a clean shutdown, and no crash and no copy of a running server. */
+  /** The epoch named by a mark that survives a clean shutdown, but neither a crash nor a copy of a running server. */
   mark: Incarnation | null;
 }>;
 
 type Opening = Pick<OpenEpochRequest, "expected" | "atLeast" | "led">;
 
-/** @returns why beats of an earlier epoch may be missing; null: it is proven that none is */
+/** @returns why beats of an earlier epoch may be missing; null: none is missing, and the evidence proves it */
 export function whyBeatsMayBeLost(request: Opening, evidence: StoreEvidence): string | null {
   const unheld = whyEpochsMayBeLost(request);
   if (unheld !== null || request.expected === 0) return unheld;
@@ -62,27 +61,31 @@ export function whyEpochsMayBeLost({ expected, atLeast }: Pick<Opening, "expecte
 }
 
 /**
- * The longest window that any build ever granted: the maximum of `broker.max_window`, and the limit of the builds
- * before that key.
+ * The longest window that any build ever granted, in ms: the maximum of `broker.max_window`, and the limit of builds
+ * that predate that key.
  */
 export const windowMsMax = 16 * 60_000;
 
 export type WindowEvidence = Readonly<{
-  /** The limit of the broker that opens the epoch, ms; 0: no other process can reach it. */
+  /** The limit of the broker that opens the epoch, ms. 0: no other process can reach that broker. */
   requestedMs: number;
-  /** The highest limit that any epoch recorded, ms; 0: none did, or no other process could reach those brokers. */
+  /**
+   * The highest limit that any epoch recorded, ms. 0: no epoch recorded one, or no other process could reach those
+   * brokers.
+   */
   recordedMs: number;
   /**
-   * The epoch before was opened by an older build or filled in by a restore: what its broker granted is not recorded.
+   * `unrecorded`: an older build opened the previous epoch or a restore filled it in, so the windows that its broker
+   * granted are unknown.
    */
   previous: "recorded" | "unrecorded";
-  /** The rows that survive. */
+  /** The lessee rows that survive. */
   lessees: readonly Pick<Lessee, "windowMs">[];
 }>;
 
 /**
- * @returns the longest window, ms, that a lease of the lost history may have; 0: no process outside the broker's had
- * one
+ * @returns the longest window, ms, that a lease of the lost history may have; 0: no process other than the broker held
+ * a lease
  */
 export function lostWindowMs({ requestedMs, recordedMs, previous, lessees }: WindowEvidence): number {
   const limitMs = Math.max(requestedMs, recordedMs);
@@ -91,12 +94,15 @@ export function lostWindowMs({ requestedMs, recordedMs, previous, lessees }: Win
   return lessees.reduce((longestMs, { windowMs }) => Math.max(longestMs, windowMs), limitMs);
 }
 
-/** Older builds can parse it. No boot id of a node begins like this: the granter refuses such a node. */
+/**
+ * Prefix of the boot id of a lost-history row. Older builds can parse it. The granter refuses a node whose boot id
+ * begins with it.
+ */
 const lostBoot = "@lost-history.";
-/** For display; the boot tells what the row is. */
+/** For display. The boot id identifies the row. */
 const unknownNodes = "@unknown-nodes" as Lessee["node"];
 
-/** Stands for every node that may have been granted a lease on a history that is lost before this epoch. */
+/** Represents every node that may hold a lease granted on a history that was lost before this epoch. */
 export function lostHistory(epoch: Epoch, windowMs: number): Lessee {
   const boot = `${lostBoot}${epoch}` as Lessee["boot"];
   return { node: unknownNodes, boot, region: "*", role: "proxy", windowMs };

@@ -1,22 +1,23 @@
 /**
  * Durability evidence: whether the standbys that a commit must wait for hold an event on disk. Pure;
- * postgres/durability.ts asks the server.
+ * postgres/durability.ts queries the server.
  *
- * - The evidence is where each standby has flushed the write-ahead log (`pg_stat_replication.flush_lsn`), never a
- *   setting. A commit that Postgres released early, without a warning, leaves every setting as it was:
+ * - The evidence is the flush position of each standby (`pg_stat_replication.flush_lsn`), never a setting. Postgres can
+ *   release a commit early without a warning and without changing any setting:
  *   docs/adr/0031-durability-by-flush-position.md.
  * - An event that a snapshot shows was inserted below the insert position read after that snapshot. A standby that has
  *   flushed up to that position therefore holds the event.
- * - As many standbys count as `synchronous_standby_names` asks for, among those it names, at the moment of the look.
+ * - The required number of standbys is the one in `synchronous_standby_names`, counted among the standbys that it
+ *   names, at the time of the query.
  */
 import { parseSynchronousNames } from "./postgres/promotion.ts";
 
 /**
- * Pauses between looks. A standby that is waited for is behind by one round trip; a beat flushes what an idle server
- * holds back.
+ * Pauses between queries, ms. A standby that commits wait for lags by one round trip. On an idle server, the next beat
+ * flushes what is held back.
  */
 export const evidencePausesMs = [5, 10, 20, 40, 80, 160, 200] as const;
-/** A check takes no longer. What is not shown by then counts as asynchronous. */
+/** Upper bound of a check, ms. An event not shown to be replicated by then counts as asynchronous. */
 export const evidenceMsMax = 1_500;
 
 /** One connected standby, as `pg_stat_replication` shows it. */
@@ -24,28 +25,28 @@ export type StandbyPosition = Readonly<{
   name: string;
   /** IP address; empty for a local socket. */
   address: string;
-  /** `sync` and `quorum`: Postgres counts it for commits that wait. */
+  /** `sync` or `quorum`: Postgres counts the standby for commits that wait. */
   state: string;
-  /** In bytes of the write-ahead log. Null: not known, or hidden from this role. */
+  /** Flush position in the write-ahead log, in bytes. Null: unknown, or hidden from this role. */
   flushed: bigint | null;
 }>;
 
-/** What one statement on one server shows. */
+/** The result of one statement on one server. */
 export type ReplicationLook = Readonly<{
-  /** The event stands in this server's log, visible. */
+  /** True when the event is visible in the log of this server. */
   holds: boolean;
   /** The insert position of the write-ahead log, read after the statement's snapshot. */
   end: bigint;
-  /** `synchronous_standby_names` and `synchronous_commit`, as the session knows them. */
+  /** `synchronous_standby_names` and `synchronous_commit`, as the session sees them. */
   names: string;
   commit: string;
   standbys: readonly StandbyPosition[];
 }>;
 
-/** `behind`: commits wait for standbys, but not enough of them have flushed up to the end yet. Look again. */
+/** `behind`: commits wait for standbys, but too few have flushed up to the end yet. The caller queries again. */
 export type Evidence = "synchronous" | "asynchronous" | "behind";
 
-/** @param end the insert position of the first look that showed the event */
+/** @param end the insert position of the first query that showed the event */
 export function judgeEvidence(look: ReplicationLook, end: bigint): Evidence {
   if (!look.holds || (look.commit !== "on" && look.commit !== "remote_apply")) return "asynchronous";
   const wanted = readable(look.names);
@@ -56,8 +57,8 @@ export function judgeEvidence(look: ReplicationLook, end: bigint): Evidence {
 }
 
 /**
- * The lowest position of each named standby: beside a new connection, the server may still show the old one, of a
- * machine that has been rebuilt since.
+ * The lowest position of each named standby. The server may still list the old connection of a rebuilt machine beside
+ * its new one.
  */
 function positionsByStandby(standbys: readonly StandbyPosition[], names: readonly string[] | "any"): readonly bigint[] {
   const named = names === "any" ? "any" : new Set(names.map((name) => name.toLowerCase()));
@@ -74,7 +75,7 @@ function positionsByStandby(standbys: readonly StandbyPosition[], names: readonl
   return [...positions.values()];
 }
 
-/** @returns undefined when commits wait for no standby, or for one that this build cannot make out */
+/** @returns undefined when commits wait for no standby, or when this build cannot parse the names */
 function readable(names: string): ReturnType<typeof parseSynchronousNames> {
   try {
     return parseSynchronousNames(names);

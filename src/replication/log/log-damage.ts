@@ -1,8 +1,8 @@
 /**
- * Log damage: where what a store holds stops being what was written to it. Pure.
+ * Log damage: finds where the content of a store stops being what was written to it. Pure.
  *
- * Whoever reads a log is given intact events alone: the page ends before the first that is missing or changed, and who
- * reads on from there is told.
+ * A reader receives only intact events. A page ends before the first event that is missing or changed; a reader that
+ * continues from there gets an error.
  */
 import { chainHash, type Link, type Position } from "../../events/index.ts";
 import { LogDamagedError } from "./log.ts";
@@ -11,8 +11,8 @@ import { pageBytesMax } from "./log-rules.ts";
 export type StoredEvent = Readonly<{ link: Link; bytes: Uint8Array }>;
 
 /**
- * Takes events in their order for as long as they chain, and for one page at most.
- * @returns `damage`: why nothing was taken; undefined when there was nothing
+ * Takes events in order while they chain, up to one page.
+ * @returns `damage`: why no further event was taken; undefined when no damage was found
  */
 export function takeIntact(after: Link, stored: Iterable<StoredEvent>) {
   const entries: Uint8Array[] = [];
@@ -31,7 +31,9 @@ export function takeIntact(after: Link, stored: Iterable<StoredEvent>) {
   return { entries, last, damage: undefined };
 }
 
-/** The event at a place that a reader has, at or below the horizon and not dropped, is not there. */
+/**
+ * The error for a missing event at a position that a reader has, at or below the horizon and not dropped by retention.
+ */
 export function placeIsMissing(store: string, place: Link): LogDamagedError {
   return new LogDamagedError(store, { ...place, position: (place.position - 1) as Position }, "missing");
 }

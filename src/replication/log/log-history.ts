@@ -1,9 +1,8 @@
 /**
- * Log history: the events of some streams, from a position towards the beginning. For explanations, which are asked for
- * by people.
+ * Log history: the events of some streams, read backwards from a position. Serves explanations that people request.
  *
- * There is no index over streams: it would be written with every append. So it is looked through, a bounded stretch
- * each time, and what is looked through has to chain; an event that does not ends the look with its place.
+ * There is no index over streams, because every append would have to write it. Each request scans a bounded range
+ * instead. The scanned events must chain; an event that does not chain ends the scan and is reported by position.
  */
 import { z } from "zod";
 import { decodeEvents, type Link, linkOf, type Position, type Stream } from "../../events/index.ts";
@@ -13,19 +12,19 @@ import { pageEventsMax } from "./log-rules.ts";
 export type HistoryRequest = Readonly<{
   streams: readonly Stream[];
   upTo: Position;
-  /** How many positions to look through, `upTo` included; at most `historyDepthMax`. */
+  /** How many positions to scan, including `upTo`; at most `historyDepthMax`. */
   depth: number;
 }>;
 export type HistoryPage = Readonly<{
-  /** The link at `upTo`; null above the durable horizon or behind retention. */
+  /** The link at `upTo`. Null: above the durable horizon, or dropped by retention. */
   at: Link | null;
-  /** Oldest first, each with the link behind which it stands. */
+  /** Oldest first, each with the link of the event before it. */
   found: readonly Readonly<{ previous: Link; bytes: Uint8Array }>[];
-  /** Everything above it was looked through; ask on with it as `upTo`. Not below `base`. */
+  /** Everything above this position was scanned; to continue, request with it as `upTo`. Not below `base`. */
   searchedTo: Position;
-  /** What the log holds begins behind it; 0: it is whole. */
+  /** The log holds the events after this position. 0: the log is whole. */
   base: Position;
-  /** Where the log stops being what was written; null: nowhere in what was looked through. */
+  /** The first position at which the log is damaged. Null: no damage in the scanned range. */
   damagedAt: Position | null;
 }>;
 
@@ -39,7 +38,7 @@ const asked = z.strictObject({
   depth: z.int().min(1).max(historyDepthMax),
 });
 
-/** Undefined: it is none. */
+/** @returns undefined when the value is not a valid request */
 export function parseHistoryRequest(value: unknown): HistoryRequest | undefined {
   const { data } = asked.safeParse(value);
   return data === undefined ? undefined : { ...data, streams: data.streams as Stream[], upTo: data.upTo as Position };

@@ -1,11 +1,11 @@
 /**
- * Log rules: what every log answers before it writes or reads anything, told once for those that can run it.
+ * Log rules: the checks that every log makes before it writes or reads, shared by the logs that can run them.
  *
- * Pure. Memory and SQLite ask these functions; Postgres keeps the same rules in its own functions
- * (migrations/postgres-migrations.ts), and test/contract holds them together. The order of refusals is fixed: fenced,
- * head-moved, duplicate-command, version-conflict.
- *
- * A malformed batch is a bug of the writer and is thrown, never answered: what enters the log stays there for ever.
+ * - Pure. Memory and SQLite call these functions. Postgres implements the same rules in its own functions
+ *   (migrations/postgres-migrations.ts), and test/contract verifies that they agree.
+ * - Refusals have a fixed order: fenced, head-moved, duplicate-command, version-conflict.
+ * - A malformed batch is a bug of the writer, so it throws instead of returning an outcome. An event in the log stays
+ *   there for ever.
  */
 import {
   CodedError,
@@ -34,11 +34,11 @@ import {
   type RetainRequest,
 } from "./log.ts";
 
-/** A page holds at most this many bytes of events, or one event. */
+/** A page holds at most this many bytes of events, or a single larger event. */
 export const pageBytesMax = 1_000_000;
 export const pageEventsMax = 10_000;
 export const commandsKeptMs = 24 * 60 * 60 * 1_000;
-/** One sweep forgets at most this many command ids, so that it never holds up an append for long. */
+/** One sweep deletes at most this many command ids, so that it does not delay an append for long. */
 export const sweptCommandsMax = 10_000;
 
 export class MalformedBatchError extends CodedError<"ERR_REPLICATION_MALFORMED_BATCH"> {
@@ -49,8 +49,7 @@ export class MalformedBatchError extends CodedError<"ERR_REPLICATION_MALFORMED_B
 }
 
 /**
- * @throws MalformedBatchError unless the batch is dense, of one epoch, chained, and says of its own entries what is
- * true
+ * @throws MalformedBatchError unless the batch is dense, of one epoch and chained, and its metadata matches its entries
  */
 export function checkBatch(batch: AppendBatch): void {
   if (batch.entries.length === 0) throw new MalformedBatchError("no entries");
@@ -85,7 +84,7 @@ function checkCommands(batch: AppendBatch): void {
   }
 }
 
-/** @throws MalformedBatchError unless the entry stands right behind `previous` */
+/** @throws MalformedBatchError unless the entry directly follows `previous` */
 export function checkEntry(entry: LogEntry, previous: Link, epoch: Epoch): void {
   const { recorded, bytes } = entry;
   if (recorded.position !== previous.position + 1) {
@@ -117,7 +116,7 @@ export function nextEpoch(request: Pick<OpenEpochRequest, "expected" | "atLeast"
   return (Math.max(request.expected, request.atLeast - 1) + 1) as Epoch;
 }
 
-/** What the rules need to see of a log, inside its transaction. */
+/** The state of a log that the rules need, read inside its transaction. */
 export type LogView = Readonly<{
   epoch: Epoch;
   incarnation: Incarnation | null;
@@ -147,7 +146,7 @@ export function refuseAppend(batch: AppendBatch, log: LogView): Refusal<AppendOu
   return conflicts.length === 0 ? undefined : { type: "version-conflict", streams: conflicts };
 }
 
-/** @returns undefined when the writer is still the one of this epoch and its head is the log's */
+/** @returns undefined when the writer still owns the epoch and its head equals the head of the log */
 export function refuseBeat(
   writer: Readonly<{ epoch: Epoch; incarnation: Incarnation; head: Link }>,
   log: Pick<LogView, "epoch" | "incarnation" | "head">,
@@ -157,13 +156,14 @@ export function refuseBeat(
 }
 
 /**
- * What a reader is told before any event is looked at; undefined: read on from its link.
+ * Checks the link of a reader before any event is read.
  *
- * A reader ahead of the horizon is forked only when a later epoch is known to be durable at or before its place (the
- * epoch-end check, docs/protocol.md §4.2). Otherwise nothing may be concluded: the server may be an old primary, or the
- * horizon not yet written where we look.
- * @param log `first` is the oldest event kept; `at` the link at the reader's position, where there is one (that of the
- * base too)
+ * A reader ahead of the horizon is forked only when a later epoch is known to be durable at or before its position (the
+ * epoch-end check, docs/protocol.md §4.2). Otherwise nothing may be concluded: the server may be an old primary, or may
+ * not have the newest horizon yet.
+ * @param log `first` is the oldest event kept. `at` is the link at the reader's position, if there is one (this
+ * includes the base)
+ * @returns undefined when the reader may continue from its link
  */
 export function judgeReader(
   after: Link,
@@ -187,13 +187,12 @@ export function judgeReader(
 }
 
 /**
- * One step of retention drops at most this many rows where a store drops them one by one, so that it holds up no
- * append.
+ * Where a store drops rows one by one, one step of retention drops at most this many, so that it delays no append.
  */
 export const droppedEventsMax = 10_000;
 export const keysPageMax = 10_000;
 
-/** @returns undefined when the writer may have events dropped */
+/** @returns undefined when the writer may drop events */
 export function refuseRetain(
   { epoch, incarnation, holding }: RetainRequest,
   log: Pick<LogView, "epoch" | "incarnation"> & Readonly<{ linkAt: (position: Position) => Link | undefined }>,
@@ -204,17 +203,20 @@ export function refuseRetain(
   return at !== undefined && sameLink(at, holding) ? undefined : { type: "not-held" };
 }
 
-/** What a restore needs to see of the log it fills. `restoring`: begun, and no epoch opened over it yet. */
+/**
+ * The state of a log that a restore needs. `restoring`: the restore has begun, and no epoch has been opened over it
+ * yet.
+ */
 export type RestoreView = Readonly<{ empty: boolean; restoring: boolean; head: Link }>;
 
-/** @throws LogRefusedError unless the log is in a state for such a step */
+/** @throws LogRefusedError unless the state of the log allows the step */
 export function checkRestoring(step: RestoreStep["type"], log: RestoreView): void {
   if (step === "begin" && !log.empty)
     throw new LogRefusedError("only an empty log can be restored into: this one holds events");
   if (step !== "begin" && !log.restoring) throw new LogRefusedError("this log is not being restored");
 }
 
-/** @throws LogRefusedError, MalformedBatchError unless the step may be taken */
+/** @throws LogRefusedError, MalformedBatchError unless the step is allowed */
 export function checkRestore(step: RestoreStep, log: RestoreView): void {
   checkRestoring(step.type, log);
   if (step.type === "keys" || step.type === "configurations") return;

@@ -1,11 +1,12 @@
 /**
- * Log verify: reads a log from one end to the other and says where it first stops making sense.
+ * Log verifier: reads a log from end to end and reports where it first becomes inconsistent.
  *
- * Pure: pages come in, a verdict goes out. It believes no column and no link that the store gives, only bytes:
- * positions are dense, hashes chain, epochs never go back and each begins with its own EpochOpened, versions in a
- * stream are 1, 2, 3 …, and what the store said of each page and of each epoch's start is what the bytes say.
+ * - Pure: takes pages and returns a verdict. It relies only on bytes, never on columns or links that the store reports.
+ * - Positions are dense, hashes chain, and versions within a stream are 1, 2, 3 ….
+ * - Epochs never decrease, and each begins with its own EpochOpened.
+ * - The links that the store reports for pages and epoch starts match the bytes.
  *
- * It holds one number per stream, so a log of more than 16 million streams does not fit (a `Map` ends at 2^24).
+ * It keeps one number per stream, so a log of more than 16 million streams does not fit (a `Map` ends at 2^24).
  */
 import {
   decodeEvent,
@@ -23,19 +24,23 @@ import { type EpochStart, type EventLog, LogDamagedError, type LogPage, LogUnava
 import { pageEventsMax } from "./log-rules.ts";
 
 export type LogVerdict =
-  /** `start`: what was verified begins behind it, the genesis unless retention or a restore has cut the log there. */
+  /**
+   * `start`: the link before the first verified event. It is the genesis unless retention or a restore has cut the log.
+   */
   | Fact<"intact", { start: Link; events: number; last: Link; epochs: readonly EpochStart[] }>
-  /** `after` is the last link that still holds; `position` is where the log breaks. */
+  /** `after` is the last intact link; `position` is where the log breaks. */
   | Fact<"broken", { after: Link; position: Position; problem: string }>;
 
 export type VerifyOptions = Readonly<{
-  /** Where the pages begin; a log cut by retention begins behind a snapshot's link. Default: the genesis. */
+  /**
+   * The link before the first page. A log cut by retention begins after the link of a snapshot. Default: the genesis.
+   */
   start?: Link;
-  /** What the store says of its epochs, to be held against the events. */
+  /** The epochs that the store reports, to be compared with the events. */
   epochs?: readonly EpochStart[];
 }>;
 
-/** Verifies pages as they come; see `createLogVerifier` for one page at a time. */
+/** Verifies pages in order. `createLogVerifier` verifies one page at a time. */
 export async function verifyChain(
   pages:
     | AsyncIterable<Pick<LogPage, "previous" | "entries" | "last">>
@@ -64,7 +69,7 @@ export async function verifyLog(log: Pick<EventLog, "read" | "epochs" | "base">,
   return exact.type === "broken" && exact.position > verdict.position ? exact : verdict;
 }
 
-/** A store that sees by itself where it is damaged. */
+/** The store itself reports where it is damaged. */
 function damageIn(error: unknown): LogVerdict {
   if (!(error instanceof LogDamagedError)) throw error;
   const { after, message } = error;
@@ -83,7 +88,7 @@ async function* readPages(log: Pick<EventLog, "read">, start: Link, limit: numbe
 }
 
 export type LogVerifier = Readonly<{
-  /** @returns the first break, undefined while there is none */
+  /** @returns the first break; undefined while there is none */
   take(page: Pick<LogPage, "previous" | "entries" | "last">): LogVerdict | undefined;
   finish(): LogVerdict;
 }>;
@@ -111,7 +116,8 @@ export function createLogVerifier(options: VerifyOptions = {}): LogVerifier {
       at = linkOf(recorded);
     }
     if (!sameLink(page.last, at)) {
-      // The bytes chain among themselves, so the break is known only to lie on this page.
+      // The bytes chain with each other, so the break is only known to be on this page., so the break is known only to
+      // lie on this page.
       at = page.previous;
       return fail("the hash that the log holds is not that of its events on this page");
     }

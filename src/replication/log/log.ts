@@ -1,15 +1,16 @@
 /**
- * EventLog: the contract of the one totally ordered log. Memory, SQLite and Postgres keep it alike (test/contract).
+ * EventLog: the contract of the one totally ordered log. The memory, SQLite and Postgres logs all satisfy it
+ * (test/contract).
  *
  * What always holds:
  *   - positions are dense and in commit order: position n+1 exists only after n is committed;
- *   - one writer at a time, fenced by data: every append and beat names its epoch and incarnation and is refused when
+ *   - one writer at a time, fenced by data: every append and beat names its epoch and incarnation, and is refused when
  *     the head row holds others;
- *   - nothing above the durable horizon (the last clean commit of the current epoch) is ever read by anybody;
- *   - an answer that is not a clean commit is never reported as success.
+ *   - no reader ever reads above the durable horizon (the last clean commit of the current epoch);
+ *   - only a clean commit is reported as success.
  *
  * A log stores and compares; it never decides. The writer (src/broker) knows the head, encodes the events at their
- * positions and chains the hashes; the log refuses a batch that does not stand right behind its own head.
+ * positions and chains the hashes. The log refuses a batch that does not directly follow its head.
  */
 import {
   type BootId,
@@ -32,34 +33,34 @@ import {
   type WrappedKey,
 } from "../../events/index.ts";
 
-/** An event at its place with its bytes, exactly as they are hashed, stored and sent. */
+/** An event with its position and its bytes, exactly as they are hashed, stored and sent. */
 export type LogEntry = Readonly<{ recorded: Recorded; bytes: Uint8Array }>;
 
-/** An identity provider's tokens of one session, sealed; written in the event's transaction. */
+/** The sealed identity-provider tokens of one session, written in the transaction of the event. */
 export type VaultEntry = Readonly<{ sessionId: SessionId; version: number; sealed: Uint8Array }>;
 
 export type AppendBatch = Readonly<{
   epoch: Epoch;
   incarnation: Incarnation;
-  /** The head the writer believes in. */
+  /** The head that the writer assumes. */
   previous: Link;
-  /** At least one; consecutive behind `previous`. */
+  /** At least one; consecutive after `previous`. */
   entries: readonly LogEntry[];
   last: Link;
-  /** Which entries each command made, for idempotency. */
+  /** The entries of each command, for idempotency. */
   commands: readonly Readonly<{ commandId: CommandId; first: Position; count: number }>[];
-  /** Each distinct stream once: the version it must have before, and has after. */
+  /** Each distinct stream once: `expected` is its version before the batch, `next` its version after. */
   streams: readonly Readonly<{ stream: Stream; expected: number; next: number }>[];
-  /** Keys of people first met in this batch. A key that exists already stays. */
+  /** Keys of people who first appear in this batch. An existing key is kept. */
   newKeys: readonly WrappedKey[];
   /** People whose keys are destroyed with this batch. */
   erasedKeys: readonly UserId[];
   vault: readonly VaultEntry[];
-  /** Vault entries that go with their sessions. */
+  /** Sessions whose vault entries are removed. */
   vaultRemoved: readonly SessionId[];
   /**
-   * Bodies of configurations whose activation is in this batch. The first of a hash stays; behind `configBodiesMax` of
-   * them no other is kept, and the batch is written without it.
+   * Bodies of configurations that this batch activates. The first body with a given hash is kept. At most
+   * `configBodiesMax` bodies are kept; beyond that, the batch is written without its body.
    */
   configurations: readonly StoredConfiguration[];
 }>;
@@ -67,20 +68,20 @@ export type AppendBatch = Readonly<{
 /** docs/protocol.md §3.2: the outcome table. */
 export type AppendOutcome =
   | Fact<"appended", { last: Link }>
-  /** Another epoch or incarnation is in the head row: step down. */
+  /** The head row holds another epoch or incarnation: step down. */
   | Fact<"fenced", { epoch: Epoch }>
-  /** Our head is wrong (an indeterminate commit did commit, or a bug): step down and open the epoch again. */
+  /** The writer has a wrong head (an indeterminate commit did commit, or a bug): step down and reopen the epoch. */
   | Fact<"head-moved", { head: Link }>
-  /** A finished command was sent again; nothing of this batch was written. */
+  /** A completed command was sent again; nothing of this batch was written. */
   | Fact<"duplicate-command", { commandId: CommandId; first: Position; count: number }>
   /** The writer's versions are stale; nothing was written. */
   | Fact<"version-conflict", { streams: readonly Readonly<{ stream: Stream; actual: number }>[] }>
-  /** May be committed, may be visible, may be lost: never success. The connection is gone; open the epoch again. */
+  /** May be committed, visible or lost: never success. The connection is closed; open the epoch again. */
   | Fact<"indeterminate", { cause: unknown }>
-  /** Surely not written: the store could not be reached or refused before anything was sent. */
+  /** Certainly not written: the store was unreachable, or refused before anything was sent. */
   | Fact<"unavailable", { cause: unknown }>;
 
-/** A (node, boot) that may hold a lease, and for how long it may decide after its last grant. */
+/** A (node, boot) that may hold a lease, with the time that it may decide after its last grant. */
 export type Lessee = Readonly<{
   node: NodeId;
   boot: BootId;
@@ -92,7 +93,7 @@ export type Lessee = Readonly<{
 export type BeatRequest = Readonly<{
   epoch: Epoch;
   incarnation: Incarnation;
-  /** The writer's own head: a beat never moves it, a clean beat proves it durable. */
+  /** The writer's own head. A beat never moves it; a clean beat proves it durable. */
   head: Link;
   /** Written before the first grant of each (node, boot, window). */
   lessees: readonly Lessee[];
@@ -108,54 +109,55 @@ export type BeatOutcome =
 export type OpenEpochRequest = Readonly<{
   brokerId: BrokerId;
   incarnation: Incarnation;
-  /** Where other brokers reach this one; null in a single process. */
+  /** The URL at which other brokers reach this one; null in a single process. */
   brokerUrl: string | null;
-  /** Opens only if the head row still holds this epoch (0: never opened). */
+  /** Opens only if the head row still holds this epoch. 0: never opened. */
   expected: Epoch;
-  /** The new epoch is `max(expected, atLeast - 1) + 1`: an epoch met in an authenticated message is stepped over. */
+  /** The new epoch is `max(expected, atLeast - 1) + 1`: it skips an epoch named by an authenticated message. */
   atLeast: Epoch;
   /**
-   * The newest epoch that this very process led, if it still knows every boot that it granted a lease to; null: none.
+   * The newest epoch that this process led, if the process still knows every boot that it granted a lease to; null:
+   * none.
    */
   led: Incarnation | null;
   /**
-   * The longest window in ms that any broker grants to a node of another process. 0: no such node is granted a lease.
-   * The store remembers it, and holds the longest that it remembers for a history that may be lost.
+   * The longest window, in ms, that any broker grants to a node of another process. 0: no such node is granted a lease.
+   * The store records it, and applies the longest recorded window to a history that may be lost.
    */
   windowMaxMs: number;
   /**
-   * Makes the epoch's first event, EpochOpened, at its place. Pure; called inside the transaction, more than once
-   * where the head moves meanwhile. `streamVersion` is the version the event takes in its stream, `cluster:log`.
+   * Creates the first event of the epoch, EpochOpened, at its position. Pure; called inside the transaction, and again
+   * if the head moves meanwhile. `streamVersion` is the version of the event in its stream, `cluster:log`.
    */
   firstEvent: (at: Readonly<{ epoch: Epoch; previous: Link; streamVersion: number }>) => LogEntry;
 }>;
 export type OpenEpochOutcome =
   /**
-   * `head` is the EpochOpened event itself; everything at or below it is durable. `beatsLost`: why beats of an earlier
-   * epoch may be missing, and lessees with them; a row in `lessees` stands for those (continuity.ts). Null: none is
-   * missing.
+   * `head` is the EpochOpened event itself; everything at or below it is durable.
+   * `beatsLost`: why beats of an earlier epoch, and with them lessees, may be missing; a row in `lessees` then
+   * represents them (continuity.ts). Null: none is missing.
    */
   | Fact<"opened", { epoch: Epoch; head: Link; entry: LogEntry; lessees: readonly Lessee[]; beatsLost: string | null }>
-  /** Somebody else opened one first. */
+  /** Another process opened an epoch first. */
   | Fact<"overtaken", { epoch: Epoch }>
   | Fact<"indeterminate", { cause: unknown }>
   | Fact<"unavailable", { cause: unknown }>;
 
-/** What the head row says. Proves nothing by itself: the server may be an old primary. */
+/** The content of the head row. Proves nothing by itself: the server may be an old primary. */
 export type Observation = Readonly<{
   epoch: Epoch;
   incarnation: Incarnation | null;
   brokerId: BrokerId | null;
   brokerUrl: string | null;
-  /** Grows with every append and beat: a leader whose count stands still is gone. */
+  /** Grows with every append and beat. A leader whose count no longer grows is gone. */
   beat: number;
   /** The durable head. */
   head: Link;
 }>;
 
 /**
- * Consecutive events, at or below the durable horizon. Empty `entries` means the reader is at the head, or ahead of
- * what this log knows to be durable (`head.position < last.position`): then nothing may be concluded.
+ * Consecutive events at or below the durable horizon. Empty `entries`: the reader is at the head, or ahead of what this
+ * log knows to be durable (`head.position < last.position`). In the second case nothing may be concluded.
  */
 export type LogPage = Readonly<{ previous: Link; entries: readonly Uint8Array[]; last: Link; head: Link }>;
 
@@ -163,7 +165,7 @@ export type ReadOutcome =
   | Fact<"page", { page: LogPage }>
   /** The reader's link is not in this log. */
   | Fact<"forked", { head: Link }>
-  /** The reader's place is behind retention. */
+  /** Retention has dropped the events after the position of the reader. */
   | Fact<"truncated", { first: Position }>;
 
 export type EpochStart = Readonly<{ epoch: Epoch; incarnation: Incarnation; start: Position }>;
@@ -171,135 +173,135 @@ export type EpochStart = Readonly<{ epoch: Epoch; incarnation: Incarnation; star
 export type RetainRequest = Readonly<{
   epoch: Epoch;
   incarnation: Incarnation;
-  /** The oldest event that must stay. Beyond the durable head it means the head. */
+  /** The oldest event that must stay. A position beyond the durable head means the head. */
   first: Position;
   /**
-   * The place of what stands for the events that go, a snapshot: looked for in the same transaction. Absent: nothing
-   * has to.
+   * The link of the snapshot that replaces the dropped events, checked in the same transaction. Absent: no snapshot is
+   * required.
    */
   holding?: Link;
 }>;
 export type RetainOutcome =
   /**
-   * The log now begins behind `base`. A store drops in pieces of its own (whole partitions, a bounded number of rows),
-   * so less may be gone than was asked for, never more. `more`: asking again at once would drop more.
+   * The log now begins after `base`. A store drops in units of its own (whole partitions, a bounded number of rows), so
+   * it may drop less than requested, never more.
+   * `more`: an immediate second call would drop more.
    */
   | Fact<"retained", { base: Link; more: boolean }>
-  /** This log does not go through `holding`: nothing was dropped. */
+  /** The chain of this log does not contain `holding`: nothing was dropped. */
   | Fact<"not-held", unknown>
   | Fact<"fenced", { epoch: Epoch }>
   | Fact<"indeterminate", { cause: unknown }>
   | Fact<"unavailable", { cause: unknown }>;
 
 /**
- * Refilling an empty log from a snapshot and the events behind it. Until an epoch is opened over it nobody can write to
- * such a log, and a restore that was broken off can only be begun again in another empty store.
+ * One step of refilling an empty log from a snapshot and the events after it. No broker can write to such a log until
+ * an epoch is opened over it. An interrupted restore can only be restarted in another empty store.
  */
 export type RestoreStep =
-  /** The log is to begin behind `base`, where `epochs` had been opened. */
+  /** The log will begin after `base`; `epochs` had been opened by then. */
   | Fact<"begin", { base: Link; epochs: readonly EpochStart[] }>
-  /** Consecutive behind what was restored so far. */
+  /** Consecutive after the events restored so far. */
   | Fact<"events", { entries: readonly LogEntry[] }>
   | Fact<"keys", { keys: readonly WrappedKey[] }>
   | Fact<"configurations", { configurations: readonly StoredConfiguration[] }>;
 
 /**
- * What it takes to lose an event:
- *   - `synchronous`: the primary and as many of its synchronous standbys as commits wait for; each holds it on disk;
- *   - `asynchronous`: the primary alone, as far as is known. No standby is waited for, or none is shown to hold it;
- *   - `local`: the disk of this machine, flushed before the answer;
+ * The failure that it takes to lose an event:
+ *   - `synchronous`: loss of the primary and of as many synchronous standbys as commits wait for; each holds the event
+ *     on disk;
+ *   - `asynchronous`: loss of the primary alone, as far as is known. Commits wait for no standby, or none is shown to
+ *     hold the event;
+ *   - `local`: loss of the disk of this machine, which is flushed before the answer;
  *   - `volatile`: the end of the process.
  */
 export type Durability = "synchronous" | "asynchronous" | "local" | "volatile";
 
 export type EventLog = {
   readonly kind: "memory" | "file" | "postgres";
-  /** True when the store itself guarantees that no other process can write: no beat is needed then. */
+  /** True when the store itself guarantees that no other process can write. No beat is needed then. */
   readonly exclusive: boolean;
   /**
-   * For operators: whether the newest write was to wait for standbys, by the server's settings. Undefined: not known,
-   * or none exist.
+   * For operators: whether the newest write had to wait for standbys, by the settings of the server. Undefined:
+   * unknown, or there are no standbys.
    */
   readonly waitsForStandbys?: boolean | undefined;
 
   observe(): Promise<Observation>;
   /**
-   * An authenticated sender spoke of this epoch: a server that shows an older one may be an old primary, and is not
-   * asked first any more; an epoch that is being opened below it is given up, with an outcome that nobody knows.
+   * Reports an epoch that an authenticated sender named. A server that shows an older epoch may be an old primary and
+   * is no longer tried first. An opening of a lower epoch is abandoned with an unknown outcome.
    */
   heardOf?(epoch: Epoch): void;
   openEpoch(request: OpenEpochRequest): Promise<OpenEpochOutcome>;
   append(batch: AppendBatch): Promise<AppendOutcome>;
   /**
-   * This very batch may be appended next: what takes time about it is done now, where there is such a thing. Nothing is
-   * sent, and it never fails: a batch that is not whole is refused by `append`.
+   * Prepares a batch that may be appended next: does the slow work now, if the log has any. Sends nothing and never
+   * fails; `append` refuses a malformed batch.
    */
   layOut?(batch: AppendBatch): void;
   beat(request: BeatRequest): Promise<BeatOutcome>;
 
   /** @param limit at most this many events, and at most about 1 MB @throws LogUnavailableError, LogDamagedError */
   read(after: Link, limit: number): Promise<ReadOutcome>;
-  /** The link that the oldest kept event stands behind; the genesis while the log is whole. */
+  /** The link before the oldest kept event; the genesis while the log is whole. */
   base(): Promise<Link>;
-  /** Drops the events below a position, for good, and never the link behind which the kept ones stand. */
+  /** Permanently drops the events below a position, but never the link that directly precedes the kept events. */
   retain(request: RetainRequest): Promise<RetainOutcome>;
   /**
-   * @returns the head of what is restored
+   * @returns the head of the restored log
    * @throws LogRefusedError when the log is not empty, or not being restored; MalformedBatchError when the events do
    * not follow
    */
   restore(step: RestoreStep): Promise<Link>;
   /**
-   * The link at a position at or below the durable horizon; undefined above it or behind retention (`base` itself is
-   * kept).
+   * The link at a position at or below the durable horizon. Undefined: above the horizon, or dropped by retention
+   * (`base` itself is kept).
    */
   linkAt(position: Position): Promise<Link | undefined>;
   /** Oldest first; every epoch ever opened. */
   epochs(): Promise<readonly EpochStart[]>;
   /**
-   * What it takes to lose the event at a link, by evidence that is gathered for this call. `synchronous` is never said
-   * from memory or from a setting. Takes 1.5 s at most and does not fail: what cannot be shown is `asynchronous`.
+   * The durability of the event at a link, from evidence gathered for this call. Never reports `synchronous` from
+   * memory or from a setting. Takes at most 1.5 s and does not fail: without evidence the result is `asynchronous`.
    */
   durabilityOf(link: Link): Promise<Durability>;
   findCommand(commandId: CommandId): Promise<Readonly<{ first: Position; count: number }> | undefined>;
-  /** Versions of the streams that exist; the others are 0. */
+  /** Versions of the streams that exist. A stream that is absent from the map has version 0. */
   streamVersions(streams: readonly Stream[]): Promise<ReadonlyMap<Stream, number>>;
   lessees(): Promise<readonly Lessee[]>;
-  /** Wrapped keys of these people; erased or unknown people are left out. */
+  /** Wrapped keys of these people; erased and unknown people are omitted. */
   keys(users: readonly UserId[]): Promise<readonly WrappedKey[]>;
   /**
-   * All wrapped keys in the order of their user ids, from behind one on; null: from the first. Fewer than `limit`: the
-   * last.
+   * Wrapped keys ordered by user id, after `user`; null: from the first. Fewer than `limit`: this page is the last.
    */
   keysAfter(user: UserId | null, limit: number): Promise<readonly WrappedKey[]>;
   /**
-   * Puts other wrappings of the same keys in the place of those that are there. A key that is gone, or is another one,
-   * stays as it is.
+   * Replaces the wrappings of existing keys. A key that is gone, or is a different key, stays as it is.
    * @returns how many were replaced
    */
   rewrapKeys(keys: readonly WrappedKey[]): Promise<number>;
   vault(sessionId: SessionId): Promise<VaultEntry | undefined>;
-  /** Undefined: no body of this hash is kept. Retention of events never drops one. */
+  /** Undefined: no body with this hash is kept. Retention of events never drops one. */
   configuration(configHash: ConfigHash): Promise<StoredConfiguration | undefined>;
-  /** All that are kept, oldest first: `configBodiesMax` at most. */
+  /** All kept bodies, oldest first; at most `configBodiesMax`. */
   configurations(): Promise<readonly ConfigurationEntry[]>;
-  /** Forgets command ids older than this (Unix ms by the store's clock); they are kept at least 24 h. */
+  /** Deletes expired command ids, by the clock of the store; each id is kept at least 24 h. */
   sweepCommands(): Promise<number>;
   close(): Promise<void>;
 };
 
-/** The store did not answer, or answered that it cannot serve (read-only, stale, foreign). Safe to retry reads. */
+/** The store did not answer, or reported that it cannot serve (read-only, stale, foreign). Reads are safe to retry. */
 export class LogUnavailableError extends CodedError<"ERR_REPLICATION_LOG_UNAVAILABLE"> {
   override readonly code = "ERR_REPLICATION_LOG_UNAVAILABLE";
 }
 
 /**
- * An event is missing, or is not the one that was written: its bytes do not have the hash that stands beside them.
- * Nothing at or behind its position is read by anybody.
+ * An event is missing or changed: its bytes do not match the stored hash. No reader gets this event or a later one.
  */
 export class LogDamagedError extends CodedError<"ERR_REPLICATION_LOG_DAMAGED"> {
   override readonly code = "ERR_REPLICATION_LOG_DAMAGED";
-  /** The last link that still holds. */
+  /** The last intact link. */
   readonly after: Link;
   constructor(store: string, after: Link, how: "missing" | "changed") {
     const what = how === "missing" ? "the event there is missing" : "the event there is not the one that was written";
@@ -311,7 +313,7 @@ export class LogDamagedError extends CodedError<"ERR_REPLICATION_LOG_DAMAGED"> {
   }
 }
 
-/** The store holds what this build must not touch: a newer schema, or another cluster's log. */
+/** The store holds data that this build must not touch: a newer schema, or the log of another cluster. */
 export class LogRefusedError extends CodedError<"ERR_REPLICATION_LOG_REFUSED"> {
   override readonly code = "ERR_REPLICATION_LOG_REFUSED";
 }

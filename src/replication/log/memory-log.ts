@@ -1,9 +1,9 @@
 /**
  * Memory log: the log of a test or of a throw-away process. It ends with the process.
  *
- * The plainest reading of the contract in log.ts: a list of events and a few maps, changed in one turn of the event
- * loop, so a batch is written whole or not at all and everything written is at once durable in the only sense there is
- * here.
+ * A minimal implementation of the contract in log.ts: a list of events and a few maps, changed in one turn of the event
+ * loop. A batch is therefore written whole or not at all. Every write is durable at once, for as long as the process
+ * lives.
  */
 import {
   type CommandId,
@@ -79,7 +79,7 @@ class MemoryLog implements EventLog {
   #opened: Pick<OpenEpochRequest, "brokerId" | "brokerUrl"> | null = null;
   #beat = 0;
   #closed = false;
-  /** The log begins behind it: the event at position n is at index n − 1 − base. */
+  /** The log begins after this link. The event at position n is at index n − 1 − base. */
   #base: Link = genesis;
   #events: Readonly<{ link: Link; bytes: Uint8Array }>[] = [];
   #epochs: EpochStart[] = [];
@@ -87,9 +87,9 @@ class MemoryLog implements EventLog {
   readonly #versions = new Map<Stream, number>();
   readonly #commands = new Map<CommandId, Command>();
   readonly #lessees = new Map<string, Lessee>();
-  /** The longest that any epoch of this log named. */
+  /** The longest window that any epoch of this log named, ms. */
   #windowMaxMs = 0;
-  /** Null: the person is erased, and stays so. */
+  /** Null: the person is erased, permanently. */
   readonly #keys = new Map<UserId, WrappedKey | null>();
   readonly #vault = new Map<SessionId, VaultEntry>();
   readonly #configurations = new Map<ConfigHash, StoredConfiguration>();
@@ -174,7 +174,7 @@ class MemoryLog implements EventLog {
     this.#lessees.set(key, { ...lessee, windowMs });
   }
 
-  /** This log lives as long as its process: it loses nothing, but it may be filled with the history of another. */
+  /** This log lives as long as its process and loses nothing, but it may be filled with the history of another log. */
   #beatsLost(request: OpenEpochRequest, restored: boolean): string | null {
     return restored ? "the log was restored" : whyEpochsMayBeLost(request);
   }
@@ -369,7 +369,7 @@ function closedError(): LogUnavailableError {
   return new LogUnavailableError("the log is closed");
 }
 
-/** As the bytes of the ids stand to each other: the order of every store. Ids are ASCII. */
+/** Compares ids by their bytes, the order of every store. Ids are ASCII. */
 function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -1,7 +1,7 @@
 /**
- * Write queue: bounds how many calls run at once and how many wait, first come, first served.
+ * Write queue: bounds how many calls run at once and how many wait, in order of arrival.
  *
- * Pure. Whoever comes when the queue is full is refused at once, so a stalled store cannot pile up callers without end.
+ * Pure. A full queue refuses a call at once, so that a stalled store cannot accumulate callers without bound.
  */
 import { CodedError } from "../../events/index.ts";
 
@@ -22,7 +22,7 @@ export class Turns {
     this.#waitingMax = options.waitingMax;
   }
 
-  /** @throws NoTurnError when too many wait already */
+  /** @throws NoTurnError when too many calls already wait */
   async take<T>(work: () => Promise<T>): Promise<T> {
     if (this.#free > 0) this.#free -= 1;
     else if (this.#waiting.length >= this.#waitingMax) throw new NoTurnError(this.#waitingMax);
