@@ -1,12 +1,12 @@
 /**
- * Proxy server: the parts of the data path, put together, and their end.
+ * Proxy server: assembles the parts of the data path, switches configurations, and drains.
  *
- * Another configuration takes effect in one turn: from then on it alone decides, about every request that comes and
- * about everything that is open. Connections, pools and counts are kept.
- *
- * Draining ends connections behind their next answer, and goes on to take new ones until balancers have had the time to
- * notice; then it waits for what is open within the configured bound, and closes what is left with a word that says to
- * come back. A caller that still sends, as one whose upload was refused, gets to read its answer first.
+ * - A new configuration takes effect in one turn. From then on it alone decides about every new request and every open
+ *   exchange. Connections, pools and counts are kept.
+ * - Draining closes each connection after its next response. The node still accepts new connections until load
+ *   balancers have had time to notice. It then waits for open exchanges within the configured bound.
+ * - At the end of a drain the node closes the remaining exchanges with a reason that asks clients to reconnect.
+ * - A caller that is still sending, such as one whose upload was refused, can read its response first.
  */
 import type { Registry } from "prom-client";
 import type { FactKey } from "../auth/index.ts";
@@ -27,7 +27,7 @@ import { createUpstreamPools } from "./upstream/connection-pools.ts";
 import { createUpstreamMetrics } from "./upstream/pool-metrics.ts";
 
 export type ProxyStats = Readonly<{
-  /** Requests, WebSockets and tunnels under way, permitted or not. */
+  /** Requests, WebSockets and tunnels in progress, permitted or not. */
   inFlight: KindCounts;
   /** Permitted exchanges that are open. */
   exchanges: KindCounts;
@@ -38,37 +38,37 @@ export type ProxyStats = Readonly<{
 export type ProxyServer = Readonly<{
   address: HostPort;
   stats(): ProxyStats;
-  /** What is counted of each route, in Prometheus' text format; in pieces, so that others get their turn in between. */
+  /** The counts of each route in Prometheus' text format, in pieces, so that other work can run in between. */
   routeMetrics(): Iterable<string>;
-  /** Re-decides every open exchange; settles when what is denied now is destroyed. */
+  /** Re-decides every open exchange; settles when the denied ones are destroyed. */
   redecideAll(): Promise<void>;
   /**
-   * A data set from outside is another one now: re-decides what read it; settles when what is denied now is destroyed.
+   * Re-decides the exchanges that read an external data set, after it has changed. Settles when the denied ones are
+   * destroyed.
    */
   recordsChanged(type: string): Promise<void>;
   /**
-   * Puts another configuration in force: everything of `deps` but what the process is made of (clock, replica,
-   * freshness, records, log). Requests that are under way go on as they began, unless what stands now denies them. One
-   * at a time.
-   * @returns settles when everything that is denied now is destroyed; `left` when the handlers of the configuration
-   * before
-   *   (reserved paths, authenticate host) are asked for nothing any more
-   * @throws and nothing has changed
+   * Activates another configuration: everything in `deps` except the parts of the process (clock, replica, freshness,
+   * records, log). Requests in progress continue as they began, unless the new configuration denies them. Must not be
+   * called while an earlier call is pending.
+   * @returns settles when the denied exchanges are destroyed; `left` settles when the handlers of the previous
+   *   configuration (reserved paths, authenticate host) serve no request any more
+   * @throws if the configuration cannot be activated; nothing has changed then
    */
   activate(deps: ProxyDeps): Promise<Readonly<{ left: Promise<void> }>>;
   /**
-   * Settles when nothing is carried any more: within the configured delay and time-out, then a moment for the live
-   * streams. Only then may this node say goodbye.
+   * Settles when no exchange is open any more: within the configured delay and time-out, and a short time for live
+   * streams. Only then may this node announce that it leaves.
    */
   drain(): Promise<void>;
-  /** Drains, and lets go of everything. */
+  /** Drains, and releases all resources. */
   close(): Promise<void>;
 }>;
 
-/** How often streams on which nothing moves are looked at; a matter of tidiness, not of safety. */
+/** Interval between checks of silent streams. No safety depends on it. */
 const sweepEveryMs = 250;
 
-/** What is cut at the very end of a drain has this long to hear why. */
+/** Time for exchanges that the end of a drain cuts to receive the reason. */
 const lastWordMs = 1_000;
 
 export async function startProxy(
@@ -218,7 +218,7 @@ async function openGateway({ authenticateHost, config, clock, render }: ProxyDep
   return createGateway({ upstream, config, clock, render });
 }
 
-/** @returns undefined when it has settled already; rejects with what failed */
+/** @returns undefined if it has settled already; rejects with the failure */
 function promised(begin: (settled: Settled) => void): Promise<void> | undefined {
   let answer: Parameters<Settled>[0] | undefined;
   const { promise, resolve, reject } = Promise.withResolvers<void>();

@@ -1,18 +1,19 @@
 /**
- * Exchanges: the registry of everything that is open on this node, by the facts its decision read. A pure core
+ * Exchange registry: every open exchange of this node, indexed by the facts that its decision read. A pure core
  * (docs/adr/0015): the proxy and the simulator run this file.
  *
  * - An exchange is registered in the turn that permits it, before its first upstream byte. It leaves after its last
- *   downstream byte: ordinary responses, WebSockets and tunnels alike.
- * - A change of facts re-decides exactly the exchanges that read them, and cuts those that are denied now. `settled` is
- *   called when every cut that has begun is done: `enforced` waits for that.
+ *   downstream byte. Ordinary responses, WebSockets and tunnels are alike in this.
+ * - A change of facts re-decides exactly the exchanges that read them, and cuts those that are now denied. `settled` is
+ *   called when every cut that has begun is done; `enforced` waits for that.
  * - A response that is complete in this process may still be in the kernel's send queue. Until the caller's kernel has
- *   acknowledged it, its exchange counts as closed, stays registered, and is re-decided and cut like an open one
- *   (`Delivery`). The next response on the connection may stand for it (`takeOver`), so that the hot path makes no
- *   system call and a connection keeps few of them.
- * - A cut is an effect. Its performer destroys the sockets, and says when no further byte can leave (`PendingCut`).
+ *   acknowledged it, its exchange counts as closed but stays registered. It is re-decided and cut like an open one
+ *   (`Delivery`).
+ * - The next response on the connection may represent an undelivered one (`standInFor`). The hot path then makes no
+ *   system call, and a connection keeps few exchanges registered.
+ * - A cut is an effect. Its performer destroys the sockets, and reports when no further byte can leave (`PendingCut`).
  * - The lease, the expiry and the lifetime are comparisons, made on every read (`mayCarry`; docs/adr/0028). `sweep`
- *   makes the same comparisons for silent streams; no safety rests on it.
+ *   makes the same comparisons for silent streams; no safety depends on it.
  */
 import type { FactKey } from "../../auth/index.ts";
 import { CodedError, type Fact, type MonotonicMs, type UnixMs, unreachable } from "../../events/index.ts";
@@ -36,23 +37,23 @@ export type { Outlet } from "../message/deliveries.ts";
 export type { ExchangeKind } from "../message/exchange-kind.ts";
 
 /**
- * How long what was looked at may wait before it leaves: much less than the 50 ms that W has for it (docs/protocol.md
- * §7).
+ * How long (ms) checked bytes may wait before they leave. Much less than the 50 ms that W allows for it
+ * (docs/protocol.md §7).
  */
 const waitMsMax = 10;
 
-/** What a renewed look at an open exchange found; `terms`, where they are others than before. */
+/** Result of re-deciding an open exchange. `limits` is present if they have changed. */
 export type ReauthorizeOutcome =
   | Fact<"permitted", { reads: readonly FactKey[]; until: UnixMs | null; limits?: ExchangeLimits }>
   | Fact<"refused", { reason: CutReason }>;
 
 export type KindCounts = Readonly<Record<ExchangeKind, number>>;
 
-/** What a route grants an exchange, beside its policy. */
+/** Limits that the route sets for an exchange, in addition to its policy. */
 export type ExchangeLimits = Readonly<{
-  /** How long past the lease its route may go on. */
+  /** How long the exchange may continue after the lease has expired. */
   graceMs: number;
-  /** Since it was opened; 0: no limit. */
+  /** Longest time since it was opened; 0: no limit. */
   lifetimeMs: number;
 }>;
 
@@ -64,7 +65,7 @@ export type ExchangeOptions = ExchangeLimits &
     reads: readonly FactKey[];
     until: UnixMs | null;
     openedAt: MonotonicMs;
-    /** Decides again from the projection and the configuration as they are now, and records that. */
+    /** Decides again from the current projection and configuration, and records the decision. */
     redecide: () => ReauthorizeOutcome;
   }>;
 
@@ -72,10 +73,10 @@ export type ExchangeOptions = ExchangeLimits &
 // biome-ignore lint/suspicious/noConfusingVoidType: most performers destroy a socket and return nothing.
 export type Cut = (reason: CutReason) => void | PendingCut;
 
-/** Called once: every cut that had begun is done, or some have failed. */
+/** Called once, when every cut that had begun is done. Null: none has failed. */
 export type Settled = (failure: CutFailedError | null) => void;
 
-/** An exchange that is denied could not be destroyed, so nobody may be told that it was. */
+/** A denied exchange could not be destroyed, so the node must not report the change as enforced. */
 export class CutFailedError extends CodedError<"ERR_PROXY_CUT_FAILED"> {
   override readonly code = "ERR_PROXY_CUT_FAILED";
   constructor(count: number, options?: ErrorOptions) {
@@ -89,24 +90,24 @@ const nothing: readonly Delivery[] = [];
 export class Exchange implements Linked<Exchange>, ExchangeHandle {
   readonly kind: ExchangeKind;
   readonly requestId: string;
-  /** For its registry. */
+  /** Links and index entries; only the registry uses them. */
   before: Exchange | undefined;
   after: Exchange | undefined;
   readings: Readings<Exchange> = none;
-  /** Why it was cut; set before anything of it is destroyed. */
+  /** Why it was cut; set before its sockets are destroyed. */
   cutReason: CutReason | undefined;
-  /** When it was asked last whether it may go on, or was opened. */
+  /** When `mayCarry` last read the clocks, or when the exchange was opened. */
   checkedAt: MonotonicMs;
   #reads: readonly FactKey[];
   #until: UnixMs | null;
   #cut: Cut | undefined;
-  /** "delivering": complete in this process, and perhaps not in the caller's kernel. */
+  /** "delivering": complete in this process, but possibly not in the caller's kernel. */
   #state: "open" | "delivering" | "left" = "open";
   #outlet: Outlet | undefined;
   #delivery: Delivery | undefined;
-  /** Changes that are being enforced on it while it is delivered. */
+  /** Number of changes that are being enforced on it while it is delivered. */
   #redeciding = 0;
-  /** Of requests that upstreams answered before they had received them in full. */
+  /** Unsent rests of requests that upstreams answered before they had received them in full. */
   #unsent = nothing;
   readonly #redecide: () => ReauthorizeOutcome;
   readonly #registry: Exchanges;
@@ -135,30 +136,30 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
     return this.#reads;
   }
 
-  /** Says how it is ended. Before this, a cut only keeps it from beginning. */
+  /** Sets how the exchange is ended. An earlier cut takes effect here. */
   attach(cut: Cut): void {
     this.#cut = cut;
     if (this.cutReason !== undefined) this.#destroy(this.cutReason);
   }
 
-  /** Names the connection that carries the response. */
+  /** Sets the connection that carries the response. */
   setOutlet(outlet: Outlet): void {
     this.#outlet = outlet;
   }
 
-  /** Names what upstream connections still hold of its request. It leaves the registry after that too. */
+  /** Adds request bytes that an upstream connection still holds. The exchange stays registered until they have left. */
   addUnsent(unsent: Delivery): void {
     this.#unsent = [...this.#unsent, unsent];
   }
 
-  /** Its bytes are being discarded though it was not cut. Changes are enforced after that. */
+  /** Its bytes are being discarded without a cut. Changes count as enforced only after that. */
   awaitDiscard(discarding: PendingCut): void {
     this.#registry.trackCut(discarding);
   }
 
   /**
-   * Asked right before the first upstream byte and for every read in either direction.
-   * @returns false when it may not go on; it is being cut then
+   * Called right before the first upstream byte and for every read in either direction.
+   * @returns false if the exchange may not continue; its cut has begun then
    */
   mayCarry(): boolean {
     if (this.cutReason !== undefined) return false;
@@ -172,8 +173,8 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   }
 
   /**
-   * Asked where what `mayCarry` let pass leaves behind other work, as at the end of a turn: where that took long, or
-   * the process was stopped meanwhile, it is looked at again.
+   * Called when bytes that `mayCarry` permitted leave after other work, such as at the end of a turn. Checks again if
+   * that work took long, or if the process was stopped meanwhile.
    * @returns as `mayCarry`
    */
   mayFlush(flush: FlushTime): boolean {
@@ -181,7 +182,7 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
     return flush.now - this.checkedAt <= waitMsMax || this.mayCarry();
   }
 
-  /** @returns whether it goes on */
+  /** @returns whether the exchange continues */
   redecide(): boolean {
     if (this.cutReason !== undefined || this.leaveIfDelivered()) return false;
     if (this.#delivery === undefined) return this.#redecideNow();
@@ -189,12 +190,12 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
     return true;
   }
 
-  /** Most responses are delivered before there is anything to decide. */
+  /** Waits briefly first: most responses are delivered by then and need no decision. */
   #redecideUndelivered(delivery: Delivery): PendingCut {
     const redecide = (): void => {
       this.#redeciding -= 1;
       if (this.cutReason !== undefined || this.leaveIfDelivered()) return;
-      // Nothing is left of the older one that could be decided again, so what is not known to be permitted goes.
+      // The older exchange is gone and cannot be re-decided, so its undelivered bytes are discarded.
       if (this.#redecideNow() && delivery.hasUndeliveredOlder()) this.cut("not-permitted");
     };
     this.#redeciding += 1;
@@ -229,7 +230,7 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
     }
   }
 
-  /** A decision that cannot be made is a refusal. */
+  /** A decision that throws is a refusal. */
   #decideAgain(): ReauthorizeOutcome {
     try {
       return this.#redecide();
@@ -261,7 +262,7 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
     if (cutting !== undefined) this.#registry.trackCut(cutting);
   }
 
-  /** After its last byte has left this process. */
+  /** Called after its last byte has left this process. */
   close(): void {
     if (this.#state !== "open") return;
     const delivery = this.cutReason === undefined ? this.#deliver() : undefined;
@@ -278,10 +279,10 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   }
 
   /**
-   * Makes this response stand for an older one on the same connection, which then leaves the registry though it may not
-   * be delivered. Every change of the older one's facts still finds this one, and resets the connection unless the
-   * older one is delivered by then.
-   * @returns false: it cannot stand for it
+   * Makes this response represent an older one on the same connection, which may then leave the registry undelivered.
+   * A change of the older one's facts finds this one, and resets the connection if this one is denied or if the older
+   * one is still undelivered.
+   * @returns false if it cannot represent the older one
    */
   standInFor(older: Exchange): boolean {
     if (older.#redeciding > 0 || older.cutReason !== undefined || !sameFacts(older.#reads, this.#reads)) return false;
@@ -299,7 +300,7 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
     return left.length > 1 ? combineDeliveries(left) : left[0];
   }
 
-  /** @returns whether it has left */
+  /** @returns whether the exchange has left the registry */
   leaveIfDelivered(): boolean {
     if (this.#state === "delivering" && this.#delivery?.isDone() !== false) {
       this.#state = "left";
@@ -309,7 +310,7 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   }
 }
 
-/** A cut that has begun and is not done. Numbers grow with each. */
+/** A cut that has begun and is not done. Numbers increase with each cut. */
 class Cutting implements Linked<Cutting> {
   before: Cutting | undefined;
   after: Cutting | undefined;
@@ -320,7 +321,7 @@ class Cutting implements Linked<Cutting> {
   }
 }
 
-/** Waits for every cut up to a number. */
+/** A callback that waits for every cut up to a number. */
 type Waiter = { readonly upTo: number; readonly settled: Settled; failed: number; cause: unknown };
 
 export class Exchanges {
@@ -334,7 +335,7 @@ export class Exchanges {
   readonly #onRedecisionFailed: (error: unknown, requestId: string) => void;
   readonly #onClosed: () => void;
   readonly #cutting = new LinkedList<Cutting>();
-  /** In the order of their numbers. At most one for each change that is being enforced. */
+  /** Ordered by `upTo`. At most one for each change that is being enforced. */
   readonly #waiters: Waiter[] = [];
   #cuts = 0;
   #undelivered = 0;
@@ -345,9 +346,9 @@ export class Exchanges {
       clock: Clock;
       freshness: Freshness;
       onCut: (reason: CutReason) => void;
-      /** An open exchange could not be decided again, and is cut as not permitted. */
+      /** Re-deciding an exchange threw; it is cut as not permitted. */
       onRedecisionFailed: (error: unknown, requestId: string) => void;
-      /** After an exchange has left. */
+      /** Called after an exchange is no longer open. */
       onClosed?: () => void;
     }>,
   ) {
@@ -362,12 +363,12 @@ export class Exchanges {
     return this.#counts;
   }
 
-  /** Responses that are complete in this process and not known to be in their callers' kernels. */
+  /** Number of responses that are complete in this process but not known to be in their callers' kernels. */
   get undelivered(): number {
     return this.#undelivered;
   }
 
-  /** Call in the turn of the decision: a change that arrives later then finds it. */
+  /** Registers an exchange. Must be called in the turn of the decision, so that a later change finds it. */
   open(options: ExchangeOptions): Exchange {
     const exchange = new Exchange(this, options);
     this.#all.push(exchange);
@@ -377,8 +378,8 @@ export class Exchanges {
   }
 
   /**
-   * Re-decides what a change touched, and everything when the projection was rebuilt.
-   * @param settled everything that is denied now is destroyed; called before this returns when it already is
+   * Re-decides the exchanges that read a changed fact, or all of them if the projection was rebuilt.
+   * @param settled called when every denied exchange is destroyed; before this method returns if no cut is pending
    */
   onChange(change: Change, settled: Settled): void {
     this.#enforcing = change.committedAt ?? null;
@@ -390,12 +391,12 @@ export class Exchanges {
     }
   }
 
-  /** When the change was committed that is re-decided in this turn. Null: none is, or it is unknown. */
+  /** Commit time of the change that this turn enforces. Null: there is none, or its time is unknown. */
   get enforcing(): UnixMs | null {
     return this.#enforcing;
   }
 
-  /** Re-decides what read one of these facts. */
+  /** Re-decides the exchanges that read one of these facts. */
   redecideReaders(facts: ReadonlySet<FactKey>, settled: Settled): void {
     this.#redecide(this.#byFact.readersOf(facts), settled);
   }
@@ -408,12 +409,12 @@ export class Exchanges {
     this.#forEach(exchanges, (exchange) => exchange.redecide(), settled);
   }
 
-  /** Cuts everything that is left. */
+  /** Cuts every open exchange. */
   cutAll(reason: CutReason, settled: Settled): void {
     this.#forEach(this.#all.items(), (exchange) => exchange.cut(reason), settled);
   }
 
-  /** A cut that throws fails the whole; the other exchanges are cut all the same. */
+  /** If `each` throws, the remaining exchanges are still handled, and `settled` gets an error. */
   #forEach(exchanges: readonly Exchange[], each: (exchange: Exchange) => void, settled: Settled): void {
     const failed: unknown[] = [];
     for (const exchange of exchanges) {
@@ -427,13 +428,13 @@ export class Exchanges {
     else this.#whenCut(settled);
   }
 
-  /** Also waits for the cuts of earlier changes: `enforced` never passes one that is under way. */
+  /** Also waits for the cuts of earlier changes, so `enforced` never passes a pending cut. */
   #whenCut(settled: Settled): void {
     if (this.#cutting.first === undefined) settled(null);
     else this.#waiters.push({ upTo: this.#cuts, settled, failed: 0, cause: undefined });
   }
 
-  /** The comparisons of `mayCarry` for streams that are silent. */
+  /** Makes the comparisons of `mayCarry` for silent streams. */
   sweep(): void {
     for (const exchange of this.#all.items()) exchange.mayCarry();
     for (const exchange of this.#delivering.items()) if (!exchange.leaveIfDelivered()) exchange.mayCarry();

@@ -1,25 +1,24 @@
 /**
- * Kernel send queue: what the kernel holds of a TCP connection that its peer has not acknowledged, and how to discard
- * it.
+ * Kernel send queue: the bytes of a TCP connection that its peer has not acknowledged, and how to discard them.
  *
- * - `guardSocket` bounds how far the kernel takes data ahead of the network (TCP_NOTSENT_LOWAT), and makes every close
- *   discard what is left (SO_LINGER with a time of 0): the kernel never sends anything of a connection whose descriptor
- *   is closed.
- * - `unackedBytes` counts what is queued in this process and in the kernel (SIOCOUTQ).
+ * - `guardSocket` bounds how much unsent data the kernel holds (TCP_NOTSENT_LOWAT). It also makes every close discard
+ *   the rest (SO_LINGER with a time of 0): the kernel sends nothing more once the descriptor is closed.
+ * - `unackedBytes` counts the bytes queued in this process and in the kernel (SIOCOUTQ).
  * - `resetSocket` discards both and closes with a RST.
  *
- * Node has no API for these options, so the C library is called through `node:ffi`
- * (docs/adr/0032-the-kernel-drops-what-is-cut.md). Without it, on another system, with `--no-experimental-ffi` or in a
- * sandbox that refuses one of the calls, the queue has no bound and cannot be read; `resetSocket` works.
+ * Node has no API for these options, so this file calls the C library through `node:ffi`
+ * (docs/adr/0032-the-kernel-drops-what-is-cut.md). These calls are unavailable on other systems, with
+ * `--no-experimental-ffi`, and in a sandbox that refuses one of the calls. The queue then has no bound and cannot be
+ * read; `resetSocket` still works.
  */
 import type { Socket } from "node:net";
 
-/** The kernel takes more of a connection only while less than this is unsent. */
+/** The kernel accepts more bytes of a connection only while fewer than this are unsent. */
 const unsentBytesMax = 16_384;
-/** A segment buffer is filled once it is allocated, so one may lie on top (GSO_MAX_SIZE of Linux). */
+/** The kernel fills a segment buffer that it has allocated, so one may exceed the bound (GSO_MAX_SIZE of Linux). */
 const segmentBytesMax = 65_536;
 
-/** Of `asm-generic/socket.h`, `linux/tcp.h` and `linux/sockios.h`. */
+/** Constants from `asm-generic/socket.h`, `linux/tcp.h` and `linux/sockios.h`. */
 const afInet = 2;
 const afInet6 = 10;
 const sockStream = 1;
@@ -28,17 +27,17 @@ const soLinger = 13;
 const ipprotoTcp = 6;
 const tcpInfo = 11;
 const tcpNotsentLowat = 25;
-/** The first byte of `struct tcp_info`. */
+/** TCP_CLOSE, as in the first byte of `struct tcp_info`. */
 const tcpClose = 7;
 const siocoutq = 0x5411n;
 const siocoutqnsd = 0x894bn;
-/** `struct linger`: a close discards what is unsent and resets, or leaves the rest to the kernel. */
+/** `struct linger`: a close discards unsent bytes and resets, or the kernel sends them. */
 const discard = [1, 0] as const;
 const graceful = [0, 0] as const;
-/** Architectures of Linux that number these as `asm-generic` does. */
+/** Linux architectures that use the numbers of `asm-generic`. */
 const generic: ReadonlySet<string> = new Set(["x64", "arm64", "riscv64", "loong64", "s390x"]);
 
-/** What `node:net` keeps of a connection; over TLS `_parent` is the handle underneath. */
+/** Internal handle of `node:net` for a connection; with TLS, `_parent` is the TCP handle. */
 type Handle = {
   readonly fd?: number;
   readonly bytesWritten?: number;
@@ -74,7 +73,7 @@ function openKernel(): Kernel | undefined {
     const words = new Int32Array(new ArrayBuffer(8)); // outside of the collector's heap, so it never moves
     const firstByte = new Uint8Array(words.buffer, 0, 1);
     const pointer = ffi.getRawPointer(words.buffer);
-    /** A connection that its peer has reset holds nothing, though the kernel goes on counting. */
+    /** A connection that its peer has reset holds nothing, though SIOCOUTQ still reports bytes. */
     const isClosed = (fd: number): boolean => {
       words[1] = 1; // the length of what is read
       const length = pointer + BigInt(words.BYTES_PER_ELEMENT);
@@ -103,7 +102,7 @@ function openKernel(): Kernel | undefined {
   }
 }
 
-/** A sandbox may refuse some of the calls (seccomp) or not know an option (gVisor). */
+/** A sandbox may refuse some calls (seccomp) or not support an option (gVisor). */
 function permitsAll({ setOption, queued }: Kernel, fd: number): boolean {
   return (
     setOption(fd, ipprotoTcp, tcpNotsentLowat, [unsentBytesMax]) &&
@@ -114,8 +113,8 @@ function permitsAll({ setOption, queued }: Kernel, fd: number): boolean {
 }
 
 /**
- * What the kernel holds of one connection and has not sent, at most. Infinity: this process can neither bound nor read
- * it.
+ * Upper bound for the unsent bytes of one connection in the kernel. Infinity: this process can neither bound nor read
+ * them.
  */
 export const heldBytesMax = kernel === undefined ? Number.POSITIVE_INFINITY : unsentBytesMax + segmentBytesMax;
 
@@ -123,7 +122,7 @@ function handleOf(socket: Socket): Handle | undefined {
   return (socket as unknown as { _handle: Handle | null })._handle ?? undefined;
 }
 
-/** The handle of the connection itself. */
+/** The TCP handle, below TLS. */
 function lowestHandleOf(socket: Socket): Handle | undefined {
   let handle = handleOf(socket);
   while (handle?._parent !== undefined) handle = handle._parent;
@@ -134,14 +133,14 @@ function descriptorOf(handle: Handle | undefined): number {
   return handle?.fd ?? -1;
 }
 
-/** Written to the connection and not in its kernel's queue yet. */
+/** Bytes written to the connection that are not yet in the kernel's queue. */
 export function queuedHere(socket: Socket): number {
   const handle = handleOf(socket);
   return (handle?.writeQueueSize ?? 0) + (handle?._parent?.writeQueueSize ?? 0);
 }
 
 /**
- * @returns what the peer has not acknowledged, here and in the kernel; undefined: unknown. 0 once the socket is closed
+ * @returns unacknowledged bytes, in this process and in the kernel; undefined: unknown. 0 once the socket is closed
  */
 export function unackedBytes(socket: Socket): number | undefined {
   const fd = descriptorOf(lowestHandleOf(socket));
@@ -150,16 +149,16 @@ export function unackedBytes(socket: Socket): number | undefined {
   return queued === undefined ? undefined : queued + queuedHere(socket);
 }
 
-/** @returns what has not left this machine yet, as far as that is known */
+/** @returns bytes that have not left this machine yet; counts those in the kernel only if it can be read */
 export function unsentBytes(socket: Socket): number {
   const fd = descriptorOf(lowestHandleOf(socket));
   return fd < 0 ? 0 : queuedHere(socket) + (kernel?.queued(fd, siocoutqnsd) ?? 0);
 }
 
-/** A position in what was written to a connection. */
+/** An offset, in bytes, in the data written to a connection. */
 export type SendMark = number;
 
-/** Everything that was written so far, as the connection counts it. */
+/** The offset after all data written so far. */
 export function sendMark(socket: Socket): SendMark {
   const handle = handleOf(socket);
   if (handle === undefined) return 0;
@@ -168,7 +167,8 @@ export function sendMark(socket: Socket): SendMark {
 }
 
 /**
- * @returns up to where the peer's kernel has everything; Infinity: the queue is empty or discarded. Undefined: unknown
+ * @returns the offset up to which the peer's kernel has acknowledged. Infinity: the queue is empty or discarded.
+ * Undefined: unknown
  */
 export function ackedMark(socket: Socket): SendMark | undefined {
   const unacked = unackedBytes(socket);
@@ -176,7 +176,7 @@ export function ackedMark(socket: Socket): SendMark | undefined {
   return unacked === 0 ? Number.POSITIVE_INFINITY : sendMark(socket) - unacked;
 }
 
-/** Discards what this process and the kernel hold of a connection, and closes it with a RST. */
+/** Discards the bytes of a connection in this process and in the kernel, and closes it with a RST. */
 export function resetSocket(socket: Socket): void {
   if (socket.destroyed) return;
   const handle = lowestHandleOf(socket);
@@ -185,42 +185,42 @@ export function resetSocket(socket: Socket): void {
   destroyAtOnce(socket);
 }
 
-/** Closes a connection at once: with a FIN if its peer has everything, otherwise with a reset. */
+/** Closes a connection at once: with a FIN if its peer has acknowledged everything, otherwise with a reset. */
 export function closeSocket(socket: Socket): void {
   if (hasReceivedAll(socket, unackedBytes(socket))) socket.destroy();
   else resetSocket(socket);
 }
 
-/** The peer has every byte; our FIN, which counts as one, may still be on its way. */
+/** Whether the peer has every byte. Our FIN counts as one byte and may still be unacknowledged. */
 function hasReceivedAll(socket: Socket, unacked: number | undefined): boolean {
   return unacked === 0 || (unacked === 1 && socket.writableFinished);
 }
 
-/** As `resetAndDestroy`, which refuses TLS. While a shutdown is under way libuv cannot: then it is a plain close. */
+/** Like `resetAndDestroy`, which refuses TLS. During a shutdown libuv cannot reset, so the close is a plain one. */
 function resetByHandle(socket: Socket, handle: Handle | undefined): void {
   if (handle?.reset === undefined || socket.writableEnded) return;
   const reset = handle.reset.bind(handle);
   handle.close = (done) => void reset(done);
 }
 
-/** Past what `guardSocket` and others have put in the place of `destroy`. */
+/** Calls the original `destroy`, bypassing the replacements that `guardSocket` and others have installed. */
 function destroyAtOnce(socket: Socket): void {
   (Object.getPrototypeOf(socket) as Socket).destroy.call(socket);
 }
 
-/** How often a connection that was ended is looked at: at first, and at most. */
+/** Interval between checks of an ended connection: the first, and the longest. */
 const lookMsMin = 10;
 const lookMsMax = 250;
-/** How long it may stay without its peer taking anything. */
+/** How long an ended connection stays open while its peer acknowledges nothing. */
 const stuckMsMax = 30_000;
 
 /**
- * Bounds what the kernel takes of a connection, and keeps the kernel from sending anything once its descriptor is
- * closed, by whatever means: `destroy`, a broken protocol, or the death of this process.
+ * Bounds the unsent bytes that the kernel holds of a connection. The kernel sends nothing once the descriptor is
+ * closed, whether by `destroy`, a protocol error, or the end of this process.
  *
- * `destroy` then resets a connection whose peer has not received everything. Two cases stay graceful: the peer has
- * everything, or our side was ended before. Then the descriptor stays open until the peer has the rest, or takes
- * nothing of it for too long.
+ * - `destroy` resets a connection whose peer has not received everything.
+ * - The close is graceful if the peer has everything, or if our side was ended before. In the second case the
+ *   descriptor stays open until the peer has the rest, or acknowledges nothing for too long.
  * @param socket connected
  */
 export function guardSocket(socket: Socket): void {
@@ -242,7 +242,7 @@ export function guardSocket(socket: Socket): void {
   };
 }
 
-/** No byte is left to discard: the connection may close with a FIN. */
+/** No byte is left to discard, so the connection may close with a FIN. */
 function allowUnsent(socket: Socket): void {
   const fd = descriptorOf(lowestHandleOf(socket));
   if (fd >= 0) kernel?.setOption(fd, solSocket, soLinger, graceful);

@@ -1,12 +1,15 @@
 /**
- * Forwarder: carries one permitted request to its upstream and the answer back, streaming both ways.
+ * HTTP forwarder: sends one permitted request to its upstream and streams the response back to the caller.
  *
- * It cannot be called without a `Permit`, and asks its exchange again right before the first upstream byte and for
- * every read of either side. What is slow slows the other side down: nothing is buffered beyond a socket's own mark.
- * Whoever leaves takes the other side along at once. A request that may have had an effect is never sent twice. There
- * is one second try at most: of a request of which nothing was sent, at another upstream; of an idempotent one without
- * a body, when not a byte came back on a connection that was used before; of any at all, when the upstream says that it
- * did not look at it. For that one the beginning of a body is kept until the answer's head.
+ * - It requires a `Permit`. It checks the exchange again right before the first upstream byte and on every read of
+ *   either side.
+ * - Backpressure: a slow side slows the other. Nothing is buffered beyond a socket's own high-water mark.
+ * - When one side leaves, the other is ended at once.
+ * - A request that may have had an effect is never sent twice. There is one second try at most, in one of three cases:
+ *   - nothing of the request was sent: at another upstream;
+ *   - the request is idempotent and has no body, and a reused connection closed before the first byte of a response;
+ *   - the upstream says that it did not process the request. For this case the first bytes of a body are kept until the
+ *     head of the response.
  */
 
 import type { Permit } from "../../auth/index.ts";
@@ -36,43 +39,43 @@ export type ForwardJob = Readonly<{
   target: UpstreamTarget;
   isGrpc: boolean;
   method: string;
-  /** Path and query as sent. */
+  /** Path and query, as sent to the upstream. */
   path: string;
   headers: HeaderLines;
-  /** The upstream is told the request's id. */
+  /** Whether the request id is sent to the upstream. */
   sendsRequestId: boolean;
   rules: ResponseRules;
   requestId: string;
   /** 0: no limit. */
   timeoutMs: number;
-  /** When `timeoutMs` begins: with the permit, or when the request's body is complete. */
+  /** When `timeoutMs` starts: with the permit, or when the request body is complete. */
   timeoutFrom: RouteConfig["timeoutFrom"];
-  /** Without a byte in either direction; 0: no limit. */
+  /** Longest time without a byte in either direction; 0: no limit. */
   idleTimeoutMs: number;
-  /** Of the request; 0: no limit. */
+  /** Longest request body; 0: no limit. */
   bodyBytesMax: number;
   /** The caller waits for 100 Continue before it sends its body. */
   expectsContinue: boolean;
   counts: ForwardCounts;
-  /** Nothing was answered yet: the caller of `forward` answers. Called at most once. */
+  /** The request failed before any response; the caller of `forward` replies. Called at most once. */
   onFailed: (failure: ForwardFailure) => void;
   onRetry: () => void;
-  /** It is sent again, on a fresh connection, because a kept one was closed. */
+  /** The request is sent again on a new connection, because a kept one was closed. */
   onResend: () => void;
   onOverflow: (bound: BreakerBound) => void;
-  /** What of a request's trailers is passed on; names and values in turn. */
+  /** The request trailers to forward; names and values alternate. */
   trailersOf: (lines: readonly string[]) => readonly string[];
   /**
-   * Another upstream for a request of which nothing was sent, with the headers that it gets; undefined: there is none.
+   * Another upstream for the request, and the headers for it. Undefined: there is none.
    */
   nextTarget: (failed: UpstreamTarget) => Readonly<{ target: UpstreamTarget; headers: HeaderLines }> | undefined;
 }>;
 
-/** What is counted of a call, for metrics and the access log. */
+/** Counts of one call, for metrics and the access log. */
 export type ForwardCounts = {
   bytes: number;
   bytesReceived: number;
-  /** When the request's first byte was sent, and when the head of the upstream's answer came. Monotonic. */
+  /** When the first byte of the request was sent, and when the head of the response arrived. Monotonic. */
   sentAt: number;
   answeredAt: number;
   failure: FailureReason | null;
@@ -82,11 +85,11 @@ export type ForwardFailure =
   | Readonly<{ type: "error"; error: unknown }>
   | Readonly<{ type: "cut"; reason: CutReason }>
   | Readonly<{ type: "busy" }>
-  /** The request's body is longer than the route takes. */
+  /** The request body is longer than the route accepts. */
   | Readonly<{ type: "too-large" }>
-  /** The request's body did not come in time. */
+  /** The request body did not arrive in time. */
   | Readonly<{ type: "too-slow" }>
-  /** None of the route's upstreams is to be used. */
+  /** No upstream of the route is available. */
   | Readonly<{ type: "unhealthy" }>;
 
 export class ForwardTimeoutError extends CodedError<"ERR_PROXY_TIMEOUT"> {
@@ -96,13 +99,13 @@ export class ForwardTimeoutError extends CodedError<"ERR_PROXY_TIMEOUT"> {
   }
 }
 
-/** Of 103 for one request; browsers take the first. */
+/** 103 responses forwarded for one request; browsers use the first. */
 const hintsMax = 16;
-/** Of a request's body, for a second try: most calls of gRPC are smaller. */
+/** Bytes of a request body kept for a second try. Most gRPC calls are smaller. */
 const keptBytesMax = 16_384;
-/** Idempotent (RFC 9110 §9.2.2). */
+/** Idempotent methods (RFC 9110 §9.2.2). */
 const repeatable: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]);
-/** Everything about the answer goes through `downstream`; when it closes, the exchange is over. */
+/** The response leaves through `downstream`; when that closes, the exchange has ended. */
 export function forward(_permit: Permit, job: ForwardJob): void {
   const bound = exceededBoundOf(job.target, poolOf(job, job.target));
   if (bound !== undefined) {
@@ -124,26 +127,26 @@ class Forwarding implements UpstreamHandler, BodyReader {
   #call: UpstreamCall | undefined;
   #timer: Deadline | undefined;
   #stalled: NodeJS.Timeout | undefined;
-  /** No more of the upstream is wanted: it has ended, or one side is gone. */
+  /** The upstream's response has ended, or one side has left. */
   #over = false;
   #responding = false;
   #readingBody = false;
-  /** The upstream takes no more of the body for now. */
+  /** The upstream accepts no more of the body for now. */
   #isUpstreamFull = false;
-  /** Something of the request was sent. */
+  /** Some of the request was sent. */
   #begun = false;
   #hints = 0;
-  /** At which read of the upstream's socket the clocks were looked at last. */
+  /** The read of the upstream's socket at which the clocks were last checked. */
   #lookedAtRead = Number.NaN;
-  /** Whose second try it is, once there is one. */
+  /** The upstream of the second try; undefined: there was none. */
   #repeating: UpstreamTarget | undefined;
-  /** The second try is not answered yet. */
+  /** The second try has no response yet. */
   #repeatCounts = false;
-  /** Of the request's body, while it may have to be sent again; null: none of it is. */
+  /** The request body read so far, while it may have to be sent again. Null: none is kept. */
   #kept: RetryBody | null = null;
-  /** Of a body that was read in full: its trailers, as they are passed on. */
+  /** Trailers to forward; set once the body was read in full. */
   #trailers: readonly string[] | undefined;
-  /** The second try takes no body yet. */
+  /** The second try does not accept the body yet. */
   #catchingUp = false;
 
   constructor(job: ForwardJob) {
@@ -171,7 +174,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     else this.#fail(new ForwardTimeoutError(timeoutMs));
   }
 
-  /** The upstream could take more of the request, and there is none. */
+  /** The upstream could accept more of the request, but the caller has not sent it. */
   get #waitsForCaller(): boolean {
     return this.#readingBody && !this.#job.downstream.bodyComplete && !this.#isUpstreamFull && !this.#responding;
   }
@@ -209,7 +212,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
 
   onInformational(status: number, lines: RawHeaders): void {
     if (this.#over || status !== 103 || !this.#job.exchange.mayCarry()) return; // others concern one connection only
-    // They may be left out: a caller that does not read, or an upstream that never stops, makes none pile up here.
+    // Hints are optional: dropping them keeps the queue bounded for a slow caller or an upstream that sends many.
     if (this.#job.downstream.needsDrain || ++this.#hints > hintsMax) return;
     const links: string[] = [];
     for (let i = 0; i < lines.length; i += 2) {
@@ -256,8 +259,8 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   /**
-   * What one read of the upstream's socket brought is passed on in one go, behind one look at the clocks; a cut is
-   * heeded at once (docs/adr/0028).
+   * Checks the clocks once for each read of the upstream's socket, however many chunks it brings. A cut takes effect
+   * at once (docs/adr/0028).
    */
   #mayPassOn(): boolean {
     const { exchange } = this.#job;
@@ -268,7 +271,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     return true;
   }
 
-  /** A caller that does not read is idle, however much there is for it. */
+  /** A caller that does not read counts as idle, even if bytes wait for it. */
   #awaitReader(): void {
     const { downstream, idleTimeoutMs } = this.#job;
     if (idleTimeoutMs > 0) this.#stalled ??= setTimeout(() => downstream.destroy(), idleTimeoutMs);
@@ -297,9 +300,9 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   /**
-   * The upstream closed a kept connection as the request left. That says nothing about its health, and it closes many
-   * at a time, so neither the bound on retries nor their count applies. A request is sent again once, and never behind
-   * a byte of an answer.
+   * Resends the request after the upstream closed a kept connection. Such a close says nothing about the upstream's
+   * health, and an upstream closes many at a time, so neither the bound on retries nor their count applies. A request
+   * is resent once at most, and never after a byte of a response.
    */
   #resend(): void {
     this.#repeating = this.#target;
@@ -317,7 +320,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     this.#repeat(error);
   }
 
-  /** @returns false: there is no other */
+  /** @returns false if there is no other upstream */
   #takeAnother(): boolean {
     const next = this.#job.nextTarget(this.#target);
     if (next === undefined) return false;
@@ -340,14 +343,16 @@ class Forwarding implements UpstreamHandler, BodyReader {
     this.#dispatch(refused);
   }
 
-  /** The bound on second tries is there against storms of them: a stream that is being answered is none. */
+  /**
+   * Ends the count of this second try: the bound prevents retry storms, and a try with a response is not part of one.
+   */
   #repeatEnds(): void {
     if (!this.#repeatCounts || this.#repeating === undefined) return;
     this.#repeatCounts = false;
     this.#repeating.retries.busy--;
   }
 
-  // --- the request's body on its way up
+  // --- the request body
 
   onWritable(): void {
     const { downstream, expectsContinue } = this.#job;
@@ -366,7 +371,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     downstream.readBody(this);
   }
 
-  /** What was read of the body so far goes to the second try. */
+  /** Sends the part of the body that was read so far to the second try. */
   #catchUp(): void {
     const kept = this.#kept;
     this.#catchingUp = false;
@@ -404,7 +409,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     if (this.#timer === undefined) this.#startTimer();
   }
 
-  /** The caller has left, or what it sent was no body. */
+  /** The caller has left, or has sent a malformed body. */
   onAbort(): void {
     this.#giveUp();
   }
@@ -427,7 +432,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     } else this.#job.onFailed({ type: "error", error });
   }
 
-  /** The upstream has done nothing wrong: it is let go of, and nothing is held against it. */
+  /** Ends the upstream request without counting a failure: the upstream did nothing wrong. */
   #refuseBody(type: "too-large" | "too-slow"): void {
     this.#giveUp();
     if (this.#responding) this.#job.downstream.destroy();
@@ -437,7 +442,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
   #onCut(reason: CutReason): void | Promise<void> {
     const { downstream } = this.#job;
     if (this.#over && downstream.ended && !downstream.closed) {
-      // The answer is complete on our side, but not all of it has left.
+      // The response is complete in this process, but not all of it has left.
       return downstream.cut(reason);
     }
     this.#giveUp();
@@ -445,7 +450,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     this.#job.onFailed({ type: "cut", reason });
   }
 
-  /** The caller has everything, or has left. */
+  /** The caller has the whole response, or has left. */
   #onDownstreamClosed(): void {
     this.#timer?.clear();
     clearTimeout(this.#stalled);
@@ -454,7 +459,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     this.#job.exchange.close();
   }
 
-  /** Whoever left, a receipt waits until no further byte of the request can leave for the upstream. */
+  /** Gives up the upstream request. A receipt waits until no further byte of it can leave for the upstream. */
   #giveUp(): void {
     if (this.#over) return;
     this.#over = true;
@@ -463,7 +468,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     if (aborting !== undefined) this.#job.exchange.awaitDiscard(aborting);
   }
 
-  /** An upstream may answer before it has received the whole request. */
+  /** Registers unsent request bytes: an upstream may respond before it has received the whole request. */
   #keepUnsent(): void {
     const unsent = this.#call?.unsent();
     if (unsent !== undefined) this.#job.exchange.addUnsent(unsent);
