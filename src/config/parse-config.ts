@@ -1,9 +1,12 @@
 /**
- * Parse a configuration: text, environment and overrides in; the checked configuration, or every problem at once, out.
+ * Configuration parser: turns the text of `cardea.yaml`, the environment and overrides into a checked `Config`.
  *
- * Pure: what it needs from the world (other files, generated secrets) comes through functions. It never throws over
- * what was written. The steps: YAML with locations; environment and command line over it; each key by its schema; the
- * rules between keys (resolve-*.ts, check-routes.ts); the hash.
+ * - It returns either the configuration or every problem that it finds, never only the first.
+ * - It never throws because of what the text contains.
+ * - Pure: other files and generated secrets come through functions that the caller passes.
+ *
+ * Steps: parse YAML with source locations; apply the environment, then the command line; check each key against its
+ * schema; check the rules between keys (resolve/, check-routes.ts); compute the hash.
  */
 import { z } from "zod";
 import { parseNodeId } from "../events/index.ts";
@@ -51,27 +54,27 @@ import { checkWindowLimits } from "./window-limits.ts";
 export type ParseOptions = Readonly<{
   env: Environment;
   readFile: ReadFile;
-  /** By which certificates are found to have expired; absent: they are not looked at for that. */
+  /** Wall clock (ms) for checking the validity dates of certificates; absent: dates are not checked. */
   now?: number;
-  /** Permission bits of the configuration file itself; absent when it has none. */
+  /** Permission bits of the configuration file; absent: unknown, and not checked. */
   mode?: number;
   overrides?: Overrides;
-  /** Makes the secrets that the file leaves out; absent: they must be written down. */
+  /** Generates the secrets that the file omits; absent: an omitted secret is an error. */
   generate?: GenerateSecrets;
   /**
-   * Read only what decides who may use a route (policy-parts.ts); the result is good for evaluating policies, not for
-   * running.
+   * Reads only the parts that decide who may use a route (policy-parts.ts). The result can evaluate policies but cannot
+   * run a process.
    */
   only?: "policies";
 }>;
 
 export type ParseResult = Readonly<
   | { ok: true; config: Config; warnings: readonly Problem[] }
-  /** The policies are those that were found, so that what is wrong in them can be said in the same breath. */
+  /** `policies` are the policies found in the text, so the caller can report their problems in the same run. */
   | { ok: false; problems: readonly Problem[]; policies: readonly WrittenPolicy[] }
 >;
 
-/** A policy and where it stands: `["routes", 2, "policy"]`. */
+/** A policy and its path in the document: `["routes", 2, "policy"]`. */
 export type WrittenPolicy = Readonly<{ path: Path; policy: PolicySource }>;
 
 const rootShape = { ...globalShape, routes: z.unknown().optional(), policy: z.unknown().optional() };
@@ -88,7 +91,7 @@ export function parseConfig(text: string, file: string, options: ParseOptions): 
   return { ok: true, config: { ...config, hash: hashConfig(config) }, warnings: inOrder(problems) };
 }
 
-/** The document with everything that goes over it; null when the text is no document. */
+/** The document with the environment and overrides applied; null when the text is not a configuration document. */
 function readSource(
   text: string,
   from: Readonly<{ file: string; options: ParseOptions; problems: Problem[] }>,
@@ -226,7 +229,7 @@ function readConfig(source: ConfigSource, given: ReadContext): Unhashed | null {
   };
 }
 
-/** A process that only brokers needs no sign-in; nor does a proxy whose routes all ask for none. */
+/** A broker-only process needs no sign-in, and neither does a proxy whose routes all require no session. */
 function needsSignIn(globals: Globals, placed: readonly LocatedRoute[]): boolean {
   const { services } = globals;
   if (!services.has("proxy")) return services.has("authenticate");
@@ -238,7 +241,7 @@ function servesDecisions({ decision_api: { address, grpc_address: grpc } }: Glob
   return address !== undefined || grpc !== undefined;
 }
 
-/** `policy` (the older name) first, then `routes`. */
+/** Reads `policy` (the older name) first, then `routes`. */
 function readRoutes(
   source: ConfigSource,
   from: Readonly<{
@@ -294,7 +297,7 @@ function readRoutes(
   return placed;
 }
 
-/** Envoy's name of a key stands for Pomerium's, as it does in Pomerium. */
+/** Envoy's names of route keys, each with Pomerium's name for the same key. Pomerium accepts both. */
 const oldRouteNames: Readonly<Record<string, string>> = { lb_policy: "load_balancing_policy" };
 
 function withoutOldNames(
@@ -366,7 +369,7 @@ function routeKeyHint(document: ConfigSource["value"]): MisplacedKeyHint {
   };
 }
 
-/** Warns once, about the first secret that is written in a file that every user of the machine can read. */
+/** Warns once, about the first secret written in a configuration file that every user of the machine can read. */
 function warnOfReadableFile(section: Section, given: ReadContext & Readonly<{ mode: number }>): void {
   if ((given.mode & 0o004) === 0) return;
   const [path] = secretKeysIn(globalKeys).filter(
@@ -390,7 +393,7 @@ function secretKeysIn(shape: Shape): readonly (readonly string[])[] {
   });
 }
 
-/** By source, then line, then column; problems of one place keep their order. */
+/** Sorts problems by source, line and column. Problems at the same location keep their order. */
 function inOrder(problems: readonly Problem[]): readonly Problem[] {
   const sources = [...new Set(problems.map(({ file }) => file))];
   return problems.toSorted(

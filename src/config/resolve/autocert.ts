@@ -1,8 +1,10 @@
 /**
- * Resolve autocert: from which ACME authority, for which hosts, and how it can ask.
+ * Autocert settings: the ACME authority, the hosts that need certificates, and the challenge types.
  *
- * Pure. Hosts are those of routes and the authenticate service, as in Pomerium; wildcards cannot be had this way. A
- * host that a configured certificate is for needs none.
+ * - Pure.
+ * - Hosts are those of https routes and of the authenticate service, as in Pomerium.
+ * - Wildcard hosts and IP addresses get no certificate this way.
+ * - A host that a configured certificate covers is left out.
  */
 import { isIP } from "node:net";
 import { join } from "node:path";
@@ -22,9 +24,9 @@ export function resolveAutocert(
     material: KeyMaterial;
     routes: readonly Pick<RouteConfig, "host" | "from">[];
     certificates: readonly TlsFiles[];
-    /** The host where people sign in over TLS; null: there is none. */
+    /** The host that serves sign-in over TLS; null: none. */
     signInHost: string | null;
-    /** Keys that are written. */
+    /** Keys that the configuration sets. */
     present: ReadonlySet<string>;
   }>,
 ): AutocertConfig | null {

@@ -1,4 +1,4 @@
-/** Resolve how a route uses its upstreams. Pure. */
+/** Balancing settings of a route: load balancing, outlier detection and circuit breakers. Pure. */
 import type { RouteConfig } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
 import type { BreakerConfig, OutlierConfig } from "../values/upstream-settings.ts";
@@ -6,7 +6,7 @@ import type { RouteContext } from "./route.ts";
 
 type Balancing = Pick<RouteConfig, "balancing" | "outlierDetection" | "circuitBreakers">;
 
-/** How many upgrades and tunnels one upstream may carry where nothing is written. */
+/** Default limit of concurrent upgrades and tunnels per upstream. */
 const streamsMax = 65_536;
 
 export function resolveBalancing({ route, report, present, globals }: RouteContext): Balancing {
@@ -64,8 +64,7 @@ function resolveOutliers(written: Parameters<typeof resolveBalancing>[0]["route"
     baseEjectionMs: written.base_ejection_time,
     maxEjectionMs: written.max_ejection_time,
     maxEjectionJitterMs: written.max_ejection_time_jitter,
-    // Above nothing, the share is compared before each ejection, so the smallest share lets exactly one upstream be
-    // ejected.
+    // The ejected share is compared before each ejection, so the smallest share above 0 allows exactly one ejection.
     maxEjectionPercent: Math.max(written.max_ejection_percent, written.always_eject_one_host ? 0.001 : 0),
     consecutive5xx: written.consecutive_5xx,
     enforcingConsecutive5xx: written.enforcing_consecutive_5xx,

@@ -1,9 +1,11 @@
 /**
- * Resolve brokers: the store, how processes reach each other, leases, NATS, audit.
+ * Broker settings: the store, how processes reach each other, leases, NATS and audit.
  *
- * Pure. Refuses what could not hold the staleness contract or would carry keys in clear: processes that cannot reach a
- * broker, two brokers on stores that they cannot share, plain HTTP between machines, leases that cannot be renewed in
- * time.
+ * Pure. Refuses settings that would break the staleness contract or send keys in clear:
+ * - processes that cannot reach a broker
+ * - two brokers on stores that they cannot share
+ * - plain HTTP between machines
+ * - leases that cannot be renewed in time
  */
 import type { Config } from "../config.ts";
 import { configFields } from "../schema/keys.ts";
@@ -278,7 +280,7 @@ function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["n
   };
 }
 
-/** A broker that serves a region asks the leader's, and is not one of those it asks. */
+/** A regional broker calls the brokers of the leader's region (`broker.home_urls`), so it must not be one of them. */
 function checkRegional(
   globals: Globals,
   { report, urls, runs }: Readonly<{ report: ProblemReporter; urls: readonly URL[]; runs: boolean }>,
@@ -308,7 +310,7 @@ function checkRegional(
     );
 }
 
-/** A node must be able to miss two renewals, and a leader several beats, without anything happening. */
+/** A node must survive two missed renewals, and a leader several missed beats, without effect. */
 function checkTimes(globals: Globals, report: ProblemReporter): void {
   const { broker } = globals;
   if (broker.renew * 3 > broker.lease)

@@ -1,14 +1,14 @@
-/** The names that a certificate is for. Pure. */
+/** Certificate names: the subject alternative names of a certificate. Pure. */
 import type { X509Certificate } from "node:crypto";
 import { SocketAddress } from "node:net";
 
-/** By kind, as Node prints them: `DNS`, `email`, `URI`, `IP Address`, `othername`. */
+/** Names by kind, with the kinds as Node prints them: `DNS`, `email`, `URI`, `IP Address`, `othername`. */
 export type SubjectNames = ReadonlyMap<string, readonly string[]>;
 
 /**
- * Splits Node's `DNS:a.example, URI:"http://b/, c"` form: a value that holds a comma, a quote or a control character is
- * written as a JSON string, so that no certificate can smuggle in a second name. What does not read through to the end
- * has no names at all.
+ * Parses Node's `DNS:a.example, URI:"http://b/, c"` form. Node writes a value that contains a comma, a quote or a
+ * control character as a JSON string, so a certificate cannot smuggle in a second name. Text that does not parse to its
+ * end yields no names.
  * @see Node.js documentation, `x509.subjectAltName`; CVE-2021-44532
  */
 export function readSubjectNames(text: string): SubjectNames {
@@ -23,7 +23,10 @@ export function readSubjectNames(text: string): SubjectNames {
   return names;
 }
 
-/** What a server may show a certificate for; names are lowercase and may begin with `*.`, addresses are canonical. */
+/**
+ * The hosts and addresses that a server certificate covers. Hosts are lowercase and may begin with `*.`; addresses are
+ * canonical. The common name counts only when there are no DNS names and no addresses.
+ */
 export function servedNames(
   certificate: Pick<X509Certificate, "subjectAltName" | "subject">,
 ): Readonly<{ hosts: readonly string[]; addresses: readonly string[] }> {
@@ -35,7 +38,7 @@ export function servedNames(
   return { hosts: common === undefined ? [] : [common.toLowerCase()], addresses };
 }
 
-/** An address in one spelling, IPv4 in IPv6 as IPv4. What is no address stays as it is. */
+/** The canonical spelling of an address. IPv4-mapped IPv6 becomes IPv4; other text is returned unchanged. */
 export function canonicalAddress(address: string): string {
   if (!address.includes(":")) return address;
   const bare = address.replace(/%.*$/, "");

@@ -1,7 +1,8 @@
 /**
- * Certificate reader: the library that parses revocation lists, loaded at first use. It is one of our largest
- * dependencies, and few configurations have such a list. Loading happens while the configuration is read, so a missing
- * library is reported then.
+ * Certificate reader: the library that parses revocation lists, loaded at first use.
+ *
+ * It is one of the largest dependencies, and few configurations have such a list. It is loaded while the configuration
+ * is read, so a missing library is reported then.
  */
 import { createRequire } from "node:module";
 

@@ -1,7 +1,7 @@
 /**
- * Client certificates: which authorities verify callers' certificates, and how, for all routes and for one.
+ * Client certificate settings: the authorities that verify callers' certificates, for all routes and for one route.
  *
- * Pure. Refuses settings that would verify no caller, and authorities where no TLS is served.
+ * Pure. Refuses settings that would verify no caller, and authorities on a listener without TLS.
  */
 import type { X509Crl } from "@peculiar/x509";
 import type { Config, RouteConfig } from "../config.ts";
@@ -40,7 +40,7 @@ export function resolveClientCertificates(globals: Globals, { report, material }
   };
 }
 
-/** The authority for one route's callers, which replaces the global one. */
+/** The authority that verifies one route's callers. It replaces the global authority. */
 export function resolveRouteClientCertificates(
   route: Route,
   { report, material, globals, all }: From & Readonly<{ globals: Globals; all: Config["downstreamMtls"] }>,
@@ -56,7 +56,7 @@ export function resolveRouteClientCertificates(
   return { clientCa, requiresClientCertificate: clientCa !== null && all.enforcement !== "policy" };
 }
 
-/** Runs once all routes are known: settings without an authority would let every caller through. */
+/** Runs once all routes are known, because settings without any authority would let every caller through. */
 export function checkClientCertificates(
   present: ReadonlySet<string>,
   from: Readonly<{ report: ProblemReporter; routes: readonly Pick<RouteConfig, "clientCa">[] }>,

@@ -1,7 +1,7 @@
 /**
- * Decision API: the addresses that serve decisions to other proxies and services, and the callers they accept.
+ * Decision API settings: the addresses that serve decisions to other proxies and services, and the accepted callers.
  *
- * Pure. Refuses addresses that other machines reach without TLS, malformed ranges, and keys that could be guessed.
+ * Pure. Refuses addresses without TLS that other machines can reach, malformed ranges, and keys that could be guessed.
  */
 import { isIP } from "node:net";
 import type { DecisionApiConfig } from "../config.ts";
@@ -13,7 +13,7 @@ import type { KeyMaterial } from "./key-material.ts";
 
 const keyCharsMin = 32;
 
-/** @returns null: decisions are not served */
+/** @returns null when decisions are not served */
 export function resolveDecisionApi(
   { decision_api: written, services }: Pick<Globals, "decision_api" | "services">,
   from: Readonly<{ report: ProblemReporter; material: KeyMaterial }>,

@@ -1,7 +1,7 @@
 /**
- * Identity providers: what Pomerium's `idp_provider` names mean, where they are plain OpenID Connect.
+ * Identity providers: the settings behind Pomerium's `idp_provider` names that are plain OpenID Connect.
  *
- * Pure. A provider that is not plain OIDC (apple, github) or is hosted by Pomerium is refused with a remedy.
+ * Pure. A provider that is not plain OIDC (apple, github) or that Pomerium hosts is refused with a remedy.
  */
 import type { Globals } from "../schema/schema.ts";
 
@@ -39,7 +39,7 @@ export type ResolvedProvider = Readonly<{
   scopes: readonly string[];
   requestParams: Readonly<Record<string, string>>;
 }>;
-/** `key` is where the problem stands. */
+/** `key` is the configuration key that the problem is reported on. */
 export type ProviderRefusal = Readonly<{ key: string; problem: string; remedy: string }>;
 
 export function resolveProvider(globals: Globals): ResolvedProvider | ProviderRefusal {

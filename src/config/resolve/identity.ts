@@ -1,8 +1,9 @@
 /**
- * Identity of a route's callers: the client that people sign in with, the accepted bearer tokens, and the policies that
- * a console attached.
+ * Identity settings of a route: the sign-in client, the accepted bearer tokens, and the policies that a console
+ * attached.
  *
- * Pure. Refuses what could let one client's sessions pass as another's, and tokens of issuers that are not configured.
+ * Pure. Refuses settings that could let one client's sessions pass as another's, and token issuers that are not
+ * configured.
  */
 
 import type { LocatedRoute } from "../check-routes.ts";
@@ -11,7 +12,7 @@ import type { ProblemReporter } from "../source/source-locations.ts";
 import { readYaml } from "../source/yaml-document.ts";
 import type { RouteContext } from "./route.ts";
 
-/** The route's own client; null: the global one. */
+/** The route's own client; null: the route uses the global client. */
 export function resolveIdpClient({ route, report, globals, failed }: RouteContext): RouteConfig["idpClient"] {
   const { idp_client_id: clientId, idp_client_secret: clientSecret } = route;
   if (clientId === undefined || clientId === "") {
@@ -98,7 +99,7 @@ export function resolveBearer({ route, report, globals, failed }: RouteContext):
   }
 }
 
-/** Reads the rules from `source_ppl`, the text that the console compiled. */
+/** Reads the rules from `source_ppl`, the source text of the policy; `rego` is not evaluated. */
 export function resolveSubPolicies({ route, report }: RouteContext): readonly SubPolicyConfig[] {
   return route.sub_policies.map(({ sourcePpl, rego, ...sub }, i) => {
     const path = ["sub_policies", i, "source_ppl"];
@@ -123,7 +124,7 @@ function readPpl(
   return value;
 }
 
-/** Replaces the hosts under `depends_on` by the origins of the routes there. */
+/** Replaces each host under `depends_on` with the origin of the route that serves it. */
 export function resolveDependsOn(
   placed: readonly LocatedRoute[],
   { report, cookieDomain }: Readonly<{ report: ProblemReporter; cookieDomain: string | null }>,
@@ -183,7 +184,7 @@ function hostPattern(host: string): (name: string) => boolean {
   return (name) => pattern.test(name);
 }
 
-/** One client, one secret; and one host, one cookie. */
+/** Refuses two secrets for one client. Warns of two clients on one host, which share one session cookie. */
 export function checkIdpClients(placed: readonly LocatedRoute[], report: ProblemReporter): void {
   const secrets = new Map<string, string>();
   const clients = new Map<string, string | null>();

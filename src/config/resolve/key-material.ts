@@ -1,10 +1,11 @@
 /**
- * Key material: secrets, keys and certificates, inline or from the files that `_file` keys name.
+ * Key material: secrets, keys and certificates, written inline or in the files that `_file` keys name.
  *
- * Pure: files are read through a function that is given. A secret is never put into a message. What is refused:
- *   secrets that are short, made of one repeated byte, or published as an example
- *   files that cannot be read; certificates and keys that do not parse or do not belong together
- * A secret file that everybody on the machine may read is a warning.
+ * - Pure: files are read through a function that the caller passes.
+ * - A message never contains a secret.
+ * - It refuses secrets that are too short, made of one repeated byte, or published as an example.
+ * - It refuses files that cannot be read, and certificates and keys that do not parse or do not belong together.
+ * - It warns of a secret file that every user of the machine can read.
  */
 import { createHash, createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from "node:crypto";
 import type { TlsFiles } from "../config.ts";
@@ -14,14 +15,14 @@ import type { Path, ProblemReporter } from "../source/source-locations.ts";
 export type FileContent = Readonly<{ ok: true; text: string; mode: number } | { ok: false; reason: string }>;
 export type ReadFile = (path: string) => FileContent;
 
-/** Text and the key that it came from. */
+/** Text and the path of the key that it came from. */
 export type SourcedText = Readonly<{ text: string; path: Path }>;
 
 const fileLengthMax = 1024 * 1024;
 
-/** The one secret that our documentation shows: text that says so, in base64. */
+/** The only secret that the documentation shows: base64 of a text that says it is an example. */
 export const exampleSecret = Buffer.from("example-only-do-not-use-32-bytes").toString("base64");
-/** SHA-256 of the public half of signing keys that stand in public documentation: that of Pomerium's examples. */
+/** SHA-256 of the public halves of signing keys published in Pomerium's documentation. */
 const publishedSigningKeys: ReadonlySet<string> = new Set([
   "065be3ac3d98e12b70d66637f2eb8c225933d4921c4bb0ff450e8a14105cf71d",
 ]);
@@ -30,19 +31,19 @@ export class KeyMaterial {
   readonly #report: ProblemReporter;
   readonly #readFile: ReadFile;
   readonly #now: number | undefined;
-  /** @param now by which certificates are found to have expired; undefined: they are not looked at for that */
+  /** @param now wall clock (ms) for checking the validity dates of certificates; undefined: dates are not checked */
   constructor(report: ProblemReporter, readFile: ReadFile, now?: number) {
     this.#report = report;
     this.#readFile = readFile;
     this.#now = now;
   }
 
-  /** The same for a part of the document. */
+  /** The same reader for one part of the document. */
   under(...path: Path): KeyMaterial {
     return new KeyMaterial(this.#report.under(...path), this.#readFile, this.#now);
   }
 
-  /** A value, or the content of the file that `<key>_file` names; the file wins, as in Pomerium. */
+  /** The value of `key`, or the content of the file that `<key>_file` names. The file wins, as in Pomerium. */
   textOrFile(
     values: Readonly<Record<string, unknown>>,
     asked: Readonly<{ key: string; fileKey?: string; secrecy: "secret" | "public" }>,
@@ -83,7 +84,7 @@ export class KeyMaterial {
     return { text: content.text, path: how.at };
   }
 
-  /** 32 random bytes in base64. */
+  /** Decodes a secret: 32 random bytes in base64. */
   secretBytes(found: SourcedText): Uint8Array | null {
     const text = found.text.trim();
     const bytes = /^[A-Za-z0-9+/_-]+={0,2}$/.test(text) ? Buffer.from(text, "base64") : Buffer.alloc(0);
@@ -104,7 +105,7 @@ export class KeyMaterial {
     return new Uint8Array(bytes);
   }
 
-  /** A private key that can sign assertions, as PEM. */
+  /** Checks a private key for signing assertions, and returns it as PEM. */
   signingKey(found: SourcedText): string | null {
     const pem = pemOf(found.text);
     const key = pem === null ? null : readKey(pem);
@@ -129,7 +130,7 @@ export class KeyMaterial {
     return pem;
   }
 
-  /** Certificates to verify others by, as PEM. */
+  /** Checks the certificates of authorities, and returns them as PEM. */
   authorities(found: SourcedText | null): string | null {
     if (found === null) return null;
     const pem = pemOf(found.text);
@@ -139,7 +140,7 @@ export class KeyMaterial {
     return null;
   }
 
-  /** A certificate and its key, checked to belong together. */
+  /** A certificate and its key. A key that does not belong to the certificate is an error. */
   pair(cert: SourcedText | null, key: SourcedText | null, at: Path): TlsFiles | null {
     if (cert === null && key === null) return null;
     if (cert === null || key === null) {
@@ -172,7 +173,7 @@ export class KeyMaterial {
     return { cert: certPem, key: keyPem };
   }
 
-  /** A warning: a site whose certificate ran out is no reason to take the others down. */
+  /** Only warns: an expired certificate of one site must not stop the other sites. */
   #checkDates({ validFromDate, validToDate }: X509Certificate, at: Path): void {
     const day = (date: Date): string => date.toISOString().slice(0, 10);
     if (this.#now === undefined) return;
@@ -187,7 +188,7 @@ export class KeyMaterial {
   }
 }
 
-/** PEM as it is, or out of base64; null when it is neither. */
+/** PEM, decoded from base64 if necessary; null when the text is neither. */
 export function pemOf(text: string): string | null {
   const trimmed = text.trim();
   if (trimmed.includes("-----BEGIN ")) return `${trimmed}\n`;
@@ -203,7 +204,7 @@ function readKey(pem: string): KeyObject | null {
   }
 }
 
-/** Null when the first block is no certificate. */
+/** @returns null when the first PEM block is not a certificate */
 export function readCertificate(pem: string): X509Certificate | null {
   try {
     return new X509Certificate(pem);

@@ -1,8 +1,8 @@
 /**
- * Kubernetes routes: the token of the service account, and the keys that such a route may not have.
+ * Kubernetes settings of a route: the service account's token, and the keys that such a route may not have.
  *
- * Pure. Refuses routes that would act with the service account's own rights, or that set the impersonated user
- * themselves.
+ * Pure. Refuses routes that would act with the service account's own rights, and routes that set the impersonated user
+ * themselves: only the proxy may do that.
  */
 import type { RouteConfig } from "../config.ts";
 import { isLoopback } from "../values/network-values.ts";

@@ -1,4 +1,4 @@
-/** Resolve listeners: what they speak and what stands in front of them. Pure. */
+/** Listener settings: the HTTP versions to serve, and the address that redirects to https. Pure. */
 import type { Config } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";

@@ -1,7 +1,7 @@
 /**
- * Resolve what shows what a process does: access log, the protection of its metrics, and where traces go.
+ * Observability settings: the access log, the protection of the metrics endpoint, and the destination of traces.
  *
- * Pure. Refuses a client authority without TLS, and a password that is none.
+ * Pure. Refuses a client authority without TLS, and a malformed password.
  */
 import type { Config, TracingConfig } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
@@ -145,7 +145,10 @@ function resolveTracing(globals: Globals, { report }: Given): TracingConfig | nu
   };
 }
 
-/** As Pomerium guesses: by the usual ports, else by whether there is a path where one would belong. */
+/**
+ * Guesses the OTLP protocol as Pomerium does: port 4318 is HTTP and 4317 is gRPC. Otherwise the path decides: a traces
+ * endpoint (`isOwn`) with a path is HTTP, and a common endpoint with a path is gRPC.
+ */
 function guessedProtocol(endpoint: URL | undefined, isOwn: boolean): TracingConfig["protocol"] {
   if (endpoint === undefined || endpoint.port === "4318") return "http/protobuf";
   if (endpoint.port === "4317") return "grpc";

@@ -1,7 +1,7 @@
 /**
- * Resolve the process: where it listens, with which certificates, and what its runtime flags ask for.
+ * Process settings: the listening address, its certificates, response headers and runtime flags.
  *
- * Pure. Refuses flags that are not known; warns of TLS without a certificate and of plain HTTP that others can reach.
+ * Pure. Refuses unknown flags. Warns of TLS without a certificate, and of plain HTTP that other machines can reach.
  */
 import type { HostPort, TlsFiles } from "../config.ts";
 import { type Globals, runtimeFlags } from "../schema/schema.ts";
@@ -17,7 +17,7 @@ export type ProcessPart = Readonly<{
   certificates: readonly TlsFiles[];
   certificateAuthority: string | null;
   matchAnyIncomingPort: boolean;
-  /** What every answer carries, a route's own headers aside. */
+  /** Headers of every response, without those that a route adds. */
   responseHeaders: Readonly<Record<string, string>>;
 }>;
 
@@ -88,7 +88,7 @@ function readCertificates(globals: Globals, material: KeyMaterial): readonly Tls
   return [...listed, single].filter((pair) => pair !== null);
 }
 
-/** Pomerium's defaults; a promise of TLS for ever is made only where TLS is served here. */
+/** Pomerium's default response headers. HSTS is sent only if this process serves TLS with a trusted certificate. */
 function resolveResponseHeaders(
   globals: Globals,
   { certificates, report }: Readonly<{ certificates: readonly TlsFiles[]; report: ProblemReporter }>,

@@ -1,7 +1,8 @@
 /**
- * Resolve a route: one entry of `routes`, checked for itself, with global settings filled in.
+ * Route settings: one entry of `routes`, checked on its own, with global settings filled in.
  *
- * Pure. Refuses what contradicts itself or would let people past what was meant; check-routes.ts compares routes.
+ * Pure. Refuses contradictions, and settings that would let more callers through than intended. check-routes.ts
+ * compares routes with each other.
  */
 import { createHash } from "node:crypto";
 import { type ClaimValue, flattenClaims } from "../../events/index.ts";
@@ -37,14 +38,14 @@ export type RouteContext = Readonly<{
   material: KeyMaterial;
   globals: Globals;
   matchAnyIncomingPort: boolean;
-  /** What answers carry without the route's own headers. */
+  /** Headers of every response, without those that the route adds. */
   responseHeaders: Readonly<Record<string, string>>;
   downstreamMtls: Config["downstreamMtls"];
   policy: PolicySource | null;
   shadowPolicy: PolicySource | null;
 }>;
 
-/** Null when the route is too wrong to be one; the report then says why. */
+/** @returns null when the entry cannot be made into a route; the reporter then holds the reason */
 export function resolveRoute(context: RouteContext): RouteConfig | null {
   const { route, report, globals } = context;
   const from = resolveFrom(context);
@@ -336,7 +337,7 @@ function resolveStale({ route, report, failed }: RouteContext): Pick<RouteConfig
   return { staleGraceMs: 0 };
 }
 
-/** Thirty-two hexadecimal digits over everything that makes a route the one it is, whatever its policy. */
+/** The default id of a route: 32 hexadecimal digits of the SHA-256 of its identifying parts, without the policy. */
 function digest(parts: unknown): string {
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 32);
 }

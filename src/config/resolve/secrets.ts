@@ -1,8 +1,10 @@
 /**
- * Resolve the secrets: present, good, different from each other, and the same for every process.
+ * Secret settings: every required secret is present, strong, and the same in every process.
  *
- * Pure. With `services: all` a missing secret may be generated (the caller keeps it in the data folder); over several
- * processes it must be written down, since each process would make its own.
+ * - Pure.
+ * - With `services: all`, a missing secret may be generated; the caller stores it in the data folder.
+ * - Otherwise each process would generate its own, so a missing secret is an error.
+ * - It warns when two secrets are the same.
  */
 
 import type { Globals } from "../schema/schema.ts";
@@ -10,7 +12,7 @@ import type { ProblemReporter } from "../source/source-locations.ts";
 import { everyService } from "../values/process-values.ts";
 import type { KeyMaterial, SourcedText } from "./key-material.ts";
 
-/** Values for keys that the file leaves out, asked for once and only when needed. */
+/** Secrets for keys that the file omits. They are requested once, and only when needed. */
 export type GeneratedSecrets = Readonly<{ shared_secret?: string; cookie_secret?: string; idp_client_secret?: string }>;
 export type GenerateSecrets = (
   dataDir: string,

@@ -1,8 +1,8 @@
 /**
- * Resolve sign-in: the authenticate URL, the identity provider, the session cookie.
+ * Sign-in settings: the authenticate URL, the identity provider and the session cookie.
  *
- * Pure. Refuses what would send credentials in clear, or loop for ever: plain HTTP outside loopback, a cookie domain
- * that does not cover every host.
+ * Pure. Refuses settings that would send credentials in clear or cause a redirect loop: plain HTTP outside loopback,
+ * and a cookie domain that does not cover every host.
  */
 import type { Config } from "../config.ts";
 import type { Globals } from "../schema/schema.ts";
@@ -16,7 +16,7 @@ export type SignInPart = Readonly<{
   cookie: Config["cookie"];
   idp: Config["idp"];
 }>;
-/** A host that people visit, and where it is written. */
+/** A host that people visit, and its path in the document. */
 export type VisitedHost = Readonly<{ host: string; path: Path }>;
 
 export function resolveSignIn(
@@ -26,7 +26,7 @@ export function resolveSignIn(
     failed: ReadonlySet<string>;
     idpClientSecret: string | null;
     hosts: readonly VisitedHost[];
-    /** False: no caller of this process ever has to sign in. */
+    /** False: no caller of this process has to sign in. */
     isNeeded: boolean;
   }>,
 ): SignInPart {
@@ -65,24 +65,24 @@ export function resolveSignIn(
   };
 }
 
-/** Stands for the sign-in host where no caller ever has to sign in; `.invalid` names no host (RFC 2606). */
+/** Placeholder for the sign-in host when no caller has to sign in; `.invalid` never resolves (RFC 2606). */
 const nowhere = new URL("https://sign-in.invalid");
 const noSignIn = { authenticateServiceUrl: nowhere, authenticateInternalServiceUrl: null, idp: null } as const;
 
-/** The host that needs a certificate for sign-in; null: sign-in is nowhere, or is plain HTTP. */
+/** The host that needs a certificate for sign-in; null: there is no sign-in, or it uses plain HTTP. */
 export function signInHostOf(url: URL): string | null {
   return url.protocol === "https:" && url.hostname !== nowhere.hostname ? url.hostname : null;
 }
 
 const hostedDomains: ReadonlySet<string> = new Set(["authenticate.pomerium.app", "authenticate.staging.pomerium.app"]);
 
-/** Whether people would sign in with Pomerium's own service, which Pomerium also uses where no other is named. */
+/** Whether sign-in would use Pomerium's hosted service, which is also Pomerium's default. */
 function isHosted({ authenticate_service_url: url, idp_provider: provider }: Globals): boolean {
   if (url !== undefined) return hostedDomains.has(url.hostname);
   return provider === "hosted";
 }
 
-/** One finding for everything that has to be created in place of the hosted service. */
+/** Reports one error that lists everything the operator must create to replace the hosted service. */
 function refuseHosted(
   { authenticate_service_url: url, idp_provider: provider }: Globals,
   { report, hosts }: Readonly<{ report: ProblemReporter; hosts: readonly VisitedHost[] }>,
@@ -104,20 +104,21 @@ function warnOfNoRefresh(report: ProblemReporter): void {
   );
 }
 
-/** The domain that the routes' hosts are in; undefined where there is none with two labels. */
+/** The parent domain of the first route's host; undefined if it has fewer than two labels. */
 function parentDomain(hosts: readonly VisitedHost[]): string | undefined {
   const parent = hosts[0]?.host.split(".").slice(1).join(".") ?? "";
   return /^[a-z0-9-]+(?:\.[a-z0-9-]+)+$/.test(parent) ? parent : undefined;
 }
 
-/** What an entry of `administrators` names. */
+/** Prefixes that state the kind of an entry of `administrators`. */
 const administratorKinds = ["group:", "email:", "sub:"];
 
 /**
- * Every entry says its kind: a bare one would match a group id, an e-mail and a subject alike, so a group that is named
- * like a person would make that person an administrator. A bare e-mail beside typed entries is read as `email:`, with a
- * warning. A list of bare e-mails alone is the key that Pomerium had under this name before v0.12, with another
- * meaning, and is refused.
+ * Every entry must state its kind. A bare entry would match a group id, an e-mail address and a subject alike, so a
+ * group named like a person would make that person an administrator.
+ * - A bare e-mail address beside typed entries is read as `email:`, with a warning.
+ * - A list of only bare e-mail addresses is refused. Before v0.12, Pomerium had a key of this name with another
+ *   meaning.
  */
 export function resolveAdministrators({ administrators }: Globals, report: ProblemReporter): readonly string[] {
   const isTyped = (entry: string): boolean => administratorKinds.some((kind) => entry.startsWith(kind));
@@ -141,7 +142,7 @@ export function resolveAdministrators({ administrators }: Globals, report: Probl
   });
 }
 
-/** A route on the sign-in host shares its origin, so its pages act as sign-in's own pages towards the operator API. */
+/** A route on the sign-in host shares its origin, so its pages could call the operator API as sign-in's pages do. */
 export function checkSignInHost(
   routes: readonly VisitedHost[],
   { globals, report }: Readonly<{ globals: Globals; report: ProblemReporter }>,
@@ -164,7 +165,7 @@ export function checkSignInHost(
   }
 }
 
-/** Used only where the authenticate service runs elsewhere. */
+/** Has an effect only if the authenticate service runs in another process. */
 function resolveInternal(globals: Globals, report: ProblemReporter): URL | null {
   const url = globals.authenticate_internal_service_url ?? null;
   const path = ["authenticate_internal_service_url"];
@@ -186,7 +187,7 @@ function resolveInternal(globals: Globals, report: ProblemReporter): URL | null 
   return url;
 }
 
-/** Plain HTTP is for this machine alone. */
+/** Refuses plain HTTP outside loopback. */
 export function requireEncryption(url: URL, where: Readonly<{ report: ProblemReporter; path: Path }>): void {
   if (url.protocol === "http:" && !isLoopback(url.hostname)) {
     where.report.error(where.path, "is plain HTTP, which is allowed only for loopback and *.localhost", "use https");
@@ -237,8 +238,8 @@ function resolveIdp(
       "use https where the network is not your own",
     );
   if (!provider.scopes.includes("openid")) report.error(["idp_scopes"], "does not include openid", "add openid");
-  // A proxy knows whose sessions count by the provider and the client id; only those who speak to the provider need the
-  // secret.
+  // A proxy identifies valid sessions by the provider and the client id. Only a process that calls the provider needs
+  // the secret.
   const speaks = signsIn || globals.services.has("databroker");
   for (const key of ["idp_client_id", "idp_client_secret"] as const) {
     const found = key === "idp_client_id" ? globals.idp_client_id : speaks ? from.idpClientSecret : "not needed";

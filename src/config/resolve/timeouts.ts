@@ -1,15 +1,16 @@
 /**
- * Resolve time-outs: those of the listener and of a route, and warnings about combinations in which one makes another
- * pointless.
+ * Timeout settings of the listener and of a route.
  *
- * Pure. What the configuration does not bound as a whole is bounded by silence: an upload lives as long as it moves.
+ * - Pure.
+ * - It warns of combinations in which one timeout makes another pointless.
+ * - An upload that the configuration does not limit as a whole is limited by silence: it lives as long as data moves.
  */
 import type { RouteConfig, TimeoutConfig } from "../config.ts";
 import type { Globals, Route } from "../schema/schema.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
 import { formatDuration } from "../values/network-values.ts";
 
-/** Pomerium's. */
+/** Pomerium's defaults. */
 const readMsDefault = 30_000;
 const upstreamMsDefault = 30_000;
 
@@ -34,7 +35,7 @@ export function resolveTimeouts(globals: Globals, report: ProblemReporter): Time
   };
 }
 
-/** @param lasting the route carries WebSockets and the like, which have no bound by default */
+/** @param lasting the route carries WebSockets and other upgrades, which have no timeout by default */
 export function resolveRouteTimeouts(
   route: Route,
   { globals, report, lasting }: Readonly<{ globals: Globals; report: ProblemReporter; lasting: boolean }>,
@@ -71,7 +72,7 @@ function warnOfOthers({ timeout, idle_timeout: idle }: Route, globals: Globals, 
     );
 }
 
-/** Whether a time-out (0: none) allows for more than a bound (0: none). */
+/** Whether a timeout is longer than a bound, both in ms. 0 means unlimited. */
 function isLonger(ms: number, boundMs: number): boolean {
   return boundMs > 0 && (ms === 0 || ms > boundMs);
 }

@@ -1,10 +1,9 @@
 /**
- * Resolve a route that is not HTTP: `tcp+https://host:port`, `udp+https://host:port`, and the form that names the proxy
- * first,
- * `tcp+https://proxy/host:port`.
+ * Tunnel settings of a route that is not HTTP: `tcp+https://host:port`, `udp+https://host:port`, or the form that names
+ * the proxy first, `tcp+https://proxy/host:port`.
  *
- * Pure. What callers may ask for is written here, name by name; where they are led is `to` alone. So a tunnel leads
- * nowhere that the file does not name.
+ * Pure. `from` lists the names that callers may request, and `to` alone is the destination. So a tunnel leads only to
+ * addresses that the file names.
  */
 import type { HostPort, RouteConfig } from "../config.ts";
 import { formatValue } from "../values/value-type.ts";
@@ -49,7 +48,7 @@ export function resolveTunnelFrom(context: RouteContext, written: string): Route
   return {
     url: new URL(url.origin),
     host: url.hostname.toLowerCase(),
-    // If the caller names the host itself, the port is that of the target, not that of the proxy's listener.
+    // If callers name the target host itself, the requested port is the target's, not that of the proxy's listener.
     port: explicit !== undefined ? Number(explicit) : names.length === 0 || matchAnyIncomingPort ? null : standard,
     tunnel: { kind, targets: targets.filter((one) => one !== undefined), behindProxy: names.length > 0 },
   };
@@ -71,7 +70,7 @@ const refusedKeys = [
   "max_request_body_bytes",
 ] as const;
 const ineffectiveKeys = ["host_rewrite", "host_rewrite_header", "preserve_host_header"] as const;
-/** These have an effect only where another proxy is called by HTTP. */
+/** Keys that have an effect only if the tunnel leads through another HTTP proxy. */
 const ineffectiveWithoutProxy = [
   ...ineffectiveKeys,
   "set_request_headers",
@@ -84,7 +83,7 @@ const ineffectiveWithoutProxy = [
   "tls_client_cert_file",
 ] as const;
 
-/** `from` and `to` speak of the same kind of thing, and no key of HTTP stands beside a tunnel. */
+/** Checks that `from` and `to` have the same kind, and that a tunnel has no keys that only apply to HTTP. */
 export function checkTunnel({ route, report, present }: RouteContext, tunnel: RouteConfig["tunnel"]): void {
   const kind = tunnel?.kind ?? "http";
   const to = route.to ?? [];

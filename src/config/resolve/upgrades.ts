@@ -1,15 +1,16 @@
-/** Upgrades that a route allows: WebSocket, SPDY and others, by their names in `Upgrade`. Pure. */
+/** Upgrade settings of a route: the protocols in `Upgrade` that it allows, such as WebSocket and SPDY. Pure. */
 import type { RouteConfig } from "../config.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
 import type { RouteContext } from "./route.ts";
 
 const token = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}(?:\/[A-Za-z0-9!#$%&'*+.^_`|~-]{1,32})?$/;
 /**
- * Protocols that carry HTTP requests or proxy traffic: what follows the upgrade would be requests without a decision.
+ * Protocols that carry HTTP requests or proxy traffic. Requests that follow such an upgrade would pass without a
+ * decision.
  */
 const never = /^(?:connect(?:-udp|-ip)?|h2c?|h3|http(?:\/.*)?|tls(?:\/.*)?)$/i;
 
-/** @returns the protocols of the list that may be upgraded to */
+/** @returns the protocols of the list to which an upgrade is allowed */
 export function checkUpgrades(protocols: readonly string[], report: ProblemReporter): readonly string[] {
   return protocols.filter((protocol, i) => {
     if (!token.test(protocol))

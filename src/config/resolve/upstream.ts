@@ -1,7 +1,7 @@
 /**
- * Upstream settings of a route: host, headers, TLS.
+ * Upstream settings of a route: host, headers and TLS.
  *
- * Pure. Refuses headers that name the visitor or change the framing: only the proxy may set those.
+ * Pure. Refuses headers that identify the caller or change the framing: only the proxy may set those.
  */
 import { RE2JS } from "re2js";
 import type { RouteConfig } from "../config.ts";
@@ -11,7 +11,7 @@ import type { RouteContext } from "./route.ts";
 
 type HostRules = Pick<RouteConfig, "hostRewrite" | "hostRewriteHeader" | "hostPathRegexRewrite" | "preserveHostHeader">;
 
-/** The first key wins (docs/pomerium-behaviour.md §5.1). The others get a warning. */
+/** The first key wins (docs/pomerium-behaviour.md §5.1). Each other key is a warning. */
 export function resolveHost(context: RouteContext): HostRules {
   const { route, report } = context;
   const [spelling = "", own] =
@@ -50,7 +50,7 @@ type PatternKeys =
   | { pattern: "regex_rewrite_pattern"; substitution: "regex_rewrite_substitution" }
   | { pattern: "host_path_regex_rewrite_pattern"; substitution: "host_path_regex_rewrite_substitution" };
 
-/** An expression and what its matches become; the substitution names no group that the expression does not have. */
+/** A pattern and its substitution. A substitution that names a group missing from the pattern is an error. */
 export function resolvePattern(
   { route, report, failed }: RouteContext,
   keys: PatternKeys,
@@ -98,7 +98,7 @@ export function resolveRequestHeaders({ route, report, globals }: RouteContext):
     if (folded === "host") continue;
     if (framingHeaders.has(folded))
       report.error(["set_request_headers", name], "is a header that the proxy itself must set", "remove it", "key");
-    // Pomerium's documentation sets the assertion this way; where identity headers are passed it is sent already.
+    // Pomerium's documentation sets the assertion this way. With identity headers on, the proxy already sends it.
     if (folded === "x-pomerium-jwt-assertion" && isAssertion(value)) {
       if (!(route.pass_identity_headers ?? globals.pass_identity_headers)) kept[name] = value;
       continue;
@@ -127,7 +127,7 @@ function isAssertion(value: string): boolean {
   return template.unknown.length === 0 && template.parts.length === 1 && template.parts[0]?.type === "jwt";
 }
 
-/** As Pomerium adds them up; `disable` on a route means no headers at all, the global ones included. */
+/** Merges global and route headers as Pomerium does. `disable` on a route removes all of them, global ones included. */
 export function resolveResponseHeaders({
   route,
   report,
@@ -141,8 +141,8 @@ export function resolveResponseHeaders({
 }
 
 /**
- * The entries of `set_response_headers` that a configuration may set. Headers that frame the response are refused: a
- * wrong one would make some readers see two responses.
+ * The entries of `set_response_headers` that a configuration may set. Headers that frame the response are refused,
+ * because a wrong one would make some recipients read two responses.
  */
 export function settableHeaders(
   given: Readonly<Record<string, string>>,

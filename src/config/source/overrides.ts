@@ -1,9 +1,12 @@
 /**
  * Overrides: values from the environment and the command line, which replace those of the file.
  *
- * Pure: the environment is an argument. A variable is the key in capitals, nested keys joined with `_`
- * (`BROKER_LISTEN`); lists are comma texts, mappings JSON or `k=v,k=v`; `ROUTES` and `POLICY` are base64 of YAML;
- * `HEADERS` is `set_response_headers`. An empty variable counts as unset. The command line goes over the environment.
+ * - Pure: the environment is an argument.
+ * - A variable is the key in capitals, with nested keys joined by `_` (`BROKER_LISTEN`).
+ * - Lists are text with commas; mappings are JSON or `k=v,k=v`.
+ * - `ROUTES` and `POLICY` are base64 of YAML; `HEADERS` is `set_response_headers`.
+ * - An empty variable counts as unset.
+ * - The command line takes precedence over the environment.
  */
 import type { z } from "zod";
 import type { Problem, SourceLocationTree } from "../config.ts";
@@ -14,17 +17,18 @@ import { readYaml } from "./yaml-document.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 export type Overrides = Readonly<{
-  /** Dotted key to value, as if it stood in the file: `{"data_dir": "/tmp/x", "broker.lease": "2s"}`. */
+  /** Values by dotted key, read as if written in the file: `{"data_dir": "/tmp/x", "broker.lease": "2s"}`. */
   values?: Readonly<Record<string, unknown>>;
   /**
-   * Port to port, in every address or URL of a `*.localhost` or loopback host: how `cardea dev --port` moves its file.
+   * New port by old port, applied to every address or URL of a `*.localhost` or loopback host. `cardea dev --port`
+   * moves its file this way.
    */
   ports?: Readonly<Record<number, number>>;
 }>;
 
 export type ConfigSource = Readonly<{ value: Readonly<Record<string, unknown>>; locations: SourceLocationTree }>;
 
-/** Every variable that is read, and the key it stands for. */
+/** Every environment variable that is read, and the path of the key that it sets. */
 export function environmentNames(shape: Readonly<Record<string, z.ZodType>>): ReadonlyMap<string, Path> {
   const names = new Map<string, Path>();
   const add = (inner: Readonly<Record<string, z.ZodType>>, path: Path): void => {
@@ -91,7 +95,7 @@ export function applyOverrides(source: ConfigSource, overrides: Overrides): Conf
   return result;
 }
 
-/** One value over what is there. Where the file holds no mapping, the file's own mistake stays to be reported. */
+/** Sets one value. If the file has no mapping at the parent key, the file's mistake is kept, so it is reported. */
 function setValue(
   source: ConfigSource,
   what: Readonly<{ path: Path; value: unknown; locations: SourceLocationTree }>,
@@ -121,7 +125,7 @@ function setEntry(
 
 const localPort = /((?:^|\/\/)(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.\d{1,3}){3}|\[::1\])):(\d{1,5})(?=$|[/,?#])/gi;
 
-/** `inside`: a route's policies are left as they are, the document's own `policy` is an old name of `routes`. */
+/** @param inside in a route, policies stay unchanged; the document's own `policy` is an older name of `routes` */
 function movePorts(
   value: unknown,
   ports: Readonly<Record<number, number>>,

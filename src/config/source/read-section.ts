@@ -1,9 +1,11 @@
 /**
- * Read a section: raw values against the shape of known keys, every problem reported, none hiding another.
+ * Section reader: checks raw values against the shape of known keys, and reports every problem.
  *
- * Pure. A key that is wrong is reported and then counts as absent (its default, or undefined), so that the rules
- * between keys can still be checked; `failed` says which keys those were. An empty value (`key:`) counts as absent, and
- * so does an empty text (`key: ""`) where it is no value of that key: Pomerium reads both as unset.
+ * - Pure.
+ * - A wrong key is reported and then counts as absent (its default, or undefined), so the rules between keys are still
+ *   checked. `failed` names such keys.
+ * - An empty value (`key:`) counts as absent. So does empty text (`key: ""`) if the key does not accept it: Pomerium
+ *   reads both as unset.
  */
 import type { z } from "zod";
 import { keyMeta } from "../schema/keys.ts";
@@ -11,13 +13,13 @@ import { unknownKeyRemedy } from "../values/suggest.ts";
 import { formatValue, isPlainObject, type Shape, scalarText, sectionShape } from "../values/value-type.ts";
 import type { ProblemReporter } from "./source-locations.ts";
 
-/** Dotted names (`broker.listen`) of the keys that were written, and of those written wrongly. */
+/** `present` and `failed` hold dotted names (`broker.listen`) of the keys that are set, and of those that are wrong. */
 export type Section = Readonly<{
   values: Readonly<Record<string, unknown>>;
   present: ReadonlySet<string>;
   failed: ReadonlySet<string>;
 }>;
-/** The remedy for a key that is known in another part of the document; undefined when it is known nowhere. */
+/** The remedy for a key that belongs to another part of the document; undefined: no part has such a key. */
 export type MisplacedKeyHint = (key: string) => string | undefined;
 
 export function readSection(

@@ -1,21 +1,21 @@
 /**
  * Source locations: file, line and column of each value of a document, so that every problem can point at it.
  *
- * Pure data beside the document, a tree of the same shape, so it survives a copy to another thread. Always: asking for
- * a path that is not there answers with its nearest ancestor that is, so a missing key is reported where it should
- * stand.
+ * - Plain data: a tree of the same shape as the document, so it can be copied to another thread.
+ * - A path that does not exist gets the location of its nearest existing ancestor. So a missing key is reported at the
+ *   mapping where it belongs.
  */
 import type { PolicySource, Problem, SourceLocation, SourceLocationTree } from "../config.ts";
 
 export type Path = readonly (string | number)[];
 
-/** The locations of a source without lines, such as an environment variable: all are the same. */
+/** Locations for a source without lines, such as an environment variable. Line and column are 0. */
 export function sourceWithoutLines(file: string): SourceLocationTree {
   const location: SourceLocation = { file, line: 0, column: 0 };
   return { value: location, key: location, inner: new Map() };
 }
 
-/** The place of the value at `path`, or of its key where it has one and `at` asks for it. */
+/** The location of the value at `path`, or with `at: "key"` of its key, if it has one. */
 export function locationOf(locations: SourceLocationTree, path: Path, at: "key" | "value" = "value"): SourceLocation {
   let here = locations;
   for (const step of path) {
@@ -27,8 +27,9 @@ export function locationOf(locations: SourceLocationTree, path: Path, at: "key" 
 }
 
 /**
- * The place of something inside a policy: of its key when it is a mapping's entry (`at: "value"` for what stands behind
- * the key), else of the value. `locationIn(source, [0, "allow", "and", 1, "groups"])` points at the word `groups`.
+ * The location of something inside a policy. For an entry of a mapping it is the key, or with `at: "value"` the value;
+ * for an entry of a list it is the value. `locationIn(source, [0, "allow", "and", 1, "groups"])` points at the word
+ * `groups`.
  */
 export function locationIn(source: PolicySource, path: Path, at: "key" | "value" = "key"): SourceLocation {
   return source.locations === undefined ? source.location : locationOf(source.locations, path, at);
@@ -41,7 +42,7 @@ export function formatPath(path: Path): string {
   return text;
 }
 
-/** `file:line:column: error: key: problem; remedy`, or `warning` */
+/** `file:line:column: error: key: problem; remedy`, with `warning` for a warning; without lines, only the file. */
 export function formatProblem(problem: Problem): string {
   const where = problem.line === 0 ? problem.file : `${problem.file}:${problem.line}:${problem.column}`;
   const what = problem.remedy === "" ? problem.problem : `${problem.problem}; ${problem.remedy}`;
@@ -61,7 +62,7 @@ export class ProblemReporter {
     this.#prefix = options.prefix;
     this.problems = options.into;
   }
-  /** A report on one part of the document, into the same list. */
+  /** A reporter for one part of the document, which adds to the same list. */
   under(...path: Path): ProblemReporter {
     return new ProblemReporter(this.#locations, { prefix: [...this.#prefix, ...path], into: this.problems });
   }

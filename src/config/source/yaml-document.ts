@@ -1,13 +1,16 @@
 /**
  * YAML document: parses text into plain values, with the source location of each.
  *
- * The yaml library parses; this file turns its nodes into values because the places must be kept, duplicate keys must
- * be errors, and aliases must not be able to grow without bound ("YAML bombs"). JSON is YAML. Anchors, aliases and
- * merge keys (`<<`) work as in YAML 1.1: a mapping's own keys win over merged ones, earlier merged ones over later.
+ * - It never throws. The value holds only null, booleans, numbers, strings, arrays and plain objects.
+ * - JSON is YAML.
+ * - Anchors, aliases and merge keys (`<<`) work as in YAML 1.1: a mapping's own keys win over merged keys, and earlier
+ *   merged keys over later ones.
+ * - It refuses several documents, custom tags, keys that are not scalars, and the key `__proto__`.
+ * - It refuses nesting deeper than 64, more than 200,000 values after aliases are expanded, and more than 4 MiB of
+ *   text.
  *
- * Refuses: several documents, custom tags, keys that are not scalars, the key `__proto__`, nesting deeper than 64, more
- * than 200,000 values after aliases are expanded, more than 4 MiB of text.
- * Always: never throws; what it answers holds only null, booleans, numbers, strings, arrays and plain objects.
+ * The yaml library parses the text. This file turns the library's nodes into values itself, for three reasons:
+ * locations must be kept, duplicate keys must be errors, and aliases must not grow without bound ("YAML bombs").
  */
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from "yaml";
 import type { Problem, SourceLocation, SourceLocationTree } from "../config.ts";
@@ -17,7 +20,7 @@ const depthMax = 64;
 const valuesMax = 200_000;
 const syntaxProblemsMax = 20;
 
-/** `readable: false`: the text is no document at all and `value` says nothing. */
+/** `readable: false`: the text could not be read as a document, and `value` is meaningless. */
 export type YamlDocument = Readonly<{
   readable: boolean;
   value: unknown;
@@ -91,7 +94,7 @@ type WalkContext = Readonly<{
   resolve: (node: Node) => Node | undefined;
 }>;
 
-/** One pass over the nodes, with the bounds. */
+/** One pass over the nodes that enforces the bounds on depth and number of values. */
 class Walk {
   gaveUp = false;
   #values = 0;
@@ -194,7 +197,7 @@ class Walk {
   }
 }
 
-/** Scalars that JSON has; dates, binary and big numbers are their text. */
+/** Converts a scalar to a JSON type. Dates, binary data and big integers become text. */
 function scalarValue(value: unknown): null | boolean | number | string {
   if (value === null || value === undefined) return null;
   if (typeof value === "boolean" || typeof value === "string" || typeof value === "number") return value;

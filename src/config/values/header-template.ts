@@ -1,23 +1,24 @@
 /**
  * Header templates: `set_request_headers` values with references such as `${pomerium.jwt}`.
  *
- * Pure. `$$` is a dollar sign, and so is a lone `$`. An unknown reference renders as nothing, as in Pomerium, and is a
- * warning when the configuration is read.
+ * - Pure.
+ * - `$$` renders as a dollar sign, and so does a lone `$`.
+ * - An unknown reference renders as empty text, as in Pomerium, and is a warning when the configuration is read.
  */
 export type HeaderPart =
   | Readonly<{ type: "text"; text: string }>
-  /** The signed assertion. */
+  /** The signed identity assertion. */
   | Readonly<{ type: "jwt" }>
-  /** The token of that name that the identity provider gave for the session; empty without one. */
+  /** The session's token of this name from the identity provider; empty text if there is none. */
   | Readonly<{ type: "providerToken"; what: "id" | "access" }>
-  /** Of a certificate that the caller showed and that is valid on the route; empty without one. */
+  /** A property of the caller's certificate, if it is valid on the route; otherwise empty text. */
   | Readonly<{ type: "clientCertificate"; what: "fingerprint" | "dns" | "email" }>
-  /** The value of a header of the incoming request, empty when it is absent. `name` is lowercase. */
+  /** The value of a request header; empty text if it is absent. `name` is lowercase. */
   | Readonly<{ type: "requestHeader"; name: string }>;
 
 export type HeaderTemplate = Readonly<{
   parts: readonly HeaderPart[];
-  /** References that nothing here knows, as they are written. */
+  /** Unknown references, exactly as written. */
   unknown: readonly string[];
 }>;
 

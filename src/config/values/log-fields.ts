@@ -1,9 +1,10 @@
 /**
- * Levels and fields of logs: names that may stand in `access_log_fields` and `authorize_log_fields`: Pomerium's, with
- * its defaults, and ours. Pure.
+ * Log levels, and the field names that `access_log_fields` and `authorize_log_fields` accept. Pure.
+ *
+ * The names are Pomerium's, with Pomerium's defaults, and Cardea's own.
  */
 
-/** Levels of Pomerium that have no counterpart here, and what each counts as. */
+/** Levels of Pomerium that Cardea does not have, each with the level that replaces it. */
 export const otherLogLevels = { trace: "debug", fatal: "error", panic: "error", disabled: "error" } as const;
 
 export const pomeriumAccessLogFields = [
@@ -26,7 +27,10 @@ export const pomeriumAccessLogFields = [
   "user-agent",
 ] as const;
 
-/** Pomerium's that are known and left out: they tell of its Envoy's connection, or of nothing that is read here. */
+/**
+ * Pomerium's fields that are accepted but not logged: they describe Envoy's connection, or data that Cardea does not
+ * read.
+ */
 const hiddenAccessLogFields = [
   "dest-ip",
   "dest-port",
@@ -39,7 +43,7 @@ const hiddenAccessLogFields = [
   "tls-local-cert",
   "tls-peer-cert",
 ] as const;
-/** The last form is a path into a record of Envoy: `name=.common_properties.tls_properties`. */
+/** The last form is a path into an Envoy record: `name=.common_properties.tls_properties`. */
 export type HiddenAccessLogField = (typeof hiddenAccessLogFields)[number] | `${string}=.${string}`;
 
 export function isHiddenAccessLogField(name: string): name is HiddenAccessLogField {
@@ -48,7 +52,7 @@ export function isHiddenAccessLogField(name: string): name is HiddenAccessLogFie
   );
 }
 
-/** What Pomerium's log does not have. */
+/** Cardea's own fields, which Pomerium's access log does not have. */
 export const ownAccessLogFields = [
   "failure",
   "kind",
@@ -104,10 +108,10 @@ export const defaultAuthorizeLogFields = [
   "route-id",
 ] as const;
 
-/** Pomerium's others. */
+/** Pomerium's optional fields of the decision log. */
 export const otherAuthorizeLogFields = ["query", "id-token-claims", "headers", "cluster-stat-name"] as const;
 
-/** Pomerium's that are known and left out: what they hold is a credential, or is not read here. */
+/** Pomerium's fields that are accepted but not logged: they hold a credential, or data that Cardea does not read. */
 const hiddenLogFields = ["id-token", "body", "mcp-method", "mcp-tool", "mcp-tool-parameters"] as const;
 export type HiddenLogField = (typeof hiddenLogFields)[number];
 
