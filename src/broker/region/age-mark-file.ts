@@ -1,6 +1,6 @@
 /**
- * Age mark: a file on the disk of a regional broker while leases by age of this boot may count. It keeps the next boot
- * from replacing this one at the leader, because this boot still answers for those leases.
+ * Age mark: a file on the disk of a regional broker while leases by age that this boot granted may count. It keeps the
+ * next boot from replacing this one at the leader, because this boot still answers for those leases.
  */
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
 import { dirname } from "node:path";

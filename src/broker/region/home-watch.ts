@@ -1,13 +1,13 @@
 /**
  * Home watch: whether the brokers of the home region answer. Pure.
  *
- * Only an answer counts, never a connection that merely stands. The regional broker's own renews ask every second, so
- * while the home region is away no caller has to find out by waiting for it.
+ * Only an answer counts, not an open connection. The regional broker sends its own renew every second, so a caller
+ * never has to wait to learn that the home region is away.
  */
 import type { MonotonicMs } from "../../events/index.ts";
 
 /**
- * The home region counts as away once two of the broker's own renews, and half of the time for a third, have passed.
+ * In renew intervals: the home region counts as away after this much silence.
  */
 const silentRenewsMax = 2.5;
 

@@ -1,7 +1,7 @@
 /**
  * Region copy file: the store of a region's copy of the log (region-copy.ts), a SQLite file on the disk of its broker.
  *
- * Losing the file costs reading the log again, so SQLite does not force it to the disk with every event.
+ * If the file is lost, the broker reads the log again, so SQLite does not sync it to the disk with every event.
  */
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
@@ -17,7 +17,7 @@ const schema = `
 
 /**
  * Opens the copy that is in a file.
- * @param options.cluster the file of another cluster is emptied
+ * @param options.cluster a file of another cluster is emptied
  * @param options.onDamage called with the reason when the file was damaged and an empty one has replaced it
  * @throws when the file cannot be opened
  */
@@ -118,7 +118,8 @@ function openFile(path: string): DatabaseSync {
     database.exec("pragma journal_mode = wal; pragma synchronous = normal; pragma secure_delete = on");
     database.exec(schema);
     database.exec("create table if not exists cluster (name text primary key) strict");
-    // SQLite notices a missing page when it wants it. While another has the file open, what it lacks may be in the WAL.
+    // SQLite detects a missing page only when it reads it. While another process has the file open, pages may be in the
+    // WAL.
     const alone = database.prepare("pragma wal_checkpoint(truncate)").get()?.["busy"] === 0;
     const sizes = "select page_count * page_size as bytes from pragma_page_count, pragma_page_size";
     const [bytes, has] = [Number(database.prepare(sizes).get()?.["bytes"]), statSync(path).size];

@@ -1,10 +1,10 @@
 /**
  * Region copy: a region's own copy of the log, behind a base, with the wrapped keys of the people in its events.
  *
- * - Pure: it decides what is kept and served. A store keeps the rows (region-copy-file.ts, or the simulator's).
- * - Events are kept as they came, so what it serves can be verified like any page.
- * - It is never the truth: a page of the home region that contradicts it is right, and what contradicts the page is
- *   dropped.
+ * - Pure. It decides which events to keep and serve. A store keeps the rows (region-copy-file.ts, or the simulator's).
+ * - It keeps the bytes of events as received, so readers can verify its pages like any other page.
+ * - It is never authoritative: a page of the home region that contradicts it wins, and the copy drops the events that
+ *   differ.
  * - It holds one unbroken chain from its base to its head, never a part of one history and a part of another.
  */
 import {
@@ -22,7 +22,7 @@ import {
 import type { KeyedPage } from "../../replication/index.ts";
 import { peopleIn } from "../state/people-in-events.ts";
 
-/** The rows of a copy. Only `atOnce` may throw because the disk takes no more. */
+/** The rows of a copy. Only `atOnce` may throw because the disk is full. */
 export type CopyStore = Readonly<{
   /** The link before the first event; undefined when the store is new. */
   base(): Link | undefined;
@@ -41,12 +41,12 @@ export type CopyStore = Readonly<{
   keepBase(link: Link): void;
   keepKey(key: WrappedKey): void;
   dropKey(user: UserId): void;
-  /** Performs all of a change or nothing. @throws CopyNotWrittenError when the disk takes no more */
+  /** Performs all of a change or nothing. @throws CopyNotWrittenError when the disk is full */
   atOnce(change: () => void): void;
   close(): void;
 }>;
 
-/** The disk did not take a change; the copy is as it was. */
+/** The disk rejected a change; the copy is unchanged. */
 export class CopyNotWrittenError extends Error {}
 
 /** The events after a link: a page (empty at the head), or why there is none. */
@@ -81,7 +81,7 @@ export class RegionCopy {
     return this.#head;
   }
 
-  /** Undefined where this copy holds nothing. */
+  /** Undefined when this copy holds no event at the position. */
   linkAt(position: Position): Link | undefined {
     if (position === this.#base.position) return this.#base;
     return position > this.#base.position ? this.#store.linkAt(position) : undefined;
@@ -89,7 +89,7 @@ export class RegionCopy {
 
   /**
    * Whether the broker needs a snapshot to read from the log's oldest event.
-   * @param first of the log; null when the broker starts, without a position in the log
+   * @param first the log's oldest position; null when the broker starts without a position in the log
    */
   needsSnapshot(first: number | null): boolean {
     const holdsWholeLog = this.#base.position === 0 && this.#head.position > 0;
@@ -103,8 +103,7 @@ export class RegionCopy {
   }
 
   /**
-   * Takes a page of the home region, which is right whatever this copy holds: the copy restarts where a page
-   * contradicts it.
+   * Adds a page of the home region, which is authoritative: where the page contradicts the copy, the copy restarts.
    * @returns false for a page that begins beyond the head: readers still need the events between, which must come first
    * @throws MalformedEventError when the page does not chain; CopyNotWrittenError; the copy is then unchanged
    */
@@ -118,7 +117,7 @@ export class RegionCopy {
     return true;
   }
 
-  /** Takes events that continue the head. @returns whether they do @throws MalformedEventError, CopyNotWrittenError */
+  /** Adds events that continue the head. @returns whether they do @throws MalformedEventError, CopyNotWrittenError */
   follow(stretch: EncodedRange): boolean {
     if (stretch.last.position <= this.#head.position) return true;
     if (!this.holds(stretch.previous)) return false;
@@ -128,7 +127,7 @@ export class RegionCopy {
 
   read(after: Link, limit: number): CopyOutcome {
     if (after.position > this.#head.position) {
-      // Beyond the copy, but of an epoch that had ended before: a newer epoch has taken its position.
+      // Beyond the copy, but its epoch had ended before: a newer epoch wrote this position.
       return after.epoch < this.#head.epoch ? { type: "otherChain", link: this.#head } : { type: "ahead" };
     }
     if (after.position < this.#base.position)
@@ -152,7 +151,7 @@ export class RegionCopy {
     return this.#store.keysAfter(user, limit);
   }
 
-  /** Keys of people in a snapshot, whose events are not here. */
+  /** Keeps the keys of people in a snapshot whose events are not in this copy. */
   keepKeys(keys: readonly WrappedKey[]): void {
     for (const key of keys) this.#store.keepKey(key);
   }
@@ -166,12 +165,12 @@ export class RegionCopy {
     });
   }
 
-  /** Nothing of it is in the log (any more). */
+  /** Drops everything: the log does not hold these events. */
   clear(): void {
     this.beginAt(genesis);
   }
 
-  /** Drops everything; what comes next continues this link. */
+  /** Drops everything; the next event continues this link. */
   beginAt(link: Link): void {
     this.#atOnce(() => {
       this.#store.dropAll();

@@ -1,13 +1,13 @@
 /**
  * Region core: a regional broker as a state machine, beside the node core that keeps its own copy of the log.
  *
- * It decides what the region's copy keeps, what a node that reads is served, when a node's message is answered without
- * the leader, when the age mark is on the disk, and when a change counts as enforced by the region.
+ * It decides what the region's copy keeps, which pages a reading node gets, and when a node's message is answered
+ * without the leader. It also decides when the age mark is on the disk, and when the region enforces a change.
  *
  * Pure: no I/O, clock, timer, randomness or promise. `step` takes one input and returns the effects; the shell
- * (regional-broker.ts, or the simulator) performs them and feeds every result back. The region's copy of the log is a
- * store that the shell hands to the core; it answers at once, as memory does. The core changes its state in place:
- * after a step only the core that came out of it may be used.
+ * (regional-broker.ts, or the simulator) performs them and feeds every result back. The shell passes the region's copy
+ * of the log to the core as a store that answers synchronously. The core changes its state in place: after a step, use
+ * only the core that the step returned.
  */
 import { type MonotonicMs, unreachable } from "../../events/index.ts";
 import type { RegionalNodeStatus } from "../../replication/index.ts";
@@ -21,9 +21,9 @@ import { RegionStepContext } from "./region-work.ts";
 
 export type RegionCoreOptions = Readonly<{
   copy: RegionCopy;
-  /** The age mark on the disk, which a boot before this one may have left. */
+  /** The age mark on the disk, possibly left by an earlier boot. */
   mark: "none" | "on the disk";
-  /** Of this build; nodes of another build may fold to another digest. */
+  /** The version of this build; nodes of another build may fold to another digest. */
   version: string;
   renewMs: number;
 }>;
@@ -57,7 +57,7 @@ class Region {
     this.#pages = new RegionPages(this.#context, { copy, readers: this.#readers });
   }
 
-  /** Whether a question to the home region is worth asking now. */
+  /** Whether the home region answers at present, so that a request to it makes sense. */
   homeAnswers(now: MonotonicMs): boolean {
     return this.#home.answers(now);
   }
@@ -65,7 +65,7 @@ class Region {
   homeSilentMs(now: MonotonicMs): number | null {
     return this.#home.silentMs(now);
   }
-  /** What the nodes of the region ask for, at most; 0: no node has asked. */
+  /** The longest window that a node of the region requests; 0: no node has requested one. */
   windowMs(now: MonotonicMs): number {
     return this.#leases.windowMs(now);
   }

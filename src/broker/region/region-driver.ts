@@ -36,15 +36,15 @@ export type OwnReplica = Pick<ReplicaProcess, "applied" | "projection" | "lease"
 export type RegionDriverParts = Readonly<{
   copy: RegionCopy;
   mark: AgeMark;
-  /** The brokers of the home region, asked in a role. */
+  /** The client of the home region's brokers for a role. */
   home: (role: Role) => Databroker;
   clock: Clock;
   logger: Logger;
   version: string;
   renewMs: number;
-  /** Opens what brokers have signed. */
+  /** Opens envelopes that brokers signed. */
   openBroker: EnvelopeOpener;
-  /** Opens what nodes have signed. */
+  /** Opens envelopes that nodes signed. */
   openNode: (bytes: Uint8Array) => Opened | RefusedMessage;
   signer: Signer;
 }>;
@@ -79,7 +79,7 @@ export class RegionDriver {
     this.#core = newRegionCore({ copy, version, renewMs, mark: mark.leftBehind ? "on the disk" : "none" });
   }
 
-  /** To be read only. */
+  /** For reading only. */
   get core(): RegionCore {
     return this.#core;
   }
@@ -98,7 +98,7 @@ export class RegionDriver {
     return promise;
   }
 
-  /** A read of a node of the region. @throws BrokerUnavailableError when the copy has not got as far as the node */
+  /** A read of a node of the region. @throws BrokerUnavailableError when the copy has not reached the node's link */
   read(after: Link, { limit, waitMs, signal }: PageRequest): Promise<PageOutcome> {
     const id = this.#nextId();
     const { promise, resolve, reject } = Promise.withResolvers<PageOutcome>();
@@ -119,7 +119,7 @@ export class RegionDriver {
     return promise;
   }
 
-  /** A change of the own replica. @returns undefined: the region enforces it */
+  /** A change of the broker's own replica. @returns undefined: the region already enforces it */
   changed({ link, rebuilt }: Readonly<{ link: Link; rebuilt: boolean }>): Promise<void> | undefined {
     const id = this.#nextId();
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -128,7 +128,7 @@ export class RegionDriver {
     return this.#changes.has(id) ? promise : undefined;
   }
 
-  /** The fan-out for the broker's own replica: the copy keeps what the replica applies of it. */
+  /** The fan-out for the broker's own replica. The copy keeps the deliveries that the replica applies. */
   keptFanout(fanout: Fanout): Fanout {
     return {
       ...fanout,
@@ -145,7 +145,7 @@ export class RegionDriver {
     };
   }
 
-  /** Asks the home region whatever its state, and notes an answer. */
+  /** Asks the home region even while it is away, and records that it answered. */
   async probe<T>(role: Role, question: (home: Databroker) => Promise<T>): Promise<T> {
     try {
       const answer = await question(this.#parts.home(role));
@@ -165,7 +165,8 @@ export class RegionDriver {
   }
 
   /**
-   * @returns undefined: the home region is away, or did not answer in time; a late answer still tells that it is there
+   * @returns undefined: the home region is away, or did not answer in time; a late answer still shows that it is
+   * reachable
    */
   async askWithin<T>(ms: number, role: Role, question: (home: Databroker) => Promise<T>): Promise<T | undefined> {
     const answer = this.ask(role, question);
@@ -311,7 +312,7 @@ export class RegionDriver {
     else reject(reply.error);
   }
 
-  /** Before anything that rests on it is given away. */
+  /** Writes the age mark before any lease that depends on it leaves. */
   #keepMark(): void {
     try {
       this.#parts.mark.set();

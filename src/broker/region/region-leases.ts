@@ -1,10 +1,10 @@
 /**
- * Region leases: where the messages of a region's nodes meet its broker. Pure.
+ * Region leases: how a regional broker handles the lease messages of its nodes. Pure.
  *
- * The broker notes what a node says and forwards it to the leader; the leader's answer is the node's answer. When none
- * comes, the broker answers a renew by age, from the lease that it holds itself (regional-granter.ts). It answers later
- * renews at once, until the home region answers again: the nodes of a region that heals come back in their own time,
- * one renew a second each.
+ * The broker records a node's message, forwards it to the leader and returns the leader's answer. Without an answer,
+ * the broker grants by age from its own lease (regional-granter.ts). It then answers later renews at once until the
+ * home region answers again. After the region heals, the nodes return to the leader at their own pace of one renew a
+ * second.
  *
  * - No grant by age leaves before the age mark is on the disk.
  * - The mark is removed only when no lease by age counts and this boot holds a lease of its own.
@@ -16,9 +16,9 @@ import type { OpenedNodeMessage } from "../core/messages.ts";
 import type { HomeAnswer, NodeAnswer, RegionFact } from "./region-messages.ts";
 import type { RegionStepContext } from "./region-work.ts";
 
-/** What a message may wait for the leader: a node gives the broker a second and a half. */
+/** How long a message waits for the leader; a node waits 1.5 s for the broker. */
 const forwardMs = 1_000;
-/** Messages that wait for the leader or for the disk; a node has at most a few under way. */
+/** Messages that wait for the leader or for the disk; each node has at most a few in flight. */
 const waitingMax = 40_000;
 const outOfReach = "the home region is out of reach";
 const stopping = "this broker is stopping";
@@ -60,7 +60,7 @@ export class RegionLeases {
   leased(now: number): number {
     return this.#granter.leased(now as RegionStepContext["now"]);
   }
-  /** What the nodes of the region ask for, at most; 0: no node has asked. */
+  /** The longest window that a node of the region requests; 0: no node has requested one. */
   windowMs(now: number): number {
     return this.#granter.windowMs(now as RegionStepContext["now"]);
   }
@@ -85,7 +85,7 @@ export class RegionLeases {
     this.#context.wakeBy(until);
   }
 
-  /** @returns whether the question was one of these. An answer that comes too late is of no use to the node. */
+  /** @returns whether the question was one of these. A late answer is dropped: the node no longer waits for it. */
   homeAnswered(question: number, answer: HomeAnswer): boolean {
     const forwarded = this.#forwarded.get(question);
     if (forwarded === undefined) return false;
@@ -101,7 +101,7 @@ export class RegionLeases {
     return true;
   }
 
-  /** The own projection has changed. */
+  /** The broker's own projection has changed. */
   changed({ id, link, rebuilt }: Extract<RegionFact, { type: "changed" }>): void {
     if (rebuilt) this.#granter.forgetEnforced();
     this.#unenforced.set(id, link);
@@ -116,7 +116,7 @@ export class RegionLeases {
     this.#settle();
   }
 
-  /** @param reason why the disk did not take it */
+  /** @param reason why the disk rejected it */
   markNotKept(reason: string): void {
     this.#mark = "none";
     this.#refuseUnmarked(reason);
@@ -141,8 +141,8 @@ export class RegionLeases {
   }
 
   /**
-   * The process ends: from now on nothing is granted by age.
-   * @returns whether this boot may say goodbye to the leader, because nothing that it granted counts any more
+   * The process ends: the broker grants nothing by age from now on.
+   * @returns whether this boot may say goodbye to the leader, because no lease that it granted counts any more
    */
   close(): Readonly<{ mayLeave: boolean }> {
     this.#closed = true;
@@ -166,8 +166,8 @@ export class RegionLeases {
 
   #answerLocally(id: number, message: AuthenticMessage): void {
     if (message.type === "renew") this.#renewLocally(id, message.renew);
-    // The broker has noted a confirmation; the leader learns of it with the next renew. A goodbye is for the leader
-    // alone.
+    // The broker has recorded the confirmation; the leader learns of it with the next renew. A goodbye is for the
+    // leader alone.
     else if (message.type === "confirm") this.#answer(id, { type: "taken" });
     else this.#answer(id, { type: "unavailable", message: outOfReach });
   }
@@ -207,7 +207,7 @@ export class RegionLeases {
     }
   }
 
-  /** Passes every change that no node holds back any more, and removes the mark when it protects nothing. */
+  /** Reports every change that no node holds back any more, and removes the mark when no lease by age needs it. */
   #settle(): void {
     const now = this.#context.now;
     for (const [id, link] of [...this.#unenforced]) {
@@ -231,7 +231,7 @@ export class RegionLeases {
 }
 
 /**
- * Why the message is not taken. A node speaks for itself alone: its name, boot and role are those of its certificate.
+ * Why the message is rejected. A node speaks only for itself: its name, boot and role must match its certificate.
  */
 function problemOf(message: OpenedNodeMessage): string | undefined {
   if (message.type === "refused") return message.reason;

@@ -1,8 +1,8 @@
 /**
- * Region messages: what goes into the core of a regional broker and what comes out of it. Only types.
+ * Region messages: the inputs and effects of the core of a regional broker. Only types.
  *
  * - Every input carries the moment at which it happened and the broker's own copy at that moment.
- * - An input with an `id` is a question of a caller, answered once by the effect that is named beside it.
+ * - An input with an `id` is a caller's request. The effect named beside it answers the request once.
  * - An `askHome` effect is a question of the core; the shell answers it once, by `homeAnswered` with the same id.
  * - The shell performs effects in order.
  */
@@ -25,7 +25,7 @@ export type HomeAnswer =
   | PageOutcome
   /** The leader has granted a renew; the shell keeps the envelope. */
   | Fact<"granted", unknown>
-  /** The leader has taken a confirmation or a goodbye, or has dealt with a newer renew of the node. */
+  /** The leader has accepted a confirmation or a goodbye, or has handled a newer renew of the node. */
   | Fact<"taken", unknown>
   | Fact<"refused", { refusal: LeaseRefusal }>
   /** No broker of the home region has answered. */
@@ -36,9 +36,9 @@ export type HomeAnswer =
 export type RegionFact =
   /** The time of the newest `wake` has come. Early, late or twice is harmless. */
   | Fact<"woke", unknown>
-  /** The broker's own projection reads behind a link. Answered by `answerOwnRead`. */
+  /** The broker's own projection reads after a link. Answered by `answerOwnRead`. */
   | Fact<"ownReadAsked", { id: number; after: Link; limit: number; waitMs: number }>
-  /** A node of the region reads behind a link. Answered by `answerRead`. */
+  /** A node of the region reads after a link. Answered by `answerRead`. */
   | Fact<"readAsked", { id: number; after: Link; limit: number; waitMs: number }>
   /** The node does not wait for its read any longer. Answered by `answerRead`. */
   | Fact<"readGivenUp", { id: number }>
@@ -48,15 +48,15 @@ export type RegionFact =
   | Fact<"homeAnswered", { id: number; answer: HomeAnswer }>
   /** The home region has answered a question that was not the core's. */
   | Fact<"homeReachable", unknown>
-  /** The own projection has changed. Answered by `enforced`. `rebuilt`: it may stand on another history than before. */
+  /** The own projection has changed. Answered by `enforced`. `rebuilt`: its history may be another one. */
   | Fact<"changed", { id: number; link: Link; rebuilt: boolean }>
-  /** A leader's batch came by the fan-out; the own projection has seen it before. */
+  /** A leader's batch arrived over the fan-out; the own projection has already handled it. */
   | Fact<"delivered", { batch: Batch }>
-  /** Batches of the replay buffer, which the own projection is about to see. */
+  /** Batches of the replay buffer, which the own projection handles next. */
   | Fact<"replayed", { batches: readonly Batch[] }>
   /** → keepMark: the mark is on the disk. */
   | Fact<"markKept", unknown>
-  /** → keepMark: the disk did not take it. */
+  /** → keepMark: the disk rejected it. */
   | Fact<"markNotKept", { reason: string }>
   /** The process ends. Answered by `leave`. */
   | Fact<"stopping", unknown>;
@@ -66,11 +66,11 @@ export type RegionInput = RegionFact & Readonly<{ at: Moment; own: OwnCopy }>;
 export type HomeQuestion =
   /** `reader`: the own read that this serves; null when the core fills the copy. */
   | Readonly<{ op: "read"; after: Link; limit: number; waitMs: number; reader: number | null }>
-  /** Forwards what a node said in `nodeSaid` with this id. */
+  /** Forwards the node message of the `nodeMessage` input with this id. */
   | Readonly<{ op: "forward"; messageId: number }>;
 
 export type NodeAnswer =
-  /** As the leader answered the forwarded message. */
+  /** The leader's answer to the forwarded message. */
   | Fact<"leader", unknown>
   | Fact<"grantByAge", { grant: Grant }>
   | Fact<"taken", unknown>
@@ -83,15 +83,15 @@ export type RegionEffect =
   | Fact<"answerOwnRead", { id: number; answer: PageOutcome | Readonly<{ type: "failed"; error: unknown }> }>
   | Fact<"answerRead", { id: number; answer: PageOutcome | Readonly<{ type: "unavailable"; message: string }> }>
   | Fact<"answerNode", { id: number; answer: NodeAnswer }>
-  /** Everything that rests on the broker's lease enforces this change. */
+  /** Every node whose lease depends on the broker's lease enforces this change. */
   | Fact<"enforced", { id: number }>
-  /** The own projection is to look for more events now. */
+  /** The own projection must check for more events now. */
   | Fact<"look", unknown>
   /** Force the age mark to the disk. Answered by `markKept` or `markNotKept`. */
   | Fact<"keepMark", unknown>
   /** Remove the age mark from the disk. */
   | Fact<"clearMark", unknown>
-  /** The process may end. `withhold`: leases by age may still count, so that no goodbye is said. */
+  /** The process may end. `withhold`: leases by age may still count, so the process sends no goodbye. */
   | Fact<"leave", { goodbye: "say" | "withhold" }>
   /** A step has failed because of a defect: its callers get no answer. */
   | Fact<"broken", { error: unknown }>

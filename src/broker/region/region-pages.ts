@@ -1,11 +1,11 @@
 /**
  * Region pages: how a regional broker follows the log, and what its copy keeps of it. Pure.
  *
- * - The broker's own projection reads through it: from the disk first, then from the home region; the copy keeps what
- *   comes.
+ * - The broker's own projection reads through it: from the disk first, then from the home region. The copy keeps the
+ *   events.
  * - The copy keeps a delivery only when the own projection has applied it.
- * - The copy never skips events: what the projection has and the copy has not is read again from the home region.
- * - A disk that takes no more leaves the copy where it is. The projection, and every lease that rests on it, continues.
+ * - The copy never skips events: those that only the projection has are read again from the home region.
+ * - A full disk leaves the copy unchanged. The projection, and every lease that depends on it, continues.
  */
 import { type Link, MalformedEventError } from "../../events/index.ts";
 import type { Batch, PageOutcome } from "../../replication/index.ts";
@@ -15,7 +15,7 @@ import type { RegionReaders } from "./region-readers.ts";
 import type { RegionStepContext } from "./region-work.ts";
 
 const fillEvents = 2_000;
-/** The own projection has taken what the replay buffer brought by then, or never will. */
+/** After this time (ms) the own projection has applied a replayed batch, or never will. */
 const replaySettleMs = 50;
 const replayedBatchesMax = 20_000;
 
@@ -27,9 +27,9 @@ export class RegionPages {
   readonly #readers: RegionReaders;
   readonly #ownReads = new Map<number, OwnRead>();
   readonly #counts = { copyGaps: 0, copyNotKept: 0 };
-  /** What the disk held at the start is read from it first. Null: that is done. */
+  /** The head of the copy at the start, up to which the broker reads from the disk. Null: done. */
   #bootHead: Link | null;
-  /** The question that fills the copy; null: nothing is missing, as far as is known. */
+  /** The question that fills the copy; null: no event is known to be missing. */
   #filling: number | null = null;
   #replayed: Readonly<{ batches: readonly Batch[]; dueAt: number }>[] = [];
   #diskRefuses = false;
@@ -48,14 +48,14 @@ export class RegionPages {
     return { ...this.#counts, copyHead: head.position, copyBase: base.position };
   }
 
-  /** The own projection reads. */
+  /** Handles a read of the own projection. */
   readForOwn({ id, after, limit, waitMs }: Extract<RegionFact, { type: "ownReadAsked" }>): void {
     const kept = this.#fromDisk(after, limit);
     if (kept !== undefined) {
       this.#context.emit({ type: "answerOwnRead", id, answer: kept });
       return;
     }
-    // A delivery that the projection had to hold was not kept: nothing else asks for what is missing before it.
+    // A delivery that the projection buffered was not kept, and no other path requests the events before it.
     const { head } = this.#copy;
     if (head.position > 0 && head.position < after.position) this.#fill();
     const question = this.#context.askHome({ op: "read", after, limit, waitMs, reader: id });
@@ -75,7 +75,7 @@ export class RegionPages {
     return true;
   }
 
-  /** Keeps what a leader has published, if the own projection has applied it. */
+  /** Keeps a batch that a leader published, if the own projection has applied it. */
   keep(batch: Batch): void {
     if (this.#closed || batch.last.position <= this.#copy.head.position) return;
     if (batch.last.position > this.#context.own.applied.position) return;
@@ -84,7 +84,7 @@ export class RegionPages {
     else if (kept === false) this.#fill();
   }
 
-  /** Batches of the replay buffer: kept once the own projection has had time to apply them. */
+  /** Keeps batches of the replay buffer once the own projection has had time to apply them. */
   keepSoon(batches: readonly Batch[]): void {
     const waiting = this.#replayed.reduce((sum, each) => sum + each.batches.length, 0);
     if (batches.length === 0 || waiting + batches.length > replayedBatchesMax) return; // the next read fills the copy
@@ -138,7 +138,7 @@ export class RegionPages {
     }
   }
 
-  /** Reads what the own projection has and the copy has not. */
+  /** Reads the events that the own projection has and the copy lacks. */
   #fill(): void {
     if (this.#filling !== null || this.#closed) return;
     this.#counts.copyGaps += 1;
@@ -168,7 +168,7 @@ export class RegionPages {
       case "forked":
         return this.#change(() => this.#clear()) === true;
       case "truncated":
-        // No broker has what is missing any more: a node that wants it needs a snapshot, as this broker did.
+        // No broker has the missing events any more: a node that needs them loads a snapshot, as this broker did.
         return this.#change(() => this.#beginAt(this.#context.own.applied)) === true;
       default:
         this.#context.emit({
@@ -191,7 +191,7 @@ export class RegionPages {
     return true;
   }
 
-  /** @returns what the change returned, or why the copy is as it was; "refused": the disk takes no more */
+  /** @returns what the change returned, or why the copy is unchanged; "refused": the disk is full */
   #change(change: () => boolean): boolean | "refused" | Readonly<{ malformed: MalformedEventError }> {
     try {
       const done = change();

@@ -2,8 +2,8 @@
  * Region readers: the nodes of a region that read the region's copy of the log. Pure.
  *
  * A read is answered from the copy at once when the copy holds more, or when the copy contradicts the reader. A reader
- * at the head waits for more; one question to the home region serves all of them. A reader beyond the head is never
- * called forked or truncated because the copy is late.
+ * at the head waits for more; one question to the home region serves all of them. A reader beyond the head never gets
+ * "forked" or "truncated" because the copy is late.
  */
 import type { Link } from "../../events/index.ts";
 import type { PageOutcome } from "../../replication/index.ts";
@@ -12,7 +12,7 @@ import type { RegionCopy } from "./region-copy.ts";
 import type { RegionFact } from "./region-messages.ts";
 import type { RegionStepContext } from "./region-work.ts";
 
-/** A reader at the head gets what the home region has, if the home region answers within this. */
+/** A reader at the head waits this long for the home region to answer. */
 const homeAnswerMsMax = 600;
 const readersMax = 4_096;
 
@@ -21,9 +21,9 @@ type Reader = Readonly<{
   after: Link;
   limit: number;
   askedAt: number;
-  /** The end of its own long poll. */
+  /** When its own long poll ends. */
   waitUntil: number;
-  /** How long it waits at least for an answer of the home region. */
+  /** It waits at least until then for an answer of the home region. */
   homeUntil: number;
 }>;
 
@@ -31,7 +31,7 @@ export class RegionReaders {
   readonly #context: RegionStepContext;
   readonly #copy: RegionCopy;
   readonly #waiting = new Map<number, Reader>();
-  /** When the newest of the reads that the home region has answered was asked. */
+  /** The request time of the newest read that the home region has answered. */
   #homeReadAt = Number.NEGATIVE_INFINITY;
   #served = 0;
   #closed = false;
@@ -74,7 +74,7 @@ export class RegionReaders {
     this.#answerWithout(reader);
   }
 
-  /** The home region has answered a read that was asked at this time. */
+  /** The home region has answered a read that was requested at this time. */
   homeAnswered(askedAt: number): void {
     this.#homeReadAt = Math.max(this.#homeReadAt, askedAt);
   }
@@ -106,8 +106,8 @@ export class RegionReaders {
       this.#answer(id, outcome);
       return true;
     }
-    // Otherwise the reader's link is of a later epoch than the whole copy: the copy holds a lost suffix, and will learn
-    // of it.
+    // Otherwise the reader's link is of a later epoch than the whole copy: the copy holds a lost suffix, and will
+    // detect it.
     if (outcome.type === "otherChain" && (outcome.link.epoch >= after.epoch || head.epoch > after.epoch)) {
       this.#answer(id, { type: "forked", head });
       return true;
@@ -117,7 +117,7 @@ export class RegionReaders {
     return true;
   }
 
-  /** Nothing more has come: the reader is at the head, or the copy does not reach as far as it does. */
+  /** Answers when no events have arrived: the reader is at the head, or the copy has not reached it. */
   #answerWithout({ id, after, limit }: Reader): void {
     const outcome = this.#copy.read(after, limit);
     if (outcome.type === "page") this.#answer(id, outcome);

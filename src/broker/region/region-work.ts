@@ -13,7 +13,7 @@ export class RegionStepContext {
   #own: OwnCopy | null = null;
   #effects: RegionEffect[] = [];
   #questions = 0;
-  /** The wake-up that the shell was asked for last. */
+  /** The newest wake-up time requested from the shell. */
   #wakeAt = never;
   #dueAt = never;
 
@@ -23,7 +23,7 @@ export class RegionStepContext {
   get now(): MonotonicMs {
     return this.#at.monotonic;
   }
-  /** As it was when the input of this step arrived. */
+  /** The broker's own copy when the input of this step arrived. */
   get own(): OwnCopy {
     if (this.#own === null) throw new Error("a regional broker has no copy before its first input");
     return this.#own;
@@ -41,14 +41,14 @@ export class RegionStepContext {
     this.#effects.push(effect);
   }
 
-  /** @returns the number under which the answer comes */
+  /** @returns the id of the answer */
   askHome(question: HomeQuestion): number {
     this.#questions += 1;
     this.emit({ type: "askHome", id: this.#questions, question });
     return this.#questions;
   }
 
-  /** The core wants to be woken at this time, or before. */
+  /** Requests a wake-up at this time or earlier. */
   wakeBy(at: number): void {
     this.#dueAt = Math.min(this.#dueAt, at);
   }

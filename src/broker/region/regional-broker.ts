@@ -2,11 +2,10 @@
  * Regional broker: the databroker of a region that is not the leader's.
  *
  * - It writes nothing. It follows the log from the brokers of the home region and from NATS, keeps a copy, and serves
- *   its pages to the nodes of its region. Commands, receipts and renews go on to the home region.
- * - While the home region is out of reach, its nodes still read and restart from the copy, and get leases by age from
- *   the lease that the broker holds itself, until that has expired (docs/adr/0013).
- * - What it decides is in the region core (region-core.ts) and in the node core of its own copy; this puts the parts
- *   together.
+ *   its pages to the nodes of its region. It forwards commands, receipts and renews to the home region.
+ * - While the home region is out of reach, its nodes still read and restart from the copy. They get leases by age from
+ *   the broker's own lease until it expires (docs/adr/0013).
+ * - The region core (region-core.ts) and the node core of its own copy decide. This file only connects the parts.
  */
 import { type BrokerId, parseBootId } from "../../events/index.ts";
 import {
@@ -37,7 +36,7 @@ export type RegionalBrokerOptions = Readonly<{
   secret: Uint8Array;
   /** While the shared secret is being replaced. */
   previousSecret: Uint8Array | null;
-  /** Of this build; nodes of another one may fold to another digest. */
+  /** The version of this build; nodes of another build may fold to another digest. */
   version: string;
   renewMs: number;
   clock: Clock;
@@ -45,9 +44,9 @@ export type RegionalBrokerOptions = Readonly<{
   logger: Logger;
   copy: RegionCopy;
   mark: AgeMark;
-  /** The brokers of the home region, asked in a role. */
+  /** The client of the home region's brokers for a role. */
   home: (role: Role) => Databroker;
-  /** Of this region. Null: everything comes by reading. */
+  /** The region's fan-out. Null: the broker gets every event by reading. */
   fanout: Fanout | null;
   /** Starts this broker's own copy, in the role of a broker. */
   startReplica: (wired: WiredReplica) => ReplicaProcess;
@@ -57,7 +56,7 @@ export type WiredReplica = Readonly<{
   databroker: Databroker;
   fanout: Fanout | null;
   replaces: "last boot" | "nobody";
-  /** The longest window that a node of the region requests; 0: no node has asked. */
+  /** The longest window that a node of the region requests; 0: no node has requested one. */
   windowMs: () => number;
   enforcingMsMax: number;
 }>;
@@ -112,7 +111,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     return known;
   }
 
-  /** What is known of the nodes of the region while the leader cannot be asked. */
+  /** The nodes of the region as this broker knows them while the leader is unreachable. */
   function regionNodes() {
     const head = replica.applied.position;
     return region.core.standings(now()).map(({ renew, enforced, grantedAgoMs, fencedInMs }) => ({
@@ -159,8 +158,8 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
         commandsForwarded += 1;
         try {
           const result = await ask("submit", (at) => at.submit(request));
-          // Checked above: what the leader does not know is this broker. A node of an older build never repeats what is
-          // refused.
+          // The node was checked above, so the leader does not know this broker. A node of an older build never repeats
+          // a refused command.
           return activates && result.type === "refused" && result.code === "forbidden"
             ? unavailable(commandId, noLease)
             : result;
@@ -191,14 +190,14 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     };
   }
 
-  /** −1: it holds none that counts. */
+  /** In ms; −1: the broker holds no valid lease. */
   function leaseAgeMs(): number {
     const held = replica.lease();
     return held === null ? -1 : clock.monotonic() - held.freshSinceMs;
   }
 
   async function stop(): Promise<void> {
-    // Where a node may go on with a lease by age, the leader has to wait for what this boot was granted.
+    // While a node may continue with a lease by age, the leader must wait for this boot's own lease.
     if ((await region.stop()) === "say") await replica.goodbye();
     await replica.stop();
   }
@@ -210,7 +209,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     databrokerFor,
     leading: () => false,
     ready() {
-      // With what is left of its lease it serves its region, however the home region is.
+      // It serves its region with the rest of its lease, even while the home region is away.
       return replica.lease() === null ? replica.ready() : { ready: true, reasons: [] };
     },
     metrics() {

@@ -1,19 +1,19 @@
 /**
- * Copied nodes: boots of one node that live side by side, as after a disk was cloned.
+ * Copied nodes: boots of one node that run side by side, as after a disk was cloned.
  *
- * A boot that another one replaced has ended. One that speaks again shows that it has not: it gets back what was known
- * of it, and no boot replaces it again. Two boots of one node that both go on renewing are a pair for the operator to
- * part. Pure; bounded.
+ * A boot that another boot replaced has ended. If it sends again, it is alive: it gets its former state back, and no
+ * boot replaces it again. Two boots of one node that both continue to renew are a pair, which an operator must
+ * separate. Pure; bounded.
  */
 import type { BootId, NodeId } from "../../events/index.ts";
 
 export type BootOfNode = Readonly<{ node: NodeId; boot: BootId }>;
-/** `older` goes on although `younger` has renewed since. */
+/** `older` continues to renew although `younger` has renewed since. */
 export type CopiedNode = Readonly<{ node: NodeId; older: BootId; younger: BootId }>;
 
 type OverlappingBoot = { readonly younger: BootOfNode; renews: number };
 
-/** Renews that were on their way when the younger boot began are not counted against the older one. */
+/** The older boot must renew this often: fewer renews may have been in flight when the younger boot started. */
 const renewsMin = 3;
 const knownMax = 100_000;
 
@@ -25,9 +25,9 @@ export class CopiedNodes<Known> {
   #newPairs: CopiedNode[] = [];
 
   /**
-   * A boot names the one before it.
-   * @param known what is known of that one, should it speak again; null: nothing
-   * @returns false: it is alive, and stays
+   * Records that a boot names the boot it replaces.
+   * @param known the state of the replaced boot, in case it sends again; null: none
+   * @returns false: the replaced boot is alive and stays
    */
   replace(replaced: BootOfNode, known: Known | null): boolean {
     const key = keyOf(replaced);
@@ -38,9 +38,9 @@ export class CopiedNodes<Known> {
   }
 
   /**
-   * A boot speaks.
-   * @param isNew whether what it says is newer than what was known of it: a repetition does not show that it is alive
-   * @returns what was known of it when it was replaced; undefined: it was not replaced
+   * A boot sent a message.
+   * @param isNew whether the message is newer than the known state: a repetition does not prove that the boot is alive
+   * @returns its state when it was replaced; undefined: it was not replaced
    */
   reviveIfReplaced(boot: BootOfNode, isNew: (known: Known) => boolean): Known | null | undefined {
     const key = keyOf(boot);
@@ -52,7 +52,7 @@ export class CopiedNodes<Known> {
     return known;
   }
 
-  /** A boot has said goodbye: it is not expected to speak again. */
+  /** A boot has said goodbye and should not send again. */
   recordGoodbye(boot: BootOfNode): void {
     for (const map of [this.#replaced, this.#overlaps, this.#pairs]) map.delete(keyOf(boot));
   }
@@ -91,7 +91,7 @@ export class CopiedNodes<Known> {
     );
   }
 
-  /** Pairs that were found since this was last asked. */
+  /** Returns the pairs found since the last call. */
   drainNewPairs(): readonly CopiedNode[] {
     const found = this.#newPairs;
     this.#newPairs = [];

@@ -1,21 +1,20 @@
 /**
- * Drift watch: does a node's monotonic clock run at our rate?
+ * Drift watch: compares the rate of a node's monotonic clock with the leader's.
  *
- * The lease rests on one assumption about clocks, that their rates differ by at most ρ. Each renew says what the node's
- * clock showed when it was sent. A message can only be late, never early, so the smallest offset of several renews is
- * the one to compare: a pause or a slow network on one of them looks like nothing.
+ * The lease assumes one thing about clocks: their rates differ by at most ρ. Each renew carries the reading of the
+ * node's clock when it was sent. A message can only be late, never early, so the watch compares the smallest offset of
+ * several renews. A pause or a slow network on one of them has no effect.
  *
- * A machine that slept with its clock, the node's or the leader's, has made one step and runs as it should before and
- * behind it. The node notices that by itself and is worth nothing until it has asked anew (lease-holder.ts); here the
- * comparison begins anew behind the step, or one sleep would cost a node its leases for minutes, and one sleep of the
- * leader those of all nodes. A clock that goes on stepping in one direction is one that runs at another rate.
+ * A clock that stopped while its machine slept, the node's or the leader's, makes one step. It runs at its normal rate
+ * before and after it. The node detects its own step and permits nothing until a new grant (lease-holder.ts). Here the
+ * comparison restarts after the step. Otherwise one sleep would cost a node its leases for minutes, and one sleep of
+ * the leader would cost all nodes theirs. A clock that keeps stepping in one direction runs at another rate.
  *
- * The least of what the offsets can mean counts: a renew that comes by another way from now on, by the broker of
- * another region, is later by as much each time, and says nothing of a clock.
+ * The smallest drift that explains the offsets counts. A renew that takes another path from now on, through the broker
+ * of another region, is later by the same amount each time and proves nothing about a clock.
  *
- * A node also compares its own two clocks: one of them that runs at another rate is a machine whose time cannot be
- * relied upon. A wall clock that is set is not drift: a step is left out of the comparison, and told to nobody here.
- * Pure.
+ * A node also compares its own two clocks: if their rates differ, the machine's time is unreliable. A wall clock that
+ * is set is not drift: the comparison leaves out a step and does not report it. Pure.
  */
 import type { MonotonicMs, UnixMs } from "../../events/index.ts";
 
@@ -32,30 +31,29 @@ export type DriftWatch = Readonly<{ samples: readonly Sample[]; steps: readonly 
 export const driftMax = 0.005;
 const driftSpanMs = 30_000;
 /**
- * The newest offset is the smallest of at least three renews within the last ten seconds; the oldest, of the first that
- * were so close.
+ * The newest offset is the smallest of at least three renews within the last ten seconds. The oldest offset is the
+ * smallest of the first renews that were as close together.
  */
 const recentMs = 10_000;
 const recentMin = 3;
 const windowMs = 120_000;
 const samplesMax = 256;
 /**
- * More than this, and than a clock may gain on another at a rate that is plainly wrong, is a step. What comes too soon
- * cannot be the network's doing, so less of it is enough: that is the leader's own sleep, which every node would have
- * to pay for.
+ * An offset change above this, and above the gain of a clock at a plainly wrong rate (`stepRate`), is a step. The
+ * network cannot make a renew early, so a smaller change suffices for `sooner`: the leader itself slept, which would
+ * affect every node.
  */
 const stepMs = { later: 300, sooner: 100 };
 const stepRate = 0.03;
-/** So many more steps in one direction than in the other are a rate. */
+/** This many more steps in one direction than in the other count as a rate. */
 const stepsMax = 3;
 /**
- * What waited for a leader who slept comes all at once, each renew less late than the one before, and the next of them
- * later still: one step in pieces. Four steps of a clock that runs fast take much longer.
+ * Steps within this time count as one. Renews that waited for a sleeping leader arrive all at once, each less late than
+ * the one before: one step in pieces. Four steps of a clock that runs fast take much longer.
  */
 const oneStepMs = 5_000;
 /**
- * So much later or sooner may come what takes another way: more than there and back between regions that are 80 ms
- * apart.
+ * A change of path may shift a renew by this much: more than a round trip between regions that are 80 ms apart.
  */
 const pathChangeMs = 100;
 
@@ -77,7 +75,7 @@ function withStep(steps: readonly Step[], { at, ms }: Step): readonly Step[] {
   return isPiece ? [...steps.slice(0, -1), { at: last.at, ms: last.ms + ms }] : [...steps, { at, ms }];
 }
 
-/** By how much the offset has jumped from these to those; null: it has not. */
+/** By how much (ms) the offset jumped between the two sets of samples; null: no step. */
 function stepBetween(all: readonly Sample[], after: readonly Sample[]): number | null {
   const from = (all.at(-1)?.at ?? 0) - recentMs;
   const before = all.filter(({ at }) => at > from);
@@ -92,8 +90,8 @@ function stepBetween(all: readonly Sample[], after: readonly Sample[]): number |
 }
 
 /**
- * How far the node's rate is off ours at least, as a fraction; positive when its clock is slow.
- * @returns undefined while there is too little to tell
+ * The least difference between the node's rate and ours, as a fraction; positive when its clock is slow.
+ * @returns undefined while there are too few samples
  */
 export function driftOf(watch: DriftWatch): number | undefined {
   const last = watch.samples.at(-1);
@@ -113,9 +111,10 @@ export function driftOf(watch: DriftWatch): number | undefined {
 }
 
 /**
- * The first stretch in which there are enough of them, as in the newest; a single one before a gap would hide the step
- * of a machine that slept through it. A short stretch, for over a long one the drift itself would hide in the minimum;
- * and the whole of it, for the first renews that a new leader hears of may have waited for a leader.
+ * The first stretch with enough samples, as for the newest offset.
+ * - A single sample before a gap would hide the step of a machine that slept through the gap.
+ * - The stretch is short: over a long one the minimum would hide the drift itself.
+ * - It is used whole: the first renews that a new leader receives may have waited for a leader.
  */
 function oldest(samples: readonly Sample[]): readonly Sample[] {
   const isDense = ({ at }: Sample, index: number): boolean =>
@@ -130,14 +129,14 @@ function smallest(samples: readonly Sample[]): Sample {
 
 /** The wall clock of a process against its own monotonic one. */
 export type OwnClocks = Readonly<{
-  /** Where the comparison begins, with the steps since then taken out of its wall time. */
+  /** The start of the comparison; later steps are subtracted from its wall time. */
   since: Moment;
   last: Moment;
-  /** Of the newest stretch that was long enough, as a fraction; positive when the wall clock is fast. */
+  /** Over the newest stretch that was long enough, as a fraction; positive when the wall clock is fast. */
   drift: number;
 }>;
 
-/** Between two looks, more than this is a clock that was set, or a machine that slept with one of them. */
+/** Between two observations, more than this means that a clock was set or stopped while the machine slept. */
 export const ownStepMs = 20;
 
 export function newOwnClocks(at: Moment): OwnClocks {

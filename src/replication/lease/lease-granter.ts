@@ -9,7 +9,7 @@
  * - No grant leaves before the lessee's row (node, boot, window) is durable, so that the next leader knows of it. A
  *   node in the leader's own process needs no row.
  * - The next epoch of this process knows every lessee that was granted a lease, even if the log has lost rows.
- * - While a row stands for a lost history, every other row counts for that row's window as well.
+ * - While a row represents a lost history, every other row counts for that row's window as well.
  * - A lessee is released only when it said goodbye, a newer boot of the same node replaced it, or its W has passed.
  * - A boot that left is never granted again. A boot that was replaced and sends again is alive, and counts again.
  * - `enforced` of a lessee only grows, and only by links on this chain from the start of this epoch. An older link may
@@ -35,21 +35,23 @@ import {
 export type GranterOptions = Readonly<{
   epoch: Epoch;
   incarnation: Incarnation;
-  /** The place of the epoch's EpochOpened event. */
+  /** The position of the epoch's EpochOpened event. */
   start: Position;
   /** When the opening of the epoch was acknowledged, by our clock. */
   openedAt: MonotonicMs;
-  /** Those that an earlier epoch may have granted to. */
+  /** Lessees that an earlier epoch may have granted to. */
   lessees: readonly Lessee[];
-  /** Those that the epoch before this one, in this process, had granted to, with a row or without. */
+  /** Lessees that this process's previous epoch granted to, with or without a row. */
   grantedBefore?: readonly GrantedLessee[];
   deltaMs: number;
   drift: number;
-  /** No window is longer than this, whatever its role's limit is. */
+  /** No window is longer than this, even if its role's limit is. */
   windowMaxMs: number;
-  /** Absent: every role may have `windowMaxMs`, and as many nodes as the granter keeps. */
+  /** Absent: `windowMaxMs` and the granter's own capacity apply to every role. */
   limits?: RoleLimits;
-  /** The log is ours alone: a node in our own process needs neither a beat nor a row, for it ends with us. */
+  /**
+   * This process alone writes the log: a node in it needs neither a beat nor a row, because it ends with the process.
+   */
   exclusive: boolean;
 }>;
 
@@ -70,14 +72,14 @@ export type GrantedLessee = Readonly<{
 export type RenewOrigin = "in-process" | "remote";
 
 /**
- * What is known of the chain when a message comes: a link may be too old for memory, then the caller has looked it up.
+ * The chain when a message arrives. For a link that is older than memory, the caller has looked it up.
  */
 export type ChainView = Readonly<{
   at: MonotonicMs;
   onChain: (link: Link) => boolean;
 }>;
 
-/** A renew's digest beside ours at the place that it names; `unknown`: nothing to compare it with. */
+/** A renew's digest compared with ours at the link it names; `unknown`: nothing to compare it with. */
 export type DigestComparison = "same" | "other" | "unknown";
 
 export type RenewView = ChainView & Readonly<{ digest: DigestComparison }>;
@@ -86,9 +88,9 @@ export type RenewAnswer =
   | Readonly<{ type: "queued"; ticket: number; limited: LimitedWindow | null }>
   /** May be granted at once by `grantNow`: see `exclusive`. */
   | Readonly<{ type: "ready"; ticket: number; limited: LimitedWindow | null }>
-  /** A newer one of the same boot came first, as happens when several have waited for a leader. It gets no grant. */
+  /** A newer renew of the same boot arrived first, as when several waited for a leader. This one gets no grant. */
   | Readonly<{ type: "overtaken" }>
-  /** `overNodeLimit`: one more node would exceed what an operator admits. */
+  /** `overNodeLimit`: one more node would exceed the operator's limit. */
   | Readonly<{ type: "refused"; refusal: LeaseRefusal; overNodeLimit: boolean }>;
 
 /** A node requests a longer window than its role may have. It is granted `windowMaxMs`. */
@@ -96,7 +98,7 @@ export type LimitedWindow = Readonly<{ windowMs: number; windowMaxMs: number }>;
 
 export type LeaseMessageOutcome = "accepted" | Readonly<{ refused: LeaseRefusal }>;
 
-/** A write about to start, and what is to be written with it (a beat only). */
+/** A write about to start, and the rows written with it (a beat only). */
 export type WriteRound = Readonly<{
   tickets: readonly number[];
   lessees: readonly Lessee[];
@@ -110,17 +112,17 @@ export type LesseeStatus = Readonly<{
   region: string;
   role: Lessee["role"];
   enforced: Link | null;
-  /** In how many ms nothing we or an earlier leader granted counts any more; 0: now. */
+  /** Time (ms) until no grant of ours or of an earlier leader counts any more; 0: now. */
   fencedInMs: number;
-  /** Null: not in this epoch. */
+  /** Null: no grant in this epoch. */
   lastGrantAgoMs: number | null;
   /** The newest renew of this epoch. */
   renew: Renew | null;
   /** Why it gets no grants; null: it does. */
   refusal: string | null;
-  /** Another boot of the same node that is alive as well, as after a disk was cloned; null: none. */
+  /** Another live boot of the same node, as after a disk was cloned; null: none. */
   twin: BootId | null;
-  /** True: it has had no grant in this epoch, and may have had a longer one on a history that is lost. */
+  /** True: no grant in this epoch, and possibly a longer one on a lost history. */
   onLostHistory: boolean;
 }>;
 
@@ -139,15 +141,15 @@ type LesseeRecord = {
   enforced: Link | null;
   renew: Renew | null;
   refusal: LeaseRefusal | null;
-  /** A row that stands for a lost history was there when the epoch opened. */
+  /** A row that represents a lost history existed when the epoch opened. */
   onLostHistory: boolean;
   /**
-   * As of the newest renew that could be compared: whose projection is another does not enforce what it says it does.
+   * From the newest renew that could be compared. A boot whose projection differs does not enforce what it confirms.
    */
   digest: DigestComparison;
   /**
-   * The newest of each kind, and the newest whose word on what is enforced has been taken: renews and confirmations
-   * share one sequence.
+   * The newest nonce of each kind, and the newest one whose `enforced` was recorded: renews and confirmations share one
+   * sequence.
    */
   nonces: { renew: number; confirm: number; enforced: number };
   clocks: DriftWatch;
@@ -170,7 +172,7 @@ export class LeaseGranter {
   readonly #queued = new Map<number, QueuedRenew>();
   readonly #removed = new Set<string>();
   readonly #copied = new CopiedNodes<LesseeRecord>();
-  /** Rows to be taken out of the table with the next beat. */
+  /** Rows to delete from the table with the next beat. */
   readonly #rowsToDelete = new Map<string, Readonly<{ node: NodeId; boot: BootId }>>();
   #ticket = 0;
 
@@ -252,12 +254,15 @@ export class LeaseGranter {
     return "accepted";
   }
 
-  /** Nodes of which two boots were found alive since this was last asked. */
+  /** Returns the nodes with two live boots found since the last call. */
   drainCopiedNodes(): readonly CopiedNode[] {
     return this.#copied.drainNewPairs();
   }
 
-  /** Keeps a node from being granted to until its next renew passes; for what the caller alone can see. */
+  /**
+   * Refuses a queued renew for a reason that only the caller can see; the node gets no grant until its next renew
+   * passes.
+   */
   refuseQueued(ticket: number, refusal: LeaseRefusal): void {
     const queued = this.#queued.get(ticket);
     const record = queued && this.#lessees.get(queued.key);
@@ -279,7 +284,7 @@ export class LeaseGranter {
     return false;
   }
 
-  /** A write starts now: those who wait already may be granted when it commits cleanly. An append writes no rows. */
+  /** A write starts now: renews that already wait may be granted when it commits cleanly. An append writes no rows. */
   beginWrite(kind: "beat" | "append", now: MonotonicMs): WriteRound {
     const tickets = [...this.#queued.keys()];
     if (kind === "append") return { tickets, lessees: [], left: [] };
@@ -330,12 +335,12 @@ export class LeaseGranter {
     return round.tickets;
   }
 
-  /** Tickets that still wait; those that have been dropped are gone. */
+  /** Whether a ticket still waits; a dropped ticket does not. */
   isQueued(ticket: number): boolean {
     return this.#queued.has(ticket);
   }
 
-  /** Everybody who may hold a lease: what the next epoch of this process must know, whatever has become of the rows. */
+  /** Every lessee that may hold a lease. The next epoch of this process must know them even if their rows are lost. */
   grantedLessees(now: MonotonicMs): readonly GrantedLessee[] {
     return [...this.#lessees.values()].flatMap(({ lessee, fencedAt, digest, clocks }) =>
       fencedAt !== null && fencedAt > now ? [{ lessee, fencedAt, digest, clocks: driftToCarryOver(clocks) }] : [],
@@ -403,7 +408,7 @@ export class LeaseGranter {
     if (record === undefined) return undefined;
     const { deltaMs, drift, epoch, incarnation, start } = this.#options;
     record.lastGrantAt = at.monotonic;
-    // The largest of all: a grant that was lost on the way does not shorten the one before it.
+    // The maximum: a grant lost in transit does not shorten the one before it.
     record.fencedAt = Math.max(record.fencedAt ?? 0, at.monotonic + fenceAfterMs(queued.windowMs, drift));
     const { node, boot, nonce } = queued.renew;
     const { windowMs } = queued;
@@ -412,9 +417,9 @@ export class LeaseGranter {
   }
 
   /**
-   * The newest message of a boot counts. A boot on another chain enforces nothing of this one, whatever it confirmed
-   * before: while two histories grow at once, a node may move from one to the other and back. Nor does a boot whose
-   * projection differs.
+   * The newest message of a boot counts. A boot on another chain enforces nothing of this one, even if it confirmed
+   * links before: while two histories grow, a node may move between them. A boot whose projection differs enforces
+   * nothing either.
    * @returns whether it is on our chain
    */
   #recordEnforced(
@@ -443,7 +448,7 @@ export class LeaseGranter {
   }
 
   /**
-   * The word of a boot that holds the lock of the data folder that the other one wrote into, on the same running
+   * Trusts the new boot: it holds the lock of the data folder that the replaced boot wrote to, on the same running
    * kernel.
    */
   #replace(replaced: Readonly<{ node: NodeId; boot: BootId }>): void {
@@ -453,7 +458,7 @@ export class LeaseGranter {
   }
 
   /**
-   * A boot that was replaced speaks: it may be deciding, so it counts as it did before, and its row is written anew.
+   * A replaced boot sent a message: it may be deciding, so it counts as before, and its row is written again.
    */
   #reviveIfReplaced(speaker: Readonly<{ node: NodeId; boot: BootId }>, isNew: (known: LesseeRecord) => boolean): void {
     const known = this.#copied.reviveIfReplaced(speaker, isNew);
@@ -471,7 +476,7 @@ export class LeaseGranter {
     if (this.#removed.has(key)) return;
     this.#removed.add(key);
     if (this.#removed.size > removedMax) this.#removed.delete(this.#removed.values().next().value ?? "");
-    // Every row of the table is a known lessee. A boot that was never heard of has none to remove.
+    // Every row of the table is a known lessee, so an unknown boot has no row to remove.
     if (known) this.#rowsToDelete.set(key, { node, boot });
   }
 
@@ -522,16 +527,16 @@ function refusalFor(clocks: DriftWatch): LeaseRefusal | null {
 }
 
 /**
- * Its lease has ended, and it has not renewed since: it is remembered for a while, and needs room again for another
- * lease.
+ * Whether its lease has ended and it has not renewed since. It is remembered for a while, and counts against the limit
+ * again only with another lease.
  */
 function hasExpired({ fencedAt, clocks }: LesseeRecord, now: MonotonicMs): boolean {
   return fencedAt !== null && fencedAt <= now && (clocks.samples.at(-1)?.at ?? 0) <= fencedAt;
 }
 
-/** Also true of one that asked once, was never granted anything and went silent. */
+/** Also true of a lessee that renewed once, was never granted a lease and went silent. */
 function isForgettable({ lessee, fencedAt, renew, clocks }: LesseeRecord, now: MonotonicMs): boolean {
-  // The next epoch waits for every row: this one is removed at once, for no node of its name can come back.
+  // The next epoch waits for every row. This one is removed at once, because no node of its name can return.
   if (fencedAt !== null) return now >= fencedAt + (isLostHistory(lessee) ? 0 : forgetAfterMs);
   return renew !== null && now >= (clocks.samples.at(-1)?.at ?? 0) + forgetAfterMs;
 }
@@ -553,8 +558,8 @@ function compare(a: string, b: string): number {
 }
 
 /**
- * A rate that was found wrong stays so. What has looked right is measured anew: before the next epoch is open, its
- * leader may sleep or be away, and a step that small looks like a rate across such a gap (seeds 471 and 545).
+ * A wrong rate carries over. A rate within bounds is measured again: before the next epoch opens, its leader may sleep
+ * or be away, and across such a gap a small step resembles a rate (seeds 471 and 545).
  */
 function driftToCarryOver(clocks: DriftWatch): DriftWatch {
   return Math.abs(driftOf(clocks) ?? 0) > driftMax ? clocks : newDriftWatch;

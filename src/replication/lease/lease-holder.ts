@@ -58,21 +58,21 @@ export type LeaseHolder = Readonly<{
   awaitingHead: readonly PendingGrant[];
   /** σ*: monotonic send time (ms) of the renew behind the lease. -Infinity: no lease. */
   freshSince: number;
-  /** The most that the grant behind the anchor allows, beside what the newest terms say. */
+  /** The window (ms) of the grant behind the lease; it applies beside `limits`. */
   grantWindowMs: number;
-  /** What the anchor rests on; null: nothing. */
+  /** The epoch that granted the lease; null: no lease. */
   grantedBy: GrantingEpoch | null;
-  /** What the newest grant of this boot named, reached or not. */
+  /** The limits of this boot's newest grant, whether or not its head is reached. */
   limits: Readonly<{ nonce: number; deltaMs: number; drift: number; windowMs: number }> | null;
   epoch: Epoch;
-  /** Of the newest grant: how far our wall clock is off the leader's, beyond what its travel explains. */
+  /** From the newest grant: the difference (ms) between our wall clock and the leader's beyond the travel time. */
   skewMs: number;
-  /** Of the newest grant of a leader: its clock then, and ours when we asked. */
+  /** From the newest grant of a leader: its wall clock then, and our monotonic send time of the renew. */
   leaderClock: Readonly<{ epoch: Epoch; wall: UnixMs; sentAt: MonotonicMs }> | null;
   lastTick: Moment;
   /** Whether our own two clocks run at one rate. */
   ownClocks: OwnClocks;
-  /** How long the process did not run, until the first grant that counts again. */
+  /** How long (ms) the process did not run. Null: no pause, or a grant has counted since. */
   pausedMs: number | null;
   blockedBy: readonly BlockReason[];
   left: boolean;
@@ -101,7 +101,7 @@ const lateMsMax = 1_000;
 /** A step of wall against monotonic time by this much in one tick means a suspend, or a clock that was set. */
 const stepMsMax = 250;
 const skewMsMax = 2_000;
-/** So much more than ours the leader's clock may have counted between two grants: steps of its own, and drift. */
+/** Tolerated excess of the leader's clock over ours between two grants: its own steps, and drift. */
 const frozenMsMax = 500;
 const unansweredRenewsMax = 64;
 const awaitingHeadMax = 64;
@@ -254,7 +254,7 @@ function onGrant(state: LeaseHolder, { grant, history, at }: GrantInput): LeaseH
 
 type LeaseLimits = NonNullable<LeaseHolder["limits"]>;
 
-/** A grant by age rests on an older moment than its renew's: it never lengthens what others have named. */
+/** A grant by age counts from an earlier moment than its renew, so it never lengthens the limits of other grants. */
 function limitsAfter(before: LeaseLimits | null, { nonce, deltaMs, drift, windowMs, ageMs }: Grant): LeaseLimits {
   if (before === null) return { nonce: ageMs === undefined ? nonce : 0, deltaMs, drift, windowMs };
   if (nonce <= before.nonce) return before;
@@ -267,7 +267,7 @@ function limitsAfter(before: LeaseLimits | null, { nonce, deltaMs, drift, window
   };
 }
 
-/** By age: as of so much before we asked, for a clock there that ran slow and one here that ran fast meanwhile. */
+/** A grant by age counts from `ageMs` before the renew, assuming a slow granter clock and a fast local one. */
 function pendingGrantOf(
   { ageMs, drift, windowMs, head, epoch, incarnation, start }: Grant,
   sent: SentRenew,
@@ -293,15 +293,14 @@ function activateGrants(state: LeaseHolder, history: ChainHistory): LeaseHolder 
   return { ...state, freshSince, grantWindowMs, grantedBy, awaitingHead, pausedMs };
 }
 
-/** The leader's clock was read between our sending and now; whatever lies outside of that is error. */
+/** The leader read its clock between our send time and now; the distance from that interval is error. */
 function skewOf(grant: Grant, sent: SentRenew, at: Moment): number {
   return Math.max(0, sent.at.wall - grant.wallMs, grant.wallMs - at.wall);
 }
 
 /**
- * A machine that was frozen with all of its clocks, as a hypervisor does it, has nothing of its own to tell by: only
- * the leader's clock has gone on. @returns how much more it has counted since the grant before than ours can have; 0:
- * nothing to speak of
+ * A hypervisor can freeze a machine with all of its clocks, so only the leader's clock shows the pause.
+ * @returns by how much (ms) the leader's clock advanced more than ours since the grant before; 0: within tolerance
  */
 function frozenMsOf(before: LeaseHolder["leaderClock"], { grant, at }: Readonly<{ grant: Grant; at: Moment }>): number {
   if (before === null || before.epoch !== grant.epoch || grant.ageMs !== undefined) return 0; // another clock
@@ -310,7 +309,7 @@ function frozenMsOf(before: LeaseHolder["leaderClock"], { grant, at }: Readonly<
   return more > frozenMsMax + 2 * grant.drift * oursMax ? more : 0;
 }
 
-/** Answers may overtake each other: the newest word of one leader counts. */
+/** Answers may arrive out of order: the newest clock reading of one leader counts. */
 function leaderClockAfter(
   before: LeaseHolder["leaderClock"],
   { grant, sent }: Readonly<{ grant: Grant; sent: SentRenew }>,
@@ -320,7 +319,7 @@ function leaderClockAfter(
   return { epoch: grant.epoch, wall: grant.wallMs, sentAt: sent.at.monotonic };
 }
 
-/** How long the process did not run, when it did not. */
+/** How long (ms) the process did not run; null: no pause. */
 function pauseMsAt(state: LeaseHolder, at: Moment): number | null {
   const sinceTick = at.monotonic - state.lastTick.monotonic;
   const stepped = at.wall - state.lastTick.wall - sinceTick;
@@ -328,7 +327,9 @@ function pauseMsAt(state: LeaseHolder, at: Moment): number | null {
   return Math.abs(stepped) > stepMsMax ? sinceTick + Math.max(0, stepped) : null;
 }
 
-/** One of our clocks runs wrong, and we cannot tell which: the lease is measured with the other one's word for it. */
+/**
+ * The two local clocks disagree and either may be wrong, so the lease is aged by the larger of the two elapsed times.
+ */
 function watchClocks(state: LeaseHolder, at: Moment): LeaseHolder {
   const ownClocks = observeOwnClocks(state.ownClocks, at);
   const ticked: LeaseHolder = { ...ageBy(suspendedMsSince(state.lastTick, at), state), lastTick: at, ownClocks };
@@ -340,16 +341,15 @@ function watchClocks(state: LeaseHolder, at: Moment): LeaseHolder {
 }
 
 /**
- * What the wall clock has gained on the monotonic one since the last tick, and too little to be a pause: a sleep of the
- * machine too short to void anything, and often enough they would add up to more than W allows for; or a clock that was
- * set, which costs as much.
+ * The gain (ms) of the wall clock on the monotonic one since the last tick, when too small for a pause. It is a short
+ * sleep of the machine, and many of them would add up to more than W allows; or a set clock, which costs the same.
  */
 function suspendedMsSince(lastTick: Moment, at: Moment): number {
   const gainedMs = at.wall - lastTick.wall - (at.monotonic - lastTick.monotonic);
   return gainedMs > ownStepMs ? gainedMs : 0;
 }
 
-/** What we hold counts from so much earlier: our clock has not counted it. */
+/** Moves the lease and pending grants back by time that the monotonic clock did not count. */
 function ageBy(ms: number, state: LeaseHolder): LeaseHolder {
   if (ms === 0) return state;
   const agedRenew = ({ nonce, at }: SentRenew): SentRenew => ({

@@ -1,26 +1,26 @@
 /**
  * Receipt progress: a receipt as it completes, one answer for each change.
  *
- * Whoever watches names the progress it has seen and is answered when there is another; so a watch survives a change of
- * leader, and nobody keeps anything for it. Pure, but for what it asks of the databroker it is given.
+ * A watcher names the progress it has seen and gets an answer when there is another. So a watch survives a change of
+ * leader, and the broker keeps no state for it. Pure, except for requests to the given databroker.
  */
 import { hash as digestOf } from "node:crypto";
 import { encode } from "../../events/index.ts";
 import type { Databroker, Receipt, ReceiptOptions, ReceiptTarget } from "../databroker.ts";
 
-/** Names who has come how far: equal as long as no node has changed its status. */
+/** A key of the nodes and their statuses; it changes when a node changes its status. */
 export function progressOf({ status, nodes }: Pick<Receipt, "status" | "nodes">): string {
   const standings = nodes.map((node) => [node.node, node.boot, node.status]);
   return digestOf("sha256", encode([status, standings]), "base64url").slice(0, 22);
 }
 
-/** True when waiting longer would bring no other. */
+/** True when waiting longer would bring no other answer. */
 export function isLastAnswer(receipt: Receipt): boolean {
   return receipt.status !== "incomplete" || receipt.wait === "none";
 }
 
 /**
- * Answers at once, then with each change, and last with the receipt as it is when complete, lost, or out of time.
+ * Answers at once, then with each change, and finally with the receipt when it is complete, lost, or out of time.
  * @throws BrokerUnavailableError
  */
 export async function* watchReceipt(

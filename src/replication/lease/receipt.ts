@@ -1,10 +1,12 @@
 /**
- * Receipt: who has applied a change, who is fenced off, who is unconfirmed.
+ * Receipt: which nodes have applied a change, which are fenced off, and which are unconfirmed.
  *
- * Pure. A lessee counts as `applied` only by its own confirmation of `enforced` on our chain, as `fenced` only when
- * nothing that was granted to it can still count, and as `unconfirmed` otherwise; no doubt is ever resolved in favour
- * of `complete`. The caller has made sure that the target is on the chain of the epoch that answers, and at or below
- * its head.
+ * - A lessee is `applied` only by its own confirmation of `enforced` on our chain.
+ * - It is `fenced` only when no grant to it can still count. Otherwise it is `unconfirmed`.
+ * - Doubt never counts in favour of `complete`.
+ * - The caller has checked that the target is on the chain of the answering epoch, at or below its head.
+ *
+ * Pure.
  */
 import { type CommandId, type Epoch, type Link, unreachable } from "../../events/index.ts";
 import type { Receipt, ReceiptNode, ReceiptWait } from "../databroker.ts";
@@ -12,17 +14,17 @@ import { isLostHistory } from "../log/continuity.ts";
 import type { LesseeStatus } from "./lease-granter.ts";
 
 export type ReceiptQuery = Readonly<{
-  /** Null: what was asked for is not in the log. */
+  /** Null: the requested change is not in the log. */
   link: Link | null;
   commandId: CommandId | null;
   wait: ReceiptWait;
-  /** The region that `wait: "region"` waits for; without one it waits for all. */
+  /** The region that `wait: "region"` waits for; null: all regions. */
   region: string | null;
 }>;
 
 export type ReceiptState = Readonly<{ epoch: Epoch; lessees: readonly LesseeStatus[] }>;
 
-/** @param state as of now; the nodes of the answer stand in its order */
+/** @param state the current state; the answer lists the nodes in its order */
 export function receiptFor(question: ReceiptQuery, state: ReceiptState): Receipt {
   const { link, commandId, wait } = question;
   const region = wait === "region" ? question.region : null;
@@ -57,7 +59,7 @@ function isAwaited(node: ReceiptNode, { wait, region }: ReceiptQuery): boolean {
 function nodeIn(lessee: LesseeStatus, link: Link, awaitedRegion: string | null): ReceiptNode {
   const { node, boot } = lessee;
   const region = isLostHistory(lessee) ? (awaitedRegion ?? lessee.region) : lessee.region;
-  // The open streams of those whose proxy only asks us are outside the promise; the name says so.
+  // The receipt does not cover open streams of a proxy that only requests decisions; the role name says so.
   const role = lessee.role === "authorize" ? "decision-only" : lessee.role;
   const base = { node, boot, region, role, enforced: lessee.enforced };
   if (lessee.enforced !== null && lessee.enforced.position >= link.position) {

@@ -1,21 +1,21 @@
 /**
- * Regional granter: leases by age, for the nodes of a region whose leader is out of reach (docs/protocol.md §5.4).
+ * Regional granter: leases by age, for the nodes of a region whose leader is unreachable (docs/protocol.md §5.4).
  *
- * Pure. A regional broker holds a lease of its own. While the leader answers, its nodes are granted by the leader and
- * this only listens; when it does not, they are granted what is left of the broker's own lease: as of `ageMs` before it
- * answered. So no node decides from anything older than the broker could, and the leader, who knows the broker as one
- * lessee, has waited for all of them once it has waited for the broker.
+ * A regional broker holds a lease of its own. While the leader answers, the leader grants to the broker's nodes, and
+ * this granter only records. Otherwise the granter passes on the rest of the broker's own lease, as of `ageMs` before
+ * its answer. So no node decides from older data than the broker could. The leader knows the broker as one lessee: when
+ * it has waited for the broker, it has waited for all of its nodes.
  *
- * Always:
- *   - nothing is granted beyond the broker's own lease, nor for longer than its window;
- *   - the head of a grant is all that the broker has applied, so whatever it has confirmed to the leader is in force at
- *     a node before the node's lease counts;
- *   - the broker confirms nothing that somebody with such a lease may not enforce yet (`blockedUntil`);
- *   - what a node has said of a history that the broker has left counts for nothing (`rebuilt`), and only its newest
- *     word counts: who has gone to another history since enforces nothing of this one;
- *   - a node whose projection was found to be another enforces nothing, until it shows ours or the leader grants it a
- *     lease;
- *   - a boot that left, was replaced, or is refused by the leader is granted nothing here.
+ * - No grant exceeds the broker's own lease or its window.
+ * - The head of a grant is everything the broker has applied. So what it has confirmed to the leader is in force at a
+ *   node before the node's lease counts.
+ * - The broker confirms no change that a node with such a lease may not enforce yet (`blockedUntil`).
+ * - A node's statements about a history that the broker has left do not count (`rebuilt`). Only its newest message
+ *   counts: a node that has moved to another history enforces nothing of this one.
+ * - A node whose projection differs enforces nothing until it shows ours or the leader grants it a lease.
+ * - A boot that left, was replaced, or is refused by the leader gets no grant here.
+ *
+ * Pure.
  */
 import { type BootId, type Link, type MonotonicMs, type NodeId, sameLink } from "../../events/index.ts";
 import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
@@ -34,44 +34,44 @@ import {
 
 /** The broker's own lease and copy, at the moment of an answer. */
 export type RegionalCopy = Readonly<{
-  /** Null: it holds none from which anything could be granted. */
+  /** Null: it holds no lease that it could grant from. */
   lease: HeldLease | null;
   applied: Link;
-  /** Of the projection at `applied`. */
+  /** The digest of the projection at `applied`. */
   digest: string;
   version: string;
-  /** The level that was finalized last: a build that reads less gets nothing. */
+  /** The newest finalized level. A build that cannot read it gets no grant. */
   level: number;
 }>;
 
 export type GrantByAge =
   | Readonly<{ type: "granted"; grant: Grant }>
-  /** Asking again with the same does not help. */
+  /** Sending the same renew again does not help. */
   | Readonly<{ type: "refused"; refusal: LeaseRefusal }>
   | Readonly<{ type: "unavailable"; reason: string }>;
 
-/** A node of the region as this broker has heard of it. */
+/** A node of the region as this broker knows it. */
 export type RegionalNodeStatus = Readonly<{
   renew: Renew;
   enforced: Link | null;
   /** Since its newest grant by age or by the leader, whichever this broker saw. Null: it saw none. */
   grantedAgoMs: number | null;
-  /** In how many ms nothing that was granted by age counts any more; 0: now. */
+  /** Time (ms) until no grant by age counts any more; 0: now. */
   fencedInMs: number;
 }>;
 
 type RegionalNode = {
   renew: Renew;
   enforced: Link | null;
-  /** Null: nothing was granted by age. */
+  /** Null: no grant by age. */
   fencedAt: number | null;
   grantedAt: number | null;
   heardAt: number;
   byAgeNonce: number;
-  /** Of its newest word: renews and confirmations share one sequence. */
+  /** The nonce of its newest message; renews and confirmations share one sequence. */
   enforcedNonce: number;
   clocks: DriftWatch;
-  /** Why this boot gets no lease: the leader's word, or that its projection is another. */
+  /** Why this boot gets no lease: the leader refused it, or its projection differs. */
   refusal: LeaseRefusal | null;
 };
 
@@ -96,7 +96,7 @@ export class RegionalGranter {
     return this.#nodes.size;
   }
 
-  /** The longest window that a node of the region asks for, so that this broker can ask for as much; 0: nobody asks. */
+  /** The longest window that a node of the region requests, so that this broker can request as much; 0: none. */
   windowMs(now: MonotonicMs): number {
     this.#sweep(now);
     let longest = 0;
@@ -111,7 +111,7 @@ export class RegionalGranter {
     return count;
   }
 
-  /** An authenticated renew, whoever answers it. */
+  /** Records an authenticated renew, whether or not the leader answers it. */
   recordRenew(renew: Renew, view: ChainView): void {
     this.#sweep(view.at);
     const key = keyOf(renew);
@@ -131,7 +131,7 @@ export class RegionalGranter {
     recordEnforced(node, renew, view);
   }
 
-  /** An authenticated confirmation, whoever takes it. */
+  /** Records an authenticated confirmation, whether or not the leader accepts it. */
   recordConfirm(confirm: Confirm, view: ChainView): void {
     this.#reviveIfReplaced(confirm, (node) => confirm.nonce > node.enforcedNonce);
     const node = this.#nodes.get(keyOf(confirm));
@@ -155,13 +155,13 @@ export class RegionalGranter {
   }
 
   /**
-   * The broker stands on another history than before: what nodes have said of the one that it left counts for nothing.
+   * The broker has moved to another history: confirmations for the one it left do not count.
    */
   forgetEnforced(): void {
     for (const node of this.#nodes.values()) node.enforced = null;
   }
 
-  /** For a renew that was told to `renewed`, and that no leader answers. */
+  /** Answers a renew that was passed to `recordRenew` and that no leader answers. */
   grant(renew: Renew, copy: RegionalCopy, at: Moment): GrantByAge {
     const key = keyOf(renew);
     if (this.#removed.has(key)) return { type: "refused", refusal: bootHasLeft };
@@ -192,8 +192,8 @@ export class RegionalGranter {
   }
 
   /**
-   * Until when a change must not be confirmed to the leader, unless somebody says more before: a node with a lease by
-   * age has not said that it enforces it. @returns null: it may be confirmed
+   * Until when the broker must not confirm a change to the leader: a node with a lease by age has not confirmed it yet.
+   * An earlier confirmation ends the wait. @returns null: the broker may confirm it
    */
   blockedUntil(link: Link, now: MonotonicMs): number | null {
     let until: number | null = null;
@@ -219,7 +219,7 @@ export class RegionalGranter {
     if (this.#copied.replace(replaced, this.#nodes.get(key) ?? null)) this.#remove(replaced);
   }
 
-  /** As the leader does it (lease-granter.ts): a boot that was replaced and speaks is alive. */
+  /** As in lease-granter.ts: a replaced boot that sends again is alive. */
   #reviveIfReplaced(speaker: Readonly<{ node: NodeId; boot: BootId }>, isNew: (known: RegionalNode) => boolean): void {
     const known = this.#copied.reviveIfReplaced(speaker, isNew);
     if (known === undefined) return;
@@ -254,7 +254,7 @@ function newRegionalNode(renew: Renew, view: ChainView): RegionalNode {
   return node;
 }
 
-/** As the leader does it (lease-granter.ts). */
+/** As in lease-granter.ts. */
 function recordEnforced(
   node: RegionalNode,
   { nonce, enforced }: Pick<Confirm, "nonce" | "enforced">,
@@ -266,7 +266,7 @@ function recordEnforced(
   else if (enforced.position >= (node.enforced?.position ?? 0)) node.enforced = enforced;
 }
 
-/** What a node says it enforces is not so, when it has folded something else. */
+/** A node with another projection does not enforce what it confirms. */
 function refuse(node: RegionalNode, refusal: LeaseRefusal): void {
   node.refusal = refusal;
   if (refusal.code === "digest-mismatch") node.enforced = null;
@@ -283,7 +283,7 @@ function refusalFor(node: RegionalNode, renew: Renew, copy: RegionalCopy): Lease
   return isComparable(renew, copy) && renew.digest !== copy.digest ? digestMismatch : null;
 }
 
-/** Two builds may fold to different digests, and two places surely do. */
+/** Digests are comparable only for the same build and the same link. */
 function isComparable({ applied, version }: Renew, copy: RegionalCopy): boolean {
   return version === copy.version && sameLink(applied, copy.applied);
 }
