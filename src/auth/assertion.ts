@@ -1,17 +1,17 @@
 /**
- * Assertion: the signed statement of who is asking that an upstream receives (`X-Pomerium-Jwt-Assertion`).
+ * Assertion: the signed JWT (`X-Pomerium-Jwt-Assertion`) that identifies the caller to an upstream.
  *
- * Its claims, key and key id are Pomerium's (docs/pomerium-behaviour.md §3.1), so that an upstream which verifies
- * Pomerium's assertions verifies these. One assertion serves a principal on a host for at most 30 s, on all routes with
- * the same rules: it says nothing of the route. It is found by the principal object itself, which is made anew whenever
- * a fact of the person changes, so a change drops it. It never outlives the session.
- *
- * Never says anything of a person whose personal data does not open.
- *
- * The headers that carry an identity have a bound in bytes, all of them together. Above it, the groups are reduced to
- * those that the route's policy names, and the claim `groups_omitted` gives the number of groups left out. A route with
- * a groups filter already names its groups, so they are not reduced again. What still exceeds the bound is not sent:
- * the caller gets `IdentityTooLarge`.
+ * - Claims, key and key id are Pomerium's (docs/pomerium-behaviour.md §3.1): an upstream that verifies Pomerium's
+ *   assertions verifies these.
+ * - One assertion serves a principal on a host for at most 30 s, and never outlives the session. Routes with the same
+ *   rules share it: it does not name the route.
+ * - The cache key is the principal object. Any change of a fact about the person makes a new object, so the cached
+ *   assertion is dropped.
+ * - A person whose personal data does not open is never identified.
+ * - All identity headers of a request together have a bound in bytes. Above it, the groups are reduced to those that
+ *   the route's policy names, and the claim `groups_omitted` counts the groups left out. A route with a groups filter
+ *   already names its groups, so they are not reduced again. If the rest still exceeds the bound, nothing is sent and
+ *   the caller gets `IdentityTooLarge`.
  */
 import { createECDH, createPrivateKey, createPublicKey, hash, hkdfSync, type KeyObject } from "node:crypto";
 import { calculateJwkThumbprint, exportJWK, type JWK, type JWTPayload, SignJWT } from "jose";
@@ -22,23 +22,23 @@ import type { Principal } from "./authorize/decision.ts";
 export type AssertionClaims = Readonly<Record<string, string | number | readonly string[]>>;
 /** The headers would exceed the bound even with the groups reduced, so no upstream gets them. */
 export type IdentityTooLarge = Readonly<{ assertion: null; bytes: number }>;
-/** What one principal is introduced with on one host. */
+/** The identity of one principal on one host, as upstreams get it. */
 export type IdentityAssertion = Readonly<{
   assertion: string;
   claimHeaders: readonly (readonly [string, string])[];
-  /** As in the assertion; empty: nobody. */
+  /** As in the assertion; empty: not signed in. */
   email: string;
   groups: readonly string[];
 }>;
 
-/** What a route may say otherwise than the whole configuration. */
+/** Settings of a route that override the global configuration. */
 export type AssertionRules = Readonly<{
   issuerFormat: "hostOnly" | "uri";
   /** Groups that may be named; empty: all. */
   groupsFilter: readonly string[];
   /** The route whose policy names the groups that are kept above the bound. Absent: none are kept. */
   routeId?: string;
-  /** Absent: the assertion once, and every claim header. */
+  /** Absent: one assertion header and every claim header. */
   carriers?: IdentityCarriers;
 }>;
 
@@ -52,33 +52,33 @@ export type IdentityCarriers = Readonly<{
   impersonation: boolean;
 }>;
 
-/** An identity above the bound, and what was done about it. */
+/** An identity above the bound, and how it was handled. */
 export type OversizeIdentity = Readonly<{
   outcome: "reduced" | "refused";
   routeId: string | null;
   userId: string | null;
-  /** Of the headers with every group. */
+  /** Size of the headers with every group. */
   bytes: number;
   bytesMax: number;
   groupsOmitted: number;
 }>;
 
 export type AssertionScope = Readonly<{
-  /** Without port: the issuer and the audience. */
+  /** Without port. It is the issuer and the audience. */
   hostname: string;
   mode: "cached" | "per_request";
-  /** The same object for all requests of a route in one configuration. Absent: those of the whole configuration. */
+  /** The same object for all requests of a route in one configuration. Absent: the global rules. */
   rules?: AssertionRules;
-  /** When it is asked for; absent: the clock is. */
+  /** Time of the request. Absent: the current time. */
   now?: UnixMs;
 }>;
 
 export type AssertionResult = IdentityAssertion | IdentityTooLarge;
 export type Assertions = Readonly<{
   jwks: Readonly<{ keys: readonly JWK[] }>;
-  /** Immediate while a cached one is fresh. `null`: nobody is signed in, on a route that is open to everybody. */
+  /** Synchronous while a cached assertion is fresh. `null`: an anonymous caller on a public route. */
   issue(principal: Principal | null, scope: AssertionScope): AssertionResult | Promise<AssertionResult>;
-  /** The claims alone; null: nobody. */
+  /** The claims alone. `null`: an anonymous caller. */
   claimsOf(principal: Principal | null, hostname: string): AssertionClaims;
 }>;
 
@@ -100,9 +100,9 @@ export const identityTooLarge = {
 
 const lifetimeS = 300;
 const freshForMs = 30_000;
-/** Of the introductions that are kept for one session. */
+/** Bound of the cached assertions of one principal. */
 const perPrincipalBytesMax = 131_072;
-/** An entry beside its introduction, roughly. */
+/** Estimated overhead of a cache entry, without its assertion. */
 const entryBytes = 1_024;
 /** The claim that says how many groups a reduced assertion leaves out. Absent: none. */
 const omittedClaim = "groups_omitted";
@@ -114,12 +114,12 @@ export async function createAssertions(options: {
   /** PEM, or base64 of PEM; null: derived from the shared secret as Pomerium does. */
   signingKey: string | null;
   /**
-   * The one before the last change, or the one to come, likewise; `derived`: from the shared secret. Published, and
-   * never signs.
+   * The previous or the next key during a rotation, in the same forms; `derived`: from the shared secret. It is
+   * published and never signs.
    */
   signingKeyPrevious?: string | null;
   sharedSecret: Uint8Array;
-  /** The one before the last change, or the one to come: its derived key is published too, and never signs. */
+  /** The previous or the next secret during a rotation. Its derived key is published and never signs. */
   sharedSecretPrevious?: Uint8Array | null;
   /** Header name to claim name. */
   claimsHeaders: Readonly<Record<string, string>>;
@@ -131,7 +131,7 @@ export async function createAssertions(options: {
   bytesMax: number;
   /** Groups that the policy of a route names. */
   groupsOfPolicy: (routeId: string) => readonly string[];
-  /** Called once per assertion, not once per request: a cached one is not reported again. */
+  /** Called once per assertion; a cached one is not reported again. */
   onOversize: (oversize: OversizeIdentity) => void;
   now: () => UnixMs;
   uuid: () => string;
@@ -182,7 +182,9 @@ export async function createAssertions(options: {
     return claims;
   }
 
-  /** Ids, then names: an upstream may know either. Without memberships of ours, what the provider claims. */
+  /**
+   * Ids, then names: an upstream may know either. Without memberships in the log, the groups that the provider claims.
+   */
   function groupsOf(principal: Principal, filter: readonly string[]): readonly string[] {
     const unique = allGroupsOf(principal, [...principal.groups]);
     if (filter.length === 0) return unique;
@@ -190,7 +192,7 @@ export async function createAssertions(options: {
     return unique.filter((group) => wanted.has(group));
   }
 
-  /** @param ids those of the principal's memberships that are named */
+  /** @param ids the principal's memberships that the assertion names */
   function allGroupsOf(principal: Principal, ids: readonly GroupId[]): readonly string[] {
     const sorted = ids.toSorted();
     const names = sorted.map((id) => options.groupName(id)).filter((name) => name !== undefined);
@@ -198,7 +200,7 @@ export async function createAssertions(options: {
     return [...new Set(known)];
   }
 
-  /** Of a principal's groups those that a policy names, each with its id and its name. */
+  /** The principal's groups that a policy names, each with its id and its name. */
   function groupsNamed(principal: Principal, named: readonly string[]): readonly string[] {
     const wanted = new Set(named);
     const isNamed = (id: GroupId): boolean => wanted.has(id) || wanted.has(options.groupName(id) ?? "");
@@ -213,7 +215,7 @@ export async function createAssertions(options: {
     });
   }
 
-  /** Rules that say the same are one, whichever route they are of. */
+  /** Cache key of rules by content: equal rules of different routes share one assertion. */
   function contentOf(rules: AssertionRules): string {
     let content = contents.get(rules);
     if (content === undefined) {
@@ -287,7 +289,7 @@ export async function createAssertions(options: {
     return { assertion: null, bytes };
   }
 
-  /** What `place` keeps for a while; concurrent requests share one signature. */
+  /** Caches a result under `place`. Concurrent requests share one signature. */
   function store(
     entries: PrincipalCache["entries"],
     place: string,
@@ -300,7 +302,7 @@ export async function createAssertions(options: {
       made.then(
         (result) => {
           if (entries.peek(place) !== entry) return;
-          // A new object: the cache takes the size of a value only when it is another.
+          // A new object: the cache updates the size of an entry only for a different value.
           entries.set(place, { ...entry, result }, { size: entryBytes + sizeOf(result) });
         },
         () => entries.delete(place),
@@ -308,7 +310,7 @@ export async function createAssertions(options: {
     return entry;
   }
 
-  /** The fresh entry of a place, made where there is none. Above the bound, the entry of the reduced groups. */
+  /** The fresh entry of a place; made if missing. Above the bound, the entry with the reduced groups. */
   function entryOf(
     entries: PrincipalCache["entries"],
     principal: Principal | null,
@@ -364,20 +366,20 @@ export async function createAssertions(options: {
   };
 }
 
-/** Of one person: by place, and the one that was asked for last. */
+/** Cached assertions of one person, by place, and the last one requested. */
 type PrincipalCache = {
   readonly entries: LRUCache<string, CachedAssertion>;
   last: Readonly<{ rules: AssertionRules; hostname: string; result: AssertionResult; freshUntil: number }> | undefined;
 };
 
-/** Concurrent requests share one signature: until it is there, the promise of it. */
+/** A promise until the signature exists, so that concurrent requests share it. */
 type CachedAssertion = Readonly<{
-  /** `oversize`: another place holds what is sent instead. */
+  /** `oversize`: the reduced assertion is under another place. */
   result: AssertionResult | Promise<AssertionResult> | "oversize";
   freshUntil: number;
 }>;
 
-/** What failed at once fails for every request that waits for it, and is not kept. */
+/** Turns a synchronous failure into a rejection. It fails every waiting request and is not cached. */
 function rejectOnThrow(make: () => CachedAssertion["result"]): CachedAssertion["result"] {
   try {
     return make();
@@ -430,9 +432,9 @@ function algorithmOf(key: KeyObject): "ES256" | "RS256" {
 const p256Order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
 
 /**
- * The key that Pomerium derives when no `signing_key` is set, so that an installation keeps its JWKS when it moves
- * here: 40 bytes of HKDF-SHA256 over the shared secret (no salt, info `derived-jwt-signing-key`), as a number mod (n -
- * 1), plus 1: FIPS 186-5 appendix A.2.1, as Go 1.19 made ECDSA keys.
+ * The key that Pomerium derives when no `signing_key` is set, so that an installation keeps its JWKS when it migrates
+ * from Pomerium: 40 bytes of HKDF-SHA256 over the shared secret (no salt, info `derived-jwt-signing-key`), as a number
+ * mod (n - 1), plus 1: FIPS 186-5 appendix A.2.1, as Go 1.19 made ECDSA keys.
  * @param purpose the info of HKDF; another purpose makes another key
  * @see pomerium `config/options.go` deriveSigningKey; filippo.io/keygen ECDSALegacy
  */

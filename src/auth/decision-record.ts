@@ -1,8 +1,9 @@
 /**
- * DecisionRecord: what was asked, what was answered, and from which link and configuration.
+ * DecisionRecord: one decision with its request, its answer, and the link and configuration behind it.
  *
- * Every decision makes one, also those about open streams. It holds ids and reasons, no claims, tokens or query
- * strings. (link, configuration hash) determine the decision, so that it can be replayed and explained later.
+ * - Every decision makes one, also re-decisions of open streams.
+ * - It holds ids and reasons, and no claims, tokens or query strings.
+ * - (link, configuration hash) determine the decision, so it can be replayed and explained later.
  */
 import type { BootId, ConfigHash, Link, NodeId, SessionId, UnixMs, UserId } from "../events/index.ts";
 import type { DecisionTrace, ShadowAnswer } from "./authorize/index.ts";
@@ -13,7 +14,7 @@ export type DecisionRecord = Readonly<{
   boot: BootId;
   region: string;
   at: UnixMs;
-  /** What occasioned it: a new request, or the re-decision of an open exchange because one of its facts changed. */
+  /** A new request, or the re-decision of an open exchange after one of its facts changed. */
   occasion: "request" | "redecision";
   requestId: string;
   routeId: string | null;
@@ -28,28 +29,28 @@ export type DecisionRecord = Readonly<{
   status: number;
   reasons: readonly string[];
   /**
-   * Of every refusal, and of permits where the route asks for it: which rules and criteria were met and which were not,
-   * by name and without what they compare with; and where the log said last what the answer rests on.
+   * Names of the rules and criteria that were met and unmet, without the values they compare with, and the log position
+   * of each fact. Every refusal has it; a permit has it if the route requests it.
    */
   trace?: DecisionTrace;
-  /** What the route's `shadow_policy` would have answered, where that is something else. */
+  /** Answer of the route's `shadow_policy`, if it differs. */
   shadow?: ShadowAnswer;
-  /** The projection the decision was made from. */
+  /** Link of the projection behind the decision. */
   applied: Link;
   configHash: ConfigHash;
-  /** How long past Δ the lease was (negative: fresh by that much); null when it was not consulted or there is none. */
+  /** Lease age beyond Δ (ms); negative: still fresh. null: no lease, or not consulted. */
   overdueMs: number | null;
   /**
-   * From when the request's head had been read to the decision, in milliseconds. Absent in re-decisions, and in records
-   * of older builds.
+   * Milliseconds from the end of the request's head to the decision. Absent in re-decisions and in records of older
+   * builds.
    */
   latencyMs?: number;
   /**
-   * Of a re-decision that cut an exchange: milliseconds from when the leader recorded the change to the cut. It
-   * compares two wall clocks, which differ by 2 s at most. Absent where no change of the log caused it.
+   * Milliseconds from the leader recording a change to the cut of the exchange. It compares two wall clocks, which
+   * differ by 2 s at most. Absent if the re-decision cut nothing or no log change caused it.
    */
   cutMs?: number;
 }>;
 
-/** Takes a record off the request path. Never throws, never waits. */
+/** Queues a record off the request path. Never throws, never waits. */
 export type RecordDecision = (record: DecisionRecord) => void;

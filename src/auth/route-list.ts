@@ -1,10 +1,13 @@
 /**
- * Route list: the routes that one person may use, as policy answers for them now (docs/pomerium-behaviour.md §2.2).
+ * Route list: the routes that one person may use, by current policy (docs/pomerium-behaviour.md §2.2).
  *
- * Pure. A route is listed when its whole policy, deny rules too, permits a plain GET of where it begins. A certificate
- * that a route wants is taken for shown, for this list is read before one is chosen; what asks for a particular
- * certificate, for a device that the session has not shown or for a data set that cannot be read is left out. To be
- * listed is no right: each request is decided for itself.
+ * - A route is listed when its whole policy, deny rules included, permits a plain GET of the route's start address.
+ * - A required client certificate counts as shown, because the list is read before the person chooses one.
+ * - A route is left out if its policy needs a particular certificate, a device that the session has not shown, or a
+ *   data set that cannot be read.
+ * - A listed route grants nothing: each request is decided separately.
+ *
+ * Pure.
  */
 import type { RouteConfig } from "../config/index.ts";
 import type { UnixMs } from "../events/index.ts";
@@ -12,31 +15,31 @@ import type { Policies } from "./authorize/compile.ts";
 import { decide } from "./authorize/decide.ts";
 import type { DecisionRequest, Principal } from "./authorize/decision.ts";
 
-/** Pomerium's names. */
+/** Field names are Pomerium's. */
 export type ListedRoute = Readonly<{
   id: string;
   name: string;
   type: "http" | "tcp" | "udp";
   from: string;
-  /** Where the route begins, if that is not the root of `from`; Cardea only. */
+  /** Start address of the route, if it is not the root of `from`. Not in Pomerium. */
   address?: string;
   description: string;
-  /** How a tunnel is opened from a terminal. */
+  /** Command that opens a tunnel from a terminal. */
   connect_command?: string;
   logo_url: string;
 }>;
 
-/** Who asks, and how they reached us. */
+/** The caller, and the origin that the request was sent to. */
 export type ListRoutesQuery = Readonly<{
   principal: Principal;
-  /** External origin of the host that was asked. */
+  /** External origin of the requested host. */
   origin: URL;
   headers: Readonly<Record<string, string>>;
   ip: string;
   now: UnixMs;
 }>;
 
-/** In the order of the file. */
+/** In the order of the configuration file. */
 export function listRoutes(
   { routes, policies }: Readonly<{ routes: readonly RouteConfig[]; policies: Policies }>,
   query: ListRoutesQuery,
@@ -82,7 +85,7 @@ function listedRouteOf(route: RouteConfig, origin: URL): ListedRoute {
   const names = targets.map(({ host, port }) => `${host}:${port}`);
   const from = `${scheme}${behindProxy ? `${route.from.host}/` : ""}${names.join("/")}`;
   const [name0 = ""] = names;
-  // Of a pattern nobody knows which name is meant.
+  // A pattern does not name one host, so there is no address or command.
   if (name0.includes("*")) return { ...common, type: kind, from };
   const port = route.from.port === "" && origin.port !== "" ? `:${origin.port}` : "";
   const target = behindProxy ? `${scheme}${route.from.host}${port}/${name0}` : name0;

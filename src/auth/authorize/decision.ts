@@ -1,8 +1,7 @@
 /**
  * Decision: the answer of policy to one request, as types.
  *
- * A permit holds the proof that policy was asked: only decide.ts can mint a `Permit`, so code that forwards cannot be
- * reached without one.
+ * A permit proves that policy decided: only decide.ts can make a `Permit`, so forwarding code cannot run without one.
  */
 import type {
   ActiveSession,
@@ -21,14 +20,14 @@ import type { PolicyOutcome } from "./reasons.ts";
 
 export type { Permit } from "./decide.ts";
 
-/** A request as policy sees it: exactly what will be forwarded, canonicalised once. */
+/** A request as policy sees it: exactly the forwarded request, canonicalised once. */
 export type DecisionRequest = Readonly<{
   method: string;
-  /** External scheme: that of the route's `from`. */
+  /** External scheme, from the route's `from`. */
   scheme: "http" | "https";
-  /** Lowercase, with the port only where it is not the scheme's default. */
+  /** Lowercase; with the port only if it is not the scheme's default. */
   host: string;
-  /** The raw path as it will be forwarded, without query. */
+  /** The raw forwarded path, without query. */
   rawPath: string;
   /** Percent-decoded `rawPath`. */
   path: string;
@@ -37,64 +36,64 @@ export type DecisionRequest = Readonly<{
   headers: Readonly<Record<string, string>>;
   ip: string;
   clientCertificate: Readonly<{ presented: boolean; valid: boolean; leafPem: string }> | null;
-  /** An SSH login; `publicKey` is base64 of the wire format. Absent: it is none. */
+  /** An SSH login; `publicKey` is base64 of the wire format. Absent: not an SSH login. */
   ssh?: Readonly<{ username: string; publicKey: string | null }> | null;
-  /** A message of the Model Context Protocol; `tool` is what a `tools/call` names. Absent: it is none. */
+  /** A message of the Model Context Protocol; `tool` is the name in a `tools/call`. Absent: no such message. */
   mcp?: Readonly<{ method: string; tool: string | null }> | null;
 }>;
 
 /** A device that this session has shown, with who approved it. */
 export type DeviceCredential = Readonly<{ id: string; typeId: string; approvedBy: string | null }>;
 
-/** Who is asking, resolved from the credential and the projection. */
+/** The caller, resolved from the credential and the projection. */
 export type Principal = Readonly<{
   session: ActiveSession;
   user: User | undefined;
   userId: UserId;
-  /** Opened personal data; undefined when it does not open: then policy takes the principal for nobody. */
+  /** Opened personal data; undefined: it does not open, and policy treats the caller as anonymous. */
   profile: Profile | undefined;
   claims: Claims;
   groups: ReadonlySet<GroupId>;
   /** In the order in which the session showed them. Absent: none. */
   devices?: readonly DeviceCredential[];
-  /** As `streamsOf` says them; kept here because each request asks for them. */
+  /** Result of `streamsOf`, cached because each request needs it. */
   streams?: readonly [Stream, Stream];
 }>;
 
-/** `anonymous`: no credential, or one that names nothing valid. `behind`: our own state is; never sign-in. */
+/** `anonymous`: no credential, or an invalid one. `behind`: this node's projection lags; never redirect to sign-in. */
 export type ResolvedCaller =
   | Fact<"principal", { principal: Principal }>
   | Fact<"anonymous", { why: string; credentialInHeader: boolean }>
   | Fact<"behind", { why: string }>;
 
-/** What a decision rests on, so that it can be made again exactly when it may fall otherwise. */
+/** The facts behind a decision. It is re-decided exactly when one of them changes. */
 export type FactsRead = Readonly<{
   sessionId: SessionId | null;
   userId: UserId | null;
-  /** Groups that the policy asks about; that one is in none of them is a fact as well. */
+  /** Groups that the policy checks. Not being a member is a fact too. */
   groups: readonly string[];
-  /** Devices that the session has shown of the types that the policy asks about. */
+  /** Devices that the session has shown, of the types that the policy checks. */
   devices: readonly string[];
-  /** Types of the external data sets that the policy asks about. */
+  /** Types of the external data sets that the policy checks. */
   records: readonly string[];
 }>;
 
-/** What a decision is kept under until something of it changes: a stream of the log, or a data set from outside. */
+/** Key of a fact whose change triggers a re-decision: a log stream or an external data set. */
 export type FactKey = Stream | `record:${string}`;
 
-/** What the allow rules and the deny rules of a route said, each with its reasons. */
+/** Outcomes of the allow rules and the deny rules of a route, each with its reasons. */
 export type RuleSetOutcomes = Readonly<{ allow: PolicyOutcome; deny: PolicyOutcome }>;
 
 type DecisionBase = Readonly<{
   /** Sorted reason words of docs/pomerium-behaviour.md §6.3. */
   reasons: readonly string[];
-  /** Null: the answer comes from outside the rules. */
+  /** Null: the answer does not come from rules. */
   outcomes: RuleSetOutcomes | null;
   routeId: string;
   facts: FactsRead;
   /**
-   * `facts` as keys: re-decide when one of these is touched. A change of membership touches the stream of each user it
-   * concerns.
+   * `facts` as keys: re-decide when one of these changes. A change of membership changes the stream of each affected
+   * user.
    */
   reads: readonly FactKey[];
   /**
@@ -107,13 +106,13 @@ type DecisionBase = Readonly<{
 export type Decision =
   | (Fact<"permit", { permit: Permit }> & DecisionBase)
   /**
-   * 403 unless the reasons say otherwise (docs/pomerium-behaviour.md §6.6); 503 where a data set could not be read.
-   * `deviceType`: what the session has to show first, with 401; null: a device would not help.
+   * 403 unless the reasons say otherwise (docs/pomerium-behaviour.md §6.6); 503 if a data set could not be read.
+   * `deviceType`: the type that the session must show first, with 401; null: a device would not help.
    */
   | (Fact<"deny", { status: number; deviceType: string | null }> & DecisionBase)
   | (Fact<"signin", unknown> & DecisionBase);
 
-/** What was answered, whatever else a decision holds. */
+/** The answer of a decision, without its facts. */
 export type DecisionSummary =
   | Pick<Extract<Decision, { type: "permit" | "signin" }>, "type">
   | Pick<Extract<Decision, { type: "deny" }>, "type" | "status" | "deviceType">;

@@ -1,11 +1,12 @@
 /**
- * Matchers: what may stand behind a criterion, checked when the policy is compiled and turned into one closure.
+ * Matchers: the operand of a criterion, checked when the policy is compiled and turned into one closure.
  *
- * Text: a bare value means `is`; `is`, `not`, `contains`, `starts_with`, `ends_with`, `in`, `not_in`. Lists: a bare
- * value means `has`; `has`, `is` (exactly one element, and it equals), `exclude`. Several operators all have to hold.
- *
- * Comparison is exact, as in Pomerium: case counts, and `true` is not the text "true". What could never match there (a
- * bare list, a number against text) is refused here, because `not` would turn it into "always".
+ * - Text: a bare value means `is`; `is`, `not`, `contains`, `starts_with`, `ends_with`, `in`, `not_in`.
+ * - Lists: a bare value means `has`; `has`, `is` (exactly one element, and it equals), `exclude`.
+ * - Several operators must all hold.
+ * - Comparison is exact, as in Pomerium: case counts, and `true` is not the text "true".
+ * - An operand that can never match in Pomerium (a bare list, a number against text) is an error here, because `not`
+ *   would turn it into "always".
  */
 import type { ClaimValue } from "../../events/index.ts";
 import {
@@ -20,10 +21,10 @@ import {
 export type TextOperator = "is" | "not" | "contains" | "starts_with" | "ends_with" | "in" | "not_in";
 export type TextMatcher = Readonly<{
   matches: (text: string) => boolean;
-  /** The texts of a matcher that is nothing but "one of these"; null for every other. */
+  /** The texts of a matcher that only means "one of these"; null: any other matcher. */
   anyOf: readonly string[] | null;
   operators: readonly Readonly<{ operator: TextOperator; operands: readonly string[] }>[];
-  /** Nothing matches: an empty list, or two operators that contradict each other. */
+  /** True if nothing matches: an empty list, or contradicting operators. */
   never: boolean;
 }>;
 
@@ -87,10 +88,10 @@ export type ListOperator = "has" | "is" | "exclude";
 export type ListMatcher<Value extends ClaimValue> = Readonly<{
   matchesList: (values: readonly ClaimValue[]) => boolean;
   matchesSet: (values: ReadonlySet<ClaimValue>) => boolean;
-  /** The value of a matcher that is nothing but `has`; null for every other. */
+  /** The value of a matcher that is only `has`; null: any other matcher. */
   anyOf: readonly Value[] | null;
   operators: readonly Readonly<{ operator: ListOperator; operand: Value }>[];
-  /** Nothing matches, because two operators contradict each other. */
+  /** True if nothing matches because two operators contradict each other. */
   never: boolean;
 }>;
 
@@ -159,7 +160,7 @@ export function textOperand(operand: unknown, path: PolicyPath, report: ReportPo
   return undefined;
 }
 
-/** One claim value: text, number or truth value, compared as what it is. */
+/** One claim value: text, number or boolean, compared by its type. */
 export function claimOperand(operand: unknown, path: PolicyPath, report: ReportPolicyProblem): ClaimValue | undefined {
   if (typeof operand === "string" || typeof operand === "number" || typeof operand === "boolean") return operand;
   const remedy = Array.isArray(operand)
@@ -178,7 +179,7 @@ function parseText(operand: unknown, path: PolicyPath, report: ReportPolicyProbl
   return text === undefined ? undefined : [text];
 }
 
-/** A list of texts, as `in` and `not_in` need it. */
+/** A list of texts: the operand of `in` and `not_in`. */
 function parseTexts(operand: unknown, path: PolicyPath, report: ReportPolicyProblem): readonly string[] | undefined {
   if (!Array.isArray(operand)) {
     report(path, `${describeValue(operand)} stands where a list of texts should`, "write a list: `[one, two]`");
@@ -192,7 +193,7 @@ function parseTexts(operand: unknown, path: PolicyPath, report: ReportPolicyProb
 
 type WrittenOperator<Operator> = Readonly<{ operator: Operator; operand: unknown; at: PolicyPath }>;
 
-/** Splits a matcher into its operators. A value that is no object stands for the bare operator's operand. */
+/** Splits a matcher into its operators. A value that is not an object is the operand of the bare operator. */
 function parseOperators<Operator extends string>(
   data: unknown,
   { bare, known }: Readonly<{ bare: Operator; known: readonly Operator[] }>,
@@ -217,7 +218,7 @@ function allDefined<T>(items: readonly (T | undefined)[] | undefined): items is 
   return items?.every((item) => item !== undefined) ?? false;
 }
 
-/** All of some tests; the common single test costs no loop. */
+/** Conjunction of tests. The common single test needs no loop. */
 function allOf<T>(tests: readonly ((value: T) => boolean)[]): (value: T) => boolean {
   const [only] = tests;
   return tests.length === 1 && only !== undefined ? only : (value) => tests.every((test) => test(value));

@@ -1,17 +1,15 @@
 /**
- * Path readings: the other paths that a server may take a path with parameters for.
+ * Path readings: the other paths that a server may understand for a path with parameters.
  *
- * Pure. RFC 3986 §3.3 lets a segment carry parameters (`/area;a=b/x`), and servers disagree about them: Tomcat, Jetty
- * and Spring drop
- * `;…` from each segment before they choose what to serve, some cut the whole path at its first semicolon, others take
- * it for text. Some decode `%3b` before that and some after it. There are at most four such readings.
+ * - RFC 3986 §3.3 lets a segment carry parameters (`/area;a=b/x`), and servers disagree about them. Tomcat, Jetty and
+ *   Spring drop `;…` from each segment, some servers cut the path at its first semicolon, others keep it as text. Some
+ *   decode `%3b` before that and some after it. There are at most four readings.
+ * - On a route with `allow_encoded_slashes`, `%2F` is a character of its segment to some servers and a slash to others.
+ *   The proxy refuses parameters in such a path (src/proxy/message/canonical-request.ts), so it has one other reading.
+ * - Any other path has none.
  *
- * On a route with `allow_encoded_slashes`, `%2F` is a character of its segment to some servers and a slash to others.
- * The proxy refuses parameters beside it (src/proxy/message/canonical-request.ts), so such a path has one other
- * reading. Any other path has none.
- *
- * Routes (src/proxy/routing/route-table.ts) and policies (decide.ts) refuse a request with 400 where a reading leads to
- * another answer.
+ * Routes (src/proxy/routing/route-table.ts) and policies (decide.ts) refuse a request with 400 if a reading leads to
+ * another answer. Pure.
  */
 export function pathReadings(asked: Readonly<{ path: string; rawPath?: string }>): readonly string[] {
   const { path, rawPath = path } = asked;
@@ -29,7 +27,7 @@ export function pathReadings(asked: Readonly<{ path: string; rawPath?: string }>
 const none: readonly string[] = [];
 const encodedSlash = /%2f/i;
 
-/** Why a path is refused that a server could read in several ways. */
+/** The reason to refuse a path that has several readings. */
 export function ambiguityOf({ path }: Readonly<{ path: string }>): "path-parameters" | "encoded-separator" {
   return path.includes(";") ? "path-parameters" : "encoded-separator";
 }
@@ -42,7 +40,7 @@ function cutAtSemicolon(path: string): string {
   return path.slice(0, path.indexOf(";"));
 }
 
-/** @param rawPath part of a path that decodes; a cut beside a semicolon splits no character */
+/** @param rawPath part of a path that decodes; a cut at a semicolon splits no character */
 function decoded(rawPath: string): string {
   return decodeURIComponent(rawPath);
 }

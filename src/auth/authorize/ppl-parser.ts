@@ -1,12 +1,13 @@
 /**
  * Policy language parser: Pomerium's grammar (`allow`/`deny` over `and`/`or`/`not`/`nor` over criteria) as typed rules.
  *
- * Pure, and total: any value at all comes back as rules and problems, never as an exception. Every element keeps its
- * path in the source, so that a problem can name its line. It knows no criterion: criteria.ts gives them meaning.
+ * - Pure and total: any input yields rules and problems, never an exception.
+ * - Every element keeps its path in the source, so a problem can name its line.
+ * - It knows no criterion; criteria.ts gives them meaning.
  */
 import { suggest } from "../../config/index.ts";
 
-/** Where an element stands below the policy's root: object keys and array indexes. */
+/** Path of an element below the policy's root: object keys and array indexes. */
 export type PolicyPath = readonly (string | number)[];
 export type PolicyProblem = Readonly<{
   path: PolicyPath;
@@ -14,7 +15,7 @@ export type PolicyProblem = Readonly<{
   remedy: string;
   severity: "error" | "warning";
 }>;
-/** Takes a problem; severity defaults to an error. */
+/** Reports a problem; severity defaults to an error. */
 export type ReportPolicyProblem = (
   path: PolicyPath,
   problem: string,
@@ -36,7 +37,7 @@ export type Rule = Readonly<{ path: PolicyPath; action: PolicyAction; conditiona
 const actions: readonly PolicyAction[] = ["allow", "deny"];
 const operators: readonly PolicyOperator[] = ["and", "or", "not", "nor"];
 
-/** Reads one policy: a rules object or an array of them. An empty conditional says nothing and is left out. */
+/** Parses one policy: a rules object or an array of them. Drops empty conditionals. */
 export function parsePolicy(ppl: unknown, report: ReportPolicyProblem): readonly Rule[] {
   if (isObject(ppl)) return parseRules(ppl, [], report);
   if (Array.isArray(ppl)) {
@@ -116,7 +117,7 @@ export function isObject(value: unknown): value is Readonly<Record<string, unkno
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** What a value is, in words for a message. */
+/** Names the type of a value for a message. */
 export function describeValue(value: unknown): string {
   if (value === null || value === undefined) return "nothing";
   if (Array.isArray(value)) return "a list";
@@ -128,7 +129,7 @@ export function describeValue(value: unknown): string {
 /**
  * ``did you mean `email`?``, or every allowed word.
  *
- * @param written the object that has `word` as a key: a key that it has already is not suggested
+ * @param written the object that has `word` as a key: keys that it already has are not suggested
  */
 export function suggestionFor(
   word: string,

@@ -1,8 +1,9 @@
 /**
- * Source addresses: single addresses and CIDR blocks, IPv4 and IPv6, checked by Node's own BlockList.
+ * Source addresses: single addresses and CIDR blocks, IPv4 and IPv6, checked by Node's BlockList.
  *
- * IPv4-mapped IPv6 (`::ffff:10.0.0.1`, what a dual-stack socket reports) counts as IPv4 on both sides, and a block of
- * one family never matches an address of the other. What is no address matches nothing.
+ * - IPv4-mapped IPv6 (`::ffff:10.0.0.1`, as a dual-stack socket reports it) counts as IPv4 on both sides.
+ * - A block of one family never matches an address of the other.
+ * - Text that is not an address matches nothing.
  */
 import { BlockList, isIP, SocketAddress } from "node:net";
 import { describeValue, type PolicyPath, type ReportPolicyProblem } from "./ppl-parser.ts";
@@ -12,7 +13,7 @@ const bits = { ipv4: 32, ipv6: 128 } as const;
 
 export type AddressMatcher = Readonly<{ matches: (ip: string) => boolean; blocks: readonly string[] }>;
 
-/** One block or a list of them. */
+/** Parses one block or a list of blocks. */
 export function parseAddressMatcher(
   data: unknown,
   path: PolicyPath,
@@ -47,14 +48,14 @@ export function parseAddressMatcher(
   };
 }
 
-/** Blocks of which it is known already that they are some; undefined where one is none. */
+/** A matcher of blocks that were checked before; undefined: one is invalid. */
 export function matcherOfBlocks(blocks: readonly string[]): AddressMatcher | undefined {
   return parseAddressMatcher(blocks, [], () => {});
 }
 
 /**
- * What was said of the narrowest range that an address is in. A look-up costs by the number of different prefix
- * lengths, not by the number of ranges. Ranges that are none are left out: whoever reads them has refused them already.
+ * Finds the value of the narrowest range that contains an address. The cost of a lookup grows with the number of
+ * distinct prefix lengths, not of ranges. Invalid ranges are skipped: their reader has refused them already.
  */
 export function matcherOfRanges<T>(
   ranges: readonly Readonly<{ range: string; record: T }>[],
@@ -95,7 +96,7 @@ function addressNumber({ family, address }: Address): bigint {
   return [...front, ...middle, ...back].reduce((number, word) => (number << 16n) | BigInt(`0x${word}`), 0n);
 }
 
-/** The last four bytes of some addresses are written like those of IPv4. */
+/** The 16-bit words of a part. The last four bytes of an address may be in IPv4 notation. */
 function wordsOfPart(part: string): string[] {
   if (!part.includes(".")) return [part];
   const number = addressNumber({ family: "ipv4", address: part });
@@ -103,8 +104,8 @@ function wordsOfPart(part: string): string[] {
 }
 
 /**
- * One caller, as far as an address tells: whoever has an IPv6 address has all of its /64 (RFC 6177). No address is one,
- * too.
+ * The network that counts as one caller: an IPv4 address, or the /64 of an IPv6 address, because a site owns all of it
+ * (RFC 6177). Text that is not an address counts as one caller too.
  */
 export function callerNetwork(ip: string): string {
   const address = parseAddress(ip);
@@ -130,7 +131,7 @@ function parseBlock(text: string): (Address & { prefix: number }) | undefined {
   return prefix >= 0 && prefix <= bits[address.family] ? { ...address, prefix } : undefined;
 }
 
-/** An address in its own family, without a zone. */
+/** Parses an address into its family, without a zone. */
 function parseAddress(text: string): Address | undefined {
   const zone = text.indexOf("%");
   const address = zone === -1 ? text : text.slice(0, zone);

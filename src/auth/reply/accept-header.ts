@@ -1,8 +1,10 @@
 /**
- * Accept: which of our forms a caller would rather have (RFC 9110 §12.5.1).
+ * Accept header: selects the response format that a caller prefers (RFC 9110 §12.5.1).
  *
- * Pure. The highest quality wins; at equal quality the range that stands first in the header does, and within one range
- * the form that we offer first.
+ * - The highest quality wins. At equal quality, the range that is first in the header wins.
+ * - Within one range, the first offer wins.
+ *
+ * Pure.
  */
 type Range = Readonly<{ type: string; subtype: string; quality: number }>;
 const rangesMax = 50;
@@ -15,7 +17,7 @@ const redirectOffers = [
   "application/grpc+proto",
 ] as const;
 
-/** @returns the offer that is liked best; undefined when none is acceptable, or the header cannot be read */
+/** @returns the preferred offer; undefined: none is acceptable, or the header is malformed */
 export function bestMatch<Offer extends string>(accept: string, offers: readonly Offer[]): Offer | undefined {
   const ranges = parseAccept(accept);
   if (ranges === undefined) return undefined;
@@ -32,10 +34,9 @@ export function bestMatch<Offer extends string>(accept: string, offers: readonly
 }
 
 /**
- * Whether a caller that says nothing of `Sec-Fetch-Mode` is a browser: it names HTML in `Accept`, or calls itself
- * Mozilla, as every browser does. curl, git and the HTTP libraries accept anything (or nothing in particular) and do
- * neither. A client that follows a redirect to a sign-in page without being able to show it ends in an error that
- * explains nothing.
+ * Whether a caller that sends no `Sec-Fetch-Mode` is a browser: it names HTML in `Accept`, or its user agent contains
+ * Mozilla. curl, git and HTTP libraries do neither. A client that cannot show a sign-in page must not be redirected to
+ * one: its error would explain nothing.
  */
 export function isBrowser({
   accept,
@@ -45,8 +46,8 @@ export function isBrowser({
 }
 
 /**
- * docs/pomerium-behaviour.md §6.6: a missing, unreadable or unhelpful `Accept` is a browser's; otherwise HTML must be
- * liked best.
+ * docs/pomerium-behaviour.md §6.6: a missing, malformed or unspecific `Accept` counts as a browser's; otherwise HTML
+ * must be preferred.
  */
 export function acceptsRedirect(accept: string | undefined): boolean {
   const best = accept === undefined ? undefined : bestMatch(accept, redirectOffers);

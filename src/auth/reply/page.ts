@@ -1,13 +1,16 @@
 /**
- * Page: what a person is to be shown, as data. `Render` turns one into HTML; it comes as an argument, so this room
- * never imports the console.
+ * Page: the content of an HTML page, as data. `Render` turns it into HTML.
  *
- * Pure. A page never holds a token, a cookie or a key. Every text in it may come from outside and is escaped where it
- * is rendered; every link is followed only where it is a path of ours or an http(s) URL.
+ * - It never holds a token, a cookie or a key.
+ * - Any text in it may come from outside; the renderer escapes it.
+ * - The renderer links only to paths of this host and to http(s) URLs.
+ * - `Render` is an argument, so this folder never imports the console.
+ *
+ * Pure.
  */
 import type { Claims, Fact, UnixMs } from "../../events/index.ts";
 
-/** Whom we take the reader for. Absent or null on a page: nobody is signed in, or we do not say. */
+/** The signed-in reader. Absent or null on a page: not signed in, or not shown. */
 export type PageUser = Readonly<{ name: string; email: string }>;
 
 export type ErrorPage = Fact<
@@ -18,27 +21,27 @@ export type ErrorPage = Fact<
     title: string;
     /** One or two sentences in the reader's language, without internals. */
     description: string;
-    /** Sorted reason words of policy (docs/pomerium-behaviour.md §6.3); the page says in a sentence what each means. */
+    /** Sorted reason words of policy (docs/pomerium-behaviour.md §6.3). The page explains each in a sentence. */
     reasons: readonly string[];
     requestId: string;
     at: UnixMs;
-    /** What is required here, a sentence each; only what this route may show. */
+    /** Requirements that this route may show, one sentence each. */
     explain: readonly string[];
     user?: PageUser | null;
-    /** What was asked for, as the reader knows it: `eng.example.com`. */
+    /** The requested host, as the reader knows it: `eng.example.com`. */
     host?: string | null;
-    /** Whom to ask: a sentence, an address or a name. Absent: whoever runs the host. */
+    /** Contact for help: a sentence, an address or a name. Absent: the operator of the host. */
     contact?: string | null;
-    /** Where to sign in, or to sign in as somebody else. */
+    /** Sign-in URL, also for another account. */
     signInUrl?: string | null;
     signOutUrl?: string | null;
-    /** The request was to change something (a form, an upload) and nothing of it was forwarded. Absent: it was not. */
+    /** True: the request was a write (a form, an upload) and none of it was forwarded. Absent: false. */
     unsent?: boolean;
-    /** Where to try the same again: only where trying again can help. */
+    /** Retry URL; only if a retry can help. */
     retryUrl?: string | null;
     /** Seconds, as in the `Retry-After` header sent with the page. */
     retryAfterS?: number | null;
-    /** Rows for the route's owner, shown folded; only with `show_error_details`. */
+    /** Rows for the route's owner, collapsed; only with `show_error_details`. */
     details?: readonly Readonly<{ name: string; value: string }>[];
   }
 >;
@@ -47,7 +50,7 @@ export type UserInfoPage = Fact<
   "user-info",
   {
     at: UnixMs;
-    /** The three are null together: nobody is signed in. */
+    /** The three are null together: not signed in. */
     user: (PageUser & Readonly<{ userId: string; subject: string; emailVerified: boolean }>) | null;
     session: Readonly<{
       sessionId: string;
@@ -70,7 +73,7 @@ export type SignOutConfirmPage = Fact<
     /** The signed URL that the button posts to. */
     action: string;
     user?: PageUser | null;
-    /** Where to go for those who stay. */
+    /** Target of the cancel link. */
     cancelUrl?: string | null;
   }
 >;
@@ -78,7 +81,7 @@ export type SignOutConfirmPage = Fact<
 export type SignedOutPage = Fact<"signed-out", { continueUrl?: string | null }>;
 
 /**
- * Sign-in began and did not end well: an expired state, a refusal of the identity provider, a provider that is down.
+ * A sign-in that failed: an expired state, a refusal by the identity provider, or a provider that is down.
  */
 export type SignInErrorPage = Fact<
   "sign-in-error",
@@ -88,15 +91,15 @@ export type SignInErrorPage = Fact<
     description: string;
     requestId: string;
     at: UnixMs;
-    /** The identity provider's own words (`error`, `error_description`), marked as such. */
+    /** The provider's `error` and `error_description`; the page marks them as a quote. */
     providerSays?: string | null;
-    /** Starts again towards the same place. */
+    /** Restarts the sign-in with the same target. */
     retryUrl?: string | null;
     contact?: string | null;
   }
 >;
 
-/** Sign-in succeeded several times in a row, and the route's host still does not know the visitor. */
+/** Sign-in succeeded several times in a row, but the route's host still gets no valid session. */
 export type SignInLoopPage = Fact<
   "sign-in-loop",
   {
@@ -104,34 +107,34 @@ export type SignInLoopPage = Fact<
     title: string;
     /** The route's host, `app.example.com`. */
     host: string;
-    /** What the last request carried. */
+    /** Session cookie of the last request. */
     sessionCookie: "missing" | "refused";
     /** The configured `cookie_domain` if it does not cover the host; null: it is not the cause. */
     uncoveredBy: string | null;
     requestId: string;
     at: UnixMs;
-    /** Begins the same sign-in again. */
+    /** Restarts the same sign-in. */
     retryUrl: string;
     contact?: string | null;
   }
 >;
 
-/** The address is too long for redirects: the browser keeps it and goes to sign in. The page runs a script. */
+/** The address is too long for redirects: the browser stores it and starts a sign-in. The page runs a script. */
 export type KeepAddressPage = Fact<
   "keep-address",
   {
-    /** Names the kept address in the URL that the sign-in ends at. */
+    /** Id of the stored address, in the URL where the sign-in ends. */
     id: string;
     address: string;
     signInUrl: string;
   }
 >;
 
-/** The end of such a sign-in: leads to the kept address. The page runs a script. */
+/** The end of such a sign-in: sends the browser to the stored address. The page runs a script. */
 export type ReturnPage = Fact<
   "return",
   {
-    /** A path of the same host, for a tab that kept nothing. */
+    /** A path of the same host, for a tab without a stored address. */
     fallbackUrl: string;
   }
 >;
@@ -145,11 +148,11 @@ export type Page =
   | SignOutConfirmPage
   | SignedOutPage
   | SignInErrorPage;
-/** A page as a whole HTML document; send it with `pageHeaders`. */
+/** Renders a page as a complete HTML document; send it with `pageHeaders`. */
 export type RenderPage = (page: Page) => string;
 
 /**
- * Goes with every page of ours but two: no scripts, nothing from elsewhere, not framed by others, never stored.
+ * Headers of every page without a script: no scripts, no foreign resources, no framing by other sites, no caching.
  * There is no `form-action`: Chromium applies it to the redirects behind a form, and sign-out redirects to the identity
  * provider.
  */
@@ -162,15 +165,15 @@ export const pageHeaders: Readonly<Record<string, string>> = {
   "cache-control": "no-store",
 };
 
-/** For the pages that run a script, which is one file of the same host. */
+/** Headers of the two pages that run a script, which is one file of the same host. */
 export const scriptedPageHeaders: Readonly<Record<string, string>> = {
   ...pageHeaders,
   "content-security-policy": `${pageHeaders["content-security-policy"]}; script-src 'self'`,
 };
 
 /**
- * The JSON twin of a denial (docs/pomerium-behaviour.md §6.7 d): what a caller gets that prefers JSON.
- * @param signInUrl where a script of a page may send its visitor; null: it is nobody who could be sent anywhere
+ * JSON form of a denial (docs/pomerium-behaviour.md §6.7 d), for a caller that prefers JSON.
+ * @param signInUrl sign-in URL for a script of a page; null: the caller cannot be redirected
  */
 export function denialJson(page: ErrorPage, signInUrl: string | null): string {
   const where = signInUrl === null ? {} : { sign_in_url: signInUrl };
@@ -178,7 +181,7 @@ export function denialJson(page: ErrorPage, signInUrl: string | null): string {
 }
 
 /**
- * The JSON twin of an error in a handler of ours (docs/pomerium-behaviour.md §6.7): sent when `Accept` is exactly
+ * JSON form of an error in a built-in handler (docs/pomerium-behaviour.md §6.7), sent when `Accept` is exactly
  * `application/json`.
  */
 export function handlerErrorJson(page: ErrorPage | SignInErrorPage): string {

@@ -1,21 +1,19 @@
 /**
- * Sign-in hint: what a 401 tells a program, in its header and in its body: where a credential comes from, and how to
- * send it.
+ * Sign-in hint: header and body text of a 401 that explain to a program how to get a credential and send it.
  *
  * Pure. `docs/scripts.md` has the long form.
  */
 
 /**
- * The challenge of every 401 for a missing session. The path is where a command line begins a sign-in, on the same
- * host.
+ * The challenge of every 401 for a missing session. A command line starts a sign-in at this path of the same host.
  */
 export const signInChallenge = 'Pomerium login="/.pomerium/api/v1/login"';
 
 export type CredentialSent = "none" | "refused";
 
 /**
- * @param origin as the caller reaches us; null: it could not be read
- * @param credential `refused`: the request carried one that does not count
+ * @param origin external origin of the request; null: unknown
+ * @param credential `refused`: the request carried an invalid one
  */
 export function signInHint(origin: string | null, credential: CredentialSent): string {
   const url = origin ?? "https://HOST";

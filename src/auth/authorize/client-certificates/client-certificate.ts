@@ -1,9 +1,8 @@
 /**
- * Client certificates as policy sees them: fingerprint, key hash and names of a certificate that the listener has
- * verified.
+ * Client certificates for policy: fingerprint, key hash and names of a certificate that the listener has verified.
  *
- * Every condition needs a valid certificate. (Pomerium compares names even of one it could not verify where the default
- * deny was switched off; anybody can write a name into a certificate of their own.)
+ * Every condition needs a valid certificate. Pomerium compares names even of an unverified certificate if the default
+ * deny is switched off, but any client can write any name into a self-signed certificate.
  */
 import { createHash, X509Certificate } from "node:crypto";
 import { readSubjectNames, type SubjectNames } from "../../../config/index.ts";
@@ -116,7 +115,7 @@ function canonicalSpkiHash(text: string): string | undefined {
   return Buffer.from(text, "base64").length === 32 && /^[A-Za-z0-9+/]{43}=$/.test(text) ? text : undefined;
 }
 
-/** Reads each presented certificate once: the listener keeps one object for the life of a connection. */
+/** Parses each presented certificate once: the listener keeps one object for the life of a connection. */
 export function certificateReader(): (presented: Presented) => Certificate | undefined {
   const known = new WeakMap<Presented, Certificate | "unreadable">();
   return (presented) => {

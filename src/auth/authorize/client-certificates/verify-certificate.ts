@@ -1,21 +1,20 @@
 /**
- * Verify a client certificate that somebody wrote down: whether a chain leads from it to one of the authorities.
+ * Certificate chain check for policy tests: whether a chain leads from a given certificate to an authority.
  *
- * For trying policies out; on a connection TLS itself verifies, and knows more (path lengths, name constraints). Every
- * signature is checked by Node's crypto. Pure: the moment comes as an argument. docs/pomerium-behaviour.md §6.8
+ * It is only for trying policies out. On a connection TLS verifies the chain, with more checks (path lengths, name
+ * constraints). Node's crypto checks every signature. Pure: the moment is an argument. docs/pomerium-behaviour.md §6.8
  */
 import { X509Certificate } from "node:crypto";
 import type { UnixMs } from "../../../events/index.ts";
 
-/** However many are allowed: nobody has a longer chain, and a search has to end. */
+/** Bound of the search, beyond any real chain. */
 const depthLimit = 10;
 const clientAuth = "1.3.6.1.5.5.7.3.2";
 const anyUsage = "2.5.29.37.0";
 
 /**
  * @param authorities PEM, one or more certificates
- * @returns the certificate, what is above it, and the authority last, by a shortest way; undefined: there is none, or
- * not at this moment
+ * @returns a shortest chain from the certificate to the authority; undefined: no chain is valid at this moment
  */
 export function chainToAuthority(
   shown: Readonly<{ leaf: string; intermediates: string }>,
@@ -40,7 +39,7 @@ export function chainToAuthority(
   return undefined;
 }
 
-/** Whether it can be read at all: there may be no authority to ask. */
+/** Whether the PEM parses; needs no authority. */
 export function isCertificate(pem: string): boolean {
   return certificatesIn(pem).length > 0;
 }
@@ -51,7 +50,7 @@ function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): bool
 
 function isUsable({ validFromDate, validToDate, keyUsage }: X509Certificate, now: UnixMs): boolean {
   const inTime = validFromDate.getTime() <= now && now <= validToDate.getTime();
-  // Node types it as always there; without the extension it is undefined, and then every usage is meant.
+  // Node types it as always present; without the extension it is undefined, and every usage is allowed.
   const usages: readonly string[] | undefined = keyUsage;
   return inTime && (usages === undefined || usages.includes(clientAuth) || usages.includes(anyUsage));
 }

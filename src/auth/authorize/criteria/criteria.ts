@@ -1,8 +1,8 @@
 /**
- * Criteria: what each name in a policy means, compiled to one closure over (request, principal, moment).
+ * Criteria: every criterion name of the policy language, compiled to a closure over (request, principal, moment).
  *
- * Closures hold everything they compare with, allocate nothing and never throw. Which criteria there are stands in the
- * files of their kinds; a name that is in none of them is an error, never a guess. docs/pomerium-behaviour.md §6.3
+ * - A closure holds all values that it compares with, allocates nothing and never throws.
+ * - The files of each kind list the criteria. An unknown name is an error. docs/pomerium-behaviour.md §6.3
  */
 
 import { suggestionFor } from "../ppl-parser.ts";
@@ -26,12 +26,12 @@ export const criterionDescriptors: readonly CriterionDescriptor[] = [
 ];
 const byName: ReadonlyMap<string, CriterionDescriptor> = new Map(criterionDescriptors.map((one) => [one.name, one]));
 
-/** @param name as a policy writes it, with a sub-path or without: `claim/groups` */
+/** @param name as written in a policy, with or without a sub-path: `claim/groups` */
 export function criterionDescriptor(name: string): CriterionDescriptor | undefined {
   return byName.get(name.split("/", 1)[0] ?? name);
 }
 
-/** Gives one parsed criterion its meaning; what is wrong with it is reported, and then there is no test. */
+/** Compiles one parsed criterion. Reports its problems; undefined: it had some. */
 export function compileCriterion(context: Omit<CriterionContext, "words">): CompiledCriterion | undefined {
   const { name, path, subPath } = context.criterion;
   const { report } = context;

@@ -4,7 +4,7 @@
  * - A criterion about the session is unmet with `user-unauthenticated` if the request has no session,
  *   whatever its matcher says. With `exclude`, `not` and `not_in` an anonymous caller does not count as a person.
  * - The same holds for a principal whose personal data does not open.
- * - `sessionTest` decides both, in one place.
+ * - `sessionTest` decides both.
  */
 import type { ClaimValue, Profile, UnixMs } from "../../../events/index.ts";
 import type { DecisionRequest, Principal } from "../decision.ts";
@@ -18,7 +18,7 @@ export type PolicyTest = (request: DecisionRequest, principal: Principal | null,
 /** The next moment at which time alone can change the answer of a criterion; null: never. */
 export type Boundary = (request: DecisionRequest, now: UnixMs) => UnixMs | null;
 
-/** What a criterion looks at beside the request, the session and its user. */
+/** Facts that a criterion reads besides the request, the session and its user. */
 export type CriterionReads = Readonly<{
   groups: readonly string[];
   deviceTypes: readonly string[];
@@ -29,30 +29,30 @@ export type CriterionReads = Readonly<{
 export type CompiledCriterion = Readonly<{
   test: PolicyTest;
   phrase: string;
-  /** The names of people it asks for, so that a description can count them. */
+  /** Names of people that it checks for, so that a description can count them. */
   people: readonly ClaimValue[];
-  /** Set where the criterion asks whether one thing is one of some values; several of these become one look-up. */
+  /** Set if the criterion tests membership in a set of values; several of these become one lookup. */
   anyOf: MembershipTest | null;
   reads: CriterionReads;
-  /** Whether it asks for a session. */
+  /** Whether it needs a session. */
   needsSession: boolean;
-  /** The answer where it is the same for every request: `accept`, `reject`, a matcher of nothing. */
+  /** The constant answer (`accept`, `reject`, a matcher of nothing); null: it depends on the request. */
   always: boolean | null;
 }>;
 export type MembershipTest = Readonly<{
-  /** Two criteria with one subject ask about the same thing. */
+  /** Two criteria with equal subjects test the same value. */
   subject: string;
   values: readonly ClaimValue[];
   build: (values: ReadonlySet<ClaimValue>) => PolicyTest;
-  /** What somebody has of it, where it is theirs: then rules can be found by it. */
+  /** The principal's values, if the subject is one of the principal: an index finds rules by them. */
   valuesOf?: ValuesOf;
 }>;
 export type ValuesOf = (principal: Principal) => string | ReadonlySet<ClaimValue> | undefined;
 
-/** What compiling needs beside the policy: the data sets that `record` may ask about. */
+/** Input of compilation besides the policy: the data sets that `record` may name. */
 export type PolicyContext = Readonly<{
   records: Records;
-  /** Which facts requests bring: by default those of HTTP, so that a `deny` by a fact of SSH or MCP is refused. */
+  /** Facts that requests carry. Absent: `http`, so a `deny` on a fact of SSH or MCP is refused. */
   facts?: "http" | "any";
 }>;
 export type CriterionContext = PolicyContext &
@@ -66,19 +66,19 @@ export type CriterionContext = PolicyContext &
 export type CompileCriterion = (context: CriterionContext) => CompiledCriterion | undefined;
 export type ReasonPair = Readonly<{ ok: Reason; fail: Reason }>;
 
-/** The reasons that a criterion gives, with a sentence for the person who is refused. */
+/** The reasons of a criterion, with a sentence for the person who is refused. */
 export type CriterionReasons = ReasonPair &
   Readonly<{
-    /** Names the kind of rule, never its content: a stranger learns no group name and no network from it. */
+    /** Names the kind of rule, never its content: it discloses no group name and no network. */
     sentence: string;
     /** Further reasons that refuse, each with its sentence. */
     others?: Readonly<Partial<Record<Reason, string>>>;
   }>;
 
 /**
- * What a decision record says about a criterion when the decision is replayed under another policy.
+ * How much of a criterion a replay under another policy can evaluate from a decision record.
  *
- * - `recorded`: the record holds all that the criterion looks at.
+ * - `recorded`: the record holds every input of the criterion.
  * - `time`: the moment of the decision is enough.
  * - `people`: known if the user is known.
  * - `unknown`: the record does not hold it.
@@ -91,15 +91,15 @@ export type CriterionDescriptor = Readonly<{
   compile: CompileCriterion;
   reasons: CriterionReasons;
   replay: CriterionReplay;
-  /** It can ask for something else first (a device, a certificate, a data set), whatever the other rules say. */
+  /** It can require something first (a device, a certificate, a data set), regardless of the other rules. */
   mayRequireMore?: true;
-  /** Why no request to a listener of this build can meet it. Absent: requests can. */
+  /** Reason why no request in this build can meet it. Absent: requests can. */
   unsupported?: string;
 }>;
 
 export const noReads: CriterionReads = { groups: [], deviceTypes: [], recordTypes: [], boundaries: [] };
 
-/** A criterion of which nothing more is to be said than how it is tested. */
+/** A compiled criterion with defaults for everything but its test. */
 export function compiledCriterion(
   test: PolicyTest,
   phrase: string,
@@ -122,7 +122,7 @@ export function requestTest(
   return (request, _principal, now) => (holds(request, now) ? met : unmet);
 }
 
-/** The one place where a session criterion meets a missing session. */
+/** Wraps the test of a session criterion: unmet without a session. */
 export function sessionTest(
   reasons: ReasonTable,
   { ok, fail }: ReasonPair,
@@ -137,7 +137,7 @@ export function sessionTest(
   };
 }
 
-/** `accept: false` accepts all the same. */
+/** Warns about an ignored operand: `accept: false` still accepts. */
 export function warnIfIgnored({ criterion, report }: CriterionContext): void {
   if (criterion.data !== false) return;
   const { name, path } = criterion;

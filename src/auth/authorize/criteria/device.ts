@@ -1,9 +1,9 @@
 /**
  * Criterion `device`: a security key or platform authenticator that the session has shown.
  *
- * As in Pomerium the first credential of the type counts, `any` is a type like others, and a session without one is
- * sent to enrol or show a device. Unlike there, `approved: false` does not hold for somebody who has shown no device at
- * all.
+ * - As in Pomerium, the first credential of the type counts, `any` is an ordinary type, and a session without a device
+ *   is redirected to enrol or show one.
+ * - Unlike in Pomerium, `approved: false` does not hold for a session that has shown no device.
  */
 
 import type { DeviceCredential } from "../decision.ts";

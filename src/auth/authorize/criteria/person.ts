@@ -1,4 +1,4 @@
-/** Criteria about the person: who they are, what their identity provider says, which groups they are in. */
+/** Criteria about the person: user, domain, claims of the identity provider, and groups. */
 import type { ClaimValue, GroupId, Profile } from "../../../events/index.ts";
 import type { Principal } from "../decision.ts";
 import { claimOperand, parseListMatcher, parseTextMatcher, type TextMatcher, textOperand } from "../matchers.ts";
@@ -83,7 +83,7 @@ export const personCriteria: readonly CriterionDescriptor[] = [
   },
 ];
 
-/** @param read undefined if the person has no such value: then nothing matches, not even `not` and `not_in` */
+/** @param read undefined: the person has no such value, and nothing matches, not even `not` and `not_in` */
 function profileText(
   read: (profile: Profile) => string | undefined,
   phrase: (matcher: TextMatcher) => string,
@@ -133,7 +133,7 @@ function compileGroups({ criterion, reasons, report, words }: CriterionContext):
   );
 }
 
-/** Looks each member of the smaller set up in the larger one. */
+/** Looks up each member of the smaller set in the larger one. */
 function overlaps(a: ReadonlySet<ClaimValue>, b: ReadonlySet<ClaimValue>): boolean {
   const [few, many] = a.size <= b.size ? [a, b] : [b, a];
   for (const value of few) if (many.has(value)) return true;
@@ -146,7 +146,7 @@ function compileClaim({ criterion, reasons, report, words }: CriterionContext): 
     report(path, "`claim` needs the name of a claim", "write `claim/<name>: value`");
     return undefined;
   }
-  // Pomerium lowercases the keys of a file, so there this criterion never sees a claim with capitals.
+  // Pomerium lowercases the keys of a file, so its criterion never matches a claim with capitals.
   if (claim !== claim.toLowerCase()) {
     const lowercase = claim.toLowerCase();
     report(
@@ -178,7 +178,7 @@ function compileClaim({ criterion, reasons, report, words }: CriterionContext): 
   );
 }
 
-/** Beyond this many values a claim is looked through as a set, made once for as long as the session's claims are. */
+/** Longest claim (values) that is searched as a list. A longer one becomes a set, cached with the session's claims. */
 const listSearchMax = 8;
 const sets = new WeakMap<readonly ClaimValue[], ReadonlySet<ClaimValue>>();
 
@@ -213,9 +213,9 @@ export function claimReader(claim: string): (principal: Principal) => readonly C
 }
 
 /**
- * What follows the first `@`, up to a second one, as in Pomerium; undefined without one. A quoted local part may itself
- * hold an
- * `@`, and then what follows it is not where mail goes: such an address has no domain here.
+ * The text between the first `@` and a second one, as in Pomerium; undefined: no `@`. A quoted local part may contain
+ * an
+ * `@`, and the text after it is not the mail domain, so such an address has no domain here.
  */
 function domainOf(email: string): string | undefined {
   return email.startsWith('"') ? undefined : email.split("@", 2)[1];

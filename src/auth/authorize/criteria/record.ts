@@ -1,9 +1,9 @@
 /**
- * Criterion `record`: what an external data set says of the caller, found by their id, address or certificate.
+ * Criterion `record`: a test on the caller's record in an external data set, found by id, address or certificate.
  *
- * Values are compared as text, because CSV has nothing else. A field that is missing is an empty list, as with claims.
- * A record that is not there is known not to be there; a set that could not be read is not, and then the answer carries
- * `record-unavailable`.
+ * - Values are compared as text, because CSV has nothing else.
+ * - A missing field is an empty list, as with claims.
+ * - A missing record is a known fact. A set that could not be read is not: the answer carries `record-unavailable`.
  */
 import { suggest } from "../../../config/index.ts";
 import { certificateReader } from "../client-certificates/client-certificate.ts";
@@ -23,7 +23,7 @@ type ValueTest = (values: Values) => boolean;
 type Operand = "scalar" | "list" | "text" | "number";
 
 const textOf = (value: unknown): string => String(value);
-/** Where exactly one value stands, what holds of it. */
+/** A test of a field that holds exactly one value. */
 const exactlyOne =
   (holds: (value: unknown) => boolean): ValueTest =>
   (values) =>
@@ -202,7 +202,7 @@ function operandOf(kind: Operand, value: unknown): string | number | ReadonlySet
   }
 }
 
-/** The field by its exact name, then down by dots; objects and nulls are no values. */
+/** Finds a field by its exact name, then by its dotted path. Objects and nulls are not values. */
 function fieldReader(field: string): (record: DataRecord | undefined) => Values {
   const steps: PolicyPath = field.split(".");
   return (record) => {

@@ -1,4 +1,4 @@
-/** Criteria about the request itself: nothing, method, path, address, certificates. */
+/** Criteria about the request: constants, method, path, source address and client certificate. */
 import { parseCertificateMatcher } from "../client-certificates/client-certificate.ts";
 import type { DecisionRequest } from "../decision.ts";
 import { parseTextMatcher } from "../matchers.ts";

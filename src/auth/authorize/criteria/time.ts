@@ -1,10 +1,10 @@
 /**
  * Criteria about the moment of the request: `date`, `day_of_week`, `time_of_day`.
  *
- * Pure: the moment comes as an argument. What a time zone's clock shows is looked up once for the stretch of time in
- * which the answer stays the same, so a decision costs two comparisons; the end of that stretch is when the decision
- * has to be made again. `after` and
- * `before` are both meant strictly. Zones are those of IANA, whose days may have 23 or 25 hours.
+ * - `after` and `before` are both exclusive. Zones are IANA zones, whose days may have 23 or 25 hours.
+ * - A zone's clock is computed once for the period in which the answer is constant, so a decision costs two
+ *   comparisons. The decision is made again at the end of that period.
+ * - Pure: the moment is an argument.
  */
 import { suggest } from "../../../config/index.ts";
 import type { UnixMs } from "../../../events/index.ts";
@@ -102,9 +102,9 @@ function compileTimeOfDay(context: CriterionContext): CompiledCriterion | undefi
   return timeCriterion(context, "a certain time of day", never ? false : null, (now) => clockPeriod(now, zone, bounds));
 }
 
-// --- stretches of time
+// --- periods of constant answers
 
-/** `until`: when the answer may be another; null: never. */
+/** `until`: the next time at which the answer may change; null: never. */
 type ConstantPeriod = Readonly<{ holds: boolean; until: UnixMs | null }>;
 type Bounds = Readonly<{ after: number | undefined; before: number | undefined }>;
 
@@ -143,7 +143,7 @@ function startOfNextDay(local: Temporal.ZonedDateTime): UnixMs {
 }
 
 /**
- * The clock of a zone passes a bound once a day, twice where it is set back, and jumps over it where it is set forward.
+ * The clock of a zone passes a bound once a day, twice when it is set back, and skips it when it is set forward.
  */
 function clockPeriod(now: UnixMs, zone: string, { after, before }: Bounds): ConstantPeriod {
   const local = localTime(now, zone);
@@ -171,7 +171,7 @@ function clockMs(time: Temporal.PlainTime): number {
   return ((time.hour * 60 + time.minute) * 60 + time.second) * 1_000 + time.millisecond;
 }
 
-// --- reading
+// --- parsing
 
 function fieldsOf(
   { criterion, report }: CriterionContext,
@@ -232,7 +232,7 @@ const clockForm = "a time of day";
 const datePattern =
   /^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}(?::\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?)?)(Z|[+-]\d{2}(?::?\d{2})?)?)?$/i;
 
-/** In milliseconds, with fractions; without an offset it is meant in the zone. */
+/** Unix milliseconds, with fractions. A date without an offset is local to the zone. */
 function parseDate(text: string, zone: string): number | undefined {
   const [, , , offset] = datePattern.exec(text) ?? [];
   if (!datePattern.test(text)) return undefined;
@@ -247,7 +247,7 @@ function parseDate(text: string, zone: string): number | undefined {
   }
 }
 
-/** In milliseconds since midnight, with fractions. */
+/** Milliseconds since midnight, with fractions. */
 function parseClock(text: string): number | undefined {
   const [, h12, m12 = "0", half] = /^(\d{1,2})(?::(\d{2}))?\s?(AM|PM)$/i.exec(text) ?? [];
   const [, h24, m24, seconds = "0", fraction = ""] = /^(\d{1,2}):(\d{2})(?::(\d{2})(\.\d{1,9})?)?$/.exec(text) ?? [];
@@ -278,7 +278,7 @@ function parseZone(value: unknown, path: PolicyPath, report: ReportPolicyProblem
 
 const dayNames = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] as const;
 
-/** 1 is Monday. A range may go over the end of the week: `fri-mon`. */
+/** 1 is Monday. A range may wrap around the end of the week: `fri-mon`. */
 function parseDays(value: unknown, path: PolicyPath, report: ReportPolicyProblem): ReadonlySet<number> | undefined {
   const remedy = "write `*`, `mon,wed` or `tue-fri`";
   if (typeof value !== "string" || value.trim() === "") {

@@ -1,9 +1,11 @@
 /**
- * Record content: what a data source sent, as records, or the first thing that is wrong with it.
+ * Record content: the parser that turns the content of a data source into records, or reports the first problem.
  *
- * Pure and all or nothing: content that is not right to the end is not half taken. JSON is a list of objects; CSV (RFC
- * 4180) has the names of its fields in the first line. Every record has an `id`, or a range of addresses under
- * `$index.cidr`.
+ * - All or nothing: content with any error is refused as a whole.
+ * - JSON is a list of objects; CSV (RFC 4180) has the field names in the first line.
+ * - Every record has an `id`, or an address range under `$index.cidr`.
+ *
+ * Pure.
  */
 
 import { isAddressRange } from "../source-ip.ts";
@@ -47,7 +49,7 @@ function parseJsonRecords(text: string): readonly DataRecord[] | string {
   return stranger < 0 ? (value as readonly DataRecord[]) : `record ${stranger + 1} is not an object`;
 }
 
-/** Field by field, so that a quoted one may hold commas, quotes and line ends. */
+/** Parses field by field: a quoted field may hold commas, quotes and line ends. */
 function parseCsv(text: string): readonly DataRecord[] | string {
   const lines = readCsvLines(text);
   if (typeof lines === "string") return lines;

@@ -24,24 +24,24 @@ export type RecordFetch = (
 
 export type RecordLoaderDeps = Readonly<{
   sources: readonly DataSource[];
-  /** One for each source, by its type. */
+  /** One set per source, by type. */
   sets: ReadonlyMap<string, RecordSet>;
   fetch: RecordFetch;
-  /** Milliseconds that only grow. */
+  /** Monotonic milliseconds. */
   monotonic: () => number;
-  /** A data set is another one now, or was forgotten. */
+  /** Called after a data set was replaced or dropped. */
   onChange: (type: string) => void;
   log: Readonly<{ info(facts: object, message: string): void; warn(facts: object, message: string): void }>;
 }>;
 
 export type RecordLoader = Readonly<{
-  /** Settles when each source was tried once. */
+  /** Settles once each source was tried. */
   firstAttempts: Promise<void>;
   stop(): Promise<void>;
 }>;
 
 const firstRetryMs = 1_000;
-/** How often it is asked whether data is too old. */
+/** Interval of the age check. */
 const ageCheckMs = 1_000;
 
 export function startRecordLoader(deps: RecordLoaderDeps): RecordLoader {
@@ -59,7 +59,7 @@ export function startRecordLoader(deps: RecordLoaderDeps): RecordLoader {
   };
 }
 
-/** Reads each source once. @returns what went wrong, by type */
+/** Reads each source once. @returns problems by type */
 export async function readRecordsOnce(
   { sources, sets, fetch }: Pick<RecordLoaderDeps, "sources" | "sets" | "fetch">,
   signal: AbortSignal,
@@ -109,7 +109,7 @@ function startSourceLoader(
 
   const ageMs = (): number | null => (set.readAt === undefined ? null : Math.round(monotonic() - set.readAt));
 
-  /** Looked at on its own: a reading may take long, and a reload must make nothing younger. */
+  /** Separate from reads: a read may take long, and a reload must not reset the age. */
   function clearIfOld(): void {
     const age = ageMs();
     if (!set.known || age === null || age <= source.maxAgeMs) return;
@@ -153,13 +153,13 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
 type LoadOptions = Readonly<{
   fetch: RecordFetch;
   signal: AbortSignal;
-  /** What was read last: the same again changes nothing. */
+  /** Content of the last read; equal content changes nothing. */
   before?: string | undefined;
   onContent?: (text: string) => void;
   onChange?: () => void;
 }>;
 
-/** @returns what is wrong; undefined: the set is as the source is */
+/** @returns the problem; undefined: the set equals the source */
 async function load(source: DataSource, set: RecordSet | undefined, options: LoadOptions): Promise<string | undefined> {
   if (set === undefined) return "there is no data set for it";
   let read: Readonly<{ text: string; format: RecordFormat }>;
@@ -192,7 +192,7 @@ async function readFileOf(source: DataSource, path: string): Promise<Readonly<{ 
   if (!stats.isFile()) throw new SourceError("is not a file"); // a pipe or device may never end
   if (stats.size > source.bytesMax) throw new SourceError(tooLongMessage(source));
   await using file = await open(path, "r");
-  // It may have grown meanwhile: one byte more than is taken tells.
+  // The file may have grown meanwhile: reading one byte beyond the bound detects it.
   const text = await readText(source, file.createReadStream({ end: source.bytesMax }));
   return { text, format: source.format ?? (/\.csv$/i.test(path) ? "csv" : "json") };
 }
@@ -212,7 +212,7 @@ async function readUrl(
   };
 }
 
-/** UTF-8, and nothing else. */
+/** Reads a body as strict UTF-8. */
 async function readText(source: DataSource, body: AsyncIterable<Uint8Array> | readonly Uint8Array[]): Promise<string> {
   const chunks: Uint8Array[] = [];
   let length = 0;
@@ -228,7 +228,7 @@ function tooLongMessage({ bytesMax }: DataSource): string {
   return `is longer than ${bytesMax} bytes`;
 }
 
-/** Without a query, which may hold a secret. */
+/** Name of a source without its query, which may hold a secret. */
 function sourceName({ from }: DataSource): string {
   return from.type === "file" ? from.path : `${from.url.origin}${from.url.pathname}`;
 }

@@ -1,19 +1,21 @@
 /**
  * Records: external data about people and addresses, for the criterion `record`.
  *
- * Pure. A data set is replaced as a whole when its source has been read, and kept when a read fails. A set that was
- * never read, or whose content is too old, is unknown: a decision that rests on it is neither yes nor no
- * (`record-unavailable`).
+ * - A data set is replaced as a whole after a successful read, and kept when a read fails.
+ * - A set that was never read, or is too old, is unknown. A decision that depends on it is neither yes nor no
+ *   (`record-unavailable`).
+ *
+ * Pure.
  */
 import { matcherOfRanges } from "../source-ip.ts";
 
-/** What of a request or its user names a record. */
+/** Attributes of a request or its user that can identify a record. */
 export const recordKeys = ["user.id", "user.email", "request.ip", "request.client_certificate.fingerprint"] as const;
 export type RecordKey = (typeof recordKeys)[number];
 
 export type DataRecord = Readonly<Record<string, unknown>>;
 
-/** The sets that a configuration names, by record type. */
+/** The configured data sets, by record type. */
 export type Records = ReadonlyMap<string, RecordSet>;
 export const noRecords: Records = new Map();
 
@@ -23,7 +25,7 @@ export class RecordSet {
   readonly type: string;
   readonly key: RecordKey;
   #content: Content | undefined;
-  /** When its source was last read well, on a clock that only grows; the loader's to say. */
+  /** Monotonic time of the last successful read; the loader sets it. undefined: never read. */
   readAt: number | undefined;
 
   constructor(type: string, key: RecordKey) {
@@ -35,13 +37,13 @@ export class RecordSet {
     return this.#content !== undefined;
   }
 
-  /** @returns undefined: there is no such record. Ask `known` first. */
+  /** @returns undefined: no such record. Check `known` first. */
   find(name: string): DataRecord | undefined {
     const content = this.#content;
     return content?.byId.get(name) ?? (this.key === "request.ip" ? content?.byAddress(name) : undefined);
   }
 
-  /** Takes the place of everything before. Of two records with one id the last counts. */
+  /** Replaces all records. The last of several records with one id counts. */
   replace(records: readonly DataRecord[]): void {
     const byId = new Map<string, DataRecord>();
     const ranges: { range: string; record: DataRecord }[] = [];
@@ -53,26 +55,25 @@ export class RecordSet {
     this.#content = { byId, byAddress: matcherOfRanges(ranges) };
   }
 
-  /** Begins with what another one knows, which is no younger for that. */
+  /** Copies the records of another set, and their age. */
   adopt(other: RecordSet): void {
     this.#content = other.#content;
     this.readAt = other.readAt;
   }
 
-  /** What it holds is too old to be believed. */
+  /** Drops all records, because they are too old. */
   clear(): void {
     this.#content = undefined;
   }
 }
 
-/** A set for each source, with nothing read yet. */
+/** An empty set for each source. */
 export function recordSetsOf(sources: readonly Readonly<{ type: string; key: RecordKey }>[]): Records {
   return new Map(sources.map(({ type, key }) => [type, new RecordSet(type, key)]));
 }
 
 /**
- * Knows every type that it is asked for: where it is not known which sources there are, no policy is wrong for naming
- * one.
+ * Has a set for every type. Used where the sources are unknown, so that no policy is refused for naming one.
  */
 export class AnyRecords extends Map<string, RecordSet> {
   override get(type: string): RecordSet {

@@ -1,4 +1,4 @@
-/** Criterion `mcp_tool`: which tool a call of the Model Context Protocol names. */
+/** Criterion `mcp_tool`: the tool name in a call of the Model Context Protocol. */
 
 import { parseTextMatcher } from "../../matchers.ts";
 import { textPhrase } from "../../phrases.ts";

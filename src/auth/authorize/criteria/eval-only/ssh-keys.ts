@@ -1,9 +1,9 @@
 /**
- * SSH keys as policy compares them: public keys by their wire format, user certificates by who signed them, for whom
- * and until when.
+ * SSH keys for policy: public keys by their wire format; user certificates by authority, principals and validity.
  *
- * Reading the wire format is ours, every signature is checked by Node's own crypto. RSA certificates must be signed
- * with SHA-2, as OpenSSH demands. A critical option that is not known here refuses the certificate, as it should.
+ * - The wire format is parsed here; Node's crypto checks every signature.
+ * - RSA certificates must be signed with SHA-2, as OpenSSH demands.
+ * - An unknown critical option refuses the certificate.
  * @see RFC 4251 §5, RFC 4253 §6.6, RFC 5656 §3.1, RFC 8709; OpenSSH, PROTOCOL.certkeys
  */
 import { createPublicKey, type KeyObject, verify } from "node:crypto";
@@ -12,7 +12,7 @@ import type { UnixMs } from "../../../../events/index.ts";
 /** One public key in base64 of its wire format. */
 export type WireKey = string;
 
-/** The key of the first line that holds one, options and comment left out; undefined: there is none. */
+/** The key of the first line that holds one, without options and comment; undefined: no key. */
 export function parseAuthorizedKey(text: string): WireKey | undefined {
   for (const line of text.split("\n").map((each) => each.trim())) {
     if (line === "" || line.startsWith("#")) continue;
@@ -27,25 +27,25 @@ export function parseAuthorizedKey(text: string): WireKey | undefined {
 
 const keyType = /^(ssh-|ecdsa-|sk-)[a-z0-9@.-]+$/;
 
-/** A key as a server has it: base64 of the wire format, or a line of `authorized_keys`. */
+/** Parses a key as a server presents it: base64 of the wire format, or a line of `authorized_keys`. */
 export function parsePresentedKey(text: string): WireKey | undefined {
   const wire = decodeBase64(text.trim());
   return wire !== undefined && typeOf(wire) !== undefined ? wire.toString("base64") : parseAuthorizedKey(text);
 }
 
 export type UserCertificate = Readonly<{
-  /** The names it is for. Without any it is for nobody: that it would be for everybody is what nobody meant. */
+  /** User names that it is valid for. Empty means none, since no operator intends a key for every name. */
   principals: readonly string[];
   validFrom: UnixMs;
-  /** Exclusive; null: for ever. */
+  /** Exclusive; null: no expiry. */
   validUntil: UnixMs | null;
-  /** From where it may be used; null: from anywhere. */
+  /** Addresses that it may be used from; null: any. */
   sourceAddresses: readonly string[] | null;
-  /** The wire format of the authority's key. */
+  /** The authority's key. */
   authority: WireKey;
 }>;
 
-/** @returns undefined for what is no user certificate, or one that its own authority did not sign */
+/** @returns undefined: not a user certificate, or its signature is invalid */
 export function readUserCertificate(key: WireKey): UserCertificate | undefined {
   try {
     return readCertificate(Buffer.from(key, "base64"));
@@ -54,7 +54,7 @@ export function readUserCertificate(key: WireKey): UserCertificate | undefined {
   }
 }
 
-/** How many fields each kind of key has before the certificate's own begin. */
+/** Number of key fields before the certificate's own fields, by key type. */
 const keyFields: Readonly<Record<string, number>> = {
   "ssh-ed25519-cert-v01@openssh.com": 1,
   "sk-ssh-ed25519-cert-v01@openssh.com": 2,
@@ -66,7 +66,7 @@ const keyFields: Readonly<Record<string, number>> = {
 };
 const userCertificate = 1;
 const forever = 2n ** 64n - 1n;
-/** The last moment that a Date can hold, in seconds. */
+/** The largest time of a Date, in seconds. */
 const secondsMax = 8_640_000_000_000n;
 
 function readCertificate(wire: Buffer): UserCertificate | undefined {
@@ -99,7 +99,7 @@ function readCertificate(wire: Buffer): UserCertificate | undefined {
   };
 }
 
-/** Undefined where there is a critical option that is not known. */
+/** Undefined: an unknown critical option. */
 function readOptions(bytes: Buffer): Pick<UserCertificate, "sourceAddresses"> | undefined {
   const reader = new Reader(bytes);
   let sourceAddresses: readonly string[] | null = null;
@@ -161,7 +161,7 @@ function decodeBase64(text: string): Buffer | undefined {
   return Buffer.from(text, "base64");
 }
 
-/** The type that a key says it has; undefined for what is no key. */
+/** The type named in a key; undefined: not a key. */
 function typeOf(wire: Buffer): string | undefined {
   try {
     const type = new Reader(wire).text();
@@ -171,7 +171,7 @@ function typeOf(wire: Buffer): string | undefined {
   }
 }
 
-/** RFC 4251 §5. Throws a RangeError behind the end. */
+/** Reader of RFC 4251 §5 data types. Throws a RangeError past the end. */
 class Reader {
   at = 0;
   readonly #wire: Buffer;
@@ -206,7 +206,7 @@ class Reader {
     while (!inner.ended) items.push(inner.text());
     return items;
   }
-  /** A whole number without its leading zeros, or of a fixed length. */
+  /** An integer without leading zeros, or padded to a fixed length. */
   number(length?: number): Buffer {
     const bytes = this.bytes();
     const start = bytes.findIndex((byte) => byte !== 0);

@@ -1,4 +1,4 @@
-/** Criteria about an SSH login: the user name asked for, the key shown, and who signed it. */
+/** Criteria about an SSH login: the requested user name, the presented key, and the authority of its certificate. */
 import type { UnixMs } from "../../../../events/index.ts";
 import type { DecisionRequest } from "../../decision.ts";
 import { parseTextMatcher } from "../../matchers.ts";
@@ -27,7 +27,7 @@ const keyReasons = {
   fail: "ssh-publickey-unauthorized",
   sentence: "This key does not have access.",
 } as const;
-/** Decision records are about HTTP requests, and those are no SSH logins. */
+/** Decision records describe HTTP requests, which are not SSH logins. */
 const evalOnly = { replay: "recorded", unsupported: "this build has no SSH listener" } as const;
 
 export const sshCriteria: readonly CriterionDescriptor[] = [
@@ -120,7 +120,7 @@ export const sshCriteria: readonly CriterionDescriptor[] = [
   },
 ];
 
-/** Nobody's name is empty: what is no SSH login has none, and an address may have nothing before its `@`. */
+/** An empty name never matches: an email may have an empty local part, and other requests have no user name. */
 function isNamed(ssh: DecisionRequest["ssh"], name: string): boolean {
   return name !== "" && ssh?.username === name;
 }
@@ -150,7 +150,7 @@ function parseKeys({ criterion, report }: CriterionContext): ReadonlySet<WireKey
   return complete ? keys : undefined;
 }
 
-/** Reads the certificate of a request once: one login is decided about again and again. */
+/** Parses the certificate of a request once; one login is decided repeatedly. */
 function certificateReader(): (request: DecisionRequest) => UserCertificate | undefined {
   const known = new WeakMap<NonNullable<DecisionRequest["ssh"]>, UserCertificate | "none">();
   return ({ ssh }) => {
