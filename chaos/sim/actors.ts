@@ -1,6 +1,4 @@
-/**
- * Cast: who plays in a simulation, as faults and workload see them. Only types.
- */
+/** Cast: the processes and models of a simulation, as faults and workload see them. Only types. */
 import type { CommandRequest, CommandResult, Link, SessionId, UserId } from "../../src/events/index.ts";
 import type { Receipt, ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts";
 import type { RequestNo } from "./facts.ts";
@@ -11,7 +9,7 @@ import type { RegionDisk } from "./region-disk.ts";
 import type { World } from "./world.ts";
 
 export type ReceiptQuestion = Readonly<{
-  /** Numbers the receipts of a run. */
+  /** Number of the receipt, unique in a run. */
   receipt: number;
   target: ReceiptTarget;
   wait: ReceiptWait;
@@ -19,7 +17,7 @@ export type ReceiptQuestion = Readonly<{
   region: string | null;
 }>;
 
-/** A broker's process. What is asked is asked within it, by way of the network; answers may never come. */
+/** A broker's process. Requests run inside it and travel over the simulated network; an answer may never arrive. */
 export type BrokerFace = Readonly<{
   process: SimProcess;
   leads: () => boolean;
@@ -34,27 +32,27 @@ export type Asking = Readonly<{
   user: UserId;
   kind: "request" | "stream";
   token: Link;
-  /** How long the exchange goes on after its first byte, if nobody cuts it. */
+  /** Duration (ms) of the exchange after its first byte, unless the node cuts it. */
   forMs: number;
 }>;
 
-/** A node's process, asked within it. */
+/** A node's process. Requests run inside it. */
 export type NodeFace = Readonly<{
   process: SimProcess;
   request: (asking: Asking, decided: (verdict: "permit" | "deny" | "unavailable") => void) => void;
-  /** Before its next start. */
+  /** Changes the state of the disk before the next start. */
   disk: (what: "old" | "lost") => void;
-  /** The node's own file changes: other routes, another hash. */
+  /** Replaces the node's own configuration file: other routes, another hash. */
   configure: (routes: number) => void;
-  /** Goodbye and end, as on SIGTERM. */
+  /** Sends a goodbye and stops, as on SIGTERM. */
   stop: () => void;
 }>;
 
-/** The broker of a region that is not the leader's. */
+/** A regional broker: the broker of a region other than the leader's. */
 export type RegionFace = Readonly<{
   process: SimProcess;
   disk: RegionDisk;
-  /** As on SIGTERM: goodbye, unless leases by age may count, and end. */
+  /** Stops as on SIGTERM. It sends a goodbye unless leases by age may still count. */
   stop: () => void;
 }>;
 
@@ -64,10 +62,10 @@ export type Cast = Readonly<{
   nats: Pick<NatsModel<unknown>, "serverNames" | "loseStreamSuffix" | "deleteStream">;
   brokers: readonly BrokerFace[];
   nodes: readonly NodeFace[];
-  /** One for each region whose nodes do not ask the home region. */
+  /** One regional broker for each region whose nodes do not ask the home region. */
   regionals: readonly RegionFace[];
-  /** From now on no event is kept that need not be, and snapshots are taken often. @returns what ends that */
+  /** Keeps only the events that must be kept, and takes snapshots often. @returns a function that ends this */
   keepNothing: () => () => void;
-  /** Has whoever leads take a snapshot. @returns a word on it; undefined: nobody leads */
+  /** Makes the leader take a snapshot. @returns a description; undefined: there is no leader */
   snapshot: () => string | undefined;
 }>;

@@ -1,8 +1,8 @@
 /**
- * Awaited log: an `EventLog` over the Postgres model, for tests that ask the same of the model as of real stores. While
- * anybody waits for an answer, simulated time goes on by itself; otherwise it stands still.
+ * Awaited log: an `EventLog` over the Postgres model, for tests that run alike against the model and real stores.
  *
- * Refilling an empty log step by step is not modelled: a backup is restored by the model's operator.
+ * - Simulated time advances by itself while a caller waits for an answer; otherwise it does not move.
+ * - The model does not support a step-by-step refill of an empty log: the model's operator restores backups.
  */
 import {
   type EventLog,
@@ -23,7 +23,7 @@ export class Pump {
     this.world = world;
   }
 
-  /** Lets time go on until it is answered. */
+  /** Advances simulated time until `ask` gets its answer. */
   wait<T>(ask: (answer: (value: T) => void) => void): Promise<T> {
     this.#waiting += 1;
     const answered = new Promise<T>((resolve, reject) => {
@@ -41,7 +41,7 @@ export class Pump {
     return answered;
   }
 
-  /** Lets so much time go by. */
+  /** Advances simulated time by `ms`. */
   pass(ms: number): Promise<undefined> {
     return this.wait((answer) => this.world.after(ms, () => answer(undefined)));
   }

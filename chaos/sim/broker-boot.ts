@@ -1,8 +1,8 @@
 /**
  * One boot of a simulated broker: runs the real broker core in a process of the world.
  *
- * It does for the core what broker.ts and the HTTP API do in production: effects become questions to Postgres, messages
- * and timers, and answers become inputs.
+ * Like broker.ts and the HTTP API in production, it turns effects into Postgres requests, messages and timers, and
+ * turns answers into inputs.
  */
 
 import { newBrokerCore, step } from "../../src/broker/broker-core.ts";
@@ -38,7 +38,7 @@ import { askSimLog } from "./sim-log-calls.ts";
 import { type BrokerSave, SnapshotDisk } from "./snapshot-disk.ts";
 
 const copyEveryMs = 1_500;
-/** As the HTTP API has them. */
+/** Timeouts (ms), the same as those of the HTTP API. */
 const withinMs = { submit: 8_000, say: 2_000, receiptGrace: 3_000 };
 export const unavailable: Unavailable = { type: "unavailable" };
 
@@ -128,7 +128,7 @@ export class BrokerBoot {
     this.#copyOften();
   }
 
-  // --- what is asked of it
+  // --- requests
 
   submit(hop: Hop, request: CommandRequest, answered: (result: CommandResult | undefined) => void): void {
     this.#routes.route<CommandResult>({
@@ -207,15 +207,15 @@ export class BrokerBoot {
   }
 
   /**
-   * The newest one that is of the history that we know. Whoever fetches it looks at each chunk, and takes none that is
-   * not whole.
+   * The newest saved snapshot that is on the known history. The broker that fetches it verifies each chunk and rejects
+   * damaged ones.
    */
   newestSave(): BrokerSave | undefined {
     const newest = this.#disk.saves.find(({ link }) => ["onChain", "unknown"].includes(this.#core.state.locate(link)));
     return newest !== undefined && this.#disk.isWhole(newest) ? newest : undefined;
   }
 
-  /** One is taken as soon as the duty has its turn, if we lead. */
+  /** Requests a snapshot if this broker leads. The snapshot duty takes it on its next turn. */
   wantSnapshot(): string | undefined {
     const { position } = this.#core.state.applied;
     if (!this.leads) return undefined;
@@ -223,7 +223,7 @@ export class BrokerBoot {
     return `${this.#options.name} is asked for a snapshot at ${position} or later`;
   }
 
-  /** Who does not lead copies what the leader has taken. */
+  /** A broker that does not lead copies the snapshots of the leader. */
   #copyOften(): void {
     this.#process.after(copyEveryMs, () => {
       if (this.leads) this.#copyOften();
@@ -349,7 +349,7 @@ export class BrokerBoot {
 
   // --- nodes and other brokers
 
-  /** A node's message, for the leader that we are. */
+  /** Handles a node's message as the leader. */
   #take(envelope: SimEnvelope, reply: (answer: SaidAnswer) => void): void {
     const message = openNodeMessage(envelope, { ...this.#options, proven: this.#proven });
     const by = this.#core.leadership;
@@ -423,7 +423,7 @@ function answer<Answer>(
   answered?.(answer);
 }
 
-/** Nobody signs anything here: a seal is being known to `Seals`. */
+/** The simulation has no signatures: an envelope counts as sealed if `Seals` knows it. */
 function publicKeyOf(incarnation: Incarnation): string {
   return incarnation;
 }

@@ -1,4 +1,4 @@
-/** Broker facts: what a broker's driver reports of its core; the rest is in facts.ts. Only types. */
+/** Broker facts: what a broker's driver reports about its core. facts.ts has the other facts. Only types. */
 import type {
   BootId,
   CommandId,
@@ -14,11 +14,11 @@ import type {
 } from "../../src/events/index.ts";
 import type { Happened } from "./facts.ts";
 
-/** B: the core says that it leads from now on (it knows that its epoch is open) or no longer. */
+/** B: the core starts to lead (it knows that its epoch is open), or stops. */
 export type Leading = Happened<"leading", { epoch: Epoch; leading: boolean }>;
-/** B: the leader's inbox has an authentic renew. */
+/** B: the leader received an authentic renew. */
 export type RenewArrived = Happened<"renew-arrived", { node: NodeId; boot: BootId; nonce: number; epoch: Epoch }>;
-/** B: a grant leaves; whether it arrives is another matter. `own`: for a node in the same process. */
+/** B: the broker sends a grant, which may never arrive. `own`: for a node in the same process. */
 export type GrantSent = Happened<
   "grant-sent",
   {
@@ -32,69 +32,74 @@ export type GrantSent = Happened<
     drift: number;
     windowMs: number;
     own: boolean;
-    /** By a regional broker from a grant of its own (docs/protocol.md §5.4): how old that was; null: the leader. */
+    /**
+     * Age of the grant (ms) that a regional broker derived this one from (docs/protocol.md §5.4). Null: a leader's
+     * grant.
+     */
     agedMs: number | null;
   }
 >;
-/** B: an authentic renew gets no grant for a reason that stays (drift, a boot that left, too many). */
+/** B: an authentic renew gets no grant, for a permanent reason (drift, a boot that left, too many nodes). */
 export type GrantRefused = Happened<"grant-refused", { node: NodeId; boot: BootId; reason: string }>;
-/** B: an authentic goodbye, or a renew that names the boot it replaces, was taken. */
+/** B: the broker accepted an authentic goodbye, or a renew that names the boot it replaces. */
 export type BootLeft = Happened<"boot-left", { node: NodeId; boot: BootId; how: "goodbye" | "replaced" }>;
-/** B: a tightening event that a node had applied and the log lost: what became of it. `lost` is its link. */
+/** B: the outcome of reasserting a tightening event that a node had applied and the log lost. `lost`: its link. */
 export type Reasserted = Happened<
   "reasserted",
   { lost: Link; stream: Stream; outcome: "appended" | "already-denied" | "operator" }
 >;
-/** B: the snapshot builder begins at this place. */
+/** B: the snapshot builder starts at this link. */
 export type SnapshotBegun = Happened<"snapshot-begun", { link: Link }>;
 /**
- * B, N: a snapshot was saved. `digest`: of what is in its chunks. `id`: what the log may say of it; null: a node's own.
+ * B, N: a snapshot was saved. `digest`: of the contents of its chunks. `id`: the id that the log may name; null: a
+ * node's own snapshot.
  */
 export type SnapshotBuilt = Happened<"snapshot-built", { link: Link; digest: string; id: Hash | null }>;
-/** B: a snapshot that was due came to nothing. */
+/** B: a due snapshot was given up. */
 export type SnapshotGivenUp = Happened<"snapshot-given-up", { reason: string }>;
 /**
- * B: the log is asked to let go of all before `first`. `held`: operators wanted everything kept when the run began.
- * `saves`: what is on this disk by now, newest first; `whole`: all its chunks are what they were.
+ * B: the broker asks the log to drop all events before `first`.
+ * - `held`: when the run began, operators wanted all events kept.
+ * - `saves`: the snapshots on this disk, newest first. `whole`: all chunks of the snapshot are unchanged.
  */
 export type RetainAsked = Happened<
   "retain-asked",
   { first: Position; held: boolean; saves: readonly Readonly<{ link: Link; whole: boolean }>[] }
 >;
-/** B: a duty, in a run of this epoch, hands a command to the core. */
+/** B: a duty, in a run of this epoch, submits a command to the core. */
 export type DutySubmitted = Happened<
   "duty-submitted",
   { duty: string; commandId: CommandId; epoch: Epoch; incarnation: Incarnation }
 >;
-/** B: the core has answered it. */
+/** B: the core answered the command of a duty. */
 export type DutyAnswered = Happened<
   "duty-answered",
   { duty: string; commandId: CommandId; outcome: CommandResult["type"] }
 >;
-/** B: a duty sends a refresh token to the provider, behind this intent; null: as a build that records none. */
+/** B: a duty sends a refresh token to the provider under this intent. Null: the build records no intents. */
 export type TokenSent = Happened<
   "token-sent",
   { sessionId: SessionId; token: string; epoch: Epoch; incarnation: Incarnation; intent: CommandId | null }
 >;
-/** The provider receives it. */
+/** The provider receives a refresh token. */
 export type TokenPresented = Happened<
   "token-presented",
   { sessionId: SessionId; token: string; intent: CommandId | null }
 >;
 /**
- * B: a duty ends a session for its refresh. `because`: the provider's own reason, which it tells no client; or the
- * grace is over.
+ * B: a duty ends a session because of its refresh. `because`: the provider's own reason, which it reveals to no client,
+ * or the end of the grace period.
  */
 export type SessionDismissed = Happened<
   "session-dismissed",
   { sessionId: SessionId; token: string; because: "reuse" | "dismissal" | "grace" }
 >;
-/**
- * B: an append that raises the cluster's level leaves for the log: whether anybody stands in its way was just looked
- * at.
- */
+/** B: the broker sends an append that raises the cluster's level. It has just checked that nothing blocks the raise. */
 export type Finalizing = Happened<"finalizing", { level: number }>;
-/** B: an append leaves for the log, to stand behind this link. */
+/** B: the broker sends the log an append that follows this link. */
 export type AppendSent = Happened<"append-sent", { previous: Link }>;
-/** B: a batch that was carried out while another was in flight: it is sent behind that one, or thrown away with it. */
+/**
+ * B: the outcome of a batch made while another was in flight. The broker sends it after that batch, or discards it with
+ * that batch.
+ */
 export type MadeAhead = Happened<"made-ahead", { became: "sent" | "thrown-away" }>;

@@ -1,7 +1,9 @@
 /**
- * Broker port: what a node asks of a broker's process, within that process, by way of the network. Only types.
+ * Broker port: the requests that a node makes to a broker's process, over the simulated network. Only types.
  *
- * An answer may come later, once, or never. A broker that does not lead hands a node's message on to the one that does.
+ * - Requests run inside the broker's process.
+ * - An answer may arrive later, at most once, or never.
+ * - A broker that does not lead forwards a node's message to the leader.
  */
 import type { CommandRequest, CommandResult, Link } from "../../src/events/index.ts";
 import type { LeaseRefusalBody, LoadedSnapshot, PageOutcome } from "../../src/replication/index.ts";
@@ -9,7 +11,7 @@ import type { SimEnvelope } from "./envelopes.ts";
 import type { ProcessName } from "./facts.ts";
 import type { SimProcess } from "./process.ts";
 
-/** No leader, no clean write, or not able to: what HTTP says with 503. The next broker is asked. */
+/** No leader, no clean write, or no ability to answer: HTTP status 503. The caller asks the next broker. */
 export type Unavailable = Readonly<{ type: "unavailable" }>;
 
 export type SaidAnswer =
@@ -29,6 +31,6 @@ export type BrokerPort = Readonly<{
   /** A node's renew, confirmation or goodbye. */
   say: (envelope: SimEnvelope, answered: (answer: SaidAnswer) => void) => void;
   submit: (request: CommandRequest, answered: (result: CommandResult) => void) => void;
-  /** The newest snapshot that this broker can serve, decoded anew for whoever asks; null: none. */
+  /** Returns the newest snapshot that this broker can serve, decoded separately for each caller. Null: none. */
   snapshot: (answered: (found: LoadedSnapshot | null) => void) => void;
 }>;

@@ -1,26 +1,29 @@
 /**
- * Broker routes: to the leader, as src/broker/api/leader-router.ts does it, in simulated time. What only the leader can
- * answer is answered here while we lead, handed on once while another broker does, and asked again, within a bound,
- * while nobody does.
+ * Broker routes: routing of requests to the leader, as src/broker/api/leader-router.ts does it, in simulated time.
+ *
+ * For a request that only the leader can answer:
+ * - while this broker leads, it answers;
+ * - while another broker leads, this broker forwards the request once;
+ * - while there is no leader, this broker retries within a time limit.
  */
 import type { SimProcess } from "./process.ts";
 import type { SimBroker } from "./sim-broker.ts";
 import type { World } from "./world.ts";
 
-/** What was handed on by another broker is not handed on again. */
+/** A broker never forwards a request that another broker forwarded to it. */
 export type Hop = "direct" | "forwarded";
 
 export type Routed<T> = Readonly<{
   hop: Hop;
   withinMs: number;
   isHere: () => boolean;
-  /** Answered once; `moved`: we turned out not to lead; undefined: no answer can be had. */
+  /** Replies once. `notLeader`: this broker turned out not to lead; undefined: no answer is available. */
   here: (leftMs: number, reply: (answer: T | "notLeader" | undefined) => void) => void;
   there: (broker: SimBroker, reply: (answer: T) => void) => void;
   isUsable: (answer: T) => boolean;
-  /** Nobody leads and the store does not answer. */
+  /** True: there is no leader and the store does not answer. */
   isHopeless: () => boolean;
-  /** Undefined: nobody answered in time. */
+  /** Undefined: no broker answered in time. */
   answered: (answer: T | undefined) => void;
 }>;
 
@@ -81,7 +84,7 @@ export class Routes {
     turn();
   }
 
-  /** That nobody hears of it is no news. */
+  /** Sends to the leader, if one is known. A lost message is not an error. */
   tellLeader(tell: (leader: SimBroker) => void): void {
     const leader = this.#leader();
     if (leader !== undefined) this.#world.network.send(this.#process, leader.process, () => tell(leader));

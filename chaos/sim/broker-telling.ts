@@ -1,6 +1,6 @@
 /**
- * Broker telling: what a simulated broker reports of its core, for the monitors to judge. It looks, and changes
- * nothing.
+ * Broker reporter: the facts that a simulated broker reports about its core, for the monitors. Read-only: it never
+ * changes the broker.
  */
 import type { BrokerCore } from "../../src/broker/broker-core.ts";
 import type { BrokerEffect } from "../../src/broker/core/messages.ts";
@@ -16,7 +16,7 @@ export type BrokerTellingParts = Readonly<{
   node: NodeId;
   boot: BootId;
   core: () => BrokerCore;
-  /** Of what must have a bound: what it is, how much of it there is, and the bound. */
+  /** Each resource that must be bounded: its name, its size and its bound. */
   sizes: () => readonly (readonly [what: string, size: number, sizeMax: number])[];
 }>;
 
@@ -24,12 +24,12 @@ const sizesEveryMs = 2_000;
 
 export class BrokerTelling {
   readonly #parts: BrokerTellingParts;
-  /** What has been told of the core so far. */
+  /** The state of the core that was last reported. */
   #told: Readonly<{ leading: Epoch | null; applied: Link; restarts: number }>;
-  /** Batches made ahead that have been told of. */
+  /** Counts of the batches made ahead that were already reported. */
   #ahead = { sent: 0, thrownAway: 0 };
   #rebuilding = false;
-  /** What is being built anew was begun from this snapshot. */
+  /** The snapshot that the rebuild started from. */
   #base: Link = genesis;
 
   constructor(parts: BrokerTellingParts) {
@@ -41,7 +41,7 @@ export class BrokerTelling {
     this.#base = snapshot;
   }
 
-  /** What has changed with the last step, before any of its effects can be seen. */
+  /** Reports the changes of the last step, before any of its effects is visible. */
   stepped(): void {
     const told = this.#told;
     const core = this.#parts.core();

@@ -1,29 +1,30 @@
 /**
  * Clock of one simulated machine: a monotonic clock that runs at its own rate and a wall clock that can be set.
  *
- * Real time is the world's; nobody in the world can read it. A machine's suspension stops its monotonic clock (as Linux
- * does) or does not (as some hypervisors do); its wall clock may come back late as well, until a time server sets it.
+ * - Real time belongs to the world; no process in the world can read it.
+ * - A suspension of the machine stops its monotonic clock (as Linux does) or does not (as some hypervisors do).
+ * - The wall clock may be late after a suspension too, until a time server sets it.
  */
 import type { MonotonicMs, UnixMs } from "../../src/events/index.ts";
 
 /** Structurally the `Moment` of the cores. */
 export type Moment = Readonly<{ monotonic: MonotonicMs; wall: UnixMs }>;
 
-/** Which of the clocks stand still while a machine is suspended. */
+/** The clocks that stop while a machine is suspended. */
 export type Frozen = "monotonic" | "both";
 
 export class Clock {
   readonly #now: () => number;
-  /** At real time `#since` the monotonic clock said `#monotonic`. */
+  /** At real time `#since` the monotonic clock read `#monotonic`. */
   #since: number;
   #monotonic: number;
   /** Wall clock minus monotonic clock. */
   #wallAhead: number;
   #rate = 1;
   #frozen: Frozen | undefined;
-  /** Sleeps that hold it: it runs again when the last of them is over. */
+  /** Number of suspensions in effect. The clock runs again when the last of them ends. */
   #sleeps = 0;
-  /** What the wall clock has missed of sleeps that it slept through, too. */
+  /** Time (ms) that the wall clock lost in suspensions that stopped it too. */
   #missedMs = 0;
 
   /** @param now real time */
@@ -51,12 +52,12 @@ export class Clock {
     return { monotonic: this.monotonic(), wall: this.wall() };
   }
 
-  /** When, in real time, the monotonic clock will say this if nothing happens to it. */
+  /** Real time at which the monotonic clock reaches this reading, if its rate stays and no suspension begins. */
   realTimeOf(monotonic: number): number {
     return this.#since + (monotonic - this.#monotonic) / this.#rate;
   }
 
-  /** 1.01: gains 10 ms a second. */
+  /** A rate of 1.01 gains 10 ms a second. */
   setRate(rate: number): void {
     this.#rebase();
     this.#rate = rate;
@@ -66,7 +67,7 @@ export class Clock {
     this.#wallAhead += ms;
   }
 
-  /** Who sleeps already sleeps on, with the clocks that stand still. */
+  /** A suspension during another one keeps the clocks that the first one stopped. */
   freeze(which: Frozen): void {
     this.#rebase();
     this.#sleeps += 1;
@@ -84,19 +85,19 @@ export class Clock {
     this.#frozen = undefined;
   }
 
-  /** Every sleep is over: what runs on it was killed. */
+  /** Ends every suspension: the process on this machine was killed. */
   thawAll(): void {
     this.#sleeps = Math.min(this.#sleeps, 1);
     this.thaw();
   }
 
-  /** A time server makes good what the wall clock has missed; what somebody else has set is left alone. */
+  /** A time server corrects the wall clock for the time lost in suspensions. It leaves other steps alone. */
   setByServer(): void {
     this.#wallAhead += this.#missedMs;
     this.#missedMs = 0;
   }
 
-  /** A new process counts from somewhere else: only readings of one boot can be compared. */
+  /** A new process starts its monotonic clock elsewhere: only readings of one boot are comparable. */
   restartMonotonic(at: number): void {
     this.#rebase();
     this.#wallAhead += this.#monotonic - at;

@@ -1,9 +1,10 @@
 /**
- * Company: builds everybody of a seed in its world, with the real cores of brokers and nodes.
+ * Cluster setup: builds the processes of a seed in its world, with the real cores of brokers and nodes.
  *
  *   east: pg-1, pg-2, nats-1, nats-2, broker-1, node-1, node-2, client-1      west: pg-3, nats-3, broker-2, node-3, node-4, client-2
- *   In some seeds the nodes of the west ask a regional broker of their own, region-west, and no other; in half of these
- *   there is a third region, south: region-south, node-5, node-6.
+ *
+ * In some seeds the nodes of the west ask only their own regional broker, region-west. In half of these seeds there is
+ * a third region, south: region-south, node-5, node-6.
  */
 import {
   type BootId,
@@ -107,7 +108,7 @@ export const company: Company = (world, options) => {
   return { cast, clients, forge: (wish) => forger.forge(wish, { brokers: ports, nodes: names }) };
 };
 
-/** Holds the enrolment secret of proxies, and a key of its own. */
+/** An insider: it holds the enrolment secret of proxies and a key of its own. */
 function insiderOf(seals: Seals): Insider {
   const publicKey = new Uint8Array(32).fill(9);
   const bootUnder = (node: NodeId): BootId => bootIdOf({ cluster, role: "proxy", name: node, publicKey });

@@ -1,9 +1,11 @@
 /**
- * Connection: two processes and an ordered, reliable stream of messages each way, as TCP gives them.
+ * Connection: two processes and an ordered, reliable stream of messages in each direction, as TCP provides.
  *
- * Across a cut nothing is lost at first: it is sent again and again, and comes late, unless somebody gives the
- * connection up before. When one side dies the other is told by its kernel, if the network lets that through; otherwise
- * it finds out by its own patience. What was sent before a close arrives before it.
+ * - A cut loses no message: the sender retransmits, and the message arrives late unless a side closes the connection
+ *   first.
+ * - When one side dies, its kernel notifies the other side if the network lets that through. Otherwise the other side
+ *   finds out by its own timeout.
+ * - Messages sent before a close arrive before it.
  */
 import type { Network, NetworkGround } from "./network.ts";
 import type { SimProcess } from "./process.ts";
@@ -37,7 +39,7 @@ export class Connection {
   readonly #ground: NetworkGround;
   readonly #toServer: Way;
   readonly #toClient: Way;
-  /** A side that is undefined has closed, was told, or is dead. */
+  /** A side is not open once it has closed, learned of the other side's close, or died. */
   #clientOpen = true;
   #serverOpen = true;
   #onClosed: { client: (() => void) | undefined; server: (() => void) | undefined } = {
@@ -61,12 +63,12 @@ export class Connection {
     return side === "client" ? this.#clientOpen : this.#serverOpen;
   }
 
-  /** Called once, when this side learns that the other has gone; not when it closes itself. */
+  /** Calls `tell` once, when this side learns that the other side is gone. Not called when this side closes itself. */
   onClosed(side: Side, tell: () => void): void {
     this.#onClosed[side] = tell;
   }
 
-  /** From this side to the other. Nothing happens when this side is closed. */
+  /** Sends to the other side. Does nothing when this side is closed. */
   send(from: Side, deliver: () => void): void {
     if (!this.isOpen(from)) return;
     const other: Side = from === "client" ? "server" : "client";
@@ -75,7 +77,7 @@ export class Connection {
     });
   }
 
-  /** This side wants no more of it; the other is told behind everything sent before. */
+  /** Closes this side. The other side learns of it after everything sent before. */
   close(side: Side): void {
     if (!this.isOpen(side)) return;
     const other: Side = side === "client" ? "server" : "client";
@@ -84,7 +86,10 @@ export class Connection {
     this.#carry(side === "client" ? this.#toServer : this.#toClient, () => this.#told(other));
   }
 
-  /** Something between the two forgets the connection: both are told soon, and what is under way is lost. */
+  /**
+   * Resets the connection, as a middlebox that lost its state does. Both sides learn of it soon; data in flight is
+   * lost.
+   */
   reset(): void {
     for (const way of [this.#toServer, this.#toClient]) {
       const side: Side = way === this.#toServer ? "server" : "client";

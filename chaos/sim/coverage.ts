@@ -1,10 +1,10 @@
 /**
- * Coverage: which lines of code in `src/` a run of the simulator has executed, by V8's own counts.
+ * Coverage: the lines of code in `src/` that a run of the simulator has executed, by V8's own counts.
  *
  * - One worker counts, for its first seeds only (`runner.ts`): block counts cost time, and later seeds add little.
  * - The denominator is every line of code in `src/`: lines that hold more than blanks, comments and types. A file that
- *   is never loaded counts with all of its lines.
- * - A line has run unless an unexecuted range of V8 holds all of it. An import line runs when its file is loaded.
+ *   never loads counts with all of its lines.
+ * - A line has run unless an unexecuted range of V8 contains all of it. An import line has run once its file is loaded.
  */
 import { globSync, readFileSync } from "node:fs";
 import { Session } from "node:inspector";
@@ -12,12 +12,12 @@ import { stripTypeScriptTypes } from "node:module";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-/** Lines of code of one package: how many there are, and how many have run. */
+/** Lines of code of one package: their total and the number that have run. */
 export type PackageCoverage = Readonly<{ lines: number; run: number }>;
 /** By package: a folder of `src/`, or a file directly under it. */
 export type Coverage = Readonly<Record<string, PackageCoverage>>;
 
-/** What V8 says of one script: ranges of UTF-16 offsets, outer before inner. */
+/** V8's coverage of one script: ranges of UTF-16 offsets, outer before inner. */
 export type ScriptCoverage = Readonly<{
   url: string;
   functions: readonly Readonly<{
@@ -28,8 +28,8 @@ export type ScriptCoverage = Readonly<{
 const root = join(import.meta.dirname, "../..");
 
 /**
- * Counts in this process from now on; call it before anything of `src/` is loaded. @returns reads the counts, and ends
- * counting
+ * Starts to count in this process. Call it before any module of `src/` loads.
+ * @returns a function that reads the counts and stops counting
  */
 export function startCoverage(): () => Coverage {
   const session = new Session();
@@ -64,7 +64,8 @@ function coverageOf(scripts: readonly ScriptCoverage[]): Coverage {
 }
 
 /**
- * Lines of code of one file, and how many of them a script has run. Types are blanked out in place, so offsets stay.
+ * Lines of code of one file, and the number of them that a script has run. Types become blanks, so offsets do not
+ * change.
  */
 export function linesOf(source: string, script: ScriptCoverage | undefined): PackageCoverage {
   const lines = stripTypeScriptTypes(source, { mode: "strip" }).split("\n");
@@ -81,12 +82,12 @@ export function linesOf(source: string, script: ScriptCoverage | undefined): Pac
   return { lines: all, run };
 }
 
-/** Comments stand on lines of their own that begin with a slash or a star; a line of braces alone is no code. */
+/** A line that begins with a slash or a star is a comment; a line with only braces is not code. */
 function isCode(text: string): boolean {
   return !/^(\/\/|\/\*|\*)/.test(text) && /[\w$#"'`]/.test(text);
 }
 
-/** The innermost range that holds the whole line says whether it ran. */
+/** A line has run if the innermost range that contains the whole line has run. */
 function hasRun(ranges: ScriptCoverage["functions"][number]["ranges"], start: number, end: number): boolean {
   let [size, count] = [Number.POSITIVE_INFINITY, 1];
   for (const { startOffset, endOffset, count: times } of ranges) {
@@ -97,7 +98,7 @@ function hasRun(ranges: ScriptCoverage["functions"][number]["ranges"], start: nu
   return count > 0;
 }
 
-/** `src/ 34 % (broker 90, proxy 12, …)`; a package of fewer than a hundred lines is left out. */
+/** `src/ 34 % (broker 90, proxy 12, …)`. Omits packages of fewer than a hundred lines. */
 export function formatCoverage(coverage: Coverage): string {
   const packages = Object.entries(coverage);
   const lines = packages.reduce((sum, [, each]) => sum + each.lines, 0);
