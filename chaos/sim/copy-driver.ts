@@ -1,7 +1,10 @@
 /**
- * Copy driver: what a simulated node and a simulated regional broker have in common. It runs the real node core in a
- * process of the world, carries its questions to brokers and their answers back, and reports what is true of it; what
- * only one of them does with an effect is theirs.
+ * Copy driver: the shared part of a simulated node and a simulated regional broker.
+ *
+ * - It runs the real node core in a process of the world.
+ * - It carries requests of the core to brokers and brings their answers back.
+ * - It reports facts about the core.
+ * - The owner performs the effects that only a node or only a regional broker has.
  */
 import {
   type BootId,
@@ -46,13 +49,13 @@ export type CopyDriverParts = Readonly<{
   node: NodeId;
   brokers: () => readonly BrokerPort[];
   perform: (effect: OwnEffect) => void;
-  /** The core's alarm is about to be told to it. */
+  /** Called before the core handles its alarm. */
   waking: () => void;
-  /** A broker has answered a renew, a confirmation or a goodbye. */
+  /** Called when a broker has answered a renew, a confirmation or a goodbye. */
   heard: () => void;
 }>;
 
-/** As the product's client has them. */
+/** Timeouts (ms), the same as those of the product's client. */
 export const callMs = { say: 1_500, readGrace: 2_000, submit: 5_000, snapshot: 20_000 };
 
 export class CopyDriver {
@@ -62,14 +65,14 @@ export class CopyDriver {
   readonly #alarm: Alarm;
   readonly #inputs: Readonly<{ input: NodeInput; told: (() => void) | undefined }>[] = [];
   readonly #given = new Map<number, () => void>();
-  /** Renews that no grant has answered. */
+  /** Nonces of the renews that no grant has answered. */
   readonly #open = new Set<number>();
   #core: NodeCore;
-  /** What the visible projection was moved to last, and whether it is being built anew. */
+  /** Link that the visible projection last moved to. */
   #applied: Link;
   #enforced: Link;
   #rebuilding = false;
-  /** What is being built anew was begun from this snapshot. */
+  /** The snapshot that the rebuild started from. */
   #base = genesis;
 
   constructor(parts: CopyDriverParts) {
@@ -89,12 +92,12 @@ export class CopyDriver {
   get core(): NodeCore {
     return this.#core;
   }
-  /** Up to which level its build can read. */
+  /** The highest event level that its build can read. */
   get reads(): number {
     return readsOf(this.#parts.process.identity.build);
   }
 
-  /** @param told is called when the core has taken it, before any of its effects */
+  /** @param told called when the core has handled the input, before any of its effects */
   feed(input: NodeInput, told?: () => void): void {
     this.#inputs.push({ input, told });
     if (this.#inputs.length > 1) return;
@@ -137,7 +140,7 @@ export class CopyDriver {
     }
   }
 
-  /** The visible projection has moved. @param from where a snapshot came from, if it was one */
+  /** Reports that the visible projection moved. @param from source of the snapshot, if one was loaded */
   moved({ link, rebuilt }: Extract<NodeEffect, { type: "changed" }>, from: SimFactOf<"snapshot-loaded">["from"]): void {
     const digest = this.#core.projection.digest();
     const here = this.here();
@@ -148,7 +151,7 @@ export class CopyDriver {
     if (rebuilt) this.#rebuilding = false;
   }
 
-  /** @param cancelled called when the core has given the question up */
+  /** @param cancelled called when the core has cancelled the call */
   call<T>(id: number, call: Call<T>, cancelled: () => void = () => {}): void {
     const giveUp = this.calls.start<T>({
       ...call,
@@ -163,7 +166,7 @@ export class CopyDriver {
     });
   }
 
-  /** Null: there is none; undefined: nobody answered. */
+  /** `found`: null if there is no snapshot, undefined if no broker answered. */
   snapshotAnswered(id: number, found: LoadedSnapshot | null | undefined): void {
     const at = this.#parts.process.moment();
     if (found === null) this.feed({ type: "snapshotFailed", id, reason: "none", at });
@@ -227,8 +230,7 @@ export class CopyDriver {
     this.feed({ type: "leaseAnswered", id, answer: { type: "grant", grant }, at: process.moment() }, () => {
       if (!grants) return;
       const { nonce, epoch, head, windowMs, ageMs: agedMs = null } = payload.grant;
-      // It answers a renew that was still open: those that are played back to it, and those of others, are of no
-      // consequence.
+      // Counts only a grant for a renew that was still open. A replayed grant or a grant for another boot has no effect.
       const taken = this.#core.grants > before && asked;
       if (taken) this.#open.delete(nonce);
       const anchorMs = this.#anchorMs();
@@ -239,7 +241,7 @@ export class CopyDriver {
     });
   }
 
-  /** From when it counts its lease, by its own clock; null: it holds none. */
+  /** Start of the lease, by the node's own monotonic clock (ms). Null: no lease. */
   #anchorMs(): number | null {
     return this.#core.heldLease(this.#parts.process.moment())?.freshSinceMs ?? null;
   }
@@ -306,7 +308,7 @@ function payloadOf(message: LeaseMessage): SimPayload {
   }
 }
 
-/** What the core of a boot says of the one before it, as the product's shell does. */
+/** The claim of a boot to replace the boot before it, as the product's shell makes it. */
 export function replacementBy(
   { nodeKey }: SimProcess,
   last: NodeKey | null,

@@ -1,9 +1,11 @@
 /**
- * Envelopes of the simulation: values, not bytes. Who said it, and a seal that only the holder of the key could make.
+ * Envelopes of the simulation: values instead of bytes, with a sender and a seal that only the holder of the sender's
+ * key can make.
  *
- * A seal is being known to `Seals`: whoever has an envelope may repeat it, and anybody may make one that says anything,
- * but what was not sealed by its sender is not authentic. What is then believed is decided by the product's own
- * functions.
+ * - An envelope counts as sealed if `Seals` knows it.
+ * - A process that has an envelope may repeat it. Any process may make one with any content, but it is authentic only
+ *   if its sender sealed it.
+ * - The product's own functions decide which authentic content to accept.
  */
 
 import type { OpenedNodeMessage } from "../../src/broker/core/messages.ts";
@@ -34,7 +36,7 @@ export type SimPayload =
 
 export type SimEnvelope = Readonly<{ from: Certificate; payload: SimPayload }>;
 
-/** A certificate. Of processes whose boot ids commit to no key, the key does not matter. */
+/** The sender's certificate. The key is optional, because it does not matter where the boot id commits to no key. */
 export type SimSender = Omit<Certificate, "publicKey"> & Partial<Pick<Certificate, "publicKey">>;
 
 const noKey = new Uint8Array(32);
@@ -42,7 +44,7 @@ const noKey = new Uint8Array(32);
 export class Seals {
   readonly #sealed = new WeakSet<SimEnvelope>();
 
-  /** As the holder of the sender's key, which was enrolled under the role's root. */
+  /** Seals as the holder of the sender's key, which is enrolled under the role's root. */
   seal(from: SimSender, payload: SimPayload): SimEnvelope {
     const envelope: SimEnvelope = { from: { publicKey: noKey, ...from }, payload };
     this.#sealed.add(envelope);
@@ -69,7 +71,7 @@ export class Seals {
   }
 }
 
-/** A node's message as a broker takes it. */
+/** Opens a node's message as a broker does. */
 export function openNodeMessage(
   envelope: SimEnvelope,
   { seals, cluster, proven }: Readonly<{ seals: Seals; cluster: string; proven: ProvenReplacements }>,

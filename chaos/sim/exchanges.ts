@@ -1,11 +1,12 @@
 /**
- * Exchanges: the requests of one boot of a simulated node, from the first look to the last byte, decided by the
+ * Exchanges: the requests of one boot of a simulated node, from the first check to the last byte, decided by the
  * product's own code.
  *
- * The registry of what is open (`src/proxy/enforce/exchanges.ts`), admission (`src/proxy/request/admission.ts`), policy
- * and the lookup of callers are the product's. This file is their shell: it waits for the place that a credential
- * needs, asks before each byte, and performs cuts, which take up to 50 ms. An exchange is open, for the monitors, until
- * its cut is done.
+ * - The registry of open exchanges (`src/proxy/enforce/exchanges.ts`), admission (`src/proxy/request/admission.ts`),
+ *   policy and the lookup of callers are the product's.
+ * - This file is their shell: it waits for the position that a credential needs, checks before each byte, and performs
+ *   cuts, which take up to 50 ms.
+ * - For the monitors, an exchange is open until its cut is done.
  */
 import { CallerCache, decide, resolveCaller, type SessionHandle } from "../../src/auth/index.ts";
 import type { Link, Stream } from "../../src/events/index.ts";
@@ -49,7 +50,7 @@ type Open = {
 export type ExchangesOptions = Readonly<{
   world: World;
   process: SimProcess;
-  /** Who and which boot this is, as every fact of it says. */
+  /** Node and boot for every fact that this file reports. */
   here: () => Readonly<{
     at: number;
     process: string;
@@ -60,7 +61,7 @@ export type ExchangesOptions = Readonly<{
   keys: PersonKeys;
   config: NodeConfig;
   file: CompiledFile;
-  /** Answered when the projection has reached a link, or not in time. */
+  /** Calls `told` once the projection reaches the link, or when `timeoutMs` has passed. */
   reach: (link: Link, timeoutMs: number, told: (outcome: "reached" | "behind" | "lost") => void) => void;
   random: Random;
 }>;
@@ -68,7 +69,7 @@ export type ExchangesOptions = Readonly<{
 const reachMs = 150;
 const exchangesMax = 10_000;
 const sweepEveryMs = 250;
-/** The longest that a cut of the model takes. */
+/** Longest duration (ms) of a cut in the model. */
 const cutMsMax = 50;
 
 export class Exchanges {
@@ -112,7 +113,7 @@ export class Exchanges {
     });
   }
 
-  /** A change has been folded in. `done` when everything that it denies is destroyed. */
+  /** Handles a folded change. Calls `done` once everything that the change denies is destroyed. */
   changed(
     { link, touched, rebuilt }: Readonly<{ link: Link; touched: readonly (readonly Stream[])[]; rebuilt: boolean }>,
     done: () => void,
@@ -121,7 +122,7 @@ export class Exchanges {
     this.#registry.onChange({ link, touched: facts, rebuilt }, settledBy(done));
   }
 
-  /** Puts another configuration in force, and re-decides everything that is open by it in the same turn. */
+  /** Activates another configuration and re-decides all open exchanges by it in the same turn. */
   configure(config: NodeConfig, file: CompiledFile): void {
     this.#config = config;
     this.#file = file;
@@ -129,7 +130,7 @@ export class Exchanges {
     this.#registry.redecideAll(settledBy(() => {}));
   }
 
-  /** An orderly end. `done` when nothing is carried any more. */
+  /** Drains: cuts every exchange. Calls `done` once no exchange carries bytes. */
   drain(done: () => void): void {
     this.#registry.cutAll("draining", settledBy(done));
   }
@@ -174,7 +175,7 @@ export class Exchanges {
     });
   }
 
-  /** The first look: route, lease, caller, policy. A permit comes with its registered exchange. */
+  /** The first check: route, lease, caller, policy. A permit includes its registered exchange. */
   #admit(asking: Asking): Look {
     const { process } = this.#options;
     const { plans } = this.#file;
@@ -230,7 +231,7 @@ export class Exchanges {
     open.timer = process.after(Math.min(left, next), () => this.#relay(open));
   }
 
-  /** At once, or when the close frame has left. */
+  /** Ends the exchange at once, or after a delay that models the sending of the close frame. */
   #cut(open: Open, reason: CutReason): PendingCut | undefined {
     const { process, random } = this.#options;
     open.timer?.cancel();

@@ -1,8 +1,8 @@
-/** Fact lines: a fact in a few words, for the trace that people read. Pure. */
+/** Fact lines: a short text for each fact, for the trace that people read. Pure. */
 import type { Command, Link } from "../../src/events/index.ts";
 import type { SimFact } from "./facts.ts";
 
-/** @returns undefined for what happens all the time, or is told by the models themselves */
+/** @returns undefined for frequent facts, and for facts that the models log themselves */
 export function lineOf(fact: SimFact): string | undefined {
   switch (fact.type) {
     case "leading":

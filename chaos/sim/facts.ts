@@ -1,10 +1,13 @@
 /**
- * Facts: what the models, the processes and the workload of the simulator report, and the monitors judge by.
+ * Facts: the events that the models, processes and workload of the simulator report, and that the monitors check.
+ * Types.
  *
- * Types. Whoever reports says what happened at the moment it happened, in its own order and before any effect of it can
- * be seen elsewhere; nothing is concluded here. `at` is real time, which no process of the simulation can read;
- * `process` is whoever it happened to. A fact about the truth (a server wrote, a byte passed) is reported by the model
- * or the driver that made it true, never on the word of the core that is being judged.
+ * - A reporter reports an event when it happens, in order, and before any effect of it is visible elsewhere. A fact is
+ *   never a conclusion.
+ * - `at` is real time, which no process of the simulation can read. `process` is the process that the event happened
+ *   to.
+ * - The model or driver that makes a fact true (a server wrote, a byte passed) reports it. The core under test never
+ *   does.
  *
  * Reporters: PG the Postgres model · NATS the NATS model · B a broker's driver (sim-broker) · N a node's driver
  * (sim-node) · W the world · F the fault plan and the operator · C the workload's clients.
@@ -45,70 +48,69 @@ import type {
   TokenSent,
 } from "./broker-facts.ts";
 
-/** Milliseconds of real time since the start of the run; fractions are allowed. */
+/** Milliseconds of real time since the start of the run; may be fractional. */
 export type SimMs = number;
 /** `pg-1`, `nats-1`, `broker-1`, `node-1`, `client-1`, `operator`, `world`. */
 export type ProcessName = string;
 
 export type Happened<Type extends string, Data> = Readonly<{ type: Type; at: SimMs; process: ProcessName } & Data>;
-/** A node, or a broker in its part as a lessee: its id as in renews, and the boot that this happened in. */
+/** A fact about a lessee (a node or a broker): its id as in renews, and the boot in which the fact happened. */
 type AtNode<Type extends string, Data> = Happened<Type, { node: NodeId; boot: BootId } & Data>;
 
 // --- processes, clocks, faults (W, F)
 
-/**
- * W: a process begins to run, after `boot` was drawn and before its first input. Unknown types: what its build cannot
- * read.
- */
+/** W: a process starts. Reported after the world drew `boot` and before the first input of the process. */
 export type Started = Happened<
   "started",
   {
     role: "postgres" | "nats" | "broker" | "node" | "client";
-    /** Null: a server, which has none. */
+    /** Null for a server, which has no boot id. */
     boot: BootId | null;
-    /** Brokers and nodes: their id in messages. */
+    /** Id in messages, for brokers and nodes; null for other processes. */
     node: NodeId | null;
     region: string;
-    /** `decision-only`: answers for somebody else's proxy; null for servers. */
+    /** `authorize`: a node that answers for a foreign proxy. Null for servers. */
     lessee: "proxy" | "authorize" | "broker" | null;
     build: string;
-    /** Names of event types that this build does not know. */
+    /** Event types that this build cannot read. */
     unknownTypes: readonly string[];
   }
 >;
-/** W: nothing of this boot runs any more, and its connections are gone. */
+/** W: this boot has stopped and its connections are gone. */
 export type Killed = Happened<"killed", { boot: BootId | null }>;
-/** W: it runs nothing from now on; what arrives waits. `suspended`: its monotonic clock stands still too. */
+/** W: the process stops running; its inputs wait. `suspended`: its monotonic clock stops too. */
 export type Paused = Happened<"paused", { how: "stopped" | "suspended" }>;
-/** W: before anything that waited is handed to it. */
+/** W: the process runs again. Reported before it gets any input that waited. */
 export type Resumed = Happened<"resumed", { pausedMs: number }>;
-/** W: at the start of each process that has a clock, and at each change. Rates stay within 1 ± ρ: that is assumed. */
+/**
+ * W: reported at the start of each process with a clock, and at each change. The protocol assumes rates within 1 ± ρ.
+ */
 export type ClockSet = Happened<
   "clock-set",
   {
-    /** Of the monotonic clock against real time. */
+    /** Rate of the monotonic clock against real time. */
     rate: number;
     /** Wall clock minus real time, in ms. */
     wallOffsetMs: number;
   }
 >;
-/** F: what is broken from now on. `id` is unique in the run. */
+/** F: a fault starts. `id` is unique in the run. */
 export type FaultBegan = Happened<"fault-began", { id: number; kind: string; about: string }>;
-/** F: it is whole again: what it takes to recover from it begins now. A fault of one moment reports both at once. */
+/** F: a fault is repaired; recovery from it begins now. A momentary fault reports its start and its end at once. */
 export type FaultEnded = Happened<"fault-ended", { id: number; kind: string }>;
-/** F: the last fault is over and no other will come: the liveness phase begins. */
+/** F: the last fault has ended and no other follows: the liveness phase begins. */
 export type FaultsOver = Happened<"faults-over", unknown>;
-/** F: the run is over, after the last effect. */
+/** F: the run has ended. Reported after the last effect. */
 export type RunOver = Happened<"run-over", unknown>;
 
 // --- Postgres (PG). `process` is the server, `writer` the process that asked.
 
-/** Numbers the transactions of a run; one asked for twice is two. */
+/** Number of a transaction, unique in a run. A request that is sent twice makes two transactions. */
 export type Txn = number;
 
 /**
- * PG: the commit record of a transaction is in this server's own WAL: it is in the order of its log from now on, though
- * perhaps not visible, not replicated, and never acknowledged. Reported at that moment, in that order.
+ * PG: the commit record of a transaction is in this server's own WAL. Its position in the server's log is now fixed.
+ * The commit may not be visible or replicated, and may never be acknowledged. Reported at that moment, in WAL order.
  */
 export type Wrote = Happened<
   "wrote",
@@ -118,34 +120,34 @@ export type Wrote = Happened<
     writer: ProcessName;
     epoch: Epoch;
     incarnation: Incarnation;
-    /** The head before, by the server's own log. */
+    /** Head of the server's own log before the transaction. */
     previous: Link;
     /** Empty for a beat. */
     entries: readonly LogEntry[];
-    /** The head after; equal to `previous` for a beat. */
+    /** Head after the transaction; equal to `previous` for a beat. */
     head: Link;
     commands: readonly Readonly<{ commandId: CommandId; first: Position; count: number }>[];
-    /** Only a beat has rows. */
+    /** Empty except for a beat. */
     lessees: readonly Lessee[];
     left: readonly Readonly<{ node: NodeId; boot: BootId }>[];
-    /** Only `open-epoch`: who the head row then names. */
+    /** The broker that the head row names after `open-epoch`; null for other operations. */
     brokerId: BrokerId | null;
   }
 >;
 /**
- * PG: the wait of a transaction ended as it should (the quorum has flushed it; or at once, without synchronous
- * standbys): the server is about to answer success without a warning. From here on `head` counts as acknowledged,
- * whoever hears of it.
+ * PG: the wait of a transaction ended normally: the quorum has flushed it, or there are no synchronous standbys. The
+ * server is about to answer success without a warning. From here on `head` counts as acknowledged, even if no process
+ * receives the answer.
  */
 export type CommittedCleanly = Happened<"committed-cleanly", { txn: Txn; epoch: Epoch; head: Link }>;
 /**
- * PG: what the caller was told (reported when it is sent), `op` and `outcome` in the words of
+ * PG: the answer to the caller, reported when the server sends it. `op` and `outcome` use the terms of
  * src/replication/log/log.ts.
  */
 export type LogAnswered = Happened<
   "log-answered",
   {
-    /** Null: no transaction was begun. */
+    /** Null: no transaction was started. */
     txn: Txn | null;
     to: ProcessName;
     op: "append" | "beat" | "open-epoch" | "read" | "observe" | "other";
@@ -153,9 +155,9 @@ export type LogAnswered = Happened<
   }
 >;
 /**
- * PG: this server takes writes from now on, and its log ends at `head`.
+ * PG: this server accepts writes from now on, and its log ends at `head`.
  *   initial     the first primary of the run
- *   procedure   promoted by docs/protocol.md §4.4 with synchronous standbys: nothing acknowledged may be missing
+ *   procedure   promoted by docs/protocol.md §4.4 with synchronous standbys: no acknowledged event may be missing
  *   unsafe      promoted without proof (asynchronous, or forced): acknowledged events may be lost
  *   restored    started from a backup
  *   restarted   the same server after a crash: unreplicated commits may have become visible
@@ -165,53 +167,61 @@ export type Promoted = Happened<
   {
     how: "initial" | "procedure" | "unsafe" | "restored" | "restarted";
     head: Link;
-    /** How many standbys its commits wait for. Absent: as many as before. */
+    /** Number of standbys that a commit waits for. Absent: unchanged. */
     standbys?: number;
-    /** Standbys that had stopped receiving, of all, when the furthest of them was chosen. Absent: none was compared. */
+    /**
+     * Number of standbys that had stopped receiving, of all standbys, when the furthest one was chosen. Absent: none
+     * was compared.
+     */
     stopped?: Readonly<{ count: number; of: number }>;
   }
 >;
-/** PG: takes no more writes (stopped, demoted, rewound). An isolated old primary has not reported this. */
+/**
+ * PG: the server no longer accepts writes (stopped, demoted, rewound). An isolated old primary has not reported this.
+ */
 export type Demoted = Happened<"demoted", unknown>;
-/** PG: commits wait for this many standbys from now on; 0: asynchronous. */
+/** PG: from now on commits wait for this many standbys. 0: asynchronous. */
 export type SynchronousSet = Happened<
   "synchronous-set",
   {
     standbys: number;
-    /** Commits that waited, and are now answered as if their standbys had them. Absent: 0. */
+    /** Number of waiting commits that are now answered as if their standbys had flushed them. Absent: 0. */
     released?: number;
   }
 >;
 /**
- * PG: `synchronous_standby_names` in the file asks for this many, and sessions read it. Commits wait by
+ * PG: `synchronous_standby_names` in the file names this many standbys, and sessions read it. Commits still wait by
  * `synchronous-set`.
  */
 export type NamesSet = Happened<"names-set", { standbys: number }>;
-/** PG: the log that this standby has flushed ends at `head`: what it received, or a copy that was put in its place. */
+/** PG: the log that this standby has flushed ends at `head`: received from the primary, or replaced by a copy. */
 export type StandbyFlushed = Happened<"standby-flushed", { head: Link }>;
 /**
- * PG: positions below `first` are gone from this server (all servers report it as they replay it, or the primary
- * alone), for `writer`.
+ * PG: this server has dropped all positions below `first`, at the request of `writer`. Reported by every server on
+ * replay, or by the primary alone.
  */
 export type Truncated = Happened<"truncated", { first: Position; writer: ProcessName }>;
 
 // --- the log on its way (B, NATS, N)
 
-/** B: a batch leaves for the fan-out, sealed; before anybody has it. `relayed`: into the JetStream buffer. */
+/**
+ * B: the broker publishes a sealed batch to the fan-out. Reported before any process receives it. `relayed`: published
+ * into the JetStream buffer.
+ */
 export type Published = Happened<
   "published",
   { how: "core" | "relayed"; epoch: Epoch; incarnation: Incarnation; previous: Link; last: Link }
 >;
 /**
- * PG and B: a page was handed out. PG reports what a server answers a broker, B what a broker answers a reader, long
- * polls too, at sending. `to` is the asking process.
+ * PG, B: a page was sent to `to`, the process that requested it. PG reports what a server answers a broker. B reports
+ * what a broker answers a reader, long polls included.
  */
 export type PageServed = Happened<
   "page-served",
   {
     to: ProcessName;
     after: Link;
-    /** Equal to `after` when there was nothing. */
+    /** Equal to `after` if the page is empty. */
     last: Link;
     count: number;
     head: Link;
@@ -219,51 +229,57 @@ export type PageServed = Happened<
   }
 >;
 /**
- * NATS: a subscriber was cut as a slow consumer, the buffer lost its suffix or the whole stream, a publication by an
- * old relay was refused; messages dropped, repeated and overtaken are counted by the model and not reported one by one.
+ * NATS: a slow consumer was cut, the buffer lost its suffix or the whole stream, or a publication by an old relay was
+ * refused. The model counts dropped, repeated and overtaking messages and does not report them one by one.
  */
 export type NatsHappened = Happened<
   "nats-happened",
   { what: "consumer-cut" | "suffix-lost" | "stream-lost" | "stale-relay-refused"; about: string }
 >;
 /**
- * F or the forger: an envelope that was not made by who it names, or was made for somebody or some time else, was put
- * on the way.
+ * F or the forger: an envelope was sent that its named sender did not make, or that was made for another receiver or
+ * time.
  */
 export type Forged = Happened<"forged", { how: "forged" | "replayed"; kind: string; to: ProcessName }>;
-/** B, N: an envelope was refused; `reason` in the product's own words. */
+/** B, N: an envelope was refused. `reason`: the product's own message. */
 export type MessageRefused = Happened<"message-refused", { kind: string; reason: string }>;
 
 // --- nodes (N; brokers report them for their ledger, with their own boot)
 
-/** N: the loaded snapshot is now the visible projection (at boot, or in place of an old one when behind retention). */
+/** N: the loaded snapshot is now the visible projection, at boot or because the old projection was behind retention. */
 export type SnapshotLoaded = AtNode<"snapshot-loaded", { from: "disk" | "broker"; link: Link; digest: string }>;
 /**
- * N: the visible projection was moved by folding the events behind `from` up to and including `to`, in one step.
- * Reported before anything is decided there. `digest` of the projection then; null where it would cost too much.
+ * N: the visible projection advanced in one step, by folding the events after `from` up to and including `to`. Reported
+ * before the node decides anything at `to`. `digest`: of the new projection; null where it would cost too much.
  */
 export type Applied = AtNode<"applied", { from: Link; to: Link; digest: string | null }>;
-/** N: what the node had applied is not in the log: its lease is void and it builds anew; `lost` is where it was. */
+/**
+ * N: events that the node had applied are not in the log. Its lease is void and it rebuilds its projection. `lost`: the
+ * link it was at.
+ */
 export type Rebuilding = AtNode<"rebuilding", { lost: Link }>;
 /**
- * N: the new projection takes the old one's place. `base`: the snapshot that it was begun from, as it was handed in;
+ * N: the rebuilt projection replaces the old one. `base`: the snapshot that the rebuild started from, as loaded;
  * genesis: none.
  */
 export type Rebuilt = AtNode<"rebuilt", { to: Link; digest: string | null; base: Link }>;
-/** N: everything up to here is re-decided, and every exchange that is denied by it is destroyed: the core says so. */
+/**
+ * N: the core reports that it has re-decided everything up to `link` and destroyed every exchange that is now denied.
+ */
 export type Enforced = AtNode<"enforced", { link: Link }>;
-/** N: the renew leaves (its own send time is now). */
+/** N: the node sends a renew. `at` is its own send time. */
 export type RenewSent = AtNode<
   "renew-sent",
   { nonce: number; windowMs: number; applied: Link; enforced: Link; digest: string }
 >;
-/** N: a confirmation leaves. */
+/** N: the node sends a confirmation. */
 export type ConfirmSent = AtNode<"confirm-sent", { nonce: number; enforced: Link }>;
-/** N: the goodbye leaves: from now on this boot permits nothing. */
+/** N: the node sends a goodbye. From now on this boot permits nothing. */
 export type GoodbyeSent = AtNode<"goodbye-sent", { nonce: number }>;
 /**
- * N: an envelope of the kind `grant` was handed to the core. `taken`: the core took it as authentic and for this boot,
- * though its head may not be reached yet. `nonce` and `head` are those that it names.
+ * N: the core received an envelope of the kind `grant`.
+ * - `taken`: the core accepted it as authentic and for this boot, though it may not have reached the head yet.
+ * - `nonce` and `head`: the values in the envelope.
  */
 export type GrantReceived = AtNode<
   "grant-received",
@@ -273,15 +289,15 @@ export type GrantReceived = AtNode<
     head: Link;
     windowMs: number;
     taken: boolean;
-    /** By age, and how old by the granter's clock; null or absent: the leader's own. */
+    /** Age (ms) of a grant by age, by the granter's clock. Null or absent: the leader's own grant. */
     agedMs?: number | null;
-    /** How old the node takes its lease to be, by its own clock, where this grant by age has moved it. */
+    /** Age (ms) of the lease by the node's own clock, if this grant by age moved its start. Absent: it did not. */
     anchorAgeMs?: number;
   }
 >;
-/** N: the age mark of a regional broker, as it is on the disk now. `found`: as this boot met it. */
+/** N: the state of a regional broker's age mark on the disk. `found`: the state when this boot started. */
 export type AgeMarked = AtNode<"age-mark", { mark: "none" | "on the disk"; how: "found" | "kept" | "removed" }>;
-/** N: at the start and at each change of the node's own file. One decision uses one hash. */
+/** N: reported at the start and at each change of the node's own file. One decision uses one hash. */
 export type ConfigActivated = AtNode<
   "config-activated",
   { hash: string; deltaMs: number; routes: readonly RoutePolicy[] }
@@ -289,31 +305,34 @@ export type ConfigActivated = AtNode<
 export type RoutePolicy = Readonly<{
   route: string;
   onStale: "serve" | "deny";
-  /** 0 where it denies. */
+  /** In ms; 0 if `onStale` is `deny`. */
   staleGraceMs: number;
-  /** Members of this group are let in; null: everybody who is signed in. */
+  /** Permits only members of this group. Null: permits every signed-in user. */
   group: string | null;
   /**
-   * Members of this group are kept out, whatever else lets them in: by `deny`, or by `nor` where nothing else is
-   * wanted.
+   * Denies members of this group, even if another rule permits them: by `deny`, or by `nor` if the policy has no other
+   * rule.
    */
   barred: string | null;
-  /** The claim `round` is a whole number below this; null: whatever it is. Alone. */
+  /**
+   * Permits callers whose claim `round` is a whole number below this. Null: does not check the claim. Excludes other
+   * rules.
+   */
   roundsBelow: number | null;
-  /** The policy denies every caller from this moment on; null: it never does. */
+  /** Real time from which the policy denies every caller. Null: never. */
   closesAtMs: SimMs | null;
-  /** Another route at the same place that stands before this one, for members of this group; null: there is none. */
+  /** A second route on the same host, ahead of this one, for members of this group. Null: none. */
   door: string | null;
 }>;
-/** A route for everybody who is signed in. */
+/** A policy that permits every signed-in user. */
 export const plainRoute = {
   ...{ onStale: "deny", staleGraceMs: 0, group: null, barred: null, roundsBelow: null, closesAtMs: null, door: null },
 } as const satisfies Omit<RoutePolicy, "route">;
 
-/** Numbers the requests of a run. An exchange has the number of its request. */
+/** Number of a request, unique in a run. An exchange has the number of its request. */
 export type RequestNo = number;
 
-/** C: the client begins to send. Nothing of it has arrived anywhere. */
+/** C: the client starts to send a request. No part of it has arrived anywhere. */
 export type RequestBegan = Happened<
   "request-began",
   {
@@ -328,9 +347,10 @@ export type RequestBegan = Happened<
   }
 >;
 /**
- * N: the verdict that the client will get, at the moment it is made (the first of the two looks for a permit).
+ * N: the verdict for the client, at the moment of the decision. A permit needs a second check before the exchange
+ * opens.
  *   permit       the exchange may begin
- *   deny         this session may not (403), or is not one (sign in again)
+ *   deny         this session may not (403), or is not valid (sign in again)
  *   unavailable  503: stale, behind the token, no answer from a broker
  */
 export type Decided = AtNode<
@@ -340,37 +360,38 @@ export type Decided = AtNode<
     route: string;
     session: SessionId;
     verdict: "permit" | "deny" | "unavailable";
-    /** The product's own word; for a deny, `sign-in` where the client is sent to the identity provider. */
+    /** The product's own reason. For a deny, `sign-in` means that the client is sent to the identity provider. */
     reason: string;
-    /** The link of the projection that it was decided from; what the decision record names. */
+    /** Link of the projection that the decision used; the decision record names it. */
     place: Link;
     configHash: string;
-    /** By the node's own clocks: how far its lease was over (≤ 0 fresh); what the core went by. */
+    /** Time (ms) since the lease expired, by the node's own clocks, as used by the core. ≤ 0: fresh. */
     overdueMs: number;
   }
 >;
-/** N: the first byte goes upstream, after the second look. Only a permitted request comes here. */
+/** N: the first byte goes upstream, after the second check. Only a permitted request reaches this. */
 export type ExchangeOpened = AtNode<
   "exchange-opened",
   { request: RequestNo; route: string; session: SessionId; kind: "request" | "stream" }
 >;
-/** N: a chunk was handed on, in either direction, after the look that each chunk has. */
+/** N: a chunk was forwarded, in either direction, after the check that each chunk gets. */
 export type Relayed = AtNode<"relayed", { request: RequestNo }>;
 /**
- * N: nothing more is carried. `cut`: by us; `finished`: by either end; a killed process reports none of its exchanges.
+ * N: the exchange carries no more bytes. `cut`: by the node; `finished`: by either end. A killed process reports none
+ * of its exchanges.
  */
 export type ExchangeEnded = AtNode<"exchange-ended", { request: RequestNo; how: "finished" | "cut"; reason: string }>;
 
 // --- the workload (C)
 
-/** C: a client begins to ask; the first time for this command id, or again. */
+/** C: a client sends a command, for the first time or again under the same id. */
 export type CommandInvoked = Happened<
   "command-invoked",
   { commandId: CommandId; command: Command; attempt: number; to: ProcessName }
 >;
-/** C: the answer has arrived. No answer in time is reported as `unavailable`. */
+/** C: the answer arrived. No answer in time is reported as `unavailable`. */
 export type CommandAnswered = Happened<"command-answered", { commandId: CommandId; result: CommandResult }>;
-/** C: numbers the receipts of a run. */
+/** C: a client requests a receipt. `receipt`: its number, unique in a run. */
 export type ReceiptAsked = Happened<
   "receipt-asked",
   {
@@ -382,29 +403,29 @@ export type ReceiptAsked = Happened<
     to: ProcessName;
   }
 >;
-/** B: a broker has concluded the answer; the promise holds from here on. */
+/** B: a broker has decided the answer. Its promise holds from here on. */
 export type ReceiptAnswered = Happened<"receipt-answered", { receipt: number; answer: Receipt; region: string | null }>;
 /**
- * B: the receipt is sent, with what it says of its durability; the promise held from `receipt-answered` on. Null: it
- * has no link.
+ * B: the receipt is sent, with its durability. Its promise has held since `receipt-answered`. Null durability: the
+ * receipt has no link.
  */
 export type ReceiptSigned = Happened<
   "receipt-signed",
   {
     receipt: number;
-    /** The very object of `receipt-answered`: a receipt that is asked for again is answered twice. */
+    /** The same object as in `receipt-answered`: a receipt requested again is answered twice. */
     answer: Receipt;
     durability: Durability | null;
   }
 >;
-/** C: no answer came, or an error. */
+/** C: no answer arrived, or an error. */
 export type ReceiptFailed = Happened<"receipt-failed", { receipt: number; reason: string }>;
-/** C: the workload gives up on nothing after faults-over; a command that it will not ask again is reported here. */
+/** C: the client will not send this command again. After faults-over the workload abandons no command. */
 export type CommandAbandoned = Happened<"command-abandoned", { commandId: CommandId }>;
 
 // --- sizes (B, N, NATS; once a second or less)
 
-/** What holds something that could grow: how much there is now, and its stated bound. */
+/** A resource that could grow: its current size and its bound. */
 export type Sized = Happened<"sized", { what: string; size: number; sizeMax: number }>;
 
 export type SimFact =
@@ -476,5 +497,5 @@ export type SimFact =
 
 export type SimFactOf<Type extends SimFact["type"]> = Extract<SimFact, { type: Type }>;
 
-/** Handed to every model, driver and client; takes a fact and comes straight back. */
+/** Reports a fact; every model, driver and client has one. Returns at once. */
 export type Report = (fact: SimFact) => void;

@@ -1,8 +1,8 @@
 /**
- * Story: a failing seed in few and plain words, with the command that tells it again.
+ * Failure report: a shrunk description of a failing seed, with the command that reproduces it.
  *
- * What does not matter is left out: first everything after the violation, then kinds of wishes, then faults, then
- * wishes one by one.
+ * It drops what the failure does not need: first everything after the violation, then kinds of wishes, then faults,
+ * then single wishes.
  */
 import { type PlannedFault, planFaults, tellFault } from "./fault-plan.ts";
 import { reportOf, reportOfCrash, type SeedReport } from "./seed-report.ts";
@@ -18,7 +18,7 @@ export type Story = Readonly<{ plans: Plans; report: SeedReport; text: string; r
 const traceLines = 400_000;
 const toldTraceLines = 60;
 
-/** Runs what is given and never throws: an error is a finding. */
+/** Runs the plans and never throws: an error is a finding. */
 export function runPlans(
   plans: Plans,
   company: Company,
@@ -37,7 +37,11 @@ export function plansOf(seed: number): Plans {
   return { seed, faults: planFaults(options), wishes: planWishes(options) };
 }
 
-/** @param runsMax how many simulations it may cost; @returns undefined when the seed does not fail at all */
+/**
+ * Shrinks the plans of a failing seed.
+ * @param runsMax upper bound of simulations
+ * @returns undefined if the seed does not fail
+ */
 export function shrinkSeed(whole: Plans, company: Company, runsMax: number): Story | undefined {
   let runs = 0;
   const first = runPlans(whole, company, { stopAtFirst: true }).report.violations[0];

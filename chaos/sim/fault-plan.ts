@@ -1,23 +1,23 @@
 /**
- * Fault plan: which faults a seed has, when and for how long.
+ * Fault plan: the faults of a seed, with their times and durations. Pure data, made before the run.
  *
- * Pure data, made before the run: a fault can be taken out of it without moving any other, which is what makes a story
- * of a failing seed short. Whom it hits is left as numbers that `faults.ts` resolves when it happens: who leads then is
- * not known here.
+ * - Removing a fault moves no other fault, so the plan of a failing seed can shrink.
+ * - A fault names its target by numbers. `faults.ts` resolves them when the fault happens, because the plan does not
+ *   know which broker leads then.
  */
 import { streamOf } from "./random.ts";
 import { type FaultKind, faultClasses, type SimOptions } from "./swarm.ts";
 
 export type PlannedFault = Readonly<{
-  /** Its place in the whole plan, kept when others are taken out. */
+  /** Index in the full plan; unchanged when other faults are removed. */
   id: number;
   atMs: number;
   kind: FaultKind;
   forMs: number;
-  /** From 0 up to, not including, 1: whom it hits. */
+  /** Selects the target, in [0, 1). */
   who: number;
   other: number;
-  /** The same for how hard. */
+  /** Strength of the fault, in [0, 1). */
   much: number;
 }>;
 
@@ -25,7 +25,7 @@ export const faultsMin = 5;
 const faultsMax = 40;
 const forMsMax = 15_000;
 
-/** At least `faultsMin`, in order of time. */
+/** Plans at least `faultsMin` faults, sorted by time. */
 export function planFaults(options: SimOptions): readonly PlannedFault[] {
   const random = streamOf(options.seed, "faults");
   const { faultsFromMs, faultsUntilMs, faultEveryMs, faultForMs, classes } = options;
@@ -38,8 +38,8 @@ export function planFaults(options: SimOptions): readonly PlannedFault[] {
     const kind = random.pick(faultClasses[random.pick(classes)]);
     const drawnMs = 100 + random.exponential(faultForMs);
     const [who, other, much] = [random.next(), random.next(), random.next()];
-    // An answer that is late for longer is not waited for, and one that is less late comes before anybody has taken
-    // over.
+    // After a longer delay no process waits for the answer. After a shorter one it arrives before another broker has
+    // taken over.
     const lastsMs = kind === "late-answers" ? options.lease.takeoverMs + 300 + 1_500 * much : drawnMs;
     const forMs = Math.round(Math.min(forMsMax, lastsMs, faultsUntilMs - at));
     return { id, atMs: Math.round(at), kind, forMs, who, other, much };

@@ -1,4 +1,4 @@
-/** Faults of the network: cuts in one way and two, slow and lossy links, connections that break. */
+/** Faults of the network: one-way and two-way cuts, slow and lossy links, broken connections. */
 
 import type { PlannedFault } from "./fault-plan.ts";
 import type { Fault, Stage, Undo } from "./faults.ts";
@@ -16,7 +16,7 @@ export const linkFaults = {
     const { network } = stage.cast.world;
     return both(network.lose(a, b, 0.05 + 0.45 * much), network.lose(b, a, 0.05 + 0.45 * much));
   }),
-  /** From the others of the system; its clients still reach it. */
+  /** Cuts a process off from the rest of the system; its clients still reach it. */
   isolate(stage, { who }) {
     const one = stage.pick(stage.infrastructure, who);
     if (one === undefined) return undefined;

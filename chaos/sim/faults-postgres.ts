@@ -1,6 +1,8 @@
 /**
- * Faults of Postgres: standbys away, commits that hang and are cancelled, crashes, failovers by the procedure and
- * without proof, old primaries that are still there, asynchronous mode, backups put in the log's place.
+ * Faults of Postgres:
+ * - absent standbys, and commits that hang and are cancelled;
+ * - crashes, failovers by the procedure and without proof, and old primaries that are still up;
+ * - asynchronous mode, and backups restored over the log.
  */
 
 import type { PlannedFault } from "./fault-plan.ts";
@@ -18,11 +20,11 @@ export const postgresFaults = {
   "cut-standby": onStandby((standby, { cast }) =>
     cast.world.network.part([standby.process], [cast.postgres.primary.process]),
   ),
-  /** Commits hang until one is back. */
+  /** Commits hang until a standby is back. */
   "kill-standbys"({ cast }) {
     return { about: "every standby", undo: both(...cast.postgres.standbys().map((one) => down(one.process))) };
   },
-  /** Commits hang, and somebody who wants to help cancels their wait. */
+  /** Commits hang, and an operator who wants to help cancels their wait. */
   "cancel-wait"(stage, { forMs }) {
     const { world, postgres } = stage.cast;
     const undo = awayFromStandbys(stage);
@@ -38,8 +40,8 @@ export const postgresFaults = {
     return { about: cast.postgres.primary.name, undo: () => {} };
   },
   /**
-   * What Postgres says to the leader is on its way for long, and arrives: of a commit, perhaps, that another leader's
-   * have followed.
+   * Delays the answers of Postgres to the leader for a long time, and then delivers them. An answer may confirm a
+   * commit that another leader's commits have followed.
    */
   "late-answers"({ cast }) {
     const { primary } = cast.postgres;
@@ -59,7 +61,7 @@ export const postgresFaults = {
       },
     };
   },
-  /** Somebody's open transaction holds the head row. */
+  /** Another session's open transaction holds the head row. */
   "lock-row"({ cast }) {
     const server = cast.postgres.primary;
     if (!server.isReady) return undefined;
@@ -85,7 +87,7 @@ export const postgresFaults = {
     const { process, name } = cast.postgres.primary;
     return { about: name, undo: paused(process) };
   },
-  /** What hangs when it crashes is visible when it is back, though no standby has it. */
+  /** Commits that hang at the crash are visible after the restart, though no standby has them. */
   "hang-and-crash"(stage, { forMs, much }) {
     const { world, postgres } = stage.cast;
     const { primary } = postgres;
@@ -95,7 +97,7 @@ export const postgresFaults = {
     });
     return { about: `${primary.name} hangs, then crashes and is back at once`, undo: heal };
   },
-  /** The primary dies, and another takes its place. */
+  /** The primary dies, and another server replaces it. */
   failover(stage) {
     const { primary } = stage.cast.postgres;
     primary.process.kill();
@@ -103,7 +105,8 @@ export const postgresFaults = {
     return { about: `${primary.name} dies`, undo: () => up(primary.process) };
   },
   /**
-   * The primary is cut off with those brokers that it still reaches; it does not know that another has taken its place.
+   * The primary is cut off together with the brokers that still reach it. It does not know that another server has
+   * replaced it.
    */
   "failover-zombie"(stage, { who, much }) {
     const { world, postgres, brokers } = stage.cast;
@@ -116,7 +119,7 @@ export const postgresFaults = {
     failOver(stage, "procedure");
     return { about: `${primary.name} is cut off with ${friends.size} brokers, and replaced`, undo: heal };
   },
-  /** A node that goes on serving is cut off from everything while leader and primary are replaced. */
+  /** A node that keeps serving is cut off from the whole system while leader and primary are replaced. */
   "failover-cut-node"(stage, { who, much }) {
     const { world, postgres, nodes, brokers } = stage.cast;
     const node = stage.pick(nodes, who);
@@ -132,7 +135,7 @@ export const postgresFaults = {
     const about = `${node.process.name} is cut off while ${leader.process.name} dies${much < 0.5 ? ` and ${primary.name} is replaced` : ""}`;
     return { about, undo: both(heal, revive, () => up(primary.process)) };
   },
-  /** An operator in a hurry promotes whoever is up. */
+  /** An operator in a hurry promotes any server that is up. */
   "failover-unsafe"(stage, { much }) {
     const { primary } = stage.cast.postgres;
     const heal = much < 0.5 ? down(primary.process) : awayFromStandbys(stage);
@@ -144,8 +147,8 @@ export const postgresFaults = {
     return { about: "commits wait for nobody", undo: () => cast.postgres.setSynchronous(options.synchronous) };
   },
   /**
-   * Commits hang, and the names are emptied to let them go, as a manager does that prefers to stay available; then they
-   * are set again. Sometimes the primary dies before a standby is back.
+   * Commits hang. Like a manager that prefers availability, the fault empties the standby names to release them, then
+   * sets the names again. Sometimes the primary dies before a standby is back.
    */
   "empty-names"(stage, { forMs, much }) {
     const { world, postgres } = stage.cast;
@@ -176,7 +179,7 @@ export const postgresFaults = {
   },
 } satisfies Readonly<Record<string, Fault>>;
 
-/** As somebody at a keyboard does: until it works, or the primary is back. */
+/** Retries like an operator at a keyboard, until the failover works or another server is the primary. */
 function failOver(stage: Stage, how: "procedure" | "unsafe", triesLeft = 20): void {
   const { world, postgres } = stage.cast;
   const before = postgres.primary;

@@ -1,4 +1,4 @@
-/** Faults of processes, their machines, clocks and disks; NATS servers among them. */
+/** Faults of processes (NATS servers included) and of their machines, clocks and disks. */
 
 import type { NodeFace } from "./actors.ts";
 import type { Frozen } from "./clock.ts";
@@ -8,7 +8,7 @@ import { both } from "./faults-links.ts";
 import type { SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
 
-/** Clocks are assumed to keep within this of true time (docs/protocol.md §1.2, A3). */
+/** Largest clock rate error that the fault sets. The protocol assumes a bound (docs/protocol.md §1.2, A3). */
 const rateErrorMax = 0.0095;
 const stepMsMax = 12_000;
 const setLateMs = 1_000;
@@ -19,7 +19,7 @@ export const processFaults = {
     node.process.restart();
     return () => {};
   }),
-  /** As an operator does: it says goodbye, and is gone. */
+  /** An orderly stop, as by an operator: the node says goodbye and ends. */
   "stop-node": onNode((node) => {
     node.process.run(() => node.stop());
     return () => upAgain(node.process);
@@ -33,7 +33,9 @@ export const processFaults = {
     return down(node.process);
   }),
   "pause-node": onNode((node) => paused(node.process)),
-  /** Its wall clock goes on: one that stands still too cannot be told from a short sleep (docs/protocol.md §5.5). */
+  /**
+   * The wall clock keeps running: a suspension that stops both clocks looks like a short one (docs/protocol.md §5.5).
+   */
   "suspend-node": onNode((node, _, { cast }) => asleep(cast.world, node.process, "monotonic")),
   "pause-broker": onBroker((process) => paused(process)),
   "suspend-broker": onBroker((process, { much }, { cast }) =>
@@ -127,7 +129,7 @@ export function up(process: SimProcess): void {
   if (!process.isUp) process.start();
 }
 
-/** Of this boot: what is killed and started meanwhile is not resumed. */
+/** Pauses this boot. The undo does not resume a later boot. */
 export function paused(process: SimProcess): Undo {
   if (!process.isUp) return () => {};
   const { boot } = process;
@@ -137,7 +139,7 @@ export function paused(process: SimProcess): Undo {
   };
 }
 
-/** Who sleeps with both clocks wakes with a wall clock that is late, until a time server sets it. */
+/** Suspends a process. If both clocks stop, the wall clock is late after the wake-up until a time server sets it. */
 export function asleep(world: World, process: SimProcess, frozen: Frozen): Undo {
   if (!process.isUp) return () => {};
   const { boot } = process;

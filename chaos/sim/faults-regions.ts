@@ -1,4 +1,4 @@
-/** Faults of remote regions: their links to the rest of the world, their brokers, and the disks of those. */
+/** Faults of remote regions: their links to the other regions, their brokers, and the disks of these brokers. */
 import type { RegionFace } from "./actors.ts";
 import type { PlannedFault } from "./fault-plan.ts";
 import type { Fault, Stage, Undo } from "./faults.ts";
@@ -7,13 +7,13 @@ import { asleep, down, paused, upAgain } from "./faults-processes.ts";
 import type { SimProcess } from "./process.ts";
 
 const killsMax = 3;
-/** So slow is the age mark's disk at most, while nothing else is wrong with it. */
+/** Upper bound (ms) of the write delay of the age mark's disk, while it has no other fault. */
 const markMsMax = 700;
 
 export const regionFaults = {
-  /** Clients still reach it. */
+  /** Cuts the region off; clients still reach it. */
   "cut-region": onRegion((region, planned, stage) => cutOff(region, planned, stage)),
-  /** So late that some answers of the home region come in time and some do not. */
+  /** Delays messages so that some answers of the home region arrive in time and some do not. */
   "slow-region": onRegion(({ process }, { much }, { cast: { world, brokers } }) => {
     const ms = 700 + 700 * much;
     const undo = brokers.flatMap(({ process: one }) => [
@@ -23,8 +23,8 @@ export const regionFaults = {
     return both(...undo);
   }),
   /**
-   * Restarts in a region that is cut off: what the boots before granted by age may still count, and a node that
-   * restarts has no lease but one by age.
+   * Restarts the regional broker of a region that is cut off. Grants by age of its earlier boots may still count. A
+   * node that restarts meanwhile can only get a lease by age.
    */
   "cut-and-kill-region": onRegion((region, planned, stage) => {
     const { much, other, forMs } = planned;
@@ -43,7 +43,7 @@ export const regionFaults = {
     });
   }),
   "kill-region": onRegion(({ process }) => down(process)),
-  /** It says goodbye when it may, and is gone. */
+  /** Stops the regional broker in an orderly way: it says goodbye if it may, and ends. */
   "stop-region": onRegion((region) => {
     region.process.run(() => region.stop());
     return () => upAgain(region.process);
@@ -78,7 +78,7 @@ function onRegion(act: (region: RegionFace, planned: PlannedFault, stage: Stage)
   };
 }
 
-/** The regional broker, its nodes and, with luck, a NATS server, from everything else. */
+/** Cuts the regional broker, its nodes and, half of the time, the region's NATS servers off from the rest. */
 function cutOff({ process }: RegionFace, { other }: PlannedFault, { infrastructure, cast }: Stage): Undo {
   const { region } = process;
   const own = new Set([process, ...cast.nodes.map((node) => node.process).filter((node) => node.region === region)]);

@@ -1,8 +1,8 @@
 /**
- * Faults: does to the cast what the plan says, takes it back when its time is over, and heals everything in the end.
+ * Faults: applies the plan's faults to the cast, undoes each after its duration, and finally repairs everything.
  *
- * Whom a fault hits is resolved when it happens. One that hits nothing (a leader where nobody leads) is told as over at
- * once. Every fault is reported before and after it acts, so that nothing it causes is seen in peace.
+ * - A fault selects its target when it happens. A fault without a target (a leader when there is none) ends at once.
+ * - Each fault reports its start before it acts and its end after its undo, so its actions never look fault-free.
  */
 import type { Cast } from "./actors.ts";
 import type { PlannedFault } from "./fault-plan.ts";
@@ -17,20 +17,20 @@ import { type Rollout, upgradeTheRest } from "./upgrade.ts";
 
 export type Undo = () => void;
 
-/** What a fault has to work with. */
+/** The input of a fault: cast, options and target selection. */
 export type Stage = Readonly<{
   cast: Cast;
   options: SimOptions;
-  /** Everything but clients: what can be cut off from each other. */
+  /** Every process except clients: the processes that a fault can cut off from each other. */
   infrastructure: readonly SimProcess[];
-  /** From where operators ask. */
+  /** The clients from which operators send commands. */
   clients: readonly SimProcess[];
   rollout: Rollout;
-  /** One of a list, by a number of the plan. */
+  /** Selects one element of a list by a number of the plan. */
   pick: <T>(list: readonly T[], by: number) => T | undefined;
 }>;
 
-/** @returns how it is taken back, and a word on whom it hit; undefined: it hit nobody */
+/** @returns the undo and a description of the target; undefined: there was no target */
 export type Fault = (stage: Stage, planned: PlannedFault) => Readonly<{ about: string; undo: Undo }> | undefined;
 
 const faults: Readonly<Record<FaultKind, Fault>> = {
@@ -42,9 +42,9 @@ const faults: Readonly<Record<FaultKind, Fault>> = {
 };
 
 export type Faults = Readonly<{
-  /** Of those that acted, so far. */
+  /** Number of faults that have acted so far. */
   begun: () => number;
-  /** Ends what is still broken, mends the rest, and tells when all is whole. */
+  /** Ends the open faults, repairs the rest, and calls `done` when the system is healthy. */
   heal: (done: () => void) => void;
 }>;
 
@@ -59,7 +59,7 @@ export function startFaults(stage: Stage, plan: readonly PlannedFault[]): Faults
     if (over) return;
     const { id, kind } = planned;
     const at = world.now;
-    // Told before it acts; whom it hits is known only afterwards, and is in the trace.
+    // Reported before the fault acts. Its target is known only afterwards; the trace names it.
     world.report({ type: "fault-began", at, process: "operator", id, kind, about: `for ${planned.forMs} ms` });
     const done = faults[kind](stage, planned);
     world.note(
@@ -95,7 +95,7 @@ export function startFaults(stage: Stage, plan: readonly PlannedFault[]): Faults
   };
 }
 
-/** As operators leave it after a bad day: every process up, every clock right, one primary that the others follow. */
+/** Repairs the system as operators do: every process up, every clock right, one primary that the others follow. */
 function mend(stage: Stage, done: () => void): void {
   const { cast, options } = stage;
   const { world, postgres } = cast;

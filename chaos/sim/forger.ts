@@ -1,13 +1,14 @@
 /**
- * Forger: somebody on the wire who sees and keeps what passes, repeats it to whom and when they like, changes it, and
- * answers in a broker's place. They own no key of anybody's, so nothing they make is sealed; but an accomplice is
- * enrolled as a node of its own, and says things in the names of others.
+ * Forger: an attacker on the wire. It sees and keeps messages, replays them at any time to any receiver, changes them,
+ * and answers in a broker's stead.
  *
- * In half of the seeds an insider holds the enrolment secret: it enrols a key of its own under the name and the boot of
- * a living node, and confirms, leaves and replaces in that node's name. Its envelopes are sealed, so only the pin of
- * the boot to its key refuses them.
+ * - It owns no key of another process, so nothing it makes is sealed.
+ * - An accomplice is enrolled as a separate node and sends messages in the names of others.
+ * - In half of the seeds an insider holds the enrolment secret. It enrols its own key under the name and boot of a live
+ *   node, and confirms, leaves and replaces in that node's name. Its envelopes are sealed, so only the pin of the boot
+ *   to its key refuses them.
  *
- * What TLS would keep from them is theirs here: the protocol must not need it.
+ * The forger sees what TLS would hide from it: the protocol must not depend on TLS.
  */
 import type { BootId, Epoch, Link, NodeId, Position } from "../../src/events/index.ts";
 import type { BrokerPort, SaidAnswer } from "./broker-port.ts";
@@ -19,21 +20,21 @@ import type { Wish } from "./workload-plan.ts";
 import type { World } from "./world.ts";
 
 type Kind = SimPayload["kind"];
-/** Of each kind; the oldest go first, but some old ones are kept for good. */
+/** Kept envelopes per kind. When full, it drops one a quarter of the way in, so some of the oldest ones stay. */
 const keptMax = 60;
 const kinds: readonly Kind[] = ["batch", "batch", "grant", "grant", "renew", "confirm", "goodbye"];
 const askMs = 3_000;
 
-/** Who speaks for the forger with a key that is enrolled. */
+/** Senders that seal for the forger with an enrolled key. */
 export type Voices = Readonly<{
-  /** A node of its own, and none of those that run. */
+  /** Seals as an enrolled node that does not run otherwise. */
   accomplice?: ((payload: SimPayload) => SimEnvelope) | undefined;
-  /** Absent: none holds the enrolment secret in this seed. */
+  /** Absent: in this seed no insider holds the enrolment secret. */
   insider?: Insider | undefined;
 }>;
 
 export type Insider = Readonly<{
-  /** The insider's own boot under the name of a node: the id that commits to its key. */
+  /** The insider's own boot id under the name of a node; it commits to the insider's key. */
   bootUnder: (node: NodeId) => BootId;
   /** Seals with the insider's key, enrolled under that name and boot. */
   seal: (as: Readonly<{ node: NodeId; boot: BootId }>, payload: SimPayload) => SimEnvelope;
@@ -43,7 +44,7 @@ export class Forger {
   readonly #world: World;
   readonly #process: SimProcess;
   readonly #kept = new Map<Kind, SimEnvelope[]>();
-  /** What a process that asks next is answered in a broker's place. */
+  /** The answer that the next renew of a process gets instead of the broker's own. */
   readonly #answers = new Map<ProcessName, Readonly<{ how: "forged" | "replayed"; envelope: SimEnvelope }>>();
   readonly #voices: Voices;
   #client: NatsClient<SimEnvelope> | undefined;
@@ -69,7 +70,7 @@ export class Forger {
     this.#process.start();
   }
 
-  /** A broker as a node meets it, with this one in between. */
+  /** A broker port with the forger between the node and the broker. */
   between(node: ProcessName, port: BrokerPort): BrokerPort {
     return {
       ...port,
@@ -90,14 +91,14 @@ export class Forger {
     };
   }
 
-  /** Puts something on the wire. */
+  /** Sends a forged or replayed envelope. */
   forge(
     { who, other, much }: Wish,
     targets: Readonly<{ brokers: readonly BrokerPort[]; nodes: readonly ProcessName[] }>,
   ): void {
     const kind = at(kinds, who) ?? "batch";
     const kept = this.#kept.get(kind) ?? [];
-    // The oldest or the newest, rather than something in the middle.
+    // Prefers the oldest or the newest envelopes.
     const deep = Math.min(kept.length - 1, Math.floor((much % 0.4) * 10));
     const seen = kept[much < 0.4 ? deep : kept.length - 1 - deep];
     const forged = other < 0.5;
@@ -131,7 +132,7 @@ export class Forger {
     }
   }
 
-  /** Half of what could be said of a boot that runs is said by the accomplice or the insider. */
+  /** An envelope in the name of a running boot, from the insider or the accomplice. Undefined: none fits. */
   #inAnothersName(kind: Kind, other: number): SimEnvelope | undefined {
     const { accomplice, insider } = this.#voices;
     const renew = this.#kept.get("renew")?.at(-1)?.payload;
@@ -144,7 +145,7 @@ export class Forger {
     if (insider !== undefined && other < 0.125) {
       if (payload !== undefined) return insider.seal({ node, boot }, payload);
       const own = insider.bootUnder(node);
-      // Too old a build to be granted a lease: nothing but the claim is left of it.
+      // `reads: 0` is too old a build for a lease, so only the claim of the replacement matters.
       const claim = { ...renew.renew, boot: own, replaces: boot, reads: 0 };
       return kind === "renew" ? insider.seal({ node, boot: own }, { kind, renew: claim }) : undefined;
     }
@@ -173,7 +174,7 @@ function wordsOf(
   return kind === "confirm" && enforced !== undefined ? { kind, confirm: { node, boot, nonce, enforced } } : undefined;
 }
 
-/** The same with something better in it; the seal does not know it. */
+/** A changed copy of an envelope; its seal is not valid. */
 function changed({ from, payload }: SimEnvelope, much: number): SimEnvelope {
   if (much < 0.15) return { from: { ...from, cluster: "another" }, payload };
   switch (payload.kind) {
