@@ -1,9 +1,8 @@
 /**
- * One boot of a simulated regional broker: the product's region core beside the node core of its own copy, in a process
- * of the world.
+ * One boot of a simulated regional broker: the product's region core and the node core of its own copy, in one process.
  *
- * It does for them what region-driver.ts and node-process.ts do in production: questions become calls of home brokers,
- * timers and disk writes; answers become inputs. It decides nothing.
+ * It does the work of region-driver.ts and node-process.ts: requests of the cores become calls to home brokers, timers
+ * and disk writes; answers become inputs. It makes no decisions.
  */
 import type { OpenedNodeMessage } from "../../src/broker/core/messages.ts";
 import { ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
@@ -42,7 +41,7 @@ import type { SimRegionOptions } from "./sim-region.ts";
 type Said = {
   readonly envelope: SimEnvelope;
   readonly answered: (answer: SaidAnswer) => void;
-  /** As the leader answered it. */
+  /** The leader's answer. Null: none yet. */
   reply: SaidAnswer | null;
 };
 
@@ -70,7 +69,7 @@ export class RegionBoot {
   #nats: NatsClient<SimEnvelope> | undefined;
   #ids = 0;
   #windowMs: number;
-  /** How many final denials it had seen when it last wrote them down. */
+  /** Number of final denials seen at the last write to the disk. */
   #keptAt = 0;
 
   constructor(options: SimRegionOptions, parts: Readonly<{ process: SimProcess; disk: RegionDisk; copy: RegionCopy }>) {
@@ -130,12 +129,12 @@ export class RegionBoot {
     this.#refreshOften();
   }
 
-  /** As on SIGTERM. */
+  /** Stops as on SIGTERM. */
   stop(): void {
     this.#feed({ type: "stopping" });
   }
 
-  // --- what nodes ask
+  // --- requests of nodes
 
   read(asked: Parameters<BrokerPort["read"]>[0], answered: (answer: PageOutcome | Unavailable) => void): void {
     const { after, limit, waitMs } = asked;
@@ -155,7 +154,7 @@ export class RegionBoot {
     return openNodeMessage(envelope, { seals, cluster, proven: this.#proven });
   }
 
-  /** What only the home region can do. */
+  /** Forwards a call that only the home region can perform. */
   forward<T>(call: Omit<Call<T>, "done">, done: (answer: T | undefined) => void): void {
     if (!this.#core.homeAnswers(this.#process.moment().monotonic)) {
       done(undefined);
@@ -390,7 +389,10 @@ export class RegionBoot {
     return "refused" in opened ? [] : [opened.batch];
   }
 
-  /** As the product's process does before each wake-up: the next renews ask for what the region's nodes ask for. */
+  /**
+   * Updates the window before each wake-up, as the product's process does. The next renews request the window that the
+   * region's nodes request.
+   */
   #tellWindow(): void {
     const { deltaMs } = this.#options.options.lease;
     const windowMs = Math.max(deltaMs, this.#core.windowMs(this.#process.moment().monotonic));
@@ -422,7 +424,7 @@ export class RegionBoot {
     this.#disk.kept = { retained: [...retained], denials: this.#driver.core.denialsToPersist() };
   }
 
-  /** Fetches the home region's newest snapshot, and lets the copy drop what two of them hold. */
+  /** Fetches the home region's newest snapshot periodically. The copy may then drop events that two snapshots cover. */
   #refreshOften(): void {
     const random = this.#options.world.random(`region-disk/${this.#options.name}`);
     this.#process.after(random.within(refreshEveryMs[0], refreshEveryMs[1]), () => {

@@ -1,13 +1,14 @@
 /**
- * Region disk: what outlives a boot of a simulated regional broker: its copy of the log, snapshots, denials, the name
- * of its last boot and the age mark. Its faults: it is full, its newest events are lost, or another disk is in its
- * place.
+ * Region disk: the state of a simulated regional broker that survives its boots: its copy of the log, snapshots,
+ * denials, the name of its last boot and the age mark.
+ *
+ * Its faults: the disk is full, its newest events are lost, or another disk replaces it.
  */
 import type { DenialsOnDisk, NodeKey } from "../../src/replication/index.ts";
 import type { Saved } from "./saved-projection.ts";
 import { SimCopyStore } from "./sim-copy-store.ts";
 
-/** `power`: the machine lost power. `lost`: an empty disk. */
+/** `power`: the machine lost power. `lost`: the disk is replaced by an empty one. */
 export type RegionDiskFault = "power" | "lost";
 
 const unforcedEvents = 12;
@@ -16,17 +17,17 @@ const nothingKept: DenialsOnDisk = { retained: [], denials: [] };
 
 export class RegionDisk {
   readonly rows = new SimCopyStore();
-  /** Newest last. */
+  /** Snapshots, newest last. */
   saves: readonly Saved[] = [];
-  /** What the replica denies by itself, as in the product's file of denials. */
+  /** The replica's own denials, as in the product's denials file. */
   kept: DenialsOnDisk = nothingKept;
   lastBoot: NodeKey | null = null;
   mark: "none" | "on the disk" = "none";
-  /** How long it takes to force the age mark to the disk. */
+  /** Time (ms) to force the age mark to the disk. */
   markMs = 2;
   #next: RegionDiskFault | null = null;
 
-  /** The disk takes no more: neither events nor the age mark. */
+  /** A full disk rejects events and the age mark. */
   set isFull(isFull: boolean) {
     this.rows.isFull = isFull;
   }
@@ -34,12 +35,12 @@ export class RegionDisk {
     return this.rows.isFull;
   }
 
-  /** Before the next boot. */
+  /** Schedules a fault, which takes effect at the next boot. */
   fail(how: RegionDiskFault): void {
     this.#next = how;
   }
 
-  /** A boot begins. */
+  /** Applies the scheduled fault at the start of a boot. */
   turn(): void {
     if (this.#next === "power") this.rows.loseNewest(unforcedEvents);
     if (this.#next === "lost") {

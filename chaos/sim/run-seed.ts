@@ -1,11 +1,11 @@
-/** Run seed: one seed with the real cores in the simulated world. */
+/** Seed run: one seed with the real cores in the simulated world. */
 import { company } from "./cluster-setup.ts";
 import type { Violation } from "./monitors/index.ts";
 import { type SimResult, type Spec, simulate } from "./simulation.ts";
 
 export type SeedRun = SimResult & Readonly<{ violations: readonly Violation[] }>;
 
-/** @throws what a core or a model throws: that is a finding, too */
+/** @throws any error of a core or a model; such an error is a finding, too */
 export function runSeed(seed: number, how: Omit<Spec, "seed"> = {}): SeedRun {
   const result = simulate({ seed, ...how }, company);
   return { ...result, violations: result.judgement.violations };

@@ -1,4 +1,4 @@
-/** Runner: many seeds on all cores, each in one of a few processes, handed out one by one. */
+/** Runner: runs many seeds on all cores. It hands them one by one to a few worker processes. */
 import { fork } from "node:child_process";
 import { join } from "node:path";
 import type { Coverage } from "./coverage.ts";
@@ -8,19 +8,19 @@ export type RunOptions = Readonly<{
   firstSeed: number;
   seeds: number;
   workers: number;
-  /** Whether a seed is run a second time, to see that it repeats. */
+  /** Whether a seed runs a second time, to check that it repeats. */
   twice: (seed: number) => boolean;
   onDone: (done: Done) => void;
-  /** The lines of `src/` that the first worker's first seeds have run. Called once. */
+  /** Called once, with the lines of `src/` covered by the first seeds of the first worker. */
   onCovered?: (coverage: Coverage) => void;
-  /** Before the next seed is handed out. */
+  /** Checked before each new seed; true stops the run early. */
   enough?: () => boolean;
 }>;
 
-/** So many seeds of one worker are counted: the next ones run few other lines, and counting costs a few percent. */
+/** Number of seeds of one worker with coverage. Later seeds run few other lines, and coverage costs a few percent. */
 const coveredSeedsMax = 40;
 
-/** @returns when every seed is done; what was begun is finished even when it is enough */
+/** @returns when every seed is done. An early stop still completes the seeds in progress. */
 export async function runSeeds(options: RunOptions): Promise<void> {
   const { firstSeed, seeds, twice, onDone, onCovered, enough = () => false } = options;
   let next = firstSeed;

@@ -1,7 +1,4 @@
-/**
- * Saved projection: what a disk of the simulation holds of a projection, in the product's own form, and a projection
- * from it.
- */
+/** Saved projection: a projection as a simulated disk stores it, in the product's own format, and its load and save. */
 import {
   type Link,
   loadProjection,

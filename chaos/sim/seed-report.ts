@@ -1,4 +1,4 @@
-/** Seed report: what is told of one seed, as plain data that can go from one process to another. Pure. */
+/** Seed report: the result of one seed as plain data that processes can exchange. Pure. */
 import { describe, type Invariant, type Look } from "./monitors/index.ts";
 import type { SimResult } from "./simulation.ts";
 import type { Situation } from "./sometimes.ts";
@@ -13,7 +13,7 @@ export type SeedReport = Readonly<{
   requests: number;
   receipts: number;
   complete: number;
-  /** Rightful requests in quiet times, and how many of them were permitted. */
+  /** Number of rightful requests in quiet times. `permitted`: how many of them were permitted. */
   rightful: number;
   permitted: number;
   head: number;
@@ -21,13 +21,13 @@ export type SeedReport = Readonly<{
   situations: readonly Situation[];
   looks: readonly (readonly [look: Look, count: number])[];
   violations: readonly SeedViolation[];
-  /** How many of each. */
+  /** Number of violations per invariant. */
   counts: readonly (readonly [invariant: string, count: number])[];
 }>;
 
 export type SeedViolation = Readonly<{ invariant: string; at: number; story: string }>;
 
-/** `invariant` of a run that ended in an error instead of a judgement. */
+/** Value of `invariant` for a run that ended in an error instead of a judgement. */
 export const crashed = "crash";
 const violationsMax = 8;
 
@@ -48,7 +48,7 @@ export function reportOf(result: SimResult): SeedReport {
   };
 }
 
-/** A core or a model threw: that is a finding as well. */
+/** The report of a run in which a core or a model threw an error, which is a finding, too. */
 export function reportOfCrash(seed: number, error: unknown): SeedReport {
   const story = error instanceof Error ? (error.stack ?? error.message) : String(error);
   const nothing = { faults: 0, commands: 0, requests: 0, receipts: 0, complete: 0, rightful: 0, permitted: 0, head: 0 };

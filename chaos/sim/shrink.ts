@@ -1,16 +1,16 @@
 /**
- * Shrink: makes the story of a failing seed short, by leaving out what it does not need (delta debugging, after
- * Zeller).
+ * Shrinker: reduces the faults or wishes of a failing seed to the ones that it needs (delta debugging, after Zeller).
  *
- * Pure: whether what is left still fails is asked of `fails`. Deterministic, and bounded by the number of questions;
- * what comes out fails as the whole did, though something smaller may exist.
+ * - Pure and deterministic: only `fails` decides whether a reduced list still fails.
+ * - At most `asksMax` calls of `fails`.
+ * - The result still fails; a smaller one may exist.
  */
 
 export type Shrunk<T> = Readonly<{ left: readonly T[]; asked: number }>;
 
 /**
- * @param fails whether these alone still do it; known to be so for all
- * @param asksMax how often it may be asked
+ * @param fails whether the run still fails with these items alone; the caller knows that it fails with all of them
+ * @param asksMax maximum number of calls of `fails`
  */
 export function shrinkList<T>(all: readonly T[], fails: (some: readonly T[]) => boolean, asksMax: number): Shrunk<T> {
   let left = all;

@@ -1,6 +1,6 @@
 /**
- * Simulated broker: a process of the world in which a real broker core runs (broker-boot.ts), as clients, nodes and
- * other brokers meet it. Nothing of it outlives a boot but the snapshots on its disk.
+ * Simulated broker: a process of the world that runs a real broker core (broker-boot.ts), with the interfaces for
+ * clients, nodes and other brokers. Only the snapshots on its disk survive a boot.
  */
 import type { Presence } from "../../src/broker/core/messages.ts";
 import type { SnapshotRules } from "../../src/broker/snapshots/snapshot-messages.ts";
@@ -25,7 +25,7 @@ export type SimBrokerOptions = Readonly<{
   provider: SimProvider;
   seals: Seals;
   disk: BrokerDisk;
-  /** When a snapshot is due, and what may go: operators change it. */
+  /** When a snapshot is due and which data may be dropped. Operators change it. */
   rules: Readonly<SnapshotRules>;
   cluster: string;
   secret: Uint8Array;
@@ -33,29 +33,29 @@ export type SimBrokerOptions = Readonly<{
   broker: BrokerId;
   region: string;
   build: string;
-  /** All of them, this one too. */
+  /** All brokers, including this one. */
   brokers: () => readonly SimBroker[];
 }>;
 
-/** A broker as clients, nodes and other brokers meet it. */
+/** The interfaces of a broker for clients, nodes and other brokers. */
 export type SimBroker = BrokerFace &
   BrokerPort &
   Readonly<{
-    /** What another broker hands on: answered here, or not at all. */
+    /** Calls forwarded by another broker. This broker answers them or drops them; it never forwards them again. */
     handedOn: Readonly<{
       submit: BrokerPort["submit"];
       say: BrokerPort["say"];
       receipt: BrokerFace["receipt"];
-      /** Another broker says that it is there. */
+      /** Receives another broker's presence. */
       present: (presence: Presence) => void;
     }>;
-    /** For another broker to copy; undefined: it has none. */
+    /** The snapshot for another broker to copy. Undefined: it has none. */
     newestSave: () => BrokerSave | undefined;
-    /** @returns a word on it; undefined: it does not lead, and takes none */
+    /** @returns a message for the operator. Undefined: this broker does not lead and takes no snapshot. */
     wantSnapshot: () => string | undefined;
   }>;
 
-/** A process of the world, made down. */
+/** Adds the process to the world; it is down until its first start. */
 export function addSimBroker(options: SimBrokerOptions): SimBroker {
   const { world, name, broker, region, build } = options;
   let running: BrokerBoot | undefined;

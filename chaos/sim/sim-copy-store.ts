@@ -1,6 +1,6 @@
 /**
- * Simulated copy store: the rows of a region's copy of the log (src/broker/region/region-copy.ts), in memory, on a disk
- * that may be full.
+ * Simulated copy store: the rows of a region's copy of the log (src/broker/region/region-copy.ts), in memory, with a
+ * disk that may be full.
  */
 import { CopyNotWrittenError, type CopyStore } from "../../src/broker/region/region-copy.ts";
 import type { Link, Position, UserId, WrappedKey } from "../../src/events/index.ts";
@@ -10,11 +10,11 @@ type Row = Readonly<{ link: Link; bytes: Uint8Array }>;
 export class SimCopyStore implements CopyStore {
   isFull = false;
   #base: Link | undefined;
-  /** Events of one unbroken run, oldest first. */
+  /** Contiguous events, oldest first. */
   #rows: Row[] = [];
   readonly #keys = new Map<UserId, WrappedKey>();
 
-  /** The machine lost power: SQLite had not forced the newest events to the disk. */
+  /** Drops the newest events: SQLite had not forced them to the disk when the machine lost power. */
   loseNewest(count: number): void {
     this.#rows = this.#rows.slice(0, Math.max(0, this.#rows.length - count));
   }

@@ -1,9 +1,8 @@
 /**
- * Simulated duties: performs the runs that a broker's duty holder asks for, in one boot: its snapshots, refreshes, and
- * visits.
+ * Simulated duties: performs the duty runs requested by a broker's core in one boot: snapshots, refreshes and visits.
  *
- * A visit calls something outside about a session, for any time, and then submits a command. It does not heed the end
- * of its epoch: what it still has in hand is for the core to refuse.
+ * A visit models a slow outside call about a session, followed by a command. It ignores the end of its epoch, so the
+ * core must refuse its late commands.
  */
 import type { DutyRun } from "../../src/broker/core/messages.ts";
 import type { CommandId, CommandRequest, CommandResult, Projection, Session } from "../../src/events/index.ts";
@@ -25,7 +24,7 @@ export type SimDutiesParts = Omit<SimSnapshotsParts, "submit"> &
     world: World;
     process: SimProcess;
     telling: BrokerTelling;
-    /** In the run's epoch, or not at all. */
+    /** Submits a command in the run's epoch, or not at all. */
     submit: (run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void) => void;
   }>;
 

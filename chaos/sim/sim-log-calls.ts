@@ -1,7 +1,8 @@
 /**
- * Simulated log calls: a broker core's questions to the log, asked of the Postgres model. The same answers as
- * src/broker/perform-log-call.ts gives with a real log, by callback; a batch that is not whole is thrown, for it is a
- * bug of the core.
+ * Simulated log calls: perform a broker core's log calls on the Postgres model.
+ *
+ * They give the same answers as src/broker/perform-log-call.ts with a real log, by callback. A malformed batch throws,
+ * as it is a bug of the core.
  */
 
 import type { LogAnswer, LogCall } from "../../src/broker/core/messages.ts";
@@ -10,7 +11,7 @@ import { type Incarnation, type Link, unreachable } from "../../src/events/index
 import { LogUnavailableError } from "../../src/replication/log/log.ts";
 import type { SimLog } from "./sim-log.ts";
 
-/** @param publicKeyOf what an epoch's first event names as its leader's key */
+/** @param publicKeyOf returns the leader's key that an epoch's first event names */
 export function askSimLog(
   log: SimLog,
   call: LogCall,

@@ -1,6 +1,8 @@
 /**
- * Simulated log, its reads: what brokers ask of the Postgres model without writing, as postgres/log.ts asks it, one
- * question after the other on one connection, and nothing above the durable horizon.
+ * Reads of the simulated log: the brokers' read-only calls to the Postgres model, as postgres/log.ts makes them.
+ *
+ * - A read sends its queries one after the other on one connection.
+ * - A read returns nothing above the durable horizon.
  */
 import {
   type CommandId,
@@ -53,17 +55,17 @@ export type SimLogOptions = Readonly<{
   writeTimeoutMs?: number;
   readTimeoutMs?: number;
   readersMax?: number;
-  /** The servers it knows, in the order in which it tries them; by default all. */
+  /** Known servers, in the order of connection attempts. Default: all. */
   servers?: readonly string[];
 }>;
 
-/** A read's answer, or why there is none. */
+/** Receives a read's answer, or the error. */
 export type Asked<T> = (answer: T | LogUnavailableError) => void;
 
 export type Clean = Readonly<{ epoch: Epoch; incarnation: Incarnation; link: Link }>;
 type Head = Readonly<{ seen: Omit<Observation, "head">; horizon: Link }>;
 type Found = Readonly<{ first: Position; count: number }>;
-/** One read's questions, one after the other on one connection. */
+/** Sends a query of one read. The queries of a read run in sequence on one connection. */
 type Ask = <T>(look: (state: PostgresState) => T, then: (value: T) => void) => void;
 
 const waitingMax = 256;
@@ -75,7 +77,7 @@ export class LogReads {
   protected readonly terms: Omit<LinkTerms, "atOnce">;
   readonly #readers: Lender;
   readonly #readTimeoutMs: number;
-  /** The head of our last clean commit: more than the head row knows, for the next commit tells it. */
+  /** Head of our last clean commit. It is ahead of the head row, which learns it only from the next commit. */
   protected clean: Clean | undefined;
 
   constructor(process: SimProcess, model: PostgresModel, options: SimLogOptions) {
@@ -138,7 +140,7 @@ export class LogReads {
     );
   }
 
-  /** As postgres/durability.ts asks: look after look at one server, until the evidence is clear. */
+  /** Checks one server repeatedly until the evidence is clear, as postgres/durability.ts does. */
   durabilityOf(link: Link, answer: (durability: Durability) => void): void {
     let open = true;
     const end = (durability: Durability): void => {
@@ -271,7 +273,7 @@ export class LogReads {
     const clean = this.clean?.link ?? genesis;
     ask((state): Head => {
       const { epoch, incarnation, brokerId, brokerUrl, beat, durable } = state;
-      // Only while the event is still there under the same hash: the server may hold another history.
+      // Valid only while the server has the event under the same hash: it may hold another history.
       const there = clean.position > 0 ? state.events[clean.position - 1 - state.base.position] : undefined;
       const still = there !== undefined && sameLink(linkOf(there.recorded), clean);
       const horizon = still && clean.position > durable.position ? clean : durable;
@@ -279,7 +281,7 @@ export class LogReads {
     }, then);
   }
 
-  /** Reads, and once more over another connection where the first was cut. */
+  /** Runs a read, and retries it once on another connection if the first one fails. */
   #read<T>(work: (ask: Ask, done: (value: T) => void, at: () => string) => void, answer: Asked<T>): void {
     const once = (ended: Asked<T>): void =>
       this.#withReader<T>(ended, (lent, end) => {

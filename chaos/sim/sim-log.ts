@@ -1,10 +1,10 @@
 /**
- * Simulated log: the calls of `EventLog` (src/replication/log/log.ts) from one process to the Postgres model, answered
- * by callback with exactly the outcomes that postgres/log.ts has for them; reads are in sim-log-reads.ts.
+ * Simulated log: one process's `EventLog` calls (src/replication/log/log.ts) to the Postgres model.
  *
- * What may be written is decided by the functions of log-rules.ts under the head row's lock; this only carries
- * questions and answers, and keeps what the real one keeps: the head of its last clean commit. Made anew at each boot
- * of its process.
+ * - It answers by callback, with exactly the outcomes of postgres/log.ts. sim-log-reads.ts has the reads.
+ * - The functions of log-rules.ts decide under the head row's lock which writes are valid. This class only transports
+ *   requests and answers.
+ * - Like the real log it remembers the head of its last clean commit. Each boot of its process creates a new one.
  */
 import {
   clusterStream,
@@ -97,7 +97,7 @@ export class SimLog extends LogReads {
     const decide: Decide<Readonly<{ base: Link; more: boolean }>> = (state) => {
       const refusal = refuseRetain(request, { ...state.view, linkAt: (position) => state.linkAt(position) });
       if (refusal !== undefined) return { refusal };
-      // Whole partitions, one at a time, and never the one that is written to.
+      // Drops whole partitions, one at a time, never the one that receives writes.
       const wanted = Math.min(request.first - 1, state.durable.position);
       const ends = (Math.floor((state.base.position + 1) / partitionSize) + 1) * partitionSize - 1;
       const drops = ends <= wanted && ends < state.head.position;
@@ -161,7 +161,7 @@ export class SimLog extends LogReads {
                   version: state.view.versionOf(clusterStream),
                   lessees: [...state.lessees.values()],
                   run,
-                  // Servers of the model only crash: no mark outlives their restarts.
+                  // Servers of the model only crash: no mark survives their restarts.
                   beatsLost: whyBeatsMayBeLost(request, { run, previous: state.record, mark: null }),
                   windowMs: lostWindowMs({
                     ...{ requestedMs: request.windowMaxMs, recordedMs: state.windowMaxMs, previous: "recorded" },
@@ -198,7 +198,7 @@ export class SimLog extends LogReads {
     this.#writer.close();
   }
 
-  // A wait for the head row ends before we give up on the statement, so that it is answered by a certain refusal.
+  // Shorter than the statement timeout, so that a wait for the head row ends in a definite refusal.
   get #lockTimeoutMs(): number {
     return Math.max(1, Math.floor(this.#writeTimeoutMs * 0.6));
   }
@@ -223,13 +223,13 @@ export class SimLog extends LogReads {
     });
   }
 
-  /** What we can vouch for to the head row: only what a clean commit of the very same epoch told us. */
+  /** The head known to be durable: only that of a clean commit in the same epoch and incarnation, else genesis. */
   #durable({ epoch, incarnation }: Readonly<{ epoch: Epoch; incarnation: Incarnation }>): Link {
     return this.clean?.epoch === epoch && this.clean.incarnation === incarnation ? this.clean.link : genesis;
   }
 }
 
-/** A bug of the writer: postgres/log.ts throws it, a callback is told. */
+/** Returns a MalformedBatchError (a bug of the writer), which postgres/log.ts throws, for delivery by callback. */
 function madeOrThrown<T>(make: () => T): T | MalformedBatchError {
   try {
     return make();
@@ -239,7 +239,7 @@ function madeOrThrown<T>(make: () => T): T | MalformedBatchError {
   }
 }
 
-/** What the log's functions raised, or anything else that the server refused: it surely wrote nothing. */
+/** The outcome for an error of the log's functions or any other refusal of the server. Nothing was written. */
 function refusalOf<Outcome extends { type: string }>(
   sent: Extract<Sent<unknown>, { type: "refused" }>,
 ): Outcome | Readonly<{ type: "unavailable"; cause: unknown }> {

@@ -1,8 +1,8 @@
 /**
- * Simulated node: runs the real node core in a process of the world, and reports what is true of it.
+ * Simulated node: runs the real node core in a process of the world and reports facts about it.
  *
- * It does for the core what node-process.ts does in production: effects become messages, timers and cuts, answers
- * become inputs. Its disk holds what it saved of its projection and which boot it was, and outlives its boots.
+ * It does the work of node-process.ts: effects of the core become messages, timers and cuts; answers become inputs. Its
+ * disk survives its boots: the saved projection and the name of its last boot.
  */
 import type { BootId, Link, NodeId, Recorded } from "../../src/events/index.ts";
 import {
@@ -41,23 +41,23 @@ export type SimNodeOptions = Readonly<{
   name: string;
   node: NodeId;
   region: string;
-  /** `authorize`: decides for somebody else's proxy, and carries no bytes. */
+  /** `authorize`: decides for an external proxy, and carries no bytes. */
   lessee: "proxy" | "authorize";
   build: string;
   unknownTypes: readonly string[];
-  /** In the order in which it asks them. */
+  /** Brokers, in the order in which the node tries them. */
   brokers: () => readonly BrokerPort[];
   files: NodeFiles;
 }>;
 
-/** What outlives a boot. */
+/** The state that survives a boot. */
 type Disk = {
   saves: Saved[];
-  /** What it keeps denied, as the product's file of denials. */
+  /** The node's denials, as in the product's denials file. */
   kept: DenialsOnDisk;
   lastBoot: NodeKey | null;
   next: "kept" | "old" | "lost";
-  /** Keys of people, as a boot gets them from a broker before it serves; how it asks for them is not modelled. */
+  /** Keys of people. A boot gets them from a broker before it serves; the model omits that request. */
   readonly keys: PersonKeys;
 };
 
@@ -65,7 +65,7 @@ const saveEveryMs = [7_000, 16_000] as const;
 const savesMax = 4;
 const moreGraceMs = 6_000;
 const sizesEveryMs = 2_000;
-/** A process of the world, made down. */
+/** Adds the process to the world; it is down until its first start. */
 export function addSimNode(options: SimNodeOptions): NodeFace {
   const { world, name, node, region, lessee, build, unknownTypes } = options;
   const keys = createPersonKeys([options.secret]);
@@ -101,7 +101,7 @@ export function addSimNode(options: SimNodeOptions): NodeFace {
 
 const nothingKept: DenialsOnDisk = { retained: [], denials: [] };
 
-/** `old`: a disk from a backup, with what it held then. `lost`: an empty one. */
+/** Applies a disk fault. `old`: a disk restored from a backup. `lost`: an empty disk. */
 function turnDisk(disk: Disk): void {
   if (disk.next === "lost") {
     disk.saves = [];
@@ -116,12 +116,12 @@ function turnDisk(disk: Disk): void {
 }
 
 /**
- * 1: what the seed has drawn. 2 and 3 have less patience without a lease, 4 more than any leader grants. 5 and 6 change
- * policies: a group's route becomes another group's, a route is gone, another one stands before a third.
+ * Number of configurations. 1: as drawn by the seed. 2 and 3 tolerate less time without a lease, 4 more than any leader
+ * grants. 5 gives one group's route to another group and removes a route. 6 changes the door of a route.
  */
 const configurations = 6;
 
-/** `much`: from 0 up to, not including, 1. */
+/** @param much from 0 (inclusive) to 1 (exclusive) */
 export function configurationAt(much: number): number {
   return 1 + Math.floor(much * configurations);
 }
@@ -156,7 +156,7 @@ class Boot {
   #awaitedIds = 0;
   #stopping = false;
   #snapshotFrom: "disk" | "broker" = "disk";
-  /** How many final denials it had seen when it last wrote them down. */
+  /** Number of final denials seen at the last write to the disk. */
   #keptAt = 0;
 
   constructor(options: SimNodeOptions, parts: Readonly<{ process: SimProcess; disk: Disk; config: NodeConfig }>) {
@@ -346,7 +346,7 @@ class Boot {
     this.#driver.feed({ type: "linkAwaited", id, link, timeoutMs, at: this.#process.moment() });
   }
 
-  /** Whenever something was added or taken away. */
+  /** Writes the denials to the disk if any was added or removed. */
   #keepDenials(): void {
     const { retained } = this.#driver.core.savepoint;
     const { kept } = this.#disk;
@@ -356,7 +356,7 @@ class Boot {
     this.#disk.kept = { retained: [...retained], denials: this.#driver.core.denialsToPersist() };
   }
 
-  // --- what its build can read, what its disk holds, what it tells
+  // --- events that its build can read, its disk, its reports
 
   #known(events: readonly Recorded[]): readonly Recorded[] {
     if (this.#unknown.size === 0) return events;

@@ -1,15 +1,15 @@
 /**
- * Simulated identity provider: rotates refresh tokens, and revokes a family when one of its tokens comes twice. It is
- * slow at times, and now and then it dismisses a person.
+ * Simulated identity provider: rotates refresh tokens, and revokes a family if one of its tokens is presented twice.
  *
- * A token is `FAMILY.NUMBER`. Number 0 is that of the sign-in.
+ * - It is slow at times, and occasionally dismisses a person.
+ * - A token is `FAMILY.NUMBER`. Number 0 is the token from the sign-in.
  */
 import type { SessionId } from "../../src/events/index.ts";
 import type { World } from "./world.ts";
 
 export type ProviderAnswer =
   | Readonly<{ type: "tokens"; refreshToken: string }>
-  /** `invalid_grant`. The reason is known to the provider alone, and to the monitors. */
+  /** `invalid_grant`. Only the provider and the monitors know the reason. */
   | Readonly<{ type: "refused"; because: "reuse" | "dismissal" }>;
 
 type Family = { next: number; ended: "reuse" | "dismissal" | null };

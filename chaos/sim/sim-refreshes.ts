@@ -1,7 +1,8 @@
 /**
  * Simulated refreshes: the duty that presents refresh tokens to the provider, in one boot of a broker, by the product's
- * own rules (refresh-rules.ts). Requests and answers take simulated time; the process is paused, deposed or killed
- * meanwhile.
+ * own rules (refresh-rules.ts).
+ *
+ * Requests and answers take simulated time, in which the process may be paused, deposed or killed.
  */
 import {
   firstStep,
@@ -39,10 +40,10 @@ export type SimRefreshesParts = Readonly<{
   provider: SimProvider;
   secret: Uint8Array;
   ledger: () => BrokerState;
-  /** As far as the core knows now. */
+  /** Whether the run still leads, as far as the core knows. */
   leads: (run: DutyRun) => boolean;
   submit: (run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void) => void;
-  /** To the broker that leads, as a broker. */
+  /** Submits to the leading broker, as a broker. */
   submitToLeader: (request: CommandRequest, answered: (result: CommandResult | undefined) => void) => void;
   ended: (run: DutyRun, outcome: "done" | "failed") => void;
   telling: BrokerTelling;
@@ -50,14 +51,14 @@ export type SimRefreshesParts = Readonly<{
 
 const graceMs = 6_000;
 const deadlineMs = 8_000;
-/** From the intent to the request: a connection is made. */
+/** Time (ms) from the intent to the request: the connection setup. */
 const connectMs = [0, 1_500] as const;
 const wayMs = [5, 80] as const;
-/** At the provider. */
+/** Processing time (ms) at the provider. */
 const workMs = [20, 6_000] as const;
 const timeoutMs = 5_000;
 const olderTimeoutMs = 5_000;
-/** How many boots act as builds that record no intents. The mutants of `invalid_grant` raise it. */
+/** Share of boots that act as builds without intents. The mutants of `invalid_grant` raise it. */
 const olderBuilds = 0;
 
 export class SimRefreshes {
@@ -214,7 +215,7 @@ export class SimRefreshes {
   }
 }
 
-/** One refresh, and the commands that belong to it. */
+/** One refresh and its commands. */
 class Refresh {
   readonly run: DutyRun;
   readonly sessionId: SessionId;
@@ -244,7 +245,7 @@ class Refresh {
     return this.#keep(this.entry.tokens, this.entry.obtainedIn);
   }
 
-  /** The entry that was read is that of an intent with which nothing was sent. */
+  /** Releases the entry of an intent whose request was never sent. */
   releasedUnsent(): Command {
     const { sessionId } = this;
     const { tokens, version: tokenVersion, obtainedIn } = this.entry;

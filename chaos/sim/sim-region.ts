@@ -1,6 +1,6 @@
 /**
- * Simulated regional broker: a process of the world (region-boot.ts) as the nodes of its region, faults and operators
- * meet it. Its disk outlives its boots.
+ * Simulated regional broker: a process of the world (region-boot.ts), with the interfaces for the nodes of its region,
+ * faults and operators. Its disk survives its boots.
  */
 import { RegionCopy } from "../../src/broker/region/region-copy.ts";
 import { type CommandResult, parseNodeId } from "../../src/events/index.ts";
@@ -25,11 +25,11 @@ export type SimRegionOptions = Readonly<{
   name: string;
   region: string;
   build: string;
-  /** Of the home region. */
+  /** Brokers of the home region. */
   brokers: () => readonly BrokerPort[];
 }>;
 
-/** A process of the world, made down. */
+/** Adds the process to the world; it is down until its first start. */
 export function addSimRegion(options: SimRegionOptions): BrokerPort & RegionFace {
   const { world, name, region, build } = options;
   const disk = new RegionDisk();

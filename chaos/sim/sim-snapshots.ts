@@ -1,7 +1,9 @@
 /**
- * Simulated snapshots: drives the product's snapshot run, and in it its builder, in one boot of a broker. Slices of
- * building and the disk take simulated time, in which batches are folded, the leader is deposed or the process ends;
- * the disk sometimes fails.
+ * Simulated snapshots: drives the product's snapshot run and its builder in one boot of a broker.
+ *
+ * - Slices of the build and disk writes take simulated time. Meanwhile batches are folded, the leader is deposed or the
+ *   process ends.
+ * - The disk sometimes fails.
  */
 import type { DutyRun } from "../../src/broker/core/messages.ts";
 import type { SnapshotEffect, SnapshotInput, SnapshotRules } from "../../src/broker/snapshots/snapshot-messages.ts";
@@ -38,11 +40,11 @@ export type SimSnapshotsParts = Readonly<{
   telling: BrokerTelling;
 }>;
 
-/** So small that a snapshot takes a second or more. */
+/** Entities per slice: few, so that a snapshot takes a second or more. */
 const entitiesATurn = 2;
 const sliceMs = [1, 8] as const;
 const diskMs = [2, 60] as const;
-/** Of what is asked of the disk. */
+/** Share of disk operations that fail. */
 const diskFails = 0.01;
 const full = new Error("the disk is full");
 const notWhole = new Error("a chunk holds something else");
@@ -52,7 +54,7 @@ export class SimSnapshots {
   readonly #random: ReturnType<World["random"]>;
   #memory = nothingRemembered;
   #wanted = 0;
-  /** One at a time. */
+  /** Cancels the current run. Only one runs at a time. */
   #cancel: (() => void) | undefined;
 
   constructor(parts: SimSnapshotsParts) {
@@ -60,7 +62,7 @@ export class SimSnapshots {
     this.#random = parts.world.random(`snapshots/${parts.process.name}`);
   }
 
-  /** One of this place or beyond is taken as soon as the duty has its turn. */
+  /** Requests a snapshot at this position or later, as soon as the duty runs. */
   want(position: Position): void {
     this.#wanted = Math.max(this.#wanted, position);
   }
@@ -207,7 +209,7 @@ function never(value: never): never {
   return value;
 }
 
-/** Nobody signs anything here: its id names whoever made it, and when. */
+/** Builds the saved form. Simulated snapshots are unsigned; the id covers the position, the time and the duty run. */
 function saveOf(manifest: SnapshotManifest, chunks: ReadonlyMap<string, Uint8Array>, run: DutyRun): BrokerSave {
   const { link, digest, level, counts, epochs } = manifest;
   const id = hashOfChunk(Buffer.from(JSON.stringify([manifest.link, manifest.takenAt, run])));
@@ -215,7 +217,7 @@ function saveOf(manifest: SnapshotManifest, chunks: ReadonlyMap<string, Uint8Arr
   return { id, manifest, link, digest, level, counts, chunks: bytes, epochs: [...epochs], retained: [] };
 }
 
-/** Of what the chunks hold, whatever the manifest says of it. */
+/** The digest recomputed from the chunks, independent of the manifest's digest. */
 function digestOf(saved: BrokerSave): string {
   try {
     return load(saved).projection.recomputedDigest();

@@ -1,11 +1,11 @@
 /**
- * Simulation: one seed from its first moment to its judgement.
+ * Simulation: one seed from its start to its judgement.
  *
- *   start, sign-ins, peace → faults, one after the other and at once → everything is mended → peace, in which all must
- *   come together
+ *   start, sign-ins, peace → faults, in sequence and at once → everything is repaired → peace, in which all must
+ *   converge
  *
- * The same seed and the same plans give the same run, byte for byte, told by the hash. Faults and wishes may be given:
- * what is left out of them is what a shrinker has found to be of no matter.
+ * - The same seed and the same plans give the same run, byte for byte, as the hash shows.
+ * - The caller may pass its own faults and wishes. A shrinker passes reduced lists.
  */
 import type { Cast } from "./actors.ts";
 import { lineOf } from "./fact-lines.ts";
@@ -19,24 +19,24 @@ import { Workload, type WorkloadCounts } from "./workload.ts";
 import { planWishes, type Wish } from "./workload-plan.ts";
 import { World, worldStart } from "./world.ts";
 
-/** Builds everybody in the world, not yet started but for servers. */
+/** Builds all processes of the world. Only servers are started. */
 export type Company = (world: World, options: SimOptions) => Players;
 
 export type Players = Readonly<{
   cast: Cast;
-  /** One in each region. */
+  /** One client in each region. */
   clients: readonly SimProcess[];
-  /** Somebody without a key puts something on the wire. */
+  /** Sends a forged message from an attacker without a key. */
   forge: (wish: Wish) => void;
 }>;
 
 export type Spec = Readonly<{
   seed: number;
-  /** Instead of those that the seed has. */
+  /** Replaces the faults of the seed. */
   faults?: readonly PlannedFault[];
   wishes?: readonly Wish[];
   traceLinesMax?: number;
-  /** Ends at the first violation: enough to know that there is one. */
+  /** Ends the run at the first violation. */
   stopAtFirst?: true;
 }>;
 
@@ -53,7 +53,7 @@ export type SimResult = Readonly<{
 }>;
 
 const sliceMs = 250;
-/** No seed needs so many: something goes round in circles. */
+/** Maximum number of steps. No seed needs as many: more means an endless loop. */
 const stepsMax = 5_000_000;
 
 export function simulate(spec: Spec, company: Company): SimResult {
@@ -107,7 +107,7 @@ export function simulate(spec: Spec, company: Company): SimResult {
   };
 }
 
-/** What is never quite right in this world, faults or not: clocks, links, the fan-out. */
+/** Applies the permanent imperfections of the world, with or without faults: clocks, links, the fan-out. */
 function harden(world: World, options: SimOptions, all: readonly SimProcess[]): void {
   const { network } = world;
   const clocks = world.random("clock");

@@ -1,9 +1,10 @@
 /**
- * Snapshot disk: the snapshots on one simulated broker's disk, as src/broker/snapshots/snapshot-store.ts has them: what
- * counts is what stands in the log as it is now, and a broker that has too little copies the newest one of another.
+ * Snapshot disk: the snapshots on one simulated broker's disk, as in src/broker/snapshots/snapshot-store.ts.
  *
- * Chunks lie there by their hashes. Now and then one is written as something else, which only shows when it is read
- * back: then it is removed, and a whole one may come in its place.
+ * - A snapshot counts only if its link is in the current log.
+ * - A broker without enough snapshots copies the newest one of another broker.
+ * - Chunks are stored by hash. Occasionally a write damages a chunk, which only a later read detects. The read removes
+ *   the chunk, and an intact one may replace it.
  */
 import { snapshotsKept } from "../../src/broker/snapshots/snapshot-run.ts";
 import { type Hash, type Position, sameLink } from "../../src/events/index.ts";
@@ -17,8 +18,8 @@ import type { World } from "./world.ts";
 
 export type BrokerSave = Saved & Readonly<{ id: Hash; manifest: SnapshotManifest }>;
 /**
- * Outlives every boot of its process. Snapshots in no order; of chunks that are not whole, whether that has been found
- * out.
+ * The disk's content, which survives every boot. `saves`: snapshots in no order. `damaged`: damaged chunks, undetected
+ * (`unknown`) or already removed.
  */
 export type BrokerDisk = { saves: readonly BrokerSave[]; readonly damaged: Map<Hash, "unknown" | "removed"> };
 
@@ -31,16 +32,16 @@ export type SnapshotDiskParts = Readonly<{
   process: SimProcess;
   disk: BrokerDisk;
   log: SimLog;
-  /** The other ones. */
+  /** The other brokers. */
   others: () => readonly SimBroker[];
-  /** Up to which level this build can read. */
+  /** Highest level that this build can read. */
   reads: number;
 }>;
 
 type InLog = readonly BrokerSave[] | LogUnavailableError;
 
 const copyMsMax = 1_000;
-/** Of the chunks that are written. */
+/** Share of written chunks that are damaged. */
 const damagedChance = 0.01;
 
 export class SnapshotDisk {
@@ -58,7 +59,7 @@ export class SnapshotDisk {
     disk.saves = [...disk.saves.filter(({ id }) => id !== saved.id), saved];
   }
 
-  /** One that is there already is not written again. */
+  /** Writes a chunk unless it already exists. */
   putChunk(hash: Hash): void {
     const { disk } = this.#parts;
     const isThere = disk.saves.some(({ manifest }) => manifest.chunks.some((chunk) => chunk.hash === hash));
@@ -67,7 +68,7 @@ export class SnapshotDisk {
     if (this.#random.chance(damagedChance)) disk.damaged.set(hash, "unknown");
   }
 
-  /** @returns whether it is still what it was */
+  /** @returns false if the chunk is damaged; it is then removed */
   readChunk(hash: Hash): boolean {
     const { damaged } = this.#parts.disk;
     if (!damaged.has(hash)) return true;
@@ -79,12 +80,12 @@ export class SnapshotDisk {
     return isWholeOn(this.#parts.disk, manifest);
   }
 
-  /** All that is here, newest first. */
+  /** All snapshots on this disk, newest first. */
   get saves(): readonly BrokerSave[] {
     return this.#parts.disk.saves.toSorted((a, b) => b.link.position - a.link.position);
   }
 
-  /** Those that stand in the log as it is now, newest first. */
+  /** Finds the snapshots whose link is in the current log, newest first. */
   inLog(answered: (found: InLog) => void): void {
     const { log } = this.#parts;
     const found: BrokerSave[] = [];
@@ -101,7 +102,7 @@ export class SnapshotDisk {
     next();
   }
 
-  /** Keeps the newest of this log's history; what has come meanwhile stays too. */
+  /** Keeps the newest snapshots of this log's history, and those added during the check. */
   tidy(tidied: (failure: LogUnavailableError | null) => void): void {
     const { disk } = this.#parts;
     const looked = new Set(disk.saves);
@@ -113,7 +114,7 @@ export class SnapshotDisk {
     });
   }
 
-  /** Copies the newest one of another broker, unless it is here. */
+  /** Copies the newest snapshot of another broker, unless this disk has one as new. */
   refresh(done: () => void): void {
     this.inLog((found) => {
       if (found instanceof LogUnavailableError) return done();
@@ -138,7 +139,9 @@ export class SnapshotDisk {
     });
   }
 
-  /** Where a ledger goes on, whose log begins at `first`: from here, else from another broker. Null: there is none. */
+  /**
+   * Loads the snapshot that precedes a log from `first`: from this disk, else from another broker. Null: there is none.
+   */
   load(first: Position, done: (found: LoadedSnapshot | null) => void): void {
     const look = (otherwise: () => void): void =>
       this.inLog((found) => {
@@ -151,7 +154,7 @@ export class SnapshotDisk {
     look(() => this.#copyNewerThan(first - 2, () => look(() => done(null))));
   }
 
-  /** Reads it, which removes the first chunk that is damaged. */
+  /** Reads the snapshot. The read removes the first damaged chunk. */
   #isOfUse({ level, manifest }: BrokerSave): boolean {
     return level <= this.#parts.reads && manifest.chunks.every(({ hash }) => this.readChunk(hash));
   }

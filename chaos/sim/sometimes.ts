@@ -1,8 +1,9 @@
 /**
- * Sometimes: situations that a run of many seeds must have reached, or it has proved less than it says.
+ * Sometimes checks: situations that a run of many seeds must reach. Without them the run proves less than it claims.
  *
- * Looks at the same facts as the monitors, right after them, and at their scene. `within` is the number of seeds after
- * which its absence is an error: a few times of what was seen when the fault plan was last changed.
+ * - They read the same facts as the monitors, right after them, and the monitors' scene.
+ * - `within` is the number of seeds after which a missing situation is an error. It is a few times the number observed
+ *   at the last change of the fault plan.
  */
 import type { ProcessName, SimFact, SimFactOf, SimMs } from "./facts.ts";
 import type { Scene } from "./monitors/index.ts";
@@ -65,13 +66,13 @@ export const situations = {
   "disk-snapshot": { within: 100, what: "a node started from the snapshot on its disk" },
 } as const;
 
-/** A lease by age may count for so long at least. */
+/** Minimum time (ms) for which a lease by age may count. */
 const agedMsMin = 2_000;
 const pauseNoticedMs = 1_300;
 const suspendNoticedMs = 300;
 const wallOffMsMax = 3_000;
 
-/** One run's: which situations it has reached, and when first. */
+/** The situations reached by one run, with the time of the first occurrence. */
 export class Sometimes {
   readonly reached = new Map<Situation, SimMs>();
   readonly #scene: Scene;
@@ -80,21 +81,21 @@ export class Sometimes {
   readonly #renews = new Map<ProcessName, Map<number, SimMs>>();
   readonly #leading = new Map<ProcessName, number>();
   readonly #granted = new Map<ProcessName, SimFactOf<"grant-received">>();
-  /** When a regional broker last granted by age. */
+  /** Time of the last grant by age, per regional broker. */
   readonly #agedAt = new Map<ProcessName, SimMs>();
   readonly #forged = new Map<ProcessName, SimFactOf<"forged">>();
   readonly #truncated = new Map<ProcessName, "told" | "loaded">();
-  /** Who is building a snapshot, and how many batches it has folded meanwhile. */
+  /** Processes that build a snapshot, with the number of batches folded meanwhile. */
   readonly #building = new Map<ProcessName, number>();
-  /** Commands of duties whose epoch was over. */
+  /** Commands of duties whose epoch had ended. */
   readonly #late = new Set<string>();
   readonly #walls = new Map<ProcessName, number>();
   readonly #wrote = new Map<number, SimFactOf<"wrote">>();
   readonly #clean = new Set<number>();
   readonly #unclear: SimFactOf<"log-answered">[] = [];
-  /** How many standbys the names ask for. */
+  /** Number of standbys that the names require. */
   #named = 0;
-  /** Tokens that were of no lost suffix are not kept. */
+  /** Tokens of lost suffixes; others are not kept. */
   readonly #lostTokens = new Set<number>();
 
   constructor(scene: Scene) {
@@ -281,7 +282,7 @@ export class Sometimes {
           const isThere = place !== undefined && this.#scene.chains.contains(this.#scene.head, place);
           if (isThere) this.#reach("indeterminate-committed");
         }
-        // Its writer was told nothing, or nothing clear, and no later primary has it.
+        // The writer got no clear answer, and no later primary has the record.
         for (const { txn, op, head } of this.#wrote.values()) {
           if (op !== "append" || this.#clean.has(txn)) continue;
           const place = this.#scene.find(head);
@@ -365,7 +366,7 @@ export class Sometimes {
   }
 }
 
-/** What many runs have reached together. */
+/** The situations reached by many runs together. */
 export class Reached {
   readonly counts = new Map<Situation, number>();
   seeds = 0;
@@ -375,7 +376,7 @@ export class Reached {
     for (const situation of run) this.counts.set(situation, (this.counts.get(situation) ?? 0) + 1);
   }
 
-  /** What should have happened in so many seeds, and never did. */
+  /** Situations that are due after this number of seeds but never occurred. */
   missing(): readonly Situation[] {
     return (Object.keys(situations) as Situation[]).filter(
       (situation) => this.seeds >= situations[situation].within && !this.counts.has(situation),

@@ -1,4 +1,4 @@
-/** Summary: what many seeds came to, and the one line that says so. Pure. */
+/** Summary: the combined result of many seeds, and its one-line form. Pure. */
 import { type Coverage, formatCoverage } from "./coverage.ts";
 import { AllLooks, looks } from "./monitors/index.ts";
 import type { SeedReport } from "./seed-report.ts";
@@ -8,7 +8,7 @@ export class Summary {
   readonly reached = new Reached();
   readonly looks = new AllLooks();
   readonly failed: SeedReport[] = [];
-  /** Null until the worker that counts lines has said. */
+  /** Null until the coverage worker has reported. */
   coverage: Coverage | null = null;
   seeds = 0;
   simulatedMs = 0;
@@ -18,7 +18,7 @@ export class Summary {
   rightful = 0;
   permitted = 0;
   violations = 0;
-  /** The first seed in which each invariant was broken, and in how many. */
+  /** Per broken invariant: the first seed that broke it, and the number of such seeds. */
   readonly broken = new Map<string, { first: number; seeds: number }>();
   /** Seeds whose second run differed from the first. */
   readonly different: number[] = [];
@@ -49,7 +49,7 @@ export class Summary {
     return this.failed.length === 0 && this.different.length === 0 && this.#isTelling;
   }
 
-  /** Enough has happened for the absence of violations to mean something. */
+  /** True if the run covered enough for the absence of violations to be significant. */
   get #isTelling(): boolean {
     return this.missing().length === 0 && this.looks.missing().length === 0;
   }
@@ -58,7 +58,7 @@ export class Summary {
     return this.reached.missing();
   }
 
-  /** What the last line says, after everything else was told. */
+  /** The last line of the report. */
   line(seconds: number): string {
     const hours = this.simulatedMs / 3_600_000;
     const share = this.rightful === 0 ? "no" : `${((this.permitted * 100) / this.rightful).toFixed(1)} % of`;
@@ -78,7 +78,7 @@ export class Summary {
     ].join(", ");
   }
 
-  /** The lines before it. */
+  /** The lines before the last one. */
   details(): readonly string[] {
     const lines = [...this.broken].map(
       ([invariant, { first, seeds }]) => `  invariant ${invariant}: broken in ${seeds} seeds, first in seed ${first}`,

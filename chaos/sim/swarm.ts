@@ -1,13 +1,14 @@
 /**
- * Swarm: what kind of world a seed is. Whole classes of faults are switched off, intensities and settings are drawn.
+ * Swarm: the options of a seed's world, for swarm testing. A seed disables whole classes of faults and draws
+ * intensities and settings.
  *
- * Pure. A world in which everything breaks all the time never reaches what needs an hour of peace before one accident;
- * so each seed leaves things out, and prints what it left in.
+ * Pure. A world with constant faults never reaches situations that need an hour of peace before one accident. So each
+ * seed omits some faults and prints the rest.
  */
 import { plainRoute, type RoutePolicy } from "./facts.ts";
 import { type Stream, streamOf } from "./random.ts";
 
-/** A class is switched on or off as a whole; its kinds are what the plan draws from. */
+/** Fault classes. A seed enables or disables a class as a whole; the plan draws from its kinds. */
 export const faultClasses = {
   cuts: ["cut-pair", "cut-one-way", "isolate", "part-regions"],
   links: ["slow-link", "lossy-link", "reset-connections"],
@@ -33,22 +34,22 @@ export type FaultKind = (typeof faultClasses)[FaultClass][number];
 
 export type SimOptions = Readonly<{
   seed: number;
-  /** What is on, in the order of the table. */
+  /** Enabled classes, in the order of the table. */
   classes: readonly FaultClass[];
-  /** Mean time from one fault to the next. */
+  /** Mean time (ms) between two faults. */
   faultEveryMs: number;
-  /** Faults last this long on the average. */
+  /** Mean duration (ms) of a fault. */
   faultForMs: number;
-  /** First and last moment at which something may begin to break, and the end of the run. */
+  /** Earliest and latest start of a fault, and the end of the run (ms since the start). */
   faultsFromMs: number;
   faultsUntilMs: number;
   endMs: number;
   lease: Readonly<{ deltaMs: number; drift: number; beatMs: number; takeoverMs: number; windowMaxMs: number }>;
   routes: readonly RoutePolicy[];
-  /** Standbys that a commit waits for. */
+  /** Number of standbys that a commit waits for. */
   synchronous: 1 | 2;
   network: Readonly<{ loss: number; slowMs: number }>;
-  /** The worst that a clock's rate is off, within ±ρ. */
+  /** Maximum error of a clock's rate, within ±ρ. */
   rateError: number;
   wallSkewMs: number;
   nats: Readonly<{
@@ -62,31 +63,33 @@ export type SimOptions = Readonly<{
   }>;
   load: Readonly<{
     users: number;
-    /** Sessions that exist before anything breaks. */
+    /** Number of sessions that exist before the first fault. */
     sessions: number;
     commandEveryMs: number;
     requestEveryMs: number;
     streamEveryMs: number;
-    /** The share of commands that are sent again though they were answered, and of those sent twice at once. */
+    /** Share of commands sent again despite an answer, and share of commands sent twice at once. */
     repeat: number;
     twice: number;
     sessionMsMin: number;
     sessionMsMax: number;
-    /** Messages on the wire by somebody without a key. */
+    /** Mean time (ms) between messages forged without a key. Null: none. */
     forgeEveryMs: number | null;
-    /** Mean time from one reload of a node's configuration to the next, as everyday work and not as a fault. */
+    /** Mean time (ms) between two reloads of a node's configuration, as routine work, not as a fault. Null: none. */
     reloadEveryMs: number | null;
   }>;
-  /** Names of event types that the old build of each node does not know. */
+  /** Per node, the names of the event types unknown to its old build. */
   unknown: readonly (readonly string[])[];
-  /** Regions whose nodes ask a regional broker and no other. `south` has nodes only where it is one of them. */
+  /** Regions whose nodes use only a regional broker. `south` has nodes only if this list contains it. */
   remotes: readonly ("west" | "south")[];
-  /** What brokers keep in memory for readers: those further behind have it from the log. */
+  /**
+   * Number of recent events that brokers keep in memory for readers. Readers further behind get theirs from the log.
+   */
   recentEventsMax: number;
   snapshots: Readonly<{ everyEvents: number }>;
 }>;
 
-/** Nothing to break where every node asks the home region. */
+/** Fault classes without effect if every node uses the home region. */
 const ofRegions: readonly FaultClass[] = ["regions", "regionDisks"];
 
 const chanceOf: Readonly<Record<FaultClass, number>> = {
@@ -104,7 +107,7 @@ const chanceOf: Readonly<Record<FaultClass, number>> = {
   },
 };
 
-/** Everything about the world of a seed that is not left to its accidents. */
+/** Draws all options of a seed's world. Faults and wishes are planned separately. */
 export function optionsOf(seed: number): SimOptions {
   const random = streamOf(seed, "swarm");
   const names = Object.keys(faultClasses) as FaultClass[];
@@ -135,7 +138,7 @@ export function optionsOf(seed: number): SimOptions {
     routes: routesOf(grace, faultsFromMs + random.between(5_000, 60_000)),
     synchronous: random.chance(0.8) ? 1 : 2,
     network: { loss: lossy ? random.within(0, 0.03) : 0, slowMs: random.chance(0.3) ? random.within(1, 30) : 0 },
-    // Two of them stay within what a leader tolerates (0.5 %): more is a fault.
+    // The errors of two clocks add up to less than the 0.5 % that a leader tolerates: more is a fault.
     rateError: random.chance(0.5) ? random.within(0, 0.002) : 0,
     wallSkewMs: one([20, 100, 500]),
     nats: {
@@ -167,10 +170,7 @@ export function optionsOf(seed: number): SimOptions {
   };
 }
 
-/**
- * A route for each kind of fact: session and person, a group that lets in, a group that keeps out (both ways), a claim,
- * time.
- */
+/** One route for each kind of fact: session and person, an allowed group, a barred group (both ways), a claim, time. */
 function routesOf(grace: number, closesAtMs: number): readonly RoutePolicy[] {
   const serving = grace > 0 ? ({ onStale: "serve", staleGraceMs: grace } as const) : {};
   return [
@@ -191,7 +191,8 @@ function remotesOf(random: Stream): SimOptions["remotes"] {
 }
 
 /**
- * In some seeds one node's build is older than some event: a final one, which it obeys, or one that ends its freshness.
+ * In some seeds one node's old build does not know some event type: a final event, which it obeys, or one that ends its
+ * freshness.
  */
 function unknownOf(random: Stream): readonly (readonly string[])[] {
   const strange: readonly string[] = random.chance(0.3)
@@ -201,7 +202,7 @@ function unknownOf(random: Stream): readonly (readonly string[])[] {
   return [1, 2, 3, 4].map((number) => (number === which ? strange : []));
 }
 
-/** For people: what the seed has drawn, on a few lines. */
+/** The options of the seed as a few readable lines. */
 export function tellOptions(options: SimOptions): string {
   const { classes, routes, lease, nats, load, network } = options;
   const off = (Object.keys(faultClasses) as FaultClass[]).filter((name) => !classes.includes(name));

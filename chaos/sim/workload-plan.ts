@@ -1,7 +1,8 @@
 /**
- * Workload plan: what clients and operators will want, and when. Pure data, like the fault plan: each wish can be taken
- * out without moving another. Whom it concerns is left as numbers that `workload.ts` resolves by what the client knows
- * then.
+ * Workload plan: the wishes of clients and operators, with their times.
+ *
+ * Pure data, like the fault plan: the removal of one wish does not move another. Numbers select the users and sessions
+ * of a wish; `workload.ts` resolves them by the client's knowledge at that time.
  */
 import { type Stream, streamOf } from "./random.ts";
 import type { SimOptions } from "./swarm.ts";
@@ -22,7 +23,7 @@ export type CommandKind = (typeof commandKinds)[number];
 export type WishKind = CommandKind | "request" | "stream" | "forge" | "reload";
 
 export type Wish = Readonly<{
-  /** Its place in the whole plan, kept when others are taken out; its ids follow from it. */
+  /** Its index in the whole plan, unchanged by the removal of other wishes. Its ids derive from it. */
   id: number;
   atMs: number;
   kind: WishKind;
@@ -38,15 +39,15 @@ const weights: Readonly<Record<CommandKind, number>> = {
   ...{ "add-member": 12, "remove-member": 8, "remove-group": 1 },
 };
 const total = Object.values(weights).reduce((sum, each) => sum + each, 0);
-/** A burst: everybody at once, as at nine in the morning. */
+/** Chance of a burst: many commands at once, as at nine in the morning. */
 const burstChance = 0.03;
 const burst = 8;
-/** Whoever gets a forged grant in place of a true one has to ask once more: in the end nobody is kept from a lease. */
+/** Time (ms) without forgeries before the end. A node that got a forged grant needs this time to renew again. */
 const forgeryFreeMs = 10_000;
-/** The last reloads come early enough for what they cut to be judged. */
+/** Time (ms) without reloads before the end, so that the monitors can judge the cuts of the last ones. */
 const reloadFreeMs = 20_000;
 
-/** All wishes of a seed, in order of time; at least `commandsMin` of them are commands. */
+/** All wishes of a seed, ordered by time. At least `commandsMin` of them are commands. */
 export function planWishes(options: SimOptions): readonly Wish[] {
   const random = streamOf(options.seed, "workload");
   const { load, faultsFromMs, endMs } = options;

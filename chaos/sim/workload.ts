@@ -1,8 +1,9 @@
 /**
- * Workload: clients in both regions that sign in, use their sessions on every node and tighten rights, ask for
- * receipts, repeat what got no answer and what did, and give up on nothing.
+ * Workload: clients in both regions that sign in, use their sessions on every node, tighten rights and request
+ * receipts. They repeat unanswered commands until they get an answer, and also repeat some answered ones.
  *
- * A client knows only what it was told, over the network. It reports what it asks and what it hears; it judges nothing.
+ * A client knows only the answers that it gets over the network. It reports its requests and answers; monitors judge
+ * them.
  */
 import {
   type Command,
@@ -35,7 +36,7 @@ const lateMs = [500, 20_000] as const;
 const streamMsMax = 20_000;
 const receiptTriesMax = 6;
 const manyMax = 12;
-/** A family of its own for each sign-in. */
+/** Each sign-in gets its own token family. */
 const tokensOf = (sessionId: SessionId): ProviderTokens => ({
   ...noTokens,
   refreshToken: firstRefreshToken(sessionId),
@@ -48,7 +49,7 @@ type Open = {
   readonly request: CommandRequest;
   readonly client: SimProcess;
   attempts: number;
-  /** How many are under way. */
+  /** Number of attempts in progress. */
   asking: number;
   settled: boolean;
   readonly done: (result: CommandResult) => void;
@@ -59,10 +60,10 @@ export class Workload {
   readonly #cast: Cast;
   readonly #options: SimOptions;
   readonly #clients: readonly SimProcess[];
-  /** Those with nodes. */
+  /** Regions with nodes. */
   readonly #regions: readonly string[];
   readonly #people: People;
-  /** Groups whose members are kept out: who is added loses rights. */
+  /** Groups whose members are barred: a new member loses rights. */
   readonly #barred: ReadonlySet<string>;
   readonly #random: Stream;
   readonly #forge: (wish: Wish) => void;
@@ -87,7 +88,7 @@ export class Workload {
   }
 
   start(plan: readonly Wish[]): void {
-    // One timer at a time: thousands of wishes need not wait in the world's heap.
+    // One timer at a time keeps thousands of wishes out of the world's heap.
     const next = (index: number): void => {
       const wish = plan[index];
       if (wish === undefined) return;
@@ -193,7 +194,7 @@ export class Workload {
     });
   }
 
-  /** Until there is an answer, however long that takes. */
+  /** Retries without limit until there is an answer. */
   #again(open: Open): void {
     const { world } = this.#cast;
     const wait = Math.min(3, open.attempts) * this.#random.within(retryMs[0], retryMs[1]);
@@ -279,7 +280,7 @@ export class Workload {
     }
   }
 
-  /** Groups that let in. */
+  /** Groups whose members get access. */
   #welcome(): readonly GroupId[] {
     return this.#people.groups.filter((group) => !this.#barred.has(group));
   }
@@ -324,7 +325,7 @@ export class Workload {
     return client;
   }
 
-  /** In its own region mostly. */
+  /** Picks a broker, usually in the client's own region. */
   #broker(client: SimProcess): BrokerFace | undefined {
     const { brokers } = this.#cast;
     const own = brokers.filter(({ process }) => process.region === client.region);
