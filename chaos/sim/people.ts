@@ -73,7 +73,7 @@ export class People {
       if (session === undefined || !which(session)) continue;
       session.over = true;
       this.#live.splice(i, 1);
-      this.#over.unshift(session); // the newest first: they are the ones to try
+      this.#over.unshift(session); // newest first: clients try them most
     }
     if (this.#over.length > heldMax) this.#over.length = heldMax;
   }

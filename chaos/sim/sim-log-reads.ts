@@ -345,7 +345,7 @@ function pageOf(
     last = linkOf(entry.recorded);
   }
   if (entries.length > 0) return { type: "page", page: { previous: after, entries, last, head: horizon } };
-  return { type: "truncated", first: (state.base.position + 1) as Position }; // it moved while we read
+  return { type: "truncated", first: (state.base.position + 1) as Position }; // the base moved during the read
 }
 
 export function unavailableAt(lent: Lent, sent: Exclude<Sent<unknown>, { type: "clean" }>): LogUnavailableError {

@@ -125,7 +125,7 @@ export class SimLog extends LogReads {
         const ask = <T>(statement: Statement<T>, then: (value: T) => void): void =>
           lent.ask(statement, this.#writeTimeoutMs, (sent) => {
             if (sent.type === "clean") return then(sent.value);
-            lent.destroy(); // and with it the transaction and its lock
+            lent.destroy(); // ends the transaction and releases its lock
             end({ type: "unavailable", cause: unavailableAt(lent, sent) });
           });
         const opened = (

@@ -110,7 +110,7 @@ function turnDisk(disk: Disk): void {
   } else if (disk.next === "old") {
     disk.saves = disk.saves.slice(0, 1);
     disk.kept = nothingKept;
-    disk.lastBoot = null; // its file is another one: nobody can be named by it
+    disk.lastBoot = null; // the backup has another file, which names no boot
   }
   disk.next = "kept";
 }
@@ -224,7 +224,7 @@ class Boot {
   }
 
   ask(...[asking, decided]: Parameters<NodeFace["request"]>): void {
-    if (!this.#stopping) this.#exchanges.request(asking, decided); // else nobody listens
+    if (!this.#stopping) this.#exchanges.request(asking, decided); // a stopping process has no listener
   }
 
   configure(config: NodeConfig): void {

@@ -95,7 +95,7 @@ export class Sometimes {
   readonly #unclear: SimFactOf<"log-answered">[] = [];
   /** Number of standbys that the names require. */
   #named = 0;
-  /** Tokens of lost suffixes; others are not kept. */
+  /** Ids of open requests whose token links to a lost suffix of the log. */
   readonly #lostTokens = new Set<number>();
 
   constructor(scene: Scene) {

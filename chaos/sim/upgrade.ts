@@ -67,7 +67,7 @@ export const upgrade: Fault = (stage, { forMs, who, much }) => {
   return {
     about: turnsAt < steps.length ? "nodes are upgraded one by one, and taken back" : "nodes and brokers, one by one",
     undo: () => {
-      over = away === undefined; // whoever begins with a machine that is away goes through with it
+      over = away === undefined; // with a machine off, the rollout continues
     },
   };
 };
