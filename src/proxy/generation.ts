@@ -1,10 +1,10 @@
 /**
- * Generation: requests under one configuration, from its activation until the last request that its internal handlers
- * answer.
+ * Generation: the requests of one configuration, from its activation until its internal handlers have finished their
+ * last request. Pure.
  *
- * Pure. What outlives configurations is given to it: open exchanges, connection pools, counts. A request is forwarded
- * under the generation in which it arrived; the generation in force decides whether it may continue
- * (request/admission.ts).
+ * - Parts that outlive a configuration are passed in: open exchanges, connection pools, counts.
+ * - A request is forwarded under the generation in which it arrived. The generation in force decides whether it may
+ *   continue (request/admission.ts).
  */
 import type { Config } from "../config/index.ts";
 import type { Logger } from "../replication/index.ts";
@@ -29,24 +29,24 @@ export type LastingParts = Readonly<{
   reached: ReachedHandles;
   /** The pipeline of the generation in force. */
   current: () => RequestPipeline;
-  /** To the authenticate service where that runs elsewhere. */
+  /** Opens the gateway to an authenticate service in another process. Null: not needed. */
   openGateway: (deps: ProxyDeps) => Promise<Gateway | null>;
-  /** Of the service accounts by which API servers of Kubernetes are called. */
+  /** Opens the tokens of the service accounts for calls to Kubernetes API servers. */
   openTokens: (routes: Config["routes"], logger: Logger) => ServiceAccountTokens;
 }>;
 
 export type Generation = Readonly<{
   deps: ProxyDeps;
   upstreams: ConfiguredUpstreams;
-  /** Protocols that some route takes upgrades to, but for WebSocket. */
+  /** Protocols other than WebSocket to which some route allows upgrades. */
   upgrades: ReadonlySet<string>;
   pipeline: RequestPipeline;
   onRequest(downstream: Downstream): void;
-  /** Settles when the handlers of reserved paths and of the authenticate host have nothing under way any more. */
+  /** Settles when the handlers of reserved paths and of the authenticate host have no request in progress. */
   whenIdle(): Promise<void>;
-  /** Breaks off what they have under way. */
+  /** Destroys the connections of their requests in progress. */
   destroyRest(): void;
-  /** Needs nothing any more; to be called once. */
+  /** Releases its resources. Must be called once. */
   close(): Promise<void>;
 }>;
 

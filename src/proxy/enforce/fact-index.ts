@@ -1,7 +1,7 @@
 /**
- * Fact index: the readers of each fact.
+ * Fact index: the readers of each fact. Pure.
  *
- * Pure. A fact without readers is dropped later (`tidy`), since most are read again by the next request.
+ * A fact without readers is dropped later (`tidy`), because the next request reads most of them again.
  */
 import type { FactKey } from "../../auth/index.ts";
 import { type Linked, LinkedList } from "./intrusive-list.ts";
@@ -24,7 +24,7 @@ export type Readings<Reader> = readonly Reading<Reader>[];
 export class FactIndex<Reader> {
   readonly #readers = new Map<FactKey, LinkedList<Reading<Reader>>>();
 
-  /** @returns what `remove` takes */
+  /** @returns the readings, to be passed to `remove` */
   add(reader: Reader, facts: readonly FactKey[]): Readings<Reader> {
     const readings: Reading<Reader>[] = [];
     for (const fact of facts) {
@@ -48,7 +48,7 @@ export class FactIndex<Reader> {
     for (const reading of readings) reading.readers.remove(reading);
   }
 
-  /** @returns each once */
+  /** @returns each reader once */
   readersOf(facts: ReadonlySet<FactKey>): readonly Reader[] {
     const found = new Set<Reader>();
     for (const fact of facts) {

@@ -1,9 +1,8 @@
 /**
- * Linked list: through its items themselves, for what comes and goes with each request.
+ * Intrusive list: a doubly linked list whose items hold the links, for items that live as long as a request. Pure.
  *
- * A `Set` or `Map` that items pass through all the time is built anew every few dozen of them, and each table that was
- * left behind keeps what it held from the garbage collector's short round. Here an item that has left leaves nothing
- * behind. Pure.
+ * A `Set` or `Map` with constant turnover is rehashed every few dozen items. Each abandoned table keeps its items alive
+ * through minor garbage collections. Here a removed item leaves nothing behind.
  */
 export interface Linked<T> {
   before: T | undefined;
@@ -21,7 +20,7 @@ export class LinkedList<T extends Linked<T>> {
     this.last = item;
   }
 
-  /** @param item of this list */
+  /** @param item must be in this list */
   remove(item: T): void {
     const { before, after } = item;
     if (before === undefined) this.first = after;
@@ -32,7 +31,7 @@ export class LinkedList<T extends Linked<T>> {
     item.after = undefined;
   }
 
-  /** A copy: items may leave while it is gone through. */
+  /** A copy, so items may be removed during iteration. */
   items(): T[] {
     const items: T[] = [];
     for (let item = this.first; item !== undefined; item = item.after) items.push(item);

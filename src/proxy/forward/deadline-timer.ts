@@ -1,17 +1,17 @@
 /**
  * Deadline timers: time-outs that rarely fire, for very many requests at once.
  *
- * - One interval checks them all ten times a second, so that starting and clearing one costs a few assignments.
- * - Deadlines of one length end in the order in which they began, so a check visits only those that are due.
- * - A busy or stopped process checks late. A deadline then fires at the first check after it, once input that has
- *   arrived meanwhile was read: a response that arrived in time does not time out.
+ * - One interval checks all of them ten times a second, so starting or clearing one costs a few assignments.
+ * - Deadlines of the same length expire in the order in which they started, so a check visits only the expired ones.
+ * - A busy or stopped process checks late. The deadline then fires at the first check after it, once pending input was
+ *   read: a response that arrived in time does not time out.
  */
 import { type Linked, LinkedList } from "../enforce/intrusive-list.ts";
 
 const checkEveryMs = 100;
 
 let checking: NodeJS.Timeout | undefined;
-/** By their length. */
+/** Running deadlines by length in ms. */
 const running = new Map<number, LinkedList<Deadline>>();
 
 export class Deadline implements Linked<Deadline> {
@@ -35,7 +35,7 @@ export class Deadline implements Linked<Deadline> {
     checking ??= setInterval(() => setImmediate(Deadline.check), checkEveryMs).unref();
   }
 
-  /** Ends the deadline. Harmless if it has fired. */
+  /** Cancels the deadline. Has no effect if it has fired. */
   clear(): void {
     this.#list?.remove(this);
     this.#list = undefined;

@@ -27,7 +27,7 @@ import type { BreakerBound } from "../upstream/pool-metrics.ts";
 import type { BalancingCaller, NextUpstream } from "../upstream/upstream-choice.ts";
 import type { ForwardCounts, ForwardFailure, ForwardJob } from "./http-forwarder.ts";
 
-/** The part of a request's context that forwarding reads, and counts in. */
+/** The part of a request's context that forwarding reads, and in which it counts. */
 export type ForwardContext = ForwardCounts &
   Readonly<{
     downstream: Downstream;
@@ -50,14 +50,14 @@ export type ForwardableRequest = Readonly<{
 export type ForwardTools<Permitted extends ForwardableRequest> = Readonly<{
   clock: Pick<Clock, "wall">;
   metrics: Pick<HttpMetrics, "retried" | "resent" | "overflow">;
-  /** Nothing was answered yet. */
+  /** Forwarding failed before any response. */
   notForwarded: (failure: ForwardFailure, permitted: Permitted) => void;
 }>;
 
-/** Who is introduced to the upstream; null: nobody, or without tokens. */
+/** The identity that the upstream receives. Null: no identity, or no tokens. */
 type AttachedIdentity = Readonly<{ identity: UpstreamIdentity | null; tokens: ForwardedTokens | null }>;
 
-/** Where to: the upstream that was chosen, how the next one would be, and the path as that route rewrites it. */
+/** The chosen upstream, the choice of the next one, and the path as the route rewrites it. */
 type ChosenUpstream = Readonly<{
   target: UpstreamTarget;
   next: NextUpstream;
@@ -74,7 +74,7 @@ export class ForwardRequest<Permitted extends ForwardableRequest> implements For
   readonly #tokens: ForwardedTokens | null;
   readonly #next: NextUpstream;
   readonly #asking: BalancingCaller;
-  /** Of its trace; null: none is made. */
+  /** Trace headers; null: the request is not traced. */
   readonly #place: ReturnType<RequestTrace["upstreamBegins"]> | null;
   readonly target: UpstreamTarget;
   readonly path: string;
@@ -161,7 +161,7 @@ export class ForwardRequest<Permitted extends ForwardableRequest> implements For
     return this.#place === null ? lines : new HeaderLines(withTraceContext(lines.list, this.#place));
   }
 
-  /** As another protocol's handshake writes them. @param upstreamHost default: its target's */
+  /** The headers as the handshake of another protocol writes them. @param upstreamHost default: the target's */
   headerList(upstreamHost: string = this.target.host): readonly string[] {
     const { list } = this.headersFor(upstreamHost);
     return this.sendsRequestId ? [...list, "x-request-id", this.requestId] : list;

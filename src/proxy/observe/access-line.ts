@@ -1,9 +1,9 @@
 /**
  * Access line: one line of JSON for one request, with the fields that the configuration names
- * (docs/pomerium-behaviour.md §7.2).
+ * (docs/pomerium-behaviour.md §7.2). Pure.
  *
- * Pure. Never in a line: a session handle, whether in the query or in a header; cookies; credentials of any kind. Texts
- * of a caller are escaped as JSON, so that nobody writes a line of their own.
+ * - A line never contains credentials, cookies or a session handle, whether in the query or in a header.
+ * - Text from a caller is escaped as JSON, so a caller cannot forge a line.
  */
 import type { AccessLogField, RouteConfig } from "../../config/index.ts";
 import { stripSessionQuery } from "../headers/upstream-headers.ts";
@@ -16,7 +16,7 @@ import type { TunnelRequest } from "../routing/tunnel-request.ts";
 import { createTimestampFormatter, quote, shownHeaders, showsHeader, withoutQuery } from "./log-text.ts";
 import type { RequestTrace } from "./traces.ts";
 
-/** The part of a request's context that a line shows. */
+/** The part of a request's context that a line reads. */
 export type AccessContext = ForwardedCounts &
   Readonly<{
     downstream: Downstream;
@@ -29,7 +29,7 @@ export type AccessContext = ForwardedCounts &
     upgraded: boolean;
   }>;
 
-/** Bytes without heads; `answeredAt` 0: no upstream has answered. */
+/** Byte counts exclude heads. `answeredAt` 0: no upstream has responded. */
 type ForwardedCounts = Readonly<{
   bytes: number;
   bytesReceived: number;
@@ -42,21 +42,21 @@ export type AccessLogEntry = Readonly<{
   status: number;
   durationMs: number;
   upstreamMs: number | null;
-  /** Milliseconds since 1970. */
+  /** Unix time in ms. */
   at: number;
-  /** As the upstream is told. */
+  /** The `X-Forwarded-For` that the upstream gets. */
   forwardedFor: string;
 }>;
 
 export type AccessLine = (facts: AccessLogEntry) => string;
 
-/** @returns makes a line without its end; undefined: no line is wanted */
+/** @returns a function that makes a line without its line end; undefined: the configuration names no field */
 export function compileAccessLine(names: readonly AccessLogField[]): AccessLine | undefined {
   if (names.length === 0) return undefined;
   const fields = names.map((name) => ({ key: `,${JSON.stringify(name)}:`, value: fieldOf(name) }));
   const stamp = createTimestampFormatter();
   return (facts) => {
-    // `service` is Pomerium's, so that what searches its log finds these lines.
+    // `service` has Pomerium's value, so that existing log searches find these lines.
     const level = isProbe(facts.context) ? "debug" : "info";
     let line = `{"level":"${level}","service":"envoy","time":"${stamp(facts.at)}"`;
     for (const { key, value } of fields) {
@@ -67,12 +67,12 @@ export function compileAccessLine(names: readonly AccessLogField[]): AccessLine 
   };
 }
 
-/** Asked every few seconds by whatever watches over this node. */
+/** Whether the request is a health probe, which load balancers send every few seconds. */
 export function isProbe({ request }: Pick<AccessContext, "request">): boolean {
   return request !== null && isProbePath(request.path);
 }
 
-/** Text of JSON; undefined leaves the field out. */
+/** Returns the field's value as JSON; undefined leaves the field out. */
 type Value = (facts: AccessLogEntry) => string | undefined;
 
 const header =
@@ -143,7 +143,7 @@ function authorityOf({ request, tunnel }: AccessContext): string {
   return request?.headers["host"] ?? "";
 }
 
-/** Those of our own endpoints carry codes and signed links of a sign-in, and are nobody's to analyse. */
+/** The query without secrets. Queries of our own endpoints carry sign-in codes and signed links, so they are hidden. */
 function shownQuery({ request, plan }: AccessContext): string {
   return request === null || (plan === null && carriesSignIn.test(request.path))
     ? ""

@@ -1,9 +1,9 @@
 /**
- * Authorize line: one line of JSON for one decision about a request, in Pomerium's words (docs/pomerium-behaviour.md
- * §7.1).
+ * Authorize line: one line of JSON for one decision about a request, in Pomerium's format (docs/pomerium-behaviour.md
+ * §7.1). Pure.
  *
- * Pure. The decision records (src/audit) hold more, and are chained; this is for what reads Pomerium's log. Never in a
- * line: credentials of any kind, nor what is called like one.
+ * - A line never contains credentials, nor a header whose name looks like that of a credential.
+ * - This log is for tools that read Pomerium's log. The decision records (src/audit) contain more, and are chained.
  */
 import type { DecisionRecord, Principal, RuleSetOutcomes } from "../../auth/index.ts";
 import type { AuthorizeLogField, RouteConfig } from "../../config/index.ts";
@@ -13,7 +13,7 @@ import { createTimestampFormatter, type JsonText, quote, shownHeaders, showsHead
 
 export type AuthorizeLogEntry = Readonly<{
   record: DecisionRecord;
-  /** Null: policy was not asked. */
+  /** Null: policy was not evaluated. */
   sides: RuleSetOutcomes | null;
   principal: Principal | null;
   route: RouteConfig | null;
@@ -22,7 +22,7 @@ export type AuthorizeLogEntry = Readonly<{
 
 type Value = (facts: AuthorizeLogEntry) => JsonText | undefined;
 
-/** @returns makes a line without its end */
+/** @returns a function that makes a line without its line end */
 export function compileAuthorizeLine(names: readonly AuthorizeLogField[]): (facts: AuthorizeLogEntry) => string {
   const fields = names.map((name) => ({ key: `,${JSON.stringify(name)}:`, value: fieldOf(name) }));
   const stamp = createTimestampFormatter();
@@ -36,14 +36,14 @@ export function compileAuthorizeLine(names: readonly AuthorizeLogField[]): (fact
   };
 }
 
-/** Whether policy was asked at all: what could not be read, and what was not known well enough, is no decision. */
+/** Whether the record gets a line: no re-decision, no malformed request, and none that this node could not decide. */
 export function isCheck({ result, occasion }: DecisionRecord): boolean {
   return occasion === "request" && result !== "bad_request" && result !== "unavailable";
 }
 
 /**
- * Both sides and the reasons of each, as Pomerium names them. No route: a denial by that reason. Otherwise nothing
- * allowed it.
+ * Both sides and their reasons, as Pomerium names them. Without a policy result, a request without a route is a denial
+ * for that reason; any other request was not allowed.
  */
 function sidesOf({ record: { result, reasons }, sides }: AuthorizeLogEntry): string {
   if (sides !== null) {
@@ -93,7 +93,7 @@ function fieldOf(name: AuthorizeLogField): Value {
       return ({ request }) => JSON.stringify(shownHeaders(request?.headers ?? {})) as JsonText;
     case "id-token-claims":
       return ({ principal }) => (principal === null ? undefined : (JSON.stringify(principal.claims) as JsonText));
-    // Nobody acts for somebody else here, and there are no service accounts on the request path.
+    // Impersonation does not exist here, and the request path has no service accounts.
     case "impersonate-session-id":
     case "impersonate-user-id":
     case "impersonate-email":
@@ -106,7 +106,7 @@ function fieldOf(name: AuthorizeLogField): Value {
   }
 }
 
-/** How many of the person's groups the assertion leaves out. */
+/** Number of the person's groups that the assertion leaves out. Undefined: the route filters none. */
 function removedGroups(principal: Principal | null, route: RouteConfig | null): JsonText | undefined {
   const filter = new Set(route?.jwtGroupsFilter ?? []);
   if (principal === null || filter.size === 0) return undefined;

@@ -1,5 +1,6 @@
 /**
- * Metrics of the data path, beside what is counted of each route (route-meters.ts). Labels are words of fixed lists.
+ * HTTP metrics: the metrics of the data path, except the counts of each route (route-meters.ts). Labels are words of
+ * fixed lists.
  */
 import { Counter, Gauge, type Registry } from "prom-client";
 import type { Logger } from "../../replication/index.ts";
@@ -8,18 +9,18 @@ import type { FailureReason } from "../reply/failures.ts";
 import type { UpstreamMetrics } from "../upstream/pool-metrics.ts";
 import { type RouteMeter, RouteMeters } from "./route-meters.ts";
 
-/** What is known of a request when its last byte has left. */
+/** Summary of a request after its last byte has left. */
 export type RequestEnd = Readonly<{
   meter: RouteMeter;
   /** The final status that was sent; 0: none. */
   status: number;
-  /** Null: it got all that there was. */
+  /** Null: the caller got the complete response. */
   failure: FailureReason | null;
-  /** Null where it says nothing: upgraded connections and tunnels. */
+  /** Null for upgraded connections and tunnels, for which it has no meaning. */
   durationMs: number | null;
-  /** Null: no upstream has answered. */
+  /** Null: no upstream has responded. */
   upstreamMs: number | null;
-  /** To the caller, and from it. */
+  /** Bytes sent to the caller, and bytes received from it. */
   bytes: number;
   bytesReceived: number;
 }>;
@@ -29,7 +30,7 @@ export type HttpMetrics = Readonly<{
   requestEnded(request: RequestEnd): void;
   cut(reason: CutReason): void;
   /**
-   * An open exchange could not be decided again. Logged once a second at most: one cause mostly concerns many
+   * Re-deciding an open exchange failed. Logged once a second at most, because one cause usually affects many
    * exchanges.
    */
   redecisionFailed(error: unknown, requestId: string): void;
@@ -38,15 +39,15 @@ export type HttpMetrics = Readonly<{
   resent(): void;
   overflow: UpstreamMetrics["countOverflow"];
   upstreamFailed(routeId: string, code: string): void;
-  /** UDP promises no delivery; what was let go of is counted all the same. */
+  /** Counts a dropped datagram. UDP does not guarantee delivery. */
   datagramDropped(reason: DropReason): void;
-  /** A line of the access log found no room. */
+  /** An access log line was dropped because the buffer was full. */
   lineDropped(): void;
 }>;
 
 /**
- * slow-caller, slow-upstream: nobody takes them · too-large: more than a datagram holds · context: of an extension
- * unknown here
+ * slow-caller, slow-upstream: the receiver does not keep up · too-large: exceeds the size of a datagram · context: the
+ * context id belongs to an unknown extension
  */
 export type DropReason = "slow-caller" | "slow-upstream" | "too-large" | "context";
 
@@ -55,13 +56,13 @@ export function createHttpMetrics(options: {
   logger: Logger;
   upstreams: UpstreamMetrics;
   openExchanges: () => KindCounts;
-  /** Responses that are complete here and that their callers' kernels have not acknowledged. */
+  /** Number of responses that are complete in this process but unacknowledged by their callers' kernels. */
   undelivered: () => number;
-  /** What the kernel may hold of one connection; Infinity: unbounded. */
+  /** Upper bound for the unsent bytes of one connection in the kernel; Infinity: unbounded. */
   heldBytesMax: number;
-  /** ≤ 0 while fresh; not finite when nothing may be permitted. */
+  /** Time since the lease expired; ≤ 0 while fresh. Not finite if nothing may be permitted. */
   overdueMs: () => number;
-  /** Monotonic, in ms. */
+  /** Monotonic time in ms. */
   now: () => number;
 }): HttpMetrics {
   const { registry, logger } = options;

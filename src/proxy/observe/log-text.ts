@@ -1,23 +1,23 @@
 /**
- * Log text: what lines of the access log and of the log of decisions are made of.
+ * Log text: the formatting shared by the access log and the authorize log. Pure.
  *
- * Pure. Texts of a caller are escaped as JSON, so that nobody writes a line of their own; credentials are not shown.
+ * Text from a caller is escaped as JSON, so a caller cannot forge a line. Credentials are not shown.
  */
 import type { Brand } from "../../events/index.ts";
 import { codeOf } from "../reply/write-reply.ts";
 
-/** Text that is JSON already. */
+/** Text that is already JSON. */
 export type JsonText = Brand<string, "JsonText">;
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: what JSON escapes
 const needsEscape = /["\\\u0000-\u001f\u007f-\uffff]/;
 
-/** As JSON. Hardly any text needs more than its quotes. */
+/** Formats text as a JSON string. Fast path: most text needs no escapes. */
 export function quote(text: string): JsonText {
   return (needsEscape.test(text) ? JSON.stringify(text) : `"${text}"`) as JsonText;
 }
 
-/** ISO 8601; the part down to the second is made once a second. */
+/** Returns a formatter for ISO 8601 timestamps. It formats the part down to the second once a second. */
 export function createTimestampFormatter(): (at: number) => string {
   let second = Number.NaN;
   let prefix = "";
@@ -46,10 +46,10 @@ const secretHeaders: ReadonlySet<string> = new Set([
   "x-pomerium-jwt-assertion-for",
 ]);
 
-/** Names that services behind us give to credentials of their own. */
+/** Header names that upstream services use for their own credentials. */
 const secretName = /token|secret|passw|credential|session|signature|cookie|authorization|api-?key|csrf|xsrf/;
 
-/** Whether a header that is asked for by name may be shown. */
+/** Whether a header that the configuration names may be shown. */
 export const showsHeader = (name: string): boolean => !secretHeaders.has(name);
 
 export function shownHeaders(headers: Readonly<Record<string, string | undefined>>): Record<string, string> {
@@ -61,7 +61,7 @@ export function shownHeaders(headers: Readonly<Record<string, string | undefined
   return shown;
 }
 
-/** An error as a line of the process's own log shows it. */
+/** The fields of an error for a line of the process log. */
 export function describeError(error: unknown): Readonly<{ name?: string; code?: string; stack?: string | undefined }> {
   return error instanceof Error ? { name: error.name, code: codeOf(error), stack: error.stack } : {};
 }

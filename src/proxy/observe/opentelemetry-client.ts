@@ -1,8 +1,9 @@
 /**
  * OpenTelemetry client: records a span for each request and for its call to an upstream, and exports them by OTLP.
  *
- * The packages are loaded here and only when traces are configured. A collector that is away costs memory for 2,048
- * spans and no request its answer. Never in a span: a query, a header but the user agent, who asked.
+ * - The OpenTelemetry packages are loaded only here, and only if traces are configured.
+ * - An unreachable collector costs memory for 2,048 spans, and never delays or fails a request.
+ * - A span never contains a query, the caller's identity, or any header except the user agent.
  */
 import type { Context, Span, Tracer } from "@opentelemetry/api";
 import type { SpanExporter } from "@opentelemetry/sdk-trace";
@@ -12,7 +13,7 @@ import type { RequestTrace, TraceHead, Tracing } from "./traces.ts";
 
 export type TracingClient = Tracing & Readonly<{ close(): Promise<void> }>;
 
-/** As the standard has it by default. */
+/** The default of the OpenTelemetry specification. */
 const waitingSpansMax = 2_048;
 const closeMsMax = 3_000;
 
@@ -161,7 +162,7 @@ function contextOf(api: Api, { parent }: TraceHead): Context {
   });
 }
 
-/** OpenTelemetry's semantic conventions for HTTP servers. */
+/** Attributes by OpenTelemetry's semantic conventions for HTTP servers. */
 function attributesOf(head: TraceHead): Record<string, string> {
   return {
     "http.request.method": head.method,
@@ -174,7 +175,7 @@ function attributesOf(head: TraceHead): Record<string, string> {
   };
 }
 
-/** What the exporter itself complains of. */
+/** Logs the errors and warnings of the exporter. */
 function troubles(logger: Logger): Parameters<Api["diag"]["setLogger"]>[0] {
   const say =
     (level: "debug" | "info" | "warn") =>

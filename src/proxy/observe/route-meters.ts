@@ -1,20 +1,21 @@
 /**
- * Route meters: what is counted of each route, in one typed array a route, and the text that Prometheus reads.
+ * Route meters: the counts of each route, in one typed array per route, and their export in Prometheus' text format.
+ * Pure.
  *
- * Pure. Counting is arithmetic on numbers that are there already: no allocation, no map, no label. Labels are the route
- * ids of the configuration and `none`, and words of fixed lists; past `metersMax` ids whatever comes is counted as
- * `other`.
+ * - Counting is arithmetic on existing numbers: it needs no allocation, map lookup or label.
+ * - Labels are the route ids of the configuration, `none`, and words of fixed lists. After `metersMax` ids, further
+ *   routes are counted as `other`.
  */
 import { type FailureReason, failureReasons } from "../reply/failures.ts";
 
-/** Upper bounds in seconds; beyond the last is one more. */
+/** Upper bounds of the buckets in seconds; one more bucket follows the last. */
 export const durationBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30] as const;
 const buckets = durationBounds.length + 1;
 const boundsMs = Float64Array.from(durationBounds, (seconds) => seconds * 1_000);
 
 const statusClasses = ["0xx", "1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 
-/** Where each number stands in a meter's array. */
+/** Index of each number in a meter's array. */
 const at = {
   statuses: 0,
   duration: 6,
@@ -32,7 +33,7 @@ const failureIndex = new Map(failureReasons.map((reason, i) => [reason, at.failu
 export class RouteMeter {
   readonly #numbers = new Float64Array(fields);
 
-  /** A request is led here. */
+  /** A request enters this route. */
   enter(): void {
     (this.#numbers[at.inFlight] as number)++;
   }
@@ -43,11 +44,11 @@ export class RouteMeter {
     const index = status < 100 || status > 599 ? 0 : (status / 100) | 0;
     (this.#numbers[at.statuses + index] as number)++;
   }
-  /** From the head to the last byte. */
+  /** Time from the head of the request to the last byte of the response. */
   observeDuration(ms: number): void {
     this.#observe(at.duration, at.durationSum, ms);
   }
-  /** From the first byte sent up to the head of the upstream's answer. */
+  /** Time from the first byte sent upstream to the head of the upstream's response. */
   observeUpstreamDuration(ms: number): void {
     this.#observe(at.upstream, at.upstreamSum, ms);
   }
@@ -66,7 +67,7 @@ export class RouteMeter {
     (this.#numbers[sum] as number) += ms;
   }
 
-  /** A copy, in the order of `at`. */
+  /** A copy of the numbers, in the order of `at`. */
   read(): Float64Array {
     return this.#numbers.slice();
   }
@@ -76,7 +77,7 @@ const metersMax = 20_000;
 
 export class RouteMeters {
   readonly #byRoute = new Map<string, RouteMeter>();
-  /** Of requests that no route was found for. */
+  /** The meter of requests without a route. */
   readonly none = this.of("none");
 
   of(routeId: string): RouteMeter {
@@ -90,7 +91,7 @@ export class RouteMeters {
     return meter;
   }
 
-  /** Prometheus' text format, in pieces: what reads it may do something else in between. */
+  /** Prometheus' text format, in pieces, so that the reader can do other work in between. */
   *text(): Generator<string> {
     const read = [...this.#byRoute].map(([route, meter]) => ({ route: escapeLabel(route), numbers: meter.read() }));
     for (const family of families) {
@@ -106,7 +107,7 @@ export class RouteMeters {
   }
 }
 
-/** About a millisecond's work. */
+/** Takes about a millisecond. */
 const routesPerPiece = 100;
 
 type Family = Readonly<{
@@ -121,7 +122,7 @@ const one =
   (name, route, numbers) =>
     `${name}{route="${route}"} ${numbers[index]}\n`;
 
-/** Words that have not been counted have no line. */
+/** One line for each word with a count above 0. */
 const byWord =
   (label: string, words: readonly string[], from: number): Family["lines"] =>
   (name, route, numbers) => {

@@ -1,8 +1,8 @@
 /**
- * Traces: what the data path needs of whoever records them (opentelemetry-client.ts). W3C's trace context is read
- * strictly.
+ * Traces: the interface by which the data path records spans (implemented by opentelemetry-client.ts), and a strict
+ * parser of W3C trace context. Pure.
  *
- * Pure. A `traceparent` that is not one is as good as none; its `tracestate` goes with it (W3C Trace Context §4.3).
+ * An invalid `traceparent` is ignored, and its `tracestate` with it (W3C Trace Context §4.3).
  */
 import { type TraceText, traceInTarget, traceText } from "../../auth/index.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
@@ -13,7 +13,7 @@ export type TraceContext = Readonly<{ traceId: string; spanId: string; sampled: 
 
 export type TraceHead = Readonly<{
   method: string;
-  /** Of the caller, if it has one. */
+  /** The caller's trace context; null: it sent none. */
   parent: TraceContext | null;
   host: string;
   path: string;
@@ -23,15 +23,15 @@ export type TraceHead = Readonly<{
   requestId: string;
 }>;
 
-/** The span of one request; its call to an upstream is one within. */
+/** The span of one request; its call to an upstream is a child span. */
 export type RequestTrace = Readonly<{
   traceId: string;
   spanId: string;
   routed(routeId: string, routeName: string, scheme: "http" | "https"): void;
   decided(result: string, reasons: readonly string[]): void;
-  /** Its own place in the trace, for what follows from it elsewhere. */
+  /** The trace context of this span, for later requests of the same trace. */
   text(): TraceText;
-  /** Begins the call to an upstream. @returns names and values in turn, for its head */
+  /** Starts the span of a call to an upstream. @returns trace headers for the call; names and values alternate */
   upstreamBegins(host: string): readonly string[];
   upstreamEnds(status: number | null): void;
   ends(of: Readonly<{ status: number; failure: FailureReason | null; bytes: number; bytesReceived: number }>): void;
@@ -57,7 +57,7 @@ export function beginTrace(
   });
 }
 
-/** What a caller says; of a browser that is led through a sign-in, what the addresses on its way say. */
+/** The caller's trace context: from its headers, or during a browser's sign-in from the URL. */
 function parentOf(request: CanonicalRequest): TraceContext | null {
   const { headers } = request;
   if (headers["traceparent"] !== undefined) return readTraceContext(headers["traceparent"], headers["tracestate"]);
@@ -69,13 +69,13 @@ function signInTraceOf({ path, search }: CanonicalRequest): TraceText | null {
   return path.startsWith("/.pomerium/") || path === "/oauth2/callback" ? traceInTarget(path, search) : null;
 }
 
-/** The trace that a request belongs to, whether it is recorded here or not; for redirects that lead on. */
+/** The trace context to add to a redirect, whether this node records the trace or not. */
 export function traceTextOf(trace: RequestTrace | null, request: CanonicalRequest): TraceText | null {
   if (trace !== null) return trace.text();
   return traceText(request.headers["traceparent"], request.headers["tracestate"]) ?? signInTraceOf(request);
 }
 
-/** The head of a call with its own place in the trace instead of the caller's. */
+/** Replaces the caller's trace headers with those of the call's own span. */
 export function withTraceContext(lines: readonly string[], place: readonly string[]): string[] {
   const kept: string[] = [];
   for (let i = 0; i < lines.length; i += 2) {
