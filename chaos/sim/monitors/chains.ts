@@ -1,17 +1,18 @@
 /**
- * Chains: every event that any server ever wrote, as a tree. A place in it is one event with all that came before.
+ * Chains: the tree of all events that any server ever wrote. A `Place` in it is one event together with its whole
+ * prefix.
  *
- * Where two servers wrote different events behind the same place, the tree forks. Whether a place lies on the way to
- * another takes a step per fork, and there are few. Nothing here knows how the product compares links.
+ * The tree forks where two servers wrote different events after the same place. An ancestor check takes one step per
+ * fork, and forks are few. The code does not use the product's comparison of links.
  */
 import type { Epoch, Hash, Incarnation, Link, Position, Recorded } from "../../../src/events/index.ts";
 
 export type Branch = {
   readonly parent: Branch | null;
-  /** The last position that it shares with its parent. */
+  /** The last position that this branch shares with its parent. */
   readonly fork: number;
   readonly places: Place[];
-  /** Everything up to here was acknowledged by a clean commit. */
+  /** A clean commit acknowledged every position up to this one. */
   clean: number;
 };
 
@@ -20,7 +21,7 @@ export type Place = Readonly<{
   branch: Branch;
   before: Place | null;
   recorded: Recorded | null;
-  /** The epoch's first event at or before this. */
+  /** The opening event of the epoch at this place. Null: no epoch has been opened yet. */
   opening: Opening | null;
 }>;
 
@@ -43,18 +44,18 @@ export class Chains {
     return this.#byHash.size - 1;
   }
 
-  /** Undefined: no server ever wrote it. */
+  /** Undefined: no server ever wrote this event. */
   find(link: Link): Place | undefined {
     const place = this.#byHash.get(link.hash);
     const same = place !== undefined && place.link.position === link.position && place.link.epoch === link.epoch;
     return same ? place : undefined;
   }
 
-  /** The same event behind the same place is the same place, whoever writes it. */
+  /** Adds an event. The same event after the same place yields the same place, whichever server writes it. */
   add(recorded: Recorded, before: Place): Place {
     const known = this.#byHash.get(recorded.hash);
     if (known !== undefined) return known;
-    // Only the tip of a branch is followed by the same branch; genesis is the tip of the empty trunk.
+    // Only the tip of a branch is extended by the same branch. Genesis is the tip of the empty trunk.
     const goesOn = (before.branch.places.at(-1) ?? this.genesis) === before;
     const branch = goesOn ? before.branch : newBranch(before);
     const { epoch, position, hash, event } = recorded;
@@ -66,7 +67,7 @@ export class Chains {
     return place;
   }
 
-  /** True when `earlier` is on the way to `later`, or is it. */
+  /** True if `earlier` equals `later` or is an ancestor of it. */
   contains(later: Place, earlier: Place): boolean {
     let branch: Branch | null = later.branch;
     let upTo: number = later.link.position;
@@ -78,7 +79,7 @@ export class Chains {
     return false;
   }
 
-  /** The place at a position on the way to `later`. */
+  /** The ancestor of `later`, or `later` itself, at a position. Undefined past `later`. */
   at(later: Place, position: number): Place | undefined {
     if (position > later.link.position) return undefined;
     if (position === 0) return this.genesis;
@@ -87,7 +88,7 @@ export class Chains {
     return branch?.places[position - branch.fork - 1];
   }
 
-  /** The last place on the way to both. */
+  /** The last common ancestor of both places. */
   common(a: Place, b: Place): Place {
     const ways = new Map<Branch, number>();
     for (const { branch, upTo } of wayTo(b)) ways.set(branch, upTo);
@@ -98,7 +99,7 @@ export class Chains {
     return this.genesis;
   }
 
-  /** The events behind `from` up to and including `to`, which lies behind it; newest first. */
+  /** The events after `from` up to and including its descendant `to`, newest first. */
   *back(to: Place, from: Place): Generator<Place> {
     for (let at: Place | null = to; at !== null && at !== from && at.link.position > from.link.position; at = at.before)
       yield at;
@@ -117,7 +118,7 @@ export class Chains {
   }
 }
 
-/** The branches on the way to a place, the last first, and how far each is on it. */
+/** The branches from a place back to genesis, and the last position that the path uses on each. */
 function wayTo(place: Place): Readonly<{ branch: Branch; upTo: number }>[] {
   const way: Readonly<{ branch: Branch; upTo: number }>[] = [];
   let upTo: number = place.link.position;

@@ -1,6 +1,9 @@
 /**
- * Commands: acknowledged ones are not lost, happen once, are answered alike, and keep the order in which they were
- * asked (3, 9, 10).
+ * Command monitors: invariants 3, 9 and 10.
+ *
+ * - 3: the log keeps every acknowledged command.
+ * - 9: a command is carried out once, and all its answers agree.
+ * - 10: commands keep the order in which clients submitted them.
  */
 import type { SimFactOf } from "../facts.ts";
 import type { Place } from "./chains.ts";
@@ -10,20 +13,20 @@ import type { Scene } from "./scene.ts";
 
 type Done = Readonly<{ fact: SimFactOf<"command-answered">; place: Place }>;
 
-/** How many acknowledged commands a lineage has lost by promotions without proof: to be reported, not forbidden. */
+/** Acknowledged commands that promotions without proof have lost. The report counts them; they are no violation. */
 export type Losses = { acknowledged: number };
 
 export function watchCommands(scene: Scene, losses: Losses): Monitor {
   const { chains, findings } = scene;
   const made = new Map<string, { place: Place; fact: SimFactOf<"wrote"> }[]>();
   const done = new Map<string, Done>();
-  /** The newest acknowledged answer when a command was first asked. */
+  /** By command: its first submission, and the newest acknowledged answer at that time. */
   const asked = new Map<string, Readonly<{ fact: SimFactOf<"command-invoked">; after: Done | null }>>();
   let newest: Done | null = null;
-  /** Where the log begins, on the server that has let go of most. */
+  /** First position of the log on the server that has truncated most. */
   let first = 1;
 
-  /** 9: a command id stands in a lineage once. */
+  /** 9: a command id occurs at most once in a lineage. */
   function judgeWritten(fact: SimFactOf<"wrote">): void {
     for (const { commandId, first, count } of fact.commands) {
       if (count === 0) continue;
@@ -60,7 +63,7 @@ export function watchCommands(scene: Scene, losses: Losses): Monitor {
     }
     const differs =
       before !== undefined && before.place !== place && result.changed && isChange(before) && isKept(before);
-    // While an old primary acknowledges beside the new one, each history may carry it out.
+    // While an old primary acknowledges next to the new one, each history may carry out the command.
     if (differs && scene.zombies.size === 0)
       findings.add(9, `command ${commandId} is answered in two ways`, [before.fact, fact]);
     if (result.changed && !(made.get(commandId) ?? []).some((each) => each.place === place))
@@ -72,14 +75,15 @@ export function watchCommands(scene: Scene, losses: Losses): Monitor {
   }
 
   /**
-   * The log has let go of what the command made there: any later place says as much, and its own is not known any more.
+   * True if the answer covers a truncated event. The log no longer holds the command's own event there, so the answer
+   * may name any later place.
    */
   function isCover({ place }: Done, commandId: string): boolean {
     const there = (made.get(commandId) ?? []).find((each) => chains.contains(place, each.place));
     return there !== undefined && there.place !== place && there.place.link.position < first;
   }
 
-  /** 10: x was acknowledged before y was asked, so y stands behind x. */
+  /** 10: if x was acknowledged before a client submitted y, then y follows x in the log. */
   function judgeOrder({ fact, place }: Done, commandId: string): void {
     const question = asked.get(commandId);
     const x = question?.after;
@@ -124,7 +128,7 @@ export function watchCommands(scene: Scene, losses: Losses): Monitor {
   };
 }
 
-/** 11: whoever hands something on, or builds on it, does so with what is acknowledged, and pages without a gap. */
+/** 11: a process forwards and builds on acknowledged events only, and its pages have no gap. */
 export function watchHorizon(scene: Scene): Monitor {
   const { chains, findings, looks } = scene;
   type Handed = SimFactOf<

@@ -1,4 +1,7 @@
-/** Configurations: what the one in force denies is cut, also where an earlier one has permitted it (docs/adr/0020). */
+/**
+ * Configuration monitors: a node ends everything that its current configuration denies, even if an earlier
+ * configuration permitted it (docs/adr/0020).
+ */
 import type { SimFactOf } from "../facts.ts";
 import { routeBar } from "./decision-monitors.ts";
 import type { Monitor } from "./monitor.ts";
@@ -6,10 +9,12 @@ import { nodeOf } from "./projection-monitors.ts";
 import type { NodeView, Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
-/** A cut of the model takes at most 50 ms of the node's own clock. */
+/** Upper bound, ms. The model's nodes cut an exchange within 50 ms of their own clock. */
 export const cutWithinMs = 60;
 
-/** What a configuration has just denied may still be on its way out: no place of the log is to blame for that. */
+/**
+ * True while bytes that a new configuration has just denied may still be in flight. The log is not the cause of that.
+ */
 export function isSettling({ config }: NodeView, at: number): boolean {
   return config !== null && at - config.at <= cutWithinMs;
 }

@@ -1,4 +1,4 @@
-/** Decisions: what each permit had seen, and whether it was right there (17, 18, 21–24, 28–30). */
+/** Decision monitors: what each permit had seen, and whether it was correct there (17, 18, 21–24, 28–30). */
 import type { Link } from "../../../src/events/index.ts";
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
 import type { Place } from "./chains.ts";
@@ -12,10 +12,10 @@ import { seconds } from "./violation.ts";
 
 type Decided = SimFactOf<"decided">;
 
-/** So long after a receipt somebody counts as having come to test it. */
+/** A request within this time after a receipt counts as a test of that receipt. */
 const soonMs = 10_000;
 
-/** 17, 18: a permit stands at or behind every complete receipt, and behind what its window does not cover. */
+/** 17, 18: a permit includes every complete receipt, and every event older than its window. */
 export function watchPromises(scene: Scene): Monitor {
   const { chains, findings, looks, options } = scene;
 
@@ -42,7 +42,7 @@ export function watchPromises(scene: Scene): Monitor {
     if (scene.proven) judgeWindow(fact, place, node);
   }
 
-  /** Somebody tries what a receipt has just denied them. */
+  /** Counts a request for something that a receipt has just denied. */
   function noteTried(
     request: RequestView,
     { node, floor, place }: Readonly<{ node: NodeView; floor: Floor; place: Place }>,
@@ -65,11 +65,11 @@ export function watchPromises(scene: Scene): Monitor {
   return { invariants: [17, 18], before: { decided: judge } };
 }
 
-/** 21–24: a permit is right at the place that it names, by the one configuration that it names. */
+/** 21–24: a permit is correct at the place and under the configuration that it names. */
 export function watchRights(scene: Scene): Monitor {
   const { findings, looks } = scene;
   const looksOf: Readonly<Record<number, Look>> = { 21: "revoked-tried", 22: "cut-user-tried", 23: "group-tried" };
-  /** By node: the first that it had. */
+  /** By node: its first configuration. */
   const configs = new Map<ProcessName, string>();
 
   function judge(fact: Decided): void {
@@ -102,7 +102,7 @@ export function watchRights(scene: Scene): Monitor {
   return { invariants: [21, 22, 23, 24], before: { decided: judge } };
 }
 
-/** 28, 29: the token in the cookie. */
+/** 28, 29: the rules for the token in the cookie. */
 export function watchTokens(scene: Scene): Monitor {
   const { chains, findings } = scene;
 
@@ -130,7 +130,7 @@ export function watchTokens(scene: Scene): Monitor {
     const at = scene.find(token);
     return at !== undefined && chains.contains(place, at);
   }
-  /** Its place is one that the lineage of `place` does not have, and will not have. */
+  /** True if the lineage of `place` lacks the token's place and can never contain it. */
   function isLostTo(token: Link, place: Place): boolean {
     const at = scene.find(token);
     return at === undefined || !chains.contains(at, place);
@@ -139,14 +139,15 @@ export function watchTokens(scene: Scene): Monitor {
 }
 
 /**
- * What a node's clock may be off its leader's: 2 s that a lease allows, the travel of its grant, a step not yet seen.
+ * Allowed offset (ms) between a node's clock and its leader's. A lease allows 2 s, its grant travels for up to 5 s, and
+ * 300 ms cover a clock step that is not yet noticed.
  */
 const clockSlackMs = 2_000 + 5_000 + 300;
 
 type Offset = { readonly ms: number; until: SimMs };
 
 /**
- * 30: expiry, by true time. A node goes by its leader's clock, so for a window it may be off by as much as that was.
+ * 30: expiry, by true time. A node uses its leader's clock, so within one window it may be off by that clock's error.
  */
 export function watchExpiry(scene: Scene): Monitor {
   const { findings, options } = scene;
@@ -199,14 +200,14 @@ export function watchExpiry(scene: Scene): Monitor {
   };
 }
 
-/** Null: at this place the session may use the route, by the configuration that the node has. */
+/** Null: at this place, under the node's configuration, the session may use the route. */
 export function barOf(scene: Scene, request: RequestView, node: NodeView, place: Place): Bar | null {
   return scene.rights.bar(request.began.session, place) ?? routeBar(scene, request, node, place);
 }
 
 /**
- * What the route alone says: who may use it, by the node's configuration and what the log says of the person at a
- * place.
+ * The bar that the route alone imposes, from the node's configuration and the person's state in the log at a place.
+ * Null: none.
  */
 export function routeBar(scene: Scene, request: RequestView, node: NodeView, place: Place): Bar | null {
   const { rights } = scene;

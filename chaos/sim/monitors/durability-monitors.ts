@@ -1,9 +1,9 @@
 /**
- * Durability: a receipt that says `synchronous` is judged by what stands on the disks of the servers, and by every
- * later failover.
+ * Durability monitor: checks each receipt that says `synchronous` against the servers' disks and against later
+ * failovers.
  *
- * Nothing that a server or a session says of itself is used: only what each server has flushed, and the names that were
- * in force.
+ * It uses only what each server has flushed and the standby names in force. It ignores everything that a server or a
+ * session reports about itself.
  */
 import type { Receipt } from "../../../src/replication/index.ts";
 import type { ProcessName, SimFact, SimFactOf } from "../facts.ts";
@@ -16,14 +16,14 @@ type Concluded = {
   readonly fact: SimFactOf<"receipt-answered">;
   readonly place: Place;
   /**
-   * How many standbys the names asked for at a moment, since it was concluded, when that many held the place. Null:
-   * there was none.
+   * Number of standbys that the names required when, after the receipt was concluded, that many first held the place.
+   * Null: there was no such moment.
    */
   heldBy: number | null;
 };
 type Promised = Readonly<{ fact: SimFactOf<"receipt-signed">; place: Place; standbys: number }>;
 
-/** Receipts of brokers that were killed before they signed them. */
+/** Bounds the receipts that wait for a signature: a killed broker never signs its receipts. */
 const concludedMax = 1_000;
 
 export function watchDurability(scene: Scene): Monitor {
@@ -31,7 +31,7 @@ export function watchDurability(scene: Scene): Monitor {
   const disks = new Map<ProcessName, Place>();
   const concluded = new Map<Receipt, Concluded>();
   let promised: Promised[] = [];
-  /** What the names ask for; a session knows it with its next statement. */
+  /** Standbys that the current names require. A session learns of a change with its next statement. */
   let named = 0;
 
   function holders(place: Place): number {
@@ -83,7 +83,7 @@ export function watchDurability(scene: Scene): Monitor {
     if (primary !== undefined && chains.contains(primary, place)) promised.push({ fact, place, standbys: heldBy });
   }
 
-  /** Of any n − k + 1 standbys that have stopped, the furthest holds what k of n held. What was forced may lose it. */
+  /** The furthest of any n − k + 1 stopped standbys holds what k of n held. A forced promotion may lose it. */
   function promote(fact: SimFactOf<"promoted">): void {
     if (fact.how === "initial" || fact.how === "restarted") return;
     const head = scene.find(fact.head) ?? chains.genesis;

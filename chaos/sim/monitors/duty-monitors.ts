@@ -1,6 +1,9 @@
 /**
- * Duties of a leader: nothing of theirs is written in another epoch, what the log says of a snapshot is so, nothing
- * goes too early (35).
+ * Duty monitors for the leader's background work.
+ *
+ * - A duty writes nothing in another epoch.
+ * - What the log says about a snapshot is true.
+ * - No event is truncated too early (35).
  */
 import type { SimFactOf } from "../facts.ts";
 import type { LeaseBook } from "./lease-book.ts";
@@ -8,7 +11,7 @@ import { told } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
 import type { NodeView, Scene } from "./scene.ts";
 
-/** A duty's command is written in the epoch that its run was in, by the leader that it ran for, or not at all. */
+/** A duty's command is written only in the epoch of its run, and only by the leader that ran it. */
 export function watchDuties(scene: Scene): Monitor {
   const { findings, looks } = scene;
   const submitted = new Map<string, SimFactOf<"duty-submitted">>();
@@ -32,7 +35,10 @@ export function watchDuties(scene: Scene): Monitor {
   };
 }
 
-/** That it equals the fold at its place is judged where it is saved (13). */
+/**
+ * Each announced snapshot was saved at that position. Invariant 13 compares its contents with the fold when it is
+ * saved.
+ */
 export function watchAnnounced(scene: Scene): Monitor {
   const { chains, findings, looks } = scene;
   const saved = new Map<string, SimFactOf<"snapshot-built">>();
@@ -63,9 +69,11 @@ export function watchAnnounced(scene: Scene): Monitor {
 }
 
 /**
- * What goes stands in two snapshots on the disk of whoever lets go of it; the older one, or one before it, is whole and
- * of the history of the server that lets go: without the newest one the log could still be begun. By the disk as it was
- * when the log was asked.
+ * A process may truncate only events that two snapshots on its own disk contain.
+ *
+ * - The older snapshot, or an earlier one, is intact and belongs to the history of the truncating server. The log can
+ *   thus be started without the newest snapshot.
+ * - The disk counts as it was when the process requested the truncation.
  */
 export function watchRetention(scene: Scene): Monitor {
   const { chains, findings } = scene;
@@ -106,8 +114,8 @@ export function watchRetention(scene: Scene): Monitor {
 }
 
 /**
- * 35: what a node with a lease from the leader has still to read stays. Who gets its lease from its region reads the
- * region's copy.
+ * 35: the log keeps every event that a node with a lease from the leader has yet to read. A node with a lease from its
+ * region reads the region's copy.
  */
 export function watchTruncation(scene: Scene, book: LeaseBook): Monitor {
   const { chains, findings, looks } = scene;

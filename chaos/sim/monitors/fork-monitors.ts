@@ -1,6 +1,6 @@
 /**
- * Forks: what a node denied in a history that was lost stays denied by it, and comes back into the log (27); and
- * nothing else does.
+ * Fork monitors: a node that applied a denial in a lost history still denies it, and returns it to the log (27).
+ * Nothing else from the lost history returns.
  */
 import { parseStream } from "../../../src/events/index.ts";
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
@@ -11,20 +11,20 @@ import { nodeOf } from "./projection-monitors.ts";
 import type { Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
-/** A final fact of a lost suffix that this boot had applied. */
+/** Sticky denial: a final fact of a lost suffix that this boot had applied. */
 type Sticky = Readonly<{ lost: Place; sessions: ReadonlySet<string>; user: string | null }>;
 type Kept = { boot: string; rebuiltAt: SimMs; readonly sticky: Sticky[]; by: "this boot" | "one before" };
-/** What a node has saved: the newest, and how many. */
+/** Snapshots that a node has saved: the hash of the newest, and the count. */
 type Saves = { newest: string; count: number };
 
-/** So long after a node stands in the surviving history, what it brought is back in the log. */
+/** Time within which the denials of a node that joined the surviving history return to the log. */
 const reassertedWithinMs = 20_000;
 
 export function watchForks(scene: Scene): Monitor {
   const { chains, findings, rights } = scene;
   const kept = new Map<ProcessName, Kept>();
   const saves = new Map<ProcessName, Saves>();
-  /** Left to the operator. */
+  /** Hashes of lost events that the node left to the operator. */
   const reported = new Set<string>();
 
   function judgeRebuilt(fact: SimFactOf<"rebuilt">): void {
@@ -43,12 +43,12 @@ export function watchForks(scene: Scene): Monitor {
     kept.set(fact.process, mine);
   }
 
-  /** Who begins with the newest that this node has saved has its own disk, and what that kept denied. */
+  /** A boot that starts from this node's newest snapshot has the node's own disk, and thus the denials kept there. */
   function judgeLoaded(fact: SimFactOf<"snapshot-loaded">): void {
     const before = kept.get(fact.process);
     const saved = saves.get(fact.process);
     if (before === undefined || before.boot === fact.boot || fact.from !== "disk") return;
-    // An older copy of the disk would begin with an older one.
+    // An older copy of the disk would start from an older snapshot.
     if (saved === undefined || saved.count < 2 || saved.newest !== fact.link.hash) return;
     before.boot = fact.boot;
     before.by = "one before";
@@ -69,7 +69,7 @@ export function watchForks(scene: Scene): Monitor {
     const user = rights.creationOf(fact.session)?.user;
     const place = scene.find(fact.place);
     for (const { lost, sessions, user: denied } of mine.sticky) {
-      // An operator's word in the history that survived stands, also one that came before this node was rebuilt.
+      // An operator's decision in the surviving history prevails, even one made before this node was rebuilt.
       const isLifted =
         denied !== null && place !== undefined && rights.restoredBehind(denied, chains.common(lost, place), place);
       if (!sessions.has(fact.session) && (denied === null || denied !== user || isLifted)) continue;
@@ -82,7 +82,7 @@ export function watchForks(scene: Scene): Monitor {
   }
 
   /**
-   * The log lets the session in, or would take it, if its client wished for it once more: it has to know of the denial.
+   * True if the log permits the session, or would accept it again if its client asked. The log then lacks the denial.
    */
   function isOpen(id: string, at: SimMs): boolean {
     const bar = rights.bar(id, scene.head);
@@ -95,7 +95,7 @@ export function watchForks(scene: Scene): Monitor {
     return rights.userBar(user, scene.head)?.why === `${user} is erased`;
   }
 
-  /** Every one of them is denied by the log in the end, or was left to the operator. */
+  /** Finally the log contains each sticky denial, or the node left it to the operator. */
   function judgeEnd(fact: SimFactOf<"run-over">): void {
     if (scene.faultsOver === null) return;
     for (const [process, { boot, rebuiltAt, sticky, by }] of kept) {
@@ -115,7 +115,7 @@ export function watchForks(scene: Scene): Monitor {
     }
   }
 
-  /** A later word about the same person is in the surviving log. */
+  /** True if the surviving log contains a later decision about the same person. */
   function isAnswered(user: string, lost: Place): boolean {
     return rights.restoredBehind(user, chains.common(lost, scene.head), scene.head);
   }
@@ -143,7 +143,7 @@ export function watchKept(scene: Scene): Monitor {
   const { findings, looks, rights } = scene;
 
   function judge(fact: SimFactOf<"decided">): void {
-    // Before the first grant a node does not know yet what the log holds, and denies whole people.
+    // Before its first grant a node does not know the contents of the log, and denies all sessions of a person.
     if (fact.reason !== "kept-denied" || fact.overdueMs > 0) return;
     looks.add("kept-denial-judged");
     if (rights.deniedAnywhere(fact.session)) return;

@@ -1,7 +1,9 @@
 /**
- * Monitors: the invariants of docs/protocol.md §8 that concern the log, projections, revocation and leases, judged
- * while a simulation runs. Nothing here changes the simulation, and nothing of the product's own reasoning is used to
- * judge it.
+ * Monitors: checks a simulation run against the invariants of docs/protocol.md §8 on log, projections, revocation and
+ * leases.
+ *
+ * - The monitors never change the simulation.
+ * - They share no reasoning with the product.
  */
 import type { Report, SimFact } from "../facts.ts";
 import { type Losses, watchCommands, watchHorizon } from "./command-monitors.ts";
@@ -32,13 +34,13 @@ export { Scene, type SceneOptions } from "./scene.ts";
 export { describe, type Invariant, invariants, type Violation } from "./violation.ts";
 
 export type Judgement = Readonly<{
-  /** The first ones, in the order in which they were found. */
+  /** The first violations, in the order of their discovery. */
   violations: readonly Violation[];
   counts: ReadonlyMap<Invariant, number>;
   availability: Readonly<Availability>;
   /** Acknowledged commands that promotions without proof have lost. */
   lostAcknowledged: number;
-  /** How far the log got, and how many facts were judged. */
+  /** The final position of the log, and the number of facts checked. */
   head: number;
   facts: number;
   looks: ReadonlyMap<Look, number>;
@@ -46,16 +48,16 @@ export type Judgement = Readonly<{
 
 export type Watch = Readonly<{
   report: Report;
-  /** For those who look at the same things, such as the sometimes-assertions: as of the last fact. */
+  /** The scene as of the last fact, for other readers such as the sometimes-assertions. */
   scene: Scene;
-  /** True once something was found; the runner may stop there. */
+  /** True after the first violation; the runner may stop then. */
   found: () => boolean;
   judgement: () => Judgement;
 }>;
 
 type Handler = (fact: SimFact) => void;
 
-/** Judges one run. After the last fact, `run-over`, ask for the judgement. */
+/** Checks one run. Call `judgement` after the last fact, `run-over`. */
 export function watch(options: SceneOptions): Watch {
   const scene = new Scene(options);
   const availability: Availability = { rightful: 0, permitted: 0 };
@@ -88,7 +90,7 @@ export function watch(options: SceneOptions): Watch {
 
 const none: readonly Handler[] = [];
 
-/** The book stands first: all who read in it see it as of the same fact. */
+/** The lease book runs first, so that every monitor reads it as of the same fact. */
 export function monitorsOf(
   scene: Scene,
   counts: Readonly<{ availability: Availability; losses: Losses }>,

@@ -1,9 +1,10 @@
 /**
- * Lease book: for each boot, as of which real moment it may count itself fresh at a place.
+ * Lease book: for each boot and place, the real time as of which the boot may count itself fresh there.
  *
- * Kept from what left and what arrived, in real time: a grant is worth the moment its renew left, once the node stands
- * at or behind the granted head. It knows nothing of how the product counts; a boot that was stopped, or that found its
- * projection to be of another history, is worth nothing before a renew that left afterwards.
+ * - The book is built from sent renews and received grants, in real time.
+ * - A grant is worth the send time of its renew, once the node has applied the granted head.
+ * - The book uses none of the product's calculations.
+ * - After a boot was stopped, or found its projection to belong to another history, only renews sent afterwards count.
  */
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
 import type { Place } from "./chains.ts";
@@ -15,24 +16,24 @@ type Book = {
   boot: string;
   readonly sent: Map<number, Sent>;
   waiting: Taken[];
-  /** The best that counted so far. */
+  /** The grant with the newest send time whose head the boot has applied. Null: none. */
   best: Taken | null;
-  /** The newest renew that was answered: its terms are those in force. */
+  /** The grant for the newest answered renew; its terms are in force. Null: none. */
   newest: SimFactOf<"grant-received"> | null;
-  /** Renews from before this are worth nothing, and why. */
+  /** Renews sent before this time count for nothing; `voidedBy` is the cause. */
   voidBefore: SimMs;
   voidedBy: SimFactOf<"resumed" | "rebuilding"> | null;
 };
 
 /**
- * A pause longer than this by any clock is one that the node must have noticed (docs/protocol.md §5.5: its own 250 ms
- * tick over 1 s late).
+ * Shortest pauses (ms, by any clock) that the node must have noticed (docs/protocol.md §5.5: its own 250 ms tick is
+ * over 1 s late).
  */
 const noticedMs = { stopped: 1_300, suspended: 300 };
 const sentMax = 1_024;
 /**
- * A node whose wall clock is more than 2 s off its leader's is not fresh (docs/protocol.md §5.5); what is less than
- * that by no more than this is not judged.
+ * A node whose wall clock is more than 2 s off its leader's is not fresh (docs/protocol.md §5.5). The book allows 300
+ * ms more.
  */
 const skewMsMax = 2_000 + 300;
 
@@ -41,11 +42,11 @@ export class LeaseBook {
   readonly #books = new Map<ProcessName, Book>();
   readonly #paused = new Map<ProcessName, SimFactOf<"paused">>();
   readonly #clocks = new Map<ProcessName, SimFactOf<"clock-set">>();
-  /** When a wall clock was last set by so much that the node must have noticed. */
+  /** By process: the last time when its wall clock was set by so much that the node must have noticed. */
   readonly #steps = new Map<ProcessName, SimMs>();
-  /** What the granter's wall clock said when it granted, by the renew. */
+  /** By `grantKey`: the granter's wall clock when it sent the grant. */
   readonly #granted = new Map<string, number>();
-  /** Of grants by age: when the renew left that they rest on, by the renew that they answer. */
+  /** By `grantKey`, for grants by age: the send time of the renew behind the granter's own lease. */
   readonly #aged = new Map<string, SimMs>();
 
   constructor(scene: Scene) {
@@ -62,14 +63,14 @@ export class LeaseBook {
     this.#granted.set(grantKey(fact), this.#wall(fact.process, fact.at));
     if (this.#granted.size > 4_096) this.#granted.delete(this.#granted.keys().next().value ?? "");
     if (fact.agedMs === null) return;
-    // A regional broker grants from its own lease: as old as the renew behind the best grant that has reached it.
+    // A regional broker grants from its own lease, which is as old as the renew behind the best grant that it received.
     const granter = this.#scene.nodes.get(fact.process);
     const own = granter === undefined ? null : this.freshAsOf(fact.process, granter.applied);
     this.#aged.set(grantKey(fact), own?.sentAt ?? Number.NEGATIVE_INFINITY);
     if (this.#aged.size > 4_096) this.#aged.delete(this.#aged.keys().next().value ?? "");
   }
 
-  /** What a process's wall clock shows, as far ahead of the truth as it is. */
+  /** The wall clock of a process on the scale of simulation time: true time plus the clock's error. */
   #wall(process: ProcessName, at: SimMs): number {
     const clock = this.#clocks.get(process);
     return clock === undefined ? at : at + clock.wallOffsetMs + (clock.rate - 1) * (at - clock.at);
@@ -99,7 +100,9 @@ export class LeaseBook {
     if (book !== undefined && this.#scene.real(noticedMs[how]) < fact.pausedMs) this.#void(book, fact);
   }
 
-  /** What counted in the old history is worth nothing in the new one; what waits may yet be reached there. */
+  /**
+   * Grants that counted in the old history count for nothing in the new one. The boot may still reach a waiting head.
+   */
   rebuilding(fact: SimFactOf<"rebuilding">): void {
     const book = this.#bookOf(fact);
     const node = this.#scene.nodes.get(fact.process);
@@ -116,7 +119,7 @@ export class LeaseBook {
     if (book.sent.size > sentMax) book.sent.delete(book.sent.keys().next().value ?? 0);
   }
 
-  /** @returns the renew that it answers; undefined: this boot sent none with this number */
+  /** @returns the renew that the grant answers; undefined: this boot sent no renew with this nonce */
   taken(fact: SimFactOf<"grant-received">): SimFactOf<"renew-sent"> | undefined {
     const book = this.#bookOf(fact);
     const sent = book?.sent.get(fact.nonce);
@@ -125,17 +128,16 @@ export class LeaseBook {
     const sentAt = this.#asOf(fact, renew);
     const head = this.#scene.find(fact.head);
     if (renew.at >= book.voidBefore && fact.epoch >= (book.newest?.epoch ?? 0) && this.#isOff(fact, sent)) {
-      // A clock that was set since is another one: what is off is the one that it was, and nothing follows for what was
-      // asked for later.
+      // The clock was set after the renew. The offset belongs to the earlier clock and says nothing about later renews.
       if ((this.#steps.get(fact.process) ?? 0) > renew.at) return renew;
-      // Not fresh from now on; of its grace it may use what is left.
+      // The node is no longer fresh. It may use the rest of its grace.
       const { deltaMs } = this.#scene.options;
       const node = this.#scene.nodes.get(fact.process);
       if (node !== undefined) this.freshAsOf(fact.process, node.applied); // what counted until now
       if (fact.nonce > (book.newest?.nonce ?? 0)) book.newest = fact;
       const overBy = this.#scene.real(deltaMs);
       if (book.best !== null) book.best = { ...book.best, sentAt: Math.min(book.best.sentAt, fact.at - overBy) };
-      // After a pause, or a clock that was set, the grace begins anew with what was asked for since.
+      // After a pause or a clock step, the grace restarts with the renews sent since.
       book.waiting = head === undefined ? [] : [{ sentAt: Math.min(sentAt, renew.at - overBy), head, fact }];
       return renew;
     }
@@ -145,20 +147,20 @@ export class LeaseBook {
     return renew;
   }
 
-  /** A grant by age is worth the moment at which the renew behind it left: that of the regional broker. */
+  /** A grant by age is worth the send time of the regional broker's own renew. */
   #asOf(fact: SimFactOf<"grant-received">, renew: SimFactOf<"renew-sent">): SimMs {
     const aged = (fact.agedMs ?? null) === null ? undefined : this.#aged.get(grantKey(fact));
     return Math.min(renew.at, aged ?? renew.at);
   }
 
   /**
-   * When the renew left behind the lease that a grant by age was made from; undefined: the grant is the leader's own.
+   * Send time of the renew behind the lease from which a grant by age was made. Undefined: the leader itself granted.
    */
   restsOn(fact: SimFactOf<"grant-received">): SimMs | undefined {
     return (fact.agedMs ?? null) === null ? undefined : this.#aged.get(grantKey(fact));
   }
 
-  /** As of which moment the boot is fresh at this place; null: not at all. */
+  /** The grant as of whose `sentAt` the boot is fresh at this place. Null: it is not fresh. */
   freshAsOf(process: ProcessName, place: Place): Taken | null {
     const book = this.#books.get(process);
     if (book === undefined) return null;
@@ -173,14 +175,14 @@ export class LeaseBook {
     return book.best;
   }
 
-  /** Whether a grant that came since then names a head that the boot has not applied. */
+  /** True if a grant received since then names a head that the boot has not applied. */
   awaitsHead(process: ProcessName, since: SimMs): boolean {
     return this.#books.get(process)?.waiting.some(({ fact }) => fact.at >= since) === true;
   }
 
   /**
-   * Until when the boot may count itself within its window without this place, by what has reached it; null: not at
-   * all.
+   * Latest time at which the boot may count itself within its window without this place, from the grants it has
+   * received. Null: never.
    */
   mayDecideUntil(process: ProcessName, without: Place): SimMs | null {
     const node = this.#scene.nodes.get(process);
@@ -228,7 +230,7 @@ export function answerKey({ node, boot, nonce }: Readonly<{ node: string; boot: 
   return `${node} ${boot} ${nonce}`;
 }
 
-/** While there are two leaders, each may answer the same renew. */
+/** The key includes the head because two concurrent leaders may each answer the same renew. */
 export function grantKey(fact: SimFactOf<"grant-sent" | "grant-received">): string {
   return `${answerKey(fact)} ${fact.head.hash}`;
 }

@@ -1,6 +1,7 @@
 /**
- * Leases: who may decide, and until when (19, 20), and what that rests on: rows before grants, whole heads, true
- * origins.
+ * Lease monitors: which node may decide, and until when (19, 20).
+ *
+ * They also check what a lease rests on: rows before grants, whole heads, true origins.
  */
 import type { SimFactOf } from "../facts.ts";
 import type { Place } from "./chains.ts";
@@ -11,7 +12,7 @@ import { nodeOf } from "./projection-monitors.ts";
 import type { Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
-/** Keeps the book; it stands before all who read in it. */
+/** Updates the lease book. It runs before every monitor that reads the book. */
 export function keepBook(book: LeaseBook): Monitor {
   return {
     invariants: [],
@@ -27,7 +28,7 @@ export function keepBook(book: LeaseBook): Monitor {
   };
 }
 
-/** 19, 20: at each look of the request's life: the decision, its first byte, every chunk. */
+/** 19, 20: checked at each step of a request: the decision, its first byte, every chunk. */
 export function watchLeases(scene: Scene, book: LeaseBook): Monitor {
   const { findings, looks, options } = scene;
   type Look = SimFactOf<"decided" | "exchange-opened" | "relayed">;
@@ -63,7 +64,7 @@ export function watchLeases(scene: Scene, book: LeaseBook): Monitor {
     findings.add(19, what, [fresh.fact, fact]);
   }
 
-  /** Refused for want of a lease: what might have gone wrong. */
+  /** Counts refusals for lack of a lease, by the mistake that would have permitted them. */
   function note(fact: SimFactOf<"decided">, place: Place): void {
     const fresh = book.freshAsOf(fact.process, place);
     const voided = book.voidedBy(fact.process);
@@ -93,13 +94,14 @@ export function watchLeases(scene: Scene, book: LeaseBook): Monitor {
   };
 }
 
-/** What grants rest on. */
+/** Checks the preconditions of each grant. */
 export function watchGrants(scene: Scene, book: LeaseBook): Monitor {
   const { chains, findings, looks } = scene;
   const windows = new Map<string, Readonly<{ windowMs: number; fact: SimFactOf<"wrote"> }>[]>();
   const sent = new Map<string, SimFactOf<"grant-sent">>();
   /**
-   * By age, where the leader's own answer to the same renew may have come too late for whoever answered in its place.
+   * Grants by age. The leader's own answer to the same renew may arrive too late for the broker that answered in its
+   * stead.
    */
   const aged = new Map<string, SimFactOf<"grant-sent">>();
   const renews = new Map<string, Readonly<{ fact: SimFactOf<"renew-sent">; head: Place }>>();

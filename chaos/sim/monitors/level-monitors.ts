@@ -1,6 +1,8 @@
 /**
- * Levels: what was finalized may be unreadable to older builds. Who cannot read it permits nothing behind it and leads
- * nothing; and it is not asked of the log while somebody who has a lease could not read it.
+ * Level monitors: older builds may be unable to read a finalized level.
+ *
+ * - A process that cannot read a level permits nothing after it and leads nothing.
+ * - No process raises the log's level while a process with a lease cannot read the new level.
  */
 import { builds, readsOf } from "../builds.ts";
 import type { SimFactOf } from "../facts.ts";
@@ -14,16 +16,16 @@ type Raised = Readonly<{ place: Place; level: number; fact: SimFactOf<"wrote"> }
 
 export function watchLevels(scene: Scene): Monitor {
   const { chains, findings, looks } = scene;
-  /** Every place at which a server has written a new level; few. */
+  /** Every place at which a server has written a new level. There are few. */
   const raised: Raised[] = [];
-  /** The newest grant of each granter to each boot. */
+  /** The newest grant from each granter to each boot. */
   const grants = new Map<string, SimFactOf<"grant-sent">>();
 
   function readsHere(process: string): number {
     return readsOf(scene.up.get(process)?.build ?? builds.old);
   }
 
-  /** The level that this process cannot read, of those that the history up to a place has. */
+  /** A level in the history up to a place that this process cannot read. Undefined: it can read all of them. */
   function unreadable(process: string, at: Place): Raised | undefined {
     if (raised.length === 0) return undefined;
     const reads = readsHere(process);

@@ -1,6 +1,6 @@
 /**
- * Liveness: after the last fault everything comes together, and every question has an answer (26, 37). Judged at the
- * end.
+ * Liveness monitors: after the last fault the system converges, and every call has an answer (26, 37). They check at
+ * the end of a run.
  */
 import type { SimFactOf, SimMs } from "../facts.ts";
 import type { LeaseBook } from "./lease-book.ts";
@@ -9,26 +9,26 @@ import type { Monitor } from "./monitor.ts";
 import type { NodeView, Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
-/** From the last fault until all is well: a takeover, an epoch, a rebuild, two renews. */
+/** Time from the last fault to convergence: a takeover, an epoch, a rebuild, two renews. */
 export const convergeWithinMs = 15_000;
-/** What a commit and the way of an answer may take. */
+/** Time for a commit and the delivery of its answer. */
 const commitMs = 4_000;
-/** A leader watches a clock's rate over two minutes: so long one that was off is remembered, and may be refused. */
+/** A leader measures a clock's rate over two minutes. For that time it may refuse a node whose clock was off. */
 const rateRememberedMs = 125_000;
 const rateOff = 0.004;
-/** A sleep that is shorter than this cannot be told from such a clock; a longer one is a step, and forgotten. */
+/** A shorter sleep looks like a wrong clock rate. A longer one counts as a clock step, and the leader forgets it. */
 const shortSleepMs = 1_500;
-/** What was acknowledged within this of the end may still be on its way. */
+/** An event acknowledged within this time before the end may still be in flight. */
 const onItsWayMs = 2_000;
 
-/** 37: brokers and nodes at the head, nodes fresh, one leader, no open command. */
+/** 37: at the end, brokers and nodes are at the head, nodes are fresh, one process leads, and no command is open. */
 export function watchConvergence(scene: Scene, book: LeaseBook): Monitor {
   const { chains, findings, options } = scene;
   const open = new Map<string, SimFactOf<"command-invoked">>();
-  /** Have had their answer: who asks again need not have another. */
+  /** Answered commands. A repeated submission needs no second answer. */
   const settled = new Set<string>();
   const leading = new Map<string, SimFactOf<"leading">>();
-  /** Until when a process had a clock that ran at another rate; Infinity: it still has. */
+  /** By process: the time until which its clock ran at a wrong rate. Infinity: it still does. */
   const rateOffUntil = new Map<string, SimMs>();
   const asleep = new Set<string>();
 
@@ -79,7 +79,7 @@ export function watchConvergence(scene: Scene, book: LeaseBook): Monitor {
       );
   }
 
-  /** Its own clock, or that of whoever may lead. */
+  /** True if a leader may remember a wrong rate of the node's own clock, or of the clock of a possible leader. */
   function remembersRate(node: string, at: SimMs): boolean {
     for (const [process, until] of rateOffUntil) {
       if (at - until >= rateRememberedMs) continue;
@@ -128,9 +128,10 @@ export function watchConvergence(scene: Scene, book: LeaseBook): Monitor {
 type Asked = { readonly fact: SimFactOf<"receipt-asked">; completeAt: SimMs | null };
 
 /**
- * 26: asked once the faults are over, and for long enough, a receipt is complete within W and a commit. Not while
- * somebody who owns no key repeats the renew of a boot that is gone, to a leader that does not know it is: that holds
- * receipts up for one more W, and is what the guard of broker calls keeps from them in the product
+ * 26: a receipt requested long enough after the last fault is complete within W plus one commit.
+ *
+ * Excluded: a sender without a key that repeats the renew of a dead boot to a leader that does not know of the death.
+ * That delays receipts by one more W. In the product, the guard of broker calls prevents it
  * (src/broker/api/call-guard.ts).
  */
 export function watchReceipts(scene: Scene): Monitor {
@@ -159,13 +160,13 @@ export function watchReceipts(scene: Scene): Monitor {
         if (fact.kind === "renew" && fact.how === "replayed") replayed.push(fact.at);
       },
       "receipt-asked": (fact) => {
-        // Before that the system may still be coming together.
+        // Earlier, the system may still be converging.
         if (scene.faultsOver !== null && fact.at - scene.faultsOver.at >= convergeWithinMs)
           asked.set(fact.receipt, { fact, completeAt: null });
       },
       "receipt-answered": (fact) => {
         const question = asked.get(fact.receipt);
-        // One that is lost has its answer too.
+        // A receipt that reports its event as lost is an answer, too.
         if (question !== undefined && (fact.answer.complete || fact.answer.status === "lost"))
           question.completeAt ??= fact.at;
       },

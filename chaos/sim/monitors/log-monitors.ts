@@ -1,6 +1,7 @@
 /**
- * The log itself: dense, chained, ordered by epochs, written by one at a time, and never changed once acknowledged (1,
- * 2, 4–8).
+ * Log monitors: invariants 1, 2 and 4–8.
+ *
+ * The log is dense, chained and ordered by epochs. One process writes it at a time, and no acknowledged event changes.
  */
 import { createHash } from "node:crypto";
 import type { Link } from "../../../src/events/index.ts";
@@ -9,7 +10,7 @@ import type { Place } from "./chains.ts";
 import type { Monitor } from "./monitor.ts";
 import type { Scene } from "./scene.ts";
 
-/** 1, 4, 5: each event stands right behind the server's head, with the hash of its bytes. */
+/** 1, 4, 5: each event directly follows the server's head and carries the hash of its bytes. */
 export function watchChain(scene: Scene): Monitor {
   const { chains, findings, looks } = scene;
 
@@ -42,11 +43,11 @@ export function watchChain(scene: Scene): Monitor {
   return { invariants: [1, 4, 5], before: { wrote: judge } };
 }
 
-/** 6, 7: an epoch has one writer, and is over once the next one is opened. */
+/** 6, 7: an epoch has one writer and ends once the next epoch is opened. */
 export function watchWriters(scene: Scene): Monitor {
   const { chains, findings } = scene;
   const openers = new Map<string, SimFactOf<"wrote">>();
-  /** What was written and waits, with the newest epoch that had been opened cleanly when it was. */
+  /** Pending writes, with the newest epoch that had been opened cleanly at the time of the write. */
   const waiting = new Map<
     number,
     Readonly<{ wrote: SimFactOf<"wrote">; after: SimFactOf<"committed-cleanly"> | null }>
@@ -97,7 +98,7 @@ export function watchWriters(scene: Scene): Monitor {
   };
 }
 
-/** 2: whatever a later primary holds, or acknowledges, it holds all that was acknowledged before. */
+/** 2: every later primary holds all events that were acknowledged before. */
 export function watchPrefix(scene: Scene): Monitor {
   const { chains, findings } = scene;
 
@@ -109,7 +110,7 @@ export function watchPrefix(scene: Scene): Monitor {
     const before = scene.acknowledged.at(-1);
     if (before === undefined || chains.contains(place, scene.head)) return;
     const shared = chains.common(place, scene.head);
-    // An old acknowledgement may be told late: what lies before the head is no contradiction.
+    // An old acknowledgement may be reported late. A place before the head is no contradiction.
     if (fact.type === "committed-cleanly" && shared === place) return;
     const what = `${fact.process} has ${told(place.link)}, without ${told(before.place.link)}: they part behind ${shared.link.position}`;
     findings.add(2, what, [before.fact, fact]);
@@ -131,7 +132,7 @@ export function watchPrefix(scene: Scene): Monitor {
   };
 }
 
-/** 8: the versions of a stream. */
+/** 8: the versions of each stream. */
 export function watchStreams(scene: Scene): Monitor {
   const { chains, findings } = scene;
   const versions = new Map<string, Place[]>();

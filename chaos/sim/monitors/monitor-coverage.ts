@@ -1,13 +1,13 @@
 /**
- * Looks: what the monitors had before their eyes. A monitor that finds nothing because nothing ever came near it has
- * shown nothing; so each counts how often it judged something that could have gone wrong, and many seeds together must
- * have enough of it. Pure.
+ * Monitor coverage: counts how often each monitor checked a case that could have gone wrong.
+ *
+ * A monitor without such cases proves nothing, so a run of many seeds must reach a minimum count of each look. Pure.
  */
 export type Look = keyof typeof looks;
 
 /**
- * `of`: the invariants that it is about. `in100`: so many in a hundred seeds are the least; a fraction of what was
- * seen; below one, it is asked of more seeds.
+ * `of`: the invariants that the look serves. `in100`: the minimum count in 100 seeds, a fraction of the observed count.
+ * A minimum below 1 requires more seeds.
  */
 export const looks = {
   "page-of-many": { of: "1", in100: 4_000, what: "pages of two events or more" },
@@ -108,7 +108,7 @@ export const looks = {
   "claim-judged": { of: "enforced-true", in100: 25_000, what: "words of nodes on what they enforce" },
 } as const satisfies Readonly<Record<string, Readonly<{ of: string; in100: number; what: string }>>>;
 
-/** One run's. */
+/** The counts of one run. */
 export class Looks {
   readonly counts = new Map<Look, number>();
 
@@ -117,10 +117,10 @@ export class Looks {
   }
 }
 
-/** Below this many seeds nothing is asked for. */
+/** Runs with fewer seeds have no minimum. */
 const seedsMin = 100;
 
-/** Many runs': what the monitors had too little of. */
+/** The counts of many runs, and the looks that are below their minimum. */
 export class AllLooks {
   readonly counts = new Map<Look, number>();
   seeds = 0;

@@ -1,4 +1,7 @@
-/** Monitor: one small state machine over facts. `before` sees the scene as it was, `after` as the fact has left it. */
+/**
+ * Monitor: a small state machine over facts. `before` handlers run before the scene applies the fact, `after` handlers
+ * once it has.
+ */
 import type { SimFact, SimFactOf } from "../facts.ts";
 import type { Invariant } from "./violation.ts";
 

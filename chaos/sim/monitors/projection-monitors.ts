@@ -1,4 +1,7 @@
-/** Projections: the same everywhere, never behind themselves, nothing twice, nothing passed over (12–16). */
+/**
+ * Projection monitors: projections are equal everywhere, never move backwards, and apply each event exactly once
+ * (12–16).
+ */
 import type { ProcessName, SimFactOf } from "../facts.ts";
 import type { Place } from "./chains.ts";
 import { told } from "./log-monitors.ts";
@@ -7,7 +10,7 @@ import type { NodeView, Scene } from "./scene.ts";
 
 type WithDigest = SimFactOf<"applied" | "snapshot-loaded" | "rebuilt" | "renew-sent" | "snapshot-built">;
 
-/** 12, 13: one digest per link, among those that can read every event before it. */
+/** 12, 13: all builds that can read every event before a link have the same digest there. */
 export function watchDigests(scene: Scene): Monitor {
   const { findings, looks } = scene;
   const known = new Map<string, Readonly<{ digest: string; fact: WithDigest }>>();
@@ -40,7 +43,7 @@ export function watchDigests(scene: Scene): Monitor {
   };
 }
 
-/** 14, 15: every move goes on from where the projection is. */
+/** 14, 15: every move continues from the projection's current place. */
 export function watchMoves(scene: Scene): Monitor {
   const { chains, findings, looks } = scene;
 
@@ -73,7 +76,7 @@ export function watchMoves(scene: Scene): Monitor {
   function judgeRebuilding(fact: SimFactOf<"rebuilding">): void {
     const lost = scene.find(fact.lost);
     looks.add("rebuild-judged");
-    // Who has nothing yet moves back to nothing.
+    // An empty projection has nothing to lose.
     if (lost === undefined || lost === chains.genesis || !chains.contains(scene.head, lost)) return;
     if (!scene.proven) return; // two histories grow or grew, and either may be heard of
     findings.add(14, `${fact.process} builds anew, though the log holds its ${told(fact.lost)}`, [fact]);
@@ -103,10 +106,10 @@ export function watchMoves(scene: Scene): Monitor {
   };
 }
 
-/** 16: a node that passed an event which it cannot read, and which may change decisions, permits nothing from there. */
+/** 16: a node permits nothing from an event on that it cannot read and that may change decisions. */
 export function watchUnknown(scene: Scene): Monitor {
   const { chains, findings } = scene;
-  /** Events of types that some build does not know; few. */
+  /** Events of types that some build does not know. There are few. */
   const strange: Place[] = [];
   const unknownToSome = new Set<string>();
 
@@ -115,7 +118,7 @@ export function watchUnknown(scene: Scene): Monitor {
     const to = scene.find(fact.to);
     if (node === undefined || to === undefined || strange.length === 0) return;
     const isNew = fact.type === "rebuilt";
-    // A snapshot is made by a broker, who can read it all.
+    // A broker makes the snapshot, and it can read every event.
     const from = isNew ? (scene.find(fact.base) ?? chains.genesis) : node.applied;
     const missed = strange.find(
       (place) => isUnreadable(node, place) && chains.contains(to, place) && !chains.contains(from, place),
@@ -133,7 +136,7 @@ export function watchUnknown(scene: Scene): Monitor {
     before: {
       applied: judgeMove,
       rebuilt: judgeMove,
-      // Folded by somebody who could read it all, or saved with what could not be read.
+      // Another process folded it and could read every event, or it was saved along with its unreadable events.
       "snapshot-loaded": (fact) => {
         const node = nodeOf(scene, fact);
         if (node !== undefined) node.degraded = null;
@@ -162,7 +165,7 @@ export function watchUnknown(scene: Scene): Monitor {
   };
 }
 
-/** The view of the boot that a fact is of; a fact of an older boot has nothing to say any more. */
+/** The view of the boot that the fact names. Undefined: the fact belongs to an older boot and no longer counts. */
 export function nodeOf(scene: Scene, fact: Readonly<{ process: ProcessName; boot: string }>): NodeView | undefined {
   const node = scene.nodes.get(fact.process);
   return node?.boot === fact.boot ? node : undefined;

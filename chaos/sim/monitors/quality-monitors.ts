@@ -1,19 +1,20 @@
 /**
- * Availability and sizes: a protocol that denies everything is not safe, it is useless; and nothing grows for ever
- * (38).
+ * Quality monitors: availability, and the sizes of all state (38).
+ *
+ * A protocol that denies everything is useless, not safe. No data structure may grow without bound.
  */
 import type { SimFactOf, SimMs } from "../facts.ts";
 import { barOf } from "./decision-monitors.ts";
 import type { Monitor } from "./monitor.ts";
 import type { Scene } from "./scene.ts";
 
-/** So long after a fault its consequences count as its own: a takeover, a catch-up. */
+/** Time after a fault in which failures count as its consequences: a takeover, a catch-up. */
 const recoverMs = 10_000;
-/** A request without a verdict by then was not permitted. */
+/** A request without a verdict within this time counts as not permitted. */
 const patienceMs = 3_000;
-/** So long before its expiry a session counts as live by any clock. */
+/** Time before its expiry up to which a session counts as live by any clock. */
 const expiryMarginMs = 10_000;
-/** A run with fewer says nothing. */
+/** A run with fewer requests is not significant. */
 const sampleMin = 30;
 
 export type Availability = { rightful: number; permitted: number };
@@ -28,7 +29,8 @@ export function watchAvailability(scene: Scene, counts: Availability): Monitor {
   }
 
   /**
-   * Nobody could have a reason to refuse it: it was right at every place between its token and what is acknowledged.
+   * True if no node has a reason to refuse the request: it is permitted at every place from its token to the
+   * acknowledged head.
    */
   function isRightful(fact: SimFactOf<"request-began">): boolean {
     const node = scene.nodes.get(fact.to);
@@ -78,7 +80,7 @@ export function watchAvailability(scene: Scene, counts: Availability): Monitor {
   };
 }
 
-/** 38. */
+/** 38: no data structure exceeds its bound. */
 export function watchSizes(scene: Scene): Monitor {
   return {
     invariants: [38],

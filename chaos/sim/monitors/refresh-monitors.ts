@@ -1,6 +1,6 @@
 /**
- * Refreshes: each refresh token is presented once, by the leader that has recorded it, and no session ends by our own
- * fault.
+ * Refresh monitors: the leader that recorded a refresh token presents it exactly once, and no session ends through our
+ * own fault.
  */
 import type { CommandId } from "../../../src/events/index.ts";
 import type { SimFactOf } from "../facts.ts";
@@ -8,15 +8,15 @@ import type { Place } from "./chains.ts";
 import type { Monitor } from "./monitor.ts";
 import type { Scene } from "./scene.ts";
 
-/** Five seconds by a clock that may run wrong. */
+/** Upper bound, ms, of 5 s by a clock that may run at a wrong rate. */
 const lateMs = 8_000;
 
 export function watchRefreshes(scene: Scene): Monitor {
   const { chains, findings, looks } = scene;
   const leading = new Map<string, number>();
-  /** Where each command's first event was written. */
+  /** By command: the place and time of its first event. */
   const written = new Map<CommandId, Readonly<{ place: Place; at: number }>>();
-  /** When each machine slept last: its clocks stood still. */
+  /** By process: the end of its machine's last sleep, during which clocks stop. Infinity: it sleeps now. */
   const slept = new Map<string, number>();
   const presented = new Map<string, SimFactOf<"token-presented">[]>();
 

@@ -1,8 +1,9 @@
 /**
- * Regions: what a regional broker grants by age, marks on its disk, and says that it enforces (docs/adr/0013).
+ * Region monitors: what a regional broker grants by age, marks on its disk, and reports as enforced (docs/adr/0013).
  *
- * A lease by age is no younger than the regional broker's own lease, and stands on its disk while it counts. What the
- * broker confirms, the nodes that hold such a lease enforce.
+ * - A lease by age is at least as old as the regional broker's own lease.
+ * - The broker's disk holds the mark of such a lease while the lease counts.
+ * - The nodes that hold such a lease enforce everything that the broker confirms.
  */
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
 import type { Place } from "./chains.ts";
@@ -13,10 +14,10 @@ import { nodeOf } from "./projection-monitors.ts";
 import type { NodeView, Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
-/** What the digits of a clock may hide. */
+/** Rounding error of a clock reading, ms. */
 const roundedMs = 0.5;
 
-/** Judged at the node: how old it takes its lease to be, in true time, when a grant by age has moved it. */
+/** Checks at the node: the age, in true time, that the node assigns to its lease after a grant by age. */
 export function watchLeasesByAge(scene: Scene, book: LeaseBook): Monitor {
   const { findings, looks } = scene;
   const clocks = new Map<ProcessName, SimFactOf<"clock-set">>();
@@ -46,12 +47,12 @@ export function watchLeasesByAge(scene: Scene, book: LeaseBook): Monitor {
 }
 
 /**
- * No grant by age leaves before the mark is on the disk, and the mark stays while a lease by age of this boot counts.
+ * No grant by age leaves before the mark is on disk. The mark stays there while a lease by age from this boot counts.
  */
 export function watchAgeMarks(scene: Scene, held: LeasesByAge): Monitor {
   const { findings, looks } = scene;
   const marks = new Map<ProcessName, SimFactOf<"age-mark">>();
-  /** Boots that hold a lease of the leader. */
+  /** By process: the boot that holds a lease from the leader. */
   const granted = new Map<ProcessName, string>();
 
   function judgeGrant(fact: SimFactOf<"grant-sent">): void {
@@ -92,7 +93,7 @@ export function watchAgeMarks(scene: Scene, held: LeasesByAge): Monitor {
   };
 }
 
-/** A regional broker says that it enforces only what every node with a lease by age of this boot enforces. */
+/** A regional broker reports as enforced only what every node with a lease by age from this boot enforces. */
 export function watchRegionClaims(scene: Scene, book: LeaseBook, held: LeasesByAge): Monitor {
   const { chains, findings, looks } = scene;
 
@@ -120,13 +121,13 @@ type LeaseByAge = Readonly<{ head: Place | undefined; until: SimMs }>;
 type Held = Readonly<{ granter: string; boot: string; leases: readonly LeaseByAge[] }>;
 
 /**
- * Leases by age that nodes have taken: by which boot of which regional broker, and until when they surely count. A
- * lease of a node that stopped, left or rebuilt since counts for nothing.
+ * Leases by age that nodes have accepted: the granting boot of a regional broker, and the time until which each surely
+ * counts. A lease no longer counts once its node has stopped, left or rebuilt.
  */
 export class LeasesByAge {
   readonly #scene: Scene;
   readonly #book: LeaseBook;
-  /** By the renew that is answered. */
+  /** Keyed by the answered renew. */
   readonly #sent = new Map<string, Sent>();
   readonly #held = new Map<ProcessName, Held>();
 
@@ -135,12 +136,14 @@ export class LeasesByAge {
     this.#book = book;
   }
 
-  /** Null: this boot of the regional broker has granted the node nothing that counts. */
+  /**
+   * Time until which such leases of the node count. Null: this boot of the regional broker granted none that counts.
+   */
   until(granter: Granter, node: NodeView): SimMs | null {
     return latest(this.#leases(granter, node));
   }
 
-  /** The same for leases that a node may use before it has applied this: the head that they name does not hold it. */
+  /** Like `until`, for leases whose head lacks this place: a node may use them before it has applied the place. */
   untilWithout(granter: Granter, node: NodeView, place: Place): SimMs | null {
     const { chains } = this.#scene;
     return latest(
@@ -177,7 +180,7 @@ export class LeasesByAge {
   #grantSent(fact: SimFactOf<"grant-sent">): void {
     const boot = this.#scene.nodes.get(fact.process)?.boot;
     if (fact.agedMs === null || boot === undefined) return;
-    // The broker may have used an older lease of its own than the newest that it has received: its grant names the age.
+    // The broker may have used an older lease than the newest that it received, so the age in its grant decides.
     const leaseFrom = fact.at - fact.agedMs / (1 + this.#scene.options.drift);
     this.#sent.set(answerKey(fact), { process: fact.process, boot, head: this.#scene.find(fact.head), leaseFrom });
     if (this.#sent.size > 4_096) this.#sent.delete(this.#sent.keys().next().value ?? "");

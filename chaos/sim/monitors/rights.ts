@@ -1,8 +1,8 @@
 /**
- * Rights: who may pass at a place of the log, folded by the monitors' own hand and kept for every place at once.
+ * Rights: which sessions and users may pass at any place of the log, folded independently of the product.
  *
- * Written from docs/architecture.md §3 alone and not from the product's projection, so that a mistake there is not
- * repeated here. It only ever adds: what stood at an older place, or on a lost branch, can be asked at any time.
+ * - It implements docs/architecture.md §3 and not the product's projection, so that it repeats no mistake made there.
+ * - It only adds data: callers can query any older place and any lost branch at any time.
  */
 import type { CardeaEvent, UnixMs } from "../../../src/events/index.ts";
 import type { Chains, Place } from "./chains.ts";
@@ -15,7 +15,7 @@ type Person = { readonly status: Told<"active" | "suspended" | "erased">[]; read
 type Session = { readonly created: Told<Creation>[]; readonly denied: Told<Denial>[]; readonly rounds: Told<number>[] };
 type Denial = Readonly<{ invariant: Invariant; why: string }>;
 
-/** Why somebody may not pass, and which invariant says so. */
+/** Bar: the reason why a session or user may not pass, and the invariant that requires it. */
 export type Bar = Readonly<{ invariant: Invariant; why: string; place: Place | null }>;
 
 const nowhere: Member = { sources: new Set(), excluded: false };
@@ -25,7 +25,7 @@ export class Rights {
   readonly #sessions = new Map<string, Session>();
   readonly #people = new Map<string, Person>();
   readonly #members = new Map<string, Told<Member>[]>();
-  /** Everybody and every group that a membership was ever told of. */
+  /** Every user and every group that ever occurred in a membership event. */
   readonly #groupsOf = new Map<string, Set<string>>();
   readonly #membersOf = new Map<string, Set<string>>();
 
@@ -34,9 +34,9 @@ export class Rights {
   }
 
   /**
-   * Once for each place, when it is written.
-   * @param round the claim `round` in the profile that its event carries, which is sealed there; null: not known
-   * @returns what is wrong with it
+   * Folds one place. The scene calls it once per place, when a server first writes it.
+   * @param round the claim `round` in the sealed profile that the event carries; null: unknown
+   * @returns the defect of the event; null: none
    */
   fold(place: Place, round: number | null = null): string | null {
     const { recorded } = place;
@@ -58,7 +58,7 @@ export class Rights {
     return null;
   }
 
-  /** Null: the session may pass there, its expiry aside. */
+  /** Null: the session may pass there. Ignores its expiry. */
   bar(session: string, place: Place): Bar | null {
     const known = this.#sessions.get(session);
     const created = known && this.#last(known.created, place);
@@ -88,7 +88,7 @@ export class Rights {
     return { invariant: 23, why: `${user} is in ${group}`, place: told.place };
   }
 
-  /** Null: the session's claim `round` is below a number there, or is not known. */
+  /** Null: the session's claim `round` there is below the number, or is unknown. */
   roundBar(session: string, below: number, place: Place): Bar | null {
     const told = this.#last(this.#sessions.get(session)?.rounds ?? [], place);
     if (told === undefined || told.value < below) return null;
@@ -99,7 +99,7 @@ export class Rights {
     return this.#last(this.#sessions.get(session)?.created ?? [], place)?.value;
   }
 
-  /** Whether any branch, also a lost one, denied the session or its person. */
+  /** True if any branch, including a lost one, denied the session or its user. */
   deniedAnywhere(session: string): boolean {
     const known = this.#sessions.get(session);
     if (known === undefined || known.denied.length > 0) return true;
@@ -111,12 +111,12 @@ export class Rights {
     });
   }
 
-  /** Where it was created, on whatever branch. */
+  /** The newest creation of the session on any branch. */
   creationOf(session: string): Creation | undefined {
     return this.#sessions.get(session)?.created.at(-1)?.value;
   }
 
-  /** Sessions of a user that were created at or before a place. */
+  /** Sessions of a user created at or before a place. */
   sessionsOf(user: string, place: Place): string[] {
     const found: string[] = [];
     for (const [id, session] of this.#sessions)
@@ -130,7 +130,7 @@ export class Rights {
     return standing === null ? null : { invariant: 22, why: `${user} is ${standing.value}`, place: standing.place };
   }
 
-  /** Whether the user's status was told again somewhere behind `after` on the way to `place`. */
+  /** True if an event after `after`, up to `place`, sets the user's status again. */
   restoredBehind(user: string, after: Place, place: Place): boolean {
     return (this.#people.get(user)?.status ?? []).some(
       (told) =>
@@ -213,7 +213,7 @@ export class Rights {
     setIn(this.#membersOf, group).add(user);
   }
 
-  /** A final fact of a kind that nobody here knows: its stream's subject is denied. */
+  /** Applies a final fact of an unknown type: it denies the subject of its stream. */
   #obey(stream: string, place: Place): void {
     const colon = stream.indexOf(":");
     const [kind, id] = [stream.slice(0, colon), stream.slice(colon + 1)];
@@ -225,7 +225,7 @@ export class Rights {
     person.status.push({ place, value: "suspended" });
   }
 
-  /** The newest that was told at or before a place. */
+  /** The newest value recorded at or before a place. */
   #last<Value>(list: readonly Told<Value>[], place: Place): Told<Value> | undefined {
     for (let i = list.length - 1; i >= 0; i -= 1) {
       const told = list[i];

@@ -1,12 +1,16 @@
 /**
- * Scene: what all monitors look at, kept up to date with each fact: the servers' logs, what is acknowledged, the
- * processes and nodes as they truly are, requests, receipts, faults.
+ * Scene: the shared state of all monitors, updated with each fact.
  *
- * It concludes nothing about the product. A lineage is the log of the newest primary; where one was promoted without
- * proof (asynchronous, forced, restored), what the new one lacks is lost, and until every lease from before is over the
- * windows of permits are not judged: the contract calls them best effort there. Receipts are judged all the same,
- * except while two servers take writes and while leases of the one that was given up may last: no store can know of
- * those.
+ * It holds the servers' logs, the acknowledged head, the true state of processes and nodes, requests, receipts and
+ * faults.
+ *
+ * - It draws no conclusions about the product.
+ * - A lineage is the log of the newest primary. After a promotion without proof (asynchronous, forced, restored),
+ *   whatever the new primary lacks is lost.
+ * - After such a promotion, permit windows go unchecked until every earlier lease has expired. The contract calls
+ *   windows best effort there.
+ * - Receipts are checked even then. Exceptions: while two servers accept writes, and while leases of the abandoned
+ *   server may last, because no store can know of those.
  */
 import type { Link } from "../../../src/events/index.ts";
 import type { ProcessName, RequestNo, RoutePolicy, SimFact, SimFactOf, SimMs } from "../facts.ts";
@@ -16,11 +20,11 @@ import { Rights } from "./rights.ts";
 import { Findings } from "./violation.ts";
 
 export type SceneOptions = Readonly<{
-  /** What a true wall clock shows at 0, Unix ms. */
+  /** Unix ms that a true wall clock shows at simulation time 0. */
   wallStart: number;
   deltaMs: number;
   drift: number;
-  /** The longest window any node is granted. */
+  /** The longest window that any node is granted, ms. */
   windowMaxMs: number;
 }>;
 
@@ -34,14 +38,14 @@ export type NodeView = {
   up: boolean;
   startedAt: SimMs;
   applied: Place;
-  /** What the core last said is enforced; counts up with each word of it. */
+  /** The place that the core last reported as enforced; updated with each report. */
   enforced: Place;
   enforcedTold: SimFactOf<"enforced"> | null;
-  /** Set while it builds anew: where it was. */
+  /** The fact that began the current rebuild, with the link that the node left. Null: it does not rebuild. */
   rebuilding: SimFactOf<"rebuilding"> | null;
   config: SimFactOf<"config-activated"> | null;
   routes: ReadonlyMap<string, RoutePolicy>;
-  /** Named by an event that its build could not read. */
+  /** The place of an event that the node's build could not read. Null: none. */
   degraded: Place | null;
   leaving: SimFactOf<"goodbye-sent"> | null;
 };
@@ -50,18 +54,18 @@ export type RequestView = {
   readonly began: SimFactOf<"request-began">;
   decided: SimFactOf<"decided"> | null;
   opened: SimFactOf<"exchange-opened"> | null;
-  /** Where the node stood then: its second look was there. */
+  /** The place that the node had applied at that time, at which it made its second check. */
   openedAt: Place | null;
-  /** What the stream monitor last looked at: while both stay, nothing needs a second look. */
+  /** Inputs of the stream monitor's last check. While both are unchanged, it skips the check. */
   seenFloor: Place | null;
   seenEnforced: Place | null;
 };
 
-/** A complete receipt: from then on what it covers is promised. */
+/** Floor: a complete receipt. From that time on, everything that it covers is promised. */
 export type Floor = Readonly<{ at: SimMs; place: Place; fact: SimFactOf<"receipt-answered"> }>;
 type Acknowledged = Readonly<{ at: SimMs; place: Place; fact: SimFact }>;
 
-/** A page on its way, and the rebuild from it. */
+/** Time for a page in flight and for the rebuild from it. */
 const heardMs = 5_000;
 
 export class Scene {
@@ -81,35 +85,33 @@ export class Scene {
   faultsOver: SimFactOf<"faults-over"> | null = null;
   primary: ProcessName | null = null;
   synchronous = 1;
-  /** The newest place of the lineage that is acknowledged. */
+  /** The newest acknowledged place of the lineage. */
   head: Place = this.chains.genesis;
-  /** Each time that `head` moved; strictly later places at later times. */
+  /** One entry for each advance of `head`; both positions and times increase. */
   acknowledged: Acknowledged[] = [];
-  /**
-   * The tips of what was lost by promotions without proof, and of what old primaries went on to acknowledge after them.
-   */
+  /** Tips of the histories lost by promotions without proof, and of what old primaries acknowledged after those. */
   readonly lost: Place[] = [];
-  /** Old primaries that may still write and be believed. */
+  /** Old primaries that may still write, and whose commits other processes may still accept. */
   readonly zombies = new Set<ProcessName>();
-  /** Until then who heard an old primary's word may still go by it, though that one is no more. */
+  /** Until then a process may still act on what it read from an old primary that is gone. */
   heardOfTwoUntil = Number.NEGATIVE_INFINITY;
-  /** Until then windows are best effort. */
+  /** Until then, windows are best effort. */
   unprovenUntil = Number.NEGATIVE_INFINITY;
-  /** Until then nodes may hold leases that a second server let a leader grant. */
+  /** Until then, nodes may hold leases that a leader granted on the basis of a second server. */
   #secondUntil = Number.NEGATIVE_INFINITY;
-  /** The newest promotion was one without proof. */
+  /** True if the newest promotion was one without proof. */
   #unproven = false;
   readonly #floors: Floor[] = [];
   readonly #floorsOf = new Map<string, Floor[]>();
   readonly #serverHeads = new Map<ProcessName, Place>();
-  /** By command: the claim `round` in the profile that a client asked to have recorded. */
+  /** By command: the claim `round` in the profile that a client submitted. */
   readonly #rounds = new Map<string, number>();
 
   constructor(options: SceneOptions) {
     this.options = options;
   }
 
-  /** By how much real time may exceed what a clock within 1 ± ρ has counted. */
+  /** Upper bound of the real time (ms) in which a clock with a rate within 1 ± ρ counts `localMs`. */
   real(localMs: number): number {
     return localMs / (1 - this.options.drift) + 1;
   }
@@ -122,17 +124,17 @@ export class Scene {
     return this.chains.find(link);
   }
 
-  /** Windows and fences are judged. */
+  /** True while windows and fences are checked. */
   get proven(): boolean {
     return this.zombies.size === 0 && this.now >= this.unprovenUntil;
   }
 
-  /** Receipts are judged: one server takes writes, and no lease is left that rests on another. */
+  /** True while receipts are checked: one server accepts writes, and no lease rests on another server. */
   get oneWriter(): boolean {
     return this.zombies.size === 0 && this.now >= this.#secondUntil;
   }
 
-  /** What a complete receipt promised, before this moment, to requests at a node of this region. */
+  /** The newest floor that applied before this moment to requests at a node of this region. */
   floorBefore(at: SimMs, region: string): Floor | undefined {
     const all = lastBefore(this.#floors, at);
     const own = lastBefore(this.#floorsOf.get(region) ?? [], at);
@@ -140,7 +142,7 @@ export class Scene {
     return own.place.link.position > all.place.link.position ? own : all;
   }
 
-  /** The newest place that was acknowledged before this moment. */
+  /** The newest place acknowledged before this moment. */
   acknowledgedBefore(at: SimMs): Acknowledged | undefined {
     return lastBefore(this.acknowledged, at);
   }
@@ -323,7 +325,8 @@ export class Scene {
     const place = this.find(fact.head);
     if (place === undefined) return;
     this.chains.acknowledge(place);
-    // An old primary may tell late of what its successor has; without synchronous standbys also of what it has not.
+    // An old primary may report late an event that its successor has. Without synchronous standbys, it may also report
+    // one that the successor lacks.
     if (fact.process !== this.primary && !this.#isOnPrimary(place)) {
       if (this.zombies.has(fact.process)) this.#lose(place);
       return;
@@ -343,7 +346,7 @@ export class Scene {
     this.#serverHeads.set(fact.process, head);
     const other = this.primary !== null && this.primary !== fact.process;
     if (fact.how === "restarted" && other) {
-      // An old primary is back, and nobody has seen to it that its commits find no standby.
+      // An old primary is back, and its commits may still find a standby.
       if (this.#unproven || this.synchronous === 0) this.zombies.add(fact.process);
       return;
     }
@@ -415,7 +418,7 @@ export class Scene {
   }
 }
 
-/** The last of a list, ordered by time, that is strictly before a moment. */
+/** The last item strictly before a moment, in a list ordered by time. */
 function lastBefore<Item extends Readonly<{ at: SimMs }>>(list: readonly Item[], at: SimMs): Item | undefined {
   const newest = list.at(-1);
   if (newest === undefined || newest.at < at) return newest;

@@ -1,4 +1,7 @@
-/** Streams and answers on their way: no byte after a receipt that denies it, or behind the node's own word (25). */
+/**
+ * Stream monitors: no byte of a stream or an answer passes after a receipt that denies it, or after the node's own
+ * report that it enforces the denial (25).
+ */
 import type { SimFactOf } from "../facts.ts";
 import type { Place } from "./chains.ts";
 import { barOf } from "./decision-monitors.ts";
@@ -15,7 +18,7 @@ export function watchStreamsClosed(scene: Scene): Monitor {
   function judge(fact: SimFactOf<"exchange-opened" | "relayed">): void {
     const request = scene.requests.get(fact.request);
     const node = nodeOf(scene, fact);
-    // Whoever only answers for somebody else's proxy carries no bytes of its own.
+    // A node that only authorizes requests for another proxy forwards no bytes itself.
     if (request === undefined || node === undefined || node.lessee === "authorize") return;
     const floor = scene.oneWriter ? scene.floorBefore(fact.at, node.region) : undefined;
     const floorPlace = floor?.place ?? null;
@@ -41,20 +44,20 @@ export function watchStreamsClosed(scene: Scene): Monitor {
     findings.add(25, what, [enforced, request.began, fact]);
   }
 
-  /** What was looked at behind a place was looked at with it in force. */
+  /** True if the exchange opened at or before this place. A later exchange was checked with the place in force. */
   function hasBegunBefore({ openedAt }: RequestView, place: Place): boolean {
     return openedAt !== null && (openedAt === place || !chains.contains(openedAt, place));
   }
 
-  /** When it was looked at, the node had gone to another history than the one of which it had said that. */
+  /** True if, when the exchange opened, the node had left the history to which its report belongs. */
   function hasLeft({ openedAt, opened }: RequestView, { enforced }: NodeView, told: SimFactOf<"enforced">): boolean {
     if (openedAt === null || opened === null || opened.at < told.at) return false;
     return !chains.contains(openedAt, enforced) && !chains.contains(enforced, openedAt);
   }
 
   /**
-   * What a history that was left denied for good stays denied, unless an operator said otherwise in the one that is
-   * there (27).
+   * The bar that remains from a history that the node has left. A permanent denial there stays in force unless an
+   * operator decided otherwise in the current history (27).
    */
   function keptBar({ began: { session }, openedAt }: RequestView, left: Place): Bar | null {
     const { rights } = scene;

@@ -1,8 +1,8 @@
 /**
- * Truth: what receipts, and the words of nodes that they rest on, say is so when it is said.
+ * Truth monitors: receipts, and the node reports on which they rest, are true when they are sent.
  *
- * A false receipt harms nobody until a request meets it; here it is seen at once, and whether or not somebody comes (it
- * is what 17 and 25 rest on).
+ * A false receipt does no harm until a request meets it. These monitors detect it at once, with or without such a
+ * request. Invariants 17 and 25 rest on this.
  */
 import type { Link } from "../../../src/events/index.ts";
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
@@ -17,28 +17,30 @@ import type { NodeView, Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
 /**
- * A complete receipt leaves nobody who may still decide without it; who is named in it has done what it says; what is
- * called lost is not there.
+ * A complete receipt leaves no node that may still decide without it. Each node that it names did what the receipt
+ * says. Whatever it calls lost is absent.
  */
 export function watchReceiptTruth(scene: Scene, book: LeaseBook): Monitor {
   const { chains, findings, looks } = scene;
   const asked = new Map<number, SimFactOf<"receipt-asked">>();
-  /** What a command has made, by its answer. */
+  /** By command: the link of its event, according to its answer. */
   const made = new Map<string, Link>();
-  /** The last that a boot said it enforces, and what it had said before it went to another history. */
+  /** By boot: the place that it last reported as enforced, and (`leftBy`) its last report in a history that it left. */
   const enforcedBy = new Map<string, Place>();
   const leftBy = new Map<string, Place>();
   const pausedAt = new Map<ProcessName, SimMs>();
   const woke = new Map<ProcessName, Readonly<{ at: SimMs; pausedAt: SimMs }>>();
-  /** When somebody last let go of what was acknowledged, or may have. */
+  /** Time of the last promotion that dropped acknowledged events, or may have. −Infinity: none. */
   let unprovenAt = Number.NEGATIVE_INFINITY;
 
   /**
-   * What is said in the very moment of waking was concluded before the sleep, and is late as a message on its way is:
-   * nothing can have reached the process since. In one history it is judged all the same, for what made a receipt
-   * complete stays so (docs/protocol.md §7, "Each condition establishes something permanent"). It does not stay so
-   * where operators undid meanwhile what was acknowledged: that the nodes have gone to another history is not to be
-   * known, and what they had said before was so.
+   * True for a receipt sent at the moment of waking, if operators undid acknowledged events during the sleep.
+   *
+   * The process concluded such a receipt before the sleep, so it is as late as a delayed message. Nothing can have
+   * reached the process since. It cannot know that nodes moved to another history, and their earlier reports were true.
+   *
+   * Within one history the receipt is checked anyway, because each condition of a complete receipt establishes
+   * something permanent (docs/protocol.md §7, "Each condition establishes something permanent").
    */
   function isFromBefore({ process, at }: SimFactOf<"receipt-answered">): boolean {
     const slept = woke.get(process);
@@ -60,7 +62,7 @@ export function watchReceiptTruth(scene: Scene, book: LeaseBook): Monitor {
     if (answer.complete && scene.oneWriter) for (const node of scene.nodes.values()) judgeComplete(fact, node, place);
   }
 
-  /** Of one history; where two grow at once, or did just now, a node may have left the one that it has confirmed. */
+  /** Applies within one history. While two grow, or shortly after, a node may have left the one that it confirmed. */
   function judgeNamed(fact: SimFactOf<"receipt-answered">, place: Place): void {
     for (const { node, boot, status } of fact.answer.nodes) {
       const enforced = enforcedBy.get(boot);
@@ -124,10 +126,7 @@ export function watchReceiptTruth(scene: Scene, book: LeaseBook): Monitor {
   };
 }
 
-/**
- * What a node says that it enforces, it does: it has said so to nobody before, and nothing that is denied there is
- * still open.
- */
+/** A node reports as enforced only what it already enforces, and no exchange that is denied there is still open. */
 export function watchEnforced(scene: Scene): Monitor {
   const { chains, findings, looks } = scene;
 
@@ -150,9 +149,9 @@ export function watchEnforced(scene: Scene): Monitor {
       const { opened, openedAt } = request;
       if (opened?.process !== fact.process || openedAt === null) continue;
       looks.add("enforced-with-open");
-      // What was looked at behind this place was looked at with it in force.
+      // An exchange opened after this place was checked with it in force.
       if (openedAt !== place && chains.contains(openedAt, place)) continue;
-      // What a configuration has just denied may still be on its way out: this place is not to blame for that.
+      // Bytes that a new configuration has just denied may still be in flight. This place is not the cause.
       const bar = isSettling(node, fact.at)
         ? scene.rights.bar(request.began.session, place)
         : barOf(scene, request, node, place);

@@ -1,8 +1,8 @@
 /**
- * Violations: what may never happen (docs/protocol.md §8), and what was seen of it. Pure.
+ * Violations: the invariants of the system (docs/protocol.md §8) and the evidence that one was broken. Pure.
  *
- * Invariants 1–30, 35, 37 and 38 have the numbers of that page. The named ones are rules of the contract
- * (docs/architecture.md §5, §6) on which the numbered ones rest; to see them broken is to see the harm earlier.
+ * Invariants 1–30, 35, 37 and 38 have the numbers of that page. The named invariants are rules of the contract
+ * (docs/architecture.md §5, §6) on which the numbered ones rest. A broken named rule reveals the harm earlier.
  */
 import type { SimFact, SimMs } from "../facts.ts";
 
@@ -70,15 +70,15 @@ export type Invariant = keyof typeof invariants;
 export type Violation = Readonly<{
   invariant: Invariant;
   at: SimMs;
-  /** One sentence with names, places and times. */
+  /** One sentence that names processes, log links and times. */
   what: string;
-  /** Those that contradict each other, oldest first. */
+  /** The contradicting facts, oldest first. */
   facts: readonly SimFact[];
 }>;
 
 const keptMax = 32;
 
-/** The first violations of a run, and how many there were of each. */
+/** Findings: the first violations of a run, and the count of each. */
 export class Findings {
   readonly kept: Violation[] = [];
   readonly counts = new Map<Invariant, number>();
