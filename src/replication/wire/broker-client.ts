@@ -1,9 +1,11 @@
 /**
  * Broker client: a `Databroker` over the databroker HTTP API.
  *
- * It tries the brokers in turn, beginning with the one that answered last; every wait has an end. A command is sent
- * again with the same id until the answer is definite or its time is up, so it happens at most once. It speaks TLS, or
- * plain HTTP to loopback, and never through a proxy: its dispatcher is its own and looks at no environment.
+ * - It tries the brokers in turn, beginning with the one that answered last. Every wait is bounded.
+ * - It sends a command again with the same id until the answer is definite or the time is up, so the command takes
+ *   effect at most once.
+ * - It speaks TLS, or plain HTTP to loopback. It never uses a proxy: it has its own dispatcher, which ignores the
+ *   environment.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { Agent, request as send } from "undici";
@@ -38,31 +40,31 @@ export type BrokerClientOptions = Readonly<{
   urls: readonly URL[];
   cluster: string;
   role: Role;
-  /** The process's name; the token's issuer. */
+  /** The name of the process; the issuer of its tokens. */
   name: string;
   secret: Uint8Array;
-  /** While the shared secret is being replaced: brokers may still answer under it. */
+  /** The previous shared secret, during a replacement: brokers may still sign answers with it. */
   previousSecret?: Uint8Array | null;
-  /** PEM: the only authority that is trusted. Null: those of the system. */
+  /** PEM of the only trusted certificate authority. Null: those of the system. */
   tlsCa?: string | null;
-  /** Plain HTTP to hosts that are not loopback. */
+  /** Allows plain HTTP to hosts that are not loopback. */
   allowPlaintext?: boolean;
   clock: Clock;
   randomBytes: (size: number) => Uint8Array;
   logger: Logger;
-  /** How long a command is tried. */
+  /** How long the client retries a command, ms. */
   submitMs?: number;
 }>;
 
 export type BrokerClient = Databroker &
   Readonly<{
     snapshots: SnapshotSupply;
-    /** Answers that were not believed, by reason. */
+    /** Count of rejected answers, by reason. */
     refused(): Readonly<Record<AnswerRefusal, number>>;
     close(): Promise<void>;
   }>;
 
-/** The brokers do not take what this process says: a wrong secret or clock, or a role that may not. */
+/** The brokers refuse this process: its secret or clock is wrong, or its role may not make the call. */
 export class BrokerRefusedError extends CodedError<"ERR_REPLICATION_BROKER_REFUSED"> {
   override readonly code = "ERR_REPLICATION_BROKER_REFUSED";
   readonly status: number;
@@ -72,7 +74,7 @@ export class BrokerRefusedError extends CodedError<"ERR_REPLICATION_BROKER_REFUS
   }
 }
 
-/** Something answered in a broker's place, or changed what one said. The next broker is asked. */
+/** Another party answered instead of a broker, or altered its answer. The client tries the next broker. */
 export class AnswerNotBelievedError extends CodedError<"ERR_REPLICATION_ANSWER_NOT_BELIEVED"> {
   override readonly code = "ERR_REPLICATION_ANSWER_NOT_BELIEVED";
   readonly refusal: AnswerRefusal;
@@ -93,17 +95,20 @@ const connectMsMax = 2_000;
 const bodyMsMax = 5_000;
 const responseBytesMax = 64 * 1024 * 1024;
 const connectionsMax = 32;
-/** Below the servers' own, so that we are the ones who let go of an idle connection. */
+/** Below the keep-alive time of the servers, ms, so that the client closes an idle connection first. */
 const keepAliveMs = 4_000;
-/** What one broker has before the next one is asked; a lease is asked for every second and lasts five. */
+/**
+ * How long one broker may take before the client tries the next, ms. A node requests a lease every second, and a lease
+ * lasts five.
+ */
 const answerMs = { command: 5_000, lease: 1_500, read: 2_000, other: 5_000 };
 const backoffMs = { first: 50, max: 1_000 };
 /**
- * When a broker goes, whoever waited at it asks the next one within so much: not all at once. Somebody waits for a
- * command.
+ * Maximum delay before the next broker is tried, ms. It spreads the callers of a failed broker over time. Short for
+ * commands, because a person waits for them.
  */
 const nextBrokerMs = { background: 250, awaited: 25 };
-/** An attempt that could not take this long is not begun. */
+/** The client starts no attempt with less time left than this, ms. */
 const attemptMsMin = 50;
 
 type Ask = Readonly<{
@@ -112,10 +117,13 @@ type Ask = Readonly<{
   body?: Uint8Array;
   contentType?: "application/msgpack" | "application/octet-stream";
   answerMs: number;
-  /** Asked again and again by every node, whoever waits for it. */
+  /** The call that every node repeats at intervals. */
   background?: true;
   signal?: AbortSignal | undefined;
-  /** With this status the next broker is asked; it is the answer when no other has a better one. */
+  /**
+   * With one of these statuses the client tries the next broker. The status is the answer if no other broker has a
+   * better one.
+   */
   elsewhere?: readonly number[];
 }>;
 type Answer = Readonly<{ status: number; body: Uint8Array }>;
@@ -166,10 +174,10 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
   }
 
   /**
-   * Asks every broker once, beginning with the good one, until one answers with anything but 503 or 401: a 401 is
-   * sealed by nobody, so whoever stands in one broker's place must not keep us from the others.
+   * Tries every broker once, beginning with the last good one, until one answers with a status other than 503 or 401. A
+   * 401 is unsigned, so an impostor at the address of one broker must not keep the client from the others.
    * @throws BrokerUnavailableError when none does, BrokerRefusedError on 401 and 403, LeaseRefusedError when a leader
-   * says why
+   * gives a reason
    */
   async function ask(what: Ask): Promise<Answer> {
     let unavailable: Answer | undefined;
@@ -184,7 +192,8 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       if (aborted(what)) break;
       try {
         const answer = await attempt(base, what).catch((error: unknown) => {
-          // A kept connection that the server was just closing: nothing of ours was read.
+          // The server was closing the kept connection: it read nothing of this request. was just closing: nothing of
+          // ours was read.
           if (wasClosedUnderUs(error) && !aborted(what)) return attempt(base, what);
           throw error;
         });
@@ -222,7 +231,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
     return closing.signal.aborted || what.signal?.aborted === true;
   }
 
-  /** @throws BrokerUnavailableError when the answer is not a 200, or is not what the API promises */
+  /** @throws BrokerUnavailableError when the answer is not a 200, or does not match the API */
   async function get<T>(what: Ask, parse: (body: Uint8Array) => T): Promise<T> {
     return parsed(await ask(what), parse, [200]);
   }
@@ -339,7 +348,7 @@ function parsed<T>(answer: Answer, parse: (body: Uint8Array) => T, statuses: rea
   }
 }
 
-/** @throws BrokerUnavailableError where the broker knows no such call */
+/** @throws BrokerUnavailableError when the broker does not know the call */
 function ofThisVersion(answer: Answer): Answer {
   if (answer.status !== 404) return answer;
   throw new BrokerUnavailableError("the broker that answers is of a version that keeps no configurations");
@@ -355,7 +364,7 @@ function refusalWords({ status }: Answer): string {
     : "the databroker does not allow this to the role of this process";
 }
 
-/** Why a broker grants no lease. Undefined: the 403 is about the role of this process. */
+/** The reason why a broker grants no lease. Undefined: the 403 is about the role of this process. */
 function leaseRefusal({ body }: Answer): LeaseRefusal | undefined {
   try {
     const { error, ...fields }: { error?: unknown } = JSON.parse(Buffer.from(body).toString("utf8"));
@@ -374,7 +383,7 @@ function isLoopback({ hostname }: URL): boolean {
   );
 }
 
-/** Undefined too when it is there twice. */
+/** @returns undefined when the header is absent or occurs twice */
 export function headerIn(
   headers: Readonly<Record<string, string | string[] | undefined>>,
   name: string,

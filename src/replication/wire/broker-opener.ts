@@ -1,6 +1,6 @@
 /**
- * What a process believes of what brokers say: opens their envelopes, and checks that the sender leads the epoch and
- * incarnation that the message speaks for. Everybody else's envelopes are refused, however well they link. Pure.
+ * Broker opener: opens the envelopes of brokers, and checks that the sender leads the epoch and incarnation that the
+ * message names. It refuses the envelopes of all other senders, even if their events link. Pure.
  */
 import { enrolmentRoot, type Role } from "./cluster-keys.ts";
 import { type Certificate, createEnvelopeOpener, type Opened, type RefusedMessage } from "./envelope.ts";
@@ -8,12 +8,12 @@ import { type Grant, parseGrant, parseGrantByAge } from "./messages.ts";
 
 export type EnvelopeOpener = (bytes: Uint8Array) => Opened | RefusedMessage;
 
-/** Refusals by kind, for counting; `detail` is for a person. */
+/** Kinds of refusal, for counting. `detail` is text for a person. */
 export type Refusal = "not-authentic" | "wrong-kind" | "wrong-sender" | "malformed" | "does-not-chain";
 export type Refused = Readonly<{ refused: Refusal; detail: string }>;
 
 /**
- * Opens what brokers of a cluster have signed.
+ * Creates an opener for envelopes signed by the brokers of a cluster.
  * @param options.secrets the shared secret, then the previous one while it is being replaced
  */
 export function createBrokerOpener(
@@ -35,7 +35,7 @@ export function createBrokerOpener(
   };
 }
 
-/** True when this is the broker that leads this epoch and incarnation. */
+/** True when the sender leads this epoch and incarnation. */
 export function leads(from: Certificate, of: Readonly<{ epoch: number; incarnation: string }>): boolean {
   const { role, epoch, incarnation } = from;
   return role === "broker" && epoch === of.epoch && epoch > 0 && incarnation === of.incarnation && incarnation !== "";
@@ -54,13 +54,13 @@ export function openGrant(envelope: Uint8Array, open: EnvelopeOpener): Grant | R
   }
 }
 
-/** What is believed of a grant that is authentic. */
+/** Checks an authentic grant: its sender must lead the epoch. */
 export function believeGrant(from: Certificate, grant: Grant): Grant | Refused {
   return leads(from, grant) ? grant : { refused: "wrong-sender", detail: "the sender does not lead that epoch" };
 }
 
 /**
- * What is believed of a grant by age that is authentic: any broker may give one, from a lease that it says it holds.
+ * Checks an authentic grant by age. Any broker may give one, from a lease that it says it holds.
  */
 export function believeGrantByAge(from: Certificate, grant: Grant): Grant | Refused {
   return from.role === "broker" && grant.ageMs !== undefined

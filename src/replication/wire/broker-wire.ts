@@ -1,5 +1,5 @@
 /**
- * Broker wire: the answers of the databroker HTTP API, from MessagePack into types the inside can trust. Pure.
+ * Broker wire format: parses the MessagePack answers of the databroker HTTP API into validated types. Pure.
  */
 import { z } from "zod";
 import {
@@ -166,7 +166,7 @@ const providerTokens = z.object({
     .nullable(),
 });
 
-/** Each throws when the body is not what the API promises. */
+/** Each parser throws when the body does not match the API. */
 export const parseCommandResult = (body: Uint8Array): CommandResult => commandResult.parse(decode(body));
 export const parsePageOutcome = (body: Uint8Array): PageOutcome => pageOutcome.parse(decode(body));
 export const parseReceipt = (body: Uint8Array): Receipt => receipt.parse(decode(body));

@@ -1,8 +1,8 @@
 /**
- * Keys of a cluster, each derived for one purpose from the shared secret (HKDF-SHA256).
+ * Cluster keys: keys derived from the shared secret (HKDF-SHA256), each for one purpose.
  *
- * Knowing one derived key says nothing about another. Brokers and nodes enrol under different roots, so a process that
- * is given only the proxy's enrolment key cannot speak as a broker. Pure.
+ * A derived key reveals nothing about another. Brokers and nodes enrol under different roots, so a process that has
+ * only the enrolment key of the proxy cannot act as a broker. Pure.
  */
 import { createPrivateKey, createPublicKey, hkdfSync, type KeyObject } from "node:crypto";
 
@@ -10,7 +10,7 @@ export type Role = "broker" | "proxy" | "authorize" | "authenticate" | "operator
 
 const saltOfCardea = Buffer.from("cardea");
 
-/** 32 bytes for one purpose. The purpose is a fixed text of ours, never input. */
+/** Derives 32 bytes for one purpose. The purpose is a fixed text in the code, never input. */
 export function deriveKey(secret: Uint8Array, purpose: string): Uint8Array {
   return new Uint8Array(hkdfSync("sha256", secret, saltOfCardea, purpose, 32));
 }

@@ -2,18 +2,20 @@
  * Envelope shape: finds the parts of an envelope in raw bytes, before anything is verified or decoded.
  *
  * An envelope is the MessagePack array `[1, kind, certificate, root signature, payload, signature]` in the one encoding
- * that `sealEnvelope` writes. The reader compares headers byte by byte and returns views; it copies and decodes
+ * that `sealEnvelope` writes. The reader compares headers byte by byte and returns views. It copies and decodes
  * nothing, so bytes from a stranger cost well under a microsecond. Pure.
  */
 
-/** Our certificates are about 200 bytes: cluster, role, name and boot are bounded where they are configured. */
+/**
+ * Upper bound of a certificate. Real ones are about 200 bytes: the configuration bounds cluster, role, name and boot.
+ */
 export const certificateBytesMax = 2_048;
-/** Of an Ed25519 signature (RFC 8032 §5.1.6). */
+/** Length of an Ed25519 signature (RFC 8032 §5.1.6). */
 export const signatureBytes = 64;
 const kindBytesMax = 16;
 
 export type EnvelopeParts = Readonly<{
-  /** Text between 1 and 16 bytes long; not yet compared with the known kinds. */
+  /** Text of 1 to 16 bytes, not yet compared with the known kinds. */
   kind: string;
   certificate: Uint8Array;
   rootSignature: Uint8Array;
@@ -43,7 +45,7 @@ export function readEnvelopeShape(bytes: Uint8Array): EnvelopeParts | undefined 
   return { kind: asciiOf(bytes, { from: 3, to: kindEnd }), certificate, rootSignature, payload, signature };
 }
 
-/** @returns a view of the byte string whose header is at `at`; undefined when there is none, or it is cut short */
+/** @returns a view of the byte string whose header is at `at`; undefined when there is none, or it is truncated */
 function readBin(bytes: Uint8Array, at: number): Uint8Array | undefined {
   const byte = (offset: number): number => bytes[at + offset] ?? 0;
   let from: number;
@@ -56,7 +58,7 @@ function readBin(bytes: Uint8Array, at: number): Uint8Array | undefined {
   return from + length <= bytes.length ? bytes.subarray(from, from + length) : undefined;
 }
 
-/** The offset in `bytes` after a view of it. */
+/** The offset in `bytes` of the end of a view into it. */
 function endOf(bytes: Uint8Array, view: Uint8Array): number {
   return view.byteOffset - bytes.byteOffset + view.length;
 }

@@ -1,14 +1,17 @@
 /**
- * Envelope: who said it. Every batch, grant, renew, confirmation and goodbye travels in one.
+ * Envelope: the signed container that proves the origin of a message. Every batch, grant, renew, confirmation and
+ * goodbye is sent in one.
  *
- * An envelope is a MessagePack array: version, kind, certificate, the root's signature on it, payload, and the sender's
- * signature on (kind, certificate, payload). The certificate binds a fresh Ed25519 key to cluster, role, name, boot
- * and, for a broker, to its epoch and incarnation. A message that links but is not authenticated is dropped and
- * counted: a link proves continuity, not origin. Pure; keys and payloads are arguments.
+ * - An envelope is a MessagePack array: version, kind, certificate, the signature of the root on the certificate,
+ *   payload, and the signature of the sender on (kind, certificate, payload).
+ * - The certificate binds a fresh Ed25519 key to cluster, role, name and boot and, for a broker, to its epoch and
+ *   incarnation.
+ * - The receiver drops and counts a message that links but is not authenticated: a link proves continuity, not origin.
+ * - The opener checks size, then shape, then both signatures over raw bytes. Only bytes that a member of the cluster
+ *   has signed reach the decoder, including the certificate.
+ * - A boot id that commits to a key is refused with any other key (node-key.ts).
  *
- * The opener checks size, then shape, then both signatures over raw bytes. Only what a member of the cluster has signed
- * reaches the decoder, the certificate included. A boot id that commits to a key is refused with any other key
- * (node-key.ts).
+ * Pure; keys and payloads are arguments.
  */
 import { type KeyObject, sign, verify } from "node:crypto";
 import {
@@ -40,14 +43,14 @@ export type Certificate = Readonly<{
   role: Role;
   name: string;
   boot: BootId;
-  /** Of the epoch a broker leads; 0 and "" for everybody else. */
+  /** The epoch that a broker leads; 0 and "" for every other process. */
   epoch: Epoch;
   incarnation: Incarnation | "";
   /** Raw Ed25519 public key, 32 bytes. */
   publicKey: Uint8Array;
 }>;
 
-/** A process's right to speak: its certificate, the root's signature on it, and the private key. */
+/** The signing identity of a process: its certificate, the signature of the root on it, and the private key. */
 export type Signer = Readonly<{
   certificate: Certificate;
   certificateBytes: Uint8Array;
@@ -61,13 +64,13 @@ export type RefusedMessage = Readonly<{ refused: string }>;
 
 type VerifiedCertificate = Readonly<{ certificate: Certificate; key: KeyObject }>;
 
-/** No envelope is larger: a snapshot's manifest is 1 MiB at most, and NATS carries 1 MB by default. */
+/** Upper bound of an envelope. The manifest of a snapshot is at most 1 MiB, and NATS accepts 1 MB by default. */
 const envelopeBytesMax = 2 * 1024 * 1024;
 /** The first byte of a certificate: a MessagePack array of eight. */
 const arrayOfEight = 0x98;
 const roles: readonly Role[] = ["broker", "proxy", "authorize", "authenticate", "operator"];
 
-/** Enrols a key: signs its certificate with the root of its role. */
+/** Enrols a key: signs its certificate with the root key of its role. */
 export function enrol(identity: Omit<Certificate, "publicKey">, pair: SigningPair, root: SigningPair): Signer {
   const publicKey = rawPublicKey(pair.publicKey);
   const certificate: Certificate = { ...identity, publicKey };
@@ -95,9 +98,9 @@ export function sealEnvelope(speaker: Signer, kind: MessageKind, payload: Uint8A
 }
 
 /**
- * Opens envelopes of one cluster. Keeps the certificates it has verified (bounded) so that a message costs one
- * signature check.
- * @param rootOf the public root of a role; undefined for roles that may not speak here
+ * Creates an opener for the envelopes of one cluster. It caches verified certificates (bounded), so that a message
+ * costs one signature check.
+ * @param rootOf the public root of a role; undefined for roles that may not send these messages
  */
 export function createEnvelopeOpener(options: {
   cluster: string;
@@ -113,7 +116,7 @@ export function createEnvelopeOpener(options: {
     prefix: certificatePrefix(options.cluster, role),
   }));
 
-  /** @returns the certificate with its key; text: why it is refused */
+  /** @returns the certificate with its key, or the reason why it is refused as text */
   function certificateOf(bytes: Uint8Array, rootSignature: Uint8Array): VerifiedCertificate | string {
     const cacheKey = Buffer.concat([bytes, rootSignature]).toString("base64");
     const hit = known.get(cacheKey);
@@ -148,7 +151,7 @@ export function createEnvelopeOpener(options: {
   };
 }
 
-/** The first bytes of every certificate of a role in a cluster: what is compared before its signature is verified. */
+/** The first bytes of every certificate of a role in a cluster, compared before the signature is verified. */
 function certificatePrefix(cluster: string, role: Role): Uint8Array {
   const bytes = Uint8Array.from(encode(["cardea certificate", cluster, role]));
   bytes[0] = arrayOfEight;

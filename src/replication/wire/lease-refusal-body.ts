@@ -1,8 +1,9 @@
 /**
- * Lease refusal body: the fields `code` and `reason` of a broker's 403 to a lease message. Pure.
+ * Lease refusal body: the fields `code` and `reason` of the 403 with which a broker refuses a lease message. Pure.
  *
- * - `reason` is the sentence. A broker of an older version sends it alone, and an older node reads nothing else.
- * - An unknown code is `other`, so a newer broker may name a new one.
+ * - `reason` is the sentence. A broker of an older version sends only the sentence, and an older node reads only the
+ *   sentence.
+ * - An unknown code is read as `other`, so that a newer broker may add codes.
  */
 import { digestMismatch, type LeaseRefusal, type LeaseRefusalCode } from "../lease/lease-refusal.ts";
 
@@ -24,7 +25,7 @@ export function formatLeaseRefusal({ code, message }: LeaseRefusal): Required<Le
   return { reason: message, code };
 }
 
-/** @returns undefined when there is no sentence, so that no broker of this product wrote it */
+/** @returns undefined when there is no sentence: then no broker of this product wrote the body */
 export function parseLeaseRefusal({
   reason,
   code,
@@ -42,7 +43,7 @@ function isCode(code: string): code is LeaseRefusalCode {
   return codes.has(code);
 }
 
-/** The code behind the sentence of an older broker. Remove it at the next level: every broker then sends a code. */
+/** The code for the sentence of an older broker. Remove it at the next level: every broker then sends a code. */
 function codeOfSentence(sentence: string): LeaseRefusalCode {
   if (sentence === digestMismatch.message) return "digest-mismatch";
   if (sentence.startsWith("the cluster has finalized level ")) return "level-too-old";

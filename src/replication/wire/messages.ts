@@ -1,9 +1,9 @@
 /**
  * Messages between brokers and enforcement nodes, inside envelopes (envelope.ts).
  *
- * Batches go out on NATS core (`<cluster>.log`) or within the process; everything else is asked of a broker over HTTP
- * (`POST /v1/leases`), and a broker that does not lead hands it to the one that does. All payloads are MessagePack maps
- * made by `encode` and parsed by the functions here, which trust nothing.
+ * - Batches are sent over NATS core (`<cluster>.log`) or within the process. All other messages go to a broker over
+ *   HTTP (`POST /v1/leases`), and a broker that does not lead forwards them to the leader.
+ * - All payloads are MessagePack maps made by `encode`. The functions here parse them and validate every field.
  */
 import {
   type BootId,
@@ -27,18 +27,18 @@ import {
 } from "../../events/index.ts";
 import { replacementProofBytes } from "./node-key.ts";
 
-/** Believed only if it is authenticated and links to what the receiver has. */
+/** Accepted only if it is authenticated and links to what the receiver has. */
 export type Batch = Readonly<{
   epoch: Epoch;
   incarnation: Incarnation;
   previous: Link;
   entries: readonly Uint8Array[];
   last: Link;
-  /** Keys of people first met in this batch: beside the log, never in it. */
+  /** Keys of people who first appear in this batch: sent beside the log, never part of it. */
   keys: readonly WrappedKey[];
 }>;
 
-/** Asks for a lease. Sent every second; `nonce` grows by one with each. */
+/** Requests a lease. Sent every second; `nonce` grows by one with each. */
 export type Renew = Readonly<{
   node: NodeId;
   boot: BootId;
@@ -48,56 +48,59 @@ export type Renew = Readonly<{
   version: string;
   /** The level up to which this build can read events. */
   reads: number;
-  /** The longest this node will go on deciding after a grant: Δ plus its largest `stale_grace`. */
+  /** The longest time, in ms, that this node decides after a grant: Δ plus its largest `stale_grace`. */
   windowMs: number;
   applied: Link;
-  /** Everything up to here is re-decided and every denied exchange destroyed. */
+  /** Up to this link everything is decided again and every denied exchange is destroyed. */
   enforced: Link;
-  /** Of the projection at `applied`. */
+  /** Digest of the projection at `applied`. */
   digest: string;
   configHash: string;
-  /** The boot that this one replaces, known because it holds that boot's data folder lock; null: none. */
+  /**
+   * The boot that this one replaces, known because this process holds the data folder lock of that boot; null: none.
+   */
   replaces: BootId | null;
-  /** The replaced boot's own signature (node-key.ts). Absent: it replaces none, or one whose id commits to no key. */
+  /** The signature of the replaced boot (node-key.ts). Absent: none is replaced, or its id commits to no key. */
   replacementProof?: Uint8Array;
-  /** The node's own monotonic clock at sending, to watch its rate against the leader's. */
+  /** The monotonic clock of the node at sending, by which the leader compares clock rates. */
   monotonicMs: number;
   /**
-   * An epoch that an authentic credential names, or that the log must leave behind, for that credential's link is lost.
+   * An epoch that the log must leave behind: an authentic credential names it, and the link of that credential is lost.
    */
   lostEpoch?: Epoch;
 }>;
 
-/** The right to decide, counted from the node's own send time of the renew named by `nonce`. */
+/** The right to decide, counted from the time at which the node sent the renew named by `nonce`. */
 export type Grant = Readonly<{
   node: NodeId;
   boot: BootId;
   nonce: number;
   epoch: Epoch;
   incarnation: Incarnation;
-  /** Where the epoch began: the place of its EpochOpened event. */
+  /** The start of the epoch: the position of its EpochOpened event. */
   start: Position;
-  /** The lease counts only once the projection has reached this, on the same chain. */
+  /** The lease is valid only once the projection has reached this link, on the same chain. */
   head: Link;
-  /** Δ: how long a lease lasts. */
+  /** Δ: the duration of a lease, ms. */
   deltaMs: number;
   /** ρ: the bound on clock-rate error. */
   drift: number;
   windowMs: number;
-  /** The leader's wall clock, to notice a node whose own is off. */
+  /** The wall clock of the leader, so that a node can notice an error of its own. */
   wallMs: UnixMs;
   /**
-   * Set in a grant by age alone, which a regional broker gives from a lease of its own (lease/regional-granter.ts): how
-   * long before it answered that lease begins, by its clock. The lease counts from that much before the renew was sent.
+   * Set only in a grant by age, which a regional broker gives from its own lease (lease/regional-granter.ts). The age,
+   * ms: how long before its answer the lease of that broker began, by the clock of the broker. The new lease starts
+   * that long before the renew was sent.
    */
   ageMs?: number;
 }>;
 
 /**
- * Sent at once when a batch that somebody waits for is enforced, and whenever `enforced` grows past a tightening event.
+ * Sent at once when a batch that a caller waits for is enforced, and whenever `enforced` passes a tightening event.
  */
 export type Confirm = Readonly<{ node: NodeId; boot: BootId; nonce: number; enforced: Link }>;
-/** The node's last stream is closed and it will permit nothing more. */
+/** The last stream of the node is closed and the node permits nothing more. */
 export type Goodbye = Readonly<{ node: NodeId; boot: BootId; nonce: number }>;
 
 export class MalformedMessageError extends CodedError<"ERR_REPLICATION_MALFORMED_MESSAGE"> {
@@ -161,7 +164,7 @@ function grantIn(m: Fields): Grant {
   };
 }
 
-/** A grant by age: everything that a grant says, and how old the lease is that it rests on. */
+/** Parses a grant by age: the fields of a grant, and the age of the lease that it derives from. */
 export const parseGrantByAge = parser((m): Grant => ({ ...grantIn(m), ageMs: finite(m, "ageMs") }));
 
 export const parseConfirm = parser(

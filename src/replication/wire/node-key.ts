@@ -1,11 +1,11 @@
 /**
  * Node key: the signing key of one boot of a node, and the boot id that commits to it.
  *
- * - The boot id is a digest of cluster, role, node and public key. Only the holder of the private key speaks for the
- *   boot, at every broker and in every epoch. A leader has no pin to store, and a failover loses none.
- * - Builds before this one drew boot ids at random. Such an id commits to no key; a leader pins it to the first key
- *   that uses it.
- * - A boot is named as replaced only with a signature by its own key, which its data folder keeps for the next boot.
+ * - The boot id is a digest of cluster, role, node and public key. Only the holder of the private key can act for the
+ *   boot, at every broker and in every epoch. A leader needs no pin, and a failover loses none.
+ * - Older builds drew boot ids at random. Such an id commits to no key; a leader pins it to the first key that uses it.
+ * - A boot may be named as replaced only with a signature by its own key, which its data folder keeps for the next
+ *   boot.
  *
  * Pure; seeds are arguments. Why: docs/adr/0036-a-boot-names-its-key.md
  */
@@ -21,7 +21,7 @@ export type NodeIdentity = Readonly<{ cluster: string; role: NodeRole; name: Nod
 export type NodeKey = NodeIdentity & Readonly<{ boot: BootId; pair: SigningPair; seed: Uint8Array }>;
 
 const boundPrefix = "key-";
-/** Of the digest, in bytes: 192 bits are beyond finding a second key with the same id. */
+/** Length of the digest in bytes. With 192 bits, finding a second key with the same id is infeasible. */
 const digestBytes = 24;
 const nodeRoles: readonly NodeRole[] = ["proxy", "authorize", "broker"];
 const publicKeyBytes = 32;
@@ -35,7 +35,7 @@ export function nodeKeyFrom(seed: Uint8Array, { cluster, role, name }: NodeIdent
   return { cluster, role, name, boot, pair, seed };
 }
 
-/** Who holds a key, as a certificate says it. */
+/** The holder of a key, as named in a certificate. */
 type KeyHolder = Readonly<{ cluster: string; role: string; name: string; publicKey: Uint8Array }>;
 
 export function bootIdOf(of: KeyHolder): BootId {
@@ -43,12 +43,12 @@ export function bootIdOf(of: KeyHolder): BootId {
   return parseBootId(`${boundPrefix}${digest.subarray(0, digestBytes).toString("base64url")}`);
 }
 
-/** False for an id of a build that drew it at random. */
+/** False for a boot id that an older build drew at random. */
 export function commitsToKey(boot: BootId): boolean {
   return boot.startsWith(boundPrefix);
 }
 
-/** Whether the key of a certificate may speak for the boot that it names. */
+/** True when the key of a certificate may act for the boot that the certificate names. */
 export function mayUseBoot(holder: KeyHolder & Readonly<{ boot: BootId }>): boolean {
   return !commitsToKey(holder.boot) || bootIdOf(holder) === holder.boot;
 }
@@ -56,13 +56,13 @@ export function mayUseBoot(holder: KeyHolder & Readonly<{ boot: BootId }>): bool
 /** `by` replaces `replaced`, a boot of the same node that permits nothing any more. */
 export type Replacement = Readonly<{ cluster: string; node: NodeId; replaced: BootId; by: BootId }>;
 
-/** @param replacedSeed of the key of the replaced boot, as its data folder kept it */
+/** @param replacedSeed the key seed of the replaced boot, from its data folder */
 export function signReplacement(replacedSeed: Uint8Array, of: Replacement): Uint8Array {
   const { privateKey, publicKey } = signingPairFromSeed(replacedSeed);
   return Buffer.concat([rawPublicKey(publicKey), sign(null, replacementBytes(of), privateKey)]);
 }
 
-/** Whether the holder of the replaced boot's key says so. The boots may have had different roles. */
+/** True when the key of the replaced boot signed the replacement. The boots may have had different roles. */
 export function provesReplacement(proof: Uint8Array, of: Replacement): boolean {
   if (proof.length !== replacementProofBytes) return false;
   const publicKey = Uint8Array.from(proof.subarray(0, publicKeyBytes));

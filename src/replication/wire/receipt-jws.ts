@@ -1,11 +1,14 @@
 /**
- * Receipt JWS: receipts that can be shown to an auditor, and checked by anybody who holds our public keys.
+ * Receipt JWS: signed receipts that an auditor can verify with nothing but the public keys.
  *
- * A JWT as a compact JWS (RFC 7515, 7519), EdDSA over Ed25519 (RFC 8037), under a key that is derived from the shared
- * secret for this purpose alone; `kid` is its thumbprint (RFC 7638). The public keys are published as a JWK set; while
- * the secret is being replaced it holds the previous key too, and whoever must check old receipts keeps the sets of
- * their time. Checking asks nobody: signature, form, cluster, and whether what is said adds up (receipt-statement.ts).
- * Signing is jose's. Pure.
+ * - A receipt is a JWT in a compact JWS (RFC 7515, 7519), EdDSA over Ed25519 (RFC 8037). Its key is derived from the
+ *   shared secret for this purpose alone; `kid` is the thumbprint of the key (RFC 7638).
+ * - The public keys are published as a JWK set. While the secret is being replaced, the set also holds the previous
+ *   key. A reader that must check old receipts keeps the sets of their time.
+ * - Verification needs no network: it checks signature, form and cluster, and that the statement is consistent
+ *   (receipt-statement.ts).
+ *
+ * jose does the signing. Pure.
  */
 import {
   CompactSign,
@@ -23,7 +26,10 @@ import { contradictionIn, parseStatement, type ReceiptStatement } from "./receip
 export const receiptType = "cardea-receipt+jwt";
 export const receiptKeysPath = "/.well-known/cardea/receipts/jwks.json";
 
-/** Of one or more clusters' receipts. `cluster` is a member of our own: whose receipts these keys sign. */
+/**
+ * Public keys for the receipts of one or more clusters. `cluster` is a private member: the cluster whose receipts these
+ * keys sign.
+ */
 export type ReceiptKeys = Readonly<{ cluster?: string; keys: readonly JWK[] }>;
 
 export type SignReceipt = (statement: ReceiptStatement) => Promise<string>;
@@ -46,7 +52,10 @@ export async function receiptKeys(
   return { cluster: of.cluster, keys: await Promise.all(of.secrets.map((secret) => publicJwk(pairOf(secret)))) };
 }
 
-/** What any reader of JWTs looks for (RFC 7519). A receipt says what was so at a time, so it does not expire. */
+/**
+ * The registered claims that any JWT reader expects (RFC 7519). A receipt states a fact of the past, so it does not
+ * expire.
+ */
 function registeredClaims({ cluster, at }: ReceiptStatement): object {
   return { iss: `cardea:${cluster}`, iat: Math.floor(Date.parse(at) / 1_000) };
 }
@@ -68,10 +77,10 @@ export type CheckedReceipt =
   | Readonly<{ ok: true; statement: ReceiptStatement; kid: string }>
   | Readonly<{ ok: false; reason: ReceiptRefusal; detail: string }>;
 
-/** Longer than a receipt of 20,000 nodes. */
+/** Upper bound of a receipt; larger than one with 20,000 nodes. */
 const bytesMax = 16 * 1024 * 1024;
 
-/** Checks a receipt without asking anybody. @param sets the key sets that are trusted */
+/** Verifies a receipt offline. @param sets the trusted key sets */
 export async function checkReceipt(text: string, sets: readonly ReceiptKeys[]): Promise<CheckedReceipt> {
   const jws = text.trim();
   const header = headerOf(jws);
@@ -138,7 +147,7 @@ function headerOf(jws: string): Readonly<{ alg?: string; typ?: string; kid?: str
   }
 }
 
-/** What it says, without a look at the signature: for whoever got it from the cluster itself. */
+/** Reads the statement without verifying the signature, for a caller that got the receipt from the cluster itself. */
 export function statementIn(jws: string): ReceiptStatement | undefined {
   try {
     return parseStatement(JSON.parse(Buffer.from(jws.split(".")[1] ?? "", "base64url").toString("utf8")));
@@ -151,7 +160,7 @@ function refused(reason: ReceiptRefusal, detail: string): CheckedReceipt {
   return { ok: false, reason, detail };
 }
 
-/** @returns undefined when it is no JWK set */
+/** @returns undefined when the value is not a JWK set */
 export function parseReceiptKeys(value: unknown): ReceiptKeys | undefined {
   if (typeof value !== "object" || value === null || !("keys" in value) || !Array.isArray(value.keys)) return undefined;
   const keys = value.keys.filter((key): key is JWK => typeof key === "object" && key !== null && !Array.isArray(key));

@@ -1,10 +1,12 @@
 /**
- * Receipt statement: what a signed receipt says, in the words of its claims, and whether what it says adds up.
+ * Receipt statement: the claims of a signed receipt, and the check that they are consistent.
  *
- * It is made once by the leader, and read by anybody: an auditor with nothing but the file and our public keys. So it
- * says everything by absolute times and whole links, and holds ids only: no name, no e-mail, no claim.
- * `contradictionIn` derives from the nodes that it names whether it may call itself complete; what the signer concluded
- * is not believed. Pure.
+ * - The leader makes it once. An auditor can read it with nothing but the file and the public keys.
+ * - It therefore uses absolute times and whole links, and holds ids only: no name, no e-mail, no claim.
+ * - `contradictionIn` derives from the listed nodes whether the receipt may be called complete. It does not rely on the
+ *   conclusion of the signer.
+ *
+ * Pure.
  */
 import { hash as digestOf } from "node:crypto";
 import { z } from "zod";
@@ -21,24 +23,24 @@ import {
 import type { Receipt, ReceiptNode } from "../databroker.ts";
 import type { Durability } from "../log/log.ts";
 
-/** What one kind of event of the change was about. */
+/** The subjects of one kind of event in the change. */
 export type StatedChange = Readonly<{
   /** `SessionRevoked` */
   type: string;
   /** `session`, `user`, `group` … */
   kind: string;
-  /** How many subjects. */
+  /** Number of subjects. */
   count: number;
   /** The subjects, sorted; at most `statedIdsMax` of them. */
   ids: readonly string[];
-  /** SHA-256 over all of them, sorted, one a line: a list of any length can be compared with it. */
+  /** SHA-256 over all subjects, sorted, one per line, so that a list of any length can be compared with it. */
   idsSha256: string;
   /** User ids, for a change of a group's members. */
   added?: readonly string[];
   removed?: readonly string[];
 }>;
 
-/** What was recorded at the link of a receipt: the whole of its command where that ends there, else that one event. */
+/** The events recorded at the link of a receipt: the whole command if it ends there, otherwise only that event. */
 export type RecordedChange = Readonly<{ commandId: CommandId | null; changes: readonly StatedChange[] }>;
 
 export type StatedNode = Readonly<{
@@ -47,15 +49,17 @@ export type StatedNode = Readonly<{
   region: string;
   role: string;
   status: ReceiptNode["status"];
-  /** The place it has confirmed as enforced, as a link. */
+  /** The link up to which the node has confirmed enforcement. */
   enforced: string | null;
-  /** For `fenced`: by when it was, at the latest. For `unconfirmed`: when it will be. ISO 8601. */
+  /**
+   * For `fenced`: the latest time at which it was fenced. For `unconfirmed`: the time at which it will be. ISO 8601.
+   */
   fencedAt: string | null;
   reason: string;
 }>;
 
 export type ReceiptStatement = Readonly<{
-  /** Of this form. */
+  /** Version of the statement format. */
   version: 1;
   cluster: string;
   /** The broker that answered, in its epoch. */
@@ -69,11 +73,11 @@ export type ReceiptStatement = Readonly<{
   region: string | null;
   command: string | null;
   link: string | null;
-  /** What the change rested on by then. Absent: it is lost, or was signed before this was said. */
+  /** The durability of the change by then. Absent: the change is lost, or the receipt predates this field. */
   durability?: Durability | undefined;
-  /** Null: what stands at the link could not be read when this was answered. */
+  /** Null: the events at the link could not be read at the time of the answer. */
   changes: readonly StatedChange[] | null;
-  /** In a sentence, what `complete` promises of this change. */
+  /** The promise that `complete` makes for this change, in one sentence. */
   promise: string;
   nodes: readonly StatedNode[];
 }>;
@@ -117,7 +121,7 @@ function changeOf(type: string, all: readonly Recorded[]): StatedChange {
   };
 }
 
-/** Of ids in any order, each once. */
+/** Digest of ids given in any order; each counts once. */
 export function digestOfIds(ids: readonly string[]): string {
   return digestOf("sha256", [...new Set(ids)].sort().join("\n"), "hex");
 }
@@ -126,8 +130,8 @@ const endsSessions = new Set(["SessionRevoked", "UserSessionsRevoked", "UserSusp
 const endsCredentials = new Set(["DeviceRemoved", "ServiceAccountRevoked"]);
 
 /**
- * What `complete` means for a change, said no stronger than it is.
- * @param nodes of the receipt; a fenced one may be frozen, and its kernel sends what it holds
+ * The exact meaning of `complete` for a change, stated no stronger than it is.
+ * @param nodes the nodes of the receipt; a fenced one may be frozen, with data that its kernel still sends
  */
 export function promiseOf(
   changes: readonly Pick<StatedChange, "type">[] | null,
@@ -151,7 +155,7 @@ function promiseOfApplied(types: readonly string[]): string {
 
 const keptByKernels = "the kernel of a fenced node may still send what it held of connections that were open";
 
-/** The claims of a receipt that is about to leave the leader. */
+/** Builds the claims of a receipt before the leader sends it. */
 export function stateReceipt(
   receipt: Receipt,
   of: Readonly<{
@@ -222,17 +226,17 @@ const stated = z.object({
   ),
 });
 
-/** @returns undefined when it is no statement of a receipt */
+/** @returns undefined when the value is not a receipt statement */
 export function parseStatement(value: unknown): ReceiptStatement | undefined {
   const parsed = stated.safeParse(value);
   return parsed.success ? (parsed.data as ReceiptStatement) : undefined;
 }
 
 /**
- * Why the statement cannot be true as it stands; undefined when it adds up.
+ * Finds a contradiction in the statement; undefined when it is consistent.
  *
- * A node is applied only when it has confirmed the receipt's place or a later one, and fenced only when that was so
- * when the receipt was answered. Complete means: every node that was to be waited for is one or the other.
+ * A node is applied only if it has confirmed the position of the receipt or a later one. It is fenced only if it was
+ * fenced by the time of the answer. Complete means that every required node is one or the other.
  */
 export function contradictionIn(statement: ReceiptStatement): string | undefined {
   const { status, complete, nodes, changes } = statement;

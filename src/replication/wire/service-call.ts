@@ -1,10 +1,13 @@
 /**
- * Service call: one question to a broker, with the proof of who asks what.
+ * Service call: one request to a broker, with proof of the caller and of the call.
  *
- * The proof is a service token (HS256 under a key that only processes of one role, and the brokers, derive from the
- * shared secret): for one cluster, for a minute, and for this one call: it names method, path and the hash of the body,
- * and a broker lets it in once. So it is made anew for every attempt. Its id comes back in the answer
- * (signed-answer.ts). What somebody who catches one can do with it: docs/adr/0011. Signing is jose's. Pure.
+ * - The proof is a service token (HS256, under a key that only brokers and processes of one role can derive from the
+ *   shared secret).
+ * - A token is valid for one cluster, for a minute, and for one call: it names method, path and the hash of the body. A
+ *   broker accepts it once, so each attempt needs a new token.
+ * - The answer repeats the id of the token (signed-answer.ts).
+ *
+ * What an attacker who intercepts a token can do with it: docs/adr/0011. jose does the signing. Pure.
  */
 import { hash as digestOf } from "node:crypto";
 import { SignJWT } from "jose";
@@ -21,7 +24,7 @@ export async function signCall(
   by: Readonly<{
     cluster: string;
     role: Role;
-    /** The process's name; the token's issuer. */
+    /** The name of the process; the issuer of the token. */
     name: string;
     secret: Uint8Array;
     clock: Clock;
@@ -41,7 +44,7 @@ export async function signCall(
   return { authorization: `Bearer ${token}`, callId };
 }
 
-/** As the token names it. */
+/** The call in the form that the token names. */
 export function callText({ method, path }: Pick<ServiceCall, "method" | "path">): string {
   return `${method} ${path}`;
 }

@@ -1,10 +1,14 @@
 /**
- * Signed answer: proves that a broker of this cluster gave this answer to this call.
+ * Signed answer: proof that a broker of this cluster gave this answer to this call.
  *
- * An envelope in a header of the response, signed by the broker's own key: the id of the call, the status, and the hash
- * of the body. So a page of the log is believed up to the head that an authenticated broker has named, and so is a
- * fork, a receipt or a status; one that was made elsewhere, altered, or given to another question is refused. Events
- * link besides: origin is proved here, continuity there (docs/adr/0003). Pure.
+ * - The proof is an envelope in a response header, signed with the key of the broker: the id of the call, the status,
+ *   and the hash of the body.
+ * - The caller can thus accept a page of the log up to the head that an authenticated broker names, and likewise a
+ *   fork, a receipt or a status.
+ * - An answer that is forged, altered, or given to another call is refused.
+ * - Events also link: the signature proves origin, the links prove continuity (docs/adr/0003).
+ *
+ * Pure.
  */
 import { timingSafeEqual } from "node:crypto";
 import { type BootId, decode, type Epoch, encode } from "../../events/index.ts";
@@ -19,7 +23,7 @@ export type GivenAnswer = Readonly<{ callId: string; status: number; body: Uint8
 
 export type AnswerRefusal = "unsigned" | "not-authentic" | "another-call" | "altered";
 
-/** A broker's right to answer, in whatever epoch: a key of this process alone. @param of.seed 32 random bytes */
+/** The signer for answers of a broker in any epoch, with a key of this process alone. @param of.seed 32 random bytes */
 export function answererOf(
   of: Readonly<{ cluster: string; name: string; boot: BootId; secret: Uint8Array; seed: Uint8Array }>,
 ): Signer {
@@ -33,7 +37,7 @@ export function sealAnswer(speaker: Signer, { callId, status, body }: GivenAnswe
   return Buffer.from(sealEnvelope(speaker, "answer", payload)).toString("base64url");
 }
 
-/** @returns why it is not believed; undefined when it is */
+/** @returns the reason why the answer is refused; undefined when it is accepted */
 export function refuseAnswer(
   seal: string | undefined,
   open: EnvelopeOpener,
@@ -50,7 +54,8 @@ export function refuseAnswer(
 }
 
 /**
- * A 401 comes from a broker that does not know us, so that it has nothing to seal; a failure is believed of anybody.
+ * A 401 comes from a broker that does not recognize the caller, so it has nothing to seal. A failure is accepted
+ * without a seal.
  */
 export function mustBeSealed(status: number): boolean {
   return status < 500 && status !== 401;

@@ -1,6 +1,7 @@
 /**
- * Snapshot calls: what a process asks of brokers over their HTTP API to have a snapshot. A broker that has none, or not
- * this chunk any more, sends the question on to the next; what comes is checked by whoever asked for it. Pure.
+ * Snapshot calls: the HTTP requests by which a process fetches a snapshot from the brokers. A broker without a
+ * snapshot, or without the requested chunk, causes the request to go to the next broker. The caller verifies what it
+ * receives. Pure.
  */
 import { decode, type Hash, type Position, type UserId, type WrappedKey } from "../../events/index.ts";
 import { BrokerUnavailableError } from "../databroker.ts";
@@ -11,12 +12,12 @@ export type SnapshotCall = Readonly<{
   method: "GET";
   path: string;
   answerMs: number;
-  /** With this status another broker is asked; it counts when all of them say so. */
+  /** With one of these statuses the next broker is tried. The status is the answer only when all brokers return one. */
   elsewhere: readonly number[];
 }>;
 export type SnapshotAnswer = Readonly<{ status: number; body: Uint8Array }>;
 
-/** A chunk is half a megabyte or a few, and a link between regions may be slow. */
+/** Time limits, ms. A chunk is half a megabyte to a few megabytes, and a link between regions may be slow. */
 const answerMs = { manifest: 5_000, chunk: 30_000, keys: 15_000 };
 
 /** @param ask throws BrokerUnavailableError when no broker answers; a 503 is an answer */
