@@ -1,4 +1,4 @@
-/** Caddy: where a real one is found. */
+/** Caddy: finds the `caddy` binary on this machine. */
 import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 

@@ -1,4 +1,4 @@
-/** A certificate that signs itself, for one name. Made by the openssl command. */
+/** Self-signed certificate: one certificate and key for one name, made with the openssl command. */
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import { TemporaryFolder } from "./child.ts";
 
 export type CertificatePair = Readonly<{ cert: string; key: string }>;
 
-/** @param subjectAltName as openssl wants it: `DNS:app.localhost` */
+/** @param subjectAltName in openssl's syntax: `DNS:app.localhost` */
 export function selfSigned(subjectAltName: string): CertificatePair {
   using folder = new TemporaryFolder("certificate");
   const [key, cert] = [join(folder.path, "key.pem"), join(folder.path, "cert.pem")];

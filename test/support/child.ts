@@ -1,8 +1,8 @@
 /**
- * Child: a process that a test starts, breaks and stops; and folders that vanish with the test.
+ * Child: a process that a test starts, breaks and stops. Also temporary folders that are deleted with the test.
  *
- * What a child prints goes to a log file in its folder. A child never keeps the test process alive, and never outlives
- * it (reaper.ts).
+ * - The output of a child goes to a log file in its folder.
+ * - A child never keeps the test process alive, and never outlives it (reaper.ts).
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -20,7 +20,7 @@ export type ChildSpec = Readonly<{
   cwd?: string;
   /** Added to the environment of the test process. */
   env?: Readonly<Record<string, string>>;
-  /** Whom to run as; only root may choose. */
+  /** The user to run as; only root may set it. Absent: the user of the test process. */
   user?: Readonly<{ uid: number; gid: number }>;
 }>;
 
@@ -28,7 +28,7 @@ export type Exit = Readonly<{ code: number | null; signal: NodeJS.Signals | null
 
 export class Child {
   readonly pid: number;
-  /** Settles once the process is gone. */
+  /** Resolves once the process has ended. */
   readonly exited: Promise<Exit>;
   readonly #process: ChildProcess;
   readonly #logFile: string;
@@ -70,7 +70,7 @@ export class Child {
     return this.#process.exitCode === null && this.#process.signalCode === null;
   }
 
-  /** What it has printed, both streams. */
+  /** The output so far, standard output and standard error together. */
   log(): string {
     return readFileSync(this.#logFile, "utf8");
   }
@@ -79,7 +79,7 @@ export class Child {
     if (this.running) signal(this.pid, name);
   }
 
-  /** Asks it to end; after `withinMs` it is killed. */
+  /** Sends the signal, and kills the process if it has not ended after `withinMs`. */
   async end(name: NodeJS.Signals, { withinMs = 10_000 } = {}): Promise<Exit> {
     resumeTree(this.pid);
     this.signal(name);
@@ -92,7 +92,7 @@ export class Child {
     }
   }
 
-  /** As a crash would. */
+  /** Kills the process and its children, as a crash would. */
   async kill(): Promise<Exit> {
     if (this.running) killTree(this.pid);
     this.#process.ref();
@@ -108,7 +108,7 @@ export class Child {
   }
 }
 
-/** A new folder that is deleted when it is disposed of, or else when the test process ends. */
+/** A new folder that is deleted on disposal, at the latest when the test process ends. */
 export class TemporaryFolder {
   readonly path: string;
   constructor(name: string) {
@@ -123,10 +123,10 @@ export class TemporaryFolder {
   }
 }
 
-/** The one thing here that lives as long as the process: it stands for the process itself. */
+/** The only module state: one reaper per test process, which lives as long as that process. */
 let reaper: ChildProcess | undefined;
 
-/** Leaves it to the reaper to clean this up when the test process is gone. */
+/** Registers something that the reaper cleans up when the test process has ended. */
 export function reap(order: ReaperOrder): void {
   reaper ??= startReaper();
   reaper.stdin?.write(`${JSON.stringify(order)}\n`);

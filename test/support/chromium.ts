@@ -1,6 +1,4 @@
-/**
- * Chromium: where this machine keeps the browser that the end-to-end tests drive through playwright-core.
- */
+/** Chromium: finds the browser that the end-to-end tests drive through playwright-core. */
 import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 

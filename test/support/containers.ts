@@ -1,9 +1,9 @@
 /**
- * Containers: the services of postgres.ts and nats.ts from the images `postgres:17` and `nats:2.10`, through
- * testcontainers, with the same verbs.
+ * Containers: the services of postgres.ts and nats.ts, run from the images `postgres:17` and `nats:2.10` with
+ * testcontainers. They have the same methods as the local processes.
  *
- * Host ports are chosen once and kept, so an address survives a restart as it does with local processes. Our own
- * reaper removes what is left behind; that of testcontainers is an image more to fetch.
+ * - A host port is chosen once and kept, so an address survives a restart, as with local processes.
+ * - reaper.ts removes what is left. The reaper of testcontainers is not used, because it is one more image to fetch.
  */
 import { randomBytes } from "node:crypto";
 import { GenericContainer, getContainerRuntimeClient, Network, type StartedTestContainer, Wait } from "testcontainers";
@@ -19,7 +19,7 @@ process.env["TESTCONTAINERS_RYUK_DISABLED"] = "true";
 export const postgresImage = "postgres:17";
 export const natsImage = "nats:2.10";
 
-/** @returns why no Docker engine answers; `undefined` when one does */
+/** @returns why no Docker engine is available; `undefined` when one is */
 export async function whyNoEngine(): Promise<string | undefined> {
   try {
     await getContainerRuntimeClient();
@@ -37,7 +37,7 @@ export async function startPostgresContainer({ settings }: PostgresOptions = {})
       .withEnvironment({ POSTGRES_PASSWORD: password, POSTGRES_INITDB_ARGS: "--locale=C --encoding=UTF8 --no-sync" })
       .withExposedPorts({ container: 5432, host: port })
       .withCommand(Object.entries(all).flatMap(([key, value]) => ["-c", `${key}=${value}`]))
-      // Twice: the first server runs the initialisation and answers nobody outside.
+      // Twice: the first server only runs the initialisation and accepts no outside connections.
       .withWaitStrategy(Wait.forLogMessage(/database system is ready to accept connections/, 2))
       .withStartupTimeout(120_000)
       .start(),

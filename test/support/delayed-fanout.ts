@@ -1,4 +1,4 @@
-/** Delayed fan-out: a fan-out whose deliveries come late on purpose, in order. */
+/** Delayed fan-out: a fan-out that delivers each message late by a fixed delay, in order. */
 import type { Fanout } from "../../src/replication/index.ts";
 
 export function delayedFanout(inner: Fanout, { delayMs }: Readonly<{ delayMs: number }>): Fanout {

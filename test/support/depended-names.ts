@@ -1,9 +1,8 @@
 /**
- * Names that others depend on: what operators, older builds and stored data know of this program, collected from its
- * sources.
+ * Depended-on names: the names that operators, older builds and stored data rely on, collected from the sources.
  *
- * Metrics, error codes and HTTP paths are collected as text; events, commands, reasons and measures from the code that
- * defines them.
+ * Metrics, error codes and HTTP paths are collected from the text of the sources. Events, commands, reasons and
+ * measures are collected from the code that defines them.
  */
 import { createHash } from "node:crypto";
 import { globSync, readFileSync } from "node:fs";
@@ -21,7 +20,7 @@ const root = join(import.meta.dirname, "../..");
 const read = (file: string): string => readFileSync(join(root, file), "utf8");
 const readCode = (file: string): string => read(file).replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
 
-/** Each category with its names, sorted. */
+/** The names of each category, sorted. */
 export type DependedNames = Readonly<Record<string, readonly string[]>>;
 
 export function dependedNames(): DependedNames {

@@ -1,4 +1,4 @@
-/** Envelopes for tests of what carries them: the shape of one around any text, with signatures of random bytes. */
+/** Test envelopes: the shape of an envelope around any payload, with random bytes as signatures. */
 import { randomBytes } from "node:crypto";
 import { encode } from "../../src/events/index.ts";
 import { readEnvelopeShape } from "../../src/replication/wire/envelope-shape.ts";

@@ -1,6 +1,8 @@
 /**
- * A gRPC client that asks as Envoy does. The interface is written down here once more, as a proto file, so that what
- * the server reads and writes is held against another reading of Envoy's documentation than its own.
+ * Envoy client: a gRPC client that sends check requests as Envoy does.
+ *
+ * The interface is written here a second time, as a proto file. So tests check the server against an independent
+ * reading of Envoy's documentation.
  */
 import {
   type CallOptions,
@@ -107,7 +109,7 @@ export class EnvoyClient {
     return this.#call(asked, attributes === null ? {} : { attributes }, { ...how, metadata }) as Promise<Checked>;
   }
 
-  /** @returns 1: it serves; 2: it does not */
+  /** @returns 1: serving; 2: not serving */
   async health(): Promise<number> {
     const asked = { path: "/grpc.health.v1.Health/Check", asked: "HealthCheckRequest", answer: "HealthCheckResponse" };
     const { status } = (await this.#call(asked, { service: "" }, { metadata: new Metadata() })) as { status: number };
@@ -143,7 +145,10 @@ export class EnvoyClient {
   }
 }
 
-/** What would be sent to the upstream or the caller, by name; a name that stands there twice is a mistake. */
+/**
+ * The headers that Envoy would send to the upstream or the caller, by name.
+ * @throws when a name occurs twice, or a header would be appended
+ */
 export function written(headers: readonly Written[] | undefined): Readonly<Record<string, string>> {
   const all: Record<string, string> = {};
   for (const { header, append } of headers ?? []) {

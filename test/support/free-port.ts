@@ -1,10 +1,10 @@
 /**
- * Free port: a loopback TCP port that nobody listens on, for a server that a test starts.
+ * Free port: a loopback TCP port without a listener, for a server that a test starts.
  *
- * Ports come from below the range that the system hands out for outgoing connections. Inside that range a client that
- * keeps dialling a server which is down could be given the server's own port, and would then be talking to itself.
- * No other test process is given the same one while this one lives. Against anybody else it is not reserved: whoever
- * starts the server tries again with another port when somebody was faster.
+ * - Ports are below the range that the system uses for outgoing connections. Inside that range, a client that keeps
+ *   dialling a stopped server could get the server's own port and connect to itself.
+ * - No other test process gets the same port while this one runs.
+ * - Other programs may still take the port. Then the caller tries again with another one.
  */
 import { randomInt } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -17,12 +17,12 @@ const aboveHighest = 32_000;
 const attempts = 200;
 const startAttempts = 3;
 
-/** A file for each port that was given to somebody, with their pid. */
+/** A folder with one file per port in use by a test process. The file holds that process's pid. */
 const given = join(tmpdir(), "cardea-test-ports");
 
 export const freePort = (): Promise<number> => freeBasePort([0]);
 
-/** One that is free, and so are those above it by so much. */
+/** @returns a base port; the base plus each offset is free */
 export async function freeBasePort(offsets: readonly number[]): Promise<number> {
   for (let attempt = 0; attempt < attempts; attempt++) {
     const base = randomInt(lowest, aboveHighest - Math.max(...offsets));
@@ -33,14 +33,14 @@ export async function freeBasePort(offsets: readonly number[]): Promise<number> 
   throw new Error(`no free port found between ${lowest} and ${aboveHighest} in ${attempts} attempts`);
 }
 
-/** Different ones, as many as asked for. */
+/** @returns `count` different free ports */
 export async function freePorts(count: number): Promise<number[]> {
   const ports = new Set<number>();
   while (ports.size < count) ports.add(await freePort());
   return [...ports];
 }
 
-/** Somebody else may take a port between our look and the server's start. */
+/** Retries with another port, because another program may take a port between the check and the server's start. */
 export async function onFreePort<T>(start: (port: number) => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -51,7 +51,7 @@ export async function onFreePort<T>(start: (port: number) => Promise<T>): Promis
   }
 }
 
-/** @returns false when it was given to somebody who is alive, us included */
+/** @returns false when a live test process already has the port, this one included */
 function take(port: number): boolean {
   const file = join(given, String(port));
   for (let look = 0; look < 2; look++) {

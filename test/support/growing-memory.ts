@@ -1,10 +1,10 @@
 /**
- * Growing memory: every Map, Set, cache and list of `src/` that lasts longer than the function that made it, and that
- * something adds to later.
+ * Growing memory: finds every Map, Set, cache and list of `src/` that outlives the function that made it and that code
+ * adds to later.
  *
- * The sources are formatted by one tool, so the indentation of a line is its nesting. A field of a class counts where a
- * method adds to it. A variable counts where a nested function adds to it that is not the callback of an array's
- * method.
+ * - The sources are formatted by one tool, so the indentation of a line is its nesting.
+ * - A field of a class counts if a method adds to it.
+ * - A variable counts if a nested function adds to it, unless that function is the callback of an array method.
  */
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ const made = String.raw`(?:new (?:Map|Set|LRUCache|GenerationalCache)\b|growingC
 const field = new RegExp(String.raw`^  (?:static |readonly )*(#?\w+)(?:\??: [^=]+)? = (?:.*\W)?${made}`);
 const fieldInConstructor = new RegExp(String.raw`^\s+this\.(#?\w+) = ${made}`);
 const variable = new RegExp(String.raw`^(\s*)(?:export )?(?:const|let) (\w+)(?:: [^=]+)? =\s*${made}`);
-/** A property of an object that a function makes. */
+/** A property of an object that a function creates. */
 const property =
   /^\s+(\w+): (?:(?:new LRUCache|new GenerationalCache|growingCache)\b|new (?:Map|Set)(?:<.*>)?\(\))|\{ (\w+): new LRUCache\b/;
 const arrayCallback = /\.(?:map|filter|forEach|flatMap|some|every|find|reduce|toSorted|sort)\(|Array\.from\(/;
@@ -26,7 +26,7 @@ const addsTo = (owner: string, name: string): RegExp =>
     String.raw`(?<![\w.#])${owner}${name}(?:\.(?:set|add|push|unshift|splice)\(|\s*(?:\?\?)?=[^=>]|\[[^\]]+\]\s*=[^=])`,
   );
 
-/** @returns `src/file.ts name` of each, sorted */
+/** @returns `src/file.ts name` for each collection, sorted */
 export function findGrowingMemory(root: string): readonly string[] {
   const found = globSync("src/**/*.ts", { cwd: root }).flatMap((file) => {
     const lines = readFileSync(join(root, file), "utf8").split("\n");
@@ -68,7 +68,7 @@ function isAddedToLater(
   return false;
 }
 
-/** Walks outward from a line to where the variable was made. */
+/** Walks outward from a line to the declaration of the variable. */
 function isInNestedFunction(
   lines: readonly string[],
   at: number,

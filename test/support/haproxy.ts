@@ -1,4 +1,4 @@
-/** HAProxy: a real one, from Debian's package, with a configuration of ours. */
+/** HAProxy: a real server, from Debian's package, with a configuration file of the test. */
 import { existsSync } from "node:fs";
 import { connect } from "node:net";
 import { delimiter, join } from "node:path";
@@ -10,7 +10,10 @@ export function findHaproxy(): string | undefined {
   return folders.map((folder) => join(folder, "haproxy")).find((path) => existsSync(path));
 }
 
-/** @param env what the file leaves open, and `LISTEN`. @throws when there is no HAProxy: ask `findHaproxy` first */
+/**
+ * @param env variables that the file refers to, besides `LISTEN`
+ * @throws when HAProxy is not installed: call `findHaproxy` first
+ */
 export async function startHaproxy(
   configFile: string,
   { port, env, logFile }: Readonly<{ port: number; env: Readonly<Record<string, string>>; logFile: string }>,

@@ -1,8 +1,8 @@
 /**
  * Hostile NATS client: a client that may connect to NATS but holds no secret of the cluster.
  *
- * It hears everything on the cluster's subject, copies what it hears, and publishes messages that cost their receivers
- * as much as possible. Tests, `bench/hostile-nats.ts` and chaos use it.
+ * It receives everything on the cluster's subject, copies messages, and publishes messages that cost their receivers as
+ * much as possible. Tests, `bench/hostile-nats.ts` and chaos use it.
  */
 import { randomBytes } from "node:crypto";
 import { connect, headers, type MsgHdrs } from "@nats-io/transport-node";
@@ -28,12 +28,12 @@ export type HostileKind = (typeof hostileKinds)[number];
 
 export type HostileMessage = Readonly<{ data: Uint8Array; headers?: MsgHdrs }>;
 
-/** A genuine message as the client has heard it. */
+/** A genuine message as the client received it. */
 export type Overheard = Readonly<{ data: Uint8Array; tag: string | null }>;
 
 const largeBytes = 500_000;
 
-/** One message of a kind. Kinds that copy need something overheard; without it they fall back to random parts. */
+/** One message of a kind. Kinds that copy need an overheard message; without one they use random parts. */
 export function hostileMessage(kind: HostileKind, overheard: Overheard | undefined): HostileMessage {
   const parts = overheard === undefined ? randomParts() : (readEnvelopeShape(overheard.data) ?? randomParts());
   switch (kind) {
@@ -67,11 +67,11 @@ export function hostileMessage(kind: HostileKind, overheard: Overheard | undefin
 }
 
 export type HostileNatsClient = Readonly<{
-  /** The newest genuine message; undefined: none was heard yet. */
+  /** The newest genuine message; undefined: none received yet. */
   overheard: () => Overheard | undefined;
-  /** Publishes so many messages of a kind, each a new one, and waits until the server has them. */
+  /** Publishes a number of messages of a kind, each one new, and waits until the server has received them. */
   send: (kind: HostileKind, count: number) => Promise<void>;
-  /** Publishes the same bytes so many times: the cheapest flood. */
+  /** Publishes the same bytes a number of times: the cheapest flood. */
   flood: (message: HostileMessage, count: number) => Promise<void>;
   close: () => Promise<void>;
 }>;

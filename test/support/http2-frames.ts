@@ -1,8 +1,9 @@
 /**
- * HTTP/2 frames by hand: what a client that means harm sends, and what comes back. No library refuses anything here.
+ * Raw HTTP/2 frames: sends what a hostile client sends, and reads the responses. No library refuses anything here.
  *
- * Header fields are sent as literals without indexing and without Huffman coding (RFC 7541 §6.2.2), so every byte is
- * the caller's. Of what comes back, only the status is decoded: the other side is told to keep no dynamic table.
+ * - Header fields are sent as literals without indexing and without Huffman coding (RFC 7541 §6.2.2), so the caller
+ *   controls every byte.
+ * - Only the status of a response is decoded: the settings forbid the peer a dynamic table.
  */
 import { once } from "node:events";
 import type { Socket } from "node:net";
@@ -23,7 +24,7 @@ export function frame(type: number, flags: number, stream: number, payload: Buff
   return Buffer.concat([head, payload]);
 }
 
-/** Names and values in turn, latin1, as they are. */
+/** Encodes alternating names and values, as latin1, unchanged. */
 export function fields(...lines: readonly string[]): Buffer {
   const parts: Buffer[] = [];
   for (let i = 0; i < lines.length; i += 2)
@@ -36,7 +37,7 @@ function text(value: string): Buffer {
   return Buffer.concat([integer(bytes.length, 7, 0), bytes]);
 }
 
-/** RFC 7541 §5.1. */
+/** Encodes an integer (RFC 7541 §5.1). */
 export function integer(value: number, bits: number, first: number): Buffer {
   const max = 2 ** bits - 1;
   if (value < max) return Buffer.from([first | value]);
@@ -81,15 +82,15 @@ function uint32(value: number): Buffer {
 }
 
 export const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
-/** The other side may use no dynamic table, so that a status can be read without one. */
+/** Forbids the peer a dynamic table, so that a status can be decoded without one. */
 export const noTable = [0x1, 0] as const;
 export const initialWindow = (bytes: number): readonly [number, number] => [0x4, bytes];
 
 export type Frame = Readonly<{ type: number; flags: number; stream: number; payload: Buffer }>;
 
 /**
- * A server's side of one connection, by hand: its settings are said when the preface has come, and every frame behind
- * that is told of.
+ * The server side of one connection, by hand. It sends its settings once the preface has arrived, and calls `onFrame`
+ * for every frame after that.
  */
 export function serveFrames(socket: Socket, onFrame: (frame: Frame) => void): void {
   let seen = Buffer.alloc(0);
@@ -112,7 +113,7 @@ export function serveFrames(socket: Socket, onFrame: (frame: Frame) => void): vo
   });
 }
 
-/** How one stream came out: its status, 0 before there was one; and how it ended. */
+/** The state of one stream: its status (0: none received yet), and how it ended. */
 export type Streamed = Readonly<{ status: number; reset: number | null; ended: boolean; bytes: number }>;
 
 export class RawHttp2 {
@@ -123,7 +124,7 @@ export class RawHttp2 {
   pongs = 0;
   #buffer: Buffer<ArrayBufferLike> = Buffer.alloc(0);
 
-  /** Says the preface and settings. */
+  /** Sends the preface and settings. */
   constructor(socket: Socket, pairs: readonly (readonly [number, number])[] = []) {
     this.socket = socket;
     socket.on("error", () => {});
@@ -134,12 +135,12 @@ export class RawHttp2 {
     this.send(preface, settings(noTable, ...pairs));
   }
 
-  /** @returns false when the other side reads too slowly */
+  /** @returns false when the peer reads too slowly */
   send(...frames: readonly Buffer[]): boolean {
     return this.socket.writable && this.socket.write(Buffer.concat(frames));
   }
 
-  /** Settles when the other side took it, or is gone. */
+  /** Resolves when the peer has read enough for the send buffer to drain, or the connection has closed. */
   async drained(): Promise<void> {
     if (!this.socket.writableNeedDrain || this.closed) return;
     await Promise.race([once(this.socket, "drain"), once(this.socket, "close")]).catch(() => {});
@@ -149,7 +150,7 @@ export class RawHttp2 {
     return this.#stream(id);
   }
 
-  /** The stream has ended in either way, or the connection has. */
+  /** Whether the stream has ended or was reset, or the connection has closed. */
   isOver(id: number): boolean {
     const { ended, reset: code } = this.#stream(id);
     return ended || code !== null || this.closed;
@@ -190,14 +191,14 @@ export class RawHttp2 {
 }
 
 const indexedStatus = [200, 204, 206, 304, 400, 404, 500];
-/** RFC 7541, Appendix B: `0` to `2` have five bits, the other digits six. */
+/** Huffman codes of the digits (RFC 7541, Appendix B): `0` to `2` have five bits, the others six. */
 const digits = new Map(
   [...["00000", "00001", "00010"], ...["011001", "011010", "011011", "011100", "011101", "011110", "011111"]].map(
     (bits, n) => [bits, n],
   ),
 );
 
-/** The status is the first field of an answer (RFC 9113 §8.3). @returns 0 for trailers, which have none */
+/** Reads the status, the first field of a response (RFC 9113 §8.3). @returns 0 for trailers, which have none */
 function statusIn(payload: Buffer): number {
   let at = 0;
   while (((payload[at] ?? 0) & 0xe0) === 0x20) at++; // updates of the table's size

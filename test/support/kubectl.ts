@@ -1,4 +1,4 @@
-/** kubectl: where this machine keeps it, and a place for it to work in that is nobody's own. */
+/** kubectl: finds the binary on this machine, and gives it an isolated environment. */
 import { existsSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
@@ -10,7 +10,7 @@ export function findKubectl(): string | undefined {
   return folders.map((folder) => join(folder, "kubectl")).find((path) => existsSync(path));
 }
 
-/** Writes a kubeconfig. @returns the environment that makes kubectl use it, and no file of anybody else's */
+/** Writes a kubeconfig. @returns the environment with which kubectl uses only this file, and nothing of the user's */
 export function kubectlEnvironment(
   folder: string,
   to: Readonly<{ server: string; certificateAuthority: string; user: object }>,

@@ -1,9 +1,10 @@
 /**
- * An API server of Kubernetes, as far as kubectl and a proxy in front of it need one: discovery, pods, who am I, and
- * exec over WebSocket (v5 and v4.channel.k8s.io) and over SPDY/3.1.
+ * Kubernetes API server: the parts that kubectl and a proxy in front of it need. It serves discovery, pods, who am I,
+ * and exec over WebSocket (v5 and v4.channel.k8s.io) and over SPDY/3.1.
  *
- * It believes a service account's token, and whom that names: without `Impersonate-User` it acts for the service
- * account itself, which may do everything. Members of `eng` may list pods and run programs in them; nobody else may.
+ * - It trusts the token of a service account, and the user that the request impersonates.
+ * - Without `Impersonate-User` a request acts as the service account itself, which may do everything.
+ * - Only members of `eng` and `system:masters` may list pods and run programs in them.
  */
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -16,10 +17,10 @@ export type KubernetesCall = Readonly<{ method: string; path: string; user: Kube
 
 export type KubernetesApi = Readonly<{
   port: number;
-  /** Bearer tokens that are good. */
+  /** Accepted bearer tokens. */
   tokens: Set<string>;
   calls: readonly KubernetesCall[];
-  /** Programs that run. */
+  /** Programs that are running. */
   running: Set<Duplex>;
   close(): Promise<void>;
 }>;
@@ -88,7 +89,7 @@ function whyNoExec(user: KubernetesUser | undefined, path: string, protocol: str
   return protocol === "websocket" || protocol === "spdy/3.1" ? undefined : "400 Bad Request";
 }
 
-/** Authentication, then impersonation: several lines of one name are several groups. */
+/** Authenticates, then impersonates. Each line of a repeated group header is one group. */
 function userOf(req: IncomingMessage, tokens: ReadonlySet<string>): KubernetesUser | undefined {
   const values = (name: string): string[] => {
     const found: string[] = [];
@@ -165,12 +166,12 @@ function failure(code: number, reason: string): Reply {
   return { status: code, body: { ...common, message: reason, reason, code } };
 }
 
-// --- exec: `cat` says what it hears until it hears no more, `hold` says that it is ready and goes on for ever
+// --- exec: `cat` echoes its input until the input ends; `hold` prints that it is ready and never ends
 
 const success = JSON.stringify({ metadata: {}, status: "Success" });
 const channels = { stdin: 0, stdout: 1, error: 3, close: 255 } as const;
 
-/** KEP-4006; @returns what both sides speak */
+/** Chooses the exec protocol (KEP-4006). @returns the newest that both sides support; false: none */
 function chooseProtocol(offered: ReadonlySet<string>): string | false {
   return ["v5.channel.k8s.io", "v4.channel.k8s.io"].find((one) => offered.has(one)) ?? false;
 }

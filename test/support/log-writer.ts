@@ -1,7 +1,8 @@
 /**
- * Log writer: the least that can write to an EventLog, for tests. It opens an epoch, encodes events at their places,
- * chains the hashes and keeps the head and the stream versions, as a broker's leader does, and it can be told to get
- * any of that wrong.
+ * Log writer: a minimal writer to an EventLog, for tests.
+ *
+ * As a broker's leader does, it opens an epoch, encodes events at their positions, chains the hashes, and keeps the
+ * head and the stream versions. A test can make it get any of these wrong.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import {
@@ -40,7 +41,7 @@ import type {
 
 /** The events of one command. */
 export type Draft = Readonly<{ commandId?: CommandId; events: readonly CardeaEvent[] }>;
-/** What goes beside the events of a batch, or in the place of what the writer would have said. */
+/** Parts of a batch besides its events. A part that is given replaces the one that the writer would send. */
 export type BatchParts = Partial<AppendBatch>;
 export type OpenOptions = Partial<
   Pick<OpenEpochRequest, "brokerId" | "incarnation" | "brokerUrl" | "expected" | "atLeast" | "led" | "windowMaxMs">
@@ -65,7 +66,7 @@ export function aSession(parts: Partial<SessionCreated> = {}): SessionCreated {
   };
 }
 
-/** Encodes one event at its place. */
+/** Encodes one event at the position after `previous`. */
 export function entryAt(
   previous: Link,
   epoch: Epoch,
@@ -115,7 +116,7 @@ export function openEpochRequest(expected: Epoch, options: OpenOptions = {}): Op
   };
 }
 
-/** Opens the epoch after the one the head row holds. */
+/** Opens the epoch after the one in the head row. */
 export async function openEpoch(log: EventLog, options: OpenOptions = {}): Promise<OpenEpochOutcome> {
   const { epoch } = await log.observe();
   return log.openEpoch(openEpochRequest(epoch, options));
@@ -153,13 +154,13 @@ export class LogWriter {
     throw new Error(`the epoch did not open: ${outcome.type}`, { cause });
   }
 
-  /** Another who writes in the same epoch, from a head of its own: what a log must put in one order. */
+  /** A second writer in the same epoch, with its own head. The log must put the writes of both in one order. */
   fork(log: EventLog = this.log): LogWriter {
     const twin: LogWriter = Object.create(LogWriter.prototype, Object.getOwnPropertyDescriptors(this));
     return Object.assign(twin, { log, versions: new Map(this.versions) });
   }
 
-  /** Builds a batch behind the writer's head; changes nothing. */
+  /** Builds a batch after the writer's head, without changing the writer. */
   batch(drafts: readonly Draft[], parts: BatchParts = {}): AppendBatch {
     const previous = parts.previous ?? this.head;
     const versions = new Map<Stream, Readonly<{ expected: number; next: number }>>();
@@ -201,12 +202,12 @@ export class LogWriter {
     return this.send(this.batch(drafts, parts));
   }
 
-  /** One command with one event each. */
+  /** Appends one command per event. */
   async appendEach(...events: readonly CardeaEvent[]): Promise<AppendOutcome> {
     return this.append(events.map((event) => ({ events: [event] })));
   }
 
-  /** Sends a batch and follows it where it was taken. */
+  /** Sends a batch, and advances the head if the log appended it. */
   async send(batch: AppendBatch): Promise<AppendOutcome> {
     const outcome = await this.log.append(batch);
     if (outcome.type === "appended") this.follow(batch);

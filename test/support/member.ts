@@ -1,13 +1,12 @@
 /**
- * Member: one process of a small cluster, started from its configuration file and waited for until it says that it is
- * ready.
+ * Member: one process of a small cluster, started from its configuration file. The start waits until it reports ready.
  */
 import { Child } from "./child.ts";
 import { waitFor } from "./wait-for.ts";
 
 const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 
-/** `metrics`: the port where it says whether it is ready. */
+/** `metrics`: the port on which the process reports whether it is ready. */
 export type Member = { name: string; port: number; metrics: number; config: string; child: Child | undefined };
 
 export async function isReady({ metrics }: Member): Promise<boolean> {

@@ -1,7 +1,8 @@
 /**
- * Memory that cannot grow from outside: collections of `src/` that no caller, upstream, provider or other process can
- * make larger than the reason beside them allows. Everything else has a row in docs/limits.md; test/docs.test.ts
- * compares.
+ * Bounded collections: the collections of `src/` that no caller, upstream, provider or other process can make larger
+ * than the reason beside them allows.
+ *
+ * Every other collection has a row in docs/limits.md. test/docs.test.ts compares the two.
  */
 export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
   "lasts for one call, and what the call reads has a bound of its own": [

@@ -1,12 +1,12 @@
 /**
- * NATS cluster: what the servers of a test have in common, wherever they run: their configuration, how to see that
- * they serve, and several of them treated as one.
+ * NATS cluster: the parts that local and container servers of a test share. These are the configuration, the health
+ * checks, and several servers treated as one.
  */
 import type { NatsCluster, NatsNode } from "./service.ts";
 
 export type NatsPorts = Readonly<{ client: number; monitor: number; cluster: number }>;
 
-/** Treats several servers as one. */
+/** Combines several servers into one service. */
 export function natsCluster(nodes: readonly NatsNode[]): NatsCluster {
   const all = async (act: (node: NatsNode) => Promise<void>): Promise<void> => {
     await Promise.all(nodes.map(act));
@@ -52,7 +52,7 @@ ${config}
 `;
 }
 
-/** The server's own word that clients and JetStream are served. */
+/** Whether the server reports that it serves clients and JetStream. */
 export async function isHealthy(monitor: Readonly<{ host: string; port: number }>): Promise<boolean> {
   const response = await fetch(`http://${monitor.host}:${monitor.port}/healthz`, {
     signal: AbortSignal.timeout(2_000),
@@ -62,7 +62,8 @@ export async function isHealthy(monitor: Readonly<{ host: string; port: number }
 }
 
 /**
- * Whether one of the servers leads JetStream and hears all the others: only then is there a place for three replicas.
+ * Whether one of the servers leads JetStream and is connected to all the others. Only then can a stream get three
+ * replicas.
  */
 export async function isComplete(monitors: readonly Readonly<{ host: string; port: number }>[]): Promise<boolean> {
   for (const { host, port } of monitors) {

@@ -1,8 +1,9 @@
 /**
- * NATS for tests: one JetStream server or a cluster of three on free loopback ports, from the `nats-server` of this
- * machine; without one, containers (containers.ts).
+ * NATS for tests: one JetStream server or a cluster of three on free loopback ports.
  *
- * "It serves" means that JetStream does: in a cluster, that its servers have found each other and chosen a leader.
+ * - It runs the `nats-server` of this machine, or containers if there is none (containers.ts).
+ * - A server counts as serving once JetStream serves. In a cluster, the servers must also have found each other and
+ *   elected a leader.
  */
 import { existsSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
@@ -12,7 +13,7 @@ import { isComplete, isHealthy, type NatsPorts, natsCluster, natsConfig } from "
 import type { NatsCluster, NatsNode, NatsOptions } from "./service.ts";
 import { waitFor } from "./wait-for.ts";
 
-/** Starts it with the local binary, or in containers when there is none. */
+/** Starts NATS with the local binary, or in containers if there is none. */
 export async function startNats(options: NatsOptions = {}): Promise<NatsCluster> {
   const binary = findNatsServer();
   if (binary !== undefined) return startLocalNats(binary, options);
@@ -54,7 +55,7 @@ async function startLocalNats(binary: string, { size = 1, config = "", domain }:
         waitFor("the servers to have found each other", () => isComplete(monitors), { withinMs: 15_000 }).then(
           () => {},
         );
-      // Servers that begin at the same moment now and then miss one another for good.
+      // Servers that start at the same moment sometimes never find each other, so the cluster is restarted once.
       await complete().catch(async () => {
         await cluster.restart();
         await complete();

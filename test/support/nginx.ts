@@ -1,8 +1,8 @@
 /**
- * nginx: a real one as an upstream that writes down how it understood every request, in its most gullible setting.
+ * nginx: a real upstream that records how it read every request, in its most lenient settings.
  *
- * It reads names with underscores and other odd characters as any other (`X_Pomerium` is then `X-Pomerium` to its
- * variables), so that a header which only looks like one of ours would show.
+ * It accepts header names with underscores and other unusual characters (in its variables, `X_Pomerium` is
+ * `X-Pomerium`). So a header that only looks like one of Cardea's would show.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
@@ -10,16 +10,16 @@ import { Child, TemporaryFolder } from "./child.ts";
 import { onFreePort } from "./free-port.ts";
 import { waitFor } from "./wait-for.ts";
 
-/** A request as nginx has read it. */
+/** A request as nginx read it. */
 export type NginxRequest = Readonly<{
   line: string;
   method: string;
-  /** Path and query as they came. */
+  /** Path and query as received. */
   uri: string;
-  /** Its own reading of the path: decoded, slashes merged, dots resolved. */
+  /** nginx's normalized path: decoded, slashes merged, dots resolved. */
   path: string;
   host: string;
-  /** 400 and the like: it could not read it. */
+  /** The status of the response; 400 and similar mean that nginx could not read the request. */
   status: string;
   requestId: string;
   email: string;
@@ -54,7 +54,7 @@ export function findNginx(): string | undefined {
 
 export type Nginx = Readonly<{ port: number; requests(): readonly NginxRequest[]; stop(): Promise<void> }>;
 
-/** @throws when there is no nginx: ask `findNginx` first */
+/** @throws when nginx is not installed: call `findNginx` first */
 export async function startNginx(): Promise<Nginx> {
   const command = findNginx();
   if (command === undefined) throw new Error("there is no nginx on this machine");

@@ -1,6 +1,6 @@
 /**
- * A real OpenID Connect provider (oidc-provider) on loopback, with as many clients as a test wants and no forms:
- * whoever comes is the person that the test has named.
+ * OpenID Connect provider: a real one (oidc-provider) on loopback, with any number of clients and without forms. Every
+ * sign-in is the person that the test has set.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -11,20 +11,20 @@ import { importOidcProvider } from "../../src/dev/import-oidc-provider.ts";
 export type ProviderClient = Readonly<{ id: string; secret: string; redirectUris: readonly string[] }>;
 export type TestProvider = Readonly<{
   issuer: URL;
-  /** Whoever signs in next. */
+  /** The person of the next sign-in. */
   person: { name: string; claims: Readonly<Record<string, unknown>> };
-  /** Requests that it answered, by path. */
+  /** Paths of the requests that the provider answered. */
   asked: readonly string[];
   /**
-   * How it answers at the moment. `hold`: awaited before an answer of the token endpoint leaves, when the provider has
+   * The current behaviour. `hold` is awaited before a response of the token endpoint is sent, when the provider has
    * already acted.
    */
   state: { down: boolean; hold: () => Promise<unknown> };
   /** How often the token endpoint received each refresh token. */
   presented: ReadonlyMap<string, number>;
-  /** Families that it revoked because a refresh token came twice. */
+  /** Number of token families revoked because a refresh token was used twice. */
   reuse: { families: number };
-  /** An access token for somebody's resource, as it would sign one (RFC 9068). */
+  /** An access token for a resource (`audience`), signed by the provider (RFC 9068). */
   accessTokenFor(audience: string, claims?: JWTPayload): Promise<string>;
 }>;
 
@@ -121,7 +121,7 @@ export async function startProvider(
   };
 }
 
-/** Counts the refresh token of a request, and holds the answer back. */
+/** Counts the refresh token of a request, and delays the response until `hold` resolves. */
 async function noteToken(
   req: IncomingMessage & { body?: unknown },
   res: ServerResponse,

@@ -1,9 +1,9 @@
 /**
- * OTLP receiver: takes traces as a collector does (OTLP/HTTP with the JSON encoding, POST /v1/traces), and keeps the
+ * OTLP receiver: accepts traces as a collector does (OTLP/HTTP with the JSON encoding, POST /v1/traces), and keeps the
  * spans.
  *
- * It is strict about what the protocol says: method, path, content type, ids in hexadecimal, times as text, nothing
- * unknown at the top; what does not fit is answered 400 and kept as a complaint.
+ * It is strict about the protocol: method, path, content type, ids in hexadecimal, times as text, no unknown fields at
+ * the top level. Any other request gets a 400 and is recorded as a complaint.
  */
 import { createServer, type IncomingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -28,7 +28,7 @@ export type ReceivedSpan = Readonly<{
 export type OtlpReceiver = Readonly<{
   url: string;
   spans: readonly ReceivedSpan[];
-  /** Of the requests that brought them. */
+  /** The headers of each request that carried spans. */
   headers: readonly IncomingHttpHeaders[];
   complaints: readonly string[];
   [Symbol.asyncDispose](): Promise<void>;

@@ -1,4 +1,4 @@
-/** Pebble: a real ACME authority for tests, with a DNS server that leads every name to this machine. */
+/** Pebble: a real ACME authority for tests, with a DNS server that resolves every name to this machine. */
 import { existsSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import { join } from "node:path";
@@ -9,21 +9,21 @@ import { waitFor } from "./wait-for.ts";
 
 const needed = ["/usr/bin/pebble", "/usr/bin/pebble-challtestsrv"] as const;
 
-/** @returns its path, where everything that the test needs of it is */
+/** @returns the path of pebble; undefined if any program that the test needs is missing */
 export function findPebble(): string | undefined {
   return needed.every((path) => existsSync(path)) ? needed[0] : undefined;
 }
 
 export type Pebble = Readonly<{
   directory: URL;
-  /** PEM: who vouches for the authority's own server. */
+  /** PEM of the authority that issued the certificate of Pebble's own server. */
   ca: string;
-  /** PEM: who vouches for what it issues. */
+  /** PEM of the root of the certificates that Pebble issues. */
   issuer(): Promise<string>;
   stop(): Promise<void>;
 }>;
 
-/** @param ports where it asks its questions */
+/** @param ports the ports that Pebble connects to for its challenges */
 export async function startPebble(
   ports: Readonly<{ http: number; tls: number }>,
   more: Readonly<{ eab?: Readonly<Record<string, string>>; validityS?: number }> = {},

@@ -1,4 +1,4 @@
-/** PKI: certificate authorities of a test's own, what they issue, and what they take back. */
+/** PKI: certificate authorities for a test, with the certificates that they issue and revoke. */
 import { randomBytes, webcrypto } from "node:crypto";
 import {
   BasicConstraintsExtension,
@@ -30,7 +30,7 @@ export type Wanted = Readonly<{
   addresses?: readonly string[];
   emails?: readonly string[];
   uris?: readonly string[];
-  /** Further names, such as a user principal name. */
+  /** Additional subject alternative names, such as a user principal name. */
   others?: readonly JsonGeneralName[];
   usage?: "server" | "client";
   notBefore?: Date;
@@ -87,7 +87,7 @@ export class Authority {
     };
   }
 
-  /** A revocation list of this authority, PEM. */
+  /** A revocation list of this authority, as PEM. */
   async revoking(serials: readonly string[]): Promise<string> {
     const crl = await X509CrlGenerator.create({
       issuer: this.certificate.subject,
@@ -126,7 +126,7 @@ function lifetime({ notBefore, notAfter }: Pick<Wanted, "notBefore" | "notAfter"
   };
 }
 
-/** Positive, and without a leading zero. */
+/** A random serial number: positive, and without a leading zero. */
 function serial(): string {
   const bytes = randomBytes(12);
   bytes[0] = ((bytes[0] ?? 0) & 0x3f) | 0x40;

@@ -1,8 +1,8 @@
 /**
- * Postgres backup: a base backup and the archived WAL of a test server, and servers that are restored from them to a
- * named point.
+ * Postgres backup: a base backup and the archived WAL of a test server, and servers restored from them to a named
+ * point.
  *
- * What an operator does by docs/backup.md, from the binaries of this machine.
+ * It follows the steps for an operator in docs/backup.md, with the binaries of this machine.
  */
 import { execFile } from "node:child_process";
 import { chownSync, cpSync, mkdirSync, writeFileSync } from "node:fs";
@@ -19,20 +19,20 @@ const run = promisify(execFile);
 
 export type ArchivedPostgres = PostgresServer &
   Readonly<{
-    /** Everything as it is now, in a folder of its own. */
+    /** Copies the current state of the server into a new folder. @returns the folder */
     baseBackup(): Promise<string>;
     /**
-     * A point to which it can be restored; when this returns, the WAL before it is archived. @param at absent: the
-     * first server
+     * Creates a point to which the server can be restored. When it returns, the WAL before the point is archived.
+     * @param at connection string of the server; absent: the first server
      */
     restorePoint(name: string, at?: string): Promise<void>;
-    /** Where the servers archive their WAL. */
+    /** The folder in which the servers archive their WAL. */
     archive: string;
-    /** A new folder that the servers can read. */
+    /** Creates a folder that the servers can read. */
     newFolder(name: string): string;
-    /** A server on a data folder that was restored by hand; it archives as well. Returns when it is started. */
+    /** Starts a server on a data folder that was restored by hand. It archives its WAL too. */
     serve(data: string, port: number): Promise<Pick<RestoredPostgres, "stop">>;
-    /** A new server: the backup, and the archived WAL up to that point. */
+    /** Starts a new server from the backup and the archived WAL up to that point. */
     restored(backup: string, point: string): Promise<RestoredPostgres>;
     binaries: string;
   }>;
@@ -151,7 +151,7 @@ export async function startArchivedPostgres(): Promise<ArchivedPostgres> {
   }
 }
 
-/** Postgres refuses to run as root. */
+/** The user that runs Postgres, because Postgres refuses to run as root; undefined: the current user. */
 async function unprivilegedUser(): Promise<{ uid: number; gid: number } | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   const [uid, gid] = await Promise.all(

@@ -1,6 +1,4 @@
-/**
- * Postgres client: what tests ask of any Postgres server, wherever it runs.
- */
+/** Postgres client: the queries that tests send to any Postgres server, local or in a container. */
 import { randomBytes } from "node:crypto";
 import pg from "pg";
 import type { PostgresServer } from "./service.ts";
@@ -12,7 +10,7 @@ export async function newDatabase(server: Pick<PostgresServer, "connectionString
   return server.connectionString(name);
 }
 
-/** Connects, uses and closes. */
+/** Connects, calls the function with the client, and closes the connection. */
 export async function withClient<T>(connectionString: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString, connectionTimeoutMillis: 20_000 });
   client.on("error", () => {}); // a lost connection is told by the query

@@ -1,8 +1,8 @@
 /**
- * Postgres group: a primary and two standbys, and a failover as `cardea postgres promote` does it. The old primary may
- * live on.
+ * Postgres group: a primary and two standbys, with the failover of `cardea postgres promote`.
  *
- * A group is one server to whoever is given its connection string: it names all three.
+ * - The old primary may stay alive after a failover.
+ * - The group's connection string names all three servers, so a client sees one server.
  */
 import { promotePostgresStandby } from "../../src/replication/index.ts";
 import { startPostgres } from "./postgres.ts";
@@ -16,23 +16,25 @@ export type Synchrony = "quorum" | "asynchronous";
 export type PostgresGroup = PostgresServer &
   Readonly<{
     standbys: readonly PostgresStandby[];
-    /** The one that is written to, as far as this group has been told. */
+    /** The current primary, according to the failovers of this group. */
     primary(): PostgresServer;
-    /** Of one server alone. */
+    /** The connection string of one server only. */
     only(server: PostgresServer, database: string): string;
-    /** Nothing more reaches any standby. With `quorum` no commit is acknowledged from now on. */
+    /** Cuts off every standby. With `quorum` no commit is acknowledged from now on. */
     detachStandbys(): Promise<void>;
-    /** Returns when every standby has replayed all that is on the primary now, however much is written meanwhile. */
+    /**
+     * Resolves when every standby has replayed the WAL that the primary has now. Later writes do not extend the wait.
+     */
     replicated(): Promise<void>;
-    /** They receive again from the primary they had, where their histories allow it. */
+    /** The standbys receive again from the primary that they had, if their histories allow it. */
     attachStandbys(): Promise<void>;
     /**
-     * The failover. The old primary is left as it is: alive and writable, unless it was killed before.
+     * Fails over. The old primary stays as it is: alive and writable, unless it was killed before.
      * @param loss what to do when commits may be lost; by default refuse with `quorum`, accept with `asynchronous`
      * @returns the old primary, and when the new one could be written to
      */
     failOver(loss?: "refuse" | "accept"): Promise<Readonly<{ zombie: PostgresServer; promotedAt: number }>>;
-    /** As a superuser, on the primary. */
+    /** Runs SQL on the primary as a superuser. */
     sql(text: string, database?: string): Promise<Record<string, unknown>[]>;
   }>;
 
@@ -47,7 +49,7 @@ export async function startPostgresGroup({
   const first = await startPostgres({ settings: { ...all, cluster_name: names[0] } });
   const standbys: PostgresStandby[] = [];
   let primary: PostgresServer = first;
-  /** The newest, whose log says what a standby has. */
+  /** The newest database. Its log shows what a standby has. */
   let database = "postgres";
 
   async function ask(server: PostgresServer, text: string, database = "postgres"): Promise<Record<string, unknown>[]> {

@@ -1,9 +1,9 @@
 /**
- * Postgres standby: a streaming copy of a test server, from the binaries of this machine, that can be detached and
- * promoted.
+ * Postgres standby: a streaming replica of a test server, from the binaries of this machine. A test can detach and
+ * promote it.
  *
- * It shares roles, passwords and databases with its primary, as a physical copy does. Once promoted it is a server like
- * any other.
+ * It has the roles, passwords and databases of its primary, as every physical replica does. Once promoted it is a
+ * normal server.
  */
 import { execFile } from "node:child_process";
 import { chownSync } from "node:fs";
@@ -22,13 +22,13 @@ const run = promisify(execFile);
 
 export type PostgresStandby = PostgresServer &
   Readonly<{
-    /** As `synchronous_standby_names` has it. */
+    /** The name of the standby in `synchronous_standby_names`. */
     name: string;
-    /** Stops receiving from whomever it follows, and returns when nothing more can come. */
+    /** Stops replication from its current primary. Resolves when no more WAL can arrive. */
     detach(): Promise<void>;
-    /** Receives from this server from now on. */
+    /** Replicates from this server from now on. */
     follow(primary: Readonly<{ port: number }>): Promise<void>;
-    /** Makes it a primary of its own, on a new timeline, and returns when it can be written to. */
+    /** Promotes the standby to a primary on a new timeline. Resolves when it accepts writes. */
     promote(): Promise<void>;
   }>;
 

@@ -1,9 +1,9 @@
 /**
- * Postgres for tests: a private server on a free loopback port, from the binaries of this machine; without any, a
- * container (containers.ts).
+ * Postgres for tests: a private server on a free loopback port.
  *
- * It takes TCP connections only, and only with a random password. It keeps nothing safe from a power cut (`fsync`)
- * unless asked to; a killed process is something else, and loses nothing.
+ * - It runs the binaries of this machine, or a container if there are none (containers.ts).
+ * - It accepts only TCP connections with a random password.
+ * - With `fsync` off, the default, a power cut may lose data. A killed process loses nothing.
  */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -19,7 +19,7 @@ import { waitFor } from "./wait-for.ts";
 const run = promisify(execFile);
 const oldestVersion = 15;
 
-/** Starts a server with the newest local binaries, or in a container when there are none. */
+/** Starts a server with the newest local binaries, or in a container if there are none. */
 export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
   const binaries = findPostgresBinaries();
   if (binaries !== undefined) return startLocalPostgres(binaries, options);
@@ -120,14 +120,14 @@ async function startLocalPostgres(binaries: string, options: PostgresOptions): P
   return server;
 }
 
-/** True as well when it has ended: there is nothing left to wait for. */
+/** Whether the wait is over: the server answers, or its process has ended. */
 async function answers(child: Child, connectionString: string): Promise<boolean> {
   if (!child.running) return true;
   await withClient(connectionString, (client) => client.query("select 1"));
   return true;
 }
 
-/** Postgres refuses to run as root. */
+/** The user that runs Postgres, because Postgres refuses to run as root; undefined: the current user. */
 async function unprivilegedUser(): Promise<{ uid: number; gid: number } | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   const [uid, gid] = await Promise.all(

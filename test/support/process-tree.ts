@@ -1,8 +1,8 @@
 /**
- * Process tree: signals that reach a process and everything it started.
+ * Process tree: signals that reach a process and all its descendants.
  *
- * A process group is not enough: each Postgres backend makes itself the leader of a group of its own. So a parent is
- * stopped first, that it cannot start more, and then its children are looked up and treated the same way.
+ * A process group is not enough, because each Postgres backend makes itself the leader of its own group. So a parent is
+ * stopped first, to prevent it from starting more children. Then its children are found and treated the same way.
  */
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
@@ -12,20 +12,20 @@ export function pauseTree(pid: number): void {
   for (const child of childrenOf(pid)) pauseTree(child);
 }
 
-/** Children first: a parent that wakes to find them silent might think them hung. */
+/** Resumes children first, because a resumed parent might treat silent children as hung. */
 export function resumeTree(pid: number): void {
   for (const child of childrenOf(pid)) resumeTree(child);
   signal(pid, "SIGCONT");
 }
 
-/** As a power cut would: nothing is flushed, nobody says goodbye. A paused tree dies as well. */
+/** Kills the tree as a power cut would: no process flushes or shuts down. A paused tree is killed too. */
 export function killTree(pid: number): void {
   signal(pid, "SIGSTOP");
   for (const child of childrenOf(pid)) killTree(child);
   signal(pid, "SIGKILL");
 }
 
-/** @returns whether there was such a process */
+/** @returns whether the process exists */
 export function signal(pid: number, name: NodeJS.Signals): boolean {
   try {
     return process.kill(pid, name);
@@ -56,7 +56,7 @@ function allProcesses(): Process[] {
     .map((name) => ({ pid: Number(name), parent: parentFromProc(name) }));
 }
 
-/** The fields behind the command's name, which stands in parentheses and may hold anything: state, parent, … */
+/** Reads the parent after the command's name, which is in parentheses and may hold any character: state, parent, … */
 function parentFromProc(pid: string): number {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");

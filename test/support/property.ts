@@ -1,8 +1,8 @@
 /**
- * Property: fast-check with a fixed seed, so that a run says the same today and tomorrow, on every machine.
+ * Property: fast-check with a fixed seed, so that a run has the same result every time, on every machine.
  *
- * `SEED=… npm test -- test/…` draws other cases. A failure prints its seed and its path; `SEED` with that seed draws
- * the same ones again.
+ * `SEED=… npm test -- test/…` draws other cases. A failure prints its seed and path. `SEED` with that seed draws the
+ * same cases again.
  */
 import fc from "fast-check";
 

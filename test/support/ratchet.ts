@@ -1,8 +1,7 @@
 /**
  * Ratchet: a checked-in file with a count per path. A count may only fall; a path that is not listed counts as 0.
  *
- * `node TEST --record` writes the counts of today. Recording a higher count than before is a mistake that review must
- * catch.
+ * `node TEST --record` writes the current counts. It also accepts a higher count, so review must catch that.
  */
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";

@@ -1,8 +1,9 @@
 /**
- * Reaper: a process beside the test process that cleans up behind it, however it ends, a SIGKILL included.
+ * Reaper: a process beside the test process that cleans up after it, even after a SIGKILL.
  *
- * It learns over its standard input what to end and what to delete. When that pipe closes, its parent is gone: it does
- * both and ends. It touches nothing that it was not told about.
+ * - It reads from its standard input which processes to end and what to delete.
+ * - When that pipe closes, the test process has ended. The reaper then cleans up and ends too.
+ * - It touches nothing that was not listed on that input.
  */
 import { spawnSync } from "node:child_process";
 import { rmSync } from "node:fs";

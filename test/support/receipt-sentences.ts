@@ -1,6 +1,8 @@
-/** Which tests prove the sentences of docs/receipts.md. Held against the page by test/receipts-page.test.ts. */
+/**
+ * Receipt sentences: the tests that prove each sentence of docs/receipts.md. test/receipts-page.test.ts checks them.
+ */
 
-/** `tests`: each is "file › part of the name of a test in it". */
+/** `tests`: each entry is "file › part of the name of a test in that file". */
 export type SentenceProof = Readonly<{ says: string }> & Readonly<{ tests: readonly string[] } | { untested: string }>;
 
 export const sentenceProofs: readonly SentenceProof[] = [

@@ -1,21 +1,21 @@
 /**
- * Service: what a test may do to a server that it started, wherever that server runs (a local process or a container).
+ * Service: the operations of a test on a server that it started, as a local process or in a container.
  *
- * Address and data survive everything but `stop`.
+ * Address and data survive every operation except `stop`.
  */
 export type Service = Readonly<{
-  /** Ends it for good and deletes its data. Safe to call twice, and on one that is killed or paused. */
+  /** Ends the server permanently and deletes its data. Safe to call twice, and on a killed or paused server. */
   stop(): Promise<void>;
-  /** Ends it as a crash would. Its data stays; `start` brings it back. */
+  /** Ends the server as a crash would. Its data stays, and `start` starts it again. */
   kill(): Promise<void>;
-  /** Starts it again after `kill`, and returns when it serves. */
+  /** Starts the server again after `kill`. Resolves when it serves. */
   start(): Promise<void>;
   /** An orderly stop and start. */
   restart(): Promise<void>;
-  /** Freezes it: connections stay open and nothing answers. */
+  /** Freezes the server: connections stay open and get no response. */
   pause(): Promise<void>;
   resume(): Promise<void>;
-  /** What it has printed. */
+  /** The output so far. */
   log(): Promise<string>;
   [Symbol.asyncDispose](): Promise<void>;
 }>;
@@ -24,20 +24,20 @@ export type PostgresServer = Service &
   Readonly<{
     host: string;
     port: number;
-    /** Of the superuser, for the database `postgres` or the one named. */
+    /** The superuser's connection string for a database; absent: `postgres`. */
     connectionString(database?: string): string;
-    /** Makes an empty database with a name of its own, so that one server serves many tests. */
+    /** Creates an empty database with a unique name, so one server serves many tests. */
     newDatabase(): Promise<string>;
   }>;
 
 export type PostgresOptions = Readonly<{
-  /** Lines of postgresql.conf: `{ synchronous_commit: "remote_apply" }`. `fsync` is off unless named here. */
+  /** Lines of postgresql.conf: `{ synchronous_commit: "remote_apply" }`. `fsync` is off unless set here. */
   settings?: Readonly<Record<string, string>>;
 }>;
 
 export type NatsNode = Service & Readonly<{ name: string; host: string; port: number; url: string }>;
 
-/** One server, or a JetStream cluster of three. The verbs of a whole cluster treat all of its servers alike. */
+/** One server, or a JetStream cluster of three. A method of the cluster acts on all its servers. */
 export type NatsCluster = Service &
   Readonly<{
     nodes: readonly NatsNode[];
@@ -48,7 +48,7 @@ export type NatsCluster = Service &
 
 export type NatsOptions = Readonly<{
   size?: 1 | 3;
-  /** The JetStream domain, for servers of a region of its own. */
+  /** The JetStream domain, for servers of a separate region. */
   domain?: string;
   /** Appended to each server's configuration file, in NATS' own syntax. */
   config?: string;

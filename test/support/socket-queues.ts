@@ -1,13 +1,13 @@
-/** Socket queues: what the kernel of this machine holds of a TCP connection, by the ports of its two ends (Linux). */
+/** Socket queues: the bytes in the kernel's queues of a TCP connection, found by the ports of its two ends (Linux). */
 import { existsSync, readFileSync } from "node:fs";
 
-/** The reason to skip a test that needs this; false: none. */
+/** The reason to skip a test that needs the queues; false: they can be read. */
 export const cannotReadQueues = existsSync("/proc/net/tcp") ? false : "only Linux tells what its buffers hold";
 
 export type Queues = Readonly<{
-  /** Sent or unsent, and not acknowledged. Null: the kernel knows no such socket any more. */
+  /** Bytes not yet acknowledged, sent or unsent. Null: the kernel has no such socket. */
   unacked: number | null;
-  /** Received, and not read yet. */
+  /** Bytes received and not yet read. */
   received: number;
 }>;
 
@@ -17,7 +17,7 @@ const table = (): string[] =>
     existsSync(path) ? readFileSync(path, "utf8").split("\n") : [],
   );
 
-/** The end of a connection that has the local port `from`. */
+/** The queues at the end of the connection that has the local port `from`. */
 export function queuesAt(from: number, to: number): Queues {
   let found: Queues = { unacked: null, received: 0 };
   for (const line of table()) {

@@ -1,12 +1,13 @@
 /**
- * SPDY/3.1, the server's side, as far as Kubernetes' exec speaks it (draft-mbelshe-httpbis-spdy-00): streams that the
- * client opens, each with compressed headers, data both ways, and pings. It is strict: what the draft forbids ends the
- * connection.
+ * SPDY/3.1 server: the parts that exec of Kubernetes uses (draft-mbelshe-httpbis-spdy-00).
+ *
+ * - It supports streams that the client opens, each with compressed headers, data in both directions, and pings.
+ * - It is strict: anything that the draft forbids ends the connection.
  */
 import type { Duplex } from "node:stream";
 import { constants, createDeflate, createInflate, inflateSync } from "node:zlib";
 
-/** SPDY/3.1 §2.6.10.1, deflated. Its Adler-32 is e3c6a7c2. */
+/** The dictionary of SPDY/3.1 §2.6.10.1, deflated. Its Adler-32 is e3c6a7c2. */
 const dictionaryText = [
   "eNplVNty2zYQ1dSylEmTtEl+AM8tGYMk6Did8YN7cet03GQad/oMgSsKMQggIKhLvr67oOQq7YwkHhzs5eyFmkwmc+ejdrafTCbTFciGnt71EZ",
   "8nfqDHrAEDERCdxiAVgZlUCjxdPhtRrlYy9EDMN3sGrHKNtu0RZaRtB9lShKd7KiAFlPxk5E+lMW6TDIa4ckF/liSPCCXVCnLlbAzOIPEYoQW1",
@@ -37,13 +38,13 @@ export type SpdyStream = {
   readonly id: number;
   readonly headers: Readonly<Record<string, string>>;
   onData: (chunk: Buffer) => void;
-  /** The client has said all. */
+  /** Called when the client has sent all its data. */
   onEnd: () => void;
   write(chunk: Buffer | string): void;
   end(): void;
 };
 
-/** @param onStream with each stream that the client opens, in order; it has been accepted */
+/** @param onStream called with each stream that the client opens, in order, once it is accepted */
 export function serveSpdy(socket: Duplex, head: Buffer, onStream: (stream: SpdyStream) => void): void {
   const inflate = createInflate({ dictionary, finishFlush: constants.Z_SYNC_FLUSH });
   const deflate = createDeflate({ dictionary });
@@ -72,7 +73,7 @@ export function serveSpdy(socket: Duplex, head: Buffer, onStream: (stream: SpdyS
     send(Buffer.concat([start, payload]));
   };
 
-  /** One direction's codec is one stream: blocks go through it in order. */
+  /** Each direction has one codec with state, so blocks pass through it in order. */
   function through(codec: typeof inflate | typeof deflate, bytes: Buffer): Promise<Buffer> {
     return new Promise((resolve, reject) => {
       const out: Buffer[] = [];

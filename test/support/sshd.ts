@@ -1,7 +1,7 @@
-/** sshd: the server that a test starts on a port of its own, with keys of its own. */
+/** sshd: finds the server that a test starts on its own port, with its own keys. */
 import { existsSync } from "node:fs";
 
-/** @returns its path, where everything that the test needs of OpenSSH is */
+/** @returns the path of sshd; undefined if any OpenSSH program that the test needs is missing */
 export function findSshd(): string | undefined {
   const needed = ["/usr/sbin/sshd", "/usr/bin/ssh", "/usr/bin/ssh-keygen"];
   return needed.every((path) => existsSync(path)) ? needed[0] : undefined;

@@ -1,26 +1,27 @@
 /**
- * Strict HTTP/1: a second reading of what went over a socket, by rules and not by a library.
+ * Strict HTTP/1 reader: an independent reading of the bytes on a socket, without a library.
  *
- * It shares nothing with the parser under test: RFC 9112 and RFC 9110, taken at their narrowest. Whatever a recipient
- * may choose to repair is an error here. Tests hold it against what the proxy took in, and against what it sent on.
+ * - It shares nothing with the parser under test.
+ * - It reads RFC 9112 and RFC 9110 as narrowly as possible: anything that a recipient may repair is an error here.
+ * - Tests apply it to the bytes that the proxy received and to those that it forwarded.
  */
 export type StrictMessage = Readonly<{
-  /** Of a request. */
+  /** The method of a request. */
   method: string;
   target: string;
-  /** Of an answer; 0 for a request. */
+  /** The status of a response; 0 for a request. */
   status: number;
   version: string;
-  /** Names as they came, and values without the space around them. */
+  /** Names as received, and values without surrounding whitespace. */
   lines: readonly (readonly [name: string, value: string])[];
   body: string;
-  /** All of its body has come. */
+  /** Whether the whole body has arrived. */
   complete: boolean;
 }>;
 
 export type StrictReading = Readonly<{
   messages: readonly StrictMessage[];
-  /** What is wrong with what stands behind the last message; null: nothing stands there. */
+  /** The problem with the bytes after the last message; null: there are none. */
   problem: string | null;
 }>;
 
@@ -34,7 +35,7 @@ export function readRequests(bytes: string): StrictReading {
   return readMessages(bytes, () => false);
 }
 
-/** @param isHead whether the nth final answer is one to HEAD, which has no body */
+/** @param isHead whether the nth final response answers a HEAD request, and so has no body */
 export function readAnswers(bytes: string, isHead: (n: number) => boolean = () => false): StrictReading {
   return readMessages(bytes, isHead);
 }

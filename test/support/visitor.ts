@@ -1,6 +1,9 @@
 /**
- * Visitor: a browser without scripts, for tests: keeps cookies as browsers do (host, domain, path, age, `__Host-`),
- * follows redirects or looks at each one, and connects `*.localhost` to loopback.
+ * Visitor: a browser without scripts, for tests.
+ *
+ * - It keeps cookies as browsers do (host, domain, path, age, `__Host-`).
+ * - It follows redirects, or stops at each one.
+ * - It connects `*.localhost` to loopback.
  */
 import { Agent, type Dispatcher, request } from "undici";
 
@@ -10,7 +13,7 @@ export type Answer = Readonly<{
   headers: Readonly<Record<string, string | readonly string[] | undefined>>;
   body: string;
   setCookies: readonly string[];
-  /** Where it redirects to. */
+  /** The target of a redirect; null: the response is not a redirect. */
   location: URL | null;
 }>;
 
@@ -34,7 +37,7 @@ export class Visitor {
   });
   #cookies: Cookie[] = [];
 
-  /** One request, no redirect followed. Cookies are sent and kept. */
+  /** Sends one request without following redirects. Sends and stores cookies. */
   async ask(target: string | URL, { method, headers = {}, form, body }: Ask = {}): Promise<Answer> {
     const url = new URL(target);
     const cookie = this.cookieHeader(url);
@@ -63,7 +66,9 @@ export class Visitor {
     };
   }
 
-  /** Follows redirects, up to one that leads to a URL which starts with `until`; that one is returned unvisited. */
+  /**
+   * Follows redirects until one leads to a URL that starts with `until`. Returns that redirect without following it.
+   */
   async go(target: string | URL, options: Ask & Readonly<{ until?: string }> = {}): Promise<Answer> {
     const { until, ...ask } = options;
     let next: URL | null = new URL(target);
@@ -111,7 +116,7 @@ export class Visitor {
     return this.#cookies.find((cookie) => cookie.host === host && cookie.name === name)?.value;
   }
 
-  /** The whole `Set-Cookie` line that a cookie came with. */
+  /** The whole `Set-Cookie` line of a stored cookie. */
   lineOf(host: string, name: string): string | undefined {
     return this.#cookies.find((cookie) => cookie.host === host && cookie.name === name)?.line;
   }

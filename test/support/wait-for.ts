@@ -1,15 +1,15 @@
 /**
- * Wait for: asks until the answer is there, or gives up and says what it waited for.
+ * Wait for: polls a condition until it holds, or fails with an error that names the condition.
  *
- * Tests wait for conditions, never for time. A probe that throws is asked again; its last error is the cause of the
- * failure when time is up.
+ * Tests wait for conditions, never for time. A probe that throws is tried again. Its last error becomes the cause of
+ * the failure when the time has expired.
  */
 import { setTimeout as delay } from "node:timers/promises";
 
-/** `withinMs`: what a quiet machine needs at the very most. */
+/** `withinMs`: the longest wait that a quiet machine needs. `everyMs`: the pause between probes. */
 export type WaitBounds = Readonly<{ withinMs?: number; everyMs?: number }>;
 
-/** How much longer a wait goes on than its bound says: a machine may be slow, and have others to serve. */
+/** Factor by which a wait may exceed its bound, because a machine may be slow or busy. */
 const patience = 3;
 
 /**
