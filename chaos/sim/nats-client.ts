@@ -123,7 +123,7 @@ export class Client<M> {
       this.#ask(answerMs, answered, (server) => {
         const ack = this.#servers.capture(server, message, condition);
         this.#servers.spread(server, message);
-        return ack?.type === "no-stream" ? undefined : ack; // nobody is there to answer
+        return ack?.type === "no-stream" ? undefined : ack; // no stream exists that could answer
       }),
     replay: ({ sinceMs, limit, timeoutMs }, answered) =>
       this.#ask<readonly M[]>(
@@ -166,7 +166,7 @@ export class Client<M> {
     const generation = this.#generation;
     const { world, counts } = this.#servers;
     counts.lost += this.#in?.break() ?? 0;
-    if (world.network.isCut(server.process, this.#process)) return; // its own pings will tell it
+    if (world.network.isCut(server.process, this.#process)) return; // the client's own pings detect it
     world.after(world.network.delay(server.process, this.#process), () =>
       this.#receive(() => {
         if (generation === this.#generation) this.#disconnected();
@@ -179,7 +179,7 @@ export class Client<M> {
     if (pipe === undefined || this.#closed) return;
     const { kernelMessages, pendingMessagesMax, writeDeadlineMs } = this.#servers.limits;
     const { now } = this.#servers.world;
-    const stuck = this.#process.status !== "running" || pipe.heldSince !== undefined; // else it is only under way
+    const stuck = this.#process.status !== "running" || pipe.heldSince !== undefined; // else merely in flight
     if (!stuck || this.#pending < kernelMessages) this.#stuckSince = undefined;
     else this.#stuckSince ??= now;
     const tooLong = this.#stuckSince !== undefined && now - this.#stuckSince > writeDeadlineMs;
@@ -230,7 +230,7 @@ export class Client<M> {
       next();
     }
     this.#reading = true;
-    if (this.#unread.length > 0 && !this.#closed) this.#receive(() => {}); // paused again meanwhile
+    if (this.#unread.length > 0 && !this.#closed) this.#receive(() => {}); // the process was paused again meanwhile
   }
 
   // --- to the server

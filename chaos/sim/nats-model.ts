@@ -212,7 +212,7 @@ function workOff<M>({ process, kernel }: Server<M>): void {
     const next = kernel[0];
     if (next === undefined) return;
     next();
-    kernel.shift(); // behind, so that nothing overtakes it
+    kernel.shift(); // after the run, so that nothing overtakes it
   }
 }
 

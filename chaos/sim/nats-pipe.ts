@@ -60,7 +60,7 @@ export class Pipe {
   reset(): number {
     const lost = this.#queue.length;
     this.#queue.length = 0;
-    this.#due -= lost; // their time is still to come, and means nothing then
+    this.#due -= lost; // offsets their timers, which still fire
     this.#heldSince = undefined;
     return lost;
   }

@@ -156,7 +156,7 @@ export function watchHorizon(scene: Scene): Monitor {
     if (fact.count > 0) judge(fact.last, fact, "hands out");
     if (fact.count > 1) looks.add("page-of-many");
     const [after, last] = [scene.find(fact.after), scene.find(fact.last)];
-    if (after === undefined || last === undefined) return; // of the asker's own making, or told above
+    if (after === undefined || last === undefined) return; // the caller made up the link, or it was reported above
     if (!chains.contains(last, after) || last.link.position - after.link.position !== fact.count)
       findings.add(1, `${fact.process} hands out ${fact.count} events from ${told(fact.after)} to ${told(fact.last)}`, [
         fact,

@@ -99,7 +99,7 @@ export function watchForks(scene: Scene): Monitor {
   function judgeEnd(fact: SimFactOf<"run-over">): void {
     if (scene.faultsOver === null) return;
     for (const [process, { boot, rebuiltAt, sticky, by }] of kept) {
-      if (by === "one before") continue; // it may have ended before it could hand them back
+      if (by === "one before") continue; // that boot may have ended before it could return them
       const node = scene.nodes.get(process);
       const since = Math.max(rebuiltAt, scene.faultsOver.at);
       if (node?.boot !== boot || !node.up || scene.paused.has(process) || fact.at - since < reassertedWithinMs)

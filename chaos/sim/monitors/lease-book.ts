@@ -133,7 +133,7 @@ export class LeaseBook {
       // The node is no longer fresh. It may use the rest of its grace.
       const { deltaMs } = this.#scene.options;
       const node = this.#scene.nodes.get(fact.process);
-      if (node !== undefined) this.freshAsOf(fact.process, node.applied); // what counted until now
+      if (node !== undefined) this.freshAsOf(fact.process, node.applied); // applies grants that count up to now
       if (fact.nonce > (book.newest?.nonce ?? 0)) book.newest = fact;
       const overBy = this.#scene.real(deltaMs);
       if (book.best !== null) book.best = { ...book.best, sentAt: Math.min(book.best.sentAt, fact.at - overBy) };

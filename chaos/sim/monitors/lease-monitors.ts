@@ -100,8 +100,8 @@ export function watchGrants(scene: Scene, book: LeaseBook): Monitor {
   const windows = new Map<string, Readonly<{ windowMs: number; fact: SimFactOf<"wrote"> }>[]>();
   const sent = new Map<string, SimFactOf<"grant-sent">>();
   /**
-   * Grants by age. The leader's own answer to the same renew may arrive too late for the broker that answered in its
-   * stead.
+   * Grants by age, separate from `sent`: the leader may answer the same renew too late for the regional broker that
+   * answered in its stead.
    */
   const aged = new Map<string, SimFactOf<"grant-sent">>();
   const renews = new Map<string, Readonly<{ fact: SimFactOf<"renew-sent">; head: Place }>>();

@@ -92,7 +92,7 @@ export function watchWriters(scene: Scene): Monitor {
         if (fact.outcome === "fenced") scene.looks.add("write-after-epoch");
       },
       promoted: (fact) => {
-        if (fact.how === "unsafe" || fact.how === "restored") opened = null; // its log may know of no such epoch
+        if (fact.how === "unsafe" || fact.how === "restored") opened = null; // its log may lack that epoch
       },
     },
   };
@@ -145,7 +145,7 @@ export function watchStreams(scene: Scene): Monitor {
       const { stream, version, position } = recorded;
       const list = versions.get(stream) ?? [];
       versions.set(stream, list);
-      if (list.includes(place) || seen.has(place)) continue; // another server wrote the same
+      if (list.includes(place) || seen.has(place)) continue; // another server wrote the same event
       const last = list.findLast((each) => chains.contains(place, each));
       const expected = (last?.recorded?.version ?? 0) + 1;
       if (version !== expected)

@@ -78,7 +78,7 @@ export function watchMoves(scene: Scene): Monitor {
     looks.add("rebuild-judged");
     // An empty projection has nothing to lose.
     if (lost === undefined || lost === chains.genesis || !chains.contains(scene.head, lost)) return;
-    if (!scene.proven) return; // two histories grow or grew, and either may be heard of
+    if (!scene.proven) return; // two histories grow or grew, and the node may have read either
     findings.add(14, `${fact.process} builds anew, though the log holds its ${told(fact.lost)}`, [fact]);
   }
 

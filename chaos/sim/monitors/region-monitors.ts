@@ -26,7 +26,7 @@ export function watchLeasesByAge(scene: Scene, book: LeaseBook): Monitor {
     const restsOn = book.restsOn(fact);
     const clock = clocks.get(fact.process);
     if (restsOn === undefined || clock === undefined || fact.anchorAgeMs === undefined) return;
-    if (clock.at > restsOn) return; // its clock has changed meanwhile: what it has measured is no single rate
+    if (clock.at > restsOn) return; // the clock changed meanwhile, so the interval has no single rate
     looks.add("age-judged");
     const ageMs = fact.anchorAgeMs / clock.rate;
     const trueMs = fact.at - restsOn;

@@ -188,7 +188,7 @@ export class Rights {
         for (const user of this.#membersOf.get(event.groupId) ?? [])
           this.#tell(user, event.groupId, { place, value: nowhere });
         return;
-      default: // none of the others lets anybody in, or keeps anybody out
+      default: // no other event grants or denies access
     }
   }
 

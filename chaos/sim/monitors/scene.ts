@@ -176,7 +176,7 @@ export class Scene {
         return;
       case "synchronous-set":
         if (this.primary === null || fact.process === this.primary) this.synchronous = fact.standbys;
-        else if (fact.standbys === 0) this.zombies.add(fact.process); // an old primary that now waits for nobody
+        else if (fact.standbys === 0) this.zombies.add(fact.process); // an old primary that now waits for no standby
         return;
       case "command-invoked": {
         const { command } = fact;
@@ -268,7 +268,7 @@ export class Scene {
           node.routes = new Map(fact.routes.map((route) => [route.route, route]));
         });
         return;
-      default: // of interest to single monitors only
+      default: // only single monitors use the other facts
     }
   }
 
@@ -355,7 +355,7 @@ export class Scene {
     this.primary = fact.process;
     this.synchronous = fact.standbys ?? this.synchronous;
     this.#unproven = fact.how === "unsafe";
-    if (fact.how === "procedure") this.zombies.clear(); // the procedure sees to it that none is believed
+    if (fact.how === "procedure") this.zombies.clear(); // the procedure ensures that none is accepted
     if (fact.how !== "unsafe" && fact.how !== "restored") return;
     this.unprovenUntil = fact.at + this.#leasesOverMs();
     if (this.chains.contains(head, this.head)) return;

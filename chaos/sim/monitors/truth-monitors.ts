@@ -144,7 +144,7 @@ export function watchEnforced(scene: Scene): Monitor {
     const node = nodeOf(scene, fact);
     const place = scene.find(fact.link);
     if (node === undefined || place === undefined || node.lessee === "authorize") return;
-    if (node.degraded !== null) return; // it has passed what it cannot read, and not a byte passes it
+    if (node.degraded !== null) return; // past an unreadable event, the node forwards no byte
     for (const request of scene.requests.values()) {
       const { opened, openedAt } = request;
       if (opened?.process !== fact.process || openedAt === null) continue;
