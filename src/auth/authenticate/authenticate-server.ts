@@ -1,6 +1,4 @@
-/**
- * The authenticate host: its endpoints, and those that others add (the operator API). Everything on this host is ours.
- */
+/** The authenticate host: its own endpoints and those that callers add (the operator API). It forwards nothing. */
 import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance } from "fastify";
 import { withoutJsonSchemas } from "../../replication/index.ts";

@@ -1,9 +1,9 @@
 /**
- * Reserved paths on every route's host (docs/pomerium-behaviour.md §2.2, §2.3): answered by the proxy itself, before
+ * Reserved paths on every route's host (docs/pomerium-behaviour.md §2.2, §2.3): the proxy itself answers them, before
  * any route.
  *
- * The sign-in redirect leaves from here and the callback comes back here (callback-endpoint.ts). Sign-in begins only on
- * hosts that a route names; on any other host these paths say who we are and nothing more.
+ * - The sign-in redirect starts here and the callback returns here (callback-endpoint.ts).
+ * - Sign-in starts only on hosts of a route. On any other host these paths only identify the program.
  */
 import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
@@ -91,7 +91,7 @@ function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: Reque
   if (assertionFor === null) return;
   readOnly(app, "/.pomerium/jwt", async (request, reply) => {
     const context = contexts.of(request);
-    // What it says is believed elsewhere for minutes, so nothing is said that may be over by now.
+    // Upstreams accept the assertion for minutes, so it must not state facts that may have ended.
     const asking = await withFreshLease(deps, () => readRouteSignInStatus(deps, request, context));
     if (asking.type === "behind") return sendBehind(deps, request, reply, context);
     if (asking.type === "anonymous") return sendUnauthenticated(deps, request, reply, context);
@@ -144,7 +144,7 @@ function sendUnauthenticated(
 
 type SignInStart = SignInOptions & Readonly<{ context: ReservedContext; to: URL }>;
 
-/** Redirects to sign-in, or shows the page that ends a loop of such redirects. */
+/** Redirects to sign-in, or sends the page that ends a redirect loop. */
 function redirectToSignIn(
   deps: AuthDeps,
   request: FastifyRequest,
@@ -173,14 +173,14 @@ function redirectToSignIn(
 
 function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
   const { settings } = deps;
-  /** On purpose: whoever is signed in already wants to be somebody else. */
+  /** An explicit sign-in: a person who is already signed in wants another account. */
   app.get("/.pomerium/sign_in", async (request, reply) => {
     const context = contexts.of(request);
     if (!settings.isRouteOrigin(context.origin)) return reply.callNotFound();
     const url = externalUrl(request, context);
     const asked = parseHttpUrl(url.searchParams.get(parameter.redirectUri));
     const trace = context.trace ?? null;
-    // Of somebody whom another host of ours leads through this one; of anybody else it is a wish of their own.
+    // With additional hosts, another route host redirected the person here; without, the person asked for it.
     if (asked !== undefined && url.searchParams.has(parameter.additionalHosts)) {
       if (checkSignedUrl(url, settings.urlKeys, nowS(deps)) !== "valid" || !settings.isRouteOrigin(asked.origin))
         return sendProblem(deps, request, reply, context, {
@@ -216,8 +216,7 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: RequestC
 function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
   const { settings } = deps;
   /**
-   * Where a sign-out that says so may end: at an address of a route and nowhere else, or every link would lead
-   * anywhere.
+   * The requested target of a sign-out, if it is an address of a route. Any other target would be an open redirect.
    */
   const namedEnd = (request: FastifyRequest, context: ReservedContext): URL | undefined => {
     if (!settings.signOutToRoutes) return undefined;
@@ -225,8 +224,8 @@ function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: Request
     return named !== undefined && settings.isRouteOrigin(named.origin) ? named : undefined;
   };
   /**
-   * The signed URL names the session to end, so that it can end no other; without one, authenticate asks. A page of
-   * another site can send a visitor here, but not make it name their session.
+   * The signed URL names the session to end, so it can end no other; without one, the authenticate host asks for
+   * confirmation. A page of another site can send a visitor here, but cannot make the URL name their session.
    */
   const signOut = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     const context = contexts.of(request);

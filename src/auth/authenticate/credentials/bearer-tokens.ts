@@ -4,7 +4,7 @@
  *
  * - A verified token becomes a session: an event in the log, with an id derived from the token. From then on every node
  *   knows it from its projection, and it can be listed and revoked.
- * - The store and the provider are called only for a token that is new.
+ * - The store and the provider are called only for a new token.
  * - A session id is used once, so a token whose session was revoked opens no session again.
  * - Tokens in verification are bounded, in total and per caller. So are the remembered refusals.
  * - The session ends with the token, or after `cookie_expire`, and is never refreshed.
@@ -36,7 +36,7 @@ import type { SessionHandle } from "./handle.ts";
 import { isOfTokenIssuer, type TokenIssuers, tokenIssuerId } from "./issuers.ts";
 import { hasAudience, tokenText, unverifiedClaims } from "./token-text.ts";
 
-/** What a route takes. */
+/** Tokens that a route accepts. */
 export type BearerRules = Readonly<
   | { format: "idp_access_token"; audiences: readonly string[] | null }
   | { format: "idp_identity_token" }
@@ -47,12 +47,12 @@ export type BearerResult =
   | Fact<"holder", { handle: SessionHandle }>
   /** The token does not verify, has expired or was revoked. */
   | Fact<"refused", unknown>
-  /** Not verified: the provider or the brokers do not answer, or too many tokens are in verification. */
+  /** Not verified: the provider or the brokers do not answer, or too many verifications are running. */
   | Fact<"unavailable", unknown>;
 
 export type BearerTokens = Readonly<{
   /**
-   * Immediate for every token whose session is known.
+   * Synchronous for every token with a known session.
    * @param idpId the identity provider's client of the route
    * @param from the address of the caller
    */
@@ -61,7 +61,7 @@ export type BearerTokens = Readonly<{
     rules: BearerRules,
     of: Readonly<{ idpId: string; from: string }>,
   ): BearerResult | Promise<BearerResult>;
-  /** Whether a token that was verified by earlier rules of its format is one that these rules take, by what it says. */
+  /** Whether these rules accept the claims of a token that was verified under earlier rules of its format. */
   accepts(token: string, rules: BearerRules): boolean;
 }>;
 
@@ -71,7 +71,10 @@ export type BearerDeps = SubmitDeps &
     catchUp: (link: Link) => Promise<"reached" | "behind" | "lost">;
     providerOf: (idpId: string) => OidcClient | undefined;
     issuers: TokenIssuers;
-    /** Session ids follow from tokens under this key, the same on every node: nobody can try out tokens on a log. */
+    /**
+     * Key that derives session ids from tokens, the same on every node. It prevents testing guessed tokens against a
+     * log.
+     */
     idKey: Uint8Array;
     sessionMsMax: number;
     groupsFromClaim: string | null;
@@ -79,12 +82,12 @@ export type BearerDeps = SubmitDeps &
     uuid: () => string;
     log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;
     concurrentMax?: number;
-    /** What became of a token that was not known yet. */
+    /** Called with the result for each new token. */
     onVerified?: (result: "accepted" | "refused" | "unavailable") => void;
   }>;
 
 /**
- * What a token says, once it was verified. `saidAt`: when, where it says so; `expiresAt`: null where it does not say.
+ * Content of a verified token. `saidAt`: issue time; `expiresAt`: expiry. null: the token has no such claim.
  */
 export type VerifiedToken = Readonly<{
   profile: Profile;
@@ -96,17 +99,17 @@ export type VerifiedToken = Readonly<{
 const tokenCharsMax = 16_384;
 const concurrentDefault = 64;
 const refusedMax = 10_000;
-/** A refusal holds for this long; a provider is not asked about one token again and again. */
+/** Lifetime of a remembered refusal (ms), so that one token does not cause repeated requests to the provider. */
 const refusedForMs = 30_000;
 
-/** Words by which a provider says that it cannot say, and nothing of the token. */
+/** Provider errors that are temporary and say nothing about the token. */
 const transientErrors: ReadonlySet<string> = new Set(["server_error", "temporarily_unavailable", "slow_down"]);
 
 const refused: BearerResult = { type: "refused" };
 const unavailable: BearerResult = { type: "unavailable" };
 
 /**
- * The token of an `Authorization: Bearer`; undefined: there is none. A session handle in that place is one of our own.
+ * The token of an `Authorization: Bearer` header; undefined: none. A session handle is not a bearer token.
  */
 export function bearerToken(authorization: string | undefined): string | undefined {
   const token = authorization === undefined ? undefined : /^bearer +(.*)$/i.exec(authorization)?.[1]?.trim();
@@ -114,8 +117,8 @@ export function bearerToken(authorization: string | undefined): string | undefin
 }
 
 /**
- * The provider or issuer whose session a bearer's is, if a route takes its tokens as it is configured now; undefined:
- * it does not.
+ * The provider or issuer of a bearer's session, if the route's current configuration accepts its tokens; undefined: it
+ * does not.
  * @param idpId the identity provider's client of the route
  */
 export function bearerIdp(
@@ -136,7 +139,7 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
   const underway = new Map<SessionId, Promise<BearerResult>>();
   const limiter = new FairLimiter(deps.concurrentMax ?? concurrentDefault);
 
-  /** The same for the same token where the same is asked of it, on every node. */
+  /** Deterministic: every node derives the same id from the same token and rules. */
   function sessionIdOf(parts: readonly unknown[]): SessionId {
     const digest = createHmac("sha256", deps.idKey).update(JSON.stringify(parts)).digest().subarray(0, 16);
     digest.writeUInt8((digest.readUInt8(6) & 0x0f) | 0x80, 6); // RFC 9562 §5.8
@@ -145,7 +148,7 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     return parseSessionId(hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5"));
   }
 
-  /** Undefined: the projection does not know it. */
+  /** Undefined: not in the projection. */
   function resultOfSession(sessionId: SessionId, needs: Link | null = null): BearerResult | undefined {
     const found = deps.replica.projection.sessionStatus(sessionId);
     if (found.status === "unknown") return undefined;
@@ -161,7 +164,7 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
   ): BearerResult | Promise<BearerResult> {
     const text = token.length > tokenCharsMax ? undefined : tokenText(token);
     if (text === undefined) return refused;
-    // Asked each time: which issuers and audiences count may have changed since the token was verified.
+    // Checked each time: the accepted issuers and audiences may have changed since the token was verified.
     if (!accepts(token, rules)) return refused;
     const issuer = rules.format === "jwt" ? deps.issuers.nameOf(token) : undefined;
     const idpId = issuer === undefined ? routeIdpId : tokenIssuerId(issuer);
@@ -253,7 +256,7 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     };
     const result = await submitWithRetry(deps, request);
     if (result.type === "done") {
-      // So that the next request finds it; this one says by its handle what it needs.
+      // So that the next request finds the session; this request names the link that it needs.
       await deps.catchUp(result.link);
       deps.log.info({ sessionId, userId, position: result.link.position }, "session created from a bearer token");
       return { type: "holder", handle: { sessionId, userId, idpId, needs: result.link, audience: [] } };
@@ -265,7 +268,7 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
   }
 
   /**
-   * When what is known of a person was last said: an older token must not bring back groups that they have left since.
+   * Time of the newest known claims about a person. An older token must not restore groups that the person has left.
    */
   function newestClaimsAt(userId: UserId): number {
     const { projection } = deps.replica;
@@ -275,7 +278,9 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     }, 0);
   }
 
-  /** Another node was first, or the session was, and is over: the projection says so once it is where the leader is. */
+  /**
+   * Another node created the session first, or it existed and has ended. The projection at the leader's link decides.
+   */
   async function afterConflict(sessionId: SessionId): Promise<BearerResult> {
     try {
       const { leader, broker } = await deps.databroker.status();

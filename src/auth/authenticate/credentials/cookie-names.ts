@@ -1,18 +1,19 @@
 /**
- * Cookie names: what the cookies beside the session's own are called.
+ * Cookie names: names of the cookies other than the session cookie.
  *
- * They bind a browser to what it began, so a sibling host (`evil.example.com` beside `app.example.com`) must not be
- * able to plant them. On https they carry the `__Host-` prefix, which browsers take only from the very host, on path
- * `/` (RFC 6265bis §4.1.3.2). On http (this machine alone) browsers refuse that prefix, so there they do not. Pure.
+ * These cookies bind a browser to the flow that it started, so a sibling host (`evil.example.com` beside
+ * `app.example.com`) must not be able to set them. On https they have the `__Host-` prefix, which browsers accept only
+ * from the host itself, on path `/` (RFC 6265bis §4.1.3.2). Browsers refuse the prefix on http (local machine only), so
+ * the names have no prefix there. Pure.
  */
 export type OwnCookie =
-  /** Route host: the browser that a callback must find again. */
+  /** Route host: identifies the browser that started a sign-in; the callback checks it. */
   | "nonce"
-  /** Route host: how many sign-ins in a row came back without a session that counts (sign-in-returns.ts). */
+  /** Route host: number of consecutive sign-ins that returned without a valid session (sign-in-returns.ts). */
   | "returns"
-  /** Authenticate host: the browser that began a sign-in at the identity provider. */
+  /** Authenticate host: identifies the browser that started a sign-in at the identity provider. */
   | "csrf"
-  /** Authenticate host: who is signed in there. */
+  /** Authenticate host: the session there. */
   | "authenticate";
 
 /** @param sessionCookie the configured `cookie_name` */

@@ -1,9 +1,9 @@
 /**
- * Credentials: the places of a request that may hold a session handle (docs/pomerium-behaviour.md §3.3), in this order:
- * cookie, header, query.
+ * Credentials: the positions of a session handle in a request (docs/pomerium-behaviour.md §3.3), in this order: cookie,
+ * header, query.
  *
- * The first place with a value wins. If that value is malformed the credential is invalid; later places are not tried.
- * Pure.
+ * The first position with a value wins. If that value is malformed, the credential is invalid and later positions are
+ * not tried. Pure.
  */
 import { CodedError } from "../../../events/index.ts";
 
@@ -33,7 +33,7 @@ export function readCredential(
   return undefined;
 }
 
-/** The value of the first cookie of that name (RFC 6265 §5.4 order); undefined when there is none. */
+/** The value of the first cookie of that name (RFC 6265 §5.4 order); undefined: none. */
 export function cookieValue(header: string | undefined, name: string): string | undefined {
   if (header === undefined) return undefined;
   for (const pair of header.split(";")) {
@@ -59,13 +59,13 @@ export type CookieOptions = Readonly<{
   path: string;
   httpOnly: boolean;
   sameSite: "strict" | "lax" | "none";
-  /** Seconds; 0 clears. */
+  /** Seconds; 0 deletes the cookie. */
   maxAgeS: number;
 }>;
 
 const sameSiteWord = { strict: "Strict", lax: "Lax", none: "None" } as const;
 
-/** Bound of a cookie's name and value together. Browsers and servers in front of us drop or refuse long ones. */
+/** Bound of a cookie's name and value together (bytes). Browsers and servers in front drop or refuse long cookies. */
 export const cookieBytesMax = 1_024;
 
 export class CookieTooLongError extends CodedError<"ERR_AUTH_COOKIE_TOO_LONG"> {
@@ -76,7 +76,7 @@ export class CookieTooLongError extends CodedError<"ERR_AUTH_COOKIE_TOO_LONG"> {
 }
 
 /**
- * One `Set-Cookie` value. Always Secure: browsers take it on http://*.localhost too.
+ * One `Set-Cookie` value. Always Secure: browsers accept it on http://*.localhost too.
  * @throws CookieTooLongError
  */
 export function setCookie(name: string, value: string, options: CookieOptions): string {

@@ -1,7 +1,7 @@
 /**
- * Fair limiter: bounds concurrent work and shares it, so that one caller cannot use it all.
+ * Fair limiter: bounds concurrent work and shares it between callers, so that one caller cannot use it all.
  *
- * Pure. A caller may hold at most an eighth of the free slots, and always one while any is free. So it takes more than
+ * Pure. A caller holds at most an eighth of the free slots, and always one while any is free. So it takes more than
  * twenty callers to use 64 slots, and a single caller gets at most eight.
  */
 export class FairLimiter {

@@ -1,10 +1,10 @@
 /**
  * Session handle: the small signed token in the cookie that names a session.
  *
- * It carries no authority of its own: the session must be in the projection. It names the link that the session needs,
- * so that a node which is behind knows that it is (read-your-writes). Pomerium's shape (docs/pomerium-behaviour.md
- * §1.3): HS256, no `exp`; the position is `databroker_record_version`, the epoch `databroker_server_version`. Issuer
- * and audience are checked.
+ * - It grants nothing by itself: the session must be in the projection.
+ * - It names the link that the session needs, so a node that lags detects it (read-your-writes).
+ * - Pomerium's shape (docs/pomerium-behaviour.md §1.3): HS256, no `exp`; the position is `databroker_record_version`,
+ *   the epoch `databroker_server_version`. Issuer and audience are checked.
  */
 import { jwtVerify, SignJWT } from "jose";
 import { LRUCache } from "lru-cache";
@@ -23,14 +23,14 @@ export type SessionHandle = Readonly<{
   sessionId: SessionId;
   userId: UserId;
   idpId: string;
-  /** The projection must have reached this before the session is judged. */
+  /** Link that the projection must reach before the session is checked; null: none. */
   needs: Link | null;
   /** Hosts it may be used on. */
   audience: readonly string[];
 }>;
 
 /**
- * An entry of a handle's audience: the handle counts on every TCP and UDP route, not only on the host that made it.
+ * Audience entry that makes a handle valid on every TCP and UDP route, not only on the host that made it.
  *
  * Only a programmatic sign-in that returns to the person's own machine gets it, so a browser's cookie opens no tunnel
  * of another host. It contains colons, so it is no host name.
@@ -39,15 +39,15 @@ export const tunnelAudience = "urn:cardea:tunnels";
 
 export type HandleCodec = Readonly<{
   issue(handle: SessionHandle): Promise<string>;
-  /** Immediate when the token was found good before: the request path then waits for nothing. */
+  /** Synchronous if the token was verified before, so the request path does not wait. */
   verify(token: string): SessionHandle | "invalid" | Promise<SessionHandle | "invalid">;
 }>;
 
-/** Tokens longer than this are none of ours. */
+/** Longer tokens are invalid. */
 const tokenCharsMax = 2_048;
-/** Of the verified handles that are kept, with their tokens. */
+/** Bound of the cache of verified handles with their tokens. */
 const cacheBytesDefault = 32 * 1024 * 1024;
-/** A handle and its cache entry beside the token, roughly. */
+/** Estimated size of a handle and its cache entry, without the token. */
 const entryBytes = 1_024;
 /**
  * A JWS in compact form, in base64url without unused bits (RFC 7515 §2, RFC 4648 §3.5). Decoders ignore those bits, so
@@ -61,12 +61,12 @@ export function createHandleCodec(options: {
   /** The current key first; older ones during a rotation. */
   keys: readonly Uint8Array[];
   nowS: () => number;
-  /** Of the verified handles that are kept. */
+  /** Bound of the cache of verified handles. */
   cacheBytesMax?: number;
 }): HandleCodec {
   const [signingKey] = options.keys;
   if (signingKey === undefined) throw new TypeError("a handle codec needs a key");
-  /** Good tokens alone: whoever sends rubbish fills nothing and pushes nobody out. */
+  /** Valid tokens only: invalid ones cannot fill the cache or evict entries. */
   const verified = new LRUCache<string, SessionHandle>({
     maxSize: options.cacheBytesMax ?? cacheBytesDefault,
     sizeCalculation: (_handle, token) => token.length + entryBytes,
@@ -85,7 +85,7 @@ export function createHandleCodec(options: {
         verified.set(token, handle);
         return handle;
       } catch {
-        // another key, or none: not ours
+        // signed with another key, or not a token
       }
     }
     return "invalid";
@@ -139,12 +139,12 @@ function parseClaims(payload: Readonly<Record<string, unknown>>): SessionHandle 
   };
 }
 
-/** Whether a handle counts on every TCP and UDP route. */
+/** Whether a handle is valid on every TCP and UDP route. */
 export function handleFitsTunnels(handle: SessionHandle): boolean {
   return handle.audience.includes(tunnelAudience);
 }
 
-/** Whether a handle was made for a host: a stolen cookie of one route opens no other. A cookie domain widens it. */
+/** Whether a handle is valid on a host: a stolen cookie of one route opens no other. A cookie domain widens it. */
 export function handleFits(handle: SessionHandle, hostname: string, cookieDomain: string | null): boolean {
   if (handle.audience.includes(hostname)) return true;
   if (cookieDomain === null) return false;

@@ -1,8 +1,8 @@
 /**
  * Token issuers: services that issue tokens for workloads (a cluster, a pipeline), and how their tokens are verified.
  *
- * - The issuer is selected by the token's own `iss`; then signature, issuer, audience and times are verified as that
- *   issuer's.
+ * - The issuer is selected by the token's own `iss`; then signature, issuer, audience and times are verified by
+ *   that issuer's settings.
  * - A subject includes the name of its issuer, so it never equals a person of the identity provider.
  */
 import { errors, jwtVerify } from "jose";
@@ -18,7 +18,7 @@ import { hasAudience, issuedAtOf, unverifiedClaims } from "./token-text.ts";
 export type TokenIssuerSettings = Readonly<{
   name: string;
   issuer: string;
-  /** Null: the issuer's discovery document says. */
+  /** Null: from the issuer's discovery document. */
   jwksUrl: URL | null;
   algorithms: readonly string[];
   audiences: readonly string[];
@@ -26,8 +26,8 @@ export type TokenIssuerSettings = Readonly<{
 
 export type TokenIssuers = Readonly<{
   /**
-   * The name of whoever a token says has made it, for us; undefined: nobody that is known, not for us, or it is no such
-   * token.
+   * Configured name of the issuer in a token's unverified `iss`. Undefined: an unknown issuer, another audience, or not
+   * a JWT.
    */
   nameOf(token: string): string | undefined;
   /** @throws ProviderError */
@@ -35,7 +35,7 @@ export type TokenIssuers = Readonly<{
 }>;
 
 const prefix = "issuer:";
-/** What sessions of an issuer's tokens name in place of an identity provider's client. */
+/** The `idpId` of sessions from an issuer's tokens. */
 export const tokenIssuerId = (name: string): string => `${prefix}${name}`;
 export const isOfTokenIssuer = (idpId: string): boolean => idpId.startsWith(prefix);
 
@@ -100,7 +100,7 @@ async function discover(issuer: string, local: IssuerFetch): Promise<URL> {
   const { issuer: named, jwks_uri: uri } = (document ?? {}) as Readonly<Record<string, unknown>>;
   const secure =
     typeof uri === "string" && URL.canParse(uri) && (uri.startsWith("https:") || issuer.startsWith("http:"));
-  // A wrong document is no statement about the token: it is asked for again.
+  // A wrong document says nothing about the token, so it is fetched again.
   if (named !== issuer || !secure)
     throw new ProviderError("the issuer's discovery document names another issuer, or no secure key URL", {
       kind: "silent",
@@ -114,7 +114,7 @@ async function fetchJson(url: string, local: IssuerFetch): Promise<unknown> {
   return response.json();
 }
 
-/** Whether a token was found wrong, or nothing could be found out about it. */
+/** The error of a failed verification: an invalid token, or one that could not be verified. */
 export function tokenError(message: string, cause: unknown): ProviderError {
   if (cause instanceof ProviderError) return cause;
   const unread = cause instanceof errors.JWKSTimeout || cause instanceof errors.JWKSInvalid;

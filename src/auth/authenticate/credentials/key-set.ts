@@ -1,6 +1,6 @@
 /**
- * Key set: an issuer's public keys, fetched when they are first needed and again when an unknown one is named, not too
- * often (jose).
+ * Key set: an issuer's public keys (jose). They are fetched at first use, and again when a token names an unknown key,
+ * at a bounded rate.
  */
 import { createRemoteJWKSet, customFetch, type JWTVerifyGetKey } from "jose";
 import type { IssuerFetch } from "../provider/issuer-fetch.ts";

@@ -1,14 +1,13 @@
 /**
- * Token text: one text for each token, and what a token says that nobody has verified here.
+ * Token text: the canonical text of a token, and its unverified claims.
  *
- * What verifies is not a text but what it decodes to. Lenient base64url (spaces, padding, bits that say nothing) is
- * many texts of one token, and ECDSA has two signatures for everything it signs: a revoked token must not come back in
- * another spelling. Pure.
+ * Verification accepts several texts of one token: lenient base64url (spaces, padding, unused bits), and the two ECDSA
+ * signatures of any content. A revoked token must not be accepted in another spelling, so only one text is. Pure.
  */
 import { decodeJwt, decodeProtectedHeader, type JWTPayload } from "jose";
 import type { UnixMs } from "../../../events/index.ts";
 
-/** The orders of P-256, P-384 and P-521 (SEC 2), by the algorithms that sign with them. */
+/** The orders of P-256, P-384 and P-521 (SEC 2), by JWS algorithm. */
 const orders: Readonly<Record<string, bigint>> = {
   ES256: 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n,
   ES384: 0xffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973n,
@@ -16,7 +15,7 @@ const orders: Readonly<Record<string, bigint>> = {
     0x01fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386409n,
 };
 
-/** @returns undefined: it is not written as strictly as whoever makes tokens writes them */
+/** @returns undefined: not strict base64url, as issuers write tokens */
 export function tokenText(token: string): string | undefined {
   if (!/^[\x21-\x7e]+$/.test(token)) return undefined;
   const parts = token.split(".");
@@ -29,7 +28,7 @@ export function tokenText(token: string): string | undefined {
   return order === undefined ? token : `${header}.${claims}.${withLowerHalf(signature, order)}`;
 }
 
-/** Of s and order − s the lower one. */
+/** Replaces s by the lower of s and order − s. */
 function withLowerHalf(signature: string, order: bigint): string {
   const hex = Buffer.from(signature, "base64url").toString("hex");
   const half = hex.length / 2;
@@ -38,7 +37,7 @@ function withLowerHalf(signature: string, order: bigint): string {
   return hex.slice(0, half) + lower.toString(16).padStart(half, "0");
 }
 
-/** Undefined: it is the header of no JWT. */
+/** Undefined: not the header of a JWT. */
 function algorithmOf(header: string): string | undefined {
   try {
     return decodeProtectedHeader({ protected: header }).alg;
@@ -59,7 +58,7 @@ export function hasAudience({ aud }: JWTPayload, audiences: readonly string[]): 
   return (Array.isArray(aud) ? aud : [aud]).some((one) => typeof one === "string" && audiences.includes(one));
 }
 
-/** When a token says that it was made. */
+/** Issue time of a token (`iat`); null: none. */
 export function issuedAtOf({ iat }: JWTPayload): UnixMs | null {
   return typeof iat === "number" ? (Math.floor(iat * 1_000) as UnixMs) : null;
 }

@@ -1,21 +1,22 @@
 /**
- * Claimed groups: what a statement of an identity provider changes about a person's groups. Pure; the one rule of
- * sign-in, refresh and bearer tokens.
+ * Claimed groups: the change that a provider's statement makes to a person's groups.
  *
- * - A claim that is absent says nothing, and changes nothing. A claim that is present replaces what the provider said
- *   before, also when it is empty.
- * - A statement that is older than what is known of the person changes nothing.
+ * - Sign-in, refresh and bearer tokens all use this rule.
+ * - An absent claim changes nothing. A present claim replaces the provider's earlier groups, also when it is empty.
+ * - A statement that is older than the known facts about the person changes nothing.
+ *
+ * Pure.
  */
 import { type GroupId, type Profile, parseGroupId } from "../../../events/index.ts";
 
 export type GroupsStatement = Readonly<{
   profile: Profile;
-  /** `groups_from_claim`. Null: claims make no groups. */
+  /** `groups_from_claim`. Null: groups do not come from claims. */
   claim: string | null;
   age: "new" | "older than what is known";
 }>;
 
-/** @returns null when it changes nothing */
+/** @returns null: no change */
 export function claimedGroups({ profile, claim, age }: GroupsStatement): readonly GroupId[] | null {
   if (claim === null || age !== "new" || !Object.hasOwn(profile.claims, claim)) return null;
   const groups = new Set<GroupId>();

@@ -1,21 +1,21 @@
 /**
- * Issuer fetch: reads the answers of identity providers and token issuers within bounds, before any parser sees them.
+ * Issuer fetch: reads responses of identity providers and token issuers within bounds, before any parser sees them.
  *
- * - Size: a body larger than `answerBytesMax` is not read to its end.
+ * - Size: reading stops once a body exceeds `answerBytesMax`.
  * - Depth: JSON nested deeper than `answerDepthMax` is not parsed.
- * - Time: the caller's fetch bounds the whole answer, body included.
+ * - Time: the caller's fetch bounds the whole response, body included.
  */
 import { CodedError } from "../../../events/index.ts";
 import type { LocalFetch } from "./local-fetch.ts";
 
-/** A discovery document has some 5 KB, a key set some 20 KB, userinfo with thousands of groups some 200 KB. */
+/** Typical sizes: discovery document 5 KB, key set 20 KB, userinfo with thousands of groups 200 KB. */
 export const answerBytesMax = 1024 * 1024;
 export const answerDepthMax = 32;
 
 export type IssuerFetch = Pick<LocalFetch, "fetch">;
 type Answer = Awaited<ReturnType<LocalFetch["fetch"]>>;
 
-/** An issuer's answer exceeded a bound. */
+/** An issuer's response exceeded a bound. */
 export class IssuerAnswerError extends CodedError<"ERR_AUTH_ISSUER_ANSWER"> {
   override readonly code = "ERR_AUTH_ISSUER_ANSWER";
 }
@@ -57,7 +57,7 @@ async function readBody({ body, headers, status }: Answer): Promise<Uint8Array |
 const quote = 0x22;
 const backslash = 0x5c;
 
-/** Counts brackets outside of strings. What is not JSON may be refused for its brackets too. */
+/** Counts brackets outside of strings. Text that is not JSON may be refused too. */
 export function isNestedDeeperThan(text: Uint8Array, depthMax: number): boolean {
   let depth = 0;
   let inString = false;

@@ -1,7 +1,9 @@
 /**
- * Server-side calls to our own hosts never use DNS: `*.localhost` and `localhost` connect to loopback (RFC 6761 §6.3),
- * and a name given in `hosts` connects where it says: an address, or another name, which DNS may then be asked about.
- * TLS names and Host headers stay what the URL says.
+ * Local fetch: an HTTP client for server-side calls that resolves this installation's own hosts without DNS.
+ *
+ * - `*.localhost` and `localhost` connect to loopback (RFC 6761 §6.3).
+ * - A name in `hosts` connects to the given address, or to the given other name, which may use DNS.
+ * - TLS names and Host headers stay those of the URL.
  */
 import type { LookupAddress } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
@@ -12,8 +14,8 @@ import { createSystemLookup } from "../../../replication/index.ts";
 export type LocalFetch = Readonly<{
   fetch: typeof undiciFetch;
   /**
-   * Sends a request that must not be sent twice: on a connection of its own, since a server may close an idle one at
-   * any time, and without a retry.
+   * Sends a request that must not be sent twice: without a retry, and on its own connection, because a server may close
+   * an idle one at any time.
    * @param options.onSend called right before the first byte of the request is written
    */
   fetchOnce(
@@ -27,7 +29,7 @@ export type LocalFetch = Readonly<{
 export function createLocalFetch(options: {
   hosts?: Readonly<Record<string, string>>;
   timeoutMs: number;
-  /** PEM of authorities that are trusted beside those of the system. */
+  /** PEM of authorities trusted in addition to those of the system. */
   ca?: string;
 }): LocalFetch {
   const connect = {
@@ -60,12 +62,12 @@ export function createLocalFetch(options: {
   };
 }
 
-/** Made once: reading all authorities again for each connection would cost milliseconds. */
+/** TLS context, made once: parsing all authorities per connection would cost milliseconds. */
 function trusting(ca: string): SecureContext {
   return createSecureContext({ ca: [...getCACertificates(), ca] });
 }
 
-/** Reports when a connected client begins to write the request. */
+/** Reports when a connected client starts to write the request. */
 class SendObserver extends DecoratorHandler {
   readonly #inner: Dispatcher.DispatchHandler;
   readonly #onSend: () => void;

@@ -1,10 +1,11 @@
 /**
- * The identity provider as this program uses it: authorization code with PKCE, state and nonce, refresh, logout
- * (openid-client).
+ * OIDC client: the identity provider's operations (openid-client): authorization code with PKCE, state and nonce;
+ * refresh; logout.
  *
- * Discovery is done at first use and again when it failed; a provider that is down makes sign-in fail with a clear
- * error and nothing else. ID tokens are verified with the provider's keys, also where TLS already says who sent them.
- * Claims are the ID token's, then userinfo's, flattened.
+ * - Discovery runs at first use and is retried after a failure. A provider that is down only makes sign-in fail, with a
+ *   clear error.
+ * - ID tokens are verified with the provider's keys, even if TLS already authenticates the sender.
+ * - Claims are the ID token's, then userinfo's, flattened.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { decodeJwt, type JWTPayload, jwtVerify } from "jose";
@@ -29,35 +30,35 @@ export type ProviderSettings = Readonly<{
   requestParams: Readonly<Record<string, string>>;
   /** `https://<authenticate host>/oauth2/callback` */
   redirectUri: URL;
-  /** For each request to the provider. */
+  /** Timeout of each request to the provider (seconds). */
   timeoutS?: number;
-  /** For the answer to a presented refresh token. */
+  /** Timeout of the response to a presented refresh token (ms). */
   refreshMsMax?: number;
 }>;
 
 export type ProviderIdentity = Readonly<{ profile: Profile; tokens: ProviderTokens }>;
 
-/** What became of a presentation of a refresh token. */
+/** Outcome of one presentation of a refresh token. */
 export type RefreshOutcome =
   /**
-   * To be kept whatever else fails: the old refresh token may be used up. `problem`: the answer's ID token was not
-   * verified.
+   * Keep these tokens whatever else fails: the old refresh token may be used up. `problem`: the response's ID token
+   * failed verification; null: it did not.
    */
   | Fact<"tokens", { tokens: ProviderTokens; problem: ProviderError | null }>
-  /** The request did not leave, or the provider refused it before it looked at the token. */
+  /** The request was not sent, or the provider refused it before it checked the token. */
   | Fact<"not-used", { error: ProviderError }>
   | Fact<"refused", { error: ProviderError }>
   | Fact<"unknown", { error: ProviderError }>;
 
 export type ProviderDescription = Readonly<{
   profile: Profile;
-  /** Whether userinfo named this claim just now. Other claims are as old as the ID token. */
+  /** Whether the claim is from the current userinfo. Other claims are as old as the ID token. */
   isFromUserinfo(claim: string): boolean;
 }>;
 
 export type OidcClient = Readonly<{
   /**
-   * Where to send the browser. `stateOf` makes the state from the fresh secrets.
+   * The URL to send the browser to. `stateOf` makes the state from the new secrets.
    * @throws ProviderError
    */
   begin(
@@ -65,7 +66,7 @@ export type OidcClient = Readonly<{
     options: Readonly<{ account: "current" | "another" }>,
   ): Promise<URL>;
   /**
-   * @param query what the provider sent the browser back with
+   * @param query the query of the provider's redirect
    * @throws ProviderError
    */
   finish(query: string, expected: SignInSecrets & Readonly<{ state: string }>): Promise<ProviderIdentity>;
@@ -77,29 +78,29 @@ export type OidcClient = Readonly<{
    */
   probe(): Promise<void>;
   /**
-   * What the provider says of the person now.
+   * Fetches the current claims of the person.
    * @throws ProviderError
    */
   describe(tokens: ProviderTokens): Promise<ProviderDescription>;
   /**
-   * An ID token that somebody else brings as a credential: verified, and made for this client.
+   * Verifies an ID token that a caller presents as a credential; it must be issued for this client.
    * @throws ProviderError
    */
   verifyIdentityToken(token: string): Promise<VerifiedToken>;
   /**
-   * An access token that somebody else brings as a credential: the provider says whose it is.
-   * @param audiences it must be a signed token that names one of these; null: whatever the provider honours
+   * Verifies an access token that a caller presents as a credential; the provider names its subject.
+   * @param audiences it must be a signed token that names one of these; null: any token that the provider accepts
    * @throws ProviderError
    */
   verifyAccessToken(token: string, audiences: readonly string[] | null): Promise<VerifiedToken>;
-  /** Null when the provider has no end-session endpoint. */
+  /** Null: the provider has no end-session endpoint. */
   logoutUrl(options: Readonly<{ idToken: string | null; returnTo: URL | null }>): Promise<URL | null>;
-  /** Revokes the tokens at the provider where it can; a failure is not an error of ours. */
+  /** Revokes the tokens if the provider supports it. Ignores failures. */
   revoke(tokens: ProviderTokens): Promise<void>;
 }>;
 
 const timeoutS = 10;
-/** Errors of RFC 6749 §5.2 and of rate limits that are decided before the refresh token is used. */
+/** Errors of RFC 6749 §5.2 and rate limits that a provider returns before it uses the refresh token. */
 const tokenUnusedErrors: ReadonlySet<string> = new Set([
   "invalid_client",
   "unauthorized", // a challenge without an error: the client did not authenticate
@@ -113,7 +114,7 @@ const tokenUnusedErrors: ReadonlySet<string> = new Set([
 
 /** One presentation of a refresh token, as the fetch sees it. */
 type RefreshAttempt = { left: "no" | "maybe"; received: Readonly<Record<string, unknown>> | null };
-/** Of tokens that others bring: whoever verifies by a shared secret, or by none, could have made them. */
+/** Accepted algorithms of presented tokens: public keys only. A holder of a shared secret could forge a token. */
 const signatures = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
 export function createOidcClient(settings: ProviderSettings, local: LocalFetch, nowMs: () => number): OidcClient {
@@ -140,8 +141,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
   }
 
   /**
-   * The token request of a presentation leaves once, on its own connection; its answer is noted before anything checks
-   * it.
+   * Sends the token request of a presentation once, on its own connection, and records the response before any check.
    */
   const fetchFor: LocalFetch["fetch"] = async (input, init) => {
     const exchange = attempts.getStore();
@@ -177,7 +177,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
     }
   }
 
-  /** Of an answer that did not check out, the tokens alone: the ID token and what it says stay those from before. */
+  /** The tokens of a response that failed verification; the previous ID token and its claims stay. */
   function tokensReceived(received: RefreshAttempt["received"] & object, before: ProviderTokens): ProviderTokens {
     const text = (name: string): string | null => (typeof received[name] === "string" ? received[name] : null);
     return {
@@ -195,7 +195,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
     return keys;
   }
 
-  /** @throws ProviderError unless the provider has signed it for one of the audiences */
+  /** @throws ProviderError unless the provider signed it for one of the audiences */
   async function verifyAudience(
     token: string,
     config: openid.Configuration,
@@ -331,13 +331,13 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       const { issuer } = config.serverMetadata();
       const said = unverifiedClaims(token);
       const expiresAt = typeof said?.["exp"] === "number" ? ((said["exp"] * 1_000) as UnixMs) : null;
-      // What cannot be is not asked about: anybody can send anything.
+      // Callers can send anything, so the provider is called only for a token that may be valid.
       if ((expiresAt !== null && expiresAt <= nowMs()) || (said?.["iss"] !== undefined && said["iss"] !== issuer))
         throw new ProviderError("the access token has expired or is from another issuer", { kind: "untrue" });
       const tokens = { accessToken: token, refreshToken: null, idToken: null, accessTokenExpiresAt: expiresAt };
       const verified = audiences === null ? null : await verifyAudience(token, config, audiences);
       if (verified !== null && isForResources(verified)) {
-        // The provider says nothing of tokens for somebody else's resource; this one has said it all, and is signed.
+        // Userinfo refuses tokens for other resources, so the claims of the signed token are used.
         return { profile: profileOf(issuer, verified.sub, verified), tokens, saidAt: issuedAtOf(verified), expiresAt };
       }
       if (config.serverMetadata().userinfo_endpoint === undefined)
@@ -371,7 +371,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
   };
 }
 
-/** The tokens in an answer of the token endpoint; null when it holds none. */
+/** The tokens in a response of the token endpoint; null: none. */
 async function readTokenResponse(
   answer: Awaited<ReturnType<LocalFetch["fetch"]>>,
 ): Promise<RefreshAttempt["received"]> {
@@ -384,7 +384,7 @@ async function readTokenResponse(
   }
 }
 
-/** As the provider says that it takes the secret; one that says nothing takes it as HTTP Basic (OIDC Discovery §3). */
+/** The authentication method that the provider announces; by default HTTP Basic (OIDC Discovery §3). */
 function clientAuth(secret: string): openid.ClientAuth {
   if (secret === "") return openid.None(); // it only verifies tokens, and was given none
   const post = openid.ClientSecretPost(secret);
@@ -395,14 +395,13 @@ function clientAuth(secret: string): openid.ClientAuth {
   };
 }
 
-/** Claims of an ID token that was verified when it came. */
+/** Claims of an ID token that was verified on receipt. */
 function claimsOf(idToken: string | null): Readonly<Record<string, unknown>> {
   return idToken === null ? {} : decodeJwt(idToken);
 }
 
 /**
- * An access token with scopes among which `openid` is not: it was not made for asking the provider about people (OIDC
- * Core §5.3).
+ * Whether an access token has scopes without `openid`, so userinfo does not accept it (OIDC Core §5.3).
  */
 function isForResources(claims: Readonly<Record<string, unknown>>): boolean {
   const said = claims["scope"] ?? claims["scp"];
@@ -410,13 +409,13 @@ function isForResources(claims: Readonly<Record<string, unknown>>): boolean {
   return scopes !== null && !scopes.includes("openid");
 }
 
-/** What the ID token says of itself; userinfo has no say in it. */
+/** Claims of the ID token about itself; userinfo cannot override them. */
 function protocolClaims(idClaims: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const own = ["iss", "sub", "aud", "azp", "sid", "auth_time", "acr", "amr"];
   return Object.fromEntries(own.filter((name) => Object.hasOwn(idClaims, name)).map((name) => [name, idClaims[name]]));
 }
 
-/** Codes of openid-client that mean that an answer came and does not check out. */
+/** Codes of openid-client for a response that arrived and failed verification. */
 const untrueCodes: ReadonlySet<string> = new Set([
   "OAUTH_INVALID_RESPONSE",
   "OAUTH_INVALID_SIGNATURE",

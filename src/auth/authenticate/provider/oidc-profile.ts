@@ -1,16 +1,16 @@
-/** What an identity provider says of a person, as this program keeps it. Pure. */
+/** OIDC profile: an identity provider's claims about a person, as stored. Pure. */
 import { flattenClaims, isPlainLines, isPlainText, type Profile } from "../../../events/index.ts";
 import { ProviderError } from "./provider-error.ts";
 
-/** Claims of one token rather than of the person: with them, every refresh would look like a change. */
+/** Claims about one token, not the person. If stored, every refresh would be a change. */
 const tokenClaims = ["exp", "iat", "nbf", "jti", "nonce", "at_hash", "c_hash", "s_hash"];
 const claimDepthMax = 16;
-/** OpenID Connect Core §2: a subject has at most 255 ASCII characters; some providers go beyond. */
+/** OpenID Connect Core §2: a subject has at most 255 ASCII characters; some providers exceed that. */
 const subjectCharsMax = 1_000;
 
 /**
- * Claims whose name or value is no well-formed text are left out.
- * @throws ProviderError when the subject or issuer is none, or the claims are nested too deep
+ * Drops claims whose name or value is not well-formed text.
+ * @throws ProviderError when the subject or issuer is invalid, or the claims are nested too deep
  */
 export function profileOf(issuer: string, subject: string, said: Readonly<Record<string, unknown>>): Profile {
   if (!isName(issuer) || !isName(subject))
@@ -40,7 +40,7 @@ function isName(text: string): boolean {
   return text !== "" && text.length <= subjectCharsMax && isPlainText(text);
 }
 
-/** Level by level, without recursion: a token may hold any JSON. */
+/** Breadth-first, without recursion: a token may hold any JSON. */
 function isDeeperThan(value: unknown, depthMax: number): boolean {
   let level: readonly unknown[] = [value];
   for (let depth = 0; depth <= depthMax; depth++) {

@@ -1,17 +1,14 @@
 import { CodedError } from "../../../events/index.ts";
 
-/**
- * ProviderError: the identity provider refused, could not be reached, or said something that does not check out. Pure.
- */
+/** ProviderError: a refusal by the identity provider, a failure to reach it, or an invalid response. Pure. */
 export class ProviderError extends CodedError<"ERR_AUTH_PROVIDER"> {
   override readonly code = "ERR_AUTH_PROVIDER";
   /**
-   * `silent`: it did not answer, or not in a way that is an answer. `refused`: it said no, in a word of OAuth
-   * (`error`).
-   * `untrue`: its answer does not check out (signature, issuer, audience, nonce, subject).
+   * `silent`: no response, or not a usable one. `refused`: an OAuth error (`error`).
+   * `untrue`: the response failed verification (signature, issuer, audience, nonce, subject).
    */
   readonly kind: "silent" | "refused" | "untrue";
-  /** The provider's own error word (`access_denied`, `invalid_grant` …); "" unless it refused. */
+  /** The provider's error code (`access_denied`, `invalid_grant` …); "" unless it refused. */
   readonly error: string;
   readonly errorDescription: string;
   constructor(

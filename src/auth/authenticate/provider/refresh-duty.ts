@@ -1,12 +1,12 @@
 /**
- * Refresh: a duty of the leader. Fetches fresh claims of each live session from the identity provider, so that policy
- * decides by what the provider says of a person today (groups above all).
+ * Refresh duty: a duty of the leader that fetches new claims of each live session from the identity provider, so that
+ * policy decides by the person's current claims (above all groups).
  *
  * - A refresh token is presented at most once: the intent is in the log before the request (refresh-rules.ts).
  * - A refused refresh ends the session. A provider that does not answer changes nothing.
  * - Claims are replaced whole, never merged.
- * - New tokens are kept until they are written, whatever else fails; a leader that was deposed meanwhile hands them to
- *   the next one.
+ * - New tokens are kept until they are written, whatever else fails. A leader that was deposed meanwhile submits them
+ *   to the next leader.
  */
 import type {
   ActiveSession,
@@ -42,14 +42,15 @@ import {
 } from "./refresh-rules.ts";
 
 export type RefreshDeps = Readonly<{
-  /** The provider's client that a session was made with; undefined: none of those that are known here. */
+  /** The provider's client that made a session; undefined: unknown to this process. */
   providerOf: (idpId: string) => OidcClient | undefined;
   groupsFromClaim: string | null;
   uuid: () => string;
-  /** The longest time between two refreshes of a session. */
+  /** Longest time between two refreshes of a session (ms). */
   everyMs: number;
   /**
-   * How long a session continues after a presentation whose outcome is unknown, at least until its access token ends.
+   * How long (ms) a session continues after a presentation with an unknown outcome; at least until its access token
+   * expires.
    */
   graceMs: number;
   /** Shared by the duties of a process, before and after a reload. Absent: a new one. */
@@ -59,9 +60,9 @@ export type RefreshDeps = Readonly<{
 
 export type RefreshContext = Readonly<{
   submit: (request: CommandRequest) => Promise<CommandResult>;
-  /** To the broker that leads now, when the epoch of the run has ended. */
+  /** Submits to the current leader after the epoch of the run has ended. */
   submitToLeader: (request: CommandRequest) => Promise<CommandResult>;
-  /** As far as this process knows, right now. */
+  /** Whether this process leads, to its current knowledge. */
   leads: () => boolean;
   leadership: Readonly<{ epoch: Epoch }>;
   projection: Projection;
@@ -71,29 +72,29 @@ export type RefreshContext = Readonly<{
   signal: AbortSignal;
 }>;
 
-/** A minute before the access token ends, as Pomerium does. */
+/** A minute before the access token expires, as in Pomerium. */
 const beforeExpiryMs = 60_000;
-/** Never sooner than this after the last one. */
+/** Shortest time between two refreshes of a session. */
 const coolOffMs = 10_000;
 const refreshesMax = 1_000;
-/** Vault entries read in one run: sessions whose due time is not known yet. */
+/** Vault entries read per run, for sessions with an unknown due time. */
 const vaultReadsMax = 10_000;
-/** Sessions that one run goes through: the leader has other work. The next run continues from there. */
+/** Sessions visited per run, because the leader has other work. The next run continues from there. */
 const sessionsMax = 20_000;
 const pruneAbove = 10_000;
 const unknownMax = 100;
 const workers = 8;
-/** A provider that stayed silent this often in a row is down: the rest waits for the next run. */
+/** Consecutive silent responses after which a provider counts as down; other sessions wait for the next run. */
 const silencesMax = 3;
 const leaderSubmitsMax = 3;
 
-/** New tokens, and the ID token that the session had before them: a provider need not send another one. */
+/** New tokens, and the previous ID token of the session: a provider need not send a new one. */
 type FreshTokens = Readonly<{ tokens: ProviderTokens; tokenVersion: number; idTokenBefore: string | null }>;
 type DueSession = Readonly<{ session: ActiveSession; entry: VaultedTokens; oidc: OidcClient }>;
 
 /**
- * One run: refreshes the sessions that are due. Remembers when each is due next; forgetting costs one look at the
- * vault.
+ * Makes the function of one run, which refreshes the due sessions. It caches when each is due next; a lost entry costs
+ * one read of the vault.
  */
 export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => Promise<void> {
   const memory = deps.memory ?? newRefreshMemory();
@@ -108,7 +109,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     return Math.max(earliest, Math.min(byToken, session.refreshedAt + deps.everyMs));
   }
 
-  /** Logged once for each: a route's client is missing from this process's file. */
+  /** Clients missing from this process's configuration; each is logged once. */
   const unknown = new Set<string>();
   function logUnknown(idpId: string): void {
     if (unknown.has(idpId) || unknown.size >= unknownMax) return;
@@ -116,7 +117,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     deps.log.warn({ idpId }, "unknown client of an identity provider; its sessions are not refreshed");
   }
 
-  /** Bounded by the sessions that there are. */
+  /** Drops entries of ended sessions, so that live sessions bound the memory. */
   function pruneEnded(projection: Projection): void {
     for (const sessionId of memory.inGrace.keys())
       if (projection.sessionStatus(sessionId).status !== "active") memory.inGrace.delete(sessionId);
@@ -256,7 +257,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       dueAt.delete(sessionId); // the next run reads the intent and lets the grace begin
     }
 
-    /** New tokens are written with the claims that they bring; where no claims can be had, without. */
+    /** Writes new tokens with their claims, or without if no claims are available. */
     async function keep(at: DueSession, tokens: ProviderTokens, problem: ProviderError | null): Promise<void> {
       const { session, entry } = at;
       const { sessionId, idpId } = session;
@@ -275,7 +276,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       await write({ command, undescribed });
     }
 
-    /** @returns whether that is decided: the log has the claims, or the session has ended */
+    /** @returns whether it is done: the log has the claims, or the session has ended */
     async function describe(at: DueSession, { tokens, tokenVersion, idTokenBefore }: FreshTokens): Promise<boolean> {
       const { session, oidc } = at;
       const { sessionId, idpId } = session;
@@ -300,8 +301,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     }
 
     /**
-     * Fetches the claims that go with tokens that are in the vault already. @returns whether the session needs nothing
-     * more now
+     * Fetches the claims for tokens that are already in the vault. @returns whether the session needs nothing more now
      */
     async function describeKept(at: DueSession): Promise<boolean> {
       const { session, entry } = at;
@@ -329,7 +329,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       await write({ command, undescribed: null });
     }
 
-    /** In this epoch, or through the broker that leads now. @returns whether the log has it, or never will */
+    /** Writes in this epoch or through the current leader. @returns whether the log has it, or never will */
     async function write({ command, undescribed }: UnwrittenTokens): Promise<boolean> {
       const { sessionId, tokens, tokenVersion } = command;
       let result = await context.submit(request(command));
@@ -343,7 +343,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       return true;
     }
 
-    /** @returns false while a provider that did not answer does not answer a probe either */
+    /** @returns false: the provider is down, and no probe has succeeded yet */
     async function isReachable(idpId: string, oidc: OidcClient): Promise<boolean> {
       const breaker = memory.breakers.get(idpId);
       if (breaker === undefined) return true;
@@ -383,7 +383,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
   };
 }
 
-/** Ages of memberships over one pass. */
+/** Sum of the ages of claims over one pass. */
 class AgeSum {
   #sessions = 0;
   #oldestMs = 0;

@@ -1,14 +1,14 @@
 /**
- * Refresh memory: what the refresh duty of one process keeps between its runs, over reloads of the configuration. Pure.
+ * Refresh memory: the state that the refresh duty of one process keeps between its runs and across reloads. Pure.
  *
- * - Everything in it is bounded. The log holds what safety needs; losing this memory costs a second look.
- * - Counts are per client of the identity provider. Only clients of the configuration are counted.
+ * - Everything in it is bounded. The log holds everything that safety needs; losing this memory costs extra reads.
+ * - Counts are per client of the identity provider. Only configured clients are counted.
  */
 import { LRUCache } from "lru-cache";
 import type { KeepTokens, ProviderTokens, SessionId, UnixMs } from "../../../events/index.ts";
 import type { UnsentIntent } from "./refresh-rules.ts";
 
-/** `kept`: new tokens without new claims. `explained`: refused, and an earlier presentation may be the reason. */
+/** `kept`: new tokens without new claims. `explained`: refused, possibly because of an earlier presentation. */
 export const refreshResults = [
   "refreshed",
   "kept",
@@ -20,10 +20,10 @@ export const refreshResults = [
 ] as const;
 export type RefreshResult = (typeof refreshResults)[number];
 
-/** Tokens that the provider has given, or that were not used, and that the log does not have yet. */
+/** Tokens that the provider issued, or that were not used, and that are not in the log yet. */
 export type UnwrittenTokens = Readonly<{
   command: KeepTokens;
-  /** Null: no claims are to be fetched with them. */
+  /** Null: no claims to fetch with them. */
   undescribed: Readonly<{ idTokenBefore: string | null }> | null;
 }>;
 
@@ -32,25 +32,25 @@ export type Breaker = { probeAt: number; pauseMs: number };
 
 export type RefreshMemory = Readonly<{
   unwritten: LRUCache<SessionId, UnwrittenTokens>;
-  /** Written tokens whose claims are still to be fetched, by the vault version that has them. */
+  /** Written tokens whose claims are not fetched yet, with the vault version that holds them. */
   undescribed: LRUCache<SessionId, Readonly<{ version: number; tokens: ProviderTokens; idTokenBefore: string | null }>>;
-  /** Intents that the log may have, and with which nothing was sent. */
+  /** Intents that the log may have, but for which no request was sent. */
   unsent: LRUCache<SessionId, UnsentIntent>;
-  /** Sessions with an unknown outcome, and until when they continue. */
+  /** Sessions with an unknown outcome, and the end of their grace. */
   inGrace: Map<SessionId, UnixMs>;
   breakers: Map<string, Breaker>;
   /** Results by client of the identity provider. */
   counts: Map<string, Record<RefreshResult, number>>;
-  /** Of the last whole pass over the sessions: how long ago the provider vouched for them (seconds). */
+  /** Ages of the claims in the last complete pass over the sessions (seconds). */
   ages: { sessions: number; oldestS: number; meanS: number };
 }>;
 
 const tokensMax = 10_000;
 const tokenBytesMax = 32 * 1024 * 1024;
-/** Of one session: an ID token of 1 MiB is the largest answer that is read (`issuer-fetch.ts`). */
+/** Bound per session: the largest response that is read is 1 MiB (`issuer-fetch.ts`). */
 const entryBytesMax = 4 * 1024 * 1024;
 
-/** At most what the texts of a value take in memory. */
+/** Upper bound of the memory for the texts of a value. */
 const bytesOf = (value: object): number => 2 * JSON.stringify(value).length;
 const bounds = { max: tokensMax, maxSize: tokenBytesMax, maxEntrySize: entryBytesMax };
 

@@ -1,11 +1,11 @@
 /**
- * Refresh rules: the steps of one refresh of one session. Pure; the leader's duty and the simulator follow the same
+ * Refresh rules: the steps of one refresh of one session. Pure; the leader's duty and the simulator use the same
  * rules.
  *
  * - A refresh token is presented only after the intent to present it is in the log, and the log accepts one intent per
  *   token.
  * - It is presented only in an epoch that this intent has proven, checked again right before the request.
- * - An unknown outcome is never resolved by presenting the token again. The session continues for a stated grace.
+ * - An unknown outcome is never resolved by presenting the token again. The session continues for a bounded grace.
  *
  *   record --done, still leading--> present --tokens--> keep
  *     |                               |--provably not used--> release
@@ -20,7 +20,7 @@ import type { Epoch, Fact, Presentation, UnixMs, VaultedTokens } from "../../../
 export type FirstStep =
   /** Write the intent. */
   | Fact<"record", object>
-  /** The outcome of an earlier presentation is unknown; the session continues until then. */
+  /** The outcome of an earlier presentation is unknown; the session continues until `until`. */
   | Fact<"rest", { until: UnixMs }>
   | Fact<"end", { why: string }>;
 /**
@@ -29,17 +29,17 @@ export type FirstStep =
 export type StepAfterRecord = "present" | "release" | "remember" | "stop";
 export type StepAfterAnswer = "keep" | "release" | "end" | "stop";
 
-/** What became of one presentation of a refresh token. */
+/** Outcome of one presentation of a refresh token. */
 export type Presented =
   | Fact<"tokens", object>
-  /** The request did not leave, or the provider refused it before it looked at the token. */
+  /** The request was not sent, or the provider refused it before it checked the token. */
   | Fact<"not-used", object>
   | Fact<"refused", { error: string }>
   | Fact<"unknown", object>;
 
 /** The longest time (ms, monotonic) from submitting an intent to the request that it announces. */
 export const startMsMax = 5_000;
-/** How long the leader waits for the provider's answer. */
+/** Longest wait of the leader for the provider's response (ms). */
 export const presentationMsMax = 60_000;
 
 export function firstStep(entry: VaultedTokens, at: Readonly<{ now: UnixMs; graceMs: number }>): FirstStep {
@@ -51,7 +51,8 @@ export function firstStep(entry: VaultedTokens, at: Readonly<{ now: UnixMs; grac
 }
 
 /**
- * @param at.waitedMs since the intent was submitted; a process that was paused may have been deposed without noticing
+ * @param at.waitedMs time since the intent was submitted; a process that was paused may have been deposed without
+ * noticing
  */
 export function stepAfterRecord(
   result: "done" | "refused" | "unavailable",
@@ -63,15 +64,18 @@ export function stepAfterRecord(
   return at.leads && at.waitedMs <= startMsMax ? "present" : "release";
 }
 
-/** An intent whose outcome is unknown, and with which nothing was sent. */
+/** An intent with an unknown outcome, for which no request was sent. */
 export type UnsentIntent = Pick<Presentation, "epoch" | "deadline">;
 
-/** True when the vault entry holds this very intent: epoch and deadline tell it from the intents of other leaders. */
+/**
+ * True when the vault entry holds this very intent: epoch and deadline distinguish it from the intents of other
+ * leaders.
+ */
 export function isUnsent({ presentation }: Pick<VaultedTokens, "presentation">, unsent: UnsentIntent): boolean {
   return presentation !== null && presentation.epoch === unsent.epoch && presentation.deadline === unsent.deadline;
 }
 
-/** Errors by which a provider says that it no longer vouches for the person. */
+/** Errors that mean the provider no longer vouches for the person. */
 const finalErrors: ReadonlySet<string> = new Set([
   "invalid_grant",
   "access_denied",

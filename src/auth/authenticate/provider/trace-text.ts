@@ -1,9 +1,9 @@
 /**
- * Trace text: W3C's trace context as it crosses the redirects of a sign-in, so that one sign-in is one trace
+ * Trace text: W3C trace context carried through the redirects of a sign-in, so that one sign-in is one trace
  * (docs/pomerium-behaviour.md §7.3).
  *
- * A browser carries no such header from redirect to redirect; parameters of the URLs do, and the state of the identity
- * provider. It says nothing of anybody and decides nothing. Pure.
+ * A browser does not carry the header across redirects, so URL parameters and the provider's `state` do. It identifies
+ * no person and affects no decision. Pure.
  */
 import { parameter } from "../sign-in/signed-url.ts";
 
@@ -11,7 +11,7 @@ import { parameter } from "../sign-in/signed-url.ts";
 export type TraceText = Readonly<{ parent: string; state: string }>;
 
 const parentPattern = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
-/** Longer ones are left behind: they would not fit into an address. */
+/** Longer values are dropped, because they would not fit into an address. */
 const statePattern = /^[\x21-\x7e\t ]{0,256}$/;
 
 export function traceText(parent: string | null | undefined, state: string | null | undefined): TraceText | null {
@@ -31,8 +31,7 @@ export function addTrace(url: URL, trace: TraceText | null): void {
 }
 
 /**
- * An OAuth state with the trace beside what is sealed in it: whoever answers the callback reads it before anything is
- * opened.
+ * An OAuth state with the trace in plain text next to the sealed part: the callback reads it before it opens the state.
  */
 export const stateWithTrace = (sealed: string, trace: TraceText | null): string =>
   trace === null ? sealed : `${sealed}~${trace.parent}`;
@@ -44,7 +43,7 @@ export function splitState(state: string): Readonly<{ sealed: string; trace: Tra
     : { sealed: state.slice(0, at), trace: traceText(state.slice(at + 1), null) };
 }
 
-/** What a request on one of our own paths was told of the trace that it belongs to. */
+/** The trace context in the query of a request to a reserved path. */
 export function traceInTarget(path: string, search: string): TraceText | null {
   if (!search.includes("traceparent") && !search.includes("state=")) return null;
   const parameters = new URLSearchParams(search);

@@ -1,5 +1,6 @@
 /**
- * Endpoints that answer on every host without a session (docs/pomerium-behaviour.md §2.3), and the shared error forms.
+ * Common endpoints: paths that every host answers without a session (docs/pomerium-behaviour.md §2.3), and shared error
+ * responses.
  */
 import { hash } from "node:crypto";
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from "fastify";
@@ -8,7 +9,7 @@ import { signInChallenge, signInHint } from "../../reply/sign-in-hint.ts";
 import { type AuthDeps, headersOf, type RequestContexts, type ReservedContext, sendProblem } from "../context.ts";
 import { readCredential } from "../credentials/credentials.ts";
 
-/** GET and HEAD: only for what changes nothing and begins nothing. */
+/** Adds a GET and HEAD route; its handler must not change or start anything. */
 export function readOnly(app: FastifyInstance, url: string, handler: RouteHandlerMethod): void {
   app.route({ method: ["GET", "HEAD"], url, handler });
 }
@@ -75,7 +76,7 @@ export function registerCommon(app: FastifyInstance, deps: AuthDeps, contexts: R
   });
 }
 
-/** 401 for a caller that is not sent to sign-in. Programs get the way in as text, unless they prefer JSON. */
+/** 401 for a caller that is not redirected. Programs get sign-in instructions as text, unless they prefer JSON. */
 export function sendUnauthorized(request: FastifyRequest, reply: FastifyReply, context: ReservedContext): FastifyReply {
   const headers = headersOf(request);
   reply
@@ -92,7 +93,7 @@ export function sendUnauthorized(request: FastifyRequest, reply: FastifyReply, c
   return reply.type("text/plain; charset=utf-8").send(signInHint(context.origin, credential));
 }
 
-/** RFC 9110 §13.1.2: weak comparison over a list, or `*`. */
+/** Whether `If-None-Match` matches: weak comparison over a list, or `*` (RFC 9110 §13.1.2). */
 function holds(ifNoneMatch: string | undefined, etag: string): boolean {
   return (ifNoneMatch ?? "").split(",").some((tag) => tag.trim() === "*" || tag.trim().replace(/^W\//, "") === etag);
 }

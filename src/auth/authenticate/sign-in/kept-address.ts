@@ -1,15 +1,15 @@
 /**
- * Kept address: how an address that is too long for the redirects of a sign-in survives it.
+ * Kept address: preserves an address that is too long for the redirects of a sign-in.
  *
  *   /x?long ── page keeps the address in the tab ──→ sign_in ──→ provider ──→ callback ──→ /.pomerium/return ── page
  *   ──→ /x?long
  *
- * - The redirects carry the short URL of `/.pomerium/return` in place of the address, signed and bound to the browser
+ * - The redirects carry the short URL of `/.pomerium/return` instead of the address, signed and bound to the browser
  *   like any other.
- * - The browser keeps the address in `sessionStorage`: one per tab and origin. The server keeps nothing.
+ * - The browser keeps the address in `sessionStorage`, one per tab and origin. The server stores nothing.
  * - The page at `/.pomerium/return` leads only to an address of its own origin that this tab kept under the id in its
  *   URL. Otherwise it leads to the path without its query.
- * - No line of a request or an answer holds the address, but the request for the address itself. Load balancers refuse
+ * - Only the request for the address itself contains it; no other request or response line does. Load balancers refuse
  *   lines of 4 to 8 KiB.
  *
  * Pure.
@@ -17,11 +17,11 @@
 import { parameter } from "./signed-url.ts";
 
 /**
- * An address that takes more characters in a query stays in the browser. Redirects hold it twice, the second time in
- * base64.
+ * An address with a longer query encoding (characters) stays in the browser. Redirects contain it twice, the second
+ * time in base64.
  */
 const redirectCharsMax = 2_000;
-/** A longer path is not worth a redirect of its own: the page leads to `/` if the address is gone. */
+/** Longest fallback path (characters). Beyond it, the page leads to `/` if the address is gone. */
 const fallbackCharsMax = 1_000;
 
 export const returnPath = "/.pomerium/return";
@@ -31,7 +31,7 @@ export function isTooLongForRedirect(address: URL): boolean {
   return encodeURIComponent(address.href).length > redirectCharsMax;
 }
 
-/** Where a sign-in ends whose address the browser keeps under `id`. */
+/** Final URL of a sign-in whose address the browser keeps under `id`. */
 export function returnUrlOf(address: URL, id: string): URL {
   const url = new URL(returnPath, address.origin);
   url.searchParams.set("id", id);
@@ -39,7 +39,7 @@ export function returnUrlOf(address: URL, id: string): URL {
   return url;
 }
 
-/** Where the page at `returnPath` leads if the tab kept no address: a path of the same origin. */
+/** Target of the page at `returnPath` if the tab kept no address: a path of the same origin. */
 export function fallbackPathOf(url: URL): string {
   const path = url.searchParams.get(parameter.redirectUri) ?? "/";
   if (!path.startsWith("/") || !URL.canParse(path, url.origin)) return "/";
@@ -47,7 +47,7 @@ export function fallbackPathOf(url: URL): string {
   return near.origin === url.origin && !near.pathname.startsWith("//") ? near.pathname : "/";
 }
 
-/** Runs on both pages. Without it, or without storage, a person signs in all the same and ends near the address. */
+/** Script of both pages. Without it or without storage, sign-in still works and ends at the fallback path. */
 export const keepAddressScript = `"use strict";
 (() => {
   const key = "pomerium_address";

@@ -1,6 +1,6 @@
 /**
- * Programmatic endpoints: how a command line signs in, and how it finds out whether its credential counts
- * (docs/pomerium-behaviour.md §4.1). The host of every route serves them, and so does the authenticate host.
+ * Programmatic endpoints: sign-in and credential check for command lines (docs/pomerium-behaviour.md §4.1). Every route
+ * host and the authenticate host serve them.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import {
@@ -21,7 +21,7 @@ import { signInUrl } from "./sign-in-request.ts";
 import { readRouteSignInStatus } from "./signed-in.ts";
 import { parameter } from "./signed-url.ts";
 
-/** Whether a command line may sign in at an origin: that of a route, or the authenticate host. */
+/** Whether a command line may sign in at an origin: a route's, or the authenticate host's. */
 export function isLoginOrigin(settings: AuthSettings, origin: string): boolean {
   return origin === settings.authenticateUrl.origin || settings.isRouteOrigin(origin);
 }

@@ -1,5 +1,6 @@
 /**
- * `/.pomerium/api/v1/routes`: what a person may use, for command lines and portals (docs/pomerium-behaviour.md §2.2).
+ * Route list endpoint, `/.pomerium/api/v1/routes`: the routes that a person may use, for command lines and portals
+ * (docs/pomerium-behaviour.md §2.2).
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type AuthDeps, headersOf, type RequestContexts, type ReservedContext, sendBehind } from "../context.ts";

@@ -1,7 +1,7 @@
 /**
- * SignInRequest: what a signed sign-in URL asks for, and how the answer goes back. Pure.
+ * SignInRequest: the content of a signed sign-in URL, and the URLs that carry the result back. Pure.
  *
- * The proxy makes it, for a host that it routes; authenticate believes it because it is signed.
+ * The proxy makes it, for a host that it routes. The authenticate host accepts it because of the signature.
  */
 import { hash } from "node:crypto";
 import { formatLink, type Link, parseLink } from "../../../events/index.ts";
@@ -15,21 +15,21 @@ export type SignInRequest = Readonly<{
   /** Null: `/.pomerium/callback/` on the redirect's host. */
   callbackUri: URL | null;
   idpId: string;
-  /** Hosts of other routes that the person is led through before they are where they wanted to be. */
+  /** Hosts of other routes that the browser also signs in to before it reaches the target. */
   additionalHosts: readonly string[];
   programmatic: "programmatic" | "browser";
   /** SHA-256 (base64url) of the nonce cookie on the route's host; "" for programmatic sign-in. */
   nonceHash: string;
-  /** `another`: whoever is signed in on the authenticate host is not handed over; the identity provider asks again. */
+  /** `another`: ignores the session on the authenticate host; the identity provider prompts again. */
   account: "current" | "another";
   /**
-   * What the proxy had applied when it refused a credential. Authenticate must have reached it before it judges: else
-   * the two could send a revoked person back and forth.
+   * Link that the proxy had applied when it refused a credential. The authenticate host must reach it before it
+   * decides; otherwise the two could redirect a revoked person back and forth. Null: none.
    */
   seen: Link | null;
-  /** How many sign-ins in a row have come back without a session before this one; see sign-in-returns.ts. */
+  /** Number of consecutive sign-ins before this one that returned without a session; see sign-in-returns.ts. */
   returns: number;
-  /** Of the trace that this sign-in belongs to. */
+  /** Trace context of this sign-in; null: none. */
   trace: TraceText | null;
 }>;
 
@@ -75,7 +75,7 @@ export function parseSignInUrl(url: URL): SignInRequest | undefined {
   };
 }
 
-/** Of a URL whose signature has been checked. */
+/** Reads the additional hosts of a URL whose signature has been checked. */
 export function additionalHostsOf({ searchParams }: URL): readonly string[] {
   return (searchParams.get(parameter.additionalHosts) ?? "").split(",").filter((host) => host !== "");
 }
@@ -88,7 +88,7 @@ function parseOptionalLink(text: string | null): Link | null {
   }
 }
 
-/** Where a finished sign-in is handed to the route's host. */
+/** Signed URL that delivers a finished sign-in to the route's host. */
 export function callbackUrl(request: SignInRequest, sessionEncrypted: string, key: Uint8Array, nowS: number): URL {
   const url = new URL(request.callbackUri ?? new URL("/.pomerium/callback/", request.redirectUri));
   url.searchParams.set(parameter.sessionEncrypted, sessionEncrypted);
@@ -96,7 +96,7 @@ export function callbackUrl(request: SignInRequest, sessionEncrypted: string, ke
   if (request.programmatic === "programmatic") url.searchParams.set(parameter.programmatic, "true");
   if (request.nonceHash !== "") url.searchParams.set(parameter.nonce, request.nonceHash);
   if (request.returns > 0) url.searchParams.set(parameter.returns, String(request.returns));
-  // Present, even if empty, where the person is on their way through several hosts.
+  // Present, even if empty, while the browser is redirected through several hosts.
   const leads = request.additionalHosts.length > 0 || url.origin !== request.redirectUri.origin;
   if (leads && request.programmatic === "browser")
     url.searchParams.set(parameter.additionalHosts, request.additionalHosts.join(","));
@@ -104,7 +104,7 @@ export function callbackUrl(request: SignInRequest, sessionEncrypted: string, ke
   return signUrl(url, key, nowS);
 }
 
-/** Where somebody on their way through several hosts begins to be signed in to the next one. */
+/** Signed URL that starts the sign-in on the next of several hosts. */
 export function nextHostUrl(
   origin: string,
   leads: Readonly<{ to: URL; rest: readonly string[]; trace: TraceText | null }>,

@@ -1,13 +1,12 @@
 /**
- * Sign-in returns: ends a redirect loop in which the session of a finished sign-in never counts on the route's host.
+ * Sign-in returns: ends a redirect loop in which finished sign-ins never yield a valid session on the route's host.
  *
- * - The callback counts each return in a cookie of the route's host. The next sign-in that begins within
+ * - The callback counts each return in a cookie of the route's host. The next sign-in that starts within
  *   `returnsMaxAgeS` carries the count in its signed URL and in the sealed state, and its callback adds one. The server
- *   keeps nothing.
+ *   stores nothing.
  * - The count measures the time from a return to the next request, so a slow second factor does not reset it.
- * - A browser that stores no cookie at all never gets this far: the callback misses the nonce cookie and answers with a
- *   page.
- * - A request whose session was revoked starts the count again: its cookie works.
+ * - A browser that stores no cookies never gets this far: the callback misses the nonce cookie and sends a page.
+ * - A request with a revoked session resets the count: its cookie works.
  * - Tabs that sign in at the same time do not add up, because each one counts from its own URL.
  *
  * Pure.
@@ -21,9 +20,9 @@ import { type CookieOptions, cookieValue, setCookie } from "../credentials/crede
 import type { HandleCodec } from "../credentials/handle.ts";
 import { parameter } from "./signed-url.ts";
 
-/** So many returns in a row without a session end in a page instead of another redirect. */
+/** Consecutive returns without a session after which a page replaces the redirect. */
 export const returnsMax = 3;
-/** Seconds between a return and the next request of the same browser, at most; later, the count starts again. */
+/** Longest time (seconds) from a return to the next request of the browser; after it, the count restarts. */
 const returnsMaxAgeS = 30;
 
 type CookieSettings = Pick<AuthSettings["cookie"], "name" | "domain" | "expireMs">;
@@ -37,15 +36,15 @@ function returnsName(cookie: CookieSettings, origin: URL): string {
   return ownCookie(cookie.name, "returns", origin);
 }
 
-/** The `Set-Cookie` value that a callback sends. @param returns those before this one */
+/** The `Set-Cookie` value of a callback. @param returns the count before this return */
 export function returnsCookie(cookie: CookieSettings, origin: URL, returns: number): string {
-  // A session that lasts only seconds ends in time, not in a loop.
+  // A session of a few seconds may expire before the next request; that is no loop.
   const maxAgeS = Math.min(returnsMaxAgeS, Math.floor(cookie.expireMs / 2_000));
   const value = String(Math.min(returns + 1, returnsMax));
   return setCookie(returnsName(cookie, origin), value, optionsOf(maxAgeS));
 }
 
-/** The `Set-Cookie` value after which the count starts again. */
+/** The `Set-Cookie` value that resets the count. */
 export function clearReturns(cookie: CookieSettings, origin: URL): string {
   return setCookie(returnsName(cookie, origin), "", optionsOf(0));
 }
@@ -55,7 +54,7 @@ function optionsOf(maxAgeS: number): CookieOptions {
 }
 
 export type SignInLoop = Readonly<{
-  /** What the last request carried. */
+  /** Session cookie of the last request. */
   sessionCookie: "missing" | "refused";
   /** The configured `cookie_domain` if browsers refuse it on this host; null: it is not the cause. */
   uncoveredBy: string | null;
@@ -63,7 +62,7 @@ export type SignInLoop = Readonly<{
   setCookie: string;
 }>;
 
-/** @param url what to return to; null: it could not be read */
+/** @param url target of the sign-in; null: malformed */
 export function signInLoopPageOf(
   { sessionCookie, uncoveredBy }: SignInLoop,
   request: Readonly<{ host: string; url: URL | null; requestId: string; at: UnixMs }>,
@@ -85,13 +84,13 @@ type LoopDeps = Readonly<{
   replica: Pick<Replica, "projection">;
 }>;
 
-/** How many sign-ins in a row came back without a session that counts, as the next sign-in has to carry on. */
+/** Number of consecutive sign-ins that returned without a valid session; the next sign-in carries it. */
 export function returnsBefore(deps: LoopDeps, cookieHeader: string | undefined, origin: URL): number {
   const { cookie } = deps.settings;
   return wasRevoked(deps, cookieHeader) ? 0 : parseReturns(cookieValue(cookieHeader, returnsName(cookie, origin)));
 }
 
-/** Undefined: another redirect to sign-in may still help. */
+/** Undefined: no loop; redirect to sign-in. */
 export function signInLoopOf(deps: LoopDeps, cookieHeader: string | undefined, origin: URL): SignInLoop | undefined {
   if (returnsBefore(deps, cookieHeader, origin) < returnsMax) return undefined;
   const { cookie } = deps.settings;
@@ -105,8 +104,8 @@ export function signInLoopOf(deps: LoopDeps, cookieHeader: string | undefined, o
 }
 
 /**
- * The cookie works: an operator or a rule ended its session. A token that was not verified before counts as not
- * revoked.
+ * Whether the cookie names a session that was ended, so the cookie itself works. A token that was not verified before
+ * counts as not revoked.
  */
 function wasRevoked({ settings, handles, replica }: LoopDeps, cookieHeader: string | undefined): boolean {
   const token = cookieValue(cookieHeader, settings.cookie.name);

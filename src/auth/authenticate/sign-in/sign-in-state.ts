@@ -1,10 +1,10 @@
 /**
- * Sign-in state: what must be known again when somebody comes back from the identity provider, sealed into the OAuth
- * `state`.
+ * Sign-in state: the data of a pending sign-in, sealed into the OAuth `state`.
  *
- * It holds where to go, the OIDC nonce and the PKCE verifier, and the hash of a cookie of the browser that began. One
- * small cookie serves every tab, so a browser that restores thirty tabs does not grow a header that no server takes, as
- * it would with a cookie for each attempt. It opens only here, only for half an hour, and only with that cookie.
+ * - It holds the target, the OIDC nonce, the PKCE verifier, and the hash of a cookie of the browser that started.
+ * - One small cookie serves every tab. With a cookie per attempt, a browser that restores thirty tabs would send a
+ *   header that servers refuse.
+ * - It opens only on this installation, for half an hour, and only with that cookie.
  */
 
 import { parseHttpUrl } from "../context.ts";
@@ -12,11 +12,11 @@ import { nonceHashOf, type SignInRequest } from "./sign-in-request.ts";
 import { parseReturns } from "./sign-in-returns.ts";
 import type { ValueCipher } from "./value-cipher.ts";
 
-/** How long a person may take at the identity provider (a slow second factor). */
+/** Longest time at the identity provider (seconds); allows for a slow second factor. */
 export const stateMaxAgeS = 30 * 60;
 const purpose = "sign-in state";
 /**
- * Servers refuse request lines of 8 KiB, and the state is most of one. Browsers keep longer addresses themselves
+ * Servers refuse request lines of 8 KiB, and the state is most of one. Browsers store longer addresses
  * (kept-address.ts).
  */
 const stateCharsMax = 7_000;
@@ -45,7 +45,7 @@ export async function sealState(box: ValueCipher, state: SignInState, browser: s
   return sealed;
 }
 
-/** An address too long to be carried loses its query, then its path: better to land near than not at all. */
+/** Shorter forms of an address that is too long: without its query, then without its path. */
 function shortenedUrls(url: URL): readonly URL[] {
   const path = new URL(url.pathname, url);
   return [url, path, new URL("/", url)];
@@ -53,7 +53,7 @@ function shortenedUrls(url: URL): readonly URL[] {
 
 export type OpenedState =
   | Readonly<{ type: "ours"; state: SignInState }>
-  /** Made here, for another browser: where to begin again is all that may be taken from it. */
+  /** Valid, but of another browser: only its request may be used, to restart the sign-in. */
   | Readonly<{ type: "of-another-browser"; request: SignInRequest }>
   | Readonly<{ type: "unknown" }>;
 
