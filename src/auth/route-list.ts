@@ -85,7 +85,7 @@ function listedRouteOf(route: RouteConfig, origin: URL): ListedRoute {
   const names = targets.map(({ host, port }) => `${host}:${port}`);
   const from = `${scheme}${behindProxy ? `${route.from.host}/` : ""}${names.join("/")}`;
   const [name0 = ""] = names;
-  // A pattern does not name one host, so there is no address or command.
+  // A pattern does not name one host, so there is no connect command.
   if (name0.includes("*")) return { ...common, type: kind, from };
   const port = route.from.port === "" && origin.port !== "" ? `:${origin.port}` : "";
   const target = behindProxy ? `${scheme}${route.from.host}${port}/${name0}` : name0;
