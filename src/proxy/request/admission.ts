@@ -1,15 +1,15 @@
 /**
- * Admission: whether a caller may have a route, for a new request and for every exchange that is open. A pure core
- * (docs/adr/0015): the pipeline and the simulator run this file.
+ * Admission: decides whether a caller may use a route, for each new request and again for every open exchange. A pure
+ * core (docs/adr/0015): the pipeline and the simulator run this file.
  *
- * - authorize.ts makes the decision. Admission registers what it permits, and decides about open exchanges again.
- * - There is one for each configuration. Only the one in force admits. It also decides about exchanges that an earlier
- *   one has admitted (docs/adr/0020).
+ * - authorize.ts makes the decision. Admission registers permitted exchanges, and re-decides open ones.
+ * - There is one admission per configuration. Only the one in force admits. It also re-decides exchanges that an
+ *   earlier one has admitted (docs/adr/0020).
  * - `admit` decides and registers the exchange in one turn, so no change of facts falls between the two.
- * - A request is compared with the lease as of the moment at which its head was read, or which follows its last wait
+ * - The lease is compared as of the moment when the request's head was read, or of the end of its last wait
  *   (docs/adr/0028).
- * - It performs nothing: its caller replies, records and forwards by the outcome. Decisions about open exchanges leave
- *   by `record`.
+ * - Admission performs no effects: its caller replies, records and forwards according to the outcome. Decisions about
+ *   open exchanges go to `record`.
  */
 import type {
   AnnotateDecision,
@@ -43,7 +43,7 @@ export type Routed<Context extends AdmissionContext> = Readonly<{
   request: CanonicalRequest;
 }>;
 
-/** A permitted request, and the person it was permitted to. */
+/** A permitted request, and the person to whom it was permitted. */
 export type OpenRequest<Context extends AdmissionContext> = Routed<Context> &
   Readonly<{ holder: CredentialHolder; decisionRequest: DecisionRequest; permittedTo: Principal | null }>;
 
@@ -72,9 +72,9 @@ export type AdmissionOutcome =
 export type Admission<Context extends AdmissionContext> = Readonly<{
   /** Whether the lease has expired for longer than the request's route allows. */
   isStale(routed: Routed<Context>): boolean;
-  /** Decides about a request by this configuration. A permit comes with its exchange, which is registered. */
+  /** Decides about a request by this configuration. A permit includes its registered exchange. */
   admit(routed: Routed<Context>, holder: CredentialHolder): AdmissionOutcome;
-  /** Decides about an open exchange again, as the projection and the clock are now. */
+  /** Re-decides an open exchange by the current projection and clock. */
   reauthorize(open: OpenRequest<Context>): ReauthorizeOutcome;
 }>;
 
@@ -140,7 +140,7 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
   function reauthorize(open: OpenRequest<Context>): ReauthorizeOutcome {
     const { context, plan, request } = open;
     if (plans.has(plan)) return reauthorizeHere(open);
-    // An earlier configuration has permitted it. It continues as it began, if the routes that stand here now permit it.
+    // An earlier configuration permitted it. It continues as it began, if the matching routes of this one permit it.
     const outcomes: Extract<ReauthorizeOutcome, { type: "permitted" }>[] = [];
     for (const successor of plans.successorsOf(plan.route, routeOf(context, request))) {
       const routed = { context: { ...context, plan: successor }, plan: successor, request };
@@ -188,7 +188,7 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
     return { type: "refused", reason };
   }
 
-  /** How long after its commit a change cuts an exchange. The leader's clock may differ from this node's. */
+  /** Time from the commit of a change to its cut. The leader's clock may differ from this node's. */
   function cutOf({ result }: Pick<RecordedOutcome, "result">, now: UnixMs): Pick<RecordedOutcome, "cutMs"> {
     const committedAt = exchanges.enforcing;
     return result === "permit" || committedAt === null ? {} : { cutMs: Math.max(0, now - committedAt) };
@@ -204,7 +204,7 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
   return { isStale: ({ context, plan }) => authorizer.isStale(plan.route, context.asOf), admit, reauthorize };
 }
 
-/** No more than each of several permits allows. */
+/** Combines several permits into one that allows no more than any of them. */
 function strictestOf(outcomes: readonly Extract<ReauthorizeOutcome, { type: "permitted" }>[]): ReauthorizeOutcome {
   const untils = outcomes.flatMap(({ until }) => (until === null ? [] : [until]));
   const limits = outcomes.flatMap((outcome) => outcome.limits ?? []);

@@ -1,8 +1,8 @@
 /**
  * Authorization: one decision about one request. The pipeline, the re-decision of open exchanges (admission.ts) and the
- * decision API decide here, so that all three give the same answer to the same request.
+ * decision API all use it, so they give the same answer to the same request.
  *
- * - Pure: the projection, policy and the lease are given to it. It registers, records and answers nothing.
+ * - Pure: it gets the projection, policy and lease as arguments. It does not register, record or reply.
  * - `admission.ts` adds the registry of open exchanges; `request-pipeline.ts` and `decision-api/` add waiting, records
  *   and replies.
  */
@@ -15,7 +15,7 @@ import type { Condition } from "../reply/local-reply.ts";
 import type { ProxyDeps } from "./dependencies.ts";
 import type { CallerIdentifier, CredentialHolder } from "./identify-caller.ts";
 
-/** Policy's answer, with what it was asked. */
+/** Policy's decision, with its input. */
 export type RequestEvaluation = Readonly<{
   decision: Decision;
   caller: KnownCaller;
@@ -28,7 +28,7 @@ export type RecordAnnotations = ReturnType<AnnotateDecision>;
 export type Authorizer = Readonly<{
   /** Whether the lease has expired for longer than the route allows. */
   isStale(route: Pick<RouteConfig, "staleGraceMs">, at: Moment): boolean;
-  /** Asks policy. Undefined: the projection is behind what the credential needs, so nothing is known of the caller. */
+  /** Evaluates policy. Undefined: the projection is behind the credential's link, so the caller is unknown. */
   evaluate(
     route: RouteConfig,
     holder: CredentialHolder,
@@ -36,9 +36,9 @@ export type Authorizer = Readonly<{
     now: UnixMs,
   ): RequestEvaluation | undefined;
   /**
-   * What the record says beside the answer: the trace, and what shadow policies say.
-   * @param answered the answer to describe; usually `evaluation.decision`
-   * @param traced the trace is wanted whatever the route says
+   * Annotations of the record, in addition to the decision: the trace, and the results of shadow policies.
+   * @param answered the decision to describe; usually `evaluation.decision`
+   * @param traced adds the trace, whatever the route's setting
    */
   annotate(
     route: RouteConfig,
@@ -76,7 +76,7 @@ export function createAuthorizer(
   };
 }
 
-/** The request as policy sees it. @param host as the route publishes it */
+/** The request as policy sees it. @param host the host that the route publishes */
 export function decisionRequestOf(
   request: CanonicalRequest,
   scheme: "http" | "https",
@@ -97,7 +97,7 @@ export function decisionRequestOf(
   };
 }
 
-/** As much of a denial as tells its reply. */
+/** The parts of a denial that determine its reply. */
 type Denial = Readonly<
   { type: "signin"; reasons: readonly string[] } | { type: "deny"; status: number; reasons: readonly string[] }
 >;
@@ -109,10 +109,10 @@ export function conditionOfDenial(denial: Denial): Condition {
   return { type: "no-right", status: denial.status, reasons: denial.reasons };
 }
 
-/** Why nothing could be decided. */
+/** Why no decision could be made. */
 export type UnavailableReason = "lease" | "behind" | "provider" | "audit";
 
-/** Reasons in records of what was decided without policy. Wire names. */
+/** Reasons in the records of decisions made without policy. Wire names. */
 export const noRouteReason = "route-not-found";
 export const invalidBearerReason = "bearer-token-invalid";
 export const crossSiteReason = "websocket-origin";
@@ -121,7 +121,7 @@ export function reasonOfUnavailable(why: UnavailableReason): string {
   return why === "lease" ? "no-lease" : why;
 }
 
-/** The person that a caller is known to be. */
+/** The known person behind a caller; null: anonymous. */
 export function principalOf(caller: KnownCaller): Principal | null {
   return caller.type === "principal" ? caller.principal : null;
 }

@@ -1,4 +1,4 @@
-/** Dependencies of the proxy. It builds none of them, and reads nothing of the process it runs in. */
+/** Dependencies of the proxy: its caller builds all of them, and the proxy reads nothing from its process. */
 import type {
   AnnotateDecision,
   Assertions,
@@ -38,23 +38,23 @@ export type ProxyDeps = Readonly<{
   freshness: Freshness;
   /** Read-your-writes: waits for a link for a bounded time, then asks a broker. */
   catchUp: (link: Link) => Promise<"reached" | "behind" | "lost">;
-  /** Over the policies compiled from `config`: one decision, one configuration. */
+  /** Evaluates the policies compiled from `config`, so that one decision uses one configuration. */
   decide: (
     question: Readonly<{ routeId: string; caller: KnownCaller; request: DecisionRequest; now: UnixMs }>,
   ) => Decision;
-  /** What the record says of a decision beside the answer. */
+  /** Annotations of a record, in addition to the decision. */
   annotateDecision: AnnotateDecision;
   resolveCaller: (
     handle: SessionHandle | undefined,
     options: Readonly<{ idpId: string; credentialInHeader: boolean; now: UnixMs }>,
   ) => ResolvedCaller;
-  /** The identity provider, and the client of ours there, whose sessions count on a route. */
+  /** Identifies the identity provider, and our client there, whose sessions a route accepts. */
   idpIdOf: (route: RouteConfig) => string;
-  /** Who holds a bearer token that a route takes. */
+  /** Identifies the holder of a bearer token that a route accepts. */
   bearerTokens: Pick<BearerTokens, "identify" | "accepts">;
-  /** What the identity provider gave for a session, for routes that forward it. */
+  /** The identity provider's tokens for a session, for routes that forward them. */
   providerTokens: ProviderTokenSource;
-  /** What a route asks for, a sentence each. */
+  /** The requirements of a route, one sentence each. */
   explain: (routeId: string) => readonly string[];
   credentials: Readonly<{
     /** @param query without `?` */
@@ -66,24 +66,26 @@ export type ProxyDeps = Readonly<{
     cookieHeader: string | undefined,
     of: Readonly<{ route: RouteConfig; trace: TraceText | null; keepsAddress: boolean }>,
   ) => SignInRedirect;
-  /** Undefined unless the caller came back from sign-in several times without a session that counts. */
+  /**
+   * Detects a sign-in loop: the caller returned from sign-in several times without a valid session. Undefined: none.
+   */
   signInLoopOf: (asked: URL, cookieHeader: string | undefined) => SignInLoop | undefined;
   /** Answers reserved paths on every host, before any route. */
   reserved: ReservedPathHandler;
-  /** The authenticate host, when it is in this process; null: a gateway leads to it. */
+  /** The authenticate host, if it is in this process; null: a gateway forwards to it. */
   authenticateHost: ReservedPathHandler | null;
   assertions: Pick<Assertions, "issue">;
   render: RenderPage;
   recorder: DecisionRecorder;
   logger: Logger;
   /**
-   * Takes whole lines of the access log, at once; null: nobody wants them. @returns false: there is no room, the line
-   * is lost
+   * Accepts whole lines of the access log without waiting; null: the log is off. @returns false if the buffer is full
+   * and the line is dropped
    */
   accessLog: Readonly<{ write(line: string): boolean; probes: boolean }> | null;
-  /** The log of decisions in Pomerium's words; null: nobody wants it. */
+  /** The log of decisions in Pomerium's format; null: the log is off. */
   authorizeLog: ((facts: AuthorizeLogEntry) => void) | null;
-  /** Null: no traces are made. */
+  /** Null: tracing is off. */
   tracing: Tracing | null;
   requestId: () => string;
 }>;

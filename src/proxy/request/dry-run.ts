@@ -1,7 +1,7 @@
 /**
- * Dry run: how the proxy would parse a request that was never sent, and the status of its reply.
+ * Dry run: how the proxy would parse a request that was never sent, and the status of its reply. Pure.
  *
- * Pure. It uses the same parts as a real request, so that callers get what the operator tried out.
+ * It uses the same parts as a real request, so the operator's result holds for callers.
  */
 import { X509Certificate } from "node:crypto";
 import { chainToAuthority, type Decision, type DecisionRequest, isCertificate } from "../../auth/index.ts";
@@ -16,17 +16,17 @@ import { compileClientTrusts } from "../tls/client-trust.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 import { conditionOfDenial, decisionRequestOf } from "./authorize.ts";
 
-/** A request as an operator writes it down. Headers are names and values in turn, without `Host`. */
+/** A request as an operator describes it. Header names and values alternate, without `Host`. */
 export type DryRunRequest = Readonly<{
   method: string;
   scheme: "http" | "https";
-  /** Host and port as the address bar has them. */
+  /** Host and port, as in the address bar. */
   authority: string;
-  /** Path and query, raw. For a CONNECT it is the authority once more. */
+  /** Raw path and query. For a CONNECT it repeats the authority. */
   target: string;
   headers: readonly string[];
   ip: string;
-  /** Where a tunnel is to lead. */
+  /** Target of a tunnel; null: the request is not for a tunnel. */
   tunnel: Readonly<{ kind: "tcp" | "udp"; at: HostPort }> | null;
 }>;
 
@@ -34,24 +34,23 @@ export type DryRun = Readonly<
   | { type: "refused"; status: number; reason: string }
   | {
       type: "read";
-      /** The proxy answers it itself, before any route. */
+      /** Whether the proxy replies by itself, before any route. */
       reserved: boolean;
       path: string;
-      /** Only a route with `allow_encoded_slashes` takes it. */
+      /** Whether only a route with `allow_encoded_slashes` accepts it. */
       hasEncodedSlash: boolean;
       match(routes: Routes): RouteConfig | undefined;
       /**
-       * Why the proxy refuses the path (400) with these routes; undefined: it does not. Null routes: there are none to
-       * compare.
+       * Why the proxy refuses the path (400) with these routes; undefined: it does not. Null: no routes to compare.
        */
       refusalOf(routes: Routes | null): ReturnType<Routes["refusalOf"]>;
-      /** @param route null: policy is asked alone */
+      /** @param route null: evaluates policy without a route */
       decisionRequest(route: RouteConfig | null): DecisionRequest;
       /** The status that the caller would see. */
       statusOf(decision: DryRunDecision): number;
     }
 >;
-/** As much of a decision as tells its status. */
+/** The parts of a decision that determine its status. */
 export type DryRunDecision =
   | Pick<Extract<Decision, { type: "permit" }>, "type" | "reasons">
   | Pick<Extract<Decision, { type: "signin" }>, "type" | "reasons">
@@ -91,16 +90,16 @@ function asBrowser(request: CanonicalRequest): CanonicalRequest {
     : request;
 }
 
-/** A client certificate as an operator writes it down: PEM, and whether the caller presents it. */
+/** A client certificate as an operator gives it: PEM, and whether the caller presents it. */
 export type WrittenCertificate = Readonly<{ presented: boolean; leaf: string; intermediates: string }>;
-/** @param route null: policy is asked alone */
+/** @param route null: evaluates policy without a route */
 export type CertificateChecker = (
   route: RouteConfig | null,
   shown: WrittenCertificate,
   now: UnixMs,
 ) => NonNullable<DecisionRequest["clientCertificate"]>;
 
-/** By one authority (PEM). Null: nobody was named, so nothing can be held against a certificate that can be read. */
+/** Checks against one authority (PEM). Null: no authority is named, so every certificate that parses is accepted. */
 export function certificateCheckerFor(authority: string | null): CertificateChecker {
   return (_route, shown, now) => {
     const { presented, leaf: leafPem } = shown;
@@ -109,7 +108,7 @@ export function certificateCheckerFor(authority: string | null): CertificateChec
   };
 }
 
-/** By what a configuration says of each route. */
+/** Checks against the authorities that the configuration sets for each route. */
 export function createCertificateChecker(config: Pick<Config, "downstreamMtls" | "routes">): CertificateChecker {
   const trusts = compileClientTrusts(config);
   const byNobody = certificateCheckerFor(null);
@@ -132,7 +131,7 @@ export function createCertificateChecker(config: Pick<Config, "downstreamMtls" |
 
 function statusOf(decision: DryRunDecision, asked: ReplyFormat): number {
   if (decision.type === "permit") return 200;
-  // Pomerium sends a caller without a device to enrol one, as it sends a caller without a session to sign in.
+  // Pomerium redirects a caller without a device to enrol one, as it redirects a caller without a session to sign in.
   if (decision.type === "deny" && decision.deviceType !== null) return asked.canSignIn ? 302 : 401;
   return localReplyFor(conditionOfDenial(decision), asked, nothingToTell).status;
 }

@@ -1,8 +1,8 @@
 /**
- * Gateway: forwards requests for the authenticate host to the authenticate service, where that runs in another process.
+ * Gateway: forwards requests for the authenticate host to the authenticate service in another process.
  *
- * It serves that one host and nothing else; the databroker API is never behind it. It verifies the service's
- * certificate, retries nothing, and sets `X-Forwarded-*` itself.
+ * - It serves only that host; the databroker API is never behind it.
+ * - It verifies the service's certificate, retries nothing, and sets `X-Forwarded-*` itself.
  */
 
 import { isIP } from "node:net";
@@ -27,7 +27,7 @@ export async function createGateway(options: {
   render: RenderPage;
 }): Promise<Gateway> {
   const { upstream, config } = options;
-  // Its certificate is for the name in the URL; the Host header, which names the authenticate host, never chooses it.
+  // The certificate must match the name in the URL, never the Host header, which names the authenticate host.
   const hostname = upstream.hostname.replace(/^\[|\]$/g, "");
   const servername = isIP(hostname) === 0 ? hostname : "";
   const connector = buildConnector({
@@ -126,7 +126,7 @@ export async function createGateway(options: {
   };
 }
 
-/** The service's own credential header is the caller's to send; every other statement of a proxy is not. */
+/** Whether only a proxy may set the header. The caller may send the service's own credential header. */
 function isForgeable(name: string): boolean {
   const folded = foldName(name);
   return isReservedName(folded) && folded !== "xpomeriumauthorization";

@@ -1,11 +1,11 @@
 /**
- * Caller identifier: the credential that a request carries, and the person it belongs to now. The pipeline and the
- * decision API use it.
+ * Caller identifier: the credential that a request carries, and the person it currently belongs to. The pipeline and
+ * the decision API use it.
  *
- * - Pure but for what it is given.
- * - A credential counts only on the host that it was made for, and on tunnels if it was made for those.
+ * - Pure except for the dependencies passed in.
+ * - A credential is valid only on the host that it was made for, and on tunnels only if it was made for those.
  * - A projection that is behind yields `behind`, never an anonymous caller.
- * - A person who was revoked by an event that this version cannot read is an anonymous caller.
+ * - A person revoked by an event that this version cannot read is an anonymous caller.
  * - It waits only for a token not seen before, and for a link that is not applied yet.
  */
 import {
@@ -31,8 +31,8 @@ export type CredentialHolder = Readonly<{
   handle: SessionHandle | undefined;
   credentialInHeader: boolean;
   /**
-   * The handle belongs to a bearer token, which counts only on routes that accept such tokens; the rules that it was
-   * accepted by.
+   * Present if the handle belongs to a bearer token, which is valid only on routes that accept such tokens. `rules` are
+   * those by which it was accepted.
    */
   bearer?: Readonly<{ token: string; rules: BearerRules }>;
 }>;
@@ -64,8 +64,8 @@ export class ReachedHandles {
 
 export type CallerIdentifier = Readonly<{
   /**
-   * Of whoever asks with what is in a request's head: a bearer token where the route takes it, else a credential of
-   * ours.
+   * Identifies the caller from a request's head: by a bearer token if the route accepts one, otherwise by our own
+   * credential.
    * @param from the caller's address
    */
   identify(
@@ -74,14 +74,14 @@ export type CallerIdentifier = Readonly<{
     from: string,
   ): Identification | Promise<Identification>;
   /**
-   * Of whoever holds a credential; undefined: there is none.
-   * @param shownAt where it was shown
+   * Identifies the holder of a credential; undefined: there is none.
+   * @param shownAt where it was presented
    */
   fromCredential(
     credential: Credential | undefined,
     shownAt: CredentialScope,
   ): Identification | Promise<Identification>;
-  /** As the projection is now, on a route. */
+  /** Resolves the caller on a route by the current projection. */
   resolve(holder: CredentialHolder, route: RouteConfig, now: UnixMs): ResolvedCaller;
 }>;
 
@@ -200,7 +200,7 @@ export function createCallerIdentifier(
   return { identify, fromCredential, resolve };
 }
 
-/** Whether both rules verify the same of a token. */
+/** Whether both rules verify a token in the same way. */
 function verifyAlike(a: BearerRules, b: BearerRules): boolean {
   const isSigned = (rules: BearerRules): boolean => rules.format !== "idp_access_token" || rules.audiences !== null;
   return a.format === b.format && isSigned(a) === isSigned(b);

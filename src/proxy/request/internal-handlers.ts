@@ -1,9 +1,9 @@
 /**
- * Internal handlers: requests that this process answers itself. These are the reserved paths on every host, and the
- * whole authenticate host. Where a route names that host too, the authenticate service keeps only its own paths
- * (docs/pomerium-behaviour.md §2.1).
+ * Internal handlers: requests that this process answers itself.
  *
- * Pure but for the handlers that it calls.
+ * - These are the reserved paths on every host, and the whole authenticate host. If a route names that host too, the
+ *   authenticate service keeps only its own paths (docs/pomerium-behaviour.md §2.1).
+ * - Pure except for the handlers that it calls.
  */
 import { isLoopback } from "../../config/index.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
@@ -19,9 +19,9 @@ import { type ReplyTools, type RequestContext, sendLocalReply } from "./request-
 type Handler = ProxyDeps["reserved"];
 
 export type InternalHandlers = Readonly<{
-  /** Whether the proxy answers it itself. */
+  /** Whether the proxy answers the request itself. */
   isInternal(request: CanonicalRequest): boolean;
-  /** @returns false: it is for a route */
+  /** @returns false if the request is for a route */
   handle(context: RequestContext, request: CanonicalRequest): boolean;
 }>;
 
@@ -40,7 +40,7 @@ export function createInternalHandlers(
   const signInHost = config.authenticateServiceUrl.hostname;
   const isShared = config.routes.some(({ host, tunnel }) => host === signInHost && tunnel === null);
 
-  /** Whether we are alive is asked of this node itself. */
+  /** Health checks are always answered by this node. */
   function handlerOf({ hostname, path }: CanonicalRequest): Handler | undefined {
     if (isProbePath(path)) return deps.reserved;
     if (authenticateHost !== null && hostname === signInHost) {
@@ -75,12 +75,12 @@ export function createInternalHandlers(
     });
   }
 
-  /** The external scheme is that of the host's routes; plain HTTP otherwise only on this very machine. */
+  /** The external scheme is that of the host's routes. Without routes, plain HTTP only on a loopback host. */
   function originOf(request: CanonicalRequest): string {
     if (request.hostname === signInHost) return config.authenticateServiceUrl.origin;
     const route = plans.routes.ofHost(request.hostname, request.port);
     const port = request.port === null ? "" : `:${request.port}`;
-    // Where people sign in for a tunnel is an address of the web, whatever port the tunnel asks for.
+    // Sign-in for a tunnel happens on the web address of the host, whatever port the tunnel requests.
     if (route !== undefined && route.tunnel !== null)
       return new URL(`${route.from.protocol}//${request.hostname}${port}`).origin;
     if (route !== undefined) return `${route.from.protocol}//${authorityOf(route, request)}`;

@@ -1,7 +1,8 @@
 /**
- * Refusals: how a request ends with a reply of the proxy's own. One place counts it, replies and records the decision.
+ * Refusals: end a request with a reply of the proxy itself. One function counts the refusal, replies and records the
+ * decision.
  *
- * Pure but for the response it writes to, the metrics and the records.
+ * Pure except for the response it writes to, the metrics and the records.
  */
 import { type DecisionRecord, identityTooLarge, type Principal } from "../../auth/index.ts";
 import type { HttpMetrics } from "../observe/http-metrics.ts";
@@ -23,11 +24,11 @@ export type RequestRefusal = Readonly<{
   condition: Condition;
   result: DecisionRecord["result"];
   reason: string;
-  /** Refused by the proxy's own rules before any credential was read, and counted so. */
+  /** Counts the refusal as one by the proxy's own rules, made before any credential was read. */
   isCounted: boolean;
 }>;
 
-/** The request could be read in more than one way, or is none that is served here. */
+/** Refuses an ambiguous request, or one that this proxy does not serve. */
 export function badRequest(reason: string, status = 400): RequestRefusal {
   return { condition: { type: "bad-request", status }, result: "bad_request", reason, isCounted: true };
 }
@@ -53,7 +54,7 @@ function denied(reason: string): RequestRefusal {
 export const crossSite: RequestRefusal = { ...denied(crossSiteReason), isCounted: true };
 export const invalidBearer = denied(invalidBearerReason);
 export const identityExceedsHeaders = denied(identityTooLarge.reason);
-/** The API server of Kubernetes would take a request without an identity for the service account itself. */
+/** Without an identity, the Kubernetes API server would treat the request as one of the service account itself. */
 export const impersonatesNothing = denied("kubernetes-nobody");
 
 export function unavailableRefusal(why: UnavailableReason): RequestRefusal {
@@ -68,9 +69,9 @@ export function unavailableRefusal(why: UnavailableReason): RequestRefusal {
 export type RefusalWriter = Readonly<{
   /** Always "ended", so that a step of the pipeline can return it. */
   refuse(context: RequestContext, refusal: RequestRefusal, principal?: Principal | null): "ended";
-  /** Policy denied it, or wants the caller to sign in. */
+  /** Refuses a request that policy denied, or for which the caller has to sign in. */
   refuseByPolicy(context: RequestContext, refused: Extract<AdmissionOutcome, { type: "refused" }>): "ended";
-  /** An error ended it. */
+  /** Ends a request after an error. */
   fail(context: RequestContext, error: unknown): void;
 }>;
 

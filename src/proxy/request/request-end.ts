@@ -1,7 +1,7 @@
 /**
  * Request end: after a request's last byte, updates the metrics and the trace and writes the access log line.
  *
- * Pure: clocks, meters and the log are given to it.
+ * Pure: clocks, meters and the log are passed in.
  */
 
 import { forwardedFor } from "../headers/upstream-headers.ts";

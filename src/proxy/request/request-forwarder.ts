@@ -1,8 +1,8 @@
 /**
- * Request forwarder: the end of the pipeline, where a permitted request leaves for its upstream, as HTTP, as an
- * upgraded connection or through a tunnel; or where the route replies by itself.
+ * Request forwarder: the last step of the pipeline. It sends a permitted request to its upstream as HTTP, as an
+ * upgraded connection or through a tunnel, or sends the route's own reply.
  *
- * Nothing is sent without a permit, and nothing after its exchange was cut.
+ * Nothing is sent without a permit, and nothing after the exchange was cut.
  */
 import type { Principal } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
@@ -30,15 +30,16 @@ import {
   sendLocalReply,
 } from "./request-context.ts";
 
-/** An upgrade whose handshake says nothing for this long has failed; the exchange itself may last. */
+/** An upgrade handshake fails after this time without a response. It does not limit the exchange. */
 const handshakeTimeoutMs = 30_000;
 
 export type RequestForwarder = Readonly<{
   /**
-   * What needs no upstream over HTTP: a tunnel to the service itself, a reply of the route, and what no route upgrades.
+   * Handles requests that need no HTTP upstream: a tunnel to the service itself, a reply of the route, and an upgrade
+   * that the route does not allow.
    */
   openWithoutUpstream(context: RequestContext): Next;
-  /** To an upstream of the route. */
+  /** Sends the request to an upstream of the route. */
   send(context: RequestContext): Next;
 }>;
 

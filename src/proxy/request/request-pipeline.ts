@@ -1,20 +1,21 @@
 /**
- * Request pipeline: the life of a request, from its head to its upstream, as steps in one order for requests, upgrades
- * and tunnels alike.
+ * Request pipeline: processes a request from its head to its upstream. The steps and their order are the same for
+ * requests, upgrades and tunnels.
  *
  *   canonicalise → assign route → identify caller → authorize → record → (reply or tunnel here) → attach tokens,
  *   identity → send
  *
- * - A step returns "next", or "ended" once the request has its reply, is sent, or was taken over by another
- *   configuration. A step that has to wait returns a promise of that. A request that waits for nothing is sent in the
- *   turn in which its head was read.
- * - The lease is compared before anything is looked up, and again after every wait. A node whose state is behind
- *   answers 503 and never sends a caller to sign in.
- * - The clocks are read once when the head has been read (`RequestContext.asOf`), and again after each wait. The head
- *   was sent before that, so what is compared with a lease is never older than the request. They are read once more
- *   before the first byte leaves.
- * - There is a pipeline for each configuration, and only the one in force authorizes: a request that waited meanwhile
- *   starts again there.
+ * - A step returns "next" or "ended". "ended": the request has its reply, is sent, or was moved to another
+ *   configuration.
+ * - A step that has to wait returns a promise. A request that does not wait is sent in the turn in which its head was
+ *   read.
+ * - The lease is compared before any lookup, and again after every wait. A node whose state is behind answers 503 and
+ *   never sends a caller to sign in.
+ * - The clocks are read when the head was read (`RequestContext.asOf`), again after each wait, and once more before the
+ *   first byte leaves. The caller sent the head before the first of these, so the time compared with a lease is never
+ *   earlier than the request.
+ * - There is one pipeline per configuration, and only the one in force authorizes. A request that waited during a
+ *   change of configuration restarts in the new pipeline.
  */
 import { type AssertionResult, pathReadings } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
@@ -65,10 +66,10 @@ import { createRequestForwarder } from "./request-forwarder.ts";
 export type RequestPipeline = Readonly<{
   onRequest(downstream: Downstream): void;
   /**
-   * Starts a request again that arrived under another configuration. Nothing but its head has been read or answered.
+   * Restarts a request that arrived under another configuration. Only its head has been read, and nothing was replied.
    */
   rerouteInCurrentConfig(context: RequestContext): void;
-  /** Decides about an open exchange again, as the projection and the clock are now. */
+  /** Re-decides an open exchange by the current projection and clock. */
   reauthorize(open: OpenRequest<RequestContext>): ReauthorizeOutcome;
 }>;
 
@@ -159,7 +160,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
     const request = reached(context.request);
     const tunnel = readTunnel(context.downstream.upgrade, request, context.downstream.head);
     if (tunnel !== undefined) return assignTunnelRoute(context, request, tunnel);
-    // No route may answer for the sign-in host, nor below a reserved path, whatever it allows.
+    // No route may serve the sign-in host or a reserved path, even if it allows encoded slashes.
     if (hasEncodedSlash(request) && readingsOf(request).some((path) => internal.isInternal({ ...request, path })))
       return refuse(context, badRequest("encoded-separator"));
     if (internal.handle(context, request)) return "ended";
@@ -177,7 +178,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
     return routeTo(context, plan, request);
   }
 
-  /** A tunnel is only ever connected to what a route names, at the address that the route gives for it. */
+  /** A tunnel connects only to a target that a route names, at the address that the route gives. */
   function assignTunnelRoute(context: RequestContext, request: CanonicalRequest, tunnel: TunnelRequest | null): Next {
     if (tunnel === null) return refuse(context, badRequest("tunnel-request"));
     if (tunnel.kind === "tcp" && !plans.routes.hasTunnels("tcp")) return refuse(context, badRequest("method", 405));
@@ -217,7 +218,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
 
   // --- the decision
 
-  /** Decides, and registers what is permitted, in one turn. */
+  /** Decides and registers a permitted exchange in one turn. */
   function authorize(context: RequestContext): Next {
     if (context.downstream.closed) return "ended";
     if (current() !== pipeline) {
@@ -276,7 +277,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
     );
   }
 
-  /** What was permitted before its record was durable may not be any more. */
+  /** Checks the permit again, because it may have been revoked before its record was durable. */
   function continueIfPermitted({ context, exchange, permit }: PermittedRequest): Next {
     context.asOf = momentOf(clock);
     if (exchange.mayCarry()) return "next";
@@ -284,9 +285,9 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
     return "ended";
   }
 
-  // --- what the upstream learns of the caller
+  // --- the caller's identity for the upstream
 
-  /** A route that forwards tokens forwards nothing without them: an empty one would look like an answer. */
+  /** A route that forwards tokens sends no request without them: an empty token could be mistaken for a valid one. */
   function attachProviderTokens(context: RequestContext): Next | Promise<Next> {
     const { plan, permit } = reached(context.permitted);
     if (!plan.headerRules.wantsTokens || permit.principal === null) return "next";
@@ -357,7 +358,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
   return pipeline;
 }
 
-/** The path as it is matched, and as servers may read it. */
+/** The path as routes match it, and as servers may interpret it. */
 function readingsOf(request: CanonicalRequest): readonly string[] {
   return [request.path].concat(pathReadings(request));
 }
