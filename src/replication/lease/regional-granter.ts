@@ -10,8 +10,8 @@
  * - The head of a grant is everything the broker has applied. So what it has confirmed to the leader is in force at a
  *   node before the node's lease counts.
  * - The broker confirms no change that a node with such a lease may not enforce yet (`blockedUntil`).
- * - A node's statements about a history that the broker has left do not count (`rebuilt`). Only its newest message
- *   counts: a node that has moved to another history enforces nothing of this one.
+ * - A node's statements about a history that the broker has left do not count (`forgetEnforced`). Only its newest
+ *   message counts: a node that has moved to another history enforces nothing of this one.
  * - A node whose projection differs enforces nothing until it shows ours or the leader grants it a lease.
  * - A boot that left, was replaced, or is refused by the leader gets no grant here.
  *

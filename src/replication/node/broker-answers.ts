@@ -1,6 +1,4 @@
-/**
- * Broker answers: what brokers answer a node, as inputs of its core. Pure.
- */
+/** Broker answers: the conversion of a broker's answers to a node into inputs of the node core. Pure. */
 import { type CommandResult, decodeEvents, type Link, linkOf, sameLink } from "../../events/index.ts";
 import type { PageOutcome } from "../databroker.ts";
 import { type LeaseRefusal, LeaseRefusedError } from "../lease/lease-refusal.ts";
@@ -31,7 +29,7 @@ export function messageBodyOf(spoken: LeaseMessage): Parameters<typeof encodeMes
   }
 }
 
-/** @param envelope null: taken, as a confirmation or a goodbye is */
+/** @param envelope null: the broker accepted a confirmation or a goodbye */
 export function leaseAnswer(envelope: Uint8Array | null, open: EnvelopeOpener): LeaseAnswer {
   return envelope === null ? { type: "taken" } : { type: "grant", grant: openGrant(envelope, open) };
 }
@@ -54,8 +52,8 @@ function isObject(value: unknown): value is Readonly<{ code?: unknown; message?:
 }
 
 /**
- * From where on the log has the last word on a lost denial that was handed back alone. A conflict says that the log has
- * decided otherwise since; its place is at or below the head of the next grant. Any other refusal settles nothing.
+ * The link from which the log settles a lost denial that was handed back alone. A conflict means that the log has since
+ * decided otherwise, at or below the head of the next grant. Any other refusal settles nothing.
  */
 export function settledBy(result: CommandResult): Link | "later" | undefined {
   if (result.type === "done") return result.link;

@@ -2,7 +2,7 @@
  * Change listeners: holders of open streams, notified synchronously of every change.
  *
  * A change is enforced once every promise they returned has resolved. A listener that throws or rejects fails the
- * change, because it is unknown what is still open. The listeners after it are notified all the same. Pure.
+ * change, because its streams may still be open. The listeners after it are notified anyway. Pure.
  */
 import type { Change, ChangeListener } from "../replica.ts";
 
@@ -19,7 +19,7 @@ export class ChangeListeners {
     return () => this.#listeners.delete(own);
   }
 
-  /** @param done called once for a change, before this returns when nobody has to be waited for */
+  /** @param done called once for a change; if no listener returned a promise, before this returns */
   notify(
     change: Change,
     done: (outcome: Readonly<{ failed: false } | { failed: true; error: unknown }>) => void,

@@ -1,18 +1,18 @@
 /**
- * Data folder lock: at most one process lives in a node's data folder, and the next one knows which boot it replaces.
+ * Data folder lock: an exclusive lock on a node's data folder that records the boot which holds it.
  *
- * The lock is SQLite's own on a small database in exclusive mode, so the kernel lets go of it however the process ends,
- * a `kill -9` included, and never before. A process that holds it therefore knows that the boot written there permits
- * nothing any more.
+ * At most one process uses the folder, and the next one knows which boot it replaces. The lock is SQLite's own, on a
+ * small database in exclusive mode. The kernel releases it when the process ends, also by `kill -9`, and never before.
+ * A process that holds the lock therefore knows that the recorded boot permits nothing any more.
  *
- * That is true of this very file on this very kernel, not of a copy: the boot that wrote into the original may be
- * alive. So the boot is written down with the identity of the file, of its file system and of the running kernel. Where
- * one of them differs, there is no proof, and no boot is named: receipts wait for the window of the one before. A
- * copied folder, a cloned disk, a volume that has moved to another machine and a machine that was rebooted look alike
- * from here. A memory image of a running machine is not recognised.
+ * This proof holds for this file on this running kernel, not for a copy: the boot that wrote the original may be alive.
+ * So the file records the boot with the identity of the file, of its file system and of the running kernel. If one of
+ * them differs, there is no proof and no boot is named: receipts wait for the window of the boot before. A copied
+ * folder, a cloned disk, a volume moved to another machine and a rebooted machine all look alike here. A memory image
+ * of a running machine is not detected.
  *
- * Beside the boot stands the seed of its key, so that the next boot can prove what it says: a broker accepts a
- * replacement only with the replaced boot's signature (wire/node-key.ts).
+ * The file also keeps the seed of the boot's key, so that the next boot can prove the replacement: a broker accepts it
+ * only with the replaced boot's signature (wire/node-key.ts).
  */
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -20,17 +20,17 @@ import { DatabaseSync } from "node:sqlite";
 import { type BootId, CodedError, type NodeId, parseBootId } from "../../events/index.ts";
 import { type NodeKey, signReplacement } from "../wire/node-key.ts";
 
-/** `kernelBootId`: where the kernel says which boot of the machine it is. */
+/** `kernelBootId`: the path of the kernel's boot id, which changes with each boot of the machine. */
 type Place = Readonly<{ dataDir: string; node: NodeId; kernelBootId?: string }>;
 
 export type DataFolderLock = Readonly<{
-  /** The last boot of this node that may have held a lease and did not say goodbye, and that has surely ended. */
+  /** The last boot of this node that may have held a lease, said no goodbye and has surely ended; null: none. */
   replaces: BootId | null;
-  /** Of the replaced boot's key; null: a build that kept none wrote it. */
+  /** The seed of the replaced boot's key; null: the build that wrote the file kept none. */
   replacedSeed: Uint8Array | null;
-  /** To be called before the first renew of a boot is sent. @param seed of its key */
+  /** Call this before the first renew of a boot is sent. @param seed the seed of the boot's key */
   record(boot: BootId, seed: Uint8Array): void;
-  /** The brokers have taken our goodbye: there is nothing to replace. */
+  /** The brokers have accepted the goodbye: the next boot has none to replace. */
   clear(): void;
   release(): void;
 }>;
@@ -48,8 +48,7 @@ export class DataFolderLockedError extends CodedError<"ERR_REPLICATION_DATA_FOLD
 }
 
 /**
- * A damaged file is for an operator to take away, who sees that nobody lives there; a full disk is for one to make room
- * on.
+ * An operator must act: remove a damaged file after checking that no process uses the folder, or free disk space.
  */
 export class DataFolderUnusableError extends CodedError<"ERR_REPLICATION_DATA_FOLDER_UNUSABLE"> {
   override readonly code = "ERR_REPLICATION_DATA_FOLDER_UNUSABLE";
@@ -64,9 +63,8 @@ export class DataFolderUnusableError extends CodedError<"ERR_REPLICATION_DATA_FO
 export function lockDataFolder(options: Place): DataFolderLock {
   mkdirSync(options.dataDir, { recursive: true, mode: 0o700 });
   const path = join(options.dataDir, `node-${encodeURIComponent(options.node)}.sqlite`);
-  // SQLite would let everybody read it, and whoever may read may lock. An existing file is not opened here: closing it
-  // would
-  // let go of a lock that this very process holds.
+  // SQLite would create a world-readable file, and any process that can read it can lock it. An existing file is not
+  // opened here: closing it would release a lock that this process holds.
   if (existsSync(path)) chmodSync(path, 0o600);
   else closeSync(openSync(path, "a", 0o600));
   const database = new DatabaseSync(path);
@@ -114,8 +112,8 @@ export function lockDataFolder(options: Place): DataFolderLock {
 }
 
 /**
- * Which boot a new one replaces, and the proof that its data folder was that boot's. Absent proof: an older build kept
- * no key.
+ * The boot that a new one replaces, and the proof that the data folder belonged to it. Absent proof: an older build
+ * kept no key.
  */
 export function replacementBy(
   { cluster, name: node, boot: by }: NodeKey,
@@ -127,13 +125,13 @@ export function replacementBy(
   return { replaces: replaced, replacementProof: signReplacement(seed, { cluster, node, replaced, by }) };
 }
 
-/** Of one file under one running kernel. Null: the kernel does not say which one it is. */
+/** The identity of a file under one running kernel. Null: the kernel's boot id is unknown. */
 function identityOf(path: string, kernel: string | null): string | null {
   const { dev, ino, birthtimeNs } = statSync(path, { bigint: true });
   return kernel === null ? null : `${kernel}.${dev}.${ino}.${birthtimeNs}`;
 }
 
-/** Another one after each boot of a machine, and on each machine; the same in all containers of one. @see proc(5) */
+/** The kernel's boot id: unique for each boot of each machine, and the same in all of its containers. @see proc(5) */
 function kernelOf({ kernelBootId = "/proc/sys/kernel/random/boot_id" }: Place): string | null {
   try {
     return readFileSync(kernelBootId, "utf8").trim() || null;

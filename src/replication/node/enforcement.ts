@@ -3,7 +3,7 @@
  *
  * - Listeners that hold something open are notified of each change. `enforced` moves past a change once all of them
  *   have answered, in order.
- * - A slow listener holds back every later change. No timeout stands in for an answer.
+ * - A slow listener holds back every later change. No timeout replaces an answer.
  * - When a rebuilt projection replaces the old one, `enforced` moves to it in one step, and never to a link of the
  *   history that was left.
  */
@@ -11,7 +11,7 @@ import type { Link } from "../../events/index.ts";
 
 type ChangeGroup = { link: Link; decisive: boolean; open: number };
 
-/** Changes that wait; beyond this the newest ones are waited for together. */
+/** The number of groups of waiting changes; beyond this the newest changes share one group. */
 const groupsMax = 1_024;
 
 export class Enforcement {
@@ -31,8 +31,8 @@ export class Enforcement {
   }
 
   /**
-   * A change is about to be told. `decisive`: a decision may fall differently. `rebuilt`: the history may be another
-   * one from here.
+   * Call this before listeners are notified of a change. `decisive`: it may change a decision. `rebuilt`: the history
+   * may be another one from here.
    */
   begin(change: Readonly<{ id: number; link: Link; decisive: boolean; rebuilt: boolean }>): void {
     const group = change.rebuilt ? this.#groupOfAll(change) : this.#groupFor(change);
@@ -61,7 +61,7 @@ export class Enforcement {
     return { moved, decisive };
   }
 
-  /** What is still open of before holds this one back, and has no place of its own any more. */
+  /** Earlier open changes still hold this one back, but no longer have a group of their own. */
   #groupOfAll({ link, decisive }: Readonly<{ link: Link; decisive: boolean }>): ChangeGroup {
     const [group, ...others] = this.#groups;
     if (group === undefined) return this.#groupFor({ link, decisive });

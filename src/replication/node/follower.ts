@@ -1,8 +1,8 @@
 /**
  * Follower: keeps one copy in step with the log.
  *
- * - Pure. Facts come in (a delivery, a page, a failed read, a grant) and effects go out. It never waits, reads a clock
- *   or throws on bad luck.
+ * - Pure. Inputs are facts (a delivery, a page, a failed read, a grant); outputs are effects. It never waits, reads a
+ *   clock, or throws because of a failure outside.
  * - The caller has authenticated deliveries and grants, and verified snapshots. A link proves continuity, not origin.
  * - No event is applied twice, and each directly follows the one before. A batch is applied only if it links; so is the
  *   new part of a batch that overlaps.
@@ -29,24 +29,24 @@ import {
 } from "../../events/index.ts";
 import { type ChainHistory, emptyHistory, extendHistory, locateLink } from "../lease/chain-history.ts";
 
-/** Consecutive events. A delivery that is already covered may come without its events. */
+/** Consecutive events. A delivery that is already covered may lack its events. */
 export type EventRange = Readonly<{ previous: Link; events: readonly Recorded[]; last: Link }>;
-/** A stretch as an authenticated leader published it. */
+/** A range of events as an authenticated leader published it. */
 export type Delivery = EventRange & Readonly<{ epoch: Epoch }>;
 
 export type Follower = Readonly<{
   history: ChainHistory;
-  /** The newest epoch that an authenticated sender has spoken of, or that we have applied. */
+  /** The newest epoch named by an authenticated sender or applied here. */
   epoch: Epoch;
-  /** The one read in flight. `stale`: asked before a rebuild began, so that its answer means nothing any more. */
+  /** The one read in flight. `stale`: requested before a rebuild began, so its answer is ignored. */
   reading: Readonly<{ after: Link; stale: boolean }> | null;
-  /** What was asked for while that read is in flight: up to which position; Infinity: look again whatever it brings. */
+  /** The position requested while that read is in flight; Infinity: read again, whatever the answer. */
   readUpTo: number;
-  /** A run of deliveries that came ahead of the page we are reading: applied when the page reaches them. */
+  /** Consecutive deliveries ahead of the page being read; they are applied when the page reaches them. */
   buffered: readonly Delivery[];
-  /** `lost`: where we were. It is over at a head of at least this epoch. */
+  /** `lost`: the link that was applied before. The rebuild ends at a head of at least the epoch `atLeast`. */
   rebuilding: Readonly<{ lost: Link; atLeast: Epoch }> | null;
-  /** The log begins behind our place and a snapshot is needed. */
+  /** The log begins after our position, so a snapshot is needed. */
   truncated: Readonly<{ first: Position }> | null;
 }>;
 
@@ -59,7 +59,7 @@ export type Input =
   | Fact<"granted", { epoch: Epoch; incarnation: Incarnation; start: Position; head: Link }>
   /** There may be more to read: a poll is due, a request waits, or a connection is new. */
   | Fact<"readRequested", unknown>
-  /** A snapshot has been loaded, further on than where we are or in place of what is being rebuilt. */
+  /** A snapshot has been loaded that is ahead of `applied` or replaces the projection being rebuilt. */
   | Fact<"snapshotLoaded", { history: ChainHistory }>
   /** Our own projection is wrong, though we are on the chain. */
   | Fact<"projectionWrong", unknown>;
@@ -67,11 +67,11 @@ export type Input =
 export type Effect =
   | Fact<"read", { after: Link }>
   | Fact<"apply", { events: readonly Recorded[] }>
-  /** Start an empty projection beside the old one, which goes on denying; what follows is applied to the new one. */
+  /** Start an empty projection beside the old one, which continues to deny; later events apply to the new one. */
   | Fact<"rebuild", { lost: Link }>
-  /** The snapshot's projection is the base of what follows. */
+  /** The snapshot's projection is the base of later events. */
   | Fact<"adopt", unknown>
-  /** The new projection takes the old one's place. */
+  /** The new projection replaces the old one. */
   | Fact<"rebuilt", { lost: Link; link: Link }>;
 
 type Stepped = readonly [Follower, readonly Effect[]];
@@ -126,7 +126,7 @@ export function step(state: Follower, input: Input): Stepped {
 function onDelivery(state: Follower, batch: Delivery): Stepped {
   const { applied } = state.history;
   if (batch.last.position <= applied.position) {
-    // Covered. Only an event of a newer epoch at a place where ours is older tells something: our suffix is lost.
+    // Covered. It matters only if its event is of a newer epoch than ours at that position: then our suffix is lost.
     return batch.last.epoch > applied.epoch ? rebuild(state, batch.epoch) : [state, []];
   }
   if (batch.previous.position > applied.position) return requestRead(bufferDelivery(state, batch), batch.last.position);
@@ -154,7 +154,7 @@ function onPage(state: Follower, page: EventRange, head: Link): Stepped {
   return [{ ...done, rebuilding: null }, [...effects, rebuilt, ...doneEffects]];
 }
 
-/** What was asked before means nothing any more, and there is surely more to read. */
+/** Ignores the answers to earlier requests and reads on, because there are surely more events. */
 function onSnapshot(state: Follower, history: ChainHistory): Stepped {
   const held = state.buffered.filter((batch) => batch.last.position > history.applied.position);
   const jumped: Follower = { ...noteEpoch(state, history.applied.epoch), history, buffered: held, truncated: null };
@@ -176,7 +176,9 @@ function onGrant(state: Follower, { epoch, incarnation, start, head }: Grant): S
   return head.position > applied.position ? requestRead(state, head.position) : [state, []];
 }
 
-/** Applies what is new in a stretch that links where we are; the same state when it does not, or holds nothing new. */
+/**
+ * Applies the new events of a range that links to `applied`. Returns the same state if it does not link or has none.
+ */
 function applyIfLinked(state: Follower, stretch: EventRange): Stepped {
   const { applied } = state.history;
   const skipped = applied.position - stretch.previous.position;
@@ -187,7 +189,7 @@ function applyIfLinked(state: Follower, stretch: EventRange): Stepped {
   return [{ ...state, history }, [{ type: "apply", events }]];
 }
 
-/** The stretch's own link at our place. */
+/** The range's own link at the applied position. */
 function meetingPoint(stretch: EventRange, applied: Link): Link {
   const event = stretch.events[applied.position - stretch.previous.position - 1];
   return event === undefined ? stretch.previous : linkOf(event);
@@ -203,8 +205,8 @@ function bufferDelivery(state: Follower, batch: Delivery): Follower {
 }
 
 /**
- * Applies the buffered run from where it links now. One step emits one `apply` effect, so that no reader sees half of
- * it.
+ * Applies the buffered deliveries from where they link now. One step emits one `apply` effect, so no reader sees half
+ * of it.
  */
 function applyBuffered(state: Follower, effects: readonly Effect[]): Stepped {
   if (state.buffered.length === 0) return [state, effects];
@@ -227,7 +229,7 @@ function requestRead(state: Follower, upTo: number): Stepped {
   return [{ ...state, reading: { after, stale: false }, readUpTo: 0 }, [{ type: "read", after }]];
 }
 
-/** The read is over. Starts the next one if something requested meanwhile is still missing. */
+/** Ends the read. Starts the next one if events requested meanwhile are still missing. */
 function finishRead(state: Follower): Stepped {
   const settled: Follower = { ...state, reading: null, readUpTo: 0 };
   const again = state.reading?.stale === true || state.readUpTo > state.history.applied.position;

@@ -1,10 +1,11 @@
 /**
  * Lease sender: sends renewals, confirmations and the goodbye to the leader, on time and bounded in number.
  *
- * A renew every second with jitter, a confirmation as soon as there is one (one in flight, the newest word follows),
- * and one goodbye. What is said is asked for when it is sent, so that a renew's own moment is never later than its
- * sending. A failed renew does not hurry the next one: a thousand nodes whose leader is gone ask no more often than
- * before. Pure: it is told the time, and says when it is next due.
+ * - It sends a renew every second with jitter, and one goodbye. Confirmations are sent at once, one in flight; the
+ *   newest state follows when it is answered.
+ * - It builds a message when it sends it, so the moment of a renew is never later than its sending.
+ * - A failed renew does not hurry the next one: a thousand nodes without a leader send no more often than before.
+ * - Pure: the caller passes the time, and `due` is the next time it must be called.
  */
 import type { LeaseRefusal } from "../lease/lease-refusal.ts";
 import { jittered } from "../runtime/jitter.ts";
@@ -15,18 +16,18 @@ export type LeaseSenderOptions = Readonly<{
   renewMs: number;
   nextId: () => number;
   emit: (effect: NodeEffect) => void;
-  /** Null: there is nothing to renew any more. */
+  /** Null: the node needs no more renews. */
   nextRenew: () => LeaseMessage | null;
   nextConfirm: () => LeaseMessage;
   nextGoodbye: () => LeaseMessage;
-  /** How many turns may still be taken early: before the first grant we do not wait the whole second. */
+  /** Whether renews may still be sent early: before the first grant the sender does not wait the full second. */
   isHurried: () => boolean;
 }>;
 
 type Kind = LeaseMessage["type"];
 type InFlight = Readonly<{ kind: Kind; at: number; until: number }>;
 
-/** A renew older than this has lost its worth; the next ones have long been sent. */
+/** The timeout of an answer. An older renew is of no use, because newer ones have been sent. */
 const answerMsMax = 5_000;
 const renewsInFlightMax = 5;
 const hurryMs = { first: 250, growth: 1.15 };
@@ -65,7 +66,7 @@ export class LeaseSender {
     return due;
   }
 
-  /** Takes a turn now, and the next ones in time. */
+  /** Sends a renew now and schedules the next one. */
   renew(now: number): void {
     if (this.#stopped) return;
     this.#renewAt = now + jittered(this.#renewDelayMs(), this.#options.random);
@@ -77,7 +78,7 @@ export class LeaseSender {
     this.#send(message, now, answerMsMax);
   }
 
-  /** `enforced` has moved past something that somebody may wait for. */
+  /** Sends a confirmation: `enforced` has moved past a change that a receipt may wait for. */
   confirm(now: number): void {
     this.#confirmAgain = true;
     if (this.#stopped || this.#goodbyes > 0 || this.#count("confirm") > 0) return;
@@ -86,7 +87,7 @@ export class LeaseSender {
     this.#send(this.#options.nextConfirm(), now, answerMsMax);
   }
 
-  /** Says goodbye, a few times if need be; nothing else is said any more. */
+  /** Sends a goodbye, repeated a few times on failure; no renew or confirmation follows. */
   leave(now: number): void {
     if (this.#goodbyes > 0) return;
     this.#renewAt = never;
@@ -101,7 +102,7 @@ export class LeaseSender {
     this.#inFlight.clear();
   }
 
-  /** @returns what it is the answer to; undefined: nothing that anybody waits for any more */
+  /** @returns the message that it answers; undefined: no message is waiting for this answer */
   onAnswer(
     id: number,
     answer: Readonly<{ type: string; error?: unknown; refusal?: LeaseRefusal }>,
@@ -113,7 +114,7 @@ export class LeaseSender {
     if (answer.type === "failed" || answer.type === "refused") this.#recordFailure(asked.kind, answer);
     else this.#failuresInARow = 0;
     if (asked.kind === "goodbye") this.#afterGoodbye(answer.type === "taken", now);
-    // After a failure the next renew says the same.
+    // After a failure, the next renew carries the same state.
     if (asked.kind === "confirm" && this.#confirmAgain && answer.type === "taken") this.confirm(now);
     return asked;
   }

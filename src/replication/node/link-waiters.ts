@@ -1,6 +1,6 @@
 /**
- * Link waiters: requests that need the projection to have reached a link. Bounded in number and in time. Pure: it is
- * told when the projection moves and what time it is, and says who has been answered.
+ * Link waiters: requests that need the projection to have reached a link. Bounded in number and in time. Pure: the
+ * caller reports when the projection moves and passes the time; the methods return the answered requests.
  */
 import type { Epoch, Link } from "../../events/index.ts";
 import { type ChainHistory, epochAt, locateLink } from "../lease/chain-history.ts";
@@ -17,16 +17,15 @@ type LinkWaiter = {
 };
 
 const waitersMax = 10_000;
-/** A broker is asked when the fan-out has not brought it within this. */
+/** After this time without the link from the fan-out, the node reads from a broker. */
 const readAfterMs = 25;
 
 export class LinkWaiters {
   readonly #waiters = new Map<number, LinkWaiter>();
-  /** Nobody's time comes before this. */
+  /** No waiter is due before this time. */
   #due = Number.POSITIVE_INFINITY;
   /**
-   * A link that a request waited for in vain: the one of the highest epoch. Null: none, or the chain has shown what it
-   * is.
+   * The link of the highest epoch that a request waited for in vain. Null: none, or the chain has located it since.
    */
   #unreached: Readonly<{ link: Link; since: number }> | null = null;
 
@@ -37,7 +36,7 @@ export class LinkWaiters {
     return this.#due;
   }
 
-  /** @returns the answer, when there is one at once */
+  /** @returns the answer if it is known at once */
   wait(
     request: Readonly<{ id: number; link: Link; timeoutMs: number }>,
     history: ChainHistory,
@@ -72,7 +71,7 @@ export class LinkWaiters {
     return answered;
   }
 
-  /** @returns who has waited long enough, and whether somebody now needs a broker to be asked */
+  /** @returns the requests that timed out, and whether a waiter now needs a read from a broker */
   wake(now: number): Readonly<{ answered: readonly LinkWaitResult[]; ask: boolean }> {
     if (now < this.#due) return { answered: [], ask: false };
     const answered: LinkWaitResult[] = [];
@@ -95,12 +94,12 @@ export class LinkWaiters {
   }
 
   /**
-   * The epoch that a link of a lost history names, so that the leader opens one above it. Until then the link might
-   * still be ahead of this copy.
+   * The epoch named by a link of a lost history, so that the leader opens one above it. Until then the link might still
+   * be ahead of this copy.
    *
-   * A link in a credential was durable before the credential existed. A lease that was asked for later names a head at
+   * A link in a credential was durable before the credential existed. A lease requested later names a head at
    * or beyond it, unless the log has lost the link.
-   * @param leasedAt when the lease in force was asked for; −Infinity: there is none
+   * @param leasedAt when the current lease was requested; −Infinity: no lease
    * @returns an epoch above that of this copy; null: no link is known to be lost
    */
   lostEpoch(history: ChainHistory, leasedAt: number): Epoch | null {
@@ -114,7 +113,7 @@ export class LinkWaiters {
     if (this.#unreached === null || this.#unreached.link.epoch < link.epoch) this.#unreached = { link, since };
   }
 
-  /** Nobody waits any longer. */
+  /** Ends every wait. */
   close(): readonly LinkWaitResult[] {
     const answered = [...this.#waiters.keys()].map((id): LinkWaitResult => ({ id, outcome: "behind" }));
     this.#waiters.clear();
@@ -127,7 +126,7 @@ function outcomeFor(history: ChainHistory, link: Link): LinkWaitOutcome | undefi
     case "ahead":
       return undefined;
     case "otherChain": {
-      // Of a newer epoch than ours at its place: it is this copy that holds a lost suffix, and will find out.
+      // If its epoch is newer than ours at its position, this copy holds a lost suffix and will detect it.
       const ours = epochAt(history, link.position);
       return ours !== undefined && link.epoch > ours ? undefined : "lost";
     }

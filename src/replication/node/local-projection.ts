@@ -1,9 +1,11 @@
 /**
- * Local projection: the projection that this process decides from, and what is kept beside it.
+ * Local projection: the projection that this process decides from, and the denials kept beside it.
  *
- * While it is rebuilt, the old projection stays visible and goes on denying; the new one takes its place only at the
- * head of the log. Denials of a lost suffix stay in force beside it, outside the digest, until the surviving log holds
- * the same fact. Pure: no I/O; changes only when told.
+ * - During a rebuild the old projection stays visible and continues to deny. The new one replaces it only at the head
+ *   of the log.
+ * - Denials of a lost suffix stay in force beside it, outside the digest, until the surviving log contains the same
+ *   fact.
+ * - Pure: it does no I/O and changes only through method calls.
  */
 import {
   FactPositions,
@@ -26,11 +28,11 @@ import { isDenied, type LostDenials, sessionsEndedBy, Tightenings } from "./deni
 import type { LoadedSnapshot } from "./messages.ts";
 import type { PersonKeys } from "./person-keys.ts";
 
-/** What a fold has changed. `decisive`: a decision may fall differently. */
+/** The result of a fold. `decisive`: it may change a decision. */
 export type FoldResult = Readonly<{
   touched: readonly (readonly Stream[])[];
   decisive: boolean;
-  /** When the oldest of the events was recorded. Null: there were none. */
+  /** When the oldest of the events was recorded. Null: no events. */
   committedAt: UnixMs | null;
 }>;
 
@@ -39,7 +41,7 @@ export class LocalProjection {
   readonly #tightenings = new Tightenings();
   readonly #retained = new Set<Stream>();
   readonly #persisted = new PersistedDenials();
-  /** Of brokers, to denials that were handed back. */
+  /** Answers of brokers to denials that were handed back. */
   readonly answers = new ReassertionAnswers();
   /** The epochs of the history that events are folded from, up to the newest event. */
   #epochs: readonly EpochMark[] = [];
@@ -56,7 +58,7 @@ export class LocalProjection {
   get projection(): Projection {
     return this.#visible;
   }
-  /** Where the log said what `projection` holds. */
+  /** The log positions of the facts in `projection`. */
   get places(): FactPositions {
     return this.#visiblePositions;
   }
@@ -77,17 +79,17 @@ export class LocalProjection {
     const session = kind === "session" ? this.#visible.session(id as SessionId) : undefined;
     return session?.status === "active" && this.#persisted.mayDenySession(session, visible);
   }
-  /** Grows with every final denial that is folded in, and with every one that is settled. */
+  /** Grows with every final denial that is applied and with every denial that is settled. */
   get tightened(): number {
     return this.#persisted.count;
   }
 
-  /** What a disk should remember of final denials, oldest first. */
+  /** The final denials to keep on disk, oldest first. */
   denialsToPersist(): readonly PersistedDenial[] {
     return this.#persisted.newest();
   }
 
-  /** What this node's own disk remembers of denials is in force before anything is read. */
+  /** Puts the denials from this node's own disk in force before the log is read. */
   restoreDenials({ retained, denials }: DenialsOnDisk): void {
     // Whether a denied person is still denied follows from the denial: the log may have settled it meanwhile.
     const people = new Set(denials.filter(({ type }) => type !== "UserSessionsRevoked").map(({ stream }) => stream));
@@ -96,7 +98,7 @@ export class LocalProjection {
     this.#persisted.restore(denials);
   }
 
-  /** The head of a grant has been reached: what the log does not hold of what the disk remembers is lost. */
+  /** The projection has reached the head of a grant: denials from the disk that the log does not contain are lost. */
   settlePersisted(history: ChainHistory): LostDenials | null {
     if (!this.#persisted.hasOpen || this.#next !== null) return null;
     const lost = this.#persisted.settle(history, this.#visible);
@@ -106,8 +108,7 @@ export class LocalProjection {
   }
 
   /**
-   * What the surviving log has the last word on, from a place on that is applied here, is not denied beside it any
-   * more.
+   * Ends the extra denials that the surviving log has settled at a position that is applied here.
    */
   settleAnswered(visible: ChainHistory): void {
     for (const [hash, at] of this.answers.takeReached(visible)) {
@@ -116,12 +117,12 @@ export class LocalProjection {
     }
   }
 
-  /** Whether a person's key may still be kept: never again once the projection holds their erasure. */
+  /** Whether the projection contains the person's erasure; their key must not be kept from then on. */
   isErased(userId: UserId): boolean {
     return (this.#next ?? this.#visible).user(userId)?.status === "erased";
   }
 
-  /** Folds events in, in order. Nothing is visible of it while the copy is being rebuilt. */
+  /** Folds events in order. During a rebuild the result stays invisible. */
   fold(events: readonly Recorded[]): FoldResult {
     const projection = this.#next ?? this.#visible;
     const places = this.#next === null ? this.#visiblePositions : this.#nextPositions;
@@ -141,7 +142,7 @@ export class LocalProjection {
       decisive ||= recorded.effect !== "neutral";
       if (recorded.event.type === "UserErased") this.#keys.drop(recorded.event.userId);
       if (recorded.event.type === "UserRestored") this.#tightenings.recordUserRestored(recorded.event.userId, recorded);
-      // What is read again from before they were written down lifts nothing that was denied later.
+      // Events read again from before a denial was persisted do not lift that later denial.
       if (
         recorded.event.type === "UserRestored" &&
         this.#persisted.recordUserRestored(recorded.event.userId, recorded.epoch)
@@ -154,7 +155,7 @@ export class LocalProjection {
     return { touched, decisive, committedAt: events[0]?.recordedAt ?? null };
   }
 
-  /** What this node's own disk holds is where it begins. */
+  /** Starts from the snapshot on this node's own disk. */
   startFrom(snapshot: LoadedSnapshot): void {
     this.#visible = snapshot.projection;
     this.#epochs = snapshot.epochs;
@@ -172,8 +173,8 @@ export class LocalProjection {
   }
 
   /**
-   * A snapshot is the base of the projection that is being built.
-   * @param theirs the epochs of the chain that is being left
+   * Uses a snapshot as the base of the projection being built.
+   * @param theirs the epochs of the chain that the node leaves
    */
   rebuildFrom(snapshot: LoadedSnapshot, theirs: readonly EpochMark[]): void {
     const { link, epochs } = snapshot;
@@ -188,8 +189,8 @@ export class LocalProjection {
   }
 
   /**
-   * The new projection takes the old one's place.
-   * @param nothingLost its history goes through the place where the old one stands
+   * The new projection replaces the old one.
+   * @param nothingLost whether the new history contains the link of the old projection
    */
   finishRebuild(nothingLost: "nothing lost" | "lost"): LostDenials {
     const next = this.#next ?? this.#visible;
@@ -208,7 +209,7 @@ export class LocalProjection {
     for (const stream of this.#retained) if (isDenied(by, stream)) this.#retained.delete(stream);
   }
 
-  /** The surviving log says the same, or an operator's later word lifts it: then it need not be kept apart. */
+  /** Drops an extra denial when the surviving log contains the same fact or an operator has lifted it later. */
   #release(recorded: Recorded): void {
     const { effect, event, stream: own } = recorded;
     const stream = event.type === "TighteningReasserted" ? event.subject : own;

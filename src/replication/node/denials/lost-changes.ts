@@ -1,9 +1,10 @@
 /**
- * Lost changes: what a node had applied of a history that the log has lost, by name, for an operator to judge.
+ * Lost changes: the changes this node had applied from a history that the log has lost, by name, for an operator to
+ * review.
  *
- * Final denials stay in force and come back into the log by themselves (tightenings.ts). Whatever else was changed, a
- * membership or a person who was let in again, is once more as the surviving log says, and that log cannot say what it
- * was for a while. Pure; bounded: the newest changes are remembered.
+ * Final denials stay in force and return to the log by themselves (tightenings.ts). Every other change, such as a
+ * membership or a person who was restored, reverts to the surviving log. That log has no record of the time in between.
+ * Pure; bounded: only the newest changes are remembered.
  */
 import type { Link, Stream } from "../../../events/index.ts";
 import { type EpochMark, sharesLink } from "../../lease/chain-history.ts";
@@ -11,8 +12,8 @@ import { type EpochMark, sharesLink } from "../../lease/chain-history.ts";
 type Change = Readonly<{ link: Link; touched: readonly (readonly Stream[])[] }>;
 
 /**
- * `events`: how many; `streams`: whom and what they were about, sessions last, the first of them; `more`: not all were
- * remembered, or fit.
+ * `events`: the number of lost events. `streams`: the first of their streams, sessions last. `more`: some streams were
+ * not remembered or did not fit.
  */
 export type LostChange = Readonly<{ events: number; streams: readonly Stream[]; more: boolean }>;
 
@@ -23,10 +24,10 @@ export class LostChanges {
   #recent: Change[] = [];
   #events = 0;
   #forgot = false;
-  /** Of the chain that the remembered ones stand on. */
+  /** The epochs of the chain that the remembered changes are on. */
   #epochs: readonly EpochMark[] = [];
 
-  /** The visible projection has moved to a link; what its events touched, an entry for each. */
+  /** The visible projection has moved to a link; `change` lists the streams that each event touched. */
   record(change: Change, epochs: readonly EpochMark[]): void {
     this.#epochs = epochs;
     this.#recent.push(change);
@@ -38,9 +39,9 @@ export class LostChanges {
   }
 
   /**
-   * Another history has taken the place of the one before.
-   * @param epochs of it
-   * @returns null: nothing that is remembered was lost
+   * Another history has replaced the one before.
+   * @param epochs the epochs of the new history
+   * @returns null: no remembered change was lost
    */
   takeLost(epochs: readonly EpochMark[]): LostChange | null {
     const lost = this.#recent.filter(({ link }) => !sharesLink(epochs, link, this.#epochs));

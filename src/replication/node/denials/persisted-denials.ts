@@ -1,14 +1,15 @@
 /**
- * Persisted denials: the newest final denials that this node has applied, as its disk remembers them over a restart.
+ * Persisted denials: the newest final denials that this node has applied, kept on its disk across a restart.
  *
- * A log that was restored from a backup, or failed over while the node was down, may not hold them any more. Until it
- * is known whether it does, they are in force here, whatever the projection is made from: a snapshot, or the log from
- * its beginning. Known it is when the head of a grant has been reached: a leader's clean commit proves what the log is.
- * What the log does not hold is lost: it stays denied and is handed back.
+ * - A log that was restored from a backup, or failed over while the node was down, may lack them. They stay in force
+ *   here until the node knows whether the log holds them, even if the projection comes from a snapshot.
+ * - The node knows it once the projection reaches the head named by a grant: a leader's clean commit proves the log.
+ * - A denial that the log does not hold is lost: it stays in force here and is handed back to the brokers.
+ * - A denial is exact: it names sessions that existed in its own history. It never covers a session that the surviving
+ *   log created after the two histories parted.
+ * - A denial ends when the surviving log has settled it. Only the loss of that position brings it back.
  *
- * A denial is exact: it names sessions that existed in its own history. A session that the surviving log created after
- * the two histories parted is never among them. A denial ends when the surviving log has settled it; only a loss of
- * that place brings it back. Pure.
+ * Pure.
  */
 import {
   type ActiveSession,
@@ -33,42 +34,44 @@ import { isDenied, type LostDenials } from "./tightenings.ts";
 
 export type PersistedDenial = LostTightening &
   Readonly<{
-    /** The epoch it was written in, as its history had it; null: not known. */
+    /** The epoch in which its history wrote it; null: unknown. */
     since: EpochMark | null;
     /**
-     * The sessions that a word about their person has ended: a log that has lost them too must not take them once more.
+     * The sessions ended by this denial of their person. A log that has lost them too must not accept them again.
      */
     sessions?: readonly SessionId[];
     /** The epochs of the history it was written in, up to its own. Absent: an older build wrote it. */
     chain?: readonly EpochMark[];
     /** A cut that named a position ended only sessions created up to there. Absent: up to its own position. */
     upTo?: Position;
-    /** A place of a surviving log that has the last word on it: nothing is lost while the log goes through there. */
+    /**
+     * The position at which a surviving log settled it: the denial is not lost while the log contains that position.
+     */
     settledAt?: SettledAt;
   }>;
 
 export type SettledAt = Readonly<{ link: Link; since: EpochMark }>;
 
-/** What a node's own disk says. */
+/** The denials on a node's own disk. */
 export type DenialsOnDisk = Readonly<{
-  /** Facts that only this node denies: of a lost suffix, and not in the log again when it was written. */
+  /** Facts that only this node denies: they come from a lost suffix and were not in the log again when written. */
   retained: readonly Stream[];
   /** Oldest first. */
   denials: readonly PersistedDenial[];
 }>;
 
-/** Of the projection that is visible: how far it is, and the epochs of its history. */
+/** The newest link of the visible projection and the epochs of its history. */
 export type VisibleHistory = Pick<ChainHistory, "applied" | "epochs">;
 
-/** As many of the newest as a disk is asked to remember. */
+/** The disk keeps at most this many of the newest denials. */
 export const persistedDenialsMax = 4_096;
-/** And of the sessions in them, the newest words first. */
+/** The disk keeps at most this many of their sessions, those of the newest denials first. */
 export const persistedSessionsMax = 16_384;
 
 /** A denial about one session is of no use after this long: no session lives longer. */
 const sessionDenialMsMax = 366 * 24 * 60 * 60 * 1_000;
 
-/** `lifted`: of a suspension that an operator has lifted since, only the end of the sessions is left. */
+/** `lifted`: an operator has since lifted this suspension, so only the end of its sessions remains. */
 type AppliedDenial = {
   readonly recorded: Recorded;
   readonly sessions: readonly SessionId[];
@@ -77,11 +80,11 @@ type AppliedDenial = {
 };
 
 export class PersistedDenials {
-  /** All that the disk had. */
+  /** All denials read from the disk. */
   #carried: readonly PersistedDenial[] = [];
   #newest: AppliedDenial[] = [];
   #count = 0;
-  /** In `#newest`. */
+  /** The number of sessions in `#newest`. */
   #sessions = 0;
   readonly #open = new Map<Hash, PersistedDenial>();
   readonly #denied = new Map<Stream, Set<PersistedDenial>>();
@@ -91,20 +94,20 @@ export class PersistedDenials {
   /** When the newest event was recorded. */
   #latest = 0;
 
-  /** Whether some of them have still to be looked for in the log. */
+  /** Whether the node does not know yet if the log holds all of them. */
   get hasOpen(): boolean {
     return this.#open.size > 0;
   }
-  /** Whether a lost denial of a person waits for the surviving log. */
+  /** Whether a lost denial of a person waits for the surviving log to settle it. */
   get isAwaiting(): boolean {
     return this.#awaited.size > 0;
   }
-  /** Grows with every final denial that is folded in, and with every one that is settled. */
+  /** Grows with every final denial that is applied and with every denial that is settled. */
   get count(): number {
     return this.#count;
   }
 
-  /** What a disk should remember, oldest first. */
+  /** The denials to keep on disk, oldest first. */
   newest(): readonly PersistedDenial[] {
     const all = new Map(this.#carried.map((denial) => [denial.link.hash, denial]));
     for (const { recorded, sessions, chain, lifted } of this.#newest.slice(-persistedDenialsMax)) {
@@ -120,7 +123,7 @@ export class PersistedDenials {
     })).map((denial) => ({ ...denial, ...settledOf(this.#settledAt.get(denial.link.hash)) }));
   }
 
-  /** An event is folded in. @param sessions those that it has ended @param chain the epochs of its history so far */
+  /** Records an applied event. @param sessions the sessions it ended @param chain the epochs of its history so far */
   remember(recorded: Recorded, sessions: readonly SessionId[], chain: readonly EpochMark[]): void {
     this.#latest = Math.max(this.#latest, recorded.recordedAt);
     if (recorded.effect !== "tightens") return;
@@ -151,14 +154,14 @@ export class PersistedDenials {
     this.#denied.set(denial.stream, others.add(denial));
   }
 
-  /** Until it is known what the log holds. A denial whose place is applied here is the projection's own to enforce. */
+  /** Whether an open denial covers the fact. Once a denial's position is applied here, the projection enforces it. */
   denies(stream: Stream, visible: VisibleHistory): boolean {
     const denials = this.#denied.get(stream);
     if (denials === undefined) return false;
     return [...denials].some((denial) => denial.type !== "UserSessionsRevoked" && !this.#isApplied(denial, visible));
   }
 
-  /** The same of a session that a cut of its person may have ended. */
+  /** As `denies`, for a session that a cut of its person may have ended. */
   mayDenySession({ userId, createdAt }: Pick<ActiveSession, "userId" | "createdAt">, visible: VisibleHistory): boolean {
     const denials = this.#denied.get(userStream(userId));
     if (denials === undefined) return false;
@@ -172,7 +175,7 @@ export class PersistedDenials {
     return place !== null && place.position <= visible.applied.position;
   }
 
-  /** An operator's later word about a person: it stands. @returns whether it lifts one of these */
+  /** An operator restored a person later, which overrides these suspensions. @returns whether it lifts one of them */
   recordUserRestored(userId: UserId, epoch: Epoch): boolean {
     const isLifted = ({ type, link, stream }: PersistedDenial): boolean =>
       type === "UserSuspended" && link.epoch < epoch && parseStream(stream).id === userId;
@@ -182,7 +185,7 @@ export class PersistedDenials {
       this.#close(denial);
       lifted = true;
     }
-    // Nor is it for the next boot to deny the person once more.
+    // The next boot must not deny the person again either.
     if (this.#carried.some(isLifted))
       this.#carried = this.#carried.flatMap((denial) => (isLifted(denial) ? sessionDenials(denial) : [denial]));
     for (const each of this.#newest) {
@@ -192,7 +195,7 @@ export class PersistedDenials {
     return lifted;
   }
 
-  /** The head of a grant has been reached. What lies ahead in the epoch of that grant is still waited for. */
+  /** The projection has reached the head of a grant. Denials ahead of it in that grant's epoch stay open. */
   settle(history: ChainHistory, projection: Projection): LostDenials {
     const events = new Map<Hash, LostTightening>();
     const denied = new Set<Stream>();
@@ -210,15 +213,15 @@ export class PersistedDenials {
     return { events: [...events.values()], denied };
   }
 
-  /** Lost denials are handed back. Only those of people are awaited: a denial of anything else is final in any log. */
+  /** Lost denials are handed back. Only denials of people await settlement: any other denial is final in every log. */
   awaitSettlement(events: readonly LostTightening[]): void {
     for (const { link, stream } of events)
       if (parseStream(stream).kind === "user") this.#awaited.set(link.hash, stream);
   }
 
   /**
-   * The surviving log denies a person at a place behind the one where they were handed back.
-   * @returns whether that settles one
+   * The surviving log denies a person at a position after their denials were handed back.
+   * @returns whether that settles a denial
    */
   recordLaterDenial(stream: Stream, at: SettledAt): boolean {
     const settles = [...this.#awaited].filter(([, awaited]) => awaited === stream);
@@ -227,8 +230,8 @@ export class PersistedDenials {
   }
 
   /**
-   * The surviving log has the last word on a lost denial from this place on.
-   * @returns the person whom no other lost denial names
+   * The surviving log settles a lost denial from this position on.
+   * @returns the stream of its person if no other awaited denial names it, else null
    */
   recordSettlement(hash: Hash, at: SettledAt): Stream | null {
     const stream = this.#awaited.get(hash);
@@ -238,7 +241,9 @@ export class PersistedDenials {
     return stream === undefined || [...this.#awaited.values()].includes(stream) ? null : stream;
   }
 
-  /** The place that makes it no loss: its own, or the one that settled it; null: the log goes through neither. */
+  /**
+   * The link that shows the denial is not lost: its own, or the one that settled it; null: the log contains neither.
+   */
   #positionIn({ epochs }: VisibleHistory, { link, since }: PersistedDenial): Link | null {
     if (sharesLink(epochs, link, since === null ? [] : [since])) return link;
     const at = this.#settledAt.get(link.hash);
@@ -264,7 +269,7 @@ export class PersistedDenials {
   }
 }
 
-/** Each by itself: what lifts a suspension does not bring its sessions back. */
+/** One denial for each session: lifting a suspension does not restore its sessions. */
 function sessionDenials(denial: PersistedDenial): PersistedDenial[] {
   const userId = parseStream(denial.stream).id as UserId;
   return (denial.sessions ?? []).map((sessionId) => ({
@@ -290,7 +295,7 @@ function withoutSessions({ sessions: _, ...denial }: PersistedDenial): Persisted
   return denial;
 }
 
-/** The newest keep theirs, up to so many in all. @param list oldest first */
+/** Keeps the sessions of the newest items, at most `persistedSessionsMax` in all. @param list oldest first */
 function withinSessionsMax<Item extends Readonly<{ sessions?: readonly SessionId[] }>>(
   list: readonly Item[],
   keep: (item: Item, sessions: readonly SessionId[]) => Item,
@@ -323,9 +328,9 @@ function deniedFacts(
 }
 
 /**
- * Whether what the surviving log created at a position existed in the history of a denial, before it. What is older
- * than either history's remembered epochs counts as shared: old sessions stay denied, and a new one is in a newer
- * epoch.
+ * Whether an item that the surviving log created at a position existed before the denial in the denial's history. An
+ * item older than the remembered epochs of either history counts as shared: old sessions stay denied, and a new one is
+ * in a newer epoch.
  */
 function existedBefore(denial: PersistedDenial, createdAt: Position, epochs: readonly EpochMark[]): boolean {
   const { link, since, chain = since === null ? [] : [since], upTo = link.position - 1 } = denial;
@@ -334,12 +339,12 @@ function existedBefore(denial: PersistedDenial, createdAt: Position, epochs: rea
   const mark = epochs.findLast(isStart);
   if (mark === undefined) return true;
   const their = chain.findLast(isStart);
-  // Epochs only grow along one history, so a later epoch in front of the denial belongs to another one.
+  // Epochs only grow along one history, so a later epoch before the denial belongs to another history.
   if (their === undefined) return mark.epoch < (chain[0]?.epoch ?? link.epoch + 1);
   return mark.epoch === their.epoch && mark.start === their.start && mark.incarnation === their.incarnation;
 }
 
-/** How a denial of one fact is handed back: of a cut, and of a person's old sessions, each session by itself. */
+/** The event that hands back the denial of one fact. Sessions of a cut or of a person are handed back one by one. */
 function lostOf(denial: PersistedDenial, fact: Stream): LostTightening {
   const { link, stream, type, userId, recordedAt } = denial;
   const lost: LostTightening = { link, stream, type, userId, recordedAt };

@@ -1,7 +1,7 @@
 /**
- * Persisted form: how a node writes its persisted denials to disk. Many denials stand in one history, so its epochs are
- * written once, and each denial finds its own by the epoch that it was written in. An older build reads what it knows
- * and skips the rest. Pure.
+ * Persisted form: the on-disk format of a node's persisted denials. Many denials share one history, so its epochs are
+ * written once, and each denial finds them by the epoch in which it was written. An older build reads the fields it
+ * knows and skips the rest. Pure.
  */
 
 import type { Stream } from "../../../events/index.ts";
@@ -12,11 +12,13 @@ export type DenialsFile = Readonly<{
   /** `DenialsOnDisk.retained`. */
   sticky: readonly Stream[];
   denials: readonly Omit<PersistedDenial, "chain">[];
-  /** The epochs of the histories that denials stand in. Absent: an older build wrote it. */
+  /** The epochs of the denials' histories. Absent: an older build wrote the file. */
   chains?: readonly (readonly EpochMark[])[];
 }>;
 
-/** A chain has up to 1,024 epochs, and each restore leaves one: the newest are written. */
+/**
+ * The number of newest chains written. A chain has up to 1,024 epochs, and each restore of the log leaves one chain.
+ */
 const chainsMax = 16;
 
 export function formatDenials({ retained, denials }: DenialsOnDisk): DenialsFile {

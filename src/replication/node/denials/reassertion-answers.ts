@@ -1,21 +1,20 @@
 /**
- * Denial answers: places from which on the log has the last word on a lost denial that was handed back. An answer
- * counts once its place is applied here, in the history that is visible; an answer about another history says nothing.
- * Pure.
+ * Reassertion answers: the log positions that settle lost denials which were handed back. An answer counts once its
+ * position is applied here, in the visible history. An answer about another history has no effect. Pure.
  */
 import type { Hash, Link } from "../../../events/index.ts";
 import { type ChainHistory, locateLink } from "../../lease/chain-history.ts";
 import type { SettledAt } from "./persisted-denials.ts";
 
 const answersMax = 4_096;
-/** The first grant may answer a renew that was under way already. */
+/** The first grant may answer a renew that was already in flight. */
 const grantsUntilLater = 2;
 
 export class ReassertionAnswers {
-  /** A number: so many grants until the place is known. */
+  /** A number: how many more grants must arrive before the position is known. */
   readonly #settledFrom = new Map<Hash, Link | number>();
 
-  /** @param from the place; `later`: the head of any grant to a renew that is sent from now on is behind it */
+  /** @param from the settling link; `later`: any head granted to a renew that is sent from now on */
   add(hash: Hash, from: Link | "later"): void {
     if (this.#settledFrom.size >= answersMax) return; // it stays denied here, and is handed back at the next start
     this.#settledFrom.set(hash, from === "later" ? grantsUntilLater : from);
@@ -26,7 +25,7 @@ export class ReassertionAnswers {
       if (typeof from === "number") this.#settledFrom.set(hash, from > 1 ? from - 1 : head);
   }
 
-  /** Those whose places the visible history has reached. */
+  /** Removes and yields the answers whose positions the visible history has reached. */
   *takeReached(visible: ChainHistory): Generator<readonly [Hash, SettledAt]> {
     for (const [hash, link] of this.#settledFrom) {
       if (typeof link === "number") continue;

@@ -1,22 +1,23 @@
 /**
- * Reassertions: the final denials of a lost suffix, on their way back into the log (docs/protocol.md §4.3).
+ * Reassertions: the final denials of a lost suffix on their way back into the log (docs/protocol.md §4.3).
  *
- * A few at a time, one question in flight, again with growing waits until a broker has answered. A thousand nodes that
- * have applied the same make the same commands, so the log gets one event. That a denial is handed back changes nothing
- * here: it stays in force until the surviving log says it.
+ * - They are sent in small batches, one request in flight, with growing delays until a broker answers.
+ * - Nodes that applied the same events hand back the same denials, and the log gets one event for each.
+ * - Handing a denial back changes nothing here: it stays in force until the surviving log contains it.
+ * - A denial of a person is handed back alone: the log may have decided otherwise since, so the node needs the answer
+ *   to this one denial.
  *
- * A denial of a person is handed back alone: the log may have decided otherwise since, so its own answer has to be
- * known. Pure.
+ * Pure.
  */
 import { type CommandId, type Hash, type LostTightening, parseStream, uuidFromBytes } from "../../../events/index.ts";
 import { type Backoff, backoffMs, upTo } from "../../runtime/jitter.ts";
 import type { NodeEffect } from "../messages.ts";
 
-/** @see answered; `cancel`: nobody waits for that one any more. */
+/** @see recordAnswer; `cancel`: the request no longer matters. */
 export type ReassertEffect = Extract<NodeEffect, { type: "reassert" | "cancel" }>;
 
 const backoff: Backoff = { first: 500, max: 30_000 };
-/** Everybody has found out at about the same time. */
+/** Spreads the first requests, because all nodes detect a loss at about the same time. */
 const spreadMs = 1_000;
 const answerMsMax = 15_000;
 const batchMax = 256;
@@ -57,7 +58,7 @@ export class Reassertions {
     if (this.#pending.size > 0 && this.#sendAt === never) this.#sendAt = now + upTo(spreadMs, this.#random);
   }
 
-  /** @returns the hash of the one denial that was answered; null: a failure, or the answer to several */
+  /** @returns the hash of the denial, if the request held exactly one and succeeded; otherwise null */
   recordAnswer(id: number, answer: "answered" | "failed", now: number): Hash | null {
     if (this.#inFlight?.id !== id) return null;
     const { hashes } = this.#inFlight;

@@ -1,13 +1,14 @@
 /**
- * Tightenings: which final denials this copy has applied, so that those of a lost suffix stay in force here and are
- * handed back to the brokers (docs/protocol.md §4.3). Lost loosening events are dropped: someone signs in again. A
- * revocation is never undone.
+ * Tightenings: the final denials that this copy has applied, so that those of a lost suffix stay in force here and are
+ * handed back to the brokers (docs/protocol.md §4.3).
  *
- * A word about a person ended sessions that the new history may not know at all: each of them is handed back by itself,
- * or it could be created once more, behind what is said of the person.
+ * - Lost loosening events are dropped: the person signs in again. A revocation is never undone.
+ * - A denial of a person ended sessions that the new history may not contain. Each of them is handed back by itself, or
+ *   the new history could create it again after the denial.
+ * - Bounded: only the newest denials are remembered one by one. When a loss reaches back further, everything that the
+ *   old projection denies stays denied. That may deny too much, never too little.
  *
- * Bounded: the newest are remembered one by one. When a loss reaches back further than that, everything that the old
- * projection denies is kept denied, which may deny too much, never too little. Pure.
+ * Pure.
  */
 import {
   type DeviceId,
@@ -30,24 +31,24 @@ import {
   userStream,
 } from "../../../events/index.ts";
 
-/** What the new history does not hold. */
+/** The denials that the new history does not contain. */
 export type LostDenials = Readonly<{
   /**
-   * Oldest first, and then the sessions that they had ended; those that are forgotten one by one are not among them.
+   * Oldest first, then the sessions that they had ended. Denials that are no longer remembered one by one are missing.
    */
   events: readonly LostTightening[];
   /** The facts that stay denied. */
   denied: ReadonlySet<Stream>;
 }>;
 
-/** Two generations: at least one of them is always remembered. */
+/** The size of a generation. Two are kept, so at least the newest `generationMax` denials are remembered. */
 const generationMax = 8_192;
-/** Suspensions that were lost and then lifted. */
+/** The number of lost and then lifted suspensions that are remembered. */
 const liftedMax = 1_024;
-/** Of one person, in a history that was never visible here. */
+/** Ended sessions of one person that are remembered from a history that was never visible here. */
 const endedMax = 1_024;
 
-/** Whether the new history goes through the place where the old projection stands. */
+/** Whether the new history contains the link of the old projection. */
 export type HistoryLoss = "nothing lost" | "lost";
 
 type EventPosition = Readonly<{ epoch: Epoch; position: Position }>;
@@ -56,41 +57,41 @@ type LiftedSuspect = Readonly<{ suspect: Recorded; by: EventPosition }>;
 export class Tightenings {
   #young: Recorded[] = [];
   #old: readonly Recorded[] = [];
-  /** Up to here not every one is remembered; 0: they all are. */
+  /** Denials up to this position may be forgotten; 0: all are remembered. */
   #forgottenTo = 0;
-  /** Of the history that is being left, by hash, and not found in the new one so far. */
+  /** Denials of the old history, by hash, that the new one has not shown yet. */
   #suspects = new Map<Hash, Recorded>();
   /**
-   * Suspects that an operator's later word in the new history has lifted, and where that stands: it may be lost in its
+   * Suspects that an operator lifted in the new history, with the position of that event, which may be lost in its
    * turn.
    */
   #lifted = new Map<Hash, LiftedSuspect>();
-  /** Of suspects: what had lifted them in the history that is being left. */
+  /** For each suspect, the event that had lifted it in the old history. */
   #liftedThere = new Map<Hash, EventPosition>();
-  /** In the new history so far, and when. */
+  /** People restored in the new history so far, with the epoch of the event. */
   readonly #restored = new Map<UserId, Epoch>();
-  /** The new history goes through the old one up to here, at least. */
+  /** The new history contains the old one at least up to this position. */
   #survivedTo = 0;
   #suspectsForgottenTo = 0;
-  /** Sessions that had been ended in histories which were left before they were visible. */
+  /** Sessions ended in histories that were left before they became visible. */
   readonly #ended = new Map<UserId, Set<Stream>>();
 
-  /** An event is folded in. */
+  /** Records an applied event. */
   remember(recorded: Recorded): void {
     if (recorded.effect !== "tightens") return;
     if (this.#suspects.size > 0 && this.#suspects.delete(recorded.hash)) this.#survived(recorded);
     this.#keep(recorded);
   }
 
-  /** The projection up to a position has been given to us whole: what it denies is not known event by event. */
+  /** A snapshot supplied the projection up to a position, so its denials are not known event by event. */
   forgetUpTo(upTo: Position): void {
     this.#forgottenTo = Math.max(this.#forgottenTo, upTo);
   }
 
   /**
-   * The history is being left: whatever the new one does not hold is lost. So is what only a new one held that is left
-   * itself.
-   * @param unseen what was built of that new one; null: it is the visible projection's that is left
+   * The node leaves the current history: denials that the new one does not contain are lost. If a new history is itself
+   * left during a rebuild, denials that only it contained are lost too.
+   * @param unseen the unfinished projection of such a new history; null: the visible projection's history is left
    */
   leaveHistory(unseen: Projection | null): void {
     if (unseen !== null) this.#rememberEnded(unseen);
@@ -108,7 +109,7 @@ export class Tightenings {
     this.#forgottenTo = 0;
   }
 
-  /** An operator's later word about a person, in the history that survived: it stands. */
+  /** An operator restored a person later in the surviving history, which overrides an older suspension. */
   recordUserRestored(userId: UserId, { epoch, position }: EventPosition): void {
     if (this.#suspectsForgottenTo > 0) this.#restored.set(userId, epoch);
     for (const suspect of this.#suspects.values()) {
@@ -118,7 +119,7 @@ export class Tightenings {
     }
   }
 
-  /** Events that the new history surely holds, though they will not be folded in one by one. */
+  /** Keeps events that the new history surely contains, although they are not applied one by one. */
   keepSurvivors(held: (place: EventPosition) => boolean): void {
     for (const [hash, suspect] of this.#suspects) {
       const by = this.#liftedThere.get(hash);
@@ -131,19 +132,18 @@ export class Tightenings {
   }
 
   /**
-   * The new history is read to its head.
-   * @param old the projection that applied what is lost
-   * @param next the one that takes its place
+   * The node has read the new history to its head.
+   * @param old the projection that applied the lost events
+   * @param next the projection that replaces it
    */
   finishRebuild(old: Projection, next: Projection, settling: HistoryLoss): LostDenials {
     const nothingLost = settling === "nothing lost";
     const suspects = nothingLost ? [] : [...this.#suspects.values()].map(originalTightening);
-    // A cut of all sessions denies those that existed, each by itself: a bound from one history means nothing in
-    // another.
+    // A cut of all sessions denies each session that existed: a position of one history means nothing in another.
     const events = suspects.filter((suspect) => suspect.type !== "UserSessionsRevoked" && !isInHistory(suspect, next));
     const denied = new Set(events.map(({ stream }) => stream));
     const sessions = new Map<Stream, LostTightening>();
-    // Also of what the new history says by another event, or has lifted: neither brings a session back.
+    // Includes people whom the new history denies by another event or has restored: neither restores a session.
     const lifted = [...this.#lifted.values()].map(({ suspect }) => originalTightening(suspect));
     for (const said of nothingLost ? [] : [...suspects, ...lifted]) {
       const { kind, id } = parseStream(said.stream);
@@ -209,7 +209,7 @@ export class Tightenings {
   }
 }
 
-/** Whether a projection denies a fact for good, by its own log. */
+/** Whether a projection permanently denies a fact according to its own log. */
 export function isDenied(projection: Projection, stream: Stream): boolean {
   const { kind, id } = parseStream(stream);
   switch (kind) {
@@ -228,14 +228,14 @@ export function isDenied(projection: Projection, stream: Stream): boolean {
   }
 }
 
-/** A reassertion that is lost itself stands for what it had brought back. */
+/** For a lost reassertion, the denial that it had handed back. */
 function originalTightening(recorded: Recorded): LostTightening {
   const lost = toLostTightening(recorded);
   const { event } = recorded;
   return event.type === "TighteningReasserted" ? { ...lost, stream: event.subject, type: event.of } : lost;
 }
 
-/** Whether the new history holds the same fact by another event. */
+/** Whether the new history contains the same fact through another event. */
 function isInHistory({ stream, type }: LostTightening, next: Projection): boolean {
   if (type === "UserErased") return next.user(parseStream(stream).id as UserId)?.status === "erased";
   return isDenied(next, stream);
@@ -251,8 +251,8 @@ function deniedSessions(old: Projection, userId: UserId): Stream[] {
 const none: readonly SessionId[] = [];
 
 /**
- * The sessions that a final word about their person is about to end, if it ends them, oldest first.
- * @param before what it is folded into
+ * The active sessions that a final denial of their person would end, oldest first.
+ * @param before the projection before the event
  */
 export function sessionsEndedBy({ effect, event, stream }: Recorded, before: Projection): readonly SessionId[] {
   if (effect !== "tightens") return none;
