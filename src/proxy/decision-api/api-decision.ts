@@ -1,4 +1,4 @@
-/** Decisions of the decision API: the query, and every outcome with its status and reasons. Pure. */
+/** API decision: the query to the decision API, and its outcomes with status and reasons. Pure. */
 import type { Principal, RuleSetOutcomes, SessionHandle } from "../../auth/index.ts";
 import { type Fact, unreachable } from "../../events/index.ts";
 import type { UnavailableReason } from "../request/authorize.ts";
@@ -8,8 +8,8 @@ import type { DescribedRequest, MatchedRequest, UnmatchedRequest } from "./descr
 export type SessionIds = Pick<SessionHandle, "sessionId" | "userId">;
 
 /**
- * Who makes the request: the holder of the credential in it ("credential") or of a given one, or a session. `among`
- * chooses one of a person's sessions, that of an identity provider. Null: an anonymous caller.
+ * The source of the caller's identity: the credential in the request ("credential"), a given credential, or a session.
+ * `among` selects a person's session by identity provider. Null: an anonymous caller.
  */
 export type SubjectSource =
   | "credential"
@@ -22,17 +22,17 @@ export type DecisionQuery = Readonly<{
   described: DescribedRequest;
   subject: SubjectSource;
   requestId: string;
-  /** A permit comes with the headers that tell the upstream who the caller is. */
+  /** A permit includes the headers that identify the caller to the upstream. */
   withIdentity?: true;
-  /** False: no one acts on the answer, so it is not recorded. */
+  /** False: no client acts on the decision, so it is not recorded. */
   recorded?: false;
-  /** Whether the caller has stopped waiting for the answer. */
+  /** Whether the client has stopped waiting for the decision. */
   isAbandoned?: () => boolean;
-  /** The answer comes with its trace, whatever it is. */
+  /** The decision includes its trace, whatever the result. */
   traced?: true;
 }>;
 
-/** What policy said, for the record. `annotations` are added once, to the final answer. */
+/** Policy's result, for the record. `annotations` are added once, to the final decision. */
 type ByPolicy = Readonly<{ sides: RuleSetOutcomes | null; annotations?: RecordAnnotations }>;
 
 /** Pairs of header name and value. */
@@ -48,7 +48,7 @@ export type ApiDecision =
       Partial<ByPolicy>)
   | (Fact<"unavailable", { why: UnavailableReason }> & MatchedRequest)
   | UnmatchedRequest
-  /** The caller stopped waiting. Nothing was decided, so nothing is recorded. */
+  /** The client stopped waiting. Nothing was decided, so nothing is recorded. */
   | Fact<"abandoned", unknown>;
 
 /** A decision about a route. */

@@ -2,8 +2,9 @@
  * AuthZEN over HTTP: the paths, keys, statuses and request id of OpenID Authorization API 1.0. authzen.ts does the
  * rest.
  *
- * A denial is an answer (200). 400: not a valid query. 401: no key. 403: the key may not make this query. 501: this
- * server cannot list such resources. 503: this node does not know enough to decide.
+ * - 200: a decision; a denial is one too.
+ * - 400: the query is not valid. 401: no key. 403: the key may not make this query.
+ * - 501: this server cannot list such resources. 503: this node does not know enough to decide.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Evaluation } from "./authzen.ts";

@@ -1,8 +1,8 @@
 /**
- * AuthZEN page tokens: where a search continues.
+ * AuthZEN page tokens: the position at which a search continues. Pure.
  *
- * Pure. A token holds the position and the page size, and a digest of the rest of the query, which must not change
- * between pages.
+ * A token contains the position, the page size, and a digest of the rest of the query, which must not change between
+ * pages.
  */
 import { createHash } from "node:crypto";
 import { canonicalJson } from "../../config/index.ts";

@@ -1,8 +1,9 @@
 /**
- * AuthZEN searches: which actions a subject may perform, on which resources, and which subjects may perform one.
+ * AuthZEN searches: the actions that a subject may perform, the resources on which it may perform one, and the subjects
+ * that may perform one.
  *
- * - Pure but for the decider. A search makes no decision that is acted on, so nothing is recorded.
- * - Each answer examines a bounded part, and its token says where to continue.
+ * - Pure except for the decider. No client acts on a search's decisions, so they are not recorded.
+ * - Each response examines a bounded part, and its token says where to continue.
  * - If this node cannot decide, the whole search fails.
  * - People are listed in the order of their ids, which is the same on every node.
  */
@@ -40,9 +41,9 @@ export type AuthzenSearch = Readonly<{
   subjects(body: unknown): Promise<SearchResult>;
 }>;
 
-/** People that one answer examines. */
+/** People that one response examines. */
 const examinedMax = 1_000;
-/** People scanned between two pauses, in which other requests get their turn. */
+/** People scanned between two pauses, in which other requests run. */
 const scannedAtOnce = 10_000;
 export const decidedAtOnce = 50;
 
@@ -51,7 +52,7 @@ export function createAuthzenSearch(
   parts: Readonly<{
     api: Pick<DecisionApiConfig, "resources" | "subjectIssuer">;
     decider: Pick<RequestDecider, "routes">;
-    /** Null: not a request that can be decided. */
+    /** Null: no decision is possible about the request. */
     decide: (asked: AuthzenRequest) => Promise<ApiDecision | null>;
     decideFor: (userId: UserId, asked: Omit<AuthzenRequest, "subject">) => Promise<ApiDecision | null>;
     pause: () => Promise<void>;

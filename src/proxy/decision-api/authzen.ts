@@ -2,10 +2,10 @@
  * AuthZEN: OpenID Authorization API 1.0 over the request decider; docs/decisions.md has the mapping.
  *
  *   subject   session (id), user and identity (Cardea's id, or the provider's subject), credential (a handle), anonymous
- *   action    an HTTP method, or what `decision_api.resources` names       resource   route, or what is named there
+ *   action    an HTTP method, or a name in `decision_api.resources`       resource   route, or a type named there
  *   context   ip, headers
  *
- * Pure but for the decider. An unknown subject, action or resource is a denial, with the reason in its context.
+ * Pure except for the decider. An unknown subject, action or resource is a denial, with the reason in its context.
  */
 import type { SessionHandle } from "../../auth/index.ts";
 import type { DecisionApiConfig } from "../../config/index.ts";
@@ -32,7 +32,7 @@ export const evaluationsMax = 1_000;
 export type Authzen = Readonly<{
   /** @throws AuthzenError */
   evaluation(body: unknown, requestId: string): Promise<Evaluation>;
-  /** One answer for each of `evaluations`, as far as they were gone through. @throws AuthzenError */
+  /** One result for each entry of `evaluations` that was evaluated, in order. @throws AuthzenError */
   evaluations(body: unknown, requestId: string): Promise<Evaluation | Readonly<{ evaluations: readonly Evaluation[] }>>;
   search: AuthzenSearch;
 }>;
@@ -42,7 +42,7 @@ export function createAuthzen(
   decider: RequestDecider,
   parts: Readonly<{
     api: Pick<DecisionApiConfig, "resources" | "subjectIssuer">;
-    /** Lets other requests have their turn. */
+    /** Lets other requests run. */
     pause: () => Promise<void>;
   }>,
 ): Authzen {
@@ -118,7 +118,7 @@ export function createAuthzen(
     return userId === undefined ? null : { among: (idpId) => newestOf(userId, idpId) };
   }
 
-  /** The newest of the person's sessions that are in force: policy asks what a session says. */
+  /** The newest of the person's active sessions, because policy reads a session. */
   function newestOf(userId: UserId, idpId: string): Pick<SessionHandle, "sessionId" | "userId"> | undefined {
     const now = clock.wall();
     const standing = replica.projection.sessionsOf(userId).flatMap((sessionId) => {
@@ -173,7 +173,7 @@ function denied(reason: string): Evaluation {
   return { decision: false, context: { reason, reasons: [reason], result: "bad_request", status: 400 } };
 }
 
-/** In a list, what is wrong with one entry is that entry's answer. */
+/** Parses an entry of a list. Returns its error as text, which becomes the result of that entry. */
 function readEntry(given: Json): AuthzenRequest | string {
   try {
     return parseAuthzenRequest(given);

@@ -1,7 +1,7 @@
 /**
- * Client access: which clients may use the decision API, proxies by their address and others by a key. Pure.
+ * Client access: the clients that may use the decision API, proxies by their address and others by a key. Pure.
  *
- * No client may by default. Keys are compared in constant time, and every key each time.
+ * By default no client may. Keys are compared in constant time, and all keys are compared each time.
  */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { matcherOfBlocks } from "../../auth/index.ts";

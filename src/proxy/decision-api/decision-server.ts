@@ -5,8 +5,9 @@
  *   /access/v1/…                                 by the keys of `decision_api.keys`
  *   gRPC, on an address of its own               ext-authz-server.ts
  *
- * It knows nothing of policies and forwards nothing. Every failure is an answer that permits nothing. The clients that
- * may use it follow the configuration in force; its addresses stay those that the process was started with.
+ * - It evaluates no policy itself and forwards nothing.
+ * - Every failure is a reply that permits nothing.
+ * - The permitted clients follow the configuration in force. The addresses are those with which the process started.
  */
 import { constants } from "node:crypto";
 import { createServer as createPlainServer, type IncomingMessage, type ServerResponse } from "node:http";
@@ -33,13 +34,13 @@ export type DecisionServer = Readonly<{
 }>;
 
 const bodyBytesMax = 1_024 * 1_024;
-/** Room for the cookies of every service on a host. */
+/** Bytes of request headers; enough for the cookies of every service on a host. */
 const headerBytesMax = 64 * 1_024;
 
 export async function startDecisionServer(
   options: Readonly<{
     listen: DecisionApiConfig;
-    /** Of the configuration in force; the same object until it changes. */
+    /** The dependencies of the configuration in force; the same object until it changes. */
     deps: () => DecisionApiDeps;
     registry: Registry;
     requestId: () => string;
@@ -90,8 +91,8 @@ async function startHttp(
         else answerGateway(serving, req, res, asked);
       };
       if (tls === null) return createPlainServer({ maxHeaderSize: headerBytesMax }, both);
-      // Clients with a key have no certificate, so the handshake does not require one. A resumed session would bring
-      // back the verdict of another time.
+      // Clients with a key have no certificate, so the handshake does not require one. A resumed session would reuse an
+      // old verification result.
       const certificates =
         clientCa === null
           ? {}
@@ -164,7 +165,7 @@ async function gateway(serving: DecisionServices, req: IncomingMessage, asked: A
   return told(verdict, own);
 }
 
-/** A certificate of `client_ca`, the only authority here. */
+/** Whether the client has a certificate of `client_ca`, the only authority here. */
 function hasCertificate({ socket }: IncomingMessage): boolean {
   return socket instanceof TLSSocket && socket.authorized;
 }

@@ -1,6 +1,6 @@
 /**
- * Decision service: everything that answers queries under one configuration, built once for it. Pure but for what it is
- * given.
+ * Decision service: everything that answers queries under one configuration, built once for it. Pure except for the
+ * dependencies passed in.
  */
 import type { Counter } from "prom-client";
 import type { DecisionApiConfig } from "../../config/index.ts";
@@ -14,30 +14,30 @@ export type DecisionService = Readonly<{
   decider: RequestDecider;
   authzen: Authzen;
   access: ClientAccess;
-  /** Names of keys. */
+  /** Names of the keys that may list people. */
   listsPeople: ReadonlySet<string>;
 }>;
 
 export type DecisionServices = Readonly<{
-  /** That of the configuration in force. */
+  /** The service of the configuration in force. */
   current(): DecisionService;
   decisions: Counter<"form" | "result">;
   requestId: () => string;
   close(): void;
 }>;
 
-/** Request ids that a query may bring, for records and the answer. */
+/** Request ids accepted from a query, for records and the reply. */
 export const requestIdPattern = /^[A-Za-z0-9._:+/=@-]{1,128}$/;
 
 export function createDecisionServices(
   options: Readonly<{
-    /** As the process was started. */
+    /** The configuration with which the process started. */
     listen: DecisionApiConfig;
-    /** Of the configuration in force; the same object until it changes. */
+    /** The dependencies of the configuration in force; the same object until it changes. */
     deps: () => DecisionApiDeps;
     answered: DecisionServices["decisions"];
     requestId: () => string;
-    /** Lets other requests have their turn. */
+    /** Lets other requests run. */
     pause: () => Promise<void>;
   }>,
 ): DecisionServices {

@@ -1,9 +1,9 @@
 /**
- * Described request: a request that another proxy or service will carry, read as the proxy would have read it, with its
- * route.
+ * Described request: a request that another proxy or service will carry, parsed as the proxy would parse it, with its
+ * route. Pure.
  *
- * Pure. A request that the proxy would have rewritten before it forwarded it is refused: otherwise the other side would
- * forward what was never decided about.
+ * A request that the proxy would rewrite before forwarding is refused. Otherwise the other side would forward a request
+ * different from the one decided about.
  */
 import { pathReadings } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
@@ -17,14 +17,14 @@ import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 /** A request as the proxy or service that carries it describes it. */
 export type DescribedRequest = Readonly<{
   method: string;
-  /** Null: that of the route. */
+  /** Null: the scheme of the route. */
   scheme: "http" | "https" | null;
   authority: string;
-  /** Path and query as they arrived there. */
+  /** Path and query, as the other side received them. */
   target: string;
-  /** Names and values in turn, without `Host`. */
+  /** Header names and values alternate, without `Host`. */
   lines: readonly string[];
-  /** The caller's address. Null: not given, and a route whose policy reads it is not decided about. */
+  /** The caller's address. Null: not given; no decision is made about a route whose policy reads it. */
   ip: string | null;
   /** The certificate that the caller presented to the other proxy; absent: none is known. */
   certificate?: PresentedCertificate | null;
@@ -36,7 +36,7 @@ export type MatchedRequest = Readonly<{
   scheme: "http" | "https";
   request: CanonicalRequest;
   format: ReplyFormat;
-  /** As the caller's address bar has it. */
+  /** The URL, as in the caller's address bar. */
   url: URL;
 }>;
 
@@ -58,7 +58,7 @@ export function matchDescribedRequest(
   const format = replyFormatOf(request, { upgrade, isRouteOrigin: routes.isRouteOrigin });
   const { hostname } = config.authenticateServiceUrl;
   const found = routes.match(request);
-  // On the sign-in host only routes of exactly that host count, and not for the paths that sign-in keeps.
+  // On the sign-in host only routes of exactly that host match, except on the paths reserved for sign-in.
   const isTaken =
     request.hostname === hostname &&
     ([request.path].concat(pathReadings(request)).some(isSignInPath) || found?.host !== hostname);
@@ -74,7 +74,7 @@ export function matchDescribedRequest(
   return { type: "matched", matched: { route, scheme, request, format, url } };
 }
 
-/** Whether its policies may read the caller's address. None is made up, since `not` and `deny` would act on it. */
+/** Whether its policies may read the caller's address. A missing one has no default: `not` and `deny` would use it. */
 function readsAddress({ policy, subPolicies }: RouteConfig): boolean {
   return [policy, ...subPolicies.map((sub) => sub.policy)].some((source) => mentions(source?.ppl, addressCriteria));
 }

@@ -1,9 +1,10 @@
 /**
- * Upstream changes: the headers that Envoy sets and removes on a permitted request, so that the upstream sees what the
- * proxy would send.
+ * Upstream changes: the headers that Envoy sets and removes on a permitted request, so that the upstream receives what
+ * the proxy would send. Pure.
  *
- * Pure. Sets the caller's identity, as far as the route passes it. Removes every other header that a server could take
- * for it, and Cardea's own credentials. `X-Forwarded-*`, `X-Envoy-*` and the request id are Envoy's.
+ * - Sets the caller's identity, as far as the route passes it.
+ * - Removes every other header that a server could mistake for it, and Cardea's own credentials.
+ * - `X-Forwarded-*`, `X-Envoy-*` and the request id are left to Envoy.
  */
 import type { Config } from "../../config/index.ts";
 import { isOwnAuthorization, stripReferer } from "../headers/upstream-headers.ts";
@@ -15,11 +16,11 @@ export type UpstreamChanges = Readonly<{
   /** Lowercase names; each replaces every header of its name. */
   set: readonly (readonly [string, string])[];
   removed: readonly string[];
-  /** Parameters of the query. */
+  /** Query parameters to remove. */
   removedParameters: readonly string[];
 }>;
 
-/** The proxy sets it for upstreams from what it has verified itself, never from here. */
+/** Always removed: the proxy sets it only from an assertion that it has verified itself. */
 const neverTheCallers = "x-pomerium-jwt-assertion-for";
 
 export function upstreamChanges(
@@ -55,7 +56,7 @@ function isEnvoys(folded: string): boolean {
   return folded.startsWith("xforwarded") || folded.startsWith("xenvoy") || folded === "xrequestid";
 }
 
-/** Names as they are written there: Envoy compares them so. */
+/** Names of session parameters, still encoded as in the query, because Envoy compares them so. */
 function sessionParameters(search: string): readonly string[] {
   if (search.length < 2) return [];
   const names = search

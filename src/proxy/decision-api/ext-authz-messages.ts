@@ -1,13 +1,12 @@
 /**
- * Messages of Envoy's external authorization over gRPC, as far as they are read and written here.
+ * Messages of Envoy's external authorization over gRPC: the parts that this server reads and writes.
  *
- * Names and numbers are those of Envoy's public interface (package envoy.service.auth.v3 and what it refers to,
- * published under the Apache License 2.0), of google.rpc.Status, google.protobuf.Struct and grpc.health.v1. What is not
- * named is skipped when it comes in. Maps are declared as the repeated entries that they are on the wire, so that a key
- * that stands there twice is seen.
- *
- * Nothing of what was read is trusted by its type: proto3 has no missing text, only empty text, and a missing message
- * is null.
+ * - Names and numbers are those of Envoy's public interface (package envoy.service.auth.v3 and its imports, published
+ *   under the Apache License 2.0), of google.rpc.Status, google.protobuf.Struct and grpc.health.v1.
+ * - Fields that are not listed are skipped on input.
+ * - Maps are declared as repeated entries, their form on the wire, so that a duplicate key is detected.
+ * - The parsed values are not validated by their types: proto3 has no missing text, only empty text, and a missing
+ *   message is null.
  */
 import protobuf from "protobufjs/light.js";
 
@@ -37,7 +36,7 @@ export type HeaderValueOption = Readonly<{
   header: Readonly<{ key: string; value: string }>;
   append: Readonly<{ value: boolean }>;
 }>;
-/** By the name of a field. */
+/** A struct, by field name. */
 export type Struct = Readonly<{
   fields: readonly Readonly<{ key: string; value: Readonly<{ stringValue: string }> }>[];
 }>;
@@ -116,7 +115,7 @@ const root = protobuf.Root.fromJSON({
   nested: Object.fromEntries(Object.entries(messages).map(([name, fields]) => [name, message(fields)])),
 });
 
-/** As gRPC takes it. */
+/** Serializer and deserializer, as gRPC expects them. */
 export type Form<T> = Readonly<{ serialize(value: T): Buffer; deserialize(bytes: Uint8Array): T }>;
 
 function form<T>(name: string): Form<T> {

@@ -1,8 +1,8 @@
 /**
  * Check reply: a decision in the form that Envoy reads over gRPC. Pure.
  *
- * Every reply is one that Envoy enforces, also when this node cannot decide: with `failure_mode_allow` Envoy would let
- * a request through after an error of the call itself. The body and headers of a denial are those of the HTTP form.
+ * Envoy enforces every reply, so a node that cannot decide also sends a reply. After a failed call, Envoy with
+ * `failure_mode_allow` would permit the request. The body and headers of a denial are those of the HTTP form.
  */
 import { grpcStatus } from "../reply/local-reply.ts";
 import { type ApiDecision, statusOf } from "./api-decision.ts";
@@ -42,12 +42,12 @@ export function checkReplyOf(verdict: ApiDecision, parts: CheckReplyParts): Chec
   };
 }
 
-/** Every Envoy of this interface knows `append`; without it some would add a second line. */
+/** Replaces a header. Every Envoy with this interface supports `append`; without it some would add a second line. */
 function replaced(key: string, value: string): HeaderValueOption {
   return { header: { key, value }, append: { value: false } };
 }
 
-/** Envoy sends it as UTF-8. */
+/** Replaces control characters. Envoy sends the text as UTF-8. */
 function oneLine(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is replaced
   return text.replace(/[\u0000-\u001f\u007f]/g, " ");

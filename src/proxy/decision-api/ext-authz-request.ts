@@ -1,9 +1,10 @@
 /**
  * Check request: the request that an Envoy query over gRPC describes.
  *
- * - Pure. Only for queries of clients with access.
- * - Nothing has a default: a missing or contradictory fact is refused.
- * - The caller is the peer of Envoy; if that is a trusted proxy, the last address of `X-Forwarded-For` that is not one.
+ * - Pure. Used only for queries of clients with access.
+ * - Nothing has a default: a query with a missing or contradictory fact is refused.
+ * - The caller is Envoy's peer. If that is a trusted proxy, the caller is the last address of `X-Forwarded-For` that is
+ *   not a trusted proxy.
  * - Headers arrive as a map, in which Envoy has joined headers of one name, or raw (`encode_raw_headers`), never as
  *   both.
  */
@@ -46,7 +47,7 @@ function refuse(what: string): never {
   throw new UnreadableHeader(what);
 }
 
-/** Names and values in turn, pseudo-headers among them; values as bytes, each of them a character. */
+/** Header names and values alternate, including pseudo-headers. Each character of a value is one byte. */
 function headersOf({ headers, headerMap }: CheckedHttpRequest): readonly string[] {
   const raw = headerMap?.headers ?? [];
   if (headers.length > 0 && raw.length > 0) refuse("headers");
@@ -79,7 +80,7 @@ function agreed(said: string, lines: readonly string[], ...names: readonly strin
   return said;
 }
 
-/** The path has the query behind it; the two other fields are older than that, and Envoy leaves them empty. */
+/** The path contains the query. The two other fields are obsolete, and Envoy leaves them empty. */
 function targetOf(http: CheckedHttpRequest, lines: readonly string[]): string {
   const path = agreed(http.path, lines, ":path");
   if (http.fragment !== "") refuse("fragment");
@@ -101,7 +102,7 @@ function callerOf(peer: string, lines: readonly string[], { isTrusted }: CheckCo
   return caller;
 }
 
-/** Envoy has verified in the handshake that the caller holds the key; the authority is verified here. */
+/** In the handshake Envoy has verified that the caller holds the key. This server verifies the authority. */
 function certificateOf(written: string, { isVerified }: CheckContext): PresentedCertificate | null {
   if (written === "") return null;
   try {

@@ -33,7 +33,7 @@ const form = "ext-authz-grpc";
 /** Bytes of one query. A proxy may send request bodies in it; they are ignored. */
 const messageBytesMax = 1_024 * 1_024;
 const metadataBytesMax = 16 * 1_024;
-/** Per connection; Envoy opens more connections when it needs them. */
+/** Concurrent streams per connection; Envoy opens more connections if it needs them. */
 const streamsMax = 1_000;
 const keepaliveMs = 60_000;
 const closeMs = 2_000;
@@ -156,7 +156,7 @@ async function decide(
   );
 }
 
-/** The handshake fails without one. Checked again, because a certificate is all that such a client needs. */
+/** The handshake fails without a certificate. Checked again, because a certificate alone gives such a client access. */
 function hasCertificate(call: ServerUnaryCall<CheckRequest, CheckResponse>): boolean {
   return call.getAuthContext()?.sslPeerCertificate !== undefined;
 }
@@ -173,7 +173,7 @@ function idIn(lines: readonly string[]): string | undefined {
   return at < 0 ? undefined : lines[at + 1];
 }
 
-/** Ids and reasons only. */
+/** Contains ids and reasons only. */
 function metadataOf(
   verdict: ApiDecision,
   { deps: { replica, config } }: DecisionService,
@@ -188,7 +188,7 @@ function metadataOf(
   };
 }
 
-/** Whether there is a route that this node may decide about at the moment. */
+/** Whether this node can currently decide about at least one route. */
 function isServing({ deps: { freshness, clock }, decider }: DecisionService): boolean {
   const overdueMs = freshness.overdueMs(clock.monotonic());
   return decider.routes.some(({ staleGraceMs }) => overdueMs <= staleGraceMs);

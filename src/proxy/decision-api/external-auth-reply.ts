@@ -1,10 +1,10 @@
 /**
  * External auth reply: a decision in the form that the proxy in front understands.
  *
- * - Pure. 200 is a permit, and nothing else is 200.
- * - nginx treats 401 and 403 as a denial and any other status as a failure, which it answers with 500. It gets those
- *   two, and 503 for a failure.
- * - Traefik and Caddy pass the reply on to the caller: the same statuses with a page, or a redirect to sign-in if
+ * - Pure. A permit is 200, and no other reply is 200.
+ * - nginx treats 401 and 403 as a denial. It treats any other status as a failure, which it answers with 500. A denial
+ *   to nginx is one of those two, and a failure 503.
+ * - Traefik and Caddy forward the reply to the caller: the same statuses with a page, or a redirect to sign-in if
  *   configured.
  * - Envoy accepts any status.
  */
@@ -35,7 +35,7 @@ export type ExternalAuthReplyParts = Readonly<{
   deps: Pick<DecisionApiDeps, "config" | "identity" | "replica" | "render" | "explain">;
 }>;
 
-/** Where the caller signs in. The proxy in front redirects there, or routes `/.pomerium/` of its host to Cardea. */
+/** The sign-in URL. The proxy in front redirects to it, or routes `/.pomerium/` of its host to Cardea. */
 export const signInHeader = "x-cardea-sign-in";
 export function externalAuthReplyOf(verdict: ApiDecision, parts: ExternalAuthReplyParts): ExternalAuthReply {
   const common: [string, string][] = [
@@ -100,7 +100,7 @@ function bodyOf(
   return { body: body.text };
 }
 
-/** On the requested host, where the callback sets the cookie. */
+/** The sign-in URL on the requested host, where the callback sets the cookie. */
 function signInUrl(url: URL): string {
   return `${url.origin}/.pomerium/sign_in?pomerium_redirect_uri=${encodeURIComponent(url.href)}`;
 }

@@ -1,17 +1,16 @@
 /**
- * Gateway request: the request that a proxy in front of us asks about, read from its question.
+ * External auth request: the request that a proxy in front asks about, parsed from its query. Pure.
  *
  *   forward-auth   X-Forwarded-Method, -Proto, -Host, -Uri, -For      (Traefik, Caddy)
  *   auth-request   X-Original-Method, X-Original-URL, X-Forwarded-For (nginx)
- *   ext-authz      the question's own method, host and path; X-Forwarded-Proto and -For (Envoy)
+ *   ext-authz      the query's own method, host and path; X-Forwarded-Proto and -For (Envoy)
  *
- * Pure. To be asked only of what a trusted proxy sent. Nothing has a default: what is missing, or stands there twice,
- * is refused.
- *
- * Two facts that contradict each other are refused as well. Caddy passes the `Host` of the request on, and the nginx
- * recipe sends the host by which nginx chose the server: if that names another route's host than the request does, the
- * proxy would serve one host and have another one judged. Traefik sends the address of this door, which is no route's
- * host.
+ * - The caller passes only queries that a trusted proxy sent.
+ * - Nothing has a default: a query with a missing or duplicate fact is refused.
+ * - Two facts that contradict each other are refused as well. Caddy forwards the `Host` of the request, and the nginx
+ *   recipe sends the host by which nginx chose the server. If that names a route's host other than the request's, the
+ *   proxy would serve one host after a decision about another. Traefik sends the address of this server, which is no
+ *   route's host.
  */
 import { isIP } from "node:net";
 import { type Fact, unreachable } from "../../events/index.ts";
@@ -23,7 +22,7 @@ export type ExternalAuthForm = "forward-auth" | "auth-request" | "ext-authz";
 export type ExternalAuthQuery = Readonly<{
   form: ExternalAuthForm;
   method: string;
-  /** Behind the prefix of the form, as it came; only of `ext-authz`. */
+  /** Raw path and query after the prefix of the form; used only by `ext-authz`. */
   target: string;
   rawHeaders: readonly string[];
 }>;
@@ -35,7 +34,9 @@ export type ExternalAuthContext = Readonly<{
   isTrusted: (address: string) => boolean;
   /** Whether a route names exactly this host, without a wildcard. */
   isRouteHost: (hostname: string) => boolean;
-  /** The port of the door. A `Host` with this port is the address of the door and says nothing about the request. */
+  /**
+   * The port of this server. A `Host` with this port is the server's own address, and does not describe the request.
+   */
   listenPort: number;
 }>;
 
@@ -57,7 +58,7 @@ export function parseExternalAuth(question: ExternalAuthQuery, reader: ExternalA
   }
 }
 
-/** A header that a trusted proxy should have sent, and has not, or not so that it means one thing. */
+/** A required header of a trusted proxy is missing, malformed or ambiguous. */
 export class UnreadableHeader extends Error {
   readonly header: string;
   constructor(header: string) {
@@ -78,7 +79,7 @@ function addressOf({ form, method, target }: ExternalAuthQuery, one: (name: stri
         target: one("x-forwarded-uri"),
       };
     case "auth-request": {
-      // Not by `URL`, which would tidy up what has to be seen as it came.
+      // `URL` would normalize the target, which must stay as it arrived.
       const [, scheme, authority, rest] = /^([a-z]+):\/\/([^/?#]+)(.*)$/.exec(one("x-original-url")) ?? [];
       if (scheme === undefined || authority === undefined || rest === undefined)
         throw new UnreadableHeader("x-original-url");
@@ -101,7 +102,7 @@ function addressOf({ form, method, target }: ExternalAuthQuery, one: (name: stri
   }
 }
 
-/** Refuses a question whose `Host` names a route's host, and another one than the request that it describes. */
+/** Refuses a query whose `Host` names a route's host other than that of the described request. */
 function refuseOtherHost(
   said: string,
   authority: string,
@@ -114,14 +115,14 @@ function refuseOtherHost(
   if (host.port !== null && described.port !== null && host.port !== described.port) throw new UnreadableHeader("host");
 }
 
-/** Traefik says `wss` of a WebSocket that comes over TLS. */
+/** Traefik sends `wss` for a WebSocket over TLS. */
 export function schemeOf(written: string, header: string): "http" | "https" {
   if (written === "https" || written === "wss") return "https";
   if (written === "http" || written === "ws") return "http";
   throw new UnreadableHeader(header);
 }
 
-/** The last address that is not a trusted proxy's: each proxy adds whom it was called by behind what it was told. */
+/** The last address that is not a trusted proxy's: each proxy appends the address of its peer. */
 function clientAddressOf(lines: readonly string[], isTrusted: (address: string) => boolean): string {
   const addresses = lines
     .join(",")
@@ -143,7 +144,7 @@ function valuesOf(rawHeaders: readonly string[]): ReadonlyMap<string, readonly s
   return values;
 }
 
-/** What the caller sent: without the hop to us, and without what the proxy has said of it. */
+/** The caller's headers, without those of the hop to this server and those by which the proxy describes the request. */
 export function linesOf(rawHeaders: readonly string[]): readonly string[] {
   const lines: string[] = [];
   const connection: string[] = [];

@@ -1,11 +1,12 @@
 /**
  * Request decider: one decision about a request that another proxy or service carries.
  *
- * - Routes, lease, credentials and policy are the proxy's own (request/authorize.ts), so an answer here is the one that
- *   the proxy would have acted on.
- * - It keeps nothing open: the other side has the connection, and learns of a revocation with its next question.
- * - A decision that had to wait is made again after the wait. Every answer is recorded.
- * - Pure but for what it is given.
+ * - Routes, lease, credentials and policy are the proxy's own (request/authorize.ts), so the proxy would have made the
+ *   same decision.
+ * - It keeps nothing open: the other side has the connection, and detects a revocation by its next query.
+ * - A decision that had to wait is made again after the wait. Every decision is recorded unless its query says
+ *   otherwise.
+ * - Pure except for the dependencies passed in.
  */
 import { type AssertionRules, chainToAuthority, type DecisionRecord, identityTooLarge } from "../../auth/index.ts";
 import type { RouteConfig } from "../../config/index.ts";
@@ -53,7 +54,7 @@ export type DecisionApiDeps = Pick<
 type TimedQuery = DecisionQuery & Readonly<{ startedAt: number }>;
 
 type Policy = Readonly<{ holder: CredentialHolder; evaluation: RequestEvaluation }>;
-/** A decision, with what its annotations are made from; null: policy was not asked. */
+/** A decision, with the input of its annotations; null: policy was not evaluated. */
 type Judgement =
   | Readonly<{ decision: Exclude<RouteDecision, { type: "unavailable" }>; policy: Policy }>
   | Readonly<{ decision: RouteDecision; policy: null }>;
@@ -64,11 +65,11 @@ export type RequestDecider = Readonly<{
   decide(query: DecisionQuery): Promise<ApiDecision>;
   /** Whether a route names exactly this host, without a wildcard. */
   isRouteHost(hostname: string): boolean;
-  /** Whether a certificate (PEM) leads to an authority for client certificates that some route names. */
+  /** Whether a certificate (PEM) chains to an authority for client certificates that some route names. */
   isVerified(leafPem: string): boolean;
 }>;
 
-/** Decides by one configuration: that of `deps`. */
+/** Creates a decider for one configuration, that of `deps`. */
 export function createRequestDecider(deps: DecisionApiDeps, handles: ReachedHandles): RequestDecider {
   const { config, clock, freshness, replica, recorder } = deps;
   const callers = createCallerIdentifier(deps, handles);
@@ -128,7 +129,7 @@ export function createRequestDecider(deps: DecisionApiDeps, handles: ReachedHand
     return { ...anonymous, handle: { ...session, idpId: "", needs: null, audience: [] } };
   }
 
-  /** Decides as the projection, the lease and the clock are now, in one turn. */
+  /** Decides by the current projection, lease and clock, in one turn. */
   function judge({ described }: DecisionQuery, matched: MatchedRequest, identification: Identification): Judgement {
     const { route, scheme, request } = matched;
     const without = (decision: RouteDecision): Judgement => ({ decision, policy: null });
@@ -143,7 +144,7 @@ export function createRequestDecider(deps: DecisionApiDeps, handles: ReachedHand
     if (identification === "two-credentials") return deny(identification, 400);
     const holder = identification;
     const now = at.wall;
-    // The other proxy ended the TLS connection: only what it says of a certificate is known.
+    // The other proxy terminated TLS, so only its description of the certificate is known.
     const certificate = trusts.of(route)?.judge(described.certificate ?? null, now) ?? null;
     const host = authorityOf(route, request);
     const decisionRequest = decisionRequestOf(request, scheme, host, described.ip ?? "", certificate);
@@ -179,8 +180,9 @@ export function createRequestDecider(deps: DecisionApiDeps, handles: ReachedHand
   }
 
   /**
-   * The headers by which the proxy would tell the upstream who the caller is. Empty where the route passes no identity,
-   * so that the caller's own headers of these names do not get through. Null: they exceed the bound for headers.
+   * The headers by which the proxy would identify the caller to the upstream. Their values are empty if the route
+   * passes no identity, so that they replace the caller's own headers of these names. Null: they exceed the bound for
+   * headers.
    */
   async function identityHeadersOf({ principal, route, request }: Permit): Promise<IdentityHeaders | null> {
     if (!route.passIdentityHeaders)

@@ -1,9 +1,10 @@
 /**
- * Resource address: the request that an action on a resource is.
+ * Resource address: the HTTP request that an action on a resource maps to. Pure.
  *
  *   route   the address itself, host and path, and an HTTP method       others   as `decision_api.resources` says
  *
- * Pure. What says nothing, or says more than the template has a place for, is no request: the reason is returned.
+ * A query that lacks a value of the template, or contains more than it can express, has no address. The reason is
+ * returned.
  */
 import type { DecisionApiConfig, TemplatePart } from "../../config/index.ts";
 import type { Action, AuthzenRequest, Entity } from "./authzen-parser.ts";
@@ -14,18 +15,18 @@ type ResourceTemplates = DecisionApiConfig["resources"];
 
 export const methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/** Whether a type of resource is one that is known. */
+/** Whether the resource type is known. */
 export function isKnownType(type: string, words: ResourceTemplates): boolean {
   return type === "route" || Object.hasOwn(words, type);
 }
 
-/** What may be done to a resource of a type. */
+/** Names of the actions of a resource type. */
 export function actionsOf(type: string, words: ResourceTemplates): readonly string[] {
   if (Object.hasOwn(words, type)) return Object.keys(words[type] ?? {});
   return type === "route" ? methods : [];
 }
 
-/** @returns why it is nothing that could be permitted */
+/** @returns the address, or the reason why there is none */
 export function resourceAddressOf(
   { action, resource }: Pick<AuthzenRequest, "action" | "resource">,
   words: ResourceTemplates,
@@ -53,7 +54,7 @@ function routeAddress(method: string, id: string): ResourceAddress | string {
   return { method, scheme: scheme === "http" || scheme === "https" ? scheme : null, authority, target };
 }
 
-/** @returns undefined: the question does not say what has to stand there */
+/** @returns the text for a part of the template; undefined: the query lacks a valid value for it */
 function expand(
   { of, name, form }: Exclude<TemplatePart, string>,
   action: Action,
