@@ -1,11 +1,13 @@
 /**
- * Log sync: carries deliveries, pages, snapshots and the heads of grants to the follower, and turns what it asks for
- * into effects at the right time.
+ * Log sync: passes deliveries, pages, snapshots and the heads of grants to the follower, and carries out the follower's
+ * effects at the right time.
  *
- * Deliveries are stepped and applied as they come: there is no queue. Reads from a broker fill gaps; they wait at the
- * head only while the fan-out is not there or has been found wanting, so that without NATS everything still arrives
- * within a second. A snapshot is loaded before the first read, before a rebuild, and when the log begins behind us;
- * meanwhile the old projection stays. Pure: no timers, no promises; it is told the time and says when it is next due.
+ * - Deliveries are applied as they arrive, without a queue.
+ * - Reads from a broker fill gaps. They wait at the head only while the fan-out is down or has missed events, so that
+ *   without NATS every event still arrives within a second.
+ * - A snapshot is loaded before the first read, before a rebuild, and when the log begins after our position. Meanwhile
+ *   the old projection stays visible.
+ * - Pure: no timers, no promises. The caller passes the time and asks when the next call is due.
  */
 import { type Link, type LostTightening, sameLink, type WrappedKey } from "../../events/index.ts";
 import { type ChainHistory, historyFrom, locateLink, sharesLink } from "../lease/chain-history.ts";
@@ -25,19 +27,19 @@ export type LogSyncOptions = Readonly<{
   pollMs: number;
   pageLimit: number;
   /**
-   * With the log out of reach, take what the fan-out's replay buffer remembers. For brokers, not for a thousand nodes.
+   * Whether to use the fan-out's replay buffer while the log is unreachable. For brokers, not for a thousand nodes.
    */
   replays: boolean;
   nextId: () => number;
   emit: (effect: NodeEffect) => void;
   onMoved: (moved: ProjectionMove, now: number) => void;
-  /** What this copy holds is not in the log, or is wrong: nothing may be permitted from it until `onRebuilt`. */
+  /** The copy is not in the log, or is wrong: the node must permit nothing from it until `onRebuilt`. */
   onRebuilding: (lost: Link) => void;
   onRebuilt: () => void;
-  /** Final denials that the log does not hold. */
+  /** Final denials that the log does not contain. */
   onLost: (events: readonly LostTightening[], now: number) => void;
   onEpoch: () => void;
-  /** Something that cannot happen has happened; the loop takes nothing more. */
+  /** An invariant was violated; the loop accepts no more input. */
   onBroken: (error: unknown) => void;
 }>;
 
@@ -46,11 +48,11 @@ export type LogCounts = Readonly<Record<"deliveries" | "rebuilds" | "reads" | "r
 type PendingRead = Readonly<{ id: number; at: number; waitMs: number; until: number }>;
 type PendingSnapshot = Readonly<{ id: number; why: "begin" | "rebuild" | "truncated"; until: number }>;
 
-/** Beyond the time it may wait at the head, a read has this long. */
+/** The timeout of a read, in addition to its wait at the head. */
 const readGraceMs = 10_000;
 const loadMsMax = 120_000;
 const fanoutSpreadMs = { down: 400, up: 500 };
-/** A fan-out that did not bring what a read then brought is not relied upon alone for so long. */
+/** For this long the node also polls, after a read brought events that the fan-out had missed. */
 const doubtMs = 10_000;
 const never = Number.POSITIVE_INFINITY;
 const replayMs = { every: 5_000, since: 60_000 };
@@ -71,7 +73,7 @@ export class LogSync {
   #reason: ReadReason = "asked";
   #pendingSnapshot: PendingSnapshot | null = null;
   #arrived: Readonly<{ snapshot: LoadedSnapshot; sound: boolean }> | null = null;
-  /** The rebuild that is going on has begun from a snapshot. */
+  /** The current rebuild began from a snapshot. */
   #based = false;
   #begun = false;
   #replayedAt = Number.NEGATIVE_INFINITY;
@@ -86,7 +88,7 @@ export class LogSync {
     this.#schedule = new ReadSchedule(options.random);
   }
 
-  /** Of the visible projection. */
+  /** The history of the visible projection. */
   get history(): ChainHistory {
     return this.#visible;
   }
@@ -112,7 +114,7 @@ export class LogSync {
     return sends ? Math.min(this.#schedule.sendAt, this.#schedule.pollAt) : this.#schedule.pollAt;
   }
 
-  /** True when a link is applied already, in the history that is being followed: it need not be decoded again. */
+  /** Whether a link is already applied in the followed history, so that its delivery need not be decoded. */
   hasApplied(link: Link): boolean {
     return link.position <= this.#follower.history.applied.position;
   }
@@ -151,7 +153,7 @@ export class LogSync {
     this.#enqueue({ type: "delivery", batch });
     const { applied } = this.#follower.history;
     if (batch.last.position >= applied.position) this.#doubtUntil = Number.NEGATIVE_INFINITY;
-    // It linked to what we had: nothing was missed before it.
+    // It linked to `applied`, so no event before it was missed.
     if (applied.position > before && this.#caughtUp && !this.#mustPoll() && !this.#isBehind())
       this.#schedule.stopPolling();
     this.#sendDue();
@@ -170,7 +172,7 @@ export class LogSync {
     this.#sendDue();
   }
 
-  /** Somebody waits for more. */
+  /** A caller waits for more events. */
   requestRead(now: number): void {
     this.#now = now;
     this.#reason = "asked";
@@ -179,7 +181,7 @@ export class LogSync {
     this.#sendDue();
   }
 
-  /** The leader has found our projection to be another than its own at the same link. */
+  /** The leader found that our projection differs from its own at the same link. */
   rebuildProjection(now: number): void {
     this.#now = now;
     this.#enqueue({ type: "projectionWrong" });
@@ -189,7 +191,7 @@ export class LogSync {
   onFanoutChanged(fanout: FanoutState, now: number): void {
     this.#now = now;
     this.#fanout = fanout;
-    // Deliveries may have been missed until now; and until the first delivery links, we do not know.
+    // Deliveries may have been missed until now, which stays unknown until the first delivery links.
     if (this.#begun && fanout !== "none") this.#schedule.pollWithin(fanoutSpreadMs[fanout], now);
   }
 
@@ -204,7 +206,7 @@ export class LogSync {
     this.#sendDue();
   }
 
-  /** Looks whether the fan-out still delivers; called a few times a second. */
+  /** Checks whether the fan-out still delivers; called a few times a second. */
   tick(now: number): void {
     this.#now = now;
     const idle = this.#begun && this.#follower.reading === null && this.#schedule.pollAt === never;
@@ -270,7 +272,7 @@ export class LogSync {
     const { why } = this.#pendingSnapshot;
     this.#pendingSnapshot = null;
     if (why === "truncated" || (why === "begin" && reason === "unavailable")) {
-      // A broker that had none, or had only an old one, may have one when the log has been read in vain again.
+      // A broker without a recent snapshot may have one by the next read that finds the log truncated.
       if (why === "begin") this.#schedule.recordFailure(now);
       this.#pollLater();
     } else {
@@ -280,7 +282,7 @@ export class LogSync {
     this.#sendDue();
   }
 
-  /** One input at a time: what is caused while one is taken has its turn right after it. */
+  /** Handles one input at a time; inputs caused meanwhile follow right after it. */
   #enqueue(input: Input): void {
     this.#inputs.push(input);
     if (this.#inputs.length > 1) return;
@@ -325,7 +327,7 @@ export class LogSync {
   }
 
   #rebuild(lost: Link): void {
-    // A rebuild within a rebuild that began from a snapshot: that snapshot is of a lost history too.
+    // A second rebuild during one that began from a snapshot: that snapshot is of a lost history too.
     const another = this.copy.rebuilding && this.#based;
     this.#counts.rebuilds += 1;
     this.#knownHead = 0;
@@ -343,7 +345,7 @@ export class LogSync {
     const { snapshot, sound } = arrived;
     if (this.copy.rebuilding) return void this.copy.rebuildFrom(snapshot, this.#visible.epochs);
     if (snapshot.projection !== this.copy.projection) {
-      // Behind retention, or nothing was here before. It is further on than we are: nobody sees anything go back.
+      // The copy is behind retention or empty. The snapshot is ahead of it, so the visible projection never moves back.
       if (!sound) this.#options.onRebuilding(this.#visible.applied);
       this.copy.beginRebuild();
       this.copy.rebuildFrom(snapshot, this.#visible.epochs);
@@ -376,7 +378,7 @@ export class LogSync {
     this.#options.onMoved(moved, this.#now);
   }
 
-  /** With the head of a grant reached, it is known what the log holds. */
+  /** Settles persisted denials: at the head of a grant the node knows what the log contains. */
   #settlePersistedDenials(): void {
     this.copy.settleAnswered(this.#visible);
     if (this.#grantedHead === null || locateLink(this.#visible, this.#grantedHead) !== "onChain") return;
@@ -387,7 +389,7 @@ export class LogSync {
     this.#log("error", problem, { denied: lost.denied.size });
   }
 
-  /** The answer to what was asked before would mean nothing. */
+  /** Cancels the pending read, because its answer no longer matters. */
   #abandonRead(): void {
     if (this.#pendingRead !== null) this.#options.emit({ type: "cancel", id: this.#pendingRead.id });
     this.#pendingRead = null;
@@ -419,10 +421,10 @@ export class LogSync {
       this.#schedule.pollAfterFailure();
   }
 
-  /** Sends what is wanted, when it may be. */
+  /** Sends the requests that are due. */
   #sendDue(): void {
     if (!this.#running || this.#pendingSnapshot !== null) return; // a snapshot may make reading needless
-    // What a delivery made us want is not read before we have begun: we must not wait for it.
+    // Until the sync has begun, a read that a delivery requested is not sent, so a poll must begin the sync.
     if (!this.#begun && this.#schedule.pollAt === never) this.#schedule.pollAfterFailure();
     if (this.#pendingRead === null && this.#schedule.takePoll(this.#now)) {
       this.#reason = "asked";
@@ -459,7 +461,7 @@ export class LogSync {
     return this.#knownHead > this.#follower.history.applied.position;
   }
 
-  /** The fan-out brings nothing, or not all, so we ask. */
+  /** Whether to poll, because the fan-out is not up or has missed events. */
   #mustPoll(): boolean {
     return this.#fanout !== "up" || this.#now < this.#doubtUntil;
   }

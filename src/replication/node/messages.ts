@@ -1,10 +1,10 @@
 /**
- * Node messages: what goes into the core of an enforcement node and what comes out of it. Only types, only plain data.
+ * Node messages: the inputs and effects of the core of an enforcement node. Only types, only plain data.
  *
- * Every input says when it happened by both of the node's clocks. An effect with an `id` is a question: its answer
- * comes back as the input named beside it, with the same id. An answer that never comes is given up on by the core
- * itself, and one that comes after that is not looked at. Effects are performed in order, before the next input is
- * taken.
+ * - Every input carries its moment by both of the node's clocks.
+ * - An effect with an `id` is a request. Its answer is the input named beside it, with the same id.
+ * - The core itself times out a request without an answer, and ignores a late one.
+ * - The shell performs effects in order, before it passes the next input.
  */
 import type {
   CommandId,
@@ -27,21 +27,20 @@ import type { DenialsOnDisk } from "./denials/persisted-denials.ts";
 import type { EventRange } from "./follower.ts";
 
 /**
- * A batch that an authenticated leader published, opened. `events` may be empty when `hasApplied` said that it is
- * known.
+ * The opened batch of an authenticated leader. `events` may be empty if `hasApplied` is true for it.
  */
 export type Delivered = EventRange & Readonly<{ epoch: Epoch; keys: readonly WrappedKey[] }>;
 
-/** A projection that was saved at a link, verified by whoever loaded it. It belongs to the core from here on. */
+/** A projection saved at a link. The loader has verified it; from now on the core owns it. */
 export type LoadedSnapshot = Readonly<{
   projection: Projection;
   /** The newest event folded into it. */
   link: Link;
-  /** Every epoch up to the link, oldest first, as the log knows them. */
+  /** Every epoch up to the link as in the log, oldest first. */
   epochs: readonly EpochMark[];
-  /** Keys of the people in it. */
+  /** The keys of the people in the projection. */
   keys: readonly WrappedKey[];
-  /** Facts that stay denied beside it; only a node's own disk has any. */
+  /** Facts that stay denied beside it; only a snapshot from the node's own disk has any. */
   retained: readonly Stream[];
 }>;
 
@@ -50,80 +49,80 @@ export type ReadAnswer =
   | Fact<"page", { page: EventRange; head: Link; keys: readonly WrappedKey[] }>
   | Fact<"forked", { head: Link }>
   | Fact<"truncated", { first: Position }>
-  /** Nobody answered, or what came is not a page. */
+  /** No broker answered, or the answer is not a page. */
   | Fact<"failed", { error: unknown }>;
 
 export type LeaseAnswer =
-  /** To a renew. Opened by the functions of wire/broker-opener.ts. */
+  /** The answer to a renew, opened by the functions of wire/broker-opener.ts. */
   | Fact<"grant", { grant: Grant | Refused }>
-  /** To a confirmation or a goodbye. */
+  /** The leader accepted a confirmation or a goodbye. */
   | Fact<"taken", unknown>
   /** A broker grants no lease. */
   | Fact<"refused", { refusal: LeaseRefusal }>
   | Fact<"failed", { error: unknown }>;
 
-/** How deliveries come: `none`: there is no fan-out; `down`: there is one, and surely it brings nothing now. */
+/** The state of the fan-out. `none`: not configured; `down`: it surely delivers nothing now. */
 export type FanoutState = "none" | "down" | "up";
 
 type Timed<Type extends string, Data> = Fact<Type, Data & { at: Moment }>;
 
 export type NodeInput =
-  /** The first. `snapshot`: what this node's own disk holds, if it checks out. */
+  /** The first input. `snapshot`: the verified snapshot on this node's own disk; null: none. */
   | Timed<"started", { snapshot: LoadedSnapshot | null; denials?: DenialsOnDisk; fanout: FanoutState }>
-  /** The time of the newest `wake` has come. Early, late or twice is harmless. */
+  /** The time of the newest `wake` has arrived. Early, late or twice is harmless. */
   | Timed<"woke", unknown>
-  /** Told at each change; `up` again also after a break that nobody else saw. */
+  /** The fan-out changed state. `up` may repeat after a break that only the fan-out noticed. */
   | Timed<"fanoutChanged", { fanout: FanoutState }>
-  /** What the next renews say; told before it counts for them. */
+  /** The values for the next renews, passed before those are sent. */
   | Timed<"configured", { windowMs: number; configHash: string }>
   | Timed<"delivered", { delivery: Delivered | Refused }>
   /** → read */
   | Timed<"readAnswered", { id: number; answer: ReadAnswer }>
   /** → sendLease */
   | Timed<"leaseAnswered", { id: number; answer: LeaseAnswer }>
-  /** → changed: everything that is now denied has been destroyed. */
+  /** → changed: every stream that is now denied has been destroyed. */
   | Timed<"changeEnforced", { id: number }>
-  /** → changed: nobody knows any more what is still open. Ends this boot's right to decide. */
+  /** → changed: denied streams may still be open. Ends this boot's right to decide. */
   | Timed<"enforcementFailed", { error: unknown }>
   /** → loadSnapshot */
   | Timed<"snapshotLoaded", { id: number; snapshot: LoadedSnapshot }>
-  /** → loadSnapshot. `none`: brokers were asked and have none. */
+  /** → loadSnapshot. `none`: the brokers answered that they have none. */
   | Timed<"snapshotFailed", { id: number; reason: "none" | "unavailable" }>
   /**
-   * → reassert. `answered`: a broker has dealt with all of them, by appending, or because it need not.
-   * `settled`: a place from which on the log has the last word on them; `later`: the head of the next grant is one.
+   * → reassert. `answered`: a broker has appended all of them or found it unnecessary.
+   * `settledAt`: the link from which the log settles them; `later`: the head of the next grant.
    */
   | Timed<"reassertAnswered", { id: number; answer: "answered" | "failed"; settledAt?: Link | "later" }>
-  /** A request needs the projection to have reached a link; `id` is the asker's own. Answered by `linkReached`. */
+  /** A request needs the projection to have reached a link; the caller chooses `id`. Answered by `linkReached`. */
   | Timed<"linkAwaited", { id: number; link: Link; timeoutMs: number }>
-  /** Somebody asks whether there is more: a broker is asked, unless one is being asked already. */
+  /** A caller requests a read from a broker; no effect while a read is in flight. */
   | Timed<"nudged", unknown>
-  /** Not ready any more, but still leased. */
+  /** The node is no longer ready, but keeps its lease. */
   | Timed<"draining", unknown>
-  /** After the last stream is closed: permit nothing more, for good, and say so. Answered by `left`. */
+  /** After the last stream is closed: permanently permit nothing more and send the goodbye. Answered by `left`. */
   | Timed<"leaving", unknown>
-  /** For good: no effect but `linkReached` comes after this. */
+  /** Permanent: no effect except `linkReached` follows. */
   | Timed<"stopped", unknown>;
 
 export type NodeEffect =
-  /** Replaces the one before. */
+  /** Replaces the previous wake-up. */
   | Fact<"wake", { at: number }>
   /**
-   * Events behind a link, from any broker. `waitMs`: how long it may hold the read open at the head.
+   * Requests the events after a link from any broker. `waitMs`: how long it may hold the read open at the head.
    * @see readAnswered
    */
   | Fact<"read", { id: number; after: Link; limit: number; waitMs: number }>
-  /** The answer to this question does not matter any more. */
+  /** The answer to this request no longer matters. */
   | Fact<"cancel", { id: number }>
-  /** To the leader, by way of any broker. It is sent now: a renew's own moment is that of the input which caused it. */
+  /** Sends a message to the leader through any broker, now: a renew's moment is that of the input that caused it. */
   | Fact<"sendLease", { id: number; message: LeaseMessage }>
-  /** To be on disk before the next effect: the boot that may be granted from now on. */
+  /** Writes this boot to disk before the next effect: it may be granted a lease from now on. */
   | Fact<"recordBoot", unknown>
-  /** The goodbye was taken: the next boot has nothing to replace. */
+  /** The goodbye was accepted: the next boot replaces none. */
   | Fact<"clearBoot", unknown>
   /**
-   * The visible projection has moved: whoever holds something open by it has to look again. `touched`: the facts that
-   * changed; `rebuilt`: anything may have. @see changeEnforced, enforcementFailed
+   * The visible projection has moved: holders of open streams must check them again. `touched`: the facts that changed;
+   * `rebuilt`: any fact may have changed. @see changeEnforced, enforcementFailed
    */
   | Fact<
       "changed",
@@ -137,23 +136,22 @@ export type NodeEffect =
       }
     >
   /**
-   * What the visible projection holds is not in the log, or is wrong: nothing is permitted until a change that is
-   * `rebuilt`.
+   * The visible projection is not in the log, or is wrong: the node permits nothing until a change with `rebuilt`.
    */
   | Fact<"rebuilding", { lost: Link }>
   /**
-   * `first`: the oldest position that the log still has; null: unknown, any snapshot will do.
+   * `first`: the oldest position still in the log; null: unknown, any snapshot is suitable.
    * @see snapshotLoaded, snapshotFailed
    */
   | Fact<"loadSnapshot", { id: number; first: Position | null }>
-  /** Tightening events that this node has applied and the log does not hold. @see reassertAnswered */
+  /** Tightening events that this node has applied and the log does not contain. @see reassertAnswered */
   | Fact<"reassert", { id: number; commandId: CommandId; events: readonly LostTightening[] }>
-  /** What the fan-out's replay buffer remembers, as deliveries. */
+  /** Requests the batches of the fan-out's replay buffer as deliveries. */
   | Fact<"replay", { sinceMs: number; timeoutMs: number }>
   | Fact<"linkReached", { id: number; outcome: "reached" | "behind" | "lost" }>
-  /** @param taken a broker has taken the goodbye */
+  /** @param taken whether a broker has accepted the goodbye */
   | Fact<"left", { taken: boolean }>
-  /** For the journal. */
+  /** A log call. */
   | Fact<"log", { level: "debug" | "info" | "warn" | "error"; message: string; fields: object }>;
 
 export type LeaseMessage =

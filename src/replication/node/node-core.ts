@@ -1,13 +1,12 @@
 /**
- * Node core: an enforcement node without its world.
+ * Node core: an enforcement node as a state machine without I/O: `step(core, input) → [core, effects]`.
  *
- * It composes the follower's log loop, the lease, the enforcement of changes and what is said to the leader into one
- * state machine: `step(core, input) → [core, effects]`. The shell (node-process.ts) and the simulator
- * (chaos/sim/sim-node.ts) turn effects into what happens and what happens into inputs, and decide nothing. No clock,
- * timer, promise or randomness is read here: each input brings its moment, and random bytes come from the source in the
- * options, which is an input stream.
- *
- * Nothing here decides by a wake-up whether anything may be permitted: that is `overdueMs`, a comparison.
+ * - It combines log sync, the lease, the enforcement of changes and the messages to the leader.
+ * - The shell (node-process.ts) and the simulator (chaos/sim/sim-node.ts) perform effects and pass the results back as
+ *   inputs. They decide nothing.
+ * - It reads no clock, timer, promise or randomness. Each input carries its moment; random bytes come from the source
+ *   in the options, which is an input stream.
+ * - No wake-up decides whether the node may permit anything: `overdueMs`, a comparison, does.
  */
 import {
   type BootId,
@@ -42,18 +41,18 @@ import type { PersonKeys } from "./person-keys.ts";
 
 export type NodeCoreOptions = Readonly<{
   node: NodeId;
-  /** Random for each start. */
+  /** Random, new at each start. */
   boot: BootId;
   role: Renew["role"];
   region: string;
   version: string;
-  /** The level up to which this build can read events; its own unless told otherwise. */
+  /** The level up to which this build can read events. Absent: the build's own level. */
   reads?: number;
   /** The boot that this one replaces, known because it holds that boot's data folder lock; null: none. */
   replaces: BootId | null;
   /** The replaced boot's signature; absent: its id commits to no key. */
   replacementProof?: Uint8Array;
-  /** Until `configured` says otherwise. */
+  /** In ms, until the first `configured` input. */
   windowMs: number;
   configHash: string;
   keys: PersonKeys;
@@ -65,14 +64,14 @@ export type NodeCoreOptions = Readonly<{
   /** How long a read waits at the head when the fan-out does not deliver. */
   pollMs?: number;
   pageLimit?: number;
-  /** A change that is not enforced within so much of our own running time is one that will not be. */
+  /** A change not enforced within this much running time (ms) counts as failed. */
   enforcingMsMax?: number;
 }>;
 
 export type NodeMetrics = Readonly<{
   applied: number;
   enforced: number;
-  /** Positions that we know of and have not applied. */
+  /** The number of known positions that are not applied. */
   lag: number;
   deliveries: number;
   refused: Readonly<Record<string, number>>;
@@ -80,7 +79,7 @@ export type NodeMetrics = Readonly<{
   quarantines: number;
   snapshots: number;
   stickyDenials: number;
-  /** Lost denials that no broker has taken back yet. */
+  /** The number of lost denials that no broker has accepted yet. */
   reasserting: number;
   enforcing: number;
   waiting: number;
@@ -95,7 +94,7 @@ export type NodeMetrics = Readonly<{
 }>;
 
 /**
- * What a snapshot of this node is made of. The projection goes on being the core's own: read it before the next step.
+ * The data of a snapshot of this node. The core still owns the projection: read it before the next step.
  */
 export type Savepoint = Readonly<{
   projection: Projection;
@@ -106,7 +105,7 @@ export type Savepoint = Readonly<{
 
 const never = Number.POSITIVE_INFINITY;
 
-/** Owns its parts and changes them: after a step the state from before it must not be used again. */
+/** The state of the node, changed in place: after a step, use only the core that the step returned. */
 export class NodeCore {
   readonly #keys: PersonKeys;
   readonly #enforcingTicksMax: number;
@@ -124,7 +123,7 @@ export class NodeCore {
   #tickAt = never;
   #wakeAt = never;
   /**
-   * For how many ticks `enforced` has stood still before a change. Ticks, not time: in a pause nobody had their turn.
+   * For how many ticks `enforced` has not moved past a change. Ticks, not time: listeners do not run during a pause.
    */
   #stalled: Readonly<{ enforced: Link | null; ticks: number }> = { enforced: null, ticks: 0 };
   #draining = false;
@@ -201,37 +200,37 @@ export class NodeCore {
     return this.#sync.copy.tightened;
   }
 
-  /** What a disk should remember of final denials, over a restart. */
+  /** The final denials to keep on disk across a restart. */
   denialsToPersist(): readonly PersistedDenial[] {
     return this.#sync.copy.denialsToPersist();
   }
 
-  /** How long the lease has been over; see `Freshness`. */
+  /** How long ago (ms) the lease expired; see `Freshness`. */
   overdueMs(at: Moment): number {
     return overdueMs(this.#lease.holder, at);
   }
 
-  /** What may be granted from by age; null: nothing. */
+  /** The lease from which grants by age may be made; null: none. */
   heldLease(at: Moment): HeldLease | null {
     return heldLease(this.#lease.holder, at);
   }
 
-  /** True when a lost suffix that this node had applied denied this fact and the log does not. */
+  /** Whether a lost suffix that this node had applied denied this fact and the log does not. */
   isDeniedLocally(stream: Stream): boolean {
     return this.#sync.copy.isDeniedLocally(stream);
   }
 
-  /** Where the log said what the projection holds. */
+  /** The log positions of the facts in the projection. */
   get places(): FactPositions {
     return this.#sync.copy.places;
   }
 
-  /** A delivery that ends here need not be decoded: its events would not be looked at. */
+  /** Whether a delivery that ends at this link need not be decoded, because its events would be ignored. */
   hasApplied(link: Link): boolean {
     return this.#sync.hasApplied(link);
   }
 
-  /** Why the node does not serve; empty: it does. */
+  /** Why the node does not serve; empty: it serves. */
   reasons(at: Moment): readonly string[] {
     const reasons = leaseReasons(this.#lease.holder, at);
     const { caughtUp, knownHead, truncated } = this.#sync;
@@ -262,7 +261,7 @@ export class NodeCore {
     };
   }
 
-  /** Called by `step` alone. */
+  /** Only `step` calls this. */
   handleInput(input: NodeInput): readonly NodeEffect[] {
     this.#effects = [];
     if (this.#stopped) return this.#effects;
@@ -390,7 +389,7 @@ export class NodeCore {
     this.#log("error", "the log does not hold what this node has applied, or not as it has it: rebuilding", { lost });
   }
 
-  /** @param event the unknown event that ended it; a rebuilt projection may be without */
+  /** @param event the unknown event in the projection; undefined: none, for example after a rebuild */
   #noteDegraded(event: string | undefined): void {
     if ((event !== undefined) === this.#lease.holder.blockedBy.includes("degraded")) return;
     if (event === undefined) {
@@ -416,7 +415,7 @@ export class NodeCore {
     if (moved && decisive) this.#lease.confirm();
   }
 
-  /** A listener that never answers must not be waited for without end: receipts would wait too. */
+  /** Fails the node when a listener never answers; otherwise receipts would wait forever too. */
   #watchEnforcement(): void {
     const enforced = this.#enforcement.waiting > 0 ? this.enforced : null;
     const still = enforced !== null && enforced === this.#stalled.enforced;
@@ -426,7 +425,7 @@ export class NodeCore {
     this.#fail("enforcement-failed", new Error(problem));
   }
 
-  /** Permits nothing any more: down is recoverable, wrong is not. */
+  /** Stops permitting anything: an outage is recoverable, a wrong decision is not. */
   #fail(reason: Extract<BlockReason, "enforcement-failed" | "stopped">, error: unknown): void {
     if (this.#lease.holder.blockedBy.includes(reason)) return;
     this.#lease.block(reason);
@@ -447,7 +446,7 @@ export class NodeCore {
     for (const { id, outcome } of answered) this.#effects.push({ type: "linkReached", id, outcome });
   }
 
-  /** Logs the first refusal and then ever fewer, so that a flood of messages does not flood the log. */
+  /** Logs the first refusal and then ever fewer, so a flood of messages does not flood the log. */
   #refuse(what: "delivery" | "grant", { refused: why, detail }: Refused): void {
     const count = (this.#refusals[`${what}: ${why}`] ?? 0) + 1;
     this.#refusals[`${what}: ${why}`] = count;
@@ -463,7 +462,7 @@ export function newNodeCore(options: NodeCoreOptions): NodeCore {
   return new NodeCore(options);
 }
 
-/** Takes one input. @returns the core to go on with (see `NodeCore`), and what it asks for, in order */
+/** Handles one input. @returns the core for the next step (see `NodeCore`), and its effects in order */
 export function step(core: NodeCore, input: NodeInput): readonly [NodeCore, readonly NodeEffect[]] {
   return [core, core.handleInput(input)];
 }

@@ -1,9 +1,12 @@
 /**
  * Node lease: a node's right to decide, and the messages about it that the node sends to the leader.
  *
- * Keeps the lease holder, which compares, and the lease talk, which speaks in time; numbers every message once; notices
- * that the process did not run and asks anew; and quarantines the node when the leader finds another projection at the
- * same link. Pure.
+ * - It combines the lease holder, which compares moments, and the lease sender, which schedules messages.
+ * - It numbers every message once.
+ * - It detects that the process did not run, and renews at once.
+ * - It quarantines the node when the leader has another projection at the same link.
+ *
+ * Pure.
  */
 import type { BootId, Epoch, Link, NodeId, Projection } from "../../events/index.ts";
 import type { ChainHistory } from "../lease/chain-history.ts";
@@ -39,20 +42,20 @@ export type NodeLeaseOptions = Readonly<{
   nextId: () => number;
   emit: (effect: NodeEffect) => void;
   log: (level: "debug" | "info" | "warn" | "error", message: string, fields: object) => void;
-  /** What the node is at now. */
+  /** The node's current copy. */
   copy: () => Readonly<{ projection: Projection; enforced: Link; isRebuilding: boolean; history: ChainHistory }>;
-  /** The epoch that a credential of a lost history names (link-waiters.ts); null: none does. */
+  /** The epoch named by a credential of a lost history (link-waiters.ts); null: none. */
   lostEpoch: (leasedAt: number) => Epoch | null;
-  /** An authentic grant for this boot, before it counts for the lease. */
+  /** Called with an authentic grant for this boot, before it counts for the lease. */
   onGranted: (grant: Grant) => void;
   onRefused: (refused: Refused) => void;
-  /** The projection has to be built anew. */
+  /** The projection must be rebuilt. */
   onDistrusted: () => void;
 }>;
 
-/** Before the first grant, this many renews do not wait their whole turn. */
+/** Before the first grant, this many renews are sent early. */
 const hurriedRenewsMax = 20;
-/** Between two rebuilds of a projection that the leader finds wrong. */
+/** The delay (ms) between two rebuilds of a projection that the leader finds wrong. */
 const quarantineBackoff: Backoff = { first: 30_000, max: 600_000 };
 const never = Number.POSITIVE_INFINITY;
 
@@ -70,7 +73,7 @@ export class NodeLease {
   #quarantines = 0;
   #quarantineAt = never;
   #mayQuarantineAt = Number.NEGATIVE_INFINITY;
-  /** What was said before this says nothing of the projection that is here now. */
+  /** Messages sent before this time do not describe the current projection. */
   #rebuiltAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: NodeLeaseOptions) {
@@ -109,7 +112,7 @@ export class NodeLease {
     return Math.min(this.#sender.due, this.#quarantineAt);
   }
 
-  /** What follows happens at this moment. */
+  /** Sets the moment of the current input. */
   setMoment(at: Moment): void {
     this.#at = at;
   }
@@ -132,14 +135,14 @@ export class NodeLease {
     if (this.#at.monotonic >= this.#quarantineAt) this.#requestRebuild();
   }
 
-  /** To be called when an input has been dealt with: a process that has not run asks at once for a new grant. */
+  /** Call this after an input has been handled: a process that did not run renews at once. */
   renewAfterPause(): void {
     if (!this.#renewNow) return;
     this.#renewNow = false;
     if (this.#sender.renewedAt < this.#at.monotonic) this.#sender.renew(this.#at.monotonic);
   }
 
-  /** An authenticated message spoke of this epoch. */
+  /** An authenticated message named this epoch. */
   noteEpoch(epoch: LeaseHolder["epoch"]): void {
     this.#stepHolder({ type: "epochSeen", epoch, at: this.#at });
   }
@@ -153,7 +156,7 @@ export class NodeLease {
     this.#stepHolder({ type: "blocked", reason, at: this.#at });
   }
 
-  /** The projection is another one now, read to the head of the log. */
+  /** Another projection, read to the head of the log, has replaced the old one. */
   onRebuilt(): void {
     this.unblock("rebuilding");
     this.unblock("quarantined");
@@ -166,7 +169,7 @@ export class NodeLease {
     this.#stepHolder({ type: "unblocked", reason, at: this.#at });
   }
 
-  /** A change that a receipt may wait for is enforced. A boot that was never granted a lease is not waited for. */
+  /** Confirms a change that a receipt may wait for. No receipt waits for a boot that was never granted a lease. */
   confirm(): void {
     if (this.#grants > 0) this.#sender.confirm(this.#at.monotonic);
   }
@@ -194,7 +197,7 @@ export class NodeLease {
     else if (code === "level-too-old") this.#blockTooOld(message);
   }
 
-  /** Only the cluster's level, as it stands in the log, could say otherwise. */
+  /** Blocks the node until the projection's level shows that this build can read it. */
   #blockTooOld(reason: string): void {
     if (this.#holder.blockedBy.includes("too-old")) return;
     this.block("too-old");
@@ -209,15 +212,15 @@ export class NodeLease {
     }
     if (grant.node !== node || grant.boot !== boot) return;
     this.#grants += 1;
-    // The leader has taken the boot before out of the table, in the write that let it grant. A lease by age is not its
-    // word.
+    // The leader deleted the replaced boot's row in the write before this grant. A lease by age is not a grant of the
+    // leader.
     if (grant.ageMs === undefined || grant.ageMs === null) this.#replaces = null;
     if (this.#options.copy().projection.level <= this.#options.reads) this.unblock("too-old");
     this.#options.onGranted(grant);
     this.#stepHolder({ type: "granted", grant, history: this.#options.copy().history, at: this.#at });
   }
 
-  /** What the leader finds wrong is not decided from again (docs/protocol.md §5.2). */
+  /** Stops deciding from a projection that the leader finds wrong (docs/protocol.md §5.2). */
   #quarantine(): void {
     const { projection, isRebuilding: rebuilding } = this.#options.copy();
     if (rebuilding || this.#holder.blockedBy.includes("quarantined")) return;
@@ -251,7 +254,7 @@ export class NodeLease {
     return this.#holder.nonce;
   }
 
-  /** Null when there is nothing to renew: a boot that can never permit again is better fenced soon. */
+  /** Null when the boot can never permit again: it sends no renew, so that it is fenced soon. */
   #nextRenew(): LeaseMessage | null {
     const { left, blockedBy } = this.#holder;
     if (left || blockedBy.includes("enforcement-failed") || blockedBy.includes("stopped")) return null;

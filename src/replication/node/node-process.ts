@@ -1,8 +1,8 @@
 /**
  * Node process: one copy of the log in a process, and the right to decide from it.
  *
- * A thin shell around the node core: it carries out the core's effects with a databroker, a fan-out, timers and a data
- * folder, hands every answer back as an input, and shows the rest of the process a `Replica`. It decides nothing.
+ * A thin shell around the node core. It performs the core's effects with a databroker, a fan-out, timers and a data
+ * folder, and passes every result back as an input. It gives the rest of the process a `Replica`. It decides nothing.
  */
 import type { BootId, CommandResult, Epoch, NodeId, Stream } from "../../events/index.ts";
 import type { Databroker } from "../databroker.ts";
@@ -35,65 +35,65 @@ import { type NodeMetrics, newNodeCore, type Savepoint, step } from "./node-core
 import { createPersonKeys } from "./person-keys.ts";
 
 export type DenialsToPersist = Readonly<{
-  /** What this node alone denies. */
+  /** The facts that only this node denies. */
   retained: ReadonlySet<Stream>;
-  /** Grows with every final denial: with the same as before, there is nothing new. */
+  /** Grows with every final denial; an equal value means no new denial. */
   tightened: number;
   newest: () => readonly PersistedDenial[];
 }>;
 
-/** Where a node finds snapshots. Whoever implements it verifies them: digest, link, signature. */
+/** A source of snapshots for a node. The implementation verifies their digest, link and signature. */
 export type SnapshotSource = Readonly<{
-  /** What this node's own disk holds; null: nothing that checks out. */
+  /** The snapshot on this node's own disk; null: none that is valid. */
   local(signal: AbortSignal): Promise<LoadedSnapshot | null>;
   /**
-   * From a broker, for a reader that finds the log beginning at `first` (null: any will do). @returns null: they have
-   * none
-   * @throws when nobody answered, or what came does not check out
+   * Loads a snapshot from a broker for a log that begins at `first` (null: any snapshot).
+   * @returns null: the brokers have none
+   * @throws when no broker answered, or the snapshot is invalid
    */
   load(options: Readonly<{ first: number | null; signal: AbortSignal }>): Promise<LoadedSnapshot | null>;
-  /** What this node's own disk remembers of denials. Never throws. */
+  /** The denials on this node's own disk. Never throws. */
   persistedDenials(): Promise<DenialsOnDisk>;
-  /** Told after every change what this node denies, so that a restart does not forget it. Never throws. */
+  /** Called after every change with the node's denials, so that they survive a restart. Never throws. */
   persistDenials(denials: DenialsToPersist): void;
-  /** Settles when the disk has all that was told. Never throws. */
+  /** Settles when the disk has every denial passed so far. Never throws. */
   denialsPersisted(): Promise<void>;
 }>;
 
 export type ReplicaOptions = Readonly<{
   name: NodeId;
-  /** Of this start, for this cluster, role and name. Absent: drawn here. */
+  /** The key of this start, for this cluster, role and name. Absent: generated here. */
   key?: NodeKey;
   role: Renew["role"];
   region: string;
   version: string;
-  /** Of the configuration in force; asked at every renew. */
+  /** The hash of the configuration in force; read at every renew. */
   configHash: () => string;
   cluster: string;
   secret: Uint8Array;
-  /** While the shared secret is being replaced: what brokers sign under the old one is believed too. */
+  /** The old shared secret during its replacement: signatures of brokers under it are accepted too. */
   secretPrevious?: Uint8Array | null;
   databroker: Databroker;
-  /** Null: everything comes by reading. */
+  /** Null: the node gets every event by reading. */
   fanout: Fanout | null;
   clock: Clock;
   randomBytes: (size: number) => Uint8Array;
   logger: Logger;
-  /** Δ plus the largest `stale_grace` of the configuration in force; asked at every renew. */
+  /** Δ plus the largest `stale_grace` of the configuration in force (ms); read at every renew. */
   windowMs: () => number;
   /** Null: a restart cannot name the boot it replaces, and receipts wait for its window to pass. */
   dataDir: string | null;
-  /** Null: it reads the log from its beginning. */
+  /** Null: the node reads the log from its beginning. */
   snapshots?: SnapshotSource | null;
   /**
-   * `nobody`: what the boot before this one granted to others may still count, so that receipts wait for its window.
+   * `nobody`: grants by age of the previous boot may still count, so receipts must wait for its window.
    */
   replaces?: "last boot" | "nobody";
   renewMs?: number;
   /** How long a read waits at the head when the fan-out does not deliver. */
   pollMs?: number;
   pageLimit?: number;
-  /** A change that is not enforced within so much of our own running time is one that will not be. */
+  /** A change not enforced within this much running time (ms) counts as failed. */
   enforcingMsMax?: number;
 }>;
 
@@ -108,33 +108,33 @@ export type ReplicaProcess = Replica &
     boot: BootId;
     /** Signs decision records with the key that this node enrolled, in an envelope of the kind `audit`. */
     sealRecords(payload: Uint8Array): Uint8Array;
-    /** Why the node does not serve; for /readyz. */
+    /** Whether the node serves, and why not; for /readyz. */
     ready(): Readiness;
-    /** The cluster has finalized a level that this build cannot read: it will never be ready. */
+    /** Whether the cluster has finalized a level that this build cannot read: the node will never be ready. */
     tooOld(): boolean;
-    /** @returns whether it got ready within that time; false at once when it is too old */
+    /** @returns whether it became ready within that time; false at once when it is too old */
     whenReady(timeoutMs: number): Promise<boolean>;
     metrics(): ReplicaMetrics;
-    /** What a snapshot of this node is made of; to be read at once, for the projection goes on. */
+    /** The data of a snapshot of this node. Read it at once: the projection continues to change. */
     savepoint(): Savepoint;
-    /** The lease that others may be granted from by age; null: none. */
+    /** The lease from which grants by age may be made; null: none. */
     lease(): HeldLease | null;
-    /** Asks a broker now whether there is more, unless one is being asked. */
+    /** Reads from a broker now, unless a read is in flight. */
     readNow(): void;
-    /** Not ready any more, but still leased: what is open goes on. */
+    /** Makes the node not ready; it keeps its lease, and open streams continue. */
     drain(): void;
     /**
-     * After the last stream is closed: permits nothing more, for good, and tells the brokers, so that receipts do not
-     * wait for this boot. @returns whether a broker has taken it
+     * Call this after the last stream is closed: permanently permits nothing more and sends the goodbye, so that
+     * receipts do not wait for this boot. @returns whether a broker has accepted it
      */
     goodbye(): Promise<boolean>;
-    /** Ends everything. Without a goodbye before, receipts wait for the window to pass. */
+    /** Stops the node. Without a goodbye before, receipts wait for the window to pass. */
     stop(): Promise<void>;
   }>;
 
 const readyPollMs = 10;
 
-/** @throws DataFolderLockedError when another process lives in `dataDir`, DataFolderUnusableError */
+/** @throws DataFolderLockedError when another process uses `dataDir`, DataFolderUnusableError */
 export function startReplica(options: ReplicaOptions): ReplicaProcess {
   const { clock, cluster, databroker, fanout, logger, name: node, randomBytes, role } = options;
   const key = options.key ?? nodeKeyFrom(randomBytes(32), { cluster, role, name: node });
@@ -181,7 +181,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     return fanout === null ? "none" : fanout.status().healthy ? "up" : "down";
   }
 
-  /** One input at a time: what is caused while one is taken has its turn right after it. */
+  /** Handles one input at a time; inputs caused meanwhile follow right after it. */
   function feed(input: NodeInput): void {
     inputs.push(input);
     if (inputs.length > 1) return;
@@ -193,7 +193,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     }
   }
 
-  /** Something has come from outside: what has changed beside it is told first. */
+  /** Passes an input from outside, after any change of the fan-out's state. */
   function arrive(input: NodeInput): void {
     const state = fanoutState();
     if (state !== told) noteFanout(state);
@@ -279,7 +279,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     }
   }
 
-  /** Once for each history that was left. */
+  /** Reports lost changes once for each history that was left. */
   function noteLost({ link, touched, rebuilt }: Extract<NodeEffect, { type: "changed" }>): void {
     const { epochs } = core.savepoint;
     const lost = rebuilt ? changes.takeLost(epochs) : null;
@@ -370,7 +370,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     }
   }
 
-  /** A restart that cannot name us makes receipts wait longer; it is no reason not to serve. */
+  /** Reports a failed write and continues: without the record, a restart only makes receipts wait longer. */
   function keepBoot(keep: () => void): void {
     try {
       keep();
@@ -404,7 +404,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     started = true;
     told = fanoutState();
     feed({ type: "started", snapshot, denials: kept, fanout: told, at: moment() });
-    // First the fan-out, then what came before it: the first read is answered later than this.
+    // Subscribe before the first read, so that no event falls between the two.
     if (fanout !== null) unsubscribe = [fanout.subscribe(deliver), fanout.onConnected(() => noteFanout(fanoutState()))];
   }
 

@@ -1,8 +1,8 @@
 /**
- * Person keys: opens the personal data of the people whose keys this process holds.
+ * Person keys: the keys of people, with which this process opens their personal data.
  *
- * Keys arrive wrapped, beside the log, and are unwrapped when first needed. What was opened is remembered as long as
- * the sealed value it came from lives and the key is held; dropping a key forgets both. Pure.
+ * Keys arrive wrapped, beside the log, and are unwrapped when first needed. An opened value is cached as long as
+ * its sealed value lives and the key is held; dropping a key drops both. Pure.
  */
 import {
   open,
@@ -18,16 +18,16 @@ import { personKeyWrap } from "../wire/cluster-keys.ts";
 
 type Held = {
   readonly wrapped: WrappedKey;
-  /** Null: it does not unwrap under any secret we have. */
+  /** Undefined: not unwrapped yet. Null: no known secret unwraps it. */
   key: PersonKey | null | undefined;
-  /** Made when something is first opened: most of a hundred thousand people never ask for anything here. */
+  /** Created at the first open: most of a hundred thousand people never send a request here. */
   opened: WeakMap<Sealed, Profile> | undefined;
 };
 
 export type PersonKeys = Readonly<{
   add(keys: readonly WrappedKey[]): void;
   drop(userId: UserId): void;
-  /** Undefined when the key is gone, unknown, or not the one it was sealed with. */
+  /** Undefined when the key was dropped, is unknown, or did not seal this value. */
   open(sealed: Sealed, userId: UserId): Profile | undefined;
   counts(): Readonly<{ keys: number; failures: number }>;
 }>;
@@ -55,7 +55,7 @@ export function createPersonKeys(secrets: readonly Uint8Array[]): PersonKeys {
       for (const { userId, keyId, wrapped } of keys) {
         const before = held.get(userId);
         if (before !== undefined && before.key !== null && sameBytes(before.wrapped.keyId, keyId)) continue;
-        // Copies: what came in is a window onto a whole page or batch, and would keep it in memory.
+        // Copies: the arguments are views of a whole page or batch and would keep it in memory.
         const own = { userId, keyId: Uint8Array.from(keyId), wrapped: Uint8Array.from(wrapped) };
         held.set(userId, { wrapped: own, key: undefined, opened: undefined });
       }

@@ -1,33 +1,37 @@
 /**
- * Read schedule: when a node may read from a broker, so that a thousand of them never do at once.
+ * Read schedule: the times at which a node may read from a broker, so that a thousand nodes never read at once.
  *
- * At most one read is in flight. After a failure the next one waits under a bound that doubles, anywhere within it
- * (full jitter); what many nodes notice together (a gap, a fan-out that is gone or back) is spread over a short while;
- * whoever catches up pauses between pages for as long as pages take, so that brokers that are slow are asked less. A
- * grant shortens what is left of a wait, for it shows that brokers answer. Pure; random bytes are an argument.
+ * - At most one read is in flight.
+ * - After a failure the next read waits a random time (full jitter) under a bound that doubles.
+ * - Reads for a reason that many nodes notice together (a gap, a fan-out that is down or back) are spread over a short
+ *   time.
+ * - A node that catches up pauses between pages for as long as a page takes, so slow brokers get fewer requests.
+ * - A grant shortens the rest of a wait, because it shows that brokers answer.
+ *
+ * Pure; random bytes are an argument.
  */
 import { type Backoff, backoffMs, upTo } from "../runtime/jitter.ts";
 
 export type ReadReason = "gap" | "granted" | "more" | "asked";
 
 const backoff: Backoff = { first: 500, max: 4_000 };
-/** How long those who notice the same thing take to ask about it. */
+/** The time (ms) over which nodes spread their reads after the same event. */
 const spreadMs = { gap: 30, granted: 30, regained: 250 };
 const pauseMsMax = 250;
-/** Between two reads at the head that a broker did not hold open. */
+/** The gap (ms) between two reads at the head that a broker did not hold open. */
 const pollGapMs = 50;
-/** Between two that brought something: it may be one event at a time, to everybody. */
+/** The largest gap (ms) after a read that brought events: every node may get one event at a time. */
 const burstGapMs = 100;
 const never = Number.POSITIVE_INFINITY;
 
 export class ReadSchedule {
   readonly #random: (size: number) => Uint8Array;
-  /** No read before this: brokers have not answered. */
+  /** No read before this time, after a failure. */
   #notBefore = Number.NEGATIVE_INFINITY;
   #failures = 0;
-  /** When the read that is wanted may be sent; never: none is. */
+  /** When the scheduled read may be sent; never: none is scheduled. */
   #sendAt = never;
-  /** When to look again although nobody has said that there is more. */
+  /** When to poll without a sign of new events; never: no poll. */
   #pollAt = never;
 
   constructor(random: (size: number) => Uint8Array) {
@@ -44,19 +48,19 @@ export class ReadSchedule {
     return this.#pollAt;
   }
 
-  /** The follower wants a read. */
+  /** Schedules a read that the follower requested. */
   scheduleRead(reason: ReadReason, now: number, lastTookMs: number): void {
     const spread = reason === "more" ? Math.min(lastTookMs, pauseMsMax) : reason === "asked" ? 0 : spreadMs[reason];
     this.#pollAt = never;
     this.#sendAt = Math.max(this.#notBefore, spread === 0 ? now : now + upTo(spread, this.#random));
   }
 
-  /** Somebody waits for what is wanted already: it is only held back by brokers that do not answer. */
+  /** A caller waits for the scheduled read: only the backoff after a failure still delays it. */
   expedite(now: number): void {
     if (this.#sendAt !== never) this.#sendAt = Math.min(this.#sendAt, Math.max(this.#notBefore, now));
   }
 
-  /** Brokers answer: what is left of a wait is over soon. */
+  /** Brokers answer: shortens the rest of a wait. */
   brokersAnswer(now: number): void {
     if (this.#notBefore <= now) return;
     this.#notBefore = Math.min(this.#notBefore, now + upTo(spreadMs.regained, this.#random));
@@ -64,14 +68,14 @@ export class ReadSchedule {
     if (this.#pollAt !== never) this.#pollAt = Math.min(this.#pollAt, this.#notBefore);
   }
 
-  /** True when the wanted read is to be sent now; it is not wanted any more then. */
+  /** Returns true once when the scheduled read must be sent now, and unschedules it. */
   takeRead(now: number): boolean {
     if (now < this.#sendAt) return false;
     this.#sendAt = never;
     return true;
   }
 
-  /** True when it is time to look again. */
+  /** Returns true once when a poll is due, and unschedules it. */
   takePoll(now: number): boolean {
     if (now < this.#pollAt) return false;
     this.#pollAt = never;
@@ -92,12 +96,12 @@ export class ReadSchedule {
     this.#notBefore = Number.NEGATIVE_INFINITY;
   }
 
-  /** Look again: after a failure when its wait is over. */
+  /** Schedules a poll; after a failure, at the end of its wait. */
   pollAfterFailure(): void {
     this.#pollAt = Math.min(this.#pollAt, this.#notBefore);
   }
 
-  /** Look again at the head, where a read has just been answered. */
+  /** Schedules a poll at the head after an answered read. */
   pollAtHead(now: number, read: Readonly<{ tookMs: number; brought: boolean; heldOpen: boolean }>): void {
     const gap = read.brought
       ? upTo(burstGapMs, this.#random)
@@ -107,7 +111,7 @@ export class ReadSchedule {
     this.#pollAt = Math.min(this.#pollAt, now + gap);
   }
 
-  /** Look again within a while, as many others will. */
+  /** Schedules a poll at a random time within `ms`, because many nodes do the same. */
   pollWithin(ms: number, now: number): void {
     this.#pollAt = Math.min(this.#pollAt, Math.max(this.#notBefore, now + upTo(ms, this.#random)));
   }

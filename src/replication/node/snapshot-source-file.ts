@@ -1,10 +1,10 @@
 /**
- * Snapshot source: what a node begins from, and what it goes back to when the log no longer reaches to where it is.
+ * Snapshot source: the snapshots from which a node starts, or restarts when the log no longer reaches back to its
+ * position.
  *
- * It keeps a copy of the newest snapshots on its own disk, so that a restart does not fetch what it has had; what the
- * disk holds is checked like what comes over the wire, and where something does not check out, it says what, and the
- * next older one takes its place. The newest final denials that this node knows of lie in a file beside them, and are
- * in force whatever it begins from.
+ * - It keeps copies of the newest snapshots on its own disk, so that a restart does not fetch them again.
+ * - It verifies data from the disk like data from a broker. It reports an invalid snapshot and uses the next older one.
+ * - A file beside them holds the newest final denials that this node knows. They are in force with any snapshot.
  */
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -39,13 +39,13 @@ type Keep = (chunk: CheckedChunk) => Promise<void>;
 
 export type NodeSnapshots = SnapshotSource &
   Readonly<{
-    /** Looks for a newer snapshot and keeps a copy. @returns whether there was one */
+    /** Checks for a newer snapshot and keeps a copy. @returns whether there was one */
     refresh(signal?: AbortSignal): Promise<boolean>;
   }>;
 
-/** On a node: the one it would begin from, and the one before, should that turn out to be bad. */
+/** The number of snapshots kept on a node: the newest, and the one before in case the newest is bad. */
 const keptOnANode = 2;
-/** Chunks on their way to the disk. */
+/** The number of chunks being written to the disk at once. */
 const writingMax = 4;
 const keysAgainMs = 1_000;
 const writePauseMs = 50;
@@ -56,10 +56,10 @@ export function createNodeSnapshots(
     supply: SnapshotSupply;
     open: EnvelopeOpener;
     logger: Logger;
-    /** Null: nothing is kept, and every start fetches; so too where a broker in this process has its own. */
+    /** Null: no copy is kept, and every start fetches; also null if a broker in this process keeps its own. */
     folder: SnapshotFolder | null;
     /**
-     * Where final denials are written down, so that a restart does not need the log to remember them; null: nowhere.
+     * The file of the final denials, so that a restart does not depend on the log for them; null: none.
      */
     deniedFile: string | null;
   }>,
@@ -70,7 +70,7 @@ export function createNodeSnapshots(
   let written: Readonly<{ retained: ReadonlySet<Stream>; tightened: number }> | null = null;
   let wanted: DenialsToPersist | null = null;
 
-  /** The place is known, and nothing can be decided of people whose keys are not: it waits until a broker has them. */
+  /** Waits until a broker has the keys of all people: without a person's key the node cannot decide about them. */
   async function keysOfAll(signal: AbortSignal | undefined): Promise<WrappedKey[]> {
     for (let attempts = 0; ; attempts++) {
       try {
@@ -90,8 +90,8 @@ export function createNodeSnapshots(
   }
 
   /**
-   * Of this disk where it is there and right, else from a broker: and then kept, so that a fetch that breaks off goes
-   * on later.
+   * Reads a valid chunk from this disk, else from a broker. It keeps a fetched chunk, so that an interrupted fetch can
+   * continue later.
    */
   async function chunkOf(ref: ChunkRef, { signal, keep }: Readonly<{ signal: AbortSignal; keep: Keep }>) {
     signal.throwIfAborted();
@@ -108,7 +108,7 @@ export function createNodeSnapshots(
     return chunk.bytes;
   }
 
-  /** A disk that takes nothing is no reason not to serve. */
+  /** Reports a failed write and continues: the node serves without a copy on disk. */
   async function kept(put: () => Promise<void> | undefined): Promise<void> {
     try {
       await put();
@@ -118,7 +118,7 @@ export function createNodeSnapshots(
     }
   }
 
-  /** Null: it is of no use, and has been reported. */
+  /** Null: the snapshot is unusable and has been reported. */
   async function fromDisk(signed: SignedManifest, from: SnapshotFolder): Promise<Projection | null> {
     try {
       return await loadSnapshot(signed.manifest, (ref) => from.chunk(ref));
@@ -129,7 +129,7 @@ export function createNodeSnapshots(
   }
 
   /**
-   * Nobody waits for the disk, unless so many chunks are on their way to it that they are too many to have in memory.
+   * Fetches without waiting for the disk, unless too many chunks are in memory for writing.
    */
   async function fetchInto(signed: SignedManifest, signal: AbortSignal, into: SnapshotFolder) {
     const writing = new Set<Promise<void>>();
@@ -154,7 +154,7 @@ export function createNodeSnapshots(
       for (const each of bad) logger.error(each, "snapshot failed verification; ignoring it");
       if (snapshots.length === 0) return null;
       const over = new AbortController();
-      // Asked for while the snapshot is read: both take their time.
+      // Requested in parallel with the snapshot: both are slow.
       const keys = keysOfAll(AbortSignal.any([over.signal, ...(signal === undefined ? [] : [signal])]));
       keys.catch(() => {}); // it is awaited in its turn
       try {
@@ -232,7 +232,7 @@ export function createNodeSnapshots(
     },
   };
 
-  /** The newest word only, and not without a pause: a great many revocations at once are one file. */
+  /** Writes only the newest denials, with a pause between writes: many revocations at once cause one write. */
   async function writeWanted(path: string): Promise<void> {
     for (let next = wanted; next !== null; next = wanted) {
       wanted = null;
@@ -259,8 +259,8 @@ async function writeKept(path: string, body: Uint8Array): Promise<void> {
 }
 
 /**
- * Losing it denies too little only of what the log has lost and nobody has handed back, so a damaged file is an alarm,
- * not an end.
+ * Without the file, the node misses only denials that the log has lost and that no node has handed back. So a damaged
+ * file is reported and does not stop the node.
  */
 async function readKept(path: string, logger: Logger): Promise<DenialsOnDisk> {
   try {
