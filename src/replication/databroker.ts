@@ -1,6 +1,6 @@
 /**
- * Databroker: what every process asks of the brokers. Within a broker's own process it is the broker itself
- * (src/broker); elsewhere it is a client of the databroker HTTP API (broker-client.ts).
+ * Databroker: the interface through which every process calls the brokers. Within the process of a broker it is the
+ * broker itself (src/broker). Elsewhere it is a client of the databroker HTTP API (broker-client.ts).
  */
 import {
   type BootId,
@@ -26,12 +26,12 @@ import {
 import type { Durability, LogPage, ReadOutcome } from "./log/log.ts";
 import type { HistoryPage, HistoryRequest } from "./log/log-history.ts";
 
-/** A page with the keys of the people its events speak of (those not erased). */
+/** A page with the keys of the people that its events mention (except those erased). */
 export type KeyedPage = LogPage & Readonly<{ keys: readonly WrappedKey[] }>;
 export type PageOutcome = Fact<"page", { page: KeyedPage }> | Exclude<ReadOutcome, { type: "page" }>;
 
 export type ReceiptWait = "all" | "region" | "none";
-/** Asked by command id or by link, never by bare position. */
+/** Names a receipt by command id or by link, never by bare position. */
 export type ReceiptTarget = Fact<"command", { commandId: CommandId }> | Fact<"link", { link: Link }>;
 
 export type ReceiptNode = Readonly<{
@@ -40,11 +40,11 @@ export type ReceiptNode = Readonly<{
   region: string;
   role: string;
   status: "applied" | "fenced" | "unconfirmed";
-  /** The newest place that it has confirmed as enforced, on the chain of the epoch that answers. */
+  /** The newest link that the node has confirmed as enforced, on the chain of the answering epoch. */
   enforced: Link | null;
-  /** For `unconfirmed`: in how many ms it will be fenced if it stays silent. For `fenced`: 0. */
+  /** For `unconfirmed`: the time in ms until the node is fenced if it stays silent. For `fenced`: 0. */
   fencedInMs: number | null;
-  /** Why it is not applied, in plain words; "" for applied. */
+  /** Why the node is not applied, in plain words; "" for applied. */
   reason: string;
 }>;
 
@@ -53,18 +53,18 @@ export type Receipt = Readonly<{
   status: "complete" | "incomplete" | "lost";
   complete: boolean;
   wait: ReceiptWait;
-  /** The region that `wait: "region"` asks about. */
+  /** The region that `wait: "region"` names. */
   region: string | null;
   link: Link | null;
   commandId: CommandId | null;
-  /** The epoch that answers. */
+  /** The epoch of the leader that answered. */
   epoch: Epoch;
   nodes: readonly ReceiptNode[];
-  /** After this many ms everything unconfirmed will be fenced. */
+  /** After this many ms every unconfirmed node will be fenced. */
   completeInMs: number;
-  /** When it was answered, by the leader's clock; null before it has left the leader. */
+  /** The time of the answer, by the clock of the leader; null before it has left the leader. */
   at: UnixMs | null;
-  /** The same as a compact JWS (wire/receipt-jws.ts). Null while it is progress only: the last answer is signed. */
+  /** The same receipt as a compact JWS (wire/receipt-jws.ts). Null for progress: only the last answer is signed. */
   signed: string | null;
 }>;
 
@@ -72,7 +72,7 @@ export type ReceiptOptions = Readonly<{
   wait: ReceiptWait;
   timeoutMs: number;
   region?: string;
-  /** The progress that the caller has seen (lease/receipt-progress.ts): it is answered too when there is another. */
+  /** The progress that the caller has seen (lease/receipt-progress.ts). Newer progress is also answered. */
   seen?: string;
 }>;
 
@@ -82,7 +82,7 @@ export type NodeStatus = Readonly<{
   region: string;
   role: string;
   version: string;
-  /** The level up to which its build can read events; null: not heard from in this epoch. */
+  /** The level up to which its build can read events; null: it has not reported in this epoch. */
   reads: number | null;
   applied: Link | null;
   enforced: Link | null;
@@ -92,16 +92,16 @@ export type NodeStatus = Readonly<{
   lastGrantAgoMs: number | null;
   fencedInMs: number | null;
   digestMismatch: boolean;
-  /** Another boot of the same node that is alive as well, as after a disk was cloned; null: none. */
+  /** Another boot of the same node that is also alive, for example after a disk was cloned; null: none. */
   twin: BootId | null;
 }>;
 
-/** A snapshot that a broker keeps. `id`: the hash of its manifest, as the log holds it. */
+/** A snapshot that a broker keeps. `id`: the hash of its manifest, as recorded in the log. */
 export type SnapshotPlace = Readonly<{
   id: Hash;
   position: Position;
   takenAt: UnixMs;
-  /** The broker that took it. */
+  /** The broker that took the snapshot. */
   by: string;
   sessions: number;
   chunks: number;
@@ -114,21 +114,21 @@ export type LeaderStatus = Readonly<{
   url: string | null;
   epoch: Epoch;
   head: Link;
-  /** Of the head; null: a broker of an older version leads, and does not say. */
+  /** Durability of the head. Null: a broker of an older version leads and does not report it. */
   durability: Durability | null;
   digest: string;
   version: string;
   reads: number;
-  /** Newest first; absent where none are kept. */
+  /** Newest first; absent when no snapshots are kept. */
   snapshots?: readonly SnapshotPlace[] | undefined;
 }>;
 
 export type ClusterStatus = Readonly<{
   cluster: string;
-  /** The level that was finalized last (src/events/formats.ts). */
+  /** The last finalized level (src/events/formats.ts). */
   level: number;
   leader: LeaderStatus | null;
-  /** The brokers that do not lead, as the leader has heard from them. */
+  /** The brokers that do not lead, as last heard by the leader. */
   brokers: readonly BrokerPresence[];
   /** The broker that answered. */
   broker: Readonly<{ brokerId: BrokerId; leading: boolean; applied: Link; store: string }>;
@@ -143,30 +143,30 @@ export type Databroker = {
    * @throws BrokerUnavailableError
    */
   read(after: Link, options: Readonly<{ limit: number; waitMs: number; signal?: AbortSignal }>): Promise<PageOutcome>;
-  /** Hands a node's enveloped message to the leader. @returns the enveloped grant for a renew, null otherwise */
+  /** Sends the enveloped message of a node to the leader. @returns the enveloped grant for a renew, null otherwise */
   lease(envelope: Uint8Array): Promise<Uint8Array | null>;
   receipt(target: ReceiptTarget, options: ReceiptOptions): Promise<Receipt>;
   status(): Promise<ClusterStatus>;
   /**
-   * Asks the leader for a snapshot as soon as it can; it shows in the status when it is there.
-   * @returns the place that it will be of, or beyond @throws BrokerUnavailableError
+   * Requests a snapshot from the leader as soon as possible. The status lists it once it exists.
+   * @returns the position that the snapshot will have at least @throws BrokerUnavailableError
    */
   takeSnapshot(): Promise<Position>;
-  /** Events of some streams, from a position towards the beginning; for explanations. @throws BrokerUnavailableError */
+  /** Events of some streams, read backwards from a position; for explanations. @throws BrokerUnavailableError */
   history(request: HistoryRequest): Promise<HistoryPage>;
   /**
-   * What a configuration said; undefined: no body of this hash is kept. For operators.
+   * The body of a configuration; undefined: no body with this hash is kept. For operators.
    * @throws BrokerUnavailableError
    */
   configuration(configHash: ConfigHash): Promise<StoredConfiguration | undefined>;
   /** The configurations whose bodies are kept, oldest first. For operators. @throws BrokerUnavailableError */
   configurations(): Promise<readonly ConfigurationEntry[]>;
   /**
-   * True when the body of a hash is stored, so that a process that runs it need not offer it.
+   * True when the body with a hash is stored, so that a process that runs it need not send it.
    * @throws BrokerUnavailableError
    */
   holdsConfiguration(configHash: ConfigHash): Promise<boolean>;
-  /** The identity provider's tokens of a session, opened; for sign-out, refresh and routes that forward them. */
+  /** The opened identity-provider tokens of a session, for sign-out, refresh and routes that forward them. */
   tokens(sessionId: SessionId): Promise<ProviderTokens | undefined>;
 };
 

@@ -1,4 +1,4 @@
-/** How a copy of the log stays right. Neighbours import replication through this door. */
+/** Entry point of replication: keeps copies of the log correct. Other packages import replication only from here. */
 
 export {
   type BrokerPresence,

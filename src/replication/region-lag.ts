@@ -1,4 +1,6 @@
-/** Region lag: how each region follows, from what the leader, or a regional broker, knows of the nodes there. Pure. */
+/**
+ * Region lag: how far each region lags, computed from what the leader or a regional broker knows of its nodes. Pure.
+ */
 import type { NodeStatus } from "./databroker.ts";
 import { isLostHistory } from "./log/continuity.ts";
 
@@ -7,19 +9,20 @@ export type RegionLag = Readonly<{
   /** Regional brokers and enforcement nodes that may hold a lease. */
   brokers: number;
   nodes: number;
-  /** Those whose lease has run out for certain. */
+  /** Number of those whose lease has certainly expired. */
   fenced: number;
-  /** Positions that the one furthest behind has not told of yet; null: none has told anything. */
+  /** Positions that the slowest node has not reported yet; null: no node has reported any. */
   lag: number | null;
   /**
-   * Since the last grant of the one that has been without for longest; null: none was granted anything in this epoch.
+   * Time in ms since the last grant of the node that has been without one for longest; null: no node was granted a
+   * lease in this epoch.
    */
   silentMs: number | null;
 }>;
 
 type Seen = Pick<NodeStatus, "boot" | "region" | "role" | "lag" | "lastGrantAgoMs" | "fencedInMs">;
 
-/** In the order of their names. */
+/** Sorted by region name. */
 export function regionLags(nodes: readonly Seen[]): readonly RegionLag[] {
   const byRegion = Map.groupBy(
     nodes.filter((node) => !isLostHistory(node)),

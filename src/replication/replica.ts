@@ -1,6 +1,6 @@
 /**
- * Replica: what the rest of a process sees of its own copy of the log. The shell that keeps it (follower, lease,
- * fan-out) is in node-process.ts; decisions read from here and never wait for anything else.
+ * Replica: the view that the rest of a process has of its own copy of the log. The shell that maintains it (follower,
+ * lease, fan-out) is in node-process.ts. Decisions read from here and never wait for anything else.
  */
 import type {
   FactPositions,
@@ -14,34 +14,35 @@ import type {
   UserId,
 } from "../events/index.ts";
 
-/** One or more events were folded in. `touched` are the facts that decisions may have read. */
+/** One or more folded events. `touched` are the facts that decisions may have read. */
 export type Change = Readonly<{
   link: Link;
   touched: ReadonlySet<Stream>;
   rebuilt: boolean;
   /**
-   * When the oldest of its events was recorded, by the leader's wall clock. Null or absent: unknown, as after a
+   * When the oldest of the events was recorded, by the wall clock of the leader. Null or absent: unknown, as after a
    * rebuild.
    */
   committedAt?: UnixMs | null;
 }>;
 
 /**
- * Called synchronously right after the fold. What it returns settles when everything that is now denied has been
- * destroyed; only then does `enforced` move past `link`. `rebuilt`: anything may have changed, re-decide everything.
+ * Called synchronously right after the fold. The returned promise settles when everything that is now denied has been
+ * destroyed; only then does `enforced` move past `link`. `rebuilt`: anything may have changed, so decide everything
+ * again.
  */
 export type ChangeListener = (change: Change) => void | Promise<void>;
 
 export type Replica = {
   readonly projection: Projection;
-  /** Where the log said what the projection holds; for explanations. */
+  /** The positions at which the log recorded the facts of the projection; for explanations. */
   readonly places: Pick<FactPositions, "ofStream" | "ofSession" | "ofSweptSession" | "ofMembership">;
   readonly applied: Link;
   readonly enforced: Link;
-  /** Opens personal data; undefined when the person's key is gone or unknown. Cached per sealed value. */
+  /** Opens personal data; undefined when the key of the person is erased or unknown. Cached per sealed value. */
   open(sealed: Sealed, userId: UserId): Profile | undefined;
   /**
-   * True when a lost suffix that this node had applied denied this fact: it stays denied here (docs/protocol.md §4.3).
+   * True when this node had applied a lost suffix that denied this fact: it stays denied here (docs/protocol.md §4.3).
    */
   isDeniedLocally(stream: Stream): boolean;
   onChange(listener: ChangeListener): () => void;
@@ -54,10 +55,10 @@ export type Replica = {
 
 export type Freshness = {
   /**
-   * How long the lease has been over: ≤ 0 while fresh, +Infinity when nothing may be permitted on any route (before the
-   * first grant of this boot, past the granted window, after a pause of our own process, degraded or quarantined).
-   * A comparison, never a timer: call it at every decision, before the first upstream byte, and on every chunk.
-   * @param wall read in the same moment; absent: it is read now
+   * Time in ms since the lease expired: ≤ 0 while fresh. +Infinity: no route may permit anything (before the first
+   * grant of this boot, past the granted window, after a pause of this process, degraded or quarantined). A comparison,
+   * never a timer: call it at every decision, before the first upstream byte, and on every chunk.
+   * @param wall the wall clock read at the same moment; absent: it is read now
    */
   overdueMs(now: MonotonicMs, wall?: UnixMs): number;
 };

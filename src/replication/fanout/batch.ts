@@ -1,9 +1,8 @@
 /**
- * Batch: what a leader publishes after a clean commit, opened by those who receive it and split by the one who sends
- * it.
+ * Batch: the unit that a leader publishes after a clean commit. The sender splits it and receivers open it.
  *
- * A batch is believed only when the leader of its epoch and incarnation has signed it and its events really chain from
- * `previous` to `last`. Whether it continues what the receiver has is the follower's question. Pure.
+ * A receiver accepts a batch only if the leader of its epoch and incarnation signed it and its events chain from
+ * `previous` to `last`. The follower decides whether the batch continues what it has. Pure.
  */
 import {
   decodeEvent,
@@ -18,19 +17,19 @@ import { type EnvelopeOpener, leads, type Refused } from "../wire/broker-opener.
 import type { Certificate } from "../wire/envelope.ts";
 import { type Batch, parseBatch } from "../wire/messages.ts";
 
-/** A batch and its envelope stay well below the 1 MB that a NATS server takes by default. */
+/** Upper bound of a batch. With its envelope it stays well below the 1 MB that a NATS server accepts by default. */
 export const batchBytesMax = 256 * 1024;
 
 export type OpenedBatch = Readonly<{
   batch: Batch;
-  /** Decoded and chained; empty when the receiver said that it has them already. */
+  /** Decoded and chained; empty when the receiver reported that it already has them. */
   events: readonly Recorded[];
   from: Certificate;
 }>;
 
 /**
  * Opens a batch.
- * @param has answers whether everything up to a link is applied already: such a batch is authenticated but not decoded
+ * @param has true when everything up to a link is applied already: then the batch is authenticated but not decoded
  */
 export function openBatch(
   envelope: Uint8Array,
@@ -47,7 +46,7 @@ export function openBatch(
   }
 }
 
-/** What is believed of a batch that is authentic: see `openBatch`. */
+/** Checks the content of an authentic batch: see `openBatch`. */
 export function believeBatch(
   from: Certificate,
   batch: Batch,
@@ -72,8 +71,8 @@ export function believeBatch(
 }
 
 /**
- * Splits a batch at event boundaries, each part with the links that make it a batch of its own. Keys go with the first
- * part that speaks of their person. A single event above the limit makes a part alone.
+ * Splits a batch at event boundaries. Each part has the links that make it a batch of its own. A key goes with the
+ * first part that mentions its person. A single event above the limit forms a part alone.
  */
 export function splitBatch(batch: Batch, bytesMax: number = batchBytesMax): readonly Batch[] {
   const total = sum(batch.entries, (bytes) => bytes.length) + sum(batch.keys, sizeOfKey);
@@ -109,7 +108,7 @@ function peopleIn({ event }: Recorded): readonly string[] {
   return "userId" in event ? [event.userId] : [];
 }
 
-/** A user id, a key id, a wrapped key and their names in MessagePack. */
+/** The MessagePack size of a user id, a key id and a wrapped key, with their field names. */
 function sizeOfKey(key: WrappedKey): number {
   return key.userId.length + key.keyId.length + key.wrapped.length + 40;
 }

@@ -1,25 +1,26 @@
 /**
- * Delivery guard: which NATS messages reach the processes' openers. Anyone who can connect to NATS can publish.
+ * Delivery guard: decides which NATS messages reach the envelope openers. Anyone who can connect to NATS can publish.
  *
  * - Checks size, then shape, then repetition, then the tag (delivery-tag.ts), cheapest first. Copies and decodes
  *   nothing.
- * - A message with a genuine tag passes. A message without one (a publisher of an older version, or a stranger) passes
- *   while the budget of failed verifications lasts: a listener reports each forgery, which is charged by its size.
+ * - A message with a genuine tag passes. A message without one (from a publisher of an older version, or a stranger)
+ *   passes while the budget of failed verifications lasts. A listener reports each forgery, which is charged by its
+ *   size.
  * - A signature passes once. Repetitions, and forgeries that copy a signature, cost one set look-up.
  * - Too many refusals in one second are a flood: the fan-out then stops listening for a while (`isFlood`).
  *
- * NATS is an accelerator: every message dropped here is read from a broker instead. Pure; times are arguments.
+ * NATS is an accelerator: a broker supplies every message dropped here. Pure; times are arguments.
  */
 import { readEnvelopeShape, signatureBytes } from "../wire/envelope-shape.ts";
 import { checkDeliveryTag } from "./delivery-tag.ts";
 
-/** A batch is split at 256 KiB. A larger single event is read from a broker. */
+/** Upper bound of a message. A batch is split at 256 KiB; a larger single event is read from a broker. */
 export const deliveryBytesMax = 512 * 1024;
-/** NATS headers that are not ours are parsed by the client library, so their size is bounded first. */
+/** Upper bound of the headers. The client library parses foreign headers, so their size is checked first. */
 const headerBytesMax = 2_048;
-/** A repetition of an older message is noticed by its tag's age instead. */
+/** Maximum age of a tag. The age check refuses a repetition of an older message. */
 const ageMsMax = 60_000;
-/** Signatures remembered: a minute of batches at 270 a second. */
+/** Number of remembered signatures: a minute of batches at 270 per second. */
 const signaturesMax = 16_384;
 /**
  * The budget of failed verifications of messages without a tag: 50 a second, or fewer large ones. A unit is one
@@ -28,7 +29,7 @@ const signaturesMax = 16_384;
 const forgeriesPerSecond = 50;
 const forgeriesBurst = 100;
 const bytesPerUnit = 32 * 1024;
-/** More than this is a flood. Refusing costs a few microseconds each, and the bytes have to be read. */
+/** More refusals than this are a flood. Each refusal costs a few microseconds, and the bytes have to be read. */
 const floodPerSecond = { messages: 10_000, bytes: 32 * 1024 * 1024 };
 
 export const deliveryRefusals = [
@@ -46,7 +47,7 @@ export type IncomingDelivery = Readonly<{
   data: Uint8Array;
   /** Subject, reply subject and headers. */
   overheadBytes: number;
-  /** Called only for a message of a tolerable size and shape: parsing headers costs time. */
+  /** Called only for a message of acceptable size and shape, because parsing headers costs time. */
   tag: () => string | undefined;
 }>;
 
@@ -60,33 +61,33 @@ export class DeliveryGuard {
   };
   #budget = forgeriesBurst;
   #budgetAtMs = Number.NEGATIVE_INFINITY;
-  /** The second that is counted now. */
+  /** The second being counted. */
   #second = { startMs: Number.NEGATIVE_INFINITY, messages: 0, bytes: 0 };
 
-  /** @param keys of tags: of the shared secret, then of the previous one while it is being replaced */
+  /** @param keys the tag keys: from the shared secret, then from the previous one while it is being replaced */
   constructor(keys: readonly Uint8Array[]) {
     this.#keys = keys;
   }
 
-  /** @returns why the message is dropped; undefined: it may be opened */
+  /** @returns why the message is dropped; undefined when it may be opened */
   refuse(delivery: IncomingDelivery, now: GuardMoment): DeliveryRefusal | undefined {
     const refusal = this.#judge(delivery, now);
     if (refusal !== undefined) this.#count(refusal, delivery.data.length + delivery.overheadBytes, now);
     return refusal;
   }
 
-  /** A message that passed turned out not to be from a member of the cluster. */
+  /** Reports that a message that passed was not from a member of the cluster. */
   reportForgery(bytes: number, now: GuardMoment): void {
     this.#budget = this.#budgetAt(now) - 1 - bytes / bytesPerUnit;
     this.#count("forged", bytes, now);
   }
 
-  /** True while the second that is counted holds more refusals than a process can afford. */
+  /** True while the second being counted holds more refusals than a process can afford. */
   get isFlood(): boolean {
     return this.#second.messages > floodPerSecond.messages || this.#second.bytes > floodPerSecond.bytes;
   }
 
-  /** Call it before listening again: the flood that was noticed has been dealt with. */
+  /** Resets the flood state. The caller calls it before it listens again. */
   forgetFlood(): void {
     this.#second = { startMs: Number.NEGATIVE_INFINITY, messages: 0, bytes: 0 };
   }
@@ -134,7 +135,9 @@ function signatureKey(data: Uint8Array): string {
   return Buffer.from(data.buffer, at, signatureBytes).toString("latin1");
 }
 
-/** Messages without a tag that one reading of the replay buffer accepts: those of publishers of an older version. */
+/**
+ * The number of untagged messages that one reading of the replay buffer accepts, from publishers of an older version.
+ */
 const untaggedPerReplayMax = 200;
 
 /** The same checks for one reading of the replay buffer, where genuine messages are up to a day old. */

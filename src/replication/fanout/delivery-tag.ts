@@ -25,7 +25,7 @@ export function createDeliveryTag(envelope: Uint8Array, key: Uint8Array, atMs: n
   return `${time}.${macOf(envelope, { key, time }).toString("base64url")}`;
 }
 
-/** @returns when the message was published, in milliseconds since 1970; undefined when no key made the tag */
+/** @returns the time at which the message was published, in ms since 1970; undefined when no key made the tag */
 export function checkDeliveryTag(
   tag: string | undefined,
   envelope: Uint8Array,

@@ -1,5 +1,5 @@
 /**
- * Local fan-out: within one process. Delivers before `publish` returns, in order, to everybody who listens.
+ * Local fan-out: the fan-out within one process. Delivers to all listeners, in order, before `publish` returns.
  */
 
 import type { Logger } from "../runtime/logger.ts";

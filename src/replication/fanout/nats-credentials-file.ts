@@ -1,12 +1,12 @@
 /**
- * NATS credentials in a file, read again at every connection: whoever renews them in place, as those that expire have
- * to be, needs no restart. While the file is gone or half written, those of before are shown.
+ * NATS credentials file: credentials that are read again at every connection, so that renewing them in place needs no
+ * restart. While the file is absent or half written, the previous credentials are used.
  */
 import { readKeyFile } from "../../config/index.ts";
 
 const isWhole = /-----BEGIN NATS USER JWT-----.+-----BEGIN USER NKEY SEED-----.+-----END USER NKEY SEED-----/s;
 
-/** @throws when the file cannot be read now, or is no ordinary file */
+/** @throws when the file cannot be read now, or is not a regular file */
 export function credentialsIn(file: string): () => Uint8Array {
   const first = readKeyFile(file);
   if (!first.ok) throw new Error(`the file of NATS credentials ${file} cannot be read: ${first.reason}`);

@@ -1,10 +1,11 @@
 /**
- * NATS delivery: what the delivery guard asks of a message, without having the client library parse its headers early.
+ * NATS delivery: the view of a NATS message that the delivery guard needs. It does not make the client library parse
+ * headers early.
  */
 import type { IncomingDelivery } from "./delivery-guard.ts";
 import { deliveryTagHeader } from "./delivery-tag.ts";
 
-/** What messages of NATS core and of JetStream have in common. */
+/** The fields that messages of NATS core and of JetStream share. */
 type NatsMessage = Readonly<{
   data: Uint8Array;
   headers?: Readonly<{ get(name: string): string }> | undefined;
@@ -19,15 +20,17 @@ export function deliveryOf(message: NatsMessage): IncomingDelivery {
   };
 }
 
-/** Subjects and headers in bytes, of a message of NATS core or of JetStream. Infinity: the library does not say. */
+/**
+ * Size of subjects and headers of a NATS core or JetStream message, in bytes. Infinity: the library does not report it.
+ */
 export function overheadBytesOf(message: Readonly<{ data: Uint8Array }>): number {
   return sizeOf(message) - message.data.length;
 }
 
 /**
- * Subjects, headers and payload in bytes. The library counts them but leaves the method out of its types; a JetStream
- * message holds the one of NATS core as `msg`.
- * @returns Infinity when the library does not say, so that the message is refused
+ * Size of subjects, headers and payload, in bytes. The library counts them but omits the method from its types. A
+ * JetStream message holds the NATS core message as `msg`.
+ * @returns Infinity when the library does not report the size, so that the message is refused
  */
 function sizeOf(message: object): number {
   const inner: unknown = Reflect.get(message, "msg");

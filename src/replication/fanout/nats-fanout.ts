@@ -1,9 +1,11 @@
 /**
- * NATS fan-out: batches over NATS core on `<cluster>.log`, and the JetStream replay buffer beside it.
+ * NATS fan-out: batches over NATS core on `<cluster>.log`, with the JetStream replay buffer beside it.
  *
- * It starts with NATS down and never stops trying: the client's own reconnects, and a supervisor above it for the cases
- * in which the client gives up. Whatever is published without a connection, or while too much is unsent, is dropped and
- * counted: the log has it, and readers find the gap by its link. `publish` never waits, for JetStream least of all.
+ * - It starts while NATS is down and never stops trying: the client reconnects, and a supervisor handles the cases in
+ *   which the client gives up.
+ * - A message published without a connection, or while too much is unsent, is dropped and counted. The log has it, and
+ *   readers find the gap by its link.
+ * - `publish` never waits, not even for JetStream.
  */
 
 import { setTimeout as delay } from "node:timers/promises";
@@ -26,19 +28,19 @@ export type NatsFanoutOptions = Readonly<{
   cluster: string;
   /** Shown in the server's monitoring. */
   name: string;
-  /** The shared secret, then the previous one while it is being replaced: their tags mark our own messages. */
+  /** The shared secret, then the previous one while it is being replaced. Their tags mark messages of this cluster. */
   secrets: readonly Uint8Array[];
   credentialsFile?: string | null;
   user?: string | null;
   password?: string | null;
-  /** PEM; with it, or with a `tls://` server, only TLS is spoken. */
+  /** PEM of the certificate authority. With it, or with a `tls://` server, only TLS is used. */
   tlsCa?: string | null;
   logger: Logger;
   randomBytes: (size: number) => Uint8Array;
-  /** Brokers only: create the stream, and again whenever it is gone. */
+  /** Brokers only: creates the stream, and creates it again whenever it is gone. */
   keepReplayBuffer?: boolean;
   replayBufferBytesMax?: number;
-  /** In a region that is not the leader's: the replay buffer there is a mirror of the leader's. */
+  /** In a region without the leader: the replay buffer there is a mirror of the one in the home region. */
   mirror?: Readonly<{ region: string; homeDomain: string | null; placementCluster: string | null }> | null;
 }>;
 
@@ -54,12 +56,12 @@ const pingMs = 2_000;
 const reconnectMs = 500;
 const supervisorMsMax = 5_000;
 const closeMsMax = 1_000;
-/** Published and not yet known to have left the machine. */
+/** Bound of published data that is not yet known to have left the machine, in bytes. */
 const unsentBytesMax = 16 * 1024 * 1024;
-/** After a flood the subject is not listened to for so long, and twice as long each time that it goes on. */
+/** Pause after a flood, ms. It doubles each time that the flood continues. */
 const floodPauseMs = { first: 10_000, max: 120_000 };
 
-/** Returns at once; whether there is a connection is told by `status` and `onConnected`. */
+/** Returns at once; `status` and `onConnected` report the connection. */
 export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
   if (!/^[A-Za-z0-9_-]{1,64}$/.test(options.cluster)) throw new InvalidClusterNameError();
   const { connect, credsAuthenticator } = natsTransport();
@@ -83,7 +85,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
   let detail = "not connected yet";
   let unsentBytes = 0;
   let flushing = false;
-  /** False while a flood keeps us from listening; what we publish still leaves. */
+  /** False while a flood stops this process from listening. It still publishes. */
   let listening = true;
   let floods = 0;
   let pauseMs: number = floodPauseMs.first;
@@ -137,7 +139,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
     });
   }
 
-  /** @returns when the connection is closed for good */
+  /** @returns when the connection is permanently closed */
   async function serve(opened: NatsConnection): Promise<void> {
     if (closing.signal.aborted) return opened.close();
     connection = opened;
@@ -166,7 +168,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
     connection = undefined;
   }
 
-  /** Subscribes; after a flood again, when its pause is over. @returns when the connection is closed */
+  /** Subscribes, and subscribes again when the pause after a flood ends. @returns when the connection is closed */
   async function listen(opened: NatsConnection): Promise<void> {
     while (!opened.isClosed()) {
       const startedAtMs = performance.now();
@@ -182,7 +184,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
         await connected(opened);
       }
       await subscription.closed.catch(() => {});
-      // A dead subscription on a live connection would be deaf.
+      // A dead subscription on a live connection would receive nothing. a live connection would be deaf.
       if (!guard.isFlood) return opened.close();
       await pauseAfterFlood(performance.now() - startedAtMs);
     }
@@ -209,7 +211,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
     }
   }
 
-  /** The server has our subscription once it has answered what was sent behind it. */
+  /** Waits for an answer to a message sent after the subscription: by then the server has the subscription. */
   async function connected(opened: NatsConnection): Promise<void> {
     try {
       await opened.flush();
@@ -250,7 +252,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
     if (forged) logRefusals(now.monotonicMs);
   }
 
-  /** What a listener throws must not reach the client: it would stop reading for good. */
+  /** Catches the errors of a listener: in the client they would end reading permanently. */
   function call(listener: () => void): void {
     try {
       listener();
@@ -259,7 +261,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
     }
   }
 
-  /** Learns what has left by asking the server for an answer behind it, one question at a time. */
+  /** Determines which data has left the machine: asks the server for an answer after it, one request at a time. */
   function countSent(opened: NatsConnection): void {
     if (flushing) return;
     flushing = true;

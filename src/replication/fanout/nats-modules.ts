@@ -1,8 +1,7 @@
 /**
- * NATS modules: the client library, loaded when it is first asked for, since a process without NATS has no need to
- * carry it.
+ * NATS modules: the client library, loaded on first use, because a process without NATS does not need it.
  *
- * Whoever starts something that speaks NATS asks before it returns: what is missing is told at the start.
+ * A component that uses NATS loads it before it returns from its start, so that a missing module is reported at start.
  */
 import { createRequire } from "node:module";
 

@@ -1,13 +1,13 @@
 /**
- * NATS replay buffer: a JetStream stream that captures what is published on the log's subject, for brokers with a gap.
+ * NATS replay buffer: a JetStream stream that captures the messages on the subject of the log, for brokers with a gap.
  *
- * Only brokers make it, in the background, and make it again when a server has forgotten it. Nobody publishes to it or
- * waits for it, and nothing is concluded from what it holds: what it gives back is verified and linked like any
- * delivery.
- *
- * In a region that is not the leader's it is a mirror of the leader's, so that it goes on from where it was when the
- * link between them heals. A mirror follows sequence numbers: of an origin that was made anew it would wait for ones
- * that never come (nats-server #3724, #7530), so one that is ahead of its origin is made anew too.
+ * - Only brokers create it, in the background, and create it again when a server has lost it.
+ * - No process publishes to it or waits for it, and its content proves nothing. Its messages are verified and linked
+ *   like any delivery.
+ * - In a region without the leader it is a mirror of the stream in the home region, so that it resumes at its position
+ *   when the link between the regions heals.
+ * - A mirror follows sequence numbers. After its origin is recreated, it would wait for numbers that never arrive
+ *   (nats-server #3724, #7530). A mirror that is ahead of its origin is therefore recreated too.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { JetStreamManager, StreamConfig } from "@nats-io/jetstream";
@@ -22,30 +22,30 @@ const lookEveryMs = 5_000;
 const retryMs = 1_000;
 const apiMsMax = 5_000;
 const ageMsMax = 24 * 60 * 60 * 1_000;
-/** The server's code for "no such stream". */
+/** The error code of the server for "no such stream". */
 const streamNotFound = 10_059;
 const fetchMs = 1_000;
 const fetchMessages = 100;
-/** Of one reading: a reader that missed more reads pages from a broker. */
+/** Bound of one reading, in bytes. A reader that missed more reads pages from a broker. */
 const replayBytesMax = 32 * 1024 * 1024;
 
-/** The stream of the leader's region, that this one mirrors. */
+/** The stream in the home region that this one mirrors. */
 export type MirrorOf = Readonly<{
   origin: string;
-  /** The JetStream domain that it is in; null: ours. */
+  /** The JetStream domain of the origin; null: the same domain. */
   domain: string | null;
-  /** The NATS cluster that keeps the mirror; null: whichever. */
+  /** The NATS cluster that keeps the mirror; null: any. */
   placementCluster: string | null;
 }>;
 
 export type ReplayBufferOptions = Readonly<{
   stream: string;
   subject: string;
-  /** Null: it captures what is published. */
+  /** Null: the stream itself captures published messages. */
   mirrorOf: MirrorOf | null;
-  /** Told at every look how far a mirror is behind; null: it is not known. */
+  /** Called after every check with the lag of a mirror, in messages; null: unknown. */
   onLag: (lag: number | null) => void;
-  /** How many servers the configuration names; the cluster may tell of more. */
+  /** Number of servers in the configuration; the cluster may announce more. */
   serversKnown: number;
   bytesMax: number;
   signal: AbortSignal;
@@ -53,7 +53,7 @@ export type ReplayBufferOptions = Readonly<{
   randomBytes: (size: number) => Uint8Array;
 }>;
 
-/** Sees to it that the stream is there, until the signal ends it. Never throws. */
+/** Keeps the stream in existence until the signal aborts. Never throws. */
 export async function keepReplayBuffer(connection: NatsConnection, options: ReplayBufferOptions): Promise<void> {
   const { signal, logger, stream } = options;
   let lastProblem = "";
@@ -74,16 +74,19 @@ export async function keepReplayBuffer(connection: NatsConnection, options: Repl
   }
 }
 
-/** Streams of one JetStream domain share their names, so a region's mirror is named for it. */
+/**
+ * The name of the mirror of a region. Streams of one JetStream domain share a namespace, so the name contains the
+ * region.
+ */
 export function mirrorName(origin: string, region: string): string {
   return `${origin}_${region.toUpperCase().replace(/[^A-Z0-9_-]/g, "-")}`;
 }
 
 /**
- * Reads the newest messages, oldest first: at most `limit`, and what arrives within `timeoutMs`.
+ * Reads the newest messages, oldest first: at most `limit`, and only those that arrive within `timeoutMs`.
  *
- * The stream captures what any client of NATS publishes. Each message is checked by size, shape and tag before it is
- * kept, and all that is kept fits `replayBytesMax`.
+ * The stream captures the messages of any NATS client. Each message is checked by size, shape and tag before it is
+ * kept, and all kept messages fit in `replayBytesMax`.
  */
 export async function readReplayBuffer(
   connection: NatsConnection,
@@ -92,7 +95,7 @@ export async function readReplayBuffer(
     sinceMs: number;
     limit: number;
     timeoutMs: number;
-    /** Of the tags of our own messages. */
+    /** The keys of tags made by members of the cluster. */
     tagKeys: readonly Uint8Array[];
   }>,
 ): Promise<Uint8Array[]> {
@@ -153,7 +156,7 @@ async function ensureStream(
 }
 
 /**
- * True when the origin has been made anew and the mirror stands beyond it. An origin that does not answer is as it was.
+ * True when the origin was recreated and the mirror is ahead of it. An origin that does not answer counts as unchanged.
  */
 async function isBeyond(connection: NatsConnection, of: MirrorOf, mirrored: number): Promise<boolean> {
   try {
@@ -167,7 +170,7 @@ async function isBeyond(connection: NatsConnection, of: MirrorOf, mirrored: numb
 
 type Wanted = ReturnType<typeof settings> & Readonly<{ num_replicas: number }>;
 
-/** When the cluster cannot keep three copies now, one will do: the next look asks for more. */
+/** Creates the stream with one copy if the cluster cannot keep three now. The next check requests more. */
 async function create(manager: JetStreamManager, config: Wanted & Readonly<{ name: string }>): Promise<void> {
   try {
     await manager.streams.add(config);
@@ -212,7 +215,7 @@ function mirroring({ origin, domain, placementCluster }: MirrorOf) {
   };
 }
 
-/** What we set and the server may have otherwise; storage and retention cannot be changed. */
+/** True when a setting of the stream differs from the wanted one. Storage and retention cannot be changed. */
 function differs(is: StreamConfig, wanted: Wanted): boolean {
   return (
     ("subjects" in wanted

@@ -3,7 +3,7 @@ import type { Logger } from "../runtime/logger.ts";
 
 const everyMs = 60_000;
 
-/** @returns call it after each refusal */
+/** @returns a function to call after each refusal */
 export function createRefusalLog(
   of: Readonly<{ logger: Logger; subject: string; refused: () => Readonly<Record<string, number>> }>,
 ): (monotonicMs: number) => void {

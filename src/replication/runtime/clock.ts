@@ -1,4 +1,4 @@
-/** Clocks as an argument: everything that tells the time is handed one of these. */
+/** Clocks as an argument: all code that reads the time takes one of these. */
 import type { MonotonicMs, UnixMs } from "../../events/index.ts";
 import type { Moment } from "../lease/drift-watch.ts";
 

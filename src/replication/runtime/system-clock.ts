@@ -1,4 +1,4 @@
-/** The machine's own clocks. */
+/** System clock: the machine's own clocks. */
 import type { MonotonicMs, UnixMs } from "../../events/index.ts";
 import type { Clock } from "./clock.ts";
 

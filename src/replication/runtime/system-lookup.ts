@@ -1,11 +1,13 @@
 /**
- * System lookup: host names asked of the system so that one name with a silent DNS server holds up no other.
+ * System lookup: resolves host names through the system, so that one name with a silent DNS server does not delay the
+ * others.
  *
- * Node asks in a few threads (half of libuv's pool: two, unless UV_THREADPOOL_SIZE says more), and a silent server
- * keeps a thread for seconds. A broker that has just died is such a name in many networks, and everybody asks for it
- * again and again; two questions, and nobody finds Postgres any more. So the callers of a name share one question, and
- * where the system is slow or at a loss for the moment, its last answer serves. A name that is surely gone is gone at
- * once.
+ * - Node resolves names in a few threads (half of the libuv pool: two, unless UV_THREADPOOL_SIZE says more). A silent
+ *   server occupies a thread for seconds.
+ * - In many networks the name of a broker that has just died is such a name, and every process resolves it repeatedly.
+ *   Two such lookups would block the lookup of Postgres.
+ * - The callers of a name therefore share one lookup. If the system is slow or fails temporarily, its last answer is
+ *   used. A name that certainly no longer exists fails at once.
  */
 import { type LookupAddress, type LookupAllOptions, lookup as systemLookup } from "node:dns";
 import type { LookupFunction } from "node:net";
@@ -16,13 +18,13 @@ type Ask = (name: string, options: LookupAllOptions, callback: Answered) => void
 type Known = { addresses: readonly LookupAddress[]; at: number };
 
 const namesMax = 256;
-/** Connections that are opened together ask once. */
+/** Connections opened within this time share one lookup, ms. */
 const freshMs = 1_000;
-/** The system is slow when it takes longer; the last answer then serves, if it is not older than `keptMs`. */
+/** A lookup that takes longer is slow, ms. The last answer is then used if it is not older than `keptMs`. */
 const patienceMs = 400;
 const keptMs = 3_600_000;
 
-/** For the `lookup` of a socket. Every client has one of its own. */
+/** Creates the `lookup` function of a socket. Each client has its own. */
 export function createSystemLookup(
   ask: Ask = systemLookup,
   now: () => number = () => performance.now(),

@@ -1,11 +1,11 @@
 /**
- * Snapshot builder: makes a snapshot of a projection piece by piece, while events go on being folded into it.
+ * Snapshot builder: builds a snapshot of a projection piece by piece, while events are still being folded into it.
  *
- * Pure. It takes one short step each time it is given a turn and asks for the next; finished chunks go out to be
- * stored, a few at a time, and come back with their hashes. It never waits and never reads a clock.
+ * Pure. It takes one short step per turn and then requests the next turn. The caller stores finished chunks, a few at a
+ * time, and returns their hashes. It never waits and never reads a clock.
  *
  *   gathering --every entity read--> writing --every shard written, every chunk stored--> done
- *   any       --a chunk could not be stored, or it was called off--> failed
+ *   any       --a chunk could not be stored, or the build was cancelled--> failed
  */
 import {
   CodedError,
@@ -19,41 +19,41 @@ import {
 import type { ChunkRef } from "./manifest.ts";
 
 export type BuilderInput =
-  /** It is its turn. */
+  /** Runs one step of the builder. */
   | Fact<"turn", unknown>
   | Fact<"stored", { index: number; hash: Hash; bytes: number }>
   | Fact<"failed", { cause: unknown }>
   | Fact<"cancelled", unknown>;
 
 export type BuilderEffect =
-  /** Give it another turn, as soon as whoever is more urgent has had theirs. */
+  /** Requests another turn after more urgent work. */
   | Fact<"again", unknown>
   /** @see stored, failed */
   | Fact<"store", { index: number; bytes: Uint8Array }>
   | Fact<"built", { chunks: readonly ChunkRef[]; counts: SnapshotCounts }>
   | Fact<"gaveUp", { cause: unknown }>;
 
-/** Of the rules by which events are folded: a snapshot of other rules is another state. */
+/** Version of the folding rules. A snapshot made by other rules is a different state. */
 export const projectorVersion = 1;
 
-/** What one turn reads: about a millisecond's worth. */
+/** Entities read in one turn: about a millisecond of work. */
 const manyEntities = 1_000;
-/** Chunks that may be on their way to the disk. */
+/** Maximum number of chunks being stored at once. */
 const storingMax = 4;
 
-/** Owns its capture: after a step the builder from before it must not be used again. */
+/** Owns its capture. After a step the previous builder must not be used again. */
 export type Builder = Readonly<{
   phase: "building" | "storing" | "over";
   content: SnapshotChunks;
-  /** How many are read in one turn. */
+  /** Number of entities read in one turn. */
   entitiesATurn: number;
   capture: ProjectionCapture;
-  /** How many chunks there are so far. */
+  /** Number of chunks so far. */
   count: number;
   refs: readonly (ChunkRef | undefined)[];
-  /** On their way. */
+  /** Number of chunks being stored. */
   storing: number;
-  /** It asked for no turn, because too many chunks are on their way. */
+  /** True when it requested no turn because too many chunks are being stored. */
   resting: boolean;
 }>;
 

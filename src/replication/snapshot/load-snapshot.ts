@@ -1,8 +1,7 @@
 /**
- * Load snapshot: a projection from wherever chunks come from: this disk, or a broker.
+ * Snapshot loading: builds a projection from chunks on this disk or from a broker.
  *
- * Chunks are fetched and checked a few ahead while the one before is being taken in; in between, others have their
- * turn. Pure.
+ * It fetches and checks a few chunks ahead while it loads the current one. In between, it yields to other work. Pure.
  */
 import { type Projection, ProjectionLoader } from "../../events/index.ts";
 import type { ChunkRef, SnapshotManifest } from "./manifest.ts";
@@ -10,7 +9,7 @@ import type { ChunkRef, SnapshotManifest } from "./manifest.ts";
 const ahead = 4;
 
 /**
- * @param chunk gives a chunk whose hash has been checked
+ * @param chunk returns a chunk with a verified hash
  * @throws what `chunk` throws, MalformedSnapshotError
  */
 export async function loadSnapshot(

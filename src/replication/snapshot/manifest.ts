@@ -1,8 +1,8 @@
 /**
- * Manifest: what a snapshot is of, and the hashes of its chunks, signed by the broker that led when it was taken.
+ * Snapshot manifest: the link and the chunk hashes of a snapshot, signed by the broker that led when it was taken.
  *
- * A snapshot is believed for the signature of a broker of this very cluster on its manifest, and its chunks for their
- * hashes in it. Whether its link is in the log is told by the log alone, when the events behind it are read. Pure.
+ * A snapshot is trusted because a broker of this cluster signed its manifest, and a chunk because its hash is in the
+ * manifest. Only the log shows whether the link is in the log, when the events after it are read. Pure.
  */
 import { hash as digestOf } from "node:crypto";
 import {
@@ -28,14 +28,14 @@ import type { EnvelopeOpener } from "../wire/broker-opener.ts";
 import { type Signer, sealEnvelope } from "../wire/envelope.ts";
 import { projectorVersion } from "./builder.ts";
 
-/** Of the manifest; its chunks have their own (`chunkFormat`). */
+/** Format of the manifest; chunks have their own (`chunkFormat`). */
 const manifestFormat = 2;
 export const chunksMax = 1_024;
-/** Of one chunk, unpacked. */
+/** Upper bound of one unpacked chunk. */
 export const chunkBytesMax = 256 * 1024 * 1024;
 export const manifestBytesMax = 1024 * 1024;
 
-/** By the hash of its bytes as they are before they are packed, so that it is the same whatever packs them. */
+/** A chunk, named by the hash of its unpacked bytes, so that the name does not depend on the packer. */
 export type ChunkRef = Readonly<{ hash: Hash; bytes: number }>;
 
 export type SnapshotManifest = Readonly<{
@@ -43,7 +43,7 @@ export type SnapshotManifest = Readonly<{
   link: Link;
   digest: string;
   counts: SnapshotCounts;
-  /** The cluster's level at the link: a build that reads less cannot go on from it. */
+  /** The level of the cluster at the link. A build that reads only lower levels cannot continue from the snapshot. */
   level: number;
   projectorVersion: number;
   /** Every epoch up to the link, oldest first. */
@@ -52,7 +52,7 @@ export type SnapshotManifest = Readonly<{
   chunks: readonly ChunkRef[];
 }>;
 
-/** A manifest with its proof. `id`: the hash that the log holds of it. */
+/** A manifest with its signed envelope. `id`: the hash by which the log names it. */
 export type SignedManifest = Readonly<{
   id: Hash;
   envelope: Uint8Array;
@@ -60,7 +60,9 @@ export type SignedManifest = Readonly<{
   signer: Readonly<{ brokerId: string; epoch: Epoch }>;
 }>;
 
-/** It is not of this cluster, not signed by one of its brokers, or of a format that this build does not know. */
+/**
+ * The manifest is not of this cluster, not signed by one of its brokers, or of a format that this build does not know.
+ */
 export class SnapshotRefusedError extends CodedError<"ERR_REPLICATION_SNAPSHOT_REFUSED"> {
   override readonly code = "ERR_REPLICATION_SNAPSHOT_REFUSED";
   constructor(problem: string, options?: ErrorOptions) {
@@ -80,7 +82,7 @@ export function sealManifest(speaker: Signer, manifest: SnapshotManifest): Signe
 }
 
 /**
- * @param open believes brokers of this cluster alone
+ * @param open accepts only envelopes of brokers of this cluster
  * @throws SnapshotRefusedError
  */
 export function openManifest(envelope: Uint8Array, open: EnvelopeOpener): SignedManifest {
@@ -95,7 +97,7 @@ export function openManifest(envelope: Uint8Array, open: EnvelopeOpener): Signed
   return { id: idOf(opened.payload), envelope, manifest, signer: { brokerId: name, epoch } };
 }
 
-/** What two brokers that built alike agree in, however they signed it. */
+/** True when two manifests have the same content, whatever their signatures. */
 export function sameContent(a: SnapshotManifest, b: SnapshotManifest): boolean {
   const content = ({ link, digest, chunks }: SnapshotManifest) => JSON.stringify([link, digest, chunks]);
   return content(a) === content(b);

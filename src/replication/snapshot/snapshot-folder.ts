@@ -1,10 +1,10 @@
 /**
- * Snapshot folder: the snapshots on one process's disk. `chunks/<hash>` packed with zstd, `manifests/<position>-<id>`
- * as signed.
+ * Snapshot folder: the snapshots on the disk of one process. `chunks/<hash>` is packed with zstd;
+ * `manifests/<position>-<id>` is as signed.
  *
- * A file has its name only once it is whole and on the disk, so a process that dies leaves nothing half made under a
- * name that counts. What is read is checked: a chunk is exactly the bytes that its hash names, or an error that says
- * which is not.
+ * - A file gets its final name only once it is whole and on the disk, so a process that dies leaves no partial file
+ *   under such a name.
+ * - Every read is verified: a chunk is exactly the bytes that its hash names, or the error names the corrupt chunk.
  */
 import { subtle } from "node:crypto";
 import { constants } from "node:fs";
@@ -27,7 +27,7 @@ const pack = promisify(zlib.zstdCompress);
 const unpack = promisify(zlib.zstdDecompress);
 const packOptions = { params: { [zlib.constants.ZSTD_c_compressionLevel]: 1 } };
 
-/** What is on the disk, or came over the wire, is not what the manifest says. */
+/** The data on the disk, or received from a broker, does not match the manifest. */
 export class SnapshotCorruptError extends CodedError<"ERR_REPLICATION_SNAPSHOT_CORRUPT"> {
   override readonly code = "ERR_REPLICATION_SNAPSHOT_CORRUPT";
   constructor(problem: string, options?: ErrorOptions) {
@@ -35,7 +35,7 @@ export class SnapshotCorruptError extends CodedError<"ERR_REPLICATION_SNAPSHOT_C
   }
 }
 
-/** The disk did not take it. What was there before is as it was, and nothing of the new one counts. */
+/** The disk write failed. Earlier snapshots are unchanged, and no part of the new one counts. */
 export class SnapshotNotSavedError extends CodedError<"ERR_REPLICATION_SNAPSHOT_NOT_SAVED"> {
   override readonly code = "ERR_REPLICATION_SNAPSHOT_NOT_SAVED";
   constructor(folder: string, options: Readonly<{ cause: unknown }>) {
@@ -49,7 +49,7 @@ export class SnapshotNotSavedError extends CodedError<"ERR_REPLICATION_SNAPSHOT_
   }
 }
 
-/** A manifest on the disk that is not to be believed, and why. */
+/** A manifest on the disk that failed verification, and why. */
 export type BadManifest = Readonly<{ file: string; problem: string }>;
 export type SnapshotList = Readonly<{
   /** Newest first. */
@@ -59,7 +59,7 @@ export type SnapshotList = Readonly<{
 
 export class SnapshotFolder {
   readonly path: string;
-  /** Believes brokers of this cluster alone. */
+  /** Accepts only envelopes of brokers of this cluster. */
   readonly open: EnvelopeOpener;
   #serial = 0;
   #turn: Promise<unknown> = Promise.resolve();
@@ -70,8 +70,8 @@ export class SnapshotFolder {
   }
 
   /**
-   * Whoever puts several files here, or takes some away, does so alone: chunks whose manifest is still to come are
-   * nobody's yet.
+   * Runs a job exclusively. A job that adds or removes several files must run here: no manifest protects chunks whose
+   * manifest is still to be written.
    */
   async alone<T>(job: () => Promise<T>): Promise<T> {
     const result = this.#turn.then(job);
@@ -79,7 +79,7 @@ export class SnapshotFolder {
     return result;
   }
 
-  /** Packs and keeps a chunk. @returns its place in a manifest */
+  /** Packs and stores a chunk. @returns its reference for a manifest */
   async putChunk(bytes: Uint8Array): Promise<ChunkRef> {
     const hash = await hashAside(bytes);
     const path = this.#chunkPath(hash);
@@ -87,7 +87,7 @@ export class SnapshotFolder {
     return { hash, bytes: bytes.length };
   }
 
-  /** Keeps a chunk as another process packed it. @throws SnapshotCorruptError */
+  /** Stores a chunk that another process packed. @throws SnapshotCorruptError */
   async putPacked(ref: ChunkRef, packed: Uint8Array): Promise<void> {
     await this.putChecked(await checkChunk(ref, packed));
   }
@@ -100,7 +100,7 @@ export class SnapshotFolder {
     return exists(this.#chunkPath(hash));
   }
 
-  /** As it is packed; undefined when it is not here. */
+  /** @returns the packed bytes; undefined when the chunk is not here */
   async packedChunk(hash: Hash): Promise<Uint8Array | undefined> {
     try {
       return await readFile(this.#chunkPath(hash));
@@ -111,8 +111,8 @@ export class SnapshotFolder {
   }
 
   /**
-   * @param damaged by default one that is not what its hash names is removed, so that a whole one can come
-   * @throws SnapshotCorruptError when it is not here, or not that
+   * @param damaged `remove` (default) deletes a chunk that does not match its hash, so that it can be fetched again
+   * @throws SnapshotCorruptError when the chunk is absent or does not match its hash
    */
   async chunk(ref: ChunkRef, damaged: "remove" | "keep" = "remove"): Promise<Uint8Array> {
     const packed = await this.packedChunk(ref.hash);
@@ -126,7 +126,7 @@ export class SnapshotFolder {
     }
   }
 
-  /** As it is packed, and certainly what its hash names; undefined when it is not here, or no more that. */
+  /** @returns the packed bytes, verified against the hash; undefined when the chunk is absent or does not match */
   async intactChunk(hash: Hash): Promise<Uint8Array | undefined> {
     const packed = await this.packedChunk(hash);
     if (packed === undefined || (await isPacked(packed, hash))) return packed;
@@ -134,7 +134,7 @@ export class SnapshotFolder {
     return undefined;
   }
 
-  /** The snapshot exists from here on: all its chunks are here, and their names on the disk. */
+  /** Stores the manifest. The snapshot exists from here on: all its chunks are here, with their names on the disk. */
   async putManifest({ envelope, manifest, id }: SignedManifest): Promise<void> {
     const name = `${String(manifest.link.position).padStart(16, "0")}-${id}`;
     const manifests = join(this.path, "manifests");
@@ -158,7 +158,7 @@ export class SnapshotFolder {
     return { snapshots, bad };
   }
 
-  /** Keeps these and everything they need; the rest goes. */
+  /** Keeps these snapshots and all their chunks; deletes the rest. */
   async keep(kept: readonly SignedManifest[]): Promise<void> {
     const { snapshots } = await this.list();
     for (const { id } of snapshots) if (!kept.some((each) => each.id === id)) await this.#removeManifest(id);
@@ -167,7 +167,7 @@ export class SnapshotFolder {
       if (!needed.has(name) && !name.endsWith(".part")) await rm(join(this.path, "chunks", name), { force: true });
   }
 
-  /** What a process that died was writing. */
+  /** Deletes the partial files of a process that died. */
   async tidy(): Promise<void> {
     for (const folder of ["chunks", "manifests"])
       for (const name of await names(join(this.path, folder)))
@@ -212,7 +212,7 @@ export class SnapshotFolder {
   }
 }
 
-/** Written whole under a name that does not count, and on the disk before it gets its own. */
+/** Writes the whole file under a temporary name and flushes it to the disk before the rename. */
 async function putFile(part: string, path: string, bytes: Uint8Array): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const file = await open(part, "wx", 0o600);
@@ -225,7 +225,7 @@ async function putFile(part: string, path: string, bytes: Uint8Array): Promise<v
   await rename(part, path);
 }
 
-/** The names in it are on the disk too. */
+/** Flushes the names in a folder to the disk. */
 async function syncFolder(path: string): Promise<void> {
   const folder = await open(path, "r");
   try {
@@ -236,12 +236,12 @@ async function syncFolder(path: string): Promise<void> {
 }
 
 declare const checked: unique symbol;
-/** A chunk that is, packed and unpacked, what its hash names: `checkChunk` has seen to it. */
+/** A chunk whose packed and unpacked bytes match its hash, as verified by `checkChunk`. */
 export type CheckedChunk = Readonly<{ hash: Hash; packed: Uint8Array; bytes: Uint8Array; [checked]: true }>;
 
 /**
- * @param named what an error calls it
- * @throws SnapshotCorruptError unless these are, packed, exactly the bytes that the hash names
+ * @param named the name of the chunk in an error
+ * @throws SnapshotCorruptError unless these bytes are, packed, exactly the bytes that the hash names
  */
 export async function checkChunk(
   { hash, bytes: length }: ChunkRef,
@@ -259,7 +259,7 @@ export async function checkChunk(
   return { hash, packed, bytes } as CheckedChunk;
 }
 
-/** What `hashOfChunk` gives, made beside this thread, which has other things to do than to hash a hundred megabytes. */
+/** Computes `hashOfChunk` off the main thread, which must not block while it hashes a hundred megabytes. */
 async function hashAside(bytes: Uint8Array): Promise<Hash> {
   return parseHash(Buffer.from(await subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>)).toString("hex"));
 }

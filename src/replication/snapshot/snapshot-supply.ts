@@ -1,10 +1,10 @@
 /**
- * Snapshot supply: where snapshots and the keys beside them come from: a broker in this process, or one over the
- * network.
+ * Snapshot supply: the source of snapshots and of the wrapped keys beside them, either a broker in this process or one
+ * over the network.
  *
- * What it gives is not believed for coming from there: manifests are signed, chunks are what their hash says. Keys are
- * wrapped under the cluster's secret; they are never part of a snapshot, so that an erased person's is nowhere but in
- * the key table.
+ * - The source is not trusted: manifests are signed, and chunks must match their hash.
+ * - Keys are wrapped under the secret of the cluster. They are never part of a snapshot, so that the key of an erased
+ *   person exists nowhere outside the key table.
  */
 import type { Hash, Position, UserId, WrappedKey } from "../../events/index.ts";
 import { BrokerUnavailableError } from "../databroker.ts";
@@ -13,21 +13,21 @@ import type { SnapshotFolder } from "./snapshot-folder.ts";
 
 export type SnapshotSupply = Readonly<{
   /**
-   * The newest signed manifest of a snapshot beyond a position; null when there is none.
+   * The newest signed manifest of a snapshot after a position; null when there is none.
    * @throws BrokerUnavailableError
    */
   manifest(newerThan: Position): Promise<Uint8Array | null>;
-  /** As it is packed; undefined when it is not there (any more). @throws BrokerUnavailableError */
+  /** The packed bytes; undefined when the chunk is not there (any more). @throws BrokerUnavailableError */
   chunk(hash: Hash): Promise<Uint8Array | undefined>;
-  /** In the order of their user ids. Fewer than `limit`: the last. @throws BrokerUnavailableError */
+  /** Wrapped keys ordered by user id. Fewer than `limit`: this page is the last. @throws BrokerUnavailableError */
   keysAfter(user: UserId | null, limit: number): Promise<readonly WrappedKey[]>;
 }>;
 
 export const keysPage = 5_000;
-/** Chunks that are fetched at once. */
+/** Number of chunks fetched at once. */
 const fetchedAtOnce = 4;
 
-/** Of a broker's own process. @param keysAfter of its log */
+/** The supply of a broker in its own process. @param keysAfter the method of its log */
 export function supplyFrom(folder: SnapshotFolder, keysAfter: SnapshotSupply["keysAfter"]): SnapshotSupply {
   return {
     async manifest(newerThan) {
@@ -53,9 +53,9 @@ export async function allKeys(supply: SnapshotSupply, signal?: AbortSignal): Pro
 }
 
 /**
- * Brings a snapshot to this disk, unless it is there: first every chunk, each checked, then the manifest.
- * @returns what is now here; null: there is none beyond the position
- * @throws SnapshotRefusedError, SnapshotCorruptError, BrokerUnavailableError; nothing half fetched counts
+ * Fetches a snapshot to this disk unless it is there: first every chunk, each verified, then the manifest.
+ * @returns the snapshot that is now here; null: there is none after the position
+ * @throws SnapshotRefusedError, SnapshotCorruptError, BrokerUnavailableError; a partial fetch does not count
  */
 export async function fetchSnapshot(
   supply: SnapshotSupply,
