@@ -107,7 +107,7 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   #delivery: Delivery | undefined;
   /** Number of changes that are being enforced on it while it is delivered. */
   #redeciding = 0;
-  /** Unsent rests of requests that upstreams answered before they had received them in full. */
+  /** Unsent request bytes, after an upstream responded before it had received the whole request. */
   #unsent = nothing;
   readonly #redecide: () => ReauthorizeOutcome;
   readonly #registry: Exchanges;

@@ -1,7 +1,7 @@
 /**
- * Forward request: a permitted request on its way to an upstream of its route, as the forwarder reads it.
+ * Forward request: the forwarder's view of a permitted request, with the upstream chosen for it.
  *
- * One per request. Values that few requests need are computed when they are read.
+ * There is one per request. Values that few requests need are computed on read.
  */
 import type { Permit } from "../../auth/index.ts";
 import type { Clock } from "../../replication/index.ts";
@@ -38,7 +38,7 @@ export type ForwardContext = ForwardCounts &
     trace: RequestTrace | null;
   }>;
 
-/** A permitted request, as far as forwarding needs it. */
+/** The parts of a permitted request that forwarding reads. */
 export type ForwardableRequest = Readonly<{
   context: ForwardContext;
   plan: RoutePlan;

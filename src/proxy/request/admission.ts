@@ -43,7 +43,7 @@ export type Routed<Context extends AdmissionContext> = Readonly<{
   request: CanonicalRequest;
 }>;
 
-/** A permitted request, and the person to whom it was permitted. */
+/** A permitted request, and the person who holds the permit. */
 export type OpenRequest<Context extends AdmissionContext> = Routed<Context> &
   Readonly<{ holder: CredentialHolder; decisionRequest: DecisionRequest; permittedTo: Principal | null }>;
 
