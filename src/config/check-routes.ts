@@ -1,8 +1,8 @@
 /**
- * Check routes against each other and against the process.
+ * Route checks: compares the routes with each other and with the settings of the process.
  *
- * Pure. Refuses two routes of one id and routes that would expose the databroker; warns of routes that are never
- * reached and hosts that no certificate covers.
+ * Pure. Refuses two routes with one id, and routes that would expose the databroker. Warns of routes that are never
+ * reached, and of hosts that no certificate covers.
  */
 import { isIP } from "node:net";
 import type { HostPort, RouteConfig, TlsFiles } from "./config.ts";
@@ -15,11 +15,11 @@ export type RouteSurroundings = Readonly<{
   address: HostPort;
   certificates: readonly TlsFiles[];
   autocert: boolean;
-  /** Where databroker APIs answer: this process's and the others'. */
+  /** Addresses of the databroker APIs of this process and of the others. */
   brokers: readonly HostPort[];
 }>;
 
-/** @returns the routes to use: those that repeat an earlier one entirely are left out */
+/** @returns the routes to use, without exact repetitions of an earlier route */
 export function checkRoutes(
   placed: readonly LocatedRoute[],
   around: RouteSurroundings,
@@ -57,11 +57,11 @@ export function checkRoutes(
 }
 
 /**
- * Finds an earlier route that matches every request of a later one, without comparing all pairs: a host may have
- * thousands.
+ * Finds an earlier route that matches every request of a later one. It does not compare all pairs, because a host may
+ * have thousands of routes.
  */
 class EarlierRoutes {
-  /** By host and port, then by kind and value of the match; the first of each, numbered as they came. */
+  /** The first route per host and port, then per kind and value of the match, numbered in the order of the file. */
   readonly #byPlace = new Map<string, Map<string, NumberedRoute>>();
   readonly #tunnels = new Map<string, RouteConfig[]>();
   #count = 0;
@@ -78,7 +78,7 @@ class EarlierRoutes {
     if (!matches.has(key)) matches.set(key, { route, number: this.#count++ });
   }
 
-  /** @returns the first of them */
+  /** @returns the first earlier route that matches every request of this one */
   firstCovering(later: RouteConfig): RouteConfig | undefined {
     const host = hostKey(later);
     if (later.tunnel !== null)
@@ -139,7 +139,7 @@ function checkUpstreams(
   }
 }
 
-/** A listener on every address is also reached through loopback. */
+/** A listener on every address can also be reached through loopback. */
 function sameSocket(upstream: HostPort, listener: HostPort): boolean {
   if (upstream.port !== listener.port || listener.port === 0) return false;
   const [a, b] = [upstream.host, listener.host].map((host) =>

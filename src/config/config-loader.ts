@@ -1,10 +1,11 @@
 /**
- * Config loader: the only file of this package with I/O.
+ * Config loader: reads the configuration file and the files that it names. It is the only file of this package with
+ * I/O.
  *
- * Reads the configuration file and the files that it names, and keeps generated secrets in the data folder
- * (`secrets.json`, mode 0600, written whole or not at all). Relative paths are relative to the working directory, as in
- * Pomerium. Reading is synchronous: it happens at the start, and is bounded to 4 MiB a file. Never throws over what a
- * file holds or that it cannot be read: that is a problem in the answer.
+ * - It keeps generated secrets in the data folder (`secrets.json`, mode 0600, written atomically).
+ * - Relative paths are relative to the working directory, as in Pomerium.
+ * - Reading is synchronous and limited to 4 MiB per file.
+ * - It never throws because of a file's content or an unreadable file; the result then holds a problem.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import {
@@ -30,14 +31,14 @@ import { parseJson } from "./values/value-type.ts";
 
 export type LoadOptions = Readonly<{
   env: Environment;
-  /** Over the file's `data_dir`. */
+  /** Overrides the file's `data_dir`. */
   dataDir?: string;
   overrides?: Overrides;
   /**
-   * What becomes of secrets that the file leaves out, with `services: all`:
-   *   keep    (default) made once and kept in the data folder
-   *   forget  made for this time only and kept nowhere, for `cardea check`
-   *   refuse  a problem
+   * What happens to secrets that the file omits, with `services: all`:
+   * - keep (default): generated once and stored in the data folder
+   * - forget: generated for this run and stored nowhere, for `cardea check`
+   * - refuse: reported as a problem
    */
   missingSecrets?: "keep" | "forget" | "refuse";
   /** As in `ParseOptions`. */
@@ -46,7 +47,7 @@ export type LoadOptions = Readonly<{
   generate?: readonly (keyof GeneratedSecrets)[];
 }>;
 
-/** `files`: every file that it depends on, those too that could not be read. */
+/** `files`: every file that the configuration depends on, including those that could not be read. */
 export type LoadResult = ParseResult & Readonly<{ files: readonly string[] }>;
 
 /** @param path null: everything comes from the environment */
@@ -96,7 +97,7 @@ function refuse(file: string, problem: string, remedy: string): ParseResult {
 
 const fileBytesMax = 4 * 1024 * 1024;
 
-/** The file of `-c` may be a pipe of the shell (`<(…)`): the operator waits for it. */
+/** Reads the file of `-c`. It may be a pipe of the shell (`<(…)`), because the operator waits for it. */
 function readConfigFile(path: string): FileContent {
   try {
     if (statSync(path).isFIFO()) return { ok: true, text: readFileSync(path, "utf8"), mode: 0 };
@@ -107,9 +108,9 @@ function readConfigFile(path: string): FileContent {
 }
 
 /**
- * A file that a key names. Only an ordinary file is opened: a pipe would block the process, and opening a device can
- * act on it. The open file is checked again, since another may have taken the path; opening without waiting keeps that
- * harmless.
+ * Reads a file that a key names. It opens only regular files: a pipe would block the process, and opening a device can
+ * have side effects. It checks the open file again, because the path may have been replaced meanwhile. A non-blocking
+ * open makes such a replacement harmless.
  */
 export function readKeyFile(path: string): FileContent {
   try {
@@ -145,8 +146,8 @@ const generateSecrets = (): AllSecrets => ({
 });
 
 /**
- * The secrets of a data folder, made at first need. Two processes that start at once agree: the file appears whole
- * under its name, or was there before.
+ * The secrets of a data folder, generated when first needed. Two processes that start at the same time get the same
+ * secrets: either the file appears whole under its name, or it already exists.
  */
 function readOrCreateSecrets(dataDir: string): SecretsResult {
   const file = join(dataDir, "secrets.json");

@@ -1,9 +1,11 @@
 /**
- * Config: what the rest of the program sees of `cardea.yaml`, checked, with defaults filled in and files read.
+ * Config: the checked content of `cardea.yaml`, with defaults filled in and files read.
  *
- * The schema (schema.ts) is the one source of keys, defaults and documentation; its output is this type. Durations are
- * milliseconds. Secrets are bytes and never printed. `hash` identifies the configuration in decision records: the
- * SHA-256 of its canonical form in which each secret is replaced by a keyed digest.
+ * - The schema (schema.ts) is the only source of keys, defaults and documentation. Its output is this type.
+ * - Durations are milliseconds.
+ * - Secrets are bytes and are never printed.
+ * - `hash` identifies the configuration in decision records: the SHA-256 of its canonical form, in which a keyed digest
+ *   replaces each secret.
  */
 import type { ConfigHash, NodeId } from "../events/index.ts";
 import type { ConfigFields } from "./schema/keys.ts";
@@ -26,20 +28,21 @@ export type HostPort = Readonly<{ host: string; port: number }>;
 export type OnStale = RouteConfig["onStale"];
 
 /**
- * One reading of PPL as data, still to be compiled by src/auth/authorize; `location` is where it begins in the file.
- * `locations` covers every value and key inside it, for `locationIn` (source/source-locations.ts); absent when the
- * policy came from no file.
+ * PPL as data, which src/auth/authorize compiles. `location` is its beginning in the file. `locations` covers every
+ * value and key inside it, for `locationIn` (source/source-locations.ts); absent: the policy does not come from a file.
  */
 export type PolicySource = Readonly<{ ppl: unknown; location: SourceLocation; locations?: SourceLocationTree }>;
-/** Lines and columns count from 1; line 0 is a source without lines: an environment variable, the command line. */
+/**
+ * Lines and columns start at 1. Line 0: a source without lines, such as an environment variable or the command line.
+ */
 export type SourceLocation = Readonly<{ file: string; line: number; column: number }>;
-/** Where a value stands, where its key stands (null: it is no mapping's value), and the same of all that is in it. */
+/** Locations of a value, of its key (null: the value has no key), and of everything inside the value. */
 export type SourceLocationTree = Readonly<{
   value: SourceLocation;
   key: SourceLocation | null;
   inner: ReadonlyMap<string | number, SourceLocationTree>;
 }>;
-/** A problem with what was written: printed as `file:line:column: error: key: problem; remedy`, or `warning`. */
+/** A problem in the configuration, printed as `file:line:column: error: key: problem; remedy`, or `warning`. */
 export type Problem = SourceLocation &
   Readonly<{ key: string; problem: string; remedy: string; severity: "error" | "warning" }>;
 
@@ -47,40 +50,40 @@ export type Upstream = Readonly<{ url: URL; weight: number | null }>;
 
 export type TunnelConfig = Readonly<{
   kind: "tcp" | "udp";
-  /** What a caller may name; where it leads is `to` alone. Lowercase; `*` matches anything, also dots. */
+  /** Targets that a caller may name; `to` alone is the destination. Lowercase; `*` matches any text, including dots. */
   targets: readonly HostPort[];
-  /** The names are hosts of their own, and `host` is only where the proxy is: `tcp+https://proxy/db.internal:5432`. */
+  /** True: `host` is only the proxy, and the targets are other hosts: `tcp+https://proxy/db.internal:5432`. */
   behindProxy: boolean;
 }>;
 
-/** Whose bearer tokens count on a route, and as what. */
+/** The bearer tokens that a route accepts: their format and their issuers. */
 export type BearerConfig = Readonly<
-  /** Of the route's own identity provider. `audiences`: the token must name one of them; null: it need not. */
+  /** Tokens of the route's identity provider. `audiences`: the token must name one of them; null: no restriction. */
   | { format: "idp_access_token"; audiences: readonly string[] | null }
   | { format: "idp_identity_token" }
-  /** Of other issuers; `issuers`: their names. */
+  /** Tokens of other issuers. `issuers`: their names. */
   | { format: "jwt"; issuers: readonly string[] }
 >;
 
 /** An issuer of tokens for callers that are not people: a cluster, a pipeline. */
 export type TokenIssuerConfig = Readonly<{
   name: string;
-  /** Exactly what stands in `iss`. */
+  /** The exact value of the `iss` claim. */
   issuer: string;
-  /** Null: the issuer's discovery document says. */
+  /** Null: taken from the issuer's discovery document. */
   jwksUrl: URL | null;
   algorithms: readonly string[];
   audiences: readonly string[];
 }>;
 
-/** Name of a claim to the values that are enough. */
+/** Sufficient values, by claim name. */
 type ClaimLists = Readonly<Record<string, readonly (string | number | boolean)[]>>;
 
 /** A policy that a console attached to a route. */
 export type SubPolicyConfig = Readonly<{
   id: string;
   name: string;
-  /** Null: it has only lists. */
+  /** Null: the policy has only lists. */
   policy: PolicySource | null;
   allowedUsers: readonly string[];
   allowedDomains: readonly string[];
@@ -90,14 +93,14 @@ export type SubPolicyConfig = Readonly<{
   remediation: string;
 }>;
 
-/** What a route asks of its callers, by its policies and by Pomerium's lists. */
+/** The requirements of a route on its callers: its policies and Pomerium's lists. */
 export type RouteAccess = Pick<
   RouteConfig,
   "policy" | "subPolicies" | "allowedUsers" | "allowedDomains" | "allowedIdpClaims" | "allowAnyAuthenticatedUser"
 >;
 
 export type RouteConfig = Readonly<{
-  /** Stable id: the given `id`, else a digest over from, matcher and action. */
+  /** Stable id: the configured `id`, otherwise a digest of `from`, matcher and action. */
   id: string;
   name: string;
   location: SourceLocation;
@@ -107,8 +110,8 @@ export type RouteConfig = Readonly<{
   /** Null: any incoming port. */
   port: number | null;
   /**
-   * Null: HTTP. Otherwise `host` and `port` are where its callers reach us and sign in, and these are the names they
-   * ask for.
+   * Null: the route is HTTP. Otherwise callers connect and sign in at `host` and `port`, and `tunnel` holds the names
+   * that they may request.
    */
   tunnel: TunnelConfig | null;
   to: readonly Upstream[];
@@ -119,43 +122,43 @@ export type RouteConfig = Readonly<{
   regexRewrite: Readonly<{ pattern: string; substitution: string }> | null;
   hostRewrite: string | null;
   hostRewriteHeader: string | null;
-  /** On the path as it was asked for; what it makes is the `Host`, when that is one. */
+  /** Applied to the requested path. The result becomes the `Host` if it is a valid host. */
   hostPathRegexRewrite: Readonly<{ pattern: string; substitution: string }> | null;
   preserveHostHeader: boolean;
   setRequestHeaders: Readonly<Record<string, string>>;
-  /** The whole set for this route: the global one, with the route's own on top, or none with `disable`. */
+  /** The complete set for this route: global headers overridden by the route's own; empty with `disable`. */
   setResponseHeaders: Readonly<Record<string, string>>;
-  /** Of an upstream's answer: `prefix` at the beginning of a value of `header` (lowercase) becomes `value`. */
+  /** In upstream responses, `prefix` at the start of a `header` (lowercase) becomes `value`. */
   rewriteResponseHeaders: readonly Readonly<{ header: string; prefix: string; value: string }>[];
-  /** With which people sign in for this route alone; null: the one of the whole configuration. */
+  /** The sign-in client for this route only; null: the global client. */
   idpClient: Readonly<{
     clientId: string;
-    /** Empty in a process that does not speak to the provider, and was not given it. */
+    /** Empty in a process that does not call the provider and does not have the secret. */
     clientSecret: string;
   }> | null;
-  /** Null: a bearer token is between the caller and the upstream. */
+  /** Null: the proxy ignores bearer tokens; they concern only the caller and the upstream. */
   bearer: BearerConfig | null;
-  /** Origins of other routes. Sign-in here also signs the visitor in there, in this order. */
+  /** Origins of other routes. Sign-in on this route also signs the person in on those, in this order. */
   dependsOn: readonly string[];
   passIdentityHeaders: boolean;
   jwtIssuerFormat: "hostOnly" | "uri";
-  /** The global ones and the route's; empty: all groups are named. */
+  /** The global groups and the route's; empty: no filter, all groups are named. */
   jwtGroupsFilter: readonly string[];
   policy: PolicySource | null;
-  /** Asked beside `policy`, in its place; never enforced. Null: there is none. */
+  /** Evaluated beside `policy` as its replacement, and never enforced. Null: none. */
   shadowPolicy: PolicySource | null;
-  /** Their lists of people are among the route's own already. */
+  /** The lists of allowed people below already include those of the sub-policies. */
   subPolicies: readonly SubPolicyConfig[];
   allowedUsers: readonly string[];
   allowedDomains: readonly string[];
   allowedIdpClaims: ClaimLists;
   /** 0: no limit. */
   timeoutMs: number;
-  /** When `timeoutMs` begins: with the permit, or when the request's body is complete. */
+  /** The start of `timeoutMs`: the permit, or the end of the request's body. */
   timeoutFrom: "permit" | "body-end";
   idleTimeoutMs: number;
   allowWebsockets: boolean;
-  /** Others that a connection may be handed over to, by the names in `Upgrade`; lowercase. */
+  /** Other protocols to which a connection may be upgraded, by their names in `Upgrade`; lowercase. */
   allowUpgrades: readonly string[];
   balancing: BalancingConfig;
   /** Null: upstreams that respond with errors stay in use. */
@@ -167,61 +170,61 @@ export type RouteConfig = Readonly<{
     customCa: string | null;
     clientCert: string | null;
     clientKey: string | null;
-    /** The upstream may ask for the handshake anew within a connection (TLS 1.2). */
+    /** The upstream may request renegotiation within a connection (TLS 1.2). */
     allowRenegotiation: boolean;
   }>;
-  /** PEM of the authorities for certificates of this route's callers; null: certificates are not checked. */
+  /** PEM of the authorities that verify this route's callers; null: certificates are not checked. */
   clientCa: string | null;
-  /** A caller without a valid certificate is refused, whatever the policy says. */
+  /** True: a caller without a valid certificate is refused, whatever the policy decides. */
   requiresClientCertificate: boolean;
-  /** What calls an API server of Kubernetes in people's names; null: the route leads to no such server. */
+  /** The service account that calls a Kubernetes API server on behalf of people; null: not a Kubernetes route. */
   kubernetes: Readonly<{
-    /** As it was when the configuration was read. */
+    /** The token at the time when the configuration was read. */
     token: string;
-    /** Where it is replaced; null: it was written down. */
+    /** The file in which the token rotates; null: the token is inline. */
     tokenFile: string | null;
   }> | null;
-  /** How long a `serve` route goes on after the lease ended; 0 for `deny` routes. */
+  /** How long (ms) a `serve` route keeps serving after the lease has expired; 0 for `deny` routes. */
   staleGraceMs: number;
   audit: "best_effort" | "strict";
-  /** Which of its decision records have a trace. */
+  /** The decision records of this route that contain a trace. */
   auditTrace: "denials" | "all";
 }> &
   ConfigFields<typeof routeKeys>;
 
 export type SubjectNameType = "dns" | "email" | "ip_address" | "uri" | "user_principal_name";
-/** An RE2 expression for whole names of a type. */
+/** An RE2 expression that must match a whole name of this type. */
 export type SubjectNamePattern = Readonly<{ type: SubjectNameType; pattern: string }>;
 
 /** 0: no limit. */
 export type TimeoutConfig = Readonly<{
   readMs: number;
-  /** What `readMs` bounds behind a request's head: head and body together, or the time without a byte of a body. */
+  /** What `readMs` bounds: head and body together, or the time without a byte of the body. */
   readLimit: "request" | "silence";
   writeMs: number;
   idleMs: number;
 }>;
 
 export type DownstreamMtls = Readonly<{
-  /** PEM; null: none for routes that name no authority of their own. */
+  /** PEM; null: no authority for routes without their own. */
   ca: string | null;
   /** PEM. */
   crl: string | null;
   enforcement: "policy_with_default_deny" | "policy" | "reject_connection";
-  /** A certificate must have a name that one of these fits; empty: any will do. */
+  /** A certificate must have a name that matches one of these; empty: no restriction. */
   matchSubjectAltNames: readonly SubjectNamePattern[];
-  /** How many certificates may stand above the caller's own; 0: any number. */
+  /** The maximum number of certificates above the caller's own; 0: unlimited. */
   maxVerifyDepth: number;
 }>;
 
-/** Where traces go (OTLP), and which. */
+/** Trace export (OTLP): the destination and the sampling. */
 export type TracingConfig = Readonly<{
-  /** Complete, with its path. */
+  /** The complete URL, including the path. */
   endpoint: URL;
   protocol: "grpc" | "http/protobuf" | "http/json";
   headers: Readonly<Record<string, string>>;
   timeoutMs: number;
-  /** Of traces that begin here, from 0 to 1. */
+  /** The sampled share of traces that begin in this process, from 0 to 1. */
   share: number;
   resource: Readonly<Record<string, string>>;
   batch: Readonly<{ delayMs: number; timeoutMs: number; spansMax: number }>;
@@ -233,7 +236,7 @@ export type TracingConfig = Readonly<{
 export type DecisionApiConfig = Readonly<{
   /** Null: without TLS. */
   tls: Readonly<{ cert: string; key: string }> | null;
-  /** PEM: who has a certificate of it is a trusted proxy. Only beside `tls`. */
+  /** PEM: a caller with a certificate of this authority is a trusted proxy. Only with `tls`. */
   clientCa: string | null;
 }> &
   ConfigFields<DecisionApiKeys>;
@@ -243,13 +246,13 @@ export type DataSource = Readonly<{
   /** The record type that policies name. */
   type: string;
   from: Readonly<{ type: "file"; path: string } | { type: "url"; url: URL }>;
-  /** What of a caller names a record. */
+  /** The property of a caller that selects a record. */
   key: "user.id" | "user.email" | "request.ip" | "request.client_certificate.fingerprint";
-  /** Null: as the name or the answer says. */
+  /** Null: taken from the file name or the response. */
   format: "json" | "csv" | null;
   everyMs: number;
   timeoutMs: number;
-  /** How old content may be and still count; 0: any age. */
+  /** The maximum age of content that is still used; 0: unlimited. */
   maxAgeMs: number;
   bytesMax: number;
   recordsMax: number;
@@ -264,11 +267,11 @@ export type AutocertConfig = Readonly<{
   email: string | null;
   /** External account binding; the key is in base64url. */
   eab: Readonly<{ keyId: string; macKey: string }> | null;
-  /** PEM, trusted beside the system's for the authority's own server. */
+  /** PEM, trusted in addition to the system's authorities for the ACME server itself. */
   trustedCa: string | null;
   folder: string;
   hosts: readonly string[];
-  /** How its questions can be answered, the better way first. */
+  /** The challenge types that this process can answer, the preferred one first. */
   challenges: readonly ("http-01" | "tls-alpn-01")[];
 }>;
 
@@ -276,32 +279,32 @@ export type TlsFiles = Readonly<{ cert: string; key: string }>;
 
 export type Config = Readonly<{
   hash: ConfigHash;
-  /** Where it was read from, for messages. */
+  /** The name of the source, for messages. */
   file: string;
   address: HostPort;
   codecType: "auto" | "http1" | "http2";
-  /** Where plain HTTP is redirected to https; null: nowhere. */
+  /** The address that redirects plain HTTP to https; null: none. */
   httpRedirectAddress: HostPort | null;
-  /** How certificates that callers show are verified; each route knows by which authority. */
+  /** How callers' certificates are verified. The authority of each route is in the route. */
   downstreamMtls: DownstreamMtls;
-  /** Null: certificates come from files alone. */
+  /** Null: certificates come only from files. */
   autocert: AutocertConfig | null;
   /** Serving certificates, PEM; empty with `insecureServer`. */
   certificates: readonly TlsFiles[];
-  /** PEM, trusted beside the system's authorities for upstreams and brokers that name no authority of their own. */
+  /** PEM, trusted in addition to the system's authorities, for upstreams and brokers without their own authority. */
   certificateAuthority: string | null;
   nodeName: NodeId | null;
   authenticateServiceUrl: URL;
-  /** Where the proxy reaches the authenticate service when it runs elsewhere; null: in this process. */
+  /** The URL of an authenticate service in another process, for the proxy; null: unset, or it runs in this process. */
   authenticateInternalServiceUrl: URL | null;
   sharedSecret: Uint8Array;
   sharedSecretPrevious: Uint8Array | null;
   /** Empty in a process that runs neither authenticate nor proxy. */
   cookieSecret: Uint8Array;
   cookieSecretPrevious: Uint8Array | null;
-  /** PEM, or null: derived from the shared secret as Pomerium does. */
+  /** PEM; null: derived from the shared secret, as in Pomerium. */
   signingKey: string | null;
-  /** PEM; `derived`: the key that follows from the shared secret. Published beside the other, and never signs. */
+  /** PEM; `derived`: the key derived from the shared secret. Published beside the current key, and never signs. */
   signingKeyPrevious: string | null;
   cookie: Readonly<{
     name: string;
@@ -314,7 +317,7 @@ export type Config = Readonly<{
     provider: string;
     url: URL;
     clientId: string;
-    /** Empty in a process that runs neither authenticate nor databroker, and was not given it. */
+    /** Empty in a process that runs neither authenticate nor databroker and does not have the secret. */
     clientSecret: string;
     scopes: readonly string[];
     requestParams: Readonly<Record<string, string>>;
@@ -322,11 +325,11 @@ export type Config = Readonly<{
   /** The issuers whose bearer tokens routes may accept. */
   tokenIssuers: readonly TokenIssuerConfig[];
   administrators: readonly string[];
-  /** A session's claims are asked for anew at least this often. */
+  /** The longest interval between two refreshes of a session's claims. */
   refreshEveryMs: number;
-  /** Bound of all identity headers of one request together. */
+  /** The maximum total size of the identity headers of one request. */
   identityHeadersBytesMax: number;
-  /** For answers that no route makes; each route carries its own whole set. */
+  /** For responses that belong to no route; each route has its own complete set. */
   setResponseHeaders: Readonly<Record<string, string>>;
   timeouts: TimeoutConfig;
   store: Readonly<{ type: "memory" } | { type: "file"; path: string } | { type: "postgres"; connectionString: string }>;
@@ -343,13 +346,13 @@ export type Config = Readonly<{
     Readonly<{
       /** Databroker base URLs for processes without a databroker, and for brokers to find each other. */
       urls: readonly URL[];
-      /** The brokers of the leader's region, when this process's broker serves another one; empty: it may lead. */
+      /** The brokers of the leader's region, if this process's broker serves another region; empty: it may lead. */
       homeUrls: readonly URL[];
-      /** The longest window that is granted to each role, in ms; null: what `windowLimits` says. */
+      /** The longest window (ms) granted to each role; null: computed by `windowLimits`. */
       maxWindow: Readonly<Record<keyof PerNodeRole, number | null>>;
       /** PEM; null: the system's authorities. */
       tlsCa: string | null;
-      /** What the databroker API serves with; null: plain HTTP (loopback, or `grpc_insecure` said so). */
+      /** The certificate of the databroker API; null: plain HTTP (loopback, or `grpc_insecure` is set). */
       tls: TlsFiles | null;
     }>;
   audit: ConfigFields<AuditKeys> &
@@ -358,32 +361,32 @@ export type Config = Readonly<{
       files: readonly string[];
       nats: boolean;
       stdout: boolean;
-      /** Of the stream in JetStream. */
+      /** The size limit of the JetStream stream. */
       streamBytesMax: number;
     }>;
-  /** Fields of the access log in their order; empty: there is none. */
+  /** Fields of the access log, in order; empty: no access log. */
   accessLogFields: readonly AccessLogField[];
-  /** Fields of the log of decisions in their order; null: there is none beside the decision records. */
+  /** Fields of the decision log, in order; null: no log besides the decision records. */
   authorizeLogFields: readonly AuthorizeLogField[] | null;
-  /** What stands before /metrics. */
+  /** Protection of the metrics endpoint. */
   metrics: Readonly<{
     /** `user:password`. */
     basicAuth: string | null;
     tls: TlsFiles | null;
-    /** PEM: callers show a certificate of theirs. */
+    /** PEM: callers must present a certificate of this authority; null: no certificate required. */
     clientCa: string | null;
   }>;
-  /** Null: no traces are made. */
+  /** Null: tracing is off. */
   tracing: TracingConfig | null;
-  /** The configuration is read again when its files change. */
+  /** Whether the configuration is reloaded when its files change. */
   hotReload: boolean;
-  /** People may ask which routes they may use. */
+  /** Whether people can list the routes that they may use. */
   routesPortal: boolean;
-  /** Pages of a route may ask for their visitor's assertion. */
+  /** Whether a page of a route can request its visitor's assertion. */
   jwtEndpoint: boolean;
-  /** A sign-out may end at any address of a route that it names. */
+  /** Whether a sign-out may redirect to any requested URL on a route. */
   signOutToRoutes: boolean;
-  /** Null: there is no decision API. */
+  /** Null: no decision API. */
   decisionApi: DecisionApiConfig | null;
   routes: readonly RouteConfig[];
 }> &

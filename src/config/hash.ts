@@ -1,10 +1,11 @@
 /**
- * Hash: what identifies a configuration in decision records, and its redacted body.
+ * Hash: the identifier of a configuration in decision records, and its redacted body.
  *
- * Pure. The canonical form is JSON with sorted keys of everything that can change what a node does, without its secrets
- * (redact.ts). The hash is that of the body, so the two can be checked against each other. Left out: source locations
- * (a comment must not change the hash), the file's name, and the node's own name, so that nodes with the same
- * configuration share a hash.
+ * - Pure.
+ * - The body is JSON with sorted keys of everything that can change a node's behaviour, without secrets (redact.ts).
+ * - The hash is the SHA-256 of the body, so each can be checked against the other.
+ * - Source locations are left out, because a comment must not change the hash.
+ * - The names of the file and of the node are left out, so nodes with the same configuration share a hash.
  */
 import { createHash } from "node:crypto";
 import { type ConfigHash, parseConfigHash } from "../events/index.ts";
@@ -25,13 +26,12 @@ export function canonicalConfig(config: Unhashed): string {
   return canonicalJson(withoutSecrets(bodyOf(config), secretPaths, secretDigest(config.sharedSecret)));
 }
 
-/** What of a configuration is in its body, its secrets still in it. */
+/** The fields of a configuration that its body contains, with secrets not yet redacted. */
 function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
   const { file: _file, nodeName: _nodeName, jwtEndpoint, signOutToRoutes, dnsLookupFamily, ...shared } = config;
   return {
     ...shared,
-    // Left out where they are as they were before there was a choice, so that a configuration without them keeps its
-    // hash.
+    // Settings that were added later are left out at their defaults, so a configuration without them keeps its hash.
     ...(jwtEndpoint ? { jwtEndpoint } : {}),
     ...(signOutToRoutes ? { signOutToRoutes } : {}),
     ...(dnsLookupFamily === "V4_PREFERRED" ? {} : { dnsLookupFamily }),
@@ -42,14 +42,14 @@ function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
         ...(logoUrl === "" ? {} : { logoUrl }),
         policy: policy === null ? null : policy.ppl,
         shadowPolicy: shadowPolicy === null ? null : shadowPolicy.ppl,
-        // Left out where nothing is said, so that a configuration without them keeps the hash it had.
+        // Left out if absent, so that a configuration without them keeps its hash.
         ...(subPolicies.length === 0
           ? {}
           : {
               subPolicies: subPolicies.map((sub) => ({ ...sub, policy: sub.policy === null ? null : sub.policy.ppl })),
             }),
         ...(idpClient === null ? {} : { idpClient }),
-        // A token that rotates in its file is the same configuration.
+        // The body holds the name of a token file, not the token, so rotating the token does not change the hash.
         kubernetes:
           route.kubernetes === null ? null : (route.kubernetes.tokenFile ?? { token: route.kubernetes.token }),
       }),
@@ -57,7 +57,7 @@ function bodyOf(config: Unhashed): Readonly<Record<string, unknown>> {
   };
 }
 
-/** JSON with sorted keys; sets are sorted lists, URLs their text, undefined is left out. */
+/** JSON with sorted keys. Sets become sorted lists, and URLs text; undefined is omitted. */
 export function canonicalJson(value: unknown): string {
   if (value instanceof URL) return JSON.stringify(value.href);
   if (value instanceof Set) return canonicalJson([...value].sort());

@@ -1,9 +1,10 @@
 /**
- * Policy parts: the part of a configuration that decides who may use a route, without what it takes to run one.
+ * Policy parts: the part of a configuration that decides who may use a route, without the parts needed to run one.
  *
- * Pure. Certificates, secrets, stores, brokers and the identity provider are left out, so that policies can be
- * evaluated and tested on a machine that has none of them. Everything that identifies callers stays: routes, client
- * authorities, token issuers, data sources.
+ * - Pure.
+ * - Certificates, secrets, stores, brokers and the identity provider are left out. So policies can be evaluated and
+ *   tested on a machine that has none of them.
+ * - Everything that identifies callers stays: routes, client authorities, token issuers, data sources.
  */
 import type { ConfigSource } from "./source/overrides.ts";
 
@@ -23,10 +24,10 @@ const globalParts: ReadonlySet<string> = new Set([
   "pass_identity_headers",
 ]);
 
-/** Of a route: material for its upstream, and its own client at the identity provider. */
+/** Keys of a route that are left out: key material for its upstream, and its own sign-in client. */
 const routeMaterial = /^(?:tls_(?!downstream_client_ca)|kubernetes_service_account_token|idp_client_)/;
 
-/** What stands for the rest; nothing is called and nothing listens. */
+/** Placeholders for the parts that are left out. The process neither calls them nor listens on them. */
 const standIns = {
   services: "all",
   insecure_server: true,

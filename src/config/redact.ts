@@ -1,12 +1,14 @@
 /**
- * Redact: a configuration as it may be stored and shown, each secret in it replaced by a keyed digest.
+ * Redact: makes a configuration safe to store and show, by replacing each secret with a keyed digest.
  *
- * Pure. The schema states the secrets of each key (`secretAt`) as paths in `Config`: `*` is every entry of
- * a list or mapping, a number one of a list, and a `?` at the end means only what follows a question mark. Whatever
- * else is text is looked at too: a private key in PEM (beside a certificate in one file, for one), and the query of a
- * URL, in which many services want their credentials. A name and password in a URL are refused by the schema; what
- * slips through is replaced here. The digest is an HMAC-SHA-256 under a key that follows from `shared_secret`: equal
- * secrets are seen to be equal, and without that key not even a weak one can be guessed.
+ * - Pure.
+ * - The schema lists the secrets of each key (`secretAt`) as paths in `Config`. `*` is every entry of a list or
+ *   mapping, a number is one entry of a list, and a final `?` means only the part after a question mark.
+ * - All other text is checked too, for private keys in PEM (a file may hold one beside a certificate) and for the query
+ *   of a URL, where many services expect credentials.
+ * - The schema refuses a name and password in a URL. Any that remain are replaced here.
+ * - The digest is an HMAC-SHA-256 under a key derived from `shared_secret`. Equal secrets have equal digests, and
+ *   without that key not even a weak secret can be guessed.
  */
 import { createHmac, hkdfSync } from "node:crypto";
 import { keyMeta } from "./schema/keys.ts";
@@ -14,7 +16,7 @@ import { isPlainObject, type Shape, sectionShape } from "./values/value-type.ts"
 
 type Digest = (secret: string | Uint8Array) => string;
 
-/** The secrets below a path, by the next step; `what`: the secret part of the value at the path itself. */
+/** Secrets below a path, by the next step. `what`: the secret part of the value at the path; null: none. */
 type SecretNode = { readonly inner: Map<string, SecretNode>; what: "all" | "query" | null };
 
 /** The paths in `Config` of a shape's secrets, without duplicates. */
@@ -31,7 +33,7 @@ export function secretDigest(sharedSecret: Uint8Array): Digest {
   return (secret) => `hmac-sha256:${createHmac("sha256", key).update(secret).digest("base64url")}`;
 }
 
-/** The same value without secrets, and with plain data instead of URLs and sets. */
+/** The value with secrets replaced by digests, and with plain data instead of URLs and sets. */
 export function withoutSecrets(value: unknown, paths: readonly string[], digest: Digest): unknown {
   return redactValue(value, secretTreeOf(paths), digest);
 }

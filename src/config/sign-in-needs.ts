@@ -1,13 +1,13 @@
 /**
- * Whether sign-in is needed at all: what the routes ask of their callers, read from the policies as they are written.
+ * Sign-in needs: whether any route requires its callers to sign in, according to the policies as written.
  *
- * Pure. A criterion that is not listed here counts as one that asks for a session, so a new criterion makes sign-in a
- * need.
+ * Pure. A criterion that is not listed here counts as one that needs a session. So a new criterion requires sign-in
+ * until it is listed.
  */
 import type { RouteAccess, RouteConfig } from "./config.ts";
 import { isPlainObject } from "./values/value-type.ts";
 
-/** Criteria that the request and its connection answer alone. */
+/** Criteria that need only the request and its connection. */
 const withoutSession: ReadonlySet<string> = new Set([
   "accept",
   "reject",

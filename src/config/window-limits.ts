@@ -1,9 +1,9 @@
 /**
  * Window limits: the longest window that a broker grants to each role. Pure.
  *
- * Where the file does not say, it is what the routes in the same file need, and never less than the default grace
- * needs. It bounds how long a receipt waits for a silent node, and for leases of a history that the store may have
- * lost.
+ * - A limit that the file omits is what the routes in the same file need, and at least what the default grace needs.
+ * - The limit bounds how long a receipt waits for a silent node, and for leases of a history that the store may have
+ *   lost.
  */
 import type { Config, PerNodeRole } from "./config.ts";
 import type { ProblemReporter } from "./source/source-locations.ts";
