@@ -184,7 +184,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
         await connected(opened);
       }
       await subscription.closed.catch(() => {});
-      // A dead subscription on a live connection would receive nothing. a live connection would be deaf.
+      // A dead subscription on a live connection would receive nothing.
       if (!guard.isFlood) return opened.close();
       await pauseAfterFlood(performance.now() - startedAtMs);
     }

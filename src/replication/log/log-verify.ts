@@ -116,8 +116,7 @@ export function createLogVerifier(options: VerifyOptions = {}): LogVerifier {
       at = linkOf(recorded);
     }
     if (!sameLink(page.last, at)) {
-      // The bytes chain with each other, so the break is only known to be on this page., so the break is known only to
-      // lie on this page.
+      // The bytes chain with each other, so the break is only known to be on this page.
       at = page.previous;
       return fail("the hash that the log holds is not that of its events on this page");
     }

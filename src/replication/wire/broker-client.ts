@@ -192,8 +192,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       if (aborted(what)) break;
       try {
         const answer = await attempt(base, what).catch((error: unknown) => {
-          // The server was closing the kept connection: it read nothing of this request. was just closing: nothing of
-          // ours was read.
+          // The server was closing the kept connection: it read nothing of this request.
           if (wasClosedUnderUs(error) && !aborted(what)) return attempt(base, what);
           throw error;
         });

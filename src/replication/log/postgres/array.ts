@@ -1,18 +1,18 @@
 /**
- * Postgres arrays: columns of a statement in the form in which the server keeps them itself (manual, "Frontend/Backend
- * Protocol"; `array_send` in the server's sources). As text, each element would be written here and read there once
- * more. Pure.
+ * Postgres arrays: encodes columns of a statement in the binary array format of the server (manual, "Frontend/Backend
+ * Protocol"; `array_send` in the sources of the server). As text, each element would be formatted here and parsed again
+ * there. Pure.
  */
 
 const oids = { integer: 23, bigint: 20, text: 25, uuid: 2950 };
 const headBytes = 20;
 const uuidBytes = 16;
 const none = -1;
-/** Of the text of a UUID, where each byte begins. */
+/** The offset of each byte in the text of a UUID. */
 const uuidDigits = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 const uuidLetters = 36;
 const noDigit = 0x100;
-/** What each letter is worth as a hexadecimal digit. */
+/** The value of each character as a hexadecimal digit. */
 const digitOf = Int32Array.from({ length: 128 }, (_, letter) => {
   const value = Number.parseInt(String.fromCharCode(letter), 16);
   return Number.isNaN(value) ? noDigit : value;
@@ -27,7 +27,7 @@ export function integers(list: readonly number[]): Buffer {
   return array;
 }
 
-/** Whole numbers, not negative. */
+/** Encodes non-negative integers. */
 export function bigints(list: readonly number[]): Buffer {
   const array = begin("bigint", list.length, 8);
   for (let n = 0, at = headBytes; n < list.length; n += 1, at += 12) {
@@ -52,7 +52,7 @@ export function texts(list: readonly string[]): Buffer {
   return list.length === 0 ? array : array.subarray(0, at);
 }
 
-/** @throws RangeError where one is no UUID */
+/** @throws RangeError when an element is not a UUID */
 export function uuids(list: readonly (string | null)[]): Buffer {
   const array = begin("uuid", list.length, uuidBytes);
   let at = headBytes;
@@ -84,7 +84,8 @@ function digitAt(text: string, at: number): number {
 }
 
 /**
- * Dimensions, whether there are nulls, the type of the elements; for the one dimension its size and where it begins.
+ * Writes the array header: number of dimensions, null flag, element type, then the size and lower bound of the one
+ * dimension.
  */
 function begin(type: keyof typeof oids, count: number, elementBytes: number, moreBytes = 0): Buffer {
   const empty = count === 0;

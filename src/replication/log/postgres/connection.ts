@@ -1,20 +1,21 @@
 /**
- * Postgres connection: finds the writable primary among several hosts, and asks it one statement at a time with an
- * answer that can be believed.
+ * Postgres connection: finds the writable primary among several hosts, and sends it one statement at a time with a
+ * definite outcome.
  *
  * What the driver reports and what it means (docs/protocol.md §3.2):
  *   - a result, and no warning since the statement began: clean;
- *   - an error that the server raised before it committed: refused, surely nothing was written;
- *   - anything else (a warning, which is how a cancelled wait for a standby is told; a lost connection; silence):
- *     indeterminate. After the last kind the connection is destroyed; nothing that happens to a connection may kill the
- *     process.
+ *   - an error that the server raised before it committed: refused, certainly nothing was written;
+ *   - anything else (a warning, by which the server reports a cancelled wait for a standby; a lost connection;
+ *     silence): indeterminate. The connection is then destroyed.
+ *
+ * No failure of a connection may end the process.
  */
 import type pg from "pg";
 import { LogUnavailableError } from "../log.ts";
 import { postgresDriver } from "./driver.ts";
 import type { PostgresHost } from "./hosts.ts";
 
-/** Structured logging as pino has it. Never given a connection string. */
+/** Structured logging in the form of pino. Never receives a connection string. */
 export type LogSink = Readonly<{
   info(facts: object, message: string): void;
   warn(facts: object, message: string): void;
@@ -24,7 +25,7 @@ export type ConnectOptions = Readonly<{
   hosts: readonly PostgresHost[];
   connectTimeoutMs: number;
   statementTimeoutMs: number;
-  /** Whether a session that does not wait for its standbys, or its disk, is good enough. */
+  /** Whether to accept a session whose commits do not wait for standbys or for the disk. */
   asynchronousCommit: "refuse" | "accept";
   logger: LogSink | undefined;
 }>;
@@ -38,17 +39,18 @@ export type Row = Readonly<Record<string, unknown>>;
 export type Statement = Readonly<{ text: string; values?: readonly unknown[]; name?: string }>;
 
 const keepAliveAfterMs = 5_000;
-/** A server forgets a client that has not acknowledged a packet for this long: its locks go with it. */
+/** The server drops a client that has not acknowledged a packet for this long, ms, and releases its locks. */
 const silentClientMs = 10_000;
 /**
- * A transaction of ours is a few round trips; one that rests longer belongs to a process that was stopped, and holds
- * the head row.
+ * Longest idle time inside a transaction, ms. A transaction takes a few round trips. One that idles longer belongs to a
+ * stopped process and holds the head row.
  */
 const idleInTransactionMs = 1_000;
 
 /**
- * SQLSTATE classes of errors that the server raises while a statement runs, before it commits. Left out are those that
- * may also come late or from elsewhere: 08 connection, 57 operator intervention, 58 and XX the server's own failures.
+ * SQLSTATE classes of errors that the server raises while a statement runs, before it commits. Omitted are classes that
+ * may also be raised later or elsewhere: 08 connection, 57 operator intervention, 58 and XX failures of the server
+ * itself.
  */
 const rolledBack = /^(0A|21|22|23|25|28|2B|2D|34|3B|3D|3F|40|42|44|53|54|55|BL|P0)/;
 
@@ -74,7 +76,7 @@ export class PostgresConnection {
 
   /**
    * Connects to the first host that is a writable primary.
-   * @throws LogUnavailableError naming each host and what was wrong with it
+   * @throws LogUnavailableError naming each host and its problem
    */
   static async toPrimary(options: ConnectOptions): Promise<PostgresConnection> {
     const problems: string[] = [];
@@ -86,7 +88,7 @@ export class PostgresConnection {
     throw new LogUnavailableError(`no Postgres server can be written to (${problems.join("; ")})`);
   }
 
-  /** Connects to a server whatever it is, to be asked and not to be believed. @throws whatever the driver does */
+  /** Connects to any server, to query it without trusting its answers. @throws the errors of the driver */
   static async toAny(
     host: PostgresHost,
     options: Pick<ConnectOptions, "connectTimeoutMs">,
@@ -126,11 +128,10 @@ export class PostgresConnection {
     }
   }
 
-  /** Asks one statement, and destroys the connection unless its outcome is certain. Never throws. */
+  /** Sends one statement, and destroys the connection unless the outcome is certain. Never throws. */
   async ask(statement: Statement, timeoutMs: number): Promise<Sent> {
     const warnings: string[] = [];
-    // Less than a warning is not sent (client_min_messages), and what is sent says its severity in the server's
-    // language.
+    // The server sends no message below a warning (client_min_messages), and names severities in its own language.
     const notice = ({ message }: Readonly<{ message: string | undefined }>): void => {
       warnings.push(message ?? "");
     };
@@ -155,14 +156,14 @@ export class PostgresConnection {
     }
   }
 
-  /** Ends it at once, whatever it is doing: a client that was given up on still holds the unanswered statement. */
+  /** Closes the connection at once, whatever it is doing: an abandoned client still holds the unanswered statement. */
   destroy(): void {
     this.#lost = true;
     this.#client.end().catch(() => {});
     this.#client.connection.stream.destroy();
   }
 
-  /** Says goodbye. */
+  /** Closes the connection in the regular way. */
   async end(): Promise<void> {
     this.#lost = true;
     await withinMs(1_000, this.#client.end()).catch(() => this.destroy());
@@ -195,7 +196,7 @@ async function withinMs<T>(ms: number, answer: Promise<T>): Promise<T> {
   }
 }
 
-/** Settings of the session, and what the server is. One round trip. */
+/** Sets the session settings and queries the state of the server, in one round trip. */
 const preamble = `
 select
   set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
@@ -218,7 +219,7 @@ select
 const oldestVersion = 150_000;
 
 function sessionSettings({ statementTimeoutMs }: ConnectOptions): string[] {
-  // A wait for the head row ends before we give up on the statement, so that it is answered by a certain refusal.
+  // A wait for the head row ends before the statement times out, so that the outcome is a certain refusal.
   const lockTimeoutMs = Math.max(1, Math.floor(statementTimeoutMs * 0.6));
   return [
     statementTimeoutMs,

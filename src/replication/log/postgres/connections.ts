@@ -1,9 +1,9 @@
 /**
- * Postgres connections: a few connections to the primary, lent to one borrower at a time.
+ * Postgres connections: a small pool of connections to the primary, each lent to one borrower at a time.
  *
- * Unlike the driver's pool it knows several hosts, lends out no connection that was not checked to lead to a writable
- * primary, and forgets a connection as soon as anything about it is uncertain, so that it recovers by itself from a
- * failover or a cut.
+ * Unlike the pool of the driver it knows several hosts and lends only connections verified to lead to a writable
+ * primary. It drops a connection as soon as its state is uncertain, so it recovers by itself from a failover or a
+ * network cut.
  */
 import { LogUnavailableError } from "../log.ts";
 import { NoTurnError, Turns } from "../write-queue.ts";
@@ -15,16 +15,18 @@ export type ConnectionsOptions = Omit<ConnectOptions, "hosts"> &
     hosts: HostOrder;
     atOnce: number;
     waitingMax: number;
-    /** Checks a new connection's database. Its error is the borrower's. */
+    /** Checks the database of a new connection. The borrower receives its error. */
     check: (connection: PostgresConnection) => Promise<void>;
   }>;
 
 /**
- * Where it took this long to find out that no server can be reached, borrowers are told so for as long, instead of each
+ * If finding that no server is reachable took this long, ms, borrowers get that error for the same time instead of each
  * waiting in turn.
  */
 const slowFailureMs = 250;
-/** So that a connection does not stay for ever with a server that has become the wrong one. */
+/**
+ * Maximum lifetime of a connection, ms. It bounds how long a connection stays with a server that is no longer right.
+ */
 const lifetimeMs = 10 * 60_000;
 
 export class PostgresConnections {
@@ -40,8 +42,8 @@ export class PostgresConnections {
   }
 
   /**
-   * Lends a connection. What `work` throws is passed on.
-   * @throws LogUnavailableError before `work` is begun: nothing was sent
+   * Lends a connection. Errors of `work` are rethrown.
+   * @throws LogUnavailableError before `work` begins: nothing was sent
    */
   async use<T>(work: (connection: PostgresConnection) => Promise<T>): Promise<T> {
     try {
@@ -93,7 +95,7 @@ export class PostgresConnections {
     }
   }
 
-  /** A primary whose database is ours. Whoever is first and is not, is not the last that is asked. */
+  /** Connects to a primary with the database of this log. A wrong first server moves to the end of the order. */
   async #checked(): Promise<PostgresConnection> {
     const { hosts, check } = this.#options;
     const refused = new Map<string, unknown>();

@@ -1,5 +1,5 @@
 /**
- * Postgres driver: loaded when the first server is asked, since only a broker whose log is in Postgres has need of it.
+ * Postgres driver: loaded at the first connection, because only a broker with its log in Postgres needs it.
  */
 import { createRequire } from "node:module";
 

@@ -1,11 +1,12 @@
 /**
- * Postgres durability: asks one server how far its standbys have flushed the log, until the evidence is clear
+ * Postgres durability: queries one server for the flush positions of its standbys until the evidence is clear
  * (durability.ts).
  *
- * - One look at a time, on one connection that is lent for that statement alone, answers every check under way:
- *   standbys that lag hold up no other reader of the log.
- * - A look counts only for checks that began before it was sent.
- * - Bounds: `checksMax` checks; each has its pauses and `evidenceMsMax`. What is not shown by then is asynchronous.
+ * - One query at a time answers all pending checks, on a connection lent for that statement alone. Lagging standbys
+ *   therefore delay no other reader of the log.
+ * - A query counts only for checks that began before it was sent.
+ * - Bounds: `checksMax` checks; each has its pauses and `evidenceMsMax`. Without evidence by then, the result is
+ *   asynchronous.
  */
 import type { Link } from "../../../events/index.ts";
 import {
@@ -19,27 +20,27 @@ import { type Durability, LogUnavailableError } from "../log.ts";
 import type { Row } from "./connection.ts";
 import type { Ask } from "./read.ts";
 
-/** What one statement shows of several links. */
+/** The result of one statement for several links. */
 export type SharedLook = Omit<ReplicationLook, "holds"> &
   Readonly<{
-    /** One run of one server: positions of the write-ahead log are compared within it alone. */
+    /** Identifies one run of one server. Positions of the write-ahead log are comparable only within it. */
     server: string;
-    /** For each link, in the order of the question. */
+    /** Whether the server holds each link, in the order of the request. */
     holds: readonly boolean[];
   }>;
 
 type Check = {
   readonly link: Link;
   readonly settle: (outcome: Durability | Readonly<{ error: unknown }>) => void;
-  /** Pauses used up. */
+  /** Number of pauses used. */
   pauses: number;
   dueAt: number;
-  /** The end of the write-ahead log at the first look, on that server. */
+  /** The end of the write-ahead log at the first query, on that server. */
   end: Readonly<{ server: string; position: bigint }> | undefined;
 };
 
 const checksMax = 1_000;
-/** Between the starts of two looks, however many checks begin. */
+/** Minimum time between the starts of two queries, however many checks begin. */
 const [spacingMs] = evidencePausesMs;
 
 export class DurabilityChecks {
@@ -53,7 +54,7 @@ export class DurabilityChecks {
     this.#look = look;
   }
 
-  /** Takes `evidenceMsMax` at most. A store that is away has shown nothing. @throws what else a look throws */
+  /** Takes at most `evidenceMsMax`. An unavailable store gives no evidence. @throws any other error of the query */
   check(link: Link): Promise<Durability> {
     if (this.#checks.size >= checksMax) return Promise.resolve("asynchronous");
     const { promise, resolve, reject } = Promise.withResolvers<Durability>();
@@ -116,14 +117,17 @@ export class DurabilityChecks {
   }
 }
 
-/** One statement, for any number of links. */
+/** Queries any number of links in one statement. */
 export async function lookAt(ask: Ask, schema: string, links: readonly Link[]): Promise<SharedLook> {
   const hashes = links.map(({ hash }) => Buffer.from(hash, "hex"));
   const [row = {}] = await ask(lookText(schema), [links.map(({ position }) => position), hashes]);
   return readLook(row);
 }
 
-/** Subscribers of logical replication are counted by Postgres and can never become a primary; they are left out. */
+/**
+ * The query text. It omits subscribers of logical replication: Postgres counts them, but they can never become a
+ * primary.
+ */
 function lookText(schema: string): string {
   const s = `"${schema}"`;
   return `select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text as wal_end,

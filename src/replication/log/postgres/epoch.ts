@@ -1,9 +1,9 @@
 /**
- * Postgres epoch: opens one, in a transaction of several statements: the first event is made while the head row is
- * locked.
+ * Postgres epoch: opens an epoch in a transaction of several statements. It creates the first event while the head row
+ * is locked.
  *
- * In the same transaction it reads what the server is and what the epoch before recorded of it, and so knows whether
- * lessees may be missing. If so, it writes the row that stands for them (continuity.ts).
+ * The same transaction reads the state of the server and what the previous epoch recorded of it, which shows whether
+ * lessees may be missing. If so, it writes the row that represents them (continuity.ts).
  */
 import { clusterStream, type Epoch, type Incarnation, linkOf } from "../../../events/index.ts";
 import { lostHistory, lostWindowMs, type StoreEvidence, whyBeatsMayBeLost } from "../continuity.ts";
@@ -15,9 +15,9 @@ import { lesseeFrom, rowsOf } from "./rows.ts";
 import { linkFrom, openEpochStatement } from "./statements.ts";
 
 /**
- * The head row stays locked while the first event is made; until the commit is sent, nothing is.
- * @throws LogUnavailableError, MalformedBatchError; the connection is destroyed, and with it the transaction and its
- * lock
+ * The head row stays locked while the first event is created. Nothing is committed until the commit is sent.
+ * @throws LogUnavailableError, MalformedBatchError; the connection is then destroyed, and with it the transaction and
+ * its lock
  */
 export async function openEpochOn(
   connection: PostgresConnection,
@@ -51,7 +51,7 @@ export async function openEpochOn(
       lessees: surviving,
     });
     const held = beatsLost === null || windowMs === 0 ? null : lostHistory(place.epoch, windowMs);
-    // A commit that waits for no disk proves nothing to the next epoch.
+    // A commit that does not wait for the disk proves nothing to the next epoch.
     const run = asynchronousCommit === "accept" || evidence.run.server === "" ? null : evidence.run;
     const noted = noteStatement(s, { ...request, epoch: place.epoch, run, held });
     await ask(noted.text, noted.values);
@@ -67,10 +67,13 @@ export async function openEpochOn(
 }
 
 /**
- * The timeline is that of the WAL: what `pg_control_checkpoint` says changes only with the first checkpoint after a
- * promotion. A row's xmin is the transaction that wrote it, modulo 2^32, and stays when the row is frozen; a dump that
- * is restored writes other ones. A database that was created with this one as its template has the same rows and
- * another oid.
+ * The query for the evidence that openEpochOn reads in its transaction.
+ *
+ * - The timeline is that of the WAL. The one in `pg_control_checkpoint` changes only with the first checkpoint after a
+ *   promotion.
+ * - The xmin of a row is the transaction that wrote it, modulo 2^32, and remains when the row is frozen. Restoring a
+ *   dump writes other values.
+ * - A database created with this one as its template has the same rows but another oid.
  */
 function besideText(s: string): string {
   return `select coalesce((select version from ${s}.stream_head where stream = $1), 0) as version,

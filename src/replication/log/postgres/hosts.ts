@@ -1,18 +1,18 @@
 /**
- * Postgres hosts: reads a connection string that may name several servers, as libpq does and the driver does not:
- * `postgres://user:password@one:5432,two:5432/database?sslmode=verify-full`, or the same in settings:
- * `host=one,two port=5432 user=cardea password='…' dbname=database sslmode=verify-full`.
+ * Postgres hosts: parses a connection string that may name several servers, as libpq does and the driver does not:
+ * `postgres://user:password@one:5432,two:5432/database?sslmode=verify-full`, or the same as settings: `host=one,two
+ * port=5432 user=cardea password='…' dbname=database sslmode=verify-full`.
  *
- * Pure. The string holds a password, so no message ever quotes any of it but host names.
+ * Pure. The string holds a password, so messages quote only host names from it.
  */
 import { LogRefusedError } from "../log.ts";
 
-/** One server: its name for people, and the connection string that leads to it alone. */
+/** One server: its name for people, and a connection string for it alone. */
 export type PostgresHost = Readonly<{ name: string; connectionString: string }>;
 
 const hostsMax = 16;
 
-/** @throws LogRefusedError when it is neither a URL of Postgres servers nor settings of libpq */
+/** @throws LogRefusedError when it is neither a URL of Postgres servers nor libpq settings */
 export function parsePostgresHosts(written: string): readonly PostgresHost[] {
   const connectionString = /^\s*\w+\s*=/.test(written) ? urlFromSettings(written) : written;
   const parts = /^(postgres(?:ql)?:\/\/)((?:[^/?#]*@)?)([^@/?#]*)((?:\/[^?#]*)?)((?:\?[^#]*)?)$/.exec(connectionString);
@@ -50,10 +50,10 @@ export function parsePostgresHosts(written: string): readonly PostgresHost[] {
   return hosts;
 }
 
-/** Settings that lead somewhere else than to the servers that the string itself names. */
+/** Settings that can lead to servers other than those that the string itself names. */
 const elsewhere = new Set(["service", "servicefile", "hostaddr", "passfile", "replication"]);
 
-/** Settings as libpq reads them (PostgreSQL manual, "Keyword/Value Connection Strings"), written as a URL. */
+/** Converts libpq settings (PostgreSQL manual, "Keyword/Value Connection Strings") to a URL. */
 function urlFromSettings(text: string): string {
   const settings = new Map<string, string>();
   const each = /\s*(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s'\\]|\\.)*))(?:\s+|$)/sy;
@@ -84,9 +84,9 @@ function urlFromSettings(text: string): string {
 }
 
 /**
- * Which server to try first, shared by everybody who connects for one log: the one that was right the last time. One
- * that left a write's outcome open is tried last, for an old primary that was cut off looks like any other until a
- * commit is waited for.
+ * The order in which to try the servers, shared by all connections of one log. The last server found right is first. A
+ * server that left the outcome of a write open is last: a cut-off old primary looks like any other until a commit
+ * waits.
  */
 export class HostOrder {
   #hosts: readonly PostgresHost[];

@@ -2,15 +2,15 @@
  * Postgres log: the log of a cluster. Any number of brokers have it open; data decides which of them may write.
  *
  * What always holds:
- *   - one statement, one transaction, one commit per append and beat; only a clean answer to it counts
+ *   - each append and beat is one statement, one transaction and one commit; only a clean answer to it counts
  *     (postgres/connection.ts);
- *   - nothing is read above the durable horizon: what the head row says, or what this very process was told by a clean
- *     commit and still finds in the log under the same hash;
- *   - writes go through one connection, one after the other; reads through a few others. Neither believes a server that
- *     is a standby, read-only, of another cluster or of a newer schema, or a session that would commit unsafely.
+ *   - no read goes above the durable horizon: the one in the head row, or the one that a clean commit gave to this
+ *     process, if the log still has it under the same hash;
+ *   - writes use one connection, one after another; reads use a few others. Both refuse a server that is a standby,
+ *     read-only, of another cluster or of a newer schema, and a session that would commit unsafely.
  *
- * Lessees, keys, the vault and stream versions have no position; they are read as they stand. All of them err on the
- * safe side.
+ * Lessees, keys, the vault and stream versions have no position; they are read in their current state. Any error that
+ * this causes is on the safe side.
  */
 import {
   type CommandId,
@@ -71,29 +71,29 @@ import {
 export type PostgresLogOptions = Readonly<{
   /** May name several hosts: `postgres://user:password@one:5432,two:5432/database`. Never logged. */
   connectionString: string;
-  /** Bound to the schema when it is made; another cluster's log is refused. */
+  /** Recorded in the schema at creation; the log of another cluster is refused. */
   cluster: string;
   schema?: string;
   connectTimeoutMs?: number;
-  /** After this long without an answer a write is indeterminate, and its connection is given up. */
+  /** A write without an answer for this long, ms, is indeterminate, and its connection is closed. */
   writeTimeoutMs?: number;
   readTimeoutMs?: number;
   readersMax?: number;
-  /** `accept`: also with a `synchronous_commit` under which acknowledged events may be lost. */
+  /** `accept`: also accepts a `synchronous_commit` that may lose acknowledged events. */
   asynchronousCommit?: "refuse" | "accept";
-  /** `wait`: opens without a server too, and goes to work as soon as there is one. Default: `fail`. */
+  /** `wait`: opens without a server too, and starts as soon as there is one. Default: `fail`. */
   whenUnavailable?: "fail" | "wait";
   logger?: LogSink;
 }>;
 
 const waitingMax = 256;
-/** Nobody waits for a restore but the one who makes it. */
+/** Time limit of a restore step, ms. Only the process that restores waits for it. */
 const restoreTimeoutMs = 60_000;
 
 /**
- * Connects, brings the schema up to date and opens the log.
- * @throws LogUnavailableError when no writable primary answers (try again); LogRefusedError when it is not ours to
- * touch
+ * Connects, migrates the schema and opens the log.
+ * @throws LogUnavailableError when no writable primary answers (try again); LogRefusedError when this build must not
+ * touch the log
  */
 export async function openPostgresLog(options: PostgresLogOptions): Promise<EventLog> {
   const log = new PostgresLog(options);
@@ -121,17 +121,18 @@ class PostgresLog implements EventLog {
   readonly #writer: PostgresConnections;
   readonly #readers: PostgresConnections;
   readonly #durability = new DurabilityChecks((links) => this.#read((ask) => lookAt(ask, this.#schema, links)));
-  /** The head of our last clean commit: more than the head row knows, for the next commit tells it. */
+  /** The head of the last clean commit. It is newer than the one in the head row, which the next commit updates. */
   #clean: Clean | undefined;
-  /** Made before its turn. One at most: a writer has one batch that comes next. */
+  /** An append prepared ahead. One at most: a writer has one next batch. */
   #laidOut: Readonly<{ batch: AppendBatch; append: LaidOutAppend }> | undefined;
   /**
-   * Whether the newest write was to wait for standbys, by its session's settings; undefined: nothing was written yet.
+   * Whether the newest write had to wait for standbys, by the settings of its session; undefined: nothing was written
+   * yet.
    */
   #waits: boolean | undefined;
   #prepared = false;
   #opening: Readonly<{ expected: Epoch; connection: PostgresConnection }> | undefined;
-  /** The newest epoch that this process has seen, or heard of. */
+  /** The newest epoch that this process has seen or that `heardOf` reported. */
   #newest = 0 as Epoch;
 
   constructor(options: PostgresLogOptions) {
@@ -168,12 +169,12 @@ class PostgresLog implements EventLog {
     return this.#waits;
   }
 
-  /** Settles once a server is found that is ours to write to. */
+  /** Settles once it finds a server that this log may write to. */
   async prepare(): Promise<void> {
     await this.#writer.use(async () => {});
   }
 
-  /** The first connection of all brings the schema up to date; any may be the first. */
+  /** Checks a connection. The first one, to whichever server, migrates the schema. */
   async #check(connection: PostgresConnection, store: StoreIdentity): Promise<void> {
     if (this.#prepared) return checkStore(connection, store);
     if (await isWithoutLog(connection, store))
@@ -241,7 +242,7 @@ class PostgresLog implements EventLog {
   async observe(): Promise<Observation> {
     return this.#read(async (ask, host) => {
       const { horizon, ...rest } = await this.#head(ask);
-      // An old primary that was not stopped shows its past for ever, and whoever writes there waits in vain.
+      // An old primary that was not stopped shows its past for ever, and a write there waits in vain.
       if (rest.epoch < this.#newest) this.#connect.hosts.doubtful(host);
       this.heardOf(rest.epoch);
       return { ...rest, head: horizon };
@@ -250,8 +251,7 @@ class PostgresLog implements EventLog {
 
   heardOf(epoch: Epoch): void {
     if (epoch > this.#newest) this.#newest = epoch;
-    // Somebody else has opened one, here or elsewhere: whoever goes on waiting may do so at an old primary, for
-    // nothing.
+    // Another process has opened an epoch. An opening that still waits may wait in vain at an old primary.
     if (this.#opening !== undefined && epoch > this.#opening.expected) this.#opening.connection.destroy();
   }
 
@@ -384,7 +384,7 @@ class PostgresLog implements EventLog {
     await Promise.all([this.#writer.close(), this.#readers.close()]);
   }
 
-  /** Sends a write. A clean answer proves everything up to `proves` durable. */
+  /** Sends a write. A clean answer proves that everything up to `proves` is durable. */
   async #send(
     statement: Statement,
     proves: Clean | undefined,
@@ -403,7 +403,7 @@ class PostgresLog implements EventLog {
     }
   }
 
-  /** For operators alone: what is called synchronous rests on evidence (durability.ts), not on settings. */
+  /** For operators only: the result `synchronous` rests on evidence (durability.ts), not on settings. */
   #noteWaiting(waits: boolean, host: string): void {
     if (waits === this.#waits) return;
     const before = this.#waits;
@@ -418,7 +418,7 @@ class PostgresLog implements EventLog {
       );
   }
 
-  /** What we can vouch for to the head row: only what a clean commit of the very same epoch told us. */
+  /** The link to report to the head row as durable: only one from a clean commit of the same epoch. */
   #durable({ epoch, incarnation }: Pick<AppendBatch, "epoch" | "incarnation">): Link {
     return this.#clean?.epoch === epoch && this.#clean.incarnation === incarnation ? this.#clean.link : genesis;
   }
@@ -446,7 +446,7 @@ class PostgresLog implements EventLog {
     };
   }
 
-  /** Reads, and once more over another connection where the first was cut. @throws LogUnavailableError */
+  /** Reads, and retries once over another connection if the first was cut. @throws LogUnavailableError */
   async #read<T>(work: (ask: Ask, host: string) => Promise<T>): Promise<T> {
     const timeoutMs = this.#options.readTimeoutMs;
     const once = () =>

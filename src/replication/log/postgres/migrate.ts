@@ -1,10 +1,11 @@
 /**
- * Postgres migrate: brings a schema to the version of this build, or refuses it.
+ * Postgres migration: brings a schema to the version of this build, or refuses it.
  *
- * Forward only, all steps in one transaction, one migrator at a time (an advisory lock held to the end of the
- * transaction). A newer schema that does not say that it works with this build, somebody else's schema, another
- * cluster's log, and another log of ours are refused before anything is touched, here and on every later connection. A
- * log is begun only once every server that the connection string names has been asked whether it has one.
+ * - Forward only, all steps in one transaction, one migrator at a time (an advisory lock held to the end of the
+ *   transaction).
+ * - It refuses a newer schema that does not declare compatibility with this build, a foreign schema, the log of another
+ *   cluster, and a different log of the same cluster. It does so before any change, here and on every later connection.
+ * - It creates a log only after it has checked every server in the connection string for an existing one.
  */
 import { genesis } from "../../../events/index.ts";
 import { LogRefusedError, LogUnavailableError } from "../log.ts";
@@ -16,19 +17,21 @@ import type { PostgresHost } from "./hosts.ts";
 export type StoreIdentity = Readonly<{
   schema: string;
   cluster: string;
-  /** Told apart from other logs of the same name by its first epoch; absent: not of interest. */
+  /** Distinguishes this log from others of the same name by its first epoch; absent: not checked. */
   origin?: LogOrigin;
 }>;
 
 /**
- * Which log this process has met: the incarnation of its first epoch, drawn at random when the log was begun. It
- * survives failovers and backups. A server whose log began otherwise is not a copy of ours, whatever it is called.
+ * Identity of the log that this process uses: the incarnation of its first epoch, drawn at random when the log was
+ * created. It survives failovers and backups. A server whose log began with another is not a copy of this log, whatever
+ * its name.
  */
 export class LogOrigin {
   #known: string | undefined;
 
   /**
-   * @param first undefined: nothing was ever written there; null: not kept there, as in a log restored from a snapshot
+   * @param first undefined: nothing was ever written there; null: not recorded there, as in a log restored from a
+   * snapshot
    */
   recognises(first: string | null | undefined): boolean {
     if (first === null) return true;
@@ -41,7 +44,7 @@ export class LogOrigin {
 }
 
 const lockTimeoutMs = 60_000;
-/** SQLSTATE: also an answer. */
+/** SQLSTATE of a missing database. It is also an answer: the server has no log. */
 const noSuchDatabase = "3D000";
 const migrationTimeoutMs = 120_000;
 
@@ -52,7 +55,7 @@ export async function migratePostgres(connection: PostgresConnection, store: Sto
   }
   await refuseStranger(connection, store);
   const steps = postgresMigrations(store.schema);
-  // Without any change there is no need for the right to make one.
+  // Without a change the migration does not need the right to make one.
   if (
     (await schemaVersion(connection, store)).version >= steps.length &&
     (await headCluster(connection, store)) !== undefined
@@ -95,7 +98,7 @@ export async function migratePostgres(connection: PostgresConnection, store: Sto
 }
 
 /**
- * What every new connection is asked: is this still the log we opened, of a version we know?
+ * Checks on every new connection that the server still has the opened log, in a known version.
  * @throws LogRefusedError, LogUnavailableError
  */
 export async function checkStore(connection: PostgresConnection, store: StoreIdentity): Promise<void> {
@@ -111,7 +114,7 @@ export async function checkStore(connection: PostgresConnection, store: StoreIde
   await refuseOther(connection, store);
 }
 
-/** @throws LogRefusedError when the log there began otherwise than the one we have met */
+/** @throws LogRefusedError when the log there began with another epoch than the log of this process */
 async function refuseOther(connection: PostgresConnection, { schema, origin }: StoreIdentity): Promise<void> {
   if (origin === undefined) return;
   const [first] = await clean(connection, {
@@ -126,7 +129,7 @@ async function refuseOther(connection: PostgresConnection, { schema, origin }: S
   );
 }
 
-/** @throws LogRefusedError when the schema is there, and whatever it holds was not made by us */
+/** @throws LogRefusedError when the schema exists and Cardea did not create its content */
 async function refuseStranger(connection: PostgresConnection, { schema }: StoreIdentity): Promise<void> {
   const [found] = await clean(connection, {
     text: `select
@@ -148,8 +151,8 @@ async function refuseStranger(connection: PostgresConnection, { schema }: StoreI
 }
 
 /**
- * Before a log is begun: none of the other servers has one, for an empty server that was taken for the primary would
- * else begin a second log beside the first.
+ * Checks, before a log is created, that no other server has one. Otherwise an empty server mistaken for the primary
+ * would begin a second log.
  * @throws LogUnavailableError
  */
 export async function askOthers(
@@ -179,7 +182,7 @@ export async function askOthers(
   }
 }
 
-/** True when the server has no log in this schema: nothing is lost by believing another one. */
+/** True when the server has no log in this schema, so that using another server loses nothing. */
 export async function isWithoutLog(connection: PostgresConnection, store: StoreIdentity): Promise<boolean> {
   const [found] = await clean(connection, {
     text: "select to_regclass($1) is null as without",
@@ -207,7 +210,7 @@ async function schemaVersion(connection: PostgresConnection, { schema }: StoreId
     values: [`"${schema}".schema_version`],
   });
   if (exists[0]?.["it"] === null) return { version: 0, worksWith: 0 };
-  // Through JSON: the column may not be there yet.
+  // Through JSON, because the column may not exist yet.
   const [row] = await clean(connection, {
     text: `select coalesce(max(version), 0) as version,
         coalesce(max(coalesce((to_jsonb(v) ->> 'works_with')::integer, version)), 0) as works_with

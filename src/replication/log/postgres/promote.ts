@@ -1,11 +1,11 @@
 /**
- * Postgres promote: puts a standby in the place of the primary, in the order that needs no timing (docs/protocol.md
- * §4.4): every standby that can be reached first stops receiving, then what they have received is compared, then the
- * first of them is promoted and the others follow it. The old primary may be dead, cut off, or alive and none the
- * wiser.
+ * Postgres promotion procedure: replaces the primary with a standby, in an order that needs no timing (docs/protocol.md
+ * §4.4). Every reachable standby first stops receiving. The procedure then compares what they received, promotes the
+ * furthest, and makes the others follow it. The old primary may be dead, cut off, or alive and unaware.
  *
- * Nothing is changed before it is certain that nothing acknowledged can be lost, unless that was accepted; when it
- * fails later and before the promotion, the standbys follow again whom they followed. It may be run again at any time.
+ * - It changes nothing until it is certain that nothing acknowledged can be lost, unless the caller accepts the loss.
+ * - If it fails later but before the promotion, the standbys follow their previous primary again.
+ * - It may be run again at any time.
  */
 import { CodedError } from "../../../events/index.ts";
 import { causeOf, messageOf, PostgresConnection, type Row } from "./connection.ts";
@@ -24,41 +24,41 @@ import {
 } from "./promotion.ts";
 
 export type PromoteOptions = Readonly<{
-  /** Names every server. Its user may change the servers' settings: a superuser, as a rule. */
+  /** Names every server. Its user must be able to change server settings, which usually means a superuser. */
   connectionString: string;
   schema?: string;
-  /** The name of a primary that does not answer, where `synchronous_standby_names` lists it among the others. */
+  /** The name of a primary that does not answer, if `synchronous_standby_names` lists it among the others. */
   oldPrimary?: string | null;
-  /** What is known to be lost at worst is said before. */
+  /** Whether to accept a possible loss. The procedure reports the worst case first. */
   loss?: "refuse" | "accept";
-  /** A primary that answers is replaced only when that is meant. */
+  /** `replace`: also replaces a primary that answers. */
   livingPrimary?: "refuse" | "replace";
-  /** Looks, judges and changes nothing. */
+  /** `look`: checks and reports, and changes nothing. */
   only?: "look" | "all";
   say?: (line: string) => void;
   connectTimeoutMs?: number;
-  /** For each of: receiving stops, what was received is replayed, the promotion, a standby follows. */
+  /** Time limit, ms, of each step: receiving stops, received data is replayed, the promotion, a standby follows. */
   stepTimeoutMs?: number;
 }>;
 
 export type Promotion = Readonly<{
   promoted: string;
-  /** Where the log stands there. */
+  /** The newest epoch in the log on the promoted server. */
   epoch: number;
   position: number;
   follow: readonly string[];
-  /** What is left to do by hand, in plain words. */
+  /** The remaining manual steps, in plain words. */
   left: readonly string[];
-  /** Why something acknowledged may be lost; empty: nothing is. */
+  /** Why acknowledged events may be lost; empty: none can be. */
   mayBeLost: readonly string[];
 }>;
 
-/** It was not done, and everything is as it was before. */
+/** The promotion was refused, and nothing has changed. */
 export class PromotionRefusedError extends CodedError<"ERR_REPLICATION_PROMOTION_REFUSED"> {
   override readonly code = "ERR_REPLICATION_PROMOTION_REFUSED";
 }
 
-/** Begun, and not finished: the message says how far it came. Run it again. */
+/** The promotion began but did not finish. The message names the step that failed. Run it again. */
 export class PromotionFailedError extends CodedError<"ERR_REPLICATION_PROMOTION_FAILED"> {
   override readonly code = "ERR_REPLICATION_PROMOTION_FAILED";
 }
@@ -74,15 +74,15 @@ type StandbyState = { readonly conninfo: string; readonly seen: StandbySeen };
 
 const pollSeconds = 0.05;
 /**
- * So often in a row nobody must be receiving: a configuration that was reloaded reaches each process of a server on its
- * own.
+ * Number of consecutive checks in which no standby may be receiving. Each process of a server applies a reloaded
+ * configuration on its own.
  */
 const stillLooks = 6;
 
 const look = `select pg_is_in_recovery() as standby, current_setting('cluster_name') as cluster_name,
   current_setting('primary_conninfo') as conninfo, current_setting('synchronous_standby_names') as synchronous`;
 
-/** @throws PromotionRefusedError, PromotionFailedError, LogRefusedError for a connection string that cannot be read */
+/** @throws PromotionRefusedError, PromotionFailedError, LogRefusedError for an unreadable connection string */
 export async function promotePostgresStandby(options: PromoteOptions): Promise<Promotion> {
   const { connectTimeoutMs = 3_000, stepTimeoutMs = 30_000, schema = "cardea", say = () => {} } = options;
   const hosts = parsePostgresHosts(options.connectionString);
@@ -143,7 +143,7 @@ function asStandby(server: Server): Standby {
   return { ...server, conninfo, seen: { host: host.name, name, synchronous: String(row["synchronous"]) } };
 }
 
-/** @returns what may be lost, which was accepted */
+/** @returns the possible losses that the caller accepted */
 function judge(seen: Seen, options: PromoteOptions, say: (line: string) => void): readonly string[] {
   for (const { host, problem } of seen.unreachable) say(`${host}: not reached (${problem})`);
   for (const { host, name } of seen.primaries) say(`${host}: a primary${name === "" ? "" : ` (${name})`}`);
@@ -168,7 +168,7 @@ function judge(seen: Seen, options: PromoteOptions, say: (line: string) => void)
 type Within = Readonly<{ schema: string; stepTimeoutMs: number; say: (line: string) => void }>;
 type Chosen = Readonly<{ standby: Standby; received: Received }>;
 
-/** No standby receives anything any more when this returns; when it throws, all of them follow again. */
+/** When this returns, no standby receives anything any more. When it throws, all of them follow again. */
 async function stopAndChoose(standbys: readonly Standby[], within: Within): Promise<Chosen> {
   try {
     await Promise.all(standbys.map((standby) => stopReceiving(standby, within)));
@@ -226,7 +226,7 @@ async function received({ ask }: Standby): Promise<bigint> {
   return BigInt(String(row["bytes"]));
 }
 
-/** What stands in its log is what it has received: no earlier can two of them be compared. */
+/** Waits until a standby has replayed all that it received. Standbys can be compared only after that. */
 async function replayed({ ask, host }: Standby, { stepTimeoutMs }: Within): Promise<void> {
   await until(stepTimeoutMs, `${host.name} to have replayed what it received`, async () => {
     const row = await ask(`select pg_sleep(${pollSeconds}), pg_is_wal_replay_paused() as paused,
@@ -246,7 +246,9 @@ async function placeOf({ ask, host }: Standby, schema: string): Promise<Place> {
   return { epoch: Number(row["epoch"]), position: Number(row["pos"]), hash: String(row["hash"]) };
 }
 
-/** A standby of another history may have received more bytes, and be the wrong one. */
+/**
+ * Checks that the standbys share one history: one with another may have received more bytes and be the wrong choice.
+ */
 async function shareHistory(
   { ask, host }: Standby,
   { other, place, schema }: Readonly<{ other: Standby; place: Place | undefined; schema: string }>,
@@ -305,7 +307,7 @@ async function promote(
   return { promoted: host.name, epoch, position, follow, left, mayBeLost: by.mayBeLost };
 }
 
-/** @returns what went wrong, in plain words */
+/** @returns the problem in plain words; undefined: none */
 async function followNew(other: Standby, { connectionString }: PostgresHost, ms: number): Promise<string | undefined> {
   const { name } = other.host;
   if (other.conninfo === "") return `${name} had no primary_conninfo: point it at the new primary`;
@@ -326,7 +328,7 @@ async function followNew(other: Standby, { connectionString }: PostgresHost, ms:
   }
 }
 
-/** The servers' own sleep paces the looks. */
+/** Polls until a condition holds. The sleep function of the servers paces the checks. */
 async function until(ms: number, what: string, looked: () => Promise<boolean>): Promise<void> {
   const giveUpAt = performance.now() + ms;
   while (!(await looked())) {

@@ -1,37 +1,39 @@
 /**
- * Promotion: which standby may take the place of a Postgres primary, and what must be true before (docs/protocol.md
+ * Promotion rules: decides which standby may replace a Postgres primary, and under which conditions (docs/protocol.md
  * §4.4).
  *
- * A commit counts as acknowledged when the primary and k of its n synchronous standbys hold it. Once all but k − 1 of
- * them have stopped receiving, the old primary can acknowledge nothing more, wherever it is and whatever it believes;
- * and among those that stopped, the one that has received most holds everything that was acknowledged. So nothing here
- * waits for a time-out, and the old primary need not be reached. Pure; postgres/promote.ts asks the servers and does
- * what is decided here.
+ * - A commit counts as acknowledged when the primary and k of its n synchronous standbys hold it.
+ * - Once all but k − 1 of them have stopped receiving, the old primary can acknowledge nothing more, wherever it is and
+ *   whatever its state.
+ * - Of those that stopped, the one that received most holds everything that was acknowledged.
+ *
+ * So the rules need no time-out and no contact with the old primary. Pure; postgres/promote.ts queries the servers and
+ * carries out the decision.
  */
 
-/** What `synchronous_standby_names` asks for. `any`: its list has a `*`. */
+/** The parsed value of `synchronous_standby_names`. `any`: its list has a `*`. */
 export type SynchronousNames = Readonly<{ count: number; names: readonly string[] | "any" }>;
 
 export type StandbySeen = Readonly<{
   /** For people: host and port. */
   host: string;
-  /** As `synchronous_standby_names` knows it. */
+  /** The name used in `synchronous_standby_names`. */
   name: string;
   synchronous: string;
 }>;
 
 export type Seen = Readonly<{
   standbys: readonly StandbySeen[];
-  /** Those that answer and are no standby. */
+  /** Servers that answer and are not standbys. */
   primaries: readonly Readonly<{ host: string; name: string; synchronous: string }>[];
   unreachable: readonly Readonly<{ host: string; problem: string }>[];
-  /** The old primary's name in `synchronous_standby_names`, where it does not answer. */
+  /** The name of the old primary in `synchronous_standby_names`, if it does not answer. */
   oldPrimary: string | null;
 }>;
 
 export type Received = Readonly<{ host: string; bytes: bigint; epoch: number; position: number }>;
 
-/** @returns undefined when there are none; @throws SyntaxError when it cannot be read */
+/** @returns undefined when the setting names none; @throws SyntaxError when it cannot be parsed */
 export function parseSynchronousNames(text: string): SynchronousNames | undefined {
   const form = /^\s*(?:(?:(?:first|any)\s+)?(\d+)\s*\((.*)\)|(.*))\s*$/is.exec(text);
   const list = (form?.[2] ?? form?.[3] ?? "").trim();
@@ -47,8 +49,7 @@ export function parseSynchronousNames(text: string): SynchronousNames | undefine
 }
 
 /**
- * Why a promotion could lose what was acknowledged; empty: it cannot, once every standby that was seen has stopped
- * receiving.
+ * Why a promotion could lose acknowledged events. Empty: it cannot, once every standby found has stopped receiving.
  */
 export function whatMayBeLost({ standbys, primaries, unreachable, oldPrimary }: Seen): readonly string[] {
   const written = new Set([...standbys, ...primaries].map(({ synchronous }) => synchronous.trim()));
@@ -88,14 +89,14 @@ function readable(text: string): SynchronousNames | undefined | "unreadable" {
   }
 }
 
-/** The one that has received most, and of the log the most. */
+/** The standby that received the most write-ahead log, and with it the most of the event log. */
 export function chooseStandby(received: readonly Received[]): Received | undefined {
   return received.toSorted((a, b) => (a.bytes === b.bytes ? 0 : a.bytes > b.bytes ? -1 : 1))[0];
 }
 
 const nowhere = "/nonexistent/detached-by-cardea";
 
-/** The same connection settings, leading nowhere; what they were can be had again. */
+/** Makes the connection settings lead nowhere, in a reversible way. */
 export function detached(conninfo: string): string {
   return conninfo.trim() === "" ? "" : overridden(attached(conninfo), { host: nowhere, port: "1" });
 }
@@ -107,12 +108,12 @@ export function attached(conninfo: string): string {
   return conninfo.slice(0, at).replace(/(?: host='|[?&]host=)$/, "");
 }
 
-/** The same settings, leading to another server. */
+/** The same settings for another server. */
 export function leadingTo(conninfo: string, to: Readonly<{ host: string; port: string }>): string {
   return overridden(attached(conninfo), to);
 }
 
-/** What is written last counts (PostgreSQL manual, "Connection Strings"). */
+/** The last value of a setting wins (PostgreSQL manual, "Connection Strings"). */
 function overridden(conninfo: string, { host, port }: Readonly<{ host: string; port: string }>): string {
   const quoted = (value: string): string => `'${value.replace(/(['\\])/g, "\\$1")}'`;
   if (!isUrl(conninfo)) return `${conninfo} host=${quoted(host)} hostaddr='' port=${quoted(port)}`;
@@ -124,7 +125,7 @@ function isUrl(conninfo: string): boolean {
   return /^\s*postgres(ql)?:\/\//.test(conninfo);
 }
 
-/** The name that a standby gives itself; what is written last counts. */
+/** The name that a standby gives itself; the last value wins. */
 export function nameIn(conninfo: string, clusterName: string): string {
   const named = [...conninfo.matchAll(/(?:^|[\s?&])application_name\s*=\s*(?:'((?:[^'\\]|\\.)*)'|([^\s&']+))/g)].at(-1);
   const name = named?.[1]?.replace(/\\(.)/g, "$1") ?? named?.[2] ?? clusterName;

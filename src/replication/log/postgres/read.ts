@@ -1,6 +1,5 @@
 /**
- * Postgres read: pages of the log, and the links that they stand between. What asks decides on which connection, and
- * for how long.
+ * Postgres reads: pages of the log, and the links between them. The caller chooses the connection and the time limit.
  */
 import { genesis, type Link, type Position } from "../../../events/index.ts";
 import { LogDamagedError, type ReadOutcome } from "../log.ts";
@@ -51,7 +50,7 @@ export async function readLink(ask: Ask, schema: string, position: Position): Pr
   return row && linkFrom(row["epoch"], row["pos"], row["hash"]);
 }
 
-/** The link behind which the kept events stand. */
+/** The link directly before the oldest kept event. */
 export async function readBase(ask: Ask, schema: string): Promise<Link> {
   const [row] = await ask(`select epoch, pos, hash from "${schema}".log_base`);
   return row === undefined ? genesis : linkFrom(row["epoch"], row["pos"], row["hash"]);

@@ -1,8 +1,9 @@
 /**
- * Postgres restore: refills an empty schema from a snapshot and the events behind it, and drops what retention lets go.
+ * Postgres restore: refills an empty schema from a snapshot and the events after it. It also drops the events that
+ * retention releases.
  *
- * A restore goes step by step, each in one transaction under the head row's lock. The head row holds no incarnation
- * while it goes on, so nobody can append or beat; an epoch opened over it ends it.
+ * A restore runs in steps, each in one transaction under the lock of the head row. During a restore the head row holds
+ * no incarnation, so no broker can append or beat. An epoch opened over it ends the restore.
  */
 import type { DatabaseError } from "pg";
 import { type Link, linkOf, type WrappedKey } from "../../../events/index.ts";
@@ -27,7 +28,7 @@ export function retainStatement(
   asynchronous: "refuse" | "accept",
 ): Statement {
   const s = `"${schema}"`;
-  // Without a row of the first, the function of the second is not called.
+  // Without a row from the first, the function of the second is not called.
   return {
     text: `with holding as materialized (
         select 1 where $5::bigint is null
@@ -43,7 +44,7 @@ export function retainStatement(
   };
 }
 
-/** No row: the log does not go through what was to hold it. An empty one: nothing was ever dropped. */
+/** No row: the chain of the log does not contain the holding link. Empty row: nothing was ever dropped. */
 export function readRetained([row]: readonly Row[]): RetainOutcome {
   if (row === undefined) return { type: "not-held" };
   if (row["pos"] === null) return { type: "retained", base: linkFrom(0, 0, "0".repeat(64)), more: false };
@@ -51,7 +52,7 @@ export function readRetained([row]: readonly Row[]): RetainOutcome {
 }
 
 /**
- * A lock that was not to be had in time is a refusal like any other: nothing was dropped, and it may be tried again.
+ * A lock timeout is a refusal like any other: nothing was dropped, and the caller may try again.
  */
 export function readRetainRefusal(error: DatabaseError): RetainOutcome {
   const refusal = readRefusal(error);
@@ -105,7 +106,7 @@ async function take(run: Run, s: string, head: Link, step: RestoreStep): Promise
          select *, decode(repeat('00', 32), 'hex'), '', null, '' from unnest($1::bigint[], $2::text[], $3::bigint[])`,
         [epochs.map((e) => e.epoch), epochs.map((e) => e.incarnation), epochs.map((e) => e.start)],
       );
-      // No partition is made for what is not there.
+      // No partition is created for positions before the base.
       await run(`update ${s}.log_head set partitioned_to = ($1 + 1) / partition_size * partition_size`, [
         base.position,
       ]);

@@ -1,4 +1,4 @@
-/** Postgres rows: what the columns of the log's tables say. */
+/** Postgres rows: parses the columns of the tables of the log. */
 import type {
   ConfigBody,
   ConfigHash,

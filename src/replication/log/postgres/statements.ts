@@ -1,8 +1,8 @@
 /**
- * Postgres statements: what the Postgres log says to its functions (migrations/postgres-migrations.ts) and how it reads
- * their refusals. Pure.
+ * Postgres statements: the calls of the Postgres log to its functions (migrations/postgres-migrations.ts), and the
+ * parsing of their refusals. Pure.
  *
- * The bytes of all events of a batch go as one block: as an array they would be written out in hexadecimal twice.
+ * The bytes of all events of a batch are sent as one block: as an array they would be written out in hexadecimal twice.
  */
 import type { DatabaseError } from "pg";
 import {
@@ -28,11 +28,11 @@ import type {
 import { bigints, integers, texts, uuids } from "./array.ts";
 import type { Row, Statement } from "./connection.ts";
 
-/** An append, ready to be sent but for what is known to be durable by then. */
+/** An append that is ready to send, except for the durable link at that time. */
 export type LaidOutAppend = Readonly<{
   before: readonly unknown[];
   after: readonly unknown[];
-  /** Of `put_configurations`; null: there are none, as nearly always. */
+  /** Arguments of `put_configurations`; null: no configurations, the usual case. */
   configurations: readonly unknown[] | null;
 }>;
 
@@ -81,7 +81,7 @@ export function layOutAppend(batch: AppendBatch, asynchronous: "refuse" | "accep
   return { before, after, configurations: configurations.length === 0 ? null : configurationValues(configurations) };
 }
 
-/** What `put_configurations` is called with. */
+/** The arguments of `put_configurations`. */
 export function configurationValues(configurations: readonly StoredConfiguration[]): readonly unknown[] {
   return [
     texts(configurations.map((c) => c.configHash)),
@@ -91,7 +91,7 @@ export function configurationValues(configurations: readonly StoredConfiguration
   ];
 }
 
-/** @param durable what is known to be covered by a clean commit of the batch's epoch */
+/** @param durable the link known to be covered by a clean commit of the epoch of the batch */
 export function appendStatement(schema: string, append: LaidOutAppend, durable: Link): Statement {
   const { before, after, configurations } = append;
   const values = [...before, ...durableValues(durable), ...after];
@@ -163,7 +163,7 @@ export function openEpochStatement(
   return { text: call(schema, "open_epoch", values.length), values };
 }
 
-/** Reads the refusals that the functions raise; whatever else the server refused, it surely wrote nothing. */
+/** Parses the refusals that the functions raise. For any other refusal, the server certainly wrote nothing. */
 export function readRefusal(error: DatabaseError): Exclude<AppendOutcome, { type: "appended" | "indeterminate" }> {
   const facts = error.detail === undefined ? undefined : parseJson(error.detail);
   switch (error.code) {
@@ -194,7 +194,7 @@ export function readBeatRefusal(error: DatabaseError): Exclude<BeatOutcome, { ty
   return { type: "unavailable", cause: error };
 }
 
-/** A link from columns, where whole numbers are text and hashes are bytes. */
+/** Parses a link from columns, in which integers are text and hashes are bytes. */
 export function linkFrom(epoch: unknown, position: unknown, hash: unknown): Link {
   return {
     epoch: parseEpoch(Number(epoch)),
@@ -204,14 +204,14 @@ export function linkFrom(epoch: unknown, position: unknown, hash: unknown): Link
 }
 
 /**
- * @returns whether the commit of an append or a beat was to wait for standbys. It proves nothing: the wait may have
- * been ended early
+ * @returns whether the commit of an append or a beat had to wait for standbys. It proves nothing: the wait may have
+ * ended early
  */
 export function hasToWait(rows: readonly Row[]): boolean {
   return rows[0]?.["waits"] === true;
 }
 
-/** The session's settings when the statement began. A session reads new ones between statements. */
+/** The settings of the session when the statement began. A session reads new ones between statements. */
 const waits = `current_setting('synchronous_standby_names') <> '' and current_setting('max_wal_senders') <> '0'
   and current_setting('synchronous_commit') in ('on', 'remote_apply') as waits`;
 

@@ -1,5 +1,5 @@
 /**
- * SQLite calls: what crosses between the file log (sqlite/log.ts) and its thread (sqlite/log-worker.ts). Each call has
+ * SQLite calls: the messages between the file log (sqlite/log.ts) and its thread (sqlite/log-worker.ts). Each call has
  * one answer, in the order of the calls.
  */
 import type { Link } from "../../../events/index.ts";
@@ -14,9 +14,9 @@ export type SqliteCall = Readonly<{ id: number; operation: SqliteOperation; args
 export type SqliteAnswer = Readonly<{
   id: number;
   value?: unknown;
-  /** `after`: of a damaged log. */
+  /** `after`: the last intact link of a damaged log. */
   error?: Readonly<{ code: string; message: string; cause?: unknown; after?: Link }>;
 }>;
 
-/** The answer with this id tells how opening the file went; it comes before any other. */
+/** The answer with this id reports the result of opening the file; it precedes all others. */
 export const openingId = 0;

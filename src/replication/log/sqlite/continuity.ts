@@ -1,10 +1,10 @@
 /**
- * SQLite continuity: what a file log records beside its lessees, and whether some of them may be missing
+ * SQLite continuity: the records that a file log keeps beside its lessees, and the check whether some may be missing
  * (continuity.ts).
  *
- * The mark changes with each epoch and each lessee that is written: a copy of the file from before either names another
- * mark. It is written before the transaction commits. After a crash in between the two differ, which only makes
- * receipts wait.
+ * The mark changes with each epoch and each lessee written, so an older copy of either file names another mark. The
+ * mark is written before the transaction commits. A crash between the two makes them differ, which only delays
+ * receipts.
  */
 import type { SQLInputValue } from "node:sqlite";
 import type { Epoch } from "../../../events/index.ts";
@@ -22,7 +22,9 @@ export type LeaseTables = Readonly<{
 
 type Writer = Pick<OpenEpochRequest, "incarnation"> & Readonly<{ epoch: Epoch; beat: number }>;
 
-/** Within the transaction that opens an epoch. @returns why beats of an earlier epoch may be missing; null: none is */
+/**
+ * Runs within the transaction that opens an epoch. @returns why beats of an earlier epoch may be missing; null: none is
+ */
 export function openLeases(
   tables: LeaseTables,
   request: Pick<OpenEpochRequest, "incarnation" | "expected" | "atLeast" | "windowMaxMs">,
@@ -41,7 +43,7 @@ export function openLeases(
   return beatsLost;
 }
 
-/** Within the transaction of a beat. */
+/** Runs within the transaction of a beat. */
 export function writeLessees(tables: LeaseTables, lessees: readonly Lessee[], writer: Writer): void {
   if (lessees.length === 0) return;
   for (const lessee of lessees) putLessee(tables, lessee);

@@ -1,8 +1,9 @@
 /**
- * SQLite file: opens the file of a file log, or says plainly why not.
+ * SQLite file: opens the file of a file log, or reports why it cannot.
  *
- * The file is 0600 in a folder of 0700, belongs to one cluster and one process at a time, and never goes back to an
- * older schema: a file to which a newer build has done what this one cannot work with is refused.
+ * - The file has mode 0600 in a folder with mode 0700.
+ * - It belongs to one cluster and to one process at a time.
+ * - It never returns to an older schema. A file that a newer build made incompatible with this one is refused.
  */
 import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
@@ -14,7 +15,7 @@ import { sqliteMigrations } from "../migrations/sqlite-migrations.ts";
 
 export type SqliteFileOptions = Readonly<{ path: string; cluster: string; lockTimeoutMs: number }>;
 
-/** "CRDA", in the place SQLite keeps for saying whose file this is. */
+/** "CRDA", in the header field by which SQLite identifies the application of a file. */
 const applicationId = 0x43524441;
 const sqliteBusy = 5;
 const sqliteDamaged = 11;
@@ -27,7 +28,7 @@ export function openSqliteFile(options: SqliteFileOptions, wallMs: () => number)
   try {
     prepareFile(options.path);
     db = new DatabaseSync(options.path, { timeout: options.lockTimeoutMs });
-    // The order matters: exclusive before the first look at the WAL, so that no other process can ever map it.
+    // The order matters: exclusive before the first access to the WAL, so that no other process can ever map it.
     db.exec("pragma locking_mode = exclusive");
     db.exec("pragma journal_mode = wal");
     db.exec("pragma synchronous = full");
@@ -113,7 +114,8 @@ function migrate(db: DatabaseSync, { path, cluster }: SqliteFileOptions, now: nu
 }
 
 /**
- * SQLite notices a missing page when it wants it; by then events would have been read, and written, around the hole.
+ * Refuses a truncated file. SQLite notices a missing page only when it needs it; by then events would have been read
+ * and written around the hole.
  */
 function refuseTruncated(db: DatabaseSync, path: string): void {
   const size = number(db, "select page_count * page_size as value from pragma_page_count, pragma_page_size");
@@ -128,7 +130,7 @@ function damaged(path: string, how: string): string {
   );
 }
 
-/** What SQLite said, with the file it was about and what to do. */
+/** The error of SQLite, with the file and what to do. */
 export function explain(error: unknown, path: string): Error {
   if (!(error instanceof Error)) return new LogUnavailableError(`${path}: ${String(error)}`);
   const code = "errcode" in error ? Number(error.errcode) & 0xff : undefined;

@@ -1,4 +1,4 @@
-/** SQLite inserts: by the names of the columns, so that one which a newer build has added is left to its default. */
+/** SQLite inserts: statements that name their columns, so that a column added by a newer build gets its default. */
 const event =
   "pos, epoch, event_id, stream, version, type, schema_version, effect, recorded_at, actor, cause, hash, bytes";
 

@@ -1,6 +1,6 @@
 /**
- * SQLite log worker: the thread in which the file log blocks, so that nobody else does. It answers calls in the order
- * in which they came; see sqlite/log.ts for the other end.
+ * SQLite log worker: the thread that makes the blocking calls of the file log, so that no other thread blocks. It
+ * answers calls in order of arrival; sqlite/log.ts is the other end.
  */
 import { type MessagePort, parentPort, type Transferable, workerData } from "node:worker_threads";
 import { LogDamagedError } from "../log.ts";
@@ -20,7 +20,7 @@ function serve(port: MessagePort, options: SqliteFileOptions): void {
   }
   port.on("message", ({ id, operation, args }: SqliteCall) => {
     const answer = carryOut(store, { id, operation, args }, options.path);
-    // Outside any catch: should an answer not go through, this thread ends, and what it wrote counts as unknown.
+    // Outside any catch: if an answer cannot be posted, this thread ends, and the outcome of its write is unknown.
     port.postMessage(answer, blocksOf(answer.value));
     if (operation === "close") port.close();
   });
@@ -37,7 +37,7 @@ function carryOut(store: SqliteStore, { id, operation, args }: SqliteCall, path:
   }
 }
 
-/** A page's block is handed over instead of copied. */
+/** The block of a page is transferred instead of copied. */
 function blocksOf(value: unknown): Transferable[] {
   if (typeof value !== "object" || value === null || !Object.hasOwn(value, "entries")) return [];
   const { entries } = value as { entries: { block: Uint8Array<ArrayBuffer> } };

@@ -1,11 +1,12 @@
 /**
- * SQLite log: the log in one file, for one broker and any number of nodes. The file itself is kept by sqlite/store.ts
- * in a thread of its own; this end hands calls over and waits for answers.
+ * SQLite log: the log in one file, for one broker and any number of nodes. sqlite/store.ts accesses the file in a
+ * thread of its own; this end sends calls and waits for answers.
  *
- * The exclusive lock makes it the only writer, so no beat is needed. A call that gets no answer in time, or whose
- * thread dies, is indeterminate when it could have written. Calls are carried out in order, so a late one is never
- * overtaken by the call that finds out what became of it. A thread that dies is followed by another, which reads the
- * file anew; what was under way in the first is over by then, for the file's lock ends with it.
+ * - The exclusive lock makes it the only writer, so it needs no beat.
+ * - A call without an answer in time, or whose thread dies, is indeterminate if it could have written.
+ * - Calls run in order, so the call that determines the outcome of a late one never overtakes it.
+ * - A thread that dies is replaced by another, which reads the file again. By then the calls of the first have ended,
+ *   because the file lock ends with them.
  */
 import { Worker } from "node:worker_threads";
 import type {
@@ -43,22 +44,22 @@ import type { SqliteStore } from "./store.ts";
 
 export type SqliteLogOptions = Readonly<{
   path: string;
-  /** Bound to the file when it is made; another cluster's file is refused. */
+  /** Recorded in the file at creation; the file of another cluster is refused. */
   cluster: string;
-  /** How long opening waits for another process to let go of the file. */
+  /** How long opening waits for another process to release the file, ms. */
   lockTimeoutMs?: number;
-  /** How long a call may take before its outcome counts as unknown. */
+  /** How long a call may take before its outcome counts as unknown, ms. */
   answerTimeoutMs?: number;
 }>;
 
-/** Between two threads, doubled as long as they die young. */
+/** Pause before a new thread, ms. It doubles as long as threads die before the age `young`. */
 const restartMs = { first: 100, max: 5_000, young: 10_000 };
 const waitingCallsMax = 1_024;
 const openAttemptsMax = 8;
 
 /**
- * @throws LogUnavailableError when another process has the file or it cannot be opened; LogRefusedError when it is not
- * ours
+ * @throws LogUnavailableError when another process has the file or it cannot be opened; LogRefusedError when this build
+ * must not touch the file
  */
 export async function openSqliteLog(options: SqliteLogOptions): Promise<EventLog> {
   const log = new SqliteLog(options);
@@ -66,7 +67,7 @@ export async function openSqliteLog(options: SqliteLogOptions): Promise<EventLog
   return log;
 }
 
-/** The call was handed over, and nobody knows what became of it. */
+/** The call was sent, and its outcome is unknown. */
 class NoAnswerError extends LogUnavailableError {}
 
 type Waiting = Readonly<{
@@ -86,11 +87,11 @@ class SqliteLog implements EventLog {
   readonly #answerTimeoutMs: number;
   readonly #waiting = new Map<number, Waiting>();
   #lastId = openingId;
-  /** Undefined: it has died. */
+  /** Undefined: the thread has died. */
   #worker: Worker | undefined;
   #startedAt = 0;
   #restart: Readonly<{ reason: Error; at: number; pauseMs: number }> | undefined;
-  /** Set once and for ever: it was closed, or never opened. */
+  /** Set once and permanently: the log was closed, or never opened. */
   #gone: LogUnavailableError | undefined;
 
   constructor({ path, cluster, lockTimeoutMs = 1_000, answerTimeoutMs = 30_000 }: SqliteLogOptions) {
@@ -233,7 +234,7 @@ class SqliteLog implements EventLog {
     await ended;
   }
 
-  /** A write that got no answer may have been carried out. */
+  /** Runs a write. A write without an answer may have been carried out. */
   async #write<Operation extends "append" | "beat" | "openEpoch" | "retain">(
     operation: Operation,
     ...args: Arguments<Operation>
@@ -268,19 +269,19 @@ class SqliteLog implements EventLog {
     }) as Promise<Answer<Operation>>;
   }
 
-  /** @throws why there is no thread, and it is too early for another */
+  /** Returns the thread, or starts one. @throws the reason when there is none and it is too early for another */
   #alive(): Worker {
     if (this.#gone !== undefined) throw this.#gone;
     if (this.#worker !== undefined) return this.#worker;
     const { reason, at } = this.#restart ?? { reason: this.#overloaded(), at: 0 };
-    // Not the error itself: nobody has been given this call.
+    // Not the original error: this call was never sent to a thread.
     if (performance.now() < at) throw new LogUnavailableError(reason.message, { cause: reason });
     this.#worker = this.#start();
     return this.#worker;
   }
 
   #take({ id, value, error }: SqliteAnswer): void {
-    // Without the file no call behind it was carried out.
+    // Without the file, no later call was carried out.
     if (id === openingId && error !== undefined) {
       this.#died(this.#revive(error));
       return;

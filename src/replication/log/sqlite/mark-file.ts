@@ -1,14 +1,16 @@
 /**
- * Mark file: a file beside a file log by which the log knows that neither was replaced by an older copy.
+ * Mark file: a file beside a file log, by which the log detects that either was replaced by an older copy.
  *
- * The log records the mark in the transaction that opens an epoch or writes a lessee, right after the file was written.
- * What the two say is equal as long as both stay where they are. Any copy that is put in the place of one or both has
- * another inode or another time of change: the kernel sets that time, and no tool can set it back. A block device or
- * virtual machine that goes back to an older state takes both along, so the mark names the kernel's boot too.
+ * - The mark is recorded in the log in the transaction that opens an epoch or writes a lessee, right after the file is
+ *   written. The two agree as long as neither is replaced.
+ * - A copy that replaces one or both has another inode or another change time. The kernel sets that time, and no tool
+ *   can set it back.
+ * - A block device or virtual machine that is rolled back takes both along, so the mark also names the boot of the
+ *   kernel.
  */
 import { closeSync, fstatSync, fsyncSync, openSync, readFileSync, writeSync } from "node:fs";
 
-/** @returns null when there is no such file, or the system does not tell one boot from another */
+/** @returns null when there is no such file, or the system does not distinguish boots */
 export function readMark(path: string): string | null {
   const file = openIfThere(path);
   if (file === undefined) return null;
@@ -20,9 +22,9 @@ export function readMark(path: string): string | null {
 }
 
 /**
- * Replaces what the file says, on the disk.
- * @returns the mark, as `readMark` says it
- * @throws the file system's errors
+ * Replaces the content of the file and flushes it to the disk.
+ * @returns the mark, as `readMark` returns it
+ * @throws the errors of the file system
  */
 export function writeMark(path: string, token: string): string | null {
   const file = openSync(path, "w", 0o600);
@@ -50,7 +52,7 @@ function identityOf(file: number, token: string): string | null {
   return boot === null ? null : [token, dev, ino, ctimeNs, boot].join(" ");
 }
 
-/** Random for each start of the kernel (random(4)); null: this system has none. */
+/** The boot id of the kernel, random for each boot (random(4)); null: this system has none. */
 function kernelBoot(): string | null {
   try {
     return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();

@@ -1,7 +1,8 @@
 /**
- * SQLite restore: refills an empty file log from a snapshot and the events behind it, within the store's transactions.
+ * SQLite restore: refills an empty file log from a snapshot and the events after it, within the transactions of the
+ * store.
  *
- * Until an epoch is opened over it the head row holds no incarnation, so nobody can append or beat.
+ * Until an epoch is opened over it the head row holds no incarnation, so no broker can append or beat.
  */
 import type { SQLInputValue } from "node:sqlite";
 import {
@@ -29,7 +30,7 @@ export function unpackRestore(packed: PackedRestore, head: Link): RestoreStep {
   return packed.type === "events" ? { type: "events", entries: decodeBatch(splitBytes(packed.entries), head) } : packed;
 }
 
-/** The step is checked already. */
+/** Applies a step that is checked already. */
 export function takeRestoreStep(tables: RestoreTables, head: Link, step: RestoreStep): void {
   switch (step.type) {
     case "begin":
@@ -56,7 +57,7 @@ export function putBase(run: Run, base: Link): void {
   run(insert.base, [base.epoch, base.position, hashBytes(base.hash)]);
 }
 
-/** The first of a hash stays, and no more are kept than may be. */
+/** Stores configuration bodies: the first with a given hash is kept, up to the maximum number. */
 export function putConfigurations(run: Run, configurations: readonly StoredConfiguration[]): void {
   for (const { configHash, recordedAt, body } of configurations)
     run(insert.configuration, [configHash, recordedAt, body, configBodiesMax]);

@@ -1,5 +1,5 @@
 /**
- * SQLite rows: what crosses between the file log's calls and its tables, and what its calls carry. Pure.
+ * SQLite rows: the conversion between the calls of the file log and its tables, and the arguments of those calls. Pure.
  */
 import {
   type ConfigBody,
@@ -21,7 +21,7 @@ import type { AppendBatch, Lessee, LogEntry, OpenEpochRequest, ReadOutcome, Rest
 import { MalformedBatchError } from "../log-rules.ts";
 
 export type Row = Readonly<Record<string, unknown>>;
-/** A batch whose entries travel as bytes alone; what is said of them is read from the bytes again. */
+/** A batch whose entries are sent as bytes alone; the receiver decodes the bytes again. */
 export type PackedBatch = Omit<AppendBatch, "entries"> & Readonly<{ entries: ByteList }>;
 export type PackedRead =
   | Exclude<ReadOutcome, { type: "page" }>
@@ -33,7 +33,7 @@ export type OpenEpochStep =
 export type OpenEpochCommit = Omit<OpenEpochRequest, "firstEvent"> & Readonly<{ previous: Link; bytes: Uint8Array }>;
 export type OpenEpochCommitted =
   | Readonly<{ type: "opened"; epoch: Epoch; head: Link; lessees: readonly Lessee[]; beatsLost: string | null }>
-  /** The head is no longer where the first event was made for. */
+  /** The head has moved since the first event was created. */
   | Readonly<{ type: "moved" }>
   | Readonly<{ type: "indeterminate" | "unavailable"; cause: unknown }>;
 

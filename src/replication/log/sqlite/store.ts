@@ -1,11 +1,11 @@
 /**
- * SQLite store: the file log itself, one blocking call at a time. It runs in sqlite/log-worker.ts and nowhere else.
+ * SQLite store: the file log itself, one blocking call at a time. It runs only in sqlite/log-worker.ts.
  *
  * What always holds:
  *   - one process has the file: the lock is exclusive, taken when the file is opened and held until it is closed;
  *   - a batch is answered `appended` only after its commit was flushed to the disk (WAL, synchronous = FULL);
- *   - what a crash left behind is flushed before any of it is read (the checkpoint in `open`);
- *   - a commit that failed is indeterminate: the file is closed and read again from the disk.
+ *   - data left by a crash is flushed before any of it is read (the checkpoint in `open`);
+ *   - a failed commit is indeterminate: the file is closed and read again from the disk.
  *
  * Erased keys and vault entries are overwritten with zeros (secure_delete), and an erasure empties the WAL at once.
  */
@@ -111,7 +111,7 @@ export class SqliteStore {
     return { epoch, incarnation, brokerId, brokerUrl, beat, head: link };
   }
 
-  /** First half of opening an epoch: where its first event will stand. */
+  /** First half of opening an epoch: determines the position of its first event. */
   placeEpoch(request: Pick<OpenEpochRequest, "expected" | "atLeast">): OpenEpochStep {
     const head = this.#head();
     if (head.epoch !== request.expected) return { type: "overtaken", epoch: head.epoch };
@@ -119,7 +119,7 @@ export class SqliteStore {
     return { type: "place", epoch: nextEpoch(request), previous: head.link, streamVersion };
   }
 
-  /** Second half: writes the event that was made for that place, if the place is still there. */
+  /** Second half: writes the event created for that position, if the head has not moved. */
   openEpoch(request: OpenEpochCommit): OpenEpochCommitted {
     return this.#transaction<OpenEpochCommitted>(() => {
       const head = this.#head();
@@ -344,7 +344,7 @@ export class SqliteStore {
     open?.db.close();
   }
 
-  /** Refused and failed work is rolled back; only a failing commit leaves us not knowing. */
+  /** Rolls back refused and failed work. Only a failing commit leaves the outcome unknown. */
   #transaction<Outcome extends { type: string }>(
     work: () => Outcome,
   ): Outcome | Extract<AppendOutcome, { type: "indeterminate" | "unavailable" }> {
@@ -418,7 +418,7 @@ export class SqliteStore {
     try {
       this.#database().db.exec("pragma wal_checkpoint(truncate)");
     } catch {
-      // The next checkpoint does it; the batch itself is committed.
+      // The next checkpoint empties it; the batch itself is committed.
     }
   }
 
