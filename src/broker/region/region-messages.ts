@@ -34,7 +34,7 @@ export type HomeAnswer =
   | Fact<"failed", { error: unknown }>;
 
 export type RegionFact =
-  /** The time of the newest `wake` has come. Early, late or twice is harmless. */
+  /** The time of the newest `wake` has arrived. Early, late or twice is harmless. */
   | Fact<"woke", unknown>
   /** The broker's own projection reads after a link. Answered by `answerOwnRead`. */
   | Fact<"ownReadAsked", { id: number; after: Link; limit: number; waitMs: number }>

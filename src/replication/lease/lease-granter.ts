@@ -216,7 +216,7 @@ export class LeaseGranter {
       if (this.#lessees.size >= lesseesMax) return overLimit(renew.role, lesseesMax);
       record = newLesseeRecord({ ...lesseeOf(renew), windowMs: 0 });
       this.#lessees.set(key, record);
-      this.#rowsToDelete.delete(key); // forgotten after a long silence, and back again: its row is written anew
+      this.#rowsToDelete.delete(key); // forgotten after a long silence, now back: its row is written again
     }
     if (record.renew === null) this.#copied.recordFirstRenew(boot(renew), this.#otherBootsOf(renew));
     if (renew.nonce <= record.nonces.renew) return outdatedRenew(renew.nonce, record);
@@ -315,7 +315,7 @@ export class LeaseGranter {
         record.durableWindowMs = Math.max(record.durableWindowMs, lessee.windowMs);
         const windowMs = Math.max(record.lessee.windowMs, record.durableWindowMs);
         record.lessee = { ...record.lessee, windowMs };
-      } // else it left while its row was being written: it stands in `leaving`
+      } // else it left while its row was being written: it is in `leaving`
     }
     const written = new Set(round.lessees.map(keyOf));
     for (const one of round.left) if (!written.has(keyOf(one))) this.#rowsToDelete.delete(keyOf(one));
@@ -353,7 +353,7 @@ export class LeaseGranter {
     const twins = this.#copied.pairedBoots();
     for (const record of this.#lessees.values()) {
       const { lessee, fencedAt, lastGrantAt, enforced, renew, refusal, onLostHistory } = record;
-      if (fencedAt === null) continue; // has asked, was never granted anything
+      if (fencedAt === null) continue; // has renewed, but was never granted a lease
       statuses.push({
         node: lessee.node,
         boot: lessee.boot,

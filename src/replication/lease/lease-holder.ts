@@ -233,9 +233,8 @@ function onGrant(state: LeaseHolder, { grant, history, at }: GrantInput): LeaseH
     skewMs: skewOf(grant, sent, at),
   };
   if (answered.skewMs > skewMsMax) {
-    // Not fresh from now on; what the window leaves of the grace still runs, from no later than it would have. Once
-    // after a
-    // pause it begins anew, with what was asked for since.
+    // The lease is no longer fresh. The grace within its window still runs, from no later than it would have. After a
+    // pause it restarts once, from a renew sent since.
     const pending = pendingGrantOf(grant, sent);
     const overdue: PendingGrant = {
       ...pending,
@@ -280,7 +279,7 @@ function pendingGrantOf(
 
 /** Activates the grants whose head the projection has reached, and drops those of another chain. */
 function activateGrants(state: LeaseHolder, history: ChainHistory): LeaseHolder {
-  if (state.blockedBy.length > 0) return state; // looked at again with the first move after it is lifted
+  if (state.blockedBy.length > 0) return state; // checked again at the first move after the unblock
   let { freshSince, grantWindowMs, grantedBy, pausedMs } = state;
   const awaitingHead: PendingGrant[] = [];
   for (const each of state.awaitingHead) {
@@ -303,7 +302,7 @@ function skewOf(grant: Grant, sent: SentRenew, at: Moment): number {
  * @returns by how much (ms) the leader's clock advanced more than ours since the grant before; 0: within tolerance
  */
 function frozenMsOf(before: LeaseHolder["leaderClock"], { grant, at }: Readonly<{ grant: Grant; at: Moment }>): number {
-  if (before === null || before.epoch !== grant.epoch || grant.ageMs !== undefined) return 0; // another clock
+  if (before === null || before.epoch !== grant.epoch || grant.ageMs !== undefined) return 0; // not the same clock
   const oursMax = at.monotonic - before.sentAt;
   const more = grant.wallMs - before.wall - oursMax;
   return more > frozenMsMax + 2 * grant.drift * oursMax ? more : 0;

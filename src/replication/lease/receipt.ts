@@ -46,7 +46,7 @@ export function receiptFor(question: ReceiptQuery, state: ReceiptState): Receipt
 function isAwaited(node: ReceiptNode, { wait, region }: ReceiptQuery): boolean {
   switch (wait) {
     case "all":
-    case "none": // nobody waits for it, but what it says of `complete` means the same
+    case "none": // no caller waits, but `complete` means the same as for `all`
       return true;
     case "region":
       return region === null || node.region === region;

@@ -74,7 +74,7 @@ export function lockDataFolder(options: Place): DataFolderLock {
     database.exec(
       "begin exclusive; create table if not exists last_boot (id text not null, file text not null); " +
         "create table if not exists last_key (id text not null, seed blob not null); commit",
-    ); // the lock stays
+    ); // exclusive locking mode keeps the lock after the commit
     const file = identityOf(path, kernelOf(options));
     const row = database.prepare("select id, file from last_boot").get();
     const replaces = row === undefined || file === null || row["file"] !== file ? null : parseBootId(row["id"]);
@@ -136,7 +136,7 @@ function kernelOf({ kernelBootId = "/proc/sys/kernel/random/boot_id" }: Place): 
   try {
     return readFileSync(kernelBootId, "utf8").trim() || null;
   } catch {
-    return null; // not Linux, or hidden: nothing is proven
+    return null; // not Linux, or hidden: no proof
   }
 }
 

@@ -12,9 +12,9 @@
  *   is more
  *   either    --proof that our suffix is not in the log---> rebuilding from genesis --at the head--> following
  *
- * When is a suffix lost? A grant proves it, and so does a delivery of a newer epoch: both come from a leader whose
- * commit was clean. A "forked" answer to a read counts only when it names an epoch newer than the one applied here.
- * Otherwise an old primary may have answered (docs/protocol.md §4.2, §4.4).
+ * A grant or a delivery of a newer epoch proves that a suffix is lost: both are from a leader whose commit was clean. A
+ * "forked" answer to a read counts only when it names an epoch newer than the one applied here. Otherwise an old
+ * primary may have answered (docs/protocol.md §4.2, §4.4).
  */
 import {
   type Epoch,
@@ -198,7 +198,7 @@ function meetingPoint(stretch: EventRange, applied: Link): Link {
 /** Buffers a delivery that is ahead of `applied`, in one unbroken run of bounded size. */
 function bufferDelivery(state: Follower, batch: Delivery): Follower {
   const last = state.buffered.at(-1)?.last;
-  if (last !== undefined && batch.last.position <= last.position) return state; // repeated or late: the page brings it
+  if (last !== undefined && batch.last.position <= last.position) return state; // repeated or late: the page contains it
   const count = state.buffered.reduce((sum, each) => sum + each.events.length, batch.events.length);
   const goesOn = last !== undefined && sameLink(last, batch.previous) && state.buffered.length < bufferedBatchesMax;
   return { ...state, buffered: goesOn && count <= bufferedEventsMax ? [...state.buffered, batch] : [batch] };

@@ -423,7 +423,7 @@ export class LogSync {
 
   /** Sends the requests that are due. */
   #sendDue(): void {
-    if (!this.#running || this.#pendingSnapshot !== null) return; // a snapshot may make reading needless
+    if (!this.#running || this.#pendingSnapshot !== null) return; // a snapshot may make the read unnecessary
     // Until the sync has begun, a read that a delivery requested is not sent, so a poll must begin the sync.
     if (!this.#begun && this.#schedule.pollAt === never) this.#schedule.pollAfterFailure();
     if (this.#pendingRead === null && this.#schedule.takePoll(this.#now)) {

@@ -273,7 +273,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
         left.resolve(effect.taken);
         return;
       case "rebuilding":
-        return; // told to the journal; who permits asks the lease
+        return; // the core logs it; decisions check the lease
       case "log":
         logger[effect.level](effect.fields, effect.message);
     }

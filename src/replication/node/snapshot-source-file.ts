@@ -136,7 +136,7 @@ export function createNodeSnapshots(
     const keep = async (chunk: CheckedChunk): Promise<void> => {
       while (writing.size >= writingMax) await Promise.race(writing);
       const write = kept(() => into.putChecked(chunk)).finally(() => writing.delete(write));
-      write.catch(() => {}); // it is awaited at the end
+      write.catch(() => {}); // awaited at the end
       writing.add(write);
     };
     try {
@@ -156,7 +156,7 @@ export function createNodeSnapshots(
       const over = new AbortController();
       // Requested in parallel with the snapshot: both are slow.
       const keys = keysOfAll(AbortSignal.any([over.signal, ...(signal === undefined ? [] : [signal])]));
-      keys.catch(() => {}); // it is awaited in its turn
+      keys.catch(() => {}); // awaited later
       try {
         for (const signed of snapshots) {
           const projection = await fromDisk(signed, folder);
@@ -180,7 +180,7 @@ export function createNodeSnapshots(
       if (first !== null && position < first - 1)
         throw new SnapshotRefusedError(`it ends at ${position}, and the log begins at ${first}`);
       const keys = allKeys(supply, signal);
-      keys.catch(() => {}); // it is awaited in its turn
+      keys.catch(() => {}); // awaited later
       const fetching = async (into: SnapshotFolder) => {
         const projection = await fetchInto(signed, signal, into);
         await kept(async () => {
@@ -197,7 +197,7 @@ export function createNodeSnapshots(
           : folder.alone(() => fetching(folder)));
         return whole(signed, projection, await keys);
       } finally {
-        await Promise.allSettled([keys]); // nothing of it goes on behind the caller's back
+        await Promise.allSettled([keys]); // no request outlives this call
       }
     },
 
@@ -239,7 +239,7 @@ export function createNodeSnapshots(
       try {
         await writeKept(path, encode(formatDenials({ retained: [...next.retained].sort(), denials: next.newest() })));
       } catch (error) {
-        written = null; // told again with the next change
+        written = null; // written again with the next change
         logger.error({ err: error }, "the denials that this node keeps could not be written down");
       }
       await delay(writePauseMs);
@@ -267,7 +267,7 @@ async function readKept(path: string, logger: Logger): Promise<DenialsOnDisk> {
     const [hash, body] = decode(await readFile(path)) as [string, Uint8Array];
     if (hashOfChunk(body) !== hash) throw new Error("its hash is not that of its bytes");
     const kept = decode(body) as DenialsFile | Stream[];
-    return Array.isArray(kept) ? { retained: kept, denials: [] } : parseDenials(kept); // an older build wrote the streams alone
+    return Array.isArray(kept) ? { retained: kept, denials: [] } : parseDenials(kept); // an older build wrote only the streams
   } catch (error) {
     const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
     if (!missing)

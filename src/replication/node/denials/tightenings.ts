@@ -127,7 +127,7 @@ export class Tightenings {
       if (!held(suspect)) continue;
       this.#suspects.delete(hash);
       this.#survived(suspect);
-      this.#keep(suspect); // known still, should the new history be left in its turn
+      this.#keep(suspect); // still known if the new history is left too
     }
   }
 
