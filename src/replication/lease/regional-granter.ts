@@ -167,7 +167,7 @@ export class RegionalGranter {
     if (this.#removed.has(key)) return { type: "refused", refusal: bootHasLeft };
     const node = this.#nodes.get(key);
     if (node === undefined) return { type: "unavailable", reason: "too many nodes in this region" };
-    if (node.refusal?.code === "digest-mismatch" && digestMatches(renew, copy)) node.refusal = null; // it has rebuilt its projection
+    if (node.refusal?.code === "digest-mismatch" && digestMatches(renew, copy)) node.refusal = null; // it has rebuilt
     const refusal = refusalFor(node, renew, copy) ?? node.refusal;
     if (refusal?.code === "digest-mismatch") refuse(node, refusal);
     if (refusal !== null) return { type: "refused", refusal };

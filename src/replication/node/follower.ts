@@ -198,7 +198,7 @@ function meetingPoint(stretch: EventRange, applied: Link): Link {
 /** Buffers a delivery that is ahead of `applied`, in one unbroken run of bounded size. */
 function bufferDelivery(state: Follower, batch: Delivery): Follower {
   const last = state.buffered.at(-1)?.last;
-  if (last !== undefined && batch.last.position <= last.position) return state; // repeated or late: the page contains it
+  if (last !== undefined && batch.last.position <= last.position) return state; // repeated or late: the page has it
   const count = state.buffered.reduce((sum, each) => sum + each.events.length, batch.events.length);
   const goesOn = last !== undefined && sameLink(last, batch.previous) && state.buffered.length < bufferedBatchesMax;
   return { ...state, buffered: goesOn && count <= bufferedEventsMax ? [...state.buffered, batch] : [batch] };

@@ -267,7 +267,7 @@ async function readKept(path: string, logger: Logger): Promise<DenialsOnDisk> {
     const [hash, body] = decode(await readFile(path)) as [string, Uint8Array];
     if (hashOfChunk(body) !== hash) throw new Error("its hash is not that of its bytes");
     const kept = decode(body) as DenialsFile | Stream[];
-    return Array.isArray(kept) ? { retained: kept, denials: [] } : parseDenials(kept); // an older build wrote only the streams
+    return Array.isArray(kept) ? { retained: kept, denials: [] } : parseDenials(kept); // an older build
   } catch (error) {
     const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
     if (!missing)
