@@ -1,6 +1,5 @@
 /**
- * Schema of the listener on which decisions are served to other proxies and services. In the order of the
- * documentation.
+ * Schema of the decision API, which serves decisions to other proxies and services. In the order of the documentation.
  */
 import { z } from "zod";
 import { resourceTemplates } from "../values/decision-values.ts";

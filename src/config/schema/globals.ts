@@ -1,8 +1,8 @@
 /**
  * Schema of the global keys that this build supports, in the order of the documentation.
  *
- * Defaults are written as an operator would write them. A key without a default may be absent; what happens then is
- * said in its description.
+ * Defaults are written as an operator would write them. A key without a default may be absent; its description states
+ * the effect.
  */
 import { z } from "zod";
 import { otherLogLevels } from "../values/log-fields.ts";

@@ -1,4 +1,4 @@
-/** Schema of the tokens that callers may bring in place of a session, and of what upstreams are told of people. */
+/** Schema of the tokens that callers may send instead of a session, and of the identity that upstreams receive. */
 
 import { tokenIssuers } from "../values/identity-values.ts";
 import { claimHeaders, headers } from "../values/network-values.ts";

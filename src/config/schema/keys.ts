@@ -1,10 +1,10 @@
 /**
- * Keys: what the schema says of a key beside its kind: whose it is, what it means, and what happens when it is written.
+ * Keys: the facts that the schema states about a key besides its type, such as its origin, meaning and effect.
  *
  * A key of Pomerium's that this build does not use is still a known key. There are three sorts:
- *   ignored      means nothing here or does no harm: accepted with a warning
- *   unsupported  would change who gets in or how requests flow: an error, unless its value asks for what we do anyway
- *   removed      Pomerium itself no longer takes it: an error
+ *   ignored      has no meaning here or does no harm: accepted with a warning
+ *   unsupported  would change who gets in or how requests flow: an error, unless its value matches Cardea's behaviour
+ *   removed      no longer accepted by Pomerium either: an error
  */
 import { z } from "zod";
 import type { Shape } from "../values/value-type.ts";
@@ -19,7 +19,7 @@ export type KeyMeta = Readonly<{
   status: KeyStatus;
   /** For keys that are not supported: what to do instead. */
   remedy: string;
-  /** Values (in lowercase) of an unused key that change nothing: accepted in silence. */
+  /** Values (in lowercase) of an unused key that change nothing: accepted without a warning. */
   harmless: readonly string[];
   /** Values (in lowercase) of an unsupported key that do no harm without their effect: a warning. */
   tolerated: readonly string[];
@@ -32,7 +32,7 @@ export type KeyMeta = Readonly<{
    * nothing is secret.
    */
   secretAt: readonly string[];
-  /** A key that names a file (`…_file`) reloads like the key that it stands for. */
+  /** A key that names a file (`…_file`) reloads like the key whose value the file holds. */
   reload: ReloadBehaviour;
   /** Paths in `Config` of what the key decides, such as `store.type`. Empty: the path of the key in camel case. */
   configPaths: readonly string[];
@@ -48,7 +48,7 @@ export type InConfig = "value" | "milliseconds";
 export type KeyOptions = Readonly<{
   /** The value is a secret, and this is its path in `Config`. */
   secret?: string;
-  /** Paths in `Config` of what is secret about a value that is no secret as a whole. */
+  /** Paths in `Config` of the secret parts of a value that is not secret as a whole. */
   secretParts?: readonly string[];
   /** Absent: `live`. */
   reload?: ReloadBehaviour;
@@ -129,7 +129,7 @@ export function keyMeta(schema: z.ZodType): KeyMeta {
   return { ...plain, description: "", origin: "Pomerium", ...(schema.meta() as Partial<KeyMeta> | undefined) };
 }
 
-/** Without the wrappers that give defaults. */
+/** The schema without the wrappers that add defaults. */
 export function unwrap(schema: z.ZodType): z.ZodType {
   let inner: unknown = schema;
   while (inner instanceof z.ZodPrefault || inner instanceof z.ZodOptional) inner = inner.def.innerType;

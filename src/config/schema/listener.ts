@@ -1,4 +1,4 @@
-/** Schema of the keys of listeners, beside their address and certificates. */
+/** Schema of the keys of listeners, except their addresses and certificates. */
 import { z } from "zod";
 import { hostPortOrOff, url } from "../values/network-values.ts";
 import { subjectNamePatterns } from "../values/tls-values.ts";

@@ -1,4 +1,4 @@
-/** Schema of what shows what a process does: access log, metrics, traces. In the order of the documentation. */
+/** Schema of observability: access log, metrics and traces. In the order of the documentation. */
 
 import {
   type AccessLogField,

@@ -40,7 +40,7 @@ const host = (): ValueType<string> =>
     example: "app.internal",
   });
 
-/** What a page may show as a picture, and nothing that it could run. */
+/** A URL that a page may show as a picture, but never one that it could run. */
 const picture = (): ValueType<string> =>
   stringMatching({
     label: "URL",
@@ -50,13 +50,13 @@ const picture = (): ValueType<string> =>
     example: "https://static.example.com/wiki.svg",
   });
 
-/** Claim name to the values that are enough; a single value counts as a list of one. */
+/** Sufficient values by claim name. A single value counts as a list of one. */
 const claims = (): ValueType<Readonly<Record<string, unknown>>> =>
   valueType({ label: "mapping of claim to values", json: { type: "object" } }, (value, refuse) =>
     isPlainObject(value) ? value : refuse(`${formatValue(value)} is not a mapping`, "write claim: [value]"),
   );
 
-/** Policy is only looked at from outside here; src/auth/authorize compiles it. */
+/** Checks only that a policy is a mapping or a list. src/auth/authorize compiles it. */
 const policy = (): ValueType<unknown> =>
   valueType({ label: "policy (PPL)", json: { type: ["object", "array"] } }, (value, refuse) =>
     typeof value === "object" && value !== null

@@ -1,9 +1,11 @@
 /**
- * Schema: the one source of keys, types, defaults and descriptions of `cardea.yaml`.
+ * Schema: the only source of keys, types, defaults and descriptions of `cardea.yaml`.
  *
- * `docs/configuration.md`, `docs/cardea.schema.json` and `.env.example` are written from it
- * (scripts/generate-config-docs.ts); parse-config.ts reads by it. Pomerium's keys keep their names and meanings.
- * Rules between keys are in check-*.ts.
+ * - scripts/generate-config-docs.ts generates `docs/configuration.md`, `docs/cardea.schema.json` and `.env.example`
+ *   from it.
+ * - parse-config.ts reads configurations by it.
+ * - Pomerium's keys keep their names and meanings.
+ * - The rules between keys are in resolve/ and check-routes.ts.
  */
 import { z } from "zod";
 import { formatValue, isPlainObject, parseJson, scalarText, type ValueType, valueType } from "../values/value-type.ts";

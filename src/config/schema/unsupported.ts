@@ -1,7 +1,7 @@
 /**
- * Schema of Pomerium's keys that this build knows and does not use, with the reason for each (keys.ts).
+ * Schema of Pomerium's keys that this build knows but does not use, with the reason for each (keys.ts).
  *
- * The rule: what lets people through, protects something, or changes where requests go is never ignored.
+ * A key that grants access, protects something or changes the destination of requests is never ignored.
  */
 import { ignored, removed, unsupported } from "./keys.ts";
 
@@ -13,7 +13,7 @@ const off = ["false", ""] as const;
 const gone = "Pomerium once had this key";
 const noRedis = "sessions are kept in the log of the databroker, not in a cache or in Redis";
 const noGrpc = "services talk HTTP, not gRPC";
-/** Keys that Pomerium once had and that protect nothing: why they mean nothing here, and what to do. */
+/** Keys of older Pomerium versions that protect nothing, each with the reason and the remedy. */
 const onceIgnored: Readonly<Record<string, readonly [why: string, remedy: string]>> = {
   forward_auth_url: [`${gone}; decisions for other proxies need none`, "remove it, and see docs/decisions.md"],
   forward_auth_internal_url: [`${gone}; decisions for other proxies need none`, "remove it, and see docs/decisions.md"],
@@ -224,7 +224,7 @@ export const unusedRouteKeys = {
   set_authorization_header: removed("use set_request_headers"),
 };
 
-/** Runtime flags: the value that this build behaves by (null: either is fine) and what to say of the other. */
+/** Runtime flags: the value that matches this build (null: both work), and the message for the other value. */
 export const runtimeFlags: Readonly<Record<string, Readonly<{ here: boolean | null; otherwise: string }>>> = {
   match_any_incoming_port: { here: null, otherwise: "" },
   add_extra_metrics_labels: { here: null, otherwise: "" },

@@ -48,7 +48,7 @@ const bias = (): ValueType<number> =>
     return parsed <= 100 ? parsed : refuse(`${formatValue(value)} is not a bias`, "write a number from 0");
   });
 
-/** Also for the whole process, where routes say nothing. */
+/** Keys of a route, and also of the whole process as defaults for routes without them. */
 export const breakerKeys = {
   max_connections: pomerium(count().optional(), "Connections at once. Absent: 1024."),
   max_pending_requests: pomerium(count().optional(), "Requests that may wait for a connection. Absent: 1024."),

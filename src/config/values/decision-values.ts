@@ -1,9 +1,9 @@
 /**
- * Kinds of the keys by which other services' words are read: requests as templates, in the manner of RFC 6570.
+ * Value types of the decision API: templates that map a resource and an action to a request, similar to RFC 6570.
  *
- *   {id}   {resource.owner}   {action.soft}   a value, percent-encoded; what is not given is no request
- *   {+id}                                     the same, but for characters that separate parts of an address
- *   {/resource.status}                        `/` and the value; nothing where none is given
+ *   {id}   {resource.owner}   {action.soft}   a value, percent-encoded; without the value there is no request
+ *   {+id}                                     the same, without encoding the separators of a URL
+ *   {/resource.status}                        `/` and the value; nothing if it is absent
  */
 import { formatValue, isPlainObject, type Refuse, type Refused, type ValueType, valueType } from "./value-type.ts";
 
@@ -17,7 +17,7 @@ export type RequestTemplate = Readonly<{
   /** Path and query. */
   parts: readonly TemplatePart[];
 }>;
-/** By type of resource and name of action. */
+/** Templates by resource type, then by action name. */
 export type ResourceTemplates = Readonly<Record<string, Readonly<Record<string, RequestTemplate>>>>;
 
 const remedy = "write a method and an address, such as GET https://app.example.com/todos/{id}";

@@ -1,7 +1,9 @@
 /**
- * Health checks: Envoy's, as Pomerium takes them, each read into what is sent and what must come back.
+ * Value type of health checks: Envoy's settings as Pomerium accepts them, read into a request and its expected
+ * response.
  *
- * Pure. Exactly one way to ask, and a timeout, an interval and both thresholds, which Envoy has no defaults for.
+ * Pure. A check has exactly one kind of probe, a timeout, an interval and both thresholds. Envoy has no defaults for
+ * them.
  */
 import type { HealthCheckConfig, Probe, StatusRange } from "./upstream-settings.ts";
 import { healthCheckShape, sectionList } from "./upstream-values.ts";

@@ -111,7 +111,7 @@ function readIssuerUrl(value: unknown, refuse: Refuse): URL | Refused {
 
 const hostsMax = 5;
 
-/** Hosts; of a URL its host counts, as in Pomerium. */
+/** A list of hosts. A URL counts as its host, as in Pomerium. */
 export const hostNames = (): ValueType<readonly string[]> =>
   valueType(
     { label: "list of host", json: { type: ["array", "string"], items: { type: "string" } } },
@@ -144,7 +144,7 @@ const subPolicyKeys = [
 ];
 const textKeys = ["id", "name", "explanation", "remediation"] as const;
 
-/** A policy as a console attaches it. Its rules are read from `source_ppl`, the text that the rest was made from. */
+/** A policy as a console attaches it. Its rules are read from `source_ppl`, the source of the other fields. */
 export type WrittenSubPolicy = Omit<SubPolicyConfig, "policy"> & Readonly<{ sourcePpl: unknown; rego: boolean }>;
 
 export const subPolicies = (): ValueType<readonly WrittenSubPolicy[]> =>

@@ -64,7 +64,7 @@ export const certificatePairs = (): ValueType<readonly CertificateFiles[]> =>
 
 const bearerFormats = ["default", "idp_access_token", "idp_identity_token", "jwt"] as const;
 
-/** Pomerium's enumeration also goes by its full names. */
+/** Also accepts the full names of Pomerium's enumeration. */
 export const bearerFormat = (): ValueType<(typeof bearerFormats)[number]> =>
   enumValue(bearerFormats, {
     "": "default",

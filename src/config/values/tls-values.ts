@@ -14,7 +14,7 @@ import {
 
 const types: readonly SubjectNameType[] = ["dns", "email", "ip_address", "uri", "user_principal_name"];
 
-/** Pomerium's form: `- dns: .*\.example\.com`, one key to an item. */
+/** Name patterns in Pomerium's form, one key per item: `- dns: .*\.example\.com`. */
 export const subjectNamePatterns = (): ValueType<readonly SubjectNamePattern[]> =>
   valueType({ label: "list of {type: expression}", json: { type: ["array", "string"] } }, (value, refuse) => {
     const list = typeof value === "string" ? parseJson(value) : value;

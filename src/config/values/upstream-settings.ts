@@ -1,16 +1,18 @@
-/** How a route spreads its requests over its upstreams, and how it learns which of them to leave alone. Only types. */
+/**
+ * Upstream settings: the types of load balancing, health checks, outlier detection and circuit breakers. Only types.
+ */
 
 export type BalancingConfig = Readonly<{
   policy: "round_robin" | "least_request" | "random" | "ring_hash" | "maglev";
-  /** Of `least_request`: how many are compared, and how much requests under way count where weights differ. */
+  /** For `least_request`: the number of upstreams compared, and the influence of active requests if weights differ. */
   choiceCount: number;
   activeRequestBias: number;
-  /** Points on the ring of `ring_hash`. */
+  /** For `ring_hash`: the bounds of the number of points on the ring. */
   ringSizeMin: number;
   ringSizeMax: number;
-  /** Of `maglev`; a prime. */
+  /** For `maglev`: the table size, a prime. */
   tableSize: number;
-  /** Per cent: when fewer upstreams than this are healthy, all are used as if they were. 0: never. */
+  /** Percentage of healthy upstreams below which all are used as if they were healthy. 0: never. */
   panicThreshold: number;
 }>;
 
@@ -20,7 +22,7 @@ export type StatusRange = Readonly<{ from: number; to: number }>;
 export type Probe =
   | Readonly<{
       type: "http";
-      /** Null: that of the upstream. */
+      /** Null: the upstream's host. */
       host: string | null;
       path: string;
       method: string;
@@ -28,28 +30,28 @@ export type Probe =
       expected: readonly StatusRange[];
       /** Failures that count towards the threshold; other statuses make an upstream unhealthy at once. */
       retriable: readonly StatusRange[];
-      /** What the body must hold, in this order, within `bodyBytesMax`; hexadecimal. */
+      /** Parts that the body must contain, in this order, within `bodyBytesMax`; hexadecimal. */
       receive: readonly string[];
       bodyBytesMax: number;
       addHeaders: readonly (readonly [name: string, value: string])[];
       removeHeaders: readonly string[];
     }>
-  /** Bytes in hexadecimal. Nothing to receive: that it connects is enough. */
+  /** Bytes in hexadecimal. Empty `receive`: a connection is enough. */
   | Readonly<{ type: "tcp"; send: string | null; receive: readonly string[] }>
   | Readonly<{ type: "grpc"; service: string; authority: string | null }>;
 
-/** Milliseconds; null: `intervalMs`. */
+/** Intervals in milliseconds; null: the same as `intervalMs`. */
 export type HealthCheckConfig = Readonly<{
   timeoutMs: number;
   intervalMs: number;
   initialJitterMs: number;
   intervalJitterMs: number;
   intervalJitterPercent: number;
-  /** While no request has ever been sent to the route's upstreams. */
+  /** The interval until the first request is sent to the route's upstreams. */
   noTrafficIntervalMs: number;
   noTrafficHealthyIntervalMs: number | null;
   unhealthyIntervalMs: number | null;
-  /** After the check that made it unhealthy, or healthy. */
+  /** The interval after the check that made an upstream unhealthy, or healthy. */
   unhealthyEdgeIntervalMs: number | null;
   healthyEdgeIntervalMs: number | null;
   unhealthyThreshold: number;
@@ -69,7 +71,7 @@ export type OutlierConfig = Readonly<{
   enforcingConsecutive5xx: number;
   consecutiveGatewayFailure: number;
   enforcingConsecutiveGatewayFailure: number;
-  /** Failures that no upstream answered are counted by themselves. */
+  /** Whether failures without a response from an upstream are counted separately. */
   splitLocalErrors: boolean;
   consecutiveLocalFailure: number;
   enforcingConsecutiveLocalFailure: number;
@@ -84,16 +86,16 @@ export type OutlierConfig = Readonly<{
   failurePercentageRequestVolume: number;
   enforcingFailurePercentage: number;
   enforcingFailurePercentageLocal: number;
-  /** An active health check that passes ends an ejection. */
+  /** Whether a passing active health check ends an ejection. */
   healthCheckEndsEjection: boolean;
 }>;
 
-/** For each upstream. */
+/** Limits per upstream. */
 export type BreakerConfig = Readonly<{
   connections: number;
   pending: number;
   requests: number;
   retries: number;
-  /** Upgrades and tunnels, which last: as many as `requests` where that is written. */
+  /** The limit of upgrades and tunnels, which last long. It equals `requests` if that is configured. */
   streams: number;
 }>;
