@@ -123,7 +123,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
       servers: [...options.servers],
       name: options.name,
       timeout: connectMsMax,
-      pingInterval: pingMs, // a half-open socket is noticed within three of them
+      pingInterval: pingMs, // three missed pings reveal a half-open socket
       maxPingOut: 2,
       maxReconnectAttempts: -1,
       waitOnFirstConnect: false,
@@ -206,7 +206,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
       if (status.type === "disconnect" || status.type === "staleConnection") disconnected(`lost ${opened.getServer()}`);
       else if (status.type === "reconnect") await connected(opened);
       else if (status.type === "ldm")
-        void opened.reconnect(); // the server is about to go: choose another one now
+        void opened.reconnect(); // the server is shutting down: choose another one now
       else if (status.type === "error") logger.warn({ err: status.error }, "NATS answered with an error");
     }
   }
@@ -216,7 +216,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
     try {
       await opened.flush();
     } catch {
-      return; // lost again; the next status says so
+      return; // lost again; the next status reports it
     }
     healthy = true;
     unsentBytes = 0;
@@ -242,7 +242,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
       return;
     }
     counts.delivered += 1;
-    const own = Uint8Array.from(delivery.data); // not a window onto the socket's buffer
+    const own = Uint8Array.from(delivery.data); // a copy, not a view of the socket's buffer
     let forged = false;
     const reportForgery = (): void => {
       if (!forged) guard.reportForgery(own.length, now);
@@ -273,7 +273,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
         if (unsentBytes > 0) countSent(opened);
       },
       () => {
-        unsentBytes = 0; // the client has thrown it away with the connection
+        unsentBytes = 0; // the client has discarded it with the connection
         flushing = false;
       },
     );

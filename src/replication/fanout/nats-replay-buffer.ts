@@ -4,8 +4,8 @@
  * - Only brokers create it, in the background, and create it again when a server has lost it.
  * - No process publishes to it or waits for it, and its content proves nothing. Its messages are verified and linked
  *   like any delivery.
- * - In a region without the leader it is a mirror of the stream in the home region, so that it resumes at its position
- *   when the link between the regions heals.
+ * - In a region without the leader it is a mirror of the stream in the home region. It resumes at its position when the
+ *   link between the regions heals.
  * - A mirror follows sequence numbers. After its origin is recreated, it would wait for numbers that never arrive
  *   (nats-server #3724, #7530). A mirror that is ahead of its origin is therefore recreated too.
  */
@@ -124,7 +124,7 @@ export async function readReplayBuffer(
       left -= brought;
     }
   } finally {
-    await consumer.delete().catch(() => false); // or the server forgets it by itself after a while
+    await consumer.delete().catch(() => false); // otherwise the server deletes it after a while
   }
   return envelopes;
 }

@@ -80,6 +80,6 @@ function readable(names: string): ReturnType<typeof parseSynchronousNames> {
   try {
     return parseSynchronousNames(names);
   } catch {
-    return undefined; // Postgres understands it and this build does not: nothing is claimed
+    return undefined; // Postgres can parse it and this build cannot: claim nothing
   }
 }

@@ -58,7 +58,7 @@ export async function readHistory(
   try {
     while (after !== undefined && after.position < upTo) {
       const outcome = await log.read(after, Math.min(pageEventsMax, upTo - after.position));
-      if (outcome.type !== "page" || outcome.page.entries.length === 0) break; // it was dropped while we read
+      if (outcome.type !== "page" || outcome.page.entries.length === 0) break; // dropped during the scan
       const { entries } = outcome.page;
       let previous: Link = after;
       for (const [index, recorded] of decodeEvents(entries, after).entries()) {

@@ -32,7 +32,7 @@ export class Turns {
     } finally {
       const next = this.#waiting.shift();
       if (next === undefined) this.#free += 1;
-      else next(); // the turn is handed on, never up for grabs
+      else next(); // the turn passes directly to the next caller
     }
   }
 }

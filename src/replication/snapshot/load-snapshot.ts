@@ -24,7 +24,7 @@ export async function loadSnapshot(
     if (ref === undefined) return;
     next += 1;
     const promise = chunk(ref);
-    promise.catch(() => {}); // it is awaited in its turn; until then nobody need hear of it
+    promise.catch(() => {}); // it is awaited later; until then a rejection is not unhandled
     coming.push(promise);
   };
   for (let n = 0; n < ahead; n++) ask();
@@ -35,7 +35,7 @@ export async function loadSnapshot(
       loader.loadChunk(bytes);
     }
   } finally {
-    await Promise.allSettled(coming); // nothing of it goes on behind the caller's back
+    await Promise.allSettled(coming); // no fetch continues after the return
   }
   return loader.finish();
 }

@@ -150,7 +150,7 @@ export class SnapshotFolder {
       try {
         snapshots.push(await this.#manifest(file));
       } catch (error) {
-        if (isMissing(error)) continue; // it has gone since
+        if (isMissing(error)) continue; // it was deleted in the meantime
         bad.push({ file, problem: error instanceof Error ? error.message : String(error) });
       }
     }
@@ -206,7 +206,7 @@ export class SnapshotFolder {
     try {
       await syncFolder(folder);
     } catch (cause) {
-      if (isMissing(cause)) return; // nothing was put there
+      if (isMissing(cause)) return; // the folder does not exist yet
       throw new SnapshotNotSavedError(this.path, { cause });
     }
   }

@@ -150,7 +150,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
   let good = 0;
 
   async function attempt(base: string, ask: Ask): Promise<Answer> {
-    const withinMs = Math.ceil(ask.answerMs); // both timers want whole numbers
+    const withinMs = Math.ceil(ask.answerMs); // both timers need integers
     const { authorization, callId } = await signCall(ask, { ...options, randomBytes });
     const signals = [closing.signal, AbortSignal.timeout(withinMs + bodyMsMax), ...(ask.signal ? [ask.signal] : [])];
     const { statusCode, headers, body } = await send(`${base}${ask.path}`, {
@@ -216,7 +216,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       if (good === index) good = (index + 1) % bases.length;
     }
     if (elsewhere !== undefined) return elsewhere;
-    if (unavailable?.status === 503) return unavailable; // that one knew us: who asks is looked at first
+    if (unavailable?.status === 503) return unavailable; // that broker authenticated the caller before it answered 503
     if (unknownThere !== undefined) throw unknownThere;
     throw new BrokerUnavailableError(bases.length === 0 ? "no broker is configured" : "no broker answers", { cause });
   }

@@ -133,7 +133,7 @@ export const parseRenew = parser(
     region: text(m, "region"),
     role: oneOf(m, "role", ["proxy", "authorize", "broker"]),
     version: text(m, "version"),
-    reads: m["reads"] === undefined ? 1 : whole(m, "reads"), // builds that do not say it read the first level
+    reads: m["reads"] === undefined ? 1 : whole(m, "reads"), // builds that omit it read the first level
     windowMs: whole(m, "windowMs"),
     applied: link(m["applied"]),
     enforced: link(m["enforced"]),

@@ -64,7 +64,7 @@ export class PostgresConnection {
   private constructor(host: string, client: pg.Client) {
     this.host = host;
     this.#client = client;
-    client.on("error", () => this.destroy()); // told by the statement that was running, or by the next
+    client.on("error", () => this.destroy()); // the running or the next statement reports it
     client.on("end", () => {
       this.#lost = true;
     });
@@ -146,7 +146,7 @@ export class PostgresConnection {
       return { type: "indeterminate", cause: new Error(`the server warned: ${warnings.join("; ")}`) };
     } catch (error) {
       if (warnings.length === 0 && isRolledBack(error)) {
-        if (error.code === readOnlyTransaction) this.destroy(); // demoted: the next connection looks for the new primary
+        if (error.code === readOnlyTransaction) this.destroy(); // demoted: the next connection finds the new primary
         return { type: "refused", error };
       }
       this.destroy();
@@ -188,7 +188,7 @@ async function withinMs<T>(ms: number, answer: Promise<T>): Promise<T> {
   const silence = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`the server did not answer within ${ms} ms`)), ms);
   });
-  answer.catch(() => {}); // it fails as well, later, when the connection is destroyed
+  answer.catch(() => {}); // it also fails later, when the connection is destroyed
   try {
     return await Promise.race([answer, silence]);
   } finally {

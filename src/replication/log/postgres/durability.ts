@@ -106,7 +106,7 @@ export class DurabilityChecks {
       check.settle(evidence);
       return;
     }
-    if (check.dueAt > this.#sentAt) return; // another check's look: this one keeps its pauses
+    if (check.dueAt > this.#sentAt) return; // the query was for another check: this one keeps its pauses
     const pauseMs = evidencePausesMs[check.pauses];
     if (pauseMs === undefined) {
       check.settle("asynchronous");

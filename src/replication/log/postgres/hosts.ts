@@ -34,7 +34,7 @@ export function parsePostgresHosts(written: string): readonly PostgresHost[] {
     .map(({ host, port }): PostgresHost => {
       if (!fromParameters) return { name: host, connectionString: `${scheme}${userInfo}${host}${path}${rest}` };
       const one = new URLSearchParams(parameters);
-      one.set("host", host); // a folder with a socket, too
+      one.set("host", host); // may also be the folder of a socket
       if (port !== "") one.set("port", port);
       return {
         name: port === "" ? host : `${host}:${port}`,

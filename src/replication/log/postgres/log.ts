@@ -189,7 +189,7 @@ class PostgresLog implements EventLog {
     try {
       this.#laidOut = { batch, append: this.#append(batch) };
     } catch {
-      this.#laidOut = undefined; // what is wrong with it is for `append` to say
+      this.#laidOut = undefined; // `append` reports the error
     }
   }
 

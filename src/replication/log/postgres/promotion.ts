@@ -85,7 +85,7 @@ function readable(text: string): SynchronousNames | undefined | "unreadable" {
   try {
     return parseSynchronousNames(text);
   } catch {
-    return "unreadable"; // Postgres understood it, and we do not
+    return "unreadable"; // Postgres can parse it, and this build cannot
   }
 }
 

@@ -18,7 +18,7 @@ export async function readPage(
 ): Promise<ReadOutcome> {
   const store = `the log in schema ${schema} of Postgres`;
   const at = await readLink(ask, schema, after.position);
-  const base = await readBase(ask, schema); // asked last: what is not there was dropped before
+  const base = await readBase(ask, schema); // read last: events absent now were dropped before
   const judged = judgeReader(after, { horizon, first: (base.position + 1) as Position, at });
   if (judged?.type === "truncated" && after.position > base.position) throw placeIsMissing(store, after);
   if (judged !== undefined) return judged;
@@ -35,7 +35,7 @@ export async function readPage(
     rows.map((row) => ({ link: linkFrom(row["epoch"], row["pos"], row["hash"]), bytes: row["bytes"] as Uint8Array })),
   );
   if (entries.length > 0) return { type: "page", page: { previous: after, entries, last, head: horizon } };
-  const now = await readBase(ask, schema); // it may have moved while we read
+  const now = await readBase(ask, schema); // the base may have moved during the read
   if (now.position > after.position) return { type: "truncated", first: (now.position + 1) as Position };
   throw new LogDamagedError(store, after, damage ?? "missing");
 }

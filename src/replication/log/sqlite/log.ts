@@ -106,7 +106,7 @@ class SqliteLog implements EventLog {
     const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
     const worker = new Worker(new URL(`./log-worker.${extension}`, import.meta.url), {
       name: "cardea log",
-      execArgv: [], // what the process was started with is none of this thread's business
+      execArgv: [], // the thread does not inherit the options of the process
       workerData: this.#workerData,
     });
     let cause: unknown;
@@ -230,7 +230,7 @@ class SqliteLog implements EventLog {
     this.#gone = new LogUnavailableError(`${this.#path} is closed`);
     if (worker === undefined) return;
     await closed?.catch(() => worker.terminate());
-    worker.ref(); // or a process with nothing else to do would end before the file is closed
+    worker.ref(); // an otherwise idle process must not end before the file is closed
     await ended;
   }
 
@@ -289,7 +289,7 @@ class SqliteLog implements EventLog {
     const waiting = this.#waiting.get(id);
     this.#waiting.delete(id);
     if (this.#waiting.size === 0) this.#worker?.unref(); // an idle log does not keep a process alive
-    if (waiting === undefined) return; // it was given up on
+    if (waiting === undefined) return; // the caller has given up on the call
     clearTimeout(waiting.timer);
     if (error === undefined) waiting.resolve(value);
     else waiting.reject(this.#revive(error));

@@ -369,7 +369,7 @@ export class SqliteStore {
       try {
         this.close();
       } catch {
-        this.#open = undefined; // what is on the disk is found out when it is opened again
+        this.#open = undefined; // the next opening reads the state of the disk
       }
       return { type: "indeterminate", cause: explain(cause, this.#options.path) };
     }
