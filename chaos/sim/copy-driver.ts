@@ -230,7 +230,8 @@ export class CopyDriver {
     this.feed({ type: "leaseAnswered", id, answer: { type: "grant", grant }, at: process.moment() }, () => {
       if (!grants) return;
       const { nonce, epoch, head, windowMs, ageMs: agedMs = null } = payload.grant;
-      // Counts only a grant for a renew that was still open. A replayed grant or a grant for another boot has no effect.
+      // Counts only a grant for a renew that was still open. A replayed grant or a grant for another boot has no
+      // effect.
       const taken = this.#core.grants > before && asked;
       if (taken) this.#open.delete(nonce);
       const anchorMs = this.#anchorMs();
