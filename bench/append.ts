@@ -1,15 +1,16 @@
 /**
- * Bench: appends, by 1,000 callers at once, one event each. Beside them, on the same server, plain inserts of 100 rows
- * with as many bytes. Two ways: the Postgres log alone, fed as a leader feeds it (one batch in flight, of whatever
- * waits; the next one encoded, chained, checked and laid out meanwhile, and sent before anybody is answered), and a
- * whole broker, from the check of a command to its answer. Rounds stand in turns, and each is compared with the plain
- * one beside it; what counts is the median of these ratios (budget: at least 0.5). The processor time of this process
- * is told too, callers and all: it depends less on who else wants the cores.
+ * Bench: appends by 1,000 concurrent callers, one event each, beside plain inserts of 100 rows with as many bytes on
+ * the same server.
+ *
+ * Two subjects: the Postgres log alone, fed as a leader feeds it (one batch in flight, the next one encoded, chained
+ * and checked meanwhile, and sent before any caller gets its answer), and a whole broker, from the check of a command
+ * to its answer. Rounds alternate, each is compared with the plain one beside it, and the result is the median of these
+ * ratios (budget: at least 0.5). The processor time of this process, callers included, depends less on other load.
  *
  *   node bench/append.ts [--seconds 18]
  *
- * The broker's command is the cheapest that there is (which configuration a node runs: no key, no seal). The server is
- * the test server with `fsync` on. CARDEA_BENCH_POSTGRES names another one, with or without a standby.
+ * The broker's command is the cheapest one (which configuration a node runs: no key, no seal). The server is the test
+ * server with `fsync` on. CARDEA_BENCH_POSTGRES names another one, with or without a standby.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { setImmediate as turn } from "node:timers/promises";
@@ -84,7 +85,7 @@ function line(all: readonly Round[]): string {
   return `${whole(percentile(rates, 50)).padStart(8)}/s, ${us.toFixed(1)} µs each here   (rounds: ${rates.map(whole).join(" ")})`;
 }
 
-/** @param made makes some, until this moment, and says how many */
+/** @param made makes events until this moment and returns their number */
 async function timed(made: (until: number) => Promise<number>): Promise<Round> {
   const from = performance.now();
   const before = process.cpuUsage();
@@ -162,7 +163,7 @@ async function prepareBroker(): Promise<Readonly<{ feed: Feed; batchEvents: () =
   const hashes = [randomBytes(32), randomBytes(32)].map((bytes) => bytes.toString("hex") as ConfigHash);
   const asked = new Uint32Array(callers);
 
-  /** One event: this node runs another configuration than a moment ago. */
+  /** One event: this node activates another configuration. */
   async function ask(caller: number): Promise<void> {
     const turn = (asked[caller] ?? 0) + 1;
     asked[caller] = turn;

@@ -1,11 +1,11 @@
 /**
- * Bench: how fast a copy follows the log. Pages of 1,000 events and batches go the way they go in a node: opened,
- * decoded, chained, stepped and folded into a projection with its digest. Batches are of 512 events, as a leader under
- * load makes them, and of 100, where the signature of each weighs more. Beside it, timed in turns, a bare loop that
- * hashes the same bytes: no follower that checks the chain can be faster.
+ * Bench: how fast a copy follows the log. Pages of 1,000 events and batches are opened, decoded, chained, stepped and
+ * folded into a projection with its digest, as in a node. Batches have 512 events, as under load, or 100, where each
+ * signature weighs more. Beside them a bare loop hashes the same bytes; no follower that checks the chain can be
+ * faster.
  *
- * Budget: 200,000 events for each second of its core. That is the processor time of this thread, told beside the time
- * on the wall: on a machine that others use too, the second measures them.
+ * Budget: 200,000 events per second of processor time of this thread. Wall-clock time is printed too, but on a shared
+ * machine it measures the other load.
  *
  *   node bench/follower.ts [--events 200000] [--rounds 5]
  */
@@ -35,7 +35,7 @@ const rateMin = 200_000;
 const count = Number(values.events);
 const people = 10_000;
 
-/** Seven sessions begin and three end, over and over: what a busy cluster writes. Ids are as brokers make them. */
+/** The events of a busy cluster: seven sessions begin for every three that end. Ids are as brokers make them. */
 function busyLog(): History {
   const log = new History().open(1);
   const userIds = Array.from({ length: people }, (_, n) => userIdOf("https://idp.example", `person ${n}`));

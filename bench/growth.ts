@@ -1,14 +1,15 @@
 /**
- * Bench: how a node grows with the number of sessions: ten for each person, each person in five of the groups. In a
- * process of its own for each size, a projection of that many is built from events; then it folds a busy mix of more,
- * is asked for the standing of sessions, has all sessions of one person cut, and decides requests of sessions drawn
- * from all of them: at a million nearly each for the first time, so that the person's key is unwrapped and the profile
- * opened. What is flat costs the same at ten million sessions as at ten thousand; each figure stands beside that of the
- * smallest size.
+ * Bench: how a node grows with the number of sessions: ten per person, each person in five of the groups.
  *
- * Folding notes where each fact was said, as a node does for its explanations. Memory is (RSS − RSS of the empty
+ * Each size runs in a process of its own. It builds a projection from events, then folds a busy mix of more events,
+ * reads session statuses, ends all sessions of one person, and decides requests of sessions drawn at random. At a
+ * million nearly every session is decided for the first time, so its person's key is unwrapped and the profile opened.
+ * Each figure is printed beside that of the smallest size; a flat cost is equal at ten thousand and ten million
+ * sessions.
+ *
+ * Folding records the position of each fact, as a node does for explanations. Memory is (RSS − RSS of the empty
  * process) / sessions, groups and people included, after a full collection. Pauses are those of the garbage collector
- * in two seconds of that work, beside two seconds in which the same heap does nothing, and one full collection of it.
+ * in two seconds of this work, beside two idle seconds of the same heap, and one full collection.
  *
  *   node bench/growth.ts [--sizes 10000,100000,1000000]      10000000 takes some minutes and about 4 GB
  */
@@ -56,7 +57,7 @@ const decisions = 50_000;
 const watchedMs = 2_000;
 const profileBytes = 350; // twelve claims, sealed
 const bytesPerSessionMax = 400;
-/** Hashed in about the time of a first decision. */
+/** Hashing this takes about as long as a first decision. */
 const bareBytes = Buffer.alloc(52_000);
 const now = 1_800_000_000_000 as UnixMs;
 const secret = Buffer.alloc(32, 7);

@@ -1,9 +1,9 @@
 /**
- * Bench: authorised HTTP requests through one proxy process on one core, beside Apache with mod_auth_openidc, one
- * worker process on the same core, in the same run. Both admit one group; somebody has signed in at Apache through
- * the demo provider, as a browser does.
+ * Bench: authorised HTTP requests through one proxy process on one core, beside Apache with mod_auth_openidc with one
+ * worker process on the same core, in the same run. Both admit one group. A person has signed in at Apache through the
+ * demo provider, as a browser does.
  *
- * node bench/proxy-apache.ts [--seconds 5] [--connections 64]
+ *   node bench/proxy-apache.ts [--seconds 5] [--connections 64]
  */
 import { parseArgs } from "node:util";
 import { freePort } from "../test/support/free-port.ts";

@@ -1,9 +1,9 @@
 /**
  * Bench: 1 GB up and 1 GB down through one proxy process on one core, beside nginx `proxy_pass` without buffers on
- * disk: how long it takes, and how much more memory is resident on the way than before. Also with a caller and an
- * upstream that are slower than the other side, which is where a proxy without backpressure would gather everything.
+ * disk: the time, and the growth of resident memory meanwhile. Also with a caller and an upstream that are slower than
+ * the other side, where a proxy without backpressure would buffer everything.
  *
- * node bench/proxy-bodies.ts [--megabytes 1024] [--slow-megabytes 256] [--slow-rate 64]
+ *   node bench/proxy-bodies.ts [--megabytes 1024] [--slow-megabytes 256] [--slow-rate 64]
  */
 import { execFile } from "node:child_process";
 import { truncateSync, writeFileSync } from "node:fs";

@@ -1,13 +1,11 @@
 /**
- * Bench: what an idle WebSocket takes of one proxy process, beside nginx `proxy_pass` without any authentication:
- * resident memory with so many open, less what it was before, for each.
+ * Bench: the resident memory per idle WebSocket of one proxy process, beside nginx `proxy_pass` without authentication.
  *
- * node bench/proxy-websockets.ts [--count 10000]
+ *   node bench/proxy-websockets.ts [--count 10000]
  *
- * A proxy holds two sockets for each, so the system's bound on open files is a bound on how many can be had here:
- * where that is lower, as many as fit are opened, and the line says how many. Before anything counts, some are opened
- * and closed again, so that what is there once only is not counted for each. Afterwards each carries a message, which
- * shows that all of them live, and memory is looked at again.
+ * A proxy holds two sockets per WebSocket, so the limit on open files bounds the count. If it is too low, the bench
+ * opens as many as fit and prints the number. It first opens and closes some, so that one-time costs do not count. At
+ * the end each WebSocket carries a message, which proves that all are alive, and memory is measured again.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -26,10 +24,7 @@ const bytesEachMax = 15 * 1_024;
 const warmUp = 500;
 /** Files of a proxy beside the sockets. */
 const otherFiles = 200;
-/**
- * For memory to settle: V8 gives back what it does not need 8 s after its last collection, if little is asked for
- * meanwhile.
- */
+/** Lets memory settle: an almost idle V8 returns spare memory 8 s after its last collection. */
 const settleMs = 20_000;
 const filesMax = Number(execFileSync("sh", ["-c", "ulimit -Hn"], { encoding: "utf8" }).replace("unlimited", "1e9"));
 const count = Math.min(Number(values.count), Math.floor((filesMax - otherFiles) / 2));
@@ -67,7 +62,7 @@ await withStand(async (stand) => {
   tellBudgets(budgets);
 });
 
-/** Bytes each. */
+/** Bytes per WebSocket. */
 async function crowd(stand: Stand, { name, port, headers, pinned }: Subject): Promise<Seen> {
   const program = new URL("./support/websocket-crowd.ts", import.meta.url).pathname;
   const child = spawn("taskset", ["-c", coreOfLoad, process.execPath, program], {

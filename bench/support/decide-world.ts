@@ -21,7 +21,7 @@ import { created, record, sessionId, userId } from "../../test/events/support.ts
 
 export type World = Readonly<{
   routeIds: readonly string[];
-  /** @param person undefined: a visitor who is nobody. @returns the type of the answer */
+  /** @param person undefined: a visitor without a session. @returns the type of the answer */
   decide(person: number | undefined, routeId: string, request: DecisionRequest): string;
 }>;
 

@@ -131,7 +131,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
   #over = false;
   #responding = false;
   #readingBody = false;
-  /** The upstream accepts no more of the body for now. */
+  /** True while the upstream's send buffer is full; its next drain clears it. */
   #isUpstreamFull = false;
   /** Some of the request was sent. */
   #begun = false;
