@@ -376,12 +376,21 @@ function warnOfReadableFile(section: Section, given: ReadContext & Readonly<{ mo
     (key) => section.present.has(key.join(".")) && given.report.locationOf(key).file === given.file,
   );
   if (path === undefined) return;
+  const fileKey = `${path.at(-1)}_file`;
+  const chmod = `chmod 600 ${given.file}`;
   given.report.warn(
     path,
     `every user of this machine can read ${given.file}, and this secret in it`,
-    `chmod 600 ${given.file}, or use ${path.at(-1)}_file`,
+    hasKey(globalShape, [...path.slice(0, -1), fileKey]) ? `${chmod}, or use ${fileKey}` : chmod,
     "key",
   );
+}
+
+function hasKey(shape: Shape, [key = "", ...rest]: readonly string[]): boolean {
+  const schema = shape[key];
+  if (schema === undefined || rest.length === 0) return schema !== undefined;
+  const inner = sectionShape(schema);
+  return inner !== undefined && hasKey(inner, rest);
 }
 
 /** Paths of the keys whose value is a secret. */

@@ -190,6 +190,25 @@ suite("secrets", () => {
       ],
       { mode: 0o644 },
     ],
+    [
+      "a readable configuration file whose secret has no file key",
+      withKeys({
+        ...{ shared_secret: null, shared_secret_file: "s", cookie_secret: null, cookie_secret_file: "k" },
+        ...{ idp_client_secret: null, idp_client_secret_file: "i" },
+        decision_api: "{address: 127.0.0.1:9180, keys: {wiki: k3y-of-a-service-0123456789-abcdefgh}}",
+      }),
+      [
+        "c.yaml:14:41: decision_api.keys: every user of this machine can read c.yaml, and this secret in it; chmod 600 c.yaml",
+      ],
+      {
+        mode: 0o644,
+        files: {
+          s: sharedSecret,
+          k: Buffer.from(sharedSecret, "base64").reverse().toString("base64"),
+          i: "a client secret",
+        },
+      },
+    ],
   ]);
   test("a file that cannot be read", () => {
     assert.deepEqual(errors(withKeys({ shared_secret: null, shared_secret_file: "gone" })), [
