@@ -25,6 +25,7 @@ import {
   type CommandId,
   type EventId,
   type Hash,
+  InvalidIdError,
   parseEpoch,
   parseEventId,
   parsePosition,
@@ -138,16 +139,16 @@ function decodeAny(bytes: Uint8Array, hash: Hash): Recorded {
   if (!Array.isArray(fields) || fields.length !== 12) throw new MalformedEventError("not an array of 12 fields");
   const [epoch, position, eventId, stream, version, type, schema, effect, recordedAt, actor, cause, body] = fields;
   return {
-    epoch: parseEpoch(epoch),
-    position: parsePosition(position),
+    epoch: parseField(parseEpoch, epoch),
+    position: parseField(parsePosition, position),
     hash,
-    eventId: parseEventId(eventId),
+    eventId: parseField(parseEventId, eventId),
     stream: parseString(stream, "stream") as Stream,
     version: parseInteger(version, "stream version"),
     type: parseString(type, "type"),
     schemaVersion: parseInteger(schema, "schema version"),
     effect: parseEffect(effect),
-    recordedAt: parseUnixMs(recordedAt),
+    recordedAt: parseField(parseUnixMs, recordedAt),
     actor: parseString(actor, "actor"),
     cause: cause === null ? null : (parseString(cause, "cause") as CommandId),
     event: parseBody(parseString(type, "type"), parseInteger(schema, "schema version"), body),
@@ -182,6 +183,16 @@ function parseBody(type: string, schema: number, body: unknown): CardeaEvent | U
 function parseEffect(value: unknown): Effect {
   if (value === "tightens" || value === "neutral" || value === "either") return value;
   throw new MalformedEventError("unknown effect");
+}
+
+/** An id that is not valid makes its event malformed. */
+function parseField<Value>(parse: (value: unknown) => Value, value: unknown): Value {
+  try {
+    return parse(value);
+  } catch (cause) {
+    if (cause instanceof InvalidIdError) throw new MalformedEventError(cause.message, { cause });
+    throw cause;
+  }
 }
 
 function parseString(value: unknown, field: string): string {

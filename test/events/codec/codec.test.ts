@@ -51,8 +51,9 @@ test("an event survives encoding, and its hash covers every byte", () => {
     let hash: string | undefined;
     try {
       hash = decodeEvent(forged, genesis).hash;
-    } catch {
-      continue; // not even an event any more
+    } catch (error) {
+      assert.ok(error instanceof MalformedEventError, `byte ${i}: ${error}`); // not even an event any more
+      continue;
     }
     assert.notEqual(hash, recorded.hash);
   }
@@ -74,7 +75,7 @@ test("an event links only behind its predecessor", () => {
 
 test("what is no event is refused with a clear error", () => {
   for (const bytes of [new Uint8Array(), encode("text"), encode([1, 2]), encode({}), randomBytes(40)]) {
-    assert.throws(() => decodeEvents([bytes], genesis));
+    assert.throws(() => decodeEvents([bytes], genesis), MalformedEventError);
   }
 });
 
