@@ -11,10 +11,10 @@ export const wireTestMutants: Readonly<Record<string, TestMutant>> = {
   "extensions-decoded": {
     section: 3,
     meaning: "MessagePack extensions reach the decoder",
-    test: "test/events/codec/strict-messagepack.test.ts",
+    test: "test/events/strict-messagepack.test.ts",
     changes: [
       {
-        file: "src/events/codec/strict-messagepack.ts",
+        file: "src/events/strict-messagepack.ts",
         take: "return bytes[next] === 0 && bytes[at + 2] === 0 ? at + 3 : refused;",
         put: "return at + 3;",
       },

@@ -7,8 +7,8 @@
  */
 
 import { type MembershipSource, type Recorded, type RevocationReason, type Stream, sessionStream } from "./catalog.ts";
-import { endedSessionHash } from "./codec/codec.ts";
 import type { ConfigBody } from "./configuration-body.ts";
+import { endedSessionHash } from "./derived-ids.ts";
 import type {
   CommandId,
   ConfigHash,

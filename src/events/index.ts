@@ -57,18 +57,13 @@ export {
 } from "./catalog.ts";
 export {
   chainHash,
-  decode,
   decodeEvent,
   decodeEvents,
   type EventToEncode,
-  encode,
   encodeEvent,
   LevelTooLowError,
   levelNeededBy,
   linkOf,
-  MalformedEventError,
-  uuidFromBytes,
-  uuidOfHash,
 } from "./codec/codec.ts";
 export { CodedError } from "./coded-error.ts";
 export {
@@ -114,6 +109,7 @@ export {
   parseStoredConfiguration,
   type StoredConfiguration,
 } from "./configuration-body.ts";
+export { uuidFromBytes, uuidOfHash } from "./derived-ids.ts";
 export { readsLevel } from "./formats.ts";
 export {
   type BootId,
@@ -159,7 +155,9 @@ export {
   parseLink,
   sameLink,
 } from "./link.ts";
+export { MalformedEventError } from "./malformed-event.ts";
 export { MalformedSnapshotError } from "./malformed-snapshot.ts";
+export { decode, encode } from "./messagepack.ts";
 export { isPlainLines, isPlainText } from "./plain-text.ts";
 export {
   type Claims,

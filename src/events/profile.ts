@@ -4,8 +4,8 @@
  * Claims are flattened as in Pomerium: nested objects become dotted keys, and every value is a list.
  */
 import { hash as digestOf } from "node:crypto";
-import { encode } from "./codec/codec.ts";
 import { parseUserId, type UserId } from "./ids.ts";
+import { encode } from "./messagepack.ts";
 
 export type ClaimValue = string | number | boolean;
 export type Claims = Readonly<Record<string, readonly ClaimValue[]>>;

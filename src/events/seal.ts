@@ -10,9 +10,9 @@
 
 import { createCipheriv, createDecipheriv } from "node:crypto";
 import type { Sealed } from "./catalog.ts";
-import { decode, encode } from "./codec/codec.ts";
 import { CodedError } from "./coded-error.ts";
 import type { UserId } from "./ids.ts";
+import { decode, encode } from "./messagepack.ts";
 
 const keyIdBytes = 8;
 const nonceBytes = 12;

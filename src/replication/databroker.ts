@@ -2,26 +2,25 @@
  * Databroker: the interface through which every process calls the brokers. Within the process of a broker it is the
  * broker itself (src/broker). Elsewhere it is a client of the databroker HTTP API (broker-client.ts).
  */
-import {
-  type BootId,
-  type BrokerId,
-  CodedError,
-  type CommandId,
-  type CommandRequest,
-  type CommandResult,
-  type ConfigHash,
-  type ConfigurationEntry,
-  type Epoch,
-  type Fact,
-  type Hash,
-  type Link,
-  type NodeId,
-  type Position,
-  type ProviderTokens,
-  type SessionId,
-  type StoredConfiguration,
-  type UnixMs,
-  type WrappedKey,
+import type {
+  BootId,
+  BrokerId,
+  CommandId,
+  CommandRequest,
+  CommandResult,
+  ConfigHash,
+  ConfigurationEntry,
+  Epoch,
+  Fact,
+  Hash,
+  Link,
+  NodeId,
+  Position,
+  ProviderTokens,
+  SessionId,
+  StoredConfiguration,
+  UnixMs,
+  WrappedKey,
 } from "../events/index.ts";
 import type { Durability, LogPage, ReadOutcome } from "./log/log.ts";
 import type { HistoryPage, HistoryRequest } from "./log/log-history.ts";
@@ -169,8 +168,3 @@ export type Databroker = {
   /** The opened identity-provider tokens of a session, for sign-out, refresh and routes that forward them. */
   tokens(sessionId: SessionId): Promise<ProviderTokens | undefined>;
 };
-
-/** No broker answered, or none leads. Safe to retry. */
-export class BrokerUnavailableError extends CodedError<"ERR_REPLICATION_BROKER_UNAVAILABLE"> {
-  override readonly code = "ERR_REPLICATION_BROKER_UNAVAILABLE";
-}

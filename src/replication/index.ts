@@ -1,20 +1,19 @@
 /** Entry point of replication: keeps copies of the log correct. Other packages import replication only from here. */
 
-export {
-  type BrokerPresence,
-  BrokerUnavailableError,
-  type ClusterStatus,
-  type Databroker,
-  type KeyedPage,
-  type LeaderStatus,
-  type NodeStatus,
-  type PageOutcome,
-  type Receipt,
-  type ReceiptNode,
-  type ReceiptOptions,
-  type ReceiptTarget,
-  type ReceiptWait,
-  type SnapshotPlace,
+export type {
+  BrokerPresence,
+  ClusterStatus,
+  Databroker,
+  KeyedPage,
+  LeaderStatus,
+  NodeStatus,
+  PageOutcome,
+  Receipt,
+  ReceiptNode,
+  ReceiptOptions,
+  ReceiptTarget,
+  ReceiptWait,
+  SnapshotPlace,
 } from "./databroker.ts";
 export { batchBytesMax, believeBatch, type OpenedBatch, openBatch, splitBatch } from "./fanout/batch.ts";
 export { checkDeliveryTag, createDeliveryTag, deliveryTagKey } from "./fanout/delivery-tag.ts";
@@ -207,6 +206,7 @@ export {
   type Refusal,
   type Refused,
 } from "./wire/broker-opener.ts";
+export { BrokerUnavailableError } from "./wire/broker-unavailable-error.ts";
 export { parseClusterStatus, parseCommandResult, parseReceipt, parseSnapshotAsked } from "./wire/broker-wire.ts";
 export {
   deriveKey,

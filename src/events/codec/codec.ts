@@ -8,7 +8,6 @@
  */
 
 import { hash as digestOf } from "node:crypto";
-import { Packr } from "msgpackr";
 import {
   type CardeaEvent,
   type Effect,
@@ -23,46 +22,18 @@ import { CodedError } from "../coded-error.ts";
 import { isReadable, lift, lower, readsLevel } from "../formats.ts";
 import {
   type CommandId,
-  type EventId,
   type Hash,
   InvalidIdError,
   parseEpoch,
   parseEventId,
   parsePosition,
   parseUnixMs,
-  type SessionId,
 } from "../ids.ts";
 import type { Link } from "../link.ts";
+import { MalformedEventError } from "../malformed-event.ts";
+import { decode, encode } from "../messagepack.ts";
 import { ScratchBuffer } from "./scratch-buffer.ts";
 import { SessionEventReader } from "./session-event-codec.ts";
-import { isStrictMessagePack } from "./strict-messagepack.ts";
-
-/** Plain MessagePack without record extensions and shared structures, so that any reader understands the bytes. */
-const packr = new Packr({ useRecords: false, moreTypes: false, structuredClone: false, variableMapSize: true });
-
-export function encode(value: unknown): Uint8Array {
-  return packr.pack(value);
-}
-
-/**
- * Decodes one value. The decoder never sees bytes that fail the check of strict-messagepack.ts.
- * @throws MalformedEventError if the bytes are not exactly one strict MessagePack value
- */
-export function decode(bytes: Uint8Array): unknown {
-  if (!isStrictMessagePack(bytes)) throw new MalformedEventError("not strict MessagePack");
-  try {
-    return packr.unpack(bytes);
-  } catch (cause) {
-    throw new MalformedEventError("not MessagePack", { cause });
-  }
-}
-
-export class MalformedEventError extends CodedError<"ERR_EVENTS_MALFORMED"> {
-  override readonly code = "ERR_EVENTS_MALFORMED";
-  constructor(problem: string, options?: ErrorOptions) {
-    super(`malformed event: ${problem}`, options);
-  }
-}
 
 export type EventToEncode = Omit<Recorded, "hash" | "event" | "type" | "schemaVersion" | "effect"> &
   Readonly<{ event: CardeaEvent }>;
@@ -203,36 +174,4 @@ function parseString(value: unknown, field: string): string {
 function parseInteger(value: unknown, field: string): number {
   if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
   throw new MalformedEventError(`${field} is not a non-negative integer`);
-}
-
-/** Formats 16 random bytes, which the caller supplies, as a version 4 UUID. */
-export function uuidFromBytes(random: Uint8Array): EventId {
-  return formatUuid(random, 0x40) as EventId;
-}
-
-const reassertion = Buffer.from("cardea reassertion", "utf8");
-
-/** The command id under which a lost event is recorded again: a version 8 UUID that follows from its hash alone. */
-export function uuidOfHash(lost: Hash): CommandId {
-  const digest = digestOf("sha256", Buffer.concat([reassertion, Buffer.from(lost, "hex")]), "buffer");
-  return formatUuid(digest, 0x80) as CommandId;
-}
-
-const endedSession = Buffer.from("cardea ended session", "utf8");
-
-/** The hash that stands for the end of one session by an event about its user. Equal on every node. */
-export function endedSessionHash(event: Hash, sessionId: SessionId): Hash {
-  const id = Buffer.from(sessionId, "utf8");
-  return digestOf("sha256", Buffer.concat([endedSession, Buffer.from(event, "hex"), id]), "hex") as Hash;
-}
-
-const hexOf = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
-
-/** @param version the version nibble of the UUID, in the high half */
-function formatUuid(b: Uint8Array, version: number): string {
-  const h = (at: number): string => hexOf[b[at] ?? 0] ?? "";
-  const six = hexOf[((b[6] ?? 0) & 0x0f) | version] ?? "";
-  const eight = hexOf[((b[8] ?? 0) & 0x3f) | 0x80] ?? "";
-  const start = `${h(0)}${h(1)}${h(2)}${h(3)}-${h(4)}${h(5)}-${six}${h(7)}-${eight}${h(9)}-`;
-  return `${start}${h(10)}${h(11)}${h(12)}${h(13)}${h(14)}${h(15)}`;
 }

@@ -4,8 +4,8 @@
  * Entities are added and removed one by one, in any order, so the sum is always current and equal sets have equal sums.
  */
 import { hash as digestOf } from "node:crypto";
-import { encode } from "../codec/codec.ts";
 import type { GroupId, UserId } from "../ids.ts";
+import { encode } from "../messagepack.ts";
 import { GroupForms } from "./group-forms.ts";
 import { SessionForm } from "./session-form.ts";
 import type { Group, Membership, Session } from "./state.ts";

@@ -6,8 +6,8 @@
  * - The caller advances it in small steps, so that it never blocks for longer than one shard takes.
  */
 
-import { encode } from "../codec/codec.ts";
 import type { GroupId, UserId } from "../ids.ts";
+import { encode } from "../messagepack.ts";
 import type { CapturedEntity, ProjectionCapture } from "../projection/capture.ts";
 import { compareText } from "./columns.ts";
 import { ShardRows, shardCount, shardOf } from "./shard.ts";

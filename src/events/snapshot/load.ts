@@ -7,10 +7,10 @@
  */
 
 import type { RevocationReason } from "../catalog.ts";
-import { decode } from "../codec/codec.ts";
 import type { DeviceId, GroupId, Position, ServiceAccountId, UnixMs, UserId } from "../ids.ts";
 import type { Link } from "../link.ts";
 import { MalformedSnapshotError } from "../malformed-snapshot.ts";
+import { decode } from "../messagepack.ts";
 import { Projection } from "../projection/projection.ts";
 import type { ProjectionTables } from "../projection/projection-types.ts";
 import type { User } from "../projection/state.ts";

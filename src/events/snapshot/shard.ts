@@ -6,8 +6,8 @@
  * - Personal data stays sealed as in the events. A profile that several rows share is written once.
  */
 
-import { encode } from "../codec/codec.ts";
 import type { GroupId, SessionId, UserId } from "../ids.ts";
+import { encode } from "../messagepack.ts";
 import { bitsOfMembership } from "../projection/memberships.ts";
 import type { Device, Membership, ServiceAccount, Session, User } from "../projection/state.ts";
 import { columnFlags } from "../session-index/session-index.ts";

@@ -10,7 +10,6 @@ import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { decode, encode, type Position, type Projection, type Stream, type WrappedKey } from "../../events/index.ts";
-import { BrokerUnavailableError } from "../databroker.ts";
 import { LogUnavailableError } from "../log/log.ts";
 import type { Logger } from "../runtime/logger.ts";
 import { loadSnapshot } from "../snapshot/load-snapshot.ts";
@@ -30,6 +29,7 @@ import {
 } from "../snapshot/snapshot-folder.ts";
 import { allKeys, fetchSnapshot, packedFrom, type SnapshotSupply } from "../snapshot/snapshot-supply.ts";
 import type { EnvelopeOpener } from "../wire/broker-opener.ts";
+import { BrokerUnavailableError } from "../wire/broker-unavailable-error.ts";
 import type { DenialsOnDisk } from "./denials/persisted-denials.ts";
 import { type DenialsFile, formatDenials, parseDenials } from "./denials/persisted-form.ts";
 import type { LoadedSnapshot } from "./messages.ts";

@@ -7,7 +7,7 @@
  *   person exists nowhere outside the key table.
  */
 import type { Hash, Position, UserId, WrappedKey } from "../../events/index.ts";
-import { BrokerUnavailableError } from "../databroker.ts";
+import { BrokerUnavailableError } from "../wire/broker-unavailable-error.ts";
 import { type ChunkRef, openManifest, type SignedManifest } from "./manifest.ts";
 import type { SnapshotFolder } from "./snapshot-folder.ts";
 

@@ -10,7 +10,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Agent, request as send } from "undici";
 import { CodedError, type CommandRequest, type CommandResult, encode, formatLink } from "../../events/index.ts";
-import { BrokerUnavailableError, type Databroker, type ReceiptTarget } from "../databroker.ts";
+import type { Databroker, ReceiptTarget } from "../databroker.ts";
 import { type LeaseRefusal, LeaseRefusedError } from "../lease/lease-refusal.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { jittered, upTo } from "../runtime/jitter.ts";
@@ -18,6 +18,7 @@ import type { Logger } from "../runtime/logger.ts";
 import { createSystemLookup } from "../runtime/system-lookup.ts";
 import type { SnapshotSupply } from "../snapshot/snapshot-supply.ts";
 import { createBrokerOpener } from "./broker-opener.ts";
+import { BrokerUnavailableError } from "./broker-unavailable-error.ts";
 import {
   parseClusterStatus,
   parseCommandResult,

@@ -4,8 +4,8 @@
  * receives. Pure.
  */
 import { decode, type Hash, type Position, type UserId, type WrappedKey } from "../../events/index.ts";
-import { BrokerUnavailableError } from "../databroker.ts";
 import type { SnapshotSupply } from "../snapshot/snapshot-supply.ts";
+import { BrokerUnavailableError } from "./broker-unavailable-error.ts";
 import { parseWrappedKey } from "./messages.ts";
 
 export type SnapshotCall = Readonly<{

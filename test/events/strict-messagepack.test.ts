@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { describe, mock, test } from "node:test";
 import { Packr, Unpackr } from "msgpackr";
-import { decode, encode, MalformedEventError } from "../../../src/events/index.ts";
-import { fc } from "../../support/property.ts";
+import { decode, encode, MalformedEventError } from "../../src/events/index.ts";
+import { fc } from "../support/property.ts";
 
 const bytesOf = (...bytes: number[]): Uint8Array => Uint8Array.from(bytes);
 const refuses = (bytes: Uint8Array): void => assert.throws(() => decode(bytes), MalformedEventError);

@@ -1,0 +1,35 @@
+/** Derived ids: UUIDs and hashes that follow from random bytes or from another hash. Pure. */
+import { hash as digestOf } from "node:crypto";
+import type { CommandId, EventId, Hash, SessionId } from "./ids.ts";
+
+/** Formats 16 random bytes, which the caller supplies, as a version 4 UUID. */
+export function uuidFromBytes(random: Uint8Array): EventId {
+  return formatUuid(random, 0x40) as EventId;
+}
+
+const reassertion = Buffer.from("cardea reassertion", "utf8");
+
+/** The command id under which a lost event is recorded again: a version 8 UUID that follows from its hash alone. */
+export function uuidOfHash(lost: Hash): CommandId {
+  const digest = digestOf("sha256", Buffer.concat([reassertion, Buffer.from(lost, "hex")]), "buffer");
+  return formatUuid(digest, 0x80) as CommandId;
+}
+
+const endedSession = Buffer.from("cardea ended session", "utf8");
+
+/** The hash that stands for the end of one session by an event about its user. Equal on every node. */
+export function endedSessionHash(event: Hash, sessionId: SessionId): Hash {
+  const id = Buffer.from(sessionId, "utf8");
+  return digestOf("sha256", Buffer.concat([endedSession, Buffer.from(event, "hex"), id]), "hex") as Hash;
+}
+
+const hexOf = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
+/** @param version the version nibble of the UUID, in the high half */
+function formatUuid(b: Uint8Array, version: number): string {
+  const h = (at: number): string => hexOf[b[at] ?? 0] ?? "";
+  const six = hexOf[((b[6] ?? 0) & 0x0f) | version] ?? "";
+  const eight = hexOf[((b[8] ?? 0) & 0x3f) | 0x80] ?? "";
+  const start = `${h(0)}${h(1)}${h(2)}${h(3)}-${h(4)}${h(5)}-${six}${h(7)}-${eight}${h(9)}-`;
+  return `${start}${h(10)}${h(11)}${h(12)}${h(13)}${h(14)}${h(15)}`;
+}
