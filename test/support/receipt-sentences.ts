@@ -16,6 +16,15 @@ export const sentenceProofs: readonly SentenceProof[] = [
     ],
   },
   {
+    says: "decided every open exchange again",
+    tests: [
+      "test/integration/cluster/revocation.test.ts › when a receipt is complete, every open exchange was already cut",
+      "test/proxy/cut.test.ts › loses its WebSocket with close code 4401",
+      "test/proxy/cut.test.ts › loses its streaming answer, and nobody else loses theirs",
+      "test/integration/cluster/open-exchanges.test.ts › when the receipt is complete, nothing that is sent later on theirs arrives on either node",
+    ],
+  },
+  {
     says: "a cut discards the send queue of the connection",
     tests: [
       "test/attacks/kernel-queue.test.ts › HTTP/1.1: complete answers on a connection that is kept",
@@ -25,26 +34,42 @@ export const sentenceProofs: readonly SentenceProof[] = [
     ],
   },
   {
-    says: "A node whose projection is found to be another than the leader's",
+    says: "Answers that were complete in the process are cut too",
+    tests: [
+      "test/attacks/kernel-queue.test.ts › HTTP/1.1: complete answers on a connection that is kept",
+      "test/attacks/kernel-queue.test.ts › HTTP/2: complete answers",
+      "test/attacks/kernel-queue.test.ts › TCP tunnel",
+      "test/attacks/kernel-queue.test.ts › an upload to an upstream that reads slowly",
+    ],
+  },
+  {
+    says: "A node whose projection differs from the leader's does not count",
     tests: [
       "test/broker/receipts.test.ts › a node that was found to have another projection is no longer applied in any receipt, until it shows the right one",
     ],
   },
   {
-    says: "The leader keeps that over the epochs",
+    says: "The leader carries that over to the epochs",
     tests: [
       "test/replication/lease/lease-granter.test.ts › in the same process goes on with what was found of a node's projection and of its clock",
       "test/replication/lease/lease-granter.test.ts › whose projection was found to be another enforces nothing, until a renew shows that it is ours again",
     ],
   },
   {
-    says: "A node that was told permits nothing meanwhile",
+    says: "After a takeover another broker detects it",
+    tests: [
+      "test/replication/lease/lease-granter.test.ts › in the same process goes on with what was found of a node's projection and of its clock",
+      "test/replication/lease/lease-granter.test.ts › whose projection was found to be another enforces nothing, until a renew shows that it is ours again",
+    ],
+  },
+  {
+    says: "once notified, permits nothing meanwhile",
     tests: [
       "test/integration/failover/quarantine.test.ts › a node whose projection is another at the same link is found out, permits nothing, and comes back with the log's",
     ],
   },
   {
-    says: "its right to decide has run out by its own clock",
+    says: "its right to decide has expired by its own clock",
     tests: [
       "test/broker/receipts.test.ts › a silent node is fenced after its W and not before",
       "test/integration/cluster/fencing.test.ts › a stopped proxy is never called applied, is fenced after W, and permits nothing on what was revoked when it wakes",
@@ -65,6 +90,15 @@ export const sentenceProofs: readonly SentenceProof[] = [
     ],
   },
   {
+    says: "On waking, the process may also write what it had queued",
+    tests: [
+      "test/attacks/frozen-node.test.ts › a node that wakes past its lease hands over what it had queued, and nothing else",
+      "test/attacks/frozen-node.test.ts › the kernel of a frozen node sends what it held, and no more than is stated",
+      "test/attacks/kernel-queue.test.ts › the kernel takes no more of a connection than is stated",
+      "test/replication/wire/receipt-jws.test.ts › promises that no byte is carried, and with a fenced node names what a kernel may still send",
+    ],
+  },
+  {
     says: "**unconfirmed**: neither",
     tests: [
       "test/broker/receipts.test.ts › time runs out: the receipt names who is missing, and for how long",
@@ -72,14 +106,14 @@ export const sentenceProofs: readonly SentenceProof[] = [
     ],
   },
   {
-    says: "**complete**: every node that was to be waited for",
+    says: "**complete**: every node that the receipt waits for",
     tests: [
       "test/replication/lease/receipt.test.ts › complete means that each node it waits for confirmed the place or holds nothing any more",
       "test/replication/lease/receipt.test.ts › a region waits for its own nodes, and lists them all",
     ],
   },
   {
-    says: "What follows from it depends on the change",
+    says: "The receipt's promise states what follows",
     tests: [
       "test/console/operator-receipts.test.ts › what was changed says no more than it does: who is removed from a group keeps what other rights give",
       "test/replication/wire/receipt-jws.test.ts › promises that no byte is carried, and with a fenced node names what a kernel may still send",
@@ -107,20 +141,34 @@ export const sentenceProofs: readonly SentenceProof[] = [
     ],
   },
   {
-    says: "Nodes that the broker has heard of",
+    says: "That window is the longer of `broker.max_window`",
+    tests: [
+      "test/replication/lease/lost-history.test.ts › a receipt of every region waits for a lost history",
+      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
+    ],
+  },
+  {
+    says: "It represents any node",
+    tests: [
+      "test/replication/lease/lost-history.test.ts › a receipt of every region waits for a lost history",
+      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
+    ],
+  },
+  {
+    says: "Nodes that the broker has heard of but has no lease for",
     tests: [
       "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
     ],
   },
   {
-    says: "A receipt that is complete has waited for all of them.",
+    says: "A complete receipt has waited for all of them.",
     tests: [
       "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
     ],
   },
-  { says: "These prove that nothing is lost", untested: "introduces the sentences behind it" },
+  { says: "These prove that no lease was lost", untested: "introduces the sentences behind it" },
   {
-    says: "the same run of the same server as when the epoch before was opened",
+    says: "the same run of the same server as when the previous epoch was opened",
     tests: [
       "test/integration/postgres-continuity.test.ts › another broker on the same running server knows that no lease is lost",
       "test/integration/postgres-continuity.test.ts › after a clean restart the broker that led goes on at once, and another one waits",
@@ -140,10 +188,10 @@ export const sentenceProofs: readonly SentenceProof[] = [
     ],
   },
   { says: "has the exact evidence", untested: "refers to another page" },
-  { says: "`durability` says what the change rested on", untested: "introduces the sentences behind it" },
+  { says: "`durability` says how safely the change was stored", untested: "introduces the sentences behind it" },
   { says: "| | | |---|---|", untested: "introduces the sentences behind it" },
   {
-    says: "as many of the standbys in `synchronous_standby_names` as commits wait for",
+    says: "at as many of the standbys in `synchronous_standby_names` as commits wait for",
     tests: [
       "test/replication/log/durability.test.ts › enough of the named standbys have flushed up to the end: synchronous",
       "test/replication/log/durability.test.ts › one standby with two connections counts once, by the lower of its positions",
@@ -151,7 +199,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
     ],
   },
   {
-    says: "| `asynchronous` | Postgres, and that is not shown",
+    says: "| `asynchronous` | Postgres, without that evidence",
     tests: [
       "test/replication/log/durability.test.ts › without names, or with commits that wait for nobody, it is asynchronous at once, wherever the standbys are",
       "test/integration/durability.test.ts › a role that may not see how far the standbys are calls nothing synchronous, and is told why",
@@ -162,7 +210,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
     tests: ["test/integration/failover/asynchronous.test.ts › events that no standby had are lost"],
   },
   {
-    says: "asked for again, becomes `synchronous` once the standbys have it",
+    says: "requested later becomes `synchronous` once the standbys have the change",
     tests: [
       "test/integration/durability.test.ts › a commit that emptied names released says asynchronous, also once they are set again, until a standby holds it",
     ],
@@ -175,20 +223,27 @@ export const sentenceProofs: readonly SentenceProof[] = [
   },
   { says: "| `volatile` | the `memory` store", untested: "names what is not promised" },
   {
-    says: "rests on what the standbys hold, never on a setting",
+    says: "depends on what the standbys hold, never on a setting",
     tests: [
       "test/integration/durability.test.ts › a commit that emptied names released says asynchronous, also once they are set again, until a standby holds it",
       "test/integration/durability.test.ts › names that are emptied and set again before any session has read them credit nothing",
     ],
   },
   {
-    says: "It is checked each time",
+    says: "A commit that Postgres released because the names were emptied",
+    tests: [
+      "test/integration/durability.test.ts › a commit that emptied names released says asynchronous, also once they are set again, until a standby holds it",
+      "test/integration/durability.test.ts › names that are emptied and set again before any session has read them credit nothing",
+    ],
+  },
+  {
+    says: "Each request checks it anew",
     tests: [
       "test/integration/failover/emptied-names.test.ts › a revocation that emptied names released is complete and asynchronous, and lost after a failover; one that waited is not",
     ],
   },
   {
-    says: "`complete` says the same of the nodes with each of them.",
+    says: "`complete` means the same with each of them.",
     tests: ["test/integration/failover/emptied-names.test.ts › is complete and asynchronous"],
   },
   {
@@ -196,76 +251,92 @@ export const sentenceProofs: readonly SentenceProof[] = [
     untested: "names what is not promised",
   },
   {
-    says: "A receipt that is `lost`, or was signed before this was said",
+    says: "A receipt that is `lost`, or that a build without this field signed",
     tests: [
       "test/replication/wire/receipt-jws.test.ts › of an older build, which promised less, is checked as before",
       "test/replication/lease/receipt.test.ts › what is not in the log is lost, and never complete",
     ],
   },
   {
-    says: "shows it for the head of the log",
+    says: "shows the durability of the log's head",
     tests: ["test/integration/failover/asynchronous.test.ts › events that no standby had are lost"],
   },
   { says: "**Nothing of your change, where there was none to make.**", untested: "introduces the sentences behind it" },
   {
-    says: "is answered with the newest place of the log",
+    says: "gets the newest position of the log",
     tests: ["test/broker/receipts.test.ts › a revocation of what is revoked already has a receipt too"],
   },
   {
     says: "It covers the earlier revocation",
     tests: ["test/broker/receipts.test.ts › a revocation of what is revoked already has a receipt too"],
   },
+  {
+    says: "To show the earlier one, request its own receipt",
+    tests: ["test/broker/receipts.test.ts › a revocation of what is revoked already has a receipt too"],
+  },
   { says: "**Nothing of what an upstream did", untested: "names what is not promised" },
   { says: "**Nothing of bytes that have left the machine.**", untested: "names what is not promised" },
-  { says: "What the caller's kernel has received is the caller's", untested: "names what is not promised" },
-  { says: "What is on its way in the network arrives", untested: "names what is not promised" },
-  { says: "**Nothing of what a kernel holds on other systems than Linux**", untested: "names what is not promised" },
+  { says: "The caller owns what its kernel has received", untested: "names what is not promised" },
+  { says: "Bytes already in the network arrive", untested: "names what is not promised" },
+  { says: "**Nothing of what a kernel holds on systems other than Linux**", untested: "names what is not promised" },
   {
-    says: "Such a node says `this node cannot read or bound",
+    says: "Such a node logs `this node cannot read or bound",
     tests: ["test/attacks/without-ffi.test.ts › it says so at its start"],
   },
-  { says: "**Nothing of pages of the proxy's own**", untested: "names what is not promised" },
+  { says: "**Nothing of the proxy's own pages**", untested: "names what is not promised" },
   {
-    says: "such nodes are named `decision-only`",
+    says: "such nodes are marked `decision-only`",
     tests: [
       "test/replication/lease/receipt.test.ts › a node that only answers decisions for somebody else's proxy is named so",
     ],
   },
-  { says: "**Nothing of upstreams that believe an assertion longer", untested: "names what is not promised" },
-  { says: "**That the person is out for good.**", untested: "introduces the sentences behind it" },
   {
-    says: "Whose sessions are revoked may sign in again",
+    says: "They deny the next request",
+    tests: [
+      "test/replication/lease/receipt.test.ts › a node that only answers decisions for somebody else's proxy is named so",
+    ],
+  },
+  { says: "**Nothing of upstreams that accept an assertion longer", untested: "names what is not promised" },
+  { says: "**That the person stays out.**", untested: "introduces the sentences behind it" },
+  {
+    says: "A person whose sessions are revoked may sign in again",
     tests: [
       "test/integration/cluster/revocation.test.ts › revoking a user ends all their sessions with one event, and a new sign-in works",
     ],
   },
   {
-    says: "Whoever is taken out of a group keeps what other rights give",
+    says: "A person removed from a group keeps what other rights give",
     tests: ["test/console/operator-receipts.test.ts › who is removed from a group keeps what other rights give"],
   },
   { says: "**That the log cannot lose it**", untested: "names what is not promised" },
   {
-    says: "Lost revocations are found and recorded again",
+    says: "Brokers detect lost revocations and record them again",
     tests: [
       "test/integration/failover/asynchronous.test.ts › revocations among them stay in force",
       "test/broker/takeover.test.ts › revocations that only the broker had read are in the log again after it was put back to before them",
     ],
   },
   { says: "**That a machine computes as it should.**", untested: "introduces the sentences behind it" },
-  { says: "`applied` is a node's word", untested: "names what is not promised" },
+  { says: "`applied` is a node's own statement", untested: "names what is not promised" },
   {
-    says: "compared by digest once a second",
+    says: "shows once a second that its fold equals the leader's",
     tests: [
       "test/integration/failover/quarantine.test.ts › a node whose projection is another at the same link is found out, permits nothing, and comes back with the log's",
     ],
   },
   {
-    says: "may be counted in receipts until its next renew",
+    says: "may count in receipts until its next renew",
     tests: [
       "test/integration/failover/quarantine.test.ts › a node whose projection is another at the same link is found out, permits nothing, and comes back with the log's",
     ],
   },
-  { says: "**That nobody with `shared_secret` lied.**", untested: "introduces the sentences behind it" },
+  {
+    says: "From then on it counts in none",
+    tests: [
+      "test/integration/failover/quarantine.test.ts › a node whose projection is another at the same link is found out, permits nothing, and comes back with the log's",
+    ],
+  },
+  { says: "**That no holder of `shared_secret` lied.**", untested: "introduces the sentences behind it" },
   {
     says: "was not altered since, not that the cluster was honest",
     tests: [
@@ -273,7 +344,14 @@ export const sentenceProofs: readonly SentenceProof[] = [
       "test/replication/wire/receipt-jws.test.ts › is signed by a key of its own: not the one under which brokers or nodes speak",
     ],
   },
-  { says: "What the secret does not give", untested: "introduces the sentences behind it" },
+  {
+    says: "The signing key is derived from that secret",
+    tests: [
+      "test/replication/wire/receipt-jws.test.ts › that was altered anywhere is refused",
+      "test/replication/wire/receipt-jws.test.ts › is signed by a key of its own: not the one under which brokers or nodes speak",
+    ],
+  },
+  { says: "The secret is not enough to confirm or say goodbye", untested: "introduces the sentences behind it" },
   {
     says: "A broker accepts those only from the key that the node's boot id names",
     tests: [
@@ -282,7 +360,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
     ],
   },
   {
-    says: "It says nothing of names either",
+    says: "A receipt contains no names",
     tests: ["test/replication/wire/receipt-jws.test.ts › holds no name and no e-mail: ids, times and places alone"],
   },
   { says: "A request that it permitted right before it froze", untested: "names what is not promised" },
@@ -293,7 +371,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
     ],
   },
   {
-    says: "A node that goes on renewing its lease and cannot read the log is never fenced",
+    says: "A node that keeps renewing its lease but cannot read the log is never fenced",
     untested: "names what is not promised",
   },
   {
@@ -315,7 +393,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
     untested: "names what is not promised",
   },
   {
-    says: "When it wakes up, no time has passed by its clocks",
+    says: "When it wakes up, its clocks show no elapsed time",
     tests: [
       "test/integration/cluster/clocks.test.ts › a frozen machine: nothing of its own tells, and the leader's clock does; it waits for a grant asked for since",
     ],
@@ -340,18 +418,18 @@ export const sentenceProofs: readonly SentenceProof[] = [
     ],
   },
   {
-    says: "Its cuts still reset connections of HTTP/1.1 and tunnels",
+    says: "Its cuts still reset HTTP/1.1 connections and tunnels",
     tests: [
       "test/attacks/without-ffi.test.ts › a cut resets a connection of HTTP/1.1, and the kernel discards what it holds",
     ],
   },
   {
-    says: "Of a cut WebSocket that gets a close frame",
+    says: "For a cut WebSocket that gets a close frame",
     tests: ["test/attacks/without-ffi.test.ts › a cut resets a stream of HTTP/2 alone, behind what the kernel holds"],
   },
-  { says: "Other lost changes are not", untested: "names what is not promised" },
+  { says: "They do not recover other lost changes", untested: "names what is not promised" },
   {
-    says: "The receipt of such a change, asked for again, is `lost`",
+    says: "The receipt of such a change, requested again, is `lost`",
     tests: ["test/integration/failover/asynchronous.test.ts › old receipts say lost"],
   },
 ];

@@ -60,7 +60,7 @@ export const decisionKeys = {
       ),
       resources: cardea(
         resourceTemplates().prefault({}),
-        "How resources and actions of AuthZEN map to HTTP requests: `todo: {can_update: PUT https://app.example.com/todos/{id}}` (docs/decisions.md).",
+        "How resources and actions of AuthZEN map to HTTP requests: `todo: {can_update: PUT https://app.example.com/todos/{id}}` (docs/authzen.md).",
         { inConfig: "value" },
       ),
     }),

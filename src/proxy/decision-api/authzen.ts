@@ -1,5 +1,5 @@
 /**
- * AuthZEN: OpenID Authorization API 1.0 over the request decider; docs/decisions.md has the mapping.
+ * AuthZEN: OpenID Authorization API 1.0 over the request decider; docs/authzen.md has the mapping.
  *
  *   subject   session (id), user and identity (Cardea's id, or the provider's subject), credential (a handle), anonymous
  *   action    an HTTP method, or a name in `decision_api.resources`       resource   route, or a type named there
