@@ -8,7 +8,7 @@ import { randomBytes } from "node:crypto";
 import { cpSync, readdirSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { ask } from "../integration/cluster/client.ts";
+import { sendRequest } from "../integration/cluster/client.ts";
 import { Child, TemporaryFolder } from "../support/child.ts";
 import { freePorts } from "../support/free-port.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -44,7 +44,7 @@ test("with no whole snapshot of what the log has let go of, nothing is served, a
     `the event log begins at ${begins}, and no snapshot leads there: .*Copy the snapshots of another`,
   );
   await waitFor("it to say so", async () => said.test(await readiness()), patience);
-  const status = async (): Promise<number> => (await ask({ port, host: `app.localhost:${port}` })).status;
+  const status = async (): Promise<number> => (await sendRequest({ port, host: `app.localhost:${port}` })).status;
   assert.equal(await status(), 503);
   const lines = (): string[] => child.log().split("\n");
   assert.ok(lines().some((line) => line.includes(join(chunks, "")) && /cannot be unpacked|is missing/.test(line)));

@@ -13,7 +13,7 @@ import {
   type SessionId,
 } from "../../src/events/index.ts";
 import type { Logger } from "../../src/replication/index.ts";
-import { load } from "../integration/cluster/cluster.ts";
+import { loadConfigFile } from "../integration/cluster/cluster.ts";
 import { waitFor } from "../support/wait-for.ts";
 
 export const patience = { withinMs: 90_000, everyMs: 200 };
@@ -45,7 +45,7 @@ export function writeTruncating(
 }
 
 export function startBrokerOf(configFile: string, logger = quiet): Promise<DatabrokerParts> {
-  return startDatabroker(load(configFile), { node: "broker-1" as NodeId, logger, duties: [] });
+  return startDatabroker(loadConfigFile(configFile), { node: "broker-1" as NodeId, logger, duties: [] });
 }
 
 export async function signIn(parts: DatabrokerParts): Promise<SessionId> {

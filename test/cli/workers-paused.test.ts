@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { CommandId } from "../../src/events/index.ts";
 import { createBrokerClient, type Receipt, type Role, systemClock } from "../../src/replication/index.ts";
-import { load, makeSession } from "../integration/cluster/cluster.ts";
+import { createSession, loadConfigFile } from "../integration/cluster/cluster.ts";
 import { TemporaryFolder } from "../support/child.ts";
 import { freePorts } from "../support/free-port.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -89,7 +89,7 @@ test("a worker that is stopped is named by the receipt, then fenced, and permits
   assert.ok(started !== undefined, child.log());
   const { pid, node } = started;
 
-  const config = load(configFile);
+  const config = loadConfigFile(configFile);
   const client = (role: Role) => {
     const made = createBrokerClient({
       ...{
@@ -105,7 +105,7 @@ test("a worker that is stopped is named by the receipt, then fenced, and permits
     return made;
   };
   const operator = client("operator");
-  const sessionFor = (user: string) => makeSession(user, [], { config, client: client("authenticate"), issuer });
+  const sessionFor = (user: string) => createSession(user, [], { config, client: client("authenticate"), issuer });
   const [revoked, kept] = [await sessionFor("alice"), await sessionFor("bob")];
   const statusOf = (receipt: Receipt, name: string) =>
     receipt.nodes.filter((one) => one.node === name).map((one) => one.status);

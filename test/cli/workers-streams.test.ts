@@ -15,7 +15,7 @@ import { type TestContext, test } from "node:test";
 import type { CommandId } from "../../src/events/index.ts";
 import { datagramCapsule } from "../../src/proxy/index.ts";
 import { createBrokerClient, type Role, systemClock } from "../../src/replication/index.ts";
-import { load, makeSession, type Session } from "../integration/cluster/cluster.ts";
+import { createSession, loadConfigFile, type Session } from "../integration/cluster/cluster.ts";
 import { newestStamp, stamp, startUpstream, type Upstream } from "../integration/cluster/upstream.ts";
 import { TemporaryFolder } from "../support/child.ts";
 import { freePorts } from "../support/free-port.ts";
@@ -226,7 +226,7 @@ test("a receipt is complete when streams of every kind are closed in every worke
   const { measured, bothServe } = await startWithWorkers(t, { folder, configFile, metrics });
   await waitFor("both to be ready", bothServe, patience);
 
-  const config = load(configFile);
+  const config = loadConfigFile(configFile);
   const client = (role: Role) => {
     const made = createBrokerClient({
       ...{ urls: [new URL(`http://127.0.0.1:${broker}`)], cluster: config.broker.clusterName, role, name: "test" },
@@ -237,7 +237,7 @@ test("a receipt is complete when streams of every kind are closed in every worke
   };
   const operator = client("operator");
   const sessionFor = (user: string) =>
-    makeSession(user, [], { config, client: client("authenticate"), issuer, routes: ["app", "grpc", "tcp", "udp"] });
+    createSession(user, [], { config, client: client("authenticate"), issuer, routes: ["app", "grpc", "tcp", "udp"] });
   const [theirs, others] = [await sessionFor("alice"), await sessionFor("bob")];
 
   const held: Record<"theirs" | "others", Held[]> = { theirs: [], others: [] };

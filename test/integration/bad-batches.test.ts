@@ -41,7 +41,7 @@ import {
 import { startNats } from "../support/nats.ts";
 import { startPostgres } from "../support/postgres.ts";
 import { waitFor } from "../support/wait-for.ts";
-import { batchBehind, listenOnNats, sealBatch, speakerWith } from "./cluster/eavesdropper.ts";
+import { batchAfter, enrolSigner, listenOnNats, sealBatch } from "./cluster/eavesdropper.ts";
 
 const endings: (() => Promise<unknown>)[] = [];
 let broker: Broker;
@@ -192,8 +192,8 @@ for (const [what, alter] of batches) {
     };
     const { batch } = await nats.batchEndingAt(created);
     const { epoch, incarnation } = batch;
-    const speaker = speakerWith({ cluster, secret, role: "broker", name: "broker-1", epoch, incarnation });
-    const ends = batchBehind(
+    const speaker = enrolSigner({ cluster, secret, role: "broker", name: "broker-1", epoch, incarnation });
+    const ends = batchAfter(
       created,
       { type: "SessionRevoked", sessionId: session(id), userId: user("alice"), reason: "operator" },
       { epoch, incarnation },

@@ -5,33 +5,35 @@
 import type { Cluster } from "./cluster.ts";
 
 export type Appender = Readonly<{
-  done: () => number;
-  failed: readonly string[];
-  longestMs: () => number;
+  appendCount: () => number;
+  failures: readonly string[];
+  slowestMs: () => number;
   stop: () => Promise<void>;
 }>;
 
 export function startAppender(cluster: Pick<Cluster, "session">): Appender {
-  const failed: string[] = [];
-  let [going, done, longestMs] = [true, 0, 0];
+  const failures: string[] = [];
+  let [running, count, slowest] = [true, 0, 0];
   const caller = async (name: string): Promise<void> => {
-    for (let n = 0; going; n++) {
+    for (let n = 0; running; n++) {
       const startedAt = performance.now();
       try {
         await cluster.session(`${name}-${n % 50}`);
-        done += 1;
+        count += 1;
       } catch (error) {
-        failed.push(String(error));
+        failures.push(String(error));
       }
-      longestMs = Math.max(longestMs, performance.now() - startedAt);
+      slowest = Math.max(slowest, performance.now() - startedAt);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   };
   const callers = ["ann", "ben", "cat"].map(caller);
   return {
-    ...{ failed, done: () => done, longestMs: () => longestMs },
+    failures,
+    appendCount: () => count,
+    slowestMs: () => slowest,
     async stop() {
-      going = false;
+      running = false;
       await Promise.all(callers);
     },
   };

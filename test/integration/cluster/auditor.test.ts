@@ -35,7 +35,7 @@ after(async () => {
 test("a watched receipt names who is missing, goes on over the loss of the leader, and ends signed by the one who leads then", async (t) => {
   const session = await cluster.session("alice");
   const [leader, next, silent] = [await cluster.leader(), await cluster.follower(), cluster.proxy(2)];
-  cluster.front.leadTo([cluster.proxy(1).ports.address]);
+  cluster.front.setTargets([cluster.proxy(1).ports.address]);
   silent.pause();
   const watching = spawn(
     process.execPath,
@@ -60,7 +60,7 @@ test("a watched receipt names who is missing, goes on over the loss of the leade
     await waitFor("another to lead", async () => (await cluster.leader()).name === next.name, { withinMs: 30_000 });
   } finally {
     silent.resume();
-    cluster.front.leadTo(cluster.proxies.map(({ ports }) => ports.address));
+    cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
   }
   const [code] = await ended;
   assert.equal(code, 0, err);

@@ -10,12 +10,12 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { formatLink } from "../../../src/events/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { oneDigest } from "./alike.ts";
 import { type Appender, startAppender } from "./appender.ts";
 import { hammer, openSocket } from "./client.ts";
 import { type Change, type Cluster, type Session, startCluster } from "./cluster.ts";
 import type { ClusterProcess } from "./cluster-process.ts";
-import { logBegins, smallPartitions, truncateByHand } from "./small-partitions.ts";
+import { waitForOneDigest } from "./digests.ts";
+import { basePosition, dropPartitionsBelow, shrinkPartitions } from "./small-partitions.ts";
 
 let cluster: Cluster;
 let appender: Appender;
@@ -36,7 +36,7 @@ before(
       ...{ timing: "short", regions: ["north", "south"], relayed: "proxy-1" },
       broker: { snapshot_every: 100, snapshot_refresh: "1s", retention: "1s" },
       moreRoutes: { patient: { on_stale: "serve", stale_grace: "15m" } },
-      prepare: smallPartitions,
+      prepare: shrinkPartitions,
     });
     appender = startAppender(cluster);
   },
@@ -70,7 +70,7 @@ test("retention stops at a node that is away and may still decide, however many 
   const sessions = { kept: await cluster.session("kim"), gone: await cluster.session("gus") };
   for (const session of Object.values(sessions))
     assert.equal((await cluster.get(proxy, "patient", session)).status, 200);
-  await waitFor("partitions to be dropped while nobody is away", async () => (await logBegins(cluster.places)) > 0, {
+  await waitFor("partitions to be dropped while nobody is away", async () => (await basePosition(cluster.setup)) > 0, {
     withinMs: 60_000,
   });
   for (const relay of [...cluster.relays.brokers, cluster.relays.nats]) relay.cut();
@@ -82,19 +82,19 @@ test("retention stops at a node that is away and may still decide, however many 
   const revocation = await cluster.operator.revoke(sessions.gone);
   const hammering = hammer(
     [
-      { name: "kept patient", asking: at("patient", sessions.kept) },
-      { name: "gone patient", asking: at("patient", sessions.gone) },
-      { name: "kept strict", asking: at("strict", sessions.kept) },
+      { name: "kept patient", target: at("patient", sessions.kept) },
+      { name: "gone patient", target: at("patient", sessions.gone) },
+      { name: "kept strict", target: at("strict", sessions.kept) },
     ],
     { callers: 1 },
   );
   away = { proxy, stoodAt, sessions, revocation, hammering };
 
   await untilSnapshotsPass(stoodAt + 200);
-  const heldAt = await logBegins(cluster.places);
+  const heldAt = await basePosition(cluster.setup);
   assert.ok(heldAt > 0 && heldAt <= stoodAt, `the log begins behind ${heldAt}, and the node stands at ${stoodAt}`);
   await untilSnapshotsPass((await olderSnapshot()) + 200);
-  assert.ok((await logBegins(cluster.places)) <= stoodAt, "it was waited for no longer");
+  assert.ok((await basePosition(cluster.setup)) <= stoodAt, "it was waited for no longer");
   const { nodes } = await cluster.operator.receipt(revocation.link, { wait: "none" });
   assert.equal(nodes.find(({ node }) => node === proxy.name)?.status, "unconfirmed", "nor is it fenced");
   t.diagnostic(
@@ -107,8 +107,8 @@ test("where the log is cut beyond it all the same, it serves what it may from wh
 }, async (t) => {
   const { proxy, stoodAt, sessions, revocation, hammering } = away;
   const { link } = revocation;
-  await truncateByHand(cluster.places, (await olderSnapshot()) + 1);
-  const begins = await logBegins(cluster.places);
+  await dropPartitionsBelow(cluster.setup, (await olderSnapshot()) + 1);
+  const begins = await basePosition(cluster.setup);
   assert.ok(begins > link.position, `the log begins behind ${begins}; the revocation stood at ${link.position}`);
   // Brokers remember the newest events in memory: those that start now do not know the ones that were dropped.
   for (const broker of [await cluster.follower(), await cluster.leader()]) await broker.restart();
@@ -130,7 +130,7 @@ test("where the log is cut beyond it all the same, it serves what it may from wh
     while (watching) places.push(await applied(proxy));
   })();
 
-  for (const relay of [...cluster.relays.brokers, cluster.relays.nats]) relay.mend();
+  for (const relay of [...cluster.relays.brokers, cluster.relays.nats]) relay.restore();
   // Whoever has enforced what was said last has enforced all of it.
   const { link: last } = await cluster.session("last");
   const receipt = await cluster.operator.receipt(last, { timeoutMs: 60_000 });
@@ -170,7 +170,7 @@ test("where the log is cut beyond it all the same, it serves what it may from wh
   assert.ok(sockets.gone.newest() < completeAt, "and was before the receipt was complete");
   const toTheSignedIn = new Set(shots.filter(({ name }) => name !== "gone patient").map(({ status }) => status));
   assert.deepEqual([...toTheSignedIn].toSorted(), [200, 503], "nobody who is signed in is sent to sign in");
-  if (!proxy.wasStopped()) {
+  if (!proxy.hasReportedPause()) {
     const unserved = shots.filter(({ name, permitted }) => name === "kept patient" && !permitted);
     assert.deepEqual(unserved, [], "a route within its grace was not served, before, while or after");
     assert.equal(sockets.kept.isOpen(), true);
@@ -180,13 +180,13 @@ test("where the log is cut beyond it all the same, it serves what it may from wh
 });
 
 test("it ends with the projection of all others, and retention goes on", { timeout: 240_000 }, async () => {
-  const begins = await logBegins(cluster.places);
-  await waitFor("partitions to be dropped again", async () => (await logBegins(cluster.places)) > begins, {
+  const begins = await basePosition(cluster.setup);
+  await waitFor("partitions to be dropped again", async () => (await basePosition(cluster.setup)) > begins, {
     withinMs: 60_000,
     everyMs: 250,
   });
   await appender.stop();
-  await oneDigest(cluster, 3);
+  await waitForOneDigest(cluster, 3);
   const { leader, nodes } = await cluster.status();
   const own = nodes.find(({ node }) => node === away.proxy.name);
   assert.ok(own?.digest !== null && own?.digest === leader?.digest, JSON.stringify(own));

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { SignJWT } from "jose";
 import { bodyDigest, callText, type Role, type ServiceCall, serviceTokenKey } from "../../../src/replication/index.ts";
-import { type Answer, ask } from "./client.ts";
+import { type HttpReply, sendRequest } from "./client.ts";
 import type { Cluster } from "./cluster.ts";
 import type { ClusterProcess } from "./cluster-process.ts";
 
@@ -34,7 +34,7 @@ export function serviceToken({ config }: Pick<Cluster, "config">, options: Token
   };
 }
 
-export type Call = Readonly<{
+export type BrokerCall = Readonly<{
   path: string;
   /** As text it is sent as it is. */
   token?: ServiceToken | string;
@@ -43,12 +43,15 @@ export type Call = Readonly<{
   timeoutMs?: number;
 }>;
 
-export async function callBroker(broker: ClusterProcess, { path, token, body, timeoutMs }: Call): Promise<Answer> {
+export async function callBroker(
+  broker: ClusterProcess,
+  { path, token, body, timeoutMs }: BrokerCall,
+): Promise<HttpReply> {
   const raw = body instanceof Uint8Array;
   const method = body === undefined ? "GET" : "POST";
   const sent = body === undefined ? undefined : raw ? body : Buffer.from(JSON.stringify(body));
   const proof = typeof token === "function" ? await token({ method, path, body: sent }) : token;
-  return ask({
+  return sendRequest({
     ...{ port: broker.ports.broker, host: `127.0.0.1:${broker.ports.broker}`, path, method },
     headers: {
       accept: "application/json",

@@ -2,14 +2,23 @@
  * Browser: a person without scripts at a cluster. It keeps cookies per host, follows redirects, fills in the provider's
  * form, and for each step the test says which process it lands on, as a balancer would. It remembers every step.
  */
-import { askOn } from "./client.ts";
+import { sendUntilDecided } from "./client.ts";
 
 export type Step = Readonly<{ method: string; url: URL; status: number }>;
-export type Arrival = Readonly<{ steps: readonly Step[]; url: URL; status: number; permitted: boolean; body: string }>;
+export type Navigation = Readonly<{
+  steps: readonly Step[];
+  url: URL;
+  status: number;
+  permitted: boolean;
+  body: string;
+}>;
 
 export type Browser = Readonly<{
   /** Until an answer is no redirect; `user` is typed in where the provider asks. */
-  go(url: string, options?: Readonly<{ user?: string; form?: Readonly<Record<string, string>> }>): Promise<Arrival>;
+  navigate(
+    url: string,
+    options?: Readonly<{ user?: string; form?: Readonly<Record<string, string>> }>,
+  ): Promise<Navigation>;
   cookie(hostname: string, name: string): string | undefined;
 }>;
 
@@ -31,14 +40,14 @@ export function startBrowser(portOf: (url: URL, step: number) => number): Browse
 
   return {
     cookie: (hostname, name) => jar.get(hostname)?.get(name),
-    async go(start, { user, form: given } = {}) {
+    async navigate(start, { user, form: given } = {}) {
       const steps: Step[] = [];
       let url = new URL(start);
       let form = given;
       while (steps.length < stepsMax) {
         const method = form === undefined ? "GET" : "POST";
         const cookie = [...(jar.get(url.hostname) ?? [])].map(([name, value]) => `${name}=${value}`).join("; ");
-        const answer = await askOn({
+        const answer = await sendUntilDecided({
           ...{ port: portOf(url, steps.length), host: url.host, method, path: url.pathname + url.search },
           ...(cookie !== "" && { cookie }),
           headers: {

@@ -7,9 +7,9 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { Agent, type IncomingHttpHeaders, type IncomingMessage, request } from "node:http";
 import { WebSocket } from "ws";
-import { marker, newestStamp, stamped } from "./upstream.ts";
+import { newestStamp, stamped, upstreamMarker } from "./upstream.ts";
 
-export type Asking = Readonly<{
+export type RequestOptions = Readonly<{
   port: number;
   /** With its port, as in the address bar. */
   host: string;
@@ -21,7 +21,7 @@ export type Asking = Readonly<{
   agent?: Agent;
   timeoutMs?: number;
 }>;
-export type Answer = Readonly<{ status: number; headers: IncomingHttpHeaders; body: string; permitted: boolean }>;
+export type HttpReply = Readonly<{ status: number; headers: IncomingHttpHeaders; body: string; permitted: boolean }>;
 
 const answerWithinMs = 60_000;
 /** Whoever asks on while nothing can be decided gives up after this. */
@@ -29,8 +29,8 @@ const undecidedMsMax = 20_000;
 /** Whoever waits for the end of something that does not end is told so. */
 const endWithinMs = 60_000;
 
-export async function ask(asking: Asking): Promise<Answer> {
-  const response = await begin(asking);
+export async function sendRequest(options: RequestOptions): Promise<HttpReply> {
+  const response = await beginRequest(options);
   const chunks: Buffer[] = [];
   for await (const chunk of response) chunks.push(chunk);
   const { statusCode = 0, headers } = response;
@@ -38,7 +38,7 @@ export async function ask(asking: Asking): Promise<Answer> {
     status: statusCode,
     headers,
     body: Buffer.concat(chunks).toString("utf8"),
-    permitted: headers[marker] !== undefined,
+    permitted: headers[upstreamMarker] !== undefined,
   };
 }
 
@@ -46,27 +46,27 @@ export async function ask(asking: Asking): Promise<Answer> {
  * As a person does, or a browser that is told `Retry-After`: asks again while the answer is that nothing can be decided
  * just now. A node that is behind, or whose machine stopped it for a moment, says so and is right.
  */
-export function askOn(asking: Asking): Promise<Answer> {
+export function sendUntilDecided(options: RequestOptions): Promise<HttpReply> {
   return untilDecided(
-    () => ask(asking),
+    () => sendRequest(options),
     ({ status, headers }) => status === 503 && headers["retry-after"] !== undefined,
   );
 }
 
 /** Asks again while there is no decision, for as long as a person would. */
-export async function untilDecided<T>(ask: () => Promise<T>, isUndecided: (answer: T) => boolean): Promise<T> {
+export async function untilDecided<T>(send: () => Promise<T>, isUndecided: (answer: T) => boolean): Promise<T> {
   const giveUpAt = performance.now() + undecidedMsMax;
   for (;;) {
-    const answer = await ask();
+    const answer = await send();
     if (!isUndecided(answer) || performance.now() >= giveUpAt) return answer;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
 
 /** The answer as it begins, once there is one. */
-function beginOn(asking: Asking): Promise<IncomingMessage> {
+function beginUntilDecided(options: RequestOptions): Promise<IncomingMessage> {
   return untilDecided(
-    () => begin(asking),
+    () => beginRequest(options),
     (response) => {
       const undecided = response.statusCode === 503 && response.headers["retry-after"] !== undefined;
       if (undecided) response.resume();
@@ -75,22 +75,22 @@ function beginOn(asking: Asking): Promise<IncomingMessage> {
   );
 }
 
-function begin(asking: Asking): Promise<IncomingMessage> {
+function beginRequest(options: RequestOptions): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const sent = request(
     {
       host: "127.0.0.1",
-      port: asking.port,
-      path: asking.path ?? "/",
-      method: asking.method ?? "GET",
-      agent: asking.agent ?? new Agent(),
-      headers: { host: asking.host, ...(asking.cookie && { cookie: asking.cookie }), ...asking.headers },
-      signal: AbortSignal.timeout(asking.timeoutMs ?? answerWithinMs),
+      port: options.port,
+      path: options.path ?? "/",
+      method: options.method ?? "GET",
+      agent: options.agent ?? new Agent(),
+      headers: { host: options.host, ...(options.cookie && { cookie: options.cookie }), ...options.headers },
+      signal: AbortSignal.timeout(options.timeoutMs ?? answerWithinMs),
     },
     resolve,
   );
   sent.on("error", reject);
-  sent.end(asking.body);
+  sent.end(options.body);
   return promise;
 }
 
@@ -104,15 +104,15 @@ export type Stream = Readonly<{
   close(): void;
 }>;
 
-export async function openStream(asking: Asking): Promise<Stream> {
-  const response = await beginOn({ timeoutMs: 120_000, ...asking });
+export async function openStream(options: RequestOptions): Promise<Stream> {
+  const response = await beginUntilDecided({ timeoutMs: 120_000, ...options });
   let body = "";
   response.setEncoding("utf8");
   response.on("data", (chunk: string) => {
     body += chunk;
   });
   const { promise: ended, resolve, reject } = Promise.withResolvers<"whole" | "broken">();
-  endOf(ended, reject, "a streaming answer");
+  rejectIfEndless(ended, reject, "a streaming answer");
   response.on("close", () => resolve(response.complete ? "whole" : "broken"));
   response.on("error", () => {}); // told by `close`
   if (!response.readableEnded && body === "") await Promise.race([once(response, "data"), ended]).catch(() => {});
@@ -126,7 +126,7 @@ export async function openStream(asking: Asking): Promise<Stream> {
 }
 
 /** A long answer of which only the amount is kept. */
-export type Flow = Readonly<{
+export type MeteredStream = Readonly<{
   status: number;
   bytes(): number;
   /** When the newest of it was sent, by its stamp. */
@@ -135,18 +135,18 @@ export type Flow = Readonly<{
   close(): void;
 }>;
 
-export async function openFlow(asking: Asking): Promise<Flow> {
-  return flowOf(await beginOn({ timeoutMs: 120_000, ...asking }));
+export async function openMeteredStream(options: RequestOptions): Promise<MeteredStream> {
+  return meterStream(await beginUntilDecided({ timeoutMs: 120_000, ...options }));
 }
 
-function flowOf(response: IncomingMessage): Flow {
+function meterStream(response: IncomingMessage): MeteredStream {
   let [bytes, newest] = [0, 0];
   response.on("data", (chunk: Buffer) => {
     bytes += chunk.length;
     newest = newestStamp(chunk) ?? newest;
   });
   const { promise: ended, resolve, reject } = Promise.withResolvers<"whole" | "broken">();
-  endOf(ended, reject, "a long answer");
+  rejectIfEndless(ended, reject, "a long answer");
   response.on("close", () => resolve(response.complete ? "whole" : "broken"));
   response.on("error", () => {}); // told by `close`
   return {
@@ -161,12 +161,12 @@ function flowOf(response: IncomingMessage): Flow {
 /** An upload without end, of 8 KiB every 10 ms; the answer has begun. */
 export type Upload = Readonly<{ status: number; sent(): number; ended: Promise<unknown>; close(): void }>;
 
-export async function openUpload(asking: Asking): Promise<Upload> {
+export async function openUpload(options: RequestOptions): Promise<Upload> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const sent = request(
     {
-      ...{ host: "127.0.0.1", port: asking.port, path: asking.path ?? "/", method: "POST", agent: new Agent() },
-      headers: { host: asking.host, ...(asking.cookie && { cookie: asking.cookie }), "content-type": "x/y" },
+      ...{ host: "127.0.0.1", port: options.port, path: options.path ?? "/", method: "POST", agent: new Agent() },
+      headers: { host: options.host, ...(options.cookie && { cookie: options.cookie }), "content-type": "x/y" },
     },
     resolve,
   );
@@ -178,7 +178,7 @@ export async function openUpload(asking: Asking): Promise<Upload> {
     sent.write(stamped(8_192));
   }, 10);
   const ended = Promise.withResolvers<void>();
-  endOf(ended.promise, ended.reject, "an upload");
+  rejectIfEndless(ended.promise, ended.reject, "an upload");
   sent.on("close", () => {
     clearInterval(timer);
     ended.resolve();
@@ -189,7 +189,7 @@ export async function openUpload(asking: Asking): Promise<Upload> {
 }
 
 /** An open WebSocket on which ticks arrive. */
-export type Live = Readonly<{
+export type LiveSocket = Readonly<{
   ticks(): number;
   /** When the upstream sent the newest of them. */
   newest(): number;
@@ -200,16 +200,16 @@ export type Live = Readonly<{
 }>;
 
 /** @throws an error that names the status when the upgrade is refused */
-export function openSocket(asking: Asking): Promise<Live> {
+export function openSocket(options: RequestOptions): Promise<LiveSocket> {
   return untilDecided(
-    () => upgrade(asking).catch((error: unknown) => error as Error),
+    () => upgrade(options).catch((error: unknown) => error as Error),
     (opened) => opened instanceof Error && opened.message === "Unexpected server response: 503",
   ).then((opened) => (opened instanceof Error ? Promise.reject(opened) : opened));
 }
 
-async function upgrade(asking: Asking): Promise<Live> {
-  const socket = new WebSocket(`ws://127.0.0.1:${asking.port}${asking.path ?? "/"}`, {
-    headers: { host: asking.host, ...(asking.cookie && { cookie: asking.cookie }) },
+async function upgrade(options: RequestOptions): Promise<LiveSocket> {
+  const socket = new WebSocket(`ws://127.0.0.1:${options.port}${options.path ?? "/"}`, {
+    headers: { host: options.host, ...(options.cookie && { cookie: options.cookie }) },
     perMessageDeflate: false,
     handshakeTimeout: answerWithinMs,
   });
@@ -220,7 +220,7 @@ async function upgrade(asking: Asking): Promise<Live> {
     newest = Number(String(stamp));
   });
   const { promise: closed, resolve, reject } = Promise.withResolvers<{ code: number; reason: string }>();
-  endOf(closed, reject, "a WebSocket");
+  rejectIfEndless(closed, reject, "a WebSocket");
   socket.on("close", (code, reason) => resolve({ code, reason: String(reason) }));
   const first = once(socket, "message");
   first.catch(() => {});
@@ -236,7 +236,7 @@ async function upgrade(asking: Asking): Promise<Live> {
   };
 }
 
-function endOf(ended: Promise<unknown>, reject: (error: Error) => void, what: string): void {
+function rejectIfEndless(ended: Promise<unknown>, reject: (error: Error) => void, what: string): void {
   const timer = setTimeout(() => reject(new Error(`${what} did not end within ${endWithinMs} ms`)), endWithinMs);
   timer.unref();
   const done = (): void => clearTimeout(timer); // also when nobody waits for it
@@ -254,21 +254,21 @@ export type Shot = Readonly<{
 }>;
 
 /** Callers that ask again and again on kept connections, as fast as they are answered. */
-export function hammer(targets: readonly Readonly<{ name: string; asking: Asking }>[], { callers = 2 } = {}) {
+export function hammer(targets: readonly Readonly<{ name: string; target: RequestOptions }>[], { callers = 2 } = {}) {
   const agent = new Agent({ keepAlive: true, maxSockets: callers * targets.length });
   const shots: Shot[] = [];
   let running = true;
-  async function caller(name: string, asking: Asking): Promise<void> {
+  async function caller(name: string, target: RequestOptions): Promise<void> {
     while (running) {
       const id = randomUUID();
       const sentAt = performance.now();
-      const answer = await ask({ ...asking, agent, path: `/?r=${id}` }).catch(() => undefined);
+      const answer = await sendRequest({ ...target, agent, path: `/?r=${id}` }).catch(() => undefined);
       const { status = 0, permitted = false } = answer ?? {};
       shots.push({ id, name, sentAt, endedAt: performance.now(), status, permitted });
       await new Promise((resolve) => setTimeout(resolve, status === 0 ? 20 : 1));
     }
   }
-  const all = targets.flatMap(({ name, asking }) => Array.from({ length: callers }, () => caller(name, asking)));
+  const all = targets.flatMap(({ name, target }) => Array.from({ length: callers }, () => caller(name, target)));
   return {
     shots: shots as readonly Shot[],
     async stop(): Promise<readonly Shot[]> {

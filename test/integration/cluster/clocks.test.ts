@@ -50,9 +50,9 @@ after(async () => {
 
 const routes = ["app", "strict"] as const;
 const statuses = (proxy: ClusterProcess): Promise<number[]> =>
-  Promise.all(routes.map(async (route) => (await cluster.getNow(proxy, route, session)).status));
+  Promise.all(routes.map(async (route) => (await cluster.getOnce(proxy, route, session)).status));
 const serves = async (proxy: ClusterProcess): Promise<boolean> => {
-  const answers = await Promise.all(routes.map((route) => cluster.getNow(proxy, route, session)));
+  const answers = await Promise.all(routes.map((route) => cluster.getOnce(proxy, route, session)));
   return answers.every(({ permitted }) => permitted);
 };
 
@@ -67,7 +67,7 @@ test("a suspended machine: its wall clock has gone on, its monotonic one has not
   // Four seconds off the leader's clock it is not fresh either, until it is set right.
   await waitFor("the route that denies without a lease", async () => (await statuses(proxy))[1] === 503);
   await waitFor("the clock to be told off", async () =>
-    /clock is [34]\d{3} ms off/.test((await proxy.whyNotReady()).join()),
+    /clock is [34]\d{3} ms off/.test((await proxy.notReadyReasons()).join()),
   );
   await waitFor("the others to go on", () => serves(cluster.proxy(1)));
   writeFileSync(suspendedBy, "+0");
@@ -91,7 +91,7 @@ test("a frozen machine: nothing of its own tells, and the leader's clock does; i
   proxy.resume();
   await waitFor("it to notice", () => pauses() > before, { withinMs: 20_000 });
   await waitFor("it to say that its clock is off", async () =>
-    /clock is \d{4} ms off/.test((await proxy.whyNotReady()).join()),
+    /clock is \d{4} ms off/.test((await proxy.notReadyReasons()).join()),
   );
   writeFileSync(frozenBy, "+0");
   await waitFor("it to serve again once its clock is right", () => serves(proxy), { withinMs: 20_000 });
@@ -122,7 +122,7 @@ test("a wall clock that runs one per cent away from the monotonic one: the node 
   timeout: 240_000,
 }, async () => {
   const proxy = cluster.proxy(3);
-  await waitFor("it to say so", async () => /run at different rates/.test((await proxy.whyNotReady()).join()), {
+  await waitFor("it to say so", async () => /run at different rates/.test((await proxy.notReadyReasons()).join()), {
     withinMs: 90_000,
     everyMs: 200,
   });

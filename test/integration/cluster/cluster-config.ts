@@ -16,7 +16,7 @@ export type ProcessSpec = Readonly<{
   brokerUrls: readonly string[];
 }>;
 
-export type Places = Readonly<{
+export type ClusterSetup = Readonly<{
   clusterName: string;
   sharedSecret: string;
   cookieSecret: string;
@@ -38,18 +38,18 @@ const longestMs = `${shortMs.lease + shortMs.grace}ms`;
  */
 export const fenceMs = (windowMs: number): number => (windowMs * 1.01) / 0.99 + 50;
 
-export const hostOf = (places: Pick<Places, "frontPort">, route: string): string =>
-  `${route}.localhost:${places.frontPort}`;
-export const issuerOf = (places: Pick<Places, "idpPort">): string => `http://idp.localhost:${places.idpPort}`;
+export const hostOf = (setup: Pick<ClusterSetup, "frontPort">, route: string): string =>
+  `${route}.localhost:${setup.frontPort}`;
+export const issuerOf = (setup: Pick<ClusterSetup, "idpPort">): string => `http://idp.localhost:${setup.idpPort}`;
 
-export function configOf(spec: ProcessSpec, places: Places, options: ConfigOptions): object {
+export function configOf(spec: ProcessSpec, setup: ClusterSetup, options: ConfigOptions): object {
   const { timing } = options;
   const isBroker = spec.services.includes("databroker");
   const grace = timing === "short" ? { stale_grace: `${shortMs.grace}ms` } : {};
   const route = (name: string, who: object, stale: object): object => ({
     id: name,
-    from: `http://${hostOf(places, name)}`,
-    to: `http://127.0.0.1:${places.upstreamPort}`,
+    from: `http://${hostOf(setup, name)}`,
+    to: `http://127.0.0.1:${setup.upstreamPort}`,
     allow_websockets: true,
     pass_identity_headers: true,
     ...who,
@@ -64,21 +64,21 @@ export function configOf(spec: ProcessSpec, places: Places, options: ConfigOptio
     node_name: spec.name,
     data_dir: options.dataDir,
     drain_timeout: "8s",
-    shared_secret: places.sharedSecret,
-    cookie_secret: places.cookieSecret,
-    authenticate_service_url: `http://${hostOf(places, "authenticate")}`,
-    authenticate_internal_service_url: `http://127.0.0.1:${places.authenticatePort}`,
+    shared_secret: setup.sharedSecret,
+    cookie_secret: setup.cookieSecret,
+    authenticate_service_url: `http://${hostOf(setup, "authenticate")}`,
+    authenticate_internal_service_url: `http://127.0.0.1:${setup.authenticatePort}`,
     idp_provider: "oidc",
-    idp_provider_url: issuerOf(places),
+    idp_provider_url: issuerOf(setup),
     idp_client_id: "cluster",
-    idp_client_secret: places.idpSecret,
+    idp_client_secret: setup.idpSecret,
     groups_from_claim: "groups",
     refresh_interval: "1s",
     databroker_storage_type: "postgres",
-    ...(isBroker && { databroker_storage_connection_string: places.postgres }),
+    ...(isBroker && { databroker_storage_connection_string: setup.postgres }),
     nats: { servers: spec.nats },
     broker: {
-      cluster_name: places.clusterName,
+      cluster_name: setup.clusterName,
       urls: spec.brokerUrls,
       ...(isBroker && {
         listen: `127.0.0.1:${spec.ports.broker}`,

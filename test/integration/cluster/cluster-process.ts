@@ -68,11 +68,11 @@ export class ClusterProcess {
   }
 
   /** Ends by itself. */
-  async ended(): Promise<Exit | undefined> {
+  async exited(): Promise<Exit | undefined> {
     return this.#child?.exited;
   }
   /** It has said that it did not run for a while: until its next grant it rightly permits nothing. */
-  wasStopped(): boolean {
+  hasReportedPause(): boolean {
     return /did not run: permitting nothing until a new grant/.test(this.log());
   }
 
@@ -114,7 +114,7 @@ export class ClusterProcess {
       await waitFor(
         `${this.name} to be ready`,
         async () => {
-          reasons = this.running ? await this.whyNotReady() : ["it has ended"];
+          reasons = this.running ? await this.notReadyReasons() : ["it has ended"];
           return reasons.length === 0 || !this.running;
         },
         { withinMs: readyWithinMs, everyMs: 50 },
@@ -126,9 +126,9 @@ export class ClusterProcess {
   }
 
   /** In its own words; empty when it serves. */
-  async whyNotReady(): Promise<readonly string[]> {
+  async notReadyReasons(): Promise<readonly string[]> {
     try {
-      const response = await this.#ask("/readyz");
+      const response = await this.#fetch("/readyz");
       const answer = (await response.json()) as { ready: boolean; reasons: readonly string[] };
       return answer.ready ? [] : answer.reasons;
     } catch {
@@ -138,7 +138,7 @@ export class ClusterProcess {
 
   /** What `/readyz` answers. @param query with its `?` */
   async readiness(query = ""): Promise<Readonly<{ status: number; routes: RouteShare }>> {
-    const response = await this.#ask(`/readyz${query}`);
+    const response = await this.#fetch(`/readyz${query}`);
     const { routes } = (await response.json()) as Readonly<{ routes: RouteShare }>;
     return { status: response.status, routes };
   }
@@ -146,7 +146,7 @@ export class ClusterProcess {
   /** One number of its `/metrics`; 0 when it is not there (yet). */
   async metric(name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
     const wanted = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
-    const lines = (await (await this.#ask("/metrics")).text()).split("\n");
+    const lines = (await (await this.#fetch("/metrics")).text()).split("\n");
     const line = lines.find(
       (each) =>
         (each.startsWith(`${name}{`) || each.startsWith(`${name} `)) && wanted.every((one) => each.includes(one)),
@@ -154,7 +154,7 @@ export class ClusterProcess {
     return line === undefined ? 0 : Number(line.slice(line.lastIndexOf(" ") + 1));
   }
 
-  #ask(path: string): Promise<Response> {
+  #fetch(path: string): Promise<Response> {
     return fetch(`http://127.0.0.1:${this.ports.metrics}${path}`, { signal: AbortSignal.timeout(answerWithinMs) });
   }
 }

@@ -39,12 +39,12 @@ import { startNats } from "../../support/nats.ts";
 import { startPostgres } from "../../support/postgres.ts";
 import type { NatsCluster, PostgresServer } from "../../support/service.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { type Answer, ask, askOn, untilDecided } from "./client.ts";
+import { type HttpReply, sendRequest, sendUntilDecided, untilDecided } from "./client.ts";
 import {
+  type ClusterSetup,
   configOf,
   hostOf,
   issuerOf,
-  type Places,
   type ProcessSpec,
   routeNames,
   type Timing,
@@ -72,11 +72,11 @@ export type ClusterOptions = Readonly<{
   /** Settings of the `broker` section of every process. */
   broker?: object;
   /** Done to the empty database, before the first process. */
-  prepare?: (places: Places) => Promise<void>;
+  prepare?: (setup: ClusterSetup) => Promise<void>;
 }>;
 
 export type Session = Readonly<{ id: string; user: string; userId: UserId; link: Link; cookie: string }>;
-export type Ran = Readonly<{ code: number | null; out: string; err: string }>;
+export type CliResult = Readonly<{ code: number | null; out: string; err: string }>;
 export type Change = Readonly<{ commandId: string; changed: boolean; link: Link; receipt: Receipt | null }>;
 
 export type Cluster = Readonly<{
@@ -93,22 +93,22 @@ export type Cluster = Readonly<{
   /** Between the relayed proxy and what it needs. */
   relays: Readonly<{ nats: Relay; brokers: readonly Relay[] }>;
   config: Config;
-  places: Places;
+  setup: ClusterSetup;
   host(route: string): string;
   /** A session made by command, as authenticate makes it at a sign-in. */
   session(user: string, groups?: readonly string[]): Promise<Session>;
   /** What a proxy decides: asked again while it says that it cannot just now, as whoever is told `Retry-After` does. */
-  get(proxy: ClusterProcess, route: string, session?: Session | null, path?: string): Promise<Answer>;
+  get(proxy: ClusterProcess, route: string, session?: Session | null, path?: string): Promise<HttpReply>;
   /** What it answers at this moment. */
-  getNow(proxy: ClusterProcess, route: string, session?: Session | null): Promise<Answer>;
+  getOnce(proxy: ClusterProcess, route: string, session?: Session | null): Promise<HttpReply>;
   /** The real command line, with the configuration of authenticate. */
-  cardea(...args: readonly string[]): Promise<Ran>;
-  cardeaWith(configFile: string, ...args: readonly string[]): Promise<Ran>;
+  cardea(...args: readonly string[]): Promise<CliResult>;
+  cardeaWith(configFile: string, ...args: readonly string[]): Promise<CliResult>;
   /** The broker API, in a role. */
   client(role: Role): BrokerClient;
   operator: Readonly<{
-    get(path: string): Promise<Answer>;
-    post(path: string, body: object): Promise<Answer>;
+    get(path: string): Promise<HttpReply>;
+    post(path: string, body: object): Promise<HttpReply>;
     /** Waited for as long as it takes on a slow machine, unless told otherwise. */
     revoke(session: Session, wait?: Readonly<{ wait: "all" | "region" | "none"; timeoutMs?: number }>): Promise<Change>;
     receipt(target: Link | string, options?: Readonly<{ wait?: string; timeoutMs?: number }>): Promise<Receipt>;
@@ -158,7 +158,7 @@ async function build(
   );
 
   const ports = await choosePorts(options);
-  const places: Places = {
+  const setup: ClusterSetup = {
     clusterName: `test-${randomBytes(4).toString("hex")}`,
     sharedSecret: randomBytes(32).toString("base64"),
     cookieSecret: randomBytes(32).toString("base64"),
@@ -169,7 +169,7 @@ async function build(
     idpPort: ports.idp,
     authenticatePort: ports.authenticate.address,
   };
-  await options.prepare?.(places);
+  await options.prepare?.(setup);
   const brokerUrls = ports.brokers.map((each) => `http://127.0.0.1:${each.broker}`);
   const relays = {
     nats: await startRelay({ targets: nats.nodes.map((node) => node.port) }),
@@ -179,12 +179,12 @@ async function build(
   for (const relay of [relays.nats, ...relays.brokers, front]) stops.push(() => relay.close());
 
   const provider = await startDemoProvider({
-    issuer: new URL(issuerOf(places)),
+    issuer: new URL(issuerOf(setup)),
     listen: { host: "127.0.0.1", port: ports.idp },
     clientId: "cluster",
-    clientSecret: places.idpSecret,
-    redirectUris: [`http://${hostOf(places, "authenticate")}/oauth2/callback`],
-    postLogoutRedirectUris: [`http://${hostOf(places, "authenticate")}/.pomerium/signed_out`],
+    clientSecret: setup.idpSecret,
+    redirectUris: [`http://${hostOf(setup, "authenticate")}/oauth2/callback`],
+    postLogoutRedirectUris: [`http://${hostOf(setup, "authenticate")}/.pomerium/signed_out`],
     control: { host: "127.0.0.1", port: 0 },
   });
   stops.push(() => provider.close());
@@ -199,7 +199,7 @@ async function build(
           brokerUrls: relays.brokers.map((relay) => `http://127.0.0.1:${relay.port}`),
         }
       : { nats: nats.urls, brokerUrls };
-    const config = configOf({ ...spec, ...reached }, places, {
+    const config = configOf({ ...spec, ...reached }, setup, {
       ...{ timing: options.timing, dataDir, moreRoutes },
       broker: options.broker ?? {},
     });
@@ -222,27 +222,27 @@ async function build(
   );
   await Promise.all([...brokers, authenticate, ...proxies].map((each) => each.start()));
 
-  const config = load(authenticate.configFile);
+  const config = loadConfigFile(authenticate.configFile);
   const clients = new Map<Role, BrokerClient>();
   stops.push(() => Promise.all([...clients.values()].map((each) => each.close())));
   const client = (role: Role): BrokerClient => {
     const known = clients.get(role);
     if (known !== undefined) return known;
     const made = createBrokerClient({
-      ...{ role, urls: config.broker.urls, cluster: places.clusterName, name: "test", secret: config.sharedSecret },
+      ...{ role, urls: config.broker.urls, cluster: setup.clusterName, name: "test", secret: config.sharedSecret },
       ...{ clock: systemClock, randomBytes, logger: silent, submitMs },
     });
     clients.set(role, made);
     return made;
   };
-  const host = (route: string): string => hostOf(places, route);
-  const operator = operatorOf({ config, authenticate, host: host("authenticate") });
+  const host = (route: string): string => hostOf(setup, route);
+  const operator = createOperator({ config, authenticate, host: host("authenticate") });
   const named = async (leads: boolean): Promise<ClusterProcess> =>
     waitFor("a broker that leads", async () => {
       const { leader } = await client("operator").status();
       return leader === null ? undefined : brokers.find(({ name }) => (name === leader.brokerId) === leads);
     });
-  await bodiesKept(client("operator"));
+  await waitForStoredConfigurations(client("operator"));
   return {
     ...{
       postgres,
@@ -255,7 +255,7 @@ async function build(
       front,
       relays,
       config,
-      places,
+      setup,
       host,
       client,
     },
@@ -266,24 +266,29 @@ async function build(
       return found;
     },
     session: (user, groups = []) =>
-      makeSession(user, groups, {
-        ...{ config, client: client("authenticate"), issuer: issuerOf(places) },
+      createSession(user, groups, {
+        ...{ config, client: client("authenticate"), issuer: issuerOf(setup) },
         routes: [...routeNames, ...Object.keys(moreRoutes)],
       }),
     get: (proxy, route, session, path = "/") =>
-      askOn({ port: proxy.ports.address, host: host(route), path, ...(session ? { cookie: session.cookie } : {}) }),
-    getNow: (proxy, route, session) =>
-      ask({ port: proxy.ports.address, host: host(route), ...(session ? { cookie: session.cookie } : {}) }),
-    cardea: (...args) => runCardeaOn([...args, "-c", authenticate.configFile]),
+      sendUntilDecided({
+        port: proxy.ports.address,
+        host: host(route),
+        path,
+        ...(session ? { cookie: session.cookie } : {}),
+      }),
+    getOnce: (proxy, route, session) =>
+      sendRequest({ port: proxy.ports.address, host: host(route), ...(session ? { cookie: session.cookie } : {}) }),
+    cardea: (...args) => runCardeaUntilServed([...args, "-c", authenticate.configFile]),
     cardeaWith: (configFile, ...args) => runCardea([...args, "-c", configFile]),
-    status: () => statusOf(client("operator")),
+    status: () => statusWithLeader(client("operator")),
     leader: () => named(true),
     follower: () => named(false),
   };
 }
 
 /** Each process announces its configuration, and offers its body a moment later: behind that the log is quiet. */
-async function bodiesKept(client: BrokerClient): Promise<void> {
+async function waitForStoredConfigurations(client: BrokerClient): Promise<void> {
   await waitFor(
     "what every configuration says to be kept",
     async () => {
@@ -296,7 +301,7 @@ async function bodiesKept(client: BrokerClient): Promise<void> {
 }
 
 /** A broker that is busy, or has just lost its leader, knows of none for a moment. */
-export function statusOf(client: BrokerClient): Promise<ClusterStatus> {
+export function statusWithLeader(client: BrokerClient): Promise<ClusterStatus> {
   return waitFor(
     "a broker that knows the leader",
     async () => {
@@ -318,13 +323,13 @@ async function choosePorts({ brokers = 2, regions }: ClusterOptions) {
   };
 }
 
-export function load(path: string): Config {
+export function loadConfigFile(path: string): Config {
   const loaded = loadConfig(path, { env: {} });
   if (!loaded.ok) throw new Error(loaded.problems.map((each) => `${each.key}: ${each.problem}`).join("\n"));
   return loaded.config;
 }
 
-export async function makeSession(
+export async function createSession(
   user: string,
   groups: readonly string[],
   by: Readonly<{ config: Config; client: BrokerClient; issuer: string; routes?: readonly string[] }>,
@@ -362,22 +367,22 @@ export async function makeSession(
   return { id: sessionId, user, userId, link: result.link, cookie: `${config.cookie.name}=${handle}` };
 }
 
-export function operatorOf(
+export function createOperator(
   at: Readonly<{ config: Config; authenticate: ClusterProcess; host: string }>,
 ): Cluster["operator"] {
-  async function call(method: string, path: string, body?: object): Promise<Answer> {
+  async function call(method: string, path: string, body?: object): Promise<HttpReply> {
     const token = await mintOperatorToken({
       ...{ secret: at.config.sharedSecret, cluster: at.config.broker.clusterName, name: "test", tokenId: randomUUID() },
       ...{ nowS: Math.floor(Date.now() / 1_000), ttlS: 60 },
     });
-    return askOn({
+    return sendUntilDecided({
       ...{ method, port: at.authenticate.ports.address, host: at.host, path: `${operatorApiPrefix}${path}` },
       headers: { authorization: `Bearer ${token}`, ...(body && { "content-type": "application/json" }) },
       ...(body && { body: JSON.stringify(body) }),
       timeoutMs: 60_000,
     });
   }
-  const told = <T>({ status, body }: Answer): T => {
+  const told = <T>({ status, body }: HttpReply): T => {
     if (status !== 200) throw new Error(`the operator API answered ${status}: ${body}`);
     return JSON.parse(body) as T;
   };
@@ -400,14 +405,14 @@ export function operatorOf(
 }
 
 /** Run again while a server answers that it cannot just now, as the person at the terminal would. */
-export function runCardeaOn(args: readonly string[]): Promise<Ran> {
+export function runCardeaUntilServed(args: readonly string[]): Promise<CliResult> {
   return untilDecided(
     () => runCardea(args),
     ({ code, err }) => code === 3 && err.includes(" answered 503: "),
   );
 }
 
-export function runCardea(args: readonly string[]): Promise<Ran> {
+export function runCardea(args: readonly string[]): Promise<CliResult> {
   const child = spawn(process.execPath, ["--no-warnings", mainFile, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...fasterStart },

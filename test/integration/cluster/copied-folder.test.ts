@@ -90,7 +90,7 @@ test("a copy of a living proxy: both boots count in receipts, and the operator i
   for (const process of [original, copy])
     for (const route of ["app", "strict"])
       assert.equal(
-        (await cluster.getNow(process, route, session)).permitted,
+        (await cluster.getOnce(process, route, session)).permitted,
         false,
         "nothing after a complete receipt",
       );

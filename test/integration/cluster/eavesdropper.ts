@@ -40,7 +40,7 @@ import {
 import { waitFor } from "../../support/wait-for.ts";
 
 /** The parts of an envelope, as anybody can take them apart and put them together. */
-export type Parts = Readonly<{
+export type EnvelopeParts = Readonly<{
   kind: MessageKind;
   certificate: Uint8Array;
   rootSignature: Uint8Array;
@@ -48,7 +48,7 @@ export type Parts = Readonly<{
   signature: Uint8Array;
 }>;
 
-export function takeApart(envelope: Uint8Array): Parts {
+export function splitEnvelope(envelope: Uint8Array): EnvelopeParts {
   const [, kind, certificate, rootSignature, payload, signature] = decode(envelope) as [
     number,
     MessageKind,
@@ -60,12 +60,12 @@ export function takeApart(envelope: Uint8Array): Parts {
   return { kind, certificate, rootSignature, payload, signature };
 }
 
-export function putTogether(parts: Parts): Uint8Array {
+export function joinEnvelope(parts: EnvelopeParts): Uint8Array {
   return encode([1, parts.kind, parts.certificate, parts.rootSignature, parts.payload, parts.signature]);
 }
 
 /** Enrols a key of one's own under a root of one's choice. */
-export function speakerWith(
+export function enrolSigner(
   options: Readonly<{
     cluster: string;
     secret: Uint8Array;
@@ -87,7 +87,7 @@ export function speakerWith(
 }
 
 /** A batch that links perfectly: one event of one's own behind a link of the log, in the epoch that is led. */
-export function batchBehind(previous: Link, event: CardeaEvent, of: Pick<Batch, "epoch" | "incarnation">): Batch {
+export function batchAfter(previous: Link, event: CardeaEvent, of: Pick<Batch, "epoch" | "incarnation">): Batch {
   const bytes = encodeEvent({
     ...{ epoch: of.epoch, position: (previous.position + 1) as Position, eventId: uuidFromBytes(randomBytes(16)) },
     ...{ stream: streamOf(event), version: 1, recordedAt: Date.now() as never, actor: "system", cause: null, event },
@@ -97,22 +97,22 @@ export function batchBehind(previous: Link, event: CardeaEvent, of: Pick<Batch, 
 
 export async function listenOnNats(url: string, cluster: string) {
   const connection = await connect({ servers: url });
-  const heard: Uint8Array[] = [];
+  const received: Uint8Array[] = [];
   connection.subscribe(`${cluster}.log`, {
-    callback: (_error, message) => void heard.push(Uint8Array.from(message.data)),
+    callback: (_error, message) => void received.push(Uint8Array.from(message.data)),
   });
   await connection.flush();
   return {
-    /** The newest batch, once everything up to a link was heard. */
+    /** The newest batch, once everything up to a link was received. */
     batchEndingAt: (link: Link): Promise<Readonly<{ envelope: Uint8Array; batch: Batch }>> =>
       waitFor("a genuine batch on NATS", () => {
-        const envelope = heard.find((each) => {
-          const { kind, payload } = takeApart(each);
+        const envelope = received.find((each) => {
+          const { kind, payload } = splitEnvelope(each);
           return kind === "batch" && parseBatch(payload).last.hash === link.hash;
         });
-        return envelope && { envelope, batch: parseBatch(takeApart(envelope).payload) };
+        return envelope && { envelope, batch: parseBatch(splitEnvelope(envelope).payload) };
       }),
-    heard: heard as readonly Uint8Array[],
+    received: received as readonly Uint8Array[],
     async send(...envelopes: readonly Uint8Array[]): Promise<void> {
       for (const envelope of envelopes) connection.publish(`${cluster}.log`, envelope);
       await connection.flush();
@@ -121,28 +121,28 @@ export async function listenOnNats(url: string, cluster: string) {
   };
 }
 
-export type Meddler = Readonly<{
+export type Interceptor = Readonly<{
   port: number;
   /** What nodes have said to the broker, and the broker to nodes, newest last. */
-  asked: readonly Uint8Array[];
-  answered: readonly Uint8Array[];
+  requests: readonly Uint8Array[];
+  replies: readonly Uint8Array[];
   /** From now on answers to lease messages are these; null: the broker's own. */
-  answerWith(meddle: Meddle | null): void;
+  tamperWith(tamper: Tamper | null): void;
   close(): Promise<void>;
 }>;
 
-/** @returns what is answered instead, and the seal in its header: the broker's own unless another is given */
-export type Meddle = (
+/** @returns what is sent instead, and the seal in its header: the broker's own unless another is given */
+export type Tamper = (
   genuine: Uint8Array,
-  asked: Readonly<{ body: Uint8Array; authorization: string }>,
+  request: Readonly<{ body: Uint8Array; authorization: string }>,
 ) => Readonly<{ bytes: Uint8Array; seal?: string }>;
 
 /** In the middle between a node and a broker, where no TLS keeps it out. */
-export async function startMeddler(broker: string): Promise<Meddler> {
+export async function startInterceptor(broker: string): Promise<Interceptor> {
   const agent = new Agent({ keepAliveTimeout: 1_000 });
-  const asked: Uint8Array[] = [];
-  const answered: Uint8Array[] = [];
-  let meddle: Meddle | null = null;
+  const requests: Uint8Array[] = [];
+  const replies: Uint8Array[] = [];
+  let tamper: Tamper | null = null;
   const server = createServer(async (req, res) => {
     const chunks: Buffer[] = [];
     for await (const chunk of req) chunks.push(chunk);
@@ -154,16 +154,16 @@ export async function startMeddler(broker: string): Promise<Meddler> {
         body: body.length > 0 ? body : null,
       });
       let bytes: Uint8Array = await answer.body.bytes();
-      let meddled: ReturnType<Meddle> | undefined;
+      let tampered: ReturnType<Tamper> | undefined;
       if (req.url === "/v1/leases") {
-        asked.push(Uint8Array.from(body));
+        requests.push(Uint8Array.from(body));
         if (answer.statusCode === 200) {
-          answered.push(bytes);
-          meddled = meddle?.(bytes, { body, authorization: String(headers["authorization"]) });
-          bytes = meddled?.bytes ?? bytes;
+          replies.push(bytes);
+          tampered = tamper?.(bytes, { body, authorization: String(headers["authorization"]) });
+          bytes = tampered?.bytes ?? bytes;
         }
       }
-      const seal = meddled?.seal ?? answer.headers[answerHeader];
+      const seal = tampered?.seal ?? answer.headers[answerHeader];
       res.writeHead(answer.statusCode, {
         "content-type": String(answer.headers["content-type"] ?? ""),
         ...(typeof seal === "string" && { [answerHeader]: seal }),
@@ -176,9 +176,9 @@ export async function startMeddler(broker: string): Promise<Meddler> {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   return {
-    ...{ port: (server.address() as AddressInfo).port, asked, answered },
-    answerWith(next) {
-      meddle = next;
+    ...{ port: (server.address() as AddressInfo).port, requests, replies },
+    tamperWith(next) {
+      tamper = next;
     },
     async close() {
       server.close();
@@ -189,7 +189,7 @@ export async function startMeddler(broker: string): Promise<Meddler> {
 }
 
 /** The same bytes with one bit turned over in the middle. */
-export function bent(bytes: Uint8Array): Uint8Array {
+export function flipMiddleBit(bytes: Uint8Array): Uint8Array {
   const copy = Uint8Array.from(bytes);
   const at = Math.floor(copy.length / 2);
   copy[at] = (copy[at] ?? 0) ^ 1;
@@ -200,4 +200,4 @@ export function bent(bytes: Uint8Array): Uint8Array {
 export const sealBatch = (speaker: Signer, batch: Batch): Uint8Array =>
   sealEnvelope(speaker, "batch", encodeMessage(batch));
 
-export const newIncarnation = (): Incarnation => parseIncarnation(randomBytes(16).toString("hex"));
+export const randomIncarnation = (): Incarnation => parseIncarnation(randomBytes(16).toString("hex"));

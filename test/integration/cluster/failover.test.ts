@@ -31,7 +31,7 @@ function hammerAt(session: Session, numbers: readonly number[]) {
     numbers.flatMap((n) =>
       ["app", "strict"].map((route) => ({
         name: `proxy-${n} ${route}`,
-        asking: { port: cluster.proxy(n).ports.address, host: cluster.host(route), cookie: session.cookie },
+        target: { port: cluster.proxy(n).ports.address, host: cluster.host(route), cookie: session.cookie },
       })),
     ),
   );
@@ -45,7 +45,7 @@ function assertServed(t: TestContext, shots: readonly Shot[]): void {
   assert.ok(shots.length > 100);
   const refused = shots.filter(({ permitted }) => !permitted);
   const [strict, others] = [/strict/, /app/].map((name) => refused.filter((shot) => name.test(shot.name)));
-  const stopped = cluster.proxies.filter((proxy) => proxy.wasStopped()).map(({ name }) => `${name} app`);
+  const stopped = cluster.proxies.filter((proxy) => proxy.hasReportedPause()).map(({ name }) => `${name} app`);
   assert.deepEqual(
     others?.filter(({ name, status }) => status !== 503 || !stopped.includes(name)),
     [],
@@ -59,7 +59,7 @@ function assertServed(t: TestContext, shots: readonly Shot[]): void {
 
 test("the leader is killed: another takes over, appends go on, nobody is signed out, and older receipts complete", async (t) => {
   const paused = cluster.proxy(2);
-  cluster.front.leadTo([cluster.proxy(1).ports.address]);
+  cluster.front.setTargets([cluster.proxy(1).ports.address]);
   const [revoked, kept] = [await cluster.session("alice"), await cluster.session("alice")];
   const [leader, follower] = [await cluster.leader(), await cluster.follower()];
   paused.pause();
@@ -99,7 +99,7 @@ test("the leader is killed: another takes over, appends go on, nobody is signed 
     await waitFor("the new session", async () => (await cluster.get(proxy, "app", first)).permitted);
   }
   await leader.start();
-  cluster.front.leadTo(cluster.proxies.map(({ ports }) => ports.address));
+  cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
 });
 
 test("a paused leader that wakes is fenced and follows, and never called anything done that is not in the log", async (t) => {

@@ -32,7 +32,7 @@ function hammerAt(t: TestContext, proxy: ClusterProcess, sessions: Readonly<Reco
     Object.entries(sessions).flatMap(([who, { cookie }]) =>
       routes.map((route) => ({
         name: `${who} ${route}`,
-        asking: { port: proxy.ports.address, host: cluster.host(route), cookie, timeoutMs: 60_000 },
+        target: { port: proxy.ports.address, host: cluster.host(route), cookie, timeoutMs: 60_000 },
       })),
     ),
   );
@@ -74,7 +74,7 @@ const permittedOf = (shots: readonly Shot[]): readonly Shot[] => shots.filter(({
 
 test("a stopped proxy is never called applied, is fenced after W, and permits nothing on what was revoked when it wakes", async (t) => {
   const stopped = cluster.proxy(2);
-  cluster.front.leadTo([cluster.proxy(1).ports.address]);
+  cluster.front.setTargets([cluster.proxy(1).ports.address]);
   const [revoked, kept] = [await cluster.session("alice"), await cluster.session("alice")];
   const hammering = hammerAt(t, stopped, { revoked, kept });
   const all = [...names("revoked"), ...names("kept")];
@@ -95,7 +95,7 @@ test("a stopped proxy is never called applied, is fenced after W, and permits no
   assert.equal(completed.complete, true);
   assert.deepEqual([nodeIn(completed, stopped).status, othersOf(completed, stopped)], ["fenced", ["applied"]]);
   assert.ok(completedAt - askedAt >= fencedInMs - 1, "not before its last grant was W ago");
-  const arrivedBefore = new Set(cluster.upstream.arrived);
+  const arrivedBefore = new Set(cluster.upstream.requestIds);
 
   stopped.resume();
   await untilEach("the other session to be permitted again", hammering.shots, {
@@ -109,12 +109,12 @@ test("a stopped proxy is never called applied, is fenced after W, and permits no
     "permitted after a complete receipt",
   );
   const reached = ofThese(shots, names("revoked")).filter(
-    ({ id }) => cluster.upstream.arrived.has(id) && !arrivedBefore.has(id),
+    ({ id }) => cluster.upstream.requestIds.has(id) && !arrivedBefore.has(id),
   );
   assert.deepEqual(reached, [], "nor did any of it reach the upstream");
   const afterwards = await cluster.operator.receipt(link);
   assert.equal(nodeIn(afterwards, stopped).status, "applied", "awake, it confirms like the others");
-  cluster.front.leadTo(cluster.proxies.map(({ ports }) => ports.address));
+  cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
 });
 
 test("a proxy that was stopped for a moment permits nothing on any route before its next grant, whatever waits in its sockets", async (t) => {
@@ -147,7 +147,7 @@ test("a proxy that was stopped for a moment permits nothing on any route before 
     [],
     "permitted without a grant asked for since",
   );
-  assert.match((await stopped.whyNotReady()).join("; "), /did not run for \d+ ms; waiting for a grant/);
+  assert.match((await stopped.notReadyReasons()).join("; "), /did not run for \d+ ms; waiting for a grant/);
 
   for (const relay of [...relays.brokers, relays.nats]) relay.thaw();
   await untilEach("the other session to be permitted again", hammering.shots, {

@@ -21,22 +21,22 @@ import {
   sealEnvelope,
 } from "../../../src/replication/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { allAlike } from "./alike.ts";
 import { callBroker, type ServiceToken, serviceToken } from "./broker-api.ts";
 import { hammer, openSocket } from "./client.ts";
 import { type Cluster, startCluster } from "./cluster.ts";
 import type { ClusterProcess } from "./cluster-process.ts";
+import { waitForLogDigest } from "./digests.ts";
 import {
-  batchBehind,
-  bent,
+  batchAfter,
+  enrolSigner,
+  flipMiddleBit,
+  joinEnvelope,
   listenOnNats,
-  type Meddle,
-  newIncarnation,
-  putTogether,
+  randomIncarnation,
   sealBatch,
-  speakerWith,
-  startMeddler,
-  takeApart,
+  splitEnvelope,
+  startInterceptor,
+  type Tamper,
 } from "./eavesdropper.ts";
 
 let cluster: Cluster;
@@ -78,50 +78,50 @@ const grew = (before: readonly number[], now: readonly number[], by: number): bo
   now.every((count, i) => count >= (before[i] ?? 0) + by);
 
 test("a forged batch that links perfectly is refused and counted by every node and broker, and nothing of it is applied", async () => {
-  const { config, places } = cluster;
+  const { config, setup } = cluster;
   const [outsider, insider] = [await cluster.session("mallory"), await cluster.session("alice", ["eng"])];
   const sockets = await Promise.all(
     cluster.proxies.map((proxy) =>
       openSocket({ port: proxy.ports.address, host: cluster.host("eng"), cookie: insider.cookie }),
     ),
   );
-  const nats = await listenOnNats(cluster.nats.urls[0] ?? "", places.clusterName);
+  const nats = await listenOnNats(cluster.nats.urls[0] ?? "", setup.clusterName);
   try {
     const { link } = await cluster.operator.revoke(await cluster.session("bob"));
     const { envelope, batch } = await nats.batchEndingAt(link);
     assert.deepEqual(await head(), batch.last, "nothing came behind it");
-    const genuine = takeApart(envelope);
+    const genuine = splitEnvelope(envelope);
     const { epoch, incarnation } = batch;
 
-    const wins = batchBehind(batch.last, addedToEng(outsider.userId), { epoch, incarnation });
-    const harms = batchBehind(
+    const wins = batchAfter(batch.last, addedToEng(outsider.userId), { epoch, incarnation });
+    const harms = batchAfter(
       batch.last,
       { type: "SessionRevoked", sessionId: insider.id as never, userId: insider.userId, reason: "operator" },
       { epoch, incarnation },
     );
-    const next = { epoch: (epoch + 1) as Epoch, incarnation: newIncarnation() };
-    const usurps = batchBehind(
+    const next = { epoch: (epoch + 1) as Epoch, incarnation: randomIncarnation() };
+    const usurps = batchAfter(
       batch.last,
       { type: "EpochOpened", ...next, brokerId: "broker-3" as never, publicKey: "" },
       next,
     );
-    const leads = { cluster: places.clusterName, name: cluster.brokers[0]?.name ?? "", epoch, incarnation } as const;
+    const leads = { cluster: setup.clusterName, name: cluster.brokers[0]?.name ?? "", epoch, incarnation } as const;
     const ownSecret = randomBytes(32);
     const strangers: readonly Signer[] = [
-      speakerWith({ ...leads, secret: ownSecret, role: "broker" }),
+      enrolSigner({ ...leads, secret: ownSecret, role: "broker" }),
       // What a stolen proxy's enrolment key is worth: it speaks for proxies, and for no broker.
-      speakerWith({ ...leads, secret: config.sharedSecret, role: "proxy" }),
-      speakerWith({ ...leads, secret: config.sharedSecret, role: "broker", rootOf: "proxy" }),
-      speakerWith({ ...leads, secret: config.sharedSecret, role: "broker", cluster: "another" }),
+      enrolSigner({ ...leads, secret: config.sharedSecret, role: "proxy" }),
+      enrolSigner({ ...leads, secret: config.sharedSecret, role: "broker", rootOf: "proxy" }),
+      enrolSigner({ ...leads, secret: config.sharedSecret, role: "broker", cluster: "another" }),
     ];
     const forged: Uint8Array[] = [wins, harms].flatMap((each) => [
       ...strangers.map((speaker) => sealBatch(speaker, each)),
       // The leader's own certificate, with a signature that is not its own, or is its own of another message.
-      putTogether({ ...genuine, payload: encodeMessage(each) }),
-      putTogether({ ...takeApart(sealBatch(strangers[0] as Signer, each)), ...certificateOf(genuine) }),
+      joinEnvelope({ ...genuine, payload: encodeMessage(each) }),
+      joinEnvelope({ ...splitEnvelope(sealBatch(strangers[0] as Signer, each)), ...certificateOf(genuine) }),
     ]);
-    forged.push(sealBatch(speakerWith({ ...leads, ...next, secret: ownSecret, role: "broker" }), usurps));
-    forged.push(bent(envelope), randomBytes(200), new Uint8Array());
+    forged.push(sealBatch(enrolSigner({ ...leads, ...next, secret: ownSecret, role: "broker" }), usurps));
+    forged.push(flipMiddleBit(envelope), randomBytes(200), new Uint8Array());
 
     const before = await refusedOnNats(deliveryRefusals);
     await nats.send(...forged);
@@ -148,17 +148,17 @@ test("a forged batch that links perfectly is refused and counted by every node a
 });
 
 /** Only what a certificate consists of. */
-function certificateOf({ certificate, rootSignature }: ReturnType<typeof takeApart>) {
+function certificateOf({ certificate, rootSignature }: ReturnType<typeof splitEnvelope>) {
   return { certificate, rootSignature };
 }
 
 test("genuine batches that are sent again, in any order, change nothing", async () => {
-  const nats = await listenOnNats(cluster.nats.urls[0] ?? "", cluster.places.clusterName);
+  const nats = await listenOnNats(cluster.nats.urls[0] ?? "", cluster.setup.clusterName);
   try {
     const [gone, kept] = [await cluster.session("alice"), await cluster.session("alice", ["eng"])];
     const { link } = await cluster.operator.revoke(gone, { wait: "all" });
     await nats.batchEndingAt(link);
-    const recorded = [...nats.heard];
+    const recorded = [...nats.received];
     assert.ok(recorded.length >= 3);
     const before = await refusedOnNats(["repeated"]);
     await nats.send(...recorded, ...recorded.toReversed(), ...recorded);
@@ -179,42 +179,45 @@ test("genuine batches that are sent again, in any order, change nothing", async 
 
 test("forged and repeated grants give no lease: the node counts them, denies, and serves again with a genuine one", async () => {
   const node = cluster.proxy(2);
-  const meddlers = await Promise.all(cluster.brokers.map((broker) => startMeddler(broker.brokerUrl)));
+  const interceptors = await Promise.all(cluster.brokers.map((broker) => startInterceptor(broker.brokerUrl)));
   const between = (ports: readonly number[]): void => {
     for (const [i, relay] of cluster.relays.brokers.entries()) {
-      relay.leadTo([ports[i] ?? 0]);
+      relay.setTargets([ports[i] ?? 0]);
       relay.cut(); // what is connected already goes past us
-      relay.mend();
+      relay.restore();
     }
   };
   const session = await cluster.session("alice");
   const hammering = hammer(
     ["app", "strict"].map((route) => ({
       name: route,
-      asking: { port: node.ports.address, host: cluster.host(route), cookie: session.cookie },
+      target: { port: node.ports.address, host: cluster.host(route), cookie: session.cookie },
     })),
   );
   try {
-    between(meddlers.map(({ port }) => port));
-    const answered = () => meddlers.flatMap(({ answered }) => answered);
-    await waitFor("genuine grants to pass", () => answered().length >= 3);
-    const [old] = answered();
+    between(interceptors.map(({ port }) => port));
+    const genuineGrants = () => interceptors.flatMap(({ replies }) => replies);
+    await waitFor("genuine grants to pass", () => genuineGrants().length >= 3);
+    const [old] = genuineGrants();
     assert.ok(old !== undefined);
-    const stranger = speakerWith({
-      ...{ cluster: cluster.places.clusterName, secret: randomBytes(32), role: "broker", name: "broker-1" },
+    const stranger = enrolSigner({
+      ...{ cluster: cluster.setup.clusterName, secret: randomBytes(32), role: "broker", name: "broker-1" },
       ...grantIn(old),
     });
     const answerer = answererOf({
-      ...{ cluster: cluster.places.clusterName, name: "broker-1", boot: randomUUID() as never },
+      ...{ cluster: cluster.setup.clusterName, name: "broker-1", boot: randomUUID() as never },
       ...{ secret: randomBytes(32), seed: randomBytes(32) },
     });
-    const forge: Meddle = (genuine, { body, authorization }) => {
+    const forge: Tamper = (genuine, { body, authorization }) => {
       const grant: Grant = { ...grantIn(genuine), nonce: renewIn(body).nonce };
       const forms = [
         sealEnvelope(stranger, "grant", encodeMessage(grant)),
-        putTogether({ ...takeApart(genuine), payload: encodeMessage({ ...grant, windowMs: grant.windowMs * 10 }) }),
-        putTogether({ ...takeApart(genuine), kind: "renew" }),
-        bent(genuine),
+        joinEnvelope({
+          ...splitEnvelope(genuine),
+          payload: encodeMessage({ ...grant, windowMs: grant.windowMs * 10 }),
+        }),
+        joinEnvelope({ ...splitEnvelope(genuine), kind: "renew" }),
+        flipMiddleBit(genuine),
       ];
       const bytes = forms[grant.nonce % forms.length] ?? genuine;
       // With the broker's own seal, which names other bytes; with one of a stranger, which names these.
@@ -232,8 +235,8 @@ test("forged and repeated grants give no lease: the node counts them, denies, an
       ["repeated", () => ({ bytes: old })],
     ] as const) {
       const before = await counted();
-      for (const meddler of meddlers) meddler.answerWith(meddle);
-      await waitFor(`the node to be without a lease (${what})`, async () => (await node.whyNotReady()).length > 0);
+      for (const interceptor of interceptors) interceptor.tamperWith(meddle);
+      await waitFor(`the node to be without a lease (${what})`, async () => (await node.notReadyReasons()).length > 0);
       await waitFor("no route to be served any more", () => {
         const last = hammering.shots.slice(-12);
         return last.length === 12 && last.every(({ status }) => status === 503);
@@ -242,27 +245,27 @@ test("forged and repeated grants give no lease: the node counts them, denies, an
         const after = await counted();
         return grew(before, after, what === "forged" ? 2 : 0) && (after[0] ?? 0) > (before[0] ?? 0);
       });
-      for (const meddler of meddlers) meddler.answerWith(null);
+      for (const interceptor of interceptors) interceptor.tamperWith(null);
       await node.ready();
       await waitFor("both routes to be served again", () => hammering.shots.slice(-12).every((shot) => shot.permitted));
     }
   } finally {
     await hammering.stop();
     between(cluster.brokers.map(({ ports }) => ports.broker));
-    await Promise.all(meddlers.map((meddler) => meddler.close()));
+    await Promise.all(interceptors.map((interceptor) => interceptor.close()));
   }
   await node.ready();
 });
 
 function grantIn(envelope: Uint8Array): Grant {
-  return parseGrant(takeApart(envelope).payload);
+  return parseGrant(splitEnvelope(envelope).payload);
 }
 function renewIn(envelope: Uint8Array): Renew {
-  return parseRenew(takeApart(envelope).payload);
+  return parseRenew(splitEnvelope(envelope).payload);
 }
 
 test("forged and repeated renews, confirmations and goodbyes are refused and counted: no receipt is completed by them", async () => {
-  const { config, places } = cluster;
+  const { config, setup } = cluster;
   const [paused, broker] = [cluster.proxy(1), await cluster.leader()];
   const token = serviceToken(cluster, { role: "proxy" });
   const say = (body: Uint8Array, as = token) => callBroker(broker, { path: "/v1/leases", token: as, body });
@@ -274,13 +277,13 @@ test("forged and repeated renews, confirmations and goodbyes are refused and cou
   try {
     const { link } = await cluster.operator.revoke(session);
     const victim = { node: standing.node, boot: standing.boot };
-    const of = { cluster: places.clusterName, role: "proxy", name: victim.node, boot: victim.boot } as const;
+    const of = { cluster: setup.clusterName, role: "proxy", name: victim.node, boot: victim.boot } as const;
     const strangers: readonly Signer[] = [
-      speakerWith({ ...of, secret: randomBytes(32) }),
-      speakerWith({ ...of, secret: config.sharedSecret, rootOf: "authorize" }),
-      speakerWith({ ...of, secret: config.sharedSecret, cluster: "another" }),
+      enrolSigner({ ...of, secret: randomBytes(32) }),
+      enrolSigner({ ...of, secret: config.sharedSecret, rootOf: "authorize" }),
+      enrolSigner({ ...of, secret: config.sharedSecret, cluster: "another" }),
       // Another node of this very cluster, with a genuine key: it speaks for itself alone.
-      speakerWith({ ...of, secret: config.sharedSecret, name: "proxy-9" }),
+      enrolSigner({ ...of, secret: config.sharedSecret, name: "proxy-9" }),
     ];
     const before = await counted();
     const messages = strangers.flatMap((speaker) => [
@@ -299,9 +302,9 @@ test("forged and repeated renews, confirmations and goodbyes are refused and cou
   }
   await paused.ready();
 
-  // What a node itself has said, once more: its renew is answered once, and never again.
+  // What a node itself has said, once more: its renew is genuineGrants once, and never again.
   const name = "proxy-8";
-  const itself = speakerWith({ cluster: places.clusterName, secret: config.sharedSecret, role: "proxy", name });
+  const itself = enrolSigner({ cluster: setup.clusterName, secret: config.sharedSecret, role: "proxy", name });
   const at = await head();
   const renew: Renew = {
     ...{
@@ -325,7 +328,7 @@ test("forged and repeated renews, confirmations and goodbyes are refused and cou
   };
   // The leader that is too busy to answer in time has heard it all the same: the next one has the next number.
   let nonce = 0;
-  const bytes = await waitFor("a renew to be answered", async () => {
+  const bytes = await waitFor("a renew to be genuineGrants", async () => {
     nonce += 1;
     const sent = sealEnvelope(itself, "renew", encodeMessage({ ...renew, nonce, version: "another build" }));
     return (await say(sent)).status === 200 ? sent : undefined;
@@ -436,20 +439,20 @@ test("a call to a broker that was caught on its way and is played back is refuse
 });
 
 test("the control: under a key of the cluster's own the same forgery is believed, until the log gives it the lie", async () => {
-  const { config, places } = cluster;
+  const { config, setup } = cluster;
   const outsider = await cluster.session("mallory");
-  const nats = await listenOnNats(cluster.nats.urls[0] ?? "", places.clusterName);
+  const nats = await listenOnNats(cluster.nats.urls[0] ?? "", setup.clusterName);
   try {
     const { link } = await cluster.operator.revoke(await cluster.session("bob"), { wait: "all" });
     const { batch } = await nats.batchEndingAt(link);
     const { epoch, incarnation } = batch;
     const secret = config.sharedSecret; // who has this is a broker
-    const broker = speakerWith({ cluster: places.clusterName, secret, role: "broker", name: "b", epoch, incarnation });
-    await nats.send(sealBatch(broker, batchBehind(batch.last, addedToEng(outsider.userId), { epoch, incarnation })));
+    const broker = enrolSigner({ cluster: setup.clusterName, secret, role: "broker", name: "b", epoch, incarnation });
+    await nats.send(sealBatch(broker, batchAfter(batch.last, addedToEng(outsider.userId), { epoch, incarnation })));
     // All at once: whoever believes it reaches no granted head any more, and is soon without a lease.
     await Promise.all(
       cluster.proxies.map((proxy) => {
-        const believed = async () => (await cluster.getNow(proxy, "eng", outsider)).permitted;
+        const believed = async () => (await cluster.getOnce(proxy, "eng", outsider)).permitted;
         return waitFor(`${proxy.name} to believe it: it does link`, believed);
       }),
     );
@@ -461,7 +464,7 @@ test("the control: under a key of the cluster's own the same forgery is believed
   // The log goes on without it: such a node can reach no granted head, and is fenced when its window ends.
   const insider = await cluster.session("alice", ["eng"]);
   for (const proxy of cluster.proxies) {
-    const refuses = async () => !(await cluster.getNow(proxy, "eng", outsider)).permitted;
+    const refuses = async () => !(await cluster.getOnce(proxy, "eng", outsider)).permitted;
     await waitFor(`${proxy.name} to let nobody in any more`, refuses, { withinMs: 20_000 });
   }
   // A new epoch proves that what it holds is not in the log, and it rebuilds.
@@ -473,5 +476,5 @@ test("the control: under a key of the cluster's own the same forgery is believed
     assert.equal((await cluster.get(proxy, "eng", insider)).permitted, true);
     assert.ok((await proxy.metric("cardea_replica_rebuilds")) >= 1);
   }
-  await allAlike(cluster);
+  await waitForLogDigest(cluster);
 });

@@ -6,9 +6,9 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { waitFor } from "../../support/wait-for.ts";
-import { allAlike } from "./alike.ts";
 import { openSocket } from "./client.ts";
 import { type Cluster, startCluster } from "./cluster.ts";
+import { waitForLogDigest } from "./digests.ts";
 
 const outageMs = 60_000;
 const roundMs = 3_000;
@@ -63,7 +63,7 @@ test("each NATS server of three is killed and comes back in turn: changes go on,
     await node.start();
     await change(`server-${i}-back`);
   }
-  await allAlike(cluster);
+  await waitForLogDigest(cluster);
 });
 
 test("a proxy and a broker are killed and come back: their projections are the log's", async () => {
@@ -75,7 +75,7 @@ test("a proxy and a broker are killed and come back: their projections are the l
   await Promise.all([proxy.start(), follower.start()]);
   assert.equal((await cluster.get(proxy, "eng", kept)).permitted, true, "what happened meanwhile counts");
   assert.equal((await cluster.get(proxy, "app", gone)).permitted, false);
-  await allAlike(cluster);
+  await waitForLogDigest(cluster);
 });
 
 test("NATS is away for a minute: changes go on and are enforced within the poll bound, and in the end all projections are the log's", {
@@ -91,7 +91,7 @@ test("NATS is away for a minute: changes go on and are enforced within the poll 
     await waitFor("the next round", () => performance.now() - beganAt > roundMs);
   }
   t.diagnostic(`${took.length} revocations enforced everywhere, the slowest after ${Math.round(Math.max(...took))} ms`);
-  await allAlike(cluster);
+  await waitForLogDigest(cluster);
 
   const before = await delivered();
   await Promise.all(cluster.nats.nodes.map((node) => node.start()));
@@ -103,12 +103,12 @@ test("NATS is away for a minute: changes go on and are enforced within the poll 
     },
     { withinMs: 30_000 },
   );
-  await allAlike(cluster);
+  await waitForLogDigest(cluster);
 });
 
 test("a standby's ledger is the log's as well: that of the broker that leads after the other is gone", async () => {
   const leader = await cluster.leader();
   await leader.kill();
   await waitFor("another leader", async () => (await cluster.leader()).name !== leader.name);
-  await allAlike(cluster);
+  await waitForLogDigest(cluster);
 });

@@ -38,7 +38,7 @@ test("a proxy without brokers: each route goes on for as long as it says, and cl
   const session = await cluster.session("alice");
   const at = (route: string) => ({ port: proxy.ports.address, host: cluster.host(route), cookie: session.cookie });
   const hammering = hammer(
-    routes.map((name) => ({ name, asking: at(name) })),
+    routes.map((name) => ({ name, target: at(name) })),
     { callers: 1 },
   );
   t.after(() => hammering.stop());

@@ -10,7 +10,14 @@ import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
 import { statementIn } from "../../../src/replication/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { type Flow, type Live, openFlow, openSocket, openUpload, type Upload } from "./client.ts";
+import {
+  type LiveSocket,
+  type MeteredStream,
+  openMeteredStream,
+  openSocket,
+  openUpload,
+  type Upload,
+} from "./client.ts";
 import { type Change, type Cluster, type Session, startCluster } from "./cluster.ts";
 import type { ClusterProcess } from "./cluster-process.ts";
 
@@ -24,21 +31,21 @@ before(
 after(() => cluster?.stop());
 
 type Open = Readonly<{
-  socket: Live;
-  events: Flow;
-  download: Flow;
+  socket: LiveSocket;
+  events: MeteredStream;
+  download: MeteredStream;
   upload: Upload;
   uploadId: string;
   where: string;
 }>;
 
 async function openAll(proxy: ClusterProcess, session: Session, route: string): Promise<Open> {
-  const asking = { port: proxy.ports.address, host: cluster.host(route), cookie: session.cookie };
+  const target = { port: proxy.ports.address, host: cluster.host(route), cookie: session.cookie };
   const uploadId = randomUUID();
-  const socket = await openSocket(asking);
-  const events = await openFlow({ ...asking, path: "/events" });
-  const download = await openFlow({ ...asking, path: "/download" });
-  const upload = await openUpload({ ...asking, path: `/upload?r=${uploadId}` });
+  const socket = await openSocket(target);
+  const events = await openMeteredStream({ ...target, path: "/events" });
+  const download = await openMeteredStream({ ...target, path: "/download" });
+  const upload = await openUpload({ ...target, path: `/upload?r=${uploadId}` });
   assert.deepEqual([events.status, download.status, upload.status], [200, 200, 200], proxy.name);
   const open = { socket, events, download, upload, uploadId, where: `${proxy.name}, ${route}` };
   await waitFor(`all of it to flow at ${open.where}`, () => flowed(open).every((amount) => amount > 0));
@@ -47,12 +54,12 @@ async function openAll(proxy: ClusterProcess, session: Session, route: string): 
 
 /** How much has come, of each kind, to whoever it is meant for. */
 function flowed({ socket, events, download, uploadId }: Open): readonly number[] {
-  return [socket.ticks(), events.bytes(), download.bytes(), cluster.upstream.uploaded(uploadId).bytes];
+  return [socket.ticks(), events.bytes(), download.bytes(), cluster.upstream.uploadOf(uploadId).bytes];
 }
 
 /** When what came last was sent, of each kind. */
 function newest({ socket, events, download, uploadId }: Open): Readonly<Record<string, number>> {
-  const upload = cluster.upstream.uploaded(uploadId).newest;
+  const upload = cluster.upstream.uploadOf(uploadId).newest;
   return { socket: socket.newest(), events: events.newest(), download: download.newest(), upload };
 }
 
@@ -142,9 +149,9 @@ for (const [n, { what, route, revoke, code, type }] of cases.entries()) {
         assert.equal(await one.download.ended, "broken", one.where);
         await one.upload.ended;
         await waitFor(`the upload at ${one.where} to end at the upstream`, () => {
-          return cluster.upstream.uploaded(one.uploadId).ended !== "no";
+          return cluster.upstream.uploadOf(one.uploadId).ended !== "no";
         });
-        assert.equal(cluster.upstream.uploaded(one.uploadId).ended, "broken", one.where);
+        assert.equal(cluster.upstream.uploadOf(one.uploadId).ended, "broken", one.where);
       }
       await stillFlows(others);
       for (const one of open) {
@@ -170,7 +177,7 @@ test("after all this no process has written a secret, a cookie or a person's add
   await Promise.all(cluster.proxies.map((proxy) => cluster.get(proxy, "app", session)));
   await cluster.operator.post("/sessions/nobody/revoke", {});
   await cluster.operator.post("/users/nobody@example.com/suspend", {});
-  const { sharedSecret, cookieSecret, idpSecret, postgres } = cluster.places;
+  const { sharedSecret, cookieSecret, idpSecret, postgres } = cluster.setup;
   const texts = [sharedSecret, cookieSecret, idpSecret, new URL(postgres).password, session.cookie, "@example."];
   const encoded = [sharedSecret, cookieSecret].flatMap((text) => {
     const bytes = Buffer.from(text, "base64");

@@ -9,7 +9,7 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 export type Relay = Readonly<{
   port: number;
   /** Where new connections lead, in turn. */
-  leadTo(targets: readonly number[]): void;
+  setTargets(targets: readonly number[]): void;
   /** From now on, what the target sends arrives this much later. */
   delay(ms: number): void;
   /** Keeps what the target sends, until `release`. @returns how many bytes are kept now */
@@ -20,24 +20,24 @@ export type Relay = Readonly<{
   thaw(): void;
   /** Breaks every connection and refuses new ones, until `mend`. */
   cut(): void;
-  mend(): void;
+  restore(): void;
   close(): Promise<void>;
 }>;
 
-type Pair = { down: Socket; up: Socket | undefined; kept: Buffer[]; timers: Set<NodeJS.Timeout> };
+type Connection = { down: Socket; up: Socket | undefined; kept: Buffer[]; timers: Set<NodeJS.Timeout> };
 
 export async function startRelay(options: Readonly<{ targets: readonly number[]; port?: number }>): Promise<Relay> {
-  const pairs = new Set<Pair>();
+  const pairs = new Set<Connection>();
   let { targets } = options;
   let turn = 0;
   let delayMs = 0;
   let mode: "open" | "holding" | "frozen" | "cut" = "open";
 
-  function flush(pair: Pair): void {
+  function flush(pair: Connection): void {
     for (const chunk of pair.kept.splice(0)) pair.down.write(chunk);
   }
 
-  function join(pair: Pair): void {
+  function join(pair: Connection): void {
     const port = targets[turn++ % Math.max(1, targets.length)];
     if (port === undefined) return void pair.down.destroy();
     const up = connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });
@@ -63,7 +63,7 @@ export async function startRelay(options: Readonly<{ targets: readonly number[];
 
   const server = createServer({ noDelay: true, allowHalfOpen: true, pauseOnConnect: true }, (down) => {
     if (mode === "cut") return void down.destroy();
-    const pair: Pair = { down, up: undefined, kept: [], timers: new Set() };
+    const pair: Connection = { down, up: undefined, kept: [], timers: new Set() };
     pairs.add(pair);
     down.on("error", () => down.destroy());
     down.on("close", () => {
@@ -81,7 +81,7 @@ export async function startRelay(options: Readonly<{ targets: readonly number[];
 
   return {
     port: (server.address() as AddressInfo).port,
-    leadTo(next) {
+    setTargets(next) {
       targets = next;
     },
     delay(ms) {
@@ -112,7 +112,7 @@ export async function startRelay(options: Readonly<{ targets: readonly number[];
       mode = "cut";
       for (const { down } of pairs) down.destroy();
     },
-    mend() {
+    restore() {
       mode = "open";
     },
     async close() {

@@ -8,8 +8,8 @@ import { after, before, test } from "node:test";
 import type { Link } from "../../../src/events/index.ts";
 import type { Receipt } from "../../../src/replication/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { ask, openSocket, openStream } from "./client.ts";
-import { type Change, type Cluster, decisionsOf, type Ran, type Session, startCluster } from "./cluster.ts";
+import { openSocket, openStream, sendRequest } from "./client.ts";
+import { type Change, type CliResult, type Cluster, decisionsOf, type Session, startCluster } from "./cluster.ts";
 import { fenceMs } from "./cluster-config.ts";
 import type { ClusterProcess } from "./cluster-process.ts";
 
@@ -32,7 +32,7 @@ const at = (proxy: ClusterProcess, session: Session, route = "app") => ({
   cookie: session.cookie,
 });
 
-function receiptIn({ out, err }: Ran): Receipt {
+function receiptIn({ out, err }: CliResult): Receipt {
   const last = out.trim().split("\n").at(-1) ?? "";
   assert.match(last, /^\{/, `${out}${err}`);
   const { receipt } = JSON.parse(last) as Change;
@@ -159,7 +159,7 @@ test("revoking a user ends all their sessions with one event, and a new sign-in 
 
 test("a stopped proxy is unconfirmed and never applied: --wait exits 1, and says which node and when it is fenced", async () => {
   const stopped = cluster.proxy(3);
-  cluster.front.leadTo([cluster.proxy(1).ports.address, cluster.proxy(2).ports.address]);
+  cluster.front.setTargets([cluster.proxy(1).ports.address, cluster.proxy(2).ports.address]);
   const session = await cluster.session("alice");
   stopped.pause();
   try {
@@ -182,7 +182,7 @@ test("a stopped proxy is unconfirmed and never applied: --wait exits 1, and says
     assert.deepEqual(standing(region, ...proxyNames()), ["applied", "applied", "unconfirmed"]);
   } finally {
     stopped.resume();
-    cluster.front.leadTo(cluster.proxies.map(({ ports }) => ports.address));
+    cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
   }
   const whole = await waitFor("the receipt", async () => {
     const { nodes } = await cluster.status();
@@ -230,7 +230,7 @@ test("a proxy that is killed and started again names the boot it replaces: its r
   const session = await cluster.session("alice");
   const killed = cluster.proxy(1);
   await killed.kill();
-  cluster.front.leadTo([cluster.proxy(2).ports.address]);
+  cluster.front.setTargets([cluster.proxy(2).ports.address]);
   const { link } = await cluster.operator.revoke(session);
   const missing = await waitFor("all but one to confirm", async () => {
     const { complete, nodes } = await cluster.operator.receipt(link, { wait: "none" });
@@ -248,37 +248,37 @@ test("a proxy that is killed and started again names the boot it replaces: its r
   assert.ok(completed.nodes.every(({ status }) => status === "applied"));
   assert.equal(completed.nodes.filter(({ node }) => node === "proxy-1").length, 1, "the old boot is out of it");
   assert.equal((await cluster.get(killed, "app", session)).permitted, false);
-  cluster.front.leadTo(cluster.proxies.map(({ ports }) => ports.address));
+  cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
 });
 
 test("SIGTERM drains: what is under way completes, new callers are sent away, and the node is gone from receipts at once", async () => {
   const session = await cluster.session("alice");
   const other = await cluster.session("bob");
   const leaving = cluster.proxy(2);
-  cluster.front.leadTo([cluster.proxy(1).ports.address]);
+  cluster.front.setTargets([cluster.proxy(1).ports.address]);
   const slow = await openStream({ ...at(leaving, session), path: "/slow" });
   assert.equal(slow.body(), "begun\n");
   const socket = await openSocket(at(leaving, session));
   const kept = keptConnection(leaving);
-  assert.equal((await kept.ask(session)).permitted, true);
+  assert.equal((await kept.send(session)).permitted, true);
 
   const ended = leaving.end();
 
   await waitFor("new connections to be refused", async () =>
-    cluster.getNow(leaving, "app", session).then(
+    cluster.getOnce(leaving, "app", session).then(
       () => false,
       (error: NodeJS.ErrnoException) => error.code === "ECONNREFUSED",
     ),
   );
   assert.equal(await kept.gone(session), true, "a kept connection is closed, or told that it will be");
-  assert.equal(cluster.upstream.waiting(), 1, "the slow answer is still under way");
+  assert.equal(cluster.upstream.slowRequests(), 1, "the slow answer is still under way");
   const { receipt: during } = await cluster.operator.revoke(other, { wait: "all" });
   assert.deepEqual(
     during?.nodes.filter(({ node }) => node === leaving.name).map(({ status }) => status),
     ["applied"],
     "receipts count a draining node until its last stream is closed",
   );
-  cluster.upstream.letGo();
+  cluster.upstream.finishSlow();
   assert.equal(await slow.ended, "whole");
   assert.equal(slow.body(), "begun\nwhole\n");
   assert.deepEqual(await socket.closed, { code: 1001, reason: "this node is going away: connect again" });
@@ -290,7 +290,7 @@ test("SIGTERM drains: what is under way completes, new callers are sent away, an
   assert.equal(receipt?.complete, true);
   assert.ok(!receipt?.nodes.some(({ node }) => node === leaving.name));
   await leaving.start();
-  cluster.front.leadTo(cluster.proxies.map(({ ports }) => ports.address));
+  cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
 });
 
 test("every other process ends cleanly on SIGTERM as well, and the leader's seat is taken at once", async () => {
@@ -307,11 +307,11 @@ test("every other process ends cleanly on SIGTERM as well, and the leader's seat
 /** A connection that was made before the drain, and what becomes of it. */
 function keptConnection(proxy: ClusterProcess) {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-  const asking = (session: Session) => ask({ ...at(proxy, session), agent });
+  const send = (session: Session) => sendRequest({ ...at(proxy, session), agent });
   return {
-    ask: asking,
+    send,
     async gone(session: Session): Promise<boolean> {
-      const answer = await asking(session).catch(() => undefined);
+      const answer = await send(session).catch(() => undefined);
       agent.destroy();
       return answer === undefined || answer.headers.connection === "close";
     },

@@ -6,8 +6,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { waitFor } from "../../support/wait-for.ts";
-import { type Arrival, type Browser, type Step, startBrowser } from "./browser.ts";
-import { askOn as ask, openSocket } from "./client.ts";
+import { type Browser, type Navigation, type Step, startBrowser } from "./browser.ts";
+import { sendUntilDecided as ask, openSocket } from "./client.ts";
 import { type Cluster, startCluster } from "./cluster.ts";
 
 let cluster: Cluster;
@@ -32,14 +32,14 @@ const cookieName = (): string => cluster.config.cookie.name;
 
 async function person(user: string, route = "app"): Promise<{ browser: Browser; cookie: string }> {
   const browser = browserAt(() => 1);
-  const arrival = await browser.go(urlOf(route), { user });
+  const arrival = await browser.navigate(urlOf(route), { user });
   assert.ok(arrival.status === 200 || arrival.status === 403, `${arrival.status} at ${arrival.url}`);
   return { browser, cookie: cookieAt(browser, route) };
 }
 
 /** Also on a second host of somebody who is signed in. */
 async function visit(browser: Browser, route: string): Promise<string> {
-  await browser.go(urlOf(route));
+  await browser.navigate(urlOf(route));
   return cookieAt(browser, route);
 }
 
@@ -56,7 +56,7 @@ const at = (n: number, route: string, cookie: string) => ({
 });
 
 /** Once round: no place twice, but for the page itself, which is asked for at the start and shown at the end. */
-function assertOneRound({ steps, permitted, status }: Arrival): void {
+function assertOneRound({ steps, permitted, status }: Navigation): void {
   const places = steps.map(({ method, url }) => `${method} ${url.host}${url.pathname}`);
   assert.equal(status, 200, places.join(" → "));
   assert.equal(permitted, true);
@@ -69,13 +69,13 @@ const hostsOf = (steps: readonly Step[]): string[] => [...new Set(steps.map(({ u
 
 test("a person signs in through a proxy's gateway to authenticate, in one round, and every node permits them", async () => {
   const browser = browserAt(() => 1);
-  const arrival = await browser.go(urlOf("app"), { user: "alice" });
+  const arrival = await browser.navigate(urlOf("app"), { user: "alice" });
   assertOneRound(arrival);
   assert.deepEqual(hostsOf(arrival.steps), ["app.localhost", "authenticate.localhost", "idp.localhost"]);
   assert.match(arrival.body, /x-pomerium-jwt-assertion/, "the upstream is told who asks");
   for (const n of [1, 2]) assert.equal((await ask(at(n, "app", cookieAt(browser, "app")))).permitted, true);
 
-  const second = await browser.go(urlOf("strict"));
+  const second = await browser.navigate(urlOf("strict"));
   assertOneRound(second);
   assert.ok(!hostsOf(second.steps).includes("idp.localhost"), "one sign-in serves every route");
 });
@@ -83,7 +83,7 @@ test("a person signs in through a proxy's gateway to authenticate, in one round,
 test("signed out on one node, refused on every other", async () => {
   const { browser, cookie } = await person("alice");
   const socket = await openSocket(at(2, "app", cookie));
-  const left = await browser.go(`${urlOf("app")}.pomerium/sign_out`);
+  const left = await browser.navigate(`${urlOf("app")}.pomerium/sign_out`);
   assert.equal(left.status, 200, `${left.url}`);
   assert.ok(hostsOf(left.steps).includes("authenticate.localhost"));
   assert.equal((await socket.closed).code, 4401);
@@ -114,7 +114,7 @@ test("signing in on one node and landing on another whose fan-out is 3 s late is
       passed ||= url.pathname === "/oauth2/callback";
       return passed ? 2 : 1;
     });
-    assertOneRound(await browser.go(urlOf("app"), { user: "bob" }));
+    assertOneRound(await browser.navigate(urlOf("app"), { user: "bob" }));
     // All of it on one node, and the next request on the other.
     const { cookie } = await person("carol");
     const landed = await ask({
@@ -132,13 +132,13 @@ test("landing on a node that has no NATS at all is one round as well", async () 
   cluster.relays.nats.cut();
   try {
     const browser = browserAt((step) => (step === 0 ? 1 : 2));
-    assertOneRound(await browser.go(urlOf("app"), { user: "bob" }));
+    assertOneRound(await browser.navigate(urlOf("app"), { user: "bob" }));
     for (let i = 0; i < 10; i++) {
       const landed = await cluster.get(cluster.proxy(2), "app", await cluster.session("alice"));
       assert.deepEqual([landed.status, landed.permitted], [200, true]);
     }
   } finally {
-    cluster.relays.nats.mend();
+    cluster.relays.nats.restore();
   }
 });
 
@@ -149,7 +149,7 @@ test("a node that can reach nobody answers 503 to a session it has not heard of,
   for (const relay of [relays.nats, ...relays.brokers]) relay.freeze();
   try {
     const unheard = await cluster.session("alice");
-    const answer = await cluster.getNow(cluster.proxy(2), "app", unheard);
+    const answer = await cluster.getOnce(cluster.proxy(2), "app", unheard);
     assert.equal(answer.status, 503);
     assert.ok(answer.headers["retry-after"] !== undefined);
     assert.equal((await cluster.get(cluster.proxy(2), "app", known)).permitted, true, "what it knows it serves");

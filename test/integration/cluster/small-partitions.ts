@@ -2,15 +2,15 @@
 import type { Client } from "pg";
 import { openPostgresLog } from "../../../src/replication/index.ts";
 import { withClient } from "../../support/postgres-client.ts";
-import type { Places } from "./cluster-config.ts";
+import type { ClusterSetup } from "./cluster-config.ts";
 
-type Place = Pick<Places, "postgres" | "clusterName">;
+type LogSetup = Pick<ClusterSetup, "postgres" | "clusterName">;
 
 /** Done to the empty database, before the first process. */
-export async function smallPartitions(places: Place): Promise<void> {
-  const log = await openPostgresLog({ connectionString: places.postgres, cluster: places.clusterName });
+export async function shrinkPartitions(setup: LogSetup): Promise<void> {
+  const log = await openPostgresLog({ connectionString: setup.postgres, cluster: setup.clusterName });
   await log.close();
-  await withClient(places.postgres, async (client) => {
+  await withClient(setup.postgres, async (client) => {
     await client.query(`update ${await schemaOf(client)}.log_head set partition_size = 100`);
   });
 }
@@ -21,8 +21,8 @@ async function schemaOf(client: Pick<Client, "query">): Promise<string> {
 }
 
 /** As an operator does who asks nobody: drops whole partitions below this position, whoever still needs them. */
-export async function truncateByHand(places: Place, first: number): Promise<void> {
-  await withClient(places.postgres, async (client) => {
+export async function dropPartitionsBelow(setup: LogSetup, first: number): Promise<void> {
+  await withClient(setup.postgres, async (client) => {
     const schema = await schemaOf(client);
     const drop = `select retained.more from ${schema}.log_head as head, ${schema}.retain(false, head.epoch, head.incarnation, $1) as retained`;
     while ((await client.query(drop, [first])).rows[0]?.more === true);
@@ -30,8 +30,8 @@ export async function truncateByHand(places: Place, first: number): Promise<void
 }
 
 /** The position behind which the log begins. */
-export async function logBegins(places: Place): Promise<number> {
-  const log = await openPostgresLog({ connectionString: places.postgres, cluster: places.clusterName });
+export async function basePosition(setup: LogSetup): Promise<number> {
+  const log = await openPostgresLog({ connectionString: setup.postgres, cluster: setup.clusterName });
   try {
     return (await log.base()).position;
   } finally {

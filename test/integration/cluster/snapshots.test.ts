@@ -8,11 +8,11 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { openPostgresLog, verifyLog } from "../../../src/replication/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { oneDigest } from "./alike.ts";
 import { type Appender, startAppender } from "./appender.ts";
 import { type Cluster, type Session, startCluster } from "./cluster.ts";
 import type { ClusterProcess } from "./cluster-process.ts";
-import { logBegins, smallPartitions } from "./small-partitions.ts";
+import { waitForOneDigest } from "./digests.ts";
+import { basePosition, shrinkPartitions } from "./small-partitions.ts";
 
 let cluster: Cluster;
 let appender: Appender;
@@ -22,7 +22,7 @@ before(
     cluster = await startCluster({
       ...{ timing: "short", regions: ["north", "south"], relayed: "proxy-1" },
       broker: { snapshot_every: 100, snapshot_refresh: "1s", retention: "1s" },
-      prepare: smallPartitions,
+      prepare: shrinkPartitions,
     });
     appender = startAppender(cluster);
   },
@@ -34,7 +34,7 @@ after(async () => {
 });
 
 const untilLogBeginsBehind = (position: number): Promise<unknown> =>
-  waitFor(`the log to begin behind ${position}`, async () => (await logBegins(cluster.places)) >= position, {
+  waitFor(`the log to begin behind ${position}`, async () => (await basePosition(cluster.setup)) >= position, {
     withinMs: 60_000,
     everyMs: 250,
   });
@@ -43,7 +43,7 @@ async function status(proxy: ClusterProcess, session: Session): Promise<number> 
   return (await cluster.get(proxy, "strict", session)).status;
 }
 const statusNow = async (proxy: ClusterProcess, session: Session): Promise<number> =>
-  (await cluster.getNow(proxy, "strict", session)).status;
+  (await cluster.getOnce(proxy, "strict", session)).status;
 
 const denied = (code: number): boolean => code === 401 || code === 302 || code === 303;
 
@@ -57,13 +57,13 @@ test("partitions are dropped while appends go on, and never past what two snapsh
   const { receipt } = await cluster.operator.revoke(revoked, { wait: "all" });
   assert.equal(receipt?.complete, true);
   await untilLogBeginsBehind(Math.ceil((receipt?.link?.position ?? 0) / 100) * 100);
-  const begins = await logBegins(cluster.places);
+  const begins = await basePosition(cluster.setup);
   const { leader } = await cluster.status();
   const [, second] = leader?.snapshots ?? [];
   assert.ok(second !== undefined && begins <= second.position, `begins behind ${begins}`);
-  assert.deepEqual(appender.failed, [], "an append failed while a snapshot was taken or a partition dropped");
+  assert.deepEqual(appender.failures, [], "an append failed while a snapshot was taken or a partition dropped");
   t.diagnostic(
-    `${appender.done()} appends, the slowest ${Math.round(appender.longestMs())} ms; log begins behind ${begins}`,
+    `${appender.appendCount()} appends, the slowest ${Math.round(appender.slowestMs())} ms; log begins behind ${begins}`,
   );
   for (const proxy of cluster.proxies) {
     assert.equal(await status(proxy, kept), 200);
@@ -77,7 +77,7 @@ test("a node that was killed goes on from its own disk, where that is intact", {
   await waitFor("a copy on the node's disk", () => readdirSync(join(folder, "manifests")).length > 0);
   await proxy.kill();
   await proxy.start();
-  assert.ok((await logBegins(cluster.places)) > 0);
+  assert.ok((await basePosition(cluster.setup)) > 0);
   assert.equal(await status(proxy, kept ?? assert.fail()), 200);
   assert.ok(denied(await status(proxy, revoked ?? assert.fail())));
 });
@@ -117,7 +117,7 @@ test("a node that was cut off for long does not hold the log back; it goes on fr
   // Brokers remember the newest events in memory: those that start now do not know the ones that were dropped.
   for (const broker of [await cluster.follower(), await cluster.leader()]) await broker.restart();
   const watching = watch(proxy, { revoked: revoked ?? assert.fail(), meanwhile, kept: kept ?? assert.fail() });
-  for (const relay of [...relays.brokers, relays.nats]) relay.mend();
+  for (const relay of [...relays.brokers, relays.nats]) relay.restore();
   await waitFor("the node to serve again", async () => (await statusNow(proxy, kept ?? assert.fail())) === 200, {
     withinMs: 30_000,
   });
@@ -209,8 +209,8 @@ test("a broker with an empty disk begins from another broker's copy", { timeout:
   // And it can lead from there.
   const leader = await cluster.leader();
   await leader.kill();
-  const done = appender.done();
-  await waitFor("appends to go on", () => appender.done() > done + 10, { withinMs: 60_000 });
+  const done = appender.appendCount();
+  await waitFor("appends to go on", () => appender.appendCount() > done + 10, { withinMs: 60_000 });
   await leader.start();
   assert.match(leader.log(), /continuing from a snapshot/);
   for (const proxy of cluster.proxies) {
@@ -222,13 +222,13 @@ test("a broker with an empty disk begins from another broker's copy", { timeout:
 test("what is left of the log is whole, and comes to the digest of every node", { timeout: 240_000 }, async () => {
   await appender.stop();
   const log = await openPostgresLog({
-    connectionString: cluster.places.postgres,
-    cluster: cluster.places.clusterName,
+    connectionString: cluster.setup.postgres,
+    cluster: cluster.setup.clusterName,
   });
   try {
     assert.equal((await verifyLog(log)).type, "intact");
   } finally {
     await log.close();
   }
-  await oneDigest(cluster, 3);
+  await waitForOneDigest(cluster, 3);
 });

@@ -14,7 +14,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import { type WebSocket, WebSocketServer } from "ws";
 
-export type Uploaded = Readonly<{
+export type UploadState = Readonly<{
   bytes: number;
   /** When the newest of it was sent, by its stamp. */
   newest: number;
@@ -24,17 +24,17 @@ export type Uploaded = Readonly<{
 export type Upstream = Readonly<{
   port: number;
   /** `?r=` of each request that has arrived. */
-  arrived: ReadonlySet<string>;
+  requestIds: ReadonlySet<string>;
   /** Requests to `/slow` that wait. */
-  waiting(): number;
+  slowRequests(): number;
   /** Of an upload, by its `?r=`. */
-  uploaded(id: string): Uploaded;
-  letGo(): void;
+  uploadOf(id: string): UploadState;
+  finishSlow(): void;
   close(): Promise<void>;
 }>;
 
 const tickMs = 20;
-export const marker = "x-upstream";
+export const upstreamMarker = "x-upstream";
 
 /** When something was sent, so that whoever gets it knows, however long it was on its way. */
 export const stamp = (): string => `@${performance.now().toFixed(3)}@`;
@@ -55,18 +55,18 @@ export function newestStamp(chunk: Buffer): number | undefined {
 }
 
 export async function startUpstream(): Promise<Upstream> {
-  const arrived = new Set<string>();
+  const requestIds = new Set<string>();
   const slow = new Set<ServerResponse>();
-  const uploads = new Map<string, Uploaded>();
+  const uploads = new Map<string, UploadState>();
   const note = (request: IncomingMessage): URL => {
     const url = new URL(request.url ?? "/", "http://upstream.invalid");
     const id = url.searchParams.get("r");
-    if (id !== null) arrived.add(id);
+    if (id !== null) requestIds.add(id);
     return url;
   };
 
   const server = createServer({ keepAliveTimeout: 120_000 }, (request, response) => {
-    response.setHeader(marker, "1");
+    response.setHeader(upstreamMarker, "1");
     switch (note(request).pathname) {
       case "/stream": {
         const timer = setInterval(() => void response.write(`${performance.now()}\n`), tickMs);
@@ -89,7 +89,7 @@ export async function startUpstream(): Promise<Upstream> {
         return more();
       }
       case "/upload":
-        return take(request, response, uploads);
+        return receiveUpload(request, response, uploads);
       case "/slow":
         response.write("begun\n");
         slow.add(response);
@@ -104,17 +104,17 @@ export async function startUpstream(): Promise<Upstream> {
   server.on("upgrade", (request, socket, head) => {
     note(request);
     socket.on("error", () => socket.destroy());
-    sockets.handleUpgrade(request, socket, head, serve);
+    sockets.handleUpgrade(request, socket, head, sendTicks);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
 
   return {
     port: (server.address() as AddressInfo).port,
-    arrived,
-    waiting: () => slow.size,
-    uploaded: (id) => uploads.get(id) ?? { bytes: 0, newest: 0, ended: "no" },
-    letGo() {
+    requestIds,
+    slowRequests: () => slow.size,
+    uploadOf: (id) => uploads.get(id) ?? { bytes: 0, newest: 0, ended: "no" },
+    finishSlow() {
       for (const response of slow) response.end("whole\n");
     },
     async close() {
@@ -126,10 +126,10 @@ export async function startUpstream(): Promise<Upstream> {
   };
 }
 
-function take(request: IncomingMessage, response: ServerResponse, uploads: Map<string, Uploaded>): void {
+function receiveUpload(request: IncomingMessage, response: ServerResponse, uploads: Map<string, UploadState>): void {
   const id = new URL(request.url ?? "/", "http://upstream.invalid").searchParams.get("r") ?? "";
-  let so: Uploaded = { bytes: 0, newest: 0, ended: "no" };
-  const put = (parts: Partial<Uploaded>): void => {
+  let so: UploadState = { bytes: 0, newest: 0, ended: "no" };
+  const put = (parts: Partial<UploadState>): void => {
     so = { ...so, ...parts };
     uploads.set(id, so);
   };
@@ -142,7 +142,7 @@ function take(request: IncomingMessage, response: ServerResponse, uploads: Map<s
   request.on("error", () => {}); // told by `close`
 }
 
-function serve(socket: WebSocket): void {
+function sendTicks(socket: WebSocket): void {
   const timer = setInterval(() => socket.send(String(performance.now())), tickMs);
   socket.on("error", () => socket.terminate());
   socket.on("close", () => clearInterval(timer));

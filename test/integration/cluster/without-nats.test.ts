@@ -6,9 +6,9 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { waitFor } from "../../support/wait-for.ts";
-import { allAlike } from "./alike.ts";
 import { openSocket } from "./client.ts";
 import { type Cluster, startCluster } from "./cluster.ts";
+import { waitForLogDigest } from "./digests.ts";
 
 let cluster: Cluster;
 
@@ -75,7 +75,7 @@ test("NATS is killed while the cluster runs: revocations, renewals and changes g
   await cluster.nats.kill();
   t.diagnostic(`without NATS: ${told(await revokeMany())}`);
   await moreGrants();
-  await allAlike(cluster);
+  await waitForLogDigest(cluster);
 });
 
 test("every process starts without NATS, and the cluster works", { timeout: 400_000 }, async (t) => {
@@ -88,7 +88,7 @@ test("every process starts without NATS, and the cluster works", { timeout: 400_
     (await deliveries()).every((count) => count === 0),
     "nothing came over NATS",
   );
-  await allAlike(cluster);
+  await waitForLogDigest(cluster);
 });
 
 test("NATS comes back: deliveries come again, and nothing was missed", { timeout: 240_000 }, async (t) => {
@@ -102,5 +102,5 @@ test("NATS comes back: deliveries come again, and nothing was missed", { timeout
     { withinMs: 30_000 },
   );
   t.diagnostic(`NATS is back: ${told(await revokeMany())}`);
-  await allAlike(cluster);
+  await waitForLogDigest(cluster);
 });

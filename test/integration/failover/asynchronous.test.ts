@@ -19,8 +19,8 @@ import { statementIn } from "../../../src/replication/index.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import { startPostgresGroup } from "../../support/postgres-group.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { allAlike } from "../cluster/alike.ts";
 import { type Cluster, startCluster } from "../cluster/cluster.ts";
+import { waitForLogDigest } from "../cluster/digests.ts";
 import { groupOf, logAt } from "./failing-over.ts";
 
 const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
@@ -142,7 +142,7 @@ test("events that no standby had are lost: revocations among them stay in force,
   assert.ok(rebuilds > 0, "whoever had applied what was lost has rebuilt");
 
   assert.deepEqual(await everywhere(kept), [true, true]);
-  await allAlike(cluster);
+  await waitForLogDigest(cluster);
 });
 
 /** What the log holds, on the server that is the primary now, because nodes have handed it back. */

@@ -97,13 +97,13 @@ test("restored to a point in time: an epoch above all that was met, old receipts
   await first.crash();
   const second = await world.broker("broker-2");
   await leads(second);
-  node.relay.leadTo([second.port]);
+  node.relay.setTargets([second.port]);
   const revoked = await ask(second, revoke("late"));
   await configured(second, afterNoon);
   await second.crash();
   const third = await world.broker("broker-3");
   await leads(third);
-  node.relay.leadTo([third.port]);
+  node.relay.setTargets([third.port]);
   const gone = await ask(third, createSession("gone", "dave"));
   await untilApplied(node, gone);
   assert.ok(!node.permits("late"));
@@ -122,7 +122,7 @@ test("restored to a point in time: an epoch above all that was met, old receipts
   await before.close();
 
   const fourth = await world.broker("broker-4", { connectionString: at(restored.connectionString) });
-  node.relay.leadTo([fourth.port]);
+  node.relay.setTargets([fourth.port]);
   await leads(fourth);
   await waitFor(
     "the node to stand on the restored log",

@@ -75,8 +75,8 @@ for (const [what, kind, damage] of damages) {
     const brokers = listener();
     const second = await world.broker("broker-2", { logger: brokers.logger });
     await first.crash();
-    node.relay.leadTo([second.port]);
-    node.relay.mend();
+    node.relay.setTargets([second.port]);
+    node.relay.restore();
     const thereIs = kind === "missing" ? "is missing" : "is not the one that was written";
     const named = new RegExp(`damaged at position ${bad.position}: the event there ${thereIs}.*docs/backup\\.md`);
     const said = await waitFor("the broker to name the place", () => brokers.said.find((line) => named.test(line)));

@@ -74,8 +74,8 @@ for (const ends of ["crashes", "hands over"] as const) {
     );
     assert.equal(status, "fenced");
     assert.equal(near.permits("s"), false);
-    far.relay.mend();
-    far.relay.leadTo([second.port]);
+    far.relay.restore();
+    far.relay.setTargets([second.port]);
     await waitFor("it to come back", () => far.replica.ready().ready, { withinMs: 20_000 });
     assert.equal(far.permits("s"), false);
   });

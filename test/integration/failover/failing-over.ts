@@ -16,7 +16,7 @@ export async function logAt<T>(
 ): Promise<T> {
   const log = await openPostgresLog({
     connectionString: server.connectionString(databaseOf(cluster)),
-    cluster: cluster.places.clusterName,
+    cluster: cluster.setup.clusterName,
   });
   try {
     return await use(log);
@@ -35,8 +35,8 @@ export async function sqlAt(
   return withClient(server.connectionString(databaseOf(cluster)), async (client) => (await client.query(text)).rows);
 }
 
-export function databaseOf({ places }: Cluster): string {
-  return places.postgres.slice(places.postgres.lastIndexOf("/") + 1);
+export function databaseOf({ setup }: Cluster): string {
+  return setup.postgres.slice(setup.postgres.lastIndexOf("/") + 1);
 }
 
 /** Callers of one session at every proxy, on a route that serves its grace and one that does not. */
@@ -45,7 +45,7 @@ export function hammerAll(cluster: Cluster, session: Session) {
     cluster.proxies.flatMap((proxy) =>
       ["app", "strict"].map((route) => ({
         name: `${proxy.name} ${route}`,
-        asking: { port: proxy.ports.address, host: cluster.host(route), cookie: session.cookie },
+        target: { port: proxy.ports.address, host: cluster.host(route), cookie: session.cookie },
       })),
     ),
     { callers: 1 },
@@ -59,7 +59,7 @@ export function hammerAll(cluster: Cluster, session: Session) {
  */
 export function assertNobodySignedOut({ proxies }: Cluster, shots: readonly Shot[]): void {
   assert.ok(shots.length > 100, `${shots.length} shots`);
-  const stopped = proxies.filter((proxy) => proxy.wasStopped()).map(({ name }) => `${name} app`);
+  const stopped = proxies.filter((proxy) => proxy.hasReportedPause()).map(({ name }) => `${name} app`);
   const mayBe503 = (name: string): boolean => /strict/.test(name) || stopped.includes(name);
   const byName = Map.groupBy(shots, ({ name }) => name);
   const isCutByLeaseEnd = (shot: Shot): boolean => {

@@ -37,7 +37,7 @@ before(
     for (let n = 0; n < followers / perProcess; n++) {
       const spec: FollowersSpec = {
         names: Array.from({ length: perProcess }, (_, i) => `follower-${n * perProcess + i}`),
-        cluster: cluster.places.clusterName,
+        cluster: cluster.setup.clusterName,
         secret: Buffer.from(cluster.config.sharedSecret).toString("base64"),
         brokers: counters.map(({ url }) => url),
         nats: cluster.nats.urls,

@@ -115,7 +115,7 @@ test("the connection is cut after the server has committed and before its answer
     const [now] = await group.sql("select pos::int as pos from cardea.log_head", database);
     committed.push(Number(now?.["pos"]) - Number(head?.["pos"]));
     relay.cut();
-    relay.mend();
+    relay.restore();
     for (const one of own) assert.equal((await settled(one)).type, "done");
   }
   t.diagnostic(`events that were committed without an answer, by round: ${committed.join(", ")}`);

@@ -74,7 +74,7 @@ test("without NATS, renewals, confirmations and changes go over HTTPS, also when
   ] as const) {
     if (member === second) {
       await first.crash();
-      node.relay.leadTo([second.port]);
+      node.relay.setTargets([second.port]);
       await leads(second);
       await ready(node);
     }

@@ -103,7 +103,7 @@ test("a broker on the same file log waits for no lost lease after a restart", { 
   await before.crash();
   const again = await world.broker("broker-1", { openLog });
   await leads(again);
-  near.relay.leadTo([again.port]);
+  near.relay.setTargets([again.port]);
   const { commandId } = await submitted(again, revoke("s"));
   const target = { type: "command", commandId } as const;
   const receipt = await again.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 20_000 });

@@ -88,7 +88,7 @@ test("while the log cannot be read it stays quarantined, on routes that serve wi
   await waitFor("it to be refused", () => asked.length > 0, { withinMs: 60_000 });
   await waitFor("it to have taken that in", () => /quarantined/.test(node.replica.ready().reasons.join()));
   assert.equal(node.permits("kept"), false, "there is a minute of grace for a lost control plane, and none for this");
-  node.relay.mend();
+  node.relay.restore();
   await waitFor("it to serve again", () => node.permits("kept") && node.permits("more"), { withinMs: 60_000 });
   assert.equal(node.permits("gone"), false);
 });

@@ -105,8 +105,8 @@ test("the same epoch number and the same positions again: every question about t
   // The node that holds more than the log has comes back while the log is still shorter than what it holds.
   const theirs = holder.replica.applied;
   assert.ok(theirs.position > (await third.log.observe()).head.position, "it is ahead of the log");
-  holder.relay.leadTo([third.port]);
-  holder.relay.mend();
+  holder.relay.setTargets([third.port]);
+  holder.relay.restore();
   await standsOn(third, holder); // though nothing new is written
   const mine = await ask(third, revoke("new"));
   const pending = await receipt(third, mine.commandId);
@@ -124,8 +124,8 @@ test("the same epoch number and the same positions again: every question about t
 
   // The other one comes back when the log is longer than what it holds, at the very same places.
   while ((await ask(third, createSession(`n${Math.random()}`, "dave"))).position <= lastLost.position + 2);
-  bystander.relay.leadTo([third.port]);
-  bystander.relay.mend();
+  bystander.relay.setTargets([third.port]);
+  bystander.relay.restore();
   await standsOn(third, bystander);
   await waitFor("both to be alike", () => sameLink(bystander.replica.applied, holder.replica.applied));
   assert.equal(bystander.replica.projection.digest(), holder.replica.projection.digest());
@@ -161,7 +161,7 @@ test("a restore from a backup under nodes that are gone for good: their leases a
   await group.failOver();
   const second = await world.broker("broker-2");
   await leads(second);
-  node.relay.leadTo([second.port]);
+  node.relay.setTargets([second.port]);
   const next = await ask(second, createSession("next", "carol"));
   await standsOn(second, node);
   assert.equal(await node.replica.waitFor(next, 30_000), "reached");

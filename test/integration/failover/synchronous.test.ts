@@ -9,8 +9,8 @@ import { statementIn } from "../../../src/replication/index.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import { startPostgresGroup } from "../../support/postgres-group.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { allAlike } from "../cluster/alike.ts";
 import { type Cluster, startCluster } from "../cluster/cluster.ts";
+import { waitForLogDigest } from "../cluster/digests.ts";
 import { assertNobodySignedOut, groupOf, hammerAll, keepWriting, logAt, sqlAt } from "./failing-over.ts";
 
 const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
@@ -146,5 +146,5 @@ test("the primary is replaced and lives on: acknowledged changes stay, nobody is
   );
 
   await zombie.kill();
-  await allAlike(cluster);
+  await waitForLogDigest(cluster);
 });

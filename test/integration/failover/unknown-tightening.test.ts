@@ -12,9 +12,9 @@ import { decodeEvents, genesis, type Recorded, sessionStream, uuidOfHash } from 
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import { startPostgresGroup } from "../../support/postgres-group.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { allAlike } from "../cluster/alike.ts";
 import { type Cluster, type Session, startCluster } from "../cluster/cluster.ts";
 import { type ClusterProcess, mainFile } from "../cluster/cluster-process.ts";
+import { waitForLogDigest } from "../cluster/digests.ts";
 import { nextLevel } from "../upgrade/next-build.ts";
 import { groupOf, logAt } from "./failing-over.ts";
 
@@ -132,5 +132,5 @@ test("a revocation of a type that no broker knows any more is handed back, recor
   );
   const receipt = await cluster.operator.receipt(change.link);
   assert.deepEqual([receipt.status, receipt.complete], ["lost", false]);
-  await allAlike(cluster);
+  await waitForLogDigest(cluster);
 });

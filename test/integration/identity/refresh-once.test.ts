@@ -36,8 +36,8 @@ import { startProvider, type TestProvider } from "../../support/oidc-provider.ts
 import { startPostgres } from "../../support/postgres.ts";
 import { Visitor } from "../../support/visitor.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { load } from "../cluster/cluster.ts";
-import { configOf, type Places } from "../cluster/cluster-config.ts";
+import { loadConfigFile } from "../cluster/cluster.ts";
+import { type ClusterSetup, configOf } from "../cluster/cluster-config.ts";
 import { ClusterProcess } from "../cluster/cluster-process.ts";
 
 const redirectUri = new URL("http://authenticate.localhost/oauth2/callback");
@@ -65,7 +65,7 @@ before(
     const postgres = await startPostgres();
     stops.push(() => postgres.stop());
     const ports = await freePorts(6);
-    const places: Places = {
+    const places: ClusterSetup = {
       ...{ clusterName: "refresh-once", idpSecret: clientSecret, postgres: await postgres.newDatabase() },
       ...{ sharedSecret: randomBytes(32).toString("base64"), cookieSecret: randomBytes(32).toString("base64") },
       ...{ upstreamPort: 9, frontPort: 80, authenticatePort: 9, idpPort: Number(provider.issuer.port) },
@@ -86,7 +86,7 @@ before(
     });
     for (const broker of brokers) stops.push(() => broker.kill());
     await Promise.all(brokers.map((broker) => broker.start()));
-    const config = load(brokers[0]?.configFile ?? "");
+    const config = loadConfigFile(brokers[0]?.configFile ?? "");
     const client = createBrokerClient({
       ...{
         role: "authenticate",

@@ -13,7 +13,7 @@ import { genesis } from "../../../src/events/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import type { Session } from "../cluster/cluster.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
-import { logBegins, smallPartitions } from "../cluster/small-partitions.ts";
+import { basePosition, shrinkPartitions } from "../cluster/small-partitions.ts";
 import { startTwoRegions, type TwoRegions } from "./two-regions.ts";
 
 let regions: TwoRegions;
@@ -22,7 +22,7 @@ let [kept, revoked]: [Session | undefined, Session | undefined] = [undefined, un
 before(
   async () => {
     regions = await startTwoRegions({
-      ...{ timing: "default", lateMs: 20, prepare: smallPartitions },
+      ...{ timing: "default", lateMs: 20, prepare: shrinkPartitions },
       broker: { snapshot_every: 100, snapshot_refresh: "1s", retention: "1s" },
     });
   },
@@ -71,11 +71,11 @@ test("retention drops the early log at home, and the region's broker lets go of 
     "the log to begin later, at home and in the west",
     async () => {
       await Promise.all(Array.from({ length: 10 }, () => regions.session(`filler-${filled++ % 40}`)));
-      return (await logBegins(regions.places)) >= upTo && (await regionBegins()) > upTo;
+      return (await basePosition(regions.places)) >= upTo && (await regionBegins()) > upTo;
     },
     { withinMs: 90_000, everyMs: 100 },
   );
-  t.diagnostic(`${filled} sessions; the log begins behind ${await logBegins(regions.places)}`);
+  t.diagnostic(`${filled} sessions; the log begins behind ${await basePosition(regions.places)}`);
   for (const { dataDir } of regions.west.proxies)
     await waitFor("a copy on the node's disk", () => readdirSync(join(dataDir, "snapshots/manifests")).length > 0);
 });

@@ -18,9 +18,17 @@ import { freePorts } from "../../support/free-port.ts";
 import { startNats } from "../../support/nats.ts";
 import { startPostgres } from "../../support/postgres.ts";
 import type { NatsCluster, PostgresServer } from "../../support/service.ts";
-import { type Answer, ask, askOn } from "../cluster/client.ts";
-import { load, makeSession, operatorOf, type Ran, runCardeaOn, type Session, statusOf } from "../cluster/cluster.ts";
-import { configOf, hostOf, issuerOf, type Places, type Service, type Timing } from "../cluster/cluster-config.ts";
+import { type HttpReply, sendRequest, sendUntilDecided } from "../cluster/client.ts";
+import {
+  type CliResult,
+  createOperator,
+  createSession,
+  loadConfigFile,
+  runCardeaUntilServed,
+  type Session,
+  statusWithLeader,
+} from "../cluster/cluster.ts";
+import { type ClusterSetup, configOf, hostOf, issuerOf, type Service, type Timing } from "../cluster/cluster-config.ts";
 import { ClusterProcess, type ProcessPorts } from "../cluster/cluster-process.ts";
 import { startRelay } from "../cluster/relay.ts";
 import { startUpstream, type Upstream } from "../cluster/upstream.ts";
@@ -29,7 +37,7 @@ import { startWan, type Wan } from "./wan.ts";
 export type TwoRegions = Readonly<{
   postgres: PostgresServer;
   upstream: Upstream;
-  places: Places;
+  places: ClusterSetup;
   east: Readonly<{ nats: NatsCluster; brokers: readonly ClusterProcess[]; proxy: ClusterProcess }>;
   west: Readonly<{ nats: NatsCluster; broker: ClusterProcess; proxies: readonly ClusterProcess[] }>;
   authenticate: ClusterProcess;
@@ -37,15 +45,15 @@ export type TwoRegions = Readonly<{
   wan: Readonly<{ cut(): void; heal(): void; delay(ms: number): void; brokers: readonly Wan[]; nats: Wan }>;
   session(user: string, groups?: readonly string[]): Promise<Session>;
   /** What a proxy decides, asked again while it says that it cannot just now; and what it answers at this moment. */
-  get(proxy: ClusterProcess, route: string, session?: Session): Promise<Answer>;
-  getNow(proxy: ClusterProcess, route: string, session?: Session): Promise<Answer>;
-  operator: ReturnType<typeof operatorOf>;
+  get(proxy: ClusterProcess, route: string, session?: Session): Promise<HttpReply>;
+  getNow(proxy: ClusterProcess, route: string, session?: Session): Promise<HttpReply>;
+  operator: ReturnType<typeof createOperator>;
   client(role: Role): BrokerClient;
   /** In the role of a proxy, by way of one broker. */
   clientVia(broker: ClusterProcess): BrokerClient;
   /** As the home region sees it. */
   status(): Promise<ClusterStatus>;
-  cardea(...args: readonly string[]): Promise<Ran>;
+  cardea(...args: readonly string[]): Promise<CliResult>;
   host(route: string): string;
   stop(): Promise<void>;
 }>;
@@ -58,7 +66,7 @@ export type TwoRegionsOptions = Readonly<{
   /** Settings of the `broker` section of every process. */
   broker?: object;
   /** Done to the empty database, before the first process. */
-  prepare?: (places: Places) => Promise<void>;
+  prepare?: (places: ClusterSetup) => Promise<void>;
 }>;
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
@@ -107,7 +115,7 @@ async function build(
     ...{ authenticate: take(), eastProxy: take(), westBroker: take() },
     westProxies: Array.from({ length: westProxies }, take),
   };
-  const places: Places = {
+  const places: ClusterSetup = {
     clusterName: `test-${randomBytes(4).toString("hex")}`,
     sharedSecret: randomBytes(32).toString("base64"),
     cookieSecret: randomBytes(32).toString("base64"),
@@ -156,7 +164,7 @@ async function build(
   const front = await startRelay({ targets: [proxy.ports.address], port: frontPort });
   stops.push(() => front.close());
 
-  const config = load(authenticate.configFile);
+  const config = loadConfigFile(authenticate.configFile);
   const clients = new Map<Role, BrokerClient>();
   stops.push(() => Promise.all([...clients.values()].map((each) => each.close())));
   const newClient = (role: Role, urls: readonly URL[]): BrokerClient =>
@@ -190,13 +198,13 @@ async function build(
       ...{ brokers: brokerWans, nats: natsWan },
     },
     session: (user, groups = []) =>
-      makeSession(user, groups, { config, client: client("authenticate"), issuer: issuerOf(places) }),
+      createSession(user, groups, { config, client: client("authenticate"), issuer: issuerOf(places) }),
     get: (at, route, session) =>
-      askOn({ port: at.ports.address, host: host(route), ...(session ? { cookie: session.cookie } : {}) }),
+      sendUntilDecided({ port: at.ports.address, host: host(route), ...(session ? { cookie: session.cookie } : {}) }),
     getNow: (at, route, session) =>
-      ask({ port: at.ports.address, host: host(route), ...(session ? { cookie: session.cookie } : {}) }),
-    operator: operatorOf({ config, authenticate, host: host("authenticate") }),
-    status: () => statusOf(client("operator")),
-    cardea: (...args) => runCardeaOn([...args, "-c", authenticate.configFile]),
+      sendRequest({ port: at.ports.address, host: host(route), ...(session ? { cookie: session.cookie } : {}) }),
+    operator: createOperator({ config, authenticate, host: host("authenticate") }),
+    status: () => statusWithLeader(client("operator")),
+    cardea: (...args) => runCardeaUntilServed([...args, "-c", authenticate.configFile]),
   };
 }

@@ -42,7 +42,7 @@ test("a node that is away does not hold an upgrade up for longer than it may dec
   [cut, kept] = [await cluster.session("alice"), await cluster.session("bob")];
   await cluster.session("carol");
   for (const session of [cut, kept]) assert.equal((await answers(old, session)).permitted, true);
-  cluster.front.leadTo([cluster.proxy(1).ports.address]);
+  cluster.front.setTargets([cluster.proxy(1).ports.address]);
   old.pause();
   // At once, from within: a command line may take longer to start than the node is waited for.
   const first = await cluster.operator.post("/cluster/finalize", { level: nextLevel });
@@ -67,12 +67,12 @@ test("a node that is away does not hold an upgrade up for longer than it may dec
 test("when it comes back it obeys the final event that it does not know, permits nothing, and says why", async () => {
   old.resume();
   const reasons = await waitFor("the old node to read on", async () => {
-    const why = await old.whyNotReady();
+    const why = await old.notReadyReasons();
     return why.some((one) => one.includes("finalized")) ? why : undefined;
   });
   assert.match(reasons.join("; "), /start a newer one/);
   for (const session of [cut, kept]) {
-    const { status, permitted } = await cluster.getNow(old, "app", session);
+    const { status, permitted } = await cluster.getOnce(old, "app", session);
     assert.deepEqual([permitted, status], [false, 503], `${session.user}, also on a route that serves without a lease`);
   }
   assert.equal((await answers(cluster.proxy(1), cut)).permitted, false);
@@ -82,7 +82,7 @@ test("when it comes back it obeys the final event that it does not know, permits
 
 test("the new version, on the old one's disk, folds again what the old one could not read", async () => {
   await become(old, nextMain);
-  cluster.front.leadTo(cluster.proxies.map(({ ports }) => ports.address));
+  cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
   assert.deepEqual([(await answers(old, cut)).permitted, (await answers(old, kept)).permitted], [false, true]);
   const carol = await cluster.session("carol");
   assert.equal((await answers(old, carol)).permitted, true, "readmitted by an event of a type that is new");
@@ -100,7 +100,7 @@ test("an old broker that was away does not lead after it, whoever else is gone; 
   broker.program = mainOfThisBuild;
   await leader.kill();
   await broker.launch();
-  assert.equal((await broker.ended())?.code, 3);
+  assert.equal((await broker.exited())?.code, 3);
   await leader.start();
   assert.equal((await cluster.leader()).name, leader.name);
   await become(broker, nextMain);

@@ -96,7 +96,7 @@ function otherBrokerIs(build: "old" | "new"): Promise<Awaited<ReturnType<Cluster
 /** Of the store, as it says. */
 async function schemaVersion(): Promise<number> {
   const text = "select max(version) as version from cardea.schema_version";
-  const { rows } = await withClient(cluster.places.postgres, (client) => client.query(text));
+  const { rows } = await withClient(cluster.setup.postgres, (client) => client.query(text));
   return Number(rows[0]?.["version"]);
 }
 
@@ -198,7 +198,7 @@ test("after it, an old build does not start: node and broker say why, and the ne
       const before = process.log().length;
       process.program = mainFile;
       await process.launch();
-      const exit = await process.ended();
+      const exit = await process.exited();
       assert.equal(exit?.code, 3, process.name);
       const said = process.log().slice(before);
       assert.match(said, /this build \([^)]+\) cannot serve this cluster: .*finalized.* level/);

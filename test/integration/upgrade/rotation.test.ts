@@ -11,8 +11,8 @@ import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from "jose";
 import { createBrokerClient, systemClock } from "../../../src/replication/index.ts";
 import { withClient } from "../../support/postgres-client.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { ask } from "../cluster/client.ts";
-import { type Cluster, load, makeSession, type Session, startCluster } from "../cluster/cluster.ts";
+import { sendRequest } from "../cluster/client.ts";
+import { type Cluster, createSession, loadConfigFile, type Session, startCluster } from "../cluster/cluster.ts";
 import { issuerOf } from "../cluster/cluster-config.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
 import { startTraffic, type Traffic } from "./traffic.ts";
@@ -71,7 +71,7 @@ async function assertionsHold(session = alice): Promise<void> {
     const assertion = headers["x-pomerium-jwt-assertion"] ?? "";
     for (const other of cluster.proxies) {
       const path = "/.well-known/pomerium/jwks.json";
-      const jwks = await ask({ port: other.ports.address, host: cluster.host("eng"), path });
+      const jwks = await sendRequest({ port: other.ports.address, host: cluster.host("eng"), path });
       const keys = createLocalJWKSet(JSON.parse(jwks.body) as JSONWebKeySet);
       const { payload } = await jwtVerify(assertion, keys);
       assert.equal(payload["email"], "alice@example.com", "her key opens what is sealed with it");
@@ -80,7 +80,7 @@ async function assertionsHold(session = alice): Promise<void> {
 }
 
 test("the first round: everybody takes the new secrets, and nobody uses them yet", async () => {
-  await withClient(cluster.places.postgres, async (client) => {
+  await withClient(cluster.setup.postgres, async (client) => {
     await client.query("create role second superuser login password 'second'");
   });
   await round((file) => {
@@ -98,13 +98,13 @@ test("the second round: the signing key, the cookie secret, and the users of NAT
     file["signing_key_previous"] = "derived";
     file.nats = { ...file.nats, user: "new", password: natsUsers.new };
     if (!cluster.brokers.includes(process)) return;
-    const url = new URL(cluster.places.postgres);
+    const url = new URL(cluster.setup.postgres);
     url.username = "second";
     url.password = "second";
     file["databroker_storage_connection_string"] = url.href;
   });
   await waitFor("nobody to need the first one any more", () =>
-    withClient(cluster.places.postgres, async (client) => {
+    withClient(cluster.setup.postgres, async (client) => {
       const { rows } = await client.query(
         "select distinct usename from pg_stat_activity where datname = current_database() and application_name like 'cardea%'",
       );
@@ -154,8 +154,8 @@ test("all the while everybody who had the right was permitted, without a second 
 
 test("the last round: the old secrets are gone, people met before are still known, and what was signed with the old one is not", async () => {
   const { config, client } = underNewSecret();
-  const again = await makeSession("alice", ["eng"], {
-    ...{ config, client, issuer: issuerOf(cluster.places), routes: ["app", "eng", "strict"] },
+  const again = await createSession("alice", ["eng"], {
+    ...{ config, client, issuer: issuerOf(cluster.setup), routes: ["app", "eng", "strict"] },
   });
   await client.close();
   const old = alice;
@@ -171,7 +171,7 @@ test("the last round: the old secrets are gone, people met before are still know
 });
 
 function underNewSecret() {
-  const config = load(cluster.authenticate.configFile);
+  const config = loadConfigFile(cluster.authenticate.configFile);
   const client = createBrokerClient({
     ...{ role: "authenticate", urls: config.broker.urls, cluster: config.broker.clusterName, name: "test" },
     ...{ secret: config.sharedSecret, clock: systemClock, randomBytes, logger: silent },

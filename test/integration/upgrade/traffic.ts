@@ -2,7 +2,7 @@
  * Traffic: people who go on using a cluster while it is changed underneath, through a balancer that knows which proxies
  * are in turn and, as balancers do, asks the next one when one does not answer or is not ready.
  */
-import { type Asking, ask } from "../cluster/client.ts";
+import { type RequestOptions, sendRequest } from "../cluster/client.ts";
 import type { Cluster, Session } from "../cluster/cluster.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
 
@@ -32,7 +32,7 @@ export function startTraffic(cluster: Cluster, sessions: readonly Session[], rou
       if (answers === undefined) return;
       // A proxy whose machine stopped it for a moment rightly permits nobody before its next grant: whoever it tells so
       // asks again.
-      if (!undecided || performance.now() >= giveUpAt || !cluster.proxies.some((proxy) => proxy.wasStopped()))
+      if (!undecided || performance.now() >= giveUpAt || !cluster.proxies.some((proxy) => proxy.hasReportedPause()))
         return void refused.push(`${session.user} ${new Date().toISOString()} ${answers.join(", ")}`);
       await new Promise((resolve) => setTimeout(resolve, everyMs));
     }
@@ -47,8 +47,8 @@ export function startTraffic(cluster: Cluster, sessions: readonly Session[], rou
     let undecided = true;
     for (const proxy of tries) {
       if (proxy === undefined) continue;
-      const asking: Asking = { port: proxy.ports.address, host: cluster.host(route), cookie: session.cookie };
-      const answer = await ask(asking).catch((error: unknown) => String(error));
+      const target: RequestOptions = { port: proxy.ports.address, host: cluster.host(route), cookie: session.cookie };
+      const answer = await sendRequest(target).catch((error: unknown) => String(error));
       if (typeof answer !== "string" && answer.permitted) {
         permitted += 1;
         askedAgain += answers.length;

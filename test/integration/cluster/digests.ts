@@ -8,8 +8,8 @@ import type { Cluster } from "./cluster.ts";
 const pageEvents = 1_000;
 
 /** Folded from Postgres by the test itself, from the first event on. */
-export async function foldLog({ places }: Cluster): Promise<Projection> {
-  const log = await openPostgresLog({ connectionString: places.postgres, cluster: places.clusterName });
+export async function foldLog({ setup }: Cluster): Promise<Projection> {
+  const log = await openPostgresLog({ connectionString: setup.postgres, cluster: setup.clusterName });
   try {
     const projection = new Projection();
     for (;;) {
@@ -24,7 +24,7 @@ export async function foldLog({ places }: Cluster): Promise<Projection> {
 }
 
 /** Waits until all nodes stand at the head, and the leader too, each with the digest that the log comes to. */
-export async function allAlike(cluster: Cluster): Promise<void> {
+export async function waitForLogDigest(cluster: Cluster): Promise<void> {
   const names = [cluster.authenticate, ...cluster.proxies].map(({ name }) => name);
   await waitFor(
     "every projection to have the digest of the log",
@@ -55,7 +55,7 @@ export async function allAlike(cluster: Cluster): Promise<void> {
 }
 
 /** Waits until so many nodes stand at the head, and each of them has the leader's digest. */
-export async function oneDigest(cluster: Cluster, nodesMin: number): Promise<void> {
+export async function waitForOneDigest(cluster: Cluster, nodesMin: number): Promise<void> {
   await waitFor("all nodes to stand at the head with one digest", async () => {
     const { leader, nodes } = await cluster.status();
     return (
