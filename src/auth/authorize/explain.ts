@@ -141,8 +141,11 @@ function factsOf(
   ): void => {
     const place = traced === null ? null : positionOf(traced);
     facts.push({
-      ...{ fact, criteria: [...criteria], ...more },
-      ...{ position: place?.position ?? null, exact: place?.exact ?? false },
+      fact,
+      criteria: [...criteria],
+      ...more,
+      position: place?.position ?? null,
+      exact: place?.exact ?? false,
     });
   };
   const sessionCriteria = new Set<string>();

@@ -60,7 +60,8 @@ export function createAuthzen(
   }
 
   const search = createAuthzenSearch(replica, {
-    ...{ ...parts, decider },
+    ...parts,
+    decider,
     decide: (asked) => find(asked, whoIs(asked.subject)),
     decideFor: (userId, asked) => find(asked, { among: (idpId) => newestOf(userId, idpId) }),
   });
@@ -81,10 +82,15 @@ export function createAuthzen(
     return {
       decision: verdict.type === "permit",
       context: {
-        ...{ reason: reasons.join(" "), reasons, result: verdict.type, status: statusOf(verdict) },
+        reason: reasons.join(" "),
+        reasons,
+        result: verdict.type,
+        status: statusOf(verdict),
         ...("route" in verdict ? { route: verdict.route.id } : {}),
         ...(traced && "annotations" in verdict ? { trace: verdict.annotations?.trace ?? null } : {}),
-        ...{ epoch: replica.applied.epoch, position: String(replica.applied.position), configuration: config.hash },
+        epoch: replica.applied.epoch,
+        position: String(replica.applied.position),
+        configuration: config.hash,
       },
     };
   }

@@ -98,7 +98,9 @@ async function startHttp(
           ? {}
           : {
               ca: clientCa,
-              ...{ requestCert: true, rejectUnauthorized: false, secureOptions: constants.SSL_OP_NO_TICKET },
+              requestCert: true,
+              rejectUnauthorized: false,
+              secureOptions: constants.SSL_OP_NO_TICKET,
             };
       const { cert, key } = tls;
       return createTlsServer(
@@ -160,7 +162,10 @@ async function gateway(serving: DecisionServices, req: IncomingMessage, asked: A
   const own = typeof given === "string" && requestIdPattern.test(given) ? given : id;
   const verdict = await decider.decide({
     described: read.described,
-    ...{ subject: "credential", requestId: own, withIdentity: true, isAbandoned: () => req.socket.destroyed },
+    subject: "credential",
+    requestId: own,
+    withIdentity: true,
+    isAbandoned: () => req.socket.destroyed,
   });
   return told(verdict, own);
 }

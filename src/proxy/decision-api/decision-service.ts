@@ -54,12 +54,10 @@ export function createDecisionServices(
         const decider = createRequestDecider(deps, reached);
         const api = deps.config.decisionApi ?? options.listen;
         known = {
-          ...{
-            deps,
-            decider,
-            authzen: createAuthzen(deps, decider, { api, pause: options.pause }),
-            access: createClientAccess(api),
-          },
+          deps,
+          decider,
+          authzen: createAuthzen(deps, decider, { api, pause: options.pause }),
+          access: createClientAccess(api),
           listsPeople: new Set(api.listsPeople),
         };
         made.set(deps, known);

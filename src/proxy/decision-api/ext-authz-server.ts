@@ -125,7 +125,9 @@ async function decide(
   const told = (verdict: ApiDecision, requestId: string, result: string = verdict.type): CheckResponse => {
     serving.decisions.inc({ form, result });
     return checkReplyOf(verdict, {
-      ...{ requestId, now: deps.clock.wall(), deps },
+      requestId,
+      now: deps.clock.wall(),
+      deps,
       metadata: metadataOf(verdict, served),
     });
   };

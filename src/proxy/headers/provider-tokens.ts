@@ -80,8 +80,9 @@ export function createProviderTokenSource(options: {
 
   /** `seal` binds a value to a person; here it is bound to the session. */
   const sealKeyOf = ({ sessionId }: ActiveSession): PersonKey => ({
-    ...{ userId: sessionId as string as ActiveSession["userId"] },
-    ...{ keyId, key },
+    userId: sessionId as string as ActiveSession["userId"],
+    keyId,
+    key,
   });
 
   function openTokens(session: ActiveSession, { sealed }: SealedTokens): ForwardedTokens | null {

@@ -17,10 +17,14 @@ export function malformedRequestReply(
 ): string {
   const asked: ReplyFormat =
     status === 431 || status === 408 ? { ...defaultReplyFormat, prefers: "html" } : defaultReplyFormat;
-  const nothing = { host: null, url: null, explain: [], user: null, details: [] };
   const answer = localReplyFor({ type: "bad-request", status }, asked, {
-    ...{ requestId: facts.requestId, at: facts.now as UnixMs },
-    ...nothing,
+    requestId: facts.requestId,
+    at: facts.now as UnixMs,
+    host: null,
+    url: null,
+    explain: [],
+    user: null,
+    details: [],
   });
   const { headers, body } = renderLocalReply(answer, {
     render: facts.render,

@@ -41,7 +41,11 @@ export function createTunnels<Permitted extends ForwardableRequest>(
     target: UpstreamTarget,
   ): TunnelJob {
     return {
-      ...{ downstream: context.downstream, exchange, target, requestId: context.requestId, counted: context },
+      downstream: context.downstream,
+      exchange,
+      target,
+      requestId: context.requestId,
+      counted: context,
       acceptance: acceptanceOf(asked, request, context.requestId),
       connectTimeoutMs: isProxyChain(plan.route) ? onwardTimeoutMs : connectTimeoutMs,
       idleTimeoutMs: plan.route.idleTimeoutMs,

@@ -97,8 +97,16 @@ function requestTunnel({ target, authority, headers }: ProxyChainJob): ClientReq
     if (!/^(?:host|content-length)$/i.test(name)) sent.push(name, headers[i + 1] ?? "");
   }
   const options = {
-    ...{ host, port, lookup, path: authority, method: "CONNECT", headers: sent },
-    ...{ agent: false as const, setDefaultHeaders: false, allowHalfOpen: true, noDelay: true },
+    host,
+    port,
+    lookup,
+    path: authority,
+    method: "CONNECT",
+    headers: sent,
+    agent: false as const,
+    setDefaultHeaders: false,
+    allowHalfOpen: true,
+    noDelay: true,
   };
   return secure ? httpsRequest({ ...options, ...tls }) : httpRequest(options);
 }

@@ -246,7 +246,10 @@ function probeGrpc(
     {
       method: "POST",
       path: "/grpc.health.v1.Health/Check",
-      ...{ headers, requestId: null, hasBody: true, idleTimeoutMs: 0 },
+      headers,
+      requestId: null,
+      hasBody: true,
+      idleTimeoutMs: 0,
     },
     {
       body: frame,

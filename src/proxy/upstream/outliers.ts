@@ -51,8 +51,13 @@ export class Outliers {
   ) {
     this.#config = config;
     this.#hosts = Array.from({ length: members }, () => ({
-      ...{ in5xx: 0, inGateway: 0, inLocal: 0, until: undefined, ejections: 0 },
-      ...{ external: { requests: 0, failures: 0 }, local: { requests: 0, failures: 0 } },
+      in5xx: 0,
+      inGateway: 0,
+      inLocal: 0,
+      until: undefined,
+      ejections: 0,
+      external: { requests: 0, failures: 0 },
+      local: { requests: 0, failures: 0 },
     }));
     this.#random = world.random;
     this.#onChange = world.onChange;

@@ -305,8 +305,11 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       const { issuer } = config.serverMetadata();
       try {
         const { payload, protectedHeader } = await jwtVerify(token, keySet(config), {
-          ...{ issuer, audience: settings.clientId, requiredClaims: ["sub", "exp", "iat"] },
-          ...{ algorithms: signatures, currentDate: new Date(nowMs()) },
+          issuer,
+          audience: settings.clientId,
+          requiredClaims: ["sub", "exp", "iat"],
+          algorithms: signatures,
+          currentDate: new Date(nowMs()),
         });
         // Tokens of other kinds are signed with the same keys, and may name the same audience (RFC 9068, Logout
         // Tokens).

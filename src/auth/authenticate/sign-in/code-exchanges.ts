@@ -56,8 +56,11 @@ const networksMax = 10_000;
 
 export function createCodeExchanges({ monotonic, onExchange }: CodeExchangeOptions): CodeExchanges {
   const exchanges = new LRUCache<string, CodeExchange & Readonly<{ code: string }>>({
-    ...{ max: exchangesMax, ttl: exchangeTtlMs, ttlAutopurge: true }, // it holds tokens
-    ...{ maxSize: exchangeBytesMax, sizeCalculation: () => pendingBytes },
+    max: exchangesMax,
+    ttl: exchangeTtlMs,
+    ttlAutopurge: true, // an exchange holds tokens
+    maxSize: exchangeBytesMax,
+    sizeCalculation: () => pendingBytes,
   });
   const usedStates = new LRUCache<string, true>({ max: usedStatesMax, ttl: stateMaxAgeS * 1_000 });
   const limiter = new FairLimiter(concurrentMax);

@@ -29,7 +29,10 @@ export function registerRouteList(
     const headers: Record<string, string> = {};
     for (const [name, value] of Object.entries(headersOf(request))) if (value !== undefined) headers[name] = value;
     const routes = routesOf({
-      ...{ principal: asking.principal, headers, ip: context.ip, now: deps.clock.wall() },
+      principal: asking.principal,
+      headers,
+      ip: context.ip,
+      now: deps.clock.wall(),
       origin: new URL(context.origin),
     });
     return reply.header("cache-control", "no-store").send({ routes });

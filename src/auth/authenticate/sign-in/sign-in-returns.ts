@@ -73,7 +73,11 @@ export function signInLoopPageOf(
     type: "sign-in-loop",
     status: 401,
     title: "Sign-in keeps starting over",
-    ...{ host, sessionCookie, uncoveredBy, requestId, at },
+    host,
+    sessionCookie,
+    uncoveredBy,
+    requestId,
+    at,
     retryUrl: `/.pomerium/sign_in${target}`,
   };
 }
