@@ -6,7 +6,7 @@
  * Routes of one host with a path of three segments each, which is the hard case: hosts are found by name. Prints
  * nanoseconds and ratios.
  */
-import { compileRoutes } from "../src/proxy/index.ts";
+import { compileRouteTable } from "../src/proxy/index.ts";
 import { route } from "../test/auth/authorize/support.ts";
 
 const lookups = 200_000;
@@ -14,7 +14,7 @@ let smallest = Number.NaN;
 for (const count of [10, 1_000, 10_000]) {
   const paths = Array.from({ length: count }, (_, n) => `/team-${n % 50}/service-${n}/v1`);
   const routes = paths.map((value, n) => route({ id: String(n), match: { kind: "prefix", value } }));
-  const compiled = compileRoutes(routes);
+  const compiled = compileRouteTable(routes);
   const asked = Array.from({ length: 997 }, (_, n) => `${paths[(n * 7_919) % count]}/items/${n}`);
   const tree = time(lookups, (n) =>
     compiled.match({ hostname: "app.example", port: null, path: asked[n % 997] ?? "" }),

@@ -15,7 +15,7 @@ const sources = globSync("src/**/*.ts", { cwd: root }).sort();
 const repeatable = new Set(["Options", "Input", "Effect"]);
 /** Verbs and conversions that one word says. */
 const oneWord = new Set(
-  "step decide encode decode evolve explain genesis unreachable seal open sign verify parse format lift lower suggest redact upgrade parity".split(
+  "step decide encode decode evolve explain genesis unreachable seal open sign verify parse format lift lower suggest redact upgrade parity html".split(
     " ",
   ),
 );

@@ -16,7 +16,7 @@ import {
   Exchanges as Registry,
   type Settled,
 } from "../../src/proxy/enforce/exchanges.ts";
-import { canonicalise } from "../../src/proxy/message/canonical-request.ts";
+import { canonicaliseRequest } from "../../src/proxy/message/canonical-request.ts";
 import type { PendingCut } from "../../src/proxy/message/deliveries.ts";
 import {
   type Admission,
@@ -183,7 +183,7 @@ export class Exchanges {
     const route = plans.routes.match(request);
     if (route === undefined) return { verdict: "deny", reason: "no-route" };
     const context: AdmissionContext = { ...anywhere, asOf: process.moment() };
-    const routed: Routed<AdmissionContext> = { context, plan: plans.planOf(route), request };
+    const routed: Routed<AdmissionContext> = { context, plan: plans.compiledRouteOf(route), request };
     if (this.#inForce.isStale(routed)) return { verdict: "unavailable", reason: "stale" };
     const admitted = this.#inForce.admit(routed, holderOf(asking));
     switch (admitted.type) {
@@ -293,7 +293,12 @@ function requestFor(route: string): ReturnType<typeof canonicalRequest> {
 }
 
 function canonicalRequest(route: string) {
-  const read = canonicalise({ method: "GET", url: "/", httpVersion: "1.1", rawHeaders: ["Host", hostOf(route)] });
+  const read = canonicaliseRequest({
+    method: "GET",
+    url: "/",
+    httpVersion: "1.1",
+    rawHeaders: ["Host", hostOf(route)],
+  });
   if (read.type === "refused") throw new Error(`the simulated request is refused: ${read.reason}`);
   return read.request;
 }

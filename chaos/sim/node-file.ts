@@ -6,12 +6,12 @@
  */
 import { compilePolicies, type Policies } from "../../src/auth/index.ts";
 import { type Config, parseConfig } from "../../src/config/index.ts";
-import { compilePlans, type Plans } from "../../src/proxy/routing/compiled-route.ts";
+import { type CompiledRoutes, compileRoutes } from "../../src/proxy/routing/compiled-route.ts";
 import type { RoutePolicy } from "./facts.ts";
 import { worldStart } from "./world.ts";
 
 export type NodeConfig = Readonly<{ hash: string; deltaMs: number; routes: readonly RoutePolicy[] }>;
-export type CompiledFile = Readonly<{ config: Config; policies: Policies; plans: Plans }>;
+export type CompiledFile = Readonly<{ config: Config; policies: Policies; plans: CompiledRoutes }>;
 
 export class NodeFiles {
   readonly #compiled = new Map<string, CompiledFile>();
@@ -44,7 +44,7 @@ function compile(routes: readonly RoutePolicy[]): CompiledFile {
   const compiled = compilePolicies(parsed.config.routes);
   if (!compiled.ok)
     throw new Error(`a simulated policy is wrong: ${compiled.problems.map(({ problem }) => problem).join("; ")}`);
-  const plans = compilePlans(parsed.config, { chooserOf: () => () => undefined }, { of: () => null });
+  const plans = compileRoutes(parsed.config, { chooserOf: () => () => undefined }, { of: () => null });
   return { config: parsed.config, policies: compiled.policies, plans };
 }
 

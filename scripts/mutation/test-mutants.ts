@@ -133,7 +133,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: "src/proxy/request/request-pipeline.ts",
-        take: 'if (context.downstream.closed) return "ended";\n    if (current() === pipeline && admission.isStale(reached(context.routed)))\n      return refuse(context, unavailableRefusal("lease"));',
+        take: 'if (context.downstream.closed) return "ended";\n    if (current() === pipeline && admission.isStale(requireEarlierStep(context.routed)))\n      return refuse(context, unavailableRefusal("lease"));',
         put: 'if (context.downstream.closed) return "ended";',
       },
     ],

@@ -11,7 +11,7 @@ export { mintOperatorToken, type OperatorToken, verifyOperatorToken } from "./op
 export type { GroupView, SessionView, UserView } from "./operator-views.ts";
 export { errorPage, signInErrorPage } from "./pages/error-page.ts";
 export { escapeHtml, type Html, type HtmlValue, html, safeUrl } from "./pages/html.ts";
-export { definitionList, type Frame, isolated, layout, linkButton } from "./pages/layout.ts";
+export { definitionList, type Frame, isolateText, linkButton, renderLayout } from "./pages/layout.ts";
 export { describeReasons } from "./pages/reasons.ts";
 export { renderPage } from "./pages/render-page.ts";
 export { signedOutPage, signOutConfirmPage } from "./pages/sign-out-pages.ts";

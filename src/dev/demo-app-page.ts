@@ -4,7 +4,15 @@
  *
  * Pure. Everything but the clock works without JavaScript.
  */
-import { definitionList, type Html, type HtmlValue, html, isolated, layout, linkButton } from "../console/index.ts";
+import {
+  definitionList,
+  type Html,
+  type HtmlValue,
+  html,
+  isolateText,
+  linkButton,
+  renderLayout,
+} from "../console/index.ts";
 import { unreachable } from "../events/index.ts";
 import type { AssertionVerdict } from "./demo-assertion.ts";
 
@@ -41,7 +49,7 @@ const css = `
 export function demoAppPage(view: DemoAppView): string {
   const { verdict } = view;
   const isPublic = verdict.type === "absent" || (verdict.type === "verified" && verdict.subject === null);
-  return layout({
+  return renderLayout({
     page: "demo-app",
     title: `Demo app on ${view.host}`,
     brand: "Demo app",
@@ -49,7 +57,7 @@ export function demoAppPage(view: DemoAppView): string {
     width: "wide",
     css,
     scriptUrl: "/clock.js",
-    body: html`<h1>Hello, ${verdict.type === "verified" && verdict.subject !== null ? isolated(nameOf(verdict.claims)) : "visitor"}</h1>
+    body: html`<h1>Hello, ${verdict.type === "verified" && verdict.subject !== null ? isolateText(nameOf(verdict.claims)) : "visitor"}</h1>
 <p class="muted">This is an application behind the proxy. It has no sign-in of its own: it trusts what the proxy signs.</p>
 ${verdictBox(view)}
 ${isPublic ? nextSteps(view) : null}

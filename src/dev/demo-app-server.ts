@@ -18,7 +18,7 @@ import { createLocalFetch } from "../auth/index.ts";
 import { demoAppPage, demoAppPolicy } from "./demo-app-page.ts";
 import { type AssertionVerdict, requestedHost, verifyAssertion } from "./demo-assertion.ts";
 import { demoClockScript } from "./demo-clock-script.ts";
-import { type ListenAddress, listen } from "./listen-server.ts";
+import { type ListenAddress, listenServer } from "./listen-server.ts";
 
 export type DemoAppOptions = Readonly<{
   /** Port 0: any free one. */
@@ -165,7 +165,7 @@ export async function startDemoApp(options: DemoAppOptions): Promise<DemoApp> {
     beat();
   }
 
-  const listening = await listen(server, options.listen);
+  const listening = await listenServer(server, options.listen);
 
   async function end(): Promise<void> {
     for (const clock of clocks.clients) clock.close(1001, "the demo app is shutting down");

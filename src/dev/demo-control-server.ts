@@ -7,7 +7,7 @@
 import { createServer, type IncomingMessage } from "node:http";
 import { isIP } from "node:net";
 import { type DemoUser, parseGroups } from "./demo-users.ts";
-import { type ListenAddress, listen } from "./listen-server.ts";
+import { type ListenAddress, listenServer } from "./listen-server.ts";
 
 export type DemoControlOptions = Readonly<{
   listen: ListenAddress;
@@ -31,7 +31,7 @@ export async function startDemoControl(options: DemoControlOptions): Promise<Dem
       () => send(500, { error: "failed" }),
     );
   });
-  const listening = await listen(server, options.listen);
+  const listening = await listenServer(server, options.listen);
   return { url: listening.url, close: listening.close };
 }
 

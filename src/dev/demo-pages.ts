@@ -1,7 +1,7 @@
 /**
  * Demo pages: the pages of the demo identity provider, with plain forms that work without JavaScript. Pure.
  */
-import { html, isolated, layout, safeUrl } from "../console/index.ts";
+import { html, isolateText, renderLayout, safeUrl } from "../console/index.ts";
 import type { DemoUser } from "./demo-users.ts";
 
 const brand = "Demo identity provider";
@@ -37,15 +37,15 @@ export type SignInForm = Readonly<{
 
 export function signInPage(question: SignInForm): string {
   const { action, unknown } = question;
-  return layout({
+  return renderLayout({
     page: "demo-sign-in",
     title: "Sign in",
     brand,
     width: "narrow",
     css,
     body: html`<h1>Sign in</h1>
-<p class="muted">to continue to ${isolated(question.clientName)}</p>
-${unknown !== null && html`<p class="alert" role="alert" id="problem">There is no user “${isolated(unknown)}” here.</p>`}
+<p class="muted">to continue to ${isolateText(question.clientName)}</p>
+${unknown !== null && html`<p class="alert" role="alert" id="problem">There is no user “${isolateText(unknown)}” here.</p>`}
 <form method="post" action="${safeUrl(action)}" class="people">
 ${question.users.map(
   (user) =>
@@ -71,21 +71,21 @@ ${question.users.map(
 
 /** Shown only if the application did not prove which session it means (RP-Initiated Logout 1.0 §2). */
 export function providerSignOutPage(question: Readonly<{ action: string; xsrf: string; user: string }>): string {
-  return layout({
+  return renderLayout({
     page: "demo-sign-out",
     title: "Sign out?",
     brand,
     width: "narrow",
     css,
     body: html`<h1>Sign out here too?</h1>
-<p>You are signed in at the demo identity provider as ${isolated(question.user)}.</p>
+<p>You are signed in at the demo identity provider as ${isolateText(question.user)}.</p>
 <form method="post" action="${safeUrl(question.action)}"><input type="hidden" name="xsrf" value="${question.xsrf}"><div class="actions"><button class="first" type="submit" name="logout" value="yes">Sign out</button><button type="submit">Stay signed in</button></div></form>`,
   });
 }
 
 /** A page with a message and no form. */
 export function providerNotePage(note: Readonly<{ title: string; text: string; code?: string }>): string {
-  return layout({
+  return renderLayout({
     page: "demo-note",
     title: note.title,
     brand,

@@ -17,7 +17,7 @@ import { openDemoStore } from "./demo-provider-sqlite.ts";
 import { signedOut, signOut, skipConfirmationWithoutSession } from "./demo-sign-out.ts";
 import { claimsOf, type DemoUser, demoClaims, demoScopes, demoUsers, UnknownDemoUserError } from "./demo-users.ts";
 import { importOidcProvider } from "./import-oidc-provider.ts";
-import { type ListenAddress, listen } from "./listen-server.ts";
+import { type ListenAddress, listenServer } from "./listen-server.ts";
 
 export type DemoProviderOptions = Readonly<{
   /** Where browsers and clients find it: an origin, without a path. */
@@ -160,7 +160,7 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
     for (const end of open.splice(0).reverse()) await end();
   };
   try {
-    const listening = await listen(server, options.listen);
+    const listening = await listenServer(server, options.listen);
     open.push(listening.close);
     if (options.control === undefined) return { url: listening.url, controlUrl: null, setGroups, close };
     const control = await startDemoControl({

@@ -10,7 +10,7 @@ export type Listening = Readonly<{
 }>;
 
 /** @param at port 0: any free one */
-export async function listen(server: Server, at: ListenAddress): Promise<Listening> {
+export async function listenServer(server: Server, at: ListenAddress): Promise<Listening> {
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(at.port, at.host, () => {

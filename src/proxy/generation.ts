@@ -17,7 +17,7 @@ import type { ProxyDeps } from "./request/dependencies.ts";
 import type { Gateway } from "./request/gateway-client.ts";
 import type { ReachedHandles } from "./request/identify-caller.ts";
 import { createRequestPipeline, type RequestPipeline } from "./request/request-pipeline.ts";
-import { compilePlans } from "./routing/compiled-route.ts";
+import { compileRoutes } from "./routing/compiled-route.ts";
 import type { ConfiguredUpstreams, UpstreamPools } from "./upstream/connection-pools.ts";
 
 /** The parts that all generations share. */
@@ -54,7 +54,7 @@ export async function createGeneration(deps: ProxyDeps, lasting: LastingParts): 
   const upstreams = lasting.upstreams.forConfig(deps.config);
   const gateway = await lasting.openGateway(deps);
   const tokens = lasting.openTokens(deps.config.routes, deps.logger);
-  const plans = compilePlans(deps.config, upstreams, tokens);
+  const plans = compileRoutes(deps.config, upstreams, tokens);
   const handedOver = new Set<Downstream>();
   let idle: (() => void)[] = [];
   const pipeline = createRequestPipeline({

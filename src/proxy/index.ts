@@ -20,6 +20,6 @@ export {
   type DryRunRequest,
   dryRunRequest,
 } from "./request/dry-run.ts";
-export { compileRoutes, type Routes } from "./routing/route-table.ts";
+export { compileRouteTable, type RouteTable } from "./routing/route-table.ts";
 export { type RedirectListener, startRedirectListener } from "./tls/redirect-listener.ts";
 export { CapsuleReader, datagramCapsule } from "./tunnel/datagram-capsules.ts";

@@ -17,7 +17,7 @@ import { InFlight } from "./enforce/in-flight.ts";
 import { heldBytesMax } from "./enforce/send-queue-socket.ts";
 import { createGeneration, type Generation, type LastingParts } from "./generation.ts";
 import { openServiceAccountTokens } from "./headers/service-account-file.ts";
-import { listen } from "./listen/proxy-listener.ts";
+import { openProxyListener } from "./listen/proxy-listener.ts";
 import type { Downstream } from "./message/downstream-request.ts";
 import { createHttpMetrics } from "./observe/http-metrics.ts";
 import type { ProxyDeps } from "./request/dependencies.ts";
@@ -133,7 +133,7 @@ export async function startProxy(
     onConnectionFailure: (failure: object) => logger.warn(failure, "listener connection failure"),
   };
   const onRequest = (downstream: Downstream): void => inForce.onRequest(downstream);
-  const listener = await listen(options.deps.config, onRequest, listenerHooks, acme);
+  const listener = await openProxyListener(options.deps.config, onRequest, listenerHooks, acme);
   const sweeping = setInterval(() => exchanges.sweep(), sweepEveryMs);
   sweeping.unref();
 

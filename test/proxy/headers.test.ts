@@ -14,7 +14,7 @@ import {
   stripSessionQuery,
   type UpstreamIdentity,
 } from "../../src/proxy/headers/upstream-headers.ts";
-import { canonicalise } from "../../src/proxy/message/canonical-request.ts";
+import { canonicaliseRequest } from "../../src/proxy/message/canonical-request.ts";
 import { ownCookies } from "../../src/proxy/message/cookies.ts";
 import { route } from "../auth/authorize/support.ts";
 
@@ -48,7 +48,7 @@ function upstream(sent: readonly string[], parts: Parts = {}): readonly string[]
     { ...config, ...parts.config },
     cookies,
   );
-  const canonical = canonicalise({
+  const canonical = canonicaliseRequest({
     method: "GET",
     url: parts.url ?? "/",
     httpVersion: "1.1",

@@ -14,7 +14,7 @@ import type { CompiledCriterion, MembershipTest, PolicyTest } from "./criteria/c
 import type { PolicyOperator } from "./ppl-parser.ts";
 import type { ReasonTable } from "./reasons.ts";
 
-export function combine(
+export function combineCriteria(
   operator: PolicyOperator,
   criteria: readonly CompiledCriterion[],
   reasons: ReasonTable,

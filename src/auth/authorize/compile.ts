@@ -15,7 +15,7 @@ import {
   type SourceLocation,
   type WrittenPolicy,
 } from "../../config/index.ts";
-import { combine } from "./combine.ts";
+import { combineCriteria } from "./combine.ts";
 import { CompileCache } from "./compile-cache.ts";
 import { compileCriterion, criterionDescriptor } from "./criteria/criteria.ts";
 import {
@@ -288,7 +288,7 @@ function compileSources(
           test: cache.getOrCreate(
             conditional.operator,
             criteria.map(({ test }) => test),
-            () => combine(conditional.operator, criteria, reasons),
+            () => combineCriteria(conditional.operator, criteria, reasons),
           ),
           phrase: conditionalPhrase(conditional.operator, criteria),
           criteria,

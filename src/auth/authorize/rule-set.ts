@@ -13,7 +13,7 @@
  * test/auth/authorize/rule-set.property.test.ts compares this with the plain `anyOf`.
  */
 import type { ClaimValue } from "../../events/index.ts";
-import { anyOf, combine } from "./combine.ts";
+import { anyOf, combineCriteria } from "./combine.ts";
 import type { CompiledCriterion, MembershipTest, PolicyTest, ValuesOf } from "./criteria/criterion-parts.ts";
 import type { PolicyOperator } from "./ppl-parser.ts";
 import type { PolicyOutcome, Reasons, ReasonTable } from "./reasons.ts";
@@ -47,7 +47,7 @@ export function compileRuleSet(conditionals: readonly RuleSetConditional[], reas
   const { buckets, left } = groupBySubject(ands);
   return anyOf(
     [
-      ...(flat.length === 0 ? [] : [combine("or", flat, reasons)]),
+      ...(flat.length === 0 ? [] : [combineCriteria("or", flat, reasons)]),
       ...buckets.map((rules) => anyIndexed(rules, reasons)),
       ...left.map(({ test }) => test),
       ...others,

@@ -32,7 +32,7 @@ import {
   verifyOperatorToken,
 } from "../../console/index.ts";
 import type { UnixMs } from "../../events/index.ts";
-import { compileRoutes } from "../../proxy/index.ts";
+import { compileRouteTable } from "../../proxy/index.ts";
 import { type Databroker, type Logger, type Replica, receiptKeys, systemClock } from "../../replication/index.ts";
 import { authKeys } from "./auth-keys.ts";
 
@@ -117,7 +117,7 @@ export function authDepsOf(
   }>,
 ): AuthDeps {
   const keys = authKeys(config);
-  const routes = compileRoutes(config.routes);
+  const routes = compileRouteTable(config.routes);
   const idps = idpsOf(config);
   return {
     settings: {

@@ -25,7 +25,7 @@ import { announceConfigurations } from "../process/announce-config.ts";
 import { startHealthServer } from "../process/health-server.ts";
 import { tuneHeap } from "../process/heap-tuning.ts";
 import { registerProcessMetrics } from "../process/process-metrics.ts";
-import { type Readiness, readinessOf, routeShareOf } from "../process/readiness.ts";
+import { type ProcessReadiness, readinessOf, routeShareOf } from "../process/readiness.ts";
 import { registerRefreshCounts } from "../process/refresh-counts.ts";
 import { CannotError } from "../terminal/command.ts";
 import type { Output } from "../terminal/output.ts";
@@ -125,7 +125,7 @@ export async function startServices(
     if (databroker.address !== undefined) onListening("broker", databroker.address);
     let requestServices: RequestServices | null = null;
     let phase: "starting" | "serving" | "draining" = "starting";
-    const readiness = (): Readiness => {
+    const readiness = (): ProcessReadiness => {
       if (phase === "starting") return { ready: false, reasons: ["starting"] };
       const brokers = databroker.broker === null ? { ready: true, reasons: [] } : databroker.broker.ready();
       if (replica === null) return brokers;

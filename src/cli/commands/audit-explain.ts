@@ -14,14 +14,14 @@ import { type RecordLocation, type RecordSource, recordSource } from "../operato
 import { connectOperator, type OperatorClient, OperatorRefusedError } from "../operator/operator-client.ts";
 import { parseKept } from "../policy/policy-replay.ts";
 import { operatorOptions, type Parsed, parse } from "../terminal/arguments.ts";
-import { type Command, type Terminal, UsageError } from "../terminal/command.ts";
-import { printable, table } from "../terminal/print.ts";
+import { type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
+import { formatTable, maskControlCharacters } from "../terminal/print.ts";
 
 const explainMs = 40_000;
 /** For records from a file, whose signatures are not checked. */
 const noSecrets = { sharedSecret: new Uint8Array(), sharedSecretPrevious: null };
 
-export const auditExplain: Command = {
+export const auditExplain: CliCommand = {
   name: "audit explain",
   usage: "ID [--input FILE|-] [--kept files|nats] [--json]",
   summary: "explain a past decision: its rule, criteria and facts, and the events that set them",
@@ -41,7 +41,7 @@ Exit 0: explained; 1: no such decision, or the log contradicts the record; 2: wr
     try {
       const answer = await explainById(id, { parsed, terminal, client });
       if (answer === undefined) {
-        terminal.err(`there is no decision ${printable(id)} in the records that were searched\n`);
+        terminal.err(`there is no decision ${maskControlCharacters(id)} in the records that were searched\n`);
         return 1;
       }
       terminal.out(parsed.flag("json") ? `${JSON.stringify(answer)}\n` : textOf(answer));
@@ -125,11 +125,13 @@ function textOf({ record, facts, broken, open, others }: ExplainAnswer): string 
     lines.push(`shadow policy: ${shadow.result} ${shadow.status} [${shadow.reasons.join(", ")}]`);
   const rows = facts.map(rowOf);
   const text = [
-    ...lines.map((line) => `${printable(line)}\n`),
-    table(["FACT", "USED BY", "EVENT", "WHEN", "WHO", "CAUSE", "WHAT"], rows),
-    ...open.map((line) => `unknown: ${printable(line)}\n`),
-    ...broken.map((line) => `BROKEN: ${printable(line)}\n`),
-    ...(others.length === 0 ? [] : [printable(`other decisions about this request: ${others.join(", ")}`), "\n"]),
+    ...lines.map((line) => `${maskControlCharacters(line)}\n`),
+    formatTable(["FACT", "USED BY", "EVENT", "WHEN", "WHO", "CAUSE", "WHAT"], rows),
+    ...open.map((line) => `unknown: ${maskControlCharacters(line)}\n`),
+    ...broken.map((line) => `BROKEN: ${maskControlCharacters(line)}\n`),
+    ...(others.length === 0
+      ? []
+      : [maskControlCharacters(`other decisions about this request: ${others.join(", ")}`), "\n"]),
   ];
   return text.join("");
 }

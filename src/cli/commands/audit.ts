@@ -3,12 +3,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type AuditRecord, parseLine, recordIdOf } from "../../audit/index.ts";
 import { connectOperator, OperatorUnreachableError } from "../operator/operator-client.ts";
 import { operatorOptions, parse } from "../terminal/arguments.ts";
-import { CannotError, type Command, UsageError } from "../terminal/command.ts";
-import { printable } from "../terminal/print.ts";
+import { CannotError, type CliCommand, UsageError } from "../terminal/command.ts";
+import { maskControlCharacters } from "../terminal/print.ts";
 
 const retryMs = 1_000;
 
-export const auditTail: Command = {
+export const auditTail: CliCommand = {
   name: "audit tail",
   usage: "[--last N] [--no-follow]",
   summary: "print the decisions of all nodes as they are made",
@@ -66,7 +66,7 @@ function lineOf(record: AuditRecord): string {
     return `${at}  GAP  ${record.node}: records ${record.first} to ${record.last} were lost (${record.why})`;
   const who = record.userId ?? "anonymous";
   const what = `${record.method} ${record.host}${record.path}`;
-  return printable(
+  return maskControlCharacters(
     `${at}  ${record.result.padEnd(11)} ${record.status}  ${record.node}  ${who}  ${what}  [${record.reasons.join(", ")}]  @${record.applied.epoch}.${record.applied.position}  ${recordIdOf(record)}`,
   );
 }

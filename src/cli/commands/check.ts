@@ -2,9 +2,9 @@
 import { formatProblem } from "../../config/index.ts";
 import { configPathOf, readConfiguration } from "../build/load.ts";
 import { parse } from "../terminal/arguments.ts";
-import type { Command } from "../terminal/command.ts";
+import type { CliCommand } from "../terminal/command.ts";
 
-export const check: Command = {
+export const check: CliCommand = {
   name: "check",
   usage: "[-c cardea.yaml]",
   summary: "validate a configuration; prints every problem as file:line:column: error or warning: key: problem; remedy",

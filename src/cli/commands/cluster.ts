@@ -3,10 +3,10 @@ import { type ClusterStatus, isLostHistory, regionLags } from "../../replication
 import { connectOperator } from "../operator/operator-client.ts";
 import { runChange } from "../operator/run-change.ts";
 import { operatorOptions, parse, waitOptions } from "../terminal/arguments.ts";
-import { CannotError, type Command, UsageError } from "../terminal/command.ts";
-import { table } from "../terminal/print.ts";
+import { CannotError, type CliCommand, UsageError } from "../terminal/command.ts";
+import { formatTable } from "../terminal/print.ts";
 
-export const clusterStatus: Command = {
+export const clusterStatus: CliCommand = {
   name: "cluster status",
   usage: "",
   summary: "show the leader, the other brokers and every enforcement node: position, lag, lease, digest, version",
@@ -24,7 +24,7 @@ export const clusterStatus: Command = {
   },
 };
 
-export const clusterFinalize: Command = {
+export const clusterFinalize: CliCommand = {
   name: "cluster finalize",
   usage: "[--level N] [--wait [--region] [--timeout 10s]]",
   summary: "finish an upgrade: allow events that only the new version can read",
@@ -81,10 +81,13 @@ function statusText({ leader, level, brokers, nodes }: ClusterStatus): string {
   return [
     first,
     snapshotText(leader),
-    table(["BROKER", "VERSION", "READS", "HEARD"], brokerRows),
+    formatTable(["BROKER", "VERSION", "READS", "HEARD"], brokerRows),
     regionTable(nodes),
     copiedText(nodes),
-    table(["NODE", "REGION", "ROLE", "VERSION", "READS", "APPLIED", "LAG", "LEASE", "DIGEST", "CONFIG"], nodeRows),
+    formatTable(
+      ["NODE", "REGION", "ROLE", "VERSION", "READS", "APPLIED", "LAG", "LEASE", "DIGEST", "CONFIG"],
+      nodeRows,
+    ),
   ].join("");
 }
 
@@ -117,7 +120,7 @@ function regionTable(nodes: ClusterStatus["nodes"]): string {
     lag === null ? "?" : String(lag),
     silentMs === null ? "never" : ago(silentMs),
   ]);
-  return table(["REGION", "BROKERS", "NODES", "FENCED", "LAG", "OLDEST LEASE"], rows);
+  return formatTable(["REGION", "BROKERS", "NODES", "FENCED", "LAG", "OLDEST LEASE"], rows);
 }
 
 function ago(ms: number): string {

@@ -4,7 +4,7 @@ import { policyEval } from "../policy/policy-eval.ts";
 import { policyLint } from "../policy/policy-lint.ts";
 import { policyReplay } from "../policy/policy-replay.ts";
 import { policyTest } from "../policy/policy-test.ts";
-import type { Command } from "../terminal/command.ts";
+import type { CliCommand } from "../terminal/command.ts";
 import { auditTail } from "./audit.ts";
 import { auditExplain } from "./audit-explain.ts";
 import { check } from "./check.ts";
@@ -26,7 +26,7 @@ import { token } from "./token.ts";
 import { login, sshProxy, tcp, udp } from "./tunnel.ts";
 import { usersErase, usersList, usersRestore, usersSuspend } from "./users.ts";
 
-export const commands: readonly Command[] = [
+export const commands: readonly CliCommand[] = [
   dev,
   run,
   check,

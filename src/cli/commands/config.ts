@@ -2,10 +2,10 @@
 import type { ConfigurationAnswer, ConfigurationView } from "../../console/index.ts";
 import { connectOperator } from "../operator/operator-client.ts";
 import { operatorOptions, parse } from "../terminal/arguments.ts";
-import { type Command, UsageError } from "../terminal/command.ts";
-import { printable, table } from "../terminal/print.ts";
+import { type CliCommand, UsageError } from "../terminal/command.ts";
+import { formatTable, maskControlCharacters } from "../terminal/print.ts";
 
-export const configList: Command = {
+export const configList: CliCommand = {
   name: "config list",
   usage: "",
   summary: "list the configurations that nodes run or have run, by hash",
@@ -25,7 +25,7 @@ version or the text is too long (see the node's log). Exit 1: a running configur
         nodes.join(" "),
       ]);
       if (parsed.flag("json")) terminal.out(`${JSON.stringify(configurations)}\n`);
-      else terminal.out(table(["CONFIG", "STORED", "BYTES", "NODES"], rows));
+      else terminal.out(formatTable(["CONFIG", "STORED", "BYTES", "NODES"], rows));
       return configurations.some(({ recordedAt }) => recordedAt === null) ? 1 : 0;
     } finally {
       await client.close();
@@ -33,7 +33,7 @@ version or the text is too long (see the node's log). Exit 1: a running configur
   },
 };
 
-export const configShow: Command = {
+export const configShow: CliCommand = {
   name: "config show",
   usage: "HASH",
   summary: "print a configuration without its secrets",
@@ -44,7 +44,7 @@ nothing about its secret. Exit 3: there is no such configuration, or its text is
     const parsed = parse(args, operatorOptions, { min: 1, max: 1 });
     const [hash = ""] = parsed.positionals;
     if (!/^[0-9a-f]{8,64}$/.test(hash))
-      throw new UsageError(`${printable(hash)} is not a hash, nor its first 8 characters or more`);
+      throw new UsageError(`${maskControlCharacters(hash)} is not a hash, nor its first 8 characters or more`);
     const client = await connectOperator(parsed, terminal);
     try {
       const answer = (await client.get(`/configurations/${hash}`)) as ConfigurationAnswer;
@@ -57,5 +57,5 @@ nothing about its secret. Exit 3: there is no such configuration, or its text is
 };
 
 function textOf(configuration: unknown): string {
-  return JSON.stringify(configuration, null, 2).split("\n").map(printable).join("\n");
+  return JSON.stringify(configuration, null, 2).split("\n").map(maskControlCharacters).join("\n");
 }

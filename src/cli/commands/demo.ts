@@ -9,12 +9,12 @@ import { demoUsers, startDemoApp, startDemoProvider } from "../../dev/index.ts";
 import { createLogger, openStandardOutput } from "../process/logger.ts";
 import { untilStopped } from "../process/until-stopped.ts";
 import { type Parsed, parse } from "../terminal/arguments.ts";
-import { CannotError, type Command, UsageError } from "../terminal/command.ts";
+import { CannotError, type CliCommand, UsageError } from "../terminal/command.ts";
 
 const keysTimeoutMs = 3_000;
 const secretCharsMin = 16;
 
-export const demo: Command = {
+export const demo: CliCommand = {
   name: "demo",
   usage: "--client-secret-file FILE [--listen-host 127.0.0.1] [--issuer URL] [--authenticate-url URL] …",
   summary: "run only the demo identity provider and the demo app, to try a cluster",

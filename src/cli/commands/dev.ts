@@ -13,7 +13,7 @@ import { createLogger, openStandardOutput } from "../process/logger.ts";
 import { startReloading } from "../process/reloading.ts";
 import { untilStopped } from "../process/until-stopped.ts";
 import { parse } from "../terminal/arguments.ts";
-import { CannotError, type Command, UsageError } from "../terminal/command.ts";
+import { CannotError, type CliCommand, UsageError } from "../terminal/command.ts";
 
 /** The ports in cardea.dev.yaml; `--port` moves them together. */
 const port = { main: 8080, app: 8091, idp: 8092, metrics: 8093 };
@@ -22,7 +22,7 @@ const cardea = import.meta.url.endsWith(".ts") ? "npm run cardea --" : "cardea";
 const tokenTtlS = 24 * 3_600;
 const tokenRenewMs = 3_600_000;
 
-export const dev: Command = {
+export const dev: CliCommand = {
   name: "dev",
   usage: "[--port 8080] [--data-dir data] [--memory]",
   summary: "run everything in one process, with a demo identity provider and app, for a first try",

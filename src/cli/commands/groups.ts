@@ -3,10 +3,10 @@ import type { GroupView } from "../../console/index.ts";
 import { connectOperator, inPath } from "../operator/operator-client.ts";
 import { runChange } from "../operator/run-change.ts";
 import { operatorOptions, parse, waitOptions } from "../terminal/arguments.ts";
-import type { Command } from "../terminal/command.ts";
-import { table } from "../terminal/print.ts";
+import type { CliCommand } from "../terminal/command.ts";
+import { formatTable } from "../terminal/print.ts";
 
-export const groupsList: Command = {
+export const groupsList: CliCommand = {
   name: "groups list",
   usage: "",
   summary: "list groups and their members",
@@ -29,7 +29,7 @@ export const groupsList: Command = {
                 m.sources.join(", "),
               ]),
         );
-        terminal.out(table(["GROUP", "USER", "STATUS", "SOURCES"], rows));
+        terminal.out(formatTable(["GROUP", "USER", "STATUS", "SOURCES"], rows));
       }
       return 0;
     } finally {
@@ -38,7 +38,7 @@ export const groupsList: Command = {
   },
 };
 
-const change = (verb: "add" | "remove"): Command => ({
+const change = (verb: "add" | "remove"): CliCommand => ({
   name: `groups ${verb}`,
   usage: "GROUP NAME… [--wait [--region] [--timeout 10s]]",
   summary: verb === "add" ? "add users to a group" : "remove users from a group",
@@ -66,7 +66,7 @@ const change = (verb: "add" | "remove"): Command => ({
 export const groupsAdd = change("add");
 export const groupsRemove = change("remove");
 
-export const groupsDelete: Command = {
+export const groupsDelete: CliCommand = {
   name: "groups delete",
   usage: "GROUP [--wait [--region] [--timeout 10s]] [--output FILE]",
   summary: "delete a group with all its memberships",

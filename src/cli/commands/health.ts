@@ -7,12 +7,12 @@
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import { parse } from "../terminal/arguments.ts";
-import { type Command, type Terminal, UsageError } from "../terminal/command.ts";
+import { type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
 
 const bodyCharsMax = 2_000;
 const defaultAddress = "127.0.0.1:9902";
 
-export const health: Command = {
+export const health: CliCommand = {
   name: "health",
   usage: "[--address 127.0.0.1:9902] [--tls] [--live | --all-routes] [--timeout 3s] | --url URL",
   summary: "check whether a process on this machine is ready; for container health checks",

@@ -4,13 +4,13 @@
  * Standard output is only for kubectl. Messages for the person go to standard error.
  */
 import { parse } from "../terminal/arguments.ts";
-import { CannotError, type Command, type Terminal, UsageError } from "../terminal/command.ts";
+import { CannotError, type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
 import { parseProxy } from "../tunnel/destination.ts";
 import { fetchResponse, type ProxyTls, readTls } from "../tunnel/proxy-client.ts";
 import { openTokenCache } from "../tunnel/token-cache.ts";
 import { accessHelp, accessOptions, createAccess, proxyUrlOf, serviceAccount } from "../tunnel/tunnel-access.ts";
 
-export const execCredential: Command = {
+export const execCredential: CliCommand = {
   name: "k8s exec-credential",
   usage: "<https://kube.example.com>",
   summary: "print a credential for kubectl; signs in with your browser when needed",
@@ -34,7 +34,7 @@ ${accessHelp}`,
   },
 };
 
-export const flushCredentials: Command = {
+export const flushCredentials: CliCommand = {
   name: "k8s flush-credentials",
   usage: "[https://kube.example.com]",
   summary: "delete the stored credential for one proxy, or for all",

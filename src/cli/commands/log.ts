@@ -8,7 +8,7 @@ import { type EventLog, verifyLog } from "../../replication/index.ts";
 import { localConfigOf } from "../build/local-config.ts";
 import { openLog } from "../build/open-log.ts";
 import { operatorOptions, parse } from "../terminal/arguments.ts";
-import { CannotError, type Command, type ExitCode, type Terminal } from "../terminal/command.ts";
+import { CannotError, type CliCommand, type ExitCode, type Terminal } from "../terminal/command.ts";
 
 const pageEvents = 1_000;
 
@@ -30,7 +30,7 @@ async function withLog<T>(
   }
 }
 
-export const logVerify: Command = {
+export const logVerify: CliCommand = {
   name: "log verify",
   usage: "-c cardea.yaml",
   summary: "check the whole log: dense positions, hash chain, epochs, stream versions",
@@ -51,7 +51,7 @@ export const logVerify: Command = {
     }),
 };
 
-export const logExport: Command = {
+export const logExport: CliCommand = {
   name: "log export",
   usage: "-c cardea.yaml",
   summary: "print every event as a line of JSON (personal data stays sealed)",

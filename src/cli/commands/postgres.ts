@@ -7,7 +7,7 @@ import {
   promotePostgresStandby,
 } from "../../replication/index.ts";
 import { operatorOptions, parse } from "../terminal/arguments.ts";
-import { CannotError, type Command, type Terminal, UsageError } from "../terminal/command.ts";
+import { CannotError, type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
 
 const options = {
   config: operatorOptions.config,
@@ -19,7 +19,7 @@ const options = {
   "dry-run": { type: "boolean" },
 } as const;
 
-export const postgresPromote: Command = {
+export const postgresPromote: CliCommand = {
   name: "postgres promote",
   usage: "-c cardea.yaml [--user postgres] [--old-primary NAME] [--replace-living] [--accept-loss] [--dry-run]",
   summary: "promote a Postgres standby without losing an acknowledged change",

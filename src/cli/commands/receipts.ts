@@ -22,11 +22,11 @@ import { authorityOf, connectOperator } from "../operator/operator-client.ts";
 import { saveReceipts } from "../operator/run-change.ts";
 import { showProgress, watchReceipt } from "../operator/watch-receipt.ts";
 import { operatorOptions, type Parsed, parse, parseWait, waitOptions } from "../terminal/arguments.ts";
-import { CannotError, type Command, type Terminal, UsageError } from "../terminal/command.ts";
+import { CannotError, type CliCommand, type Terminal, UsageError } from "../terminal/command.ts";
 import { promiseIn, receiptText, statementText } from "../terminal/print.ts";
 import { readText } from "../terminal/read-text.ts";
 
-export const receiptShow: Command = {
+export const receiptShow: CliCommand = {
   name: "receipt",
   usage: "<command id | link> [--wait [--region] [--timeout 10s]] [--output FILE]",
   summary: "show which nodes have applied a change",
@@ -58,7 +58,7 @@ cardea receipts verify checks on any machine. Exit 0 only if the receipt is comp
   },
 };
 
-export const receiptsVerify: Command = {
+export const receiptsVerify: CliCommand = {
   name: "receipts verify",
   usage: "[FILE… | -] --jwks FILE… | --jwks-url URL | -c cardea.yaml  [--sessions FILE] [--json]",
   summary: "check signed receipts, offline",
@@ -91,7 +91,7 @@ must follow the order of the list. Exit 0: all are genuine and complete; 1: one 
   },
 };
 
-export const receiptsKeys: Command = {
+export const receiptsKeys: CliCommand = {
   name: "receipts keys",
   usage: "-c cardea.yaml | --jwks-url URL  [--output FILE]",
   summary: "print the public keys that verify receipts, to archive them",

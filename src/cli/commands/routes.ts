@@ -1,12 +1,12 @@
 /** `cardea routes list`: the routes that a person may use. */
 import { parse } from "../terminal/arguments.ts";
-import { CannotError, type Command, UsageError } from "../terminal/command.ts";
-import { printable, table } from "../terminal/print.ts";
+import { CannotError, type CliCommand, UsageError } from "../terminal/command.ts";
+import { formatTable, maskControlCharacters } from "../terminal/print.ts";
 import { parseProxy } from "../tunnel/destination.ts";
 import type { ProxyResponse } from "../tunnel/proxy-client.ts";
 import { accessHelp, accessOptions, createAccess, proxyUrlOf } from "../tunnel/tunnel-access.ts";
 
-export const routesList: Command = {
+export const routesList: CliCommand = {
   name: "routes list",
   usage: "<https://proxy | host> [--no-browser]",
   summary: "list the routes that you may use, and how to reach each",
@@ -26,7 +26,7 @@ export const routesList: Command = {
     if (routes === undefined) throw new CannotError(`${proxy.origin} did not answer with a list of routes`);
     if (parsed.flag("json")) terminal.out(`${JSON.stringify(routes)}\n`);
     else if (routes.length === 0) terminal.out("there is no route that you may use\n");
-    else terminal.out(table(["NAME", "TYPE", "ADDRESS", "CONNECT WITH", "DESCRIPTION"], routes.map(rowOf)));
+    else terminal.out(formatTable(["NAME", "TYPE", "ADDRESS", "CONNECT WITH", "DESCRIPTION"], routes.map(rowOf)));
     return 0;
   },
 };
@@ -53,5 +53,5 @@ function routesOf(text: string): readonly ListedRoute[] | undefined {
 function rowOf(route: ListedRoute): readonly string[] {
   const text = (name: string): string => (typeof route[name] === "string" ? route[name] : "");
   const address = text("address") || text("from");
-  return [text("name"), text("type"), address, text("connect_command"), text("description")].map(printable);
+  return [text("name"), text("type"), address, text("connect_command"), text("description")].map(maskControlCharacters);
 }

@@ -15,13 +15,13 @@ import { untilStopped } from "../process/until-stopped.ts";
 import { type Share, shareOf } from "../process/worker-shares.ts";
 import { disconnectWorker, newShare, reportHealthPort, startWorkers, workerShareOf } from "../process/workers.ts";
 import { parse } from "../terminal/arguments.ts";
-import type { Command } from "../terminal/command.ts";
+import type { CliCommand } from "../terminal/command.ts";
 import type { Output } from "../terminal/output.ts";
 
 /** authenticate, authorize, databroker and proxy */
 const servicesCount = 4;
 
-export const run: Command = {
+export const run: CliCommand = {
   name: "run",
   usage: "[-c cardea.yaml]",
   summary: "run the services that a configuration names",

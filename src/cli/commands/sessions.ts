@@ -4,11 +4,11 @@ import { formatLink } from "../../events/index.ts";
 import { connectOperator, inPath, type OperatorClient, OperatorRefusedError } from "../operator/operator-client.ts";
 import { printOutcome, runChange } from "../operator/run-change.ts";
 import { operatorOptions, type Parsed, parse, waitOptions } from "../terminal/arguments.ts";
-import { CannotError, type Command, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
-import { table } from "../terminal/print.ts";
+import { CannotError, type CliCommand, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
+import { formatTable } from "../terminal/print.ts";
 import { readText } from "../terminal/read-text.ts";
 
-export const sessionsList: Command = {
+export const sessionsList: CliCommand = {
   name: "sessions list",
   usage: "[--user NAME] [--status active|revoked|expired|all]",
   summary: "list sessions",
@@ -36,7 +36,7 @@ export const sessionsList: Command = {
           s.expiresAt ?? "",
           s.reason ?? "",
         ]);
-        terminal.out(table(["SESSION", "USER", "STATUS", "SIGNED IN", "EXPIRES", ""], rows));
+        terminal.out(formatTable(["SESSION", "USER", "STATUS", "SIGNED IN", "EXPIRES", ""], rows));
       }
       return 0;
     } finally {
@@ -49,7 +49,7 @@ export const sessionsList: Command = {
 const batchSessionsMax = 10_000;
 const roundsMax = 1_000;
 
-export const sessionsRevoke: Command = {
+export const sessionsRevoke: CliCommand = {
   name: "sessions revoke",
   usage:
     "<id>… | --user NAME | --from FILE | [--group GROUP] [--idp ID] [--issued-before TIME] | --all  [--wait [--region] [--timeout 10s]] [--output FILE]",

@@ -34,13 +34,13 @@ import { openLog } from "../build/open-log.ts";
 import { snapshotFolderOf } from "../build/snapshot-parts.ts";
 import { connectOperator, type OperatorClient } from "../operator/operator-client.ts";
 import { operatorOptions, parse, parseWait } from "../terminal/arguments.ts";
-import { CannotError, type Command, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
-import { table } from "../terminal/print.ts";
+import { CannotError, type CliCommand, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
+import { formatTable } from "../terminal/print.ts";
 
 const pollMs = 250;
 const keysPerPage = 5_000;
 
-export const snapshotCreate: Command = {
+export const snapshotCreate: CliCommand = {
   name: "snapshot create",
   usage: "[--timeout 60s]",
   summary: "take a snapshot on the leading broker now",
@@ -63,7 +63,7 @@ cardea snapshot list. The leader writes it to the folder snapshots in its data f
   },
 };
 
-export const snapshotList: Command = {
+export const snapshotList: CliCommand = {
   name: "snapshot list",
   usage: "[--disk -c cardea.yaml]",
   summary: "list the snapshots of the leading broker, or those on this disk",
@@ -84,7 +84,7 @@ export const snapshotList: Command = {
   },
 };
 
-export const snapshotVerify: Command = {
+export const snapshotVerify: CliCommand = {
   name: "snapshot verify",
   usage: "-c cardea.yaml [--against-log]",
   summary: "verify every snapshot on this disk",
@@ -126,7 +126,7 @@ events, the output says that the snapshot is whole but not compared. Exit 1: a s
   },
 };
 
-export const snapshotRestore: Command = {
+export const snapshotRestore: CliCommand = {
   name: "snapshot restore",
   usage: "-c cardea.yaml [--id ID] --keys FILE | --without-keys",
   summary: "restore a snapshot of this disk into an empty log store",
@@ -172,7 +172,7 @@ cardea snapshot keys. With --without-keys all names and e-mail addresses are los
   },
 };
 
-export const snapshotKeys: Command = {
+export const snapshotKeys: CliCommand = {
   name: "snapshot keys",
   usage: "-c cardea.yaml --output FILE",
   summary: "save the wrapped personal keys and the configuration texts, which snapshots do not contain",
@@ -253,7 +253,7 @@ function snapshotTable(places: readonly SnapshotPlace[]): string {
     String(sessions),
     String(chunks),
   ]);
-  return table(["POSITION", "ID", "TAKEN", "BY", "SESSIONS", "CHUNKS"], rows);
+  return formatTable(["POSITION", "ID", "TAKEN", "BY", "SESSIONS", "CHUNKS"], rows);
 }
 
 // --- this disk

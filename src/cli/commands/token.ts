@@ -5,11 +5,11 @@
  * error.
  */
 import { parse } from "../terminal/arguments.ts";
-import { type Command, UsageError } from "../terminal/command.ts";
+import { type CliCommand, UsageError } from "../terminal/command.ts";
 import { parseProxy } from "../tunnel/destination.ts";
 import { accessHelp, accessOptions, createAccess, proxyUrlOf } from "../tunnel/tunnel-access.ts";
 
-export const token: Command = {
+export const token: CliCommand = {
   name: "token",
   usage: "<https://app.example.com | host> [--no-browser | --no-sign-in]",
   summary: "print a credential for scripts, curl and git; signs in when needed",

@@ -6,7 +6,7 @@ import { parseHostPort } from "../../config/index.ts";
 import { CapsuleReader, datagramCapsule } from "../../proxy/index.ts";
 import { untilStopped } from "../process/until-stopped.ts";
 import { type Parsed, parse } from "../terminal/arguments.ts";
-import { CannotError, type Command, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
+import { CannotError, type CliCommand, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
 import { type Destination, parseDestination, parseProxy } from "../tunnel/destination.ts";
 import {
   accessHelp,
@@ -19,7 +19,7 @@ import {
 
 const listenOptions = { ...accessOptions, listen: { type: "string" } } as const;
 
-export const tcp: Command = {
+export const tcp: CliCommand = {
   name: "tcp",
   usage: "<host:port | tcp+https://proxy/host:port> [--listen 127.0.0.1:0 | --listen -] [--proxy-url URL]",
   summary: "reach a TCP service behind the proxy through a port of this machine",
@@ -36,7 +36,7 @@ ${accessHelp}`,
   },
 };
 
-export const sshProxy: Command = {
+export const sshProxy: CliCommand = {
   name: "ssh-proxy",
   usage: "<host> <port> [--proxy-url URL]",
   summary: "for ssh: ProxyCommand cardea ssh-proxy %h %p",
@@ -50,7 +50,7 @@ export const sshProxy: Command = {
   },
 };
 
-export const udp: Command = {
+export const udp: CliCommand = {
   name: "udp",
   usage: "<host:port | udp+https://proxy/host:port> [--listen 127.0.0.1:0] [--proxy-url URL]",
   summary: "reach a UDP service behind the proxy through a port of this machine",
@@ -66,7 +66,7 @@ ${accessHelp}`,
   },
 };
 
-export const login: Command = {
+export const login: CliCommand = {
   name: "login",
   usage: "<https://proxy | host> [--no-browser]",
   summary: "sign in at a proxy with your browser, for cardea tcp, udp and ssh-proxy",

@@ -3,10 +3,10 @@ import type { UserView } from "../../console/index.ts";
 import { connectOperator, inPath } from "../operator/operator-client.ts";
 import { runChange } from "../operator/run-change.ts";
 import { operatorOptions, parse, waitOptions } from "../terminal/arguments.ts";
-import type { Command } from "../terminal/command.ts";
-import { table } from "../terminal/print.ts";
+import type { CliCommand } from "../terminal/command.ts";
+import { formatTable } from "../terminal/print.ts";
 
-export const usersList: Command = {
+export const usersList: CliCommand = {
   name: "users list",
   usage: "",
   summary: "list everyone who has signed in",
@@ -20,7 +20,7 @@ export const usersList: Command = {
       else if (users.length === 0) terminal.out("no users\n");
       else {
         const rows = users.map((u) => [u.id, u.email || u.subject, u.status, String(u.sessions), u.groups.join(", ")]);
-        terminal.out(table(["USER", "NAME", "STATUS", "SESSIONS", "GROUPS"], rows));
+        terminal.out(formatTable(["USER", "NAME", "STATUS", "SESSIONS", "GROUPS"], rows));
       }
       return 0;
     } finally {
@@ -29,7 +29,7 @@ export const usersList: Command = {
   },
 };
 
-const onUser = (verb: "suspend" | "restore" | "erase", summary: string, help: string, past: string): Command => ({
+const onUser = (verb: "suspend" | "restore" | "erase", summary: string, help: string, past: string): CliCommand => ({
   name: `users ${verb}`,
   usage: "NAME [--wait [--region] [--timeout 10s]]",
   summary,

@@ -7,7 +7,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { isLastAnswer, type Receipt } from "../../replication/index.ts";
 import type { Terminal } from "../terminal/command.ts";
-import { formatVerdict, printable } from "../terminal/print.ts";
+import { formatVerdict, maskControlCharacters } from "../terminal/print.ts";
 import { type OperatorClient, OperatorRefusedError } from "./operator-client.ts";
 
 const graceMs = 15_000;
@@ -72,7 +72,7 @@ export function showProgress(terminal: Terminal): Readonly<{ show: (receipt: Rec
         const name = `${node} ${boot} ${status}`;
         if (status === "unconfirmed" || printed.has(name)) continue;
         printed.add(name);
-        terminal.err(`${printable(node)} (${printable(region)}) ${status}\n`);
+        terminal.err(`${maskControlCharacters(node)} (${maskControlCharacters(region)}) ${status}\n`);
       }
       if (!terminal.interactive) return;
       terminal.err(formatVerdict(receipt));

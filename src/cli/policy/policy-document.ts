@@ -12,9 +12,9 @@ import { type Config, canonicalJson, type Problem, type RouteConfig, readYaml, s
 import {
   type CertificateChecker,
   certificateCheckerFor,
-  compileRoutes,
+  compileRouteTable,
   createCertificateChecker,
-  type Routes,
+  type RouteTable,
 } from "../../proxy/index.ts";
 import { readConfiguration } from "../build/load.ts";
 import { generatedSecrets } from "../build/local-config.ts";
@@ -29,7 +29,7 @@ export type PolicyTarget = Readonly<{
   shadows: Policies;
   /** Null: a bare document. */
   config: Config | null;
-  routes: Routes | null;
+  routes: RouteTable | null;
   /** The route to evaluate whatever the URL; null: the URL selects it. `unknown`: the named route does not exist. */
   route: Readonly<{ id: string; route: RouteConfig | null }> | "unknown" | null;
   /** Evaluates the client certificate of a case. */
@@ -149,7 +149,7 @@ function openConfiguration(
       policies: shadow ? new Map([...policies, ...shadows]) : policies,
       shadows,
       config,
-      routes: compileRoutes(config.routes),
+      routes: compileRouteTable(config.routes),
       route: named === "unknown" || named === null ? named : { id: named.id, route: named },
       certificates: createCertificateChecker(config),
       configuration: config.hash,

@@ -1,7 +1,7 @@
 /** `cardea policy eval`: evaluates a policy for written cases, without a server. */
 import { formatProblem } from "../../config/index.ts";
 import { parse } from "../terminal/arguments.ts";
-import type { Command } from "../terminal/command.ts";
+import type { CliCommand } from "../terminal/command.ts";
 import { isDeeperThan, readValues } from "../terminal/read-lines.ts";
 import { evaluatePolicy } from "./evaluate-policy.ts";
 import { CaseError, readCase } from "./policy-case.ts";
@@ -9,7 +9,7 @@ import { documentOptions, fillRecords, openPolicy } from "./policy-document.ts";
 
 const depthMax = 200;
 
-export const policyEval: Command = {
+export const policyEval: CliCommand = {
   name: "policy eval",
   usage: "(--policy FILE | -c cardea.yaml [--route R] [--shadow]) [--input FILE|-] [--client-ca FILE]",
   summary: "evaluate a policy: one JSON case in, one JSON answer out",

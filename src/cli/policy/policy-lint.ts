@@ -2,12 +2,12 @@
 import { type Config, formatProblem } from "../../config/index.ts";
 import type { UnixMs } from "../../events/index.ts";
 import { parse } from "../terminal/arguments.ts";
-import type { Command } from "../terminal/command.ts";
-import { printable } from "../terminal/print.ts";
+import type { CliCommand } from "../terminal/command.ts";
+import { maskControlCharacters } from "../terminal/print.ts";
 import { type Finding, findInPolicy, findShadowed } from "./findings.ts";
 import { openPolicy, routeLabel } from "./policy-document.ts";
 
-export const policyLint: Command = {
+export const policyLint: CliCommand = {
   name: "policy lint",
   usage: "(--policy FILE | -c cardea.yaml) [--strict] [--json]",
   summary: "find rules that can never be met, criteria without effect, hidden routes, and routes open to everyone",
@@ -47,7 +47,7 @@ Exit 0: at most notes; 1: a warning, with --strict also a note, or the policy is
 function lineOf({ at, severity, route, rule, finding, remedy }: Finding, config: Config | null): string {
   const called = route === null ? null : routeLabel(config, route);
   const where = [called, rule].filter((part) => part !== null).join(": ");
-  return printable(
+  return maskControlCharacters(
     `${at}: ${severity === "note" ? "note: " : ""}${where === "" ? "" : `${where}: `}${finding}; ${remedy}`,
   ).concat("\n");
 }

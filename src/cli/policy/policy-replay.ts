@@ -4,14 +4,14 @@ import type { DecisionRecord } from "../../auth/index.ts";
 import { type Config, formatProblem } from "../../config/index.ts";
 import { recordSource } from "../operator/audit-records.ts";
 import { parse } from "../terminal/arguments.ts";
-import { type Command, UsageError } from "../terminal/command.ts";
-import { printable } from "../terminal/print.ts";
+import { type CliCommand, UsageError } from "../terminal/command.ts";
+import { maskControlCharacters } from "../terminal/print.ts";
 import { fillRecords, openPolicy, routeLabel } from "./policy-document.ts";
 import { type KnownPerson, type ReplayOutcome, replayDecision } from "./replay-decision.ts";
 
 const defaultSinceMs = 24 * 3_600_000;
 
-export const policyReplay: Command = {
+export const policyReplay: CliCommand = {
   name: "policy replay",
   usage: "-c NEW.yaml [--since 24h] [--shadow] [--kept files|nats] [--input FILE|-] [--people FILE] [--json]",
   summary: "replay recorded decisions under a new configuration: who would gain or lose access",
@@ -119,7 +119,7 @@ class ReplayReport {
     const missing = [...this.#notReplayed.values()].reduce((sum, count) => sum + count, 0);
     if (missing > 0) lines.push(`${missing} could not be replayed:`);
     for (const [why, count] of this.#notReplayed) lines.push(`  ${count} ×  ${why}`);
-    return lines.map((line) => `${printable(line)}\n`).join("");
+    return lines.map((line) => `${maskControlCharacters(line)}\n`).join("");
   }
 
   #sorted(): readonly Difference[] {

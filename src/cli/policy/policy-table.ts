@@ -123,7 +123,7 @@ function merge(under: Tree, over: Tree): Tree {
 
 export type Difference = Readonly<{ what: keyof Expected; expected: unknown; actual: unknown }>;
 
-export function differences(expected: Expected, answer: PolicyAnswer): readonly Difference[] {
+export function differencesOf(expected: Expected, answer: PolicyAnswer): readonly Difference[] {
   const all: readonly (keyof Expected)[] = ["result", "status", "reasons", "rule"];
   return all
     .filter((what) => expected[what] !== undefined && JSON.stringify(expected[what]) !== JSON.stringify(answer[what]))

@@ -3,15 +3,15 @@ import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { formatProblem, type Problem, readYaml } from "../../config/index.ts";
 import { type Parsed, parse } from "../terminal/arguments.ts";
-import { type Command, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
-import { printable } from "../terminal/print.ts";
+import { type CliCommand, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
+import { maskControlCharacters } from "../terminal/print.ts";
 import { evaluatePolicy, type PolicyAnswer } from "./evaluate-policy.ts";
 import { formatLocation } from "./findings.ts";
 import { CaseError, readCase } from "./policy-case.ts";
 import { fillRecords, openPolicy, type PolicyTarget, routeLabel } from "./policy-document.ts";
-import { type Difference, differences, failureText, readTable, type Table, type TableCase } from "./policy-table.ts";
+import { type Difference, differencesOf, failureText, readTable, type Table, type TableCase } from "./policy-table.ts";
 
-export const policyTest: Command = {
+export const policyTest: CliCommand = {
   name: "policy test",
   usage: "TABLE.yaml… [--policy FILE | -c cardea.yaml] [--shadow] [--coverage SHARE] [--json]",
   summary: "run table tests of a policy, and list the rules that no case meets",
@@ -46,7 +46,9 @@ Exit 0: every case is as expected; 1: one is not, coverage is too low, or the po
     else {
       for (const { one, found, answer } of failed) terminal.out(failureText(one, found, answer));
       for (const { rule, called, at } of run.unmet())
-        terminal.out(printable(`no case meets ${called === null ? "" : `${called}: `}${rule}  (${at})`).concat("\n"));
+        terminal.out(
+          maskControlCharacters(`no case meets ${called === null ? "" : `${called}: `}${rule}  (${at})`).concat("\n"),
+        );
       terminal.out(
         `${run.results.length - failed.length} of ${run.results.length} as expected; ${met} of ${rules} rules met (${percent} %)\n`,
       );
@@ -129,7 +131,7 @@ async function runTable(file: string, { parsed, terminal, run }: RunContext): Pr
     const at = formatLocation(one.place);
     try {
       const { answer, routeId } = evaluateCase(one, target, (problem) => terminal.err(`${at}: ${problem}\n`));
-      run.add({ one, answer, found: differences(one.expected, answer) }, routeId);
+      run.add({ one, answer, found: differencesOf(one.expected, answer) }, routeId);
     } catch (error) {
       if (!(error instanceof CaseError)) throw error;
       terminal.err(`${at}: ${error.message}\n`);

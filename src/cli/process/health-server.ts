@@ -13,12 +13,12 @@ import Fastify, { type FastifyInstance, type FastifyRequest } from "fastify";
 import type { Registry } from "prom-client";
 import type { Config, HostPort } from "../../config/index.ts";
 import { withoutJsonSchemas } from "../../replication/index.ts";
-import { type Readiness, readyForAll } from "./readiness.ts";
+import { type ProcessReadiness, readyForAll } from "./readiness.ts";
 
 export async function startHealthServer(options: {
   listen: HostPort;
   registry: Registry;
-  readiness: () => Readiness | Promise<Readiness>;
+  readiness: () => ProcessReadiness | Promise<ProcessReadiness>;
   /** Updates the gauges; called before each read. */
   collect: () => void;
   /** More metrics in Prometheus' text format, produced while they are sent. */

@@ -13,11 +13,11 @@ export type RouteShare = Readonly<{
   share: number;
 }>;
 /** `routes`: absent in a process that decides no requests. */
-export type Readiness = Readonly<{ ready: boolean; reasons: readonly string[]; routes?: RouteShare }>;
+export type ProcessReadiness = Readonly<{ ready: boolean; reasons: readonly string[]; routes?: RouteShare }>;
 
 export function readinessOf(
-  replica: Readiness & Readonly<{ overdueMs: number; graceMs: number; draining: "draining" | "serving" }>,
-): Readiness {
+  replica: ProcessReadiness & Readonly<{ overdueMs: number; graceMs: number; draining: "draining" | "serving" }>,
+): ProcessReadiness {
   if (replica.ready || replica.draining === "draining") return { ready: replica.ready, reasons: replica.reasons };
   const withinGrace = replica.overdueMs > 0 && replica.overdueMs <= replica.graceMs;
   return withinGrace
@@ -41,7 +41,7 @@ export function commonShare(shares: readonly RouteShare[]): RouteShare | undefin
 }
 
 /** For a balancer that must not send requests to a node that answers 503 on some routes. */
-export function readyForAll(readiness: Readiness): Readiness {
+export function readyForAll(readiness: ProcessReadiness): ProcessReadiness {
   const { routes, ready, reasons } = readiness;
   if (routes === undefined || routes.served === routes.total) return readiness;
   const unserved = routes.total - routes.served;

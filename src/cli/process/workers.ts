@@ -14,7 +14,7 @@ import type { Logger } from "../../replication/index.ts";
 import { CannotError } from "../terminal/command.ts";
 import { startHealthServer } from "./health-server.ts";
 import { reassignOrphanedConnections } from "./orphaned-connections.ts";
-import { commonShare, type Readiness } from "./readiness.ts";
+import { commonShare, type ProcessReadiness } from "./readiness.ts";
 import type { Share } from "./worker-shares.ts";
 
 const environmentVariable = "CARDEA_WORKER";
@@ -131,13 +131,13 @@ export async function startWorkers(
   }
 
   /** Ready if a worker accepts connections and all that do are ready. */
-  async function readiness(): Promise<Readiness> {
+  async function readiness(): Promise<ProcessReadiness> {
     if (stopping) return { ready: false, reasons: ["draining"] };
     const up = members.filter((member) => member.up);
     const answers = await Promise.all(
-      up.map(async (member): Promise<Readiness> => {
+      up.map(async (member): Promise<ProcessReadiness> => {
         try {
-          const answer = (await (await requestFrom(member, "/readyz")).json()) as Readiness;
+          const answer = (await (await requestFrom(member, "/readyz")).json()) as ProcessReadiness;
           return { ...answer, reasons: answer.reasons.map((reason) => `${member.label}: ${reason}`) };
         } catch {
           return { ready: false, reasons: [`${member.label}: does not answer`] };

@@ -1,5 +1,5 @@
 /** Command line: finds the command that the arguments name, longest name first, and runs it. Prints help and errors. */
-import { CannotError, type Command, type ExitCode, type Terminal, UsageError } from "./command.ts";
+import { CannotError, type CliCommand, type ExitCode, type Terminal, UsageError } from "./command.ts";
 import { version } from "./version.ts";
 
 /** Errors whose message names the folder and the remedy. */
@@ -10,7 +10,7 @@ const dataFolderCodes = new Set<unknown>([
 
 export async function runCommandLine(
   args: readonly string[],
-  commands: readonly Command[],
+  commands: readonly CliCommand[],
   terminal: Terminal,
 ): Promise<ExitCode> {
   const [first] = args;
@@ -71,7 +71,7 @@ export async function runCommandLine(
 }
 
 /** Suggests the command that was probably meant. */
-async function unknownCommand(args: readonly string[], commands: readonly Command[]): Promise<string> {
+async function unknownCommand(args: readonly string[], commands: readonly CliCommand[]): Promise<string> {
   const [first = "", second] = args;
   const family = commands.filter((c) => c.name.startsWith(`${first} `));
   if (family.length > 0 && second !== undefined && !second.startsWith("-")) {
@@ -96,11 +96,11 @@ async function nearest(word: string, known: readonly string[]): Promise<string |
   return byKey.get(suggest(word, byKey.keys()) ?? "");
 }
 
-function listNames(family: readonly Command[]): string {
+function listNames(family: readonly CliCommand[]): string {
   return family.map((c) => c.name).join(", ");
 }
 
-function findCommand(args: readonly string[], commands: readonly Command[]): Command | undefined {
+function findCommand(args: readonly string[], commands: readonly CliCommand[]): CliCommand | undefined {
   const named = commands.filter((command) => command.name.split(" ").every((word, i) => args[i] === word));
   return named.sort((a, b) => b.name.length - a.name.length)[0];
 }
@@ -113,11 +113,11 @@ const commonOptions = `Common options: --json prints JSON. Server and credential
 or else from the data folder of cardea dev (--data-dir, default ./data).
 ${exitCodes}`;
 
-function overview(commands: readonly Command[]): string {
+function overview(commands: readonly CliCommand[]): string {
   return `Cardea ${version}: an identity-aware access proxy\n\n${listOf(commands)}\n\nEach command has --help.\n${commonOptions}`;
 }
 
-function listOf(commands: readonly Command[]): string {
+function listOf(commands: readonly CliCommand[]): string {
   const width = Math.max(...commands.map((c) => c.name.length));
   return commands.map((c) => `  cardea ${c.name.padEnd(width)}  ${c.summary}`).join("\n");
 }

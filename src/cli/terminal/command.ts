@@ -14,7 +14,7 @@ export type Terminal = Readonly<{
   env: Readonly<Record<string, string | undefined>>;
 }>;
 
-export type Command = Readonly<{
+export type CliCommand = Readonly<{
   /** `sessions revoke` */
   name: string;
   /** Arguments after the name, for the usage line. */

@@ -9,8 +9,8 @@ import {
 } from "../../replication/index.ts";
 
 /** Left-aligned columns, two spaces apart; control characters never reach the terminal. */
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const all = [head, ...rows].map((row) => row.map(printable));
+export function formatTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [head, ...rows].map((row) => row.map(maskControlCharacters));
   const widths = head.map((_, column) => Math.max(...all.map((row) => (row[column] ?? "").length)));
   return `${all
     .map((row) =>
@@ -22,7 +22,7 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
     .join("\n")}\n`;
 }
 
-export function printable(text: string): string {
+export function maskControlCharacters(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is removed
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "\u{fffd}");
 }
@@ -38,7 +38,7 @@ export function statementText(statement: ReceiptStatement, kid: string): string 
   const rests = durability === undefined ? "" : `  durability ${durability}: ${durabilityWords[durability]}\n`;
   const changes = statement.changes?.map(({ type, count, kind, ids }) => {
     const some = ids.slice(0, 3).join(", ");
-    return `  ${printable(`${type}: ${count} ${kind}${count === 1 ? "" : "s"}: ${some}${count > 3 ? ", …" : ""}`)}\n`;
+    return `  ${maskControlCharacters(`${type}: ${count} ${kind}${count === 1 ? "" : "s"}: ${some}${count > 3 ? ", …" : ""}`)}\n`;
   });
   const rows = statement.nodes.map((n) => [
     n.node,
@@ -53,13 +53,13 @@ export function statementText(statement: ReceiptStatement, kid: string): string 
       .filter((text) => text !== "")
       .join("; "),
   ]);
-  const nodes = rows.length === 0 ? "no enforcement node held a lease\n" : table(statementHead, rows);
+  const nodes = rows.length === 0 ? "no enforcement node held a lease\n" : formatTable(statementHead, rows);
   const end = statement.complete
-    ? `complete${statement.wait === "region" ? ` in region ${printable(statement.region ?? "")}` : ""}: ${statement.promise}`
+    ? `complete${statement.wait === "region" ? ` in region ${maskControlCharacters(statement.region ?? "")}` : ""}: ${statement.promise}`
     : statement.status;
-  return `genuine: cluster ${printable(cluster)}, broker ${printable(broker)}, epoch ${epoch}, ${at}, key ${kid}
-change ${link ?? "(not in the log)"}${command === null ? "" : ` of command ${printable(command)}`}
-${(changes ?? ["  (not read)\n"]).join("")}${rests}${nodes}${printable(end)}\n`;
+  return `genuine: cluster ${maskControlCharacters(cluster)}, broker ${maskControlCharacters(broker)}, epoch ${epoch}, ${at}, key ${kid}
+change ${link ?? "(not in the log)"}${command === null ? "" : ` of command ${maskControlCharacters(command)}`}
+${(changes ?? ["  (not read)\n"]).join("")}${rests}${nodes}${maskControlCharacters(end)}\n`;
 }
 
 const statementHead = ["NODE", "REGION", "ROLE", "STATUS", "ENFORCED", ""];
@@ -75,7 +75,7 @@ export function receiptText(receipt: Receipt, promise?: string): string {
   ]);
   // No node is asked about a change that is not in the log.
   const none = receipt.status === "lost" ? "" : "no enforcement node holds a lease\n";
-  const nodes = receipt.nodes.length === 0 ? none : table(["NODE", "REGION", "ROLE", "STATUS", ""], rows);
+  const nodes = receipt.nodes.length === 0 ? none : formatTable(["NODE", "REGION", "ROLE", "STATUS", ""], rows);
   return `${nodes}${formatVerdict(receipt, promise)}\n${retryHint(receipt)}`;
 }
 
@@ -91,7 +91,8 @@ function retryHint({ status, wait, link, commandId, completeInMs }: Receipt): st
 export function formatVerdict(receipt: Receipt, promise?: string): string {
   const at = receipt.link === null ? "" : ` at position ${receipt.link.position}, epoch ${receipt.link.epoch}`;
   if (receipt.status === "lost") return `lost: this link is not in the log${at}`;
-  const where = receipt.wait === "region" && receipt.region !== null ? ` in region ${printable(receipt.region)}` : "";
+  const where =
+    receipt.wait === "region" && receipt.region !== null ? ` in region ${maskControlCharacters(receipt.region)}` : "";
   if (receipt.complete) return `complete${where}${at}: ${promise ?? "every node enforces it, or is fenced"}`;
   const awaited = receipt.nodes.filter((n) => where === "" || n.region === receipt.region);
   const open = awaited.filter((n) => n.status === "unconfirmed").length;

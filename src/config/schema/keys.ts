@@ -130,14 +130,14 @@ export function keyMeta(schema: z.ZodType): KeyMeta {
 }
 
 /** The schema without the wrappers that add defaults. */
-export function unwrap(schema: z.ZodType): z.ZodType {
+export function unwrapSchema(schema: z.ZodType): z.ZodType {
   let inner: unknown = schema;
   while (inner instanceof z.ZodPrefault || inner instanceof z.ZodOptional) inner = inner.def.innerType;
   return inner as z.ZodType;
 }
 
 export function valueTypeLabel(schema: z.ZodType): string {
-  const label = unwrap(schema).meta()?.["label"];
+  const label = unwrapSchema(schema).meta()?.["label"];
   return typeof label === "string" ? label : "anything";
 }
 

@@ -9,7 +9,7 @@ import {
   parseJson,
   parseStringMap,
   type Refuse,
-  type Refused,
+  type RefusedValue,
   type ValueType,
   valueType,
 } from "./value-type.ts";
@@ -38,7 +38,7 @@ export const dataSources = (): ValueType<readonly DataSource[]> =>
       if (!Array.isArray(list))
         return refuse("is not a list of data sources", "write - type: name, with url: or file:");
       const found: DataSource[] = [];
-      let refused: Refused | undefined;
+      let refused: RefusedValue | undefined;
       list.forEach((item: unknown, i) => {
         const source = readSource(item, (problem, remedy, path = []) => refuse(problem, remedy, [i, ...path]));
         if (isRefused(source)) refused = source;
@@ -54,7 +54,7 @@ export const dataSources = (): ValueType<readonly DataSource[]> =>
     },
   );
 
-function readSource(item: unknown, refuse: Refuse): DataSource | Refused {
+function readSource(item: unknown, refuse: Refuse): DataSource | RefusedValue {
   if (!isPlainObject(item))
     return refuse(`${formatValue(item)} is not a data source`, "write type: name, with url: or file:");
   const strange = Object.keys(item).find((key) => !keys.includes(key));
@@ -113,7 +113,7 @@ function readSource(item: unknown, refuse: Refuse): DataSource | Refused {
 }
 
 /** Requires TLS outside loopback: an attacker who can change the data in transit can admit anyone. */
-function readOrigin(url: unknown, file: unknown, refuse: Refuse): DataSource["from"] | Refused {
+function readOrigin(url: unknown, file: unknown, refuse: Refuse): DataSource["from"] | RefusedValue {
   if ((url === undefined) === (file === undefined)) return refuse("needs either url or file", "write one of them");
   if (file !== undefined) {
     return typeof file === "string" && file !== ""
@@ -144,7 +144,7 @@ function parseBoundedDuration(
   value: unknown,
   bounds: Readonly<{ otherwise: string; min: string; max: string }>,
   refuse: Refuse,
-): number | Refused {
+): number | RefusedValue {
   const typed = value === undefined || value === null ? bounds.otherwise : value;
   const ms = typeof typed === "string" ? parseDuration(typed.trim()) : undefined;
   if (ms === undefined)
@@ -160,7 +160,7 @@ function parseInteger(
   value: unknown,
   { otherwise, max }: Readonly<{ otherwise: number; max: number }>,
   refuse: Refuse,
-): number | Refused {
+): number | RefusedValue {
   if (value === undefined || value === null) return otherwise;
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 1 && value <= max
     ? value

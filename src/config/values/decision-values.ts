@@ -5,7 +5,7 @@
  *   {+id}                                     the same, without encoding the separators of a URL
  *   {/resource.status}                        `/` and the value; nothing if it is absent
  */
-import { formatValue, isPlainObject, type Refuse, type Refused, type ValueType, valueType } from "./value-type.ts";
+import { formatValue, isPlainObject, type Refuse, type RefusedValue, type ValueType, valueType } from "./value-type.ts";
 
 export type TemplatePart =
   | string
@@ -45,7 +45,7 @@ export const resourceTemplates = (): ValueType<ResourceTemplates> =>
     },
   );
 
-function parseTemplate(text: unknown, refuse: Refuse): RequestTemplate | Refused {
+function parseTemplate(text: unknown, refuse: Refuse): RequestTemplate | RefusedValue {
   const [, method, scheme, authority, rest] =
     /^([A-Z][A-Z-]{0,31}) +(https?):\/\/([A-Za-z0-9.:[\]-]+)((?:[/{].*)?)$/.exec(
       typeof text === "string" ? text : "",

@@ -7,7 +7,7 @@
  */
 import type { HealthCheckConfig, Probe, StatusRange } from "./upstream-settings.ts";
 import { healthCheckShape, sectionList } from "./upstream-values.ts";
-import { isRefused, type Refuse, type Refused, type ValueType } from "./value-type.ts";
+import { isRefused, type Refuse, type RefusedValue, type ValueType } from "./value-type.ts";
 
 type Written = Readonly<Record<string, unknown>>;
 
@@ -16,7 +16,7 @@ export const healthChecks = (): ValueType<readonly HealthCheckConfig[]> =>
 
 const probeKeys = ["http_health_check", "tcp_health_check", "grpc_health_check"] as const;
 
-function resolveHealthCheck(written: Written, refuse: Refuse): HealthCheckConfig | Refused {
+function resolveHealthCheck(written: Written, refuse: Refuse): HealthCheckConfig | RefusedValue {
   const missing = (["timeout", "interval", "unhealthy_threshold", "healthy_threshold"] as const).find(
     (key) => written[key] === undefined,
   );
@@ -52,36 +52,37 @@ function resolveHealthCheck(written: Written, refuse: Refuse): HealthCheckConfig
 
 const hostPattern = /^[A-Za-z0-9._-]+(?::\d{1,5})?$/;
 
-const probes: Readonly<Record<(typeof probeKeys)[number], (written: Written, refuse: Refuse) => Probe | Refused>> = {
-  http_health_check(written, refuse) {
-    const host = written["host"] as string | undefined;
-    if (host !== undefined && host !== "" && !hostPattern.test(host))
-      return refuse("the host is not a host name", "write one such as app.internal", ["http_health_check", "host"]);
-    if (written["path"] === undefined)
-      return refuse("path is missing", "write one such as /healthz", ["http_health_check"]);
-    return {
-      type: "http",
-      host: host === undefined || host === "" ? null : host,
-      path: written["path"] as string,
-      method: written["method"] as string,
-      http2: written["codec_client_type"] === "HTTP2",
-      expected: written["expected_statuses"] as readonly StatusRange[],
-      retriable: written["retriable_statuses"] as readonly StatusRange[],
+const probes: Readonly<Record<(typeof probeKeys)[number], (written: Written, refuse: Refuse) => Probe | RefusedValue>> =
+  {
+    http_health_check(written, refuse) {
+      const host = written["host"] as string | undefined;
+      if (host !== undefined && host !== "" && !hostPattern.test(host))
+        return refuse("the host is not a host name", "write one such as app.internal", ["http_health_check", "host"]);
+      if (written["path"] === undefined)
+        return refuse("path is missing", "write one such as /healthz", ["http_health_check"]);
+      return {
+        type: "http",
+        host: host === undefined || host === "" ? null : host,
+        path: written["path"] as string,
+        method: written["method"] as string,
+        http2: written["codec_client_type"] === "HTTP2",
+        expected: written["expected_statuses"] as readonly StatusRange[],
+        retriable: written["retriable_statuses"] as readonly StatusRange[],
+        receive: written["receive"] as readonly string[],
+        bodyBytesMax: written["response_buffer_size"] as number,
+        addHeaders: written["request_headers_to_add"] as readonly (readonly [string, string])[],
+        removeHeaders: written["request_headers_to_remove"] as readonly string[],
+      };
+    },
+    tcp_health_check: (written) => ({
+      type: "tcp",
+      send: (written["send"] as string | undefined) ?? null,
       receive: written["receive"] as readonly string[],
-      bodyBytesMax: written["response_buffer_size"] as number,
-      addHeaders: written["request_headers_to_add"] as readonly (readonly [string, string])[],
-      removeHeaders: written["request_headers_to_remove"] as readonly string[],
-    };
-  },
-  tcp_health_check: (written) => ({
-    type: "tcp",
-    send: (written["send"] as string | undefined) ?? null,
-    receive: written["receive"] as readonly string[],
-  }),
-  grpc_health_check(written, refuse) {
-    const authority = written["authority"] as string | undefined;
-    if (authority !== undefined && !hostPattern.test(authority))
-      return refuse("the authority is not a host name", "write a host", ["grpc_health_check", "authority"]);
-    return { type: "grpc", service: written["service_name"] as string, authority: authority ?? null };
-  },
-};
+    }),
+    grpc_health_check(written, refuse) {
+      const authority = written["authority"] as string | undefined;
+      if (authority !== undefined && !hostPattern.test(authority))
+        return refuse("the authority is not a host name", "write a host", ["grpc_health_check", "authority"]);
+      return { type: "grpc", service: written["service_name"] as string, authority: authority ?? null };
+    },
+  };

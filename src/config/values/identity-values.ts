@@ -12,7 +12,7 @@ import {
   parseJson,
   parseStringList,
   type Refuse,
-  type Refused,
+  type RefusedValue,
   scalarText,
   type ValueType,
   valueType,
@@ -32,7 +32,11 @@ const refuseInside =
   (problem, remedy, path = []) =>
     refuse(problem, remedy, [...at, ...path]);
 
-function refuseUnknownKey(item: Record<string, unknown>, keys: readonly string[], refuse: Refuse): Refused | undefined {
+function refuseUnknownKey(
+  item: Record<string, unknown>,
+  keys: readonly string[],
+  refuse: Refuse,
+): RefusedValue | undefined {
   const strange = Object.keys(item).find((key) => !keys.includes(key));
   if (strange === undefined) return undefined;
   const otherwise = `use ${keys.join(", ")}`;
@@ -49,7 +53,7 @@ export const tokenIssuers = (): ValueType<readonly TokenIssuerConfig[]> =>
       const map = typeof value === "string" ? parseJson(value) : value;
       if (!isPlainObject(map)) return refuse("is not a mapping", "write a name, and under it issuer and audiences");
       const found: TokenIssuerConfig[] = [];
-      let refused: Refused | undefined;
+      let refused: RefusedValue | undefined;
       for (const [name, item] of Object.entries(map)) {
         const issuer = readIssuer(name, item, refuseInside(refuse, name));
         if (isRefused(issuer)) refused = issuer;
@@ -61,7 +65,7 @@ export const tokenIssuers = (): ValueType<readonly TokenIssuerConfig[]> =>
     },
   );
 
-function readIssuer(name: string, item: unknown, refuse: Refuse): TokenIssuerConfig | Refused {
+function readIssuer(name: string, item: unknown, refuse: Refuse): TokenIssuerConfig | RefusedValue {
   if (!/^[a-z0-9][a-z0-9._-]{0,62}$/.test(name))
     return refuse(`${formatValue(name)} is not a name`, "use lowercase letters, digits, - and _");
   if (!isPlainObject(item)) return refuse(`${formatValue(item)} is not an issuer`, "write issuer and audiences");
@@ -101,7 +105,7 @@ function readIssuer(name: string, item: unknown, refuse: Refuse): TokenIssuerCon
 }
 
 /** Requires TLS outside loopback: an attacker who can replace the keys in transit can sign any token. */
-function readIssuerUrl(value: unknown, refuse: Refuse): URL | Refused {
+function readIssuerUrl(value: unknown, refuse: Refuse): URL | RefusedValue {
   const url = checkUrl(value, { schemes: ["https", "http"], refuse });
   if (isRefused(url)) return url;
   return url.protocol === "http:" && !isLoopback(url.hostname)
@@ -154,7 +158,7 @@ export const subPolicies = (): ValueType<readonly WrittenSubPolicy[]> =>
       const list = typeof value === "string" ? parseJson(value) : value;
       if (!Array.isArray(list)) return refuse("is not a list of policies", "write - name: …, with source_ppl");
       const found: WrittenSubPolicy[] = [];
-      let refused: Refused | undefined;
+      let refused: RefusedValue | undefined;
       list.forEach((item: unknown, i) => {
         const one = readSubPolicy(item, refuseInside(refuse, i));
         if (isRefused(one)) refused = one;
@@ -164,7 +168,7 @@ export const subPolicies = (): ValueType<readonly WrittenSubPolicy[]> =>
     },
   );
 
-function readSubPolicy(item: unknown, refuse: Refuse): WrittenSubPolicy | Refused {
+function readSubPolicy(item: unknown, refuse: Refuse): WrittenSubPolicy | RefusedValue {
   if (!isPlainObject(item)) return refuse(`${formatValue(item)} is not a policy`, "write name and source_ppl");
   const strange = refuseUnknownKey(item, subPolicyKeys, refuse);
   if (strange !== undefined) return strange;

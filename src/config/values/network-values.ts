@@ -13,7 +13,7 @@ import {
   parseStringList,
   parseStringMap,
   type Refuse,
-  type Refused,
+  type RefusedValue,
   type ValueType,
   valueType,
 } from "./value-type.ts";
@@ -110,9 +110,9 @@ export type UrlRules = Readonly<{ schemes: readonly string[]; path?: "none" | "a
 export function checkUrl(
   value: unknown,
   how: UrlRules & Readonly<{ refuse: Refuse; at?: readonly (string | number)[] }>,
-): URL | Refused {
+): URL | RefusedValue {
   const example = `${how.schemes[0]}://app.example.com`;
-  const refuse = (problem: string, remedy: string): Refused => how.refuse(problem, remedy, how.at ?? []);
+  const refuse = (problem: string, remedy: string): RefusedValue => how.refuse(problem, remedy, how.at ?? []);
   if (typeof value !== "string" || !URL.canParse(value.trim())) {
     return refuse(`${formatValue(value)} is not a URL`, `write one such as ${example}`);
   }
@@ -149,7 +149,7 @@ export const urls = (rules: UrlRules): ValueType<readonly URL[]> =>
       const list = parseStringList(value, refuse);
       if (isRefused(list)) return list;
       const found: URL[] = [];
-      let refused: Refused | undefined;
+      let refused: RefusedValue | undefined;
       list.forEach((item, i) => {
         const one = checkUrl(item, { ...rules, refuse, at: Array.isArray(value) ? [i] : [] });
         if (isRefused(one)) refused = one;
@@ -198,7 +198,7 @@ export const headerRewrites = (): ValueType<readonly HeaderRewrite[]> =>
       const remedy = "write - header: Location, prefix: http://inside/, value: https://app.example.com/";
       if (!Array.isArray(list)) return refuse("is not a list of rewrites", remedy);
       const found: HeaderRewrite[] = [];
-      let refused: Refused | undefined;
+      let refused: RefusedValue | undefined;
       list.forEach((item: unknown, i) => {
         const map = parseStringMap(item, {
           separator: /=/,
@@ -246,7 +246,7 @@ export const claimHeaders = (): ValueType<Readonly<Record<string, string>>> =>
     },
   );
 
-function checkHeaderMap(map: Readonly<Record<string, string>>, refuse: Refuse): Refused | undefined {
+function checkHeaderMap(map: Readonly<Record<string, string>>, refuse: Refuse): RefusedValue | undefined {
   const seen = new Set<string>();
   for (const [name, value] of Object.entries(map)) {
     const folded = name.toLowerCase();
@@ -274,7 +274,7 @@ export const upstreams = (): ValueType<readonly WrittenUpstream[]> =>
           ? value.split(/,(?=\s*[a-z][a-z0-9+.-]*:)/i)
           : [value];
       const found: WrittenUpstream[] = [];
-      let refused: Refused | undefined;
+      let refused: RefusedValue | undefined;
       parts.forEach((part: unknown, i) => {
         const at = Array.isArray(value) ? [i] : [];
         const [, address = part, weight = null] =
@@ -408,7 +408,7 @@ export const sinks = (): ValueType<readonly Sink[]> =>
       const remedy = "write - file: path, - nats: true or - stdout: true";
       if (!Array.isArray(list)) return refuse("is not a list of sinks", remedy);
       const found: Sink[] = [];
-      let refused: Refused | undefined;
+      let refused: RefusedValue | undefined;
       list.forEach((item: unknown, i) => {
         const entries = typeof item === "object" && item !== null ? Object.entries(item) : [];
         const [name, inner]: readonly unknown[] = entries[0] ?? [];

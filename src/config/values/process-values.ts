@@ -7,7 +7,7 @@ import {
   isRefused,
   parseJson,
   parseStringList,
-  type Refused,
+  type RefusedValue,
   type ValueType,
   valueType,
 } from "./value-type.ts";
@@ -46,7 +46,7 @@ export const certificatePairs = (): ValueType<readonly CertificateFiles[]> =>
     const remedy = "write - cert: file and key: file";
     if (!Array.isArray(list)) return refuse("is not a list of certificates", remedy);
     const found: CertificateFiles[] = [];
-    let refused: Refused | undefined;
+    let refused: RefusedValue | undefined;
     list.forEach((item: unknown, i) => {
       const { cert, key, ...rest } = isPlainObject(item) ? item : {};
       if (

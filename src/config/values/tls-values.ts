@@ -7,7 +7,7 @@ import {
   isRefused,
   parseJson,
   type Refuse,
-  type Refused,
+  type RefusedValue,
   type ValueType,
   valueType,
 } from "./value-type.ts";
@@ -20,7 +20,7 @@ export const subjectNamePatterns = (): ValueType<readonly SubjectNamePattern[]> 
     const list = typeof value === "string" ? parseJson(value) : value;
     if (!Array.isArray(list)) return refuse("is not a list", "write - dns: expression, one per line");
     const found: SubjectNamePattern[] = [];
-    let refused: Refused | undefined;
+    let refused: RefusedValue | undefined;
     list.forEach((item: unknown, i) => {
       const pattern = readPattern(item, (problem, remedy) => refuse(problem, remedy, [i]));
       if (isRefused(pattern)) refused = pattern;
@@ -29,7 +29,7 @@ export const subjectNamePatterns = (): ValueType<readonly SubjectNamePattern[]> 
     return refused ?? found;
   });
 
-function readPattern(item: unknown, refuse: Refuse): SubjectNamePattern | Refused {
+function readPattern(item: unknown, refuse: Refuse): SubjectNamePattern | RefusedValue {
   const [entry, ...more] = isPlainObject(item) ? Object.entries(item) : [];
   const type = types.find((each) => each === entry?.[0].toLowerCase());
   const pattern = entry?.[1];

@@ -17,7 +17,7 @@ import {
   isRefused,
   parseJson,
   type Refuse,
-  type Refused,
+  type RefusedValue,
   type Shape,
   scalarText,
   sectionShape,
@@ -31,13 +31,13 @@ import {
 export const sectionList = <T>(
   label: string,
   shape: Shape,
-  resolve: (values: Readonly<Record<string, unknown>>, refuse: Refuse) => T | Refused,
+  resolve: (values: Readonly<Record<string, unknown>>, refuse: Refuse) => T | RefusedValue,
 ): ValueType<readonly T[]> =>
   valueType({ label, json: { type: ["array", "string"], items: { type: "object" } } }, (value, refuse) => {
     const list = typeof value === "string" ? parseJson(value) : value;
     if (!Array.isArray(list)) return refuse("is not a list", "write one section after each dash");
     const found: T[] = [];
-    let refused: Refused | undefined;
+    let refused: RefusedValue | undefined;
     list.forEach((item: unknown, i) => {
       const within: Refuse = (problem, remedy, path = []) => refuse(problem, remedy, [i, ...path]);
       const values = readShape(shape, item, within);
@@ -48,9 +48,9 @@ export const sectionList = <T>(
     return refused ?? found;
   });
 
-function readShape(shape: Shape, item: unknown, refuse: Refuse): Readonly<Record<string, unknown>> | Refused {
+function readShape(shape: Shape, item: unknown, refuse: Refuse): Readonly<Record<string, unknown>> | RefusedValue {
   if (!isPlainObject(item)) return refuse(`${formatValue(item)} is not a mapping`, "write key: value, one per line");
-  let refused: Refused | undefined;
+  let refused: RefusedValue | undefined;
   for (const key of Object.keys(item)) {
     if (Object.hasOwn(shape, key)) continue;
     const remedy = unknownKeyRemedy(key, { known: Object.keys(shape), written: item, otherwise: "remove it" });
@@ -123,7 +123,7 @@ const statusRanges = (): ValueType<readonly WrittenRange[]> =>
     const remedy = "write - {start: 200, end: 300}; the end is not in it";
     if (!Array.isArray(value)) return refuse("is not a list of statuses", remedy);
     const found: WrittenRange[] = [];
-    let refused: Refused | undefined;
+    let refused: RefusedValue | undefined;
     value.forEach((item: unknown, i) => {
       const [from, to] = isPlainObject(item) ? [Number(item["start"]), Number(item["end"])] : [Number.NaN, Number.NaN];
       if (Number.isInteger(from) && Number.isInteger(to) && from >= 100 && from < to && to <= 600)

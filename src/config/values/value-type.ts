@@ -10,9 +10,9 @@ import { z } from "zod";
 import type { Path } from "../source/source-locations.ts";
 
 declare const refusedBrand: unique symbol;
-export type Refused = { readonly [refusedBrand]: true };
-const REFUSED = Object.freeze({}) as Refused;
-export type Refuse = (problem: string, remedy: string, path?: Path) => Refused;
+export type RefusedValue = { readonly [refusedBrand]: true };
+const REFUSED = Object.freeze({}) as RefusedValue;
+export type Refuse = (problem: string, remedy: string, path?: Path) => RefusedValue;
 
 /** Keys and their value types. */
 export type Shape = Readonly<Record<string, z.ZodType>>;
@@ -28,7 +28,7 @@ export type ValueType<T> = z.ZodPipe<z.ZodUnknown, z.ZodTransform<T, unknown>>;
 /** Makes a value type from a parser. The parser refuses a value through its second argument. */
 export function valueType<T>(
   spec: ValueTypeSpec,
-  parse: (value: unknown, refuse: Refuse) => T | Refused,
+  parse: (value: unknown, refuse: Refuse) => T | RefusedValue,
 ): ValueType<T> {
   const schema = z.unknown().transform((value, context): T => {
     const refuse: Refuse = (message, remedy, path = []) => {
@@ -41,7 +41,7 @@ export function valueType<T>(
   return schema.meta({ ...spec.json, label: spec.label }) as ValueType<T>;
 }
 
-export function isRefused(value: unknown): value is Refused {
+export function isRefused(value: unknown): value is RefusedValue {
   return value === REFUSED;
 }
 
@@ -175,7 +175,7 @@ export const stringList = (what = "text"): ValueType<readonly string[]> =>
     (value, refuse) => parseStringList(value, refuse),
   );
 
-export function parseStringList(value: unknown, refuse: Refuse): readonly string[] | Refused {
+export function parseStringList(value: unknown, refuse: Refuse): readonly string[] | RefusedValue {
   if (!Array.isArray(value)) {
     const whole = scalarText(value);
     if (whole === undefined)
@@ -190,7 +190,7 @@ export function parseStringList(value: unknown, refuse: Refuse): readonly string
       .filter((part) => part !== "");
   }
   const list: string[] = [];
-  let refused: Refused | undefined;
+  let refused: RefusedValue | undefined;
   value.forEach((item, i) => {
     const part = scalarText(item);
     if (part === undefined || part.trim() === "" || controlCharacters.test(part)) {
@@ -209,7 +209,7 @@ export const stringMap = (what = "text to text"): ValueType<Readonly<Record<stri
 export function parseStringMap(
   value: unknown,
   how: Readonly<{ separator: RegExp; refuse: Refuse }>,
-): Readonly<Record<string, string>> | Refused {
+): Readonly<Record<string, string>> | RefusedValue {
   const { refuse } = how;
   const source = typeof value === "string" ? parseInlineMap(value, how.separator) : value;
   if (!isPlainObject(source)) {
@@ -219,7 +219,7 @@ export function parseStringMap(
     );
   }
   const map: Record<string, string> = {};
-  let refused: Refused | undefined;
+  let refused: RefusedValue | undefined;
   for (const [key, inner] of Object.entries(source)) {
     const found = scalarText(inner);
     if (found === undefined) refused = refuse(`the value of ${key} is not text`, "write one quoted text", [key]);

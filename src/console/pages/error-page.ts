@@ -6,7 +6,7 @@
  */
 import type { ErrorPage, SignInErrorPage } from "../../auth/index.ts";
 import { type Html, type HtmlValue, html } from "./html.ts";
-import { definitionList, isolated, layout, linkButton, tabButton, timeElement, userBox } from "./layout.ts";
+import { definitionList, isolateText, linkButton, renderLayout, tabButton, timeElement, userBox } from "./layout.ts";
 import { describeReasons } from "./reasons.ts";
 
 type Fields<P> = Omit<P, "type">;
@@ -14,7 +14,7 @@ type Fields<P> = Omit<P, "type">;
 export function errorPage(page: Fields<ErrorPage>): string {
   const why = [...describeReasons(page.reasons), ...page.explain];
   const details = page.details ?? [];
-  return layout({
+  return renderLayout({
     page: "error",
     title: `${page.title} (${page.status})`,
     aside: html`<span data-status="${page.status}">${page.status}</span>`,
@@ -36,7 +36,7 @@ ${details.length > 0 && html`<details><summary>Details for the owner of this rou
 }
 
 function adviceOf(page: Fields<ErrorPage>): Html {
-  const support = page.contact ? isolated(page.contact) : html`the administrator of ${page.host ?? "this address"}`;
+  const support = page.contact ? isolateText(page.contact) : html`the administrator of ${page.host ?? "this address"}`;
   const askSupport = html`contact ${support} and quote the request ID below.`;
   if (page.status === 404) {
     return html`<p>Check the address for a typing error. If someone sent you the link, let them know.</p>`;
@@ -75,14 +75,14 @@ function actionsOf(page: Fields<ErrorPage>): HtmlValue {
 }
 
 export function signInErrorPage(page: Fields<SignInErrorPage>): string {
-  const ask = page.contact ? html`contact ${isolated(page.contact)}` : html`contact the administrator`;
-  return layout({
+  const ask = page.contact ? html`contact ${isolateText(page.contact)}` : html`contact the administrator`;
+  return renderLayout({
     page: "sign-in-error",
     title: `${page.title} (${page.status})`,
     aside: html`<span data-status="${page.status}">${page.status}</span>`,
     body: html`<h1>${page.title}</h1>
 <p>${page.description}</p>
-${page.providerSays && html`<p class="muted">The identity provider says: <q>${isolated(page.providerSays)}</q></p>`}
+${page.providerSays && html`<p class="muted">The identity provider says: <q>${isolateText(page.providerSays)}</q></p>`}
 <h2>What you can do</h2>
 <p>Start signing in again. If it fails again, ${ask} and quote the request ID below.</p>
 <div class="actions">${linkButton(page.retryUrl, "Sign in again", "first")}</div>

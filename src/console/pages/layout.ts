@@ -69,7 +69,7 @@ export type Frame = Readonly<{
 }>;
 
 /** A whole document. */
-export function layout(frame: Frame): string {
+export function renderLayout(frame: Frame): string {
   return html`<!doctype html>
 <html lang="en">
 <head>
@@ -95,15 +95,15 @@ ${frame.body}
 }
 
 /** Isolates text from a person, so that right-to-left overrides in a name cannot reorder the text around it. */
-export function isolated(text: string): Html {
+export function isolateText(text: string): Html {
   return html`<bdi>${text}</bdi>`;
 }
 
 export function userBox(user: PageUser | null | undefined, lead: string): HtmlValue {
   if (user === null || user === undefined) return null;
   const name = user.name === "" ? user.email : user.name;
-  return html`<div class="who" data-user="${user.email}"><i aria-hidden="true">${isolated(initial(name))}</i><div><small>${lead}</small><b>${isolated(name)}</b>${
-    name !== user.email && html`<small>${isolated(user.email)}</small>`
+  return html`<div class="who" data-user="${user.email}"><i aria-hidden="true">${isolateText(initial(name))}</i><div><small>${lead}</small><b>${isolateText(name)}</b>${
+    name !== user.email && html`<small>${isolateText(user.email)}</small>`
   }</div></div>`;
 }
 

@@ -8,12 +8,12 @@
  */
 import { type KeepAddressPage, type ReturnPage, type SignInLoopPage, scriptPath } from "../../auth/index.ts";
 import { type Html, html } from "./html.ts";
-import { definitionList, isolated, layout, linkButton, timeElement } from "./layout.ts";
+import { definitionList, isolateText, linkButton, renderLayout, timeElement } from "./layout.ts";
 
 export function signInLoopPage(page: Omit<SignInLoopPage, "type">): string {
-  const support = page.contact ? isolated(page.contact) : html`your administrator`;
+  const support = page.contact ? isolateText(page.contact) : html`your administrator`;
   const missing = page.sessionCookie === "missing";
-  return layout({
+  return renderLayout({
     page: "sign-in-loop",
     title: `${page.title} (${page.status})`,
     aside: html`<span data-status="${page.status}">${page.status}</span>`,
@@ -62,7 +62,7 @@ function refusedCauses({ host }: Omit<SignInLoopPage, "type">): readonly Html[] 
 }
 
 export function keepAddressPage({ id, address, signInUrl }: Omit<KeepAddressPage, "type">): string {
-  return layout({
+  return renderLayout({
     page: "keep-address",
     title: "Sign in",
     width: "narrow",
@@ -75,7 +75,7 @@ export function keepAddressPage({ id, address, signInUrl }: Omit<KeepAddressPage
 }
 
 export function returnPage({ fallbackUrl }: Omit<ReturnPage, "type">): string {
-  return layout({
+  return renderLayout({
     page: "return",
     title: "Signed in",
     width: "narrow",

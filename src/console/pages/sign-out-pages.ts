@@ -1,11 +1,11 @@
 /** Sign-out pages: the confirmation, because a mere link must not sign anyone out, and the result. Pure. */
 import type { SignedOutPage, SignOutConfirmPage } from "../../auth/index.ts";
 import { html, safeUrl } from "./html.ts";
-import { layout, linkButton, userBox } from "./layout.ts";
+import { linkButton, renderLayout, userBox } from "./layout.ts";
 
 export function signOutConfirmPage(page: Omit<SignOutConfirmPage, "type">): string {
   const action = safeUrl(page.action);
-  return layout({
+  return renderLayout({
     page: "sign-out-confirm",
     title: "Sign out?",
     width: "narrow",
@@ -17,7 +17,7 @@ ${action !== null && html`<form method="post" action="${action}"><div class="act
 }
 
 export function signedOutPage(page: Omit<SignedOutPage, "type">): string {
-  return layout({
+  return renderLayout({
     page: "signed-out",
     title: "Signed out",
     width: "narrow",

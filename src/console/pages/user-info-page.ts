@@ -2,10 +2,10 @@
 import type { UserInfoPage } from "../../auth/index.ts";
 import type { Claims } from "../../events/index.ts";
 import { type Html, type HtmlValue, html, safeUrl } from "./html.ts";
-import { definitionList, isolated, layout, linkButton, timeElement, userBox } from "./layout.ts";
+import { definitionList, isolateText, linkButton, renderLayout, timeElement, userBox } from "./layout.ts";
 
 export function userInfoPage(page: Omit<UserInfoPage, "type">): string {
-  return layout({
+  return renderLayout({
     page: "user-info",
     title: page.user === null ? "Not signed in" : "You",
     width: "wide",
@@ -27,12 +27,12 @@ ${userBox(user, "You are signed in as")}
 <div class="actions">${linkButton(page.signOutUrl, "Sign out", "first")}${linkButton(page.signInUrl, "Sign in with another account", "second")}</div>
 <h2>Identity</h2>
 ${definitionList([
-  ["Name", user !== null && user.name !== "" && isolated(user.name)],
+  ["Name", user !== null && user.name !== "" && isolateText(user.name)],
   [
     "E-mail",
     user !== null &&
       user.email !== "" &&
-      html`${isolated(user.email)} <span class="muted">${user.emailVerified ? "(verified)" : "(not verified)"}</span>`,
+      html`${isolateText(user.email)} <span class="muted">${user.emailVerified ? "(verified)" : "(not verified)"}</span>`,
   ],
   ["Subject", user !== null && html`<code>${user.subject}</code>`],
   ["User ID", user !== null && html`<code>${user.userId}</code>`],

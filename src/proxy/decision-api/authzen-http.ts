@@ -22,7 +22,7 @@ export function registerAuthzen(app: FastifyInstance, serving: DecisionServices,
     if (typeof id === "string" && echoedPattern.test(id)) reply.header("x-request-id", id);
     reply.header("cache-control", "no-store");
     if (!request.url.startsWith("/access/")) return;
-    if (holderOf(request) !== undefined) return;
+    if (keyNameOf(request) !== undefined) return;
     decisions.inc({ form: "authzen", result: "unauthenticated" });
     return reply.code(401).header("www-authenticate", "Bearer").type("text/plain").send("a key is required\n");
   });
@@ -71,14 +71,14 @@ export function registerAuthzen(app: FastifyInstance, serving: DecisionServices,
   });
   app.post("/access/v1/search/subject", async (request, reply) => {
     const { authzen, listsPeople } = served();
-    const name = holderOf(request);
+    const name = keyNameOf(request);
     if (name !== undefined && listsPeople.has(name)) return authzen.search.subjects(request.body);
     decisions.inc({ form: "authzen", result: "forbidden" });
     const why = "this key may not list people: decision_api.lists_people does not name it\n";
     return reply.code(403).type("text/plain").send(why);
   });
 
-  function holderOf(request: FastifyRequest): string | undefined {
+  function keyNameOf(request: FastifyRequest): string | undefined {
     return served().access.keyNameOf(request.headers.authorization);
   }
 

@@ -8,10 +8,10 @@
 import { pathReadings } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
 import type { Fact } from "../../events/index.ts";
-import { type CanonicalRequest, canonicalise } from "../message/canonical-request.ts";
+import { type CanonicalRequest, canonicaliseRequest } from "../message/canonical-request.ts";
 import { isReserved, isSignInPath } from "../message/reserved-paths.ts";
 import { type ReplyFormat, replyFormatOf } from "../reply/reply-format.ts";
-import { authorityOf, type Routes } from "../routing/route-table.ts";
+import { authorityOf, type RouteTable } from "../routing/route-table.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 
 /** A request as the proxy or service that carries it describes it. */
@@ -44,11 +44,11 @@ export type UnmatchedRequest = Fact<"not_found", { format: ReplyFormat }> | Fact
 
 export function matchDescribedRequest(
   described: DescribedRequest,
-  { routes, config }: Readonly<{ routes: Routes; config: Pick<Config, "authenticateServiceUrl"> }>,
+  { routes, config }: Readonly<{ routes: RouteTable; config: Pick<Config, "authenticateServiceUrl"> }>,
 ): Fact<"matched", { matched: MatchedRequest }> | UnmatchedRequest {
   const { method, authority, target, lines } = described;
   const rawHeaders = ["Host", authority, ...lines];
-  const canonical = canonicalise({ method, url: target, httpVersion: "1.1", rawHeaders }, "keep");
+  const canonical = canonicaliseRequest({ method, url: target, httpVersion: "1.1", rawHeaders }, "keep");
   if (canonical.type === "refused") return { type: "bad_request", reason: canonical.reason };
   const { request } = canonical;
   if (method === "CONNECT") return { type: "bad_request", reason: "method" };

@@ -31,7 +31,7 @@ import {
   type Identification,
   type ReachedHandles,
 } from "../request/identify-caller.ts";
-import { authorityOf, compileRoutes, scopeOf } from "../routing/route-table.ts";
+import { authorityOf, compileRouteTable, scopeOf } from "../routing/route-table.ts";
 import { isCrossSite } from "../routing/upgrade-request.ts";
 import { compileClientTrusts } from "../tls/client-trust.ts";
 import {
@@ -74,7 +74,7 @@ export function createRequestDecider(deps: DecisionApiDeps, handles: ReachedHand
   const { config, clock, freshness, replica, recorder } = deps;
   const callers = createCallerIdentifier(deps, handles);
   const authorizer = createAuthorizer(deps, callers.resolve);
-  const routes = compileRoutes(config.routes);
+  const routes = compileRouteTable(config.routes);
   const trusts = compileClientTrusts(config);
   const hosts = new Set(config.routes.map(({ host }) => host));
   const carriers = replyCarriersOf(config);

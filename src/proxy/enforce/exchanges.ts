@@ -21,12 +21,12 @@ import type { Change, Clock, Freshness } from "../../replication/index.ts";
 import type { CutReason } from "../message/close-codes.ts";
 import {
   combineDeliveries,
-  type Delivery,
   type ExchangeHandle,
   type FlushTime,
   type Outlet,
   type PendingCut,
   resetAfterWait,
+  type SocketDelivery,
 } from "../message/deliveries.ts";
 import type { ExchangeKind } from "../message/exchange-kind.ts";
 import { FactIndex, type Readings } from "./fact-index.ts";
@@ -85,7 +85,7 @@ export class CutFailedError extends CodedError<"ERR_PROXY_CUT_FAILED"> {
 }
 
 const none: Readings<Exchange> = [];
-const nothing: readonly Delivery[] = [];
+const nothing: readonly SocketDelivery[] = [];
 
 export class Exchange implements Linked<Exchange>, ExchangeHandle {
   readonly kind: ExchangeKind;
@@ -104,7 +104,7 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   /** "delivering": complete in this process, but possibly not in the caller's kernel. */
   #state: "open" | "delivering" | "left" = "open";
   #outlet: Outlet | undefined;
-  #delivery: Delivery | undefined;
+  #delivery: SocketDelivery | undefined;
   /** Number of changes that are being enforced on it while it is delivered. */
   #redeciding = 0;
   /** Unsent request bytes, after an upstream responded before it had received the whole request. */
@@ -148,7 +148,7 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   }
 
   /** Adds request bytes that an upstream connection still holds. The exchange stays registered until they have left. */
-  addUnsent(unsent: Delivery): void {
+  addUnsent(unsent: SocketDelivery): void {
     this.#unsent = [...this.#unsent, unsent];
   }
 
@@ -191,7 +191,7 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
   }
 
   /** Waits briefly first: most responses are delivered by then and need no decision. */
-  #redecideUndelivered(delivery: Delivery): PendingCut {
+  #redecideUndelivered(delivery: SocketDelivery): PendingCut {
     const redecide = (): void => {
       this.#redeciding -= 1;
       if (this.cutReason !== undefined || this.leaveIfDelivered()) return;
@@ -292,7 +292,7 @@ export class Exchange implements Linked<Exchange>, ExchangeHandle {
     return true;
   }
 
-  #deliver(): Delivery | undefined {
+  #deliver(): SocketDelivery | undefined {
     const answer = this.#outlet?.deliver(this);
     if (this.#unsent === nothing) return answer;
     const left = this.#unsent.filter((unsent) => !unsent.isDone());

@@ -20,7 +20,7 @@ import type { Downstream } from "../message/downstream-request.ts";
 import { HeaderLines } from "../message/header-lines.ts";
 import type { HttpMetrics } from "../observe/http-metrics.ts";
 import { type RequestTrace, withTraceContext } from "../observe/traces.ts";
-import type { RoutePlan } from "../routing/compiled-route.ts";
+import type { CompiledRoute } from "../routing/compiled-route.ts";
 import { authorityOf } from "../routing/route-table.ts";
 import type { UpstreamTarget } from "../upstream/connection-pools.ts";
 import type { BreakerBound } from "../upstream/pool-metrics.ts";
@@ -41,7 +41,7 @@ export type ForwardContext = ForwardCounts &
 /** The parts of a permitted request that forwarding reads. */
 export type ForwardableRequest = Readonly<{
   context: ForwardContext;
-  plan: RoutePlan;
+  plan: CompiledRoute;
   request: CanonicalRequest;
   exchange: Exchange;
   permit: Permit;

@@ -106,7 +106,7 @@ const keptBytesMax = 16_384;
 /** Idempotent methods (RFC 9110 §9.2.2). */
 const repeatable: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]);
 /** The response leaves through `downstream`; when that closes, the exchange has ended. */
-export function forward(_permit: Permit, job: ForwardJob): void {
+export function forwardRequest(_permit: Permit, job: ForwardJob): void {
   const bound = exceededBoundOf(job.target, poolOf(job, job.target));
   if (bound !== undefined) {
     job.onOverflow(bound);

@@ -16,7 +16,7 @@ import {
   sendMark,
   unsentBytes,
 } from "../enforce/send-queue-socket.ts";
-import type { Delivery, ExchangeHandle, Outlet } from "../message/deliveries.ts";
+import type { ExchangeHandle, Outlet, SocketDelivery } from "../message/deliveries.ts";
 
 /** From a cut to the reset of a connection that has not delivered what was written to it. */
 export const cutWithinMs = 50;
@@ -48,7 +48,7 @@ export class SocketOutlet implements Outlet {
     this.#onFull = onFull;
   }
 
-  deliver(exchange: ExchangeHandle): Delivery | undefined {
+  deliver(exchange: ExchangeHandle): SocketDelivery | undefined {
     if (this.#socket.destroyed) return undefined;
     const answer = new PendingResponse(this, this.#socket, exchange);
     const last = this.#pending.at(-1);
@@ -97,7 +97,7 @@ export class SocketOutlet implements Outlet {
   }
 }
 
-class PendingResponse implements Delivery {
+class PendingResponse implements SocketDelivery {
   readonly mark: SendMark;
   readonly #outlet: SocketOutlet;
   readonly #socket: Socket;
@@ -155,7 +155,7 @@ class PendingResponse implements Delivery {
  * bounds their number.
  * @returns undefined when it has sent everything
  */
-export function unsentDelivery(socket: Socket): Delivery | undefined {
+export function unsentDelivery(socket: Socket): SocketDelivery | undefined {
   const mark = sendMark(socket);
   const isDone = (): boolean => hasSent(socket, mark);
   if (isDone()) return undefined;

@@ -1,6 +1,6 @@
 /** HTTP/2 upstream call: one request as a stream, whichever connection it gets, and its response. */
 import { type ClientHttp2Stream, constants, type OutgoingHttpHeaders } from "node:http2";
-import type { Delivery } from "../message/deliveries.ts";
+import type { SocketDelivery } from "../message/deliveries.ts";
 import type { RawLines } from "../message/header-lines.ts";
 import {
   type CallFailure,
@@ -133,7 +133,7 @@ export class Http2UpstreamCall implements UpstreamCall {
     if (this.request.hasBody) return this.connection?.cutsFinished();
   }
 
-  unsent(): Delivery | undefined {
+  unsent(): SocketDelivery | undefined {
     return this.request.hasBody ? this.connection?.unsent() : undefined;
   }
 

@@ -12,7 +12,7 @@ import { connect as connectTls } from "node:tls";
 import { guardSocket } from "../enforce/send-queue-socket.ts";
 import { StreamCuts, unsentDelivery } from "../http1/outlet-socket.ts";
 import { connectOptionsOf, type PoolLimits, type UpstreamAddress } from "../http1/upstream-pool.ts";
-import type { Delivery } from "../message/deliveries.ts";
+import type { SocketDelivery } from "../message/deliveries.ts";
 import { handshakeError, UpstreamClosedError, UpstreamConnectTimeoutError } from "../message/upstream-call.ts";
 import { type Http2UpstreamCall, headerListOf, isGrpc, notRetryable } from "./upstream-call.ts";
 
@@ -154,7 +154,7 @@ export class Http2UpstreamConnection {
   }
 
   /** @returns what was written so far and has not left this machine; undefined: all of it has */
-  unsent(): Delivery | undefined {
+  unsent(): SocketDelivery | undefined {
     return unsentDelivery(this.#socket);
   }
 

@@ -7,11 +7,11 @@ import type { RenderPage, ReservedPathHandler } from "../../auth/index.ts";
 import type { Config, HostPort } from "../../config/index.ts";
 import type { AcmeServing } from "../autocert/autocert-timer.ts";
 import { callerAddress } from "../headers/upstream-headers.ts";
-import { canonicalise } from "../message/canonical-request.ts";
+import { canonicaliseRequest } from "../message/canonical-request.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { HeaderLines } from "../message/header-lines.ts";
 import type { EntryHooks } from "../tls/entry-listener.ts";
-import { type ListenerConfig, listen } from "./proxy-listener.ts";
+import { type ListenerConfig, openProxyListener } from "./proxy-listener.ts";
 
 export type HandlerListener = Readonly<{
   address: HostPort;
@@ -43,7 +43,7 @@ export async function startHandlerListener(
   let draining = false;
 
   function onRequest(downstream: Downstream): void {
-    const canonical = canonicalise(downstream.head);
+    const canonical = canonicaliseRequest(downstream.head);
     if (canonical.type === "refused" || downstream.upgrade !== null) {
       options.onRefused(canonical.type === "refused" ? canonical.reason : "upgrade");
       say(downstream, 400, "This request cannot be read.\n");
@@ -66,13 +66,18 @@ export async function startHandlerListener(
     });
   }
 
-  const listener = await listen(
+  const listener = await openProxyListener(
     config(),
     onRequest,
     {
-      ...{ requestId, render: options.render, monotonic: clock.monotonic, wall: clock.wall },
-      ...{ draining: () => draining, mayUpgrade: () => false },
-      ...{ onRefused: options.onRefused, onConnectionFailure: options.onConnectionFailure },
+      requestId,
+      render: options.render,
+      monotonic: clock.monotonic,
+      wall: clock.wall,
+      draining: () => draining,
+      mayUpgrade: () => false,
+      onRefused: options.onRefused,
+      onConnectionFailure: options.onConnectionFailure,
     },
     options.acme,
   );

@@ -44,7 +44,7 @@ export type ProxyListener = Readonly<{
 /** The interval of deadline checks, and so the most by which a deadline is exceeded. */
 const sweepEveryMs = 1_000;
 
-export async function listen(
+export async function openProxyListener(
   config: ListenerConfig,
   onRequest: (downstream: Downstream) => void,
   hooks: Readonly<{

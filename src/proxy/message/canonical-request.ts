@@ -79,7 +79,7 @@ const singleLineNames: ReadonlySet<string> = new Set([
  * @param encodedSlashes `keep` where the route table matches, which refuses encoded slashes on every route but one
  *   with `allow_encoded_slashes`
  */
-export function canonicalise(head: RequestHead, encodedSlashes: "keep" | "refuse" = "refuse"): CanonicalResult {
+export function canonicaliseRequest(head: RequestHead, encodedSlashes: "keep" | "refuse" = "refuse"): CanonicalResult {
   if (!versions.has(head.httpVersion)) return refuse("http-version");
   // The parser also knows SOURCE, which is Icecast's and the only method of ICE/1.0.
   if (!methodPattern.test(head.method) || head.method === "SOURCE") return refuse("method");

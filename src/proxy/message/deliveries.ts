@@ -6,7 +6,7 @@
 export type PendingCut = Readonly<{ then(done: () => void, failed: (error: unknown) => void): unknown }>;
 
 /** The end of a response, or of a request on its way to an upstream, that may still be in the kernel's send queue. */
-export type Delivery = Readonly<{
+export type SocketDelivery = Readonly<{
   /**
    * None of it can leave any more: the caller's kernel has all of it, the upstream was sent all of it, or the
    * connection is gone.
@@ -21,7 +21,7 @@ export type Delivery = Readonly<{
 }>;
 
 /** Combines several deliveries. */
-export function combineDeliveries(deliveries: readonly Delivery[]): Delivery {
+export function combineDeliveries(deliveries: readonly SocketDelivery[]): SocketDelivery {
   const then: PendingCut["then"] = (done, failed) => waitForAll(deliveries, done, failed);
   return {
     isDone: () => deliveries.every((one) => one.isDone()),
@@ -34,7 +34,7 @@ export function combineDeliveries(deliveries: readonly Delivery[]): Delivery {
 }
 
 /** Calls one of the two, once. */
-function waitForAll(all: readonly Delivery[], done: () => void, failed: (error: unknown) => void): void {
+function waitForAll(all: readonly SocketDelivery[], done: () => void, failed: (error: unknown) => void): void {
   let left = all.length;
   const onDone = (): void => {
     left -= 1;
@@ -48,7 +48,7 @@ function waitForAll(all: readonly Delivery[], done: () => void, failed: (error: 
 }
 
 /** Other requests share the connection, so it gets a short wait to send what it holds. */
-export function resetAfterWait(delivery: Delivery): PendingCut {
+export function resetAfterWait(delivery: SocketDelivery): PendingCut {
   const then: PendingCut["then"] = (done, failed) =>
     delivery.waitBriefly().then(() => {
       try {
@@ -80,5 +80,5 @@ export interface ExchangeHandle {
 /** A connection, as the exchanges see it whose responses it carries. */
 export type Outlet = Readonly<{
   /** @returns undefined: nothing of the response can be in the kernel's send queue */
-  deliver(exchange: ExchangeHandle): Delivery | undefined;
+  deliver(exchange: ExchangeHandle): SocketDelivery | undefined;
 }>;

@@ -6,7 +6,7 @@
  */
 
 import { CodedError } from "../../events/index.ts";
-import type { Delivery } from "./deliveries.ts";
+import type { SocketDelivery } from "./deliveries.ts";
 import type { HeaderLines, RawLines } from "./header-lines.ts";
 
 /** The header lines of an upstream's response. */
@@ -75,7 +75,7 @@ export interface UpstreamCall {
    */
   abort(): void | Promise<void>;
   /** @returns what may still leave this machine of a request whose response is complete; undefined: nothing */
-  unsent(): Delivery | undefined;
+  unsent(): SocketDelivery | undefined;
 }
 
 export interface UpstreamPool {

@@ -13,7 +13,7 @@ import { kindOf } from "../message/exchange-kind.ts";
 import { isProbePath } from "../message/reserved-paths.ts";
 import { type FailureReason, responseCodeDetails } from "../reply/failures.ts";
 import type { TunnelRequest } from "../routing/tunnel-request.ts";
-import { createTimestampFormatter, quote, shownHeaders, showsHeader, withoutQuery } from "./log-text.ts";
+import { createTimestampFormatter, quoteJson, shownHeaders, showsHeader, withoutQuery } from "./log-text.ts";
 import type { RequestTrace } from "./traces.ts";
 
 /** The part of a request's context that a line reads. */
@@ -78,55 +78,57 @@ type Value = (facts: AccessLogEntry) => string | undefined;
 const header =
   (name: string): Value =>
   ({ context }) =>
-    quote(context.request?.headers[name] ?? "");
+    quoteJson(context.request?.headers[name] ?? "");
 
 function fieldOf(name: AccessLogField): Value {
   switch (name) {
     case "authority":
-      return ({ context }) => quote(authorityOf(context));
+      return ({ context }) => quoteJson(authorityOf(context));
     case "client-certificate":
-      return ({ context }) => quote(context.downstream.certificate?.fingerprint ?? "");
+      return ({ context }) => quoteJson(context.downstream.certificate?.fingerprint ?? "");
     case "cluster-stat-name":
-      return ({ context }) => quote(context.plan?.route.name ?? "");
+      return ({ context }) => quoteJson(context.plan?.route.name ?? "");
     case "duration":
       return ({ durationMs }) => String(durationMs);
     case "failure":
-      return ({ context }) => (context.failure === null ? undefined : quote(context.failure));
+      return ({ context }) => (context.failure === null ? undefined : quoteJson(context.failure));
     case "forwarded-for":
-      return ({ forwardedFor }) => quote(forwardedFor);
+      return ({ forwardedFor }) => quoteJson(forwardedFor);
     case "headers":
       return ({ context }) => JSON.stringify(shownHeaders(context.request?.headers ?? {}));
     case "ip":
-      return ({ context }) => quote(context.ip);
+      return ({ context }) => quoteJson(context.ip);
     case "kind":
-      return ({ context }) => quote(kindOf(context.downstream));
+      return ({ context }) => quoteJson(kindOf(context.downstream));
     case "method":
-      return ({ context }) => quote(context.downstream.head.method);
+      return ({ context }) => quoteJson(context.downstream.head.method);
     case "path":
-      return ({ context }) => quote(context.request?.rawPath ?? "");
+      return ({ context }) => quoteJson(context.request?.rawPath ?? "");
     case "query":
-      return ({ context }) => quote(shownQuery(context));
+      return ({ context }) => quoteJson(shownQuery(context));
     case "received":
       return ({ context }) => String(context.bytesReceived);
     case "referer":
-      return ({ context }) => quote(withoutQuery(context.request?.headers["referer"] ?? ""));
+      return ({ context }) => quoteJson(withoutQuery(context.request?.headers["referer"] ?? ""));
     case "request-id":
-      return ({ context }) => quote(context.requestId);
+      return ({ context }) => quoteJson(context.requestId);
     case "response-code":
       return ({ status }) => String(status);
     case "response-code-details":
       return ({ context }) =>
-        quote(responseCodeDetails(context.failure, { answered: context.answeredAt > 0, switched: context.upgraded }));
+        quoteJson(
+          responseCodeDetails(context.failure, { answered: context.answeredAt > 0, switched: context.upgraded }),
+        );
     case "route-id":
-      return ({ context }) => quote(context.plan?.route.id ?? "");
+      return ({ context }) => quoteJson(context.plan?.route.id ?? "");
     case "size":
       return ({ context }) => String(context.bytes);
     case "span-id":
-      return ({ context }) => (context.trace === null ? undefined : quote(context.trace.spanId));
+      return ({ context }) => (context.trace === null ? undefined : quoteJson(context.trace.spanId));
     case "trace-id":
-      return ({ context }) => (context.trace === null ? undefined : quote(context.trace.traceId));
+      return ({ context }) => (context.trace === null ? undefined : quoteJson(context.trace.traceId));
     case "upstream-cluster":
-      return ({ context }) => quote(context.plan === null ? "" : `route-${context.plan.route.id}`);
+      return ({ context }) => quoteJson(context.plan === null ? "" : `route-${context.plan.route.id}`);
     case "upstream-duration":
       return ({ upstreamMs }) => (upstreamMs === null ? undefined : String(upstreamMs));
     case "user-agent":

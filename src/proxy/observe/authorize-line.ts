@@ -9,7 +9,7 @@ import type { DecisionRecord, Principal, RuleSetOutcomes } from "../../auth/inde
 import type { AuthorizeLogField, RouteConfig } from "../../config/index.ts";
 import { stripSessionQuery } from "../headers/upstream-headers.ts";
 import type { CanonicalRequest } from "../message/canonical-request.ts";
-import { createTimestampFormatter, type JsonText, quote, shownHeaders, showsHeader } from "./log-text.ts";
+import { createTimestampFormatter, type JsonText, quoteJson, shownHeaders, showsHeader } from "./log-text.ts";
 
 export type AuthorizeLogEntry = Readonly<{
   record: DecisionRecord;
@@ -62,33 +62,33 @@ function fieldOf(name: AuthorizeLogField): Value {
   switch (name) {
     case "request-id":
     case "check-request-id":
-      return ({ record }) => quote(record.requestId);
+      return ({ record }) => quoteJson(record.requestId);
     case "method":
-      return ({ record }) => quote(record.method);
+      return ({ record }) => quoteJson(record.method);
     case "path":
-      return ({ record }) => quote(record.path);
+      return ({ record }) => quoteJson(record.path);
     case "host":
-      return ({ record }) => quote(record.host);
+      return ({ record }) => quoteJson(record.host);
     case "ip":
-      return ({ record }) => quote(record.ip);
+      return ({ record }) => quoteJson(record.ip);
     case "session-id":
-      return ({ record }) => (record.sessionId === null ? undefined : quote(record.sessionId));
+      return ({ record }) => (record.sessionId === null ? undefined : quoteJson(record.sessionId));
     case "user":
-      return ({ principal }) => quote(principal?.profile?.subject ?? "");
+      return ({ principal }) => quoteJson(principal?.profile?.subject ?? "");
     case "email":
-      return ({ principal }) => quote(principal?.profile?.email ?? "");
+      return ({ principal }) => quoteJson(principal?.profile?.email ?? "");
     case "removed-groups-count":
       return ({ principal, route }) => removedGroups(principal, route);
     case "route-id":
     case "envoy-route-id":
-      return ({ record }) => (record.routeId === null ? undefined : quote(record.routeId));
+      return ({ record }) => (record.routeId === null ? undefined : quoteJson(record.routeId));
     case "route-checksum":
     case "envoy-route-checksum":
-      return ({ record }) => quote(record.configHash); // a route is decided about as one configuration says
+      return ({ record }) => quoteJson(record.configHash); // a route is decided about as one configuration says
     case "cluster-stat-name":
-      return ({ route }) => quote(route?.name ?? "");
+      return ({ route }) => quoteJson(route?.name ?? "");
     case "query":
-      return ({ request }) => quote(stripSessionQuery(request?.search ?? "").slice(1));
+      return ({ request }) => quoteJson(stripSessionQuery(request?.search ?? "").slice(1));
     case "headers":
       return ({ request }) => JSON.stringify(shownHeaders(request?.headers ?? {})) as JsonText;
     case "id-token-claims":
@@ -101,7 +101,7 @@ function fieldOf(name: AuthorizeLogField): Value {
       return () => undefined;
     default: {
       const wanted = name.slice("headers.".length).toLowerCase();
-      return showsHeader(wanted) ? ({ request }) => quote(request?.headers[wanted] ?? "") : () => undefined;
+      return showsHeader(wanted) ? ({ request }) => quoteJson(request?.headers[wanted] ?? "") : () => undefined;
     }
   }
 }

@@ -13,7 +13,7 @@ export type JsonText = Brand<string, "JsonText">;
 const needsEscape = /["\\\u0000-\u001f\u007f-\uffff]/;
 
 /** Formats text as a JSON string. Fast path: most text needs no escapes. */
-export function quote(text: string): JsonText {
+export function quoteJson(text: string): JsonText {
   return (needsEscape.test(text) ? JSON.stringify(text) : `"${text}"`) as JsonText;
 }
 

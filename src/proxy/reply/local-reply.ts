@@ -81,7 +81,7 @@ export type LocalReply = Readonly<{
 }>;
 
 const retryAfterS = 1;
-/** Beside any other that an upstream may know (RFC 9110 §15.5.6). */
+/** Methods that every route accepts. An upstream may know more (RFC 9110 §15.5.6). */
 const allowedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 export function localReplyFor(condition: Condition, asked: ReplyFormat, facts: ReplyDetails): LocalReply {

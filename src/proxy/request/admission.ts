@@ -26,7 +26,7 @@ import type { CutReason, Exchange, ExchangeLimits, Exchanges, ReauthorizeOutcome
 import type { CanonicalRequest } from "../message/canonical-request.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { kindOf } from "../message/exchange-kind.ts";
-import type { Plans, RoutePlan } from "../routing/compiled-route.ts";
+import type { CompiledRoute, CompiledRoutes } from "../routing/compiled-route.ts";
 import { authorityOf } from "../routing/route-table.ts";
 import { type Authorizer, decisionRequestOf, noRouteReason, principalOf, type RecordAnnotations } from "./authorize.ts";
 import type { CredentialHolder } from "./identify-caller.ts";
@@ -39,7 +39,7 @@ export type AdmissionContext = Pick<RequestContext, "asOf" | "ip" | "requestId" 
 /** A request whose route is known. */
 export type Routed<Context extends AdmissionContext> = Readonly<{
   context: Context;
-  plan: RoutePlan;
+  plan: CompiledRoute;
   request: CanonicalRequest;
 }>;
 
@@ -83,7 +83,7 @@ export type AdmissionParts<Context extends AdmissionContext> = Readonly<{
   clock: Pick<Clock, "wall">;
   /** Longest lifetime of an exchange in this configuration; 0: unlimited. */
   lifetimeMsMax: number;
-  plans: Pick<Plans, "has" | "successorsOf" | "routes">;
+  plans: Pick<CompiledRoutes, "has" | "successorsOf" | "routes">;
   exchanges: Pick<Exchanges, "open" | "enforcing">;
   /** The admission of the configuration in force. */
   current: () => Pick<Admission<Context>, "reauthorize">;
@@ -194,7 +194,7 @@ export function createAdmission<Context extends AdmissionContext>(parts: Admissi
     return result === "permit" || committedAt === null ? {} : { cutMs: Math.max(0, now - committedAt) };
   }
 
-  function limitsOf({ route }: RoutePlan): ExchangeLimits {
+  function limitsOf({ route }: CompiledRoute): ExchangeLimits {
     return {
       graceMs: route.staleGraceMs,
       lifetimeMs: shorter(route.maxStreamLifetimeMs, lifetimeMsMax),

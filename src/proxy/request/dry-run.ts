@@ -7,11 +7,11 @@ import { X509Certificate } from "node:crypto";
 import { chainToAuthority, type Decision, type DecisionRequest, isCertificate } from "../../auth/index.ts";
 import { type Config, type HostPort, type RouteConfig, readSubjectNames } from "../../config/index.ts";
 import type { UnixMs } from "../../events/index.ts";
-import { type CanonicalRequest, canonicalise, hasEncodedSlash } from "../message/canonical-request.ts";
+import { type CanonicalRequest, canonicaliseRequest, hasEncodedSlash } from "../message/canonical-request.ts";
 import { isProbePath, isReserved } from "../message/reserved-paths.ts";
 import { localReplyFor, type ReplyDetails } from "../reply/local-reply.ts";
 import { type ReplyFormat, replyFormatOf } from "../reply/reply-format.ts";
-import { authorityOf, type Routes } from "../routing/route-table.ts";
+import { authorityOf, type RouteTable } from "../routing/route-table.ts";
 import { compileClientTrusts } from "../tls/client-trust.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 import { conditionOfDenial, decisionRequestOf } from "./authorize.ts";
@@ -39,11 +39,11 @@ export type DryRun = Readonly<
       path: string;
       /** Whether only a route with `allow_encoded_slashes` accepts it. */
       hasEncodedSlash: boolean;
-      match(routes: Routes): RouteConfig | undefined;
+      match(routes: RouteTable): RouteConfig | undefined;
       /**
        * Why the proxy refuses the path (400) with these routes; undefined: it does not. Null: no routes to compare.
        */
-      refusalOf(routes: Routes | null): ReturnType<Routes["refusalOf"]>;
+      refusalOf(routes: RouteTable | null): ReturnType<RouteTable["refusalOf"]>;
       /** @param route null: evaluates policy without a route */
       decisionRequest(route: RouteConfig | null): DecisionRequest;
       /** The status that the caller would see. */
@@ -59,7 +59,7 @@ export type DryRunDecision =
 export function dryRunRequest(head: DryRunRequest): DryRun {
   const { method, authority, target, scheme, ip } = head;
   const rawHeaders = ["Host", authority, ...head.headers];
-  const canonical = canonicalise({ method, url: target, httpVersion: "1.1", rawHeaders }, "keep");
+  const canonical = canonicaliseRequest({ method, url: target, httpVersion: "1.1", rawHeaders }, "keep");
   if (canonical.type === "refused") return { type: "refused", status: canonical.status, reason: canonical.reason };
   const { request } = canonical;
   const upgrade = requestsWebSocket(request) ? "websocket" : null;

@@ -11,7 +11,7 @@ import type { Downstream } from "../message/downstream-request.ts";
 import { headerValue } from "../message/header-names.ts";
 import { isProbePath, isReserved, isSignInPath, isVisitorPath } from "../message/reserved-paths.ts";
 import { traceTextOf } from "../observe/traces.ts";
-import type { Plans } from "../routing/compiled-route.ts";
+import type { CompiledRoutes } from "../routing/compiled-route.ts";
 import { authorityOf } from "../routing/route-table.ts";
 import type { ProxyDeps } from "./dependencies.ts";
 import { type ReplyTools, type RequestContext, sendLocalReply } from "./request-context.ts";
@@ -28,7 +28,7 @@ export type InternalHandlers = Readonly<{
 export function createInternalHandlers(
   parts: Readonly<{
     deps: ProxyDeps;
-    plans: Plans;
+    plans: CompiledRoutes;
     tools: ReplyTools;
     gateway: ProxyDeps["authenticateHost"];
     onInternalRequest: (downstream: Downstream) => void;
@@ -50,13 +50,13 @@ export function createInternalHandlers(
     return isReserved(path) ? deps.reserved : undefined;
   }
 
-  function handOver(context: RequestContext, request: CanonicalRequest, handler: Handler): void {
+  function callHandler(context: RequestContext, request: CanonicalRequest, handler: Handler): void {
     const { downstream } = context;
     if (downstream.upgrade !== null) {
       sendLocalReply(context, { type: "upgrade-not-allowed" }, tools);
       return;
     }
-    if (request.headers["expect"] !== undefined) downstream.writeContinue(); // whoever reads a body here takes it
+    if (request.headers["expect"] !== undefined) downstream.writeContinue(); // the handler reads the body
     const { req, res } = downstream.asNode();
     req.url = request.rawPath + request.search; // the same bytes that were looked at here
     res.setHeader("x-request-id", context.requestId);
@@ -93,7 +93,7 @@ export function createInternalHandlers(
     handle(context, request) {
       const handler = handlerOf(request);
       if (handler === undefined) return false;
-      handOver(context, request, handler);
+      callHandler(context, request, handler);
       return true;
     },
   };

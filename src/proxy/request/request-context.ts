@@ -28,8 +28,8 @@ import { type FailureReason, failureOf } from "../reply/failures.ts";
 import { type Condition, localReplyFor } from "../reply/local-reply.ts";
 import { replyFormatOf, replyFormatOfUnread } from "../reply/reply-format.ts";
 import { writeLocalReply } from "../reply/write-reply.ts";
-import type { RoutePlan } from "../routing/compiled-route.ts";
-import { authorityOf, type Routes } from "../routing/route-table.ts";
+import type { CompiledRoute } from "../routing/compiled-route.ts";
+import { authorityOf, type RouteTable } from "../routing/route-table.ts";
 import type { TunnelRequest } from "../routing/tunnel-request.ts";
 import type { Routed } from "./admission.ts";
 import type { ProxyDeps } from "./dependencies.ts";
@@ -48,7 +48,7 @@ export type RequestContext = {
   ip: string;
   /** Null until it was read, and always if it was refused as malformed. */
   request: CanonicalRequest | null;
-  plan: RoutePlan | null;
+  plan: CompiledRoute | null;
   /** Results of the pipeline's steps; null: not reached yet. */
   routed: RoutedRequest | null;
   identification: Identification | null;
@@ -110,7 +110,7 @@ export function createRequestContext(
 }
 
 /** Assigns the route, under which the request is counted from here on. */
-export function countUnderRoute(context: RequestContext, plan: RoutePlan, meters: RouteMeters): void {
+export function countUnderRoute(context: RequestContext, plan: CompiledRoute, meters: RouteMeters): void {
   context.plan = plan;
   context.meter.leave();
   context.meter = meters.of(plan.route.id);
@@ -128,12 +128,12 @@ export type PermittedRequest = RoutedRequest &
 export type Next = "next" | "ended";
 
 /** Asserts that an earlier step has set the value. */
-export function reached<T>(value: T | null): T {
+export function requireEarlierStep<T>(value: T | null): T {
   if (value === null) throw new TypeError("a step of the pipeline ran before the one that it builds on");
   return value;
 }
 
-export type ReplyTools = Readonly<{ deps: ProxyDeps; routes: Routes; closing: () => boolean }>;
+export type ReplyTools = Readonly<{ deps: ProxyDeps; routes: RouteTable; closing: () => boolean }>;
 
 /** The URL as in the caller's address bar; null: host or port is unknown. */
 export function externalUrl(context: RequestContext): URL | null {

@@ -7,7 +7,7 @@
 import type { Principal } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
 import { ForwardRequest, type ForwardTools } from "../forward/forward-request.ts";
-import { type ForwardFailure, forward } from "../forward/http-forwarder.ts";
+import { type ForwardFailure, forwardRequest } from "../forward/http-forwarder.ts";
 import { mayImpersonate } from "../headers/kubernetes.ts";
 import { stripSessionQuery } from "../headers/upstream-headers.ts";
 import { HeaderLines } from "../message/header-lines.ts";
@@ -26,7 +26,7 @@ import {
   type PermittedRequest,
   type ReplyTools,
   type RequestContext,
-  reached,
+  requireEarlierStep,
   sendLocalReply,
 } from "./request-context.ts";
 
@@ -56,7 +56,7 @@ export function createRequestForwarder(
   };
 
   function openWithoutUpstream(context: RequestContext): Next {
-    const permitted = reached(context.permitted);
+    const permitted = requireEarlierStep(context.permitted);
     const { plan, request } = permitted;
     if (context.tunnel !== null && !isProxyChain(plan.route)) {
       tunnels.open(permitted, context.tunnel);
@@ -93,7 +93,7 @@ export function createRequestForwarder(
   }
 
   function send(context: RequestContext): Next {
-    const permitted = reached(context.permitted);
+    const permitted = requireEarlierStep(context.permitted);
     const { plan, request, exchange, permit } = permitted;
     const { downstream, identity, tokens } = context;
     if (downstream.closed || plan.nextUpstream === undefined) return "ended";
@@ -131,7 +131,7 @@ export function createRequestForwarder(
     if (context.tunnel !== null) {
       const headers = forwarded.headerList(forwarded.authority);
       tunnels.openOnward(permitted, context.tunnel, { target, headers });
-    } else if (downstream.upgrade === null) forward(permit, forwarded);
+    } else if (downstream.upgrade === null) forwardRequest(permit, forwarded);
     else sendUpgrade(permitted, forwarded);
     return "ended";
   }

@@ -23,13 +23,13 @@ import { momentOf } from "../../replication/index.ts";
 import type { Exchanges, ReauthorizeOutcome } from "../enforce/exchanges.ts";
 import type { InFlight } from "../enforce/in-flight.ts";
 import { callerAddress, trustedRequestId } from "../headers/upstream-headers.ts";
-import { type CanonicalRequest, canonicalise, hasEncodedSlash } from "../message/canonical-request.ts";
+import { type CanonicalRequest, canonicaliseRequest, hasEncodedSlash } from "../message/canonical-request.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import type { HttpMetrics } from "../observe/http-metrics.ts";
 import { describeError } from "../observe/log-text.ts";
 import { beginTrace } from "../observe/traces.ts";
 import { codeOf } from "../reply/write-reply.ts";
-import type { Plans, RoutePlan } from "../routing/compiled-route.ts";
+import type { CompiledRoute, CompiledRoutes } from "../routing/compiled-route.ts";
 import { isAddressedTo, readTunnel, type TunnelRequest } from "../routing/tunnel-request.ts";
 import { isCrossSite, isHandshake } from "../routing/upgrade-request.ts";
 import { createAdmission, type OpenRequest } from "./admission.ts";
@@ -56,8 +56,8 @@ import {
   type PermittedRequest,
   type ReplyTools,
   type RequestContext,
-  reached,
   recordDecision,
+  requireEarlierStep,
   sendLocalReply,
 } from "./request-context.ts";
 import { createRequestEndRecorder } from "./request-end.ts";
@@ -75,7 +75,7 @@ export type RequestPipeline = Readonly<{
 
 export type PipelineParts = Readonly<{
   deps: ProxyDeps;
-  plans: Plans;
+  plans: CompiledRoutes;
   exchanges: Exchanges;
   /** The pipeline of the configuration in force. */
   current: () => RequestPipeline;
@@ -141,7 +141,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
   }
 
   function canonicaliseHead(context: RequestContext): Next {
-    const canonical = canonicalise(context.downstream.head, "keep");
+    const canonical = canonicaliseRequest(context.downstream.head, "keep");
     if (canonical.type === "refused") return refuse(context, badRequest(canonical.reason, canonical.status));
     const { request } = canonical;
     context.request = request;
@@ -157,7 +157,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
   // --- the route
 
   function assignRoute(context: RequestContext): Next {
-    const request = reached(context.request);
+    const request = requireEarlierStep(context.request);
     const tunnel = readTunnel(context.downstream.upgrade, request, context.downstream.head);
     if (tunnel !== undefined) return assignTunnelRoute(context, request, tunnel);
     // No route may serve the sign-in host or a reserved path, even if it allows encoded slashes.
@@ -169,7 +169,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
       const reason = plans.routes.refusalOf(request);
       return refuse(context, reason === undefined ? noRoute : badRequest(reason));
     }
-    const plan = plans.planOf(route);
+    const plan = plans.compiledRouteOf(route);
     countUnderRoute(context, plan, metrics.meters);
     const { upgrade: kind } = context.downstream;
     if (kind !== null && !isHandshake(kind, request, context.downstream.head))
@@ -184,13 +184,13 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
     if (tunnel.kind === "tcp" && !plans.routes.hasTunnels("tcp")) return refuse(context, badRequest("method", 405));
     const route = plans.routes.matchTunnel(tunnel.kind, tunnel.at);
     if (route === undefined || !isAddressedTo(route, tunnel, request)) return refuse(context, noRoute);
-    const plan = plans.planOf(route);
+    const plan = plans.compiledRouteOf(route);
     countUnderRoute(context, plan, metrics.meters);
     context.tunnel = tunnel;
     return routeTo(context, plan, request);
   }
 
-  function routeTo(context: RequestContext, plan: RoutePlan, request: CanonicalRequest): "next" {
+  function routeTo(context: RequestContext, plan: CompiledRoute, request: CanonicalRequest): "next" {
     context.routed = { context, plan, request };
     return "next";
   }
@@ -198,7 +198,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
   // --- the caller
 
   function identifyCaller(context: RequestContext): Next | Promise<Next> {
-    const routed = reached(context.routed);
+    const routed = requireEarlierStep(context.routed);
     if (admission.isStale(routed)) return refuse(context, unavailableRefusal("lease"));
     const identification = callers.identify(routed.request, routed.plan.route, context.ip);
     if (identification instanceof Promise) return identification.then((known) => identifyAfterWait(context, known));
@@ -210,7 +210,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
   function identifyAfterWait(context: RequestContext, identification: Identification): Next {
     context.asOf = momentOf(clock);
     if (context.downstream.closed) return "ended";
-    if (current() === pipeline && admission.isStale(reached(context.routed)))
+    if (current() === pipeline && admission.isStale(requireEarlierStep(context.routed)))
       return refuse(context, unavailableRefusal("lease"));
     context.identification = identification;
     return "next";
@@ -225,11 +225,11 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
       current().rerouteInCurrentConfig(context); // this configuration has permitted its last
       return "ended";
     }
-    const holder = reached(context.identification);
+    const holder = requireEarlierStep(context.identification);
     if (holder === "refused") return refuse(context, invalidBearer);
     if (holder === "two-credentials") return refuse(context, twoCredentials);
     if (holder === "behind" || holder === "provider") return refuse(context, unavailableRefusal(holder));
-    const outcome = admission.admit(reached(context.routed), holder);
+    const outcome = admission.admit(requireEarlierStep(context.routed), holder);
     switch (outcome.type) {
       case "behind":
         return refuse(context, unavailableRefusal("behind"));
@@ -252,7 +252,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
       annotations: { trace, shadow },
     }: Extract<ReturnType<typeof admission.admit>, { type: "permitted" }>,
   ): "next" {
-    const { plan, request } = reached(context.routed);
+    const { plan, request } = requireEarlierStep(context.routed);
     context.exchange = exchange;
     const outcome = { result: "permit", status: 200, reasons, sides, trace, shadow } as const;
     context.permitted = { context, plan, request, exchange, permit, outcome };
@@ -261,7 +261,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
 
   /** Records the permit. With strict audit nothing is sent before the record is durable. */
   function recordDurably(context: RequestContext): Next | Promise<Next> {
-    const permitted = reached(context.permitted);
+    const permitted = requireEarlierStep(context.permitted);
     const { plan, permit, outcome } = permitted;
     if (plan.route.audit !== "strict" || recorder.recordDurably === null) {
       recordDecision(context, outcome, permit.principal, deps, context.asOf);
@@ -289,7 +289,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
 
   /** A route that forwards tokens sends no request without them: an empty token could be mistaken for a valid one. */
   function attachProviderTokens(context: RequestContext): Next | Promise<Next> {
-    const { plan, permit } = reached(context.permitted);
+    const { plan, permit } = requireEarlierStep(context.permitted);
     if (!plan.headerRules.wantsTokens || permit.principal === null) return "next";
     const refuseUnknown = (error: unknown): Next => {
       deps.logger.warn(
@@ -314,7 +314,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
   }
 
   function attachIdentity(context: RequestContext): Next | Promise<Next> {
-    const { plan, request, permit } = reached(context.permitted);
+    const { plan, request, permit } = requireEarlierStep(context.permitted);
     if (plan.headerRules.wantsIdentity === "nothing") return "next";
     const { hostname } = request;
     const scope = { hostname, mode: plan.route.assertion, rules: plan.assertionRules, now: context.asOf.wall };
@@ -324,7 +324,7 @@ export function createRequestPipeline(parts: PipelineParts): RequestPipeline {
   }
 
   function keepIdentity(context: RequestContext, introduced: AssertionResult): Next {
-    const { permit } = reached(context.permitted);
+    const { permit } = requireEarlierStep(context.permitted);
     if (introduced.assertion === null) return refuse(context, identityExceedsHeaders, permit.principal);
     context.identity = introduced;
     return "next";

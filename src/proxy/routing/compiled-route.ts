@@ -11,9 +11,9 @@ import { type ClientTrust, compileClientTrusts } from "../tls/client-trust.ts";
 import type { ConfiguredUpstreams } from "../upstream/connection-pools.ts";
 import type { NextUpstream } from "../upstream/upstream-choice.ts";
 import { compileRouteAnswer } from "./redirects.ts";
-import { compileRoutes, type Routes } from "./route-table.ts";
+import { compileRouteTable, type RouteTable } from "./route-table.ts";
 
-export type RoutePlan = Readonly<{
+export type CompiledRoute = Readonly<{
   route: RouteConfig;
   scheme: "http" | "https";
   /** Verifies callers' certificates; null: the route ignores them. */
@@ -28,30 +28,30 @@ export type RoutePlan = Readonly<{
   nextUpstream: NextUpstream | undefined;
 }>;
 
-export type Plans = Readonly<{
-  routes: Routes;
-  planOf(route: RouteConfig): RoutePlan;
+export type CompiledRoutes = Readonly<{
+  routes: RouteTable;
+  compiledRouteOf(route: RouteConfig): CompiledRoute;
   /** Whether a compiled route belongs to this configuration. */
-  has(plan: RoutePlan): boolean;
+  has(compiled: CompiledRoute): boolean;
   /**
    * Finds the routes that now apply to a request which a route of an earlier configuration permitted.
    *
    * @param found the route that matches the request now
    * @returns the routes that must all permit it; empty: its route is gone
    */
-  successorsOf(earlier: RouteConfig, found: RouteConfig | undefined): readonly RoutePlan[];
+  successorsOf(earlier: RouteConfig, found: RouteConfig | undefined): readonly CompiledRoute[];
 }>;
 
-export function compilePlans(
+export function compileRoutes(
   config: Config,
   upstreams: ConfiguredUpstreams,
   tokens: Pick<ServiceAccountTokens, "of">,
-): Plans {
+): CompiledRoutes {
   const cookies = ownCookies(config.cookie.name);
   const trusts = compileClientTrusts(config);
-  const plans = new Map(config.routes.map((route) => [route, compilePlan(route)]));
+  const compiled = new Map(config.routes.map((route) => [route, compileRoute(route)]));
 
-  function compilePlan(route: RouteConfig): RoutePlan {
+  function compileRoute(route: RouteConfig): CompiledRoute {
     const answer = compileRouteAnswer(route);
     const headerRules = compileHeaderRules(route, config, cookies, tokens.of(route));
     return {
@@ -67,29 +67,29 @@ export function compilePlans(
     };
   }
 
-  function planOf(route: RouteConfig): RoutePlan {
-    const plan = plans.get(route);
-    if (plan === undefined) throw new TypeError(`route ${route.id} has no plan`);
-    return plan;
+  function compiledRouteOf(route: RouteConfig): CompiledRoute {
+    const found = compiled.get(route);
+    if (found === undefined) throw new TypeError(`route ${route.id} is not of this configuration`);
+    return found;
   }
 
-  const byPlace = new Map(config.routes.toReversed().map((route) => [placeOf(route), route]));
+  const byMatch = new Map(config.routes.toReversed().map((route) => [matchKeyOf(route), route]));
   return {
-    routes: compileRoutes(config.routes),
-    planOf,
-    has: (plan) => plans.get(plan.route) === plan,
+    routes: compileRouteTable(config.routes),
+    compiledRouteOf,
+    has: (one) => compiled.get(one.route) === one,
     successorsOf(earlier, found) {
       if (found === undefined) return [];
-      const place = placeOf(earlier);
-      if (found.id === earlier.id || placeOf(found) === place) return [planOf(found)];
+      const key = matchKeyOf(earlier);
+      if (found.id === earlier.id || matchKeyOf(found) === key) return [compiledRouteOf(found)];
       // Another route now precedes it. An open exchange continues while both routes permit it.
-      const same = byPlace.get(place);
-      return same === undefined ? [] : [planOf(found), planOf(same)];
+      const same = byMatch.get(key);
+      return same === undefined ? [] : [compiledRouteOf(found), compiledRouteOf(same)];
     },
   };
 }
 
-/** What a route matches. Two routes that match the same are one route in two configurations. */
-function placeOf({ from, tunnel, match }: RouteConfig): string {
+/** The requests that a route matches, as a key. Equal keys in two configurations mean the same route. */
+function matchKeyOf({ from, tunnel, match }: RouteConfig): string {
   return JSON.stringify([from.href, tunnel, match.kind, match.value]);
 }

@@ -19,7 +19,7 @@ import { decodeOnce, doubleEncoding, hasEncodedSlash } from "../message/canonica
 import { isReserved } from "../message/reserved-paths.ts";
 import { type Candidate, PathIndex } from "./path-index.ts";
 
-export type Routes = Readonly<{
+export type RouteTable = Readonly<{
   /** Undefined: no route, or a refused path. `refusalOf` distinguishes the two. */
   match(request: RoutedPath): RouteConfig | undefined;
   /**
@@ -40,7 +40,7 @@ export type Routes = Readonly<{
 /** `rawPath` is the path before percent-decoding. */
 type RoutedPath = Readonly<{ hostname: string; port: number | null; path: string; rawPath?: string }>;
 
-export function compileRoutes(routes: readonly RouteConfig[]): Routes {
+export function compileRouteTable(routes: readonly RouteConfig[]): RouteTable {
   const hosts = new HostIndex();
   /** Hosts where people sign in for tunnels. No HTTP route needs to be there. */
   const doors = new HostIndex();
@@ -60,7 +60,7 @@ export function compileRoutes(routes: readonly RouteConfig[]): Routes {
       best = index.find(path, (route) => portFits(route, port), best?.rank) ?? best;
     return best?.route;
   };
-  const refusalOf = (request: RoutedPath): ReturnType<Routes["refusalOf"]> => {
+  const refusalOf = (request: RoutedPath): ReturnType<RouteTable["refusalOf"]> => {
     const { hostname, port, path, rawPath = path } = request;
     const isEncoded = rawPath.includes("%");
     const isDoubled = isEncoded && doubleEncoding.test(rawPath);

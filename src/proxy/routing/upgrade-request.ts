@@ -3,7 +3,7 @@ import type { Config, RouteConfig } from "../../config/index.ts";
 import type { CanonicalRequest, RequestHead } from "../message/canonical-request.ts";
 import type { UpgradeKind } from "../message/downstream-request.ts";
 import type { ProxyDeps } from "../request/dependencies.ts";
-import type { Routes } from "./route-table.ts";
+import type { RouteTable } from "./route-table.ts";
 
 /** Whether a route accepts upgrades to the requested protocol. */
 export function takesUpgrade(
@@ -40,7 +40,7 @@ export function isCrossSite(
     routes,
   }: Readonly<{
     deps: Readonly<{ config: Pick<Config, "cookie">; credentials: Pick<ProxyDeps["credentials"], "read"> }>;
-    routes: Pick<Routes, "isRouteOrigin">;
+    routes: Pick<RouteTable, "isRouteOrigin">;
   }>,
 ): boolean {
   const origin = headers["origin"];

@@ -10,7 +10,7 @@ import type { Exchange } from "../enforce/exchanges.ts";
 import type { ForwardFailure } from "../forward/http-forwarder.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import type { UpstreamTarget } from "../upstream/connection-pools.ts";
-import { type Abort, abortOnError, guarded } from "./error-boundary.ts";
+import { type Abort, abortOnError, guardCallback } from "./error-boundary.ts";
 
 /** What an upgrade or a tunnel needs until its upstream has accepted. */
 export type ConnectJob = Readonly<{
@@ -65,7 +65,7 @@ export class ConnectAttempt {
   /** @param lateError the failure when `timeoutMs` passes first */
   constructor(job: ConnectJob, connecting: Connecting, { timeoutMs, lateError }: ConnectDeadline) {
     this.abort = abortOnError(job.onFault, failing(this), connecting.destroy);
-    const timer = setTimeout(guarded(lateness(this, lateError), this.abort), timeoutMs);
+    const timer = setTimeout(guardCallback(lateness(this, lateError), this.abort), timeoutMs);
     this.#pending = { job, abandon: connecting.abandon, timer };
     // Each listener is made by a function of its own, so that it keeps the attempt alone.
     job.exchange.attach(cutting(this));

@@ -41,7 +41,7 @@ export function guardEmitter(emitter: EventEmitter, end: Abort): void {
 }
 
 /** Wraps a callback of a timer or a call. */
-export function guarded<Args extends readonly unknown[]>(
+export function guardCallback<Args extends readonly unknown[]>(
   callback: (...args: Args) => void,
   end: Abort,
 ): (...args: Args) => void {

@@ -14,7 +14,7 @@ import type { DownstreamTunnel } from "../message/downstream-request.ts";
 import type { DropReason } from "../observe/http-metrics.ts";
 import { ConnectAttempt, occupyStream } from "./connect-attempt.ts";
 import { CapsuleReader, datagramCapsule } from "./datagram-capsules.ts";
-import { guardEmitter, guarded } from "./error-boundary.ts";
+import { guardCallback, guardEmitter } from "./error-boundary.ts";
 import { connectDeadline, type TunnelJob } from "./tcp-splice.ts";
 
 export type UdpTunnelJob = TunnelJob &
@@ -50,7 +50,7 @@ export function tunnelUdp(_permit: Permit, job: UdpTunnelJob): void {
     guardEmitter(stream, attempt.abort);
     splice(job, { stream, head }, socket);
   };
-  openSocket(target.connect, guarded(onOpened, attempt.abort));
+  openSocket(target.connect, guardCallback(onOpened, attempt.abort));
 }
 
 type Opened = (error: unknown, socket?: UdpSocket) => void;

@@ -54,17 +54,14 @@ export function routingKeyOf(sessionId: string): string {
  * Smooth weighted round robin: every member gains its weight; the one with most credit is picked and pays the sum of
  * all.
  */
-function weightedRoundRobin(
-  members: readonly BalancedMember[],
-  weightOf: (member: BalancedMember) => number,
-): PickMember {
+function weightedRoundRobin(members: readonly BalancedMember[], weigh: (member: BalancedMember) => number): PickMember {
   const credits = members.map(() => 0);
   return (eligible) => {
     let richest: number | undefined;
     let total = 0;
     members.forEach((member, i) => {
       if (eligible[i] !== true) return;
-      const weight = weightOf(member);
+      const weight = weigh(member);
       total += weight;
       credits[i] = (credits[i] ?? 0) + weight;
       if (richest === undefined || (credits[i] ?? 0) > (credits[richest] ?? 0)) richest = i;

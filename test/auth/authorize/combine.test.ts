@@ -1,7 +1,7 @@
 /** Merging outcomes (docs/pomerium-behaviour.md §6.2), case by case. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { combine } from "../../../src/auth/authorize/combine.ts";
+import { combineCriteria } from "../../../src/auth/authorize/combine.ts";
 import { type CompiledCriterion, compiledCriterion } from "../../../src/auth/authorize/criteria/criterion-parts.ts";
 import type { PolicyOperator } from "../../../src/auth/authorize/ppl-parser.ts";
 import { type Reason, ReasonTable } from "../../../src/auth/authorize/reasons.ts";
@@ -14,7 +14,7 @@ function outcome(operator: PolicyOperator, given: Given): string {
     const always = met ? table.of(reason).met : table.of(reason).unmet;
     return compiledCriterion(() => always, "");
   });
-  const { met, reasons } = combine(operator, criteria, table)(request(), null, now);
+  const { met, reasons } = combineCriteria(operator, criteria, table)(request(), null, now);
   return [met, ...reasons.words].join(" ");
 }
 

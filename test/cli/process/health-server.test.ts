@@ -11,7 +11,7 @@ import { test } from "node:test";
 import { type ConnectionOptions, connect } from "node:tls";
 import { Registry } from "prom-client";
 import { startHealthServer } from "../../../src/cli/process/health-server.ts";
-import type { Readiness } from "../../../src/cli/process/readiness.ts";
+import type { ProcessReadiness } from "../../../src/cli/process/readiness.ts";
 import type { Config } from "../../../src/config/index.ts";
 import { certificate } from "../../config/support.ts";
 import { run } from "../support.ts";
@@ -21,7 +21,7 @@ const open: Config["metrics"] = { basicAuth: null, tls: null, clientCa: null };
 async function serve(
   access: Partial<Config["metrics"]>,
   pieces: readonly string[] = [],
-  readiness: Readiness = { ready: true, reasons: [] },
+  readiness: ProcessReadiness = { ready: true, reasons: [] },
 ) {
   const app = await startHealthServer({
     listen: { host: "127.0.0.1", port: 0 },

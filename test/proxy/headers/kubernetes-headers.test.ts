@@ -7,7 +7,7 @@ import {
   compileHeaderRules,
   forwardedTrailers,
 } from "../../../src/proxy/headers/upstream-headers.ts";
-import { canonicalise } from "../../../src/proxy/message/canonical-request.ts";
+import { canonicaliseRequest } from "../../../src/proxy/message/canonical-request.ts";
 import { ownCookies } from "../../../src/proxy/message/cookies.ts";
 import { route } from "../../auth/authorize/support.ts";
 
@@ -49,7 +49,7 @@ describe("the caller's own lines", () => {
   );
   function told(sent: readonly string[]): readonly string[] {
     const rawHeaders = ["Host", "kube.example", ...sent];
-    const canonical = canonicalise({ method: "GET", url: "/api", httpVersion: "1.1", rawHeaders });
+    const canonical = canonicaliseRequest({ method: "GET", url: "/api", httpVersion: "1.1", rawHeaders });
     assert.ok(canonical.type === "canonical", JSON.stringify(canonical));
     return buildUpstreamHeaders(compiled, {
       request: canonical.request,

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { canonicalise, parseHost } from "../../../src/proxy/message/canonical-request.ts";
+import { canonicaliseRequest, parseHost } from "../../../src/proxy/message/canonical-request.ts";
 import { fc } from "../../support/property.ts";
 
 const head = (url: string, headers: readonly string[] = ["Host", "app.example"]) =>
-  canonicalise({ method: "GET", url, httpVersion: "1.1", rawHeaders: headers });
+  canonicaliseRequest({ method: "GET", url, httpVersion: "1.1", rawHeaders: headers });
 
 function reason(url: string, headers?: readonly string[]): string {
   const result = head(url, headers);
@@ -153,7 +153,7 @@ describe("headers", () => {
     assert.ok(named.type === "canonical" && named.request.headers["constructor"] === "x");
   });
   test("TRACE would echo credentials: 405", () => {
-    const result = canonicalise({ method: "TRACE", url: "/", httpVersion: "1.1", rawHeaders: ["Host", "a"] });
+    const result = canonicaliseRequest({ method: "TRACE", url: "/", httpVersion: "1.1", rawHeaders: ["Host", "a"] });
     assert.equal(result.type === "refused" && result.status, 405);
   });
 });
@@ -161,7 +161,7 @@ describe("headers", () => {
 describe("an absolute-form target repeats the connection and the Host header, or is refused", () => {
   const read = (scheme: "http" | "https" | undefined, url: string, host: string, httpVersion = "1.1") => {
     const told = { method: "GET", url, httpVersion, rawHeaders: ["Host", host] };
-    const result = canonicalise(scheme === undefined ? told : { ...told, scheme });
+    const result = canonicaliseRequest(scheme === undefined ? told : { ...told, scheme });
     return result.type === "canonical" ? result.request.rawPath + result.request.search : result.reason;
   };
   const rows: readonly (readonly [...Parameters<typeof read>, string])[] = [
@@ -183,7 +183,7 @@ describe("an absolute-form target repeats the connection and the Host header, or
 
 describe("CONNECT names a host and a port, the same in the Host header, and has no body", () => {
   const connect = (url: string, ...rawHeaders: string[]) =>
-    canonicalise({ method: "CONNECT", url, httpVersion: "1.1", rawHeaders });
+    canonicaliseRequest({ method: "CONNECT", url, httpVersion: "1.1", rawHeaders });
   test("the target names the destination", () => {
     const result = connect("DB.example:5432", "Host", "db.example:5432", "Authorization", "Pomerium x");
     assert.ok(result.type === "canonical");

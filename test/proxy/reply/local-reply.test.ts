@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { bestMatch, signInChallenge } from "../../../src/auth/index.ts";
 import type { UnixMs } from "../../../src/events/index.ts";
-import { canonicalise } from "../../../src/proxy/message/canonical-request.ts";
+import { canonicaliseRequest } from "../../../src/proxy/message/canonical-request.ts";
 import { type Condition, grpcStatus, type LocalReply, localReplyFor } from "../../../src/proxy/reply/local-reply.ts";
 import { type ReplyFormat, type RequestKind, replyFormatOf } from "../../../src/proxy/reply/reply-format.ts";
 
@@ -15,7 +15,7 @@ type Sent = Readonly<{
 
 function asked(sent: Sent): ReplyFormat {
   const rawHeaders = ["Host", "app.example", ...Object.entries(sent.headers ?? {}).flat()];
-  const canonical = canonicalise({
+  const canonical = canonicaliseRequest({
     method: sent.method ?? "GET",
     url: sent.url ?? "/",
     httpVersion: "1.1",

@@ -1,8 +1,8 @@
-/** Plans: which routes of a new configuration must permit an exchange that an earlier one permitted. */
+/** Compiled routes: which routes of a new configuration must permit an exchange that an earlier one permitted. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Config, parseConfig, type RouteConfig } from "../../../src/config/index.ts";
-import { compilePlans } from "../../../src/proxy/routing/compiled-route.ts";
+import { compileRoutes } from "../../../src/proxy/routing/compiled-route.ts";
 
 const secretOf = (step: number): string =>
   Buffer.from(Array.from({ length: 32 }, (_, i) => (i * step + 3) % 256)).toString("base64");
@@ -28,7 +28,7 @@ const route = (config: Config, id: string): RouteConfig => {
   assert.ok(found);
   return found;
 };
-const plansOf = (config: Config) => compilePlans(config, { chooserOf: () => () => undefined }, { of: () => null });
+const plansOf = (config: Config) => compileRoutes(config, { chooserOf: () => () => undefined }, { of: () => null });
 
 const before = route(configOf([{ id: "own" }]), "own");
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { RE2JS } from "re2js";
 import type { RouteConfig } from "../../../src/config/index.ts";
-import { compileRoutes, literalStart, matchesWildcard } from "../../../src/proxy/routing/route-table.ts";
+import { compileRouteTable, literalStart, matchesWildcard } from "../../../src/proxy/routing/route-table.ts";
 import { route } from "../../auth/authorize/support.ts";
 import { fc } from "../../support/property.ts";
 
@@ -63,7 +63,7 @@ test("routes are found as if they were asked one by one", () => {
       ),
       (parts, requests) => {
         const routes = parts.map((part, n) => route({ id: `route-${n}`, ...part }));
-        const compiled = compileRoutes(routes);
+        const compiled = compileRouteTable(routes);
         for (const request of requests)
           assert.equal(compiled.match(request)?.id, matchedSlowly(routes, request), JSON.stringify(request));
       },

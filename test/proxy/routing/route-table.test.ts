@@ -3,14 +3,14 @@ import { describe, suite, test } from "node:test";
 import type { RouteConfig } from "../../../src/config/index.ts";
 import { compileRewrite, withSearch } from "../../../src/proxy/headers/rewrite.ts";
 import { compileRouteAnswer } from "../../../src/proxy/routing/redirects.ts";
-import { compileRoutes, matchesWildcard, type Routes } from "../../../src/proxy/routing/route-table.ts";
+import { compileRouteTable, matchesWildcard, type RouteTable } from "../../../src/proxy/routing/route-table.ts";
 import { route } from "../../auth/authorize/support.ts";
 
 const to = (id: string, parts: Partial<RouteConfig> = {}): RouteConfig => route({ id, ...parts });
 const prefix = (value: string): Partial<RouteConfig> => ({ match: { kind: "prefix", value } });
 
 function matched(routes: readonly RouteConfig[], hostname: string, path = "/", port: number | null = null) {
-  return compileRoutes(routes).match({ hostname, port, path })?.id;
+  return compileRouteTable(routes).match({ hostname, port, path })?.id;
 }
 
 describe("the first route that fits is the answer", () => {
@@ -62,7 +62,7 @@ describe("matchers", () => {
 });
 
 describe("a path whose parameters lead to another route once they are removed belongs to no route", () => {
-  const routes = compileRoutes([
+  const routes = compileRouteTable([
     to("admin", prefix("/area/admin")),
     to("report", { match: { kind: "path", value: "/report" } }),
     to("regex", { match: { kind: "regex", value: "/item/[0-9]+" } }),
@@ -102,7 +102,7 @@ test("a wildcard stands for any characters, dots too", () => {
 });
 
 test("an origin is one of ours only with a route's scheme, host and port", () => {
-  const routes = compileRoutes([to("a"), to("w", { host: "*.wild.example" })]);
+  const routes = compileRouteTable([to("a"), to("w", { host: "*.wild.example" })]);
   for (const origin of ["https://app.example", "https://x.wild.example"])
     assert.ok(routes.isRouteOrigin(origin), origin);
   for (const origin of [
@@ -198,7 +198,7 @@ describe("routes that answer by themselves", () => {
 
 suite("of thousands of routes no more are looked at than of ten", () => {
   /** How often a route of a host is looked at while something is asked, with so many routes. */
-  function looksFor(count: number, ask: (routes: Routes) => unknown): number {
+  function looksFor(count: number, ask: (routes: RouteTable) => unknown): number {
     let looks = 0;
     const routes = Array.from({ length: count }, (_, i) => {
       const made = to(`${i}`, {
@@ -215,7 +215,7 @@ suite("of thousands of routes no more are looked at than of ten", () => {
       return Object.defineProperties(made, { port: seen(port), from: seen(from) });
     });
     const last = to("last", { host: "many.localhost", ...prefix("/last") });
-    const compiled = compileRoutes([...routes, last]);
+    const compiled = compileRouteTable([...routes, last]);
     looks = 0;
     ask(compiled);
     return looks;
@@ -227,7 +227,7 @@ suite("of thousands of routes no more are looked at than of ten", () => {
     ["a host that there is not", (routes) => routes.match({ hostname: "nobody.localhost", port: null, path: "/" })],
     ["a host alone, as reserved paths do", (routes) => routes.ofHost("many.localhost", null)],
     ["an origin, as pages of other hosts do", (routes) => routes.isRouteOrigin("http://many.localhost")],
-  ] satisfies readonly (readonly [string, (routes: Routes) => unknown])[])
+  ] satisfies readonly (readonly [string, (routes: RouteTable) => unknown])[])
     test(what, () => {
       const few = looksFor(10, ask);
       assert.equal(looksFor(4_000, ask), few);
