@@ -1,7 +1,8 @@
 /**
- * Fuzzing of answers: what an upstream says is put together of pieces that are sound, odd or none of HTTP, ended or
- * broken off, and told to callers of both protocols. Whatever comes of it for them, this node outlives it, keeps
- * nothing of it, and answers the next one.
+ * Fuzzing of upstream responses, delivered to callers of HTTP/1.1 and HTTP/2.
+ *
+ * A response is assembled from valid, odd and malformed pieces, and then completed or aborted. Whatever the caller
+ * receives, the proxy survives, keeps no state of it, and answers the next request.
  *
  *   FUZZ_SEED=… FUZZ_PATH=… FUZZ_RUNS=… node test/attacks/answers-fuzz.test.ts     a failure prints the first two
  */
@@ -15,7 +16,7 @@ import { fc } from "../support/property.ts";
 import { waitFor } from "../support/wait-for.ts";
 
 const { FUZZ_SEED, FUZZ_PATH, FUZZ_RUNS } = process.env;
-type Said = Readonly<{ text: string; ending: "stays" | "ends" | "resets" }>;
+type Response = Readonly<{ text: string; ending: "stays" | "ends" | "resets" }>;
 
 const status = fc.constantFrom(
   ...["100", "102", "103", "101", "200", "200", "200", "204", "205", "206", "304", "404", "503"],
@@ -55,14 +56,14 @@ const head = fc
     ({ status: code, version, lines }) =>
       `HTTP/${version} ${code} Said\r\n${lines.map((l) => `${l}\r\n`).join("")}\r\n`,
   );
-const said: fc.Arbitrary<Said> = fc.record({
+const response: fc.Arbitrary<Response> = fc.record({
   text: fc.tuple(fc.array(head, { minLength: 1, maxLength: 2 }), body).map(([heads, rest]) => heads.join("") + rest),
   ending: fc.constantFrom("stays", "ends", "resets"),
 });
 const caller = fc.constantFrom("HTTP/1.1", "HTTP/1.0", "HEAD", "upload", "WebSocket", "HTTP/2", "HTTP/2 HEAD", "gRPC");
 
 let rig: Rig;
-let next: Said = { text: "", ending: "stays" };
+let next: Response = { text: "", ending: "stays" };
 const server = createServer((socket) => {
   socket.on("error", () => {});
   socket.on("data", () => {
@@ -76,7 +77,7 @@ before(async () => {
   await once(server, "listening");
   const parts = { ...open, allowWebsockets: true, timeoutMs: 150, idleTimeoutMs: 150 };
   const { port } = server.address() as AddressInfo;
-  // The next one has time, and comes by the same connections.
+  // The next request has a longer time-out and shares the same upstream connections.
   rig = await startRig([routeTo(port, parts), routeTo(port, { ...open, host: "next.localhost" })]);
 });
 after(async () => {
@@ -87,44 +88,47 @@ after(async () => {
 const handshake =
   "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/** @returns when the caller has heard something, or that there is nothing */
-async function call(how: string): Promise<void> {
-  if (how.startsWith("HTTP/2") || how === "gRPC") {
+/** Settles when the caller has received data or its connection has closed. */
+async function call(kind: string): Promise<void> {
+  if (kind.startsWith("HTTP/2") || kind === "gRPC") {
     const session = connectHttp2(`http://127.0.0.1:${rig.port}`);
     session.on("error", () => {});
-    const type = how === "gRPC" ? { "content-type": "application/grpc", te: "trailers", ":method": "POST" } : {};
-    const method = how.endsWith("HEAD") ? { ":method": "HEAD" } : {};
+    const type = kind === "gRPC" ? { "content-type": "application/grpc", te: "trailers", ":method": "POST" } : {};
+    const method = kind.endsWith("HEAD") ? { ":method": "HEAD" } : {};
     const stream = session.request({ ":authority": "app.localhost", ":path": "/", ...method, ...type });
     stream.on("error", () => {}).resume();
     await new Promise((resolve) => stream.once("close", resolve));
     session.destroy();
     return;
   }
-  const version = how === "HTTP/1.0" ? "1.0" : "1.1";
-  const method = how === "HEAD" ? "HEAD" : how === "upload" ? "POST" : "GET";
-  const lines = how === "WebSocket" ? handshake : how === "upload" ? "Content-Length: 5\r\n" : "Connection: close\r\n";
+  const version = kind === "HTTP/1.0" ? "1.0" : "1.1";
+  const method = kind === "HEAD" ? "HEAD" : kind === "upload" ? "POST" : "GET";
+  const lines =
+    kind === "WebSocket" ? handshake : kind === "upload" ? "Content-Length: 5\r\n" : "Connection: close\r\n";
   const socket = connect(rig.port, "127.0.0.1");
   socket.on("error", () => {});
-  socket.write(`${method} / HTTP/${version}\r\nHost: app.localhost\r\n${lines}\r\n${how === "upload" ? "hello" : ""}`);
+  socket.write(`${method} / HTTP/${version}\r\nHost: app.localhost\r\n${lines}\r\n${kind === "upload" ? "hello" : ""}`);
   await new Promise((resolve) => socket.once("data", resolve).once("close", resolve));
   socket.destroy();
 }
 
-test("whatever an upstream says, the next caller is answered, and nothing stays", { timeout: 220_000 }, async () => {
+test("after any response of an upstream, the next caller is answered and no request stays in flight", {
+  timeout: 220_000,
+}, async () => {
   const runs = { numRuns: Number(FUZZ_RUNS ?? 1_000) };
-  const again = FUZZ_SEED === undefined ? {} : { seed: Number(FUZZ_SEED) };
+  const seed = FUZZ_SEED === undefined ? {} : { seed: Number(FUZZ_SEED) };
   const path = FUZZ_PATH === undefined ? {} : { path: FUZZ_PATH };
   await fc.assert(
-    fc.asyncProperty(said, caller, async (what, how) => {
+    fc.asyncProperty(response, caller, async (what, kind) => {
       next = what;
-      await call(how);
-      await waitFor("the request to be over", () => {
+      await call(kind);
+      await waitFor("the request to finish", () => {
         const { http, websocket } = rig.proxy.stats().inFlight;
         return http + websocket === 0;
       });
       next = { text: "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine", ending: "stays" };
       assert.equal((await rig.ask({ host: "next.localhost" })).body, "mine");
     }),
-    { ...runs, ...again, ...path },
+    { ...runs, ...seed, ...path },
   );
 });

@@ -1,6 +1,6 @@
 /**
- * Credentials of ours stay here where the connection becomes another protocol's: WebSocket handshakes and tunnels. (The
- * corpus has the rest.)
+ * Session credentials stay in the proxy when a connection switches to another protocol: WebSocket handshakes and
+ * tunnels. The corpus covers the rest.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -9,8 +9,8 @@ import { test } from "node:test";
 import { routeTo, signedIn, startRig } from "../proxy/support.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-/** Every byte that comes. Handshakes and anything else are left unanswered. */
-async function recorder(): Promise<Readonly<{ port: number; heard: () => string; close: () => void }>> {
+/** An upstream that records every byte and answers nothing. */
+async function startRecorder(): Promise<Readonly<{ port: number; received: () => string; close: () => void }>> {
   const sockets: Socket[] = [];
   let bytes = "";
   const server = createServer((socket) => {
@@ -26,11 +26,11 @@ async function recorder(): Promise<Readonly<{ port: number; heard: () => string;
     for (const socket of sockets) socket.destroy();
     server.close();
   };
-  return { port: (server.address() as AddressInfo).port, heard: () => bytes, close };
+  return { port: (server.address() as AddressInfo).port, received: () => bytes, close };
 }
 
-test("a WebSocket handshake takes no credential up, and subprotocols as they are", async (t) => {
-  const upstream = await recorder();
+test("a WebSocket handshake forwards subprotocols unchanged and no session credential", async (t) => {
+  const upstream = await startRecorder();
   const rig = await startRig([routeTo(upstream.port, { allowWebsockets: true })]);
   t.after(() => rig.close());
   t.after(upstream.close);
@@ -45,7 +45,7 @@ test("a WebSocket handshake takes no credential up, and subprotocols as they are
       "Upgrade: websocket",
       "Sec-WebSocket-Version: 13",
       "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-      "Sec-WebSocket-Protocol: chat, base64url.bearer.of.somebody.else",
+      "Sec-WebSocket-Protocol: chat, base64url.bearer.of.another.app",
       "Cookie: a=1; _pomerium=s1",
       "Cookie: _pomerium_csrf=s1; b=2",
       "Authorization: Bearer Pomerium-s1",
@@ -54,20 +54,20 @@ test("a WebSocket handshake takes no credential up, and subprotocols as they are
       "\r\n",
     ].join("\r\n"),
   );
-  await waitFor("the handshake to arrive", () => upstream.heard().includes("\r\n\r\n"));
+  await waitFor("the handshake to arrive", () => upstream.received().includes("\r\n\r\n"));
 
-  const lines = upstream.heard().split("\r\n");
+  const lines = upstream.received().split("\r\n");
   assert.equal(lines[0], "GET /live?a=1 HTTP/1.1");
-  assert.doesNotMatch(upstream.heard(), /\bs1\b|pomerium-s1|authorization/i);
+  assert.doesNotMatch(upstream.received(), /\bs1\b|pomerium-s1|authorization/i);
   assert.deepEqual(
     lines.filter((line) => /^cookie:/i.test(line)),
     ["Cookie: a=1", "Cookie: b=2"],
   );
-  assert.ok(lines.some((line) => /^sec-websocket-protocol: chat, base64url\.bearer\.of\.somebody\.else$/i.test(line)));
+  assert.ok(lines.some((line) => /^sec-websocket-protocol: chat, base64url\.bearer\.of\.another\.app$/i.test(line)));
 });
 
-test("a tunnel carries what stands behind its request, and nothing of the request", async (t) => {
-  const upstream = await recorder();
+test("a tunnel forwards the bytes after its CONNECT request, and nothing of the request itself", async (t) => {
+  const upstream = await startRecorder();
   const at = { host: "db.localhost", port: 5_432 };
   const tunnel = {
     ...routeTo(upstream.port, { host: at.host, id: "db" }),
@@ -83,6 +83,6 @@ test("a tunnel carries what stands behind its request, and nothing of the reques
   socket.write(
     "CONNECT db.localhost:5432 HTTP/1.1\r\nHost: db.localhost:5432\r\nAuthorization: Pomerium s1\r\nCookie: _pomerium=s1\r\n\r\nfirst bytes",
   );
-  await waitFor("the first bytes to arrive", () => upstream.heard().length >= 11);
-  assert.equal(upstream.heard(), "first bytes");
+  await waitFor("the first bytes to arrive", () => upstream.received().length >= 11);
+  assert.equal(upstream.received(), "first bytes");
 });

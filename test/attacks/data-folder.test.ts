@@ -1,4 +1,4 @@
-/** What lies in a data folder, which an operator may have made with any mode. */
+/** File modes in a data folder, which an operator may have created with any mode. */
 import assert from "node:assert/strict";
 import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -7,7 +7,7 @@ import { test } from "node:test";
 import type { BootId, NodeId } from "../../src/events/index.ts";
 import { lockDataFolder } from "../../src/replication/node/data-folder-lock.ts";
 
-test("another user of the machine could read a node's lock file, and so keep the node from starting", (t) => {
+test("other users of the machine cannot read a node's files, so they cannot lock its lock file and keep it from starting", (t) => {
   const dataDir = mkdtempSync(join(tmpdir(), "cardea-folder-"));
   t.after(() => rmSync(dataDir, { recursive: true, force: true }));
   chmodSync(dataDir, 0o755);

@@ -1,15 +1,15 @@
-/** Names that look like something else to whoever stands behind us, or before us. */
+/** Header and cookie names in spellings that upstreams or browsers read as others. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { open, routeTo, signedIn, startRig, startUpstream, valuesOf } from "../proxy/support.ts";
 
-test("an identity header spelled with other characters reached servers that read them all as underscores", async (t) => {
+test("an identity header spelled with special characters, which some servers read as underscores, is removed", async (t) => {
   const upstream = await startUpstream();
   const rig = await startRig([routeTo(upstream.port, { passIdentityHeaders: true })]);
   t.after(() => rig.close());
   t.after(() => upstream.close());
   await rig.apply(signedIn(1));
-  const disguises = [
+  const spellings = [
     "X~Pomerium~Jwt~Assertion",
     "X+Pomerium-Claim-Email",
     "X!Pomerium|Claim^Email",
@@ -22,7 +22,7 @@ test("an identity header spelled with other characters reached servers that read
 
   const answer = await rig.ask({
     session: 1,
-    headers: { ...Object.fromEntries(disguises.map((name) => [name, "evil"])), "x-kept": "kept" },
+    headers: { ...Object.fromEntries(spellings.map((name) => [name, "evil"])), "x-kept": "kept" },
   });
 
   const { rawHeaders } = JSON.parse(answer.body) as { rawHeaders: string[] };
@@ -34,7 +34,7 @@ test("an identity header spelled with other characters reached servers that read
   assert.deepEqual(valuesOf(rawHeaders, "x-kept"), ["kept"]);
 });
 
-test("an upstream set our session cookie as a cookie without a name", async (t) => {
+test("an upstream cannot set the session cookie through a cookie without a name", async (t) => {
   const upstream = await startUpstream((_req, res) => {
     res.setHeader("set-cookie", [
       "=_pomerium=evil",
@@ -54,7 +54,7 @@ test("an upstream set our session cookie as a cookie without a name", async (t) 
   assert.deepEqual(headers["set-cookie"], ["=theirs=1", "theirs=2"]);
 });
 
-test("a redirect route carried the session handle in the query to another host", async (t) => {
+test("a redirect route drops the session handle from the query", async (t) => {
   const redirect = {
     responseCode: 301,
     httpsRedirect: true,
@@ -73,13 +73,13 @@ test("a redirect route carried the session handle in the query to another host",
   assert.equal(headers.location, "https://other.example.com/x?a=1&b=2");
 });
 
-test("an entry of X-Forwarded-For that is no address moved the caller's own into the trusted place", async (t) => {
+test("an X-Forwarded-For entry that is not an address does not make the entry before it trusted", async (t) => {
   const upstream = await startUpstream();
   const rig = await startRig([routeTo(upstream.port, open)], { config: { xffNumTrustedHops: 1 } });
   t.after(() => rig.close());
   t.after(() => upstream.close());
   const cases: Readonly<Record<string, string>> = {
-    "6.6.6.6, unknown": "127.0.0.1", // nobody else is known
+    "6.6.6.6, unknown": "127.0.0.1", // the connection's peer: no trusted entry is an address
     "6.6.6.6,": "127.0.0.1",
     "6.6.6.6, _hidden": "127.0.0.1",
     "6.6.6.6, 192.0.2.7:4711": "192.0.2.7",
@@ -98,7 +98,7 @@ test("an entry of X-Forwarded-For that is no address moved the caller's own into
   );
 });
 
-test("a page that was asked for with a handle in its address told the upstream in Referer", async (t) => {
+test("a session handle in the query of a Referer is not forwarded", async (t) => {
   const upstream = await startUpstream();
   const rig = await startRig([
     routeTo(upstream.port, { ...open, setRequestHeaders: { "X-From": `\${pomerium.request.headers["referer"]}` } }),
@@ -110,13 +110,13 @@ test("a page that was asked for with a handle in its address told the upstream i
   for (const query of ["?a=1&pomerium_session=SECRET&b=%20", "?pomerium%5Fsession=SECRET", "?a=1", ""])
     await rig.ask({ headers: { referer: page + query } });
 
-  const told = ["?a=1&b=%20", "", "?a=1", ""].map((query) => [page + query]);
+  const expected = ["?a=1&b=%20", "", "?a=1", ""].map((query) => [page + query]);
   assert.deepEqual(
     upstream.seen.map(({ rawHeaders }) => valuesOf(rawHeaders, "referer")),
-    told,
+    expected,
   );
   assert.deepEqual(
     upstream.seen.map(({ rawHeaders }) => valuesOf(rawHeaders, "x-from")),
-    told,
+    expected,
   );
 });

@@ -1,13 +1,13 @@
 /**
- * A node that has lost touch hears of no revocation. Its receipts count it as fenced off after a while, so from then on
- * it must say nothing of anybody: neither on routes nor beside them.
+ * A node that has lost its brokers receives no revocations. Receipts count it as fenced after a while, so from then on
+ * it must reveal no identity, neither on routes nor on its own pages.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type AuthDeps, readLeasedSignInStatus } from "../../src/auth/index.ts";
 import { signIn, startWorld, type World } from "../auth/authenticate/support.ts";
 
-/** A world whose node has a lease that a test sets. */
+/** A world whose node has a lease that the test controls. */
 async function startFenceable(t: Parameters<typeof startWorld>[0]): Promise<World & { lease: { overdueMs: number } }> {
   const lease = { overdueMs: -1_000 };
   let deps: AuthDeps | undefined;
@@ -28,7 +28,7 @@ async function startFenceable(t: Parameters<typeof startWorld>[0]): Promise<Worl
   return Object.assign(world, { lease });
 }
 
-test("a fenced node went on saying who is signed in, and let administrators of the past read everything", async (t) => {
+test("a fenced node reveals no identity and serves no operator", async (t) => {
   const world = await startFenceable(t);
   const alice = world.visitor();
   await signIn(world, alice, "alice");
@@ -38,7 +38,8 @@ test("a fenced node went on saying who is signed in, and let administrators of t
   assert.equal((await alice.ask(identity)).status, 200);
   assert.equal((await alice.ask(operators)).body, "signed-in");
 
-  world.lease.overdueMs = 1; // over, but within what the node was granted: routes that serve when stale go on, no operator does
+  // The lease is over, but within its grace period: routes that serve when stale continue; no operator is served.
+  world.lease.overdueMs = 1;
   assert.equal((await alice.ask(identity)).status, 200);
   assert.equal((await alice.ask(operators)).body, "behind");
 
@@ -49,7 +50,11 @@ test("a fenced node went on saying who is signed in, and let administrators of t
     assert.doesNotMatch(answer.body, /alice/i);
   }
   assert.equal((await alice.ask(operators)).body, "behind");
-  assert.equal((await world.visitor().ask(world.url("app", "/.pomerium/"))).status, 200, "nobody is still nobody");
+  assert.equal(
+    (await world.visitor().ask(world.url("app", "/.pomerium/"))).status,
+    200,
+    "a visitor without a session is still served",
+  );
 
   world.lease.overdueMs = -1_000;
   assert.equal((await alice.ask(identity)).status, 200);

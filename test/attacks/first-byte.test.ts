@@ -1,4 +1,4 @@
-/** Between the decision and the first upstream byte: what changes there counts, whatever takes long in between. */
+/** Changes between the decision and the first byte to the upstream count, however long the connection takes. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
@@ -7,15 +7,15 @@ import { WebSocket } from "ws";
 import { cookieOf, routeTo, signedIn, startRig } from "../proxy/support.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-test("a handshake went to the upstream after the lease had ended while it was connecting", async (t) => {
+test("a handshake is refused with 503 if the lease ends while the upstream connection is being opened", async (t) => {
   const lease = { overdueMs: -1_000 };
   const sockets: Socket[] = [];
-  let heard = "";
+  let received = "";
   const upstream = createServer((socket) => {
     sockets.push(socket);
     socket.on("error", () => {});
     socket.on("data", (chunk) => {
-      heard += chunk.toString("latin1");
+      received += chunk.toString("latin1");
     });
   });
   upstream.listen(0, "127.0.0.1");
@@ -23,7 +23,7 @@ test("a handshake went to the upstream after the lease had ended while it was co
   const rig = await startRig([routeTo((upstream.address() as AddressInfo).port, { allowWebsockets: true })], {
     deps: {
       freshness: { overdueMs: () => lease.overdueMs },
-      // Permitted; the lease ends after the connection was begun and before it is there.
+      // The request is permitted; then the lease ends while the connection is being opened.
       recorder: {
         recordDurably: null,
         record: ({ result }) => {
@@ -47,6 +47,6 @@ test("a handshake went to the upstream after the lease had ended while it was co
   const [, answer] = await once(caller, "unexpected-response");
 
   assert.equal(answer.statusCode, 503);
-  await waitFor("the exchange to be over", () => rig.proxy.stats().exchanges.websocket === 0);
-  assert.equal(heard, "");
+  await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.websocket === 0);
+  assert.equal(received, "");
 });

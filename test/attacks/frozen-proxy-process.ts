@@ -1,9 +1,9 @@
 /**
- * A proxy in a process of its own, which a test freezes or kills: `/` pours without end, any other path is 30 MB at
+ * A proxy in its own process, for tests that freeze or kill it. `/` streams without end; any other path is 30 MB at
  * once.
  *
- * Its argument is "plain" (default) or "tls". Prints one line of JSON with its port and the warnings of its start. Then
- * it takes lines on its standard input, and prints a line when each is done: "revoke <session>", or "expire", which
+ * Its argument is "plain" (default) or "tls". It prints one line of JSON with its port and its start-up warnings. Then
+ * it reads commands from standard input and prints each one when it is done: "revoke <session>", or "expire", which
  * ends its lease half a second later.
  */
 import { createInterface } from "node:readline";
@@ -25,13 +25,13 @@ const upstream = await startUpstream((req, res) => {
 });
 const leaseLeftMs = 500;
 const warnings: string[] = [];
-const quiet = { debug() {}, info() {}, warn: (_: object, text: string) => void warnings.push(text), error() {} };
+const warningsOnly = { debug() {}, info() {}, warn: (_: object, text: string) => void warnings.push(text), error() {} };
 let leaseEndsAt = Number.POSITIVE_INFINITY;
 const freshness = { overdueMs: () => performance.now() - leaseEndsAt };
 const tls = { insecureServer: false, certificates: [selfSigned("DNS:app.localhost")] };
 const rig = await startRig([routeTo(upstream.port, { timeoutMs: 0, onStale: "deny", staleGraceMs: 0 })], {
   config: process.argv[2] === "tls" ? tls : {},
-  deps: { logger: quiet, freshness },
+  deps: { logger: warningsOnly, freshness },
 });
 await rig.apply(...[1, 2, 3, 4].map((n) => signedIn(n)));
 const print = (line: string): void => void process.stdout.write(`${line}\n`);

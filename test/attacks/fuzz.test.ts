@@ -11,7 +11,7 @@ import { after, before, test } from "node:test";
 import { fc } from "../support/property.ts";
 import { readAnswers, readRequests } from "../support/strict-http1.ts";
 import { type Arena, handleOf, startArena } from "./oracle.ts";
-import { converse } from "./socket.ts";
+import { sendAndReadAll } from "./socket.ts";
 
 const { FUZZ_SEED, FUZZ_PATH, FUZZ_RUNS } = process.env;
 let arena: Arena;
@@ -114,12 +114,12 @@ test("what reaches the upstream is what was permitted, whatever is done to a req
         bytes = bytes.slice(0, place) + put + bytes.slice(place + take);
       }
       const recordsBefore = arena.rig.records.length;
-      const said = await converse(
+      const said = await sendAndReadAll(
         arena.connect(),
         `${bytes}GET /end HTTP/1.1\r\nHost: public.localhost\r\nConnection: close\r\n\r\n`,
       );
       const decided = arena.rig.records.slice(recordsBefore).filter(({ occasion }) => occasion === "request");
-      await arena.judge();
+      await arena.verify();
 
       const heads = decided.map(({ method }) => method);
       const { messages: answers, problem } = readAnswers(said, (n) => heads[n] === "HEAD");

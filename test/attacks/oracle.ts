@@ -1,11 +1,14 @@
 /**
- * Oracle: what two real upstreams saw, held against what was decided.
+ * Oracle: compares what two real upstreams received with what the proxy decided.
  *
- * A Node server in its most lenient setting, of which every byte is kept, and nginx, which writes down how it read each
- * request. After every attack, whatever was sent: each request that an upstream read belongs to one permit, by its
- * request id; its method, host and path are those of the decision record; who it says is asking is whom the record
- * names; no name but ours could be taken for a statement about that; no credential of ours is in the bytes; and nothing
- * stands on the connection that is no request.
+ * The upstreams are a Node server in its most lenient mode, which records every byte, and nginx, which logs how it
+ * parsed each request. After every attack, whatever was sent:
+ * - each request that an upstream read belongs to exactly one permit, identified by its request id
+ * - its method, host and path are those of the decision record
+ * - the identity that it carries is the one in the record
+ * - no other header name could be mistaken for one of the proxy's own
+ * - it contains no session credential
+ * - the connection carries nothing but requests
  */
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
@@ -21,9 +24,9 @@ import { type Nginx, startNginx } from "../support/nginx.ts";
 import { readRequests, type StrictMessage, valuesIn } from "../support/strict-http1.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-/** The handle of the `n`th person's session: long enough to be looked for in bytes. */
-export const handleOf = (n: number): string => `SESSION-HANDLE-${n}-OF-SOMEBODY`;
-const handlePattern = /SESSION-HANDLE-(\d+)-OF-SOMEBODY/i;
+/** The session handle of the `n`th user: long enough to search for in raw bytes. */
+export const handleOf = (n: number): string => `SESSION-HANDLE-${n}-OF-THE-USER`;
+const handlePattern = /SESSION-HANDLE-(\d+)-OF-THE-USER/i;
 
 export type Transport = "plain" | "tls";
 export type UpstreamKind = "node" | "nginx";
@@ -34,11 +37,11 @@ export type Arena = Readonly<{
   transport: Transport;
   connect(protocols?: readonly string[]): Socket;
   /**
-   * Holds what has come up since the last call against what was decided since then.
-   * @param atLeast as many requests are waited for
+   * Compares what the upstream has received since the last call with what the proxy has decided since then.
+   * @param atLeast waits for this many requests
    * @returns the complete requests, in the order of their permits
    */
-  judge(atLeast?: number): Promise<readonly Seen[]>;
+  verify(atLeast?: number): Promise<readonly Seen[]>;
   close(): Promise<void>;
 }>;
 export type Seen = Readonly<{
@@ -49,7 +52,7 @@ export type Seen = Readonly<{
   lines: StrictMessage["lines"];
 }>;
 
-/** `app` for whoever is signed in, `eng` for a group that nobody is in, `public` for everybody. */
+/** `app` requires a session, `eng` a group that has no members, and `public` nothing. */
 function routesTo(port: number, parts: Partial<RouteConfig>): RouteConfig[] {
   const common = { passIdentityHeaders: true, preserveHostHeader: true, allowWebsockets: true, ...parts };
   return [
@@ -69,7 +72,7 @@ export async function startArena(
   }>,
 ): Promise<Arena> {
   const { transport } = options;
-  const upstream = options.upstream === "node" ? await startWitness() : await startNginxWitness();
+  const upstream = options.upstream === "node" ? await startNodeUpstream() : await startNginxUpstream();
   const tls = transport === "tls" ? { insecureServer: false, certificates: [certificateFor()] } : {};
   const routes = routesTo(upstream.port, options.route ?? {});
   const rig = await startRig(routes, {
@@ -77,7 +80,7 @@ export async function startArena(
     deps: { credentials: credentialsFor(routes.map(({ host }) => host)) },
   });
   await rig.apply(signedIn(1), signedIn(2));
-  let judged = 0;
+  let verifiedRecords = 0;
   return {
     rig,
     upstream: options.upstream,
@@ -94,12 +97,12 @@ export async function startArena(
         ALPNProtocols: [...(protocols ?? ["http/1.1"])],
       });
     },
-    async judge(atLeast = 0) {
-      await waitFor("every request to be over", () => rig.proxy.stats().inFlight.http === 0, { everyMs: 1 });
-      const records = rig.records.slice(judged);
-      judged = rig.records.length;
+    async verify(atLeast = 0) {
+      await waitFor("every request to finish", () => rig.proxy.stats().inFlight.http === 0, { everyMs: 1 });
+      const records = rig.records.slice(verifiedRecords);
+      verifiedRecords = rig.records.length;
       const permits = records.filter(({ result, occasion }) => result === "permit" && occasion === "request");
-      return upstream.judge(permits, atLeast);
+      return upstream.verify(permits, atLeast);
     },
     async close() {
       await rig.close();
@@ -122,30 +125,30 @@ function credentialsFor(audience: readonly string[]) {
     verify(tokenOfCaller: string): SessionHandle | "invalid" {
       const n = Number(new RegExp(`^${handlePattern.source}$`).exec(tokenOfCaller)?.[1] ?? 0);
       if (n === 0) return "invalid";
-      const made = handles.get(n) ?? {
+      const handle = handles.get(n) ?? {
         sessionId: sessionId(n),
         userId: userId(n),
         idpId: "idp",
         needs: null,
         audience,
       };
-      handles.set(n, made);
-      return made;
+      handles.set(n, handle);
+      return handle;
     },
   };
 }
 
-type Witness = Readonly<{
+type RecordingUpstream = Readonly<{
   port: number;
-  judge(permits: readonly DecisionRecord[], atLeast: number): Promise<readonly Seen[]>;
+  verify(permits: readonly DecisionRecord[], atLeast: number): Promise<readonly Seen[]>;
   stop(): Promise<void>;
 }>;
 
 // --- Node
 
-async function startWitness(): Promise<Witness> {
+async function startNodeUpstream(): Promise<RecordingUpstream> {
   const connections: { bytes: string; read: number; closed: boolean }[] = [];
-  /** As Node's own parser has read them. */
+  /** The requests as Node's own parser read them. */
   const read: { method: string; target: string; id: string }[] = [];
   const sockets = new Set<Socket>();
   const lenient = { insecureHTTPParser: true, requireHostHeader: false, maxHeaderSize: 262_144 };
@@ -155,7 +158,7 @@ async function startWitness(): Promise<Witness> {
     req.resume();
     req.on("end", () => {
       res.setHeader("x-answer-to", id);
-      res.end(`you asked for ${req.url}`);
+      res.end(`you requested ${req.url}`);
     });
   });
   server.on("connection", (socket) => {
@@ -175,7 +178,7 @@ async function startWitness(): Promise<Witness> {
 
   return {
     port: (server.address() as AddressInfo).port,
-    async judge(permits) {
+    async verify(permits) {
       const lenientlyRead = read.splice(0);
       const fresh = connections.splice(0).map((connection) => {
         if (!connection.closed) connections.push(connection);
@@ -186,19 +189,19 @@ async function startWitness(): Promise<Witness> {
       const found: StrictMessage[] = [];
       for (const { connection, bytes } of fresh) {
         const { messages, problem } = readRequests(bytes);
-        // Whoever breaks off in the middle of a body takes the connection to the upstream along.
+        // A caller that aborts in the middle of a body makes the proxy close the upstream connection as well.
         if (problem !== null) {
-          assert.equal(problem, "incomplete body", `an upstream was sent what is no request: ${bytes}`);
-          await waitFor("the broken connection to be closed", () => connection.closed);
+          assert.equal(problem, "incomplete body", `an upstream received bytes that are not a request: ${bytes}`);
+          await waitFor("the aborted connection to close", () => connection.closed);
         }
-        for (const message of messages) judgeRequest(message, permits);
+        for (const message of messages) verifyRequest(message, permits);
         found.push(...messages);
       }
       const ids = found.map(({ lines }) => valuesIn(lines, "x-request-id")[0] ?? "");
       assert.deepEqual(
         lenientlyRead.map(({ method, target, id }) => [method, target, id]).sort(),
         found.map(({ method, target }, i) => [method, target, ids[i]]).sort(),
-        "a lenient server reads the same requests as a strict one",
+        "the lenient server reads the same requests as the strict parser",
       );
       assert.equal(new Set(ids).size, ids.length, "no permit is used twice");
       const order = permits.map(({ requestId }) => requestId);
@@ -218,7 +221,7 @@ async function startWitness(): Promise<Witness> {
   };
 }
 
-const ours: ReadonlySet<string> = new Set([
+const ownNames: ReadonlySet<string> = new Set([
   "x-request-id",
   "x-forwarded-proto",
   "x-forwarded-for",
@@ -231,23 +234,26 @@ const ours: ReadonlySet<string> = new Set([
   "x-pomerium-routing-key",
 ]);
 
-function judgeRequest(request: StrictMessage, permits: readonly DecisionRecord[]): void {
-  const said = JSON.stringify(request);
+function verifyRequest(request: StrictMessage, permits: readonly DecisionRecord[]): void {
+  const text = JSON.stringify(request);
   const one = (name: string): string => {
     const values = valuesIn(request.lines, name);
-    assert.equal(values.length, 1, `one line of ${name}: ${said}`);
+    assert.equal(values.length, 1, `one line of ${name}: ${text}`);
     return values[0] ?? "";
   };
   const permit = permits.find(({ requestId }) => requestId === one("x-request-id"));
-  assert.ok(permit !== undefined, `nobody permitted ${said}`);
-  judgeMeaning({ ...request, host: one("host") }, permit);
+  assert.ok(permit !== undefined, `no permit covers ${text}`);
+  verifyTarget({ ...request, host: one("host") }, permit);
 
   for (const [name] of request.lines) {
     const lower = name.toLowerCase();
     const folded = foldName(name);
-    const mistakable = isReservedName(folded) || [...ours].some((each) => foldName(each) === folded);
-    assert.ok(!mistakable || ours.has(lower), `a name that could be mistaken for ours: ${name} in ${said}`);
-    assert.ok(!lower.includes("_"), `a name with an underscore: ${said}`);
+    const mistakable = isReservedName(folded) || [...ownNames].some((each) => foldName(each) === folded);
+    assert.ok(
+      !mistakable || ownNames.has(lower),
+      `a name that could be mistaken for one of the proxy: ${name} in ${text}`,
+    );
+    assert.ok(!lower.includes("_"), `a name with an underscore: ${text}`);
   }
   for (const name of [
     "content-length",
@@ -258,22 +264,22 @@ function judgeRequest(request: StrictMessage, permits: readonly DecisionRecord[]
     "x-envoy-external-address",
     "x-nick",
   ])
-    assert.ok(valuesIn(request.lines, name).length <= 1, `more than one line of ${name}: ${said}`);
-  judgeIdentity(permit, one("x-pomerium-claim-email"), one("x-pomerium-jwt-assertion"));
-  assert.doesNotMatch(said, handlePattern, "a credential of ours");
+    assert.ok(valuesIn(request.lines, name).length <= 1, `more than one line of ${name}: ${text}`);
+  verifyIdentity(permit, one("x-pomerium-claim-email"), one("x-pomerium-jwt-assertion"));
+  assert.doesNotMatch(text, handlePattern, "a session credential reached the upstream");
   assert.doesNotMatch(
-    decodeURIComponent(said.replace(/%(?![0-9A-Fa-f]{2})/g, "%25").replace(/%[89A-Fa-f]/g, "%25")),
+    decodeURIComponent(text.replace(/%(?![0-9A-Fa-f]{2})/g, "%25").replace(/%[89A-Fa-f]/g, "%25")),
     handlePattern,
   );
 }
 
-function judgeMeaning(seen: Readonly<{ method: string; target: string; host: string }>, permit: DecisionRecord): void {
+function verifyTarget(seen: Readonly<{ method: string; target: string; host: string }>, permit: DecisionRecord): void {
   assert.equal(seen.method, permit.method);
   assert.equal(seen.target.split("?", 1)[0], permit.path);
   assert.equal(seen.host.replace(/:\d+$/, ""), permit.host);
 }
 
-function judgeIdentity(permit: DecisionRecord, email: string, assertion: string): void {
+function verifyIdentity(permit: DecisionRecord, email: string, assertion: string): void {
   const n = /^user-(\d+)$/.exec(permit.userId ?? "")?.[1];
   const expected = n === undefined ? "" : `user${n}@example.com`;
   assert.equal(email, expected);
@@ -287,26 +293,26 @@ function judgeIdentity(permit: DecisionRecord, email: string, assertion: string)
 
 // --- nginx
 
-async function startNginxWitness(): Promise<Witness> {
+async function startNginxUpstream(): Promise<RecordingUpstream> {
   const nginx: Nginx = await startNginx();
   let read = 0;
   return {
     port: nginx.port,
-    async judge(permits, atLeast) {
-      // It writes them down after it has answered.
-      const fresh = await waitFor("nginx to write down what it read", () => {
+    async verify(permits, atLeast) {
+      // nginx logs a request only after it has answered it.
+      const fresh = await waitFor("nginx to log the requests", () => {
         const all = nginx.requests().slice(read);
         return all.length >= Math.min(atLeast, permits.length) && all;
       });
       read += fresh.length;
       for (const request of fresh) {
-        if (request.status === "499" || request.method === "") continue; // it was broken off
+        if (request.status === "499" || request.method === "") continue; // the caller aborted it
         assert.equal(request.status, "200", `nginx could not read ${JSON.stringify(request)}`);
         const permit = permits.find(({ requestId }) => requestId === request.requestId);
-        assert.ok(permit !== undefined, `nobody permitted ${JSON.stringify(request)}`);
-        judgeMeaning({ method: request.method, target: request.uri, host: request.host }, permit);
-        assert.equal(request.path, decodeURIComponent(permit.path), "nginx's own reading of the path");
-        judgeIdentity(permit, request.email, request.assertion);
+        assert.ok(permit !== undefined, `no permit covers ${JSON.stringify(request)}`);
+        verifyTarget({ method: request.method, target: request.uri, host: request.host }, permit);
+        assert.equal(request.path, decodeURIComponent(permit.path), "the path as nginx parsed it");
+        verifyIdentity(permit, request.email, request.assertion);
         assert.doesNotMatch(JSON.stringify(request), handlePattern);
       }
       const order = permits.map(({ requestId }) => requestId);

@@ -1,31 +1,31 @@
 /**
- * A process whose seccomp filter refuses one request of `ioctl` (SIOCOUTQ). Prints what it knows of its kernel's send
- * queues.
+ * A process whose seccomp filter refuses one `ioctl` request (SIOCOUTQ). It prints whether it can read its kernel's
+ * send queues.
  */
 const ffi = process.getBuiltinModule("node:ffi");
 const library = ffi.dlopen(null, {
   prctl: { arguments: ["i32", "u64", "pointer", "u64", "u64"], return: "i32" },
 });
 const { prctl } = library.functions;
-/** Of `linux/prctl.h` and `linux/seccomp.h`. */
+/** Constants from `linux/prctl.h` and `linux/seccomp.h`. */
 const setNoNewPrivileges = 38;
 const setSeccomp = 22;
 const modeFilter = 2n;
-/** BPF: load a word of `struct seccomp_data`, jump unless it equals, return. */
-const [load, jumpEqual, give] = [0x20, 0x15, 0x06];
+/** BPF: load a word of `struct seccomp_data`, jump if not equal, return. */
+const [load, jumpEqual, returnCode] = [0x20, 0x15, 0x06];
 const [numberAt, secondArgumentAt] = [0, 24];
 const [allow, refuse] = [0x7fff_0000, 0x0005_0001];
 const ioctl = process.arch === "x64" ? 16 : 29;
 const siocoutq = 0x5411;
 
-/** Code, how many to skip when it is equal and when not, and a constant. */
+/** Instruction code, instructions to skip if equal and if not, and a constant. */
 const program = [
   [load, 0, 0, numberAt],
   [jumpEqual, 0, 3, ioctl],
   [load, 0, 0, secondArgumentAt],
   [jumpEqual, 0, 1, siocoutq],
-  [give, 0, 0, refuse],
-  [give, 0, 0, allow],
+  [returnCode, 0, 0, refuse],
+  [returnCode, 0, 0, allow],
 ] as const;
 const code = new DataView(new ArrayBuffer(program.length * 8));
 program.forEach(([operation, equal, other, constant], i) => {

@@ -1,4 +1,4 @@
-/** HTTP/2 as no library would send it: each a list of frames behind the preface, on stream 1. */
+/** HTTP/2 attacks that no client library would send: each a list of frames after the preface, on stream 1. */
 
 import {
   continuationOf,
@@ -16,8 +16,9 @@ export type Http2Attack = Readonly<{
   name: string;
   frames: readonly Buffer[];
   /**
-   * refused: 400 and the like, a reset or the end of the connection, and no upstream hears of anything complete ·
-   * carried: this reaches the upstream, and the answer is 200 · answered: by ourselves, with this status
+   * - "refused": a 4xx, a reset or the end of the connection, and no complete request reaches an upstream
+   * - an object: this request reaches the upstream, and the answer is 200
+   * - a number: the proxy replies itself with this status
    */
   outcome: "refused" | Readonly<{ method: string; target: string; host?: string; body?: string }> | number;
 }>;
@@ -29,43 +30,43 @@ const get = (path: string, ...more: readonly string[]): string[] => [
   ...more,
   ...cookie,
 ];
-const changed = (name: string, value: string, ...more: string[]): string[] => {
+const withField = (name: string, value: string, ...more: string[]): string[] => {
   const lines = get("/", ...more);
   return lines.with(lines.indexOf(name) + 1, value);
 };
-const without = (name: string, ...more: string[]): string[] => {
+const withoutField = (name: string, ...more: string[]): string[] => {
   const lines = get("/", ...more);
   return lines.toSpliced(lines.indexOf(name), 2);
 };
 const one = (...lines: readonly string[]): Buffer[] => [headers(1, whole, ...lines)];
 const posted = (body: readonly Buffer[], ...more: string[]): Buffer[] => [
-  headers(1, endHeaders, ...changed(":method", "POST", ...more)),
+  headers(1, endHeaders, ...withField(":method", "POST", ...more)),
   ...body,
 ];
 const smuggled = "GET /hidden HTTP/1.1\r\nHost: app.localhost\r\n\r\n";
 
-/** What HTTP/1 would read as lines of its own (request splitting on the way down). */
+/** Values that HTTP/1 would read as further lines: request splitting in the translation to HTTP/1. */
 const splitting: Readonly<Record<string, Buffer[]>> = {
   "a name in capitals": one(...get("/", "X-Pomerium-Claim-Email", "evil")),
-  "a line break in the path": one(...changed(":path", `/ HTTP/1.1\r\nHost: app.localhost\r\n\r\n${smuggled}`)),
-  "a space in the path": one(...changed(":path", "/ HTTP/1.1")),
-  "a tab in the path": one(...changed(":path", "/\tadmin")),
-  "a line break in the method": one(...changed(":method", `GET / HTTP/1.1\r\nHost: a\r\n\r\nGET`)),
-  "a space in the method": one(...changed(":method", "GET /admin HTTP/1.1 x")),
-  "a method in lower case": one(...changed(":method", "get")),
-  "an empty method": one(...changed(":method", "")),
-  "a line break in the authority": one(...changed(":authority", "app.localhost\r\nx: y")),
-  "a path in the authority": one(...changed(":authority", "app.localhost/admin")),
+  "a line break in the path": one(...withField(":path", `/ HTTP/1.1\r\nHost: app.localhost\r\n\r\n${smuggled}`)),
+  "a space in the path": one(...withField(":path", "/ HTTP/1.1")),
+  "a tab in the path": one(...withField(":path", "/\tadmin")),
+  "a line break in the method": one(...withField(":method", `GET / HTTP/1.1\r\nHost: a\r\n\r\nGET`)),
+  "a space in the method": one(...withField(":method", "GET /admin HTTP/1.1 x")),
+  "a method in lower case": one(...withField(":method", "get")),
+  "an empty method": one(...withField(":method", "")),
+  "a line break in the authority": one(...withField(":authority", "app.localhost\r\nx: y")),
+  "a path in the authority": one(...withField(":authority", "app.localhost/admin")),
   "a space before a value": one(...get("/", "x", " a")),
-  "a tab behind a value": one(...get("/", "x", "a\t")),
-  "a value of nothing but a space": one(...get("/", "x", " ")),
-  "a space behind a cookie": one(...get("/", "cookie", "a=b ")),
-  "a space before an authority": one(...changed(":authority", " app.localhost")),
+  "a tab after a value": one(...get("/", "x", "a\t")),
+  "a value that is a single space": one(...get("/", "x", " ")),
+  "a space after a cookie": one(...get("/", "cookie", "a=b ")),
+  "a space before an authority": one(...withField(":authority", " app.localhost")),
   "a name with an underscore": one(...get("/", "x_pomerium_claim_email", "evil")),
 };
 
-/** Fields that are none: nghttp2 leaves them out, alone, and the request goes on without them. */
-const leftOut: Readonly<Record<string, Buffer[]>> = {
+/** Invalid fields that nghttp2 drops one by one; the request continues without them. */
+const dropped: Readonly<Record<string, Buffer[]>> = {
   "a line break in a value": one(...get("/", "x", `a\r\n${smuggled}`)),
   "a line feed in a value": one(...get("/", "x", "a\nx-pomerium-claim-email: evil")),
   "a carriage return in a value": one(...get("/", "x", "a\rb")),
@@ -92,17 +93,17 @@ const framing: Readonly<Record<string, Buffer[]>> = {
   "keep-alive": one(...get("/", "keep-alive", "timeout=5")),
   "proxy-connection": one(...get("/", "proxy-connection", "keep-alive")),
   upgrade: one(...get("/", "upgrade", "websocket")),
-  "te that is not trailers": one(...get("/", "te", "chunked")),
+  "te with a value other than trailers": one(...get("/", "te", "chunked")),
   "trailers with pseudo-headers": posted([data(1, 0, "hello"), headers(1, whole, ":path", "/admin")]),
   "trailers that do not end the stream": posted([data(1, 0, "hello"), headers(1, endHeaders, "x", "y")]),
   "data before headers": [data(1, endStream, "hello"), ...one(...get("/"))],
-  "data behind the end of the stream": [...one(...get("/admin")), data(1, endStream, smuggled)],
+  "data after the end of the stream": [...one(...get("/admin")), data(1, endStream, smuggled)],
   "headers on an even stream": [headers(2, whole, ...get("/"))],
   "headers on stream 0": [headers(0, whole, ...get("/"))],
-  "padding that is longer than the frame": [
+  "padding longer than the frame": [
     frame(frameTypes.headers, whole | 0x8, 1, Buffer.concat([Buffer.from([255]), fields(...get("/"))])),
   ],
-  "a frame beyond the largest": [frame(frameTypes.headers, whole, 1, Buffer.alloc(20_000))],
+  "a frame beyond the maximum size": [frame(frameTypes.headers, whole, 1, Buffer.alloc(20_000))],
   "another frame within a head": [headers(1, endStream, ...get("/")), data(1, 0, "x"), continuationOf(1, endHeaders)],
   "another stream's headers within a head": [headers(1, endStream, ...get("/")), headers(3, whole, ...get("/"))],
   "a header block that cannot be decoded": [
@@ -111,51 +112,57 @@ const framing: Readonly<Record<string, Buffer[]>> = {
   "an index beyond the table": [
     frame(frameTypes.headers, whole, 1, Buffer.concat([fields(...get("/")), Buffer.from([0xc0])])),
   ],
-  "a table larger than was said": [
+  "a table larger than the announced maximum": [
     frame(frameTypes.headers, whole, 1, Buffer.concat([Buffer.from([0x3f, 0xe1, 0xff, 0x7f]), fields(...get("/"))])),
   ],
-  "a push to the server": [
+  "PUSH_PROMISE sent to the server": [
     frame(frameTypes.pushPromise, endHeaders, 1, Buffer.concat([Buffer.from([0, 0, 0, 2]), fields(...get("/"))])),
   ],
 };
 
 const pseudo: Readonly<Record<string, Buffer[]>> = {
-  "no method": one(...without(":method")),
-  "no path": one(...without(":path")),
-  "no scheme": one(...without(":scheme")),
-  "no authority and no host": one(...without(":authority")),
-  "an empty path": one(...changed(":path", "")),
-  "an empty authority": one(...changed(":authority", "")),
+  "no method": one(...withoutField(":method")),
+  "no path": one(...withoutField(":path")),
+  "no scheme": one(...withoutField(":scheme")),
+  "no authority and no host": one(...withoutField(":authority")),
+  "an empty path": one(...withField(":path", "")),
+  "an empty authority": one(...withField(":authority", "")),
   "two methods": one(":method", "POST", ...get("/")),
   "two paths": one(":path", "/admin", ...get("/")),
   "two authorities": one(":authority", "eng.localhost", ...get("/")),
   "an unknown pseudo-header": one(":user", "alice", ...get("/")),
   "a status": one(":status", "200", ...get("/")),
-  "a pseudo-header behind a header": one("x", "y", ...get("/")),
-  "a host that says something else": one(...get("/", "host", "eng.localhost")),
-  "a host that says something else, and one that does not": one(
+  "a pseudo-header after a header": one("x", "y", ...get("/")),
+  "a host that contradicts the authority": one(...get("/", "host", "eng.localhost")),
+  "one host that agrees and one that contradicts the authority": one(
     ...get("/", "host", "app.localhost", "host", "eng.localhost"),
   ),
-  "two hosts without an authority": one(...without(":authority", "host", "app.localhost", "host", "eng.localhost")),
-  "a port that the host lacks": one(...changed(":authority", "app.localhost:80", "host", "app.localhost")),
-  userinfo: one(...changed(":authority", "eng.localhost@app.localhost")),
-  "a trailing dot": one(...changed(":authority", "app.localhost.")),
-  "a port that is none": one(...changed(":authority", "app.localhost:99999")),
-  "absolute-form": one(...changed(":path", "http://eng.localhost/")),
-  "asterisk-form": one(...changed(":path", "*")),
-  "dot segments": one(...changed(":path", "/a/%2e%2e/admin")),
-  "an encoded slash": one(...changed(":path", "/a%2fadmin")),
-  "an overlong slash": one(...changed(":path", "/a%c0%afadmin")),
-  "a fragment": one(...changed(":path", "/a?x#b")),
-  "a byte outside ASCII": one(...changed(":path", "/\xe9")),
-  "CONNECT with a path": one(...changed(":method", "CONNECT")),
-  "CONNECT that no route names": one(":method", "CONNECT", ":authority", "169.254.169.254:80"),
-  "extended CONNECT, which was not offered": one(...changed(":method", "CONNECT"), ":protocol", "websocket"),
-  TRACE: one(...changed(":method", "TRACE")),
+  "two hosts without an authority": one(
+    ...withoutField(":authority", "host", "app.localhost", "host", "eng.localhost"),
+  ),
+  "a port that the host does not have": one(...withField(":authority", "app.localhost:80", "host", "app.localhost")),
+  userinfo: one(...withField(":authority", "eng.localhost@app.localhost")),
+  "a trailing dot": one(...withField(":authority", "app.localhost.")),
+  "an invalid port": one(...withField(":authority", "app.localhost:99999")),
+  "absolute-form": one(...withField(":path", "http://eng.localhost/")),
+  "asterisk-form": one(...withField(":path", "*")),
+  "dot segments": one(...withField(":path", "/a/%2e%2e/admin")),
+  "an encoded slash": one(...withField(":path", "/a%2fadmin")),
+  "an overlong slash": one(...withField(":path", "/a%c0%afadmin")),
+  "a fragment": one(...withField(":path", "/a?x#b")),
+  "a byte outside ASCII": one(...withField(":path", "/\xe9")),
+  "CONNECT with a path": one(...withField(":method", "CONNECT")),
+  "CONNECT to a target of no route": one(":method", "CONNECT", ":authority", "169.254.169.254:80"),
+  "extended CONNECT, which the server did not enable": one(
+    ...withField(":method", "CONNECT"),
+    ":protocol",
+    "websocket",
+  ),
+  TRACE: one(...withField(":method", "TRACE")),
   "two lines of authorization": one(...get("/", "authorization", "a", "authorization", "b")),
 };
 
-const carried: Readonly<Record<string, readonly [Buffer[], Exclude<Http2Attack["outcome"], number | "refused">]>> = {
+const forwarded: Readonly<Record<string, readonly [Buffer[], Exclude<Http2Attack["outcome"], number | "refused">]>> = {
   "a plain request": [one(...get("/")), { method: "GET", target: "/", host: "app.localhost" }],
   "a body with its length": [
     posted([data(1, endStream, "hello")], "content-length", "5"),
@@ -169,12 +176,12 @@ const carried: Readonly<Record<string, readonly [Buffer[], Exclude<Http2Attack["
     posted([data(1, endStream, smuggled)]),
     { method: "POST", target: "/", body: smuggled },
   ],
-  "a host that says the same": [one(...get("/", "host", "app.localhost")), { method: "GET", target: "/" }],
-  "a host alone": [
-    one(...without(":authority", "host", "app.localhost")),
+  "a host that agrees with the authority": [one(...get("/", "host", "app.localhost")), { method: "GET", target: "/" }],
+  "a host without an authority": [
+    one(...withoutField(":authority", "host", "app.localhost")),
     { method: "GET", target: "/", host: "app.localhost" },
   ],
-  "a scheme that is not ours": [one(...changed(":scheme", "ftp")), { method: "GET", target: "/" }],
+  "a scheme other than the connection's": [one(...withField(":scheme", "ftp")), { method: "GET", target: "/" }],
   "identity headers": [
     one(
       ...get(
@@ -191,7 +198,7 @@ const carried: Readonly<Record<string, readonly [Buffer[], Exclude<Http2Attack["
     ),
     { method: "GET", target: "/" },
   ],
-  "trailers that say who is asking": [
+  "trailers that claim an identity": [
     posted([
       data(1, 0, "hello"),
       headers(
@@ -207,7 +214,7 @@ const carried: Readonly<Record<string, readonly [Buffer[], Exclude<Http2Attack["
     ]),
     { method: "POST", target: "/", body: "hello" },
   ],
-  "cookies in crumbs": [
+  "cookie crumbs": [
     one(
       ...get(
         "/",
@@ -221,7 +228,7 @@ const carried: Readonly<Record<string, readonly [Buffer[], Exclude<Http2Attack["
     ),
     { method: "GET", target: "/" },
   ],
-  "cookies in crumbs that are ours alone": [
+  "cookie crumbs that are all the proxy's": [
     one(...get("/", "cookie", `_pomerium=${handleOf(2)}`)),
     { method: "GET", target: "/" },
   ],
@@ -230,7 +237,7 @@ const carried: Readonly<Record<string, readonly [Buffer[], Exclude<Http2Attack["
     { method: "GET", target: "/" },
   ],
   "a credential in the query": [
-    one(...changed(":path", `/?pomerium_session=${handleOf(1)}&a=1`)),
+    one(...withField(":path", `/?pomerium_session=${handleOf(1)}&a=1`)),
     { method: "GET", target: "/?a=1" },
   ],
   "a head in many frames": [
@@ -252,23 +259,23 @@ const carried: Readonly<Record<string, readonly [Buffer[], Exclude<Http2Attack["
     ],
     { method: "GET", target: "/" },
   ],
-  "runs of slashes": [one(...changed(":path", "//a///b")), { method: "GET", target: "/a/b" }],
+  "runs of slashes": [one(...withField(":path", "//a///b")), { method: "GET", target: "/a/b" }],
 };
 
 const answered: Readonly<Record<string, readonly [Buffer[], number]>> = {
-  "a path for others": [one(...changed(":path", "/%61dmin")), 403],
-  "a host for others": [one(...changed(":authority", "ENG.localhost")), 403],
-  "a host that nobody knows": [one(...changed(":authority", "127.0.0.1")), 404],
+  "a path of a group that the caller is not in": [one(...withField(":path", "/%61dmin")), 403],
+  "a host of a group that the caller is not in": [one(...withField(":authority", "ENG.localhost")), 403],
+  "an unknown host": [one(...withField(":authority", "127.0.0.1")), 404],
 };
 
 export const http2: readonly Http2Attack[] = [
   ...[splitting, framing, pseudo].flatMap((attacks) =>
     Object.entries(attacks).map(([name, frames]): Http2Attack => ({ name, frames, outcome: "refused" })),
   ),
-  ...Object.entries(leftOut).map(
+  ...Object.entries(dropped).map(
     ([name, frames]): Http2Attack => ({ name, frames, outcome: { method: "GET", target: "/" } }),
   ),
-  ...[...Object.entries(carried), ...Object.entries(answered)].map(
+  ...[...Object.entries(forwarded), ...Object.entries(answered)].map(
     ([name, [frames, outcome]]): Http2Attack => ({ name, frames, outcome }),
   ),
 ];

@@ -1,5 +1,5 @@
-/** What is asked for: spellings of a path or a host that a reader behind us could take for another. */
-import { type Attack, answered, carried, cookie, get, head, over, refused } from "./attack.ts";
+/** Spellings of a path or a host that the upstream could read as another one. */
+import { type Attack, answered, cookie, forwarded, get, head, onlyOver, refused } from "./attack.ts";
 
 const paths = refused(400, {
   "dot segments": get("/a/../admin"),
@@ -10,9 +10,9 @@ const paths = refused(400, {
   "dot segments with parameters": get("/a/..;/admin"),
   "dot segments with parameters that have a value": get("/a/..;x=y/admin"),
   "an encoded dot with parameters": get("/a/%2e;/admin"),
-  "a segment of nothing but parameters": get("/;/admin"),
-  "a segment of nothing but named parameters": get("/;x=y/admin"),
-  "an encoded segment of nothing but parameters": get("/%3B/admin"),
+  "a segment of parameters only": get("/;/admin"),
+  "a segment of named parameters only": get("/;x=y/admin"),
+  "an encoded segment of parameters only": get("/%3B/admin"),
   "an encoded slash": get("/a%2fb"),
   "an encoded slash in capitals": get("/%2Fadmin"),
   "an encoded slash around dots": get("/a%2f..%2fadmin"),
@@ -27,21 +27,21 @@ const paths = refused(400, {
   "an encoded DEL": get("/admin%7f"),
   "a tab": get("/a\tb"),
   "a broken percent-encoding": get("/a%zz"),
-  "a percent-encoding that ends early": get("/a%2"),
+  "a truncated percent-encoding": get("/a%2"),
   "a percent sign alone": get("/a%"),
-  "the %u of IIS": get("/%u0061dmin"),
+  "the %u escape of IIS": get("/%u0061dmin"),
   "an overlong slash in two bytes": get("/a%c0%afadmin"),
   "an overlong dot": get("/%c0%ae%c0%ae/admin"),
   "an overlong slash in three bytes": get("/a%e0%80%afadmin"),
   "an overlong NUL": get("/admin%c0%80"),
   "half a surrogate": get("/a%ed%a0%80"),
-  "UTF-8 that ends early": get("/a%e2%82"),
-  "a byte of no UTF-8": get("/a%ff"),
+  "truncated UTF-8": get("/a%e2%82"),
+  "a byte that is not UTF-8": get("/a%ff"),
   "a byte outside ASCII": get("/\xe9"),
   "a fragment": get("/a#/admin"),
   "a fragment in the query": get("/a?x#/admin"),
   "a target without a slash": get("admin"),
-  "a target that is a query": get("?/admin"),
+  "a target that is only a query": get("?/admin"),
   "a target with a space": get("/a /admin"),
   "an empty target": get(""),
 });
@@ -49,8 +49,8 @@ const paths = refused(400, {
 const forms = refused(400, {
   "absolute-form of another scheme": get("ftp://app.localhost/"),
   "absolute-form of a WebSocket": get("ws://app.localhost/"),
-  "absolute-form of the machine itself": get("http://127.0.0.1/"),
-  "absolute-form behind a slash too few": get("http:/app.localhost/"),
+  "absolute-form of the loopback address": get("http://127.0.0.1/"),
+  "absolute-form with one slash": get("http:/app.localhost/"),
   "absolute-form without slashes": get("http:app.localhost/"),
   "absolute-form of no host": get("http:///app.localhost/"),
   "absolute-form without a scheme": get("://app.localhost/"),
@@ -63,10 +63,10 @@ const forms = refused(400, {
   "asterisk-form of OPTIONS with a query": get("*?x").replace("GET", "OPTIONS"),
 });
 
-/** Said twice, and not the same. `scheme` is the one of the connection. */
-const saidTwice = (scheme: "http" | "https"): Attack[] =>
+/** Targets in absolute-form that are malformed or contradict Host or the connection. `scheme` is the connection's. */
+const contradicting = (scheme: "http" | "https"): Attack[] =>
   refused(400, {
-    "absolute-form behind a second space": get(` ${scheme}://app.localhost/a`),
+    "absolute-form after a second space": get(` ${scheme}://app.localhost/a`),
     "absolute-form of another host": get(`${scheme}://eng.localhost/`),
     "absolute-form of another host, in capitals": get(`${scheme.toUpperCase()}://eng.localhost/`),
     "absolute-form of the other scheme": get(`${scheme === "http" ? "https" : "http"}://app.localhost/`),
@@ -76,19 +76,19 @@ const saidTwice = (scheme: "http" | "https"): Attack[] =>
     "absolute-form of another port": get(`${scheme}://app.localhost:8080/`),
     "absolute-form without the Host's port": get(`${scheme}://app.localhost/`, "", "HTTP/1.1", "app.localhost:8080"),
     "absolute-form with an empty port": get(`${scheme}://app.localhost:/`),
-    "absolute-form with a port that is none": get(`${scheme}://app.localhost:99999/`),
+    "absolute-form with an invalid port": get(`${scheme}://app.localhost:99999/`),
     "absolute-form with userinfo": get(`${scheme}://a@app.localhost/`),
     "absolute-form with a password": get(`${scheme}://a:b@app.localhost/`),
-    "absolute-form with a host for userinfo": get(`${scheme}://app.localhost@eng.localhost/`),
-    "absolute-form with a host and port for userinfo": get(`${scheme}://app.localhost:80@eng.localhost/`),
+    "absolute-form with a host as userinfo": get(`${scheme}://app.localhost@eng.localhost/`),
+    "absolute-form with a host and port as userinfo": get(`${scheme}://app.localhost:80@eng.localhost/`),
     "absolute-form with a backslash": get(`${scheme}://app.localhost\\@eng.localhost/`),
     "absolute-form with backslashes": get(`${scheme}:\\\\app.localhost/`),
-    "absolute-form with a fragment for a path": get(`${scheme}://app.localhost#/admin`),
+    "absolute-form with a fragment as its path": get(`${scheme}://app.localhost#/admin`),
     "absolute-form with a trailing dot": get(`${scheme}://app.localhost./`),
     "absolute-form with an encoded host": get(`${scheme}://%61pp.localhost/`),
     "absolute-form with dot segments": get(`${scheme}://app.localhost/a/../admin`),
     "absolute-form with encoded dot segments": get(`${scheme}://app.localhost/a/%2e%2e/admin`),
-    "absolute-form with dot segments that leave its host": get(`${scheme}://app.localhost/../eng.localhost/`),
+    "absolute-form with dot segments that climb above its host": get(`${scheme}://app.localhost/../eng.localhost/`),
     "absolute-form with an encoded slash": get(`${scheme}://app.localhost/a%2fadmin`),
     "absolute-form with a fragment": get(`${scheme}://app.localhost/a#/admin`),
     "absolute-form of HTTP/1.0": get(`${scheme}://app.localhost/`, "", "HTTP/1.0"),
@@ -99,11 +99,11 @@ const saidTwice = (scheme: "http" | "https"): Attack[] =>
     "asterisk-form of OPTIONS in absolute-form": get(`${scheme}://app.localhost`).replace("GET", "OPTIONS"),
   });
 
-/** RFC 9112 §3.2.2: a server takes it. What goes up is the path that was authorised, and nothing of the rest. */
+/** RFC 9112 §3.2.2: a server accepts absolute-form. Only the authorised path and query are forwarded. */
 const absolute = (scheme: "http" | "https", port: number): Attack[] => [
-  ...saidTwice(scheme),
-  ...carried({
-    "absolute-form of this very host": [
+  ...contradicting(scheme),
+  ...forwarded({
+    "absolute-form of the same host": [
       get(`${scheme}://app.localhost/a?b=1`),
       { method: "GET", target: "/a?b=1", host: "app.localhost" },
     ],
@@ -115,13 +115,16 @@ const absolute = (scheme: "http" | "https", port: number): Attack[] => [
       get(`${scheme}://app.localhost/a`, "", "HTTP/1.1", `app.localhost:${port}`),
       { method: "GET", target: "/a" },
     ],
-    "absolute-form with another port, twice": [
+    "absolute-form with the same other port in both": [
       get(`${scheme}://app.localhost:8080/a`, "", "HTTP/1.1", "app.localhost:8080"),
       { method: "GET", target: "/a" },
     ],
     "absolute-form without a path": [get(`${scheme}://app.localhost`), { method: "GET", target: "/" }],
-    "absolute-form of a query alone": [get(`${scheme}://app.localhost?b=/c`), { method: "GET", target: "/?b=/c" }],
-    "absolute-form of a path that is made one form": [
+    "absolute-form with a query and no path": [
+      get(`${scheme}://app.localhost?b=/c`),
+      { method: "GET", target: "/?b=/c" },
+    ],
+    "absolute-form of a path that is normalised": [
       get(`${scheme}://app.localhost//%61|b`),
       { method: "GET", target: "/a%7Cb" },
     ],
@@ -139,17 +142,11 @@ const absolute = (scheme: "http" | "https", port: number): Attack[] => [
     ],
   }),
   ...answered({
-    "absolute-form of a path that is for nobody": [get(`${scheme}://app.localhost/admin`), 403],
-    "absolute-form of it in another spelling": [get(`${scheme}://app.localhost//%61dmin/x`), 403],
-    "absolute-form of a host that is for others": [
-      get(`${scheme}://eng.localhost/`, "", "HTTP/1.1", "eng.localhost"),
-      403,
-    ],
-    "absolute-form of a host that nobody knows": [
-      get(`${scheme}://169.254.169.254/`, "", "HTTP/1.1", "169.254.169.254"),
-      404,
-    ],
-    "absolute-form of a reserved path is that path": [get(`${scheme}://app.localhost/.pomerium/nothing`), 200],
+    "absolute-form of a forbidden path": [get(`${scheme}://app.localhost/admin`), 403],
+    "absolute-form of a forbidden path in another spelling": [get(`${scheme}://app.localhost//%61dmin/x`), 403],
+    "absolute-form of a forbidden host": [get(`${scheme}://eng.localhost/`, "", "HTTP/1.1", "eng.localhost"), 403],
+    "absolute-form of an unknown host": [get(`${scheme}://169.254.169.254/`, "", "HTTP/1.1", "169.254.169.254"), 404],
+    "absolute-form of a reserved path reaches that path": [get(`${scheme}://app.localhost/.pomerium/nothing`), 200],
   }),
 ];
 
@@ -169,7 +166,7 @@ const hosts = refused(400, {
   "a fragment in Host": get("/", "", "HTTP/1.1", "app.localhost#eng.localhost"),
   "a backslash in Host": get("/", "", "HTTP/1.1", "eng.localhost\\.app.localhost"),
   "a scheme in Host": get("/", "", "HTTP/1.1", "http://app.localhost"),
-  "a port that is none": get("/", "", "HTTP/1.1", "app.localhost:99999"),
+  "an invalid port": get("/", "", "HTTP/1.1", "app.localhost:99999"),
   "port zero": get("/", "", "HTTP/1.1", "app.localhost:0"),
   "an empty port": get("/", "", "HTTP/1.1", "app.localhost:"),
   "two ports": get("/", "", "HTTP/1.1", "app.localhost:80:81"),
@@ -180,12 +177,12 @@ const hosts = refused(400, {
   "a percent-encoded Host": get("/", "", "HTTP/1.1", "%65ng.localhost"),
   "a Host outside ASCII": get("/", "", "HTTP/1.1", "\xe9ng.localhost"),
   "a Host with a tab": get("/", "", "HTTP/1.1", "app.localhost\teng.localhost"),
-  "a Host that is folded": head("GET / HTTP/1.1", "Host: app.localhost", " eng.localhost"),
+  "a folded Host": head("GET / HTTP/1.1", "Host: app.localhost", " eng.localhost"),
   "a Host with a space before its colon": head("GET / HTTP/1.1", "Host : app.localhost"),
   "a Host with NUL": get("/", "", "HTTP/1.1", "app.localhost\0.eng.localhost"),
   "a Host beyond 253 characters": get("/", "", "HTTP/1.1", `${"a.".repeat(130)}localhost`),
   "a zone in an IPv6 address": get("/", "", "HTTP/1.1", "[::1%25lo]"),
-  "CONNECT with a Host that says something else": head("CONNECT a:1 HTTP/1.1", "Host: b:1"),
+  "CONNECT with a contradicting Host": head("CONNECT a:1 HTTP/1.1", "Host: b:1"),
   "CONNECT with a path": head("CONNECT /admin HTTP/1.1", "Host: app.localhost"),
   "CONNECT without a port": head("CONNECT app.localhost HTTP/1.1", "Host: app.localhost"),
   "CONNECT with userinfo": head("CONNECT a@b:1 HTTP/1.1", "Host: a@b:1"),
@@ -202,30 +199,27 @@ const tooLarge = [
   }),
 ];
 
-const tunnels = refused(405, {
-  "CONNECT to the machine itself": head("CONNECT 127.0.0.1:22 HTTP/1.1", "Host: 127.0.0.1:22"),
-  "CONNECT to the address that clouds tell secrets at": head(
-    "CONNECT 169.254.169.254:80 HTTP/1.1",
-    "Host: 169.254.169.254:80",
-  ),
+const connects = refused(405, {
+  "CONNECT to the loopback address": head("CONNECT 127.0.0.1:22 HTTP/1.1", "Host: 127.0.0.1:22"),
+  "CONNECT to the metadata address of clouds": head("CONNECT 169.254.169.254:80 HTTP/1.1", "Host: 169.254.169.254:80"),
   "CONNECT to IPv6": head("CONNECT [::1]:22 HTTP/1.1", "Host: [::1]:22"),
-  "CONNECT to a host of ours": head("CONNECT app.localhost:443 HTTP/1.1", "Host: app.localhost:443"),
+  "CONNECT to a host that the proxy serves": head("CONNECT app.localhost:443 HTTP/1.1", "Host: app.localhost:443"),
 });
 
-const oneForm = carried({
+const normalised = forwarded({
   "runs of slashes become one": [get("//a///b"), { method: "GET", target: "/a/b" }],
-  "a host behind two slashes is a path": [get("//eng.localhost/x"), { method: "GET", target: "/eng.localhost/x" }],
+  "a host after two slashes is a path": [get("//eng.localhost/x"), { method: "GET", target: "/eng.localhost/x" }],
   "plain characters are decoded": [get("/%61%2Db"), { method: "GET", target: "/a-b" }],
   "hexadecimal digits become upper case": [get("/%c3%a9"), { method: "GET", target: "/%C3%A9" }],
-  "what is encoded twice stays so": [get("/%252e%252e%252fadmin"), { method: "GET", target: "/%252e%252e%252fadmin" }],
-  "characters that browsers send are encoded": [get('/a|b["c"]'), { method: "GET", target: "/a%7Cb%5B%22c%22%5D" }],
-  "a slash of another script is a character": [get("/%ef%bc%8fadmin"), { method: "GET", target: "/%EF%BC%8Fadmin" }],
-  "three dots are a name": [get("/.../a"), { method: "GET", target: "/.../a" }],
-  "a query is kept byte by byte": [
+  "double encoding is kept": [get("/%252e%252e%252fadmin"), { method: "GET", target: "/%252e%252e%252fadmin" }],
+  "characters that browsers send raw are encoded": [get('/a|b["c"]'), { method: "GET", target: "/a%7Cb%5B%22c%22%5D" }],
+  "a fullwidth slash is an ordinary character": [get("/%ef%bc%8fadmin"), { method: "GET", target: "/%EF%BC%8Fadmin" }],
+  "three dots are an ordinary segment": [get("/.../a"), { method: "GET", target: "/.../a" }],
+  "a query is kept byte for byte": [
     get("/a?b=%2e%2e%2f&c=%zz&d=//..;x"),
     { method: "GET", target: "/a?b=%2e%2e%2f&c=%zz&d=//..;x" },
   ],
-  "parameters of a segment are kept": [get("/a;jsessionid=1"), { method: "GET", target: "/a;jsessionid=1" }],
+  "path parameters are kept": [get("/a;jsessionid=1"), { method: "GET", target: "/a;jsessionid=1" }],
   "a host in capitals": [
     get("/", "", "HTTP/1.1", "APP.LocalHost"),
     { method: "GET", target: "/", host: "app.localhost" },
@@ -244,29 +238,29 @@ const oneForm = carried({
   ],
 });
 
-/** Every spelling of a path belongs to the route that it names: `/admin` is for nobody here. */
-const notForThem = answered({
-  "the path itself": [get("/admin"), 403],
+/** Every spelling of a path matches the route that it names. `/admin` is permitted to no caller here. */
+const forbidden = answered({
+  "a forbidden path": [get("/admin"), 403],
   "behind two slashes": [get("//admin"), 403],
-  encoded: [get("/%61dmin"), 403],
-  "encoded in part, with slashes": [get("///%61d%6Din/x"), 403],
-  "with parameters": [get("/admin;x=y"), 403],
-  "with a query": [get("/admin?x"), 403],
-  "a host that is for others": [get("/", "", "HTTP/1.1", "eng.localhost"), 403],
-  "a host that is for others, in capitals and with a port": [get("/", "", "HTTP/1.1", "ENG.localhost:80"), 403],
-  "a host that nobody knows": [get("/", "", "HTTP/1.1", "169.254.169.254"), 404],
-  "the machine itself": [get("/", "", "HTTP/1.1", "127.0.0.1"), 404],
-  "the machine itself in IPv6": [get("/", "", "HTTP/1.1", "[::1]"), 404],
+  "a forbidden path, encoded": [get("/%61dmin"), 403],
+  "a forbidden path, encoded in part, with slashes": [get("///%61d%6Din/x"), 403],
+  "a forbidden path with parameters": [get("/admin;x=y"), 403],
+  "a forbidden path with a query": [get("/admin?x"), 403],
+  "a forbidden host": [get("/", "", "HTTP/1.1", "eng.localhost"), 403],
+  "a forbidden host, in capitals and with a port": [get("/", "", "HTTP/1.1", "ENG.localhost:80"), 403],
+  "an unknown host": [get("/", "", "HTTP/1.1", "169.254.169.254"), 404],
+  "the loopback address": [get("/", "", "HTTP/1.1", "127.0.0.1"), 404],
+  "the loopback address in IPv6": [get("/", "", "HTTP/1.1", "[::1]"), 404],
 });
 
 export const targets: readonly Attack[] = [
   ...paths,
   ...forms,
-  ...over("plain", absolute("http", 80)),
-  ...over("tls", absolute("https", 443)),
+  ...onlyOver("plain", absolute("http", 80)),
+  ...onlyOver("tls", absolute("https", 443)),
   ...hosts,
   ...tooLarge,
-  ...tunnels,
-  ...oneForm,
-  ...notForThem,
+  ...connects,
+  ...normalised,
+  ...forbidden,
 ];

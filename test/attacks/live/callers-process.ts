@@ -1,12 +1,12 @@
-/** The callers of a live cut: thousands of streams by hand, each with what it heard and how it ended. */
+/** The callers of a live-cut test: thousands of raw streams, each with the messages it received and how it ended. */
 import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
 import { connect } from "node:net";
 import { hostOf, type StreamSpec, type StreamState, serve, type ToCallers, tunnelPort } from "./protocol.ts";
 
-/** Being opened at the same time. */
+/** Streams that are opened at the same time. */
 const openingMax = 100;
 type Stream = StreamSpec & {
-  heard: number;
+  received: number;
   ending: string | null;
   pausable: { pause(): unknown; resume(): unknown } | null;
 };
@@ -23,13 +23,13 @@ async function openAll(port: number, specs: readonly StreamSpec[]): Promise<numb
   return streams.filter(({ ending }) => ending === null).length;
 }
 
-/** Settles when the first message has come, or the stream has ended. */
+/** Settles when the first message has arrived or the stream has ended. */
 function openOne(port: number, spec: StreamSpec): Promise<void> {
   return new Promise((resolve) => {
-    const stream: Stream = { ...spec, heard: 0, ending: null, pausable: null };
+    const stream: Stream = { ...spec, received: 0, ending: null, pausable: null };
     streams.push(stream);
-    const hear = (count: number): void => {
-      stream.heard += count;
+    const receive = (count: number): void => {
+      stream.received += count;
       if (count > 0 && stream.slow) stream.pausable?.pause();
       if (count > 0) resolve();
     };
@@ -37,15 +37,15 @@ function openOne(port: number, spec: StreamSpec): Promise<void> {
       stream.ending ??= how;
       resolve();
     };
-    if (spec.kind === "grpc") openGrpc(port, stream, hear, end);
-    else openSocket(port, stream, hear, end);
+    if (spec.kind === "grpc") openGrpc(port, stream, receive, end);
+    else openSocket(port, stream, receive, end);
   });
 }
 
-type Hear = (count: number) => void;
-type End = (how: string) => void;
+type OnMessages = (count: number) => void;
+type OnEnd = (how: string) => void;
 
-function openSocket(port: number, stream: Stream, hear: Hear, end: End): void {
+function openSocket(port: number, stream: Stream, receive: OnMessages, end: OnEnd): void {
   const { kind, user, route, slow } = stream;
   const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: kind === "tcp" });
   stream.pausable = socket;
@@ -68,7 +68,7 @@ function openSocket(port: number, stream: Stream, hear: Hear, end: End): void {
     }
     const read = readers[kind as keyof typeof readers](body, end);
     body = body.subarray(read.bytes);
-    hear(read.messages);
+    receive(read.messages);
   });
   socket.on("end", () => {
     code ||= "end";
@@ -89,10 +89,10 @@ function openSocket(port: number, stream: Stream, hear: Hear, end: End): void {
 }
 
 type Read = Readonly<{ bytes: number; messages: number }>;
-const readers: Readonly<Record<"sse" | "websocket" | "tcp", (body: Buffer, end: End) => Read>> = {
+const readers: Readonly<Record<"sse" | "websocket" | "tcp", (body: Buffer, end: OnEnd) => Read>> = {
   sse(body, end) {
     const text = body.toString("latin1");
-    // The last chunk would say that the answer is complete.
+    // A last chunk would mark the answer as complete.
     if (/(?:^|\r\n)0\r\n\r\n$/.test(text)) end("complete");
     const last = text.lastIndexOf("data: tick\n\n");
     return { bytes: last < 0 ? 0 : last + 12, messages: text.split("data: tick\n\n").length - 1 };
@@ -103,7 +103,7 @@ const readers: Readonly<Record<"sse" | "websocket" | "tcp", (body: Buffer, end: 
       const length = body[at + 1] ?? 0;
       if (at + 2 + length > body.length) break;
       if (body[at] === 0x88) end(`close ${body.readUInt16BE(at + 2)}`);
-      else if (body[at] !== 0x82 || length !== 4) end("a frame that is none");
+      else if (body[at] !== 0x82 || length !== 4) end("an invalid frame");
       else messages++;
       at += 2 + length;
     }
@@ -112,7 +112,7 @@ const readers: Readonly<Record<"sse" | "websocket" | "tcp", (body: Buffer, end: 
   tcp: (body) => ({ bytes: body.length - (body.length % 4), messages: Math.floor(body.length / 4) }),
 };
 
-function openGrpc(port: number, stream: Stream, hear: Hear, end: End): void {
+function openGrpc(port: number, stream: Stream, receive: OnMessages, end: OnEnd): void {
   const { user, route, slow } = stream;
   const session = sessions.get(user) ?? connectHttp2(`http://127.0.0.1:${port}`);
   if (!sessions.has(user)) session.on("error", () => {});
@@ -133,7 +133,7 @@ function openGrpc(port: number, stream: Stream, hear: Hear, end: End): void {
   });
   request.on("data", (chunk: Buffer) => {
     rest += chunk.length;
-    hear(Math.floor(rest / 9));
+    receive(Math.floor(rest / 9));
     rest %= 9;
   });
   request.on("trailers", (trailers) => end(`grpc ${trailers["grpc-status"]}`));
@@ -149,6 +149,6 @@ serve<ToCallers>((message) => {
       stream.pausable = null;
     }
   return streams.map(
-    ({ user, kind, route, slow, heard, ending }): StreamState => ({ user, kind, route, slow, heard, ending }),
+    ({ user, kind, route, slow, received, ending }): StreamState => ({ user, kind, route, slow, received, ending }),
   );
 });

@@ -1,4 +1,4 @@
-/** The story of a live cut, and what must be true of it, for as many streams as are wanted. */
+/** Live-cut checks: which streams a change of rights must close, for any number of streams. */
 import assert from "node:assert/strict";
 import { members, revokedSession } from "../../proxy/support.ts";
 import { waitFor } from "../../support/wait-for.ts";
@@ -9,7 +9,7 @@ const bounds = { withinMs: 120_000, everyMs: 100 };
 const outOfGroup = 37;
 const revoked = 5;
 
-/** What a caller is told, by protocol. */
+/** How a caller sees a stream end, by cut reason and protocol. */
 const endings: Readonly<
   Record<"not-permitted" | "session-ended" | "lifetime" | "stale", Readonly<Record<Kind, RegExp>>>
 > = {
@@ -29,10 +29,10 @@ const endings: Readonly<
   lifetime: { sse: /^ECONNRESET$|^closed$|^end$/, websocket: /^close 4408$/, grpc: /^grpc 14$/, tcp: /^ECONNRESET$/ },
 };
 
-export type Told = (line: string) => void;
+export type Report = (line: string) => void;
 
-/** @param streams as many for each of 100 people, protocols and routes */
-export async function cutAmong(streams: number, tell: Told = () => {}): Promise<void> {
+/** @param streams in total, spread evenly over 100 users, the protocols and the routes */
+export async function cutAmong(streams: number, report: Report = () => {}): Promise<void> {
   const users = 100;
   const company = await startCompany({ users, streams });
   try {
@@ -40,16 +40,16 @@ export async function cutAmong(streams: number, tell: Told = () => {}): Promise<
     const slow: StreamSpec[] = kinds.map((kind) => ({ user: outOfGroup, kind, route: "eng", slow: true }));
     const specs = [...streamsOf(users, streams), ...slow];
     const opened = await company.open(specs);
-    const refused = (await company.look()).filter(({ ending }) => ending !== null);
+    const refused = (await company.states()).filter(({ ending }) => ending !== null);
     assert.deepEqual(refused.slice(0, 3), [], `${refused.length} streams could not be opened`);
     assert.equal(opened, specs.length);
-    tell(`${specs.length} streams are open, ${JSON.stringify(rig.proxy.stats().exchanges)}`);
+    report(`${specs.length} streams are open, ${JSON.stringify(rig.proxy.stats().exchanges)}`);
 
-    // The control plane is lost, within the grace of a route that goes on serving.
+    // The control plane is lost, but within the grace period of routes that keep serving.
     rig.lease.overdueMs = 30_000;
-    await everybodyHears(company, 2, () => true);
+    await expectMessages(company, 2, () => true);
     rig.lease.overdueMs = -1_000;
-    tell("a lost control plane has closed none of them");
+    report("losing the control plane closed none of them");
 
     const took = await rig.apply(members({ removed: [outOfGroup] }));
     const isCut = ({ user, route }: StreamSpec): boolean => user === outOfGroup && route === "eng";
@@ -57,40 +57,40 @@ export async function cutAmong(streams: number, tell: Told = () => {}): Promise<
     assert.equal(rig.proxy.stats().cuts["not-permitted"], cut);
     await company.read();
     await exactlyEnd(company, isCut, "not-permitted");
-    await everybodyHears(company, 3, (stream) => !isCut(stream));
-    const left = specs.length - cut;
-    await waitFor("the upstream to be let go", async () => (await company.upstreamHolds()) === left, bounds);
-    tell(`a group was left: ${cut} streams are cut, in ${Math.round(took)} ms, and no other`);
+    await expectMessages(company, 3, (stream) => !isCut(stream));
+    const remaining = specs.length - cut;
+    await waitFor("the upstream streams to close", async () => (await company.upstreamStreams()) === remaining, bounds);
+    report(`one user left a group: exactly ${cut} streams were cut, in ${Math.round(took)} ms`);
 
     await rig.apply(revokedSession(revoked));
-    const isGone = (stream: StreamSpec): boolean => isCut(stream) || stream.user === revoked;
-    await exactlyEnd(company, isGone, "session-ended", (stream) => stream.user === revoked);
-    await everybodyHears(company, 4, (stream) => !isGone(stream));
-    tell("a session was revoked: all of its streams are cut, and no other");
+    const hasEnded = (stream: StreamSpec): boolean => isCut(stream) || stream.user === revoked;
+    await exactlyEnd(company, hasEnded, "session-ended", (stream) => stream.user === revoked);
+    await expectMessages(company, 4, (stream) => !hasEnded(stream));
+    report("a session was revoked: exactly its streams were cut");
   } finally {
     await company.close();
   }
 }
 
-/** The lifetime is a comparison of this node's own: it needs nobody to say anything. */
+/** Each node enforces the stream lifetime by its own clock, without any message from a broker. */
 export async function lifetimeEnds(): Promise<void> {
   const users = 5;
   const streams = 200;
   const company = await startCompany({ users, streams, route: { maxStreamLifetimeMs: 8_000 } });
   try {
-    company.rig.lease.overdueMs = 30_000; // nothing is heard of anybody
+    company.rig.lease.overdueMs = 30_000; // the node has lost its brokers
     await company.open(streamsOf(users, streams));
     await exactlyEnd(company, () => true, "lifetime");
     assert.equal(company.rig.proxy.stats().cuts.lifetime, streams);
-    await waitFor("the upstream to be let go", async () => (await company.upstreamHolds()) === 0, bounds);
+    await waitFor("the upstream streams to close", async () => (await company.upstreamStreams()) === 0, bounds);
   } finally {
     await company.close();
   }
 }
 
 /**
- * Whoever is fenced off hears of no revocation: what is open where nothing is served without a lease ends with the
- * lease, whatever its kind.
+ * A fenced node receives no revocations, so on routes that serve nothing without a lease every stream ends with the
+ * lease, whatever its protocol.
  */
 export async function leaseEnds(): Promise<void> {
   const users = 5;
@@ -98,53 +98,59 @@ export async function leaseEnds(): Promise<void> {
   const company = await startCompany({ users, streams, route: { onStale: "deny", staleGraceMs: 0 } });
   try {
     await company.open(streamsOf(users, streams));
-    await everybodyHears(company, 2, () => true);
+    await expectMessages(company, 2, () => true);
     const { lease, proxy } = company.rig;
     lease.overdueMs = 1;
-    await company.say(); // what comes now is carried no further
+    await company.broadcast(); // these messages must not be forwarded
     await exactlyEnd(company, () => true, "stale");
     assert.equal(proxy.stats().cuts.stale, streams);
-    const heard = (await company.look()).filter((stream) => stream.heard !== 2);
-    assert.deepEqual(heard.slice(0, 5), [], `${heard.length} streams have carried something behind the lease`);
-    await waitFor("the upstream to be let go", async () => (await company.upstreamHolds()) === 0, bounds);
+    const received = (await company.states()).filter((stream) => stream.received !== 2);
+    assert.deepEqual(
+      received.slice(0, 5),
+      [],
+      `${received.length} streams carried a message after the lease had ended`,
+    );
+    await waitFor("the upstream streams to close", async () => (await company.upstreamStreams()) === 0, bounds);
   } finally {
     await company.close();
   }
 }
 
-/** Waits until these have ended, and looks that no other has, and that each was told why. */
+/** Waits until these streams have ended. Asserts that no other stream has, and that each shows the reason. */
 async function exactlyEnd(
   company: Company,
-  ends: (stream: StreamSpec) => boolean,
+  mustEnd: (stream: StreamSpec) => boolean,
   reason: keyof typeof endings,
-  isNew: (stream: StreamSpec) => boolean = ends,
+  isNew: (stream: StreamSpec) => boolean = mustEnd,
 ): Promise<void> {
   const all = await waitFor(
     "the cut streams to end",
     async () => {
-      const states = await company.look();
-      return states.every((state) => !ends(state) || state.ending !== null) && states;
+      const states = await company.states();
+      return states.every((state) => !mustEnd(state) || state.ending !== null) && states;
     },
     bounds,
   );
-  const wrong = all.filter((state) => (state.ending !== null) !== ends(state));
+  const wrong = all.filter((state) => (state.ending !== null) !== mustEnd(state));
   assert.deepEqual(wrong.slice(0, 5), [], `${wrong.length} streams that should be open are not`);
-  const untold = all.filter((state) => isNew(state) && !wasTold(state, reason));
-  assert.deepEqual(untold.slice(0, 5), [], `${untold.length} streams ended with another word`);
+  const mislabelled = all.filter((state) => isNew(state) && !showsReason(state, reason));
+  assert.deepEqual(mislabelled.slice(0, 5), [], `${mislabelled.length} streams ended for another reason`);
 }
 
-/** Who does not read cannot be told anything: the connection breaks off. */
-function wasTold({ kind, slow, ending }: StreamState, reason: keyof typeof endings): boolean {
+/** A caller that does not read receives no reason: its connection is reset. */
+function showsReason({ kind, slow, ending }: StreamState, reason: keyof typeof endings): boolean {
   return slow ? /^ECONNRESET$|^closed$|^end$|^reset/.test(ending ?? "") : endings[reason][kind].test(ending ?? "");
 }
 
-async function everybodyHears(company: Company, times: number, open: (stream: StreamSpec) => boolean): Promise<void> {
-  await company.say();
+async function expectMessages(company: Company, times: number, open: (stream: StreamSpec) => boolean): Promise<void> {
+  await company.broadcast();
   await waitFor(
-    `everybody to hear something for the ${times}th time`,
+    `every stream to receive message ${times}`,
     async () => {
-      const states = await company.look();
-      return states.every((state) => !open(state) || (state.ending === null && (state.slow || state.heard >= times)));
+      const states = await company.states();
+      return states.every(
+        (state) => !open(state) || (state.ending === null && (state.slow || state.received >= times)),
+      );
     },
     bounds,
   );

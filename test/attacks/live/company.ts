@@ -1,6 +1,6 @@
 /**
- * Company: the proxy in this process, its upstream and its callers each in one of their own, so that none of them needs
- * more than two descriptors for a stream.
+ * Live-cut environment: the proxy runs in this process, and its upstream and callers each in a process of their own, so
+ * no process needs more than two file descriptors per stream.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { join } from "node:path";
@@ -19,18 +19,18 @@ import {
 
 export type Company = Readonly<{
   rig: Rig;
-  /** Opens streams of everybody on every route. @returns how many are open */
+  /** Opens these streams. @returns how many are open */
   open(streams: readonly StreamSpec[]): Promise<number>;
-  look(): Promise<readonly StreamState[]>;
-  /** Those who did not read begin to. */
+  states(): Promise<readonly StreamState[]>;
+  /** Makes the callers that did not read start reading. */
   read(): Promise<unknown>;
-  /** Something is said on every stream that is open. @returns how many that are, as the upstream knows them */
-  say(): Promise<number>;
-  upstreamHolds(): Promise<number>;
+  /** Makes the upstream send one message on every open stream. @returns how many streams the upstream has open */
+  broadcast(): Promise<number>;
+  upstreamStreams(): Promise<number>;
   close(): Promise<void>;
 }>;
 
-/** One target's pool takes no more than this many at once by default. */
+/** Default limit of streams to one target, as its connection pool enforces it. */
 const streamsPerPort = 500;
 
 export async function startCompany(
@@ -39,17 +39,17 @@ export async function startCompany(
   const upstream = child("upstream-process.ts");
   const callers = child("callers-process.ts");
   const portsEach = Math.max(1, Math.ceil(options.streams / kinds.length / streamsPerPort));
-  const ports = (await upstream.ask({ type: "listen", portsEach })) as UpstreamPorts;
+  const ports = (await upstream.request({ type: "listen", portsEach })) as UpstreamPorts;
   const rig = await startRig(routesTo(ports, options.route ?? {}));
-  const people = Array.from({ length: options.users }, (_, i) => i + 1);
-  await rig.apply(...people.map((n) => signedIn(n)), members({ added: people }));
+  const userNumbers = Array.from({ length: options.users }, (_, i) => i + 1);
+  await rig.apply(...userNumbers.map((n) => signedIn(n)), members({ added: userNumbers }));
   return {
     rig,
-    open: async (streams) => (await callers.ask({ type: "open", port: rig.port, streams })) as number,
-    look: async () => (await callers.ask({ type: "look" })) as StreamState[],
-    read: () => callers.ask({ type: "read" }),
-    say: async () => (await upstream.ask({ type: "say" })) as number,
-    upstreamHolds: async () => (await upstream.ask({ type: "count" })) as number,
+    open: async (streams) => (await callers.request({ type: "open", port: rig.port, streams })) as number,
+    states: async () => (await callers.request({ type: "states" })) as StreamState[],
+    read: () => callers.request({ type: "read" }),
+    broadcast: async () => (await upstream.request({ type: "broadcast" })) as number,
+    upstreamStreams: async () => (await upstream.request({ type: "count" })) as number,
     async close() {
       await callers.end();
       await rig.close();
@@ -74,10 +74,10 @@ function routesTo(ports: UpstreamPorts, parts: Partial<RouteConfig>): RouteConfi
   );
 }
 
-/** As many streams of every kind and route for everybody. */
+/** The same number of streams of every kind and route for every user. */
 export function streamsOf(users: number, streams: number): StreamSpec[] {
   const each = streams / (users * kinds.length * routeNames.length);
-  if (!Number.isInteger(each)) throw new Error(`${streams} streams are not the same for ${users} people`);
+  if (!Number.isInteger(each)) throw new Error(`${streams} streams cannot be spread evenly over ${users} users`);
   const specs: StreamSpec[] = [];
   for (let user = 1; user <= users; user++)
     for (const kind of kinds)
@@ -85,34 +85,34 @@ export function streamsOf(users: number, streams: number): StreamSpec[] {
   return specs;
 }
 
-type Child = Readonly<{ ask(message: object): Promise<unknown>; end(): Promise<void> }>;
+type Child = Readonly<{ request(message: object): Promise<unknown>; end(): Promise<void> }>;
 
 function child(file: string): Child {
   const started: ChildProcess = fork(join(import.meta.dirname, file), {
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   });
   const waiting = new Map<number, { resolve: (answer: unknown) => void; reject: (error: Error) => void }>();
-  let asked = 0;
+  let lastId = 0;
   started.on("message", ({ id, answer, error }: { id: number; answer: unknown; error?: string }) => {
     if (error === undefined) waiting.get(id)?.resolve(answer);
     else waiting.get(id)?.reject(new Error(error));
     waiting.delete(id);
   });
-  let gone = false;
+  let exited = false;
   started.on("exit", () => {
-    gone = true;
-    for (const { reject } of waiting.values()) reject(new Error(`${file} has ended`));
+    exited = true;
+    for (const { reject } of waiting.values()) reject(new Error(`${file} has exited`));
   });
   return {
-    ask: (message) =>
+    request: (message) =>
       new Promise((resolve, reject) => {
-        const id = ++asked;
+        const id = ++lastId;
         waiting.set(id, { resolve, reject });
         started.send({ ...message, id });
       }),
     async end() {
       started.kill("SIGKILL");
-      await waitFor(`${file} to end`, () => gone);
+      await waitFor(`${file} to exit`, () => exited);
     },
   };
 }

@@ -1,5 +1,5 @@
 /**
- * The upstream of a live cut: holds streams of four protocols, and says something on all of them when it is told to.
+ * The upstream of a live-cut test: holds streams of four protocols and sends one message on each of them on request.
  */
 import { createHash } from "node:crypto";
 import { once } from "node:events";
@@ -17,9 +17,9 @@ const messages: Readonly<Record<Kind, Buffer>> = {
   tcp: tick,
 };
 const open = new Map<Writable, Kind>();
-const poured = new Set<Writable>();
+const slowStreams = new Set<Writable>();
 
-/** @param slow more than anybody's buffers hold is sent at once, message by message */
+/** @param slow sends messages without end, more than all buffers on the way can hold */
 function hold(stream: Writable, kind: Kind, slow: boolean): void {
   open.set(stream, kind);
   stream.on("error", () => {});
@@ -27,7 +27,7 @@ function hold(stream: Writable, kind: Kind, slow: boolean): void {
   stream.on("end", () => stream.destroy());
   stream.write(messages[kind]);
   if (!slow) return;
-  poured.add(stream);
+  slowStreams.add(stream);
   const piece = Buffer.concat(Array.from({ length: 2_000 }, () => messages[kind]));
   const pour = (): void => {
     while (stream.writable && stream.write(piece));
@@ -61,7 +61,7 @@ function servers(): Readonly<Record<Kind, () => Server>> {
       }) as unknown as Server,
     tcp: () =>
       createTcp((socket) => {
-        // A tunnel says nothing of a path: whoever wants to be poured into says so itself.
+        // A tunnel has no path, so the caller selects the mode with its first bytes.
         socket.on("error", () => {});
         socket.once("data", (first) => hold(socket, "tcp", first.toString() === "slow"));
       }),
@@ -82,6 +82,7 @@ async function listen(portsEach: number): Promise<UpstreamPorts> {
 
 serve<ToUpstream>((message) => {
   if (message.type === "listen") return listen(message.portsEach);
-  if (message.type === "say") for (const [stream, kind] of open) if (!poured.has(stream)) stream.write(messages[kind]);
+  if (message.type === "broadcast")
+    for (const [stream, kind] of open) if (!slowStreams.has(stream)) stream.write(messages[kind]);
   return open.size;
 });
