@@ -3,7 +3,7 @@ import type { Mutant } from "./mutant.ts";
 
 export const dutyMutants: Readonly<Record<string, Mutant>> = {
   "duty-unfenced": {
-    meaning: "what a duty asks for after its epoch is carried out",
+    meaning: "a duty's command is executed after its epoch",
     changes: [
       { file: "src/broker/leader/duty-holder.ts", take: "if (!this.isCurrent(run)) {", put: "if (run.run < 0) {" },
       {
@@ -13,7 +13,7 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
       },
     ],
     within: 20,
-    holds: "it is looked at when it is asked for, and again when its batch is made",
+    holds: "it is checked when submitted, and again when its batch is made",
   },
   "intent-after-call": {
     meaning: "a refresh token is presented before the log has the intent",
@@ -27,7 +27,7 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
     within: 10,
   },
   "epoch-unchecked-before-call": {
-    meaning: "a refresh token is presented without a look whether the epoch of its intent is still led",
+    meaning: "a refresh token is presented without a check that the epoch of its intent still leads",
     changes: [
       {
         file: "src/auth/authenticate/provider/refresh-rules.ts",

@@ -22,7 +22,7 @@ const lateAnswers: Change = {
 
 export const leaseMutants: Readonly<Record<string, Mutant>> = {
   "pin-ignored": {
-    meaning: "whoever holds the enrolment secret speaks for another node's boot with a key of its own",
+    meaning: "a holder of the enrolment secret speaks for another node's boot with its own key",
     changes: [
       {
         file: "src/replication/wire/node-key.ts",
@@ -55,7 +55,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     within: 10,
   },
   "leader-does-not-wait": {
-    meaning: "a new leader does not wait for those to whom the one before had granted",
+    meaning: "a new leader does not wait for the nodes to which the previous one had granted",
     changes: [
       {
         file: granter,
@@ -77,7 +77,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     within: 20,
   },
   "grace-not-in-window": {
-    meaning: "a silent node counts as fenced when Δ is over, though it may serve for its grace",
+    meaning: "a silent node counts as fenced when Δ has passed, though it may serve for its grace",
     changes: [
       {
         file: granter,
@@ -88,7 +88,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     within: 30,
   },
   "window-not-dictated": {
-    meaning: "a node goes on for as long as its own file says, not for the window that its grant names",
+    meaning: "a node decides for as long as its own file says, not for the window in its grant",
     changes: [
       {
         file: holder,
@@ -123,16 +123,16 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 20,
     where: "commits",
-    holds: "who was deposed steps down when they hear of a later epoch",
+    holds: "a deposed leader steps down when it hears of a later epoch",
   },
   "pause-unnoticed": {
-    meaning: "a node that did not run goes on with the lease and the renews from before",
+    meaning: "a node that did not run keeps the lease and the renews from before",
     changes: [{ file: holder, take: "if (sinceTick > tickMs + lateMsMax) return sinceTick;", put: "" }],
     within: 40,
     where: "pauses",
   },
   "sleep-unnoticed": {
-    meaning: "a machine that slept with its monotonic clock goes on with the lease from before",
+    meaning: "a machine that slept with its monotonic clock keeps the lease from before",
     changes: [
       {
         file: holder,
@@ -144,7 +144,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     where: "sleeps",
   },
   "clock-unwatched": {
-    meaning: "a node goes on however far its wall clock is off the leader's",
+    meaning: "a node decides however far its wall clock is from the leader's",
     changes: [
       {
         file: holder,
@@ -178,7 +178,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     where: "regional",
   },
   "foreign-boot": {
-    meaning: "a node takes the grant of another node, or of its own boot before",
+    meaning: "a node accepts the grant of another node, or of its own previous boot",
     changes: [
       { file: leaseSide, take: "if (grant.node !== node || grant.boot !== boot) return;", put: "void [node, boot];" },
       {
@@ -188,7 +188,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
       },
     ],
     within: 30,
-    holds: "the node's talk and its lease look both",
+    holds: "the node's messaging and its lease both check",
   },
   "confirm-before-enforced": {
     meaning: "a node confirms what it has applied, before what that denies is closed",
@@ -202,7 +202,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     within: 20,
   },
   "receipt-by-position": {
-    meaning: "a confirmation counts by its position, whatever history it is of",
+    meaning: "a confirmation counts by its position, whatever its history",
     changes: [{ file: granter, take: "if (!view.onChain(enforced)) return false;", put: "void view;" }],
     within: 60,
     where: "unproven",

@@ -11,7 +11,7 @@ const projection = "src/events/projection/projection.ts";
 
 export const liveMutants: Readonly<Record<string, Mutant>> = {
   "one-look": {
-    meaning: "what was permitted is not looked at again before the first byte",
+    meaning: "a permitted request is not checked again before the first byte",
     changes: [
       {
         file: "chaos/sim/exchanges.ts",
@@ -22,7 +22,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     within: 40,
   },
   "bytes-without-a-look": {
-    meaning: "a stream goes on though the lease is over",
+    meaning: "a stream continues though the lease has expired",
     changes: [
       {
         file: exchanges,
@@ -33,7 +33,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     within: 10,
   },
   "stale-admitted": {
-    meaning: "a new request is admitted though the lease is over",
+    meaning: "a new request is admitted though the lease has expired",
     changes: [
       {
         file: authorize,
@@ -55,7 +55,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     within: 10,
   },
   "any-cut-will-do": {
-    meaning: "the first cut that is done settles every change that waits, whichever cuts those wait for",
+    meaning: "the first finished cut completes every waiting change, whichever cuts those wait for",
     changes: [
       {
         file: exchanges,
@@ -66,7 +66,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     within: 20,
   },
   "change-not-redecided": {
-    meaning: "a change is enforced without a look at the exchanges that read what it touched",
+    meaning: "a change is enforced without a new decision about the exchanges that read what it touched",
     changes: [
       {
         file: exchanges,
@@ -77,7 +77,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     within: 10,
   },
   "refusal-ignored": {
-    meaning: "an exchange goes on though the decision that is made again refuses it",
+    meaning: "an exchange continues though its new decision denies it",
     changes: [
       {
         file: exchanges,
@@ -99,7 +99,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     within: 10,
   },
   "person-unread": {
-    meaning: "an exchange is not registered under its person, whose suspension and groups it rests on",
+    meaning: "an exchange is not registered under its person, on whose suspension and groups it depends",
     changes: [
       {
         file: decide,
@@ -110,7 +110,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     within: 10,
   },
   "members-untouched": {
-    meaning: "a change of a group's members touches the group, and not the people whom it adds or removes",
+    meaning: "a change of a group's members touches the group, and not the people it adds or removes",
     changes: [
       {
         file: projection,
@@ -121,7 +121,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     within: 30,
   },
   "deny-ignored": {
-    meaning: "a rule that denies keeps nobody out whom another rule lets in",
+    meaning: "a `deny` rule excludes no caller that another rule admits",
     changes: [{ file: decide, take: "if (deny.met) return denyResult(deny.reasons.words, outcomes);", put: "" }],
     within: 10,
   },

@@ -28,11 +28,11 @@ const neverDeposed: readonly Change[] = [
   },
   deaf,
 ];
-const stepsDown = "who was deposed steps down when a write of theirs is fenced, and when they hear of a later epoch";
+const stepsDown = "a deposed leader steps down when one of its writes is fenced, and when it hears of a later epoch";
 
 export const logMutants: Readonly<Record<string, Mutant>> = {
   "no-gap-detection": {
-    meaning: "a delivery is applied though it does not stand right behind what is there",
+    meaning: "a delivery is applied though it does not follow the applied head",
     changes: [
       {
         file: follower,
@@ -51,10 +51,10 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
       },
     ],
     within: 10,
-    holds: "the follower looks twice, and the projection throws",
+    holds: "the follower checks twice, and the projection throws",
   },
   "no-epoch-check": {
-    meaning: "a deposed leader's writes are taken",
+    meaning: "a deposed leader's writes are accepted",
     changes: [
       {
         file: logRules,
@@ -71,7 +71,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     holds: "every epoch begins with an event, so a deposed leader's head is never the log's",
   },
   "above-horizon": {
-    meaning: "readers are shown what is visible, whether or not it is durable",
+    meaning: "readers see what is visible, durable or not",
     changes: [
       {
         file: simLog,
@@ -82,7 +82,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     within: 40,
   },
   "horizon-by-appends-only": {
-    meaning: "a beat does not say how far the log is durable",
+    meaning: "a beat does not report how far the log is durable",
     changes: [
       {
         file: "chaos/sim/sim-log.ts",
@@ -93,14 +93,14 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     within: 10,
   },
   "epoch-not-compared": {
-    meaning: "an epoch is opened whatever epoch the row has by then",
+    meaning: "an epoch is opened whatever epoch the row holds by then",
     changes: [
       { file: "chaos/sim/sim-log.ts", take: "if (rowEpoch !== request.expected) {", put: "if (rowEpoch < 0) {" },
     ],
     within: 30,
   },
   "lease-kept-in-rebuild": {
-    meaning: "a node whose history was lost keeps its lease while it builds anew",
+    meaning: "a node whose history was lost keeps its lease while it rebuilds",
     changes: [{ file: "src/replication/node/node-core.ts", take: 'this.#lease.block("rebuilding");', put: "" }],
     within: 60,
     where: "unproven",
@@ -123,7 +123,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     where: "unproven",
   },
   "lost-not-reported": {
-    meaning: "denials of a lost suffix stay with the node and never come back into the log",
+    meaning: "denials of a lost suffix stay with the node and never return to the log",
     changes: [
       {
         file: "src/replication/node/node-core.ts",
@@ -138,10 +138,10 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 60,
     where: "unproven",
-    holds: "a broker that has read them hands them back too",
+    holds: "a broker that has read them returns them too",
   },
   "ended-not-handed-back": {
-    meaning: "a session that was lost together with the word that ended it may be created once more",
+    meaning: "a session that was lost together with its end may be created again",
     changes: [
       {
         file: "src/replication/node/denials/tightenings.ts",
@@ -158,7 +158,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     where: "unproven",
   },
   "no-epoch-end-check": {
-    meaning: "a node ahead of the log does not find out by what it hears of a new epoch",
+    meaning: "a node ahead of the log does not notice from what it hears of a new epoch",
     changes: [
       {
         file: follower,
@@ -187,7 +187,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     holds: "the hash of the granted head, a delivery of the new epoch, and the answer to a read",
   },
   "command-twice": {
-    meaning: "a command that was carried out is carried out again",
+    meaning: "an executed command is executed again",
     changes: [
       {
         file: logRules,
@@ -220,10 +220,10 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
       deaf,
     ],
     within: 60,
-    holds: "a leader who was deposed steps down at the next beat, and when they hear of a later epoch",
+    holds: "a deposed leader steps down at the next beat, and when it hears of a later epoch",
   },
   "lost-without-proof": {
-    meaning: "a place is called lost by who may not lead any more",
+    meaning: "a broker that may no longer lead calls a position lost",
     changes: [
       {
         file: "src/broker/leader/receipt-tracker.ts",
@@ -236,7 +236,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     holds: stepsDown,
   },
   "unchanged-without-proof": {
-    meaning: "a command has nothing to do, or is refused, by the word of who may not lead any more",
+    meaning: "a broker that may no longer lead answers that a command changes nothing or is refused",
     changes: [
       {
         file: writer,
@@ -249,7 +249,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     holds: stepsDown,
   },
   "region-confirms-early": {
-    meaning: "a regional broker confirms what somebody with a lease by age does not enforce yet",
+    meaning: "a regional broker confirms what a node with a lease by age does not enforce yet",
     changes: [
       {
         file: "src/replication/lease/regional-granter.ts",
@@ -260,10 +260,10 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     beside: [alwaysByAge],
     within: 20,
     where: "regional",
-    holds: "while the leader answers, a region's nodes have their leases from the leader, who waits for them itself",
+    holds: "while the leader answers, a region's nodes have their leases from the leader, which waits for them itself",
   },
   "finalize-unasked": {
-    meaning: "a level is finalized without a look at who could not read it",
+    meaning: "a level is finalized without a check for nodes that cannot read it",
     changes: [
       {
         file: "src/broker/leader/level-readiness.ts",
@@ -275,7 +275,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     where: "operators",
   },
   "too-old-permits": {
-    meaning: "a node that cannot read the finalized level goes on, and is granted to",
+    meaning: "a node that cannot read the finalized level keeps deciding, and gets grants",
     changes: [
       { file: "src/replication/node/node-core.ts", take: 'this.#lease.block("too-old");', put: "" },
       {
@@ -286,7 +286,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 60,
     where: "operators",
-    holds: "the node stops by itself, and the leader grants it nothing",
+    holds: "it stops by itself, and the leader grants it nothing",
   },
   "publish-before-commit": {
     meaning: "a batch is published before it has committed",
@@ -300,7 +300,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     within: 10,
   },
   "kept-on-failure": {
-    meaning: "a batch that was made behind one which was not written is sent all the same",
+    meaning: "a batch made behind one that was not written is sent all the same",
     changes: [{ file: writer, take: "this.discard(); // the batch before it", put: "// the batch before it" }],
     within: 60,
   },
@@ -316,7 +316,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     within: 20,
   },
   "told-before-clean": {
-    meaning: "what a batch came to is told and published when the one behind it is made, not when it has committed",
+    meaning: "a batch's outcome is reported and published when the batch behind it is made, not when it has committed",
     changes: [
       {
         file: writer,
@@ -327,7 +327,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     within: 20,
   },
   "ahead-unseeing": {
-    meaning: "a batch is carried out behind one in flight without a look at what that one changes",
+    meaning: "a batch is executed behind one in flight without a check of what that one changes",
     changes: [
       { file: writer, take: "used: inFlight?.used ?? null }", put: "used: null }" },
       {
@@ -340,7 +340,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     holds: "the log compares the version of each stream that is written",
   },
   "goodbye-of-another": {
-    meaning: "a broker lets a boot go because another said so in its name",
+    meaning: "a broker releases a boot because another node said goodbye in its name",
     changes: [
       {
         file: "src/broker/leader/lease-request-handler.ts",
@@ -351,7 +351,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     within: 30,
   },
   "forged-accepted": {
-    meaning: "a message counts as its sender's whoever has sealed it",
+    meaning: "a message counts as its sender's, no matter who sealed it",
     changes: [
       {
         file: "chaos/sim/envelopes.ts",
@@ -362,17 +362,17 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     within: 30,
   },
   "unknown-final-ignored": {
-    meaning: "a final event of a type that the build does not know is passed over",
+    meaning: "a final event of an unknown type is skipped",
     changes: [{ file: projection, take: "return this.#deny(recorded.stream, recorded);", put: "return [];" }],
     within: 20,
   },
   "unknown-passed-over": {
-    meaning: "an event that could change decisions, of a type that the build does not know, is passed over",
+    meaning: "an event of an unknown type that could change decisions is skipped",
     changes: [{ file: projection, take: "this.#degraded = recorded.type;", put: "" }],
     within: 60,
   },
   "lost-token-taken": {
-    meaning: "a token of a lost suffix is as good as any",
+    meaning: "a token of a lost suffix is as valid as any",
     changes: [
       {
         file: "src/replication/node/link-waiters.ts",
@@ -384,7 +384,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     where: "unproven",
   },
   "token-ignored": {
-    meaning: "a request does not wait for the place that its session needs",
+    meaning: "a request does not wait for the position that its session needs",
     changes: [
       {
         file: "src/replication/node/link-waiters.ts",

@@ -13,7 +13,7 @@ export const alwaysByAge: Change = {
   put: 'if (message.type === "renew" || !homeAnswers() || this.#forwarded.size',
 };
 const leaderWaits =
-  "while the leader answers, a region's nodes have their leases from the leader, who waits for them itself";
+  "while the leader answers, a region's nodes have their leases from the leader, which waits for them itself";
 
 export const regionMutants: Readonly<Record<string, Mutant>> = {
   "mark-unheeded": {
@@ -53,7 +53,7 @@ export const regionMutants: Readonly<Record<string, Mutant>> = {
     where: "regional",
   },
   "foreign-confirmation-counts": {
-    meaning: "a node's confirmation counts at its region whatever history it is of",
+    meaning: "a node's confirmation counts at its region whatever its history",
     changes: [{ file: granter, take: "if (!view.onChain(enforced) || node.refusal", put: "if (node.refusal" }],
     beside: [alwaysByAge],
     within: 60,

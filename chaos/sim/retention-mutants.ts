@@ -17,7 +17,7 @@ const badDisks: Change = {
 
 export const retentionMutants: Readonly<Record<string, Mutant>> = {
   "capture-not-kept": {
-    meaning: "a snapshot's builder does not keep the values of its position while events go on being folded",
+    meaning: "a snapshot's builder does not keep the values of its position while more events are folded",
     changes: [
       {
         file: "src/events/projection/capture.ts",
@@ -28,13 +28,13 @@ export const retentionMutants: Readonly<Record<string, Mutant>> = {
     within: 10,
   },
   "one-snapshot-enough": {
-    meaning: "what only the newest snapshot holds is let go of",
+    meaning: "events that only the newest snapshot covers are dropped",
     changes: [{ file: run, take: "const [, second] = snapshots;", put: "const [second] = snapshots;" }],
     within: 20,
     where: "operators",
   },
   "older-unread": {
-    meaning: "events are let go of though the older snapshot was never read back from the disk",
+    meaning: "events are dropped though the older snapshot was never read back from the disk",
     changes: [
       {
         file: run,
@@ -47,7 +47,7 @@ export const retentionMutants: Readonly<Record<string, Mutant>> = {
     within: 20,
   },
   "hold-ignored": {
-    meaning: "events are let go of though everything is to be kept",
+    meaning: "events are dropped though everything is to be kept",
     changes: [
       {
         file: run,

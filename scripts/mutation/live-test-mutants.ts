@@ -38,7 +38,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "until-unset": {
     section: 5,
-    meaning: "a permit does not end with the session that it was given to",
+    meaning: "a permit does not end with its session",
     test: decideTest,
     changes: [
       {
@@ -50,7 +50,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "until-unwatched": {
     section: 5,
-    meaning: "an exchange goes on when time alone has ended what permitted it",
+    meaning: "an exchange continues after time alone has ended its permit",
     test: exchangesTest,
     changes: [
       {
@@ -62,7 +62,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "refresh-untouched": {
     section: 5,
-    meaning: "new claims of a session touch nothing that it has open",
+    meaning: "new claims of a session affect nothing that it has open",
     test: projectionTest,
     changes: [
       {
@@ -74,7 +74,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "replaced-untouched": {
     section: 5,
-    meaning: "the groups that a refresh replaces touch nobody",
+    meaning: "the groups that a refresh replaces affect no open exchange",
     test: projectionTest,
     changes: [
       {
@@ -98,7 +98,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "file-not-enforced": {
     section: 3,
-    meaning: "another configuration takes effect without a new decision about open exchanges",
+    meaning: "a new configuration takes effect without a new decision about open exchanges",
     test: exchangesTest,
     changes: [
       {
@@ -110,8 +110,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "older-answer-unasked": {
     section: 5,
-    meaning:
-      "a change leaves a connection alone though an older answer, for which a newer one stands, is not delivered",
+    meaning: "a change spares a connection though an older answer, represented by a newer one, is not delivered",
     test: outletTest,
     changes: [
       {
@@ -123,13 +122,13 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "older-answer-taken-early": {
     section: 5,
-    meaning: "an answer stands for an older one on which a change is being enforced",
+    meaning: "an answer represents an older one for which a change is being enforced",
     test: outletTest,
     changes: [{ file: exchanges, take: "older.#redeciding > 0 || older.cutReason", put: "older.cutReason" }],
   },
   "older-answer-of-others": {
     section: 5,
-    meaning: "an answer stands for an older one of other facts on its connection",
+    meaning: "an answer represents an older one of other facts on its connection",
     test: outletTest,
     changes: [
       { file: exchanges, take: " || !sameFacts(older.#reads, this.#reads)) return false;", put: ") return false;" },
@@ -137,7 +136,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "older-answer-outlived": {
     section: 5,
-    meaning: "an answer that stands for an older one does not end when time ends the older one's right",
+    meaning: "an answer that represents an older one does not end when time ends the older one's right",
     test: outletTest,
     changes: [
       {
@@ -149,7 +148,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "upload-left-behind": {
     section: 5,
-    meaning: "an exchange leaves while a connection to an upstream has not sent all of its request",
+    meaning: "an exchange leaves while a connection to an upstream has unsent bytes of its request",
     test: outletTest,
     changes: [
       {
@@ -161,7 +160,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "upload-uncut": {
     section: 5,
-    meaning: "a cut forgets what a connection to an upstream has not sent of the request",
+    meaning: "a cut forgets a connection to an upstream that has unsent bytes of the request",
     test: outletTest,
     changes: [
       {
@@ -173,7 +172,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "door-unseen": {
     section: 3,
-    meaning: "an open exchange is decided by its own route alone, though another route stands before it now",
+    meaning: "an open exchange is decided by its own route alone, though another route precedes it now",
     test: "test/proxy/routing/compiled-route.test.ts",
     changes: [
       {
@@ -185,7 +184,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "sticky-unread": {
     section: 6,
-    meaning: "the denials that a node keeps of a lost history are not asked for when a caller is looked up",
+    meaning: "the lookup of a caller ignores the denials that a node keeps of a lost history",
     test: cutTest,
     changes: [
       {
@@ -203,7 +202,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "sticky-person-unread": {
     section: 6,
-    meaning: "a denial of a person that a node keeps of a lost history is not asked for",
+    meaning: "the lookup ignores a person's denial that a node keeps of a lost history",
     test: cutTest,
     changes: [
       {
@@ -215,7 +214,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "cut-not-final": {
     section: 5,
-    meaning: "an exchange that is being cut is asked again, and may go on",
+    meaning: "an exchange that is being cut is decided again, and may continue",
     test: exchangesTest,
     changes: [
       {

@@ -28,7 +28,7 @@ const enforcementTest = "test/replication/node/enforcement.test.ts";
 export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
   "mark-asked-late": {
     section: 5,
-    meaning: "a regional broker grants by age before it asks for the age mark",
+    meaning: "a regional broker grants by age before it requests the age mark",
     test: coreTest,
     changes: [
       {
@@ -60,7 +60,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "mark-cleared-unleased": {
     section: 5,
-    meaning: "a boot removes the age mark of the boot before it, though the leader has granted it no lease",
+    meaning: "a boot removes the age mark of the previous boot, though the leader has granted it no lease",
     test: coreTest,
     changes: [
       { file: leases, take: "&& this.#context.own.lease !== null && this.#unmarked", put: "&& this.#unmarked" },
@@ -98,7 +98,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "region-spoken-for": {
     section: 3,
-    meaning: "a regional broker takes the message of one node in the name of another",
+    meaning: "a regional broker accepts one node's message in the name of another",
     test: coreTest,
     changes: [
       {
@@ -122,7 +122,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "region-window-exceeded": {
     section: 5,
-    meaning: "a lease by age lasts as long as the node asks for, though the region's own window is shorter",
+    meaning: "a lease by age lasts as long as the node requests, though the region's own window is shorter",
     test: granterTest,
     changes: [
       {
@@ -140,7 +140,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "region-history-ignored": {
     section: 5,
-    meaning: "a confirmation counts at its region whatever history it is of",
+    meaning: "a confirmation counts at its region, whatever its history",
     test: granterTest,
     changes: [{ file: granter, take: "if (!view.onChain(enforced) || node.refusal", put: "if (node.refusal" }],
   },
@@ -158,7 +158,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "lost-suffix-served": {
     section: 4,
-    meaning: "a region's copy keeps the suffix that the home region has called lost",
+    meaning: "a region's copy keeps the suffix that the home region has declared lost",
     test: coreTest,
     changes: [{ file: pages, take: 'if (answer.type === "forked") this.#change(() => this.#clear());', put: "" }],
   },
@@ -182,13 +182,13 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "copy-joins-unlinked": {
     section: 4,
-    meaning: "a region's copy takes a delivery that does not link to its head",
+    meaning: "a region's copy accepts a delivery that does not link to its head",
     test: copyTest,
     changes: [{ file: copy, take: "if (!this.holds(stretch.previous)) return false;", put: "" }],
   },
   "late-copy-calls-forked": {
     section: 4,
-    meaning: "a region tells a node that its history is lost because the region's copy is late",
+    meaning: "a region reports a node's history as lost because the region's copy is late",
     test: pagesTest,
     changes: [
       {
@@ -200,7 +200,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "old-primary-believed": {
     section: 4,
-    meaning: "a node rebuilds because a broker of an older epoch calls its history lost",
+    meaning: "a node rebuilds because a broker of an older epoch declares its history lost",
     test: followerTest,
     changes: [
       {
@@ -212,7 +212,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "page-of-before-a-rebuild": {
     section: 4,
-    meaning: "a node applies a page that it asked for before its rebuild began",
+    meaning: "a node applies a page that it requested before its rebuild began",
     test: followerTest,
     changes: [
       {
@@ -242,7 +242,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "incarnation-unread": {
     section: 4,
-    meaning: "two epochs of one number and different incarnations count as one",
+    meaning: "two epochs with one number and different incarnations count as one",
     test: followerTest,
     changes: [{ file: follower, take: "if (ahead || twin || locateLink", put: "if (ahead || locateLink" }],
   },
@@ -260,7 +260,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "older-snapshot-adopted": {
     section: 4,
-    meaning: "a node behind retention goes back to a snapshot that is older than its position",
+    meaning: "a node behind retention returns to a snapshot that is older than its position",
     test: loopTest,
     changes: [
       {
@@ -272,13 +272,13 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "mislabelled-snapshot-adopted": {
     section: 4,
-    meaning: "a node takes a snapshot whose projection is not of the link that it names",
+    meaning: "a node adopts a snapshot whose projection does not belong to the link that it names",
     test: loopTest,
     changes: [{ file: loop, take: "if (!consistent || (why", put: "if ((why" }],
   },
   "abandoned-answer-taken": {
     section: 4,
-    meaning: "a node takes the answer to a read that it has given up",
+    meaning: "a node accepts the answer to a read that it has abandoned",
     test: loopTest,
     changes: [
       { file: loop, take: "if (this.#pendingRead?.id !== id) return;", put: "if (this.#pendingRead === null) return;" },
@@ -286,7 +286,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "enforced-out-of-order": {
     section: 5,
-    meaning: "a node says that it enforces a change while an earlier one is not enforced yet",
+    meaning: "a node reports a change as enforced while an earlier one is not enforced yet",
     test: enforcementTest,
     changes: [
       {
@@ -298,7 +298,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "left-history-enforced": {
     section: 5,
-    meaning: "after a rebuild a node says that it enforces positions of the history that it left",
+    meaning: "after a rebuild a node reports positions of the history that it left as enforced",
     test: enforcementTest,
     changes: [
       {

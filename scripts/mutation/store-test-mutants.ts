@@ -13,7 +13,7 @@ const leaseGranter = "src/replication/lease/lease-granter.ts";
 export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
   "lost-lessees-forgotten": {
     section: 6,
-    meaning: "a new leader trusts that the store holds every lease",
+    meaning: "a new leader assumes that the store holds every lease",
     test: continuityTest,
     changes: [
       {
@@ -25,7 +25,7 @@ export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "unrecorded-window-trusted": {
     section: 6,
-    meaning: "where an older build granted the leases that are lost, they count as no longer than today's limit",
+    meaning: "lost leases that an older build granted count as no longer than today's limit",
     test: continuityTest,
     changes: [
       {
@@ -37,7 +37,7 @@ export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "surviving-window-ignored": {
     section: 6,
-    meaning: "a surviving lease that is longer than every limit says nothing of those that are lost",
+    meaning: "a surviving lease that is longer than every limit is not taken as evidence about the lost ones",
     test: continuityTest,
     changes: [
       {
@@ -81,7 +81,7 @@ export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "copied-log-trusted": {
     section: 6,
-    meaning: "a log that was copied into a database counts as the one that it was copied from",
+    meaning: "a log copied into a database counts as the original",
     test: continuityTest,
     changes: [
       {
@@ -111,7 +111,7 @@ export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "one-standby-of-two": {
     section: 3,
-    meaning: "one standby is enough where the names ask for two",
+    meaning: "one standby is enough where the names require two",
     test: durabilityTest,
     changes: [
       {
@@ -141,7 +141,7 @@ export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "renewed-position-of-old-machine": {
     section: 3,
-    meaning: "the highest position of a standby's connections counts, and not the lowest",
+    meaning: "the highest position of a standby's connections counts, not the lowest",
     test: durabilityTest,
     changes: [
       {
@@ -165,7 +165,7 @@ export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
   },
   "lost-history-confirms": {
     section: 6,
-    meaning: "somebody may confirm for the nodes of a lost history",
+    meaning: "a confirmation counts for the nodes of a lost history",
     test: lostHistoryTest,
     changes: [{ file: leaseGranter, take: "if (isLostHistory(confirm)) return { refused: reservedBootId };", put: "" }],
   },

@@ -24,7 +24,7 @@ const leaseGranterTest = "test/replication/lease/lease-granter.test.ts";
 export const testMutants: Readonly<Record<string, TestMutant>> = {
   "sqlite-unsynced": {
     section: 3,
-    meaning: "a file log answers before its commit is on the disk",
+    meaning: "a file log answers before its commit is on disk",
     test: "test/replication/log/sqlite/file.test.ts",
     changes: [
       { file: sqliteFile, take: 'db.exec("pragma synchronous = full");', put: 'db.exec("pragma synchronous = off");' },
@@ -44,7 +44,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   },
   "signature-unchecked": {
     section: 3,
-    meaning: "a message counts as its sender's whatever its signature",
+    meaning: "a message counts as its sender's, whatever its signature",
     test: "test/replication/wire/envelope.test.ts",
     changes: [
       {
@@ -68,7 +68,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   },
   "confirmation-unsigned": {
     section: 3,
-    meaning: "a node's confirmation goes unsigned",
+    meaning: "a node sends its confirmation unsigned",
     test: nodeProcessTest,
     changes: [
       {
@@ -80,7 +80,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   },
   "failed-listener-enforces": {
     section: 5,
-    meaning: "a change counts as enforced though what holds something open has failed to look at it",
+    meaning: "a change counts as enforced though a listener failed to check what it holds open",
     test: "test/replication/node/change-listeners.test.ts",
     changes: [
       {
@@ -104,7 +104,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   },
   "lifetime-unwatched": {
     section: 5,
-    meaning: "a stream goes on beyond its route's longest lifetime",
+    meaning: "a stream outlives its route's longest lifetime",
     test: "test/proxy/enforce/exchanges.test.ts",
     changes: [
       {
@@ -128,7 +128,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   },
   "lease-of-before-a-wait": {
     section: 5,
-    meaning: "a request that waited past the lease is decided by the lease of before",
+    meaning: "a request that waited past the lease is decided by the old lease",
     test: "test/proxy/lease-during-wait.test.ts",
     changes: [
       {
@@ -164,7 +164,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   },
   "clone-taken-for-restart": {
     section: 5,
-    meaning: "a boot on a copied data folder names the boot that wrote into the original, which may be alive",
+    meaning: "a boot on a copied data folder names the boot that wrote the original, which may be alive",
     test: dataFolderLockTest,
     changes: [{ file: dataFolderLock, take: '|| row["file"] !== file ? null', put: "? null" }],
   },
@@ -182,7 +182,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   },
   "predecessor-named-again": {
     section: 5,
-    meaning: "a boot goes on naming its predecessor after the leader's first grant",
+    meaning: "a boot keeps naming its predecessor after the leader's first grant",
     test: nodeProcessTest,
     changes: [
       {
@@ -200,7 +200,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   },
   "replaced-stays-replaced": {
     section: 5,
-    meaning: "a replaced boot that renews, and so is alive, is left out of receipts",
+    meaning: "receipts leave out a replaced boot that renews, and so is alive",
     test: leaseGranterTest,
     changes: [
       {
@@ -212,7 +212,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   },
   "copy-untold": {
     section: 5,
-    meaning: "two boots of one node that both go on renewing are not named to the operator",
+    meaning: "two boots of one node that both keep renewing are not reported to the operator",
     test: leaseGranterTest,
     changes: [
       {
