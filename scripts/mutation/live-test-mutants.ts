@@ -177,8 +177,8 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: "src/proxy/routing/compiled-route.ts",
-        take: "return same === undefined ? [] : [planOf(found), planOf(same)];",
-        put: "return same === undefined ? [] : [planOf(same)];",
+        take: "return same === undefined ? [] : [compiledRouteOf(found), compiledRouteOf(same)];",
+        put: "return same === undefined ? [] : [compiledRouteOf(same)];",
       },
     ],
   },
