@@ -51,8 +51,8 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "The leader carries that over to the epochs",
     tests: [
-      "test/replication/lease/lease-granter.test.ts › in the same process goes on with what was found of a node's projection and of its clock",
-      "test/replication/lease/lease-granter.test.ts › whose projection was found to be another enforces nothing, until a renew shows that it is ours again",
+      "test/replication/lease/lease-granter.test.ts › in the same process keeps its findings about a node's projection and clock",
+      "test/replication/lease/lease-granter.test.ts › a boot whose projection differs from the leader's enforces nothing until a renewal shows an equal one",
     ],
   },
   {
@@ -102,14 +102,14 @@ export const sentenceProofs: readonly SentenceProof[] = [
     says: "**unconfirmed**: neither",
     tests: [
       "test/broker/receipts.test.ts › time runs out: the receipt names who is missing, and for how long",
-      "test/replication/lease/receipt.test.ts › the longest of those that are waited for says when it will be complete",
+      "test/replication/lease/receipt.test.ts › a receipt will be complete when the last node that it waits for is fenced",
     ],
   },
   {
     says: "**complete**: every node that the receipt waits for",
     tests: [
-      "test/replication/lease/receipt.test.ts › complete means that each node it waits for confirmed the place or holds nothing any more",
-      "test/replication/lease/receipt.test.ts › a region waits for its own nodes, and lists them all",
+      "test/replication/lease/receipt.test.ts › a receipt is complete exactly if each node that it waits for has confirmed the position or is fenced",
+      "test/replication/lease/receipt.test.ts › a receipt for a region waits for that region's nodes and lists all nodes",
     ],
   },
   {
@@ -136,7 +136,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "the receipt has a line `@unknown-nodes`",
     tests: [
-      "test/replication/lease/lost-history.test.ts › a receipt of every region waits for a lost history",
+      "test/replication/lease/lost-history.test.ts › receipts of every region wait for a lost history",
       "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
     ],
   },
@@ -254,7 +254,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
     says: "A receipt that is `lost`, or that a build without this field signed",
     tests: [
       "test/replication/wire/receipt-jws.test.ts › of an older build, which promised less, is checked as before",
-      "test/replication/lease/receipt.test.ts › what is not in the log is lost, and never complete",
+      "test/replication/lease/receipt.test.ts › a command that is not in the log is lost and never complete",
     ],
   },
   {
@@ -287,7 +287,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "such nodes are marked `decision-only`",
     tests: [
-      "test/replication/lease/receipt.test.ts › a node that only answers decisions for somebody else's proxy is named so",
+      "test/replication/lease/receipt.test.ts › a node that only answers decisions for another proxy is reported as decision-only",
     ],
   },
   {
@@ -382,11 +382,13 @@ export const sentenceProofs: readonly SentenceProof[] = [
   },
   {
     says: "With `wait: region` these are the nodes of that region",
-    tests: ["test/replication/lease/receipt.test.ts › a region waits for its own nodes, and lists them all"],
+    tests: [
+      "test/replication/lease/receipt.test.ts › a receipt for a region waits for that region's nodes and lists all nodes",
+    ],
   },
   {
     says: "With `none` they are all nodes",
-    tests: ["test/replication/lease/receipt.test.ts › not waiting does not make it complete"],
+    tests: ["test/replication/lease/receipt.test.ts › `wait: none` does not make a receipt complete"],
   },
   {
     says: "**Nothing of a machine that was frozen together with both of its clocks**",
@@ -414,7 +416,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "Receipts do not wait for the original until it sends",
     tests: [
-      "test/replication/lease/lease-granter.test.ts › a replaced boot that renews is alive: it counts again, has a row before its next grant, and is not replaced again",
+      "test/replication/lease/lease-granter.test.ts › a replaced boot that renews is alive: it counts again, gets a row before its next grant, and is not replaced again",
     ],
   },
   {

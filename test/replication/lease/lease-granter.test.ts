@@ -1,3 +1,8 @@
+/**
+ * Lease granter: which renewals a leader grants, which lessees it counts, and what it accepts as enforced.
+ *
+ * - The last group runs random sequences of messages and writes against the rules of docs/protocol.md §5.1 and §5.3.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type {
@@ -31,10 +36,10 @@ const at = (position: number): Link => ({
   position: position as Position,
   hash: position.toString(16).padStart(64, "0") as Hash,
 });
-const foreign = (position: number): Link => ({ ...at(position), hash: "f".repeat(64) as Hash });
+const linkOnOtherChain = (position: number): Link => ({ ...at(position), hash: "f".repeat(64) as Hash });
 const mono = (ms: number): MonotonicMs => ms as MonotonicMs;
 const clocks = (ms: number) => ({ monotonic: mono(ms), wall: ms as UnixMs });
-/** A chain that is `at(1)`, `at(2)` … up to `head`. */
+/** A chain of `at(1)`, `at(2)` … up to `head`. */
 const chain = (head: number) => (link: Link) => link.position <= head && link.hash === at(link.position).hash;
 const view = (ms: number, head = 100, digest: DigestComparison = "same") => ({
   at: mono(ms),
@@ -86,12 +91,12 @@ function beat(granter: LeaseGranter, ms: number, head = 10) {
 }
 const windows = (grants: readonly Readonly<{ grant: Grant }>[]) => grants.map(({ grant }) => grant.windowMs);
 const only = (granter: LeaseGranter, ms: number) => {
-  const [standing] = granter.statuses(mono(ms));
-  return standing ?? assert.fail("no lessee");
+  const [status] = granter.statuses(mono(ms));
+  return status ?? assert.fail("no lessee");
 };
 
 describe("grants", () => {
-  test("a renew is granted by a beat that began after it came, with everything the node must keep to", () => {
+  test("a beat that starts after a renewal arrived grants it, and the grant carries every limit the node must keep", () => {
     const granter = granterWith();
     granter.renew(renewOf({ nonce: 4 }), "remote", view(100));
     const { round, grants } = beat(granter, 200, 12);
@@ -102,7 +107,7 @@ describe("grants", () => {
     });
   });
 
-  test("a write that was under way when the renew came grants nothing, though its row is there; the next one does", () => {
+  test("a write already in flight when the renewal arrives does not grant it, even if its row is durable; the next write does", () => {
     for (const kind of ["beat", "append"] as const) {
       const granter = granterWith({ lessees: [lesseeOf()] });
       const round = granter.beginWrite(kind, mono(0));
@@ -114,11 +119,11 @@ describe("grants", () => {
   });
 
   test("W covers a node whose clock is slow and a leader whose clock is fast, both by ρ", () => {
-    const realMs = 5_000 / (1 - 0.01); // the longest that the node believes in its lease
+    const realMs = 5_000 / (1 - 0.01); // the longest time that the node's lease can last
     assert.ok(fenceAfterMs(5_000, 0.01) >= realMs * (1 + 0.01));
   });
 
-  test("an append grants those whose row is durable, and nobody whose row is not", () => {
+  test("an append grants only the renewals whose row is already durable", () => {
     const granter = granterWith();
     granter.renew(renewOf(), "remote", view(0));
     const first = granter.beginWrite("append", mono(1));
@@ -130,7 +135,7 @@ describe("grants", () => {
     assert.equal(granter.grantAfterCommit(second, at(12), clocks(12)).length, 1);
   });
 
-  test("nobody is granted by a write whose outcome is not clean", () => {
+  test("a write whose outcome is not clean grants nothing", () => {
     const granter = granterWith();
     granter.renew(renewOf(), "remote", view(0));
     granter.dropRound(granter.beginWrite("beat", mono(1)));
@@ -139,7 +144,7 @@ describe("grants", () => {
     assert.deepEqual(granter.statuses(mono(2)), []);
   });
 
-  test("a window that grows is written before it is granted; one that shrinks is granted at once", () => {
+  test("a longer window is written to the row before it is granted; a shorter one is granted at once", () => {
     const granter = granterWith();
     granter.renew(renewOf({ windowMs: 20_000 }), "remote", view(0));
     beat(granter, 0);
@@ -151,11 +156,11 @@ describe("grants", () => {
     granter.renew(renewOf({ nonce: 3, windowMs: 5_000 }), "remote", view(20));
     const shrunk = beat(granter, 21);
     assert.deepEqual([shrunk.round.lessees, windows(shrunk.grants)], [[], [5_000]]);
-    // The grant of the long window may be the one that the node holds.
+    // The node may still hold the grant with the long window.
     assert.equal(only(granter, 12).fencedInMs, fenceAfterMs(40_000, 0.01));
   });
 
-  test("a window beyond what is allowed is dictated down, and one below Δ up", () => {
+  test("a window above the limit is cut to the limit, and one below Δ is raised to Δ", () => {
     const granter = granterWith();
     granter.renew(renewOf({ windowMs: 3_600_000 }), "remote", view(0));
     assert.deepEqual(windows(beat(granter, 1).grants), [60_000]);
@@ -163,7 +168,7 @@ describe("grants", () => {
     assert.deepEqual(windows(beat(granter, 3).grants), [5_000]);
   });
 
-  test("a repeated renew is refused, and one that a newer one overtook gets nothing", () => {
+  test("a repeated renewal is refused, and one that arrives after a newer one gets no grant", () => {
     const granter = granterWith();
     granter.renew(renewOf({ nonce: 7 }), "remote", view(0));
     assert.deepEqual(granter.renew(renewOf({ nonce: 7 }), "remote", view(1)), {
@@ -178,7 +183,7 @@ describe("grants", () => {
     );
   });
 
-  test("a log of our own: a node of our own process is granted without a write and leaves no row; a remote one is not", () => {
+  test("with an exclusive log, a node in the leader's process is granted without a write or a row; a remote node is not", () => {
     const granter = granterWith({ exclusive: true });
     const answer = granter.renew(renewOf(), "in-process", view(0));
     assert.equal(answer.type, "ready");
@@ -190,7 +195,7 @@ describe("grants", () => {
     assert.equal(beat(granter, 2).round.lessees.length, 1);
   });
 
-  test("a log shared with others: a node of our own process waits for a beat like any other", () => {
+  test("with a shared log, a node in the leader's process waits for a beat like any other", () => {
     assert.equal(granterWith().renew(renewOf(), "in-process", view(0)).type, "queued");
   });
 });
@@ -198,7 +203,7 @@ describe("grants", () => {
 describe("leaving", () => {
   const goodbye = { node: "proxy-1" as NodeId, boot: "boot-1" as BootId, nonce: 9 };
 
-  test("a goodbye takes the lessee out at once, and its row with the next beat; the boot is never granted again", () => {
+  test("a goodbye removes the lessee at once and its row with the next beat; the boot is never granted again", () => {
     const granter = granterWith();
     granter.renew(renewOf(), "remote", view(0));
     beat(granter, 1);
@@ -210,7 +215,7 @@ describe("leaving", () => {
     assert.equal(granter.renew(renewOf({ nonce: 11 }), "remote", view(6)).type, "refused");
   });
 
-  test("a row is taken out again when the goodbye came while it was being written", () => {
+  test("a row is removed again if the goodbye arrives while the row is being written", () => {
     const granter = granterWith();
     granter.renew(renewOf(), "remote", view(0));
     const round = granter.beginWrite("beat", mono(1));
@@ -219,14 +224,14 @@ describe("leaving", () => {
     assert.deepEqual(granter.beginWrite("beat", mono(3)).left, [{ node: "proxy-1", boot: "boot-1" }]);
   });
 
-  test("what was to leave is named again when the beat came to nothing", () => {
+  test("a row whose removal failed with its beat is removed with the next one", () => {
     const granter = granterWith({ lessees: [lesseeOf()] });
     granter.goodbye(goodbye);
     granter.dropRound(granter.beginWrite("beat", mono(1)));
     assert.equal(granter.beginWrite("beat", mono(2)).left.length, 1);
   });
 
-  test("a boot that replaces another of the same node takes its place", () => {
+  test("a boot that replaces an earlier boot of its node removes that boot from the lessees", () => {
     const granter = granterWith({ lessees: [lesseeOf()] });
     granter.renew(renewOf({ boot: "boot-2" as BootId, replaces: "boot-1" as BootId }), "remote", view(1));
     const { round } = beat(granter, 2);
@@ -241,17 +246,21 @@ describe("leaving", () => {
   const boot1 = { node: "proxy-1" as NodeId, boot: "boot-1" as BootId };
   const bootsOf = (granter: LeaseGranter, now: number) => granter.statuses(mono(now)).map(({ boot }) => boot);
 
-  test("a replaced boot that renews is alive: it counts again, has a row before its next grant, and is not replaced again", () => {
+  test("a replaced boot that renews is alive: it counts again, gets a row before its next grant, and is not replaced again", () => {
     const granter = granterWith();
     granter.renew(renewOf(), "remote", view(0));
     beat(granter, 1);
     granter.renew(renewOf(second), "remote", view(2));
     assert.deepEqual(beat(granter, 3).round.left, [{ node: "proxy-1", boot: "boot-1" }]);
     assert.deepEqual(bootsOf(granter, 3), ["boot-2"]);
-    assert.equal(granter.renew(renewOf(), "remote", view(4)).type, "refused", "a repetition shows nothing");
+    assert.equal(granter.renew(renewOf(), "remote", view(4)).type, "refused", "a repeated message proves nothing");
     assert.deepEqual(bootsOf(granter, 4), ["boot-2"]);
     assert.equal(granter.renew(renewOf({ nonce: 2, monotonicMs: 5 }), "remote", view(5)).type, "queued");
-    assert.deepEqual(bootsOf(granter, 5), ["boot-1", "boot-2"], "before it is granted anything: it may be deciding");
+    assert.deepEqual(
+      bootsOf(granter, 5),
+      ["boot-1", "boot-2"],
+      "it counts before its next grant, because it may be deciding",
+    );
     const { round, grants } = beat(granter, 6);
     assert.deepEqual(
       round.lessees.map(({ boot }) => boot),
@@ -262,16 +271,16 @@ describe("leaving", () => {
     assert.deepEqual(bootsOf(granter, 7), ["boot-1", "boot-2"]);
   });
 
-  test("a replaced boot that confirms counts again, with the window of the grants it has had", () => {
+  test("a replaced boot that confirms counts again, with the window of its earlier grants", () => {
     const granter = granterWith();
     granter.renew(renewOf(), "remote", view(0));
     beat(granter, 1);
     granter.renew(renewOf(second), "remote", view(2));
     beat(granter, 3);
     assert.equal(granter.confirm({ ...boot1, nonce: 2, enforced: at(11) }, view(4)), "accepted");
-    const [standing] = granter.statuses(mono(4));
-    assert.deepEqual([standing?.boot, standing?.enforced], ["boot-1", at(11)]);
-    assert.equal(standing?.fencedInMs, 1 + fenceAfterMs(5_000, 0.01) - 4);
+    const [status] = granter.statuses(mono(4));
+    assert.deepEqual([status?.boot, status?.enforced], ["boot-1", at(11)]);
+    assert.equal(status?.fencedInMs, 1 + fenceAfterMs(5_000, 0.01) - 4);
   });
 
   test("a replaced boot that says goodbye has left", () => {
@@ -281,19 +290,19 @@ describe("leaving", () => {
     assert.equal(granter.renew(renewOf({ nonce: 50 }), "remote", view(3)).type, "refused");
   });
 
-  test("two boots of one node that both go on renewing are named to the operator once, and to each other while both are there", () => {
+  test("two boots of one node that both keep renewing are reported to the operator once, and each is listed as the other's twin while both are lessees", () => {
     const granter = granterWith();
     granter.renew(renewOf(), "remote", view(0));
     granter.renew(renewOf({ boot: "boot-2" as BootId }), "remote", view(1));
     beat(granter, 2);
-    const found: unknown[] = [];
+    const reported: unknown[] = [];
     for (let nonce = 2; nonce < 8; nonce++) {
       for (const boot of ["boot-1", "boot-2"] as BootId[])
         granter.renew(renewOf({ boot, nonce, monotonicMs: nonce * 1_000 }), "remote", view(nonce * 1_000));
       beat(granter, nonce * 1_000);
-      found.push(...granter.drainCopiedNodes());
+      reported.push(...granter.drainCopiedNodes());
     }
-    assert.deepEqual(found, [{ node: "proxy-1", older: "boot-1", younger: "boot-2" }]);
+    assert.deepEqual(reported, [{ node: "proxy-1", older: "boot-1", younger: "boot-2" }]);
     assert.deepEqual(
       granter.statuses(mono(8_000)).map(({ twin }) => twin),
       ["boot-2", "boot-1"],
@@ -305,7 +314,7 @@ describe("leaving", () => {
     );
   });
 
-  test("a restart is no copy: the boot before it renews no more", () => {
+  test("a restarted node is not reported as copied, because its earlier boot no longer renews", () => {
     const granter = granterWith();
     granter.renew(renewOf(), "remote", view(0));
     beat(granter, 1);
@@ -314,7 +323,7 @@ describe("leaving", () => {
     assert.deepEqual(granter.drainCopiedNodes(), []);
   });
 
-  test("a boot cannot replace another node's, nor itself", () => {
+  test("a boot can replace neither a boot of another node nor itself", () => {
     const granter = granterWith({ lessees: [lesseeOf()] });
     const other = renewOf({ node: "proxy-2" as NodeId, boot: "boot-2" as BootId, replaces: "boot-1" as BootId });
     granter.renew(other, "remote", view(1));
@@ -323,7 +332,7 @@ describe("leaving", () => {
     assert.equal(granter.statuses(mono(2)).length, 2);
   });
 
-  test("a lessee silent for long after its W is forgotten, and may come back with a new row", () => {
+  test("a lessee that stays silent long after its W is removed, and may return with a new row", () => {
     const granter = granterWith();
     granter.renew(renewOf(), "remote", view(0));
     beat(granter, 0);
@@ -359,14 +368,14 @@ describe("limits of a role", () => {
     assert.equal(granter.renew(renewOf({ boot: bootOf(1), nonce: 2 }), "remote", view(1)).type, "queued");
   });
 
-  test("a node that leaves makes room for another one of its role", () => {
+  test("a node that says goodbye makes room for another one of its role", () => {
     const granter = granterWith({ limits });
     for (const number of [1, 2]) granter.renew(renewOf({ boot: bootOf(number) }), "remote", view(0));
     granter.goodbye({ node: renewOf().node, boot: bootOf(1), nonce: 9 });
     assert.equal(granter.renew(renewOf({ boot: bootOf(3) }), "remote", view(1)).type, "queued");
   });
 
-  test("a lease that has run out makes room at once, and its node needs room again when it is back", () => {
+  test("an expired lease makes room at once, and its node needs room again when it returns", () => {
     const granter = granterWith({ limits });
     const renew = (number: number, nonce: number, at: number) =>
       granter.renew(renewOf({ boot: bootOf(number), nonce, monotonicMs: at }), "remote", view(at)).type;
@@ -376,29 +385,29 @@ describe("limits of a role", () => {
     assert.equal(renew(3, 1, Math.floor(last) - 1), "refused", "both may still decide");
     const over = Math.ceil(last) + 1;
     assert.equal(renew(3, 2, over), "queued");
-    assert.equal(renew(1, 2, over + 1), "queued", "the second place");
-    assert.equal(renew(2, 2, over + 2), "refused", "both places are promised, though nothing is granted yet");
+    assert.equal(renew(1, 2, over + 1), "queued", "the second lease of the role");
+    assert.equal(renew(2, 2, over + 2), "refused", "both leases are reserved, although neither is granted yet");
     assert.equal(beat(granter, over + 3).grants.length, 2);
     assert.equal(renew(2, 3, over + 4), "refused");
   });
 
-  test("lessees of an earlier epoch are kept even above the limit: they may still decide", () => {
+  test("lessees of an earlier epoch count even above the limit, because they may still decide", () => {
     const rows = [1, 2, 3].map((number) => lesseeOf({ boot: bootOf(number) }));
     const granter = granterWith({ limits, lessees: rows });
     assert.equal(granter.statuses(mono(1)).length, 3);
     assert.equal(granter.renew(renewOf({ boot: bootOf(4) }), "remote", view(1)).type, "refused");
   });
 
-  test("a window longer than the role may have is granted at the limit, and the answer says so", () => {
+  test("a window longer than the role's limit is granted at the limit, and the answer says so", () => {
     const granter = granterWith({ limits });
-    const asked = granter.renew(renewOf({ windowMs: 36_000_000 }), "remote", view(0));
-    assert.deepEqual(asked.type === "queued" && asked.limited, { windowMs: 36_000_000, windowMaxMs: 20_000 });
+    const answer = granter.renew(renewOf({ windowMs: 36_000_000 }), "remote", view(0));
+    assert.deepEqual(answer.type === "queued" && answer.limited, { windowMs: 36_000_000, windowMaxMs: 20_000 });
     const { round, grants } = beat(granter, 1);
     assert.deepEqual([round.lessees[0]?.windowMs, windows(grants)], [20_000, [20_000]]);
     assert.ok(only(granter, 1).fencedInMs <= fenceAfterMs(20_000, 0.01));
   });
 
-  test("a goodbye or a replacement of a boot that was never heard of writes nothing to the table", () => {
+  test("a goodbye or a replacement of an unknown boot writes nothing to the table", () => {
     const granter = granterWith({ limits });
     for (let number = 10; number < 20; number++)
       granter.goodbye({ node: renewOf().node, boot: bootOf(number), nonce: 1 });
@@ -407,12 +416,12 @@ describe("limits of a role", () => {
   });
 });
 
-test("a lessee that comes back while its row was to leave keeps the new one: the next leader must know of it", () => {
+test("a lessee that returns while its row is being removed keeps its new row, so that the next leader knows of it", () => {
   const granter = granterWith();
   granter.renew(renewOf(), "remote", view(0));
   beat(granter, 0);
   const late = fenceAfterMs(5_000, 0.01) + 60_000;
-  granter.dropRound(granter.beginWrite("beat", mono(late))); // it was to leave with this one, which came to nothing
+  granter.dropRound(granter.beginWrite("beat", mono(late))); // the beat that removes its row fails
   granter.renew(renewOf({ nonce: 2, monotonicMs: late }), "remote", view(late + 1));
   const back = beat(granter, late + 2);
   assert.deepEqual([back.round.lessees.length, back.round.left.length, back.grants.length], [1, 0, 1]);
@@ -432,7 +441,7 @@ describe("confirmations", () => {
     return granter;
   }
 
-  test("renews and confirmations move `enforced` forward, never back", () => {
+  test("renewals and confirmations move `enforced` forward, never back", () => {
     const granter = granted();
     assert.equal(only(granter, 0).enforced?.position, 8);
     assert.equal(granter.confirm(confirm(2, at(12)), view(1)), "accepted");
@@ -441,46 +450,46 @@ describe("confirmations", () => {
     assert.equal(only(granter, 3).enforced?.position, 12);
   });
 
-  test("who stands in another history, or where we have not written, enforces nothing of ours, whatever it said before", () => {
-    for (const link of [foreign(20), at(101)]) {
+  test("a boot that enforces a link on another chain, or beyond the head, counts as enforcing nothing", () => {
+    for (const link of [linkOnOtherChain(20), at(101)]) {
       const granter = granted();
       assert.deepEqual(granter.confirm(confirm(2, link), view(1)), {
         refused: { code: "other", message: "not on our chain" },
       });
       assert.equal(only(granter, 1).enforced, null);
-      assert.equal(granter.confirm(confirm(3, at(8)), view(2)), "accepted", "it is back");
+      assert.equal(granter.confirm(confirm(3, at(8)), view(2)), "accepted", "it is back on the chain");
       assert.equal(only(granter, 2).enforced?.position, 8);
       granter.renew(renewOf({ nonce: 4, enforced: link }), "remote", view(3));
-      assert.equal(only(granter, 3).enforced, null, "a renew says it as well");
+      assert.equal(only(granter, 3).enforced, null, "a renewal clears it as well");
     }
   });
 
-  test("an older word of a boot that has gone to another history since does not count when it arrives late, or is repeated", () => {
+  test("an older or repeated message of a boot that has moved to another chain since then does not count", () => {
     const granter = granterWith();
-    granter.renew(renewOf({ nonce: 9, enforced: foreign(20) }), "remote", view(0));
+    granter.renew(renewOf({ nonce: 9, enforced: linkOnOtherChain(20) }), "remote", view(0));
     beat(granter, 0);
     granter.confirm(confirm(8, at(12)), view(1));
     assert.equal(only(granter, 1).enforced, null);
-    granter.confirm(confirm(10, foreign(21)), view(2));
+    granter.confirm(confirm(10, linkOnOtherChain(21)), view(2));
     granter.renew(renewOf({ nonce: 11, enforced: at(12) }), "remote", view(3));
-    granter.confirm(confirm(12, foreign(22)), view(4));
+    granter.confirm(confirm(12, linkOnOtherChain(22)), view(4));
     assert.equal(only(granter, 4).enforced, null);
   });
 
-  test("whose projection was found to be another enforces nothing, until a renew shows that it is ours again", () => {
+  test("a boot whose projection differs from the leader's enforces nothing until a renewal shows an equal one", () => {
     const granter = granted();
     granter.renew(renewOf({ nonce: 2, enforced: at(12) }), "remote", view(1, 100, "other"));
-    assert.equal(only(granter, 1).enforced, null, "nor what it said before");
+    assert.equal(only(granter, 1).enforced, null, "its earlier confirmation does not count either");
     assert.deepEqual(granter.confirm(confirm(3, at(12)), view(2)), { refused: digestMismatch });
     granter.renew(renewOf({ nonce: 4, enforced: at(12) }), "remote", view(3, 100, "unknown"));
-    assert.equal(only(granter, 3).enforced, null, "where nothing can be compared, nothing is shown");
+    assert.equal(only(granter, 3).enforced, null, "a renewal that cannot be compared proves nothing");
     granter.renew(renewOf({ nonce: 5, enforced: at(12) }), "remote", view(4));
     assert.equal(only(granter, 4).enforced?.position, 12);
     assert.equal(granter.confirm(confirm(6, at(13)), view(5)), "accepted");
     assert.equal(only(granter, 5).enforced?.position, 13);
   });
 
-  test("a repeated confirmation, and one of somebody who has no lease, are refused", () => {
+  test("a repeated confirmation and one from a boot without a lease are refused", () => {
     const granter = granted();
     granter.confirm(confirm(2, at(12)), view(1));
     assert.deepEqual(granter.confirm(confirm(2, at(13)), view(1)), {
@@ -492,26 +501,26 @@ describe("confirmations", () => {
     });
   });
 
-  test("a renew says nothing of what it enforces when its link is of another history, and is granted all the same", () => {
+  test("a renewal whose enforced link is on another chain is granted, but counts as enforcing nothing", () => {
     const granter = granterWith();
-    granter.renew(renewOf({ enforced: foreign(8) }), "remote", view(0));
+    granter.renew(renewOf({ enforced: linkOnOtherChain(8) }), "remote", view(0));
     assert.equal(beat(granter, 0).grants.length, 1);
     assert.equal(only(granter, 0).enforced, null);
   });
 });
 
 describe("a new leader", () => {
-  test("does not count what a boot said before the epoch was opened: only who enforces its opening goes by this history", () => {
+  test("counts a boot's confirmation only from the opening of its epoch on: only such a boot is on this chain", () => {
     const granter = granterWith({ lessees: [lesseeOf({ node: "a" as NodeId, windowMs: 10_000 })] });
-    const say = (nonce: number, enforced: Link) =>
+    const confirmed = (nonce: number, enforced: Link) =>
       granter.confirm({ node: "a" as NodeId, boot: "boot-1" as BootId, nonce, enforced }, view(nonce));
-    assert.equal(say(1, at(4)), "accepted");
-    assert.equal(only(granter, 1).enforced, null, "it may have gone to another history since");
-    assert.equal(say(2, at(5)), "accepted");
+    assert.equal(confirmed(1, at(4)), "accepted");
+    assert.equal(only(granter, 1).enforced, null, "it may have moved to another chain since then");
+    assert.equal(confirmed(2, at(5)), "accepted");
     assert.equal(only(granter, 2).enforced?.position, 5);
   });
 
-  test("in the same process goes on with what was found of a node's projection and of its clock", () => {
+  test("in the same process keeps its findings about a node's projection and clock", () => {
     const before = granterWith();
     const slow = (ms: number, nonce: number) =>
       before.renew(renewOf({ nonce, monotonicMs: ms * 0.99 }), "remote", view(ms, 100, "other"));
@@ -519,20 +528,20 @@ describe("a new leader", () => {
       slow(n * 1_000, n);
       beat(before, n * 1_000);
     }
-    const found = only(before, 42_000).refusal;
-    assert.match(found ?? "", /clock runs at least/);
+    const refusal = only(before, 42_000).refusal;
+    assert.match(refusal ?? "", /clock runs at least/);
     const known = before.grantedLessees(mono(43_000));
     for (const lessees of [[], [lesseeOf({ windowMs: 10_000 })]]) {
       const granter = granterWith({ grantedBefore: known, lessees, openedAt: mono(43_000) });
       const confirm = { node: "proxy-1" as NodeId, boot: "boot-1" as BootId, nonce: 1, enforced: at(12) };
       assert.deepEqual(granter.confirm(confirm, view(43_100)), { refused: digestMismatch });
       const renewed = granter.renew(renewOf({ nonce: 2, monotonicMs: 43_200 * 0.99 }), "remote", view(43_200));
-      assert.equal(renewed.type, "refused", "one renew shows no rate, those before it do");
-      assert.equal(only(granter, 43_200).enforced?.position, 10, "and it has shown the right projection");
+      assert.equal(renewed.type, "refused", "the rate follows from the renewals before this one");
+      assert.equal(only(granter, 43_200).enforced?.position, 10, "and its projection is equal now");
     }
   });
 
-  test("in the same process takes no step of its own, made while no epoch was open, for a clock that runs at another rate", () => {
+  test("in the same process does not take its own sleep between two epochs for a drifting clock of a node", () => {
     const before = granterWith();
     const until = 20_000;
     const renews = (granter: LeaseGranter, from: number, to: number, offsetMs: number) => {
@@ -543,12 +552,12 @@ describe("a new leader", () => {
     };
     renews(before, 1_000, until, 0);
     const granter = granterWith({ grantedBefore: before.grantedLessees(mono(until)), openedAt: mono(40_000) });
-    // It has slept for 600 ms in the 20 s between.
+    // The leader slept for 600 ms in the 20 s between.
     renews(granter, 40_000, 60_000, 600);
     assert.equal(only(granter, 60_000).refusal, null);
   });
 
-  test("lessees of earlier epochs are unconfirmed until they confirm, leave, or their W has passed since the opening", () => {
+  test("counts the lessees of earlier epochs as unconfirmed until they confirm, say goodbye, or W has passed since the opening", () => {
     const rows = ["a", "b", "c"].map((node) => lesseeOf({ node: node as NodeId, windowMs: 10_000 }));
     const granter = granterWith({ lessees: rows, openedAt: mono(1_000) });
     granter.confirm({ node: "a" as NodeId, boot: "boot-1" as BootId, nonce: 1, enforced: at(20) }, view(1_001));
@@ -576,74 +585,74 @@ describe("drift", () => {
     return driftOf(watch);
   };
 
-  test("nothing is said before thirty seconds", () =>
+  test("no drift is reported before 30 s", () =>
     assert.equal(
       run(1.02, () => 0, 30),
       undefined,
     ));
-  test("a true clock shows none, in spite of slow messages and of a pause", () => {
+  test("an accurate clock shows no drift, in spite of slow messages and a pause", () => {
     const jitter = (second: number) => (second % 4 === 0 ? 2 : 180 + ((second * 37) % 400)) + (second === 40 ? 900 : 0);
     assert.ok(Math.abs(run(1, jitter) ?? 1) < 0.005);
   });
-  test("renews that had waited for a leader are late, and not a clock that has run faster since", () => {
+  test("renewals that waited for a leader are late; they do not show a clock that runs faster now", () => {
     for (const late of [[980], [2_900], [2_900, 1_900], [2_900, 1_900, 900], [0, 0, 5_000], [700, 650, 600, 550]]) {
       let watch = newDriftWatch;
       for (let renew = 0; renew < 180; renew++) {
-        const ours = renew * 1_000 + ((renew * 37) % 100); // as renews are spread
+        const ours = renew * 1_000 + ((renew * 37) % 100); // with the jitter of real renewals
         watch = observeClock(watch, { ours: mono(ours), theirs: ours - (late[renew] ?? (renew * 7) % 5) });
         const drift = driftOf(watch) ?? 0;
-        assert.ok(Math.abs(drift) < 0.005, `${late} ms, told after ${renew} renews: ${drift}`);
+        assert.ok(Math.abs(drift) < 0.005, `${late} ms, after ${renew} renewals: ${drift}`);
       }
     }
   });
-  test("a machine that slept when its leader had heard of it once or twice has made a step, too", () => {
+  test("a machine that slept after its first few renewals has made a step, not changed its rate", () => {
     for (const heard of [1, 2, 3, 4, 8]) {
       for (const sleptMs of [1_000, 3_000, 8_000, 9_500, 15_000, 70_000]) {
         let watch = newDriftWatch;
         for (let renew = 0; renew < 150; renew++) {
-          const sent = renew * 1_000 + ((renew * 37) % 100); // by its own clock, which stood still once
+          const sent = renew * 1_000 + ((renew * 37) % 100); // by its own clock, which stopped once
           const ours = sent + (renew < heard ? 0 : sleptMs) + 3;
           watch = observeClock(watch, { ours: mono(ours), theirs: sent });
           const drift = driftOf(watch) ?? 0;
-          assert.ok(Math.abs(drift) < 0.005, `${sleptMs} ms after ${heard} renews, told after ${renew}: ${drift}`);
+          assert.ok(Math.abs(drift) < 0.005, `${sleptMs} ms after ${heard} renewals, at renewal ${renew}: ${drift}`);
         }
       }
     }
   });
-  test("a slow and a fast clock are told", () => {
+  test("a slow clock and a fast clock are detected", () => {
     assert.ok((run(0.99, () => 3) ?? 0) > 0.005);
     assert.ok((run(1.01, () => 3) ?? 0) < -0.005);
   });
-  test("a machine that slept with its clock has made a step: neither a node's sleep nor the leader's is taken for a rate", () => {
+  test("a sleep of the node or of the leader is a step of its clock, not another rate", () => {
     for (const sleptMs of [-200, -400, -1_000, 1_000, -7_000, 7_000]) {
       for (let seconds = 45; seconds <= 150; seconds += 5) {
         let watch = newDriftWatch;
         for (let second = 0; second < seconds; second++) {
-          // One of the two clocks stood still for so long, after forty seconds.
+          // After 40 s, one of the two clocks stopped for this long.
           const theirs = second * 1_000 - (second >= 40 ? sleptMs : 0);
           watch = observeClock(watch, { ours: mono(second * 1_000 + 3), theirs });
         }
-        assert.ok(Math.abs(driftOf(watch) ?? 0) < 0.005, `${sleptMs} ms, told after ${seconds} s`);
+        assert.ok(Math.abs(driftOf(watch) ?? 0) < 0.005, `${sleptMs} ms, after ${seconds} s`);
       }
     }
   });
   /**
-   * What a leader hears, by its own clock that stands still while it sleeps; what came meanwhile it reads when it
-   * wakes.
+   * What a leader receives, by its own clock, which stops while it sleeps. It reads messages that arrive meanwhile when
+   * it wakes.
    */
-  const heardBySleeper = (sleeps: readonly { from: number; ms: number }[], late: readonly number[]) => {
+  const receivedBySleeper = (sleeps: readonly { from: number; ms: number }[], late: readonly number[]) => {
     const heard: { at: number; ours: number; theirs: number }[] = [];
     for (let renew = 0; renew < 170; renew++) {
       const sent = renew * 1_000 + ((renew * 37) % 200);
-      const came = sent + 10 + (late[renew] ?? (renew * 7) % 20);
-      const asleep = sleeps.find(({ from, ms }) => came >= from && came < from + ms);
-      const at = asleep === undefined ? came : asleep.from + asleep.ms;
+      const arrivesAt = sent + 10 + (late[renew] ?? (renew * 7) % 20);
+      const asleep = sleeps.find(({ from, ms }) => arrivesAt >= from && arrivesAt < from + ms);
+      const at = asleep === undefined ? arrivesAt : asleep.from + asleep.ms;
       const sleptMs = sleeps.reduce((sum, { from, ms }) => sum + (from < at ? ms : 0), 0);
       heard.push({ at, ours: at - sleptMs, theirs: sent });
     }
     return heard.sort((a, b) => a.at - b.at);
   };
-  test("a leader that slept hears at once what waited for it: one step in pieces, and no node whose clock is fast", () => {
+  test("a leader that slept reads the waiting renewals at once, and takes no node's clock for a fast one", () => {
     const lates = [[], [1_780, 980, 200], [2_900, 1_900, 900]];
     for (const late of lates) {
       for (let ms = 500; ms <= 9_500; ms += 450) {
@@ -651,10 +660,10 @@ describe("drift", () => {
           for (const again of [0, 700, 4_100]) {
             const sleeps = [{ from, ms }, ...(again === 0 ? [] : [{ from: from + 30_000, ms: again }])];
             let watch = newDriftWatch;
-            for (const { at, ours, theirs } of heardBySleeper(sleeps, late)) {
+            for (const { at, ours, theirs } of receivedBySleeper(sleeps, late)) {
               watch = observeClock(watch, { ours: mono(ours), theirs });
               const drift = driftOf(watch) ?? 0;
-              const what = `${late} late, slept ${ms} and ${again} ms from ${from}: ${drift} at ${at}`;
+              const what = `renewals late by ${late}, slept ${ms} and ${again} ms from ${from}: ${drift} at ${at}`;
               assert.ok(Math.abs(drift) < 0.005, what);
             }
           }
@@ -662,7 +671,7 @@ describe("drift", () => {
       }
     }
   });
-  test("renews that take a longer or a shorter way from now on say nothing of a clock; one that is off is told in spite of them", () => {
+  test("a change of the network path shows no drift, and does not hide the drift of a clock that is off", () => {
     for (const detourMs of [83, -83]) {
       for (const from of [3, 12, 33, 45, 70]) {
         const way = (second: number) => 90 + ((second * 7) % 5) + (second < from ? 0 : detourMs);
@@ -685,10 +694,11 @@ describe("drift", () => {
       }
     }
     for (const rate of [0.99, 1.01])
-      assert.ok(Math.abs(run(rate, () => 3, 45) ?? 0) > 0.005, `${rate} as soon as before`);
-    for (const rate of [0.994, 1.006]) assert.ok(Math.abs(run(rate, () => 3, 119) ?? 0) > 0.005, `${rate} in the end`);
+      assert.ok(Math.abs(run(rate, () => 3, 45) ?? 0) > 0.005, `${rate} is detected as early as without the change`);
+    for (const rate of [0.994, 1.006])
+      assert.ok(Math.abs(run(rate, () => 3, 119) ?? 0) > 0.005, `${rate} is detected finally`);
   });
-  test("a clock that goes on making steps in one direction runs at another rate, however wrong that is", () => {
+  test("a clock that keeps making steps in one direction runs at another rate, however far off it is", () => {
     for (const rate of [0, 0.3, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 1.02, 1.03, 1.05, 1.1, 1.3, 2, 10]) {
       for (const seconds of [45, 60, 119]) {
         const drift = run(rate, () => 3, seconds) ?? 0;
@@ -696,7 +706,7 @@ describe("drift", () => {
       }
     }
   });
-  test("a node whose clock is off is granted nothing any more, and told why; one within bounds is", () => {
+  test("a node whose clock drifts gets no more grants and a refusal that says why; one within bounds gets grants", () => {
     for (const [rate, refused] of [
       [0.99, true],
       [1.01, true],
@@ -716,10 +726,10 @@ describe("drift", () => {
   });
 });
 
-describe("whatever happens", () => {
+describe("under any sequence of messages and writes", () => {
   type Op =
     | { op: "renew"; node: number; boot: number; windowMs: number; enforced: number; replaces: number | null }
-    | { op: "confirm"; node: number; boot: number; enforced: number; foreign: boolean }
+    | { op: "confirm"; node: number; boot: number; enforced: number; otherChain: boolean }
     | { op: "goodbye"; node: number; boot: number }
     | { op: "write"; kind: "beat" | "append"; clean: boolean; during: number }
     | { op: "wait"; ms: number };
@@ -733,7 +743,7 @@ describe("whatever happens", () => {
       windowMs: fc.integer({ min: 0, max: 90_000 }),
       replaces: fc.option(fc.integer({ min: 0, max: 2 }), { freq: 6 }),
     }),
-    fc.record({ op: fc.constant("confirm" as const), ...small, enforced, foreign: fc.boolean() }),
+    fc.record({ op: fc.constant("confirm" as const), ...small, enforced, otherChain: fc.boolean() }),
     fc.record({ op: fc.constant("goodbye" as const), ...small }),
     fc.record({
       op: fc.constant("write" as const),
@@ -744,20 +754,23 @@ describe("whatever happens", () => {
     fc.record({ op: fc.constant("wait" as const), ms: fc.integer({ min: 0, max: 40_000 }) }),
   );
 
-  test("no grant without a durable row; a lessee is let go only by its own word, its successor's, or after its W; nothing is enforced that nobody confirmed", () => {
+  test("no grant precedes its durable row, no lessee is dropped while it may decide, and none enforces more than it confirmed", () => {
     fc.assert(
       fc.property(fc.array(op, { maxLength: 60 }), (ops) => {
         const granter = granterWith();
         let now = 0;
         let nonce = 0;
         const rows = new Map<string, number>();
-        /** Until when each boot may decide, by the longest of its grants. */
+        /** Until when each boot may decide: by its longest grant. */
         const mayDecideUntil = new Map<string, number>();
         const gone = new Set<string>();
-        /** By a word that nothing has contradicted yet; `alive`: by its own. */
+        /**
+         * Boots replaced by a message that nothing has contradicted since. `alive`: boots that have sent a message
+         * after that.
+         */
         const replaced = new Set<string>();
         const alive = new Set<string>();
-        const speaks = (k: string): void => void (replaced.delete(k) && alive.add(k));
+        const noteAlive = (k: string): void => void (replaced.delete(k) && alive.add(k));
         const best = new Map<string, number>();
         const key = (node: number, boot: number) => `n${node}/b${boot}`;
         const ids = (node: number, boot: number) => ({ node: `n${node}` as NodeId, boot: `b${boot}` as BootId });
@@ -772,7 +785,7 @@ describe("whatever happens", () => {
               });
               const answer = granter.renew(renew, "remote", view(now));
               if (gone.has(key(node, boot))) assert.equal(answer.type, "refused");
-              speaks(key(node, boot));
+              noteAlive(key(node, boot));
               if (answer.type === "refused") break;
               if (replaces !== null && replaces !== boot) {
                 const k = key(node, replaces);
@@ -783,11 +796,11 @@ describe("whatever happens", () => {
               break;
             }
             case "confirm": {
-              const link = each.foreign ? foreign(each.enforced) : at(each.enforced);
+              const link = each.otherChain ? linkOnOtherChain(each.enforced) : at(each.enforced);
               const accepted = granter.confirm({ ...ids(each.node, each.boot), nonce, enforced: link }, view(now));
-              if (each.foreign || each.enforced > 100) assert.notEqual(accepted, "accepted");
+              if (each.otherChain || each.enforced > 100) assert.notEqual(accepted, "accepted");
               const k = key(each.node, each.boot);
-              speaks(k);
+              noteAlive(k);
               if (accepted === "accepted") best.set(k, Math.max(best.get(k) ?? 0, each.enforced));
               break;
             }
@@ -808,7 +821,7 @@ describe("whatever happens", () => {
                 const k = `${node}/${boot}`;
                 assert.ok(
                   gone.has(k) || replaced.has(k) || (mayDecideUntil.get(k) ?? 0) <= now,
-                  `${k} was let go too early`,
+                  `${k} was removed too early`,
                 );
                 rows.delete(k);
               }
@@ -818,7 +831,7 @@ describe("whatever happens", () => {
                 assert.ok((rows.get(k) ?? 0) >= grant.windowMs, `${k} was granted without a durable row`);
                 assert.ok(!gone.has(k) && !replaced.has(k), `${k} was granted after it left`);
                 assert.ok(grant.windowMs <= 60_000);
-                // A slow clock of the node's makes its window last longer for us.
+                // If the node's clock is slow, its window lasts longer by the leader's clock.
                 mayDecideUntil.set(k, Math.max(mayDecideUntil.get(k) ?? 0, now + grant.windowMs / 0.99));
               }
               break;
@@ -831,10 +844,10 @@ describe("whatever happens", () => {
           );
           for (const [k, until] of mayDecideUntil) {
             if (gone.has(k) || replaced.has(k) || until <= now) continue;
-            assert.ok((listed.get(k)?.fencedInMs ?? 0) > 0, `${k} may still decide, and is not waited for`);
+            assert.ok((listed.get(k)?.fencedInMs ?? 0) > 0, `${k} may still decide, but no receipt waits for it`);
           }
-          for (const [k, standing] of listed) {
-            assert.ok((standing.enforced?.position ?? 0) <= (best.get(k) ?? 0), `${k} has confirmed less`);
+          for (const [k, status] of listed) {
+            assert.ok((status.enforced?.position ?? 0) <= (best.get(k) ?? 0), `${k} has confirmed less`);
             assert.ok(!gone.has(k) && !replaced.has(k));
           }
         }

@@ -1,4 +1,4 @@
-/** Leases of a lost history: the row that stands for them in the lessee table, as the granter and receipts count it. */
+/** Leases of a lost history: how the granter and receipts count the row of the lessee table that represents them. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type {
@@ -41,10 +41,10 @@ function granter(): LeaseGranter {
   });
 }
 
-test("a surviving row counts for the longest window of a lost history, because a longer grant to it may be lost", () => {
-  const standings = granter().statuses(0 as MonotonicMs);
+test("a surviving row counts for the longest window of a lost history, because a longer grant to its node may be lost", () => {
+  const statuses = granter().statuses(0 as MonotonicMs);
   assert.deepEqual(
-    standings.map(({ node, fencedInMs }) => [node, fencedInMs]),
+    statuses.map(({ node, fencedInMs }) => [node, fencedInMs]),
     [
       [row.node, fenceAfterMs(lostMs, drift)],
       [survivor.node, fenceAfterMs(lostMs, drift)],
@@ -52,7 +52,7 @@ test("a surviving row counts for the longest window of a lost history, because a
   );
 });
 
-test("no boot renews, confirms or says goodbye for a lost history", () => {
+test("no boot can renew, confirm or say goodbye for a lost history", () => {
   const leader = granter();
   const { node, boot, region, role } = row;
   const renew: Renew = {
@@ -64,15 +64,15 @@ test("no boot renews, confirms or says goodbye for a lost history", () => {
   assert.equal(leader.renew(replacing, "remote", view).type, "refused");
   assert.notEqual(leader.confirm({ node, boot, nonce: 2, enforced: head }, view), "accepted");
   assert.notEqual(leader.goodbye({ node, boot, nonce: 3 }), "accepted");
-  const standing = leader.statuses(10 as MonotonicMs).find((each) => each.boot === boot);
-  assert.equal(standing?.enforced, null);
+  const status = leader.statuses(10 as MonotonicMs).find((each) => each.boot === boot);
+  assert.equal(status?.enforced, null);
 });
 
-test("a receipt of every region waits for a lost history", () => {
+test("receipts of every region wait for a lost history", () => {
   const lessees = granter()
     .statuses(0 as MonotonicMs)
     .filter(({ boot }) => boot === row.boot);
-  const of = (region: string) =>
+  const isComplete = (region: string) =>
     receiptFor({ link: head, commandId: null, wait: "region", region }, { epoch, lessees }).complete;
-  assert.deepEqual([of("eu"), of("us")], [false, false]);
+  assert.deepEqual([isComplete("eu"), isComplete("us")], [false, false]);
 });

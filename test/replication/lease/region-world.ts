@@ -1,8 +1,9 @@
 /**
- * Region world: the leases of a region whose leader is out of reach now and then, in a seeded world in which everything
- * that can be late is late: messages, clocks that run at other rates, processes that start again and that stand still.
- * The machines are the product's own: granter, regional granter, holders. What it watches is the one promise: after a
- * complete receipt nobody permits.
+ * Region world: the leases of one region whose leader is unreachable now and then, in a seeded simulation.
+ *
+ * - Messages arrive late, clocks run at different rates, and processes restart and pause.
+ * - The granter, the regional granter and the lease holders are the product's own.
+ * - It checks one promise: after a complete receipt, no node permits what the receipt covers.
  */
 import type {
   BootId,
@@ -32,33 +33,33 @@ import {
 } from "../../../src/replication/index.ts";
 import { history } from "../support.ts";
 
-/** A rule that can be taken away, so that the world shows that it would notice. */
+/** A rule that a run can remove, to show that the check would notice. */
 export type Weakening =
   | "head of the lease"
-  | "nobody is waited for"
+  | "no node is waited for"
   | "age forgotten"
   | "a restart replaces"
   | "longer window";
 
-export type Seen = Readonly<{
+export type RegionRun = Readonly<{
   violations: readonly string[];
   byAge: number;
   complete: number;
-  /** Of all looks at a node with a live process, how many found that it may decide. */
+  /** How many checks of a running node found that it may decide. */
   served: number;
-  looked: number;
+  checks: number;
 }>;
 
 const events = 80;
 const log = history(events);
-const trails: ChainHistory[] = Array.from({ length: events + 1 }, (_, n) =>
+const histories: ChainHistory[] = Array.from({ length: events + 1 }, (_, n) =>
   extendHistory(emptyHistory, log.recorded(0, n)),
 );
 const linkAt = (position: number): Link => log.linkAt(position);
 const drift = 0.0025;
 const deltaMs = 2_000;
 const tick = 50;
-const lastsMs = 90_000;
+const durationMs = 90_000;
 
 /** Mulberry32: small, and the same everywhere. */
 function randomOf(seed: number): () => number {
@@ -88,17 +89,17 @@ class Machine {
 
 type Process = { node: NodeId; boot: BootId; machine: Machine; holder: LeaseHolder; applied: number; renewAt: number };
 
-export function runRegion(seed: number, weakening: Weakening | null = null): Seen {
+export function runRegion(seed: number, weakening: Weakening | null = null): RegionRun {
   const random = randomOf(seed);
   const within = (low: number, high: number): number => low + random() * (high - low);
-  const mail: { at: number; to: Machine | null; act: () => void }[] = [];
+  const messages: { at: number; to: Machine | null; act: () => void }[] = [];
   const violations: string[] = [];
   const completeAt = new Map<number, number>();
   let now = 0;
   let head = 2;
   let boots = 0;
   let cutUntil = 0;
-  let [byAge, served, looked] = [0, 0, 0];
+  let [byAge, served, checks] = [0, 0, 0];
 
   const leader = new Machine(random);
   const granter = new LeaseGranter({
@@ -122,20 +123,20 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
   let broker = started("broker-west", new Machine(random), 2);
   let regional = new RegionalGranter();
   let enforced = 2;
-  /** What the mark on the broker's disk says. */
+  /** Whether the age mark is on the broker's disk. */
   let marked = false;
   let brokerReplaces: BootId | null = null;
-  let homeHeardAt = Number.NEGATIVE_INFINITY;
+  let leaderAnsweredAt = Number.NEGATIVE_INFINITY;
   const nodes = ["one", "two", "three"].map((name) => started(name, new Machine(random), 2));
   const replaced = new Map<string, BootId>();
 
   const send = (to: Machine | null, act: () => void): void => {
-    mail.push({ at: now + within(1, 150), to, act });
+    messages.push({ at: now + within(1, 150), to, act });
   };
-  /** Over the long way: lost while it is cut, wherever it is by then. */
+  /** Between the regions: lost while the link is cut, at sending or at arrival. */
   const sendFar = (to: Machine, act: () => void): void => {
     if (now < cutUntil) return;
-    mail.push({ at: now + within(30, 400), to, act: () => now >= cutUntil && act() });
+    messages.push({ at: now + within(30, 400), to, act: () => now >= cutUntil && act() });
   };
 
   function renewOf(one: Process, role: Renew["role"], windowMs: number, confirmed: number): Renew {
@@ -159,21 +160,22 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
   }
 
   function granted(one: Process, grant: Grant): void {
-    const input = { grant, history: trails[one.applied] ?? emptyHistory, at: one.machine.at(now) };
+    const input = { grant, history: histories[one.applied] ?? emptyHistory, at: one.machine.at(now) };
     one.holder = stepLease(one.holder, { type: "granted", ...input });
   }
 
   function reached(one: Process, applied: number): void {
     if (applied <= one.applied) return;
     one.applied = applied;
-    const trail = trails[applied] ?? emptyHistory;
-    one.holder = stepLease(one.holder, { type: "projectionMoved", history: trail, at: one.machine.at(now) });
+    const folded = histories[applied] ?? emptyHistory;
+    one.holder = stepLease(one.holder, { type: "projectionMoved", history: folded, at: one.machine.at(now) });
   }
 
-  function askLeader(renew: Renew, answer: (grant: Grant | null) => void): void {
+  function renewAtLeader(renew: Renew, answer: (grant: Grant | null) => void): void {
     sendFar(leader, () => {
-      const told = granter.renew(renew, "remote", { at: leader.at(now).monotonic, onChain, digest: "same" });
-      if (told.type === "queued") waiting.set(told.ticket, (grant) => sendFar(broker.machine, () => answer(grant)));
+      const renewed = granter.renew(renew, "remote", { at: leader.at(now).monotonic, onChain, digest: "same" });
+      if (renewed.type === "queued")
+        waiting.set(renewed.ticket, (grant) => sendFar(broker.machine, () => answer(grant)));
       else sendFar(broker.machine, () => answer(null));
     });
   }
@@ -186,7 +188,7 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
     }
   }
 
-  function answerByAge(renew: Renew, at: Moment): Grant | null {
+  function grantByAge(renew: Renew, at: Moment): Grant | null {
     const lease = heldLease(broker.holder, at);
     if (lease !== null) marked = true;
     const copy = { lease, applied: linkAt(broker.applied), digest: String(broker.applied), version: "1", level: 1 };
@@ -206,37 +208,37 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
     }
   }
 
-  function brokerTakes(renew: Renew, answer: (grant: Grant) => void): void {
+  function receiveRenew(renew: Renew, answer: (grant: Grant) => void): void {
     const at = broker.machine.at(now);
     const own = broker;
     regional.recordRenew(renew, { at: at.monotonic, onChain });
-    const byAgeNow = (): void => {
+    const answerByAge = (): void => {
       if (own !== broker) return;
-      const grant = answerByAge(renew, broker.machine.at(now));
+      const grant = grantByAge(renew, broker.machine.at(now));
       if (grant !== null) send(null, () => answer(grant));
     };
-    if (at.monotonic - homeHeardAt > 2_500) {
-      byAgeNow();
+    if (at.monotonic - leaderAnsweredAt > 2_500) {
+      answerByAge();
       return;
     }
     let open = true;
-    askLeader(renew, (grant) => {
+    renewAtLeader(renew, (grant) => {
       if (own !== broker) return;
-      homeHeardAt = broker.machine.at(now).monotonic;
+      leaderAnsweredAt = broker.machine.at(now).monotonic;
       open = false;
       if (grant === null) return;
-      regional.recordLeaderAnswer(renew, "granted", homeHeardAt as MonotonicMs);
+      regional.recordLeaderAnswer(renew, "granted", leaderAnsweredAt as MonotonicMs);
       send(null, () => answer(grant));
     });
-    mail.push({ at: now + 1_000, to: broker.machine, act: () => open && byAgeNow() });
+    messages.push({ at: now + 1_000, to: broker.machine, act: () => open && answerByAge() });
   }
 
   function brokerTurn(): void {
     const at = broker.machine.at(now);
     broker.holder = stepLease(broker.holder, { type: "tick", at });
     while (enforced < broker.applied) {
-      const holds = regional.blockedUntil(linkAt(enforced + 1), at.monotonic);
-      if (holds !== null && weakening !== "nobody is waited for") break;
+      const blockedUntil = regional.blockedUntil(linkAt(enforced + 1), at.monotonic);
+      if (blockedUntil !== null && weakening !== "no node is waited for") break;
       enforced += 1;
     }
     if (regional.leased(at.monotonic) === 0 && heldLease(broker.holder, at) !== null) marked = false;
@@ -245,9 +247,9 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
     const own = broker;
     const windowMs = Math.max(deltaMs, regional.windowMs(at.monotonic));
     const renew = renewOf(broker, "broker", windowMs, enforced);
-    askLeader(renew, (grant) => {
+    renewAtLeader(renew, (grant) => {
       if (own !== broker) return;
-      homeHeardAt = broker.machine.at(now).monotonic;
+      leaderAnsweredAt = broker.machine.at(now).monotonic;
       if (grant !== null) granted(own, grant);
     });
     if (now >= cutUntil) {
@@ -265,15 +267,15 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
     node.renewAt = now + within(400, 600);
     const renew = renewOf(node, "proxy", 8_000, node.applied);
     send(broker.machine, () =>
-      brokerTakes(renew, (grant) => {
+      receiveRenew(renew, (grant) => {
         if (nodes[index] === node)
-          mail.push({ at: now + within(1, 100), to: node.machine, act: () => granted(node, grant) });
+          messages.push({ at: now + within(1, 100), to: node.machine, act: () => granted(node, grant) });
       }),
     );
-    // Its reads come when they come.
+    // Its reads take any time up to 3 s.
     send(broker.machine, () => {
       const seen = broker.applied;
-      mail.push({
+      messages.push({
         at: now + within(1, 3_000),
         to: node.machine,
         act: () => nodes[index] === node && reached(node, seen),
@@ -281,7 +283,7 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
     });
   }
 
-  function trouble(): void {
+  function injectFault(): void {
     const dice = random();
     if (dice < 0.0012) cutUntil = now + within(1_000, 25_000);
     else if (dice < 0.003) {
@@ -295,7 +297,7 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
       broker = started(broker.node, broker.machine, broker.applied);
       regional = new RegionalGranter();
       enforced = Math.min(enforced, broker.applied);
-      homeHeardAt = Number.NEGATIVE_INFINITY;
+      leaderAnsweredAt = Number.NEGATIVE_INFINITY;
     } else if (dice < 0.005) broker.machine.pausedUntil = now + within(200, 6_000);
     else if (dice < 0.0065) {
       const machine = nodes[Math.floor(within(0, nodes.length))]?.machine;
@@ -303,16 +305,16 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
     } else if (dice < 0.02 && head < events) head += 1;
   }
 
-  function watch(): void {
+  function checkReceipts(): void {
     const lessees = granter.statuses(leader.at(now).monotonic);
     for (let position = 3; position <= head; position++) {
       if (completeAt.has(position)) continue;
-      const question = { link: linkAt(position), commandId: null, wait: "all", region: null } as const;
-      if (receiptFor(question, { epoch: 1 as Epoch, lessees }).complete) completeAt.set(position, now);
+      const query = { link: linkAt(position), commandId: null, wait: "all", region: null } as const;
+      if (receiptFor(query, { epoch: 1 as Epoch, lessees }).complete) completeAt.set(position, now);
     }
     for (const { node, boot, holder, applied, machine } of nodes) {
       if (now < machine.pausedUntil) continue;
-      looked += 1;
+      checks += 1;
       if (overdueMs(holder, machine.at(now)) === Number.POSITIVE_INFINITY) continue;
       served += 1;
       for (const [position, at] of completeAt)
@@ -321,19 +323,20 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
     }
   }
 
-  while (now < lastsMs && violations.length === 0) {
+  while (now < durationMs && violations.length === 0) {
     now += tick;
-    trouble();
-    mail.sort((a, b) => a.at - b.at);
-    const due = mail.findIndex(({ at }) => at > now);
-    for (const letter of mail.splice(0, due < 0 ? mail.length : due)) {
-      if (letter.to !== null && now < letter.to.pausedUntil) mail.push({ ...letter, at: letter.to.pausedUntil });
-      else letter.act();
+    injectFault();
+    messages.sort((a, b) => a.at - b.at);
+    const due = messages.findIndex(({ at }) => at > now);
+    for (const message of messages.splice(0, due < 0 ? messages.length : due)) {
+      if (message.to !== null && now < message.to.pausedUntil)
+        messages.push({ ...message, at: message.to.pausedUntil });
+      else message.act();
     }
     if (now >= broker.machine.pausedUntil) brokerTurn();
     for (const index of nodes.keys()) if (now >= (nodes[index]?.machine.pausedUntil ?? 0)) nodeTurn(index);
     if (now % 100 === 0) beat();
-    watch();
+    checkReceipts();
   }
-  return { violations, byAge, complete: completeAt.size, served, looked };
+  return { violations, byAge, complete: completeAt.size, served, checks };
 }

@@ -1,4 +1,7 @@
-/** Leases by age: each rule by itself, and all of them together in a world that is late. */
+/**
+ * Leases by age: each rule of the regional granter alone, and all of them together in seeded worlds of delays and
+ * faults.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type {
@@ -60,7 +63,7 @@ const reasonOf = (answer: ReturnType<RegionalGranter["grant"]>): string =>
     ? "granted"
     : `${answer.type}: ${answer.type === "refused" ? answer.refusal.message : answer.reason}`;
 
-test("a grant by age says how old the broker's lease is, and names all that the broker has applied", () => {
+test("a grant by age names the age of the broker's lease and everything that the broker has applied", () => {
   const renew = renewOf();
   const answer = granterWith(renew).grant(renew, copy, at(4_000));
   assert.ok(answer.type === "granted");
@@ -71,22 +74,26 @@ test("a grant by age says how old the broker's lease is, and names all that the 
   );
 });
 
-test("no node is granted a longer window than the broker has itself", () => {
+test("no node is granted a longer window than the broker's own", () => {
   const renew = renewOf({ windowMs: 600_000 });
   const answer = granterWith(renew).grant(renew, copy, at(4_000));
   assert.ok(answer.type === "granted");
   assert.equal(answer.grant.windowMs, 65_000);
 });
 
-test("nothing is granted without a lease, or when its window is over", () => {
+test("a broker without a lease, or with one whose window is over, grants nothing", () => {
   const renew = renewOf();
   const granter = granterWith(renew);
   assert.match(reasonOf(granter.grant(renew, { ...copy, lease: null }, at(4_000))), /^unavailable/);
   assert.match(reasonOf(granter.grant(renew, copy, at(1_000 + 65_001))), /^unavailable/);
-  assert.equal(granter.blockedUntil(log.linkAt(10), 4_000 as MonotonicMs), null, "nobody waits for it");
+  assert.equal(
+    granter.blockedUntil(log.linkAt(10), 4_000 as MonotonicMs),
+    null,
+    "no lease by age holds the position back",
+  );
 });
 
-test("a boot that left, that was replaced, or that the leader refuses is granted nothing", () => {
+test("a boot that said goodbye, was replaced, or is refused by the leader is granted nothing", () => {
   const [renew, next] = [renewOf(), renewOf({ boot: "boot-2" as BootId, replaces: "boot-1" as BootId })];
   const left = granterWith(renew);
   left.recordGoodbye(renew);
@@ -94,15 +101,15 @@ test("a boot that left, that was replaced, or that the leader refuses is granted
   const replaced = granterWith(renew, next);
   assert.match(reasonOf(replaced.grant(renew, copy, at(4_000))), /has left/);
   assert.equal(reasonOf(replaced.grant(next, copy, at(4_000))), "granted");
-  const speaks = renewOf({ nonce: 2 });
-  replaced.recordRenew(speaks, { at: 4_100 as MonotonicMs, onChain: () => true });
-  assert.equal(reasonOf(replaced.grant(speaks, copy, at(4_100))), "granted", "it is alive, as the renew shows");
+  const later = renewOf({ nonce: 2 });
+  replaced.recordRenew(later, { at: 4_100 as MonotonicMs, onChain: () => true });
+  assert.equal(reasonOf(replaced.grant(later, copy, at(4_100))), "granted", "its renewal shows that it is alive");
   const refused = granterWith(renew);
   refused.recordLeaderAnswer(renew, { refused: { code: "clock-drift", message: "its clock" } }, 4_000 as MonotonicMs);
   assert.match(reasonOf(refused.grant(renewOf({ nonce: 2 }), copy, at(4_000))), /its clock/);
 });
 
-test("a renew is granted once; a projection that differs at the same place is refused, and a build that cannot read the level", () => {
+test("a renewal is granted once; a differing projection and a build that cannot read the level are refused", () => {
   const renew = renewOf();
   const granter = granterWith(renew);
   assert.equal(reasonOf(granter.grant(renew, copy, at(4_000))), "granted");
@@ -113,7 +120,7 @@ test("a renew is granted once; a projection that differs at the same place is re
   assert.match(reasonOf(granter.grant(old, { ...copy, level: 2 }, at(4_300))), /finalized level 2/);
 });
 
-test("a change is held back until every node with a lease by age enforces it, or its lease is over for certain", () => {
+test("the broker does not confirm a change until every node with a lease by age enforces it or is fenced", () => {
   const renew = renewOf();
   const granter = granterWith(renew);
   const change = log.linkAt(10);
@@ -124,57 +131,65 @@ test("a change is held back until every node with a lease by age enforces it, or
   assert.equal(granter.blockedUntil(change, until as MonotonicMs), null);
   const { node, boot } = renew;
   granter.recordConfirm({ node, boot, nonce: 2, enforced: { ...change, hash: log.linkAt(11).hash } }, view(5_000));
-  assert.notEqual(granter.blockedUntil(change, 5_000 as MonotonicMs), null, "of another history");
+  assert.notEqual(granter.blockedUntil(change, 5_000 as MonotonicMs), null, "a link on another chain");
   granter.recordConfirm({ node, boot, nonce: 3, enforced: change }, view(5_000));
   assert.equal(granter.blockedUntil(change, 5_000 as MonotonicMs), null);
 });
 
-test("a change is held back for a node whose projection was found to be another, whatever it says, until it shows ours", () => {
+test("a node whose projection differs holds back a change, whatever it confirms, until it shows an equal projection", () => {
   const [change, nine] = [log.linkAt(10), log.linkAt(9)];
-  const finders: readonly ((granter: RegionalGranter, renew: Renew) => void)[] = [
+  const mismatches: readonly ((granter: RegionalGranter, renew: Renew) => void)[] = [
     (granter, renew) => assert.match(reasonOf(granter.grant(renew, copy, at(4_100))), /differs/),
     (granter, renew) => granter.recordLeaderAnswer(renew, { refused: digestMismatch }, 4_100 as MonotonicMs),
   ];
-  for (const find of finders) {
+  for (const report of mismatches) {
     const renew = renewOf({ applied: nine, enforced: nine, digest: "nine" });
     const granter = granterWith(renew);
     granter.grant(renew, copy, at(4_000));
-    const held = () => granter.blockedUntil(change, 4_500 as MonotonicMs) !== null;
-    const bent = renewOf({ nonce: 2, applied: change, enforced: change, digest: "not ten" });
-    granter.recordRenew(bent, view(4_100));
-    find(granter, bent);
-    assert.ok(held(), "its lease by age is not over");
+    const isHeldBack = () => granter.blockedUntil(change, 4_500 as MonotonicMs) !== null;
+    const differing = renewOf({ nonce: 2, applied: change, enforced: change, digest: "not ten" });
+    granter.recordRenew(differing, view(4_100));
+    report(granter, differing);
+    assert.ok(isHeldBack(), "its lease by age is not over");
     const { node, boot } = renew;
     granter.recordConfirm({ node, boot, nonce: 3, enforced: change }, view(4_200));
-    assert.ok(held());
-    const built = renewOf({ nonce: 4, applied: change, enforced: change, digest: "ten" });
-    granter.recordRenew(built, view(4_300));
-    assert.equal(reasonOf(granter.grant(built, copy, at(4_300))), "granted");
+    assert.ok(isHeldBack());
+    const rebuilt = renewOf({ nonce: 4, applied: change, enforced: change, digest: "ten" });
+    granter.recordRenew(rebuilt, view(4_300));
+    assert.equal(reasonOf(granter.grant(rebuilt, copy, at(4_300))), "granted");
     granter.recordConfirm({ node, boot, nonce: 5, enforced: change }, view(4_400));
-    assert.ok(!held());
+    assert.ok(!isHeldBack());
   }
 });
 
-test("what a node enforces of a history that the broker has left confirms nothing of the one it came to", () => {
+test("what a node enforced on a chain that the broker has left does not count on the broker's new chain", () => {
   const renew = renewOf({ applied: log.linkAt(10), enforced: log.linkAt(10), digest: "ten" });
   const granter = granterWith(renew);
   assert.equal(reasonOf(granter.grant(renew, copy, at(4_000))), "granted");
   assert.equal(granter.blockedUntil(log.linkAt(10), 4_000 as MonotonicMs), null);
-  // The suffix behind 5 was lost, and a revocation stands at 8 of what survived: this node's lease by age goes on
-  // without it.
+  // The suffix after 5 is lost, and the surviving log has a revocation at 8. This node's lease by age continues without
+  // it.
   const survived = log.fork(5).open(2).add(created(90)).add(revoked(1));
   const revocation = survived.head;
   assert.equal(revocation.position, 8);
   granter.forgetEnforced();
-  assert.notEqual(granter.blockedUntil(revocation, 4_100 as MonotonicMs), null, "it permits what is revoked there");
+  assert.notEqual(
+    granter.blockedUntil(revocation, 4_100 as MonotonicMs),
+    null,
+    "the node permits what is revoked there",
+  );
   const here = { at: 4_200 as MonotonicMs, onChain: (link: Link) => link.hash === survived.linkAt(link.position).hash };
   granter.recordRenew(renewOf({ ...renew, nonce: 2 }), here);
-  assert.notEqual(granter.blockedUntil(revocation, 4_200 as MonotonicMs), null, "it still says the old one");
+  assert.notEqual(
+    granter.blockedUntil(revocation, 4_200 as MonotonicMs),
+    null,
+    "the node still confirms the old chain",
+  );
   granter.recordRenew(renewOf({ nonce: 3, applied: revocation, enforced: revocation }), here);
   assert.equal(granter.blockedUntil(revocation, 4_200 as MonotonicMs), null);
 });
 
-test("only a node's newest word counts: a late one of before it went to another history confirms nothing", () => {
+test("only a node's newest message counts: a late one from before it moved to another chain confirms nothing", () => {
   const renew = renewOf();
   const granter = granterWith(renew);
   granter.grant(renew, copy, at(4_000));
@@ -183,50 +198,54 @@ test("only a node's newest word counts: a late one of before it went to another 
   const foreign = { ...log.linkAt(12), hash: log.linkAt(11).hash };
   granter.recordConfirm({ node, boot, nonce: 5, enforced: foreign }, view(4_100));
   granter.recordConfirm({ node, boot, nonce: 4, enforced: change }, view(4_200));
-  assert.notEqual(granter.blockedUntil(change, 4_200 as MonotonicMs), null, "said before it left");
+  assert.notEqual(granter.blockedUntil(change, 4_200 as MonotonicMs), null, "sent before it moved to another chain");
   granter.recordConfirm({ node, boot, nonce: 6, enforced: change }, view(4_300));
-  assert.equal(granter.blockedUntil(change, 4_300 as MonotonicMs), null, "it is back");
+  assert.equal(granter.blockedUntil(change, 4_300 as MonotonicMs), null, "it is back on this chain");
   granter.recordRenew(renewOf({ nonce: 7, enforced: foreign }), view(4_400));
-  assert.notEqual(granter.blockedUntil(change, 4_400 as MonotonicMs), null, "and gone again");
+  assert.notEqual(granter.blockedUntil(change, 4_400 as MonotonicMs), null, "and on another chain again");
 });
 
-test("a leader with too much to do keeps nobody out of the region, nor does a projection that was built anew since", () => {
+test("an overloaded leader's refusal does not stop grants by age, nor does a digest mismatch after a rebuild", () => {
   const granter = granterWith(renewOf());
   const refused = (refusal: LeaseRefusal) =>
     granter.recordLeaderAnswer(renewOf(), { refused: refusal }, 4_000 as MonotonicMs);
   refused({ code: "too-many", message: "too many renews are waiting" });
   assert.equal(reasonOf(granter.grant(renewOf(), copy, at(4_000))), "granted");
   refused(digestMismatch);
-  assert.match(reasonOf(granter.grant(renewOf({ nonce: 2 }), copy, at(4_100))), /differs/, "elsewhere it says nothing");
-  const built = { applied: log.linkAt(10), enforced: log.linkAt(10), digest: "ten" };
-  assert.equal(reasonOf(granter.grant(renewOf({ nonce: 3, ...built }), copy, at(4_200))), "granted");
+  assert.match(
+    reasonOf(granter.grant(renewOf({ nonce: 2 }), copy, at(4_100))),
+    /differs/,
+    "at another link nothing shows that it was rebuilt",
+  );
+  const rebuilt = { applied: log.linkAt(10), enforced: log.linkAt(10), digest: "ten" };
+  assert.equal(reasonOf(granter.grant(renewOf({ nonce: 3, ...rebuilt }), copy, at(4_200))), "granted");
 });
 
 const seeds = 150;
 
-test(`in ${seeds} seeded worlds nobody permits after a complete receipt, and cut-off nodes serve`, (t) => {
-  const sum = { byAge: 0, complete: 0, served: 0, looked: 0 };
+test(`in ${seeds} seeded worlds no node permits after a complete receipt, and cut-off nodes keep serving`, (t) => {
+  const sum = { byAge: 0, complete: 0, served: 0, checks: 0 };
   for (let seed = 1; seed <= seeds; seed++) {
-    const { violations, ...seen } = runRegion(seed);
+    const { violations, ...counts } = runRegion(seed);
     assert.deepEqual(violations, [], `runRegion(${seed})`);
-    for (const key of ["byAge", "complete", "served", "looked"] as const) sum[key] += seen[key];
+    for (const key of ["byAge", "complete", "served", "checks"] as const) sum[key] += counts[key];
   }
   t.diagnostic(
-    `${sum.byAge} grants by age, ${sum.complete} complete receipts, ${Math.round((100 * sum.served) / sum.looked)} % of the time served`,
+    `${sum.byAge} grants by age, ${sum.complete} complete receipts, ${Math.round((100 * sum.served) / sum.checks)} % of checks on a serving node`,
   );
   assert.ok(sum.byAge > 1_000 && sum.complete > 1_000);
-  assert.ok(sum.served > sum.looked / 2, "a region that serves nobody would be safe, and useless");
+  assert.ok(sum.served > sum.checks / 2, "a region that serves no request would be safe but useless");
 });
 
 const weakenings: readonly Weakening[] = [
   "head of the lease",
-  "nobody is waited for",
+  "no node is waited for",
   "age forgotten",
   "a restart replaces",
   "longer window",
 ];
 for (const weakening of weakenings) {
-  test(`the same worlds notice when a rule is taken away: ${weakening}`, (t) => {
+  test(`the same worlds notice when a rule is removed: ${weakening}`, (t) => {
     let found: number | undefined;
     for (let seed = 1; seed <= 600 && found === undefined; seed++)
       if (runRegion(seed, weakening).violations.length > 0) found = seed;
