@@ -86,7 +86,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
       "test/attacks/frozen-node.test.ts › a node that wakes past its lease hands over what it had queued, and nothing else",
       "test/attacks/frozen-node.test.ts › the kernel of a frozen node sends what it held, and no more than is stated",
       "test/attacks/kernel-queue.test.ts › the kernel takes no more of a connection than is stated",
-      "test/replication/wire/receipt-jws.test.ts › promises that no byte is carried, and with a fenced node names what a kernel may still send",
+      "test/replication/wire/receipt-jws.test.ts › promises that no byte is carried, and with a fenced node mentions what a kernel may still send",
     ],
   },
   {
@@ -116,13 +116,13 @@ export const sentenceProofs: readonly SentenceProof[] = [
     says: "The receipt's promise states what follows",
     tests: [
       "test/console/operator-receipts.test.ts › what was changed says no more than it does: who is removed from a group keeps what other rights give",
-      "test/replication/wire/receipt-jws.test.ts › promises that no byte is carried, and with a fenced node names what a kernel may still send",
+      "test/replication/wire/receipt-jws.test.ts › promises that no byte is carried, and with a fenced node mentions what a kernel may still send",
     ],
   },
   {
     says: "With a fenced node every promise ends in",
     tests: [
-      "test/replication/wire/receipt-jws.test.ts › of a change of any kind names what the kernel of a fenced node may still send",
+      "test/replication/wire/receipt-jws.test.ts › mentions what the kernel of a fenced node may still send, for any kind of change",
     ],
   },
   { says: "**Leases of a lost history.**", untested: "introduces the sentences behind it" },
@@ -193,15 +193,15 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "at as many of the standbys in `synchronous_standby_names` as commits wait for",
     tests: [
-      "test/replication/log/durability.test.ts › enough of the named standbys have flushed up to the end: synchronous",
-      "test/replication/log/durability.test.ts › one standby with two connections counts once, by the lower of its positions",
+      "test/replication/log/durability.test.ts › an event is synchronous once enough of the named standbys have flushed up to the end",
+      "test/replication/log/durability.test.ts › a standby with two connections counts once, by the lower of its positions",
       "test/integration/durability.test.ts › a failover to the standby loses nothing that was called synchronous, and what was released early is gone",
     ],
   },
   {
     says: "| `asynchronous` | Postgres, without that evidence",
     tests: [
-      "test/replication/log/durability.test.ts › without names, or with commits that wait for nobody, it is asynchronous at once, wherever the standbys are",
+      "test/replication/log/durability.test.ts › without names, or with commits that wait for no standby, an event is asynchronous at once",
       "test/integration/durability.test.ts › a role that may not see how far the standbys are calls nothing synchronous, and is told why",
     ],
   },
@@ -253,7 +253,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "A receipt that is `lost`, or that a build without this field signed",
     tests: [
-      "test/replication/wire/receipt-jws.test.ts › of an older build, which promised less, is checked as before",
+      "test/replication/wire/receipt-jws.test.ts › from an older build, which promised less, is still verified",
       "test/replication/lease/receipt.test.ts › a command that is not in the log is lost and never complete",
     ],
   },
@@ -341,7 +341,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
     says: "was not altered since, not that the cluster was honest",
     tests: [
       "test/replication/wire/receipt-jws.test.ts › that was altered anywhere is refused",
-      "test/replication/wire/receipt-jws.test.ts › is signed by a key of its own: not the one under which brokers or nodes speak",
+      "test/replication/wire/receipt-jws.test.ts › is signed with a key of its own, not with one that signs broker or node messages",
     ],
   },
   {
@@ -361,13 +361,15 @@ export const sentenceProofs: readonly SentenceProof[] = [
   },
   {
     says: "A receipt contains no names",
-    tests: ["test/replication/wire/receipt-jws.test.ts › holds no name and no e-mail: ids, times and places alone"],
+    tests: [
+      "test/replication/wire/receipt-jws.test.ts › holds no names and no e-mail addresses, only ids, times and positions",
+    ],
   },
   { says: "A request that it permitted right before it froze", untested: "names what is not promised" },
   {
     says: "A receipt with a fenced node says so in its promise",
     tests: [
-      "test/replication/wire/receipt-jws.test.ts › of a change of any kind names what the kernel of a fenced node may still send",
+      "test/replication/wire/receipt-jws.test.ts › mentions what the kernel of a fenced node may still send, for any kind of change",
     ],
   },
   {

@@ -1,3 +1,4 @@
+/** Batches and grants from the fan-out: who may sign them, how a batch chains, and how a large batch is split. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
@@ -46,7 +47,7 @@ function refusalOf(answer: object): string | undefined {
   return "refused" in answer ? (answer as Refused).refused : undefined;
 }
 
-test("a batch that the leader of its epoch has signed is opened, decoded and chained", () => {
+test("a batch signed by the leader of its epoch is opened, decoded and chained", () => {
   const opened = openBatch(say(leaderOf(1), "batch", batch), open);
   assert.ok(!("refused" in opened));
   assert.deepEqual(
@@ -56,7 +57,7 @@ test("a batch that the leader of its epoch has signed is opened, decoded and cha
   assert.equal(opened.events.at(-1)?.eventId, log.entries[7]?.recorded.eventId);
 });
 
-test("a batch that the receiver has already is authenticated, but not decoded", () => {
+test("a batch that the receiver already has is authenticated but not decoded", () => {
   const opened = openBatch(say(leaderOf(1), "batch", batch), open, (last) => last.position <= 8);
   assert.ok(!("refused" in opened));
   assert.deepEqual(opened.events, []);
@@ -64,7 +65,7 @@ test("a batch that the receiver has already is authenticated, but not decoded", 
   assert.equal(refusalOf(forged), "not-authentic");
 });
 
-const strangers: readonly [string, string, () => Uint8Array][] = [
+const refusedBatches: readonly [string, string, () => Uint8Array][] = [
   [
     "signed under another secret",
     "not-authentic",
@@ -79,44 +80,44 @@ const strangers: readonly [string, string, () => Uint8Array][] = [
   ],
   ["from a broker of an older epoch", "wrong-sender", () => say(leaderOf(0), "batch", batch)],
   [
-    "from a broker of a newer epoch than it speaks of",
+    "from a broker of a newer epoch than the batch names",
     "wrong-sender",
     () => say(leaderOf(2, "incarnation-1"), "batch", batch),
   ],
   ["with the certificate of another incarnation", "wrong-sender", () => say(leaderOf(1, "another"), "batch", batch)],
   [
-    "from a broker that leads nothing",
+    "from a broker that leads no epoch",
     "wrong-sender",
     () => say(leaderOf(0, ""), "batch", { ...batch, epoch: 0 as Epoch, incarnation: "" as Incarnation }),
   ],
-  ["said to be something else", "wrong-kind", () => sealEnvelope(leaderOf(1), "grant", encodeMessage(batch))],
-  ["that is no batch", "malformed", () => sealEnvelope(leaderOf(1), "batch", encode({ epoch: 1 }))],
-  ["that is no MessagePack", "malformed", () => sealEnvelope(leaderOf(1), "batch", Uint8Array.of(0xc1))],
-  ["that is nothing at all", "not-authentic", () => new Uint8Array(0)],
+  ["sealed as another kind", "wrong-kind", () => sealEnvelope(leaderOf(1), "grant", encodeMessage(batch))],
+  ["that is not a batch", "malformed", () => sealEnvelope(leaderOf(1), "batch", encode({ epoch: 1 }))],
+  ["that is not MessagePack", "malformed", () => sealEnvelope(leaderOf(1), "batch", Uint8Array.of(0xc1))],
+  ["of zero bytes", "not-authentic", () => new Uint8Array(0)],
 ];
-for (const [what, refusal, envelope] of strangers) {
+for (const [what, refusal, envelope] of refusedBatches) {
   test(`a batch ${what} is refused, although it links`, () => {
     assert.equal(refusalOf(openBatch(envelope(), open)), refusal);
   });
 }
 
-test("a replayed certificate cannot carry another's words: the signature on the payload is the key's own", () => {
-  const [honest, thief] = [leaderOf(1), aSpeaker({ cluster: "prod" })];
-  const stolen = { ...honest, privateKey: thief.privateKey };
+test("a copied certificate does not help a forger, because its own key must sign the payload", () => {
+  const [honest, stranger] = [leaderOf(1), aSpeaker({ cluster: "prod" })];
+  const stolen = { ...honest, privateKey: stranger.privateKey };
   assert.equal(refusalOf(openBatch(say(stolen, "batch", batch), open)), "not-authentic");
 });
 
 const unchained: readonly [string, Partial<Batch>][] = [
   ["without events", { entries: [], last: batch.previous }],
-  ["that leaves an event out", { entries: batch.entries.slice(1) }],
-  ["whose events change places", { entries: [...batch.entries].reverse() }],
+  ["with an event missing", { entries: batch.entries.slice(1) }],
+  ["with its events in another order", { entries: [...batch.entries].reverse() }],
   ["that begins at another hash", { previous: { ...batch.previous, hash: genesis.hash } }],
   ["that ends at another hash", { last: { ...batch.last, hash: genesis.hash } }],
   ["that ends beyond its events", { last: { ...batch.last, position: 9 as Position } }],
   ["with events of another history", { entries: history(10, 1, 7).batch(4, 8).entries }],
 ];
 for (const [what, parts] of unchained) {
-  test(`a batch ${what} is refused, whoever signs it`, () => {
+  test(`a batch ${what} is refused, even if the leader signs it`, () => {
     const refusal = refusalOf(openBatch(say(leaderOf(1), "batch", { ...batch, ...parts }), open));
     assert.ok(refusal === "does-not-chain" || refusal === "malformed", refusal ?? "opened");
   });
@@ -128,7 +129,7 @@ test("a batch with events of an earlier epoch than its own is refused", () => {
   assert.equal(refusalOf(openBatch(say(leaderOf(2), "batch", both), open)), "does-not-chain");
 });
 
-test("a flipped bit anywhere is refused", () => {
+test("a batch with any bit flipped is refused", () => {
   const envelope = say(leaderOf(1), "batch", batch);
   fc.assert(
     fc.property(fc.nat(envelope.length * 8 - 1), (bit) => {
@@ -141,7 +142,7 @@ test("a flipped bit anywhere is refused", () => {
   );
 });
 
-test("while the secret is replaced, batches under the new and under the previous one are believed", () => {
+test("during a change of the secret, batches under the new and the previous secret are accepted", () => {
   const next = bytesOf("the next shared secret");
   const both = createBrokerOpener({ cluster, secrets: [next, secret] });
   assert.ok(!("refused" in openBatch(say(leaderOf(1), "batch", batch), both)));
@@ -165,7 +166,7 @@ const grant: Grant = {
   wallMs: 1 as UnixMs,
 };
 
-test("a grant is opened when the leader of its epoch has signed it, and refused from anybody else", () => {
+test("a grant is opened if the leader of its epoch has signed it, and refused from any other sender", () => {
   assert.deepEqual(openGrant(say(leaderOf(1), "grant", grant), open), grant);
   const refused: readonly [string, Uint8Array][] = [
     ["not-authentic", say(aSpeaker({ rootSecret: bytesOf("another") }), "grant", grant)],
@@ -187,11 +188,11 @@ const someKey = (user: number): WrappedKey => ({
   wrapped: bytesOf(`key ${user}`),
 });
 
-test("a batch below the limit is left as it is", () => {
+test("a batch below the limit is not split", () => {
   assert.deepEqual(splitBatch(batch), [batch]);
 });
 
-test("a batch above the limit is split into batches that each link, open and stay below it", () => {
+test("a batch above the limit is split into batches below it that link and open", () => {
   fc.assert(
     fc.property(fc.integer({ min: 2, max: 60 }), fc.integer({ min: 300, max: 5_000 }), (count, bytesMax) => {
       const keys = [0, 1, 2, 3, 4].map(someKey);
@@ -218,7 +219,7 @@ test("a batch above the limit is split into batches that each link, open and sta
   );
 });
 
-test("a person's key goes out no later than the first event that speaks of them", () => {
+test("a person's key is sent no later than the first event about that person", () => {
   const many = new History().open(1);
   for (let n = 0; n < 20; n++) many.add(created(n, n));
   const parts = splitBatch(
@@ -239,7 +240,7 @@ test("a person's key goes out no later than the first event that speaks of them"
   }
 });
 
-test("an event bigger than the limit goes alone", () => {
+test("an event above the limit is sent in a batch of its own", () => {
   const big = new History()
     .open(1)
     .add({ ...created(1), profile: new Uint8Array(5_000) } as never)

@@ -1,4 +1,4 @@
-/** The delivery guard: what it drops, in which order, and what each costs. */
+/** Delivery guard: which messages it drops, in which order it checks, and what each check costs. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, mock, test } from "node:test";
@@ -29,7 +29,7 @@ const tagged = (data: Uint8Array, tag = createDeliveryTag(data, key, wallMs)) =>
 const guard = (): DeliveryGuard => new DeliveryGuard([key]);
 
 describe("the delivery guard", () => {
-  test("accepts a tagged message once, and drops its repetition and whatever copies its signature", () => {
+  test("accepts a tagged message once, and drops its repetition and any message that copies its signature", () => {
     const one = guard();
     const data = say(leaderOf(1), "batch", history(3).batch(1, 3));
     assert.equal(one.refuse(tagged(data), at(0)), undefined);
@@ -40,12 +40,12 @@ describe("the delivery guard", () => {
     assert.equal(one.refused.repeated, 2);
   });
 
-  test("a tag is good for its message's signature, its cluster's secret and a minute", () => {
+  test("a tag is valid for the signature of its message, the secret of its cluster and one minute", () => {
     const one = guard();
     const [a, b, c] = [envelopeOf("a"), envelopeOf("b"), envelopeOf("c")];
     for (let n = 0; n < 200; n++) one.reportForgery(1, at(0));
     const refusal = (data: Uint8Array, tag: string, now = at(0)) => one.refuse(tagged(data, tag), now);
-    assert.equal(refusal(a, createDeliveryTag(b, key, wallMs)), "over-budget", "another message's");
+    assert.equal(refusal(a, createDeliveryTag(b, key, wallMs)), "over-budget", "the tag of another message");
     assert.equal(refusal(a, createDeliveryTag(a, deliveryTagKey(randomBytes(32)), wallMs)), "over-budget");
     assert.equal(refusal(a, `${createDeliveryTag(a, key, wallMs)}x`), "over-budget");
     assert.equal(refusal(b, createDeliveryTag(b, key, wallMs - 60_001)), "outdated");
@@ -54,11 +54,11 @@ describe("the delivery guard", () => {
     assert.equal(
       new DeliveryGuard([randomBytes(32), key]).refuse(tagged(a), at(0)),
       undefined,
-      "the previous secret's",
+      "a tag under the previous secret",
     );
   });
 
-  test("what has no tag is accepted until the budget of forgeries is spent; tagged messages still pass", () => {
+  test("untagged messages are accepted until the budget of forgeries is spent; tagged messages still pass", () => {
     const one = guard();
     let opened = 0;
     for (let n = 0; n < 10_000; n++) {
@@ -67,7 +67,7 @@ describe("the delivery guard", () => {
       opened += 1;
       one.reportForgery(message.data.length, at(0));
     }
-    assert.ok(opened > 90 && opened <= 100, "no more than the budget was verified");
+    assert.ok(opened > 90 && opened <= 100, "at most the budget is verified");
     assert.deepEqual([one.refused.forged, one.refused["over-budget"]], [opened, 10_000 - opened]);
     assert.equal(one.refuse(tagged(envelopeOf("genuine")), at(0)), undefined);
     assert.equal(one.refuse(untagged(envelopeOf("later")), at(1_000)), undefined, "the budget refills");
@@ -78,10 +78,10 @@ describe("the delivery guard", () => {
       verified += 1;
       large.reportForgery(500_000, at(0));
     }
-    assert.equal(verified, 7, "half a megabyte costs as much as sixteen small ones");
+    assert.equal(verified, 7, "half a megabyte costs as much as sixteen small messages");
   });
 
-  test("size and headers come before shape, and shape before the tag is read", () => {
+  test("checks the size and the headers before the shape, and the shape before it reads the tag", () => {
     const one = guard();
     const unread = (): never => assert.fail("headers were parsed");
     const refusal = (data: Uint8Array, overheadBytes = 20): DeliveryRefusal | undefined =>
@@ -93,7 +93,7 @@ describe("the delivery guard", () => {
     assert.equal(refusal(new Uint8Array()), "not-an-envelope");
   });
 
-  test("a flood is noticed by messages or by bytes within a second, and is over in another one", () => {
+  test("a flood is noticed by messages or bytes per second, and ends after a quiet second", () => {
     const [many, large] = [guard(), guard()];
     const junk = untagged(randomBytes(10));
     for (let n = 0; n < 10_000; n++) many.refuse(junk, at(n / 100));
@@ -131,7 +131,7 @@ describe("the delivery guard", () => {
     }
   });
 
-  test("random bytes, cuts and changes of a genuine message never throw", () => {
+  test("random bytes and truncated or changed messages never make it throw", () => {
     const one = guard();
     const data = say(leaderOf(1), "batch", history(3).batch(1, 3));
     fc.assert(
@@ -143,7 +143,7 @@ describe("the delivery guard", () => {
     );
   });
 
-  test("the replay buffer gives back tagged messages, old ones too, and few without a tag", () => {
+  test("the replay filter accepts tagged messages of any age, and only a few untagged ones", () => {
     const filter = new ReplayFilter([key]);
     const old = envelopeOf("a day old");
     assert.equal(filter.accepts(tagged(old, createDeliveryTag(old, key, wallMs - 86_400_000))), true);

@@ -1,3 +1,4 @@
+/** Verification of a log: an intact chain, and each way in which a chain can be broken. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
@@ -29,7 +30,7 @@ const opening = (epoch: number): CardeaEvent => ({
   publicKey: "",
 });
 
-/** A log written by hand: each event with its epoch, and its version where it is not the next. */
+/** Log entries made by hand. The version is the next of the stream unless it is given. */
 function logOf(...events: readonly (readonly [epoch: number, event: CardeaEvent, version?: number])[]): LogEntry[] {
   const versions = new Map<string, number>();
   let at: Link = genesis;
@@ -63,7 +64,7 @@ const whole = () =>
     [2, { ...session, type: "SessionRevoked", reason: "operator" }],
   );
 
-test("an unbroken log is intact in pages of any size, with its epochs", async () => {
+test("an intact log verifies in pages of any size, with its epochs", async () => {
   const entries = whole();
   for (const size of [1, 2, 3, 5]) {
     const verdict = await verifyChain(pagesOf(entries, size));
@@ -77,7 +78,7 @@ test("an unbroken log is intact in pages of any size, with its epochs", async ()
   }
 });
 
-test("each way to break a log is found at its first place", async () => {
+test("each way to break a log is found at its first bad position", async () => {
   const broken = async (entries: readonly LogEntry[], position: number, problem: RegExp): Promise<void> => {
     const verdict = await verifyChain(pagesOf(entries, 2));
     assert.ok(verdict.type === "broken", problem.source);
@@ -97,7 +98,7 @@ test("each way to break a log is found at its first place", async () => {
   await broken([one, two, { ...three, bytes: Buffer.from("nonsense") }], 3, /malformed event/);
 });
 
-test("changed bytes are found by the hash that the log itself holds", async () => {
+test("changed bytes are found by the hashes in the log", async () => {
   const entries = whole();
   const pages = pagesOf(entries, 2);
   const other = logOf([1, opening(1)], [1, session], [1, aSession()]);
@@ -106,10 +107,10 @@ test("changed bytes are found by the hash that the log itself holds", async () =
   );
   const verdict = await verifyChain(forged);
   assert.ok(verdict.type === "broken");
-  assert.equal(verdict.position, 3, "known to lie on the page that begins here");
+  assert.equal(verdict.position, 3, "the page that starts here holds the change");
 });
 
-test("a log read from a store is verified down to the one event, against its epoch table too", async () => {
+test("a stored log is verified down to the single event, and against its epoch table", async () => {
   const log = createMemoryLog();
   const writer = await LogWriter.open(log);
   for (let i = 0; i < 9; i++) await writer.appendEach(aSession());
@@ -139,11 +140,11 @@ test("a log read from a store is verified down to the one event, against its epo
   assert.equal(verdict.position, 7);
 
   const epochs = await log.epochs();
-  const lying = (table: typeof epochs) =>
+  const verifyWithEpochs = (table: typeof epochs) =>
     verifyLog({ read: log.read.bind(log), base: log.base.bind(log), epochs: async () => table });
-  const wrong = await lying(epochs.map((e) => ({ ...e, incarnation: "other" as Incarnation })));
+  const wrong = await verifyWithEpochs(epochs.map((e) => ({ ...e, incarnation: "other" as Incarnation })));
   assert.ok(wrong.type === "broken" && wrong.position === 1);
-  const missing = await lying(epochs.slice(0, 1));
+  const missing = await verifyWithEpochs(epochs.slice(0, 1));
   assert.ok(missing.type === "broken" && missing.position === 11);
   assert.equal((await log.streamVersions([clusterStream])).get(clusterStream), 2);
 });

@@ -1,8 +1,9 @@
+/** Write queue: a bound on concurrent and on waiting work. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { NoTurnError, Turns } from "../../../src/replication/log/write-queue.ts";
 
-test("at most so many work at once, in the order in which they came, and whoever is too many is refused", async () => {
+test("only a bounded number of tasks runs at once, in order of arrival, and tasks above the waiting bound are refused", async () => {
   const turns = new Turns({ atOnce: 2, waitingMax: 3 });
   const started: number[] = [];
   const finish: (() => void)[] = [];

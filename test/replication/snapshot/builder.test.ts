@@ -1,3 +1,4 @@
+/** Snapshot builder: the state machine that turns a captured projection into chunks. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
@@ -19,7 +20,7 @@ function feed(run: Run, input: Parameters<typeof stepBuilder>[1]): readonly Buil
   run.builder = builder;
   return effects;
 }
-/** Gives turns until it asks for none. */
+/** Feeds turns until the builder requests no more. */
 function turns(run: Run): BuilderEffect[] {
   const stores: BuilderEffect[] = [];
   for (let effects = feed(run, { type: "turn" }); ; effects = feed(run, { type: "turn" })) {
@@ -32,16 +33,16 @@ const stored = (effect: BuilderEffect) => {
   return { type: "stored", index: effect.index, hash: hashOfChunk(effect.bytes), bytes: effect.bytes.length } as const;
 };
 
-test("only so many chunks are on their way at once; the next is made when one has arrived", () => {
+test("only a bounded number of chunks is in flight; the builder makes the next one when one is stored", () => {
   const run = start(8_000);
   const first = turns(run);
   assert.equal(first.length, 4);
-  assert.deepEqual(feed(run, { type: "turn" }), [], "also when it is given a turn that it did not ask for");
+  assert.deepEqual(feed(run, { type: "turn" }), [], "even with a turn that it did not request");
   const [again] = feed(run, stored(first[0] as BuilderEffect));
   assert.deepEqual(again, { type: "again" });
 });
 
-test("it is built when the last chunk is stored, in whatever order they arrive, each in its place", () => {
+test("a snapshot is built when its last chunk is stored; chunks may be stored in any order and keep their positions", () => {
   const run = start(3_000);
   const waiting = turns(run);
   const all = [...waiting];
@@ -68,7 +69,7 @@ test("it is built when the last chunk is stored, in whatever order they arrive, 
   assert.equal(run.builder.phase, "over");
 });
 
-test("a chunk that cannot be stored, or a call to stop, ends it once and lets go of the projection", () => {
+test("a chunk that cannot be stored, or a cancellation, ends the build once and releases the projection", () => {
   for (const input of [{ type: "failed", cause: new Error("disk full") }, { type: "cancelled" }] as const) {
     const run = start(100);
     feed(run, { type: "turn" });

@@ -1,3 +1,4 @@
+/** Snapshot folder: snapshots on disk, from writing to loading, with damaged files and foreign manifests. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,7 +15,7 @@ import {
 import { SnapshotCorruptError, SnapshotFolder } from "../../../src/replication/snapshot/snapshot-folder.ts";
 import { build, cluster, folderFor, manifestOf, opener, projectionOf, secret, signer } from "./support.ts";
 
-test("a snapshot on the disk is found again by another process, and is the projection it was made of", async (t) => {
+test("another process finds a snapshot on disk and loads the same projection from it", async (t) => {
   const folder = folderFor(t);
   const projection = projectionOf(3_000);
   const signed = sealManifest(signer(), manifestOf(await build(projection, folder)));
@@ -30,7 +31,7 @@ test("a snapshot on the disk is found again by another process, and is the proje
   assert.equal(loaded.recomputedDigest(), projection.digest());
 });
 
-test("two brokers that build at the same link have the same content, though each signs for itself", async (t) => {
+test("two brokers that build at the same link produce the same content under different signatures", async (t) => {
   const projection = projectionOf(500);
   const [one, two] = [await build(projection, folderFor(t)), await build(projection, folderFor(t))];
   const [a, b] = [sealManifest(signer(), manifestOf(one)), sealManifest(signer({ epoch: 2 }), manifestOf(two))];
@@ -39,7 +40,7 @@ test("two brokers that build at the same link have the same content, though each
   assert.ok(!sameContent(a.manifest, other));
 });
 
-test("a chunk that is cut short, changed or gone is named, and nothing is loaded", async (t) => {
+test("a truncated, changed or missing chunk is named in the error, and nothing is loaded", async (t) => {
   const folder = folderFor(t);
   const manifest = manifestOf(await build(projectionOf(3_000), folder));
   const ref = manifest.chunks[1];
@@ -63,7 +64,7 @@ test("a chunk that is cut short, changed or gone is named, and nothing is loaded
   await assert.rejects(folder.putPacked(ref, Buffer.from("nonsense")), SnapshotCorruptError);
 });
 
-test("a manifest is believed from brokers of this cluster alone, and says why where it is not", async (t) => {
+test("a manifest is accepted only from a broker of this cluster, and a refusal says why", async (t) => {
   const folder = folderFor(t);
   const manifest = manifestOf(await build(projectionOf(10), folder));
   const refused = (envelope: Uint8Array, why: RegExp, open = opener): void =>
@@ -95,7 +96,7 @@ test("a manifest is believed from brokers of this cluster alone, and says why wh
   );
 });
 
-test("a bad manifest on the disk is named, and the others are listed all the same", async (t) => {
+test("a bad manifest on disk is reported, and the others are still listed", async (t) => {
   const folder = folderFor(t);
   const signed = sealManifest(signer(), manifestOf(await build(projectionOf(10), folder)));
   await folder.putManifest(signed);
@@ -117,7 +118,7 @@ test("a bad manifest on the disk is named, and the others are listed all the sam
   assert.deepEqual((await folder.list()).snapshots, []);
 });
 
-test("the newest snapshots are kept with everything they need, and nothing else; nobody else may read them", async (t) => {
+test("only the newest snapshots and their chunks are kept, and no other user may read them", async (t) => {
   const folder = folderFor(t);
   const ids: string[] = [];
   for (const sessions of [10, 20, 30, 40]) {
@@ -138,12 +139,12 @@ test("the newest snapshots are kept with everything they need, and nothing else;
   for (const name of chunks) assert.equal(statSync(join(folder.path, "chunks", name)).mode & 0o077, 0);
 });
 
-test("a snapshot whose chunks are in another order is refused, also when each is what its hash says", async (t) => {
+test("a snapshot with its chunks in another order is refused, even if each chunk matches its hash", async (t) => {
   const folder = folderFor(t);
   const manifest = manifestOf(await build(projectionOf(3_000), folder));
-  const turned = { ...manifest, chunks: [...manifest.chunks].reverse() };
+  const reversed = { ...manifest, chunks: [...manifest.chunks].reverse() };
   await assert.rejects(
-    loadSnapshot(turned, (ref) => folder.chunk(ref)),
+    loadSnapshot(reversed, (ref) => folder.chunk(ref)),
     MalformedSnapshotError,
   );
 });

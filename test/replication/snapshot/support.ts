@@ -1,4 +1,4 @@
-/** Snapshots of small projections, in folders of their own. */
+/** Test support: snapshots of small projections, each in its own temporary folder. */
 import { randomBytes, randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -76,7 +76,7 @@ export function projectionOf(sessions: number, people = 50): Projection {
   return projection;
 }
 
-/** Builds with everything done at once, as a shell would that has all the time. */
+/** Builds a snapshot without pauses, and performs each effect at once. */
 export async function build(
   projection: Projection,
   folder: SnapshotFolder,

@@ -1,3 +1,4 @@
+/** Broker client: how a node calls brokers over HTTP, which answers it accepts, and when it tries the next broker. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
@@ -79,23 +80,23 @@ const answer =
   (status: number, body: unknown): Handler =>
   (request, _, response) =>
     say(request, response, { status, body: encode(body) });
-/** Answers as a broker of the cluster. */
-const answerer = (parts: Readonly<{ secret?: Uint8Array; cluster?: string }> = {}) =>
+/** Signs answers as a broker of the cluster. */
+const newSigner = (parts: Readonly<{ secret?: Uint8Array; cluster?: string }> = {}) =>
   answererOf({
     ...{ cluster: "test", name: "broker-1", boot: "boot-1" as BootId, secret },
     ...{ seed: Uint8Array.from(randomBytes(32)) },
     ...parts,
   });
-const speaker = answerer();
+const signer = newSigner();
 const callIdOf = ({ headers }: IncomingMessage): string =>
   decodeJwt(headers.authorization?.replace(/^Bearer /, "") ?? "").jti ?? "";
 
 function say(
   request: IncomingMessage,
   response: ServerResponse,
-  given: Readonly<{ status?: number; body?: Uint8Array; seal?: (real: GivenAnswer) => string | undefined }>,
+  reply: Readonly<{ status?: number; body?: Uint8Array; seal?: (real: GivenAnswer) => string | undefined }>,
 ): void {
-  const { status = 200, body = new Uint8Array(), seal = (real) => sealAnswer(speaker, real) } = given;
+  const { status = 200, body = new Uint8Array(), seal = (real) => sealAnswer(signer, real) } = reply;
   const sealed = seal({ callId: callIdOf(request), status, body });
   response
     .writeHead(status, {
@@ -105,8 +106,8 @@ function say(
     .end(body);
 }
 const silence: Handler = () => {};
-/** Nobody listens there. */
-const gone = { url: new URL("http://127.0.0.1:1") };
+/** An address where nothing listens. */
+const unreachable = { url: new URL("http://127.0.0.1:1") };
 
 const log = history(5);
 const page = {
@@ -122,7 +123,7 @@ const command: CommandRequest = {
 };
 const done = { type: "done", commandId, link: log.head, changed: true };
 
-test("it says who it is with a short-lived token of its role", async () => {
+test("a client authenticates with a short-lived token of its role", async () => {
   const broker = await aBroker(async (request, _, response) => {
     const token = request.headers.authorization?.replace(/^Bearer /, "") ?? "";
     const key = serviceTokenKey(secret, "proxy");
@@ -133,13 +134,13 @@ test("it says who it is with a short-lived token of its role", async () => {
     });
     assert.equal(protectedHeader.kid, "proxy");
     assert.equal((payload.exp ?? 0) - (payload.iat ?? 0), 60);
-    assert.equal(payload["call"], `GET ${request.url}`, "and means this one call");
+    assert.equal(payload["call"], `GET ${request.url}`, "and names this one call");
     say(request, response, { body: encode(page) });
   });
   assert.equal((await aClient([broker]).read(genesis, options)).type, "page");
 });
 
-test("reads ask for what comes after a link, and know pages, forks and truncations apart", async () => {
+test("a read requests the events after a link, and tells pages, forks and truncations apart", async () => {
   const broker = await aBroker(answer(200, page));
   const client = aClient([broker]);
   const outcome = await client.read(log.linkAt(3), { limit: 7, waitMs: 250 });
@@ -153,7 +154,7 @@ test("reads ask for what comes after a link, and know pages, forks and truncatio
   assert.deepEqual(await client.read(genesis, options), { type: "truncated", first: 100 });
 });
 
-test("an answer that is not what the API promises is no answer", async () => {
+test("an answer that violates the API counts as no answer", async () => {
   const broker = await aBroker(answer(200, { type: "page", page: { ...page.page, head: "?" } }));
   const client = aClient([broker]);
   await assert.rejects(client.read(genesis, options), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
@@ -163,63 +164,63 @@ test("an answer that is not what the API promises is no answer", async () => {
   await assert.rejects(client.read(genesis, options), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
 });
 
-test("it asks the next broker when one is gone, and remembers the one that answers", async () => {
+test("a client tries the next broker when one is unreachable, and remembers the one that answered", async () => {
   const good = await aBroker(answer(200, page));
-  const client = aClient([gone, good]);
+  const client = aClient([unreachable, good]);
   await client.read(genesis, options);
   await client.read(genesis, options);
   assert.equal(good.requests.length, 2);
 });
 
-test("a broker that hangs costs a lease no more than what is left of it", async (t) => {
+test("a broker that hangs delays a lease by less than the time left of it", async (t) => {
   const hangs = await aBroker(silence);
   const good = await aBroker((request, body, response) =>
     say(request, response, { body: Buffer.concat([Buffer.from("granted:"), body]) }),
   );
   const client = aClient([hangs, good]);
-  const asked = performance.now();
+  const startedAt = performance.now();
   const [first] = await Promise.all([client.lease(Buffer.from("renew"))]);
   assert.equal(Buffer.from(first ?? []).toString(), "granted:renew");
-  t.diagnostic(`granted after ${Math.round(performance.now() - asked)} ms`);
+  t.diagnostic(`granted after ${Math.round(performance.now() - startedAt)} ms`);
   await client.lease(Buffer.from("renew"));
-  assert.equal(hangs.requests.length, 1, "it is not asked first again");
+  assert.equal(hangs.requests.length, 1, "it is no longer tried first");
 });
 
-test("a confirmation and a goodbye have no answer but that they are taken", async () => {
+test("a confirmation and a goodbye are answered only by their acceptance", async () => {
   const broker = await aBroker((request, __, response) => say(request, response, { status: 204 }));
   assert.equal(await aClient([broker]).lease(Buffer.from("confirm")), null);
 });
 
-test("with no broker it says so, safe to ask again", async () => {
-  const client = aClient([gone, gone]);
-  for (const ask of [() => client.read(genesis, options), () => client.lease(Buffer.of(1)), () => client.status()]) {
-    await assert.rejects(ask, { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
+test("without any broker every call fails as unavailable, and can be retried", async () => {
+  const client = aClient([unreachable, unreachable]);
+  for (const call of [() => client.read(genesis, options), () => client.lease(Buffer.of(1)), () => client.status()]) {
+    await assert.rejects(call, { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
   }
   await assert.rejects(aClient([]).status(), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
 });
 
-test("a token that is not accepted is told apart from brokers that are away, and every broker is asked once", async () => {
+test("a refused token is distinguished from unreachable brokers, and each broker is tried once", async () => {
   const broker = await aBroker(answer(401, {}));
-  const client = aClient([broker, gone, broker]);
+  const client = aClient([broker, unreachable, broker]);
   await assert.rejects(client.read(genesis, options), { code: "ERR_REPLICATION_BROKER_REFUSED", status: 401 });
   await assert.rejects(client.submit(command), { code: "ERR_REPLICATION_BROKER_REFUSED" });
   assert.equal(broker.requests.length, 4);
 });
 
-test("whoever says 401 in one broker's place does not keep a node from the others", async () => {
-  const liar = await aBroker((_, __, response) => void response.writeHead(401).end());
+test("an unsigned 401 from one address does not stop a node from using the other brokers", async () => {
+  const impostor = await aBroker((_, __, response) => void response.writeHead(401).end());
   const good = await aBroker(answer(200, page));
-  const client = aClient([liar, good]);
+  const client = aClient([impostor, good]);
   assert.equal((await client.read(genesis, options)).type, "page");
   await client.read(genesis, options);
-  assert.equal(liar.requests.length, 1, "and it is not asked first again");
+  assert.equal(impostor.requests.length, 1, "and it is no longer tried first");
   let answers = 0;
   good.handler = (request, body, response) => {
     const busy = { type: "unavailable", commandId, message: "no leader", retryAfterMs: 10 };
     answers += 1;
     return answers < 3 ? answer(503, busy)(request, body, response) : answer(200, done)(request, body, response);
   };
-  assert.deepEqual(await client.submit(command), done, "nor makes a failure of what is only late");
+  assert.deepEqual(await client.submit(command), done, "and does not turn a delay into a failure");
 });
 
 test("a command is sent again with the same id until its outcome is known", async () => {
@@ -239,7 +240,7 @@ test("a command is sent again with the same id until its outcome is known", asyn
   assert.ok(ids.length >= 4 && ids.every((id) => id === commandId));
 });
 
-test("a refusal is an answer, and a command is not sent again", async () => {
+test("a refusal is an answer, so the command is not sent again", async () => {
   const refused = { type: "refused", commandId, code: "not-found", message: "no such session" };
   const broker = await aBroker(answer(200, refused));
   const client = aClient([broker]);
@@ -251,25 +252,25 @@ test("a refusal is an answer, and a command is not sent again", async () => {
   assert.equal(broker.requests.length, 3);
 });
 
-test("a command that finds no leader in time ends as unavailable, never as done or refused", async () => {
+test("a command without a leader in time is reported as unavailable, never as done or refused", async () => {
   const broker = await aBroker(answer(503, { type: "unavailable", commandId, message: "no leader", retryAfterMs: 10 }));
   const result = await aClient([broker], { submitMs: 400 }).submit(command);
   assert.deepEqual(result, { type: "unavailable", commandId, message: "no leader", retryAfterMs: 1_000 });
   assert.ok(broker.requests.length >= 3);
 });
 
-test("a long read is given up when the caller says so", async () => {
+test("a long read ends when the caller aborts it", async () => {
   const broker = await aBroker(silence);
   const giveUp = new AbortController();
   const reading = aClient([broker, broker]).read(genesis, { limit: 1, waitMs: 60_000, signal: giveUp.signal });
   setTimeout(() => giveUp.abort(), 50);
-  const asked = performance.now();
+  const startedAt = performance.now();
   await assert.rejects(reading);
-  assert.ok(performance.now() - asked < 30_000, "not the whole wait");
-  assert.equal(broker.requests.length, 1, "and the next broker is not asked");
+  assert.ok(performance.now() - startedAt < 30_000, "without waiting to the end");
+  assert.equal(broker.requests.length, 1, "and the next broker is not tried");
 });
 
-test("receipts, status and tokens are asked for as the API has them", async () => {
+test("receipts, status and tokens are requested and parsed as the API defines them", async () => {
   const receipt = {
     status: "incomplete",
     complete: false,
@@ -291,7 +292,7 @@ test("receipts, status and tokens are asked for as the API has them", async () =
       ...{ region: null, at: null, signed: null },
       nodes: receipt.nodes.map((node) => ({ ...node, enforced: null })),
     },
-    "one of an older broker, which did not sign",
+    "a receipt of an older broker, which did not sign it",
   );
   await client.receipt({ type: "link", link: log.head }, { wait: "all", timeoutMs: 10, seen: "abc" });
   assert.deepEqual(broker.requests, [
@@ -327,7 +328,7 @@ test("receipts, status and tokens are asked for as the API has them", async () =
       ...{ ...status, level: 1, brokers: [], leader: { ...status.leader, version: "", reads: 1, durability: null } },
       nodes: status.nodes.map((node) => ({ ...node, reads: null, twin: null })),
     },
-    "one of an older broker, which did not say what it reads",
+    "the status of an older broker, which did not name the level it reads",
   );
   const tokens = { accessToken: "a", refreshToken: null, idToken: null, accessTokenExpiresAt: 5 };
   broker.handler = answer(200, tokens);
@@ -337,14 +338,14 @@ test("receipts, status and tokens are asked for as the API has them", async () =
   assert.equal(await client.tokens("s" as SessionId), undefined);
 });
 
-test("a stored configuration is believed by its hash alone; a broker of the version before keeps none, and says so", async () => {
+test("a stored configuration is accepted only if it matches its hash; the previous version's brokers store none and say so", async () => {
   const broker = await aBroker(answer(404, {}));
   const client = aClient([broker]);
   const { configHash, body, recordedAt } = aConfiguration('{"a":1}');
   broker.handler = answer(200, { configHash, body, recordedAt });
   assert.deepEqual(await client.configuration(configHash), { configHash, body: new Uint8Array(body), recordedAt });
   broker.handler = answer(200, { ...aConfiguration('{"a":2}') });
-  assert.equal(await client.configuration(configHash), undefined, "another one's");
+  assert.equal(await client.configuration(configHash), undefined, "another configuration");
   broker.handler = answer(200, { ...aConfiguration('{"a":2}'), configHash });
   await assert.rejects(client.configuration(configHash), /not what its API promises/);
   broker.handler = answer(200, { configurations: [{ configHash, recordedAt, bytes: 9 }] });
@@ -355,11 +356,11 @@ test("a stored configuration is believed by its hash alone; a broker of the vers
 
   broker.handler = answer(404, {});
   assert.equal(await client.configuration(configHash), undefined);
-  for (const asked of [client.configurations(), client.holdsConfiguration(configHash)])
-    await assert.rejects(asked, /of a version that keeps no configurations/);
+  for (const startedAt of [client.configurations(), client.holdsConfiguration(configHash)])
+    await assert.rejects(startedAt, /of a version that keeps no configurations/);
 });
 
-test("plain HTTP is spoken to loopback only, unless it is allowed", () => {
+test("plain HTTP is used only to loopback addresses, unless it is allowed", () => {
   const to = (url: string, allowPlaintext = false) => aClient([{ url: new URL(url) }], { allowPlaintext });
   for (const url of [
     "http://127.0.0.1:1",
@@ -381,7 +382,7 @@ test("plain HTTP is spoken to loopback only, unless it is allowed", () => {
   }
 });
 
-test("no proxy of the environment is asked", async () => {
+test("HTTP proxies of the environment are not used", async () => {
   const proxy = await aBroker(silence);
   const broker = await aBroker(answer(200, page));
   const saved = { ...process.env };
@@ -396,27 +397,23 @@ test("no proxy of the environment is asked", async () => {
   assert.equal(proxy.requests.length, 0);
 });
 
-/** What was said to somebody else's question a moment ago. */
-let overheard = "";
-const remember = (real: GivenAnswer): string => {
-  overheard ||= sealAnswer(speaker, real);
-  return overheard;
+/** A signed answer to an earlier request, recorded for replay. */
+let recordedSeal = "";
+const replaySeal = (real: GivenAnswer): string => {
+  recordedSeal ||= sealAnswer(signer, real);
+  return recordedSeal;
 };
 const refusals: readonly (readonly [string, AnswerRefusal, (real: GivenAnswer) => string | undefined])[] = [
   ["without a seal", "unsigned", () => undefined],
-  ["with a seal that is none", "not-authentic", () => "abc"],
-  [
-    "sealed by somebody without the secret",
-    "not-authentic",
-    (real) => sealAnswer(answerer({ secret: randomBytes(32) }), real),
-  ],
-  ["sealed by another cluster's broker", "not-authentic", (real) => sealAnswer(answerer({ cluster: "other" }), real)],
-  ["to another call", "another-call", (real) => sealAnswer(speaker, { ...real, callId: "x".repeat(22) })],
-  ["of another status", "altered", (real) => sealAnswer(speaker, { ...real, status: 409 })],
-  ["with another body", "altered", (real) => sealAnswer(speaker, { ...real, body: encode({ type: "forked" }) })],
+  ["with a malformed seal", "not-authentic", () => "abc"],
+  ["sealed without the secret", "not-authentic", (real) => sealAnswer(newSigner({ secret: randomBytes(32) }), real)],
+  ["sealed by another cluster's broker", "not-authentic", (real) => sealAnswer(newSigner({ cluster: "other" }), real)],
+  ["for another call", "another-call", (real) => sealAnswer(signer, { ...real, callId: "x".repeat(22) })],
+  ["with another status", "altered", (real) => sealAnswer(signer, { ...real, status: 409 })],
+  ["with another body", "altered", (real) => sealAnswer(signer, { ...real, body: encode({ type: "forked" }) })],
 ];
 for (const [what, refusal, seal] of refusals) {
-  test(`an answer ${what} is not believed, and counted; the next broker is asked`, async () => {
+  test(`an answer ${what} is counted and not accepted; the client tries the next broker`, async () => {
     const forger = await aBroker((request, _, response) => say(request, response, { body: encode(page), seal }));
     const good = await aBroker(answer(200, page));
     const client = aClient([forger, good]);
@@ -428,19 +425,19 @@ for (const [what, refusal, seal] of refusals) {
   });
 }
 
-test("an answer that is played back to a later question is not believed", async () => {
+test("an answer replayed to a later request is not accepted", async () => {
   const replayer = await aBroker((request, _, response) =>
-    say(request, response, { body: encode(page), seal: remember }),
+    say(request, response, { body: encode(page), seal: replaySeal }),
   );
   const client = aClient([replayer]);
-  assert.equal((await client.read(genesis, options)).type, "page", "the first time it is the answer");
+  assert.equal((await client.read(genesis, options)).type, "page", "the first time it is a valid answer");
   await assert.rejects(client.read(genesis, options), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
   assert.equal(client.refused()["another-call"], 1);
 });
 
-test("while the secret is being replaced, brokers that still answer under the previous one are believed", async () => {
+test("during a change of the secret, answers under the previous secret are accepted", async () => {
   const previousSecret = randomBytes(32);
-  const older = answerer({ secret: previousSecret });
+  const older = newSigner({ secret: previousSecret });
   const broker = await aBroker((request, _, response) =>
     say(request, response, { body: encode(page), seal: (real) => sealAnswer(older, real) }),
   );

@@ -1,4 +1,4 @@
-/** The envelope's door: size, shape and both signatures come before any decoding. */
+/** Envelope opening: size, shape and both signatures are checked before anything is decoded. */
 import assert from "node:assert/strict";
 import { generateKeyPairSync, randomBytes, sign } from "node:crypto";
 import { after, before, describe, type Mock, mock, test } from "node:test";
@@ -17,25 +17,25 @@ describe("an envelope", () => {
   });
   after(() => unpack.mock.restore());
 
-  /** Opens with an opener that knows the leader's certificate; fails when anything was decoded. */
+  /** Opens with an opener that knows the leader's certificate. Fails if anything was decoded. */
   function refusalOf(bytes: Uint8Array): string {
     const open = createBrokerOpener({ cluster, secrets: [secret] });
     open(honest);
     unpack.mock.resetCalls();
     const opened = open(bytes);
-    assert.ok("refused" in opened, "it was accepted");
+    assert.ok("refused" in opened, "the envelope was accepted");
     assert.equal(unpack.mock.callCount(), 0, "something was decoded");
     return opened.refused;
   }
 
-  test("from the leader is opened, and its payload is the very bytes", () => {
+  test("from the leader is opened with its kind and sender", () => {
     const opened = createBrokerOpener({ cluster, secrets: [secret] })(honest);
     assert.ok(!("refused" in opened));
     assert.equal(opened.kind, "batch");
     assert.equal(opened.from.role, "broker");
   });
 
-  test("with any one byte changed, cut or added is refused, and nothing of it is decoded", () => {
+  test("with any byte changed, cut or added is refused before anything is decoded", () => {
     for (let at = 0; at < honest.length; at++) {
       const forged = Uint8Array.from(honest);
       forged[at] = (forged[at] ?? 0) ^ (1 << (at % 8));
@@ -45,7 +45,7 @@ describe("an envelope", () => {
     assert.equal(refusalOf(Buffer.concat([honest, Buffer.of(0)])), "not an envelope");
   });
 
-  test("of random bytes is refused, and nothing of it is decoded", () => {
+  test("of random bytes is refused before anything is decoded", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 500 }), (bytes) => {
         refusalOf(bytes);
@@ -55,7 +55,7 @@ describe("an envelope", () => {
     );
   });
 
-  test("full of extensions is refused before it is decoded, whichever part holds them", () => {
+  test("full of MessagePack extensions is refused before it is decoded, whichever part holds them", () => {
     const extensions = Buffer.alloc(1_000_000, Buffer.of(0xd6, 0x78, 0xa1, 0x61, 0xa1, 0x67));
     const signature = randomBytes(64);
     const certificate = leaderOf(1).certificateBytes;
@@ -70,7 +70,7 @@ describe("an envelope", () => {
     );
   });
 
-  test("with a copied certificate and a stranger's signature is refused; so is one with a stranger's certificate", () => {
+  test("with a copied certificate and another key's signature is refused; so is one with a certificate of another cluster's root", () => {
     const { certificateBytes, rootSignature } = leaderOf(1);
     const own = generateKeyPairSync("ed25519");
     const payload = encode({ any: "thing" });
@@ -83,7 +83,7 @@ describe("an envelope", () => {
     );
   });
 
-  test("of a kind that is not known, or above the bound, is refused by its shape and size", () => {
+  test("of an unknown kind or above the size limit is refused by its shape and size", () => {
     const { certificateBytes, rootSignature } = leaderOf(1);
     const signature = randomBytes(64);
     for (const kind of ["", "toString", "__proto__", "a kind that is far too long"])

@@ -1,4 +1,4 @@
-/** The body of a lease refusal, between versions that send a code and versions that send a sentence alone. */
+/** Body of a lease refusal: compatibility between versions that send a code and versions that send only a sentence. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { digestMismatch, formatLeaseRefusal, levelTooOld, parseLeaseRefusal } from "../../../src/replication/index.ts";
@@ -21,24 +21,24 @@ const refusals = [
 ] as const;
 
 for (const refusal of refusals) {
-  test(`${refusal.code}: "${refusal.message}" is read alike with its code and, from an older broker, without`, () => {
+  test(`${refusal.code}: "${refusal.message}" is parsed alike with its code and, from an older broker, without it`, () => {
     const { reason, code } = formatLeaseRefusal(refusal);
-    assert.equal(reason, refusal.message, "an older node reads the sentence in the field that it knows");
+    assert.equal(reason, refusal.message, "an older node reads the sentence in the field it knows");
     assert.deepEqual(parseLeaseRefusal({ reason, code }), refusal);
     assert.deepEqual(parseLeaseRefusal({ reason }), refusal);
   });
 }
 
-test("a code decides, whatever the sentence says", () => {
+test("the code decides, whatever the sentence says", () => {
   const reason = digestMismatch.message;
   assert.deepEqual(parseLeaseRefusal({ reason, code: "other" }), { code: "other", message: reason });
 });
 
-test("a code that this version does not know is `other`", () => {
+test("an unknown code is parsed as `other`", () => {
   assert.equal(parseLeaseRefusal({ reason: "it is Tuesday", code: "tuesday" })?.code, "other");
 });
 
-test("without a sentence there is no refusal; a long one is cut", () => {
+test("a body without a sentence is no refusal; a long sentence is truncated", () => {
   assert.equal(parseLeaseRefusal({ code: "left" }), undefined);
   assert.equal(parseLeaseRefusal({ reason: "x".repeat(1_000), code: "other" })?.message.length, 200);
 });

@@ -1,3 +1,4 @@
+/** Signed receipts: how they are signed, checked and stated, and which contradictions a check refuses. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { CompactSign, compactVerify, decodeProtectedHeader, importJWK, jwtVerify } from "jose";
@@ -52,11 +53,11 @@ const recorded = {
   commandId: "c0ffee00-0000-4000-8000-000000000001" as CommandId,
   changes: [{ type: "SessionRevoked", kind: "session", count: 2, ids: ["s-1", "s-2"], idsSha256: digestOfIds(ids) }],
 };
-const stated = (parts: Partial<Receipt> = {}, of: Partial<ReceiptStatement> = {}): ReceiptStatement => ({
+const statementOf = (parts: Partial<Receipt> = {}, of: Partial<ReceiptStatement> = {}): ReceiptStatement => ({
   ...stateReceipt(receipt(parts), { cluster, brokerId: "broker-1" as BrokerId, at, recorded, durability: "local" }),
   ...of,
 });
-const signed = (statement: ReceiptStatement = stated(), by = secret) => createReceiptSigner(by)(statement);
+const signed = (statement: ReceiptStatement = statementOf(), by = secret) => createReceiptSigner(by)(statement);
 const keys = (secrets: readonly Uint8Array[] = [secret], of = cluster) => receiptKeys({ cluster: of, secrets });
 
 async function reasonFor(jws: string, sets?: readonly ReceiptKeys[]): Promise<string> {
@@ -65,26 +66,26 @@ async function reasonFor(jws: string, sets?: readonly ReceiptKeys[]): Promise<st
 }
 
 describe("a signed receipt", () => {
-  test("is checked with the published keys alone, and says what was changed, by whom it is in force, and when", async () => {
+  test("is verified with the published keys alone, and says what changed, who enforces it, and when", async () => {
     const checked = await checkReceipt(await signed(), [await keys()]);
     if (!checked.ok) return assert.fail(checked.detail);
     const { statement } = checked;
-    assert.deepEqual(statement, stated());
+    assert.deepEqual(statement, statementOf());
     assert.equal(statement.durability, "local");
     assert.equal(statement.at, "2026-11-25T04:00:00.000Z");
     assert.equal(statement.changes?.[0]?.ids.join(), "s-1,s-2");
     assert.match(statement.promise, /no node permits another request/);
   });
 
-  test("promises that no byte is carried, and with a fenced node names what a kernel may still send", () => {
+  test("promises that no byte is carried, and with a fenced node mentions what a kernel may still send", () => {
     const carried = "no node permits another request, or carries another byte, on these sessions";
     const kept = "the kernel of a fenced node may still send what it held of connections that were open";
     const fenced = node("b", { status: "fenced", enforced: null, fencedInMs: -1 });
-    assert.equal(stated().promise, carried);
-    assert.equal(stated({ nodes: [node("a"), fenced] }).promise, `${carried}; ${kept}`);
+    assert.equal(statementOf().promise, carried);
+    assert.equal(statementOf({ nodes: [node("a"), fenced] }).promise, `${carried}; ${kept}`);
   });
 
-  test("of a change of any kind names what the kernel of a fenced node may still send", () => {
+  test("mentions what the kernel of a fenced node may still send, for any kind of change", () => {
     for (const type of ["GroupMembersChanged", "ServiceAccountRevoked", "UserRestored"]) {
       const applied = promiseOf([{ type }], [{ status: "applied" }]);
       const fenced = promiseOf([{ type }], [{ status: "applied" }, { status: "fenced" }]);
@@ -95,16 +96,16 @@ describe("a signed receipt", () => {
     }
   });
 
-  test("of an older build, which promised less, is checked as before", async () => {
+  test("from an older build, which promised less, is still verified", async () => {
     const fenced = node("b", { status: "fenced", enforced: null, fencedInMs: -1 });
     const promise = "no node permits another request, or carries another byte, on these sessions";
-    const checked = await checkReceipt(await signed(stated({ nodes: [node("a"), fenced] }, { promise })), [
+    const checked = await checkReceipt(await signed(statementOf({ nodes: [node("a"), fenced] }, { promise })), [
       await keys(),
     ]);
     assert.deepEqual([checked.ok, checked.ok && checked.statement.promise], [true, promise]);
   });
 
-  test("is a JWT that any library can check: EdDSA, a thumbprint for its key, issuer and time", async () => {
+  test("is a JWT that any library can verify: EdDSA, a key thumbprint, issuer and time", async () => {
     const jws = await signed();
     const [jwk] = (await keys()).keys;
     assert.deepEqual(decodeProtectedHeader(jws), { alg: "EdDSA", typ: "cardea-receipt+jwt", kid: jwk?.kid });
@@ -112,7 +113,7 @@ describe("a signed receipt", () => {
     assert.equal(payload.iat, at / 1_000);
   });
 
-  test("is signed by a key of its own: not the one under which brokers or nodes speak", async () => {
+  test("is signed with a key of its own, not with one that signs broker or node messages", async () => {
     const [jwk] = (await keys()).keys;
     for (const purpose of ["enrolment broker", "enrolment proxy", "operator token", ""]) {
       const { publicKey } = signingPairFromSeed(deriveKey(secret, purpose));
@@ -121,17 +122,17 @@ describe("a signed receipt", () => {
     assert.deepEqual(Object.keys(jwk ?? {}).sort(), ["alg", "crv", "kid", "kty", "use", "x"], "no private part");
   });
 
-  test("outlives a change of the secret, as long as the key set of its time is given", async () => {
-    const jws = await signed(stated(), older);
+  test("is verifiable after a change of the secret, with the key set of its time", async () => {
+    const jws = await signed(statementOf(), older);
     assert.equal(await reasonFor(jws, [await keys([secret, older])]), "ok");
     assert.equal(await reasonFor(jws, [await keys([secret])]), "unknown-key");
     assert.equal(await reasonFor(jws, [await keys([secret]), await keys([older])]), "ok");
   });
 
-  test("of another cluster is named as such, with its keys given or not", async () => {
-    const jws = await signed(stated({}, { cluster: "staging" }), older);
+  test("from another cluster is reported as such, with or without that cluster's keys", async () => {
+    const jws = await signed(statementOf({}, { cluster: "staging" }), older);
     assert.equal(await reasonFor(jws), "another-cluster");
-    assert.equal(await reasonFor(jws, [await keys([older])]), "another-cluster", "one secret, two clusters");
+    assert.equal(await reasonFor(jws, [await keys([older])]), "another-cluster", "two clusters share one secret");
     assert.equal(await reasonFor(jws, [await keys([older], "staging")]), "ok");
   });
 
@@ -145,15 +146,15 @@ describe("a signed receipt", () => {
     assert.equal(await reasonFor(`${header}.${payload}.AA`), "bad-signature");
   });
 
-  test("that somebody else signed in our key's name is refused", async () => {
+  test("signed with another key under our key id is refused", async () => {
     const [jwk] = (await keys()).keys;
-    const forged = await new CompactSign(Buffer.from(JSON.stringify(stated())))
+    const forged = await new CompactSign(Buffer.from(JSON.stringify(statementOf())))
       .setProtectedHeader({ alg: "EdDSA", typ: "cardea-receipt+jwt", kid: jwk?.kid ?? "" })
       .sign(signingPairFromSeed(new Uint8Array(32).fill(1)).privateKey);
     assert.equal(await reasonFor(forged), "bad-signature");
   });
 
-  test("what is no receipt is called so: text, a token of another kind, no signature, another algorithm", async () => {
+  test("anything else is reported as not a receipt: text, another kind of token, no signature, another algorithm", async () => {
     const { privateKey } = signingPairFromSeed(deriveKey(secret, "receipt signature"));
     const token = (header: { alg: string; typ?: string; kid?: string }) =>
       new CompactSign(Buffer.from("{}")).setProtectedHeader(header).sign(privateKey);
@@ -163,77 +164,77 @@ describe("a signed receipt", () => {
     assert.equal(await reasonFor(await token({ alg: "EdDSA", typ: "JWT", kid: jwk?.kid ?? "" })), "not-a-receipt");
     const none = Buffer.from(JSON.stringify({ alg: "none", typ: "cardea-receipt+jwt" })).toString("base64url");
     assert.equal(await reasonFor(`${none}.e30.AA`), "not-a-receipt");
-    const mac = await new CompactSign(Buffer.from(JSON.stringify(stated())))
+    const mac = await new CompactSign(Buffer.from(JSON.stringify(statementOf())))
       .setProtectedHeader({ alg: "HS256", typ: "cardea-receipt+jwt", kid: jwk?.kid ?? "" })
       .sign(Buffer.from(jwk?.x ?? "", "base64url"));
-    assert.equal(await reasonFor(mac), "not-a-receipt", "our public key is nobody's shared secret");
+    assert.equal(await reasonFor(mac), "not-a-receipt", "the public key does not work as a shared secret");
     assert.equal(
       await reasonFor(await token({ alg: "EdDSA", typ: "cardea-receipt+jwt", kid: jwk?.kid ?? "" })),
       "malformed",
     );
   });
 
-  test("holds no name and no e-mail: ids, times and places alone", async () => {
+  test("holds no names and no e-mail addresses, only ids, times and positions", async () => {
     const { payload } = await compactVerify(await signed(), await importJWK((await keys()).keys[0] ?? {}, "EdDSA"));
     assert.equal(Buffer.from(payload).includes("@"), false);
   });
 
-  test("a key set is read from JSON; what is none is not", () => {
+  test("a key set is parsed from JSON, and anything else is refused", () => {
     assert.deepEqual(parseReceiptKeys({ keys: [{ kty: "OKP" }, "x", null], cluster: 3 }), { keys: [{ kty: "OKP" }] });
     for (const other of [null, "x", [], {}, { keys: {} }]) assert.equal(parseReceiptKeys(other), undefined);
   });
 });
 
-describe("what a signed receipt says must add up, whoever signed it", () => {
+describe("the statements of a signed receipt must be consistent", () => {
   const fenced = { status: "fenced", enforced: null, fencedInMs: 0 } as const;
   const missing = { status: "unconfirmed", enforced: link(3), fencedInMs: 4_000, reason: "behind" } as const;
   const n = (name: string, parts: Partial<ReceiptNode>) => node(name, parts);
   const incomplete = { status: "incomplete", complete: false } as const;
 
   const good: readonly (readonly [string, Partial<Receipt>])[] = [
-    ["nobody holds a lease", { nodes: [] }],
-    ["one applied, one fenced", { nodes: [n("a", {}), n("b", fenced)] }],
-    ["incomplete, and one is missing", { ...incomplete, nodes: [n("a", {}), n("b", missing)] }],
+    ["no node holds a lease", { nodes: [] }],
+    ["one node applied, one fenced", { nodes: [n("a", {}), n("b", fenced)] }],
+    ["incomplete, with one node unconfirmed", { ...incomplete, nodes: [n("a", {}), n("b", missing)] }],
     [
-      "a region's own nodes have applied, another's has not",
+      "the nodes of the region have applied, one of another region has not",
       {
         ...{ wait: "region", region: "eu" },
         nodes: [n("a", {}), n("b", { ...missing, region: "us" })],
       },
     ],
     ["lost", { status: "lost", complete: false, link: null, nodes: [] }],
-    ["applied at a later place, of a later epoch", { nodes: [n("a", { enforced: link(21, 4) })] }],
+    ["applied at a later position of a later epoch", { nodes: [n("a", { enforced: link(21, 4) })] }],
   ];
   for (const [what, parts] of good)
-    test(`believed: ${what}`, async () => assert.equal(await reasonFor(await signed(stated(parts))), "ok"));
+    test(`accepted: ${what}`, async () => assert.equal(await reasonFor(await signed(statementOf(parts))), "ok"));
 
   const bad: readonly (readonly [string, Partial<Receipt>, Partial<ReceiptStatement>?])[] = [
-    ["complete, with somebody unconfirmed", { nodes: [n("a", {}), n("b", missing)] }],
+    ["complete, with one node unconfirmed", { nodes: [n("a", {}), n("b", missing)] }],
     [
-      "complete for everybody, with another region unconfirmed",
+      "complete for all regions, with a node of another region unconfirmed",
       {
         nodes: [n("a", {}), n("b", { ...missing, region: "us" })],
       },
     ],
     [
-      "complete for a region that has one unconfirmed",
+      "complete for a region with an unconfirmed node",
       {
         ...{ wait: "region", region: "us" },
         nodes: [n("b", { ...missing, region: "us" })],
       },
     ],
-    ["complete: true beside status incomplete", { ...incomplete, complete: true, nodes: [n("b", missing)] }],
-    ["complete: false beside status complete", { complete: false }],
-    ["incomplete, with nobody missing", incomplete],
-    ["applied before the place", { nodes: [n("a", { enforced: link(19) })] }],
+    ["`complete: true` with status incomplete", { ...incomplete, complete: true, nodes: [n("b", missing)] }],
+    ["`complete: false` with status complete", { complete: false }],
+    ["incomplete, with no node unconfirmed", incomplete],
+    ["applied before the position", { nodes: [n("a", { enforced: link(19) })] }],
     ["applied in an earlier epoch", { nodes: [n("a", { enforced: link(25, 2) })] }],
-    ["applied without a place", { nodes: [n("a", { enforced: null })] }],
+    ["applied without a position", { nodes: [n("a", { enforced: null })] }],
     ["fenced only later", { nodes: [n("a", { ...fenced, fencedInMs: 10 })] }],
     ["complete without a link", { link: null }],
-    ["complete at a link that is none", {}, { link: "3.20" }],
-    ["lost, and confirmed all the same", { status: "lost", complete: false }],
+    ["complete at a malformed link", {}, { link: "3.20" }],
+    ["lost, but confirmed by a node", { status: "lost", complete: false }],
     [
-      "a list of sessions with one taken out",
+      "a list of sessions with one removed",
       {},
       {
         changes: recorded.changes.map((change) => ({ ...change, count: 1, ids: ["s-1"] })),
@@ -242,5 +243,5 @@ describe("what a signed receipt says must add up, whoever signed it", () => {
   ];
   for (const [what, parts, of] of bad)
     test(`refused: ${what}`, async () =>
-      assert.equal(await reasonFor(await signed(stated(parts, of))), "contradictory"));
+      assert.equal(await reasonFor(await signed(statementOf(parts, of))), "contradictory"));
 });

@@ -1,4 +1,4 @@
-/** Every array here is read back by a real server. */
+/** Binary arrays for Postgres: a real server reads back every array that is encoded here. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
@@ -24,7 +24,7 @@ async function readBack(type: string, array: Buffer): Promise<unknown> {
   return rows[0]?.list;
 }
 
-test("whole numbers come back as they were, also beyond 32 bits, and none at all", async () => {
+test("integers come back unchanged, beyond 32 bits too, and so do empty arrays", async () => {
   assert.deepEqual(await readBack("integer", integers([0, 1, 2_147_483_647])), ["0", "1", "2147483647"]);
   const large = [0, 1, 4_294_967_295, 4_294_967_296, Number.MAX_SAFE_INTEGER];
   assert.deepEqual(await readBack("bigint", bigints(large)), large.map(String));
@@ -32,20 +32,20 @@ test("whole numbers come back as they were, also beyond 32 bits, and none at all
   assert.deepEqual(await readBack("bigint", bigints([])), []);
 });
 
-test("texts come back letter by letter, whatever letters they are", async () => {
+test("texts of any characters come back unchanged", async () => {
   const list = ["", "plain", 'quoted "and" \\escaped', "{a,b}", "NULL", "naïve 北京 🗝️", "x".repeat(70_000)];
   assert.deepEqual(await readBack("text", texts(list)), list);
   assert.deepEqual(await readBack("text", texts([])), []);
 });
 
-test("UUIDs come back as they were, with nulls among them", async () => {
+test("UUIDs come back unchanged, with nulls among them", async () => {
   const list = [randomUUID(), null, "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"];
   assert.deepEqual(await readBack("uuid", uuids(list)), list);
   assert.deepEqual(await readBack("uuid", uuids([null])), [null]);
   assert.deepEqual(await readBack("uuid", uuids([])), []);
 });
 
-test("what is no UUID is refused, wherever it is wrong", () => {
+test("a malformed UUID is refused, wherever the error is", () => {
   const good = "0123abcd-0123-4123-8123-0123456789ab";
   assert.equal(uuids([good]).length, 40);
   for (const wrong of [good.slice(1), `${good}0`, good.replace("a", "g"), good.replace("b", "é"), ""])

@@ -1,3 +1,4 @@
+/** Postgres hosts: parsing of a connection string that names several hosts, and the order in which hosts are tried. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LogRefusedError } from "../../../../src/replication/index.ts";
@@ -14,7 +15,7 @@ test("a connection string may name several hosts, with ports or without", () => 
   ]);
 });
 
-test("hosts may stand in the parameters, as folders of sockets do", () => {
+test("hosts may be in the parameters, as socket folders are", () => {
   assert.deepEqual(parsePostgresHosts("postgres:///db?host=/run/postgresql,two&port=5433,5434&application_name=x"), [
     {
       name: "/run/postgresql:5433",
@@ -24,7 +25,7 @@ test("hosts may stand in the parameters, as folders of sockets do", () => {
   ]);
 });
 
-test("what is no such URL is refused without a word of it", () => {
+test("a malformed URL is refused with an error that quotes nothing of it", () => {
   const many = Array.from({ length: 17 }, (_, i) => `h${i}`).join();
   for (const wrong of [
     "",
@@ -42,7 +43,7 @@ test("what is no such URL is refused without a word of it", () => {
   }
 });
 
-test("settings of libpq are read as well, with several hosts and with quotes", () => {
+test("a libpq connection string is parsed as well, with several hosts and with quotes", () => {
   const [one, two] = parsePostgresHosts(
     "host=one,two port=5432,5433 user=cardea password='a b\\'c' dbname = cardea sslmode=verify-full",
   );
@@ -62,7 +63,7 @@ test("settings of libpq are read as well, with several hosts and with quotes", (
   }
 });
 
-test("the host that was right comes first, and one in doubt comes last", () => {
+test("the last good host is tried first, and a doubtful one last", () => {
   const order = new HostOrder(parsePostgresHosts("postgres://a,b,c/db"));
   const names = () => order.hosts.map((host) => host.name).join("");
   order.right("b");

@@ -1,4 +1,4 @@
-/** Which standby may take the place of a primary, and what may be lost by it. */
+/** Promotion: which standby may replace the primary, and which acknowledged events may be lost. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
@@ -27,7 +27,7 @@ describe("synchronous_standby_names", () => {
   ] as const) {
     test(`"${text}"`, () => assert.deepEqual(parseSynchronousNames(text), expected));
   }
-  test("what cannot be read is an error, not an empty list", () => {
+  test("a list that cannot be parsed is an error, not an empty list", () => {
     for (const text of ["ANY 1 (a,,b)", 'ANY 1 ("a)', "ANY 1 (a b)"])
       assert.throws(() => parseSynchronousNames(text), SyntaxError, text);
   });
@@ -40,9 +40,9 @@ const seen = (synchronous: string, standbys: readonly string[], parts: Partial<S
 });
 
 describe("what may be lost", () => {
-  const lost = (...of: Parameters<typeof seen>): boolean => whatMayBeLost(seen(...of)).length > 0;
+  const lost = (...observed: Parameters<typeof seen>): boolean => whatMayBeLost(seen(...observed)).length > 0;
 
-  test("nothing when all but k − 1 of those that may acknowledge have stopped", () => {
+  test("nothing if all but k − 1 of the servers that may acknowledge have stopped", () => {
     assert.equal(lost("ANY 1 (a, b)", ["a", "b"]), false);
     assert.equal(lost("ANY 1 (a, b)", ["a"]), true);
     assert.equal(lost("ANY 2 (a, b)", ["a"]), false);
@@ -51,17 +51,17 @@ describe("what may be lost", () => {
     assert.equal(lost("FIRST 1 (a, b)", ["b"]), true);
     assert.equal(lost("a", ["A"]), false);
   });
-  test("a server beside those that acknowledge counts for nothing", () => {
+  test("a server that never acknowledges does not count", () => {
     assert.equal(lost("ANY 1 (a, b)", ["a", "reporting"]), true);
   });
-  test("the old primary among the names is not one that could acknowledge, once it is known to be it", () => {
+  test("the old primary does not count among the names, once it is known as the primary", () => {
     assert.equal(lost("ANY 1 (p, a, b)", ["a", "b"]), true);
     assert.equal(lost("ANY 1 (p, a, b)", ["a", "b"], { oldPrimary: "P" }), false);
     const primaries = [{ host: "p:5432", name: "p", synchronous: "ANY 1 (p, a, b)" }];
     assert.equal(lost("ANY 1 (p, a, b)", ["a", "b"], { primaries }), false);
     assert.equal(lost("ANY 1 (p, a, b)", ["a"], { primaries }), true);
   });
-  test("without names, with a *, or with settings that differ, nobody can tell", () => {
+  test("anything may be lost without names, with `*`, or with settings that differ between servers", () => {
     assert.match(whatMayBeLost(seen("", ["a", "b"])).join(), /no synchronous standbys/);
     assert.match(whatMayBeLost(seen("ANY 1 (*)", ["a", "b"])).join(), /name the standbys/);
     const [a] = seen("ANY 1 (a, b)", ["a"]).standbys;
@@ -69,14 +69,14 @@ describe("what may be lost", () => {
     assert.ok(a !== undefined && b !== undefined);
     assert.match(whatMayBeLost({ ...seen("", []), standbys: [a, b] }).join(), /not the same on all servers/);
   });
-  test("who is missing is named, and why it was not reached", () => {
+  test("a missing server is named with the reason why it was not reached", () => {
     const unreachable = [{ host: "10.0.0.2:5432", problem: "timed out" }];
     assert.match(
       whatMayBeLost(seen("ANY 1 (a, b)", ["a"], { unreachable })).join(),
       /^b may hold .*10\.0\.0\.2:5432 \(timed out\)/,
     );
   });
-  test("for every list and every number: what is called safe holds whatever was acknowledged, and nothing more is", () => {
+  test("for every list and count, a promotion is called safe exactly if it holds every acknowledged event", () => {
     const names = ["a", "b", "c", "d"];
     for (let n = 1; n <= 4; n++)
       for (let k = 1; k <= n; k++)
@@ -84,8 +84,8 @@ describe("what may be lost", () => {
           const all = names.slice(0, n);
           const stopped = all.filter((_, i) => set & (1 << i));
           const holders = subsets(all).filter((each) => each.length === k);
-          // Whoever acknowledged, one of those that stopped has it; and those that did not stop are too few to
-          // acknowledge.
+          // Each event was acknowledged by k servers. A stopped server is among them, and the running ones are too few
+          // to acknowledge.
           const safe = holders.every((each) => each.some((name) => stopped.includes(name))) && n - stopped.length < k;
           assert.equal(!lost(`ANY ${k} (${all.join()})`, stopped), safe, `ANY ${k} of ${n}, stopped ${stopped}`);
         }
@@ -96,9 +96,9 @@ function subsets(names: readonly string[]): string[][] {
   return Array.from({ length: 1 << names.length }, (_, set) => names.filter((_, i) => set & (1 << i)));
 }
 
-test("the standby that has received most is chosen", () => {
-  const of = (host: string, bytes: bigint) => ({ host, bytes, epoch: 1, position: 1 });
-  assert.equal(chooseStandby([of("a", 10n), of("b", 2n ** 60n), of("c", 11n)])?.host, "b");
+test("the standby that has received the most is chosen", () => {
+  const standbyAt = (host: string, bytes: bigint) => ({ host, bytes, epoch: 1, position: 1 });
+  assert.equal(chooseStandby([standbyAt("a", 10n), standbyAt("b", 2n ** 60n), standbyAt("c", 11n)])?.host, "b");
   assert.equal(chooseStandby([]), undefined);
 });
 
@@ -110,7 +110,7 @@ describe("primary_conninfo", () => {
     "postgresql://replicator@one/postgres",
     "",
   ]) {
-    test(`${JSON.stringify(conninfo)} is detached, once or twice, and led to another server`, () => {
+    test(`${JSON.stringify(conninfo)} can be detached, once or twice, and pointed at another server`, () => {
       const once = detached(conninfo);
       assert.equal(detached(once), once);
       assert.equal(attached(once), conninfo);
@@ -123,7 +123,7 @@ describe("primary_conninfo", () => {
       assert.doesNotMatch(led, /detached/);
     });
   }
-  test("the name that a standby goes by", () => {
+  test("the name of a standby comes from the connection string, else from the cluster name", () => {
     assert.equal(nameIn("host=h application_name=a", "cluster"), "a");
     assert.equal(nameIn("application_name='it\\'s a' host=h", "cluster"), "it's a");
     assert.equal(nameIn("application_name=a application_name=b", ""), "b");

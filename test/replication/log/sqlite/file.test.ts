@@ -1,4 +1,4 @@
-/** How a file log is opened: what SQLite promises of a commit depends on it. */
+/** Opening a SQLite log file: the settings on which the durability of a commit depends. */
 import assert from "node:assert/strict";
 import { statSync } from "node:fs";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { openSqliteFile } from "../../../../src/replication/log/sqlite/file.ts";
 import { TemporaryFolder } from "../../../support/child.ts";
 
-test("a file log is flushed to the disk with every commit, its WAL is kept, and it belongs to one process", () => {
+test("a file log is flushed to disk with every commit, keeps its WAL, and belongs to one process", () => {
   using folder = new TemporaryFolder("sqlite-file");
   const path = join(folder.path, "data", "cardea.db");
   const db = openSqliteFile({ path, cluster: "test", lockTimeoutMs: 100 }, Date.now);
