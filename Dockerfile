@@ -3,8 +3,8 @@
 #   docker build -t cardea .
 #   docker run -v ./cardea.yaml:/etc/cardea/cardea.yaml:ro -v cardea-data:/var/lib/cardea --read-only -p 443:8443 cardea
 #
-# Nothing is written outside /var/lib/cardea, so the root file system may be read-only. No secret is ever built in: mount
-# them as files and name them in the configuration (shared_secret_file and so on). See docs/deploy.md.
+# It writes only to /var/lib/cardea, so the root file system may be read-only. The image contains no secrets: mount them
+# as files and name them in the configuration (shared_secret_file and so on). See docs/deploy.md.
 
 FROM node:26-slim AS build
 WORKDIR /build
@@ -37,14 +37,14 @@ COPY bin ./bin
 COPY --from=dependencies /opt/cardea/node_modules ./node_modules
 COPY --from=build /build/dist ./dist
 
-# By number, so that an orchestrator can see that it is not root (`node` in the base image).
+# By number, so that an orchestrator can check that it is not root (`node` in the base image).
 USER 1000:1000
 WORKDIR /var/lib/cardea
 VOLUME /var/lib/cardea
 
-# Asks /readyz on loopback. Where what is unhealthy is restarted, ask with `--live`: docs/deploy.md, "Health".
+# Calls /readyz on loopback. If a supervisor restarts unhealthy containers, use `--live`: docs/deploy.md, "Health".
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["cardea", "health"]
 
-# Node is process 1: it takes SIGTERM itself, drains and ends; it starts no children that would have to be reaped.
+# Node is process 1: it handles SIGTERM itself, drains and exits. It starts no children that would have to be reaped.
 ENTRYPOINT ["node", "/opt/cardea/bin/cardea.cjs"]
 CMD ["run", "-c", "/etc/cardea/cardea.yaml"]

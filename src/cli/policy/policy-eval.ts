@@ -19,7 +19,7 @@ export const policyEval: CliCommand = {
   answer  {id, result: permit|deny|signin|device|not_found, status, reasons, rule, trace, read}
 --policy evaluates a bare policy document, whatever the URL. -c evaluates the route that the URL matches, or the route that --route names (id,
 name or from); --shadow uses its shadow_policy if it has one. --client-ca names the authorities of client certificates. No server is
-contacted. docs/policy.md has examples.
+contacted. docs/policy-testing.md has examples.
 Exit 0 whatever the answers; 1: the policy or configuration is invalid, and there are no answers; 2: a case cannot be read.`,
   async run(args, terminal) {
     const parsed = parse(

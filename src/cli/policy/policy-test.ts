@@ -21,7 +21,7 @@ export const policyTest: CliCommand = {
   cases: [{name: engineers read, as: alice, url: "https://app.example.com/", expect: permit}]
 A case can have request, session, user, groups, now, ssh, mcp and records as in \`cardea policy eval\`, and a route. expect is a result, or
 {result, status, reasons, rule}. --policy and -c override the policy that a table names; --shadow uses the shadow_policy of routes that have
-one. --coverage 90 fails if the cases meet less than 90 percent of the rules. --json prints one object. docs/policy.md has examples.
+one. --coverage 90 fails if the cases meet less than 90 percent of the rules. --json prints one object. docs/policy-testing.md has examples.
 Exit 0: every case is as expected; 1: one is not, coverage is too low, or the policy is invalid; 2: a table cannot be read.`,
   async run(args, terminal) {
     const options = {

@@ -19,7 +19,7 @@ export const auditKeys = {
       ),
       trace: cardea(
         enumValue(["denials", "all"]).prefault("denials"),
-        "Which decision records say which rules and facts decided: `denials`, or `all` decisions. See docs/policy.md.",
+        "Which decision records say which rules and facts decided: `denials`, or `all` decisions. See docs/policy-testing.md.",
       ),
       sinks: cardea(
         sinks().optional(),

@@ -158,7 +158,7 @@ const access = {
   ),
   sub_policies: pomerium(
     subPolicies().prefault([]),
-    "Policies that a console attached, each with `source_ppl` or lists of people: who any of them allows may, and whom any of them denies may not.",
+    "Policies that a console attached, each with `source_ppl` or lists of people. Each of them may permit a caller; a denial by any of them wins.",
   ),
   allowed_users: pomerium(stringList("e-mail or user id").prefault([]), "Allow these people."),
   allowed_domains: pomerium(stringList("domain").prefault([]), "Allow people with an e-mail address in these domains."),
