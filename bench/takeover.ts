@@ -47,7 +47,7 @@ async function failOver(cluster: Cluster): Promise<Row> {
   const users = await Promise.all(["alice", "bob", "carol"].map((user) => cluster.session(user)));
   const writing = users.map(({ userId }) => keepWriting(cluster, userId)); // so that commits wait on the old primary
   await waitFor("some changes", () => writing.every((one) => one.done() > 10));
-  const { promotedAt, zombie } = await groupOf(cluster).failOver();
+  const { promotedAt, oldPrimary: zombie } = await groupOf(cluster).failOver();
   const acknowledged = () =>
     writing
       .flatMap(({ written }) => written)

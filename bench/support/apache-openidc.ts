@@ -89,10 +89,10 @@ ProxyPass / http://127.0.0.1:${upstreamPort}/
 async function signIn(origin: string): Promise<string> {
   const visitor = new Visitor();
   try {
-    const refused = await visitor.ask(origin);
+    const refused = await visitor.request(origin);
     if (refused.status !== 302) throw new Error(`Apache answers a stranger with ${refused.status}`);
-    const form = await visitor.go(origin);
-    const done = await visitor.go(form.url, { form: { user: "alice", password: "any" } });
+    const form = await visitor.navigate(origin);
+    const done = await visitor.navigate(form.url, { form: { user: "alice", password: "any" } });
     if (done.status !== 200 || done.url.origin !== origin || !done.body.startsWith("hello"))
       throw new Error(`the sign-in at Apache ended at ${done.url.origin}${done.url.pathname} with ${done.status}`);
     return visitor.cookieHeader(new URL(origin));

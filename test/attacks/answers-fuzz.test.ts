@@ -11,7 +11,7 @@ import { once } from "node:events";
 import { connect as connectHttp2 } from "node:http2";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { after, before, test } from "node:test";
-import { open, type Rig, routeTo, startRig } from "../proxy/support.ts";
+import { publicAccess, type Rig, routeTo, startRig } from "../proxy/support.ts";
 import { fc } from "../support/property.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -75,10 +75,10 @@ const server = createServer((socket) => {
 before(async () => {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  const parts = { ...open, allowWebsockets: true, timeoutMs: 150, idleTimeoutMs: 150 };
+  const parts = { ...publicAccess, allowWebsockets: true, timeoutMs: 150, idleTimeoutMs: 150 };
   const { port } = server.address() as AddressInfo;
   // The next request has a longer time-out and shares the same upstream connections.
-  rig = await startRig([routeTo(port, parts), routeTo(port, { ...open, host: "next.localhost" })]);
+  rig = await startRig([routeTo(port, parts), routeTo(port, { ...publicAccess, host: "next.localhost" })]);
 });
 after(async () => {
   await rig.close();
@@ -127,7 +127,7 @@ test("after any response of an upstream, the next caller is answered and no requ
         return http + websocket === 0;
       });
       next = { text: "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine", ending: "stays" };
-      assert.equal((await rig.ask({ host: "next.localhost" })).body, "mine");
+      assert.equal((await rig.request({ host: "next.localhost" })).body, "mine");
     }),
     { ...runs, ...seed, ...path },
   );

@@ -1,7 +1,7 @@
 /** Header and cookie names in spellings that upstreams or browsers read as others. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { open, routeTo, signedIn, startRig, startUpstream, valuesOf } from "../proxy/support.ts";
+import { publicAccess, routeTo, signedIn, startRig, startUpstream, valuesOf } from "../proxy/support.ts";
 
 test("an identity header spelled with special characters, which some servers read as underscores, is removed", async (t) => {
   const upstream = await startUpstream();
@@ -20,7 +20,7 @@ test("an identity header spelled with special characters, which some servers rea
     "Proxy", // HTTP_PROXY in CGI
   ];
 
-  const answer = await rig.ask({
+  const answer = await rig.request({
     session: 1,
     headers: { ...Object.fromEntries(spellings.map((name) => [name, "evil"])), "x-kept": "kept" },
   });
@@ -45,11 +45,11 @@ test("an upstream cannot set the session cookie through a cookie without a name"
     ]);
     res.end();
   });
-  const rig = await startRig([routeTo(upstream.port, open)]);
+  const rig = await startRig([routeTo(upstream.port, publicAccess)]);
   t.after(() => rig.close());
   t.after(() => upstream.close());
 
-  const { headers } = await rig.ask({});
+  const { headers } = await rig.request({});
 
   assert.deepEqual(headers["set-cookie"], ["=theirs=1", "theirs=2"]);
 });
@@ -65,17 +65,17 @@ test("a redirect route drops the session handle from the query", async (t) => {
     prefixRewrite: null,
     stripQuery: false,
   } as const;
-  const rig = await startRig([routeTo(0, { ...open, redirect })]);
+  const rig = await startRig([routeTo(0, { ...publicAccess, redirect })]);
   t.after(() => rig.close());
 
-  const { headers } = await rig.ask({ path: "/x?a=1&pomerium_session=SECRET&b=2" });
+  const { headers } = await rig.request({ path: "/x?a=1&pomerium_session=SECRET&b=2" });
 
   assert.equal(headers.location, "https://other.example.com/x?a=1&b=2");
 });
 
 test("an X-Forwarded-For entry that is not an address does not make the entry before it trusted", async (t) => {
   const upstream = await startUpstream();
-  const rig = await startRig([routeTo(upstream.port, open)], { config: { xffNumTrustedHops: 1 } });
+  const rig = await startRig([routeTo(upstream.port, publicAccess)], { config: { xffNumTrustedHops: 1 } });
   t.after(() => rig.close());
   t.after(() => upstream.close());
   const cases: Readonly<Record<string, string>> = {
@@ -87,7 +87,7 @@ test("an X-Forwarded-For entry that is not an address does not make the entry be
     "6.6.6.6, 192.0.2.7": "192.0.2.7",
   };
 
-  for (const forwardedFor of Object.keys(cases)) await rig.ask({ headers: { "x-forwarded-for": forwardedFor } });
+  for (const forwardedFor of Object.keys(cases)) await rig.request({ headers: { "x-forwarded-for": forwardedFor } });
 
   assert.deepEqual(
     rig.records.map(({ ip }) => ip),
@@ -101,14 +101,17 @@ test("an X-Forwarded-For entry that is not an address does not make the entry be
 test("a session handle in the query of a Referer is not forwarded", async (t) => {
   const upstream = await startUpstream();
   const rig = await startRig([
-    routeTo(upstream.port, { ...open, setRequestHeaders: { "X-From": `\${pomerium.request.headers["referer"]}` } }),
+    routeTo(upstream.port, {
+      ...publicAccess,
+      setRequestHeaders: { "X-From": `\${pomerium.request.headers["referer"]}` },
+    }),
   ]);
   t.after(() => rig.close());
   t.after(() => upstream.close());
   const page = "http://app.localhost/page";
 
   for (const query of ["?a=1&pomerium_session=SECRET&b=%20", "?pomerium%5Fsession=SECRET", "?a=1", ""])
-    await rig.ask({ headers: { referer: page + query } });
+    await rig.request({ headers: { referer: page + query } });
 
   const expected = ["?a=1&b=%20", "", "?a=1", ""].map((query) => [page + query]);
   assert.deepEqual(

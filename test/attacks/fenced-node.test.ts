@@ -35,27 +35,27 @@ test("a fenced node reveals no identity and serves no operator", async (t) => {
   const identity = world.url("app", "/.pomerium/user");
   const pages = [world.url("app", "/.pomerium/"), world.url("authenticate", "/.pomerium/")];
   const operators = world.url("authenticate", "/operators-only");
-  assert.equal((await alice.ask(identity)).status, 200);
-  assert.equal((await alice.ask(operators)).body, "signed-in");
+  assert.equal((await alice.request(identity)).status, 200);
+  assert.equal((await alice.request(operators)).body, "signed-in");
 
   // The lease is over, but within its grace period: routes that serve when stale continue; no operator is served.
   world.lease.overdueMs = 1;
-  assert.equal((await alice.ask(identity)).status, 200);
-  assert.equal((await alice.ask(operators)).body, "behind");
+  assert.equal((await alice.request(identity)).status, 200);
+  assert.equal((await alice.request(operators)).body, "behind");
 
   world.lease.overdueMs = Number.POSITIVE_INFINITY;
   for (const page of [identity, ...pages]) {
-    const answer = await alice.ask(page);
+    const answer = await alice.request(page);
     assert.equal(answer.status, 503, page);
     assert.doesNotMatch(answer.body, /alice/i);
   }
-  assert.equal((await alice.ask(operators)).body, "behind");
+  assert.equal((await alice.request(operators)).body, "behind");
   assert.equal(
-    (await world.visitor().ask(world.url("app", "/.pomerium/"))).status,
+    (await world.visitor().request(world.url("app", "/.pomerium/"))).status,
     200,
     "a visitor without a session is still served",
   );
 
   world.lease.overdueMs = -1_000;
-  assert.equal((await alice.ask(identity)).status, 200);
+  assert.equal((await alice.request(identity)).status, 200);
 });

@@ -34,7 +34,7 @@ after(async () => {
   await rig.close();
   await upstream.close();
 });
-afterEach(async () => assert.equal((await rig.ask({ session: 1 })).status, 200, "other callers are served"));
+afterEach(async () => assert.equal((await rig.request({ session: 1 })).status, 200, "other callers are served"));
 
 const whole = endHeaders | endStream;
 const requestFields = (method = "GET"): string[] => [

@@ -7,7 +7,7 @@
  * ends its lease half a second later.
  */
 import { createInterface } from "node:readline";
-import { cookieOf, revokedSession, routeTo, signedIn, startRig, startUpstream } from "../proxy/support.ts";
+import { cookieOf, routeTo, sessionRevoked, signedIn, startRig, startUpstream } from "../proxy/support.ts";
 import { selfSigned } from "../support/certificate.ts";
 
 const chunk = Buffer.alloc(65_536, 97);
@@ -39,7 +39,7 @@ const unsentMax = /^cardea_proxy_kernel_unsent_bytes_max (\S+)$/m.exec(await rig
 print(JSON.stringify({ port: rig.port, cookie: cookieOf(1), warnings, unsentMax }));
 for await (const line of createInterface(process.stdin)) {
   const [command, n] = line.split(" ");
-  if (command === "revoke") await rig.apply(revokedSession(Number(n)));
+  if (command === "revoke") await rig.apply(sessionRevoked(Number(n)));
   if (command === "expire") leaseEndsAt = performance.now() + leaseLeftMs;
   print(line);
 }

@@ -18,7 +18,7 @@ import {
   type ServerWritableStream,
   type ServiceError,
 } from "@grpc/grpc-js";
-import { cookieOf, revokedSession, routeTo, signedIn, startRig } from "../proxy/support.ts";
+import { cookieOf, routeTo, sessionRevoked, signedIn, startRig } from "../proxy/support.ts";
 import { queuesAt, cannotReadQueues as skip } from "../support/socket-queues.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -110,7 +110,7 @@ async function startPoured(t: TestContext, window: number | undefined): Promise<
     const held = queuesAt(rig.port, localPort).unacked ?? 0;
     return { held, left: relay.bytesRead + queuesAt(localPort, rig.port).received };
   };
-  const revoke = async (): Promise<void> => void (await rig.apply(revokedSession(1)));
+  const revoke = async (): Promise<void> => void (await rig.apply(sessionRevoked(1)));
   return { call, relay, queues, revoke, ended };
 }
 

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { createServer, type Http2Stream } from "node:http2";
 import { type AddressInfo, connect } from "node:net";
 import { describe, type TestContext, test } from "node:test";
-import { cookieOf, type Rig, revokedSession, routeTo, signedIn, startRig, startUpstream } from "../proxy/support.ts";
+import { cookieOf, type Rig, routeTo, sessionRevoked, signedIn, startRig, startUpstream } from "../proxy/support.ts";
 import { data, endHeaders, endStream, headers, RawHttp2 } from "../support/http2-frames.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -45,7 +45,7 @@ describe("to a caller of HTTP/2", () => {
 
   test("an answer that was cut ended as if it were complete", async (t) => {
     const { rig, client } = await half(t);
-    await rig.apply(revokedSession(1));
+    await rig.apply(sessionRevoked(1));
     await waitFor("the stream to be over", () => client.isOver(1));
     assert.deepEqual(client.stream(1), { status: 200, reset: 8, ended: false, bytes: 4 });
   });

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
-import { cookieOf, raw, routeTo, signedIn, startRig } from "../proxy/support.ts";
+import { cookieOf, routeTo, sendRaw, signedIn, startRig } from "../proxy/support.ts";
 import {
   continuationOf,
   data,
@@ -117,12 +117,12 @@ for (const [name, hostile] of Object.entries(hostiles))
     await rig.apply(signedIn(1), signedIn(2));
     const request = (session: number): string =>
       `GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(session)}\r\nAccept: application/json\r\nConnection: close\r\n\r\n`;
-    const mine = await raw(rig.port, request(1), 20_000);
+    const mine = await sendRaw(rig.port, request(1), 20_000);
     assert.doesNotMatch(mine, /poison/);
     assert.ok((mine.match(/HTTP\/1\.1 \d{3} /g) ?? []).length <= 1, mine);
     await waitFor(
       "the next one to be answered well",
-      async () => /^HTTP\/1\.1 200 [\s\S]*fine/.test(await raw(rig.port, request(2), 20_000)),
+      async () => /^HTTP\/1\.1 200 [\s\S]*fine/.test(await sendRaw(rig.port, request(2), 20_000)),
       {
         withinMs: 30_000,
       },

@@ -111,10 +111,10 @@ describe("an answer told to the wrong one", () => {
         socket.write(path === "/mine" ? hostile : answerOf(`for ${path}`), "latin1");
       });
       const rig = await rigTo(t, upstream.port, { timeoutMs: 3_000 });
-      const mine = await rig.ask({ session: 1, method, path: "/mine" }).catch(() => null);
+      const mine = await rig.request({ session: 1, method, path: "/mine" }).catch(() => null);
       assert.ok(mine === null || [200, 204, 304, 502, 504].includes(mine.status), `${mine?.status}`);
       for (let i = 0; i < 4; i++) {
-        const { status, body } = await rig.ask({ session: 2, path: `/theirs/${i}` });
+        const { status, body } = await rig.request({ session: 2, path: `/theirs/${i}` });
         assert.deepEqual([status, body], [200, `for /theirs/${i}`]);
       }
     });
@@ -136,13 +136,13 @@ describe("an answer told to the wrong one", () => {
       });
       const rig = await rigTo(t, upstream.port, { timeoutMs: 5_000 });
       for (const kind of [...kinds, ...kinds.toReversed()]) {
-        const { status, body } = await rig.ask({ session: 1, path: `/good/${kind}` });
+        const { status, body } = await rig.request({ session: 1, path: `/good/${kind}` });
         assert.deepEqual([kind, status, body], [kind, kind === "nothing" ? 304 : 200, /no/.test(kind) ? "" : "fine"]);
       }
       assert.equal(upstream.connections(), 1);
-      await rig.ask({ session: 1, path: `/mine/${last}` });
+      await rig.request({ session: 1, path: `/mine/${last}` });
       for (let i = 0; i < 3; i++) {
-        const { status, body } = await rig.ask({ session: 2, path: `/theirs/${i}` });
+        const { status, body } = await rig.request({ session: 2, path: `/theirs/${i}` });
         assert.deepEqual([last, status, body], [last, 200, `for /theirs/${i}`]);
       }
     }
@@ -160,10 +160,10 @@ describe("an answer told to the wrong one", () => {
         });
       });
       const rig = await rigTo(t, upstream.port);
-      assert.equal((await rig.ask({ session: 1, path: "/mine" })).body, "for /mine");
+      assert.equal((await rig.request({ session: 1, path: "/mine" })).body, "for /mine");
       say();
       await waitFor("the connection to end", () => closed || undefined, patience);
-      assert.equal((await rig.ask({ session: 2, path: "/theirs" })).body, "for /theirs");
+      assert.equal((await rig.request({ session: 2, path: "/theirs" })).body, "for /theirs");
       assert.equal(upstream.connections(), 2);
     }
   });
@@ -174,9 +174,9 @@ describe("an answer told to the wrong one", () => {
       else socket.write(answerOf("fine"));
     });
     const rig = await rigTo(t, upstream.port);
-    const { status, headers } = await rig.ask({ session: 1, path: "/none" });
+    const { status, headers } = await rig.request({ session: 1, path: "/none" });
     assert.deepEqual([status, headers["content-length"], headers["x-other"]], [204, undefined, "kept"]);
-    assert.equal((await rig.ask({ session: 1, path: "/some" })).headers["content-length"], "4");
+    assert.equal((await rig.request({ session: 1, path: "/some" })).headers["content-length"], "4");
   });
 
   test("a 204 that speaks of a body is the last answer of its connection: what follows it later may be that body", async (t) => {
@@ -192,7 +192,7 @@ describe("an answer told to the wrong one", () => {
       ["/mine", 1],
       ["/theirs", 2],
     ] as const) {
-      await rig.ask({ session: 1, path });
+      await rig.request({ session: 1, path });
       assert.equal(upstream.connections(), connections, path);
     }
   });
@@ -225,7 +225,7 @@ describe("an upstream without end", () => {
     );
     const grown = process.memoryUsage().rss - before;
     assert.ok(grown < 48 * 1_048_576, `${Math.round(grown / 1_048_576)} MB more`);
-    assert.equal((await rig.ask({ session: 2 })).body, "fine");
+    assert.equal((await rig.request({ session: 2 })).body, "fine");
     let said = "";
     socket.on("data", (chunk: Buffer) => {
       said = (said + chunk.toString("latin1")).slice(-2_000);
@@ -239,7 +239,7 @@ describe("an upstream without end", () => {
       socket.once("close", () => clearInterval(timer));
     });
     const rig = await rigTo(t, upstream.port, { timeoutMs: 400 });
-    assert.equal((await rig.ask({ session: 1 })).status, 504);
+    assert.equal((await rig.request({ session: 1 })).status, 504);
   });
 
   test("of a head: 502, and no more of it is kept than a head may be", async (t) => {
@@ -256,7 +256,7 @@ describe("an upstream without end", () => {
       more();
     });
     const rig = await rigTo(t, upstream.port);
-    assert.equal((await rig.ask({ session: 1 })).status, 502);
+    assert.equal((await rig.request({ session: 1 })).status, 502);
     assert.ok(sent < 100 * 1_048_576, `${sent} bytes were taken`);
   });
 
@@ -274,6 +274,6 @@ describe("an upstream without end", () => {
       more();
     });
     const rig = await rigTo(t, upstream.port);
-    await assert.rejects(rig.ask({ session: 1 }));
+    await assert.rejects(rig.request({ session: 1 }));
   });
 });

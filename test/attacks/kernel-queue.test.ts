@@ -13,11 +13,11 @@ import type { Config, RouteConfig, TunnelConfig } from "../../src/config/index.t
 import { datagramCapsule } from "../../src/proxy/index.ts";
 import {
   cookieOf,
-  members,
-  open as publicly,
+  groupChanged,
+  publicAccess as publicly,
   type Rig,
-  revokedSession,
   routeTo,
+  sessionRevoked,
   signedIn,
   startRig,
   startUpstream,
@@ -73,7 +73,7 @@ async function untilHeld(socket: Socket, rig: Rig): Promise<void> {
 
 /** Revokes, and asserts that the kernel holds nothing when that is reported, and sends nothing afterwards. */
 async function assertNothingLeaves(socket: Socket, rig: Rig, session: number): Promise<void> {
-  await rig.apply(revokedSession(session));
+  await rig.apply(sessionRevoked(session));
   const held = heldFor(socket, rig);
   assert.ok(held <= controlBytesMax, `the kernel holds ${held} bytes when the cut is reported`);
   const atReport = socket.bytesRead + queuesAt(socket.localPort ?? 0, rig.port).received;
@@ -368,7 +368,7 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
       const held = (): number => queuesAt(upstreams[0]?.remotePort ?? 0, port).unacked ?? 0;
       await waitFor("the proxy's kernel to hold some of the upload", () => held() > 0, { withinMs: 30_000 });
 
-      await rig.apply(revokedSession(1));
+      await rig.apply(sessionRevoked(1));
 
       // A FIN counts as one byte: the connection closes with it where the upstream had just taken everything.
       assert.ok(held() <= 1, "the kernel holds nothing of the upload when the cut is reported");
@@ -432,7 +432,7 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
       ends(socket, answer);
       await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.http === 0, { everyMs: 1 });
 
-      await rig.apply(revokedSession(1));
+      await rig.apply(sessionRevoked(1));
 
       assert.ok(held() <= 1, `the kernel holds ${held()} bytes of the upload when the cut is reported`);
     });
@@ -482,7 +482,7 @@ test("a cut of one person's stream leaves another person's on the same HTTP/2 co
   t.after(() => upstream.close());
   const rig = await startRig([routeTo(upstream.port, { timeoutMs: 0 })]);
   t.after(() => rig.close());
-  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+  await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1] }));
   const socket = connect(rig.port, "127.0.0.1");
   t.after(() => socket.destroy());
   const client = askHttp2(socket, 1, "/");
@@ -490,7 +490,7 @@ test("a cut of one person's stream leaves another person's on the same HTTP/2 co
   client.send(headers(3, endHeaders | endStream, ...line, "cookie", cookieOf(2)));
   await waitFor("both to stream", () => client.stream(1).bytes > 0 && client.stream(3).bytes > 0);
 
-  await rig.apply(revokedSession(1));
+  await rig.apply(sessionRevoked(1));
 
   const seen = client.stream(3).bytes;
   await waitFor("the other one to go on", () => client.stream(3).bytes > seen + 100);

@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
 import type { DecisionRecord } from "../../src/auth/index.ts";
 import { sessionId } from "../events/support.ts";
-import { cookieOf, open, type Rig, revokedSession, routeTo, signedIn, startRig } from "../proxy/support.ts";
+import { cookieOf, publicAccess, type Rig, routeTo, sessionRevoked, signedIn, startRig } from "../proxy/support.ts";
 import { waitFor } from "../support/wait-for.ts";
 
 function caller(t: TestContext, rig: Rig, lines: string): Readonly<{ said: () => string; closed: Promise<unknown> }> {
@@ -33,7 +33,7 @@ test("the end of an answer, and its trailers with it, were passed on when the le
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;
-  const rig = await startRig([routeTo(port, { ...open, timeoutMs: 0, onStale: "deny", staleGraceMs: 0 })]);
+  const rig = await startRig([routeTo(port, { ...publicAccess, timeoutMs: 0, onStale: "deny", staleGraceMs: 0 })]);
   t.after(async () => {
     await rig.close();
     for (const socket of upstreams) socket.destroy();
@@ -63,7 +63,7 @@ test("a route's own answer left behind the revocation that had been reported as 
   /** Within the turn of the permit, when nothing of the answer has left. */
   const record = ({ result, sessionId: permitted }: DecisionRecord): void => {
     if (result !== "permit" || permitted !== sessionId(1)) return;
-    queueMicrotask(() => void rig.apply(revokedSession(1)).then(() => enforced.resolve(said())));
+    queueMicrotask(() => void rig.apply(sessionRevoked(1)).then(() => enforced.resolve(said())));
   };
   const rig = await startRig([routeTo(0, { response: { status: 200, body: "for people" } })], {
     deps: { recorder: { record, recordDurably: null } },

@@ -60,7 +60,7 @@ async function statusesOf(rig: Rig, bytes: string): Promise<readonly string[]> {
 test("as long as may be is passed on; a byte more is 413, by its length before anything is sent, and in chunks as it comes", async (t) => {
   const { rig, upstream, whole } = await start(t);
   for (const body of ["", "x".repeat(bytesMax)]) {
-    const answer = await rig.ask({ session: 1, method: "POST", body });
+    const answer = await rig.request({ session: 1, method: "POST", body });
     assert.deepEqual([answer.status, answer.body], [200, String(body.length)]);
   }
   assert.deepEqual(
@@ -72,7 +72,7 @@ test("as long as may be is passed on; a byte more is 413, by its length before a
   );
   const [passed, begun] = [whole(), upstream.seen.length];
 
-  const long = await rig.ask({
+  const long = await rig.request({
     session: 1,
     method: "POST",
     body: "x".repeat(bytesMax + 1),
@@ -89,7 +89,7 @@ test("as long as may be is passed on; a byte more is 413, by its length before a
   assert.equal(whole(), passed, "of none was the whole at the upstream");
   assert.match(await rig.metrics(), /cardea_proxy_refused_requests_total\{reason="body-too-large"\} 4/);
   assert.equal(
-    (await rig.ask({ session: 1, method: "POST", host: "free.localhost", body: "x".repeat(50_000) })).body,
+    (await rig.request({ session: 1, method: "POST", host: "free.localhost", body: "x".repeat(50_000) })).body,
     "50000",
   );
 });

@@ -71,14 +71,15 @@ test("over HTTP/2 an answer that has no body speaks of none, so that it is no br
 test("a status beyond 599 is a 5xx to callers of HTTP/2 and itself to others, and this node outlives it", async () => {
   for (const status of [600, 999]) {
     assert.deepEqual(await askByHttp2(`/${status}`), { status: 500, length: "5", body: "hello", ...whole });
-    const answer = await rig.ask({ path: `/${status}`, session: 1 });
+    const answer = await rig.request({ path: `/${status}`, session: 1 });
     assert.deepEqual([answer.status, answer.body], [status, "hello"]);
   }
   assert.equal((await askByHttp2("/200")).status, 200);
 });
 
 test("one below 100 is no answer: 502 at once, rather than a wait for the real one", async () => {
-  for (const status of ["000", "099"]) assert.equal((await rig.ask({ path: `/${status}`, session: 1 })).status, 502);
+  for (const status of ["000", "099"])
+    assert.equal((await rig.request({ path: `/${status}`, session: 1 })).status, 502);
 });
 
 test("a caller that still sends is told to stop when an answer without a body ends, however late that is", async () => {

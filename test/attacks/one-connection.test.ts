@@ -12,7 +12,16 @@ import { test } from "node:test";
 import type { DecisionRecord } from "../../src/auth/index.ts";
 import type { RouteConfig } from "../../src/config/index.ts";
 import type { UnixMs } from "../../src/events/index.ts";
-import { engOnly, members, open, type Rig, revokedSession, routeTo, signedIn, startRig } from "../proxy/support.ts";
+import {
+  engOnly,
+  groupChanged,
+  publicAccess,
+  type Rig,
+  routeTo,
+  sessionRevoked,
+  signedIn,
+  startRig,
+} from "../proxy/support.ts";
 import { fc } from "../support/property.ts";
 import { readAnswers, readRequests, type StrictMessage, valuesIn } from "../support/strict-http1.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -153,9 +162,9 @@ type Change = (rig: Rig, port: number) => Promise<unknown>;
 let n = 0;
 const changes: Readonly<Record<string, Change>> = {
   nothing: async () => {},
-  revoked: (rig) => rig.apply(revokedSession(2)),
-  joins: (rig) => rig.apply(members({ added: [1] })),
-  leaves: (rig) => rig.apply(members({ removed: [1] })),
+  revoked: (rig) => rig.apply(sessionRevoked(2)),
+  joins: (rig) => rig.apply(groupChanged({ added: [1] })),
+  leaves: (rig) => rig.apply(groupChanged({ removed: [1] })),
   renamed: (rig) => {
     const made = signedIn(1, { email: `user1-${n++}@example.com` });
     assert.ok(made.type === "SessionCreated");
@@ -184,7 +193,7 @@ function routesTo(port: number, parts: Partial<RouteConfig>): RouteConfig[] {
   };
   return [
     routeTo(port, { ...common, host: "eng.localhost", ...engOnly }),
-    routeTo(port, { ...common, host: "public.localhost", ...open }),
+    routeTo(port, { ...common, host: "public.localhost", ...publicAccess }),
     routeTo(port, { ...common, host: "rewritten.localhost", ...toPath }),
     routeTo(port, { ...common, id: "admin", match: { kind: "prefix", value: "/admin" }, ...engOnly }),
     routeTo(port, common),
@@ -270,7 +279,7 @@ function essence(
 async function startBoth(): Promise<Readonly<{ rig: Rig; witness: Witness; close(): Promise<void> }>> {
   const witness = await startWitness();
   const rig = await startRig(routesTo(witness.port, {}));
-  await rig.apply(signedIn(1), signedIn(2), signedIn(3), members({ added: [1] }));
+  await rig.apply(signedIn(1), signedIn(2), signedIn(3), groupChanged({ added: [1] }));
   return {
     rig,
     witness,

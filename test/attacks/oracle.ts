@@ -18,7 +18,7 @@ import { type DecisionRecord, readCredential, type SessionHandle } from "../../s
 import type { RouteConfig } from "../../src/config/index.ts";
 import { foldName, isReservedName } from "../../src/proxy/message/header-names.ts";
 import { sessionId, userId } from "../events/support.ts";
-import { engOnly, open, type Rig, routeTo, signedIn, startRig } from "../proxy/support.ts";
+import { engOnly, publicAccess, type Rig, routeTo, signedIn, startRig } from "../proxy/support.ts";
 import { selfSigned } from "../support/certificate.ts";
 import { type Nginx, startNginx } from "../support/nginx.ts";
 import { readRequests, type StrictMessage, valuesIn } from "../support/strict-http1.ts";
@@ -57,7 +57,7 @@ function routesTo(port: number, parts: Partial<RouteConfig>): RouteConfig[] {
   const common = { passIdentityHeaders: true, preserveHostHeader: true, allowWebsockets: true, ...parts };
   return [
     routeTo(port, { ...common, host: "eng.localhost", ...engOnly }),
-    routeTo(port, { ...common, host: "public.localhost", ...open }),
+    routeTo(port, { ...common, host: "public.localhost", ...publicAccess }),
     routeTo(port, { ...common, id: "admin", match: { kind: "prefix", value: "/admin" }, ...engOnly }),
     routeTo(port, common),
   ];

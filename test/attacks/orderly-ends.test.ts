@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { describe, type TestContext, test } from "node:test";
 import { connect as connectTls } from "node:tls";
-import { open as publicly, type Rig, routeTo, startRig, startUpstream } from "../proxy/support.ts";
+import { publicAccess as publicly, type Rig, routeTo, startRig, startUpstream } from "../proxy/support.ts";
 import { selfSigned } from "../support/certificate.ts";
 import { endHeaders, endStream, headers, initialWindow, RawHttp2, windowUpdate } from "../support/http2-frames.ts";
 import { queuesAt, cannotReadQueues as skip } from "../support/socket-queues.ts";

@@ -9,7 +9,7 @@ import { Duplex } from "node:stream";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect as connectTls } from "node:tls";
-import { open, routeTo, signedIn, startRig, startUpstream } from "../proxy/support.ts";
+import { publicAccess, routeTo, signedIn, startRig, startUpstream } from "../proxy/support.ts";
 import { selfSigned } from "../support/certificate.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -33,21 +33,21 @@ for (const [name, second] of [
 ] as const) {
   test(`${name} sent behind an unanswered request ended the process`, async (t) => {
     const upstream = await startUpstream(() => {}); // never answers
-    const rig = await startRig([routeTo(upstream.port, { ...open, allowWebsockets: true })]);
+    const rig = await startRig([routeTo(upstream.port, { ...publicAccess, allowWebsockets: true })]);
     t.after(() => rig.close());
     t.after(() => upstream.close());
 
-    const said = await rig.raw(get("/") + second);
+    const said = await rig.sendRaw(get("/") + second);
 
     assert.equal(said, "", "the connection is closed, and nothing is written where the first answer belongs");
-    const answered = await rig.raw(get("/.pomerium/") + last(get("/.pomerium/")), untilItEnds);
+    const answered = await rig.sendRaw(get("/.pomerium/") + last(get("/.pomerium/")), untilItEnds);
     assert.equal(answered.match(/HTTP\/1\.1 200/g)?.length, 2, "the node serves on, also what is pipelined");
   });
 }
 
 test("one connection with thousands of pipelined requests took every place at an upstream", async (t) => {
   const upstream = await startUpstream(() => {}); // never answers
-  const rig = await startRig([routeTo(upstream.port, open)]);
+  const rig = await startRig([routeTo(upstream.port, publicAccess)]);
   t.after(() => rig.close());
   t.after(() => upstream.close());
 
@@ -63,13 +63,13 @@ test("one connection with thousands of pipelined requests took every place at an
   assert.equal(rig.proxy.stats().exchanges.http, 1);
   polite.destroy();
 
-  assert.equal(await rig.raw(get("/").repeat(3_000)), "", "more than may wait ends the connection");
+  assert.equal(await rig.sendRaw(get("/").repeat(3_000)), "", "more than may wait ends the connection");
   await waitFor("everything to be let go", async () => rig.proxy.stats().exchanges.http === 0);
 });
 
 test("heads that wait for their turn on one connection took 2 MB: above 64 KB the connection ends", async (t) => {
   const upstream = await startUpstream(() => {}); // never answers
-  const rig = await startRig([routeTo(upstream.port, open)]);
+  const rig = await startRig([routeTo(upstream.port, publicAccess)]);
   t.after(() => rig.close());
   t.after(() => upstream.close());
   const long = last(get("/"))
@@ -90,11 +90,11 @@ test("pipelined requests are answered in their order, each in full", async (t) =
   const upstream = await startUpstream((req, res) => {
     setTimeout(() => res.end(`<${req.url}>`), req.url === "/a" ? 100 : 0);
   });
-  const rig = await startRig([routeTo(upstream.port, open)]);
+  const rig = await startRig([routeTo(upstream.port, publicAccess)]);
   t.after(() => rig.close());
   t.after(() => upstream.close());
 
-  const said = await rig.raw(["/a", "/b", "/c"].map(get).join("") + last(get("/d")), untilItEnds);
+  const said = await rig.sendRaw(["/a", "/b", "/c"].map(get).join("") + last(get("/d")), untilItEnds);
 
   assert.deepEqual(said.match(/<\/.>/g), ["</a>", "</b>", "</c>", "</d>"]);
 });
@@ -108,18 +108,18 @@ test("pipelined requests are answered each with its own decision", async (t) => 
   const mine = "GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: _pomerium=s1\r\n\r\n";
   const anonymous = "GET / HTTP/1.1\r\nHost: app.localhost\r\nAccept: application/json\r\n\r\n";
 
-  const said = await rig.raw(mine + anonymous + last(mine), untilItEnds);
+  const said = await rig.sendRaw(mine + anonymous + last(mine), untilItEnds);
 
   assert.deepEqual(said.match(/HTTP\/1\.1 \d+/g), ["HTTP/1.1 200", "HTTP/1.1 401", "HTTP/1.1 200"]);
 });
 
 test("a request behind the last one of its connection took the answer of that one away", async (t) => {
   const upstream = await startUpstream((_req, res) => void res.end("ok"));
-  const rig = await startRig([routeTo(upstream.port, open)]);
+  const rig = await startRig([routeTo(upstream.port, publicAccess)]);
   t.after(() => rig.close());
   t.after(() => upstream.close());
 
-  const said = await rig.raw(last(get("/last")) + get("/behind"), untilItEnds);
+  const said = await rig.sendRaw(last(get("/last")) + get("/behind"), untilItEnds);
 
   assert.match(said, /^HTTP\/1\.1 200 .*\r\n\r\nok$/s);
   assert.deepEqual(
@@ -129,7 +129,7 @@ test("a request behind the last one of its connection took the answer of that on
 });
 
 test("a caller that sent anything behind a refused CONNECT left its connection with us for ever", async (t) => {
-  const rig = await startRig([routeTo(1, open)]);
+  const rig = await startRig([routeTo(1, publicAccess)]);
   t.after(() => rig.close());
   const socket = connect(rig.port, "127.0.0.1");
   let said = "";
@@ -151,14 +151,14 @@ test("a caller that sent anything behind a refused CONNECT left its connection w
 
 test("a request behind the last answer of its connection went to the upstream, and was never over", async (t) => {
   const upstream = await startUpstream((_req, res) => void res.end("ok"));
-  const rig = await startRig([routeTo(upstream.port, open)]);
+  const rig = await startRig([routeTo(upstream.port, publicAccess)]);
   t.after(() => rig.close());
   t.after(() => upstream.close());
-  await rig.ask({ path: "/first" }); // from now on there is a connection to the upstream
+  await rig.request({ path: "/first" }); // from now on there is a connection to the upstream
 
   const refused = "GET http://eng.localhost/ HTTP/1.1\r\nHost: app.localhost\r\n\r\n"; // and its connection ended
   for (let i = 0; i < 50; i++) {
-    const said = await rig.raw(refused + get("/behind"), untilItEnds);
+    const said = await rig.sendRaw(refused + get("/behind"), untilItEnds);
     assert.equal(said.match(/HTTP\/1\.1 /g)?.length, 1, said);
   }
 
@@ -173,12 +173,12 @@ test("an expectation that nobody knows was answered past the requests that waite
   const upstream = await startUpstream((req, res) => {
     setTimeout(() => res.end(`<${req.url}>`), 50);
   });
-  const rig = await startRig([routeTo(upstream.port, open)]);
+  const rig = await startRig([routeTo(upstream.port, publicAccess)]);
   t.after(() => rig.close());
   t.after(() => upstream.close());
 
   const odd = "GET /odd HTTP/1.1\r\nHost: app.localhost\r\nExpect: the-unexpected\r\n\r\n";
-  const said = await rig.raw(get("/a") + odd + get("/b"), untilItEnds);
+  const said = await rig.sendRaw(get("/a") + odd + get("/b"), untilItEnds);
 
   assert.deepEqual(said.match(/HTTP\/1\.1 \d+|<\/[a-z]>/g), ["HTTP/1.1 200", "</a>", "HTTP/1.1 417"]);
 });
@@ -191,7 +191,7 @@ test("behind the body of a request that asked for an upgrade and gets none, the 
     });
     req.on("end", () => res.end(`<${req.url}>`));
   });
-  const rig = await startRig([routeTo(upstream.port, open)]);
+  const rig = await startRig([routeTo(upstream.port, publicAccess)]);
   t.after(() => rig.close());
   t.after(() => upstream.close());
   const socket = connect(rig.port, "127.0.0.1");
@@ -215,7 +215,7 @@ test("behind the body of a request that asked for an upgrade and gets none, the 
 
 test("what came behind the body of a request that asks for an upgrade it does not get was thrown away", async (t) => {
   const upstream = await startUpstream();
-  const rig = await startRig([routeTo(upstream.port, open)]);
+  const rig = await startRig([routeTo(upstream.port, publicAccess)]);
   t.after(() => rig.close());
   t.after(() => upstream.close());
   const socket = connect(rig.port, "127.0.0.1");
@@ -257,7 +257,7 @@ test("what was said early in an upgrade was taken for requests, when its head ha
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;
   const tls = { insecureServer: false, certificates: [selfSigned("DNS:app.localhost")] };
-  const rig = await startRig([routeTo(port, { ...open, allowUpgrades: ["spdy/3.1"] })], { config: tls });
+  const rig = await startRig([routeTo(port, { ...publicAccess, allowUpgrades: ["spdy/3.1"] })], { config: tls });
   t.after(async () => {
     await rig.close();
     for (const socket of sockets) socket.destroy();

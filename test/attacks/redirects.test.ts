@@ -17,7 +17,7 @@ import { createLocalFetch } from "../../src/auth/index.ts";
 import type { DataSource, HealthCheckConfig } from "../../src/config/index.ts";
 import { startAutocert } from "../../src/proxy/autocert/autocert-timer.ts";
 import { finish, startOddProvider } from "../auth/authenticate/odd-provider.ts";
-import { open, routeTo, signedIn, startRig, startUpstream } from "../proxy/support.ts";
+import { publicAccess, routeTo, signedIn, startRig, startUpstream } from "../proxy/support.ts";
 import { TemporaryFolder } from "../support/child.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -71,14 +71,16 @@ test("an upstream's redirect is the caller's to follow: it is passed on as it is
       rewriteResponseHeaders: [{ header: "location", prefix: "http://127.0.0.1", value: "https://answer.localhost" }],
     },
   };
-  const routes = Object.entries(variants).map(([host, parts]) => routeTo(upstream.port, { ...open, host, ...parts }));
+  const routes = Object.entries(variants).map(([host, parts]) =>
+    routeTo(upstream.port, { ...publicAccess, host, ...parts }),
+  );
   const rig = await startRig(routes);
   t.after(() => rig.close());
   for (code of codes)
     for (const host of Object.keys(variants))
       for (const method of ["GET", "POST"]) {
         const headers = { "x-host": "169.254.169.254" };
-        const answer = await rig.ask({
+        const answer = await rig.request({
           host,
           method,
           path: "/x",
@@ -110,11 +112,11 @@ test("an upstream of HTTP/2 that redirects, and one that redirects a WebSocket h
   const plain = await startServer(t, (_req, res) => void res.writeHead(302, { location: inside.url }).end());
   const to = [{ url: new URL(`h2c://127.0.0.1:${(server.address() as AddressInfo).port}`), weight: null }];
   const rig = await startRig([
-    routeTo(plain, { ...open, allowWebsockets: true }),
-    { ...routeTo(plain, { ...open, host: "two.localhost" }), to },
+    routeTo(plain, { ...publicAccess, allowWebsockets: true }),
+    { ...routeTo(plain, { ...publicAccess, host: "two.localhost" }), to },
   ]);
   t.after(() => rig.close());
-  const answer = await rig.ask({ host: "two.localhost" });
+  const answer = await rig.request({ host: "two.localhost" });
   assert.deepEqual([answer.status, answer.headers.location], [307, inside.url]);
   const socket = connect(rig.port, "127.0.0.1");
   t.after(() => socket.destroy());
@@ -142,12 +144,12 @@ test("a health check that is redirected has failed, and asks nobody else", async
       ...{ expected: [{ from: 200, to: 201 }], bodyBytesMax: 100, addHeaders: [], removeHeaders: [] },
     },
   };
-  const route = routeTo(port, { ...open, healthChecks: [check] });
+  const route = routeTo(port, { ...publicAccess, healthChecks: [check] });
   const rig = await startRig([{ ...route, balancing: { ...route.balancing, panicThreshold: 0 } }]);
   t.after(() => rig.close());
   await rig.apply(signedIn(1));
   await waitFor("some checks", () => asked > 10, patience);
-  await waitFor("it to be out", async () => (await rig.ask({})).status === 503, patience);
+  await waitFor("it to be out", async () => (await rig.request({})).status === 503, patience);
   assert.deepEqual(inside.visits, []);
 });
 

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { Agent, request } from "node:http";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { test } from "node:test";
-import { open, routeTo, startRig } from "../proxy/support.ts";
+import { publicAccess, routeTo, startRig } from "../proxy/support.ts";
 import { fc } from "../support/property.ts";
 import { readRequests } from "../support/strict-http1.ts";
 
@@ -132,7 +132,7 @@ test("what may have had an effect arrives once, and every answer is that of its 
       fc.array(fc.constantFrom(...manners), { minLength: 5, maxLength: 40 }),
       async (all, ways) => {
         const upstream = await startBreaking((n) => ways[n % ways.length] ?? "answers");
-        const rig = await startRig([routeTo(upstream.port, open)]);
+        const rig = await startRig([routeTo(upstream.port, publicAccess)]);
         try {
           const methods = new Map<string, Asked>();
           await Promise.all(

@@ -5,10 +5,10 @@ import { connect } from "node:net";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { certificate } from "../config/support.ts";
-import { open, routeTo, startRig } from "../proxy/support.ts";
+import { publicAccess, routeTo, startRig } from "../proxy/support.ts";
 
 test("a caller that never finished its TLS handshake kept a node from ending", async (t) => {
-  const rig = await startRig([routeTo(1, open)], {
+  const rig = await startRig([routeTo(1, publicAccess)], {
     config: { insecureServer: false, certificates: [certificate(["app.localhost"])] },
   });
   const silent = connect(rig.port, "127.0.0.1");

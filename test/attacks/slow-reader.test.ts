@@ -9,8 +9,8 @@ import { connect as connectTls } from "node:tls";
 import {
   cookieOf,
   type Rig,
-  revokedSession,
   routeTo,
+  sessionRevoked,
   signedIn,
   startRig,
   startUpstream,
@@ -108,7 +108,7 @@ for (const transport of ["plain", "tls"] as const) {
       const { unacked, received } = queuesOf(socket, rig.port);
       assert.ok(unacked > 0, "the kernel of the proxy holds something");
       const before = socket.bytesRead;
-      await rig.apply(revokedSession(session));
+      await rig.apply(sessionRevoked(session));
       assert.equal(queuesOf(socket, rig.port).unacked, 0, "and nothing any more when the cut is reported");
       socket.resume();
       await settled("everything to be read", () => socket.bytesRead);
@@ -177,7 +177,7 @@ test("HTTP/2: a caller that reads keeps its connection, and what else it has the
   for (const [stream, n] of streams) client.send(headers(stream, endHeaders | endStream, ...requestLines(cookieOf(n))));
   await waitFor("both to stream", () => client.stream(1).bytes > 0 && client.stream(3).bytes > 0);
 
-  await rig.apply(revokedSession(1));
+  await rig.apply(sessionRevoked(1));
 
   await waitFor("the stream to be reset", () => client.stream(1).reset === 8);
   const before = client.stream(3).bytes;

@@ -8,7 +8,7 @@ import { connect, type Socket } from "node:net";
 import { after, before, describe, test } from "node:test";
 import {
   cookieOf,
-  open,
+  publicAccess,
   type Rig,
   routeTo,
   signedIn,
@@ -41,7 +41,7 @@ before(async () => {
       res.end(Buffer.alloc(20_000_000, 97)); // more than the system takes for a reader
     else req.resume().on("end", () => res.end("ok"));
   });
-  const page = { id: "page", host: "page.localhost", ...open, response: { status: 200, body: large } };
+  const page = { id: "page", host: "page.localhost", ...publicAccess, response: { status: 200, body: large } };
   const lasting = (value: string) => routeTo(upstream.port, { match: { kind: "prefix", value }, idleTimeoutMs: 3_000 });
   // As without a written bound: what is forwarded may move for as long as its route lets it, and nothing else may.
   rig = await startRig(
@@ -240,6 +240,6 @@ describe("whoever is answered while they talk may go on for as long as they like
 test("while all that went on, whoever asks is answered", async () => {
   const attackers = Array.from({ length: 300 }, () => dial().resume());
   for (const [i, socket] of attackers.entries()) socket.write(i % 2 === 0 ? "GET / HTTP/1.1\r\nHost: a" : preface);
-  assert.equal((await rig.ask({ session: 1 })).status, 200);
+  assert.equal((await rig.request({ session: 1 })).status, 200);
   await Promise.all(attackers.map(closeOf));
 });

@@ -8,7 +8,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
-import { ask, startUpstream } from "../proxy/support.ts";
+import { sendRequest, startUpstream } from "../proxy/support.ts";
 import { Child, TemporaryFolder } from "../support/child.ts";
 import { freePorts } from "../support/free-port.ts";
 import { findPebble, startPebble } from "../support/pebble.ts";
@@ -115,7 +115,7 @@ test("certificates and revocations are taken from their files while it runs; wha
   const kept = dial(tls, { ca: root.pem, cert: alice.cert, key: alice.key });
   assert.equal(await status(kept, tls), 200);
 
-  const redirected = await ask(http, { host: `${host}:${http}`, path: "/a?b" });
+  const redirected = await sendRequest(http, { host: `${host}:${http}`, path: "/a?b" });
   assert.deepEqual([redirected.status, redirected.headers.location], [301, `https://${host}:${tls}/a?b`]);
 
   write(cert, second.cert); // and the key is still that of the first

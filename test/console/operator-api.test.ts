@@ -109,13 +109,20 @@ test("odd questions are answered with what is wrong with them", async (t) => {
   assert.equal((await at.post("/users/x/suspend", { wait: "sometimes" })).status, 404);
   const token = `Bearer ${await at.token()}`;
   const bad = { authorization: token, "content-type": "application/json" };
-  const notJson = await at.visitor.ask(at.url("/users/x/suspend"), { method: "POST", body: "{", headers: bad });
+  const notJson = await at.visitor.request(at.url("/users/x/suspend"), { method: "POST", body: "{", headers: bad });
   assert.equal(notJson.status, 400);
   assert.ok(json(notJson).error);
   const form = { authorization: token, "content-type": "application/x-www-form-urlencoded" };
-  const asForm = await at.visitor.ask(at.url("/users/x/suspend"), { method: "POST", body: "wait=all", headers: form });
+  const asForm = await at.visitor.request(at.url("/users/x/suspend"), {
+    method: "POST",
+    body: "wait=all",
+    headers: form,
+  });
   assert.equal(asForm.status, 415, "not even with a token");
-  assert.equal((await at.visitor.ask(at.url("/users"), { method: "DELETE", headers: bad, body: "{}" })).status, 404);
+  assert.equal(
+    (await at.visitor.request(at.url("/users"), { method: "DELETE", headers: bad, body: "{}" })).status,
+    404,
+  );
 });
 
 test("revoking one session: refused at once, with a receipt that names the node", async (t) => {
@@ -132,8 +139,8 @@ test("revoking one session: refused at once, with a receipt that names the node"
     answer.receipt.nodes.map((node: { node: string; status: string }) => `${node.node} ${node.status}`),
     ["node-1 applied"],
   );
-  assert.equal((await one.ask(world.url("app"))).status, 302);
-  assert.equal((await other.ask(world.url("app"))).status, 200);
+  assert.equal((await one.request(world.url("app"))).status, 302);
+  assert.equal((await other.request(world.url("app"))).status, 200);
   const again = json(await at.post(`/sessions/${session?.sessionId}/revoke`));
   assert.equal(again.changed, false);
   assert.equal(again.receipt, null);
@@ -152,16 +159,16 @@ test("revoking a person's sessions, suspending, restoring, erasing", async (t) =
   const visitor = world.visitor();
   await signIn(world, visitor, "bob");
   assert.equal(json(await at.post("/users/bob/sessions/revoke")).changed, true);
-  assert.equal((await visitor.ask(world.url("app"))).status, 302);
+  assert.equal((await visitor.request(world.url("app"))).status, 302);
   await signIn(world, visitor, "bob");
   assert.equal(json(await at.post("/users/bob@example.com/suspend", { wait: "all" })).changed, true);
-  assert.equal((await visitor.ask(world.url("app"))).status, 302);
+  assert.equal((await visitor.request(world.url("app"))).status, 302);
   assert.equal((await signIn(world, visitor, "bob")).status, 403);
   assert.equal(json(await at.post("/users/bob/restore")).changed, true);
   assert.equal((await signIn(world, visitor, "bob")).status, 200);
   const id = subjectId(world, "bob");
   assert.equal(json(await at.post(`/users/${id}/erase`, { wait: "all" })).changed, true);
-  assert.equal((await visitor.ask(world.url("app"))).status, 302);
+  assert.equal((await visitor.request(world.url("app"))).status, 302);
   const erased = json(await at.get("/users")).users.find((user: { id: string }) => user.id === id);
   assert.equal(erased.email, "");
   assert.equal(erased.status, "erased");
@@ -187,12 +194,12 @@ test("groups: members come and go by any name that is theirs alone", async (t) =
   await signIn(world, visitor, "bob");
   const answer = json(await at.post("/groups/eng/members", { add: ["bob@example.com"], wait: "all" }));
   assert.equal(answer.receipt.complete, true);
-  assert.match((await visitor.ask(world.url("app"))).body, /^hello bob of eng,sales/);
+  assert.match((await visitor.request(world.url("app"))).body, /^hello bob of eng,sales/);
   json(await at.post("/groups/sales/members", { remove: ["bob"], wait: "all" }));
-  assert.match((await visitor.ask(world.url("app"))).body, /^hello bob of eng at/);
+  assert.match((await visitor.request(world.url("app"))).body, /^hello bob of eng at/);
   const slash = Buffer.from("/teams/red").toString("base64url");
   json(await at.post(`/groups/base64url:${slash}/members`, { add: ["bob"], wait: "all" }));
-  assert.match((await visitor.ask(world.url("app"))).body, /^hello bob of \/teams\/red,eng at/);
+  assert.match((await visitor.request(world.url("app"))).body, /^hello bob of \/teams\/red,eng at/);
   assert.equal((await at.post("/groups/eng/members", { add: ["bob", "nobody"] })).status, 404);
   assert.equal((await at.post("/groups/eng/members", { add: ["bob"], remove: ["bob"] })).status, 400);
 });

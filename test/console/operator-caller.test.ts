@@ -63,11 +63,11 @@ test("sessions: an administrator's, asked by our own page; every other is refuse
     ["a bad token beside a good cookie", { ...own, authorization: "Bearer rubbish" }, 401],
   ];
   for (const [what, headers, status] of reads) {
-    const answer = await alice.ask(at.url("/sessions"), { headers });
+    const answer = await alice.request(at.url("/sessions"), { headers });
     assert.equal(answer.status, status, what);
   }
-  assert.equal((await bob.ask(at.url("/sessions"), { headers: own })).status, 403, "no administrator");
-  assert.equal((await world.visitor().ask(at.url("/sessions"), { headers: own })).status, 401, "nobody");
+  assert.equal((await bob.request(at.url("/sessions"), { headers: own })).status, 403, "no administrator");
+  assert.equal((await world.visitor().request(at.url("/sessions"), { headers: own })).status, 401, "nobody");
 
   const path = "/users/bob/sessions/revoke";
   const json = { "content-type": "application/json" };
@@ -82,7 +82,7 @@ test("sessions: an administrator's, asked by our own page; every other is refuse
     ["our own page", { origin, "sec-fetch-site": "same-origin", ...json }, 200],
   ];
   for (const [what, headers, status] of changes) {
-    const answer = await alice.ask(at.url(path), { method: "POST", body: "{}", headers });
+    const answer = await alice.request(at.url(path), { method: "POST", body: "{}", headers });
     assert.equal(answer.status, status, what);
   }
   const [session] = [...world.replica.projection.sessions()];
@@ -95,7 +95,7 @@ test("an administrator whose session is revoked, or who leaves the group, is one
   const alice = world.visitor();
   await signIn(world, alice, "alice");
   const ask = async (): Promise<number> =>
-    (await alice.ask(at.url("/users"), { headers: { "sec-fetch-site": "same-origin" } })).status;
+    (await alice.request(at.url("/users"), { headers: { "sec-fetch-site": "same-origin" } })).status;
   assert.equal(await ask(), 200);
   await at.post("/groups/admins/members", { remove: ["alice"] });
   assert.equal(await ask(), 403);
@@ -113,7 +113,7 @@ test("a node that is behind says so to an administrator, and sends nobody away",
   const alice = at.world.visitor();
   await signIn(at.world, alice, "alice");
   behind = true;
-  const answer = await alice.ask(at.url("/users"), { headers: { "sec-fetch-site": "same-origin" } });
+  const answer = await alice.request(at.url("/users"), { headers: { "sec-fetch-site": "same-origin" } });
   assert.equal(answer.status, 503);
   assert.equal(answer.headers["retry-after"], "1");
 });

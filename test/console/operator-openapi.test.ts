@@ -92,7 +92,7 @@ test("the API serves every path, checks every parameter and field, and answers w
     const ask = (query: string, body: object): ReturnType<typeof at.get> =>
       method === "GET" ? at.get(`${url}${query}`) : at.post(`${url}${query}`, body);
     for (const status of [401, 403, 500, 503]) assert.ok(status in operation.responses, `${name}: ${status}`);
-    const nobody = await at.visitor.ask(at.url(url), { method, headers: { authorization: "Bearer none" } });
+    const nobody = await at.visitor.request(at.url(url), { method, headers: { authorization: "Bearer none" } });
     assert.equal(nobody.status, 401, name);
     isError(nobody.body);
 
@@ -111,7 +111,7 @@ test("the API serves every path, checks every parameter and field, and answers w
     const unknown = await ask("", { undescribed: 1 });
     assert.equal(unknown.status, 400, `${name}: a field that is not described`);
     const headers = { authorization: `Bearer ${await at.token()}`, "content-type": "text/csv" };
-    const csv = await at.visitor.ask(at.url(url), { method, headers, body: "a" });
+    const csv = await at.visitor.request(at.url(url), { method, headers, body: "a" });
     assert.deepEqual([csv.status, "415" in operation.responses], [415, true], name);
     const large = await at.post(url, { commandId: "x".repeat(2 * 1024 * 1024) });
     assert.deepEqual([large.status, "413" in operation.responses], [413, true], name);

@@ -199,7 +199,7 @@ test("a receipt is streamed as it completes: progress first, then the receipt, s
   const open = { ...node, status: "unconfirmed", fencedInMs: 900 } as Receipt["nodes"][number];
   answers = [{ ...real, wait: "all", status: "incomplete", complete: false, signed: null, nodes: [open] }];
   const token = await at.token();
-  const asked = await at.visitor.ask(at.url(`/receipts/link:${formatLink(link)}?timeout=5000`), {
+  const asked = await at.visitor.request(at.url(`/receipts/link:${formatLink(link)}?timeout=5000`), {
     headers: { authorization: `Bearer ${token}`, accept: "text/event-stream" },
   });
   assert.match(String(asked.headers["content-type"]), /^text\/event-stream/);
@@ -217,11 +217,11 @@ test("the keys of receipts are on the authenticate host for anybody, and cached 
   const keys = await receiptKeys({ cluster: "test", secrets: [secret, new Uint8Array(32)] });
   const at = await startOperatorWorld(t, { plugins: [(app) => registerReceiptKeys(app, keys)] });
   const url = at.world.url("authenticate", receiptKeysPath);
-  const answer = await at.visitor.ask(url, { headers: {} });
+  const answer = await at.visitor.request(url, { headers: {} });
   assert.deepEqual([answer.status, answer.headers["content-type"]], [200, "application/jwk-set+json; charset=utf-8"]);
   assert.deepEqual(JSON.parse(answer.body), keys);
   assert.equal(keys.keys.length, 2);
   assert.equal(JSON.stringify(keys).includes('"d"'), false, "public parts alone");
-  const again = await at.visitor.ask(url, { headers: { "if-none-match": String(answer.headers["etag"]) } });
+  const again = await at.visitor.request(url, { headers: { "if-none-match": String(answer.headers["etag"]) } });
   assert.equal(again.status, 304);
 });

@@ -16,7 +16,7 @@ import {
 import type { UnixMs } from "../../src/events/index.ts";
 import type { Databroker } from "../../src/replication/index.ts";
 import { secret, startWorld, type World, type WorldOptions } from "../auth/authenticate/support.ts";
-import type { Answer, Ask, Visitor } from "../support/visitor.ts";
+import type { Visitor, VisitorRequest, VisitorResponse } from "../support/visitor.ts";
 
 export type OperatorWorld = Readonly<{
   world: World;
@@ -27,8 +27,8 @@ export type OperatorWorld = Readonly<{
   administrators: string[];
   token(parts?: Partial<Parameters<typeof mintOperatorToken>[0]>): Promise<string>;
   /** With a good token, unless the headers say otherwise. */
-  get(path: string, ask?: Ask): Promise<Answer>;
-  post(path: string, body?: object, ask?: Ask): Promise<Answer>;
+  get(path: string, ask?: VisitorRequest): Promise<VisitorResponse>;
+  post(path: string, body?: object, ask?: VisitorRequest): Promise<VisitorResponse>;
   url(path: string): string;
 }>;
 
@@ -87,9 +87,9 @@ export async function startOperatorWorld(
     administrators,
     token,
     url,
-    get: (path, ask = {}) => visitor.ask(url(path), { ...ask, headers: ask.headers ?? headers }),
+    get: (path, ask = {}) => visitor.request(url(path), { ...ask, headers: ask.headers ?? headers }),
     post: (path, body = {}, ask = {}) =>
-      visitor.ask(url(path), {
+      visitor.request(url(path), {
         method: "POST",
         body: JSON.stringify(body),
         ...ask,
@@ -99,7 +99,7 @@ export async function startOperatorWorld(
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: what came is looked at field by field
-export function json(answer: Answer): any {
+export function json(answer: VisitorResponse): any {
   assert.match(String(answer.headers["content-type"]), /^application\/json/, answer.body);
   return JSON.parse(answer.body);
 }

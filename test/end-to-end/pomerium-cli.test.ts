@@ -99,8 +99,8 @@ test("pomerium-cli signs in, opens tunnels of both kinds, lists routes, and is t
     assert.equal(asked.status, 200, asked.head);
     const browser = new Visitor();
     t.after(() => browser.close());
-    const form = await browser.go(await bodyOf(asked));
-    const back = await browser.go(form.url, { form: { user: "alice", password: "x" }, until: redirect });
+    const form = await browser.navigate(await bodyOf(asked));
+    const back = await browser.navigate(form.url, { form: { user: "alice", password: "x" }, until: redirect });
     return back.location?.searchParams.get("pomerium_jwt") ?? assert.fail(back.body);
   }
 

@@ -25,13 +25,13 @@ test("a session of eight seconds serves requests, ends by itself, and is followe
   const visitor = new Visitor();
   t.after(() => visitor.close());
   const signIn = async (): Promise<void> => {
-    const page = await visitor.go(dev.url("app"));
+    const page = await visitor.navigate(dev.url("app"));
     if (page.url.host.startsWith("app.")) return; // the provider remembers the person
-    const app = await visitor.go(page.url, { form: { user: "alice", password: "x" } });
+    const app = await visitor.navigate(page.url, { form: { user: "alice", password: "x" } });
     assert.equal(app.status, 200);
     assert.ok(app.url.host.startsWith("app."), app.url.href);
   };
-  const isServed = async (): Promise<boolean> => (await visitor.ask(dev.url("app"))).status === 200;
+  const isServed = async (): Promise<boolean> => (await visitor.request(dev.url("app"))).status === 200;
 
   await signIn();
   await waitFor("the session to end", async () => !(await isServed()));

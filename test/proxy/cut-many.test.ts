@@ -11,7 +11,16 @@ import { test } from "node:test";
 import { WebSocket, WebSocketServer } from "ws";
 import type { RouteConfig } from "../../src/config/index.ts";
 import { waitFor } from "../support/wait-for.ts";
-import { cookieOf, engOnly, members, revokedSession, routeTo, signedIn, startRig, startUpstream } from "./support.ts";
+import {
+  cookieOf,
+  engOnly,
+  groupChanged,
+  routeTo,
+  sessionRevoked,
+  signedIn,
+  startRig,
+  startUpstream,
+} from "./support.ts";
 
 const people = 100;
 /** Of each person, on each of the two routes. With 10, 10 and 30 there are 10,000 streams. */
@@ -48,7 +57,7 @@ test("of the streams of a hundred people, whoever leaves a group loses theirs on
   });
   const rig = await startRig(routes);
   const everybody = Array.from({ length: people }, (_, n) => n + 1);
-  await rig.apply(...everybody.map((n) => signedIn(n)), members({ added: everybody }));
+  await rig.apply(...everybody.map((n) => signedIn(n)), groupChanged({ added: everybody }));
 
   const open = new Set<string>();
   const ends = new Map<string, string>();
@@ -124,7 +133,7 @@ test("of the streams of a hundred people, whoever leaves a group loses theirs on
     return [...new Set(told)].sort();
   };
 
-  const took = await rig.apply(members({ removed: [37] }));
+  const took = await rig.apply(groupChanged({ removed: [37] }));
   t.diagnostic(`cut in ${took} ms`);
   assert.deepEqual(await ended(perPerson), [
     `${eng} 37 events: broken off`,
@@ -133,7 +142,7 @@ test("of the streams of a hundred people, whoever leaves a group loses theirs on
   ]);
   assert.equal(open.size, people * 2 * perPerson - perPerson);
 
-  await rig.apply(revokedSession(59));
+  await rig.apply(sessionRevoked(59));
   assert.deepEqual(
     await ended(2 * perPerson),
     hosts

@@ -16,15 +16,15 @@ import { waitFor } from "../support/wait-for.ts";
 import {
   cookieOf,
   engOnly,
-  known,
-  members,
-  open,
+  groupChanged,
+  publicAccess,
   type Rig,
-  revokedSession,
   routeTo,
+  sessionRevoked,
   signedIn,
   startRig,
   startUpstream,
+  userRecorded,
 } from "./support.ts";
 
 const cleanUps: (() => Promise<void>)[] = [];
@@ -58,7 +58,7 @@ async function start(parts: Partial<RouteConfig> = {}, onSocket?: (socket: Clien
   const rig = await startRig([routeTo(upstream.port, { allowWebsockets: true, timeoutMs: 0, ...parts })], {
     config: { timeouts: { readMs: 30_000, readLimit: "request", writeMs, idleMs: 300_000 } },
   });
-  await rig.apply(signedIn(1), signedIn(2), members({ added: [1, 2] }));
+  await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1, 2] }));
   cleanUps.push(async () => {
     await rig.close();
     await upstream.close();
@@ -122,7 +122,7 @@ describe("a revoked session", () => {
           .end();
       });
     const before = await ask();
-    await rig.apply(revokedSession(1));
+    await rig.apply(sessionRevoked(1));
     const after_ = await ask();
     agent.destroy();
     assert.deepEqual([before.status, after_.status], [200, 401]);
@@ -132,7 +132,7 @@ describe("a revoked session", () => {
   test("loses its streaming answer, and nobody else loses theirs", async () => {
     const rig = await start();
     const [mine, other] = [await openStream(rig, 1), await openStream(rig, 2)];
-    await rig.apply(revokedSession(1));
+    await rig.apply(sessionRevoked(1));
     assert.equal(await mine.ended, "ECONNRESET");
     await once(other.res, "data");
     assert.deepEqual(rig.proxy.stats().cuts["session-ended"], 1);
@@ -144,17 +144,17 @@ describe("a revoked session", () => {
     const rig = await start();
     const [mine, other] = [await openSocket(rig, 1), await openSocket(rig, 2)];
     const closed = closeOf(mine);
-    await rig.apply(revokedSession(1));
+    await rig.apply(sessionRevoked(1));
     assert.deepEqual(await closed, { code: 4_401, reason: "session ended: sign in again" });
     await once(other, "message");
     other.terminate();
   });
 
   test("loses it even where everybody may come in: what was said of it to the upstream is no longer true", async () => {
-    const rig = await start(open);
+    const rig = await start(publicAccess);
     const [mine, anybody] = [await openSocket(rig, 1), await openSocket(rig, null)];
     const closed = closeOf(mine);
-    await rig.apply(revokedSession(1));
+    await rig.apply(sessionRevoked(1));
     assert.equal((await closed).code, 4_401);
     await once(anybody, "message");
     anybody.terminate();
@@ -165,9 +165,9 @@ describe("a revoked session", () => {
     const rig = await startRig([routeTo(waiting.port)]);
     cleanUps.push(() => rig.close(), waiting.close);
     await rig.apply(signedIn(1));
-    const answer = rig.ask({ session: 1, headers: { accept: "application/json" } });
+    const answer = rig.request({ session: 1, headers: { accept: "application/json" } });
     await waitFor("the request to arrive", () => waiting.seen.length === 1);
-    await rig.apply(revokedSession(1));
+    await rig.apply(sessionRevoked(1));
     assert.equal((await answer).status, 401);
     await waitFor("the exchange to be over", () => rig.proxy.stats().exchanges.http === 0);
   });
@@ -184,10 +184,10 @@ describe("a revoked session", () => {
     });
     cleanUps.push(() => rig.close(), upstream.close);
     await rig.apply(signedIn(1));
-    const answer = rig.ask({ session: 1, headers: { accept: "application/json" } });
+    const answer = rig.request({ session: 1, headers: { accept: "application/json" } });
     await waitFor("the permit", () => rig.records.length === 1);
     assert.equal(rig.records[0]?.result, "permit");
-    await rig.apply(revokedSession(1));
+    await rig.apply(sessionRevoked(1));
     release();
     assert.equal((await answer).status, 401);
     assert.equal(upstream.seen.length, 0);
@@ -196,15 +196,15 @@ describe("a revoked session", () => {
   test("in a suffix that was lost stays denied on the node that had applied it", async () => {
     const rig = await start();
     rig.deniedLocally.add(sessionStream(sessionId(1)));
-    assert.equal((await rig.ask({ session: 1 })).status, 302);
-    assert.equal((await rig.ask({ session: 2 })).status, 200);
+    assert.equal((await rig.request({ session: 1 })).status, 302);
+    assert.equal((await rig.request({ session: 2 })).status, 200);
   });
 
   test("of a person in a suffix that was lost denies every session of that person on the node that had applied it", async () => {
     const rig = await start();
     rig.deniedLocally.add(userStream(userId(1)));
-    assert.equal((await rig.ask({ session: 1 })).status, 302);
-    assert.equal((await rig.ask({ session: 2 })).status, 200);
+    assert.equal((await rig.request({ session: 1 })).status, 302);
+    assert.equal((await rig.request({ session: 2 })).status, 200);
   });
 });
 
@@ -213,10 +213,10 @@ describe("a person who leaves a group", () => {
     const rig = await start(engOnly);
     const [stream, socket, other] = [await openStream(rig, 1), await openSocket(rig, 1), await openSocket(rig, 2)];
     const closed = closeOf(socket);
-    await rig.apply(members({ removed: [1] }));
+    await rig.apply(groupChanged({ removed: [1] }));
     assert.deepEqual(await closed, { code: 4_403, reason: "no longer permitted" });
     assert.equal(await stream.ended, "ECONNRESET");
-    assert.equal((await rig.ask({ session: 1 })).status, 403);
+    assert.equal((await rig.request({ session: 1 })).status, 403);
     await once(other, "message");
     other.terminate();
     const again = rig.records.filter(({ occasion }) => occasion === "redecision");
@@ -237,12 +237,12 @@ describe("a person who leaves a group", () => {
   test("keeps a stream that a change of facts touches and policy still permits", async () => {
     const rig = await start();
     const socket = await openSocket(rig, 1);
-    await rig.apply(members({ removed: [1] }));
+    await rig.apply(groupChanged({ removed: [1] }));
     await once(socket, "message");
     assert.deepEqual(rig.records.at(-1)?.occasion, "redecision");
     assert.deepEqual(rig.records.at(-1)?.result, "permit");
     const closed = closeOf(socket);
-    await rig.apply(revokedSession(1));
+    await rig.apply(sessionRevoked(1));
     assert.equal((await closed).code, 4_401, "and is still found by its facts");
   });
 });
@@ -269,7 +269,7 @@ describe("a cut WebSocket", () => {
     );
     await waitFor("the half", () => bytesTo(socket) > 1_000);
     const closed = closeOf(socket);
-    const cut = rig.apply(revokedSession(1));
+    const cut = rig.apply(sessionRevoked(1));
     finish.now?.();
     assert.equal((await closed).code, 4_401);
     await cut;
@@ -285,7 +285,7 @@ describe("a cut WebSocket", () => {
     await once(socket, "message");
     await waitFor("the half", () => bytesTo(socket) > 1_000);
     const closed = closeOf(socket);
-    const tookMs = await rig.apply(revokedSession(1));
+    const tookMs = await rig.apply(sessionRevoked(1));
     assert.equal((await closed).code, 1_006);
     assert.ok(tookMs >= 40, `not before the boundary had its time: ${tookMs} ms`);
     assert.equal(rig.proxy.stats().exchanges.websocket, 0);
@@ -316,7 +316,7 @@ describe("a cut WebSocket", () => {
       { everyMs: 200 },
     );
     const unread = caller.bytesRead;
-    await rig.apply(revokedSession(1));
+    await rig.apply(sessionRevoked(1));
     await waitFor("it to be over", () => rig.proxy.stats().exchanges.websocket === 0);
     caller.resume();
     await waitFor("the reset", () => caller.destroyed);
@@ -333,7 +333,7 @@ describe("a cut WebSocket", () => {
     socket.send("before");
     await waitFor("the first", () => heard.length === 1);
     const closed = closeOf(socket);
-    const cut = rig.apply(revokedSession(1));
+    const cut = rig.apply(sessionRevoked(1));
     socket.send("after");
     await cut;
     await closed;
@@ -355,12 +355,12 @@ describe("without a fresh lease", () => {
     strict.lease.overdueMs = lenient.lease.overdueMs = 1;
     assert.equal(await cut.ended, "ECONNRESET");
     await once(kept.res, "data");
-    const refused = await strict.ask({ session: 1, headers: { accept: "text/html" } });
+    const refused = await strict.request({ session: 1, headers: { accept: "text/html" } });
     assert.deepEqual([refused.status, refused.headers["retry-after"]], [503, "1"]);
-    assert.equal((await lenient.ask({ session: 1 })).status, 200);
+    assert.equal((await lenient.request({ session: 1 })).status, 200);
     lenient.lease.overdueMs = 1_001;
     assert.equal(await kept.ended, "ECONNRESET");
-    assert.equal((await lenient.ask({ session: 1 })).status, 503);
+    assert.equal((await lenient.request({ session: 1 })).status, 503);
     assert.equal(strict.proxy.stats().cuts.stale, 1);
   });
 
@@ -368,17 +368,17 @@ describe("without a fresh lease", () => {
     const rig = await start({ onStale: "deny", staleGraceMs: 0 });
     rig.lease.overdueMs = 5;
     for (const headers of [{ accept: "text/html" }, { "sec-fetch-mode": "navigate" }, { "sec-fetch-mode": "cors" }]) {
-      assert.equal((await rig.ask({ headers })).status, 503);
+      assert.equal((await rig.request({ headers })).status, 503);
     }
     assert.ok(rig.records.every(({ result }) => result === "unavailable"));
   });
 
   test("after a pause of this process nothing is permitted, on any route", async () => {
-    const rig = await start({ onStale: "serve", staleGraceMs: 60_000, ...open });
+    const rig = await start({ onStale: "serve", staleGraceMs: 60_000, ...publicAccess });
     rig.lease.overdueMs = Infinity;
-    assert.equal((await rig.ask({})).status, 503);
+    assert.equal((await rig.request({})).status, 503);
     rig.lease.overdueMs = -1;
-    assert.equal((await rig.ask({})).status, 200);
+    assert.equal((await rig.request({})).status, 200);
   });
 
   test("a WebSocket is closed with 4503, also one on which nothing moves", async () => {
@@ -487,7 +487,7 @@ describe("time", () => {
     await rig.apply(signedIn(7, { expiresAt: Date.now() + 400 }));
     const socket = await openSocket(rig, 7);
     assert.equal((await closeOf(socket)).code, 4_401);
-    assert.equal((await rig.ask({ session: 7 })).status, 302);
+    assert.equal((await rig.request({ session: 7 })).status, 302);
   });
 
   test("max_stream_lifetime ends a stream that is otherwise in order", async () => {
@@ -544,7 +544,7 @@ test("exchanges that cannot be decided again are cut, counted and logged with th
   await rig.apply(signedIn(1));
   const [one, two] = [await openStream(rig), await openStream(rig)];
   fault.cause = new Error("the policy cannot be evaluated");
-  await rig.apply(known(1));
+  await rig.apply(userRecorded(1));
   assert.deepEqual(await Promise.all([one.ended, two.ended]), ["ECONNRESET", "ECONNRESET"]);
   assert.match(await rig.metrics(), /^cardea_proxy_redecision_failures_total 2$/m);
   const [fields] = logged.find(([, text]) => text?.startsWith("could not re-decide") === true) ?? [];
@@ -566,7 +566,7 @@ test("1,000 WebSockets of one session are gone when the cut is reported, and ano
   const mine = await open(1);
   const others = await open(2);
   const codes = Promise.all(mine.map(closeOf));
-  await rig.apply(revokedSession(1));
+  await rig.apply(sessionRevoked(1));
   assert.ok((await codes).every(({ code }) => code === 4_401));
   await waitFor("the last of them", () => rig.proxy.stats().exchanges.websocket === 1_000);
   for (const socket of others) socket.terminate();

@@ -11,13 +11,13 @@ import type { Config, RouteConfig } from "../../src/config/index.ts";
 import { startDecisionServer } from "../../src/proxy/index.ts";
 import { waitFor } from "../support/wait-for.ts";
 import {
-  ask,
-  decisionApi,
+  decisionApiConfig,
   engOnly,
-  members,
+  groupChanged,
   type Rig,
-  revokedSession,
   routeTo,
+  sendRequest,
+  sessionRevoked,
   signedIn,
   startRig,
   startUpstream,
@@ -35,7 +35,7 @@ async function start(
 ): Promise<{ rig: Rig }> {
   const upstream = await startUpstream(handler);
   const rig = await startRig([routeTo(upstream.port, parts)], { config });
-  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+  await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1] }));
   cleanUps.push(async () => {
     await rig.close();
     await upstream.close();
@@ -52,29 +52,29 @@ describe("a trace", () => {
   test("an operator sees on the page why they were refused, whatever the route shows to others", async () => {
     const { rig } = await start(engOnly, { administrators: ["subject-2"] });
     const headers = { accept: "text/html" };
-    assert.match((await rig.ask({ session: 2, headers })).body, /Refused by/);
+    assert.match((await rig.request({ session: 2, headers })).body, /Refused by/);
     await rig.apply(signedIn(3));
-    assert.doesNotMatch((await rig.ask({ session: 3, headers })).body, /Refused by/);
+    assert.doesNotMatch((await rig.request({ session: 3, headers })).body, /Refused by/);
   });
 
   test("a trace names the event that set each fact last: the session, its end, a membership and its loss", async () => {
     const { rig } = await start({ ...engOnly, auditTrace: "all" });
     const placesOf = (at: number) =>
       Object.fromEntries(rig.records.at(at)?.trace?.facts.map(({ fact, position }) => [fact, position]) ?? []);
-    await rig.ask({ session: 1 });
+    await rig.request({ session: 1 });
     const before = placesOf(-1);
     assert.equal(rig.records.at(-1)?.result, "permit");
     assert.equal(rig.records.at(-1)?.trace?.rule, "policy.allow.and", "a permit has one where the route asks for it");
-    await rig.apply(members({ removed: [1] }));
+    await rig.apply(groupChanged({ removed: [1] }));
     const removedAt = rig.deps.replica.applied.position;
-    await rig.ask({ session: 1 });
+    await rig.request({ session: 1 });
     assert.equal(rig.records.at(-1)?.result, "deny");
     assert.deepEqual(placesOf(-1), { ...before, "group:eng": removedAt });
-    await rig.apply(revokedSession(1));
-    await rig.ask({ session: 1 });
+    await rig.apply(sessionRevoked(1));
+    await rig.request({ session: 1 });
     assert.equal(rig.records.at(-1)?.result, "signin", "whoever shows an ended session is told where it ended");
     assert.equal(placesOf(-1)["session:session-1"], removedAt + 1);
-    await rig.ask({});
+    await rig.request({});
     assert.deepEqual(
       Object.keys(placesOf(-1)),
       ["configuration:node-1"],
@@ -86,16 +86,16 @@ describe("a trace", () => {
     const byPath = { allow: { and: [{ accept: true }] }, deny: { or: [{ http_path: { starts_with: "/private/" } }] } };
     const policy = { ppl: byPath, location: { file: "", line: 1, column: 1 } };
     const { rig } = await start({ allowAnyAuthenticatedUser: false, policy, auditTrace: "all" });
-    assert.equal((await rig.ask({ session: 1, path: "/private;x/y" })).status, 400);
+    assert.equal((await rig.request({ session: 1, path: "/private;x/y" })).status, 400);
     const { result, status, reasons, trace } = rig.records.at(-1) ?? {};
     assert.deepEqual([result, status, reasons, trace?.rule], ["deny", 400, ["path-parameters"], null]);
   });
 
   test("the record of a cut exchange says which event cut it", async () => {
     const { rig } = await start(engOnly, {}, (_req, res) => void res.write("begun"));
-    const open = rig.ask({ session: 1 }).catch(() => undefined);
+    const open = rig.request({ session: 1 }).catch(() => undefined);
     await waitFor("the permit", () => rig.records.some(({ result }) => result === "permit"));
-    await rig.apply(members({ removed: [1] }));
+    await rig.apply(groupChanged({ removed: [1] }));
     const { position } = rig.deps.replica.applied;
     await open;
     const cut = rig.records.find(({ occasion }) => occasion === "redecision");
@@ -105,7 +105,7 @@ describe("a trace", () => {
 
   test("without a session there is nothing to explain, and no trace", async () => {
     const { rig } = await start(engOnly);
-    await rig.ask({});
+    await rig.request({});
     assert.equal(rig.records[0]?.result, "signin");
     assert.ok(rig.records[0] !== undefined && !("trace" in rig.records[0]));
   });
@@ -116,8 +116,8 @@ describe("a shadow policy", () => {
 
   test("is asked on every decision and never enforced; what it would change is counted and recorded", async () => {
     const { rig } = await start({ ...engOnly, shadowPolicy: everybodySignedIn });
-    assert.equal((await rig.ask({ session: 2 })).status, 403);
-    assert.equal((await rig.ask({ session: 1 })).status, 200);
+    assert.equal((await rig.request({ session: 2 })).status, 403);
+    assert.equal((await rig.request({ session: 1 })).status, 200);
     assert.deepEqual(
       rig.shadowed.map(([, direction]) => direction),
       ["gains", "same"],
@@ -128,7 +128,7 @@ describe("a shadow policy", () => {
 
   test("also one that would refuse: nobody is refused for it, and its facts cut nothing", async () => {
     const { rig } = await start({ shadowPolicy: nobodyOfEng }, {}, (_req, res) => void res.end("served"));
-    assert.equal((await rig.ask({ session: 1 })).body, "served");
+    assert.equal((await rig.request({ session: 1 })).body, "served");
     assert.deepEqual(rig.records[0]?.shadow, { result: "deny", status: 403, reasons: ["groups-ok"] });
     assert.deepEqual(rig.shadowed, [["app.localhost/", "loses"]]);
   });
@@ -140,7 +140,7 @@ describe("what others ask", () => {
     const parts = { ...engOnly, passIdentityHeaders: true, shadowPolicy: everybodySignedIn };
     const { rig } = await start(parts, { administrators: ["subject-2"] });
     const server = await startDecisionServer({
-      listen: decisionApi({
+      listen: decisionApiConfig({
         address: { host: "127.0.0.1", port: 0 },
         trustedProxies: ["127.0.0.1"],
         keys: { wiki: key },
@@ -160,12 +160,12 @@ describe("what others ask", () => {
   test("by forward-auth is explained in its record and, to an operator, on its page; a shadow policy is asked once", async () => {
     const { rig, port } = await served();
     const headers = { ...forwarded, accept: "text/html", "sec-fetch-mode": "navigate" };
-    const page = await ask(port, { path: "/forward-auth", session: 2, headers });
+    const page = await sendRequest(port, { path: "/forward-auth", session: 2, headers });
     assert.equal(page.status, 403);
     assert.match(page.body, /Refused by/);
     assert.equal(rig.records.at(-1)?.trace?.facts.find(({ fact }) => fact === "group:eng")?.member, false);
     assert.equal(rig.records.at(-1)?.shadow?.result, "permit");
-    assert.equal((await ask(port, { path: "/forward-auth", session: 1, headers: forwarded })).status, 200);
+    assert.equal((await sendRequest(port, { path: "/forward-auth", session: 1, headers: forwarded })).status, 200);
     assert.deepEqual(
       rig.shadowed.map(([, direction]) => direction),
       ["gains", "same"],
@@ -187,7 +187,9 @@ describe("what others ask", () => {
       });
       const authorization = `Bearer ${key}`;
       const headers = { authorization, "content-type": "application/json" };
-      return JSON.parse((await ask(port, { method: "POST", path: "/access/v1/evaluation", headers, body })).body);
+      return JSON.parse(
+        (await sendRequest(port, { method: "POST", path: "/access/v1/evaluation", headers, body })).body,
+      );
     };
     const plain = await evaluate(1, {});
     assert.deepEqual([plain.decision, "trace" in plain.context], [true, false]);

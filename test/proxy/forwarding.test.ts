@@ -13,7 +13,7 @@ import { waitFor } from "../support/wait-for.ts";
 import {
   cookieOf,
   engOnly,
-  members,
+  groupChanged,
   type Rig,
   routeTo,
   signedIn,
@@ -36,7 +36,7 @@ async function start(
 ): Promise<{ rig: Rig; upstream: Upstream }> {
   const upstream = await startUpstream(handler);
   const rig = await startRig([routeTo(upstream.port, parts)], options);
-  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+  await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1] }));
   cleanUps.push(async () => {
     await rig.close();
     await upstream.close();
@@ -63,7 +63,7 @@ function begin(
 describe("a request and its answer", () => {
   test("arrive with method, path, query, headers and body as they were sent", async () => {
     const { rig } = await start();
-    const answer = await rig.ask({
+    const answer = await rig.request({
       method: "PUT",
       path: "/a%20b//c?x=1&y=%zz&pomerium_session=q",
       session: 1,
@@ -83,7 +83,7 @@ describe("a request and its answer", () => {
       res.writeHead(418, ["Set-Cookie", "a=1", "Set-Cookie", "_pomerium=evil", "X-Frame-Options", "DENY", "X-Up", "1"]);
       res.end("tea");
     });
-    const answer = await rig.ask({ session: 1 });
+    const answer = await rig.request({ session: 1 });
     assert.deepEqual([answer.status, answer.body], [418, "tea"]);
     assert.deepEqual(answer.headers["set-cookie"], ["a=1"]);
     assert.deepEqual([answer.headers["x-frame-options"], answer.headers["x-up"]], ["SAMEORIGIN", "1"]);
@@ -96,10 +96,10 @@ describe("a request and its answer", () => {
       else if (req.url === "/304") res.writeHead(304, { etag: '"x"' }).end();
       else res.writeHead(200, { "content-length": "5" }).end("hello");
     });
-    const head = await rig.ask({ method: "HEAD", session: 1 });
+    const head = await rig.request({ method: "HEAD", session: 1 });
     assert.deepEqual([head.status, head.headers["content-length"], head.body], [200, "5", ""]);
-    assert.deepEqual((await rig.ask({ path: "/204", session: 1 })).status, 204);
-    assert.deepEqual((await rig.ask({ path: "/304", session: 1 })).headers.etag, '"x"');
+    assert.deepEqual((await rig.request({ path: "/204", session: 1 })).status, 204);
+    assert.deepEqual((await rig.request({ path: "/304", session: 1 })).headers.etag, '"x"');
   });
 
   test("early hints are passed on", async () => {
@@ -125,8 +125,8 @@ describe("a request and its answer", () => {
     });
     const lines = (te: string) =>
       `GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\n${te}Connection: close\r\n\r\n`;
-    assert.match(await rig.raw(lines("TE: trailers\r\n")), /\r\n0\r\nx-sum: 1\r\n\r\n$/);
-    assert.match(await rig.raw(lines("")), /\r\n0\r\n\r\n$/);
+    assert.match(await rig.sendRaw(lines("TE: trailers\r\n")), /\r\n0\r\nx-sum: 1\r\n\r\n$/);
+    assert.match(await rig.sendRaw(lines("")), /\r\n0\r\n\r\n$/);
   });
 
   test("so are those of a request, but for what they may not say", async () => {
@@ -138,7 +138,7 @@ describe("a request and its answer", () => {
         res.end("ok");
       });
     });
-    const answer = await rig.raw(
+    const answer = await rig.sendRaw(
       `POST / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nTrailer: x-sum\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n` +
         "5\r\nhello\r\n0\r\nx-sum: 7\r\nX-Pomerium-Claim-Email: mallory\r\ncookie: _pomerium=s2\r\n\r\n",
       10_000,
@@ -177,11 +177,11 @@ describe("a request and its answer", () => {
     await rig.apply(signedIn(1));
     const chunked = (rest: string) =>
       `POST / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\n${rest}\r\n`;
-    assert.match(await rig.raw(chunked("X-Sum: 7\r\n"), 10_000), /ok/);
-    assert.match(await rig.raw(chunked(""), 10_000), /ok/);
+    assert.match(await rig.sendRaw(chunked("X-Sum: 7\r\n"), 10_000), /ok/);
+    assert.match(await rig.sendRaw(chunked(""), 10_000), /ok/);
     assert.deepEqual(seen, [["x-sum", "7"], []]);
     // Nothing that a caller can write there may be more than Node lets through.
-    assert.match(await rig.raw(chunked("Date: 1\r\nDate: 2\r\nConstructor: 3\r\n"), 10_000), /ok/);
+    assert.match(await rig.sendRaw(chunked("Date: 1\r\nDate: 2\r\nConstructor: 3\r\n"), 10_000), /ok/);
     assert.deepEqual(seen.at(-1), ["date", "1", "date", "2", "constructor", "3"]);
   });
 
@@ -189,14 +189,14 @@ describe("a request and its answer", () => {
     const { rig } = await start();
     const head = (session: string) =>
       `POST / HTTP/1.1\r\nHost: app.localhost\r\n${session}Accept: application/json\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n`;
-    assert.match(await rig.raw(head(`Cookie: ${cookieOf(1)}\r\n`)), /^HTTP\/1\.1 100 Continue\r\n\r\n$/);
-    assert.match(await rig.raw(head("")), /^HTTP\/1\.1 401 /);
+    assert.match(await rig.sendRaw(head(`Cookie: ${cookieOf(1)}\r\n`)), /^HTTP\/1\.1 100 Continue\r\n\r\n$/);
+    assert.match(await rig.sendRaw(head("")), /^HTTP\/1\.1 401 /);
   });
 
   test("no body is asked for in words that HTTP/1.0 does not have", async () => {
     const { rig } = await start();
     const head = `POST / HTTP/1.0\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nExpect: 100-continue\r\n`;
-    assert.match(await rig.raw(`${head}Content-Length: 2\r\n\r\nhi`, 10_000), /^HTTP\/1\.1 200 /);
+    assert.match(await rig.sendRaw(`${head}Content-Length: 2\r\n\r\nhi`, 10_000), /^HTTP\/1\.1 200 /);
   });
 
   test("a reserved path's body is asked for, too", async () => {
@@ -465,7 +465,7 @@ describe("whoever leaves takes the other side along", () => {
       res.write("half");
       setImmediate(() => res.destroy());
     });
-    await assert.rejects(rig.ask({ session: 1 }), /aborted|ECONNRESET|socket hang up/);
+    await assert.rejects(rig.request({ session: 1 }), /aborted|ECONNRESET|socket hang up/);
   });
 
   test("an upstream that answers without reading the request: the answer arrives, and the connection still works", async () => {
@@ -474,7 +474,7 @@ describe("whoever leaves takes the other side along", () => {
       else res.end("fine");
     });
     const body = "x".repeat(300_000);
-    const answer = await rig.raw(
+    const answer = await rig.sendRaw(
       `POST / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nContent-Length: ${body.length}\r\n\r\n${body}` +
         `GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nConnection: close\r\n\r\n`,
     );
@@ -497,11 +497,11 @@ describe("failures", () => {
     cleanUps.push(() => rig.close());
     await upstream.close();
     await rig.apply(signedIn(1));
-    const page = await rig.ask({ session: 1, headers: { accept: "text/html" } });
+    const page = await rig.request({ session: 1, headers: { accept: "text/html" } });
     assert.equal(page.status, 503);
     assert.match(page.body, /<html>/);
     assert.equal(page.headers["x-pomerium-intercepted-response"], "true");
-    const json = await rig.ask({
+    const json = await rig.request({
       session: 1,
       method: "POST",
       body: "x".repeat(100_000),
@@ -521,7 +521,7 @@ describe("failures", () => {
     const rig = await startRig([routeTo(port)]);
     cleanUps.push(() => rig.close(), close);
     await rig.apply(signedIn(1));
-    assert.equal((await rig.ask({ session: 1 })).status, 502);
+    assert.equal((await rig.request({ session: 1 })).status, 502);
   });
 
   test("the time that a body takes on its way up is counted in", async () => {
@@ -540,20 +540,20 @@ describe("failures", () => {
   });
   test("a lifetime that ends before an answer has begun is 504, and says nothing of a shutdown", async () => {
     const { rig } = await start(() => {}, { maxStreamLifetimeMs: 200 });
-    const answer = await rig.ask({ session: 1, headers: { accept: "application/json" } });
+    const answer = await rig.request({ session: 1, headers: { accept: "application/json" } });
     assert.deepEqual([answer.status, JSON.parse(answer.body).statusText], [504, "Gateway timeout"]);
   });
   test("an upstream that does not answer in time: 504, and it is let go of", async () => {
     const left = deferred<void>();
     const { rig } = await start((req) => void req.on("close", () => left.resolve()), { timeoutMs: 50 });
-    const answer = await rig.ask({ session: 1 });
+    const answer = await rig.request({ session: 1 });
     assert.equal(answer.status, 504);
     await left.promise;
   });
 
   test("an answer that takes longer than the route's timeout is broken off", async () => {
     const { rig } = await start((_req, res) => void res.write("x"), { timeoutMs: 50 });
-    await assert.rejects(rig.ask({ session: 1 }), /aborted|ECONNRESET|socket hang up/);
+    await assert.rejects(rig.request({ session: 1 }), /aborted|ECONNRESET|socket hang up/);
   });
 
   test("a caller that stops reading is let go of after the route's idle time-out", async () => {
@@ -569,20 +569,20 @@ describe("failures", () => {
 
   test("an upstream that falls silent in the middle of its answer is let go of after the route's idle time-out", async () => {
     const { rig } = await start((_req, res) => void res.write("x"), { timeoutMs: 0, idleTimeoutMs: 200 });
-    await assert.rejects(rig.ask({ session: 1 }), /aborted|ECONNRESET|socket hang up/);
+    await assert.rejects(rig.request({ session: 1 }), /aborted|ECONNRESET|socket hang up/);
   });
 
   test("an unknown host and an unknown path: 404", async () => {
     const { rig } = await start(undefined, { match: { kind: "prefix", value: "/x" } });
-    assert.equal((await rig.ask({ host: "other.localhost" })).status, 404);
-    assert.equal((await rig.ask({ session: 1 })).status, 404);
-    const json = await rig.ask({ headers: { accept: "application/json" } });
+    assert.equal((await rig.request({ host: "other.localhost" })).status, 404);
+    assert.equal((await rig.request({ session: 1 })).status, 404);
+    const json = await rig.request({ headers: { accept: "application/json" } });
     assert.deepEqual(JSON.parse(json.body).statusText, "Not found");
   });
 
   test("a rewrite that makes no path: 400 without a word about it", async () => {
     const { rig, upstream } = await start(undefined, { regexRewrite: { pattern: "^/x", substitution: "oops" } });
-    const answer = await rig.ask({ path: "/x", session: 1, headers: { accept: "application/json" } });
+    const answer = await rig.request({ path: "/x", session: 1, headers: { accept: "application/json" } });
     assert.equal(answer.status, 400);
     assert.deepEqual(Object.keys(JSON.parse(answer.body)).sort(), ["requestId", "status", "statusText"]);
     assert.equal(upstream.seen.length, 0);
@@ -600,7 +600,7 @@ describe("failures", () => {
         },
       },
     );
-    const answer = await rig.ask({ session: 1, headers: { accept: "application/json" } });
+    const answer = await rig.request({ session: 1, headers: { accept: "application/json" } });
     assert.equal(answer.status, 500);
     assert.ok(!answer.body.includes("secret"));
     assert.equal(upstream.seen.length, 0);
@@ -645,8 +645,8 @@ describe("what is sent twice, and what never is", () => {
     const rig = await startRig([routeTo(port)]);
     cleanUps.push(() => rig.close(), close);
     await rig.apply(signedIn(1));
-    assert.equal((await rig.ask({ path: "/1", session: 1 })).status, 200);
-    assert.equal((await rig.ask({ path: "/2", session: 1 })).status, 200);
+    assert.equal((await rig.request({ path: "/1", session: 1 })).status, 200);
+    assert.equal((await rig.request({ path: "/2", session: 1 })).status, 200);
     assert.deepEqual(heads, ["GET /1 HTTP/1.1", "GET /2 HTTP/1.1", "GET /2 HTTP/1.1"]);
   });
 
@@ -662,9 +662,9 @@ describe("what is sent twice, and what never is", () => {
       const rig = await startRig([routeTo(port)]);
       cleanUps.push(() => rig.close(), close);
       await rig.apply(signedIn(1));
-      assert.equal((await rig.ask({ path: "/1", session: 1 })).status, 200);
+      assert.equal((await rig.request({ path: "/1", session: 1 })).status, 200);
       const headers = { "content-length": String(body.length) };
-      const { status } = await rig.ask({ path: "/2", method, body, headers, session: 1 });
+      const { status } = await rig.request({ path: "/2", method, body, headers, session: 1 });
       const sent = heads.filter((head) => head.startsWith(`${method} /2`)).length;
       assert.deepEqual([method, body, status, sent], [method, body, repeated ? 200 : 502, repeated ? 2 : 1]);
     }
@@ -676,8 +676,8 @@ describe("what is sent twice, and what never is", () => {
     const rig = await startRig([routeTo(port)]);
     cleanUps.push(() => rig.close(), close);
     await rig.apply(signedIn(1));
-    assert.equal((await rig.ask({ path: "/1", session: 1 })).status, 200);
-    assert.equal((await rig.ask({ path: "/2", method: "POST", session: 1 })).status, 502);
+    assert.equal((await rig.request({ path: "/1", session: 1 })).status, 200);
+    assert.equal((await rig.request({ path: "/2", method: "POST", session: 1 })).status, 502);
     assert.deepEqual(heads, ["GET /1 HTTP/1.1", "POST /2 HTTP/1.1"]);
   });
 
@@ -693,8 +693,8 @@ describe("what is sent twice, and what never is", () => {
     const rig = await startRig([routeTo(port)]);
     cleanUps.push(() => rig.close(), close);
     await rig.apply(signedIn(1));
-    assert.equal((await rig.ask({ session: 1 })).status, 502);
-    assert.equal((await rig.ask({ session: 1 })).status, 503);
+    assert.equal((await rig.request({ session: 1 })).status, 502);
+    assert.equal((await rig.request({ session: 1 })).status, 503);
     assert.equal(heads.length, 2);
   });
 });
@@ -719,12 +719,12 @@ describe("routes", () => {
       routeTo(0, { ...engOnly, host: "s.localhost", response: { status: 200, body: "secret" } }),
     ]);
     cleanUps.push(() => rig.close());
-    await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
-    const redirected = await rig.ask({ host: "r.localhost", path: "/a?b", session: 1 });
+    await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1] }));
+    const redirected = await rig.request({ host: "r.localhost", path: "/a?b", session: 1 });
     assert.deepEqual([redirected.status, redirected.headers.location], [302, "http://secret.internal/a"]);
-    assert.equal((await rig.ask({ host: "s.localhost", session: 1 })).body, "secret");
+    assert.equal((await rig.request({ host: "s.localhost", session: 1 })).body, "secret");
     for (const host of ["r.localhost", "s.localhost"]) {
-      const denied = await rig.ask({ host, session: 2 });
+      const denied = await rig.request({ host, session: 2 });
       assert.equal(denied.status, 403);
       assert.ok(!`${denied.body}${denied.headers.location}`.includes("secret"));
     }
@@ -743,7 +743,7 @@ describe("routes", () => {
     ]);
     cleanUps.push(() => rig.close(), a.close, b.close);
     await rig.apply(signedIn(1));
-    for (let i = 0; i < 8; i++) await rig.ask({ session: 1 });
+    for (let i = 0; i < 8; i++) await rig.request({ session: 1 });
     assert.deepEqual([a.seen.length, b.seen.length], [6, 2]);
   });
 
@@ -762,29 +762,29 @@ describe("routes", () => {
       "/.well-known/pomerium/jwks.json",
     ]) {
       for (const host of ["app.localhost", "unknown.localhost"]) {
-        const answer = await rig.ask({ path, host });
+        const answer = await rig.request({ path, host });
         assert.equal(answer.status, 200, path);
         assert.match(JSON.parse(answer.body).reserved, /^\/(ping|healthz|\.pomerium|\.well-known\/pomerium)/);
         assert.ok(answer.headers["x-request-id"]);
       }
     }
     assert.equal(upstream.seen.length, 0);
-    assert.equal(JSON.parse((await rig.ask({ path: "/.pomeriumx" })).body).url, "/.pomeriumx");
+    assert.equal(JSON.parse((await rig.request({ path: "/.pomeriumx" })).body).url, "/.pomeriumx");
   });
 
   test("everything on the authenticate host is the authenticate service's", async () => {
     const { rig } = await start();
-    const answer = await rig.ask({ host: "authenticate.localhost", path: "//oauth2/callback?code=1" });
+    const answer = await rig.request({ host: "authenticate.localhost", path: "//oauth2/callback?code=1" });
     assert.equal(answer.body, "authenticate /oauth2/callback?code=1");
   });
 
   test("who may not is told why and what is asked for; a decision record says the same, without the query", async () => {
     const { rig, upstream } = await start(undefined, engOnly);
-    const denied = await rig.ask({ path: "/x?secret=1", session: 2, headers: { accept: "text/html" } });
+    const denied = await rig.request({ path: "/x?secret=1", session: 2, headers: { accept: "text/html" } });
     assert.equal(denied.status, 403);
     assert.match(denied.body, /groups-unauthorized/);
     assert.match(denied.body, /user2@example\.com/);
-    assert.equal((await rig.ask({ session: 1 })).status, 200);
+    assert.equal((await rig.request({ session: 1 })).status, 200);
     assert.equal(upstream.seen.length, 1);
     const [first, second] = rig.records;
     assert.deepEqual(
@@ -797,8 +797,8 @@ describe("routes", () => {
 
   test("a refusal's record says which criteria were met and which not; the page only where details are shown", async () => {
     const { rig } = await start(undefined, { ...engOnly, showErrorDetails: true });
-    const page = (await rig.ask({ session: 2, headers: { accept: "text/html" } })).body;
-    await rig.ask({ session: 1 });
+    const page = (await rig.request({ session: 2, headers: { accept: "text/html" } })).body;
+    await rig.request({ session: 1 });
     const [denied, permitted] = rig.records;
     const rule = "policy.allow.and";
     assert.deepEqual(denied?.trace, {
@@ -819,7 +819,7 @@ describe("routes", () => {
     assert.ok(page.includes(JSON.stringify({ name: "Your session", value: "last set by event 2" })));
     assert.doesNotMatch(page, /"value":"[^"]*eng/, "which group is asked for is not told");
     const { rig: silent } = await start(undefined, engOnly);
-    const plain = (await silent.ask({ session: 2, headers: { accept: "text/html" } })).body;
+    const plain = (await silent.request({ session: 2, headers: { accept: "text/html" } })).body;
     assert.doesNotMatch(plain, /Refused by/);
     assert.ok(silent.records[0]?.trace, "an operator sees it always");
   });
@@ -834,26 +834,26 @@ describe("the credential", () => {
       { authorization: "Bearer Pomerium-s1" },
       { "x-pomerium-authorization": "s1" },
     ]) {
-      assert.equal((await rig.ask({ headers })).status, 200, JSON.stringify(headers));
+      assert.equal((await rig.request({ headers })).status, 200, JSON.stringify(headers));
     }
-    assert.equal((await rig.ask({ path: "/?pomerium_session=s1" })).status, 200);
-    assert.equal((await rig.ask({ headers: { cookie: "_pomerium=forged" } })).status, 302);
-    assert.equal((await rig.ask({ headers: { authorization: "Pomerium forged" } })).status, 401);
-    assert.equal((await rig.ask({ session: 99 })).status, 302);
+    assert.equal((await rig.request({ path: "/?pomerium_session=s1" })).status, 200);
+    assert.equal((await rig.request({ headers: { cookie: "_pomerium=forged" } })).status, 302);
+    assert.equal((await rig.request({ headers: { authorization: "Pomerium forged" } })).status, 401);
+    assert.equal((await rig.request({ session: 99 })).status, 302);
   });
 
   test("that needs a link which is not here yet waits for it; behind is 503 and never sign-in; lost is no session", async () => {
     const needs = { epoch: 1, position: 50, hash: "0".repeat(64) } as never;
     const { rig } = await start(undefined, {}, { needs });
-    rig.behind.answer = "behind";
-    const behind = await rig.ask({ session: 1 });
+    rig.catchUp.answer = "behind";
+    const behind = await rig.request({ session: 1 });
     assert.equal(behind.status, 503);
     assert.equal(behind.headers["retry-after"], "1");
-    rig.behind.answer = "lost";
-    assert.equal((await rig.ask({ session: 1 })).status, 302);
-    rig.behind.answer = "reached";
-    assert.equal((await rig.ask({ session: 1 })).status, 200);
-    rig.behind.answer = "behind";
-    assert.equal((await rig.ask({ session: 1 })).status, 200, "what was reached once stays reached");
+    rig.catchUp.answer = "lost";
+    assert.equal((await rig.request({ session: 1 })).status, 302);
+    rig.catchUp.answer = "reached";
+    assert.equal((await rig.request({ session: 1 })).status, 200);
+    rig.catchUp.answer = "behind";
+    assert.equal((await rig.request({ session: 1 })).status, 200, "what was reached once stays reached");
   });
 });

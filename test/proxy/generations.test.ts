@@ -15,13 +15,13 @@ import { startAutocert } from "../../src/proxy/autocert/autocert-timer.ts";
 import { TemporaryFolder } from "../support/child.ts";
 import { waitFor } from "../support/wait-for.ts";
 import {
-  type Ask,
   cookieOf,
   engOnly,
-  open,
+  publicAccess,
+  type RequestOptions,
   type Rig,
-  revokedSession,
   routeTo,
+  sessionRevoked,
   signedIn,
   startRig,
   startUpstream,
@@ -84,10 +84,10 @@ async function closed(socket: WebSocket): Promise<number> {
 async function hold(
   rig: Rig,
   place: Place,
-  asked: Ask = {},
-): Promise<Readonly<{ answer: ReturnType<Rig["ask"]>; held: Held }>> {
+  asked: RequestOptions = {},
+): Promise<Readonly<{ answer: ReturnType<Rig["request"]>; held: Held }>> {
   const before = place.held.length;
-  const answer = rig.ask({ path: "/held", session: 1, ...asked });
+  const answer = rig.request({ path: "/held", session: 1, ...asked });
   answer.catch(() => {});
   const held = await waitFor("the upstream to be asked", () => place.held[before]);
   return { answer, held };
@@ -122,9 +122,9 @@ describe("requests that come after another configuration is in force", () => {
   test("decision records name the configuration that decided", async () => {
     const place = await startPlace("one");
     const rig = await start([at(place)]);
-    await rig.ask({ session: 1 });
+    await rig.request({ session: 1 });
     await rig.activate([at(place)], { hash: "the-next" as never });
-    await rig.ask({ session: 1 });
+    await rig.request({ session: 1 });
     assert.deepEqual(
       rig.records.map(({ configHash }) => configHash),
       ["test-config", "the-next"],
@@ -144,7 +144,7 @@ describe("requests that come after another configuration is in force", () => {
         },
       },
     });
-    const answer = rig.ask({ session: 1 });
+    const answer = rig.request({ session: 1 });
     await asked.promise;
     await rig.activate([at(place, engOnly)]);
     waiting.resolve("reached");
@@ -157,12 +157,12 @@ describe("what is open when another configuration comes into force", () => {
     const place = await startPlace("one");
     const rig = await start([at(place)]);
     const socket = await dial(rig);
-    await rig.ask({ session: 1 });
+    await rig.request({ session: 1 });
     const before = place.connections();
-    await rig.activate([at(place), at(place, { host: "new.localhost", ...open })]);
+    await rig.activate([at(place), at(place, { host: "new.localhost", ...publicAccess })]);
     assert.equal(await says(socket, "still"), "one: still");
-    assert.equal((await rig.ask({ session: 1 })).body, "one");
-    assert.equal((await rig.ask({ host: "new.localhost" })).body, "one");
+    assert.equal((await rig.request({ session: 1 })).body, "one");
+    assert.equal((await rig.request({ host: "new.localhost" })).body, "one");
     assert.equal(place.connections(), before); // a pool belongs to its settings, not to a configuration
     socket.close();
   });
@@ -224,12 +224,12 @@ describe("what is open when another configuration comes into force", () => {
     const socket = await dial(rig);
     const { answer, held } = await hold(rig, one);
     await rig.activate([at(other)]);
-    assert.equal((await rig.ask({ session: 1 })).body, "other");
+    assert.equal((await rig.request({ session: 1 })).body, "other");
     assert.equal(await says(socket, "hello"), "one: hello");
     held.res.end("late");
     assert.equal((await answer).body, "late");
     const code = closed(socket);
-    await rig.apply(revokedSession(1));
+    await rig.apply(sessionRevoked(1));
     assert.equal(await code, 4401);
   });
 
@@ -248,7 +248,7 @@ describe("what is open when another configuration comes into force", () => {
 
   test("a public route that asks for sign-in from now on lets go of those who have not signed in", async () => {
     const place = await startPlace("one");
-    const rig = await start([at(place, open)]);
+    const rig = await start([at(place, publicAccess)]);
     const { answer } = await hold(rig, place, { session: 99 });
     await rig.activate([at(place)]);
     assert.equal((await answer).status, 302);
@@ -260,7 +260,7 @@ describe("a configuration that is no more", () => {
     const place = await startPlace("one");
     const asked: ServerResponse[] = [];
     const rig = await start([at(place)], { deps: { reserved: (_req, res) => void asked.push(res) } });
-    const answer = rig.ask({ path: "/.pomerium/user" });
+    const answer = rig.request({ path: "/.pomerium/user" });
     await waitFor("it to be asked", () => asked.length === 1);
     const { left } = await rig.activate([at(place)], { drainTimeoutMs: 60_000 });
     let gone = false;
@@ -276,7 +276,7 @@ describe("a configuration that is no more", () => {
   test("what they do not answer in time is broken off", async () => {
     const place = await startPlace("one");
     const rig = await start([at(place)], { deps: { reserved: () => {} }, config: { drainTimeoutMs: 20 } });
-    const answer = rig.ask({ path: "/.pomerium/user" });
+    const answer = rig.request({ path: "/.pomerium/user" });
     await waitFor("it to be asked", () => rig.proxy.stats().inFlight.http === 1);
     const { left } = await rig.activate([at(place)]);
     await assert.rejects(answer);

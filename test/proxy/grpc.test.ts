@@ -30,7 +30,7 @@ import {
 } from "@grpc/grpc-js";
 import { Authority } from "../support/pki.ts";
 import { waitFor } from "../support/wait-for.ts";
-import { cookieOf, open as openRoute, type Rig, routeTo, signedIn, startRig } from "./support.ts";
+import { cookieOf, publicAccess as openRoute, type Rig, routeTo, signedIn, startRig } from "./support.ts";
 
 const bytes = { serialize: (value: Buffer) => value, deserialize: (value: Buffer) => value };
 const method = (name: string, requestStream: boolean, responseStream: boolean) => ({

@@ -11,11 +11,11 @@ import type { CardeaEvent } from "../../src/events/index.ts";
 import { encode } from "../../src/events/index.ts";
 import { type DecisionServer, startDecisionServer } from "../../src/proxy/index.ts";
 import {
-  ask,
-  decisionApi,
-  members,
+  decisionApiConfig,
+  groupChanged,
   type Rig,
   routeTo,
+  sendRequest,
   signedIn,
   startRig,
   startUpstream,
@@ -57,11 +57,11 @@ before(async () => {
   await rig.apply(
     claiming(1, { groups }),
     signedIn(2),
-    members({ added: [2] }),
+    groupChanged({ added: [2] }),
     claiming(3, { groups, nickname: ["n".repeat(20_000)] }),
   );
   server = await startDecisionServer({
-    listen: decisionApi({ address: { host: "127.0.0.1", port: 0 }, trustedProxies: ["127.0.0.1"] }),
+    listen: decisionApiConfig({ address: { host: "127.0.0.1", port: 0 }, trustedProxies: ["127.0.0.1"] }),
     deps: () => rig.deps,
     registry: new Registry(),
     requestId: randomUUID,
@@ -74,7 +74,7 @@ after(async () => {
 });
 
 const forwardAuth = (uri: string, session: number) =>
-  ask(server.address?.port ?? 0, {
+  sendRequest(server.address?.port ?? 0, {
     path: "/forward-auth",
     session,
     headers: {
@@ -88,7 +88,7 @@ const forwardAuth = (uri: string, session: number) =>
   });
 
 test("the upstream of a person with 5,000 groups gets the groups of the route's policy within 16 KB", async () => {
-  assert.equal((await rig.ask({ path: "/", session: 1 })).status, 200);
+  assert.equal((await rig.request({ path: "/", session: 1 })).status, 200);
   const { rawHeaders } = upstream.seen.at(-1) ?? assert.fail("the upstream was reached");
   const [assertion = ""] = valuesOf(rawHeaders, "x-pomerium-jwt-assertion");
   assert.deepEqual(valuesOf(rawHeaders, "x-pomerium-claim-groups"), [named]);
@@ -99,7 +99,7 @@ test("the upstream of a person with 5,000 groups gets the groups of the route's 
 });
 
 test("a person with few groups is introduced as before, without the claim that says what is omitted", async () => {
-  assert.equal((await rig.ask({ path: "/", session: 2 })).status, 200);
+  assert.equal((await rig.request({ path: "/", session: 2 })).status, 200);
   const { rawHeaders } = upstream.seen.at(-1) ?? assert.fail("the upstream was reached");
   const claims = decodeJwt(valuesOf(rawHeaders, "x-pomerium-jwt-assertion")[0] ?? "");
   assert.deepEqual([claims["groups"], claims["groups_omitted"]], [["eng"], undefined]);
@@ -111,7 +111,7 @@ test("an identity that exceeds the bound even so is refused with its reason, and
     ["/filtered", 1],
     ["/", 3],
   ] as const) {
-    const page = await rig.ask({ path, session, headers: { accept: "text/html", "sec-fetch-mode": "navigate" } });
+    const page = await rig.request({ path, session, headers: { accept: "text/html", "sec-fetch-mode": "navigate" } });
     assert.equal(page.status, 403);
     assert.match(page.body, /Too many groups/);
     assert.match(page.body, /ERR_AUTH_IDENTITY_TOO_LARGE/);

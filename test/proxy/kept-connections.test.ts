@@ -12,7 +12,7 @@ import { after, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { freePort } from "../support/free-port.ts";
 import { waitFor } from "../support/wait-for.ts";
-import { open, type Rig, routeTo, startRig } from "./support.ts";
+import { publicAccess, type Rig, routeTo, startRig } from "./support.ts";
 
 const cleanUps: (() => Promise<void> | void)[] = [];
 after(async () => {
@@ -65,10 +65,10 @@ const many = 12;
 async function startKept(connections: number) {
   const upstream = await startClosing();
   const circuitBreakers = { connections, pending: 1_024, requests: 1_024, retries: 3, streams: 65_536 };
-  const rig = await startRig([routeTo(upstream.port, { ...open, circuitBreakers })]);
+  const rig = await startRig([routeTo(upstream.port, { ...publicAccess, circuitBreakers })]);
   cleanUps.push(() => rig.close());
   upstream.hold();
-  const first = Array.from({ length: connections }, (_, i) => rig.ask({ path: `/first/${i}` }));
+  const first = Array.from({ length: connections }, (_, i) => rig.request({ path: `/first/${i}` }));
   await waitFor("all to be asked at once", () => upstream.seen.length === connections);
   upstream.release();
   for (const { status } of await Promise.all(first)) assert.equal(status, 200);
@@ -78,7 +78,7 @@ async function startKept(connections: number) {
 describe("kept connections that all close as the next requests leave", () => {
   test("more GETs than max_retries are sent again on fresh connections, and none counts as a retry", async () => {
     const { upstream, rig } = await startKept(many);
-    const answers = await Promise.all(Array.from({ length: many }, (_, i) => rig.ask({ path: `/second/${i}` })));
+    const answers = await Promise.all(Array.from({ length: many }, (_, i) => rig.request({ path: `/second/${i}` })));
     assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
     const arrivals = answers.map((_, i) => upstream.seen.filter((line) => line === `GET /second/${i}`).length);
     assert.ok(Math.max(...arrivals) === 2, `${arrivals}`);
@@ -90,13 +90,13 @@ describe("kept connections that all close as the next requests leave", () => {
 
   test("one on the only connection that there may be gets another in its place", async () => {
     const { upstream, rig } = await startKept(1);
-    assert.equal((await rig.ask({ path: "/second" })).status, 200);
+    assert.equal((await rig.request({ path: "/second" })).status, 200);
     assert.deepEqual(upstream.seen, ["GET /first/0", "GET /second", "GET /second"]);
   });
 
   test("with as many connections as there may be, one is opened in the place of the one that closed", async () => {
     const { rig } = await startKept(4);
-    assert.equal((await rig.ask({ path: "/second" })).status, 200);
+    assert.equal((await rig.request({ path: "/second" })).status, 200);
     assert.equal(await counted(rig, "resends"), 1);
   });
 
@@ -108,7 +108,7 @@ describe("kept connections that all close as the next requests leave", () => {
       ["PUT", "x"],
     ] as const) {
       const headers = { "content-length": String(body.length) };
-      assert.equal((await rig.ask({ path: "/second", method, body, headers })).status, 502, method);
+      assert.equal((await rig.request({ path: "/second", method, body, headers })).status, 502, method);
       assert.equal(upstream.seen.filter((line) => line === `${method} /second`).length, 1, method);
     }
     assert.equal(await counted(rig, "resends"), 0);
@@ -166,7 +166,7 @@ async function startApache(): Promise<number> {
 test("stock Apache under h2load, 8 callers with 10 requests each at a time: every answer is 200", {
   skip,
 }, async () => {
-  const rig = await startRig([routeTo(await startApache(), open)]);
+  const rig = await startRig([routeTo(await startApache(), publicAccess)]);
   cleanUps.push(() => rig.close());
   const { stdout } = await promisify(execFile)("h2load", [
     ...["-n", "2000", "-c", "8", "-m", "10", "-H", ":authority: app.localhost"],

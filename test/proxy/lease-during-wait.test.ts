@@ -9,7 +9,7 @@ import { Registry } from "prom-client";
 import type { Link, MonotonicMs, UnixMs } from "../../src/events/index.ts";
 import { type ProxyDeps, startDecisionServer } from "../../src/proxy/index.ts";
 import { systemClock } from "../../src/replication/index.ts";
-import { ask, decisionApi, type Rig, routeTo, signedIn, startRig, startUpstream } from "./support.ts";
+import { decisionApiConfig, type Rig, routeTo, sendRequest, signedIn, startRig, startUpstream } from "./support.ts";
 
 const cleanUps: (() => Promise<void>)[] = [];
 after(async () => {
@@ -58,7 +58,7 @@ async function start(
   );
   await rig.apply(signedIn(1));
   const service = await startDecisionServer({
-    listen: decisionApi({ address: { host: "127.0.0.1", port: 0 }, trustedProxies: ["127.0.0.1"] }),
+    listen: decisionApiConfig({ address: { host: "127.0.0.1", port: 0 }, trustedProxies: ["127.0.0.1"] }),
     deps: () => rig.deps,
     registry: new Registry(),
     requestId: randomUUID,
@@ -73,8 +73,9 @@ async function start(
     letLeaseRunOut() {
       movedMs = 11_000;
     },
-    askProxy: () => rig.ask({ session: 1 }),
-    askService: () => ask(service.address?.port ?? 0, { path: "/forward-auth", session: 1, headers: forwarded }),
+    askProxy: () => rig.request({ session: 1 }),
+    askService: () =>
+      sendRequest(service.address?.port ?? 0, { path: "/forward-auth", session: 1, headers: forwarded }),
   };
 }
 

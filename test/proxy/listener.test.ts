@@ -15,7 +15,7 @@ import { connect as tlsConnect } from "node:tls";
 import { WebSocket, WebSocketServer } from "ws";
 import type { RouteConfig } from "../../src/config/index.ts";
 import { waitFor } from "../support/wait-for.ts";
-import { open, revokedSession, routeTo, signedIn, startRig, startUpstream, valuesOf } from "./support.ts";
+import { publicAccess, routeTo, sessionRevoked, signedIn, startRig, startUpstream, valuesOf } from "./support.ts";
 
 const cleanUps: (() => Promise<void>)[] = [];
 after(async () => {
@@ -78,9 +78,9 @@ describe("an upstream behind TLS", () => {
 
   test("is verified: a certificate that nobody vouches for is 503, for requests and WebSockets", async () => {
     const { port, names } = await startTlsUpstream(certificate("self", "DNS:upstream.localhost"));
-    const rig = await startRig([routeTo(0, { ...open, to: to(port), allowWebsockets: true })]);
+    const rig = await startRig([routeTo(0, { ...publicAccess, to: to(port), allowWebsockets: true })]);
     cleanUps.push(() => rig.close());
-    assert.equal((await rig.ask({})).status, 503);
+    assert.equal((await rig.request({})).status, 503);
     const socket = new WebSocket(`ws://127.0.0.1:${rig.port}/`, { headers: { host: "app.localhost" } });
     socket.on("error", () => {});
     const [, res] = (await once(socket, "unexpected-response")) as [unknown, IncomingMessage];
@@ -93,7 +93,7 @@ describe("an upstream behind TLS", () => {
     const { port, names } = await startTlsUpstream(pair);
     const rig = await startRig([
       routeTo(0, {
-        ...open,
+        ...publicAccess,
         to: to(port),
         tls: { ...plainTls, customCa: pair.cert },
         preserveHostHeader: true,
@@ -101,8 +101,8 @@ describe("an upstream behind TLS", () => {
       }),
     ]);
     cleanUps.push(() => rig.close());
-    assert.equal((await rig.ask({})).body, "hello app.localhost");
-    assert.equal((await rig.ask({})).body, "hello app.localhost");
+    assert.equal((await rig.request({})).body, "hello app.localhost");
+    assert.equal((await rig.request({})).body, "hello app.localhost");
     assert.deepEqual(names, ["upstream.localhost", "upstream.localhost"]);
     const socket = new WebSocket(`ws://127.0.0.1:${rig.port}/`, { headers: { host: "app.localhost" } });
     await once(socket, "message");
@@ -114,21 +114,26 @@ describe("an upstream behind TLS", () => {
     const { port } = await startTlsUpstream(pair);
     const tls = { ...plainTls, customCa: pair.cert };
     const rig = await startRig([
-      routeTo(0, { ...open, to: to(port), tls }),
-      routeTo(0, { ...open, host: "named.localhost", to: to(port), tls: { ...tls, serverName: "other.example" } }),
-      routeTo(0, { ...open, host: "skip.localhost", to: to(port), tls: { ...plainTls, skipVerify: true } }),
+      routeTo(0, { ...publicAccess, to: to(port), tls }),
+      routeTo(0, {
+        ...publicAccess,
+        host: "named.localhost",
+        to: to(port),
+        tls: { ...tls, serverName: "other.example" },
+      }),
+      routeTo(0, { ...publicAccess, host: "skip.localhost", to: to(port), tls: { ...plainTls, skipVerify: true } }),
     ]);
     cleanUps.push(() => rig.close());
-    assert.equal((await rig.ask({})).status, 503);
-    assert.equal((await rig.ask({ host: "named.localhost" })).status, 200);
-    assert.equal((await rig.ask({ host: "skip.localhost" })).status, 200);
+    assert.equal((await rig.request({})).status, 503);
+    assert.equal((await rig.request({ host: "named.localhost" })).status, 200);
+    assert.equal((await rig.request({ host: "skip.localhost" })).status, 200);
   });
 });
 
 test("the listener shows the certificate of the name that was asked for, and the first one otherwise", async () => {
   const pairs = [certificate("first", "DNS:first.localhost"), certificate("second", "DNS:*.second.localhost")];
   const upstream = await startUpstream();
-  const rig = await startRig([routeTo(upstream.port, { ...open, host: "a.second.localhost" })], {
+  const rig = await startRig([routeTo(upstream.port, { ...publicAccess, host: "a.second.localhost" })], {
     config: { certificates: pairs, insecureServer: false },
   });
   cleanUps.push(() => rig.close(), upstream.close);
@@ -160,13 +165,13 @@ describe("draining", () => {
       finish = () => res.end("done");
     });
     new WebSocketServer({ server: upstream.server }).on("connection", (socket) => socket.send("hello"));
-    const rig = await startRig([routeTo(upstream.port, { ...open, allowWebsockets: true })], {
+    const rig = await startRig([routeTo(upstream.port, { ...publicAccess, allowWebsockets: true })], {
       config: { drainTimeoutMs: 3_000 },
     });
     cleanUps.push(upstream.close);
     const socket = new WebSocket(`ws://127.0.0.1:${rig.port}/`, { headers: { host: "app.localhost" } });
     await once(socket, "message");
-    const slow = rig.ask({ headers: { connection: "keep-alive" } });
+    const slow = rig.request({ headers: { connection: "keep-alive" } });
     await waitFor("the request to arrive", () => upstream.seen.length === 1);
     const closed = once(socket, "close");
     let drained = false;
@@ -174,7 +179,7 @@ describe("draining", () => {
       drained = true;
     });
     assert.equal(rig.proxy.stats().draining, true);
-    await assert.rejects(rig.ask({}), /ECONNREFUSED/);
+    await assert.rejects(rig.request({}), /ECONNREFUSED/);
     assert.equal(drained, false);
     assert.equal(socket.readyState, socket.OPEN);
     finish();
@@ -189,7 +194,7 @@ describe("draining", () => {
   test("is over when the last stream has ended by itself", async () => {
     const upstream = await startUpstream();
     new WebSocketServer({ server: upstream.server }).on("connection", (socket) => socket.send("hello"));
-    const rig = await startRig([routeTo(upstream.port, { ...open, allowWebsockets: true })], {
+    const rig = await startRig([routeTo(upstream.port, { ...publicAccess, allowWebsockets: true })], {
       config: { drainTimeoutMs: 600_000 },
     });
     cleanUps.push(upstream.close);
@@ -202,7 +207,7 @@ describe("draining", () => {
 
   test("takes new connections while balancers have not noticed, and ends each behind its answer", async () => {
     const upstream = await startUpstream();
-    const rig = await startRig([routeTo(upstream.port, open)], { config: { drainDelayMs: 3_000 } });
+    const rig = await startRig([routeTo(upstream.port, publicAccess)], { config: { drainDelayMs: 3_000 } });
     cleanUps.push(upstream.close);
     const agent = new Agent({ keepAlive: true });
     const kept = async (): Promise<string | undefined> => {
@@ -217,17 +222,17 @@ describe("draining", () => {
     assert.equal(await kept(), "close"); // on the connection from before
     assert.equal(await kept(), "close"); // on a new one
     await closed;
-    await assert.rejects(rig.ask({}), /ECONNREFUSED/);
+    await assert.rejects(rig.request({}), /ECONNREFUSED/);
     agent.destroy();
   });
 
   test("waits no longer than it may", async () => {
     const upstream = await startUpstream(() => {});
-    const rig = await startRig([routeTo(upstream.port, { ...open, timeoutMs: 0 })], {
+    const rig = await startRig([routeTo(upstream.port, { ...publicAccess, timeoutMs: 0 })], {
       config: { drainTimeoutMs: 100 },
     });
     cleanUps.push(upstream.close);
-    const never = rig.ask({ headers: { accept: "application/json" } });
+    const never = rig.request({ headers: { accept: "application/json" } });
     await waitFor("the request to arrive", () => upstream.seen.length === 1);
     const started = performance.now();
     const answer = never.then(
@@ -241,7 +246,7 @@ describe("draining", () => {
 
   test("an idle connection does not hold it up, and a busy one ends behind its answer", async () => {
     const upstream = await startUpstream();
-    const rig = await startRig([routeTo(upstream.port, open)], { config: { drainTimeoutMs: 30_000 } });
+    const rig = await startRig([routeTo(upstream.port, publicAccess)], { config: { drainTimeoutMs: 30_000 } });
     cleanUps.push(upstream.close);
     const agent = new Agent({ keepAlive: true });
     await new Promise<void>((resolve) => {
@@ -259,30 +264,30 @@ describe("draining", () => {
 test("a route on the sign-in host gets every path but those that sign-in keeps", async () => {
   const upstream = await startUpstream();
   const host = "authenticate.localhost";
-  const rig = await startRig([routeTo(upstream.port, { ...open, host, allowEncodedSlashes: true })]);
+  const rig = await startRig([routeTo(upstream.port, { ...publicAccess, host, allowEncodedSlashes: true })]);
   cleanUps.push(() => rig.close(), upstream.close);
   for (const path of ["/", "/robots.txt", "/oauth2/callback?code=x", "/.pomerium/", "/.pomerium/sign_in"])
-    assert.equal((await rig.ask({ host, path })).body, `authenticate ${path}`, path);
+    assert.equal((await rig.request({ host, path })).body, `authenticate ${path}`, path);
   for (const path of [
     "/.pomerium/callback/?x=1",
     "/.pomerium/api/v1/routes",
     "/.pomerium/return",
     "/.pomerium/address.js",
   ])
-    assert.match((await rig.ask({ host, path })).body, /"reserved"/, path);
+    assert.match((await rig.request({ host, path })).body, /"reserved"/, path);
   const before = upstream.seen.length;
-  for (const path of ["/app", "/oauth2/other"]) assert.equal((await rig.ask({ host, path })).status, 200, path);
+  for (const path of ["/app", "/oauth2/other"]) assert.equal((await rig.request({ host, path })).status, 200, path);
   assert.equal(upstream.seen.length - before, 2);
   for (const path of ["/oauth2%2Fcallback", "/.pomerium%2Fsign_in", "/.pomerium/a%2Fb"])
-    assert.equal((await rig.ask({ host, path })).status, 400, path);
-  assert.equal((await rig.ask({ host, path: "/oauth2%2Fother" })).status, 200);
+    assert.equal((await rig.request({ host, path })).status, 400, path);
+  assert.equal((await rig.request({ host, path: "/oauth2%2Fother" })).status, 200);
 });
 
 describe("the gateway to an authenticate service that runs elsewhere", () => {
   async function startGateway(handler?: Parameters<typeof createServer>[1]) {
     const service = await startUpstream(handler);
     const upstream = await startUpstream();
-    const rig = await startRig([routeTo(upstream.port, open)], {
+    const rig = await startRig([routeTo(upstream.port, publicAccess)], {
       config: { authenticateInternalServiceUrl: new URL(`http://127.0.0.1:${service.port}`) },
       deps: { authenticateHost: null },
     });
@@ -293,7 +298,7 @@ describe("the gateway to an authenticate service that runs elsewhere", () => {
 
   test("passes requests on with the Host that was asked for, and says itself who is asking", async () => {
     const { rig, service } = await startGateway();
-    const answer = await rig.ask({
+    const answer = await rig.request({
       host,
       method: "POST",
       path: "/.pomerium/sign_in?a=1&b=%20",
@@ -327,7 +332,7 @@ describe("the gateway to an authenticate service that runs elsewhere", () => {
     const { rig } = await startGateway((_req, res) => {
       res.writeHead(302, { location: "https://idp.example/?state=x", "set-cookie": ["a=1", "_pomerium_csrf=2"] }).end();
     });
-    const answer = await rig.ask({ host });
+    const answer = await rig.request({ host });
     assert.deepEqual([answer.status, answer.headers.location], [302, "https://idp.example/?state=x"]);
     assert.deepEqual(answer.headers["set-cookie"], ["a=1", "_pomerium_csrf=2"]);
   });
@@ -335,24 +340,24 @@ describe("the gateway to an authenticate service that runs elsewhere", () => {
   test("never leads to the databroker API", async () => {
     const { rig, service } = await startGateway();
     for (const path of ["/v1/commands", "/v1", "/v1/events?after=0", "//v1/status", "/%761/status"]) {
-      assert.equal((await rig.ask({ host, path })).status, 404, path);
+      assert.equal((await rig.request({ host, path })).status, 404, path);
     }
     assert.equal(service.seen.length, 0);
   });
 
   test("serves that host alone, and the answer whether this node is alive is this node's", async () => {
     const { rig, service, upstream } = await startGateway();
-    await rig.ask({});
-    await rig.ask({ host, path: "/healthz" });
+    await rig.request({});
+    await rig.request({ host, path: "/healthz" });
     assert.deepEqual([service.seen.length, upstream.seen.length], [0, 1]);
   });
 
   test("tries once: a 503 stays one, and a service that is gone is 503", async () => {
     const { rig, service } = await startGateway((_req, res) => res.writeHead(503, { "retry-after": "0" }).end("busy"));
-    assert.equal((await rig.ask({ host })).status, 503);
+    assert.equal((await rig.request({ host })).status, 503);
     assert.equal(service.seen.length, 1);
     await service.close();
-    const gone = await rig.ask({ host, headers: { accept: "text/html" } });
+    const gone = await rig.request({ host, headers: { accept: "text/html" } });
     assert.equal(gone.status, 503);
     assert.match(gone.body, /<html>/);
     assert.ok(!gone.body.includes(String(service.port)));
@@ -375,7 +380,7 @@ describe("strict audit", () => {
           safe = resolve;
         }),
     );
-    const answer = rig.ask({ session: 1 });
+    const answer = rig.request({ session: 1 });
     await waitFor("the permit", () => rig.proxy.stats().exchanges.http === 1);
     assert.equal(upstream.seen.length, 0);
     safe();
@@ -388,9 +393,9 @@ describe("strict audit", () => {
     test(`whoever is revoked while their record is made safe gets nothing: ${kind}`, async () => {
       const safe = Promise.withResolvers<void>();
       const { rig, upstream } = await strict(() => safe.promise, parts);
-      const answer = rig.ask({ session: 1 });
+      const answer = rig.request({ session: 1 });
       await waitFor("the permit", () => rig.proxy.stats().exchanges.http === 1);
-      await rig.apply(revokedSession(1));
+      await rig.apply(sessionRevoked(1));
       safe.resolve();
       const { status, body } = await answer;
       assert.ok(status === 302 || status === 401, String(status));
@@ -400,7 +405,7 @@ describe("strict audit", () => {
   }
   test("answers 503 when it cannot be made safe", async () => {
     const { rig, upstream } = await strict(() => Promise.reject(new Error("disk full")));
-    assert.equal((await rig.ask({ session: 1 })).status, 503);
+    assert.equal((await rig.request({ session: 1 })).status, 503);
     assert.equal(upstream.seen.length, 0);
   });
 });

@@ -10,8 +10,8 @@ import { waitFor } from "../support/wait-for.ts";
 import {
   cookieOf,
   engOnly,
-  members,
-  open,
+  groupChanged,
+  publicAccess,
   type Rig,
   routeTo,
   signedIn,
@@ -48,7 +48,7 @@ async function start(
     config: { accessLogFields: parts.fields ?? everyField, ...parts.config },
     deps: { accessLog: { write, probes: false } },
   });
-  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+  await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1] }));
   cleanUps.push(upstream.close, () => rig.close());
   return { rig, upstream, lines, texts };
 }
@@ -70,11 +70,11 @@ describe("metrics of a route", () => {
         req.on("end", () => res.end("twelve bytes"));
       },
     });
-    await rig.ask({ session: 1, path: "/a", method: "POST", body: "hello" });
-    await rig.ask({ session: 1, path: "/b" });
-    await rig.ask({ path: "/c" });
-    await rig.ask({ host: "unknown.localhost" });
-    await rig.raw("GET /%2f HTTP/1.1\r\nHost: x\r\n\r\n");
+    await rig.request({ session: 1, path: "/a", method: "POST", body: "hello" });
+    await rig.request({ session: 1, path: "/b" });
+    await rig.request({ path: "/c" });
+    await rig.request({ host: "unknown.localhost" });
+    await rig.sendRaw("GET /%2f HTTP/1.1\r\nHost: x\r\n\r\n");
     const metrics = await rig.metrics();
     const app = (name: string, more = "") => valueIn(metrics, `cardea_proxy_${name}{route="app.localhost/"${more}}`);
     assert.equal(app("requests_total", ',status="2xx"'), "2");
@@ -106,7 +106,7 @@ describe("metrics of a route", () => {
     socket.destroy();
     await waitFor("its end", async () => (await inFlight()) === "0");
     await upstream.close();
-    assert.equal((await rig.ask({ session: 1 })).status, 503);
+    assert.equal((await rig.request({ session: 1 })).status, 503);
     const metrics = await rig.metrics();
     const failed = (reason: string) =>
       valueIn(metrics, `cardea_proxy_request_failures_total{route="app.localhost/",reason="${reason}"}`);
@@ -139,13 +139,13 @@ describe("metrics of a route", () => {
       valueIn(await rig.metrics(), `cardea_proxy_request_failures_total{route="app.localhost/",reason="${reason}"}`);
     await waitFor("one that broke off", async () => (await failed("upstream-broke")) === "1");
     await waitFor("one that has begun", () => received.endsWith("begun"));
-    await rig.apply(members({ removed: [1] }));
+    await rig.apply(groupChanged({ removed: [1] }));
     await waitFor("one that was cut", async () => (await failed("cut")) === "1");
   });
 
   test("what our own handlers answer is no failure, over HTTP/1.1 and HTTP/2", async () => {
     const { rig } = await start();
-    await rig.ask({ path: "/.pomerium/user" });
+    await rig.request({ path: "/.pomerium/user" });
     const session = connectHttp2(`http://127.0.0.1:${rig.port}`);
     const stream = session.request({ ":path": "/.pomerium/user", ":authority": "app.localhost" });
     stream.resume();
@@ -175,7 +175,7 @@ describe("the access log", () => {
   test("has one line per request with the fields that were asked for", async () => {
     const { rig, lines } = await start();
     const headers = { "user-agent": "test", referer: "http://app.localhost/from?pomerium_session=s1", "x-own": "1" };
-    const answer = await rig.ask({ session: 1, path: "/a%20b?x=1&pomerium_session=s1", headers });
+    const answer = await rig.request({ session: 1, path: "/a%20b?x=1&pomerium_session=s1", headers });
     await waitFor("the line", () => lines.length === 1);
     const { time, duration, size, headers: shown, "upstream-duration": upstreamDuration, ...rest } = lines[0] ?? {};
     assert.ok(Math.abs(Date.parse(String(time)) - Date.now()) < 60_000);
@@ -212,7 +212,7 @@ describe("the access log", () => {
     const { rig, texts } = await start({
       fields: [...everyField, "headers.Cookie", "headers.Authorization", "headers.X-Own"],
     });
-    await rig.ask({
+    await rig.request({
       session: 1,
       path: "/?pomerium%5fsession=secret&a=1",
       headers: {
@@ -225,7 +225,7 @@ describe("the access log", () => {
       },
     });
     await waitFor("the line", () => texts.length === 1);
-    await rig.ask({ path: "/.pomerium/callback/?code=secret&pomerium_signature=secret" });
+    await rig.request({ path: "/.pomerium/callback/?code=secret&pomerium_signature=secret" });
     await waitFor("the other line", () => texts.length === 2);
     assert.match(texts[1] ?? "", /"query":""/);
     assert.doesNotMatch(texts.join(""), /secret|_pomerium|s1/);
@@ -236,14 +236,14 @@ describe("the access log", () => {
     const { rig, lines } = await start({
       fields: ["path", "response-code", "response-code-details", "failure", "size"],
       routes: (port) => [
-        routeTo(1, { host: "gone.localhost", ...open }),
-        routeTo(port, { host: "fixed.localhost", ...open, response: { status: 200, body: "fixed" } }),
+        routeTo(1, { host: "gone.localhost", ...publicAccess }),
+        routeTo(port, { host: "fixed.localhost", ...publicAccess, response: { status: 200, body: "fixed" } }),
         routeTo(port),
       ],
     });
-    const said = async (options: Parameters<Rig["ask"]>[0]) => {
+    const said = async (options: Parameters<Rig["request"]>[0]) => {
       const before = lines.length;
-      await rig.ask(options);
+      await rig.request(options);
       await waitFor("the line", () => lines.length > before);
       const line = lines.at(-1) ?? {};
       assert.ok(Number(line["size"]) > 0 || line["response-code"] === 302);
@@ -260,8 +260,8 @@ describe("the access log", () => {
 
   test("leaves probes out, unless everything is wanted", async () => {
     const { rig, lines } = await start();
-    await rig.ask({ path: "/healthz" });
-    await rig.ask({ path: "/a", session: 1 });
+    await rig.request({ path: "/healthz" });
+    await rig.request({ path: "/a", session: 1 });
     await waitFor("the line", () => lines.length > 0);
     assert.deepEqual(
       lines.map((line) => line["path"]),
@@ -271,13 +271,13 @@ describe("the access log", () => {
 
   test("is not written when no fields are named; a line that finds no room is counted", async () => {
     const none = await start({ fields: [] });
-    await none.rig.ask({ session: 1 });
+    await none.rig.request({ session: 1 });
     const full = await startRig([routeTo(none.upstream.port)], {
       config: { accessLogFields: ["path"] },
       deps: { accessLog: { write: () => false, probes: false } },
     });
     cleanUps.push(() => full.close());
-    await full.ask({});
+    await full.request({});
     await waitFor("the count", async () => /access_log_dropped_total 1/.test(await full.metrics()));
     assert.equal(none.lines.length, 0);
   });
@@ -286,13 +286,13 @@ describe("the access log", () => {
 describe("the request id", () => {
   test("is the same in the answer, upstream, the decision record and the log", async () => {
     const { rig, upstream, lines } = await start();
-    const answer = await rig.ask({ session: 1 });
+    const answer = await rig.request({ session: 1 });
     const id = answer.headers["x-request-id"];
     await waitFor("the line", () => lines.length === 1);
     assert.match(String(id), /^[0-9a-f-]{36}$/);
     assert.deepEqual(valuesOf(upstream.seen[0]?.rawHeaders ?? [], "x-request-id"), [id]);
     assert.deepEqual([lines[0]?.["request-id"], rig.records.at(-1)?.requestId], [id, id]);
-    const denied = await rig.ask({ headers: { accept: "application/json" } });
+    const denied = await rig.request({ headers: { accept: "application/json" } });
     assert.equal(JSON.parse(denied.body)["request_id"], denied.headers["x-request-id"]);
   });
 
@@ -300,15 +300,15 @@ describe("the request id", () => {
     const given = { "x-request-id": "given-by-somebody" };
     const plain = await start();
     assert.notEqual(
-      (await plain.rig.ask({ session: 1, headers: given })).headers["x-request-id"],
+      (await plain.rig.request({ session: 1, headers: given })).headers["x-request-id"],
       given["x-request-id"],
     );
     const behind = await start({ config: { xffNumTrustedHops: 1 } });
-    const answer = await behind.rig.ask({ session: 1, headers: given });
+    const answer = await behind.rig.request({ session: 1, headers: given });
     assert.equal(answer.headers["x-request-id"], given["x-request-id"]);
     assert.deepEqual(valuesOf(behind.upstream.seen[0]?.rawHeaders ?? [], "x-request-id"), [given["x-request-id"]]);
     assert.equal(behind.rig.records.at(-1)?.requestId, given["x-request-id"]);
-    const odd = await behind.rig.ask({ session: 1, headers: { "x-request-id": 'a"b c' } });
+    const odd = await behind.rig.request({ session: 1, headers: { "x-request-id": 'a"b c' } });
     assert.match(String(odd.headers["x-request-id"]), /^[0-9a-f-]{36}$/);
   });
 });

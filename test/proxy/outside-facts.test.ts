@@ -72,7 +72,7 @@ test("a silent stream that a time criterion permitted is cut when its time has p
   assert(Date.now() >= until);
   const last = rig.records.at(-1);
   assert.deepEqual([last?.occasion, last?.result, last?.reasons], ["redecision", "deny", ["date-unauthorized"]]);
-  assert.equal((await rig.ask({ session: 1 })).status, 403);
+  assert.equal((await rig.request({ session: 1 })).status, 403);
 });
 
 test("a time criterion that comes round again goes on with what it still permits", async () => {
@@ -87,7 +87,7 @@ test("a time criterion that comes round again goes on with what it still permits
 test("another data set cuts the streams of those whom it lets in no longer, and no others", async () => {
   const set = new RecordSet("hr", "user.id");
   const rig = await start({ allow: { and: [{ record: { type: "hr", exists: true } }] } }, set);
-  const unknown = await rig.ask({ session: 1 });
+  const unknown = await rig.request({ session: 1 });
   assert.deepEqual([unknown.status, unknown.headers["retry-after"]], [503, "1"]);
   set.replace([{ id: "subject-1" }, { id: "subject-2" }]);
   const [one, two] = [await open(rig, 1), await open(rig, 2)];

@@ -22,7 +22,7 @@ import {
   serveFrames,
 } from "../support/http2-frames.ts";
 import { waitFor } from "../support/wait-for.ts";
-import { open, type Rig, routeTo, startRig } from "./support.ts";
+import { publicAccess, type Rig, routeTo, startRig } from "./support.ts";
 
 const { NGHTTP2_REFUSED_STREAM: refusedStream, NGHTTP2_NO_ERROR: noError } = constants;
 
@@ -86,13 +86,13 @@ async function startFrames(t: TestContext, { onHead, onWhole = answer }: Manner)
 
 async function startTo(t: TestContext, ports: readonly number[], parts: Partial<RouteConfig> = {}): Promise<Rig> {
   const to = ports.map((port) => ({ url: new URL(`h2c://127.0.0.1:${port}`), weight: null }));
-  const rig = await startRig([routeTo(ports[0] ?? 0, { ...open, to, ...parts })]);
+  const rig = await startRig([routeTo(ports[0] ?? 0, { ...publicAccess, to, ...parts })]);
   t.after(() => rig.close());
   return rig;
 }
 
 const call = (rig: Rig, body: string | Buffer, path = "/pkg.Service/Call") =>
-  rig.ask({ method: "POST", path, body, headers: { "content-type": "application/grpc", te: "trailers" } });
+  rig.request({ method: "POST", path, body, headers: { "content-type": "application/grpc", te: "trailers" } });
 
 const refuse = ({ socket, id }: Stream): false => {
   socket.write(reset(id, refusedStream));
@@ -119,8 +119,8 @@ test("so is one without a body, and a PATCH", async (t) => {
   let asked = 0;
   const upstream = await startFrames(t, { onHead: (stream) => (++asked % 2 === 1 ? refuse(stream) : true) });
   const rig = await startTo(t, [upstream.port]);
-  assert.equal((await rig.ask({ method: "POST" })).status, 200);
-  assert.equal((await rig.ask({ method: "PATCH", body: "change" })).status, 200);
+  assert.equal((await rig.request({ method: "POST" })).status, 200);
+  assert.equal((await rig.request({ method: "PATCH", body: "change" })).status, 200);
   assert.deepEqual(upstream.carriedOut, ["", "change"]);
 });
 

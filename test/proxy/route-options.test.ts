@@ -45,7 +45,7 @@ describe("redirects", () => {
   for (const [redirect, status, location] of rows)
     test(redirect, async () => {
       const rig = await start(`prefix: /a, redirect: ${redirect}, ${everybody}`);
-      const answer = await rig.ask({ path: "/a/b?c=d" });
+      const answer = await rig.request({ path: "/a/b?c=d" });
       assert.deepEqual([answer.status, answer.headers.location], [status, location]);
     });
 });
@@ -56,7 +56,7 @@ test("a path that a rewrite would make a dot segment of is 400, and no upstream 
     `prefix: /foo, prefix_rewrite: /, to: "http://127.0.0.1:${server.port}", allow_public_unauthenticated_access: true`,
   );
   for (const path of ["/foo../x", "/foo.", "/foo./x", "/foo;/x"]) {
-    const answer = await rig.ask({ path });
+    const answer = await rig.request({ path });
     assert.equal(answer.status, 400, path);
   }
   assert.equal(server.seen.length, 0);
@@ -65,7 +65,7 @@ test("a path that a rewrite would make a dot segment of is 400, and no upstream 
 
 test("a fixed response has its status and its body", async () => {
   const rig = await start(`response: {status: 418, body: tea}, ${everybody}`);
-  const answer = await rig.ask({});
+  const answer = await rig.request({});
   assert.deepEqual([answer.status, answer.body, answer.headers["content-length"]], [418, "tea", "3"]);
 });
 
@@ -80,7 +80,7 @@ test("what is written outside of ASCII is sent as UTF-8: in headers as it is, in
     `prefix: /denied, ${to}, policy: {deny: {and: [{accept: true}]}}`,
   );
   const said = async (path: string): Promise<unknown[]> => {
-    const { status, headers } = await rig.ask({ path, headers: { accept: "application/json" } });
+    const { status, headers } = await rig.request({ path, headers: { accept: "application/json" } });
     const { location, "x-says": says } = headers;
     return [status, location ?? (typeof says === "string" ? Buffer.from(says, "latin1").toString() : says)];
   };
@@ -98,9 +98,9 @@ test("regex_rewrite_substitution may make a query of the path, and the request's
     `prefix: /find/, to: "http://127.0.0.1:${server.port}", regex_rewrite_pattern: "^/find/(.*)$", regex_rewrite_substitution: "/search?q=\\\\1",` +
       ` policy: {allow: {and: [{http_path: {starts_with: /find/}}]}}`,
   );
-  assert.equal((await rig.ask({ path: "/find/f%61r?page=2" })).status, 200);
-  assert.equal((await rig.ask({ path: "/find/far" })).status, 200);
-  assert.equal((await rig.ask({ path: "/find/far?a=1&pomerium_session=s1" })).status, 200);
+  assert.equal((await rig.request({ path: "/find/f%61r?page=2" })).status, 200);
+  assert.equal((await rig.request({ path: "/find/far" })).status, 200);
+  assert.equal((await rig.request({ path: "/find/far?a=1&pomerium_session=s1" })).status, 200);
   assert.deepEqual(
     server.seen.map(({ url }) => url),
     ["/search?q=far&page=2", "/search?q=far", "/search?q=far&a=1"],
@@ -114,12 +114,12 @@ test("cors_allow_preflight lets a preflight pass without a session, and nothing 
     `to: "http://127.0.0.1:${server.port}", allow_any_authenticated_user: true`,
   );
   const preflight = { origin: "https://other.example", "access-control-request-method": "PUT" };
-  assert.equal((await rig.ask({ path: "/open", method: "OPTIONS", headers: preflight })).status, 200);
+  assert.equal((await rig.request({ path: "/open", method: "OPTIONS", headers: preflight })).status, 200);
   assert.equal(server.seen.at(-1)?.method, "OPTIONS");
   const refused = [
-    await rig.ask({ path: "/", method: "OPTIONS", headers: preflight }),
-    await rig.ask({ path: "/open", method: "OPTIONS" }),
-    await rig.ask({ path: "/open", method: "PUT", headers: preflight }),
+    await rig.request({ path: "/", method: "OPTIONS", headers: preflight }),
+    await rig.request({ path: "/open", method: "OPTIONS" }),
+    await rig.request({ path: "/open", method: "PUT", headers: preflight }),
   ];
   assert.deepEqual(
     refused.map(({ status }) => status),
@@ -132,7 +132,7 @@ test("cors_allow_preflight lets a preflight pass without a session, and nothing 
 test("weights in `to` are the shares of the upstreams", async () => {
   const [a, b] = (await upstreams(2)) as [Upstream, Upstream];
   const rig = await start(`to: ["http://127.0.0.1:${a.port},3", "http://127.0.0.1:${b.port},1"], ${everybody}`);
-  for (let i = 0; i < 8; i++) await rig.ask({});
+  for (let i = 0; i < 8; i++) await rig.request({});
   assert.deepEqual([a.seen.length, b.seen.length], [6, 2]);
 });
 
@@ -147,7 +147,7 @@ test("paths, hosts and headers are rewritten on the way there and back", async (
       `set_response_headers: {X-Answer: "yes"},` +
       `rewrite_response_headers: [{header: Location, prefix: "http://inside:8000/", value: "http://app.localhost/team/"}]`,
   );
-  const answer = await rig.ask({ path: "/team/wiki/page?q=1", headers: { "x-mine": "me", "x-gone": "1" } });
+  const answer = await rig.request({ path: "/team/wiki/page?q=1", headers: { "x-mine": "me", "x-gone": "1" } });
   assert.equal(answer.headers.location, "http://app.localhost/team/login?x=1");
   assert.equal(answer.headers["x-answer"], "yes");
   const seen = server.seen[0];
@@ -164,9 +164,9 @@ test("a wildcard in `from` matches any name below; an exact host wins over it", 
   ).routes;
   const rig = await startRig(routes);
   cleanUps.push(() => rig.close());
-  assert.equal((await rig.ask({ host: "a.b.apps.localhost" })).status, 200);
-  assert.equal((await rig.ask({ host: "one.apps.localhost" })).body, "exact");
-  assert.equal((await rig.ask({ host: "apps.localhost" })).status, 404);
+  assert.equal((await rig.request({ host: "a.b.apps.localhost" })).status, 200);
+  assert.equal((await rig.request({ host: "one.apps.localhost" })).body, "exact");
+  assert.equal((await rig.request({ host: "apps.localhost" })).status, 404);
 });
 
 test("a kept connection ends on our side before the upstream would end it", async () => {
@@ -188,7 +188,7 @@ test("a kept connection ends on our side before the upstream would end it", asyn
   });
   const { port } = server.address() as AddressInfo;
   const rig = await start(`to: "http://127.0.0.1:${port}", ${everybody}`);
-  await Promise.all([rig.ask({ path: "/2" }), rig.ask({ path: "/30" })]);
+  await Promise.all([rig.request({ path: "/2" }), rig.request({ path: "/30" })]);
   await waitFor("the short one to be ended by us", () => ended.has(2));
   assert.deepEqual([...ended], [2]);
 });
@@ -204,7 +204,7 @@ test("nginx behind the proxy: health checks, balancing and kept connections", {
       "unhealthy_threshold: 1, healthy_threshold: 1, http_health_check: {path: /health, expected_statuses: [{start: 200, end: 400}]}}]",
   );
   const own = (at: number) => servers[at]?.requests().filter(({ uri }) => uri === "/page").length ?? 0;
-  for (let i = 0; i < 4; i++) assert.equal((await rig.ask({ path: "/page" })).status, 200);
+  for (let i = 0; i < 4; i++) assert.equal((await rig.request({ path: "/page" })).status, 200);
   await waitFor("both to have had two", () => own(0) === 2 && own(1) === 2);
   assert.ok(servers[0]?.requests().some(({ uri }) => uri === "/health"));
   await servers[0]?.stop();
@@ -212,5 +212,6 @@ test("nginx behind the proxy: health checks, balancing and kept connections", {
     const values = (await rig.registry.getSingleMetric("cardea_proxy_upstream_healthy")?.get())?.values ?? [];
     return values.some(({ value }) => value === 0);
   });
-  for (let i = 0; i < 4; i++) assert.equal((await rig.ask({ method: "POST", path: "/page", body: "x" })).status, 200);
+  for (let i = 0; i < 4; i++)
+    assert.equal((await rig.request({ method: "POST", path: "/page", body: "x" })).status, 200);
 });

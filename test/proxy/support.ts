@@ -64,7 +64,7 @@ export const engOnly: Partial<RouteConfig> = {
     location: { file: "cardea.yaml", line: 1, column: 1 },
   },
 };
-export const open: Partial<RouteConfig> = {
+export const publicAccess: Partial<RouteConfig> = {
   allowAnyAuthenticatedUser: false,
   allowPublicUnauthenticatedAccess: true,
 };
@@ -130,14 +130,14 @@ export function signedIn(n: number, parts: { expiresAt?: number; email?: string 
   };
 }
 /** As sign-in records a person beside their session. */
-export function known(n: number): CardeaEvent {
+export function userRecorded(n: number): CardeaEvent {
   const { profile } = signedIn(n) as Extract<CardeaEvent, { type: "SessionCreated" }>;
   return { type: "UserUpserted", userId: userId(n), profile };
 }
-export function revokedSession(n: number): CardeaEvent {
+export function sessionRevoked(n: number): CardeaEvent {
   return { type: "SessionRevoked", sessionId: sessionId(n), userId: userId(n), reason: "operator" };
 }
-export function members(change: { added?: number[]; removed?: number[] }): CardeaEvent {
+export function groupChanged(change: { added?: number[]; removed?: number[] }): CardeaEvent {
   const ids = (all: number[] = []) => all.map(userId);
   return {
     type: "GroupMembersChanged",
@@ -163,18 +163,18 @@ export type Rig = Readonly<{
   /** Sets how long the lease has been over; negative: fresh. */
   lease: { overdueMs: number };
   /** What a link that is not applied is answered with. */
-  behind: { answer: "reached" | "behind" | "lost" };
+  catchUp: { answer: "reached" | "behind" | "lost" };
   deniedLocally: Set<Stream>;
   /** What shadow policies would have changed, in order. */
   shadowed: readonly (readonly [routeId: string, direction: ShadowDirection])[];
-  ask(options: Ask): Promise<Answered>;
-  raw(text: string | Buffer, within?: number): Promise<string>;
+  request(options: RequestOptions): Promise<ReceivedResponse>;
+  sendRaw(text: string | Buffer, within?: number): Promise<string>;
   /** Puts other routes in force; settles when what they deny is destroyed. */
   activate(routes: readonly RouteConfig[], config?: Partial<Config>): ReturnType<ProxyServer["activate"]>;
   close(): Promise<void>;
 }>;
 
-export type Ask = Readonly<{
+export type RequestOptions = Readonly<{
   path?: string;
   host?: string;
   method?: string;
@@ -182,7 +182,12 @@ export type Ask = Readonly<{
   session?: number;
   body?: string | Buffer;
 }>;
-export type Answered = Readonly<{ status: number; headers: IncomingMessage["headers"]; body: string; raw: string[] }>;
+export type ReceivedResponse = Readonly<{
+  status: number;
+  headers: IncomingMessage["headers"];
+  body: string;
+  raw: string[];
+}>;
 
 export async function startRig(
   routes: readonly RouteConfig[],
@@ -198,7 +203,7 @@ export async function startRig(
   const listeners = new Set<ChangeListener>();
   const records: DecisionRecord[] = [];
   const lease = { overdueMs: -1_000 };
-  const behind: Rig["behind"] = { answer: "reached" };
+  const catchUp: Rig["catchUp"] = { answer: "reached" };
   const deniedLocally = new Set<Stream>();
   const places = new FactPositions(0 as Position);
   const shadowed: [routeId: string, direction: ShadowDirection][] = [];
@@ -225,7 +230,7 @@ export async function startRig(
       isDeniedLocally: (stream) => deniedLocally.has(stream),
     },
     freshness: { overdueMs: () => lease.overdueMs },
-    catchUp: async () => behind.answer,
+    catchUp: async () => catchUp.answer,
     resolveCaller: (handle, options) => resolveCaller(projection, handle, { ...options, open: openSealed, cache }),
     idpIdOf: () => "idp",
     bearerTokens: { identify: () => ({ type: "refused" }), accepts: () => false },
@@ -308,7 +313,7 @@ export async function startRig(
     registry,
     metrics: async () => `${await registry.metrics()}\n${[...proxy.routeMetrics()].join("")}`,
     lease,
-    behind,
+    catchUp,
     deniedLocally,
     shadowed,
     async apply(...events) {
@@ -324,15 +329,15 @@ export async function startRig(
       );
       return performance.now() - started;
     },
-    ask: (options) => ask(port, options),
-    raw: (text, within) => raw(port, text, within),
+    request: (options) => sendRequest(port, options),
+    sendRaw: (text, within) => sendRaw(port, text, within),
     activate: (others, changed) => proxy.activate(depsOf(configOf(others, { ...parts.config, ...changed }))),
     close: () => proxy.close(),
   };
 }
 
 /** As a browser goes to a page, unless the headers say otherwise. */
-export function ask(port: number, options: Ask): Promise<Answered> {
+export function sendRequest(port: number, options: RequestOptions): Promise<ReceivedResponse> {
   return new Promise((resolve, reject) => {
     const req = request(
       {
@@ -368,7 +373,7 @@ export function ask(port: number, options: Ask): Promise<Answered> {
 }
 
 /** Everything that comes back on one connection, until it is closed or nothing came for a while. */
-export function raw(port: number, text: string | Buffer, within = 300): Promise<string> {
+export function sendRaw(port: number, text: string | Buffer, within = 300): Promise<string> {
   return new Promise((resolve) => {
     let answer = "";
     const socket = connect(port, "127.0.0.1");
@@ -395,14 +400,14 @@ export type Upstream = Readonly<{
   port: number;
   server: Server;
   /** Heads that arrived. */
-  seen: readonly Seen[];
+  seen: readonly SeenRequest[];
   close(): Promise<void>;
 }>;
-export type Seen = Readonly<{ method: string; url: string; rawHeaders: readonly string[]; body: () => string }>;
+export type SeenRequest = Readonly<{ method: string; url: string; rawHeaders: readonly string[]; body: () => string }>;
 
 /** An upstream of a test's own making. Without a handler it answers with what it was sent, as JSON. */
 export async function startUpstream(handler?: (req: IncomingMessage, res: ServerResponse) => void): Promise<Upstream> {
-  const seen: Seen[] = [];
+  const seen: SeenRequest[] = [];
   const sockets = new Set<Socket>();
   const server = createServer((req, res) => {
     let body = "";
@@ -436,7 +441,7 @@ export async function startUpstream(handler?: (req: IncomingMessage, res: Server
 }
 
 /** Decisions for others, on a port that is free, for nobody yet. */
-export function decisionApi(parts: Partial<DecisionApiConfig> = {}): DecisionApiConfig {
+export function decisionApiConfig(parts: Partial<DecisionApiConfig> = {}): DecisionApiConfig {
   return {
     ...{ address: null, grpcAddress: null, tls: null, clientCa: null, trustedProxies: [], keys: {} },
     ...{ listsPeople: [], subjectIssuer: null, resources: {}, ...parts },

@@ -7,7 +7,7 @@ import { connect as connectHttp2 } from "node:http2";
 import { connect } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { waitFor } from "../support/wait-for.ts";
-import { open, type Rig, routeTo, startRig, startUpstream, type Upstream } from "./support.ts";
+import { publicAccess, type Rig, routeTo, startRig, startUpstream, type Upstream } from "./support.ts";
 
 /** The listener looks at its connections once a second, so that an upload has two looks to be seen moving. */
 const readMs = 1_100;
@@ -25,7 +25,7 @@ async function start(readLimit: "request" | "silence"): Promise<Site> {
   const lines: Line[] = [];
   const write = (text: string): boolean => lines.push(JSON.parse(text)) > 0;
   const to = (host: string, parts: Parameters<typeof routeTo>[1]) =>
-    routeTo(upstream.port, { ...open, host, idleTimeoutMs: 0, timeoutMs: 0, ...parts });
+    routeTo(upstream.port, { ...publicAccess, host, idleTimeoutMs: 0, timeoutMs: 0, ...parts });
   const rig = await startRig(
     [
       to("app.localhost", {}),

@@ -8,11 +8,11 @@ import { HeaderLines } from "../../src/proxy/message/header-lines.ts";
 export type Upstream = Readonly<{
   pool: Http1Pool;
   /** Heads as they came. */
-  asked: string[];
+  requests: string[];
   /** Answers with these from now on, each in a read of its own. */
-  answerWith(...pieces: string[]): void;
+  respondWith(...pieces: string[]): void;
   /** Connections that were made. */
-  opened(): number;
+  connections(): number;
   close(): void;
 }>;
 
@@ -53,21 +53,26 @@ export async function startUpstream(t: TestContext): Promise<Upstream> {
   t.after(close);
   return {
     pool,
-    asked,
-    answerWith(...next) {
+    requests: asked,
+    respondWith(...next) {
       pieces = next;
     },
-    opened: () => opened,
+    connections: () => opened,
     close,
   };
 }
 
-export type Asked = Readonly<{ method?: string; path?: string; headers?: HeaderLines; requestId?: string | null }>;
+export type RequestOptions = Readonly<{
+  method?: string;
+  path?: string;
+  headers?: HeaderLines;
+  requestId?: string | null;
+}>;
 
 /** @returns status and body, hints before them */
-export function ask(
+export function sendRequest(
   pool: Http1Pool,
-  { method = "GET", path = "/", headers = new HeaderLines(["host", "a"]), requestId = null }: Asked = {},
+  { method = "GET", path = "/", headers = new HeaderLines(["host", "a"]), requestId = null }: RequestOptions = {},
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     let answer = "";
@@ -92,5 +97,5 @@ export function ask(
   });
 }
 
-export const answerOf = (body: string): string =>
+export const responseOf = (body: string): string =>
   `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\nX: y\r\n\r\n${body}`;

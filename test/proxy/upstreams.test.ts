@@ -17,7 +17,16 @@ import type { HealthCheckConfig, RouteConfig } from "../../src/config/index.ts";
 import { base, goodRoute, config as parsed } from "../config/support.ts";
 import { freePort } from "../support/free-port.ts";
 import { waitFor } from "../support/wait-for.ts";
-import { open, type Rig, routeTo, signedIn, startRig, startUpstream, type Upstream, valuesOf } from "./support.ts";
+import {
+  publicAccess,
+  type Rig,
+  routeTo,
+  signedIn,
+  startRig,
+  startUpstream,
+  type Upstream,
+  valuesOf,
+} from "./support.ts";
 
 const cleanUps: (() => Promise<unknown> | unknown)[] = [];
 after(async () => {
@@ -41,7 +50,9 @@ async function startServers(count: number, handler?: Parameters<typeof startUpst
 }
 
 async function startTo(ports: readonly number[], written: string, parts: Partial<RouteConfig> = {}): Promise<Rig> {
-  const rig = await startRig([routeTo(0, { ...open, id: "r", to: ports.map(urlOf), ...lines(written), ...parts })]);
+  const rig = await startRig([
+    routeTo(0, { ...publicAccess, id: "r", to: ports.map(urlOf), ...lines(written), ...parts }),
+  ]);
   cleanUps.push(() => rig.close());
   await rig.apply(signedIn(1), signedIn(2));
   return rig;
@@ -66,7 +77,7 @@ describe("one caller stays at one upstream", () => {
         { allowPublicUnauthenticatedAccess: false, allowAnyAuthenticatedUser: true },
       );
       for (let i = 0; i < 5; i++)
-        assert.equal((await rig.ask({ session: 1, headers: { "x-pomerium-routing-key": "mine" } })).status, 200);
+        assert.equal((await rig.request({ session: 1, headers: { "x-pomerium-routing-key": "mine" } })).status, 200);
       const busy = servers.filter(({ seen }) => seen.length > 0);
       assert.deepEqual(
         busy.map(({ seen }) => seen.length),
@@ -82,7 +93,7 @@ describe("one caller stays at one upstream", () => {
       servers.map(({ port }) => port),
       "    load_balancing_policy: MAGLEV\n",
     );
-    for (let i = 0; i < 4; i++) await rig.ask({});
+    for (let i = 0; i < 4; i++) await rig.request({});
     assert.deepEqual(servers.map(({ seen }) => seen.length).sort(), [0, 0, 4]);
   });
 });
@@ -104,7 +115,7 @@ describe("health checks", () => {
     const rig = await startTo([a, b], check(http));
     const usedBy = async (): Promise<string[]> => {
       const used = new Set<string>();
-      for (let i = 0; i < 4; i++) used.add((await rig.ask({})).body);
+      for (let i = 0; i < 4; i++) used.add((await rig.request({})).body);
       return [...used].sort();
     };
     await waitFor("both to be asked", () => servers.every(({ seen }) => seen.length > 1));
@@ -194,7 +205,7 @@ describe("health checks", () => {
       "it to be left out",
       async () => (await metric(rig, "cardea_proxy_upstream_healthy", upstreamOf(gone))) === 0,
     );
-    const answer = await rig.ask({ headers: { accept: "application/json" } });
+    const answer = await rig.request({ headers: { accept: "application/json" } });
     assert.deepEqual([answer.status, JSON.parse(answer.body).statusText], [503, "No healthy upstream"]);
   });
 
@@ -233,9 +244,9 @@ describe("outlier detection", () => {
     const [bad] = await startServers(1, (_req, res) => res.writeHead(500).end("bad"));
     assert.ok(good && bad);
     const rig = await startTo([good.port, bad.port], "    outlier_detection: {consecutive_5xx: 3}\n");
-    for (let i = 0; i < 6; i++) await rig.ask({});
+    for (let i = 0; i < 6; i++) await rig.request({});
     assert.equal(bad.seen.length, 3);
-    for (let i = 0; i < 6; i++) assert.equal((await rig.ask({})).body, "good");
+    for (let i = 0; i < 6; i++) assert.equal((await rig.request({})).body, "good");
     assert.deepEqual(
       [
         await metric(rig, "cardea_proxy_upstream_ejected", upstreamOf(bad.port)),
@@ -256,7 +267,7 @@ describe("outlier detection", () => {
       timeoutMs: 300,
     });
     const statuses: number[] = [];
-    for (let i = 0; i < 4; i++) statuses.push((await rig.ask({})).status);
+    for (let i = 0; i < 4; i++) statuses.push((await rig.request({})).status);
     assert.deepEqual(statuses.sort(), [200, 200, 200, 504]);
   });
 });
@@ -267,7 +278,7 @@ describe("an upstream that cannot be reached", () => {
     const gone = [await freePort(), await freePort()];
     const rig = await startTo([gone[0] as number, server.port], "");
     for (const method of ["GET", "POST", "GET", "POST"]) {
-      const answer = await rig.ask({ method, body: method === "POST" ? "hello" : "" });
+      const answer = await rig.request({ method, body: method === "POST" ? "hello" : "" });
       assert.equal(answer.status, 200);
       assert.equal(JSON.parse(answer.body).body, method === "POST" ? "hello" : "");
       assert.deepEqual(valuesOf(JSON.parse(answer.body).rawHeaders, "host"), [`127.0.0.1:${server.port}`]);
@@ -275,15 +286,15 @@ describe("an upstream that cannot be reached", () => {
     assert.equal(server.seen.length, 4);
     const lost = await startTo([...gone, server.port], "");
     const statuses: number[] = [];
-    for (let i = 0; i < 3; i++) statuses.push((await lost.ask({})).status);
+    for (let i = 0; i < 3; i++) statuses.push((await lost.request({})).status);
     assert.ok(statuses.includes(503) || statuses.includes(200));
     const alone = await startTo([gone[0] as number], "");
-    assert.equal((await alone.ask({})).status, 503);
+    assert.equal((await alone.request({})).status, 503);
   });
   test("not where max_retries is 0", async () => {
     const [server] = (await startServers(1)) as [Upstream];
     const rig = await startTo([await freePort(), server.port], "    circuit_breaker_thresholds: {max_retries: 0}\n");
-    assert.deepEqual([(await rig.ask({})).status, (await rig.ask({})).status].sort(), [200, 503]);
+    assert.deepEqual([(await rig.request({})).status, (await rig.request({})).status].sort(), [200, 503]);
     assert.equal(await metric(rig, "cardea_proxy_upstream_overflows_total", { route: "r", bound: "retries" }), 1);
   });
 });
@@ -307,9 +318,9 @@ describe("circuit breakers", () => {
   test("more requests than allowed: 503 and why, and room again when one is done", async () => {
     const { server, release } = await startHolding();
     const rig = await startTo([server.port], "    circuit_breaker_thresholds: {max_requests: 2}\n");
-    const under = [rig.ask({}), rig.ask({})];
+    const under = [rig.request({}), rig.request({})];
     await waitFor("two to arrive", () => server.seen.length === 2);
-    const refused = await rig.ask({ headers: { accept: "application/json" } });
+    const refused = await rig.request({ headers: { accept: "application/json" } });
     assert.deepEqual([refused.status, refused.headers["retry-after"]], [503, "1"]);
     assert.equal(JSON.parse(refused.body).statusText, "Too many requests to this service");
     assert.equal(await overflow(rig, "requests"), 1);
@@ -318,7 +329,7 @@ describe("circuit breakers", () => {
       (await Promise.all(under)).map(({ status }) => status),
       [200, 200],
     );
-    const next = rig.ask({});
+    const next = rig.request({});
     await waitFor("it to arrive", () => server.seen.length === 3);
     release();
     assert.equal((await next).status, 200);
@@ -330,11 +341,11 @@ describe("circuit breakers", () => {
       [server.port],
       "    circuit_breaker_thresholds: {max_connections: 1, max_pending_requests: 1}\n",
     );
-    const first = rig.ask({ path: "/1" });
+    const first = rig.request({ path: "/1" });
     await waitFor("it to arrive", () => server.seen.length === 1);
-    const second = rig.ask({ path: "/2" });
+    const second = rig.request({ path: "/2" });
     await waitFor("it to wait", () => rig.proxy.stats().exchanges.http === 2);
-    assert.equal((await rig.ask({ path: "/3" })).status, 503);
+    assert.equal((await rig.request({ path: "/3" })).status, 503);
     assert.equal(await overflow(rig, "pending_requests"), 1);
     assert.equal(server.seen.length, 1);
     release();
@@ -355,10 +366,10 @@ describe("circuit breakers", () => {
       "    circuit_breaker_thresholds: {max_connections: 1, max_pending_requests: 1}\n",
       { timeoutMs: 0 },
     );
-    const first = rig.ask({});
+    const first = rig.request({});
     await waitFor("it to arrive", () => server.seen.length === 1);
     for (let i = 0; i < 3; i++) {
-      await rig.raw("GET /x HTTP/1.1\r\nHost: app.localhost\r\n\r\n", 50); // and goes
+      await rig.sendRaw("GET /x HTTP/1.1\r\nHost: app.localhost\r\n\r\n", 50); // and goes
       await waitFor("it to be let go of", () => rig.proxy.stats().exchanges.http === 1);
     }
     release();
@@ -380,9 +391,9 @@ describe("circuit breakers", () => {
     more.on("error", () => {});
     const [, refused] = (await once(more, "unexpected-response")) as [unknown, { statusCode: number }];
     assert.equal(refused.statusCode, 503);
-    assert.equal((await rig.ask({})).status, 503);
+    assert.equal((await rig.request({})).status, 503);
     socket.terminate();
-    await waitFor("room again", async () => (await rig.ask({})).status === 200);
+    await waitFor("room again", async () => (await rig.request({})).status === 200);
   });
 });
 
@@ -403,7 +414,7 @@ describe("an upstream at a Unix domain socket", () => {
     const checks =
       "    health_checks: [{timeout: 2s, interval: 20ms, no_traffic_interval: 20ms, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {}}]\n";
     const rig = await startTo([], checks, { to, allowWebsockets: true });
-    assert.equal((await rig.ask({ path: "/a?b" })).body, "localhost /a?b");
+    assert.equal((await rig.request({ path: "/a?b" })).body, "localhost /a?b");
     const socket = new WebSocket(`ws://127.0.0.1:${rig.port}/`, { headers: { host: "app.localhost" } });
     const [message] = (await once(socket, "message")) as [Buffer];
     assert.equal(message.toString(), "hello");

@@ -5,65 +5,65 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { HeaderLines } from "../../src/proxy/message/header-lines.ts";
-import { type Asked, answerOf, ask, startUpstream } from "./upstream-by-hand.ts";
+import { type RequestOptions, responseOf, sendRequest, startUpstream } from "./upstream-by-hand.ts";
 
 suite("an answer of HTTP/1.1", () => {
   test("cut in two at any byte it is the same, and its connection is used again", async (t) => {
-    const { pool, answerWith, opened } = await startUpstream(t);
-    const answer = answerOf("a\r\n\r\nb\u00ff");
+    const { pool, respondWith: answerWith, connections: opened } = await startUpstream(t);
+    const answer = responseOf("a\r\n\r\nb\u00ff");
     for (let at = 1; at <= answer.length; at++) {
       answerWith(answer.slice(0, at), ...(at < answer.length ? [answer.slice(at)] : []));
-      assert.equal(await ask(pool), "200 a\r\n\r\nb\u00ff", `cut at ${at}`);
+      assert.equal(await sendRequest(pool), "200 a\r\n\r\nb\u00ff", `cut at ${at}`);
     }
     assert.equal(opened(), 1);
   });
 
   for (const length of [0, 1, 16_383, 16_384, 16_385, 65_000])
     test(`with a body of ${length} bytes in one write`, async (t) => {
-      const { pool, answerWith, opened } = await startUpstream(t);
+      const { pool, respondWith: answerWith, connections: opened } = await startUpstream(t);
       const body = "b".repeat(length);
-      answerWith(answerOf(body));
-      for (let n = 0; n < 3; n++) assert.equal(await ask(pool), `200 ${body}`);
+      answerWith(responseOf(body));
+      for (let n = 0; n < 3; n++) assert.equal(await sendRequest(pool), `200 ${body}`);
       assert.equal(opened(), 1);
     });
 
   const around: readonly (readonly [what: string, text: string, seen: string, connections: number])[] = [
-    ["behind a hint, in one read with it", `HTTP/1.1 103 Early Hints\r\n\r\n${answerOf("ab")}`, "103 200 ab", 1],
-    ["behind a hint as long as what follows", `HTTP/1.1 103 E\r\n\r\n${answerOf("ab")}`, "103 200 ab", 1],
-    ["behind empty lines", `\r\n\r\n${answerOf("ab")}`, "200 ab", 1],
-    ["with another answer behind it", `${answerOf("ab")}${answerOf("cd")}`, "200 ab", 3],
-    ["with one byte behind it", `${answerOf("ab")}x`, "200 ab", 3],
-    ["with an empty line behind it", `${answerOf("ab")}\r\n\r\n`, "200 ab", 1],
+    ["behind a hint, in one read with it", `HTTP/1.1 103 Early Hints\r\n\r\n${responseOf("ab")}`, "103 200 ab", 1],
+    ["behind a hint as long as what follows", `HTTP/1.1 103 E\r\n\r\n${responseOf("ab")}`, "103 200 ab", 1],
+    ["behind empty lines", `\r\n\r\n${responseOf("ab")}`, "200 ab", 1],
+    ["with another answer behind it", `${responseOf("ab")}${responseOf("cd")}`, "200 ab", 3],
+    ["with one byte behind it", `${responseOf("ab")}x`, "200 ab", 3],
+    ["with an empty line behind it", `${responseOf("ab")}\r\n\r\n`, "200 ab", 1],
     ["in chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", "200 ab", 1],
-    ["of another case", answerOf("ab").replace("Content-Length", "cONTENT-lENGTH"), "200 ab", 1],
+    ["of another case", responseOf("ab").replace("Content-Length", "cONTENT-lENGTH"), "200 ab", 1],
   ];
   for (const [what, text, seen, connections] of around)
     test(what, async (t) => {
-      const { pool, answerWith, opened } = await startUpstream(t);
+      const { pool, respondWith: answerWith, connections: opened } = await startUpstream(t);
       answerWith(text);
-      for (let n = 0; n < 3; n++) assert.equal(await ask(pool), seen);
+      for (let n = 0; n < 3; n++) assert.equal(await sendRequest(pool), seen);
       assert.equal(opened(), connections);
     });
 
   test("to HEAD, and a 304, tell of a length and have no body", async (t) => {
-    const { pool, answerWith, opened } = await startUpstream(t);
+    const { pool, respondWith: answerWith, connections: opened } = await startUpstream(t);
     answerWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
-    assert.equal(await ask(pool, { method: "HEAD" }), "200 ");
+    assert.equal(await sendRequest(pool, { method: "HEAD" }), "200 ");
     answerWith("HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n");
-    assert.equal(await ask(pool), "304 ");
-    answerWith(answerOf("ab"));
-    assert.equal(await ask(pool), "200 ab");
+    assert.equal(await sendRequest(pool), "304 ");
+    answerWith(responseOf("ab"));
+    assert.equal(await sendRequest(pool), "200 ab");
     assert.equal(opened(), 1);
   });
 });
 
 test("a head that comes again and again is written with its own method, path and id each time", async (t) => {
-  const { pool, asked, answerWith } = await startUpstream(t);
-  answerWith(answerOf("ab"));
+  const { pool, requests: asked, respondWith: answerWith } = await startUpstream(t);
+  answerWith(responseOf("ab"));
   const headers = new HeaderLines(["host", "a", "x-long", "l".repeat(2_000)]);
   const others = new HeaderLines(["host", "b"]);
   const id = (letter: string): string => letter.repeat(36);
-  const calls: Required<Asked>[] = [
+  const calls: Required<RequestOptions>[] = [
     { method: "GET", path: "/", headers, requestId: id("a") },
     { method: "GET", path: "/", headers, requestId: id("b") },
     { method: "GET", path: "/", headers, requestId: id("c") },
@@ -80,8 +80,8 @@ test("a head that comes again and again is written with its own method, path and
   ];
   for (const call of calls) {
     if (call.method === "HEAD") answerWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
-    else answerWith(answerOf("ab"));
-    await ask(pool, call);
+    else answerWith(responseOf("ab"));
+    await sendRequest(pool, call);
     const lines = call.headers.list.map((text, i) => (i % 2 === 0 ? `${text}: ` : `${text}\r\n`)).join("");
     const told = call.requestId === null ? "" : `x-request-id: ${call.requestId}\r\n`;
     assert.equal(asked.at(-1), `${call.method} ${call.path} HTTP/1.1\r\n${lines}${told}\r\n`);

@@ -114,7 +114,7 @@ export function serveFrames(socket: Socket, onFrame: (frame: Frame) => void): vo
 }
 
 /** The state of one stream: its status (0: none received yet), and how it ended. */
-export type Streamed = Readonly<{ status: number; reset: number | null; ended: boolean; bytes: number }>;
+export type StreamState = Readonly<{ status: number; reset: number | null; ended: boolean; bytes: number }>;
 
 export class RawHttp2 {
   readonly socket: Socket;
@@ -146,7 +146,7 @@ export class RawHttp2 {
     await Promise.race([once(this.socket, "drain"), once(this.socket, "close")]).catch(() => {});
   }
 
-  stream(id: number): Streamed {
+  stream(id: number): StreamState {
     return this.#stream(id);
   }
 

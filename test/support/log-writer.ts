@@ -156,8 +156,8 @@ export class LogWriter {
 
   /** A second writer in the same epoch, with its own head. The log must put the writes of both in one order. */
   fork(log: EventLog = this.log): LogWriter {
-    const twin: LogWriter = Object.create(LogWriter.prototype, Object.getOwnPropertyDescriptors(this));
-    return Object.assign(twin, { log, versions: new Map(this.versions) });
+    const fork: LogWriter = Object.create(LogWriter.prototype, Object.getOwnPropertyDescriptors(this));
+    return Object.assign(fork, { log, versions: new Map(this.versions) });
   }
 
   /** Builds a batch after the writer's head, without changing the writer. */

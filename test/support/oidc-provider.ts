@@ -14,16 +14,16 @@ export type TestProvider = Readonly<{
   /** The person of the next sign-in. */
   person: { name: string; claims: Readonly<Record<string, unknown>> };
   /** Paths of the requests that the provider answered. */
-  asked: readonly string[];
+  requestedPaths: readonly string[];
   /**
    * The current behaviour. `hold` is awaited before a response of the token endpoint is sent, when the provider has
    * already acted.
    */
   state: { down: boolean; hold: () => Promise<unknown> };
   /** How often the token endpoint received each refresh token. */
-  presented: ReadonlyMap<string, number>;
+  refreshTokenUses: ReadonlyMap<string, number>;
   /** Number of token families revoked because a refresh token was used twice. */
-  reuse: { families: number };
+  reuseDetected: { families: number };
   /** An access token for a resource (`audience`), signed by the provider (RFC 9068). */
   accessTokenFor(audience: string, claims?: JWTPayload): Promise<string>;
 }>;
@@ -36,14 +36,14 @@ export async function startProvider(
   const oidc = await importOidcProvider();
   const { privateKey } = await generateKeyPair("RS256", { extractable: true });
   const key = { ...(await exportJWK(privateKey)), kid: "k1", alg: "RS256", use: "sig" };
-  const asked: string[] = [];
+  const requestedPaths: string[] = [];
   const state: TestProvider["state"] = { down: false, hold: async () => {} };
-  const presented = new Map<string, number>();
-  const reuse = { families: 0 };
+  const refreshTokenUses = new Map<string, number>();
+  const reuseDetected = { families: 0 };
   const person = { name: "alice", claims: {} as Readonly<Record<string, unknown>> };
   let answer: (req: IncomingMessage, res: ServerResponse) => unknown = () => {};
   const server = createServer((req, res) => {
-    asked.push(new URL(req.url ?? "/", "http://x").pathname);
+    requestedPaths.push(new URL(req.url ?? "/", "http://x").pathname);
     if (state.down) res.writeHead(500).end("down");
     else void answer(req, res);
   });
@@ -100,16 +100,23 @@ export async function startProvider(
   });
   const callback = provider.callback();
   provider.on("grant.revoked", () => {
-    reuse.families += 1;
+    reuseDetected.families += 1;
   });
   answer = async (req, res) => {
     if (req.method === "POST" && req.url === "/token")
-      await noteToken(req, res, { presented, hold: () => state.hold() });
+      await noteToken(req, res, { presented: refreshTokenUses, hold: () => state.hold() });
     if (new URL(req.url ?? "/", "http://x").pathname !== "/interaction") return callback(req, res);
     return provider.interactionFinished(req, res, { login: { accountId: person.name } });
   };
   return {
-    ...{ issuer, person, asked, state, presented, reuse },
+    ...{
+      issuer,
+      person,
+      requestedPaths,
+      state,
+      refreshTokenUses,
+      reuseDetected,
+    },
     accessTokenFor: (audience, claims = {}) =>
       new SignJWT({ sub: person.name, scope: "read", client_id: "cardea", ...claims })
         .setProtectedHeader({ alg: "RS256", kid: "k1", typ: "at+jwt" })

@@ -24,7 +24,7 @@ export type Issued = Readonly<{
   certificate: X509Certificate;
 }>;
 
-export type Wanted = Readonly<{
+export type CertificateOptions = Readonly<{
   name?: string;
   hosts?: readonly string[];
   addresses?: readonly string[];
@@ -65,7 +65,7 @@ export class Authority {
     return new Authority(keys, await this.#sign(name, keys, extensions, {}));
   }
 
-  async issue(wanted: Wanted): Promise<Issued> {
+  async issue(wanted: CertificateOptions): Promise<Issued> {
     const keys = await makeKeys();
     const usage = wanted.usage === "client" ? ExtendedKeyUsage.clientAuth : ExtendedKeyUsage.serverAuth;
     const names: JsonGeneralName[] = [
@@ -103,7 +103,7 @@ export class Authority {
     name: string,
     keys: webcrypto.CryptoKeyPair,
     extensions: Extension[],
-    dates: Pick<Wanted, "notBefore" | "notAfter">,
+    dates: Pick<CertificateOptions, "notBefore" | "notAfter">,
   ): Promise<X509Certificate> {
     return X509CertificateGenerator.create({
       subject: `CN=${name}`,
@@ -116,7 +116,7 @@ export class Authority {
   }
 }
 
-function lifetime({ notBefore, notAfter }: Pick<Wanted, "notBefore" | "notAfter">): {
+function lifetime({ notBefore, notAfter }: Pick<CertificateOptions, "notBefore" | "notAfter">): {
   notBefore: Date;
   notAfter: Date;
 } {

@@ -33,7 +33,7 @@ export type PostgresGroup = PostgresServer &
      * @param loss what to do when commits may be lost; by default refuse with `quorum`, accept with `asynchronous`
      * @returns the old primary, and when the new one could be written to
      */
-    failOver(loss?: "refuse" | "accept"): Promise<Readonly<{ zombie: PostgresServer; promotedAt: number }>>;
+    failOver(loss?: "refuse" | "accept"): Promise<Readonly<{ oldPrimary: PostgresServer; promotedAt: number }>>;
     /** Runs SQL on the primary as a superuser. */
     sql(text: string, database?: string): Promise<Record<string, unknown>[]>;
   }>;
@@ -119,11 +119,11 @@ export async function startPostgresGroup({
       await waitForStandbys(primary, followers().length);
     },
     async failOver(loss = synchrony === "quorum" ? "refuse" : "accept") {
-      const zombie = primary;
+      const oldPrimary = primary;
       let promotedAt = 0;
       const { promoted, left } = await promotePostgresStandby({
         connectionString: group.connectionString(database),
-        oldPrimary: zombie === first ? names[0] : (standbys.find((each) => each === zombie)?.name ?? null),
+        oldPrimary: oldPrimary === first ? names[0] : (standbys.find((each) => each === oldPrimary)?.name ?? null),
         livingPrimary: "replace",
         loss,
         say(line) {
@@ -131,10 +131,10 @@ export async function startPostgresGroup({
         },
       });
       const chosen = standbys.find(({ host, port }) => `${host}:${port}` === promoted);
-      if (chosen === undefined) throw new Error(`somebody else was promoted: ${promoted}; ${left.join("; ")}`);
+      if (chosen === undefined) throw new Error(`another server was promoted: ${promoted}; ${left.join("; ")}`);
       primary = chosen;
       await waitForStandbys(primary, followers().length);
-      return { zombie, promotedAt };
+      return { oldPrimary, promotedAt };
     },
     sql: (text, database) => ask(primary, text, database),
     stop: () => each((server) => server.stop()),

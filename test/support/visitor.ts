@@ -7,7 +7,7 @@
  */
 import { Agent, type Dispatcher, request } from "undici";
 
-export type Answer = Readonly<{
+export type VisitorResponse = Readonly<{
   url: URL;
   status: number;
   headers: Readonly<Record<string, string | readonly string[] | undefined>>;
@@ -17,7 +17,7 @@ export type Answer = Readonly<{
   location: URL | null;
 }>;
 
-export type Ask = Readonly<{
+export type VisitorRequest = Readonly<{
   method?: string;
   headers?: Readonly<Record<string, string>>;
   form?: Readonly<Record<string, string>>;
@@ -38,7 +38,10 @@ export class Visitor {
   #cookies: Cookie[] = [];
 
   /** Sends one request without following redirects. Sends and stores cookies. */
-  async ask(target: string | URL, { method, headers = {}, form, body }: Ask = {}): Promise<Answer> {
+  async request(
+    target: string | URL,
+    { method, headers = {}, form, body }: VisitorRequest = {},
+  ): Promise<VisitorResponse> {
     const url = new URL(target);
     const cookie = this.cookieHeader(url);
     const sent = form === undefined ? body : new URLSearchParams(form).toString();
@@ -59,7 +62,7 @@ export class Visitor {
     return {
       url,
       status: answer.statusCode,
-      headers: answer.headers as Answer["headers"],
+      headers: answer.headers as VisitorResponse["headers"],
       body: await answer.body.text(),
       setCookies: lines,
       location: typeof location === "string" ? new URL(location, url) : null,
@@ -69,15 +72,18 @@ export class Visitor {
   /**
    * Follows redirects until one leads to a URL that starts with `until`. Returns that redirect without following it.
    */
-  async go(target: string | URL, options: Ask & Readonly<{ until?: string }> = {}): Promise<Answer> {
-    const { until, ...ask } = options;
+  async navigate(
+    target: string | URL,
+    options: VisitorRequest & Readonly<{ until?: string }> = {},
+  ): Promise<VisitorResponse> {
+    const { until, ...requestOptions } = options;
     let next: URL | null = new URL(target);
-    let how: Ask = ask;
+    let how: VisitorRequest = requestOptions;
     for (let hop = 0; hop < hopsMax; hop++) {
-      const answer: Answer = await this.ask(next, how);
+      const answer: VisitorResponse = await this.request(next, how);
       next = answer.location;
       if (next === null || (until !== undefined && next.href.startsWith(until))) return answer;
-      how = ask.headers === undefined ? {} : { headers: ask.headers };
+      how = requestOptions.headers === undefined ? {} : { headers: requestOptions.headers };
     }
     throw new Error(`more than ${hopsMax} redirects, the last to ${next.origin}${next.pathname}`);
   }

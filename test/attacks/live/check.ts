@@ -1,6 +1,6 @@
 /** Live-cut checks: which streams a change of rights must close, for any number of streams. */
 import assert from "node:assert/strict";
-import { members, revokedSession } from "../../proxy/support.ts";
+import { groupChanged, sessionRevoked } from "../../proxy/support.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type Company, startCompany, streamsOf } from "./company.ts";
 import { type Kind, kinds, type StreamSpec, type StreamState } from "./protocol.ts";
@@ -51,7 +51,7 @@ export async function cutAmong(streams: number, report: Report = () => {}): Prom
     rig.lease.overdueMs = -1_000;
     report("losing the control plane closed none of them");
 
-    const took = await rig.apply(members({ removed: [outOfGroup] }));
+    const took = await rig.apply(groupChanged({ removed: [outOfGroup] }));
     const isCut = ({ user, route }: StreamSpec): boolean => user === outOfGroup && route === "eng";
     const cut = specs.filter(isCut).length;
     assert.equal(rig.proxy.stats().cuts["not-permitted"], cut);
@@ -62,7 +62,7 @@ export async function cutAmong(streams: number, report: Report = () => {}): Prom
     await waitFor("the upstream streams to close", async () => (await company.upstreamStreams()) === remaining, bounds);
     report(`one user left a group: exactly ${cut} streams were cut, in ${Math.round(took)} ms`);
 
-    await rig.apply(revokedSession(revoked));
+    await rig.apply(sessionRevoked(revoked));
     const hasEnded = (stream: StreamSpec): boolean => isCut(stream) || stream.user === revoked;
     await exactlyEnd(company, hasEnded, "session-ended", (stream) => stream.user === revoked);
     await expectMessages(company, 4, (stream) => !hasEnded(stream));

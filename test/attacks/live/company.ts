@@ -5,7 +5,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { join } from "node:path";
 import type { RouteConfig } from "../../../src/config/index.ts";
-import { engOnly, members, type Rig, routeTo, signedIn, startRig } from "../../proxy/support.ts";
+import { engOnly, groupChanged, type Rig, routeTo, signedIn, startRig } from "../../proxy/support.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import {
   hostOf,
@@ -42,7 +42,7 @@ export async function startCompany(
   const ports = (await upstream.request({ type: "listen", portsEach })) as UpstreamPorts;
   const rig = await startRig(routesTo(ports, options.route ?? {}));
   const userNumbers = Array.from({ length: options.users }, (_, i) => i + 1);
-  await rig.apply(...userNumbers.map((n) => signedIn(n)), members({ added: userNumbers }));
+  await rig.apply(...userNumbers.map((n) => signedIn(n)), groupChanged({ added: userNumbers }));
   return {
     rig,
     open: async (streams) => (await callers.request({ type: "open", port: rig.port, streams })) as number,

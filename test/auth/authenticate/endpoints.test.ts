@@ -9,15 +9,15 @@ test("ping and healthz: GET and HEAD, nothing else, on every host", async (t) =>
   for (const host of ["app", "authenticate", "unknown"]) {
     for (const path of ["/ping", "/healthz"]) {
       const url = world.url(host, path);
-      const got = await visitor.ask(url);
+      const got = await visitor.request(url);
       assert.equal(got.status, 200);
       assert.equal(got.body, "OK\n");
       assert.equal(got.headers["content-type"], "text/plain; charset=utf-8");
-      const head = await visitor.ask(url, { method: "HEAD" });
+      const head = await visitor.request(url, { method: "HEAD" });
       assert.equal(head.status, 200);
       assert.equal(head.body, "");
       for (const method of ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"]) {
-        const refused = await visitor.ask(url, { method });
+        const refused = await visitor.request(url, { method });
         assert.equal(refused.status, 405, `${method} ${url}`);
         assert.equal(refused.headers["allow"], "GET, HEAD");
       }
@@ -28,7 +28,7 @@ test("ping and healthz: GET and HEAD, nothing else, on every host", async (t) =>
 test("the well-known document names this host, with and without a slash", async (t) => {
   const world = await startWorld(t);
   for (const path of ["/.well-known/pomerium", "/.well-known/pomerium/"]) {
-    const answer = await world.visitor().ask(world.url("app", path));
+    const answer = await world.visitor().request(world.url("app", path));
     assert.equal(answer.status, 200);
     assert.equal(answer.headers["access-control-allow-origin"], "*");
     assert.match(String(answer.headers["content-type"]), /^application\/json/);
@@ -46,7 +46,7 @@ test("the JWKS: public keys alone, cached for a minute, with a strong validator,
   const visitor = world.visitor();
   for (const host of ["app", "authenticate"]) {
     const url = world.url(host, "/.well-known/pomerium/jwks.json");
-    const answer = await visitor.ask(url);
+    const answer = await visitor.request(url);
     assert.equal(answer.status, 200);
     assert.equal(answer.headers["access-control-allow-origin"], "*");
     assert.equal(answer.headers["cache-control"], "max-age=60");
@@ -57,14 +57,14 @@ test("the JWKS: public keys alone, cached for a minute, with a strong validator,
     const etag = String(answer.headers["etag"]);
     assert.match(etag, /^"[^"]+"$/);
     for (const held of [etag, `"other", ${etag}`, `W/${etag}`, "*"]) {
-      const same = await visitor.ask(url, { headers: { "if-none-match": held } });
+      const same = await visitor.request(url, { headers: { "if-none-match": held } });
       assert.equal(same.status, 304, held);
       assert.equal(same.body, "");
       assert.equal(same.headers["etag"], etag);
       assert.equal(same.headers["access-control-allow-origin"], "*");
     }
-    assert.equal((await visitor.ask(url, { headers: { "if-none-match": '"other"' } })).status, 200);
-    assert.equal((await visitor.ask(url, { method: "POST" })).status, 405);
+    assert.equal((await visitor.request(url, { headers: { "if-none-match": '"other"' } })).status, 200);
+    assert.equal((await visitor.request(url, { method: "POST" })).status, 405);
   }
 });
 
@@ -72,14 +72,14 @@ test("slashes, robots and the root of the authenticate host", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   for (const host of ["app", "authenticate"]) {
-    const answer = await visitor.ask(world.url(host, "/.pomerium"));
+    const answer = await visitor.request(world.url(host, "/.pomerium"));
     assert.equal(answer.status, 301);
     assert.equal(answer.location?.href, world.url(host, "/.pomerium/"));
   }
-  const root = await visitor.ask(world.url("authenticate"));
+  const root = await visitor.request(world.url("authenticate"));
   assert.equal(root.status, 302);
   assert.equal(root.location?.pathname, "/.pomerium/");
-  const robots = await visitor.ask(world.url("authenticate", "/robots.txt"));
+  const robots = await visitor.request(world.url("authenticate", "/robots.txt"));
   assert.equal(robots.body, "User-agent: *\nDisallow: /\n");
 });
 
@@ -95,12 +95,12 @@ test("what begins or ends something is no business of HEAD", async (t) => {
     world.url("authenticate", "/.pomerium/sign_in"),
     world.url("authenticate", "/oauth2/callback"),
   ]) {
-    const answer = await visitor.ask(url, { method: "HEAD" });
+    const answer = await visitor.request(url, { method: "HEAD" });
     assert.equal(answer.status, 405, url);
     assert.deepEqual(answer.setCookies, []);
   }
   for (const path of ["/.pomerium/", "/.pomerium/user", "/.well-known/pomerium/jwks.json"])
-    assert.equal((await visitor.ask(world.url("app", path), { method: "HEAD" })).status, 200, path);
+    assert.equal((await visitor.request(world.url("app", path), { method: "HEAD" })).status, 200, path);
 });
 
 test("an address of ours that does not exist is 404, as a page or as JSON for whoever accepts only that", async (t) => {
@@ -108,19 +108,19 @@ test("an address of ours that does not exist is 404, as a page or as JSON for wh
   const visitor = world.visitor();
   for (const host of ["app", "authenticate"]) {
     const url = world.url(host, "/.pomerium/nothing");
-    const page = await visitor.ask(url);
+    const page = await visitor.request(url);
     assert.equal(page.status, 404);
     assert.match(page.body, /There is no page at this address/);
     assert.equal(page.headers["x-pomerium-intercepted-response"], "true");
     assert.match(String(page.headers["content-security-policy"]), /default-src 'none'/);
     assert.equal(page.headers["cache-control"], "no-store");
-    const json = await visitor.ask(url, { headers: { accept: "application/json" } });
+    const json = await visitor.request(url, { headers: { accept: "application/json" } });
     assert.equal(json.status, 404);
     const body = JSON.parse(json.body) as Record<string, unknown>;
     assert.equal(body["Status"], 404);
     assert.equal(body["RequestID"], "request-1");
     assert.ok(body["description"]);
-    const both = await visitor.ask(url, { headers: { accept: "application/json, text/html" } });
+    const both = await visitor.request(url, { headers: { accept: "application/json, text/html" } });
     assert.match(String(both.headers["content-type"]), /^text\/html/);
   }
 });
@@ -128,8 +128,8 @@ test("an address of ours that does not exist is 404, as a page or as JSON for wh
 test("odd methods, bodies and paths are refused without an error of ours", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
-  const ask = async (path: string, more: Parameters<typeof visitor.ask>[1]): Promise<number> =>
-    (await visitor.ask(world.url("app", path), more)).status;
+  const ask = async (path: string, more: Parameters<typeof visitor.request>[1]): Promise<number> =>
+    (await visitor.request(world.url("app", path), more)).status;
   assert.equal(await ask("/.pomerium/sign_out", { method: "PROPFIND" }), 405);
   assert.equal(
     await ask("/.pomerium/sign_out", { method: "POST", body: "{", headers: { "content-type": "application/json" } }),
@@ -154,8 +154,8 @@ test("the user page of authenticate takes a signed address and drops its query, 
   const url = new URL(world.url("authenticate", "/.pomerium/?pomerium_redirect_uri=https%3A%2F%2Fapp.example"));
   const [key] = world.deps.settings.urlKeys;
   const signed = signUrl(url, key ?? assert.fail(), Math.floor(Date.now() / 1_000));
-  const answer = await visitor.ask(signed);
+  const answer = await visitor.request(signed);
   assert.equal(answer.status, 302);
   assert.equal(answer.location?.search, "");
-  assert.equal((await visitor.ask(url)).status, 400);
+  assert.equal((await visitor.request(url)).status, 400);
 });

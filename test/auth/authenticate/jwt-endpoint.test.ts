@@ -23,19 +23,19 @@ test("whoever is signed in is handed the assertion for that host; a stranger is 
   const world = await startHanding(t);
   const visitor = world.visitor();
   const script = { headers: { accept: "application/json" } };
-  assert.equal((await visitor.ask(world.url("app", path), script)).status, 401);
-  assert.equal((await visitor.ask(world.url("app", path))).location?.pathname, "/.pomerium/sign_in");
+  assert.equal((await visitor.request(world.url("app", path), script)).status, 401);
+  assert.equal((await visitor.request(world.url("app", path))).location?.pathname, "/.pomerium/sign_in");
   await signIn(world, visitor, "alice");
-  const answer = await visitor.ask(world.url("app", path), script);
+  const answer = await visitor.request(world.url("app", path), script);
   const [session] = [...world.replica.projection.sessions()];
   assert.deepEqual(
     [answer.status, answer.headers["content-type"], answer.headers["cache-control"]],
     [200, "application/jwt", "no-store"],
   );
   assert.deepEqual(decodeJwt(answer.body), { aud: "app.localhost", sid: session?.sessionId });
-  assert.equal((await visitor.ask(world.url("app", path), { method: "POST" })).status, 405);
+  assert.equal((await visitor.request(world.url("app", path), { method: "POST" })).status, 405);
   await world.submit({ type: "revokeSession", sessionId: session?.sessionId ?? assert.fail(), reason: "operator" });
-  assert.equal((await visitor.ask(world.url("app", path), script)).status, 401);
+  assert.equal((await visitor.request(world.url("app", path), script)).status, 401);
 });
 
 test("a node whose lease is over says nothing that is believed elsewhere, and without the flag there is no such address", async (t) => {
@@ -43,20 +43,20 @@ test("a node whose lease is over says nothing that is believed elsewhere, and wi
   const world = await startHanding(t, { overdueMs: () => overdueMs });
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
-  assert.equal((await visitor.ask(world.url("app", path))).status, 200);
+  assert.equal((await visitor.request(world.url("app", path))).status, 200);
   overdueMs = 1;
-  assert.equal((await visitor.ask(world.url("app", path))).status, 503);
+  assert.equal((await visitor.request(world.url("app", path))).status, 503);
   const without = await startWorld(t);
   const other = without.visitor();
   await signIn(without, other, "alice");
-  assert.equal((await other.ask(without.url("app", path))).status, 404);
+  assert.equal((await other.request(without.url("app", path))).status, 404);
 });
 
 test("an assertion above the bound of identity headers is refused with its code", async (t) => {
   const world = await startWorld(t, { deps: (deps) => ({ ...deps, assertionFor: async () => null }) });
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
-  const answer = await visitor.ask(world.url("app", path), { headers: { accept: "application/json" } });
+  const answer = await visitor.request(world.url("app", path), { headers: { accept: "application/json" } });
   assert.equal(answer.status, 403);
   assert.match(answer.body, /ERR_AUTH_IDENTITY_TOO_LARGE/);
 });

@@ -11,7 +11,7 @@ const redirect = "http://127.0.0.1:4711/done?x=1";
 test("a command line gets a handle by way of a browser, and uses it in each of the accepted places", async (t) => {
   const world = await startWorld(t);
   const cli = world.visitor();
-  const asked = await cli.ask(world.url("app", login(redirect)));
+  const asked = await cli.request(world.url("app", login(redirect)));
   assert.equal(asked.status, 200);
   assert.equal(asked.headers["content-type"], "text/plain; charset=utf-8");
   assert.equal(asked.headers["cache-control"], "no-store");
@@ -20,8 +20,11 @@ test("a command line gets a handle by way of a browser, and uses it in each of t
   assert.equal(url.searchParams.get("pomerium_programmatic"), "true");
 
   const browser = world.visitor();
-  const form = await browser.go(url);
-  const back = await browser.go(form.url, { form: { user: "alice", password: "x" }, until: "http://127.0.0.1:4711" });
+  const form = await browser.navigate(url);
+  const back = await browser.navigate(form.url, {
+    form: { user: "alice", password: "x" },
+    until: "http://127.0.0.1:4711",
+  });
   const done = back.location ?? assert.fail(back.body);
   assert.equal(done.origin + done.pathname, "http://127.0.0.1:4711/done");
   assert.equal(done.searchParams.get("x"), "1");
@@ -34,17 +37,17 @@ test("a command line gets a handle by way of a browser, and uses it in each of t
     { authorization: `Bearer Pomerium-${jwt}` },
     { "x-pomerium-authorization": jwt },
   ] as const) {
-    const answer = await cli.ask(world.url("app"), { headers });
+    const answer = await cli.request(world.url("app"), { headers });
     assert.equal(answer.body, "hello alice of admins,eng at app.localhost/");
-    const me = await cli.ask(world.url("app", "/.pomerium/user"), { headers });
+    const me = await cli.request(world.url("app", "/.pomerium/user"), { headers });
     assert.equal(JSON.parse(me.body).sub, "alice");
   }
-  const inQuery = await cli.ask(world.url("app", `/?pomerium_session=${jwt}`));
+  const inQuery = await cli.request(world.url("app", `/?pomerium_session=${jwt}`));
   assert.equal(inQuery.status, 200);
 
   const elsewhere = { authorization: `Pomerium ${jwt}` };
-  assert.equal((await cli.ask(world.url("wiki"), { headers: elsewhere })).status, 401, "no other route takes it");
-  const user = await cli.ask(world.url("wiki", "/.pomerium/user"), { headers: elsewhere });
+  assert.equal((await cli.request(world.url("wiki"), { headers: elsewhere })).status, 401, "no other route takes it");
+  const user = await cli.request(world.url("wiki", "/.pomerium/user"), { headers: elsewhere });
   assert.equal(user.status, 401);
   assert.equal(user.location, null, "a credential in a header is never answered with a redirect");
 });
@@ -53,8 +56,8 @@ test("who is signed in in the browser already is not asked again", async (t) => 
   const world = await startWorld(t);
   const browser = world.visitor();
   await signIn(world, browser, "alice");
-  const asked = await browser.ask(world.url("app", login(redirect)));
-  const back = await browser.go(asked.body, { until: "http://127.0.0.1:4711" });
+  const asked = await browser.request(world.url("app", login(redirect)));
+  const back = await browser.navigate(asked.body, { until: "http://127.0.0.1:4711" });
   assert.ok(back.location?.searchParams.get("pomerium_jwt"));
 });
 
@@ -62,22 +65,22 @@ test("the handle of a session that is revoked is refused with 401", async (t) =>
   const world = await startWorld(t);
   const browser = world.visitor();
   await signIn(world, browser, "alice");
-  const asked = await browser.ask(world.url("app", login(redirect)));
-  const back = await browser.go(asked.body, { until: "http://127.0.0.1:4711" });
+  const asked = await browser.request(world.url("app", login(redirect)));
+  const back = await browser.navigate(asked.body, { until: "http://127.0.0.1:4711" });
   const headers = { authorization: `Pomerium ${back.location?.searchParams.get("pomerium_jwt")}` };
-  assert.equal((await browser.ask(world.url("app"), { headers: { ...headers, cookie: "" } })).status, 200);
+  assert.equal((await browser.request(world.url("app"), { headers: { ...headers, cookie: "" } })).status, 200);
   const [session] = [...world.replica.projection.sessions()];
   await world.submit({ type: "revokeSession", sessionId: session?.sessionId ?? assert.fail(), reason: "operator" });
   const cli = world.visitor();
-  assert.equal((await cli.ask(world.url("app"), { headers })).status, 401);
-  assert.equal((await cli.ask(world.url("app", "/.pomerium/user"), { headers })).status, 401);
+  assert.equal((await cli.request(world.url("app"), { headers })).status, 401);
+  assert.equal((await cli.request(world.url("app", "/.pomerium/user"), { headers })).status, 401);
 });
 
 test("a login that nobody may have: what is missing, unlisted or in clear", async (t) => {
   const world = await startWorld(t, { settings: { programmaticRedirectHosts: ["localhost", "cli.example.com"] } });
   const visitor = world.visitor();
   const status = async (path: string, method = "GET"): Promise<number> =>
-    (await visitor.ask(world.url("app", path), { method })).status;
+    (await visitor.request(world.url("app", path), { method })).status;
   assert.equal(await status("/.pomerium/api/v1/login"), 404);
   assert.equal(await status(login("https://cli.example.com/")), 200);
   for (const refused of [
@@ -103,11 +106,11 @@ test("a programmatic callback that somebody else began sets no cookie, and its h
   const world = await startWorld(t);
   const attacker = world.visitor();
   await signIn(world, attacker, "bob");
-  const asked = await attacker.ask(world.url("app", login(redirect)));
-  const handover = (await attacker.ask(asked.body)).location ?? assert.fail();
+  const asked = await attacker.request(world.url("app", login(redirect)));
+  const handover = (await attacker.request(asked.body)).location ?? assert.fail();
   assert.equal(handover.pathname, "/.pomerium/callback/");
   const victim = world.visitor();
-  const answer = await victim.ask(handover);
+  const answer = await victim.request(handover);
   assert.equal(answer.status, 302);
   assert.deepEqual(answer.setCookies, []);
   assert.deepEqual(victim.cookieNames("app.localhost"), []);
@@ -118,9 +121,9 @@ test("a redirect that is no longer listed is refused when the callback comes", a
   const world = await startWorld(t, { settings: { programmaticRedirectHosts: hosts } });
   const browser = world.visitor();
   await signIn(world, browser, "alice");
-  const asked = await browser.ask(world.url("app", login(redirect)));
+  const asked = await browser.request(world.url("app", login(redirect)));
   hosts.pop();
-  const answer = await browser.go(asked.body);
+  const answer = await browser.navigate(asked.body);
   assert.equal(answer.status, 400);
   assert.ok(!answer.body.includes("pomerium_jwt"));
 });
@@ -129,22 +132,22 @@ test("a command line may sign in at the authenticate host, and its handle counts
   const world = await startWorld(t);
   const browser = world.visitor();
   await signIn(world, browser, "alice");
-  const asked = await browser.ask(world.url("authenticate", login(redirect)));
+  const asked = await browser.request(world.url("authenticate", login(redirect)));
   assert.equal(asked.status, 200, asked.body);
-  const back = await browser.go(asked.body, { until: "http://127.0.0.1:4711" });
+  const back = await browser.navigate(asked.body, { until: "http://127.0.0.1:4711" });
   const jwt = back.location?.searchParams.get("pomerium_jwt") ?? assert.fail(back.body);
   const handle = await world.deps.handles.verify(jwt);
   assert.ok(handle !== "invalid");
   assert.deepEqual(handle.audience, ["authenticate.localhost", tunnelAudience]);
   const headers = { authorization: `Pomerium ${jwt}` };
   const cli = world.visitor();
-  const user = await cli.ask(world.url("authenticate", "/.pomerium/user"), { headers });
+  const user = await cli.request(world.url("authenticate", "/.pomerium/user"), { headers });
   assert.equal(JSON.parse(user.body).sub, "alice");
-  const stranger = await cli.ask(world.url("authenticate", "/.pomerium/user"));
+  const stranger = await cli.request(world.url("authenticate", "/.pomerium/user"));
   assert.deepEqual([stranger.status, stranger.headers["www-authenticate"]], [401, signInChallenge]);
-  assert.equal((await cli.ask(world.url("app"), { headers })).status, 401, "no HTTP route takes it");
+  assert.equal((await cli.request(world.url("app"), { headers })).status, 401, "no HTTP route takes it");
   const seized = new URL(world.url("authenticate", "/.pomerium/callback/"));
-  assert.equal((await browser.ask(seized)).status, 400, "an unsigned callback");
+  assert.equal((await browser.request(seized)).status, 400, "an unsigned callback");
 });
 
 test("only the handle of a person's own machine counts for tunnels: not a cookie, not that of a listed site", async (t) => {
@@ -161,8 +164,8 @@ test("only the handle of a person's own machine counts for tunnels: not a cookie
     ["https://cli.example.com", ["app.localhost"]],
     ["http://127.0.0.1:4711", ["app.localhost", tunnelAudience]],
   ] as const) {
-    const asked = await browser.ask(world.url("app", login(to)));
-    const back = await browser.go(asked.body, { until: to });
+    const asked = await browser.request(world.url("app", login(to)));
+    const back = await browser.navigate(asked.body, { until: to });
     const jwt = back.location?.searchParams.get("pomerium_jwt") ?? assert.fail(back.body);
     assert.deepEqual(await audienceOf(jwt), audience);
   }

@@ -30,7 +30,7 @@ test("each person is told of their own routes, by cookie and by a command line's
   ] as const) {
     const visitor = world.visitor();
     await signIn(world, visitor, user);
-    const answer = await visitor.ask(world.url("app", path));
+    const answer = await visitor.request(world.url("app", path));
     assert.equal(answer.status, 200);
     assert.equal(answer.headers["cache-control"], "no-store");
     assert.match(String(answer.headers["content-type"]), /^application\/json/);
@@ -40,30 +40,30 @@ test("each person is told of their own routes, by cookie and by a command line's
       expected,
     );
     const token = /_pomerium=([^;]+)/.exec(visitor.cookieHeader(new URL(world.url("app"))))?.[1] ?? assert.fail();
-    const cli = await world.visitor().ask(world.url("app", path), {
+    const cli = await world.visitor().request(world.url("app", path), {
       headers: { accept: "application/json", authorization: `Bearer Pomerium-${token}` },
     });
     assert.deepEqual(JSON.parse(cli.body), body);
-    assert.equal((await visitor.ask(world.url("app", path), { method: "HEAD" })).status, 200);
+    assert.equal((await visitor.request(world.url("app", path), { method: "HEAD" })).status, 200);
     for (const method of ["POST", "PUT", "DELETE"])
-      assert.equal((await visitor.ask(world.url("app", path), { method })).status, 405, method);
+      assert.equal((await visitor.request(world.url("app", path), { method })).status, 405, method);
   }
 });
 
 test("nobody is told anything without a session: sign-in for a browser, 401 for the rest, and after a revocation too", async (t) => {
   const world = await startListing(t);
   const visitor = world.visitor();
-  const first = await visitor.ask(world.url("app", path));
+  const first = await visitor.request(world.url("app", path));
   assert.equal(first.status, 302);
   assert.equal(first.location?.pathname, "/.pomerium/sign_in");
   const headers = { "x-pomerium-authorization": "bm8.bm8.bm8" };
-  assert.equal((await visitor.ask(world.url("app", path), { headers })).status, 401);
+  assert.equal((await visitor.request(world.url("app", path), { headers })).status, 401);
   await signIn(world, visitor, "alice");
   const json = { headers: { accept: "application/json" } };
-  assert.equal((await visitor.ask(world.url("app", path), json)).status, 200);
+  assert.equal((await visitor.request(world.url("app", path), json)).status, 200);
   const [session] = [...world.replica.projection.sessions()];
   await world.submit({ type: "revokeSession", sessionId: session?.sessionId ?? assert.fail(), reason: "operator" });
-  const after = await visitor.ask(world.url("app", path), json);
+  const after = await visitor.request(world.url("app", path), json);
   assert.equal(after.status, 401);
   assert.doesNotMatch(after.body, /routes|Engineering/);
 });
@@ -72,11 +72,11 @@ test("a node whose lease is over tells nobody, and a process without routes has 
   const stale = await startListing(t, { overdueMs: () => 1 });
   const visitor = stale.visitor();
   await signIn(stale, visitor, "alice");
-  const answer = await visitor.ask(stale.url("app", path));
+  const answer = await visitor.request(stale.url("app", path));
   assert.equal(answer.status, 503);
   assert.equal(answer.headers["retry-after"], "1");
   const without = await startWorld(t);
   const other = without.visitor();
   await signIn(without, other, "alice");
-  assert.equal((await other.ask(without.url("app", path))).status, 404);
+  assert.equal((await other.request(without.url("app", path))).status, 404);
 });

@@ -36,7 +36,7 @@ test("state, code and nonce: forged, changed, missing or of another sign-in, nob
   for (const [what, change] of Object.entries(cases)) {
     const url = new URL(good);
     change(url);
-    const answer = await visitor.ask(url);
+    const answer = await visitor.request(url);
     assert.ok(answer.status === 400 || answer.status === 502, `${what}: ${answer.status}`);
     assert.equal(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined, what);
     assert.equal(answer.headers["referrer-policy"], "no-referrer", what);
@@ -49,7 +49,7 @@ test("a sign-in that took longer than half an hour begins anew", async (t) => {
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
   world.clockMs = 31 * 60_000;
-  const answer = await visitor.ask(callback);
+  const answer = await visitor.request(callback);
   assert.equal(answer.status, 400);
   assert.match(answer.body, /30 minutes/);
 });
@@ -58,15 +58,15 @@ test("the provider's answer in a browser that did not begin signs nobody in", as
   const world = await startWorld(t);
   const callback = await signInUpToCallback(world, world.visitor(), "alice");
   const stranger = world.visitor();
-  const answer = await stranger.ask(callback);
+  const answer = await stranger.request(callback);
   assert.equal(answer.status, 400);
   assert.match(answer.body, /was not started in this browser/);
   assert.ok(answer.body.includes(world.url("app", "/")), "it says where to begin");
   assert.deepEqual(stranger.cookieNames("authenticate.localhost"), []);
 
   const busy = world.visitor();
-  await busy.go(world.url("wiki"), { until: world.idpUrl.href });
-  const again = await busy.ask(callback);
+  await busy.navigate(world.url("wiki"), { until: world.idpUrl.href });
+  const again = await busy.request(callback);
   assert.equal(again.status, 302, "a browser with a sign-in of its own begins anew");
   assert.equal(again.location?.href, world.url("app", "/"));
   assert.equal(busy.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined);
@@ -77,19 +77,19 @@ test("a callback on a route's host that somebody else began signs nobody in: log
   const world = await startWorld(t);
   const attacker = world.visitor();
   const callback = await signInUpToCallback(world, attacker, "bob");
-  const handover = (await attacker.go(callback, { until: world.url("app") })).location;
+  const handover = (await attacker.navigate(callback, { until: world.url("app") })).location;
   assert.equal(handover?.pathname, "/.pomerium/callback/");
 
   const victim = world.visitor();
-  const refused = await victim.ask(handover ?? "");
+  const refused = await victim.request(handover ?? "");
   assert.equal(refused.status, 400);
   assert.equal(refused.headers["referrer-policy"], "no-referrer");
   assert.deepEqual(victim.cookieNames("app.localhost"), []);
 
   const busy = world.visitor();
-  await busy.ask(world.url("app"));
+  await busy.request(world.url("app"));
   const nonce = busy.cookie("app.localhost", "_pomerium_nonce");
-  const anew = await busy.ask(handover ?? "");
+  const anew = await busy.request(handover ?? "");
   assert.equal(anew.status, 302);
   assert.equal(anew.location?.href, world.url("app", "/"));
   assert.deepEqual(busy.cookieNames("app.localhost"), ["_pomerium_nonce"]);
@@ -100,8 +100,8 @@ test("a handover is good for its own host, for a few minutes, and unchanged", as
   const world = await startWorld(t);
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
-  const handover = (await visitor.go(callback, { until: world.url("app") })).location ?? assert.fail();
-  await visitor.ask(world.url("wiki")); // a nonce there as well
+  const handover = (await visitor.navigate(callback, { until: world.url("app") })).location ?? assert.fail();
+  await visitor.request(world.url("wiki")); // a nonce there as well
   const cases: Readonly<Record<string, (url: URL) => void>> = {
     "on another route's host": (url) => {
       url.hostname = "wiki.localhost";
@@ -116,28 +116,28 @@ test("a handover is good for its own host, for a few minutes, and unchanged", as
   for (const [what, change] of Object.entries(cases)) {
     const url = new URL(handover);
     change(url);
-    const answer = await visitor.ask(url);
+    const answer = await visitor.request(url);
     assert.equal(answer.status, 400, what);
     assert.ok(!answer.setCookies.some((line) => line.startsWith("_pomerium=")), what);
   }
   world.clockMs = 390_000;
-  assert.match((await visitor.ask(handover)).body, /expired/);
+  assert.match((await visitor.request(handover)).body, /expired/);
   world.clockMs = -90_000;
-  assert.match((await visitor.ask(handover)).body, /from the future/);
+  assert.match((await visitor.request(handover)).body, /from the future/);
   world.clockMs = 0;
-  assert.equal((await visitor.go(handover)).body, "hello alice of admins,eng at app.localhost/");
+  assert.equal((await visitor.navigate(handover)).body, "hello alice of admins,eng at app.localhost/");
 });
 
 test("a handover replayed after sign-out names a session that is over", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
-  const handover = (await visitor.go(callback, { until: world.url("app") })).location ?? assert.fail();
-  await visitor.go(handover);
-  await visitor.go(world.url("app", "/.pomerium/sign_out"));
-  const replayed = await visitor.ask(handover);
+  const handover = (await visitor.navigate(callback, { until: world.url("app") })).location ?? assert.fail();
+  await visitor.navigate(handover);
+  await visitor.navigate(world.url("app", "/.pomerium/sign_out"));
+  const replayed = await visitor.request(handover);
   assert.equal(replayed.status, 302, "it is signed, and this browser's own");
-  assert.equal((await visitor.ask(world.url("app"))).status, 302, "and worth nothing");
+  assert.equal((await visitor.request(world.url("app"))).status, 302, "and worth nothing");
 });
 
 test("a sealed handle of another purpose or key is not taken for a handover", async (t) => {
@@ -164,11 +164,11 @@ test("nobody is sent to sign in for a host that no route names, so no handle eve
     "/.pomerium/user",
     "/.pomerium/api/v1/login?pomerium_redirect_uri=http%3A%2F%2Flocalhost%3A9",
   ]) {
-    const answer = await visitor.ask(world.url("app", path), { headers: { host: "evil.example" } });
+    const answer = await visitor.request(world.url("app", path), { headers: { host: "evil.example" } });
     assert.ok(answer.status === 404 || answer.status === 401, `${path}: ${answer.status}`);
     assert.equal(answer.location, null);
     assert.ok(!answer.body.includes("pomerium_signature"));
-    const otherPort = await visitor.ask(world.url("app", path), { headers: { host: "app.localhost:1" } });
+    const otherPort = await visitor.request(world.url("app", path), { headers: { host: "app.localhost:1" } });
     assert.equal(otherPort.location, null, "nor for another port of a host of ours");
   }
 });
@@ -176,7 +176,7 @@ test("nobody is sent to sign in for a host that no route names, so no handle eve
 test("a request target that names another host is not believed", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
-  const answer = await visitor.ask(world.url("app", "/.pomerium/sign_in?pomerium_redirect_uri=//evil.example"));
+  const answer = await visitor.request(world.url("app", "/.pomerium/sign_in?pomerium_redirect_uri=//evil.example"));
   const to = answer.location?.searchParams.get("pomerium_redirect_uri");
   assert.equal(to, world.url("app", "/.pomerium/"));
 });
@@ -184,18 +184,18 @@ test("a request target that names another host is not believed", async (t) => {
 test("the sign-in link of authenticate must be signed, whole and young", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
-  const link = (await visitor.ask(world.url("app"))).location ?? assert.fail();
+  const link = (await visitor.request(world.url("app"))).location ?? assert.fail();
   const changed = new URL(link);
   changed.searchParams.set("pomerium_redirect_uri", "https://evil.example/");
   const bare = world.url("authenticate", "/.pomerium/sign_in?pomerium_redirect_uri=https%3A%2F%2Fevil.example");
   for (const url of [changed, new URL(bare)]) {
-    const answer = await visitor.ask(url);
+    const answer = await visitor.request(url);
     assert.equal(answer.status, 400);
     assert.match(answer.body, /not created by this installation/);
     assert.ok(!answer.body.includes("evil.example"));
   }
   world.clockMs = 6 * 60_000 + 1_000;
-  assert.match((await visitor.ask(link)).body, /expired/);
+  assert.match((await visitor.request(link)).body, /expired/);
 });
 
 test("even a signed link hands nobody over to a host that no route names", async (t) => {
@@ -210,7 +210,7 @@ test("even a signed link hands nobody over to a host that no route names", async
     const link = new URL(world.url("authenticate", "/.pomerium/sign_in"));
     link.searchParams.set("pomerium_redirect_uri", world.url("app"));
     link.searchParams.set(name, value);
-    const answer = await visitor.ask(signUrl(link, key ?? assert.fail(), Math.floor(Date.now() / 1_000)));
+    const answer = await visitor.request(signUrl(link, key ?? assert.fail(), Math.floor(Date.now() / 1_000)));
     assert.equal(answer.status, 400, name);
     assert.equal(answer.location, null);
   }

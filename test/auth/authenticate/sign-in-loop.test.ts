@@ -3,15 +3,18 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Browser, chromium } from "playwright-core";
 import { findChromium } from "../../support/chromium.ts";
-import type { Answer, Visitor } from "../../support/visitor.ts";
+import type { Visitor, VisitorResponse } from "../../support/visitor.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { signIn, startWorld, type World } from "./support.ts";
 
 /** Follows redirects one by one. @returns the last answer, and how often the callback was reached */
-async function follow(visitor: Visitor, start: string | URL): Promise<Readonly<{ answer: Answer; returns: number }>> {
+async function follow(
+  visitor: Visitor,
+  start: string | URL,
+): Promise<Readonly<{ answer: VisitorResponse; returns: number }>> {
   let returns = 0;
   for (let next: string | URL = start, hop = 0; hop < 40; hop++) {
-    const answer = await visitor.ask(next);
+    const answer = await visitor.request(next);
     if (answer.location === null) return { answer, returns };
     if (answer.url.pathname === "/.pomerium/callback/") returns++;
     next = answer.location;
@@ -22,9 +25,9 @@ async function follow(visitor: Visitor, start: string | URL): Promise<Readonly<{
 /** The loop as a browser sees it once it is signed in at the authenticate host. */
 async function loopOf(world: World, path: string, cookie?: string) {
   const visitor = world.visitor();
-  const form = await visitor.go(world.url("app", path));
+  const form = await visitor.navigate(world.url("app", path));
   if (cookie !== undefined) visitor.keep(new URL(world.url("app")), cookie);
-  const back = await visitor.ask(form.url, { form: { user: "alice", password: "x" } });
+  const back = await visitor.request(form.url, { form: { user: "alice", password: "x" } });
   return { visitor, ...(await follow(visitor, back.location ?? assert.fail(back.body))) };
 }
 
@@ -59,7 +62,7 @@ test("signing in and out again and again is not taken for a loop", async (t) => 
   const visitor = world.visitor();
   for (let time = 0; time < 5; time++) {
     assert.equal((await signIn(world, visitor, "alice")).status, 200);
-    assert.equal((await visitor.go(world.url("app", "/.pomerium/sign_out"))).status, 200);
+    assert.equal((await visitor.navigate(world.url("app", "/.pomerium/sign_out"))).status, 200);
   }
 });
 
@@ -78,10 +81,10 @@ test("a session that is revoked again and again is no loop", async (t) => {
 test("the counts of many tabs do not add up", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
-  const forms: Answer[] = [];
-  for (let tab = 0; tab < 8; tab++) forms.push(await visitor.go(world.url("app", `/${tab}`)));
+  const forms: VisitorResponse[] = [];
+  for (let tab = 0; tab < 8; tab++) forms.push(await visitor.navigate(world.url("app", `/${tab}`)));
   for (const [tab, form] of forms.entries()) {
-    const end = await visitor.go(form.url, { form: { user: "alice", password: "x" } });
+    const end = await visitor.navigate(form.url, { form: { user: "alice", password: "x" } });
     assert.deepEqual([end.status, end.url.href], [200, world.url("app", `/${tab}`)]);
   }
 });

@@ -15,14 +15,14 @@ const sessions = (world: Awaited<ReturnType<typeof startWorld>>): number =>
 test("who cancels at the provider is told so, in the provider's words, and may begin again towards the same page", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
-  const form = await visitor.go(world.url("app", "/wanted"));
-  const back = await visitor.go(form.url, { form: { cancel: "1" } });
+  const form = await visitor.navigate(world.url("app", "/wanted"));
+  const back = await visitor.navigate(form.url, { form: { cancel: "1" } });
   assert.equal(back.status, 401);
   assert.match(back.body, /access_denied/);
   const again = /href="([^"]+sign_in[^"]+)"/.exec(back.body)?.[1]?.replaceAll("&amp;", "&") ?? assert.fail(back.body);
-  const second = await visitor.go(again);
+  const second = await visitor.navigate(again);
   assert.equal(second.url.origin, world.idpUrl.origin);
-  const end = await visitor.go(second.url, { form: { user: "alice", password: "x" } });
+  const end = await visitor.navigate(second.url, { form: { user: "alice", password: "x" } });
   assert.equal(end.url.href, world.url("app", "/wanted"));
 });
 
@@ -30,7 +30,7 @@ test("the words of somebody who is not the provider are not shown", async (t) =>
   const world = await startWorld(t);
   const visitor = world.visitor();
   const fake = world.url("authenticate", "/oauth2/callback?error=access_denied&error_description=call+555-evil");
-  const answer = await visitor.ask(fake);
+  const answer = await visitor.request(fake);
   assert.equal(answer.status, 400);
   assert.ok(!answer.body.includes("555-evil"));
 });
@@ -60,7 +60,7 @@ test("a provider that is down fails the sign-in with a clear page, and the next 
   );
   const begin = () => nobody.begin(async () => "state", { account: "current" });
   const visitor = world.visitor();
-  const answer = await visitor.go(world.url("app"));
+  const answer = await visitor.navigate(world.url("app"));
   assert.equal(answer.status, 502);
   assert.match(answer.body, /is not responding/);
   assert.deepEqual(world.warnings.length, 1);
@@ -70,7 +70,7 @@ test("a provider that is down fails the sign-in with a clear page, and the next 
 
 test("without an identity provider sign-in says what is missing", async (t) => {
   const world = await startWorld(t, { deps: (deps) => ({ ...deps, providerOf: () => undefined }) });
-  const answer = await world.visitor().go(world.url("app"));
+  const answer = await world.visitor().navigate(world.url("app"));
   assert.equal(answer.status, 500);
   assert.match(answer.body, /idp_provider_url/);
 });
@@ -79,12 +79,12 @@ test("a double click on the callback is one exchange and one session, and both c
   const world = await startWorld(t);
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
-  const [first, second] = await Promise.all([visitor.ask(callback), visitor.ask(callback)]);
+  const [first, second] = await Promise.all([visitor.request(callback), visitor.request(callback)]);
   assert.equal(first.status, 302);
   assert.equal(second.status, 302);
   assert.equal(sessions(world), 1);
-  assert.equal((await visitor.go(second.location ?? "")).status, 200);
-  const reloaded = await visitor.go(callback);
+  assert.equal((await visitor.navigate(second.location ?? "")).status, 200);
+  const reloaded = await visitor.navigate(callback);
   assert.equal(reloaded.body, "hello alice of admins,eng at app.localhost/");
   assert.equal(sessions(world), 1);
   // The provider revokes what a code has brought when it comes a second time; it did not.
@@ -100,7 +100,7 @@ test("a code that was used up elsewhere is refused by the provider, and the page
   const state = callback.searchParams.get("state") ?? "";
   const opened = (await world.deps.stateCipher.open("sign-in state", state, 60)) as { nonce: string; verifier: string };
   await world.oidc.finish(callback.search, { ...opened, state }); // another authenticate process has taken the code
-  const answer = await visitor.ask(callback);
+  const answer = await visitor.request(callback);
   assert.equal(answer.status, 400);
   assert.match(answer.body, /invalid_grant/);
   assert.match(answer.body, /sign_in/);
@@ -143,14 +143,14 @@ test("when the log stays away after the code was used up, the same callback comp
   );
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
-  const answer = await visitor.ask(callback);
+  const answer = await visitor.request(callback);
   assert.equal(answer.status, 503);
   assert.equal(answer.headers["retry-after"], "1");
   assert.match(answer.body, /you are not signed in/);
   assert.ok(answer.body.includes("/oauth2/callback?"), "the page leads back to the same callback");
   assert.deepEqual(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined);
   down = false;
-  const done = await visitor.go(callback);
+  const done = await visitor.navigate(callback);
   assert.equal(done.body, "hello alice of admins,eng at app.localhost/");
   assert.equal(sessions(world), 1);
 });
@@ -179,7 +179,7 @@ test("landing on a node that the fan-out reaches a minute late is one round trip
   const before = performance.now();
   const hops: string[] = [];
   for (let next: URL | null = callback; next !== null; ) {
-    const answer: Awaited<ReturnType<typeof visitor.ask>> = await visitor.ask(next);
+    const answer: Awaited<ReturnType<typeof visitor.request>> = await visitor.request(next);
     hops.push(`${answer.status} ${answer.url.hostname}${answer.url.pathname}`);
     next = answer.location;
   }
@@ -198,8 +198,8 @@ test("a node that cannot catch up says 503 on every host, and never sends to sig
   });
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
-  await visitor.go(world.url("wiki"));
-  const link = (await world.visitor().ask(world.url("app"))).location ?? assert.fail();
+  await visitor.navigate(world.url("wiki"));
+  const link = (await world.visitor().request(world.url("app"))).location ?? assert.fail();
   reach = "behind";
   for (const url of [
     world.url("app", "/.pomerium/"),
@@ -207,15 +207,15 @@ test("a node that cannot catch up says 503 on every host, and never sends to sig
     world.url("authenticate", "/.pomerium/"),
     link.href,
   ]) {
-    const answer = await visitor.ask(url);
+    const answer = await visitor.request(url);
     assert.equal(answer.status, 503, url);
     assert.equal(answer.headers["retry-after"], "1");
     assert.match(answer.body, /still signed in/);
     assert.deepEqual(answer.setCookies, []);
   }
   reach = "lost";
-  assert.match((await visitor.ask(world.url("app", "/.pomerium/"))).body, /You are not signed in/);
-  assert.equal((await visitor.go(link, { until: world.idpUrl.href })).location?.origin, world.idpUrl.origin);
+  assert.match((await visitor.request(world.url("app", "/.pomerium/"))).body, /You are not signed in/);
+  assert.equal((await visitor.navigate(link, { until: world.idpUrl.href })).location?.origin, world.idpUrl.origin);
 });
 
 test("authenticate that has not heard of a revocation waits for what the proxy has seen, instead of handing over again", async (t) => {
@@ -234,10 +234,10 @@ test("authenticate that has not heard of a revocation waits for what the proxy h
   await signIn(world, visitor, "alice");
   const [session] = [...world.replica.projection.sessions()];
   await world.submit({ type: "revokeSession", sessionId: session?.sessionId ?? assert.fail(), reason: "operator" });
-  const refused = await visitor.ask(world.url("app"));
+  const refused = await visitor.request(world.url("app"));
   assert.equal(refused.status, 302);
   behind = true;
-  const answer = await visitor.ask(refused.location ?? "");
+  const answer = await visitor.request(refused.location ?? "");
   assert.equal(answer.status, 503);
   assert.equal(wanted, world.replica.applied.position);
 });
@@ -245,8 +245,8 @@ test("authenticate that has not heard of a revocation waits for what the proxy h
 test("an XMLHttpRequest is told to sign in, not redirected into a provider's page", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
-  const link = (await visitor.ask(world.url("app"))).location ?? assert.fail();
-  const answer = await visitor.ask(link, {
+  const link = (await visitor.request(world.url("app"))).location ?? assert.fail();
+  const answer = await visitor.request(link, {
     headers: { "x-requested-with": "xmlHttpRequest", accept: "application/json" },
   });
   assert.equal(answer.status, 401);
@@ -258,12 +258,12 @@ test("an answer by form post is brought again by the browser, with its cookies",
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
   const stranger = world.visitor(); // a cross-site POST carries no Lax cookies
-  const answer = await stranger.ask(new URL("/oauth2/callback", callback), {
+  const answer = await stranger.request(new URL("/oauth2/callback", callback), {
     form: Object.fromEntries(callback.searchParams),
     headers: { origin: world.idpUrl.origin },
   });
   assert.equal(answer.status, 303);
-  const back = await visitor.go(answer.location ?? "");
+  const back = await visitor.navigate(answer.location ?? "");
   assert.equal(back.body, "hello alice of admins,eng at app.localhost/");
 });
 
@@ -271,9 +271,9 @@ test("with a strict session cookie the chain of redirects ends on a page of ours
   const world = await startWorld(t, { cookie: { sameSite: "strict" } });
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
-  const answer = await visitor.go(callback);
+  const answer = await visitor.navigate(callback);
   assert.equal(answer.status, 200);
   assert.equal(answer.headers["refresh"], `0;url=${world.url("app", "/")}`);
   assert.match(visitor.lineOf("app.localhost", "_pomerium") ?? "", /SameSite=Strict/);
-  assert.equal((await visitor.ask(world.url("app"))).status, 200);
+  assert.equal((await visitor.request(world.url("app"))).status, 200);
 });

@@ -8,14 +8,14 @@ import { signIn, startWorld, subjectId } from "./support.ts";
 test("a first visit ends on the page that was wanted, signed in, with cookies that only their host reads", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
-  const first = await visitor.ask(world.url("app", "/x?b=2&a=1"));
+  const first = await visitor.request(world.url("app", "/x?b=2&a=1"));
   assert.equal(first.status, 302);
   assert.equal(first.location?.origin, new URL(world.url("authenticate")).origin);
   assert.equal(first.location?.pathname, "/.pomerium/sign_in");
   assert.equal(first.location?.searchParams.get("pomerium_redirect_uri"), world.url("app", "/x?b=2&a=1"));
   assert.equal(first.location?.searchParams.get("pomerium_seen"), null, "no credential was refused");
 
-  const there = await visitor.ask(first.location ?? "");
+  const there = await visitor.request(first.location ?? "");
   assert.equal(there.status, 302);
   assert.equal(there.headers["cache-control"], "no-store");
   assert.equal(there.headers["referrer-policy"], "no-referrer");
@@ -26,8 +26,8 @@ test("a first visit ends on the page that was wanted, signed in, with cookies th
   assert.equal(asked?.get("redirect_uri"), world.url("authenticate", "/oauth2/callback"));
   assert.match(asked?.get("nonce") ?? "", /^[\w-]{40,}$/);
 
-  const form = await visitor.go(there.location ?? "");
-  const back = await visitor.go(form.url, { form: { user: "alice", password: "x" } });
+  const form = await visitor.navigate(there.location ?? "");
+  const back = await visitor.navigate(form.url, { form: { user: "alice", password: "x" } });
   assert.equal(back.status, 200, back.body);
   assert.equal(back.url.href, world.url("app", "/x?b=2&a=1"));
   assert.equal(back.body, "hello alice of admins,eng at app.localhost/x?b=2&a=1");
@@ -76,7 +76,7 @@ test("a second route costs one round trip and no visit to the provider", async (
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
-  const second = await visitor.go(world.url("wiki", "/page"));
+  const second = await visitor.navigate(world.url("wiki", "/page"));
   assert.equal(second.body, "hello alice of admins,eng at wiki.localhost/page");
   assert.equal([...world.replica.projection.sessions()].length, 1, "the same session");
 });
@@ -85,19 +85,19 @@ test("the cookie of one route opens no other, and not the authenticate host", as
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
-  await visitor.go(world.url("wiki"));
+  await visitor.navigate(world.url("wiki"));
   const stolen = visitor.cookie("app.localhost", "_pomerium") ?? "";
   const thief = world.visitor();
   for (const host of ["wiki", "app"] as const) {
-    const answer = await thief.ask(world.url(host), { headers: { cookie: `_pomerium=${stolen}` } });
+    const answer = await thief.request(world.url(host), { headers: { cookie: `_pomerium=${stolen}` } });
     assert.equal(answer.status, host === "app" ? 200 : 302, host);
   }
-  const here = await thief.ask(world.url("authenticate", "/.pomerium/"), {
+  const here = await thief.request(world.url("authenticate", "/.pomerium/"), {
     headers: { cookie: `_pomerium_authenticate=${stolen}` },
   });
   assert.match(here.body, /You are not signed in/);
   const authenticate = visitor.cookie("authenticate.localhost", "_pomerium_authenticate") ?? "";
-  const there = await thief.ask(world.url("app"), { headers: { cookie: `_pomerium=${authenticate}` } });
+  const there = await thief.request(world.url("app"), { headers: { cookie: `_pomerium=${authenticate}` } });
   assert.equal(there.status, 302, "nor the other way about");
 });
 
@@ -105,16 +105,18 @@ test("thirty tabs that begin at once, in a browser without a cookie, all arrive 
   const world = await startWorld(t);
   const visitor = world.visitor();
   const paths = Array.from({ length: 30 }, (_, i) => `/tab-${i}`);
-  const tabs = await Promise.all(paths.map((path) => visitor.go(world.url("app", path), { until: world.idpUrl.href })));
+  const tabs = await Promise.all(
+    paths.map((path) => visitor.navigate(world.url("app", path), { until: world.idpUrl.href })),
+  );
   assert.deepEqual(visitor.cookieNames("authenticate.localhost"), ["_pomerium_csrf"]);
   assert.deepEqual(visitor.cookieNames("app.localhost"), ["_pomerium_nonce"]);
   assert.ok(visitor.cookieHeader(new URL(world.url("authenticate"))).length < 200, "headers stay small");
   for (const i of [0, 13, 29]) {
-    const form = await visitor.go(tabs[i]?.location ?? "");
-    let back = await visitor.go(form.url, { form: { user: "bob", password: "x" } });
+    const form = await visitor.navigate(tabs[i]?.location ?? "");
+    let back = await visitor.navigate(form.url, { form: { user: "bob", password: "x" } });
     // The tab's cookie was replaced by another tab's answer: once more, from the beginning, with the one that stayed.
     if (back.url.origin === world.idpUrl.origin)
-      back = await visitor.go(back.url, { form: { user: "bob", password: "x" } });
+      back = await visitor.navigate(back.url, { form: { user: "bob", password: "x" } });
     assert.equal(back.url.href, world.url("app", `/tab-${i}`), back.body);
     assert.equal(back.status, 200);
   }
@@ -123,15 +125,15 @@ test("thirty tabs that begin at once, in a browser without a cookie, all arrive 
 test("tabs that begin later share the cookie, and each sign-in at the provider counts", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
-  await visitor.go(world.url("app"));
+  await visitor.navigate(world.url("app"));
   const tabs = await Promise.all(
     ["/a", "/b", "/c", "/d", "/e", "/f", "/g"].map((path) =>
-      visitor.go(world.url("app", path), { until: world.idpUrl.href }),
+      visitor.navigate(world.url("app", path), { until: world.idpUrl.href }),
     ),
   );
   for (const tab of tabs) {
-    const form = await visitor.go(tab.location ?? "");
-    const back = await visitor.go(form.url, { form: { user: "bob", password: "x" } });
+    const form = await visitor.navigate(tab.location ?? "");
+    const back = await visitor.navigate(form.url, { form: { user: "bob", password: "x" } });
     assert.equal(back.status, 200);
     assert.match(back.url.pathname, /^\/[a-g]$/);
   }
@@ -151,21 +153,24 @@ test("somebody signed in who asks for sign-in wants to be somebody else, and is 
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
-  const ask = await visitor.go(world.url("app", "/.pomerium/sign_in?pomerium_redirect_uri=http%3A%2F%2Fevil.example"), {
-    until: world.idpUrl.href,
-  });
+  const ask = await visitor.navigate(
+    world.url("app", "/.pomerium/sign_in?pomerium_redirect_uri=http%3A%2F%2Fevil.example"),
+    {
+      until: world.idpUrl.href,
+    },
+  );
   assert.equal(ask.location?.searchParams.get("prompt"), "login");
-  const form = await visitor.go(ask.location ?? "");
-  const back = await visitor.go(form.url, { form: { user: "bob", password: "x" } });
+  const form = await visitor.navigate(ask.location ?? "");
+  const back = await visitor.navigate(form.url, { form: { user: "bob", password: "x" } });
   assert.equal(back.url.href, world.url("app", "/.pomerium/"), "a redirect to elsewhere is not taken");
-  assert.match((await visitor.ask(world.url("app"))).body, /^hello bob/);
+  assert.match((await visitor.request(world.url("app"))).body, /^hello bob/);
 });
 
 test("at most so many sessions for one person: the oldest ends", async (t) => {
   const world = await startWorld(t, { settings: { maxSessionsPerUser: 2 } });
   const visitors = [world.visitor(), world.visitor(), world.visitor()];
   for (const visitor of visitors) await signIn(world, visitor, "alice");
-  const answers = await Promise.all(visitors.map((visitor) => visitor.ask(world.url("app"))));
+  const answers = await Promise.all(visitors.map((visitor) => visitor.request(world.url("app"))));
   assert.deepEqual(
     answers.map(({ status }) => status),
     [302, 200, 200],
@@ -193,9 +198,9 @@ test("a revoked session is sent to the provider, not around in a circle", async 
   await signIn(world, visitor, "alice");
   const [session] = [...world.replica.projection.sessions()];
   await world.submit({ type: "revokeSession", sessionId: session?.sessionId as SessionId, reason: "operator" });
-  const refused = await visitor.ask(world.url("app"));
+  const refused = await visitor.request(world.url("app"));
   assert.ok(refused.location?.searchParams.get("pomerium_seen"), "the proxy says what it has seen");
-  const form = await visitor.go(world.url("app"));
+  const form = await visitor.navigate(world.url("app"));
   assert.equal(form.url.origin, world.idpUrl.origin);
 });
 
@@ -204,24 +209,24 @@ test("a session about to end is not handed over, so that two clocks cannot send 
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
   world.clockMs = 14 * 3_600_000 - 20_000;
-  const form = await visitor.go(world.url("wiki"));
+  const form = await visitor.navigate(world.url("wiki"));
   assert.equal(form.url.origin, world.idpUrl.origin);
 });
 
 test("on a route's host: who you are, as a page and as JSON", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
-  assert.match((await visitor.ask(world.url("app", "/.pomerium/"))).body, /You are not signed in/);
+  assert.match((await visitor.request(world.url("app", "/.pomerium/"))).body, /You are not signed in/);
   const json = { accept: "application/json" };
-  const stranger = await visitor.ask(world.url("app", "/.pomerium/user"), { headers: json });
+  const stranger = await visitor.request(world.url("app", "/.pomerium/user"), { headers: json });
   assert.equal(stranger.status, 401);
   assert.deepEqual(JSON.parse(stranger.body), { error: "Unauthenticated", request_id: "request-1" });
   const script = { "sec-fetch-mode": "cors", accept: "text/html" };
-  assert.equal((await visitor.ask(world.url("app", "/.pomerium/user"), { headers: script })).status, 401);
-  assert.equal((await visitor.ask(world.url("app", "/.pomerium/user"))).status, 302);
+  assert.equal((await visitor.request(world.url("app", "/.pomerium/user"), { headers: script })).status, 401);
+  assert.equal((await visitor.request(world.url("app", "/.pomerium/user"))).status, 302);
 
   await signIn(world, visitor, "alice", world.url("app", "/.pomerium/user"));
-  const me = await visitor.ask(world.url("app", "/.pomerium/user"), { headers: json });
+  const me = await visitor.request(world.url("app", "/.pomerium/user"), { headers: json });
   assert.equal(me.status, 200);
   assert.equal(me.headers["cache-control"], "no-store");
   const claims = JSON.parse(me.body) as Record<string, unknown>;
@@ -229,7 +234,7 @@ test("on a route's host: who you are, as a page and as JSON", async (t) => {
   assert.equal(claims["email"], "alice@example.com");
   assert.deepEqual(claims["groups"], ["admins", "eng"]);
   for (const name of ["iss", "aud", "exp", "iat", "jti"]) assert.ok(!(name in claims), name);
-  const page = await visitor.ask(world.url("app", "/.pomerium/"));
+  const page = await visitor.request(world.url("app", "/.pomerium/"));
   assert.match(page.body, /alice@example\.com/);
   const session = [...world.replica.projection.sessions()][0];
   const tokens = await world.deps.databroker.tokens(session?.sessionId as SessionId);
@@ -240,7 +245,7 @@ test("on a route's host: who you are, as a page and as JSON", async (t) => {
     visitor.cookie("app.localhost", "_pomerium"),
   ])
     assert.ok(secret && !page.body.includes(secret), "no token on a page");
-  assert.match((await visitor.ask(world.url("authenticate", "/.pomerium/"))).body, /alice@example\.com/);
+  assert.match((await visitor.request(world.url("authenticate", "/.pomerium/"))).body, /alice@example\.com/);
 });
 
 test("a group that the provider claims counts only where groups_from_claim is set", async (t) => {
@@ -255,7 +260,7 @@ test("with a cookie domain one cookie serves all routes below it", async (t) => 
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
   assert.match(visitor.lineOf("localhost", "_pomerium") ?? "", /Domain=localhost/);
-  assert.equal((await visitor.ask(world.url("wiki"))).status, 200);
+  assert.equal((await visitor.request(world.url("wiki"))).status, 200);
   const header = visitor.cookieHeader(new URL(world.url("wiki")));
   assert.equal(cookieValue(header, "_pomerium_authenticate"), undefined, "our own cookies stay with their host");
 });
@@ -270,14 +275,14 @@ test("a caller without scripts keeps an address of 3,000 characters through its 
 test("the end of a kept address is a page of a route's host alone, and no HPKE key is served", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
-  const answer = await visitor.ask(world.url("app", "/.pomerium/return?pomerium_redirect_uri=%2F%5Cevil.example"));
+  const answer = await visitor.request(world.url("app", "/.pomerium/return?pomerium_redirect_uri=%2F%5Cevil.example"));
   assert.equal(answer.status, 200);
   assert.doesNotMatch(answer.body, /evil/);
   assert.equal(
-    (await visitor.ask(world.url("app", "/.pomerium/address.js"))).headers["content-type"],
+    (await visitor.request(world.url("app", "/.pomerium/address.js"))).headers["content-type"],
     "text/javascript; charset=utf-8",
   );
   for (const host of ["app", "authenticate"])
-    assert.equal((await visitor.ask(world.url(host, "/.well-known/pomerium/hpke-public-key"))).status, 404, host);
-  assert.equal((await visitor.ask(world.url("nowhere", "/.pomerium/return"))).status, 404);
+    assert.equal((await visitor.request(world.url(host, "/.well-known/pomerium/hpke-public-key"))).status, 404, host);
+  assert.equal((await visitor.request(world.url("nowhere", "/.pomerium/return"))).status, 404);
 });

@@ -18,17 +18,17 @@ test("signing out on a route ends the session in the log, the tokens and the ses
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
-  await visitor.go(world.url("wiki"));
+  await visitor.navigate(world.url("wiki"));
   const tokens = await tokensOf(world);
   const sessionId = onlySession(world);
 
-  const first = await visitor.ask(world.url("app", "/.pomerium/sign_out"));
+  const first = await visitor.request(world.url("app", "/.pomerium/sign_out"));
   assert.equal(first.status, 302);
   assert.equal(first.headers["cache-control"], "no-store");
   assert.equal(first.location?.searchParams.get("pomerium_end_session"), sessionId);
   assert.equal(visitor.cookie("app.localhost", "_pomerium"), undefined);
 
-  const second = await visitor.ask(first.location ?? "");
+  const second = await visitor.request(first.location ?? "");
   assert.equal(second.status, 302);
   assert.equal(standing(world, sessionId), "revoked", "before the browser leaves");
   assert.equal(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined);
@@ -38,14 +38,14 @@ test("signing out on a route ends the session in the log, the tokens and the ses
   assert.equal(there.searchParams.get("client_id"), "cardea");
   assert.equal(there.searchParams.get("post_logout_redirect_uri"), world.url("authenticate", "/.pomerium/signed_out"));
 
-  const end = await visitor.go(there);
+  const end = await visitor.navigate(there);
   assert.equal(end.url.href.split("?")[0], world.url("authenticate", "/.pomerium/signed_out"));
   assert.match(end.body, /You are signed out/);
   const outcome = await world.oidc.refresh(tokens);
   assert.ok(outcome.type === "refused", "the provider has revoked the refresh token");
   assert.equal(outcome.error.error, "invalid_grant");
   assert.equal(await world.deps.databroker.tokens(sessionId), undefined, "and the vault forgot it");
-  const wiki = await visitor.go(world.url("wiki"));
+  const wiki = await visitor.navigate(world.url("wiki"));
   assert.equal(wiki.url.origin, world.idpUrl.origin, "every route asks for sign-in again");
 });
 
@@ -54,7 +54,7 @@ test("a POST signs out as well, from a page of the same origin", async (t) => {
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
   const sessionId = onlySession(world);
-  await visitor.go(world.url("app", "/.pomerium/sign_out"), { form: {}, until: world.idpUrl.href });
+  await visitor.navigate(world.url("app", "/.pomerium/sign_out"), { form: {}, until: world.idpUrl.href });
   assert.equal(standing(world, sessionId), "revoked");
 });
 
@@ -62,11 +62,14 @@ test("signed_out leads on to where the configuration says, and so does the sign-
   const world = await startWorld(t, { settings: { signoutRedirectUrl: new URL("https://www.example.com/bye") } });
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
-  const out = await visitor.go(world.url("app", "/.pomerium/sign_out?pomerium_redirect_uri=https://evil.example"), {
-    until: world.idpUrl.href,
-  });
+  const out = await visitor.navigate(
+    world.url("app", "/.pomerium/sign_out?pomerium_redirect_uri=https://evil.example"),
+    {
+      until: world.idpUrl.href,
+    },
+  );
   assert.equal(out.location?.searchParams.get("post_logout_redirect_uri"), "https://www.example.com/bye");
-  const page = await visitor.ask(world.url("app", "/.pomerium/signed_out"));
+  const page = await visitor.request(world.url("app", "/.pomerium/signed_out"));
   assert.match(page.body, /https:\/\/www\.example\.com\/bye/);
 });
 
@@ -75,7 +78,7 @@ test("an unsigned sign-out asks first, and the button ends the session", async (
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
   const sessionId = onlySession(world);
-  const page = await visitor.ask(
+  const page = await visitor.request(
     world.url("authenticate", "/.pomerium/sign_out?pomerium_redirect_uri=https://evil.example"),
   );
   assert.equal(page.status, 200);
@@ -85,7 +88,7 @@ test("an unsigned sign-out asks first, and the button ends the session", async (
   assert.equal(standing(world, sessionId), "active");
 
   const action = /action="([^"]+)"/.exec(page.body)?.[1]?.replaceAll("&amp;", "&") ?? assert.fail();
-  const out = await visitor.ask(action, { form: {} });
+  const out = await visitor.request(action, { form: {} });
   assert.equal(standing(world, sessionId), "revoked");
   assert.equal(out.location?.origin, world.idpUrl.origin);
 });
@@ -102,16 +105,16 @@ test("no page of another site signs anybody out: sign-out CSRF", async (t) => {
     { origin: "https://evil.example" },
   ] as const;
   for (const headers of elsewhere) {
-    const first = await visitor.ask(world.url("app", "/.pomerium/sign_out"), { headers });
+    const first = await visitor.request(world.url("app", "/.pomerium/sign_out"), { headers });
     assert.equal(first.location?.searchParams.get("pomerium_end_session"), null);
     assert.deepEqual(first.setCookies, [], "the route's cookie stays as well");
-    const asked = await visitor.ask(first.location ?? "", { headers });
+    const asked = await visitor.request(first.location ?? "", { headers });
     assert.match(asked.body, /Sign out\?/);
-    const posted = await visitor.ask(world.url("authenticate", "/.pomerium/sign_out"), { form: {}, headers });
+    const posted = await visitor.request(world.url("authenticate", "/.pomerium/sign_out"), { form: {}, headers });
     assert.equal(posted.status, headers && "referer" in headers ? 200 : 400);
   }
   assert.equal(standing(world, sessionId), "active");
-  assert.equal((await visitor.ask(world.url("app"))).status, 200);
+  assert.equal((await visitor.request(world.url("app"))).status, 200);
 });
 
 test("a signed sign-out that an attacker fetched for themselves ends their own session and asks the victim", async (t) => {
@@ -121,14 +124,14 @@ test("a signed sign-out that an attacker fetched for themselves ends their own s
   const victims = onlySession(world);
   const attacker = world.visitor();
   await signIn(world, attacker, "bob");
-  const own = (await attacker.ask(world.url("app", "/.pomerium/sign_out"))).location ?? assert.fail();
-  const page = await victim.ask(own);
+  const own = (await attacker.request(world.url("app", "/.pomerium/sign_out"))).location ?? assert.fail();
+  const page = await victim.request(own);
   assert.match(page.body, /Sign out\?/);
   assert.equal(standing(world, victims), "active");
 
-  const unnamed = (await world.visitor().ask(world.url("app", "/.pomerium/sign_out"))).location ?? assert.fail();
-  assert.match((await victim.ask(unnamed)).body, /Sign out\?/, "nor one that names nobody");
-  const confirm = await world.visitor().ask(world.url("authenticate", "/.pomerium/sign_out"));
+  const unnamed = (await world.visitor().request(world.url("app", "/.pomerium/sign_out"))).location ?? assert.fail();
+  assert.match((await victim.request(unnamed)).body, /Sign out\?/, "nor one that names nobody");
+  const confirm = await world.visitor().request(world.url("authenticate", "/.pomerium/sign_out"));
   assert.equal(confirm.location?.pathname, "/.pomerium/signed_out", "a stranger is not even given a button");
   assert.equal(standing(world, victims), "active");
 });
@@ -139,7 +142,7 @@ test("signing out ends the route's session also where the authenticate host has 
   await signIn(world, visitor, "alice");
   const sessionId = onlySession(world);
   visitor.forget("authenticate.localhost");
-  await visitor.go(world.url("app", "/.pomerium/sign_out"), { until: world.idpUrl.href });
+  await visitor.navigate(world.url("app", "/.pomerium/sign_out"), { until: world.idpUrl.href });
   assert.equal(standing(world, sessionId), "revoked");
 });
 
@@ -147,10 +150,10 @@ test("after signing out twice, or signed out already, there is no error and no q
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
-  const link = (await visitor.ask(world.url("app", "/.pomerium/sign_out"))).location ?? assert.fail();
-  assert.equal((await visitor.ask(link)).status, 302);
-  assert.equal((await visitor.ask(link)).status, 302, "the same link again");
-  const again = await visitor.go(world.url("app", "/.pomerium/sign_out"));
+  const link = (await visitor.request(world.url("app", "/.pomerium/sign_out"))).location ?? assert.fail();
+  assert.equal((await visitor.request(link)).status, 302);
+  assert.equal((await visitor.request(link)).status, 302, "the same link again");
+  const again = await visitor.navigate(world.url("app", "/.pomerium/sign_out"));
   assert.match(again.body, /You are signed out/);
 });
 
@@ -159,7 +162,7 @@ test("a revoked session in the cookie is cleared without a question", async (t) 
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
   await world.submit({ type: "revokeSession", sessionId: onlySession(world), reason: "operator" });
-  const out = await visitor.ask(world.url("authenticate", "/.pomerium/sign_out"));
+  const out = await visitor.request(world.url("authenticate", "/.pomerium/sign_out"));
   assert.equal(out.location?.pathname, "/.pomerium/signed_out");
   assert.equal(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined);
 });
@@ -181,15 +184,15 @@ test("a sign-out that cannot be written says that the person is still signed in"
   });
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
-  const link = (await visitor.ask(world.url("app", "/.pomerium/sign_out"))).location ?? assert.fail();
+  const link = (await visitor.request(world.url("app", "/.pomerium/sign_out"))).location ?? assert.fail();
   down = true;
-  const answer = await visitor.ask(link);
+  const answer = await visitor.request(link);
   assert.equal(answer.status, 503);
   assert.match(answer.body, /still signed in/);
   assert.ok(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"));
   assert.equal(standing(world, onlySession(world)), "active");
   down = false;
-  assert.equal((await visitor.ask(link)).status, 302);
+  assert.equal((await visitor.request(link)).status, 302);
   assert.equal(standing(world, onlySession(world)), "revoked");
 });
 
@@ -207,7 +210,7 @@ test("a provider that is down, or hangs, does not hold the sign-out back", async
     });
     const visitor = world.visitor();
     await signIn(world, visitor, "alice");
-    const end = await visitor.go(world.url("app", "/.pomerium/sign_out"));
+    const end = await visitor.navigate(world.url("app", "/.pomerium/sign_out"));
     assert.match(end.body, /You are signed out/, trouble);
     assert.equal(standing(world, onlySession(world)), "revoked");
   }
@@ -221,7 +224,7 @@ test("signing out waits for no projection", async (t) => {
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
   behind = true;
-  await visitor.go(world.url("app", "/.pomerium/sign_out"), { until: world.idpUrl.href });
+  await visitor.navigate(world.url("app", "/.pomerium/sign_out"), { until: world.idpUrl.href });
   assert.equal(standing(world, onlySession(world)), "revoked");
 });
 
@@ -233,7 +236,7 @@ test("a sign-out that names where it ends goes there only where that is told, an
     const visitor = world.visitor();
     await signIn(world, visitor, "alice");
     const query = `?pomerium_redirect_uri=${encodeURIComponent(named)}`;
-    const there = await visitor.go(world.url("app", `/.pomerium/sign_out${query}`), { until: world.idpUrl.href });
+    const there = await visitor.navigate(world.url("app", `/.pomerium/sign_out${query}`), { until: world.idpUrl.href });
     return there.location?.searchParams.get("post_logout_redirect_uri");
   };
   const [told, untold] = [await start(true), await start(false)];

@@ -52,7 +52,7 @@ import {
   systemClock,
 } from "../../../src/replication/index.ts";
 import { freePort } from "../../support/free-port.ts";
-import { type Answer, Visitor } from "../../support/visitor.ts";
+import { Visitor, type VisitorResponse } from "../../support/visitor.ts";
 
 export const quiet: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 export const secret = new Uint8Array(32).fill(3);
@@ -321,10 +321,15 @@ async function standIn(deps: AuthDeps, req: IncomingMessage, res: ServerResponse
 }
 
 /** From a page that wants somebody signed in, to the provider's form and back. */
-export async function signIn(world: World, visitor: Visitor, user: string, page = world.url("app")): Promise<Answer> {
-  const form = await visitor.go(page);
+export async function signIn(
+  world: World,
+  visitor: Visitor,
+  user: string,
+  page = world.url("app"),
+): Promise<VisitorResponse> {
+  const form = await visitor.navigate(page);
   if (form.url.origin !== world.idpUrl.origin) throw new Error(`no sign-in page but ${form.url.href}: ${form.body}`);
-  return visitor.go(form.url, { form: { user, password: "x" } });
+  return visitor.navigate(form.url, { form: { user, password: "x" } });
 }
 
 /** As far as the redirect back to the authenticate host, which is not followed. */
@@ -334,8 +339,8 @@ export async function signInUpToCallback(
   user: string,
   page = world.url("app"),
 ): Promise<URL> {
-  const form = await visitor.go(page);
-  const back = await visitor.go(form.url, {
+  const form = await visitor.navigate(page);
+  const back = await visitor.navigate(form.url, {
     form: { user, password: "x" },
     until: world.url("authenticate", "/oauth2/callback"),
   });

@@ -17,7 +17,7 @@ import {
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { openOutput } from "../../../src/cli/terminal/output.ts";
-import { ask, startUpstream } from "../../proxy/support.ts";
+import { sendRequest, startUpstream } from "../../proxy/support.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { freePorts } from "../../support/free-port.ts";
 import { waitFor } from "../../support/wait-for.ts";
@@ -306,7 +306,7 @@ async function configuration(
 
 async function get(port: number, path: string): Promise<{ status: number; body: string }> {
   try {
-    return await ask(port, { path, host: `app.localhost:${port}` });
+    return await sendRequest(port, { path, host: `app.localhost:${port}` });
   } catch {
     return { status: 0, body: "" };
   }

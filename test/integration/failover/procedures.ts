@@ -156,9 +156,9 @@ export async function startServer(
       const visitor = new Visitor();
       visitors.push(visitor);
       provider.person.name = name;
-      const { status, body } = await visitor.go(url("app"));
+      const { status, body } = await visitor.navigate(url("app"));
       assert.equal(status, 200, `${name} signs in: ${body.slice(-500)}`);
-      const answered = async (): Promise<number> => (await visitor.ask(url("app"))).status;
+      const answered = async (): Promise<number> => (await visitor.request(url("app"))).status;
       return {
         name,
         isIn: async () => (await answered()) === 200,

@@ -53,7 +53,7 @@ test("the primary is replaced and lives on: acknowledged changes stay, nobody is
   // The failover, and a revocation that is asked for in the middle of it.
   const failing = group.failOver();
   const revoking = cluster.operator.revoke(pending, { wait: "all" });
-  const { zombie, promotedAt } = await failing;
+  const { oldPrimary: zombie, promotedAt } = await failing;
   const firstAfter = await waitFor(
     "changes to be acknowledged again",
     () => writing.written.find(({ startedAt, result }) => startedAt > promotedAt && result.type === "done"),

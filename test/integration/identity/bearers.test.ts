@@ -48,7 +48,7 @@ const installation = shared((t) =>
 
 async function tokensOf(at: Installation, user: string): Promise<Readonly<{ access: string; id: string }>> {
   at.provider.person.name = user;
-  const { headers } = echoOf(await at.visitor().go(at.url("app")));
+  const { headers } = echoOf(await at.visitor().navigate(at.url("app")));
   return { access: String(headers["x-access"]), id: String(headers["x-id"]) };
 }
 
@@ -56,54 +56,54 @@ test("an access token of the provider is its owner, and policy decides about the
   const at = installation();
   const { access } = await tokensOf(at, "alice");
   const cli = at.visitor();
-  const { headers } = echoOf(await cli.ask(at.url("access"), bearing(access)));
+  const { headers } = echoOf(await cli.request(at.url("access"), bearing(access)));
   assert.equal(headers["x-email"], "alice@example.com");
   assert.equal(decodeJwt(String(headers["x-pomerium-jwt-assertion"])).sub, "alice");
   // A credential is not the upstream's: with it, it could come back as alice.
   assert.equal(headers.authorization, undefined);
 
-  assert.equal((await cli.ask(at.url("bob"), bearing(access))).status, 403);
+  assert.equal((await cli.request(at.url("bob"), bearing(access))).status, 403);
   const bob = await tokensOf(at, "bob");
-  assert.equal((await cli.ask(at.url("bob"), bearing(bob.access))).status, 200);
+  assert.equal((await cli.request(at.url("bob"), bearing(bob.access))).status, 200);
   for (const wrong of [`${access}x`, "nonsense", bob.id]) {
-    const answer = await cli.ask(at.url("access"), bearing(wrong));
+    const answer = await cli.request(at.url("access"), bearing(wrong));
     assert.equal(answer.status, 403, wrong);
   }
   // Without a token, people are asked to sign in as everywhere.
-  assert.equal((await at.visitor().ask(at.url("access"))).status, 302);
+  assert.equal((await at.visitor().request(at.url("access"))).status, 302);
 });
 
 test("the provider is asked about a token once, and every further request asks nobody", async () => {
   const at = installation();
   const { access } = await tokensOf(at, "alice");
   const cli = at.visitor();
-  echoOf(await cli.ask(at.url("access"), bearing(access)));
-  const asked = at.provider.asked.filter((path) => path === "/me").length;
+  echoOf(await cli.request(at.url("access"), bearing(access)));
+  const asked = at.provider.requestedPaths.filter((path) => path === "/me").length;
   at.provider.state.down = true;
-  for (let i = 0; i < 5; i++) echoOf(await cli.ask(at.url("access"), bearing(access)));
-  assert.equal(at.provider.asked.filter((path) => path === "/me").length, asked);
+  for (let i = 0; i < 5; i++) echoOf(await cli.request(at.url("access"), bearing(access)));
+  assert.equal(at.provider.requestedPaths.filter((path) => path === "/me").length, asked);
   assert.match(await at.services.registry.metrics(), /cardea_bearer_tokens_looked_at_total\{result="accepted"\} [1-9]/);
   // One that nobody has seen cannot be judged: it is neither let in nor called wrong.
-  const unseen = await cli.ask(at.url("access"), bearing("never-seen"));
+  const unseen = await cli.request(at.url("access"), bearing("never-seen"));
   assert.equal(unseen.status, 503);
   at.provider.state.down = false;
-  assert.equal((await cli.ask(at.url("access"), bearing("never-seen"))).status, 403);
+  assert.equal((await cli.request(at.url("access"), bearing("never-seen"))).status, 403);
 });
 
 test("an identity token counts for the client that it was made for, and for no other", async () => {
   const at = installation();
   const { id, access } = await tokensOf(at, "alice");
   const cli = at.visitor();
-  assert.equal(echoOf(await cli.ask(at.url("id"), bearing(id))).headers["x-email"], "alice@example.com");
-  assert.equal((await cli.ask(at.url("second"), bearing(id))).status, 403);
-  assert.equal((await cli.ask(at.url("id"), bearing(access))).status, 403);
+  assert.equal(echoOf(await cli.request(at.url("id"), bearing(id))).headers["x-email"], "alice@example.com");
+  assert.equal((await cli.request(at.url("second"), bearing(id))).status, 403);
+  assert.equal((await cli.request(at.url("id"), bearing(access))).status, 403);
   const [head, body] = id.split(".");
-  assert.equal((await cli.ask(at.url("id"), bearing(`${head}.${body}.AAAA`))).status, 403);
+  assert.equal((await cli.request(at.url("id"), bearing(`${head}.${body}.AAAA`))).status, 403);
 });
 
 test("where no format is set, a bearer token is between the caller and the upstream", async () => {
   const at = installation();
-  const { headers } = echoOf(await at.visitor().ask(at.url("plain"), bearing("for-the-upstream")));
+  const { headers } = echoOf(await at.visitor().request(at.url("plain"), bearing("for-the-upstream")));
   assert.equal(headers.authorization, "Bearer for-the-upstream");
 });
 
@@ -111,10 +111,10 @@ test("a token whose session was revoked opens nothing again, on any route", asyn
   const at = installation();
   const { access } = await tokensOf(at, "alice");
   const cli = at.visitor();
-  const { headers } = echoOf(await cli.ask(at.url("access"), bearing(access)));
+  const { headers } = echoOf(await cli.request(at.url("access"), bearing(access)));
   const sessionId = String(decodeJwt(String(headers["x-pomerium-jwt-assertion"]))["sid"]);
   await revokeSession(at, sessionId);
-  for (let i = 0; i < 3; i++) assert.equal((await cli.ask(at.url("access"), bearing(access))).status, 403);
+  for (let i = 0; i < 3; i++) assert.equal((await cli.request(at.url("access"), bearing(access))).status, 403);
 });
 
 test("with audiences an access token must be signed and name one of them", async () => {
@@ -122,19 +122,19 @@ test("with audiences an access token must be signed and name one of them", async
   const { access, id } = await tokensOf(at, "alice");
   const cli = at.visitor();
   for (const wrong of [access, id, await at.provider.accessTokenFor("https://other.example.com")])
-    assert.equal((await cli.ask(at.url("audience"), bearing(wrong))).status, 403);
+    assert.equal((await cli.request(at.url("audience"), bearing(wrong))).status, 403);
   const right = await at.provider.accessTokenFor("https://api.example.com", { email: "alice@example.com" });
-  const { headers } = echoOf(await cli.ask(at.url("audience"), bearing(right)));
+  const { headers } = echoOf(await cli.request(at.url("audience"), bearing(right)));
   assert.equal(headers["x-email"], "alice@example.com");
   // The same token where no audience is asked for is the provider's to judge, and it knows nothing of it.
-  assert.equal((await cli.ask(at.url("access"), bearing(right))).status, 403);
+  assert.equal((await cli.request(at.url("access"), bearing(right))).status, 403);
 });
 
 test("whoever asks about a request for somebody else is told the same of its bearer token", async () => {
   const at = installation();
   const { access } = await tokensOf(at, "alice");
   const askFor = async (host: string, token: string) =>
-    at.visitor().ask(`http://127.0.0.1:${at.sparePort}/auth-request`, {
+    at.visitor().request(`http://127.0.0.1:${at.sparePort}/auth-request`, {
       headers: {
         ...bearing(token).headers,
         "x-original-method": "GET",

@@ -44,7 +44,7 @@ test("a session of one client is nobody's on a route of another, whichever way i
   ] as const) {
     const stranger = at.visitor();
     const authorization = `Pomerium ${cookieOf(from)}`;
-    const answer = await stranger.ask(at.url(to), { headers: { authorization } });
+    const answer = await stranger.request(at.url(to), { headers: { authorization } });
     assert.equal(answer.status, 401, `${from} at ${to}`);
   }
   // Signed in with one, the person is led to the provider for the other: what authenticate holds does not do.
@@ -63,26 +63,26 @@ test("on one host the cookie of one client opens no route of another, and the ot
   }));
   const visitor = at.visitor();
   echoOf((await follow(visitor, at.url("app", "/plain"))).end);
-  echoOf(await visitor.ask(at.url("app", "/plain")));
-  const refused = await visitor.ask(at.url("app", "/own"));
+  echoOf(await visitor.request(at.url("app", "/plain")));
+  const refused = await visitor.request(at.url("app", "/own"));
   assert.equal(refused.status, 302);
   echoOf((await follow(visitor, at.url("app", "/own"))).end);
-  assert.equal((await visitor.ask(at.url("app", "/plain"))).status, 302);
+  assert.equal((await visitor.request(at.url("app", "/plain"))).status, 302);
 });
 
 test("a terminal signs in with the route's client, and its handle is nobody's elsewhere", async () => {
   const at = installation();
   const to = encodeURIComponent("http://localhost:1/done");
-  const login = await at.visitor().ask(at.url("own", `/.pomerium/api/v1/login?pomerium_redirect_uri=${to}`));
+  const login = await at.visitor().request(at.url("own", `/.pomerium/api/v1/login?pomerium_redirect_uri=${to}`));
   assert.equal(login.status, 200);
-  const done = await at.visitor().go(login.body, { until: "http://localhost:1/" });
+  const done = await at.visitor().navigate(login.body, { until: "http://localhost:1/" });
   const handle = done.location?.searchParams.get("pomerium_jwt") ?? "";
   const headers = { authorization: `Bearer Pomerium-${handle}` };
   assert.equal(
-    decodeJwt(String(echoOf(await at.visitor().ask(at.url("own"), { headers })).headers["x-id"])).aud,
+    decodeJwt(String(echoOf(await at.visitor().request(at.url("own"), { headers })).headers["x-id"])).aud,
     "second",
   );
-  assert.equal((await at.visitor().ask(at.url("app"), { headers })).status, 401);
+  assert.equal((await at.visitor().request(at.url("app"), { headers })).status, 401);
 });
 
 test("signing out of a route with a client of its own ends the session at that client", async () => {
@@ -94,7 +94,7 @@ test("signing out of a route with a client of its own ends the session at that c
     ({ hostname, pathname }) => hostname === "idp.localhost" && pathname.startsWith("/session/end"),
   );
   assert.equal(left?.searchParams.get("client_id"), "second");
-  assert.equal((await visitor.ask(at.url("own"))).status, 302);
+  assert.equal((await visitor.request(at.url("own"))).status, 302);
 });
 
 test("the provider's tokens reach the upstream of routes that forward them, and nobody can bring their own", async () => {
@@ -103,12 +103,12 @@ test("the provider's tokens reach the upstream of routes that forward them, and 
   const { headers } = echoOf((await follow(visitor, at.url("app"))).end);
   assert.match(String(headers.authorization), /^Bearer .{20,}/);
   assert.equal(decodeJwt(String(headers["x-id"])).sub, "alice");
-  const forged = await visitor.ask(at.url("app"), { headers: { authorization: "Bearer mine", "x-id": "mine" } });
+  const forged = await visitor.request(at.url("app"), { headers: { authorization: "Bearer mine", "x-id": "mine" } });
   assert.deepEqual(
     [echoOf(forged).headers.authorization, echoOf(forged).headers["x-id"]],
     [headers.authorization, headers["x-id"]],
   );
-  const anonymous = echoOf(await at.visitor().ask(at.url("public"), { headers: { "x-id": "mine" } })).headers;
+  const anonymous = echoOf(await at.visitor().request(at.url("public"), { headers: { "x-id": "mine" } })).headers;
   assert.deepEqual([anonymous.authorization?.trim(), anonymous["x-id"]], ["Bearer", ""]);
 });
 
@@ -119,5 +119,5 @@ test("a session's tokens go with the session", async () => {
   const sid = String(decodeJwt(String(headers["x-pomerium-jwt-assertion"]))["sid"]);
   await revokeSession(at, sid);
   const cookie = visitor.cookieHeader(new URL(at.url("app")));
-  assert.equal((await at.visitor().ask(at.url("app"), { headers: { cookie } })).status, 302);
+  assert.equal((await at.visitor().request(at.url("app"), { headers: { cookie } })).status, 302);
 });

@@ -17,7 +17,7 @@ import type { Logger } from "../../../src/replication/index.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { freePorts } from "../../support/free-port.ts";
 import { startProvider, type TestProvider } from "../../support/oidc-provider.ts";
-import { type Answer, type Ask, Visitor } from "../../support/visitor.ts";
+import { Visitor, type VisitorRequest, type VisitorResponse } from "../../support/visitor.ts";
 
 export type Installation = Readonly<{
   services: Services;
@@ -139,17 +139,17 @@ export async function startInstallation(
 
 export type Echo = Readonly<{ url: string; headers: IncomingHttpHeaders }>;
 /** What the upstream was sent. @throws when the answer is not the upstream's */
-export function echoOf(answer: Answer): Echo {
+export function echoOf(answer: VisitorResponse): Echo {
   if (answer.status !== 200) throw new Error(`${answer.status} at ${answer.url.href}: ${answer.body.slice(0, 500)}`);
   return JSON.parse(answer.body) as Echo;
 }
 
-export const bearing = (token: string): Ask => ({
+export const bearing = (token: string): VisitorRequest => ({
   headers: { authorization: `Bearer ${token}`, accept: "application/json" },
 });
 
 /** Asks again while nothing can be decided: a proxy apart from the rest may be behind what was done a moment ago. */
-export async function settled(ask: () => Promise<Answer>): Promise<Answer> {
+export async function settled(ask: () => Promise<VisitorResponse>): Promise<VisitorResponse> {
   for (const giveUpAt = performance.now() + undecidedMsMax; ; ) {
     const answer = await ask();
     if (answer.status !== 503 || performance.now() >= giveUpAt) return answer;
@@ -162,11 +162,11 @@ const undecidedMsMax = 20_000;
 export async function follow(
   visitor: Visitor,
   target: string,
-): Promise<Readonly<{ hops: readonly URL[]; end: Answer }>> {
+): Promise<Readonly<{ hops: readonly URL[]; end: VisitorResponse }>> {
   const hops = [new URL(target)];
   for (let next: URL | null = new URL(target); ; ) {
     const to: URL = next;
-    const answer: Answer = await settled(() => visitor.ask(to));
+    const answer: VisitorResponse = await settled(() => visitor.request(to));
     next = answer.location;
     if (next === null) return { hops, end: answer };
     hops.push(next);

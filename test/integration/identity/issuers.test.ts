@@ -54,14 +54,17 @@ test("a pipeline's token is let in as the pipeline, and only from an issuer that
   }));
   const cli = at.visitor();
   const token = await pipeline.sign({ repository: "wiki" });
-  const { headers } = echoOf(await cli.ask(at.url("pipeline"), bearing(token)));
+  const { headers } = echoOf(await cli.request(at.url("pipeline"), bearing(token)));
   assert.equal(decodeJwt(String(headers["x-pomerium-jwt-assertion"])).sub, "pipeline/build-7");
   assert.equal(headers["x-pomerium-claim-repository"], "wiki");
-  assert.equal((await cli.ask(at.url("pipeline"), bearing(await pipeline.sign({ repository: "other" })))).status, 403);
+  assert.equal(
+    (await cli.request(at.url("pipeline"), bearing(await pipeline.sign({ repository: "other" })))).status,
+    403,
+  );
 
   const fromCluster = await cluster.sign({ repository: "wiki" });
-  assert.equal((await cli.ask(at.url("both"), bearing(fromCluster))).status, 200);
-  assert.equal((await cli.ask(at.url("pipeline"), bearing(fromCluster))).status, 403);
+  assert.equal((await cli.request(at.url("both"), bearing(fromCluster))).status, 200);
+  assert.equal((await cli.request(at.url("pipeline"), bearing(fromCluster))).status, 403);
   const cases: Readonly<Record<string, JWTPayload>> = {
     "of another audience": { aud: "somebody-else" },
     "that is over": { exp: Math.floor(Date.now() / 1_000) - 600 },
@@ -72,7 +75,7 @@ test("a pipeline's token is let in as the pipeline, and only from an issuer that
   for (const [what, claims] of Object.entries(cases)) {
     const { sub, ...rest } = claims;
     const wrong = await pipeline.sign(sub === "" ? { ...rest, sub: undefined as never } : claims);
-    assert.equal((await cli.ask(at.url("both"), bearing(wrong))).status, 403, what);
+    assert.equal((await cli.request(at.url("both"), bearing(wrong))).status, 403, what);
   }
 });
 
@@ -103,12 +106,12 @@ test("an issuer that is taken out of a route's list is out for what is open, too
   });
   const cli = at.visitor();
   const token = await pipeline.sign({});
-  assert.equal((await cli.ask(at.url("both"), bearing(token))).status, 200);
+  assert.equal((await cli.request(at.url("both"), bearing(token))).status, 200);
   const broken = once(await holdOpen(at, token), "error");
   await at.activate({ routes: routesOf(at, upstreamUrl, "default") });
   await broken;
   await waitFor("the token to be the upstream's affair", async () => {
-    const answer = await cli.ask(at.url("both"), bearing(token));
+    const answer = await cli.request(at.url("both"), bearing(token));
     return answer.status === 302 || answer.status === 401;
   });
 });
@@ -139,12 +142,12 @@ test("a token whose session was revoked opens nothing again in another spelling,
   }));
   const cli = at.visitor();
   const token = await pipeline.sign({});
-  const { headers } = echoOf(await cli.ask(at.url("both"), bearing(token)));
+  const { headers } = echoOf(await cli.request(at.url("both"), bearing(token)));
   await revokeSession(at, String(decodeJwt(String(headers["x-pomerium-jwt-assertion"]))["sid"]));
-  assert.equal((await cli.ask(at.url("both"), bearing(token))).status, 403);
+  assert.equal((await cli.request(at.url("both"), bearing(token))).status, 403);
   for (const [how, text] of Object.entries(otherTextsOf(token)))
-    assert.equal((await cli.ask(at.url("both"), bearing(text))).status, 403, how);
-  assert.equal((await cli.ask(at.url("both"), bearing(await pipeline.sign({ jti: "another" })))).status, 200);
+    assert.equal((await cli.request(at.url("both"), bearing(text))).status, 403, how);
+  assert.equal((await cli.request(at.url("both"), bearing(await pipeline.sign({ jti: "another" })))).status, 200);
 });
 
 test("an audience that is taken from an issuer is out for what was let in before and for what is open, and the others stay", async (t) => {
@@ -157,13 +160,13 @@ test("an audience that is taken from an issuer is out for what was let in before
   });
   const cli = at.visitor();
   const [kept, old] = [await pipeline.sign({}), await pipeline.sign({ aud: ["old", "elsewhere"] })];
-  for (const token of [kept, old]) assert.equal((await cli.ask(at.url("both"), bearing(token))).status, 200);
+  for (const token of [kept, old]) assert.equal((await cli.request(at.url("both"), bearing(token))).status, 200);
   const stays = await holdOpen(at, kept);
   const ended = once(await holdOpen(at, old), "error");
   await at.activate({ identity_providers: providers(["cardea"]), routes });
   await ended;
-  await waitFor("the audience to be out", async () => (await cli.ask(at.url("both"), bearing(old))).status === 403);
-  assert.equal((await cli.ask(at.url("both"), bearing(kept))).status, 200);
+  await waitFor("the audience to be out", async () => (await cli.request(at.url("both"), bearing(old))).status === 403);
+  assert.equal((await cli.request(at.url("both"), bearing(kept))).status, 200);
   assert.equal(stays.destroyed, false);
   stays.destroy();
 });

@@ -30,12 +30,12 @@ test("whoever signs in to a route is led through the hosts that it depends on, a
   assert.equal(echoOf(end).url, "/page?a=1");
   const callbacks = hops.filter(({ pathname }) => pathname === "/.pomerium/callback/").map(({ hostname }) => hostname);
   assert.deepEqual(callbacks, ["front.localhost", "api.localhost", "own.localhost"]);
-  for (const host of ["front", "api", "own"]) echoOf(await visitor.ask(at.url(host)));
+  for (const host of ["front", "api", "own"]) echoOf(await visitor.request(at.url(host)));
   // Each host has a handle of its own: what one lets slip opens no other.
   const cookie = visitor.cookieHeader(new URL(at.url("front")));
-  assert.equal((await at.visitor().ask(at.url("api"), { headers: { cookie } })).status, 302);
+  assert.equal((await at.visitor().request(at.url("api"), { headers: { cookie } })).status, 302);
   // Another host, that nobody depends on, knows nobody yet.
-  assert.equal((await visitor.ask(at.url("app"))).status, 302);
+  assert.equal((await visitor.request(at.url("app"))).status, 302);
 });
 
 test("nobody is led through hosts by a link that this installation has not signed, nor to a host of no route", async (t) => {
@@ -43,7 +43,7 @@ test("nobody is led through hosts by a link that this installation has not signe
   const to = encodeURIComponent(at.url("front"));
   const hosts = encodeURIComponent(new URL(at.url("api")).host);
   const link = at.url("api", `/.pomerium/sign_in?pomerium_redirect_uri=${to}&pomerium_additional_hosts=${hosts}`);
-  assert.equal((await at.visitor().ask(link)).status, 400);
+  assert.equal((await at.visitor().request(link)).status, 400);
 
   const visitor = at.visitor();
   const { hops } = await follow(visitor, at.url("front"));
@@ -53,22 +53,22 @@ test("nobody is led through hosts by a link that this installation has not signe
   assert.ok(through !== undefined);
   const elsewhere = new URL(through);
   elsewhere.searchParams.set("pomerium_redirect_uri", "https://evil.example.com/");
-  assert.equal((await visitor.ask(elsewhere)).status, 400);
+  assert.equal((await visitor.request(elsewhere)).status, 400);
   // A callback that was made for one browser signs in no other.
   const callback = hops.find(
     ({ hostname, pathname }) => hostname === "api.localhost" && pathname === "/.pomerium/callback/",
   );
   assert.ok(callback !== undefined);
   const other = at.visitor();
-  assert.equal((await other.ask(callback)).status, 400);
-  assert.equal((await other.ask(at.url("api"))).status, 302);
+  assert.equal((await other.request(callback)).status, 400);
+  assert.equal((await other.request(at.url("api"))).status, 302);
 });
 
 test("a sign-in is one trace, from the first redirect to the last", async (t) => {
   const at = await start(t);
   const visitor = at.visitor();
   const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-  const first = await visitor.ask(at.url("front"), { headers: { traceparent, tracestate: "vendor=1" } });
+  const first = await visitor.request(at.url("front"), { headers: { traceparent, tracestate: "vendor=1" } });
   assert.equal(first.location?.searchParams.get("pomerium_traceparent"), traceparent);
   assert.equal(first.location?.searchParams.get("pomerium_tracestate"), "vendor=1");
   const { hops } = await follow(visitor, String(first.location));
@@ -78,7 +78,7 @@ test("a sign-in is one trace, from the first redirect to the last", async (t) =>
   assert.ok(ours.length >= 7);
   for (const { searchParams, href } of ours) assert.equal(searchParams.get("pomerium_traceparent"), traceparent, href);
   // Nothing that only looks like one is carried on.
-  const odd = await at.visitor().ask(at.url("front"), { headers: { traceparent: "00-nonsense" } });
+  const odd = await at.visitor().request(at.url("front"), { headers: { traceparent: "00-nonsense" } });
   assert.equal(odd.location?.searchParams.has("pomerium_traceparent"), false);
 });
 

@@ -33,22 +33,22 @@ test("a token from before somebody left a group does not put them back into it, 
   const { person } = at.provider;
   const signIn = async () => {
     const visitor = at.visitor();
-    return { visitor, id: String(echoOf(await visitor.go(at.url("app"))).headers["x-id"]) };
+    return { visitor, id: String(echoOf(await visitor.navigate(at.url("app"))).headers["x-id"]) };
   };
   const cli = at.visitor();
   person.claims = { groups: ["staff"] };
   const before = await signIn();
-  assert.equal((await before.visitor.go(at.url("staff"))).status, 200);
+  assert.equal((await before.visitor.navigate(at.url("staff"))).status, 200);
   await sleep(1_100); // what tokens say of time are seconds
 
   person.claims = { groups: [] };
   const after = await signIn();
-  assert.equal((await after.visitor.go(at.url("staff"))).status, 403);
-  assert.equal((await cli.ask(at.url("id"), bearing(before.id))).status, 200, "it is a credential all the same");
-  assert.equal((await after.visitor.go(at.url("staff"))).status, 403);
+  assert.equal((await after.visitor.navigate(at.url("staff"))).status, 403);
+  assert.equal((await cli.request(at.url("id"), bearing(before.id))).status, 200, "it is a credential all the same");
+  assert.equal((await after.visitor.navigate(at.url("staff"))).status, 403);
   await sleep(1_100);
 
   const newer = await at.provider.accessTokenFor("https://api.example.com", { groups: ["staff"] });
-  assert.equal((await cli.ask(at.url("audience"), bearing(newer))).status, 200);
-  assert.equal((await after.visitor.go(at.url("staff"))).status, 200);
+  assert.equal((await cli.request(at.url("audience"), bearing(newer))).status, 200);
+  assert.equal((await after.visitor.navigate(at.url("staff"))).status, 200);
 });

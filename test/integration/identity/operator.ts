@@ -10,10 +10,12 @@ export async function revokeSession(at: Installation, sessionId: string): Promis
     ...{ secret: config.sharedSecret, cluster: config.broker.clusterName, name: "test", tokenId: randomUUID() },
     ...{ nowS: Math.floor(Date.now() / 1_000), ttlS: 60 },
   });
-  const answer = await at.visitor().ask(at.url("authenticate", `${operatorApiPrefix}/sessions/${sessionId}/revoke`), {
-    method: "POST",
-    headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
-    body: JSON.stringify({ wait: "all" }),
-  });
+  const answer = await at
+    .visitor()
+    .request(at.url("authenticate", `${operatorApiPrefix}/sessions/${sessionId}/revoke`), {
+      method: "POST",
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      body: JSON.stringify({ wait: "all" }),
+    });
   if (answer.status !== 200) throw new Error(`the operator API answered ${answer.status}: ${answer.body}`);
 }

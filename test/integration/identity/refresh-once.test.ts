@@ -137,7 +137,7 @@ async function signIn(
     { account: "current" },
   );
   const visitor = new Visitor();
-  const back = await visitor.go(begun, { until: redirectUri.origin });
+  const back = await visitor.navigate(begun, { until: redirectUri.origin });
   await visitor.close();
   const { profile, tokens } = await oidc.finish(back.location?.search ?? "", { ...secrets, state: "state-1" });
   const sessionId = parseSessionId(randomUUID());
@@ -201,7 +201,7 @@ function holdAnswers(provider: TestProvider) {
   };
 }
 
-function assertOnce(t: TestContext, { presented, reuse }: TestProvider): void {
+function assertOnce(t: TestContext, { refreshTokenUses: presented, reuseDetected: reuse }: TestProvider): void {
   t.diagnostic(`${presented.size} refresh tokens presented, ${reuse.families} families revoked`);
   assert.deepEqual(
     [...presented.values()].filter((times) => times > 1),

@@ -35,10 +35,10 @@ test("clients of routes, tokens as credentials and tokens for upstreams work whe
   const visitor = at.visitor();
   const { headers } = echoOf((await follow(visitor, at.url("own"))).end);
   assert.equal(decodeJwt(String(headers["x-id"])).aud, "second");
-  echoOf(await settled(() => visitor.ask(at.url("app"))));
+  echoOf(await settled(() => visitor.request(at.url("app"))));
   const cli = at.visitor();
-  const bearer = echoOf(await settled(() => cli.ask(at.url("access"), bearing(String(headers["x-access"])))));
+  const bearer = echoOf(await settled(() => cli.request(at.url("access"), bearing(String(headers["x-access"])))));
   assert.equal(bearer.headers["x-email"], "alice@example.com");
   assert.equal(bearer.headers.authorization, undefined);
-  assert.equal((await cli.ask(at.url("access"), bearing("made-up"))).status, 403);
+  assert.equal((await cli.request(at.url("access"), bearing("made-up"))).status, 403);
 });

@@ -17,7 +17,7 @@ import { type RedirectListener, startRedirectListener } from "../../../src/proxy
 import { TemporaryFolder } from "../../support/child.ts";
 import { freePorts } from "../../support/free-port.ts";
 import { findPebble, type Pebble, startPebble } from "../../support/pebble.ts";
-import { open, type Rig, routeTo, startRig, startUpstream, type Upstream } from "../support.ts";
+import { publicAccess, type Rig, routeTo, startRig, startUpstream, type Upstream } from "../support.ts";
 
 const day = 86_400_000;
 
@@ -94,7 +94,7 @@ describe("with a real authority", { skip: findPebble() === undefined ? "there is
       ...{ wall: () => Date.now() + clock.ahead, random: () => 0, lookEveryMs: 3_600_000, retryMs: 1_000 },
     });
     cleanUps.push(async () => autocert.close());
-    const routes = config.hosts.map((host) => routeTo(upstream?.port ?? 0, { ...open, host }));
+    const routes = config.hosts.map((host) => routeTo(upstream?.port ?? 0, { ...publicAccess, host }));
     const rig = await startRig(routes, {
       config: {
         insecureServer: false,

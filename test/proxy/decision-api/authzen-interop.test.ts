@@ -12,7 +12,7 @@ import { type CardeaEvent, encode, type UnixMs, userIdOf } from "../../../src/ev
 import { type DecisionServer, startDecisionServer } from "../../../src/proxy/index.ts";
 import { base, config, goodRoute } from "../../config/support.ts";
 import { sessionId } from "../../events/support.ts";
-import { ask, type Rig, routeTo, startRig } from "../support.ts";
+import { type Rig, routeTo, sendRequest, startRig } from "../support.ts";
 
 const issuer = "https://idp.example.com";
 const key = "a-key-of-at-least-32-characters-0123456789";
@@ -119,7 +119,7 @@ async function post(
 ): Promise<{ status: number; json: () => ReturnType<typeof JSON.parse> }> {
   const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
   const options = { method: "POST", path: `/access/v1/${path}`, headers, body: JSON.stringify(body) };
-  const { status, body: text } = await ask(server.address?.port ?? 0, options);
+  const { status, body: text } = await sendRequest(server.address?.port ?? 0, options);
   return { status, json: () => JSON.parse(text) };
 }
 async function decide(question: unknown): Promise<boolean> {

@@ -5,11 +5,11 @@ import { Projection } from "../../../src/events/index.ts";
 import type { ApiDecision } from "../../../src/proxy/decision-api/api-decision.ts";
 import { createAuthzenSearch } from "../../../src/proxy/decision-api/authzen-search.ts";
 import { record, userId } from "../../events/support.ts";
-import { known, routeTo } from "../support.ts";
+import { routeTo, userRecorded } from "../support.ts";
 
 function projectionOf(...people: readonly number[]): Projection {
   const projection = new Projection();
-  for (const one of record(people.map(known), projection.applied)) projection.apply(one);
+  for (const one of record(people.map(userRecorded), projection.applied)) projection.apply(one);
   return projection;
 }
 

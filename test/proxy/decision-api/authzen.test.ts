@@ -7,20 +7,20 @@ import type { DecisionApiConfig } from "../../../src/config/index.ts";
 import { type DecisionServer, startDecisionServer } from "../../../src/proxy/index.ts";
 import { sessionId, userId } from "../../events/support.ts";
 import {
-  type Answered,
-  type Ask,
-  ask,
   cookieOf,
-  decisionApi,
+  decisionApiConfig,
   engOnly,
-  known,
-  members,
-  open,
+  groupChanged,
+  publicAccess,
+  type ReceivedResponse,
+  type RequestOptions,
   type Rig,
-  revokedSession,
   routeTo,
+  sendRequest,
+  sessionRevoked,
   signedIn,
   startRig,
+  userRecorded,
 } from "../support.ts";
 
 const key = "a-key-of-at-least-32-characters-0123456789";
@@ -31,7 +31,7 @@ const cleanUps: (() => unknown)[] = [];
 
 before(async () => {
   rig = await startRig([
-    routeTo(1, { ...open, match: { kind: "prefix", value: "/public" } }),
+    routeTo(1, { ...publicAccess, match: { kind: "prefix", value: "/public" } }),
     routeTo(1, { ...engOnly, match: { kind: "prefix", value: "/eng" }, staleGraceMs: 0 }),
     routeTo(1, {
       allowAnyAuthenticatedUser: false,
@@ -56,7 +56,7 @@ before(async () => {
     }),
     routeTo(1),
   ]);
-  await rig.apply(...[1, 2, 3].flatMap((n) => [known(n), signedIn(n)]), members({ added: [1] }));
+  await rig.apply(...[1, 2, 3].flatMap((n) => [userRecorded(n), signedIn(n)]), groupChanged({ added: [1] }));
   server = await serve({ keys: { wiki: key, console: listing }, listsPeople: ["console"] });
 });
 after(async () => {
@@ -66,7 +66,7 @@ after(async () => {
 
 async function serve(parts: Partial<DecisionApiConfig>): Promise<DecisionServer> {
   const started = await startDecisionServer({
-    listen: decisionApi({ address: { host: "127.0.0.1", port: 0 }, ...parts }),
+    listen: decisionApiConfig({ address: { host: "127.0.0.1", port: 0 }, ...parts }),
     deps: () => rig.deps,
     registry: new Registry(),
     requestId: randomUUID,
@@ -75,7 +75,7 @@ async function serve(parts: Partial<DecisionApiConfig>): Promise<DecisionServer>
   return started;
 }
 
-const asked = (options: Ask): Promise<Answered> => ask(server.address?.port ?? 0, options);
+const asked = (options: RequestOptions): Promise<ReceivedResponse> => sendRequest(server.address?.port ?? 0, options);
 
 const authzen = async (path: string, body: unknown, headers: Readonly<Record<string, string>> = {}) => {
   const text = typeof body === "string" ? body : JSON.stringify(body);
@@ -206,7 +206,7 @@ test("AuthZEN: who may use a route is told to those who may list people, in page
   assert.equal((await authzen("search/subject", eng, as)).status, 503, "not knowing is not nobody");
   rig.lease.overdueMs = -1_000;
   assert.equal(rig.records.length, before);
-  await rig.apply(revokedSession(3));
+  await rig.apply(sessionRevoked(3));
   assert.deepEqual(ids((await authzen("search/subject", about, as)).json()), [userId(1), userId(2)].sort());
 });
 
@@ -247,7 +247,12 @@ test("AuthZEN: what is no question is 400, and a request id comes back as it cam
 test("AuthZEN: the metadata names what is served, and nothing else", async () => {
   const read = async (at: DecisionServer) =>
     JSON.parse(
-      (await ask(at.address?.port ?? 0, { path: "/.well-known/authzen-configuration", host: "pdp.example.com" })).body,
+      (
+        await sendRequest(at.address?.port ?? 0, {
+          path: "/.well-known/authzen-configuration",
+          host: "pdp.example.com",
+        })
+      ).body,
     );
   const base = "http://pdp.example.com";
   assert.deepEqual(await read(server), {

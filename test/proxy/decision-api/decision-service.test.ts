@@ -10,17 +10,17 @@ import { signInChallenge } from "../../../src/auth/index.ts";
 import { type DecisionServer, startDecisionServer } from "../../../src/proxy/index.ts";
 import { sessionId } from "../../events/support.ts";
 import {
-  type Answered,
-  type Ask,
-  ask,
   cookieOf,
-  decisionApi,
+  decisionApiConfig,
   engOnly,
-  members,
-  open,
+  groupChanged,
+  publicAccess,
+  type ReceivedResponse,
+  type RequestOptions,
   type Rig,
-  revokedSession,
   routeTo,
+  sendRequest,
+  sessionRevoked,
   signedIn,
   startRig,
   startUpstream,
@@ -45,7 +45,7 @@ let strangers: DecisionServer;
 before(async () => {
   upstream = await startUpstream();
   rig = await startRig([
-    routeTo(upstream.port, { ...open, match: { kind: "prefix", value: "/public" }, passIdentityHeaders: true }),
+    routeTo(upstream.port, { ...publicAccess, match: { kind: "prefix", value: "/public" }, passIdentityHeaders: true }),
     routeTo(upstream.port, { ...engOnly, match: { kind: "prefix", value: "/eng" }, staleGraceMs: 0 }),
     routeTo(upstream.port, {
       allowAnyAuthenticatedUser: false,
@@ -58,10 +58,10 @@ before(async () => {
     routeTo(upstream.port, { passIdentityHeaders: true }),
     routeTo(upstream.port, { host: "other.localhost", id: "other", allowAnyAuthenticatedUser: false }),
   ]);
-  await rig.apply(signedIn(1), signedIn(2), signedIn(3), members({ added: [1] }));
+  await rig.apply(signedIn(1), signedIn(2), signedIn(3), groupChanged({ added: [1] }));
   const start = (trustedProxies: readonly string[]) =>
     startDecisionServer({
-      listen: decisionApi({ address: { host: "127.0.0.1", port: 0 }, trustedProxies, keys: { wiki: key } }),
+      listen: decisionApiConfig({ address: { host: "127.0.0.1", port: 0 }, trustedProxies, keys: { wiki: key } }),
       deps: () => rig.deps,
       registry: new Registry(),
       requestId: randomUUID,
@@ -75,8 +75,8 @@ after(async () => {
   await upstream.close();
 });
 
-const asked = (options: Ask): Promise<Answered> => ask(server.address?.port ?? 0, options);
-const forwardAuth = (path: string, options: Ask = {}, parts: Readonly<Record<string, string>> = {}) =>
+const asked = (options: RequestOptions): Promise<ReceivedResponse> => sendRequest(server.address?.port ?? 0, options);
+const forwardAuth = (path: string, options: RequestOptions = {}, parts: Readonly<Record<string, string>> = {}) =>
   asked({ path: "/forward-auth", ...options, headers: { ...forwarded(path, parts), ...options.headers } });
 
 test("forward-auth: 200 with who asks, 401 with where to sign in, 403, and 503 where the lease says so", async () => {
@@ -112,8 +112,8 @@ test("forward-auth: 200 with who asks, 401 with where to sign in, 403, and 503 w
   assert.deepEqual([stale.status, stale.headers["retry-after"]], [503, "1"]);
   assert.equal((await forwardAuth("/", { session: 1 })).status, 200, "within the grace of its route");
   rig.lease.overdueMs = -1_000;
-  rig.behind.answer = "reached";
-  await rig.apply(revokedSession(3));
+  rig.catchUp.answer = "reached";
+  await rig.apply(sessionRevoked(3));
   assert.equal((await forwardAuth("/", { session: 3 })).status, 401);
 });
 
@@ -125,7 +125,7 @@ test("whoever is no trusted proxy is refused, whatever they say; what a trusted 
       "x-original-url": "http://app.localhost/public",
     };
     assert.equal(
-      (await ask(strangers.address?.port ?? 0, { path, headers, session: 1 })).status,
+      (await sendRequest(strangers.address?.port ?? 0, { path, headers, session: 1 })).status,
       path === "/ext-authz/public" ? 400 : 403,
     );
   }
@@ -183,7 +183,7 @@ test("the caller is the last address that no trusted proxy has", async () => {
 
 test("Envoy's HTTP form: the question is the request, and only 200 permits", async () => {
   const headers = { "x-forwarded-proto": "http", "x-forwarded-for": "203.0.113.9" };
-  const envoy = (path: string, options: Ask = {}) =>
+  const envoy = (path: string, options: RequestOptions = {}) =>
     asked({ ...options, path: `/ext-authz${path}`, headers: { ...headers, ...options.headers } });
   const permitted = await envoy("/a?b", { session: 1, method: "DELETE" });
   assert.equal(permitted.status, 200);
@@ -209,8 +209,8 @@ test("Envoy's HTTP form: the question is the request, and only 200 permits", asy
  */
 async function throughTraefik(
   path: string,
-  { session, headers = {}, method = "GET" }: Ask = {},
-): Promise<Readonly<{ answer: Answered; upstream: Readonly<Record<string, unknown>> | null }>> {
+  { session, headers = {}, method = "GET" }: RequestOptions = {},
+): Promise<Readonly<{ answer: ReceivedResponse; upstream: Readonly<Record<string, unknown>> | null }>> {
   const ofConnection = new Set(["connection", "upgrade", "te", "keep-alive", "transfer-encoding"]);
   const sent: Record<string, string | string[]> = {
     ...(session === undefined ? {} : { cookie: cookieOf(session) }),

@@ -7,7 +7,7 @@ import type { DecisionApiConfig } from "../../../src/config/index.ts";
 import type { DecisionApiDeps } from "../../../src/proxy/index.ts";
 import type { Checked } from "../../support/envoy-client.ts";
 import { Authority, type Issued } from "../../support/pki.ts";
-import { decisionApi, open, type Rig, routeTo, signedIn, startRig } from "../support.ts";
+import { decisionApiConfig, publicAccess, type Rig, routeTo, signedIn, startRig } from "../support.ts";
 import { about, Started, statusOf } from "./ext-authz-support.ts";
 
 const key = "a-key-of-at-least-32-characters-0123456789";
@@ -20,7 +20,7 @@ let rig: Rig;
 before(async () => {
   [authority, other] = [await Authority.root("one"), await Authority.root("two")];
   server = await authority.issue({ hosts: ["localhost"], addresses: ["127.0.0.1"] });
-  rig = await startRig([routeTo(1, { ...open, match: { kind: "prefix", value: "/public" } }), routeTo(1)]);
+  rig = await startRig([routeTo(1, { ...publicAccess, match: { kind: "prefix", value: "/public" } }), routeTo(1)]);
   await rig.apply(signedIn(1));
 });
 after(async () => {
@@ -119,7 +119,7 @@ test("whoever is named may ask: by the configuration in force", async () => {
   const client = started.clientOf(at);
   const ask = () => client.check(about({ session: 1 }), { metadata: { authorization: `Bearer ${key}` } });
   untrusted(await ask());
-  const named = decisionApi({ grpcAddress: at.grpcAddress, keys: { envoy: key } });
+  const named = decisionApiConfig({ grpcAddress: at.grpcAddress, keys: { envoy: key } });
   ports = { ...rig.deps, config: { ...config, decisionApi: named } };
   assert.equal(statusOf(await ask()), 200);
   ports = { ...rig.deps, config: { ...config, decisionApi: { ...named, keys: {} } } };

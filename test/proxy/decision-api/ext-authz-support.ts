@@ -6,7 +6,7 @@ import { Registry } from "prom-client";
 import type { DecisionApiConfig } from "../../../src/config/index.ts";
 import { type DecisionApiDeps, type DecisionServer, startDecisionServer } from "../../../src/proxy/index.ts";
 import { type Attributes, type Checked, EnvoyClient, type HttpRequest } from "../../support/envoy-client.ts";
-import { cookieOf, decisionApi } from "../support.ts";
+import { cookieOf, decisionApiConfig } from "../support.ts";
 
 /** What a file of tests has started, to be ended behind it. */
 export class Started {
@@ -14,7 +14,7 @@ export class Started {
   /** @param deps of the configuration in force */
   async serve(deps: () => DecisionApiDeps, parts: Partial<DecisionApiConfig> = {}): Promise<DecisionServer> {
     const started = await startDecisionServer({
-      listen: decisionApi({
+      listen: decisionApiConfig({
         ...{ grpcAddress: { host: "127.0.0.1", port: 0 }, trustedProxies: ["127.0.0.1", "10.9.0.0/16"] },
         ...parts,
       }),

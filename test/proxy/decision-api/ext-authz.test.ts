@@ -10,7 +10,17 @@ import { sessionId } from "../../events/support.ts";
 import { type Attributes, type Checked, type EnvoyClient, written } from "../../support/envoy-client.ts";
 import { Authority, type Issued } from "../../support/pki.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { cookieOf, engOnly, members, open, type Rig, revokedSession, routeTo, signedIn, startRig } from "../support.ts";
+import {
+  cookieOf,
+  engOnly,
+  groupChanged,
+  publicAccess,
+  type Rig,
+  routeTo,
+  sessionRevoked,
+  signedIn,
+  startRig,
+} from "../support.ts";
 import { type Asked, about, Started, statusOf } from "./ext-authz-support.ts";
 
 const started = new Started();
@@ -34,7 +44,7 @@ before(async () => {
   };
   rig = await startRig(
     [
-      routeTo(1, { ...open, match: { kind: "prefix", value: "/public" }, passIdentityHeaders: true }),
+      routeTo(1, { ...publicAccess, match: { kind: "prefix", value: "/public" }, passIdentityHeaders: true }),
       routeTo(1, { ...engOnly, match: { kind: "prefix", value: "/eng" }, staleGraceMs: 0 }),
       routeTo(1, {
         ...policy({ allow: { and: [{ source_ip: "203.0.113.0/24" }] } }),
@@ -49,7 +59,7 @@ before(async () => {
     ],
     { config: { downstreamMtls } },
   );
-  await rig.apply(signedIn(1), signedIn(2), signedIn(3), members({ added: [1] }));
+  await rig.apply(signedIn(1), signedIn(2), signedIn(3), groupChanged({ added: [1] }));
   envoy = started.clientOf(await started.serve(() => rig.deps));
 });
 after(async () => {
@@ -143,7 +153,7 @@ test("each denial has the status, headers and body that the proxy would have ans
   assert.equal(written(stale.deniedResponse?.headers)["retry-after"], "1");
   assert.equal(statusOf(await asked({ session: 1 })), 200, "within the grace of its route");
   rig.lease.overdueMs = -1_000;
-  await rig.apply(revokedSession(3));
+  await rig.apply(sessionRevoked(3));
   assert.equal(statusOf(await asked({ session: 3, headers: { "sec-fetch-mode": "cors" } })), 401);
 });
 

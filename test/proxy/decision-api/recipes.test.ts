@@ -23,13 +23,13 @@ import { findNginx } from "../../support/nginx.ts";
 import { Authority } from "../../support/pki.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import {
-  type Answered,
-  type Ask,
   cookieOf,
-  decisionApi,
+  decisionApiConfig,
   engOnly,
-  members,
-  open,
+  groupChanged,
+  publicAccess,
+  type ReceivedResponse,
+  type RequestOptions,
   type Rig,
   routeTo,
   signedIn,
@@ -75,17 +75,17 @@ before(async () => {
     routeTo(app.port, { host, from, id: value, match: { kind: "prefix", value }, ...parts });
   rig = await startRig(
     [
-      route("/public", { ...open, passIdentityHeaders: true }),
+      route("/public", { ...publicAccess, passIdentityHeaders: true }),
       route("/eng", { ...engOnly, staleGraceMs: 0 }),
       route("/near", { allowAnyAuthenticatedUser: false, policy: nearOnly }),
       route("/", { passIdentityHeaders: true }),
-      routeTo(app.port, { ...open, host: laxHost, from: new URL(`https://${laxHost}`) }),
+      routeTo(app.port, { ...publicAccess, host: laxHost, from: new URL(`https://${laxHost}`) }),
     ],
     { config: { jwtClaimsHeaders: { "x-pomerium-claim-email": "email" } } },
   );
-  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+  await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1] }));
   door = await startDecisionServer({
-    listen: decisionApi({ address: { host: "127.0.0.1", port: 0 }, trustedProxies: ["127.0.0.1"] }),
+    listen: decisionApiConfig({ address: { host: "127.0.0.1", port: 0 }, trustedProxies: ["127.0.0.1"] }),
     deps: () => rig.deps,
     registry: new Registry(),
     requestId: randomUUID,
@@ -117,7 +117,10 @@ function fill(text: string, replacements: Readonly<Record<string, string>>): str
   return filled;
 }
 
-function ask(port: number, { path = "/", method = "GET", headers = {}, session }: Ask): Promise<Answered> {
+function ask(
+  port: number,
+  { path = "/", method = "GET", headers = {}, session }: RequestOptions,
+): Promise<ReceivedResponse> {
   const cookie = session === undefined ? {} : { cookie: cookieOf(session) };
   return new Promise((resolve, reject) => {
     const target = { port, host: "127.0.0.1", servername: host, rejectUnauthorized: false, agent: false };
@@ -159,7 +162,7 @@ async function walk(port: number): Promise<void> {
     "x-original-url": "https://app.example.com/public",
     "x-forwarded-for": "203.0.113.9",
   };
-  const through = (options: Ask) => ask(port, { ...options, headers: { ...lied, ...options.headers } });
+  const through = (options: RequestOptions) => ask(port, { ...options, headers: { ...lied, ...options.headers } });
   const seen = app.seen.length;
   const permitted = await through({ path: "/eng/x?y", session: 1 });
   assert.equal(permitted.status, 200, permitted.body);

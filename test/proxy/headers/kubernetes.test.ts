@@ -12,11 +12,11 @@ import { type KubernetesApi, startKubernetesApi } from "../../support/kubernetes
 import { waitFor } from "../../support/wait-for.ts";
 import {
   eng,
-  members,
-  open,
+  groupChanged,
+  publicAccess,
   type Rig,
-  revokedSession,
   routeTo,
+  sessionRevoked,
   signedIn,
   startRig,
   startUpstream,
@@ -55,7 +55,7 @@ before(async () => {
     () => api.close(),
     () => rig.close(),
   );
-  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }), {
+  await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1] }), {
     type: "GroupUpserted",
     groupId: eng,
 
@@ -145,12 +145,12 @@ describe("a person with kubectl", { skip: kubectl === undefined ? "there is no k
 
     test(`loses a program that runs over ${name} with the session`, async () => {
       const session = name === "WebSocket" ? 11 : 12;
-      await rig.apply(signedIn(session), members({ added: [session] }));
+      await rig.apply(signedIn(session), groupChanged({ added: [session] }));
       const running = start(session, ["exec", "-i", "web", "--", "hold"], env);
       await waitFor("the program", () => running.said().includes("ready"));
       const before = api.running.size;
       assert.ok(before > 0);
-      await rig.apply(revokedSession(session));
+      await rig.apply(sessionRevoked(session));
       const { code } = await running.ended;
       if (name === "WebSocket") assert.notEqual(code, 0); // over SPDY, kubectl takes a connection that broke for an end
       await waitFor("its end at the API server", () => api.running.size < before);
@@ -167,7 +167,7 @@ describe("a person with kubectl", { skip: kubectl === undefined ? "there is no k
 
 async function tlsRig(routes: readonly RouteConfig[]) {
   const made = await startRig(routes, { config: { insecureServer: false, certificates: [pair] } });
-  await made.apply(signedIn(1), members({ added: [1] }));
+  await made.apply(signedIn(1), groupChanged({ added: [1] }));
   return { ...made, [Symbol.asyncDispose]: () => made.close() };
 }
 
@@ -183,7 +183,7 @@ describe("the call to the API server", () => {
 
   test("carries the proxy's token and the person's name, and nothing of the caller's for either", async () => {
     const { rig: own, seen } = await plainRig();
-    await own.apply(signedIn(1), members({ added: [1] }));
+    await own.apply(signedIn(1), groupChanged({ added: [1] }));
     const spoofed = {
       authorization: "Bearer the-callers-own",
       "impersonate-user": "admin@example.com",
@@ -191,7 +191,7 @@ describe("the call to the API server", () => {
       "Impersonate-Extra-scopes": "all",
       "IMPERSONATE-UID": "1",
     };
-    assert.equal((await own.ask({ session: 1, headers: spoofed })).status, 200);
+    assert.equal((await own.request({ session: 1, headers: spoofed })).status, 200);
     assert.deepEqual(seen("authorization"), [`Bearer ${serviceToken}`]);
     assert.deepEqual(seen("impersonate-user"), ["user1@example.com"]);
     assert.deepEqual(seen("impersonate-group"), ["eng"]);
@@ -200,10 +200,10 @@ describe("the call to the API server", () => {
   });
 
   test("is not made without a name, nor for a name that is Kubernetes' own", async () => {
-    const { rig: own, upstream } = await plainRig(open);
+    const { rig: own, upstream } = await plainRig(publicAccess);
     await own.apply(signedIn(1, { email: "" }), signedIn(2, { email: "system:admin" }));
     for (const session of [undefined, 1, 2]) {
-      const answer = await own.ask({
+      const answer = await own.request({
         ...(session === undefined ? {} : { session }),
         headers: { accept: "application/json" },
       });
@@ -217,16 +217,16 @@ describe("the call to the API server", () => {
     const file = join(folder.path, "rotating");
     writeFileSync(file, "first-token");
     const { rig: own, seen } = await plainRig({ kubernetes: { token: "first-token", tokenFile: file } });
-    await own.apply(signedIn(1), members({ added: [1] }));
-    await own.ask({ session: 1 });
+    await own.apply(signedIn(1), groupChanged({ added: [1] }));
+    await own.request({ session: 1 });
     assert.deepEqual(seen("authorization"), ["Bearer first-token"]);
     rmSync(file);
-    await own.ask({ session: 1 });
+    await own.request({ session: 1 });
     assert.deepEqual(seen("authorization"), ["Bearer first-token"]);
     writeFileSync(`${file}.new`, "second-token\n");
     renameSync(`${file}.new`, file);
     await waitFor("the new token", async () => {
-      await own.ask({ session: 1 });
+      await own.request({ session: 1 });
       return seen("authorization")[0] === "Bearer second-token";
     });
   });

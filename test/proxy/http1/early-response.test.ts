@@ -15,7 +15,7 @@ import {
   windowUpdate,
 } from "../../support/http2-frames.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { open, type Rig, routeTo, startRig } from "../support.ts";
+import { publicAccess, type Rig, routeTo, startRig } from "../support.ts";
 
 // The kernels of both sides take it from an upstream, though its caller does not read.
 const refusal = "x".repeat(60_000);
@@ -37,7 +37,7 @@ async function startRigTo(t: TestContext, drainTimeoutMs: number, upstream: "ref
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as { port: number };
-  const rig = await startRig([routeTo(port, { ...open, timeoutMs: 0, idleTimeoutMs: 0 })], {
+  const rig = await startRig([routeTo(port, { ...publicAccess, timeoutMs: 0, idleTimeoutMs: 0 })], {
     config: { drainTimeoutMs, timeouts: { readMs: 30_000, readLimit: "request", writeMs: 0, idleMs: 1_000 } },
   });
   t.after(async () => {

@@ -9,7 +9,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { describe, type TestContext, test } from "node:test";
 import { createServer as createTlsServer, Server as TlsServer } from "node:tls";
 import { Authority } from "../../support/pki.ts";
-import { open, type Rig, routeTo, startRig } from "../support.ts";
+import { publicAccess, type Rig, routeTo, startRig } from "../support.ts";
 
 const bodyBytes = 20_000_000; // more than all buffers on the way hold
 const long = "x".repeat(20_000); // it is on its way before the connection is reset
@@ -38,7 +38,7 @@ const refusal = (body: string): string =>
 async function rigTo(t: TestContext, port: number, ca: string | null = null): Promise<Rig> {
   const to = [{ url: new URL(`${ca === null ? "http" : "https"}://upstream.localhost:${port}`), weight: null }];
   const tls = { skipVerify: false, serverName: null, customCa: ca, clientCert: null, clientKey: null };
-  const rig = await startRig([routeTo(port, { ...open, to, tls: { ...tls, allowRenegotiation: false } })]);
+  const rig = await startRig([routeTo(port, { ...publicAccess, to, tls: { ...tls, allowRenegotiation: false } })]);
   t.after(() => rig.close());
   return rig;
 }

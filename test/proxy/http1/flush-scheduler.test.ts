@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import { connect, type Socket } from "node:net";
 import { suite, type TestContext, test } from "node:test";
-import { open, type Rig, routeTo, startRig, startUpstream } from "../support.ts";
+import { publicAccess, type Rig, routeTo, startRig, startUpstream } from "../support.ts";
 
 type World = Readonly<{
   rig: Rig;
@@ -23,7 +23,7 @@ async function start(t: TestContext, answer: (res: ServerResponse) => void): Pro
   const running = performance.now.bind(performance);
   t.mock.method(performance, "now", () => running() + stoodStill);
   const upstream = await startUpstream((_req, res) => answer(res));
-  const rig = await startRig([routeTo(upstream.port, { ...open, onStale: "deny", staleGraceMs: 0 })], {
+  const rig = await startRig([routeTo(upstream.port, { ...publicAccess, onStale: "deny", staleGraceMs: 0 })], {
     deps: {
       freshness: {
         overdueMs(now) {

@@ -11,7 +11,7 @@ import { createParser, freeParser, linesPerPart } from "../../../src/proxy/http1
 import { headerLinesMax } from "../../../src/proxy/message/canonical-request.ts";
 import { endHeaders, endStream, headers, RawHttp2 } from "../../support/http2-frames.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { ask, open, type Rig, routeTo, startRig, startUpstream, type Upstream } from "../support.ts";
+import { publicAccess, type Rig, routeTo, sendRequest, startRig, startUpstream, type Upstream } from "../support.ts";
 
 const { HTTPParser } = createRequire(import.meta.url)("node:_http_common") as {
   HTTPParser: Readonly<{ kOnHeaders: number }>;
@@ -27,8 +27,8 @@ before(async () => {
   upstream = await startUpstream();
   hostile = await startHostile();
   rig = await startRig([
-    routeTo(hostile.port, { ...open, match: { kind: "prefix", value: "/hostile" } }),
-    routeTo(upstream.port, open),
+    routeTo(hostile.port, { ...publicAccess, match: { kind: "prefix", value: "/hostile" } }),
+    routeTo(upstream.port, publicAccess),
   ]);
 });
 after(async () => {
@@ -135,5 +135,5 @@ test("HTTP/2: a stream is reset at the limit, though the end of its head never c
 });
 
 test("an upstream whose head has no end is abandoned at the limit: 502", async () => {
-  assert.equal((await ask(rig.port, { path: "/hostile" })).status, 502);
+  assert.equal((await sendRequest(rig.port, { path: "/hostile" })).status, 502);
 });

@@ -2,18 +2,18 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fc } from "../../support/property.ts";
-import { answerOf, ask, startUpstream } from "../upstream-by-hand.ts";
+import { responseOf, sendRequest, startUpstream } from "../upstream-by-hand.ts";
 
 /** What one upstream may say to one request, in one read or more. */
 type Said = Readonly<{ pieces: readonly string[]; method: "GET" | "HEAD" }>;
 
-const plain = answerOf("ab");
+const plain = responseOf("ab");
 const whole = fc.constantFrom(
   plain,
   plain,
   plain,
-  answerOf("cd"),
-  answerOf("abc"),
+  responseOf("cd"),
+  responseOf("abc"),
   plain.replace("200 OK", "404 OK"),
   plain.replace("200 OK", "304 OK"), // which has no body, so that there is something behind it
   plain.replace("X: y", "X: z"),
@@ -44,9 +44,9 @@ test("whatever an upstream sends, a kept connection reads what new ones read", {
       for (const { pieces, method } of all) {
         const fresh = await startUpstream(t);
         const seen: string[] = [];
-        for (const { pool, answerWith } of [fresh, kept]) {
+        for (const { pool, respondWith: answerWith } of [fresh, kept]) {
           answerWith(...pieces);
-          seen.push(await ask(pool, { method }).catch((error: Error) => `${error.name}: ${error.message}`));
+          seen.push(await sendRequest(pool, { method }).catch((error: Error) => `${error.name}: ${error.message}`));
         }
         assert.equal(seen[1], seen[0], JSON.stringify(pieces));
         fresh.close();
@@ -58,19 +58,19 @@ test("whatever an upstream sends, a kept connection reads what new ones read", {
 });
 
 test("a body that looks like the response before it is a body", async (t) => {
-  const { pool, answerWith, opened } = await startUpstream(t);
+  const { pool, respondWith: answerWith, connections: opened } = await startUpstream(t);
   answerWith(plain);
-  for (let n = 0; n < 3; n++) assert.equal(await ask(pool), "200 ab");
+  for (let n = 0; n < 3; n++) assert.equal(await sendRequest(pool), "200 ab");
   answerWith(`HTTP/1.1 200 OK\r\nContent-Length: ${plain.length}\r\n\r\n`, plain);
-  assert.equal(await ask(pool), `200 ${plain}`);
+  assert.equal(await sendRequest(pool), `200 ${plain}`);
   assert.equal(opened(), 1);
 });
 
 test("a response to HEAD is its head alone, also if a body follows it", async (t) => {
-  const { pool, answerWith, opened } = await startUpstream(t);
+  const { pool, respondWith: answerWith, connections: opened } = await startUpstream(t);
   answerWith(plain);
-  for (let n = 0; n < 3; n++) assert.equal(await ask(pool), "200 ab");
-  assert.equal(await ask(pool, { method: "HEAD" }), "200 ");
-  assert.equal(await ask(pool), "200 ab");
+  for (let n = 0; n < 3; n++) assert.equal(await sendRequest(pool), "200 ab");
+  assert.equal(await sendRequest(pool, { method: "HEAD" }), "200 ");
+  assert.equal(await sendRequest(pool), "200 ab");
   assert.equal(opened(), 2);
 });

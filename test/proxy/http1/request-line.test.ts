@@ -7,13 +7,13 @@ import { connect, type Socket } from "node:net";
 import { after, before, test } from "node:test";
 import { PartialRequestLine } from "../../../src/proxy/http1/request-line.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { open, type Rig, routeTo, startRig, startUpstream, type Upstream } from "../support.ts";
+import { publicAccess, type Rig, routeTo, startRig, startUpstream, type Upstream } from "../support.ts";
 
 let rig: Rig;
 let upstream: Upstream;
 before(async () => {
   upstream = await startUpstream();
-  rig = await startRig([routeTo(upstream.port, open)]);
+  rig = await startRig([routeTo(upstream.port, publicAccess)]);
 });
 after(async () => {
   await rig.close();
@@ -46,7 +46,7 @@ test("the first line of a connection is checked byte by byte, however its reads 
 test("other protocols and runs of spaces get 400, and reach no upstream", async () => {
   for (const other of others) {
     const seen = upstream.seen.length;
-    const answer = await rig.raw(`${other}\r\nHost: app.localhost\r\n\r\n`);
+    const answer = await rig.sendRaw(`${other}\r\nHost: app.localhost\r\n\r\n`);
     assert.match(answer, /^HTTP\/1\.1 400 /, other);
     assert.equal(upstream.seen.length, seen, other);
   }

@@ -16,10 +16,10 @@ import { waitFor } from "../../support/wait-for.ts";
 import {
   cookieOf,
   engOnly,
-  members,
+  groupChanged,
   type Rig,
-  revokedSession,
   routeTo,
+  sessionRevoked,
   signedIn,
   startRig,
   startUpstream,
@@ -315,7 +315,7 @@ describe("HTTP/2 to the upstream", () => {
         to: [{ url: new URL(`h2c://127.0.0.1:${port}`), weight: null }],
       }),
     ]);
-    await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+    await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1] }));
     session = await open(rig.port);
   });
   after(async () => {
@@ -346,7 +346,7 @@ describe("HTTP/2 to the upstream", () => {
   });
 
   test("the request of an HTTP/1.1 caller reaches it, too", async () => {
-    const answer = await rig.ask({ method: "POST", session: 1, body: "hello", headers: { te: "trailers" } });
+    const answer = await rig.request({ method: "POST", session: 1, body: "hello", headers: { te: "trailers" } });
     assert.equal(answer.status, 200);
     assert.equal(answer.body, "hello");
   });
@@ -358,7 +358,7 @@ describe("HTTP/2 to the upstream", () => {
   });
 
   test("an open gRPC stream that is denied ends with a gRPC status, and no other caller's stream ends", async () => {
-    await rig.apply(members({ added: [2] }));
+    await rig.apply(groupChanged({ added: [2] }));
     const lines = (n: number): string[] =>
       post("/forever", "cookie", cookieOf(n), "content-type", "application/grpc", "te", "trailers").with(
         5,
@@ -369,19 +369,19 @@ describe("HTTP/2 to the upstream", () => {
     const begun = Promise.all(streams.map((stream) => once(stream, "response")));
     await waitFor("both to be open", () => rig.proxy.stats().exchanges.http === 2);
     await begun;
-    await rig.apply(members({ removed: [2] }));
+    await rig.apply(groupChanged({ removed: [2] }));
     const cut = await answers[1];
     assert.deepEqual(cut?.trailers.slice(0, 2), ["grpc-status", "7"], JSON.stringify(cut));
     assert.equal(cut?.body, "first");
     assert.equal(rig.proxy.stats().exchanges.http, 1);
-    await rig.apply(revokedSession(1));
+    await rig.apply(sessionRevoked(1));
     assert.deepEqual((await answers[0])?.trailers.slice(0, 2), ["grpc-status", "16"]);
   });
 
   test("an unreachable upstream: 503; for gRPC, status 14", async () => {
     const gone = await startRig([routeTo(1, { to: [{ url: new URL("h2c://127.0.0.1:1"), weight: null }] })]);
     await gone.apply(signedIn(1));
-    assert.equal((await gone.ask({ session: 1 })).status, 503);
+    assert.equal((await gone.request({ session: 1 })).status, 503);
     const other = await open(gone.port);
     const answer = await send(other, post("/a/b", ...mine, "content-type", "application/grpc"), "x");
     assert.equal(answer.status, 503);

@@ -9,7 +9,7 @@ import { type HandlerListener, startHandlerListener } from "../../../src/proxy/l
 import { systemClock } from "../../../src/replication/index.ts";
 import { Authority } from "../../support/pki.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { raw } from "../support.ts";
+import { sendRaw } from "../support.ts";
 
 let root: Authority;
 let [tls, plain]: [HandlerListener?, HandlerListener?] = [];
@@ -75,7 +75,7 @@ test("the certificate of its name is shown, and both protocols are spoken", asyn
 
 test("behind a balancer the caller is who it says, and what cannot be read is refused", async () => {
   const from = "PROXY TCP4 192.0.2.9 10.0.0.1 1 80\r\n";
-  const say = (text: string): Promise<string> => raw(portOf(plain), text, 20_000);
+  const say = (text: string): Promise<string> => sendRaw(portOf(plain), text, 20_000);
   const head = "HTTP/1.1\r\nHost: sign-in.example\r\nConnection: close\r\n";
   assert.match(await say(`${from}GET / ${head}\r\n`), /192\.0\.2\.9/);
   assert.match(await say(`${from}GET /healthz HTTP/1.1\r\nHost: 10.0.0.1\r\nConnection: close\r\n\r\n`), / 200 /);

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { cachedBytesMax, HeaderNameCache } from "../../../src/proxy/message/header-name-cache.ts";
 import { HeaderValueCheck } from "../../../src/proxy/message/header-values.ts";
 import { recordedMethod, recordedPath } from "../../../src/proxy/message/recorded-text.ts";
-import { open, routeTo, startRig, startUpstream } from "../support.ts";
+import { publicAccess, routeTo, startRig, startUpstream } from "../support.ts";
 
 test("the cache of header names is bounded in bytes, and a flood of names does not keep the usual ones out", () => {
   const names = new HeaderNameCache<number>();
@@ -31,11 +31,11 @@ test("the cache of checked header values is bounded in bytes", () => {
 
 test("a decision record keeps 2 KB of a path with a mark, and 32 characters of a method", async (t) => {
   const upstream = await startUpstream();
-  const rig = await startRig([routeTo(upstream.port, open)]);
+  const rig = await startRig([routeTo(upstream.port, publicAccess)]);
   t.after(() => rig.close());
   t.after(() => upstream.close());
   const path = `/${"p".repeat(10_000)}`;
-  assert.equal((await rig.ask({ path })).status, 200);
+  assert.equal((await rig.request({ path })).status, 200);
   const record = rig.records.at(-1) ?? assert.fail("it is recorded");
   assert.equal(record.path, `/${"p".repeat(2_047)}…(+7953)`);
   assert.equal(upstream.seen.at(-1)?.url, path, "the request itself is whole");

@@ -9,10 +9,10 @@ import type { UnixMs } from "../../../src/events/index.ts";
 import {
   cookieOf,
   engOnly,
-  members,
+  groupChanged,
   type Rig,
-  revokedSession,
   routeTo,
+  sessionRevoked,
   signedIn,
   startRig,
   startUpstream,
@@ -50,7 +50,7 @@ describe("the same request bytes on one connection", () => {
   async function start(): Promise<Readonly<{ rig: Rig; close: () => Promise<void> }>> {
     const upstream = await startUpstream();
     const rig = await startRig([routeTo(upstream.port, { ...engOnly, passIdentityHeaders: true })]);
-    await rig.apply(signedIn(1), signedIn(2), members({ added: [1, 2] }));
+    await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1, 2] }));
     return {
       rig,
       async close() {
@@ -75,7 +75,7 @@ describe("the same request bytes on one connection", () => {
       for (const id of valuesOf(seen, "x-request-id")) ids.add(id);
     }
     assert.equal(ids.size, 4);
-    await rig.apply(revokedSession(1));
+    await rig.apply(sessionRevoked(1));
     assert.equal((await ask(1)).status, 401);
     assert.equal((await ask(2)).status, 200);
   });
@@ -89,7 +89,7 @@ describe("the same request bytes on one connection", () => {
       ["removed", 403],
       ["added", 200],
     ] as const) {
-      await rig.apply(members({ [change]: [1] }));
+      await rig.apply(groupChanged({ [change]: [1] }));
       assert.deepEqual([(await ask(1)).status, (await ask(1)).status], [status, status]);
     }
   });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import type { AuthorizeLogField, RouteConfig } from "../../../src/config/index.ts";
 import { compileAuthorizeLine } from "../../../src/proxy/observe/authorize-line.ts";
-import { members, type Rig, routeTo, signedIn, startRig, startUpstream } from "../support.ts";
+import { groupChanged, type Rig, routeTo, signedIn, startRig, startUpstream } from "../support.ts";
 
 const cleanUps: (() => Promise<unknown>)[] = [];
 after(async () => {
@@ -43,7 +43,7 @@ async function start(
       },
     },
   );
-  await rig.apply(signedIn(1), signedIn(2), signedIn(3), members({ added: [1, 2] }));
+  await rig.apply(signedIn(1), signedIn(2), signedIn(3), groupChanged({ added: [1, 2] }));
   cleanUps.push(upstream.close, () => rig.close());
   return { rig, lines, texts };
 }
@@ -53,11 +53,11 @@ const who = ["request-id", "method", "path", "host", "ip", "session-id", "user",
 test("a decision is one line, with the answer of both sides and their reasons", async () => {
   const { rig, lines } = await start(who);
   const host = "eng.localhost";
-  await rig.ask({ host, session: 1, path: "/a?secret=1" });
-  await rig.ask({ host, session: 2 });
-  await rig.ask({ host, session: 3 });
-  await rig.ask({ host });
-  await rig.ask({ host: "elsewhere.localhost" });
+  await rig.request({ host, session: 1, path: "/a?secret=1" });
+  await rig.request({ host, session: 2 });
+  await rig.request({ host, session: 3 });
+  await rig.request({ host });
+  await rig.request({ host: "elsewhere.localhost" });
   const [permitted, denied, notAllowed, anonymous, elsewhere] = lines;
   assert.equal(lines.length, 5);
   const { user, email, path, method } = permitted ?? {};
@@ -112,7 +112,7 @@ test("credentials are in no line, whichever field is asked for; a session handle
     "headers.X-Team",
     "id-token-claims",
   ]);
-  await rig.ask({
+  await rig.request({
     host: "eng.localhost",
     session: 1,
     path: "/?a=1&pomerium_session=s1",
@@ -127,8 +127,8 @@ test("credentials are in no line, whichever field is asked for; a session handle
 
 test("groups that the assertion leaves out are counted, and a request that cannot be read is no decision", async () => {
   const { rig, lines } = await start(["removed-groups-count"]);
-  await rig.ask({ host: "eng.localhost", session: 1 });
+  await rig.request({ host: "eng.localhost", session: 1 });
   assert.equal(lines[0]?.["removed-groups-count"], 1);
-  await rig.ask({ host: "eng.localhost", session: 1, path: "/a%2fb" });
+  await rig.request({ host: "eng.localhost", session: 1, path: "/a%2fb" });
   assert.equal(lines.length, 1);
 });

@@ -65,7 +65,7 @@ describe("with a collector", () => {
   test("a caller's trace goes on: one span for the request, one within for the call, and the upstream hears of that one", async () => {
     await using collector = await startOtlpReceiver();
     const { rig, upstream } = await start(configFor(collector.url));
-    await rig.ask({ session: 1, path: "/a?secret=1", headers: { ...sampled, "user-agent": "test" } });
+    await rig.request({ session: 1, path: "/a?secret=1", headers: { ...sampled, "user-agent": "test" } });
     await waitFor("two spans", () => collector.spans.length === 2);
     assert.deepEqual(collector.complaints, []);
     const server = collector.spans.find(({ kind }) => kind === 2);
@@ -92,9 +92,9 @@ describe("with a collector", () => {
   test("a trace begins here where a caller brings none, or one that cannot be read", async () => {
     await using collector = await startOtlpReceiver();
     const { rig, upstream } = await start(configFor(collector.url));
-    await rig.ask({ session: 1 });
+    await rig.request({ session: 1 });
     const first = placeAt(upstream);
-    await rig.ask({ session: 1, headers: { traceparent: "00-nonsense", tracestate: "a=b" } });
+    await rig.request({ session: 1, headers: { traceparent: "00-nonsense", tracestate: "a=b" } });
     const second = placeAt(upstream);
     await waitFor("four spans", () => collector.spans.length === 4);
     const roots = collector.spans.filter(({ kind }) => kind === 2);
@@ -112,13 +112,13 @@ describe("with a collector", () => {
   test("what is not sampled is not recorded, but its place is handed on all the same", async () => {
     await using collector = await startOtlpReceiver();
     const { rig, upstream } = await start(configFor(collector.url, { share: 0 }));
-    await rig.ask({ session: 1, headers: { traceparent: `00-${caller.traceId}-${caller.spanId}-00` } });
+    await rig.request({ session: 1, headers: { traceparent: `00-${caller.traceId}-${caller.spanId}-00` } });
     const [unsampled = ""] = placeAt(upstream);
     assert.match(unsampled, new RegExp(`^00-${caller.traceId}-[0-9a-f]{16}-00$`));
     assert.ok(!unsampled.includes(caller.spanId));
-    await rig.ask({ session: 1 });
+    await rig.request({ session: 1 });
     assert.match(placeAt(upstream)[0] ?? "", /-00$/);
-    await rig.ask({ session: 1, headers: sampled }); // this caller has decided for its own
+    await rig.request({ session: 1, headers: sampled }); // this caller has decided for its own
     await waitFor("the spans of one", () => collector.spans.length === 2);
     assert.ok(collector.spans.every(({ traceId }) => traceId === caller.traceId));
   });
@@ -126,8 +126,8 @@ describe("with a collector", () => {
   test("a refusal and an upstream that is away are in it, with the reason", async () => {
     await using collector = await startOtlpReceiver();
     const { rig } = await start(configFor(collector.url));
-    await rig.ask({});
-    await rig.ask({ session: 1, host: "gone.localhost" });
+    await rig.request({});
+    await rig.request({ session: 1, host: "gone.localhost" });
     await waitFor("three spans", () => collector.spans.length === 3);
     const servers = collector.spans.filter(({ kind }) => kind === 2);
     assert.deepEqual(servers.map(({ attributes, statusCode }) => [attributes["error.type"], statusCode]).sort(), [
@@ -139,7 +139,7 @@ describe("with a collector", () => {
 
   test("one that is away costs no request its answer", async () => {
     const { rig } = await start(configFor("http://127.0.0.1:1"));
-    for (let i = 0; i < 5; i++) assert.equal((await rig.ask({ session: 1 })).status, 200);
+    for (let i = 0; i < 5; i++) assert.equal((await rig.request({ session: 1 })).status, 200);
   });
 });
 
@@ -161,7 +161,7 @@ describe("other ways to a collector", () => {
     cleanUps.push(async () => server.close());
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
     const { rig } = await start(configFor(url, { protocol: "http/protobuf" }));
-    await rig.ask({ session: 1, path: "/a?secret=1" });
+    await rig.request({ session: 1, path: "/a?secret=1" });
     await waitFor("the export", () => bodies.length > 0);
     const text = Buffer.concat(bodies).toString("latin1");
     assert.equal(headers[0]?.["content-type"], "application/x-protobuf");
@@ -199,7 +199,7 @@ describe("other ways to a collector", () => {
     cleanUps.push(async () => server.forceShutdown());
     const endpoint = new URL(`http://127.0.0.1:${port}`);
     const { rig } = await start(configFor("http://unused", { endpoint, protocol: "grpc" }));
-    await rig.ask({ session: 1 });
+    await rig.request({ session: 1 });
     await waitFor("the export", () => calls.length > 0);
     assert.ok(calls[0]?.message.toString("latin1").includes("app.localhost/"));
     assert.deepEqual(calls[0]?.metadata.get("x-token"), ["let me in"]);
@@ -208,9 +208,9 @@ describe("other ways to a collector", () => {
 
 test("without a collector a caller's trace passes through untouched", async () => {
   const { rig, upstream } = await start(null);
-  await rig.ask({ session: 1, headers: sampled });
+  await rig.request({ session: 1, headers: sampled });
   assert.deepEqual(placeAt(upstream), [sampled.traceparent, sampled.tracestate]);
-  await rig.ask({ session: 1 });
+  await rig.request({ session: 1 });
   assert.deepEqual(placeAt(upstream), ["", ""]);
 });
 

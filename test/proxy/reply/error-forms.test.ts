@@ -11,8 +11,8 @@ import { Projection } from "../../../src/events/index.ts";
 import { findChromium } from "../../support/chromium.ts";
 import {
   engOnly,
-  members,
-  open,
+  groupChanged,
+  publicAccess,
   type Rig,
   routeTo,
   signedIn,
@@ -29,7 +29,7 @@ after(async () => {
 async function start(routes: (port: number) => readonly RouteConfig[], config: Partial<Config> = {}) {
   const upstream = await startUpstream();
   const rig = await startRig(routes(upstream.port), { config, deps: { render: renderPage, signInLoopOf: loopOf } });
-  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+  await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1] }));
   cleanUps.push(upstream.close, () => rig.close());
   return { rig, upstream };
 }
@@ -51,13 +51,13 @@ let upstream: Upstream;
 before(async () => {
   ({ rig, upstream } = await start((port) => [
     routeTo(port, engOnly),
-    routeTo(1, { host: "gone.localhost", ...open }),
-    routeTo(port, { host: "slow.localhost", ...open, timeoutMs: 30 }),
+    routeTo(1, { host: "gone.localhost", ...publicAccess }),
+    routeTo(port, { host: "slow.localhost", ...publicAccess, timeoutMs: 30 }),
   ]));
 });
 
 /** Status, and the request that meets it. */
-const failures: readonly (readonly [status: number, name: string, ask: Parameters<Rig["ask"]>[0]])[] = [
+const failures: readonly (readonly [status: number, name: string, ask: Parameters<Rig["request"]>[0]])[] = [
   [400, "a path in two readings", { path: "/a%2fb", session: 1 }],
   [403, "no right", { session: 2 }],
   [404, "no route", { host: "none.localhost" }],
@@ -69,7 +69,7 @@ const failures: readonly (readonly [status: number, name: string, ask: Parameter
 describe("a program that prefers JSON", () => {
   for (const [status, name, ask] of failures) {
     test(`${status}, ${name}`, async () => {
-      const answer = await rig.ask({ ...ask, headers: { ...ask.headers, accept: "application/json" } });
+      const answer = await rig.request({ ...ask, headers: { ...ask.headers, accept: "application/json" } });
       assert.equal(answer.status, status);
       assert.equal(answer.headers["content-type"], "application/json");
       assert.equal(answer.headers["x-pomerium-intercepted-response"], "true");
@@ -83,7 +83,7 @@ describe("a program that prefers JSON", () => {
     });
   }
   test("401 without a session, in the shape of a denial", async () => {
-    const answer = await rig.ask({ headers: { accept: "application/json" } });
+    const answer = await rig.request({ headers: { accept: "application/json" } });
     assert.equal(answer.status, 401);
     assert.deepEqual(JSON.parse(answer.body), {
       error: "Unauthenticated",
@@ -95,7 +95,7 @@ describe("a program that prefers JSON", () => {
 describe("a browser", () => {
   for (const [status, name, ask] of failures) {
     test(`${status}, ${name}: a page`, async () => {
-      const answer = await rig.ask({ ...ask, headers: { ...ask.headers, accept: "text/html" } });
+      const answer = await rig.request({ ...ask, headers: { ...ask.headers, accept: "text/html" } });
       assert.equal(answer.status, status);
       assert.match(String(answer.headers["content-type"]), /^text\/html/);
       assert.equal(answer.headers["x-pomerium-intercepted-response"], "true");
@@ -108,7 +108,7 @@ describe("a browser without a session", () => {
   const navigation = { accept: "text/html", "sec-fetch-mode": "navigate" };
 
   test("a form is not forwarded and not redirected: 401, and a page", async () => {
-    const answer = await rig.ask({ method: "POST", headers: { ...navigation, "content-length": "0" } });
+    const answer = await rig.request({ method: "POST", headers: { ...navigation, "content-length": "0" } });
     assert.equal(answer.status, 401);
     assert.equal(answer.headers["location"], undefined);
     assert.match(answer.body, /what you sent was not forwarded/);
@@ -116,16 +116,16 @@ describe("a browser without a session", () => {
 
   test("an address too long for redirects is kept by a page: 401, with a script of this host alone", async () => {
     const path = `/orders?q=${"x".repeat(3_000)}`;
-    const answer = await rig.ask({ path, headers: navigation });
+    const answer = await rig.request({ path, headers: navigation });
     assert.equal(answer.status, 401);
     assert.equal(answer.headers["location"], undefined);
     assert.match(String(answer.headers["set-cookie"]), /_nonce=/);
     assert.match(String(answer.headers["content-security-policy"]), /default-src 'none'.*; script-src 'self'$/);
     assert.ok(answer.body.includes(`data-address="http://app.localhost${path}"`), answer.body);
     assert.equal(rig.records.at(-1)?.result, "signin");
-    const plain = await rig.ask({ path, headers: { accept: "text/html" } });
+    const plain = await rig.request({ path, headers: { accept: "text/html" } });
     assert.deepEqual([plain.status, plain.headers["content-security-policy"]], [302, undefined]);
-    const short = await rig.ask({ path: path.slice(0, 1_000), headers: navigation });
+    const short = await rig.request({ path: path.slice(0, 1_000), headers: navigation });
     assert.equal(short.status, 302);
   });
 
@@ -163,7 +163,7 @@ describe("a browser without a session", () => {
   });
 
   test("after three returns from sign-in it gets a page instead of a redirect, and a fresh start", async () => {
-    const ask = (cookie: string) => rig.ask({ headers: { ...navigation, cookie } });
+    const ask = (cookie: string) => rig.request({ headers: { ...navigation, cookie } });
     assert.equal((await ask("_pomerium_returns=2")).status, 302);
     const missing = await ask("_pomerium_returns=3");
     assert.equal(missing.status, 401);
@@ -178,7 +178,7 @@ describe("a browser without a session", () => {
 
 describe("what could not be read at all", () => {
   test("400 is JSON with the request's id, and the connection ends", async () => {
-    const answer = await rig.raw("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n");
+    const answer = await rig.sendRaw("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n");
     const [head = "", body = ""] = answer.split("\r\n\r\n");
     assert.match(head, /^HTTP\/1\.1 400 Bad Request\r\n/);
     assert.match(head, /connection: close/i);
@@ -189,7 +189,7 @@ describe("what could not be read at all", () => {
 
   test("431, mostly a browser with too many cookies, is a page", async () => {
     const cookies = Array.from({ length: 140 }, (_, i) => `c${i}=${"x".repeat(1_000)}`).join("; ");
-    const answer = await rig.raw(`GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookies}\r\n\r\n`);
+    const answer = await rig.sendRaw(`GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookies}\r\n\r\n`);
     assert.match(answer, /^HTTP\/1\.1 431 Request Header Fields Too Large\r\n/);
     assert.match(answer, /content-type: text\/html/i);
     assert.match(answer, /x-pomerium-intercepted-response: true/i);
@@ -200,7 +200,7 @@ describe("what could not be read at all", () => {
     const slow = await start((port) => [routeTo(port)], {
       timeouts: { readMs: 50, readLimit: "request", writeMs: 0, idleMs: 300_000 },
     });
-    const answer = await slow.rig.raw("GET / HTTP/1.1\r\nHost: app.localhost\r\n", 5_000);
+    const answer = await slow.rig.sendRaw("GET / HTTP/1.1\r\nHost: app.localhost\r\n", 5_000);
     assert.match(answer, /^HTTP\/1\.1 408 Request Timeout\r\n/);
     assert.match(answer, /content-type: text\/html/i);
   });
@@ -209,7 +209,7 @@ describe("what could not be read at all", () => {
     const { rig: patient } = await start((port) => [routeTo(port)], {
       timeouts: { readMs: 0, readLimit: "request", writeMs: 0, idleMs: 0 },
     });
-    const answer = await patient.raw("GET /ping HTTP/1.1\r\nHost: app.localhost\r\n", 2_500);
+    const answer = await patient.sendRaw("GET /ping HTTP/1.1\r\nHost: app.localhost\r\n", 2_500);
     assert.equal(answer, "");
   });
 });
@@ -224,7 +224,7 @@ describe("kubectl and its like", () => {
   };
   for (const [status, name, ask] of failures.filter(([status]) => status !== 400 && status !== 414)) {
     test(`${status}, ${name}: a Status object`, async () => {
-      const answer = await rig.ask({ ...ask, headers: { ...ask.headers, ...headers } });
+      const answer = await rig.request({ ...ask, headers: { ...ask.headers, ...headers } });
       const { message, ...body } = JSON.parse(answer.body);
       assert.equal(answer.status, status);
       assert.equal(answer.headers["content-type"], "application/json");
@@ -234,7 +234,7 @@ describe("kubectl and its like", () => {
     });
   }
   test("401 without a session, and never a redirect", async () => {
-    const answer = await rig.ask({ headers: { ...headers, accept: "*/*" } });
+    const answer = await rig.request({ headers: { ...headers, accept: "*/*" } });
     assert.deepEqual([answer.status, JSON.parse(answer.body).reason], [401, "Unauthorized"]);
   });
 });
@@ -321,14 +321,14 @@ describe("gRPC", () => {
 
   test("gRPC-Web of a page of ours may read the status, one of somebody else's may not", async () => {
     const headers = { "content-type": "application/grpc-web-text", "sec-fetch-mode": "cors" };
-    const ours = await rig.ask({ method: "POST", headers: { ...headers, origin: "http://app.localhost" } });
+    const ours = await rig.request({ method: "POST", headers: { ...headers, origin: "http://app.localhost" } });
     assert.deepEqual(
       [ours.status, ours.headers["content-type"], ours.headers["grpc-status"]],
       [401, "application/grpc-web-text", "16"],
     );
     assert.equal(ours.headers["access-control-allow-origin"], "http://app.localhost");
     assert.match(String(ours.headers["access-control-expose-headers"]), /grpc-status, grpc-message/);
-    const others = await rig.ask({ method: "POST", headers: { ...headers, origin: "http://evil.example" } });
+    const others = await rig.request({ method: "POST", headers: { ...headers, origin: "http://evil.example" } });
     assert.equal(others.headers["access-control-allow-origin"], undefined);
   });
 });

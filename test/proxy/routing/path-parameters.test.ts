@@ -13,7 +13,16 @@ import type { DecisionServer } from "../../../src/proxy/index.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import type { EnvoyClient } from "../../support/envoy-client.ts";
 import { about, Started, statusOf } from "../decision-api/ext-authz-support.ts";
-import { ask, engOnly, open, type Rig, routeTo, startRig, startUpstream, type Upstream } from "../support.ts";
+import {
+  engOnly,
+  publicAccess,
+  type Rig,
+  routeTo,
+  sendRequest,
+  startRig,
+  startUpstream,
+  type Upstream,
+} from "../support.ts";
 
 /** A registry's answer to npm, and to all others what they asked for. */
 function answer({ url }: IncomingMessage, res: ServerResponse): void {
@@ -41,7 +50,7 @@ before(async () => {
         location: { file: "cardea.yaml", line: 1, column: 1 },
       },
     }),
-    routeTo(upstream.port, { ...open, host: "other.localhost" }),
+    routeTo(upstream.port, { ...publicAccess, host: "other.localhost" }),
     ...slashRoutes(upstream.port),
   ]);
   door = await started.serve(() => rig.deps, { address: { host: "127.0.0.1", port: 0 }, keys: { wiki: key } });
@@ -62,7 +71,7 @@ const deny = (path: object): RouteConfig["policy"] => ({
 /** A host that takes encoded slashes on some of its routes, and `localhost` as a package registry has it. */
 function slashRoutes(port: number): readonly RouteConfig[] {
   const to = (id: string, parts: Partial<RouteConfig>): RouteConfig =>
-    routeTo(port, { ...open, ...slashes, id, ...parts });
+    routeTo(port, { ...publicAccess, ...slashes, id, ...parts });
   const prefix = (value: string): Pick<RouteConfig, "match"> => ({ match: { kind: "prefix", value } });
   return [
     to("api", {
@@ -84,11 +93,11 @@ async function statuses(path: string, host = "app.localhost"): Promise<readonly 
   const port = door.address?.port ?? 0;
   const facts = { "x-forwarded-proto": "http", "x-forwarded-for": "203.0.113.9" };
   const described = { "x-forwarded-method": "GET", "x-forwarded-host": host, "x-forwarded-uri": path };
-  const proxied = await ask(rig.port, { path, host });
-  const forwardAuth = await ask(port, { path: "/forward-auth", host, headers: { ...facts, ...described } });
-  const envoy = await ask(port, { path: `/ext-authz${path}`, host, headers: facts });
+  const proxied = await sendRequest(rig.port, { path, host });
+  const forwardAuth = await sendRequest(port, { path: "/forward-auth", host, headers: { ...facts, ...described } });
+  const envoy = await sendRequest(port, { path: `/ext-authz${path}`, host, headers: facts });
   const grpc = statusOf(await envoyClient.check(about({ path, host })));
-  const authzen = await ask(port, {
+  const authzen = await sendRequest(port, {
     ...{ path: "/access/v1/evaluation", method: "POST" },
     headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
     body: JSON.stringify({
@@ -128,7 +137,7 @@ test("path parameters that change nothing reach the upstream as they came", asyn
     assert.deepEqual(await statuses(path), [200, 200, 200, 200, true], path);
     assert.equal(upstream.seen.at(-1)?.url, path);
   }
-  assert.equal((await ask(rig.port, { path: "/area/admin;x" })).status, 302, "still the stricter route");
+  assert.equal((await sendRequest(rig.port, { path: "/area/admin;x" })).status, 302, "still the stricter route");
 });
 
 test("encoded slashes reach the upstream byte for byte on a route that allows them", async () => {
@@ -143,7 +152,7 @@ test("encoded slashes reach the upstream byte for byte on a route that allows th
     assert.equal(upstream.seen.at(-1)?.url, path);
     assert.equal(rig.records.findLast(({ occasion }) => occasion === "request")?.path, path);
   }
-  const { body } = await ask(rig.port, { host: slashes.host, path: "/public/a%2fb?c=%2F" });
+  const { body } = await sendRequest(rig.port, { host: slashes.host, path: "/public/a%2fb?c=%2F" });
   assert.equal(JSON.parse(body).url, "/public/a%2fb?c=%2F");
 });
 
@@ -157,11 +166,11 @@ test("encoded slashes are refused where they could lead elsewhere, and no upstre
   ];
   const before = upstream.seen.length;
   for (const path of paths) {
-    assert.equal((await ask(rig.port, { host: slashes.host, path })).status, 400, path);
+    assert.equal((await sendRequest(rig.port, { host: slashes.host, path })).status, 400, path);
     assert.equal(upstream.seen.length, before, path);
   }
-  assert.equal((await ask(rig.port, { host: "any.localhost", path: "/a%2Fb" })).status, 200);
-  const signInHost = await ask(rig.port, { host: "authenticate.localhost", path: "/a%2Fb" });
+  assert.equal((await sendRequest(rig.port, { host: "any.localhost", path: "/a%2Fb" })).status, 200);
+  const signInHost = await sendRequest(rig.port, { host: "authenticate.localhost", path: "/a%2Fb" });
   assert.equal(signInHost.status, 400, "a wildcard route never answers for the sign-in host");
 });
 

@@ -11,9 +11,9 @@ import type { Config, DownstreamMtls, RouteConfig } from "../../../src/config/in
 import { ClientTrust } from "../../../src/proxy/tls/client-trust.ts";
 import { readPresented } from "../../../src/proxy/tls/presented-certificate.ts";
 import { RevocationLists } from "../../../src/proxy/tls/revocation-lists.ts";
-import { Authority, type Issued, type Wanted } from "../../support/pki.ts";
+import { Authority, type CertificateOptions, type Issued } from "../../support/pki.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { open, type Rig, routeTo, startRig, startUpstream, type Upstream, valuesOf } from "../support.ts";
+import { publicAccess, type Rig, routeTo, startRig, startUpstream, type Upstream, valuesOf } from "../support.ts";
 
 const hour = 3_600_000;
 const host = "app.localhost";
@@ -32,7 +32,7 @@ after(async () => {
   await upstream.close();
 });
 
-const person = (wanted: Wanted = {}): Wanted => ({
+const person = (wanted: CertificateOptions = {}): CertificateOptions => ({
   usage: "client",
   name: "alice",
   emails: ["alice@example.com"],
@@ -52,7 +52,7 @@ async function startWith(
     routes.map((route) => {
       const clientCa = route.clientCa === undefined ? all.ca : route.clientCa;
       const requiresClientCertificate = clientCa !== null && all.enforcement !== "policy";
-      return routeTo(upstream.port, { ...open, clientCa, requiresClientCertificate, ...route });
+      return routeTo(upstream.port, { ...publicAccess, clientCa, requiresClientCertificate, ...route });
     }),
     { config: { certificates: [server], insecureServer: false, downstreamMtls: all, ...parts } },
   );
@@ -199,7 +199,7 @@ test("reject_connection: whoever has no valid certificate never gets to ask, res
     warn: (fields: object, text: string) => lines.push({ ...fields, text }),
   };
   const rig = await startRig(
-    [routeTo(upstream.port, { ...open, clientCa: root.pem, requiresClientCertificate: true })],
+    [routeTo(upstream.port, { ...publicAccess, clientCa: root.pem, requiresClientCertificate: true })],
     {
       config: {
         ...{ certificates: [server], insecureServer: false },
@@ -343,7 +343,7 @@ test("a certificate that is revoked while its connection is open counts no longe
     matchSubjectAltNames: [],
     maxVerifyDepth: 1,
   };
-  const routes = [routeTo(stream.port, { ...open, clientCa: root.pem, requiresClientCertificate: true })];
+  const routes = [routeTo(stream.port, { ...publicAccess, clientCa: root.pem, requiresClientCertificate: true })];
   const config = { certificates: [server], insecureServer: false };
   const rig = await startRig(routes, { config: { ...config, downstreamMtls: mtls } });
   cleanUps.push(() => rig.close());

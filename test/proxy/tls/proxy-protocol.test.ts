@@ -9,7 +9,7 @@ import { readProxyHeader } from "../../../src/proxy/tls/proxy-protocol.ts";
 import { Authority } from "../../support/pki.ts";
 import { fc } from "../../support/property.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { open, type Rig, routeTo, startRig, startUpstream, type Upstream, valuesOf } from "../support.ts";
+import { publicAccess, type Rig, routeTo, startRig, startUpstream, type Upstream, valuesOf } from "../support.ts";
 
 const signature = Buffer.from([0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a]);
 type Binary = Readonly<{
@@ -94,7 +94,7 @@ describe("a listener that asks for it", () => {
       location: { file: "c", line: 1, column: 1 },
     };
     const routes = [
-      routeTo(upstream.port, open),
+      routeTo(upstream.port, publicAccess),
       routeTo(upstream.port, { host: "office.localhost", allowAnyAuthenticatedUser: false, policy: office }),
     ];
     rig = await startRig(routes, { config: { useProxyProtocol: true } });
@@ -112,7 +112,7 @@ describe("a listener that asks for it", () => {
     return made;
   };
   /** Until the connection is closed. */
-  const raw = (text: string | Buffer): Promise<string> => of(rig).raw(text, 20_000);
+  const raw = (text: string | Buffer): Promise<string> => of(rig).sendRaw(text, 20_000);
   const request = (host: string): string => `GET / HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
   const statusOf = (answer: string): string => answer.slice(9, 12);
 

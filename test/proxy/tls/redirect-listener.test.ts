@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type RedirectListener, startRedirectListener } from "../../../src/proxy/tls/redirect-listener.ts";
-import { ask, raw } from "../support.ts";
+import { sendRaw, sendRequest } from "../support.ts";
 
 const listen = { host: "127.0.0.1", port: 0 };
 let redirect: RedirectListener;
@@ -32,7 +32,7 @@ for (const [host, path, location] of [
 ] as const)
   test(`${host}${path} is sent to ${location}, and the connection closed`, async () => {
     for (const method of ["GET", "POST"]) {
-      const answer = await ask(redirect.address.port, { host, path, method });
+      const answer = await sendRequest(redirect.address.port, { host, path, method });
       assert.equal(answer.status, 301);
       assert.equal(answer.headers.location, location);
       assert.equal(answer.headers.connection, "close");
@@ -49,7 +49,7 @@ test("what names no host, or nothing that could stand in an address, is 400", as
     "GET http://other.example/ HTTP/1.1\r\nHost: app.example\r\n\r\n",
     "OPTIONS * HTTP/1.1\r\nHost: app.example\r\n\r\n",
   ]) {
-    const answer = await raw(redirect.address.port, head, 20_000);
+    const answer = await sendRaw(redirect.address.port, head, 20_000);
     assert.match(answer, /^HTTP\/1\.1 400 /, head);
     assert.doesNotMatch(answer, /^location:/im);
   }
@@ -58,17 +58,17 @@ test("what names no host, or nothing that could stand in an address, is 400", as
 
 test("an ACME question that was asked for gets its answer, whatever the host; another one is redirected", async () => {
   const path = "/.well-known/acme-challenge/tok_en-1";
-  const answer = await ask(redirect.address.port, { host: "10.0.0.1", path });
+  const answer = await sendRequest(redirect.address.port, { host: "10.0.0.1", path });
   assert.deepEqual([answer.status, answer.body], [200, "tok_en-1.print"]);
   for (const other of ["/.well-known/acme-challenge/other", `${path}/x`, `${path}?x`, "/.well-known/acme-challenge/"])
-    assert.equal((await ask(redirect.address.port, { path: other })).status, 301);
+    assert.equal((await sendRequest(redirect.address.port, { path: other })).status, 301);
 });
 
 test("with use_proxy_protocol, it stands behind the same balancer", async () => {
   const request = "GET /x HTTP/1.1\r\nHost: app.example\r\n\r\n";
   assert.match(
-    await raw(proxied.address.port, `PROXY TCP4 192.0.2.9 10.0.0.1 1 80\r\n${request}`),
+    await sendRaw(proxied.address.port, `PROXY TCP4 192.0.2.9 10.0.0.1 1 80\r\n${request}`),
     /https:\/\/app\.example\/x/,
   );
-  assert.equal(await raw(proxied.address.port, request, 20_000), "");
+  assert.equal(await sendRaw(proxied.address.port, request, 20_000), "");
 });

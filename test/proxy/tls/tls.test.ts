@@ -8,7 +8,7 @@ import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
 import type { RouteConfig } from "../../../src/config/index.ts";
 import { CertificateIndex } from "../../../src/proxy/tls/certificate-index.ts";
 import { Authority, type Issued } from "../../support/pki.ts";
-import { open, type Rig, routeTo, startRig, startUpstream } from "../support.ts";
+import { publicAccess, type Rig, routeTo, startRig, startUpstream } from "../support.ts";
 
 const cleanUps: (() => Promise<void>)[] = [];
 after(async () => {
@@ -22,7 +22,7 @@ before(async () => {
 
 async function startTls(parts: NonNullable<Parameters<typeof startRig>[1]>["config"]): Promise<Rig> {
   const upstream = await startUpstream();
-  const rig = await startRig([routeTo(upstream.port, { ...open, host: "*.example" })], {
+  const rig = await startRig([routeTo(upstream.port, { ...publicAccess, host: "*.example" })], {
     config: { insecureServer: false, ...parts },
   });
   cleanUps.push(upstream.close, () => rig.close());
@@ -161,7 +161,8 @@ describe("what may be spoken", () => {
       const [headers] = await once(stream, "response");
       assert.equal(headers[":status"], 200);
       session.destroy();
-      if (insecureServer) assert.doesNotMatch(await rig.raw("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"), /^HTTP\/1/);
+      if (insecureServer)
+        assert.doesNotMatch(await rig.sendRaw("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"), /^HTTP\/1/);
       else
         assert.match(await refusal(rig.port, { servername, ALPNProtocols: ["http/1.1"] }), /NO_APPLICATION_PROTOCOL/);
     }
@@ -181,7 +182,7 @@ describe("what may be spoken", () => {
 
 describe("certificates are replaced while the proxy runs", () => {
   const at = (port: number, parts: Partial<RouteConfig> = {}) => [
-    routeTo(port, { ...open, host: "a.example", ...parts }),
+    routeTo(port, { ...publicAccess, host: "a.example", ...parts }),
   ];
   const servername = "a.example";
 

@@ -9,7 +9,16 @@ import { type TestContext, test } from "node:test";
 import type { RouteConfig } from "../../../src/config/index.ts";
 import { selfSigned } from "../../support/certificate.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { engOnly, members, open, type Rig, revokedSession, routeTo, signedIn, startRig } from "../support.ts";
+import {
+  engOnly,
+  groupChanged,
+  publicAccess,
+  type Rig,
+  routeTo,
+  sessionRevoked,
+  signedIn,
+  startRig,
+} from "../support.ts";
 
 const target = "db.localhost:5432";
 
@@ -25,7 +34,7 @@ function onwardTo(url: string, parts: Partial<RouteConfig> = {}): RouteConfig {
 
 async function rigFor(t: TestContext, route: RouteConfig): Promise<Rig> {
   const rig = await startRig([route]);
-  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+  await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1] }));
   t.after(() => rig.close());
   return rig;
 }
@@ -141,7 +150,7 @@ test("is a proxy of ours as well, and what that one refuses is passed on", async
   });
   const inner = await rigFor(t, {
     ...onwardTo("http://unused.localhost"),
-    ...open,
+    ...publicAccess,
     to: [{ url: new URL(`tcp://127.0.0.1:${db}`), weight: null }],
   });
   const caller = call(await rigFor(t, onwardTo(`http://127.0.0.1:${inner.port}`)), 1);
@@ -180,13 +189,13 @@ test("a revocation cuts it, and one that comes while the other proxy thinks leav
   const waiting = await rigFor(t, onwardTo(`http://127.0.0.1:${slow.port}`));
   const caller = call(waiting, 1);
   await waitFor("the other proxy to be asked", () => slow.asked.length === 1);
-  await waiting.apply(revokedSession(1));
+  await waiting.apply(sessionRevoked(1));
   await waitFor("an answer", () => /^HTTP\/1\.1 401 /.test(caller.heard()));
   await waitFor("nothing to be left there", () => slow.asked[0]?.socket.readableEnded === true);
   const running = await rigFor(t, onwardTo(`http://127.0.0.1:${fast.port}`));
   const other = call(running, 1);
   await waitFor("it to be led", () => other.heard().startsWith("HTTP/1.1 200 "));
-  await running.apply(revokedSession(1));
+  await running.apply(sessionRevoked(1));
   await waitFor("both sides to be gone", () => other.closed() && fast.asked[0]?.socket.destroyed === true);
 });
 

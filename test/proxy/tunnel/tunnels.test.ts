@@ -11,7 +11,7 @@ import { tunnelAudience } from "../../../src/auth/index.ts";
 import type { RouteConfig, TunnelConfig } from "../../../src/config/index.ts";
 import { CapsuleReader, datagramCapsule } from "../../../src/proxy/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { engOnly, members, type Rig, revokedSession, routeTo, signedIn, startRig } from "../support.ts";
+import { engOnly, groupChanged, type Rig, routeTo, sessionRevoked, signedIn, startRig } from "../support.ts";
 
 const cleanUps: (() => unknown)[] = [];
 after(async () => {
@@ -53,7 +53,7 @@ const echo = (socket: Socket): void => void socket.pipe(socket);
 
 async function rigFor(...routes: RouteConfig[]): Promise<Rig> {
   const rig = await startRig(routes);
-  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+  await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1] }));
   cleanUps.push(() => rig.close());
   return rig;
 }
@@ -127,7 +127,7 @@ test("the handle of a command line opens every tunnel and no HTTP route; that of
   assert.equal(await statusOf(goConnectUdp("dns.localhost:53", commandLine)), 200);
   assert.equal(await statusOf(goConnectUdp("dns.localhost:53", cookie)), 401);
   const tunnelsOnly = { authorization: `Pomerium s1@elsewhere.localhost,${tunnelAudience}` };
-  assert.equal((await rig.ask({ headers: tunnelsOnly })).status, 401);
+  assert.equal((await rig.request({ headers: tunnelsOnly })).status, 401);
 });
 
 describe("a TCP route", () => {
@@ -218,7 +218,7 @@ describe("a TCP route", () => {
     const another = await dial(rig, goConnect("other.localhost:1", "s2"));
     await waitFor("both", () => rig.proxy.stats().exchanges.tcp === 2);
     socket.pause();
-    const took = await rig.apply(revokedSession(1));
+    const took = await rig.apply(sessionRevoked(1));
     t.diagnostic(`cut in ${took.toFixed(1)} ms`);
     assert.equal(rig.proxy.stats().exchanges.tcp <= 2, true);
     await waitFor("the upstream's socket to be gone", () => db.sockets.some(({ destroyed }) => destroyed));
@@ -263,7 +263,7 @@ describe("a TCP route", () => {
     assert.equal(chunk.toString(), "hello");
     const closed = once(stream, "close");
     stream.on("error", () => {});
-    await rig.apply(revokedSession(1));
+    await rig.apply(sessionRevoked(1));
     await closed;
     session.destroy();
   });
@@ -361,8 +361,8 @@ describe("whatever no route names is connected nowhere", () => {
     const db = await service(echo);
     const rig = await rigFor(tunnelTo(db.port, "tcp"), routeTo(db.port));
     assert.equal((await dial(rig, goConnect("app.localhost:80", "s1"))).status, 404);
-    assert.equal((await rig.ask({ host: "db.localhost", session: 1 })).status, 404);
-    assert.equal((await rig.ask({ host: "db.localhost:5432", session: 1 })).status, 404);
+    assert.equal((await rig.request({ host: "db.localhost", session: 1 })).status, 404);
+    assert.equal((await rig.request({ host: "db.localhost:5432", session: 1 })).status, 404);
     assert.equal(db.sockets.length, 0);
   });
   test("a huge head is refused", async () => {
@@ -416,7 +416,7 @@ describe("a UDP route", () => {
     const rig = await rigFor(tunnelTo(dns.port, "udp", { at: "dns.localhost:53" }));
     const tunnel = await dial(rig, goConnectUdp("dns.localhost:53", "s1"));
     const cut = closed(tunnel.socket);
-    await rig.apply(revokedSession(1));
+    await rig.apply(sessionRevoked(1));
     assert.equal(await cut, true);
   });
 

@@ -10,7 +10,7 @@ import { after, describe, test } from "node:test";
 import type { RouteConfig } from "../../../src/config/index.ts";
 import { base, config, errors, goodRoute } from "../../config/support.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { cookieOf, engOnly, members, type Rig, routeTo, signedIn, startRig, valuesOf } from "../support.ts";
+import { cookieOf, engOnly, groupChanged, type Rig, routeTo, signedIn, startRig, valuesOf } from "../support.ts";
 
 const cleanUps: (() => Promise<unknown> | unknown)[] = [];
 after(async () => {
@@ -66,7 +66,7 @@ async function start(upstream: Spdy, parts: Partial<RouteConfig>): Promise<Rig> 
     routeTo(upstream.port, { host: "plain.localhost" }),
   ]);
   cleanUps.push(() => rig.close());
-  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+  await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1] }));
   return rig;
 }
 
@@ -115,7 +115,7 @@ describe("an upgrade to SPDY", () => {
     await waitFor("it to be accepted", () => said().includes("101"));
     const before = said();
     const reset = assert.rejects(once(socket, "close"), { code: "ECONNRESET" });
-    await rig.apply(members({ removed: [1] }));
+    await rig.apply(groupChanged({ removed: [1] }));
     await reset;
     assert.equal(said(), before);
     await waitFor("the upstream to be let go of", () => upstream.sockets.size === 0);

@@ -179,7 +179,7 @@ describe("a WebSocket that is permitted", () => {
 
   test("may be asked for in absolute-form; the upstream is asked in origin-form", async () => {
     const { rig, heard } = await start();
-    const answer = await rig.raw(
+    const answer = await rig.sendRaw(
       `GET http://app.localhost/live?a=1 HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nConnection: Upgrade\r\n` +
         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
       1_000,
@@ -191,7 +191,7 @@ describe("a WebSocket that is permitted", () => {
     const { rig } = await start();
     const masked = Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]);
     const head = `GET /live HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`;
-    const answer = await rig.raw(Buffer.concat([Buffer.from(head), masked]));
+    const answer = await rig.sendRaw(Buffer.concat([Buffer.from(head), masked]));
     assert.match(answer, /^HTTP\/1\.1 101 /);
     assert.match(answer, /\r\n\r\n\x82?\x81?.{0,2}hi$/s);
   });
@@ -240,16 +240,16 @@ describe("a WebSocket that is not", () => {
       `${key}Sec-WebSocket-Version: 13\r\nContent-Length: 5\r\n`,
       `${key}${key}Sec-WebSocket-Version: 13\r\n`,
     ]) {
-      assert.match(await rig.raw(head(lines)), /^HTTP\/1\.1 400 /, lines);
+      assert.match(await rig.sendRaw(head(lines)), /^HTTP\/1\.1 400 /, lines);
     }
-    assert.match(await rig.raw(head(`${key}Sec-WebSocket-Version: 13\r\n`, "POST")), /^HTTP\/1\.1 400 /);
+    assert.match(await rig.sendRaw(head(`${key}Sec-WebSocket-Version: 13\r\n`, "POST")), /^HTTP\/1\.1 400 /);
     const old = head(`${key}Sec-WebSocket-Version: 13\r\n`).replace("HTTP/1.1", "HTTP/1.0");
-    assert.match(await rig.raw(old), /^HTTP\/1\.1 400 /, "HTTP/1.0 has no answer that says yes");
+    assert.match(await rig.sendRaw(old), /^HTTP\/1\.1 400 /, "HTTP/1.0 has no answer that says yes");
     assert.equal(heard.length, 0);
   });
   test("another protocol than WebSocket is not upgraded to: the request goes on as an ordinary one", async () => {
     const { rig } = await start();
-    const answer = await rig.ask({
+    const answer = await rig.request({
       session: 1,
       headers: { connection: "Upgrade, HTTP2-Settings", upgrade: "h2c", "http2-settings": "x" },
     });

@@ -9,7 +9,7 @@ import type { RouteConfig } from "../../../src/config/index.ts";
 import { base, goodRoute, config as parsed } from "../../config/support.ts";
 import { freePort } from "../../support/free-port.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { open, type Rig, routeTo, startRig } from "../support.ts";
+import { publicAccess, type Rig, routeTo, startRig } from "../support.ts";
 
 const outlierDetection =
   parsed(`${base}${goodRoute}    outlier_detection: {consecutive_5xx: 2}\n`).routes[0]?.outlierDetection ??
@@ -17,7 +17,7 @@ const outlierDetection =
 
 async function startRoute(t: TestContext, urls: readonly string[], parts: Partial<RouteConfig>): Promise<Rig> {
   const to = urls.map((url) => ({ url: new URL(url), weight: null }));
-  const rig = await startRig([routeTo(0, { ...open, id: "r", outlierDetection, to, ...parts })]);
+  const rig = await startRig([routeTo(0, { ...publicAccess, id: "r", outlierDetection, to, ...parts })]);
   t.after(() => rig.close());
   return rig;
 }

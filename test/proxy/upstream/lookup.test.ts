@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 import type { AddressInfo, LookupFunction } from "node:net";
 import { after, suite, test } from "node:test";
 import { createUpstreamLookups, type LookupFamily } from "../../../src/proxy/upstream/lookup.ts";
-import { open, routeTo, startRig } from "../support.ts";
+import { publicAccess, routeTo, startRig } from "../support.ts";
 
 const families: readonly LookupFamily[] = ["V4_PREFERRED", "V4_ONLY", "V6_ONLY", "AUTO", "ALL"];
 
@@ -82,8 +82,8 @@ suite("an upstream that listens on one family alone", () => {
       }
       const { port } = server.address() as AddressInfo;
       const to = [{ url: new URL(`http://upstream.localhost:${port}`), weight: null }];
-      const rig = await startRig([routeTo(0, { ...open, to })], { config: { dnsLookupFamily: family } });
+      const rig = await startRig([routeTo(0, { ...publicAccess, to })], { config: { dnsLookupFamily: family } });
       t.after(() => rig.close());
-      assert.equal((await rig.ask({})).status, status);
+      assert.equal((await rig.request({})).status, status);
     });
 });

@@ -19,7 +19,7 @@ import type { RouteConfig } from "../../../src/config/index.ts";
 import { freePort } from "../../support/free-port.ts";
 import { Authority, type Issued } from "../../support/pki.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { type Answered, open as openRoute, type Rig, routeTo, startRig } from "../support.ts";
+import { publicAccess as openRoute, type ReceivedResponse, type Rig, routeTo, startRig } from "../support.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "cardea-upstream-tls-"));
 const cleanUps: (() => Promise<void> | void)[] = [() => rmSync(folder, { recursive: true, force: true })];
@@ -65,10 +65,10 @@ async function startProxyTo(port: number, allowRenegotiation: boolean): Promise<
 }
 
 describe("an upstream that asks for a new handshake within the connection", () => {
-  async function renegotiate(allowed: boolean): Promise<Answered> {
+  async function renegotiate(allowed: boolean): Promise<ReceivedResponse> {
     const server = await startOpenssl();
     const rig = await startProxyTo(server.port, allowed);
-    const answered = rig.ask({});
+    const answered = rig.request({});
     await waitFor("the request to arrive", () => server.said().includes("GET / HTTP/1.1"));
     server.process.stdin?.write("r\n");
     await waitFor("the new handshake to be over", () => /SSL_do_handshake -> |no renegotiation/.test(server.said()));
@@ -131,13 +131,13 @@ describe("an upstream that asks for a certificate", () => {
       socket.terminate();
       return String(first);
     };
-    assert.equal((await rig.ask({ host: "ours.localhost" })).body, "hello");
-    assert.equal((await rig.ask({ host: "ours.localhost", ...call })).body, "hello");
+    assert.equal((await rig.request({ host: "ours.localhost" })).body, "hello");
+    assert.equal((await rig.request({ host: "ours.localhost", ...call })).body, "hello");
     assert.equal(await webSocket("ours.localhost"), "hello");
     assert.deepEqual(upstream.met, ["proxy over 1.1", "proxy over 2.0", "proxy over WebSocket"]);
     for (const host of ["wrong.localhost", "none.localhost"]) {
-      assert.equal((await rig.ask({ host })).status, 503, host);
-      assert.notEqual((await rig.ask({ host, ...call })).status, 200, host);
+      assert.equal((await rig.request({ host })).status, 503, host);
+      assert.notEqual((await rig.request({ host, ...call })).status, 200, host);
       assert.equal(await webSocket(host), "", host);
     }
     assert.equal(upstream.met.length, 3);
@@ -171,11 +171,11 @@ test("every request to an h2:// upstream uses HTTP/2 over TLS; an upstream witho
   const old = await start(createHttpsServer(issued, (_req, res) => void res.end("hello")));
   const rig = await startRig([routeAs("both.localhost", both), routeAs("old.localhost", old)]);
   cleanUps.push(() => rig.close());
-  const seen = await rig.ask({ host: "both.localhost", path: "/a?b=c" });
+  const seen = await rig.request({ host: "both.localhost", path: "/a?b=c" });
   assert.deepEqual([seen.status, seen.body], [200, `GET /a?b=c  by 2.0 to upstream.localhost:${both}`]);
-  const sent = await rig.ask({ host: "both.localhost", method: "POST", path: "/a", body: "hello" });
+  const sent = await rig.request({ host: "both.localhost", method: "POST", path: "/a", body: "hello" });
   assert.equal(sent.body, `POST /a hello by 2.0 to upstream.localhost:${both}`);
-  assert.equal((await rig.ask({ host: "old.localhost" })).status, 503);
+  assert.equal((await rig.request({ host: "old.localhost" })).status, 503);
 });
 
 test("the name that a certificate must have is the upstream's own or the route's, an address too, whatever Host is sent", async () => {
@@ -211,10 +211,10 @@ test("the name that a certificate must have is the upstream's own or the route's
   const rig = await startRig(rows.map(([route]) => route));
   cleanUps.push(() => rig.close());
   for (const [i, [{ host }, expected]] of rows.entries()) {
-    const { status, body } = await rig.ask({ host });
+    const { status, body } = await rig.request({ host });
     assert.equal(status === 200 ? body : status, expected, `${i}`);
     const call = { method: "POST", headers: { "content-type": "application/grpc", te: "trailers" } };
-    assert.equal((await rig.ask({ host, ...call })).body === "hello", expected === "hello", `gRPC ${i}`);
+    assert.equal((await rig.request({ host, ...call })).body === "hello", expected === "hello", `gRPC ${i}`);
     const socket = new WebSocket(`ws://127.0.0.1:${rig.port}/`, { headers: { host } });
     socket.on("error", () => {});
     const [said] = await Promise.race([

@@ -61,10 +61,10 @@ test("a group that the provider adds or takes away is added or gone after the ne
   assert.equal(groupsOf(world, "alice"), "admins,eng");
   world.provider.setGroups("alice", ["eng", "sales"]);
   await waitFor("the changed groups", () => groupsOf(world, "alice") === "eng,sales");
-  assert.match((await visitor.ask(world.url("app"))).body, /^hello alice of eng,sales at/);
+  assert.match((await visitor.request(world.url("app"))).body, /^hello alice of eng,sales at/);
   world.provider.setGroups("alice", []);
   await waitFor("no groups", () => groupsOf(world, "alice") === "");
-  assert.equal((await visitor.ask(world.url("app"))).status, 200, "the same session");
+  assert.equal((await visitor.request(world.url("app"))).status, 200, "the same session");
 });
 
 test("an operator's removal stays whatever the provider claims at a refresh", async (t) => {
@@ -97,7 +97,7 @@ test("a refused refresh revokes the session, with the reason in the log", async 
   });
   const standing = world.replica.projection.sessionStatus(id);
   assert.equal(standing.status === "revoked" ? standing.reason : "", "refresh-refused");
-  assert.equal((await visitor.ask(world.url("app"))).status, 302);
+  assert.equal((await visitor.request(world.url("app"))).status, 302);
 });
 
 test("a provider that is down changes nothing, for as long as it is", async (t) => {
@@ -108,7 +108,7 @@ test("a provider that is down changes nothing, for as long as it is", async (t) 
   const { count } = runs;
   await waitFor("many runs", () => runs.count > count + 15);
   assert.equal(groupsOf(world, "alice"), "admins,eng");
-  assert.equal((await visitor.ask(world.url("app"))).status, 200);
+  assert.equal((await visitor.request(world.url("app"))).status, 200);
 });
 
 // --- the corners, one run at a time
