@@ -2,7 +2,7 @@
  * Decision line: formats a decision record as the same text as `toLine`, but faster. Pure.
  *
  * It runs for each request, so the parts that recur from record to record are cached as text: the node and the moment,
- * and the decision on a repeated request.
+ * and the decision on a session's requests of one kind, whatever their path.
  */
 import type { DecisionRecord } from "../auth/index.ts";
 import type { Line } from "./record-buffer.ts";
@@ -12,39 +12,44 @@ const answersMax = 256;
 /** Longer texts are not cached: a stranger may send requests that are long and all different. */
 const answerCharsMax = 2_048;
 
-type CachedText = Readonly<{ record: DecisionRecord; text: string; isAscii: boolean }>;
+type CachedMoment = Readonly<{ record: DecisionRecord; text: string; isAscii: boolean }>;
+/** The text of a decision around its path, which differs from one request to the next. */
+type CachedAnswer = Readonly<{ record: DecisionRecord; beforePath: string; afterPath: string; isAscii: boolean }>;
 
 /** @returns formats a record with this number as a line, including the line end */
 export function createLineFormatter(): (seq: number, record: DecisionRecord) => Line {
-  const answers: (CachedText | undefined)[] = Array.from({ length: answersMax });
-  let moment: CachedText | undefined;
+  const answers: (CachedAnswer | undefined)[] = Array.from({ length: answersMax });
+  let moment: CachedMoment | undefined;
   let overdue: Readonly<{ ms: number | null; text: string }> = { ms: null, text: overdueText(null) };
 
-  function momentOf(record: DecisionRecord): CachedText {
-    if (moment === undefined || !isSameMoment(moment.record, record)) moment = cacheText(record, momentText(record));
+  function momentOf(record: DecisionRecord): CachedMoment {
+    if (moment !== undefined && isSameMoment(moment.record, record)) return moment;
+    const text = momentText(record);
+    moment = { record: withoutPath(record), text, isAscii: ascii.test(text) };
     return moment;
   }
 
-  function answerOf(record: DecisionRecord): CachedText {
-    if (record.trace !== undefined || record.shadow !== undefined) return cacheText(record, answerText(record));
+  function answerOf(record: DecisionRecord): CachedAnswer {
+    if (record.trace !== undefined || record.shadow !== undefined) return answerText(record);
     const key = keyOf(record);
     const known = answers[key];
     if (known !== undefined && isSameAnswer(known.record, record)) return known;
-    const made = cacheText(record, answerText(record));
-    if (made.text.length <= answerCharsMax) answers[key] = made;
+    const made = answerText(record);
+    if (made.beforePath.length + made.afterPath.length <= answerCharsMax) answers[key] = made;
     return made;
   }
 
   return (seq, record) => {
-    const { requestId, overdueMs } = record;
+    const { requestId, path, overdueMs } = record;
     const begin = momentOf(record);
     const answer = answerOf(record);
     if (overdueMs !== overdue.ms) overdue = { ms: overdueMs, text: overdueText(overdueMs) };
     const took = `${numberField("latencyMs", record.latencyMs)}${numberField("cutMs", record.cutMs)}`;
-    const isPlain = plain.test(requestId);
-    const id = isPlain ? `"${requestId}"` : JSON.stringify(requestId);
-    const text = `{"kind":"decision","seq":${seq}${begin.text}${id}${answer.text}${overdue.text}${took}}\n`;
-    return { text, isAscii: isPlain && begin.isAscii && answer.isAscii };
+    const areWordsPlain = plain.test(requestId) && plain.test(path);
+    const id = areWordsPlain ? `"${requestId}"` : JSON.stringify(requestId);
+    const pathText = areWordsPlain ? `"${path}"` : JSON.stringify(path);
+    const text = `{"kind":"decision","seq":${seq}${begin.text}${id}${answer.beforePath}${pathText}${answer.afterPath}${overdue.text}${took}}\n`;
+    return { text, isAscii: areWordsPlain && begin.isAscii && answer.isAscii };
   };
 }
 
@@ -56,20 +61,26 @@ function isSameMoment(a: DecisionRecord, b: DecisionRecord): boolean {
   return a.at === b.at && a.occasion === b.occasion && a.node === b.node && a.boot === b.boot && a.region === b.region;
 }
 
-function answerText(record: DecisionRecord): string {
-  const { routeId, method, host, path, ip, sessionId, userId, result, status, reasons } = record;
-  const what = `"method":${quote(method)},"host":${quote(host)},"path":${quote(path)},"ip":${quote(ip)}`;
-  const whose = `"sessionId":${quoteOrNull(sessionId)},"userId":${quoteOrNull(userId)}`;
+function answerText(record: DecisionRecord): CachedAnswer {
+  const { routeId, method, host, ip, sessionId, userId, result, status, reasons } = record;
+  const whose = `"ip":${quote(ip)},"sessionId":${quoteOrNull(sessionId)},"userId":${quoteOrNull(userId)}`;
   const answer = `"result":"${result}","status":${status},"reasons":${JSON.stringify(reasons)}`;
   const why = `${optionalField("trace", record.trace)}${optionalField("shadow", record.shadow)}`;
   const from = `"applied":${JSON.stringify(record.applied)},"configHash":${JSON.stringify(record.configHash)}`;
-  return `,"routeId":${quoteOrNull(routeId)},${what},${whose},${answer}${why},${from}`;
+  const beforePath = `,"routeId":${quoteOrNull(routeId)},"method":${quote(method)},"host":${quote(host)},"path":`;
+  const afterPath = `,${whose},${answer}${why},${from}`;
+  const isAscii = ascii.test(beforePath) && ascii.test(afterPath);
+  return { record: withoutPath(record), beforePath, afterPath, isAscii };
 }
 
-/** For records without a trace and a shadow decision. */
+/** A path can be long, and what is cached must not keep it in memory. */
+function withoutPath(record: DecisionRecord): DecisionRecord {
+  return { ...record, path: "" };
+}
+
+/** Whether two records have the same text but for their paths. For records without a trace and a shadow decision. */
 function isSameAnswer(a: DecisionRecord, b: DecisionRecord): boolean {
   return (
-    a.path === b.path &&
     a.sessionId === b.sessionId &&
     a.userId === b.userId &&
     a.ip === b.ip &&
@@ -85,8 +96,8 @@ function isSameAnswer(a: DecisionRecord, b: DecisionRecord): boolean {
 }
 
 /** Session ids are random, so their last two characters serve as a hash. */
-function keyOf({ path, sessionId }: DecisionRecord): number {
-  let key = path.length * 31 + path.charCodeAt(path.length - 1);
+function keyOf({ routeId, sessionId }: DecisionRecord): number {
+  let key = routeId === null ? 0 : routeId.length * 31 + routeId.charCodeAt(routeId.length - 1);
   if (sessionId !== null) {
     const end = sessionId.length;
     key = (key * 31 + sessionId.charCodeAt(end - 1)) * 31 + sessionId.charCodeAt(end - 2);
@@ -104,10 +115,6 @@ type AlsoWritten = "ip" | "sessionId" | "userId" | "result" | "status" | "reason
 type Timing = "latencyMs" | "cutMs";
 type Unwritten = Exclude<keyof DecisionRecord, Written | AlsoWritten | "applied" | "configHash" | "overdueMs" | Timing>;
 true satisfies [Unwritten] extends [never] ? true : Unwritten;
-
-function cacheText(record: DecisionRecord, text: string): CachedText {
-  return { record, text, isAscii: ascii.test(text) };
-}
 
 function numberField(name: string, value: number | undefined): string {
   return value === undefined || !Number.isFinite(value) ? "" : `,"${name}":${value}`;

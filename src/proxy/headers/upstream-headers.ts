@@ -331,7 +331,8 @@ export function trustedRequestId(
 
 /** The query without session handles, however their name is encoded; `search` has its `?` or is empty. */
 export function stripSessionQuery(search: string): string {
-  if (search.length < 2 || !/pomerium_session/i.test(decodeLeniently(search))) return search;
+  const text = search.includes("%") ? decodeLeniently(search) : search; // of each request
+  if (search.length < 2 || !/pomerium_session/i.test(text)) return search;
   const parts = search.slice(1).split(/([&;])/); // pairs and separators in turn
   let kept: string | undefined;
   for (let i = 0; i < parts.length; i += 2) {

@@ -15,6 +15,7 @@ export type OwnCookies = Readonly<{
 export function ownCookies(cookieName: string): OwnCookies {
   const ownName = baseName(cookieName);
   const isOwnName = (name: string): boolean => {
+    if (name.length < ownName.length) return false;
     const candidate = baseName(name.trim());
     return candidate === ownName || candidate.startsWith(`${ownName}_`);
   };
@@ -24,8 +25,9 @@ export function ownCookies(cookieName: string): OwnCookies {
   };
   return {
     strip(header) {
-      if (!header.toLowerCase().includes(ownName)) return header;
-      const foreignPairs = header.split(";").filter((pair) => !isOwnName(nameOf(pair)));
+      const pairs = header.split(";");
+      const foreignPairs = pairs.filter((pair) => !isOwnName(nameOf(pair)));
+      if (foreignPairs.length === pairs.length) return header;
       const rest = foreignPairs.join(";").trim();
       return rest === "" ? undefined : rest;
     },

@@ -6,7 +6,7 @@
  */
 const unwritable = /[^\t\u0020-\u007e\u0080-\u00ff]/;
 
-const shortMax = 100;
+const shortMax = 256;
 const longMax = 4_096;
 /** For all remembered values together; each character takes one byte. */
 const rememberedBytesMax = 262_144;
