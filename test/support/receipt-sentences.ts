@@ -12,7 +12,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
       "test/integration/cluster/revocation.test.ts › when a receipt is complete, every open exchange was already cut",
       "test/proxy/cut.test.ts › loses its WebSocket with close code 4401",
       "test/proxy/cut.test.ts › loses its streaming answer, and nobody else loses theirs",
-      "test/integration/cluster/open-exchanges.test.ts › when the receipt is complete, nothing that is sent later on theirs arrives on either node",
+      "test/integration/cluster/open-exchanges.test.ts › nothing sent after the complete receipt arrives on the affected exchanges of either node, and all others continue",
     ],
   },
   {
@@ -21,7 +21,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
       "test/integration/cluster/revocation.test.ts › when a receipt is complete, every open exchange was already cut",
       "test/proxy/cut.test.ts › loses its WebSocket with close code 4401",
       "test/proxy/cut.test.ts › loses its streaming answer, and nobody else loses theirs",
-      "test/integration/cluster/open-exchanges.test.ts › when the receipt is complete, nothing that is sent later on theirs arrives on either node",
+      "test/integration/cluster/open-exchanges.test.ts › nothing sent after the complete receipt arrives on the affected exchanges of either node, and all others continue",
     ],
   },
   {
@@ -72,7 +72,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
     says: "its right to decide has expired by its own clock",
     tests: [
       "test/broker/receipts.test.ts › a silent node is fenced after its W and not before",
-      "test/integration/cluster/fencing.test.ts › a stopped proxy is never called applied, is fenced after W, and permits nothing on what was revoked when it wakes",
+      "test/integration/cluster/fencing.test.ts › a receipt never reports a paused proxy as applied, but as fenced after W, and the proxy refuses the revoked session when it resumes",
       "test/replication/lease/lease-granter.test.ts › W covers a node whose clock is slow and a leader whose clock is fast, both by ρ",
     ],
   },
@@ -379,7 +379,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "It permits nothing once its own window has passed",
     tests: [
-      "test/integration/cluster/fencing.test.ts › a proxy that is cut off denies at once where the route says so, serves its grace where it may, and then fences itself",
+      "test/integration/cluster/fencing.test.ts › a proxy that is cut off denies at the end of its lease or of its grace, as each route says, and then fences itself",
     ],
   },
   {
@@ -399,13 +399,13 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "When it wakes up, its clocks show no elapsed time",
     tests: [
-      "test/integration/cluster/clocks.test.ts › a frozen machine: nothing of its own tells, and the leader's clock does; it waits for a grant asked for since",
+      "test/integration/cluster/clocks.test.ts › after a freeze that none of its own clocks counted, the node notices it by the leader's clock and waits for a new grant",
     ],
   },
   {
     says: "So it may permit what was revoked meanwhile",
     tests: [
-      "test/integration/cluster/clocks.test.ts › a frozen machine: nothing of its own tells, and the leader's clock does; it waits for a grant asked for since",
+      "test/integration/cluster/clocks.test.ts › after a freeze that none of its own clocks counted, the node notices it by the leader's clock and waits for a new grant",
     ],
   },
   { says: "It does not notice a freeze of less than about half a second", untested: "names what is not promised" },

@@ -1,12 +1,10 @@
-/**
- * Appender: sign-ins by three callers at once, one after the other, until it is told to stop; so that a log of a test
- * grows.
- */
+/** Appender: three callers sign in again and again until `stop`, so that the log of a test grows. */
 import type { Cluster } from "./cluster.ts";
 
 export type Appender = Readonly<{
   appendCount: () => number;
   failures: readonly string[];
+  /** Duration of the slowest append so far. */
   slowestMs: () => number;
   stop: () => Promise<void>;
 }>;

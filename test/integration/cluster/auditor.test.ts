@@ -1,7 +1,8 @@
 /**
- * The way of a receipt on a real cluster: watched on a terminal while a node is silent and the leader is lost, kept in
- * a file, and checked by an auditor who has that file, the keys that anybody could fetch, and nothing else; also after
- * everything is off.
+ * The life of a receipt on a real cluster: watched on a terminal while one node is silent and the leader dies, saved to a
+ * file, and verified by an auditor.
+ *
+ * The auditor has only that file and the public keys, and verifies after the whole cluster has stopped.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -19,8 +20,8 @@ import { fasterStart, mainFile } from "./cluster-process.ts";
 
 let cluster: Cluster;
 const folder = new TemporaryFolder("auditor");
-const kept = join(folder.path, "receipt.jws");
-const keys = join(folder.path, "keys.json");
+const receiptFile = join(folder.path, "receipt.jws");
+const keysFile = join(folder.path, "keys.json");
 before(
   async () => {
     cluster = await startCluster({ timing: "default", regions: ["north", "south"] });
@@ -32,7 +33,7 @@ after(async () => {
   folder.remove();
 });
 
-test("a watched receipt names who is missing, goes on over the loss of the leader, and ends signed by the one who leads then", async (t) => {
+test("a watched receipt names the missing node, survives the loss of the leader, and is signed by the next leader", async (t) => {
   const session = await cluster.session("alice");
   const [leader, next, silent] = [await cluster.leader(), await cluster.follower(), cluster.proxy(2)];
   cluster.front.setTargets([cluster.proxy(1).ports.address]);
@@ -41,7 +42,7 @@ test("a watched receipt names who is missing, goes on over the loss of the leade
     process.execPath,
     [
       ...["--no-warnings", mainFile, "sessions", "revoke", session.id, "--wait", "--timeout", "60s", "--json"],
-      ...["--output", kept, "-c", cluster.authenticate.configFile],
+      ...["--output", receiptFile, "-c", cluster.authenticate.configFile],
     ],
     { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...fasterStart } },
   );
@@ -53,11 +54,13 @@ test("a watched receipt names who is missing, goes on over the loss of the leade
   });
   const ended = once(watching, "close");
   try {
-    await waitFor("somebody to be missing", () => receipts.length > 0 || watching.exitCode !== null, {
+    await waitFor("a receipt that lacks a node", () => receipts.length > 0 || watching.exitCode !== null, {
       withinMs: 30_000,
     });
     await leader.kill();
-    await waitFor("another to lead", async () => (await cluster.leader()).name === next.name, { withinMs: 30_000 });
+    await waitFor("the follower to lead", async () => (await cluster.leader()).name === next.name, {
+      withinMs: 30_000,
+    });
   } finally {
     silent.resume();
     cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
@@ -71,13 +74,16 @@ test("a watched receipt names who is missing, goes on over the loss of the leade
   const missing = first?.nodes.find(({ node }) => node === silent.name);
   assert.equal(first?.complete, false);
   assert.equal(missing?.status, "unconfirmed");
-  assert.ok(missing.reason !== "" && (missing.fencedInMs ?? 0) > 0, "named, with the reason and when it is fenced");
+  assert.ok(
+    missing.reason !== "" && (missing.fencedInMs ?? 0) > 0,
+    "the receipt names the node, the reason, and the time until it is fenced",
+  );
   assert.ok(receipts.slice(0, -1).every(({ signed }) => signed === null));
   assert.equal(last?.complete, true);
-  assert.ok((last?.epoch ?? 0) > (first?.epoch ?? 0), "the new leader's epoch");
+  assert.ok((last?.epoch ?? 0) > (first?.epoch ?? 0), "the last receipt is from the new leader's epoch");
 });
 
-test("the keys are where an auditor looks: on the authenticate host, at every proxy, for anybody", async () => {
+test("every proxy serves the receipt keys on the authenticate host, without credentials", async () => {
   const bodies = new Set<string>();
   for (const proxy of cluster.proxies) {
     const answer = await cluster.get(proxy, "authenticate", null, receiptKeysPath);
@@ -90,24 +96,24 @@ test("the keys are where an auditor looks: on the authenticate host, at every pr
   assert.deepEqual(
     Object.keys(JSON.parse(text).keys[0]).sort(),
     ["alg", "crv", "kid", "kty", "use", "x"],
-    "public alone",
+    "only the public part of the key",
   );
-  writeFileSync(keys, text);
+  writeFileSync(keysFile, text);
 });
 
-test("with the cluster off, the file and the keys are enough, with our command and with any library", async () => {
+test("with the cluster stopped, the saved receipt and keys verify, with `cardea receipts verify` and with a plain crypto library", async () => {
   await cluster.stop();
-  const said = await runCardea(["receipts", "verify", kept, "--jwks", keys]);
-  assert.equal(said.code, 0, said.err);
+  const verified = await runCardea(["receipts", "verify", receiptFile, "--jwks", keysFile]);
+  assert.equal(verified.code, 0, verified.err);
   assert.match(
-    said.out,
+    verified.out,
     /^genuine: [\s\S]*SessionRevoked: 1 session[\s\S]*proxy-2 .*(applied|fenced)[\s\S]*\ncomplete: /,
   );
 
-  // The recipe of docs/receipts.md, with nothing of ours.
-  const [head = "", body = "", signature = ""] = readFileSync(kept, "utf8").trim().split(".");
+  // The recipe of docs/receipts.md, without any code of Cardea.
+  const [head = "", body = "", signature = ""] = readFileSync(receiptFile, "utf8").trim().split(".");
   const header = JSON.parse(Buffer.from(head, "base64url").toString());
-  const set = JSON.parse(readFileSync(keys, "utf8")) as {
+  const set = JSON.parse(readFileSync(keysFile, "utf8")) as {
     keys: (import("node:crypto").webcrypto.JsonWebKey & { kid: string })[];
   };
   const key = set.keys.find(({ kid }) => kid === header.kid);
@@ -117,5 +123,5 @@ test("with the cluster off, the file and the keys are enough, with our command a
   assert.ok(verify(null, data, createPublicKey({ key, format: "jwk" }), Buffer.from(signature, "base64url")));
   const claims = JSON.parse(Buffer.from(body, "base64url").toString());
   assert.deepEqual([claims.status, claims.complete], ["complete", true]);
-  assert.ok(!JSON.stringify(claims).includes("@"), "nobody's address");
+  assert.ok(!JSON.stringify(claims).includes("@"), "the receipt holds no e-mail address");
 });

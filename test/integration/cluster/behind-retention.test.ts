@@ -1,10 +1,8 @@
 /**
- * A node that is away while the log behind it is let go of, with real processes: within its lease and grace retention
- * waits for it; where partitions are dropped by hand all the same, it goes on from a snapshot, and serves from what it
- * had until then.
+ * A disconnected node and retention, with real processes: retention keeps what the node still needs while the node may
+ * decide. If an operator drops those partitions by hand, the node serves its old copy and then loads a snapshot.
  *
- * Its longest grace is a quarter of an hour, so nobody is fenced off here. What happens to one who is:
- * snapshots.test.ts.
+ * The longest grace here is 15 minutes, so no node is fenced. snapshots.test.ts covers a fenced node.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -19,12 +17,12 @@ import { basePosition, dropPartitionsBelow, shrinkPartitions } from "./small-par
 
 let cluster: Cluster;
 let appender: Appender;
-/** What the tests leave to each other. */
+/** The disconnected node; the first test sets it, and the next two use it. */
 let away: Away;
 
 type Away = Readonly<{
   proxy: ClusterProcess;
-  stoodAt: number;
+  appliedAtCut: number;
   sessions: Readonly<Record<"kept" | "gone", Session>>;
   revocation: Change;
   hammering: ReturnType<typeof hammer>;
@@ -48,7 +46,7 @@ after(async () => {
   await cluster?.stop();
 });
 
-/** The older of the two newest snapshots: what retention may drop up to. */
+/** Position of the older of the two newest snapshots: retention may drop the log up to it. */
 async function olderSnapshot(): Promise<number> {
   const { leader } = await cluster.status();
   return leader?.snapshots?.[1]?.position ?? 0;
@@ -63,18 +61,22 @@ const at = (route: string, { cookie }: Session) => ({
 });
 const applied = (proxy: ClusterProcess): Promise<number> => proxy.metric("cardea_replica_applied");
 
-test("retention stops at a node that is away and may still decide, however many snapshots there are beyond it", {
+test("retention keeps the events that a disconnected node needs while the node may decide, however many newer snapshots exist", {
   timeout: 360_000,
 }, async (t) => {
   const proxy = cluster.proxy(1);
   const sessions = { kept: await cluster.session("kim"), gone: await cluster.session("gus") };
   for (const session of Object.values(sessions))
     assert.equal((await cluster.get(proxy, "patient", session)).status, 200);
-  await waitFor("partitions to be dropped while nobody is away", async () => (await basePosition(cluster.setup)) > 0, {
-    withinMs: 60_000,
-  });
+  await waitFor(
+    "partitions to be dropped while no node is disconnected",
+    async () => (await basePosition(cluster.setup)) > 0,
+    {
+      withinMs: 60_000,
+    },
+  );
   for (const relay of [...cluster.relays.brokers, cluster.relays.nats]) relay.cut();
-  const stoodAt = await waitFor("it to hear of nothing more", async () => {
+  const appliedAtCut = await waitFor("the node to receive no more events", async () => {
     const before = await applied(proxy);
     await cluster.session("more");
     return (await applied(proxy)) === before && before;
@@ -88,50 +90,47 @@ test("retention stops at a node that is away and may still decide, however many 
     ],
     { callers: 1 },
   );
-  away = { proxy, stoodAt, sessions, revocation, hammering };
+  away = { proxy, appliedAtCut, sessions, revocation, hammering };
 
-  await untilSnapshotsPass(stoodAt + 200);
-  const heldAt = await basePosition(cluster.setup);
-  assert.ok(heldAt > 0 && heldAt <= stoodAt, `the log begins behind ${heldAt}, and the node stands at ${stoodAt}`);
-  await untilSnapshotsPass((await olderSnapshot()) + 200);
-  assert.ok((await basePosition(cluster.setup)) <= stoodAt, "it was waited for no longer");
-  const { nodes } = await cluster.operator.receipt(revocation.link, { wait: "none" });
-  assert.equal(nodes.find(({ node }) => node === proxy.name)?.status, "unconfirmed", "nor is it fenced");
-  t.diagnostic(
-    `stood at ${stoodAt}, the log begins behind ${heldAt}, snapshots at ${await olderSnapshot()} and beyond`,
+  await untilSnapshotsPass(appliedAtCut + 200);
+  const firstBase = await basePosition(cluster.setup);
+  assert.ok(
+    firstBase > 0 && firstBase <= appliedAtCut,
+    `the log begins after ${firstBase}, and the node has applied ${appliedAtCut}`,
   );
+  await untilSnapshotsPass((await olderSnapshot()) + 200);
+  assert.ok((await basePosition(cluster.setup)) <= appliedAtCut, "retention dropped events that the node needs");
+  const { nodes } = await cluster.operator.receipt(revocation.link, { wait: "none" });
+  assert.equal(nodes.find(({ node }) => node === proxy.name)?.status, "unconfirmed", "the node is not fenced");
+  t.diagnostic(`applied ${appliedAtCut}, the log begins after ${firstBase}, snapshots from ${await olderSnapshot()}`);
 });
 
-test("where the log is cut beyond it all the same, it serves what it may from what it has, goes on from a snapshot, and then obeys what stood in between", {
+test("a node whose unread events were dropped serves its old copy within its grace, loads a snapshot, and then enforces a revocation from the dropped range", {
   timeout: 360_000,
 }, async (t) => {
-  const { proxy, stoodAt, sessions, revocation, hammering } = away;
+  const { proxy, appliedAtCut, sessions, revocation, hammering } = away;
   const { link } = revocation;
   await dropPartitionsBelow(cluster.setup, (await olderSnapshot()) + 1);
   const begins = await basePosition(cluster.setup);
-  assert.ok(begins > link.position, `the log begins behind ${begins}; the revocation stood at ${link.position}`);
-  // Brokers remember the newest events in memory: those that start now do not know the ones that were dropped.
+  assert.ok(begins > link.position, `the log begins after ${begins}; the revocation is at ${link.position}`);
+  // Brokers hold the newest events in memory; restarted brokers no longer have the dropped ones.
   for (const broker of [await cluster.follower(), await cluster.leader()]) await broker.restart();
-  assert.equal(await applied(proxy), stoodAt, "it heard of nothing");
-  const asked = await cluster.operator.get(`/receipts/link:${formatLink(link)}?wait=none&timeout=0`);
-  assert.equal(
-    asked.status,
-    503,
-    "nor does anybody say that it had, or that the log does not hold what it has let go of",
-  );
+  assert.equal(await applied(proxy), appliedAtCut, "the node received an event");
+  const receiptReply = await cluster.operator.get(`/receipts/link:${formatLink(link)}?wait=none&timeout=0`);
+  assert.equal(receiptReply.status, 503, "a broker that no longer has the event says neither complete nor lost");
   const sockets = {
     kept: await openSocket(at("patient", sessions.kept)),
     gone: await openSocket(at("patient", sessions.gone)),
   };
   const loads = await proxy.metric("cardea_replica_snapshots");
-  const places: number[] = [];
+  const positions: number[] = [];
   let watching = true;
   const watched = (async () => {
-    while (watching) places.push(await applied(proxy));
+    while (watching) positions.push(await applied(proxy));
   })();
 
   for (const relay of [...cluster.relays.brokers, cluster.relays.nats]) relay.restore();
-  // Whoever has enforced what was said last has enforced all of it.
+  // A node that has enforced the newest change has enforced all earlier ones.
   const { link: last } = await cluster.session("last");
   const receipt = await cluster.operator.receipt(last, { timeoutMs: 60_000 });
   const completeAt = performance.now();
@@ -140,7 +139,7 @@ test("where the log is cut beyond it all the same, it serves what it may from wh
     hammering.shots.filter((shot) => shot.name === name && shot.sentAt > completeAt && shot.permitted).length;
   await waitFor("both routes to be served", () => served("kept patient") > 20 && served("kept strict") > 20);
   const refused = () => hammering.shots.filter(({ name, sentAt }) => name === "gone patient" && sentAt > completeAt);
-  await waitFor("who was revoked to have asked again", () => refused().length > 20);
+  await waitFor("the revoked session to be refused", () => refused().length > 20);
   watching = false;
   await watched;
   const shots = await hammering.stop();
@@ -149,15 +148,15 @@ test("where the log is cut beyond it all the same, it serves what it may from wh
   assert.equal(
     receipt.nodes.find(({ node }) => node === proxy.name)?.status,
     "applied",
-    "it was waited for, not fenced",
+    "the receipt waited for the node and did not count it as fenced",
   );
   assert.ok((await proxy.metric("cardea_replica_snapshots")) > loads, proxy.log().slice(-4_000));
   assert.match(proxy.log(), /the log begins behind this copy/);
-  assert.ok((places[0] ?? 0) >= stoodAt, `it began again from nothing: ${places.slice(0, 20)}`);
+  assert.ok((positions[0] ?? 0) >= appliedAtCut, `the node restarted from an empty copy: ${positions.slice(0, 20)}`);
   assert.deepEqual(
-    places,
-    places.toSorted((a, b) => a - b),
-    "its place went back",
+    positions,
+    positions.toSorted((a, b) => a - b),
+    "the applied position went back",
   );
 
   assert.deepEqual(
@@ -166,20 +165,22 @@ test("where the log is cut beyond it all the same, it serves what it may from wh
     "permitted after a complete receipt",
   );
   const { code } = await sockets.gone.closed;
-  assert.equal(code, 4401, "an open stream of theirs is closed");
-  assert.ok(sockets.gone.newest() < completeAt, "and was before the receipt was complete");
-  const toTheSignedIn = new Set(shots.filter(({ name }) => name !== "gone patient").map(({ status }) => status));
-  assert.deepEqual([...toTheSignedIn].toSorted(), [200, 503], "nobody who is signed in is sent to sign in");
+  assert.equal(code, 4401, "the revoked session's open stream is closed");
+  assert.ok(sockets.gone.newest() < completeAt, "the stream carried data after the receipt was complete");
+  const statusesOfValidSession = new Set(
+    shots.filter(({ name }) => name !== "gone patient").map(({ status }) => status),
+  );
+  assert.deepEqual([...statusesOfValidSession].toSorted(), [200, 503], "a valid session is never sent to sign in");
   if (!proxy.hasReportedPause()) {
     const unserved = shots.filter(({ name, permitted }) => name === "kept patient" && !permitted);
-    assert.deepEqual(unserved, [], "a route within its grace was not served, before, while or after");
+    assert.deepEqual(unserved, [], "a route within its grace is served before, during and after the load");
     assert.equal(sockets.kept.isOpen(), true);
   }
-  t.diagnostic(`${shots.length} requests; the log begins behind ${begins}, it stood at ${stoodAt}`);
+  t.diagnostic(`${shots.length} requests; the log begins after ${begins}, the node was at ${appliedAtCut}`);
   sockets.kept.close();
 });
 
-test("it ends with the projection of all others, and retention goes on", { timeout: 240_000 }, async () => {
+test("the node ends with the same digest as all others, and retention continues", { timeout: 240_000 }, async () => {
   const begins = await basePosition(cluster.setup);
   await waitFor("partitions to be dropped again", async () => (await basePosition(cluster.setup)) > begins, {
     withinMs: 60_000,

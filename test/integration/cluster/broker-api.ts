@@ -1,4 +1,4 @@
-/** Broker API: what anybody may send to one broker, with whatever token; one attempt, and its very first answer. */
+/** Broker API client: sends one request with any token to one broker, and returns its first reply. */
 import { randomUUID } from "node:crypto";
 import { SignJWT } from "jose";
 import { bodyDigest, callText, type Role, type ServiceCall, serviceTokenKey } from "../../../src/replication/index.ts";
@@ -8,7 +8,7 @@ import type { ClusterProcess } from "./cluster-process.ts";
 
 export type TokenOptions = Readonly<{
   role: Role;
-  /** Which role's key signs it; its own unless named. */
+  /** The role whose key signs the token; default: `role`. */
   keyOf?: Role;
   secret?: Uint8Array;
   audience?: string;
@@ -16,7 +16,7 @@ export type TokenOptions = Readonly<{
   lifeS?: number;
 }>;
 
-/** Made anew for each call, which it names. */
+/** Creates a token for one call; the token names the call. */
 export type ServiceToken = (call: ServiceCall) => Promise<string>;
 
 export function serviceToken({ config }: Pick<Cluster, "config">, options: TokenOptions): ServiceToken {
@@ -25,7 +25,7 @@ export function serviceToken({ config }: Pick<Cluster, "config">, options: Token
     const issuedAt = Math.floor(Date.now() / 1_000) - issuedAgoS;
     return new SignJWT({ call: callText(call), body: bodyDigest(call.body) })
       .setProtectedHeader({ alg: "HS256", kid: role })
-      .setIssuer("somebody")
+      .setIssuer("stranger")
       .setAudience(options.audience ?? `cardea:${config.broker.clusterName}`)
       .setJti(randomUUID())
       .setIssuedAt(issuedAt)
@@ -36,9 +36,9 @@ export function serviceToken({ config }: Pick<Cluster, "config">, options: Token
 
 export type BrokerCall = Readonly<{
   path: string;
-  /** As text it is sent as it is. */
+  /** A string is sent unchanged. */
   token?: ServiceToken | string;
-  /** JSON, or the bytes of an envelope. */
+  /** An object is sent as JSON, bytes as an envelope. */
   body?: object | Uint8Array;
   timeoutMs?: number;
 }>;

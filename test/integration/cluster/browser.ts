@@ -1,6 +1,6 @@
 /**
- * Browser: a person without scripts at a cluster. It keeps cookies per host, follows redirects, fills in the provider's
- * form, and for each step the test says which process it lands on, as a balancer would. It remembers every step.
+ * Browser: a person without scripts at a cluster. It stores cookies per host, follows redirects, fills in the provider's
+ * form, and records every step. For each step the test chooses the process, as a load balancer would.
  */
 import { sendUntilDecided } from "./client.ts";
 
@@ -14,7 +14,7 @@ export type Navigation = Readonly<{
 }>;
 
 export type Browser = Readonly<{
-  /** Until an answer is no redirect; `user` is typed in where the provider asks. */
+  /** Follows redirects to the final page; fills `user` into the provider's form. */
   navigate(
     url: string,
     options?: Readonly<{ user?: string; form?: Readonly<Record<string, string>> }>,
@@ -24,17 +24,17 @@ export type Browser = Readonly<{
 
 const stepsMax = 20;
 
-/** @param portOf where a request to this URL lands */
+/** @param portOf the port that receives a request to this URL */
 export function startBrowser(portOf: (url: URL, step: number) => number): Browser {
   const jar = new Map<string, Map<string, string>>();
 
-  function keep(hostname: string, line: string): void {
+  function storeCookie(hostname: string, line: string): void {
     const [pair = "", ...attributes] = line.split(";").map((part) => part.trim());
     const cookies = jar.get(hostname) ?? new Map<string, string>();
     jar.set(hostname, cookies);
     const [name, value] = [pair.slice(0, pair.indexOf("=")), pair.slice(pair.indexOf("=") + 1)];
-    const gone = value === "" || attributes.some((each) => /^(max-age=0|expires=thu, 01 jan 1970)/i.test(each));
-    if (gone) cookies.delete(name);
+    const isExpired = value === "" || attributes.some((each) => /^(max-age=0|expires=thu, 01 jan 1970)/i.test(each));
+    if (isExpired) cookies.delete(name);
     else cookies.set(name, value);
   }
 
@@ -57,7 +57,7 @@ export function startBrowser(portOf: (url: URL, step: number) => number): Browse
           ...(form && { body: new URLSearchParams(form).toString() }),
         });
         steps.push({ method, url, status: answer.status });
-        for (const line of answer.headers["set-cookie"] ?? []) keep(url.hostname, line);
+        for (const line of answer.headers["set-cookie"] ?? []) storeCookie(url.hostname, line);
         const { location } = answer.headers;
         form = undefined;
         if (location !== undefined) url = new URL(location, url);
@@ -65,7 +65,7 @@ export function startBrowser(portOf: (url: URL, step: number) => number): Browse
           form = { user };
         else return { steps, url, status: answer.status, permitted: answer.permitted, body: answer.body };
       }
-      throw new Error(`it goes round: ${steps.map(({ url }) => url.host + url.pathname).join(" → ")}`);
+      throw new Error(`redirect loop: ${steps.map(({ url }) => url.host + url.pathname).join(" → ")}`);
     },
   };
 }

@@ -1,7 +1,7 @@
 /**
- * Client: callers of a cluster, each at one process of its choice, under the host name that people use.
+ * HTTP and WebSocket clients for the cluster tests: each calls one process of its choice under the public host name.
  *
- * `permitted` is never what a proxy says of itself: only the upstream's own mark counts.
+ * `permitted` does not rest on the proxy's word: only the upstream's own header sets it.
  */
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -24,9 +24,9 @@ export type RequestOptions = Readonly<{
 export type HttpReply = Readonly<{ status: number; headers: IncomingHttpHeaders; body: string; permitted: boolean }>;
 
 const answerWithinMs = 60_000;
-/** Whoever asks on while nothing can be decided gives up after this. */
+/** A caller that retries while a node cannot decide gives up after this. */
 const undecidedMsMax = 20_000;
-/** Whoever waits for the end of something that does not end is told so. */
+/** A wait for the end of a stream fails after this. */
 const endWithinMs = 60_000;
 
 export async function sendRequest(options: RequestOptions): Promise<HttpReply> {
@@ -43,8 +43,8 @@ export async function sendRequest(options: RequestOptions): Promise<HttpReply> {
 }
 
 /**
- * As a person does, or a browser that is told `Retry-After`: asks again while the answer is that nothing can be decided
- * just now. A node that is behind, or whose machine stopped it for a moment, says so and is right.
+ * Sends the request again while the node answers 503 with `Retry-After`, as a browser does. A node that lags, or whose
+ * machine paused it, rightly answers so.
  */
 export function sendUntilDecided(options: RequestOptions): Promise<HttpReply> {
   return untilDecided(
@@ -53,7 +53,7 @@ export function sendUntilDecided(options: RequestOptions): Promise<HttpReply> {
   );
 }
 
-/** Asks again while there is no decision, for as long as a person would. */
+/** Sends again while there is no decision, for at most 20 s. */
 export async function untilDecided<T>(send: () => Promise<T>, isUndecided: (answer: T) => boolean): Promise<T> {
   const giveUpAt = performance.now() + undecidedMsMax;
   for (;;) {
@@ -63,7 +63,7 @@ export async function untilDecided<T>(send: () => Promise<T>, isUndecided: (answ
   }
 }
 
-/** The answer as it begins, once there is one. */
+/** Resolves with the head of the first response that is a decision. */
 function beginUntilDecided(options: RequestOptions): Promise<IncomingMessage> {
   return untilDecided(
     () => beginRequest(options),
@@ -94,12 +94,12 @@ function beginRequest(options: RequestOptions): Promise<IncomingMessage> {
   return promise;
 }
 
-/** A long answer, from its first byte on. */
+/** A long response, collected from its first byte. */
 export type Stream = Readonly<{
   status: number;
   headers: IncomingHttpHeaders;
   body(): string;
-  /** `whole`: it ended as its sender meant it to; `broken`: half of it is here. */
+  /** `whole`: the response is complete; `broken`: the connection ended in the middle of it. */
   ended: Promise<"whole" | "broken">;
   close(): void;
 }>;
@@ -112,9 +112,9 @@ export async function openStream(options: RequestOptions): Promise<Stream> {
     body += chunk;
   });
   const { promise: ended, resolve, reject } = Promise.withResolvers<"whole" | "broken">();
-  rejectIfEndless(ended, reject, "a streaming answer");
+  rejectIfEndless(ended, reject, "a streaming response");
   response.on("close", () => resolve(response.complete ? "whole" : "broken"));
-  response.on("error", () => {}); // told by `close`
+  response.on("error", () => {}); // `close` reports it
   if (!response.readableEnded && body === "") await Promise.race([once(response, "data"), ended]).catch(() => {});
   return {
     status: response.statusCode ?? 0,
@@ -125,11 +125,11 @@ export async function openStream(options: RequestOptions): Promise<Stream> {
   };
 }
 
-/** A long answer of which only the amount is kept. */
+/** A long response whose bytes are counted and dropped. */
 export type MeteredStream = Readonly<{
   status: number;
   bytes(): number;
-  /** When the newest of it was sent, by its stamp. */
+  /** Send time of the newest bytes, from their stamp. */
   newest(): number;
   ended: Promise<"whole" | "broken">;
   close(): void;
@@ -146,9 +146,9 @@ function meterStream(response: IncomingMessage): MeteredStream {
     newest = newestStamp(chunk) ?? newest;
   });
   const { promise: ended, resolve, reject } = Promise.withResolvers<"whole" | "broken">();
-  rejectIfEndless(ended, reject, "a long answer");
+  rejectIfEndless(ended, reject, "a long response");
   response.on("close", () => resolve(response.complete ? "whole" : "broken"));
-  response.on("error", () => {}); // told by `close`
+  response.on("error", () => {}); // `close` reports it
   return {
     status: response.statusCode ?? 0,
     bytes: () => bytes,
@@ -158,7 +158,7 @@ function meterStream(response: IncomingMessage): MeteredStream {
   };
 }
 
-/** An upload without end, of 8 KiB every 10 ms; the answer has begun. */
+/** An endless upload, 8 KiB every 10 ms; the response has begun. */
 export type Upload = Readonly<{ status: number; sent(): number; ended: Promise<unknown>; close(): void }>;
 
 export async function openUpload(options: RequestOptions): Promise<Upload> {
@@ -170,7 +170,7 @@ export async function openUpload(options: RequestOptions): Promise<Upload> {
     },
     resolve,
   );
-  sent.on("error", reject); // once the answer has begun, nobody listens
+  sent.on("error", reject); // no effect once the response has begun
   let bytes = 0;
   const timer = setInterval(() => {
     if (sent.destroyed || sent.writableNeedDrain) return;
@@ -188,18 +188,18 @@ export async function openUpload(options: RequestOptions): Promise<Upload> {
   return { status: response.statusCode ?? 0, sent: () => bytes, ended: ended.promise, close: () => sent.destroy() };
 }
 
-/** An open WebSocket on which ticks arrive. */
+/** An open WebSocket that receives ticks. */
 export type LiveSocket = Readonly<{
   ticks(): number;
-  /** When the upstream sent the newest of them. */
+  /** When the upstream sent the newest tick. */
   newest(): number;
   isOpen(): boolean;
-  /** Settles with the close code; 1006: no close frame came. */
+  /** Resolves with the close code; 1006: no close frame was received. */
   closed: Promise<Readonly<{ code: number; reason: string }>>;
   close(): void;
 }>;
 
-/** @throws an error that names the status when the upgrade is refused */
+/** @throws an error that names the status if the upgrade is refused */
 export function openSocket(options: RequestOptions): Promise<LiveSocket> {
   return untilDecided(
     () => upgrade(options).catch((error: unknown) => error as Error),
@@ -225,7 +225,7 @@ async function upgrade(options: RequestOptions): Promise<LiveSocket> {
   const first = once(socket, "message");
   first.catch(() => {});
   await once(socket, "open");
-  socket.on("error", () => {}); // told by `closed`
+  socket.on("error", () => {}); // `closed` reports it
   await Promise.race([first, closed]);
   return {
     ticks: () => ticks,
@@ -239,11 +239,11 @@ async function upgrade(options: RequestOptions): Promise<LiveSocket> {
 function rejectIfEndless(ended: Promise<unknown>, reject: (error: Error) => void, what: string): void {
   const timer = setTimeout(() => reject(new Error(`${what} did not end within ${endWithinMs} ms`)), endWithinMs);
   timer.unref();
-  const done = (): void => clearTimeout(timer); // also when nobody waits for it
+  const done = (): void => clearTimeout(timer); // handled here, so that an unobserved rejection does not end the process
   ended.then(done, done);
 }
 
-/** One request of a hammer, and what came of it; `status` 0: the connection broke. */
+/** One request of a hammer and its outcome; `status` 0: the connection broke. */
 export type Shot = Readonly<{
   id: string;
   name: string;
@@ -253,7 +253,7 @@ export type Shot = Readonly<{
   permitted: boolean;
 }>;
 
-/** Callers that ask again and again on kept connections, as fast as they are answered. */
+/** Callers that send requests back to back on keep-alive connections. */
 export function hammer(targets: readonly Readonly<{ name: string; target: RequestOptions }>[], { callers = 2 } = {}) {
   const agent = new Agent({ keepAlive: true, maxSockets: callers * targets.length });
   const shots: Shot[] = [];

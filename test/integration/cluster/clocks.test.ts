@@ -1,7 +1,8 @@
 /**
- * Clocks that cannot be relied upon, on real proxies: one whose clocks all run fast, one whose two clocks come apart, a
- * machine that was suspended, and one that was frozen with everything it could tell the time by. libfaketime makes the
- * clocks; without it, and without a grown-up lease, nothing here is about how fast anything is.
+ * Proxies with wrong clocks: clocks that all run fast, two clocks that drift apart, a suspended machine, and a frozen
+ * machine whose clocks do not count the pause.
+ *
+ * libfaketime sets the clocks. Without it these tests are skipped. Leases are short.
  */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
@@ -56,75 +57,85 @@ const serves = async (proxy: ClusterProcess): Promise<boolean> => {
   return answers.every(({ permitted }) => permitted);
 };
 
-test("a suspended machine: its wall clock has gone on, its monotonic one has not; it permits nothing before a grant asked for since", {
+test("after a suspend that only the wall clock counted, the node permits nothing before a grant that it requested afterwards", {
   skip,
   timeout: 240_000,
 }, async () => {
   const proxy = cluster.proxy(4);
-  await waitFor("it to serve", () => serves(proxy));
+  await waitFor("the node to serve", () => serves(proxy));
   writeFileSync(suspendedBy, "+4");
-  await waitFor("it to notice", () => /did not run: permitting nothing until a new grant/.test(proxy.log()));
-  // Four seconds off the leader's clock it is not fresh either, until it is set right.
-  await waitFor("the route that denies without a lease", async () => (await statuses(proxy))[1] === 503);
-  await waitFor("the clock to be told off", async () =>
+  await waitFor("the node to notice the pause", () =>
+    /did not run: permitting nothing until a new grant/.test(proxy.log()),
+  );
+  // Its clock is 4 s off the leader's, so it gets no fresh lease until the clock is corrected.
+  await waitFor("the route that denies without a lease to answer 503", async () => (await statuses(proxy))[1] === 503);
+  await waitFor("the readiness page to name the clock difference", async () =>
     /clock is [34]\d{3} ms off/.test((await proxy.notReadyReasons()).join()),
   );
-  await waitFor("the others to go on", () => serves(cluster.proxy(1)));
+  await waitFor("the other nodes to serve", () => serves(cluster.proxy(1)));
   writeFileSync(suspendedBy, "+0");
-  await waitFor("it to serve again", () => serves(proxy), { withinMs: 20_000 });
+  await waitFor("the node to serve again", () => serves(proxy), { withinMs: 20_000 });
 });
 
-test("a frozen machine: nothing of its own tells, and the leader's clock does; it waits for a grant asked for since", {
+test("after a freeze that none of its own clocks counted, the node notices it by the leader's clock and waits for a new grant", {
   skip,
   timeout: 240_000,
 }, async () => {
   const proxy = cluster.proxy(5);
-  await waitFor("it to serve", () => serves(proxy));
+  await waitFor("the node to serve", () => serves(proxy));
   const pauses = (): number => proxy.log().match(/did not run: permitting nothing until a new grant/g)?.length ?? 0;
   const before = pauses();
-  // Three seconds pass, and its clocks, set back by as much, do not count them.
+  // Three seconds pass; both clocks are set back by three seconds and do not count them.
   const [frozenMs, frozenS] = [3_000, 3];
   const frozenAt = performance.now();
   proxy.pause();
-  await waitFor("them to pass", () => performance.now() - frozenAt >= frozenMs);
+  await waitFor("three seconds to pass", () => performance.now() - frozenAt >= frozenMs);
   writeFileSync(frozenBy, `-${frozenS}`);
   proxy.resume();
-  await waitFor("it to notice", () => pauses() > before, { withinMs: 20_000 });
-  await waitFor("it to say that its clock is off", async () =>
+  await waitFor("the node to notice the pause", () => pauses() > before, { withinMs: 20_000 });
+  await waitFor("the readiness page to name the clock difference", async () =>
     /clock is \d{4} ms off/.test((await proxy.notReadyReasons()).join()),
   );
   writeFileSync(frozenBy, "+0");
-  await waitFor("it to serve again once its clock is right", () => serves(proxy), { withinMs: 20_000 });
+  await waitFor("the node to serve again once its clock is right", () => serves(proxy), { withinMs: 20_000 });
 });
 
-test("a monotonic clock that runs two per cent fast: the leader refuses it leases, says why, and receipts do not wait for it for ever", {
+test("a node whose monotonic clock runs 2% fast gets no lease and logs the reason, and receipts do not wait for it forever", {
   skip,
   timeout: 240_000,
 }, async () => {
   const proxy = cluster.proxy(2);
   await waitFor(
-    "the leader to refuse it, and to say why",
+    "the leader to refuse the lease and give the reason",
     () => /monotonic clock runs at least [12]\.\d+ % faster than the leader's/.test(proxy.log()),
     { withinMs: 90_000, everyMs: 500 },
   );
-  await waitFor("it to deny on both routes", async () => (await statuses(proxy)).every((status) => status === 503), {
-    withinMs: 20_000,
-  });
+  await waitFor(
+    "the node to deny on both routes",
+    async () => (await statuses(proxy)).every((status) => status === 503),
+    {
+      withinMs: 20_000,
+    },
+  );
   const { link } = await cluster.operator.revoke(await cluster.session("carol"));
   const receipt = await cluster.operator.receipt(link, { timeoutMs: 20_000 });
   assert.equal(receipt.complete, true);
   assert.ok(["applied", "fenced"].includes(receipt.nodes.find(({ node }) => node === proxy.name)?.status ?? ""));
-  await waitFor("the others to go on", () => serves(cluster.proxy(1)));
+  await waitFor("the other nodes to serve", () => serves(cluster.proxy(1)));
 });
 
-test("a wall clock that runs one per cent away from the monotonic one: the node itself permits nothing, whatever it is granted", {
+test("a node whose wall clock drifts 1% from its monotonic clock permits nothing, even with grants", {
   skip,
   timeout: 240_000,
 }, async () => {
   const proxy = cluster.proxy(3);
-  await waitFor("it to say so", async () => /run at different rates/.test((await proxy.notReadyReasons()).join()), {
-    withinMs: 90_000,
-    everyMs: 200,
-  });
+  await waitFor(
+    "the readiness page to name the drift",
+    async () => /run at different rates/.test((await proxy.notReadyReasons()).join()),
+    {
+      withinMs: 90_000,
+      everyMs: 200,
+    },
+  );
   assert.deepEqual(await statuses(proxy), [503, 503]);
 });

@@ -1,7 +1,7 @@
-/** Cluster config: the configuration file of each process of a test's cluster, as JSON, which is YAML too. Pure. */
+/** Configuration of each process of a test cluster, as JSON, which is also YAML. Pure. */
 import type { ProcessPorts } from "./cluster-process.ts";
 
-/** `default`: leases as they come, W beyond a minute. `short`: W about four seconds. */
+/** `default`: default leases, window W over a minute. `short`: W about 4 s. */
 export type Timing = "default" | "short";
 
 export type Service = "databroker" | "authenticate" | "proxy";
@@ -11,7 +11,7 @@ export type ProcessSpec = Readonly<{
   services: readonly Service[];
   region: string;
   ports: ProcessPorts;
-  /** Where this process finds NATS and the brokers: a relay's addresses where it is cut off now and then. */
+  /** Addresses of NATS and the brokers; those of relays for a process that tests cut off. */
   nats: readonly string[];
   brokerUrls: readonly string[];
 }>;
@@ -23,7 +23,7 @@ export type ClusterSetup = Readonly<{
   idpSecret: string;
   postgres: string;
   upstreamPort: number;
-  /** The port that people see: a balancer before the proxies. */
+  /** The public port: a load balancer in front of the proxies. */
   frontPort: number;
   idpPort: number;
   authenticatePort: number;
@@ -33,9 +33,7 @@ export const routeNames = ["app", "eng", "strict"] as const;
 
 export const shortMs = { lease: 2_000, renew: 500, beat: 100, takeover: 1_500, grace: 2_000 };
 const longestMs = `${shortMs.lease + shortMs.grace}ms`;
-/**
- * Δ plus the longest grace, with the default drift: after this much silence nothing a node was granted counts any more.
- */
+/** Time after which a silent node's grants have expired: lease plus longest grace, with the default drift. */
 export const fenceMs = (windowMs: number): number => (windowMs * 1.01) / 0.99 + 50;
 
 export const hostOf = (setup: Pick<ClusterSetup, "frontPort">, route: string): string =>
@@ -89,7 +87,7 @@ export function configOf(spec: ProcessSpec, setup: ClusterSetup, options: Config
         renew: `${shortMs.renew}ms`,
         beat: `${shortMs.beat}ms`,
         takeover: `${shortMs.takeover}ms`,
-        // After a failover that may have lost beats a receipt waits for the longest window that is granted.
+        // After a failover that may have lost beats, a receipt waits for the longest window ever granted.
         ...(options.moreRoutes === undefined && {
           max_window: { proxy: longestMs, authorize: longestMs, broker: longestMs },
         }),
@@ -107,11 +105,11 @@ export function configOf(spec: ProcessSpec, setup: ClusterSetup, options: Config
   };
 }
 
-/** `broker`: settings of that section beyond those. */
+/** `broker`: more settings of that section. */
 export type ConfigOptions = Readonly<{
   timing: Timing;
   dataDir: string;
   broker?: object;
-  /** Beside those of every cluster: for everyone signed in, with these keys. */
+  /** More routes, for every signed-in person; the value holds their staleness keys. */
   moreRoutes?: Readonly<Record<string, object>>;
 }>;

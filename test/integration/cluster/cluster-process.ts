@@ -1,7 +1,7 @@
 /**
- * Cluster process: one real `cardea run` on loopback, and what may be done to it.
+ * Cluster process: one real `cardea run` on loopback, and what a test can do to it.
  *
- * Ports, configuration and data folder survive everything but the test.
+ * Its ports, configuration and data folder survive restarts and end with the test.
  */
 
 import { readFileSync, writeFileSync } from "node:fs";
@@ -14,14 +14,14 @@ export type ProcessPorts = Readonly<{ address: number; metrics: number; broker: 
 
 const root = join(import.meta.dirname, "../../..");
 export const mainFile = join(root, "src/main.ts");
-/** Compiled once for all processes of all tests: a restart is then a matter of a second. */
+/** Compiles once for all processes of all tests, so a restart takes about a second. */
 export const fasterStart = { NODE_COMPILE_CACHE: join(root, ".cache/compile") };
-/** Nobody balances over these, and a stream that a test left open is not waited for. */
+/** No load balancer needs a drain delay here, and no stream that a test left open is worth waiting for. */
 const quickDrain = { DRAIN_DELAY: "0s", DRAIN_TIMEOUT: "5s" };
 
 const readyWithinMs = 120_000;
 const exitWithinMs = 60_000;
-/** A process that is served late by its machine answers late. */
+/** A process on a busy machine answers late. */
 const answerWithinMs = 15_000;
 
 export class ClusterProcess {
@@ -32,12 +32,12 @@ export class ClusterProcess {
   readonly configFile: string;
   readonly #logFile: string;
   readonly #env: Readonly<Record<string, string>>;
-  /** What is started next: this build, or another one. */
+  /** The program of the next start: this build or another one. */
   program = mainFile;
   #child: Child | undefined;
 
   constructor(
-    place: Readonly<{
+    spec: Readonly<{
       name: string;
       region: string;
       ports: ProcessPorts;
@@ -47,14 +47,14 @@ export class ClusterProcess {
       env?: Readonly<Record<string, string>>;
     }>,
   ) {
-    this.#env = place.env ?? {};
-    this.name = place.name;
-    this.region = place.region;
-    this.ports = place.ports;
-    this.dataDir = place.dataDir;
-    this.configFile = join(place.folder, `${place.name}.yaml`);
-    this.#logFile = join(place.folder, `${place.name}.log`);
-    writeFileSync(this.configFile, JSON.stringify(place.config, null, 2), { mode: 0o600 });
+    this.#env = spec.env ?? {};
+    this.name = spec.name;
+    this.region = spec.region;
+    this.ports = spec.ports;
+    this.dataDir = spec.dataDir;
+    this.configFile = join(spec.folder, `${spec.name}.yaml`);
+    this.#logFile = join(spec.folder, `${spec.name}.log`);
+    writeFileSync(this.configFile, JSON.stringify(spec.config, null, 2), { mode: 0o600 });
   }
 
   get brokerUrl(): string {
@@ -67,16 +67,16 @@ export class ClusterProcess {
     return readFileSync(this.#logFile, "utf8");
   }
 
-  /** Ends by itself. */
+  /** Waits until the process ends by itself. */
   async exited(): Promise<Exit | undefined> {
     return this.#child?.exited;
   }
-  /** It has said that it did not run for a while: until its next grant it rightly permits nothing. */
+  /** The process has logged that it was paused: until its next grant it rightly permits nothing. */
   hasReportedPause(): boolean {
     return /did not run: permitting nothing until a new grant/.test(this.log());
   }
 
-  /** Without waiting until it serves. */
+  /** Starts the process without waiting until it serves. */
   async launch(): Promise<void> {
     this.#child = await Child.start({
       command: process.execPath,
@@ -89,11 +89,11 @@ export class ClusterProcess {
     await this.launch();
     await this.ready();
   }
-  /** As a crash would. */
+  /** Ends the process as a crash would. */
   async kill(): Promise<void> {
     await this.#child?.kill();
   }
-  /** Drains, says goodbye, ends. */
+  /** SIGTERM: the process drains, sends its goodbye, and ends. */
   async end(): Promise<Exit | undefined> {
     return this.#child?.end("SIGTERM", { withinMs: exitWithinMs });
   }
@@ -114,42 +114,42 @@ export class ClusterProcess {
       await waitFor(
         `${this.name} to be ready`,
         async () => {
-          reasons = this.running ? await this.notReadyReasons() : ["it has ended"];
+          reasons = this.running ? await this.notReadyReasons() : ["the process has ended"];
           return reasons.length === 0 || !this.running;
         },
         { withinMs: readyWithinMs, everyMs: 50 },
       );
-      if (!this.running) throw new Error("it has ended");
+      if (!this.running) throw new Error("the process has ended");
     } catch (cause) {
       throw new Error(`${this.name} is not ready: ${reasons.join("; ")}\n${this.log().slice(-4_000)}`, { cause });
     }
   }
 
-  /** In its own words; empty when it serves. */
+  /** The reasons on its readiness page; empty if it serves. */
   async notReadyReasons(): Promise<readonly string[]> {
     try {
       const response = await this.#fetch("/readyz");
       const answer = (await response.json()) as { ready: boolean; reasons: readonly string[] };
       return answer.ready ? [] : answer.reasons;
     } catch {
-      return ["does not answer"];
+      return ["no response"];
     }
   }
 
-  /** What `/readyz` answers. @param query with its `?` */
+  /** The response of `/readyz`. @param query begins with `?` */
   async readiness(query = ""): Promise<Readonly<{ status: number; routes: RouteShare }>> {
     const response = await this.#fetch(`/readyz${query}`);
     const { routes } = (await response.json()) as Readonly<{ routes: RouteShare }>;
     return { status: response.status, routes };
   }
 
-  /** One number of its `/metrics`; 0 when it is not there (yet). */
+  /** One value of its `/metrics`; 0 if the metric does not exist (yet). */
   async metric(name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
     const wanted = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
     const lines = (await (await this.#fetch("/metrics")).text()).split("\n");
     const line = lines.find(
       (each) =>
-        (each.startsWith(`${name}{`) || each.startsWith(`${name} `)) && wanted.every((one) => each.includes(one)),
+        (each.startsWith(`${name}{`) || each.startsWith(`${name} `)) && wanted.every((pair) => each.includes(pair)),
     );
     return line === undefined ? 0 : Number(line.slice(line.lastIndexOf(" ") + 1));
   }

@@ -1,9 +1,9 @@
 /**
- * Cluster: a real one on loopback, for the tests of this folder. Postgres, NATS, brokers, authenticate and proxies are
- * processes of their own, each with its own configuration and data folder; before the proxies stands a balancer. The
- * demo identity provider, the upstream and the balancer live in the test's own process.
+ * Cluster: a real cluster on loopback for the tests of this folder. Postgres, NATS, brokers, authenticate and proxies are
+ * separate processes, each with its own configuration and data folder. The demo identity provider, the upstream, the load
+ * balancer and the relays run in the test's process.
  *
- * Everything ends with `stop`, or with the test process, however that ends.
+ * Everything ends with `stop`, or when the test process ends for any reason.
  */
 import { spawn } from "node:child_process";
 import { randomBytes, randomUUID } from "node:crypto";
@@ -56,22 +56,22 @@ import { startUpstream, type Upstream } from "./upstream.ts";
 export type ClusterOptions = Readonly<{
   timing: Timing;
   nats?: 1 | 3;
-  /** Settings of the NATS servers beyond those. */
+  /** More settings of the NATS servers. */
   natsConfig?: string;
   brokers?: number;
   /** The regions of the proxies, in turn: `proxy-1`, `proxy-2`, … */
   regions: readonly string[];
-  /** In the place of a server of its own; stopped with the cluster. */
+  /** Starts the Postgres server to use in place of a new one; it stops with the cluster. */
   postgres?: () => Promise<PostgresServer>;
-  /** Beside those of every cluster: for everyone signed in, with what is said of staleness. */
+  /** More routes, for every signed-in person, with their staleness settings. */
   moreRoutes?: Readonly<Record<string, Readonly<{ on_stale?: string; stale_grace?: string }>>>;
-  /** Of a process, by its name; beside the environment of the test. */
+  /** Extra environment variables, by the name of the process. */
   env?: Readonly<Record<string, Readonly<Record<string, string>>>>;
-  /** This proxy reaches NATS and the brokers through relays of the test's own. */
+  /** The name of a proxy that reaches NATS and the brokers through relays. */
   relayed?: string;
   /** Settings of the `broker` section of every process. */
   broker?: object;
-  /** Done to the empty database, before the first process. */
+  /** Prepares the empty database before the first process starts. */
   prepare?: (setup: ClusterSetup) => Promise<void>;
 }>;
 
@@ -88,32 +88,32 @@ export type Cluster = Readonly<{
   proxy(n: number): ClusterProcess;
   provider: DemoProvider;
   upstream: Upstream;
-  /** Leads to all proxies in turn, unless told otherwise. */
+  /** The load balancer: sends connections to all proxies in turn, until `setTargets`. */
   front: Relay;
-  /** Between the relayed proxy and what it needs. */
+  /** Relays between the relayed proxy, NATS and the brokers. */
   relays: Readonly<{ nats: Relay; brokers: readonly Relay[] }>;
   config: Config;
   setup: ClusterSetup;
   host(route: string): string;
-  /** A session made by command, as authenticate makes it at a sign-in. */
+  /** Creates a session by command, as authenticate does at a sign-in. */
   session(user: string, groups?: readonly string[]): Promise<Session>;
-  /** What a proxy decides: asked again while it says that it cannot just now, as whoever is told `Retry-After` does. */
+  /** Requests a page of a proxy; sends again while the proxy answers 503 with `Retry-After`. */
   get(proxy: ClusterProcess, route: string, session?: Session | null, path?: string): Promise<HttpReply>;
-  /** What it answers at this moment. */
+  /** Requests a page once. */
   getOnce(proxy: ClusterProcess, route: string, session?: Session | null): Promise<HttpReply>;
-  /** The real command line, with the configuration of authenticate. */
+  /** Runs the real command line with the configuration of authenticate. */
   cardea(...args: readonly string[]): Promise<CliResult>;
   cardeaWith(configFile: string, ...args: readonly string[]): Promise<CliResult>;
-  /** The broker API, in a role. */
+  /** A client of the broker API in a role. */
   client(role: Role): BrokerClient;
   operator: Readonly<{
     get(path: string): Promise<HttpReply>;
     post(path: string, body: object): Promise<HttpReply>;
-    /** Waited for as long as it takes on a slow machine, unless told otherwise. */
+    /** The default time-out allows for a slow machine. */
     revoke(session: Session, wait?: Readonly<{ wait: "all" | "region" | "none"; timeoutMs?: number }>): Promise<Change>;
     receipt(target: Link | string, options?: Readonly<{ wait?: string; timeoutMs?: number }>): Promise<Receipt>;
   }>;
-  /** As the leader says it: asked again while nobody knows of one. */
+  /** The leader's status; waits until a broker knows the leader. */
   status(): Promise<ClusterStatus>;
   leader(): Promise<ClusterProcess>;
   follower(): Promise<ClusterProcess>;
@@ -122,7 +122,7 @@ export type Cluster = Readonly<{
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 const sessionLifeMs = 3_600_000;
-/** A command is tried for as long as a takeover takes on a slow machine. */
+/** A command is retried for as long as a takeover takes on a slow machine. */
 const submitMs = 60_000;
 const receiptMs = 30_000;
 
@@ -193,22 +193,22 @@ async function build(
     const dataDir = join(folder.path, "data", spec.name);
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     const relayed = spec.name === options.relayed;
-    const reached = relayed
+    const addresses = relayed
       ? {
           nats: [`nats://127.0.0.1:${relays.nats.port}`],
           brokerUrls: relays.brokers.map((relay) => `http://127.0.0.1:${relay.port}`),
         }
       : { nats: nats.urls, brokerUrls };
-    const config = configOf({ ...spec, ...reached }, setup, {
+    const config = configOf({ ...spec, ...addresses }, setup, {
       ...{ timing: options.timing, dataDir, moreRoutes },
       broker: options.broker ?? {},
     });
-    const made = new ClusterProcess({
+    const created = new ClusterProcess({
       ...{ ...spec, folder: folder.path, dataDir, config },
       env: options.env?.[spec.name] ?? {},
     });
-    stops.push(() => made.kill());
-    return made;
+    stops.push(() => created.kill());
+    return created;
   };
   const brokers = ports.brokers.map((each, i) =>
     newProcess({ name: `broker-${i + 1}`, services: ["databroker"], region: "north", ports: each }),
@@ -226,21 +226,21 @@ async function build(
   const clients = new Map<Role, BrokerClient>();
   stops.push(() => Promise.all([...clients.values()].map((each) => each.close())));
   const client = (role: Role): BrokerClient => {
-    const known = clients.get(role);
-    if (known !== undefined) return known;
-    const made = createBrokerClient({
+    const existing = clients.get(role);
+    if (existing !== undefined) return existing;
+    const created = createBrokerClient({
       ...{ role, urls: config.broker.urls, cluster: setup.clusterName, name: "test", secret: config.sharedSecret },
       ...{ clock: systemClock, randomBytes, logger: silent, submitMs },
     });
-    clients.set(role, made);
-    return made;
+    clients.set(role, created);
+    return created;
   };
   const host = (route: string): string => hostOf(setup, route);
   const operator = createOperator({ config, authenticate, host: host("authenticate") });
-  const named = async (leads: boolean): Promise<ClusterProcess> =>
-    waitFor("a broker that leads", async () => {
+  const brokerThat = async (isLeading: boolean): Promise<ClusterProcess> =>
+    waitFor("a broker that isLeading", async () => {
       const { leader } = await client("operator").status();
-      return leader === null ? undefined : brokers.find(({ name }) => (name === leader.brokerId) === leads);
+      return leader === null ? undefined : brokers.find(({ name }) => (name === leader.brokerId) === isLeading);
     });
   await waitForStoredConfigurations(client("operator"));
   return {
@@ -282,25 +282,25 @@ async function build(
     cardea: (...args) => runCardeaUntilServed([...args, "-c", authenticate.configFile]),
     cardeaWith: (configFile, ...args) => runCardea([...args, "-c", configFile]),
     status: () => statusWithLeader(client("operator")),
-    leader: () => named(true),
-    follower: () => named(false),
+    leader: () => brokerThat(true),
+    follower: () => brokerThat(false),
   };
 }
 
-/** Each process announces its configuration, and offers its body a moment later: behind that the log is quiet. */
+/** Each process announces its configuration and offers the body a moment later; after that the log is quiet. */
 async function waitForStoredConfigurations(client: BrokerClient): Promise<void> {
   await waitFor(
-    "what every configuration says to be kept",
+    "the body of every configuration to be stored",
     async () => {
       const { nodes } = await client.status();
-      const kept = new Set<string>((await client.configurations()).map(({ configHash }) => configHash));
-      return nodes.length > 0 && nodes.every(({ configHash }) => configHash !== null && kept.has(configHash));
+      const stored = new Set<string>((await client.configurations()).map(({ configHash }) => configHash));
+      return nodes.length > 0 && nodes.every(({ configHash }) => configHash !== null && stored.has(configHash));
     },
     { withinMs: 60_000 },
   );
 }
 
-/** A broker that is busy, or has just lost its leader, knows of none for a moment. */
+/** Waits: a broker that is busy, or has just lost its leader, knows no leader for a moment. */
 export function statusWithLeader(client: BrokerClient): Promise<ClusterStatus> {
   return waitFor(
     "a broker that knows the leader",
@@ -315,11 +315,11 @@ export function statusWithLeader(client: BrokerClient): Promise<ClusterStatus> {
 async function choosePorts({ brokers = 2, regions }: ClusterOptions) {
   const free = await freePorts(2 + 3 * (brokers + 1 + regions.length));
   const next = (): number => free.pop() ?? 0;
-  const take = (): ProcessPorts => ({ address: next(), metrics: next(), broker: next() });
+  const nextPorts = (): ProcessPorts => ({ address: next(), metrics: next(), broker: next() });
   return {
-    ...{ front: next(), idp: next(), authenticate: take() },
-    brokers: Array.from({ length: brokers }, take),
-    proxies: regions.map(take),
+    ...{ front: next(), idp: next(), authenticate: nextPorts() },
+    brokers: Array.from({ length: brokers }, nextPorts),
+    proxies: regions.map(nextPorts),
   };
 }
 
@@ -382,7 +382,7 @@ export function createOperator(
       timeoutMs: 60_000,
     });
   }
-  const told = <T>({ status, body }: HttpReply): T => {
+  const parseBody = <T>({ status, body }: HttpReply): T => {
     if (status !== 200) throw new Error(`the operator API answered ${status}: ${body}`);
     return JSON.parse(body) as T;
   };
@@ -390,7 +390,7 @@ export function createOperator(
     get: (path) => call("GET", path),
     post: (path, body) => call("POST", path, body),
     revoke: async (session, wait = { wait: "none" }) =>
-      told(
+      parseBody(
         await call(
           "POST",
           `/sessions/${session.id}/revoke`,
@@ -399,12 +399,12 @@ export function createOperator(
       ),
     async receipt(target, { wait = "all", timeoutMs = receiptMs } = {}) {
       const text = typeof target === "string" ? `command:${target}` : `link:${formatLink(target)}`;
-      return told(await call("GET", `/receipts/${text}?wait=${wait}&timeout=${timeoutMs}`));
+      return parseBody(await call("GET", `/receipts/${text}?wait=${wait}&timeout=${timeoutMs}`));
     },
   };
 }
 
-/** Run again while a server answers that it cannot just now, as the person at the terminal would. */
+/** Runs the command again while a server answers 503, as a person at a terminal would. */
 export function runCardeaUntilServed(args: readonly string[]): Promise<CliResult> {
   return untilDecided(
     () => runCardea(args),
@@ -430,7 +430,7 @@ export function runCardea(args: readonly string[]): Promise<CliResult> {
   });
 }
 
-/** The decisions that a node has recorded so far, oldest first. */
+/** The decision records of a node, oldest first. */
 export function decisionsOf(process: ClusterProcess): readonly Record<string, unknown>[] {
   const text = readFileSync(join(process.dataDir, "audit/decisions.jsonl"), "utf8");
   return text

@@ -1,6 +1,6 @@
 /**
- * A proxy's data folder copied while the proxy runs, and a second whole process started on the copy: two boots of one
- * node decide at once. Receipts count both, and the operator is told once, with both boots.
+ * A copied data folder: a second process starts on a copy of a running proxy's folder, so two boots of one node decide at
+ * once. Receipts count both, and the operator is notified once, with both boots.
  */
 import assert from "node:assert/strict";
 import { cpSync, mkdirSync, readFileSync } from "node:fs";
@@ -22,7 +22,7 @@ before(
 );
 after(() => cluster?.stop());
 
-/** A second process of the same node, from a copy of its data folder and with its configuration. */
+/** Starts a second process of the same node on a copy of its data folder, with its configuration. */
 async function startCopy(original: ClusterProcess, folder: TemporaryFolder): Promise<ClusterProcess> {
   const [address = 0, metrics = 0, broker = 0] = await freePorts(3);
   const dataDir = `${folder.path}/data`;
@@ -43,7 +43,7 @@ async function startCopy(original: ClusterProcess, folder: TemporaryFolder): Pro
 const bootsOf = async (name: string): Promise<readonly string[]> =>
   (await cluster.status()).nodes.filter(({ node }) => node === name).map(({ boot }) => boot);
 
-test("a copy of a living proxy: both boots count in receipts, and the operator is told once", {
+test("a copy of a running proxy counts as a second boot in receipts, and the operator is notified once", {
   timeout: 400_000,
 }, async (t) => {
   using folder = new TemporaryFolder("copied-folder");
@@ -64,7 +64,7 @@ test("a copy of a living proxy: both boots count in receipts, and the operator i
   });
   for (const process of [original, copy])
     assert.equal((await cluster.get(process, "app", session)).permitted, true, "both hold a lease and permit");
-  await waitFor("the pair to be found", async () => (await copies()) === 1, patience);
+  await waitFor("the leader to find the two boots", async () => (await copies()) === 1, patience);
   const { code, out, err } = await cluster.cardea("cluster", "status");
   assert.equal(code, 0, err);
   const copied = out.split("\n").filter((line) => line.startsWith("COPIED"));
@@ -72,7 +72,7 @@ test("a copy of a living proxy: both boots count in receipts, and the operator i
   for (const fact of ["node proxy-1", first, second])
     assert.ok(copied[0]?.includes(fact), `${copied[0]} names ${fact}`);
 
-  // The original is frozen with a lease: only its window ends what it may do.
+  // The original is paused while it holds a lease: only the end of its window fences it.
   original.pause();
   const { link } = await cluster.operator.revoke(session);
   const open = await waitFor("the copy alone to have confirmed", async () => {
@@ -80,9 +80,9 @@ test("a copy of a living proxy: both boots count in receipts, and the operator i
     const ofNode = receipt.nodes.filter(({ node }) => node === original.name);
     return ofNode.some(({ boot, status }) => boot === second && status === "applied") ? { receipt, ofNode } : undefined;
   });
-  const standings = new Map(open.ofNode.map(({ boot, status }) => [boot as string, status]));
-  assert.deepEqual([...standings.keys()].sort(), [first, second].sort(), "the receipt names both boots");
-  assert.equal(open.receipt.complete, standings.get(first) === "fenced", "it waits for the original");
+  const statuses = new Map(open.ofNode.map(({ boot, status }) => [boot as string, status]));
+  assert.deepEqual([...statuses.keys()].sort(), [first, second].sort(), "the receipt names both boots");
+  assert.equal(open.receipt.complete, statuses.get(first) === "fenced", "the receipt waits for the original");
   const complete = await cluster.operator.receipt(link);
   assert.equal(complete.complete, true);
   assert.equal(complete.nodes.find(({ boot }) => boot === first)?.status, "fenced");
@@ -92,13 +92,13 @@ test("a copy of a living proxy: both boots count in receipts, and the operator i
       assert.equal(
         (await cluster.getOnce(process, route, session)).permitted,
         false,
-        "nothing after a complete receipt",
+        "permitted after a complete receipt",
       );
   await original.ready();
   for (const process of [original, copy])
-    assert.equal((await cluster.get(process, "app", session)).permitted, false, "nor with a new lease");
+    assert.equal((await cluster.get(process, "app", session)).permitted, false, "permitted with a new lease");
 
-  // Both renew side by side again: the pair is not news.
+  // Both renew again; the leader does not report the same two boots twice.
   const next = await cluster.session("bob");
   for (const process of [original, copy]) assert.equal((await cluster.get(process, "app", next)).permitted, true);
   const both = await cluster.operator.receipt((await cluster.operator.revoke(next)).link);
@@ -118,5 +118,5 @@ test("a copy of a living proxy: both boots count in receipts, and the operator i
   assert.deepEqual(await bootsOf(original.name), [first]);
   assert.ok(!(await cluster.cardea("cluster", "status")).out.includes("COPIED"));
   const last = await cluster.session("carol");
-  assert.equal((await cluster.get(original, "app", last)).permitted, true, "the original goes on");
+  assert.equal((await cluster.get(original, "app", last)).permitted, true, "the original serves alone");
 });

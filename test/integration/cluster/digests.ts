@@ -1,4 +1,4 @@
-/** Alike: whether every projection of a cluster has, at the head of the log, the digest of the log itself. */
+/** Digest checks: wait until the projections of a cluster agree with the log, or with the leader. */
 import assert from "node:assert/strict";
 import { decodeEvents, Projection } from "../../../src/events/index.ts";
 import { openPostgresLog } from "../../../src/replication/index.ts";
@@ -7,7 +7,7 @@ import type { Cluster } from "./cluster.ts";
 
 const pageEvents = 1_000;
 
-/** Folded from Postgres by the test itself, from the first event on. */
+/** The projection that the test folds from the log in Postgres, from the first event. */
 export async function foldLog({ setup }: Cluster): Promise<Projection> {
   const log = await openPostgresLog({ connectionString: setup.postgres, cluster: setup.clusterName });
   try {
@@ -23,11 +23,11 @@ export async function foldLog({ setup }: Cluster): Promise<Projection> {
   }
 }
 
-/** Waits until all nodes stand at the head, and the leader too, each with the digest that the log comes to. */
+/** Waits until the leader and all nodes have applied the head, each with the digest that the log folds to. */
 export async function waitForLogDigest(cluster: Cluster): Promise<void> {
   const names = [cluster.authenticate, ...cluster.proxies].map(({ name }) => name);
   await waitFor(
-    "every projection to have the digest of the log",
+    "every projection to match the digest of the log",
     async () => {
       const { leader, nodes } = await cluster.status();
       assert.ok(
@@ -39,14 +39,14 @@ export async function waitForLogDigest(cluster: Cluster): Promise<void> {
         names.every((name) => nodes.some((node) => node.node === name && node.applied?.hash === leader.head.hash));
       if (!settled) return false;
       const own = await foldLog(cluster);
-      if (own.applied.hash !== leader.head.hash) return false; // something was appended meanwhile
-      assert.equal(leader.digest, own.digest(), "the leader's ledger");
+      if (own.applied.hash !== leader.head.hash) return false; // another event was appended meanwhile
+      assert.equal(leader.digest, own.digest(), "the leader's state");
       const current = nodes.filter((node) => node.applied?.hash === leader.head.hash);
       return names.every((name) => current.some((node) => node.node === name && node.digest === own.digest()));
     },
     { withinMs: 30_000, everyMs: 100 },
   );
-  await waitFor("the command line to say so", async () => {
+  await waitFor("cardea cluster status to show no mismatch", async () => {
     const status = await cluster.cardea("cluster", "status");
     assert.equal(status.code, 0, `${status.out}${status.err}`);
     assert.doesNotMatch(status.out, /MISMATCH/);
@@ -54,9 +54,9 @@ export async function waitForLogDigest(cluster: Cluster): Promise<void> {
   });
 }
 
-/** Waits until so many nodes stand at the head, and each of them has the leader's digest. */
+/** Waits until at least `nodesMin` nodes have applied the head, and all of them have the leader's digest. */
 export async function waitForOneDigest(cluster: Cluster, nodesMin: number): Promise<void> {
-  await waitFor("all nodes to stand at the head with one digest", async () => {
+  await waitFor("all nodes to apply the head with one digest", async () => {
     const { leader, nodes } = await cluster.status();
     return (
       leader !== null &&

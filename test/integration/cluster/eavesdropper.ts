@@ -1,6 +1,6 @@
 /**
- * Eavesdropper: somebody on the network who reads everything, repeats anything and sends what they like, but has no key
- * of the cluster: beside NATS, and between a node and its broker.
+ * Eavesdropper: an attacker on the network who reads everything, replays anything and sends forgeries, on NATS and between
+ * a node and its broker, but holds no key of the cluster.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -39,7 +39,7 @@ import {
 } from "../../../src/replication/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
-/** The parts of an envelope, as anybody can take them apart and put them together. */
+/** The parts of an envelope; splitting and joining them needs no key. */
 export type EnvelopeParts = Readonly<{
   kind: MessageKind;
   certificate: Uint8Array;
@@ -64,12 +64,12 @@ export function joinEnvelope(parts: EnvelopeParts): Uint8Array {
   return encode([1, parts.kind, parts.certificate, parts.rootSignature, parts.payload, parts.signature]);
 }
 
-/** Enrols a key of one's own under a root of one's choice. */
+/** Enrols a new key under a root of the test's choice. */
 export function enrolSigner(
   options: Readonly<{
     cluster: string;
     secret: Uint8Array;
-    /** Whose root signs it; the role's own unless named. */
+    /** The role whose root signs the key; default: `role`. */
     rootOf?: Role;
     role: Role;
     name: string;
@@ -86,7 +86,7 @@ export function enrolSigner(
   );
 }
 
-/** A batch that links perfectly: one event of one's own behind a link of the log, in the epoch that is led. */
+/** A forged batch that links correctly: one event directly after a link of the log, in the current epoch. */
 export function batchAfter(previous: Link, event: CardeaEvent, of: Pick<Batch, "epoch" | "incarnation">): Batch {
   const bytes = encodeEvent({
     ...{ epoch: of.epoch, position: (previous.position + 1) as Position, eventId: uuidFromBytes(randomBytes(16)) },
@@ -103,7 +103,7 @@ export async function listenOnNats(url: string, cluster: string) {
   });
   await connection.flush();
   return {
-    /** The newest batch, once everything up to a link was received. */
+    /** Waits for the batch that ends at this link. */
     batchEndingAt: (link: Link): Promise<Readonly<{ envelope: Uint8Array; batch: Batch }>> =>
       waitFor("a genuine batch on NATS", () => {
         const envelope = received.find((each) => {
@@ -123,21 +123,21 @@ export async function listenOnNats(url: string, cluster: string) {
 
 export type Interceptor = Readonly<{
   port: number;
-  /** What nodes have said to the broker, and the broker to nodes, newest last. */
+  /** Lease messages of nodes, and the broker's replies to them, newest last. */
   requests: readonly Uint8Array[];
   replies: readonly Uint8Array[];
-  /** From now on answers to lease messages are these; null: the broker's own. */
+  /** From now on replaces the replies to lease messages; null: forwards the broker's replies. */
   tamperWith(tamper: Tamper | null): void;
   close(): Promise<void>;
 }>;
 
-/** @returns what is sent instead, and the seal in its header: the broker's own unless another is given */
+/** @returns the bytes to send instead, and the seal for their header; default: the broker's seal */
 export type Tamper = (
   genuine: Uint8Array,
   request: Readonly<{ body: Uint8Array; authorization: string }>,
 ) => Readonly<{ bytes: Uint8Array; seal?: string }>;
 
-/** In the middle between a node and a broker, where no TLS keeps it out. */
+/** Starts a man in the middle between a node and a broker, without TLS. */
 export async function startInterceptor(broker: string): Promise<Interceptor> {
   const agent = new Agent({ keepAliveTimeout: 1_000 });
   const requests: Uint8Array[] = [];
@@ -188,7 +188,7 @@ export async function startInterceptor(broker: string): Promise<Interceptor> {
   };
 }
 
-/** The same bytes with one bit turned over in the middle. */
+/** A copy with one bit flipped in the middle. */
 export function flipMiddleBit(bytes: Uint8Array): Uint8Array {
   const copy = Uint8Array.from(bytes);
   const at = Math.floor(copy.length / 2);
@@ -196,7 +196,7 @@ export function flipMiddleBit(bytes: Uint8Array): Uint8Array {
   return copy;
 }
 
-/** What the cluster's own messages would say of a batch, from somebody who made it up. */
+/** The envelope of a forged batch. */
 export const sealBatch = (speaker: Signer, batch: Batch): Uint8Array =>
   sealEnvelope(speaker, "batch", encodeMessage(batch));
 

@@ -1,6 +1,8 @@
 /**
- * Fencing on a real cluster with short leases: what a node may do that was stopped, cut off or passed over, and what a
- * receipt says of it meanwhile. Lease 2 s, grace 2 s, so W is a little more than four seconds.
+ * Fencing on a real cluster with short leases: what a proxy permits after it was paused, cut off or restarted, and what
+ * receipts say meanwhile.
+ *
+ * Lease and grace are 2 s each, so the window W is a little more than 4 s.
  */
 import assert from "node:assert/strict";
 import { after, before, type TestContext, test } from "node:test";
@@ -22,11 +24,11 @@ before(
 after(() => cluster?.stop());
 
 const wMs = fenceMs(shortMs.lease + shortMs.grace);
-/** A node's own 250 ms tick that comes over a second late. */
+/** A pause that a node must notice: its 250 ms tick fires over a second late. */
 const noticedMs = 1_400;
 const routes = ["app", "strict"] as const;
 
-/** Callers on kept connections, of each session on each route, at one proxy. */
+/** Constant requests of each session on each route at one proxy, on keep-alive connections. */
 function hammerAt(t: TestContext, proxy: ClusterProcess, sessions: Readonly<Record<string, Session>>) {
   const hammering = hammer(
     Object.entries(sessions).flatMap(([who, { cookie }]) =>
@@ -56,7 +58,7 @@ async function untilEach(
     for (const { name, status } of ofThese(shots, options.names, options.since)) {
       seen[`${name} ${status}`] = (seen[`${name} ${status}`] ?? 0) + 1;
     }
-    throw new Error(`in vain: ${what}; seen: ${JSON.stringify(seen)}`, { cause });
+    throw new Error(`timed out waiting for ${what}; seen: ${JSON.stringify(seen)}`, { cause });
   });
 }
 
@@ -72,7 +74,7 @@ const othersOf = (receipt: Receipt, { name }: ClusterProcess): string[] => [
 
 const permittedOf = (shots: readonly Shot[]): readonly Shot[] => shots.filter(({ permitted }) => permitted);
 
-test("a stopped proxy is never called applied, is fenced after W, and permits nothing on what was revoked when it wakes", async (t) => {
+test("a receipt never reports a paused proxy as applied, but as fenced after W, and the proxy refuses the revoked session when it resumes", async (t) => {
   const stopped = cluster.proxy(2);
   cluster.front.setTargets([cluster.proxy(1).ports.address]);
   const [revoked, kept] = [await cluster.session("alice"), await cluster.session("alice")];
@@ -83,18 +85,21 @@ test("a stopped proxy is never called applied, is fenced after W, and permits no
 
   stopped.pause();
   const { link } = await cluster.operator.revoke(revoked);
-  const askedAt = performance.now();
+  const revokedAt = performance.now();
   const receipt = await cluster.operator.receipt(link, { wait: "none" });
   assert.equal(receipt.complete, false);
   const { status, fencedInMs } = nodeIn(receipt, stopped);
   assert.equal(status, "unconfirmed");
-  assert.ok(fencedInMs !== null && fencedInMs > 0 && fencedInMs <= wMs, `it says when it is fenced: ${fencedInMs}`);
+  assert.ok(
+    fencedInMs !== null && fencedInMs > 0 && fencedInMs <= wMs,
+    `the receipt says when the proxy is fenced: ${fencedInMs}`,
+  );
 
   const completed = await cluster.operator.receipt(link);
   const completedAt = performance.now();
   assert.equal(completed.complete, true);
   assert.deepEqual([nodeIn(completed, stopped).status, othersOf(completed, stopped)], ["fenced", ["applied"]]);
-  assert.ok(completedAt - askedAt >= fencedInMs - 1, "not before its last grant was W ago");
+  assert.ok(completedAt - revokedAt >= fencedInMs - 1, "complete before the last grant was W ago");
   const arrivedBefore = new Set(cluster.upstream.requestIds);
 
   stopped.resume();
@@ -111,13 +116,13 @@ test("a stopped proxy is never called applied, is fenced after W, and permits no
   const reached = ofThese(shots, names("revoked")).filter(
     ({ id }) => cluster.upstream.requestIds.has(id) && !arrivedBefore.has(id),
   );
-  assert.deepEqual(reached, [], "nor did any of it reach the upstream");
+  assert.deepEqual(reached, [], "a request of the revoked session reached the upstream");
   const afterwards = await cluster.operator.receipt(link);
-  assert.equal(nodeIn(afterwards, stopped).status, "applied", "awake, it confirms like the others");
+  assert.equal(nodeIn(afterwards, stopped).status, "applied", "the resumed proxy confirms like the others");
   cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
 });
 
-test("a proxy that was stopped for a moment permits nothing on any route before its next grant, whatever waits in its sockets", async (t) => {
+test("a proxy that was briefly paused permits nothing on any route before its next grant, even with older grants in its sockets", async (t) => {
   const stopped = cluster.proxy(3);
   const { relays } = cluster;
   const [revoked, kept] = [await cluster.session("alice"), await cluster.session("alice")];
@@ -126,10 +131,10 @@ test("a proxy that was stopped for a moment permits nothing on any route before 
   const isPermitted = ({ permitted }: Shot) => permitted;
   await untilEach("all to be permitted", hammering.shots, { names: all, since: 0, count: 5, which: isPermitted });
 
-  // Grants are on their way when it stops, and lie in its sockets when it wakes. Nothing else reaches it, and nothing
-  // leaves.
-  const kepts = relays.brokers.map((relay) => relay.hold());
-  await waitFor("a grant to be on its way", () => kepts.some((bytes) => bytes() > 400));
+  // Grants are on their way when the proxy is paused, and are in its sockets when it resumes. Nothing else reaches or
+  // leaves it.
+  const heldBytes = relays.brokers.map((relay) => relay.hold());
+  await waitFor("a grant to be in flight", () => heldBytes.some((bytes) => bytes() > 400));
   stopped.pause();
   const pausedAt = performance.now();
   for (const relay of relays.brokers) relay.release();
@@ -137,15 +142,15 @@ test("a proxy that was stopped for a moment permits nothing on any route before 
   const { link } = await cluster.operator.revoke(revoked);
   await waitFor("a pause that a node must notice", () => performance.now() - pausedAt > noticedMs);
 
-  const resumedAt = performance.now(); // its lease and its grace would go on for a while, had it not slept
+  const resumedAt = performance.now(); // without the pause, its lease and grace would last a while longer
   stopped.resume();
-  await untilEach("answers without a grant", hammering.shots, {
+  await untilEach("denials without a grant", hammering.shots, {
     ...{ names: all, since: resumedAt, count: 60, which: ({ status }) => status === 503 },
   });
   assert.deepEqual(
     permittedOf(ofThese(hammering.shots, all, resumedAt)),
     [],
-    "permitted without a grant asked for since",
+    "permitted without a grant requested after the pause",
   );
   assert.match((await stopped.notReadyReasons()).join("; "), /did not run for \d+ ms; waiting for a grant/);
 
@@ -161,7 +166,7 @@ test("a proxy that was stopped for a moment permits nothing on any route before 
   await stopped.ready();
 });
 
-test("a proxy that is cut off denies at once where the route says so, serves its grace where it may, and then fences itself", async (t) => {
+test("a proxy that is cut off denies at the end of its lease or of its grace, as each route says, and then fences itself", async (t) => {
   const cutOff = cluster.proxy(3);
   const { relays } = cluster;
   const [revoked, kept] = [await cluster.session("alice"), await cluster.session("alice")];
@@ -182,23 +187,23 @@ test("a proxy that is cut off denies at once where the route says so, serves its
 
   assert.equal((await denying.closed).code, 4503);
   const leaseOverAt = performance.now();
-  assert.equal(serving.isOpen(), true, "a stream on a serve route is not closed within its grace");
+  assert.equal(serving.isOpen(), true, "a stream on a serve route stays open within its grace");
   await untilEach("the deny route to answer 503", hammering.shots, {
     ...{ names: ["kept strict"], since: leaseOverAt, count: 5, which: ({ status }) => status === 503 },
   });
-  await untilEach("the serve route to go on serving", hammering.shots, {
+  await untilEach("the serve route to permit", hammering.shots, {
     ...{ names: ["kept app"], since: leaseOverAt, count: 1, which: isPermitted },
   });
-  // What had been decided before may still be on its way.
-  const asked = ofThese(hammering.shots, ["kept strict"]).filter(({ sentAt }) => sentAt >= leaseOverAt);
-  assert.deepEqual(permittedOf(asked), []);
+  // Responses that were decided before may still arrive.
+  const sentAfterwards = ofThese(hammering.shots, ["kept strict"]).filter(({ sentAt }) => sentAt >= leaseOverAt);
+  assert.deepEqual(permittedOf(sentAfterwards), []);
 
   const completing = cluster.operator.receipt(link).then((receipt) => [receipt, performance.now()] as const);
   const [{ code }, [completed, completedAt]] = await Promise.all([serving.closed, completing]);
   assert.equal(code, 4503);
   assert.equal(nodeIn(completed, cutOff).status, "fenced");
-  assert.ok(serving.newest() < completedAt, "it had fenced itself before the receipt said so");
-  await untilEach("answers after the grace", hammering.shots, {
+  assert.ok(serving.newest() < completedAt, "the proxy fenced itself before the receipt was complete");
+  await untilEach("denials after the grace", hammering.shots, {
     ...{ names: all, since: completedAt, count: 20, which: ({ status }) => status === 503 },
   });
   assert.deepEqual(permittedOf(ofThese(hammering.shots, all, completedAt)), []);
@@ -212,7 +217,7 @@ test("a proxy that is cut off denies at once where the route says so, serves its
   await cutOff.ready();
 });
 
-test("a boot without a grant permits nothing on any route, however long it waits", async (t) => {
+test("a boot without a grant permits nothing on any route", async (t) => {
   const started = cluster.proxy(3);
   const { relays } = cluster;
   const kept = await cluster.session("alice");
@@ -220,7 +225,7 @@ test("a boot without a grant permits nothing on any route, however long it waits
   for (const relay of [...relays.brokers, relays.nats]) relay.freeze();
   await started.launch();
   const hammering = hammerAt(t, started, { kept });
-  await untilEach("answers before the first grant", hammering.shots, {
+  await untilEach("denials before the first grant", hammering.shots, {
     ...{ names: names("kept"), since: 0, count: 100, which: ({ status }) => status === 503 },
   });
   assert.deepEqual(permittedOf(hammering.shots), []);

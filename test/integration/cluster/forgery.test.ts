@@ -1,6 +1,8 @@
 /**
- * Forgery: a link proves continuity, not origin. Somebody who hears everything on NATS and sits between a node and its
- * broker, but holds no key of the cluster, changes nothing, and is counted.
+ * Forgery: an attacker who reads all of NATS and sits between a node and its broker, but holds no key of the cluster,
+ * changes nothing and is counted.
+ *
+ * A link proves continuity, not origin.
  */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
@@ -65,7 +67,7 @@ const addedToEng = (userId: UserId): CardeaEvent => ({
   ...{ type: "GroupMembersChanged", groupId: parseGroupId("eng"), source: "operator", added: [userId], removed: [] },
 });
 
-/** Messages on NATS refused so far for any of these reasons, at every proxy and every broker. */
+/** Messages on NATS refused so far for any of these reasons, by each proxy and each broker. */
 const refusedOnNats = (reasons: readonly DeliveryRefusal[]): Promise<number[]> =>
   Promise.all(
     [...cluster.proxies, ...cluster.brokers].map(async (process) => {
@@ -77,7 +79,7 @@ const refusedOnNats = (reasons: readonly DeliveryRefusal[]): Promise<number[]> =
 const grew = (before: readonly number[], now: readonly number[], by: number): boolean =>
   now.every((count, i) => count >= (before[i] ?? 0) + by);
 
-test("a forged batch that links perfectly is refused and counted by every node and broker, and nothing of it is applied", async () => {
+test("every node and broker refuses and counts a forged batch that links correctly, and applies none of it", async () => {
   const { config, setup } = cluster;
   const [outsider, insider] = [await cluster.session("mallory"), await cluster.session("alice", ["eng"])];
   const sockets = await Promise.all(
@@ -89,54 +91,63 @@ test("a forged batch that links perfectly is refused and counted by every node a
   try {
     const { link } = await cluster.operator.revoke(await cluster.session("bob"));
     const { envelope, batch } = await nats.batchEndingAt(link);
-    assert.deepEqual(await head(), batch.last, "nothing came behind it");
+    assert.deepEqual(await head(), batch.last, "the batch is the newest");
     const genuine = splitEnvelope(envelope);
     const { epoch, incarnation } = batch;
 
-    const wins = batchAfter(batch.last, addedToEng(outsider.userId), { epoch, incarnation });
-    const harms = batchAfter(
+    const grantsAccess = batchAfter(batch.last, addedToEng(outsider.userId), { epoch, incarnation });
+    const revokesAccess = batchAfter(
       batch.last,
       { type: "SessionRevoked", sessionId: insider.id as never, userId: insider.userId, reason: "operator" },
       { epoch, incarnation },
     );
     const next = { epoch: (epoch + 1) as Epoch, incarnation: randomIncarnation() };
-    const usurps = batchAfter(
+    const opensEpoch = batchAfter(
       batch.last,
       { type: "EpochOpened", ...next, brokerId: "broker-3" as never, publicKey: "" },
       next,
     );
-    const leads = { cluster: setup.clusterName, name: cluster.brokers[0]?.name ?? "", epoch, incarnation } as const;
+    const leaderIdentity = {
+      cluster: setup.clusterName,
+      name: cluster.brokers[0]?.name ?? "",
+      epoch,
+      incarnation,
+    } as const;
     const ownSecret = randomBytes(32);
-    const strangers: readonly Signer[] = [
-      enrolSigner({ ...leads, secret: ownSecret, role: "broker" }),
-      // What a stolen proxy's enrolment key is worth: it speaks for proxies, and for no broker.
-      enrolSigner({ ...leads, secret: config.sharedSecret, role: "proxy" }),
-      enrolSigner({ ...leads, secret: config.sharedSecret, role: "broker", rootOf: "proxy" }),
-      enrolSigner({ ...leads, secret: config.sharedSecret, role: "broker", cluster: "another" }),
+    const outsiders: readonly Signer[] = [
+      enrolSigner({ ...leaderIdentity, secret: ownSecret, role: "broker" }),
+      // A stolen enrolment key of a proxy enrols proxies, and no broker.
+      enrolSigner({ ...leaderIdentity, secret: config.sharedSecret, role: "proxy" }),
+      enrolSigner({ ...leaderIdentity, secret: config.sharedSecret, role: "broker", rootOf: "proxy" }),
+      enrolSigner({ ...leaderIdentity, secret: config.sharedSecret, role: "broker", cluster: "another" }),
     ];
-    const forged: Uint8Array[] = [wins, harms].flatMap((each) => [
-      ...strangers.map((speaker) => sealBatch(speaker, each)),
-      // The leader's own certificate, with a signature that is not its own, or is its own of another message.
+    const forged: Uint8Array[] = [grantsAccess, revokesAccess].flatMap((each) => [
+      ...outsiders.map((speaker) => sealBatch(speaker, each)),
+      // The leader's certificate, with the signature of another key, or its signature of another message.
       joinEnvelope({ ...genuine, payload: encodeMessage(each) }),
-      joinEnvelope({ ...splitEnvelope(sealBatch(strangers[0] as Signer, each)), ...certificateOf(genuine) }),
+      joinEnvelope({ ...splitEnvelope(sealBatch(outsiders[0] as Signer, each)), ...certificateOf(genuine) }),
     ]);
-    forged.push(sealBatch(enrolSigner({ ...leads, ...next, secret: ownSecret, role: "broker" }), usurps));
+    forged.push(sealBatch(enrolSigner({ ...leaderIdentity, ...next, secret: ownSecret, role: "broker" }), opensEpoch));
     forged.push(flipMiddleBit(envelope), randomBytes(200), new Uint8Array());
 
     const before = await refusedOnNats(deliveryRefusals);
     await nats.send(...forged);
-    await waitFor("every node and broker to count all of them", async () =>
+    await waitFor("every node and broker to count all forged messages", async () =>
       grew(before, await refusedOnNats(deliveryRefusals), forged.length),
     );
 
-    assert.deepEqual(await head(), batch.last, "the log knows nothing of it");
+    assert.deepEqual(await head(), batch.last, "the log does not hold the forged event");
     for (const proxy of cluster.proxies) {
       await appliedIs(proxy, batch.last.position);
-      assert.equal((await cluster.get(proxy, "eng", outsider)).status, 403, `${proxy.name} lets nobody in for it`);
+      assert.equal(
+        (await cluster.get(proxy, "eng", outsider)).status,
+        403,
+        `${proxy.name} refuses the user in the forged event`,
+      );
       assert.equal(
         (await cluster.get(proxy, "eng", insider)).permitted,
         true,
-        `${proxy.name} sends nobody away for it`,
+        `${proxy.name} still permits the session in the forged revocation`,
       );
     }
     assert.ok(sockets.every((socket) => socket.isOpen()));
@@ -147,29 +158,29 @@ test("a forged batch that links perfectly is refused and counted by every node a
   }
 });
 
-/** Only what a certificate consists of. */
+/** The parts of the envelope that belong to its certificate. */
 function certificateOf({ certificate, rootSignature }: ReturnType<typeof splitEnvelope>) {
   return { certificate, rootSignature };
 }
 
-test("genuine batches that are sent again, in any order, change nothing", async () => {
+test("genuine batches that are replayed, in any order, change nothing", async () => {
   const nats = await listenOnNats(cluster.nats.urls[0] ?? "", cluster.setup.clusterName);
   try {
-    const [gone, kept] = [await cluster.session("alice"), await cluster.session("alice", ["eng"])];
-    const { link } = await cluster.operator.revoke(gone, { wait: "all" });
+    const [revoked, valid] = [await cluster.session("alice"), await cluster.session("alice", ["eng"])];
+    const { link } = await cluster.operator.revoke(revoked, { wait: "all" });
     await nats.batchEndingAt(link);
     const recorded = [...nats.received];
     assert.ok(recorded.length >= 3);
     const before = await refusedOnNats(["repeated"]);
     await nats.send(...recorded, ...recorded.toReversed(), ...recorded);
-    await waitFor("all of them to be dropped", async () =>
+    await waitFor("all replayed batches to be dropped", async () =>
       grew(before, await refusedOnNats(["repeated"]), recorded.length * 3),
     );
     assert.deepEqual(await head(), link);
     for (const proxy of cluster.proxies) {
       await appliedIs(proxy, link.position);
-      assert.equal((await cluster.get(proxy, "app", gone)).permitted, false);
-      assert.equal((await cluster.get(proxy, "eng", kept)).permitted, true);
+      assert.equal((await cluster.get(proxy, "app", revoked)).permitted, false);
+      assert.equal((await cluster.get(proxy, "eng", valid)).permitted, true);
       await proxy.ready();
     }
   } finally {
@@ -177,13 +188,13 @@ test("genuine batches that are sent again, in any order, change nothing", async 
   }
 });
 
-test("forged and repeated grants give no lease: the node counts them, denies, and serves again with a genuine one", async () => {
+test("forged and repeated grants give no lease: the node counts them, denies, and serves again after a genuine one", async () => {
   const node = cluster.proxy(2);
   const interceptors = await Promise.all(cluster.brokers.map((broker) => startInterceptor(broker.brokerUrl)));
-  const between = (ports: readonly number[]): void => {
+  const routeThrough = (ports: readonly number[]): void => {
     for (const [i, relay] of cluster.relays.brokers.entries()) {
       relay.setTargets([ports[i] ?? 0]);
-      relay.cut(); // what is connected already goes past us
+      relay.cut(); // drops connections that bypass the interceptor
       relay.restore();
     }
   };
@@ -195,12 +206,12 @@ test("forged and repeated grants give no lease: the node counts them, denies, an
     })),
   );
   try {
-    between(interceptors.map(({ port }) => port));
+    routeThrough(interceptors.map(({ port }) => port));
     const genuineGrants = () => interceptors.flatMap(({ replies }) => replies);
-    await waitFor("genuine grants to pass", () => genuineGrants().length >= 3);
+    await waitFor("genuine grants to pass through", () => genuineGrants().length >= 3);
     const [old] = genuineGrants();
     assert.ok(old !== undefined);
-    const stranger = enrolSigner({
+    const outsideSigner = enrolSigner({
       ...{ cluster: cluster.setup.clusterName, secret: randomBytes(32), role: "broker", name: "broker-1" },
       ...grantIn(old),
     });
@@ -211,7 +222,7 @@ test("forged and repeated grants give no lease: the node counts them, denies, an
     const forge: Tamper = (genuine, { body, authorization }) => {
       const grant: Grant = { ...grantIn(genuine), nonce: renewIn(body).nonce };
       const forms = [
-        sealEnvelope(stranger, "grant", encodeMessage(grant)),
+        sealEnvelope(outsideSigner, "grant", encodeMessage(grant)),
         joinEnvelope({
           ...splitEnvelope(genuine),
           payload: encodeMessage({ ...grant, windowMs: grant.windowMs * 10 }),
@@ -220,29 +231,29 @@ test("forged and repeated grants give no lease: the node counts them, denies, an
         flipMiddleBit(genuine),
       ];
       const bytes = forms[grant.nonce % forms.length] ?? genuine;
-      // With the broker's own seal, which names other bytes; with one of a stranger, which names these.
+      // Half of them under the broker's seal, which covers other bytes; half under an outsider's seal of these bytes.
       if (grant.nonce % 2 === 0) return { bytes };
       const callId = String(decodeJwt(authorization.slice("Bearer ".length)).jti);
       return { bytes, seal: sealAnswer(answerer, { callId, status: 200, body: bytes }) };
     };
-    const counted = (): Promise<number[]> =>
+    const refusedCount = (): Promise<number[]> =>
       Promise.all(
         ["altered", "not-authentic"].map((reason) => node.metric("cardea_broker_answers_refused", { reason })),
       );
 
-    for (const [what, meddle] of [
+    for (const [what, tamper] of [
       ["forged", forge],
       ["repeated", () => ({ bytes: old })],
     ] as const) {
-      const before = await counted();
-      for (const interceptor of interceptors) interceptor.tamperWith(meddle);
+      const before = await refusedCount();
+      for (const interceptor of interceptors) interceptor.tamperWith(tamper);
       await waitFor(`the node to be without a lease (${what})`, async () => (await node.notReadyReasons()).length > 0);
-      await waitFor("no route to be served any more", () => {
+      await waitFor("both routes to be denied", () => {
         const last = hammering.shots.slice(-12);
         return last.length === 12 && last.every(({ status }) => status === 503);
       });
-      await waitFor("them to be counted", async () => {
-        const after = await counted();
+      await waitFor("the refused grants to be counted", async () => {
+        const after = await refusedCount();
         return grew(before, after, what === "forged" ? 2 : 0) && (after[0] ?? 0) > (before[0] ?? 0);
       });
       for (const interceptor of interceptors) interceptor.tamperWith(null);
@@ -251,7 +262,7 @@ test("forged and repeated grants give no lease: the node counts them, denies, an
     }
   } finally {
     await hammering.stop();
-    between(cluster.brokers.map(({ ports }) => ports.broker));
+    routeThrough(cluster.brokers.map(({ ports }) => ports.broker));
     await Promise.all(interceptors.map((interceptor) => interceptor.close()));
   }
   await node.ready();
@@ -264,38 +275,38 @@ function renewIn(envelope: Uint8Array): Renew {
   return parseRenew(splitEnvelope(envelope).payload);
 }
 
-test("forged and repeated renews, confirmations and goodbyes are refused and counted: no receipt is completed by them", async () => {
+test("forged and repeated renews, confirmations and goodbyes are refused and counted, and complete no receipt", async () => {
   const { config, setup } = cluster;
   const [paused, broker] = [cluster.proxy(1), await cluster.leader()];
   const token = serviceToken(cluster, { role: "proxy" });
-  const say = (body: Uint8Array, as = token) => callBroker(broker, { path: "/v1/leases", token: as, body });
-  const counted = () => broker.metric("cardea_broker_envelopes_refused");
-  const standing = (await cluster.status()).nodes.find(({ node }) => node === paused.name);
-  assert.ok(standing !== undefined);
+  const sendLease = (body: Uint8Array, as = token) => callBroker(broker, { path: "/v1/leases", token: as, body });
+  const refusedCount = () => broker.metric("cardea_broker_envelopes_refused");
+  const reported = (await cluster.status()).nodes.find(({ node }) => node === paused.name);
+  assert.ok(reported !== undefined);
   const session = await cluster.session("alice");
   paused.pause();
   try {
     const { link } = await cluster.operator.revoke(session);
-    const victim = { node: standing.node, boot: standing.boot };
+    const victim = { node: reported.node, boot: reported.boot };
     const of = { cluster: setup.clusterName, role: "proxy", name: victim.node, boot: victim.boot } as const;
-    const strangers: readonly Signer[] = [
+    const outsiders: readonly Signer[] = [
       enrolSigner({ ...of, secret: randomBytes(32) }),
       enrolSigner({ ...of, secret: config.sharedSecret, rootOf: "authorize" }),
       enrolSigner({ ...of, secret: config.sharedSecret, cluster: "another" }),
-      // Another node of this very cluster, with a genuine key: it speaks for itself alone.
+      // Another node of this cluster, with a genuine key: it may speak only for itself.
       enrolSigner({ ...of, secret: config.sharedSecret, name: "proxy-9" }),
     ];
-    const before = await counted();
-    const messages = strangers.flatMap((speaker) => [
+    const before = await refusedCount();
+    const messages = outsiders.flatMap((speaker) => [
       sealEnvelope(speaker, "confirm", encodeMessage({ ...victim, nonce: 1_000_000, enforced: link })),
       sealEnvelope(speaker, "goodbye", encodeMessage({ ...victim, nonce: 1_000_001 })),
     ]);
-    for (const message of messages) assert.equal((await say(message)).status, 403);
-    assert.ok((await counted()) >= before + messages.length);
+    for (const message of messages) assert.equal((await sendLease(message)).status, 403);
+    assert.ok((await refusedCount()) >= before + messages.length);
     const receipt = await cluster.operator.receipt(link, { wait: "none" });
-    // A few seconds from now it is fenced, whatever is said in its name.
+    // Within a few seconds the paused node is fenced, whatever is sent in its name.
     const status = receipt.nodes.find(({ node }) => node === paused.name)?.status;
-    assert.ok(status === "unconfirmed" || status === "fenced", `nobody spoke for it, and it is ${status}`);
+    assert.ok(status === "unconfirmed" || status === "fenced", `a forged message changed its status to ${status}`);
     if (status === "unconfirmed") assert.equal(receipt.complete, false);
   } finally {
     paused.resume();
@@ -304,12 +315,12 @@ test("forged and repeated renews, confirmations and goodbyes are refused and cou
 
   // What a node itself has said, once more: its renew is genuineGrants once, and never again.
   const name = "proxy-8";
-  const itself = enrolSigner({ cluster: setup.clusterName, secret: config.sharedSecret, role: "proxy", name });
+  const ownSigner = enrolSigner({ cluster: setup.clusterName, secret: config.sharedSecret, role: "proxy", name });
   const at = await head();
   const renew: Renew = {
     ...{
       node: name as never,
-      boot: itself.certificate.boot,
+      boot: ownSigner.certificate.boot,
       nonce: 1,
       region: "north",
       role: "proxy",
@@ -326,30 +337,42 @@ test("forged and repeated renews, confirmations and goodbyes are refused and cou
       reads: 1,
     },
   };
-  // The leader that is too busy to answer in time has heard it all the same: the next one has the next number.
+  // A leader too busy to answer in time has still received the renew, so each attempt takes a new nonce.
   let nonce = 0;
   const bytes = await waitFor("a renew to be genuineGrants", async () => {
     nonce += 1;
-    const sent = sealEnvelope(itself, "renew", encodeMessage({ ...renew, nonce, version: "another build" }));
-    return (await say(sent)).status === 200 ? sent : undefined;
+    const sent = sealEnvelope(ownSigner, "renew", encodeMessage({ ...renew, nonce, version: "another build" }));
+    return (await sendLease(sent)).status === 200 ? sent : undefined;
   });
-  const again = await say(bytes);
+  const again = await sendLease(bytes);
   assert.equal(again.status, 403);
   assert.match(again.body, /repeated/);
   const confirm = { node: renew.node, boot: renew.boot, nonce: nonce + 1, enforced: at };
-  const confirmed = sealEnvelope(itself, "confirm", encodeMessage(confirm));
-  assert.equal((await say(confirmed)).status, 204);
-  assert.equal((await say(confirmed)).status, 403);
+  const confirmed = sealEnvelope(ownSigner, "confirm", encodeMessage(confirm));
+  assert.equal((await sendLease(confirmed)).status, 204);
+  assert.equal((await sendLease(confirmed)).status, 403);
   const invented = { ...at, hash: at.hash.replace(/^./, (c) => (c === "0" ? "1" : "0")) } as Link;
-  const beyond = sealEnvelope(itself, "confirm", encodeMessage({ ...confirm, nonce: nonce + 2, enforced: invented }));
-  assert.equal((await say(beyond)).status, 403, "a place that is not on the chain is no confirmation");
-  const bye = sealEnvelope(itself, "goodbye", encodeMessage({ node: renew.node, boot: renew.boot, nonce: nonce + 3 }));
-  assert.equal((await say(bye)).status, 204);
-  const back = await say(sealEnvelope(itself, "renew", encodeMessage({ ...renew, nonce: nonce + 4 })));
-  assert.equal(back.status, 403, "a boot that has left gets no lease again");
+  const invalidConfirm = sealEnvelope(
+    ownSigner,
+    "confirm",
+    encodeMessage({ ...confirm, nonce: nonce + 2, enforced: invented }),
+  );
+  assert.equal(
+    (await sendLease(invalidConfirm)).status,
+    403,
+    "a confirmation of a link that is not on the chain is refused",
+  );
+  const goodbye = sealEnvelope(
+    ownSigner,
+    "goodbye",
+    encodeMessage({ node: renew.node, boot: renew.boot, nonce: nonce + 3 }),
+  );
+  assert.equal((await sendLease(goodbye)).status, 204);
+  const lateRenew = await sendLease(sealEnvelope(ownSigner, "renew", encodeMessage({ ...renew, nonce: nonce + 4 })));
+  assert.equal(lateRenew.status, 403, "a boot that has sent its goodbye gets no lease again");
 });
 
-test("the broker API of the running cluster asks who is there: no token, a bad one or an expired one is 401, a wrong role 403", async () => {
+test("the broker API answers 401 to a missing, bad or expired token, and 403 to a role that may not make the call", async () => {
   const session = await cluster.session("alice");
   const revoke = {
     ...{ commandId: randomUUID(), actor: "operator:test" },
@@ -377,43 +400,51 @@ test("the broker API of the running cluster asks who is there: no token, a bad o
   ];
   for (const broker of cluster.brokers) {
     for (const token of bad) {
-      const given = token === undefined ? {} : { token };
-      for (const path of paths) assert.equal((await callBroker(broker, { path, ...given })).status, 401, path);
+      const credentials = token === undefined ? {} : { token };
+      for (const path of paths) assert.equal((await callBroker(broker, { path, ...credentials })).status, 401, path);
       for (const path of ["/v1/commands", "/v1/leases"]) {
         const body = path === "/v1/leases" ? new Uint8Array(10) : revoke;
-        assert.equal((await callBroker(broker, { path, body, ...given })).status, 401, path);
+        assert.equal((await callBroker(broker, { path, body, ...credentials })).status, 401, path);
       }
     }
-    const may = async (role: Role, call: Readonly<{ path: string; body?: object }>): Promise<number> =>
+    const statusFor = async (role: Role, call: Readonly<{ path: string; body?: object }>): Promise<number> =>
       (await callBroker(broker, { ...call, token: serviceToken(cluster, { role }) })).status;
     for (const role of ["proxy", "authorize"] as const) {
-      assert.equal(await may(role, { path: "/v1/commands", body: revoke }), 403, `${role} revokes nothing`);
-      assert.equal(await may(role, { path: `/v1/receipts/command:${revoke.commandId}` }), 403);
+      assert.equal(await statusFor(role, { path: "/v1/commands", body: revoke }), 403, `${role} may not revoke`);
+      assert.equal(await statusFor(role, { path: `/v1/receipts/command:${revoke.commandId}` }), 403);
     }
     assert.equal(
-      await may("authenticate", { path: "/v1/commands", body: create }),
+      await statusFor("authenticate", { path: "/v1/commands", body: create }),
       403,
-      "authenticate suspends nobody",
+      "authenticate may not suspend a user",
     );
     for (const role of ["authorize", "operator"] as const)
-      assert.equal(await may(role, { path: `/v1/sessions/${session.id}/tokens` }), 403, `${role} reads no tokens`);
+      assert.equal(
+        await statusFor(role, { path: `/v1/sessions/${session.id}/tokens` }),
+        403,
+        `${role} may not read tokens`,
+      );
     assert.equal(
-      await may("proxy", { path: `/v1/sessions/${session.id}/tokens` }),
+      await statusFor("proxy", { path: `/v1/sessions/${session.id}/tokens` }),
       200,
-      "a proxy does, for routes that forward them",
+      "a proxy may, for routes that forward tokens",
     );
-    assert.equal(await may("operator", { path: "/v1/status" }), 200);
+    assert.equal(await statusFor("operator", { path: "/v1/status" }), 200);
   }
   for (const proxy of cluster.proxies) {
-    assert.equal((await cluster.get(proxy, "app", session)).permitted, true, "nothing of all this was carried out");
+    assert.equal(
+      (await cluster.get(proxy, "app", session)).permitted,
+      true,
+      "none of the refused calls was carried out",
+    );
   }
   const front = await cluster.get(cluster.proxy(1), "authenticate", null, "/v1/status");
-  assert.equal(front.status, 404, "the databroker API is never behind the gateway");
+  assert.equal(front.status, 404, "the databroker API is not reachable through the gateway");
   for (const proxy of cluster.proxies)
     assert.equal((await cluster.get(proxy, "app", null, "/v1/status")).permitted, false);
 });
 
-test("a call to a broker that was caught on its way and is played back is refused and counted, whatever it asks", async () => {
+test("a replayed call to a broker is refused and counted, be it a command or a read", async () => {
   const session = await cluster.session("carol");
   const body = {
     ...{ commandId: randomUUID(), actor: "operator:test" },
@@ -435,10 +466,10 @@ test("a call to a broker that was caught on its way and is played back is refuse
     assert.equal(await replayed(), before + 2);
   }
   const receipt = await cluster.operator.receipt(body.commandId);
-  assert.equal(receipt.status, "complete", "the one that came first was carried out");
+  assert.equal(receipt.status, "complete", "the first call was carried out");
 });
 
-test("the control: under a key of the cluster's own the same forgery is believed, until the log gives it the lie", async () => {
+test("the control: a batch forged with a key of the cluster is accepted, until the log contradicts it", async () => {
   const { config, setup } = cluster;
   const outsider = await cluster.session("mallory");
   const nats = await listenOnNats(cluster.nats.urls[0] ?? "", setup.clusterName);
@@ -446,14 +477,14 @@ test("the control: under a key of the cluster's own the same forgery is believed
     const { link } = await cluster.operator.revoke(await cluster.session("bob"), { wait: "all" });
     const { batch } = await nats.batchEndingAt(link);
     const { epoch, incarnation } = batch;
-    const secret = config.sharedSecret; // who has this is a broker
+    const secret = config.sharedSecret; // this secret can enrol a broker
     const broker = enrolSigner({ cluster: setup.clusterName, secret, role: "broker", name: "b", epoch, incarnation });
     await nats.send(sealBatch(broker, batchAfter(batch.last, addedToEng(outsider.userId), { epoch, incarnation })));
-    // All at once: whoever believes it reaches no granted head any more, and is soon without a lease.
+    // All nodes at once: a node that accepts the forgery reaches no granted head any more, and soon has no lease.
     await Promise.all(
       cluster.proxies.map((proxy) => {
-        const believed = async () => (await cluster.getOnce(proxy, "eng", outsider)).permitted;
-        return waitFor(`${proxy.name} to believe it: it does link`, believed);
+        const isPermitted = async () => (await cluster.getOnce(proxy, "eng", outsider)).permitted;
+        return waitFor(`${proxy.name} to accept the forged batch, which links`, isPermitted);
       }),
     );
     assert.deepEqual(await head(), batch.last);
@@ -461,13 +492,13 @@ test("the control: under a key of the cluster's own the same forgery is believed
     await nats.close();
   }
 
-  // The log goes on without it: such a node can reach no granted head, and is fenced when its window ends.
+  // The log continues without the forgery: such a node reaches no granted head, and is fenced when its window ends.
   const insider = await cluster.session("alice", ["eng"]);
   for (const proxy of cluster.proxies) {
     const refuses = async () => !(await cluster.getOnce(proxy, "eng", outsider)).permitted;
-    await waitFor(`${proxy.name} to let nobody in any more`, refuses, { withinMs: 20_000 });
+    await waitFor(`${proxy.name} to deny`, refuses, { withinMs: 20_000 });
   }
-  // A new epoch proves that what it holds is not in the log, and it rebuilds.
+  // A new epoch proves that the node's newest event is not in the log, and the node rebuilds.
   const leader = await cluster.leader();
   await leader.restart();
   for (const proxy of cluster.proxies) {

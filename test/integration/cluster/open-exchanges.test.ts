@@ -1,9 +1,10 @@
 /**
- * What `complete` means for what is open: a WebSocket, Server-Sent Events, a long download and a long upload, on two
- * nodes of a real cluster, under every change that can take a right away. The upstream and the callers are witnesses:
- * nothing that is sent after the receipt arrives, in either direction, and what others have open goes on.
+ * What a complete receipt means for open exchanges: WebSockets, Server-Sent Events, downloads and uploads on two nodes of a
+ * real cluster, under every change that can remove a right.
  *
- * Leases are as they come, W beyond a minute: what completes within seconds has been enforced, never waited out.
+ * The upstream and the callers stamp what they send. Nothing sent after the receipt arrives in either direction, and the
+ * exchanges of other people continue. Leases are default, W over a minute, so a receipt that completes within seconds
+ * was confirmed by every node and did not wait for W.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -36,7 +37,7 @@ type Open = Readonly<{
   download: MeteredStream;
   upload: Upload;
   uploadId: string;
-  where: string;
+  label: string;
 }>;
 
 async function openAll(proxy: ClusterProcess, session: Session, route: string): Promise<Open> {
@@ -47,17 +48,17 @@ async function openAll(proxy: ClusterProcess, session: Session, route: string): 
   const download = await openMeteredStream({ ...target, path: "/download" });
   const upload = await openUpload({ ...target, path: `/upload?r=${uploadId}` });
   assert.deepEqual([events.status, download.status, upload.status], [200, 200, 200], proxy.name);
-  const open = { socket, events, download, upload, uploadId, where: `${proxy.name}, ${route}` };
-  await waitFor(`all of it to flow at ${open.where}`, () => flowed(open).every((amount) => amount > 0));
+  const open = { socket, events, download, upload, uploadId, label: `${proxy.name}, ${route}` };
+  await waitFor(`every stream to flow at ${open.label}`, () => flowed(open).every((amount) => amount > 0));
   return open;
 }
 
-/** How much has come, of each kind, to whoever it is meant for. */
+/** How much has arrived at its receiver, by kind. */
 function flowed({ socket, events, download, uploadId }: Open): readonly number[] {
   return [socket.ticks(), events.bytes(), download.bytes(), cluster.upstream.uploadOf(uploadId).bytes];
 }
 
-/** When what came last was sent, of each kind. */
+/** Send time of the newest data that arrived, by kind. */
 function newest({ socket, events, download, uploadId }: Open): Readonly<Record<string, number>> {
   const upload = cluster.upstream.uploadOf(uploadId).newest;
   return { socket: socket.newest(), events: events.newest(), download: download.newest(), upload };
@@ -71,7 +72,7 @@ function closeAll(all: readonly Open[]): void {
 async function stillFlows(all: readonly Open[]): Promise<void> {
   for (const open of all) {
     const before = flowed(open);
-    await waitFor(`what is permitted to go on at ${open.where}`, () =>
+    await waitFor(`the permitted streams to flow at ${open.label}`, () =>
       flowed(open).every((amount, kind) => amount > (before[kind] ?? 0)),
     );
   }
@@ -81,7 +82,7 @@ type Case = Readonly<{
   what: string;
   route: string;
   revoke: (session: Session) => Promise<Change>;
-  /** The close code of a WebSocket. */
+  /** Close code of the WebSocket. */
   code: number;
   type: string;
 }>;
@@ -98,9 +99,9 @@ const cases: readonly Case[] = [
     revoke: ({ id }) => post(`/sessions/${id}/revoke`),
   },
   {
-    ...{ what: "sessions are revoked, among others of many", route: "strict", code: 4401, type: "SessionRevoked" },
+    ...{ what: "several sessions are revoked in one command", route: "strict", code: 4401, type: "SessionRevoked" },
     revoke: async ({ id }) => {
-      const others = await Promise.all([1, 2, 3].map(() => cluster.session("somebody")));
+      const others = await Promise.all([1, 2, 3].map(() => cluster.session("another")));
       return post("/sessions/revoke", { sessionIds: [id, ...others.map((other) => other.id)] });
     },
   },
@@ -113,7 +114,7 @@ const cases: readonly Case[] = [
     revoke: ({ userId }) => post(`/users/${userId}/suspend`),
   },
   {
-    ...{ what: "a member is taken out of a group", route: "eng", code: 4403, type: "GroupMembersChanged" },
+    ...{ what: "a member is removed from a group", route: "eng", code: 4403, type: "GroupMembersChanged" },
     revoke: ({ userId }) => post("/groups/eng/members", { remove: [userId] }),
   },
   {
@@ -127,43 +128,43 @@ const cases: readonly Case[] = [
 ];
 
 for (const [n, { what, route, revoke, code, type }] of cases.entries()) {
-  test(`${what}: when the receipt is complete, nothing that is sent later on theirs arrives on either node, and the rest goes on`, async (t) => {
-    const theirs = await cluster.session(`person-${n}`, ["eng"]);
+  test(`${what}: nothing sent after the complete receipt arrives on the affected exchanges of either node, and all others continue`, async (t) => {
+    const affected = await cluster.session(`person-${n}`, ["eng"]);
     const bystander = await cluster.session(`bystander-${n}`, ["eng"]);
-    const open = await Promise.all(cluster.proxies.map((proxy) => openAll(proxy, theirs, route)));
-    // Who loses a group by its removal are all of its members; what they have by another right goes on.
+    const open = await Promise.all(cluster.proxies.map((proxy) => openAll(proxy, affected, route)));
+    // The removal of a group affects all members; what they hold by another right continues.
     const others = await Promise.all(cluster.proxies.map((proxy) => openAll(proxy, bystander, "app")));
     try {
-      const asked = performance.now();
-      const { receipt } = await revoke(theirs);
+      const revokedAt = performance.now();
+      const { receipt } = await revoke(affected);
       const completedAt = performance.now();
       assert.equal(receipt?.complete, true);
-      const standings = receipt.nodes.map(({ node, status }) => `${node} ${status}`).sort();
-      assert.deepEqual(standings, ["authenticate applied", "proxy-1 applied", "proxy-2 applied"]);
+      const statuses = receipt.nodes.map(({ node, status }) => `${node} ${status}`).sort();
+      assert.deepEqual(statuses, ["authenticate applied", "proxy-1 applied", "proxy-2 applied"]);
       assert.equal(statementIn(receipt.signed ?? "")?.changes?.[0]?.type, type);
-      t.diagnostic(`complete after ${Math.round(completedAt - asked)} ms`);
+      t.diagnostic(`complete after ${Math.round(completedAt - revokedAt)} ms`);
 
       for (const one of open) {
-        assert.equal((await one.socket.closed).code, code, one.where);
-        assert.equal(await one.events.ended, "broken", `${one.where}: never taken for the whole answer`);
-        assert.equal(await one.download.ended, "broken", one.where);
+        assert.equal((await one.socket.closed).code, code, one.label);
+        assert.equal(await one.events.ended, "broken", `${one.label}: the client sees an incomplete response`);
+        assert.equal(await one.download.ended, "broken", one.label);
         await one.upload.ended;
-        await waitFor(`the upload at ${one.where} to end at the upstream`, () => {
+        await waitFor(`the upload at ${one.label} to end at the upstream`, () => {
           return cluster.upstream.uploadOf(one.uploadId).ended !== "no";
         });
-        assert.equal(cluster.upstream.uploadOf(one.uploadId).ended, "broken", one.where);
+        assert.equal(cluster.upstream.uploadOf(one.uploadId).ended, "broken", one.label);
       }
       await stillFlows(others);
       for (const one of open) {
         for (const [kind, sentAt] of Object.entries(newest(one))) {
           assert.ok(
             sentAt > 0 && sentAt < completedAt,
-            `${one.where}, ${kind}: sent ${sentAt - completedAt} ms after the receipt`,
+            `${one.label}, ${kind}: sent ${sentAt - completedAt} ms after the receipt`,
           );
         }
       }
       for (const proxy of cluster.proxies) {
-        assert.equal((await cluster.get(proxy, route, theirs)).permitted, false, proxy.name);
+        assert.equal((await cluster.get(proxy, route, affected)).permitted, false, proxy.name);
         assert.equal((await cluster.get(proxy, "app", bystander)).permitted, true, proxy.name);
       }
     } finally {
@@ -172,11 +173,11 @@ for (const [n, { what, route, revoke, code, type }] of cases.entries()) {
   });
 }
 
-test("after all this no process has written a secret, a cookie or a person's address to its log", async () => {
+test("no process has written a secret, a cookie or an e-mail address to its log", async () => {
   const session = await cluster.session("erin");
   await Promise.all(cluster.proxies.map((proxy) => cluster.get(proxy, "app", session)));
-  await cluster.operator.post("/sessions/nobody/revoke", {});
-  await cluster.operator.post("/users/nobody@example.com/suspend", {});
+  await cluster.operator.post("/sessions/unknown/revoke", {});
+  await cluster.operator.post("/users/unknown@example.com/suspend", {});
   const { sharedSecret, cookieSecret, idpSecret, postgres } = cluster.setup;
   const texts = [sharedSecret, cookieSecret, idpSecret, new URL(postgres).password, session.cookie, "@example."];
   const encoded = [sharedSecret, cookieSecret].flatMap((text) => {

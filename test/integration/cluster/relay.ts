@@ -1,44 +1,44 @@
 /**
- * Relay: a TCP relay of the test's own between two parts of a cluster, which can deliver late, hold back, or be cut.
+ * Relay: a TCP relay between two parts of a cluster that can delay, hold back or cut what passes.
  *
- * What passes keeps its order. Only what comes back from the target is ever delayed or held.
+ * The order of bytes never changes. Only bytes from the target are delayed or held.
  */
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
 export type Relay = Readonly<{
   port: number;
-  /** Where new connections lead, in turn. */
+  /** Sets the targets of new connections, used in turn. */
   setTargets(targets: readonly number[]): void;
-  /** From now on, what the target sends arrives this much later. */
+  /** From now on delays what the target sends. */
   delay(ms: number): void;
-  /** Keeps what the target sends, until `release`. @returns how many bytes are kept now */
+  /** Buffers what the target sends, until `release`. @returns a function that returns how many bytes are buffered */
   hold(): () => number;
   release(): void;
-  /** Passes nothing on any more in either direction: connections stay, and new ones are taken and not served. */
+  /** Forwards nothing in either direction, until `thaw`: connections stay open, new ones are accepted and not served. */
   freeze(): void;
   thaw(): void;
-  /** Breaks every connection and refuses new ones, until `mend`. */
+  /** Breaks every connection and refuses new ones, until `restore`. */
   cut(): void;
   restore(): void;
   close(): Promise<void>;
 }>;
 
-type Connection = { down: Socket; up: Socket | undefined; kept: Buffer[]; timers: Set<NodeJS.Timeout> };
+type Connection = { down: Socket; up: Socket | undefined; buffered: Buffer[]; timers: Set<NodeJS.Timeout> };
 
 export async function startRelay(options: Readonly<{ targets: readonly number[]; port?: number }>): Promise<Relay> {
   const pairs = new Set<Connection>();
   let { targets } = options;
-  let turn = 0;
+  let nextTarget = 0;
   let delayMs = 0;
   let mode: "open" | "holding" | "frozen" | "cut" = "open";
 
   function flush(pair: Connection): void {
-    for (const chunk of pair.kept.splice(0)) pair.down.write(chunk);
+    for (const chunk of pair.buffered.splice(0)) pair.down.write(chunk);
   }
 
-  function join(pair: Connection): void {
-    const port = targets[turn++ % Math.max(1, targets.length)];
+  function connectUp(pair: Connection): void {
+    const port = targets[nextTarget++ % Math.max(1, targets.length)];
     if (port === undefined) return void pair.down.destroy();
     const up = connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });
     pair.up = up;
@@ -53,7 +53,7 @@ export async function startRelay(options: Readonly<{ targets: readonly number[];
       } else pass(chunk);
     });
     const pass = (chunk: Buffer): void => {
-      if (mode === "holding" || mode === "frozen" || pair.kept.length > 0) pair.kept.push(chunk);
+      if (mode === "holding" || mode === "frozen" || pair.buffered.length > 0) pair.buffered.push(chunk);
       else pair.down.write(chunk);
     };
     up.on("end", () => pair.down.end());
@@ -63,7 +63,7 @@ export async function startRelay(options: Readonly<{ targets: readonly number[];
 
   const server = createServer({ noDelay: true, allowHalfOpen: true, pauseOnConnect: true }, (down) => {
     if (mode === "cut") return void down.destroy();
-    const pair: Connection = { down, up: undefined, kept: [], timers: new Set() };
+    const pair: Connection = { down, up: undefined, buffered: [], timers: new Set() };
     pairs.add(pair);
     down.on("error", () => down.destroy());
     down.on("close", () => {
@@ -72,7 +72,7 @@ export async function startRelay(options: Readonly<{ targets: readonly number[];
       pair.up?.destroy();
     });
     if (mode !== "frozen") {
-      join(pair);
+      connectUp(pair);
       down.resume();
     }
   });
@@ -89,7 +89,8 @@ export async function startRelay(options: Readonly<{ targets: readonly number[];
     },
     hold() {
       mode = "holding";
-      return () => [...pairs].reduce((sum, pair) => sum + pair.kept.reduce((bytes, each) => bytes + each.length, 0), 0);
+      return () =>
+        [...pairs].reduce((sum, pair) => sum + pair.buffered.reduce((bytes, each) => bytes + each.length, 0), 0);
     },
     release() {
       mode = "open";
@@ -102,7 +103,7 @@ export async function startRelay(options: Readonly<{ targets: readonly number[];
     thaw() {
       mode = "open";
       for (const pair of pairs) {
-        if (pair.up === undefined) join(pair);
+        if (pair.up === undefined) connectUp(pair);
         else pair.down.pipe(pair.up);
         pair.down.resume();
         flush(pair);

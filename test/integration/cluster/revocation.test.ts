@@ -1,6 +1,6 @@
 /**
- * Revocation on a real cluster with leases as they come: W is beyond a minute, so whatever completes within seconds has
- * completed because every node said so, never because it was waited out.
+ * Revocation on a real cluster with default leases: W is over a minute, so a receipt that completes within seconds was
+ * confirmed by every node and did not wait for W.
  */
 import assert from "node:assert/strict";
 import { Agent } from "node:http";
@@ -19,7 +19,7 @@ before(
   async () => {
     cluster = await startCluster({
       ...{ timing: "default", regions: ["north", "north", "south"] },
-      env: { "proxy-2": { DRAIN_TIMEOUT: "15s" } }, // the one whose drain is watched
+      env: { "proxy-2": { DRAIN_TIMEOUT: "15s" } }, // one test watches this drain
     });
   },
   { timeout: 400_000 },
@@ -40,7 +40,7 @@ function receiptIn({ out, err }: CliResult): Receipt {
   return receipt;
 }
 
-const standing = (receipt: Receipt, ...names: readonly string[]): string[] =>
+const statusesOf = (receipt: Receipt, ...names: readonly string[]): string[] =>
   names.map((name) =>
     receipt.nodes
       .filter((each) => each.node === name)
@@ -50,7 +50,7 @@ const standing = (receipt: Receipt, ...names: readonly string[]): string[] =>
 
 const proxyNames = (): string[] => cluster.proxies.map(({ name }) => name);
 
-test("revoking a session ends it on every node at once: the next request, open WebSockets and half-sent answers", async () => {
+test("revoking a session ends it on every node at once: its next request, open WebSockets and half-sent responses", async () => {
   const revoked = await cluster.session("alice");
   const kept = await cluster.session("alice");
   for (const proxy of cluster.proxies) {
@@ -73,35 +73,35 @@ test("revoking a session ends it on every node at once: the next request, open W
   assert.equal(ran.code, 0, ran.err);
   const receipt = receiptIn(ran);
   assert.equal(receipt.status, "complete");
-  assert.deepEqual(standing(receipt, ...proxyNames()), ["applied", "applied", "applied"]);
-  assert.deepEqual(standing(receipt, "authenticate"), ["applied"]);
-  assert.equal(receipt.nodes.length, 4, "nobody else is in it");
+  assert.deepEqual(statusesOf(receipt, ...proxyNames()), ["applied", "applied", "applied"]);
+  assert.deepEqual(statusesOf(receipt, "authenticate"), ["applied"]);
+  assert.equal(receipt.nodes.length, 4, "the receipt names no other node");
   for (const proxy of cluster.proxies) {
     for (const route of ["app", "strict"]) {
       const refused = await cluster.get(proxy, route, revoked);
       assert.equal(refused.permitted, false, `${proxy.name} permitted after a complete receipt`);
-      assert.equal(refused.status, 401, "it asks to sign in");
+      assert.equal(refused.status, 401, "the proxy offers to sign in");
     }
   }
   for (const socket of sockets) {
     assert.deepEqual(await socket.closed, { code: 4401, reason: "session ended: sign in again" });
   }
-  for (const stream of streams) assert.equal(await stream.ended, "broken", "never taken for the whole answer");
+  for (const stream of streams) assert.equal(await stream.ended, "broken", "the client sees an incomplete response");
 
   for (const [i, proxy] of cluster.proxies.entries()) {
-    assert.equal((await cluster.get(proxy, "app", kept)).permitted, true, "the person's other session stands");
+    assert.equal((await cluster.get(proxy, "app", kept)).permitted, true, "the person's other session lasts");
     assert.equal(others[i]?.isOpen(), true);
     others[i]?.close();
   }
 });
 
-test("when a receipt is complete, every open exchange was already cut: nothing sent later reaches anybody", async () => {
+test("when a receipt is complete, every open exchange was already cut, and nothing sent later arrives", async () => {
   const session = await cluster.session("alice");
   const sockets = await Promise.all(cluster.proxies.map((proxy) => openSocket(at(proxy, session))));
   const streams = await Promise.all(
     cluster.proxies.map((proxy) => openStream({ ...at(proxy, session), path: "/stream" })),
   );
-  await waitFor("all of them to be in full flow", () => sockets.every((socket) => socket.ticks() > 3));
+  await waitFor("every WebSocket to receive ticks", () => sockets.every((socket) => socket.ticks() > 3));
 
   const { receipt } = await cluster.operator.revoke(session, { wait: "all" });
   const completedAt = performance.now();
@@ -124,7 +124,7 @@ test("when a receipt is complete, every open exchange was already cut: nothing s
       const found = decisionsOf(proxy).filter((each) => each["sessionId"] === session.id);
       return found.some((each) => each["occasion"] === "redecision") && found;
     });
-    assert.equal(decisions.at(-1)?.["result"], "signin", "the last word on this session is no permit");
+    assert.equal(decisions.at(-1)?.["result"], "signin", "the newest decision on this session is no permit");
   }
 });
 
@@ -138,7 +138,7 @@ test("revoking a user ends all their sessions with one event, and a new sign-in 
 
   assert.equal(ran.code, 0, ran.err);
   const receipt = receiptIn(ran);
-  assert.deepEqual(standing(receipt, ...proxyNames()), ["applied", "applied", "applied"]);
+  assert.deepEqual(statusesOf(receipt, ...proxyNames()), ["applied", "applied", "applied"]);
   assert.equal(receipt.link?.position, before + 1, "one event");
   for (const socket of sockets) assert.equal((await socket.closed).code, 4401);
   for (const proxy of cluster.proxies) {
@@ -148,16 +148,16 @@ test("revoking a user ends all their sessions with one event, and a new sign-in 
 
   const again = await cluster.session("carol");
   for (const proxy of cluster.proxies) {
-    assert.equal((await cluster.get(proxy, "app", again)).permitted, true, "a session that began later stands");
+    assert.equal((await cluster.get(proxy, "app", again)).permitted, true, "a session created later is permitted");
     assert.equal(
       (await cluster.get(proxy, "app", sessions[0])).permitted,
       false,
-      "and brings none of the old ones back",
+      "the new session restores no old one",
     );
   }
 });
 
-test("a stopped proxy is unconfirmed and never applied: --wait exits 1, and says which node and when it is fenced", async () => {
+test("a paused proxy stays unconfirmed, and --wait exits 1 and names the node and the time until it is fenced", async () => {
   const stopped = cluster.proxy(3);
   cluster.front.setTargets([cluster.proxy(1).ports.address, cluster.proxy(2).ports.address]);
   const session = await cluster.session("alice");
@@ -167,19 +167,19 @@ test("a stopped proxy is unconfirmed and never applied: --wait exits 1, and says
     assert.equal(ran.code, 1, ran.err);
     const receipt = receiptIn(ran);
     assert.deepEqual([receipt.status, receipt.complete], ["incomplete", false]);
-    assert.deepEqual(standing(receipt, stopped.name), ["unconfirmed"]);
+    assert.deepEqual(statusesOf(receipt, stopped.name), ["unconfirmed"]);
     const { fencedInMs } = receipt.nodes.find(({ node }) => node === stopped.name) ?? {};
     assert.ok(typeof fencedInMs === "number" && fencedInMs > 0 && fencedInMs <= fenceMs(65_000), `${fencedInMs}`);
     assert.ok(receipt.completeInMs >= fencedInMs);
 
     const { commandId } = JSON.parse(ran.out.trim().split("\n").at(-1) ?? "") as Change;
-    const told = await cluster.cardea("receipt", commandId);
-    assert.equal(told.code, 1);
-    assert.match(told.out, /proxy-3.*unconfirmed|unconfirmed.*proxy-3/);
+    const shown = await cluster.cardea("receipt", commandId);
+    assert.equal(shown.code, 1);
+    assert.match(shown.out, /proxy-3.*unconfirmed|unconfirmed.*proxy-3/);
 
     const region = await cluster.operator.receipt(receipt.link as Link, { wait: "region" });
-    assert.equal(region.complete, true, "its own region is all that somebody may want to wait for");
-    assert.deepEqual(standing(region, ...proxyNames()), ["applied", "applied", "unconfirmed"]);
+    assert.equal(region.complete, true, "a receipt of one region does not wait for a node in another");
+    assert.deepEqual(statusesOf(region, ...proxyNames()), ["applied", "applied", "unconfirmed"]);
   } finally {
     stopped.resume();
     cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
@@ -192,7 +192,7 @@ test("a stopped proxy is unconfirmed and never applied: --wait exits 1, and says
   assert.equal((await cluster.get(stopped, "app", session)).permitted, false);
 });
 
-test("a link that is not in the log has a receipt that says so, and is never complete", async () => {
+test("the receipt of a link that is not in the log says lost and is never complete", async () => {
   const session = await cluster.session("alice");
   const invented = { ...session.link, hash: session.link.hash.replace(/^./, (c) => (c === "0" ? "1" : "0")) };
   const receipt = await cluster.operator.receipt(invented as typeof session.link);
@@ -200,7 +200,7 @@ test("a link that is not in the log has a receipt that says so, and is never com
   assert.equal(receipt.complete, false);
 });
 
-test("a rolling restart of the proxies does not stall a receipt that is asked in the middle of it", async () => {
+test("a rolling restart of the proxies does not stall a receipt requested in the middle of it", async () => {
   const [first, second] = [await cluster.session("alice"), await cluster.session("alice")];
   const bootsBefore = (await cluster.status()).nodes.map(({ boot }) => boot);
   for (const [i, proxy] of cluster.proxies.entries()) {
@@ -210,14 +210,14 @@ test("a rolling restart of the proxies does not stall a receipt that is asked in
       assert.equal(ran.code, 0, `${ran.out}${ran.err}`);
       assert.ok(
         receiptIn(ran).nodes.every(({ status }) => status === "applied"),
-        "nobody was waited out",
+        "no node had to be fenced",
       );
     }
     await restarting;
   }
   const ran = await cluster.cardea("sessions", "revoke", second.id, "--wait", "--json");
   assert.equal(ran.code, 0, `${ran.out}${ran.err}`);
-  assert.deepEqual(standing(receiptIn(ran), ...proxyNames()), ["applied", "applied", "applied"], "each node once");
+  assert.deepEqual(statusesOf(receiptIn(ran), ...proxyNames()), ["applied", "applied", "applied"], "each node once");
   const boots = (await cluster.status()).nodes.filter(({ role }) => role === "proxy").map(({ boot }) => boot);
   assert.equal(boots.length, 3);
   assert.ok(boots.every((boot) => !bootsBefore.includes(boot)));
@@ -226,7 +226,7 @@ test("a rolling restart of the proxies does not stall a receipt that is asked in
   }
 });
 
-test("a proxy that is killed and started again names the boot it replaces: its receipt does not wait for W", async () => {
+test("a proxy that is killed and restarted names the boot it replaces, so its receipt does not wait for W", async () => {
   const session = await cluster.session("alice");
   const killed = cluster.proxy(1);
   await killed.kill();
@@ -234,24 +234,28 @@ test("a proxy that is killed and started again names the boot it replaces: its r
   const { link } = await cluster.operator.revoke(session);
   const missing = await waitFor("all but one to confirm", async () => {
     const { complete, nodes } = await cluster.operator.receipt(link, { wait: "none" });
-    assert.equal(complete, false, "while it is gone, nobody knows whether it is really gone");
+    assert.equal(complete, false, "the killed node may still be alive, so the receipt is incomplete");
     const unconfirmed = nodes.filter(({ status }) => status === "unconfirmed");
     return unconfirmed.length === 1 ? unconfirmed[0] : undefined;
   });
   assert.equal(missing.node, "proxy-1");
-  assert.ok((missing.fencedInMs ?? 0) > 0, "and it would take its whole window");
+  assert.ok((missing.fencedInMs ?? 0) > 0, "without a restart the receipt would wait for the node's window");
 
   await killed.start();
 
   const completed = await cluster.operator.receipt(link);
   assert.equal(completed.complete, true);
   assert.ok(completed.nodes.every(({ status }) => status === "applied"));
-  assert.equal(completed.nodes.filter(({ node }) => node === "proxy-1").length, 1, "the old boot is out of it");
+  assert.equal(
+    completed.nodes.filter(({ node }) => node === "proxy-1").length,
+    1,
+    "the receipt no longer names the old boot",
+  );
   assert.equal((await cluster.get(killed, "app", session)).permitted, false);
   cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
 });
 
-test("SIGTERM drains: what is under way completes, new callers are sent away, and the node is gone from receipts at once", async () => {
+test("on SIGTERM a proxy completes open requests, refuses new connections, and leaves the receipts when it ends", async () => {
   const session = await cluster.session("alice");
   const other = await cluster.session("bob");
   const leaving = cluster.proxy(2);
@@ -259,7 +263,7 @@ test("SIGTERM drains: what is under way completes, new callers are sent away, an
   const slow = await openStream({ ...at(leaving, session), path: "/slow" });
   assert.equal(slow.body(), "begun\n");
   const socket = await openSocket(at(leaving, session));
-  const kept = keptConnection(leaving);
+  const kept = keepAliveConnection(leaving);
   assert.equal((await kept.send(session)).permitted, true);
 
   const ended = leaving.end();
@@ -270,8 +274,12 @@ test("SIGTERM drains: what is under way completes, new callers are sent away, an
       (error: NodeJS.ErrnoException) => error.code === "ECONNREFUSED",
     ),
   );
-  assert.equal(await kept.gone(session), true, "a kept connection is closed, or told that it will be");
-  assert.equal(cluster.upstream.slowRequests(), 1, "the slow answer is still under way");
+  assert.equal(
+    await kept.isClosed(session),
+    true,
+    "a keep-alive connection is closed, or its response announces the close",
+  );
+  assert.equal(cluster.upstream.slowRequests(), 1, "the slow response is still open");
   const { receipt: during } = await cluster.operator.revoke(other, { wait: "all" });
   assert.deepEqual(
     during?.nodes.filter(({ node }) => node === leaving.name).map(({ status }) => status),
@@ -285,7 +293,7 @@ test("SIGTERM drains: what is under way completes, new callers are sent away, an
   assert.deepEqual(await ended, { code: 0, signal: null });
 
   const { nodes } = await cluster.status();
-  assert.ok(!nodes.some(({ node }) => node === leaving.name), "it said goodbye: nobody waits for it");
+  assert.ok(!nodes.some(({ node }) => node === leaving.name), "after its goodbye no receipt waits for the node");
   const { receipt } = await cluster.operator.revoke(session, { wait: "all" });
   assert.equal(receipt?.complete, true);
   assert.ok(!receipt?.nodes.some(({ node }) => node === leaving.name));
@@ -293,24 +301,24 @@ test("SIGTERM drains: what is under way completes, new callers are sent away, an
   cluster.front.setTargets(cluster.proxies.map(({ ports }) => ports.address));
 });
 
-test("every other process ends cleanly on SIGTERM as well, and the leader's seat is taken at once", async () => {
+test("every other process also ends cleanly on SIGTERM, and a leader that resigns is replaced at once", async () => {
   const leader = await cluster.leader();
   const follower = await cluster.follower();
   assert.deepEqual(await leader.end(), { code: 0, signal: null });
   assert.equal((await cluster.leader()).name, follower.name);
-  assert.match(leader.log(), /resigned/, "it said that it leads no more: nobody waited for its silence");
+  assert.match(leader.log(), /resigned/, "the leader resigned, so the others did not wait for its silence");
   await leader.start();
   assert.deepEqual(await cluster.authenticate.end(), { code: 0, signal: null });
   await cluster.authenticate.start();
 });
 
-/** A connection that was made before the drain, and what becomes of it. */
-function keptConnection(proxy: ClusterProcess) {
+/** A keep-alive connection opened before the drain. */
+function keepAliveConnection(proxy: ClusterProcess) {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   const send = (session: Session) => sendRequest({ ...at(proxy, session), agent });
   return {
     send,
-    async gone(session: Session): Promise<boolean> {
+    async isClosed(session: Session): Promise<boolean> {
       const answer = await send(session).catch(() => undefined);
       agent.destroy();
       return answer === undefined || answer.headers.connection === "close";

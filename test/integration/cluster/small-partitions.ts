@@ -1,4 +1,4 @@
-/** Small partitions: a log of Postgres that retention can cut after a hundred events, and where it begins. */
+/** Small partitions: a log in Postgres that retention can cut every 100 events, and the position where it begins. */
 import type { Client } from "pg";
 import { openPostgresLog } from "../../../src/replication/index.ts";
 import { withClient } from "../../support/postgres-client.ts";
@@ -6,7 +6,7 @@ import type { ClusterSetup } from "./cluster-config.ts";
 
 type LogSetup = Pick<ClusterSetup, "postgres" | "clusterName">;
 
-/** Done to the empty database, before the first process. */
+/** Prepares the empty database before the first process starts. */
 export async function shrinkPartitions(setup: LogSetup): Promise<void> {
   const log = await openPostgresLog({ connectionString: setup.postgres, cluster: setup.clusterName });
   await log.close();
@@ -20,7 +20,7 @@ async function schemaOf(client: Pick<Client, "query">): Promise<string> {
   return `"${rows[0]?.schemaname}"`;
 }
 
-/** As an operator does who asks nobody: drops whole partitions below this position, whoever still needs them. */
+/** Drops whole partitions below this position, as an operator could by hand, even if a node still needs them. */
 export async function dropPartitionsBelow(setup: LogSetup, first: number): Promise<void> {
   await withClient(setup.postgres, async (client) => {
     const schema = await schemaOf(client);
@@ -29,7 +29,7 @@ export async function dropPartitionsBelow(setup: LogSetup, first: number): Promi
   });
 }
 
-/** The position behind which the log begins. */
+/** The position after which the log begins. */
 export async function basePosition(setup: LogSetup): Promise<number> {
   const log = await openPostgresLog({ connectionString: setup.postgres, cluster: setup.clusterName });
   try {

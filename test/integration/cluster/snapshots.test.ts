@@ -1,6 +1,7 @@
 /**
- * Snapshots on a real cluster: taken, copied and gone on from by real processes, while retention drops the log behind
- * them and appends go on. Partitions of 100 events, a snapshot every 100, nothing kept for longer than a second.
+ * Snapshots on a real cluster: real processes take, copy and load them while retention drops the log and appends continue.
+ *
+ * Partitions and snapshots cover 100 events each; retention is one second.
  */
 import assert from "node:assert/strict";
 import { readdirSync, rmSync, truncateSync } from "node:fs";
@@ -33,8 +34,8 @@ after(async () => {
   await cluster?.stop();
 });
 
-const untilLogBeginsBehind = (position: number): Promise<unknown> =>
-  waitFor(`the log to begin behind ${position}`, async () => (await basePosition(cluster.setup)) >= position, {
+const waitForLogToBeginAfter = (position: number): Promise<unknown> =>
+  waitFor(`the log to begin after ${position}`, async () => (await basePosition(cluster.setup)) >= position, {
     withinMs: 60_000,
     everyMs: 250,
   });
@@ -49,21 +50,21 @@ const denied = (code: number): boolean => code === 401 || code === 302 || code =
 
 let [revoked, kept]: [Session | undefined, Session | undefined] = [undefined, undefined];
 
-test("partitions are dropped while appends go on, and never past what two snapshots hold", {
+test("partitions are dropped while appends continue, but only those that two snapshots cover", {
   timeout: 240_000,
 }, async (t) => {
   revoked = await cluster.session("rev");
   kept = await cluster.session("kim");
   const { receipt } = await cluster.operator.revoke(revoked, { wait: "all" });
   assert.equal(receipt?.complete, true);
-  await untilLogBeginsBehind(Math.ceil((receipt?.link?.position ?? 0) / 100) * 100);
+  await waitForLogToBeginAfter(Math.ceil((receipt?.link?.position ?? 0) / 100) * 100);
   const begins = await basePosition(cluster.setup);
   const { leader } = await cluster.status();
   const [, second] = leader?.snapshots ?? [];
-  assert.ok(second !== undefined && begins <= second.position, `begins behind ${begins}`);
+  assert.ok(second !== undefined && begins <= second.position, `begins after ${begins}`);
   assert.deepEqual(appender.failures, [], "an append failed while a snapshot was taken or a partition dropped");
   t.diagnostic(
-    `${appender.appendCount()} appends, the slowest ${Math.round(appender.slowestMs())} ms; log begins behind ${begins}`,
+    `${appender.appendCount()} appends, the slowest ${Math.round(appender.slowestMs())} ms; log begins after ${begins}`,
   );
   for (const proxy of cluster.proxies) {
     assert.equal(await status(proxy, kept), 200);
@@ -71,10 +72,10 @@ test("partitions are dropped while appends go on, and never past what two snapsh
   }
 });
 
-test("a node that was killed goes on from its own disk, where that is intact", { timeout: 240_000 }, async () => {
+test("a killed node continues from the snapshot on its own disk", { timeout: 240_000 }, async () => {
   const proxy = cluster.proxy(2);
   const folder = join(proxy.dataDir, "snapshots");
-  await waitFor("a copy on the node's disk", () => readdirSync(join(folder, "manifests")).length > 0);
+  await waitFor("a snapshot on the node's disk", () => readdirSync(join(folder, "manifests")).length > 0);
   await proxy.kill();
   await proxy.start();
   assert.ok((await basePosition(cluster.setup)) > 0);
@@ -82,7 +83,7 @@ test("a node that was killed goes on from its own disk, where that is intact", {
   assert.ok(denied(await status(proxy, revoked ?? assert.fail())));
 });
 
-test("a node whose disk is damaged, or empty, has a broker's snapshot; what was revoked before it stays so", {
+test("a node whose disk is damaged or empty loads a broker's snapshot, and earlier revocations stay in force", {
   timeout: 360_000,
 }, async () => {
   const proxy = cluster.proxy(2);
@@ -101,20 +102,20 @@ test("a node whose disk is damaged, or empty, has a broker's snapshot; what was 
   assert.ok(denied(await status(proxy, revoked ?? assert.fail())));
 });
 
-test("a node that was cut off for long does not hold the log back; it goes on from a snapshot, and never back", {
+test("a node that is cut off beyond its window does not hold the log back; it loads a snapshot and never moves backwards", {
   timeout: 360_000,
 }, async () => {
   const proxy = cluster.proxy(1);
   const { relays } = cluster;
   const before = await proxy.metric("cardea_replica_snapshots");
   const meanwhile = await cluster.session("mia");
-  await waitFor("the session to be good", async () => (await status(proxy, meanwhile)) === 200);
+  await waitFor("the session to be permitted", async () => (await status(proxy, meanwhile)) === 200);
   for (const relay of [...relays.brokers, relays.nats]) relay.cut();
-  const stoodAt = await proxy.metric("cardea_replica_applied");
-  assert.ok(stoodAt >= meanwhile.link.position);
+  const appliedAtCut = await proxy.metric("cardea_replica_applied");
+  assert.ok(appliedAtCut >= meanwhile.link.position);
   await cluster.operator.revoke(meanwhile);
-  await untilLogBeginsBehind(stoodAt + 1);
-  // Brokers remember the newest events in memory: those that start now do not know the ones that were dropped.
+  await waitForLogToBeginAfter(appliedAtCut + 1);
+  // Brokers hold the newest events in memory; restarted brokers no longer have the dropped ones.
   for (const broker of [await cluster.follower(), await cluster.leader()]) await broker.restart();
   const watching = watch(proxy, { revoked: revoked ?? assert.fail(), meanwhile, kept: kept ?? assert.fail() });
   for (const relay of [...relays.brokers, relays.nats]) relay.restore();
@@ -125,49 +126,49 @@ test("a node that was cut off for long does not hold the log back; it goes on fr
   assert.deepEqual(
     applied,
     applied.toSorted((a, b) => a - b),
-    "its place went back",
+    "the applied position went back",
   );
   assert.ok(
-    (applied[0] ?? 0) >= stoodAt,
-    `it began again from nothing: ${applied.slice(0, 20)}; it had been at ${stoodAt}`,
+    (applied[0] ?? 0) >= appliedAtCut,
+    `the node restarted from an empty copy: ${applied.slice(0, 20)}; it had applied ${appliedAtCut}`,
   );
-  assert.ok(!codes.revoked.includes(200), "somebody who was revoked before was let in");
-  assert.ok(
-    !codes.meanwhile.includes(200),
-    "somebody was let in whose revocation stood in what it could not read any more",
-  );
+  assert.ok(!codes.revoked.includes(200), "a session revoked before the cut was permitted");
+  assert.ok(!codes.meanwhile.includes(200), "a session whose revocation is in the dropped events was permitted");
   assert.deepEqual(
     codes.kept.filter((code) => code !== 200 && code !== 503),
     [],
-    "who is signed in was told something else than to ask again",
+    "a valid session got another answer than 200 or 503",
   );
-  assert.ok(denied(await status(proxy, meanwhile)), "revoked while it was away");
+  assert.ok(denied(await status(proxy, meanwhile)), "the session revoked during the cut is denied");
   const loads = await proxy.metric("cardea_replica_snapshots");
-  assert.ok(loads > before, `${loads} loads, ${before} before; it stood at ${stoodAt}\n${proxy.log().slice(-4_000)}`);
+  assert.ok(
+    loads > before,
+    `${loads} loads, ${before} before; it had applied ${appliedAtCut}\n${proxy.log().slice(-4_000)}`,
+  );
 });
 
-/** Looks again and again where the node stands, and what it answers to whom. */
+/** Polls the node's applied position and its status for each session. */
 function watch<Who extends string>(proxy: ClusterProcess, sessions: Readonly<Record<Who, Session>>) {
   const applied: number[] = [];
   const names = Object.keys(sessions) as Who[];
   const codes = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Record<Who, number[]>;
-  let going = true;
-  const looking = (async () => {
-    while (going) {
+  let running = true;
+  const watching = (async () => {
+    while (running) {
       applied.push(await proxy.metric("cardea_replica_applied"));
       for (const name of names) codes[name].push(await statusNow(proxy, sessions[name]));
     }
   })();
   return {
     async stop() {
-      going = false;
-      await looking;
+      running = false;
+      await watching;
       return { applied, codes };
     },
   };
 }
 
-test("an operator has one taken, and sees what is kept; what lies on a broker's disk is what it says", {
+test("an operator creates and lists snapshots, and the copies on the brokers' disks verify", {
   timeout: 240_000,
 }, async () => {
   const head = (await cluster.status()).leader?.head.position ?? 0;
@@ -178,9 +179,9 @@ test("an operator has one taken, and sees what is kept; what lies on a broker's 
   assert.equal(listed.code, 0, listed.err);
   assert.ok(JSON.parse(listed.out).length >= 2);
   const leader = await cluster.leader();
-  // Exit 3: retention, which goes on meanwhile, was faster than the comparison; a snapshot that differs is exit 1.
+  // Exit 3: retention dropped the log during the comparison. A snapshot that differs is exit 1.
   const verified = await waitFor(
-    "a comparison that retention did not overtake",
+    "a comparison that finishes before retention drops its range",
     async () => {
       const ran = await cluster.cardeaWith(leader.configFile, "snapshot", "verify", "--against-log");
       return ran.code === 3 ? undefined : ran;
@@ -191,26 +192,26 @@ test("an operator has one taken, and sees what is kept; what lies on a broker's 
   const follower = await cluster.follower();
   const copied = await cluster.cardeaWith(follower.configFile, "snapshot", "verify");
   assert.equal(copied.code, 0, copied.err + copied.out);
-  await waitFor("the leader to say how old the newest is", async () => {
+  await waitFor("the leader to report the age of the newest snapshot", async () => {
     const age = await leader.metric("cardea_snapshot_age_seconds");
     return age > 0 && (await leader.metric("cardea_snapshot_position")) >= head;
   });
-  await waitFor("the status to name it", async () =>
+  await waitFor("the status to name the snapshot", async () =>
     /snapshot +at \d+/.test((await cluster.cardea("cluster", "status")).out),
   );
 });
 
-test("a broker with an empty disk begins from another broker's copy", { timeout: 360_000 }, async () => {
+test("a broker with an empty disk starts from another broker's snapshot", { timeout: 360_000 }, async () => {
   const follower = await cluster.follower();
   await follower.kill();
   rmSync(join(follower.dataDir, "snapshots"), { recursive: true, force: true });
   await follower.start();
   await waitFor("the broker to continue from a snapshot", () => /continuing from a snapshot/.test(follower.log()));
-  // And it can lead from there.
+  // It can also lead from there.
   const leader = await cluster.leader();
   await leader.kill();
-  const done = appender.appendCount();
-  await waitFor("appends to go on", () => appender.appendCount() > done + 10, { withinMs: 60_000 });
+  const countBefore = appender.appendCount();
+  await waitFor("appends to continue", () => appender.appendCount() > countBefore + 10, { withinMs: 60_000 });
   await leader.start();
   assert.match(leader.log(), /continuing from a snapshot/);
   for (const proxy of cluster.proxies) {
@@ -219,7 +220,7 @@ test("a broker with an empty disk begins from another broker's copy", { timeout:
   }
 });
 
-test("what is left of the log is whole, and comes to the digest of every node", { timeout: 240_000 }, async () => {
+test("the remaining log verifies, and all nodes end with one digest", { timeout: 240_000 }, async () => {
   await appender.stop();
   const log = await openPostgresLog({
     connectionString: cluster.setup.postgres,

@@ -1,13 +1,13 @@
 /**
- * Upstream: the service behind the proxies, in the test's own process, so that it is a witness of what reached it.
+ * Upstream: the service behind the proxies, in the test's own process, so that it witnesses what reached it.
  *
- *   /            the headers that it got, as JSON        /stream      a line every 20 ms, without end
- *   /slow        waits until the test lets it go          WebSocket    a tick every 20 ms
- *   /events      Server-Sent Events, one every 20 ms      /download    bytes as fast as they are taken, without end
- *   /upload      takes whatever comes, and counts it by `?r=`
+ *   /            the received headers, as JSON            /stream      a line every 20 ms, without end
+ *   /slow        waits until `finishSlow`                 WebSocket    a tick every 20 ms
+ *   /events      Server-Sent Events, one every 20 ms      /download    bytes as fast as they are read, without end
+ *   /upload      counts what it receives, by `?r=`
  *
- * Lines and ticks say when they were sent, by the clock that the test reads as well. Every answer of its carries
- * `x-upstream`, so that no answer of a proxy's own can be taken for it.
+ * Lines and ticks carry their send time, by the clock that the test reads as well. Every response carries `x-upstream`,
+ * so that it cannot be confused with a local reply of a proxy.
  */
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
@@ -16,18 +16,18 @@ import { type WebSocket, WebSocketServer } from "ws";
 
 export type UploadState = Readonly<{
   bytes: number;
-  /** When the newest of it was sent, by its stamp. */
+  /** Send time of the newest bytes, from their stamp. */
   newest: number;
   ended: "no" | "whole" | "broken";
 }>;
 
 export type Upstream = Readonly<{
   port: number;
-  /** `?r=` of each request that has arrived. */
+  /** `?r=` of each request that arrived. */
   requestIds: ReadonlySet<string>;
-  /** Requests to `/slow` that wait. */
+  /** The number of open requests to `/slow`. */
   slowRequests(): number;
-  /** Of an upload, by its `?r=`. */
+  /** The state of an upload, by its `?r=`. */
   uploadOf(id: string): UploadState;
   finishSlow(): void;
   close(): Promise<void>;
@@ -36,7 +36,7 @@ export type Upstream = Readonly<{
 const tickMs = 20;
 export const upstreamMarker = "x-upstream";
 
-/** When something was sent, so that whoever gets it knows, however long it was on its way. */
+/** The send time, so that a receiver knows it despite any delay. */
 export const stamp = (): string => `@${performance.now().toFixed(3)}@`;
 
 export function stamped(bytes: number): Buffer {
@@ -45,7 +45,7 @@ export function stamped(bytes: number): Buffer {
   return block;
 }
 
-/** @returns undefined where the chunk has none that is whole */
+/** @returns undefined if the chunk holds no whole stamp */
 export function newestStamp(chunk: Buffer): number | undefined {
   const last = chunk
     .toString("latin1")
@@ -58,7 +58,7 @@ export async function startUpstream(): Promise<Upstream> {
   const requestIds = new Set<string>();
   const slow = new Set<ServerResponse>();
   const uploads = new Map<string, UploadState>();
-  const note = (request: IncomingMessage): URL => {
+  const recordRequest = (request: IncomingMessage): URL => {
     const url = new URL(request.url ?? "/", "http://upstream.invalid");
     const id = url.searchParams.get("r");
     if (id !== null) requestIds.add(id);
@@ -67,7 +67,7 @@ export async function startUpstream(): Promise<Upstream> {
 
   const server = createServer({ keepAliveTimeout: 120_000 }, (request, response) => {
     response.setHeader(upstreamMarker, "1");
-    switch (note(request).pathname) {
+    switch (recordRequest(request).pathname) {
       case "/stream": {
         const timer = setInterval(() => void response.write(`${performance.now()}\n`), tickMs);
         response.once("close", () => clearInterval(timer));
@@ -102,7 +102,7 @@ export async function startUpstream(): Promise<Upstream> {
   });
   const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
   server.on("upgrade", (request, socket, head) => {
-    note(request);
+    recordRequest(request);
     socket.on("error", () => socket.destroy());
     sockets.handleUpgrade(request, socket, head, sendTicks);
   });
@@ -128,18 +128,18 @@ export async function startUpstream(): Promise<Upstream> {
 
 function receiveUpload(request: IncomingMessage, response: ServerResponse, uploads: Map<string, UploadState>): void {
   const id = new URL(request.url ?? "/", "http://upstream.invalid").searchParams.get("r") ?? "";
-  let so: UploadState = { bytes: 0, newest: 0, ended: "no" };
-  const put = (parts: Partial<UploadState>): void => {
-    so = { ...so, ...parts };
-    uploads.set(id, so);
+  let state: UploadState = { bytes: 0, newest: 0, ended: "no" };
+  const update = (parts: Partial<UploadState>): void => {
+    state = { ...state, ...parts };
+    uploads.set(id, state);
   };
-  response.write("begun\n"); // an answer that goes on while the question does
+  response.write("begun\n"); // the response begins while the request continues
   request.on("data", (chunk: Buffer) =>
-    put({ bytes: so.bytes + chunk.length, newest: newestStamp(chunk) ?? so.newest }),
+    update({ bytes: state.bytes + chunk.length, newest: newestStamp(chunk) ?? state.newest }),
   );
   request.on("end", () => response.end("whole\n"));
-  request.on("close", () => put({ ended: request.complete ? "whole" : "broken" }));
-  request.on("error", () => {}); // told by `close`
+  request.on("close", () => update({ ended: request.complete ? "whole" : "broken" }));
+  request.on("error", () => {}); // `close` reports it
 }
 
 function sendTicks(socket: WebSocket): void {

@@ -1,7 +1,8 @@
 /**
- * Without NATS everything goes on over HTTPS: revocations reach nodes by reads that wait at the head, leases are
- * renewed, changes are appended. NATS dies while the cluster runs, is away when every process starts, and comes back.
- * Times are printed, not asserted.
+ * A cluster without NATS: everything continues over HTTPS. Long polls carry revocations, leases are renewed, and changes
+ * are appended.
+ *
+ * NATS dies while the cluster runs, is down while every process starts, and returns. Times are printed, not asserted.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -23,11 +24,11 @@ after(() => cluster?.stop());
 const revocations = 15;
 
 /**
- * Revokes one session after the other, each with open WebSockets. @returns when each was cut at the last node, and the
- * receipt there
+ * Revokes sessions one by one, each with open WebSockets.
+ * @returns milliseconds from each revocation to the cut at the last node, and to the receipt
  */
 async function revokeMany(): Promise<Readonly<{ cut: number[]; receipt: number[] }>> {
-  const took: { cut: number[]; receipt: number[] } = { cut: [], receipt: [] };
+  const durationsMs: { cut: number[]; receipt: number[] } = { cut: [], receipt: [] };
   for (let i = 0; i < revocations; i++) {
     const session = await cluster.session(`user-${i}`);
     const sockets = await Promise.all(
@@ -41,57 +42,57 @@ async function revokeMany(): Promise<Readonly<{ cut: number[]; receipt: number[]
       () => performance.now() - askedAt,
     );
     const { receipt } = await cluster.operator.revoke(session, { wait: "all" });
-    took.receipt.push(performance.now() - askedAt);
+    durationsMs.receipt.push(performance.now() - askedAt);
     assert.equal(receipt?.complete, true);
     assert.ok(receipt?.nodes.every(({ status }) => status === "applied"));
     for (const proxy of cluster.proxies)
       assert.equal((await cluster.get(proxy, "app", session)).permitted, false, `${proxy.name}, after the receipt`);
-    took.cut.push(await cut);
+    durationsMs.cut.push(await cut);
   }
-  return took;
+  return durationsMs;
 }
 
-function told({ cut, receipt }: Awaited<ReturnType<typeof revokeMany>>): string {
-  const words = (all: readonly number[]): string => {
+function summaryOf({ cut, receipt }: Awaited<ReturnType<typeof revokeMany>>): string {
+  const percentiles = (all: readonly number[]): string => {
     const sorted = all.toSorted((a, b) => a - b);
     return `median ${Math.round(sorted[Math.floor(sorted.length / 2)] ?? 0)} ms, slowest ${Math.round(sorted.at(-1) ?? 0)} ms`;
   };
-  return `cut at the last node ${words(cut)}; receipt ${words(receipt)}`;
+  return `cut at the last node ${percentiles(cut)}; receipt ${percentiles(receipt)}`;
 }
 
 const grants = () => Promise.all(cluster.proxies.map((proxy) => proxy.metric("cardea_replica_grants")));
 const deliveries = () => Promise.all(cluster.proxies.map((proxy) => proxy.metric("cardea_replica_deliveries")));
 
-async function moreGrants(): Promise<void> {
+async function waitForGrants(): Promise<void> {
   const before = await grants();
   await waitFor("renewed leases", async () => (await grants()).every((count, i) => count >= (before[i] ?? 0) + 3));
   for (const proxy of cluster.proxies) await proxy.ready();
 }
 
-test("NATS is killed while the cluster runs: revocations, renewals and changes go on", {
+test("after NATS is killed, revocations, renewals and changes continue", {
   timeout: 240_000,
 }, async (t) => {
-  t.diagnostic(`with NATS: ${told(await revokeMany())}`);
+  t.diagnostic(`with NATS: ${summaryOf(await revokeMany())}`);
   await cluster.nats.kill();
-  t.diagnostic(`without NATS: ${told(await revokeMany())}`);
-  await moreGrants();
+  t.diagnostic(`without NATS: ${summaryOf(await revokeMany())}`);
+  await waitForGrants();
   await waitForLogDigest(cluster);
 });
 
-test("every process starts without NATS, and the cluster works", { timeout: 400_000 }, async (t) => {
+test("a cluster whose processes all start without NATS works", { timeout: 400_000 }, async (t) => {
   for (const broker of cluster.brokers) await broker.restart();
   await Promise.all([cluster.authenticate, ...cluster.proxies].map((one) => one.restart()));
   assert.ok((await deliveries()).every((count) => count === 0));
-  t.diagnostic(`started without NATS: ${told(await revokeMany())}`);
-  await moreGrants();
+  t.diagnostic(`started without NATS: ${summaryOf(await revokeMany())}`);
+  await waitForGrants();
   assert.ok(
     (await deliveries()).every((count) => count === 0),
-    "nothing came over NATS",
+    "no delivery came from NATS",
   );
   await waitForLogDigest(cluster);
 });
 
-test("NATS comes back: deliveries come again, and nothing was missed", { timeout: 240_000 }, async (t) => {
+test("when NATS returns, deliveries resume and nothing was missed", { timeout: 240_000 }, async (t) => {
   await cluster.nats.start();
   await waitFor(
     "deliveries at every node",
@@ -101,6 +102,6 @@ test("NATS comes back: deliveries come again, and nothing was missed", { timeout
     },
     { withinMs: 30_000 },
   );
-  t.diagnostic(`NATS is back: ${told(await revokeMany())}`);
+  t.diagnostic(`NATS is back: ${summaryOf(await revokeMany())}`);
   await waitForLogDigest(cluster);
 });
