@@ -8,7 +8,7 @@ import type { Losses } from "./losses.ts";
 import { comesBefore, type Operation } from "./promises.ts";
 import type { Findings } from "./violation.ts";
 
-export function judgeLog(
+export function checkLog(
   all: readonly Operation[],
   ending: Ending,
   { losses, found }: Readonly<{ losses: Losses; found: Findings }>,
@@ -16,17 +16,17 @@ export function judgeLog(
   const operations = all.filter(({ op }) => !losses.operations.has(op));
   if (ending.logProblem !== null)
     found.add({ check: "log-broken", at: Number.MAX_SAFE_INTEGER, what: ending.logProblem, about: {} });
-  for (const operation of operations) judgeAttempts(operation, found);
+  for (const operation of operations) checkAttempts(operation, found);
   if (ending.log === null) return;
   const byCause = Map.groupBy(ending.log, (event) => event.cause);
   for (const operation of operations) {
     if (operation.outcome === "done" && operation.link !== null)
-      judgePlace(operation, ending.log, byCause.get(operation.commandId) ?? [], found);
+      checkPosition(operation, ending.log, byCause.get(operation.commandId) ?? [], found);
   }
-  judgeOrder(operations, found);
+  checkOrder(operations, found);
 }
 
-function judgePlace(operation: Operation, log: LoggedEvents, caused: LoggedEvents, found: Findings): void {
+function checkPosition(operation: Operation, log: LoggedEvents, caused: LoggedEvents, found: Findings): void {
   const { link, changed, op, wish, begin } = operation;
   if (link === null) return;
   const at = operation.end ?? begin;
@@ -56,7 +56,7 @@ function lossOf({ link, changed, commandId }: Operation, log: LoggedEvents): str
 }
 
 /** Every definite answer to one command id must equal the first one. */
-function judgeAttempts({ op, wish, attempts }: Operation, found: Findings): void {
+function checkAttempts({ op, wish, attempts }: Operation, found: Findings): void {
   const answers = attempts.filter((each) => each.outcome === "done");
   const [first] = answers;
   const other = answers.find((each) => JSON.stringify(each.link) !== JSON.stringify(first?.link));
@@ -66,7 +66,7 @@ function judgeAttempts({ op, wish, attempts }: Operation, found: Findings): void
 }
 
 /** A change acknowledged before another began must precede it in the log. One sweep over both times. */
-function judgeOrder(operations: readonly Operation[], found: Findings): void {
+function checkOrder(operations: readonly Operation[], found: Findings): void {
   const changes = operations.filter((each) => each.outcome === "done" && each.changed && each.link !== null);
   const acknowledged = [...changes].sort((a, b) => (a.end ?? 0) - (b.end ?? 0));
   let next = 0;

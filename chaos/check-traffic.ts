@@ -32,14 +32,14 @@ type Passage = Readonly<{ sentAt: Ns; at: Ns; direction: "down" | "up" }>;
 /** A request and all observations of it. `arrivedAt` null: it never reached the upstream. */
 type Exchange = Readonly<{ request: RequestEntry; arrivedAt: Ns | null; passages: readonly Passage[] }>;
 
-export function judgeTraffic(
+export function checkTraffic(
   history: History,
   operations: readonly Operation[],
   { options, losses, found }: Readonly<{ options: TrafficOptions; losses: Losses; found: Findings }>,
 ): void {
   const cuts = cutsOf(history, operations, losses);
   const rights = rightsOf(history, operations, losses);
-  judgeLateBytes(history, operations, { options, found });
+  checkLateBytes(history, operations, { options, found });
   const arrived = new Map(history.arrived.map((entry) => [entry.id, entry.at]));
   const received = Map.groupBy(history.received, (entry) => entry.id);
   const carried = Map.groupBy(history.carried, (entry) => entry.id);
@@ -59,15 +59,15 @@ export function judgeTraffic(
       ],
     };
     const terms = { group: options.groupOf(request.route), windowMs: options.windowMsOf(request.route) };
-    for (const cut of cuts.of(request.session, terms)) judgeExchange(exchange, cut, { options, stalled, found });
-    judgeRight(exchange, users.get(request.session), { options, rights, found });
-    judgeRefusal(request, users.get(request.session), { options, rights, found });
+    for (const cut of cuts.of(request.session, terms)) checkExchange(exchange, cut, { options, stalled, found });
+    checkRight(exchange, users.get(request.session), { options, rights, found });
+    checkRefusal(request, users.get(request.session), { options, rights, found });
   }
 }
 
-type Judged = Readonly<{ options: TrafficOptions; rights: Rights; found: Findings }>;
+type RightsCheck = Readonly<{ options: TrafficOptions; rights: Rights; found: Findings }>;
 
-function judgeLateBytes(
+function checkLateBytes(
   history: History,
   operations: readonly Operation[],
   { options, found }: Readonly<{ options: TrafficOptions; found: Findings }>,
@@ -88,8 +88,8 @@ function judgeLateBytes(
 }
 
 /** A group route admits the members at the start and everyone whose addition had begun. */
-function judgeRight({ request, arrivedAt }: Exchange, user: string | undefined, judged: Judged): void {
-  const { options, rights, found } = judged;
+function checkRight({ request, arrivedAt }: Exchange, user: string | undefined, rightsCheck: RightsCheck): void {
+  const { options, rights, found } = rightsCheck;
   const group = options.groupOf(request.route);
   if (arrivedAt === null || group === null || user === undefined || options.isFirstMember(user, group)) return;
   if (!rights.neverAdded(user, group, arrivedAt)) return;
@@ -98,7 +98,7 @@ function judgeRight({ request, arrivedAt }: Exchange, user: string | undefined, 
   found.add({ check: "permitted-without-right", at: arrivedAt, what, about });
 }
 
-type Judging = Readonly<{
+type CutCheck = Readonly<{
   options: TrafficOptions;
   stalled: (process: string, from: Ns, to: Ns) => boolean;
   found: Findings;
@@ -118,8 +118,8 @@ const occasions: Readonly<Record<Cut["why"], Readonly<{ permitted: Check; carrie
   expiry: { permitted: "permitted-after-expiry", carried: "carried-after-expiry", words: "the expiry of" },
 };
 
-function judgeExchange({ request, arrivedAt, passages }: Exchange, cut: Cut, judging: Judging): void {
-  const { options, stalled, found } = judging;
+function checkExchange({ request, arrivedAt, passages }: Exchange, cut: Cut, cutCheck: CutCheck): void {
+  const { options, stalled, found } = cutCheck;
   // The decision may have followed an addition that made the person a member again.
   if (arrivedAt === null || arrivedAt >= cut.until) return;
   const about = {
@@ -159,7 +159,7 @@ function judgeExchange({ request, arrivedAt, passages }: Exchange, cut: Cut, jud
 }
 
 /** A denial is safe, but no lag is a reason to ask the holder of a live session to sign in. */
-function judgeRefusal(request: RequestEntry, user: string | undefined, { options, rights, found }: Judged): void {
+function checkRefusal(request: RequestEntry, user: string | undefined, { options, rights, found }: RightsCheck): void {
   if (request.outcome !== "answered" || request.stamps !== null || user === undefined) return;
   if (!rights.surelyLive(request.session, request.end)) return;
   const about = { session: request.session, node: request.node, route: request.route, id: request.id };

@@ -4,30 +4,30 @@
  * Pure. It takes the histories of clients, operator and upstream and returns violations. It trusts nothing of the
  * system but its responses, and its log only where a response named a position. chaos/README.md lists the checks.
  */
-import { judgeLog } from "./check-log.ts";
-import { judgeTraffic, type TrafficOptions } from "./check-traffic.ts";
+import { checkLog } from "./check-log.ts";
+import { checkTraffic, type TrafficOptions } from "./check-traffic.ts";
 import type { Ending, History } from "./history.ts";
 import { lossesOf } from "./losses.ts";
 import { operationsOf } from "./promises.ts";
 import { Findings, type Violation } from "./violation.ts";
 
-export type Verdict = Readonly<{ violations: readonly Violation[]; requestsJudged: number; cuts: number }>;
+export type Verdict = Readonly<{ violations: readonly Violation[]; requestsChecked: number; cuts: number }>;
 
-export function judge(history: History, ending: Ending, options: TrafficOptions): Verdict {
+export function checkHistory(history: History, ending: Ending, options: TrafficOptions): Verdict {
   const operations = operationsOf(history);
   const losses = lossesOf(history, operations, ending);
   const found = new Findings();
-  judgeTraffic(history, operations, { options, losses, found });
-  judgeLog(operations, ending, { losses, found });
-  judgeEnding(history, ending, found);
+  checkTraffic(history, operations, { options, losses, found });
+  checkLog(operations, ending, { losses, found });
+  checkEnding(history, ending, found);
   return {
     violations: found.all(),
-    requestsJudged: history.request.length,
+    requestsChecked: history.request.length,
     cuts: operations.filter((each) => each.completeAt !== null).length,
   };
 }
 
-function judgeEnding(history: History, ending: Ending, found: Findings): void {
+function checkEnding(history: History, ending: Ending, found: Findings): void {
   const at = Math.max(0, ...history.fault.map((fault) => fault.clear));
   for (const what of ending.crashes) found.add({ check: "ended-by-itself", at, what, about: { what } });
   if (ending.readyAfterMs === null) {

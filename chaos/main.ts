@@ -15,7 +15,7 @@ import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { parseArgs } from "node:util";
 import { TemporaryFolder } from "../test/support/child.ts";
-import { judge } from "./checker.ts";
+import { checkHistory } from "./checker.ts";
 import { measure } from "./measure.ts";
 import { type Plan, planFaults } from "./plan.ts";
 import { report, summaryLine } from "./report.ts";
@@ -111,7 +111,7 @@ function tell(options: Options, plan: Plan, seen: Seen, folder: string): number 
     ...{ groupOf, windowMsOf, isFirstMember, allowanceMs, clients: "load", upstream: "upstream" },
     kernelBytesMax,
   };
-  const { violations } = judge(history, ending, traffic);
+  const { violations } = checkHistory(history, ending, traffic);
   const parts = {
     ...{ plan, history, ending, violations, restarts, startedAt },
     weakened: options.weakened?.rule ?? null,

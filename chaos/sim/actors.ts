@@ -8,7 +8,7 @@ import type { SimProcess } from "./process.ts";
 import type { RegionDisk } from "./region-disk.ts";
 import type { World } from "./world.ts";
 
-export type ReceiptQuestion = Readonly<{
+export type ReceiptRequest = Readonly<{
   /** Number of the receipt, unique in a run. */
   receipt: number;
   target: ReceiptTarget;
@@ -18,14 +18,14 @@ export type ReceiptQuestion = Readonly<{
 }>;
 
 /** A broker's process. Requests run inside it and travel over the simulated network; an answer may never arrive. */
-export type BrokerFace = Readonly<{
+export type BrokerActor = Readonly<{
   process: SimProcess;
   leads: () => boolean;
   submit: (request: CommandRequest, answered: (result: CommandResult) => void) => void;
-  receipt: (question: ReceiptQuestion, answered: (receipt: Receipt | undefined) => void) => void;
+  receipt: (receiptRequest: ReceiptRequest, answered: (receipt: Receipt | undefined) => void) => void;
 }>;
 
-export type Asking = Readonly<{
+export type IncomingRequest = Readonly<{
   request: RequestNo;
   route: string;
   session: SessionId;
@@ -37,9 +37,9 @@ export type Asking = Readonly<{
 }>;
 
 /** A node's process. Requests run inside it. */
-export type NodeFace = Readonly<{
+export type NodeActor = Readonly<{
   process: SimProcess;
-  request: (asking: Asking, decided: (verdict: "permit" | "deny" | "unavailable") => void) => void;
+  request: (incoming: IncomingRequest, decided: (verdict: "permit" | "deny" | "unavailable") => void) => void;
   /** Changes the state of the disk before the next start. */
   disk: (what: "old" | "lost") => void;
   /** Replaces the node's own configuration file: other routes, another hash. */
@@ -49,21 +49,21 @@ export type NodeFace = Readonly<{
 }>;
 
 /** A regional broker: the broker of a region other than the leader's. */
-export type RegionFace = Readonly<{
+export type RegionActor = Readonly<{
   process: SimProcess;
   disk: RegionDisk;
   /** Stops as on SIGTERM. It sends a goodbye unless leases by age may still count. */
   stop: () => void;
 }>;
 
-export type Cast = Readonly<{
+export type Actors = Readonly<{
   world: World;
   postgres: PostgresModel;
   nats: Pick<NatsModel<unknown>, "serverNames" | "loseStreamSuffix" | "deleteStream">;
-  brokers: readonly BrokerFace[];
-  nodes: readonly NodeFace[];
+  brokers: readonly BrokerActor[];
+  nodes: readonly NodeActor[];
   /** One regional broker for each region whose nodes do not ask the home region. */
-  regionals: readonly RegionFace[];
+  regionals: readonly RegionActor[];
   /** Keeps only the events that must be kept, and takes snapshots often. @returns a function that ends this */
   keepNothing: () => () => void;
   /** Makes the leader take a snapshot. @returns a description; undefined: there is no leader */

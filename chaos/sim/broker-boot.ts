@@ -21,10 +21,10 @@ import { ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
 import { retentionFloor } from "../../src/broker/snapshots/snapshot-service.ts";
 import type { BootId, CommandRequest, CommandResult, Epoch, Incarnation, NodeId } from "../../src/events/index.ts";
 import type { Durability, Receipt } from "../../src/replication/index.ts";
-import type { ReceiptQuestion } from "./actors.ts";
-import type { BrokerPort, SaidAnswer, Unavailable } from "./broker-port.ts";
+import type { ReceiptRequest } from "./actors.ts";
+import type { BrokerPort, NodeMessageAnswer, Unavailable } from "./broker-port.ts";
+import { BrokerReporter } from "./broker-reporter.ts";
 import { type Hop, Routes } from "./broker-routes.ts";
-import { BrokerTelling } from "./broker-telling.ts";
 import { readsOf } from "./builds.ts";
 import { openNodeMessage, type SimEnvelope } from "./envelopes.ts";
 import { sentRefusal } from "./lease-refusals.ts";
@@ -39,7 +39,7 @@ import { type BrokerSave, SnapshotDisk } from "./snapshot-disk.ts";
 
 const copyEveryMs = 1_500;
 /** Timeouts (ms), the same as those of the HTTP API. */
-const withinMs = { submit: 8_000, say: 2_000, receiptGrace: 3_000 };
+const withinMs = { submit: 8_000, sendMessage: 2_000, receiptGrace: 3_000 };
 export const unavailable: Unavailable = { type: "unavailable" };
 
 export class BrokerBoot {
@@ -50,7 +50,7 @@ export class BrokerBoot {
   readonly #log: SimLog;
   readonly #alarm: Alarm;
   readonly #routes: Routes;
-  readonly #telling: BrokerTelling;
+  readonly #reporter: BrokerReporter;
   readonly #disk: SnapshotDisk;
   readonly #duties: SimDuties;
   readonly #inputs: BrokerInput[] = [];
@@ -84,7 +84,7 @@ export class BrokerBoot {
       ...{ duties: dutyTimes, expirySweepMs: 10_000, commandSweepMs: 3_600_000 },
       random: (bytes) => random.bytes(bytes),
     });
-    this.#telling = new BrokerTelling({
+    this.#reporter = new BrokerReporter({
       ...{ world, process, node: options.broker as string as NodeId, boot: this.#boot, core: () => this.#core },
       sizes: () => [
         ["commands without an outcome", this.#core.commands.open, 10_000],
@@ -97,7 +97,7 @@ export class BrokerBoot {
       others: () => options.brokers().filter((broker) => broker.process !== process),
     });
     this.#duties = new SimDuties({
-      ...{ world, process, log: this.#log, disk: this.#disk, telling: this.#telling },
+      ...{ world, process, log: this.#log, disk: this.#disk, reporter: this.#reporter },
       ...{ cluster: options.cluster, rules: options.rules },
       ledger: () => this.#core.state,
       neededAfter: () => retentionFloor(this.#core.standings(process.moment()), this.#core.state.applied.position),
@@ -124,7 +124,7 @@ export class BrokerBoot {
       },
       onDisconnected: () => {},
     });
-    this.#telling.sizesOften();
+    this.#reporter.sizesOften();
     this.#copyOften();
   }
 
@@ -138,25 +138,25 @@ export class BrokerBoot {
         const id = this.#ask(this.#commands, (answer) => reply(answer.type === "notLeader" ? "notLeader" : answer));
         this.#feed({ type: "submitted", at: this.#process.moment(), id, request, waitMs });
       },
-      there: (broker, reply) => broker.handedOn.submit(request, reply),
+      there: (broker, reply) => broker.forwarded.submit(request, reply),
       isUsable: (result) => result.type !== "unavailable",
-      isHopeless: () => this.#core.isStoreUnreachable,
+      isStoreUnreachable: () => this.#core.isStoreUnreachable,
     });
   }
 
-  say(hop: Hop, envelope: SimEnvelope, answered: (answer: SaidAnswer | undefined) => void): void {
-    this.#routes.route<SaidAnswer>({
-      ...{ hop, withinMs: withinMs.say, answered },
+  sendMessage(hop: Hop, envelope: SimEnvelope, answered: (answer: NodeMessageAnswer | undefined) => void): void {
+    this.#routes.route<NodeMessageAnswer>({
+      ...{ hop, withinMs: withinMs.sendMessage, answered },
       isHere: () => this.leads,
       here: (_, reply) => this.#take(envelope, reply),
-      there: (broker, reply) => broker.handedOn.say(envelope, reply),
+      there: (broker, reply) => broker.forwarded.sendMessage(envelope, reply),
       isUsable: (answer) => answer.type !== "unavailable",
-      isHopeless: () => false,
+      isStoreUnreachable: () => false,
     });
   }
 
-  receipt(hop: Hop, question: ReceiptQuestion, answered: (receipt: Receipt | undefined) => void): void {
-    const { target, wait, timeoutMs, region, receipt: number } = question;
+  receipt(hop: Hop, receiptRequest: ReceiptRequest, answered: (receipt: Receipt | undefined) => void): void {
+    const { target, wait, timeoutMs, region, receipt: number } = receiptRequest;
     const deadline = this.#process.clock.monotonic() + timeoutMs;
     const left = (): number => Math.max(0, deadline - this.#process.clock.monotonic());
     this.#routes.route<Receipt>({
@@ -167,11 +167,11 @@ export class BrokerBoot {
         const id = this.#ask(this.#receipts, (answer) => {
           if (answer.type === "unavailable") return reply(this.#isStill(by) ? undefined : "notLeader");
           const told = { receipt: number, answer: answer.receipt, region };
-          this.#telling.report({ type: "receipt-answered", ...this.#telling.at(), ...told });
+          this.#reporter.report({ type: "receipt-answered", ...this.#reporter.at(), ...told });
           const signed = (durability: Durability | null): void => {
             const { receipt } = answer;
             const said = { receipt: number, answer: receipt, durability };
-            this.#telling.report({ type: "receipt-signed", ...this.#telling.at(), ...said });
+            this.#reporter.report({ type: "receipt-signed", ...this.#reporter.at(), ...said });
             reply(receipt);
           };
           if (answer.receipt.link === null) signed(null);
@@ -181,17 +181,17 @@ export class BrokerBoot {
         this.#feed({ type: "receiptRequested", at: this.#process.moment(), id, target, options });
       },
       there: (broker, reply) =>
-        broker.handedOn.receipt({ ...question, timeoutMs: left() }, (receipt) => {
+        broker.forwarded.receipt({ ...receiptRequest, timeoutMs: left() }, (receipt) => {
           if (receipt !== undefined) reply(receipt);
         }),
       isUsable: () => true,
-      isHopeless: () => false,
+      isStoreUnreachable: () => false,
     });
   }
 
   read(...[{ after, limit, waitMs, by }, answered]: Parameters<BrokerPort["read"]>): void {
     const id = this.#ask(this.#pages, (answer) => {
-      if (answer.type !== "unavailable") this.#telling.pageServed(answer, { after, by });
+      if (answer.type !== "unavailable") this.#reporter.pageServed(answer, { after, by });
       answered(answer);
     });
     this.#feed({ type: "pageRequested", at: this.#process.moment(), id, after, limit, waitMs });
@@ -258,7 +258,7 @@ export class BrokerBoot {
     for (let next = this.#inputs[0]; next !== undefined; next = this.#inputs[0]) {
       const [core, effects] = step(this.#core, next);
       this.#core = core;
-      this.#telling.stepped();
+      this.#reporter.stepped();
       for (const effect of effects) this.#perform(effect);
       this.#inputs.shift();
     }
@@ -271,7 +271,7 @@ export class BrokerBoot {
         return;
       case "log": {
         const { id, call } = effect;
-        this.#telling.appending(call);
+        this.#reporter.appending(call);
         askSimLog(this.#log, call, publicKeyOf, (outcome) =>
           this.#feed({ type: "logAnswered", at: this.#process.moment(), id, outcome }),
         );
@@ -291,13 +291,13 @@ export class BrokerBoot {
         return this.#loadSnapshot(effect);
       case "reasserted": {
         const { lost, stream, outcome } = effect;
-        return this.#telling.report({ type: "reasserted", ...this.#telling.at(), lost, stream, outcome });
+        return this.#reporter.report({ type: "reasserted", ...this.#reporter.at(), lost, stream, outcome });
       }
       case "logger":
         return this.#journal(effect);
       case "sendGossip": {
         const { presence } = effect;
-        return this.#routes.tellLeader((leader) => leader.handedOn.present(presence));
+        return this.#routes.tellLeader((leader) => leader.forwarded.present(presence));
       }
       case "runDuty":
         return this.#duties.run(effect.run);
@@ -322,7 +322,7 @@ export class BrokerBoot {
   #publish({ by, batch, how }: Extract<BrokerEffect, { type: "publish" }>): void {
     const { previous, last } = batch;
     const told = { how: how === "commit" ? ("core" as const) : ("relayed" as const), ...by, previous, last };
-    this.#telling.report({ type: "published", ...this.#telling.at(), ...told });
+    this.#reporter.report({ type: "published", ...this.#reporter.at(), ...told });
     const sent = this.#nats?.publish(this.#seal(by, { kind: "batch", batch })) ?? "dropped";
     if (sent === "dropped") this.#feed({ type: "publishDropped", at: this.#process.moment(), last });
   }
@@ -331,7 +331,7 @@ export class BrokerBoot {
     this.#disk.load(first, (snapshot) => {
       const at = this.#process.moment();
       if (snapshot === null) return this.#feed({ type: "snapshotFailed", at, id, reason: "there is none" });
-      this.#telling.begunFrom(snapshot.link);
+      this.#reporter.begunFrom(snapshot.link);
       this.#feed({ type: "snapshotLoaded", at, id, snapshot });
     });
   }
@@ -350,41 +350,41 @@ export class BrokerBoot {
   // --- nodes and other brokers
 
   /** Handles a node's message as the leader. */
-  #take(envelope: SimEnvelope, reply: (answer: SaidAnswer) => void): void {
+  #take(envelope: SimEnvelope, reply: (answer: NodeMessageAnswer) => void): void {
     const message = openNodeMessage(envelope, { ...this.#options, proven: this.#proven });
     const by = this.#core.leadership;
-    if (message.type === "refused") this.#telling.refused(envelope.payload.kind, message.reason);
+    if (message.type === "refused") this.#reporter.refused(envelope.payload.kind, message.reason);
     if (message.type === "renew" && by !== null) {
       const { node, boot, nonce, replaces } = message.renew;
-      this.#telling.report({ type: "renew-arrived", ...this.#telling.at(), node, boot, nonce, epoch: by.epoch });
+      this.#reporter.report({ type: "renew-arrived", ...this.#reporter.at(), node, boot, nonce, epoch: by.epoch });
       if (replaces !== null)
-        this.#telling.report({ type: "boot-left", ...this.#telling.at(), node, boot: replaces, how: "replaced" });
+        this.#reporter.report({ type: "boot-left", ...this.#reporter.at(), node, boot: replaces, how: "replaced" });
     }
     const id = this.#ask(this.#leases, (answer) => reply(this.#said(message, answer)));
     this.#feed({ type: "nodeMessage", at: this.#process.moment(), id, origin: "remote", message });
   }
 
-  #said(message: OpenedNodeMessage, answer: LeaseAnswer): SaidAnswer {
+  #said(message: OpenedNodeMessage, answer: LeaseAnswer): NodeMessageAnswer {
     switch (answer.type) {
       case "granted": {
         const { grant, by } = answer;
         const { node, boot, nonce, epoch, incarnation, head, deltaMs, drift, windowMs } = grant;
         const named = { node, boot, nonce, epoch, incarnation, head, deltaMs, drift, windowMs };
-        this.#telling.report({ type: "grant-sent", ...this.#telling.at(), ...named, own: false, agedMs: null });
+        this.#reporter.report({ type: "grant-sent", ...this.#reporter.at(), ...named, own: false, agedMs: null });
         return { type: "grant", envelope: this.#seal(by, { kind: "grant", grant }) };
       }
       case "taken":
         if (message.type === "goodbye") {
           const { node, boot } = message.goodbye;
-          this.#telling.report({ type: "boot-left", ...this.#telling.at(), node, boot, how: "goodbye" });
+          this.#reporter.report({ type: "boot-left", ...this.#reporter.at(), node, boot, how: "goodbye" });
         }
         return { type: "taken" };
       case "refused":
         if (message.type === "renew") {
           const { node, boot } = message.renew;
-          this.#telling.report({
+          this.#reporter.report({
             type: "grant-refused",
-            ...this.#telling.at(),
+            ...this.#reporter.at(),
             node,
             boot,
             reason: answer.refusal.message,
@@ -401,7 +401,7 @@ export class BrokerBoot {
     const { from, payload } = envelope;
     const at = this.#process.moment();
     if (!seals.isAuthentic(envelope, cluster) || from.role !== "broker") {
-      this.#telling.refused(payload.kind, "bad signature");
+      this.#reporter.refused(payload.kind, "bad signature");
       return this.#feed({ type: "forgeryReceived", at, reason: "bad signature" });
     }
     if (from.boot === this.#boot) return;

@@ -12,14 +12,14 @@ import type {
   SessionId,
   Stream,
 } from "../../src/events/index.ts";
-import type { Happened } from "./facts.ts";
+import type { FactOf } from "./facts.ts";
 
 /** B: the core starts to lead (it knows that its epoch is open), or stops. */
-export type Leading = Happened<"leading", { epoch: Epoch; leading: boolean }>;
+export type Leading = FactOf<"leading", { epoch: Epoch; leading: boolean }>;
 /** B: the leader received an authentic renew. */
-export type RenewArrived = Happened<"renew-arrived", { node: NodeId; boot: BootId; nonce: number; epoch: Epoch }>;
+export type RenewArrived = FactOf<"renew-arrived", { node: NodeId; boot: BootId; nonce: number; epoch: Epoch }>;
 /** B: the broker sends a grant, which may never arrive. `own`: for a node in the same process. */
-export type GrantSent = Happened<
+export type GrantSent = FactOf<
   "grant-sent",
   {
     node: NodeId;
@@ -40,49 +40,49 @@ export type GrantSent = Happened<
   }
 >;
 /** B: an authentic renew gets no grant, for a permanent reason (drift, a boot that left, too many nodes). */
-export type GrantRefused = Happened<"grant-refused", { node: NodeId; boot: BootId; reason: string }>;
+export type GrantRefused = FactOf<"grant-refused", { node: NodeId; boot: BootId; reason: string }>;
 /** B: the broker accepted an authentic goodbye, or a renew that names the boot it replaces. */
-export type BootLeft = Happened<"boot-left", { node: NodeId; boot: BootId; how: "goodbye" | "replaced" }>;
+export type BootLeft = FactOf<"boot-left", { node: NodeId; boot: BootId; how: "goodbye" | "replaced" }>;
 /** B: the outcome of reasserting a tightening event that a node had applied and the log lost. `lost`: its link. */
-export type Reasserted = Happened<
+export type Reasserted = FactOf<
   "reasserted",
   { lost: Link; stream: Stream; outcome: "appended" | "already-denied" | "operator" }
 >;
 /** B: the snapshot builder starts at this link. */
-export type SnapshotBegun = Happened<"snapshot-begun", { link: Link }>;
+export type SnapshotBegun = FactOf<"snapshot-begun", { link: Link }>;
 /**
  * B, N: a snapshot was saved. `digest`: of the contents of its chunks. `id`: the id that the log may name; null: a
  * node's own snapshot.
  */
-export type SnapshotBuilt = Happened<"snapshot-built", { link: Link; digest: string; id: Hash | null }>;
+export type SnapshotBuilt = FactOf<"snapshot-built", { link: Link; digest: string; id: Hash | null }>;
 /** B: a due snapshot was given up. */
-export type SnapshotGivenUp = Happened<"snapshot-given-up", { reason: string }>;
+export type SnapshotGivenUp = FactOf<"snapshot-given-up", { reason: string }>;
 /**
  * B: the broker asks the log to drop all events before `first`.
  * - `held`: when the run began, operators wanted all events kept.
  * - `saves`: the snapshots on this disk, newest first. `whole`: all chunks of the snapshot are unchanged.
  */
-export type RetainAsked = Happened<
+export type RetainAsked = FactOf<
   "retain-asked",
   { first: Position; held: boolean; saves: readonly Readonly<{ link: Link; whole: boolean }>[] }
 >;
 /** B: a duty, in a run of this epoch, submits a command to the core. */
-export type DutySubmitted = Happened<
+export type DutySubmitted = FactOf<
   "duty-submitted",
   { duty: string; commandId: CommandId; epoch: Epoch; incarnation: Incarnation }
 >;
 /** B: the core answered the command of a duty. */
-export type DutyAnswered = Happened<
+export type DutyAnswered = FactOf<
   "duty-answered",
   { duty: string; commandId: CommandId; outcome: CommandResult["type"] }
 >;
 /** B: a duty sends a refresh token to the provider under this intent. Null: the build records no intents. */
-export type TokenSent = Happened<
+export type TokenSent = FactOf<
   "token-sent",
   { sessionId: SessionId; token: string; epoch: Epoch; incarnation: Incarnation; intent: CommandId | null }
 >;
 /** The provider receives a refresh token. */
-export type TokenPresented = Happened<
+export type TokenPresented = FactOf<
   "token-presented",
   { sessionId: SessionId; token: string; intent: CommandId | null }
 >;
@@ -90,16 +90,16 @@ export type TokenPresented = Happened<
  * B: a duty ends a session because of its refresh. `because`: the provider's own reason, which it reveals to no client,
  * or the end of the grace period.
  */
-export type SessionDismissed = Happened<
+export type SessionDismissed = FactOf<
   "session-dismissed",
   { sessionId: SessionId; token: string; because: "reuse" | "dismissal" | "grace" }
 >;
 /** B: the broker sends an append that raises the cluster's level. It has just checked that nothing blocks the raise. */
-export type Finalizing = Happened<"finalizing", { level: number }>;
+export type Finalizing = FactOf<"finalizing", { level: number }>;
 /** B: the broker sends the log an append that follows this link. */
-export type AppendSent = Happened<"append-sent", { previous: Link }>;
+export type AppendSent = FactOf<"append-sent", { previous: Link }>;
 /**
  * B: the outcome of a batch made while another was in flight. The broker sends it after that batch, or discards it with
  * that batch.
  */
-export type MadeAhead = Happened<"made-ahead", { became: "sent" | "thrown-away" }>;
+export type MadeAhead = FactOf<"made-ahead", { became: "sent" | "thrown-away" }>;

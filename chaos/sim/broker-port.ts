@@ -14,7 +14,7 @@ import type { SimProcess } from "./process.ts";
 /** No leader, no clean write, or no ability to answer: HTTP status 503. The caller asks the next broker. */
 export type Unavailable = Readonly<{ type: "unavailable" }>;
 
-export type SaidAnswer =
+export type NodeMessageAnswer =
   | Readonly<{ type: "grant"; envelope: SimEnvelope }>
   /** A confirmation or a goodbye. */
   | Readonly<{ type: "taken" }>
@@ -29,7 +29,7 @@ export type BrokerPort = Readonly<{
     answered: (answer: PageOutcome | Unavailable) => void,
   ) => void;
   /** A node's renew, confirmation or goodbye. */
-  say: (envelope: SimEnvelope, answered: (answer: SaidAnswer) => void) => void;
+  sendMessage: (envelope: SimEnvelope, answered: (answer: NodeMessageAnswer) => void) => void;
   submit: (request: CommandRequest, answered: (result: CommandResult) => void) => void;
   /** Returns the newest snapshot that this broker can serve, decoded separately for each caller. Null: none. */
   snapshot: (answered: (found: LoadedSnapshot | null) => void) => void;

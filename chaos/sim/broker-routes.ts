@@ -22,15 +22,15 @@ export type Routed<T> = Readonly<{
   there: (broker: SimBroker, reply: (answer: T) => void) => void;
   isUsable: (answer: T) => boolean;
   /** True: there is no leader and the store does not answer. */
-  isHopeless: () => boolean;
+  isStoreUnreachable: () => boolean;
   /** Undefined: no broker answered in time. */
   answered: (answer: T | undefined) => void;
 }>;
 
-const lookAgainMs = 100;
+const recheckMs = 100;
 const retryMs = 50;
 const attemptMsMax = 5_000;
-const hopelessMs = 1_000;
+const unreachableMs = 1_000;
 
 export class Routes {
   readonly #world: World;
@@ -58,14 +58,14 @@ export class Routes {
       const leftMs = deadline - this.#process.clock.monotonic();
       if (asked.isHere()) {
         asked.here(Math.max(0, leftMs), (answer) => {
-          if (answer === "notLeader") again(lookAgainMs);
+          if (answer === "notLeader") again(recheckMs);
           else asked.answered(answer);
         });
         return;
       }
       if (asked.hop === "forwarded") return asked.answered(undefined);
       const leader = this.#leader();
-      if (leader === undefined || leftMs <= 0) return again(lookAgainMs);
+      if (leader === undefined || leftMs <= 0) return again(recheckMs);
       this.#world.network.request<T>(this.#process, leader.process, {
         timeoutMs: Math.min(leftMs, attemptMsMax),
         handle: (reply) => asked.there(leader, reply),
@@ -77,7 +77,7 @@ export class Routes {
     };
     const again = (ms: number): void => {
       const now = this.#process.clock.monotonic();
-      const hopeless = now - began >= hopelessMs && asked.isHopeless();
+      const hopeless = now - began >= unreachableMs && asked.isStoreUnreachable();
       if (now >= deadline || hopeless) asked.answered(undefined);
       else this.#process.after(ms, turn);
     };

@@ -15,7 +15,7 @@ import {
   parseNodeId,
 } from "../../src/events/index.ts";
 import { bootIdOf, type Certificate } from "../../src/replication/index.ts";
-import type { NodeFace } from "./actors.ts";
+import type { NodeActor } from "./actors.ts";
 import type { BrokerPort } from "./broker-port.ts";
 import { builds, firstBuild } from "./builds.ts";
 import { Seals, type SimEnvelope } from "./envelopes.ts";
@@ -28,7 +28,7 @@ import { addSimBroker, type SimBroker } from "./sim-broker.ts";
 import { addSimNode } from "./sim-node.ts";
 import { SimProvider } from "./sim-provider.ts";
 import { addSimRegion } from "./sim-region.ts";
-import type { Company } from "./simulation.ts";
+import type { BuildCluster } from "./simulation.ts";
 import { emptyDisk } from "./snapshot-disk.ts";
 import type { SimOptions } from "./swarm.ts";
 import type { World } from "./world.ts";
@@ -40,7 +40,7 @@ const streamEntriesMax = 2_000;
 
 const regionOf = (number: number): string => (number > 4 ? "south" : number > 2 ? "west" : "east");
 
-export const company: Company = (world, options) => {
+export const buildCluster: BuildCluster = (world, options) => {
   const seals = new Seals();
   const { everyEvents } = options.snapshots;
   const rules = { everyEvents, retentionMs: 0, hold: "everything" as "everything" | "nothing" };
@@ -57,11 +57,11 @@ export const company: Company = (world, options) => {
     const common = { world, options, postgres, nats, provider, seals, rules, cluster, secret, brokers: () => brokers };
     brokers.push(addSimBroker({ ...common, disk: emptyDisk(), name, broker, region, build: builds.old }));
   }
-  const accomplice: Omit<Certificate, "publicKey"> = {
+  const compromisedNode: Omit<Certificate, "publicKey"> = {
     ...{ cluster, role: "proxy", name: "node-9", boot: "accomplice" as BootId, epoch: 0 as Epoch, incarnation: "" },
   };
   const forger = new Forger(world, nats, {
-    accomplice: (payload) => seals.seal(accomplice, payload),
+    compromisedNode: (payload) => seals.seal(compromisedNode, payload),
     insider: world.random("insider").chance(0.5) ? insiderOf(seals) : undefined,
   });
   const build = builds.old;
@@ -73,7 +73,7 @@ export const company: Company = (world, options) => {
   );
   const files = new NodeFiles();
   const numbers = options.remotes.includes("south") ? [1, 2, 3, 4, 5, 6] : [1, 2, 3, 4];
-  const nodes: NodeFace[] = numbers.map((number) => {
+  const nodes: NodeActor[] = numbers.map((number) => {
     const name = `node-${number}`;
     const node: NodeId = parseNodeId(name);
     const region = regionOf(number);
@@ -95,7 +95,7 @@ export const company: Company = (world, options) => {
   for (const name of nats.serverNames) world.process(name).start();
   for (const { process } of [...brokers, ...regionals, ...nodes]) process.start();
   if (options.load.forgeEveryMs !== null) forger.start();
-  const cast = {
+  const actors = {
     ...{ world, postgres, nats, brokers, nodes, regionals },
     keepNothing: () => {
       Object.assign(rules, { everyEvents: Math.min(everyEvents, partitionSize), hold: "nothing" });
@@ -105,15 +105,15 @@ export const company: Company = (world, options) => {
   };
   const names = nodes.map(({ process }) => process.name);
   const ports: readonly BrokerPort[] = brokers;
-  return { cast, clients, forge: (wish) => forger.forge(wish, { brokers: ports, nodes: names }) };
+  return { actors, clients, forge: (action) => forger.forge(action, { brokers: ports, nodes: names }) };
 };
 
 /** An insider: it holds the enrolment secret of proxies and a key of its own. */
 function insiderOf(seals: Seals): Insider {
   const publicKey = new Uint8Array(32).fill(9);
-  const bootUnder = (node: NodeId): BootId => bootIdOf({ cluster, role: "proxy", name: node, publicKey });
+  const bootIdFor = (node: NodeId): BootId => bootIdOf({ cluster, role: "proxy", name: node, publicKey });
   return {
-    bootUnder,
+    bootIdFor,
     seal: ({ node, boot }, payload) =>
       seals.seal(
         { ...{ cluster, role: "proxy", name: node, boot, publicKey }, epoch: 0 as Epoch, incarnation: "" },
@@ -128,7 +128,7 @@ function natsOf(world: World, { nats }: SimOptions): NatsModel<SimEnvelope> {
     servers: [1, 2, 3].map((number) => ({ name: `nats-${number}`, region: regionOf(number) })),
   });
   const { drop, repeat, overtake, lateMsMax } = nats;
-  Object.assign(model.tricks, { drop, repeat, overtake, lateMsMax });
+  Object.assign(model.disturbances, { drop, repeat, overtake, lateMsMax });
   return model;
 }
 

@@ -27,7 +27,7 @@ import {
   stepNode,
 } from "../../src/replication/index.ts";
 import { settledBy } from "../../src/replication/node/broker-answers.ts";
-import type { BrokerPort, SaidAnswer } from "./broker-port.ts";
+import type { BrokerPort, NodeMessageAnswer } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import type { Seals, SimEnvelope, SimPayload } from "./envelopes.ts";
 import type { SimFact, SimFactOf } from "./facts.ts";
@@ -56,7 +56,7 @@ export type CopyDriverParts = Readonly<{
 }>;
 
 /** Timeouts (ms), the same as those of the product's client. */
-export const callMs = { say: 1_500, readGrace: 2_000, submit: 5_000, snapshot: 20_000 };
+export const callMs = { sendMessage: 1_500, readGrace: 2_000, submit: 5_000, snapshot: 20_000 };
 
 export class CopyDriver {
   readonly calls: NodeCalls;
@@ -125,7 +125,7 @@ export class CopyDriver {
         this.#given.delete(effect.id);
         return;
       case "sendLease":
-        this.#say(effect.id, effect.message);
+        this.#sendMessage(effect.id, effect.message);
         return;
       case "rebuilding":
         this.#rebuilding = true;
@@ -193,14 +193,14 @@ export class CopyDriver {
     return seals.seal(from, payload);
   }
 
-  #say(id: number, message: LeaseMessage): void {
+  #sendMessage(id: number, message: LeaseMessage): void {
     const { process, heard } = this.#parts;
     this.#tellSaid(message);
     if (message.type === "renew") this.#open.add(message.renew.nonce);
     const envelope = this.seal(payloadOf(message));
-    this.call<SaidAnswer>(id, {
-      timeoutMs: callMs.say,
-      ask: (broker, reply) => broker.say(envelope, reply),
+    this.call<NodeMessageAnswer>(id, {
+      timeoutMs: callMs.sendMessage,
+      ask: (broker, reply) => broker.sendMessage(envelope, reply),
       isUnavailable: ({ type }) => type === "unavailable",
       done: (answer) => {
         if (answer !== undefined && answer.type !== "unavailable") heard();

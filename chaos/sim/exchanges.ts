@@ -31,7 +31,7 @@ import {
   ReachedHandles,
 } from "../../src/proxy/request/identify-caller.ts";
 import type { NodeCore, PersonKeys } from "../../src/replication/index.ts";
-import type { Asking } from "./actors.ts";
+import type { IncomingRequest } from "./actors.ts";
 import type { SimFactOf } from "./facts.ts";
 import { type CompiledFile, hostOf, type NodeConfig } from "./node-file.ts";
 import type { SimProcess, Timer } from "./process.ts";
@@ -39,9 +39,9 @@ import type { Stream as Random } from "./random.ts";
 import type { World } from "./world.ts";
 
 type Verdict = SimFactOf<"decided">["verdict"];
-type Look = Readonly<{ verdict: Verdict; reason: string; exchange?: Exchange }>;
+type CheckResult = Readonly<{ verdict: Verdict; reason: string; exchange?: Exchange }>;
 type Open = {
-  readonly asking: Asking;
+  readonly incoming: IncomingRequest;
   readonly exchange: Exchange;
   readonly until: number;
   timer: Timer | undefined;
@@ -62,7 +62,7 @@ export type ExchangesOptions = Readonly<{
   config: NodeConfig;
   file: CompiledFile;
   /** Calls `told` once the projection reaches the link, or when `timeoutMs` has passed. */
-  reach: (link: Link, timeoutMs: number, told: (outcome: "reached" | "behind" | "lost") => void) => void;
+  reach: (link: Link, timeoutMs: number, reached: (outcome: "reached" | "behind" | "lost") => void) => void;
   random: Random;
 }>;
 
@@ -102,14 +102,14 @@ export class Exchanges {
     return this.#open.size;
   }
 
-  request(asking: Asking, decided: (verdict: Verdict) => void): void {
-    this.#options.reach(asking.token, reachMs, (outcome) => {
-      const look = outcome === "reached" ? this.#admit(asking) : notReached(outcome);
-      this.#report(asking, look);
-      decided(look.verdict);
-      const { exchange } = look;
+  request(incoming: IncomingRequest, decided: (verdict: Verdict) => void): void {
+    this.#options.reach(incoming.token, reachMs, (outcome) => {
+      const result = outcome === "reached" ? this.#admit(incoming) : notReached(outcome);
+      this.#report(incoming, result);
+      decided(result.verdict);
+      const { exchange } = result;
       if (exchange !== undefined)
-        this.#options.process.after(this.#options.random.within(0.1, 8), () => this.#begin(asking, exchange));
+        this.#options.process.after(this.#options.random.within(0.1, 8), () => this.#begin(incoming, exchange));
     });
   }
 
@@ -176,16 +176,16 @@ export class Exchanges {
   }
 
   /** The first check: route, lease, caller, policy. A permit includes its registered exchange. */
-  #admit(asking: Asking): Look {
+  #admit(incoming: IncomingRequest): CheckResult {
     const { process } = this.#options;
     const { plans } = this.#file;
-    const request = requestFor(asking.route);
+    const request = requestFor(incoming.route);
     const route = plans.routes.match(request);
     if (route === undefined) return { verdict: "deny", reason: "no-route" };
     const context: AdmissionContext = { ...anywhere, asOf: process.moment() };
     const routed: Routed<AdmissionContext> = { context, plan: plans.compiledRouteOf(route), request };
     if (this.#inForce.isStale(routed)) return { verdict: "unavailable", reason: "stale" };
-    const admitted = this.#inForce.admit(routed, holderOf(asking));
+    const admitted = this.#inForce.admit(routed, holderOf(incoming));
     switch (admitted.type) {
       case "behind":
         return { verdict: "unavailable", reason: "behind" };
@@ -200,9 +200,9 @@ export class Exchanges {
 
   // --- bytes
 
-  #begin(asking: Asking, exchange: Exchange): void {
+  #begin(incoming: IncomingRequest, exchange: Exchange): void {
     const { world, process, here } = this.#options;
-    const { request, route, session, kind } = asking;
+    const { request, route, session, kind } = incoming;
     if (this.#open.size >= exchangesMax) exchange.cut("draining");
     if (!exchange.mayCarry()) {
       exchange.close();
@@ -210,8 +210,8 @@ export class Exchanges {
       return;
     }
     world.report({ type: "exchange-opened", ...here(), request, route, session, kind });
-    const until = process.clock.monotonic() + asking.forMs;
-    const open: Open = { asking, exchange, until, timer: undefined };
+    const until = process.clock.monotonic() + incoming.forMs;
+    const open: Open = { incoming, exchange, until, timer: undefined };
     this.#open.set(request, open);
     exchange.attach((reason) => this.#cut(open, reason));
     this.#relay(open);
@@ -219,7 +219,7 @@ export class Exchanges {
 
   #relay(open: Open): void {
     const { world, process, here, random } = this.#options;
-    const { request, kind } = open.asking;
+    const { request, kind } = open.incoming;
     if (!open.exchange.mayCarry()) return; // it is being cut
     world.report({ type: "relayed", ...here(), request });
     const left = open.until - process.clock.monotonic();
@@ -253,7 +253,7 @@ export class Exchanges {
   }
 
   #end(open: Open, how: "finished" | "cut", reason: string): void {
-    const { request } = open.asking;
+    const { request } = open.incoming;
     if (!this.#open.delete(request)) return;
     open.timer?.cancel();
     open.exchange.close();
@@ -267,13 +267,13 @@ export class Exchanges {
     });
   }
 
-  #report({ request, route, session }: Asking, { verdict, reason }: Look): void {
+  #report({ request, route, session }: IncomingRequest, { verdict, reason }: CheckResult): void {
     const { world, here, core, process } = this.#options;
     const { hash: configHash } = this.#config;
     const overdueMs = core().overdueMs(process.moment());
-    const place = core().applied;
+    const link = core().applied;
     world.report({
-      ...{ type: "decided", ...here(), request, route, session, verdict, reason, place, configHash, overdueMs },
+      ...{ type: "decided", ...here(), request, route, session, verdict, reason, link, configHash, overdueMs },
     });
   }
 }
@@ -303,7 +303,7 @@ function canonicalRequest(route: string) {
   return read.request;
 }
 
-function holderOf({ session: sessionId, user: userId }: Asking): CredentialHolder {
+function holderOf({ session: sessionId, user: userId }: IncomingRequest): CredentialHolder {
   const handle: SessionHandle = { sessionId, userId, idpId: "idp", needs: null, audience: [] };
   return { handle, credentialInHeader: false };
 }
@@ -315,6 +315,6 @@ function settledBy(done: () => void): Settled {
   };
 }
 
-function notReached(outcome: "behind" | "lost"): Look {
+function notReached(outcome: "behind" | "lost"): CheckResult {
   return outcome === "behind" ? { verdict: "unavailable", reason: "behind" } : { verdict: "deny", reason: "sign-in" };
 }

@@ -8,27 +8,27 @@ export function lineOf(fact: SimFact): string | undefined {
     case "leading":
       return fact.leading ? `leads epoch ${fact.epoch}` : `leads epoch ${fact.epoch} no more`;
     case "committed-cleanly":
-      return `commits cleanly up to ${told(fact.head)} (transaction ${fact.txn})`;
+      return `commits cleanly up to ${formatLink(fact.head)} (transaction ${fact.txn})`;
     case "log-answered":
       return fact.op === "read" || fact.op === "observe" || fact.outcome === "beaten"
         ? undefined
         : `answers ${fact.to}: ${fact.op} ${fact.outcome}`;
     case "published":
-      return `publishes ${told(fact.previous)} … ${told(fact.last)} (${fact.how})`;
+      return `publishes ${formatLink(fact.previous)} … ${formatLink(fact.last)} (${fact.how})`;
     case "applied":
-      return `applies up to ${told(fact.to)}`;
+      return `applies up to ${formatLink(fact.to)}`;
     case "enforced":
-      return `has enforced ${told(fact.link)}`;
+      return `has enforced ${formatLink(fact.link)}`;
     case "rebuilding":
-      return `builds anew: ${told(fact.lost)} is not in the log`;
+      return `builds anew: ${formatLink(fact.lost)} is not in the log`;
     case "rebuilt":
-      return `is built anew at ${told(fact.to)}, from ${told(fact.base)}`;
+      return `is built anew at ${formatLink(fact.to)}, from ${formatLink(fact.base)}`;
     case "snapshot-loaded":
-      return `loads a snapshot at ${told(fact.link)} from ${fact.from}`;
+      return `loads a snapshot at ${formatLink(fact.link)} from ${fact.from}`;
     case "snapshot-built":
-      return `saves a snapshot at ${told(fact.link)}`;
+      return `saves a snapshot at ${formatLink(fact.link)}`;
     case "snapshot-begun":
-      return `begins a snapshot at ${told(fact.link)}`;
+      return `begins a snapshot at ${formatLink(fact.link)}`;
     case "snapshot-given-up":
       return `takes no snapshot: ${fact.reason}`;
     case "retain-asked":
@@ -44,13 +44,13 @@ export function lineOf(fact: SimFact): string | undefined {
     case "finalizing":
       return `finalizes level ${fact.level}`;
     case "append-sent":
-      return `asks for an append behind ${told(fact.previous)}`;
+      return `asks for an append behind ${formatLink(fact.previous)}`;
     case "made-ahead":
       return fact.became === "sent"
         ? "sends a batch that was carried out while the one before was in flight"
         : "throws away a batch that was carried out behind one that was not written";
     case "grant-sent":
-      return `grants ${fact.node} ${fact.nonce} at ${told(fact.head)}`;
+      return `grants ${fact.node} ${fact.nonce} at ${formatLink(fact.head)}`;
     case "grant-received":
       return fact.taken ? undefined : `is handed a grant of nonce ${fact.nonce} and does not take it`;
     case "grant-refused":
@@ -60,21 +60,21 @@ export function lineOf(fact: SimFact): string | undefined {
     case "boot-left":
       return `lets ${fact.node} go (${fact.how})`;
     case "reasserted":
-      return `${fact.outcome}: the lost ${told(fact.lost)} on ${fact.stream}`;
+      return `${fact.outcome}: the lost ${formatLink(fact.lost)} on ${fact.stream}`;
     case "command-invoked":
       return `asks ${fact.to} to ${wordsOf(fact.command)} (${short(fact.commandId)}, attempt ${fact.attempt})`;
     case "command-answered":
-      return `hears of ${short(fact.commandId)}: ${fact.result.type}${fact.result.type === "done" ? ` at ${told(fact.result.link)}` : ` (${fact.result.type === "refused" ? fact.result.code : fact.result.message})`}`;
+      return `hears of ${short(fact.commandId)}: ${fact.result.type}${fact.result.type === "done" ? ` at ${formatLink(fact.result.link)}` : ` (${fact.result.type === "refused" ? fact.result.code : fact.result.message})`}`;
     case "receipt-asked":
       return `asks ${fact.to} for receipt ${fact.receipt} (${fact.wait}, ${fact.timeoutMs} ms)`;
     case "receipt-answered":
-      return `answers receipt ${fact.receipt}: ${fact.answer.status}${fact.answer.link === null ? "" : ` up to ${told(fact.answer.link)}`} (${fact.answer.nodes.map(({ node, status }) => `${node} ${status}`).join(", ")})`;
+      return `answers receipt ${fact.receipt}: ${fact.answer.status}${fact.answer.link === null ? "" : ` up to ${formatLink(fact.answer.link)}`} (${fact.answer.nodes.map(({ node, status }) => `${node} ${status}`).join(", ")})`;
     case "receipt-signed":
       return `signs receipt ${fact.receipt}: ${fact.durability ?? "no durability"}`;
     case "receipt-failed":
       return `has no receipt ${fact.receipt}: ${fact.reason}`;
     case "decided":
-      return `${fact.verdict}s request ${fact.request} (${fact.reason}) of ${fact.session} on ${fact.route} at ${told(fact.place)}, lease ${fact.overdueMs <= 0 ? "fresh" : `over for ${fact.overdueMs.toFixed(0)} ms`}`;
+      return `${fact.verdict}s request ${fact.request} (${fact.reason}) of ${fact.session} on ${fact.route} at ${formatLink(fact.link)}, lease ${fact.overdueMs <= 0 ? "fresh" : `over for ${fact.overdueMs.toFixed(0)} ms`}`;
     case "exchange-ended":
       return fact.how === "cut" ? `cuts request ${fact.request}: ${fact.reason}` : undefined;
     case "nats-happened":
@@ -90,7 +90,7 @@ export function lineOf(fact: SimFact): string | undefined {
   }
 }
 
-function told({ epoch, position, hash }: Link): string {
+function formatLink({ epoch, position, hash }: Link): string {
   return `${epoch}/${position}:${hash.slice(0, 6)}`;
 }
 

@@ -53,14 +53,14 @@ export type SimMs = number;
 /** `pg-1`, `nats-1`, `broker-1`, `node-1`, `client-1`, `operator`, `world`. */
 export type ProcessName = string;
 
-export type Happened<Type extends string, Data> = Readonly<{ type: Type; at: SimMs; process: ProcessName } & Data>;
+export type FactOf<Type extends string, Data> = Readonly<{ type: Type; at: SimMs; process: ProcessName } & Data>;
 /** A fact about a lessee (a node or a broker): its id as in renews, and the boot in which the fact happened. */
-type AtNode<Type extends string, Data> = Happened<Type, { node: NodeId; boot: BootId } & Data>;
+type NodeFact<Type extends string, Data> = FactOf<Type, { node: NodeId; boot: BootId } & Data>;
 
 // --- processes, clocks, faults (W, F)
 
 /** W: a process starts. Reported after the world drew `boot` and before the first input of the process. */
-export type Started = Happened<
+export type Started = FactOf<
   "started",
   {
     role: "postgres" | "nats" | "broker" | "node" | "client";
@@ -77,15 +77,15 @@ export type Started = Happened<
   }
 >;
 /** W: this boot has stopped and its connections are gone. */
-export type Killed = Happened<"killed", { boot: BootId | null }>;
+export type Killed = FactOf<"killed", { boot: BootId | null }>;
 /** W: the process stops running; its inputs wait. `suspended`: its monotonic clock stops too. */
-export type Paused = Happened<"paused", { how: "stopped" | "suspended" }>;
+export type Paused = FactOf<"paused", { how: "stopped" | "suspended" }>;
 /** W: the process runs again. Reported before it gets any input that waited. */
-export type Resumed = Happened<"resumed", { pausedMs: number }>;
+export type Resumed = FactOf<"resumed", { pausedMs: number }>;
 /**
  * W: reported at the start of each process with a clock, and at each change. The protocol assumes rates within 1 ± ρ.
  */
-export type ClockSet = Happened<
+export type ClockSet = FactOf<
   "clock-set",
   {
     /** Rate of the monotonic clock against real time. */
@@ -95,13 +95,13 @@ export type ClockSet = Happened<
   }
 >;
 /** F: a fault starts. `id` is unique in the run. */
-export type FaultBegan = Happened<"fault-began", { id: number; kind: string; about: string }>;
+export type FaultBegan = FactOf<"fault-began", { id: number; kind: string; about: string }>;
 /** F: a fault is repaired; recovery from it begins now. A momentary fault reports its start and its end at once. */
-export type FaultEnded = Happened<"fault-ended", { id: number; kind: string }>;
+export type FaultEnded = FactOf<"fault-ended", { id: number; kind: string }>;
 /** F: the last fault has ended and no other follows: the liveness phase begins. */
-export type FaultsOver = Happened<"faults-over", unknown>;
+export type FaultsOver = FactOf<"faults-over", unknown>;
 /** F: the run has ended. Reported after the last effect. */
-export type RunOver = Happened<"run-over", unknown>;
+export type RunOver = FactOf<"run-over", unknown>;
 
 // --- Postgres (PG). `process` is the server, `writer` the process that asked.
 
@@ -112,7 +112,7 @@ export type Txn = number;
  * PG: the commit record of a transaction is in this server's own WAL. Its position in the server's log is now fixed.
  * The commit may not be visible or replicated, and may never be acknowledged. Reported at that moment, in WAL order.
  */
-export type Wrote = Happened<
+export type Wrote = FactOf<
   "wrote",
   {
     txn: Txn;
@@ -139,12 +139,12 @@ export type Wrote = Happened<
  * server is about to answer success without a warning. From here on `head` counts as acknowledged, even if no process
  * receives the answer.
  */
-export type CommittedCleanly = Happened<"committed-cleanly", { txn: Txn; epoch: Epoch; head: Link }>;
+export type CommittedCleanly = FactOf<"committed-cleanly", { txn: Txn; epoch: Epoch; head: Link }>;
 /**
  * PG: the answer to the caller, reported when the server sends it. `op` and `outcome` use the terms of
  * src/replication/log/log.ts.
  */
-export type LogAnswered = Happened<
+export type LogAnswered = FactOf<
   "log-answered",
   {
     /** Null: no transaction was started. */
@@ -162,7 +162,7 @@ export type LogAnswered = Happened<
  *   restored    started from a backup
  *   restarted   the same server after a crash: unreplicated commits may have become visible
  */
-export type Promoted = Happened<
+export type Promoted = FactOf<
   "promoted",
   {
     how: "initial" | "procedure" | "unsafe" | "restored" | "restarted";
@@ -179,9 +179,9 @@ export type Promoted = Happened<
 /**
  * PG: the server no longer accepts writes (stopped, demoted, rewound). An isolated old primary has not reported this.
  */
-export type Demoted = Happened<"demoted", unknown>;
+export type Demoted = FactOf<"demoted", unknown>;
 /** PG: from now on commits wait for this many standbys. 0: asynchronous. */
-export type SynchronousSet = Happened<
+export type SynchronousSet = FactOf<
   "synchronous-set",
   {
     standbys: number;
@@ -193,14 +193,14 @@ export type SynchronousSet = Happened<
  * PG: `synchronous_standby_names` in the file names this many standbys, and sessions read it. Commits still wait by
  * `synchronous-set`.
  */
-export type NamesSet = Happened<"names-set", { standbys: number }>;
+export type NamesSet = FactOf<"names-set", { standbys: number }>;
 /** PG: the log that this standby has flushed ends at `head`: received from the primary, or replaced by a copy. */
-export type StandbyFlushed = Happened<"standby-flushed", { head: Link }>;
+export type StandbyFlushed = FactOf<"standby-flushed", { head: Link }>;
 /**
  * PG: this server has dropped all positions below `first`, at the request of `writer`. Reported by every server on
  * replay, or by the primary alone.
  */
-export type Truncated = Happened<"truncated", { first: Position; writer: ProcessName }>;
+export type Truncated = FactOf<"truncated", { first: Position; writer: ProcessName }>;
 
 // --- the log on its way (B, NATS, N)
 
@@ -208,7 +208,7 @@ export type Truncated = Happened<"truncated", { first: Position; writer: Process
  * B: the broker publishes a sealed batch to the fan-out. Reported before any process receives it. `relayed`: published
  * into the JetStream buffer.
  */
-export type Published = Happened<
+export type Published = FactOf<
   "published",
   { how: "core" | "relayed"; epoch: Epoch; incarnation: Incarnation; previous: Link; last: Link }
 >;
@@ -216,7 +216,7 @@ export type Published = Happened<
  * PG, B: a page was sent to `to`, the process that requested it. PG reports what a server answers a broker. B reports
  * what a broker answers a reader, long polls included.
  */
-export type PageServed = Happened<
+export type PageServed = FactOf<
   "page-served",
   {
     to: ProcessName;
@@ -232,7 +232,7 @@ export type PageServed = Happened<
  * NATS: a slow consumer was cut, the buffer lost its suffix or the whole stream, or a publication by an old relay was
  * refused. The model counts dropped, repeated and overtaking messages and does not report them one by one.
  */
-export type NatsHappened = Happened<
+export type NatsHappened = FactOf<
   "nats-happened",
   { what: "consumer-cut" | "suffix-lost" | "stream-lost" | "stale-relay-refused"; about: string }
 >;
@@ -240,48 +240,48 @@ export type NatsHappened = Happened<
  * F or the forger: an envelope was sent that its named sender did not make, or that was made for another receiver or
  * time.
  */
-export type Forged = Happened<"forged", { how: "forged" | "replayed"; kind: string; to: ProcessName }>;
+export type Forged = FactOf<"forged", { how: "forged" | "replayed"; kind: string; to: ProcessName }>;
 /** B, N: an envelope was refused. `reason`: the product's own message. */
-export type MessageRefused = Happened<"message-refused", { kind: string; reason: string }>;
+export type MessageRefused = FactOf<"message-refused", { kind: string; reason: string }>;
 
 // --- nodes (N; brokers report them for their ledger, with their own boot)
 
 /** N: the loaded snapshot is now the visible projection, at boot or because the old projection was behind retention. */
-export type SnapshotLoaded = AtNode<"snapshot-loaded", { from: "disk" | "broker"; link: Link; digest: string }>;
+export type SnapshotLoaded = NodeFact<"snapshot-loaded", { from: "disk" | "broker"; link: Link; digest: string }>;
 /**
  * N: the visible projection advanced in one step, by folding the events after `from` up to and including `to`. Reported
  * before the node decides anything at `to`. `digest`: of the new projection; null where it would cost too much.
  */
-export type Applied = AtNode<"applied", { from: Link; to: Link; digest: string | null }>;
+export type Applied = NodeFact<"applied", { from: Link; to: Link; digest: string | null }>;
 /**
  * N: events that the node had applied are not in the log. Its lease is void and it rebuilds its projection. `lost`: the
  * link it was at.
  */
-export type Rebuilding = AtNode<"rebuilding", { lost: Link }>;
+export type Rebuilding = NodeFact<"rebuilding", { lost: Link }>;
 /**
  * N: the rebuilt projection replaces the old one. `base`: the snapshot that the rebuild started from, as loaded;
  * genesis: none.
  */
-export type Rebuilt = AtNode<"rebuilt", { to: Link; digest: string | null; base: Link }>;
+export type Rebuilt = NodeFact<"rebuilt", { to: Link; digest: string | null; base: Link }>;
 /**
  * N: the core reports that it has re-decided everything up to `link` and destroyed every exchange that is now denied.
  */
-export type Enforced = AtNode<"enforced", { link: Link }>;
+export type Enforced = NodeFact<"enforced", { link: Link }>;
 /** N: the node sends a renew. `at` is its own send time. */
-export type RenewSent = AtNode<
+export type RenewSent = NodeFact<
   "renew-sent",
   { nonce: number; windowMs: number; applied: Link; enforced: Link; digest: string }
 >;
 /** N: the node sends a confirmation. */
-export type ConfirmSent = AtNode<"confirm-sent", { nonce: number; enforced: Link }>;
+export type ConfirmSent = NodeFact<"confirm-sent", { nonce: number; enforced: Link }>;
 /** N: the node sends a goodbye. From now on this boot permits nothing. */
-export type GoodbyeSent = AtNode<"goodbye-sent", { nonce: number }>;
+export type GoodbyeSent = NodeFact<"goodbye-sent", { nonce: number }>;
 /**
  * N: the core received an envelope of the kind `grant`.
  * - `taken`: the core accepted it as authentic and for this boot, though it may not have reached the head yet.
  * - `nonce` and `head`: the values in the envelope.
  */
-export type GrantReceived = AtNode<
+export type GrantReceived = NodeFact<
   "grant-received",
   {
     nonce: number;
@@ -296,9 +296,9 @@ export type GrantReceived = AtNode<
   }
 >;
 /** N: the state of a regional broker's age mark on the disk. `found`: the state when this boot started. */
-export type AgeMarked = AtNode<"age-mark", { mark: "none" | "on the disk"; how: "found" | "kept" | "removed" }>;
+export type AgeMarked = NodeFact<"age-mark", { mark: "none" | "on the disk"; how: "found" | "kept" | "removed" }>;
 /** N: reported at the start and at each change of the node's own file. One decision uses one hash. */
-export type ConfigActivated = AtNode<
+export type ConfigActivated = NodeFact<
   "config-activated",
   { hash: string; deltaMs: number; routes: readonly RoutePolicy[] }
 >;
@@ -313,7 +313,7 @@ export type RoutePolicy = Readonly<{
    * Denies members of this group, even if another rule permits them: by `deny`, or by `nor` if the policy has no other
    * rule.
    */
-  barred: string | null;
+  excludedGroup: string | null;
   /**
    * Permits callers whose claim `round` is a whole number below this. Null: does not check the claim. Excludes other
    * rules.
@@ -322,18 +322,26 @@ export type RoutePolicy = Readonly<{
   /** Real time from which the policy denies every caller. Null: never. */
   closesAtMs: SimMs | null;
   /** A second route on the same host, ahead of this one, for members of this group. Null: none. */
-  door: string | null;
+  precedingGroup: string | null;
 }>;
 /** A policy that permits every signed-in user. */
 export const plainRoute = {
-  ...{ onStale: "deny", staleGraceMs: 0, group: null, barred: null, roundsBelow: null, closesAtMs: null, door: null },
+  ...{
+    onStale: "deny",
+    staleGraceMs: 0,
+    group: null,
+    excludedGroup: null,
+    roundsBelow: null,
+    closesAtMs: null,
+    precedingGroup: null,
+  },
 } as const satisfies Omit<RoutePolicy, "route">;
 
 /** Number of a request, unique in a run. An exchange has the number of its request. */
 export type RequestNo = number;
 
 /** C: the client starts to send a request. No part of it has arrived anywhere. */
-export type RequestBegan = Happened<
+export type RequestBegan = FactOf<
   "request-began",
   {
     request: RequestNo;
@@ -353,7 +361,7 @@ export type RequestBegan = Happened<
  *   deny         this session may not (403), or is not valid (sign in again)
  *   unavailable  503: stale, behind the token, no answer from a broker
  */
-export type Decided = AtNode<
+export type Decided = NodeFact<
   "decided",
   {
     request: RequestNo;
@@ -363,36 +371,36 @@ export type Decided = AtNode<
     /** The product's own reason. For a deny, `sign-in` means that the client is sent to the identity provider. */
     reason: string;
     /** Link of the projection that the decision used; the decision record names it. */
-    place: Link;
+    link: Link;
     configHash: string;
     /** Time (ms) since the lease expired, by the node's own clocks, as used by the core. ≤ 0: fresh. */
     overdueMs: number;
   }
 >;
 /** N: the first byte goes upstream, after the second check. Only a permitted request reaches this. */
-export type ExchangeOpened = AtNode<
+export type ExchangeOpened = NodeFact<
   "exchange-opened",
   { request: RequestNo; route: string; session: SessionId; kind: "request" | "stream" }
 >;
 /** N: a chunk was forwarded, in either direction, after the check that each chunk gets. */
-export type Relayed = AtNode<"relayed", { request: RequestNo }>;
+export type Relayed = NodeFact<"relayed", { request: RequestNo }>;
 /**
  * N: the exchange carries no more bytes. `cut`: by the node; `finished`: by either end. A killed process reports none
  * of its exchanges.
  */
-export type ExchangeEnded = AtNode<"exchange-ended", { request: RequestNo; how: "finished" | "cut"; reason: string }>;
+export type ExchangeEnded = NodeFact<"exchange-ended", { request: RequestNo; how: "finished" | "cut"; reason: string }>;
 
 // --- the workload (C)
 
 /** C: a client sends a command, for the first time or again under the same id. */
-export type CommandInvoked = Happened<
+export type CommandInvoked = FactOf<
   "command-invoked",
   { commandId: CommandId; command: Command; attempt: number; to: ProcessName }
 >;
 /** C: the answer arrived. No answer in time is reported as `unavailable`. */
-export type CommandAnswered = Happened<"command-answered", { commandId: CommandId; result: CommandResult }>;
+export type CommandAnswered = FactOf<"command-answered", { commandId: CommandId; result: CommandResult }>;
 /** C: a client requests a receipt. `receipt`: its number, unique in a run. */
-export type ReceiptAsked = Happened<
+export type ReceiptAsked = FactOf<
   "receipt-asked",
   {
     receipt: number;
@@ -404,12 +412,12 @@ export type ReceiptAsked = Happened<
   }
 >;
 /** B: a broker has decided the answer. Its promise holds from here on. */
-export type ReceiptAnswered = Happened<"receipt-answered", { receipt: number; answer: Receipt; region: string | null }>;
+export type ReceiptAnswered = FactOf<"receipt-answered", { receipt: number; answer: Receipt; region: string | null }>;
 /**
  * B: the receipt is sent, with its durability. Its promise has held since `receipt-answered`. Null durability: the
  * receipt has no link.
  */
-export type ReceiptSigned = Happened<
+export type ReceiptSigned = FactOf<
   "receipt-signed",
   {
     receipt: number;
@@ -419,14 +427,14 @@ export type ReceiptSigned = Happened<
   }
 >;
 /** C: no answer arrived, or an error. */
-export type ReceiptFailed = Happened<"receipt-failed", { receipt: number; reason: string }>;
+export type ReceiptFailed = FactOf<"receipt-failed", { receipt: number; reason: string }>;
 /** C: the client will not send this command again. After faults-over the workload abandons no command. */
-export type CommandAbandoned = Happened<"command-abandoned", { commandId: CommandId }>;
+export type CommandAbandoned = FactOf<"command-abandoned", { commandId: CommandId }>;
 
 // --- sizes (B, N, NATS; once a second or less)
 
 /** A resource that could grow: its current size and its bound. */
-export type Sized = Happened<"sized", { what: string; size: number; sizeMax: number }>;
+export type Sized = FactOf<"sized", { what: string; size: number; sizeMax: number }>;
 
 export type SimFact =
   | Started

@@ -4,14 +4,14 @@
  * It drops what the failure does not need: first everything after the violation, then kinds of wishes, then faults,
  * then single wishes.
  */
-import { type PlannedFault, planFaults, tellFault } from "./fault-plan.ts";
+import { formatFault, type PlannedFault, planFaults } from "./fault-plan.ts";
 import { reportOf, reportOfCrash, type SeedReport } from "./seed-report.ts";
 import { shrinkList } from "./shrink.ts";
-import { type Company, simulate } from "./simulation.ts";
+import { type BuildCluster, simulate } from "./simulation.ts";
 import { optionsOf } from "./swarm.ts";
-import { planWishes, type Wish, type WishKind } from "./workload-plan.ts";
+import { type ActionKind, type PlannedAction, planActions } from "./workload-plan.ts";
 
-export type Plans = Readonly<{ seed: number; faults: readonly PlannedFault[]; wishes: readonly Wish[] }>;
+export type Plans = Readonly<{ seed: number; faults: readonly PlannedFault[]; actions: readonly PlannedAction[] }>;
 
 export type Story = Readonly<{ plans: Plans; report: SeedReport; text: string; runs: number }>;
 
@@ -21,11 +21,11 @@ const toldTraceLines = 60;
 /** Runs the plans and never throws: an error is a finding. */
 export function runPlans(
   plans: Plans,
-  company: Company,
+  buildCluster: BuildCluster,
   how: Readonly<{ traceLinesMax?: number; stopAtFirst?: true }> = {},
 ) {
   try {
-    const result = simulate({ ...plans, ...how }, company);
+    const result = simulate({ ...plans, ...how }, buildCluster);
     return { report: reportOf(result), trace: result.trace };
   } catch (error) {
     return { report: reportOfCrash(plans.seed, error), trace: [] };
@@ -34,7 +34,7 @@ export function runPlans(
 
 export function plansOf(seed: number): Plans {
   const options = optionsOf(seed);
-  return { seed, faults: planFaults(options), wishes: planWishes(options) };
+  return { seed, faults: planFaults(options), actions: planActions(options) };
 }
 
 /**
@@ -42,14 +42,14 @@ export function plansOf(seed: number): Plans {
  * @param runsMax upper bound of simulations
  * @returns undefined if the seed does not fail
  */
-export function shrinkSeed(whole: Plans, company: Company, runsMax: number): Story | undefined {
+export function shrinkSeed(whole: Plans, buildCluster: BuildCluster, runsMax: number): Story | undefined {
   let runs = 0;
-  const first = runPlans(whole, company, { stopAtFirst: true }).report.violations[0];
+  const first = runPlans(whole, buildCluster, { stopAtFirst: true }).report.violations[0];
   if (first === undefined) return undefined;
   const { seed } = whole;
   const fails = (plans: Plans): boolean => {
     runs += 1;
-    const { report } = runPlans(plans, company, { stopAtFirst: true });
+    const { report } = runPlans(plans, buildCluster, { stopAtFirst: true });
     return report.violations[0]?.invariant === first.invariant;
   };
   let plans = whole;
@@ -59,16 +59,16 @@ export function shrinkSeed(whole: Plans, company: Company, runsMax: number): Sto
   attempt({
     seed,
     faults: whole.faults.filter(({ atMs }) => atMs <= first.at),
-    wishes: whole.wishes.filter(({ atMs }) => atMs <= first.at),
+    actions: whole.actions.filter(({ atMs }) => atMs <= first.at),
   });
-  for (const kind of kindsIn(plans.wishes)) {
-    attempt({ ...plans, wishes: plans.wishes.filter((wish) => wish.kind !== kind) });
+  for (const kind of kindsIn(plans.actions)) {
+    attempt({ ...plans, actions: plans.actions.filter((action) => action.kind !== kind) });
   }
   const faults = shrinkList(plans.faults, (some) => fails({ ...plans, faults: some }), Math.max(0, runsMax / 2 - runs));
   plans = { ...plans, faults: faults.left };
-  const wishes = shrinkList(plans.wishes, (some) => fails({ ...plans, wishes: some }), Math.max(0, runsMax - runs));
-  plans = { ...plans, wishes: wishes.left };
-  const last = runPlans(plans, company, { stopAtFirst: true, traceLinesMax: traceLines });
+  const actions = shrinkList(plans.actions, (some) => fails({ ...plans, actions: some }), Math.max(0, runsMax - runs));
+  plans = { ...plans, actions: actions.left };
+  const last = runPlans(plans, buildCluster, { stopAtFirst: true, traceLinesMax: traceLines });
   return { plans, report: last.report, text: tell(plans, last.report, last.trace), runs };
 }
 
@@ -76,12 +76,12 @@ function tell(plans: Plans, report: SeedReport, trace: readonly string[]): strin
   const violation = report.violations[0];
   const until = (violation?.at ?? Number.POSITIVE_INFINITY) / 1_000;
   const before = trace.filter((line) => Number.parseFloat(line) <= until + 0.001);
-  const counted = [...kindsIn(plans.wishes)].map(
-    (kind) => `${plans.wishes.filter((wish) => wish.kind === kind).length} × ${kind}`,
+  const counted = [...kindsIn(plans.actions)].map(
+    (kind) => `${plans.actions.filter((action) => action.kind === kind).length} × ${kind}`,
   );
   return [
-    `seed ${plans.seed}, shrunk to ${plans.faults.length} faults and ${plans.wishes.length} wishes (${counted.join(", ") || "none"}):`,
-    ...plans.faults.map((fault) => `  ${tellFault(fault)}`),
+    `seed ${plans.seed}, shrunk to ${plans.faults.length} faults and ${plans.actions.length} wishes (${counted.join(", ") || "none"}):`,
+    ...plans.faults.map((fault) => `  ${formatFault(fault)}`),
     `what happened${before.length > toldTraceLines ? `, the last ${toldTraceLines} of ${before.length} lines` : ""}:`,
     ...before.slice(-toldTraceLines).map((line) => `  ${line}`),
     ...report.violations.map(({ story }) => story),
@@ -89,6 +89,6 @@ function tell(plans: Plans, report: SeedReport, trace: readonly string[]): strin
   ].join("\n");
 }
 
-function kindsIn(wishes: readonly Wish[]): Set<WishKind> {
-  return new Set(wishes.map(({ kind }) => kind));
+function kindsIn(actions: readonly PlannedAction[]): Set<ActionKind> {
+  return new Set(actions.map(({ kind }) => kind));
 }

@@ -46,6 +46,6 @@ export function planFaults(options: SimOptions): readonly PlannedFault[] {
   });
 }
 
-export function tellFault({ id, atMs, kind, forMs }: PlannedFault): string {
+export function formatFault({ id, atMs, kind, forMs }: PlannedFault): string {
   return `fault ${id} at ${(atMs / 1_000).toFixed(3)} s: ${kind}, for ${forMs} ms`;
 }

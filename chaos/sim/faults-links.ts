@@ -5,30 +5,30 @@ import type { Fault, Stage, Undo } from "./faults.ts";
 import type { SimProcess } from "./process.ts";
 
 export const linkFaults = {
-  "cut-pair": pairwise((stage, a, b) => stage.cast.world.network.part([a], [b])),
-  "cut-one-way": pairwise((stage, a, b) => stage.cast.world.network.cut(a, b)),
+  "cut-pair": pairwise((stage, a, b) => stage.actors.world.network.part([a], [b])),
+  "cut-one-way": pairwise((stage, a, b) => stage.actors.world.network.cut(a, b)),
   "slow-link": pairwise((stage, a, b, { much }) => {
-    const { network } = stage.cast.world;
+    const { network } = stage.actors.world;
     const ms = 20 + 800 * much * much;
     return both(network.slow(a, b, ms), network.slow(b, a, ms));
   }),
   "lossy-link": pairwise((stage, a, b, { much }) => {
-    const { network } = stage.cast.world;
+    const { network } = stage.actors.world;
     return both(network.lose(a, b, 0.05 + 0.45 * much), network.lose(b, a, 0.05 + 0.45 * much));
   }),
   /** Cuts a process off from the rest of the system; its clients still reach it. */
   isolate(stage, { who }) {
     const one = stage.pick(stage.infrastructure, who);
     if (one === undefined) return undefined;
-    return { about: `${one.name} is cut off`, undo: stage.cast.world.network.part([one], stage.infrastructure) };
+    return { about: `${one.name} is cut off`, undo: stage.actors.world.network.part([one], stage.infrastructure) };
   },
   "part-regions"(stage) {
     const east = stage.infrastructure.filter(({ region }) => region === "east");
     const west = stage.infrastructure.filter(({ region }) => region !== "east");
-    return { about: "east and west are cut off from each other", undo: stage.cast.world.network.part(east, west) };
+    return { about: "east and west are cut off from each other", undo: stage.actors.world.network.part(east, west) };
   },
   "reset-connections"(stage, { much }) {
-    const { world } = stage.cast;
+    const { world } = stage.actors;
     const random = world.random("faults/resets");
     const all = [...world.network.connections].filter(() => random.chance(0.2 + 0.8 * much));
     for (const connection of all) connection.reset();

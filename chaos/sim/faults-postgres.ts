@@ -17,41 +17,41 @@ const tryAgainMs = 400;
 export const postgresFaults = {
   "kill-standby": onStandby((standby) => down(standby.process)),
   "pause-standby": onStandby((standby) => paused(standby.process)),
-  "cut-standby": onStandby((standby, { cast }) =>
-    cast.world.network.part([standby.process], [cast.postgres.primary.process]),
+  "cut-standby": onStandby((standby, { actors }) =>
+    actors.world.network.part([standby.process], [actors.postgres.primary.process]),
   ),
   /** Commits hang until a standby is back. */
-  "kill-standbys"({ cast }) {
-    return { about: "every standby", undo: both(...cast.postgres.standbys().map((one) => down(one.process))) };
+  "kill-standbys"({ actors }) {
+    return { about: "every standby", undo: both(...actors.postgres.standbys().map((one) => down(one.process))) };
   },
   /** Commits hang, and an operator who wants to help cancels their wait. */
   "cancel-wait"(stage, { forMs }) {
-    const { world, postgres } = stage.cast;
+    const { world, postgres } = stage.actors;
     const undo = awayFromStandbys(stage);
     for (let at = cancelEveryMs; at < forMs; at += cancelEveryMs) world.after(at, () => postgres.cancelWait());
     return { about: `${postgres.primary.name}: commits hang, and are cancelled`, undo };
   },
-  "lose-answer"({ cast }) {
-    cast.postgres.primary.loseNext("answer");
-    return { about: cast.postgres.primary.name, undo: () => {} };
+  "lose-answer"({ actors }) {
+    actors.postgres.primary.loseNext("answer");
+    return { about: actors.postgres.primary.name, undo: () => {} };
   },
-  "lose-statement"({ cast }) {
-    cast.postgres.primary.loseNext("statement");
-    return { about: cast.postgres.primary.name, undo: () => {} };
+  "lose-statement"({ actors }) {
+    actors.postgres.primary.loseNext("statement");
+    return { about: actors.postgres.primary.name, undo: () => {} };
   },
   /**
    * Delays the answers of Postgres to the leader for a long time, and then delivers them. An answer may confirm a
    * commit that another leader's commits have followed.
    */
-  "late-answers"({ cast }) {
-    const { primary } = cast.postgres;
-    const leader = cast.brokers.find((broker) => broker.leads());
+  "late-answers"({ actors }) {
+    const { primary } = actors.postgres;
+    const leader = actors.brokers.find((broker) => broker.leads());
     if (leader === undefined) return undefined;
-    const undo = cast.world.network.cut(primary.process, leader.process);
+    const undo = actors.world.network.cut(primary.process, leader.process);
     return { about: `${primary.name} to ${leader.process.name}, which leads`, undo };
   },
   "slow-disk"(stage, { who, much }) {
-    const server = stage.pick(stage.cast.postgres.servers, who);
+    const server = stage.pick(stage.actors.postgres.servers, who);
     if (server === undefined) return undefined;
     server.diskFactor = 5 + 200 * much * much;
     return {
@@ -62,8 +62,8 @@ export const postgresFaults = {
     };
   },
   /** Another session's open transaction holds the head row. */
-  "lock-row"({ cast }) {
-    const server = cast.postgres.primary;
+  "lock-row"({ actors }) {
+    const server = actors.postgres.primary;
     if (!server.isReady) return undefined;
     const somebody = {};
     let wanted = true;
@@ -79,17 +79,17 @@ export const postgresFaults = {
       },
     };
   },
-  "crash-primary"({ cast }) {
-    const { process, name } = cast.postgres.primary;
+  "crash-primary"({ actors }) {
+    const { process, name } = actors.postgres.primary;
     return { about: name, undo: down(process) };
   },
-  "pause-primary"({ cast }) {
-    const { process, name } = cast.postgres.primary;
+  "pause-primary"({ actors }) {
+    const { process, name } = actors.postgres.primary;
     return { about: name, undo: paused(process) };
   },
   /** Commits that hang at the crash are visible after the restart, though no standby has them. */
   "hang-and-crash"(stage, { forMs, much }) {
-    const { world, postgres } = stage.cast;
+    const { world, postgres } = stage.actors;
     const { primary } = postgres;
     const heal = awayFromStandbys(stage);
     world.after(forMs * (0.2 + 0.5 * much), () => {
@@ -99,7 +99,7 @@ export const postgresFaults = {
   },
   /** The primary dies, and another server replaces it. */
   failover(stage) {
-    const { primary } = stage.cast.postgres;
+    const { primary } = stage.actors.postgres;
     primary.process.kill();
     failOver(stage, "procedure");
     return { about: `${primary.name} dies`, undo: () => up(primary.process) };
@@ -109,7 +109,7 @@ export const postgresFaults = {
    * replaced it.
    */
   "failover-zombie"(stage, { who, much }) {
-    const { world, postgres, brokers } = stage.cast;
+    const { world, postgres, brokers } = stage.actors;
     const { primary } = postgres;
     const leader = brokers.find((broker) => broker.leads());
     const with_ = much < 0.4 ? [] : much < 0.7 ? brokers : [leader ?? stage.pick(brokers, who)];
@@ -121,7 +121,7 @@ export const postgresFaults = {
   },
   /** A node that keeps serving is cut off from the whole system while leader and primary are replaced. */
   "failover-cut-node"(stage, { who, much }) {
-    const { world, postgres, nodes, brokers } = stage.cast;
+    const { world, postgres, nodes, brokers } = stage.actors;
     const node = stage.pick(nodes, who);
     const leader = brokers.find((broker) => broker.leads());
     if (node === undefined || leader === undefined) return undefined;
@@ -137,21 +137,21 @@ export const postgresFaults = {
   },
   /** An operator in a hurry promotes any server that is up. */
   "failover-unsafe"(stage, { much }) {
-    const { primary } = stage.cast.postgres;
+    const { primary } = stage.actors.postgres;
     const heal = much < 0.5 ? down(primary.process) : awayFromStandbys(stage);
     failOver(stage, "unsafe");
     return { about: `${primary.name} is replaced without proof`, undo: heal };
   },
-  asynchronous({ cast, options }) {
-    cast.postgres.setSynchronous(0);
-    return { about: "commits wait for nobody", undo: () => cast.postgres.setSynchronous(options.synchronous) };
+  asynchronous({ actors, options }) {
+    actors.postgres.setSynchronous(0);
+    return { about: "commits wait for nobody", undo: () => actors.postgres.setSynchronous(options.synchronous) };
   },
   /**
    * Commits hang. Like a manager that prefers availability, the fault empties the standby names to release them, then
    * sets the names again. Sometimes the primary dies before a standby is back.
    */
   "empty-names"(stage, { forMs, much }) {
-    const { world, postgres } = stage.cast;
+    const { world, postgres } = stage.actors;
     const { primary } = postgres;
     const { synchronous } = stage.options;
     const heal = awayFromStandbys(stage);
@@ -171,17 +171,17 @@ export const postgresFaults = {
     };
     return { about: `${primary.name}: commits hang, and the names of its standbys are emptied and set again`, undo };
   },
-  "restore-backup"({ cast }, { much }) {
-    if (cast.postgres.isBusy) return undefined;
+  "restore-backup"({ actors }, { much }) {
+    if (actors.postgres.isBusy) return undefined;
     const ageMs = Math.round(500 + 8_000 * much);
-    cast.postgres.restoreBackup(ageMs);
+    actors.postgres.restoreBackup(ageMs);
     return { about: `a backup ${ageMs} ms old is put in place`, undo: () => {} };
   },
 } satisfies Readonly<Record<string, Fault>>;
 
 /** Retries like an operator at a keyboard, until the failover works or another server is the primary. */
 function failOver(stage: Stage, how: "procedure" | "unsafe", triesLeft = 20): void {
-  const { world, postgres } = stage.cast;
+  const { world, postgres } = stage.actors;
   const before = postgres.primary;
   postgres.failOver(how, (outcome) => {
     if (outcome.type === "promoted") return;
@@ -193,17 +193,17 @@ function failOver(stage: Stage, how: "procedure" | "unsafe", triesLeft = 20): vo
   });
 }
 
-function awayFromStandbys({ cast }: Stage): Undo {
-  const { primary } = cast.postgres;
-  return cast.world.network.part(
+function awayFromStandbys({ actors }: Stage): Undo {
+  const { primary } = actors.postgres;
+  return actors.world.network.part(
     [primary.process],
-    cast.postgres.standbys().map(({ process }) => process),
+    actors.postgres.standbys().map(({ process }) => process),
   );
 }
 
 function onStandby(act: (standby: PostgresServer, stage: Stage, planned: PlannedFault) => Undo): Fault {
   return (stage, planned) => {
-    const standby = stage.pick(stage.cast.postgres.standbys(), planned.who);
+    const standby = stage.pick(stage.actors.postgres.standbys(), planned.who);
     return standby && { about: standby.name, undo: act(standby, stage, planned) };
   };
 }

@@ -1,6 +1,6 @@
 /** Faults of processes (NATS servers included) and of their machines, clocks and disks. */
 
-import type { NodeFace } from "./actors.ts";
+import type { NodeActor } from "./actors.ts";
 import type { Frozen } from "./clock.ts";
 import type { PlannedFault } from "./fault-plan.ts";
 import type { Fault, Stage, Undo } from "./faults.ts";
@@ -36,16 +36,16 @@ export const processFaults = {
   /**
    * The wall clock keeps running: a suspension that stops both clocks looks like a short one (docs/protocol.md §5.5).
    */
-  "suspend-node": onNode((node, _, { cast }) => asleep(cast.world, node.process, "monotonic")),
+  "suspend-node": onNode((node, _, { actors }) => asleep(actors.world, node.process, "monotonic")),
   "pause-broker": onBroker((process) => paused(process)),
-  "suspend-broker": onBroker((process, { much }, { cast }) =>
-    asleep(cast.world, process, much < 0.5 ? "monotonic" : "both"),
+  "suspend-broker": onBroker((process, { much }, { actors }) =>
+    asleep(actors.world, process, much < 0.5 ? "monotonic" : "both"),
   ),
   "kill-broker": onBroker((process) => down(process)),
   "kill-leader": onLeader((process) => down(process)),
   "pause-leader": onLeader((process) => paused(process)),
   "kill-brokers"(stage) {
-    const undo = both(...stage.cast.brokers.map(({ process }) => down(process)));
+    const undo = both(...stage.actors.brokers.map(({ process }) => down(process)));
     return { about: "every broker", undo };
   },
   "clock-rate": onClock((process, { much }) => {
@@ -64,39 +64,39 @@ export const processFaults = {
     const undo = both(...natsServers(stage).map(down));
     return { about: "every NATS server", undo };
   },
-  "nats-suffix"({ cast }, { much }) {
-    return { about: `${cast.nats.loseStreamSuffix(1 + Math.floor(much * 30))} messages`, undo: () => {} };
+  "nats-suffix"({ actors }, { much }) {
+    return { about: `${actors.nats.loseStreamSuffix(1 + Math.floor(much * 30))} messages`, undo: () => {} };
   },
-  "nats-stream"({ cast }) {
-    cast.nats.deleteStream();
+  "nats-stream"({ actors }) {
+    actors.nats.deleteStream();
     return { about: "the replay buffer is gone", undo: () => {} };
   },
 } satisfies Readonly<Record<string, Fault>>;
 
-function onNode(act: (node: NodeFace, planned: PlannedFault, stage: Stage) => Undo): Fault {
+function onNode(act: (node: NodeActor, planned: PlannedFault, stage: Stage) => Undo): Fault {
   return (stage, planned) => {
-    const node = stage.pick(stage.cast.nodes, planned.who);
+    const node = stage.pick(stage.actors.nodes, planned.who);
     return node && { about: node.process.name, undo: act(node, planned, stage) };
   };
 }
 
 function onBroker(act: (process: SimProcess, planned: PlannedFault, stage: Stage) => Undo): Fault {
   return (stage, planned) => {
-    const broker = stage.pick(stage.cast.brokers, planned.who);
+    const broker = stage.pick(stage.actors.brokers, planned.who);
     return broker && { about: broker.process.name, undo: act(broker.process, planned, stage) };
   };
 }
 
 function onLeader(act: (process: SimProcess, planned: PlannedFault) => Undo): Fault {
   return (stage, planned) => {
-    const leader = stage.cast.brokers.find((broker) => broker.leads());
+    const leader = stage.actors.brokers.find((broker) => broker.leads());
     return leader && { about: `${leader.process.name}, which leads`, undo: act(leader.process, planned) };
   };
 }
 
 function onClock(act: (process: SimProcess, planned: PlannedFault) => Undo): Fault {
   return (stage, planned) => {
-    const { nodes, brokers, regionals } = stage.cast;
+    const { nodes, brokers, regionals } = stage.actors;
     const all = [...nodes, ...brokers, ...regionals].map(({ process }) => process);
     const process = stage.pick(all, planned.who);
     return process && { about: process.name, undo: act(process, planned) };
@@ -110,8 +110,8 @@ function onNats(act: (process: SimProcess) => Undo): Fault {
   };
 }
 
-function natsServers({ cast }: Stage): SimProcess[] {
-  return cast.nats.serverNames.map((name) => cast.world.process(name));
+function natsServers({ actors }: Stage): SimProcess[] {
+  return actors.nats.serverNames.map((name) => actors.world.process(name));
 }
 
 export function down(process: SimProcess): Undo {

@@ -1,5 +1,5 @@
 /** Faults of remote regions: their links to the other regions, their brokers, and the disks of these brokers. */
-import type { RegionFace } from "./actors.ts";
+import type { RegionActor } from "./actors.ts";
 import type { PlannedFault } from "./fault-plan.ts";
 import type { Fault, Stage, Undo } from "./faults.ts";
 import { both } from "./faults-links.ts";
@@ -14,7 +14,7 @@ export const regionFaults = {
   /** Cuts the region off; clients still reach it. */
   "cut-region": onRegion((region, planned, stage) => cutOff(region, planned, stage)),
   /** Delays messages so that some answers of the home region arrive in time and some do not. */
-  "slow-region": onRegion(({ process }, { much }, { cast: { world, brokers } }) => {
+  "slow-region": onRegion(({ process }, { much }, { actors: { world, brokers } }) => {
     const ms = 700 + 700 * much;
     const undo = brokers.flatMap(({ process: one }) => [
       world.network.slow(process, one, ms),
@@ -28,7 +28,7 @@ export const regionFaults = {
    */
   "cut-and-kill-region": onRegion((region, planned, stage) => {
     const { much, other, forMs } = planned;
-    const { world } = stage.cast;
+    const { world } = stage.actors;
     const undo = cutOff(region, planned, stage);
     const kills = 1 + Math.floor(killsMax * much);
     region.disk.markMs = 2 + markMsMax * much;
@@ -36,7 +36,7 @@ export const regionFaults = {
       world.after((forMs * index) / (kills + 0.5), () => {
         if (region.process.isUp) region.process.restart();
       });
-    const node = stage.cast.nodes.find(({ process }) => process.region === region.process.region);
+    const node = stage.actors.nodes.find(({ process }) => process.region === region.process.region);
     if (node !== undefined && other < 0.6) node.process.restart();
     return both(undo, () => {
       region.disk.markMs = 2;
@@ -49,8 +49,8 @@ export const regionFaults = {
     return () => upAgain(region.process);
   }),
   "pause-region": onRegion(({ process }) => paused(process)),
-  "suspend-region": onRegion(({ process }, { much }, { cast }) =>
-    asleep(cast.world, process, much < 0.5 ? "monotonic" : "both"),
+  "suspend-region": onRegion(({ process }, { much }, { actors }) =>
+    asleep(actors.world, process, much < 0.5 ? "monotonic" : "both"),
   ),
   "full-region-disk": onRegion((region, planned, stage) => {
     const { much } = planned;
@@ -71,20 +71,20 @@ export const regionFaults = {
   }),
 } satisfies Readonly<Record<string, Fault>>;
 
-function onRegion(act: (region: RegionFace, planned: PlannedFault, stage: Stage) => Undo): Fault {
+function onRegion(act: (region: RegionActor, planned: PlannedFault, stage: Stage) => Undo): Fault {
   return (stage, planned) => {
-    const region = stage.pick(stage.cast.regionals, planned.who);
+    const region = stage.pick(stage.actors.regionals, planned.who);
     return region && { about: region.process.name, undo: act(region, planned, stage) };
   };
 }
 
 /** Cuts the regional broker, its nodes and, half of the time, the region's NATS servers off from the rest. */
-function cutOff({ process }: RegionFace, { other }: PlannedFault, { infrastructure, cast }: Stage): Undo {
+function cutOff({ process }: RegionActor, { other }: PlannedFault, { infrastructure, actors }: Stage): Undo {
   const { region } = process;
-  const own = new Set([process, ...cast.nodes.map((node) => node.process).filter((node) => node.region === region)]);
+  const own = new Set([process, ...actors.nodes.map((node) => node.process).filter((node) => node.region === region)]);
   const isInside = (one: SimProcess): boolean =>
     own.has(one) || (one.region === region && one.identity.role === "nats" && other < 0.5);
-  return cast.world.network.part(
+  return actors.world.network.part(
     infrastructure.filter(isInside),
     infrastructure.filter((one) => !isInside(one)),
   );

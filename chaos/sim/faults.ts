@@ -4,7 +4,7 @@
  * - A fault selects its target when it happens. A fault without a target (a leader when there is none) ends at once.
  * - Each fault reports its start before it acts and its end after its undo, so its actions never look fault-free.
  */
-import type { Cast } from "./actors.ts";
+import type { Actors } from "./actors.ts";
 import type { PlannedFault } from "./fault-plan.ts";
 import { linkFaults } from "./faults-links.ts";
 import { postgresFaults } from "./faults-postgres.ts";
@@ -19,7 +19,7 @@ export type Undo = () => void;
 
 /** The input of a fault: cast, options and target selection. */
 export type Stage = Readonly<{
-  cast: Cast;
+  actors: Actors;
   options: SimOptions;
   /** Every process except clients: the processes that a fault can cut off from each other. */
   infrastructure: readonly SimProcess[];
@@ -50,7 +50,7 @@ export type Faults = Readonly<{
 
 /** Schedules the whole plan. */
 export function startFaults(stage: Stage, plan: readonly PlannedFault[]): Faults {
-  const { world } = stage.cast;
+  const { world } = stage.actors;
   const open = new Map<number, Readonly<{ kind: FaultKind; undo: Undo }>>();
   let begun = 0;
   let over = false;
@@ -97,8 +97,8 @@ export function startFaults(stage: Stage, plan: readonly PlannedFault[]): Faults
 
 /** Repairs the system as operators do: every process up, every clock right, one primary that the others follow. */
 function mend(stage: Stage, done: () => void): void {
-  const { cast, options } = stage;
-  const { world, postgres } = cast;
+  const { actors, options } = stage;
+  const { world, postgres } = actors;
   for (const process of world.processes.values()) {
     while (process.status === "paused") process.wake();
     if (!process.isUp) process.start();

@@ -11,31 +11,31 @@
  * The forger sees what TLS would hide from it: the protocol must not depend on TLS.
  */
 import type { BootId, Epoch, Link, NodeId, Position } from "../../src/events/index.ts";
-import type { BrokerPort, SaidAnswer } from "./broker-port.ts";
+import type { BrokerPort, NodeMessageAnswer } from "./broker-port.ts";
 import type { SimEnvelope, SimPayload } from "./envelopes.ts";
 import type { ProcessName } from "./facts.ts";
 import type { NatsClient, NatsModel } from "./nats-model.ts";
 import type { SimProcess } from "./process.ts";
-import type { Wish } from "./workload-plan.ts";
+import type { PlannedAction } from "./workload-plan.ts";
 import type { World } from "./world.ts";
 
 type Kind = SimPayload["kind"];
 /** Kept envelopes per kind. When full, it drops one a quarter of the way in, so some of the oldest ones stay. */
-const keptMax = 60;
+const capturedMax = 60;
 const kinds: readonly Kind[] = ["batch", "batch", "grant", "grant", "renew", "confirm", "goodbye"];
-const askMs = 3_000;
+const requestMs = 3_000;
 
 /** Senders that seal for the forger with an enrolled key. */
-export type Voices = Readonly<{
+export type EnrolledSenders = Readonly<{
   /** Seals as an enrolled node that does not run otherwise. */
-  accomplice?: ((payload: SimPayload) => SimEnvelope) | undefined;
+  compromisedNode?: ((payload: SimPayload) => SimEnvelope) | undefined;
   /** Absent: in this seed no insider holds the enrolment secret. */
   insider?: Insider | undefined;
 }>;
 
 export type Insider = Readonly<{
   /** The insider's own boot id under the name of a node; it commits to the insider's key. */
-  bootUnder: (node: NodeId) => BootId;
+  bootIdFor: (node: NodeId) => BootId;
   /** Seals with the insider's key, enrolled under that name and boot. */
   seal: (as: Readonly<{ node: NodeId; boot: BootId }>, payload: SimPayload) => SimEnvelope;
 }>;
@@ -43,22 +43,22 @@ export type Insider = Readonly<{
 export class Forger {
   readonly #world: World;
   readonly #process: SimProcess;
-  readonly #kept = new Map<Kind, SimEnvelope[]>();
+  readonly #captured = new Map<Kind, SimEnvelope[]>();
   /** The answer that the next renew of a process gets instead of the broker's own. */
-  readonly #answers = new Map<ProcessName, Readonly<{ how: "forged" | "replayed"; envelope: SimEnvelope }>>();
-  readonly #voices: Voices;
+  readonly #replacements = new Map<ProcessName, Readonly<{ how: "forged" | "replayed"; envelope: SimEnvelope }>>();
+  readonly #senders: EnrolledSenders;
   #client: NatsClient<SimEnvelope> | undefined;
 
-  constructor(world: World, nats: NatsModel<SimEnvelope>, voices: Voices = {}) {
+  constructor(world: World, nats: NatsModel<SimEnvelope>, senders: EnrolledSenders = {}) {
     this.#world = world;
-    this.#voices = voices;
+    this.#senders = senders;
     this.#process = world.addProcess({
       ...{ name: "forger", region: "east" },
       identity: { role: "client", node: null, lessee: null, build: "", unknownTypes: [] },
       start: (process) => {
         this.#client = nats.client({
           process,
-          onMessage: (envelope) => this.#keep(envelope),
+          onMessage: (envelope) => this.#capture(envelope),
           onConnected: () => {},
           onDisconnected: () => {},
         });
@@ -74,17 +74,17 @@ export class Forger {
   between(node: ProcessName, port: BrokerPort): BrokerPort {
     return {
       ...port,
-      say: (envelope, answered) => {
-        this.#keep(envelope);
-        const instead = this.#answers.get(node);
-        if (instead !== undefined && envelope.payload.kind === "renew") {
-          this.#answers.delete(node);
-          this.#tell(instead.how, "grant", node);
-          answered({ type: "grant", envelope: instead.envelope });
+      sendMessage: (envelope, answered) => {
+        this.#capture(envelope);
+        const replacement = this.#replacements.get(node);
+        if (replacement !== undefined && envelope.payload.kind === "renew") {
+          this.#replacements.delete(node);
+          this.#reportForgery(replacement.how, "grant", node);
+          answered({ type: "grant", envelope: replacement.envelope });
           return;
         }
-        port.say(envelope, (answer: SaidAnswer) => {
-          if (answer.type === "grant") this.#keep(answer.envelope);
+        port.sendMessage(envelope, (answer: NodeMessageAnswer) => {
+          if (answer.type === "grant") this.#capture(answer.envelope);
           answered(answer);
         });
       },
@@ -93,39 +93,39 @@ export class Forger {
 
   /** Sends a forged or replayed envelope. */
   forge(
-    { who, other, much }: Wish,
+    { who, other, much }: PlannedAction,
     targets: Readonly<{ brokers: readonly BrokerPort[]; nodes: readonly ProcessName[] }>,
   ): void {
     const kind = at(kinds, who) ?? "batch";
-    const kept = this.#kept.get(kind) ?? [];
+    const captured = this.#captured.get(kind) ?? [];
     // Prefers the oldest or the newest envelopes.
-    const deep = Math.min(kept.length - 1, Math.floor((much % 0.4) * 10));
-    const seen = kept[much < 0.4 ? deep : kept.length - 1 - deep];
+    const depth = Math.min(captured.length - 1, Math.floor((much % 0.4) * 10));
+    const original = captured[much < 0.4 ? depth : captured.length - 1 - depth];
     const forged = other < 0.5;
-    const anothers = other < 0.25 ? this.#inAnothersName(kind, other) : undefined;
-    const envelope = anothers ?? (seen === undefined || !forged ? seen : changed(seen, much));
+    const impersonated = other < 0.25 ? this.#impersonate(kind, other) : undefined;
+    const envelope = impersonated ?? (original === undefined || !forged ? original : changed(original, much));
     if (envelope === undefined) return;
     const how = forged ? "forged" : "replayed";
     switch (envelope.payload.kind) {
       case "batch":
-        for (const node of targets.nodes) this.#tell(how, "batch", node);
+        for (const node of targets.nodes) this.#reportForgery(how, "batch", node);
         this.#client?.publish(envelope);
         return;
       case "grant": {
         const node = at(targets.nodes, (other * 13) % 1);
         if (node === undefined) return;
-        this.#answers.set(node, { how, envelope });
+        this.#replacements.set(node, { how, envelope });
         return;
       }
       default: {
         const broker = at(targets.brokers, (other * 13) % 1);
         if (broker === undefined) return;
-        this.#tell(how, envelope.payload.kind, broker.process.name);
-        this.#world.network.request<SaidAnswer>(this.#process, broker.process, {
-          timeoutMs: askMs,
-          handle: (reply) => broker.say(envelope, reply),
+        this.#reportForgery(how, envelope.payload.kind, broker.process.name);
+        this.#world.network.request<NodeMessageAnswer>(this.#process, broker.process, {
+          timeoutMs: requestMs,
+          handle: (reply) => broker.sendMessage(envelope, reply),
           done: (outcome) => {
-            if (outcome.type === "answered" && outcome.value.type === "grant") this.#keep(outcome.value.envelope);
+            if (outcome.type === "answered" && outcome.value.type === "grant") this.#capture(outcome.value.envelope);
           },
         });
       }
@@ -133,39 +133,39 @@ export class Forger {
   }
 
   /** An envelope in the name of a running boot, from the insider or the accomplice. Undefined: none fits. */
-  #inAnothersName(kind: Kind, other: number): SimEnvelope | undefined {
-    const { accomplice, insider } = this.#voices;
-    const renew = this.#kept.get("renew")?.at(-1)?.payload;
-    const batch = this.#kept.get("batch")?.at(-1)?.payload;
+  #impersonate(kind: Kind, other: number): SimEnvelope | undefined {
+    const { compromisedNode, insider } = this.#senders;
+    const renew = this.#captured.get("renew")?.at(-1)?.payload;
+    const batch = this.#captured.get("batch")?.at(-1)?.payload;
     if (renew?.kind !== "renew") return undefined;
     const { node, boot } = renew.renew;
     const nonce = renew.renew.nonce + 1_000;
     const enforced = batch?.kind === "batch" ? batch.batch.last : undefined;
-    const payload = wordsOf(kind, { node, boot, nonce, enforced });
+    const payload = payloadOf(kind, { node, boot, nonce, enforced });
     if (insider !== undefined && other < 0.125) {
       if (payload !== undefined) return insider.seal({ node, boot }, payload);
-      const own = insider.bootUnder(node);
+      const own = insider.bootIdFor(node);
       // `reads: 0` is too old a build for a lease, so only the claim of the replacement matters.
       const claim = { ...renew.renew, boot: own, replaces: boot, reads: 0 };
       return kind === "renew" ? insider.seal({ node, boot: own }, { kind, renew: claim }) : undefined;
     }
-    return accomplice === undefined || payload === undefined ? undefined : accomplice(payload);
+    return compromisedNode === undefined || payload === undefined ? undefined : compromisedNode(payload);
   }
 
-  #tell(how: "forged" | "replayed", kind: Kind, to: ProcessName): void {
+  #reportForgery(how: "forged" | "replayed", kind: Kind, to: ProcessName): void {
     this.#world.report({ type: "forged", at: this.#world.now, process: this.#process.name, how, kind, to });
   }
 
-  #keep(envelope: SimEnvelope): void {
+  #capture(envelope: SimEnvelope): void {
     const { kind } = envelope.payload;
-    const kept = this.#kept.get(kind) ?? [];
-    this.#kept.set(kind, kept);
-    kept.push(envelope);
-    if (kept.length > keptMax) kept.splice(keptMax / 4, 1);
+    const captured = this.#captured.get(kind) ?? [];
+    this.#captured.set(kind, captured);
+    captured.push(envelope);
+    if (captured.length > capturedMax) captured.splice(capturedMax / 4, 1);
   }
 }
 
-function wordsOf(
+function payloadOf(
   kind: Kind,
   of: Readonly<{ node: NodeId; boot: BootId; nonce: number; enforced: Link | undefined }>,
 ): SimPayload | undefined {

@@ -16,12 +16,12 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
-import { company } from "./cluster-setup.ts";
+import { buildCluster } from "./cluster-setup.ts";
 import { type Plans, plansOf, runPlans, shrinkSeed } from "./failure-report.ts";
-import { tellFault } from "./fault-plan.ts";
+import { formatFault } from "./fault-plan.ts";
 import { runSeeds } from "./runner.ts";
 import { Summary } from "./summary.ts";
-import { optionsOf, tellOptions } from "./swarm.ts";
+import { formatOptions, optionsOf } from "./swarm.ts";
 
 const storiesMax = 3;
 const shrinkRunsMax = 160;
@@ -106,16 +106,16 @@ async function runMany({ stories, ...many }: Many): Promise<number> {
     const kind = violations[0]?.invariant ?? "";
     if (kinds.size >= stories || kinds.has(kind)) continue; // one story of each kind
     kinds.add(kind);
-    tellStory(seed);
+    printStory(seed);
   }
   for (const line of summary.details()) console.log(line);
   console.log(summary.line(seconds));
   return summary.isGood ? 0 : 1;
 }
 
-function tellStory(seed: number): void {
+function printStory(seed: number): void {
   console.log(`\nshrinking seed ${seed} …`);
-  const story = shrinkSeed(plansOf(seed), company, shrinkRunsMax);
+  const story = shrinkSeed(plansOf(seed), buildCluster, shrinkRunsMax);
   if (story === undefined) {
     console.log(`seed ${seed} did not fail again: it does not repeat`);
     return;
@@ -129,9 +129,9 @@ function tellStory(seed: number): void {
 
 /** Prints nothing that depends on the machine's clock, so that two replays can be compared byte by byte. */
 function replay(plans: Plans, traced: boolean): number {
-  console.log(tellOptions(optionsOf(plans.seed)));
-  for (const fault of plans.faults) console.log(tellFault(fault));
-  const { report, trace } = runPlans(plans, company, traced ? { traceLinesMax } : {});
+  console.log(formatOptions(optionsOf(plans.seed)));
+  for (const fault of plans.faults) console.log(formatFault(fault));
+  const { report, trace } = runPlans(plans, buildCluster, traced ? { traceLinesMax } : {});
   for (const line of trace) console.log(line);
   for (const { story } of report.violations) console.log(story);
   console.log(

@@ -12,7 +12,7 @@ import type { SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
 
 /** Faults beyond the documented behavior. Except for `lateMsMax`, each is a probability from 0 to 1 per delivery. */
-export type NatsTricks = { drop: number; repeat: number; overtake: number; lateMsMax: number };
+export type NatsDisturbances = { drop: number; repeat: number; overtake: number; lateMsMax: number };
 
 export type NatsLimits = Readonly<{
   /** Messages that a subscriber's kernel buffers while the subscriber does not read. They survive a server failure. */
@@ -75,7 +75,7 @@ export type Server<M> = {
 export type NatsServers<M> = Readonly<{
   world: World;
   limits: NatsLimits;
-  tricks: NatsTricks;
+  disturbances: NatsDisturbances;
   counts: NatsCounts;
   candidates: (region: string) => readonly Server<M>[];
   at: (server: Server<M>, run: () => void) => void;
@@ -145,7 +145,7 @@ export class Client<M> {
 
   deliver(message: M): void {
     const { counts, world } = this.#servers;
-    const { drop, repeat, overtake, lateMsMax } = this.#servers.tricks;
+    const { drop, repeat, overtake, lateMsMax } = this.#servers.disturbances;
     const random = world.random("nats");
     if (drop > 0 && random.chance(drop)) {
       counts.lost += 1;

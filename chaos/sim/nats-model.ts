@@ -18,9 +18,9 @@ import {
   type NatsClient,
   type NatsClientOptions,
   type NatsCounts,
+  type NatsDisturbances,
   type NatsLimits,
   type NatsServers,
-  type NatsTricks,
   type Server,
 } from "./nats-client.ts";
 import { Pipe } from "./nats-pipe.ts";
@@ -43,7 +43,7 @@ export class NatsModel<M> {
   readonly counts: NatsCounts = {
     ...{ published: 0, delivered: 0, lost: 0, repeated: 0, consumersCut: 0, disconnects: 0, streamLost: 0 },
   };
-  readonly tricks: NatsTricks = { drop: 0, repeat: 0, overtake: 0, lateMsMax: 0 };
+  readonly disturbances: NatsDisturbances = { drop: 0, repeat: 0, overtake: 0, lateMsMax: 0 };
   readonly stream: StreamModel<M>;
   readonly mirrors = new Map<string, MirrorModel<M>>();
   readonly #world: World;
@@ -61,7 +61,7 @@ export class NatsModel<M> {
     this.#forClients = {
       world: this.#world,
       limits: options.limits,
-      tricks: this.tricks,
+      disturbances: this.disturbances,
       counts: this.counts,
       candidates: (region) => this.#candidates(region),
       at: (server, run) => this.#at(server, run),

@@ -27,7 +27,7 @@ export type RequestOutcome<T> =
   /** No answer in time, or the other side died: the request may have been handled. */
   | Readonly<{ type: "lost" }>;
 
-export type Requesting<T> = Readonly<{
+export type NetworkRequest<T> = Readonly<{
   timeoutMs: number;
   /** Runs on the other side, which calls `reply` at most once, possibly later. */
   handle: (reply: (value: T) => void) => void;
@@ -107,15 +107,15 @@ export class Network {
     return true;
   }
 
-  request<T>(from: SimProcess, to: SimProcess, asking: Requesting<T>): void {
+  request<T>(from: SimProcess, to: SimProcess, request_: NetworkRequest<T>): void {
     const boot = from.boot;
     let open = true;
-    const timer = from.after(asking.timeoutMs, () => end({ type: "lost" }));
+    const timer = from.after(request_.timeoutMs, () => end({ type: "lost" }));
     const end = (outcome: RequestOutcome<T>): void => {
       if (!open || from.boot !== boot) return;
       open = false;
       timer.cancel();
-      asking.done(outcome);
+      request_.done(outcome);
     };
     const answer = (outcome: RequestOutcome<T>): void => {
       if (this.isCut(to, from)) return;
@@ -129,7 +129,7 @@ export class Network {
       const takeBack = to.onKill(() => answer({ type: "lost" }));
       let replied = false;
       to.run(() =>
-        asking.handle((value) => {
+        request_.handle((value) => {
           if (replied) return;
           replied = true;
           takeBack();

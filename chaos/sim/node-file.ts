@@ -50,15 +50,15 @@ function compile(routes: readonly RoutePolicy[]): CompiledFile {
 
 /** A route with a door becomes two routes: the door precedes it on the same host and receives requests first. */
 function writtenAs(policy: RoutePolicy): readonly object[] {
-  const { route, door } = policy;
-  const written = (id: string, rules: Pick<RoutePolicy, "group" | "barred" | "roundsBelow" | "closesAtMs">) => ({
+  const { route, precedingGroup } = policy;
+  const written = (id: string, rules: Pick<RoutePolicy, "group" | "excludedGroup" | "roundsBelow" | "closesAtMs">) => ({
     ...{ id, from: `https://${hostOf(route)}`, to: "http://upstream.sim.example" },
     ...{ on_stale: policy.onStale, ...(policy.onStale === "serve" ? { stale_grace: `${policy.staleGraceMs}ms` } : {}) },
     policy: rulesOf(rules),
   });
-  if (door === null) return [written(route, policy)];
-  const own = { group: null, barred: null, roundsBelow: null, closesAtMs: null };
-  return [{ ...written(`${route}-door`, { ...own, group: door }), prefix: "/" }, written(route, policy)];
+  if (precedingGroup === null) return [written(route, policy)];
+  const own = { group: null, excludedGroup: null, roundsBelow: null, closesAtMs: null };
+  return [{ ...written(`${route}-door`, { ...own, group: precedingGroup }), prefix: "/" }, written(route, policy)];
 }
 
 type Criterion = Readonly<Record<string, unknown>>;
@@ -66,10 +66,10 @@ type Criterion = Readonly<Record<string, unknown>>;
 /** A group that is kept out becomes a `deny` rule where another rule permits people, and `nor` alone otherwise. */
 function rulesOf({
   group,
-  barred,
+  excludedGroup,
   roundsBelow,
   closesAtMs,
-}: Pick<RoutePolicy, "group" | "barred" | "roundsBelow" | "closesAtMs">): object {
+}: Pick<RoutePolicy, "group" | "excludedGroup" | "roundsBelow" | "closesAtMs">): object {
   const wanted: Criterion[] = [];
   if (group !== null) wanted.push({ groups: { has: group } });
   if (closesAtMs !== null) wanted.push({ date: { before: new Date(worldStart + closesAtMs).toISOString() } });
@@ -77,10 +77,10 @@ function rulesOf({
     return {
       allow: { or: Array.from({ length: roundsBelow }, (_, round) => ({ "claim/round": round })) },
     };
-  if (barred !== null && group === null && closesAtMs === null)
-    return { allow: { nor: [{ groups: { has: barred } }] } };
+  if (excludedGroup !== null && group === null && closesAtMs === null)
+    return { allow: { nor: [{ groups: { has: excludedGroup } }] } };
   return {
     allow: { and: [{ authenticated_user: true }, ...wanted] },
-    ...(barred === null ? {} : { deny: { or: [{ groups: { has: barred } }] } }),
+    ...(excludedGroup === null ? {} : { deny: { or: [{ groups: { has: excludedGroup } }] } }),
   };
 }

@@ -10,17 +10,17 @@ import { upgrade } from "./upgrade.ts";
 export const operatorFaults = {
   upgrade,
   /** For a while the leader truncates every event that retention does not require. */
-  truncate: ({ cast }) => ({
+  truncate: ({ actors }) => ({
     about: "no event is kept that two snapshots hold and nobody needs",
-    undo: cast.keepNothing(),
+    undo: actors.keepNothing(),
   }),
-  snapshot({ cast }) {
-    const about = cast.snapshot();
+  snapshot({ actors }) {
+    const about = actors.snapshot();
     return about === undefined ? undefined : { about, undo: () => {} };
   },
   /** Activates another file: other policies, or routes that behave differently without a fresh lease. */
   configure(stage, { who, much }) {
-    const node = stage.pick(stage.cast.nodes, who);
+    const node = stage.pick(stage.actors.nodes, who);
     if (node === undefined || !node.process.isUp) return undefined;
     node.process.run(() => node.configure(configurationAt(much)));
     return { about: `${node.process.name} gets another file`, undo: () => {} };

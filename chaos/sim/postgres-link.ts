@@ -13,7 +13,7 @@ import { LogUnavailableError } from "../../src/replication/log/log.ts";
 import type { HostOrder } from "../../src/replication/log/postgres/hosts.ts";
 import type { Connection } from "./connection.ts";
 import type { PostgresModel } from "./postgres-model.ts";
-import { type Said, Session } from "./postgres-session.ts";
+import { type ServerResponse, Session } from "./postgres-session.ts";
 import type { SimProcess } from "./process.ts";
 
 export type Sent<T> =
@@ -22,7 +22,7 @@ export type Sent<T> =
   | Readonly<{ type: "indeterminate"; cause: Error }>;
 
 /** Both sides of one statement: the server runs it with the session and answers through `reply`. */
-export type Statement<T> = (session: Session, reply: (said: Said<T>) => void) => void;
+export type Statement<T> = (session: Session, reply: (response: ServerResponse<T>) => void) => void;
 
 export type LinkTerms = Readonly<{
   connectTimeoutMs: number;
@@ -78,7 +78,7 @@ export class Lent {
     const session = this.#session;
     const connection = this.#connection;
     connection.send("client", () =>
-      statement(session, (said) => connection.send("server", () => settle(sentOf(said)))),
+      statement(session, (response) => connection.send("server", () => settle(sentOf(response)))),
     );
   }
 
@@ -93,10 +93,10 @@ export class Lent {
   }
 }
 
-function sentOf<T>(said: Said<T>): Sent<T> {
-  if (said.type === "rows") return { type: "clean", value: said.value };
-  if (said.type === "error") return { type: "refused", message: said.message, refusal: said.refusal };
-  return { type: "indeterminate", cause: new Error(`the server warned: ${said.message}`) };
+function sentOf<T>(response: ServerResponse<T>): Sent<T> {
+  if (response.type === "rows") return { type: "clean", value: response.value };
+  if (response.type === "error") return { type: "refused", message: response.message, refusal: response.refusal };
+  return { type: "indeterminate", cause: new Error(`the server warned: ${response.message}`) };
 }
 
 type Work = Readonly<{

@@ -87,7 +87,7 @@ export class PostgresModel {
       partitionSize: options.partitionSize ?? 1_000_000,
       counts: this.counts,
     };
-    this.servers = options.servers.map((place) => new PostgresServer(common, place));
+    this.servers = options.servers.map((machine) => new PostgresServer(common, machine));
     const [first] = this.servers;
     if (first === undefined) throw new Error("a Postgres model needs a server");
     this.#primary = first;

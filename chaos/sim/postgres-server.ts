@@ -97,10 +97,10 @@ export class PostgresServer {
   #loseNext: "statement" | "answer" | undefined;
   #startsAs: SimFactOf<"promoted">["how"] = "initial";
 
-  constructor(common: PostgresCommon, place: Readonly<{ name: string; region: string }>) {
+  constructor(common: PostgresCommon, machine: Readonly<{ name: string; region: string }>) {
     this.common = common;
-    this.name = place.name;
-    this.process = common.world.addProcess({ ...place, identity, start: () => this.#boot() });
+    this.name = machine.name;
+    this.process = common.world.addProcess({ ...machine, identity, start: () => this.#boot() });
     this.lock = new RowLock(this.process);
     this.receiver = new Receiver(this);
   }

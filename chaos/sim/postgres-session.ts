@@ -16,7 +16,7 @@ import type { PostgresState, Writing } from "./postgres-state.ts";
 import type { Timer } from "./process.ts";
 
 /** The server's answer to a statement. The client's driver handles silence and broken connections. */
-export type Said<T> =
+export type ServerResponse<T> =
   | Readonly<{ type: "rows"; value: T }>
   /**
    * An error raised before the commit: nothing was written. `refusal`: set if one of the log's own functions raised it.
@@ -25,7 +25,7 @@ export type Said<T> =
   /** The wait for standbys was cancelled. */
   | Readonly<{ type: "warned"; message: string }>;
 
-type Reply<T> = (said: Said<T>) => void;
+type Reply<T> = (response: ServerResponse<T>) => void;
 type Op = SimFactOf<"log-answered">["op"];
 
 const idleInTransactionMs = 1_000;

@@ -25,7 +25,7 @@ import {
   type ReadAnswer,
 } from "../../src/replication/index.ts";
 import { readAnswer } from "../../src/replication/node/broker-answers.ts";
-import type { BrokerPort, SaidAnswer, Unavailable } from "./broker-port.ts";
+import type { BrokerPort, NodeMessageAnswer, Unavailable } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import { CopyDriver, callMs, type OwnEffect, replacementBy } from "./copy-driver.ts";
 import { openNodeMessage, type SimEnvelope } from "./envelopes.ts";
@@ -38,11 +38,11 @@ import type { RegionDisk } from "./region-disk.ts";
 import { load, save } from "./saved-projection.ts";
 import type { SimRegionOptions } from "./sim-region.ts";
 
-type Said = {
+type PendingMessage = {
   readonly envelope: SimEnvelope;
-  readonly answered: (answer: SaidAnswer) => void;
+  readonly answered: (answer: NodeMessageAnswer) => void;
   /** The leader's answer. Null: none yet. */
-  reply: SaidAnswer | null;
+  reply: NodeMessageAnswer | null;
 };
 
 const renewMs = 1_000;
@@ -64,7 +64,7 @@ export class RegionBoot {
   readonly #alarm: Alarm;
   readonly #facts: RegionFact[] = [];
   readonly #reads = new Map<number, (answer: PageOutcome | Unavailable) => void>();
-  readonly #said = new Map<number, Said>();
+  readonly #said = new Map<number, PendingMessage>();
   #core: RegionCore;
   #nats: NatsClient<SimEnvelope> | undefined;
   #ids = 0;
@@ -143,7 +143,7 @@ export class RegionBoot {
     this.#feed({ type: "readAsked", id, after, limit, waitMs });
   }
 
-  said(envelope: SimEnvelope, answered: (answer: SaidAnswer) => void): void {
+  said(envelope: SimEnvelope, answered: (answer: NodeMessageAnswer) => void): void {
     const id = this.#nextId();
     this.#said.set(id, { envelope, answered, reply: null });
     this.#feed({ type: "nodeMessage", id, message: this.#messageIn(envelope) });
@@ -241,9 +241,9 @@ export class RegionBoot {
   #forwardSaid(id: number, number: number): void {
     const said = this.#said.get(number);
     if (said === undefined) throw new Error(`nothing was said under ${number}`);
-    this.#driver.calls.start<SaidAnswer>({
-      timeoutMs: callMs.say,
-      ask: (broker, reply) => broker.say(said.envelope, reply),
+    this.#driver.calls.start<NodeMessageAnswer>({
+      timeoutMs: callMs.sendMessage,
+      ask: (broker, reply) => broker.sendMessage(said.envelope, reply),
       isUnavailable,
       done: (answer) => {
         said.reply = answer ?? null;
@@ -304,7 +304,7 @@ export class RegionBoot {
 
   #grantByAge(
     grant: Extract<NodeAnswer, { type: "grantByAge" }>["grant"],
-    answered: (answer: SaidAnswer) => void,
+    answered: (answer: NodeMessageAnswer) => void,
   ): void {
     const { node, boot, nonce, epoch, incarnation, head, deltaMs, drift, windowMs, ageMs } = grant;
     const named = { node, boot, nonce, epoch, incarnation, head, deltaMs, drift, windowMs };

@@ -1,5 +1,5 @@
 /** Seed run: one seed with the real cores in the simulated world. */
-import { company } from "./cluster-setup.ts";
+import { buildCluster } from "./cluster-setup.ts";
 import type { Violation } from "./monitors/index.ts";
 import { type SimResult, type Spec, simulate } from "./simulation.ts";
 
@@ -7,6 +7,6 @@ export type SeedRun = SimResult & Readonly<{ violations: readonly Violation[] }>
 
 /** @throws any error of a core or a model; such an error is a finding, too */
 export function runSeed(seed: number, how: Omit<Spec, "seed"> = {}): SeedRun {
-  const result = simulate({ seed, ...how }, company);
-  return { ...result, violations: result.judgement.violations };
+  const result = simulate({ seed, ...how }, buildCluster);
+  return { ...result, violations: result.monitorResult.violations };
 }

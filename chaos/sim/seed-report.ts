@@ -1,5 +1,5 @@
 /** Seed report: the result of one seed as plain data that processes can exchange. Pure. */
-import { describe, type Invariant, type Look } from "./monitors/index.ts";
+import { describe, type Invariant, type Observation } from "./monitors/index.ts";
 import type { SimResult } from "./simulation.ts";
 import type { Situation } from "./sometimes.ts";
 
@@ -19,7 +19,7 @@ export type SeedReport = Readonly<{
   head: number;
   lostAcknowledged: number;
   situations: readonly Situation[];
-  looks: readonly (readonly [look: Look, count: number])[];
+  observations: readonly (readonly [look: Observation, count: number])[];
   violations: readonly SeedViolation[];
   /** Number of violations per invariant. */
   counts: readonly (readonly [invariant: string, count: number])[];
@@ -32,19 +32,21 @@ export const crashed = "crash";
 const violationsMax = 8;
 
 export function reportOf(result: SimResult): SeedReport {
-  const { judgement, workload } = result;
+  const { monitorResult, workload } = result;
   return {
     ...{ seed: result.seed, hash: result.hash, simulatedMs: result.simulatedMs, steps: result.steps },
     ...{ faults: result.faults, commands: workload.commands, requests: workload.requests },
     ...{ receipts: workload.receipts, complete: workload.complete },
-    ...{ rightful: judgement.availability.rightful, permitted: judgement.availability.permitted },
-    ...{ head: judgement.head, lostAcknowledged: judgement.lostAcknowledged },
+    ...{ rightful: monitorResult.availability.rightful, permitted: monitorResult.availability.permitted },
+    ...{ head: monitorResult.head, lostAcknowledged: monitorResult.lostAcknowledged },
     situations: [...result.situations.keys()],
-    looks: [...judgement.looks],
-    violations: judgement.violations
+    observations: [...monitorResult.observations],
+    violations: monitorResult.violations
       .slice(0, violationsMax)
       .map((violation) => ({ invariant: `${violation.invariant}`, at: violation.at, story: describe(violation) })),
-    counts: [...judgement.counts].map(([invariant, count]: [Invariant, number]) => [`${invariant}`, count] as const),
+    counts: [...monitorResult.counts].map(
+      ([invariant, count]: [Invariant, number]) => [`${invariant}`, count] as const,
+    ),
   };
 }
 
@@ -53,7 +55,7 @@ export function reportOfCrash(seed: number, error: unknown): SeedReport {
   const story = error instanceof Error ? (error.stack ?? error.message) : String(error);
   const nothing = { faults: 0, commands: 0, requests: 0, receipts: 0, complete: 0, rightful: 0, permitted: 0, head: 0 };
   return {
-    ...{ seed, hash: "", simulatedMs: 0, steps: 0, ...nothing, lostAcknowledged: 0, situations: [], looks: [] },
+    ...{ seed, hash: "", simulatedMs: 0, steps: 0, ...nothing, lostAcknowledged: 0, situations: [], observations: [] },
     violations: [{ invariant: crashed, at: 0, story: `the simulation ended in an error\n${story}` }],
     counts: [[crashed, 1]],
   };

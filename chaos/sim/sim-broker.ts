@@ -5,7 +5,7 @@
 import type { Presence } from "../../src/broker/core/messages.ts";
 import type { SnapshotRules } from "../../src/broker/snapshots/snapshot-messages.ts";
 import type { BrokerId, CommandRequest, CommandResult, NodeId } from "../../src/events/index.ts";
-import type { BrokerFace } from "./actors.ts";
+import type { BrokerActor } from "./actors.ts";
 import { BrokerBoot, unavailable } from "./broker-boot.ts";
 import type { BrokerPort } from "./broker-port.ts";
 import type { Hop } from "./broker-routes.ts";
@@ -38,14 +38,14 @@ export type SimBrokerOptions = Readonly<{
 }>;
 
 /** The interfaces of a broker for clients, nodes and other brokers. */
-export type SimBroker = BrokerFace &
+export type SimBroker = BrokerActor &
   BrokerPort &
   Readonly<{
     /** Calls forwarded by another broker. This broker answers them or drops them; it never forwards them again. */
-    handedOn: Readonly<{
+    forwarded: Readonly<{
       submit: BrokerPort["submit"];
-      say: BrokerPort["say"];
-      receipt: BrokerFace["receipt"];
+      sendMessage: BrokerPort["sendMessage"];
+      receipt: BrokerActor["receipt"];
       /** Receives another broker's presence. */
       present: (presence: Presence) => void;
     }>;
@@ -76,23 +76,23 @@ export function addSimBroker(options: SimBrokerOptions): SimBroker {
     return (request, answered) =>
       boot()?.submit(hop, request, (result) => answered(result ?? notHere(request.commandId)));
   };
-  const said = (hop: Hop): BrokerPort["say"] => {
-    return (envelope, answered) => boot()?.say(hop, envelope, (answer) => answered(answer ?? unavailable));
+  const said = (hop: Hop): BrokerPort["sendMessage"] => {
+    return (envelope, answered) => boot()?.sendMessage(hop, envelope, (answer) => answered(answer ?? unavailable));
   };
-  const asked = (hop: Hop): BrokerFace["receipt"] => {
-    return (question, answered) => boot()?.receipt(hop, question, answered);
+  const asked = (hop: Hop): BrokerActor["receipt"] => {
+    return (receiptRequest, answered) => boot()?.receipt(hop, receiptRequest, answered);
   };
   return {
     process,
     leads: () => boot()?.leads === true,
     submit: submitted("direct"),
-    say: said("direct"),
+    sendMessage: said("direct"),
     receipt: asked("direct"),
-    handedOn: {
-      ...{ submit: submitted("forwarded"), say: said("forwarded"), receipt: asked("forwarded") },
+    forwarded: {
+      ...{ submit: submitted("forwarded"), sendMessage: said("forwarded"), receipt: asked("forwarded") },
       present: (presence) => boot()?.present(presence),
     },
-    read: (question, answered) => boot()?.read(question, answered),
+    read: (receiptRequest, answered) => boot()?.read(receiptRequest, answered),
     snapshot: (answered) => boot()?.snapshot(answered),
     newestSave: () => boot()?.newestSave(),
     wantSnapshot: () => boot()?.wantSnapshot(),

@@ -6,7 +6,7 @@
  */
 import type { DutyRun } from "../../src/broker/core/messages.ts";
 import type { CommandId, CommandRequest, CommandResult, Projection, Session } from "../../src/events/index.ts";
-import type { BrokerTelling } from "./broker-telling.ts";
+import type { BrokerReporter } from "./broker-reporter.ts";
 import type { SimProcess } from "./process.ts";
 import { SimRefreshes, type SimRefreshesParts } from "./sim-refreshes.ts";
 import { SimSnapshots, type SimSnapshotsParts } from "./sim-snapshots.ts";
@@ -23,7 +23,7 @@ export type SimDutiesParts = Omit<SimSnapshotsParts, "submit"> &
   Readonly<{
     world: World;
     process: SimProcess;
-    telling: BrokerTelling;
+    reporter: BrokerReporter;
     /** Submits a command in the run's epoch, or not at all. */
     submit: (run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void) => void;
   }>;
@@ -70,12 +70,12 @@ export class SimDuties {
   }
 
   #submit(run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void): void {
-    const { telling } = this.#parts;
+    const { reporter } = this.#parts;
     const { commandId } = request;
     const { epoch, incarnation } = run;
-    telling.report({ type: "duty-submitted", ...telling.at(), duty: run.name, commandId, epoch, incarnation });
+    reporter.report({ type: "duty-submitted", ...reporter.at(), duty: run.name, commandId, epoch, incarnation });
     this.#parts.submit(run, request, (result) => {
-      telling.report({ type: "duty-answered", ...telling.at(), duty: run.name, commandId, outcome: result.type });
+      reporter.report({ type: "duty-answered", ...reporter.at(), duty: run.name, commandId, outcome: result.type });
       answered(result);
     });
   }

@@ -171,14 +171,14 @@ export class SimLog extends LogReads {
                 ask<ReturnType<typeof look>>(
                   (at, reply) => at.query(look, reply),
                   ({ version, lessees, run, beatsLost, windowMs }) => {
-                    const place = { epoch: nextEpoch(request), previous: head, streamVersion: version + 1 };
-                    const entry = madeOrThrown(() => makeFirstEvent(request, place));
+                    const position = { epoch: nextEpoch(request), previous: head, streamVersion: version + 1 };
+                    const entry = madeOrThrown(() => makeFirstEvent(request, position));
                     if (entry instanceof MalformedBatchError) {
                       lent.destroy();
                       end({ type: "unavailable", cause: entry });
                       return;
                     }
-                    const held = beatsLost === null || windowMs === 0 ? null : lostHistory(place.epoch, windowMs);
+                    const held = beatsLost === null || windowMs === 0 ? null : lostHistory(position.epoch, windowMs);
                     const all = held === null ? lessees : [...lessees, held];
                     ask<undefined>(
                       (at, reply) => at.prepare({ op: "open-epoch", request, entry, run, held }, reply),

@@ -17,7 +17,7 @@ import {
   type ReadAnswer,
 } from "../../src/replication/index.ts";
 import { readAnswer } from "../../src/replication/node/broker-answers.ts";
-import type { NodeFace } from "./actors.ts";
+import type { NodeActor } from "./actors.ts";
 import type { BrokerPort, Unavailable } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import { CopyDriver, callMs, type OwnEffect, replacementBy } from "./copy-driver.ts";
@@ -66,7 +66,7 @@ const savesMax = 4;
 const moreGraceMs = 6_000;
 const sizesEveryMs = 2_000;
 /** Adds the process to the world; it is down until its first start. */
-export function addSimNode(options: SimNodeOptions): NodeFace {
+export function addSimNode(options: SimNodeOptions): NodeActor {
   const { world, name, node, region, lessee, build, unknownTypes } = options;
   const keys = createPersonKeys([options.secret]);
   const disk: Disk = { saves: [], kept: nothingKept, lastBoot: null, next: "kept", keys };
@@ -84,9 +84,9 @@ export function addSimNode(options: SimNodeOptions): NodeFace {
   });
   return {
     process,
-    request: (asking, decided) => {
-      if (lessee === "authorize") running?.ask({ ...asking, forMs: -1 }, decided);
-      else running?.ask(asking, decided);
+    request: (incoming, decided) => {
+      if (lessee === "authorize") running?.ask({ ...incoming, forMs: -1 }, decided);
+      else running?.ask(incoming, decided);
     },
     disk(what) {
       disk.next = what;
@@ -134,7 +134,7 @@ function changed(route: RoutePolicy, which: number): readonly RoutePolicy[] {
   if (which === 1) return [route];
   if (which === 5)
     return route.route === "vault" ? [] : [route.group === "board" ? { ...route, group: "payroll" } : route];
-  if (which === 6) return [route.route === "wiki" ? { ...route, door: "board" } : route];
+  if (which === 6) return [route.route === "wiki" ? { ...route, precedingGroup: "board" } : route];
   if (route.onStale === "deny") return [route];
   if (which === 2) return [{ ...route, staleGraceMs: Math.floor(route.staleGraceMs / 2) }];
   if (which === 4) return [{ ...route, staleGraceMs: route.staleGraceMs + moreGraceMs }];
@@ -196,7 +196,7 @@ class Boot {
       here: () => this.#driver.here(),
       core: () => this.#driver.core,
       ...{ keys: disk.keys, config, file: options.files.of(config) },
-      reach: (link, timeoutMs, told) => this.#reach(link, timeoutMs, told),
+      reach: (link, timeoutMs, reached) => this.#reach(link, timeoutMs, reached),
       random: world.random(`exchanges/${name}`),
     });
   }
@@ -223,8 +223,8 @@ class Boot {
     this.#tellSizes();
   }
 
-  ask(...[asking, decided]: Parameters<NodeFace["request"]>): void {
-    if (!this.#stopping) this.#exchanges.request(asking, decided); // a stopping process has no listener
+  ask(...[incoming, decided]: Parameters<NodeActor["request"]>): void {
+    if (!this.#stopping) this.#exchanges.request(incoming, decided); // a stopping process has no listener
   }
 
   configure(config: NodeConfig): void {
@@ -339,10 +339,10 @@ class Boot {
     });
   }
 
-  #reach(link: Link, timeoutMs: number, told: (outcome: "reached" | "behind" | "lost") => void): void {
+  #reach(link: Link, timeoutMs: number, reached: (outcome: "reached" | "behind" | "lost") => void): void {
     this.#awaitedIds += 1;
     const id = this.#awaitedIds;
-    this.#awaited.set(id, told);
+    this.#awaited.set(id, reached);
     this.#driver.feed({ type: "linkAwaited", id, link, timeoutMs, at: this.#process.moment() });
   }
 
@@ -403,8 +403,8 @@ function windowOf({ deltaMs, routes }: NodeConfig): number {
 }
 
 function noteOf({ level, message, fields }: Extract<NodeEffect, { type: "log" }>): string {
-  const told = Object.entries(fields).map(
+  const reached = Object.entries(fields).map(
     ([key, value]) => `${key}=${value instanceof Error ? value.message : JSON.stringify(value)}`,
   );
-  return `${level}: ${message} ${told.join(" ")}`;
+  return `${level}: ${message} ${reached.join(" ")}`;
 }

@@ -27,7 +27,7 @@ import type {
   VaultedTokens,
 } from "../../src/events/index.ts";
 import { vaultKey } from "../../src/replication/index.ts";
-import type { BrokerTelling } from "./broker-telling.ts";
+import type { BrokerReporter } from "./broker-reporter.ts";
 import type { SimProcess } from "./process.ts";
 import type { SimLog } from "./sim-log.ts";
 import type { ProviderAnswer, SimProvider } from "./sim-provider.ts";
@@ -46,7 +46,7 @@ export type SimRefreshesParts = Readonly<{
   /** Submits to the leading broker, as a broker. */
   submitToLeader: (request: CommandRequest, answered: (result: CommandResult | undefined) => void) => void;
   ended: (run: DutyRun, outcome: "done" | "failed") => void;
-  telling: BrokerTelling;
+  reporter: BrokerReporter;
 }>;
 
 const graceMs = 6_000;
@@ -133,11 +133,11 @@ export class SimRefreshes {
   }
 
   #present(refresh: Refresh, intent: CommandId | null): void {
-    const { world, process, provider, telling, ended } = this.#parts;
+    const { world, process, provider, reporter, ended } = this.#parts;
     const { run, sessionId, entry } = refresh;
     const token = entry.tokens.refreshToken ?? "";
     const { epoch, incarnation } = run;
-    telling.report({ type: "token-sent", ...telling.at(), sessionId, token, epoch, incarnation, intent });
+    reporter.report({ type: "token-sent", ...reporter.at(), sessionId, token, epoch, incarnation, intent });
     const boot = process.boot;
     let open = true;
     const settle = (answer: ProviderAnswer | null): void => {
@@ -203,9 +203,9 @@ export class SimRefreshes {
   }
 
   #end({ run, sessionId, entry }: Refresh, because: "reuse" | "dismissal" | "grace"): void {
-    const { submit, ended, telling } = this.#parts;
+    const { submit, ended, reporter } = this.#parts;
     const token = entry.tokens.refreshToken ?? "";
-    telling.report({ type: "session-dismissed", ...telling.at(), sessionId, token, because });
+    reporter.report({ type: "session-dismissed", ...reporter.at(), sessionId, token, because });
     const command = { type: "revokeSession", sessionId, reason: "refresh-refused" } as const;
     submit(run, this.#request(command), () => ended(run, "done"));
   }

@@ -4,7 +4,7 @@
  */
 import { RegionCopy } from "../../src/broker/region/region-copy.ts";
 import { type CommandResult, parseNodeId } from "../../src/events/index.ts";
-import type { RegionFace } from "./actors.ts";
+import type { RegionActor } from "./actors.ts";
 import type { BrokerPort } from "./broker-port.ts";
 import { callMs } from "./copy-driver.ts";
 import type { Seals, SimEnvelope } from "./envelopes.ts";
@@ -30,7 +30,7 @@ export type SimRegionOptions = Readonly<{
 }>;
 
 /** Adds the process to the world; it is down until its first start. */
-export function addSimRegion(options: SimRegionOptions): BrokerPort & RegionFace {
+export function addSimRegion(options: SimRegionOptions): BrokerPort & RegionActor {
   const { world, name, region, build } = options;
   const disk = new RegionDisk();
   let running: RegionBoot | undefined;
@@ -49,7 +49,7 @@ export function addSimRegion(options: SimRegionOptions): BrokerPort & RegionFace
     disk,
     stop: () => running?.stop(),
     read: (asked, answered) => running?.read(asked, answered),
-    say: (envelope, answered) => running?.said(envelope, answered),
+    sendMessage: (envelope, answered) => running?.said(envelope, answered),
     submit: (request, answered) =>
       running?.forward<CommandResult>(
         {

@@ -19,7 +19,7 @@ import {
   type Projection,
 } from "../../src/events/index.ts";
 import { hashOfChunk, type SnapshotManifest } from "../../src/replication/index.ts";
-import type { BrokerTelling } from "./broker-telling.ts";
+import type { BrokerReporter } from "./broker-reporter.ts";
 import type { SimProcess } from "./process.ts";
 import { load } from "./saved-projection.ts";
 import type { SimLog } from "./sim-log.ts";
@@ -37,7 +37,7 @@ export type SimSnapshotsParts = Readonly<{
   neededAfter: () => Position;
   submit: (run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void) => void;
   ended: (run: DutyRun, outcome: "done" | "failed") => void;
-  telling: BrokerTelling;
+  reporter: BrokerReporter;
 }>;
 
 /** Entities per slice: few, so that a snapshot takes a second or more. */
@@ -72,7 +72,7 @@ export class SimSnapshots {
   }
 
   run(run: DutyRun): void {
-    const { cluster, rules, process, telling } = this.#parts;
+    const { cluster, rules, process, reporter } = this.#parts;
     const ledger = this.#parts.ledger().projection;
     const chunks = new Map<string, Uint8Array>();
     const held = rules.hold === "everything";
@@ -87,7 +87,7 @@ export class SimSnapshots {
           this.#memory = state.memory;
           this.#cancel = undefined;
           if (effect.failure !== null)
-            telling.report({ type: "snapshot-given-up", ...telling.at(), reason: String(effect.failure.cause) });
+            reporter.report({ type: "snapshot-given-up", ...reporter.at(), reason: String(effect.failure.cause) });
           this.#parts.ended(run, effect.failure === null ? "done" : "failed");
         }
       }
@@ -106,7 +106,7 @@ export class SimSnapshots {
       held: boolean;
     }>,
   ): void {
-    const { disk, log, telling, process } = this.#parts;
+    const { disk, log, reporter, process } = this.#parts;
     const { feed, ledger, chunks } = at;
     const answered =
       <T>(input: (value: T) => SnapshotInput) =>
@@ -122,7 +122,7 @@ export class SimSnapshots {
         );
       case "capture": {
         const capture = ledger.capture();
-        telling.report({ type: "snapshot-begun", ...telling.at(), link: capture.link });
+        reporter.report({ type: "snapshot-begun", ...reporter.at(), link: capture.link });
         return feed({ type: "captured", capture, epochs: this.#parts.ledger().epochs, level: ledger.level });
       }
       case "build":
@@ -146,7 +146,7 @@ export class SimSnapshots {
           const saved = saveOf(effect.manifest, chunks, run);
           disk.put(saved);
           const { link, id } = saved;
-          telling.report({ type: "snapshot-built", ...telling.at(), link, digest: digestOf(saved), id });
+          reporter.report({ type: "snapshot-built", ...reporter.at(), link, digest: digestOf(saved), id });
           feed({ type: "saved", id });
         }, answered(never));
       case "tidy":
@@ -168,7 +168,7 @@ export class SimSnapshots {
         const { epoch, incarnation } = run;
         const { first, holding } = effect;
         const saves = disk.saves.map((saved) => ({ link: saved.link, whole: disk.isWhole(saved) }));
-        telling.report({ type: "retain-asked", ...telling.at(), first, held: at.held, saves });
+        reporter.report({ type: "retain-asked", ...reporter.at(), first, held: at.held, saves });
         return log.retain({ epoch, incarnation, first, holding }, (outcome) => {
           process.after(this.#random.within(...sliceMs), () => feed({ type: "retained", outcome }));
         });

@@ -7,34 +7,34 @@
  * - The same seed and the same plans give the same run, byte for byte, as the hash shows.
  * - The caller may pass its own faults and wishes. A shrinker passes reduced lists.
  */
-import type { Cast } from "./actors.ts";
+import type { Actors } from "./actors.ts";
 import { lineOf } from "./fact-lines.ts";
 import { type PlannedFault, planFaults } from "./fault-plan.ts";
 import { type Stage, startFaults } from "./faults.ts";
-import { type Judgement, watch } from "./monitors/index.ts";
+import { type MonitorResult, watch } from "./monitors/index.ts";
 import type { SimProcess } from "./process.ts";
 import { type Situation, Sometimes } from "./sometimes.ts";
 import { optionsOf, type SimOptions } from "./swarm.ts";
 import { Workload, type WorkloadCounts } from "./workload.ts";
-import { planWishes, type Wish } from "./workload-plan.ts";
+import { type PlannedAction, planActions } from "./workload-plan.ts";
 import { World, worldStart } from "./world.ts";
 
 /** Builds all processes of the world. Only servers are started. */
-export type Company = (world: World, options: SimOptions) => Players;
+export type BuildCluster = (world: World, options: SimOptions) => BuiltCluster;
 
-export type Players = Readonly<{
-  cast: Cast;
+export type BuiltCluster = Readonly<{
+  actors: Actors;
   /** One client in each region. */
   clients: readonly SimProcess[];
   /** Sends a forged message from an attacker without a key. */
-  forge: (wish: Wish) => void;
+  forge: (action: PlannedAction) => void;
 }>;
 
 export type Spec = Readonly<{
   seed: number;
   /** Replaces the faults of the seed. */
   faults?: readonly PlannedFault[];
-  wishes?: readonly Wish[];
+  actions?: readonly PlannedAction[];
   traceLinesMax?: number;
   /** Ends the run at the first violation. */
   stopAtFirst?: true;
@@ -47,7 +47,7 @@ export type SimResult = Readonly<{
   steps: number;
   faults: number;
   workload: WorkloadCounts;
-  judgement: Judgement;
+  monitorResult: MonitorResult;
   situations: ReadonlyMap<Situation, number>;
   trace: readonly string[];
 }>;
@@ -56,11 +56,11 @@ const sliceMs = 250;
 /** Maximum number of steps. No seed needs as many: more means an endless loop. */
 const stepsMax = 5_000_000;
 
-export function simulate(spec: Spec, company: Company): SimResult {
+export function simulate(spec: Spec, buildCluster: BuildCluster): SimResult {
   const options = optionsOf(spec.seed);
   const { deltaMs, drift, windowMaxMs } = options.lease;
-  const judge = watch({ wallStart: worldStart, deltaMs, drift, windowMaxMs });
-  const sometimes = new Sometimes(judge.scene);
+  const monitors = watch({ wallStart: worldStart, deltaMs, drift, windowMaxMs });
+  const sometimes = new Sometimes(monitors.truth);
   const world: World = new World({
     seed: spec.seed,
     traceLinesMax: spec.traceLinesMax ?? 0,
@@ -70,20 +70,20 @@ export function simulate(spec: Spec, company: Company): SimResult {
         const line = lineOf(fact);
         if (line !== undefined) world.note(fact.process, line);
       }
-      judge.report(fact);
+      monitors.report(fact);
       sometimes.report(fact);
     },
   });
-  const { cast, clients, forge } = company(world, options);
+  const { actors, clients, forge } = buildCluster(world, options);
   const infrastructure = [...world.processes.values()].filter(({ identity }) => identity.role !== "client");
   harden(world, options, infrastructure);
   const stage: Stage = {
-    ...{ cast, options, infrastructure, clients, rollout: { finalizing: "no" } },
+    ...{ actors, options, infrastructure, clients, rollout: { finalizing: "no" } },
     pick: (list, by) => list[Math.floor(by * list.length)],
   };
   for (const client of clients) client.start();
-  const workload = new Workload(cast, options, { clients, forge });
-  workload.start(spec.wishes ?? planWishes(options));
+  const workload = new Workload(actors, options, { clients, forge });
+  workload.start(spec.actions ?? planActions(options));
   const faults = startFaults(stage, spec.faults ?? planFaults(options));
   world.at(options.faultsUntilMs, () =>
     faults.heal(() => world.report({ type: "faults-over", at: world.now, process: "operator" })),
@@ -91,7 +91,7 @@ export function simulate(spec: Spec, company: Company): SimResult {
   for (let until = sliceMs; until <= options.endMs; until += sliceMs) {
     world.run(until);
     if (world.steps > stepsMax) throw new Error(`seed ${spec.seed}: ${world.steps} steps in ${until} ms`);
-    if (spec.stopAtFirst === true && judge.found()) break;
+    if (spec.stopAtFirst === true && monitors.found()) break;
   }
   world.report({ type: "run-over", at: world.now, process: "operator" });
   return {
@@ -101,7 +101,7 @@ export function simulate(spec: Spec, company: Company): SimResult {
     steps: world.steps,
     faults: faults.begun(),
     workload: workload.counts,
-    judgement: judge.judgement(),
+    monitorResult: monitors.monitorResult(),
     situations: sometimes.reached,
     trace: world.trace.lines,
   };

@@ -1,62 +1,62 @@
 /**
  * Sometimes checks: situations that a run of many seeds must reach. Without them the run proves less than it claims.
  *
- * - They read the same facts as the monitors, right after them, and the monitors' scene.
+ * - They read the same facts as the monitors, right after them, and the monitors' ground truth.
  * - `within` is the number of seeds after which a missing situation is an error. It is a few times the number observed
  *   at the last change of the fault plan.
  */
 import type { ProcessName, SimFact, SimFactOf, SimMs } from "./facts.ts";
-import type { Scene } from "./monitors/index.ts";
+import type { GroundTruth } from "./monitors/index.ts";
 
 export type Situation = keyof typeof situations;
 
 export const situations = {
-  "receipt-by-expiry": { within: 20, what: "a receipt was complete because a lease had run out" },
-  "receipt-incomplete": { within: 20, what: "a receipt named somebody who had not confirmed" },
-  "grant-after-pause": { within: 20, what: "a grant arrived after a pause that its renew was sent before" },
-  "page-across-epochs": { within: 20, what: "a node caught up across the beginning of an epoch" },
-  "node-ahead": { within: 100, what: "a node held what the surviving log does not" },
-  "two-leaders": { within: 20, what: "two processes were alive that both thought that they lead" },
-  "snapshot-in-failover": { within: 100, what: "a snapshot was loaded while nobody led" },
+  "receipt-by-expiry": { within: 20, what: "a receipt was complete because a lease had expired" },
+  "receipt-incomplete": { within: 20, what: "a receipt named a node that had not confirmed" },
+  "grant-after-pause": { within: 20, what: "a grant arrived after a pause, for a renew sent before it" },
+  "page-across-epochs": { within: 20, what: "a node caught up across the start of an epoch" },
+  "node-ahead": { within: 100, what: "a node held events that the surviving log lacks" },
+  "two-leaders": { within: 20, what: "two live processes both thought that they led" },
+  "snapshot-in-failover": { within: 100, what: "a snapshot was loaded while no broker led" },
   "indeterminate-committed": { within: 50, what: "a write without a clear answer is in the log" },
   "indeterminate-lost": { within: 50, what: "a write without a clear answer is not in the log" },
-  "lost-token": { within: 100, what: "a token of a lost suffix was presented, and not accepted" },
+  "lost-token": { within: 100, what: "a token of a lost suffix was presented and refused" },
   "served-in-grace": { within: 20, what: "a node without a fresh lease served within its grace" },
   "outlived-leader": { within: 50, what: "a cut-off node served in its grace after its leader had been replaced" },
   "forged-refused": { within: 20, what: "a forged message was refused" },
-  "replayed-refused": { within: 20, what: "a message sent again, or to somebody else, was refused" },
+  "replayed-refused": { within: 20, what: "a message that was replayed or sent to another receiver was refused" },
   "consumer-cut": { within: 100, what: "a slow consumer was cut" },
-  "buffer-lost": { within: 100, what: "the replay buffer lost its end, or all of it" },
+  "buffer-lost": { within: 100, what: "the replay buffer lost its newest entries, or all of them" },
   reasserted: { within: 100, what: "a lost tightening was appended again" },
-  "reader-recovered": { within: 1_000, what: "a reader behind retention loaded a snapshot and went on" },
+  "reader-recovered": { within: 1_000, what: "a reader behind retention loaded a snapshot and continued" },
   "drift-refused": { within: 1_500, what: "a node whose clock runs at another rate was refused its lease" },
   "wall-clock-refused": { within: 100, what: "a node whose wall clock was off stopped being fresh" },
   "suspend-noticed": { within: 50, what: "a machine slept, and its node permitted nothing before the next grant" },
   "upgrade-finished": { within: 200, what: "a rolling upgrade was finished, and its level finalized" },
-  "finalize-refused": { within: 200, what: "a level was not finalized, because somebody could not read it" },
+  "finalize-refused": { within: 200, what: "a level was not finalized, because a process could not read it" },
   "left-behind": { within: 200, what: "a node that could not read the finalized level was refused its lease" },
   "unknown-obeyed": { within: 100, what: "a node obeyed a final event of a type that it does not know" },
   "unknown-ended-freshness": { within: 100, what: "an event that a node could not read ended its freshness" },
   "hung-commit": { within: 50, what: "a commit hung for more than a second" },
   "writer-fenced": { within: 50, what: "a deposed leader's write was refused" },
   "old-primary-wrote": { within: 100, what: "an old primary wrote after another had been promoted" },
-  "acknowledged-lost": { within: 100, what: "a promotion without proof lost what was acknowledged" },
+  "acknowledged-lost": { within: 100, what: "a promotion without proof lost acknowledged events" },
   restored: { within: 100, what: "the log was restored from a backup" },
   "repeated-command": { within: 50, what: "a command that was sent again got its first answer" },
-  "sent-ahead": { within: 20, what: "a batch was sent that had been carried out while the one before was in flight" },
-  "thrown-away": { within: 50, what: "a batch was thrown away because the one before it was not written" },
-  "boot-let-go": { within: 50, what: "a boot left the table by its goodbye, or by the one that replaced it" },
+  "sent-ahead": { within: 20, what: "a batch was sent that was prepared while the previous one was in flight" },
+  "thrown-away": { within: 50, what: "a batch was discarded because the previous one was not written" },
+  "boot-removed": { within: 50, what: "a boot left the lessees by its goodbye, or because another boot replaced it" },
   "stream-cut": { within: 5, what: "a live stream was cut by a revocation" },
   "folded-while-building": { within: 10, what: "a batch was folded while a snapshot was being built" },
   "builder-killed": { within: 50, what: "a broker was killed while it built a snapshot" },
   "builder-deposed": { within: 50, what: "a leader was deposed while it built a snapshot" },
-  "snapshot-not-stored": { within: 50, what: "the disk did not take a snapshot" },
-  "duty-after-epoch": { within: 50, what: "a duty asked for something when its epoch was over, and was refused" },
+  "snapshot-not-stored": { within: 50, what: "the disk did not store a snapshot" },
+  "duty-after-epoch": { within: 50, what: "a duty submitted a command after its epoch had ended, and was refused" },
   "released-early": { within: 100, what: "emptied names released a commit that waited for a standby" },
   "names-without-wait": { within: 100, what: "a commit did not wait, though the names were set" },
   "said-asynchronous": {
     within: 100,
-    what: "a receipt said asynchronous of a change that no standby was shown to hold",
+    what: "a receipt said asynchronous of a change that no standby provably held",
   },
   "granted-by-age": { within: 20, what: "a regional broker granted a lease by age" },
   "restarted-while-leased": {
@@ -75,7 +75,7 @@ const wallOffMsMax = 3_000;
 /** The situations reached by one run, with the time of the first occurrence. */
 export class Sometimes {
   readonly reached = new Map<Situation, SimMs>();
-  readonly #scene: Scene;
+  readonly #truth: GroundTruth;
   readonly #paused = new Map<ProcessName, SimFactOf<"paused">>();
   readonly #resumed = new Map<ProcessName, SimFactOf<"resumed"> & Readonly<{ how: string }>>();
   readonly #renews = new Map<ProcessName, Map<number, SimMs>>();
@@ -98,8 +98,8 @@ export class Sometimes {
   /** Ids of open requests whose token links to a lost suffix of the log. */
   readonly #lostTokens = new Set<number>();
 
-  constructor(scene: Scene) {
-    this.#scene = scene;
+  constructor(truth: GroundTruth) {
+    this.#truth = truth;
   }
 
   report(fact: SimFact): void {
@@ -113,8 +113,8 @@ export class Sometimes {
         this.#page(fact);
         return;
       case "rebuilding": {
-        const lost = this.#scene.find(fact.lost);
-        if (lost !== undefined && !this.#scene.chains.contains(this.#scene.head, lost)) this.#reach("node-ahead");
+        const lost = this.#truth.find(fact.lost);
+        if (lost !== undefined && !this.#truth.chains.contains(this.#truth.head, lost)) this.#reach("node-ahead");
         return;
       }
       case "leading":
@@ -155,7 +155,7 @@ export class Sometimes {
         this.#reach(fact.became === "sent" ? "sent-ahead" : "thrown-away");
         return;
       case "boot-left":
-        this.#reach("boot-let-go");
+        this.#reach("boot-removed");
         return;
       case "grant-sent":
         if (fact.agedMs === null) return;
@@ -167,7 +167,7 @@ export class Sometimes {
           this.#reach("restarted-while-leased");
         return;
       case "exchange-ended":
-        if (fact.how === "cut" && this.#scene.up.get(fact.process)?.role === "node") this.#reach("stream-cut");
+        if (fact.how === "cut" && this.#truth.up.get(fact.process)?.role === "node") this.#reach("stream-cut");
         return;
       case "nats-happened":
         if (fact.what === "consumer-cut") this.#reach("consumer-cut");
@@ -246,7 +246,7 @@ export class Sometimes {
     switch (fact.type) {
       case "wrote":
         this.#wrote.set(fact.txn, fact);
-        if (this.#scene.primary !== null && fact.process !== this.#scene.primary) this.#reach("old-primary-wrote");
+        if (this.#truth.primary !== null && fact.process !== this.#truth.primary) this.#reach("old-primary-wrote");
         return;
       case "committed-cleanly": {
         this.#clean.add(fact.txn);
@@ -254,7 +254,7 @@ export class Sometimes {
         if (wrote !== undefined && fact.at - wrote.at > 1_000) this.#reach("hung-commit");
         if (wrote?.entries.some(({ recorded }) => recorded.type === "UpgradeFinalized") === true)
           this.#reach("upgrade-finished");
-        if (this.#named > 0 && this.#scene.synchronous === 0) this.#reach("names-without-wait");
+        if (this.#named > 0 && this.#truth.synchronous === 0) this.#reach("names-without-wait");
         return;
       }
       case "log-answered":
@@ -273,20 +273,20 @@ export class Sometimes {
         return;
       case "promoted":
         if (fact.how === "restored") this.#reach("restored");
-        if (this.#scene.lost.length > 0) this.#reach("acknowledged-lost");
+        if (this.#truth.lost.length > 0) this.#reach("acknowledged-lost");
         return;
       case "run-over":
         for (const { txn } of this.#unclear) {
           const wrote = txn === null ? undefined : this.#wrote.get(txn);
-          const place = wrote && this.#scene.find(wrote.head);
-          const isThere = place !== undefined && this.#scene.chains.contains(this.#scene.head, place);
+          const point = wrote && this.#truth.find(wrote.head);
+          const isThere = point !== undefined && this.#truth.chains.contains(this.#truth.head, point);
           if (isThere) this.#reach("indeterminate-committed");
         }
         // The writer got no clear answer, and no later primary has the record.
         for (const { txn, op, head } of this.#wrote.values()) {
           if (op !== "append" || this.#clean.has(txn)) continue;
-          const place = this.#scene.find(head);
-          if (place !== undefined && !this.#scene.chains.contains(this.#scene.head, place))
+          const point = this.#truth.find(head);
+          if (point !== undefined && !this.#truth.chains.contains(this.#truth.head, point))
             this.#reach("indeterminate-lost");
         }
         return;
@@ -296,7 +296,7 @@ export class Sometimes {
 
   #page(fact: SimFactOf<"page-served">): void {
     const { after, last, to, outcome } = fact;
-    if (this.#scene.up.get(to)?.role !== "node") return;
+    if (this.#truth.up.get(to)?.role !== "node") return;
     if (outcome === "truncated") this.#truncated.set(to, "told");
     if (outcome === "page" && after.position > 0 && after.epoch < last.epoch) this.#reach("page-across-epochs");
   }
@@ -308,12 +308,12 @@ export class Sometimes {
       this.#reach("reader-recovered");
       this.#truncated.delete(fact.process);
     }
-    const node = this.#scene.nodes.get(fact.process);
+    const node = this.#truth.nodes.get(fact.process);
     if (node === undefined || node.unknownTypes.size === 0) return;
-    const { chains } = this.#scene;
-    const [from, to] = [this.#scene.find(fact.from), this.#scene.find(fact.to)];
+    const { chains } = this.#truth;
+    const [from, to] = [this.#truth.find(fact.from), this.#truth.find(fact.to)];
     if (from === undefined || to === undefined) return;
-    for (const { recorded } of chains.back(to, from)) {
+    for (const { recorded } of chains.backwards(to, from)) {
       if (recorded === null || !node.unknownTypes.has(recorded.type)) continue;
       if (recorded.effect === "tightens") this.#reach("unknown-obeyed");
       if (recorded.effect === "either") this.#reach("unknown-ended-freshness");
@@ -326,7 +326,7 @@ export class Sometimes {
       if (overdueMs <= 0) return;
       this.#reach("served-in-grace");
       const granted = this.#granted.get(process);
-      const head = this.#scene.head.link;
+      const head = this.#truth.head.link;
       if (granted !== undefined && granted.epoch < head.epoch) this.#reach("outlived-leader");
       return;
     }
@@ -339,8 +339,8 @@ export class Sometimes {
   }
 
   #began(fact: SimFactOf<"request-began">): void {
-    const place = this.#scene.find(fact.token);
-    if (place === undefined || this.#scene.chains.contains(this.#scene.head, place)) return;
+    const point = this.#truth.find(fact.token);
+    if (point === undefined || this.#truth.chains.contains(this.#truth.head, point)) return;
     this.#lostTokens.add(fact.request);
   }
 
@@ -362,7 +362,7 @@ export class Sometimes {
   }
 
   #reach(situation: Situation): void {
-    if (!this.reached.has(situation)) this.reached.set(situation, this.#scene.now);
+    if (!this.reached.has(situation)) this.reached.set(situation, this.#truth.now);
   }
 }
 

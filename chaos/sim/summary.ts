@@ -1,12 +1,12 @@
 /** Summary: the combined result of many seeds, and its one-line form. Pure. */
 import { type Coverage, formatCoverage } from "./coverage.ts";
-import { AllLooks, looks } from "./monitors/index.ts";
+import { observations, TotalObservations } from "./monitors/index.ts";
 import type { SeedReport } from "./seed-report.ts";
 import { Reached, type Situation, situations } from "./sometimes.ts";
 
 export class Summary {
   readonly reached = new Reached();
-  readonly looks = new AllLooks();
+  readonly observations = new TotalObservations();
   readonly failed: SeedReport[] = [];
   /** Null until the coverage worker has reported. */
   coverage: Coverage | null = null;
@@ -32,7 +32,7 @@ export class Summary {
     this.rightful += report.rightful;
     this.permitted += report.permitted;
     this.reached.add(report.situations);
-    this.looks.add(report.looks);
+    this.observations.add(report.observations);
     if (report.counts.length > 0) this.failed.push(report);
     for (const [invariant, count] of report.counts) {
       this.violations += count;
@@ -51,7 +51,7 @@ export class Summary {
 
   /** True if the run covered enough for the absence of violations to be significant. */
   get #isTelling(): boolean {
-    return this.missing().length === 0 && this.looks.missing().length === 0;
+    return this.missing().length === 0 && this.observations.missing().length === 0;
   }
 
   missing(): readonly Situation[] {
@@ -70,8 +70,8 @@ export class Summary {
       `${this.requests} requests (${share} rightful ones permitted in quiet times)`,
       `${this.violations} violations${this.failed.length > 0 ? ` in ${this.failed.length} seeds` : ""}`,
       ...(this.missing().length > 0 ? [`${this.missing().length} situations never reached`] : []),
-      ...(this.looks.missing().length > 0
-        ? [`${this.looks.missing().length} things that monitors saw too little of`]
+      ...(this.observations.missing().length > 0
+        ? [`${this.observations.missing().length} things that monitors saw too little of`]
         : []),
       ...(this.different.length > 0 ? [`${this.different.length} seeds that did not repeat`] : []),
       ...(this.coverage === null ? [] : [`ran ${formatCoverage(this.coverage)}`]),
@@ -84,9 +84,11 @@ export class Summary {
       ([invariant, { first, seeds }]) => `  invariant ${invariant}: broken in ${seeds} seeds, first in seed ${first}`,
     );
     for (const situation of this.missing()) lines.push(`  never reached: ${situation} (${situations[situation].what})`);
-    for (const look of this.looks.missing()) {
-      const seen = this.looks.counts.get(look) ?? 0;
-      lines.push(`  seen too little: ${looks[look].what} (${seen}, of invariant ${looks[look].of}: ${look})`);
+    for (const look of this.observations.missing()) {
+      const seen = this.observations.counts.get(look) ?? 0;
+      lines.push(
+        `  seen too little: ${observations[look].what} (${seen}, of invariant ${observations[look].of}: ${look})`,
+      );
     }
     for (const seed of this.different) lines.push(`  seed ${seed} did not run twice alike`);
     return lines;

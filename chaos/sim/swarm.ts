@@ -178,8 +178,8 @@ function routesOf(grace: number, closesAtMs: number): readonly RoutePolicy[] {
     { ...plainRoute, route: "vault" },
     { ...plainRoute, ...serving, route: "board", group: "board" },
     { ...plainRoute, route: "payroll", group: "payroll" },
-    { ...plainRoute, ...serving, route: "cellar", barred: "banned" },
-    { ...plainRoute, route: "ledger", group: "payroll", barred: "banned" },
+    { ...plainRoute, ...serving, route: "cellar", excludedGroup: "banned" },
+    { ...plainRoute, route: "ledger", group: "payroll", excludedGroup: "banned" },
     { ...plainRoute, ...serving, route: "lab", roundsBelow: 4 },
     { ...plainRoute, ...serving, route: "shift", closesAtMs },
   ];
@@ -203,7 +203,7 @@ function unknownOf(random: Stream): readonly (readonly string[])[] {
 }
 
 /** The options of the seed as a few readable lines. */
-export function tellOptions(options: SimOptions): string {
+export function formatOptions(options: SimOptions): string {
   const { classes, routes, lease, nats, load, network } = options;
   const off = (Object.keys(faultClasses) as FaultClass[]).filter((name) => !classes.includes(name));
   const flat = (value: object): string =>
@@ -215,7 +215,7 @@ export function tellOptions(options: SimOptions): string {
     `  one in ${options.faultEveryMs} ms, for ${options.faultForMs} ms or so`,
     `  breaks: ${classes.join(", ")}; leaves alone: ${off.join(", ") || "nothing"}`,
     `  leases: ${flat(lease)}; commits wait for ${options.synchronous}; clocks off by ${options.rateError.toFixed(4)}, ${options.wallSkewMs} ms`,
-    `  routes: ${routes.map(tellRoute).join("; ")}`,
+    `  routes: ${routes.map(formatRoute).join("; ")}`,
     `  network: ${flat(network)}; NATS: ${flat(nats)}`,
     `  load: ${flat(load)}; brokers keep ${options.recentEventsMax} events for readers, and take a snapshot after ${options.snapshots.everyEvents}`,
     `  remote regions: ${options.remotes.join(", ") || "none"}`,
@@ -225,10 +225,18 @@ export function tellOptions(options: SimOptions): string {
   ].join("\n");
 }
 
-function tellRoute({ route, onStale, staleGraceMs, group, barred, roundsBelow, closesAtMs }: RoutePolicy): string {
+function formatRoute({
+  route,
+  onStale,
+  staleGraceMs,
+  group,
+  excludedGroup,
+  roundsBelow,
+  closesAtMs,
+}: RoutePolicy): string {
   const rules = [
     group ?? "everybody",
-    ...(barred === null ? [] : [`but ${barred}`]),
+    ...(excludedGroup === null ? [] : [`but ${excludedGroup}`]),
     ...(roundsBelow === null ? [] : [`with a round below ${roundsBelow}`]),
     ...(closesAtMs === null ? [] : [`until ${closesAtMs} ms`]),
   ];

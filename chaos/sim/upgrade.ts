@@ -32,7 +32,7 @@ const refusalsMax = 40;
 
 /** Steps still open at the end of the fault stay undone. A finalize command is repeated until it gets an answer. */
 export const upgrade: Fault = (stage, { forMs, who, much }) => {
-  const { world, nodes } = stage.cast;
+  const { world, nodes } = stage.actors;
   const away = much > forgetful && much <= impatient ? stage.pick(nodes, who)?.process : undefined;
   const steps = upgradable(stage).filter((process) => process !== away);
   const eachMs = Math.max(stepMsMin, forMs / (steps.length + 1));
@@ -83,26 +83,26 @@ export function upgradeTheRest(stage: Stage): void {
 }
 
 /** The processes in upgrade order: readers first. */
-function upgradable({ cast: { nodes, regionals, brokers } }: Stage): readonly SimProcess[] {
+function upgradable({ actors: { nodes, regionals, brokers } }: Stage): readonly SimProcess[] {
   const [readers, writers] = [nodes.map(({ process }) => process), brokers.map(({ process }) => process)];
   return [...readers, ...regionals.map(({ process }) => process), ...writers];
 }
 
 /** @param settled called once the command has an answer of either kind, or at once if it was sent before */
 function finalize(stage: Stage, settled: () => void = () => {}): void {
-  const { cast, rollout, clients } = stage;
+  const { actors, rollout, clients } = stage;
   if (rollout.finalizing === "asked") {
     settled();
     return;
   }
   rollout.finalizing = "asked";
-  const { world } = cast;
+  const { world } = actors;
   const random = world.random("operator");
   const client = random.pick(clients);
   let refusals = 0;
   const nextId = (): CommandId => parseCommandId(random.uuid());
   const ask = (commandId: CommandId, attempt: number): void => {
-    const broker = random.pick(cast.brokers);
+    const broker = random.pick(actors.brokers);
     const command = { type: "finalizeUpgrade", level: readsOf(builds.new) } as const;
     const said = { type: "command-invoked", process: client.name, to: broker.process.name } as const;
     world.report({ ...said, at: world.now, commandId, command, attempt });
@@ -124,15 +124,15 @@ function finalize(stage: Stage, settled: () => void = () => {}): void {
 }
 
 /** Stops the process, kills it if that takes too long, and starts the other build. */
-function replace({ cast, options }: Stage, process: SimProcess, which: "first" | "new"): void {
+function replace({ actors, options }: Stage, process: SimProcess, which: "first" | "new"): void {
   const { boot } = process;
-  const index = cast.nodes.findIndex((one) => one.process === process);
-  const node = cast.nodes[index];
+  const index = actors.nodes.findIndex((one) => one.process === process);
+  const node = actors.nodes[index];
   const build = which === "new" ? { build: builds.new, unknownTypes: [] } : firstBuild(options.unknown[index] ?? []);
   process.identity = { ...process.identity, ...build };
   if (node === undefined || !process.isUp) process.kill();
   else process.run(() => node.stop());
-  cast.world.after(node === undefined ? goneMs : stopMsMax, () => {
+  actors.world.after(node === undefined ? goneMs : stopMsMax, () => {
     if (process.boot !== boot) return;
     process.kill();
     up(process);

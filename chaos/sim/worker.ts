@@ -2,15 +2,15 @@
  * Worker: a process that runs seeds for a runner, one at a time, and reports the result of each. It ends when the
  * runner disconnects.
  */
-import { company } from "./cluster-setup.ts";
+import { buildCluster } from "./cluster-setup.ts";
 import { plansOf, runPlans } from "./failure-report.ts";
 import { type Done, takeOrders } from "./worker-orders.ts";
 
 takeOrders(({ seed, twice }): Done => {
   const from = process.cpuUsage();
   const plans = plansOf(seed);
-  const { report } = runPlans(plans, company);
+  const { report } = runPlans(plans, buildCluster);
   const { user, system } = process.cpuUsage(from);
-  const repeated = !twice || runPlans(plans, company).report.hash === report.hash;
+  const repeated = !twice || runPlans(plans, buildCluster).report.hash === report.hash;
   return { type: "done", report, repeated, cpuMs: (user + system) / 1_000 };
 });

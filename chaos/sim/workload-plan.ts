@@ -20,13 +20,13 @@ export const commandKinds = [
   "remove-group",
 ] as const;
 export type CommandKind = (typeof commandKinds)[number];
-export type WishKind = CommandKind | "request" | "stream" | "forge" | "reload";
+export type ActionKind = CommandKind | "request" | "stream" | "forge" | "reload";
 
-export type Wish = Readonly<{
+export type PlannedAction = Readonly<{
   /** Its index in the whole plan, unchanged by the removal of other wishes. Its ids derive from it. */
   id: number;
   atMs: number;
-  kind: WishKind;
+  kind: ActionKind;
   who: number;
   other: number;
   much: number;
@@ -48,12 +48,12 @@ const forgeryFreeMs = 10_000;
 const reloadFreeMs = 20_000;
 
 /** All wishes of a seed, ordered by time. At least `commandsMin` of them are commands. */
-export function planWishes(options: SimOptions): readonly Wish[] {
+export function planActions(options: SimOptions): readonly PlannedAction[] {
   const random = streamOf(options.seed, "workload");
   const { load, faultsFromMs, endMs } = options;
-  const wishes: Omit<Wish, "id">[] = [];
-  const put = (atMs: number, kind: WishKind): void => {
-    wishes.push({ atMs, kind, who: random.next(), other: random.next(), much: random.next() });
+  const actions: Omit<PlannedAction, "id">[] = [];
+  const put = (atMs: number, kind: ActionKind): void => {
+    actions.push({ atMs, kind, who: random.next(), other: random.next(), much: random.next() });
   };
   for (let n = 0; n < load.users; n += 1) put(random.within(1_500, 2_500), "add-member");
   for (let n = 0; n < load.sessions; n += 1) put(random.within(2_000, faultsFromMs - 1_000), "sign-in");
@@ -70,12 +70,12 @@ export function planWishes(options: SimOptions): readonly Wish[] {
     for (let at = 3_000; at < endMs - forgeryFreeMs; at += random.exponential(load.forgeEveryMs)) put(at, "forge");
   if (load.reloadEveryMs !== null)
     for (let at = 5_000; at < endMs - reloadFreeMs; at += random.exponential(load.reloadEveryMs)) put(at, "reload");
-  return wishes
+  return actions
     .toSorted((a, b) => a.atMs - b.atMs)
-    .map((wish, id) => ({ ...wish, id, atMs: Math.round(wish.atMs * 1_000) / 1_000 }));
+    .map((action, id) => ({ ...action, id, atMs: Math.round(action.atMs * 1_000) / 1_000 }));
 }
 
-export function isCommand(kind: WishKind): kind is CommandKind {
+export function isCommand(kind: ActionKind): kind is CommandKind {
   return kind !== "request" && kind !== "stream" && kind !== "forge" && kind !== "reload";
 }
 

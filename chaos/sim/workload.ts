@@ -18,7 +18,7 @@ import {
   unreachable,
 } from "../../src/events/index.ts";
 import type { ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts";
-import type { BrokerFace, Cast } from "./actors.ts";
+import type { Actors, BrokerActor } from "./actors.ts";
 import type { RequestNo } from "./facts.ts";
 import { type HeldSession, People, profileOf, sessionIdOf } from "./people.ts";
 import type { SimProcess } from "./process.ts";
@@ -26,7 +26,7 @@ import { type Stream, streamOf } from "./random.ts";
 import { configurationAt } from "./sim-node.ts";
 import { firstRefreshToken } from "./sim-provider.ts";
 import type { SimOptions } from "./swarm.ts";
-import { type CommandKind, isCommand, type Wish } from "./workload-plan.ts";
+import { type CommandKind, isCommand, type PlannedAction } from "./workload-plan.ts";
 import { worldStart } from "./world.ts";
 
 const commandMs = 10_000;
@@ -50,67 +50,69 @@ type Open = {
   readonly client: SimProcess;
   attempts: number;
   /** Number of attempts in progress. */
-  asking: number;
+  attemptsInFlight: number;
   settled: boolean;
   readonly done: (result: CommandResult) => void;
 };
 
 export class Workload {
   readonly counts: WorkloadCounts = { commands: 0, requests: 0, receipts: 0, complete: 0, forged: 0, reloads: 0 };
-  readonly #cast: Cast;
+  readonly #actors: Actors;
   readonly #options: SimOptions;
   readonly #clients: readonly SimProcess[];
   /** Regions with nodes. */
   readonly #regions: readonly string[];
   readonly #people: People;
   /** Groups whose members are barred: a new member loses rights. */
-  readonly #barred: ReadonlySet<string>;
+  readonly #excludedGroup: ReadonlySet<string>;
   readonly #random: Stream;
-  readonly #forge: (wish: Wish) => void;
+  readonly #forge: (action: PlannedAction) => void;
   #requests = 0;
   #receipts = 0;
 
   constructor(
-    cast: Cast,
+    actors: Actors,
     options: SimOptions,
-    parts: Readonly<{ clients: readonly SimProcess[]; forge: (wish: Wish) => void }>,
+    parts: Readonly<{ clients: readonly SimProcess[]; forge: (action: PlannedAction) => void }>,
   ) {
-    this.#cast = cast;
+    this.#actors = actors;
     this.#options = options;
     this.#clients = parts.clients;
-    this.#regions = [...new Set(cast.nodes.map(({ process }) => process.region))];
+    this.#regions = [...new Set(actors.nodes.map(({ process }) => process.region))];
     this.#forge = parts.forge;
     const { routes } = options;
-    const groups = new Set(routes.flatMap(({ group, barred }) => [group, barred]).filter((name) => name !== null));
-    this.#barred = new Set(routes.flatMap(({ barred }) => barred ?? []));
+    const groups = new Set(
+      routes.flatMap(({ group, excludedGroup }) => [group, excludedGroup]).filter((name) => name !== null),
+    );
+    this.#excludedGroup = new Set(routes.flatMap(({ excludedGroup }) => excludedGroup ?? []));
     this.#people = new People(options.load.users, [...groups]);
-    this.#random = cast.world.random("clients");
+    this.#random = actors.world.random("clients");
   }
 
-  start(plan: readonly Wish[]): void {
+  start(plan: readonly PlannedAction[]): void {
     // One timer at a time keeps thousands of wishes out of the world's heap.
     const next = (index: number): void => {
-      const wish = plan[index];
-      if (wish === undefined) return;
-      this.#cast.world.at(wish.atMs, () => {
+      const action = plan[index];
+      if (action === undefined) return;
+      this.#actors.world.at(action.atMs, () => {
         next(index + 1);
-        this.#grant(wish);
+        this.#grant(action);
       });
     };
     next(0);
   }
 
-  #grant(wish: Wish): void {
-    if (wish.kind === "forge") {
+  #grant(action: PlannedAction): void {
+    if (action.kind === "forge") {
       this.counts.forged += 1;
-      this.#forge(wish);
-    } else if (wish.kind === "reload") this.#reload(wish);
-    else if (isCommand(wish.kind)) this.#want(wish, wish.kind);
-    else this.#use(wish, wish.kind);
+      this.#forge(action);
+    } else if (action.kind === "reload") this.#reload(action);
+    else if (isCommand(action.kind)) this.#want(action, action.kind);
+    else this.#use(action, action.kind);
   }
 
-  #reload({ who, much }: Wish): void {
-    const { nodes } = this.#cast;
+  #reload({ who, much }: PlannedAction): void {
+    const { nodes } = this.#actors;
     const node = nodes[Math.floor(who * nodes.length)];
     if (node === undefined || !node.process.isUp) return;
     this.counts.reloads += 1;
@@ -119,8 +121,8 @@ export class Workload {
 
   // --- requests
 
-  #use({ who, other, much }: Wish, kind: "request" | "stream"): void {
-    const { world, nodes } = this.#cast;
+  #use({ who, other, much }: PlannedAction, kind: "request" | "stream"): void {
+    const { world, nodes } = this.#actors;
     const held = this.#people.session(who, much);
     const route = this.#options.routes[Math.floor(other * this.#options.routes.length)]?.route;
     const node = nodes[Math.floor(other * 97 * nodes.length) % nodes.length];
@@ -142,38 +144,38 @@ export class Workload {
 
   // --- commands
 
-  #want(wish: Wish, kind: CommandKind): void {
-    const random = streamOf(this.#options.seed, `wish/${wish.id}`);
-    const made = this.#command(wish, kind, random);
+  #want(action: PlannedAction, kind: CommandKind): void {
+    const random = streamOf(this.#options.seed, `wish/${action.id}`);
+    const made = this.#command(action, kind, random);
     if (made === undefined) return;
     this.counts.commands += 1;
     const commandId = parseCommandId(random.uuid());
-    const client = this.#client(wish.other);
+    const client = this.#client(action.other);
     const request: CommandRequest = { commandId, actor: "operator:sim", command: made.command };
     const open: Open = {
-      ...{ request, client, attempts: 0, asking: 0, settled: false },
+      ...{ request, client, attempts: 0, attemptsInFlight: 0, settled: false },
       done: (result) => {
         made.heard(result);
-        if (made.tightens && result.type === "done" && wish.much < 0.8)
+        if (made.tightens && result.type === "done" && action.much < 0.8)
           this.#askReceipt(
             client,
             random.chance(0.5) ? { type: "command", commandId } : { type: "link", link: result.link },
           );
         if (random.chance(this.#options.load.repeat))
-          this.#cast.world.after(random.within(lateMs[0], lateMs[1]), () => this.#ask(open, this.#broker(client)));
+          this.#actors.world.after(random.within(lateMs[0], lateMs[1]), () => this.#ask(open, this.#broker(client)));
       },
     };
     this.#ask(open, this.#broker(client));
     if (random.chance(this.#options.load.twice)) this.#ask(open, this.#broker(client));
   }
 
-  #ask(open: Open, broker: BrokerFace | undefined): void {
+  #ask(open: Open, broker: BrokerActor | undefined): void {
     if (broker === undefined) return;
-    const { world } = this.#cast;
+    const { world } = this.#actors;
     const { request, client } = open;
     const { commandId, command } = request;
     open.attempts += 1;
-    open.asking += 1;
+    open.attemptsInFlight += 1;
     world.report({
       ...{ type: "command-invoked", at: world.now, process: client.name, to: broker.process.name },
       ...{ commandId, command, attempt: open.attempts },
@@ -182,7 +184,7 @@ export class Workload {
       timeoutMs: commandMs,
       handle: (reply) => broker.submit(request, reply),
       done: (outcome) => {
-        open.asking -= 1;
+        open.attemptsInFlight -= 1;
         const result = outcome.type === "answered" ? outcome.value : unavailable(commandId);
         world.report({ type: "command-answered", at: world.now, process: client.name, commandId, result });
         if (result.type === "unavailable") this.#again(open);
@@ -196,21 +198,21 @@ export class Workload {
 
   /** Retries without limit until there is an answer. */
   #again(open: Open): void {
-    const { world } = this.#cast;
+    const { world } = this.#actors;
     const wait = Math.min(3, open.attempts) * this.#random.within(retryMs[0], retryMs[1]);
     world.after(wait, () => {
-      if (!open.settled && open.asking === 0) this.#ask(open, this.#broker(open.client));
+      if (!open.settled && open.attemptsInFlight === 0) this.#ask(open, this.#broker(open.client));
     });
   }
 
   #command(
-    { who, other, much }: Wish,
+    { who, other, much }: PlannedAction,
     kind: CommandKind,
     random: Stream,
   ): Readonly<{ command: Command; tightens: boolean; heard: (result: CommandResult) => void }> | undefined {
     const people = this.#people;
     const userId = people.user(who);
-    const now = (worldStart + Math.floor(this.#cast.world.now)) as UnixMs;
+    const now = (worldStart + Math.floor(this.#actors.world.now)) as UnixMs;
     const nothing = (): void => {};
     switch (kind) {
       case "sign-in": {
@@ -271,7 +273,7 @@ export class Workload {
         const [added, removed] = adds ? [[userId], []] : [[], [userId]];
         const groupId = people.group(other);
         const command: Command = { type: "changeGroupMembers", groupId, source, added, removed };
-        return { command, tightens: adds === this.#barred.has(groupId), heard: nothing };
+        return { command, tightens: adds === this.#excludedGroup.has(groupId), heard: nothing };
       }
       case "remove-group":
         return { command: { type: "removeGroup", groupId: people.group(other) }, tightens: true, heard: nothing };
@@ -282,7 +284,7 @@ export class Workload {
 
   /** Groups whose members get access. */
   #welcome(): readonly GroupId[] {
-    return this.#people.groups.filter((group) => !this.#barred.has(group));
+    return this.#people.groups.filter((group) => !this.#excludedGroup.has(group));
   }
 
   #onSession<T>(held: HeldSession | undefined, make: (held: HeldSession) => T): T | undefined {
@@ -294,7 +296,7 @@ export class Workload {
   #askReceipt(client: SimProcess, target: ReceiptTarget, tries = 1): void {
     const broker = this.#broker(client);
     if (broker === undefined) return;
-    const { world } = this.#cast;
+    const { world } = this.#actors;
     const { windowMaxMs } = this.#options.lease;
     this.#receipts += 1;
     this.counts.receipts += 1;
@@ -326,8 +328,8 @@ export class Workload {
   }
 
   /** Picks a broker, usually in the client's own region. */
-  #broker(client: SimProcess): BrokerFace | undefined {
-    const { brokers } = this.#cast;
+  #broker(client: SimProcess): BrokerActor | undefined {
+    const { brokers } = this.#actors;
     const own = brokers.filter(({ process }) => process.region === client.region);
     return this.#random.pick(own.length > 0 && this.#random.chance(0.7) ? own : brokers);
   }

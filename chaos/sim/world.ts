@@ -27,8 +27,8 @@ export type WorldOptions = Readonly<{
 }>;
 
 /** The fields by which most facts describe themselves. A link represents the bytes of every event up to it. */
-type Telling = Readonly<
-  Partial<Record<"head" | "to" | "link" | "place" | "request" | "nonce" | "verdict", string | number | Link | null>>
+type HashedFields = Readonly<
+  Partial<Record<"head" | "to" | "link" | "request" | "nonce" | "verdict", string | number | Link | null>>
 >;
 
 /** The start time of every world, as shown by wall clocks without skew. */
@@ -117,11 +117,11 @@ export class World {
   report(fact: SimFact): void {
     this.trace.mixText(fact.type);
     this.trace.mixText(fact.process);
-    const { head, to, link, place, request, nonce, verdict } = fact as Telling;
-    for (const told of [head, to, link, place, request, nonce, verdict]) {
-      if (typeof told === "number") this.trace.mixNumber(told);
-      else if (typeof told === "string") this.trace.mixText(told);
-      else if (told !== undefined && told !== null) this.trace.mixText(told.hash.slice(0, 8));
+    const { head, to, link, request, nonce, verdict } = fact as HashedFields;
+    for (const value of [head, to, link, request, nonce, verdict]) {
+      if (typeof value === "number") this.trace.mixNumber(value);
+      else if (typeof value === "string") this.trace.mixText(value);
+      else if (value !== undefined && value !== null) this.trace.mixText(value.hash.slice(0, 8));
     }
     this.#options.facts?.(fact);
   }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { judge } from "../../chaos/checker.ts";
+import { checkHistory } from "../../chaos/checker.ts";
 import { historyOf, nsPerMs } from "../../chaos/history.ts";
 import {
   arrived,
@@ -68,7 +68,7 @@ describe("nothing is permitted after a complete receipt", () => {
 
   test("one request that breaks a promise is told once, with its distance", () => {
     const history = historyOf([session(), ...revocation(200), request({ begin: 300, end: 303, ...permitted })]);
-    const [violation, ...others] = judge(history, ending(), options).violations;
+    const [violation, ...others] = checkHistory(history, ending(), options).violations;
     assert.deepEqual(others, []);
     assert.equal(violation?.at, 300 * nsPerMs);
     assert.equal(violation?.about["operation"], "revoke-1");
@@ -165,7 +165,7 @@ describe("not another byte passes after a complete receipt", () => {
 
   test("a frame that the upstream sent after it and that came through is a violation, told once for the stream", () => {
     const frames = [received(150, 151), received(210, 211), received(220, 221)];
-    const verdict = judge(historyOf([session(), ...revocation(200), stream, ...frames]), ending(), options);
+    const verdict = checkHistory(historyOf([session(), ...revocation(200), stream, ...frames]), ending(), options);
     assert.deepEqual(
       verdict.violations.map(({ check, times }) => ({ check, times })),
       [{ check: "carried-after-receipt", times: 2 }],

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { judge } from "../../chaos/checker.ts";
+import { checkHistory } from "../../chaos/checker.ts";
 import { type Entry, historyOf, nsPerMs } from "../../chaos/history.ts";
 import { measure } from "../../chaos/measure.ts";
 import { planFaults } from "../../chaos/plan.ts";
@@ -14,7 +14,7 @@ function partsOf(entries: readonly Entry[], weakened: string | null = null): Rep
     plan: planFaults({ seed: 7, seconds: 120, proxies: 3, natsServers: 3 }),
     ...{ weakened, history, ending: end, restarts: 0, takeovers: 2, startedAt: 0 },
     measures: measure(history, options),
-    violations: judge(history, end, options).violations,
+    violations: checkHistory(history, end, options).violations,
   };
 }
 

@@ -1,6 +1,6 @@
 /** Histories for tests of the checker: a small world with one session, in milliseconds. */
 import type { TrafficOptions } from "../../chaos/check-traffic.ts";
-import { judge } from "../../chaos/checker.ts";
+import { checkHistory } from "../../chaos/checker.ts";
 import {
   type ArrivedEntry,
   type CarriedEntry,
@@ -148,5 +148,5 @@ export function violationsOf(
   end: Ending = ending(),
   over: Partial<TrafficOptions> = {},
 ): Check[] {
-  return judge(historyOf(entries), end, { ...options, ...over }).violations.map((violation) => violation.check);
+  return checkHistory(historyOf(entries), end, { ...options, ...over }).violations.map((violation) => violation.check);
 }

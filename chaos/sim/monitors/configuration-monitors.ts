@@ -3,10 +3,10 @@
  * configuration permitted it (docs/adr/0020).
  */
 import type { SimFactOf } from "../facts.ts";
-import { routeBar } from "./decision-monitors.ts";
+import { routeDenial } from "./decision-monitors.ts";
+import type { GroundTruth, NodeView } from "./ground-truth.ts";
 import type { Monitor } from "./monitor.ts";
 import { nodeOf } from "./projection-monitors.ts";
-import type { NodeView, Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
 /** Upper bound, ms. The model's nodes cut an exchange within 50 ms of their own clock. */
@@ -19,21 +19,21 @@ export function isSettling({ config }: NodeView, at: number): boolean {
   return config !== null && at - config.at <= cutWithinMs;
 }
 
-export function watchConfigurations(scene: Scene): Monitor {
-  const { findings, looks } = scene;
+export function watchConfigurations(truth: GroundTruth): Monitor {
+  const { findings, observations } = truth;
 
-  function judge(fact: SimFactOf<"relayed">): void {
-    const request = scene.requests.get(fact.request);
-    const node = nodeOf(scene, fact);
+  function check(fact: SimFactOf<"relayed">): void {
+    const request = truth.requests.get(fact.request);
+    const node = nodeOf(truth, fact);
     const config = node?.config ?? null;
     if (request === undefined || node === undefined || config === null || node.lessee === "authorize") return;
     if (request.opened === null || request.opened.at >= config.at) return;
-    looks.add("outlived-a-file");
-    const bar = routeBar(scene, request, node, node.applied);
-    if (bar === null || fact.at === config.at) return;
-    const what = `${fact.process} carries a byte of request ${fact.request} ${seconds(fact.at - config.at)} after it put ${config.hash} in force: ${bar.why}`;
+    observations.add("open-across-reload");
+    const denial = routeDenial(truth, request, node, node.applied);
+    if (denial === null || fact.at === config.at) return;
+    const what = `${fact.process} carries a byte of request ${fact.request} ${seconds(fact.at - config.at)} after it put ${config.hash} in force: ${denial.why}`;
     findings.add("configuration-enforced", what, [request.opened, config, fact]);
   }
 
-  return { invariants: ["configuration-enforced"], before: { relayed: judge } };
+  return { invariants: ["configuration-enforced"], before: { relayed: check } };
 }

@@ -7,92 +7,92 @@
  */
 import type { Receipt } from "../../../src/replication/index.ts";
 import type { ProcessName, SimFact, SimFactOf } from "../facts.ts";
-import type { Place } from "./chains.ts";
-import { told } from "./log-monitors.ts";
+import type { LogPoint } from "./chains.ts";
+import type { GroundTruth } from "./ground-truth.ts";
+import { formatLink } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
-import type { Scene } from "./scene.ts";
 
 type Concluded = {
   readonly fact: SimFactOf<"receipt-answered">;
-  readonly place: Place;
+  readonly point: LogPoint;
   /**
-   * Number of standbys that the names required when, after the receipt was concluded, that many first held the place.
+   * Number of standbys that the names required when, after the receipt was concluded, that many first held the point.
    * Null: there was no such moment.
    */
   heldBy: number | null;
 };
-type Promised = Readonly<{ fact: SimFactOf<"receipt-signed">; place: Place; standbys: number }>;
+type Promised = Readonly<{ fact: SimFactOf<"receipt-signed">; point: LogPoint; standbys: number }>;
 
 /** Bounds the receipts that wait for a signature: a killed broker never signs its receipts. */
 const concludedMax = 1_000;
 
-export function watchDurability(scene: Scene): Monitor {
-  const { chains, findings, looks } = scene;
-  const disks = new Map<ProcessName, Place>();
+export function watchDurability(truth: GroundTruth): Monitor {
+  const { chains, findings, observations } = truth;
+  const disks = new Map<ProcessName, LogPoint>();
   const concluded = new Map<Receipt, Concluded>();
   let promised: Promised[] = [];
   /** Standbys that the current names require. A session learns of a change with its next statement. */
   let named = 0;
 
-  function holders(place: Place): number {
+  function holders(point: LogPoint): number {
     let count = 0;
-    for (const disk of disks.values()) if (chains.contains(disk, place)) count += 1;
+    for (const disk of disks.values()) if (chains.contains(disk, point)) count += 1;
     return count;
   }
 
   function lookAt(each: Concluded): void {
-    if (each.heldBy === null && named > 0 && holders(each.place) > named) each.heldBy = named;
+    if (each.heldBy === null && named > 0 && holders(each.point) > named) each.heldBy = named;
   }
 
   function lookAtAll(): void {
     for (const each of concluded.values()) lookAt(each);
   }
 
-  function moved(fact: SimFact, place: Place | undefined): void {
-    if (place === undefined || disks.get(fact.process) === place) return;
-    disks.set(fact.process, place);
+  function moved(fact: SimFact, point: LogPoint | undefined): void {
+    if (point === undefined || disks.get(fact.process) === point) return;
+    disks.set(fact.process, point);
     lookAtAll();
   }
 
   function conclude(fact: SimFactOf<"receipt-answered">): void {
-    const place = fact.answer.link === null ? undefined : scene.find(fact.answer.link);
-    if (place === undefined) return;
-    const each: Concluded = { fact, place, heldBy: null };
+    const point = fact.answer.link === null ? undefined : truth.find(fact.answer.link);
+    if (point === undefined) return;
+    const each: Concluded = { fact, point, heldBy: null };
     concluded.set(fact.answer, each);
     lookAt(each);
     const [oldest] = concluded.keys();
     if (concluded.size > concludedMax && oldest !== undefined) concluded.delete(oldest);
   }
 
-  function judge(fact: SimFactOf<"receipt-signed">): void {
+  function check(fact: SimFactOf<"receipt-signed">): void {
     const each = concluded.get(fact.answer);
     concluded.delete(fact.answer);
     if (fact.durability !== "synchronous") return;
-    looks.add("durability-judged");
+    observations.add("durability-checked");
     if (each === undefined) {
       findings.add("durability-true", `${fact.process} calls synchronous what was never written`, [fact]);
       return;
     }
-    const { place, heldBy } = each;
+    const { point, heldBy } = each;
     if (heldBy === null) {
-      const what = `${fact.process} calls ${told(place.link)} synchronous; ${holders(place)} servers hold it, and the names ask for ${named} standbys`;
+      const what = `${fact.process} calls ${formatLink(point.link)} synchronous; ${holders(point)} servers hold it, and the names ask for ${named} standbys`;
       findings.add("durability-true", what, [each.fact, fact]);
       return;
     }
-    const primary = scene.primary === null ? undefined : disks.get(scene.primary);
-    if (primary !== undefined && chains.contains(primary, place)) promised.push({ fact, place, standbys: heldBy });
+    const primary = truth.primary === null ? undefined : disks.get(truth.primary);
+    if (primary !== undefined && chains.contains(primary, point)) promised.push({ fact, point, standbys: heldBy });
   }
 
   /** The furthest of any n − k + 1 stopped standbys holds what k of n held. A forced promotion may lose it. */
   function promote(fact: SimFactOf<"promoted">): void {
     if (fact.how === "initial" || fact.how === "restarted") return;
-    const head = scene.find(fact.head) ?? chains.genesis;
+    const head = truth.find(fact.head) ?? chains.genesis;
     const { stopped } = fact;
-    if (stopped !== undefined && promised.length > 0) looks.add("promise-outlived");
+    if (stopped !== undefined && promised.length > 0) observations.add("durable-across-promotion");
     promised = promised.filter((each) => {
-      if (chains.contains(head, each.place)) return true;
+      if (chains.contains(head, each.point)) return true;
       if (stopped !== undefined && stopped.count > stopped.of - each.standbys) {
-        const what = `${fact.process}, the furthest of ${stopped.count} standbys, lacks ${told(each.place.link)}, which ${each.fact.process} called synchronous`;
+        const what = `${fact.process}, the furthest of ${stopped.count} standbys, lacks ${formatLink(each.point.link)}, which ${each.fact.process} called synchronous`;
         findings.add("durability-true", what, [each.fact, fact]);
       }
       return false;
@@ -103,15 +103,15 @@ export function watchDurability(scene: Scene): Monitor {
     invariants: ["durability-true"],
     before: { promoted: promote },
     after: {
-      wrote: (fact) => moved(fact, scene.serverHead(fact.process)),
-      "standby-flushed": (fact) => moved(fact, scene.find(fact.head)),
-      promoted: (fact) => moved(fact, scene.find(fact.head)),
+      wrote: (fact) => moved(fact, truth.serverHead(fact.process)),
+      "standby-flushed": (fact) => moved(fact, truth.find(fact.head)),
+      promoted: (fact) => moved(fact, truth.find(fact.head)),
       "names-set": (fact) => {
         named = fact.standbys;
         lookAtAll();
       },
       "receipt-answered": conclude,
-      "receipt-signed": judge,
+      "receipt-signed": check,
     },
   };
 }

@@ -6,14 +6,14 @@
  * - No event is truncated too early (35).
  */
 import type { SimFactOf } from "../facts.ts";
-import type { LeaseBook } from "./lease-book.ts";
-import { told } from "./log-monitors.ts";
+import type { GroundTruth, NodeView } from "./ground-truth.ts";
+import type { LeaseTracker } from "./lease-tracker.ts";
+import { formatLink } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
-import type { NodeView, Scene } from "./scene.ts";
 
 /** A duty's command is written only in the epoch of its run, and only by the leader that ran it. */
-export function watchDuties(scene: Scene): Monitor {
-  const { findings, looks } = scene;
+export function watchDuties(truth: GroundTruth): Monitor {
+  const { findings, observations } = truth;
   const submitted = new Map<string, SimFactOf<"duty-submitted">>();
   return {
     invariants: ["duty-fenced"],
@@ -25,7 +25,7 @@ export function watchDuties(scene: Scene): Monitor {
         for (const { commandId } of fact.commands) {
           const duty = submitted.get(commandId);
           if (duty === undefined) continue;
-          looks.add("duty-judged");
+          observations.add("duty-checked");
           if (duty.epoch === fact.epoch && duty.incarnation === fact.incarnation) continue;
           const what = `${duty.process} had a duty in epoch ${duty.epoch} (${duty.duty}), and what it asked for is written in epoch ${fact.epoch}`;
           findings.add("duty-fenced", what, [duty, fact]);
@@ -39,8 +39,8 @@ export function watchDuties(scene: Scene): Monitor {
  * Each announced snapshot was saved at that position. Invariant 13 compares its contents with the fold when it is
  * saved.
  */
-export function watchAnnounced(scene: Scene): Monitor {
-  const { chains, findings, looks } = scene;
+export function watchAnnounced(truth: GroundTruth): Monitor {
+  const { chains, findings, observations } = truth;
   const saved = new Map<string, SimFactOf<"snapshot-built">>();
   return {
     invariants: ["snapshot-announced"],
@@ -53,14 +53,14 @@ export function watchAnnounced(scene: Scene): Monitor {
       wrote: (fact) => {
         for (const { recorded } of fact.entries) {
           if (recorded.event.type !== "SnapshotTaken") continue;
-          looks.add("announcement-judged");
+          observations.add("announcement-checked");
           const { position, manifestHash } = recorded.event;
           const snapshot = saved.get(manifestHash);
-          const [at, of] = [scene.find(recorded), snapshot && scene.find(snapshot.link)];
+          const [at, of] = [truth.find(recorded), snapshot && truth.find(snapshot.link)];
           const isSo = of !== undefined && at !== undefined && of.link.position === position && chains.contains(at, of);
           if (isSo) continue;
-          const is = snapshot === undefined ? "nobody has saved" : `is of ${told(snapshot.link)}`;
-          const what = `the log says at ${told(recorded)} that a snapshot was taken at ${position}, which ${is}`;
+          const is = snapshot === undefined ? "nobody has saved" : `is of ${formatLink(snapshot.link)}`;
+          const what = `the log says at ${formatLink(recorded)} that a snapshot was taken at ${position}, which ${is}`;
           findings.add("snapshot-announced", what, snapshot === undefined ? [fact] : [snapshot, fact]);
         }
       },
@@ -75,13 +75,13 @@ export function watchAnnounced(scene: Scene): Monitor {
  *   thus be started without the newest snapshot.
  * - The disk counts as it was when the process requested the truncation.
  */
-export function watchRetention(scene: Scene): Monitor {
-  const { chains, findings } = scene;
+export function watchRetention(truth: GroundTruth): Monitor {
+  const { chains, findings } = truth;
   type Asked = SimFactOf<"retain-asked">;
   const asked = new Map<string, Asked[]>();
 
-  function judge(fact: SimFactOf<"truncated">): void {
-    const head = scene.serverHead(fact.process);
+  function check(fact: SimFactOf<"truncated">): void {
+    const head = truth.serverHead(fact.process);
     const wide = (asked.get(fact.writer) ?? []).filter(({ first }) => first >= fact.first);
     const [newest] = wide.toReversed();
     if (head === undefined) return;
@@ -92,12 +92,12 @@ export function watchRetention(scene: Scene): Monitor {
     }
     const isSafe = ({ saves }: Asked): boolean =>
       saves.slice(1).some(({ link, whole }) => {
-        const place = scene.find(link);
-        return whole && link.position >= fact.first - 1 && place !== undefined && chains.contains(head, place);
+        const point = truth.find(link);
+        return whole && link.position >= fact.first - 1 && point !== undefined && chains.contains(head, point);
       });
     const why = newest.held
       ? "was to keep everything"
-      : `has ${newest.saves.map(({ link, whole }) => `${told(link)}${whole ? "" : " (not whole)"}`).join(", ") || "nothing"} on its disk`;
+      : `has ${newest.saves.map(({ link, whole }) => `${formatLink(link)}${whole ? "" : " (not whole)"}`).join(", ") || "nothing"} on its disk`;
     if (!wide.some((each) => !each.held && isSafe(each)))
       findings.add("retention-held", `${goes} ${why}`, [newest, fact]);
   }
@@ -108,7 +108,7 @@ export function watchRetention(scene: Scene): Monitor {
       "retain-asked": (fact) => {
         asked.set(fact.process, [...(asked.get(fact.process) ?? []), fact]);
       },
-      truncated: judge,
+      truncated: check,
     },
   };
 }
@@ -117,17 +117,17 @@ export function watchRetention(scene: Scene): Monitor {
  * 35: the log keeps every event that a node with a lease from the leader has yet to read. A node with a lease from its
  * region reads the region's copy.
  */
-export function watchTruncation(scene: Scene, book: LeaseBook): Monitor {
-  const { chains, findings, looks } = scene;
+export function watchTruncation(truth: GroundTruth, leaseTracker: LeaseTracker): Monitor {
+  const { chains, findings, observations } = truth;
 
-  function judge(node: NodeView, fact: SimFactOf<"truncated">): void {
+  function check(node: NodeView, fact: SimFactOf<"truncated">): void {
     if (!node.up || node.rebuilding !== null || node.applied.link.position >= fact.first - 1) return;
-    const fresh = book.freshAsOf(node.process, node.applied);
-    const newest = book.newest(node.process);
+    const fresh = leaseTracker.freshAsOf(node.process, node.applied);
+    const newest = leaseTracker.newest(node.process);
     if (fresh === null || newest === null || (newest.agedMs ?? null) !== null) return;
     const until = fresh.sentAt + newest.windowMs;
-    if (scene.now >= until || !chains.contains(scene.head, node.applied)) return;
-    const what = `the log begins at ${fact.first}, and ${node.process}, whose lease holds, is at ${told(node.applied.link)}`;
+    if (truth.now >= until || !chains.contains(truth.head, node.applied)) return;
+    const what = `the log begins at ${fact.first}, and ${node.process}, whose lease holds, is at ${formatLink(node.applied.link)}`;
     findings.add(35, what, [fresh.fact, fact]);
   }
 
@@ -135,9 +135,9 @@ export function watchTruncation(scene: Scene, book: LeaseBook): Monitor {
     invariants: [35],
     before: {
       truncated: (fact) => {
-        if (fact.process !== scene.primary || !scene.proven) return;
-        looks.add("truncation-judged");
-        for (const node of scene.nodes.values()) judge(node, fact);
+        if (fact.process !== truth.primary || !truth.proven) return;
+        observations.add("truncation-checked");
+        for (const node of truth.nodes.values()) check(node, fact);
       },
     },
   };

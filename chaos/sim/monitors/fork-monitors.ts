@@ -4,15 +4,15 @@
  */
 import { parseStream } from "../../../src/events/index.ts";
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
-import type { Place } from "./chains.ts";
-import { told } from "./log-monitors.ts";
+import type { LogPoint } from "./chains.ts";
+import type { GroundTruth } from "./ground-truth.ts";
+import { formatLink } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
 import { nodeOf } from "./projection-monitors.ts";
-import type { Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
 /** Sticky denial: a final fact of a lost suffix that this boot had applied. */
-type Sticky = Readonly<{ lost: Place; sessions: ReadonlySet<string>; user: string | null }>;
+type Sticky = Readonly<{ lost: LogPoint; sessions: ReadonlySet<string>; user: string | null }>;
 type Kept = { boot: string; rebuiltAt: SimMs; readonly sticky: Sticky[]; by: "this boot" | "one before" };
 /** Snapshots that a node has saved: the hash of the newest, and the count. */
 type Saves = { newest: string; count: number };
@@ -20,31 +20,31 @@ type Saves = { newest: string; count: number };
 /** Time within which the denials of a node that joined the surviving history return to the log. */
 const reassertedWithinMs = 20_000;
 
-export function watchForks(scene: Scene): Monitor {
-  const { chains, findings, rights } = scene;
+export function watchForks(truth: GroundTruth): Monitor {
+  const { chains, findings, rights } = truth;
   const kept = new Map<ProcessName, Kept>();
   const saves = new Map<ProcessName, Saves>();
   /** Hashes of lost events that the node left to the operator. */
   const reported = new Set<string>();
 
-  function judgeRebuilt(fact: SimFactOf<"rebuilt">): void {
-    const node = nodeOf(scene, fact);
-    const to = scene.find(fact.to);
-    const lost = node?.rebuilding === null || node === undefined ? undefined : scene.find(node.rebuilding.lost);
+  function checkRebuilt(fact: SimFactOf<"rebuilt">): void {
+    const node = nodeOf(truth, fact);
+    const to = truth.find(fact.to);
+    const lost = node?.rebuilding === null || node === undefined ? undefined : truth.find(node.rebuilding.lost);
     if (to === undefined || lost === undefined) return;
     const before = kept.get(fact.process);
     const mine: Kept =
       before?.boot === fact.boot ? before : { boot: fact.boot, rebuiltAt: fact.at, sticky: [], by: "this boot" };
     mine.rebuiltAt = fact.at;
     const shared = chains.common(lost, to);
-    for (const place of chains.back(lost, shared)) {
-      if (place.recorded?.effect === "tightens") mine.sticky.push(stickyOf(place));
+    for (const point of chains.backwards(lost, shared)) {
+      if (point.recorded?.effect === "tightens") mine.sticky.push(stickyOf(point));
     }
     kept.set(fact.process, mine);
   }
 
   /** A boot that starts from this node's newest snapshot has the node's own disk, and thus the denials kept there. */
-  function judgeLoaded(fact: SimFactOf<"snapshot-loaded">): void {
+  function checkLoaded(fact: SimFactOf<"snapshot-loaded">): void {
     const before = kept.get(fact.process);
     const saved = saves.get(fact.process);
     if (before === undefined || before.boot === fact.boot || fact.from !== "disk") return;
@@ -54,29 +54,29 @@ export function watchForks(scene: Scene): Monitor {
     before.by = "one before";
   }
 
-  function stickyOf(place: Place): Sticky {
-    const { stream = "cluster:", type = "" } = place.recorded ?? {};
+  function stickyOf(point: LogPoint): Sticky {
+    const { stream = "cluster:", type = "" } = point.recorded ?? {};
     const { kind, id } = parseStream(stream as `session:${string}`);
-    if (kind === "session") return { lost: place, sessions: new Set([id]), user: null };
-    if (kind !== "user") return { lost: place, sessions: new Set(), user: null };
-    const existed = rights.sessionsOf(id, place).filter((session) => rights.bar(session, place) !== null);
-    return { lost: place, sessions: new Set(existed), user: type === "UserSessionsRevoked" ? null : id };
+    if (kind === "session") return { lost: point, sessions: new Set([id]), user: null };
+    if (kind !== "user") return { lost: point, sessions: new Set(), user: null };
+    const existed = rights.sessionsOf(id, point).filter((session) => rights.denialOf(session, point) !== null);
+    return { lost: point, sessions: new Set(existed), user: type === "UserSessionsRevoked" ? null : id };
   }
 
-  function judge(fact: SimFactOf<"decided">): void {
+  function check(fact: SimFactOf<"decided">): void {
     const mine = kept.get(fact.process);
     if (mine === undefined || mine.boot !== fact.boot) return;
     const user = rights.creationOf(fact.session)?.user;
-    const place = scene.find(fact.place);
+    const point = truth.find(fact.link);
     for (const { lost, sessions, user: denied } of mine.sticky) {
       // An operator's decision in the surviving history prevails, even one made before this node was rebuilt.
       const isLifted =
-        denied !== null && place !== undefined && rights.restoredBehind(denied, chains.common(lost, place), place);
+        denied !== null && point !== undefined && rights.isRestoredAfter(denied, chains.common(lost, point), point);
       if (!sessions.has(fact.session) && (denied === null || denied !== user || isLifted)) continue;
-      if (fact.verdict !== "unavailable" && place !== undefined && rights.bar(fact.session, place) === null)
-        scene.looks.add("kept-denial-tried");
+      if (fact.verdict !== "unavailable" && point !== undefined && rights.denialOf(fact.session, point) === null)
+        truth.observations.add("kept-denial-tried");
       if (fact.verdict !== "permit") continue;
-      const what = `${fact.process} permits session ${fact.session}, which ${lost.recorded?.type} at ${told(lost.link)} denied before that history was lost`;
+      const what = `${fact.process} permits session ${fact.session}, which ${lost.recorded?.type} at ${formatLink(lost.link)} denied before that history was lost`;
       findings.add(27, what, [fact]);
     }
   }
@@ -85,71 +85,71 @@ export function watchForks(scene: Scene): Monitor {
    * True if the log permits the session, or would accept it again if its client asked. The log then lacks the denial.
    */
   function isOpen(id: string, at: SimMs): boolean {
-    const bar = rights.bar(id, scene.head);
-    if (bar === null || bar.place !== null) return bar === null;
+    const denial = rights.denialOf(id, truth.head);
+    if (denial === null || denial.point !== null) return denial === null;
     const creation = rights.creationOf(id);
-    return creation !== undefined && creation.expiresAt > scene.options.wallStart + at && !isErased(creation.user);
+    return creation !== undefined && creation.expiresAt > truth.options.wallStart + at && !isErased(creation.user);
   }
 
   function isErased(user: string): boolean {
-    return rights.userBar(user, scene.head)?.why === `${user} is erased`;
+    return rights.userDenial(user, truth.head)?.why === `${user} is erased`;
   }
 
   /** Finally the log contains each sticky denial, or the node left it to the operator. */
-  function judgeEnd(fact: SimFactOf<"run-over">): void {
-    if (scene.faultsOver === null) return;
+  function checkEnd(fact: SimFactOf<"run-over">): void {
+    if (truth.faultsOver === null) return;
     for (const [process, { boot, rebuiltAt, sticky, by }] of kept) {
       if (by === "one before") continue; // that boot may have ended before it could return them
-      const node = scene.nodes.get(process);
-      const since = Math.max(rebuiltAt, scene.faultsOver.at);
-      if (node?.boot !== boot || !node.up || scene.paused.has(process) || fact.at - since < reassertedWithinMs)
+      const node = truth.nodes.get(process);
+      const since = Math.max(rebuiltAt, truth.faultsOver.at);
+      if (node?.boot !== boot || !node.up || truth.paused.has(process) || fact.at - since < reassertedWithinMs)
         continue;
       for (const { lost, sessions, user } of sticky) {
         if (reported.has(lost.link.hash)) continue;
         const open = [...sessions].filter((id) => isOpen(id, fact.at));
-        const userOpen = user !== null && rights.userBar(user, scene.head) === null && !isAnswered(user, lost);
+        const userOpen = user !== null && rights.userDenial(user, truth.head) === null && !isAnswered(user, lost);
         if (open.length === 0 && !userOpen) continue;
-        const what = `${lost.recorded?.type} at ${told(lost.link)} was lost, ${process} had applied it, and ${seconds(fact.at - since)} later the log does not deny ${open[0] ?? user}`;
-        findings.add(27, what, [scene.faultsOver, fact]);
+        const what = `${lost.recorded?.type} at ${formatLink(lost.link)} was lost, ${process} had applied it, and ${seconds(fact.at - since)} later the log does not deny ${open[0] ?? user}`;
+        findings.add(27, what, [truth.faultsOver, fact]);
       }
     }
   }
 
   /** True if the surviving log contains a later decision about the same person. */
-  function isAnswered(user: string, lost: Place): boolean {
-    return rights.restoredBehind(user, chains.common(lost, scene.head), scene.head);
+  function isAnswered(user: string, lost: LogPoint): boolean {
+    return rights.isRestoredAfter(user, chains.common(lost, truth.head), truth.head);
   }
 
   return {
     invariants: [27],
     before: {
-      rebuilt: judgeRebuilt,
-      "snapshot-loaded": judgeLoaded,
+      rebuilt: checkRebuilt,
+      "snapshot-loaded": checkLoaded,
       "snapshot-built": (fact) => {
         const { count = 0, newest = "" } = saves.get(fact.process) ?? {};
         if (newest !== fact.link.hash) saves.set(fact.process, { newest: fact.link.hash, count: count + 1 });
       },
-      decided: judge,
+      decided: check,
       reasserted: (fact) => {
         if (fact.outcome === "operator") reported.add(fact.lost.hash);
       },
-      "run-over": judgeEnd,
+      "run-over": checkEnd,
     },
   };
 }
 
 /** A kept denial is exact: it never reaches a session that only a surviving history created. */
-export function watchKept(scene: Scene): Monitor {
-  const { findings, looks, rights } = scene;
+export function watchKept(truth: GroundTruth): Monitor {
+  const { findings, observations, rights } = truth;
 
-  function judge(fact: SimFactOf<"decided">): void {
+  function check(fact: SimFactOf<"decided">): void {
     // Before its first grant a node does not know the contents of the log, and denies all sessions of a person.
     if (fact.reason !== "kept-denied" || fact.overdueMs > 0) return;
-    looks.add("kept-denial-judged");
+    observations.add("kept-denial-checked");
     if (rights.deniedAnywhere(fact.session)) return;
-    const what = `${fact.process} denies session ${fact.session} beside the log at ${told(fact.place)}, and no history has denied it`;
+    const what = `${fact.process} denies session ${fact.session} beside the log at ${formatLink(fact.link)}, and no history has denied it`;
     findings.add("kept-exact", what, [fact]);
   }
 
-  return { invariants: ["kept-exact"], before: { decided: judge } };
+  return { invariants: ["kept-exact"], before: { decided: check } };
 }

@@ -12,28 +12,28 @@ import { watchExpiry, watchPromises, watchRights, watchTokens } from "./decision
 import { watchDurability } from "./durability-monitors.ts";
 import { watchAnnounced, watchDuties, watchRetention, watchTruncation } from "./duty-monitors.ts";
 import { watchForks, watchKept } from "./fork-monitors.ts";
-import { LeaseBook } from "./lease-book.ts";
-import { keepBook, watchGrants, watchLeases } from "./lease-monitors.ts";
+import { GroundTruth, type GroundTruthOptions } from "./ground-truth.ts";
+import { trackLeases, watchGrants, watchLeases } from "./lease-monitors.ts";
+import { LeaseTracker } from "./lease-tracker.ts";
 import { watchLevels } from "./level-monitors.ts";
 import { watchConvergence, watchReceipts } from "./liveness-monitors.ts";
 import { watchChain, watchPrefix, watchStreams, watchWriters } from "./log-monitors.ts";
 import type { Handlers, Monitor } from "./monitor.ts";
-import type { Look } from "./monitor-coverage.ts";
+import type { Observation } from "./monitor-coverage.ts";
 import { watchDigests, watchMoves, watchUnknown } from "./projection-monitors.ts";
 import { type Availability, watchAvailability, watchSizes } from "./quality-monitors.ts";
 import { watchRefreshes } from "./refresh-monitors.ts";
 import { LeasesByAge, watchAgeMarks, watchLeasesByAge, watchRegionClaims } from "./region-monitors.ts";
-import { Scene, type SceneOptions } from "./scene.ts";
 import { watchStreamsClosed } from "./stream-monitors.ts";
 import { watchEnforced, watchReceiptTruth } from "./truth-monitors.ts";
 import type { Invariant, Violation } from "./violation.ts";
 
+export { GroundTruth, type GroundTruthOptions } from "./ground-truth.ts";
 export { convergeWithinMs } from "./liveness-monitors.ts";
-export { AllLooks, type Look, looks } from "./monitor-coverage.ts";
-export { Scene, type SceneOptions } from "./scene.ts";
+export { type Observation, observations, TotalObservations } from "./monitor-coverage.ts";
 export { describe, type Invariant, invariants, type Violation } from "./violation.ts";
 
-export type Judgement = Readonly<{
+export type MonitorResult = Readonly<{
   /** The first violations, in the order of their discovery. */
   violations: readonly Violation[];
   counts: ReadonlyMap<Invariant, number>;
@@ -43,98 +43,98 @@ export type Judgement = Readonly<{
   /** The final position of the log, and the number of facts checked. */
   head: number;
   facts: number;
-  looks: ReadonlyMap<Look, number>;
+  observations: ReadonlyMap<Observation, number>;
 }>;
 
 export type Watch = Readonly<{
   report: Report;
-  /** The scene as of the last fact, for other readers such as the sometimes-assertions. */
-  scene: Scene;
+  /** The ground truth as of the last fact, for other readers such as the sometimes-assertions. */
+  truth: GroundTruth;
   /** True after the first violation; the runner may stop then. */
   found: () => boolean;
-  judgement: () => Judgement;
+  monitorResult: () => MonitorResult;
 }>;
 
 type Handler = (fact: SimFact) => void;
 
-/** Checks one run. Call `judgement` after the last fact, `run-over`. */
-export function watch(options: SceneOptions): Watch {
-  const scene = new Scene(options);
+/** Checks one run. Call `monitorResult` after the last fact, `run-over`. */
+export function watch(options: GroundTruthOptions): Watch {
+  const truth = new GroundTruth(options);
   const availability: Availability = { rightful: 0, permitted: 0 };
   const losses: Losses = { acknowledged: 0 };
-  const monitors = monitorsOf(scene, { availability, losses });
+  const monitors = monitorsOf(truth, { availability, losses });
   const before = dispatchOf(monitors.map((monitor) => monitor.before ?? {}));
   const after = dispatchOf(monitors.map((monitor) => monitor.after ?? {}));
   let facts = 0;
   return {
-    scene,
+    truth,
     report(fact) {
       facts += 1;
-      scene.now = fact.at;
+      truth.now = fact.at;
       for (const handler of before.get(fact.type) ?? none) handler(fact);
-      scene.observe(fact);
+      truth.observe(fact);
       for (const handler of after.get(fact.type) ?? none) handler(fact);
     },
-    found: () => !scene.findings.none,
-    judgement: () => ({
-      violations: scene.findings.kept,
-      counts: scene.findings.counts,
+    found: () => !truth.findings.none,
+    monitorResult: () => ({
+      violations: truth.findings.kept,
+      counts: truth.findings.counts,
       availability,
       lostAcknowledged: losses.acknowledged,
-      head: scene.head.link.position,
+      head: truth.head.link.position,
       facts,
-      looks: scene.looks.counts,
+      observations: truth.observations.counts,
     }),
   };
 }
 
 const none: readonly Handler[] = [];
 
-/** The lease book runs first, so that every monitor reads it as of the same fact. */
+/** The lease tracker runs first, so that every monitor reads it as of the same fact. */
 export function monitorsOf(
-  scene: Scene,
+  truth: GroundTruth,
   counts: Readonly<{ availability: Availability; losses: Losses }>,
 ): readonly Monitor[] {
-  const book = new LeaseBook(scene);
-  const byAge = new LeasesByAge(scene, book);
+  const leaseTracker = new LeaseTracker(truth);
+  const byAge = new LeasesByAge(truth, leaseTracker);
   return [
-    keepBook(book),
+    trackLeases(leaseTracker),
     byAge.monitor(),
-    watchChain(scene),
-    watchWriters(scene),
-    watchPrefix(scene),
-    watchStreams(scene),
-    watchCommands(scene, counts.losses),
-    watchHorizon(scene),
-    watchDigests(scene),
-    watchMoves(scene),
-    watchUnknown(scene),
-    watchLevels(scene),
-    watchGrants(scene, book),
-    watchLeases(scene, book),
-    watchLeasesByAge(scene, book),
-    watchAgeMarks(scene, byAge),
-    watchRegionClaims(scene, book, byAge),
-    watchPromises(scene),
-    watchRights(scene),
-    watchTokens(scene),
-    watchExpiry(scene),
-    watchReceiptTruth(scene, book),
-    watchDurability(scene),
-    watchEnforced(scene),
-    watchStreamsClosed(scene),
-    watchConfigurations(scene),
-    watchForks(scene),
-    watchKept(scene),
-    watchDuties(scene),
-    watchRefreshes(scene),
-    watchAnnounced(scene),
-    watchRetention(scene),
-    watchTruncation(scene, book),
-    watchConvergence(scene, book),
-    watchReceipts(scene),
-    watchAvailability(scene, counts.availability),
-    watchSizes(scene),
+    watchChain(truth),
+    watchWriters(truth),
+    watchPrefix(truth),
+    watchStreams(truth),
+    watchCommands(truth, counts.losses),
+    watchHorizon(truth),
+    watchDigests(truth),
+    watchMoves(truth),
+    watchUnknown(truth),
+    watchLevels(truth),
+    watchGrants(truth, leaseTracker),
+    watchLeases(truth, leaseTracker),
+    watchLeasesByAge(truth, leaseTracker),
+    watchAgeMarks(truth, byAge),
+    watchRegionClaims(truth, leaseTracker, byAge),
+    watchPromises(truth),
+    watchRights(truth),
+    watchTokens(truth),
+    watchExpiry(truth),
+    watchReceiptTruth(truth, leaseTracker),
+    watchDurability(truth),
+    watchEnforced(truth),
+    watchStreamsClosed(truth),
+    watchConfigurations(truth),
+    watchForks(truth),
+    watchKept(truth),
+    watchDuties(truth),
+    watchRefreshes(truth),
+    watchAnnounced(truth),
+    watchRetention(truth),
+    watchTruncation(truth, leaseTracker),
+    watchConvergence(truth, leaseTracker),
+    watchReceipts(truth),
+    watchAvailability(truth, counts.availability),
+    watchSizes(truth),
   ];
 }
 

@@ -4,99 +4,99 @@
  * They also check what a lease rests on: rows before grants, whole heads, true origins.
  */
 import type { SimFactOf } from "../facts.ts";
-import type { Place } from "./chains.ts";
-import { answerKey, grantKey, type LeaseBook } from "./lease-book.ts";
-import { told } from "./log-monitors.ts";
+import type { LogPoint } from "./chains.ts";
+import type { GroundTruth } from "./ground-truth.ts";
+import { answerKey, grantKey, type LeaseTracker } from "./lease-tracker.ts";
+import { formatLink } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
 import { nodeOf } from "./projection-monitors.ts";
-import type { Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
-/** Updates the lease book. It runs before every monitor that reads the book. */
-export function keepBook(book: LeaseBook): Monitor {
+/** Updates the lease tracker. It runs before every monitor that reads it. */
+export function trackLeases(leaseTracker: LeaseTracker): Monitor {
   return {
     invariants: [],
     before: {
-      started: (fact) => book.started(fact),
-      "clock-set": (fact) => book.clockSet(fact),
-      "grant-sent": (fact) => book.grantSent(fact),
-      paused: (fact) => book.paused(fact),
-      resumed: (fact) => book.resumed(fact),
-      rebuilding: (fact) => book.rebuilding(fact),
-      "renew-sent": (fact) => book.renewSent(fact),
+      started: (fact) => leaseTracker.started(fact),
+      "clock-set": (fact) => leaseTracker.clockSet(fact),
+      "grant-sent": (fact) => leaseTracker.grantSent(fact),
+      paused: (fact) => leaseTracker.paused(fact),
+      resumed: (fact) => leaseTracker.resumed(fact),
+      rebuilding: (fact) => leaseTracker.rebuilding(fact),
+      "renew-sent": (fact) => leaseTracker.renewSent(fact),
     },
   };
 }
 
 /** 19, 20: checked at each step of a request: the decision, its first byte, every chunk. */
-export function watchLeases(scene: Scene, book: LeaseBook): Monitor {
-  const { findings, looks, options } = scene;
-  type Look = SimFactOf<"decided" | "exchange-opened" | "relayed">;
+export function watchLeases(truth: GroundTruth, leaseTracker: LeaseTracker): Monitor {
+  const { findings, observations, options } = truth;
+  type Passage = SimFactOf<"decided" | "exchange-opened" | "relayed">;
 
-  function judge(fact: Look, route: string, place: Place): void {
-    const node = nodeOf(scene, fact);
+  function check(fact: Passage, route: string, point: LogPoint): void {
+    const node = nodeOf(truth, fact);
     if (node === undefined) return;
-    const fresh = book.freshAsOf(fact.process, place);
+    const fresh = leaseTracker.freshAsOf(fact.process, point);
     if (node.leaving !== null) {
       findings.add(19, `${fact.process} lets something pass after its goodbye`, [node.leaving, fact]);
       return;
     }
     if (fresh === null) {
-      const voided = book.voidedBy(fact.process);
+      const voided = leaseTracker.voidedBy(fact.process);
       const why = voided === null ? "no grant of this boot counts" : `nothing was granted since it was ${voided.type}`;
-      const facts: readonly [Look, ...SimFactOf<"resumed" | "rebuilding">[]] =
+      const facts: readonly [Passage, ...SimFactOf<"resumed" | "rebuilding">[]] =
         voided === null ? [fact] : [fact, voided];
       findings.add(
         voided === null ? 20 : 19,
-        `${fact.process} lets something pass at ${told(place.link)}: ${why}`,
+        `${fact.process} lets something pass at ${formatLink(point.link)}: ${why}`,
         facts,
       );
       return;
     }
     const grace = node.routes.get(route);
     const graceMs = grace?.onStale === "serve" ? grace.staleGraceMs : 0;
-    const windowMs = book.newest(fact.process)?.windowMs ?? options.deltaMs;
+    const windowMs = leaseTracker.newest(fact.process)?.windowMs ?? options.deltaMs;
     const allowedMs = Math.min(options.deltaMs + graceMs, Math.max(windowMs, options.deltaMs));
     const age = fact.at - fresh.sentAt;
-    if (age > scene.real(options.deltaMs)) looks.add("served-in-grace");
-    if (age <= scene.real(allowedMs)) return;
+    if (age > truth.real(options.deltaMs)) observations.add("served-in-grace");
+    if (age <= truth.real(allowedMs)) return;
     const what = `${fact.process} lets something pass on ${route} ${seconds(age)} after the renew it is fresh by left, where ${seconds(allowedMs)} are allowed`;
     findings.add(19, what, [fresh.fact, fact]);
   }
 
   /** Counts refusals for lack of a lease, by the mistake that would have permitted them. */
-  function note(fact: SimFactOf<"decided">, place: Place): void {
-    const fresh = book.freshAsOf(fact.process, place);
-    const voided = book.voidedBy(fact.process);
-    if (fresh !== null && fact.at - fresh.sentAt > options.deltaMs) looks.add("lease-over");
-    else if (fresh === null && voided?.type === "resumed") looks.add("paused-look");
-    else if (fresh === null && voided === null) looks.add("boot-without-grant");
+  function note(fact: SimFactOf<"decided">, point: LogPoint): void {
+    const fresh = leaseTracker.freshAsOf(fact.process, point);
+    const voided = leaseTracker.voidedBy(fact.process);
+    if (fresh !== null && fact.at - fresh.sentAt > options.deltaMs) observations.add("lease-expired");
+    else if (fresh === null && voided?.type === "resumed") observations.add("request-after-pause");
+    else if (fresh === null && voided === null) observations.add("boot-without-grant");
   }
 
-  function judgeExchange(fact: SimFactOf<"exchange-opened" | "relayed">): void {
-    const request = scene.requests.get(fact.request);
-    const node = nodeOf(scene, fact);
-    if (request !== undefined && node !== undefined) judge(fact, request.began.route, node.applied);
+  function checkExchange(fact: SimFactOf<"exchange-opened" | "relayed">): void {
+    const request = truth.requests.get(fact.request);
+    const node = nodeOf(truth, fact);
+    if (request !== undefined && node !== undefined) check(fact, request.began.route, node.applied);
   }
 
   return {
     invariants: [19, 20],
     before: {
       decided: (fact) => {
-        const place = scene.find(fact.place);
-        if (place === undefined) return;
-        if (fact.verdict === "permit") judge(fact, fact.route, place);
-        else if (fact.verdict === "unavailable") note(fact, place);
+        const point = truth.find(fact.link);
+        if (point === undefined) return;
+        if (fact.verdict === "permit") check(fact, fact.route, point);
+        else if (fact.verdict === "unavailable") note(fact, point);
       },
-      "exchange-opened": judgeExchange,
-      relayed: judgeExchange,
+      "exchange-opened": checkExchange,
+      relayed: checkExchange,
     },
   };
 }
 
 /** Checks the preconditions of each grant. */
-export function watchGrants(scene: Scene, book: LeaseBook): Monitor {
-  const { chains, findings, looks } = scene;
+export function watchGrants(truth: GroundTruth, leaseTracker: LeaseTracker): Monitor {
+  const { chains, findings, observations } = truth;
   const windows = new Map<string, Readonly<{ windowMs: number; fact: SimFactOf<"wrote"> }>[]>();
   const sent = new Map<string, SimFactOf<"grant-sent">>();
   /**
@@ -104,7 +104,7 @@ export function watchGrants(scene: Scene, book: LeaseBook): Monitor {
    * answered in its stead.
    */
   const aged = new Map<string, SimFactOf<"grant-sent">>();
-  const renews = new Map<string, Readonly<{ fact: SimFactOf<"renew-sent">; head: Place }>>();
+  const renews = new Map<string, Readonly<{ fact: SimFactOf<"renew-sent">; head: LogPoint }>>();
 
   function noteRows(fact: SimFactOf<"wrote">): void {
     for (const { node, boot, windowMs } of fact.lessees) {
@@ -115,8 +115,8 @@ export function watchGrants(scene: Scene, book: LeaseBook): Monitor {
     }
   }
 
-  function judgeSent(fact: SimFactOf<"grant-sent">): void {
-    looks.add("grant-judged");
+  function checkSent(fact: SimFactOf<"grant-sent">): void {
+    observations.add("grant-checked");
     const known = fact.agedMs === null ? sent : aged;
     known.set(grantKey(fact), fact);
     if (known.size > 4_096) known.delete(known.keys().next().value ?? "");
@@ -130,19 +130,19 @@ export function watchGrants(scene: Scene, book: LeaseBook): Monitor {
         );
     }
     const renew = renews.get(answerKey(fact));
-    const head = scene.find(fact.head);
-    if (renew === undefined || head === undefined || !scene.proven || fact.agedMs !== null) return;
-    if (chains.contains(head, renew.head) || !chains.contains(scene.head, renew.head)) return;
-    const what = `${fact.process} grants to ${fact.node} on ${told(fact.head)}, though ${told(renew.head.link)} was acknowledged before the renew left`;
+    const head = truth.find(fact.head);
+    if (renew === undefined || head === undefined || !truth.proven || fact.agedMs !== null) return;
+    if (chains.contains(head, renew.head) || !chains.contains(truth.head, renew.head)) return;
+    const what = `${fact.process} grants to ${fact.node} on ${formatLink(fact.head)}, though ${formatLink(renew.head.link)} was acknowledged before the renew left`;
     findings.add("grant-complete", what, [renew.fact, fact]);
   }
 
-  function judgeReceived(fact: SimFactOf<"grant-received">): void {
+  function checkReceived(fact: SimFactOf<"grant-received">): void {
     if (!fact.taken) {
-      looks.add("grant-of-another");
+      observations.add("foreign-grant");
       return;
     }
-    const renew = book.taken(fact);
+    const renew = leaseTracker.taken(fact);
     const grant = ((fact.agedMs ?? null) === null ? sent : aged).get(grantKey(fact));
     if (renew === undefined || grant === undefined) {
       const why = renew === undefined ? "which this boot did not send" : "which nobody answered so";
@@ -150,8 +150,8 @@ export function watchGrants(scene: Scene, book: LeaseBook): Monitor {
     }
   }
 
-  function judgeLeft(fact: SimFactOf<"boot-left">): void {
-    for (const node of scene.nodes.values()) {
+  function checkLeft(fact: SimFactOf<"boot-left">): void {
+    for (const node of truth.nodes.values()) {
       if (node.node !== fact.node || node.boot !== fact.boot || !node.up || node.leaving !== null) continue;
       findings.add("left-alive", `${fact.process} lets go of ${fact.node} (${fact.how}), which is running`, [fact]);
     }
@@ -162,12 +162,12 @@ export function watchGrants(scene: Scene, book: LeaseBook): Monitor {
     before: {
       wrote: noteRows,
       "renew-sent": (fact) => {
-        renews.set(answerKey(fact), { fact, head: scene.head });
+        renews.set(answerKey(fact), { fact, head: truth.head });
         if (renews.size > 4_096) renews.delete(renews.keys().next().value ?? "");
       },
-      "grant-sent": judgeSent,
-      "grant-received": judgeReceived,
-      "boot-left": judgeLeft,
+      "grant-sent": checkSent,
+      "grant-received": checkReceived,
+      "boot-left": checkLeft,
     },
   };
 }

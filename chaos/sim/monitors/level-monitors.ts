@@ -6,55 +6,55 @@
  */
 import { builds, readsOf } from "../builds.ts";
 import type { SimFactOf } from "../facts.ts";
-import type { Place } from "./chains.ts";
-import { told } from "./log-monitors.ts";
+import type { LogPoint } from "./chains.ts";
+import type { GroundTruth } from "./ground-truth.ts";
+import { formatLink } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
 import { nodeOf } from "./projection-monitors.ts";
-import type { Scene } from "./scene.ts";
 
-type Raised = Readonly<{ place: Place; level: number; fact: SimFactOf<"wrote"> }>;
+type Raised = Readonly<{ point: LogPoint; level: number; fact: SimFactOf<"wrote"> }>;
 
-export function watchLevels(scene: Scene): Monitor {
-  const { chains, findings, looks } = scene;
-  /** Every place at which a server has written a new level. There are few. */
+export function watchLevels(truth: GroundTruth): Monitor {
+  const { chains, findings, observations } = truth;
+  /** Every point at which a server has written a new level. There are few. */
   const raised: Raised[] = [];
   /** The newest grant from each granter to each boot. */
   const grants = new Map<string, SimFactOf<"grant-sent">>();
 
   function readsHere(process: string): number {
-    return readsOf(scene.up.get(process)?.build ?? builds.old);
+    return readsOf(truth.up.get(process)?.build ?? builds.old);
   }
 
-  /** A level in the history up to a place that this process cannot read. Undefined: it can read all of them. */
-  function unreadable(process: string, at: Place): Raised | undefined {
+  /** A level in the history up to a point that this process cannot read. Undefined: it can read all of them. */
+  function unreadable(process: string, at: LogPoint): Raised | undefined {
     if (raised.length === 0) return undefined;
     const reads = readsHere(process);
-    return raised.find(({ place, level }) => level > reads && chains.contains(at, place));
+    return raised.find(({ point, level }) => level > reads && chains.contains(at, point));
   }
 
-  function judgeUse(fact: SimFactOf<"decided" | "exchange-opened" | "relayed">): void {
+  function checkUse(fact: SimFactOf<"decided" | "exchange-opened" | "relayed">): void {
     if (raised.length === 0) return;
-    const node = nodeOf(scene, fact);
+    const node = nodeOf(truth, fact);
     const level = node && unreadable(fact.process, node.applied);
     if (level === undefined) return;
-    looks.add("level-judged");
+    observations.add("level-checked");
     if (fact.type === "decided" && fact.verdict !== "permit") return;
-    const what = `${fact.process} lets something pass behind ${told(level.place.link)}, which raised the level to ${level.level}: it reads ${readsHere(fact.process)}`;
+    const what = `${fact.process} lets something pass behind ${formatLink(level.point.link)}, which raised the level to ${level.level}: it reads ${readsHere(fact.process)}`;
     findings.add("level-kept", what, [level.fact, fact]);
   }
 
-  function judgeLeading(fact: SimFactOf<"leading">): void {
-    if (!fact.leading || !scene.proven) return;
-    const level = unreadable(fact.process, scene.head);
-    if (level === undefined || level.place.link.epoch >= fact.epoch) return;
-    const what = `${fact.process} leads epoch ${fact.epoch} behind ${told(level.place.link)}, which raised the level to ${level.level}: it reads ${readsHere(fact.process)}`;
+  function checkLeading(fact: SimFactOf<"leading">): void {
+    if (!fact.leading || !truth.proven) return;
+    const level = unreadable(fact.process, truth.head);
+    if (level === undefined || level.point.link.epoch >= fact.epoch) return;
+    const what = `${fact.process} leads epoch ${fact.epoch} behind ${formatLink(level.point.link)}, which raised the level to ${level.level}: it reads ${readsHere(fact.process)}`;
     findings.add("level-kept", what, [level.fact, fact]);
   }
 
-  function judgeFinalizing(fact: SimFactOf<"finalizing">): void {
-    looks.add("finalizing-judged");
-    if (!scene.oneWriter) return;
-    for (const node of scene.nodes.values()) {
+  function checkFinalizing(fact: SimFactOf<"finalizing">): void {
+    observations.add("finalization-checked");
+    if (!truth.oneWriter) return;
+    for (const node of truth.nodes.values()) {
       if (!node.up || node.leaving !== null || readsHere(node.process) >= fact.level) continue;
       const grant = grants.get(keyOf(fact.process, node));
       if (grant === undefined || grant.at + grant.windowMs <= fact.at) continue;
@@ -66,20 +66,20 @@ export function watchLevels(scene: Scene): Monitor {
   return {
     invariants: ["level-kept", "level-ready"],
     before: {
-      decided: judgeUse,
-      "exchange-opened": judgeUse,
-      relayed: judgeUse,
-      leading: judgeLeading,
-      finalizing: judgeFinalizing,
+      decided: checkUse,
+      "exchange-opened": checkUse,
+      relayed: checkUse,
+      leading: checkLeading,
+      finalizing: checkFinalizing,
       "grant-sent": (fact) => grants.set(keyOf(fact.process, fact), fact),
     },
     after: {
       wrote: (fact) => {
         for (const { recorded } of fact.entries) {
           if (recorded.event.type !== "UpgradeFinalized") continue;
-          const place = scene.find(recorded);
-          if (place !== undefined && !raised.some((each) => each.place === place))
-            raised.push({ place, level: recorded.event.level, fact });
+          const point = truth.find(recorded);
+          if (point !== undefined && !raised.some((each) => each.point === point))
+            raised.push({ point, level: recorded.event.level, fact });
         }
       },
     },

@@ -3,10 +3,10 @@
  * the end of a run.
  */
 import type { SimFactOf, SimMs } from "../facts.ts";
-import type { LeaseBook } from "./lease-book.ts";
-import { told } from "./log-monitors.ts";
+import type { GroundTruth, NodeView } from "./ground-truth.ts";
+import type { LeaseTracker } from "./lease-tracker.ts";
+import { formatLink } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
-import type { NodeView, Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
 /** Time from the last fault to convergence: a takeover, an epoch, a rebuild, two renews. */
@@ -22,8 +22,8 @@ const shortSleepMs = 1_500;
 const onItsWayMs = 2_000;
 
 /** 37: at the end, brokers and nodes are at the head, nodes are fresh, one process leads, and no command is open. */
-export function watchConvergence(scene: Scene, book: LeaseBook): Monitor {
-  const { chains, findings, options } = scene;
+export function watchConvergence(truth: GroundTruth, leaseTracker: LeaseTracker): Monitor {
+  const { chains, findings, options } = truth;
   const open = new Map<string, SimFactOf<"command-invoked">>();
   /** Answered commands. A repeated submission needs no second answer. */
   const settled = new Set<string>();
@@ -32,20 +32,20 @@ export function watchConvergence(scene: Scene, book: LeaseBook): Monitor {
   const rateOffUntil = new Map<string, SimMs>();
   const asleep = new Set<string>();
 
-  function judgeEnd(fact: SimFactOf<"run-over">): void {
-    const over = scene.faultsOver;
+  function checkEnd(fact: SimFactOf<"run-over">): void {
+    const over = truth.faultsOver;
     if (over === null || fact.at - over.at < convergeWithinMs) return;
-    for (const node of scene.nodes.values()) {
-      if (!scene.up.has(node.process) || scene.paused.has(node.process)) continue;
+    for (const node of truth.nodes.values()) {
+      if (!truth.up.has(node.process) || truth.paused.has(node.process)) continue;
       if (fact.at - node.startedAt < convergeWithinMs || node.leaving !== null) continue;
-      scene.looks.add("node-in-the-end");
-      judgeNode(node, over, fact);
+      truth.observations.add("final-node-checked");
+      checkNode(node, over, fact);
     }
     const leaders = [...leading.values()];
     const [leader] = leaders;
-    if (leaders.length !== 1 || leader === undefined || leader.epoch !== scene.head.link.epoch) {
+    if (leaders.length !== 1 || leader === undefined || leader.epoch !== truth.head.link.epoch) {
       const who = leaders.map(({ process, epoch }) => `${process} in epoch ${epoch}`).join(", ") || "nobody";
-      findings.add(37, `in the end ${who} leads, and the log is in epoch ${scene.head.link.epoch}`, [
+      findings.add(37, `in the end ${who} leads, and the log is in epoch ${truth.head.link.epoch}`, [
         over,
         ...leaders,
         fact,
@@ -57,20 +57,20 @@ export function watchConvergence(scene: Scene, book: LeaseBook): Monitor {
     }
   }
 
-  function judgeNode(node: NodeView, over: SimFactOf<"faults-over">, fact: SimFactOf<"run-over">): void {
-    const due = scene.acknowledgedBefore(fact.at - onItsWayMs)?.place ?? chains.genesis;
+  function checkNode(node: NodeView, over: SimFactOf<"faults-over">, fact: SimFactOf<"run-over">): void {
+    const due = truth.acknowledgedBefore(fact.at - onItsWayMs)?.point ?? chains.genesis;
     if (!chains.contains(node.applied, due) || node.rebuilding !== null) {
       const how = node.rebuilding === null ? "stands" : "builds anew, and stands";
       findings.add(
         37,
-        `${node.process} ${how} at ${told(node.applied.link)} in the end; the log is at ${told(scene.head.link)}`,
+        `${node.process} ${how} at ${formatLink(node.applied.link)} in the end; the log is at ${formatLink(truth.head.link)}`,
         [over, fact],
       );
     }
-    if (scene.up.get(node.process)?.role !== "node") return; // a broker decides nothing
+    if (truth.up.get(node.process)?.role !== "node") return; // a broker decides nothing
     if (remembersRate(node.process, fact.at)) return;
-    const fresh = book.freshAsOf(node.process, node.applied);
-    if (book.awaitsHead(node.process, fact.at - onItsWayMs)) return;
+    const fresh = leaseTracker.freshAsOf(node.process, node.applied);
+    if (leaseTracker.awaitsHead(node.process, fact.at - onItsWayMs)) return;
     if (node.degraded === null && (fresh === null || fact.at - fresh.sentAt > options.deltaMs))
       findings.add(
         37,
@@ -83,7 +83,7 @@ export function watchConvergence(scene: Scene, book: LeaseBook): Monitor {
   function remembersRate(node: string, at: SimMs): boolean {
     for (const [process, until] of rateOffUntil) {
       if (at - until >= rateRememberedMs) continue;
-      if (process === node || scene.up.get(process)?.role === "broker") return true;
+      if (process === node || truth.up.get(process)?.role === "broker") return true;
     }
     return false;
   }
@@ -120,7 +120,7 @@ export function watchConvergence(scene: Scene, book: LeaseBook): Monitor {
       killed: (fact) => {
         leading.delete(fact.process);
       },
-      "run-over": judgeEnd,
+      "run-over": checkEnd,
     },
   };
 }
@@ -134,17 +134,17 @@ type Asked = { readonly fact: SimFactOf<"receipt-asked">; completeAt: SimMs | nu
  * That delays receipts by one more W. In the product, the guard of broker calls prevents it
  * (src/broker/api/call-guard.ts).
  */
-export function watchReceipts(scene: Scene): Monitor {
-  const { findings, options } = scene;
+export function watchReceipts(truth: GroundTruth): Monitor {
+  const { findings, options } = truth;
   const asked = new Map<number, Asked>();
   const replayed: SimMs[] = [];
   const withinMs = (options.windowMaxMs * (1 + options.drift)) / (1 - options.drift) + 50 + commitMs;
 
-  function judgeEnd(end: SimFactOf<"run-over">): void {
+  function checkEnd(end: SimFactOf<"run-over">): void {
     for (const { fact, completeAt } of asked.values()) {
       const dueAt = fact.at + withinMs;
       if (fact.wait === "none" || dueAt > end.at || fact.timeoutMs < withinMs) continue;
-      scene.looks.add("receipt-in-peace");
+      truth.observations.add("receipt-after-faults");
       if (completeAt !== null && completeAt <= dueAt) continue;
       if (replayed.some((at) => at > fact.at - withinMs && at < dueAt)) continue;
       const how =
@@ -161,7 +161,7 @@ export function watchReceipts(scene: Scene): Monitor {
       },
       "receipt-asked": (fact) => {
         // Earlier, the system may still be converging.
-        if (scene.faultsOver !== null && fact.at - scene.faultsOver.at >= convergeWithinMs)
+        if (truth.faultsOver !== null && fact.at - truth.faultsOver.at >= convergeWithinMs)
           asked.set(fact.receipt, { fact, completeAt: null });
       },
       "receipt-answered": (fact) => {
@@ -170,7 +170,7 @@ export function watchReceipts(scene: Scene): Monitor {
         if (question !== undefined && (fact.answer.complete || fact.answer.status === "lost"))
           question.completeAt ??= fact.at;
       },
-      "run-over": judgeEnd,
+      "run-over": checkEnd,
     },
   };
 }

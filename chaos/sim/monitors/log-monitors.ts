@@ -6,22 +6,22 @@
 import { createHash } from "node:crypto";
 import type { Link } from "../../../src/events/index.ts";
 import type { SimFactOf } from "../facts.ts";
-import type { Place } from "./chains.ts";
+import type { LogPoint } from "./chains.ts";
+import type { GroundTruth } from "./ground-truth.ts";
 import type { Monitor } from "./monitor.ts";
-import type { Scene } from "./scene.ts";
 
 /** 1, 4, 5: each event directly follows the server's head and carries the hash of its bytes. */
-export function watchChain(scene: Scene): Monitor {
-  const { chains, findings, looks } = scene;
+export function watchChain(truth: GroundTruth): Monitor {
+  const { chains, findings, observations } = truth;
 
-  function judge(fact: SimFactOf<"wrote">): void {
-    const head = scene.serverHead(fact.process) ?? chains.genesis;
-    if (scene.find(fact.previous) !== head) {
-      const what = `${fact.process} wrote behind ${told(fact.previous)}, but its log ends at ${told(head.link)}`;
+  function check(fact: SimFactOf<"wrote">): void {
+    const head = truth.serverHead(fact.process) ?? chains.genesis;
+    if (truth.find(fact.previous) !== head) {
+      const what = `${fact.process} wrote behind ${formatLink(fact.previous)}, but its log ends at ${formatLink(head.link)}`;
       findings.add(1, what, [fact]);
     }
     let previous: Link = head.link;
-    looks.add("event-hashed", fact.entries.length);
+    observations.add("event-hashed", fact.entries.length);
     for (const { recorded, bytes } of fact.entries) {
       if (recorded.position !== previous.position + 1)
         findings.add(1, `position ${recorded.position} is written right behind ${previous.position}`, [fact]);
@@ -30,7 +30,7 @@ export function watchChain(scene: Scene): Monitor {
       if (recorded.epoch < previous.epoch || recorded.epoch !== fact.epoch)
         findings.add(5, `an event of epoch ${recorded.epoch} stands behind one of epoch ${previous.epoch}`, [fact]);
       const opens = recorded.event.type === "EpochOpened";
-      if (opens) looks.add("epoch-opened");
+      if (opens) observations.add("epoch-opened");
       if (opens !== recorded.epoch > previous.epoch) {
         const how = opens ? "is opened inside of itself" : "begins without its first event";
         findings.add(5, `epoch ${recorded.epoch} ${how}, at ${recorded.position}`, [fact]);
@@ -38,14 +38,14 @@ export function watchChain(scene: Scene): Monitor {
       previous = recorded;
     }
     if (fact.head.hash !== previous.hash)
-      findings.add(1, `the head is told as ${told(fact.head)}, and is ${told(previous)}`, [fact]);
+      findings.add(1, `the head is told as ${formatLink(fact.head)}, and is ${formatLink(previous)}`, [fact]);
   }
-  return { invariants: [1, 4, 5], before: { wrote: judge } };
+  return { invariants: [1, 4, 5], before: { wrote: check } };
 }
 
 /** 6, 7: an epoch has one writer and ends once the next epoch is opened. */
-export function watchWriters(scene: Scene): Monitor {
-  const { chains, findings } = scene;
+export function watchWriters(truth: GroundTruth): Monitor {
+  const { chains, findings } = truth;
   const openers = new Map<string, SimFactOf<"wrote">>();
   /** Pending writes, with the newest epoch that had been opened cleanly at the time of the write. */
   const waiting = new Map<
@@ -54,13 +54,13 @@ export function watchWriters(scene: Scene): Monitor {
   >();
   let opened: SimFactOf<"committed-cleanly"> | null = null;
 
-  function judge(fact: SimFactOf<"wrote">): void {
+  function check(fact: SimFactOf<"wrote">): void {
     waiting.set(fact.txn, { wrote: fact, after: opened });
     if (fact.op === "open-epoch") {
       openers.set(fact.incarnation, fact);
       return;
     }
-    const opening = (scene.serverHead(fact.process) ?? chains.genesis).opening;
+    const opening = (truth.serverHead(fact.process) ?? chains.genesis).opening;
     if (opening === null || opening.epoch !== fact.epoch || opening.incarnation !== fact.incarnation) {
       const newer = opening === null ? undefined : openers.get(opening.incarnation);
       const what = `${fact.writer} wrote in epoch ${fact.epoch} on ${fact.process}, where epoch ${opening?.epoch ?? 0} is open`;
@@ -71,10 +71,10 @@ export function watchWriters(scene: Scene): Monitor {
       findings.add(6, `${fact.writer} wrote in epoch ${fact.epoch}, which ${opener.writer} opened`, [opener, fact]);
   }
 
-  function judgeClean(fact: SimFactOf<"committed-cleanly">): void {
+  function checkClean(fact: SimFactOf<"committed-cleanly">): void {
     const known = waiting.get(fact.txn);
     waiting.delete(fact.txn);
-    if (known === undefined || fact.process !== scene.primary) return;
+    if (known === undefined || fact.process !== truth.primary) return;
     const { wrote, after } = known;
     if (after !== null && wrote.epoch < after.epoch) {
       const what = `${wrote.writer} got a clean commit in epoch ${wrote.epoch}, written after epoch ${after.epoch} was open`;
@@ -86,10 +86,10 @@ export function watchWriters(scene: Scene): Monitor {
   return {
     invariants: [6, 7],
     before: {
-      wrote: judge,
-      "committed-cleanly": judgeClean,
+      wrote: check,
+      "committed-cleanly": checkClean,
       "log-answered": (fact) => {
-        if (fact.outcome === "fenced") scene.looks.add("write-after-epoch");
+        if (fact.outcome === "fenced") truth.observations.add("write-after-epoch");
       },
       promoted: (fact) => {
         if (fact.how === "unsafe" || fact.how === "restored") opened = null; // its log may lack that epoch
@@ -99,20 +99,20 @@ export function watchWriters(scene: Scene): Monitor {
 }
 
 /** 2: every later primary holds all events that were acknowledged before. */
-export function watchPrefix(scene: Scene): Monitor {
-  const { chains, findings } = scene;
+export function watchPrefix(truth: GroundTruth): Monitor {
+  const { chains, findings } = truth;
 
-  function judge(place: Place | undefined, fact: SimFactOf<"promoted"> | SimFactOf<"committed-cleanly">): void {
-    if (place === undefined) {
-      findings.add(2, `${fact.process} speaks of ${told(fact.head)}, which was never written`, [fact]);
+  function check(point: LogPoint | undefined, fact: SimFactOf<"promoted"> | SimFactOf<"committed-cleanly">): void {
+    if (point === undefined) {
+      findings.add(2, `${fact.process} speaks of ${formatLink(fact.head)}, which was never written`, [fact]);
       return;
     }
-    const before = scene.acknowledged.at(-1);
-    if (before === undefined || chains.contains(place, scene.head)) return;
-    const shared = chains.common(place, scene.head);
-    // An old acknowledgement may be reported late. A place before the head is no contradiction.
-    if (fact.type === "committed-cleanly" && shared === place) return;
-    const what = `${fact.process} has ${told(place.link)}, without ${told(before.place.link)}: they part behind ${shared.link.position}`;
+    const before = truth.acknowledged.at(-1);
+    if (before === undefined || chains.contains(point, truth.head)) return;
+    const shared = chains.common(point, truth.head);
+    // An old acknowledgement may be reported late. A point before the head is no contradiction.
+    if (fact.type === "committed-cleanly" && shared === point) return;
+    const what = `${fact.process} has ${formatLink(point.link)}, without ${formatLink(before.point.link)}: they part behind ${shared.link.position}`;
     findings.add(2, what, [before.fact, fact]);
   }
 
@@ -120,43 +120,43 @@ export function watchPrefix(scene: Scene): Monitor {
     invariants: [2],
     before: {
       promoted: (fact) => {
-        if (fact.how === "procedure" && scene.acknowledged.length > 0) scene.looks.add("promotion-judged");
-        const mustHoldAll = fact.how === "procedure" || (fact.how === "restarted" && fact.process === scene.primary);
-        if (mustHoldAll) judge(scene.find(fact.head), fact);
+        if (fact.how === "procedure" && truth.acknowledged.length > 0) truth.observations.add("promotion-checked");
+        const mustHoldAll = fact.how === "procedure" || (fact.how === "restarted" && fact.process === truth.primary);
+        if (mustHoldAll) check(truth.find(fact.head), fact);
       },
       "committed-cleanly": (fact) => {
-        if (fact.process === scene.primary) judge(scene.find(fact.head), fact);
-        else if (scene.synchronous > 0 && scene.proven) judge(scene.find(fact.head), fact);
+        if (fact.process === truth.primary) check(truth.find(fact.head), fact);
+        else if (truth.synchronous > 0 && truth.proven) check(truth.find(fact.head), fact);
       },
     },
   };
 }
 
 /** 8: the versions of each stream. */
-export function watchStreams(scene: Scene): Monitor {
-  const { chains, findings } = scene;
-  const versions = new Map<string, Place[]>();
+export function watchStreams(truth: GroundTruth): Monitor {
+  const { chains, findings } = truth;
+  const versions = new Map<string, LogPoint[]>();
 
-  function judge(fact: SimFactOf<"wrote">): void {
-    const seen = new Set<Place>();
+  function check(fact: SimFactOf<"wrote">): void {
+    const seen = new Set<LogPoint>();
     for (const { recorded } of fact.entries) {
-      const place = scene.find(recorded);
-      if (place === undefined) continue;
+      const point = truth.find(recorded);
+      if (point === undefined) continue;
       const { stream, version, position } = recorded;
       const list = versions.get(stream) ?? [];
       versions.set(stream, list);
-      if (list.includes(place) || seen.has(place)) continue; // another server wrote the same event
-      const last = list.findLast((each) => chains.contains(place, each));
+      if (list.includes(point) || seen.has(point)) continue; // another server wrote the same event
+      const last = list.findLast((each) => chains.contains(point, each));
       const expected = (last?.recorded?.version ?? 0) + 1;
       if (version !== expected)
         findings.add(8, `${stream} has version ${version} at ${position}, where ${expected} was due`, [fact]);
-      list.push(place);
-      seen.add(place);
+      list.push(point);
+      seen.add(point);
     }
   }
-  return { invariants: [8], after: { wrote: judge } };
+  return { invariants: [8], after: { wrote: check } };
 }
 
-export function told(link: Link): string {
+export function formatLink(link: Link): string {
   return `${link.epoch}.${link.position}.${link.hash.slice(0, 6)}`;
 }

@@ -1,5 +1,5 @@
 /**
- * Monitor: a small state machine over facts. `before` handlers run before the scene applies the fact, `after` handlers
+ * Monitor: a small state machine over facts. `before` handlers run before the ground truth applies the fact, `after` handlers
  * once it has.
  */
 import type { SimFact, SimFactOf } from "../facts.ts";

@@ -4,9 +4,9 @@
  * A protocol that denies everything is useless, not safe. No data structure may grow without bound.
  */
 import type { SimFactOf, SimMs } from "../facts.ts";
-import { barOf } from "./decision-monitors.ts";
+import { denialFor } from "./decision-monitors.ts";
+import type { GroundTruth } from "./ground-truth.ts";
 import type { Monitor } from "./monitor.ts";
-import type { Scene } from "./scene.ts";
 
 /** Time after a fault in which failures count as its consequences: a takeover, a catch-up. */
 const recoverMs = 10_000;
@@ -19,30 +19,31 @@ const sampleMin = 30;
 
 export type Availability = { rightful: number; permitted: number };
 
-export function watchAvailability(scene: Scene, counts: Availability): Monitor {
-  const { findings, options } = scene;
+export function watchAvailability(truth: GroundTruth, counts: Availability): Monitor {
+  const { findings, options } = truth;
   const open = new Map<number, SimFactOf<"request-began">>();
   let refused: SimFactOf<"decided"> | null = null;
 
   function isQuiet(from: SimMs): boolean {
-    return scene.faults.size === 0 && scene.quietSince + recoverMs < from;
+    return truth.faults.size === 0 && truth.quietSince + recoverMs < from;
   }
 
   /**
-   * True if no node has a reason to refuse the request: it is permitted at every place from its token to the
+   * True if no node has a reason to refuse the request: it is permitted at every point from its token to the
    * acknowledged head.
    */
   function isRightful(fact: SimFactOf<"request-began">): boolean {
-    const node = scene.nodes.get(fact.to);
-    const request = scene.requests.get(fact.request);
-    if (node === undefined || request === undefined || !node.up || scene.paused.has(fact.to)) return false;
-    const created = scene.rights.created(fact.session, scene.head);
+    const node = truth.nodes.get(fact.to);
+    const request = truth.requests.get(fact.request);
+    if (node === undefined || request === undefined || !node.up || truth.paused.has(fact.to)) return false;
+    const created = truth.rights.created(fact.session, truth.head);
     if (created === undefined || created.expiresAt - options.wallStart - fact.at < expiryMarginMs) return false;
     const closesAt = node.routes.get(request.began.route)?.closesAtMs ?? null;
     if (closesAt !== null && closesAt - fact.at < expiryMarginMs) return false;
-    const server = scene.primary === null ? undefined : scene.serverHead(scene.primary);
+    const server = truth.primary === null ? undefined : truth.serverHead(truth.primary);
     return (
-      barOf(scene, request, node, scene.head) === null && barOf(scene, request, node, server ?? scene.head) === null
+      denialFor(truth, request, node, truth.head) === null &&
+      denialFor(truth, request, node, server ?? truth.head) === null
     );
   }
 
@@ -72,7 +73,7 @@ export function watchAvailability(scene: Scene, counts: Availability): Monitor {
         for (const [id, began] of open) {
           if (fact.at - began.at < patienceMs) break; // oldest first
           open.delete(id);
-          if (scene.requests.has(id)) count(began, null);
+          if (truth.requests.has(id)) count(began, null);
         }
         if (isQuiet(fact.at) && isRightful(fact)) open.set(fact.request, fact);
       },
@@ -81,14 +82,14 @@ export function watchAvailability(scene: Scene, counts: Availability): Monitor {
 }
 
 /** 38: no data structure exceeds its bound. */
-export function watchSizes(scene: Scene): Monitor {
+export function watchSizes(truth: GroundTruth): Monitor {
   return {
     invariants: [38],
     before: {
       sized: (fact) => {
-        scene.looks.add("size-told");
+        truth.observations.add("size-reported");
         if (fact.size > fact.sizeMax)
-          scene.findings.add(38, `${fact.process} holds ${fact.size} ${fact.what}, of ${fact.sizeMax} at most`, [fact]);
+          truth.findings.add(38, `${fact.process} holds ${fact.size} ${fact.what}, of ${fact.sizeMax} at most`, [fact]);
       },
     },
   };

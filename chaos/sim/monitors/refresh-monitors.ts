@@ -4,18 +4,18 @@
  */
 import type { CommandId } from "../../../src/events/index.ts";
 import type { SimFactOf } from "../facts.ts";
-import type { Place } from "./chains.ts";
+import type { LogPoint } from "./chains.ts";
+import type { GroundTruth } from "./ground-truth.ts";
 import type { Monitor } from "./monitor.ts";
-import type { Scene } from "./scene.ts";
 
 /** Upper bound, ms, of 5 s by a clock that may run at a wrong rate. */
 const lateMs = 8_000;
 
-export function watchRefreshes(scene: Scene): Monitor {
-  const { chains, findings, looks } = scene;
+export function watchRefreshes(truth: GroundTruth): Monitor {
+  const { chains, findings, observations } = truth;
   const leading = new Map<string, number>();
-  /** By command: the place and time of its first event. */
-  const written = new Map<CommandId, Readonly<{ place: Place; at: number }>>();
+  /** By command: the point and time of its first event. */
+  const written = new Map<CommandId, Readonly<{ point: LogPoint; at: number }>>();
   /** By process: the end of its machine's last sleep, during which clocks stop. Infinity: it sleeps now. */
   const slept = new Map<string, number>();
   const presented = new Map<string, SimFactOf<"token-presented">[]>();
@@ -23,8 +23,8 @@ export function watchRefreshes(scene: Scene): Monitor {
   /** Ignores builds that record no intents, and intents that a promotion lost. */
   const isBound = ({ intent }: SimFactOf<"token-presented">): boolean => {
     if (intent === null) return false;
-    const place = written.get(intent)?.place;
-    return place !== undefined && chains.contains(scene.head, place);
+    const point = written.get(intent)?.point;
+    return point !== undefined && chains.contains(truth.head, point);
   };
 
   return {
@@ -46,7 +46,7 @@ export function watchRefreshes(scene: Scene): Monitor {
       "token-sent": (fact) => {
         if (fact.intent === null) return;
         const intent = written.get(fact.intent);
-        const isRecorded = intent?.place.link.epoch === fact.epoch;
+        const isRecorded = intent?.point.link.epoch === fact.epoch;
         const knowsEnd = leading.get(fact.process) !== fact.epoch;
         const isLate =
           intent !== undefined && fact.at - intent.at > lateMs && (slept.get(fact.process) ?? 0) < intent.at;
@@ -60,7 +60,7 @@ export function watchRefreshes(scene: Scene): Monitor {
         findings.add("refresh-fenced", what, [fact]);
       },
       "token-presented": (fact) => {
-        looks.add("token-judged");
+        observations.add("token-checked");
         const before = presented.get(fact.token) ?? [];
         presented.set(fact.token, [...before, fact]);
         const first = isBound(fact) ? before.find(isBound) : undefined;
@@ -69,7 +69,7 @@ export function watchRefreshes(scene: Scene): Monitor {
         findings.add("presented-once", what, [first, fact]);
       },
       "session-dismissed": (fact) => {
-        looks.add("dismissal-judged");
+        observations.add("dismissal-checked");
         if (fact.because !== "reuse") return;
         const what = `${fact.process} ends ${fact.sessionId}: the provider had received ${fact.token} from the cluster before`;
         findings.add("refresh-kept", what, [fact]);
@@ -79,8 +79,8 @@ export function watchRefreshes(scene: Scene): Monitor {
       wrote: (fact) => {
         for (const { commandId, first } of fact.commands) {
           const entry = fact.entries.find(({ recorded }) => recorded.position === first);
-          const place = entry && scene.find(entry.recorded);
-          if (place !== undefined) written.set(commandId, { place, at: fact.at });
+          const point = entry && truth.find(entry.recorded);
+          if (point !== undefined) written.set(commandId, { point, at: fact.at });
         }
       },
     },

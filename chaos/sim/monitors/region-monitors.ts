@@ -6,28 +6,28 @@
  * - The nodes that hold such a lease enforce everything that the broker confirms.
  */
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
-import type { Place } from "./chains.ts";
-import { answerKey, type LeaseBook } from "./lease-book.ts";
-import { told } from "./log-monitors.ts";
+import type { LogPoint } from "./chains.ts";
+import type { GroundTruth, NodeView } from "./ground-truth.ts";
+import { answerKey, type LeaseTracker } from "./lease-tracker.ts";
+import { formatLink } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
 import { nodeOf } from "./projection-monitors.ts";
-import type { NodeView, Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
 /** Rounding error of a clock reading, ms. */
 const roundedMs = 0.5;
 
 /** Checks at the node: the age, in true time, that the node assigns to its lease after a grant by age. */
-export function watchLeasesByAge(scene: Scene, book: LeaseBook): Monitor {
-  const { findings, looks } = scene;
+export function watchLeasesByAge(truth: GroundTruth, leaseTracker: LeaseTracker): Monitor {
+  const { findings, observations } = truth;
   const clocks = new Map<ProcessName, SimFactOf<"clock-set">>();
 
-  function judge(fact: SimFactOf<"grant-received">): void {
-    const restsOn = book.restsOn(fact);
+  function check(fact: SimFactOf<"grant-received">): void {
+    const restsOn = leaseTracker.restsOn(fact);
     const clock = clocks.get(fact.process);
     if (restsOn === undefined || clock === undefined || fact.anchorAgeMs === undefined) return;
     if (clock.at > restsOn) return; // the clock changed meanwhile, so the interval has no single rate
-    looks.add("age-judged");
+    observations.add("lease-age-checked");
     const ageMs = fact.anchorAgeMs / clock.rate;
     const trueMs = fact.at - restsOn;
     if (ageMs >= trueMs - roundedMs) return;
@@ -41,7 +41,7 @@ export function watchLeasesByAge(scene: Scene, book: LeaseBook): Monitor {
       "clock-set": (fact) => {
         clocks.set(fact.process, fact);
       },
-      "grant-received": judge,
+      "grant-received": check,
     },
   };
 }
@@ -49,31 +49,31 @@ export function watchLeasesByAge(scene: Scene, book: LeaseBook): Monitor {
 /**
  * No grant by age leaves before the mark is on disk. The mark stays there while a lease by age from this boot counts.
  */
-export function watchAgeMarks(scene: Scene, held: LeasesByAge): Monitor {
-  const { findings, looks } = scene;
+export function watchAgeMarks(truth: GroundTruth, held: LeasesByAge): Monitor {
+  const { findings, observations } = truth;
   const marks = new Map<ProcessName, SimFactOf<"age-mark">>();
   /** By process: the boot that holds a lease from the leader. */
   const granted = new Map<ProcessName, string>();
 
-  function judgeGrant(fact: SimFactOf<"grant-sent">): void {
+  function checkGrant(fact: SimFactOf<"grant-sent">): void {
     if (fact.agedMs === null) return;
-    looks.add("mark-judged");
+    observations.add("age-mark-checked");
     const mark = marks.get(fact.process);
     if (mark?.mark === "on the disk") return;
     const what = `${fact.process} grants ${fact.node} a lease by age before the age mark is on its disk`;
     findings.add("age-marked", what, mark === undefined ? [fact] : [mark, fact]);
   }
 
-  function judgeMark(fact: SimFactOf<"age-mark">): void {
+  function checkMark(fact: SimFactOf<"age-mark">): void {
     const before = marks.get(fact.process);
     marks.set(fact.process, fact);
     if (fact.mark === "on the disk" || before?.mark !== "on the disk" || fact.how !== "removed") return;
-    looks.add("mark-judged");
+    observations.add("age-mark-checked");
     if (granted.get(fact.process) !== fact.boot) {
       findings.add("age-marked", `${fact.process} removes the age mark without a lease of its own`, [before, fact]);
       return;
     }
-    for (const node of scene.nodes.values()) {
+    for (const node of truth.nodes.values()) {
       const until = held.until(fact, node);
       if (until === null || until <= fact.at) continue;
       const what = `${fact.process} removes the age mark, and ${node.process} may hold its lease by age for another ${seconds(until - fact.at)}`;
@@ -84,8 +84,8 @@ export function watchAgeMarks(scene: Scene, held: LeasesByAge): Monitor {
   return {
     invariants: ["age-marked"],
     before: {
-      "age-mark": judgeMark,
-      "grant-sent": judgeGrant,
+      "age-mark": checkMark,
+      "grant-sent": checkGrant,
       "grant-received": (fact) => {
         if (fact.taken && (fact.agedMs ?? null) === null) granted.set(fact.process, fact.boot);
       },
@@ -94,30 +94,30 @@ export function watchAgeMarks(scene: Scene, held: LeasesByAge): Monitor {
 }
 
 /** A regional broker reports as enforced only what every node with a lease by age from this boot enforces. */
-export function watchRegionClaims(scene: Scene, book: LeaseBook, held: LeasesByAge): Monitor {
-  const { chains, findings, looks } = scene;
+export function watchRegionClaims(truth: GroundTruth, leaseTracker: LeaseTracker, held: LeasesByAge): Monitor {
+  const { chains, findings, observations } = truth;
 
-  function judge(fact: SimFactOf<"renew-sent" | "confirm-sent">): void {
-    const claimed = scene.find(fact.enforced);
-    if (nodeOf(scene, fact)?.lessee !== "broker" || claimed === undefined || !scene.oneWriter) return;
-    for (const node of scene.nodes.values()) {
+  function check(fact: SimFactOf<"renew-sent" | "confirm-sent">): void {
+    const claimed = truth.find(fact.enforced);
+    if (nodeOf(truth, fact)?.lessee !== "broker" || claimed === undefined || !truth.oneWriter) return;
+    for (const node of truth.nodes.values()) {
       const until = held.untilWithout(fact, node, claimed);
       if (until === null || until <= fact.at) continue;
-      const decides = book.mayDecideUntil(node.process, claimed);
+      const decides = leaseTracker.mayDecideUntil(node.process, claimed);
       if (decides === null || decides <= fact.at) continue;
-      looks.add("region-claim-judged");
+      observations.add("region-claim-checked");
       if (chains.contains(node.enforced, claimed)) continue;
-      const what = `${fact.process} says that it enforces ${told(claimed.link)}, and ${node.process} with a lease by age enforces ${told(node.enforced.link)}`;
+      const what = `${fact.process} says that it enforces ${formatLink(claimed.link)}, and ${node.process} with a lease by age enforces ${formatLink(node.enforced.link)}`;
       findings.add("region-enforced", what, [fact]);
     }
   }
 
-  return { invariants: ["region-enforced"], before: { "renew-sent": judge, "confirm-sent": judge } };
+  return { invariants: ["region-enforced"], before: { "renew-sent": check, "confirm-sent": check } };
 }
 
 type Granter = Readonly<{ process: ProcessName; boot: string }>;
-type Sent = Readonly<{ process: ProcessName; boot: string; head: Place | undefined; leaseFrom: SimMs }>;
-type LeaseByAge = Readonly<{ head: Place | undefined; until: SimMs }>;
+type Sent = Readonly<{ process: ProcessName; boot: string; head: LogPoint | undefined; leaseFrom: SimMs }>;
+type LeaseByAge = Readonly<{ head: LogPoint | undefined; until: SimMs }>;
 type Held = Readonly<{ granter: string; boot: string; leases: readonly LeaseByAge[] }>;
 
 /**
@@ -125,15 +125,15 @@ type Held = Readonly<{ granter: string; boot: string; leases: readonly LeaseByAg
  * counts. A lease no longer counts once its node has stopped, left or rebuilt.
  */
 export class LeasesByAge {
-  readonly #scene: Scene;
-  readonly #book: LeaseBook;
+  readonly #truth: GroundTruth;
+  readonly #leaseTracker: LeaseTracker;
   /** Keyed by the answered renew. */
   readonly #sent = new Map<string, Sent>();
   readonly #held = new Map<ProcessName, Held>();
 
-  constructor(scene: Scene, book: LeaseBook) {
-    this.#scene = scene;
-    this.#book = book;
+  constructor(truth: GroundTruth, leaseTracker: LeaseTracker) {
+    this.#truth = truth;
+    this.#leaseTracker = leaseTracker;
   }
 
   /**
@@ -143,11 +143,11 @@ export class LeasesByAge {
     return latest(this.#leases(granter, node));
   }
 
-  /** Like `until`, for leases whose head lacks this place: a node may use them before it has applied the place. */
-  untilWithout(granter: Granter, node: NodeView, place: Place): SimMs | null {
-    const { chains } = this.#scene;
+  /** Like `until`, for leases whose head lacks this point: a node may use them before it has applied the point. */
+  untilWithout(granter: Granter, node: NodeView, point: LogPoint): SimMs | null {
+    const { chains } = this.#truth;
     return latest(
-      this.#leases(granter, node).filter(({ head }) => head === undefined || !chains.contains(head, place)),
+      this.#leases(granter, node).filter(({ head }) => head === undefined || !chains.contains(head, point)),
     );
   }
 
@@ -178,21 +178,21 @@ export class LeasesByAge {
   }
 
   #grantSent(fact: SimFactOf<"grant-sent">): void {
-    const boot = this.#scene.nodes.get(fact.process)?.boot;
+    const boot = this.#truth.nodes.get(fact.process)?.boot;
     if (fact.agedMs === null || boot === undefined) return;
     // The broker may have used an older lease than the newest that it received, so the age in its grant decides.
-    const leaseFrom = fact.at - fact.agedMs / (1 + this.#scene.options.drift);
-    this.#sent.set(answerKey(fact), { process: fact.process, boot, head: this.#scene.find(fact.head), leaseFrom });
+    const leaseFrom = fact.at - fact.agedMs / (1 + this.#truth.options.drift);
+    this.#sent.set(answerKey(fact), { process: fact.process, boot, head: this.#truth.find(fact.head), leaseFrom });
     if (this.#sent.size > 4_096) this.#sent.delete(this.#sent.keys().next().value ?? "");
   }
 
   #taken(fact: SimFactOf<"grant-received">): void {
     const sent = this.#sent.get(answerKey(fact));
-    const restsOn = this.#book.restsOn(fact);
+    const restsOn = this.#leaseTracker.restsOn(fact);
     if (!fact.taken || sent === undefined || restsOn === undefined) return;
     const before = this.#held.get(fact.process);
     const isSame = before?.granter === sent.process && before.boot === sent.boot;
-    const until = Math.min(restsOn, sent.leaseFrom) + fact.windowMs * (1 - this.#scene.options.drift);
+    const until = Math.min(restsOn, sent.leaseFrom) + fact.windowMs * (1 - this.#truth.options.drift);
     const counting = isSame ? before.leases.filter((lease) => lease.until > fact.at) : [];
     const leases = [...counting, { head: sent.head, until }];
     this.#held.set(fact.process, { granter: sent.process, boot: sent.boot, leases });

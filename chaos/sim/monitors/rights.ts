@@ -1,30 +1,34 @@
 /**
- * Rights: which sessions and users may pass at any place of the log, folded independently of the product.
+ * Rights: which sessions and users may pass at any point of the log, folded independently of the product.
  *
  * - It implements docs/architecture.md §3 and not the product's projection, so that it repeats no mistake made there.
- * - It only adds data: callers can query any older place and any lost branch at any time.
+ * - It only adds data: callers can query any older point and any lost branch at any time.
  */
 import type { CardeaEvent, UnixMs } from "../../../src/events/index.ts";
-import type { Chains, Place } from "./chains.ts";
+import type { Chains, LogPoint } from "./chains.ts";
 import type { Invariant } from "./violation.ts";
 
-type Told<Value> = Readonly<{ place: Place; value: Value }>;
+type Versioned<Value> = Readonly<{ point: LogPoint; value: Value }>;
 type Member = Readonly<{ sources: ReadonlySet<string>; excluded: boolean }>;
 type Creation = Readonly<{ user: string; expiresAt: UnixMs }>;
-type Person = { readonly status: Told<"active" | "suspended" | "erased">[]; readonly cuts: Told<number>[] };
-type Session = { readonly created: Told<Creation>[]; readonly denied: Told<Denial>[]; readonly rounds: Told<number>[] };
-type Denial = Readonly<{ invariant: Invariant; why: string }>;
+type Person = { readonly status: Versioned<"active" | "suspended" | "erased">[]; readonly cuts: Versioned<number>[] };
+type Session = {
+  readonly created: Versioned<Creation>[];
+  readonly denied: Versioned<DenialCause>[];
+  readonly rounds: Versioned<number>[];
+};
+type DenialCause = Readonly<{ invariant: Invariant; why: string }>;
 
-/** Bar: the reason why a session or user may not pass, and the invariant that requires it. */
-export type Bar = Readonly<{ invariant: Invariant; why: string; place: Place | null }>;
+/** The reason why a session or user may not pass, and the invariant that requires it. */
+export type Denial = Readonly<{ invariant: Invariant; why: string; point: LogPoint | null }>;
 
-const nowhere: Member = { sources: new Set(), excluded: false };
+const noMembership: Member = { sources: new Set(), excluded: false };
 
 export class Rights {
   readonly #chains: Chains;
   readonly #sessions = new Map<string, Session>();
   readonly #people = new Map<string, Person>();
-  readonly #members = new Map<string, Told<Member>[]>();
+  readonly #members = new Map<string, Versioned<Member>[]>();
   /** Every user and every group that ever occurred in a membership event. */
   readonly #groupsOf = new Map<string, Set<string>>();
   readonly #membersOf = new Map<string, Set<string>>();
@@ -34,80 +38,82 @@ export class Rights {
   }
 
   /**
-   * Folds one place. The scene calls it once per place, when a server first writes it.
+   * Folds one event. The ground truth calls it once per point, when a server first writes it.
    * @param round the claim `round` in the sealed profile that the event carries; null: unknown
    * @returns the defect of the event; null: none
    */
-  fold(place: Place, round: number | null = null): string | null {
-    const { recorded } = place;
+  fold(point: LogPoint, round: number | null = null): string | null {
+    const { recorded } = point;
     if (recorded === null) return null;
     const { event } = recorded;
     if (round !== null && (event.type === "SessionCreated" || event.type === "SessionRefreshed"))
-      this.#session(event.sessionId).rounds.push({ place, value: round });
+      this.#session(event.sessionId).rounds.push({ point, value: round });
     if (event.type === "Unknown") {
-      if (recorded.effect === "tightens") this.#obey(recorded.stream, place);
+      if (recorded.effect === "tightens") this.#denySubject(recorded.stream, point);
       return null;
     }
     if (event.type === "SessionCreated") {
       const session = this.#session(event.sessionId);
-      const again = this.#last(session.created, place) !== undefined;
-      session.created.push({ place, value: { user: event.userId, expiresAt: event.expiresAt } });
+      const again = this.#last(session.created, point) !== undefined;
+      session.created.push({ point, value: { user: event.userId, expiresAt: event.expiresAt } });
       return again ? `session ${event.sessionId} is created a second time` : null;
     }
-    this.#foldOther(event, place);
+    this.#foldOther(event, point);
     return null;
   }
 
   /** Null: the session may pass there. Ignores its expiry. */
-  bar(session: string, place: Place): Bar | null {
+  denialOf(session: string, point: LogPoint): Denial | null {
     const known = this.#sessions.get(session);
-    const created = known && this.#last(known.created, place);
-    const denied = known && this.#last(known.denied, place);
-    if (denied !== undefined) return { ...denied.value, place: denied.place };
-    if (created === undefined) return { invariant: 21, why: "it was never created there", place: null };
+    const created = known && this.#last(known.created, point);
+    const denied = known && this.#last(known.denied, point);
+    if (denied !== undefined) return { ...denied.value, point: denied.point };
+    if (created === undefined) return { invariant: 21, why: "it was never created there", point: null };
     const person = this.#people.get(created.value.user);
     if (person === undefined) return null;
     for (const cut of person.cuts)
-      if (created.place.link.position < cut.value && this.#chains.contains(place, cut.place))
-        return { invariant: 22, why: `the sessions of ${created.value.user} were cut`, place: cut.place };
-    const standing = this.#standing(person, place);
-    return standing === null ? null : { invariant: 22, why: `its user is ${standing.value}`, place: standing.place };
+      if (created.point.link.position < cut.value && this.#chains.contains(point, cut.point))
+        return { invariant: 22, why: `the sessions of ${created.value.user} were cut`, point: cut.point };
+    const deniedStatus = this.#deniedStatus(person, point);
+    return deniedStatus === null
+      ? null
+      : { invariant: 22, why: `its user is ${deniedStatus.value}`, point: deniedStatus.point };
   }
 
   /** Null: the user may use a route of this group there. */
-  groupBar(user: string, group: string, place: Place): Bar | null {
-    const told = this.#last(this.#members.get(keyOf(user, group)) ?? [], place);
-    if (told !== undefined && !told.value.excluded && told.value.sources.size > 0) return null;
-    return { invariant: 23, why: `${user} is not in ${group}`, place: told?.place ?? null };
+  groupDenial(user: string, group: string, point: LogPoint): Denial | null {
+    const entry = this.#last(this.#members.get(keyOf(user, group)) ?? [], point);
+    if (entry !== undefined && !entry.value.excluded && entry.value.sources.size > 0) return null;
+    return { invariant: 23, why: `${user} is not in ${group}`, point: entry?.point ?? null };
   }
 
   /** Null: the user is not in a group whose members are kept out there. */
-  barredBar(user: string, group: string, place: Place): Bar | null {
-    const told = this.#last(this.#members.get(keyOf(user, group)) ?? [], place);
-    if (told === undefined || told.value.excluded || told.value.sources.size === 0) return null;
-    return { invariant: 23, why: `${user} is in ${group}`, place: told.place };
+  excludedGroupDenial(user: string, group: string, point: LogPoint): Denial | null {
+    const entry = this.#last(this.#members.get(keyOf(user, group)) ?? [], point);
+    if (entry === undefined || entry.value.excluded || entry.value.sources.size === 0) return null;
+    return { invariant: 23, why: `${user} is in ${group}`, point: entry.point };
   }
 
   /** Null: the session's claim `round` there is below the number, or is unknown. */
-  roundBar(session: string, below: number, place: Place): Bar | null {
-    const told = this.#last(this.#sessions.get(session)?.rounds ?? [], place);
-    if (told === undefined || told.value < below) return null;
-    return { invariant: 23, why: `its round is ${told.value}`, place: told.place };
+  roundDenial(session: string, below: number, point: LogPoint): Denial | null {
+    const entry = this.#last(this.#sessions.get(session)?.rounds ?? [], point);
+    if (entry === undefined || entry.value < below) return null;
+    return { invariant: 23, why: `its round is ${entry.value}`, point: entry.point };
   }
 
-  created(session: string, place: Place): Creation | undefined {
-    return this.#last(this.#sessions.get(session)?.created ?? [], place)?.value;
+  created(session: string, point: LogPoint): Creation | undefined {
+    return this.#last(this.#sessions.get(session)?.created ?? [], point)?.value;
   }
 
   /** True if any branch, including a lost one, denied the session or its user. */
   deniedAnywhere(session: string): boolean {
     const known = this.#sessions.get(session);
     if (known === undefined || known.denied.length > 0) return true;
-    return known.created.some(({ place, value }) => {
+    return known.created.some(({ point, value }) => {
       const person = this.#people.get(value.user);
       if (person === undefined) return false;
-      if (person.status.some((told) => told.value !== "active")) return true;
-      return person.cuts.some((cut) => place.link.position < cut.value && this.#chains.contains(cut.place, place));
+      if (person.status.some((entry) => entry.value !== "active")) return true;
+      return person.cuts.some((cut) => point.link.position < cut.value && this.#chains.contains(cut.point, point));
     });
   }
 
@@ -116,84 +122,86 @@ export class Rights {
     return this.#sessions.get(session)?.created.at(-1)?.value;
   }
 
-  /** Sessions of a user created at or before a place. */
-  sessionsOf(user: string, place: Place): string[] {
+  /** Sessions of a user created at or before a point. */
+  sessionsOf(user: string, point: LogPoint): string[] {
     const found: string[] = [];
     for (const [id, session] of this.#sessions)
-      if (this.#last(session.created, place)?.value.user === user) found.push(id);
+      if (this.#last(session.created, point)?.value.user === user) found.push(id);
     return found;
   }
 
-  userBar(user: string, place: Place): Bar | null {
+  userDenial(user: string, point: LogPoint): Denial | null {
     const person = this.#people.get(user);
-    const standing = person === undefined ? null : this.#standing(person, place);
-    return standing === null ? null : { invariant: 22, why: `${user} is ${standing.value}`, place: standing.place };
+    const deniedStatus = person === undefined ? null : this.#deniedStatus(person, point);
+    return deniedStatus === null
+      ? null
+      : { invariant: 22, why: `${user} is ${deniedStatus.value}`, point: deniedStatus.point };
   }
 
-  /** True if an event after `after`, up to `place`, sets the user's status again. */
-  restoredBehind(user: string, after: Place, place: Place): boolean {
+  /** True if an event after `after`, up to `point`, sets the user's status again. */
+  isRestoredAfter(user: string, after: LogPoint, point: LogPoint): boolean {
     return (this.#people.get(user)?.status ?? []).some(
-      (told) =>
-        told.value === "active" &&
-        this.#chains.contains(place, told.place) &&
-        !this.#chains.contains(after, told.place),
+      (entry) =>
+        entry.value === "active" &&
+        this.#chains.contains(point, entry.point) &&
+        !this.#chains.contains(after, entry.point),
     );
   }
 
-  #standing(person: Person, place: Place): Told<string> | null {
-    for (const told of person.status)
-      if (told.value === "erased" && this.#chains.contains(place, told.place)) return told;
-    const last = this.#last(person.status, place);
+  #deniedStatus(person: Person, point: LogPoint): Versioned<string> | null {
+    for (const entry of person.status)
+      if (entry.value === "erased" && this.#chains.contains(point, entry.point)) return entry;
+    const last = this.#last(person.status, point);
     return last === undefined || last.value === "active" ? null : last;
   }
 
-  #foldOther(event: Exclude<CardeaEvent, { type: "SessionCreated" }>, place: Place): void {
-    const { position } = place.link;
+  #foldOther(event: Exclude<CardeaEvent, { type: "SessionCreated" }>, point: LogPoint): void {
+    const { position } = point.link;
     switch (event.type) {
       case "SessionRevoked":
-        this.#session(event.sessionId).denied.push({ place, value: { invariant: 21, why: "it was revoked" } });
+        this.#session(event.sessionId).denied.push({ point, value: { invariant: 21, why: "it was revoked" } });
         return;
       case "SessionsExpired":
         for (const id of event.sessionIds)
-          this.#session(id).denied.push({ place, value: { invariant: 21, why: "it was swept" } });
+          this.#session(id).denied.push({ point, value: { invariant: 21, why: "it was swept" } });
         return;
       case "UserSessionsRevoked":
-        this.#person(event.userId).cuts.push({ place, value: event.upTo === null ? position : event.upTo + 1 });
+        this.#person(event.userId).cuts.push({ point, value: event.upTo === null ? position : event.upTo + 1 });
         return;
       case "UserSuspended":
       case "UserErased": {
         const person = this.#person(event.userId);
-        person.cuts.push({ place, value: position });
-        person.status.push({ place, value: event.type === "UserErased" ? "erased" : "suspended" });
+        person.cuts.push({ point, value: position });
+        person.status.push({ point, value: event.type === "UserErased" ? "erased" : "suspended" });
         return;
       }
       case "TighteningReasserted":
-        this.#obey(event.subject, place);
+        this.#denySubject(event.subject, point);
         return;
       case "UserRestored":
-        this.#person(event.userId).status.push({ place, value: "active" });
+        this.#person(event.userId).status.push({ point, value: "active" });
         return;
       case "GroupMembersChanged":
-        for (const user of event.added) this.#change(user, event.groupId, place, { add: event.source });
-        for (const user of event.removed) this.#change(user, event.groupId, place, { remove: event.source });
+        for (const user of event.added) this.#change(user, event.groupId, point, { add: event.source });
+        for (const user of event.removed) this.#change(user, event.groupId, point, { remove: event.source });
         return;
       case "UserGroupsReplaced": {
         const wanted = new Set<string>(event.groupIds);
         for (const group of this.#groupsOf.get(event.userId) ?? [])
-          if (!wanted.has(group)) this.#change(event.userId, group, place, { remove: event.source });
-        for (const group of wanted) this.#change(event.userId, group, place, { add: event.source });
+          if (!wanted.has(group)) this.#change(event.userId, group, point, { remove: event.source });
+        for (const group of wanted) this.#change(event.userId, group, point, { add: event.source });
         return;
       }
       case "GroupRemoved":
         for (const user of this.#membersOf.get(event.groupId) ?? [])
-          this.#tell(user, event.groupId, { place, value: nowhere });
+          this.#setMembership(user, event.groupId, { point, value: noMembership });
         return;
       default: // no other event grants or denies access
     }
   }
 
-  #change(user: string, group: string, place: Place, how: Readonly<{ add: string } | { remove: string }>): void {
-    const before = this.#last(this.#members.get(keyOf(user, group)) ?? [], place)?.value ?? nowhere;
+  #change(user: string, group: string, point: LogPoint, how: Readonly<{ add: string } | { remove: string }>): void {
+    const before = this.#last(this.#members.get(keyOf(user, group)) ?? [], point)?.value ?? noMembership;
     const sources = new Set(before.sources);
     let { excluded } = before;
     if ("add" in how) {
@@ -203,33 +211,33 @@ export class Rights {
       sources.delete(how.remove);
       if (how.remove === "operator") excluded = true;
     }
-    this.#tell(user, group, { place, value: { sources, excluded } });
+    this.#setMembership(user, group, { point, value: { sources, excluded } });
   }
 
-  #tell(user: string, group: string, told: Told<Member>): void {
+  #setMembership(user: string, group: string, entry: Versioned<Member>): void {
     const key = keyOf(user, group);
-    listIn(this.#members, key).push(told);
+    listIn(this.#members, key).push(entry);
     setIn(this.#groupsOf, user).add(group);
     setIn(this.#membersOf, group).add(user);
   }
 
   /** Applies a final fact of an unknown type: it denies the subject of its stream. */
-  #obey(stream: string, place: Place): void {
+  #denySubject(stream: string, point: LogPoint): void {
     const colon = stream.indexOf(":");
     const [kind, id] = [stream.slice(0, colon), stream.slice(colon + 1)];
     if (kind === "session")
-      this.#session(id).denied.push({ place, value: { invariant: 16, why: "an unknown final event said no" } });
+      this.#session(id).denied.push({ point, value: { invariant: 16, why: "an unknown final event said no" } });
     if (kind !== "user") return;
     const person = this.#person(id);
-    person.cuts.push({ place, value: place.link.position });
-    person.status.push({ place, value: "suspended" });
+    person.cuts.push({ point, value: point.link.position });
+    person.status.push({ point, value: "suspended" });
   }
 
-  /** The newest value recorded at or before a place. */
-  #last<Value>(list: readonly Told<Value>[], place: Place): Told<Value> | undefined {
+  /** The newest value recorded at or before a point. */
+  #last<Value>(list: readonly Versioned<Value>[], point: LogPoint): Versioned<Value> | undefined {
     for (let i = list.length - 1; i >= 0; i -= 1) {
-      const told = list[i];
-      if (told !== undefined && this.#chains.contains(place, told.place)) return told;
+      const entry = list[i];
+      if (entry !== undefined && this.#chains.contains(point, entry.point)) return entry;
     }
     return undefined;
   }

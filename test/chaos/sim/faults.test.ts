@@ -6,7 +6,7 @@ import type { PlannedFault } from "../../../chaos/sim/fault-plan.ts";
 import { type Stage, startFaults } from "../../../chaos/sim/faults.ts";
 import { type FaultKind, faultClasses, optionsOf } from "../../../chaos/sim/swarm.ts";
 import { World } from "../../../chaos/sim/world.ts";
-import { idleCompany } from "./idle-company.ts";
+import { buildIdleCluster } from "./idle-cluster.ts";
 
 const kinds: readonly FaultKind[] = Object.values(faultClasses).flat();
 
@@ -14,10 +14,10 @@ function stageOf(seed: number) {
   const facts: SimFact[] = [];
   const world = new World({ seed, facts: (fact) => facts.push(fact), traceLinesMax: 1_000 });
   const options = optionsOf(seed);
-  const players = idleCompany(world, options);
+  const players = buildIdleCluster(world, options);
   const infrastructure = [...world.processes.values()].filter(({ identity }) => identity.role !== "client");
   const stage: Stage = {
-    ...{ cast: players.cast, options, infrastructure, clients: players.clients, rollout: { finalizing: "no" } },
+    ...{ actors: players.actors, options, infrastructure, clients: players.clients, rollout: { finalizing: "no" } },
     pick: (list, by) => list[Math.floor(by * list.length)],
   };
   for (const client of players.clients) client.start();
@@ -40,9 +40,9 @@ function whole({ world, stage }: ReturnType<typeof stageOf>): void {
     [],
   );
   for (const from of all) for (const to of all) assert.ok(!world.network.isCut(from, to), `${from.name}>${to.name}`);
-  assert.ok(stage.cast.postgres.primary.isPrimary);
-  assert.equal(stage.cast.postgres.servers.filter((server) => server.isPrimary).length, 1);
-  assert.equal(stage.cast.postgres.synchronous, stage.options.synchronous);
+  assert.ok(stage.actors.postgres.primary.isPrimary);
+  assert.equal(stage.actors.postgres.servers.filter((server) => server.isPrimary).length, 1);
+  assert.equal(stage.actors.postgres.synchronous, stage.options.synchronous);
 }
 
 for (const kind of kinds) {

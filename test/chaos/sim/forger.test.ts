@@ -1,12 +1,12 @@
 /** The forger repeats and changes what it has seen, says so to the monitors, and nothing that it makes is authentic. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { BrokerPort, SaidAnswer } from "../../../chaos/sim/broker-port.ts";
+import type { BrokerPort, NodeMessageAnswer } from "../../../chaos/sim/broker-port.ts";
 import { Seals, type SimEnvelope } from "../../../chaos/sim/envelopes.ts";
 import type { SimFact } from "../../../chaos/sim/facts.ts";
 import { Forger } from "../../../chaos/sim/forger.ts";
 import { NatsModel } from "../../../chaos/sim/nats-model.ts";
-import type { Wish } from "../../../chaos/sim/workload-plan.ts";
+import type { PlannedAction } from "../../../chaos/sim/workload-plan.ts";
 import { World } from "../../../chaos/sim/world.ts";
 import type { BootId, Epoch, Incarnation, NodeId, UnixMs } from "../../../src/events/index.ts";
 import { genesis } from "../../../src/events/index.ts";
@@ -45,7 +45,7 @@ function room() {
   const said: SimEnvelope[] = [];
   const port = {
     process: leader,
-    say: (envelope: SimEnvelope, answered: (answer: SaidAnswer) => void) => {
+    sendMessage: (envelope: SimEnvelope, answered: (answer: NodeMessageAnswer) => void) => {
       said.push(envelope);
       answered({ type: "grant", envelope: seals.seal(broker, { kind: "grant", grant }) });
     },
@@ -61,8 +61,8 @@ function room() {
   });
   forger.start();
   world.run(1_000);
-  const forge = (wish: Partial<Wish>): void => {
-    const whole: Wish = { id: 1, atMs: 0, kind: "forge", who: 0, other: 0, much: 0.3, ...wish };
+  const forge = (action: Partial<PlannedAction>): void => {
+    const whole: PlannedAction = { id: 1, atMs: 0, kind: "forge", who: 0, other: 0, much: 0.3, ...action };
     forger.forge(whole, { brokers: [port], nodes: ["node-1"] });
     world.run(world.now + 1_000);
   };
@@ -91,9 +91,9 @@ test("a batch that passed is repeated as it was, and is authentic; a changed one
 test("it answers a node in a broker's place, once, with an old grant or a better one", () => {
   const { seals, forger, port, said, forge } = room();
   const between = forger.between("node-1", port);
-  const answers: SaidAnswer[] = [];
+  const answers: NodeMessageAnswer[] = [];
   const ask = (): void =>
-    between.say(
+    between.sendMessage(
       seals.seal(
         { ...broker, role: "proxy", name: node, epoch: 0 as Epoch, incarnation: "" },
         { kind: "renew", renew },
@@ -118,7 +118,7 @@ test("it answers a node in a broker's place, once, with an old grant or a better
 test("what a node said is said again to a broker, or changed", () => {
   const { seals, forger, port, said, forge } = room();
   const between = forger.between("node-1", port);
-  between.say(seals.seal({ ...broker, role: "proxy", name: node }, { kind: "renew", renew }), () => {});
+  between.sendMessage(seals.seal({ ...broker, role: "proxy", name: node }, { kind: "renew", renew }), () => {});
   forge({ who: 0.6, other: 0.9 });
   forge({ who: 0.6, other: 0.1 });
   assert.equal(said.length, 3);

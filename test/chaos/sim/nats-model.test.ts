@@ -149,7 +149,7 @@ test("a boot that is over is called no more, and the next one has a connection o
 test("tricks drop, repeat and overtake, and the counts say so", () => {
   const { world, model, join, publish } = room();
   const [from, to] = [join("from", "east"), join("to", "east")];
-  Object.assign(model.tricks, { drop: 0.2, repeat: 0.2, overtake: 0.3, lateMsMax: 500 });
+  Object.assign(model.disturbances, { drop: 0.2, repeat: 0.2, overtake: 0.3, lateMsMax: 500 });
   publish(from, 1, 200);
   world.run(world.now + 2_000);
   const got = to.seen.slice(1).map(Number);

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { faultsMin, planFaults } from "../../../chaos/sim/fault-plan.ts";
-import { type FaultKind, faultClasses, optionsOf, tellOptions } from "../../../chaos/sim/swarm.ts";
-import { commandsMin, isCommand, planWishes } from "../../../chaos/sim/workload-plan.ts";
+import { type FaultKind, faultClasses, formatOptions, optionsOf } from "../../../chaos/sim/swarm.ts";
+import { commandsMin, isCommand, planActions } from "../../../chaos/sim/workload-plan.ts";
 
 const seeds = Array.from({ length: 120 }, (_, index) => index + 1);
 
@@ -11,7 +11,7 @@ test("a seed's world, faults and wishes are the same whenever they are asked for
   for (const seed of [1, 77]) {
     assert.deepEqual(optionsOf(seed), optionsOf(seed));
     assert.deepEqual(planFaults(optionsOf(seed)), planFaults(optionsOf(seed)));
-    assert.deepEqual(planWishes(optionsOf(seed)), planWishes(optionsOf(seed)));
+    assert.deepEqual(planActions(optionsOf(seed)), planActions(optionsOf(seed)));
   }
   assert.notDeepEqual(planFaults(optionsOf(1)), planFaults(optionsOf(2)));
 });
@@ -20,17 +20,17 @@ test("every seed has its shape: two minutes, five faults, two hundred commands, 
   for (const seed of seeds) {
     const options = optionsOf(seed);
     const faults = planFaults(options);
-    const wishes = planWishes(options);
+    const actions = planActions(options);
     assert.ok(options.endMs >= 120_000);
     assert.ok(faults.length >= faultsMin);
-    assert.ok(wishes.filter(({ kind }) => isCommand(kind)).length >= commandsMin);
+    assert.ok(actions.filter(({ kind }) => isCommand(kind)).length >= commandsMin);
     assert.ok(options.endMs - options.faultsUntilMs >= 45_000);
     for (const { atMs, forMs } of faults) {
       assert.ok(atMs >= options.faultsFromMs && atMs + forMs <= options.faultsUntilMs + 1);
     }
     assert.deepEqual(
-      wishes,
-      wishes.toSorted((a, b) => a.atMs - b.atMs),
+      actions,
+      actions.toSorted((a, b) => a.atMs - b.atMs),
     );
   }
 });
@@ -50,7 +50,7 @@ test("a seed breaks only what its swarm has left on, and all seeds together brea
 });
 
 test("the options of a seed are told in words", () => {
-  const told = tellOptions(optionsOf(7));
+  const told = formatOptions(optionsOf(7));
   assert.match(told, /^seed 7: 1\d\d s, faults from \d+ to \d+ ms/);
   assert.match(told, /breaks: .*leaves alone: /);
 });

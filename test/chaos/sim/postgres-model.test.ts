@@ -241,7 +241,7 @@ test("a backup is told of when it is put in place, also where another is promote
   );
   const judged = watch({ wallStart: worldStart, deltaMs: 5_000, drift: 0.01, windowMaxMs: 15_000 });
   for (const fact of bench.facts) judged.report(fact);
-  assert.equal(judged.judgement().counts.get(2), undefined);
+  assert.equal(judged.monitorResult().counts.get(2), undefined);
 });
 
 test("partitions below the horizon are dropped whole, and never the one that is written to", () => {

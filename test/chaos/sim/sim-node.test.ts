@@ -1,7 +1,7 @@
 /** Simulated nodes against a broker that grants and answers at once. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { NodeFace } from "../../../chaos/sim/actors.ts";
+import type { NodeActor } from "../../../chaos/sim/actors.ts";
 import type { BrokerPort } from "../../../chaos/sim/broker-port.ts";
 import { Seals, type SimEnvelope } from "../../../chaos/sim/envelopes.ts";
 import { plainRoute, type SimFact, type SimFactOf } from "../../../chaos/sim/facts.ts";
@@ -60,12 +60,12 @@ class Play {
   readonly log: History = history(10);
   readonly nats: NatsModel<SimEnvelope>;
   readonly broker: SimProcess;
-  readonly node: NodeFace;
+  readonly node: NodeActor;
   granting = true;
   /**
    * The next renew waits for the one after, and is then answered with that one's number, in a grant of another node.
    */
-  crossing: "no" | "next" | Parameters<BrokerPort["say"]>[1] = "no";
+  crossing: "no" | "next" | Parameters<BrokerPort["sendMessage"]>[1] = "no";
   readonly #publish: (envelope: SimEnvelope) => void;
   readonly #polls = new Set<() => void>();
   #requests = 0;
@@ -157,7 +157,7 @@ class Play {
           this.broker.after(waitMs, answer);
         }
       },
-      say: ({ payload }, answered) => {
+      sendMessage: ({ payload }, answered) => {
         if (payload.kind !== "renew") answered({ type: "taken" });
         else if (!this.granting) answered({ type: "unavailable" });
         else {

@@ -79,21 +79,21 @@ describe("npm run simulate", { concurrency: false }, () => {
         return { ...loaded, source };
       },
     });
-    const { company } = await import("../../../chaos/sim/cluster-setup.ts");
+    const { buildCluster } = await import("../../../chaos/sim/cluster-setup.ts");
     const { plansOf, runPlans, shrinkSeed } = await import("../../../chaos/sim/failure-report.ts");
     let seed = 1;
-    const fails = (): boolean => runPlans(plansOf(seed), company, { stopAtFirst: true }).report.counts.length > 0;
+    const fails = (): boolean => runPlans(plansOf(seed), buildCluster, { stopAtFirst: true }).report.counts.length > 0;
     for (; !fails(); seed += 1) assert.ok(seed < mutant.within, "not caught at all");
     const whole = plansOf(seed);
-    const story = shrinkSeed(whole, company, 40);
+    const story = shrinkSeed(whole, buildCluster, 40);
     assert.ok(story);
-    assert.ok(story.plans.wishes.length * 4 < whole.wishes.length, `${story.plans.wishes.length} wishes are left`);
+    assert.ok(story.plans.actions.length * 4 < whole.actions.length, `${story.plans.actions.length} wishes are left`);
     assert.ok(story.plans.faults.length <= whole.faults.length);
     const told = story.report.violations[0]?.story ?? "";
     assert.match(told, /^invariant \S+ \(/);
     assert.ok(story.text.includes(told));
     assert.ok(story.text.endsWith(`the whole seed again: SEED=${seed} npm run simulate`));
-    const again = runPlans(story.plans, company, { stopAtFirst: true }).report;
+    const again = runPlans(story.plans, buildCluster, { stopAtFirst: true }).report;
     assert.deepEqual(again, story.report, "what is left fails in the same way, each time");
   });
 });

@@ -1,19 +1,19 @@
 /** What many seeds came to, in one line. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Look, looks } from "../../../chaos/sim/monitors/index.ts";
+import { type Observation, observations } from "../../../chaos/sim/monitors/index.ts";
 import { reportOfCrash, type SeedReport } from "../../../chaos/sim/seed-report.ts";
 import { type Situation, situations } from "../../../chaos/sim/sometimes.ts";
 import { Summary } from "../../../chaos/sim/summary.ts";
 
-const enough = (Object.keys(looks) as Look[]).map((look) => [look, looks[look].in100] as const);
+const enough = (Object.keys(observations) as Observation[]).map((look) => [look, observations[look].in100] as const);
 const all = Object.keys(situations) as Situation[];
 
 function report(seed: number, more: Partial<SeedReport> = {}): SeedReport {
   return {
     ...{ seed, hash: "00", simulatedMs: 120_000, steps: 1, faults: 5, commands: 200, requests: 1_000 },
     ...{ receipts: 1, complete: 1, rightful: 100, permitted: 99, head: 1, lostAcknowledged: 0 },
-    ...{ situations: all, looks: enough, violations: [], counts: [] },
+    ...{ situations: all, observations: enough, violations: [], counts: [] },
     ...more,
   };
 }
@@ -73,11 +73,14 @@ test("a seed that does not run twice alike is not good", () => {
 
 test("monitors that had too little before their eyes have shown nothing", () => {
   const [few, many] = [new Summary(), new Summary()];
-  const blind = enough.map(([look, count]) => [look, look === "paused-look" ? 0 : count] as const);
-  for (let seed = 1; seed < 100; seed += 1) few.add(report(seed, { looks: blind }));
+  const blind = enough.map(([look, count]) => [look, look === "request-after-pause" ? 0 : count] as const);
+  for (let seed = 1; seed < 100; seed += 1) few.add(report(seed, { observations: blind }));
   assert.ok(few.isGood, "too few seeds to say");
-  for (let seed = 1; seed <= 100; seed += 1) many.add(report(seed, { looks: blind }));
+  for (let seed = 1; seed <= 100; seed += 1) many.add(report(seed, { observations: blind }));
   assert.ok(!many.isGood);
   assert.match(many.line(1), /1 things that monitors saw too little of/);
-  assert.match(many.details().join("\n"), /requests at a node right after a pause \(0, of invariant 19: paused-look\)/);
+  assert.match(
+    many.details().join("\n"),
+    /requests at a node right after a pause \(0, of invariant 19: request-after-pause\)/,
+  );
 });

@@ -14,11 +14,11 @@ const id = "f".repeat(64) as Hash;
 const visit = { ...broker, duty: "visits", commandId: "revoke-s1", epoch: 1, incarnation: "i1" };
 
 function isKept(history: History): void {
-  assert.deepEqual(history.judgement.violations.map(describe), []);
+  assert.deepEqual(history.monitorResult.violations.map(describe), []);
 }
 function isBroken(history: History, invariant: Invariant, what: RegExp): void {
-  const told = history.judgement.violations.filter((each) => each.invariant === invariant).map(describe);
-  assert.match(told.join("\n"), what);
+  const formatLink = history.monitorResult.violations.filter((each) => each.invariant === invariant).map(describe);
+  assert.match(formatLink.join("\n"), what);
 }
 
 test("a duty's command is written in its epoch; in another one it is found", () => {

@@ -3,7 +3,7 @@
  */
 
 import { plainRoute, type Report, type SimFact, type SimFactOf } from "../../../../chaos/sim/facts.ts";
-import { type Judgement, type Watch, watch } from "../../../../chaos/sim/monitors/index.ts";
+import { type MonitorResult, type Watch, watch } from "../../../../chaos/sim/monitors/index.ts";
 import {
   type BootId,
   type BrokerId,
@@ -67,11 +67,11 @@ export class History {
     return this;
   }
 
-  get judgement(): Judgement {
-    return this.watch.judgement();
+  get monitorResult(): MonitorResult {
+    return this.watch.monitorResult();
   }
   get found(): (number | string)[] {
-    return [...this.judgement.counts.keys()];
+    return [...this.monitorResult.counts.keys()];
   }
 
   /** Up to where a session of ada may use everything but the team's route. */
@@ -226,8 +226,8 @@ export class History {
 
   renew(given: Given = {}): this {
     this.#nonce += 1;
-    const places = { applied: this.applied, enforced: this.applied, digest: `d${this.applied.position}` };
-    return this.tell("renew-sent", { node, boot, nonce: this.#nonce, windowMs: 15_000, ...places, ...given });
+    const points = { applied: this.applied, enforced: this.applied, digest: `d${this.applied.position}` };
+    return this.tell("renew-sent", { node, boot, nonce: this.#nonce, windowMs: 15_000, ...points, ...given });
   }
   beat(given: Given = {}): this {
     const row: Lessee = { node, boot, region: "eu", role: "proxy", windowMs: 15_000 };
@@ -252,7 +252,7 @@ export class History {
     return this.tell("request-began", { process: "client-1", request: this.#request, ...asked, ...given });
   }
   decide(given: Given = {}): this {
-    const verdict = { verdict: "permit", reason: "permitted", place: this.applied, configHash: "c1", overdueMs: 0 };
+    const verdict = { verdict: "permit", reason: "permitted", link: this.applied, configHash: "c1", overdueMs: 0 };
     const asked = { request: this.#request, route: "wiki", session: "s1" };
     return this.tell("decided", { node, boot, ...asked, ...verdict, ...given });
   }

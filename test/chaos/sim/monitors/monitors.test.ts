@@ -19,12 +19,12 @@ const suspended = { type: "UserSuspended", userId: "ada" as UserId, reason: "lef
 const cutAll = { type: "UserSessionsRevoked", userId: "ada" as UserId, upTo: null, reason: "operator" } as const;
 
 function isKept(history: History): void {
-  assert.deepEqual(history.judgement.violations.map(describe), []);
+  assert.deepEqual(history.monitorResult.violations.map(describe), []);
 }
 function isBroken(history: History, invariant: Invariant, what: RegExp): void {
-  const told = history.judgement.violations.filter((each) => each.invariant === invariant).map(describe);
-  assert.ok(told.length > 0, `nothing found of ${invariant}; found: ${history.found.join(", ")}`);
-  assert.match(told.join("\n"), what);
+  const formatLink = history.monitorResult.violations.filter((each) => each.invariant === invariant).map(describe);
+  assert.ok(formatLink.length > 0, `nothing found of ${invariant}; found: ${history.found.join(", ")}`);
+  assert.match(formatLink.join("\n"), what);
 }
 
 test("a whole good life breaks nothing", () => {
@@ -93,7 +93,7 @@ test("3: what an asynchronous failover loses is counted, and is no violation", (
   history.tell("promoted", { process: "pg-2", how: "unsafe", head: before });
   history.head = before;
   history.open("broker-1", { process: "pg-2" }).over();
-  assert.equal(history.judgement.lostAcknowledged, 1);
+  assert.equal(history.monitorResult.lostAcknowledged, 1);
   isKept(history);
 });
 
@@ -216,7 +216,7 @@ test("16: a permit after an event that the node cannot read is found, and one th
   for (const base of [genesis, blind.head]) {
     const own = { node: "node-1", boot: "boot-1" };
     blind.tell("rebuilding", { ...own, lost: blind.head });
-    const found = (): number => blind.judgement.counts.get(16) ?? 0;
+    const found = (): number => blind.monitorResult.counts.get(16) ?? 0;
     const before = found();
     blind
       .tell("rebuilt", { ...own, to: blind.head, digest: "d3", base })
@@ -331,7 +331,7 @@ test("23: a route of a group lets in its members only", () => {
 
 test("24: a decision at a place where the node is not, or by another configuration, is found", () => {
   const history = History.begun().create("s2");
-  isBroken(history.request().decide({ place: history.head }), 24, /and stands at 1\.2/);
+  isBroken(history.request().decide({ link: history.head }), 24, /and stands at 1\.2/);
   isBroken(History.begun().permit({ configHash: "c0" }), 24, /by configuration c0/);
 });
 
@@ -434,7 +434,7 @@ test("27: a permit for what a lost suffix denied is found, and a log that never 
   };
   const loaded = { node: "node-1", boot: "boot-2", from: "disk", digest: null };
   const same = restarted(History.begun().head);
-  same.tell("snapshot-loaded", { ...loaded, link: same.head }).permit({ boot: "boot-2", place: same.head });
+  same.tell("snapshot-loaded", { ...loaded, link: same.head }).permit({ boot: "boot-2", link: same.head });
   isBroken(same, 27, /SessionRevoked at 1\.3.* denied before that history was lost/);
   const older = restarted(History.begun().head);
   older.tell("snapshot-loaded", { ...loaded, link: History.begun().head }).permit({ boot: "boot-2" });

@@ -1,7 +1,7 @@
 /** The monitors' own fold, written from the contract, says of every place what the product's projection says there. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Chains, type Place } from "../../../../chaos/sim/monitors/chains.ts";
+import { Chains, type LogPoint } from "../../../../chaos/sim/monitors/chains.ts";
 import { Rights } from "../../../../chaos/sim/monitors/rights.ts";
 import { type Stream as Random, streamOf as randomOf } from "../../../../chaos/sim/random.ts";
 import {
@@ -39,21 +39,21 @@ test("random histories: sessions and memberships stand alike in both folds, at e
     const rights = new Rights(chains);
     const projection = new Projection();
     const sessions: SessionId[] = [];
-    let place = chains.genesis;
+    let point = chains.genesis;
     for (let n = 0; n < 120; n += 1) {
       const made = eventOf(random, sessions);
-      place = add({ chains, rights }, place, made);
-      if (place.recorded !== null) projection.apply(place.recorded);
+      point = add({ chains, rights }, point, made);
+      if (point.recorded !== null) projection.apply(point.recorded);
       for (const session of sessions) {
         const theirs = projection.sessionStatus(session).status === "active";
-        const bar = rights.bar(session, place);
-        assert.equal(bar === null, theirs, `seed ${seed}, ${session} at ${n}: ${bar?.why}`);
+        const denial = rights.denialOf(session, point);
+        assert.equal(denial === null, theirs, `seed ${seed}, ${session} at ${n}: ${denial?.why}`);
       }
       for (const user of users) {
         for (const group of groups) {
           const theirs = projection.groupsOf(user).has(group);
           assert.equal(
-            rights.groupBar(user, group, place) === null,
+            rights.groupDenial(user, group, point) === null,
             theirs,
             `seed ${seed}, ${user} in ${group} at ${n}`,
           );
@@ -76,14 +76,14 @@ test("what was at an older place can still be asked, and a fork does not change 
   });
   const other = add(both, created, session("s2", "ada"));
   const cut = add(both, other, { type: "UserSuspended", userId: user("ada"), reason: "left" });
-  assert.equal(rights.bar("s1", created), null);
-  assert.match(rights.bar("s1", revoked)?.why ?? "", /revoked/);
-  assert.equal(rights.bar("s1", other), null, "the revocation is on another branch");
-  assert.notEqual(rights.bar("s2", cut), null);
-  assert.notEqual(rights.bar("s2", revoked), null, "it was never created there");
+  assert.equal(rights.denialOf("s1", created), null);
+  assert.match(rights.denialOf("s1", revoked)?.why ?? "", /revoked/);
+  assert.equal(rights.denialOf("s1", other), null, "the revocation is on another branch");
+  assert.notEqual(rights.denialOf("s2", cut), null);
+  assert.notEqual(rights.denialOf("s2", revoked), null, "it was never created there");
   assert.equal(chains.common(revoked, cut), created);
   assert.equal(chains.at(cut, 1), created);
-  assert.deepEqual([...chains.back(cut, created)], [cut, other]);
+  assert.deepEqual([...chains.backwards(cut, created)], [cut, other]);
   assert.ok(chains.contains(cut, created) && !chains.contains(cut, revoked) && !chains.contains(created, cut));
 });
 
@@ -95,14 +95,14 @@ test("what is acknowledged on a branch is acknowledged before its fork too, and 
   const c = add(both, a, session("s3", "ada"));
   chains.acknowledge(c);
   assert.deepEqual(
-    [a, b, c].map((place) => chains.isAcknowledged(place)),
+    [a, b, c].map((point) => chains.isAcknowledged(point)),
     [true, false, true],
   );
 });
 
 type Made = CardeaEvent | Readonly<{ unknown: string; stream: Stream; effect: Effect }>;
 
-function add({ chains, rights }: Readonly<{ chains: Chains; rights: Rights }>, before: Place, made: Made): Place {
+function add({ chains, rights }: Readonly<{ chains: Chains; rights: Rights }>, before: LogPoint, made: Made): LogPoint {
   const at: Link = before.link.position === 0 ? genesis : before.link;
   const position = (at.position + 1) as Position;
   const known = "unknown" in made ? null : made;
@@ -123,9 +123,9 @@ function add({ chains, rights }: Readonly<{ chains: Chains; rights: Rights }>, b
     event: known ?? { type: "Unknown", name: "unknown" in made ? made.unknown : "" },
   };
   assert.equal(linkOf(recorded).position, position);
-  const place = chains.add(recorded, before);
-  rights.fold(place);
-  return place;
+  const point = chains.add(recorded, before);
+  rights.fold(point);
+  return point;
 }
 
 function eventOf(random: Random, sessions: SessionId[]): Made {

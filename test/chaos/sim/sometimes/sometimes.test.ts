@@ -10,7 +10,7 @@ const leader = { process: "broker-1" };
 
 function begun(): readonly [History, Sometimes] {
   const history = History.begun();
-  const sometimes = new Sometimes(history.watch.scene);
+  const sometimes = new Sometimes(history.watch.truth);
   for (const fact of history.facts) sometimes.report(fact);
   history.also.push((fact) => sometimes.report(fact));
   return [history, sometimes];
@@ -91,7 +91,7 @@ const stories: Readonly<Record<Situation, (history: History) => unknown>> = {
     h.tell("log-answered", { process: "pg-1", txn: 1, to: "broker-1", op: "append", outcome: "duplicate-command" }),
   "sent-ahead": (h) => h.tell("made-ahead", { process: "broker-1", became: "sent" }),
   "thrown-away": (h) => h.tell("made-ahead", { process: "broker-1", became: "thrown-away" }),
-  "boot-let-go": (h) =>
+  "boot-removed": (h) =>
     h.tell("goodbye-sent", { ...own, nonce: 9 }).tell("boot-left", { ...own, process: "broker-1", how: "goodbye" }),
   "stream-cut": (h) => h.permit().tell("exchange-ended", { ...own, request: 1, how: "cut", reason: "session-revoked" }),
   "folded-while-building": (h) =>

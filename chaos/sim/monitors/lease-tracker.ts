@@ -1,18 +1,18 @@
 /**
- * Lease book: for each boot and place, the real time as of which the boot may count itself fresh there.
+ * Lease tracker: for each boot and point, the real time as of which the boot may count itself fresh there.
  *
- * - The book is built from sent renews and received grants, in real time.
+ * - The tracker is built from sent renews and received grants, in real time.
  * - A grant is worth the send time of its renew, once the node has applied the granted head.
- * - The book uses none of the product's calculations.
+ * - The tracker uses none of the product's calculations.
  * - After a boot was stopped, or found its projection to belong to another history, only renews sent afterwards count.
  */
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
-import type { Place } from "./chains.ts";
-import type { Scene } from "./scene.ts";
+import type { LogPoint } from "./chains.ts";
+import type { GroundTruth } from "./ground-truth.ts";
 
-type Taken = Readonly<{ sentAt: SimMs; head: Place; fact: SimFactOf<"grant-received"> }>;
+type Taken = Readonly<{ sentAt: SimMs; head: LogPoint; fact: SimFactOf<"grant-received"> }>;
 type Sent = Readonly<{ fact: SimFactOf<"renew-sent">; wall: number }>;
-type Book = {
+type BootLeases = {
   boot: string;
   readonly sent: Map<number, Sent>;
   waiting: Taken[];
@@ -32,14 +32,14 @@ type Book = {
 const noticedMs = { stopped: 1_300, suspended: 300 };
 const sentMax = 1_024;
 /**
- * A node whose wall clock is more than 2 s off its leader's is not fresh (docs/protocol.md §5.5). The book allows 300
+ * A node whose wall clock is more than 2 s off its leader's is not fresh (docs/protocol.md §5.5). The tracker allows 300
  * ms more.
  */
 const skewMsMax = 2_000 + 300;
 
-export class LeaseBook {
-  readonly #scene: Scene;
-  readonly #books = new Map<ProcessName, Book>();
+export class LeaseTracker {
+  readonly #truth: GroundTruth;
+  readonly #boots = new Map<ProcessName, BootLeases>();
   readonly #paused = new Map<ProcessName, SimFactOf<"paused">>();
   readonly #clocks = new Map<ProcessName, SimFactOf<"clock-set">>();
   /** By process: the last time when its wall clock was set by so much that the node must have noticed. */
@@ -49,8 +49,8 @@ export class LeaseBook {
   /** By `grantKey`, for grants by age: the send time of the renew behind the granter's own lease. */
   readonly #aged = new Map<string, SimMs>();
 
-  constructor(scene: Scene) {
-    this.#scene = scene;
+  constructor(truth: GroundTruth) {
+    this.#truth = truth;
   }
 
   clockSet(fact: SimFactOf<"clock-set">): void {
@@ -64,7 +64,7 @@ export class LeaseBook {
     if (this.#granted.size > 4_096) this.#granted.delete(this.#granted.keys().next().value ?? "");
     if (fact.agedMs === null) return;
     // A regional broker grants from its own lease, which is as old as the renew behind the best grant that it received.
-    const granter = this.#scene.nodes.get(fact.process);
+    const granter = this.#truth.nodes.get(fact.process);
     const own = granter === undefined ? null : this.freshAsOf(fact.process, granter.applied);
     this.#aged.set(grantKey(fact), own?.sentAt ?? Number.NEGATIVE_INFINITY);
     if (this.#aged.size > 4_096) this.#aged.delete(this.#aged.keys().next().value ?? "");
@@ -78,7 +78,7 @@ export class LeaseBook {
 
   started({ process, boot }: SimFactOf<"started">): void {
     this.#paused.delete(process);
-    this.#books.set(process, {
+    this.#boots.set(process, {
       boot: boot ?? "",
       sent: new Map(),
       waiting: [],
@@ -96,54 +96,55 @@ export class LeaseBook {
   resumed(fact: SimFactOf<"resumed">): void {
     const how = this.#paused.get(fact.process)?.how ?? "stopped";
     this.#paused.delete(fact.process);
-    const book = this.#books.get(fact.process);
-    if (book !== undefined && this.#scene.real(noticedMs[how]) < fact.pausedMs) this.#void(book, fact);
+    const bootLeases = this.#boots.get(fact.process);
+    if (bootLeases !== undefined && this.#truth.real(noticedMs[how]) < fact.pausedMs) this.#void(bootLeases, fact);
   }
 
   /**
    * Grants that counted in the old history count for nothing in the new one. The boot may still reach a waiting head.
    */
   rebuilding(fact: SimFactOf<"rebuilding">): void {
-    const book = this.#bookOf(fact);
-    const node = this.#scene.nodes.get(fact.process);
-    if (book === undefined || node === undefined) return;
+    const bootLeases = this.#leasesOf(fact);
+    const node = this.#truth.nodes.get(fact.process);
+    if (bootLeases === undefined || node === undefined) return;
     this.freshAsOf(fact.process, node.applied);
-    book.best = null;
-    book.voidedBy = fact;
+    bootLeases.best = null;
+    bootLeases.voidedBy = fact;
   }
 
   renewSent(fact: SimFactOf<"renew-sent">): void {
-    const book = this.#bookOf(fact);
-    if (book === undefined) return;
-    book.sent.set(fact.nonce, { fact, wall: this.#wall(fact.process, fact.at) });
-    if (book.sent.size > sentMax) book.sent.delete(book.sent.keys().next().value ?? 0);
+    const bootLeases = this.#leasesOf(fact);
+    if (bootLeases === undefined) return;
+    bootLeases.sent.set(fact.nonce, { fact, wall: this.#wall(fact.process, fact.at) });
+    if (bootLeases.sent.size > sentMax) bootLeases.sent.delete(bootLeases.sent.keys().next().value ?? 0);
   }
 
   /** @returns the renew that the grant answers; undefined: this boot sent no renew with this nonce */
   taken(fact: SimFactOf<"grant-received">): SimFactOf<"renew-sent"> | undefined {
-    const book = this.#bookOf(fact);
-    const sent = book?.sent.get(fact.nonce);
-    if (book === undefined || sent === undefined) return undefined;
+    const bootLeases = this.#leasesOf(fact);
+    const sent = bootLeases?.sent.get(fact.nonce);
+    if (bootLeases === undefined || sent === undefined) return undefined;
     const { fact: renew } = sent;
     const sentAt = this.#asOf(fact, renew);
-    const head = this.#scene.find(fact.head);
-    if (renew.at >= book.voidBefore && fact.epoch >= (book.newest?.epoch ?? 0) && this.#isOff(fact, sent)) {
+    const head = this.#truth.find(fact.head);
+    if (renew.at >= bootLeases.voidBefore && fact.epoch >= (bootLeases.newest?.epoch ?? 0) && this.#isOff(fact, sent)) {
       // The clock was set after the renew. The offset belongs to the earlier clock and says nothing about later renews.
       if ((this.#steps.get(fact.process) ?? 0) > renew.at) return renew;
       // The node is no longer fresh. It may use the rest of its grace.
-      const { deltaMs } = this.#scene.options;
-      const node = this.#scene.nodes.get(fact.process);
+      const { deltaMs } = this.#truth.options;
+      const node = this.#truth.nodes.get(fact.process);
       if (node !== undefined) this.freshAsOf(fact.process, node.applied); // applies grants that count up to now
-      if (fact.nonce > (book.newest?.nonce ?? 0)) book.newest = fact;
-      const overBy = this.#scene.real(deltaMs);
-      if (book.best !== null) book.best = { ...book.best, sentAt: Math.min(book.best.sentAt, fact.at - overBy) };
+      if (fact.nonce > (bootLeases.newest?.nonce ?? 0)) bootLeases.newest = fact;
+      const overBy = this.#truth.real(deltaMs);
+      if (bootLeases.best !== null)
+        bootLeases.best = { ...bootLeases.best, sentAt: Math.min(bootLeases.best.sentAt, fact.at - overBy) };
       // After a pause or a clock step, the grace restarts with the renews sent since.
-      book.waiting = head === undefined ? [] : [{ sentAt: Math.min(sentAt, renew.at - overBy), head, fact }];
+      bootLeases.waiting = head === undefined ? [] : [{ sentAt: Math.min(sentAt, renew.at - overBy), head, fact }];
       return renew;
     }
-    if (book.newest === null || fact.nonce > book.newest.nonce) book.newest = fact;
-    if (head !== undefined && renew.at >= book.voidBefore) book.waiting.push({ sentAt, head, fact });
-    if (book.waiting.length > sentMax) book.waiting.shift();
+    if (bootLeases.newest === null || fact.nonce > bootLeases.newest.nonce) bootLeases.newest = fact;
+    if (head !== undefined && renew.at >= bootLeases.voidBefore) bootLeases.waiting.push({ sentAt, head, fact });
+    if (bootLeases.waiting.length > sentMax) bootLeases.waiting.shift();
     return renew;
   }
 
@@ -160,51 +161,51 @@ export class LeaseBook {
     return (fact.agedMs ?? null) === null ? undefined : this.#aged.get(grantKey(fact));
   }
 
-  /** The grant as of whose `sentAt` the boot is fresh at this place. Null: it is not fresh. */
-  freshAsOf(process: ProcessName, place: Place): Taken | null {
-    const book = this.#books.get(process);
-    if (book === undefined) return null;
-    if (book.waiting.length > 0) {
+  /** The grant as of whose `sentAt` the boot is fresh at this point. Null: it is not fresh. */
+  freshAsOf(process: ProcessName, point: LogPoint): Taken | null {
+    const bootLeases = this.#boots.get(process);
+    if (bootLeases === undefined) return null;
+    if (bootLeases.waiting.length > 0) {
       const still: Taken[] = [];
-      for (const taken of book.waiting) {
-        if (!this.#scene.chains.contains(place, taken.head)) still.push(taken);
-        else if (book.best === null || taken.sentAt > book.best.sentAt) book.best = taken;
+      for (const taken of bootLeases.waiting) {
+        if (!this.#truth.chains.contains(point, taken.head)) still.push(taken);
+        else if (bootLeases.best === null || taken.sentAt > bootLeases.best.sentAt) bootLeases.best = taken;
       }
-      book.waiting = still;
+      bootLeases.waiting = still;
     }
-    return book.best;
+    return bootLeases.best;
   }
 
   /** True if a grant received since then names a head that the boot has not applied. */
   awaitsHead(process: ProcessName, since: SimMs): boolean {
-    return this.#books.get(process)?.waiting.some(({ fact }) => fact.at >= since) === true;
+    return this.#boots.get(process)?.waiting.some(({ fact }) => fact.at >= since) === true;
   }
 
   /**
-   * Latest time at which the boot may count itself within its window without this place, from the grants it has
+   * Latest time at which the boot may count itself within its window without this point, from the grants it has
    * received. Null: never.
    */
-  mayDecideUntil(process: ProcessName, without: Place): SimMs | null {
-    const node = this.#scene.nodes.get(process);
-    const book = this.#books.get(process);
-    if (node === undefined || book === undefined) return null;
-    const windowMs = Math.max(book.newest?.windowMs ?? 0, this.#scene.options.deltaMs);
+  mayDecideUntil(process: ProcessName, without: LogPoint): SimMs | null {
+    const node = this.#truth.nodes.get(process);
+    const bootLeases = this.#boots.get(process);
+    if (node === undefined || bootLeases === undefined) return null;
+    const windowMs = Math.max(bootLeases.newest?.windowMs ?? 0, this.#truth.options.deltaMs);
     let until = Number.NEGATIVE_INFINITY;
     const count = ({ sentAt, fact }: Taken): void => {
       const own = (fact.agedMs ?? null) === null ? windowMs : Math.min(windowMs, fact.windowMs);
-      until = Math.max(until, sentAt + this.#scene.real(own));
+      until = Math.max(until, sentAt + this.#truth.real(own));
     };
     const fresh = this.freshAsOf(process, node.applied);
     if (fresh !== null) count(fresh);
-    for (const taken of book.waiting) if (!this.#scene.chains.contains(taken.head, without)) count(taken);
+    for (const taken of bootLeases.waiting) if (!this.#truth.chains.contains(taken.head, without)) count(taken);
     return until === Number.NEGATIVE_INFINITY ? null : until;
   }
 
   newest(process: ProcessName): SimFactOf<"grant-received"> | null {
-    return this.#books.get(process)?.newest ?? null;
+    return this.#boots.get(process)?.newest ?? null;
   }
   voidedBy(process: ProcessName): SimFactOf<"resumed" | "rebuilding"> | null {
-    return this.#books.get(process)?.voidedBy ?? null;
+    return this.#boots.get(process)?.voidedBy ?? null;
   }
 
   #isOff(fact: SimFactOf<"grant-received">, { wall }: Sent): boolean {
@@ -213,16 +214,16 @@ export class LeaseBook {
     return Math.max(wall - granted, granted - this.#wall(fact.process, fact.at)) > skewMsMax;
   }
 
-  #void(book: Book, fact: SimFactOf<"resumed">): void {
-    book.best = null;
-    book.waiting = [];
-    book.voidBefore = fact.at;
-    book.voidedBy = fact;
+  #void(bootLeases: BootLeases, fact: SimFactOf<"resumed">): void {
+    bootLeases.best = null;
+    bootLeases.waiting = [];
+    bootLeases.voidBefore = fact.at;
+    bootLeases.voidedBy = fact;
   }
 
-  #bookOf({ process, boot }: Readonly<{ process: ProcessName; boot: string }>): Book | undefined {
-    const book = this.#books.get(process);
-    return book?.boot === boot ? book : undefined;
+  #leasesOf({ process, boot }: Readonly<{ process: ProcessName; boot: string }>): BootLeases | undefined {
+    const bootLeases = this.#boots.get(process);
+    return bootLeases?.boot === boot ? bootLeases : undefined;
   }
 }
 

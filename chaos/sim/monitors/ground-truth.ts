@@ -1,5 +1,5 @@
 /**
- * Scene: the shared state of all monitors, updated with each fact.
+ * Ground truth: the shared state of all monitors, updated with each fact.
  *
  * It holds the servers' logs, the acknowledged head, the true state of processes and nodes, requests, receipts and
  * faults.
@@ -14,12 +14,12 @@
  */
 import type { Link } from "../../../src/events/index.ts";
 import type { ProcessName, RequestNo, RoutePolicy, SimFact, SimFactOf, SimMs } from "../facts.ts";
-import { Chains, type Place } from "./chains.ts";
-import { Looks } from "./monitor-coverage.ts";
+import { Chains, type LogPoint } from "./chains.ts";
+import { ObservationCounts } from "./monitor-coverage.ts";
 import { Rights } from "./rights.ts";
 import { Findings } from "./violation.ts";
 
-export type SceneOptions = Readonly<{
+export type GroundTruthOptions = Readonly<{
   /** Unix ms that a true wall clock shows at simulation time 0. */
   wallStart: number;
   deltaMs: number;
@@ -37,16 +37,16 @@ export type NodeView = {
   unknownTypes: ReadonlySet<string>;
   up: boolean;
   startedAt: SimMs;
-  applied: Place;
-  /** The place that the core last reported as enforced; updated with each report. */
-  enforced: Place;
-  enforcedTold: SimFactOf<"enforced"> | null;
+  applied: LogPoint;
+  /** The point that the core last reported as enforced; updated with each report. */
+  enforced: LogPoint;
+  enforcedFact: SimFactOf<"enforced"> | null;
   /** The fact that began the current rebuild, with the link that the node left. Null: it does not rebuild. */
   rebuilding: SimFactOf<"rebuilding"> | null;
   config: SimFactOf<"config-activated"> | null;
   routes: ReadonlyMap<string, RoutePolicy>;
-  /** The place of an event that the node's build could not read. Null: none. */
-  degraded: Place | null;
+  /** The point of an event that the node's build could not read. Null: none. */
+  degraded: LogPoint | null;
   leaving: SimFactOf<"goodbye-sent"> | null;
 };
 
@@ -54,24 +54,24 @@ export type RequestView = {
   readonly began: SimFactOf<"request-began">;
   decided: SimFactOf<"decided"> | null;
   opened: SimFactOf<"exchange-opened"> | null;
-  /** The place that the node had applied at that time, at which it made its second check. */
-  openedAt: Place | null;
+  /** The point that the node had applied at that time, at which it made its second check. */
+  openedAt: LogPoint | null;
   /** Inputs of the stream monitor's last check. While both are unchanged, it skips the check. */
-  seenFloor: Place | null;
-  seenEnforced: Place | null;
+  seenFloor: LogPoint | null;
+  seenEnforced: LogPoint | null;
 };
 
 /** Floor: a complete receipt. From that time on, everything that it covers is promised. */
-export type Floor = Readonly<{ at: SimMs; place: Place; fact: SimFactOf<"receipt-answered"> }>;
-type Acknowledged = Readonly<{ at: SimMs; place: Place; fact: SimFact }>;
+export type Floor = Readonly<{ at: SimMs; point: LogPoint; fact: SimFactOf<"receipt-answered"> }>;
+type Acknowledged = Readonly<{ at: SimMs; point: LogPoint; fact: SimFact }>;
 
 /** Time for a page in flight and for the rebuild from it. */
 const heardMs = 5_000;
 
-export class Scene {
-  readonly options: SceneOptions;
+export class GroundTruth {
+  readonly options: GroundTruthOptions;
   readonly findings = new Findings();
-  readonly looks = new Looks();
+  readonly observations = new ObservationCounts();
   readonly chains = new Chains();
   readonly rights = new Rights(this.chains);
   readonly nodes = new Map<ProcessName, NodeView>();
@@ -85,12 +85,12 @@ export class Scene {
   faultsOver: SimFactOf<"faults-over"> | null = null;
   primary: ProcessName | null = null;
   synchronous = 1;
-  /** The newest acknowledged place of the lineage. */
-  head: Place = this.chains.genesis;
+  /** The newest acknowledged point of the lineage. */
+  head: LogPoint = this.chains.genesis;
   /** One entry for each advance of `head`; both positions and times increase. */
   acknowledged: Acknowledged[] = [];
   /** Tips of the histories lost by promotions without proof, and of what old primaries acknowledged after those. */
-  readonly lost: Place[] = [];
+  readonly lost: LogPoint[] = [];
   /** Old primaries that may still write, and whose commits other processes may still accept. */
   readonly zombies = new Set<ProcessName>();
   /** Until then a process may still act on what it read from an old primary that is gone. */
@@ -103,11 +103,11 @@ export class Scene {
   #unproven = false;
   readonly #floors: Floor[] = [];
   readonly #floorsOf = new Map<string, Floor[]>();
-  readonly #serverHeads = new Map<ProcessName, Place>();
+  readonly #serverHeads = new Map<ProcessName, LogPoint>();
   /** By command: the claim `round` in the profile that a client submitted. */
   readonly #rounds = new Map<string, number>();
 
-  constructor(options: SceneOptions) {
+  constructor(options: GroundTruthOptions) {
     this.options = options;
   }
 
@@ -116,11 +116,11 @@ export class Scene {
     return localMs / (1 - this.options.drift) + 1;
   }
 
-  serverHead(server: ProcessName): Place | undefined {
+  serverHead(server: ProcessName): LogPoint | undefined {
     return this.#serverHeads.get(server);
   }
 
-  find(link: Link): Place | undefined {
+  find(link: Link): LogPoint | undefined {
     return this.chains.find(link);
   }
 
@@ -139,10 +139,10 @@ export class Scene {
     const all = lastBefore(this.#floors, at);
     const own = lastBefore(this.#floorsOf.get(region) ?? [], at);
     if (all === undefined || own === undefined) return all ?? own;
-    return own.place.link.position > all.place.link.position ? own : all;
+    return own.point.link.position > all.point.link.position ? own : all;
   }
 
-  /** The newest place acknowledged before this moment. */
+  /** The newest point acknowledged before this moment. */
   acknowledgedBefore(at: SimMs): Acknowledged | undefined {
     return lastBefore(this.acknowledged, at);
   }
@@ -254,7 +254,7 @@ export class Scene {
       case "enforced":
         this.#with(fact.process, (node) => {
           node.enforced = this.find(fact.link) ?? node.enforced;
-          node.enforcedTold = fact;
+          node.enforcedFact = fact;
         });
         return;
       case "goodbye-sent":
@@ -285,7 +285,7 @@ export class Scene {
       startedAt: fact.at,
       applied: genesis,
       enforced: genesis,
-      enforcedTold: null,
+      enforcedFact: null,
       rebuilding: null,
       config: null,
       routes: new Map(),
@@ -316,29 +316,29 @@ export class Scene {
     this.#serverHeads.set(fact.process, at);
   }
 
-  #roundAt({ commands }: SimFactOf<"wrote">, { link: { position } }: Place): number | null {
+  #roundAt({ commands }: SimFactOf<"wrote">, { link: { position } }: LogPoint): number | null {
     const command = commands.find(({ first, count }) => first <= position && position < first + count);
     return command === undefined ? null : (this.#rounds.get(command.commandId) ?? null);
   }
 
   #committed(fact: SimFactOf<"committed-cleanly">): void {
-    const place = this.find(fact.head);
-    if (place === undefined) return;
-    this.chains.acknowledge(place);
+    const point = this.find(fact.head);
+    if (point === undefined) return;
+    this.chains.acknowledge(point);
     // An old primary may report late an event that its successor has. Without synchronous standbys, it may also report
     // one that the successor lacks.
-    if (fact.process !== this.primary && !this.#isOnPrimary(place)) {
-      if (this.zombies.has(fact.process)) this.#lose(place);
+    if (fact.process !== this.primary && !this.#isOnPrimary(point)) {
+      if (this.zombies.has(fact.process)) this.#lose(point);
       return;
     }
-    if (place.link.position <= this.head.link.position) return;
-    this.head = place;
-    this.acknowledged.push({ at: fact.at, place, fact });
+    if (point.link.position <= this.head.link.position) return;
+    this.head = point;
+    this.acknowledged.push({ at: fact.at, point, fact });
   }
 
-  #isOnPrimary(place: Place): boolean {
+  #isOnPrimary(point: LogPoint): boolean {
     const head = this.primary === null ? undefined : this.#serverHeads.get(this.primary);
-    return head !== undefined && this.chains.contains(head, place);
+    return head !== undefined && this.chains.contains(head, point);
   }
 
   #promoted(fact: SimFactOf<"promoted">): void {
@@ -363,17 +363,17 @@ export class Scene {
     this.#rewind(this.chains.common(head, this.head));
   }
 
-  #lose(tip: Place): void {
+  #lose(tip: LogPoint): void {
     const last = this.lost.at(-1);
     if (last !== undefined && this.chains.contains(tip, last)) this.lost.pop();
     this.lost.push(tip);
   }
 
-  #rewind(to: Place): void {
+  #rewind(to: LogPoint): void {
     this.head = to;
-    this.acknowledged = this.acknowledged.filter(({ place }) => this.chains.contains(to, place));
+    this.acknowledged = this.acknowledged.filter(({ point }) => this.chains.contains(to, point));
     for (const floors of [this.#floors, ...this.#floorsOf.values()]) {
-      const kept = floors.filter(({ place }) => this.chains.contains(to, place));
+      const kept = floors.filter(({ point }) => this.chains.contains(to, point));
       floors.splice(0, floors.length, ...kept);
     }
   }
@@ -393,11 +393,11 @@ export class Scene {
   #receipt(fact: SimFactOf<"receipt-answered">): void {
     const { answer, region } = fact;
     if (!answer.complete || answer.link === null) return;
-    const place = this.find(answer.link);
-    if (place === undefined || !this.chains.contains(this.head, place)) return;
+    const point = this.find(answer.link);
+    if (point === undefined || !this.chains.contains(this.head, point)) return;
     const floors = answer.wait === "region" && region !== null ? this.#floorsIn(region) : this.#floors;
     const last = floors.at(-1);
-    if (last === undefined || last.place.link.position < place.link.position) floors.push({ at: fact.at, place, fact });
+    if (last === undefined || last.point.link.position < point.link.position) floors.push({ at: fact.at, point, fact });
   }
 
   #floorsIn(region: string): Floor[] {

@@ -10,7 +10,7 @@ import type { SimFact } from "./facts.ts";
 import type { SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
 
-export type BrokerTellingParts = Readonly<{
+export type BrokerReporterParts = Readonly<{
   world: World;
   process: SimProcess;
   node: NodeId;
@@ -22,8 +22,8 @@ export type BrokerTellingParts = Readonly<{
 
 const sizesEveryMs = 2_000;
 
-export class BrokerTelling {
-  readonly #parts: BrokerTellingParts;
+export class BrokerReporter {
+  readonly #parts: BrokerReporterParts;
   /** The state of the core that was last reported. */
   #told: Readonly<{ leading: Epoch | null; applied: Link; restarts: number }>;
   /** Counts of the batches made ahead that were already reported. */
@@ -32,7 +32,7 @@ export class BrokerTelling {
   /** The snapshot that the rebuild started from. */
   #base: Link = genesis;
 
-  constructor(parts: BrokerTellingParts) {
+  constructor(parts: BrokerReporterParts) {
     this.#parts = parts;
     this.#told = { leading: null, applied: parts.core().state.applied, restarts: 0 };
   }

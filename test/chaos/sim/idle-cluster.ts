@@ -2,18 +2,18 @@
  * Idle company: servers that are the models' own, and brokers and nodes that do nothing, for tests of what is done to
  * them.
  */
-import type { BrokerFace, NodeFace, RegionFace } from "../../../chaos/sim/actors.ts";
+import type { BrokerActor, NodeActor, RegionActor } from "../../../chaos/sim/actors.ts";
 import { NatsModel } from "../../../chaos/sim/nats-model.ts";
 import { PostgresModel } from "../../../chaos/sim/postgres-model.ts";
 import type { Identity, SimProcess } from "../../../chaos/sim/process.ts";
 import { RegionDisk } from "../../../chaos/sim/region-disk.ts";
-import type { Players } from "../../../chaos/sim/simulation.ts";
+import type { BuiltCluster } from "../../../chaos/sim/simulation.ts";
 import type { SimOptions } from "../../../chaos/sim/swarm.ts";
 import type { World } from "../../../chaos/sim/world.ts";
 
 const nobody: Omit<Identity, "role"> = { node: null, lessee: null, build: "1", unknownTypes: [] };
 
-export function idleCompany(world: World, options: SimOptions): Players & Readonly<{ heard: string[] }> {
+export function buildIdleCluster(world: World, options: SimOptions): BuiltCluster & Readonly<{ heard: string[] }> {
   const heard: string[] = [];
   const postgres = new PostgresModel({
     world,
@@ -29,7 +29,7 @@ export function idleCompany(world: World, options: SimOptions): Players & Readon
   const add = (name: string, region: string, role: Identity["role"]): SimProcess =>
     world.addProcess({ name, region, identity: { ...nobody, role }, start: () => {} });
   const brokers = [add("broker-1", "east", "broker"), add("broker-2", "west", "broker")].map(
-    (process): BrokerFace => ({
+    (process): BrokerActor => ({
       process,
       leads: () => process.name === "broker-1" && process.isUp,
       submit: ({ commandId }, answered) => {
@@ -39,7 +39,7 @@ export function idleCompany(world: World, options: SimOptions): Players & Readon
       receipt: (_, answered) => answered(undefined),
     }),
   );
-  const nodes = [1, 2, 3, 4].map((number): NodeFace => {
+  const nodes = [1, 2, 3, 4].map((number): NodeActor => {
     const process = add(`node-${number}`, number <= 2 ? "east" : "west", "node");
     return {
       process,
@@ -50,11 +50,22 @@ export function idleCompany(world: World, options: SimOptions): Players & Readon
     };
   });
   const regional = add("region-west", "west", "broker");
-  const regionals: readonly RegionFace[] = [{ process: regional, disk: new RegionDisk(), stop: () => regional.kill() }];
+  const regionals: readonly RegionActor[] = [
+    { process: regional, disk: new RegionDisk(), stop: () => regional.kill() },
+  ];
   const clients = [add("client-1", "east", "client"), add("client-2", "west", "client")];
   postgres.start();
   for (const name of nats.serverNames) world.process(name).start();
   for (const { process } of [...brokers, { process: regional }, ...nodes]) process.start();
-  const cast = { world, postgres, nats, brokers, nodes, regionals, keepNothing: () => () => {}, snapshot: () => "one" };
-  return { cast, clients, forge: () => heard.push("forge"), heard };
+  const actors = {
+    world,
+    postgres,
+    nats,
+    brokers,
+    nodes,
+    regionals,
+    keepNothing: () => () => {},
+    snapshot: () => "one",
+  };
+  return { actors, clients, forge: () => heard.push("forge"), heard };
 }
