@@ -50,7 +50,7 @@ try {
   const { feed: broker, batchEvents } = await prepareBroker();
   const insert = await preparePlain(eventBytes);
   const feeds = [insert, log, broker] as const;
-  for (const feed of feeds) await feed.run(); // all warm: plans are made, code is compiled
+  for (const feed of feeds) await feed.run(); // warm-up: plans exist, code is compiled
   const seen = feeds.map((): Round[] => []);
   for (let round = 0; round < rounds; round++) for (const [n, feed] of feeds.entries()) seen[n]?.push(await feed.run());
   const inBatch = whole(batchEvents());
@@ -82,10 +82,10 @@ function line(all: readonly Round[]): string {
     all.map(({ cpuUs }) => cpuUs),
     50,
   );
-  return `${whole(percentile(rates, 50)).padStart(8)}/s, ${us.toFixed(1)} µs each here   (rounds: ${rates.map(whole).join(" ")})`;
+  return `${whole(percentile(rates, 50)).padStart(8)}/s, ${us.toFixed(1)} µs of this process each   (rounds: ${rates.map(whole).join(" ")})`;
 }
 
-/** @param made makes events until this moment and returns their number */
+/** @param made appends events until this moment and returns their number */
 async function timed(made: (until: number) => Promise<number>): Promise<Round> {
   const from = performance.now();
   const before = process.cpuUsage();
@@ -99,7 +99,7 @@ async function openLog(): Promise<EventLog> {
   return openPostgresLog({ connectionString, cluster: "bench", schema });
 }
 
-/** The log without a broker: sessions, each in a stream of its own. */
+/** The log without a broker: sessions, each in its own stream. */
 async function prepareLog(): Promise<Readonly<{ feed: Feed; eventBytes: number }>> {
   const log = await openLog();
   const writer = await LogWriter.open(log);
@@ -119,9 +119,9 @@ async function prepareLog(): Promise<Readonly<{ feed: Feed; eventBytes: number }
     for (let next = make(); next !== undefined || answered.length > 0; ) {
       const current = next;
       const outcome = current && log.append(current.batch);
-      await turn(); // it is on its way
+      await turn(); // the append leaves
       for (const done of answered) done();
-      await turn(); // whoever was answered has come again
+      await turn(); // answered callers send their next event
       next = make();
       if (next !== undefined) log.layOut?.(next.batch);
       if (outcome !== undefined && (await outcome).type !== "appended") throw new Error("not appended");

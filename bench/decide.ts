@@ -1,6 +1,6 @@
 /**
  * Bench: decisions in process, on 200 routes of five kinds and 1,000 signed-in people with 50 groups each. One visitor
- * in ten is not signed in. Every request goes from a verified handle to a decision, as in the proxy.
+ * in ten is not signed in. Each call goes from a verified handle to a decision, as in the proxy.
  *
  * Prints p50 and p99 per decision and decisions per second and core, beside an empty closure timed in alternation, and
  * the ratio (budget: p50 ≤ 2 µs, p99 ≤ 50 µs). Then it shows how the cost grows with routes, rules, groups and claims,
@@ -65,7 +65,7 @@ const asked: readonly DecisionRequest[] = [
   request({ method: "OPTIONS", headers: { origin: "https://a.example", "access-control-request-method": "PUT" } }),
 ];
 const answers = new Map<string, number>();
-/** The n-th request: who, where and what are drawn from one hash of n. */
+/** The n-th request: one hash of n selects person, route and request. */
 function decideOne(n: number): string {
   const draw = Math.imul(n + 1, 0x9e3779b1) >>> 0;
   const person = (draw >>> 22) % 10 === 0 ? undefined : draw % people;
@@ -77,7 +77,7 @@ function decideOne(n: number): string {
 const empty = (n: number): string => (n % 2 === 0 ? "permit" : "deny");
 
 const rounds: { decide: Round[]; empty: Round[] } = { decide: [], empty: [] };
-measure(decideOne, { from: 0, calls: samplesEach }); // warm: compiled by the engine, principals opened once
+measure(decideOne, { from: 0, calls: samplesEach }); // warm-up: code is compiled, principals were opened once
 measure(empty, { from: 0, calls: samplesEach });
 answers.clear();
 const end = process.hrtime.bigint() + BigInt(Math.round(Number(values.seconds) * 1e9));
@@ -97,7 +97,7 @@ const total = [...answers.values()].reduce((sum, count) => sum + count, 0);
 console.log([...answers].map(([type, count]) => `${type} ${((100 * count) / total).toFixed(0)} %`).join(", "));
 
 const few = { rounds: 3, calls: 4_000 };
-console.log("\ngrowth, everything else as it is");
+console.log("\ngrowth, everything else constant");
 let first = Number.NaN;
 let scaleBefore = "";
 for (const { scale, size, round } of growth(few)) {

@@ -35,7 +35,7 @@ const rateMin = 200_000;
 const count = Number(values.events);
 const people = 10_000;
 
-/** The events of a busy cluster: seven sessions begin for every three that end. Ids are as brokers make them. */
+/** The events of a busy cluster: seven sessions begin for every three that end. Ids look like those of brokers. */
 function busyLog(): History {
   const log = new History().open(1);
   const userIds = Array.from({ length: people }, (_, n) => userIdOf("https://idp.example", `person ${n}`));
@@ -135,7 +135,7 @@ const subjects: readonly Subject[] = [
     return { name: `signed batches of ${size}`, run: () => followBatches(envelopes, head), rates: [] };
   }),
 ];
-for (const { run } of subjects) run(); // warm
+for (const { run } of subjects) run(); // warm-up
 for (let round = 0; round < Number(values.rounds); round++)
   for (const { run, rates } of [floor, ...subjects]) rates.push(perSecond(run));
 
@@ -144,7 +144,7 @@ const median = ({ rates }: Subject, what: keyof Rate): number =>
     rates.map((rate) => rate[what]),
     50,
   );
-console.log(`${whole(count)} events, ${values.rounds} rounds in turns, medians`);
+console.log(`${whole(count)} events, ${values.rounds} alternating rounds, medians`);
 for (const subject of [floor, ...subjects])
   console.log(
     `  ${subject.name.padEnd(40)} ${whole(median(subject, "core")).padStart(9)} a second of its core   ${whole(median(subject, "wall")).padStart(9)} on the wall   ${(median(subject, "core") / median(floor, "core")).toFixed(3)} ×`,

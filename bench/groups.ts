@@ -1,7 +1,7 @@
 /**
  * Bench: what one sign-in costs every node when the provider names thousands of groups. Prints the processor time of
- * this thread for folding one `UserGroupsReplaced` event: groups that no node knew, the same person with other groups,
- * and the same groups again.
+ * this thread for folding one `UserGroupsReplaced` event: groups that no node knew, other groups for the same
+ * person, and the same groups again.
  *
  *   node bench/groups.ts [--rounds 5]
  */
@@ -22,7 +22,7 @@ function cpuMs(): number {
   return (user + system) / 1_000;
 }
 
-/** Milliseconds for: new groups, other groups in their place, the same groups again. */
+/** Milliseconds for: new groups, other groups instead, the same groups again. */
 function measure(count: number, round: number): readonly number[] {
   const log = new History().open(1);
   const userId = `person ${round}` as UserId;

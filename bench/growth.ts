@@ -1,10 +1,10 @@
 /**
  * Bench: how a node grows with the number of sessions: ten per person, each person in five of the groups.
  *
- * Each size runs in a process of its own. It builds a projection from events, then folds a busy mix of more events,
+ * Each size runs in its own process. It builds a projection from events, then folds a busy mix of more events,
  * reads session statuses, ends all sessions of one person, and decides requests of sessions drawn at random. At a
  * million nearly every session is decided for the first time, so its person's key is unwrapped and the profile opened.
- * Each figure is printed beside that of the smallest size; a flat cost is equal at ten thousand and ten million
+ * Each figure is printed beside that of the smallest size. A flat cost is equal at ten thousand and ten million
  * sessions.
  *
  * Folding records the position of each fact, as a node does for explanations. Memory is (RSS − RSS of the empty
@@ -203,7 +203,7 @@ class BusyNode {
     this.#next = size;
   }
 
-  /** Seven sessions begin and three end, sessions are asked about, one person's are cut. */
+  /** Seven of ten sessions begin and three end, sessions are looked up, one person's sessions are cut. */
   round(): void {
     const projection = this.#projection;
     const profile = randomBytes(profileBytes);
@@ -239,8 +239,8 @@ class BusyNode {
   }
 
   /**
-   * @returns microseconds each, sorted: of decisions, and of as much bare hashing in turns with them, which shows what
-   * the machine takes away
+   * @returns microseconds each, sorted: of decisions, and of bare hashing of equal length in alternation, which shows
+   * the machine's share
    */
   decide(count: number): Readonly<{ decisions: Float64Array; bare: Float64Array }> {
     const decisions = new Float64Array(count);
@@ -265,7 +265,7 @@ class BusyNode {
   }
 }
 
-/** As a log holds it, but for the hash, which a projection keeps and does not look at: to fill one quickly. */
+/** A recorded event without a true hash, which a projection stores and does not check: fills one quickly. */
 function unchained(event: CardeaEvent, position: number): Recorded {
   const place = { epoch: 1 as Epoch, position: position as Position, hash: genesis.hash, version: 1, schemaVersion: 1 };
   return {
@@ -276,7 +276,7 @@ function unchained(event: CardeaEvent, position: number): Recorded {
 }
 
 const idBytes = Buffer.alloc(16);
-/** Sixteen bytes that look random, as ids are. */
+/** Sixteen bytes that look random, like ids. */
 function idFrom(kind: number, n: number): string {
   for (let word = 0; word < 4; word++) {
     const mixed = Math.imul(n ^ (kind + word * 0x9e37_79b1), 0x85eb_ca6b);
@@ -351,7 +351,7 @@ async function pausesOf(work: (until: number) => Promise<unknown>): Promise<Paus
   });
   observer.observe({ entryTypes: ["gc"] });
   await work(performance.now() + watchedMs);
-  await sleep(10); // what was noted last is told a turn later
+  await sleep(10); // the last entries are reported a turn later
   observer.disconnect();
   return { count: pauses.length, longestMs: Math.max(0, ...pauses) };
 }

@@ -42,7 +42,7 @@ function read(head: Buffer): string {
       },
     },
   );
-  // As a connection does: behind a refusal nothing more is read.
+  // Like a connection: reads nothing after a refusal.
   for (let at = 0; at < head.length && outcome === "no end"; at += readBytes)
     parser.execute(head.subarray(at, at + readBytes));
   freeParser(parser);

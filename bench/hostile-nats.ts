@@ -1,5 +1,5 @@
 /**
- * What a stranger's message on NATS costs a process, beside an honest batch of ten events.
+ * Bench: the cost of a stranger's message on NATS for a process, beside an honest batch of ten events.
  *
  * Per kind: the delivery guard, then the envelope opener while the budget of forgeries lasts, as in nats-fanout.ts. The
  * yardstick in the same run is a decoder that reads the message first, as msgpackr does by default. Prints processor
@@ -42,7 +42,7 @@ function costOfDecodingFirst(samples: readonly Sample[]): number {
     try {
       lenient.unpack(data);
     } catch {
-      // Most are malformed: finding that out is the cost.
+      // Most are malformed: detecting that is the cost.
     }
   }
   return processorMicrosecondsSince(from) / few.length;
@@ -61,7 +61,7 @@ const honest: readonly Sample[] = Array.from({ length: 190 }, (_, n) => {
 const [overheard] = honest;
 if (overheard === undefined) throw new TypeError("no honest batch");
 
-costOf(honest); // warm
+costOf(honest); // warm-up
 const base = costOf(honest);
 console.log(`honest batch of 10 events: ${base.toFixed(1)} µs (tag, signature, decoding)\n`);
 console.log("kind                      µs      × honest   decoded first, µs");

@@ -1,9 +1,9 @@
 /**
- * Bench: what a process that has nothing to do yet keeps resident, run as the image runs it, from what `npm run build`
- * makes: a proxy alone, with and without NATS, and all services in one; beside a Node process that only listens, nginx
- * with one worker, and `@fastify/http-proxy`. And what starting has cost of a core.
+ * Bench: the resident memory of an idle process, built by `npm run build` and run as in the image: a proxy alone, with
+ * and without NATS, and all services in one. Beside it a Node process that only listens, nginx with one worker, and
+ * `@fastify/http-proxy`. Also the processor time of each start.
  *
- *   node bench/idle.ts [--rounds 3] [--settle 10]      settle: seconds of doing nothing before it is looked
+ *   node bench/idle.ts [--rounds 3] [--settle 10]      settle: idle seconds before the measurement
  */
 import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, symlinkSync } from "node:fs";
@@ -21,12 +21,12 @@ import { coreOfProxy, type Stand, withStand } from "./support/stand.ts";
 const { values } = parseArgs({
   options: { rounds: { type: "string", default: "3" }, settle: { type: "string", default: "10" } },
 });
-/** Of 2^20 bytes. */
+/** 2^20 bytes. */
 const mega = 2 ** 20;
 const idleMbMax = 120;
 const readyMsMax = 60_000;
 
-/** @returns the program of an installed package: in a checkout the command runs the sources */
+/** @returns the program of an installed package; in a checkout the command runs the sources */
 function installed(stand: Stand): string {
   const root = join(import.meta.dirname, "..");
   const built = spawnSync(process.execPath, ["scripts/build.ts"], { cwd: root, stdio: "inherit" });

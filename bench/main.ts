@@ -1,7 +1,7 @@
 /**
- * `npm run bench`: every bench in turn, each beside its yardstick in one run, then all budgets in one table. The exit
- * code is 1 when a bench failed, not when a budget was missed: that is for a person to judge, who knows what else the
- * machine was doing.
+ * `npm run bench`: runs every bench in turn, each beside its yardstick, then prints all budgets in one table. The exit
+ * code is 1 when a bench failed, not when a budget was missed: a person who knows what else the machine was doing
+ * decides what that means.
  *
  *   npm run bench [-- name …]      for example `npm run bench -- revoke append`
  */

@@ -1,10 +1,10 @@
 /**
- * Bench: what one process keeps resident under mixed hostile traffic: at the start, at its peak, and after a rest.
- * docs/limits.md lists what bounds it.
+ * Bench: the resident memory of one process under mixed hostile traffic: at the start, at its peak, and after a rest.
+ * docs/limits.md lists its bounds.
  *
  *   node bench/memory.ts [--minutes 10] [--rest 60]      rest: seconds without traffic before the last figure
  *
- * Each kind of caller below runs by itself for the whole time, a few at once, beside callers that behave.
+ * Each kind of caller below runs for the whole time, a few at once, beside honest callers.
  */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
@@ -22,7 +22,7 @@ const minutes = Number(values.minutes);
 const restS = Number(values.rest);
 if (!(minutes > 0) || !(restS >= 0)) throw new Error("--minutes and --rest are positive numbers");
 
-/** Of 2^20 bytes. */
+/** 2^20 bytes. */
 const mega = 2 ** 20;
 const atOnce = 12;
 const random = (bytes: number): string => randomBytes(bytes).toString("base64url");

@@ -1,7 +1,7 @@
 /**
  * Bench: authorised HTTP requests through one proxy process on one core, beside Apache with mod_auth_openidc with one
- * worker process on the same core, in the same run. Both admit one group. A person has signed in at Apache through the
- * demo provider, as a browser does.
+ * worker process on the same core, in the same run. Both admit one group. The load at
+ * Apache uses the session of a real sign-in through the demo provider.
  *
  *   node bench/proxy-apache.ts [--seconds 5] [--connections 64]
  */

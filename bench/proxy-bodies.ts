@@ -27,12 +27,12 @@ const { values } = parseArgs({
 const mega = 2 ** 20;
 const [whole, slow] = [Number(values.megabytes) * mega, Number(values["slow-megabytes"]) * mega];
 const rate = Number(values["slow-rate"]) * mega;
-/** Chunks on their way, and what the collector lets lie; a sixteenth of what passes. */
+/** Chunks in transit and uncollected garbage; a sixteenth of the bytes transferred. */
 const growthMbMax = 64;
 
 type Subject = Readonly<{ name: string; port: number; headers: readonly string[]; pinned: Pinned }>;
 type Transfer = Readonly<{ name: string; bytes: number; direction: "up" | "down"; limit: number | null }>;
-/** Resident, in bytes: before it began, and at most until it ended. */
+/** Resident bytes: before the transfer, and the peak until its end. */
 type Seen = Readonly<{ ms: number; start: number; max: number }>;
 
 const transfers: readonly Transfer[] = [
@@ -67,14 +67,14 @@ await withStand(async (stand) => {
       seen[subject.name] = figure;
       const megabytes = (bytes: number): string => `${(bytes / mega).toFixed(1)} MB`;
       console.log(
-        `${each.name.padEnd(32)} ${subject.name.padEnd(7)} ${figure.ms.toFixed(0).padStart(6)} ms   resident ${megabytes(figure.start)} before, ${megabytes(figure.max)} at most`,
+        `${each.name.padEnd(32)} ${subject.name.padEnd(7)} ${figure.ms.toFixed(0).padStart(6)} ms   resident ${megabytes(figure.start)} before, ${megabytes(figure.max)} peak`,
       );
     }
     const { nginx: neighbour, cardea: ours } = seen;
     if (neighbour === undefined || ours === undefined) throw new Error("a subject has no figure");
     const growth = (ours.max - ours.start) / mega;
     budgets.push({
-      what: `${each.name}: resident memory, most over start`,
+      what: `${each.name}: resident memory, peak over start`,
       seen: `${(ours.max / ours.start).toFixed(2)} × (+${growth.toFixed(0)} MB; nginx ${(neighbour.max / neighbour.start).toFixed(2)} ×)`,
       budget: `≤ +${growthMbMax} MB`,
       met: growth <= growthMbMax,
@@ -90,7 +90,7 @@ await withStand(async (stand) => {
   tellBudgets(budgets);
 });
 
-/** With curl, on the core of the load. @throws when not all of it arrived */
+/** Runs curl on the core of the load. @throws when the transfer is incomplete */
 async function transfer({ port, headers, pinned }: Subject, asked: Transfer, folder: string): Promise<Seen> {
   const up = asked.direction === "up";
   const file = join(folder, "body");

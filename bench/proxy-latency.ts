@@ -5,10 +5,10 @@
  * node bench/proxy-latency.ts [--seconds 8] [--rounds 5] [--connections 64]
  *
  * Half load is half of what this proxy handled under wrk just before. nginx gets the same rate, which is less than
- * half of what it can do, so the comparison errs on its side. `h2load --rps` is no fixed rate over HTTP/1.1: each of
- * its clients keeps the rate for itself, and all of them send in the same instant, 64 requests at once every few
- * milliseconds; and it counts from the sending, not from when a request was due. So the load is our own open loop
- * (support/open-loop.ts). Its time straight at the upstream is printed as the floor.
+ * half of its capacity, so the comparison favours nginx. `h2load --rps` keeps no fixed rate over HTTP/1.1: each of
+ * its clients keeps its own rate, and all of them send in the same instant, 64 requests at once every few milliseconds.
+ * It also counts from the sending, not from when a request was due. So the load is our own open loop
+ * (support/open-loop.ts). Its time directly at the upstream is printed as the floor.
  */
 import { execFile } from "node:child_process";
 import { writeFileSync } from "node:fs";
@@ -68,7 +68,7 @@ await withStand(async (stand) => {
   for (const { name, ...figure } of best) console.log(`${name.padEnd(28)} ${figureText(figure)}`);
   const [, second, third] = best;
   if (second === undefined || third === undefined) throw new Error("a subject has no figure");
-  if (best.some(({ errors }) => errors > 0)) throw new Error("there were errors, so the figures mean nothing");
+  if (best.some(({ errors }) => errors > 0)) throw new Error("there were errors, so the figures are invalid");
   const ratio = third.p99 / second.p99;
   tellBudgets([
     {
@@ -87,7 +87,7 @@ async function openLoop(setup: OpenLoopSetup): Promise<OpenLoopSeen> {
   return JSON.parse(stdout) as OpenLoopSeen;
 }
 
-/** The round with the smallest p99, and the errors of all. */
+/** The round with the smallest p99, and the errors of all rounds. */
 function bestOf(rounds: readonly OpenLoopSeen[]): OpenLoopSeen {
   const [best] = rounds.toSorted((a, b) => a.p99 - b.p99);
   if (best === undefined) throw new Error("there was no round");

@@ -4,9 +4,9 @@
  *
  * node bench/proxy-routes.ts [--seconds 5] [--connections 64]
  *
- * All routes are of one host and differ in paths of three segments, which is the hard case: hosts are found by name.
- * Each has a policy of its own. Requests are those of eight people's browsers (support/browsers.ts) and go to 797
- * routes that lie all over the configuration, as far as there are so many.
+ * All routes belong to one host and differ in paths of three segments, which is the hard case: hosts are found by name.
+ * Each has its own policy. Eight people's browsers send the requests (support/browsers.ts) to 797 routes across the
+ * whole configuration, or to all if there are fewer.
  */
 import { parseArgs } from "node:util";
 import { freePort } from "../test/support/free-port.ts";

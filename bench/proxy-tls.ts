@@ -5,9 +5,9 @@
  *
  * node bench/proxy-tls.ts [--seconds 5]
  *
- * Eight people's browsers send the requests (support/browsers.ts). 64 requests are always under way: on 64
- * connections of HTTP/1.1, loaded by wrk, and on 8 connections of HTTP/2 with 8 streams each, loaded by h2load.
- * Connections are kept, so handshakes do not count.
+ * Eight people's browsers send the requests (support/browsers.ts). 64 requests are always in flight: on 64 HTTP/1.1
+ * connections, loaded by wrk, and on 8 HTTP/2 connections with 8 streams each, loaded by h2load. Connections are kept,
+ * so handshakes do not count.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -22,7 +22,7 @@ import type { CrowdAnswer, CrowdOrder } from "./support/websocket-crowd.ts";
 const { values } = parseArgs({ options: { count: { type: "string", default: "10000" } } });
 const bytesEachMax = 15 * 1_024;
 const warmUp = 500;
-/** Files of a proxy beside the sockets. */
+/** Open files of a proxy besides the sockets. */
 const otherFiles = 200;
 /** Lets memory settle: an almost idle V8 returns spare memory 8 s after its last collection. */
 const settleMs = 20_000;
@@ -42,7 +42,7 @@ await withStand(async (stand) => {
   const nginxProcess = await stand.start(coreOfProxy, "nginx", ["-c", conf], nginx);
   const cardea = await startCardea(stand, { upstreamPort: upstream, route: ["allow_websockets: true"] });
   console.log(
-    `${whole(count)} WebSockets${count < Number(values.count) ? `: more than ${filesMax} open files are not allowed here` : ""}`,
+    `${whole(count)} WebSockets${count < Number(values.count) ? `: the limit here is ${filesMax} open files` : ""}`,
   );
   const budgets: Budget[] = [];
   for (const subject of [
@@ -90,7 +90,7 @@ async function crowd(stand: Stand, { name, port, headers, pinned }: Subject): Pr
   return { idle: (idle - before) / count, spoken: (spoken - before) / count };
 }
 
-/** @returns how many are open when it is carried out */
+/** @returns how many are open once it is done */
 async function order(child: ChildProcess, what: CrowdOrder): Promise<number> {
   const answered = once(child, "message") as Promise<[CrowdAnswer]>;
   const ended = once(child, "exit").then(() => {

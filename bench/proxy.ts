@@ -6,11 +6,11 @@
  * node bench/proxy.ts [--seconds 5] [--connections 64]
  *
  * Eight people's browsers send the requests (support/browsers.ts): on a connection the cookie, user agent and
- * languages are alike, and path, query, `Referer` and `Accept` are not. Every answer has another head.
+ * languages are equal, and path, query, `Referer` and `Accept` differ. Every response has a different head.
  *
- * The proxy under test has one core to itself; the upstream (nginx) and the load (wrk) share another. Rounds take
- * turns, so that a machine that grows busy slows all three. Prints requests a second, p50 and p99, and the ratios,
- * which are what counts.
+ * The proxy under test has one core to itself; the upstream (nginx) and the load (wrk) share another. Rounds
+ * alternate, so that a machine that grows busy slows all three. Prints requests per second, p50 and p99, and the
+ * ratios, which are what counts.
  */
 import { parseArgs } from "node:util";
 import { freePorts } from "../test/support/free-port.ts";

@@ -1,11 +1,11 @@
 /**
- * Bench: two regions, 80 ms apart. What a revocation, a command and a sign-in cost in the home region and in the other
- * one, beside a bare round trip over the same link in the same run.
+ * Bench: two regions, 80 ms apart. The time of a revocation, a command and a sign-in in the home region and in the
+ * other one, beside a bare round trip over the same link in the same run.
  *
- *   node bench/regions.ts [--rounds 60] [--late 40]      late: of each byte, in each direction, in ms
+ *   node bench/regions.ts [--rounds 60] [--late 40]      late: the delay of each byte in each direction, in ms
  *
  * Real processes: Postgres, a NATS server in each region (the western one a leaf of the eastern), brokers, proxies.
- * Between the regions stand relays that deliver late. Enforced is when a client of a proxy sees its open WebSocket cut.
+ * Relays between the regions deliver late. A revocation is enforced when a client sees its open WebSocket cut.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -60,7 +60,7 @@ try {
     await time("revoke: receipt of all", () => regions.operator.revoke(session, { wait: "all", timeoutMs: 10_000 }));
     await Promise.all(cut);
     await time("append: asked at home", () => appendAt(eastern));
-    await time("append: asked in the other region", () => appendAt(western));
+    await time("append: requested in the other region", () => appendAt(western));
   }
   const rtt = percentile(took["bare round trip"] ?? [], 50);
   for (const [what, all] of Object.entries(took)) {
@@ -87,7 +87,7 @@ function socketAt(at: ClusterProcess, session: Session) {
   return openSocket({ port: at.ports.address, host: regions.host("app"), cookie: session.cookie });
 }
 
-/** One small event, asked of one broker. */
+/** One small event, requested from one broker. */
 async function appendAt(client: ReturnType<typeof regions.clientVia>): Promise<void> {
   const hash = parseConfigHash(randomBytes(32).toString("hex"));
   const result = await client.submit({

@@ -4,9 +4,9 @@
  *
  *   node bench/revoke.ts [--revocations 300] [--nodes 8] [--seconds 30]      whichever comes first
  *
- * Each node is a process of its own with a replica and lease, and stamps by its monotonic clock the moment at which
- * everything denied has been destroyed; all processes share this machine's clock. Real durability: Postgres has `fsync`
- * on. Budget: p50 within 2 times, p99 within 4 times the floor.
+ * Each node is a separate process with a replica and lease. It stamps by its monotonic clock the moment at which
+ * everything denied has been destroyed; all processes share this machine's clock. Postgres has `fsync` on. Budget: p50
+ * within 2 times, p99 within 4 times the floor.
  */
 import { fork } from "node:child_process";
 import { randomBytes, randomUUID } from "node:crypto";
@@ -83,7 +83,7 @@ const bare = new pg.Client({ connectionString });
 await bare.connect();
 await bare.query("create table floor (n bigint, body bytea)");
 
-/** When each node last saw what is being measured. */
+/** When each node last saw the measured event. */
 let seen = new Map<number, bigint>();
 let wanted = "";
 for (const [index, child] of children.entries()) {

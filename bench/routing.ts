@@ -1,5 +1,5 @@
 /**
- * Bench: finding the route of a request among 10, 1,000 and 10,000, beside going through them one by one.
+ * Bench: finding the route of a request among 10, 1,000 and 10,000, beside a linear search.
  *
  *   node bench/routing.ts
  *
@@ -29,7 +29,7 @@ for (const count of [10, 1_000, 10_000]) {
   );
 }
 
-/** Nanoseconds a call, the best of five. */
+/** Nanoseconds per call, the best of five. */
 function time(calls: number, call: (n: number) => unknown): number {
   let best = Infinity;
   for (let round = 0; round < 5; round++) {

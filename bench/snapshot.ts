@@ -1,12 +1,11 @@
 /**
- * Bench: snapshots. A projection of so many sessions, a tenth as many people, a fiftieth as many groups is folded from
- * its events, which is what a cold start from the log costs. Of it a snapshot is made, saved and begun from: from a
- * disk (a warm start), and from a broker over HTTP with an empty disk. Each in a process of its own, with its memory
- * and its longest pause of the collector.
+ * Bench: snapshots. It folds a projection of the given sessions, a tenth as many people and a fiftieth as many groups
+ * from its events, which is what a cold start from the log costs. It builds and saves a snapshot of it, and starts from
+ * that snapshot: from a disk (a warm start), and from a broker over HTTP with an empty disk. Each part runs in its own
+ * process, and prints its memory and its longest pause of the collector.
  *
  * Beside it, in the same run: the fold of the same events, and a bare msgpackr pack of the same entities with zlib's
- * fastest deflate. And appends to a Postgres log by the same process while it makes snapshots, beside appends while it
- * makes none.
+ * fastest deflate. Also appends to a Postgres log by the same process, with and without snapshots being built.
  *
  *   node bench/snapshot.ts [--sessions 1000000]      10000000 takes an hour and about 6 GB
  */
@@ -75,7 +74,7 @@ const groups = Math.max(1, Math.floor(sessions / 50));
 const groupsPerPerson = 5;
 const profileBytes = 350; // twelve claims, sealed
 const pageEvents = 2_000;
-/** Appends notice the turns of a snapshot, not how many there are. */
+/** Appends notice each turn of a snapshot, not the number of turns. */
 const appendSessionsMax = 100_000;
 const budgetMs = { cold: 5_000, warm: 2_000 };
 const now = 1_800_000_000_000 as UnixMs;
@@ -143,13 +142,13 @@ function print(of: Readonly<{ made: Made; warm: Begun; cold: Begun; appended: Ap
   );
   for (const row of rows) console.log(row.map((cell, column) => cell.padStart(widths[column] ?? 0)).join("   "));
   console.log(
-    `snapshot: ${whole(made.bytes / 1e6)} MB in ${made.files} chunks; bare pack: ${whole(made.packBytes / 1e6)} MB; a node that began from it: ${whole(warm.bytesEach)} B a session`,
+    `snapshot: ${whole(made.bytes / 1e6)} MB in ${made.files} chunks; bare pack: ${whole(made.packBytes / 1e6)} MB; a node that started from it: ${whole(warm.bytesEach)} B a session`,
   );
   console.log(
-    `of the time to begin, its own thread was busy for ${whole(warm.coreMs)} ms (disk), ${whole(cold.coreMs)} ms (broker): more is waiting, or other work of the machine`,
+    `of the start, its own thread was busy for ${whole(warm.coreMs)} ms (disk), ${whole(cold.coreMs)} ms (broker): the rest is waiting, or other work of the machine`,
   );
   const [alone, during] = [median(appended.alone), median(appended.during)];
-  console.log(`appends: ${whole(alone)} events/s; while snapshots are made by the same process: ${whole(during)}`);
+  console.log(`appends: ${whole(alone)} events/s; while the same process builds snapshots: ${whole(during)}`);
   tellBudgets([
     {
       what: `cold start from a broker, ${whole(sessions)} sessions`,
@@ -164,7 +163,7 @@ function print(of: Readonly<{ made: Made; warm: Begun; cold: Begun; appended: Ap
       met: warm.ms <= budgetMs.warm,
     },
     {
-      what: "appends while a snapshot is made, beside none",
+      what: "appends while a snapshot is built, beside none",
       seen: `${(during / alone).toFixed(2)} ×`,
       budget: "",
       met: null,
@@ -174,7 +173,7 @@ function print(of: Readonly<{ made: Made; warm: Begun; cold: Begun; appended: Ap
 
 // --- the parts
 
-/** Folds the log from its bytes, page by page as they would be read, and makes a snapshot of what it comes to. */
+/** Folds the log from its bytes, page by page as a reader would, and builds a snapshot of the result. */
 async function make(folder: SnapshotFolder): Promise<Made> {
   const pauses = watchPauses();
   const { projection, events, foldMs } = foldAll(sessions);
@@ -201,7 +200,7 @@ function snapshotOf(projection: Projection, folder: SnapshotFolder) {
   return buildSnapshot({ projection: projection, signal, epochs }, { folder, turn: async () => void (await turn()) });
 }
 
-/** The yardstick: every entity as it is, in pieces of a thousand, packed and deflated as fast as zlib can. */
+/** The yardstick: every entity unchanged, in pieces of a thousand, packed and deflated at zlib's fastest level. */
 async function barePack(projection: Projection): Promise<Readonly<{ packMs: number; packBytes: number }>> {
   const deflate = promisify(zlib.deflate);
   const packr = new Packr({ useRecords: true });
@@ -257,7 +256,7 @@ async function begin(load: () => Promise<Readonly<{ projection: Projection }> | 
   return { ms, coreMs, pauseMs, pauses: count, bytesEach: (process.memoryUsage.rss() - empty) / sessions };
 }
 
-/** As a leader does: batches of a hundred, one after the other, in the process whose event loop makes the snapshots. */
+/** Like a leader: batches of a hundred, one after another, in the process whose event loop builds the snapshots. */
 async function append(): Promise<Appended> {
   const server = await startPostgres({ settings: { fsync: "on" } });
   const folderPath = mkdtempSync(join(tmpdir(), "cardea-bench-append-"));
@@ -288,7 +287,7 @@ async function append(): Promise<Appended> {
       const asLong = performance.now() - startedAt;
       startedAt = performance.now();
       const beside = await perSecond(() => performance.now() - startedAt >= asLong);
-      if (round === 0) continue; // both warm
+      if (round === 0) continue; // warm-up
       during.push(figure);
       alone.push(beside);
     }
@@ -401,7 +400,7 @@ function watchPauses() {
     },
     count: () => durations.length,
     async longest() {
-      await delay(50); // they are told of a little later
+      await delay(50); // they are reported a little later
       for (const { duration } of observer.takeRecords()) durations.push(duration);
       return Math.max(0, ...durations);
     },

@@ -1,13 +1,13 @@
 /**
- * Bench: how long nothing is acknowledged when the primary is replaced under load, and when the leader is killed right
- * behind that, with NATS and without it. Beside both, in the same round: a change on the quiet cluster, asked in the
- * same way.
+ * Bench: how long no change is acknowledged when the primary is replaced under load, and when the leader is killed
+ * right after that, with NATS and without it. Beside both, in the same round: a change on the quiet cluster, requested
+ * in the same way.
  *
  *   node bench/takeover.ts [--rounds 5]
  *
- * Real processes: a primary with a quorum of standbys, of which one is promoted while the old primary lives on and is
- * named first; two brokers, two proxies. Each round is a cluster of its own. There is no budget; what is promised:
- * docs/postgres.md.
+ * Real processes: a primary with a quorum of standbys, one of which is promoted while the old primary stays alive and
+ * is named first; two brokers, two proxies. Each round is a new cluster. There is no budget; docs/postgres.md has the
+ * promises.
  */
 import { parseArgs } from "node:util";
 import { type Cluster, startCluster } from "../test/integration/cluster/cluster.ts";
@@ -79,5 +79,5 @@ for (const nats of ["with", "without"] as const) {
     `${nats} NATS, ${rounds} rounds, sorted; a change on the quiet cluster: ${shown(rows.map((row) => row.quietMs))}`,
   );
   console.log(`  promotion → next change acknowledged           ${shown(rows.map((row) => row.promotedMs))}`);
-  console.log(`  leader killed behind it → next acknowledged    ${shown(rows.map((row) => row.killedMs))}`);
+  console.log(`  leader killed after it → next acknowledged    ${shown(rows.map((row) => row.killedMs))}`);
 }

@@ -1,9 +1,8 @@
 /**
- * Build: makes a publishable `dist/` out of `src/`.
+ * Build: makes a publishable `dist/` from `src/`.
  *
- * Running from a checkout needs none of this. The compiler rewrites the imports from `.ts` to `.js`; this adds what it
- * leaves alone: the files that are not TypeScript, and the addresses of workers, written `new URL("./x.ts",
- * import.meta.url)`.
+ * Running from a checkout needs none of this. The compiler rewrites imports from `.ts` to `.js`. This script adds the
+ * rest: files that are not TypeScript, and the addresses of workers, written `new URL("./x.ts", import.meta.url)`.
  */
 import { spawnSync } from "node:child_process";
 import { cpSync, globSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -28,7 +27,7 @@ for (const name of globSync("**/*.js", { cwd: target })) {
   const left = /["'`]\.{1,2}\/[^"'`]*\.ts["'`]/.exec(after);
   if (left !== null) {
     console.error(
-      `dist/${name} still speaks of ${left[0]}, which is not there; write new URL("./x.ts", import.meta.url)`,
+      `dist/${name} still refers to ${left[0]}, which does not exist; write new URL("./x.ts", import.meta.url)`,
     );
     process.exitCode = 1;
   }

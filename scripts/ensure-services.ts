@@ -1,9 +1,9 @@
 /**
- * Ensure services: what the tests need beside npm packages is there, or is installed, or the person is told what to do.
+ * Ensure services: finds or installs what the tests need besides npm packages, or says how to install it.
  *
- * It looks first and changes nothing when everything is found. It installs only as root on Debian or a child of it,
- * and only what is missing. Postgres and NATS may also come from containers; a browser may not. What only a few tests
- * use is installed with the rest; without it those tests are skipped, and say so.
+ * It checks first and changes nothing when everything is present. It installs only what is missing, and only as root on
+ * Debian or a derivative. Postgres and NATS may also run in containers; a browser may not. Programs that only a few
+ * tests use are installed with the rest. Without them those tests are skipped with a message.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -20,10 +20,10 @@ import { findSshd } from "../test/support/sshd.ts";
 type Need = Readonly<{
   name: string;
   find: () => string | undefined;
-  /** Debian packages, the best first: which of them exists depends on the release. */
+  /** Debian packages in order of preference. Which of them exists depends on the release. */
   packages: readonly string[];
   image?: string;
-  /** A few tests use it, and are skipped without it. */
+  /** Only a few tests use it; they are skipped without it. */
   optional?: true;
 }>;
 
@@ -39,7 +39,7 @@ const needs: readonly Need[] = [
   { name: "kubectl", find: findKubectl, packages: ["kubectl", "kubernetes-client"], optional: true },
   { name: "Pebble, an ACME authority", find: findPebble, packages: ["pebble"], optional: true },
   { name: "libfaketime", find: findFaketime, packages: ["libfaketime"], optional: true },
-  // These packages start servers on ports 22 and 80, which is nothing to do to somebody's own machine.
+  // These packages start servers on ports 22 and 80, which a developer's own machine should not get.
   ...(process.env["CI_CONTAINERS"] === "1"
     ? ([
         { name: "OpenSSH", find: findSshd, packages: ["openssh-server"], optional: true },
@@ -49,7 +49,7 @@ const needs: readonly Need[] = [
     : []),
 ];
 
-/** @returns whether the tests can run; when they cannot, it has said why */
+/** @returns whether the tests can run; if not, it has printed why */
 export async function ensureServices(): Promise<boolean> {
   if (missing().length === 0) return true;
   if (process.getuid?.() === 0 && existsSync("/etc/debian_version")) install(missing());
@@ -63,10 +63,10 @@ export async function ensureServices(): Promise<boolean> {
     }
   }
   if (left.length === 0) return true;
-  console.error(`The tests need ${left.map((need) => need.name).join(", ")}, and there is none here.`);
+  console.error(`The tests need ${left.map((need) => need.name).join(", ")}, and they were not found.`);
   console.error("On Debian or Ubuntu: sudo apt-get install postgresql nats-server chromium");
   console.error("On macOS: brew install postgresql@17 nats-server && brew install --cask chromium");
-  console.error("Or start Docker: Postgres and NATS then come from images. `npm run test:unit` needs none of them.");
+  console.error("Or start Docker: Postgres and NATS then run from images. `npm run test:unit` needs none of them.");
   return false;
 }
 
@@ -81,7 +81,7 @@ function install(wanted: readonly Need[]): void {
   if (available.length > 0) aptGet("install", "--yes", "--no-install-recommends", ...available);
 }
 
-/** Shows what it printed only when it failed. */
+/** Shows the output only on failure. */
 function aptGet(...args: string[]): boolean {
   const { status, stdout, stderr } = spawnSync("apt-get", ["-q", "-o", "DPkg::Lock::Timeout=300", ...args], {
     env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },

@@ -4,7 +4,7 @@
  *
  *   node scripts/generate-config-docs.ts          writes the three files
  *
- * test/config/config-docs.test.ts fails when a file is not what this makes.
+ * test/config/config-docs.test.ts fails when a file differs from the output.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -22,7 +22,7 @@ import { sectionShape } from "../src/config/values/value-type.ts";
 type Keys = Readonly<Record<string, z.ZodType>>;
 type Row = Readonly<{ path: string; schema: z.ZodType; meta: KeyMeta }>;
 
-/** Every value below some keys, sections opened, each with its dotted path. */
+/** Every value below some keys, including those in sections, each with its dotted path. */
 function rows(keys: Keys, prefix = ""): readonly Row[] {
   return Object.entries(keys).flatMap(([key, schema]) => {
     const path = `${prefix}${key}`;
@@ -51,7 +51,7 @@ function table(keys: Keys): string {
     ];
     return `| ${cells.map(cell).join(" | ")} |`;
   });
-  return ["| Key | Type | Default | Meaning | Whose |", "| --- | --- | --- | --- | --- |", ...lines].join("\n");
+  return ["| Key | Type | Default | Meaning | Origin |", "| --- | --- | --- | --- | --- |", ...lines].join("\n");
 }
 
 function unusedTable(keys: Keys): string {
@@ -62,35 +62,35 @@ function unusedTable(keys: Keys): string {
     const remedy = meta.remedy === "" ? "" : `; ${meta.remedy}`;
     const warned = meta.tolerated.map((value) => `\`${value}\``);
     const exception = [
-      ...(fine.length === 0 ? [] : [` (${fine.join(", ")}: nothing is said)`]),
+      ...(fine.length === 0 ? [] : [` (${fine.join(", ")}: accepted silently)`]),
       ...(warned.length === 0 ? [] : [` (${warned.join(", ")}: a warning)`]),
     ].join("");
     return `| \`${key}\` | ${what[meta.status]} | ${cell(`${meta.description}${remedy}${exception}`)} |`;
   });
-  return ["| Key | Answer | Why, and what to do |", "| --- | --- | --- |", ...lines].join("\n");
+  return ["| Key | Result | Why, and what to do |", "| --- | --- | --- |", ...lines].join("\n");
 }
 
 const introduction = `<!-- Written by scripts/generate-config-docs.ts from the schema. Do not edit by hand. -->
 # Configuration
 
-Cardea reads Pomerium's keys with Pomerium's meanings, so a Pomerium configuration runs as it is; the column *Whose*
+Cardea reads Pomerium's keys with Pomerium's meanings, so many Pomerium configurations run unchanged. The column *Origin*
 says which keys Cardea adds. \`cardea check -c cardea.yaml\` names every problem at once, each as
 \`file:line:column: error: key: problem; remedy\`, and exits 1 when there is an error.
 
-- **File**: YAML (JSON is YAML too), with anchors, aliases and merge keys. A key that is written twice, and a key that is
-  not known, is an error.
-- **Environment**: a variable goes over the file. Its name is the key in capitals, nested keys joined with \`_\`
-  (\`BROKER_LISTEN\`). Lists are texts with commas, mappings are JSON or \`k=v,k=v\`, \`ROUTES\` and \`POLICY\` are base64 of
+- **File**: YAML (JSON is YAML too), with anchors, aliases and merge keys. A repeated or unknown
+  key is an error.
+- **Environment**: a variable overrides the file. Its name is the key in capitals, nested keys joined with \`_\`
+  (\`BROKER_LISTEN\`). Lists are comma-separated, mappings are JSON or \`k=v,k=v\`, \`ROUTES\` and \`POLICY\` are base64 of
   YAML, \`HEADERS\` is \`set_response_headers\`. An empty variable counts as unset.
-- **Durations** are written as in Go: \`250ms\`, \`30s\`, \`1h30m\`. **Addresses** are \`host:port\`; \`:443\` is every IPv4
+- **Durations** are written as in Go: \`250ms\`, \`30s\`, \`1h30m\`. **Addresses** are \`host:port\`; \`:443\` means every IPv4
   address, \`[::]:443\` every address.
-- **Secrets**: each has a variant with \`_file\` that names a file. Secrets of 32 bytes come from
-  \`openssl rand -base64 32\`. With \`services: all\`, \`shared_secret\` and \`cookie_secret\` are made at the first start and kept
-  in the data folder when they are not written down.
+- **Secrets**: each has a variant with \`_file\` that names a file. Create secrets of 32 bytes with
+  \`openssl rand -base64 32\`. With \`services: all\`, Cardea creates a missing \`shared_secret\` or \`cookie_secret\` at the
+  first start and keeps it in the data folder.
 - **Editors**: put \`# yaml-language-server: $schema=<path to docs/cardea.schema.json>\` on the first line.
 
-Plain HTTP is for \`*.localhost\` and loopback alone. \`insecure_server: true\` with \`https\` routes is right behind a load
-balancer that ends TLS: what people see is the scheme of each route's \`from\`.
+Plain HTTP is only for \`*.localhost\` and loopback. Behind a load balancer that terminates TLS, use \`insecure_server: true\`
+with \`https\` routes: people see the scheme of each route's \`from\`.
 `;
 
 export function configurationPage(): string {
@@ -104,7 +104,7 @@ export function configurationPage(): string {
   }
   parts.push(
     "## Routes\n",
-    "`routes` is a list; `policy`, its older name, may hold more, which come first. Within a host the first route that matches decides; an exact host goes before a wildcard, a `from` with a port before one without.\n",
+    "`routes` is a list. `policy`, its older name, may hold more routes, which precede it. Within a host the first matching route decides. An exact host precedes a wildcard, and a `from` with a port precedes one without.\n",
   );
   for (const { title, keys } of routeGroups) {
     parts.push(`### ${title}\n`);
@@ -115,7 +115,7 @@ export function configurationPage(): string {
   }
   parts.push(
     "## Pomerium's keys that this build does not use\n",
-    "A key that means nothing here is accepted with a warning. One that lets people in, protects something or changes where requests go is an error, so that nothing is ignored in silence.\n",
+    "A key without a meaning here is accepted with a warning. A key that admits people, protects something or changes where requests go is an error, so that nothing is ignored silently.\n",
     `### At the top level\n\n${unusedTable(unusedGlobals)}\n`,
     `### In a route\n\n${unusedTable(unusedRouteKeys)}\n`,
   );
@@ -150,7 +150,7 @@ export function jsonSchema(): string {
           .join("; ");
       }
       for (const key of ours) delete json[key];
-      // Sections may be left out although zod calls an object without a default required.
+      // Sections are optional, although zod calls an object without a default required.
       delete json.required;
     },
   });
@@ -158,7 +158,7 @@ export function jsonSchema(): string {
   return `${foldShortLists(JSON.stringify({ $schema, title: "Cardea configuration", ...rest }, null, 2))}\n`;
 }
 
-/** Lists of words on one line where they fit, as the formatter has them. */
+/** Puts lists of words on one line where they fit, as the formatter does. */
 export function foldShortLists(json: string): string {
   return json.replaceAll(
     /^( *(?:"[^"\n]+": )?)\[\n((?: *"(?:[^"\\\n]|\\.)*",?\n)+) *\](,?)$/gm,
@@ -172,7 +172,7 @@ export function foldShortLists(json: string): string {
 export function environmentExample(): string {
   const lines = [
     "# Written by scripts/generate-config-docs.ts from the schema. Do not edit by hand.",
-    "# Every variable, commented out; docs/configuration.md says what each means. A variable goes over the file.",
+    "# Every variable, commented out; docs/configuration.md says what each means. A variable overrides the file.",
     "# Secrets of 32 bytes: openssl rand -base64 32",
   ];
   for (const { title, keys } of globalGroups) {

@@ -1,8 +1,8 @@
 /**
  * Mutation gate of the policy evaluator: `npm run mutate:policy [-- --only name,name]`.
  *
- * For each mutant (policy-mutants/mutants.ts) the tests of the evaluator run in a process of their own, quickest first,
- * until one fails. One line for each, a summary last; exit 1 when a mutant survives them all, 2 on wrong use.
+ * For each mutant (policy-mutants/mutants.ts) it runs the evaluator's tests in separate processes, quickest first,
+ * until one fails. It prints a line per mutant and a summary. Exit 1: a mutant survives all tests; 2: wrong usage.
  */
 import { basename } from "node:path";
 import { parseArgs } from "node:util";

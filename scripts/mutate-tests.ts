@@ -1,9 +1,9 @@
 /**
  * Mutation gate of the tests: `npm run mutate:tests [-- --only name,name]`.
  *
- * Each mutant (mutation/test-mutants.ts) takes away a rule that tests hold and the simulator does not run. Its test
- * file passes with the rule and must fail without it. One line for each, a summary last; exit 1 when a mutant survives
- * or a test fails with its rule, 2 on wrong use.
+ * Each mutant (mutation/test-mutants.ts) removes a rule that tests hold and the simulator does not run. Its test file
+ * passes with the rule and must fail without it. It prints a line per mutant and a summary. Exit 1: a mutant survives,
+ * or a test fails with its rule; 2: wrong usage.
  */
 import { parseArgs } from "node:util";
 import { failsWith } from "./mutation/mutated-test.ts";

@@ -1,12 +1,12 @@
 /**
- * Test events: a reporter for Node's test runner that writes what the parent has to know, one JSON object a line.
+ * Test events: a reporter for Node's test runner that writes one JSON object per line for the parent process.
  */
 import type { TestEvent } from "node:test/reporters";
 import { inspect } from "node:util";
 
 /**
- * `began` and `ended`: one test; `failed`: one, with its whole story; `skipped`: why one was; `remark`: what Node says
- * of the file, such as errors after a test; `summary`: the last line of a file that ended by itself.
+ * `began` and `ended`: one test; `failed`: one, with the whole error; `skipped`: the reason; `remark`: Node's message
+ * about the file, such as an error after a test; `summary`: the last line of a file that ended by itself.
  */
 export type TestLine =
   | Readonly<{ type: "began" | "ended"; name: string }>
@@ -17,7 +17,7 @@ export type TestLine =
 
 const figures = /^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) /;
 
-// biome-ignore lint/style/noDefaultExport: Node asks reporters for it
+// biome-ignore lint/style/noDefaultExport: Node requires it of reporters
 export default async function* testEvents(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   for await (const event of events) {
     const line = lineOf(event);
@@ -50,7 +50,7 @@ function lineOf({ type, data }: TestEvent): TestLine | null {
 }
 
 /**
- * The whole error, without the runner's own part of the stack; an assertion with a message of its own needs no more.
+ * The whole error, without the runner's part of the stack. An assertion with its own message needs no stack.
  */
 function tell(error: unknown): string {
   if (error instanceof Error && "generatedMessage" in error && error.generatedMessage === false) return error.message;

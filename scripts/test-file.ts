@@ -1,8 +1,8 @@
 /**
- * Test file: runs one file of tests in a process group of its own, and ends whatever is left of the group.
+ * Test file: runs one file of tests in its own process group, and ends what remains of the group.
  *
- * What the tests print goes to a file rather than a pipe: a service that outlives its test would keep a pipe open, and
- * the run would wait for it.
+ * Output goes to a file rather than a pipe: a service that outlives its test would keep a pipe open, and the run would
+ * wait for it.
  */
 import { spawn } from "node:child_process";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
@@ -15,18 +15,18 @@ export type Outcome = Readonly<{
   passed: number;
   failed: number;
   skipped: number;
-  /** One line for the file, and the stories of what failed. */
+  /** One line for the file, and the errors of failed tests. */
   text: string;
 }>;
 
-/** What is shown of a failed file's output, from its end. */
+/** How much of a failed file's output is shown, from its end. */
 const outputCharactersMax = 20_000;
 const reporter = join(import.meta.dirname, "test-events.ts");
 
 /**
  * @param file absolute
- * @param options `root`: what the file's name is shown relative to; `msMax`: after this long the group is killed, and
- * the file has failed
+ * @param options `root`: the shown name is relative to it; `msMax`: the group is killed after this time, and the file
+ * has failed
  */
 export async function runTestFile(
   file: string,
@@ -43,7 +43,7 @@ export async function runTestFile(
   return outcomeOf(relative(root, file), { lines, ending, printed, seconds });
 }
 
-/** Groups do not end with this process by themselves. */
+/** Process groups do not end with this process by themselves. */
 const running = new Set<number | undefined>();
 process.on("exit", () => {
   for (const pid of running) killGroup(pid);
@@ -81,7 +81,7 @@ async function ended(
   clearTimeout(killing);
   running.delete(child.pid);
   killGroup(child.pid);
-  if (isLate) return { isClean: false, story: `it had not ended after ${msMax / 1000} s` };
+  if (isLate) return { isClean: false, story: `it did not end within ${msMax / 1000} s` };
   return { isClean: code === 0, story: signal === null ? `it ended with ${code}` : `it ended by ${signal}` };
 }
 
@@ -90,7 +90,7 @@ function killGroup(pid: number | undefined): void {
   try {
     process.kill(-pid, "SIGKILL");
   } catch {
-    // Nothing is left of it.
+    // The group is empty.
   }
 }
 
@@ -100,7 +100,7 @@ function readLines(events: string): TestLine[] {
       .split("\n")
       .flatMap((line) => (line === "" ? [] : [JSON.parse(line) as TestLine]));
   } catch {
-    return []; // It was killed while it wrote, or never began.
+    return []; // It was killed while writing, or never started.
   }
 }
 
@@ -118,7 +118,7 @@ function outcomeOf(
   const summary = lines.find((line) => line.type === "summary");
   const { tests, passed, skipped } = summary ?? { tests: failures.length, passed: 0, skipped: 0 };
   const hasFailed = summary === undefined || summary.failed > 0 || failures.length > 0 || !ending.isClean;
-  // A file that fails without a failed test of its own (it did not load, or ended early) is a failure as well.
+  // A file that fails without a failed test (it did not load, or ended early) is a failure, too.
   const failed = hasFailed ? Math.max(summary?.failed ?? 0, failures.length, 1) : 0;
 
   const why = skipped > 0 ? `, ${skipped} skipped: ${[...reasons].join("; ")}` : "";

@@ -1,12 +1,11 @@
 /**
- * Test: what `npm test` runs, and how.
+ * Test: the runner behind `npm test`.
  *
  *   npm test                     services, types, lint, and every test
  *   npm run test:unit            the tests that need no service and no browser
  *   npm test -- test/events …    the tests in these folders or files
  *
- * The suite that wants containers runs when CI_CONTAINERS=1 or when it is named. The last line printed says how it
- * went.
+ * The suite that needs containers runs when CI_CONTAINERS=1 or when it is named. The last line is the result.
  */
 import { spawnSync } from "node:child_process";
 import { globSync, statSync } from "node:fs";
@@ -18,8 +17,7 @@ import { type Outcome, runTestFile } from "./test-file.ts";
 
 const filesAtOnce = 2;
 /**
- * Many files mostly wait: for leases to run out, for a server to come back. One more runs while the processors have
- * room.
+ * Many files mostly wait: for leases to expire, for a server to return. One more runs while processors are idle.
  */
 const moreWhileIdle = 1;
 const idleLookMs = 2_000;
@@ -30,7 +28,7 @@ const needsService = /^test\/(integration|end-to-end|contract)\/|\/browser\.test
 const root = join(import.meta.dirname, "..");
 process.chdir(root);
 process.env["PATH"] = `${join(root, "node_modules", ".bin")}${delimiter}${process.env["PATH"] ?? ""}`;
-// Of every process that a test starts, half of the work is compiling the same sources.
+// Half of the work of each process that a test starts is compiling the same sources.
 process.env["NODE_COMPILE_CACHE"] ??= join(root, ".cache", "compile");
 
 const startedAt = performance.now();
@@ -50,12 +48,12 @@ const [passed, failed, skipped] = (["passed", "failed", "skipped"] as const).map
 if (files.length === 0 || failed !== 0) failedSteps.push("tests");
 
 const seconds = ((performance.now() - startedAt) / 1000).toFixed(0);
-// Told once more at the end, where whoever sees only the last lines finds it.
+// Repeated at the end for a reader who sees only the last lines.
 for (const { failed, text } of outcomes) if (failed > 0) console.log(`\n${text}`);
 if (unsteady.length > 0) console.log(`\nunsteady, passed in a second run: ${unsteady.join(", ")}`);
 console.log(
   failedSteps.length === 0
-    ? `\nAll is well after ${seconds} s.`
+    ? `\nAll passed after ${seconds} s.`
     : `\nFAILED after ${seconds} s: ${failedSteps.join(", ")}`,
 );
 console.log(`tests: ${passed} passed, ${failed} failed, ${skipped} skipped`);
@@ -89,9 +87,9 @@ function chooseTests(wanted: readonly string[]): string[] {
 }
 
 /**
- * Those with services first: they take longest, and the short ones fill the end. A file that failed beside others on a
- * busy machine gets one more run, alone: it counts if it fails again, and is named as unsteady, with what failed, if it
- * does not.
+ * Files with services run first: they take longest, and the short ones fill the end. A file that failed beside others
+ * on a busy machine gets one more run, alone. If it fails again, it counts. If it passes, it is reported as unsteady,
+ * with the failure.
  */
 async function runTests(chosen: readonly string[]): Promise<Outcome[]> {
   const waiting = [...chosen].sort((a, b) => Number(needsService.test(b)) - Number(needsService.test(a)));
@@ -120,7 +118,7 @@ async function runTests(chosen: readonly string[]): Promise<Outcome[]> {
   return ended;
 }
 
-/** The load of the last minute leaves no processor free. */
+/** Whether the last minute's load left no processor free. */
 function isBusy(): boolean {
   return (loadavg()[0] ?? 0) >= availableParallelism();
 }

@@ -1,7 +1,7 @@
 /**
- * Apache with mod_auth_openidc in front of an upstream: one worker process, and a session that was begun by a real
- * sign-in at the demo provider. It admits the same group as Cardea's route does; its access log is off, and of its
- * own features the defaults are on: sessions in shared memory, claims as headers for the upstream, unsigned.
+ * Apache with mod_auth_openidc in front of an upstream: one worker process, and a session from a real sign-in at
+ * the demo provider. It admits the same group as Cardea's route. Its access log is off, and its own features have their
+ * defaults: sessions in shared memory, unsigned claims as headers for the upstream.
  */
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
@@ -12,13 +12,13 @@ import { Visitor } from "../../test/support/visitor.ts";
 import type { Pinned } from "./pinned.ts";
 import { coreOfProxy, type Stand } from "./stand.ts";
 
-/** Where Debian's packages have them. */
+/** Where Debian's packages install them. */
 const modules = "/usr/lib/apache2/modules";
 const loaded = ["mpm_event", "authn_core", "authz_core", "authz_user", "auth_openidc", "proxy", "proxy_http"];
 
 export type SignedApache = Readonly<{ pinned: Pinned; port: number; headers: readonly string[] }>;
 
-/** @param connections twice as many threads, since it closes kept connections when all threads have work */
+/** @param connections it gets twice as many threads, since it closes kept connections when all threads are busy */
 export async function startApacheOpenidc(
   stand: Stand,
   { upstreamPort, connections }: Readonly<{ upstreamPort: number; connections: number }>,
@@ -85,7 +85,7 @@ ProxyPass / http://127.0.0.1:${upstreamPort}/
   return { pinned, port, headers: [`Host: app.localhost:${port}`, `Cookie: ${await signIn(origin)}`] };
 }
 
-/** @returns what a browser sends from then on */
+/** @returns the cookies that a browser sends from then on */
 async function signIn(origin: string): Promise<string> {
   const visitor = new Visitor();
   try {

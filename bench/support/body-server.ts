@@ -1,8 +1,7 @@
 /**
- * Body server: takes in bodies and gives out bodies of any length, as fast as the other side goes. Arguments: port.
+ * Body server: receives and sends bodies of any length at the pace of the other side. Argument: port.
  *
- * `GET /N` answers with N bytes; `PUT /` counts what comes and answers with the count when all of it is there. It
- * holds nothing.
+ * `GET /N` answers with N bytes. `PUT /` counts the bytes and answers with the count at the end. It stores nothing.
  */
 import { createServer } from "node:http";
 import { pipeline, Readable } from "node:stream";

@@ -1,11 +1,11 @@
 /**
  * Browsers: the requests of several people who use one application, head by head, for the programs that load a proxy.
  *
- * - On one person's connections the lines that say who and what sends are alike: cookie, user agent, client hints and
- *   languages.
- * - Path, query, `Accept`, `Sec-Fetch-*` and `Referer` differ from one request to the next, as on a page and what it
- *   loads.
- * - No two requests of one list are alike. A list has a prime number of them, so its order shifts against connections
+ * - On one person's connections the lines that identify the person and the browser are equal: cookie, user agent,
+ *   client hints and languages.
+ * - Path, query, `Accept`, `Sec-Fetch-*` and `Referer` differ from one request to the next, as for a page and its
+ *   resources.
+ * - No two requests of one list are equal. A list has a prime number of them, so its order shifts against connections
  *   and routes.
  */
 import { writeFileSync } from "node:fs";
@@ -14,7 +14,7 @@ import { join } from "node:path";
 export const peopleCount = 8;
 export const requestsPerPerson = 509;
 
-/** What the browsers of all people have in common. */
+/** What all browsers share. */
 export type Application = Readonly<{
   /** Host and port of the URL. */
   host: string;
@@ -22,7 +22,7 @@ export type Application = Readonly<{
   origin: string;
   /** `name=value` of the session cookie of each person. */
   cookies: readonly string[];
-  /** Prefixes under which requests lie, in turn; each starts and ends with a slash. */
+  /** Path prefixes that requests use in turn; each starts and ends with a slash. */
   prefixes?: readonly string[];
 }>;
 
@@ -33,7 +33,7 @@ const browsers = [
   { agent: "Mozilla/5.0 (X11; CrOS x86_64 14541.0.0)", system: "Chrome OS", languages: "ja,en-US;q=0.9,en;q=0.8" },
 ];
 
-/** A page, and what it loads: the form of its address, and what a browser accepts for it. */
+/** A page and its resources: the form of each address, and the browser's `Accept` for it. */
 const resources = [
   {
     path: (n: number) => `projects/${n}?tab=overview&since=${1_700_000_000 + n * 61}`,
@@ -64,7 +64,7 @@ const resources = [
 
 export type BrowserRequest = Readonly<{ path: string; referer: string; accept: string }>;
 
-/** @returns names and values of the lines that are alike on all connections of a person, `Host` aside */
+/** @returns names and values of the lines that are equal on all connections of a person, except `Host` */
 export function personLines(person: number, { cookies }: Application): readonly (readonly [string, string])[] {
   const { agent, system, languages } = browsers[person % browsers.length] ?? { agent: "", system: "", languages: "" };
   const version = 128 + person;
@@ -101,7 +101,7 @@ export function requestsOf(person: number, application: Application): readonly s
   });
 }
 
-/** @param n which request of the person; every fifth is a page, the four after it are what the page loads */
+/** @param n which request of the person; every fifth is a page, the four after it are its resources */
 export function requestOf(person: number, n: number, { prefixes = ["/"] }: Application): BrowserRequest {
   const kind = n % resources.length;
   const page = person * requestsPerPerson + (n - kind);
@@ -116,7 +116,7 @@ export function requestOf(person: number, n: number, { prefixes = ["/"] }: Appli
 }
 
 /**
- * Writes a script for wrk with one thread for each person, whose connections are that person's.
+ * Writes a script for wrk with one thread per person, whose connections belong to that person.
  * @returns its file
  */
 export function writeBrowserScript(folder: string, name: string, application: Application): string {

@@ -1,15 +1,14 @@
 /**
- * Budgets: what a bench has measured, beside what it may cost. `npm run bench` puts those of all benches into one
- * table.
+ * Budgets: each result of a bench beside its limit. `npm run bench` puts those of all benches into one table.
  */
 
 export type Budget = Readonly<{
   what: string;
-  /** As a person reads it: `1.63 ×`, `241,000/s`. */
+  /** As text for a person: `1.63 ×`, `241,000/s`. */
   seen: string;
   /** `≥ 0.5 ×` */
   budget: string;
-  /** null: nothing is promised; the figure is for information */
+  /** null: nothing is promised; the figure is informative */
   met: boolean | null;
 }>;
 
@@ -36,7 +35,7 @@ export function budgetTable(budgets: readonly Budget[]): string {
     .join("\n");
 }
 
-/** @returns the budgets that a message of a bench carries; none when it is something else */
+/** @returns the budgets in a bench's message; none for another message */
 export function budgetsIn(message: unknown): readonly Budget[] {
   return Array.isArray(message) && message.every((each) => typeof each === "object" && "budget" in each) ? message : [];
 }

@@ -1,4 +1,4 @@
-/** A Cardea process to measure: its configuration, and a session made by command, without a browser. */
+/** A Cardea process to measure: its configuration, and a session created by command, without a browser. */
 import { randomBytes, randomUUID } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,19 +19,19 @@ export type CardeaOptions = Readonly<{
   upstreamPort: number;
   /** Files and data are in a folder of this name; default `cardea`. */
   name?: string;
-  /** Lines of the one route of `app.localhost` beside `from`, `to` and `policy`. */
+  /** Lines of the one route of `app.localhost` besides `from`, `to` and `policy`. */
   route?: readonly string[];
-  /** Instead of that one route. */
+  /** Replaces that one route. */
   routes?: (of: Readonly<{ from: string; to: string; policy: string }>) => string;
-  /** Lines on the top level. */
+  /** Top-level lines. */
   settings?: readonly string[];
   /** Serves TLS with it; absent: plain HTTP. */
   certificate?: Readonly<{ certFile: string; keyFile: string }>;
-  /** What Node is to run; default: the sources. */
+  /** The program for Node; default: the sources. */
   program?: string;
   /** How many people are signed in; default: one. */
   people?: number;
-  /** A process that is a proxy alone, and has that one's broker; absent: all services. */
+  /** Runs a proxy alone, with that process's broker; absent: all services. */
   brokerOf?: Cardea;
 }>;
 
@@ -40,20 +40,20 @@ export type Cardea = Readonly<{
   port: number;
   /** Host and port of the route. */
   host: string;
-  /** With the host of the route as authority. */
+  /** The authority is the route's host. */
   origin: string;
   /** `name=value` of the session cookie of each person. */
   cookies: readonly string[];
-  /** `Host` and `Cookie` of a person who is signed in and permitted. */
+  /** `Host` and `Cookie` of a signed-in, permitted person. */
   headers: readonly string[];
   config: Config;
-  /** Says whether it is ready. */
+  /** Answers 200 when the process is ready. */
   readyUrl: string;
 }>;
 
 /**
- * One process, with all services unless told otherwise, on the core of the proxy: session, policy, assertion and
- * audit are on.
+ * Starts one process, with all services by default, on the core of the proxy. Session, policy, assertion and audit are
+ * on.
  */
 export async function startCardea(stand: Stand, options: CardeaOptions): Promise<Cardea> {
   const [port = 0, brokerPort = 0, metricsPort = 0] = await freePorts(3);

@@ -1,10 +1,10 @@
-/** Growth: how a decision's cost grows when one thing of its world does and everything else stays as it is. */
+/** Growth: how a decision's cost grows when one dimension of its world grows and all others stay constant. */
 import type { RouteConfig } from "../../src/config/index.ts";
 import { request, route, source } from "../../test/auth/authorize/support.ts";
 import { createWorld } from "./decide-world.ts";
 import { inTurns, type Round } from "./rounds.ts";
 
-/** `alike`: so many routes whose policies are written alike, in the place of `routes`; 0: each has its own. */
+/** `alike`: the number of routes with equal policies, instead of `routes`; 0: each route has its own. */
 type Size = Readonly<{ routes: number; alike: number; rules: number; groups: number; claims: number }>;
 const base: Size = { routes: 100, alike: 0, rules: 2, groups: 50, claims: 5 };
 const people = 20;
@@ -16,7 +16,7 @@ const scales: Readonly<Record<keyof Size, readonly number[]>> = {
   claims: [1, 100, 1_000],
 };
 export const scaleNames: Readonly<Record<keyof Size, string>> = {
-  routes: "routes, each with a policy of its own",
+  routes: "routes, each with its own policy",
   alike: "routes with one policy",
   rules: "rules of a route",
   groups: "groups of a person",
@@ -37,7 +37,7 @@ export function growth({ rounds, calls }: Readonly<{ rounds: number; calls: numb
   });
 }
 
-/** Every rule is looked at: none but the last one is met, and its last criterion is the last value of the claim. */
+/** Every rule is evaluated: only the last one is met, and its last criterion is the last value of the claim. */
 function decisions(size: Size): (n: number) => string {
   const count = size.alike === 0 ? size.routes : size.alike;
   const routes = Array.from({ length: count }, (_, n): RouteConfig => {
@@ -45,7 +45,7 @@ function decisions(size: Size): (n: number) => string {
       allow:
         i === size.rules - 1
           ? { and: [{ groups: `group-${size.groups - 1}` }, { "claim/badges": `badge-${size.claims - 1}` }] }
-          : { or: [{ groups: `nobody-${size.alike === 0 ? n : "x"}-${i}` }] },
+          : { or: [{ groups: `no-member-${size.alike === 0 ? n : "x"}-${i}` }] },
     }));
     return route({ id: `route-${n}`, policy: source(rules) });
   });
@@ -58,7 +58,7 @@ function decisions(size: Size): (n: number) => string {
   return (n) => {
     const draw = Math.imul(n + 1, 0x9e3779b1) >>> 0;
     const answer = world.decide(draw % people, world.routeIds[(draw >>> 8) % count] ?? "", asked);
-    if (answer !== "permit") throw new Error(`${answer} where a permit was meant`);
+    if (answer !== "permit") throw new Error(`${answer} where a permit was expected`);
     return answer;
   };
 }

@@ -1,4 +1,4 @@
-/** A projection with signed-in people, and what decides about them from a verified handle on, as the proxy does. */
+/** A projection with signed-in people, and a function that decides from a verified handle, as the proxy does. */
 import {
   CallerCache,
   compilePolicies,

@@ -2,9 +2,8 @@
  * One policy in three languages: Cardea's, Cedar's (wasm) and CEL, each compiled or parsed once. The policy:
  * engineers of one domain may read and post, unless they are contractors or the path begins with /admin.
  *
- * Each is given what its interface takes: Cardea a session's id, Cedar a person as an entity whose parents are the
- * groups, CEL an object with the groups as a list. Before anything is timed, all three have to answer every case
- * alike.
+ * Each gets the input of its interface: Cardea a session's id, Cedar a person as an entity whose parents are the
+ * groups, CEL an object with the groups as a list. Before timing starts, all three must answer every case alike.
  */
 import { preparsePolicySet, statefulIsAuthorized } from "@cedar-policy/cedar-wasm/nodejs";
 import { Environment } from "@marcbachmann/cel-js";

@@ -1,6 +1,6 @@
 /**
- * Load from h2load on the core of the load, over HTTP/2: one process for each person, whose connections are that
- * person's.
+ * Load from h2load on the core of the load, over HTTP/2: one process per person, whose connections belong to that
+ * person.
  *
  * Paths and queries differ from one request to the next. h2load sends all other lines unchanged, so a person's
  * `Referer` and `Accept` do not differ here.
@@ -18,10 +18,10 @@ const run = promisify(execFile);
 
 export type H2Subject = Readonly<{
   name: string;
-  /** Where to connect to: the host of the URLs names what is requested. */
+  /** The address to connect to; the host of the URLs only names the target. */
   port: number;
   pinned: Pinned;
-  /** Streams under way for each person, on one connection. */
+  /** Concurrent streams per person, on one connection. */
   streams: number;
   /** Arguments of h2load for each person. */
   people: readonly (readonly string[])[];
@@ -43,7 +43,7 @@ export function writeH2People(folder: string, name: string, application: Applica
   });
 }
 
-/** Keeps `streams` requests under way for each person. h2load prints no percentiles, so there are none. */
+/** Keeps `streams` requests in flight for each person. h2load prints no percentiles, so there are none. */
 export const byH2load: Loader<H2Subject> = async (subject, seconds) => {
   const before = subject.pinned.cpuMs();
   const all = await Promise.all(subject.people.map((person) => loadOne(subject, person, seconds)));

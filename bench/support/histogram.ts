@@ -1,4 +1,4 @@
-/** Histogram: how figures of one kind are spread, as lines of text. */
+/** Histogram: the distribution of figures, as lines of text. */
 
 const barMax = 40;
 

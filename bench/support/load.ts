@@ -1,6 +1,6 @@
 /**
- * Load: as many requests as one subject can answer, from wrk on the core of the load; several rounds in turns, so
- * that a machine that grows busy slows all subjects.
+ * Load: as many requests as one subject can answer, from wrk on the core of the load. Rounds alternate, so that a
+ * machine that grows busy slows all subjects.
  */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
@@ -16,19 +16,19 @@ export type Subject = Readonly<{
   url: string;
   headers: readonly string[];
   pinned: Pinned;
-  /** What wrk sends, one thread for each person (`writeBrowserScript`); absent: the same request again and again. */
+  /** What wrk sends, one thread for each person (`writeBrowserScript`); absent: one request, repeated. */
   script?: string;
 }>;
-/** Milliseconds; `cpuUs`: microseconds on a core, for each request, of all that the subject consists of. */
+/** Milliseconds; `cpuUs`: microseconds of a core per request, of all processes of the subject. */
 export type Figure = Readonly<{ perSecond: number; p50: number; p99: number; errors: number; cpuUs: number }>;
 export type How = Readonly<{ connections: number; seconds: number; rounds: number }>;
 
-/** Loads one subject once, by whatever program. */
+/** Loads one subject once. */
 export type Loader<S> = (subject: S, seconds: number) => Promise<Figure>;
 
 /**
- * The best round of each subject, with the errors of all of them. Warms up first.
- * @throws when a subject answered with errors: its figures mean nothing
+ * The best round of each subject, with the errors of all rounds. Warms up first.
+ * @throws when a subject answered with errors, since its figures are invalid
  */
 export async function inRounds<S extends Readonly<{ name: string }>>(
   subjects: readonly S[],
@@ -42,7 +42,7 @@ export async function inRounds<S extends Readonly<{ name: string }>>(
   const best = subjects.map(({ name }) => ({ name, ...bestOf(figures.get(name) ?? []) }));
   for (const figure of best) console.log(figureText(figure));
   const wrong = best.filter(({ errors }) => errors > 0).map(({ name, errors }) => `${name}: ${errors}`);
-  if (wrong.length > 0) throw new Error(`answered with errors, so the figures mean nothing: ${wrong.join("; ")}`);
+  if (wrong.length > 0) throw new Error(`answered with errors, so the figures are invalid: ${wrong.join("; ")}`);
   return best;
 }
 
@@ -75,8 +75,8 @@ export function byWrk(connections: number): Loader<Subject> {
 }
 
 /**
- * How many requests one answers a second beside another; and for each second of processor time, which a busy machine
- * does not distort.
+ * The requests per second of one subject beside another, and per second of processor time, which a busy machine does
+ * not distort.
  */
 export function beside(
   what: string,

@@ -2,7 +2,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 
 /**
- * `state[0]` is 1 from a tick until the parent has heard it, so that ticks never queue; `state[1]` is only waited on.
+ * `state[0]` is 1 from a tick until the parent has handled it, so that ticks never queue. `state[1]` is only waited on.
  */
 export type MetronomeSetup = Readonly<{ state: Int32Array<SharedArrayBuffer>; everyMs: number }>;
 

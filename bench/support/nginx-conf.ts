@@ -1,13 +1,13 @@
 /**
- * Configuration of an nginx of one worker in the foreground, all of whose files are in one folder: upstream and
- * neighbour of benches.
+ * Configuration of an nginx with one worker in the foreground and all files in one folder: upstream and yardstick of
+ * benches.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /**
- * @param http what stands in `http { … }`
- * @returns the file to give to `nginx -c`
+ * @param http the content of `http { … }`
+ * @returns the file for `nginx -c`
  */
 export function writeNginxConf(folder: string, name: string, http: string): string {
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
@@ -22,7 +22,7 @@ ${http} }
   return file("conf");
 }
 
-/** Answers everything with one short line and a head of a dozen lines, no two of them alike. */
+/** Answers everything with one short line and a head of a dozen lines. No two answers are equal. */
 export function helloServer(port: number): string {
   return `server { listen 127.0.0.1:${port}; location / { default_type text/plain;
 add_header Cache-Control "private, max-age=0"; add_header ETag '"$request_id"'; add_header Vary Accept-Encoding;
@@ -32,8 +32,8 @@ return 200 "hello from upstream: $request_uri\\n"; } }`;
 }
 
 /**
- * Passes everything on, as proxy_pass does with connections that are kept, and without any authentication.
- * @param listen what follows the address in `listen`, and further lines of the server
+ * Forwards everything by proxy_pass, with kept connections and without any authentication.
+ * @param listen the text after the address in `listen`, and further lines of the server
  */
 export function passingServer(
   port: number,

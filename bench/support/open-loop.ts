@@ -1,11 +1,10 @@
 /**
- * Open loop: requests at a fixed rate, evenly spaced to a quarter of a millisecond, whatever becomes of those before
- * them. A process of its own; argument: an `OpenLoopSetup` as JSON; prints an `OpenLoopSeen` as JSON.
+ * Open loop: requests at a fixed rate, evenly spaced to a quarter of a millisecond, whatever happens to earlier ones. A
+ * separate process; argument: an `OpenLoopSetup` as JSON; prints an `OpenLoopSeen` as JSON.
  *
- * A request's time counts from the moment at which it was due, so one that had to wait for a connection, or for this
- * program, has waited (no coordinated omission). How late this program itself was is printed beside it. It has to be
- * cheap, because it shares its core with the upstream: plain sockets, and of answers it reads only the status and
- * where they end, which they have to say by a length.
+ * A request's time counts from the moment at which it was due, so waiting for a connection, or for this program, counts
+ * (no coordinated omission). It also prints how late this program itself was. It must be cheap, because it shares its
+ * core with the upstream: it uses plain sockets, and reads only the status and the length of responses.
  */
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -16,20 +15,20 @@ import type { MetronomeSetup } from "./metronome.ts";
 
 export type OpenLoopSetup = Readonly<{
   port: number;
-  /** JSON: a list of request heads for each person. Connections are theirs in turn. */
+  /** JSON: a list of request heads per person. Connections are assigned to people in turn. */
   requestsFile: string;
   perSecond: number;
   seconds: number;
   warmUpS: number;
   connections: number;
 }>;
-/** Milliseconds. `lateP99`: from when a request was due until this program got to it. */
+/** Milliseconds. `lateP99`: from when a request was due until this program sent it. */
 export type OpenLoopSeen = Readonly<
   Record<"p50" | "p90" | "p99" | "p999" | "max" | "lateP99" | "requests" | "errors", number>
 >;
 
 const tickMs = 0.25;
-/** A proxy that falls further behind than this cannot carry the rate. */
+/** A proxy with more waiting requests cannot sustain the rate. */
 const behindSMax = 5;
 
 const setup = JSON.parse(process.argv[2] ?? "") as OpenLoopSetup;
@@ -73,7 +72,7 @@ class Connection {
     const headEnd = this.#text.indexOf("\r\n\r\n");
     if (headEnd < 0) return;
     const length = /\r\ncontent-length: *(\d+)\r\n/i.exec(this.#text.slice(0, headEnd + 2))?.[1];
-    if (length === undefined) finished.reject(new Error("an answer without a length"));
+    if (length === undefined) finished.reject(new Error("a response without a length"));
     else if (this.#text.length >= headEnd + 4 + Number(length)) this.#answered();
   }
 
@@ -105,7 +104,7 @@ metronome.on("message", () => {
     else connection.ask(asked);
   }
   if (waiting.length > behindSMax * setup.perSecond)
-    finished.reject(new Error(`${waiting.length} requests wait: it does not carry ${setup.perSecond} a second`));
+    finished.reject(new Error(`${waiting.length} requests wait: it does not sustain ${setup.perSecond} per second`));
 });
 await finished.promise;
 

@@ -1,4 +1,4 @@
-/** Starts a server on one core and waits until its port answers; and says what it has cost since. */
+/** Pinned process: a server on one core, started until its port answers, with its processor time and memory. */
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
@@ -8,9 +8,9 @@ const readyMsMax = 120_000;
 
 export type Pinned = Readonly<{
   stop(): Promise<void>;
-  /** Milliseconds on a core, of all its processes and threads: what a busy machine does not distort. */
+  /** Milliseconds of a core, of all its processes and threads. A busy machine does not distort it. */
   cpuMs(): number;
-  /** What is resident now, of all its processes. */
+  /** Resident bytes now, of all its processes. */
   rssBytes(): number;
 }>;
 
@@ -43,7 +43,7 @@ export async function startPinned(
   };
 }
 
-/** By the scheduler's own count (nanoseconds). */
+/** From the scheduler's count, in nanoseconds. */
 function cpuMs(pid: number): number {
   let total = 0;
   for (const task of readdirSync(`/proc/${pid}/task`))

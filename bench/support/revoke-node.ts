@@ -1,6 +1,5 @@
 /**
- * One of the nodes of bench/revoke.ts: a replica with a lease that stamps what it has enforced, and a bare
- * subscriber.
+ * A node of bench/revoke.ts: a replica with a lease that stamps each change it has enforced, and a bare subscriber.
  */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";

@@ -3,10 +3,10 @@
  * several rounds.
  */
 
-/** Nanoseconds, and calls for each second that this thread was on a core. */
+/** Nanoseconds, and calls per second of this thread's processor time. */
 export type Round = Readonly<{ p50: number; p99: number; perSecond: number }>;
 
-/** What is slow is sampled for this long, and no longer. */
+/** A slow call is sampled for this long at most. */
 const sampleMsMax = 300;
 /** The scheduler counts a thread's time in steps of up to 10 ms. */
 const rateMsMin = 100;
@@ -39,8 +39,8 @@ function rate(run: (n: number) => string, from: number, batch: number): number {
 }
 
 /**
- * Calls each in turn, again and again, so that a busy neighbour disturbs all of them alike. The first round warms up
- * and is forgotten.
+ * Calls each in turn, repeatedly, so that other load disturbs all of them alike. The first round is a warm-up and does
+ * not count.
  */
 export function inTurns<Name extends string>(
   runs: Readonly<Record<Name, (n: number) => string>>,

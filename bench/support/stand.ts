@@ -1,7 +1,8 @@
 /**
- * Stand: one bench's folder and processes. What is measured has one core to itself; upstream and load share another.
+ * Stand: one bench's folder and processes. The measured process has one core to itself; upstream and load share
+ * another.
  *
- * All of it ends with the bench, also when that is interrupted.
+ * All processes end with the bench, even when it is interrupted.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,7 +16,7 @@ export type Stand = Readonly<{
   folder: string;
   /** Runs until the stand is taken down; ready when its port answers. */
   start(core: string, command: string, args: readonly string[], port: number): Promise<Pinned>;
-  /** Is called before anything that came earlier ends. */
+  /** Runs before anything that started earlier ends. */
   atEnd(stop: () => Promise<void>): void;
 }>;
 

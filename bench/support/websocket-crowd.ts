@@ -1,8 +1,8 @@
 /**
- * A crowd of WebSockets that say nothing. A process of its own, told what to do by messages, one after the other.
+ * A crowd of idle WebSockets: a separate process that executes messages one after another.
  *
- * `open` opens so many; `say` sends one frame of 16 bytes on each and waits until all have come back; `close` ends
- * all. Each is answered when it is done, with how many are open. Whatever goes wrong ends the process.
+ * `open` opens a number of them; `say` sends one frame of 16 bytes on each and waits until all have returned; `close`
+ * closes all. Each order is answered when it is done, with the number of open WebSockets. Any error ends the process.
  */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";

@@ -1,5 +1,5 @@
 /**
- * Takes WebSockets and sends every byte of their frames back as it came, which is enough for a client that knows.
+ * WebSocket echo server: returns every byte of a frame unchanged, still masked, which the bench's client accepts.
  * Argument: port.
  */
 import { createHash } from "node:crypto";

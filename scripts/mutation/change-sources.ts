@@ -1,18 +1,18 @@
 /**
- * Changed sources: takes sentences of the product away as their modules are loaded, so that a test or a simulation runs
- * without them. No file is edited.
+ * Changed sources: replaces code of the product as its modules are loaded, so that a test or a simulation runs without
+ * a rule. No file is edited.
  */
 import { registerHooks } from "node:module";
 
-/** `take` stands once in the file; `put` stands there instead. The file's path is relative to the repository. */
+/** `take` occurs once in the file; `put` replaces it. The file's path is relative to the repository. */
 export type Change = Readonly<{ file: string; take: string; put: string }>;
 
 const root = new URL("../../", import.meta.url);
 
 /**
- * From now on, in this thread.
- * @returns the files that are still to be loaded
- * @throws when such a file is loaded that does not have its sentence exactly once
+ * Applies the changes from now on, in this thread.
+ * @returns the files not loaded yet
+ * @throws when a loaded file does not contain `take` exactly once
  */
 export function changeSources(name: string, changes: readonly Change[]): ReadonlySet<string> {
   const urls = new Map(changes.map(({ file }) => [new URL(file, root).href, file]));
@@ -26,7 +26,7 @@ export function changeSources(name: string, changes: readonly Change[]): Readonl
       for (const change of changes) {
         if (change.file !== file) continue;
         if (source.split(change.take).length !== 2)
-          throw new Error(`${name}: ${file} does not say ${JSON.stringify(change.take)} once`);
+          throw new Error(`${name}: ${file} does not contain ${JSON.stringify(change.take)} exactly once`);
         source = source.replace(change.take, () => change.put);
       }
       missing.delete(file);

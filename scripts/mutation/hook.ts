@@ -1,5 +1,5 @@
 /**
- * Mutation hook: preloaded into a test's processes and worker threads; makes the changes that `CARDEA_MUTANT` holds.
+ * Mutation hook: preloaded into a test's processes and worker threads; applies the changes in `CARDEA_MUTANT`.
  */
 import { type Change, changeSources } from "./change-sources.ts";
 

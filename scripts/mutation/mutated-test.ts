@@ -1,5 +1,6 @@
 /**
- * Mutated test: runs one test file without a rule of the product, in the file's own process and in all that it starts.
+ * Mutated test: runs one test file without one rule of the product, in the file's own process and in all that it
+ * starts.
  */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
@@ -8,7 +9,7 @@ import type { Change } from "./change-sources.ts";
 
 const root = join(import.meta.dirname, "../..");
 const hook = pathToFileURL(join(import.meta.dirname, "hook.ts")).href;
-/** A test that hangs has noticed something, too. */
+/** A test that hangs has noticed the change, too. */
 const limitMs = 240_000;
 
 /** @returns whether the test file fails */

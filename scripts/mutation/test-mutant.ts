@@ -1,4 +1,4 @@
-/** Test mutant: one rule that a test holds and that can be taken away. Pure data; see test-mutants.ts. */
+/** Test mutant: one rule that a test holds and that can be removed. Pure data; see test-mutants.ts. */
 import type { Change } from "./change-sources.ts";
 
 export type TestMutant = Readonly<{

@@ -1,9 +1,9 @@
 /**
  * Test mutants: rules of docs/architecture.md §3 to §6 that the simulator does not run, each with the test file that
- * misses it. Pure data.
+ * fails without it. Pure data.
  *
- * A sentence that changes is noticed by test/scripts/test-mutants.test.ts; whether the test still fails without it, by
- * `npm run mutate:tests`.
+ * test/scripts/test-mutants.test.ts notices when quoted code changes. `npm run mutate:tests` checks that each test
+ * still fails without its rule.
  */
 import { liveTestMutants } from "./live-test-mutants.ts";
 import { regionTestMutants } from "./region-test-mutants.ts";

@@ -1,8 +1,8 @@
 /**
- * Mutants of the policy evaluator: each takes one rule of the language away, and some test has to notice. Pure data.
+ * Mutants of the policy evaluator: each removes one rule of the language, and a test must notice. Pure data.
  *
- * Each names the sentence that keeps the rule and what stands there without it; when a sentence changes, the mutant
- * refuses to run (test/auth/authorize/mutants.test.ts).
+ * Each names the code that keeps the rule and its replacement. When that code changes, the mutant refuses to run
+ * (test/auth/authorize/mutants.test.ts).
  */
 export type PolicyMutant = Readonly<{ file: string; take: string; put: string; meaning: string }>;
 
@@ -17,25 +17,25 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   },
   "permit-by-default": {
     file: at("decide"),
-    meaning: "where no rule allows, everybody gets in",
+    meaning: "every caller is permitted where no rule allows",
     take: "  return denyResult(allow.reasons.words, outcomes);",
     put: '  return { type: "permit", status: 200, reasons: allow.reasons.words, sides };',
   },
   "certificate-after-sign-in": {
     file: at("decide"),
-    meaning: "somebody without a certificate is sent to sign in first",
+    meaning: "a caller without a certificate is sent to sign in first",
     take: "  if (deny.reasons.requiresCertificate) return denyResult(deny.reasons.words, outcomes);\n",
     put: "",
   },
   "sign-in-by-allow-alone": {
     file: at("decide"),
-    meaning: "a deny rule that needed to know who asks does not send anybody to sign in",
+    meaning: "a deny rule that needs to know the caller does not lead to sign-in",
     take: "if (allow.reasons.requiresSignIn || deny.reasons.requiresSignIn)",
     put: "if (allow.reasons.requiresSignIn)",
   },
   "device-by-deny-alone": {
     file: at("decide"),
-    meaning: "an allow rule that wants a device does not ask for one",
+    meaning: "an allow rule that requires a device does not request one",
     take: "if (allow.reasons.requiresDevice || deny.reasons.requiresDevice)",
     put: "if (deny.reasons.requiresDevice)",
   },
@@ -47,35 +47,35 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   },
   "unknown-data-allows": {
     file: at("decide"),
-    meaning: "an allow rule over data that could not be read counts as what it says",
+    meaning: "an allow rule over data that could not be read counts as met",
     take: "if (deny.reasons.recordsUnavailable || (!deny.met && allow.reasons.recordsUnavailable))",
     put: "if (deny.reasons.recordsUnavailable)",
   },
   "expired-sessions-count": {
     file: at("decide"),
-    meaning: "a session past its expiry is one",
+    meaning: "a session past its expiry counts",
     take: "caller.principal.session.expiresAt > now ? caller.principal : null",
     put: "caller.principal.session.expiresAt > 0 ? caller.principal : null",
   },
   "session-not-read": {
     file: at("decide"),
-    meaning: "a decision does not say that it rests on its session",
+    meaning: "a decision does not list its session among its facts",
     take: "? streamsOf(caller.principal) :",
     put: "? streamsOf(caller.principal).slice(1) :",
   },
   "bounds-forgotten": {
     file: at("decide"),
-    meaning: "a decision does not say when time alone changes it",
+    meaning: "a decision does not state when time alone changes it",
     take: "if (at !== null && (until === null || at < until)) until = at;",
     put: "if (at !== null && until !== null && at < until) until = at;",
   },
   "device-not-authorized-is-403": {
     file: at("decide"),
-    meaning: "a device that may not be used is answered like everything else",
+    meaning: "a device that may not be used gets the same answer as any other denial",
     take: '  if (reasons.includes("device-unauthorized")) return 450;\n',
     put: "",
   },
-  "nobody-is-somebody": {
+  "anonymous-caller-has-own-reason": {
     file: at("criteria/criterion-parts"),
     meaning: "a session criterion without a session is unmet for its own reason, so that `not` makes it met",
     take: "if (principal === null || principal.profile === undefined) return nobody;",
@@ -83,7 +83,7 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   },
   "closed-data-is-open": {
     file: at("criteria/criterion-parts"),
-    meaning: "a person whose data does not open is nobody's business",
+    meaning: "personal data that cannot be opened is ignored",
     take: "if (principal === null || principal.profile === undefined) return nobody;",
     put: "if (principal === null) return nobody;\n    if (principal.profile === undefined) return met;",
   },
@@ -93,21 +93,21 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
     take: "    return isUnmet ? unmet.unmet : met.met;",
     put: "    return isUnmet && met === reasons.none ? unmet.unmet : met.met;",
   },
-  "or-tells-all": {
+  "or-gives-all-reasons": {
     file: at("combine"),
-    meaning: "an `or` that is met also gives the reasons of what was not",
+    meaning: "an `or` that is met also gives the reasons of its unmet criteria",
     take: "    return isMet ? met.met : unmet.unmet;",
     put: "    return isMet ? reasons.union(met, unmet).met : unmet.unmet;",
   },
-  "either-tells-both": {
+  "either-gives-both-reasons": {
     file: at("combine"),
-    meaning: "an `or` of two of which one is met also gives the reasons of the other",
+    meaning: "an `or` of two criteria with one met also gives the reasons of the other",
     take: "if (one.met !== other.met) return one.met ? one : other;",
     put: "if (one.met !== other.met) return reasons.union(one.reasons, other.reasons).met;",
   },
-  "and-tells-all": {
+  "and-gives-all-reasons": {
     file: at("combine"),
-    meaning: "an `and` that is not met also gives the reasons of what was",
+    meaning: "an unmet `and` also gives the reasons of its met criteria",
     take: "    return isUnmet ? unmet.unmet : met.met;",
     put: "    return isUnmet ? reasons.union(met, unmet).unmet : met.met;",
   },
@@ -129,7 +129,7 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   },
   "half-a-generation": {
     file: at("compile"),
-    meaning: "routes whose policy is right are taken although another one's is wrong",
+    meaning: "routes with a valid policy are accepted although another route's policy is invalid",
     take: `  return problems.some(({ severity }) => severity === "error")
     ? { ok: false, problems }
     : { ok: true, policies, shadows, warnings: problems };`,
@@ -143,31 +143,31 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   },
   "every-and-is-flat": {
     file: at("rule-set"),
-    meaning: "an `and` of two criteria counts like two rules of one",
+    meaning: "an `and` of two criteria counts as two rules of one criterion",
     take: '(operator === "and" && criteria.length === 1)',
     put: '(operator === "and" && criteria.length <= 2)',
   },
   "index-finds-the-first": {
     file: at("rule-set"),
-    meaning: "of the rules that somebody has the value of, only the first is asked",
+    meaning: "only the first of the rules that match the caller's values is evaluated",
     take: "    for (const number of numbers ?? noRules) {",
     put: "    for (const number of numbers?.slice(0, 1) ?? noRules) {",
   },
   "index-finds-by-few": {
     file: at("rule-set"),
-    meaning: "somebody with more values than there are rules is found by none",
+    meaning: "a caller with more values than there are rules matches none of them",
     take: "      for (const [value, numbers] of this.#byValue) if (has.has(value)) this.#evaluateRules(numbers, asked);",
     put: "",
   },
-  "index-finds-nobody": {
+  "index-gives-no-reasons": {
     file: at("rule-set"),
-    meaning: "rules that are not found give no reasons, so that nobody is not sent to sign in",
+    meaning: "rules that the index skips give no reasons, so an anonymous caller is not sent to sign in",
     take: "      unmet = this.#reasons.union(unmet, rule.criterion.test(...asked).reasons);\n",
     put: "",
   },
   "index-forgets-the-rest": {
     file: at("rule-set"),
-    meaning: "rules that are not found give no reasons of what else they ask",
+    meaning: "rules that the index skips do not give the reasons of their other criteria",
     take: "        if (!outcome.met) unmet = this.#reasons.union(unmet, outcome.reasons);",
     put: "        if (outcome.met) unmet = this.#reasons.union(unmet, outcome.reasons);",
   },
@@ -179,43 +179,43 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   },
   "shared-by-name": {
     file: at("compile-cache"),
-    meaning: "criteria of one name are one criterion, whatever stands behind them",
+    meaning: "criteria with one name are one criterion, whatever their values",
     take: "return JSON.stringify([name, subPath, data], (_key, value: unknown) => {",
     put: "return JSON.stringify([name, subPath], (_key, value: unknown) => {",
   },
   "is-ignores-case": {
     file: at("matchers"),
-    meaning: "upper and lower case are the same",
+    meaning: "upper and lower case are equal",
     take: "      return (text) => text === operand;",
     put: "      return (text) => text.toLowerCase() === operand.toLowerCase();",
   },
   "is-among-several": {
     file: at("matchers"),
-    meaning: "`is` of a list is `has`",
+    meaning: "`is` on a list means `has`",
     take: "      return (values) => values.length === 1 && values[0] === operand;",
     put: "      return (values) => values.includes(operand);",
   },
   "first-operator-alone": {
     file: at("matchers"),
-    meaning: "of several operators only the first has to hold",
+    meaning: "only the first of several operators has to hold",
     take: "tests.length === 1 && only !== undefined ? only",
     put: "only !== undefined ? only",
   },
   "last-at-sign": {
     file: at("criteria/person"),
-    meaning: "the domain is what stands behind the last @",
+    meaning: "the domain is the part after the last @",
     take: 'email.split("@", 2)[1]',
     put: 'email.split("@").slice(1).at(-1)',
   },
   "quoted-domain": {
     file: at("criteria/person"),
-    meaning: "an @ in a quoted local part begins the domain",
+    meaning: "an @ in a quoted local part starts the domain",
     take: "return email.startsWith('\"') ? undefined : ",
     put: "return ",
   },
   "inherited-claims": {
     file: at("criteria/person"),
-    meaning: "what every object inherits counts as claims",
+    meaning: "properties that every object inherits count as claims",
     take: "if (Object.hasOwn(claims, name)) return claims[name] ?? emptyValues;",
     put: "if (name in claims) return claims[name] ?? emptyValues;",
   },
@@ -227,7 +227,7 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   },
   "empty-subject": {
     file: at("criteria/person"),
-    meaning: "a session of nobody in particular is somebody's",
+    meaning: "a session with an empty subject belongs to a person",
     take: 'profile.subject !== ""',
     put: "profile !== undefined",
   },
@@ -239,13 +239,13 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   },
   "one-certificate-condition": {
     file: at("client-certificates/client-certificate"),
-    meaning: "of several conditions one is enough",
+    meaning: "one of several conditions is enough",
     take: "parsed.every((holds) => holds(certificate))",
     put: "parsed.some((holds) => holds(certificate))",
   },
   "unapproved-without-device": {
     file: at("criteria/device"),
-    meaning: "`approved: false` holds for somebody who has shown no device",
+    meaning: "`approved: false` holds for a caller without a device",
     take: "if (credential === undefined) return noDevice;",
     put: "if (credential === undefined) return wantsApproval === false ? met : noDevice;",
   },
@@ -257,25 +257,25 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   },
   "bounds-are-in": {
     file: at("criteria/time"),
-    meaning: "`before` holds at its moment",
+    meaning: "`before` holds at the bound itself",
     take: "(before === undefined || time < before)",
     put: "(before === undefined || time <= before)",
   },
   "no-summer-time": {
     file: at("criteria/time"),
-    meaning: "an answer does not end where the clock is changed",
+    meaning: "an answer stays valid across a clock change",
     take: "if (jump !== null) moments.push(jump.epochMilliseconds);",
     put: "",
   },
   "clock-passes-once": {
     file: at("criteria/time"),
-    meaning: "a bound that a clock passes twice is passed once",
+    meaning: "a bound that a clock passes twice counts once",
     take: 'for (const disambiguation of ["earlier", "later"] as const)',
     put: 'for (const disambiguation of ["earlier"] as const)',
   },
   "old-stretch": {
     file: at("criteria/time"),
-    meaning: "what was looked up once holds for ever",
+    meaning: "a looked-up value never expires",
     take: "now >= since && (period.until === null || now < period.until)",
     put: "now >= since",
   },
@@ -285,51 +285,51 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
     take: "(record !== undefined) === exists",
     put: "record !== undefined || exists",
   },
-  "records-for-nobody": {
+  "records-for-anonymous-callers": {
     file: at("criteria/record"),
-    meaning: "nobody has the record of nobody",
+    meaning: "an anonymous caller has the record with an empty key",
     take: "if (needsSession && (principal === null || principal.profile === undefined)) return nobody;",
     put: "",
   },
   "wide-ranges-first": {
     file: at("source-ip"),
-    meaning: "of the ranges that an address is in, the widest counts",
+    meaning: "the widest range that contains an address counts",
     take: "sort(([a], [b]) => b - a)",
     put: "sort(([a], [b]) => a - b)",
   },
   "mapped-addresses": {
     file: at("source-ip"),
-    meaning: "an IPv4 address in IPv6 clothes is another one",
+    meaning: "an IPv4-mapped IPv6 address differs from the IPv4 address",
     take: 'canonical.startsWith("::ffff:") ? canonical.slice("::ffff:".length) : ""',
     put: '""',
   },
   "unsigned-ssh-certificates": {
     file: at("criteria/eval-only/ssh-keys"),
-    meaning: "nobody has to have signed an SSH certificate",
+    meaning: "an SSH certificate needs no signature",
     take: "  if (!isSignedBy(authority, signed, signature)) return undefined;\n",
     put: "",
   },
-  "ssh-for-everybody": {
+  "ssh-for-every-name": {
     file: at("criteria/eval-only/ssh"),
-    meaning: "an SSH certificate is for every name",
+    meaning: "an SSH certificate is valid for every name",
     take: "principals.includes(ssh.username)",
     put: "principals.length > 0",
   },
-  "ssh-for-ever": {
+  "ssh-never-expires": {
     file: at("criteria/eval-only/ssh"),
-    meaning: "an SSH certificate never ends",
+    meaning: "an SSH certificate never expires",
     take: "(certificate.validUntil === null || now < certificate.validUntil)",
     put: "certificate.validFrom !== null",
   },
   "unknown-ssh-option": {
     file: at("criteria/eval-only/ssh-keys"),
-    meaning: "a critical option that is not known is passed over",
+    meaning: "an unknown critical option is ignored",
     take: '    if (name !== "source-address") return undefined;\n',
     put: '    if (name !== "source-address") continue;\n',
   },
   "tool-by-any-method": {
     file: at("criteria/eval-only/mcp-tool"),
-    meaning: "a message that calls no tool is compared like a call",
+    meaning: "a message that calls no tool is compared as a call",
     take: 'if (mcp?.method !== "tools/call") return noCall;',
     put: "if (mcp == null) return noCall;",
   },
