@@ -4,7 +4,8 @@
  * (Node does not run TypeScript inside node_modules).
  */
 require("./node-version.cjs");
-// Half of these look up host names. With Node's four, two names whose DNS server is silent keep all others from being found.
+// At most half of these threads look up host names. With Node's default of four, two names whose DNS server is silent
+// would block all other lookups.
 process.env.UV_THREADPOOL_SIZE ??= "16";
 const { existsSync } = require("node:fs");
 const { join } = require("node:path");

@@ -35,6 +35,8 @@ test("a file under 30 lines has more than one importer, or is part of the file t
     sources
       .filter((path) => (texts.get(path)?.split("\n").length ?? 0) <= 30 && (importers.get(path)?.size ?? 0) === 1)
       .filter((path) => !oneFileEach.test(path))
+      // An entry point only names exports, so a file that it alone imports has nowhere else to go.
+      .filter((path) => ![...(importers.get(path) ?? [])].some((importer) => basename(importer) === "index.ts"))
       .filter((path) => !["index.ts", "version.ts"].includes(basename(path)) && !path.endsWith("-error.ts"))
       .map((path) => ({ path, line: 1, text: `imported by ${[...(importers.get(path) ?? [])].join()}` })),
   );

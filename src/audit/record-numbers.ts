@@ -85,7 +85,8 @@ export async function openRecordNumbers(options: {
       await save(used + blockNumbers);
       renewAfter = failing ? Number.POSITIVE_INFINITY : saved.reserved - leadNumbers;
       wake = new AbortController();
-      if (used < renewAfter && !closing) await sleep(renewMs, wake.signal).catch(() => {}); // ends early when the block runs low
+      // The wait ends early when the block runs low.
+      if (used < renewAfter && !closing) await sleep(renewMs, wake.signal).catch(() => {});
       if (closing || (!failing && used === saved.used && options.written() === saved.written)) break;
     }
     renewAfter = used;

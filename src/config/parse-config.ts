@@ -20,9 +20,8 @@ import { checkClientCertificates, resolveClientCertificates } from "./resolve/cl
 import { resolveDecisionApi } from "./resolve/decision-api.ts";
 import { checkIdpClients, resolveDependsOn } from "./resolve/identity.ts";
 import { KeyMaterial, type ReadFile } from "./resolve/key-material.ts";
-import { resolveListener } from "./resolve/listener.ts";
 import { resolveObserving } from "./resolve/observing.ts";
-import { type ProcessPart, resolveProcess } from "./resolve/process.ts";
+import { type ProcessPart, resolveListener, resolveProcess } from "./resolve/process.ts";
 import { resolveRoute } from "./resolve/route.ts";
 import { type GenerateSecrets, resolveSecrets } from "./resolve/secrets.ts";
 import {

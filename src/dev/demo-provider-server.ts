@@ -7,6 +7,7 @@
  * - It shows the form at every sign-in: a revoked session must not return by itself, and another user can sign in.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type * as OidcProvider from "oidc-provider";
 import type { Configuration, interactionPolicy, Provider } from "oidc-provider";
 import { pageHeaders } from "../auth/index.ts";
 import { startDemoControl } from "./demo-control-server.ts";
@@ -16,7 +17,6 @@ import { loadDemoKeys } from "./demo-provider-key-file.ts";
 import { openDemoStore } from "./demo-provider-sqlite.ts";
 import { signedOut, signOut, skipConfirmationWithoutSession } from "./demo-sign-out.ts";
 import { claimsOf, type DemoUser, demoClaims, demoScopes, demoUsers, UnknownDemoUserError } from "./demo-users.ts";
-import { importOidcProvider } from "./import-oidc-provider.ts";
 import { type ListenAddress, listenServer } from "./listen-server.ts";
 
 export type DemoProviderOptions = Readonly<{
@@ -193,4 +193,22 @@ function addressToIssuer(request: IncomingMessage, issuer: URL): void {
   request.headers.host = issuer.host;
   request.headers["x-forwarded-proto"] = issuer.protocol.slice(0, -1);
   delete request.headers["x-forwarded-host"];
+}
+
+/**
+ * Loads oidc-provider when a provider starts, and only then.
+ *
+ * The package warns on the console while the running Node has no LTS name yet. That line is dropped: Cardea itself
+ * logs which Node it runs on.
+ */
+export async function importOidcProvider(): Promise<typeof OidcProvider> {
+  const { warn } = console;
+  console.warn = (...line: unknown[]) => {
+    if (!String(line[0]).includes("oidc-provider WARNING: Unsupported runtime")) warn(...line);
+  };
+  try {
+    return await import("oidc-provider");
+  } finally {
+    console.warn = warn;
+  }
 }

@@ -4,7 +4,7 @@ export { type AcmeServing, type Autocert, startAutocert } from "./autocert/autoc
 export { type DecisionServer, startDecisionServer } from "./decision-api/decision-server.ts";
 export type { DecisionApiDeps } from "./decision-api/request-decider.ts";
 export { CutFailedError, type CutReason } from "./enforce/exchanges.ts";
-export { ForwardTimeoutError } from "./forward/http-forwarder.ts";
+export { ForwardTimeoutError } from "./forward/forward-job.ts";
 export { createProviderTokenSource, type ProviderTokenSource } from "./headers/provider-tokens.ts";
 export { type HandlerListener, startHandlerListener } from "./listen/handler-listener.ts";
 export { createRequestIds } from "./message/request-ids.ts";

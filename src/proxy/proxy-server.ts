@@ -149,7 +149,8 @@ export async function startProxy(
     }
     const before = inForce;
     inForce = next;
-    const cut = promised((settled) => exchanges.redecideAll(settled)); // in the same turn: nothing is permitted by one and judged by neither
+    // In the same turn, so that every exchange is decided again by the new configuration.
+    const cut = promised((settled) => exchanges.redecideAll(settled));
     upstreams.retainOnly(next.upstreams);
     const left = leave(before);
     leaving.add(left);

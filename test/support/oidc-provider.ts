@@ -6,7 +6,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import type { TestContext } from "node:test";
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
-import { importOidcProvider } from "../../src/dev/import-oidc-provider.ts";
+import { importOidcProvider } from "../../src/dev/demo-provider-server.ts";
 
 export type ProviderClient = Readonly<{ id: string; secret: string; redirectUris: readonly string[] }>;
 export type TestProvider = Readonly<{

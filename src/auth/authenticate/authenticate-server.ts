@@ -21,7 +21,8 @@ export async function createAuthenticateHost(
     trustProxy: false,
     forceCloseConnections: true,
     exposeHeadRoutes: false,
-    routerOptions: { maxParamLength: 2_048 }, // names of groups and people are longer than Fastify expects, in base64 above all
+    // Names of groups and people, in base64 above all, are longer than Fastify's default allows.
+    routerOptions: { maxParamLength: 2_048 },
   });
   const contexts = createRequestContexts();
   await app.register(formbody);

@@ -19,7 +19,7 @@ export function combineCriteria(
   criteria: readonly CompiledCriterion[],
   reasons: ReasonTable,
 ): PolicyTest {
-  if (criteria.length === 0) return () => reasons.none.unmet; // nothing was asked, so nothing is granted, `not` included
+  if (criteria.length === 0) return () => reasons.none.unmet; // an empty list grants nothing, even under `not`
   switch (operator) {
     case "and":
       return allOf(

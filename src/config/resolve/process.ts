@@ -1,9 +1,9 @@
 /**
- * Process settings: the listening address, its certificates, response headers and runtime flags.
+ * Process settings: the listener with its certificates, the redirect to https, response headers and runtime flags.
  *
  * Pure. Refuses unknown flags. Warns of TLS without a certificate, and of plain HTTP that other machines can reach.
  */
-import type { HostPort, TlsFiles } from "../config.ts";
+import type { Config, HostPort, TlsFiles } from "../config.ts";
 import { type Globals, runtimeFlags } from "../schema/schema.ts";
 import type { ProblemReporter } from "../source/source-locations.ts";
 import { isLoopback } from "../values/network-values.ts";
@@ -115,4 +115,31 @@ function checkFlags(globals: Globals, report: ProblemReporter): boolean {
     }
   }
   return globals.runtime_flags["match_any_incoming_port"] ?? true;
+}
+
+/** Checks the HTTP versions to serve, and the address that redirects to https. */
+export function resolveListener(
+  globals: Globals,
+  from: Readonly<{ report: ProblemReporter }>,
+): Pick<Config, "codecType" | "httpRedirectAddress"> {
+  const { codec_type: codec, http_redirect_addr: redirect, address } = globals;
+  if (codec === "http3")
+    from.report.warn(["codec_type"], "HTTP/3 is not served; callers speak HTTP/2 or HTTP/1.1", "write auto", "key");
+  if (redirect !== null && address !== undefined && redirect.port === address.port && redirect.host === address.host)
+    from.report.error(
+      ["http_redirect_addr"],
+      "is the address of the listener itself",
+      "write another port, such as :80",
+    );
+  if (redirect !== null && globals.insecure_server)
+    from.report.warn(
+      ["http_redirect_addr"],
+      "redirects to https, which this listener does not serve",
+      "redirect where TLS ends, or remove insecure_server",
+      "key",
+    );
+  return {
+    codecType: codec === "http3" ? "auto" : codec,
+    httpRedirectAddress: redirect,
+  };
 }

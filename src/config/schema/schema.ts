@@ -8,13 +8,13 @@
  * - The rules between keys are in resolve/ and check-routes.ts.
  */
 import { z } from "zod";
+import { dataSources } from "../values/data-values.ts";
 import { formatValue, isPlainObject, parseJson, scalarText, type ValueType, valueType } from "../values/value-type.ts";
 import { auditKeys } from "./audit.ts";
-import { dataKeys } from "./data.ts";
 import { decisionKeys } from "./decisions.ts";
 import { brokerKeys, processKeys, requestKeys, secretKeys, signInKeys, supportedGroups } from "./globals.ts";
 import { identityHeaderKeys } from "./identity.ts";
-import { pomerium, type Values } from "./keys.ts";
+import { cardea, pomerium, type Values } from "./keys.ts";
 import { autocertKeys, listenerKeys } from "./listener.ts";
 import { observingKeys } from "./observing.ts";
 import { supportedRouteGroups, supportedRouteKeys } from "./route.ts";
@@ -41,6 +41,15 @@ const flagsInUse: ReadonlySet<string> = new Set([
   "pomerium_jwt_endpoint",
   "allow_any_sign_out_redirect_uri",
 ]);
+
+/** External data for policies. */
+const dataKeys = {
+  data_sources: cardea(
+    dataSources().prefault([]),
+    "External data sets for the criterion `record`: a list of `{type, url or file, foreign_key, format, refresh_interval, timeout, max_age, max_bytes, max_records, headers}`. See docs/policy.md.",
+    { secretParts: ["dataSources.*.headers.*"], inConfig: "value" },
+  ),
+};
 
 const compatibility = {
   runtime_flags: pomerium(

@@ -5,8 +5,20 @@
  * can be reused. Every file is private to its owner and is written atomically. Several processes may share the folder.
  */
 import { createPrivateKey, randomUUID, X509Certificate } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import type { TlsFiles } from "../../config/index.ts";
 
 export type Account = Readonly<{ key: string; url: string | null }>;
@@ -119,5 +131,26 @@ export class AutocertFolder {
     } finally {
       rmSync(draft, { force: true });
     }
+  }
+}
+
+/**
+ * Takes the lock that lets one process per host order certificates at a time. It is an exclusive SQLite lock on a small
+ * file, so the kernel releases it however the process ends.
+ *
+ * @returns a function that releases the lock; undefined: another process holds it
+ */
+export function tryOrderLock(folder: string): (() => void) | undefined {
+  const path = join(folder, "ordering.sqlite");
+  if (existsSync(path)) chmodSync(path, 0o600);
+  else closeSync(openSync(path, "a", 0o600));
+  const database = new DatabaseSync(path);
+  try {
+    database.exec("pragma busy_timeout = 0; pragma locking_mode = exclusive; begin exclusive");
+    return () => database.close();
+  } catch (error) {
+    database.close();
+    if (error instanceof Error && "errcode" in error && error.errcode === 5) return undefined; // SQLITE_BUSY
+    throw error;
   }
 }

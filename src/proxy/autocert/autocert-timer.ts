@@ -5,12 +5,11 @@
  * certificate is ordered by the process that gets the lock. A failed order is retried later, with the other challenge
  * type if there is one; meanwhile the current certificate stays in use. Nothing waits for an order.
  */
+import type { X509Certificate } from "node:crypto";
 import type { AutocertConfig, TlsFiles } from "../../config/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import { type ChallengeType, createAccountKey, orderCertificate } from "./acme-client.ts";
-import { AutocertFolder, type KeptPair } from "./autocert-folder.ts";
-import { tryOrderLock } from "./autocert-lock.ts";
-import { renewalDue, retryWait } from "./renewal.ts";
+import { AutocertFolder, type KeptPair, tryOrderLock } from "./autocert-folder.ts";
 
 /** The part that listeners use. */
 export type AcmeServing = Readonly<{
@@ -209,4 +208,29 @@ export function startAutocert(
 function challengeFor(config: AutocertConfig, failures: number): ChallengeType {
   const [first = "tls-alpn-01", ...others] = config.challenges;
   return [first, ...others][failures % config.challenges.length] ?? first;
+}
+
+/**
+ * When a certificate is renewed: with a third of its lifetime left, as ACME authorities recommend, and slightly earlier
+ * by a random share, so that certificates of one age are not renewed together.
+ *
+ * @param chance a random number from 0 to 1, fixed for the certificate
+ * @returns Unix time in ms
+ */
+export function renewalDue(
+  { validFromDate, validToDate }: Pick<X509Certificate, "validFromDate" | "validToDate">,
+  chance: number,
+): number {
+  const [from, to] = [validFromDate.getTime(), validToDate.getTime()];
+  const third = (to - from) / 3;
+  return to - third - chance * (third / 6);
+}
+
+/** The delay by consecutive failures. Authorities limit failures per hour. */
+const waits = [1, 2, 5, 15, 30, 60, 180, 360] as const;
+
+/** @param chance a random number from 0 to 1 @returns milliseconds, with up to a fifth of jitter */
+export function retryWait(failures: number, unitMs: number, chance: number): number {
+  const wait = waits[Math.min(failures, waits.length) - 1] ?? 0;
+  return wait * unitMs * (1 + chance / 5);
 }

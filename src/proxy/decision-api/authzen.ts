@@ -1,9 +1,11 @@
 /**
  * AuthZEN: OpenID Authorization API 1.0 over the request decider; docs/authzen.md has the mapping.
  *
- *   subject   session (id), user and identity (Cardea's id, or the provider's subject), credential (a handle), anonymous
- *   action    an HTTP method, or a name in `decision_api.resources`       resource   route, or a type named there
- *   context   ip, headers
+ *   subject    session (id), user and identity (Cardea's id, or the provider's subject), credential (a handle),
+ *              anonymous
+ *   action     an HTTP method, or a name in `decision_api.resources`
+ *   resource   a route, or a type named in `decision_api.resources`
+ *   context    ip, headers
  *
  * Pure except for the decider. An unknown subject, action or resource is a denial, with the reason in its context.
  */

@@ -25,7 +25,7 @@ import { authorityOf } from "../routing/route-table.ts";
 import type { UpstreamTarget } from "../upstream/connection-pools.ts";
 import type { BreakerBound } from "../upstream/pool-metrics.ts";
 import type { BalancingCaller, NextUpstream } from "../upstream/upstream-choice.ts";
-import type { ForwardCounts, ForwardFailure, ForwardJob } from "./http-forwarder.ts";
+import type { ForwardCounts, ForwardFailure, ForwardJob } from "./forward-job.ts";
 
 /** The part of a request's context that forwarding reads, and in which it counts. */
 export type ForwardContext = ForwardCounts &

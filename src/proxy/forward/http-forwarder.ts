@@ -13,11 +13,9 @@
  */
 
 import type { Permit } from "../../auth/index.ts";
-import type { RouteConfig } from "../../config/index.ts";
-import { CodedError } from "../../events/index.ts";
-import type { CutReason, Exchange } from "../enforce/exchanges.ts";
-import { downstreamLines, type RawHeaders, type ResponseRules, trailerPairs } from "../headers/downstream-headers.ts";
-import type { BodyReader, Downstream } from "../message/downstream-request.ts";
+import type { CutReason } from "../enforce/exchanges.ts";
+import { downstreamLines, type RawHeaders, trailerPairs } from "../headers/downstream-headers.ts";
+import type { BodyReader } from "../message/downstream-request.ts";
 import type { HeaderLines } from "../message/header-lines.ts";
 import {
   type CallFailure,
@@ -27,77 +25,9 @@ import {
   UpstreamIdleError,
   type UpstreamPool,
 } from "../message/upstream-call.ts";
-import type { FailureReason } from "../reply/failures.ts";
 import { exceededBoundOf, type UpstreamTarget } from "../upstream/connection-pools.ts";
-import type { BreakerBound } from "../upstream/pool-metrics.ts";
 import { Deadline } from "./deadline-timer.ts";
-import { RetryBody } from "./retry-body.ts";
-
-export type ForwardJob = Readonly<{
-  downstream: Downstream;
-  exchange: Exchange;
-  target: UpstreamTarget;
-  isGrpc: boolean;
-  method: string;
-  /** Path and query, as sent to the upstream. */
-  path: string;
-  headers: HeaderLines;
-  /** Whether the request id is sent to the upstream. */
-  sendsRequestId: boolean;
-  rules: ResponseRules;
-  requestId: string;
-  /** 0: no limit. */
-  timeoutMs: number;
-  /** When `timeoutMs` starts: with the permit, or when the request body is complete. */
-  timeoutFrom: RouteConfig["timeoutFrom"];
-  /** Longest time without a byte in either direction; 0: no limit. */
-  idleTimeoutMs: number;
-  /** Longest request body; 0: no limit. */
-  bodyBytesMax: number;
-  /** The caller waits for 100 Continue before it sends its body. */
-  expectsContinue: boolean;
-  counts: ForwardCounts;
-  /** The request failed before any response; the caller of `forward` replies. Called at most once. */
-  onFailed: (failure: ForwardFailure) => void;
-  onRetry: () => void;
-  /** The request is sent again on a new connection, because a kept one was closed. */
-  onResend: () => void;
-  onOverflow: (bound: BreakerBound) => void;
-  /** The request trailers to forward; names and values alternate. */
-  trailersOf: (lines: readonly string[]) => readonly string[];
-  /**
-   * Another upstream for the request, and the headers for it. Undefined: there is none.
-   */
-  nextTarget: (failed: UpstreamTarget) => Readonly<{ target: UpstreamTarget; headers: HeaderLines }> | undefined;
-}>;
-
-/** Counts of one call, for metrics and the access log. */
-export type ForwardCounts = {
-  bytes: number;
-  bytesReceived: number;
-  /** When the first byte of the request was sent, and when the head of the response arrived. Monotonic. */
-  sentAt: number;
-  answeredAt: number;
-  failure: FailureReason | null;
-};
-
-export type ForwardFailure =
-  | Readonly<{ type: "error"; error: unknown }>
-  | Readonly<{ type: "cut"; reason: CutReason }>
-  | Readonly<{ type: "busy" }>
-  /** The request body is longer than the route accepts. */
-  | Readonly<{ type: "too-large" }>
-  /** The request body did not arrive in time. */
-  | Readonly<{ type: "too-slow" }>
-  /** No upstream of the route is available. */
-  | Readonly<{ type: "unhealthy" }>;
-
-export class ForwardTimeoutError extends CodedError<"ERR_PROXY_TIMEOUT"> {
-  override readonly code = "ERR_PROXY_TIMEOUT";
-  constructor(timeoutMs: number) {
-    super(`the upstream took longer than ${timeoutMs} ms`);
-  }
-}
+import { type ForwardJob, ForwardTimeoutError } from "./forward-job.ts";
 
 /** 103 responses forwarded for one request; browsers use the first. */
 const hintsMax = 16;
@@ -105,6 +35,7 @@ const hintsMax = 16;
 const keptBytesMax = 16_384;
 /** Idempotent methods (RFC 9110 §9.2.2). */
 const repeatable: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]);
+
 /** The response leaves through `downstream`; when that closes, the exchange has ended. */
 export function forwardRequest(_permit: Permit, job: ForwardJob): void {
   const bound = exceededBoundOf(job.target, poolOf(job, job.target));
@@ -472,5 +403,27 @@ class Forwarding implements UpstreamHandler, BodyReader {
   #keepUnsent(): void {
     const unsent = this.#call?.unsent();
     if (unsent !== undefined) this.#job.exchange.addUnsent(unsent);
+  }
+}
+
+/** The beginning of a request body, kept in one buffer for a second try. */
+class RetryBody {
+  #bytes: Buffer = Buffer.alloc(0);
+  length = 0;
+
+  /** Copies the chunk, so that a part of a larger buffer does not keep all of it. */
+  add(chunk: Buffer): void {
+    const length = this.length + chunk.length;
+    if (length > this.#bytes.length) {
+      const wider = Buffer.alloc(this.length === 0 ? length : 2 * length);
+      this.#bytes.copy(wider, 0, 0, this.length);
+      this.#bytes = wider;
+    }
+    chunk.copy(this.#bytes, this.length);
+    this.length = length;
+  }
+
+  get bytes(): Buffer {
+    return this.#bytes.subarray(0, this.length);
   }
 }

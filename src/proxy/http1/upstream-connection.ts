@@ -17,7 +17,6 @@ import {
   UpstreamProtocolError,
   type UpstreamRequest,
 } from "../message/upstream-call.ts";
-import { interceptWriteErrors } from "./early-response.ts";
 import { type Flush, type FlushTask, scheduleFlush } from "./flush-scheduler.ts";
 import { HandleWriter } from "./handle-writer.ts";
 import {
@@ -442,4 +441,20 @@ function headText(
 ): string {
   const id = requestId === null ? "" : `x-request-id: ${requestId}\r\n`;
   return `${method} ${path} HTTP/1.1\r\n${lines.text}${framing}${id}\r\n`;
+}
+
+/**
+ * Keeps what an upstream sent before it closed while a request body was still on its way to it.
+ *
+ * A server that refuses a body answers and closes, often without reading the rest. The next write then fails while the
+ * response has arrived unread, and Node discards both. Here a failed write leaves the socket open if `mayKeepOpen`
+ * returns true; its owner then destroys it.
+ */
+function interceptWriteErrors(socket: Socket, mayKeepOpen: (error: Error) => boolean): void {
+  const destroy = socket.destroy.bind(socket);
+  socket.destroy = (error) => (isWriteError(error) && mayKeepOpen(error) ? socket : destroy(error));
+}
+
+function isWriteError(error: unknown): error is Error {
+  return error instanceof Error && "syscall" in error && error.syscall === "write";
 }

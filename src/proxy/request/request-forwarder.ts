@@ -6,8 +6,9 @@
  */
 import type { Principal } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
+import type { ForwardFailure } from "../forward/forward-job.ts";
 import { ForwardRequest, type ForwardTools } from "../forward/forward-request.ts";
-import { type ForwardFailure, forwardRequest } from "../forward/http-forwarder.ts";
+import { forwardRequest } from "../forward/http-forwarder.ts";
 import { mayImpersonate } from "../headers/kubernetes.ts";
 import { stripSessionQuery } from "../headers/upstream-headers.ts";
 import { HeaderLines } from "../message/header-lines.ts";
@@ -82,7 +83,7 @@ export function createRequestForwarder(
     const { downstream } = context;
     exchange.attach((reason) => downstream.cut(reason));
     downstream.bindExchange(exchange);
-    const search = stripSessionQuery(request.search); // a redirect to another host must not carry a session handle either
+    const search = stripSessionQuery(request.search); // a redirect to another host carries no session handle either
     const made = answer({ ...request, scheme: plan.scheme, search });
     const headers = { ...plan.route.setResponseHeaders, ...made.headers, "x-request-id": context.requestId };
     const length = ["content-length", String(Buffer.byteLength(made.body))];

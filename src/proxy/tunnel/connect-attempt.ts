@@ -7,7 +7,7 @@
  * - Once it has ended it holds no reference to the job: ten thousand of them stay with their open connections.
  */
 import type { Exchange } from "../enforce/exchanges.ts";
-import type { ForwardFailure } from "../forward/http-forwarder.ts";
+import type { ForwardFailure } from "../forward/forward-job.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import type { UpstreamTarget } from "../upstream/connection-pools.ts";
 import { type Abort, abortOnError, guardCallback } from "./error-boundary.ts";

@@ -5,7 +5,7 @@
  * every exchange on it. So it is caught where the event is emitted, in one place for all listeners.
  */
 import type { EventEmitter } from "node:events";
-import type { ForwardFailure } from "../forward/http-forwarder.ts";
+import type { ForwardFailure } from "../forward/forward-job.ts";
 
 /** Ends the exchange in whatever state it is. Never throws. */
 export type Abort = (error: unknown) => void;

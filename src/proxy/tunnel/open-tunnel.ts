@@ -1,7 +1,7 @@
 /** Opens a permitted tunnel: TCP or UDP to the service itself, or TCP through another proxy. */
 import type { Principal } from "../../auth/index.ts";
+import type { ForwardFailure } from "../forward/forward-job.ts";
 import type { ForwardableRequest } from "../forward/forward-request.ts";
-import type { ForwardFailure } from "../forward/http-forwarder.ts";
 import type { HttpMetrics } from "../observe/http-metrics.ts";
 import { acceptanceOf, type TunnelRequest } from "../routing/tunnel-request.ts";
 import type { UpstreamTarget } from "../upstream/connection-pools.ts";

@@ -132,7 +132,8 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
   }
 
   async function discover(): Promise<openid.Configuration> {
-    const insecure = settings.issuer.protocol === "http:"; // the configuration allows it for loopback hosts, or on purpose
+    // The configuration allows plain HTTP for loopback hosts, or by an explicit setting.
+    const insecure = settings.issuer.protocol === "http:";
     return openid.discovery(settings.issuer, settings.clientId, undefined, clientAuth(settings.clientSecret), {
       timeout: settings.timeoutS ?? timeoutS,
       [openid.customFetch]: fetchFor as unknown as openid.CustomFetch,

@@ -87,7 +87,8 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
     addCookie(reply, settings.cookie.name, token, sessionCookieOptions(settings, maxAgeS, "domain"));
     if (redirectUri.origin === context.origin) {
       const returns = parseReturns(url.searchParams.get(parameter.returns));
-      reply.header("set-cookie", returnsCookie(settings.cookie, url, returns)); // Fastify appends it to the cookie above
+      // Fastify appends it to the cookie above.
+      reply.header("set-cookie", returnsCookie(settings.cookie, url, returns));
     }
     const [next, ...rest] = additionalHostsOf(url);
     const origin = next === undefined ? undefined : routeOriginOf(deps, next);

@@ -56,7 +56,8 @@ export type UrlProblem = "unsigned" | "bad signature" | "expired" | "from the fu
 export function checkSignedUrl(url: URL, keys: readonly Uint8Array[], nowS: number): "valid" | UrlProblem {
   const parameters = new Map<string, string>();
   for (const [name, value] of url.searchParams) {
-    if (parameters.has(name)) return "bad signature"; // a doubled parameter could be read one way here and another there
+    // Another reader could take the other value of a repeated parameter.
+    if (parameters.has(name)) return "bad signature";
     parameters.set(name, value);
   }
   const signature = parameters.get(parameter.signature);
