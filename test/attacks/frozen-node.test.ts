@@ -1,6 +1,7 @@
 /**
- * A node that is frozen sends no more than what its kernel held, one that wakes past its lease no more than what it had
- * queued, and a node that is killed sends nothing: what docs/receipts.md says of a fenced node.
+ * What a node can still send once receipts count it as fenced, as docs/receipts.md states. A frozen node sends no more
+ * than its kernel held. A node that wakes after its lease sends no more than its process had queued. A killed node
+ * sends nothing.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -22,17 +23,17 @@ import {
 import { queuesAt, cannotReadQueues as skip } from "../support/socket-queues.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-/** As stated in docs/receipts.md. */
+/** The bound in docs/receipts.md. */
 const heldBytesMax = 81_920;
 
-type Held = Readonly<{
+type StalledCaller = Readonly<{
   socket: Socket;
   signal: (name: "SIGSTOP" | "SIGKILL") => Promise<unknown>;
   received: () => number;
 }>;
 
-/** A caller that does not read, when the kernels of both sides are full. */
-async function startHeld(t: TestContext): Promise<Held> {
+/** Starts a caller that does not read and waits until the kernels of both sides are full. */
+async function startStalledCaller(t: TestContext): Promise<StalledCaller> {
   const child = spawn(process.execPath, [new URL("frozen-proxy-process.ts", import.meta.url).pathname], {
     stdio: ["ignore", "pipe", "inherit"],
   });
@@ -48,7 +49,7 @@ async function startHeld(t: TestContext): Promise<Held> {
   let last = -1;
   let same = 0;
   await waitFor(
-    "the kernels to take no more",
+    "the kernels to be full",
     () => {
       const held = queuesAt(port, socket.localPort ?? 0).unacked ?? 0;
       same = held > 0 && held === last ? same + 1 : 0;
@@ -58,8 +59,8 @@ async function startHeld(t: TestContext): Promise<Held> {
     { everyMs: 20, withinMs: 60_000 },
   );
   const received = (): number => socket.bytesRead + queuesAt(socket.localPort ?? 0, port).received;
-  /** Settles when the process runs no more. */
-  const signal: Held["signal"] = (name) => {
+  /** Settles once the process has stopped or exited. */
+  const signal: StalledCaller["signal"] = (name) => {
     const exited = once(child, "exit");
     child.kill(name);
     if (name === "SIGKILL") return exited;
@@ -69,13 +70,13 @@ async function startHeld(t: TestContext): Promise<Held> {
   return { socket, signal, received };
 }
 
-/** Reads until nothing comes any more. */
+/** Reads until no more bytes arrive. */
 async function readAll(socket: Socket): Promise<number> {
   let last = -1;
   let same = 0;
   socket.resume();
   await waitFor(
-    "nothing to come any more",
+    "the stream of bytes to dry up",
     () => {
       same = socket.bytesRead === last ? same + 1 : 0;
       last = socket.bytesRead;
@@ -86,32 +87,32 @@ async function readAll(socket: Socket): Promise<number> {
   return last;
 }
 
-test("the kernel of a frozen node sends what it held, and no more than is stated", { skip }, async (t) => {
-  const { socket, signal, received } = await startHeld(t);
+test("the kernel of a frozen node sends what it held, at most the stated bound", { skip }, async (t) => {
+  const { socket, signal, received } = await startStalledCaller(t);
   await signal("SIGSTOP");
   const before = received();
   const late = (await readAll(socket)) - before;
-  assert.ok(late > 0 && late <= heldBytesMax, `${late} bytes came from a frozen node`);
+  assert.ok(late > 0 && late <= heldBytesMax, `${late} bytes arrived from a frozen node`);
 });
 
 test("the kernel of a killed node sends nothing", { skip }, async (t) => {
-  const { socket, signal, received } = await startHeld(t);
+  const { socket, signal, received } = await startStalledCaller(t);
   const before = received();
   await signal("SIGKILL");
   const late = (await readAll(socket)) - before;
-  assert.ok(late <= 0, `${late} bytes came from a killed node`);
+  assert.ok(late <= 0, `${late} bytes arrived from a killed node`);
 });
 
 /**
- * What a process may have queued of an HTTP/1.1 connection, and of each stream of an HTTP/2 connection, as stated in
- * docs/receipts.md.
+ * Bytes that a process may have queued for an HTTP/1.1 connection, and for each stream of an HTTP/2 connection, as
+ * stated in docs/receipts.md.
  */
 const queuedBytesMax = 131_072;
-/** Of TLS, HTTP/2 and chunked coding. */
+/** Overhead of TLS, HTTP/2 and chunked coding, as a factor. */
 const framingShare = 1.05;
 
 for (const transport of ["plain", "tls"] as const)
-  test(`${transport}: a node that wakes past its lease hands over what it had queued, and nothing else`, {
+  test(`${transport}: a node that wakes after its lease sends at most what it had queued`, {
     skip,
   }, async (t) => {
     const program = new URL("frozen-proxy-process.ts", import.meta.url).pathname;
@@ -120,7 +121,7 @@ for (const transport of ["plain", "tls"] as const)
     const lines = createInterface(child.stdout);
     const { port, cookie } = JSON.parse(String((await once(lines, "line"))[0])) as { port: number; cookie: string };
 
-    /** @param streams 0: HTTP/1.1 */
+    /** @param streams number of HTTP/2 streams; 0 means HTTP/1.1 */
     async function caller(streams: number): Promise<Socket> {
       const at = { port, host: "127.0.0.1" };
       const ALPNProtocols = [streams === 0 ? "http/1.1" : "h2"];
@@ -143,8 +144,8 @@ for (const transport of ["plain", "tls"] as const)
     const kinds = [0, 1, 8];
     const sockets = await Promise.all(kinds.map(caller));
     const held = (socket: Socket): number => queuesAt(port, socket.localPort ?? 0).unacked ?? 0;
-    await untilStill(
-      "the kernels to take no more",
+    await waitUntilStable(
+      "the kernels to be full",
       () => sockets.map(held),
       () => sockets.every((socket) => held(socket) > 0),
     );
@@ -153,27 +154,27 @@ for (const transport of ["plain", "tls"] as const)
     const expiresBy = performance.now() + 500;
     child.kill("SIGSTOP");
     const inCallers = sockets.map((socket) => socket.bytesRead + queuesAt(socket.localPort ?? 0, port).received);
-    await waitFor("the lease to run out", () => performance.now() > expiresBy);
+    await waitFor("the lease to expire", () => performance.now() > expiresBy);
     for (const socket of sockets) socket.resume();
     const read = (): number[] => sockets.map(({ bytesRead }) => bytesRead);
-    await untilStill("everything to come that the kernels held", read, () => true);
+    await waitUntilStable("everything that the kernels held to arrive", read, () => true);
     const frozen = read();
     for (const [i, kind] of kinds.entries()) {
       const late = (frozen[i] ?? 0) - (inCallers[i] ?? 0);
-      assert.ok(late <= heldBytesMax, `${late} bytes came from a frozen node, ${kind} streams`);
+      assert.ok(late <= heldBytesMax, `${late} bytes arrived from a frozen node, ${kind} streams`);
     }
     child.kill("SIGCONT");
     await waitFor("the cut", () => sockets[0]?.destroyed === true, { withinMs: 30_000 });
-    await untilStill("everything to come that the process had queued", read, () => true);
+    await waitUntilStable("everything that the process had queued to arrive", read, () => true);
     for (const [i, kind] of kinds.entries()) {
       const late = (read()[i] ?? 0) - (frozen[i] ?? 0);
       const bound = queuedBytesMax * Math.max(1, kind) * framingShare;
-      assert.ok(late <= bound, `${late} bytes came from a node that woke, ${kind} streams`);
+      assert.ok(late <= bound, `${late} bytes arrived from a node that woke, ${kind} streams`);
     }
   });
 
-/** Settles when numbers change no more. */
-async function untilStill(what: string, numbers: () => readonly number[], isEnough: () => boolean): Promise<void> {
+/** Settles once the numbers have stopped changing. */
+async function waitUntilStable(what: string, numbers: () => readonly number[], isEnough: () => boolean): Promise<void> {
   let last = "";
   let same = 0;
   await waitFor(

@@ -1,8 +1,9 @@
 /**
- * Fuzzing on raw sockets: sound requests with something done to their bytes, pipelined, in pieces. Whatever comes of
- * it, the oracle holds: what reached the upstream is what was permitted. And a second reading by the narrowest rules
- * holds: of what the strict reader takes for requests, in that order, the decisions are a beginning, and no answer is
- * given that nobody asked for.
+ * Fuzzing of requests on raw sockets: valid requests, pipelined, with random edits to their bytes.
+ *
+ * Whatever the edits do, two properties hold:
+ * - what reaches the upstream is what was permitted, which the oracle verifies
+ * - the permitted requests are a subsequence of those that a strict parser reads, and no answer lacks a request
  *
  *   FUZZ_SEED=… FUZZ_PATH=… FUZZ_RUNS=… node test/attacks/fuzz.test.ts     a failure prints the first two
  */
@@ -26,7 +27,7 @@ after(() => arena.close());
 
 const cookie = `Cookie: _pomerium=${handleOf(1)}`;
 const target = fc.constantFrom("/", "/a", "/a/b?c=d", "/admin", "//a", "/%61", "/a%20b");
-const host = fc.constantFrom("app.localhost", "public.localhost", "eng.localhost", "nobody.localhost");
+const host = fc.constantFrom("app.localhost", "public.localhost", "eng.localhost", "unknown.localhost");
 const extra = fc.constantFrom(
   ...[
     "X: y",
@@ -48,7 +49,9 @@ const body = fc.constantFrom("", "hello", `GET /hidden HTTP/1.1\r\nHost: public.
 const request = fc
   .record({
     method: fc.constantFrom("GET", "POST", "HEAD", "OPTIONS", "DELETE"),
-    ...{ target, host, body },
+    target,
+    host,
+    body,
     extras: fc.array(extra, { maxLength: 3 }),
     chunked: fc.boolean(),
     signedIn: fc.boolean(),
@@ -60,7 +63,7 @@ const request = fc
     return `${lines.join("\r\n")}\r\n\r\n${sent}`;
   });
 
-/** What is done to bytes: at a place, some are taken away and some are put in. */
+/** One edit: removes up to three bytes at a relative position and inserts others. */
 const splice = fc.record({
   at: fc.double({ min: 0, max: 1, noNaN: true }),
   take: fc.integer({ min: 0, max: 3 }),
@@ -103,18 +106,18 @@ const attack = fc.record({
   splices: fc.array(splice, { maxLength: 3 }),
 });
 
-test("what reaches the upstream is what was permitted, whatever is done to a request", {
+test("only permitted requests reach the upstream, whatever is done to their bytes", {
   timeout: 560_000,
 }, async () => {
   await fc.assert(
     fc.asyncProperty(attack, async ({ requests, splices }) => {
       let bytes = requests.join("");
       for (const { at, take, put } of splices) {
-        const place = Math.floor(at * bytes.length);
-        bytes = bytes.slice(0, place) + put + bytes.slice(place + take);
+        const position = Math.floor(at * bytes.length);
+        bytes = bytes.slice(0, position) + put + bytes.slice(position + take);
       }
       const recordsBefore = arena.rig.records.length;
-      const said = await sendAndReadAll(
+      const received = await sendAndReadAll(
         arena.connect(),
         `${bytes}GET /end HTTP/1.1\r\nHost: public.localhost\r\nConnection: close\r\n\r\n`,
       );
@@ -122,20 +125,20 @@ test("what reaches the upstream is what was permitted, whatever is done to a req
       await arena.verify();
 
       const heads = decided.map(({ method }) => method);
-      const { messages: answers, problem } = readAnswers(said, (n) => heads[n] === "HEAD");
-      assert.ok(problem === null || problem.startsWith("incomplete"), `${problem}: ${said}`);
+      const { messages: answers, problem } = readAnswers(received, (n) => heads[n] === "HEAD");
+      assert.ok(problem === null || problem.startsWith("incomplete"), `${problem}: ${received}`);
       const finals = answers.filter(({ status }) => status >= 200);
-      // What cannot be read has no decision and one bare answer.
+      // A request that cannot be parsed gets no decision and one error reply.
       assert.ok(
         finals.length <= decided.length + 1,
-        `${finals.length} answers to ${decided.length} decisions: ${said}`,
+        `${finals.length} answers to ${decided.length} decisions: ${received}`,
       );
 
       const strict = readRequests(`${bytes}GET /end HTTP/1.1\r\nHost: public.localhost\r\nConnection: close\r\n\r\n`);
       if (strict.problem !== null) return;
       const permitted = decided.filter(({ result }) => result === "permit").map(({ method }) => method);
-      const asked = strict.messages.map(({ method }) => method);
-      assert.ok(isSubsequence(permitted, asked), `${permitted} was permitted of ${asked}`);
+      const requested = strict.messages.map(({ method }) => method);
+      assert.ok(isSubsequence(permitted, requested), `permitted ${permitted} of the requests ${requested}`);
     }),
     {
       numRuns: Number(FUZZ_RUNS ?? 2_000),
@@ -145,8 +148,8 @@ test("what reaches the upstream is what was permitted, whatever is done to a req
   );
 });
 
-function isSubsequence(few: readonly string[], many: readonly string[]): boolean {
+function isSubsequence(part: readonly string[], whole: readonly string[]): boolean {
   let at = 0;
-  for (const one of many) if (one === few[at]) at++;
-  return at === few.length;
+  for (const one of whole) if (one === part[at]) at++;
+  return at === part.length;
 }

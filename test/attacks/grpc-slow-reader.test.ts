@@ -1,7 +1,7 @@
 /**
- * A gRPC stream whose caller stops reading: grpc-js on both sides, and a relay before the caller that counts what comes
- * from the proxy. No message leaves after a cut was reported, whether the caller stops in its program or with its whole
- * process.
+ * A gRPC stream whose caller stops reading. grpc-js runs on both sides, and a relay in front of the caller counts the
+ * bytes from the proxy. No message leaves after a cut was reported, whether the calling code or its whole process stops
+ * reading.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -36,9 +36,9 @@ const methods = {
 };
 type Feed = Client & { pour(message: Buffer, metadata: Metadata): ClientReadableStream<Buffer> };
 
-/** PING, WINDOW_UPDATE, RST_STREAM and a head of trailers: frames that carry nothing of a message. */
+/** PING, WINDOW_UPDATE, RST_STREAM and trailing HEADERS: frames that carry no part of a message. */
 const controlBytesMax = 300;
-/** Larger than what kernels hold, so that the window of the stream is never what stops the proxy. */
+/** Larger than what the kernels hold, so flow control of the stream never stops the proxy. */
 const windowBytes = 2 ** 30;
 
 async function startFeed(t: TestContext): Promise<number> {
@@ -46,12 +46,12 @@ async function startFeed(t: TestContext): Promise<number> {
   const message = Buffer.alloc(10_000, 97);
   server.addService(methods, {
     pour(call: ServerWritableStream<Buffer, Buffer>) {
-      const more = (): void => {
+      const writeMore = (): void => {
         while (!call.cancelled && call.write(message));
       };
-      call.on("drain", more);
+      call.on("drain", writeMore);
       call.on("error", () => {});
-      more();
+      writeMore();
     },
   });
   t.after(() => server.forceShutdown());
@@ -62,17 +62,17 @@ async function startFeed(t: TestContext): Promise<number> {
   });
 }
 
-type Poured = Readonly<{
+type OpenStream = Readonly<{
   call: ClientReadableStream<Buffer>;
-  /** Towards the proxy. */
+  /** The relay's connection to the proxy. */
   relay: Socket;
-  /** What has left the proxy for the caller and what its kernel holds for it. */
+  /** Bytes that have left the proxy for the caller, and bytes that the proxy's kernel still holds for it. */
   queues: () => Readonly<{ left: number; held: number }>;
   revoke: () => Promise<void>;
   ended: Promise<ServiceError>;
 }>;
 
-async function startPoured(t: TestContext, window: number | undefined): Promise<Poured> {
+async function openStream(t: TestContext, window: number | undefined): Promise<OpenStream> {
   const to = [{ url: new URL(`h2c://127.0.0.1:${await startFeed(t)}`), weight: null }];
   const rig = await startRig([{ ...routeTo(1, { timeoutMs: 0, idleTimeoutMs: 0 }), to }]);
   t.after(() => rig.close());
@@ -103,9 +103,9 @@ async function startPoured(t: TestContext, window: number | undefined): Promise<
   const call = client.pour(Buffer.from("go"), metadata);
   const ended = new Promise<ServiceError>((resolve) => call.once("error", resolve));
   call.once("data", () => call.pause());
-  await waitFor("the stream to be answered", () => relays.length === 1 && (relays[0]?.bytesRead ?? 0) > 10_000);
+  await waitFor("the first messages", () => relays.length === 1 && (relays[0]?.bytesRead ?? 0) > 10_000);
   const relay = relays[0] as Socket;
-  const queues: Poured["queues"] = () => {
+  const queues: OpenStream["queues"] = () => {
     const { localPort = 0 } = relay;
     const held = queuesAt(rig.port, localPort).unacked ?? 0;
     return { held, left: relay.bytesRead + queuesAt(localPort, rig.port).received };
@@ -114,8 +114,8 @@ async function startPoured(t: TestContext, window: number | undefined): Promise<
   return { call, relay, queues, revoke, ended };
 }
 
-/** Settles when neither what has left nor what is held changes any more. */
-async function untilStill(what: string, queues: Poured["queues"], isEnough: () => boolean): Promise<void> {
+/** Settles once both counts have stopped changing. */
+async function waitUntilStable(what: string, queues: OpenStream["queues"], isEnough: () => boolean): Promise<void> {
   let last = "";
   let same = 0;
   await waitFor(
@@ -130,26 +130,26 @@ async function untilStill(what: string, queues: Poured["queues"], isEnough: () =
   );
 }
 
-test("a caller that stops reading messages", { skip }, async (t) => {
-  const { call, queues, revoke, ended } = await startPoured(t, undefined);
-  await untilStill("the window to be used up", queues, () => true);
+test("after a cut, no message leaves for a caller that has stopped reading messages", { skip }, async (t) => {
+  const { call, queues, revoke, ended } = await openStream(t, undefined);
+  await waitUntilStable("the window to be used up", queues, () => true);
   await revoke();
   const { left } = queues();
   call.resume();
   assert.notEqual((await ended).code, 0);
-  assert.ok(queues().left <= left + controlBytesMax, `${queues().left - left} bytes came after the report`);
+  assert.ok(queues().left <= left + controlBytesMax, `${queues().left - left} bytes arrived after the report`);
 });
 
-test("a caller whose process stops reading", { skip }, async (t) => {
-  const { call, relay, queues, revoke, ended } = await startPoured(t, windowBytes);
+test("after a cut, no message leaves for a caller whose process has stopped reading", { skip }, async (t) => {
+  const { call, relay, queues, revoke, ended } = await openStream(t, windowBytes);
   relay.pause();
   call.resume();
-  await untilStill("the kernels to be full", queues, () => queues().held > 1_000);
-  const { left } = queues(); // after a reset, the kernel's table has no line for what it has received
+  await waitUntilStable("the kernels to be full", queues, () => queues().held > 1_000);
+  const { left } = queues(); // taken now: after a reset, the kernel's table no longer lists received bytes
   await revoke();
   const { held } = queues();
   assert.ok(held <= controlBytesMax, `the kernel holds ${held} bytes when the cut is reported`);
   relay.resume();
   assert.notEqual((await ended).code, 0);
-  assert.ok(queues().left <= left + controlBytesMax, `${queues().left - left} bytes came after the cut`);
+  assert.ok(queues().left <= left + controlBytesMax, `${queues().left - left} bytes arrived after the cut`);
 });

@@ -1,4 +1,4 @@
-/** Half of an answer, or of a request, that was taken for the whole. */
+/** Truncated responses and requests are never delivered as complete ones. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type Http2Stream } from "node:http2";
@@ -8,7 +8,7 @@ import { cookieOf, type Rig, routeTo, sessionRevoked, signedIn, startRig, startU
 import { data, endHeaders, endStream, headers, RawHttp2 } from "../support/http2-frames.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-const asked = (method: string, ...more: readonly string[]): string[] => [
+const requestFields = (method: string, ...more: readonly string[]): string[] => [
   ...[":method", method, ":scheme", "http", ":authority", "app.localhost", ":path", "/", "cookie", cookieOf(1)],
   ...more,
 ];
@@ -18,52 +18,54 @@ function callerOf(t: TestContext, rig: Rig): RawHttp2 {
   return new RawHttp2(socket);
 }
 
-describe("to a caller of HTTP/2", () => {
-  async function half(t: TestContext): Promise<Readonly<{ rig: Rig; client: RawHttp2; breakOff: () => void }>> {
-    let breakOff = (): void => {};
+describe("an HTTP/2 caller", () => {
+  async function startHalfResponse(
+    t: TestContext,
+  ): Promise<Readonly<{ rig: Rig; client: RawHttp2; abort: () => void }>> {
+    let abort = (): void => {};
     const upstream = await startUpstream((_req, res) => {
       res.writeHead(200);
       res.write("half");
-      breakOff = () => res.destroy();
+      abort = () => res.destroy();
     });
     const rig = await startRig([routeTo(upstream.port, { timeoutMs: 0 })]);
     t.after(() => rig.close());
     t.after(() => upstream.close());
     await rig.apply(signedIn(1));
     const client = callerOf(t, rig);
-    client.send(headers(1, endHeaders | endStream, ...asked("GET")));
-    await waitFor("half of the answer", () => client.stream(1).bytes === 4);
-    return { rig, client, breakOff: () => breakOff() };
+    client.send(headers(1, endHeaders | endStream, ...requestFields("GET")));
+    await waitFor("half of the response", () => client.stream(1).bytes === 4);
+    return { rig, client, abort: () => abort() };
   }
 
-  test("an answer that its upstream broke off ended as if it were complete", async (t) => {
-    const { client, breakOff } = await half(t);
-    breakOff();
-    await waitFor("the stream to be over", () => client.isOver(1));
+  test("receives a reset when the upstream aborts its response", async (t) => {
+    const { client, abort } = await startHalfResponse(t);
+    abort();
+    await waitFor("the stream to end", () => client.isOver(1));
     assert.deepEqual(client.stream(1), { status: 200, reset: 2, ended: false, bytes: 4 });
   });
 
-  test("an answer that was cut ended as if it were complete", async (t) => {
-    const { rig, client } = await half(t);
+  test("receives a reset when the response is cut", async (t) => {
+    const { rig, client } = await startHalfResponse(t);
     await rig.apply(sessionRevoked(1));
-    await waitFor("the stream to be over", () => client.isOver(1));
+    await waitFor("the stream to end", () => client.isOver(1));
     assert.deepEqual(client.stream(1), { status: 200, reset: 8, ended: false, bytes: 4 });
   });
 
-  test("a whole answer was reset behind its last byte, where the caller takes trailers and there were none", async (t) => {
+  test("that accepts trailers receives a complete response without trailers, not a reset", async (t) => {
     const upstream = await startUpstream((_req, res) => void res.end("whole"));
     const rig = await startRig([routeTo(upstream.port)]);
     t.after(() => rig.close());
     t.after(() => upstream.close());
     await rig.apply(signedIn(1));
     const client = callerOf(t, rig);
-    client.send(headers(1, endHeaders | endStream, ...asked("GET", "te", "trailers")));
-    await waitFor("the stream to be over", () => client.isOver(1));
+    client.send(headers(1, endHeaders | endStream, ...requestFields("GET", "te", "trailers")));
+    await waitFor("the stream to end", () => client.isOver(1));
     assert.deepEqual(client.stream(1), { status: 200, reset: null, ended: true, bytes: 5 });
   });
 });
 
-test("an upload that its caller broke off reached an upstream of HTTP/2 as a complete request", async (t) => {
+test("an upload that its caller aborts is reset at an HTTP/2 upstream, not completed", async (t) => {
   const streams: Http2Stream[] = [];
   let ended = false;
   const server = createServer();
@@ -83,7 +85,7 @@ test("an upload that its caller broke off reached an upstream of HTTP/2 as a com
   t.after(() => rig.close());
   await rig.apply(signedIn(1));
   const client = callerOf(t, rig);
-  client.send(headers(1, endHeaders, ...asked("POST")), data(1, 0, "half"));
+  client.send(headers(1, endHeaders, ...requestFields("POST")), data(1, 0, "half"));
   await waitFor("half of the body to arrive", () => streams.length === 1);
 
   client.socket.destroy();

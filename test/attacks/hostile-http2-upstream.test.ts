@@ -1,5 +1,5 @@
 /**
- * A service of HTTP/2 that was taken over: frames by hand, to a proxy that carries the answer to a caller of HTTP/1.1.
+ * A compromised HTTP/2 service: hand-made frames, sent to a proxy that forwards the response to an HTTP/1.1 caller.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -20,7 +20,7 @@ import {
 } from "../support/http2-frames.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-/** @param hostile what is said to the first request; every later one is answered well */
+/** @param hostile the reaction to the first request; every later one gets a valid response */
 async function startHostile(
   t: TestContext,
   hostile: (socket: Socket) => void,
@@ -61,8 +61,8 @@ const flood = (socket: Socket, bytes: Buffer): void => {
 };
 const many = (bytes: Buffer, times: number): Buffer => Buffer.concat(Array.from({ length: times }, () => bytes));
 
-const hostiles: Readonly<Record<string, (socket: Socket) => void>> = {
-  "an answer that was not asked for, pushed": (socket) => {
+const attacks: Readonly<Record<string, (socket: Socket) => void>> = {
+  "a pushed response": (socket) => {
     const promised = Buffer.concat([
       Buffer.from([0, 0, 0, 2]),
       fields(":method", "GET", ":path", "/", ":scheme", "http", ":authority", "app.localhost"),
@@ -71,45 +71,44 @@ const hostiles: Readonly<Record<string, (socket: Socket) => void>> = {
     socket.write(headers(2, endHeaders, ":status", "200"));
     socket.write(data(2, endStream, "poison"));
   },
-  "an answer on a stream that nobody opened": (socket) => {
+  "a response on a stream that was never opened": (socket) => {
     socket.write(headers(7, endHeaders, ":status", "200"));
     socket.write(data(7, endStream, "poison"));
   },
-  "a line's end in a value": (socket) => {
+  "a line break in a value": (socket) => {
     socket.write(
       headers(1, endHeaders | endStream, ":status", "200", "x-a", "b\r\nset-cookie: poison=1\r\n\r\npoison"),
     );
   },
   "a NUL in a value": (socket) =>
     void socket.write(headers(1, endHeaders | endStream, ":status", "200", "x-a", "poison\0")),
-  "a line's end in a name": (socket) => {
+  "a line break in a name": (socket) => {
     socket.write(headers(1, endHeaders | endStream, ":status", "200", "x-a: b\r\npoison", "1"));
   },
   "two statuses": (socket) =>
     void socket.write(headers(1, endHeaders | endStream, ":status", "200", ":status", "poison")),
-  "a status that is none": (socket) => void socket.write(headers(1, endHeaders | endStream, ":status", "2x0")),
+  "an invalid status": (socket) => void socket.write(headers(1, endHeaders | endStream, ":status", "2x0")),
   "no status": (socket) => void socket.write(headers(1, endHeaders | endStream, "x-a", "poison")),
-  "framing of HTTP/1.1": (socket) => {
+  "HTTP/1.1 framing": (socket) => {
     socket.write(headers(1, endHeaders, ":status", "200", "transfer-encoding", "chunked"));
     socket.write(data(1, endStream, "0\r\n\r\npoison"));
   },
-  "a switch of protocols": (socket) => void socket.write(headers(1, endHeaders, ":status", "101", "upgrade", "poison")),
-  "more than the length that was said": (socket) => {
+  "a protocol switch": (socket) => void socket.write(headers(1, endHeaders, ":status", "101", "upgrade", "poison")),
+  "more bytes than the content-length": (socket) => {
     socket.write(headers(1, endHeaders, ":status", "200", "content-length", "4"));
     socket.write(data(1, endStream, "finepoison"));
   },
-  "a head without end": (socket) => {
+  "an endless head": (socket) => {
     socket.write(headers(1, 0, ":status", "200"));
     flood(socket, continuationOf(1, 0, "x-a", "b".repeat(8_000)));
   },
-  "pings without end": (socket) => flood(socket, many(frame(frameTypes.ping, 0, 0, Buffer.alloc(8)), 1_000)),
-  "settings without end": (socket) => flood(socket, many(settings(), 1_000)),
-  "a farewell that takes back what it was asked": (socket) =>
-    void socket.write(frame(frameTypes.goAway, 0, 0, Buffer.alloc(8))),
+  "endless pings": (socket) => flood(socket, many(frame(frameTypes.ping, 0, 0, Buffer.alloc(8)), 1_000)),
+  "endless settings": (socket) => flood(socket, many(settings(), 1_000)),
+  "a GOAWAY that drops the request": (socket) => void socket.write(frame(frameTypes.goAway, 0, 0, Buffer.alloc(8))),
 };
 
-for (const [name, hostile] of Object.entries(hostiles))
-  test(`${name}: nobody is told of it, and the next request is answered well`, async (t) => {
+for (const [name, hostile] of Object.entries(attacks))
+  test(`${name}: no caller receives it, and the next request gets a valid response`, async (t) => {
     const upstream = await startHostile(t, hostile);
     const to = [{ url: new URL(`h2c://127.0.0.1:${upstream.port}`), weight: null }];
     const rig = await startRig([{ ...routeTo(upstream.port, { timeoutMs: 2_000 }), to }]);
@@ -117,11 +116,11 @@ for (const [name, hostile] of Object.entries(hostiles))
     await rig.apply(signedIn(1), signedIn(2));
     const request = (session: number): string =>
       `GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(session)}\r\nAccept: application/json\r\nConnection: close\r\n\r\n`;
-    const mine = await sendRaw(rig.port, request(1), 20_000);
-    assert.doesNotMatch(mine, /poison/);
-    assert.ok((mine.match(/HTTP\/1\.1 \d{3} /g) ?? []).length <= 1, mine);
+    const own = await sendRaw(rig.port, request(1), 20_000);
+    assert.doesNotMatch(own, /poison/);
+    assert.ok((own.match(/HTTP\/1\.1 \d{3} /g) ?? []).length <= 1, own);
     await waitFor(
-      "the next one to be answered well",
+      "the next request to get a valid response",
       async () => /^HTTP\/1\.1 200 [\s\S]*fine/.test(await sendRaw(rig.port, request(2), 20_000)),
       {
         withinMs: 30_000,

@@ -1,7 +1,7 @@
 /**
- * A service behind that was taken over: what it says to one caller must not become what another is told, nor may it
- * fill this node. Its connections are used for everybody, so an answer that nobody asked for is the way from one person
- * to the next.
+ * A compromised HTTP/1.1 service: what it sends to one caller must not reach another, nor fill this node's memory.
+ *
+ * Callers share the connections to an upstream, so an unsolicited response is the way from one user to another.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -15,11 +15,11 @@ const answerOf = (body: string, ...lines: readonly string[]): string =>
   ["HTTP/1.1 200 OK", `Content-Length: ${body.length}`, ...lines, "", body].join("\r\n");
 const poison = answerOf("poison");
 
-type Heard = Readonly<{ socket: Socket; method: string; path: string; head: string }>;
-/** Says whatever `answer` writes to each request that it reads; bodies are not looked at. */
+type ReceivedRequest = Readonly<{ socket: Socket; method: string; path: string; head: string }>;
+/** Reads requests, ignoring bodies, and lets `answer` write the response to each. */
 async function startHostile(
   t: TestContext,
-  answer: (heard: Heard) => void,
+  answer: (request: ReceivedRequest) => void,
 ): Promise<Readonly<{ port: number; connections: () => number }>> {
   let connections = 0;
   const sockets = new Set<Socket>();
@@ -57,25 +57,25 @@ async function rigTo(t: TestContext, port: number, parts: Parameters<typeof rout
 }
 
 /**
- * What the attacker's own request is answered with, and how it is asked. Whatever follows the answer is for somebody
- * else.
+ * The response to the attacker's own request and the method of that request. Bytes after the response aim at the next
+ * caller.
  */
 const desyncs: Readonly<Record<string, readonly [answer: string, method?: string]>> = {
-  "an answer that nobody asked for, behind a good one": [answerOf("fine") + poison],
-  "the beginning of an answer that nobody asked for": [`${answerOf("fine")}HTTP/1.1 404 Not Found\r\nX-Rest: `],
-  "an empty line and nothing more": [`${answerOf("fine")}\r\n`],
-  "bytes behind the length that was said": [`${answerOf("fine")}junk`],
-  "a body behind HEAD": [answerOf("poison"), "HEAD"],
-  "a whole answer behind that to HEAD": [
+  "an unsolicited response after a valid one": [answerOf("fine") + poison],
+  "the beginning of an unsolicited response": [`${answerOf("fine")}HTTP/1.1 404 Not Found\r\nX-Rest: `],
+  "an empty line and nothing else": [`${answerOf("fine")}\r\n`],
+  "bytes beyond the content-length": [`${answerOf("fine")}junk`],
+  "a body after HEAD": [answerOf("poison"), "HEAD"],
+  "a complete response as the body after HEAD": [
     `HTTP/1.1 200 OK\r\nContent-Length: ${poison.length}\r\n\r\n${poison}`,
     "HEAD",
   ],
-  "a body behind 204": [`HTTP/1.1 204 No Content\r\nContent-Length: ${poison.length}\r\n\r\n${poison}`],
-  "a body in chunks behind 204": [
+  "a body after 204": [`HTTP/1.1 204 No Content\r\nContent-Length: ${poison.length}\r\n\r\n${poison}`],
+  "a chunked body after 204": [
     `HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n${poison}`,
   ],
-  "a body behind 304": [`HTTP/1.1 304 Not Modified\r\nContent-Length: ${poison.length}\r\n\r\n${poison}`],
-  "chunks and a length": [
+  "a body after 304": [`HTTP/1.1 304 Not Modified\r\nContent-Length: ${poison.length}\r\n\r\n${poison}`],
+  "chunked coding and a length": [
     `HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\n\r\n${poison}`,
   ],
   "two lengths": [`HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: ${4 + poison.length}\r\n\r\nfine${poison}`],
@@ -84,42 +84,42 @@ const desyncs: Readonly<Record<string, readonly [answer: string, method?: string
   "chunked, and then something else": [
     `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, identity\r\n\r\n4\r\nfine\r\n0\r\n\r\n${poison}`,
   ],
-  "a transfer coding that nobody knows": [
+  "an unknown transfer coding": [
     `HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n4\r\nfine\r\n0\r\n\r\n${poison}`,
   ],
-  "a chunk whose size has no end": [
+  "a chunk size that overflows": [
     `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nfine\r\n0\r\n\r\n${poison}`,
   ],
-  "a chunk that ends elsewhere": [`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfineXX0\r\n\r\n${poison}`],
-  "a switch of protocols that nobody asked for": [
+  "a chunk longer than its size": [
+    `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfineXX0\r\n\r\n${poison}`,
+  ],
+  "an unsolicited protocol switch": [
     `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n${poison}`,
   ],
-  "lines that end early": [`HTTP/1.1 200 OK\nContent-Length: 4\n\nfine${poison}`],
-  "a line that is folded": [
-    `HTTP/1.1 200 OK\r\nX-A: b\r\n Content-Length: 0\r\nContent-Length: 4\r\n\r\nfine${poison}`,
-  ],
-  "a name with a space behind it": [`HTTP/1.1 200 OK\r\nContent-Length : 4\r\n\r\nfine${poison}`],
+  "lines that end in a bare line feed": [`HTTP/1.1 200 OK\nContent-Length: 4\n\nfine${poison}`],
+  "a folded line": [`HTTP/1.1 200 OK\r\nX-A: b\r\n Content-Length: 0\r\nContent-Length: 4\r\n\r\nfine${poison}`],
+  "a space before a colon": [`HTTP/1.1 200 OK\r\nContent-Length : 4\r\n\r\nfine${poison}`],
   "no status line at all": [`fine\r\n\r\n${poison}`],
   "another version": [`HTTP/2.0 200 OK\r\nContent-Length: 4\r\n\r\nfine${poison}`],
   "a NUL in a value": [`HTTP/1.1 200 OK\r\nX-A: a\u0000b\r\nContent-Length: 4\r\n\r\nfine${poison}`],
 };
 
-describe("an answer told to the wrong one", () => {
+describe("a response never reaches the wrong caller", () => {
   for (const [name, [hostile, method = "GET"]] of Object.entries(desyncs))
     test(name, async (t) => {
       const upstream = await startHostile(t, ({ socket, path }) => {
         socket.write(path === "/mine" ? hostile : answerOf(`for ${path}`), "latin1");
       });
       const rig = await rigTo(t, upstream.port, { timeoutMs: 3_000 });
-      const mine = await rig.request({ session: 1, method, path: "/mine" }).catch(() => null);
-      assert.ok(mine === null || [200, 204, 304, 502, 504].includes(mine.status), `${mine?.status}`);
+      const own = await rig.request({ session: 1, method, path: "/mine" }).catch(() => null);
+      assert.ok(own === null || [200, 204, 304, 502, 504].includes(own.status), `${own?.status}`);
       for (let i = 0; i < 4; i++) {
         const { status, body } = await rig.request({ session: 2, path: `/theirs/${i}` });
         assert.deepEqual([status, body], [200, `for /theirs/${i}`]);
       }
     });
 
-  test("however the answers before it on that connection were framed", async (t) => {
+  test("however the earlier responses on that connection were framed", async (t) => {
     const framed: Readonly<Record<string, string>> = {
       length: answerOf("fine"),
       chunks: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\nX-T: 1\r\n\r\n",
@@ -148,27 +148,27 @@ describe("an answer told to the wrong one", () => {
     }
   });
 
-  test("what comes on a connection that waits for somebody ends it", async (t) => {
+  test("bytes on an idle connection close it", async (t) => {
     for (const late of [poison, "junk", "HTTP/1.1 100 Continue\r\n\r\n", "\r\n\r\n"]) {
-      let say = (): void => {};
+      let sendLate = (): void => {};
       let closed = false;
       const upstream = await startHostile(t, ({ socket, path }) => {
         socket.write(answerOf(`for ${path}`));
-        say = () => void socket.write(late, "latin1");
+        sendLate = () => void socket.write(late, "latin1");
         socket.once("close", () => {
           closed = true;
         });
       });
       const rig = await rigTo(t, upstream.port);
       assert.equal((await rig.request({ session: 1, path: "/mine" })).body, "for /mine");
-      say();
-      await waitFor("the connection to end", () => closed || undefined, patience);
+      sendLate();
+      await waitFor("the connection to close", () => closed || undefined, patience);
       assert.equal((await rig.request({ session: 2, path: "/theirs" })).body, "for /theirs");
       assert.equal(upstream.connections(), 2);
     }
   });
 
-  test("a length that an upstream gives with 204 is not passed on: a caller that believes it waits for the next answer as a body", async (t) => {
+  test("a content-length on a 204 is not forwarded: a caller that trusted it would read the next response as the body", async (t) => {
     const upstream = await startHostile(t, ({ socket, path }) => {
       if (path === "/none") socket.write("HTTP/1.1 204 No Content\r\nContent-Length: 44\r\nX-Other: kept\r\n\r\n");
       else socket.write(answerOf("fine"));
@@ -179,7 +179,7 @@ describe("an answer told to the wrong one", () => {
     assert.equal((await rig.request({ session: 1, path: "/some" })).headers["content-length"], "4");
   });
 
-  test("a 204 that speaks of a body is the last answer of its connection: what follows it later may be that body", async (t) => {
+  test("a 204 with a content-length is the last response of its connection, because a body may follow", async (t) => {
     const upstream = await startHostile(t, ({ socket, path }) => {
       if (path === "/plain") socket.write("HTTP/1.1 204 No Content\r\n\r\n");
       else if (path === "/mine") socket.write("HTTP/1.1 204 No Content\r\nContent-Length: 44\r\n\r\n");
@@ -198,8 +198,8 @@ describe("an answer told to the wrong one", () => {
   });
 });
 
-describe("an upstream without end", () => {
-  test("of hints, to a caller that does not read: they do not pile up here, and the answer still comes", async (t) => {
+describe("an endless response of an upstream", () => {
+  test("early hints for a caller that does not read do not accumulate, and the response still arrives", async (t) => {
     const hint = `HTTP/1.1 103 Early Hints\r\nLink: </${"x".repeat(4_000)}>\r\n\r\n`;
     let written = 0;
     const upstream = await startHostile(t, ({ socket, path }) => {
@@ -218,22 +218,18 @@ describe("an upstream without end", () => {
     const socket = connect(rig.port, "127.0.0.1");
     t.after(() => socket.destroy());
     socket.write(`GET /hints HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\n\r\n`);
-    await waitFor(
-      "it to have said everything, or to be held back",
-      () => written >= 64 * 1_048_576 || undefined,
-      patience,
-    );
+    await waitFor("the upstream to have sent every hint", () => written >= 64 * 1_048_576 || undefined, patience);
     const grown = process.memoryUsage().rss - before;
     assert.ok(grown < 48 * 1_048_576, `${Math.round(grown / 1_048_576)} MB more`);
     assert.equal((await rig.request({ session: 2 })).body, "fine");
-    let said = "";
+    let received = "";
     socket.on("data", (chunk: Buffer) => {
-      said = (said + chunk.toString("latin1")).slice(-2_000);
+      received = (received + chunk.toString("latin1")).slice(-2_000);
     });
-    await waitFor("the answer", () => said.endsWith("at last") || undefined, patience);
+    await waitFor("the response", () => received.endsWith("at last") || undefined, patience);
   });
 
-  test("of interim answers: the route's time-out ends it with 504", async (t) => {
+  test("interim responses end in 504 at the time-out of the route", async (t) => {
     const upstream = await startHostile(t, ({ socket }) => {
       const timer = setInterval(() => socket.write("HTTP/1.1 100 Continue\r\n\r\n".repeat(50)), 1);
       socket.once("close", () => clearInterval(timer));
@@ -242,7 +238,7 @@ describe("an upstream without end", () => {
     assert.equal((await rig.request({ session: 1 })).status, 504);
   });
 
-  test("of a head: 502, and no more of it is kept than a head may be", async (t) => {
+  test("a head ends in 502, and at most the limit of a head is buffered", async (t) => {
     let sent = 0;
     const upstream = await startHostile(t, ({ socket }) => {
       socket.write("HTTP/1.1 200 OK\r\n");
@@ -257,10 +253,10 @@ describe("an upstream without end", () => {
     });
     const rig = await rigTo(t, upstream.port);
     assert.equal((await rig.request({ session: 1 })).status, 502);
-    assert.ok(sent < 100 * 1_048_576, `${sent} bytes were taken`);
+    assert.ok(sent < 100 * 1_048_576, `${sent} bytes were accepted`);
   });
 
-  test("of trailers: the answer is broken off", async (t) => {
+  test("trailers abort the response", async (t) => {
     const upstream = await startHostile(t, ({ socket }) => {
       socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\n");
       const line = `X-${"a".repeat(100)}: ${"b".repeat(4_000)}\r\n`;

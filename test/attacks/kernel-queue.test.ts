@@ -1,6 +1,6 @@
 /**
  * No byte leaves after a cut was reported, whatever the proxy's kernel held: for slow callers of every protocol, for
- * answers that were complete in the process, and for uploads. The kernel's own table tells what it still holds of a
+ * responses that the process had completed, and for uploads. The kernel's own table shows what it still holds for a
  * connection.
  */
 import assert from "node:assert/strict";
@@ -39,16 +39,15 @@ import {
 import { queuesAt, cannotReadQueues as skip } from "../support/socket-queues.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-/** What the kernel of the proxy may hold of one connection: docs/receipts.md. */
+/** Bytes that the proxy's kernel may hold for one connection: docs/receipts.md. */
 const heldBytesMax = 81_920;
 
 /**
- * PING and RST_STREAM of HTTP/2, which elicit an acknowledgement or come behind what was cut. They carry nothing of an
- * answer.
+ * PING and RST_STREAM of HTTP/2, which elicit an acknowledgement or follow the cut. They carry no part of a response.
  */
 const controlBytesMax = 100;
 
-/** Reads at a rate, as a caller behind a thin line does. @returns stops it */
+/** Reads at a fixed rate, like a caller on a slow line. @returns stops the reading */
 function readSlowly(socket: Socket, bytesPerSecond: number): () => void {
   socket.pause();
   const everyMs = 20;
@@ -58,32 +57,35 @@ function readSlowly(socket: Socket, bytesPerSecond: number): () => void {
   return () => clearInterval(timer);
 }
 
-/** What the proxy's end of a caller's connection holds; 0 when the kernel knows no such connection any more. */
-function heldFor(socket: Socket, rig: Rig): number {
+/** Bytes that the proxy's kernel holds for a caller; 0 once the kernel has dropped the connection. */
+function heldBytesFor(socket: Socket, rig: Rig): number {
   return queuesAt(rig.port, socket.localPort ?? 0).unacked ?? 0;
 }
 
-/** What a connection sends before any answer: session tickets of TLS, SETTINGS of HTTP/2. */
+/** Bytes that a connection sends before any response: session tickets of TLS, SETTINGS of HTTP/2. */
 const openingBytesMax = 1_024;
 
-async function untilHeld(socket: Socket, rig: Rig): Promise<void> {
-  const isHeld = (): boolean => heldFor(socket, rig) > openingBytesMax;
-  await waitFor("the proxy's kernel to hold part of an answer", isHeld, { withinMs: 30_000 });
+async function waitUntilHeld(socket: Socket, rig: Rig): Promise<void> {
+  const isHeld = (): boolean => heldBytesFor(socket, rig) > openingBytesMax;
+  await waitFor("the proxy's kernel to hold part of a response", isHeld, { withinMs: 30_000 });
 }
 
-/** Revokes, and asserts that the kernel holds nothing when that is reported, and sends nothing afterwards. */
+/**
+ * Revokes the session. Asserts that the kernel holds nothing when the revocation is reported and sends nothing
+ * afterwards.
+ */
 async function assertNothingLeaves(socket: Socket, rig: Rig, session: number): Promise<void> {
   await rig.apply(sessionRevoked(session));
-  const held = heldFor(socket, rig);
+  const held = heldBytesFor(socket, rig);
   assert.ok(held <= controlBytesMax, `the kernel holds ${held} bytes when the cut is reported`);
   const atReport = socket.bytesRead + queuesAt(socket.localPort ?? 0, rig.port).received;
   const isGone = queuesAt(rig.port, socket.localPort ?? 0).unacked === null;
   if (!isGone) {
     socket.resume();
     await waitFor("everything to be read", () => queuesAt(socket.localPort ?? 0, rig.port).received === 0);
-    // What this process has read of a TLS record counts when the record is complete.
+    // Bytes of a TLS record that this process has read count only once the record is complete.
     const slack = "encrypted" in socket ? 20_000 : controlBytesMax;
-    assert.ok(socket.bytesRead <= atReport + slack, `${socket.bytesRead - atReport} bytes came after the report`);
+    assert.ok(socket.bytesRead <= atReport + slack, `${socket.bytesRead - atReport} bytes arrived after the report`);
   }
   socket.destroy();
 }
@@ -91,7 +93,7 @@ async function assertNothingLeaves(socket: Socket, rig: Rig, session: number): P
 const transports = ["plain", "tls"] as const;
 type Transport = (typeof transports)[number];
 
-/** How the proxy listens. */
+/** Listener configuration of the proxy. */
 const listening: Readonly<Record<Transport, Partial<Config>>> = {
   plain: {},
   tls: { insecureServer: false, certificates: [selfSigned("DNS:app.localhost,DNS:db.localhost")] },
@@ -109,7 +111,7 @@ async function callerOf(rig: Rig, transport: Transport, alpn = "http/1.1"): Prom
 const get = (n: number, path: string, more = ""): string =>
   `GET ${path} HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(n)}\r\n${more}\r\n`;
 
-function askHttp2(socket: Socket, n: number, path: string): RawHttp2 {
+function requestByHttp2(socket: Socket, n: number, path: string): RawHttp2 {
   const client = new RawHttp2(socket, [initialWindow(2 ** 31 - 1)]);
   client.send(windowUpdate(0, 2 ** 31 - 1 - 65_535));
   const line = [":method", "GET", ":scheme", "http", ":authority", "app.localhost", ":path", path];
@@ -154,7 +156,7 @@ for (const transport of transports)
           const socket = await caller("http/1.1");
           socket.write(get(session, path));
           const stop = readSlowly(socket, bytesPerSecond);
-          await untilHeld(socket, rig);
+          await waitUntilHeld(socket, rig);
           await assertNothingLeaves(socket, rig, session);
           stop();
         });
@@ -164,13 +166,13 @@ for (const transport of transports)
         const session = ++n;
         await rig.apply(signedIn(session));
         const socket = await caller("h2");
-        askHttp2(socket, session, path);
+        requestByHttp2(socket, session, path);
         socket.pause();
-        await untilHeld(socket, rig);
+        await waitUntilHeld(socket, rig);
         await assertNothingLeaves(socket, rig, session);
       });
 
-    test("the kernel takes no more of a connection than is stated", async () => {
+    test("the kernel holds at most the stated bound for a connection", async () => {
       const session = ++n;
       await rig.apply(signedIn(session));
       const socket = await caller("http/1.1");
@@ -179,9 +181,9 @@ for (const transport of transports)
       let last = -1;
       let same = 0;
       await waitFor(
-        "the kernel to take no more",
+        "the kernel to be full",
         () => {
-          const held = heldFor(socket, rig);
+          const held = heldBytesFor(socket, rig);
           same = held > 0 && held === last ? same + 1 : 0;
           last = held;
           return same > 10;
@@ -193,20 +195,24 @@ for (const transport of transports)
     });
 
     /**
-     * Asks for small answers one by one, until the caller's kernel is full and the last answer stays in the proxy's.
+     * Requests small responses one by one, until the caller's kernel is full and the last response stays in the proxy's
+     * kernel.
      */
-    async function askUntilHeld(alpn: string, opening: (socket: Socket, session: number) => () => void): Promise<void> {
+    async function requestUntilHeld(
+      alpn: string,
+      opening: (socket: Socket, session: number) => () => void,
+    ): Promise<void> {
       const session = ++n;
       await rig.apply(signedIn(session));
       const socket = await caller(alpn);
       socket.pause();
-      const askOnce = opening(socket, session);
+      const requestOnce = opening(socket, session);
       await waitFor(
-        "the kernel alone to hold the end of the answers",
+        "only the kernel to hold the end of the responses",
         () => {
           if (rig.proxy.stats().inFlight.http > 0) return false;
-          if (heldFor(socket, rig) > 1_000) return true;
-          askOnce();
+          if (heldBytesFor(socket, rig) > 1_000) return true;
+          requestOnce();
           return false;
         },
         { everyMs: 2, withinMs: 50_000 },
@@ -214,11 +220,11 @@ for (const transport of transports)
       assert.equal(rig.proxy.stats().exchanges.http, 0);
       await assertNothingLeaves(socket, rig, session);
     }
-    test("HTTP/1.1: complete answers on a connection that is kept", () =>
-      askUntilHeld("http/1.1", (socket, session) => () => void socket.write(get(session, "/whole/8000"))));
-    test("HTTP/2: complete answers", () =>
-      askUntilHeld("h2", (socket, session) => {
-        const client = askHttp2(socket, session, "/whole/8000");
+    test("HTTP/1.1: complete responses on a kept-alive connection", () =>
+      requestUntilHeld("http/1.1", (socket, session) => () => void socket.write(get(session, "/whole/8000"))));
+    test("HTTP/2: complete responses", () =>
+      requestUntilHeld("h2", (socket, session) => {
+        const client = requestByHttp2(socket, session, "/whole/8000");
         const line = [":method", "GET", ":scheme", "http", ":authority", "app.localhost", ":path", "/whole/8000"];
         let stream = 1;
         return () => {
@@ -228,7 +234,7 @@ for (const transport of transports)
       }));
   });
 
-describe("a slow caller that holds a connection of its own", { skip }, () => {
+describe("a slow peer with its own upstream connection", { skip }, () => {
   const chunk = Buffer.alloc(65_536, 97);
   const part = Buffer.alloc(8_000, 97);
   const pour = (socket: Socket): void => {
@@ -242,7 +248,7 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
   const connectText =
     "CONNECT db.localhost:5432 HTTP/1.1\r\nHost: db.localhost:5432\r\nAuthorization: Pomerium s1\r\n\r\n";
 
-  async function service(t: TestContext, onSocket: (socket: Socket) => void): Promise<number> {
+  async function startService(t: TestContext, onSocket: (socket: Socket) => void): Promise<number> {
     const sockets: Socket[] = [];
     const server = createServer((socket) => {
       sockets.push(socket);
@@ -274,7 +280,7 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
     };
   }
 
-  async function opened(t: TestContext, rig: Rig, text: string, transport: Transport = "plain"): Promise<Socket> {
+  async function openStalled(t: TestContext, rig: Rig, text: string, transport: Transport = "plain"): Promise<Socket> {
     const socket = await callerOf(rig, transport);
     t.after(() => socket.destroy());
     socket.write(text);
@@ -284,20 +290,20 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
 
   for (const transport of transports)
     test(`TCP tunnel, ${transport}`, async (t) => {
-      const rig = await rigFor(t, tunnelTo(await service(t, pour), "tcp"), transport);
-      const socket = await opened(t, rig, connectText, transport);
-      await untilHeld(socket, rig);
+      const rig = await rigFor(t, tunnelTo(await startService(t, pour), "tcp"), transport);
+      const socket = await openStalled(t, rig, connectText, transport);
+      await waitUntilHeld(socket, rig);
       await assertNothingLeaves(socket, rig, 1);
     });
 
-  test("TCP tunnel whose service has ended: the rest stays the exchange's until the caller has it", async (t) => {
-    const port = await service(t, (socket) => {
+  test("TCP tunnel whose service has closed: the exchange stays open until the caller has received the rest", async (t) => {
+    const port = await startService(t, (socket) => {
       const all = Buffer.alloc(30_000_000, 97);
       socket.end(all.subarray(0, 8_000_000));
     });
     const rig = await rigFor(t, tunnelTo(port, "tcp"));
-    const socket = await opened(t, rig, connectText);
-    await untilHeld(socket, rig);
+    const socket = await openStalled(t, rig, connectText);
+    await waitUntilHeld(socket, rig);
     socket.end();
     await assertNothingLeaves(socket, rig, 1);
   });
@@ -318,10 +324,10 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
     const rig = await rigFor(t, tunnelTo(server.address().port, "udp"));
     const text =
       "GET /.well-known/masque/udp/db.localhost/5432/ HTTP/1.1\r\nHost: db.localhost:5432\r\nAuthorization: Pomerium s1\r\nCapsule-Protocol: ?1\r\nConnection: Upgrade\r\nUpgrade: connect-udp\r\n\r\n";
-    const socket = await opened(t, rig, text);
-    await waitFor("the tunnel", () => rig.proxy.stats().exchanges.udp === 1);
+    const socket = await openStalled(t, rig, text);
+    await waitFor("the tunnel to open", () => rig.proxy.stats().exchanges.udp === 1);
     socket.write(datagramCapsule(Buffer.from("go")));
-    await untilHeld(socket, rig);
+    await waitUntilHeld(socket, rig);
     await assertNothingLeaves(socket, rig, 1);
   });
 
@@ -344,42 +350,42 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
       );
       const upgrade =
         "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-      const socket = await opened(t, rig, get(1, "/live", upgrade), transport);
-      await untilHeld(socket, rig);
+      const socket = await openStalled(t, rig, get(1, "/live", upgrade), transport);
+      await waitUntilHeld(socket, rig);
       await assertNothingLeaves(socket, rig, 1);
     });
 
   for (const expect of ["", "Expect: 100-continue\r\n"])
     test(`an upload to an upstream that reads slowly${expect === "" ? "" : ", after 100 Continue"}`, async (t) => {
       const upstreams: Socket[] = [];
-      const port = await service(t, (socket) => {
+      const port = await startService(t, (socket) => {
         upstreams.push(socket);
         socket.pause();
       });
       const rig = await rigFor(t, routeTo(port, { timeoutMs: 0 }));
-      const socket = await opened(
+      const socket = await openStalled(
         t,
         rig,
         `POST /up HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nContent-Length: 50000000\r\n${expect}\r\n`,
       );
       socket.resume();
       pour(socket);
-      await waitFor("the upstream", () => upstreams.length === 1);
+      await waitFor("the upstream connection", () => upstreams.length === 1);
       const held = (): number => queuesAt(upstreams[0]?.remotePort ?? 0, port).unacked ?? 0;
       await waitFor("the proxy's kernel to hold some of the upload", () => held() > 0, { withinMs: 30_000 });
 
       await rig.apply(sessionRevoked(1));
 
-      // A FIN counts as one byte: the connection closes with it where the upstream had just taken everything.
-      assert.ok(held() <= 1, "the kernel holds nothing of the upload when the cut is reported");
+      // A FIN counts as one byte. It is sent if the upstream had just acknowledged everything.
+      assert.ok(held() <= 1, "the kernel holds no part of the upload when the cut is reported");
       socket.destroy();
     });
 
   /**
-   * While Node writes to an HTTP/2 connection it reads nothing of it, so the kernel alone may hold the end of the
+   * While Node writes to an HTTP/2 connection it reads nothing from it, so only the kernel may hold the end of the
    * upload.
    */
-  async function fillByParts(held: () => number, sendPart: () => void): Promise<void> {
+  async function fillKernel(held: () => number, sendPart: () => void): Promise<void> {
     let last = 0;
     let same = 0;
     await waitFor(
@@ -395,10 +401,10 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
     );
   }
 
-  /** An HTTP/2 service that has received a head, grants any amount of a body and reads none of it. */
-  async function deafService(t: TestContext, onRequest: (socket: Socket, stream: number) => void) {
+  /** An HTTP/2 service that reads a request head, grants an unlimited window for the body and reads none of it. */
+  async function startUnreadingService(t: TestContext, onRequest: (socket: Socket, stream: number) => void) {
     const upstreams: Socket[] = [];
-    const port = await service(t, (socket) => {
+    const port = await startService(t, (socket) => {
       upstreams.push(socket);
       serveFrames(socket, ({ type, stream }) => {
         if (type !== frameTypes.headers) return;
@@ -417,7 +423,7 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
   ] as const)
     test(`an upload over HTTP/2 ${what}`, async (t) => {
       let answer = (): void => {};
-      const { port, held } = await deafService(t, (upstream, stream) => {
+      const { port, held } = await startUnreadingService(t, (upstream, stream) => {
         answer = () => {
           upstream.write(headers(stream, endHeaders | endStream, ":status", "200"));
           upstream.write(reset(stream, 0));
@@ -426,9 +432,9 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
       const to = [{ url: new URL(`h2c://127.0.0.1:${port}`), weight: null }];
       const rig = await rigFor(t, { ...routeTo(port, { timeoutMs: 0 }), to });
       const head = `POST /up HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nContent-Length: 50000000\r\n\r\n`;
-      const socket = await opened(t, rig, head);
+      const socket = await openStalled(t, rig, head);
       socket.resume();
-      await fillByParts(held, () => void socket.write(part));
+      await fillKernel(held, () => void socket.write(part));
       ends(socket, answer);
       await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.http === 0, { everyMs: 1 });
 
@@ -438,8 +444,8 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
     });
 });
 
-describe("an orderly end", { skip }, () => {
-  /** Longer than what the kernel holds, and not a multiple of anything. */
+describe("an orderly close", { skip }, () => {
+  /** Longer than what the kernel holds, and no round number. */
   const body = Buffer.alloc(3_000_001, 98);
   let upstream: Upstream;
   let rig: Rig;
@@ -454,16 +460,16 @@ describe("an orderly end", { skip }, () => {
 
   for (const [what, ends] of [
     ["that keeps its side open", false],
-    ["that has ended its side before it reads", true],
+    ["that ends its side before it has read everything", true],
   ] as const)
-    test(`a slow caller ${what} receives the whole answer of a connection that is to be closed`, async () => {
+    test(`a slow caller ${what} receives the whole response of a connection that is to be closed`, async () => {
       const socket = connect({ port: rig.port, host: "127.0.0.1", allowHalfOpen: true });
       await once(socket, "connect");
       socket.pause();
       socket.write("GET / HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n\r\n");
-      await untilHeld(socket, rig);
+      await waitUntilHeld(socket, rig);
       const stop = readSlowly(socket, 20_000_000);
-      if (ends) await waitFor("the end to be near", () => socket.bytesRead > 2_900_000, { withinMs: 30_000 });
+      if (ends) await waitFor("most of the response", () => socket.bytesRead > 2_900_000, { withinMs: 30_000 });
       if (ends) socket.end();
       await once(socket, "end");
       stop();
@@ -472,7 +478,7 @@ describe("an orderly end", { skip }, () => {
     });
 });
 
-test("a cut of one person's stream leaves another person's on the same HTTP/2 connection alone", {
+test("cutting one user's stream leaves another user's stream on the same HTTP/2 connection open", {
   skip,
 }, async (t) => {
   const upstream = await startUpstream((_req, res) => {
@@ -485,13 +491,13 @@ test("a cut of one person's stream leaves another person's on the same HTTP/2 co
   await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1] }));
   const socket = connect(rig.port, "127.0.0.1");
   t.after(() => socket.destroy());
-  const client = askHttp2(socket, 1, "/");
+  const client = requestByHttp2(socket, 1, "/");
   const line = [":method", "GET", ":scheme", "http", ":authority", "app.localhost", ":path", "/"];
   client.send(headers(3, endHeaders | endStream, ...line, "cookie", cookieOf(2)));
-  await waitFor("both to stream", () => client.stream(1).bytes > 0 && client.stream(3).bytes > 0);
+  await waitFor("both streams to carry data", () => client.stream(1).bytes > 0 && client.stream(3).bytes > 0);
 
   await rig.apply(sessionRevoked(1));
 
   const seen = client.stream(3).bytes;
-  await waitFor("the other one to go on", () => client.stream(3).bytes > seen + 100);
+  await waitFor("the other stream to continue", () => client.stream(3).bytes > seen + 100);
 });

@@ -1,4 +1,4 @@
-/** What still left this node behind the end of a right, after the last chunk that was looked at. */
+/** The last bytes of a response do not leave this node after the right to them has ended. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
@@ -8,20 +8,24 @@ import { sessionId } from "../events/support.ts";
 import { cookieOf, publicAccess, type Rig, routeTo, sessionRevoked, signedIn, startRig } from "../proxy/support.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-function caller(t: TestContext, rig: Rig, lines: string): Readonly<{ said: () => string; closed: Promise<unknown> }> {
+function caller(
+  t: TestContext,
+  rig: Rig,
+  lines: string,
+): Readonly<{ received: () => string; closed: Promise<unknown> }> {
   const socket = connect(rig.port, "127.0.0.1");
   t.after(() => socket.destroy());
-  let said = "";
+  let received = "";
   socket.on("data", (chunk) => {
-    said += chunk.toString("latin1");
+    received += chunk.toString("latin1");
   });
   socket.on("error", () => {});
-  const closed = new Promise((resolve) => socket.once("close", resolve)); // by a reset, where an answer was broken off
+  const closed = new Promise((resolve) => socket.once("close", resolve)); // by a reset if the response was aborted
   socket.write(`GET / HTTP/1.1\r\nHost: app.localhost\r\n${lines}\r\n`);
-  return { said: () => said, closed };
+  return { received: () => received, closed };
 }
 
-test("the end of an answer, and its trailers with it, were passed on when the lease was over", async (t) => {
+test("the end of a response and its trailers are not forwarded after the lease has ended", async (t) => {
   const upstreams: Socket[] = [];
   const server = createServer((socket) => {
     upstreams.push(socket);
@@ -44,26 +48,26 @@ test("the end of an answer, and its trailers with it, were passed on when the le
   };
 
   const permitted = caller(t, rig, "TE: trailers\r\nConnection: close\r\n");
-  await waitFor("the first part", () => permitted.said().includes("first"));
+  await waitFor("the first chunk", () => permitted.received().includes("first"));
   finish();
   await permitted.closed;
-  assert.match(permitted.said(), /\r\n0\r\nX-Secret: s\r\n\r\n$/);
+  assert.match(permitted.received(), /\r\n0\r\nX-Secret: s\r\n\r\n$/);
 
   const late = caller(t, rig, "TE: trailers\r\n");
-  await waitFor("the first part", () => late.said().includes("first"));
+  await waitFor("the first chunk", () => late.received().includes("first"));
   rig.lease.overdueMs = 1;
   finish();
   await late.closed;
-  assert.match(late.said(), /first\r\n$/);
+  assert.match(late.received(), /first\r\n$/);
 });
 
-test("a route's own answer left behind the revocation that had been reported as enforced", async (t) => {
+test("a route's static response is not sent after the revocation was reported as enforced", async (t) => {
   const enforced = Promise.withResolvers<string>();
-  let said = (): string => "";
-  /** Within the turn of the permit, when nothing of the answer has left. */
+  let received = (): string => "";
+  /** Revokes within the event-loop turn of the permit, before any byte of the response has left. */
   const record = ({ result, sessionId: permitted }: DecisionRecord): void => {
     if (result !== "permit" || permitted !== sessionId(1)) return;
-    queueMicrotask(() => void rig.apply(sessionRevoked(1)).then(() => enforced.resolve(said())));
+    queueMicrotask(() => void rig.apply(sessionRevoked(1)).then(() => enforced.resolve(received())));
   };
   const rig = await startRig([routeTo(0, { response: { status: 200, body: "for people" } })], {
     deps: { recorder: { record, recordDurably: null } },
@@ -73,19 +77,19 @@ test("a route's own answer left behind the revocation that had been reported as 
 
   const permitted = caller(t, rig, `Cookie: ${cookieOf(2)}\r\nConnection: close\r\n`);
   await permitted.closed;
-  assert.match(permitted.said(), /for people$/);
+  assert.match(permitted.received(), /for people$/);
 
   const revoked = caller(t, rig, `Cookie: ${cookieOf(1)}\r\nConnection: close\r\n`);
-  ({ said } = revoked);
+  ({ received } = revoked);
   const before = await enforced.promise;
   await revoked.closed;
-  assert.equal(revoked.said(), before);
+  assert.equal(revoked.received(), before);
   assert.doesNotMatch(before, /for people/);
 });
 
-test("a route's own answer left when the process had stood still behind the permit for longer than its lease", async (t) => {
+test("a route's static response is not sent if the process pauses after the permit for longer than its lease", async (t) => {
   let rig: Rig | undefined;
-  /** The rest of the turn takes long, as when the process is stopped in it, and the lease is over then. */
+  /** Blocks the rest of the turn, as if the process were stopped, and lets the lease end meanwhile. */
   const record = ({ result, sessionId: permitted }: DecisionRecord): void => {
     if (result !== "permit" || permitted !== sessionId(1)) return;
     const until = performance.now() + 100;
@@ -102,9 +106,9 @@ test("a route's own answer left when the process had stood still behind the perm
 
   const permitted = caller(t, rig, `Cookie: ${cookieOf(2)}\r\nConnection: close\r\n`);
   await permitted.closed;
-  assert.match(permitted.said(), /for people$/);
+  assert.match(permitted.received(), /for people$/);
 
   const fenced = caller(t, rig, `Cookie: ${cookieOf(1)}\r\nConnection: close\r\n`);
   await fenced.closed;
-  assert.equal(fenced.said(), "");
+  assert.equal(fenced.received(), "");
 });

@@ -1,6 +1,6 @@
 /**
- * Callers that leave behind an upload that is held back: by an end (FIN) that nobody has read as far as, or by a reset.
- * What an upstream does for them is over within a second or so, and the places that they took are free.
+ * Callers that leave while their upload is blocked: by a FIN that the proxy has not read up to, or by a reset. The work
+ * at the upstream ends within about a second, and the slots that the callers occupied are free again.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -15,10 +15,10 @@ import { selfSigned } from "../support/certificate.ts";
 import { data, endHeaders, headers, RawHttp2, requestLines } from "../support/http2-frames.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-const skip = existsSync("/proc/net/tcp") ? false : "only Linux tells of an end that was not read";
+const skip = existsSync("/proc/net/tcp") ? false : "only Linux reports a FIN that was not read";
 const patience = { withinMs: 30_000 };
 
-test("the table of the kernel is read as it is written: both families, mapped addresses, and of its states one", () => {
+test("the table of the kernel is parsed for both address families, mapped addresses, and only the CLOSE_WAIT state", () => {
   const has = endedPeersIn(
     [
       "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
@@ -32,21 +32,21 @@ test("the table of the kernel is read as it is written: both families, mapped ad
     has({ remoteAddress, remotePort, localPort });
   assert.ok(at("10.0.0.2", 50_000, 8_080) && at("::ffff:10.0.0.2", 50_000, 8_080));
   assert.ok(at("2001:db8::2", 50_002, 443) && at("::ffff:10.0.0.4", 50_003, 443));
-  assert.ok(!at("10.0.0.3", 50_001, 8_080), "it is open");
+  assert.ok(!at("10.0.0.3", 50_001, 8_080), "an open connection is not in CLOSE_WAIT");
   assert.ok(!at("10.0.0.2", 50_000, 8_081) && !at("10.0.0.2", 50_001, 8_080) && !at("10.0.0.9", 50_000, 8_080));
   assert.ok(!has({}));
 });
 
-type Deaf = Readonly<{ port: number; gone: () => number; sockets: readonly Socket[] }>;
+type UnreadingUpstream = Readonly<{ port: number; closedCount: () => number; sockets: readonly Socket[] }>;
 
-/** An upstream that takes connections and never reads more than a head. */
-async function startDeaf(t: TestContext, answer = ""): Promise<Deaf> {
-  let gone = 0;
+/** An upstream that accepts connections and never reads beyond a head. */
+async function startUnreadingUpstream(t: TestContext, answer = ""): Promise<UnreadingUpstream> {
+  let closedCount = 0;
   const sockets: Socket[] = [];
   const server = createServer((socket) => {
     sockets.push(socket);
     socket.on("error", () => {});
-    socket.on("close", () => gone++);
+    socket.on("close", () => closedCount++);
     if (answer === "") socket.pause();
     else
       socket.once("data", () => {
@@ -60,10 +60,10 @@ async function startDeaf(t: TestContext, answer = ""): Promise<Deaf> {
     for (const socket of sockets) socket.destroy();
     server.close();
   });
-  return { port: (server.address() as AddressInfo).port, gone: () => gone, sockets };
+  return { port: (server.address() as AddressInfo).port, closedCount: () => closedCount, sockets };
 }
 
-/** Bytes that wait unread in the proxy's kernel, and unsent in the caller's. */
+/** Bytes unread in the proxy's kernel, and bytes unsent in the caller's kernel. */
 function queues(port: number, socket: Socket): Readonly<{ unread: number; unsent: number }> {
   const hex = (n: number | undefined): string => (n ?? 0).toString(16).toUpperCase().padStart(4, "0");
   const line = (from: number | undefined, to: number | undefined): string =>
@@ -77,40 +77,45 @@ function queues(port: number, socket: Socket): Readonly<{ unread: number; unsent
   };
 }
 
-type Sender = Readonly<{ under: Socket; send: (chunk: Buffer, sent: () => void) => unknown }>;
-const plainly = (socket: Socket): Sender => ({
-  under: socket,
+type Sender = Readonly<{ transport: Socket; send: (chunk: Buffer, sent: () => void) => unknown }>;
+const plainSender = (socket: Socket): Sender => ({
+  transport: socket,
   send: (chunk, sent) => socket.write(chunk, () => sent()),
 });
 
 /**
- * Sends until something waits at the proxy that it does not read, and nothing here: then an end can arrive behind it.
+ * Sends until the proxy's kernel holds unread bytes and the caller's kernel holds none, so that a FIN can arrive after
+ * them.
  */
-async function untilHeld(port: number, { under, send }: Sender, { sockets }: Deaf): Promise<void> {
+async function waitUntilBlocked(
+  port: number,
+  { transport, send }: Sender,
+  { sockets }: UnreadingUpstream,
+): Promise<void> {
   let pending = 0;
   const more = (bytes: number): void => {
     pending++;
     send(Buffer.alloc(bytes, 0x61), () => pending--);
   };
   more(3 * 1_048_576);
-  let looks = 0;
+  let stableChecks = 0;
   await waitFor(
-    "something to wait at the proxy",
+    "the proxy's kernel to hold unread bytes",
     () => {
-      const { unread, unsent } = queues(port, under);
-      looks = pending === 0 && unsent === 0 && unread > 0 ? looks + 1 : 0;
-      if (looks === 5) return true;
-      if (looks > 0) return undefined;
+      const { unread, unsent } = queues(port, transport);
+      stableChecks = pending === 0 && unsent === 0 && unread > 0 ? stableChecks + 1 : 0;
+      if (stableChecks === 5) return true;
+      if (stableChecks > 0) return undefined;
       if (pending === 0 && unsent === 0) more(262_144);
-      else if (unread > 0) takeSome(sockets.at(-1));
+      else if (unread > 0) readOneChunk(sockets.at(-1));
       return undefined;
     },
     patience,
   );
 }
 
-/** What the upstream takes makes room for what cannot leave here. */
-function takeSome(socket: Socket | undefined): void {
+/** Lets the upstream read one chunk, which makes room for bytes that could not leave the caller. */
+function readOneChunk(socket: Socket | undefined): void {
   socket?.once("data", () => socket.pause());
   socket?.resume();
 }
@@ -124,16 +129,16 @@ async function rigTo(t: TestContext, route: RouteConfig, config: Parameters<type
 
 const head = (first: string, ...lines: readonly string[]): string =>
   [first, "Host: app.localhost", `Cookie: ${cookieOf(1)}`, ...lines, "\r\n"].join("\r\n");
-const isOver = (rig: Rig, kind: "http" | "websocket" | "tcp") => (): boolean =>
+const hasEnded = (rig: Rig, kind: "http" | "websocket" | "tcp") => (): boolean =>
   rig.proxy.stats().exchanges[kind] === 0 && rig.proxy.stats().inFlight[kind] === 0;
 
-describe("behind an upload that is held back", { skip }, () => {
+describe("a caller with a blocked upload leaves", { skip }, () => {
   for (const [name, framing] of [
     ["of a known length", "Content-Length: 900000000"],
     ["in chunks", "Transfer-Encoding: chunked"],
   ] as const) {
-    test(`HTTP/1.1, ${name}: an end that nobody had read kept the upstream at work until its time-out`, async (t) => {
-      const upstream = await startDeaf(t);
+    test(`HTTP/1.1, ${name}: a FIN that was not read ends the exchange`, async (t) => {
+      const upstream = await startUnreadingUpstream(t);
       const rig = await rigTo(t, routeTo(upstream.port, { timeoutMs: 0, idleTimeoutMs: 0 }));
       const socket = connect({ port: rig.port, host: "127.0.0.1", allowHalfOpen: true });
       socket.on("error", () => {});
@@ -142,58 +147,62 @@ describe("behind an upload that is held back", { skip }, () => {
         const size = Buffer.from(`${chunk.length.toString(16)}\r\n`);
         socket.write(Buffer.concat([size, chunk, Buffer.from("\r\n")]), () => sent());
       };
-      await untilHeld(rig.port, framing.startsWith("T") ? { under: socket, send: chunked } : plainly(socket), upstream);
-      assert.equal(isOver(rig, "http")(), false);
+      await waitUntilBlocked(
+        rig.port,
+        framing.startsWith("T") ? { transport: socket, send: chunked } : plainSender(socket),
+        upstream,
+      );
+      assert.equal(hasEnded(rig, "http")(), false);
       socket.end();
-      await waitFor("the exchange to be over", isOver(rig, "http"), patience);
+      await waitFor("the exchange to end", hasEnded(rig, "http"), patience);
       for (const one of upstream.sockets) one.resume();
-      await waitFor("the upstream to be told", () => upstream.gone() === 1, patience);
+      await waitFor("the upstream connection to close", () => upstream.closedCount() === 1, patience);
       socket.destroy();
     });
   }
 
-  test("over TLS: the same", async (t) => {
+  test("HTTP/1.1 over TLS: a FIN that was not read ends the exchange", async (t) => {
     const pair = selfSigned("DNS:app.localhost");
-    const upstream = await startDeaf(t);
+    const upstream = await startUnreadingUpstream(t);
     const route = routeTo(upstream.port, { timeoutMs: 0, idleTimeoutMs: 0 });
     const rig = await rigTo(t, route, { config: { insecureServer: false, certificates: [pair] } });
-    const under = connect(rig.port, "127.0.0.1");
+    const transport = connect(rig.port, "127.0.0.1");
     const socket = connectTls({
-      socket: under,
+      socket: transport,
       servername: "app.localhost",
       rejectUnauthorized: false,
       ALPNProtocols: ["http/1.1"],
     });
     socket.on("error", () => {});
-    under.on("error", () => {});
+    transport.on("error", () => {});
     await once(socket, "secureConnect");
     socket.write(head("POST / HTTP/1.1", "Content-Length: 900000000"));
-    await untilHeld(rig.port, { under, send: (chunk, sent) => socket.write(chunk, () => sent()) }, upstream);
-    under.end();
-    await waitFor("the exchange to be over", isOver(rig, "http"), patience);
+    await waitUntilBlocked(rig.port, { transport, send: (chunk, sent) => socket.write(chunk, () => sent()) }, upstream);
+    transport.end();
+    await waitFor("the exchange to end", hasEnded(rig, "http"), patience);
     socket.destroy();
   });
 
-  test("HTTP/2: an end of the connection, and a reset of it", async (t) => {
+  test("HTTP/2: a FIN and a reset each end the exchange", async (t) => {
     for (const leave of [(socket: Socket) => socket.end(), (socket: Socket) => socket.resetAndDestroy()]) {
-      const upstream = await startDeaf(t);
+      const upstream = await startUnreadingUpstream(t);
       const rig = await rigTo(t, routeTo(upstream.port, { timeoutMs: 0, idleTimeoutMs: 0 }));
       const socket = connect({ port: rig.port, host: "127.0.0.1", allowHalfOpen: true });
       t.after(() => socket.destroy());
       const client = new RawHttp2(socket);
       client.send(headers(1, endHeaders, ...requestLines(cookieOf(1), "POST")));
-      await waitFor("it to be forwarded", () => upstream.sockets.length === 1, patience);
+      await waitFor("the request to be forwarded", () => upstream.sockets.length === 1, patience);
       for (let i = 0; i < 3; i++) client.send(data(1, 0, "x".repeat(16_384)));
       leave(socket);
-      await waitFor("the exchange to be over", isOver(rig, "http"), patience);
+      await waitFor("the exchange to end", hasEnded(rig, "http"), patience);
       await rig.close();
     }
   });
 
-  test("WebSocket: an end, and a reset; nothing is left of it", async (t) => {
+  test("WebSocket: a FIN and a reset each end the exchange", async (t) => {
     for (const leave of [(socket: Socket) => socket.end(), (socket: Socket) => socket.resetAndDestroy()]) {
       const key = "dGhlIHNhbXBsZSBub25jZQ==";
-      const upstream = await startDeaf(
+      const upstream = await startUnreadingUpstream(
         t,
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
       );
@@ -212,15 +221,15 @@ describe("behind an upload that is held back", { skip }, () => {
       );
       const [answer] = await once(socket, "data");
       assert.match(String(answer), /^HTTP\/1\.1 101 /);
-      await untilHeld(rig.port, plainly(socket), upstream);
+      await waitUntilBlocked(rig.port, plainSender(socket), upstream);
       leave(socket);
-      await waitFor("the exchange to be over", isOver(rig, "websocket"), patience);
+      await waitFor("the exchange to end", hasEnded(rig, "websocket"), patience);
       await rig.close();
     }
   });
 
-  test("CONNECT: a reset breaks the tunnel off; an end is an end, and comes behind what was said before it", async (t) => {
-    const upstream = await startDeaf(t);
+  test("CONNECT: a reset closes the tunnel, and a FIN is forwarded after all earlier bytes", async (t) => {
+    const upstream = await startUnreadingUpstream(t);
     const route: RouteConfig = {
       ...routeTo(upstream.port, { host: "db.localhost", idleTimeoutMs: 0 }),
       tunnel: { kind: "tcp", targets: [{ host: "db.localhost", port: 5_432 }], behindProxy: false },
@@ -234,18 +243,18 @@ describe("behind an upload that is held back", { skip }, () => {
       t.after(() => socket.destroy());
       socket.write(head);
       assert.match(String((await once(socket, "data"))[0]), /^HTTP\/1\.1 200 /);
-      await untilHeld(rig.port, plainly(socket), upstream);
+      await waitUntilBlocked(rig.port, plainSender(socket), upstream);
       return socket;
     };
     (await open()).resetAndDestroy();
-    await waitFor("the tunnel to be over", isOver(rig, "tcp"), patience);
+    await waitFor("the tunnel to close", hasEnded(rig, "tcp"), patience);
 
     const ending = await open();
     ending.end();
-    const there = upstream.sockets.at(-1);
-    const ended = once(there ?? assert.fail(), "end");
-    there?.resume();
+    const upstreamSocket = upstream.sockets.at(-1);
+    const ended = once(upstreamSocket ?? assert.fail(), "end");
+    upstreamSocket?.resume();
     await ended;
-    assert.equal(there?.bytesRead, ending.bytesWritten - head.length, "all of it");
+    assert.equal(upstreamSocket?.bytesRead, ending.bytesWritten - head.length, "the upstream received everything");
   });
 });

@@ -1,6 +1,6 @@
 /**
- * Bodies that are longer than a route takes: 413 whatever says or hides their length, and never the whole of one at the
- * upstream.
+ * Request bodies longer than the route accepts: the answer is 413 however their length is declared, and the upstream
+ * never receives a whole one.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -12,15 +12,15 @@ import { waitFor } from "../support/wait-for.ts";
 
 const bytesMax = 1_000;
 
-async function start(t: TestContext): Promise<Readonly<{ rig: Rig; upstream: Upstream; whole: () => number }>> {
-  let whole = 0;
+async function start(t: TestContext): Promise<Readonly<{ rig: Rig; upstream: Upstream; wholeBodies: () => number }>> {
+  let wholeBodies = 0;
   const upstream = await startUpstream((req, res) => {
     let bytes = 0;
     req.on("data", (chunk: Buffer) => {
       bytes += chunk.length;
     });
     req.on("end", () => {
-      whole++;
+      wholeBodies++;
       res.end(String(bytes));
     });
   });
@@ -31,7 +31,7 @@ async function start(t: TestContext): Promise<Readonly<{ rig: Rig; upstream: Ups
   t.after(() => rig.close());
   t.after(() => upstream.close());
   await rig.apply(signedIn(1));
-  return { rig, upstream, whole: () => whole };
+  return { rig, upstream, wholeBodies: () => wholeBodies };
 }
 
 const head = (...lines: readonly string[]): string =>
@@ -48,17 +48,17 @@ const chunk = (size: number): string => `${size.toString(16)}\r\n${"x".repeat(si
 async function statusesOf(rig: Rig, bytes: string): Promise<readonly string[]> {
   const socket = connect(rig.port, "127.0.0.1");
   socket.on("error", () => {});
-  let said = "";
+  let received = "";
   socket.on("data", (text: Buffer) => {
-    said += text.toString("latin1");
+    received += text.toString("latin1");
   });
   socket.write(bytes, "latin1");
   await once(socket, "close");
-  return [...said.matchAll(/HTTP\/1\.1 (\d+) /g)].map(([, status]) => status ?? "");
+  return [...received.matchAll(/HTTP\/1\.1 (\d+) /g)].map(([, status]) => status ?? "");
 }
 
-test("as long as may be is passed on; a byte more is 413, by its length before anything is sent, and in chunks as it comes", async (t) => {
-  const { rig, upstream, whole } = await start(t);
+test("a body of the maximum length is forwarded; one byte more is 413, before anything is forwarded if the length is declared", async (t) => {
+  const { rig, upstream, wholeBodies } = await start(t);
   for (const body of ["", "x".repeat(bytesMax)]) {
     const answer = await rig.request({ session: 1, method: "POST", body });
     assert.deepEqual([answer.status, answer.body], [200, String(body.length)]);
@@ -70,7 +70,7 @@ test("as long as may be is passed on; a byte more is 413, by its length before a
     ),
     ["200"],
   );
-  const [passed, begun] = [whole(), upstream.seen.length];
+  const [wholeBefore, startedBefore] = [wholeBodies(), upstream.seen.length];
 
   const long = await rig.request({
     session: 1,
@@ -80,13 +80,17 @@ test("as long as may be is passed on; a byte more is 413, by its length before a
   });
   assert.equal(long.status, 413);
   assert.match(long.body, /413/);
-  assert.equal(upstream.seen.length, begun, "nothing of it was sent");
+  assert.equal(upstream.seen.length, startedBefore, "no part of it was forwarded");
   const chunked = head("Transfer-Encoding: chunked");
   assert.deepEqual(await statusesOf(rig, `${chunked}${chunk(600)}${chunk(401)}0\r\n\r\n`), ["413"]);
-  assert.deepEqual(await statusesOf(rig, `${chunked}${chunk(600)}${chunk(600)}`), ["413"], "its end is not waited for");
+  assert.deepEqual(
+    await statusesOf(rig, `${chunked}${chunk(600)}${chunk(600)}`),
+    ["413"],
+    "the answer does not wait for the end",
+  );
   const tiny = "1\r\nx\r\n".repeat(bytesMax + 1);
   assert.deepEqual(await statusesOf(rig, `${chunked}${tiny}`), ["413"]);
-  assert.equal(whole(), passed, "of none was the whole at the upstream");
+  assert.equal(wholeBodies(), wholeBefore, "the upstream received none of them whole");
   assert.match(await rig.metrics(), /cardea_proxy_refused_requests_total\{reason="body-too-large"\} 4/);
   assert.equal(
     (await rig.request({ session: 1, method: "POST", host: "free.localhost", body: "x".repeat(50_000) })).body,
@@ -94,31 +98,31 @@ test("as long as may be is passed on; a byte more is 413, by its length before a
   );
 });
 
-test("what stands in a body that is too long is no request, and whoever waits for 100 Continue is told before it sends", async (t) => {
+test("a body that is too long is not parsed for requests, and a caller that expects 100 Continue receives 413 instead", async (t) => {
   const { rig, upstream } = await start(t);
-  const begun = upstream.seen.length;
+  const startedBefore = upstream.seen.length;
   const hidden = `GET /hidden HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\n\r\n`;
   assert.deepEqual(await statusesOf(rig, `${head("Content-Length: 5000")}${hidden}${"x".repeat(5_000)}${hidden}`), [
     "413",
   ]);
   assert.deepEqual(await statusesOf(rig, head("Content-Length: 5000", "Expect: 100-continue")), ["413"]);
-  assert.equal(upstream.seen.length, begun);
+  assert.equal(upstream.seen.length, startedBefore);
 });
 
-test("HTTP/2: the same, with a length and without", async (t) => {
-  const { rig, whole } = await start(t);
+test("HTTP/2: a body that is too long is 413, with a declared length and without", async (t) => {
+  const { rig, wholeBodies } = await start(t);
   const socket = connect(rig.port, "127.0.0.1");
   t.after(() => socket.destroy());
   const client = new RawHttp2(socket);
-  const asked = (...more: readonly string[]): string[] => [
+  const requestFields = (...more: readonly string[]): string[] => [
     ...[":method", "POST", ":scheme", "http", ":authority", "app.localhost", ":path", "/", "cookie", cookieOf(1)],
     ...more,
   ];
-  client.send(headers(1, endHeaders, ...asked("content-length", "1001")));
-  client.send(headers(3, endHeaders, ...asked()));
+  client.send(headers(1, endHeaders, ...requestFields("content-length", "1001")));
+  client.send(headers(3, endHeaders, ...requestFields()));
   client.send(data(3, 0, "x".repeat(600)));
   client.send(data(3, endStream, "x".repeat(401)));
-  client.send(headers(5, endHeaders, ...asked()));
+  client.send(headers(5, endHeaders, ...requestFields()));
   client.send(data(5, endStream, "x".repeat(1_000)));
   for (const [stream, status] of [
     [1, 413],
@@ -126,5 +130,5 @@ test("HTTP/2: the same, with a length and without", async (t) => {
     [5, 200],
   ] as const)
     await waitFor(`stream ${stream}`, () => client.stream(stream).status === status || undefined, { withinMs: 30_000 });
-  assert.equal(whole(), 1);
+  assert.equal(wholeBodies(), 1);
 });

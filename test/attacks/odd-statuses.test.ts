@@ -1,6 +1,6 @@
 /**
- * Statuses that HTTP does not have, and those that have no body although their upstream says so: told by one upstream
- * to callers of both protocols.
+ * Status codes outside of HTTP, and codes without a body whose upstream declares one, delivered to HTTP/1.1 and HTTP/2
+ * callers.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -10,7 +10,7 @@ import { after, before, test } from "node:test";
 import { cookieOf, type Rig, routeTo, signedIn, startRig } from "../proxy/support.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-type Told = Readonly<{ status: number; length: string | undefined; body: string; rstCode: number }>;
+type DeliveredResponse = Readonly<{ status: number; length: string | undefined; body: string; rstCode: number }>;
 
 const endings: (() => void)[] = [];
 const server = createServer((socket) => {
@@ -43,7 +43,7 @@ after(async () => {
   server.close();
 });
 
-async function askByHttp2(path: string): Promise<Told> {
+async function requestByHttp2(path: string): Promise<DeliveredResponse> {
   const session = connect(`http://127.0.0.1:${rig.port}`);
   session.on("error", () => {});
   const stream = session.request({ ":path": path, ":authority": "app.localhost", cookie: cookieOf(1) });
@@ -62,27 +62,27 @@ async function askByHttp2(path: string): Promise<Told> {
 }
 
 const whole = { rstCode: 0 };
-test("over HTTP/2 an answer that has no body speaks of none, so that it is no broken stream", async () => {
-  assert.deepEqual(await askByHttp2("/204"), { status: 204, length: undefined, body: "", ...whole });
-  assert.deepEqual(await askByHttp2("/205"), { status: 205, length: undefined, body: "", ...whole });
-  assert.deepEqual(await askByHttp2("/304"), { status: 304, length: "5", body: "", ...whole });
+test("over HTTP/2 a response without a body declares no length, so the stream ends cleanly", async () => {
+  assert.deepEqual(await requestByHttp2("/204"), { status: 204, length: undefined, body: "", ...whole });
+  assert.deepEqual(await requestByHttp2("/205"), { status: 205, length: undefined, body: "", ...whole });
+  assert.deepEqual(await requestByHttp2("/304"), { status: 304, length: "5", body: "", ...whole });
 });
 
-test("a status beyond 599 is a 5xx to callers of HTTP/2 and itself to others, and this node outlives it", async () => {
+test("a status above 599 becomes 500 for HTTP/2 callers and is forwarded unchanged over HTTP/1.1", async () => {
   for (const status of [600, 999]) {
-    assert.deepEqual(await askByHttp2(`/${status}`), { status: 500, length: "5", body: "hello", ...whole });
+    assert.deepEqual(await requestByHttp2(`/${status}`), { status: 500, length: "5", body: "hello", ...whole });
     const answer = await rig.request({ path: `/${status}`, session: 1 });
     assert.deepEqual([answer.status, answer.body], [status, "hello"]);
   }
-  assert.equal((await askByHttp2("/200")).status, 200);
+  assert.equal((await requestByHttp2("/200")).status, 200);
 });
 
-test("one below 100 is no answer: 502 at once, rather than a wait for the real one", async () => {
+test("a status below 100 is answered with 502 at once", async () => {
   for (const status of ["000", "099"])
     assert.equal((await rig.request({ path: `/${status}`, session: 1 })).status, 502);
 });
 
-test("a caller that still sends is told to stop when an answer without a body ends, however late that is", async () => {
+test("a caller that is still uploading is stopped once a response without a body ends, however late", async () => {
   const session = connect(`http://127.0.0.1:${rig.port}`);
   session.on("error", () => {});
   const lines = { ":method": "POST", ":path": "/205/late", ":authority": "app.localhost", cookie: cookieOf(1) };
@@ -90,7 +90,7 @@ test("a caller that still sends is told to stop when an answer without a body en
   stream.on("error", () => {}).resume();
   const closed = once(stream, "close");
   await once(stream, "response");
-  await waitFor("the answer's head to have left", () => stream.readableEnded);
+  await waitFor("the head of the response to arrive", () => stream.readableEnded);
   for (const end of endings) end();
   await closed;
   assert.equal(stream.rstCode, 0);

@@ -1,10 +1,11 @@
 /**
- * One connection: whatever was asked on it before, and whatever has happened meanwhile, a request is decided,
- * forwarded, answered and recorded as if it were the first of a connection of its own.
+ * A request on a reused connection is decided, forwarded, answered and recorded as if it were the first one on a
+ * connection of its own, whatever came before it.
  *
- * The same requests go, in a random order, over one kept connection and each over a fresh one; between them sessions
- * end, groups and routes change, the lease runs out. Both must come to the same, byte by byte, but for ids and times;
- * and every answer belongs to its request, also where the upstream says more than it was asked for.
+ * The same requests go, in random order, over one kept-alive connection and over a fresh connection each. In between,
+ * sessions end, groups and routes change, and the lease runs out. Both ways must give the same result byte for byte,
+ * except for ids and times. Every response belongs to its request, even where the upstream sends more than it was asked
+ * for.
  */
 import assert from "node:assert/strict";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
@@ -26,13 +27,11 @@ import { fc } from "../support/property.ts";
 import { readAnswers, readRequests, type StrictMessage, valuesIn } from "../support/strict-http1.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-// --- an upstream that says what its target tells it to
+// --- an upstream whose responses are chosen by the request target
 
-type Witness = Readonly<{ port: number; seen: readonly StrictMessage[]; close(): Promise<void> }>;
+type RecordingUpstream = Readonly<{ port: number; seen: readonly StrictMessage[]; close(): Promise<void> }>;
 
-/**
- * What stands between the first line and the body; the same lines come again and again, with other statuses and bodies.
- */
+/** Responses by number. The same heads recur with other statuses and bodies. */
 const answers: readonly ((target: string, isHead: boolean) => string)[] = [
   (target, isHead) => sized("200 OK", ["Set-Cookie: of=it; Path=/"], isHead ? "" : target, target.length),
   (target, isHead) => sized("404 Not Found", ["Set-Cookie: of=it; Path=/"], isHead ? "" : target, target.length),
@@ -56,7 +55,7 @@ function chunked(text: string): string {
   return `${text.length.toString(16)}\r\n${text}\r\n0\r\nX-Trailer: 1\r\n\r\n`;
 }
 
-async function startWitness(): Promise<Witness> {
+async function startUpstreamByTarget(): Promise<RecordingUpstream> {
   const seen: StrictMessage[] = [];
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
@@ -64,19 +63,20 @@ async function startWitness(): Promise<Witness> {
     socket.on("error", () => {});
     socket.on("close", () => sockets.delete(socket));
     let bytes = "";
-    let taken = 0;
+    let answered = 0;
     socket.on("data", (chunk) => {
       bytes += chunk.toString("latin1");
       const { messages, problem } = readRequests(bytes);
-      for (const message of messages.filter(({ complete }) => complete).slice(taken)) {
-        taken++;
+      for (const message of messages.filter(({ complete }) => complete).slice(answered)) {
+        answered++;
         seen.push(message);
         const which = Number(/a=(\d+)/.exec(message.target)?.[1] ?? 0);
-        const said = answers[which % answers.length]?.(message.target, message.method === "HEAD") ?? "";
-        socket.write(said, "latin1");
-        if (/^Connection: close/m.test(said)) socket.end();
+        const response = answers[which % answers.length]?.(message.target, message.method === "HEAD") ?? "";
+        socket.write(response, "latin1");
+        if (/^Connection: close/m.test(response)) socket.end();
       }
-      if (problem !== null && !problem.startsWith("incomplete")) throw new Error(`the upstream was sent ${problem}`);
+      if (problem !== null && !problem.startsWith("incomplete"))
+        throw new Error(`the upstream received an invalid request: ${problem}`);
     });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -90,7 +90,7 @@ async function startWitness(): Promise<Witness> {
   };
 }
 
-// --- what is asked
+// --- the requests
 
 const heads: readonly (readonly string[])[] = [
   ["Host: app.localhost", "Cookie: _pomerium=s1; own=1"],
@@ -141,8 +141,15 @@ const bodies: readonly (readonly [lines: readonly string[], body: string])[] = [
   [["Content-Length: 05"], "hello"],
 ];
 
-type Asked = Readonly<{ method: string; head: number; path: string; query: string; answer: number; body: number }>;
-const asked = fc.record({
+type RequestSpec = Readonly<{
+  method: string;
+  head: number;
+  path: string;
+  query: string;
+  answer: number;
+  body: number;
+}>;
+const requestSpec = fc.record({
   method: fc.constantFrom("GET", "GET", "GET", "HEAD", "POST", "DELETE"),
   head: fc.nat(heads.length - 1),
   path: fc.constantFrom("/", ...paths),
@@ -151,12 +158,12 @@ const asked = fc.record({
   body: fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(bodies.length - 1) }),
 });
 
-function textOf({ method, head, path, query, answer, body }: Asked): string {
+function textOf({ method, head, path, query, answer, body }: RequestSpec): string {
   const [lines, sent] = bodies[body] ?? [[], ""];
   return `${method} ${path}?a=${answer}${query} HTTP/1.1\r\n${[...(heads[head] ?? []), ...lines].join("\r\n")}\r\n\r\n${sent}`;
 }
 
-// --- what happens meanwhile
+// --- changes between requests
 
 type Change = (rig: Rig, port: number) => Promise<unknown>;
 let n = 0;
@@ -166,9 +173,9 @@ const changes: Readonly<Record<string, Change>> = {
   joins: (rig) => rig.apply(groupChanged({ added: [1] })),
   leaves: (rig) => rig.apply(groupChanged({ removed: [1] })),
   renamed: (rig) => {
-    const made = signedIn(1, { email: `user1-${n++}@example.com` });
-    assert.ok(made.type === "SessionCreated");
-    const { sessionId, userId, profile } = made;
+    const created = signedIn(1, { email: `user1-${n++}@example.com` });
+    assert.ok(created.type === "SessionCreated");
+    const { sessionId, userId, profile } = created;
     return rig.apply({ type: "SessionRefreshed", sessionId, userId, profile, refreshedAt: n as UnixMs });
   },
   stale: async (rig) => {
@@ -200,9 +207,9 @@ function routesTo(port: number, parts: Partial<RouteConfig>): RouteConfig[] {
   ];
 }
 
-// --- two ways to ask
+// --- two ways to send a request
 
-class Conversation {
+class CallerConnection {
   readonly socket: Socket;
   #bytes = "";
   #closed = false;
@@ -219,23 +226,23 @@ class Conversation {
     });
   }
 
-  get over(): boolean {
+  get closed(): boolean {
     return this.#closed;
   }
 
-  /** @returns the answers to these, as far as there are any before the connection ends */
-  async ask(requests: readonly Asked[]): Promise<readonly StrictMessage[]> {
+  /** @returns the responses to these requests; fewer if the connection ends first */
+  async send(requests: readonly RequestSpec[]): Promise<readonly StrictMessage[]> {
     const before = this.#methods.length;
     this.#methods.push(...requests.map(({ method }) => method));
     this.socket.write(requests.map(textOf).join(""), "latin1");
     return waitFor(
-      "the answers",
+      "the responses",
       () => {
         const { messages, problem } = readAnswers(this.#bytes, (i) => this.#methods[i] === "HEAD");
         const finals = messages.filter(({ status, complete }) => status >= 200 && complete).slice(before);
         if (finals.length < requests.length && !this.#closed) return undefined;
         assert.ok(problem === null || this.#closed, String(problem));
-        // It says that it will close; whether it has is not to make a difference to what comes next.
+        // The proxy announced that it will close. Whether it already has must not affect the next request.
         if (finals.some(({ lines }) => valuesIn(lines, "connection").includes("close"))) this.socket.destroy();
         return this.#closed || !this.socket.destroyed ? finals : undefined;
       },
@@ -244,14 +251,14 @@ class Conversation {
   }
 }
 
-/** What came of it, without what may be another each time. */
-function essence(
+/** The result of one request, without the values that differ on every run. */
+function comparable(
   answer: StrictMessage | undefined,
   seen: readonly StrictMessage[],
   records: readonly DecisionRecord[],
 ): unknown {
-  const told = answer === undefined ? [] : valuesIn(answer.lines, "x-request-id");
-  const ids = new Set([...told, ...seen.flatMap(({ lines }) => valuesIn(lines, "x-request-id"))]);
+  const replyIds = answer === undefined ? [] : valuesIn(answer.lines, "x-request-id");
+  const ids = new Set([...replyIds, ...seen.flatMap(({ lines }) => valuesIn(lines, "x-request-id"))]);
   for (const { requestId } of records) ids.add(requestId);
   const [id = ""] = ids;
   const plain = (text: string): string =>
@@ -276,25 +283,25 @@ function essence(
   };
 }
 
-async function startBoth(): Promise<Readonly<{ rig: Rig; witness: Witness; close(): Promise<void> }>> {
-  const witness = await startWitness();
-  const rig = await startRig(routesTo(witness.port, {}));
+async function startBoth(): Promise<Readonly<{ rig: Rig; upstream: RecordingUpstream; close(): Promise<void> }>> {
+  const upstream = await startUpstreamByTarget();
+  const rig = await startRig(routesTo(upstream.port, {}));
   await rig.apply(signedIn(1), signedIn(2), signedIn(3), groupChanged({ added: [1] }));
   return {
     rig,
-    witness,
+    upstream,
     async close() {
       await rig.close();
-      await witness.close();
+      await upstream.close();
     },
   };
 }
 
-const timely = { timeout: 120_000 };
+const limits = { timeout: 120_000 };
 
 test(
-  "a request on a kept connection comes to the same as on a fresh one, whatever has happened since the last",
-  timely,
+  "a request on a kept-alive connection gives the same result as on a fresh one, whatever changed since the last request",
+  limits,
   async (t) => {
     const change = fc.oneof(
       { weight: 3, arbitrary: fc.constant("nothing") },
@@ -303,44 +310,45 @@ test(
         arbitrary: fc.constantFrom("renamed", "renamed", "strippedRoutes", "firstRoutes", ...Object.keys(changes)),
       },
     );
-    const step = fc.record({ change, again: fc.nat(3), asked });
+    const step = fc.record({ change, again: fc.nat(3), requestSpec });
     let reached = 0;
-    let kept: Conversation | undefined;
+    let reused: CallerConnection | undefined;
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 30, maxLength: 60 }), async (steps) => {
-        const { rig, witness, close } = await startBoth();
+        const { rig, upstream, close } = await startBoth();
         try {
-          kept = new Conversation(rig.port);
-          let last: Asked | undefined;
+          reused = new CallerConnection(rig.port);
+          let last: RequestSpec | undefined;
           let stripped = false;
-          for (const { change: what, again, asked: drawn } of steps) {
-            const one = last === undefined || again === 0 ? drawn : again === 1 ? last : { ...drawn, head: last.head };
+          for (const { change: what, again, requestSpec: drawnSpec } of steps) {
+            const one =
+              last === undefined || again === 0 ? drawnSpec : again === 1 ? last : { ...drawnSpec, head: last.head };
             last = one;
-            await changes[what]?.(rig, witness.port);
+            await changes[what]?.(rig, upstream.port);
             if (what.endsWith("Routes")) stripped = what === "strippedRoutes";
             const outcomes: unknown[] = [];
             for (const way of ["kept", "fresh"] as const) {
-              const [seenBefore, recordsBefore] = [witness.seen.length, rig.records.length];
-              if (kept.over || kept.socket.destroyed) kept = new Conversation(rig.port);
-              const conversation: Conversation = way === "kept" ? kept : new Conversation(rig.port);
-              const [answer] = await conversation.ask([one]);
-              if (way === "fresh") conversation.socket.destroy();
-              await waitFor("the request to be over", () => rig.proxy.stats().inFlight.http === 0, { everyMs: 1 });
-              const seen = witness.seen.slice(seenBefore);
-              outcomes.push(essence(answer, seen, rig.records.slice(recordsBefore)));
+              const [seenBefore, recordsBefore] = [upstream.seen.length, rig.records.length];
+              if (reused.closed || reused.socket.destroyed) reused = new CallerConnection(rig.port);
+              const connection: CallerConnection = way === "kept" ? reused : new CallerConnection(rig.port);
+              const [answer] = await connection.send([one]);
+              if (way === "fresh") connection.socket.destroy();
+              await waitFor("the request to finish", () => rig.proxy.stats().inFlight.http === 0, { everyMs: 1 });
+              const seen = upstream.seen.slice(seenBefore);
+              outcomes.push(comparable(answer, seen, rig.records.slice(recordsBefore)));
               for (const { target } of seen) {
                 reached++;
-                // Both ways share the connections to the upstream, so what is said of its answers is held against the
+                // Both ways share the upstream connections, so the response headers are compared with the
                 // routes in force.
                 if (answer !== undefined) assert.deepEqual(valuesIn(answer.lines, "x-s"), stripped ? ["1"] : []);
                 if (one.method !== "HEAD" && answer !== undefined && answer.status === 200)
-                  assert.equal(answer.body, target, "an answer of another request");
+                  assert.equal(answer.body, target, "a response to another request");
               }
             }
-            assert.deepEqual(outcomes[0], outcomes[1], `${textOf(one)} behind ${what}`);
+            assert.deepEqual(outcomes[0], outcomes[1], `${textOf(one)} after ${what}`);
           }
         } finally {
-          kept?.socket.destroy();
+          reused?.socket.destroy();
           await close();
         }
       }),
@@ -351,36 +359,36 @@ test(
   },
 );
 
-test("requests that come at once on one connection come to the same as each on its own", timely, async (t) => {
+test("pipelined requests give the same results as each on its own connection", limits, async (t) => {
   let reached = 0;
-  const { rig, witness, close } = await startBoth();
+  const { rig, upstream, close } = await startBoth();
   t.after(close);
   await fc.assert(
-    fc.asyncProperty(fc.array(asked, { minLength: 2, maxLength: 6 }), async (all) => {
+    fc.asyncProperty(fc.array(requestSpec, { minLength: 2, maxLength: 6 }), async (all) => {
       const alone: unknown[] = [];
       for (const one of all) {
-        const [seenBefore, recordsBefore] = [witness.seen.length, rig.records.length];
-        const conversation = new Conversation(rig.port);
-        const [answer] = await conversation.ask([one]);
-        conversation.socket.destroy();
-        await waitFor("the request to be over", () => rig.proxy.stats().inFlight.http === 0, { everyMs: 1 });
-        alone.push(essence(answer, witness.seen.slice(seenBefore), rig.records.slice(recordsBefore)));
+        const [seenBefore, recordsBefore] = [upstream.seen.length, rig.records.length];
+        const connection = new CallerConnection(rig.port);
+        const [answer] = await connection.send([one]);
+        connection.socket.destroy();
+        await waitFor("the request to finish", () => rig.proxy.stats().inFlight.http === 0, { everyMs: 1 });
+        alone.push(comparable(answer, upstream.seen.slice(seenBefore), rig.records.slice(recordsBefore)));
       }
-      const [seenBefore, recordsBefore] = [witness.seen.length, rig.records.length];
-      const conversation = new Conversation(rig.port);
-      const together = await conversation.ask(all);
-      conversation.socket.destroy();
-      await waitFor("all to be over", () => rig.proxy.stats().inFlight.http === 0, { everyMs: 1 });
-      const seen = witness.seen.slice(seenBefore);
+      const [seenBefore, recordsBefore] = [upstream.seen.length, rig.records.length];
+      const connection = new CallerConnection(rig.port);
+      const together = await connection.send(all);
+      connection.socket.destroy();
+      await waitFor("all requests to finish", () => rig.proxy.stats().inFlight.http === 0, { everyMs: 1 });
+      const seen = upstream.seen.slice(seenBefore);
       const records = rig.records.slice(recordsBefore);
       reached += seen.length;
       for (const [i, answer] of together.entries()) {
         const [id] = valuesIn(answer.lines, "x-request-id");
         const mine = seen.filter(({ lines }) => valuesIn(lines, "x-request-id")[0] === id);
         const own = records.filter(({ requestId }) => requestId === id);
-        assert.deepEqual(essence(answer, mine, own), alone[i], `${textOf(all[i] as Asked)} as number ${i}`);
+        assert.deepEqual(comparable(answer, mine, own), alone[i], `${textOf(all[i] as RequestSpec)} as number ${i}`);
       }
-      // What is not answered is what stands behind a request that ends its connection.
+      // Only requests after one that closes the connection go unanswered.
       if (together.length < all.length) {
         const last = together.at(-1);
         const ends = last === undefined || valuesIn(last.lines, "connection").includes("close");

@@ -1,6 +1,7 @@
 /**
- * Orderly ends while the kernel discards what a closed connection holds: a caller that reads slowly receives all of an
- * answer, also from a node that drains, and a caller that takes nothing does not keep a node from going.
+ * Orderly closes, although the kernel discards what a closed connection holds: a caller that reads slowly receives
+ * every response in full, also from a draining node, and a caller that reads nothing does not keep a node from
+ * stopping.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -13,9 +14,9 @@ import { endHeaders, endStream, headers, initialWindow, RawHttp2, windowUpdate }
 import { queuesAt, cannotReadQueues as skip } from "../support/socket-queues.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-/** Small enough for the kernel to take a whole answer while another is unsent. */
+/** Small enough for the kernel to accept a whole response while another one is unsent. */
 const body = Buffer.alloc(8_001, 98);
-/** When a caller that takes nothing is given up at any other time. */
+/** Time after which a node that is not draining drops a caller that reads nothing. */
 const stuckMsMax = 30_000;
 const transports = ["plain", "tls"] as const;
 type Transport = (typeof transports)[number];
@@ -45,31 +46,32 @@ async function caller(t: TestContext, rig: Rig, transport: Transport, alpn: stri
 
 const get = (more = ""): string => `GET / HTTP/1.1\r\nHost: app.localhost\r\n${more}\r\n`;
 const line = [":method", "GET", ":scheme", "http", ":authority", "app.localhost", ":path", "/"];
-const heldFor = (socket: Socket, rig: Rig): number => queuesAt(rig.port, socket.localPort ?? 0).unacked ?? 0;
+const heldBytesFor = (socket: Socket, rig: Rig): number => queuesAt(rig.port, socket.localPort ?? 0).unacked ?? 0;
 
 /**
- * Asks until the kernels are full and the proxy has written its last answer in full. @returns how many were asked for
+ * Sends requests until the kernels are full and the proxy has written its last response in full. @returns how many were
+ * sent
  */
-async function askUntilHeld(socket: Socket, rig: Rig, askOnce: () => void): Promise<number> {
-  let asked = 0;
+async function requestUntilHeld(socket: Socket, rig: Rig, requestOnce: () => void): Promise<number> {
+  let requestCount = 0;
   let last = 0;
   let same = 0;
   await waitFor(
-    "the proxy's kernel to hold the end of an answer",
+    "the proxy's kernel to hold the end of a response",
     () => {
       if (rig.proxy.stats().inFlight.http > 0) return false;
-      const held = heldFor(socket, rig);
+      const held = heldBytesFor(socket, rig);
       same = held > 1_000 && held === last ? same + 1 : 0;
       last = held;
       if (held === 0) {
-        asked++;
-        askOnce();
+        requestCount++;
+        requestOnce();
       }
       return same > 10;
     },
     { everyMs: 5, withinMs: 50_000 },
   );
-  return asked;
+  return requestCount;
 }
 
 async function metric(rig: Rig, name: string): Promise<number> {
@@ -77,11 +79,11 @@ async function metric(rig: Rig, name: string): Promise<number> {
 }
 
 for (const transport of transports)
-  describe(`${transport}: a node that drains`, { skip }, () => {
-    test("delivers the answers of a kept connection to a caller that reads late", async (t) => {
+  describe(`${transport}: a draining node`, { skip }, () => {
+    test("delivers the responses of a kept-alive connection to a caller that reads late", async (t) => {
       const rig = await rigFor(t, transport, 60_000);
       const socket = await caller(t, rig, transport, "http/1.1");
-      const asked = await askUntilHeld(socket, rig, () => void socket.write(get()));
+      const requestCount = await requestUntilHeld(socket, rig, () => void socket.write(get()));
       const draining = rig.proxy.drain();
       await waitFor("the proxy to drain", () => rig.proxy.stats().draining);
       let bodies = 0;
@@ -91,40 +93,40 @@ for (const transport of transports)
       socket.resume();
       await once(socket, "end");
       socket.end();
-      assert.ok(bodies >= asked * body.length, `${bodies} bytes of ${asked} answers`);
+      assert.ok(bodies >= requestCount * body.length, `${bodies} bytes of ${requestCount} responses`);
       await draining;
     });
 
-    test("HTTP/2: delivers complete answers to a caller that reads late", async (t) => {
+    test("HTTP/2: delivers complete responses to a caller that reads late", async (t) => {
       const rig = await rigFor(t, transport, 60_000);
       const socket = await caller(t, rig, transport, "h2");
       const client = new RawHttp2(socket, [initialWindow(2 ** 31 - 1)]);
       client.send(windowUpdate(0, 2 ** 31 - 1 - 65_535));
       let stream = -1;
-      const asked = await askUntilHeld(socket, rig, () => {
+      const requestCount = await requestUntilHeld(socket, rig, () => {
         stream += 2;
         client.send(headers(stream, endHeaders | endStream, ...line));
       });
       const draining = rig.proxy.drain();
       await waitFor("the proxy to drain", () => rig.proxy.stats().draining);
       socket.resume();
-      await waitFor("every answer", () => client.stream(stream).bytes >= body.length, { withinMs: 30_000 });
+      await waitFor("every response", () => client.stream(stream).bytes >= body.length, { withinMs: 30_000 });
       for (let one = 1; one <= stream; one += 2) assert.equal(client.stream(one).bytes, body.length, `stream ${one}`);
-      assert.ok(asked > 0);
+      assert.ok(requestCount > 0);
       socket.end();
       await draining;
     });
 
     for (const alpn of ["http/1.1", "h2"])
-      test(`${alpn}: goes without a caller that takes nothing`, async (t) => {
+      test(`${alpn}: stops without waiting for a caller that reads nothing`, async (t) => {
         const rig = await rigFor(t, transport, 100);
         const socket = await caller(t, rig, transport, alpn);
-        if (alpn === "http/1.1") await askUntilHeld(socket, rig, () => void socket.write(get()));
+        if (alpn === "http/1.1") await requestUntilHeld(socket, rig, () => void socket.write(get()));
         else {
           const client = new RawHttp2(socket, [initialWindow(2 ** 31 - 1)]);
           client.send(windowUpdate(0, 2 ** 31 - 1 - 65_535));
           let stream = -1;
-          await askUntilHeld(socket, rig, () => {
+          await requestUntilHeld(socket, rig, () => {
             stream += 2;
             client.send(headers(stream, endHeaders | endStream, ...line));
           });
@@ -135,16 +137,19 @@ for (const transport of transports)
         }, stuckMsMax);
         await rig.proxy.drain();
         clearTimeout(stuck);
-        assert.ok(!isStuck, "the drain waited until the caller was given up");
-        assert.equal(queuesAt(rig.port, socket.localPort ?? 0).unacked ?? 0, 0, "the kernel holds nothing either");
+        assert.ok(!isStuck, "the drain waited until the caller was dropped");
+        assert.equal(queuesAt(rig.port, socket.localPort ?? 0).unacked ?? 0, 0, "the kernel holds nothing");
       });
 
-    test("counts answers that a caller has not received", async (t) => {
+    test("counts responses that a caller has not received", async (t) => {
       const rig = await rigFor(t, transport, 100);
       const socket = await caller(t, rig, transport, "http/1.1");
-      await askUntilHeld(socket, rig, () => void socket.write(get()));
+      await requestUntilHeld(socket, rig, () => void socket.write(get()));
       assert.ok((await metric(rig, "cardea_proxy_undelivered_responses")) > 0);
       socket.resume();
-      await waitFor("all to be delivered", async () => (await metric(rig, "cardea_proxy_undelivered_responses")) === 0);
+      await waitFor(
+        "every response to be delivered",
+        async () => (await metric(rig, "cardea_proxy_undelivered_responses")) === 0,
+      );
     });
   });

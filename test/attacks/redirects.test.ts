@@ -1,6 +1,6 @@
 /**
- * Servers that answer with a redirect to an address inside: whatever we ask for ourselves, we take from whom we asked
- * or not at all. Only a caller is told of a redirect, and goes there by itself or not.
+ * Servers that redirect to an internal address. The proxy follows no redirect of its own requests; it accepts a
+ * response only from the server that it called. Redirects of upstreams go to the caller, which may follow them itself.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -24,8 +24,8 @@ import { waitFor } from "../support/wait-for.ts";
 const codes = [301, 302, 303, 307, 308] as const;
 const patience = { withinMs: 30_000 };
 
-/** Where nothing of ours may ever come: as a metadata service inside would be. */
-async function startInside(t: TestContext): Promise<Readonly<{ url: string; visits: string[] }>> {
+/** An internal server, such as a metadata service, that no request of the proxy may ever reach. */
+async function startInternal(t: TestContext): Promise<Readonly<{ url: string; visits: string[] }>> {
   const visits: string[] = [];
   const server = createServer((req, res) => {
     visits.push(`${req.method} ${req.url}`);
@@ -54,11 +54,11 @@ async function startServer(
   return (server.address() as AddressInfo).port;
 }
 
-test("an upstream's redirect is the caller's to follow: it is passed on as it is, with rewrites or without", async (t) => {
-  const inside = await startInside(t);
+test("an upstream's redirect is forwarded to the caller and not followed, with rewrites or without", async (t) => {
+  const internal = await startInternal(t);
   let code: number = codes[0];
   const upstream = await startUpstream(
-    (_req, res) => void res.writeHead(code, { location: inside.url }).end("elsewhere"),
+    (_req, res) => void res.writeHead(code, { location: internal.url }).end("elsewhere"),
   );
   t.after(() => upstream.close());
   const variants = {
@@ -89,27 +89,27 @@ test("an upstream's redirect is the caller's to follow: it is passed on as it is
         });
         assert.equal(answer.status, code, host);
         const expected = host.startsWith("answer")
-          ? inside.url.replace("http://127.0.0.1", "https://answer.localhost")
-          : inside.url;
+          ? internal.url.replace("http://127.0.0.1", "https://answer.localhost")
+          : internal.url;
         assert.equal(answer.headers.location, expected, host);
         assert.equal(answer.body, "elsewhere");
       }
-  assert.deepEqual(inside.visits, []);
+  assert.deepEqual(internal.visits, []);
 });
 
-test("an upstream of HTTP/2 that redirects, and one that redirects a WebSocket handshake: nothing goes there", async (t) => {
-  const inside = await startInside(t);
+test("redirects of an HTTP/2 upstream and of a WebSocket handshake are not followed", async (t) => {
+  const internal = await startInternal(t);
   const sessions = new Set<ServerHttp2Session>();
   const server = createHttp2Server();
   server.on("session", (session) => sessions.add(session));
-  server.on("request", (_req, res) => void res.writeHead(307, { location: inside.url }).end());
+  server.on("request", (_req, res) => void res.writeHead(307, { location: internal.url }).end());
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   t.after(() => {
     for (const session of sessions) session.destroy();
     server.close();
   });
-  const plain = await startServer(t, (_req, res) => void res.writeHead(302, { location: inside.url }).end());
+  const plain = await startServer(t, (_req, res) => void res.writeHead(302, { location: internal.url }).end());
   const to = [{ url: new URL(`h2c://127.0.0.1:${(server.address() as AddressInfo).port}`), weight: null }];
   const rig = await startRig([
     routeTo(plain, { ...publicAccess, allowWebsockets: true }),
@@ -117,22 +117,22 @@ test("an upstream of HTTP/2 that redirects, and one that redirects a WebSocket h
   ]);
   t.after(() => rig.close());
   const answer = await rig.request({ host: "two.localhost" });
-  assert.deepEqual([answer.status, answer.headers.location], [307, inside.url]);
+  assert.deepEqual([answer.status, answer.headers.location], [307, internal.url]);
   const socket = connect(rig.port, "127.0.0.1");
   t.after(() => socket.destroy());
   socket.write(
     "GET / HTTP/1.1\r\nHost: app.localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
   );
   assert.match(String((await once(socket, "data"))[0]), /^HTTP\/1\.1 302 /);
-  assert.deepEqual(inside.visits, []);
+  assert.deepEqual(internal.visits, []);
 });
 
-test("a health check that is redirected has failed, and asks nobody else", async (t) => {
-  const inside = await startInside(t);
-  let asked = 0;
+test("a redirected health check fails and is not followed", async (t) => {
+  const internal = await startInternal(t);
+  let requested = 0;
   const port = await startServer(t, (_req, res) => {
-    asked++;
-    res.writeHead(codes[asked % codes.length] ?? 302, { location: inside.url }).end();
+    requested++;
+    res.writeHead(codes[requested % codes.length] ?? 302, { location: internal.url }).end();
   });
   const check: HealthCheckConfig = {
     ...{ timeoutMs: 5_000, intervalMs: 20, initialJitterMs: 0, intervalJitterMs: 0, intervalJitterPercent: 0 },
@@ -148,15 +148,15 @@ test("a health check that is redirected has failed, and asks nobody else", async
   const rig = await startRig([{ ...route, balancing: { ...route.balancing, panicThreshold: 0 } }]);
   t.after(() => rig.close());
   await rig.apply(signedIn(1));
-  await waitFor("some checks", () => asked > 10, patience);
-  await waitFor("it to be out", async () => (await rig.request({})).status === 503, patience);
-  assert.deepEqual(inside.visits, []);
+  await waitFor("some health checks", () => requested > 10, patience);
+  await waitFor("the upstream to be unhealthy", async () => (await rig.request({})).status === 503, patience);
+  assert.deepEqual(internal.visits, []);
 });
 
-test("a data set's address that redirects is not read, and neither its headers nor anything else go there", async (t) => {
-  const inside = await startInside(t);
+test("a redirected data set is not read, and its headers are not sent to the new address", async (t) => {
+  const internal = await startInternal(t);
   let code: number = codes[0];
-  const port = await startServer(t, (_req, res) => void res.writeHead(code, { location: inside.url }).end("[]"));
+  const port = await startServer(t, (_req, res) => void res.writeHead(code, { location: internal.url }).end("[]"));
   const local = createLocalFetch({ timeoutMs: 10_000 });
   t.after(() => local.close());
   const source: DataSource = {
@@ -170,30 +170,30 @@ test("a data set's address that redirects is not read, and neither its headers n
     const problems = await readRecordsOnce({ sources: [source], sets, fetch }, AbortSignal.timeout(20_000));
     assert.match(problems.get("hr") ?? "", new RegExp(`answered ${code}`));
   }
-  assert.deepEqual(inside.visits, []);
+  assert.deepEqual(internal.visits, []);
 });
 
-test("an identity provider's endpoints that redirect are not followed: no code, secret or token goes elsewhere", async (t) => {
-  const inside = await startInside(t);
+test("redirects of an identity provider are not followed, so no code, secret or token leaves for another address", async (t) => {
+  const internal = await startInternal(t);
   for (const path of ["/.well-known/openid-configuration", "/jwks", "/token", "/userinfo"])
     for (const code of codes) {
       const provider = await startOddProvider(t);
       provider.instead = (at) =>
-        at === path ? { status: code, headers: { location: inside.url }, body: {} } : undefined;
+        at === path ? { status: code, headers: { location: internal.url }, body: {} } : undefined;
       await assert.rejects(finish(provider), { name: "ProviderError" }, `${path} ${code}`);
       assert.ok(provider.count(path) > 0, path);
     }
-  assert.deepEqual(inside.visits, []);
+  assert.deepEqual(internal.visits, []);
 });
 
-test("a token issuer whose discovery or keys redirect vouches for nobody", async (t) => {
-  const inside = await startInside(t);
+test("a token issuer whose discovery document or keys redirect is not accepted", async (t) => {
+  const internal = await startInternal(t);
   for (const path of ["/.well-known/openid-configuration", "/jwks"]) {
     let issuer = "";
-    const asked: string[] = [];
+    const requested: string[] = [];
     const port = await startServer(t, (req, res) => {
-      asked.push(req.url ?? "");
-      if (req.url === path) return void res.writeHead(302, { location: inside.url }).end();
+      requested.push(req.url ?? "");
+      if (req.url === path) return void res.writeHead(302, { location: internal.url }).end();
       res.setHeader("content-type", "application/json");
       res.end(JSON.stringify(req.url === "/jwks" ? { keys: [] } : { issuer, jwks_uri: `${issuer}/jwks` }));
     });
@@ -211,33 +211,33 @@ test("a token issuer whose discovery or keys redirect vouches for nobody", async
     const issuers = createTokenIssuers([settings], { local, nowMs: Date.now });
     assert.equal(issuers.nameOf(token), "ci");
     await assert.rejects(issuers.verify(token, "ci"), { name: "ProviderError" });
-    assert.ok(asked.includes(path));
+    assert.ok(requested.includes(path));
   }
-  assert.deepEqual(inside.visits, []);
+  assert.deepEqual(internal.visits, []);
 });
 
-test("an ACME authority that redirects us is not followed", async (t) => {
-  const inside = await startInside(t);
+test("a redirect of an ACME authority is not followed", async (t) => {
+  const internal = await startInternal(t);
   using folder = new TemporaryFolder("acme-redirect");
-  const asked: string[] = [];
+  const requested: string[] = [];
   const port = await startServer(t, (req, res) => {
-    asked.push(req.url ?? "");
-    res.writeHead(302, { location: inside.url }).end();
+    requested.push(req.url ?? "");
+    res.writeHead(302, { location: internal.url }).end();
   });
-  const said: string[] = [];
-  const say = (facts: object): void => void said.push(JSON.stringify(facts));
+  const logged: string[] = [];
+  const log = (facts: object): void => void logged.push(JSON.stringify(facts));
   const autocert = startAutocert({
     config: {
       ...{ directory: new URL(`http://127.0.0.1:${port}/dir`), email: null, eab: null, trustedCa: null },
       ...{ folder: join(folder.path, "a"), hosts: ["a.example"], challenges: ["http-01"] },
     },
-    logger: { debug() {}, info() {}, warn: say, error: say },
+    logger: { debug() {}, info() {}, warn: log, error: log },
     events: { onOrdered: () => {} },
     ...{ wall: Date.now, random: () => 0, lookEveryMs: 3_600_000, retryMs: 3_600_000 },
   });
   t.after(() => autocert.close());
   await autocert.look();
-  assert.ok(asked.length > 0);
-  assert.equal(said.length, 1, said.join("\n"));
-  assert.deepEqual(inside.visits, []);
+  assert.ok(requested.length > 0);
+  assert.equal(logged.length, 1, logged.join("\n"));
+  assert.deepEqual(internal.visits, []);
 });

@@ -1,6 +1,6 @@
 /**
- * A request that may have had an effect is sent once, however an upstream breaks its connections: before, while or
- * after it is asked.
+ * A request that may have had an effect is sent once, however an upstream breaks its connections: before, during or
+ * after the request.
  */
 import assert from "node:assert/strict";
 import { Agent, request } from "node:http";
@@ -10,26 +10,26 @@ import { publicAccess, routeTo, startRig } from "../proxy/support.ts";
 import { fc } from "../support/property.ts";
 import { readRequests } from "../support/strict-http1.ts";
 
-/** What an upstream does with a request, and then with its connection. */
-const manners = [
+/** What the upstream does with a request and then with its connection. */
+const behaviors = [
   "answers",
   "answers",
   "answers",
   "answers and ends",
   "answers and resets",
-  "answers and ends in a turn",
-  "answers and resets in a moment",
+  "answers and ends a turn later",
+  "answers and resets a moment later",
   "ends instead",
   "resets instead",
-  "breaks off its head",
-  "breaks off its body",
+  "truncates its head",
+  "truncates its body",
 ] as const;
-type Manner = (typeof manners)[number];
+type Behavior = (typeof behaviors)[number];
 
-type Breaking = Readonly<{ port: number; arrived: ReadonlyMap<string, number>; close(): Promise<void> }>;
+type UnreliableUpstream = Readonly<{ port: number; arrived: ReadonlyMap<string, number>; close(): Promise<void> }>;
 
-/** @param mannerOf by the number of the request, in the order in which they arrive */
-async function startBreaking(mannerOf: (n: number) => Manner): Promise<Breaking> {
+/** @param behaviorOf maps the number of a request, in order of arrival, to a behavior */
+async function startUnreliableUpstream(behaviorOf: (n: number) => Behavior): Promise<UnreliableUpstream> {
   const arrived = new Map<string, number>();
   const sockets = new Set<Socket>();
   let n = 0;
@@ -50,7 +50,7 @@ async function startBreaking(mannerOf: (n: number) => Manner): Promise<Breaking>
       for (const { target, complete } of messages.slice(done)) {
         if (!complete) break;
         done++;
-        behave(socket, target, mannerOf(n++));
+        behave(socket, target, behaviorOf(n++));
       }
     });
   });
@@ -65,10 +65,10 @@ async function startBreaking(mannerOf: (n: number) => Manner): Promise<Breaking>
   };
 }
 
-function behave(socket: Socket, target: string, manner: Manner): void {
+function behave(socket: Socket, target: string, behavior: Behavior): void {
   const head = `HTTP/1.1 200 OK\r\nContent-Length: ${target.length}\r\n\r\n`;
-  if (manner.startsWith("answers")) socket.write(head + target);
-  switch (manner) {
+  if (behavior.startsWith("answers")) socket.write(head + target);
+  switch (behavior) {
     case "answers":
       return;
     case "answers and ends":
@@ -79,32 +79,37 @@ function behave(socket: Socket, target: string, manner: Manner): void {
     case "resets instead":
       socket.resetAndDestroy();
       return;
-    case "answers and ends in a turn":
+    case "answers and ends a turn later":
       setImmediate(() => socket.end());
       return;
-    case "answers and resets in a moment":
+    case "answers and resets a moment later":
       setTimeout(() => socket.resetAndDestroy(), 1);
       return;
-    case "breaks off its head":
+    case "truncates its head":
       socket.end(head.slice(0, 20));
       return;
-    case "breaks off its body":
+    case "truncates its body":
       socket.end(head + target.slice(1));
       return;
     default:
-      manner satisfies never;
+      behavior satisfies never;
   }
 }
 
-const asked = fc.record({
+const requestSpec = fc.record({
   method: fc.constantFrom("GET", "POST", "POST", "PUT", "PATCH", "DELETE"),
   body: fc.constantFrom("", "short", "x".repeat(100_000)),
   chunked: fc.boolean(),
 });
-type Asked = Readonly<{ method: string; body: string; chunked: boolean }>;
+type RequestSpec = Readonly<{ method: string; body: string; chunked: boolean }>;
 
-/** @returns the answer's body; undefined: it was none, or broke off */
-function ask(port: number, agent: Agent, path: string, { method, body, chunked }: Asked): Promise<string | undefined> {
+/** @returns the body of a 200 response; undefined if there was none or it was truncated */
+function send(
+  port: number,
+  agent: Agent,
+  path: string,
+  { method, body, chunked }: RequestSpec,
+): Promise<string | undefined> {
   return new Promise((resolve) => {
     const framing = body === "" ? {} : chunked ? { "transfer-encoding": "chunked" } : { "content-length": body.length };
     const headers = { host: "app.localhost", ...framing };
@@ -121,27 +126,27 @@ function ask(port: number, agent: Agent, path: string, { method, body, chunked }
   });
 }
 
-test("what may have had an effect arrives once, and every answer is that of its request", {
+test("a request that may have had an effect arrives once, and every response belongs to its request", {
   timeout: 120_000,
 }, async (t) => {
-  const callers = fc.array(fc.array(asked, { minLength: 1, maxLength: 12 }), { minLength: 1, maxLength: 12 });
+  const callers = fc.array(fc.array(requestSpec, { minLength: 1, maxLength: 12 }), { minLength: 1, maxLength: 12 });
   const counts = { answered: 0, failed: 0, twice: 0 };
   await fc.assert(
     fc.asyncProperty(
       callers,
-      fc.array(fc.constantFrom(...manners), { minLength: 5, maxLength: 40 }),
-      async (all, ways) => {
-        const upstream = await startBreaking((n) => ways[n % ways.length] ?? "answers");
+      fc.array(fc.constantFrom(...behaviors), { minLength: 5, maxLength: 40 }),
+      async (all, sequence) => {
+        const upstream = await startUnreliableUpstream((n) => sequence[n % sequence.length] ?? "answers");
         const rig = await startRig([routeTo(upstream.port, publicAccess)]);
         try {
-          const methods = new Map<string, Asked>();
+          const methods = new Map<string, RequestSpec>();
           await Promise.all(
             all.map(async (requests, caller) => {
               const agent = new Agent({ keepAlive: true, maxSockets: 1 });
               for (const [i, one] of requests.entries()) {
                 const path = `/${caller}-${i}`;
                 methods.set(path, one);
-                const answer = await ask(rig.port, agent, path, one);
+                const answer = await send(rig.port, agent, path, one);
                 if (answer === undefined) counts.failed++;
                 else counts.answered++;
                 assert.ok(answer === undefined || answer === path, `${path} was answered ${answer}`);

@@ -1,4 +1,4 @@
-/** Connections on which nothing is ever asked. */
+/** Connections that never send a request. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect } from "node:net";
@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { certificate } from "../config/support.ts";
 import { publicAccess, routeTo, startRig } from "../proxy/support.ts";
 
-test("a caller that never finished its TLS handshake kept a node from ending", async (t) => {
+test("a caller that never finishes its TLS handshake does not keep a node from stopping", async (t) => {
   const rig = await startRig([routeTo(1, publicAccess)], {
     config: { insecureServer: false, certificates: [certificate(["app.localhost"])] },
   });
@@ -15,7 +15,7 @@ test("a caller that never finished its TLS handshake kept a node from ending", a
   t.after(() => silent.destroy());
   silent.on("error", () => {});
   await once(silent, "connect");
-  await sleep(50); // accepted on the other side too
+  await sleep(50); // until the proxy has accepted it
 
   const ended = rig.close().then(() => "ended");
 

@@ -1,6 +1,6 @@
 /**
- * A cut discards what waits for a caller that does not read, in this process and in its kernel. What the caller's own
- * kernel has received before is all that the caller can still read. The kernel itself says how much that is.
+ * A cut discards what waits for a caller that does not read, in this process and in its kernel. The caller can read
+ * only what its own kernel had received before the cut; the kernel reports how much that is.
  */
 import assert from "node:assert/strict";
 import { connect, type Socket } from "node:net";
@@ -32,14 +32,14 @@ import { waitFor } from "../support/wait-for.ts";
 const skip = cannotReadQueues;
 const hugeWindow = 2 ** 31 - 1;
 
-/** Bytes in the queues of both ends of a connection on this machine. */
+/** Bytes in the kernel queues of both ends of a local connection. */
 function queuesOf(socket: Socket, port: number): Readonly<{ unacked: number; received: number }> {
   const { localPort = 0 } = socket;
   return { unacked: queuesAt(port, localPort).unacked ?? 0, received: queuesAt(localPort, port).received };
 }
 
-/** Waits until nothing moves any more. */
-async function settled(what: string, measure: () => number): Promise<number> {
+/** Waits until the measured number has stopped changing. */
+async function untilStable(what: string, measure: () => number): Promise<number> {
   let before = -1;
   let same = 0;
   return waitFor(
@@ -55,7 +55,7 @@ async function settled(what: string, measure: () => number): Promise<number> {
 }
 
 for (const transport of ["plain", "tls"] as const) {
-  describe(`${transport}: behind a caller that does not read`, { skip }, () => {
+  describe(`${transport}: a caller that does not read`, { skip }, () => {
     let upstream: Upstream;
     let rig: Rig;
     before(async () => {
@@ -76,14 +76,14 @@ for (const transport of ["plain", "tls"] as const) {
       rig = await startRig([routeTo(upstream.port, { timeoutMs: 0 })], { config });
     });
     after(async () => {
-      await waitFor("every exchange to be over", () => rig.proxy.stats().exchanges.http === 0);
+      await waitFor("every exchange to end", () => rig.proxy.stats().exchanges.http === 0);
       await rig.close();
       await upstream.close();
     });
 
-    /** What was read before and not yet decrypted counts when its TLS record is complete. */
+    /** Bytes that were received but not yet decrypted count only once their TLS record is complete. */
     const slack = transport === "tls" ? 70_000 : 0;
-    async function stalled(alpn: string, ask: (socket: Socket) => void): Promise<Socket> {
+    async function openStalled(alpn: string, ask: (socket: Socket) => void): Promise<Socket> {
       const { port } = rig;
       const host = "127.0.0.1";
       const socket =
@@ -94,7 +94,7 @@ for (const transport of ["plain", "tls"] as const) {
       await new Promise((resolve) => socket.once(transport === "plain" ? "connect" : "secureConnect", resolve));
       ask(socket);
       socket.pause();
-      await settled("the system to take no more", () => {
+      await untilStable("the kernels to be full", () => {
         const { unacked, received } = queuesOf(socket, port);
         return unacked + received;
       });
@@ -102,19 +102,20 @@ for (const transport of ["plain", "tls"] as const) {
     }
 
     /**
-     * Cuts, then reads all there is. @returns how much more came than the caller's kernel had received before the cut
+     * Cuts the session and reads all there is. @returns bytes received beyond what the caller's kernel held before the
+     * cut
      */
     async function cutAndRead(socket: Socket, session: number): Promise<number> {
       const { unacked, received } = queuesOf(socket, rig.port);
-      assert.ok(unacked > 0, "the kernel of the proxy holds something");
+      assert.ok(unacked > 0, "the proxy's kernel holds bytes");
       const before = socket.bytesRead;
       await rig.apply(sessionRevoked(session));
-      assert.equal(queuesOf(socket, rig.port).unacked, 0, "and nothing any more when the cut is reported");
+      assert.equal(queuesOf(socket, rig.port).unacked, 0, "and holds none when the cut is reported");
       socket.resume();
-      await settled("everything to be read", () => socket.bytesRead);
-      const came = socket.bytesRead - before;
+      await untilStable("everything to be read", () => socket.bytesRead);
+      const receivedAfter = socket.bytesRead - before;
       socket.destroy();
-      return came - received;
+      return receivedAfter - received;
     }
 
     const head = (n: number, path: string): string =>
@@ -123,9 +124,9 @@ for (const transport of ["plain", "tls"] as const) {
       [1, "/pour"],
       [2, "/whole"],
     ] as const)
-      test(`HTTP/1, ${path}`, async () => {
+      test(`HTTP/1, ${path}: receives nothing after the cut`, async () => {
         await rig.apply(signedIn(n));
-        const socket = await stalled("http/1.1", (each) => each.write(head(n, path)));
+        const socket = await openStalled("http/1.1", (each) => each.write(head(n, path)));
         const beyond = await cutAndRead(socket, n);
         assert.ok(beyond <= slack, `${beyond} bytes left this machine after the cut`);
       });
@@ -135,9 +136,9 @@ for (const transport of ["plain", "tls"] as const) {
       [4, "/pour", 20],
       [5, "/whole", 1],
     ] as const)
-      test(`HTTP/2, ${path}, ${streams} streams`, async () => {
+      test(`HTTP/2, ${path}, ${streams} streams: receives nothing after the cut`, async () => {
         await rig.apply(signedIn(n));
-        const socket = await stalled("h2", (each) => {
+        const socket = await openStalled("h2", (each) => {
           const client = new RawHttp2(each, [initialWindow(hugeWindow)]);
           client.send(windowUpdate(0, hugeWindow - 65_535));
           for (let i = 0; i < streams; i++)
@@ -159,7 +160,7 @@ for (const transport of ["plain", "tls"] as const) {
   });
 }
 
-test("HTTP/2: a caller that reads keeps its connection, and what else it has there", { skip }, async (t) => {
+test("HTTP/2: a caller that reads keeps its connection and its other streams", { skip }, async (t) => {
   const upstream = await startUpstream((_req, res) => {
     const timer = setInterval(() => res.write("tick"), 5);
     res.on("close", () => clearInterval(timer));
@@ -175,13 +176,13 @@ test("HTTP/2: a caller that reads keeps its connection, and what else it has the
     [3, 2],
   ]);
   for (const [stream, n] of streams) client.send(headers(stream, endHeaders | endStream, ...requestLines(cookieOf(n))));
-  await waitFor("both to stream", () => client.stream(1).bytes > 0 && client.stream(3).bytes > 0);
+  await waitFor("both streams to carry data", () => client.stream(1).bytes > 0 && client.stream(3).bytes > 0);
 
   await rig.apply(sessionRevoked(1));
 
   await waitFor("the stream to be reset", () => client.stream(1).reset === 8);
   const before = client.stream(3).bytes;
-  await waitFor("the other one to go on", () => client.stream(3).bytes > before + 100);
+  await waitFor("the other stream to continue", () => client.stream(3).bytes > before + 100);
   assert.equal(client.closed, false);
   socket.destroy();
 });

@@ -1,6 +1,6 @@
 /**
- * A node whose Node has no `node:ffi` says so at its start. Its cuts reset connections of HTTP/1, which discards what
- * the kernel holds; of an HTTP/2 stream the kernel still sends what it held: what docs/receipts.md says of such a node.
+ * A node whose Node.js has no `node:ffi` warns at start-up. Its cuts reset HTTP/1 connections, which discards what the
+ * kernel holds. For an HTTP/2 stream the kernel still sends what it held, as docs/receipts.md states for such a node.
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
@@ -45,7 +45,7 @@ for (const transport of ["plain", "tls"] as const)
     }
 
     const held = (socket: Socket): number | null => queuesAt(started.port, socket.localPort ?? 0).unacked;
-    async function untilFull(socket: Socket): Promise<void> {
+    async function waitUntilFull(socket: Socket): Promise<void> {
       let last = -1;
       let same = 0;
       await waitFor(
@@ -60,31 +60,31 @@ for (const transport of ["plain", "tls"] as const)
       );
     }
 
-    test("it says so at its start", () => {
+    test("the node warns at start-up", () => {
       const text = "this node cannot read or bound what the kernel holds of its connections; receipts do not cover it";
       assert.deepEqual([started.warnings, started.unsentMax], [[text], "+Inf"]);
     });
 
-    test("a cut resets a connection of HTTP/1.1, and the kernel discards what it holds", async () => {
+    test("a cut resets an HTTP/1.1 connection, and the kernel discards what it holds", async () => {
       const socket = await caller("http/1.1");
       socket.pause();
       socket.write(`GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\n\r\n`);
-      await untilFull(socket);
+      await waitUntilFull(socket);
       await revoke(1);
       assert.equal(held(socket), null);
       socket.destroy();
     });
 
-    test("a cut resets a stream of HTTP/2 alone, behind what the kernel holds", async () => {
+    test("a cut resets only the HTTP/2 stream, after what the kernel holds", async () => {
       const socket = await caller("h2");
       const client = new RawHttp2(socket, [initialWindow(2 ** 31 - 1)]);
       client.send(windowUpdate(0, 2 ** 31 - 1 - 65_535));
       const line = [":method", "GET", ":scheme", "http", ":authority", "app.localhost", ":path", "/"];
       client.send(headers(1, endHeaders | endStream, ...line, "cookie", cookieOf(2)));
       socket.pause();
-      await untilFull(socket);
+      await waitUntilFull(socket);
       await revoke(2);
-      assert.notEqual(held(socket), null, "the connection stays");
+      assert.notEqual(held(socket), null, "the connection stays open");
       socket.resume();
       await waitFor("the stream to be reset", () => client.isOver(1), { withinMs: 60_000 });
       assert.equal(client.closed, false);
@@ -92,7 +92,7 @@ for (const transport of ["plain", "tls"] as const)
     });
   });
 
-test("a node in a sandbox that refuses to read the queues knows that it cannot", { skip }, async () => {
+test("a node whose sandbox forbids reading the queues detects that it cannot read them", { skip }, async () => {
   const program = new URL("sandboxed-process.ts", import.meta.url).pathname;
   const child = spawn(process.execPath, ["--no-warnings", program], { stdio: ["ignore", "pipe", "inherit"] });
   const [line] = await once(createInterface(child.stdout), "line");

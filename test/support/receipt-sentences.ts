@@ -27,8 +27,8 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "a cut discards the send queue of the connection",
     tests: [
-      "test/attacks/kernel-queue.test.ts › HTTP/1.1: complete answers on a connection that is kept",
-      "test/attacks/kernel-queue.test.ts › HTTP/2: complete answers",
+      "test/attacks/kernel-queue.test.ts › HTTP/1.1: complete responses on a kept-alive connection",
+      "test/attacks/kernel-queue.test.ts › HTTP/2: complete responses",
       "test/attacks/kernel-queue.test.ts › TCP tunnel",
       "test/attacks/kernel-queue.test.ts › an upload to an upstream that reads slowly",
     ],
@@ -36,8 +36,8 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "Answers that were complete in the process are cut too",
     tests: [
-      "test/attacks/kernel-queue.test.ts › HTTP/1.1: complete answers on a connection that is kept",
-      "test/attacks/kernel-queue.test.ts › HTTP/2: complete answers",
+      "test/attacks/kernel-queue.test.ts › HTTP/1.1: complete responses on a kept-alive connection",
+      "test/attacks/kernel-queue.test.ts › HTTP/2: complete responses",
       "test/attacks/kernel-queue.test.ts › TCP tunnel",
       "test/attacks/kernel-queue.test.ts › an upload to an upstream that reads slowly",
     ],
@@ -83,18 +83,18 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "its kernel sends what it already held: at most 80 KiB",
     tests: [
-      "test/attacks/frozen-node.test.ts › a node that wakes past its lease hands over what it had queued, and nothing else",
-      "test/attacks/frozen-node.test.ts › the kernel of a frozen node sends what it held, and no more than is stated",
-      "test/attacks/kernel-queue.test.ts › the kernel takes no more of a connection than is stated",
+      "test/attacks/frozen-node.test.ts › a node that wakes after its lease sends at most what it had queued",
+      "test/attacks/frozen-node.test.ts › the kernel of a frozen node sends what it held, at most the stated bound",
+      "test/attacks/kernel-queue.test.ts › the kernel holds at most the stated bound for a connection",
       "test/replication/wire/receipt-jws.test.ts › promises that no byte is carried, and with a fenced node mentions what a kernel may still send",
     ],
   },
   {
     says: "On waking, the process may also write what it had queued",
     tests: [
-      "test/attacks/frozen-node.test.ts › a node that wakes past its lease hands over what it had queued, and nothing else",
-      "test/attacks/frozen-node.test.ts › the kernel of a frozen node sends what it held, and no more than is stated",
-      "test/attacks/kernel-queue.test.ts › the kernel takes no more of a connection than is stated",
+      "test/attacks/frozen-node.test.ts › a node that wakes after its lease sends at most what it had queued",
+      "test/attacks/frozen-node.test.ts › the kernel of a frozen node sends what it held, at most the stated bound",
+      "test/attacks/kernel-queue.test.ts › the kernel holds at most the stated bound for a connection",
       "test/replication/wire/receipt-jws.test.ts › promises that no byte is carried, and with a fenced node names what a kernel may still send",
     ],
   },
@@ -281,7 +281,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   { says: "**Nothing of what a kernel holds on systems other than Linux**", untested: "names what is not promised" },
   {
     says: "Such a node logs `this node cannot read or bound",
-    tests: ["test/attacks/without-ffi.test.ts › it says so at its start"],
+    tests: ["test/attacks/without-ffi.test.ts › the node warns at start-up"],
   },
   { says: "**Nothing of the proxy's own pages**", untested: "names what is not promised" },
   {
@@ -424,12 +424,12 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "Its cuts still reset HTTP/1.1 connections and tunnels",
     tests: [
-      "test/attacks/without-ffi.test.ts › a cut resets a connection of HTTP/1.1, and the kernel discards what it holds",
+      "test/attacks/without-ffi.test.ts › a cut resets an HTTP/1.1 connection, and the kernel discards what it holds",
     ],
   },
   {
     says: "For a cut WebSocket that gets a close frame",
-    tests: ["test/attacks/without-ffi.test.ts › a cut resets a stream of HTTP/2 alone, behind what the kernel holds"],
+    tests: ["test/attacks/without-ffi.test.ts › a cut resets only the HTTP/2 stream, after what the kernel holds"],
   },
   { says: "They do not recover other lost changes", untested: "names what is not promised" },
   {
