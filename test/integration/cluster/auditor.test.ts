@@ -1,6 +1,6 @@
 /**
- * The life of a receipt on a real cluster: watched on a terminal while one node is silent and the leader dies, saved to a
- * file, and verified by an auditor.
+ * The life of a receipt on a real cluster: watched on a terminal while one node is silent and the leader dies, saved to
+ * a file, and verified by an auditor.
  *
  * The auditor has only that file and the public keys, and verifies after the whole cluster has stopped.
  */

@@ -1,6 +1,6 @@
 /**
- * Browser: a person without scripts at a cluster. It stores cookies per host, follows redirects, fills in the provider's
- * form, and records every step. For each step the test chooses the process, as a load balancer would.
+ * Browser: a person without scripts at a cluster. It stores cookies per host, follows redirects, fills in the
+ * provider's form, and records every step. For each step the test chooses the process, as a load balancer would.
  */
 import { sendUntilDecided } from "./client.ts";
 

@@ -1,7 +1,7 @@
 /**
- * Cluster: a real cluster on loopback for the tests of this folder. Postgres, NATS, brokers, authenticate and proxies are
- * separate processes, each with its own configuration and data folder. The demo identity provider, the upstream, the load
- * balancer and the relays run in the test's process.
+ * Cluster: a real cluster on loopback for the tests of this folder. Postgres, NATS, brokers, authenticate and proxies
+ * are separate processes, each with its own configuration and data folder. The demo identity provider, the upstream,
+ * the load balancer and the relays run in the test's process.
  *
  * Everything ends with `stop`, or when the test process ends for any reason.
  */

@@ -1,6 +1,6 @@
 /**
- * A copied data folder: a second process starts on a copy of a running proxy's folder, so two boots of one node decide at
- * once. Receipts count both, and the operator is notified once, with both boots.
+ * A copied data folder: a second process starts on a copy of a running proxy's folder, so two boots of one node decide
+ * at once. Receipts count both, and the operator is notified once, with both boots.
  */
 import assert from "node:assert/strict";
 import { cpSync, mkdirSync, readFileSync } from "node:fs";

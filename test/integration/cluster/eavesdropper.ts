@@ -1,6 +1,6 @@
 /**
- * Eavesdropper: an attacker on the network who reads everything, replays anything and sends forgeries, on NATS and between
- * a node and its broker, but holds no key of the cluster.
+ * Eavesdropper: an attacker on the network who reads everything, replays anything and sends forgeries, on NATS and
+ * between a node and its broker, but holds no key of the cluster.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";

@@ -1,5 +1,6 @@
 /**
- * NATS outages: NATS is an accelerator, so its loss only delays changes, and every projection ends with the digest of the log.
+ * NATS outages: NATS is an accelerator, so its loss only delays changes, and every projection ends with the digest of
+ * the log.
  *
  * The outage lasts a minute on purpose; no other wait of these tests is as long.
  */

@@ -1,6 +1,6 @@
 /**
- * Routes and staleness, on a real proxy that is cut off: `deny` routes end with the lease, `serve` routes after their own
- * grace, and a route without a setting follows the default.
+ * Routes and staleness, on a real proxy that is cut off: `deny` routes end with the lease, `serve` routes after their
+ * own grace, and a route without a setting follows the default.
  *
  * Every denial is temporary, and the routes recover with the next grant.
  */

@@ -1,10 +1,10 @@
 /**
- * What a complete receipt means for open exchanges: WebSockets, Server-Sent Events, downloads and uploads on two nodes of a
- * real cluster, under every change that can remove a right.
+ * What a complete receipt means for open exchanges: WebSockets, Server-Sent Events, downloads and uploads on two nodes
+ * of a real cluster, under every change that can remove a right.
  *
- * The upstream and the callers stamp what they send. Nothing sent after the receipt arrives in either direction, and the
- * exchanges of other people continue. Leases are default, W over a minute, so a receipt that completes within seconds
- * was confirmed by every node and did not wait for W.
+ * The upstream and the callers stamp what they send. Nothing sent after the receipt arrives in either direction, and
+ * the exchanges of other people continue. Leases are default, W over a minute, so a receipt that completes within
+ * seconds was confirmed by every node and did not wait for W.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";

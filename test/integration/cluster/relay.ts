@@ -15,7 +15,9 @@ export type Relay = Readonly<{
   /** Buffers what the target sends, until `release`. @returns a function that returns how many bytes are buffered */
   hold(): () => number;
   release(): void;
-  /** Forwards nothing in either direction, until `thaw`: connections stay open, new ones are accepted and not served. */
+  /**
+   * Forwards nothing in either direction, until `thaw`: connections stay open, new ones are accepted and not served.
+   */
   freeze(): void;
   thaw(): void;
   /** Breaks every connection and refuses new ones, until `restore`. */

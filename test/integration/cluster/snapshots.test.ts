@@ -1,5 +1,6 @@
 /**
- * Snapshots on a real cluster: real processes take, copy and load them while retention drops the log and appends continue.
+ * Snapshots on a real cluster: real processes take, copy and load them while retention drops the log and appends
+ * continue.
  *
  * Partitions and snapshots cover 100 events each; retention is one second.
  */

@@ -1,6 +1,6 @@
 /**
- * A cluster without NATS: everything continues over HTTPS. Long polls carry revocations, leases are renewed, and changes
- * are appended.
+ * A cluster without NATS: everything continues over HTTPS. Long polls carry revocations, leases are renewed, and
+ * changes are appended.
  *
  * NATS dies while the cluster runs, is down while every process starts, and returns. Times are printed, not asserted.
  */
