@@ -11,7 +11,7 @@
  */
 import { parseArgs } from "node:util";
 import { type Cluster, startCluster } from "../test/integration/cluster/cluster.ts";
-import { groupOf, keepWriting } from "../test/integration/failover/failing-over.ts";
+import { groupOf, startWriting } from "../test/integration/failover/failover-support.ts";
 import { startPostgresGroup } from "../test/support/postgres-group.ts";
 import { waitFor } from "../test/support/wait-for.ts";
 
@@ -45,7 +45,7 @@ async function failOver(cluster: Cluster): Promise<Row> {
   const quiet: number[] = [];
   for (let n = 0; n < quietChanges; n++) quiet.push(await change(`quiet-${n}`, performance.now()));
   const users = await Promise.all(["alice", "bob", "carol"].map((user) => cluster.session(user)));
-  const writing = users.map(({ userId }) => keepWriting(cluster, userId)); // so that commits wait on the old primary
+  const writing = users.map(({ userId }) => startWriting(cluster, userId)); // so that commits wait on the old primary
   await waitFor("some changes", () => writing.every((one) => one.done() > 10));
   const { promotedAt, oldPrimary: zombie } = await groupOf(cluster).failOver();
   const acknowledged = () =>

@@ -21,7 +21,7 @@ import { startPostgresGroup } from "../../support/postgres-group.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type Cluster, startCluster } from "../cluster/cluster.ts";
 import { waitForLogDigest } from "../cluster/digests.ts";
-import { groupOf, logAt } from "./failing-over.ts";
+import { groupOf, logAt } from "./failover-support.ts";
 
 const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
 let cluster: Cluster;

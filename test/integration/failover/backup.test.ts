@@ -27,36 +27,36 @@ import { findPostgresBinaries } from "../../support/postgres.ts";
 import { type ArchivedPostgres, startArchivedPostgres } from "../../support/postgres-backup.ts";
 import { withClient } from "../../support/postgres-client.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { leads, type Member, type Node, submitted, World } from "./in-process.ts";
+import { InProcessCluster, submitCommand, type TestBroker, type TestNode, waitToLead } from "./in-process.ts";
 
 const skip = findPostgresBinaries() === undefined ? "a backup needs local binaries of Postgres" : false;
 const run = promisify(execFile);
 let postgres: ArchivedPostgres;
 let database: string;
-let world: World;
+let testCluster: InProcessCluster;
 
 beforeEach(async () => {
   if (skip !== false) return;
   postgres = await startArchivedPostgres();
   database = await postgres.newDatabase();
-  world = new World(database);
+  testCluster = new InProcessCluster(database);
 });
 afterEach(async () => {
-  await world?.end();
+  await testCluster?.stop();
   await postgres?.stop();
 });
 
-async function ask(member: Member, command: Parameters<typeof asked>[0]): Promise<Link> {
-  return (await submitted(member, command)).link;
+async function ask(member: TestBroker, command: Parameters<typeof asked>[0]): Promise<Link> {
+  return (await submitCommand(member, command)).link;
 }
 
-async function configured(member: Member, { configHash, body }: StoredConfiguration): Promise<void> {
+async function configured(member: TestBroker, { configHash, body }: StoredConfiguration): Promise<void> {
   const command = { type: "activateConfiguration", nodeId: "proxy-1" as NodeId, configHash, body } as const;
   const result = await member.broker.databroker("proxy").submit(asked(command));
   assert.equal(result.type, "done");
 }
 
-async function untilApplied(node: Node, link: Link): Promise<void> {
+async function untilApplied(node: TestNode, link: Link): Promise<void> {
   await waitFor("the node to apply it", () => node.replica.applied.position >= link.position, { withinMs: 20_000 });
 }
 
@@ -77,9 +77,9 @@ test("restored to a point in time: an epoch above all that was met, old receipts
   skip,
   timeout: 360_000,
 }, async (t) => {
-  const first = await world.broker("broker-1");
-  await leads(first);
-  const node = await world.node("proxy-1", [first]);
+  const first = await testCluster.broker("broker-1");
+  await waitToLead(first);
+  const node = await testCluster.node("proxy-1", [first]);
   await ask(first, createSession("kept", "alice"));
   await ask(first, createSession("early", "bob"));
   await ask(first, revoke("early"));
@@ -95,14 +95,14 @@ test("restored to a point in time: an epoch above all that was met, old receipts
 
   // After noon there are more epochs, a revocation that the node has applied, and a session.
   await first.crash();
-  const second = await world.broker("broker-2");
-  await leads(second);
+  const second = await testCluster.broker("broker-2");
+  await waitToLead(second);
   node.relay.setTargets([second.port]);
   const revoked = await ask(second, revoke("late"));
   await configured(second, afterNoon);
   await second.crash();
-  const third = await world.broker("broker-3");
-  await leads(third);
+  const third = await testCluster.broker("broker-3");
+  await waitToLead(third);
   node.relay.setTargets([third.port]);
   const gone = await ask(third, createSession("gone", "dave"));
   await untilApplied(node, gone);
@@ -121,9 +121,9 @@ test("restored to a point in time: an epoch above all that was met, old receipts
   assert.equal(await before.configuration(afterNoon.configHash), undefined);
   await before.close();
 
-  const fourth = await world.broker("broker-4", { connectionString: at(restored.connectionString) });
+  const fourth = await testCluster.broker("broker-4", { connectionString: at(restored.connectionString) });
   node.relay.setTargets([fourth.port]);
-  await leads(fourth);
+  await waitToLead(fourth);
   await waitFor(
     "the node to stand on the restored log",
     async () => {
@@ -148,7 +148,7 @@ test("restored to a point in time: an epoch above all that was met, old receipts
       ),
     { withinMs: 20_000 },
   );
-  const newcomer = await world.node("proxy-2", [fourth]);
+  const newcomer = await testCluster.node("proxy-2", [fourth]);
   await waitFor("another node to serve", () => newcomer.permits("kept"), { withinMs: 20_000 });
   assert.ok(!newcomer.permits("late"), "and so for a node that never knew it");
   const receipt = await fourth.broker
@@ -162,8 +162,8 @@ test("a dump restored into another database is the whole log, and opens a new ep
   skip,
   timeout: 240_000,
 }, async () => {
-  const first = await world.broker("broker-1");
-  await leads(first);
+  const first = await testCluster.broker("broker-1");
+  await waitToLead(first);
   await ask(first, createSession("kept", "alice"));
   await ask(first, createSession("early", "bob"));
   const configuration = aConfiguration('{"region":"dumped"}');
@@ -176,15 +176,15 @@ test("a dump restored into another database is the whole log, and opens a new ep
   const other = await postgres.newDatabase();
   await run(join(postgres.binaries, "pg_restore"), ["-d", other, "--no-owner", dump]);
   folder.remove();
-  const second = await world.broker("broker-2", { connectionString: other });
-  await leads(second);
+  const second = await testCluster.broker("broker-2", { connectionString: other });
+  await waitToLead(second);
   assert.equal((await verifyLog(second.log)).type, "intact");
   assert.ok(sameLink((await second.log.linkAt(last.position)) ?? genesis, last));
   const stored = await second.broker.databroker("operator").configuration(configuration.configHash);
   assert.equal(stored && configTextOf(stored.body), '{"region":"dumped"}');
   const next = await ask(second, createSession("next", "carol"));
   assert.ok(next.epoch > last.epoch);
-  const node = await world.node("proxy-1", [second]);
+  const node = await testCluster.node("proxy-1", [second]);
   await waitFor("a node to serve", () => node.permits("kept"), { withinMs: 20_000 });
   assert.ok(!node.permits("early"));
   await withClient(other, (client) => client.query("select 1"));

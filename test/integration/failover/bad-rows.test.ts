@@ -11,11 +11,11 @@ import { startPostgres } from "../../support/postgres.ts";
 import { withClient } from "../../support/postgres-client.ts";
 import type { PostgresServer } from "../../support/service.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { leads, type Member, submitted, World } from "./in-process.ts";
+import { InProcessCluster, submitCommand, type TestBroker, waitToLead } from "./in-process.ts";
 
 const timing = { deltaMs: 1_000, windowMs: 60_000 };
 let server: PostgresServer;
-let world: World;
+let testCluster: InProcessCluster;
 let database: string;
 before(async () => {
   server = await startPostgres();
@@ -23,12 +23,12 @@ before(async () => {
 after(() => server.stop());
 beforeEach(async () => {
   database = await server.newDatabase();
-  world = new World(database, timing);
+  testCluster = new InProcessCluster(database, timing);
 });
-afterEach(() => world.end());
+afterEach(() => testCluster.stop());
 
-const submit = async (member: Member, session: string): Promise<Link> =>
-  (await submitted(member, createSession(session, "alice"))).link;
+const submit = async (member: TestBroker, session: string): Promise<Link> =>
+  (await submitCommand(member, createSession(session, "alice"))).link;
 const sql = (text: string, values: readonly unknown[]) =>
   withClient(database, async (client) => (await client.query(text, [...values])).rows);
 
@@ -60,9 +60,9 @@ const damages: readonly (readonly [string, "changed" | "missing", string])[] = [
 
 for (const [what, kind, damage] of damages) {
   test(`${what}: nothing of it is applied, the position is named, and what was applied is served`, async (t) => {
-    const first = await world.broker("broker-1");
-    await leads(first);
-    const node = await world.node("node", [first]);
+    const first = await testCluster.broker("broker-1");
+    await waitToLead(first);
+    const node = await testCluster.node("node", [first]);
     await submit(first, "kept");
     await waitFor("it to permit", () => node.permits("kept"), { withinMs: 20_000 });
     node.relay.cut();
@@ -73,7 +73,7 @@ for (const [what, kind, damage] of damages) {
 
     // A broker that starts now, and would have to fold it.
     const brokers = listener();
-    const second = await world.broker("broker-2", { logger: brokers.logger });
+    const second = await testCluster.broker("broker-2", { logger: brokers.logger });
     await first.crash();
     node.relay.setTargets([second.port]);
     node.relay.restore();

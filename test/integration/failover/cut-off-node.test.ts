@@ -9,35 +9,38 @@ import { createSession, revoke } from "../../broker/support.ts";
 import { startPostgres } from "../../support/postgres.ts";
 import type { PostgresServer } from "../../support/service.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { leads, submitted, World } from "./in-process.ts";
+import { InProcessCluster, submitCommand, waitToLead } from "./in-process.ts";
 
 const timing = { deltaMs: 1_000, windowMs: 5_000 };
 let server: PostgresServer;
-let world: World;
+let testCluster: InProcessCluster;
 before(async () => {
   server = await startPostgres();
 });
 after(() => server.stop());
 beforeEach(async () => {
-  world = new World(await server.newDatabase(), timing);
+  testCluster = new InProcessCluster(await server.newDatabase(), timing);
 });
-afterEach(() => world.end());
+afterEach(() => testCluster.stop());
 
 for (const ends of ["crashes", "hands over"] as const) {
   test(`the leader ${ends} while a serving node is cut off: the next one's receipt waits until that node's window has passed`, async (t) => {
-    const first = await world.broker("broker-1");
-    await leads(first);
-    const second = await world.broker("broker-2");
-    const [near, far] = await Promise.all([world.node("near", [first, second]), world.node("far", [first, second])]);
-    await submitted(first, createSession("s", "alice"));
+    const first = await testCluster.broker("broker-1");
+    await waitToLead(first);
+    const second = await testCluster.broker("broker-2");
+    const [near, far] = await Promise.all([
+      testCluster.node("near", [first, second]),
+      testCluster.node("far", [first, second]),
+    ]);
+    await submitCommand(first, createSession("s", "alice"));
     for (const node of [near, far]) await waitFor("it to permit", () => node.permits("s"), { withinMs: 20_000 });
 
     far.relay.cut();
     const cutAt = performance.now();
     if (ends === "crashes") await first.crash();
     else await first.broker.stop();
-    await leads(second);
-    const revoked = await submitted(second, revoke("s"));
+    await waitToLead(second);
+    const revoked = await submitCommand(second, revoke("s"));
     const revokedMs = performance.now() - cutAt;
     const databroker = second.broker.databroker("operator");
     const target = { type: "command", commandId: revoked.commandId } as const;

@@ -32,7 +32,7 @@ const build = "test";
 
 type Done = Extract<CommandResult, { type: "done" }>;
 
-export type Member = Readonly<{
+export type TestBroker = Readonly<{
   broker: Broker;
   log: EventLog;
   port: number;
@@ -40,7 +40,7 @@ export type Member = Readonly<{
   crash(): Promise<void>;
 }>;
 
-export type Node = Readonly<{
+export type TestNode = Readonly<{
   replica: ReplicaProcess;
   relay: Relay;
   client: BrokerClient;
@@ -54,7 +54,7 @@ export type Tls = Readonly<{ cert: string; key: string }>;
 
 export type Timing = Readonly<{ deltaMs: number; windowMs: number }>;
 
-export class World {
+export class InProcessCluster {
   readonly #connectionString: string;
   readonly #endings: (() => Promise<unknown>)[] = [];
   readonly timing: Timing;
@@ -84,7 +84,7 @@ export class World {
           ...{ connectionString, cluster, connectTimeoutMs: 2_000, writeTimeoutMs: 4_000, readTimeoutMs: 4_000 },
         }),
     }: Readonly<{ connectionString?: string; logger?: Logger; openLog?: () => Promise<EventLog> }> = {},
-  ): Promise<Member> {
+  ): Promise<TestBroker> {
     const log = await openLog();
     const port = await freePort();
     const broker = startBroker({
@@ -119,13 +119,13 @@ export class World {
 
   async node(
     name: string,
-    members: readonly Member[],
+    members: readonly TestBroker[],
     {
       region = "here",
       logger = quiet,
       dataDir = null,
     }: Readonly<{ region?: string; logger?: Logger; dataDir?: string | null }> = {},
-  ): Promise<Node> {
+  ): Promise<TestNode> {
     const relay = await startRelay({ targets: members.map(({ port }) => port) });
     const client = createBrokerClient({
       ...{ urls: [new URL(this.#url(relay.port))], cluster, role: "proxy", name, secret },
@@ -166,16 +166,16 @@ export class World {
     };
   }
 
-  async end(): Promise<void> {
+  async stop(): Promise<void> {
     for (const one of this.#endings.splice(0).reverse()) await one().catch(() => {});
   }
 }
 
-export const leads = (member: Member): Promise<true> =>
+export const waitToLead = (member: TestBroker): Promise<true> =>
   waitFor("it leads", () => member.broker.leading() || undefined, { withinMs: 30_000 });
 
 /** Asks as a caller does that wants it done: the same command again, while nobody can say what came of it. */
-export async function submitted(member: Member, command: Parameters<typeof asked>[0]): Promise<Done> {
+export async function submitCommand(member: TestBroker, command: Parameters<typeof asked>[0]): Promise<Done> {
   const databroker = member.broker.databroker(command.type === "revokeSession" ? "operator" : "authenticate");
   const request = asked(command);
   return waitFor(

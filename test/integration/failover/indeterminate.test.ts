@@ -11,11 +11,11 @@ import { findPostgresBinaries } from "../../support/postgres.ts";
 import { type PostgresGroup, startPostgresGroup } from "../../support/postgres-group.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type Relay, startRelay } from "../cluster/relay.ts";
-import { leads, type Member, World } from "./in-process.ts";
+import { InProcessCluster, type TestBroker, waitToLead } from "./in-process.ts";
 
 const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
 let group: PostgresGroup;
-let world: World;
+let testCluster: InProcessCluster;
 let relay: Relay;
 let database: string;
 let throughRelay: string;
@@ -29,10 +29,10 @@ beforeEach(async () => {
   const own = new URL(group.primary().connectionString(database));
   own.port = String(relay.port);
   throughRelay = own.href;
-  world = new World(throughRelay);
+  testCluster = new InProcessCluster(throughRelay);
 });
 afterEach(async () => {
-  await world?.end();
+  await testCluster?.stop();
   await relay?.close();
   await group?.stop();
 });
@@ -44,7 +44,7 @@ type Asked = {
   again: () => Promise<CommandResult>;
 };
 
-function ask(member: Member, sessionId: string): Asked {
+function ask(member: TestBroker, sessionId: string): Asked {
   const request = asked(createSession(sessionId, "alice"));
   const again = () => member.broker.databroker("authenticate").submit(request);
   return { commandId: request.commandId, sessionId, answer: again(), again };
@@ -64,9 +64,9 @@ async function settled({ answer, again }: Pick<Asked, "answer" | "again">): Prom
  * The standbys go while an append waits for them. What waits may also be a beat or the opening of an epoch: then they
  * come back first.
  */
-async function leaveAppendWaiting(member: Member): Promise<void> {
+async function leaveAppendWaiting(member: TestBroker): Promise<void> {
   for (let attempts = 0; attempts < 10; attempts++) {
-    await leads(member);
+    await waitToLead(member);
     await group.detachStandbys();
     const waiting = await waitFor("a commit that waits for a standby", async () => {
       const rows = await group.sql("select query from pg_stat_activity where wait_event = 'SyncRep'");
@@ -79,7 +79,7 @@ async function leaveAppendWaiting(member: Member): Promise<void> {
 }
 
 /** How often each command stands in the log, by its cause. */
-async function timesInLog(member: Member): Promise<Map<string, number>> {
+async function timesInLog(member: TestBroker): Promise<Map<string, number>> {
   const times = new Map<string, number>();
   assert.equal((await verifyLog(member.log)).type, "intact");
   const page = await member.log.read(genesis, 10_000);
@@ -97,14 +97,14 @@ test("the connection is cut after the server has committed and before its answer
   skip,
   timeout: 240_000,
 }, async (t) => {
-  const member = await world.broker("broker-1");
-  await leads(member);
+  const member = await testCluster.broker("broker-1");
+  await waitToLead(member);
   await ask(member, "before").answer;
   const committed: number[] = [];
   const all: Asked[] = [];
   const isSeen = (): boolean => committed.some((count) => count > 0);
   for (let round = 0; round < 8 || (round < 40 && !isSeen()); round++) {
-    await leads(member);
+    await waitToLead(member);
     const [head] = await group.sql("select pos::int as pos from cardea.log_head", database);
     const kept = relay.hold();
     const own = Array.from({ length: 5 }, (_, n) => ask(member, `s${round}-${n}`));
@@ -134,8 +134,8 @@ test("a cancelled wait for a standby makes an event visible, and nobody is told 
   skip,
   timeout: 240_000,
 }, async (t) => {
-  const member = await world.broker("broker-1");
-  await leads(member);
+  const member = await testCluster.broker("broker-1");
+  await waitToLead(member);
   await ask(member, "before").answer;
   // Commands arrive all the time, so that a change is under way when the standbys go.
   const all: (Asked & { answered: boolean; done: boolean })[] = [];

@@ -9,18 +9,18 @@ import { createSession } from "../../broker/support.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import { type PostgresGroup, startPostgresGroup } from "../../support/postgres-group.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { leads, submitted, World } from "./in-process.ts";
+import { InProcessCluster, submitCommand, waitToLead } from "./in-process.ts";
 
 const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
 let group: PostgresGroup;
-let world: World;
+let testCluster: InProcessCluster;
 
 before(async () => {
   if (skip !== false) return;
   group = await startPostgresGroup({ synchrony: "quorum" });
 });
 after(async () => {
-  await world?.end();
+  await testCluster?.stop();
   await group?.stop();
 });
 
@@ -29,16 +29,16 @@ test("who looks at an old primary which lives on hears of a later epoch from the
   timeout: 240_000,
 }, async () => {
   const servers = await group.newDatabase();
-  world = new World(servers);
+  testCluster = new InProcessCluster(servers);
   const database = new URL(servers.replace(/,[^/]*/, "")).pathname.slice(1);
-  const first = await world.broker("broker-1");
-  await leads(first);
-  const second = await world.broker("broker-2");
+  const first = await testCluster.broker("broker-1");
+  await waitToLead(first);
+  const second = await testCluster.broker("broker-2");
   // It knows no other server, so whatever it learns of another epoch it learns from its neighbours.
-  const stuck = await world.broker("broker-3", { connectionString: group.only(group.primary(), database) });
+  const stuck = await testCluster.broker("broker-3", { connectionString: group.only(group.primary(), database) });
   for (const { broker } of [first, second, stuck])
     await waitFor("it to know the others", () => Number(broker.metrics()["neighbours"]) === 2, { withinMs: 30_000 });
-  await submitted(first, createSession("s", "alice"));
+  await submitCommand(first, createSession("s", "alice"));
   await group.replicated();
   const before = Number(first.broker.metrics()["epoch"]);
   let newest = 0 as Epoch;
@@ -53,7 +53,7 @@ test("who looks at an old primary which lives on hears of a later epoch from the
 
   await first.crash();
   await group.failOver();
-  await leads(second);
+  await waitToLead(second);
   await waitFor("it to have heard of the new epoch", () => newest > before, { withinMs: 30_000 });
   assert.equal((await log.observe()).epoch, before, "where it looks there is none");
 });

@@ -13,14 +13,14 @@ import { startPostgres } from "../../support/postgres.ts";
 import { withClient } from "../../support/postgres-client.ts";
 import type { PostgresServer } from "../../support/service.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { leads, type Member, type Node, submitted, type Tls, World } from "./in-process.ts";
+import { InProcessCluster, submitCommand, type TestBroker, type TestNode, type Tls, waitToLead } from "./in-process.ts";
 
 const timing = { deltaMs: 1_500, windowMs: 30_000 };
 const folder = new TemporaryFolder("leases");
 let server: PostgresServer;
 let database: string;
 let tls: Tls;
-let world: World;
+let testCluster: InProcessCluster;
 
 before(async () => {
   const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(folder.path, name)) as [string, string];
@@ -41,9 +41,9 @@ after(async () => {
 });
 beforeEach(async () => {
   database = await server.newDatabase();
-  world = new World(database, timing, { tls });
+  testCluster = new InProcessCluster(database, timing, { tls });
 });
-afterEach(() => world.end());
+afterEach(() => testCluster.stop());
 
 /** Boots in the table, by node, with the window each was written with. */
 const rows = (): Promise<{ node: string; boot: string; window: number }[]> =>
@@ -52,21 +52,21 @@ const rows = (): Promise<{ node: string; boot: string; window: number }[]> =>
     async (client) =>
       (await client.query("select node, boot, window_ms::int as window from cardea.lessee order by 1, 2")).rows,
   );
-const receipt = (member: Member, commandId: string, timeoutMs: number) =>
+const receipt = (member: TestBroker, commandId: string, timeoutMs: number) =>
   member.broker
     .databroker("operator")
     .receipt({ type: "command", commandId: commandId as never }, { wait: "all", timeoutMs });
-const ready = async (node: Node): Promise<void> => {
+const ready = async (node: TestNode): Promise<void> => {
   assert.ok(await node.replica.whenReady(60_000), node.replica.ready().reasons.join());
 };
 
 test("without NATS, renewals, confirmations and changes go over HTTPS, also when the leader is replaced", {
   timeout: 120_000,
 }, async (t) => {
-  const first = await world.broker("broker-1");
-  await leads(first);
-  const second = await world.broker("broker-2");
-  const node = await world.node("proxy-1", [first, second]);
+  const first = await testCluster.broker("broker-1");
+  await waitToLead(first);
+  const second = await testCluster.broker("broker-2");
+  const node = await testCluster.node("proxy-1", [first, second]);
   await ready(node);
   for (const [member, session] of [
     [first, "s1"],
@@ -75,13 +75,13 @@ test("without NATS, renewals, confirmations and changes go over HTTPS, also when
     if (member === second) {
       await first.crash();
       node.relay.setTargets([second.port]);
-      await leads(second);
+      await waitToLead(second);
       await ready(node);
     }
-    await submitted(member, createSession(session, "alice"));
+    await submitCommand(member, createSession(session, "alice"));
     await waitFor("it to permit", () => node.permits(session));
     const at = performance.now();
-    const { commandId } = await submitted(member, revoke(session));
+    const { commandId } = await submitCommand(member, revoke(session));
     await waitFor("it to deny", () => !node.permits(session));
     t.diagnostic(`a revocation was enforced ${Math.round(performance.now() - at)} ms after it was asked for`);
     const answer = await receipt(member, commandId, 30_000);
@@ -93,11 +93,11 @@ test("without NATS, renewals, confirmations and changes go over HTTPS, also when
 test("a node stands in the lessee table with its window before its first grant counts, leaves with its goodbye, and is replaced by its next boot", {
   timeout: 120_000,
 }, async () => {
-  const member = await world.broker("broker-1");
-  await leads(member);
+  const member = await testCluster.broker("broker-1");
+  await waitToLead(member);
   const [one, two] = await Promise.all([
-    world.node("proxy-1", [member]),
-    world.node("proxy-2", [member], { dataDir: join(folder.path, "proxy-2") }),
+    testCluster.node("proxy-1", [member]),
+    testCluster.node("proxy-2", [member], { dataDir: join(folder.path, "proxy-2") }),
   ]);
   let early = false;
   while (!one.replica.ready().ready) {
@@ -112,7 +112,7 @@ test("a node stands in the lessee table with its window before its first grant c
     [one, two].map(({ replica }) => ({ node: replica.node, boot: replica.boot, window: timing.windowMs })),
   );
 
-  await submitted(member, createSession("s", "alice"));
+  await submitCommand(member, createSession("s", "alice"));
   for (const node of [one, two]) await waitFor("it to permit", () => node.permits("s"));
   assert.equal(await one.replica.goodbye(), true);
   assert.equal(one.permits("s"), false, "whoever said goodbye permits nothing");
@@ -120,13 +120,13 @@ test("a node stands in the lessee table with its window before its first grant c
 
   // Ended without a goodbye: its row stays, and a receipt waits for it until its next boot names it.
   await two.replica.stop();
-  const { commandId } = await submitted(member, revoke("s"));
+  const { commandId } = await submitCommand(member, revoke("s"));
   const waiting = await receipt(member, commandId, 0);
   assert.deepEqual(
     waiting.nodes.map(({ node, status }) => [node, status]),
     [["proxy-2", "unconfirmed"]],
   );
-  const again = await world.node("proxy-2", [member], { dataDir: join(folder.path, "proxy-2") });
+  const again = await testCluster.node("proxy-2", [member], { dataDir: join(folder.path, "proxy-2") });
   await ready(again);
   const done = await receipt(member, commandId, 30_000);
   assert.deepEqual(

@@ -14,36 +14,36 @@ import { TemporaryFolder } from "../../support/child.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import { startPostgresGroup } from "../../support/postgres-group.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { leads, type Member, type Node, submitted, World } from "./in-process.ts";
+import { InProcessCluster, submitCommand, type TestBroker, type TestNode, waitToLead } from "./in-process.ts";
 
 const timing = { deltaMs: 1_000, windowMs: 6_000 };
 const withoutBinaries = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
-let world: World;
-afterEach(() => world.end());
+let testCluster: InProcessCluster;
+afterEach(() => testCluster.stop());
 
 test("an asynchronous standby without a node's lease is promoted: no receipt is complete before that node's window has passed, and its name is said", {
   skip: withoutBinaries,
   timeout: 240_000,
 }, async (t) => {
   await using group = await startPostgresGroup({ synchrony: "asynchronous" });
-  world = new World(await group.newDatabase(), timing);
-  const first = await world.broker("broker-1");
-  await leads(first);
-  const second = await world.broker("broker-2");
-  const near = await world.node("near", [first, second]);
-  await submitted(first, createSession("s", "alice"));
-  await submitted(first, activated("far"));
+  testCluster = new InProcessCluster(await group.newDatabase(), timing);
+  const first = await testCluster.broker("broker-1");
+  await waitToLead(first);
+  const second = await testCluster.broker("broker-2");
+  const near = await testCluster.node("near", [first, second]);
+  await submitCommand(first, createSession("s", "alice"));
+  await submitCommand(first, activated("far"));
   await waitFor("it to permit", () => near.permits("s"), { withinMs: 20_000 });
   await group.replicated();
   await group.detachStandbys();
-  const far = await world.node("far", [first, second]);
+  const far = await testCluster.node("far", [first, second]);
   await waitFor("it to permit", () => far.permits("s"), { withinMs: 20_000 });
 
   far.relay.cut();
   await first.crash();
   await group.kill();
   await group.failOver();
-  await leads(second);
+  await waitToLead(second);
   const seen = await revokedWhile(far, second);
   t.diagnostic(`complete ${Math.round(seen.completeMs)} ms after the revocation`);
   const named = seen.receipts.find(({ nodes }) => nodes.length > 1)?.nodes ?? [];
@@ -64,24 +64,24 @@ test("an older copy is put in the place of a file log: no receipt is complete be
   t.after(() => folder.remove());
   const [path, copy] = [join(folder.path, "log.db"), join(folder.path, "copy.db")];
   const openLog = () => openSqliteLog({ path, cluster });
-  world = new World("", timing);
-  const before = await world.broker("broker-1", { openLog });
-  await leads(before);
-  await submitted(before, createSession("s", "alice"));
+  testCluster = new InProcessCluster("", timing);
+  const before = await testCluster.broker("broker-1", { openLog });
+  await waitToLead(before);
+  await submitCommand(before, createSession("s", "alice"));
   await before.crash();
   copyFileSync(path, copy);
 
-  const lost = await world.broker("broker-1", { openLog });
-  await leads(lost);
-  const far = await world.node("far", [lost]);
+  const lost = await testCluster.broker("broker-1", { openLog });
+  await waitToLead(lost);
+  const far = await testCluster.node("far", [lost]);
   await waitFor("it to permit", () => far.permits("s"), { withinMs: 20_000 });
   far.relay.cut();
   await lost.crash();
   for (const ending of ["-wal", "-shm"]) rmSync(`${path}${ending}`, { force: true });
   copyFileSync(copy, path);
 
-  const restored = await world.broker("broker-1", { openLog });
-  await leads(restored);
+  const restored = await testCluster.broker("broker-1", { openLog });
+  await waitToLead(restored);
   const seen = await revokedWhile(far, restored);
   t.diagnostic(`complete ${Math.round(seen.completeMs)} ms after the revocation`);
   assert.deepEqual(
@@ -94,17 +94,17 @@ test("a broker on the same file log waits for no lost lease after a restart", { 
   const folder = new TemporaryFolder("same-file");
   t.after(() => folder.remove());
   const openLog = () => openSqliteLog({ path: join(folder.path, "log.db"), cluster });
-  world = new World("", timing);
-  const before = await world.broker("broker-1", { openLog });
-  await leads(before);
-  const near = await world.node("near", [before]);
-  await submitted(before, createSession("s", "alice"));
+  testCluster = new InProcessCluster("", timing);
+  const before = await testCluster.broker("broker-1", { openLog });
+  await waitToLead(before);
+  const near = await testCluster.node("near", [before]);
+  await submitCommand(before, createSession("s", "alice"));
   await waitFor("it to permit", () => near.permits("s"), { withinMs: 20_000 });
   await before.crash();
-  const again = await world.broker("broker-1", { openLog });
-  await leads(again);
+  const again = await testCluster.broker("broker-1", { openLog });
+  await waitToLead(again);
   near.relay.setTargets([again.port]);
-  const { commandId } = await submitted(again, revoke("s"));
+  const { commandId } = await submitCommand(again, revoke("s"));
   const target = { type: "command", commandId } as const;
   const receipt = await again.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 20_000 });
   assert.deepEqual(
@@ -121,10 +121,10 @@ const activated = (node: string) =>
  * while.
  */
 async function revokedWhile(
-  far: Node,
-  leader: Member,
+  far: TestNode,
+  leader: TestBroker,
 ): Promise<Readonly<{ receipts: readonly Receipt[]; completeMs: number }>> {
-  const { commandId } = await submitted(leader, revoke("s"));
+  const { commandId } = await submitCommand(leader, revoke("s"));
   const revokedAt = performance.now();
   const databroker = leader.broker.databroker("operator");
   const receipts: Receipt[] = [];

@@ -6,14 +6,14 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { findPostgresBinaries } from "../../support/postgres.ts";
-import { backedUpAndRestored, commandsIn } from "./procedures.ts";
+import { assertBackupRestores, commandsAfter } from "./procedures.ts";
 import { startOnPostgres } from "./procedures-on-postgres.ts";
 
 const timeout = 1_800_000;
 const skip = findPostgresBinaries() === undefined ? "a backup needs local binaries of Postgres" : false;
 
 test("a dump of a log in Postgres, restored twice", { timeout, skip }, async (t) => {
-  const [backup = "", restore = ""] = commandsIn("**A dump**", 2);
+  const [backup = "", restore = ""] = commandsAfter("**A dump**", 2);
   const { postgres, server, urlFile, databaseUrl } = await startOnPostgres(t);
   let url = databaseUrl;
   for (const round of [1, 2]) {
@@ -22,7 +22,7 @@ test("a dump of a log in Postgres, restored twice", { timeout, skip }, async (t)
     const RESTORED_URL = await postgres.newDatabase();
     const env = { DATABASE_URL: url, BACKUP, RESTORED_URL, URL_FILE: urlFile, PATH: postgres.binaries };
     const back = (): Promise<void> => server.perform(backup, env);
-    await backedUpAndRestored(server, { back, restore: () => server.perform(restore, env) }, round);
+    await assertBackupRestores(server, { back, restore: () => server.perform(restore, env) }, round);
     url = RESTORED_URL;
   }
 });

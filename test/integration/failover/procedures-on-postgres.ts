@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { TemporaryFolder } from "../../support/child.ts";
 import { startArchivedPostgres } from "../../support/postgres-backup.ts";
-import { startServer } from "./procedures.ts";
+import { startInstallation } from "./procedures.ts";
 
 /** A broker on a new database, whose connection string lies in a file as the page has it. */
 export async function startOnPostgres(t: TestContext) {
@@ -19,6 +19,6 @@ export async function startOnPostgres(t: TestContext) {
   const databaseUrl = await postgres.newDatabase();
   writeFileSync(urlFile, databaseUrl, { mode: 0o600 });
   const store = { databroker_storage_type: "postgres", databroker_storage_connection_string_file: urlFile };
-  const server = await startServer(t, store, { split: true });
+  const server = await startInstallation(t, store, { split: true });
   return { postgres, server, urlFile, databaseUrl };
 }

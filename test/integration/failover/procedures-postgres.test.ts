@@ -6,14 +6,14 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { freePort } from "../../support/free-port.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
-import { backedUpAndRestored, commandsIn } from "./procedures.ts";
+import { assertBackupRestores, commandsAfter } from "./procedures.ts";
 import { startOnPostgres } from "./procedures-on-postgres.ts";
 
 const timeout = 1_800_000;
 const skip = findPostgresBinaries() === undefined ? "a backup needs local binaries of Postgres" : false;
 
 test("a log in Postgres, restored to a point in time twice", { timeout, skip }, async (t) => {
-  const [backup = "", restore = ""] = commandsIn("**Postgres, to a point in time.**", 2);
+  const [backup = "", restore = ""] = commandsAfter("**Postgres, to a point in time.**", 2);
   const { postgres, server, urlFile, databaseUrl } = await startOnPostgres(t);
   let current = { url: databaseUrl, stop: () => postgres.kill() };
   for (const round of [1, 2]) {
@@ -42,7 +42,7 @@ test("a log in Postgres, restored to a point in time twice", { timeout, skip }, 
       await server.perform(backup, env);
       await postgres.restorePoint(env.POINT, before.url);
     };
-    await backedUpAndRestored(server, { back, restore: () => server.perform(restore, env, others) }, round);
+    await assertBackupRestores(server, { back, restore: () => server.perform(restore, env, others) }, round);
     current = next;
   }
 });

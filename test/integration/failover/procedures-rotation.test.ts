@@ -8,7 +8,7 @@ import { generateKeyPairSync } from "node:crypto";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { waitFor } from "../../support/wait-for.ts";
-import { aSecret, patience, type Server, startServer } from "./procedures.ts";
+import { type Installation, newSecret, patience, startInstallation } from "./procedures.ts";
 
 const timeout = 1_800_000;
 type Rotated = "shared_secret" | "cookie_secret" | "signing_key";
@@ -17,7 +17,7 @@ const aSigningKey = (): string =>
   String(generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey.export({ type: "pkcs8", format: "pem" }));
 
 /** A receipt of this secret's time, and the key set that the page says to keep. */
-async function keepReceipt(server: Server, name: string): Promise<Readonly<{ receipt: string; keys: string }>> {
+async function keepReceipt(server: Installation, name: string): Promise<Readonly<{ receipt: string; keys: string }>> {
   const receipt = join(server.folder, `receipt-${name}`);
   const keys = join(server.folder, `keys-${name}.json`);
   await server.signIn(`revoked-${name}`);
@@ -39,7 +39,7 @@ async function keepReceipt(server: Server, name: string): Promise<Readonly<{ rec
 
 /** Each round of the table is a restart with other secrets; people stay signed in, and sign in, in each of them. */
 async function rotated(t: TestContext, secret: Rotated): Promise<void> {
-  const server = await startServer(t, { databroker_storage_type: "file" });
+  const server = await startInstallation(t, { databroker_storage_type: "file" });
   const first: string | undefined = secret === "signing_key" ? undefined : server.secrets[secret];
   let people = [{ ...(await server.signIn("alice")), under: first }];
   let old = first;
@@ -49,7 +49,7 @@ async function rotated(t: TestContext, secret: Rotated): Promise<void> {
     // The page keeps shared_secret_previous until every session from before has ended.
     if (secret === "shared_secret") people = people.filter(({ under }) => under === old);
     assert.ok(people.length > 0);
-    const young = secret === "signing_key" ? aSigningKey() : aSecret();
+    const young = secret === "signing_key" ? aSigningKey() : newSecret();
     const rounds = [
       { [secret]: old, [`${secret}_previous`]: young },
       { [secret]: young, [`${secret}_previous`]: old ?? "derived" },

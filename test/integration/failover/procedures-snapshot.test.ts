@@ -4,19 +4,19 @@
  */
 import { join } from "node:path";
 import { test } from "node:test";
-import { backedUpAndRestored, commandsIn, startServer } from "./procedures.ts";
+import { assertBackupRestores, commandsAfter, startInstallation } from "./procedures.ts";
 
 const timeout = 1_800_000;
 
 test("a log begun anew behind a snapshot, with the keys of people, twice", { timeout }, async (t) => {
-  const [saveKeys = "", restore = ""] = commandsIn("**Without any backup**", 2);
-  const server = await startServer(t, { databroker_storage_type: "file" });
+  const [saveKeys = "", restore = ""] = commandsAfter("**Without any backup**", 2);
+  const server = await startInstallation(t, { databroker_storage_type: "file" });
   for (const round of [1, 2]) {
     const env = { DATA: server.dataDir, KEYS: join(server.folder, `keys-${round}`) };
     const back = async (): Promise<void> => {
       await server.cardea("snapshot", "create");
       await server.perform(saveKeys, env);
     };
-    await backedUpAndRestored(server, { back, restore: () => server.perform(restore, env) }, round);
+    await assertBackupRestores(server, { back, restore: () => server.perform(restore, env) }, round);
   }
 });

@@ -5,18 +5,18 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { backedUpAndRestored, commandsIn, startServer } from "./procedures.ts";
+import { assertBackupRestores, commandsAfter, startInstallation } from "./procedures.ts";
 
 const timeout = 1_800_000;
 
 test("a log in a file, backed up and restored twice", { timeout }, async (t) => {
-  const [backup = "", restore = ""] = commandsIn("**A log in a file.**", 2);
-  const server = await startServer(t, { databroker_storage_type: "file" });
+  const [backup = "", restore = ""] = commandsAfter("**A log in a file.**", 2);
+  const server = await startInstallation(t, { databroker_storage_type: "file" });
   for (const round of [1, 2]) {
     const folder = join(server.folder, `backup-${round}`);
     mkdirSync(folder);
     const env = { DATA: server.dataDir, BACKUP: folder };
     const back = (): Promise<void> => server.perform(backup, env);
-    await backedUpAndRestored(server, { back, restore: () => server.perform(restore, env) }, round);
+    await assertBackupRestores(server, { back, restore: () => server.perform(restore, env) }, round);
   }
 });

@@ -22,10 +22,10 @@ const run = promisify(execFile);
 const root = new URL("../../../", import.meta.url).pathname;
 const mainFile = join(root, "src/main.ts");
 export const patience = { withinMs: 60_000 };
-export const aSecret = (): string => randomBytes(32).toString("base64");
+export const newSecret = (): string => randomBytes(32).toString("base64");
 
 /** The blocks of commands behind a sentence of docs/backup.md, in order. */
-export function commandsIn(after: string, count: number): string[] {
+export function commandsAfter(after: string, count: number): string[] {
   const page = readFileSync(join(root, "docs/backup.md"), "utf8");
   const at = page.indexOf(after);
   assert.ok(at !== -1, `docs/backup.md has no "${after}"`);
@@ -44,17 +44,17 @@ export class CommandFailedError extends Error {
 }
 
 /** Runs a command of the program in this process, which spares the start of another one. @returns its output */
-async function succeed(args: readonly string[]): Promise<string> {
+async function runOrFail(args: readonly string[]): Promise<string> {
   const { code, out, err } = await runCardea(args);
   if (code !== 0) throw new CommandFailedError(args, { code, err });
   return out;
 }
 
-export type Server = Awaited<ReturnType<typeof startServer>>;
+export type Installation = Awaited<ReturnType<typeof startInstallation>>;
 type Settings = Readonly<Record<string, unknown>>;
 
 /** @param store settings of the process that has the log @param split: a broker with the log in a process of its own */
-export async function startServer(
+export async function startInstallation(
   t: TestContext,
   store: Settings,
   { split = false }: Readonly<{ split?: boolean }> = {},
@@ -63,7 +63,7 @@ export async function startServer(
   const ports = await freePorts(4);
   const [port = 0, metrics = 0, brokerPort = 0, brokerMetrics = 0] = ports;
   const url = (host: string): string => `http://${host}.localhost:${port}/`;
-  const client = { id: "cardea", secret: aSecret() };
+  const client = { id: "cardea", secret: newSecret() };
   const redirectUris = [`${url("authenticate")}oauth2/callback`];
   const provider = await startProvider(t, [{ ...client, redirectUris }]);
   const upstream = createServer((_req, res) => res.end("hello"));
@@ -85,7 +85,7 @@ export async function startServer(
   );
   const operated = split ? front : all;
   const visitors: Visitor[] = [];
-  const secrets = { shared_secret: aSecret(), cookie_secret: aSecret() };
+  const secrets = { shared_secret: newSecret(), cookie_secret: newSecret() };
 
   const configure = (more: Settings = {}): void => {
     const to = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
@@ -131,7 +131,7 @@ export async function startServer(
   const stop = async (): Promise<void> => {
     for (const unit of [...units.keys()].reverse()) await stopUnit(unit);
   };
-  const cardeaOn = (file: string, args: readonly string[]): Promise<string> => succeed([...args, "-c", file]);
+  const cardeaOn = (file: string, args: readonly string[]): Promise<string> => runOrFail([...args, "-c", file]);
   t.after(async () => {
     await stop();
     for (const visitor of visitors) await visitor.close();
@@ -146,7 +146,7 @@ export async function startServer(
     ...{ secrets, configure, start, stop, dataDir, config },
     cardea: (...args: readonly string[]): Promise<string> => cardeaOn(operated.config, args),
     /** A command that needs no server. @throws CommandFailedError */
-    check: (...args: readonly string[]): Promise<string> => succeed(args),
+    check: (...args: readonly string[]): Promise<string> => runOrFail(args),
     log: (): string => [...units.values()].map(({ child }) => child?.log() ?? "").join("\n"),
     async restart() {
       await stop();
@@ -203,8 +203,8 @@ export async function startServer(
 }
 
 /** What a backup and a restore leave of people and of what was revoked. */
-export async function backedUpAndRestored(
-  server: Server,
+export async function assertBackupRestores(
+  server: Installation,
   { back, restore }: Readonly<{ back: () => Promise<void>; restore: () => Promise<void> }>,
   round: number,
 ): Promise<void> {

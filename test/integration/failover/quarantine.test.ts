@@ -11,26 +11,29 @@ import { createSession, quiet, revoke } from "../../broker/support.ts";
 import { startPostgres } from "../../support/postgres.ts";
 import type { PostgresServer } from "../../support/service.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { leads, submitted, World } from "./in-process.ts";
+import { InProcessCluster, submitCommand, waitToLead } from "./in-process.ts";
 
 let server: PostgresServer;
-let world: World;
+let testCluster: InProcessCluster;
 before(async () => {
   server = await startPostgres();
-  world = new World(await server.newDatabase(), { deltaMs: 5_000, windowMs: 65_000 });
+  testCluster = new InProcessCluster(await server.newDatabase(), { deltaMs: 5_000, windowMs: 65_000 });
 });
 after(async () => {
-  await world.end();
+  await testCluster.stop();
   await server.stop();
 });
 
 test("a node whose projection is another at the same link is found out, permits nothing, and comes back with the log's", async () => {
-  const member = await world.broker("broker-1");
-  await leads(member);
+  const member = await testCluster.broker("broker-1");
+  await waitToLead(member);
   const alarms: string[] = [];
   const logger: Logger = { ...quiet, error: (_fields, message) => void alarms.push(message) };
-  const [sound, bent] = [await world.node("sound", [member]), await world.node("bent", [member], { logger })];
-  for (const id of ["victim", "bystander", "kept"]) await submitted(member, createSession(id, "alice"));
+  const [sound, bent] = [
+    await testCluster.node("sound", [member]),
+    await testCluster.node("bent", [member], { logger }),
+  ];
+  for (const id of ["victim", "bystander", "kept"]) await submitCommand(member, createSession(id, "alice"));
   for (const node of [sound, bent])
     await waitFor("it to permit", () => node.permits("kept") && node.permits("bystander"), { withinMs: 30_000 });
 
@@ -42,7 +45,7 @@ test("a node whose projection is another at the same link is found out, permits 
     if (event.type !== "SessionRevoked") return fold(recorded);
     return fold({ ...recorded, event: { ...event, sessionId: "bystander" as SessionId } });
   };
-  const { link } = await submitted(member, revoke("victim"));
+  const { link } = await submitCommand(member, revoke("victim"));
   await waitFor("the sound node to have it", () => sound.replica.applied.position >= link.position);
   await waitFor("the bent one to be found out", () => /quarantined/.test(alarms.join()), { withinMs: 30_000 });
   await waitFor(
@@ -60,9 +63,9 @@ test("a node whose projection is another at the same link is found out, permits 
 });
 
 test("while the log cannot be read it stays quarantined, on routes that serve without a lease, too", async () => {
-  const member = await world.broker("broker-2");
-  const node = await world.node("other", [member]);
-  await submitted(member, createSession("more", "alice"));
+  const member = await testCluster.broker("broker-2");
+  const node = await testCluster.node("other", [member]);
+  await submitCommand(member, createSession("more", "alice"));
   await waitFor("it to permit", () => node.permits("more"), { withinMs: 60_000 });
   const { projection } = node.replica;
   const fold = projection.apply.bind(projection);
@@ -83,8 +86,8 @@ test("while the log cannot be read it stays quarantined, on routes that serve wi
       throw answer;
     },
   });
-  await submitted(member, createSession("gone", "alice"));
-  await submitted(member, revoke("gone"));
+  await submitCommand(member, createSession("gone", "alice"));
+  await submitCommand(member, revoke("gone"));
   await waitFor("it to be refused", () => asked.length > 0, { withinMs: 60_000 });
   await waitFor("it to have taken that in", () => /quarantined/.test(node.replica.ready().reasons.join()));
   assert.equal(node.permits("kept"), false, "there is a minute of grace for a lost control plane, and none for this");

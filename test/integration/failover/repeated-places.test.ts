@@ -10,28 +10,28 @@ import { type asked, createSession, revoke } from "../../broker/support.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import { type PostgresGroup, startPostgresGroup } from "../../support/postgres-group.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { leads, type Member, type Node, submitted, World } from "./in-process.ts";
+import { InProcessCluster, submitCommand, type TestBroker, type TestNode, waitToLead } from "./in-process.ts";
 
 const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
 let group: PostgresGroup;
-let world: World;
+let testCluster: InProcessCluster;
 
 beforeEach(async () => {
   if (skip !== false) return;
   group = await startPostgresGroup({ synchrony: "asynchronous" });
-  world = new World(await group.newDatabase());
+  testCluster = new InProcessCluster(await group.newDatabase());
 });
 afterEach(async () => {
-  await world?.end();
+  await testCluster?.stop();
   await group?.stop();
 });
 
-async function ask(member: Member, command: Parameters<typeof asked>[0]): Promise<Link & { commandId: string }> {
-  const { link, commandId } = await submitted(member, command);
+async function ask(member: TestBroker, command: Parameters<typeof asked>[0]): Promise<Link & { commandId: string }> {
+  const { link, commandId } = await submitCommand(member, command);
   return { ...link, commandId };
 }
 
-const receipt = (member: Member, target: string | Link) =>
+const receipt = (member: TestBroker, target: string | Link) =>
   member.broker
     .databroker("operator")
     .receipt(
@@ -42,7 +42,7 @@ const receipt = (member: Member, target: string | Link) =>
       },
     );
 
-async function standsOn({ log }: Member, { replica }: Node): Promise<void> {
+async function standsOn({ log }: TestBroker, { replica }: TestNode): Promise<void> {
   await waitFor(
     "the node to stand on the new history",
     async () => {
@@ -57,8 +57,8 @@ test("the same epoch number and the same positions again: every question about t
   skip,
   timeout: 240_000,
 }, async () => {
-  const first = await world.broker("broker-1");
-  await leads(first);
+  const first = await testCluster.broker("broker-1");
+  await waitToLead(first);
   await ask(first, createSession("kept", "alice"));
   await ask(first, createSession("victim", "bob"));
   await first.crash();
@@ -66,9 +66,12 @@ test("the same epoch number and the same positions again: every question about t
   await group.detachStandbys();
 
   // The suffix that nobody else will have: an epoch of its own and what was written in it, a revocation among it.
-  const second = await world.broker("broker-2");
-  await leads(second);
-  const [holder, bystander] = await Promise.all([world.node("holder", [second]), world.node("bystander", [second])]);
+  const second = await testCluster.broker("broker-2");
+  await waitToLead(second);
+  const [holder, bystander] = await Promise.all([
+    testCluster.node("holder", [second]),
+    testCluster.node("bystander", [second]),
+  ]);
   for (const { replica } of [holder, bystander]) assert.ok(await replica.whenReady(60_000));
   const lostSession = await ask(second, createSession("lost", "carol"));
   const lostRevocation = await ask(second, revoke("victim"));
@@ -89,8 +92,8 @@ test("the same epoch number and the same positions again: every question about t
   await group.kill();
   await second.crash();
   await group.failOver();
-  const third = await world.broker("broker-3");
-  await leads(third);
+  const third = await testCluster.broker("broker-3");
+  await waitToLead(third);
   const again = await ask(third, createSession("new", "dave"));
   assert.equal(again.epoch, lostSession.epoch, "the number of the epoch repeats");
   assert.equal(again.position, lostSession.position, "and so does the place");
@@ -147,20 +150,20 @@ test("a restore from a backup under nodes that are gone for good: their leases a
   skip,
   timeout: 240_000,
 }, async () => {
-  const first = await world.broker("broker-1");
-  await leads(first);
+  const first = await testCluster.broker("broker-1");
+  await waitToLead(first);
   await ask(first, createSession("kept", "alice"));
   await group.replicated();
   await group.detachStandbys(); // the backup: what a standby has, from now on as it is
-  const node = await world.node("proxy-1", [first]);
+  const node = await testCluster.node("proxy-1", [first]);
   assert.ok(await node.replica.whenReady(60_000));
   const gone = await ask(first, createSession("gone", "bob"));
   await waitFor("the node to have it", () => node.replica.applied.position >= gone.position);
   await group.kill();
   await first.crash();
   await group.failOver();
-  const second = await world.broker("broker-2");
-  await leads(second);
+  const second = await testCluster.broker("broker-2");
+  await waitToLead(second);
   node.relay.setTargets([second.port]);
   const next = await ask(second, createSession("next", "carol"));
   await standsOn(second, node);

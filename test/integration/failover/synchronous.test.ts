@@ -11,7 +11,7 @@ import { startPostgresGroup } from "../../support/postgres-group.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type Cluster, startCluster } from "../cluster/cluster.ts";
 import { waitForLogDigest } from "../cluster/digests.ts";
-import { assertNobodySignedOut, groupOf, hammerAll, keepWriting, logAt, sqlAt } from "./failing-over.ts";
+import { assertNeverSignedOut, groupOf, hammerAll, logAt, sqlAt, startWriting } from "./failover-support.ts";
 
 const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
 let cluster: Cluster;
@@ -46,7 +46,7 @@ test("the primary is replaced and lives on: acknowledged changes stay, nobody is
   const epochBefore = (await cluster.status()).leader?.epoch ?? 0;
   const hammering = hammerAll(cluster, kept);
   t.after(() => hammering.stop());
-  const writing = keepWriting(cluster, kept.userId);
+  const writing = startWriting(cluster, kept.userId);
   t.after(() => writing.stop());
   await waitFor("some changes", () => writing.done() > 20);
 
@@ -66,7 +66,7 @@ test("the primary is replaced and lives on: acknowledged changes stay, nobody is
   const written = await writing.stop();
   const shots = await hammering.stop();
 
-  assertNobodySignedOut(cluster, shots);
+  assertNeverSignedOut(cluster, shots);
   const strict = shots.filter(({ name, permitted }) => /strict/.test(name) && !permitted).length;
   t.diagnostic(`${shots.length} requests; ${strict} found no lease on the route that denies without one`);
 

@@ -16,7 +16,7 @@ import { type Cluster, type Session, startCluster } from "../cluster/cluster.ts"
 import { type ClusterProcess, mainFile } from "../cluster/cluster-process.ts";
 import { waitForLogDigest } from "../cluster/digests.ts";
 import { nextLevel } from "../upgrade/next-build.ts";
-import { groupOf, logAt } from "./failing-over.ts";
+import { groupOf, logAt } from "./failover-support.ts";
 
 const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
 const nextMain = join(import.meta.dirname, "../upgrade/next-main.ts");

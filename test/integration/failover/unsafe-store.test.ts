@@ -17,12 +17,12 @@ import { startPostgres } from "../../support/postgres.ts";
 import { withClient } from "../../support/postgres-client.ts";
 import type { PostgresServer } from "../../support/service.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { leads, type Member, submitted, World } from "./in-process.ts";
+import { InProcessCluster, submitCommand, type TestBroker, waitToLead } from "./in-process.ts";
 
 const run = promisify(execFile);
 const timing = { deltaMs: 1_000, windowMs: 60_000 };
 let server: PostgresServer;
-let world: World;
+let testCluster: InProcessCluster;
 let database: string;
 before(async () => {
   server = await startPostgres();
@@ -30,9 +30,9 @@ before(async () => {
 after(() => server.stop());
 beforeEach(async () => {
   database = await server.newDatabase();
-  world = new World(database, timing);
+  testCluster = new InProcessCluster(database, timing);
 });
-afterEach(() => world.end());
+afterEach(() => testCluster.stop());
 
 const sql = (text: string) => withClient(database, async (client) => (await client.query(text)).rows);
 const endSessions = () =>
@@ -40,7 +40,7 @@ const endSessions = () =>
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'cardea' and pid <> pg_backend_pid()",
   );
 
-async function submit(member: Member, command: Parameters<typeof asked>[0]): Promise<Link | string> {
+async function submit(member: TestBroker, command: Parameters<typeof asked>[0]): Promise<Link | string> {
   const role = command.type === "createSession" ? "authenticate" : "operator";
   const result = await member.broker.databroker(role).submit(asked(command));
   return result.type === "done" ? result.link : `${result.type}: ${result.message}`;
@@ -52,10 +52,10 @@ async function started() {
     const { err, reason } = facts as { err?: Error; reason?: unknown };
     said.push(`${text} ${String(reason ?? "")} ${err?.message ?? ""} ${String(err?.cause ?? "")}`);
   };
-  const member = await world.broker("broker-1", { logger: { debug: note, info: note, warn: note, error: note } });
-  await leads(member);
-  const node = await world.node("node", [member]);
-  await submitted(member, createSession("kept", "alice"));
+  const member = await testCluster.broker("broker-1", { logger: { debug: note, info: note, warn: note, error: note } });
+  await waitToLead(member);
+  const node = await testCluster.node("node", [member]);
+  await submitCommand(member, createSession("kept", "alice"));
   await waitFor("it to permit", () => node.permits("kept"), { withinMs: 20_000 });
   return { member, node, said };
 }
@@ -142,7 +142,7 @@ test("its disk is full: what does not fit is turned away and said, decisions go 
     assert.equal(node.permits("kept"), false);
     assert.equal((await verifyLog(member.log)).type, "intact");
   } finally {
-    await world.end();
+    await testCluster.stop();
     await withClient(server.connectionString(), async (client) => {
       await client.query(`drop database ${new URL(database).pathname.slice(1)} with (force)`);
     });

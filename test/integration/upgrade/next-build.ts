@@ -6,7 +6,7 @@
  * a step of the store's schema. The program knows nothing of this: its sentences are changed as they are loaded
  * (next-main.ts), and when one of them changes, the next build refuses to start.
  */
-export type Sentence = Readonly<{ file: string; take: string; put: string }>;
+export type SourceChange = Readonly<{ file: string; take: string; put: string }>;
 
 export const nextVersion = "2.0.0-next";
 export const nextLevel = 3;
@@ -18,12 +18,16 @@ const projection = "src/events/projection/projection.ts";
 const migrations = "src/replication/log/migrations/postgres-migrations.ts";
 const lastOfSchema = "  incarnation text not null\n);\n`,\n    },\n";
 export const nextSchema = 5;
-const beside = (file: string, take: string, more: string): Sentence => ({ file, take, put: `${more}${take}` });
+const insertBefore = (file: string, take: string, more: string): SourceChange => ({
+  file,
+  take,
+  put: `${more}${take}`,
+});
 
 const sinceNextLevel = (type: string, stream: string, effect: string): string =>
   `  ${type}: { stream: ${stream}, effect: "${effect}", formats: [{ level: ${nextLevel} }], describe: () => "" },\n`;
 
-export const nextBuild: readonly Sentence[] = [
+export const nextBuild: readonly SourceChange[] = [
   { file: "src/cli/terminal/version.ts", take: "String(packageJson.version)", put: JSON.stringify(nextVersion) },
   { file: formats, take: "export const readsLevel = 2;", put: `export const readsLevel = ${nextLevel};` },
   {
@@ -40,12 +44,12 @@ export const nextBuild: readonly Sentence[] = [
     ],
     describe: ({ reason }) => \`suspended: `,
   },
-  beside(catalog, "  SessionRevoked: {", sinceNextLevel("SessionCut", "bySession", "tightens")),
-  beside(catalog, "  UserRestored: {", sinceNextLevel("UserReadmitted", "byUser", "either")),
-  beside(state, '    case "SessionRevoked":\n      return session?.status', '    case "SessionCut":\n'),
-  beside(state, '    case "UserRestored":\n      return', '    case "UserReadmitted":\n'),
-  beside(projection, '      case "SessionRevoked":\n        this.#putSession(', '      case "SessionCut":\n'),
-  beside(projection, '      case "UserRestored":\n      case "UserErased":', '      case "UserReadmitted":\n'),
+  insertBefore(catalog, "  SessionRevoked: {", sinceNextLevel("SessionCut", "bySession", "tightens")),
+  insertBefore(catalog, "  UserRestored: {", sinceNextLevel("UserReadmitted", "byUser", "either")),
+  insertBefore(state, '    case "SessionRevoked":\n      return session?.status', '    case "SessionCut":\n'),
+  insertBefore(state, '    case "UserRestored":\n      return', '    case "UserReadmitted":\n'),
+  insertBefore(projection, '      case "SessionRevoked":\n        this.#putSession(', '      case "SessionCut":\n'),
+  insertBefore(projection, '      case "UserRestored":\n      case "UserErased":', '      case "UserReadmitted":\n'),
   {
     file: migrations,
     take: lastOfSchema,

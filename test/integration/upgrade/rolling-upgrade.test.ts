@@ -30,7 +30,7 @@ after(() => cluster?.stop());
 
 async function become(process: ClusterProcess, program: string): Promise<void> {
   process.program = program;
-  await traffic.without(process, () => process.restart());
+  await traffic.bypass(process, () => process.restart());
 }
 
 /** All events, up to the head that the leader has now: the broker that is asked may be one that follows. */
@@ -193,7 +193,7 @@ test("before it is finalized, the new version writes as the old one did; after i
 test("after it, an old build does not start: node and broker say why, and the new one starts again in their place", async () => {
   const broker = await cluster.follower();
   for (const process of [cluster.proxy(2), cluster.authenticate, broker]) {
-    await traffic.without(process, async () => {
+    await traffic.bypass(process, async () => {
       await process.end();
       const before = process.log().length;
       process.program = mainFile;

@@ -57,7 +57,7 @@ async function round(change: (file: File, process: ClusterProcess) => void): Pro
     const file = JSON.parse(readFileSync(process.configFile, "utf8")) as File;
     change(file, process);
     writeFileSync(process.configFile, JSON.stringify(file), { mode: 0o600 });
-    await traffic.without(process, () => process.restart());
+    await traffic.bypass(process, () => process.restart());
     await assertionsHold();
   }
 }

@@ -8,7 +8,7 @@ import type { ClusterProcess } from "../cluster/cluster-process.ts";
 
 export type Traffic = Readonly<{
   /** Takes a proxy out of turn while something is done to it, and waits for what it is serving. */
-  without<T>(proxy: ClusterProcess, done: () => Promise<T>): Promise<T>;
+  bypass<T>(proxy: ClusterProcess, done: () => Promise<T>): Promise<T>;
   /** @returns what nobody permitted, and how often a second proxy had to be asked */
   stop(): Promise<Readonly<{ permitted: number; refused: readonly string[]; askedAgain: number }>>;
 }>;
@@ -69,7 +69,7 @@ export function startTraffic(cluster: Cluster, sessions: readonly Session[], rou
   const people = sessions.map(person);
 
   return {
-    async without(proxy, done) {
+    async bypass(proxy, done) {
       const was = inTurn.delete(proxy);
       if (was) await new Promise((resolve) => setTimeout(resolve, settleMs));
       try {

@@ -1,7 +1,7 @@
 /** Failing over: what the tests of this folder share over a cluster of real processes on a primary and two standbys. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { type CommandId, type CommandResult, formatLink, type Link, parseUserId } from "../../../src/events/index.ts";
+import { type CommandId, type CommandResult, parseUserId } from "../../../src/events/index.ts";
 import { type EventLog, openPostgresLog } from "../../../src/replication/index.ts";
 import type { PostgresGroup } from "../../support/postgres-group.ts";
 import type { PostgresServer } from "../../support/service.ts";
@@ -57,7 +57,7 @@ export function hammerAll(cluster: Cluster, session: Session) {
  * of a lease cuts the answer under way on a route without grace, and resets its connection: the next request there gets
  * 503. A proxy that says it was stopped by its machine may answer 503 everywhere.
  */
-export function assertNobodySignedOut({ proxies }: Cluster, shots: readonly Shot[]): void {
+export function assertNeverSignedOut({ proxies }: Cluster, shots: readonly Shot[]): void {
   assert.ok(shots.length > 100, `${shots.length} shots`);
   const stopped = proxies.filter((proxy) => proxy.hasReportedPause()).map(({ name }) => `${name} app`);
   const mayBe503 = (name: string): boolean => /strict/.test(name) || stopped.includes(name);
@@ -73,11 +73,11 @@ export function assertNobodySignedOut({ proxies }: Cluster, shots: readonly Shot
   assert.deepEqual(wrong, []);
 }
 
-export type Written = Readonly<{ commandId: CommandId; startedAt: number; endedAt: number; result: CommandResult }>;
+export type Write = Readonly<{ commandId: CommandId; startedAt: number; endedAt: number; result: CommandResult }>;
 
 /** Changes, one after the other, each asked with its own id until there is a definite answer. */
-export function keepWriting(cluster: Cluster, user: string) {
-  const written: Written[] = [];
+export function startWriting(cluster: Cluster, user: string) {
+  const written: Write[] = [];
   let running = true;
   const member = parseUserId(user);
   const loop = (async () => {
@@ -97,21 +97,14 @@ export function keepWriting(cluster: Cluster, user: string) {
     }
   })();
   return {
-    written: written as readonly Written[],
+    written: written as readonly Write[],
     done: () => written.filter(({ result }) => result.type === "done").length,
-    async stop(): Promise<readonly Written[]> {
+    async stop(): Promise<readonly Write[]> {
       running = false;
       await loop;
       return written;
     },
   };
 }
-
-export const linkOfDone = (result: CommandResult): Link => {
-  if (result.type !== "done") throw new Error(`not done: ${result.message}`);
-  return result.link;
-};
-
-export const linkText = (link: Link): string => formatLink(link);
 
 export const groupOf = (cluster: Cluster): PostgresGroup => cluster.postgres as PostgresGroup;
