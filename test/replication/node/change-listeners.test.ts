@@ -1,3 +1,4 @@
+/** Change listeners: when a change counts as enforced. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ChangeListeners } from "../../../src/replication/node/change-listeners.ts";
@@ -6,27 +7,27 @@ import { history } from "../support.ts";
 const change = { link: history(1).head, touched: new Set<never>(), rebuilt: false };
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-function told() {
+function withListeners() {
   const listeners = new ChangeListeners();
   const outcomes: boolean[] = [];
-  const tell = (): void => listeners.notify(change, ({ failed }) => outcomes.push(!failed));
-  return { listeners, outcomes, tell };
+  const notify = (): void => listeners.notify(change, ({ failed }) => outcomes.push(!failed));
+  return { listeners, outcomes, notify };
 }
 
-test("what nobody has to be waited for is enforced at once", () => {
-  const { listeners, outcomes, tell } = told();
-  tell();
+test("a change without pending listeners is enforced at once", () => {
+  const { listeners, outcomes, notify } = withListeners();
+  notify();
   listeners.add(() => {});
-  tell();
+  notify();
   assert.deepEqual(outcomes, [true, true]);
 });
 
-test("every listener is waited for", async () => {
-  const { listeners, outcomes, tell } = told();
+test("a change is enforced once every listener has finished", async () => {
+  const { listeners, outcomes, notify } = withListeners();
   const [first, second] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   listeners.add(() => first.promise);
   listeners.add(() => second.promise);
-  tell();
+  notify();
   first.resolve();
   await turn();
   assert.deepEqual(outcomes, []);
@@ -35,29 +36,29 @@ test("every listener is waited for", async () => {
   assert.deepEqual(outcomes, [true]);
 });
 
-test("a listener that throws or rejects fails the change, and the others are told all the same", async () => {
+test("a listener that throws or rejects fails the change, and the others are still notified", async () => {
   for (const listener of [() => Promise.reject(new Error("stuck")), () => assert.fail("stuck")]) {
-    const { listeners, outcomes, tell } = told();
+    const { listeners, outcomes, notify } = withListeners();
     let others = 0;
     listeners.add(listener);
     listeners.add(() => {
       others += 1;
     });
-    tell();
+    notify();
     await turn();
     assert.deepEqual(outcomes, [false]);
     assert.equal(others, 1);
   }
 });
 
-test("a listener that has gone is not told", () => {
-  const { listeners, tell } = told();
+test("a removed listener is not notified", () => {
+  const { listeners, notify } = withListeners();
   let count = 0;
   const off = listeners.add(() => {
     count += 1;
   });
-  tell();
+  notify();
   off();
-  tell();
+  notify();
   assert.equal(count, 1);
 });

@@ -1,3 +1,4 @@
+/** Data-folder lock: one process per folder, and which earlier boot the next one may name as replaced. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -26,7 +27,7 @@ const canMountImages = (() => {
   }
 })();
 
-test("the next boot names the one it replaces, and none after a goodbye", () => {
+test("a boot names the boot it replaces, and none after a goodbye", () => {
   using folder = new TemporaryFolder("lock");
   const first = lockDataFolder({ dataDir: folder.path, node });
   assert.equal(first.replaces, null);
@@ -34,7 +35,7 @@ test("the next boot names the one it replaces, and none after a goodbye", () => 
   first.release();
   const second = lockDataFolder({ dataDir: folder.path, node });
   assert.equal(second.replaces, "boot-1");
-  second.release(); // ended before its first renew: it never held a lease
+  second.release(); // ended before its first renewal, so it never held a lease
   const third = lockDataFolder({ dataDir: folder.path, node });
   assert.equal(third.replaces, "boot-1");
   third.record("boot-3" as BootId, seed);
@@ -45,39 +46,39 @@ test("the next boot names the one it replaces, and none after a goodbye", () => 
   fourth.release();
 });
 
-test("the seed of the last boot's key is kept with its id, and goes with a goodbye or an older build's boot", () => {
+test("the key seed of the last boot is stored with its id, and removed by a goodbye or by an older build's boot", () => {
   using folder = new TemporaryFolder("lock");
-  const place = { dataDir: folder.path, node };
-  const first = lockDataFolder(place);
+  const location = { dataDir: folder.path, node };
+  const first = lockDataFolder(location);
   assert.equal(first.replacedSeed, null);
   first.record("boot-1" as BootId, seed);
   first.release();
-  const second = lockDataFolder(place);
+  const second = lockDataFolder(location);
   assert.deepEqual([second.replaces, second.replacedSeed], ["boot-1", seed]);
   second.clear();
   second.release();
-  const third = lockDataFolder(place);
+  const third = lockDataFolder(location);
   assert.deepEqual([third.replaces, third.replacedSeed], [null, null]);
   third.record("boot-3" as BootId, seed);
   third.release();
   const older = new DatabaseSync(join(folder.path, "node-node-1.sqlite"));
-  older.exec("update last_boot set id = 'boot-4'"); // as a build does that keeps no seeds
+  older.exec("update last_boot set id = 'boot-4'"); // as an older build does, which stores no seeds
   older.close();
-  const fifth = lockDataFolder(place);
+  const fifth = lockDataFolder(location);
   assert.deepEqual([fifth.replaces, fifth.replacedSeed], ["boot-4", null]);
   fifth.release();
 });
 
-test("a goodbye leaves neither the boot nor its key in the file, and a later record of the same boot is written", () => {
+test("a goodbye leaves neither the boot nor its key in the file, and the same boot can be recorded again", () => {
   using folder = new TemporaryFolder("lock");
-  const place = { dataDir: folder.path, node };
+  const location = { dataDir: folder.path, node };
   const path = join(folder.path, "node-node-1.sqlite");
   const ownSeed = Buffer.from("the seed of boot-1, 32 bytes long");
-  const first = lockDataFolder(place);
+  const first = lockDataFolder(location);
   first.record("boot-1" as BootId, ownSeed);
   first.release();
-  assert.ok(readFileSync(path).includes(ownSeed), "the file shows what it keeps");
-  const second = lockDataFolder(place);
+  assert.ok(readFileSync(path).includes(ownSeed), "the file holds the seed in the clear");
+  const second = lockDataFolder(location);
   second.record("boot-2" as BootId, seed);
   second.clear();
   second.release();
@@ -87,17 +88,17 @@ test("a goodbye leaves neither the boot nor its key in the file, and a later rec
   rows.close();
   for (const trace of [ownSeed, Buffer.from(seed), Buffer.from("boot-1"), Buffer.from("boot-2")])
     assert.ok(!readFileSync(path).includes(trace), "deleted rows are overwritten");
-  const third = lockDataFolder(place);
+  const third = lockDataFolder(location);
   third.record("boot-3" as BootId, seed);
   third.clear();
   third.record("boot-3" as BootId, seed);
   third.release();
-  const fourth = lockDataFolder(place);
+  const fourth = lockDataFolder(location);
   assert.deepEqual([fourth.replaces, fourth.replacedSeed], ["boot-3", seed]);
   fourth.release();
 });
 
-test("two do not live in one folder, two nodes do", () => {
+test("two processes of one node cannot share a folder; two nodes can", () => {
   using folder = new TemporaryFolder("lock");
   const first = lockDataFolder({ dataDir: folder.path, node });
   assert.throws(() => lockDataFolder({ dataDir: folder.path, node }), { code: "ERR_REPLICATION_DATA_FOLDER_LOCKED" });
@@ -105,29 +106,29 @@ test("two do not live in one folder, two nodes do", () => {
   first.release();
 });
 
-test("a copied folder names nobody: whoever wrote into the original may be alive", () => {
+test("a copied folder names no replaced boot, because the boot that wrote the original may be alive", () => {
   using folder = new TemporaryFolder("lock");
   const original = { dataDir: join(folder.path, "original"), node };
-  const living = lockDataFolder(original);
-  living.record("boot-1" as BootId, seed);
+  const running = lockDataFolder(original);
+  running.record("boot-1" as BootId, seed);
   cpSync(original.dataDir, join(folder.path, "copy"), { recursive: true, preserveTimestamps: true });
   const copied = lockDataFolder({ dataDir: join(folder.path, "copy"), node });
   assert.equal(copied.replaces, null);
   copied.record("boot-2" as BootId, seed);
   copied.release();
-  living.release();
+  running.release();
   renameSync(original.dataDir, join(folder.path, "moved"));
   const moved = lockDataFolder({ dataDir: join(folder.path, "moved"), node });
   assert.equal(moved.replaces, "boot-1");
   moved.release();
 });
 
-test("after a reboot, or on another machine, nothing proves that the boot before has ended: it is not named", () => {
+test("after a reboot or on another machine no replaced boot is named, because nothing proves that it has ended", () => {
   using folder = new TemporaryFolder("lock");
   const kernelBootId = join(folder.path, "boot_id");
-  const place = { dataDir: join(folder.path, "data"), node, kernelBootId };
+  const location = { dataDir: join(folder.path, "data"), node, kernelBootId };
   const next = (): BootId | null => {
-    const lock = lockDataFolder(place);
+    const lock = lockDataFolder(location);
     const { replaces } = lock;
     lock.record("boot-1" as BootId, seed);
     lock.release();
@@ -139,12 +140,12 @@ test("after a reboot, or on another machine, nothing proves that the boot before
   writeFileSync(kernelBootId, "the second boot of the machine\n");
   assert.equal(next(), null);
   assert.equal(next(), "boot-1");
-  rmSync(kernelBootId); // no kernel of ours: nothing is ever proven
+  rmSync(kernelBootId); // without a kernel boot id nothing is ever proven
   assert.equal(next(), null);
   assert.equal(next(), null);
 });
 
-test("a block-level clone of the disk names nobody, though its files have the same inodes and times", {
+test("a block-level clone of the disk names no replaced boot, although its files have the same inodes and times", {
   skip: canMountImages ? false : "mounting a disk image needs root and loop devices",
 }, () => {
   using folder = new TemporaryFolder("lock");
@@ -159,8 +160,8 @@ test("a block-level clone of the disk names nobody, though its files have the sa
   };
   const original = mounted(image);
   try {
-    const living = lockDataFolder({ dataDir: join(original, "data"), node });
-    living.record("boot-1" as BootId, seed);
+    const running = lockDataFolder({ dataDir: join(original, "data"), node });
+    running.record("boot-1" as BootId, seed);
     execFileSync("sync");
     cpSync(image, clone);
     const copy = mounted(clone);
@@ -171,7 +172,7 @@ test("a block-level clone of the disk names nobody, though its files have the sa
     } finally {
       execFileSync("umount", [copy]);
     }
-    living.release();
+    running.release();
     const restarted = lockDataFolder({ dataDir: join(original, "data"), node });
     assert.equal(restarted.replaces, "boot-1", "a restart on the same disk is proven");
     restarted.release();
@@ -180,7 +181,7 @@ test("a block-level clone of the disk names nobody, though its files have the sa
   }
 });
 
-test("a damaged file is refused by its name with the remedy, and left as it is", () => {
+test("a damaged file is refused with its name and the remedy, and left unchanged", () => {
   using folder = new TemporaryFolder("lock");
   lockDataFolder({ dataDir: folder.path, node }).release();
   const path = join(folder.path, "node-node-1.sqlite");
@@ -193,37 +194,37 @@ test("a damaged file is refused by its name with the remedy, and left as it is",
   assert.deepEqual(readFileSync(path), bytes);
 });
 
-test("on a full disk it is said which file finds no room; a boot that was not written down is, once there is some", {
+test("on a full disk the error names the file, and the boot can be recorded once there is space", {
   skip: process.getuid?.() !== 0 ? "mounting a small disk needs root" : false,
 }, () => {
   using folder = new TemporaryFolder("lock");
-  const place = { dataDir: join(folder.path, "small"), node };
+  const location = { dataDir: join(folder.path, "small"), node };
   const fill = (): void =>
-    assert.throws(() => writeFileSync(join(place.dataDir, "filler"), Buffer.alloc(1_000_000)), { code: "ENOSPC" });
-  mkdirSync(place.dataDir);
-  execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", place.dataDir]);
+    assert.throws(() => writeFileSync(join(location.dataDir, "filler"), Buffer.alloc(1_000_000)), { code: "ENOSPC" });
+  mkdirSync(location.dataDir);
+  execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", location.dataDir]);
   try {
     fill();
-    assert.throws(() => lockDataFolder(place), {
+    assert.throws(() => lockDataFolder(location), {
       code: "ERR_REPLICATION_DATA_FOLDER_UNUSABLE",
       message: /node-node-1\.sqlite cannot grow: the disk is full\. Make room$/,
     });
-    rmSync(join(place.dataDir, "filler"));
-    const first = lockDataFolder(place);
+    rmSync(join(location.dataDir, "filler"));
+    const first = lockDataFolder(location);
     fill();
     assert.throws(() => first.record("boot-1" as BootId, seed), /disk is full/);
-    rmSync(join(place.dataDir, "filler"));
+    rmSync(join(location.dataDir, "filler"));
     first.record("boot-1" as BootId, seed);
     first.release();
-    const second = lockDataFolder(place);
+    const second = lockDataFolder(location);
     assert.equal(second.replaces, "boot-1");
     second.release();
   } finally {
-    execFileSync("umount", ["-l", place.dataDir]);
+    execFileSync("umount", ["-l", location.dataDir]);
   }
 });
 
-test("a killed process lets go, a paused one does not", async () => {
+test("a killed process releases the lock, a paused one does not", async () => {
   using folder = new TemporaryFolder("lock");
   const source = join(import.meta.dirname, "../../../src/replication/node/data-folder-lock.ts");
   const script = `
@@ -237,11 +238,11 @@ test("a killed process lets go, a paused one does not", async () => {
     logFile: join(folder.path, "child.log"),
   });
   await waitFor("the child to hold the lock", () => child.log().includes("locked"));
-  const take = () => lockDataFolder({ dataDir: join(folder.path, "data"), node });
+  const lock = () => lockDataFolder({ dataDir: join(folder.path, "data"), node });
   child.pause();
-  assert.throws(take, { code: "ERR_REPLICATION_DATA_FOLDER_LOCKED" });
+  assert.throws(lock, { code: "ERR_REPLICATION_DATA_FOLDER_LOCKED" });
   await child.kill();
-  const taken = take();
-  assert.equal(taken.replaces, "boot-of-the-child");
-  taken.release();
+  const next = lock();
+  assert.equal(next.replaces, "boot-of-the-child");
+  next.release();
 });

@@ -1,6 +1,8 @@
 /**
- * Driven node: a node core in time that passes only here. What it asks for is kept until a test answers it; changes are
- * enforced at once unless told otherwise.
+ * Driven node: a node core under a clock that the test moves.
+ *
+ * - Effects are recorded until the test answers them.
+ * - Changes are enforced at once, unless `enforcing` is false.
  */
 import assert from "node:assert/strict";
 import type { BootId, Link, MonotonicMs, UnixMs } from "../../../src/events/index.ts";
@@ -21,10 +23,10 @@ import {
 import type { DenialsOnDisk } from "../../../src/replication/node/denials/persisted-denials.ts";
 import { aBoot, aNode, type History, secret } from "../support.ts";
 
-type Asked<Type extends NodeEffect["type"]> = Extract<NodeEffect, { type: Type }>;
+type EffectOf<Type extends NodeEffect["type"]> = Extract<NodeEffect, { type: Type }>;
 type WithoutMoment<Input> = Input extends NodeInput ? Omit<Input, "at"> : never;
 
-/** The same bytes for the same seed. */
+/** Pseudorandom bytes: the same for the same seed. */
 export function seeded(seed: number): (size: number) => Uint8Array {
   let state = seed >>> 0;
   return (size) =>
@@ -37,9 +39,9 @@ export function seeded(seed: number): (size: number) => Uint8Array {
 export class DrivenNode {
   core: NodeCore;
   now = 0;
-  /** What wall time has gained on monotonic time. */
-  wallGained = 1_000_000;
-  /** Told to the core at once when a change is told. */
+  /** Difference (ms) between the wall clock and the monotonic clock. */
+  wallOffset = 1_000_000;
+  /** Whether a change is reported to the core as enforced at once. */
   enforcing = true;
   readonly effects: NodeEffect[] = [];
   #wakeAt = Number.POSITIVE_INFINITY;
@@ -63,7 +65,7 @@ export class DrivenNode {
   }
 
   get moment(): Moment {
-    return { monotonic: this.now as MonotonicMs, wall: (this.now + this.wallGained) as UnixMs };
+    return { monotonic: this.now as MonotonicMs, wall: (this.now + this.wallOffset) as UnixMs };
   }
   get overdue(): number {
     return this.core.overdueMs(this.moment);
@@ -89,7 +91,7 @@ export class DrivenNode {
     return this.feed({ type: "started", snapshot, denials: kept, fanout });
   }
 
-  /** Time passes; every wake comes on time. */
+  /** Moves time forward; every wake-up runs on time. */
   pass(ms: number): this {
     const until = this.now + ms;
     while (this.#wakeAt <= until) {
@@ -101,23 +103,23 @@ export class DrivenNode {
     return this;
   }
 
-  /** The process does not run. */
+  /** Moves time forward while the process does not run. */
   sleep(ms: number): this {
     this.now += ms;
     return this;
   }
 
-  all<Type extends NodeEffect["type"]>(type: Type): Asked<Type>[] {
-    return this.effects.filter((effect): effect is Asked<Type> => effect.type === type);
+  all<Type extends NodeEffect["type"]>(type: Type): EffectOf<Type>[] {
+    return this.effects.filter((effect): effect is EffectOf<Type> => effect.type === type);
   }
 
-  last<Type extends NodeEffect["type"]>(type: Type): Asked<Type> {
-    const found = this.all(type).at(-1);
-    assert.ok(found, `the node has not asked for ${type}`);
-    return found;
+  last<Type extends NodeEffect["type"]>(type: Type): EffectOf<Type> {
+    const effect = this.all(type).at(-1);
+    assert.ok(effect, `the node has not requested ${type}`);
+    return effect;
   }
 
-  /** Effects of a kind since it was last asked about news. */
+  /** Effects since the last call. */
   news(): NodeEffect[] {
     const fresh = this.effects.slice(this.#seen);
     this.#seen = this.effects.length;
@@ -128,17 +130,17 @@ export class DrivenNode {
     for (const effect of this.effects.toReversed())
       if (effect.type === "sendLease" && effect.message.type === "renew")
         return { id: effect.id, renew: effect.message.renew };
-    return assert.fail("no renew");
+    return assert.fail("no renewal was sent");
   }
 
-  /** Time passes until it has renewed anew. */
+  /** Moves time forward until the node sends the next renewal. */
   renew(): this {
     const before = this.lastRenew.id;
     for (let waited = 0; this.lastRenew.id === before && waited < 3_000; waited += 10) this.pass(10);
     return this;
   }
 
-  /** The last read is answered from a history. */
+  /** Answers the last read from a history. */
   read(log: History, limit = 2_000): this {
     const { id, after } = this.last("read");
     const outcome = log.read(after, limit);
@@ -148,7 +150,7 @@ export class DrivenNode {
     return this.feed({ type: "readAnswered", id, answer: { type: "page", page, head, keys: [] } });
   }
 
-  /** The newest renew is granted by the leader of a history. */
+  /** Grants the newest renewal as the leader of a history. */
   grant(log: History, parts: Partial<Grant> = {}): this {
     const { id, renew } = this.lastRenew;
     const grant: Grant = {
@@ -177,7 +179,7 @@ export class DrivenNode {
     return this.feed({ type: "snapshotFailed", id: this.last("loadSnapshot").id, reason: "none" });
   }
 
-  /** Started, at the head of a history, with a fresh lease. */
+  /** Starts the node and brings it to the head of a history, with a fresh lease. */
   serve(log: History, fanout: FanoutState = "up"): this {
     this.start({ fanout }).noSnapshot().read(log).grant(log);
     assert.ok(this.overdue <= 0, this.reasons);

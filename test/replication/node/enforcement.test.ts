@@ -1,3 +1,4 @@
+/** Enforcement: up to which link every change has been enforced. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { genesis } from "../../../src/events/index.ts";
@@ -6,15 +7,15 @@ import { history } from "../support.ts";
 
 const log = history(20);
 
-function anEnforcement() {
+function newEnforcement() {
   const enforcement = new Enforcement(genesis);
   const begin = (position: number, id = position, decisive = true): void =>
     enforcement.begin({ id, link: log.linkAt(position), decisive, rebuilt: false });
   return { enforcement, begin };
 }
 
-test("what has been answered for is enforced, and an answer counts once", () => {
-  const { enforcement, begin } = anEnforcement();
+test("a completed change is enforced, and a completion counts once", () => {
+  const { enforcement, begin } = newEnforcement();
   begin(1);
   assert.deepEqual(enforcement.enforced, genesis);
   assert.deepEqual(enforcement.complete(1), { moved: true, decisive: true });
@@ -23,8 +24,8 @@ test("what has been answered for is enforced, and an answer counts once", () => 
   assert.deepEqual(enforcement.complete(99), { moved: false, decisive: false });
 });
 
-test("a change that is still open holds back everything behind it, and nothing passes out of order", () => {
-  const { enforcement, begin } = anEnforcement();
+test("an open change holds back every later change", () => {
+  const { enforcement, begin } = newEnforcement();
   for (const position of [1, 2, 3]) begin(position, position, position === 2);
   enforcement.complete(1);
   assert.deepEqual(enforcement.complete(3), { moved: false, decisive: false });
@@ -37,8 +38,8 @@ test("a change that is still open holds back everything behind it, and nothing p
   assert.deepEqual(enforcement.enforced, log.linkAt(3));
 });
 
-test("what waits is bounded, and is still enforced to the last", () => {
-  const { enforcement, begin } = anEnforcement();
+test("the queue of open changes is bounded, and is still enforced up to its end", () => {
+  const { enforcement, begin } = newEnforcement();
   for (let n = 0; n < 5_000; n++) begin(1 + (n % 19), n);
   assert.ok(enforcement.waiting <= 1_024);
   begin(20, 5_000);
@@ -48,8 +49,8 @@ test("what waits is bounded, and is still enforced to the last", () => {
   assert.deepEqual(enforcement.enforced, log.linkAt(20));
 });
 
-test("with a history that was left nothing of it is said to be enforced any more, and what it had still to cut is waited for", () => {
-  const { enforcement, begin } = anEnforcement();
+test("after a rebuild nothing of the old chain counts as enforced, and its open changes are still awaited", () => {
+  const { enforcement, begin } = newEnforcement();
   begin(4);
   begin(5);
   begin(6);
@@ -58,14 +59,14 @@ test("with a history that was left nothing of it is said to be enforced any more
   enforcement.begin({ id: 100, link: next.linkAt(3), decisive: true, rebuilt: true });
   enforcement.complete(4);
   enforcement.complete(100);
-  assert.deepEqual(enforcement.enforced, genesis, "one of the old history is still open");
+  assert.deepEqual(enforcement.enforced, genesis, "a change of the old chain is still open");
   assert.deepEqual(enforcement.complete(6), { moved: true, decisive: true });
   assert.deepEqual(enforcement.enforced, next.linkAt(3));
   assert.equal(enforcement.waiting, 0);
 });
 
-test("a new history is enforced by itself where nothing of the old one is open", () => {
-  const { enforcement, begin } = anEnforcement();
+test("a rebuild is enforced alone if no change of the old chain is open", () => {
+  const { enforcement, begin } = newEnforcement();
   begin(4);
   enforcement.complete(4);
   enforcement.begin({ id: 100, link: log.linkAt(2), decisive: true, rebuilt: true });

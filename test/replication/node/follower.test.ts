@@ -1,3 +1,8 @@
+/**
+ * Follower: keeps a projection in step with the log, whatever happens to deliveries, grants and reads.
+ *
+ * - The last group runs random sequences of deliveries, grants, reads and failovers.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decodeEvents, type Epoch, genesis, type Link, Projection, sameLink } from "../../../src/events/index.ts";
@@ -12,7 +17,7 @@ import {
 import { fc } from "../../support/property.ts";
 import { anyEvent, created, History, history, revoked } from "../support.ts";
 
-/** Plays the shell: applies to real projections and holds the one read until the test answers it. */
+/** Plays the shell: applies events to real projections, and holds the one read in flight until the test answers it. */
 class Shell {
   state: Follower = newFollower;
   visible = new Projection();
@@ -33,14 +38,14 @@ class Shell {
     const rebuilt = effects.some(({ type }) => type === "rebuild");
     assert.ok(rebuilt || state.history.applied.position >= before.history.applied.position, "applied moved back");
     assert.ok(sameLink(state.history.applied, (this.next ?? this.visible).applied), "the follower and the fold agree");
-    assert.equal(state.reading !== null, this.reading !== null, "the follower knows of the read in flight");
+    assert.equal(state.reading !== null, this.reading !== null, "the follower tracks the read in flight");
     return effects;
   }
 
   #perform(effect: FollowerEffect): void {
     switch (effect.type) {
       case "read":
-        assert.equal(this.reading, null, "two reads in flight");
+        assert.equal(this.reading, null, "two reads are in flight");
         this.reading = effect.after;
         this.reads += 1;
         return;
@@ -65,7 +70,7 @@ class Shell {
     return this.feed({ type: "page", page: { previous, events: decodeEvents(entries, previous), last }, head });
   }
 
-  /** Lets one log answer all reads until there are none. */
+  /** Answers reads from one log until the follower sends none. */
   settle(log: History, limit = 7): void {
     for (let turns = 0; this.reading !== null; turns++) {
       assert.ok(turns < 1_000, "reads without end");
@@ -111,7 +116,7 @@ test("a delivery that links is applied without a read", () => {
   assert.deepEqual(shell.visible.applied, log.head);
 });
 
-test("the new part of an overlapping delivery is applied, its old part is not applied again", () => {
+test("only the new part of an overlapping delivery is applied", () => {
   const log = history(10);
   const shell = new Shell().caughtUp(log.fork(8));
   shell.feed(delivery(log, 5, 10));
@@ -119,7 +124,7 @@ test("the new part of an overlapping delivery is applied, its old part is not ap
   assert.equal(shell.applied, 10);
 });
 
-test("a delivery that is already applied costs nothing, with its events or without", () => {
+test("a delivery that is already applied has no effect, with or without its events", () => {
   const log = history(10);
   const shell = new Shell().caughtUp(log);
   assert.deepEqual(shell.feed(delivery(log, 5, 8)), []);
@@ -127,7 +132,7 @@ test("a delivery that is already applied costs nothing, with its events or witho
   assert.deepEqual(shell.feed(granted(log, 9)), []);
 });
 
-test("a gap makes it read, and what came ahead is applied behind the page without a second read", () => {
+test("a gap causes one read, and deliveries from beyond the gap are applied after its page", () => {
   const log = history(10);
   const shell = new Shell().caughtUp(log.fork(4));
   const readsBefore = shell.reads;
@@ -138,7 +143,7 @@ test("a gap makes it read, and what came ahead is applied behind the page withou
   assert.equal(shell.reads, readsBefore + 1);
 });
 
-test("deliveries that change places are put in order", () => {
+test("deliveries that arrive out of order are applied in order", () => {
   const log = history(6);
   const shell = new Shell().caughtUp(log.fork(2));
   shell.feed(delivery(log, 4, 6));
@@ -146,22 +151,22 @@ test("deliveries that change places are put in order", () => {
   assert.deepEqual(shell.visible.applied, log.head);
 });
 
-test("a grant whose head is ahead makes it read: the last batch of the day is not missed", () => {
+test("a grant whose head is ahead causes a read, so that a lost last batch is not missed", () => {
   const log = history(10);
   const shell = new Shell().caughtUp(log.fork(9));
   assert.deepEqual(types(shell.grant(log)), ["read"]);
 });
 
-test("a read asked for while one is in flight is looked for again afterwards", () => {
+test("a read requested while one is in flight follows after it", () => {
   const log = history(10);
   const shell = new Shell().caughtUp(log.fork(5));
   shell.feed(granted(log, 7));
   assert.deepEqual(types(shell.feed(granted(log, 10))), []);
-  // The broker had answered before the rest was committed.
+  // The broker answers from before the later commits.
   assert.deepEqual(types(shell.answer(log.fork(7).read(log.linkAt(5), 100))), ["apply", "read"]);
 });
 
-test("an empty page is not asked for again and again", () => {
+test("an empty page is not requested again at once", () => {
   const log = history(10);
   const shell = new Shell().caughtUp(log.fork(5));
   shell.feed(delivery(log, 8, 10));
@@ -169,7 +174,7 @@ test("an empty page is not asked for again and again", () => {
   assert.deepEqual(types(shell.grant(log)), ["read"]);
 });
 
-test("a page that does not link is not applied, and not asked for again at once", () => {
+test("a page that does not link is neither applied nor requested again at once", () => {
   const log = history(10);
   const other = history(10, 1, 3);
   const shell = new Shell().caughtUp(log.fork(5));
@@ -179,14 +184,14 @@ test("a page that does not link is not applied, and not asked for again at once"
   assert.deepEqual(shell.visible.applied, log.linkAt(5));
 });
 
-test("a failed read is not repeated before somebody asks again", () => {
+test("a failed read is not repeated until another is requested", () => {
   const shell = new Shell();
   shell.feed({ type: "readRequested" });
   assert.deepEqual(shell.feed({ type: "readFailed" }), []);
   assert.deepEqual(types(shell.feed({ type: "readRequested" })), ["read"]);
 });
 
-test("a batch of an older epoch than one heard of is dropped, even when it links", () => {
+test("a batch of an epoch older than the newest one seen is dropped, even if it links", () => {
   const log = history(10);
   const shell = new Shell().caughtUp(log.fork(8));
   shell.feed({ ...granted(log, 8), epoch: 2 as Epoch, start: 9 } as FollowerInput);
@@ -195,7 +200,7 @@ test("a batch of an older epoch than one heard of is dropped, even when it links
   assert.deepEqual(shell.visible.applied, log.linkAt(8));
 });
 
-test("a late grant of a deposed leader, of a suffix that was lost, makes nobody rebuild", () => {
+test("a late grant of a deposed leader, for a lost suffix, causes no rebuild", () => {
   const old = history(12);
   const log = old.fork(9).open(2).add(created(900)).add(created(901));
   const shell = new Shell().caughtUp(log);
@@ -209,17 +214,17 @@ test("a new epoch that links is followed", () => {
   assert.deepEqual(types(shell.feed(delivery(log, 8, 10))), ["apply"]);
 });
 
-test("a node ahead of the log is found by the epoch's start in a grant, and rebuilds", () => {
+test("a node ahead of the log learns it from the epoch's start in a grant, and rebuilds", () => {
   const old = history(12);
   const log = old.fork(9).open(2).add(created(900));
   const shell = new Shell().caughtUp(old);
   assert.deepEqual(types(shell.grant(log)), ["rebuild", "read"]);
-  assert.deepEqual(shell.visible.applied, old.head, "the old projection stays while the new one is made");
+  assert.deepEqual(shell.visible.applied, old.head, "the old projection stays visible during the rebuild");
   shell.settle(log);
   assert.equal(shell.visible.digest(), folded(log).digest());
 });
 
-test("the epoch's start alone is proof: nothing is read from a log that has long grown past us", () => {
+test("the epoch's start alone proves a lost suffix, even if the log is longer than the copy", () => {
   const old = history(12);
   const log = old.fork(9).open(2);
   while (log.entries.length < 30) log.add(anyEvent(log.entries.length, 6));
@@ -228,7 +233,7 @@ test("the epoch's start alone is proof: nothing is read from a log that has long
   assert.deepEqual(shell.reading, genesis);
 });
 
-test("a node whose place in the log is another event's is found by the hash in a grant", () => {
+test("a node on another chain learns it from the hash in a grant, and rebuilds", () => {
   const old = history(12);
   const twin = history(12, 1, 4); // the same epoch number and positions, another content
   const shell = new Shell().caughtUp(old);
@@ -243,7 +248,7 @@ test("the same epoch number with another incarnation is another epoch", () => {
   assert.deepEqual(types(shell.grant(restored)), ["rebuild", "read"]);
 });
 
-test("a delivery of a newer epoch at a place that we hold otherwise is proof enough", () => {
+test("a delivery of a newer epoch with another event at an applied position proves a lost suffix", () => {
   const old = history(12);
   const log = old.fork(9).open(2).add(created(900));
   const covered = new Shell().caughtUp(old);
@@ -252,7 +257,7 @@ test("a delivery of a newer epoch at a place that we hold otherwise is proof eno
   assert.deepEqual(types(overlapping.feed(delivery(log, 9, 11))), ["rebuild", "read"]);
 });
 
-test("an old primary's word that our place is not in its log is not believed", () => {
+test("the answer of an old primary that its log lacks the node's link is not trusted", () => {
   const log = history(8).open(2).add(created(900));
   const shell = new Shell().caughtUp(log);
   shell.feed({ type: "readRequested" });
@@ -260,30 +265,30 @@ test("an old primary's word that our place is not in its log is not believed", (
   assert.equal(shell.rebuilds, 0);
 });
 
-test("a log in a newer epoch that does not hold our place is believed", () => {
-  const old = history(5).open(2).add(created(800)); // its last two events were lost
+test("the answer of a log in a newer epoch that it lacks the node's link is trusted", () => {
+  const old = history(5).open(2).add(created(800)); // its last two events are lost
   const log = old.fork(5).open(3);
   while (log.entries.length < 12) log.add(anyEvent(log.entries.length, 5));
   log.open(4).add(created(901));
   const shell = new Shell().caughtUp(old);
   shell.grant(log);
-  assert.equal(shell.rebuilds, 0, "the newest epoch begins beyond us, so the grant alone proves nothing");
+  assert.equal(shell.rebuilds, 0, "the newest epoch starts after the copy's link, so the grant alone proves nothing");
   shell.settle(log);
   assert.equal(shell.rebuilds, 1);
   assert.equal(shell.visible.digest(), folded(log).digest());
 });
 
-test("a read that was in flight when a rebuild began means nothing any more", () => {
+test("the answer to a read from before a rebuild is ignored", () => {
   const old = history(12);
   const log = old.fork(9).open(2).add(created(900));
   const shell = new Shell().caughtUp(old);
   shell.feed({ type: "readRequested" });
-  assert.deepEqual(types(shell.grant(log)), ["rebuild"], "the read in flight is waited for");
+  assert.deepEqual(types(shell.grant(log)), ["rebuild"], "the read in flight is awaited first");
   assert.deepEqual(types(shell.answer(old.read(old.head, 100))), ["read"]);
   assert.deepEqual(shell.reading, genesis);
 });
 
-test("a page that was asked for before a rebuild is not built upon, even when it links", () => {
+test("a page requested before a rebuild is not applied, even if it links", () => {
   const old = history(12);
   const log = old.fork(4).open(2).add(created(900));
   const shell = new Shell();
@@ -293,19 +298,19 @@ test("a page that was asked for before a rebuild is not built upon, even when it
   assert.deepEqual(types(shell.answer(old.read(genesis, 100))), ["read"]);
 });
 
-test("a rebuild is not over at the head of an old primary", () => {
+test("a rebuild does not end at the head of an old primary", () => {
   const old = history(12);
   const log = old.fork(9).open(2).add(created(900));
   const shell = new Shell().caughtUp(old);
   shell.grant(log);
   shell.settle(old);
-  assert.notEqual(shell.next, null, "the head it stands at is of the epoch that was lost");
+  assert.notEqual(shell.next, null, "its head is in the lost epoch");
   shell.grant(log);
   shell.settle(log);
   assert.equal(shell.visible.digest(), folded(log).digest());
 });
 
-test("a copy behind retention says so and goes on being what it is", () => {
+test("a copy behind retention reports it and stays unchanged", () => {
   const log = history(5);
   const shell = new Shell().caughtUp(log);
   shell.feed({ type: "readRequested" });
@@ -320,12 +325,12 @@ function folded(log: History): Projection {
   return projection;
 }
 
-// --- whatever happens, in whatever order
+// --- random sequences
 
 type Action =
   | Readonly<{ do: "deliver"; from: "old" | "log"; at: number; count: number }>
   | Readonly<{ do: "grant"; upTo: number; from: "old" | "log" }>
-  | Readonly<{ do: "answer"; by: "old" | "log" | "nobody"; limit: number }>
+  | Readonly<{ do: "answer"; by: "old" | "log" | "none"; limit: number }>
   | Readonly<{ do: "readRequested" }>
   | Readonly<{ do: "failOver" }>;
 
@@ -345,7 +350,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
     weight: 5,
     arbitrary: fc.record({
       do: fc.constant("answer" as const),
-      by: fc.constantFrom("old" as const, "log" as const, "log" as const, "nobody" as const),
+      by: fc.constantFrom("old" as const, "log" as const, "log" as const, "none" as const),
       limit: fc.integer({ min: 1, max: 12 }),
     }),
   },
@@ -353,7 +358,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   { weight: 1, arbitrary: fc.constant({ do: "failOver" as const }) },
 );
 
-/** Batches as leaders cut them: within one epoch. */
+/** A batch as a leader publishes it: within one epoch. */
 function published(log: History, at: number, count: number): FollowerInput | undefined {
   const after = Math.min(at, log.entries.length - 1);
   let upTo = Math.min(after + count, log.entries.length);
@@ -362,7 +367,7 @@ function published(log: History, at: number, count: number): FollowerInput | und
   return upTo > after ? delivery(log, after, upTo) : undefined;
 }
 
-test("however deliveries are lost, repeated, reordered or overlap, and whichever history is lost: it ends at the log's digest, and never applies twice or over a gap", () => {
+test("after any losses, repetitions and failovers a follower ends at the log's digest, and never applies an event twice or over a gap", () => {
   fc.assert(
     fc.property(
       fc.array(action, { minLength: 1, maxLength: 80 }),
@@ -383,12 +388,12 @@ test("however deliveries are lost, repeated, reordered or overlap, and whichever
               break;
             }
             case "grant":
-              // A deposed leader cannot be granted to by a commit; an old grant that arrives late can.
+              // A deposed leader cannot commit a new grant, but an old grant can arrive late.
               shell.feed(granted(chosen, Math.max(1, Math.min(each.upTo, chosen.entries.length))));
               break;
             case "answer":
               if (shell.reading === null) break;
-              if (each.by === "nobody") shell.feed({ type: "readFailed" });
+              if (each.by === "none") shell.feed({ type: "readFailed" });
               else shell.answer((each.by === "old" ? old : log).read(shell.reading, each.limit));
               break;
             case "readRequested":
@@ -405,7 +410,7 @@ test("however deliveries are lost, repeated, reordered or overlap, and whichever
             }
           }
         }
-        // Then the weather clears: brokers of the surviving log answer, and a grant comes every second.
+        // Then the faults end: brokers of the surviving log answer, and a grant arrives every second.
         for (let second = 0; second < 6; second++) {
           shell.settle(log);
           shell.grant(log);
@@ -421,7 +426,7 @@ test("however deliveries are lost, repeated, reordered or overlap, and whichever
   );
 });
 
-test("with a history that is never lost, it never rebuilds", () => {
+test("without a lost history, a follower never rebuilds", () => {
   fc.assert(
     fc.property(fc.array(action, { maxLength: 60 }), fc.integer({ min: 4, max: 30 }), (actions, length) => {
       const log = history(length).open(2).add(created(700)).add(revoked(700)).open(3).add(created(701));

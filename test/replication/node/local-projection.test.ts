@@ -1,3 +1,4 @@
+/** Local projection: a node's copy of the log, and the denials it retains when a history is lost. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
@@ -17,7 +18,7 @@ import { LocalProjection } from "../../../src/replication/node/local-projection.
 import type { LoadedSnapshot } from "../../../src/replication/node/messages.ts";
 import { created, History, history, revoked, secret, sessionId, userId } from "../support.ts";
 
-/** A copy that has applied one history, and is then rebuilt from another. */
+/** A copy that has applied one history and is then rebuilt from another. */
 function rebuilt(old: History, log: History): LocalProjection {
   const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold(old.recorded(0, old.entries.length));
@@ -34,7 +35,7 @@ function lost(...events: readonly CardeaEvent[]): { old: History; log: History }
   return { old, log: shared.fork(4).open(2).add(created(50, 3)) };
 }
 
-/** A copy of all of a history, as a node saves it or a broker serves it. */
+/** A snapshot of a whole history, as a node stores it or a broker serves it. */
 function snapshotOf(of: History): LoadedSnapshot {
   const projection = new Projection();
   for (const recorded of of.recorded(0, of.entries.length)) projection.apply(recorded);
@@ -45,7 +46,7 @@ function marksOf(of: History): EpochMark[] {
   return extendHistory(emptyHistory, of.recorded(0, of.entries.length)).epochs.slice();
 }
 
-test("a revocation of a lost suffix stays in force, outside the digest", () => {
+test("a revocation in a lost suffix stays in force, outside the digest", () => {
   const { old, log } = lost(revoked(1, 1));
   const copy = rebuilt(old, log);
   assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))));
@@ -53,20 +54,20 @@ test("a revocation of a lost suffix stays in force, outside the digest", () => {
   assert.equal(copy.projection.digest(), rebuilt(new History(), log).projection.digest());
 });
 
-test("a revocation that the surviving log holds too is not kept apart", () => {
+test("a revocation that the surviving log also has is not retained", () => {
   const shared = new History().open(1).add(created(1, 1)).add(revoked(1, 1));
   const copy = rebuilt(shared.fork(3).add(created(2)), shared.fork(3).open(2));
   assert.equal(copy.retained.size, 0);
 });
 
-test("lost loosening events are dropped: a session created there is unknown", () => {
+test("lost loosening events are dropped: a session created in the lost suffix is unknown", () => {
   const { old, log } = lost(created(9, 1));
   const copy = rebuilt(old, log);
   assert.equal(copy.projection.sessionStatus(sessionId(9)).status, "unknown");
   assert.equal(copy.retained.size, 0);
 });
 
-test("a lost cut of all sessions of a person denies those sessions, and not the person's new ones", () => {
+test("a lost revocation of all sessions of a person denies those sessions, but not the person's new ones", () => {
   const { old, log } = lost({ type: "UserSessionsRevoked", userId: userId(1), upTo: null, reason: "operator" });
   const copy = rebuilt(old, log.add(created(60, 1)));
   assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))) && copy.isDeniedLocally(sessionStream(sessionId(3))));
@@ -75,7 +76,7 @@ test("a lost cut of all sessions of a person denies those sessions, and not the 
   assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(60))));
 });
 
-test("a lost suspension denies the person until an operator's later word, and their old sessions for good", () => {
+test("a lost suspension denies the person until a later restoration, and the person's old sessions permanently", () => {
   const { old, log } = lost({ type: "UserSuspended", userId: userId(1), reason: "test" });
   const copy = rebuilt(old, log);
   assert.ok(copy.isDeniedLocally(userStream(userId(1))));
@@ -85,7 +86,7 @@ test("a lost suspension denies the person until an operator's later word, and th
   assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))));
 });
 
-test("lost removals of devices and service accounts, and of kinds this build does not know, stay in force", () => {
+test("lost removals of devices and revocations of service accounts stay in force", () => {
   const device = "device-1" as DeviceId;
   const account = "account-1" as ServiceAccountId;
   const { old, log } = lost(
@@ -96,15 +97,18 @@ test("lost removals of devices and service accounts, and of kinds this build doe
   assert.ok(copy.isDeniedLocally(deviceStream(device)) && copy.isDeniedLocally(serviceAccountStream(account)));
 });
 
-test("a loss that reaches further back than memory keeps everything denied that was denied", () => {
+test("a lost suffix longer than the remembered history keeps every earlier denial in force", () => {
   const old = history(1, 1);
   for (let n = 0; n < 17_000; n++) old.add(revoked(n));
   const copy = rebuilt(old, history(1, 2));
-  assert.ok(copy.isDeniedLocally(sessionStream(sessionId(0))), "forgotten one by one, kept all together");
+  assert.ok(
+    copy.isDeniedLocally(sessionStream(sessionId(0))),
+    "no longer remembered by itself, but retained with all the others",
+  );
   assert.ok(copy.isDeniedLocally(sessionStream(sessionId(16_999))));
 });
 
-test("while it is rebuilt the old projection is the visible one, and goes on denying", () => {
+test("during a rebuild the old projection stays visible and keeps denying", () => {
   const { old, log } = lost(revoked(1, 1));
   const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold(old.recorded(0, old.entries.length));
@@ -117,7 +121,7 @@ test("while it is rebuilt the old projection is the visible one, and goes on den
   assert.deepEqual(copy.projection.applied, log.head);
 });
 
-test("an event that is decisive is told from one that no decision reads", () => {
+test("decisive events are distinguished from events that no decision reads", () => {
   const copy = new LocalProjection(createPersonKeys([secret]));
   const log = history(1).add(created(1));
   assert.equal(copy.fold(log.recorded(0, 1)).decisive, false);
@@ -125,7 +129,7 @@ test("an event that is decisive is told from one that no decision reads", () => 
   assert.ok(decisive && touched.flat().includes(sessionStream(sessionId(1))));
 });
 
-test("an unknown event that tightens denies its subject, also when it is lost", () => {
+test("an unknown tightening event denies its subject, even when it is lost", () => {
   const { old, log } = lost(revoked(1, 1));
   const entry = old.entries.at(-1);
   assert.ok(entry);
@@ -143,7 +147,7 @@ test("an unknown event that tightens denies its subject, also when it is lost", 
   assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))));
 });
 
-test("what a snapshot of a lost history was thought to hold is known again when that history is left in its turn", () => {
+test("tightenings covered by a snapshot are retained when the history of that snapshot is lost as well", () => {
   const { old, log } = lost(
     { type: "UserSuspended", userId: userId(1), reason: "test" },
     { type: "UserErased", userId: userId(2) },
@@ -152,7 +156,7 @@ test("what a snapshot of a lost history was thought to hold is known again when 
   copy.fold(old.recorded(0, old.entries.length));
   copy.beginRebuild();
   copy.rebuildFrom(snapshotOf(old), marksOf(old));
-  copy.beginRebuild(); // what it begins from is lost too
+  copy.beginRebuild(); // the history of that snapshot is lost too
   copy.fold(log.recorded(0, log.entries.length));
   const { events } = copy.finishRebuild("lost");
   assert.deepEqual(
@@ -162,7 +166,7 @@ test("what a snapshot of a lost history was thought to hold is known again when 
   assert.ok(copy.isDeniedLocally(userStream(userId(1))) && copy.isDeniedLocally(userStream(userId(2))));
 });
 
-test("what a snapshot of the surviving history holds is known, should that history be left later", () => {
+test("tightenings in a snapshot of the surviving history are retained if that history is lost later", () => {
   const shared = new History().open(1).add(created(1, 1)).add(revoked(1, 1)).add(created(2, 2));
   const { old, log } = { old: shared.fork(4).add(created(8, 1)), log: shared.fork(4).open(2) };
   const copy = new LocalProjection(createPersonKeys([secret]));
@@ -174,29 +178,29 @@ test("what a snapshot of the surviving history holds is known, should that histo
   const third = shared.fork(2).open(3);
   copy.beginRebuild();
   copy.fold(third.recorded(0, third.entries.length));
-  assert.equal(copy.finishRebuild("lost").events.length, 1, "the revocation is handed back");
+  assert.equal(copy.finishRebuild("lost").events.length, 1, "the revocation is reasserted");
   assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))));
 });
 
-test("a restoration lifts a lost suspension only while the history that holds it is the surviving one", () => {
+test("a restoration lifts a lost suspension only if the restoration itself survives", () => {
   const { old, log } = lost({ type: "UserSuspended", userId: userId(1), reason: "test" });
   const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold(old.recorded(0, old.entries.length));
   copy.beginRebuild();
   const restored = log.fork(log.entries.length).add({ type: "UserRestored", userId: userId(1) });
   copy.fold(restored.recorded(0, restored.entries.length));
-  copy.beginRebuild(); // before it had been read to its head, that history was lost, too
+  copy.beginRebuild(); // that history is lost before it has been read to its head
   copy.fold(log.recorded(0, log.entries.length));
   copy.finishRebuild("lost");
   assert.ok(copy.isDeniedLocally(userStream(userId(1))));
 });
 
-test("a denial that is known only by a snapshot stays in force when the history behind the snapshot's place is lost", () => {
+test("a denial known only from a snapshot stays in force when the history at that snapshot is lost", () => {
   const shared = new History().open(1).add(created(1, 1)).add(created(2, 2)).add(revoked(2, 2));
   const old = shared.fork(4).add(revoked(1, 1));
   const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold(shared.recorded(0, 4));
-  // Behind retention: a snapshot further on in the same history takes its place.
+  // Behind retention, the copy continues from a later snapshot of the same history.
   copy.beginRebuild();
   copy.rebuildFrom(snapshotOf(old), marksOf(old));
   copy.finishRebuild("nothing lost");
@@ -204,5 +208,5 @@ test("a denial that is known only by a snapshot stays in force when the history 
   const log = shared.fork(4).open(2);
   copy.fold(log.recorded(0, log.entries.length));
   copy.finishRebuild("lost");
-  assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))), "though an older denial has survived");
+  assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))), "although the log has an older denial");
 });

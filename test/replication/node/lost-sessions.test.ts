@@ -1,6 +1,7 @@
 /**
- * Sessions that a lost word about their person had ended, and that the surviving log does not know: seed 1355 of the
- * simulator.
+ * Sessions that a lost event about their person ended, when the surviving log does not know them.
+ *
+ * Seed 1355 of the simulator found this case.
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
@@ -39,9 +40,9 @@ const suspended = (user: number): CardeaEvent => ({ type: "UserSuspended", userI
 const restored = (user: number): CardeaEvent => ({ type: "UserRestored", userId: userId(user) });
 
 const shared = new History().open(1).add(created(1, 1)).add(created(2, 2));
-/** What came behind it and was lost. */
+/** The shared history and then events that are lost. */
 const lose = (...events: readonly CardeaEvent[]): History => add(shared.fork(3), ...events);
-/** And what came instead. */
+/** The shared history and then the events that survive instead, in a new epoch. */
 const keep = (...events: readonly CardeaEvent[]): History => add(shared.fork(3).open(2), ...events);
 
 function add(to: History, ...events: readonly CardeaEvent[]): History {
@@ -49,10 +50,10 @@ function add(to: History, ...events: readonly CardeaEvent[]): History {
   return to;
 }
 
-function trailOf(of: History): ChainHistory {
+function chainOf(of: History): ChainHistory {
   return extendHistory(emptyHistory, of.recorded(0, of.entries.length));
 }
-const marksOf = (of: History): readonly EpochMark[] => trailOf(of).epochs;
+const marksOf = (of: History): readonly EpochMark[] => chainOf(of).epochs;
 
 function snapshotOf(of: History): LoadedSnapshot {
   const projection = new Projection();
@@ -72,56 +73,57 @@ function rebuild(copy: LocalProjection, log: History): readonly LostTightening[]
   return copy.finishRebuild("lost").events;
 }
 
-const told = (events: readonly LostTightening[]): string[] => events.map(({ type, stream }) => `${type} ${stream}`);
+const describeEvents = (events: readonly LostTightening[]): string[] =>
+  events.map(({ type, stream }) => `${type} ${stream}`);
 
 describe("a copy whose history was lost", () => {
-  test("hands back the end of a session that was lost together with the cut that ended it", () => {
+  test("reasserts the end of a session that was lost together with the revocation that ended it", () => {
     const old = lose(created(9, 1), cut(1));
     const events = rebuild(copyOf(old), keep());
-    assert.deepEqual(told(events), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
+    assert.deepEqual(describeEvents(events), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
     for (const one of events) {
-      assert.equal(one.link.position, old.head.position, "it stands where the cut stood");
+      assert.equal(one.link.position, old.head.position, "it has the position of the revocation");
       assert.notEqual(one.link.hash, old.head.hash);
       assert.equal(one.userId, userId(1));
     }
-    assert.deepEqual(rebuild(copyOf(old), keep(created(70, 3))), events, "whoever held it hands back the same");
+    assert.deepEqual(rebuild(copyOf(old), keep(created(70, 3))), events, "every copy reasserts the same events");
   });
 
-  test("hands back a cut as the sessions that it had ended: a bound of one history means nothing in another", () => {
+  test("reasserts a revocation of all sessions as the single sessions that it ended, because its bound is a position of the lost history", () => {
     const old = lose(cut(1));
-    assert.deepEqual(told(rebuild(copyOf(old), keep(created(11, 1)))), ["SessionRevoked session:session-1"]);
+    assert.deepEqual(describeEvents(rebuild(copyOf(old), keep(created(11, 1)))), ["SessionRevoked session:session-1"]);
   });
 
-  test("hands it back also when the client had it created once more, at the very same place", () => {
+  test("reasserts the end of a session even if the surviving log creates the session again at the same position", () => {
     const old = lose(created(70, 3), created(9, 1), cut(1));
     const log = keep(created(9, 1));
     const copy = copyOf(old);
     assert.equal(copy.projection.session(sessionId(9))?.status, "active");
     const events = rebuild(copy, log);
-    assert.ok(told(events).includes("SessionRevoked session:session-9"));
+    assert.ok(describeEvents(events).includes("SessionRevoked session:session-9"));
     assert.ok(copy.isDeniedLocally(sessionStream(sessionId(9))));
   });
 
-  test("hands a session back once, however many lost words had ended it", () => {
+  test("reasserts the end of a session once, however many lost events ended it", () => {
     const old = lose(created(9, 1), cut(1), suspended(1), restored(1), created(10, 1), cut(1));
     assert.deepEqual(
-      told(rebuild(copyOf(old), keep())).filter((one) => one.startsWith("SessionRevoked")),
+      describeEvents(rebuild(copyOf(old), keep())).filter((one) => one.startsWith("SessionRevoked")),
       ["SessionRevoked session:session-1", "SessionRevoked session:session-9", "SessionRevoked session:session-10"],
     );
   });
 
-  test("leaves alone what the person signed in to again behind the cut, there or here", () => {
+  test("does not end sessions created after the revocation, in either history", () => {
     const old = lose(created(9, 1), cut(1), created(10, 1));
     const copy = copyOf(old);
     const events = rebuild(copy, keep(created(11, 1)));
-    assert.ok(!told(events).includes("SessionRevoked session:session-10"));
+    assert.ok(!describeEvents(events).includes("SessionRevoked session:session-10"));
     for (const n of [10, 11]) assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(n))), `${n}`);
   });
 
-  test("hands sessions back though an operator has lifted the suspension since: a restoration brings back the person alone", () => {
+  test("reasserts the end of sessions even if the suspension has been lifted since, because a restoration lifts only the person's denial", () => {
     const old = lose(created(9, 1), suspended(1));
     const copy = copyOf(old);
-    assert.deepEqual(told(rebuild(copy, keep(restored(1)))), [
+    assert.deepEqual(describeEvents(rebuild(copy, keep(restored(1)))), [
       "SessionRevoked session:session-1",
       "SessionRevoked session:session-9",
     ]);
@@ -129,17 +131,17 @@ describe("a copy whose history was lost", () => {
     assert.ok(!copy.isDeniedLocally(userStream(userId(1))));
   });
 
-  test("hands sessions back though the surviving log suspends the person by an event of its own", () => {
+  test("reasserts the end of sessions even if the surviving log has its own suspension of the person", () => {
     const old = lose(created(9, 1), suspended(1));
-    assert.deepEqual(told(rebuild(copyOf(old), keep(suspended(1)))), ["SessionRevoked session:session-9"]);
+    assert.deepEqual(describeEvents(rebuild(copyOf(old), keep(suspended(1)))), ["SessionRevoked session:session-9"]);
   });
 
-  test("hands back nothing of a person whom the surviving log has erased: nobody becomes them again", () => {
+  test("reasserts nothing about a person that the surviving log has erased", () => {
     const old = lose(created(9, 1), suspended(1));
     assert.deepEqual(rebuild(copyOf(old), keep({ type: "UserErased", userId: userId(1) })), []);
   });
 
-  test("hands back sessions of a history too that was left before it had been read to its head", () => {
+  test("reasserts the end of sessions of a history that was lost before it had been read to its head", () => {
     const first = lose(created(8, 1), cut(1));
     const copy = copyOf(first);
     copy.beginRebuild();
@@ -147,12 +149,12 @@ describe("a copy whose history was lost", () => {
     copy.fold(second.recorded(0, second.entries.length));
     const third = add(shared.fork(3).open(3));
     assert.deepEqual(
-      told(rebuild(copy, third)).filter((one) => one.startsWith("SessionRevoked")),
+      describeEvents(rebuild(copy, third)).filter((one) => one.startsWith("SessionRevoked")),
       ["SessionRevoked session:session-1", "SessionRevoked session:session-8", "SessionRevoked session:session-9"],
     );
   });
 
-  test("hands back nothing where nothing was lost", () => {
+  test("reasserts nothing if nothing was lost", () => {
     const old = lose(created(9, 1), cut(1));
     const copy = copyOf(old);
     copy.beginRebuild();
@@ -161,51 +163,51 @@ describe("a copy whose history was lost", () => {
   });
 });
 
-describe("a suspension that was lost, and lifted in the history that came instead", () => {
+describe("a lost suspension that the surviving history lifts", () => {
   const first = lose(suspended(1));
   const second = keep(restored(1), created(20, 2));
   const twice = (): LocalProjection => {
     const copy = copyOf(first);
-    assert.deepEqual(told(rebuild(copy, second)), ["SessionRevoked session:session-1"]);
+    assert.deepEqual(describeEvents(rebuild(copy, second)), ["SessionRevoked session:session-1"]);
     assert.ok(!copy.isDeniedLocally(userStream(userId(1))));
     return copy;
   };
 
-  test("comes back when the word that lifted it is lost in its turn", () => {
+  test("is in force again when the restoration is lost as well", () => {
     const copy = twice();
     const third = shared.fork(3).open(3);
-    assert.deepEqual(told(rebuild(copy, third)), ["UserSuspended user:user-1"]);
+    assert.deepEqual(describeEvents(rebuild(copy, third)), ["UserSuspended user:user-1"]);
     assert.ok(copy.isDeniedLocally(userStream(userId(1))));
   });
 
-  test("stays lifted where the third history holds that word, read event by event or by a snapshot", () => {
+  test("stays lifted if a third history has the restoration, read event by event or from a snapshot", () => {
     const third = second.fork(5).open(3).add(created(30, 2));
     const read = twice();
-    assert.deepEqual(told(rebuild(read, third)), []);
+    assert.deepEqual(describeEvents(rebuild(read, third)), []);
     assert.ok(!read.isDeniedLocally(userStream(userId(1))));
     const jumped = twice();
     jumped.beginRebuild();
     jumped.rebuildFrom(snapshotOf(third), marksOf(second));
     const { events } = jumped.finishRebuild("lost");
-    assert.deepEqual(told(events), []);
+    assert.deepEqual(describeEvents(events), []);
     assert.ok(!jumped.isDeniedLocally(userStream(userId(1))));
   });
 });
 
-function begunFrom(
+function startWith(
   denials: readonly PersistedDenial[],
   log: History,
 ): { copy: LocalProjection; events: readonly LostTightening[] } {
   const copy = new LocalProjection(createPersonKeys([secret]));
   copy.restoreDenials({ retained: [], denials });
   copy.fold(log.recorded(0, log.entries.length));
-  return { copy, events: copy.settlePersisted(trailOf(log))?.events ?? [] };
+  return { copy, events: copy.settlePersisted(chainOf(log))?.events ?? [] };
 }
 
-describe("a denial that a disk carries into another history", () => {
-  /** As a node begins after a restore: it hands back what is lost, and the log takes it. */
+describe("a persisted denial from another history", () => {
+  /** Starts a node after a restore: it reasserts what is lost, and the log accepts it. */
   function reasserted(denials: readonly PersistedDenial[], log: History): LocalProjection {
-    const { copy, events } = begunFrom(denials, log);
+    const { copy, events } = startWith(denials, log);
     const before = log.entries.length;
     for (const { type, stream } of events)
       log.add(
@@ -222,42 +224,45 @@ describe("a denial that a disk carries into another history", () => {
     return copy;
   }
 
-  test("denies no session that the surviving log created, whatever number its epoch and its position have", () => {
+  test("denies no session created in the surviving log, whatever its epoch and position", () => {
     const old = add(shared.fork(3).open(2), created(9, 1), cut(1), created(70, 3));
     const denials = copyOf(old).denialsToPersist();
-    // A restored log opens the very epoch again that was lost: epochs are told apart by their incarnation.
+    // A restored log opens an epoch with the number of the lost one. Only the incarnation distinguishes the two.
     for (const log of [
       shared.fork(3).open(2, "another").add(created(11, 1)),
       shared.fork(2).open(2, "another").add(created(11, 1)).add(created(12, 1)).add(created(13, 1)),
       shared.fork(3).open(2, "another").add(created(11, 1)).open(9).add(created(12, 1)),
       new History().open(1, "another").add(created(11, 1)),
     ]) {
-      const { copy, events } = begunFrom(denials, log);
-      assert.deepEqual(told(events), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
+      const { copy, events } = startWith(denials, log);
+      assert.deepEqual(describeEvents(events), [
+        "SessionRevoked session:session-1",
+        "SessionRevoked session:session-9",
+      ]);
       for (const n of [11, 12]) assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(n))), `${n}`);
-      assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))), "a session from before the cut stays denied");
+      assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))), "a session from before the revocation stays denied");
     }
   });
 
-  test("denies sessions of the shared history that it does not name, and only those from before it", () => {
+  test("without a list of sessions denies those of the shared history, and no later ones", () => {
     const old = lose(created(9, 1), cut(1));
     const unnamed = copyOf(old)
       .denialsToPersist()
       .map(({ sessions: _, ...denial }) => denial);
-    const { copy, events } = begunFrom(unnamed, keep(created(11, 1)));
-    assert.deepEqual(told(events), ["SessionRevoked session:session-1"]);
+    const { copy, events } = startWith(unnamed, keep(created(11, 1)));
+    assert.deepEqual(describeEvents(events), ["SessionRevoked session:session-1"]);
     assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(11))));
   });
 
-  test("of a cut up to a position ends no session that came between that position and the cut", () => {
+  test("of a revocation up to a position ends no session created after that position", () => {
     const old = lose(created(9, 1), { ...cut(1), upTo: 3 } as CardeaEvent);
     const log = shared.fork(3).add(created(9, 1)).open(2);
-    const { copy } = begunFrom(copyOf(old).denialsToPersist(), log);
+    const { copy } = startWith(copyOf(old).denialsToPersist(), log);
     assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))));
     assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(9))));
   });
 
-  test("in force before the log is known, denies no session that came after it, and nobody whom an applied log restored", () => {
+  test("in force before the log is known, denies no later session and no person that the applied log has restored", () => {
     const log = add(shared.fork(3), created(9, 1), cut(1), created(11, 1), suspended(2), restored(2), created(12, 2));
     const copy = new LocalProjection(createPersonKeys([secret]));
     const denials = copyOf(log).denialsToPersist();
@@ -272,14 +277,14 @@ describe("a denial that a disk carries into another history", () => {
     assert.ok(behind.isDeniedLocally(userStream(userId(2))));
   });
 
-  test("is handed back by one start, and by none after the log has taken it", () => {
+  test("is reasserted by one start, and by none after the log has accepted it", () => {
     const old = lose(created(9, 1), cut(1), suspended(1));
     const log = keep();
     let denials = reasserted(copyOf(old).denialsToPersist(), log).denialsToPersist();
     log.open(3).add(restored(1)).add(created(11, 1));
     for (let start = 0; start < 3; start++) {
-      const { copy, events } = begunFrom(denials, log);
-      assert.deepEqual(told(events), [], `start ${start}`);
+      const { copy, events } = startWith(denials, log);
+      assert.deepEqual(describeEvents(events), [], `start ${start}`);
       assert.equal(copy.retained.size, 0);
       for (const stream of [userStream(userId(1)), sessionStream(sessionId(11))])
         assert.ok(!copy.isDeniedLocally(stream), stream);
@@ -288,106 +293,109 @@ describe("a denial that a disk carries into another history", () => {
     }
   });
 
-  test("is handed back once more when the place that had settled it is lost", () => {
+  test("is reasserted again when the event that settled it is lost", () => {
     const old = lose(suspended(1));
     const log = keep();
     const { denials } = { denials: reasserted(copyOf(old).denialsToPersist(), log).denialsToPersist() };
     const third = shared.fork(3).open(9);
-    const { copy, events } = begunFrom(denials, third);
-    assert.ok(told(events).includes("UserSuspended user:user-1"));
+    const { copy, events } = startWith(denials, third);
+    assert.ok(describeEvents(events).includes("UserSuspended user:user-1"));
     assert.ok(copy.isDeniedLocally(userStream(userId(1))));
     assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))));
   });
 
-  test("ends when a broker says that the log has the last word on it, though its own record of that is lost", () => {
+  test("ends when a broker answers that the log has decided it, even if the node's own record of that is lost", () => {
     const old = lose(suspended(1));
-    const denials = copyOf(old).denialsToPersist(); // the node died before it could write more
+    const denials = copyOf(old).denialsToPersist(); // the node stops before it can write more
     const log = keep();
     reasserted(denials, log);
     log.add(restored(1), 2).add(created(11, 1));
     const copy = new LocalProjection(createPersonKeys([secret]));
     copy.restoreDenials({ retained: [userStream(userId(1))], denials });
     copy.startFrom(snapshotOf(log));
-    const events = copy.settlePersisted(trailOf(log))?.events ?? [];
-    assert.deepEqual(told(events), ["UserSuspended user:user-1"]);
-    assert.ok(copy.isDeniedLocally(userStream(userId(1))), "until the answer is there");
+    const events = copy.settlePersisted(chainOf(log))?.events ?? [];
+    assert.deepEqual(describeEvents(events), ["UserSuspended user:user-1"]);
+    assert.ok(copy.isDeniedLocally(userStream(userId(1))), "until the answer arrives");
     assert.ok(events[0] !== undefined);
     copy.answers.add(events[0].link.hash, log.head);
-    copy.settleAnswered(trailOf(log));
+    copy.settleAnswered(chainOf(log));
     assert.ok(!copy.isDeniedLocally(userStream(userId(1))));
-    assert.deepEqual(begunFrom(copy.denialsToPersist(), log).events, []);
+    assert.deepEqual(startWith(copy.denialsToPersist(), log).events, []);
   });
 
-  test("is written with the epochs of its history once, and read with them; an older build's file has none", () => {
+  test("is written once with the epochs of its history and parsed with them; an older build's file has none", () => {
     const old = lose(created(9, 1), cut(1), suspended(1));
     const denials = copyOf(old).denialsToPersist();
     const form = formatDenials({ retained: [], denials });
     assert.equal(form.chains?.length, 1);
     assert.deepEqual(parseDenials(decode(encode(form)) as DenialsFile), { retained: [], denials });
     const { chains: _, ...older } = form;
-    const { copy, events } = begunFrom(parseDenials(older).denials, keep(created(11, 1)));
-    assert.ok(told(events).includes("SessionRevoked session:session-1"));
+    const { copy, events } = startWith(parseDenials(older).denials, keep(created(11, 1)));
+    assert.ok(describeEvents(events).includes("SessionRevoked session:session-1"));
     assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(11))));
   });
 });
 
-describe("a disk that remembers a cut", () => {
-  test("remembers the sessions that it had ended, and hands them back as who was never stopped does", () => {
+describe("a persisted revocation of all sessions", () => {
+  test("keeps the sessions that it ended, and is reasserted like that of a node that never stopped", () => {
     const old = lose(created(9, 1), cut(1));
     const copy = copyOf(old);
     const denials = copy.denialsToPersist();
     assert.deepEqual(denials[0]?.sessions, [sessionId(1), sessionId(9)]);
-    const kept = begunFrom(denials, keep());
-    assert.deepEqual(told(kept.events), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
+    const kept = startWith(denials, keep());
+    assert.deepEqual(describeEvents(kept.events), [
+      "SessionRevoked session:session-1",
+      "SessionRevoked session:session-9",
+    ]);
     const live = rebuild(copy, keep());
     assert.deepEqual(kept.events.at(-1), live.at(-1));
     assert.ok(kept.copy.isDeniedLocally(sessionStream(sessionId(9))));
   });
 
-  test("remembers it over any number of starts, until the log is known to hold the cut", () => {
+  test("survives any number of starts until the log is known to hold it", () => {
     const old = lose(created(9, 1), cut(1));
     const denials = copyOf(old).denialsToPersist();
-    const again = begunFrom(denials, keep()).copy.denialsToPersist();
+    const again = startWith(denials, keep()).copy.denialsToPersist();
     assert.deepEqual(again, denials);
-    assert.deepEqual(begunFrom(denials, old).events, []);
+    assert.deepEqual(startWith(denials, old).events, []);
   });
 
-  test("denies a session whose suspension was lifted since, and the person no more", () => {
+  test("still denies sessions after the suspension is lifted, but no longer the person", () => {
     const old = lose(created(9, 1), suspended(1));
-    const { copy, events } = begunFrom(copyOf(old).denialsToPersist(), keep(restored(1)));
+    const { copy, events } = startWith(copyOf(old).denialsToPersist(), keep(restored(1)));
     assert.ok(copy.isDeniedLocally(sessionStream(sessionId(9))));
     assert.ok(!copy.isDeniedLocally(userStream(userId(1))));
-    assert.ok(told(events).includes("SessionRevoked session:session-9"));
-    assert.ok(!told(events).includes("UserSuspended user:user-1"));
+    assert.ok(describeEvents(events).includes("SessionRevoked session:session-9"));
+    assert.ok(!describeEvents(events).includes("UserSuspended user:user-1"));
   });
 
-  test("does not deny a person again whose suspension was lifted since, when the node begins behind that word", () => {
+  test("does not deny a restored person again when the node starts after the restoration", () => {
     const old = lose(created(9, 1), suspended(1));
     const log = keep(restored(1));
     const copy = copyOf(old);
     rebuild(copy, log);
     const live = copy.denialsToPersist();
-    assert.deepEqual(told(live), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
-    const begun = begunFrom(copyOf(old).denialsToPersist(), log).copy;
-    assert.deepEqual(begun.denialsToPersist(), live);
+    assert.deepEqual(describeEvents(live), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
+    const started = startWith(copyOf(old).denialsToPersist(), log).copy;
+    assert.deepEqual(started.denialsToPersist(), live);
     const later = new LocalProjection(createPersonKeys([secret]));
     later.restoreDenials({ retained: [], denials: live });
     later.startFrom(snapshotOf(log));
-    later.settlePersisted(trailOf(log));
+    later.settlePersisted(chainOf(log));
     assert.ok(!later.isDeniedLocally(userStream(userId(1))));
-    assert.ok(later.isDeniedLocally(sessionStream(sessionId(9))), "their old sessions it denies as before");
+    assert.ok(later.isDeniedLocally(sessionStream(sessionId(9))), "the person's old sessions stay denied");
   });
 
-  test("that an older build wrote, without sessions, is obeyed as it is", () => {
+  test("from an older build, without a list of sessions, is applied as it is", () => {
     const old = lose(created(9, 1), cut(1));
     const denials = copyOf(old)
       .denialsToPersist()
       .map(({ sessions: _, chain: __, ...denial }) => denial);
-    const { events } = begunFrom(denials, keep());
-    assert.deepEqual(told(events), ["SessionRevoked session:session-1"]);
+    const { events } = startWith(denials, keep());
+    assert.deepEqual(describeEvents(events), ["SessionRevoked session:session-1"]);
   });
 
-  test("remembers a bounded number of sessions, those of the newest cuts first", () => {
+  test("keeps a bounded number of sessions, those of the newest revocations first", () => {
     const old = new History().open(1);
     const each = 100;
     const cuts = Math.ceil(persistedSessionsMax / each) + 5;
@@ -403,7 +411,7 @@ describe("a disk that remembers a cut", () => {
       kept.remember(recorded, kind === "user" ? projection.sessionsOf(id as ReturnType<typeof userId>) : [], epochs);
     }
     const denials = kept.newest();
-    assert.equal(denials.length, cuts, "each cut itself is remembered");
+    assert.equal(denials.length, cuts, "each revocation itself is kept");
     assert.equal(
       denials.reduce((sum, { sessions }) => sum + (sessions?.length ?? 0), 0),
       persistedSessionsMax,

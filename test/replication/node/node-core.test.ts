@@ -1,3 +1,4 @@
+/** Node core: one node's whole behaviour under a driven clock, from its start to its goodbye. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
@@ -20,7 +21,7 @@ import { DrivenNode } from "./driven-node.ts";
 
 const never = Number.POSITIVE_INFINITY;
 
-/** What a snapshot of a history holds at a position. */
+/** A snapshot of a history at a position. */
 function snapshotOf(log: History, position: number): LoadedSnapshot {
   const projection = new Projection();
   for (const recorded of log.recorded(0, position)) projection.apply(recorded);
@@ -28,8 +29,8 @@ function snapshotOf(log: History, position: number): LoadedSnapshot {
   return { projection, link: log.linkAt(position), epochs, keys: [], retained: [] };
 }
 
-describe("beginning", () => {
-  test("a snapshot is asked for before anything is read, and without one the log is read from its beginning", () => {
+describe("start", () => {
+  test("a node requests a snapshot before it reads, and without one reads the log from its beginning", () => {
     const log = history(30);
     const node = new DrivenNode().start();
     assert.deepEqual(
@@ -47,7 +48,7 @@ describe("beginning", () => {
     assert.equal(node.reasons, "");
   });
 
-  test("a snapshot from a broker is where it begins; what came after it is read, then it is granted and serves", () => {
+  test("a node starts from a broker's snapshot, reads the later events, and serves once it has a grant", () => {
     const log = history(30);
     const node = new DrivenNode().start();
     const { id } = node.last("loadSnapshot");
@@ -59,9 +60,9 @@ describe("beginning", () => {
     assert.equal(node.core.projection.digest(), snapshotOf(log, 30).projection.digest());
   });
 
-  test("what the disk remembers of denials is in force whatever it begins from, and handed back when the log has lost it", () => {
+  test("persisted denials are in force from the start, and are reasserted if the log has lost them", () => {
     const shared = new History().open(1).add(created(1, 1)).add(created(2, 2)).add(created(3, 3)).add(revoked(2, 2));
-    const before = shared.fork(5).add(revoked(1, 1)); // and then the log is put back to where it was after the fifth
+    const before = shared.fork(5).add(revoked(1, 1)); // then the log is restored to its fifth event
     const first = new DrivenNode().start().noSnapshot().read(before).grant(before);
     const denials = first.core.denialsToPersist();
     assert.equal(denials.length, 2);
@@ -71,21 +72,21 @@ describe("beginning", () => {
     const [lost, held] = [sessionStream(sessionId(1)), sessionStream(sessionId(2))];
     assert.ok(node.core.isDeniedLocally(lost) && node.core.isDeniedLocally(held), "before anything is read");
     node.read(log);
-    assert.ok(node.core.isDeniedLocally(lost), "not known yet");
+    assert.ok(node.core.isDeniedLocally(lost), "the node does not know yet whether the log has it");
     node.renew().grant(log);
     assert.ok(node.overdue <= 0);
     assert.ok(node.core.isDeniedLocally(lost));
-    assert.ok(!node.core.isDeniedLocally(held), "the log says so itself");
+    assert.ok(!node.core.isDeniedLocally(held), "the log itself revokes this session");
     assert.ok(!node.core.isDeniedLocally(sessionStream(sessionId(3))));
     node.pass(2_000);
     assert.deepEqual(
       node.last("reassert").events.map(({ stream, link }) => [stream, link]),
       [[lost, before.head]],
     );
-    assert.equal(node.core.denialsToPersist().length, 2, "the next boot remembers them as well");
+    assert.equal(node.core.denialsToPersist().length, 2, "the next boot persists them as well");
   });
 
-  test("what its own disk holds is where it begins, denials that it keeps apart included", () => {
+  test("a node starts from the projection on its own disk, including its retained denials", () => {
     const log = history(30);
     const kept = { ...snapshotOf(log, 20), retained: [sessionStream(sessionId(1))] };
     const node = new DrivenNode().start({ snapshot: kept });
@@ -97,7 +98,7 @@ describe("beginning", () => {
     assert.ok(node.overdue <= 0);
   });
 
-  test("a snapshot that is not what it says is not taken", () => {
+  test("a snapshot whose content does not match its link is refused", () => {
     const log = history(30);
     const node = new DrivenNode().start();
     const { id } = node.last("loadSnapshot");
@@ -105,19 +106,19 @@ describe("beginning", () => {
     assert.equal(node.core.applied.position, 0);
   });
 
-  test("with nobody to ask it goes on asking for a snapshot, ever more rarely, and reads nothing meanwhile", () => {
+  test("without a broker a node keeps requesting a snapshot, with growing pauses, and reads nothing meanwhile", () => {
     const node = new DrivenNode().start();
     for (let waited = 0; waited < 60_000; waited += 100) {
       node.pass(100);
       const { id } = node.last("loadSnapshot");
       node.feed({ type: "snapshotFailed", id, reason: "unavailable" });
     }
-    const asked = node.all("loadSnapshot").length;
-    assert.ok(asked >= 12 && asked < 80, `${asked} times`);
+    const requests = node.all("loadSnapshot").length;
+    assert.ok(requests >= 12 && requests < 80, `${requests} requests`);
     assert.equal(node.all("read").length, 0);
   });
 
-  test("deliveries that come while no broker has a snapshot to give do not keep it from asking again", () => {
+  test("deliveries that arrive while no broker can give a snapshot do not stop further requests", () => {
     const log = history(30);
     const node = new DrivenNode().start();
     node.feed({ type: "snapshotFailed", id: node.last("loadSnapshot").id, reason: "unavailable" });
@@ -130,7 +131,7 @@ describe("beginning", () => {
     assert.deepEqual(node.core.applied, log.head);
   });
 
-  test("a disk that holds a lost history is found out by the first grant, and what it denied stays denied", () => {
+  test("a disk with a lost history is detected by the first grant, and its denials stay in force", () => {
     const shared = new History().open(1).add(created(1, 1)).add(created(2, 2));
     const old = shared.fork(3).add(revoked(1, 1));
     const log = shared.fork(3).open(2).add(created(5, 3));
@@ -158,36 +159,36 @@ describe("behind retention", () => {
     });
   };
 
-  test("a snapshot is loaded while the old projection serves on; then it is the visible one, and reading goes on behind it", () => {
+  test("a snapshot is loaded while the old projection keeps serving; then it replaces it, and reading continues after it", () => {
     const node = serving();
     assert.equal(node.last("loadSnapshot").first, 41);
     assert.match(node.reasons, /begins behind/);
-    assert.ok(node.overdue <= 0, "its lease is as good as before");
+    assert.ok(node.overdue <= 0, "its lease is unchanged");
     assert.deepEqual(node.core.applied, log.linkAt(10));
     const { id } = node.last("loadSnapshot");
     node.feed({ type: "snapshotLoaded", id, snapshot: snapshotOf(log, 50) });
     assert.deepEqual(node.core.applied, log.linkAt(50));
-    assert.ok(node.last("changed").rebuilt, "everything is decided again");
-    assert.ok(node.overdue <= 0, "it has only moved on");
+    assert.ok(node.last("changed").rebuilt, "every exchange is re-decided");
+    assert.ok(node.overdue <= 0, "it is on the same chain");
     node.pass(100).read(log);
     assert.equal(node.core.projection.digest(), snapshotOf(log, 60).projection.digest());
     assert.equal(node.core.metrics().stickyDenials, 0);
     assert.equal(node.pass(5_000).all("reassert").length, 0);
   });
 
-  test("a snapshot that is older than what is here is not taken", () => {
+  test("a snapshot older than the projection is not loaded", () => {
     const node = serving();
     const { id } = node.last("loadSnapshot");
     node.feed({ type: "snapshotLoaded", id, snapshot: snapshotOf(log, 9) });
     assert.deepEqual(node.core.applied, log.linkAt(10));
   });
 
-  test("nothing jumps to empty when no snapshot can be had: it asks again, ever more rarely", () => {
+  test("without a snapshot the projection stays, and the node retries with growing pauses", () => {
     const node = serving();
     for (let waited = 0; waited < 60_000; waited += 50) {
       node.pass(50);
-      const asked = node.news();
-      for (const effect of asked) {
+      const effects = node.news();
+      for (const effect of effects) {
         if (effect.type === "loadSnapshot") node.feed({ type: "snapshotFailed", id: effect.id, reason: "unavailable" });
         if (effect.type === "read")
           node.feed({ type: "readAnswered", id: effect.id, answer: { type: "truncated", first: 41 as Position } });
@@ -198,7 +199,7 @@ describe("behind retention", () => {
     assert.deepEqual(node.core.applied, log.linkAt(10));
   });
 
-  test("a tightening that the snapshot's history does not hold stays denied, and is handed back", () => {
+  test("a tightening event that the snapshot's history lacks stays in force and is reasserted", () => {
     const shared = new History().open(1).add(created(1, 1)).add(created(2, 2)).add(revoked(2, 2));
     const old = shared.fork(4).add(revoked(1, 1));
     const other = shared.fork(4).open(2);
@@ -209,10 +210,10 @@ describe("behind retention", () => {
     node.deliver(other, 30, 31).pass(100);
     node.feed({ type: "readAnswered", id: node.last("read").id, answer: { type: "truncated", first: 21 as Position } });
     node.feed({ type: "snapshotLoaded", id: node.last("loadSnapshot").id, snapshot: snapshotOf(other, 35) });
-    assert.equal(node.core.projection.sessionStatus(sessionId(1)).status, "active", "so says the snapshot");
-    assert.ok(node.core.isDeniedLocally(sessionStream(sessionId(1))), "and this node still denies it");
+    assert.equal(node.core.projection.sessionStatus(sessionId(1)).status, "active", "the snapshot has it active");
+    assert.ok(node.core.isDeniedLocally(sessionStream(sessionId(1))), "the node still denies it");
     assert.ok(!node.core.isDeniedLocally(sessionStream(sessionId(2))), "the snapshot's history holds this one");
-    assert.equal(node.overdue, never, "another history: the lease is void until the next grant");
+    assert.equal(node.overdue, never, "on another chain the lease has no anchor until the next grant");
     assert.ok(stale);
     node.pass(1_500);
     assert.deepEqual(
@@ -238,28 +239,31 @@ describe("a lost suffix", () => {
     return { node, log };
   };
 
-  test("what was lost is handed back again and again, ever more rarely, until a broker has answered", () => {
+  test("lost denials are reasserted with growing pauses until a broker answers", () => {
     const { node } = lose(revoked(1, 1));
     node.news();
-    let asked = 0;
+    let reasserted = 0;
     for (let waited = 0; waited < 120_000; waited += 50) {
       node.pass(50);
       for (const effect of node.news()) {
         if (effect.type !== "reassert") continue;
-        asked += 1;
+        reasserted += 1;
         assert.deepEqual(
           effect.events.map(({ type, stream }) => [type, stream]),
           [["SessionRevoked", "session:session-1"]],
         );
-        node.feed({ type: "reassertAnswered", id: effect.id, answer: asked < 8 ? "failed" : "answered" });
+        node.feed({ type: "reassertAnswered", id: effect.id, answer: reasserted < 8 ? "failed" : "answered" });
       }
     }
-    assert.equal(asked, 8);
+    assert.equal(reasserted, 8);
     assert.equal(node.core.metrics().reasserting, 0);
-    assert.ok(node.core.isDeniedLocally(sessionStream(sessionId(1))), "an answer is not the log");
+    assert.ok(
+      node.core.isDeniedLocally(sessionStream(sessionId(1))),
+      "an answer does not replace the event in the log",
+    );
   });
 
-  test("a denial kept apart is let go when the surviving log says the same, and not before", () => {
+  test("a retained denial is released only when the surviving log has the same event", () => {
     const { node, log } = lose(revoked(1, 1), { type: "UserSuspended", userId: userId(2), reason: "test" });
     log.add({ type: "SessionRevoked", sessionId: sessionId(1), userId: userId(1), reason: "reasserted" });
     node.deliver(log, 5);
@@ -274,7 +278,7 @@ describe("a lost suffix", () => {
     assert.equal(node.core.projection.sessionStatus(sessionId(3)).status, "revoked");
   });
 
-  test("a restoration that the surviving log holds stands against a suspension that was lost before it", () => {
+  test("a restoration in the surviving log overrides an earlier lost suspension", () => {
     const old = shared.fork(4).add({ type: "UserSuspended", userId: userId(1), reason: "test" });
     const log = shared
       .fork(4)
@@ -285,17 +289,17 @@ describe("a lost suffix", () => {
     assert.ok(!node.core.isDeniedLocally(userStream(userId(1))));
   });
 
-  test("a rebuild begins from a snapshot where there is one, and from the log where that is of a lost history too", () => {
+  test("a rebuild starts from a snapshot, or from the log if the snapshot's history is lost too", () => {
     const old = shared.fork(4).add(revoked(1, 1));
     const second = shared.fork(4).open(2).add(created(7, 3));
     const third = shared.fork(4).open(3).add(created(8, 3));
     const node = new DrivenNode().serve(old);
     node.deliver(second, 4);
     node.feed({ type: "snapshotLoaded", id: node.last("loadSnapshot").id, snapshot: snapshotOf(second, 5) });
-    assert.deepEqual(node.core.applied, old.head, "the old one is the visible one");
+    assert.deepEqual(node.core.applied, old.head, "the old projection is visible");
     const loads = node.all("loadSnapshot").length;
     node.pass(300).read(third).pass(300);
-    assert.equal(node.all("loadSnapshot").length, loads, "snapshots are of no use now");
+    assert.equal(node.all("loadSnapshot").length, loads, "no further snapshot is requested");
     assert.equal(node.last("read").after.position, 0);
     node.read(third);
     assert.deepEqual(node.core.applied, third.head);
@@ -308,12 +312,12 @@ describe("quarantine", () => {
   const refuse = (node: DrivenNode): DrivenNode =>
     node.feed({ type: "leaseAnswered", id: node.lastRenew.id, answer: { type: "refused", refusal: digestMismatch } });
 
-  test("a node whose projection the leader finds wrong permits nothing, builds a new one, and serves again", () => {
+  test("a node whose projection differs from the leader's permits nothing, rebuilds, and serves again", () => {
     const node = new DrivenNode().serve(log);
     refuse(node.renew());
     assert.equal(node.overdue, never);
     assert.match(node.reasons, /quarantined/);
-    assert.deepEqual(node.core.applied, log.head, "it goes on denying by the old one");
+    assert.deepEqual(node.core.applied, log.head, "the old projection keeps denying");
     node.noSnapshot().read(log);
     assert.equal(node.core.metrics().quarantines, 1);
     assert.equal(node.core.metrics().stickyDenials, 0, "nothing was lost");
@@ -321,7 +325,7 @@ describe("quarantine", () => {
     assert.ok(node.overdue <= 0);
   });
 
-  test("a refusal of what was said before the new projection means nothing; a new one waits its time", () => {
+  test("a refusal of a renewal from before the rebuild is ignored; a further rebuild waits for its pause", () => {
     const node = new DrivenNode().serve(log);
     refuse(node.renew()).noSnapshot();
     const before = node.lastRenew;
@@ -337,7 +341,7 @@ describe("quarantine", () => {
     assert.equal(node.core.metrics().quarantines, 2);
   });
 
-  test("another refusal is no quarantine", () => {
+  test("a refusal for another reason causes no quarantine", () => {
     const node = new DrivenNode().serve(log);
     node.renew();
     node.feed({
@@ -352,7 +356,7 @@ describe("quarantine", () => {
 describe("the second path", () => {
   const log = history(20);
 
-  test("without a fan-out a read waits at the head, and the next one is not long in coming", () => {
+  test("without a fan-out a read waits at the head, and the next read follows soon after its answer", () => {
     const node = new DrivenNode().serve(log, "down");
     assert.equal(node.pass(500).last("read").waitMs, 1_000);
     const more = log.fork(20).add(revoked(1));
@@ -363,7 +367,7 @@ describe("the second path", () => {
     assert.equal(node.all("read").length, reads + 1);
   });
 
-  test("a fan-out that goes is replaced by reads within a quarter of a second, and renews and confirmations go on", () => {
+  test("a fan-out that fails is replaced by reads within a quarter of a second; renewals and confirmations continue", () => {
     const node = new DrivenNode().serve(log).pass(50);
     const reads = node.all("read").length;
     node.feed({ type: "fanoutChanged", fanout: "down" }).pass(251);
@@ -375,7 +379,7 @@ describe("the second path", () => {
     assert.deepEqual(node.lastRenew.renew.enforced, more.head);
   });
 
-  test("a fan-out that seems up and brings nothing is not relied upon: the next reads wait at the head", () => {
+  test("a fan-out that seems up but delivers nothing is not relied upon: the next reads wait at the head", () => {
     const node = new DrivenNode().serve(log);
     const more = log.fork(20).add(revoked(1));
     node.renew().grant(more).pass(50);
@@ -389,10 +393,10 @@ describe("the second path", () => {
     node.deliver(last, 22).read(last);
     const reads = node.all("read").length;
     node.pass(5_000);
-    assert.equal(node.all("read").length, reads, "a delivery came: it is relied upon again");
+    assert.equal(node.all("read").length, reads, "after a delivery the fan-out is relied upon again");
   });
 
-  test("at most one read is in flight, and one without an answer is given up", () => {
+  test("at most one read is in flight, and one without an answer is cancelled", () => {
     const node = new DrivenNode().start({ fanout: "none" }).noSnapshot();
     assert.equal(node.pass(10_999).all("read").length, 1);
     const { id } = node.last("read");
@@ -404,12 +408,12 @@ describe("the second path", () => {
       id,
       answer: { type: "page", page: log.stretch(0, 20), head: log.head, keys: [] },
     });
-    assert.equal(node.core.applied.position, 0, "its answer is not looked at any more");
+    assert.equal(node.core.applied.position, 0, "its late answer is ignored");
   });
 });
 
 describe("events that this build does not know", () => {
-  test("what tightens is obeyed, what is neutral is passed over, anything else ends freshness", () => {
+  test("tightening events are applied, neutral ones are skipped, and any other blocks the lease", () => {
     const log = history(5).add(created(71)).add(created(72));
     const node = new DrivenNode().serve(log);
     const next = (name: string, effect: "neutral" | "either" | "tightens", stream = clusterStream): void => {
@@ -427,7 +431,7 @@ describe("events that this build does not know", () => {
     assert.equal(node.core.projection.sessionStatus(sessionId(72)).status, "revoked");
     assert.deepEqual(node.core.enforced, log.head);
     node.renew().grant(log);
-    assert.equal(node.overdue, never, "no grant lifts it");
+    assert.equal(node.overdue, never, "no grant lifts the block");
   });
 });
 
@@ -436,7 +440,7 @@ describe("a level that the cluster has finalized", () => {
     log.add({ type: "UpgradeFinalized", level: 2 });
   };
 
-  test("a build that cannot read it permits nothing from there, whatever it is granted, and goes on obeying", () => {
+  test("a build that cannot read it permits nothing from then on, and still applies tightening events", () => {
     const log = history(5).add(created(71));
     const node = new DrivenNode({ reads: 1 }).serve(log);
     assert.equal(node.core.tooOld, false);
@@ -450,7 +454,7 @@ describe("a level that the cluster has finalized", () => {
     assert.equal(node.overdue, never);
   });
 
-  test("a build that reads it goes on", () => {
+  test("a build that can read it continues", () => {
     const log = history(5);
     const node = new DrivenNode({ reads: 2 }).serve(log);
     finalized(log);
@@ -462,7 +466,7 @@ describe("a level that the cluster has finalized", () => {
 describe("time", () => {
   const log = history(20);
 
-  test("a process that did not run asks at once, once, and permits nothing before that is granted", () => {
+  test("a process that was paused sends one renewal at once, and permits nothing until it is granted", () => {
     const node = new DrivenNode().serve(log).pass(300);
     const late = node.lastRenew;
     node.news();
@@ -476,7 +480,7 @@ describe("time", () => {
     assert.ok(node.overdue <= 0);
   });
 
-  test("nonces are never used twice, whatever falls together with a pause", () => {
+  test("nonces grow and are never repeated, whatever coincides with a pause", () => {
     const node = new DrivenNode().serve(log);
     for (let n = 0; n < 20; n++) {
       node.sleep(n % 2 === 0 ? 1_500 : 900);
@@ -496,14 +500,14 @@ describe("time", () => {
     );
   });
 
-  test("a wake that comes early, late or twice changes nothing but the time", () => {
+  test("an early, late or repeated wake-up changes nothing but the time", () => {
     const node = new DrivenNode().serve(log);
     for (let n = 0; n < 1_000; n++) node.sleep(1).feed({ type: "woke" });
     assert.ok(node.core.metrics().renews <= 3);
     assert.equal(node.last("wake").at > node.now, true);
   });
 
-  test("a grant that nobody waits for any more is not counted", () => {
+  test("the late answer to a cancelled renewal is ignored", () => {
     const node = new DrivenNode().start().noSnapshot().read(log);
     const { id } = node.lastRenew;
     node.pass(5_100);
@@ -513,7 +517,7 @@ describe("time", () => {
   });
 });
 
-test("a node that leaves says so up to four times, and tells whether it was heard", () => {
+test("a leaving node sends its goodbye up to four times, and reports whether a broker accepted it", () => {
   const node = new DrivenNode().serve(history(5)).feed({ type: "leaving" });
   assert.equal(node.overdue, never);
   node.pass(10_000);
@@ -522,17 +526,17 @@ test("a node that leaves says so up to four times, and tells whether it was hear
     node.all("left").map(({ taken }) => taken),
     [false],
   );
-  const heard = new DrivenNode().serve(history(5)).feed({ type: "leaving" });
-  heard.feed({ type: "leaseAnswered", id: heard.last("sendLease").id, answer: { type: "taken" } });
+  const accepted = new DrivenNode().serve(history(5)).feed({ type: "leaving" });
+  accepted.feed({ type: "leaseAnswered", id: accepted.last("sendLease").id, answer: { type: "taken" } });
   assert.deepEqual(
-    heard.all("left").map(({ taken }) => taken),
+    accepted.all("left").map(({ taken }) => taken),
     [true],
   );
-  assert.equal(heard.all("clearBoot").length, 1);
-  assert.equal(heard.pass(10_000).all("sendLease").at(-1)?.message.type, "goodbye");
+  assert.equal(accepted.all("clearBoot").length, 1);
+  assert.equal(accepted.pass(10_000).all("sendLease").at(-1)?.message.type, "goodbye");
 });
 
-test("a credential's link that a restore has lost: the node names its epoch, and answers once a later one is open", () => {
+test("a node names the epoch of a credential's link that a restore lost, and answers `lost` once a later epoch is open", () => {
   const shared = history(10);
   const wait = (node: DrivenNode, id: number, link: Link): DrivenNode =>
     node.feed({ type: "linkAwaited", id, link, timeoutMs: 1_500 }).pass(1_500);
@@ -547,7 +551,7 @@ test("a credential's link that a restore has lost: the node names its epoch, and
   ] as const) {
     const node = new DrivenNode().serve(log);
     wait(node, 7, link);
-    assert.equal(node.lastRenew.renew.lostEpoch, undefined, "no lease since: the link may be ahead");
+    assert.equal(node.lastRenew.renew.lostEpoch, undefined, "without a grant since then, the link may still be ahead");
     node.renew().grant(log).renew();
     assert.equal(node.lastRenew.renew.lostEpoch, lostEpoch);
     const opened = log.fork(log.head.position).open(lostEpoch + 1);
@@ -557,11 +561,11 @@ test("a credential's link that a restore has lost: the node names its epoch, and
       [7, "behind"],
       [8, "lost"],
     ]);
-    assert.equal(node.grant(opened).renew().lastRenew.renew.lostEpoch, undefined, "once is enough");
+    assert.equal(node.grant(opened).renew().lastRenew.renew.lostEpoch, undefined, "one report is enough");
   }
 });
 
-test("a credential's link that arrives late is not called lost", () => {
+test("a credential's link that arrives late is not reported as lost", () => {
   const log = history(10);
   const node = new DrivenNode().serve(log);
   const longer = log.fork(10).add(created(50, 5));
@@ -570,7 +574,7 @@ test("a credential's link that arrives late is not called lost", () => {
   assert.equal(node.lastRenew.renew.lostEpoch, undefined);
 });
 
-test("after the end nothing is asked for any more", () => {
+test("a stopped node requests nothing more", () => {
   const node = new DrivenNode().serve(history(5));
   node.feed({ type: "linkAwaited", id: 7, link: { ...history(9).head }, timeoutMs: 60_000 }).feed({ type: "stopped" });
   assert.deepEqual(

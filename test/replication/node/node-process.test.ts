@@ -1,3 +1,4 @@
+/** Replica process: a whole node against fake brokers and a local fan-out, in real time. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { afterEach, test } from "node:test";
@@ -88,7 +89,7 @@ async function ready(node: ReplicaProcess): Promise<ReplicaProcess> {
 const local = (): Fanout => createLocalFanout({ logger: quiet });
 const overdue = (node: ReplicaProcess): number => node.overdueMs(systemClock.monotonic());
 const never = Number.POSITIVE_INFINITY;
-const at = (node: ReplicaProcess, link: Link) =>
+const reached = (node: ReplicaProcess, link: Link) =>
   waitFor(`the node to reach ${link.position}`, () => node.applied.hash === link.hash);
 const enforced = (node: ReplicaProcess, link: Link) =>
   waitFor(`the node to have enforced ${link.position}`, () => node.enforced.hash === link.hash);
@@ -102,28 +103,28 @@ function digestOf(log: History): string {
 test("a node reads the log to its head, is granted a lease and is ready", async () => {
   const brokers = new FakeBrokers({ log: history(50), fanout: local() });
   const node = start(brokers, { pageLimit: 7 });
-  assert.equal(overdue(node), never, "it permits nothing before");
+  assert.equal(overdue(node), never, "before that it permits nothing");
   assert.match(node.ready().reasons.join(), /reading the log/);
   await ready(node);
   assert.deepEqual(node.applied, brokers.log.head);
   assert.equal(node.projection.digest(), digestOf(brokers.log));
   assert.ok(overdue(node) <= 0);
-  const renew = await waitFor("a renew at the head", () => brokers.renews.find((r) => r.applied.position === 50));
+  const renew = await waitFor("a renewal at the head", () => brokers.renews.find((r) => r.applied.position === 50));
   assert.equal(renew.digest, digestOf(brokers.log));
   assert.deepEqual(renew.enforced, brokers.log.head);
 });
 
-test("a delivery is applied, told to listeners and enforced before publish returns", async () => {
+test("a delivery is applied, passed to listeners and enforced before `publish` returns", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers));
-  const told: [number, string[]][] = [];
-  node.onChange(({ link, touched }) => void told.push([link.position, [...touched]]));
+  const changes: [number, string[]][] = [];
+  node.onChange(({ link, touched }) => void changes.push([link.position, [...touched]]));
   const link = brokers.commit(created(1), revoked(1));
-  assert.deepEqual(told, [[3, [sessionStream(sessionId(1))]]]);
+  assert.deepEqual(changes, [[3, [sessionStream(sessionId(1))]]]);
   assert.deepEqual(node.enforced, link);
 });
 
-test("an enforced revocation is confirmed at once, a neutral event is not", async () => {
+test("an enforced revocation is confirmed at once, a neutral event is not confirmed", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   await ready(start(brokers, { renewMs: 60_000 }));
   brokers.commit({ type: "GroupUpserted", groupId: "g" as never, name: "g" });
@@ -132,7 +133,7 @@ test("an enforced revocation is confirmed at once, a neutral event is not", asyn
   assert.deepEqual(brokers.confirms[0]?.enforced, link);
 });
 
-test("confirmations are one at a time, and the last word is sent", async () => {
+test("confirmations are sent one at a time, up to the newest enforced link", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const databroker = brokers.databroker;
   let inFlight = 0;
@@ -140,7 +141,7 @@ test("confirmations are one at a time, and the last word is sent", async () => {
     ...databroker,
     lease: async (envelope: Uint8Array) => {
       inFlight += 1;
-      assert.ok(inFlight <= 2, "one renew, one confirmation");
+      assert.ok(inFlight <= 2, "at most one renewal and one confirmation are in flight");
       await delay(20);
       inFlight -= 1;
       return databroker.lease(envelope);
@@ -152,36 +153,36 @@ test("confirmations are one at a time, and the last word is sent", async () => {
   assert.ok(brokers.confirms.length < 5);
 });
 
-test("a lost delivery is noticed by the next one, and read from a broker", async () => {
+test("a lost delivery is noticed at the next one, and read from a broker", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers));
   brokers.publishing = false;
   brokers.commit(created(1));
   brokers.publishing = true;
-  await at(node, brokers.commit(revoked(1)));
+  await reached(node, brokers.commit(revoked(1)));
   assert.equal(node.projection.digest(), digestOf(brokers.log));
 });
 
-test("the last delivery of the day, when lost, is noticed by the next grant", async () => {
+test("a lost last delivery is noticed at the next grant", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers));
   brokers.publishing = false;
-  await at(node, brokers.commit(created(1)));
+  await reached(node, brokers.commit(created(1)));
 });
 
-test("without a fan-out everything comes by reads that wait at the head", async (t) => {
+test("without a fan-out every change arrives by a read that waits at the head", async (t) => {
   const brokers = new FakeBrokers();
   const node = await ready(start(brokers, { renewMs: 60_000 }));
   await waitFor("a read that waits", () => brokers.reads.at(-1)?.waitMs === 1_000);
-  const asked = performance.now();
-  await at(node, brokers.commit(created(1)));
-  t.diagnostic(`applied after ${Math.round(performance.now() - asked)} ms`);
+  const startedAt = performance.now();
+  await reached(node, brokers.commit(created(1)));
+  t.diagnostic(`applied after ${Math.round(performance.now() - startedAt)} ms`);
   const before = brokers.reads.length;
   await delay(300);
-  assert.ok(brokers.reads.length - before <= 2, "it does not ask all the time");
+  assert.ok(brokers.reads.length - before <= 2, "it does not read without pause");
 });
 
-test("a broker that does not hold reads open is not asked without pause", async () => {
+test("a broker that answers waiting reads at once is not read from without pause", async () => {
   const brokers = new FakeBrokers();
   const databroker = brokers.databroker;
   const impatient = {
@@ -194,7 +195,7 @@ test("a broker that does not hold reads open is not asked without pause", async 
   assert.ok(brokers.reads.length - before <= 12);
 });
 
-test("when the fan-out fails everything goes on by reads, and stops being read when it is back", async (t) => {
+test("changes arrive by reads while the fan-out is down, and reads stop when it is back", async (t) => {
   const inner = local();
   let healthy = true;
   const fanout: Fanout = { ...inner, status: () => ({ ...inner.status(), healthy }) };
@@ -203,20 +204,20 @@ test("when the fan-out fails everything goes on by reads, and stops being read w
   brokers.publishing = false;
   healthy = false;
   const failedAt = performance.now();
-  await at(node, brokers.commit(created(1)));
-  t.diagnostic(`applied ${Math.round(performance.now() - failedAt)} ms after the fan-out had failed`);
+  await reached(node, brokers.commit(created(1)));
+  t.diagnostic(`applied ${Math.round(performance.now() - failedAt)} ms after the fan-out failed`);
   await waitFor("a read that waits", () => brokers.reads.at(-1)?.waitMs === 1_000);
   healthy = true;
   brokers.publishing = true;
-  await at(node, brokers.commit(created(2)));
+  await reached(node, brokers.commit(created(2)));
   await delay(50);
   const before = brokers.reads.length;
-  await at(node, brokers.commit(created(3)));
+  await reached(node, brokers.commit(created(3)));
   await delay(600);
   assert.equal(brokers.reads.length, before);
 });
 
-test("with the brokers away it keeps trying, more rarely, and comes back by itself", async () => {
+test("without reachable brokers a node retries with growing pauses, and recovers by itself", async () => {
   const brokers = new FakeBrokers({ log: history(5) });
   brokers.reachable = false;
   const node = start(brokers);
@@ -236,7 +237,7 @@ test("a slow listener holds back `enforced`, not `applied`", async () => {
   assert.deepEqual(node.applied, link);
   assert.deepEqual(node.enforced, before);
   const renews = brokers.renews.length;
-  await waitFor("two more renews", () => brokers.renews.length > renews + 2);
+  await waitFor("two more renewals", () => brokers.renews.length > renews + 2);
   assert.deepEqual(brokers.renews.at(-1)?.enforced, before);
   assert.deepEqual(brokers.renews.at(-1)?.applied, link);
   assert.equal(brokers.confirms.length, 0);
@@ -245,12 +246,12 @@ test("a slow listener holds back `enforced`, not `applied`", async () => {
   await waitFor("the confirmation", () => brokers.confirms.at(-1)?.enforced.position === link.position);
 });
 
-test("a confirmation says what is enforced, not what is folded in already and still being cut", async () => {
+test("a confirmation names what is enforced, not what is applied but still being cut", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers, { renewMs: 10_000 }));
   const cuts = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-  let told = 0;
-  node.onChange(() => cuts[told++]?.promise);
+  let changes = 0;
+  node.onChange(() => cuts[changes++]?.promise);
   const first = brokers.commit(revoked(1));
   const second = brokers.commit(revoked(2));
   assert.deepEqual(node.applied, second);
@@ -258,10 +259,10 @@ test("a confirmation says what is enforced, not what is folded in already and st
   await waitFor("the confirmation", () => brokers.confirms.length > 0);
   assert.deepEqual(brokers.confirms.at(-1)?.enforced, first);
   cuts[1]?.resolve();
-  await waitFor("the other", () => brokers.confirms.at(-1)?.enforced.position === second.position);
+  await waitFor("the second confirmation", () => brokers.confirms.at(-1)?.enforced.position === second.position);
 });
 
-test("a listener that fails ends this node's right to decide, and it lets itself be fenced", async () => {
+test("a listener that fails blocks the node's lease, and the node stops renewing", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers));
   node.onChange(() => Promise.reject(new Error("a stream would not close")));
@@ -274,7 +275,7 @@ test("a listener that fails ends this node's right to decide, and it lets itself
   assert.equal(brokers.renews.length, renews);
 });
 
-test("a listener that never says that it is done is not waited for without end: the node lets itself be fenced", async () => {
+test("a listener that never finishes blocks the node's lease after a bound, and the node stops renewing", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers, { enforcingMsMax: 1_000 }));
   node.onChange(() => new Promise(() => {}));
@@ -287,23 +288,23 @@ test("a listener that never says that it is done is not waited for without end: 
   assert.equal(brokers.renews.length, renews);
 });
 
-test("what a listener causes on the fan-out is applied after what it heard of, in order", async () => {
+test("a commit made by a listener is applied after the change that the listener sees, in order", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers));
-  const told: number[] = [];
+  const positions: number[] = [];
   node.onChange(({ link }) => {
-    told.push(link.position);
+    positions.push(link.position);
     if (link.position < 6) brokers.commit(created(link.position));
-    assert.deepEqual(node.applied, link, "what it hears of is what it sees");
+    assert.deepEqual(node.applied, link, "the listener sees the projection at its change");
   });
   brokers.commit(created(1));
-  assert.deepEqual(told, [2, 3, 4, 5, 6]);
+  assert.deepEqual(positions, [2, 3, 4, 5, 6]);
   assert.deepEqual(node.enforced, brokers.log.head);
 });
 
 // --- read your writes
 
-test("a request that needs a link is not kept waiting by a fan-out that is three seconds late", async () => {
+test("a request that needs a link does not wait for a fan-out with a delay of 3 s", async () => {
   const brokers = new FakeBrokers({ fanout: delayedFanout(local(), { delayMs: 3_000 }) });
   const node = await ready(start(brokers, { renewMs: 60_000 }));
   const link = brokers.commit(created(1));
@@ -313,43 +314,43 @@ test("a request that needs a link is not kept waiting by a fan-out that is three
   await brokers.fanout?.close();
 });
 
-test("a request that needs a link which nobody can bring is told so in time", async () => {
+test("a request that needs an unavailable link is refused in time", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers));
   brokers.reachable = false;
   brokers.publishing = false;
   const link = brokers.commit(created(1));
-  const asked = performance.now();
+  const startedAt = performance.now();
   assert.equal(await node.waitFor(link, 100), "behind");
-  assert.ok(performance.now() - asked >= 95);
+  assert.ok(performance.now() - startedAt >= 95);
   assert.equal(node.metrics().waiting, 0);
 });
 
-test("a link of a suffix that was lost is refused, whether its place is taken or not reached again", async () => {
+test("a link of a lost suffix is refused, whether or not the log has reached its position again", async () => {
   const brokers = new FakeBrokers({ log: history(20), fanout: local() });
-  const [taken, beyond] = [brokers.log.linkAt(12), brokers.log.linkAt(20)];
+  const [reused, beyond] = [brokers.log.linkAt(12), brokers.log.linkAt(20)];
   brokers.failOver({ keep: 9, epoch: 2 });
   while (brokers.log.entries.length < 15) brokers.commit(created(brokers.log.entries.length));
   const node = await ready(start(brokers));
-  assert.equal(await node.waitFor(taken, 100), "lost");
+  assert.equal(await node.waitFor(reused, 100), "lost");
   assert.equal(await node.waitFor(beyond, 100), "lost");
   assert.equal(await node.waitFor(brokers.log.linkAt(9), 100), "reached");
 });
 
-test("what the log has lost of a node's changes is named to the operator, once: whom they were about, whatever their effect", async () => {
-  const told: { message: string; fields: { events?: number; streams?: readonly Stream[]; more?: boolean } }[] = [];
-  const logger = { ...quiet, error: (fields: object, message: string) => void told.push({ message, fields }) };
-  const lost = () => told.filter(({ message }) => message.startsWith("the log has lost changes"));
+test("changes that the log has lost are reported to the operator once, with their subjects, whatever their effect", async () => {
+  const logged: { message: string; fields: { events?: number; streams?: readonly Stream[]; more?: boolean } }[] = [];
+  const logger = { ...quiet, error: (fields: object, message: string) => void logged.push({ message, fields }) };
+  const lost = () => logged.filter(({ message }) => message.startsWith("the log has lost changes"));
   const brokers = new FakeBrokers({ log: history(5), fanout: local() });
   const node = await ready(start(brokers, { logger }));
   const member = { type: "GroupMembersChanged", groupId: "eng" as never, source: "operator" } as const;
   brokers.commit({ ...member, added: [], removed: [userId(1)] });
   brokers.commit(created(77, 2));
-  await waitFor("both", () => node.applied.position === 7);
+  await waitFor("both changes", () => node.applied.position === 7);
   brokers.failOver({ keep: 5, epoch: 2 });
-  await waitFor("another history", () => node.applied.epoch === 2);
+  await waitFor("the new history", () => node.applied.epoch === 2);
   await ready(node);
-  assert.deepEqual(lost().length, 1, told.map(({ message }) => message).join("\n"));
+  assert.deepEqual(lost().length, 1, logged.map(({ message }) => message).join("\n"));
   const { events, streams = [], more } = lost()[0]?.fields ?? {};
   assert.deepEqual([events, more], [2, false]);
   assert.ok(streams.some((stream) => stream === "group:eng") && streams.includes(`user:${userId(1)}` as Stream));
@@ -361,13 +362,13 @@ test("what the log has lost of a node's changes is named to the operator, once: 
   assert.deepEqual(
     lost().map(({ fields }) => fields.events),
     [2, 1],
-    "nothing is named twice",
+    "nothing is reported twice",
   );
 });
 
-// --- what is not to be believed
+// --- forged and unauthenticated messages
 
-test("what is not authenticated is dropped and counted, also when it links", async () => {
+test("unauthenticated messages are dropped and counted, even if they link", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers));
   const stranger = aSpeaker({ rootSecret: bytesOf("another") });
@@ -383,10 +384,10 @@ test("what is not authenticated is dropped and counted, also when it links", asy
   assert.deepEqual(node.applied, before);
   assert.deepEqual(node.metrics().refused, { "delivery: not-authentic": 3, "delivery: wrong-sender": 1 });
   brokers.leader = honest;
-  await at(node, brokers.log.head);
+  await reached(node, brokers.log.head);
 });
 
-test("a forged grant gives no right, also when everything in it is true", async () => {
+test("a forged grant gives no lease, even if everything in it is true", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const databroker = brokers.databroker;
   const honest = brokers.leader;
@@ -406,24 +407,24 @@ test("a forged grant gives no right, also when everything in it is true", async 
   assert.equal(overdue(node), never);
 });
 
-test("a grant of a leader that is known to be deposed is not believed, although its head is on our chain", async () => {
+test("a grant of a leader known to be deposed does not count, although its head is on the chain", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const deposed = new FakeBrokers({ log: brokers.log.fork(1) });
   brokers.granting = false;
-  let asked = 0;
+  let requests = 0;
   const lease = async (envelope: Uint8Array) => {
-    asked += 1;
-    return asked <= 3 ? brokers.databroker.lease(envelope) : deposed.databroker.lease(envelope);
+    requests += 1;
+    return requests <= 3 ? brokers.databroker.lease(envelope) : deposed.databroker.lease(envelope);
   };
   const node = start(brokers, { databroker: { ...brokers.databroker, lease } });
-  await at(node, brokers.log.head);
+  await reached(node, brokers.log.head);
   brokers.failOver({ keep: 1, epoch: 2 });
   assert.equal(node.applied.epoch, 2);
   await waitFor("grants of the deposed leader", () => node.metrics().grants > 1);
   assert.equal(overdue(node), never);
 });
 
-test("an event that cannot be folded, whoever signed it, ends this node's right to decide", async () => {
+test("an event that cannot be folded blocks the node's lease, even if the leader signed it", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers));
   brokers.log.addUnknown("GroupMembersChanged", { effect: "either", stream: "group:eng" });
@@ -435,59 +436,59 @@ test("an event that cannot be folded, whoever signed it, ends this node's right 
   assert.equal(brokers.renews.length, renews);
 });
 
-test("another node's grant is not ours", async () => {
+test("a grant for another boot does not count", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   brokers.grantParts = () => ({ boot: "boot-of-another" as BootId });
   const node = start(brokers);
-  await waitFor("some renews", () => brokers.renews.length > 3);
+  await waitFor("some renewals", () => brokers.renews.length > 3);
   assert.equal(overdue(node), never);
 });
 
 // --- the lease
 
-test("without grants the lease runs out, and the next grant brings it back", async () => {
+test("without grants the lease expires, and the next grant restores it", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   brokers.lease = { deltaMs: 300, windowMs: 600 };
   const node = await ready(start(brokers, { renewMs: 50 }));
   brokers.granting = false;
-  await waitFor("the lease to be over", () => overdue(node) > 0 && overdue(node) < never);
+  await waitFor("the lease to be stale", () => overdue(node) > 0 && overdue(node) < never);
   await waitFor("the window to be over", () => overdue(node) === never);
   brokers.granting = true;
   await ready(node);
 });
 
-test("a node whose clock jumped permits nothing before a grant asked for since, and says why", async () => {
-  let slept = 0;
+test("a node whose clock jumped permits nothing until a later renewal is granted, and says why", async () => {
+  let sleptMs = 0;
   const clock: Clock = {
-    monotonic: () => (systemClock.monotonic() + slept) as MonotonicMs,
-    wall: () => (systemClock.wall() + slept) as UnixMs,
+    monotonic: () => (systemClock.monotonic() + sleptMs) as MonotonicMs,
+    wall: () => (systemClock.wall() + sleptMs) as UnixMs,
   };
   const brokers = new FakeBrokers({ fanout: local() });
-  brokers.grantParts = (grant) => ({ wallMs: (grant.wallMs + slept) as UnixMs });
+  brokers.grantParts = (grant) => ({ wallMs: (grant.wallMs + sleptMs) as UnixMs });
   const node = await ready(start(brokers, { clock, renewMs: 60_000 }));
-  slept = 2_000;
+  sleptMs = 2_000;
   assert.equal(node.overdueMs(clock.monotonic()), never, "before any tick");
   assert.match(node.ready().reasons.join(), /did not run/);
-  await ready(node); // it asked at its tick, without waiting for its turn
+  await ready(node); // it renews at its tick, without waiting for the next regular renewal
   assert.ok(node.overdueMs(clock.monotonic()) <= 0);
 });
 
-test("a machine that slept without its monotonic clock is noticed by the wall clock", async () => {
-  let slept = 0;
-  const clock: Clock = { monotonic: systemClock.monotonic, wall: () => (systemClock.wall() + slept) as UnixMs };
+test("a sleep that the monotonic clock did not count is noticed by the wall clock", async () => {
+  let sleptMs = 0;
+  const clock: Clock = { monotonic: systemClock.monotonic, wall: () => (systemClock.wall() + sleptMs) as UnixMs };
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers, { clock, renewMs: 60_000 }));
-  slept = 1_500;
+  sleptMs = 1_500;
   assert.equal(node.overdueMs(clock.monotonic()), never);
 });
 
-test("a goodbye is for good, and is told", async () => {
+test("a goodbye is sent and ends the boot permanently", async () => {
   using folder = new TemporaryFolder("goodbye");
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers, { dataDir: folder.path }));
   node.drain();
   assert.deepEqual(node.ready().reasons, ["draining"]);
-  assert.ok(overdue(node) <= 0, "what is open goes on");
+  assert.ok(overdue(node) <= 0, "open streams continue");
   assert.equal(await node.goodbye(), true);
   assert.equal(brokers.goodbyes[0]?.boot, node.boot);
   assert.equal(overdue(node), never);
@@ -496,7 +497,7 @@ test("a goodbye is for good, and is told", async () => {
   assert.equal(brokers.renews.find(({ boot }) => boot === next.boot)?.replaces, null);
 });
 
-test("a goodbye that no broker took leaves the boot to be named by the next one", async () => {
+test("a boot whose goodbye no broker accepted is named by the next boot", async () => {
   using folder = new TemporaryFolder("node");
   const brokers = new FakeBrokers({ fanout: local() });
   const parts = { dataDir: folder.path };
@@ -509,7 +510,7 @@ test("a goodbye that no broker took leaves the boot to be named by the next one"
   assert.equal(brokers.renews.at(-1)?.replaces, first.boot);
 });
 
-test("a boot that ended without a goodbye is named by the next one in its data folder", async () => {
+test("a boot that ended without a goodbye is named by the next boot in its data folder", async () => {
   using folder = new TemporaryFolder("replaces");
   const brokers = new FakeBrokers({ fanout: local() });
   const first = await ready(start(brokers, { dataDir: folder.path }));
@@ -519,7 +520,7 @@ test("a boot that ended without a goodbye is named by the next one in its data f
   assert.equal(brokers.renews.find(({ boot }) => boot === next.boot)?.replaces, first.boot);
 });
 
-test("a boot names its predecessor until the leader's first grant, and never again", async () => {
+test("a boot names its predecessor until the leader's first grant, and not after it", async () => {
   using folder = new TemporaryFolder("predecessor");
   const brokers = new FakeBrokers({ fanout: local() });
   const first = await ready(start(brokers, { dataDir: folder.path }));
@@ -527,7 +528,7 @@ test("a boot names its predecessor until the leader's first grant, and never aga
   brokers.granting = false;
   const next = start(brokers, { dataDir: folder.path, renewMs: 20 });
   const own = () => brokers.renews.filter(({ boot }) => boot === next.boot);
-  await waitFor("three renews without a grant", () => own().length >= 3);
+  await waitFor("three renewals without a grant", () => own().length >= 3);
   assert.ok(own().every(({ replaces, replacementProof }) => replaces === first.boot && replacementProof !== undefined));
 
   // A grant of a regional broker carries an age: the leader has not removed the predecessor yet.
@@ -535,20 +536,20 @@ test("a boot names its predecessor until the leader's first grant, and never aga
   brokers.granting = true;
   await ready(next);
   const regional = own().length;
-  await waitFor("renews after a regional grant", () => own().length > regional + 2);
+  await waitFor("renewals after a regional grant", () => own().length > regional + 2);
   assert.equal(own().at(-1)?.replaces, first.boot);
 
   brokers.grantParts = () => ({});
-  await waitFor("a renew after the leader's grant", () => own().at(-1)?.replaces === null);
+  await waitFor("a renewal after the leader's grant", () => own().at(-1)?.replaces === null);
   const granted = own().length;
-  await waitFor("more renews", () => own().length > granted + 2);
+  await waitFor("more renewals", () => own().length > granted + 2);
   for (const renew of own().slice(granted)) {
     assert.equal(renew.replaces, null);
     assert.equal(renew.replacementProof, undefined);
   }
 });
 
-test("a renew names the configuration and the window that are in force when it is sent", async () => {
+test("a renewal names the configuration and the window in force when it is sent", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   let configHash = "config-1";
   let windowMs = 65_000;
@@ -556,14 +557,14 @@ test("a renew names the configuration and the window that are in force when it i
   configHash = "config-2";
   windowMs = 5_000;
   const after = brokers.renews.length;
-  await waitFor("two more renews", () => brokers.renews.length >= after + 3);
+  await waitFor("two more renewals", () => brokers.renews.length >= after + 3);
   for (const renew of brokers.renews.slice(after + 1)) {
     assert.deepEqual([renew.configHash, renew.windowMs], ["config-2", 5_000]);
   }
   assert.ok(overdue(node) <= 0);
 });
 
-test("every message of a node is signed by the one key of its boot, and altered by one byte it is refused", async () => {
+test("every message of a node is signed with the one key of its boot, and is refused if one byte is altered", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const databroker = brokers.databroker;
   const sent: Uint8Array[] = [];
@@ -575,7 +576,7 @@ test("every message of a node is signed by the one key of its boot, and altered 
     },
   };
   const node = await ready(start(brokers, { databroker: recorded }));
-  await waitFor("a renew", () => brokers.renews.length >= 2);
+  await waitFor("a renewal", () => brokers.renews.length >= 2);
   brokers.commit(revoked(1));
   await waitFor("a confirmation", () => brokers.confirms.length === 1);
   assert.equal(await node.goodbye(), true);
@@ -610,24 +611,24 @@ test("a node that holds a lost suffix permits nothing while it rebuilds, and kee
   brokers.commit(created(9, 1));
   const changes: boolean[] = [];
   node.onChange(({ rebuilt }) => void changes.push(rebuilt));
-  brokers.reachable = false; // nothing can be read yet
+  brokers.reachable = false; // no read succeeds yet
   brokers.failOver({ keep: shared.position, epoch: 2 });
-  assert.equal(overdue(node), never, "the delivery of the new epoch has told it");
+  assert.equal(overdue(node), never, "the delivery of the new epoch shows the loss");
   assert.match(node.ready().reasons.join(), /rebuilding/);
-  assert.equal(node.projection.sessionStatus(sessionId(1)).status, "revoked", "the old projection goes on denying");
+  assert.equal(node.projection.sessionStatus(sessionId(1)).status, "revoked", "the old projection keeps denying");
   brokers.reachable = true;
   await ready(node);
   assert.deepEqual(changes, [true]);
   assert.equal(node.projection.digest(), digestOf(brokers.log));
   assert.equal(node.projection.sessionStatus(sessionId(9)).status, "unknown");
-  assert.equal(node.projection.sessionStatus(sessionId(1)).status, "active", "so says the log that survived");
-  assert.ok(node.isDeniedLocally(sessionStream(sessionId(1))), "and this node still denies it");
+  assert.equal(node.projection.sessionStatus(sessionId(1)).status, "active", "the surviving log has it active");
+  assert.ok(node.isDeniedLocally(sessionStream(sessionId(1))), "the node still denies it");
   assert.ok(!node.isDeniedLocally(sessionStream(sessionId(2))));
-  await waitFor("a renew on the new chain", () => brokers.renews.at(-1)?.enforced.epoch === 2);
+  await waitFor("a renewal on the new chain", () => brokers.renews.at(-1)?.enforced.epoch === 2);
   assert.equal(node.metrics().rebuilds, 1);
 });
 
-test("a node that missed everything about the new epoch learns it from a grant", async () => {
+test("a node that missed the new epoch learns of it from a grant", async () => {
   const brokers = new FakeBrokers({ log: history(10), fanout: local() });
   const node = await ready(start(brokers));
   brokers.publishing = false;
@@ -641,7 +642,7 @@ test("a node that missed everything about the new epoch learns it from a grant",
 
 // --- events this build does not know
 
-test("an unknown event that could loosen or tighten ends freshness, and what tightens is obeyed all the same", async () => {
+test("an unknown event that may loosen or tighten blocks the lease, and tightening events are still applied", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers));
   brokers.commit(created(1), created(2));
@@ -662,7 +663,7 @@ test("an unknown event that could loosen or tighten ends freshness, and what tig
   assert.deepEqual(node.enforced, brokers.log.head);
 });
 
-test("personal data opens while the person is known, and never again after their erasure", async () => {
+test("personal data opens while the person is known, and never after the person's erasure", async () => {
   const person: PersonKey = { userId: userId(1), keyId: bytesOf("id").slice(0, 8), key: bytesOf("key") };
   const sealed = seal({ issuer: "i", subject: "s" }, person, bytesOf("n").slice(0, 12));
   const brokers = new FakeBrokers({ fanout: local() });
@@ -674,12 +675,12 @@ test("personal data opens while the person is known, and never again after their
   assert.equal(node.open(session.profile, userId(1))?.subject, "s");
   brokers.commit({ type: "UserErased", userId: userId(1) });
   assert.equal(node.open(session.profile, userId(1)), undefined);
-  brokers.commit(created(2, 2)); // its batch still carries the key: a broker that lags
+  brokers.commit(created(2, 2)); // its batch still carries the key, as from a broker that lags
   assert.equal(node.open(session.profile, userId(1)), undefined);
   assert.equal(node.metrics().personKeys, 0);
 });
 
-test("a stopped node permits nothing and leaves nothing behind", async () => {
+test("a stopped node permits nothing and leaves no work running", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers));
   const waiting = node.waitFor({ ...brokers.log.head, position: 99 as never }, 60_000);
@@ -693,7 +694,7 @@ test("a stopped node permits nothing and leaves nothing behind", async () => {
   assert.ok(brokers.renews.length <= renews + 1);
 });
 
-test("a copy behind retention says so, asks ever more rarely, and is not ready", async () => {
+test("a copy behind retention reports it, retries with growing pauses, and is not ready", async () => {
   const brokers = new FakeBrokers({ log: history(5) });
   let reads = 0;
   const truncated = {
@@ -709,7 +710,7 @@ test("a copy behind retention says so, asks ever more rarely, and is not ready",
   assert.ok(reads > 1 && reads < 12, `${reads} reads`);
 });
 
-test("an unknown event of a lost suffix is lost with it", async () => {
+test("an unknown event is dropped with its lost suffix", async () => {
   const brokers = new FakeBrokers({ log: history(5), fanout: local() });
   const node = await ready(start(brokers));
   brokers.log.addUnknown("RuleOfTheMoon", { effect: "either", stream: clusterStream });

@@ -1,3 +1,4 @@
+/** Person keys: unwrapping the keys of people, opening their data, and dropping keys. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type PersonKey, type Profile, seal, type WrappedKey, wrapKey } from "../../../src/events/index.ts";
@@ -22,7 +23,7 @@ const profile: Profile = {
 };
 const sealed = (n: number): Uint8Array => seal(profile, person(n), nonce(100 + n));
 
-test("personal data opens with the person's key, and is opened once", () => {
+test("personal data opens with the person's key, and is decrypted once", () => {
   const keys = createPersonKeys([secret]);
   keys.add([wrapped(1)]);
   const value = sealed(1);
@@ -31,7 +32,7 @@ test("personal data opens with the person's key, and is opened once", () => {
   assert.equal(keys.open(value, userId(1)), opened);
 });
 
-test("without the key nothing opens, and another person's key does not help", () => {
+test("personal data opens neither without a key nor with another person's key", () => {
   const keys = createPersonKeys([secret]);
   assert.equal(keys.open(sealed(1), userId(1)), undefined);
   keys.add([wrapped(2)]);
@@ -39,7 +40,7 @@ test("without the key nothing opens, and another person's key does not help", ()
   assert.equal(keys.open(sealed(1), userId(2)), undefined);
 });
 
-test("a dropped key takes what was opened with it", () => {
+test("dropping a key also drops the data opened with it", () => {
   const keys = createPersonKeys([secret]);
   keys.add([wrapped(1)]);
   const value = sealed(1);
@@ -48,14 +49,14 @@ test("a dropped key takes what was opened with it", () => {
   assert.equal(keys.open(value, userId(1)), undefined);
 });
 
-test("a key wrapped for somebody else is not taken for one's own", () => {
+test("a key wrapped for another person is refused", () => {
   const keys = createPersonKeys([secret]);
   keys.add([{ ...wrapped(2), userId: userId(1) }]);
   assert.equal(keys.open(sealed(2), userId(1)), undefined);
   assert.equal(keys.counts().failures, 1);
 });
 
-test("while the secret is replaced, keys wrapped under either open", () => {
+test("during a change of the secret, keys wrapped under either secret are accepted", () => {
   const next = bytesOf("the next shared secret");
   const keys = createPersonKeys([next, secret]);
   keys.add([wrapped(1), wrapped(2, next)]);
@@ -63,7 +64,7 @@ test("while the secret is replaced, keys wrapped under either open", () => {
   assert.deepEqual(keys.open(sealed(2), userId(2)), profile);
 });
 
-test("a changed byte does not open, and is counted", () => {
+test("data with a changed byte does not open, and the failure is counted", () => {
   const keys = createPersonKeys([secret]);
   keys.add([wrapped(1)]);
   const broken = Uint8Array.from(sealed(1));

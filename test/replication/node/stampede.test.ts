@@ -1,6 +1,8 @@
 /**
- * A thousand nodes that notice the same thing at the same time. Their world is one heap of moments here: brokers answer
- * after a few milliseconds, or not at all, and count.
+ * Stampedes: a thousand nodes that notice the same fault at the same time must not rush the brokers.
+ *
+ * The nodes run in one simulated world. Its brokers answer after a few milliseconds, or not at all, and count the
+ * requests.
  */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
@@ -19,7 +21,7 @@ import { bootOf, seeded } from "./driven-node.ts";
 
 const nodes = 1_000;
 
-/** Denials without sessions: a thousand projections would each make room for some thousand sessions. */
+/** Denials without sessions, because a thousand projections would each allocate room for thousands of sessions. */
 function denial(n: number): CardeaEvent {
   return { type: "UserSuspended", userId: userId(n), reason: "test" };
 }
@@ -30,21 +32,21 @@ function history(count: number): History {
   return made;
 }
 
-type Due = Readonly<{ at: number; order: number; run: () => void }>;
+type TimedAction = Readonly<{ at: number; order: number; run: () => void }>;
 
 class World {
   now = 0;
   log: History;
-  /** Brokers answer. */
+  /** Whether brokers answer. */
   up = true;
-  /** One of them leads: without, reads are answered and renewals are not. */
-  led = true;
+  /** Whether a broker leads. Without a leader, reads are answered and renewals are not. */
+  hasLeader = true;
   fanout: "up" | "down" = "up";
   readonly cores: NodeCore[] = [];
   readonly requests: Readonly<{ at: number; node: number; kind: "read" | "renew" | "confirm" | "goodbye" }>[] = [];
   inFlightMax = 0;
   readonly #inFlight = new Map<number, number>();
-  readonly #heap: Due[] = [];
+  readonly #heap: TimedAction[] = [];
   readonly #wakes: number[] = [];
   readonly #polls = new Set<() => void>();
   #order = 0;
@@ -93,11 +95,11 @@ class World {
     for (const effect of stepNode(core, input)[1]) this.#perform(n, effect);
   }
 
-  everybody(input: (at: Moment) => NodeInput): void {
+  feedAll(input: (at: Moment) => NodeInput): void {
     for (let n = 0; n < nodes; n++) this.feed(n, input(this.moment));
   }
 
-  /** Everybody who waits at the head is answered. */
+  /** Commits an event and answers every read that waits at the head. */
   commit(): void {
     this.log.add(denial(this.log.entries.length));
     for (const answer of [...this.#polls]) answer();
@@ -130,7 +132,7 @@ class World {
         const { message } = effect;
         this.requests.push({ at: this.now, node: n, kind: message.type });
         this.#in(5, () => {
-          const answer = !(this.up && this.led)
+          const answer = !(this.up && this.hasLeader)
             ? ({ type: "failed", error: new Error("down") } as const)
             : message.type !== "renew"
               ? ({ type: "taken" } as const)
@@ -171,9 +173,9 @@ class World {
     return { type: "page", page, head, keys: [] } as const;
   }
 
-  /** Another broker leads: its epoch is told to everybody within the moment that a fan-out takes. */
+  /** Another broker opens an epoch. The fan-out delivers it to all nodes within 10 ms. */
   takeOver(): void {
-    this.led = true;
+    this.hasLeader = true;
     const previous = this.log.head;
     this.log.open(previous.epoch + 1);
     const { epoch, events, last } = this.log.stretch(previous.position, previous.position + 1);
@@ -184,7 +186,7 @@ class World {
     for (const answer of [...this.#polls]) answer();
   }
 
-  /** A broker goes: what waits at it is broken off. */
+  /** A broker fails: its waiting reads are answered with failures. */
   break(): void {
     this.up = false;
     for (const answer of [...this.#polls]) answer();
@@ -193,8 +195,8 @@ class World {
   #grant(renew: Readonly<{ node: NodeId; boot: ReturnType<typeof bootOf>; nonce: number }>) {
     const { node, boot, nonce } = renew;
     const { head, incarnation, start } = this.log;
-    const terms = { deltaMs: 5_000, drift: 0.01, windowMs: 65_000, wallMs: this.moment.wall };
-    return { node, boot, nonce, epoch: head.epoch, incarnation, start, head, ...terms };
+    const limits = { deltaMs: 5_000, drift: 0.01, windowMs: 65_000, wallMs: this.moment.wall };
+    return { node, boot, nonce, epoch: head.epoch, incarnation, start, head, ...limits };
   }
 
   #in(ms: number, run: () => void): void {
@@ -223,27 +225,27 @@ class World {
   }
 }
 
-function before(a: Due | undefined, b: Due | undefined): boolean {
+function before(a: TimedAction | undefined, b: TimedAction | undefined): boolean {
   if (a === undefined || b === undefined) return false;
   return a.at < b.at || (a.at === b.at && a.order < b.order);
 }
 
-function swap(heap: Due[], a: number, b: number): void {
+function swap(heap: TimedAction[], a: number, b: number): void {
   const [first, second] = [heap[a], heap[b]];
   if (first === undefined || second === undefined) return;
   heap[a] = second;
   heap[b] = first;
 }
 
-/** The most that fall into any stretch of this length. */
+/** The largest number of calls within one interval of this length. */
 function busiest(times: readonly number[], ms: number): number {
   const counts = new Map<number, number>();
   for (const at of times) counts.set(Math.floor(at / ms), (counts.get(Math.floor(at / ms)) ?? 0) + 1);
   return Math.max(0, ...counts.values());
 }
 
-/** Counts of each tenth of a second, beside what they would be if the same calls came evenly. */
-function told(
+/** Prints the calls in each tenth of a second, and compares the peak with an even spread. */
+function reportRate(
   t: TestContext,
   what: string,
   times: readonly number[],
@@ -257,7 +259,7 @@ function told(
   const peak = Math.max(...counts);
   const even = counts.reduce((sum, each) => sum + each, 0) / counts.length;
   const bars = counts.map((each) => " ▁▂▃▄▅▆▇█"[Math.ceil((each / Math.max(1, peak)) * 8)]).join("");
-  t.diagnostic(`${what}: at most ${peak} in a tenth of a second, ${Math.round(even)} if they came evenly  |${bars}|`);
+  t.diagnostic(`${what}: at most ${peak} in a tenth of a second, ${Math.round(even)} if spread evenly  |${bars}|`);
   return { peak, even };
 }
 
@@ -265,22 +267,22 @@ function serving(world: World): number {
   return world.cores.filter((core) => core.overdueMs(world.moment) <= 0).length;
 }
 
-test("a thousand nodes whose brokers are away for half a minute ask ever more rarely, and all serve again soon after, without a rush", () => {
+test("a thousand nodes without brokers for half a minute retry with growing pauses, and all serve again soon after, without a rush", () => {
   const world = new World(history(20));
   world.pass(4_000);
   assert.equal(serving(world), nodes);
   world.break();
   const brokenAt = world.now;
-  world.everybody((at) => ({ type: "fanoutChanged", fanout: "down", at }));
+  world.feedAll((at) => ({ type: "fanoutChanged", fanout: "down", at }));
   world.pass(30_000);
-  const inVain = world.since(brokenAt, "read");
-  assert.ok(inVain.length < nodes * 30, `${inVain.length} reads in half a minute`);
+  const failed = world.since(brokenAt, "read");
+  assert.ok(failed.length < nodes * 30, `${failed.length} reads in half a minute`);
   assert.ok(
     busiest(
-      inVain.filter((at) => at > 20_000),
+      failed.filter((at) => at > 20_000),
       100,
     ) < 120,
-    "no waves",
+    "the reads arrive in waves",
   );
   world.up = true;
   const healedAt = world.now;
@@ -294,13 +296,13 @@ test("a thousand nodes whose brokers are away for half a minute ask ever more ra
   assert.equal(world.inFlightMax, 1);
 });
 
-test("a thousand nodes whose fan-out is gone read at the head, one at a time, and every change is everywhere within a second", () => {
+test("a thousand nodes without a fan-out each keep one read at the head, and every change reaches all within a second", () => {
   const world = new World(history(20));
   world.pass(4_000);
-  world.everybody((at) => ({ type: "fanoutChanged", fanout: "down", at }));
+  world.feedAll((at) => ({ type: "fanoutChanged", fanout: "down", at }));
   const goneAt = world.now;
   world.pass(2_000);
-  assert.ok(busiest(world.since(goneAt, "read"), 50) < nodes / 2, "they begin one after another");
+  assert.ok(busiest(world.since(goneAt, "read"), 50) < nodes / 2, "the reads start at once");
   for (let n = 0; n < 5; n++) {
     world.commit();
     world.pass(999);
@@ -313,80 +315,83 @@ test("a thousand nodes whose fan-out is gone read at the head, one at a time, an
   assert.equal(world.inFlightMax, 1);
 });
 
-test("a fan-out that is back for a thousand nodes at once does not send them all to the brokers at once", () => {
+test("a fan-out that returns for a thousand nodes at once does not make them all read at once", () => {
   const world = new World(history(20));
   world.pass(4_000);
-  world.everybody((at) => ({ type: "fanoutChanged", fanout: "down", at }));
+  world.feedAll((at) => ({ type: "fanoutChanged", fanout: "down", at }));
   world.pass(5_000);
   const backAt = world.now;
-  world.everybody((at) => ({ type: "fanoutChanged", fanout: "up", at }));
+  world.feedAll((at) => ({ type: "fanoutChanged", fanout: "up", at }));
   world.pass(5_000);
   const reads = world.since(backAt, "read");
   assert.ok(reads.length <= nodes * 2, `${reads.length} reads`);
-  assert.ok(busiest(reads, 50) < nodes / 4, `${busiest(reads, 50)} in the busiest stretch`);
+  assert.ok(busiest(reads, 50) < nodes / 4, `${busiest(reads, 50)} in the busiest interval`);
 });
 
-test("a broker that goes while a thousand nodes wait at it is not followed by a thousand reads of the next one", () => {
+test("a broker that fails while a thousand nodes wait at it does not cause a thousand reads at once from the next one", () => {
   const world = new World(history(20));
   world.pass(4_000);
-  world.everybody((at) => ({ type: "fanoutChanged", fanout: "down", at }));
+  world.feedAll((at) => ({ type: "fanoutChanged", fanout: "down", at }));
   world.pass(2_000);
   const goneAt = world.now;
   world.break();
-  world.up = true; // the next one is there at once
+  world.up = true; // the next broker is available at once
   world.pass(1_000);
   assert.ok(busiest(world.since(goneAt, "read"), 50) < nodes / 3);
 });
 
-test("a leader that goes, and another three seconds later: a thousand nodes ask for leases as evenly as before, and all are fresh again", (t) => {
+test("when another broker leads after 3 s, a thousand nodes renew as evenly as before and become fresh again", (t) => {
   const world = new World(history(20));
-  world.pass(15_000); // what was read at the start makes nobody doubt the fan-out any more
+  world.pass(15_000); // by now every node relies on the fan-out again after the reads of its start
   const goneAt = world.now;
-  world.led = false;
+  world.hasLeader = false;
   world.pass(3_000);
-  const without = told(t, "renewals without a leader", world.since(goneAt, "renew"), 3_000);
+  const without = reportRate(t, "renewals without a leader", world.since(goneAt, "renew"), 3_000);
   assert.ok(without.peak < without.even * 1.5);
   const backAt = world.now;
   world.takeOver();
   world.pass(5_000);
   assert.equal(serving(world), nodes);
   for (const core of world.cores) assert.equal(core.applied.epoch, 2);
-  const renewals = told(t, "renewals of the next one", world.since(backAt, "renew"), 5_000);
+  const renewals = reportRate(t, "renewals at the next leader", world.since(backAt, "renew"), 5_000);
   assert.ok(renewals.peak < renewals.even * 1.5);
-  const reads = told(t, "reads meanwhile", world.since(goneAt, "read"), 8_000);
-  assert.ok(reads.peak < nodes / 50, "nobody has missed anything; a few hear a grant before the fan-out");
+  const reads = reportRate(t, "reads meanwhile", world.since(goneAt, "read"), 8_000);
+  assert.ok(reads.peak < nodes / 50, "no node missed an event; a few get a grant before the delivery");
 });
 
-test("brokers and fan-out are restarted together: a thousand nodes come back within seconds, and never many at once", (t) => {
+test("after brokers and fan-out restart together, a thousand nodes recover within seconds, never many at once", (t) => {
   const world = new World(history(20));
-  world.pass(15_000); // what was read at the start makes nobody doubt the fan-out any more
-  world.everybody((at) => ({ type: "fanoutChanged", fanout: "down", at }));
+  world.pass(15_000); // by now every node relies on the fan-out again after the reads of its start
+  world.feedAll((at) => ({ type: "fanoutChanged", fanout: "down", at }));
   world.break();
   const goneAt = world.now;
   world.pass(8_000);
   world.up = true;
   for (let n = 0; n < 20; n++) world.log.add(denial(world.log.entries.length));
   const backAt = world.now;
-  world.everybody((at) => ({ type: "fanoutChanged", fanout: "up", at }));
+  world.feedAll((at) => ({ type: "fanoutChanged", fanout: "up", at }));
   world.pass(10_000);
   assert.equal(serving(world), nodes);
   for (const core of world.cores) assert.equal(core.applied.position, 40);
   const before = world.since(goneAt, "read").filter((at) => at < 8_000);
-  const inVain = told(t, "reads in vain", before, 8_000);
-  assert.ok(inVain.peak < nodes / 2, "spread over less than half a second: changes are still to arrive within one");
+  const failed = reportRate(t, "failed reads", before, 8_000);
+  assert.ok(
+    failed.peak < nodes / 2,
+    "the first retries stay within half a second, because changes must still arrive within one second",
+  );
   const late = before.filter((at) => at >= 2_000).map((at) => at - 2_000);
-  assert.ok(told(t, "reads in vain from the third second on", late, 6_000).peak < nodes / 6);
-  const reads = told(t, "reads when they are back", world.since(backAt, "read"), 3_000);
+  assert.ok(reportRate(t, "failed reads from the third second on", late, 6_000).peak < nodes / 6);
+  const reads = reportRate(t, "reads after the restart", world.since(backAt, "read"), 3_000);
   assert.ok(reads.peak < nodes / 3);
-  const renewals = told(t, "renewals", world.since(backAt, "renew"), 10_000);
+  const renewals = reportRate(t, "renewals", world.since(backAt, "renew"), 10_000);
   assert.ok(renewals.peak < renewals.even * 1.5);
   assert.equal(world.inFlightMax, 1);
 });
 
-test("a thousand nodes that were started in the same moment do not stay in step", (t) => {
+test("a thousand nodes that start at the same moment do not stay in step", (t) => {
   const world = new World(history(20), { apartMs: 0 });
   world.pass(60_000);
   assert.equal(serving(world), nodes);
-  const renewals = told(t, "renewals after a minute", world.since(55_000, "renew"), 5_000);
+  const renewals = reportRate(t, "renewals after a minute", world.since(55_000, "renew"), 5_000);
   assert.ok(renewals.peak < renewals.even * 1.6);
 });
