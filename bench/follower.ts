@@ -21,7 +21,7 @@ import {
   stepFollower,
 } from "../src/replication/index.ts";
 import { LocalProjection } from "../src/replication/node/local-projection.ts";
-import { cluster, History, leaderOf, say, secret } from "../test/replication/support.ts";
+import { cluster, History, leaderOf, sealMessage, secret } from "../test/replication/support.ts";
 import { aSession } from "../test/support/log-writer.ts";
 import { tellBudgets, whole } from "./support/budget.ts";
 import { percentile } from "./support/histogram.ts";
@@ -121,7 +121,7 @@ function envelopesOf(batchEvents: number): Uint8Array[] {
   const envelopes: Uint8Array[] = [];
   for (let after = 0; after < count; after += batchEvents) {
     const batch = log.batch(after, Math.min(after + batchEvents, count));
-    envelopes.push(Uint8Array.from(say(speaker, "batch", batch)));
+    envelopes.push(Uint8Array.from(sealMessage(speaker, "batch", batch)));
   }
   return envelopes;
 }

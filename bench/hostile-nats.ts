@@ -10,7 +10,7 @@ import { Unpackr } from "msgpackr";
 import { DeliveryGuard } from "../src/replication/fanout/delivery-guard.ts";
 import { createDeliveryTag, deliveryTagHeader, deliveryTagKey } from "../src/replication/fanout/delivery-tag.ts";
 import { createBrokerOpener, openBatch } from "../src/replication/index.ts";
-import { cluster, history, leaderOf, say, secret } from "../test/replication/support.ts";
+import { cluster, history, leaderOf, sealMessage, secret } from "../test/replication/support.ts";
 import { hostileKinds, hostileMessage } from "../test/support/hostile-nats-client.ts";
 
 const key = deliveryTagKey(secret);
@@ -55,7 +55,7 @@ function processorMicrosecondsSince(from: NodeJS.CpuUsage): number {
 }
 
 const honest: readonly Sample[] = Array.from({ length: 190 }, (_, n) => {
-  const data = Uint8Array.from(say(leader, "batch", log.batch(n * 10 + 1, n * 10 + 10)));
+  const data = Uint8Array.from(sealMessage(leader, "batch", log.batch(n * 10 + 1, n * 10 + 10)));
   return { data, tag: createDeliveryTag(data, key, Date.now()), overheadBytes: 100 };
 });
 const [overheard] = honest;

@@ -1,6 +1,8 @@
 /**
- * Fake brokers: a leader over a history in memory, as nodes see one. It publishes what it commits, answers reads and
- * grants leases, and can be told to do any of that late, wrongly or not at all. It keeps what nodes have told it.
+ * Fake brokers: a leader over a history in memory, as nodes see it.
+ *
+ * - It publishes what it commits, answers reads and grants leases. Tests can make it late, wrong or silent.
+ * - It records every renewal, confirmation, goodbye and read.
  */
 import type { CardeaEvent, Link, UnixMs, WrappedKey } from "../../src/events/index.ts";
 import {
@@ -20,7 +22,7 @@ import {
   type Renew,
   type Signer,
 } from "../../src/replication/index.ts";
-import { cluster, History, leaderOf, say, secret } from "./support.ts";
+import { cluster, History, leaderOf, sealMessage, secret } from "./support.ts";
 
 export class FakeBrokers {
   log: History;
@@ -31,7 +33,7 @@ export class FakeBrokers {
   readonly confirms: Confirm[] = [];
   readonly goodbyes: Goodbye[] = [];
   readonly reads: Readonly<{ after: Link; waitMs: number }>[] = [];
-  /** What brokers do now; tests change it. */
+  /** How the brokers behave now; tests change it. */
   reachable = true;
   publishing = true;
   granting = true;
@@ -45,24 +47,24 @@ export class FakeBrokers {
     this.leader = leaderOf(this.log.head.epoch, this.log.incarnation);
   }
 
-  /** One batch. */
+  /** Commits the events as one batch. */
   commit(...events: readonly CardeaEvent[]): Link {
     const after = this.log.entries.length;
     for (const event of events) this.log.add(event);
-    this.announce(after);
+    this.publish(after);
     return this.log.head;
   }
 
-  /** Another leader takes over, of a log that has lost everything behind a position. */
+  /** Another leader takes over, with a log that has lost everything after a position. */
   failOver(options: Readonly<{ keep: number; epoch: number }>): void {
     this.log = this.log.fork(options.keep).open(options.epoch);
     this.leader = leaderOf(options.epoch, this.log.incarnation);
-    this.announce(options.keep);
+    this.publish(options.keep);
   }
 
-  announce(after: number): void {
+  publish(after: number): void {
     const batch = this.log.batch(after, this.log.entries.length, [...this.keys.values()]);
-    if (this.publishing) this.fanout?.publish(say(this.leader, "batch", batch));
+    if (this.publishing) this.fanout?.publish(sealMessage(this.leader, "batch", batch));
     const committed = this.#committed;
     this.#committed = Promise.withResolvers();
     committed.resolve();
@@ -70,7 +72,7 @@ export class FakeBrokers {
 
   get databroker(): Databroker {
     const unused = (): never => {
-      throw new Error("not a part of this fake");
+      throw new Error("not implemented by this fake");
     };
     return {
       read: (after, options) => this.#read(after, options),
@@ -120,7 +122,7 @@ export class FakeBrokers {
     if (opened.kind !== "renew") return null;
     const renew = parseRenew(opened.payload);
     this.renews.push(renew);
-    if (!this.granting) throw new BrokerUnavailableError("nobody leads");
+    if (!this.granting) throw new BrokerUnavailableError("no broker leads");
     return this.grant(renew);
   }
 
@@ -139,9 +141,9 @@ export class FakeBrokers {
       wallMs: Date.now() as UnixMs,
     };
     const granted = { ...grant, ...this.grantParts(grant) };
-    const sent = say(this.leader, granted.ageMs === undefined ? "grant" : "grant-by-age", granted);
+    const sent = sealMessage(this.leader, granted.ageMs === undefined ? "grant" : "grant-by-age", granted);
     if ("refused" in openGrant(sent, createBrokerOpener({ cluster, secrets: [secret] })))
-      throw new Error("the fake is wrong");
+      throw new Error("the fake made an invalid grant");
     return sent;
   }
 }

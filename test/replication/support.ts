@@ -1,4 +1,4 @@
-/** What the tests of this folder share: histories of a log, and the brokers and strangers who speak of them. */
+/** Test support: histories of a log, and signers for brokers of this cluster and for strangers. */
 import { createHash, randomUUID } from "node:crypto";
 import {
   type BootId,
@@ -49,7 +49,7 @@ export function bytesOf(seed: string): Uint8Array {
 }
 
 /**
- * One history: what a log holds, or has held. Events are added in an epoch; `fork` goes another way from a position.
+ * One history of a log. `add` appends an event in the epoch of the head; `fork` starts another history at a position.
  */
 export class History {
   readonly entries: LogEntry[];
@@ -86,13 +86,13 @@ export class History {
     const { head } = this;
     const version = (this.#versions.get(parts.stream) ?? 0) + 1;
     this.#versions.set(parts.stream, version);
-    const place = [head.epoch, head.position + 1, randomUUID(), parts.stream, version];
-    const bytes = encode([...place, name, 1, parts.effect, 1_000, "system", null, { new: true }]);
+    const prefix = [head.epoch, head.position + 1, randomUUID(), parts.stream, version];
+    const bytes = encode([...prefix, name, 1, parts.effect, 1_000, "system", null, { new: true }]);
     this.entries.push({ recorded: decodeEvent(bytes, head), bytes });
     return this;
   }
 
-  /** Everything up to a position, to be continued otherwise. */
+  /** Everything up to a position, as the start of another history. */
   fork(position: number): History {
     return new History(this.entries.slice(0, position));
   }
@@ -102,7 +102,7 @@ export class History {
     return entry === undefined ? genesis : linkOf(entry.recorded);
   }
 
-  /** Where the epoch of the head began. */
+  /** The position at which the epoch of the head starts. */
   get start(): Position {
     const { epoch } = this.head;
     return (this.entries.findIndex(({ recorded }) => recorded.epoch === epoch) + 1) as Position;
@@ -117,7 +117,7 @@ export class History {
     return this.entries.slice(after, upTo).map(({ recorded }) => recorded);
   }
 
-  stretch(after: number, upTo: number): { epoch: Epoch; previous: Link; events: Recorded[]; last: Link } {
+  range(after: number, upTo: number): { epoch: Epoch; previous: Link; events: Recorded[]; last: Link } {
     const last = this.linkAt(upTo);
     return { epoch: last.epoch, previous: this.linkAt(after), events: this.recorded(after, upTo), last };
   }
@@ -135,7 +135,7 @@ export class History {
     };
   }
 
-  /** As a log answers (src/replication/log-rules.ts). */
+  /** Reads like a log (src/replication/log/log-rules.ts). */
   read(after: Link, limit: number): ReadOutcome {
     const { head } = this;
     const empty: LogPage = { previous: after, entries: [], last: after, head };
@@ -169,7 +169,7 @@ export function revoked(n: number, user = n % 5): CardeaEvent {
   return { type: "SessionRevoked", sessionId: sessionId(n), userId: userId(user), reason: "operator" };
 }
 
-/** The `n`th event of an endless life of a log; a `life` of its own makes every history different. */
+/** The `n`th event of an endless history. Each `life` gives a different history. */
 export function anyEvent(n: number, life = 0): CardeaEvent {
   const id = n * 10 + life;
   if (n % 7 === 3) return revoked(id - 10);
@@ -180,15 +180,15 @@ export function anyEvent(n: number, life = 0): CardeaEvent {
 
 /** A history of `count` events, the first of which opens the epoch. */
 export function history(count: number, epoch = 1, life = 0): History {
-  const made = new History().open(epoch);
-  while (made.entries.length < count) made.add(anyEvent(made.entries.length, life));
-  return made;
+  const log = new History().open(epoch);
+  while (log.entries.length < count) log.add(anyEvent(log.entries.length, life));
+  return log;
 }
 
-type SpeakerParts = Partial<Omit<Certificate, "publicKey">> & Readonly<{ rootSecret?: Uint8Array; rootRole?: Role }>;
+type SignerParts = Partial<Omit<Certificate, "publicKey">> & Readonly<{ rootSecret?: Uint8Array; rootRole?: Role }>;
 
-/** A broker that leads an epoch, unless told to be somebody else. */
-export function aSpeaker(parts: SpeakerParts = {}): Signer {
+/** The signer of a broker that leads epoch 1, unless `parts` say otherwise. */
+export function newSigner(parts: SignerParts = {}): Signer {
   const { rootSecret = secret, rootRole, ...identity } = parts;
   const certificate = {
     cluster,
@@ -204,11 +204,15 @@ export function aSpeaker(parts: SpeakerParts = {}): Signer {
 }
 
 export function leaderOf(epoch: number, incarnation = `incarnation-${epoch}`): Signer {
-  return aSpeaker({ epoch: epoch as Epoch, incarnation: incarnation as Incarnation });
+  return newSigner({ epoch: epoch as Epoch, incarnation: incarnation as Incarnation });
 }
 
-export function say(speaker: Signer, kind: MessageKind, message: Parameters<typeof encodeMessage>[0]): Uint8Array {
-  return sealEnvelope(speaker, kind, encodeMessage(message));
+export function sealMessage(
+  signer: Signer,
+  kind: MessageKind,
+  message: Parameters<typeof encodeMessage>[0],
+): Uint8Array {
+  return sealEnvelope(signer, kind, encodeMessage(message));
 }
 
 export const aNode = "node-1" as NodeId;

@@ -1,4 +1,4 @@
-/** A node as it runs in a cluster: its own client, over HTTP, to a real broker on a log in memory. */
+/** Nodes against a real broker: a replica with its own client, over HTTP, and a log in memory. */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
@@ -100,13 +100,13 @@ function aNode(
   });
 }
 
-const ask = (role: Role, command: Command) =>
+const submit = (role: Role, command: Command) =>
   aClient(role).submit({ commandId: randomUUID() as CommandId, actor: "service:test", command });
 
 async function signIn(): Promise<SessionId> {
   const sessionId = randomBytes(16).toString("base64url") as SessionId;
   const now = systemClock.wall();
-  const result = await ask("authenticate", {
+  const result = await submit("authenticate", {
     type: "createSession",
     sessionId,
     userId: randomUUID() as string as UserId,
@@ -122,7 +122,7 @@ async function signIn(): Promise<SessionId> {
   return sessionId;
 }
 
-test("who signed in is known on another node at once, is revoked there, and the receipt names it as applied", async () => {
+test("a session is known on every node right after its creation, and the receipt for its revocation names each node as applied", async () => {
   const [pushed, polled] = [aNode("pushed", { fanout }), aNode("polled")];
   try {
     for (const node of [pushed, polled]) assert.ok(await node.whenReady(10_000), node.ready().reasons.join());
@@ -131,11 +131,11 @@ test("who signed in is known on another node at once, is revoked there, and the 
     const head = (await created.status()).broker.applied;
     for (const node of [pushed, polled]) {
       assert.equal(await node.waitFor(head, 1_000), "reached");
-      const standing = node.projection.sessionStatus(sessionId);
-      assert.ok(standing.status === "active");
-      assert.equal(node.open(standing.session.profile, standing.session.userId)?.subject, "alice");
+      const status = node.projection.sessionStatus(sessionId);
+      assert.ok(status.status === "active");
+      assert.equal(node.open(status.session.profile, status.session.userId)?.subject, "alice");
     }
-    const revoke = await ask("operator", { type: "revokeSession", sessionId, reason: "operator" });
+    const revoke = await submit("operator", { type: "revokeSession", sessionId, reason: "operator" });
     assert.ok(revoke.type === "done");
     const target = { type: "command", commandId: revoke.commandId } as const;
     const receipt = await aClient("operator").receipt(target, { wait: "all", timeoutMs: 5_000 });
@@ -152,15 +152,15 @@ test("who signed in is known on another node at once, is revoked there, and the 
   }
 });
 
-test("a receipt waits for a node that cuts slowly, and never calls a silent one applied", async () => {
+test("a receipt waits for a node that cuts slowly, and does not report it as applied before", async () => {
   const node = aNode("slow", { fanout });
   const cutting = Promise.withResolvers<void>();
   try {
     assert.ok(await node.whenReady(10_000));
     const sessionId = await signIn();
-    await waitFor("the sign-in", () => node.projection.sessionStatus(sessionId).status === "active");
+    await waitFor("the session", () => node.projection.sessionStatus(sessionId).status === "active");
     node.onChange(() => cutting.promise);
-    const revoke = await ask("operator", { type: "revokeSession", sessionId, reason: "operator" });
+    const revoke = await submit("operator", { type: "revokeSession", sessionId, reason: "operator" });
     assert.ok(revoke.type === "done");
     const target = { type: "link", link: revoke.link } as const;
     const operator = aClient("operator");
@@ -177,7 +177,7 @@ test("a receipt waits for a node that cuts slowly, and never calls a silent one 
   }
 });
 
-test("a node that ends without a goodbye and starts again in its data folder does not stall a receipt", async () => {
+test("a node that restarts in its data folder without a goodbye does not delay a receipt", async () => {
   using folder = new TemporaryFolder("with-broker");
   const first = aNode("restarted", { fanout, dataDir: folder.path });
   assert.ok(await first.whenReady(10_000));
@@ -186,7 +186,7 @@ test("a node that ends without a goodbye and starts again in its data folder doe
   try {
     assert.ok(await second.whenReady(10_000));
     const sessionId = await signIn();
-    const revoke = await ask("operator", { type: "revokeSession", sessionId, reason: "operator" });
+    const revoke = await submit("operator", { type: "revokeSession", sessionId, reason: "operator" });
     assert.ok(revoke.type === "done");
     const target = { type: "link", link: revoke.link } as const;
     const receipt = await aClient("operator").receipt(target, { wait: "all", timeoutMs: 3_000 });

@@ -27,14 +27,14 @@ import { fc } from "../../support/property.ts";
 import {
   aBoot,
   aNode,
-  aSpeaker,
   bytesOf,
   cluster,
   created,
   History,
   history,
   leaderOf,
-  say,
+  newSigner,
+  sealMessage,
   secret,
   userId,
 } from "../support.ts";
@@ -48,7 +48,7 @@ function refusalOf(answer: object): string | undefined {
 }
 
 test("a batch signed by the leader of its epoch is opened, decoded and chained", () => {
-  const opened = openBatch(say(leaderOf(1), "batch", batch), open);
+  const opened = openBatch(sealMessage(leaderOf(1), "batch", batch), open);
   assert.ok(!("refused" in opened));
   assert.deepEqual(
     opened.events.map(({ hash }) => hash),
@@ -58,10 +58,10 @@ test("a batch signed by the leader of its epoch is opened, decoded and chained",
 });
 
 test("a batch that the receiver already has is authenticated but not decoded", () => {
-  const opened = openBatch(say(leaderOf(1), "batch", batch), open, (last) => last.position <= 8);
+  const opened = openBatch(sealMessage(leaderOf(1), "batch", batch), open, (last) => last.position <= 8);
   assert.ok(!("refused" in opened));
   assert.deepEqual(opened.events, []);
-  const forged = openBatch(say(aSpeaker({ role: "proxy" }), "batch", batch), open, () => true);
+  const forged = openBatch(sealMessage(newSigner({ role: "proxy" }), "batch", batch), open, () => true);
   assert.equal(refusalOf(forged), "not-authentic");
 });
 
@@ -69,26 +69,30 @@ const refusedBatches: readonly [string, string, () => Uint8Array][] = [
   [
     "signed under another secret",
     "not-authentic",
-    () => say(aSpeaker({ rootSecret: bytesOf("another") }), "batch", batch),
+    () => sealMessage(newSigner({ rootSecret: bytesOf("another") }), "batch", batch),
   ],
-  ["of another cluster", "not-authentic", () => say(aSpeaker({ cluster: "prod" }), "batch", batch)],
-  ["from a proxy", "not-authentic", () => say(aSpeaker({ role: "proxy" }), "batch", batch)],
+  ["of another cluster", "not-authentic", () => sealMessage(newSigner({ cluster: "prod" }), "batch", batch)],
+  ["from a proxy", "not-authentic", () => sealMessage(newSigner({ role: "proxy" }), "batch", batch)],
   [
     "from a proxy that calls itself a broker",
     "not-authentic",
-    () => say(aSpeaker({ rootRole: "proxy" }), "batch", batch),
+    () => sealMessage(newSigner({ rootRole: "proxy" }), "batch", batch),
   ],
-  ["from a broker of an older epoch", "wrong-sender", () => say(leaderOf(0), "batch", batch)],
+  ["from a broker of an older epoch", "wrong-sender", () => sealMessage(leaderOf(0), "batch", batch)],
   [
     "from a broker of a newer epoch than the batch names",
     "wrong-sender",
-    () => say(leaderOf(2, "incarnation-1"), "batch", batch),
+    () => sealMessage(leaderOf(2, "incarnation-1"), "batch", batch),
   ],
-  ["with the certificate of another incarnation", "wrong-sender", () => say(leaderOf(1, "another"), "batch", batch)],
+  [
+    "with the certificate of another incarnation",
+    "wrong-sender",
+    () => sealMessage(leaderOf(1, "another"), "batch", batch),
+  ],
   [
     "from a broker that leads no epoch",
     "wrong-sender",
-    () => say(leaderOf(0, ""), "batch", { ...batch, epoch: 0 as Epoch, incarnation: "" as Incarnation }),
+    () => sealMessage(leaderOf(0, ""), "batch", { ...batch, epoch: 0 as Epoch, incarnation: "" as Incarnation }),
   ],
   ["sealed as another kind", "wrong-kind", () => sealEnvelope(leaderOf(1), "grant", encodeMessage(batch))],
   ["that is not a batch", "malformed", () => sealEnvelope(leaderOf(1), "batch", encode({ epoch: 1 }))],
@@ -102,9 +106,9 @@ for (const [what, refusal, envelope] of refusedBatches) {
 }
 
 test("a copied certificate does not help a forger, because its own key must sign the payload", () => {
-  const [honest, stranger] = [leaderOf(1), aSpeaker({ cluster: "prod" })];
+  const [honest, stranger] = [leaderOf(1), newSigner({ cluster: "prod" })];
   const stolen = { ...honest, privateKey: stranger.privateKey };
-  assert.equal(refusalOf(openBatch(say(stolen, "batch", batch), open)), "not-authentic");
+  assert.equal(refusalOf(openBatch(sealMessage(stolen, "batch", batch), open)), "not-authentic");
 });
 
 const unchained: readonly [string, Partial<Batch>][] = [
@@ -118,7 +122,7 @@ const unchained: readonly [string, Partial<Batch>][] = [
 ];
 for (const [what, parts] of unchained) {
   test(`a batch ${what} is refused, even if the leader signs it`, () => {
-    const refusal = refusalOf(openBatch(say(leaderOf(1), "batch", { ...batch, ...parts }), open));
+    const refusal = refusalOf(openBatch(sealMessage(leaderOf(1), "batch", { ...batch, ...parts }), open));
     assert.ok(refusal === "does-not-chain" || refusal === "malformed", refusal ?? "opened");
   });
 }
@@ -126,11 +130,11 @@ for (const [what, parts] of unchained) {
 test("a batch with events of an earlier epoch than its own is refused", () => {
   const two = history(5).open(2).add(created(70));
   const both = { ...two.batch(3, 7), previous: two.linkAt(3) };
-  assert.equal(refusalOf(openBatch(say(leaderOf(2), "batch", both), open)), "does-not-chain");
+  assert.equal(refusalOf(openBatch(sealMessage(leaderOf(2), "batch", both), open)), "does-not-chain");
 });
 
 test("a batch with any bit flipped is refused", () => {
-  const envelope = say(leaderOf(1), "batch", batch);
+  const envelope = sealMessage(leaderOf(1), "batch", batch);
   fc.assert(
     fc.property(fc.nat(envelope.length * 8 - 1), (bit) => {
       const flipped = Uint8Array.from(envelope);
@@ -145,9 +149,9 @@ test("a batch with any bit flipped is refused", () => {
 test("during a change of the secret, batches under the new and the previous secret are accepted", () => {
   const next = bytesOf("the next shared secret");
   const both = createBrokerOpener({ cluster, secrets: [next, secret] });
-  assert.ok(!("refused" in openBatch(say(leaderOf(1), "batch", batch), both)));
-  assert.ok(!("refused" in openBatch(say(aSpeaker({ rootSecret: next }), "batch", batch), both)));
-  assert.ok("refused" in openBatch(say(aSpeaker({ rootSecret: bytesOf("third") }), "batch", batch), both));
+  assert.ok(!("refused" in openBatch(sealMessage(leaderOf(1), "batch", batch), both)));
+  assert.ok(!("refused" in openBatch(sealMessage(newSigner({ rootSecret: next }), "batch", batch), both)));
+  assert.ok("refused" in openBatch(sealMessage(newSigner({ rootSecret: bytesOf("third") }), "batch", batch), both));
 });
 
 // --- grants
@@ -167,14 +171,14 @@ const grant: Grant = {
 };
 
 test("a grant is opened if the leader of its epoch has signed it, and refused from any other sender", () => {
-  assert.deepEqual(openGrant(say(leaderOf(1), "grant", grant), open), grant);
+  assert.deepEqual(openGrant(sealMessage(leaderOf(1), "grant", grant), open), grant);
   const refused: readonly [string, Uint8Array][] = [
-    ["not-authentic", say(aSpeaker({ rootSecret: bytesOf("another") }), "grant", grant)],
-    ["not-authentic", say(aSpeaker({ cluster: "prod" }), "grant", grant)],
-    ["not-authentic", say(aSpeaker({ role: "authorize" }), "grant", grant)],
-    ["wrong-sender", say(leaderOf(2), "grant", grant)],
-    ["wrong-sender", say(leaderOf(1, "another"), "grant", grant)],
-    ["wrong-kind", say(leaderOf(1), "confirm", grant)],
+    ["not-authentic", sealMessage(newSigner({ rootSecret: bytesOf("another") }), "grant", grant)],
+    ["not-authentic", sealMessage(newSigner({ cluster: "prod" }), "grant", grant)],
+    ["not-authentic", sealMessage(newSigner({ role: "authorize" }), "grant", grant)],
+    ["wrong-sender", sealMessage(leaderOf(2), "grant", grant)],
+    ["wrong-sender", sealMessage(leaderOf(1, "another"), "grant", grant)],
+    ["wrong-kind", sealMessage(leaderOf(1), "confirm", grant)],
     ["malformed", sealEnvelope(leaderOf(1), "grant", encode({ ...grant, windowMs: -1 }))],
   ];
   for (const [refusal, envelope] of refused) assert.equal(refusalOf(openGrant(envelope, open)), refusal);
@@ -202,7 +206,7 @@ test("a batch above the limit is split into batches below it that link and open"
       for (const part of parts) {
         assert.ok(sameLink(part.previous, at));
         at = part.last;
-        const opened = openBatch(say(leaderOf(1), "batch", part), open);
+        const opened = openBatch(sealMessage(leaderOf(1), "batch", part), open);
         assert.ok(!("refused" in opened), JSON.stringify(opened));
         const size = part.entries.reduce((sum, bytes) => sum + bytes.length, 0);
         assert.ok(size <= bytesMax || part.entries.length === 1);
@@ -234,7 +238,7 @@ test("a person's key is sent no later than the first event about that person", (
   const known = new Set<string>();
   for (const part of parts) {
     for (const key of part.keys) known.add(key.userId);
-    const opened = openBatch(say(leaderOf(1), "batch", part), open);
+    const opened = openBatch(sealMessage(leaderOf(1), "batch", part), open);
     assert.ok(!("refused" in opened));
     for (const { event } of opened.events) assert.ok(!("userId" in event) || known.has(event.userId));
   }

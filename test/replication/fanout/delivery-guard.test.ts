@@ -14,7 +14,7 @@ import { createDeliveryTag, deliveryTagKey } from "../../../src/replication/fano
 import { envelopeOf } from "../../support/envelopes.ts";
 import { hostileKinds, hostileMessage } from "../../support/hostile-nats-client.ts";
 import { fc } from "../../support/property.ts";
-import { history, leaderOf, say, secret } from "../support.ts";
+import { history, leaderOf, sealMessage, secret } from "../support.ts";
 
 const key = deliveryTagKey(secret);
 const wallMs = 1_800_000_000_000;
@@ -31,7 +31,7 @@ const guard = (): DeliveryGuard => new DeliveryGuard([key]);
 describe("the delivery guard", () => {
   test("accepts a tagged message once, and drops its repetition and any message that copies its signature", () => {
     const one = guard();
-    const data = say(leaderOf(1), "batch", history(3).batch(1, 3));
+    const data = sealMessage(leaderOf(1), "batch", history(3).batch(1, 3));
     assert.equal(one.refuse(tagged(data), at(0)), undefined);
     assert.equal(one.refuse(tagged(data), at(1)), "repeated");
     const forged = envelopeOf("another payload");
@@ -110,7 +110,7 @@ describe("the delivery guard", () => {
   test("no kind of hostile message reaches a decoder, and each is counted", () => {
     const unpack = mock.method(Unpackr.prototype, "unpack");
     try {
-      const data = say(leaderOf(1), "batch", history(3).batch(1, 3));
+      const data = sealMessage(leaderOf(1), "batch", history(3).batch(1, 3));
       const overheard = { data, tag: createDeliveryTag(data, key, wallMs) };
       for (const kind of hostileKinds) {
         const one = guard();
@@ -133,7 +133,7 @@ describe("the delivery guard", () => {
 
   test("random bytes and truncated or changed messages never make it throw", () => {
     const one = guard();
-    const data = say(leaderOf(1), "batch", history(3).batch(1, 3));
+    const data = sealMessage(leaderOf(1), "batch", history(3).batch(1, 3));
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 300 }), fc.nat(data.length), fc.string(), (bytes, length, tag) => {
         one.refuse(tagged(bytes, tag), at(0));

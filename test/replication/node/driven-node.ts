@@ -171,7 +171,7 @@ export class DrivenNode {
   }
 
   deliver(log: History, after: number, upTo = log.entries.length): this {
-    const { epoch, previous, events, last } = log.stretch(after, upTo);
+    const { epoch, previous, events, last } = log.range(after, upTo);
     return this.feed({ type: "delivered", delivery: { epoch, previous, events, last, keys: [] } });
   }
 

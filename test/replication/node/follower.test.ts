@@ -96,7 +96,7 @@ function granted(log: History, upTo = log.entries.length): FollowerInput {
 
 const delivery = (log: History, after: number, upTo: number): FollowerInput => ({
   type: "delivery",
-  batch: log.stretch(after, upTo),
+  batch: log.range(after, upTo),
 });
 
 const types = (effects: readonly FollowerEffect[]): string[] => effects.map(({ type }) => type);
@@ -128,7 +128,7 @@ test("a delivery that is already applied has no effect, with or without its even
   const log = history(10);
   const shell = new Shell().caughtUp(log);
   assert.deepEqual(shell.feed(delivery(log, 5, 8)), []);
-  assert.deepEqual(shell.feed({ type: "delivery", batch: { ...log.stretch(5, 8), events: [] } }), []);
+  assert.deepEqual(shell.feed({ type: "delivery", batch: { ...log.range(5, 8), events: [] } }), []);
   assert.deepEqual(shell.feed(granted(log, 9)), []);
 });
 
@@ -179,7 +179,7 @@ test("a page that does not link is neither applied nor requested again at once",
   const other = history(10, 1, 3);
   const shell = new Shell().caughtUp(log.fork(5));
   shell.feed({ type: "readRequested" });
-  const page = { ...other.stretch(5, 10) };
+  const page = { ...other.range(5, 10) };
   assert.deepEqual(shell.feed({ type: "page", page, head: other.head }), []);
   assert.deepEqual(shell.visible.applied, log.linkAt(5));
 });

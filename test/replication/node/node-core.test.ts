@@ -406,7 +406,7 @@ describe("the second path", () => {
     node.feed({
       type: "readAnswered",
       id,
-      answer: { type: "page", page: log.stretch(0, 20), head: log.head, keys: [] },
+      answer: { type: "page", page: log.range(0, 20), head: log.head, keys: [] },
     });
     assert.equal(node.core.applied.position, 0, "its late answer is ignored");
   });

@@ -37,16 +37,16 @@ import { waitFor } from "../../support/wait-for.ts";
 import { FakeBrokers } from "../fake-brokers.ts";
 import {
   aNode,
-  aSpeaker,
   bytesOf,
   cluster,
   created,
   type History,
   history,
   leaderOf,
+  newSigner,
   quiet,
   revoked,
-  say,
+  sealMessage,
   secret,
   sessionId,
   userId,
@@ -371,15 +371,15 @@ test("changes that the log has lost are reported to the operator once, with thei
 test("unauthenticated messages are dropped and counted, even if they link", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers));
-  const stranger = aSpeaker({ rootSecret: bytesOf("another") });
+  const stranger = newSigner({ rootSecret: bytesOf("another") });
   const honest = brokers.leader;
   brokers.leader = stranger;
   brokers.publishing = true;
   const before = node.applied;
   brokers.log.add(created(1));
-  brokers.fanout?.publish(say(stranger, "batch", brokers.log.batch(1, 2)));
-  brokers.fanout?.publish(say(aSpeaker({ role: "proxy" }), "batch", brokers.log.batch(1, 2)));
-  brokers.fanout?.publish(say(leaderOf(1, "another"), "batch", brokers.log.batch(1, 2)));
+  brokers.fanout?.publish(sealMessage(stranger, "batch", brokers.log.batch(1, 2)));
+  brokers.fanout?.publish(sealMessage(newSigner({ role: "proxy" }), "batch", brokers.log.batch(1, 2)));
+  brokers.fanout?.publish(sealMessage(leaderOf(1, "another"), "batch", brokers.log.batch(1, 2)));
   brokers.fanout?.publish(randomBytes(500));
   assert.deepEqual(node.applied, before);
   assert.deepEqual(node.metrics().refused, { "delivery: not-authentic": 3, "delivery: wrong-sender": 1 });
@@ -428,7 +428,7 @@ test("an event that cannot be folded blocks the node's lease, even if the leader
   const brokers = new FakeBrokers({ fanout: local() });
   const node = await ready(start(brokers));
   brokers.log.addUnknown("GroupMembersChanged", { effect: "either", stream: "group:eng" });
-  brokers.announce(brokers.log.entries.length - 1);
+  brokers.publish(brokers.log.entries.length - 1);
   assert.equal(overdue(node), never);
   await delay(150);
   const renews = brokers.renews.length;
@@ -648,7 +648,7 @@ test("an unknown event that may loosen or tighten blocks the lease, and tighteni
   brokers.commit(created(1), created(2));
   const unknown = (name: string, effect: "neutral" | "either" | "tightens", stream: Stream): void => {
     brokers.log.addUnknown(name, { effect, stream });
-    brokers.announce(brokers.log.entries.length - 1);
+    brokers.publish(brokers.log.entries.length - 1);
   };
   unknown("SomethingHarmless", "neutral", clusterStream);
   assert.ok(overdue(node) <= 0);
@@ -714,7 +714,7 @@ test("an unknown event is dropped with its lost suffix", async () => {
   const brokers = new FakeBrokers({ log: history(5), fanout: local() });
   const node = await ready(start(brokers));
   brokers.log.addUnknown("RuleOfTheMoon", { effect: "either", stream: clusterStream });
-  brokers.announce(5);
+  brokers.publish(5);
   assert.equal(overdue(node), never);
   brokers.failOver({ keep: 5, epoch: 2 });
   await ready(node);

@@ -178,7 +178,7 @@ class World {
     this.hasLeader = true;
     const previous = this.log.head;
     this.log.open(previous.epoch + 1);
-    const { epoch, events, last } = this.log.stretch(previous.position, previous.position + 1);
+    const { epoch, events, last } = this.log.range(previous.position, previous.position + 1);
     const delivery = { epoch, incarnation: this.log.incarnation, previous, events, last, keys: [] };
     for (let n = 0; n < nodes; n++) {
       this.#in((n % 50) / 5, () => this.feed(n, { type: "delivered", delivery, at: this.moment }));

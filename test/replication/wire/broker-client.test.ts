@@ -79,7 +79,7 @@ function aClient(brokers: readonly Pick<Broker, "url">[], parts: Partial<BrokerC
 const answer =
   (status: number, body: unknown): Handler =>
   (request, _, response) =>
-    say(request, response, { status, body: encode(body) });
+    answerWith(request, response, { status, body: encode(body) });
 /** Signs answers as a broker of the cluster. */
 const newSigner = (parts: Readonly<{ secret?: Uint8Array; cluster?: string }> = {}) =>
   answererOf({
@@ -91,7 +91,7 @@ const signer = newSigner();
 const callIdOf = ({ headers }: IncomingMessage): string =>
   decodeJwt(headers.authorization?.replace(/^Bearer /, "") ?? "").jti ?? "";
 
-function say(
+function answerWith(
   request: IncomingMessage,
   response: ServerResponse,
   reply: Readonly<{ status?: number; body?: Uint8Array; seal?: (real: GivenAnswer) => string | undefined }>,
@@ -135,7 +135,7 @@ test("a client authenticates with a short-lived token of its role", async () => 
     assert.equal(protectedHeader.kid, "proxy");
     assert.equal((payload.exp ?? 0) - (payload.iat ?? 0), 60);
     assert.equal(payload["call"], `GET ${request.url}`, "and names this one call");
-    say(request, response, { body: encode(page) });
+    answerWith(request, response, { body: encode(page) });
   });
   assert.equal((await aClient([broker]).read(genesis, options)).type, "page");
 });
@@ -158,7 +158,7 @@ test("an answer that violates the API counts as no answer", async () => {
   const broker = await aBroker(answer(200, { type: "page", page: { ...page.page, head: "?" } }));
   const client = aClient([broker]);
   await assert.rejects(client.read(genesis, options), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
-  broker.handler = (request, __, response) => say(request, response, { body: Buffer.from("<html>") });
+  broker.handler = (request, __, response) => answerWith(request, response, { body: Buffer.from("<html>") });
   await assert.rejects(client.read(genesis, options), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
   broker.handler = answer(302, {});
   await assert.rejects(client.read(genesis, options), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
@@ -175,7 +175,7 @@ test("a client tries the next broker when one is unreachable, and remembers the 
 test("a broker that hangs delays a lease by less than the time left of it", async (t) => {
   const hangs = await aBroker(silence);
   const good = await aBroker((request, body, response) =>
-    say(request, response, { body: Buffer.concat([Buffer.from("granted:"), body]) }),
+    answerWith(request, response, { body: Buffer.concat([Buffer.from("granted:"), body]) }),
   );
   const client = aClient([hangs, good]);
   const startedAt = performance.now();
@@ -187,7 +187,7 @@ test("a broker that hangs delays a lease by less than the time left of it", asyn
 });
 
 test("a confirmation and a goodbye are answered only by their acceptance", async () => {
-  const broker = await aBroker((request, __, response) => say(request, response, { status: 204 }));
+  const broker = await aBroker((request, __, response) => answerWith(request, response, { status: 204 }));
   assert.equal(await aClient([broker]).lease(Buffer.from("confirm")), null);
 });
 
@@ -414,7 +414,7 @@ const refusals: readonly (readonly [string, AnswerRefusal, (real: GivenAnswer) =
 ];
 for (const [what, refusal, seal] of refusals) {
   test(`an answer ${what} is counted and not accepted; the client tries the next broker`, async () => {
-    const forger = await aBroker((request, _, response) => say(request, response, { body: encode(page), seal }));
+    const forger = await aBroker((request, _, response) => answerWith(request, response, { body: encode(page), seal }));
     const good = await aBroker(answer(200, page));
     const client = aClient([forger, good]);
     assert.equal((await client.read(genesis, options)).type, "page");
@@ -427,7 +427,7 @@ for (const [what, refusal, seal] of refusals) {
 
 test("an answer replayed to a later request is not accepted", async () => {
   const replayer = await aBroker((request, _, response) =>
-    say(request, response, { body: encode(page), seal: replaySeal }),
+    answerWith(request, response, { body: encode(page), seal: replaySeal }),
   );
   const client = aClient([replayer]);
   assert.equal((await client.read(genesis, options)).type, "page", "the first time it is a valid answer");
@@ -439,7 +439,7 @@ test("during a change of the secret, answers under the previous secret are accep
   const previousSecret = randomBytes(32);
   const older = newSigner({ secret: previousSecret });
   const broker = await aBroker((request, _, response) =>
-    say(request, response, { body: encode(page), seal: (real) => sealAnswer(older, real) }),
+    answerWith(request, response, { body: encode(page), seal: (real) => sealAnswer(older, real) }),
   );
   assert.equal((await aClient([broker], { previousSecret }).read(genesis, options)).type, "page");
   await assert.rejects(aClient([broker]).read(genesis, options));

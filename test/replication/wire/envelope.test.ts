@@ -6,9 +6,9 @@ import { Unpackr } from "msgpackr";
 import { encode } from "../../../src/events/index.ts";
 import { createBrokerOpener, sealEnvelope } from "../../../src/replication/index.ts";
 import { fc } from "../../support/property.ts";
-import { aSpeaker, cluster, history, leaderOf, say, secret } from "../support.ts";
+import { cluster, history, leaderOf, newSigner, sealMessage, secret } from "../support.ts";
 
-const honest = Uint8Array.from(say(leaderOf(1), "batch", history(3).batch(1, 3)));
+const honest = Uint8Array.from(sealMessage(leaderOf(1), "batch", history(3).batch(1, 3)));
 
 describe("an envelope", () => {
   let unpack: Mock<typeof Unpackr.prototype.unpack>;
@@ -78,7 +78,7 @@ describe("an envelope", () => {
     const forged = encode([1, "batch", certificateBytes, rootSignature, payload, signature]);
     assert.equal(refusalOf(forged), "bad signature");
     assert.match(
-      refusalOf(say(aSpeaker({ rootSecret: randomBytes(32) }), "batch", history(1).batch(1, 1))),
+      refusalOf(sealMessage(newSigner({ rootSecret: randomBytes(32) }), "batch", history(1).batch(1, 1))),
       /not signed/,
     );
   });
