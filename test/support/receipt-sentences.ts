@@ -58,8 +58,8 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "After a takeover another broker detects it",
     tests: [
-      "test/replication/lease/lease-granter.test.ts › in the same process goes on with what was found of a node's projection and of its clock",
-      "test/replication/lease/lease-granter.test.ts › whose projection was found to be another enforces nothing, until a renew shows that it is ours again",
+      "test/replication/lease/lease-granter.test.ts › in the same process keeps its findings about a node's projection and clock",
+      "test/replication/lease/lease-granter.test.ts › a boot whose projection differs from the leader's enforces nothing until a renewal shows an equal one",
     ],
   },
   {
@@ -95,7 +95,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
       "test/attacks/frozen-node.test.ts › a node that wakes after its lease sends at most what it had queued",
       "test/attacks/frozen-node.test.ts › the kernel of a frozen node sends what it held, at most the stated bound",
       "test/attacks/kernel-queue.test.ts › the kernel holds at most the stated bound for a connection",
-      "test/replication/wire/receipt-jws.test.ts › promises that no byte is carried, and with a fenced node names what a kernel may still send",
+      "test/replication/wire/receipt-jws.test.ts › promises that no byte is carried, and with a fenced node mentions what a kernel may still send",
     ],
   },
   {
@@ -143,14 +143,14 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "That window is the longer of `broker.max_window`",
     tests: [
-      "test/replication/lease/lost-history.test.ts › a receipt of every region waits for a lost history",
+      "test/replication/lease/lost-history.test.ts › receipts of every region wait for a lost history",
       "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
     ],
   },
   {
     says: "It represents any node",
     tests: [
-      "test/replication/lease/lost-history.test.ts › a receipt of every region waits for a lost history",
+      "test/replication/lease/lost-history.test.ts › receipts of every region wait for a lost history",
       "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
     ],
   },
@@ -293,7 +293,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "They deny the next request",
     tests: [
-      "test/replication/lease/receipt.test.ts › a node that only answers decisions for somebody else's proxy is named so",
+      "test/replication/lease/receipt.test.ts › a node that only answers decisions for another proxy is reported as decision-only",
     ],
   },
   { says: "**Nothing of upstreams that accept an assertion longer", untested: "names what is not promised" },
@@ -348,7 +348,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
     says: "The signing key is derived from that secret",
     tests: [
       "test/replication/wire/receipt-jws.test.ts › that was altered anywhere is refused",
-      "test/replication/wire/receipt-jws.test.ts › is signed by a key of its own: not the one under which brokers or nodes speak",
+      "test/replication/wire/receipt-jws.test.ts › is signed with a key of its own, not with one that signs broker or node messages",
     ],
   },
   { says: "The secret is not enough to confirm or say goodbye", untested: "introduces the sentences behind it" },
