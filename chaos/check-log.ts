@@ -27,19 +27,19 @@ export function checkLog(
 }
 
 function checkPosition(operation: Operation, log: LoggedEvents, caused: LoggedEvents, found: Findings): void {
-  const { link, changed, op, wish, begin } = operation;
+  const { link, changed, op, intent, begin } = operation;
   if (link === null) return;
   const at = operation.end ?? begin;
   const about = { operation: op };
   const problem = lossOf(operation, log);
   if (problem !== undefined) {
-    const what = `${wish.type} (${op}) was acknowledged at ${link.epoch}.${link.position}, and ${problem}`;
+    const what = `${intent.type} (${op}) was acknowledged at ${link.epoch}.${link.position}, and ${problem}`;
     found.add({ check: "acknowledged-event-lost", at, what, about });
   }
   const [first] = caused;
   if (!changed || first === undefined || link.position - first.position === caused.length - 1) return;
   const positions = caused.map((each) => each.position).join(", ");
-  const what = `${wish.type} (${op}) has events at ${positions}, not one run that ends at ${link.position}`;
+  const what = `${intent.type} (${op}) has events at ${positions}, not one run that ends at ${link.position}`;
   found.add({ check: "repeated-command-differs", at, what, about });
 }
 
@@ -56,12 +56,12 @@ function lossOf({ link, changed, commandId }: Operation, log: LoggedEvents): str
 }
 
 /** Every definite answer to one command id must equal the first one. */
-function checkAttempts({ op, wish, attempts }: Operation, found: Findings): void {
+function checkAttempts({ op, intent, attempts }: Operation, found: Findings): void {
   const answers = attempts.filter((each) => each.outcome === "done");
   const [first] = answers;
   const other = answers.find((each) => JSON.stringify(each.link) !== JSON.stringify(first?.link));
   if (first === undefined || other === undefined) return;
-  const what = `${wish.type} (${op}) was acknowledged at ${first.link?.position} and again at ${other.link?.position}`;
+  const what = `${intent.type} (${op}) was acknowledged at ${first.link?.position} and again at ${other.link?.position}`;
   found.add({ check: "repeated-command-differs", at: other.end, what, about: { operation: op } });
 }
 

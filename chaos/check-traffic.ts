@@ -73,7 +73,7 @@ function checkLateBytes(
   { options, found }: Readonly<{ options: TrafficOptions; found: Findings }>,
 ): void {
   const requests = new Map(history.request.map((entry) => [entry.id, entry]));
-  const wishes = new Map(operations.map((each) => [each.op, each.wish.type]));
+  const intents = new Map(operations.map((each) => [each.op, each.intent.type]));
   for (const { id, op, at, arrived, late } of history.late) {
     const request = requests.get(id);
     const receipt = history.receipt.find((entry) => entry.op === op && entry.complete);
@@ -82,7 +82,7 @@ function checkLateBytes(
     // A stopped process cannot discard what its kernel holds.
     if (statuses.includes("fenced") && late <= options.kernelBytesMax) continue;
     const about = { operation: op, session: request.session, node: request.node, route: request.route, id };
-    const what = `${request.node}, ${request.kind} to ${request.route}: ${late} bytes reached a slow reader's machine after the complete receipt of ${wishes.get(op)} (${op}), which calls the node ${statuses.join(", ") || "nothing"}; ${arrived} had by then`;
+    const what = `${request.node}, ${request.kind} to ${request.route}: ${late} bytes reached a slow reader's machine after the complete receipt of ${intents.get(op)} (${op}), which calls the node ${statuses.join(", ") || "nothing"}; ${arrived} had by then`;
     found.add({ check: "carried-after-receipt", at, what, about });
   }
 }
@@ -104,18 +104,18 @@ type CutCheck = Readonly<{
   found: Findings;
 }>;
 
-const occasions: Readonly<Record<Cut["why"], Readonly<{ permitted: Check; carried: Check; words: string }>>> = {
+const occasions: Readonly<Record<Cut["why"], Readonly<{ permitted: Check; carried: Check; description: string }>>> = {
   receipt: {
     permitted: "permitted-after-receipt",
     carried: "carried-after-receipt",
-    words: "the complete receipt of",
+    description: "the complete receipt of",
   },
   window: {
     permitted: "permitted-beyond-window",
     carried: "carried-beyond-window",
-    words: "the end of every lease from before",
+    description: "the end of every lease from before",
   },
-  expiry: { permitted: "permitted-after-expiry", carried: "carried-after-expiry", words: "the expiry of" },
+  expiry: { permitted: "permitted-after-expiry", carried: "carried-after-expiry", description: "the expiry of" },
 };
 
 function checkExchange({ request, arrivedAt, passages }: Exchange, cut: Cut, cutCheck: CutCheck): void {
@@ -129,31 +129,31 @@ function checkExchange({ request, arrivedAt, passages }: Exchange, cut: Cut, cut
     route: request.route,
     id: request.id,
   };
-  const told = `after ${occasions[cut.why].words} ${cut.what}`;
+  const sinceCut = `after ${occasions[cut.why].description} ${cut.what}`;
   if (request.begin > cut.from) {
     const how = request.stamps === null ? "reached the upstream" : `was answered by the upstream (${request.status})`;
-    const what = `a ${request.kind} request to ${request.route} on ${request.node}, begun ${ms(request.begin - cut.from)} ${told}, ${how}`;
+    const what = `a ${request.kind} request to ${request.route} on ${request.node}, begun ${ms(request.begin - cut.from)} ${sinceCut}, ${how}`;
     found.add({ check: occasions[cut.why].permitted, at: request.begin, what, about });
     return;
   }
   const allowance = options.allowanceMs * nsPerMs;
   const late = (process: string, at: Ns): boolean => at > cut.from + allowance && !stalled(process, cut.from, at);
-  const carriedAfter = (at: Ns, words: string): void =>
+  const carriedAfter = (at: Ns, description: string): void =>
     found.add({
       check: occasions[cut.why].carried,
       at,
-      what: `${request.node}, ${request.kind} to ${request.route}: ${words}`,
+      what: `${request.node}, ${request.kind} to ${request.route}: ${description}`,
       about,
     });
   if (late(options.upstream, arrivedAt))
-    carriedAfter(arrivedAt, `the request reached the upstream ${ms(arrivedAt - cut.from)} ${told}`);
+    carriedAfter(arrivedAt, `the request reached the upstream ${ms(arrivedAt - cut.from)} ${sinceCut}`);
   for (const { sentAt, at, direction } of passages) {
     const receiver = direction === "down" ? options.clients : options.upstream;
-    if (sentAt > cut.from) carriedAfter(at, `bytes sent ${direction} ${ms(sentAt - cut.from)} ${told} came through`);
+    if (sentAt > cut.from) carriedAfter(at, `bytes sent ${direction} ${ms(sentAt - cut.from)} ${sinceCut} arrived`);
     else if (late(receiver, at))
       carriedAfter(
         at,
-        `bytes sent ${direction} before it came ${ms(at - cut.from)} ${told}, too late to have been in flight`,
+        `bytes sent ${direction} before it arrived ${ms(at - cut.from)} ${sinceCut}, too late to have been in flight`,
       );
   }
 }
@@ -164,7 +164,7 @@ function checkRefusal(request: RequestEntry, user: string | undefined, { options
   if (!rights.surelyLive(request.session, request.end)) return;
   const about = { session: request.session, node: request.node, route: request.route, id: request.id };
   if (request.status === 401 || request.status === 302) {
-    const what = `${request.node} answered ${request.status} on ${request.route} to a session that nobody had begun to revoke`;
+    const what = `${request.node} answered ${request.status} on ${request.route} to a session that no operator had begun to revoke`;
     found.add({ check: "told-to-sign-in", at: request.end, what, about });
   }
   if (request.status !== 403) return;
@@ -172,7 +172,7 @@ function checkRefusal(request: RequestEntry, user: string | undefined, { options
   const isMember =
     group === null || (options.isFirstMember(user, group) && rights.neverRemoved(user, group, request.end));
   if (!isMember) return;
-  const what = `${request.node} answered 403 on ${request.route} to ${user}, whom nobody had begun to remove`;
+  const what = `${request.node} answered 403 on ${request.route} to ${user}, a member that no operator had begun to remove`;
   found.add({ check: "refused-a-member", at: request.end, what, about });
 }
 

@@ -109,14 +109,14 @@ function connect(node: Node, patience: number): Client {
   });
 }
 
-function askFor({ session, route }: Attempt, path: string): Dispatcher.RequestOptions {
+function sendRequest({ session, route }: Attempt, path: string): Dispatcher.RequestOptions {
   return { method: "GET", path, headers: { host: route.host, cookie: session.cookie, accept: "application/json" } };
 }
 
 async function plain(client: Client, attempt: Attempt): Promise<boolean> {
   const { id, end } = begin(attempt);
   try {
-    const { statusCode, headers, body } = await client.request(askFor(attempt, `/echo?r=${id}`));
+    const { statusCode, headers, body } = await client.request(sendRequest(attempt, `/echo?r=${id}`));
     await body.dump();
     end(answered(statusCode, headers));
     return true;
@@ -130,7 +130,7 @@ async function download(client: Client, attempt: Attempt): Promise<boolean> {
   const { id, end } = begin(attempt);
   let opened = false;
   try {
-    const response = await client.request(askFor(attempt, `/download?r=${id}&ms=${downloadMs}`));
+    const response = await client.request(sendRequest(attempt, `/download?r=${id}&ms=${downloadMs}`));
     opened = true;
     end(answered(response.statusCode, response.headers));
     if (stampsIn(response.headers) === null) {
@@ -164,7 +164,7 @@ function received(id: string, line: string, at: Ns): void {
 
 type Keeper = Readonly<{ node: Node; patience: number; everyMs: number; kind: "plain" | "download" }>;
 
-async function keepAsking({ node, patience, everyMs, kind }: Keeper): Promise<void> {
+async function keepRequesting({ node, patience, everyMs, kind }: Keeper): Promise<void> {
   const client = connect(node, patience);
   await delay(random.next() * everyMs);
   let next = now();
@@ -204,10 +204,10 @@ function hold(attempt: Attempt): Promise<void> {
     });
     let headers: Parameters<typeof answered>[1] = {};
     let isOpen = false;
-    const say = (): void => {
+    const sendFrame = (): void => {
       if (socket.readyState === WebSocket.OPEN) socket.send(`{"sentAt":${now()}}`);
     };
-    const saying = setInterval(say, socketSayMs);
+    const sendTimer = setInterval(sendFrame, socketSayMs);
     const leaving = setTimeout(() => socket.close(1000), socketLifeMs * (0.5 + random.next()));
     socket.on("upgrade", (response) => {
       headers = response.headers;
@@ -230,7 +230,7 @@ function hold(attempt: Attempt): Promise<void> {
       isOpen = true;
     });
     socket.on("close", (code) => {
-      clearInterval(saying);
+      clearInterval(sendTimer);
       clearTimeout(leaving);
       history.write({ type: "closed", id, at: now(), code });
       resolve();
@@ -343,9 +343,9 @@ const times = <T>(count: number, make: (i: number) => T): T[] => Array.from({ le
 function start(): void {
   for (const node of options.nodes) {
     const patient = (i: number): number => (i % 3 === 0 ? patienceMs.short : patienceMs.long);
-    times(options.plainPerNode, (i) => void keepAsking({ node, patience: patient(i), everyMs, kind: "plain" }));
+    times(options.plainPerNode, (i) => void keepRequesting({ node, patience: patient(i), everyMs, kind: "plain" }));
     times(options.downloadsPerNode, () => {
-      void keepAsking({ node, patience: patienceMs.long, everyMs: downloadMs + 500, kind: "download" });
+      void keepRequesting({ node, patience: patienceMs.long, everyMs: downloadMs + 500, kind: "download" });
     });
     times(options.socketsPerNode, () => void keepSocket(node));
     times(options.slowReadersPerNode, (i) => {

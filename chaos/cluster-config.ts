@@ -4,7 +4,7 @@ import { emailOf, lease, cluster as name, routes } from "./world.ts";
 
 export type ProcessPorts = Readonly<{ address: number; metrics: number; broker: number }>;
 
-export type ClusterPlaces = Readonly<{
+export type ClusterAddresses = Readonly<{
   sharedSecret: string;
   cookieSecret: string;
   idpSecret: string;
@@ -31,7 +31,7 @@ export const linkName = {
 /** Links of a proxy to brokers and NATS, and of a broker to Postgres. All other connections are direct. */
 export function linksOf(
   { name, services }: ProcessSpec,
-  places: ClusterPlaces,
+  addresses: ClusterAddresses,
   nextPort: () => number,
 ): Readonly<{ reach: Reach; links: readonly Link[] }> {
   const links: Link[] = [];
@@ -51,8 +51,8 @@ export function linksOf(
       const laid = hosts.split(",").map((host) => `127.0.0.1:${lay(link, Number(host.split(":").at(-1)))}`);
       return `@${laid.join(",")}/`;
     });
-  const brokers = places.brokers.map((ports) => ports.broker);
-  const { nats, postgres } = places;
+  const brokers = addresses.brokers.map((ports) => ports.broker);
+  const { nats, postgres } = addresses;
   const reach: Reach = services.includes("proxy")
     ? {
         brokers: brokers.map((port) => lay(linkName.brokers(name), port)),
@@ -65,9 +65,10 @@ export function linksOf(
   return { reach, links };
 }
 
-export const issuerOf = (places: Pick<ClusterPlaces, "idpPort">): string => `http://idp.localhost:${places.idpPort}`;
-export const authenticateUrlOf = (places: Pick<ClusterPlaces, "authenticate">): string =>
-  `http://authenticate.localhost:${places.authenticate.address}`;
+export const issuerOf = (addresses: Pick<ClusterAddresses, "idpPort">): string =>
+  `http://idp.localhost:${addresses.idpPort}`;
+export const authenticateUrlOf = (addresses: Pick<ClusterAddresses, "authenticate">): string =>
+  `http://authenticate.localhost:${addresses.authenticate.address}`;
 
 export type ProcessSpec = Readonly<{
   name: string;
@@ -76,13 +77,13 @@ export type ProcessSpec = Readonly<{
   ports: ProcessPorts;
 }>;
 
-export function specsOf(places: ClusterPlaces): readonly ProcessSpec[] {
+export function specsOf(addresses: ClusterAddresses): readonly ProcessSpec[] {
   return [
-    ...places.brokers.map((ports, i): ProcessSpec => {
+    ...addresses.brokers.map((ports, i): ProcessSpec => {
       return { name: `broker-${i + 1}`, services: ["databroker"], region: "east", ports };
     }),
-    { name: "authenticate", services: ["authenticate"], region: "east", ports: places.authenticate },
-    ...places.proxies.map((ports, i): ProcessSpec => {
+    { name: "authenticate", services: ["authenticate"], region: "east", ports: addresses.authenticate },
+    ...addresses.proxies.map((ports, i): ProcessSpec => {
       return { name: `proxy-${i + 1}`, services: ["proxy"], region: i === 2 ? "west" : "east", ports };
     }),
   ];
@@ -90,7 +91,7 @@ export function specsOf(places: ClusterPlaces): readonly ProcessSpec[] {
 
 export function configOf(
   spec: ProcessSpec,
-  { places, reach, dataDir }: Readonly<{ places: ClusterPlaces; reach: Reach; dataDir: string }>,
+  { addresses, reach, dataDir }: Readonly<{ addresses: ClusterAddresses; reach: Reach; dataDir: string }>,
 ): object {
   const isBroker = spec.services.includes("databroker");
   return {
@@ -103,13 +104,13 @@ export function configOf(
     data_dir: dataDir,
     drain_timeout: "2s",
     log_level: spec.services.includes("proxy") ? "warn" : "info", // a line per request has no use here
-    shared_secret: places.sharedSecret,
-    cookie_secret: places.cookieSecret,
-    authenticate_service_url: authenticateUrlOf(places),
+    shared_secret: addresses.sharedSecret,
+    cookie_secret: addresses.cookieSecret,
+    authenticate_service_url: authenticateUrlOf(addresses),
     idp_provider: "oidc",
-    idp_provider_url: issuerOf(places),
+    idp_provider_url: issuerOf(addresses),
     idp_client_id: "chaos",
-    idp_client_secret: places.idpSecret,
+    idp_client_secret: addresses.idpSecret,
     groups_from_claim: "groups",
     administrators: [`email:${emailOf("alice")}`],
     max_sessions_per_user: 10_000,
@@ -135,7 +136,7 @@ export function configOf(
       id: route.name,
       name: route.name,
       from: `http://${route.host}`,
-      to: `http://127.0.0.1:${places.upstreamPort}`,
+      to: `http://127.0.0.1:${addresses.upstreamPort}`,
       ...(route.group === null
         ? { allow_any_authenticated_user: true }
         : { policy: { allow: { and: [{ groups: { has: route.group } }] } } }),

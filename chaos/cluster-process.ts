@@ -32,16 +32,16 @@ export class ClusterProcess {
 
   constructor(
     spec: ProcessSpec,
-    place: Readonly<{ folder: string; config: object; entry: string; env: Readonly<Record<string, string>> }>,
+    location: Readonly<{ folder: string; config: object; entry: string; env: Readonly<Record<string, string>> }>,
   ) {
     this.name = spec.name;
     this.ports = spec.ports;
     this.region = spec.region;
-    this.configFile = join(place.folder, `${spec.name}.yaml`);
-    this.logFile = join(place.folder, `${spec.name}.log`);
-    this.#entry = place.entry;
-    this.#env = place.env;
-    writeFileSync(this.configFile, JSON.stringify(place.config, null, 2), { mode: 0o600 });
+    this.configFile = join(location.folder, `${spec.name}.yaml`);
+    this.logFile = join(location.folder, `${spec.name}.log`);
+    this.#entry = location.entry;
+    this.#env = location.env;
+    writeFileSync(this.configFile, JSON.stringify(location.config, null, 2), { mode: 0o600 });
   }
 
   get crashes(): readonly string[] {

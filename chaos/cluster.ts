@@ -13,7 +13,7 @@ import { type PostgresGroup, startPostgresGroup } from "../test/support/postgres
 import type { NatsCluster } from "../test/support/service.ts";
 import {
   authenticateUrlOf,
-  type ClusterPlaces,
+  type ClusterAddresses,
   configOf,
   issuerOf,
   linksOf,
@@ -39,7 +39,7 @@ export type Cluster = Readonly<{
   upstream: Helper;
   /** The network between the processes: links by name, each with a state. */
   network: Helper;
-  places: ClusterPlaces;
+  addresses: ClusterAddresses;
   issuer: string;
   stop(): Promise<void>;
 }>;
@@ -97,13 +97,13 @@ async function startOnce(options: ClusterOptions): Promise<Cluster> {
     stops.push(() => upstream.stop(5_000));
     const ports = await freePorts(portsMax);
     const nextPort = (): number => ports.pop() ?? 0;
-    const places = await choosePlaces({ postgres, nats, upstreamPort: await upstream.ready, nextPort });
-    const provider = startProvider(places, folder);
+    const addresses = await chooseAddresses({ postgres, nats, upstreamPort: await upstream.ready, nextPort });
+    const provider = startProvider(addresses, folder);
     stops.push(() => provider.stop(2_000));
     await provider.ready;
 
     say("starting brokers, authenticate and proxies");
-    const plans = specsOf(places).map((spec) => ({ spec, ...linksOf(spec, places, nextPort) }));
+    const plans = specsOf(addresses).map((spec) => ({ spec, ...linksOf(spec, addresses, nextPort) }));
     const links: LinksOptions = { links: plans.flatMap((each) => each.links), slowMs };
     const network = startHelper({
       name: "network",
@@ -113,14 +113,14 @@ async function startOnce(options: ClusterOptions): Promise<Cluster> {
     });
     stops.push(() => network.stop(2_000));
     await network.ready;
-    const processes = plans.map(({ spec, reach }) => newProcess(spec, { places, reach }, options));
+    const processes = plans.map(({ spec, reach }) => newProcess(spec, { addresses, reach }, options));
     for (const each of processes) stops.push(() => each.kill());
     const cluster: Cluster = {
-      ...{ postgres, nats, processes, upstream, network, places, stop },
+      ...{ postgres, nats, processes, upstream, network, addresses, stop },
       brokers: processes.filter(({ name }) => name.startsWith("broker-")),
       authenticate: one(processes, "authenticate"),
       proxies: processes.filter(({ name }) => name.startsWith("proxy-")),
-      issuer: issuerOf(places),
+      issuer: issuerOf(addresses),
     };
     await startInOrder(cluster);
     return cluster;
@@ -136,12 +136,12 @@ function one(processes: readonly ClusterProcess[], name: string): ClusterProcess
   return found;
 }
 
-async function choosePlaces(from: {
+async function chooseAddresses(from: {
   postgres: PostgresGroup;
   nats: NatsCluster;
   upstreamPort: number;
   nextPort: () => number;
-}): Promise<ClusterPlaces> {
+}): Promise<ClusterAddresses> {
   const { nextPort } = from;
   const take = (): ProcessPorts => ({ address: nextPort(), metrics: nextPort(), broker: nextPort() });
   const secret = (): string => randomBytes(32).toString("base64");
@@ -157,21 +157,21 @@ async function choosePlaces(from: {
   };
 }
 
-function startProvider(places: ClusterPlaces, folder: string): Helper {
+function startProvider(addresses: ClusterAddresses, folder: string): Helper {
   const options: ProviderOptions = {
-    port: places.idpPort,
-    issuer: issuerOf(places),
+    port: addresses.idpPort,
+    issuer: issuerOf(addresses),
     clientId: "chaos",
-    clientSecret: places.idpSecret,
-    redirectUri: `${authenticateUrlOf(places)}/oauth2/callback`,
-    signedOutUri: `${authenticateUrlOf(places)}/.pomerium/signed_out`,
+    clientSecret: addresses.idpSecret,
+    redirectUri: `${authenticateUrlOf(addresses)}/oauth2/callback`,
+    signedOutUri: `${authenticateUrlOf(addresses)}/.pomerium/signed_out`,
   };
   return startHelper({ name: "idp", script: "provider.ts", options, logFile: join(folder, "idp.log") });
 }
 
 function newProcess(
   spec: ProcessSpec,
-  at: Readonly<{ places: ClusterPlaces; reach: Reach }>,
+  at: Readonly<{ addresses: ClusterAddresses; reach: Reach }>,
   { folder, weakened }: ClusterOptions,
 ): ClusterProcess {
   const dataDir = join(folder, "data", spec.name);

@@ -21,17 +21,17 @@ import { cluster as clusterName } from "./world.ts";
 
 const run = promisify(execFile);
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
-const lookEveryMs = 500;
+const pollEveryMs = 500;
 const agreeWithinMs = 15_000;
 const pageEvents = 1_000;
 
-export function statusClient({ places }: Cluster): BrokerClient {
+export function statusClient({ addresses }: Cluster): BrokerClient {
   return createBrokerClient({
-    urls: places.brokers.map((ports) => new URL(`http://127.0.0.1:${ports.broker}`)),
+    urls: addresses.brokers.map((ports) => new URL(`http://127.0.0.1:${ports.broker}`)),
     cluster: clusterName,
     role: "operator",
     name: "chaos",
-    secret: Buffer.from(places.sharedSecret, "base64"),
+    secret: Buffer.from(addresses.sharedSecret, "base64"),
     clock: systemClock,
     randomBytes,
     logger: quiet,
@@ -57,7 +57,7 @@ export function watchLeader(
         seat = `${leader.brokerId} ${leader.epoch}`;
         history.write({ type: "note", at: now(), text: `${leader.brokerId} leads epoch ${leader.epoch}` });
       }
-      await delay(lookEveryMs, undefined, { signal: over.signal }).catch(() => {});
+      await delay(pollEveryMs, undefined, { signal: over.signal }).catch(() => {});
     }
   };
   void watch();
@@ -115,7 +115,7 @@ async function agreement(cluster: Cluster, client: BrokerClient): Promise<Cluste
         ({ applied, digest }) => applied?.position === leader.head.position && digest === leader.digest,
       );
     if (agree || performance.now() > giveUpAt) return status;
-    await delay(lookEveryMs);
+    await delay(pollEveryMs);
   }
 }
 
@@ -137,8 +137,8 @@ function missing(name: string): NodeStatus {
   };
 }
 
-async function readLog({ places }: Cluster): Promise<LoggedEvent[]> {
-  const log = await openPostgresLog({ connectionString: places.postgres, cluster: clusterName });
+async function readLog({ addresses }: Cluster): Promise<LoggedEvent[]> {
+  const log = await openPostgresLog({ connectionString: addresses.postgres, cluster: clusterName });
   try {
     const events: LoggedEvent[] = [];
     for (let after = genesis; ; ) {

@@ -35,7 +35,7 @@ export type FaultRunner = Readonly<{
 }>;
 
 const clearWithinMs = 30_000;
-const lookEveryMs = 100;
+const pollEveryMs = 100;
 const servesWithinMs = 8_000;
 const deleteAttempts = 5;
 
@@ -48,12 +48,12 @@ export function createFaultRunner({ cluster, now, history, leader, say }: FaultT
     for (const fault of faults) {
       const leftMs = fault.atMs - (now() - startedAt) / nsPerMs;
       await delay(Math.max(0, leftMs));
-      under.push(carryOut(fault));
+      under.push(runFault(fault));
     }
     await Promise.all(under);
   }
 
-  async function carryOut(fault: PlannedFault): Promise<void> {
+  async function runFault(fault: PlannedFault): Promise<void> {
     const begin = now();
     let target = "";
     let problem = "";
@@ -83,7 +83,7 @@ export function createFaultRunner({ cluster, now, history, leader, say }: FaultT
       const at = now();
       const reasons = await Promise.all(expected().map((each) => each.whyNotReady()));
       if (reasons.every((each) => each.length === 0)) return at;
-      await delay(lookEveryMs);
+      await delay(pollEveryMs);
     }
     return now();
   }
@@ -233,7 +233,7 @@ async function pauseFor(what: Pausable, forMs: number): Promise<void> {
 
 async function readyOrGiveUp(process: ClusterProcess): Promise<void> {
   const giveUpAt = performance.now() + clearWithinMs / 2;
-  while (performance.now() < giveUpAt && (await process.whyNotReady()).length > 0) await delay(lookEveryMs);
+  while (performance.now() < giveUpAt && (await process.whyNotReady()).length > 0) await delay(pollEveryMs);
 }
 
 /** How long commits hang before synchronous_standby_names is emptied. */

@@ -9,7 +9,7 @@ import type { RunClock } from "./run-clock.ts";
 
 export type HistoryFile = Readonly<{ write(entry: Entry): void; close(): Promise<void> }>;
 
-const lookEveryMs = 50;
+const pollEveryMs = 50;
 /** A timer that fires this late is a stall. */
 const lateMs = 200;
 
@@ -22,9 +22,9 @@ export function openHistoryFile(
   let looked = now();
   const watch = setInterval(() => {
     const at = now();
-    if (at - looked > (lookEveryMs + lateMs) * nsPerMs) write({ type: "stall", process: name, begin: looked, end: at });
+    if (at - looked > (pollEveryMs + lateMs) * nsPerMs) write({ type: "stall", process: name, begin: looked, end: at });
     looked = at;
-  }, lookEveryMs);
+  }, pollEveryMs);
   let closed: Promise<void> | undefined;
   function close(): Promise<void> {
     clearInterval(watch);

@@ -68,7 +68,7 @@ export type ArrivedEntry = Fact<"arrived", { id: string; at: Ns }>;
 /** Bytes of a client on a stream reached the upstream. */
 export type CarriedEntry = Fact<"carried", { id: string; sentAt: Ns; at: Ns }>;
 
-export type Wish =
+export type Intent =
   | Fact<"create-session", { session: string; user: string }>
   | Fact<"revoke-session", { session: string }>
   | Fact<"revoke-user" | "suspend-user" | "restore-user", { user: string }>
@@ -79,7 +79,7 @@ export type CommandEntry = Fact<
   "command",
   {
     op: string;
-    wish: Wish;
+    intent: Intent;
     commandId: string;
     begin: Ns;
     end: Ns;

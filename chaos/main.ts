@@ -60,7 +60,7 @@ async function main(): Promise<number> {
   const print = (line: string): void => console.log(line);
   try {
     const seen = await runCluster({ plan, folder: folder.path, weakened: options.weakened, print });
-    return tell(options, plan, seen, folder.path);
+    return reportRun(options, plan, seen, folder.path);
   } catch (error) {
     console.error(error);
     console.log(`chaos ${plan.seed}: could not run: ${error instanceof Error ? error.message : String(error)}`);
@@ -105,7 +105,7 @@ function wholeNumber(name: string, text: string, low: number, high: number): num
   return value;
 }
 
-function tell(options: Options, plan: Plan, seen: Seen, folder: string): number {
+function reportRun(options: Options, plan: Plan, seen: Seen, folder: string): number {
   const { history, ending, restarts, startedAt } = seen;
   const traffic = {
     ...{ groupOf, windowMsOf, isFirstMember, allowanceMs, clients: "load", upstream: "upstream" },

@@ -4,7 +4,7 @@ import { nothingLost } from "./losses.ts";
 import { type Operation, operationsOf } from "./promises.ts";
 import { type Rights, rightsOf } from "./rights.ts";
 
-export type Share = Readonly<{ permitted: number; asked: number; byStatus: Readonly<Record<string, number>> }>;
+export type Share = Readonly<{ permitted: number; requested: number; byStatus: Readonly<Record<string, number>> }>;
 export type Percentiles = Readonly<{ count: number; p50: number; p90: number; p99: number; max: number }>;
 
 export type Measures = Readonly<{
@@ -51,7 +51,7 @@ export function measure(history: History, options: MeasureOptions): Measures {
   const entitled = history.request.filter((request) => request.problem !== nobodyThere && hadRight(request));
   const isWithin = (each: Readonly<{ begin: Ns; end: Ns }>): boolean => inFault(each.begin, each.end);
   const completions = operations.filter(
-    ({ wish, completeAt }) => wish.type !== "create-session" && completeAt !== null,
+    ({ intent, completeAt }) => intent.type !== "create-session" && completeAt !== null,
   );
   const spans = completions.map(({ begin, completeAt }) => ({ begin, end: completeAt ?? begin }));
   const sockets = history.request.filter(({ kind, status }) => kind === "websocket" && status === 101);
@@ -118,15 +118,15 @@ function shareOf(requests: readonly RequestEntry[]): Share {
     outcome === "unknown" ? "unknown" : stamps === null ? String(status) : "permitted",
   );
   const permitted = answers.filter((answer) => answer === "permitted").length;
-  return { permitted, asked: requests.length, byStatus: tally(answers.filter((answer) => answer !== "permitted")) };
+  return { permitted, requested: requests.length, byStatus: tally(answers.filter((answer) => answer !== "permitted")) };
 }
 
 function commandsOf(operations: readonly Operation[]): Measures["commands"] {
-  const byWish = Map.groupBy(operations, ({ wish }) => wish.type);
+  const byIntent = Map.groupBy(operations, ({ intent }) => intent.type);
   const count = (all: readonly Operation[], outcome: Operation["outcome"]): number =>
     all.filter((each) => each.outcome === outcome).length;
   return Object.fromEntries(
-    [...byWish].map(([type, all]) => [
+    [...byIntent].map(([type, all]) => [
       type,
       { done: count(all, "done"), refused: count(all, "refused"), unknown: count(all, "unknown") },
     ]),
@@ -139,8 +139,8 @@ export function percentiles(spans: readonly Readonly<{ begin: Ns; end: Ns }>[]):
   return { count: sorted.length, p50: at(0.5), p90: at(0.9), p99: at(0.99), max: sorted.at(-1) ?? 0 };
 }
 
-export function tally(words: readonly string[]): Readonly<Record<string, number>> {
+export function tally(labels: readonly string[]): Readonly<Record<string, number>> {
   const counts = new Map<string, number>();
-  for (const word of words) counts.set(word, (counts.get(word) ?? 0) + 1);
+  for (const label of labels) counts.set(label, (counts.get(label) ?? 0) + 1);
   return Object.fromEntries([...counts].sort((a, b) => b[1] - a[1]));
 }

@@ -10,20 +10,20 @@ import { Pool } from "undici";
 import { mintOperatorToken, operatorApiPrefix } from "../src/console/index.ts";
 import { formatLink, type Link } from "../src/events/index.ts";
 import { statementIn } from "../src/replication/index.ts";
-import type { CommandEntry, ReceiptEntry, Wish } from "./history.ts";
+import type { CommandEntry, Intent, ReceiptEntry } from "./history.ts";
 import type { HistoryFile } from "./history-file.ts";
 import type { Random } from "./random.ts";
 import type { RunClock } from "./run-clock.ts";
 import { cluster } from "./world.ts";
 
-export type Carried = Readonly<{
+export type CommandRun = Readonly<{
   op: string;
   outcome: "done" | "refused" | "unknown";
   link: Link | null;
   complete: boolean;
 }>;
 export type OperatorClient = Readonly<{
-  carryOut(wish: Wish, path: string, body: object): Promise<Carried>;
+  runCommand(intent: Intent, path: string, body: object): Promise<CommandRun>;
   close(): Promise<void>;
 }>;
 
@@ -58,7 +58,7 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
   let operations = 0;
   const someWait = (): number => (options.random.next() < 0.5 ? waitMs.short : waitMs.long);
 
-  async function ask(method: "GET" | "POST", path: string, body?: object): Promise<Answer> {
+  async function send(method: "GET" | "POST", path: string, body?: object): Promise<Answer> {
     try {
       const response = await pool.request({
         method,
@@ -74,14 +74,14 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
     }
   }
 
-  async function carryOut(wish: Wish, path: string, body: object): Promise<Carried> {
+  async function runCommand(intent: Intent, path: string, body: object): Promise<CommandRun> {
     operations += 1;
     const op = `op-${operations}`;
     const commandId = randomUUID();
     const giveUpAt = performance.now() + patienceMs;
     for (;;) {
       const begin = now();
-      const answer = await ask("POST", path, { ...body, commandId, wait: "all", timeoutMs: someWait() });
+      const answer = await send("POST", path, { ...body, commandId, wait: "all", timeoutMs: someWait() });
       const end = now();
       const outcome = answer.status === 200 ? "done" : isRefusal(answer.status) ? "refused" : "unknown";
       const link = outcome === "done" ? (answer.body["link"] as Link) : null;
@@ -89,7 +89,7 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
       const entry: CommandEntry = {
         type: "command",
         op,
-        wish,
+        intent,
         commandId,
         begin,
         end,
@@ -114,7 +114,7 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
   async function untilComplete(op: string, link: Link, giveUpAt: number): Promise<boolean> {
     while (performance.now() < giveUpAt && !options.stopping()) {
       const begin = now();
-      const answer = await ask("GET", `/receipts/link:${formatLink(link)}?wait=all&timeout=${someWait()}`);
+      const answer = await send("GET", `/receipts/link:${formatLink(link)}?wait=all&timeout=${someWait()}`);
       const receipt = answer.status === 200 ? (answer.body as unknown as Receipt) : null;
       if (written(op, begin, now(), answer, receipt)) return true;
       if (receipt?.status === "lost") return false;
@@ -140,7 +140,7 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
     return entry.complete;
   }
 
-  return { carryOut, close: () => pool.destroy() };
+  return { runCommand, close: () => pool.destroy() };
 }
 
 /** A definite refusal: nothing happened, and a retry would not help. */

@@ -10,12 +10,12 @@ import { loadConfig } from "../src/config/index.ts";
 import { connectMain } from "./helper-process.ts";
 import { type Ns, nsPerMs } from "./history.ts";
 import { openHistoryFile } from "./history-file.ts";
-import { type Carried, createOperatorClient } from "./operator-client.ts";
+import { type CommandRun, createOperatorClient } from "./operator-client.ts";
 import { randomFrom } from "./random.ts";
 import { runClock } from "./run-clock.ts";
 import { createSessionMaker } from "./session-maker.ts";
 import { signIn } from "./sign-in.ts";
-import { comers, type Person, people, routes } from "./world.ts";
+import { newcomers, type Person, people, routes } from "./world.ts";
 
 export type OperatorOptions = Readonly<{
   origin: string;
@@ -118,7 +118,7 @@ async function keepRevokingSessions(): Promise<void> {
       live.delete(session);
       counts.revocations += 1;
       const path = `/sessions/${encodeURIComponent(session)}/revoke`;
-      told(await client.carryOut({ type: "revoke-session", session }, path, {}), [session], allRoutes);
+      requestProbes(await client.runCommand({ type: "revoke-session", session }, path, {}), [session], allRoutes);
       bury([session]);
     }
     await delay(random.between(100, 500));
@@ -135,19 +135,19 @@ async function keepRevokingUsers(): Promise<void> {
     const theirs = [...live].filter(([, each]) => each === user).map(([session]) => session);
     const isSuspension = random.next() < suspensionShare;
     counts.revocations += 1;
-    const carried = isSuspension
-      ? await client.carryOut({ type: "suspend-user", user }, `${path}/suspend`, {})
-      : await client.carryOut({ type: "revoke-user", user }, `${path}/sessions/revoke`, {});
-    told(carried, theirs, allRoutes);
+    const run = isSuspension
+      ? await client.runCommand({ type: "suspend-user", user }, `${path}/suspend`, {})
+      : await client.runCommand({ type: "revoke-user", user }, `${path}/sessions/revoke`, {});
+    requestProbes(run, theirs, allRoutes);
     // Sessions created meanwhile may have ended too. Only the checker knows, by their position.
     bury([...live].filter(([, each]) => each === user).map(([session]) => session));
     if (!isSuspension) continue;
     await delay(random.between(500, 1_500));
-    await client.carryOut({ type: "restore-user", user }, `${path}/restore`, {});
+    await client.runCommand({ type: "restore-user", user }, `${path}/restore`, {});
   }
 }
 
-async function keepMoving({ user, group }: (typeof comers)[number]): Promise<void> {
+async function keepMoving({ user, group }: (typeof newcomers)[number]): Promise<void> {
   const person = people.find((each) => each.name === user);
   if (person === undefined) return;
   const path = `/groups/${encodeURIComponent(group)}/members`;
@@ -155,19 +155,19 @@ async function keepMoving({ user, group }: (typeof comers)[number]): Promise<voi
   await delay(random.between(500, 3_000));
   while (!stopping) {
     counts.revocations += 1;
-    const removed = await client.carryOut({ type: "remove-member", user, group }, path, {
+    const removed = await client.runCommand({ type: "remove-member", user, group }, path, {
       remove: [maker.userId(person)],
     });
     const theirs = [...live].filter(([, each]) => each === user).map(([session]) => session);
-    told(removed, theirs.slice(0, 5), theirRoutes);
+    requestProbes(removed, theirs.slice(0, 5), theirRoutes);
     await delay(random.between(1_000, 3_000));
-    const added = await client.carryOut({ type: "add-member", user, group }, path, { add: [maker.userId(person)] });
+    const added = await client.runCommand({ type: "add-member", user, group }, path, { add: [maker.userId(person)] });
     if (removed.outcome === "unknown" || added.outcome === "unknown") return; // the membership is unknown
     await delay(random.between(1_000, 2_500));
   }
 }
 
-function told({ op, complete }: Carried, sessions: readonly string[], routeNames: readonly string[]): void {
+function requestProbes({ op, complete }: CommandRun, sessions: readonly string[], routeNames: readonly string[]): void {
   if (!complete) return;
   counts.complete += 1;
   main.send({ type: "probe", op, sessions: sessions.slice(0, 8), routes: routeNames });
@@ -190,7 +190,7 @@ async function keepSigningIn(): Promise<void> {
       history.write({
         type: "command",
         op: `sign-in-${counts.signIns}`,
-        wish: { type: "create-session", session, user: person.name },
+        intent: { type: "create-session", session, user: person.name },
         commandId: "",
         begin,
         end: now(),
@@ -212,7 +212,7 @@ async function work(): Promise<void> {
   const loops = [
     ...Array.from({ length: options.revokers }, keepRevokingSessions),
     ...Array.from({ length: 2 }, keepReplenishing),
-    ...comers.map(keepMoving),
+    ...newcomers.map(keepMoving),
     keepRevokingUsers(),
     keepSigningIn(),
   ];

@@ -53,7 +53,7 @@ export type Plan = Readonly<{ seed: number; seconds: number; faults: readonly Pl
 export type PlanOptions = Readonly<{ seed: number; seconds: number; proxies: number; natsServers: number }>;
 
 /** The affected parts, and how long they stay affected after the fault. */
-type Character = Readonly<{
+type FaultProfile = Readonly<{
   uses:
     | "proxy"
     | "brokers"
@@ -73,7 +73,7 @@ type Character = Readonly<{
 const quietMs = { first: 6_000, last: 8_000 };
 const proxiesOutMax = 2;
 
-const characters: Readonly<Record<FaultKind, Character>> = {
+const faultProfiles: Readonly<Record<FaultKind, FaultProfile>> = {
   "kill-proxy": { uses: "proxy", forMs: [100, 3_000], recoversMs: 4_000, weight: 3 },
   "pause-proxy": { uses: "proxy", forMs: [400, 8_000], recoversMs: 1_500, weight: 6 },
   "kill-leader": { uses: "brokers", forMs: [100, 3_000], recoversMs: 5_000, weight: 3 },
@@ -111,7 +111,7 @@ export function planFaults(options: PlanOptions): Plan {
   const stepMs = (endMs - quietMs.first) / count;
   const busy = new Map<string, number>();
   // Faults that need several parts at once come first, while all parts are free.
-  const rank = (kind: FaultKind): number => (characters[kind].uses.includes("-and-") ? 0 : 1);
+  const rank = (kind: FaultKind): number => (faultProfiles[kind].uses.includes("-and-") ? 0 : 1);
   const deck = random.shuffled(faultKinds).sort((a, b) => rank(a) - rank(b));
   const faults: PlannedFault[] = [];
   for (let index = 0; index < count && stepMs > 0; index++) {
@@ -135,38 +135,40 @@ type Moment = Readonly<{
 
 function nextFault(moment: Moment, options: PlanOptions): PlannedFault | undefined {
   const { deck, random } = moment;
-  const waiting = deck.findIndex((kind) => placesFor(kind, moment, options).length > 0);
+  const waiting = deck.findIndex((kind) => targetOptionsFor(kind, moment, options).length > 0);
   const drawn = waiting >= 0 ? deck.splice(waiting, 1)[0] : undefined;
-  const kind = drawn ?? weighted(random, (each) => placesFor(each, moment, options).length > 0);
-  const place = kind === undefined ? undefined : random.pick(placesFor(kind, moment, options));
-  if (kind === undefined || place === undefined) return undefined;
-  const { forMs: range, recoversMs } = characters[kind];
+  const kind = drawn ?? weighted(random, (each) => targetOptionsFor(each, moment, options).length > 0);
+  const option = kind === undefined ? undefined : random.pick(targetOptionsFor(kind, moment, options));
+  if (kind === undefined || option === undefined) return undefined;
+  const { forMs: range, recoversMs } = faultProfiles[kind];
   const forMs = random.between(...range);
-  for (const part of place.parts) moment.busy.set(part, moment.atMs + forMs + recoversMs);
-  return { index: moment.index, atMs: moment.atMs, kind, target: place.target, forMs };
+  for (const part of option.parts) moment.busy.set(part, moment.atMs + forMs + recoversMs);
+  return { index: moment.index, atMs: moment.atMs, kind, target: option.target, forMs };
 }
 
 function weighted(random: Random, possible: (kind: FaultKind) => boolean): FaultKind | undefined {
-  const kinds = faultKinds.filter(possible).flatMap((kind) => new Array<FaultKind>(characters[kind].weight).fill(kind));
+  const kinds = faultKinds
+    .filter(possible)
+    .flatMap((kind) => new Array<FaultKind>(faultProfiles[kind].weight).fill(kind));
   return kinds.length === 0 ? undefined : random.pick(kinds);
 }
 
-type Place = Readonly<{ target: number | null; parts: readonly string[] }>;
+type TargetOption = Readonly<{ target: number | null; parts: readonly string[] }>;
 
 /** The targets of a fault whose parts are all unaffected now. */
-function placesFor(kind: FaultKind, { atMs, busy, endMs }: Moment, options: PlanOptions): Place[] {
-  const { forMs, recoversMs } = characters[kind];
+function targetOptionsFor(kind: FaultKind, { atMs, busy, endMs }: Moment, options: PlanOptions): TargetOption[] {
+  const { forMs, recoversMs } = faultProfiles[kind];
   if (atMs + forMs[1] + recoversMs > endMs + quietMs.last) return [];
   const isFree = (part: string): boolean => (busy.get(part) ?? 0) <= atMs;
   const named = (name: string, count: number): string[] => Array.from({ length: count }, (_, i) => `${name}:${i}`);
   const proxies = named("proxy", options.proxies);
   const servers = named("nats", options.natsServers);
-  const whole = (parts: string[]): Place[] => (parts.every(isFree) ? [{ target: null, parts }] : []);
-  const one = (parts: string[]): Place[] =>
+  const whole = (parts: string[]): TargetOption[] => (parts.every(isFree) ? [{ target: null, parts }] : []);
+  const one = (parts: string[]): TargetOption[] =>
     parts.flatMap((part, target) => (isFree(part) ? [{ target, parts: [part] }] : []));
-  const proxiesLeft = (): Place[] =>
+  const proxiesLeft = (): TargetOption[] =>
     proxies.filter((part) => !isFree(part)).length < proxiesOutMax ? one(proxies) : [];
-  switch (characters[kind].uses) {
+  switch (faultProfiles[kind].uses) {
     case "proxy":
       return proxiesLeft();
     case "proxy-and-brokers":

@@ -7,13 +7,13 @@
  * with false alarms is switched off.
  */
 
-import { type CommandEntry, type History, type Ns, nsPerMs, type SessionEntry, type Wish } from "./history.ts";
+import { type CommandEntry, type History, type Intent, type Ns, nsPerMs, type SessionEntry } from "./history.ts";
 import type { Losses } from "./losses.ts";
 
 /** One command of the operator over all its attempts, which share the command id. */
 export type Operation = Readonly<{
   op: string;
-  wish: Wish;
+  intent: Intent;
   commandId: string;
   begin: Ns;
   /** `unknown`: it may have happened or may still happen. */
@@ -50,7 +50,7 @@ export function operationsOf(history: History): readonly Operation[] {
     return [
       {
         op: first.op,
-        wish: first.wish,
+        intent: first.intent,
         commandId: first.commandId,
         begin: Math.min(...all.map((each) => each.begin)),
         outcome: definite?.outcome ?? "unknown",
@@ -85,18 +85,18 @@ export function cutsOf(history: History, operations: readonly Operation[], losse
   const sessions = new Map(history.session.map((entry) => [entry.session, entry]));
   const sessionsOf = Map.groupBy(history.session, (entry) => entry.user);
   for (const operation of operations) {
-    const { wish, link } = operation;
+    const { intent, link } = operation;
     if (operation.outcome !== "done" || operation.end === null) continue;
     const end: End = { operation, acknowledgedAt: operation.end, until: never };
-    if (wish.type === "revoke-session") put(ofSession, wish.session, end);
-    if ((wish.type === "revoke-user" || wish.type === "suspend-user") && link !== null) {
+    if (intent.type === "revoke-session") put(ofSession, intent.session, end);
+    if ((intent.type === "revoke-user" || intent.type === "suspend-user") && link !== null) {
       const before = (entry: SessionEntry): boolean => comesBefore(entry, link);
-      for (const { session } of (sessionsOf.get(wish.user) ?? []).filter(before)) put(ofSession, session, end);
+      for (const { session } of (sessionsOf.get(intent.user) ?? []).filter(before)) put(ofSession, session, end);
     }
-    if (wish.type === "remove-member") {
+    if (intent.type === "remove-member") {
       const undoneFrom = losses.operations.has(operation.op) ? losses.from : never;
       const until = Math.min(undoneFrom, mayBeMemberFrom(operation, operations));
-      put(ofMember, memberKey(wish.user, wish.group), { ...end, until });
+      put(ofMember, memberKey(intent.user, intent.group), { ...end, until });
     }
   }
   return {
@@ -114,11 +114,11 @@ export function cutsOf(history: History, operations: readonly Operation[], losse
 
 /** By a complete receipt; without one, by the longest time that any node may not know it. */
 function cutOf({ operation, acknowledgedAt, until }: End, windowMs: number): Cut {
-  const { op, wish, completeAt } = operation;
+  const { op, intent, completeAt } = operation;
   const window = acknowledgedAt + windowMs * nsPerMs;
   const receipt = completeAt ?? never;
   const why = receipt <= window ? "receipt" : "window";
-  return { by: op, what: `${wish.type} (${op})`, why, from: Math.min(receipt, window), until };
+  return { by: op, what: `${intent.type} (${op})`, why, from: Math.min(receipt, window), until };
 }
 
 function expiryOf({ session, expiresAt }: SessionEntry): Cut[] {
@@ -135,10 +135,11 @@ function put<K, V>(map: Map<K, V[]>, key: K, value: V): void {
 
 /** The earliest time from which an addition may have undone a removal. */
 function mayBeMemberFrom(removal: Operation, operations: readonly Operation[]): Ns {
-  const { wish, link } = removal;
-  if (wish.type !== "remove-member") return never;
+  const { intent, link } = removal;
+  if (intent.type !== "remove-member") return never;
   const additions = operations.filter(
-    (other) => other.wish.type === "add-member" && other.wish.user === wish.user && other.wish.group === wish.group,
+    (other) =>
+      other.intent.type === "add-member" && other.intent.user === intent.user && other.intent.group === intent.group,
   );
   return additions.reduce((earliest, addition) => {
     const isBefore =
@@ -147,10 +148,10 @@ function mayBeMemberFrom(removal: Operation, operations: readonly Operation[]): 
   }, never);
 }
 
-type Place = Readonly<{ epoch: number; position: number }>;
+type Position = Readonly<{ epoch: number; position: number }>;
 
 /** Order in the log, whose positions restart where a lost suffix began. */
-export function comesBefore(one: Place, other: Place): boolean {
+export function comesBefore(one: Position, other: Position): boolean {
   return one.epoch === other.epoch ? one.position < other.position : one.epoch < other.epoch;
 }
 

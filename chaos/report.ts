@@ -38,7 +38,7 @@ export function summaryLine(parts: ReportParts): string {
         ? `NOTHING NOTICED of ${weakened}`
         : `proved: ${violations.length} violations with ${weakened}`;
   const faults = Object.values(measures.faults).reduce((sum, count) => sum + count, 0);
-  return `chaos ${plan.seed}: ${verdict}; ${measures.answered} answers judged, ${faults} faults of ${kinds} kinds, ${measures.receipts.complete} complete receipts, ${takeovers} takeovers, ${share(measures.outside)} permitted outside faults, ${share(measures.within)} within`;
+  return `chaos ${plan.seed}: ${verdict}; ${measures.answered} answers judged, ${faults} faults of ${kinds} kinds, ${measures.receipts.complete} complete receipts, ${takeovers} takeovers, ${formatShare(measures.outside)} permitted outside faults, ${formatShare(measures.within)} within`;
 }
 
 export function report(parts: ReportParts): string {
@@ -66,16 +66,16 @@ function numbers({ measures }: ReportParts): string[] {
   const { sockets, completeMs, receipts } = measures;
   const rows: readonly (readonly [string, string])[] = [
     ["requests", `${measures.requests}: ${measures.answered} answered, ${measures.unknown} unknown`],
-    ["answers by status", words(measures.byStatus)],
-    ["unknown because", words(measures.unknownWhy)],
+    ["answers by status", formatCounts(measures.byStatus)],
+    ["unknown because", formatCounts(measures.unknownWhy)],
     [
       "permitted outside faults, of those with a right",
-      `${share(measures.outside)} (else ${words(measures.outside.byStatus)})`,
+      `${formatShare(measures.outside)} (else ${formatCounts(measures.outside.byStatus)})`,
     ],
-    ["permitted within faults", `${share(measures.within)} (else ${words(measures.within.byStatus)})`],
+    ["permitted within faults", `${formatShare(measures.within)} (else ${formatCounts(measures.within.byStatus)})`],
     [
       "WebSockets",
-      `${sockets.opened} opened, ${sockets.received} frames and lines received, ${sockets.carried} carried up; closed with ${words(sockets.closeCodes)}`,
+      `${sockets.opened} opened, ${sockets.received} frames and lines received, ${sockets.carried} carried up; closed with ${formatCounts(sockets.closeCodes)}`,
     ],
     [
       "slow readers",
@@ -87,7 +87,7 @@ function numbers({ measures }: ReportParts): string[] {
       "receipts",
       `${receipts.complete} complete, ${receipts.incomplete} incomplete, ${receipts.lost} lost, ${receipts.failed} without an answer`,
     ],
-    ["incomplete because of", words(measures.incompleteWhy)],
+    ["incomplete because of", formatCounts(measures.incompleteWhy)],
     [
       "commands",
       Object.entries(measures.commands)
@@ -107,7 +107,7 @@ function ended({ ending, restarts, takeovers }: ReportParts): string[] {
       : `All ready ${ending.readyAfterMs} ms after the last fault was over.`,
     `Log: ${ending.log?.length ?? "unreadable"} events, ${ending.logProblem ?? "verified"}; ${takeovers} takeovers.`,
     leader === null
-      ? "Nobody leads."
+      ? "No broker leads."
       : `${leader.broker} leads epoch ${leader.epoch} at ${leader.position}, ${leader.digest}`,
     ...nodes.map(({ node, role, position, digest }) => `${node} (${role}) at ${position}, ${digest}`),
     ...(restarts === 0 ? [] : [`${restarts} times a process could not start at first because what it needs was down.`]),
@@ -136,14 +136,14 @@ function story(violation: Violation, index: number, parts: ReportParts): string 
   const at = (ns: Ns): string => ((ns - startedAt) / nsPerMs / 1_000).toFixed(3);
   const near = (begin: Ns, end: Ns = begin): boolean => begin < violation.at + after && end > violation.at - before;
   const lines: { begin: Ns; text: string }[] = [];
-  const tell = (begin: Ns, text: string): void => void lines.push({ begin, text });
+  const addLine = (begin: Ns, text: string): void => void lines.push({ begin, text });
   for (const fault of history.fault.filter(({ begin, clear }) => near(begin, clear)))
-    tell(fault.begin, `fault: ${fault.what} ${fault.target}, over at ${at(fault.end)}, clear at ${at(fault.clear)}`);
-  for (const note of history.note.filter((each) => near(each.at))) tell(note.at, note.text);
+    addLine(fault.begin, `fault: ${fault.what} ${fault.target}, over at ${at(fault.end)}, clear at ${at(fault.clear)}`);
+  for (const note of history.note.filter((each) => near(each.at))) addLine(note.at, note.text);
   for (const entry of history.command.filter(({ op }) => op === about["operation"]))
-    tell(entry.begin, commandWords(entry, at));
+    addLine(entry.begin, formatCommand(entry, at));
   for (const entry of history.receipt.filter(({ op }) => op === about["operation"]))
-    tell(entry.end, receiptWords(entry));
+    addLine(entry.end, formatReceipt(entry));
   const requests = history.request
     .filter(({ session, begin, end }) => session === about["session"] && near(begin, end))
     .sort((a, b) => Math.abs(a.begin - violation.at) - Math.abs(b.begin - violation.at))
@@ -151,7 +151,7 @@ function story(violation: Violation, index: number, parts: ReportParts): string 
   for (const { id, begin, end, node, route, kind, outcome, status, stamps, problem } of requests) {
     const answer =
       outcome === "unknown" ? `unknown (${problem})` : `${status}${stamps === null ? "" : " by the upstream"}`;
-    tell(
+    addLine(
       begin,
       `${id} ${kind} ${node} ${route}: ${answer} at ${at(end)}${stamps === null ? "" : `, arrived ${at(stamps.arrivedAt)}, sent ${at(stamps.sentAt)}`}${id === about["id"] ? "   ← this one" : ""}`,
     );
@@ -159,40 +159,42 @@ function story(violation: Violation, index: number, parts: ReportParts): string 
   for (const { id, sentAt, at: came } of history.received
     .filter((each) => each.id === about["id"] && Math.abs(each.at - violation.at) < close)
     .slice(0, linesMax))
-    tell(came, `${id} received what was sent at ${at(sentAt)}`);
+    addLine(came, `${id} received what was sent at ${at(sentAt)}`);
   for (const closed of history.closed.filter((each) => each.id === about["id"]))
-    tell(closed.at, `${closed.id} closed with ${closed.code}`);
-  const told = lines.sort((a, b) => a.begin - b.begin).map(({ begin, text }) => `${at(begin).padStart(9)}  ${text}`);
+    addLine(closed.at, `${closed.id} closed with ${closed.code}`);
+  const timelineLines = lines
+    .sort((a, b) => a.begin - b.begin)
+    .map(({ begin, text }) => `${at(begin).padStart(9)}  ${text}`);
   return [
     `### ${index + 1}. ${checks[check]}`,
     `${violation.what}${times > 1 ? ` (seen ${times} times)` : ""}, at ${violation.at === Number.MAX_SAFE_INTEGER ? "the end" : `${at(violation.at)} s`}`,
     `${Object.entries(about)
       .map(([name, value]) => `${name} \`${value}\``)
       .join(", ")}`,
-    ["```text", ...told, "```"].join("\n"),
+    ["```text", ...timelineLines, "```"].join("\n"),
   ].join("\n\n");
 }
 
-function commandWords(
-  { op, wish, outcome, end, link, changed, problem }: CommandEntry,
+function formatCommand(
+  { op, intent, outcome, end, link, changed, problem }: CommandEntry,
   at: (ns: Ns) => string,
 ): string {
-  const place = link === null ? "" : ` at ${link.epoch}.${link.position}${changed ? "" : ", nothing changed"}`;
-  return `${op} ${Object.values(wish).join(" ")}: ${outcome}${place} at ${at(end)}${problem === "" ? "" : ` (${problem})`}`;
+  const position = link === null ? "" : ` at ${link.epoch}.${link.position}${changed ? "" : ", nothing changed"}`;
+  return `${op} ${Object.values(intent).join(" ")}: ${outcome}${position} at ${at(end)}${problem === "" ? "" : ` (${problem})`}`;
 }
 
-function receiptWords({ op, status, nodes, problem }: ReceiptEntry): string {
+function formatReceipt({ op, status, nodes, problem }: ReceiptEntry): string {
   const who = nodes
     .map((node) => `${node.node} ${node.status}${node.reason === "" ? "" : ` (${node.reason})`}`)
     .join(", ");
   return `${op} receipt ${status}: ${who}${problem}`;
 }
 
-function share({ permitted, asked }: Share): string {
-  return asked === 0 ? "none" : `${((100 * permitted) / asked).toFixed(2)} % of ${asked}`;
+function formatShare({ permitted, requested }: Share): string {
+  return requested === 0 ? "none" : `${((100 * permitted) / requested).toFixed(2)} % of ${requested}`;
 }
 
-function words(counts: Readonly<Record<string, number>>): string {
+function formatCounts(counts: Readonly<Record<string, number>>): string {
   const entries = Object.entries(counts).slice(0, 12);
   return entries.length === 0
     ? "none"

@@ -31,21 +31,21 @@ export function rightsOf(history: History, operations: readonly Operation[], los
     map.set(key, Math.min(at, map.get(key) ?? at));
   };
   for (const operation of operations) {
-    const { wish, begin, outcome } = operation;
+    const { intent, begin, outcome } = operation;
     if (outcome === "refused") continue;
-    if (wish.type === "revoke-session") earliest(revokedFrom, wish.session, begin);
-    if (wish.type === "remove-member") earliest(removedFrom, memberKey(wish.user, wish.group), begin);
-    if (wish.type === "add-member") earliest(addedFrom, memberKey(wish.user, wish.group), begin);
-    if (wish.type === "revoke-user" || wish.type === "suspend-user")
-      cutsOfUser.set(wish.user, [...(cutsOfUser.get(wish.user) ?? []), operation]);
+    if (intent.type === "revoke-session") earliest(revokedFrom, intent.session, begin);
+    if (intent.type === "remove-member") earliest(removedFrom, memberKey(intent.user, intent.group), begin);
+    if (intent.type === "add-member") earliest(addedFrom, memberKey(intent.user, intent.group), begin);
+    if (intent.type === "revoke-user" || intent.type === "suspend-user")
+      cutsOfUser.set(intent.user, [...(cutsOfUser.get(intent.user) ?? []), operation]);
     // The lifted suspension may be in force again.
-    if (wish.type === "restore-user" && losses.operations.has(operation.op))
-      cutsOfUser.set(wish.user, [
-        ...(cutsOfUser.get(wish.user) ?? []),
+    if (intent.type === "restore-user" && losses.operations.has(operation.op))
+      cutsOfUser.set(intent.user, [
+        ...(cutsOfUser.get(intent.user) ?? []),
         { ...operation, begin: losses.from, end: null },
       ]);
-    if (wish.type === "add-member" && losses.operations.has(operation.op))
-      earliest(removedFrom, memberKey(wish.user, wish.group), losses.from);
+    if (intent.type === "add-member" && losses.operations.has(operation.op))
+      earliest(removedFrom, memberKey(intent.user, intent.group), losses.from);
   }
   return {
     surelyLive(session, at) {

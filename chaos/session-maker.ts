@@ -97,7 +97,7 @@ export function createSessionMaker(options: {
       const entry: CommandEntry = {
         type: "command",
         op,
-        wish: { type: "create-session", session: sessionId, user: person.name },
+        intent: { type: "create-session", session: sessionId, user: person.name },
         ...{ commandId, begin, end },
         outcome: result.type === "unavailable" ? "unknown" : result.type,
         link: result.type === "done" ? result.link : null,

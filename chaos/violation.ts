@@ -2,22 +2,22 @@
 import type { Ns } from "./history.ts";
 
 export const checks = {
-  "permitted-after-receipt": "a request that began after a complete receipt was let through",
+  "permitted-after-receipt": "a request that began after a complete receipt was permitted",
   "carried-after-receipt": "bytes passed after a complete receipt",
-  "permitted-beyond-window": "a request was let through after every node's lease from before the revocation was over",
-  "carried-beyond-window": "bytes passed after every node's lease from before the revocation was over",
-  "permitted-after-expiry": "a request was let through after its session had expired",
+  "permitted-beyond-window": "a request was permitted after every lease from before the revocation had expired",
+  "carried-beyond-window": "bytes passed after every lease from before the revocation had expired",
+  "permitted-after-expiry": "a request was permitted after its session had expired",
   "carried-after-expiry": "bytes passed after their session had expired",
-  "permitted-without-right": "somebody was let through whom nobody had put into the group",
+  "permitted-without-right": "a person was permitted who was never added to the group",
   "told-to-sign-in": "a live session was told to sign in",
   "refused-a-member": "a live session of a member was refused with 403",
-  "acknowledged-event-lost": "an acknowledged command is not in the log where it was said to be",
+  "acknowledged-event-lost": "an acknowledged command is not at the position in the log that its answer named",
   "repeated-command-differs": "a command that was sent again was answered differently, or happened twice",
-  "order-reversed": "a command that began after another was acknowledged stands before it in the log",
-  "ended-by-itself": "a process ended that nobody had ended",
+  "order-reversed": "a command that began after another was acknowledged precedes it in the log",
+  "ended-by-itself": "a process ended that the harness had not ended",
   "log-broken": "log verify fails",
-  "digests-differ": "nodes at the end do not hold what the leader holds",
-  "not-ready-in-time": "the cluster did not become whole again after the last fault",
+  "digests-differ": "at the end a node's state differs from the leader's",
+  "not-ready-in-time": "the cluster did not recover after the last fault",
 } as const;
 export type Check = keyof typeof checks;
 

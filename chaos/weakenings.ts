@@ -26,7 +26,7 @@ export const weakenings: Readonly<Record<string, Weakening>> = {
     put: "const settled: unknown = void setTimeout(() => listener(change), 700);",
   },
   "serve-without-lease": {
-    meaning: "proxies go on deciding, however long their leases are over",
+    meaning: "proxies keep deciding, however long ago their leases expired",
     in: ["proxy-1", "proxy-2", "proxy-3"],
     file: "src/replication/lease/lease-holder.ts",
     take: "return elapsed > windowMs ? Number.POSITIVE_INFINITY : elapsed - state.limits.deltaMs;",
@@ -40,7 +40,7 @@ export const weakenings: Readonly<Record<string, Weakening>> = {
     put: "return windowMs * drift * 20;",
   },
   "forget-lessees": {
-    meaning: "a new leader does not wait for those to whom the old one granted",
+    meaning: "a new leader does not wait for the nodes to which the old one granted",
     in: brokers,
     file: "src/replication/lease/lease-granter.ts",
     take: "for (const row of options.lessees) {",

@@ -30,7 +30,7 @@ export const people: readonly Person[] = [
   ...extras,
 ];
 /** People whose memberships the operator changes, one change at a time per person. */
-export const comers: readonly Readonly<{ user: string; group: string }>[] = [
+export const newcomers: readonly Readonly<{ user: string; group: string }>[] = [
   { user: "u01", group: "eng" },
   { user: "u02", group: "sales" },
   { user: "u03", group: "eng" },

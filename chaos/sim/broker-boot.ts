@@ -220,7 +220,7 @@ export class BrokerBoot {
     const { position } = this.#core.state.applied;
     if (!this.leads) return undefined;
     this.#duties.snapshots.want(position);
-    return `${this.#options.name} is asked for a snapshot at ${position} or later`;
+    return `${this.#options.name} takes a snapshot at ${position} or later`;
   }
 
   /** A broker that does not lead copies the snapshots of the leader. */
@@ -233,7 +233,7 @@ export class BrokerBoot {
 
   #submitAsDuty(run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void): void {
     const id = this.#ask(this.#commands, (answer) => {
-      if (answer.type === "notLeader") throw new Error("a duty's command is nobody else's to carry out");
+      if (answer.type === "notLeader") throw new Error("a duty's command has no other leader to go to");
       answered(answer);
     });
     this.#feed({ type: "dutySubmitted", at: this.#process.moment(), id, request, run });

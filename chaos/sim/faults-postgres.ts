@@ -65,17 +65,17 @@ export const postgresFaults = {
   "lock-row"({ actors }) {
     const server = actors.postgres.primary;
     if (!server.isReady) return undefined;
-    const somebody = {};
+    const lockHolder = {};
     let wanted = true;
     const granted = (): void => {
-      if (!wanted) server.lock.release(somebody);
+      if (!wanted) server.lock.release(lockHolder);
     };
-    server.lock.take(somebody, 10_000, { granted, timedOut: () => {} });
+    server.lock.take(lockHolder, 10_000, { granted, timedOut: () => {} });
     return {
       about: server.name,
       undo: () => {
         wanted = false;
-        server.lock.release(somebody);
+        server.lock.release(lockHolder);
       },
     };
   },
@@ -144,7 +144,7 @@ export const postgresFaults = {
   },
   asynchronous({ actors, options }) {
     actors.postgres.setSynchronous(0);
-    return { about: "commits wait for nobody", undo: () => actors.postgres.setSynchronous(options.synchronous) };
+    return { about: "commits wait for no standby", undo: () => actors.postgres.setSynchronous(options.synchronous) };
   },
   /**
    * Commits hang. Like a manager that prefers availability, the fault empties the standby names to release them, then

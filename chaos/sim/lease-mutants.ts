@@ -9,7 +9,11 @@ const granter = "src/replication/lease/lease-granter.ts";
 const leaseSide = "src/replication/node/node-lease.ts";
 const leader = "src/broker/leader/leader.ts";
 /** What a deposed leader hears of a later epoch does not end it. */
-const deaf: Change = { file: leader, take: "if (seen <= this.opened.epoch) return;", put: "if (seen >= 0) return;" };
+const ignoresNewerEpoch: Change = {
+  file: leader,
+  take: "if (seen <= this.opened.epoch) return;",
+  put: "if (seen >= 0) return;",
+};
 /**
  * Nothing but a plan: of all that happens to commits, what lets the one of a deposed leader be answered when another
  * has written.
@@ -118,7 +122,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
         take: "for (const ticket of round.tickets) {\n      const queued",
         put: "for (const ticket of [...this.#queued.keys()]) {\n      const queued",
       },
-      deaf,
+      ignoresNewerEpoch,
       lateAnswers,
     ],
     within: 20,
@@ -143,7 +147,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     within: 20,
     where: "sleeps",
   },
-  "clock-unwatched": {
+  "clock-unchecked": {
     meaning: "a node decides however far its wall clock is from the leader's",
     changes: [
       {

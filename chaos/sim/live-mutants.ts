@@ -10,7 +10,7 @@ const decide = "src/auth/authorize/decide.ts";
 const projection = "src/events/projection/projection.ts";
 
 export const liveMutants: Readonly<Record<string, Mutant>> = {
-  "one-look": {
+  "no-second-check": {
     meaning: "a permitted request is not checked again before the first byte",
     changes: [
       {
@@ -21,7 +21,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 40,
   },
-  "bytes-without-a-look": {
+  "bytes-unchecked": {
     meaning: "a stream continues though the lease has expired",
     changes: [
       {
@@ -54,7 +54,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 10,
   },
-  "any-cut-will-do": {
+  "any-cut-settles": {
     meaning: "the first finished cut completes every waiting change, whichever cuts those wait for",
     changes: [
       {
@@ -87,7 +87,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 10,
   },
-  "session-unread": {
+  "session-not-registered": {
     meaning: "an exchange is not registered under its session",
     changes: [
       {
@@ -98,7 +98,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 10,
   },
-  "person-unread": {
+  "person-not-registered": {
     meaning: "an exchange is not registered under its person, on whose suspension and groups it depends",
     changes: [
       {
@@ -121,7 +121,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     within: 30,
   },
   "deny-ignored": {
-    meaning: "a `deny` rule excludes no caller that another rule admits",
+    meaning: "a deny rule excludes no caller that another rule admits",
     changes: [{ file: decide, take: "if (deny.met) return denyResult(deny.reasons.words, outcomes);", put: "" }],
     within: 10,
   },

@@ -11,22 +11,26 @@ const leader = "src/broker/leader/leader.ts";
 const simLog = "chaos/sim/sim-log-reads.ts";
 const writer = "src/broker/leader/batch-writer.ts";
 /** A beat of a deposed leader does not end it. */
-const stubborn = {
+const ignoresFencing = {
   file: leader,
   take: 'case "fenced":\n        this.finish({ type: "fenced" });',
   put: 'case "fenced":',
 };
 /** Nor does what it hears of a later epoch. */
-const deaf: Change = { file: leader, take: "if (seen <= this.opened.epoch) return;", put: "if (seen >= 0) return;" };
+const ignoresNewerEpoch: Change = {
+  file: leader,
+  take: "if (seen <= this.opened.epoch) return;",
+  put: "if (seen >= 0) return;",
+};
 /** Nor does anything else. */
 const neverDeposed: readonly Change[] = [
-  stubborn,
+  ignoresFencing,
   {
     file: writer,
     take: 'pendingCommands.requeue(commands);\n        return { type: "fenced" };',
     put: "pendingCommands.requeue(commands);\n        return null;",
   },
-  deaf,
+  ignoresNewerEpoch,
 ];
 const stepsDown = "a deposed leader steps down when one of its writes is fenced, and when it hears of a later epoch";
 
@@ -140,7 +144,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     where: "unproven",
     holds: "a broker that has read them returns them too",
   },
-  "ended-not-handed-back": {
+  "ended-not-reasserted": {
     meaning: "a session that was lost together with its end may be created again",
     changes: [
       {
@@ -216,8 +220,8 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
         take: "const { lessees, left } = ticket.round;",
         put: "if (ticket.round.lessees.length === 0) this.leaseRequests.grantAfterCommit(ticket.round, this.#parts.state.applied);\n    const { lessees, left } = ticket.round;",
       },
-      stubborn,
-      deaf,
+      ignoresFencing,
+      ignoresNewerEpoch,
     ],
     within: 60,
     holds: "a deposed leader steps down at the next beat, and when it hears of a later epoch",
@@ -262,7 +266,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     where: "regional",
     holds: "while the leader answers, a region's nodes have their leases from the leader, which waits for them itself",
   },
-  "finalize-unasked": {
+  "finalize-unchecked": {
     meaning: "a level is finalized without a check for nodes that cannot read it",
     changes: [
       {
@@ -299,7 +303,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 10,
   },
-  "kept-on-failure": {
+  "sent-after-failure": {
     meaning: "a batch made behind one that was not written is sent all the same",
     changes: [{ file: writer, take: "this.discard(); // the batch before it", put: "// the batch before it" }],
     within: 60,
@@ -315,7 +319,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 20,
   },
-  "told-before-clean": {
+  "outcome-before-commit": {
     meaning: "a batch's outcome is reported and published when the batch behind it is made, not when it has committed",
     changes: [
       {
@@ -326,7 +330,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 20,
   },
-  "ahead-unseeing": {
+  "ahead-without-check": {
     meaning: "a batch is executed behind one in flight without a check of what that one changes",
     changes: [
       { file: writer, take: "used: inFlight?.used ?? null }", put: "used: null }" },
@@ -339,7 +343,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     within: 40,
     holds: "the log compares the version of each stream that is written",
   },
-  "goodbye-of-another": {
+  "foreign-goodbye": {
     meaning: "a broker releases a boot because another node said goodbye in its name",
     changes: [
       {
@@ -366,12 +370,12 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [{ file: projection, take: "return this.#deny(recorded.stream, recorded);", put: "return [];" }],
     within: 20,
   },
-  "unknown-passed-over": {
+  "unknown-skipped": {
     meaning: "an event of an unknown type that could change decisions is skipped",
     changes: [{ file: projection, take: "this.#degraded = recorded.type;", put: "" }],
     within: 60,
   },
-  "lost-token-taken": {
+  "lost-token-accepted": {
     meaning: "a token of a lost suffix is as valid as any",
     changes: [
       {

@@ -35,7 +35,7 @@ export const cheapest = [
   "token-ignored",
   "cut-not-awaited",
   "fresh-at-receipt",
-  "bytes-without-a-look",
+  "bytes-unchecked",
   "no-gap-detection",
   "capture-not-kept",
 ];

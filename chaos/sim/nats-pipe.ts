@@ -9,7 +9,7 @@
 import type { SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
 
-const lookEveryMs = 50;
+const pollEveryMs = 50;
 const sentAgainMs = 200;
 
 export class Pipe {
@@ -81,7 +81,7 @@ export class Pipe {
   #lookAgain(): void {
     if (this.#looking) return;
     this.#looking = true;
-    this.#world.after(lookEveryMs, () => {
+    this.#world.after(pollEveryMs, () => {
       this.#looking = false;
       this.#flush();
     });

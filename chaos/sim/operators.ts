@@ -11,7 +11,7 @@ export const operatorFaults = {
   upgrade,
   /** For a while the leader truncates every event that retention does not require. */
   truncate: ({ actors }) => ({
-    about: "no event is kept that two snapshots hold and nobody needs",
+    about: "only events that must be kept are kept",
     undo: actors.keepNothing(),
   }),
   snapshot({ actors }) {

@@ -16,7 +16,7 @@ const leaderWaits =
   "while the leader answers, a region's nodes have their leases from the leader, which waits for them itself";
 
 export const regionMutants: Readonly<Record<string, Mutant>> = {
-  "mark-unheeded": {
+  "mark-ignored": {
     meaning: "a boot names the one that it replaces though that one's leases by age may count",
     changes: [{ file: core, take: 'mark === "on the disk" ? "nobody" : "last boot"', put: '"last boot"' }],
     beside: [alwaysByAge],
@@ -94,7 +94,7 @@ export const regionMutants: Readonly<Record<string, Mutant>> = {
     where: "regional",
     holds: leaderWaits,
   },
-  "age-not-said": {
+  "age-not-reported": {
     meaning: "a grant by age says that the region's own lease is new",
     changes: [
       { file: granter, take: "const ageMs = Math.max(0, at.monotonic - lease.freshSinceMs);", put: "const ageMs = 0;" },

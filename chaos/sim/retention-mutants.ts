@@ -2,7 +2,7 @@
 import type { Change, Mutant } from "./mutant.ts";
 
 const run = "src/broker/snapshots/snapshot-run.ts";
-/** Nothing but a plan: nobody keeps anything, from the beginning on, and there are many snapshots. */
+/** A plan in which nothing is kept from the start and snapshots are frequent. */
 const keepsNothing: Change = {
   file: "chaos/sim/cluster-setup.ts",
   take: 'const rules = { everyEvents, retentionMs: 0, hold: "everything" as "everything" | "nothing" };',
@@ -33,7 +33,7 @@ export const retentionMutants: Readonly<Record<string, Mutant>> = {
     within: 20,
     where: "operators",
   },
-  "older-unread": {
+  "older-snapshot-unread": {
     meaning: "events are dropped though the older snapshot was never read back from the disk",
     changes: [
       {

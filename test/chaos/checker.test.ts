@@ -34,8 +34,8 @@ describe("nothing is permitted after a complete receipt", () => {
   });
 
   test("an incomplete receipt promises nothing", () => {
-    const wish = { type: "revoke-session", session: "s1" } as const;
-    const incomplete = command({ op: "revoke-1", wish, begin: 100, end: 120 });
+    const intent = { type: "revoke-session", session: "s1" } as const;
+    const incomplete = command({ op: "revoke-1", intent, begin: 100, end: 120 });
     assert.deepEqual(violationsOf([session(), ...incomplete, request({ begin: 300, end: 303, ...permitted })]), []);
   });
 
@@ -55,7 +55,7 @@ describe("nothing is permitted after a complete receipt", () => {
   test("the revocation of a user cuts the sessions below its position, and none that came later", () => {
     const revoked = command({
       op: "revoke-1",
-      wish: { type: "revoke-user", user: "alice" },
+      intent: { type: "revoke-user", user: "alice" },
       begin: 100,
       end: 120,
       complete: 200,
@@ -77,8 +77,8 @@ describe("nothing is permitted after a complete receipt", () => {
 });
 
 describe("without a receipt, a revocation holds once every lease from before it is over", () => {
-  const wish = { type: "revoke-session", session: "s1" } as const;
-  const acknowledged = command({ op: "revoke-1", wish, begin: 100, end: 120 });
+  const intent = { type: "revoke-session", session: "s1" } as const;
+  const acknowledged = command({ op: "revoke-1", intent, begin: 100, end: 120 });
   const late = { begin: 5_121, end: 5_130, arrived: 5_122, sent: 5_123 };
 
   test("a request that began after that and was answered by the upstream is a violation", () => {
@@ -109,9 +109,9 @@ describe("without a receipt, a revocation holds once every lease from before it 
 
   test("a removal that an addition followed before that may have been applied together with it", () => {
     const pair = { user: "alice", group: "eng" };
-    const removal = command({ op: "revoke-1", wish: { type: "remove-member", ...pair }, begin: 100, end: 120 });
+    const removal = command({ op: "revoke-1", intent: { type: "remove-member", ...pair }, begin: 100, end: 120 });
     const addition = command(
-      { op: "add-1", wish: { type: "add-member", ...pair }, begin: 4_000, end: 4_005, position: 25 },
+      { op: "add-1", intent: { type: "add-member", ...pair }, begin: 4_000, end: 4_005, position: 25 },
       { changed: false },
     );
     const stream = request({ begin: 50, end: 60, arrived: 52, sent: 53 }, { kind: "websocket", route: "eng" });
@@ -148,7 +148,7 @@ describe("a session ends by itself when it expires", () => {
 test("who is suspended is cut off like somebody all of whose sessions are revoked", () => {
   const suspended = command({
     op: "revoke-1",
-    wish: { type: "suspend-user", user: "alice" },
+    intent: { type: "suspend-user", user: "alice" },
     begin: 100,
     end: 120,
     complete: 200,
@@ -209,12 +209,12 @@ describe("not another byte passes after a complete receipt", () => {
 describe("who was removed from a group stays out of its route until somebody adds them again", () => {
   const pair = { user: "alice", group: "eng" };
   const removal = command(
-    { op: "remove-1", wish: { type: "remove-member", ...pair }, begin: 100, end: 120, complete: 200, position: 20 },
+    { op: "remove-1", intent: { type: "remove-member", ...pair }, begin: 100, end: 120, complete: 200, position: 20 },
     { commandId: "command-revoke-1" },
   );
   const addition = (begin: number, position: number): ReturnType<typeof command> =>
     command(
-      { op: "add-1", wish: { type: "add-member", ...pair }, begin, end: begin + 5, position },
+      { op: "add-1", intent: { type: "add-member", ...pair }, begin, end: begin + 5, position },
       {
         changed: false,
       },
@@ -260,8 +260,8 @@ describe("who was removed from a group stays out of its route until somebody add
 test("who was never put into a group is not let through to its route", () => {
   const nobody = { isFirstMember: () => false };
   const onEng = request({ begin: 300, end: 303, ...permitted }, { route: "eng" });
-  const wish = { type: "add-member", user: "alice", group: "eng" } as const;
-  const added = command({ op: "revoke-1", wish, begin: 250, end: 255 });
+  const intent = { type: "add-member", user: "alice", group: "eng" } as const;
+  const added = command({ op: "revoke-1", intent, begin: 250, end: 255 });
   assert.deepEqual(violationsOf([session(), onEng], ending(), nobody), ["permitted-without-right"]);
   assert.deepEqual(violationsOf([session(), ...added, onEng], ending(), nobody), []);
   assert.deepEqual(violationsOf([session(), onEng]), []);
@@ -280,12 +280,12 @@ describe("who has a right is not turned away for reasons of ours", () => {
   test("a session whose revocation had begun may be told to sign in", () => {
     const later = request({ begin: 101, end: 110 }, { status: 302 });
     assert.deepEqual(violationsOf([session(), ...revocation(200), later]), []);
-    const user = command({ op: "revoke-1", wish: { type: "revoke-user", user: "alice" }, begin: 100, end: 120 });
+    const user = command({ op: "revoke-1", intent: { type: "revoke-user", user: "alice" }, begin: 100, end: 120 });
     assert.deepEqual(violationsOf([session(), ...user, later]), []);
   });
 
   test("a revocation of the user that was over before the session began does not count", () => {
-    const user = command({ op: "revoke-1", wish: { type: "revoke-user", user: "alice" }, begin: 1, end: 2 });
+    const user = command({ op: "revoke-1", intent: { type: "revoke-user", user: "alice" }, begin: 1, end: 2 });
     const late = session({ begin: 3 * nsPerMs });
     assert.deepEqual(violationsOf([late, ...user, refusal(302)]), ["told-to-sign-in"]);
   });
@@ -296,7 +296,7 @@ describe("who has a right is not turned away for reasons of ours", () => {
     assert.deepEqual(violationsOf([session(), refusal(403, "eng")], ending(), nobody), []);
     const removal = command({
       op: "revoke-1",
-      wish: { type: "remove-member", user: "alice", group: "eng" },
+      intent: { type: "remove-member", user: "alice", group: "eng" },
       begin: 40,
       end: 45,
     });
@@ -306,7 +306,7 @@ describe("who has a right is not turned away for reasons of ours", () => {
 
 describe("what was acknowledged is in the log", () => {
   const done = (over: Parameters<typeof command>[1] = {}): ReturnType<typeof command> =>
-    command({ op: "revoke-1", wish: { type: "revoke-session", session: "s1" }, begin: 100, end: 120 }, over);
+    command({ op: "revoke-1", intent: { type: "revoke-session", session: "s1" }, begin: 100, end: 120 }, over);
 
   test("a command whose place holds its event is fine", () => {
     assert.deepEqual(violationsOf([session(), ...done()]), []);
@@ -343,7 +343,7 @@ describe("what was acknowledged is in the log", () => {
   test("a command that began after another was acknowledged stands behind it", () => {
     const early = command({
       op: "a",
-      wish: { type: "revoke-session", session: "s2" },
+      intent: { type: "revoke-session", session: "s2" },
       begin: 10,
       end: 20,
       position: 21,
@@ -352,7 +352,7 @@ describe("what was acknowledged is in the log", () => {
     assert.deepEqual(violationsOf([...early, ...done()], ending(causes)), ["order-reversed"]);
     const overlapping = command({
       op: "a",
-      wish: { type: "revoke-session", session: "s2" },
+      intent: { type: "revoke-session", session: "s2" },
       begin: 10,
       end: 101,
       position: 21,

@@ -57,8 +57,8 @@ describe("when a standby that lagged behind was promoted", () => {
   });
 
   test("a lost removal from a group is undone: who was removed may be let through again", () => {
-    const wish = { type: "remove-member", user: "alice", group: "eng" } as const;
-    const removed = command({ op: "remove-1", wish, begin: 100, end: 120, complete: 140 });
+    const intent = { type: "remove-member", user: "alice", group: "eng" } as const;
+    const removed = command({ op: "remove-1", intent, begin: 100, end: 120, complete: 140 });
     const passes = request({ begin: 900, end: 910, arrived: 902, sent: 903 }, { route: "eng" });
     const entries = [session(), ...durabilityOf(removed, "asynchronous"), promotion(100, 500), passes];
     assert.deepEqual(violationsOf(entries, survivor(15)), []);
@@ -74,9 +74,9 @@ describe("when a standby that lagged behind was promoted", () => {
   });
 
   test("positions begin again: a revocation of the new epoch covers sessions of the old one", () => {
-    const wish = { type: "revoke-user", user: "alice" } as const;
+    const intent = { type: "revoke-user", user: "alice" } as const;
     const link = { epoch: 2, position: 16, hash: hashAt(1_016) };
-    const all = command({ op: "revoke-all", wish, begin: 600, end: 620, complete: 640 }, { link, changed: false });
+    const all = command({ op: "revoke-all", intent, begin: 600, end: 620, complete: 640 }, { link, changed: false });
     const passes = request({ begin: 900, end: 910, arrived: 902, sent: 903 });
     const early = session({ position: 12 });
     assert.deepEqual(violationsOf([early, ...all, promotion(100, 500), passes], survivor(15)), [

@@ -28,8 +28,8 @@ test("what a fault cost is told apart from what went on outside of it", () => {
     permitted(2_400, "e"),
   ]);
   const { outside, within } = measure(history, options);
-  assert.deepEqual(outside, { permitted: 2, asked: 2, byStatus: {} });
-  assert.deepEqual(within, { permitted: 2, asked: 3, byStatus: { 503: 1 } });
+  assert.deepEqual(outside, { permitted: 2, requested: 2, byStatus: {} });
+  assert.deepEqual(within, { permitted: 2, requested: 3, byStatus: { 503: 1 } });
 });
 
 test("only those who surely had a right count, and only where a proxy was there", () => {
@@ -41,7 +41,7 @@ test("only those who surely had a right count, and only where a proxy was there"
     request({ begin: 60, end: 61 }, { id: "down", outcome: "unknown", problem: "ECONNREFUSED" }),
     request({ begin: 70, end: 75 }, { id: "stranger", session: "nobody-knows" }),
   ]);
-  assert.deepEqual(measure(history, options).outside, { permitted: 1, asked: 1, byStatus: {} });
+  assert.deepEqual(measure(history, options).outside, { permitted: 1, requested: 1, byStatus: {} });
 });
 
 test("the time to a complete receipt runs from the first asking", () => {
@@ -53,11 +53,11 @@ test("the time to a complete receipt runs from the first asking", () => {
 });
 
 test("commands are counted once, however often they were sent", () => {
-  const wish = { type: "revoke-session", session: "s1" } as const;
+  const intent = { type: "revoke-session", session: "s1" } as const;
   const history = historyOf([
-    ...command({ op: "a", wish, begin: 1, end: 2 }, { outcome: "unknown", link: null }),
-    ...command({ op: "a", wish, begin: 3, end: 4 }),
-    ...command({ op: "b", wish, begin: 5, end: 6 }, { outcome: "refused", link: null }),
+    ...command({ op: "a", intent, begin: 1, end: 2 }, { outcome: "unknown", link: null }),
+    ...command({ op: "a", intent, begin: 3, end: 4 }),
+    ...command({ op: "b", intent, begin: 5, end: 6 }, { outcome: "refused", link: null }),
   ]);
   assert.deepEqual(measure(history, options).commands, { "revoke-session": { done: 1, refused: 1, unknown: 0 } });
 });

@@ -8,13 +8,13 @@ import {
   type Ending,
   type Entry,
   historyOf,
+  type Intent,
   type LoggedEvent,
   nsPerMs,
   type ReceiptEntry,
   type ReceivedEntry,
   type RequestEntry,
   type SessionEntry,
-  type Wish,
 } from "../../chaos/history.ts";
 import type { Check } from "../../chaos/violation.ts";
 
@@ -83,17 +83,24 @@ export const arrived = (atMs: number, id = "r1"): ArrivedEntry => ({ type: "arri
 
 export const hashAt = (position: number): string => String(position).padStart(64, "0");
 
-type CommandMs = Readonly<{ op: string; wish: Wish; begin: number; end: number; position?: number; complete?: number }>;
+type CommandMs = Readonly<{
+  op: string;
+  intent: Intent;
+  begin: number;
+  end: number;
+  position?: number;
+  complete?: number;
+}>;
 
 /** Done at a position, with a receipt that was complete at `complete`. */
 export function command(
-  { op, wish, begin, end, position = 20, complete }: CommandMs,
+  { op, intent, begin, end, position = 20, complete }: CommandMs,
   over: Partial<CommandEntry> = {},
 ): Entry[] {
   const done: CommandEntry = {
     type: "command",
     op,
-    wish,
+    intent,
     commandId: `command-${op}`,
     begin: at(begin),
     end: at(end),
@@ -118,7 +125,7 @@ export function command(
 }
 
 export const revocation = (complete: number): Entry[] =>
-  command({ op: "revoke-1", wish: { type: "revoke-session", session: "s1" }, begin: 100, end: 120, complete });
+  command({ op: "revoke-1", intent: { type: "revoke-session", session: "s1" }, begin: 100, end: 120, complete });
 
 /** A log of 30 events in which each command that is named caused the event at its position. */
 export function ending(

@@ -59,7 +59,7 @@ export function watchAnnounced(truth: GroundTruth): Monitor {
           const [at, of] = [truth.find(recorded), snapshot && truth.find(snapshot.link)];
           const isSo = of !== undefined && at !== undefined && of.link.position === position && chains.contains(at, of);
           if (isSo) continue;
-          const is = snapshot === undefined ? "nobody has saved" : `is of ${formatLink(snapshot.link)}`;
+          const is = snapshot === undefined ? "no broker has saved" : `is of ${formatLink(snapshot.link)}`;
           const what = `the log says at ${formatLink(recorded)} that a snapshot was taken at ${position}, which ${is}`;
           findings.add("snapshot-announced", what, snapshot === undefined ? [fact] : [snapshot, fact]);
         }

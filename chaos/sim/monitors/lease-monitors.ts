@@ -48,7 +48,7 @@ export function watchLeases(truth: GroundTruth, leaseTracker: LeaseTracker): Mon
         voided === null ? [fact] : [fact, voided];
       findings.add(
         voided === null ? 20 : 19,
-        `${fact.process} lets something pass at ${formatLink(point.link)}: ${why}`,
+        `${fact.process} lets a request pass at ${formatLink(point.link)}: ${why}`,
         facts,
       );
       return;
@@ -125,7 +125,7 @@ export function watchGrants(truth: GroundTruth, leaseTracker: LeaseTracker): Mon
       if (!rows.some(({ windowMs }) => windowMs >= fact.windowMs))
         findings.add(
           "lessee-row",
-          `${fact.process} grants ${fact.windowMs} ms to ${fact.node}, of whom no row says so`,
+          `${fact.process} grants ${fact.windowMs} ms to ${fact.node}, but no row records that`,
           [fact],
         );
     }
@@ -145,7 +145,7 @@ export function watchGrants(truth: GroundTruth, leaseTracker: LeaseTracker): Mon
     const renew = leaseTracker.taken(fact);
     const grant = ((fact.agedMs ?? null) === null ? sent : aged).get(grantKey(fact));
     if (renew === undefined || grant === undefined) {
-      const why = renew === undefined ? "which this boot did not send" : "which nobody answered so";
+      const why = renew === undefined ? "which this boot did not send" : "which no broker answered so";
       findings.add("grant-origin", `${fact.process} takes a grant for renew ${fact.nonce}, ${why}`, [fact]);
     }
   }
@@ -153,7 +153,7 @@ export function watchGrants(truth: GroundTruth, leaseTracker: LeaseTracker): Mon
   function checkLeft(fact: SimFactOf<"boot-left">): void {
     for (const node of truth.nodes.values()) {
       if (node.node !== fact.node || node.boot !== fact.boot || !node.up || node.leaving !== null) continue;
-      findings.add("left-alive", `${fact.process} lets go of ${fact.node} (${fact.how}), which is running`, [fact]);
+      findings.add("left-alive", `${fact.process} removes ${fact.node} (${fact.how}), which is running`, [fact]);
     }
   }
 

@@ -44,7 +44,7 @@ export function watchConvergence(truth: GroundTruth, leaseTracker: LeaseTracker)
     const leaders = [...leading.values()];
     const [leader] = leaders;
     if (leaders.length !== 1 || leader === undefined || leader.epoch !== truth.head.link.epoch) {
-      const who = leaders.map(({ process, epoch }) => `${process} in epoch ${epoch}`).join(", ") || "nobody";
+      const who = leaders.map(({ process, epoch }) => `${process} in epoch ${epoch}`).join(", ") || "no broker";
       findings.add(37, `in the end ${who} leads, and the log is in epoch ${truth.head.link.epoch}`, [
         over,
         ...leaders,

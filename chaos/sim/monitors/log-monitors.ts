@@ -38,7 +38,7 @@ export function watchChain(truth: GroundTruth): Monitor {
       previous = recorded;
     }
     if (fact.head.hash !== previous.hash)
-      findings.add(1, `the head is told as ${formatLink(fact.head)}, and is ${formatLink(previous)}`, [fact]);
+      findings.add(1, `the head is reported as ${formatLink(fact.head)}, and is ${formatLink(previous)}`, [fact]);
   }
   return { invariants: [1, 4, 5], before: { wrote: check } };
 }

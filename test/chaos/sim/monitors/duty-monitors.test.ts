@@ -33,7 +33,7 @@ test("the log may speak of a snapshot that was saved, of its own history, and of
   const saved = (history: History) =>
     history.tell("snapshot-built", { ...broker, link: history.head, digest: "d2", id });
   isKept(taken(saved(History.begun())));
-  isBroken(taken(History.begun()), "snapshot-announced", /which nobody has saved/);
+  isBroken(taken(History.begun()), "snapshot-announced", /which no broker has saved/);
   const elsewhere = saved(History.begun());
   isBroken(taken(elsewhere, (elsewhere.head.position - 1) as never), "snapshot-announced", /which is of 1\.2/);
 });

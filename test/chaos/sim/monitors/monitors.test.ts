@@ -494,7 +494,7 @@ test("38: what holds more than its bound is found", () => {
 
 test("a grant without a row, on a stale head, of nobody, and the end of a boot that runs are found", () => {
   const rowless = History.begun().later(10).renew().grant({ windowMs: 16_000 });
-  isBroken(rowless, "lessee-row", /of whom no row says so/);
+  isBroken(rowless, "lessee-row", /but no row records that/);
   const history = History.begun().create("s2");
   const head = history.applied;
   isBroken(history.renew().later(5).grant({ head }), "grant-complete", /was acknowledged before the renew left/);
