@@ -1,4 +1,7 @@
-/** What only a real browser can tell: which cookies it keeps back, what it says of where a request came from. */
+/**
+ * Behaviour that only a real browser shows: which cookies it withholds, and what it reports about the origin of a
+ * request.
+ */
 import assert from "node:assert/strict";
 import { after, before, type TestContext, test } from "node:test";
 import { type Browser, chromium, type Page } from "playwright-core";
@@ -6,7 +9,7 @@ import { findChromium } from "../../support/chromium.ts";
 import { startWorld, type World, type WorldOptions } from "./support.ts";
 
 const executablePath = findChromium();
-const options = { skip: executablePath === undefined ? "no Chromium on this machine" : false, timeout: 120_000 };
+const options = { skip: executablePath === undefined ? "Chromium is not installed" : false, timeout: 120_000 };
 let browser: Browser | undefined;
 
 before(async () => {
@@ -29,7 +32,7 @@ async function answerForm(page: Page, user: string): Promise<void> {
 
 for (const sameSite of ["lax", "strict", "none"] as const) {
   test(
-    `with a session cookie that is ${sameSite}, signing in ends on the page, and a second route on its own`,
+    `with SameSite=${sameSite}, sign-in ends on the requested page, and a second route needs no further form`,
     options,
     async (t) => {
       const { world, page } = await start(t, { cookie: { sameSite } });
@@ -54,7 +57,7 @@ for (const [query, page_] of [
   ],
 ] as const)
   test(
-    `an address with a query of ${query.length} characters survives sign-in, and no other line is long`,
+    `an address with a query of ${query.length} characters survives sign-in, and all other header lines stay short`,
     options,
     async (t) => {
       const { world, page } = await start(t);
@@ -76,15 +79,15 @@ for (const [query, page_] of [
   );
 
 test(
-  "the page that ends such a sign-in leads nowhere but to what the tab itself kept on its own origin",
+  "the page that ends such a sign-in leads only to the address that the tab stored on its own origin",
   options,
   async (t) => {
     const { world, page } = await start(t);
     await page.goto(world.url("app"));
     await answerForm(page, "alice");
     await page.waitForURL(world.url("app"));
-    const visit = async (kept: string, query: string): Promise<string> => {
-      await page.evaluate(`sessionStorage.setItem("pomerium_address", ${JSON.stringify(kept)})`);
+    const visit = async (stored: string, query: string): Promise<string> => {
+      await page.evaluate(`sessionStorage.setItem("pomerium_address", ${JSON.stringify(stored)})`);
       await page.goto(world.url("app", `/.pomerium/return?${query}`));
       await page.waitForFunction('document.body.textContent.startsWith("hello alice")');
       return page.url();
@@ -92,18 +95,18 @@ test(
     const evil = `${world.idpUrl.origin}/evil`;
     assert.equal(await visit(`id-1 ${evil}`, "id=id-1&pomerium_redirect_uri=/near"), world.url("app", "/near"));
     assert.equal(await visit("id-1 javascript:alert(1)", "id=id-1"), world.url("app", "/"));
-    const ours = world.url("app", "/far?x=1");
-    assert.equal(await visit(`id-1 ${ours}`, "id=id-2&pomerium_redirect_uri=/near"), world.url("app", "/near"));
-    assert.equal(await visit(`id-1 ${ours}`, "pomerium_redirect_uri=//evil.example/x"), world.url("app", "/"));
+    const ownAddress = world.url("app", "/far?x=1");
+    assert.equal(await visit(`id-1 ${ownAddress}`, "id=id-2&pomerium_redirect_uri=/near"), world.url("app", "/near"));
+    assert.equal(await visit(`id-1 ${ownAddress}`, "pomerium_redirect_uri=//evil.example/x"), world.url("app", "/"));
     assert.equal(
-      await visit(`id-1 ${ours}`, `id=id-3&pomerium_redirect_uri=${encodeURIComponent(evil)}`),
+      await visit(`id-1 ${ownAddress}`, `id=id-3&pomerium_redirect_uri=${encodeURIComponent(evil)}`),
       world.url("app", "/"),
     );
-    assert.equal(await visit(`id-1 ${ours}`, "id=id-1"), ours);
+    assert.equal(await visit(`id-1 ${ownAddress}`, "id=id-1"), ownAddress);
   },
 );
 
-test("two tabs that began in a fresh browser both arrive", options, async (t) => {
+test("two tabs that start sign-in in a fresh browser both reach their page", options, async (t) => {
   const { world, page } = await start(t);
   const other = await page.context().newPage();
   await Promise.all([page.goto(world.url("app", "/one")), other.goto(world.url("app", "/two"))]);
@@ -113,13 +116,13 @@ test("two tabs that began in a fresh browser both arrive", options, async (t) =>
   ] as const) {
     await answerForm(tab, "bob");
     await tab.waitForLoadState();
-    if (tab.url().startsWith(world.idpUrl.href)) await answerForm(tab, "bob"); // its cookie was the other tab's
+    if (tab.url().startsWith(world.idpUrl.href)) await answerForm(tab, "bob"); // the other tab's state cookie had replaced its own
     await tab.waitForURL(world.url("app", path));
     assert.match((await tab.textContent("body")) ?? "", /^hello bob/);
   }
 });
 
-test("the button signs out; a link on a page of another site only asks", options, async (t) => {
+test("the button signs out; a link on another site leads to a confirmation page", options, async (t) => {
   const { world, page } = await start(t);
   await page.goto(world.url("app"));
   await answerForm(page, "alice");
@@ -138,7 +141,7 @@ test("the button signs out; a link on a page of another site only asks", options
   await page.waitForSelector("[data-page=demo-sign-in]");
 });
 
-test("a link of the application's own page signs out at once", options, async (t) => {
+test("a link on the application's own page signs out at once", options, async (t) => {
   const { world, page } = await start(t);
   await page.goto(world.url("app"));
   await answerForm(page, "alice");
@@ -149,7 +152,7 @@ test("a link of the application's own page signs out at once", options, async (t
   assert.equal(world.replica.projection.sessionStatus(session?.sessionId ?? assert.fail()).status, "revoked");
 });
 
-test("who is refused may sign in as somebody else", options, async (t) => {
+test("a user without access may sign in with another account", options, async (t) => {
   const { world, page } = await start(t);
   await page.goto(world.url("app", "/.pomerium/"));
   await page.getByRole("link", { name: "Sign in" }).click();

@@ -1,9 +1,9 @@
-/** What answers on every host without a session (docs/pomerium-behaviour.md §2.3), and how the rest refuses. */
+/** Endpoints that every host serves without a session (docs/pomerium-behaviour.md §2.3), and how the others refuse. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { signIn, startWorld } from "./support.ts";
 
-test("ping and healthz: GET and HEAD, nothing else, on every host", async (t) => {
+test("every host serves ping and healthz to GET and HEAD, and to no other method", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   for (const host of ["app", "authenticate", "unknown"]) {
@@ -25,7 +25,7 @@ test("ping and healthz: GET and HEAD, nothing else, on every host", async (t) =>
   }
 });
 
-test("the well-known document names this host, with and without a slash", async (t) => {
+test("the well-known document names the requested host, with and without a trailing slash", async (t) => {
   const world = await startWorld(t);
   for (const path of ["/.well-known/pomerium", "/.well-known/pomerium/"]) {
     const answer = await world.visitor().request(world.url("app", path));
@@ -41,7 +41,7 @@ test("the well-known document names this host, with and without a slash", async 
   }
 });
 
-test("the JWKS: public keys alone, cached for a minute, with a strong validator, readable from anywhere", async (t) => {
+test("the JWKS holds only public keys, is cacheable for a minute, has a strong validator and is readable from every origin", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   for (const host of ["app", "authenticate"]) {
@@ -68,7 +68,7 @@ test("the JWKS: public keys alone, cached for a minute, with a strong validator,
   }
 });
 
-test("slashes, robots and the root of the authenticate host", async (t) => {
+test("the prefix redirects to its trailing slash, and the authenticate host serves its root and robots.txt", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   for (const host of ["app", "authenticate"]) {
@@ -83,7 +83,7 @@ test("slashes, robots and the root of the authenticate host", async (t) => {
   assert.equal(robots.body, "User-agent: *\nDisallow: /\n");
 });
 
-test("what begins or ends something is no business of HEAD", async (t) => {
+test("endpoints that start or end a session refuse HEAD", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
@@ -103,7 +103,7 @@ test("what begins or ends something is no business of HEAD", async (t) => {
     assert.equal((await visitor.request(world.url("app", path), { method: "HEAD" })).status, 200, path);
 });
 
-test("an address of ours that does not exist is 404, as a page or as JSON for whoever accepts only that", async (t) => {
+test("an unknown address under the prefix is 404, as a page, or as JSON if the caller accepts only JSON", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   for (const host of ["app", "authenticate"]) {
@@ -125,7 +125,7 @@ test("an address of ours that does not exist is 404, as a page or as JSON for wh
   }
 });
 
-test("odd methods, bodies and paths are refused without an error of ours", async (t) => {
+test("odd methods, bodies and paths are refused and log no warning", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const ask = async (path: string, more: Parameters<typeof visitor.request>[1]): Promise<number> =>
@@ -143,11 +143,11 @@ test("odd methods, bodies and paths are refused without an error of ours", async
   const form = { "content-type": "application/x-www-form-urlencoded" };
   assert.equal(await ask("/.pomerium/sign_out", { method: "POST", body: long, headers: form }), 413);
   assert.equal(await ask("/.pomerium/user%2f", {}), 404);
-  assert.equal(await ask("//.pomerium/user", {}), 302, "no path of ours: the route decides");
+  assert.equal(await ask("//.pomerium/user", {}), 302, "not under the prefix: the route decides");
   assert.deepEqual(world.warnings, []);
 });
 
-test("the user page of authenticate takes a signed address and drops its query, and refuses another", async (t) => {
+test("the user page of the authenticate host accepts a signed address and drops its query, and refuses an unsigned one", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const { signUrl } = await import("../../../src/auth/authenticate/sign-in/signed-url.ts");

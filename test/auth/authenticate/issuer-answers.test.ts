@@ -1,4 +1,4 @@
-/** Answers of issuers: bounded in size, depth and time, and made of well-formed text. */
+/** Responses of identity providers and issuers are bounded in size, depth and time, and must be well-formed text. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
@@ -12,13 +12,13 @@ import { finish, startOddProvider } from "./odd-provider.ts";
 
 const nested = (depth: number): string => `${"[".repeat(depth)}${"]".repeat(depth)}`;
 
-test("a provider's answer that is too long or nested too deep is no answer, wherever it comes", async (t) => {
+test("a provider's response that is too long or nested too deeply is rejected at every endpoint", async (t) => {
   const endless = { filler: "x".repeat(answerBytesMax) };
   const deep = JSON.parse(`{"filler":${nested(answerDepthMax + 1)}}`) as object;
   for (const path of ["/.well-known/openid-configuration", "/jwks", "/token", "/userinfo"]) {
     for (const body of [endless, deep]) {
       const provider = await startOddProvider(t);
-      provider.instead = (asked) => (asked === path ? { body } : undefined);
+      provider.instead = (requestPath) => (requestPath === path ? { body } : undefined);
       await assert.rejects(
         finish(provider),
         (error) => error instanceof ProviderError && error.kind === "silent",
@@ -28,7 +28,7 @@ test("a provider's answer that is too long or nested too deep is no answer, wher
   }
 });
 
-test("a refresh token whose answer is too long is not sent again", async (t) => {
+test("a refresh token whose response is too long is not sent again", async (t) => {
   const provider = await startOddProvider(t);
   const { tokens } = await finish(provider);
   provider.instead = (path) => (path === "/token" ? { body: { filler: "x".repeat(answerBytesMax) } } : undefined);
@@ -42,13 +42,13 @@ test("brackets in strings do not count as depth", () => {
   assert.equal(isNestedDeeperThan(bytes(`{"a":"[[[[\\"[[[["}`), 1), false);
 });
 
-test("a subject that is no plain text is nobody", () => {
+test("a subject that is not plain text is refused", () => {
   for (const subject of ["", "alice\n", "\u0000", "\ud800", "a\udc00b", "x".repeat(1_001)])
     assert.throws(() => profileOf("https://idp", subject, {}), ProviderError, JSON.stringify(subject));
   assert.equal(profileOf("https://idp", "Ålice 🦊", {}).subject, "Ålice 🦊");
 });
 
-test("claims that are no well-formed text are left out, and line breaks stay", () => {
+test("claims that are not well-formed text are dropped, and line breaks are kept", () => {
   const profile = profileOf("https://idp", "alice", {
     email: "a\u0000@example.com",
     name: "\ud83d",
@@ -63,7 +63,7 @@ test("claims that are no well-formed text are left out, and line breaks stay", (
   assert.ok(!Object.keys(profile.claims).some((name) => name.includes("bad")));
 });
 
-test("claims in a token may be any JSON: deep ones are refused, not followed", () => {
-  const said = JSON.parse(`{"x":${nested(200_000)}}`) as Record<string, unknown>;
-  assert.throws(() => profileOf("https://idp", "alice", said), ProviderError);
+test("deeply nested claims are refused without recursion", () => {
+  const claims = JSON.parse(`{"x":${nested(200_000)}}`) as Record<string, unknown>;
+  assert.throws(() => profileOf("https://idp", "alice", claims), ProviderError);
 });

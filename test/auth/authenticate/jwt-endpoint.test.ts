@@ -1,4 +1,4 @@
-/** `/.pomerium/jwt`: a visitor's assertion, for the pages of one host, where the operator wants that. */
+/** `/.pomerium/jwt`: gives the pages of one host the visitor's assertion, if the operator enables it. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { decodeJwt } from "jose";
@@ -6,7 +6,7 @@ import { signIn, startWorld, type World } from "./support.ts";
 
 const path = "/.pomerium/jwt";
 
-function startHanding(t: TestContext, replica: Partial<World["replica"]> = {}): Promise<World> {
+function startIssuing(t: TestContext, replica: Partial<World["replica"]> = {}): Promise<World> {
   return startWorld(t, {
     deps: (deps) => ({
       ...deps,
@@ -19,8 +19,8 @@ function startHanding(t: TestContext, replica: Partial<World["replica"]> = {}): 
   });
 }
 
-test("whoever is signed in is handed the assertion for that host; a stranger is not, and after a revocation nobody", async (t) => {
-  const world = await startHanding(t);
+test("a signed-in visitor receives the assertion for that host, but not without a session or after a revocation", async (t) => {
+  const world = await startIssuing(t);
   const visitor = world.visitor();
   const script = { headers: { accept: "application/json" } };
   assert.equal((await visitor.request(world.url("app", path), script)).status, 401);
@@ -38,9 +38,9 @@ test("whoever is signed in is handed the assertion for that host; a stranger is 
   assert.equal((await visitor.request(world.url("app", path), script)).status, 401);
 });
 
-test("a node whose lease is over says nothing that is believed elsewhere, and without the flag there is no such address", async (t) => {
+test("a node whose lease has ended issues no assertion, and without the flag the address does not exist", async (t) => {
   let overdueMs = 0;
-  const world = await startHanding(t, { overdueMs: () => overdueMs });
+  const world = await startIssuing(t, { overdueMs: () => overdueMs });
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
   assert.equal((await visitor.request(world.url("app", path))).status, 200);

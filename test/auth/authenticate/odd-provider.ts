@@ -1,6 +1,5 @@
 /**
- * A provider that does what it is told, also what no good provider does: for the answers that the demo provider never
- * gives.
+ * A scriptable identity provider for tests of responses that the demo provider never gives, including malicious ones.
  */
 import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
@@ -15,21 +14,21 @@ type Claims = Record<string, unknown>;
 export type OddProvider = {
   readonly issuer: string;
   readonly client: OidcClient;
-  /** What it claims of the person in ID tokens. */
+  /** The claims of its ID tokens. */
   claims: Claims;
   userinfo: Claims;
-  /** Refresh tokens are good for one use. */
+  /** Used refresh tokens: each is valid once. */
   readonly usedRefreshTokens: Set<string>;
   /** Requests by path. */
   readonly seen: { path: string; authorization: string | undefined; body: URLSearchParams }[];
-  /** Takes the place of the next answers of a path, until it returns undefined. */
+  /** Replaces the response to a request; undefined keeps the usual one. */
   instead: (path: string, body: URLSearchParams) => Answer | undefined | Promise<Answer | undefined>;
   signing: "good" | "another key" | "none";
-  /** Whether a refresh brings an ID token. */
+  /** Whether a refresh response includes an ID token. */
   refreshedIdToken: "with" | "without";
   metadata: Record<string, unknown>;
   count(path: string): number;
-  /** From now on no connection is accepted. */
+  /** Stops accepting connections. */
   close(): void;
 };
 
@@ -153,6 +152,6 @@ export async function startOddProvider(t: TestContext, metadata: Record<string, 
   return provider;
 }
 
-/** As if the browser had come back. */
+/** Completes a sign-in, as if the browser had returned from the provider. */
 export const finish = (provider: OddProvider): ReturnType<OidcClient["finish"]> =>
   provider.client.finish("?code=c1&state=state-1", { state: "state-1", nonce: "nonce-1", verifier: "v".repeat(43) });

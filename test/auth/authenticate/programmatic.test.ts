@@ -1,4 +1,4 @@
-/** Programmatic sign-in: how a command line gets a handle of its own (docs/pomerium-behaviour.md §4.1). */
+/** Programmatic sign-in: how a command-line client gets its own handle (docs/pomerium-behaviour.md §4.1). */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { signInChallenge, tunnelAudience } from "../../../src/auth/index.ts";
@@ -8,14 +8,14 @@ const login = (redirect: string): string =>
   `/.pomerium/api/v1/login?pomerium_redirect_uri=${encodeURIComponent(redirect)}`;
 const redirect = "http://127.0.0.1:4711/done?x=1";
 
-test("a command line gets a handle by way of a browser, and uses it in each of the accepted places", async (t) => {
+test("a command-line client gets a handle through a browser and presents it in each accepted header or parameter", async (t) => {
   const world = await startWorld(t);
   const cli = world.visitor();
-  const asked = await cli.request(world.url("app", login(redirect)));
-  assert.equal(asked.status, 200);
-  assert.equal(asked.headers["content-type"], "text/plain; charset=utf-8");
-  assert.equal(asked.headers["cache-control"], "no-store");
-  const url = new URL(asked.body);
+  const loginResponse = await cli.request(world.url("app", login(redirect)));
+  assert.equal(loginResponse.status, 200);
+  assert.equal(loginResponse.headers["content-type"], "text/plain; charset=utf-8");
+  assert.equal(loginResponse.headers["cache-control"], "no-store");
+  const url = new URL(loginResponse.body);
   assert.equal(url.searchParams.get("pomerium_callback_uri"), world.url("app", "/.pomerium/callback/"));
   assert.equal(url.searchParams.get("pomerium_programmatic"), "true");
 
@@ -46,27 +46,27 @@ test("a command line gets a handle by way of a browser, and uses it in each of t
   assert.equal(inQuery.status, 200);
 
   const elsewhere = { authorization: `Pomerium ${jwt}` };
-  assert.equal((await cli.request(world.url("wiki"), { headers: elsewhere })).status, 401, "no other route takes it");
+  assert.equal((await cli.request(world.url("wiki"), { headers: elsewhere })).status, 401, "no other route accepts it");
   const user = await cli.request(world.url("wiki", "/.pomerium/user"), { headers: elsewhere });
   assert.equal(user.status, 401);
   assert.equal(user.location, null, "a credential in a header is never answered with a redirect");
 });
 
-test("who is signed in in the browser already is not asked again", async (t) => {
+test("a user who is already signed in in the browser sees no form again", async (t) => {
   const world = await startWorld(t);
   const browser = world.visitor();
   await signIn(world, browser, "alice");
-  const asked = await browser.request(world.url("app", login(redirect)));
-  const back = await browser.navigate(asked.body, { until: "http://127.0.0.1:4711" });
+  const loginResponse = await browser.request(world.url("app", login(redirect)));
+  const back = await browser.navigate(loginResponse.body, { until: "http://127.0.0.1:4711" });
   assert.ok(back.location?.searchParams.get("pomerium_jwt"));
 });
 
-test("the handle of a session that is revoked is refused with 401", async (t) => {
+test("the handle of a revoked session is refused with 401", async (t) => {
   const world = await startWorld(t);
   const browser = world.visitor();
   await signIn(world, browser, "alice");
-  const asked = await browser.request(world.url("app", login(redirect)));
-  const back = await browser.navigate(asked.body, { until: "http://127.0.0.1:4711" });
+  const loginResponse = await browser.request(world.url("app", login(redirect)));
+  const back = await browser.navigate(loginResponse.body, { until: "http://127.0.0.1:4711" });
   const headers = { authorization: `Pomerium ${back.location?.searchParams.get("pomerium_jwt")}` };
   assert.equal((await browser.request(world.url("app"), { headers: { ...headers, cookie: "" } })).status, 200);
   const [session] = [...world.replica.projection.sessions()];
@@ -76,7 +76,7 @@ test("the handle of a session that is revoked is refused with 401", async (t) =>
   assert.equal((await cli.request(world.url("app", "/.pomerium/user"), { headers })).status, 401);
 });
 
-test("a login that nobody may have: what is missing, unlisted or in clear", async (t) => {
+test("a login redirect that is missing, unlisted or unencrypted is refused", async (t) => {
   const world = await startWorld(t, { settings: { programmaticRedirectHosts: ["localhost", "cli.example.com"] } });
   const visitor = world.visitor();
   const status = async (path: string, method = "GET"): Promise<number> =>
@@ -102,12 +102,12 @@ test("a login that nobody may have: what is missing, unlisted or in clear", asyn
   assert.equal(await status("/.pomerium/api"), 404);
 });
 
-test("a programmatic callback that somebody else began sets no cookie, and its handle goes nowhere unlisted", async (t) => {
+test("a programmatic callback that another user started sets no cookie", async (t) => {
   const world = await startWorld(t);
   const attacker = world.visitor();
   await signIn(world, attacker, "bob");
-  const asked = await attacker.request(world.url("app", login(redirect)));
-  const handover = (await attacker.request(asked.body)).location ?? assert.fail();
+  const loginResponse = await attacker.request(world.url("app", login(redirect)));
+  const handover = (await attacker.request(loginResponse.body)).location ?? assert.fail();
   assert.equal(handover.pathname, "/.pomerium/callback/");
   const victim = world.visitor();
   const answer = await victim.request(handover);
@@ -116,25 +116,25 @@ test("a programmatic callback that somebody else began sets no cookie, and its h
   assert.deepEqual(victim.cookieNames("app.localhost"), []);
 });
 
-test("a redirect that is no longer listed is refused when the callback comes", async (t) => {
+test("a redirect that is no longer listed is refused at the callback", async (t) => {
   const hosts = ["localhost"];
   const world = await startWorld(t, { settings: { programmaticRedirectHosts: hosts } });
   const browser = world.visitor();
   await signIn(world, browser, "alice");
-  const asked = await browser.request(world.url("app", login(redirect)));
+  const loginResponse = await browser.request(world.url("app", login(redirect)));
   hosts.pop();
-  const answer = await browser.navigate(asked.body);
+  const answer = await browser.navigate(loginResponse.body);
   assert.equal(answer.status, 400);
   assert.ok(!answer.body.includes("pomerium_jwt"));
 });
 
-test("a command line may sign in at the authenticate host, and its handle counts there and for tunnels alone", async (t) => {
+test("a command-line client may sign in at the authenticate host, and its handle is valid only there and for tunnels", async (t) => {
   const world = await startWorld(t);
   const browser = world.visitor();
   await signIn(world, browser, "alice");
-  const asked = await browser.request(world.url("authenticate", login(redirect)));
-  assert.equal(asked.status, 200, asked.body);
-  const back = await browser.navigate(asked.body, { until: "http://127.0.0.1:4711" });
+  const loginResponse = await browser.request(world.url("authenticate", login(redirect)));
+  assert.equal(loginResponse.status, 200, loginResponse.body);
+  const back = await browser.navigate(loginResponse.body, { until: "http://127.0.0.1:4711" });
   const jwt = back.location?.searchParams.get("pomerium_jwt") ?? assert.fail(back.body);
   const handle = await world.deps.handles.verify(jwt);
   assert.ok(handle !== "invalid");
@@ -145,12 +145,12 @@ test("a command line may sign in at the authenticate host, and its handle counts
   assert.equal(JSON.parse(user.body).sub, "alice");
   const stranger = await cli.request(world.url("authenticate", "/.pomerium/user"));
   assert.deepEqual([stranger.status, stranger.headers["www-authenticate"]], [401, signInChallenge]);
-  assert.equal((await cli.request(world.url("app"), { headers })).status, 401, "no HTTP route takes it");
+  assert.equal((await cli.request(world.url("app"), { headers })).status, 401, "no HTTP route accepts it");
   const seized = new URL(world.url("authenticate", "/.pomerium/callback/"));
   assert.equal((await browser.request(seized)).status, 400, "an unsigned callback");
 });
 
-test("only the handle of a person's own machine counts for tunnels: not a cookie, not that of a listed site", async (t) => {
+test("only a handle that was sent to the user's own machine is valid for tunnels, not a cookie and not that of a listed site", async (t) => {
   const world = await startWorld(t, { settings: { programmaticRedirectHosts: ["localhost", "cli.example.com"] } });
   const browser = world.visitor();
   await signIn(world, browser, "alice");
@@ -164,8 +164,8 @@ test("only the handle of a person's own machine counts for tunnels: not a cookie
     ["https://cli.example.com", ["app.localhost"]],
     ["http://127.0.0.1:4711", ["app.localhost", tunnelAudience]],
   ] as const) {
-    const asked = await browser.request(world.url("app", login(to)));
-    const back = await browser.navigate(asked.body, { until: to });
+    const loginResponse = await browser.request(world.url("app", login(to)));
+    const back = await browser.navigate(loginResponse.body, { until: to });
     const jwt = back.location?.searchParams.get("pomerium_jwt") ?? assert.fail(back.body);
     assert.deepEqual(await audienceOf(jwt), audience);
   }

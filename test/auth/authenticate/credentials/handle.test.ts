@@ -1,4 +1,4 @@
-/** Session handles: what is believed, and where. */
+/** Session handles: which tokens are accepted, and for which hosts. */
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
 import { test } from "node:test";
@@ -21,7 +21,7 @@ const handle: SessionHandle = {
   audience: ["app.example.com"],
 };
 
-test("a handle has Pomerium's shape, says what it needs, and comes back as it was", async () => {
+test("a handle has Pomerium's format, carries its required log position, and verifies to an equal handle", async () => {
   const token = await codec.issue(handle);
   assert.deepEqual(decodeProtectedHeader(token), { alg: "HS256", typ: "JWT" });
   const claims = decodeJwt(token);
@@ -36,7 +36,7 @@ test("a handle has Pomerium's shape, says what it needs, and comes back as it wa
   assert.deepEqual(await codec.verify(token), handle);
 });
 
-test("a cookie with a handle takes at most 1 KB, and a longer one is refused where it is made", async () => {
+test("a cookie with a handle takes at most 1 KB, and a longer one is refused when it is created", async () => {
   const options = { domain: null, path: "/", httpOnly: true, sameSite: "lax", maxAgeS: 1 } as const;
   const host = `${"a-long-label-of-a-host".repeat(2)}.${"department".repeat(5)}.example.com`;
   const long = createHandleCodec({ issuer: host, keys: [key], nowS });
@@ -53,7 +53,7 @@ test("a cookie with a handle takes at most 1 KB, and a longer one is refused whe
   assert.throws(() => setCookie("name", `${value}v`, options), { code: "ERR_AUTH_COOKIE_TOO_LONG" });
 });
 
-test("a token seen before is verified without waiting, and gives the same handle", async () => {
+test("a token seen before is verified synchronously and gives the same handle", async () => {
   const fresh = createHandleCodec({ issuer, keys: [key], nowS });
   const token = await fresh.issue(handle);
   const first = fresh.verify(token);
@@ -64,7 +64,7 @@ test("a token seen before is verified without waiting, and gives the same handle
   assert.equal(again, known);
 });
 
-test("rubbish pushes no good token out of the cache", async () => {
+test("invalid tokens evict no valid token from the cache", async () => {
   const small = createHandleCodec({ issuer, keys: [key], nowS, cacheBytesMax: 4_096 });
   const token = await small.issue(handle);
   await small.verify(token);
@@ -72,7 +72,7 @@ test("rubbish pushes no good token out of the cache", async () => {
   assert.ok(!(small.verify(token) instanceof Promise));
 });
 
-test("a handle has one spelling: no other base64 of it is verified, nor kept", async () => {
+test("a handle has one spelling: other base64 encodings of it are neither verified nor cached", async () => {
   const fresh = createHandleCodec({ issuer, keys: [key], nowS });
   const token = await fresh.issue(handle);
   const [header = "", payload = "", signature = ""] = token.split(".");
@@ -97,58 +97,57 @@ test("a handle has one spelling: no other base64 of it is verified, nor kept", a
   assert.deepEqual(await fresh.verify(token), handle);
 });
 
-test("verified handles are kept within a bound in bytes", async () => {
+test("the cache of verified handles is bounded in bytes", async () => {
   const small = createHandleCodec({ issuer, keys: [key], nowS, cacheBytesMax: 8_192 });
   const tokens = await Promise.all(
     Array.from({ length: 20 }, (_, i) => small.issue({ ...handle, sessionId: `session-${i}` as SessionId })),
   );
   for (const token of tokens) await small.verify(token);
-  const kept = tokens.filter((token) => !(small.verify(token) instanceof Promise));
-  assert.ok(kept.length >= 1 && kept.length <= 8, `${kept.length} are kept`);
+  const cached = tokens.filter((token) => !(small.verify(token) instanceof Promise));
+  assert.ok(cached.length >= 1 && cached.length <= 8, `${cached.length} are cached`);
 });
 
-async function forged(claims: Record<string, unknown>, how: { key?: Uint8Array; alg?: string; typ?: string } = {}) {
+async function forge(claims: Record<string, unknown>, options: { key?: Uint8Array; alg?: string; typ?: string } = {}) {
   return new SignJWT({ jti: handle.sessionId, sub: handle.userId, iss: issuer, aud: ["app.example.com"], ...claims })
-    .setProtectedHeader({ alg: how.alg ?? "HS256", typ: how.typ ?? "JWT" })
-    .sign(how.key ?? key);
+    .setProtectedHeader({ alg: options.alg ?? "HS256", typ: options.typ ?? "JWT" })
+    .sign(options.key ?? key);
 }
 
-test("what was not signed here is refused", async () => {
+test("a token that the proxy did not sign is refused", async () => {
   const rsa = generateKeyPairSync("rsa", { modulusLength: 2_048 });
   const rs256 = await new SignJWT({ jti: handle.sessionId, sub: handle.userId })
     .setProtectedHeader({ alg: "RS256", typ: "JWT" })
     .setIssuer(issuer)
     .sign(rsa.privateKey);
-  // A verifier that takes the header's word would check this with our secret as if it were a public key, or the other
-  // way about.
+  // A verifier that trusted the header's algorithm would confuse the shared secret with a public key.
   const confused = await new SignJWT({ jti: handle.sessionId, sub: handle.userId })
     .setProtectedHeader({ alg: "HS256", typ: "JWT" })
     .setIssuer(issuer)
     .sign(Buffer.from(rsa.publicKey.export({ type: "spki", format: "pem" })));
   const none = new UnsecuredJWT({ jti: handle.sessionId, sub: handle.userId }).setIssuer(issuer).encode();
   const [head = "", body = "", mac = ""] = (await codec.issue(handle)).split(".");
-  const otherBody = Buffer.from(JSON.stringify({ ...decodeJwt(`${head}.${body}.${mac}`), sub: "somebody-else" }));
+  const otherBody = Buffer.from(JSON.stringify({ ...decodeJwt(`${head}.${body}.${mac}`), sub: "another-user" }));
   const refused: Record<string, string> = {
-    "another key": await forged({}, { key: previous }),
-    "another algorithm of the same family": await forged({}, { alg: "HS512", key: new Uint8Array(64).fill(1) }),
+    "another key": await forge({}, { key: previous }),
+    "another algorithm of the same family": await forge({}, { alg: "HS512", key: new Uint8Array(64).fill(1) }),
     RS256: rs256,
     "a public key as a secret": confused,
     none,
-    "another issuer": await forged({ iss: "app.example.com" }),
-    "another type of token": await forged({}, { typ: "at+jwt" }),
+    "another issuer": await forge({ iss: "app.example.com" }),
+    "another type of token": await forge({}, { typ: "at+jwt" }),
     "a changed body": `${head}.${otherBody.toString("base64url")}.${mac}`,
     "no signature": `${head}.${body}.`,
-    "no session": await forged({ jti: undefined }),
-    "a session id that is none": await forged({ jti: "a b" }),
-    "a position that is none": await forged({ databroker_record_version: -1 }),
-    "half a link": await forged({ databroker_record_version: 5, databroker_server_version: 1 }),
-    "a token too long to be ours": `${head}.${"A".repeat(3_000)}.${mac}`,
+    "no session": await forge({ jti: undefined }),
+    "an invalid session id": await forge({ jti: "a b" }),
+    "an invalid position": await forge({ databroker_record_version: -1 }),
+    "half a link": await forge({ databroker_record_version: 5, databroker_server_version: 1 }),
+    "a token longer than any handle": `${head}.${"A".repeat(3_000)}.${mac}`,
     nothing: "",
   };
   for (const [what, token] of Object.entries(refused)) assert.equal(await codec.verify(token), "invalid", what);
 });
 
-test("during a rotation handles of the previous key are good, and new ones are made with the new key", async () => {
+test("during a rotation, handles of the previous key are accepted and new ones are signed with the new key", async () => {
   const old = await createHandleCodec({ issuer, keys: [previous], nowS }).issue(handle);
   const rotating = createHandleCodec({ issuer, keys: [key, previous], nowS });
   assert.deepEqual(await rotating.verify(old), handle);
@@ -156,11 +155,11 @@ test("during a rotation handles of the previous key are good, and new ones are m
   assert.equal(await codec.verify(old), "invalid");
 });
 
-test("a handle for nobody's host is not made", async () => {
+test("a handle without an audience is not issued", async () => {
   await assert.rejects(codec.issue({ ...handle, audience: [] }), TypeError);
 });
 
-test("a handle fits the host it was made for, and within a cookie domain its neighbours", () => {
+test("a handle is valid for its host and, within a cookie domain, for the neighbouring hosts", () => {
   const fits = (host: string, domain: string | null): boolean => handleFits(handle, host, domain);
   assert.ok(fits("app.example.com", null));
   assert.ok(!fits("eng.example.com", null));
@@ -170,6 +169,6 @@ test("a handle fits the host it was made for, and within a cookie domain its nei
   assert.ok(fits("example.com", "example.com"));
   assert.ok(!fits("badexample.com", "example.com"));
   assert.ok(!fits("app.example.com.evil.test", "example.com"));
-  const elsewhere = { ...handle, audience: ["app.other.test"] };
-  assert.ok(!handleFits(elsewhere, "eng.example.com", "example.com"), "its own host lies outside the domain");
+  const foreign = { ...handle, audience: ["app.other.test"] };
+  assert.ok(!handleFits(foreign, "eng.example.com", "example.com"), "its own host is outside the domain");
 });

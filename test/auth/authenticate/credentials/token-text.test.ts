@@ -1,4 +1,4 @@
-/** One token, one text: what verifies as the same token is the same token. */
+/** Canonical token text: two spellings that verify as the same token have the same text. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { generateKeyPair, jwtVerify, SignJWT } from "jose";
@@ -12,7 +12,7 @@ const orders = {
 };
 
 for (const [alg, order] of Object.entries(orders))
-  test(`both signatures that ${alg} has for a token are one token, and another token is another`, async () => {
+  test(`both valid ${alg} signatures of a token give the same text, and another token gives another text`, async () => {
     const { privateKey, publicKey } = await generateKeyPair(alg);
     const sign = (): Promise<string> => new SignJWT({ sub: "a" }).setProtectedHeader({ alg }).sign(privateKey);
     const token = await sign();
@@ -28,7 +28,7 @@ for (const [alg, order] of Object.entries(orders))
     assert.notEqual(tokenText(await sign()), tokenText(token));
   });
 
-test("a spelling that only a lenient reader takes is no token, and what is no JWT is taken as it is", async () => {
+test("a spelling that only a lenient parser accepts is refused, and an opaque token is its own text", async () => {
   const token = await new SignJWT({ sub: "a" }).setProtectedHeader({ alg: "HS256" }).sign(new Uint8Array(32));
   assert.equal(tokenText(token), token);
   for (const wrong of [`${token}=`, `${token.slice(0, -4)} ${token.slice(-4)}`, `${token}.`, `${token}\n`, ""])

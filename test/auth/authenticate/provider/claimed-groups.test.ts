@@ -1,4 +1,4 @@
-/** The one rule by which what a provider says changes a person's groups. */
+/** The rule by which a provider's groups claim changes a user's groups. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { claimedGroups } from "../../../../src/auth/authenticate/provider/claimed-groups.ts";
@@ -7,7 +7,7 @@ import { profileOf } from "../../../../src/auth/authenticate/provider/oidc-profi
 const after = (claims: object, age: "new" | "older than what is known" = "new", claim: string | null = "groups") =>
   claimedGroups({ profile: profileOf("https://idp", "alice", { sub: "alice", ...claims }), claim, age });
 
-test("an absent claim changes nothing; a present one replaces, also when it is empty", () => {
+test("an absent claim changes nothing; a present one replaces the groups, even if it is empty", () => {
   assert.equal(after({}), null);
   assert.equal(after({ groups: null }), null);
   assert.equal(after({ groups: {} }), null);
@@ -17,7 +17,7 @@ test("an absent claim changes nothing; a present one replaces, also when it is e
   assert.deepEqual(after({ realm: { roles: [] } }, "new", "realm.roles"), []);
 });
 
-test("an older statement changes nothing, and neither does any without groups_from_claim", () => {
+test("a claim older than the known one changes nothing, nor does any claim without groups_from_claim", () => {
   assert.equal(after({ groups: ["eng"] }, "older than what is known"), null);
   assert.equal(after({ groups: ["eng"] }, "new", null), null);
 });

@@ -4,10 +4,10 @@ import type { AddressInfo, LookupFunction } from "node:net";
 import { test } from "node:test";
 import { createLocalFetch, createLocalLookup } from "../../../../src/auth/authenticate/provider/local-fetch.ts";
 
-const asked: string[] = [];
-/** A DNS that knows one name and notes what it was asked. */
+const queries: string[] = [];
+/** A DNS that knows one name and records its queries. */
 const dns: LookupFunction = (hostname, _options, callback) => {
-  asked.push(hostname);
+  queries.push(hostname);
   if (hostname === "load-balancer") callback(null, "192.0.2.7", 4);
   else callback(Object.assign(new Error(`no such host ${hostname}`), { code: "ENOTFOUND" }), "", 0);
 };
@@ -18,29 +18,29 @@ function find(name: string, hosts: Readonly<Record<string, string>> = {}): Promi
   );
 }
 
-test("names of this machine are loopback, and DNS is never asked about them", async () => {
-  asked.length = 0;
+test("localhost names resolve to loopback without a DNS query", async () => {
+  queries.length = 0;
   for (const name of ["localhost", "idp.localhost", "IDP.LocalHost", "idp.localhost."])
     assert.equal(await find(name), "127.0.0.1");
-  assert.deepEqual(asked, []);
+  assert.deepEqual(queries, []);
 });
 
-test("an alias that is an address is that address, of its own family", async () => {
-  asked.length = 0;
+test("an alias that is an address resolves to it, with its address family", async () => {
+  queries.length = 0;
   assert.equal(await find("idp.localhost", { "idp.localhost": "192.0.2.1" }), "192.0.2.1");
   createLocalLookup({ "idp.localhost": "2001:db8::1" }, dns)("idp.localhost", { all: true }, (_error, found) =>
     assert.deepEqual(found, [{ address: "2001:db8::1", family: 6 }]),
   );
-  assert.deepEqual(asked, []);
+  assert.deepEqual(queries, []);
 });
 
-test("an alias that is a name is asked of DNS, and the name itself is not", async () => {
-  asked.length = 0;
+test("an alias that is a name is resolved by DNS, and the original name is not", async () => {
+  queries.length = 0;
   assert.equal(await find("idp.localhost", { "idp.localhost": "load-balancer" }), "192.0.2.7");
-  assert.deepEqual(asked, ["load-balancer"]);
+  assert.deepEqual(queries, ["load-balancer"]);
 });
 
-test("every other name is asked of DNS", async () => {
+test("every other name is resolved by DNS", async () => {
   await assert.rejects(find("example.com", { "idp.localhost": "load-balancer" }), { code: "ENOTFOUND" });
   await assert.rejects(find("constructor"), { code: "ENOTFOUND" });
 });

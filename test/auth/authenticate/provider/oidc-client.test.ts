@@ -1,11 +1,11 @@
-/** The identity provider's answers: which are believed, and what each of the others is called. */
+/** OpenID Connect client: which responses of the provider are accepted, and how each of the others is classified. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ProviderError } from "../../../../src/auth/index.ts";
 import { finish, type OddProvider, redirectUri, startOddProvider } from "../odd-provider.ts";
 
 type Kind = ProviderError["kind"];
-const fails = (promise: Promise<unknown>, kind: Kind, error = ""): Promise<void> =>
+const assertFails = (promise: Promise<unknown>, kind: Kind, error = ""): Promise<void> =>
   assert.rejects(
     promise,
     (thrown) => {
@@ -16,7 +16,7 @@ const fails = (promise: Promise<unknown>, kind: Kind, error = ""): Promise<void>
     `${kind} ${error}`,
   );
 
-test("claims are the ID token's, then userinfo's; what the ID token says of itself no userinfo changes", async (t) => {
+test("userinfo overrides claims of the ID token, except those that describe the token itself", async (t) => {
   const provider = await startOddProvider(t);
   provider.userinfo = {
     sub: "alice",
@@ -39,7 +39,7 @@ test("claims are the ID token's, then userinfo's; what the ID token says of itse
   assert.ok(tokens.accessToken && tokens.refreshToken && tokens.idToken && tokens.accessTokenExpiresAt);
 });
 
-test("what we ask for is ours to say, whatever idp_request_params holds", async (t) => {
+test("idp_request_params cannot override the protocol parameters of a request", async (t) => {
   const provider = await startOddProvider(t);
   const url = await provider.client.begin(
     async ({ nonce, verifier }) => `state-of-${nonce.length}-${verifier.length}`,
@@ -53,9 +53,9 @@ test("what we ask for is ours to say, whatever idp_request_params holds", async 
   assert.equal(url.searchParams.get("client_id"), "cardea");
 });
 
-test("ID tokens that do not check out sign nobody in", async (t) => {
+test("an ID token that fails verification is refused", async (t) => {
   const now = Math.floor(Date.now() / 1_000);
-  const untrue: Readonly<Record<string, (provider: OddProvider) => void>> = {
+  const invalid: Readonly<Record<string, (provider: OddProvider) => void>> = {
     "another key": (provider) => {
       provider.signing = "another key";
     },
@@ -66,7 +66,7 @@ test("ID tokens that do not check out sign nobody in", async (t) => {
       provider.claims = { sub: "alice", iss: "https://evil.example" };
     },
     "another audience": (provider) => {
-      provider.claims = { sub: "alice", aud: "somebody-else" };
+      provider.claims = { sub: "alice", aud: "another-client" };
     },
     "several audiences, authorised for another": (provider) => {
       provider.claims = { sub: "alice", aud: ["cardea", "other"], azp: "other" };
@@ -83,11 +83,11 @@ test("ID tokens that do not check out sign nobody in", async (t) => {
     "no subject": (provider) => {
       provider.claims = { sub: undefined };
     },
-    "userinfo of somebody else": (provider) => {
+    "userinfo of another user": (provider) => {
       provider.userinfo = { sub: "bob" };
     },
   };
-  for (const [what, change] of Object.entries(untrue)) {
+  for (const [what, change] of Object.entries(invalid)) {
     const provider = await startOddProvider(t);
     change(provider);
     await assert.rejects(finish(provider), (thrown) => {
@@ -98,14 +98,14 @@ test("ID tokens that do not check out sign nobody in", async (t) => {
   }
 });
 
-test("no ID token is no sign-in", async (t) => {
+test("a response without an ID token is refused", async (t) => {
   const provider = await startOddProvider(t);
   provider.instead = (path) =>
     path === "/token" ? { body: { access_token: "a", token_type: "Bearer", expires_in: 300 } } : undefined;
-  await fails(finish(provider), "untrue");
+  await assertFails(finish(provider), "untrue");
 });
 
-test("what a provider answers is told apart: silence, refusal, nonsense", async (t) => {
+test("responses of a provider are classified as silence, refusal or nonsense", async (t) => {
   const cases: readonly (readonly [
     Kind,
     string,
@@ -126,7 +126,7 @@ test("what a provider answers is told apart: silence, refusal, nonsense", async 
   for (const [kind, error, answer] of cases) {
     const provider = await startOddProvider(t);
     provider.instead = (path) => (path === "/token" ? answer : undefined);
-    await fails(finish(provider), kind, error);
+    await assertFails(finish(provider), kind, error);
   }
 });
 
@@ -135,7 +135,7 @@ test("a provider that hangs is silent after the time-out, and its discovery is t
   let hang = true;
   provider.instead = () => (hang ? new Promise(() => {}) : undefined);
   const began = performance.now();
-  await fails(
+  await assertFails(
     provider.client.begin(async () => "s", { account: "current" }),
     "silent",
   );
@@ -144,15 +144,15 @@ test("a provider that hangs is silent after the time-out, and its discovery is t
   assert.ok(await provider.client.begin(async () => "s", { account: "current" }));
 });
 
-test("a discovery document of another issuer is not believed", async (t) => {
+test("a discovery document of another issuer is refused", async (t) => {
   const provider = await startOddProvider(t, { issuer: "https://evil.example" });
-  await fails(
+  await assertFails(
     provider.client.begin(async () => "s", { account: "current" }),
     "untrue",
   );
 });
 
-test("discovery and keys are read once for many, and an unknown key does not hammer the provider", async (t) => {
+test("discovery and keys are read once for many sign-ins, and an unknown key causes at most one more read", async (t) => {
   const provider = await startOddProvider(t);
   await Promise.all([1, 2, 3, 4].map(() => finish(provider)));
   assert.equal(provider.count("/.well-known/openid-configuration"), 1);
@@ -162,8 +162,8 @@ test("discovery and keys are read once for many, and an unknown key does not ham
   assert.ok(provider.count("/jwks") - before <= 1, `${provider.count("/jwks") - before} fetches`);
 });
 
-test("the client secret goes as the provider says that it takes it", async (t) => {
-  for (const [methods, how] of [
+test("the client secret is sent by a method that the provider supports", async (t) => {
+  for (const [methods, method] of [
     [["client_secret_post"], "post"],
     [["client_secret_basic"], "basic"],
     [undefined, "basic"],
@@ -171,18 +171,21 @@ test("the client secret goes as the provider says that it takes it", async (t) =
   ] as const) {
     const provider = await startOddProvider(t, { token_endpoint_auth_methods_supported: methods });
     await finish(provider);
-    const asked = provider.seen.find(({ path }) => path === "/token");
-    if (how === "post") {
-      assert.equal(asked?.body.get("client_secret"), "s:e/c r&e+t");
-      assert.equal(asked?.authorization, undefined);
+    const tokenRequest = provider.seen.find(({ path }) => path === "/token");
+    if (method === "post") {
+      assert.equal(tokenRequest?.body.get("client_secret"), "s:e/c r&e+t");
+      assert.equal(tokenRequest?.authorization, undefined);
     } else {
-      assert.equal(asked?.body.get("client_secret"), null);
-      assert.equal(asked?.authorization, `Basic ${Buffer.from("cardea:s%3Ae%2Fc+r%26e%2Bt").toString("base64")}`);
+      assert.equal(tokenRequest?.body.get("client_secret"), null);
+      assert.equal(
+        tokenRequest?.authorization,
+        `Basic ${Buffer.from("cardea:s%3Ae%2Fc+r%26e%2Bt").toString("base64")}`,
+      );
     }
   }
 });
 
-test("a refresh without an ID token keeps the old one's claims, with userinfo's news", async (t) => {
+test("a refresh without an ID token keeps the old token's claims, updated from userinfo", async (t) => {
   const provider = await startOddProvider(t);
   const { tokens } = await finish(provider);
   provider.refreshedIdToken = "without";
@@ -198,7 +201,7 @@ test("a refresh without an ID token keeps the old one's claims, with userinfo's 
   assert.deepEqual(profile.claims["groups"], ["eng"]);
 });
 
-test("a refresh that answers for somebody else is a refusal", async (t) => {
+test("a refresh for another subject is refused", async (t) => {
   const provider = await startOddProvider(t);
   const { tokens } = await finish(provider);
   provider.claims = { sub: "mallory" };
@@ -207,7 +210,7 @@ test("a refresh that answers for somebody else is a refusal", async (t) => {
   assert.equal(outcome.error.error, "subject_changed");
 });
 
-test("the tokens of an answer whose ID token cannot be verified are kept", async (t) => {
+test("the tokens of a refresh whose ID token cannot be verified are kept", async (t) => {
   const provider = await startOddProvider(t);
   const { tokens } = await finish(provider);
   provider.signing = "another key";
@@ -215,12 +218,12 @@ test("the tokens of an answer whose ID token cannot be verified are kept", async
   assert.ok(outcome.type === "tokens");
   assert.equal(outcome.problem?.kind, "untrue");
   assert.notEqual(outcome.tokens.refreshToken, tokens.refreshToken);
-  assert.equal(outcome.tokens.idToken, tokens.idToken, "what was not verified is not kept");
+  assert.equal(outcome.tokens.idToken, tokens.idToken, "the unverified ID token is not kept");
   provider.signing = "good";
   assert.equal((await provider.client.refresh(outcome.tokens)).type, "tokens");
 });
 
-test("a refresh says whether the token may have been used", async (t) => {
+test("a failed refresh reports whether the token may have been used", async (t) => {
   const provider = await startOddProvider(t);
   const { tokens } = await finish(provider);
   const cases = [
@@ -241,7 +244,7 @@ test("a refresh says whether the token may have been used", async (t) => {
   assert.equal((await provider.client.refresh(tokens)).type, "not-used", "no connection");
 });
 
-test("a provider without end-session and revocation endpoints is left alone at sign-out", async (t) => {
+test("a provider without end-session and revocation endpoints receives no request at sign-out", async (t) => {
   const provider = await startOddProvider(t, { revocation_endpoint: undefined });
   const { tokens } = await finish(provider);
   assert.equal(await provider.client.logoutUrl({ idToken: tokens.idToken, returnTo: null }), null);
