@@ -78,14 +78,14 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   "anonymous-caller-has-own-reason": {
     file: at("criteria/criterion-parts"),
     meaning: "a session criterion without a session is unmet for its own reason, so that `not` makes it met",
-    take: "if (principal === null || principal.profile === undefined) return nobody;",
+    take: "if (principal === null || principal.profile === undefined) return unauthenticated;",
     put: "if (principal === null || principal.profile === undefined) return unmet;",
   },
   "closed-data-is-open": {
     file: at("criteria/criterion-parts"),
     meaning: "personal data that cannot be opened is ignored",
-    take: "if (principal === null || principal.profile === undefined) return nobody;",
-    put: "if (principal === null) return nobody;\n    if (principal.profile === undefined) return met;",
+    take: "if (principal === null || principal.profile === undefined) return unauthenticated;",
+    put: "if (principal === null) return unauthenticated;\n    if (principal.profile === undefined) return met;",
   },
   "and-is-or": {
     file: at("combine"),
@@ -288,7 +288,7 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   "records-for-anonymous-callers": {
     file: at("criteria/record"),
     meaning: "an anonymous caller has the record with an empty key",
-    take: "if (needsSession && (principal === null || principal.profile === undefined)) return nobody;",
+    take: "if (needsSession && (principal === null || principal.profile === undefined)) return unauthenticated;",
     put: "",
   },
   "wide-ranges-first": {

@@ -1,11 +1,11 @@
 /**
- * Caller: the principal that a verified session handle stands for, from the projection of this node.
+ * Caller: resolves a verified session handle to a principal, from this node's projection.
  *
  * - Pure: the time and the decryption of personal data are arguments.
  * - If the credential is in doubt, the caller is anonymous, with a reason. If the state of this node is in doubt, the
  *   caller is `behind`: the proxy answers 503 and never redirects to sign-in.
  * - A principal is cached with its session object, and rebuilt when the session, the user or the groups have changed.
- *   The projection replaces these objects and never changes one in place, so comparing identities is enough.
+ *   The projection replaces these objects and never changes one in place, so comparing references is enough.
  */
 import {
   type ActiveSession,
@@ -22,12 +22,12 @@ import {
 } from "../../events/index.ts";
 import type { Principal, ResolvedCaller } from "./decision.ts";
 
-/** What of a session handle matters here; its signature and audience have been checked. */
+/** The part of a session handle that matters here. Its signature and audience were verified. */
 export type CallerHandle = Readonly<{
   sessionId: SessionId;
-  /** Whose session it says it is. */
+  /** The user that the handle names. */
   userId: UserId;
-  /** The provider it was made with; empty: it does not say. */
+  /** The provider that the handle names; empty: none. */
   idpId: string;
 }>;
 
@@ -35,9 +35,9 @@ export type CallerOptions = Readonly<{
   now: UnixMs;
   /** The identity provider of the route: a session of another one counts as none. */
   idpId: string;
-  /** The credential came in a header or the query, so a redirect to sign-in would help nobody. */
+  /** The credential arrived in a header or the query, so the caller cannot follow a redirect to sign-in. */
   credentialInHeader: boolean;
-  /** Opens personal data; undefined while the person's key is not here. */
+  /** Opens personal data; undefined while this node does not have the person's key. */
   open: (sealed: Sealed, userId: UserId) => Profile | undefined;
   cache?: CallerCache;
 }>;
@@ -80,7 +80,7 @@ export function resolveCaller(
   if (cached !== undefined && cached.user === user && cached.groups === groups) return cached.caller;
 
   const profile = open(session.profile, session.userId);
-  // The session is in force, so its person was not erased: the key is on its way, or is being destroyed this moment.
+  // The session is active, so the person was not erased: the key has not arrived yet, or is being destroyed right now.
   if (profile === undefined) return { type: "behind", why: "personal-data-not-open" };
   const { userId } = session;
   const streams = [sessionStream(session.sessionId), userStream(userId)] as const;
@@ -90,7 +90,7 @@ export function resolveCaller(
   return caller;
 }
 
-/** The streams of the log that say whether somebody's session stands: the session's and the person's. */
+/** The streams of the log that can end a session: its own and its user's. */
 export function streamsOf({ session, userId, streams }: Principal): readonly [Stream, Stream] {
   return streams ?? [sessionStream(session.sessionId), userStream(userId)];
 }

@@ -40,7 +40,7 @@ export function combineCriteria(
   }
 }
 
-/** Met when any test is; every test is asked, because each that is met gives its reason. */
+/** Met if any test is met. It evaluates every test, because each met test adds its reason. */
 export function anyOf(tests: readonly PolicyTest[], reasons: ReasonTable): PolicyTest {
   const [only, other] = tests;
   if (only === undefined) return reasons.neverMet;

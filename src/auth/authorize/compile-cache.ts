@@ -2,13 +2,13 @@
  * Compile cache: shares compiled criteria, rules and policies between the routes of one configuration.
  *
  * - Ten thousand routes with a hundred distinct policies cost as much memory as a hundred routes.
- * - It lives only while a configuration is compiled.
- * - What was compiled with a problem is not shared, because a problem names a position in one file.
+ * - It exists only while a configuration is compiled.
+ * - A criterion with a problem is not shared, because a problem names a location in one file.
  */
 import type { CompiledCriterion, PolicyTest } from "./criteria/criterion-parts.ts";
 import type { Criterion, ReportPolicyProblem } from "./ppl-parser.ts";
 
-/** Longer lists are seldom alike, and their keys would cost more than they save. */
+/** Longer lists are rarely equal, and their keys would cost more than sharing saves. */
 const partsMax = 256;
 
 export class CompileCache {
@@ -33,7 +33,7 @@ export class CompileCache {
     return made;
   }
 
-  /** Something made of tests, by its kind and by which tests, in their order. */
+  /** Returns the value for these tests in this order, or creates it. Each kind has its own values. */
   getOrCreate<Made>(kind: string, tests: readonly PolicyTest[], make: () => Made): Made {
     if (tests.length > partsMax) return make();
     const key = `${kind}:${tests.map((test) => this.#idOf(test)).join()}`;
@@ -51,7 +51,7 @@ export class CompileCache {
   }
 }
 
-/** Undefined: it holds what has no text. */
+/** Undefined: its data cannot be written as JSON. */
 function cacheKeyOf({ name, subPath, data }: Criterion): string | undefined {
   try {
     return JSON.stringify([name, subPath, data], (_key, value: unknown) => {

@@ -1,9 +1,9 @@
 /**
  * Policy compiler: turns the shorthands and the policy of every route into one closure per route.
  *
- * - All or nothing: one error refuses the whole configuration and all problems are reported, so no node runs half of a
- *   new policy.
- * - Total: no source makes it throw.
+ * - All or nothing: one error refuses the whole configuration, so no node runs half of a new policy. Every problem is
+ *   reported.
+ * - It never throws because of what a source contains.
  * - A route without rules permits no request.
  */
 import {
@@ -41,28 +41,27 @@ import { compileRuleSet } from "./rule-set.ts";
 
 export type RoutePolicy = Readonly<{
   routeId: string;
-  /** The two sides of the route's rules, each already one closure. */
+  /** All allow rules, and all deny rules, as one closure each. */
   allow: PolicyTest;
   deny: PolicyTest;
-  /** What the route asks for, in plain words that name no person. */
+  /** The requirements of the route, in plain words that name no person. */
   description: readonly string[];
-  /** What the rules look at, all of them together. */
+  /** The facts that the rules read. */
   reads: CriterionReads;
   /** The groups that the rules name, by criterion `groups` or `claim/groups`. */
   groupsNamed: readonly string[];
-  /** The device type that a visitor without a device is asked for; null: no rule asks for one. */
+  /** The device type that a person without a device has to register; null: no rule requires a device. */
   deviceType: string | null;
-  /** What the two closures are made of, to explain an answer; asking it costs what deciding does, and more. */
+  /** The parts of the two closures, for explanations. Evaluating them costs more than a decision. */
   conditionals: readonly CompiledConditional[];
 }>;
 /**
- * One `and`, `or`, `not` or `nor` with its list of criteria: the smallest thing that is met or not and counts by
- * itself.
+ * One `and`, `or`, `not` or `nor` with its list of criteria: the smallest part of a policy that decides by itself.
  */
 export type CompiledConditional = Readonly<{
   action: PolicyAction;
   operator: PolicyOperator;
-  /** As it is written: `policy[0].allow.or`; of the shorthands `shorthands`. */
+  /** As it is written: `policy[0].allow.or`; `shorthands` for the shorthands. */
   rule: string;
   place: SourceLocation;
   test: PolicyTest;
@@ -73,7 +72,7 @@ export type CompiledConditional = Readonly<{
 export type Policies = ReadonlyMap<string, RoutePolicy>;
 
 export type CompiledPolicies =
-  /** `shadows`: of the routes that have a `shadow_policy`. */
+  /** `shadows` holds the `shadow_policy` of each route that has one. */
   | Readonly<{ ok: true; policies: Policies; shadows: Policies; warnings: readonly Problem[] }>
   | Readonly<{ ok: false; problems: readonly Problem[] }>;
 
@@ -132,7 +131,7 @@ export function compilePolicy(
     : { ok: true, policy: compiled, warnings: problems };
 }
 
-/** What is wrong in the policies of a configuration that is refused already, and so has no routes to compile. */
+/** The problems in the policies of a configuration that was already refused, and so has no routes to compile. */
 export function checkPolicies(
   written: readonly WrittenPolicy[],
   policyContext: PolicyContext = noContext,
@@ -150,7 +149,7 @@ export function checkPolicies(
   return problems;
 }
 
-/** What a route asks for, a sentence each; for the page of somebody who was refused. */
+/** The requirements of a route, one sentence each, for the page of a person who was denied. */
 export function describePolicy(policies: Policies, routeId: string): readonly string[] {
   return policies.get(routeId)?.description ?? [];
 }
@@ -161,10 +160,10 @@ type CompileRouteContext = Readonly<{
   cache: CompileCache;
   problems: Problem[];
   policyContext: PolicyContext;
-  /** Which of the route's two policies; what else the route says of access holds for both. */
+  /** Which of the route's two policies. The shorthands and `sub_policies` apply to both. */
   written: "policy" | "shadow_policy";
 }>;
-/** Rules with the place that each of their paths stands at, and what those paths begin with. */
+/** Rules, the source location of each of their paths, and the prefix of those paths. */
 type RuleSource = Readonly<{
   rules: readonly Rule[];
   report: ReportPolicyProblem;
@@ -178,7 +177,7 @@ function compileRoute(
 ): RoutePolicy {
   const problemsBefore = problems.length;
   const place = (): SourceLocation => route.location;
-  // What is wrong with the shorthands is said once, of the live policy.
+  // Problems of the shorthands are reported once, with the live policy.
   const shorthandProblems = written === "policy" ? problems : [];
   const report = reporter(shorthandProblems, key, place);
   const sources: RuleSource[] = [{ rules: shorthandRules(route), report, place, root: [] }];
@@ -197,8 +196,8 @@ function compileRoute(
   }
   const compiled = compileSources(sources, route.id, { reasons, cache, ...policyContext });
   for (const { action, operator, criteria } of compiled.conditionals) {
-    // The criterion is false on every request, so an `and` or `or` that denies by it denies nobody. `not` and `nor`
-    // deny everybody.
+    // The criterion is false on every request, so a deny rule with `and` or `or` denies no request, and one with `not`
+    // or `nor` denies every request.
     const protectsNothing = action === "deny" && (operator === "and" || operator === "or");
     for (const { key: at, name, place: placed } of criteria) {
       const why = criterionDescriptor(name)?.unsupported;
@@ -230,7 +229,7 @@ function compileRoute(
       "warning",
     );
   const allows = compiled.conditionals.some(({ action }) => action === "allow");
-  // Without an `allow` rule nobody gets in anyway.
+  // Without an `allow` rule every request is denied anyway.
   for (const { operator, criteria, place: placed } of compiled.conditionals.filter(({ action }) => action === "deny")) {
     const constant = allows && policyContext.facts !== "any" ? constantCriterionOf(operator, criteria) : undefined;
     if (constant === undefined) continue;
@@ -242,7 +241,7 @@ function compileRoute(
       "write `accept: true` below `or` to deny every request, or remove the rule",
     );
   }
-  // Where there is no policy at all, the configuration has said so.
+  // The configuration parser has already reported a route without any policy.
   if (!allows && policy !== null && problems.length === problemsBefore) {
     const report = reporter(problems, key, () => policy.location);
     const remedy = "add an `allow` rule, or remove the route";
@@ -337,7 +336,7 @@ function nameOf({ name, subPath }: Criterion): string {
   return subPath === null ? name : `${name}/${subPath}`;
 }
 
-/** Most policies look at nothing of most kinds: one empty list for all of them is one thing to fetch. */
+/** Most policies read no facts of most kinds. They share one empty list, which costs one memory access. */
 function mergeReads(all: readonly CriterionReads[]): CriterionReads {
   const distinct = (of: (reads: CriterionReads) => readonly string[]): readonly string[] => {
     const found = [...new Set(all.flatMap(of))].sort();
@@ -353,24 +352,24 @@ function mergeReads(all: readonly CriterionReads[]): CriterionReads {
 }
 
 /**
- * The shorthands are one allow rule with `or`, before the policy's own (docs/pomerium-behaviour.md §6.5); none when
- * nothing is said. Where certificates are required, one deny rule says so.
+ * Turns the shorthands into one allow rule with `or`, before the rules of the policy (docs/pomerium-behaviour.md §6.5).
+ * A route that requires certificates gets one deny rule.
  */
 function shorthandRules(route: RouteConfig): readonly Rule[] {
   const criteria: Criterion[] = [];
-  const say = (key: string, name: string, data: unknown, subPath: string | null = null): void => {
+  const add = (key: string, name: string, data: unknown, subPath: string | null = null): void => {
     criteria.push({ path: [key], name, subPath, data });
   };
-  if (route.allowPublicUnauthenticatedAccess) say("allow_public_unauthenticated_access", "accept", true);
-  if (route.corsAllowPreflight) say("cors_allow_preflight", "cors_preflight", true);
-  if (route.allowAnyAuthenticatedUser) say("allow_any_authenticated_user", "authenticated_user", true);
-  for (const domain of route.allowedDomains) say("allowed_domains", "domain", { is: domain });
+  if (route.allowPublicUnauthenticatedAccess) add("allow_public_unauthenticated_access", "accept", true);
+  if (route.corsAllowPreflight) add("cors_allow_preflight", "cors_preflight", true);
+  if (route.allowAnyAuthenticatedUser) add("allow_any_authenticated_user", "authenticated_user", true);
+  for (const domain of route.allowedDomains) add("allowed_domains", "domain", { is: domain });
   for (const [claim, values] of Object.entries(route.allowedIdpClaims)) {
-    for (const value of values) say("allowed_idp_claims", "claim", { has: value }, claim);
+    for (const value of values) add("allowed_idp_claims", "claim", { has: value }, claim);
   }
   for (const user of route.allowedUsers) {
-    say("allowed_users", "user", { is: user });
-    say("allowed_users", "email", { is: user });
+    add("allowed_users", "user", { is: user });
+    add("allowed_users", "email", { is: user });
   }
   const certificate: Criterion = {
     path: ["downstream_mtls"],
@@ -395,7 +394,7 @@ function reporter(
 ): ReportPolicyProblem {
   return (path, problem, remedy, severity = "error") => {
     const at = [...key, ...path];
-    // A policy without a route around it may be wrong as a whole.
+    // A policy outside a route may have a problem at its root.
     problems.push({
       ...locate(path),
       key: at.length === 0 ? "(document)" : formatPath(at),

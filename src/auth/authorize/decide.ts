@@ -1,11 +1,13 @@
 /**
- * Decision: one request, one caller and one compiled configuration give one answer.
+ * Decision: whether one caller may make one request, under one compiled configuration.
  *
  * - Pure and synchronous. Only this file creates a Permit.
- * - The order of answers is Pomerium's (docs/pomerium-behaviour.md §6.6): a required certificate, then sign-in, then a
- *   device, then deny, then allow, then deny.
- * - A caller that is `behind` never gets here: the proxy answers 503, because a node that lags knows nothing about it.
- * - An answer that rests on a data set that could not be read is 503, unless a deny rule is met whatever the data says.
+ * - The order of checks is Pomerium's (docs/pomerium-behaviour.md §6.6): a required certificate, sign-in, a device, deny
+ *   rules, allow rules; without an allow rule that is met, deny.
+ * - The proxy answers 503 to a caller that is `behind` and never calls `decide`, because a node that lags does not know
+ *   the caller.
+ * - If a data set could not be read and the answer depends on it, the answer is 503. A deny rule that is met whatever
+ *   the data contains denies first.
  * - An expired session counts as none.
  * - The session and the user of a principal are always among the facts read, so a revocation cuts every open exchange.
  */
@@ -26,10 +28,10 @@ import { ambiguityOf, pathReadings } from "./path-readings.ts";
 import type { Reason } from "./reasons.ts";
 
 const minted: unique symbol = Symbol("minted by decide");
-/** Proof that policy permitted this request on this route; made only by `decide`. */
+/** Proof that the policy permitted this request on this route. Only `decide` creates one. */
 export type Permit = Readonly<{
   routeId: string;
-  /** Null: an anonymous caller on a route that is open to everyone. */
+  /** Null: an anonymous caller on a public route. */
   principal: Principal | null;
   [minted]: true;
 }>;
@@ -99,7 +101,7 @@ function factsOf(caller: KnownCaller, policy: RoutePolicy | undefined): FactsRea
 
 const noFactKeys: readonly FactKey[] = [];
 
-/** Groups need no keys of their own: a change of membership touches the stream of each user it concerns. */
+/** Groups need no keys: a change of membership touches the stream of each user that it concerns. */
 function keysOf({ devices, records }: FactsRead, caller: KnownCaller): readonly FactKey[] {
   const own = caller.type === "principal" ? streamsOf(caller.principal) : noFactKeys;
   if (devices.length === 0 && records.length === 0) return own;
@@ -128,15 +130,15 @@ type PolicyResult = Readonly<{
   status: number;
   wantsDevice?: true;
   reasons: readonly Reason[];
-  /** Null: the path has several readings, and they have several answers. */
+  /** Null: the path has several readings with different answers. */
   outcomes: RuleSetOutcomes | null;
 }>;
 
 type PolicyQuery = Readonly<{ request: DecisionRequest; principal: Principal | null; now: UnixMs }>;
 
 /**
- * The answer for the path as it stands: 400 where another reading of its parameters or encoded slashes has another
- * answer.
+ * Evaluates the policy for the path as written. The answer is 400 if another reading of its parameters or encoded
+ * slashes has another answer.
  */
 export function evaluatePolicy(policy: Pick<RoutePolicy, "allow" | "deny">, asked: PolicyQuery): PolicyResult {
   const answer = evaluatePath(policy, asked);
@@ -156,7 +158,7 @@ function evaluatePath(
 }
 
 /**
- * From what the two sides of a route's rules say to one answer (docs/pomerium-behaviour.md §6.6; the order matters).
+ * Combines the outcomes of a route's allow and deny rules (docs/pomerium-behaviour.md §6.6). The order matters.
  */
 function combineOutcomes(outcomes: RuleSetOutcomes): PolicyResult {
   const { allow, deny } = outcomes;

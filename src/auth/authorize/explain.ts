@@ -1,7 +1,7 @@
 /**
- * Explanation: the rule that an answer came from, and what every criterion answered for the request.
+ * Explanation of a decision: the rule that decided, and the outcome of each criterion.
  *
- * - Pure, and computed on demand: it evaluates each criterion once more, so it costs more than the decision.
+ * - Pure, and computed on demand: it evaluates each criterion again, so it costs more than the decision.
  * - It never contains the values that a criterion compares with: a trace may be shown to people who must not learn
  *   other people's names.
  */
@@ -37,63 +37,63 @@ export type RuleTrace = Readonly<{
   criteria: readonly Readonly<{ criterion: string; at: string; met: boolean; reasons: readonly string[] }>[];
 }>;
 export type Explanation = Readonly<{
-  /** The rule that the answer came from; null: no rule did, as where nothing allowed it. */
+  /** The rule that decided; null: none did, for example because no rule allowed the request. */
   rule: string | null;
   trace: readonly RuleTrace[];
 }>;
 
 /**
- * What is kept of a decision: the rules with the names of their criteria, each once for met and once for unmet, and the
- * facts with the places in the log where they were said last. Bounded.
+ * The part of an explanation that is recorded: the rules with the names of their met and unmet criteria, and the facts
+ * with the positions of their newest events. Bounded.
  */
 export type DecisionTrace = Readonly<{
-  /** The rule that the answer came from; null: none did, and none allowed. */
+  /** The rule that decided; null: none did, and none allowed the request. */
   rule: string | null;
   rules: readonly Readonly<{
     rule: string;
     met: boolean;
     criteriaMet: readonly string[];
     criteriaUnmet: readonly string[];
-    /** How many criteria were not asked once more. */
+    /** The number of criteria that were not evaluated again. */
     criteriaMore: number;
   }>[];
-  /** How many rules more there are than are listed here. */
+  /** The number of rules that are not listed. */
   more: number;
   facts: readonly FactTrace[];
-  /** How many facts more it rests on than are listed here. */
+  /** The number of facts that are not listed. */
   factsMore: number;
 }>;
 
-/** Something that the decision rests on. */
+/** A fact that the decision used. */
 export type FactTrace = Readonly<{
   /** A stream of the log (`session:…`, `user:…`, `group:…`, `device:…`, `configuration:…`), or `record:<type>`. */
   fact: string;
-  /** The criteria that ask for it; none: every decision of somebody rests on it. */
+  /** The criteria that read it; empty: every decision about a person reads it. */
   criteria: readonly string[];
-  /** Of a group: whether the person is in it. */
+  /** For a group: whether the person is a member. */
   member?: boolean;
-  /** Of the event that said it last; 0: none ever did; null: it does not stand in the log. */
+  /** Position of its newest event; 0: there was none; null: the fact is not in the log. */
   position: number | null;
-  /** False: that event or an earlier one did. */
+  /** False: the newest event is at `position` or earlier. */
   exact: boolean;
 }>;
 
-/** Where the log said something, as far as this node knows; null: it does not stand in the log. */
+/** Finds the newest event of a fact in this node's copy of the log; null: the fact is not in the log. */
 export type FactPositionOf = (fact: TracedFact) => FactPosition | null;
 export type TracedFact =
   | Readonly<{ type: "stream"; stream: Stream }>
   | Readonly<{ type: "session"; sessionId: SessionId }>
   | Readonly<{ type: "membership"; userId: UserId; groupId: GroupId }>;
 
-/** Whose decision it is: the principal, or whose session it was that counts for nothing any more. */
+/** The session of the caller. It may be revoked or expired, and then there is no principal. */
 export type SessionRef = Readonly<{ sessionId: SessionId; userId: UserId }>;
 
-/** What a trace looks at beside the policy. */
+/** Further sources of a trace. */
 export type TraceSources = Readonly<{ positionOf: FactPositionOf; session: SessionRef | null; node: NodeId }>;
 
 const rulesMax = 20;
 const factsMax = 40;
-/** Of each rule: a list of thousands of people is not gone through once more for everybody who is not on it. */
+/** Per rule: a list of thousands of people is not evaluated again for every person who is not on it. */
 const criteriaMax = 20;
 
 export function traceDecision(
@@ -126,7 +126,7 @@ export function traceDecision(
   };
 }
 
-/** Session and user first, then what the criteria of the rules ask for beside them. */
+/** Session and user first, then the other facts that the criteria read. */
 function factsOf(
   { conditionals }: RoutePolicy,
   principal: Principal | null,

@@ -64,10 +64,10 @@ const operatorWords: Readonly<Record<PolicyOperator, string>> = {
   nor: "not all of",
 };
 
-/** What one criterion says of itself; `people` are the names it asks for, to be counted and never printed. */
+/** A criterion in words. `people` are the names that it contains: they are counted, and never printed. */
 export type CriterionPhrase = Readonly<{ phrase: string; people: readonly ClaimValue[] }>;
 
-/** What one conditional asks for: `one of: group eng; one named person`. */
+/** The requirements of one conditional: `one of: group eng; one named person`. */
 export function conditionalPhrase(operator: PolicyOperator, criteria: readonly CriterionPhrase[]): string {
   const anyOf = operator === "or" || operator === "not";
   const named = anyOf ? criteria.flatMap(({ people }) => people) : [];

@@ -130,9 +130,9 @@ export function sessionTest(
 ): PolicyTest {
   const met = reasons.of(ok).met;
   const unmet = reasons.of(fail).unmet;
-  const nobody = reasons.of("user-unauthenticated").unmet;
+  const unauthenticated = reasons.of("user-unauthenticated").unmet;
   return (request, principal) => {
-    if (principal === null || principal.profile === undefined) return nobody;
+    if (principal === null || principal.profile === undefined) return unauthenticated;
     return holds(principal.profile, principal, request) ? met : unmet;
   };
 }

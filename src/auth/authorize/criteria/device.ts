@@ -68,10 +68,10 @@ function compileDevice({ criterion, reasons, report, words }: CriterionContext):
   const met = reasons.of(words.ok).met;
   const unmet = reasons.of(words.fail).unmet;
   const noDevice = reasons.of("device-unauthenticated").unmet;
-  const nobody = reasons.of("user-unauthenticated").unmet;
+  const unauthenticated = reasons.of("user-unauthenticated").unmet;
   return compiledCriterion(
     (_request, principal) => {
-      if (principal === null || principal.profile === undefined) return nobody;
+      if (principal === null || principal.profile === undefined) return unauthenticated;
       const credential = principal.devices?.find(({ typeId }) => typeId === type);
       if (credential === undefined) return noDevice;
       return holds(credential) ? met : unmet;

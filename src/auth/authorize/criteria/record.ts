@@ -97,13 +97,13 @@ function compileRecord(context: CriterionContext): CompiledCriterion | undefined
   }
   const met = reasons.of(words.ok).met;
   const unmet = reasons.of(words.fail).unmet;
-  const nobody = reasons.of("user-unauthenticated").unmet;
+  const unauthenticated = reasons.of("user-unauthenticated").unmet;
   const unknown = reasons.of("record-unavailable").unmet;
   const needsSession = set.key.startsWith("user.");
   const nameOf = nameReader(set.key);
   return compiledCriterion(
     (request, principal) => {
-      if (needsSession && (principal === null || principal.profile === undefined)) return nobody;
+      if (needsSession && (principal === null || principal.profile === undefined)) return unauthenticated;
       if (!set.known) return unknown;
       const name = nameOf(request, principal);
       const record = name === undefined || name === "" ? undefined : set.find(name);
