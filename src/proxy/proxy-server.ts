@@ -215,7 +215,7 @@ export async function startProxy(
 async function openGateway({ authenticateHost, config, clock, render }: ProxyDeps): Promise<Gateway | null> {
   const upstream = config.authenticateInternalServiceUrl;
   if (authenticateHost !== null || upstream === null) return null;
-  const { createGateway } = await import("./request/gateway-client.ts"); // and its libraries, which nobody else needs
+  const { createGateway } = await import("./request/gateway-client.ts"); // with libraries that nothing else needs
   return createGateway({ upstream, config, clock, render });
 }
 

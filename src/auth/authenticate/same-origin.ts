@@ -1,8 +1,8 @@
 /**
- * Same origin: whether a request can have come from a page of another site. Pure.
+ * Same-origin check: whether a page of another site can have made a request. Pure.
  *
- * Fetch Metadata says so in every current browser; before it there are `Origin` and `Referer`. A request that says
- * nothing is no browser's, or was typed: neither can be made by somebody else's page.
+ * Every current browser sends Fetch Metadata; older ones send `Origin` or `Referer`. A request without any of them is
+ * not from a browser, or its address was typed, so no other site made it.
  */
 export function isFromElsewhere(headers: Readonly<Record<string, string | undefined>>, origin: string): boolean {
   const site = headers["sec-fetch-site"];

@@ -73,7 +73,7 @@ export function receiptText(receipt: Receipt, promise?: string): string {
     n.status,
     n.status === "unconfirmed" ? unconfirmedText(receipt, n) : n.reason,
   ]);
-  // No node is asked about a change that is not in the log.
+  // A change that is not in the log is not sent to any node.
   const none = receipt.status === "lost" ? "" : "no enforcement node holds a lease\n";
   const nodes = receipt.nodes.length === 0 ? none : formatTable(["NODE", "REGION", "ROLE", "STATUS", ""], rows);
   return `${nodes}${formatVerdict(receipt, promise)}\n${retryHint(receipt)}`;

@@ -129,7 +129,7 @@ function clientAddressOf(lines: readonly string[], isTrusted: (address: string) 
     .split(",")
     .map((text) => text.trim());
   for (const [i, address] of addresses.toReversed().entries()) {
-    if (isIP(address) === 0) break; // what stands before it was said by nobody we know
+    if (isIP(address) === 0) break; // no known proxy vouches for the entries before it
     if (!isTrusted(address) || i === addresses.length - 1) return address;
   }
   throw new UnreadableHeader("x-forwarded-for");

@@ -223,7 +223,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     else if (unprocessed && (!hasBody || this.#kept !== null)) {
       const refused = this.#call;
       this.#keepUnsent();
-      this.#takeAnother(); // whoever says so may be leaving
+      this.#takeAnother(); // an upstream that refuses may be shutting down
       this.#catchingUp = this.#readingBody;
       this.#repeat(error, refused);
     } else if (staleConnection && !hasBody && repeatable.has(this.#job.method)) this.#resend();

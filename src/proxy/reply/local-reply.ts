@@ -37,14 +37,13 @@ export type Condition =
   | Fact<"bad-request", { status: number }>
   /** No connection to the upstream could be made. */
   | Fact<"upstream-unreachable", unknown>
-  /** The upstream had a connection, and no answer that can be passed on. */
+  /** The upstream was connected, but sent no response that can be forwarded. */
   | Fact<"upstream-broke", unknown>
   | Fact<"upstream-timeout", unknown>
-  /** A request whose head was passed on, and whose body did not come in time. */
+  /** The head of the request was forwarded, but its body did not arrive in time. */
   | Fact<"request-timeout", unknown>
   /**
-   * As a tunnel's callers know it: 503 keeps their credential, and anything else of ours but 403 makes them throw it
-   * away.
+   * Tunnel clients keep their credential after a 503 or a 403, and discard it after any other error status of the proxy.
    */
   | Fact<"tunnel-unreachable", unknown>
   | Fact<"internal", unknown>;

@@ -27,7 +27,7 @@ import { handlePurpose } from "./callback-endpoint.ts";
 import { callbackUrl, type SignInRequest } from "./sign-in-request.ts";
 import { authenticateCookie } from "./signed-in.ts";
 
-/** A takeover takes up to three seconds; somebody is waiting. */
+/** A new leader is elected within three seconds, and a person is waiting. */
 const submitMsMax = 5_000;
 const pauseMsMax = 500;
 
@@ -57,7 +57,7 @@ export function createSessionCommand(
 
 export type SubmitDeps = Pick<AuthDeps, "databroker" | "clock" | "sleep">;
 
-/** Submits, and again while the outcome is unknown, with the same id. */
+/** Submits the command, and retries with the same id while the outcome is unknown. */
 export async function submitWithRetry(deps: SubmitDeps, request: CommandRequest): Promise<CommandResult> {
   const giveUpAt = deps.clock.monotonic() + submitMsMax;
   for (;;) {
@@ -80,7 +80,7 @@ async function submitOnce(deps: SubmitDeps, request: CommandRequest): Promise<Co
 
 export type SignedInSession = Readonly<{ sessionId: SessionId; userId: UserId; idpId: string; needs: Link | null }>;
 
-/** From now on this browser is signed in on the authenticate host. */
+/** Signs this browser in on the authenticate host. */
 export async function setSessionCookie(deps: AuthDeps, reply: FastifyReply, session: SignedInSession): Promise<void> {
   const { settings } = deps;
   const handle = { ...session, audience: [settings.authenticateUrl.hostname] };
@@ -89,8 +89,8 @@ export async function setSessionCookie(deps: AuthDeps, reply: FastifyReply, sess
 }
 
 /**
- * Sends a signed-in person back to where they came from, with a handle for that host alone. The handle of a command
- * line on the person's own machine also counts on every TCP and UDP route.
+ * Redirects a signed-in person back to the host that they came from, with a handle for that host alone. The handle of a
+ * command line on the person's own machine is also valid on every TCP and UDP route.
  */
 export async function redirectWithHandle(
   deps: AuthDeps,

@@ -1,8 +1,8 @@
 /**
  * Start of a sign-in on a route's host: a signed URL of the authenticate host, and the cookie that the callback checks.
  *
- * Only for the origin of a configured route: a caller may send any Host header, and a signed URL for a foreign host
- * would send it the visitors' session handles. Pure, except for its dependencies.
+ * It requires the origin of a configured route: a caller may send any Host header, and a signed URL for a foreign host
+ * would send visitors' session handles there. Pure, except for its dependencies.
  */
 import { CodedError } from "../../../events/index.ts";
 import type { KeepAddressPage } from "../../reply/page.ts";
@@ -14,11 +14,11 @@ import { isTooLongForRedirect, returnUrlOf } from "./kept-address.ts";
 import { nonceHashOf, type SignInRequest, signInUrl } from "./sign-in-request.ts";
 import { returnsBefore } from "./sign-in-returns.ts";
 
-/** A sign-in redirect: where to, and the cookie that the callback will look for. */
+/** A sign-in redirect: its location, and the cookie that the callback requires. */
 export type SignInRedirect = Readonly<{
   location: string;
   setCookies: readonly string[];
-  /** Sent in place of the redirect: what was asked for is too long for one. Null: a redirect. */
+  /** Sent in place of the redirect if the requested address is too long for one. Null: redirect. */
   page: KeepAddressPage | null;
 }>;
 
@@ -32,7 +32,7 @@ export class NoRouteError extends CodedError<"ERR_AUTH_NO_ROUTE"> {
   }
 }
 
-/** A token of ours in a cookie of the browser, kept while it looks like one: one for all tabs. */
+/** The random token in a cookie of this browser, or a new one. All tabs share it. */
 export function browserToken(deps: AuthDeps, cookieHeader: string | undefined, name: string): string {
   const held = cookieValue(cookieHeader, name);
   return held !== undefined && tokenPattern.test(held) ? held : deps.random.token();
@@ -40,21 +40,18 @@ export function browserToken(deps: AuthDeps, cookieHeader: string | undefined, n
 
 export type SignInOptions = Readonly<{
   account?: SignInRequest["account"];
-  /** How people sign in for what was asked; absent: as its address says. */
+  /** The provider client and further hosts of this sign-in; absent: those of the target's route. */
   how?: SignInFor;
   trace?: TraceText | null;
-  /**
-   * A browser asks, which runs scripts of pages: it keeps a long address. Otherwise the address loses its query on the
-   * way.
-   */
+  /** The caller is a browser that runs scripts, so it can keep a long address. Otherwise the query is lost. */
   keepsAddress?: boolean;
-  /** The host that somebody is led through on their way to what was asked, and those behind it. */
+  /** The further host at which the person is signed in before returning to the target, and the hosts after it. */
   through?: Readonly<{ origin: string; rest: readonly string[] }>;
 }>;
 
 /**
- * @param target what to return to
- * @throws NoRouteError unless it is of a configured route
+ * @param target the URL to return to
+ * @throws NoRouteError unless it has the origin of a configured route
  */
 export function beginSignIn(
   deps: AuthDeps,
@@ -80,7 +77,7 @@ export function beginSignIn(
       trace,
       programmatic: "browser",
       nonceHash: nonceHashOf(nonce),
-      // Only a sign-in that nothing but a missing session asked for counts as a return.
+      // Only a sign-in because of a missing session counts as a return.
       returns: account === "another" || through !== undefined ? 0 : returnsBefore(deps, cookieHeader, callback),
       account,
       seen: refused ? deps.replica.applied : null,

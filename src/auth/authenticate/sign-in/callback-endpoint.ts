@@ -2,8 +2,8 @@
  * Sign-in callback on a route's host, and for command lines also on the authenticate host: receives the session handle
  * from the authenticate service (docs/pomerium-behaviour.md §1.2, step 6).
  *
- * - Accepted only with a signed URL, for this host and towards this origin, from the browser that has the nonce cookie
- *   set when the redirect left. A callback that another browser started signs no one in; it restarts the sign-in.
+ * - It accepts a signed URL for this host that returns to this origin, from the browser whose nonce cookie was set when
+ *   the sign-in started. A callback that another browser started signs no one in; it restarts the sign-in.
  * - A programmatic sign-in has no browser to bind to: its handle goes to a listed redirect, never into a cookie.
  */
 import type { FastifyInstance, FastifyReply } from "fastify";
@@ -30,7 +30,7 @@ import { parseReturns, returnsCookie } from "./sign-in-returns.ts";
 import { checkSignedUrl, parameter, signedForS } from "./signed-url.ts";
 
 export const handlePurpose = "session handle";
-/** The signed URL around it is over sooner; a minute for clocks that differ. */
+/** The signed URL that carries it expires sooner. The extra minute allows for clocks that differ. */
 const handleMaxAgeS = signedForS + 60;
 
 export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
@@ -56,8 +56,9 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
       if (!isProgrammaticRedirect(redirectUri, settings.programmaticRedirectHosts))
         return refuse("The host of the redirect URL is not allowed.", null);
     } else {
-      const led = url.searchParams.has(parameter.additionalHosts) && settings.isRouteOrigin(redirectUri.origin);
-      if (redirectUri.origin !== context.origin && !led)
+      const isFurtherHost =
+        url.searchParams.has(parameter.additionalHosts) && settings.isRouteOrigin(redirectUri.origin);
+      if (redirectUri.origin !== context.origin && !isFurtherHost)
         return refuse("The redirect URL belongs to another site.", "/");
       const nonce = cookieValue(headersOf(request)["cookie"], ownCookie(settings.cookie.name, "nonce", url));
       if (nonce === undefined) {
@@ -66,8 +67,7 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
           redirectUri.href,
         );
       }
-      // Of another browser, or of a tab whose cookie another tab has replaced: begun again with the cookie that is
-      // here.
+      // Another browser started it, or another tab has replaced the cookie. Restart with the cookie of this browser.
       if (nonceHashOf(nonce) !== url.searchParams.get(parameter.nonce)) {
         return reply.header("referrer-policy", "no-referrer").redirect(redirectUri.href, 302);
       }
@@ -93,12 +93,12 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
     const [next, ...rest] = additionalHostsOf(url);
     const origin = next === undefined ? undefined : routeOriginOf(deps, next);
     if (origin !== undefined) {
-      const leads = { to: redirectUri, rest, trace: context.trace ?? traceOf(url) };
-      return reply.redirect(nextHostUrl(origin, leads, currentKey(deps), nowS(deps)).href, 302);
+      const onwards = { to: redirectUri, rest, trace: context.trace ?? traceOf(url) };
+      return reply.redirect(nextHostUrl(origin, onwards, currentKey(deps), nowS(deps)).href, 302);
     }
     if (settings.cookie.sameSite !== "strict") return reply.redirect(redirectUri.href, 302);
-    // The redirects began at the identity provider's site, so a browser would keep a strict cookie back from the next
-    // one too, and the sign-in would begin again. A page of ours that goes on by itself ends the chain.
+    // The chain of redirects began at the identity provider's site, so a browser would withhold a strict cookie from the
+    // next request too, and the sign-in would restart. A page of this host that refreshes itself ends the chain.
     return reply
       .code(200)
       .header("refresh", `0;url=${redirectUri.href}`)
@@ -107,7 +107,7 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
   });
 }
 
-/** The external origin of a route's host; undefined: no route names it (any more), and nobody is led there. */
+/** The external origin of a route's host; undefined: no route has it, so the browser is not sent there. */
 function routeOriginOf({ settings }: AuthDeps, host: string): string | undefined {
   return ["https", "http"].map((scheme) => `${scheme}://${host}`).find((origin) => settings.isRouteOrigin(origin));
 }

@@ -18,13 +18,13 @@ import { stateMaxAgeS } from "./sign-in-state.ts";
 
 export type CodeExchange = {
   readonly identity: Promise<ProviderIdentity>;
-  /** Made once and kept over retries: one command id, at most one session. */
+  /** Created once and reused by retries, so that one command id creates at most one session. */
   command: CommandRequest | undefined;
 };
 
 /**
- * `used`: the state has had its exchange. `busy`: too many exchanges of this network, or of all; the same callback may
- * come again.
+ * `used`: the state was already exchanged. `busy`: too many exchanges are in progress, in this network or in total; the
+ * same callback may be retried.
  */
 export type CodeExchangeRefusal = "used" | "busy";
 
@@ -38,18 +38,18 @@ export type CodeExchanges = Readonly<{
 
 export type CodeExchangeOptions = Readonly<{
   monotonic: () => number;
-  /** What became of each callback with a code; `repeated`: answered from the exchange that it had. */
+  /** The outcome of each callback with a code; `repeated`: it got the result of an earlier exchange. */
   onExchange?: (result: "exchanged" | "repeated" | CodeExchangeRefusal) => void;
 }>;
 
 const exchangeTtlMs = 2 * 60_000;
 const exchangesMax = 1_000;
 const exchangeBytesMax = 32 * 1024 * 1024;
-/** Of one sign-in before the provider has answered: its digests and what waits for the answer. */
+/** Memory of one exchange before the provider responds: digests, promise and callbacks. */
 const pendingBytes = 2_048;
 const usedStatesMax = 100_000;
 const concurrentMax = 64;
-/** Behind one address there may be a whole office in the morning. */
+/** Per network: a whole office may sign in from one address in the morning. */
 export const startsPerS = 10;
 export const burst = 100;
 const networksMax = 10_000;
@@ -64,7 +64,7 @@ export function createCodeExchanges({ monotonic, onExchange }: CodeExchangeOptio
   });
   const usedStates = new LRUCache<string, true>({ max: usedStatesMax, ttl: stateMaxAgeS * 1_000 });
   const limiter = new FairLimiter(concurrentMax);
-  /** Starts that a network may still make, as of a time (ms). */
+  /** Exchanges that a network may still start, at a monotonic time (ms). */
   const budgets = new LRUCache<string, Readonly<{ left: number; at: number }>>({ max: networksMax });
 
   function spendBudget(network: string): boolean {
@@ -78,10 +78,10 @@ export function createCodeExchanges({ monotonic, onExchange }: CodeExchangeOptio
   function begin(
     { state, code, from }: Readonly<{ state: string; code: string; from: string }>,
     exchange: () => Promise<ProviderIdentity>,
-  ): Readonly<{ result: "exchanged" | "repeated"; arrival: CodeExchange }> | CodeExchangeRefusal {
+  ): Readonly<{ result: "exchanged" | "repeated"; codeExchange: CodeExchange }> | CodeExchangeRefusal {
     const [key, codeHash] = [hash("sha256", state, "base64url"), hash("sha256", code, "base64url")];
     const before = exchanges.get(key);
-    if (before !== undefined) return before.code === codeHash ? { result: "repeated", arrival: before } : "used";
+    if (before !== undefined) return before.code === codeHash ? { result: "repeated", codeExchange: before } : "used";
     if (usedStates.has(key)) return "used";
     const network = callerNetwork(from);
     const leave = limiter.acquire(network);
@@ -91,23 +91,24 @@ export function createCodeExchanges({ monotonic, onExchange }: CodeExchangeOptio
       return "busy";
     }
     usedStates.set(key, true);
-    const arrival = { identity: exchange().finally(leave), command: undefined, code: codeHash };
-    exchanges.set(key, arrival);
-    arrival.identity.then(
+    const codeExchange = { identity: exchange().finally(leave), command: undefined, code: codeHash };
+    exchanges.set(key, codeExchange);
+    codeExchange.identity.then(
       (identity) => {
-        const size = pendingBytes + 2 * JSON.stringify(identity).length; // at most what its texts take in memory
-        if (exchanges.peek(key) === arrival) exchanges.set(key, arrival, { size, ttl: exchanges.getRemainingTTL(key) });
+        const size = pendingBytes + 2 * JSON.stringify(identity).length; // an upper bound for its strings in memory
+        if (exchanges.peek(key) === codeExchange)
+          exchanges.set(key, codeExchange, { size, ttl: exchanges.getRemainingTTL(key) });
       },
       () => exchanges.delete(key),
     );
-    return { result: "exchanged", arrival };
+    return { result: "exchanged", codeExchange };
   }
 
   return {
     begin(callback, exchange) {
-      const taken = begin(callback, exchange);
-      onExchange?.(typeof taken === "string" ? taken : taken.result);
-      return typeof taken === "string" ? taken : taken.arrival;
+      const begun = begin(callback, exchange);
+      onExchange?.(typeof begun === "string" ? begun : begun.result);
+      return typeof begun === "string" ? begun : begun.codeExchange;
     },
   };
 }

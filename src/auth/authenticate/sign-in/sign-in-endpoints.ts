@@ -5,7 +5,7 @@
  *        └── not signed in --> identity provider --> /oauth2/callback -- the broker records the session --> redirect
  *
  * A callback is accepted only from the browser that started the sign-in (sign-in-state.ts), and each code is exchanged
- * once (authenticate/sign-in/code-exchanges.ts). If this node lags, the answer is 503; it never starts another sign-in.
+ * once (code-exchanges.ts). If this node lags, the answer is 503; it never starts another sign-in.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { CommandResult } from "../../../events/index.ts";
@@ -40,11 +40,11 @@ import { openState, type SignInState, sealState } from "./sign-in-state.ts";
 import { readSignInStatus } from "./signed-in.ts";
 import { checkSignedUrl } from "./signed-url.ts";
 
-/** Long: it is a browser's only for being the same one, and tabs that begin without it replace each other's. */
+/** Long, because tabs that start a sign-in without the cookie replace the cookies of each other. */
 const browserMaxAgeS = 30 * 24 * 3_600;
 /**
- * A session about to end is not handed over: the clock of the proxy may say that it has ended, and the two would send
- * its holder back and forth.
+ * A session that is about to expire is not reused: by the clock of the proxy it may already have expired, and the two
+ * hosts would redirect the browser back and forth.
  */
 const remainingMsMin = 30_000;
 
@@ -56,7 +56,7 @@ type EndpointCall = Readonly<{
 }>;
 
 export function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
-  const arrivals = createCodeExchanges({
+  const codeExchanges = createCodeExchanges({
     monotonic: deps.clock.monotonic,
     ...(deps.onCodeExchange === undefined ? {} : { onExchange: deps.onCodeExchange }),
   });
@@ -64,10 +64,10 @@ export function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: R
   app.get("/.pomerium/sign_in", (request, reply) => signIn({ deps, request, reply, context: contexts.of(request) }));
 
   app.get("/oauth2/callback", (request, reply) =>
-    callback({ deps, request, reply, context: contexts.of(request) }, arrivals),
+    callback({ deps, request, reply, context: contexts.of(request) }, codeExchanges),
   );
 
-  /** `response_mode=form_post` comes from another site, without our cookies: the browser brings it again, with them. */
+  /** `response_mode=form_post` is a request from another site, without our cookies. The redirect adds them. */
   app.post("/oauth2/callback", (request, reply) => {
     const fields = typeof request.body === "object" && request.body !== null ? Object.entries(request.body) : [];
     const query = new URLSearchParams(
@@ -77,7 +77,7 @@ export function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: R
   });
 }
 
-/** A second look at what the proxy has looked at: a key that leaks must not make us hand people to strangers. */
+/** The proxy has checked this, too. If the signing key leaks, people must still not be sent to a foreign host. */
 function leadsToKnownHost({ settings }: AuthDeps, asked: SignInRequest): boolean {
   const { origin } = asked.callbackUri ?? asked.redirectUri;
   return origin === settings.authenticateUrl.origin || settings.isRouteOrigin(origin);
@@ -88,7 +88,7 @@ function idpOf({ settings }: AuthDeps, { idpId }: SignInRequest): string {
   return idpId === "" ? settings.idpId : idpId;
 }
 
-/** What follows belongs to this request's span, where it has one. */
+/** Makes the rest of the sign-in part of this request's span, if it has one. */
 function traced({ context }: EndpointCall, asked: SignInRequest): SignInRequest {
   return { ...asked, trace: context.trace ?? asked.trace };
 }
@@ -153,7 +153,7 @@ async function signIn(exchange: EndpointCall): Promise<FastifyReply> {
   });
 }
 
-async function callback(exchange: EndpointCall, arrivals: CodeExchanges): Promise<FastifyReply> {
+async function callback(exchange: EndpointCall, codeExchanges: CodeExchanges): Promise<FastifyReply> {
   const { deps, request, reply, context } = exchange;
   const url = externalUrl(request, context);
   const state = url.searchParams.get("state") ?? "";
@@ -161,7 +161,7 @@ async function callback(exchange: EndpointCall, arrivals: CodeExchanges): Promis
   const { sealed, trace } = splitState(state);
   const opened = await openState(deps.stateCipher, sealed, browser);
   if (opened.type !== "ours") {
-    // Of another browser, or of a tab whose cookie another tab has replaced: begun again with the cookie that is here.
+    // Another browser started it, or another tab has replaced the cookie. Restart with the cookie of this browser.
     const known = opened.type === "of-another-browser" && opened.request.programmatic === "browser";
     if (known && browser !== undefined)
       return reply.header("referrer-policy", "no-referrer").redirect(opened.request.redirectUri.href, 302);
@@ -178,11 +178,11 @@ async function callback(exchange: EndpointCall, arrivals: CodeExchanges): Promis
   return withProvider(exchange, asked, async (oidc) => {
     const exchangeCode = () => oidc.finish(url.search, { state, nonce, verifier });
     const code = url.searchParams.get("code");
-    const arrival: CodeExchange | CodeExchangeRefusal =
+    const codeExchange: CodeExchange | CodeExchangeRefusal =
       code === null
-        ? { identity: exchangeCode(), command: undefined } // an error answer: the provider's words say which
-        : arrivals.begin({ state, code, from: context.ip }, exchangeCode);
-    if (arrival === "busy") {
+        ? { identity: exchangeCode(), command: undefined } // an error response: its parameters name the error
+        : codeExchanges.begin({ state, code, from: context.ip }, exchangeCode);
+    if (codeExchange === "busy") {
       reply.header("retry-after", "2");
       return sendProblem(deps, request, reply, context, {
         status: 429,
@@ -191,7 +191,7 @@ async function callback(exchange: EndpointCall, arrivals: CodeExchanges): Promis
         retryUrl: request.raw.url ?? null,
       });
     }
-    if (arrival === "used") {
+    if (codeExchange === "used") {
       return sendProblem(deps, request, reply, context, {
         status: 400,
         title: "This sign-in has already been used",
@@ -199,9 +199,9 @@ async function callback(exchange: EndpointCall, arrivals: CodeExchanges): Promis
         retryUrl: restartUrl(deps, asked),
       });
     }
-    const identity = await arrival.identity;
-    arrival.command ??= createSessionCommand(deps, identity, idpOf(deps, asked));
-    const { command } = arrival;
+    const identity = await codeExchange.identity;
+    codeExchange.command ??= createSessionCommand(deps, identity, idpOf(deps, asked));
+    const { command } = codeExchange;
     const result = await submitWithRetry(deps, command);
     if (result.type !== "done" || command.command.type !== "createSession")
       return sendNotCreated(exchange, asked, result);
@@ -228,7 +228,7 @@ function sendNotCreated(
         "The identity provider knows you, but your access to this installation has been suspended. Ask an administrator.",
     });
   }
-  // The same callback again asks the broker for the same session: nobody has to sign in a second time.
+  // A retry of this callback submits the same command again, so the person need not sign in a second time.
   const unavailable = result.type === "unavailable";
   return sendProblem(deps, request, reply, context, {
     status: unavailable ? 503 : 500,
@@ -238,7 +238,7 @@ function sendNotCreated(
   });
 }
 
-/** The same sign-in from its start. */
+/** The URL that restarts this sign-in. */
 function restartUrl(deps: AuthDeps, asked: SignInRequest): string {
   return signInUrl(deps.settings.authenticateUrl, asked, currentKey(deps), nowS(deps)).href;
 }
@@ -250,7 +250,7 @@ async function withProvider(
 ): Promise<FastifyReply> {
   const oidc = deps.providerOf(idpOf(deps, asked));
   if (oidc === undefined) {
-    // Signing in with another client would help nobody: its sessions do not count where the person comes from.
+    // Another client would not help: its sessions are not valid on the route that the person came from.
     const description = deps.settings.idpIds.has(idpOf(deps, asked))
       ? "This installation has no identity provider configured (idp_provider_url), so no one can sign in."
       : "The route has its own client at the identity provider (idp_client_id), and the authenticate service does not know it. Its configuration file needs the same routes.";

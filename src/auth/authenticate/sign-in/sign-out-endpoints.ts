@@ -4,9 +4,9 @@
  *
  * - Only a signed URL that names the session ends it at once. A route's host creates one for the visitor's own session,
  *   and the confirmation page creates one for the session of this browser.
- * - Everything else asks first: anyone can obtain a signed URL without a session, and a link on another site must not
- *   sign anyone out.
- * - The session ends before the browser leaves, and does not wait for a projection.
+ * - Every other request gets a page that asks for confirmation: anyone can obtain a signed URL without a session, and a
+ *   link on another site must not sign anyone out.
+ * - The session ends before the browser is redirected, without waiting for a projection.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type CommandResult, type ProviderTokens, parseSessionId, type SessionId } from "../../../events/index.ts";
@@ -33,7 +33,7 @@ import { readOnly } from "./common-endpoints.ts";
 import { authenticateCookie, readOwnHandle, readSignInStatus } from "./signed-in.ts";
 import { checkSignedUrl, parameter, signUrl } from "./signed-url.ts";
 
-/** The provider is told, and waited for no longer than this. */
+/** The longest wait for the provider. */
 const providerMsMax = 3_000;
 
 export function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: RequestContexts): void {
@@ -111,7 +111,7 @@ function revokeSession(deps: AuthDeps, sessionId: SessionId): Promise<CommandRes
   });
 }
 
-/** Asks whoever is signed in here; the answer is signed for their session alone. */
+/** Asks the person signed in here to confirm. The form of the page is signed for their session alone. */
 async function confirmSignOut(
   deps: AuthDeps,
   request: FastifyRequest,
@@ -137,7 +137,8 @@ async function confirmSignOut(
 }
 
 /**
- * Revokes the tokens there. @returns where the browser ends its session at the provider; null: nowhere, or no answer
+ * Revokes the tokens at the provider.
+ * @returns where the browser ends its session at the provider; null: nowhere, or the provider did not respond
  */
 async function endProviderSession(
   deps: AuthDeps,

@@ -1,5 +1,5 @@
 /**
- * Sign-in status: who is signed in, by the session handle of a request, on either host.
+ * Sign-in status: the person that the session handle of a request identifies, on the authenticate host or a route's host.
  *
  * The session that a handle names must be in the projection. A projection that lags behind the handle is reported as
  * `behind`, never as a missing session. Pure, except for its dependencies.
@@ -33,16 +33,14 @@ export type SignInStatus =
   | Fact<"behind", unknown>
   | Fact<"signed-in", { principal: Principal; handle: SessionHandle }>;
 
-/**
- * The handle in the authenticate host's own cookie, if it is one of ours; whether its session still lives is not asked.
- */
+/** The verified handle in the authenticate host's own cookie. Its session may have ended. */
 export async function readOwnHandle(deps: AuthDeps, request: FastifyRequest): Promise<SessionHandle | undefined> {
   const token = cookieValue(headersOf(request)["cookie"], authenticateCookie(deps));
   const handle = token === undefined ? "invalid" : await deps.handles.verify(token);
   return handle !== "invalid" && handle.audience.includes(deps.settings.authenticateUrl.hostname) ? handle : undefined;
 }
 
-/** Who is signed in on the authenticate host. */
+/** The sign-in status on the authenticate host. */
 export async function readSignInStatus(deps: AuthDeps, request: FastifyRequest): Promise<SignInStatus> {
   const handle = await readOwnHandle(deps, request);
   return handle === undefined
@@ -50,7 +48,7 @@ export async function readSignInStatus(deps: AuthDeps, request: FastifyRequest):
     : statusOfHandle(deps, handle, { source: "cookie", idpId: ownIdpOf(deps, handle) });
 }
 
-/** Who asks on a route's host. */
+/** The sign-in status on a route's host. */
 export async function readRouteSignInStatus(
   deps: AuthDeps,
   request: FastifyRequest,
@@ -67,21 +65,21 @@ export async function readRouteSignInStatus(
 }
 
 /**
- * Who is signed in, as far as it may be believed for what lies beyond any route's grace: only while the lease is fresh.
+ * Returns the sign-in status only while the lease is fresh, for uses to which no route's grace applies.
  */
-export async function withFreshLease(deps: AuthDeps, whoAsks: () => Promise<SignInStatus>): Promise<SignInStatus> {
+export async function withFreshLease(deps: AuthDeps, readStatus: () => Promise<SignInStatus>): Promise<SignInStatus> {
   const overdueMs = deps.replica.overdueMs(deps.clock.monotonic());
-  return overdueMs > 0 ? { type: "behind" } : whoAsks();
+  return overdueMs > 0 ? { type: "behind" } : readStatus();
 }
 
-/** On the authenticate host, and only with the client of the whole configuration. */
+/** The sign-in status on the authenticate host, for sessions of the global provider client alone. */
 export async function readLeasedSignInStatus(deps: AuthDeps, request: FastifyRequest): Promise<SignInStatus> {
   const signedIn = await withFreshLease(deps, () => readSignInStatus(deps, request));
   const counts = signedIn.type !== "signed-in" || signedIn.principal.session.idpId === deps.settings.idpId;
   return counts ? signedIn : { type: "anonymous" };
 }
 
-/** On the authenticate host a session of any client that is known is somebody's. */
+/** On the authenticate host, sessions of every configured provider client are valid. */
 function ownIdpOf({ settings }: AuthDeps, { idpId }: SessionHandle): string {
   return settings.idpIds.has(idpId) ? idpId : settings.idpId;
 }
@@ -96,7 +94,7 @@ async function statusOfHandle(
     if (reached === "behind") return { type: "behind" };
     if (reached === "lost") return { type: "anonymous" };
   }
-  // Receipts count this node as fenced off by now, so it must not know anybody: revocations no longer reach it.
+  // Receipts may count this node as fenced: revocations no longer reach it, so it must identify no one.
   if (deps.replica.overdueMs(deps.clock.monotonic()) === Number.POSITIVE_INFINITY) return { type: "behind" };
   const caller = deps.resolveCaller(handle, { idpId, credentialInHeader: source !== "cookie", now: deps.clock.wall() });
   if (caller.type === "behind") return { type: "behind" };
@@ -109,7 +107,7 @@ async function statusOfHandle(
   return denied ? { type: "anonymous" } : { type: "signed-in", principal, handle };
 }
 
-/** `/.pomerium/` on the authenticate host. */
+/** Serves `/.pomerium/` on the authenticate host. */
 export async function userInfo(
   deps: AuthDeps,
   contexts: RequestContexts,
@@ -129,26 +127,26 @@ export async function userInfo(
   }
   const signedIn = await readSignInStatus(deps, request);
   if (signedIn.type === "behind") return sendBehind(deps, request, reply, context);
-  const somebody = signedIn.type === "signed-in";
+  const principal = signedIn.type === "signed-in" ? signedIn.principal : null;
   const signIn = signInUrl(
     deps.settings.authenticateUrl,
     {
       redirectUri: new URL("/.pomerium/", deps.settings.authenticateUrl),
       callbackUri: null,
-      idpId: somebody ? signedIn.principal.session.idpId : deps.settings.idpId,
+      idpId: principal?.session.idpId ?? deps.settings.idpId,
       additionalHosts: [],
       trace: context.trace ?? null,
       programmatic: "browser",
       nonceHash: "",
       returns: 0,
-      account: somebody ? "another" : "current",
+      account: principal === null ? "current" : "another",
       seen: null,
     },
     currentKey(deps),
     nowS(deps),
   );
   const urls = { signInUrl: signIn.href, signOutUrl: "/.pomerium/sign_out" };
-  return sendPage(reply, 200, deps.render(userInfoPageOf(deps, somebody ? signedIn.principal : null, urls)));
+  return sendPage(reply, 200, deps.render(userInfoPageOf(deps, principal, urls)));
 }
 
 export function userInfoPageOf(

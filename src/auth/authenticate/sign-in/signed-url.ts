@@ -19,19 +19,19 @@ export const parameter = {
   sessionEncrypted: "pomerium_session_encrypted",
   session: "pomerium_session",
   jwt: "pomerium_jwt",
-  /** Hosts, with commas between, that a visitor is signed in to as well. */
+  /** Further hosts that a visitor is signed in to, separated by commas. */
   additionalHosts: "pomerium_additional_hosts",
   traceparent: "pomerium_traceparent",
   tracestate: "pomerium_tracestate",
-  /** Ours: SHA-256 of the nonce cookie that the callback must find again. */
+  /** Cardea's: SHA-256 of the nonce cookie that the callback requires. */
   nonce: "pomerium_nonce",
-  /** Ours: the link that the proxy had applied when it refused a credential and sent its holder to sign in. */
+  /** Cardea's: the link that the proxy had applied when it refused the credential and started the sign-in. */
   seen: "pomerium_seen",
-  /** Ours: how many sign-ins in a row have come back without a session; see sign-in-returns.ts. */
+  /** Cardea's: the number of consecutive sign-ins that returned without a session; see sign-in-returns.ts. */
   returns: "pomerium_returns",
-  /** Ours: `another` for somebody who is signed in and wants to be somebody else. */
+  /** Cardea's: `another` for a signed-in person who wants to use another account. */
   account: "pomerium_account",
-  /** Ours: the session that a sign-out ends. An id, no credential. */
+  /** Cardea's: the id of the session that a sign-out ends. It is no credential. */
   endSession: "pomerium_end_session",
   issued: "pomerium_issued",
   expiry: "pomerium_expiry",
@@ -84,7 +84,7 @@ function signatureOf(base: string, parameters: ReadonlyMap<string, string>, key:
   return mac.replaceAll("+", "-").replaceAll("/", "_"); // base64url with padding
 }
 
-/** Scheme, host and path; the root path is empty, as in the check vector. */
+/** Scheme, host and path. The root path is empty, as in the test vector. */
 function baseOf(url: URL): string {
   return `${url.protocol}//${url.host}${url.pathname === "/" ? "" : url.pathname}`;
 }
