@@ -1,6 +1,6 @@
 /**
- * Whose bearer token it is that nobody has seen: of the caller's address, as far as those in front of the proxy are
- * believed.
+ * The address that an unknown bearer token counts against: the caller's own address, or the one that a trusted proxy
+ * reports.
  */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
@@ -15,10 +15,10 @@ async function start(
   config: Partial<Config>,
   bearer: BearerRules = { format: "idp_identity_token" },
 ): Promise<{ rig: Rig; from: string[] }> {
-  const from: string[] = [];
+  const addresses: string[] = [];
   const bearerTokens: Rig["deps"]["bearerTokens"] = {
     identify(_token, _rules, of) {
-      from.push(of.from);
+      addresses.push(of.from);
       return { type: "refused" };
     },
     accepts: () => true,
@@ -28,31 +28,31 @@ async function start(
     deps: { bearerTokens },
   });
   t.after(() => rig.close());
-  return { rig, from };
+  return { rig, from: addresses };
 }
-const request = (more = ""): string =>
-  `GET / HTTP/1.1\r\nHost: app.localhost\r\nAuthorization: Bearer unseen\r\nConnection: close\r\n${more}\r\n`;
+const request = (extraLines = ""): string =>
+  `GET / HTTP/1.1\r\nHost: app.localhost\r\nAuthorization: Bearer unseen\r\nConnection: close\r\n${extraLines}\r\n`;
 
-test("is that of the connection, whatever it says of itself", async (t) => {
-  const { rig, from } = await start(t, {});
+test("an unknown token counts against the address of the connection, whatever the caller's headers claim", async (t) => {
+  const { rig, from: addresses } = await start(t, {});
   await sendRaw(rig.port, request("X-Forwarded-For: 192.0.2.9\r\n"), 10_000);
-  assert.deepEqual(from, ["127.0.0.1"]);
+  assert.deepEqual(addresses, ["127.0.0.1"]);
 });
 
-test("is what the PROXY protocol says, where that is spoken", async (t) => {
-  const { rig, from } = await start(t, { useProxyProtocol: true });
+test("with the PROXY protocol, it counts against the address that the protocol names", async (t) => {
+  const { rig, from: addresses } = await start(t, { useProxyProtocol: true });
   await sendRaw(rig.port, `PROXY TCP4 192.0.2.9 10.0.0.1 5000 80\r\n${request()}`, 10_000);
-  assert.deepEqual(from, ["192.0.2.9"]);
+  assert.deepEqual(addresses, ["192.0.2.9"]);
 });
 
-test("is what the outermost trusted proxy says, and not what stands before it", async (t) => {
-  const { rig, from } = await start(t, { xffNumTrustedHops: 1 });
+test("behind a trusted proxy, it counts against the address which that proxy reports, not against an earlier entry", async (t) => {
+  const { rig, from: addresses } = await start(t, { xffNumTrustedHops: 1 });
   await sendRaw(rig.port, request("X-Forwarded-For: 198.51.100.1, 192.0.2.9\r\n"), 10_000);
-  assert.deepEqual(from, ["192.0.2.9"]);
+  assert.deepEqual(addresses, ["192.0.2.9"]);
 });
 
-test("is what whoever carries the request says, of a decision for others", async (t) => {
-  const { rig, from } = await start(t, {});
+test("in the decision API, it counts against the address that the calling proxy reports", async (t) => {
+  const { rig, from: addresses } = await start(t, {});
   const decider = createRequestDecider(rig.deps, new ReachedHandles());
   const described = {
     ...{ method: "GET", scheme: null, authority: "app.localhost", target: "/", ip: "192.0.2.9" },
@@ -60,11 +60,11 @@ test("is what whoever carries the request says, of a decision for others", async
   };
   const verdict = await decider.decide({ described, subject: "credential", requestId: "one" });
   assert.equal(verdict.type, "deny");
-  assert.deepEqual(from, ["192.0.2.9"]);
+  assert.deepEqual(addresses, ["192.0.2.9"]);
 });
 
-test("is no question beside the session cookie where tokens of issuers are taken: 400, by the proxy and at the decision API", async (t) => {
-  const { rig, from } = await start(t, {}, { format: "jwt", issuers: [] });
+test("with tokens of issuers, a token beside the session cookie is 400, by the proxy and in the decision API", async (t) => {
+  const { rig, from: addresses } = await start(t, {}, { format: "jwt", issuers: [] });
   assert.match(await sendRaw(rig.port, request("Cookie: a=b; _pomerium=any\r\n"), 10_000), /^HTTP\/1\.1 400 /);
   assert.deepEqual(rig.records.at(-1)?.reasons, ["two-credentials"]);
   const decider = createRequestDecider(rig.deps, new ReachedHandles());
@@ -74,12 +74,12 @@ test("is no question beside the session cookie where tokens of issuers are taken
   };
   const verdict = await decider.decide({ described, subject: "credential", requestId: "one" });
   assert.deepEqual([verdict.type, "status" in verdict && verdict.status], ["deny", 400]);
-  assert.deepEqual(from, [], "nobody was asked about the token");
+  assert.deepEqual(addresses, [], "no provider was called for the token");
   assert.match(await sendRaw(rig.port, request("Cookie: a=b\r\n"), 10_000), /^HTTP\/1\.1 403 /);
 });
 
-test("counts alone beside the session cookie where tokens of the identity provider are taken, as in Pomerium", async (t) => {
-  const { rig, from } = await start(t, {});
+test("with tokens of the identity provider, the token counts and the session cookie does not, as in Pomerium", async (t) => {
+  const { rig, from: addresses } = await start(t, {});
   assert.match(await sendRaw(rig.port, request("Cookie: _pomerium=any\r\n"), 10_000), /^HTTP\/1\.1 403 /);
-  assert.deepEqual(from, ["127.0.0.1"]);
+  assert.deepEqual(addresses, ["127.0.0.1"]);
 });

@@ -1,7 +1,7 @@
 /**
- * Random conversations on raw sockets: requests of every framing, in random pieces, pipelined or not, with answers of
- * every framing and size, on connections that are kept. Each answer must be that of its request, whole and in order,
- * and the upstream must have seen what was sent. A failure prints the seed and the shrunk conversation.
+ * Random conversations on raw sockets: requests of every framing, in random pieces, pipelined or not, with responses of
+ * every framing and size, on persistent connections. Each response must match its request, whole and in order, and the
+ * upstream must have received what was sent. A failure prints the seed and the shrunk conversation.
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -15,9 +15,9 @@ type Turn = Readonly<{
   method: "GET" | "HEAD" | "POST";
   body: number;
   chunked: boolean;
-  answer: number;
-  answerChunked: boolean;
-  /** Sent before the answer to the one in front of it has come. */
+  responseBytes: number;
+  responseChunked: boolean;
+  /** Sent before the previous response has arrived. */
   pipelined: boolean;
 }>;
 
@@ -49,9 +49,9 @@ function bytesOf(id: number, size: number): Buffer {
 }
 
 function requestOf(turn: Turn, id: number): Buffer {
-  const { method, chunked, answer, answerChunked } = turn;
+  const { method, chunked, responseBytes, responseChunked } = turn;
   const body = method === "POST" ? bytesOf(id + 1_000, turn.body) : Buffer.alloc(0);
-  const target = `/${id}/${answer}/${answerChunked ? "chunked" : "length"}`;
+  const target = `/${id}/${responseBytes}/${responseChunked ? "chunked" : "length"}`;
   const head = `${method} ${target} HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\n`;
   if (method !== "POST") return Buffer.from(`${head}\r\n`, "latin1");
   if (!chunked) return Buffer.concat([Buffer.from(`${head}Content-Length: ${body.length}\r\n\r\n`, "latin1"), body]);
@@ -63,18 +63,18 @@ function requestOf(turn: Turn, id: number): Buffer {
   return Buffer.concat([...parts, Buffer.from("0\r\n\r\n", "latin1")]);
 }
 
-type Got = { status: number; got: string; body: Buffer[] };
+type Received = { status: number; got: string; body: Buffer[] };
 
-/** Reads answers as they come; says how many are complete. */
+/** Reads responses as they arrive, and reports how many are complete. */
 function reader(
   socket: Socket,
   turns: readonly Turn[],
-): Readonly<{ answers: Got[]; until: (count: number) => Promise<void> }> {
-  const answers: Got[] = [];
+): Readonly<{ responses: Received[]; until: (count: number) => Promise<void> }> {
+  const responses: Received[] = [];
   let complete = 0;
   let failed: Error | undefined;
   const waiting: { count: number; resolve: () => void; reject: (error: Error) => void }[] = [];
-  const look = (): void => {
+  const check = (): void => {
     for (const wait of waiting)
       if (failed !== undefined) wait.reject(failed);
       else if (complete >= wait.count) wait.resolve();
@@ -85,14 +85,14 @@ function reader(
     {
       onHead(_major, _minor, head, _method, _url, status) {
         const lines = head ?? [];
-        answers.push({
+        responses.push({
           status: status ?? 0,
           got: lines[lines.findIndex((line) => line.toLowerCase() === "x-got") + 1] ?? "",
           body: [],
         });
-        return turns[answers.length - 1]?.method === "HEAD" ? 1 : 0;
+        return turns[responses.length - 1]?.method === "HEAD" ? 1 : 0;
       },
-      onBody: (bytes) => void answers.at(-1)?.body.push(Buffer.from(bytes)),
+      onBody: (bytes) => void responses.at(-1)?.body.push(Buffer.from(bytes)),
       onComplete() {
         complete += 1;
       },
@@ -103,22 +103,22 @@ function reader(
   socket.on("data", (bytes: Buffer) => {
     const read = parser.execute(bytes);
     if (typeof read !== "number") failed = read;
-    look();
+    check();
   });
   socket.on("error", (error) => {
     failed = error;
-    look();
+    check();
   });
   socket.on("close", () => {
     failed ??= new Error("closed");
-    look();
+    check();
   });
   return {
-    answers,
+    responses,
     until: (count) =>
       new Promise((resolve, reject) => {
         waiting.push({ count, resolve, reject });
-        look();
+        check();
       }),
   };
 }
@@ -127,7 +127,7 @@ async function converse(turns: readonly Turn[], cuts: readonly number[]): Promis
   const socket = connect(rig.port, "127.0.0.1");
   socket.setNoDelay(true);
   try {
-    const { answers, until } = reader(socket, turns);
+    const { responses, until } = reader(socket, turns);
     let cut = 0;
     for (const [n, turn] of turns.entries()) {
       if (!turn.pipelined) await until(n);
@@ -142,11 +142,11 @@ async function converse(turns: readonly Turn[], cuts: readonly number[]): Promis
     await until(turns.length);
     turns.forEach((turn, n) => {
       const body = turn.method === "POST" ? bytesOf(n + 1_000, turn.body) : Buffer.alloc(0);
-      const answer = answers[n];
-      assert.equal(answer?.status, 200);
-      assert.equal(answer.got, `${turn.method} ${n} ${createHash("sha256").update(body).digest("hex")}`);
-      const expected = turn.method === "HEAD" ? Buffer.alloc(0) : bytesOf(n, turn.answer);
-      assert.ok(Buffer.concat(answer.body).equals(expected), `answer ${n} differs`);
+      const response = responses[n];
+      assert.equal(response?.status, 200);
+      assert.equal(response.got, `${turn.method} ${n} ${createHash("sha256").update(body).digest("hex")}`);
+      const expected = turn.method === "HEAD" ? Buffer.alloc(0) : bytesOf(n, turn.responseBytes);
+      assert.ok(Buffer.concat(response.body).equals(expected), `answer ${n} differs`);
     });
   } finally {
     socket.destroy();
@@ -158,12 +158,12 @@ const turn: fc.Arbitrary<Turn> = fc.record({
   method: fc.constantFrom("GET", "HEAD", "POST"),
   body: size,
   chunked: fc.boolean(),
-  answer: size,
-  answerChunked: fc.boolean(),
+  responseBytes: size,
+  responseChunked: fc.boolean(),
   pipelined: fc.boolean(),
 });
 
-test("every answer is that of its request, whole and in order", { timeout: 220_000 }, async () => {
+test("every response matches its request, whole and in order", { timeout: 220_000 }, async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(turn, { minLength: 1, maxLength: 8 }),
@@ -173,7 +173,7 @@ test("every answer is that of its request, whole and in order", { timeout: 220_0
       }),
       async (turns, cuts) => {
         const largest = Math.max(...turns.map(({ body }) => body));
-        // Small pieces of a large body say nothing new, and take long.
+        // Small pieces of a large body add no coverage, and take long.
         await converse(turns, largest > 300 ? cuts.map((cut) => cut + 4_000) : cuts);
       },
     ),

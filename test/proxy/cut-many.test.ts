@@ -1,6 +1,6 @@
 /**
- * Many streams of many people and of every kind at once: a change closes exactly those whose decision read it, each as
- * its protocol says.
+ * Many open streams of many people, of every kind: a change closes exactly the streams whose decision read the changed
+ * fact, each in the way of its protocol.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -23,12 +23,12 @@ import {
 } from "./support.ts";
 
 const people = 100;
-/** Of each person, on each of the two routes. With 10, 10 and 30 there are 10,000 streams. */
+/** Streams per person on each of the two routes. With 10, 10 and 30 there are 10,000 streams in total. */
 const each = { websocket: 1, events: 1, grpc: 3 };
 const hosts = ["eng.localhost", "all.localhost"] as const;
 const perPerson = each.websocket + each.events + each.grpc;
 
-test("of the streams of a hundred people, whoever leaves a group loses theirs on its route, and whoever is revoked loses theirs everywhere", async (t) => {
+test("leaving a group closes a person's streams on the group's route, and a revoked session closes all of them, among a hundred people's streams", async (t) => {
   const upstream = await startUpstream((_, res) => {
     res.writeHead(200, { "content-type": "text/event-stream" });
     res.write("data: first\n\n");
@@ -56,14 +56,14 @@ test("of the streams of a hundred people, whoever leaves a group loses theirs on
     ];
   });
   const rig = await startRig(routes);
-  const everybody = Array.from({ length: people }, (_, n) => n + 1);
-  await rig.apply(...everybody.map((n) => signedIn(n)), groupChanged({ added: everybody }));
+  const userNumbers = Array.from({ length: people }, (_, n) => n + 1);
+  await rig.apply(...userNumbers.map((n) => signedIn(n)), groupChanged({ added: userNumbers }));
 
   const open = new Set<string>();
   const ends = new Map<string, string>();
-  const end = (id: string, how: string): void => {
+  const end = (id: string, outcome: string): void => {
     if (!open.delete(id)) return;
-    ends.set(id, how);
+    ends.set(id, outcome);
   };
   const sessions: ClientHttp2Session[] = [];
   const cleanUp: (() => void)[] = [];
@@ -107,7 +107,7 @@ test("of the streams of a hundred people, whoever leaves a group loses theirs on
     stream.resume();
   }
 
-  for (const n of everybody) {
+  for (const n of userNumbers) {
     const session = connect(`http://127.0.0.1:${rig.port}`);
     session.on("error", () => {});
     sessions.push(session);
@@ -124,18 +124,18 @@ test("of the streams of a hundred people, whoever leaves a group loses theirs on
   const counts = (): number => rig.proxy.stats().exchanges.http + rig.proxy.stats().exchanges.websocket;
   assert.equal(counts(), open.size);
 
-  /** What has ended, as kind and how. */
-  const ended = async (count: number): Promise<readonly string[]> => {
-    await waitFor("them to end", () => ends.size >= count);
+  /** The streams that have ended since the last call, as kind and outcome. */
+  const endedStreams = async (count: number): Promise<readonly string[]> => {
+    await waitFor("the streams to end", () => ends.size >= count);
     assert.equal(counts(), open.size);
-    const told = [...ends].map(([id, how]) => `${id.replace(/ \d+$/, "")}: ${how}`);
+    const outcomes = [...ends].map(([id, outcome]) => `${id.replace(/ \d+$/, "")}: ${outcome}`);
     ends.clear();
-    return [...new Set(told)].sort();
+    return [...new Set(outcomes)].sort();
   };
 
   const took = await rig.apply(groupChanged({ removed: [37] }));
   t.diagnostic(`cut in ${took} ms`);
-  assert.deepEqual(await ended(perPerson), [
+  assert.deepEqual(await endedStreams(perPerson), [
     `${eng} 37 events: broken off`,
     `${eng} 37 grpc: status 7`,
     `${eng} 37 websocket: 4403`,
@@ -144,7 +144,7 @@ test("of the streams of a hundred people, whoever leaves a group loses theirs on
 
   await rig.apply(sessionRevoked(59));
   assert.deepEqual(
-    await ended(2 * perPerson),
+    await endedStreams(2 * perPerson),
     hosts
       .flatMap((host) => [`${host} 59 events: broken off`, `${host} 59 grpc: status 16`, `${host} 59 websocket: 4401`])
       .sort(),

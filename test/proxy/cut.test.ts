@@ -1,5 +1,6 @@
 /**
- * What is open is cut when its reason to be open is gone, and nothing else is. Everything here runs over real sockets.
+ * Cutting open exchanges: an exchange is cut when its permit no longer holds, and no other exchange is. All tests use
+ * real sockets.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -33,7 +34,7 @@ after(async () => {
 });
 
 /**
- * Streams a line every 5 ms on `/stream`, holds a WebSocket that does the same, and answers everything else at once.
+ * Streams a line every 5 ms on `/stream`, opens a WebSocket that does the same, and answers everything else at once.
  */
 async function start(parts: Partial<RouteConfig> = {}, onSocket?: (socket: Client) => void, writeMs = 0): Promise<Rig> {
   const upstream = await startUpstream((req, res) => {
@@ -111,7 +112,7 @@ describe("a revoked session", () => {
   test("is refused on the next request of a connection already open", async () => {
     const rig = await start();
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-    const ask = () =>
+    const send = () =>
       new Promise<{ status: number; port: number }>((resolve, reject) => {
         const headers = { host: "app.localhost", cookie: cookieOf(1), accept: "application/json" };
         request({ port: rig.port, host: "127.0.0.1", agent, headers }, (res) => {
@@ -121,15 +122,15 @@ describe("a revoked session", () => {
           .on("error", reject)
           .end();
       });
-    const before = await ask();
+    const before = await send();
     await rig.apply(sessionRevoked(1));
-    const after_ = await ask();
+    const after_ = await send();
     agent.destroy();
     assert.deepEqual([before.status, after_.status], [200, 401]);
-    assert.equal(before.port, after_.port, "it was the same connection");
+    assert.equal(before.port, after_.port, "both requests used the same connection");
   });
 
-  test("loses its streaming answer, and nobody else loses theirs", async () => {
+  test("loses its streaming response, and no other session loses theirs", async () => {
     const rig = await start();
     const [mine, other] = [await openStream(rig, 1), await openStream(rig, 2)];
     await rig.apply(sessionRevoked(1));
@@ -150,17 +151,17 @@ describe("a revoked session", () => {
     other.terminate();
   });
 
-  test("loses it even where everybody may come in: what was said of it to the upstream is no longer true", async () => {
+  test("loses its WebSocket on a public route too, because its identity was sent to the upstream", async () => {
     const rig = await start(publicAccess);
-    const [mine, anybody] = [await openSocket(rig, 1), await openSocket(rig, null)];
+    const [mine, anonymous] = [await openSocket(rig, 1), await openSocket(rig, null)];
     const closed = closeOf(mine);
     await rig.apply(sessionRevoked(1));
     assert.equal((await closed).code, 4_401);
-    await once(anybody, "message");
-    anybody.terminate();
+    await once(anonymous, "message");
+    anonymous.terminate();
   });
 
-  test("is told so instead of the answer it was waiting for", async () => {
+  test("gets 401 for a request whose response has not begun", async () => {
     const waiting = await startUpstream(() => {});
     const rig = await startRig([routeTo(waiting.port)]);
     cleanUps.push(() => rig.close(), waiting.close);
@@ -169,10 +170,10 @@ describe("a revoked session", () => {
     await waitFor("the request to arrive", () => waiting.seen.length === 1);
     await rig.apply(sessionRevoked(1));
     assert.equal((await answer).status, 401);
-    await waitFor("the exchange to be over", () => rig.proxy.stats().exchanges.http === 0);
+    await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.http === 0);
   });
 
-  test("does not begin what had only been permitted: not a byte reaches the upstream", async () => {
+  test("has a permitted request refused before it is sent: not a byte reaches the upstream", async () => {
     const upstream = await startUpstream();
     let release = (): void => {};
     const signing = new Promise<void>((resolve) => {
@@ -193,14 +194,14 @@ describe("a revoked session", () => {
     assert.equal(upstream.seen.length, 0);
   });
 
-  test("in a suffix that was lost stays denied on the node that had applied it", async () => {
+  test("stays denied on the node that had applied the revocation, even if the log lost it", async () => {
     const rig = await start();
     rig.deniedLocally.add(sessionStream(sessionId(1)));
     assert.equal((await rig.request({ session: 1 })).status, 302);
     assert.equal((await rig.request({ session: 2 })).status, 200);
   });
 
-  test("of a person in a suffix that was lost denies every session of that person on the node that had applied it", async () => {
+  test("of a user stays denied for all sessions of that user, on the node that had applied the revocation, even if the log lost it", async () => {
     const rig = await start();
     rig.deniedLocally.add(userStream(userId(1)));
     assert.equal((await rig.request({ session: 1 })).status, 302);
@@ -209,7 +210,7 @@ describe("a revoked session", () => {
 });
 
 describe("a person who leaves a group", () => {
-  test("loses what only members may have, and keeps the rest", async () => {
+  test("loses what only members may access, and keeps everything else", async () => {
     const rig = await start(engOnly);
     const [stream, socket, other] = [await openStream(rig, 1), await openSocket(rig, 1), await openSocket(rig, 2)];
     const closed = closeOf(socket);
@@ -221,7 +222,10 @@ describe("a person who leaves a group", () => {
     other.terminate();
     const again = rig.records.filter(({ occasion }) => occasion === "redecision");
     const cuts = again.filter(({ result }) => result !== "permit");
-    assert.ok(cuts.length > 0 && cuts.every(({ cutMs }) => cutMs !== undefined && cutMs >= 40), "since the commit");
+    assert.ok(
+      cuts.length > 0 && cuts.every(({ cutMs }) => cutMs !== undefined && cutMs >= 40),
+      "the time since the commit",
+    );
     assert.ok(again.every(({ latencyMs }) => latencyMs === undefined));
     const requests = rig.records.filter(({ occasion }) => occasion === "request");
     assert.ok(requests.every(({ latencyMs, cutMs }) => Number(latencyMs) >= 0 && cutMs === undefined));
@@ -234,7 +238,7 @@ describe("a person who leaves a group", () => {
     );
   });
 
-  test("keeps a stream that a change of facts touches and policy still permits", async () => {
+  test("keeps a stream whose facts changed but which policy still permits", async () => {
     const rig = await start();
     const socket = await openSocket(rig, 1);
     await rig.apply(groupChanged({ removed: [1] }));
@@ -243,12 +247,12 @@ describe("a person who leaves a group", () => {
     assert.deepEqual(rig.records.at(-1)?.result, "permit");
     const closed = closeOf(socket);
     await rig.apply(sessionRevoked(1));
-    assert.equal((await closed).code, 4_401, "and is still found by its facts");
+    assert.equal((await closed).code, 4_401, "the exchange is still indexed by its facts");
   });
 });
 
 describe("a cut WebSocket", () => {
-  /** Sends the first half of a frame and holds the other half back. */
+  /** Sends the first half of a frame and holds back the other half. */
   const halfFrame = (finish: { now?: () => void }) => (client: Client) => {
     client.send("tick");
     const raw = (client as unknown as { _socket: Socket })._socket;
@@ -257,7 +261,7 @@ describe("a cut WebSocket", () => {
     finish.now = () => raw.write(Buffer.concat([frame.subarray(1_000), Buffer.from([0x81, 1, 65])]));
   };
 
-  test("gets the rest of the frame that has begun, then its close frame, and nothing that came behind", async () => {
+  test("gets the rest of the frame in progress, then its close frame, and nothing after it", async () => {
     const finish: { now?: () => void } = {};
     const rig = await start({}, halfFrame(finish));
     const socket = socketTo(rig);
@@ -267,7 +271,7 @@ describe("a cut WebSocket", () => {
       "the first message and half a frame",
       () => received.length === 1 && rig.proxy.stats().exchanges.websocket === 1,
     );
-    await waitFor("the half", () => bytesTo(socket) > 1_000);
+    await waitFor("half of the frame", () => bytesTo(socket) > 1_000);
     const closed = closeOf(socket);
     const cut = rig.apply(sessionRevoked(1));
     finish.now?.();
@@ -283,61 +287,61 @@ describe("a cut WebSocket", () => {
     const rig = await start({}, halfFrame({}));
     const socket = socketTo(rig);
     await once(socket, "message");
-    await waitFor("the half", () => bytesTo(socket) > 1_000);
+    await waitFor("half of the frame", () => bytesTo(socket) > 1_000);
     const closed = closeOf(socket);
     const tookMs = await rig.apply(sessionRevoked(1));
     assert.equal((await closed).code, 1_006);
-    assert.ok(tookMs >= 40, `not before the boundary had its time: ${tookMs} ms`);
+    assert.ok(tookMs >= 40, `the frame had its time to end: ${tookMs} ms`);
     assert.equal(rig.proxy.stats().exchanges.websocket, 0);
   });
 
   test("is reset at once when its caller does not read", async () => {
-    let made = 0;
+    let sentBytes = 0;
     const rig = await start({}, (client) => {
       const chunk = Buffer.alloc(1_048_576);
-      const more = (): void => {
-        made += chunk.length;
-        client.send(chunk, () => client.readyState === client.OPEN && more());
+      const sendMore = (): void => {
+        sentBytes += chunk.length;
+        client.send(chunk, () => client.readyState === client.OPEN && sendMore());
       };
-      more();
+      sendMore();
     });
     const caller = connect(rig.port, "127.0.0.1");
     caller.on("error", () => {});
     caller.write(handshake(cookieOf(1)));
-    await once(caller, "readable"); // and then it reads no more
+    await once(caller, "readable"); // and reads nothing more
     let before = 0;
     await waitFor(
-      "everything to stand still",
+      "the transfer to stall",
       () => {
-        const still = made === before;
-        before = made;
+        const still = sentBytes === before;
+        before = sentBytes;
         return still;
       },
       { everyMs: 200 },
     );
     const unread = caller.bytesRead;
     await rig.apply(sessionRevoked(1));
-    await waitFor("it to be over", () => rig.proxy.stats().exchanges.websocket === 0);
+    await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.websocket === 0);
     caller.resume();
     await waitFor("the reset", () => caller.destroyed);
-    assert.ok(caller.bytesRead - unread < 8_000_000, "only what its own kernel had received reaches it");
+    assert.ok(caller.bytesRead - unread < 8_000_000, "the caller receives only what its own kernel had received");
   });
 
-  test("carries nothing of its caller's any more", async () => {
-    const heard: string[] = [];
+  test("forwards nothing more from its caller", async () => {
+    const messages: string[] = [];
     const rig = await start({}, (client) => {
-      client.on("message", (data: Buffer) => heard.push(data.toString()));
+      client.on("message", (data: Buffer) => messages.push(data.toString()));
       client.send("hello");
     });
     const socket = await openSocket(rig);
     socket.send("before");
-    await waitFor("the first", () => heard.length === 1);
+    await waitFor("the first message", () => messages.length === 1);
     const closed = closeOf(socket);
     const cut = rig.apply(sessionRevoked(1));
     socket.send("after");
     await cut;
     await closed;
-    assert.deepEqual(heard, ["before"]);
+    assert.deepEqual(messages, ["before"]);
   });
 });
 
@@ -348,23 +352,23 @@ function handshake(cookie: string): string {
 }
 
 describe("without a fresh lease", () => {
-  test("a deny route answers 503 at once and carries no further chunk; a serve route goes on within its grace", async () => {
+  test("a deny route answers 503 at once and sends no further chunk; a serve route continues within its grace", async () => {
     const strict = await start({ onStale: "deny", staleGraceMs: 0 });
     const lenient = await start({ onStale: "serve", staleGraceMs: 1_000 });
-    const [cut, kept] = [await openStream(strict), await openStream(lenient)];
+    const [cut, lenientStream] = [await openStream(strict), await openStream(lenient)];
     strict.lease.overdueMs = lenient.lease.overdueMs = 1;
     assert.equal(await cut.ended, "ECONNRESET");
-    await once(kept.res, "data");
+    await once(lenientStream.res, "data");
     const refused = await strict.request({ session: 1, headers: { accept: "text/html" } });
     assert.deepEqual([refused.status, refused.headers["retry-after"]], [503, "1"]);
     assert.equal((await lenient.request({ session: 1 })).status, 200);
     lenient.lease.overdueMs = 1_001;
-    assert.equal(await kept.ended, "ECONNRESET");
+    assert.equal(await lenientStream.ended, "ECONNRESET");
     assert.equal((await lenient.request({ session: 1 })).status, 503);
     assert.equal(strict.proxy.stats().cuts.stale, 1);
   });
 
-  test("nobody is sent to sign in, with a session or without", async () => {
+  test("no caller is sent to sign-in, with a session or without", async () => {
     const rig = await start({ onStale: "deny", staleGraceMs: 0 });
     rig.lease.overdueMs = 5;
     for (const headers of [{ accept: "text/html" }, { "sec-fetch-mode": "navigate" }, { "sec-fetch-mode": "cors" }]) {
@@ -373,7 +377,7 @@ describe("without a fresh lease", () => {
     assert.ok(rig.records.every(({ result }) => result === "unavailable"));
   });
 
-  test("after a pause of this process nothing is permitted, on any route", async () => {
+  test("after a pause of the process nothing is permitted, on any route", async () => {
     const rig = await start({ onStale: "serve", staleGraceMs: 60_000, ...publicAccess });
     rig.lease.overdueMs = Infinity;
     assert.equal((await rig.request({})).status, 503);
@@ -381,7 +385,7 @@ describe("without a fresh lease", () => {
     assert.equal((await rig.request({})).status, 200);
   });
 
-  test("a WebSocket is closed with 4503, also one on which nothing moves", async () => {
+  test("a WebSocket is closed with 4503, even an idle one", async () => {
     const rig = await start({ onStale: "deny", staleGraceMs: 0 }, (client) => client.send("hello"));
     const socket = await openSocket(rig);
     const closed = closeOf(socket);
@@ -389,7 +393,7 @@ describe("without a fresh lease", () => {
     assert.equal((await closed).code, 4_503);
   });
 
-  test("not even the rest of a frame is carried: whoever fenced this node off has not waited for it", async () => {
+  test("not even the rest of a frame is forwarded: the process that fenced this node has not waited for it", async () => {
     const finish: { now?: () => void } = {};
     const rig = await start({ onStale: "deny", staleGraceMs: 0 }, (client) => {
       client.send("tick");
@@ -399,7 +403,7 @@ describe("without a fresh lease", () => {
     });
     const socket = socketTo(rig);
     await once(socket, "message");
-    await waitFor("the half", () => bytesTo(socket) > 1_000);
+    await waitFor("half of the frame", () => bytesTo(socket) > 1_000);
     const before = bytesTo(socket);
     const closed = closeOf(socket);
     rig.lease.overdueMs = 1;
@@ -408,34 +412,37 @@ describe("without a fresh lease", () => {
     assert.equal(bytesTo(socket), before);
   });
 
-  describe("an answer that comes when the lease is over is not passed on", () => {
-    /** An upstream whose answer waits until the lease is over. The caller hears the proxy instead. */
-    async function late(answer: (res: ServerResponse, socket: Duplex) => void, headers: Record<string, string> = {}) {
+  describe("a response that arrives after the lease has expired is not forwarded", () => {
+    /** An upstream that responds once the lease has expired. The caller gets the proxy's own response. */
+    async function responseAfterLease(
+      answer: (res: ServerResponse, socket: Duplex) => void,
+      headers: Record<string, string> = {},
+    ) {
       let rig: Rig | undefined;
-      const over = (): void => {
+      const expireLease = (): void => {
         if (rig !== undefined) rig.lease.overdueMs = 1;
       };
       const upstream = await startUpstream((req, res) => {
-        over();
+        expireLease();
         answer(res, req.socket);
       });
       upstream.server.on("upgrade", (req: IncomingMessage, socket: Duplex) => {
-        over();
+        expireLease();
         answer(new ServerResponse(req), socket);
       });
       rig = await startRig([routeTo(upstream.port, { allowWebsockets: true, staleGraceMs: 0 })]);
       const { close, port } = rig;
       cleanUps.push(close, upstream.close);
       await rig.apply(signedIn(1));
-      const asked = request({
+      const req = request({
         ...{ port, host: "127.0.0.1", agent: false, path: "/" },
         headers: { host: "app.localhost", cookie: cookieOf(1), ...headers },
       });
-      asked.on("error", () => {});
-      asked.end();
+      req.on("error", () => {});
+      req.end();
       return Promise.race([
-        once(asked, "response").then(([res]: IncomingMessage[]) => res?.resume().statusCode),
-        once(asked, "upgrade").then(([res]: IncomingMessage[]) => res?.statusCode),
+        once(req, "response").then(([res]: IncomingMessage[]) => res?.resume().statusCode),
+        once(req, "upgrade").then(([res]: IncomingMessage[]) => res?.statusCode),
       ]);
     }
     const handshake = {
@@ -445,20 +452,20 @@ describe("without a fresh lease", () => {
       "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
     };
     test("a head without a body", async () => {
-      assert.equal(await late((res) => res.writeHead(204, { "x-secret": "s" }).end()), 503);
+      assert.equal(await responseAfterLease((res) => res.writeHead(204, { "x-secret": "s" }).end()), 503);
     });
     test("an accepted upgrade", async () => {
       const accepted = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
       const proof = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-      assert.equal(await late((_res, socket) => socket.write(accepted + proof), handshake), 503);
+      assert.equal(await responseAfterLease((_res, socket) => socket.write(accepted + proof), handshake), 503);
     });
     test("a refused upgrade", async () => {
       const refused = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno";
-      assert.equal(await late((_res, socket) => socket.write(refused), handshake), 503);
+      assert.equal(await responseAfterLease((_res, socket) => socket.write(refused), handshake), 503);
     });
   });
 
-  test("the caller's own bytes stop as well", async () => {
+  test("the caller's request body stops too", async () => {
     const upstream = await startUpstream((req) => void req.resume());
     const rig = await startRig([routeTo(upstream.port, { onStale: "deny", staleGraceMs: 0, timeoutMs: 0 })]);
     cleanUps.push(() => rig.close(), upstream.close);
@@ -482,7 +489,7 @@ describe("without a fresh lease", () => {
 });
 
 describe("time", () => {
-  test("an expired session loses its streams, also those on which nothing moves", async () => {
+  test("an expired session loses its streams, even idle ones", async () => {
     const rig = await start({}, (client) => client.send("hello"));
     await rig.apply(signedIn(7, { expiresAt: Date.now() + 400 }));
     const socket = await openSocket(rig, 7);
@@ -490,14 +497,14 @@ describe("time", () => {
     assert.equal((await rig.request({ session: 7 })).status, 302);
   });
 
-  test("max_stream_lifetime ends a stream that is otherwise in order", async () => {
+  test("max_stream_lifetime ends a stream that is otherwise permitted", async () => {
     const rig = await start({ maxStreamLifetimeMs: 1_500 });
     const socket = await openSocket(rig);
     assert.deepEqual(await closeOf(socket), { code: 4_408, reason: "stream lifetime over: connect again" });
     assert.equal(rig.proxy.stats().cuts.lifetime, 1);
   });
 
-  test("timeout_write ends what any route has open, and the shorter of both counts", async () => {
+  test("timeout_write ends any open exchange on any route; the shorter of the two limits applies", async () => {
     for (const [lifetimeMs, writeMs] of [
       [0, 1_500],
       [3_600_000, 1_500],
@@ -506,19 +513,19 @@ describe("time", () => {
       const rig = await start({ maxStreamLifetimeMs: lifetimeMs }, undefined, writeMs);
       const [stream, socket] = await Promise.all([openStream(rig), openSocket(rig)]);
       assert.equal((await closeOf(socket)).code, 4_408);
-      assert.notEqual(await stream.ended, "end", "nobody takes a part for the whole");
+      assert.notEqual(await stream.ended, "end", "the response does not look complete");
       assert.equal(rig.proxy.stats().cuts.lifetime, 2);
     }
   });
 
-  test("a WebSocket without a byte for the route's idle time-out is closed", async () => {
+  test("a WebSocket is closed after the route's idle timeout without a byte", async () => {
     const rig = await start({ idleTimeoutMs: 100 }, (client) => client.send("hello"));
     const socket = await openSocket(rig);
     assert.equal((await closeOf(socket)).code, 1_006);
   });
 });
 
-test("exchanges that cannot be decided again are cut, counted and logged with the cause", async () => {
+test("exchanges whose decision fails again are cut, counted and logged with the cause", async () => {
   const upstream = await startUpstream((_, res) => {
     res.writeHead(200, { "content-type": "text/event-stream" });
     res.write("data: begun\n\n");
@@ -551,24 +558,24 @@ test("exchanges that cannot be decided again are cut, counted and logged with th
   assert.match(JSON.stringify(fields), /the policy cannot be evaluated/);
 });
 
-test("1,000 WebSockets of one session are gone when the cut is reported, and another 1,000 are still there", async () => {
+test("a cut of 1,000 WebSockets of one session is reported when all of them are gone, and 1,000 others stay open", async () => {
   const rig = await start({}, (client) => client.send("hello"));
   /**
-   * A hundred at a time: a listener that is busy keeps 511 waiting, and the kernel leaves the rest in the dark for a
-   * minute.
+   * 100 at a time: the backlog of a busy listener holds 511 connections, and the kernel drops the rest without a word
+   * for up to a minute.
    */
-  const open = async (session: number): Promise<WebSocket[]> => {
+  const openSockets = async (session: number): Promise<WebSocket[]> => {
     const sockets: WebSocket[] = [];
     while (sockets.length < 1_000)
       sockets.push(...(await Promise.all(Array.from({ length: 100 }, () => openSocket(rig, session)))));
     return sockets;
   };
-  const mine = await open(1);
-  const others = await open(2);
+  const mine = await openSockets(1);
+  const others = await openSockets(2);
   const codes = Promise.all(mine.map(closeOf));
   await rig.apply(sessionRevoked(1));
   assert.ok((await codes).every(({ code }) => code === 4_401));
-  await waitFor("the last of them", () => rig.proxy.stats().exchanges.websocket === 1_000);
+  await waitFor("the last of them to end", () => rig.proxy.stats().exchanges.websocket === 1_000);
   for (const socket of others) socket.terminate();
-  await waitFor("the others to leave", () => rig.proxy.stats().exchanges.websocket === 0);
+  await waitFor("the other sockets to close", () => rig.proxy.stats().exchanges.websocket === 0);
 });

@@ -1,6 +1,6 @@
 /**
- * What decision records say beside the answer: why it fell as it did, since which events, and what a shadow policy
- * would have said.
+ * Explanations in decision records: the rule that decided, the events that set its facts, and the result of a shadow
+ * policy.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -43,13 +43,13 @@ async function start(
   return { rig };
 }
 
-const everybodySignedIn = {
+const anySignedIn = {
   ppl: { allow: { or: [{ authenticated_user: true }] } },
   location: { file: "", line: 1, column: 1 },
 };
 
 describe("a trace", () => {
-  test("an operator sees on the page why they were refused, whatever the route shows to others", async () => {
+  test("an operator sees on the page why they were refused, even where the route hides it from others", async () => {
     const { rig } = await start(engOnly, { administrators: ["subject-2"] });
     const headers = { accept: "text/html" };
     assert.match((await rig.request({ session: 2, headers })).body, /Refused by/);
@@ -57,32 +57,36 @@ describe("a trace", () => {
     assert.doesNotMatch((await rig.request({ session: 3, headers })).body, /Refused by/);
   });
 
-  test("a trace names the event that set each fact last: the session, its end, a membership and its loss", async () => {
+  test("names the event that last set each fact: the session, its end, a membership and its loss", async () => {
     const { rig } = await start({ ...engOnly, auditTrace: "all" });
-    const placesOf = (at: number) =>
+    const positionsOf = (at: number) =>
       Object.fromEntries(rig.records.at(at)?.trace?.facts.map(({ fact, position }) => [fact, position]) ?? []);
     await rig.request({ session: 1 });
-    const before = placesOf(-1);
+    const before = positionsOf(-1);
     assert.equal(rig.records.at(-1)?.result, "permit");
-    assert.equal(rig.records.at(-1)?.trace?.rule, "policy.allow.and", "a permit has one where the route asks for it");
+    assert.equal(
+      rig.records.at(-1)?.trace?.rule,
+      "policy.allow.and",
+      "a permit has a trace where the route requests it",
+    );
     await rig.apply(groupChanged({ removed: [1] }));
     const removedAt = rig.deps.replica.applied.position;
     await rig.request({ session: 1 });
     assert.equal(rig.records.at(-1)?.result, "deny");
-    assert.deepEqual(placesOf(-1), { ...before, "group:eng": removedAt });
+    assert.deepEqual(positionsOf(-1), { ...before, "group:eng": removedAt });
     await rig.apply(sessionRevoked(1));
     await rig.request({ session: 1 });
-    assert.equal(rig.records.at(-1)?.result, "signin", "whoever shows an ended session is told where it ended");
-    assert.equal(placesOf(-1)["session:session-1"], removedAt + 1);
+    assert.equal(rig.records.at(-1)?.result, "signin", "a caller with an ended session learns which event ended it");
+    assert.equal(positionsOf(-1)["session:session-1"], removedAt + 1);
     await rig.request({});
     assert.deepEqual(
-      Object.keys(placesOf(-1)),
+      Object.keys(positionsOf(-1)),
       ["configuration:node-1"],
-      "on demand also of somebody who showed nothing",
+      "a caller without a credential gets a trace on demand too",
     );
   });
 
-  test("a path whose parameters hide it from a rule: the record names the reason, and no rule", async () => {
+  test("names the reason and no rule for a path whose parameters hide it from a rule", async () => {
     const byPath = { allow: { and: [{ accept: true }] }, deny: { or: [{ http_path: { starts_with: "/private/" } }] } };
     const policy = { ppl: byPath, location: { file: "", line: 1, column: 1 } };
     const { rig } = await start({ allowAnyAuthenticatedUser: false, policy, auditTrace: "all" });
@@ -91,7 +95,7 @@ describe("a trace", () => {
     assert.deepEqual([result, status, reasons, trace?.rule], ["deny", 400, ["path-parameters"], null]);
   });
 
-  test("the record of a cut exchange says which event cut it", async () => {
+  test("names the event that cut an exchange", async () => {
     const { rig } = await start(engOnly, {}, (_req, res) => void res.write("begun"));
     const open = rig.request({ session: 1 }).catch(() => undefined);
     await waitFor("the permit", () => rig.records.some(({ result }) => result === "permit"));
@@ -103,7 +107,7 @@ describe("a trace", () => {
     assert.equal(cut?.trace?.facts.find(({ fact }) => fact === "group:eng")?.position, position);
   });
 
-  test("without a session there is nothing to explain, and no trace", async () => {
+  test("is absent without a session, since there is nothing to explain", async () => {
     const { rig } = await start(engOnly);
     await rig.request({});
     assert.equal(rig.records[0]?.result, "signin");
@@ -112,10 +116,10 @@ describe("a trace", () => {
 });
 
 describe("a shadow policy", () => {
-  const nobodyOfEng = { ppl: { deny: { or: [{ groups: "eng" }] } }, location: { file: "", line: 1, column: 1 } };
+  const noMemberOfEng = { ppl: { deny: { or: [{ groups: "eng" }] } }, location: { file: "", line: 1, column: 1 } };
 
-  test("is asked on every decision and never enforced; what it would change is counted and recorded", async () => {
-    const { rig } = await start({ ...engOnly, shadowPolicy: everybodySignedIn });
+  test("is evaluated on every decision and never enforced; what it would change is counted and recorded", async () => {
+    const { rig } = await start({ ...engOnly, shadowPolicy: anySignedIn });
     assert.equal((await rig.request({ session: 2 })).status, 403);
     assert.equal((await rig.request({ session: 1 })).status, 200);
     assert.deepEqual(
@@ -126,18 +130,18 @@ describe("a shadow policy", () => {
     assert.ok(rig.records[1] !== undefined && !("shadow" in rig.records[1]));
   });
 
-  test("also one that would refuse: nobody is refused for it, and its facts cut nothing", async () => {
-    const { rig } = await start({ shadowPolicy: nobodyOfEng }, {}, (_req, res) => void res.end("served"));
+  test("refuses no caller, and its facts cut nothing", async () => {
+    const { rig } = await start({ shadowPolicy: noMemberOfEng }, {}, (_req, res) => void res.end("served"));
     assert.equal((await rig.request({ session: 1 })).body, "served");
     assert.deepEqual(rig.records[0]?.shadow, { result: "deny", status: 403, reasons: ["groups-ok"] });
     assert.deepEqual(rig.shadowed, [["app.localhost/", "loses"]]);
   });
 });
 
-describe("what others ask", () => {
+describe("a decision for another proxy", () => {
   const key = "a-key-of-at-least-32-characters-0123456789";
-  async function served() {
-    const parts = { ...engOnly, passIdentityHeaders: true, shadowPolicy: everybodySignedIn };
+  async function startDecisionApi() {
+    const parts = { ...engOnly, passIdentityHeaders: true, shadowPolicy: anySignedIn };
     const { rig } = await start(parts, { administrators: ["subject-2"] });
     const server = await startDecisionServer({
       listen: decisionApiConfig({
@@ -157,8 +161,8 @@ describe("what others ask", () => {
     ...{ "x-forwarded-uri": "/", "x-forwarded-for": "203.0.113.9" },
   };
 
-  test("by forward-auth is explained in its record and, to an operator, on its page; a shadow policy is asked once", async () => {
-    const { rig, port } = await served();
+  test("by forward-auth is explained in its record and, to an operator, on its page; the shadow policy is evaluated once", async () => {
+    const { rig, port } = await startDecisionApi();
     const headers = { ...forwarded, accept: "text/html", "sec-fetch-mode": "navigate" };
     const page = await sendRequest(port, { path: "/forward-auth", session: 2, headers });
     assert.equal(page.status, 403);
@@ -169,12 +173,12 @@ describe("what others ask", () => {
     assert.deepEqual(
       rig.shadowed.map(([, direction]) => direction),
       ["gains", "same"],
-      "also where a permit was looked at twice, because its identity was waited for",
+      "even where a permit was checked twice, because it waited for its identity",
     );
   });
 
-  test("by AuthZEN is explained in the answer when the question says so, also where it permits", async () => {
-    const { rig, port } = await served();
+  test("by AuthZEN is explained in the response on request, also when it permits", async () => {
+    const { rig, port } = await startDecisionApi();
     const evaluate = async (
       n: number,
       context: object,

@@ -11,7 +11,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
     tests: [
       "test/integration/cluster/revocation.test.ts › when a receipt is complete, every open exchange was already cut",
       "test/proxy/cut.test.ts › loses its WebSocket with close code 4401",
-      "test/proxy/cut.test.ts › loses its streaming answer, and nobody else loses theirs",
+      "test/proxy/cut.test.ts › loses its streaming response, and no other session loses theirs",
       "test/integration/cluster/open-exchanges.test.ts › nothing sent after the complete receipt arrives on the affected exchanges of either node, and all others continue",
     ],
   },
@@ -20,7 +20,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
     tests: [
       "test/integration/cluster/revocation.test.ts › when a receipt is complete, every open exchange was already cut",
       "test/proxy/cut.test.ts › loses its WebSocket with close code 4401",
-      "test/proxy/cut.test.ts › loses its streaming answer, and nobody else loses theirs",
+      "test/proxy/cut.test.ts › loses its streaming response, and no other session loses theirs",
       "test/integration/cluster/open-exchanges.test.ts › nothing sent after the complete receipt arrives on the affected exchanges of either node, and all others continue",
     ],
   },
