@@ -1,5 +1,6 @@
 /**
- * Ordinary requests through a real proxy to a real upstream: streaming, leaving, failing, and what is never done twice.
+ * Forwarding of ordinary requests, through a real proxy to a real upstream: streaming, disconnects, failures and
+ * retries.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -60,8 +61,8 @@ function begin(
   return req;
 }
 
-describe("a request and its answer", () => {
-  test("arrive with method, path, query, headers and body as they were sent", async () => {
+describe("a request and its response", () => {
+  test("the request arrives with the method, path, query, headers and body that were sent", async () => {
     const { rig } = await start();
     const answer = await rig.request({
       method: "PUT",
@@ -78,7 +79,7 @@ describe("a request and its answer", () => {
     assert.deepEqual(valuesOf(seen.rawHeaders, "x-request-id"), [answer.headers["x-request-id"]]);
   });
 
-  test("keep status, headers and cookies; cookies of ours are dropped", async () => {
+  test("the response keeps its status, headers and cookies; session cookies of Cardea are dropped", async () => {
     const { rig } = await start((_req, res) => {
       res.writeHead(418, ["Set-Cookie", "a=1", "Set-Cookie", "_pomerium=evil", "X-Frame-Options", "DENY", "X-Up", "1"]);
       res.end("tea");
@@ -90,7 +91,7 @@ describe("a request and its answer", () => {
     assert.equal(answer.headers["x-pomerium-intercepted-response"], undefined);
   });
 
-  test("HEAD keeps the length and has no body; 204 and 304 have none", async () => {
+  test("a response to HEAD keeps its length and has no body; 204 and 304 have none", async () => {
     const { rig } = await start((req, res) => {
       if (req.url === "/204") res.writeHead(204).end();
       else if (req.url === "/304") res.writeHead(304, { etag: '"x"' }).end();
@@ -102,7 +103,7 @@ describe("a request and its answer", () => {
     assert.deepEqual((await rig.request({ path: "/304", session: 1 })).headers.etag, '"x"');
   });
 
-  test("early hints are passed on", async () => {
+  test("early hints are forwarded", async () => {
     const { rig } = await start((_req, res) => {
       res.writeEarlyHints({ link: "</style.css>; rel=preload" });
       res.end("ok");
@@ -116,7 +117,7 @@ describe("a request and its answer", () => {
     assert.equal(hints[0]?.["link"], "</style.css>; rel=preload");
   });
 
-  test("trailers are passed on to whoever says that it takes them", async () => {
+  test("response trailers are forwarded to a caller that sends TE: trailers", async () => {
     const { rig } = await start((_req, res) => {
       res.writeHead(200, { trailer: "x-sum" });
       res.write("a");
@@ -129,7 +130,7 @@ describe("a request and its answer", () => {
     assert.match(await rig.sendRaw(lines("")), /\r\n0\r\n\r\n$/);
   });
 
-  test("so are those of a request, but for what they may not say", async () => {
+  test("request trailers are forwarded, except for fields that a trailer may not set", async () => {
     const seen: string[][] = [];
     const { rig } = await start((req, res) => {
       req.resume();
@@ -147,7 +148,7 @@ describe("a request and its answer", () => {
     assert.deepEqual(seen, [["x-sum", "7"]]);
   });
 
-  test("an upstream of HTTP/2 gets them too, and an end without them", async () => {
+  test("an HTTP/2 upstream gets request trailers too, and a plain end where there are none", async () => {
     const server = createHttp2Server();
     const seen: unknown[] = [];
     const sessions = new Set<{ destroy(): void }>();
@@ -180,12 +181,12 @@ describe("a request and its answer", () => {
     assert.match(await rig.sendRaw(chunked("X-Sum: 7\r\n"), 10_000), /ok/);
     assert.match(await rig.sendRaw(chunked(""), 10_000), /ok/);
     assert.deepEqual(seen, [["x-sum", "7"], []]);
-    // Nothing that a caller can write there may be more than Node lets through.
+    // Node refuses some trailers in its own API. A caller that sends them must not cause an error.
     assert.match(await rig.sendRaw(chunked("Date: 1\r\nDate: 2\r\nConstructor: 3\r\n"), 10_000), /ok/);
     assert.deepEqual(seen.at(-1), ["date", "1", "date", "2", "constructor", "3"]);
   });
 
-  test("a body is asked for only once the request is permitted and its upstream is there", async () => {
+  test("100 Continue is sent only once the request is permitted and its upstream is reachable", async () => {
     const { rig } = await start();
     const head = (session: string) =>
       `POST / HTTP/1.1\r\nHost: app.localhost\r\n${session}Accept: application/json\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n`;
@@ -193,13 +194,13 @@ describe("a request and its answer", () => {
     assert.match(await rig.sendRaw(head("")), /^HTTP\/1\.1 401 /);
   });
 
-  test("no body is asked for in words that HTTP/1.0 does not have", async () => {
+  test("an HTTP/1.0 request never gets 100 Continue", async () => {
     const { rig } = await start();
     const head = `POST / HTTP/1.0\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nExpect: 100-continue\r\n`;
     assert.match(await rig.sendRaw(`${head}Content-Length: 2\r\n\r\nhi`, 10_000), /^HTTP\/1\.1 200 /);
   });
 
-  test("a reserved path's body is asked for, too", async () => {
+  test("a request to a reserved path gets 100 Continue when its handler reads the body", async () => {
     const read: ProxyDeps["reserved"] = (req, res) => {
       let body = "";
       req.on("data", (chunk: Buffer) => {
@@ -209,23 +210,23 @@ describe("a request and its answer", () => {
     };
     const rig = await startRig([], { deps: { reserved: read } });
     const socket = connect(rig.port, "127.0.0.1");
-    let said = "";
+    let received = "";
     socket.on("data", (chunk: Buffer) => {
-      said += chunk.toString("latin1");
+      received += chunk.toString("latin1");
     });
     socket.write(
       "POST /.pomerium/x HTTP/1.1\r\nHost: app.localhost\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
     );
-    await waitFor("the body to be asked for", () => said === "HTTP/1.1 100 Continue\r\n\r\n");
+    await waitFor("100 Continue", () => received === "HTTP/1.1 100 Continue\r\n\r\n");
     socket.write("hello");
-    await waitFor("the answer", () => said.endsWith("read hello"));
+    await waitFor("the response", () => received.endsWith("read hello"));
     socket.destroy();
     await rig.close();
   });
 });
 
-describe("streams", () => {
-  test("the first part of an answer arrives before the last is made", async () => {
+describe("streaming", () => {
+  test("the first part of a response arrives before the last exists", async () => {
     let finish = (): void => {};
     const { rig } = await start((_req, res) => {
       res.writeHead(200, { "content-type": "text/event-stream" });
@@ -242,7 +243,7 @@ describe("streams", () => {
     assert.equal(second.toString(), "data: 2\n\n");
   });
 
-  test("the head of an answer arrives before its first byte is made", async () => {
+  test("the head of a response arrives before its first body byte exists", async () => {
     const { rig } = await start((_req, res) => res.writeHead(200).flushHeaders());
     const req = begin(rig);
     req.end();
@@ -251,7 +252,7 @@ describe("streams", () => {
     req.destroy();
   });
 
-  test("the first part of a request arrives before the last is sent", async () => {
+  test("the first part of a request body arrives before the last is sent", async () => {
     const { rig } = await start((req, res) => req.once("data", (chunk) => res.end(`got ${chunk}`)));
     const req = begin(rig, { method: "POST" });
     req.write("one");
@@ -261,27 +262,27 @@ describe("streams", () => {
     req.destroy();
   });
 
-  test("a fast upstream waits for a slow caller: 200 MB do not pile up", async (t) => {
+  test("a slow caller slows down a fast upstream: 200 MB are not buffered", async (t) => {
     const total = 200 * 1_048_576;
     let sent = 0;
     const chunk = Buffer.alloc(65_536, 1);
     const { rig } = await start((_req, res) => {
-      const more = (): void => {
+      const sendMore = (): void => {
         while (sent < total) {
           sent += chunk.length;
           if (!res.write(chunk)) {
-            res.once("drain", more);
+            res.once("drain", sendMore);
             return;
           }
         }
         res.end();
       };
-      more();
+      sendMore();
     });
     await assertBounded(t, { rig, total, moved: () => sent });
   });
 
-  test("a fast caller waits for a slow upstream: 200 MB do not pile up", async (t) => {
+  test("a slow upstream slows down a fast caller: 200 MB are not buffered", async (t) => {
     const total = 200 * 1_048_576;
     const { rig, upstream } = await start((req) => void req.socket.pause());
     const socket = connect(rig.port, "127.0.0.1");
@@ -291,20 +292,20 @@ describe("streams", () => {
     const before = memory();
     const chunk = Buffer.alloc(65_536, 1);
     let sent = 0;
-    const more = (): void => {
+    const sendMore = (): void => {
       while (sent < total) {
         sent += chunk.length;
         if (!socket.write(chunk)) {
-          socket.once("drain", more);
+          socket.once("drain", sendMore);
           return;
         }
       }
     };
-    more();
+    sendMore();
     await waitFor("the request to arrive", () => upstream.seen.length > 0);
-    const stalledAt = await settled(() => sent);
-    t.diagnostic(`${stalledAt} bytes were taken before everything stood still`);
-    assert.ok(stalledAt < total / 4, `${stalledAt} of ${total} bytes were taken in`);
+    const stalledAt = await stalledValue(() => sent);
+    t.diagnostic(`${stalledAt} bytes were accepted before the transfer stalled`);
+    assert.ok(stalledAt < total / 4, `${stalledAt} of ${total} bytes were accepted`);
     assert.ok(memory() - before < 64 * 1_048_576, `${memory() - before} bytes grew`);
     socket.destroy();
   });
@@ -312,30 +313,30 @@ describe("streams", () => {
 
 async function assertBounded(
   t: TestContext,
-  { rig, total, moved }: { rig: Rig; total: number; moved: () => number },
+  { rig, total, moved: producedBytes }: { rig: Rig; total: number; moved: () => number },
 ): Promise<void> {
   const before = memory();
   const socket = connect(rig.port, "127.0.0.1");
   socket.write(`GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nConnection: close\r\n\r\n`);
-  await once(socket, "readable"); // and then it reads no more
-  const stalledAt = await settled(moved);
-  t.diagnostic(`${stalledAt} bytes were made before everything stood still`);
-  assert.ok(stalledAt < total / 4, `${stalledAt} of ${total} bytes were made`);
+  await once(socket, "readable"); // and reads nothing more
+  const stalledAt = await stalledValue(producedBytes);
+  t.diagnostic(`${stalledAt} bytes were produced before the transfer stalled`);
+  assert.ok(stalledAt < total / 4, `${stalledAt} of ${total} bytes were produced`);
   assert.ok(memory() - before < 64 * 1_048_576, `${memory() - before} bytes grew`);
   let read = 0;
   socket.on("data", (chunk) => {
     read += chunk.length;
   });
   await once(socket, "close");
-  assert.ok(read > total, "and all of it arrives once it is read");
+  assert.ok(read > total, "the whole response arrives once the caller reads");
 }
 
 const memory = (): number => process.memoryUsage().rss;
 /** The value once it has stopped changing. */
-async function settled(value: () => number): Promise<number> {
+async function stalledValue(value: () => number): Promise<number> {
   let last = -1;
   return waitFor(
-    "everything to stand still",
+    "the transfer to stall",
     () => {
       const now = value();
       const same = now === last && now > 0;
@@ -346,26 +347,26 @@ async function settled(value: () => number): Promise<number> {
   );
 }
 
-describe("whoever leaves takes the other side along", () => {
-  test("a caller that leaves while it waits for the answer", async () => {
-    const left = deferred<number>();
-    const { rig, upstream } = await start((req) => void req.on("close", () => left.resolve(performance.now())));
+describe("a disconnect on one side ends the exchange on the other", () => {
+  test("a caller that disconnects before the response", async () => {
+    const disconnected = deferred<number>();
+    const { rig, upstream } = await start((req) => void req.on("close", () => disconnected.resolve(performance.now())));
     const req = begin(rig);
     req.end();
     await waitFor("the request to arrive", () => upstream.seen.length === 1);
-    const leftAt = performance.now();
+    const disconnectedAt = performance.now();
     req.destroy();
-    assert.ok((await left.promise) - leftAt < 1_000);
-    await waitFor("the exchange to be over", () => rig.proxy.stats().exchanges.http === 0);
+    assert.ok((await disconnected.promise) - disconnectedAt < 1_000);
+    await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.http === 0);
   });
 
-  test("a caller that leaves in the middle of an answer", async () => {
-    const left = deferred<void>();
+  test("a caller that disconnects in the middle of a response", async () => {
+    const disconnected = deferred<void>();
     const { rig } = await start((_req, res) => {
       const timer = setInterval(() => res.write("x"), 5);
       res.on("close", () => {
         clearInterval(timer);
-        left.resolve();
+        disconnected.resolve();
       });
     });
     const req = begin(rig);
@@ -373,41 +374,41 @@ describe("whoever leaves takes the other side along", () => {
     const [res] = (await once(req, "response")) as [IncomingMessage];
     await once(res, "data");
     req.destroy();
-    await left.promise;
+    await disconnected.promise;
   });
 
-  test("a caller that leaves in the middle of its request", async () => {
-    const left = deferred<void>();
+  test("a caller that disconnects in the middle of its request", async () => {
+    const disconnected = deferred<void>();
     const { rig, upstream } = await start((req) => {
       req.resume();
-      req.on("close", () => left.resolve());
+      req.on("close", () => disconnected.resolve());
     });
     const req = begin(rig, { method: "POST", headers: { "content-length": "100" } });
     req.write("part");
     await waitFor("the request to arrive", () => upstream.seen.length === 1);
     req.destroy();
-    await left.promise;
+    await disconnected.promise;
   });
 
-  /** Fills everything between here and an upstream that does not read. */
-  async function stall(write: (chunk: Buffer) => boolean, onDrain: (more: () => void) => void): Promise<void> {
+  /** Fills all buffers between this test and an upstream that does not read. */
+  async function stall(write: (chunk: Buffer) => boolean, onDrain: (sendMore: () => void) => void): Promise<void> {
     const chunk = Buffer.alloc(65_536, 1);
     let sent = 0;
-    const more = (): void => {
+    const sendMore = (): void => {
       while (sent < 200 * 1_048_576) {
         sent += chunk.length;
         if (!write(chunk)) {
-          onDrain(more);
+          onDrain(sendMore);
           return;
         }
       }
     };
-    more();
-    await settled(() => sent);
+    sendMore();
+    await stalledValue(() => sent);
   }
 
-  test("a caller that resets its connection while its upload is held back", async () => {
-    const left = deferred<void>();
+  test("a caller that resets its connection while its upload is stalled", async () => {
+    const disconnected = deferred<void>();
     const { rig } = await start(
       (req) => {
         req.socket.pause();
@@ -417,21 +418,21 @@ describe("whoever leaves takes the other side along", () => {
     );
     const socket = connect(rig.port, "127.0.0.1");
     socket.on("error", () => {});
-    socket.on("close", () => left.resolve());
+    socket.on("close", () => disconnected.resolve());
     socket.write(
       `POST / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nContent-Length: 300000000\r\n\r\n`,
     );
     await stall(
       (chunk) => socket.write(chunk),
-      (more) => void socket.once("drain", more),
+      (sendMore) => void socket.once("drain", sendMore),
     );
     assert.equal(rig.proxy.stats().exchanges.http, 1);
     socket.resetAndDestroy();
-    await left.promise;
-    await waitFor("the exchange to be over", () => rig.proxy.stats().exchanges.http === 0, { withinMs: 5_000 });
+    await disconnected.promise;
+    await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.http === 0, { withinMs: 5_000 });
   });
 
-  test("a caller of HTTP/2 that cancels its request while its upload is held back", async () => {
+  test("an HTTP/2 caller that cancels its request while its upload is stalled", async () => {
     const { rig, upstream } = await start((req) => void req.socket.pause(), { timeoutMs: 0 });
     const session = connectHttp2(`http://127.0.0.1:${rig.port}`);
     session.on("error", () => {});
@@ -439,27 +440,27 @@ describe("whoever leaves takes the other side along", () => {
     stream.on("error", () => {});
     await stall(
       (chunk) => stream.write(chunk),
-      (more) => void stream.once("drain", more),
+      (sendMore) => void stream.once("drain", sendMore),
     );
     assert.deepEqual([upstream.seen.length, rig.proxy.stats().exchanges.http], [1, 1]);
     stream.close(8);
-    await waitFor("the exchange to be over", () => rig.proxy.stats().exchanges.http === 0, { withinMs: 5_000 });
+    await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.http === 0, { withinMs: 5_000 });
     session.destroy();
   });
 
-  test("1,000 callers that leave: nothing is left behind them", async () => {
+  test("1,000 callers that disconnect leave no exchange and no connection behind", async () => {
     const { rig, upstream } = await start(() => {});
     const callers = Array.from({ length: 1_000 }, () => begin(rig));
     for (const caller of callers) caller.end();
-    await waitFor("all to arrive", () => upstream.seen.length >= 1_000);
+    await waitFor("all requests to arrive", () => upstream.seen.length >= 1_000);
     for (const caller of callers) caller.destroy();
-    await waitFor("all to be over", () => rig.proxy.stats().exchanges.http === 0, { withinMs: 3_000 });
+    await waitFor("all exchanges to end", () => rig.proxy.stats().exchanges.http === 0, { withinMs: 3_000 });
     assert.deepEqual(rig.proxy.stats().inFlight, { http: 0, websocket: 0, tcp: 0, udp: 0 });
     const connections = () => new Promise<number>((resolve) => upstream.server.getConnections((_e, n) => resolve(n)));
-    await waitFor("the upstream's connections to go", async () => (await connections()) === 0);
+    await waitFor("the upstream's connections to close", async () => (await connections()) === 0);
   });
 
-  test("an upstream that breaks off in the middle of its answer: the caller's half is not taken for the whole", async () => {
+  test("an upstream that disconnects in the middle of its response: the caller sees an aborted response, not a short one", async () => {
     const { rig } = await start((_req, res) => {
       res.writeHead(200, { "content-length": "100" });
       res.write("half");
@@ -468,7 +469,7 @@ describe("whoever leaves takes the other side along", () => {
     await assert.rejects(rig.request({ session: 1 }), /aborted|ECONNRESET|socket hang up/);
   });
 
-  test("an upstream that answers without reading the request: the answer arrives, and the connection still works", async () => {
+  test("an upstream that answers without reading the request: the response arrives, and the connection is still usable", async () => {
     const { rig } = await start((req, res) => {
       if (req.method === "POST") res.writeHead(413).end("too much");
       else res.end("fine");
@@ -491,7 +492,7 @@ function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
 }
 
 describe("failures", () => {
-  test("an upstream that is not there: 503, as a page or as JSON", async () => {
+  test("an upstream that refuses connections: 503, as a page or as JSON", async () => {
     const upstream = await startUpstream();
     const rig = await startRig([routeTo(upstream.port)]);
     cleanUps.push(() => rig.close());
@@ -513,10 +514,10 @@ describe("failures", () => {
       statusText: "Service unavailable",
       requestId: json.headers["x-request-id"],
     });
-    assert.ok(!json.body.includes(String(upstream.port)), "where the service is, is nobody's business");
+    assert.ok(!json.body.includes(String(upstream.port)), "the upstream's port is not revealed");
   });
 
-  test("an upstream that talks nonsense: 502", async () => {
+  test("an upstream that does not speak HTTP: 502", async () => {
     const { port, close } = await startRaw((socket) => socket.end("SSH-2.0-OpenSSH\r\n"));
     const rig = await startRig([routeTo(port)]);
     cleanUps.push(() => rig.close(), close);
@@ -524,7 +525,7 @@ describe("failures", () => {
     assert.equal((await rig.request({ session: 1 })).status, 502);
   });
 
-  test("the time that a body takes on its way up is counted in", async () => {
+  test("a body that does not end within the route's timeout: 408", async () => {
     const { rig } = await start((req, res) => void req.resume().on("end", () => res.end("all of it")), {
       timeoutMs: 200,
     });
@@ -532,42 +533,42 @@ describe("failures", () => {
     const sent = request({ port: rig.port, host: "127.0.0.1", method: "POST", headers });
     sent.on("error", () => {});
     const answered = once(sent, "response");
-    const drips = setInterval(() => sent.write("x"), 20); // never silent, and never at its end
+    const trickle = setInterval(() => sent.write("x"), 20); // never idle, and never complete
     const [res] = await answered;
-    clearInterval(drips);
+    clearInterval(trickle);
     sent.destroy();
-    assert.equal(res.statusCode, 408, "it is the caller that is waited for");
+    assert.equal(res.statusCode, 408, "the proxy waits for the caller, not for the upstream");
   });
-  test("a lifetime that ends before an answer has begun is 504, and says nothing of a shutdown", async () => {
+  test("a lifetime that ends before the response begins: 504, without a word of a shutdown", async () => {
     const { rig } = await start(() => {}, { maxStreamLifetimeMs: 200 });
     const answer = await rig.request({ session: 1, headers: { accept: "application/json" } });
     assert.deepEqual([answer.status, JSON.parse(answer.body).statusText], [504, "Gateway timeout"]);
   });
-  test("an upstream that does not answer in time: 504, and it is let go of", async () => {
-    const left = deferred<void>();
-    const { rig } = await start((req) => void req.on("close", () => left.resolve()), { timeoutMs: 50 });
+  test("an upstream that does not answer in time: 504, and its request is aborted", async () => {
+    const disconnected = deferred<void>();
+    const { rig } = await start((req) => void req.on("close", () => disconnected.resolve()), { timeoutMs: 50 });
     const answer = await rig.request({ session: 1 });
     assert.equal(answer.status, 504);
-    await left.promise;
+    await disconnected.promise;
   });
 
-  test("an answer that takes longer than the route's timeout is broken off", async () => {
+  test("a response that takes longer than the route's timeout is cut off", async () => {
     const { rig } = await start((_req, res) => void res.write("x"), { timeoutMs: 50 });
     await assert.rejects(rig.request({ session: 1 }), /aborted|ECONNRESET|socket hang up/);
   });
 
-  test("a caller that stops reading is let go of after the route's idle time-out", async () => {
+  test("the exchange of a caller that stops reading ends after the route's idle timeout", async () => {
     const chunk = Buffer.alloc(16 * 1_048_576);
     const { rig } = await start((_req, res) => res.end(chunk), { timeoutMs: 0, idleTimeoutMs: 200 });
     const socket = connect(rig.port, "127.0.0.1");
     socket.on("error", () => {});
     socket.write(`GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\n\r\n`);
     await once(socket, "readable");
-    await waitFor("it to be let go of", () => rig.proxy.stats().exchanges.http === 0, { withinMs: 3_000 });
+    await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.http === 0, { withinMs: 3_000 });
     socket.destroy();
   });
 
-  test("an upstream that falls silent in the middle of its answer is let go of after the route's idle time-out", async () => {
+  test("a response that stalls is cut off after the route's idle timeout", async () => {
     const { rig } = await start((_req, res) => void res.write("x"), { timeoutMs: 0, idleTimeoutMs: 200 });
     await assert.rejects(rig.request({ session: 1 }), /aborted|ECONNRESET|socket hang up/);
   });
@@ -580,7 +581,7 @@ describe("failures", () => {
     assert.deepEqual(JSON.parse(json.body).statusText, "Not found");
   });
 
-  test("a rewrite that makes no path: 400 without a word about it", async () => {
+  test("a rewrite that does not produce a path: 400 without details", async () => {
     const { rig, upstream } = await start(undefined, { regexRewrite: { pattern: "^/x", substitution: "oops" } });
     const answer = await rig.request({ path: "/x", session: 1, headers: { accept: "application/json" } });
     assert.equal(answer.status, 400);
@@ -588,7 +589,7 @@ describe("failures", () => {
     assert.equal(upstream.seen.length, 0);
   });
 
-  test("a decision that fails with an error: 500, and nothing is let through", async () => {
+  test("a decision that throws: 500, and nothing reaches the upstream", async () => {
     const { rig, upstream } = await start(
       undefined,
       {},
@@ -628,8 +629,8 @@ async function startRaw(onConnection: (socket: Socket, nth: number) => void): Pr
   };
 }
 
-describe("what is sent twice, and what never is", () => {
-  /** The first connection answers once and then resets whatever comes next. */
+describe("retries on another connection", () => {
+  /** The first connection answers once, then resets on its second request. */
   const flaky = (heads: string[]) => (socket: Socket, nth: number) => {
     let requests = 0;
     socket.on("data", (chunk) => {
@@ -639,7 +640,7 @@ describe("what is sent twice, and what never is", () => {
     });
   };
 
-  test("a GET on a reused connection that broke before any answer is sent once more", async () => {
+  test("a GET on a reused connection that broke before any response byte is sent again once", async () => {
     const heads: string[] = [];
     const { port, close } = await startRaw(flaky(heads));
     const rig = await startRig([routeTo(port)]);
@@ -650,7 +651,7 @@ describe("what is sent twice, and what never is", () => {
     assert.deepEqual(heads, ["GET /1 HTTP/1.1", "GET /2 HTTP/1.1", "GET /2 HTTP/1.1"]);
   });
 
-  test("so are PUT and DELETE, as long as there is no body of which something was read", async () => {
+  test("PUT and DELETE are sent again too, unless some of their body was read", async () => {
     for (const [method, body, repeated] of [
       ["DELETE", "", true],
       ["PUT", "", true],
@@ -670,7 +671,7 @@ describe("what is sent twice, and what never is", () => {
     }
   });
 
-  test("a POST on a reused connection that broke is not: it may have had its effect", async () => {
+  test("a POST is not sent again, because the upstream may have acted on it", async () => {
     const heads: string[] = [];
     const { port, close } = await startRaw(flaky(heads));
     const rig = await startRig([routeTo(port)]);
@@ -681,7 +682,7 @@ describe("what is sent twice, and what never is", () => {
     assert.deepEqual(heads, ["GET /1 HTTP/1.1", "POST /2 HTTP/1.1"]);
   });
 
-  test("a GET on a fresh connection that broke is not, nor is a 503", async () => {
+  test("a GET on a fresh connection that broke is not sent again, nor is one that got a 503", async () => {
     const heads: string[] = [];
     const { port, close } = await startRaw((socket) => {
       socket.on("data", (chunk) => {
@@ -700,7 +701,7 @@ describe("what is sent twice, and what never is", () => {
 });
 
 describe("routes", () => {
-  test("policy decides before a redirect or a fixed response is given away", async () => {
+  test("policy is evaluated before a redirect or a fixed response is sent", async () => {
     const rig = await startRig([
       routeTo(0, {
         ...engOnly,
@@ -730,7 +731,7 @@ describe("routes", () => {
     }
   });
 
-  test("several upstreams take turns, by weight", async () => {
+  test("several upstreams share the requests by weight", async () => {
     const [a, b] = [await startUpstream(), await startUpstream()];
     const url = (port: number) => new URL(`http://127.0.0.1:${port}`);
     const rig = await startRig([
@@ -747,7 +748,7 @@ describe("routes", () => {
     assert.deepEqual([a.seen.length, b.seen.length], [6, 2]);
   });
 
-  test("reserved paths are answered here on every host, whatever spelling they come in", async () => {
+  test("reserved paths are handled by the proxy on every host, in any spelling", async () => {
     const { rig, upstream } = await start(undefined, {
       allowAnyAuthenticatedUser: false,
       allowPublicUnauthenticatedAccess: true,
@@ -772,13 +773,13 @@ describe("routes", () => {
     assert.equal(JSON.parse((await rig.request({ path: "/.pomeriumx" })).body).url, "/.pomeriumx");
   });
 
-  test("everything on the authenticate host is the authenticate service's", async () => {
+  test("every path of the authenticate host goes to the authenticate service", async () => {
     const { rig } = await start();
     const answer = await rig.request({ host: "authenticate.localhost", path: "//oauth2/callback?code=1" });
     assert.equal(answer.body, "authenticate /oauth2/callback?code=1");
   });
 
-  test("who may not is told why and what is asked for; a decision record says the same, without the query", async () => {
+  test("a denied caller learns the reason; the decision record holds the same, without the query", async () => {
     const { rig, upstream } = await start(undefined, engOnly);
     const denied = await rig.request({ path: "/x?secret=1", session: 2, headers: { accept: "text/html" } });
     assert.equal(denied.status, 403);
@@ -795,7 +796,7 @@ describe("routes", () => {
     assert.ok(!JSON.stringify(rig.records).includes("secret"));
   });
 
-  test("a refusal's record says which criteria were met and which not; the page only where details are shown", async () => {
+  test("the record of a denial lists met and unmet criteria; the page shows them only with show_error_details", async () => {
     const { rig } = await start(undefined, { ...engOnly, showErrorDetails: true });
     const page = (await rig.request({ session: 2, headers: { accept: "text/html" } })).body;
     await rig.request({ session: 1 });
@@ -813,20 +814,20 @@ describe("routes", () => {
       ],
       factsMore: 0,
     });
-    assert.ok(permitted !== undefined && !("trace" in permitted), "a permit costs nothing more");
+    assert.ok(permitted !== undefined && !("trace" in permitted), "a permit has no trace by default");
     assert.match(page, /"name":"Refused by","value":"no rule; none allows it"/);
     assert.ok(page.includes(JSON.stringify({ name: rule, value: "not met: -groups" })));
     assert.ok(page.includes(JSON.stringify({ name: "Your session", value: "last set by event 2" })));
-    assert.doesNotMatch(page, /"value":"[^"]*eng/, "which group is asked for is not told");
+    assert.doesNotMatch(page, /"value":"[^"]*eng/, "the page does not name the required group");
     const { rig: silent } = await start(undefined, engOnly);
     const plain = (await silent.request({ session: 2, headers: { accept: "text/html" } })).body;
     assert.doesNotMatch(plain, /Refused by/);
-    assert.ok(silent.records[0]?.trace, "an operator sees it always");
+    assert.ok(silent.records[0]?.trace, "the record always has the trace");
   });
 });
 
-describe("the credential", () => {
-  test("is taken from cookie, header or query; a bad one asks for sign-in, one of another host too", async () => {
+describe("the session credential", () => {
+  test("is accepted in a cookie, a header or the query; a bad one, or one of another host, leads to sign-in", async () => {
     const { rig } = await start();
     for (const headers of [
       { cookie: cookieOf(1) },
@@ -842,7 +843,7 @@ describe("the credential", () => {
     assert.equal((await rig.request({ session: 99 })).status, 302);
   });
 
-  test("that needs a link which is not here yet waits for it; behind is 503 and never sign-in; lost is no session", async () => {
+  test("that needs a link which is not applied yet waits for it; a late link is 503 and never sign-in; a lost link is no session", async () => {
     const needs = { epoch: 1, position: 50, hash: "0".repeat(64) } as never;
     const { rig } = await start(undefined, {}, { needs });
     rig.catchUp.answer = "behind";
@@ -854,6 +855,6 @@ describe("the credential", () => {
     rig.catchUp.answer = "reached";
     assert.equal((await rig.request({ session: 1 })).status, 200);
     rig.catchUp.answer = "behind";
-    assert.equal((await rig.request({ session: 1 })).status, 200, "what was reached once stays reached");
+    assert.equal((await rig.request({ session: 1 })).status, 200, "a link that was reached once is not checked again");
   });
 });

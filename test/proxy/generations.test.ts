@@ -1,6 +1,6 @@
 /**
- * Another configuration in force: who decides what from then on, and what goes on as it began. Everything here runs
- * over real sockets.
+ * A change of configuration: which one decides from then on, and what happens to open exchanges. All tests use real
+ * sockets.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -34,10 +34,10 @@ after(async () => {
 });
 
 type Held = { url: string; res: ServerResponse };
-type Place = Readonly<{ upstream: Upstream; held: Held[]; connections: () => number }>;
+type TestUpstream = Readonly<{ upstream: Upstream; held: Held[]; connections: () => number }>;
 
-/** Answers at once, but holds what is asked of `/held` until a test answers it. Echoes on WebSockets. */
-async function startPlace(name: string): Promise<Place> {
+/** Answers at once, but holds requests for `/held` until a test answers them. Echoes on WebSockets. */
+async function startTestUpstream(name: string): Promise<TestUpstream> {
   const held: Held[] = [];
   const upstream = await startUpstream((req, res) => {
     if (req.url?.startsWith("/held")) held.push({ url: req.url, res });
@@ -61,8 +61,8 @@ async function start(routes: readonly RouteConfig[], parts: Parameters<typeof st
   return rig;
 }
 
-const at = (place: Place, parts: Partial<RouteConfig> = {}): RouteConfig =>
-  routeTo(place.upstream.port, { allowWebsockets: true, timeoutMs: 0, ...parts });
+const at = (target: TestUpstream, parts: Partial<RouteConfig> = {}): RouteConfig =>
+  routeTo(target.upstream.port, { allowWebsockets: true, timeoutMs: 0, ...parts });
 const under = (value: string): Partial<RouteConfig> => ({ match: { kind: "prefix", value } });
 
 async function dial(rig: Rig, host = "app.localhost", path = "/"): Promise<WebSocket> {
@@ -71,35 +71,35 @@ async function dial(rig: Rig, host = "app.localhost", path = "/"): Promise<WebSo
   await once(socket, "open");
   return socket;
 }
-async function says(socket: WebSocket, text: string): Promise<string> {
+async function echoOf(socket: WebSocket, text: string): Promise<string> {
   socket.send(text);
   const [data] = (await once(socket, "message")) as [Buffer];
   return data.toString();
 }
-async function closed(socket: WebSocket): Promise<number> {
+async function closeCodeOf(socket: WebSocket): Promise<number> {
   if (socket.readyState === WebSocket.CLOSED) return Number.NaN;
   const [code] = (await once(socket, "close")) as [number];
   return code;
 }
-async function hold(
+async function holdRequest(
   rig: Rig,
-  place: Place,
-  asked: RequestOptions = {},
+  target: TestUpstream,
+  requests: RequestOptions = {},
 ): Promise<Readonly<{ answer: ReturnType<Rig["request"]>; held: Held }>> {
-  const before = place.held.length;
-  const answer = rig.request({ path: "/held", session: 1, ...asked });
+  const before = target.held.length;
+  const answer = rig.request({ path: "/held", session: 1, ...requests });
   answer.catch(() => {});
-  const held = await waitFor("the upstream to be asked", () => place.held[before]);
+  const held = await waitFor("the held request to arrive", () => target.held[before]);
   return { answer, held };
 }
 
-describe("requests that come after another configuration is in force", () => {
-  test("are led where it says, with the policies that it says, on a connection that was open before", async () => {
-    const [one, other] = [await startPlace("one"), await startPlace("other")];
+describe("requests after a change of configuration", () => {
+  test("use the new routes and policies, even on a connection that was open before", async () => {
+    const [one, other] = [await startTestUpstream("one"), await startTestUpstream("other")];
     const rig = await start([at(one)]);
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     const sockets = new Set<unknown>();
-    const ask = async (): Promise<[number, string]> => {
+    const send = async (): Promise<[number, string]> => {
       const req = request({
         ...{ port: rig.port, host: "127.0.0.1", agent, path: "/" },
         headers: { host: "app.localhost", cookie: cookieOf(1) },
@@ -108,22 +108,22 @@ describe("requests that come after another configuration is in force", () => {
       sockets.add(req.socket);
       return [res.statusCode ?? 0, Buffer.concat(await res.toArray()).toString()];
     };
-    assert.deepEqual(await ask(), [200, "one"]);
+    assert.deepEqual(await send(), [200, "one"]);
     await rig.activate([at(other)]);
-    assert.deepEqual(await ask(), [200, "other"]);
+    assert.deepEqual(await send(), [200, "other"]);
     await rig.activate([at(other, engOnly)]);
-    assert.equal((await ask())[0], 403);
+    assert.equal((await send())[0], 403);
     await rig.activate([]);
-    assert.equal((await ask())[0], 404);
+    assert.equal((await send())[0], 404);
     assert.equal(sockets.size, 1);
     agent.destroy();
   });
 
-  test("decision records name the configuration that decided", async () => {
-    const place = await startPlace("one");
-    const rig = await start([at(place)]);
+  test("name the configuration that decided them in their decision records", async () => {
+    const target = await startTestUpstream("one");
+    const rig = await start([at(target)]);
     await rig.request({ session: 1 });
-    await rig.activate([at(place)], { hash: "the-next" as never });
+    await rig.activate([at(target)], { hash: "the-next" as never });
     await rig.request({ session: 1 });
     assert.deepEqual(
       rig.records.map(({ configHash }) => configHash),
@@ -131,64 +131,64 @@ describe("requests that come after another configuration is in force", () => {
     );
   });
 
-  test("one that waited for a link meanwhile is decided by the new one, not by the one it came in under", async () => {
-    const place = await startPlace("one");
+  test("are decided by the new configuration if they waited for a link while it changed", async () => {
+    const target = await startTestUpstream("one");
     const waiting = Promise.withResolvers<"reached">();
-    const asked = Promise.withResolvers<void>();
-    const rig = await start([at(place)], {
+    const requests = Promise.withResolvers<void>();
+    const rig = await start([at(target)], {
       needs: { epoch: 1, position: 99, hash: new Uint8Array(32) } as unknown as Link,
       deps: {
         catchUp: () => {
-          asked.resolve();
+          requests.resolve();
           return waiting.promise;
         },
       },
     });
     const answer = rig.request({ session: 1 });
-    await asked.promise;
-    await rig.activate([at(place, engOnly)]);
+    await requests.promise;
+    await rig.activate([at(target, engOnly)]);
     waiting.resolve("reached");
     assert.equal((await answer).status, 403);
   });
 });
 
-describe("what is open when another configuration comes into force", () => {
-  test("goes on when nothing about it has changed, and its connection to the upstream is kept", async () => {
-    const place = await startPlace("one");
-    const rig = await start([at(place)]);
+describe("an exchange that is open during a change of configuration", () => {
+  test("continues if its route has not changed, and its upstream connection is reused", async () => {
+    const target = await startTestUpstream("one");
+    const rig = await start([at(target)]);
     const socket = await dial(rig);
     await rig.request({ session: 1 });
-    const before = place.connections();
-    await rig.activate([at(place), at(place, { host: "new.localhost", ...publicAccess })]);
-    assert.equal(await says(socket, "still"), "one: still");
+    const before = target.connections();
+    await rig.activate([at(target), at(target, { host: "new.localhost", ...publicAccess })]);
+    assert.equal(await echoOf(socket, "still"), "one: still");
     assert.equal((await rig.request({ session: 1 })).body, "one");
     assert.equal((await rig.request({ host: "new.localhost" })).body, "one");
-    assert.equal(place.connections(), before); // a pool belongs to its settings, not to a configuration
+    assert.equal(target.connections(), before); // a pool belongs to its settings, not to a configuration
     socket.close();
   });
 
-  test("is cut when its policy denies it now, and what is on other routes is not", async () => {
-    const place = await startPlace("one");
-    const other = at(place, { host: "other.localhost" });
-    const rig = await start([at(place), other]);
+  test("is cut when its policy now denies it; exchanges on other routes are not", async () => {
+    const target = await startTestUpstream("one");
+    const other = at(target, { host: "other.localhost" });
+    const rig = await start([at(target), other]);
     const [tightened, untouched] = [await dial(rig), await dial(rig, "other.localhost")];
-    const { answer, held } = await hold(rig, place);
-    const code = closed(tightened);
-    await rig.activate([at(place, engOnly), other]);
+    const { answer, held } = await holdRequest(rig, target);
+    const code = closeCodeOf(tightened);
+    await rig.activate([at(target, engOnly), other]);
     assert.equal(await code, 4403);
-    assert.equal((await answer).status, 403); // nothing of it was answered yet
-    await waitFor("the upstream to be let go of", () => held.res.closed);
-    assert.equal(await says(untouched, "hello"), "one: hello");
+    assert.equal((await answer).status, 403); // its response had not begun
+    await waitFor("the upstream request to be aborted", () => held.res.closed);
+    assert.equal(await echoOf(untouched, "hello"), "one: hello");
     untouched.close();
   });
 
-  test("is cut when its route is gone", async () => {
-    const place = await startPlace("one");
-    const rest = at(place, { host: "other.localhost" });
-    const rig = await start([at(place), rest]);
+  test("is cut when its route is removed", async () => {
+    const target = await startTestUpstream("one");
+    const rest = at(target, { host: "other.localhost" });
+    const rig = await start([at(target), rest]);
     const socket = await dial(rig);
-    const { answer } = await hold(rig, place);
-    const code = closed(socket);
+    const { answer } = await holdRequest(rig, target);
+    const code = closeCodeOf(socket);
     await rig.activate([rest]);
     assert.equal(await code, 4404);
     assert.equal((await answer).status, 404);
@@ -196,95 +196,95 @@ describe("what is open when another configuration comes into force", () => {
     assert.deepEqual(rig.records.at(-1)?.reasons, ["route-not-found"]);
   });
 
-  test("is cut when its route is gone and another one stands behind it", async () => {
-    const place = await startPlace("one");
-    const rig = await start([at(place, under("/admin")), at(place)]);
+  test("is cut when its route is removed, even if another route matches the request", async () => {
+    const target = await startTestUpstream("one");
+    const rig = await start([at(target, under("/admin")), at(target)]);
     const [admin, rest] = [await dial(rig, "app.localhost", "/admin/x"), await dial(rig)];
-    const code = closed(admin);
-    await rig.activate([at(place)]);
+    const code = closeCodeOf(admin);
+    await rig.activate([at(target)]);
     assert.equal(await code, 4404);
-    assert.equal(await says(rest, "hello"), "one: hello");
+    assert.equal(await echoOf(rest, "hello"), "one: hello");
     rest.close();
   });
 
-  test("goes on, as it began, behind a new route that stands before its own, when that permits it too", async () => {
-    const [one, other] = [await startPlace("one"), await startPlace("other")];
+  test("continues to its upstream when a new route takes precedence and permits it too", async () => {
+    const [one, other] = [await startTestUpstream("one"), await startTestUpstream("other")];
     const rig = await start([at(one)]);
     const socket = await dial(rig, "app.localhost", "/admin");
     await rig.activate([at(other, under("/admin")), at(one)]);
-    assert.equal(await says(socket, "hello"), "one: hello");
-    const code = closed(socket);
+    assert.equal(await echoOf(socket, "hello"), "one: hello");
+    const code = closeCodeOf(socket);
     await rig.activate([at(other, { ...under("/admin"), ...engOnly }), at(one)]);
     assert.equal(await code, 4403);
   });
 
-  test("goes on to the upstream it began with when the route leads elsewhere; a revocation cuts it all the same", async () => {
-    const [one, other] = [await startPlace("one"), await startPlace("other")];
+  test("continues to its upstream when the route points elsewhere; a revocation still cuts it", async () => {
+    const [one, other] = [await startTestUpstream("one"), await startTestUpstream("other")];
     const rig = await start([at(one)]);
     const socket = await dial(rig);
-    const { answer, held } = await hold(rig, one);
+    const { answer, held } = await holdRequest(rig, one);
     await rig.activate([at(other)]);
     assert.equal((await rig.request({ session: 1 })).body, "other");
-    assert.equal(await says(socket, "hello"), "one: hello");
+    assert.equal(await echoOf(socket, "hello"), "one: hello");
     held.res.end("late");
     assert.equal((await answer).body, "late");
-    const code = closed(socket);
+    const code = closeCodeOf(socket);
     await rig.apply(sessionRevoked(1));
     assert.equal(await code, 4401);
   });
 
-  test("is bound by the grace and the lifetime that its route has now", async () => {
-    const place = await startPlace("one");
-    const rig = await start([at(place, { staleGraceMs: 60_000 })]);
+  test("obeys the grace and the lifetime that its route has now", async () => {
+    const target = await startTestUpstream("one");
+    const rig = await start([at(target, { staleGraceMs: 60_000 })]);
     const [stale, old] = [await dial(rig), await dial(rig, "app.localhost", "/old")];
     rig.lease.overdueMs = 10_000;
-    assert.equal(await says(stale, "hello"), "one: hello");
-    await rig.activate([at(place, { staleGraceMs: 60_000, maxStreamLifetimeMs: 1 })]);
-    assert.equal(await closed(old), 4408);
-    await rig.activate([at(place, { staleGraceMs: 0 })]);
-    await waitFor("the other to be cut", () => stale.readyState === WebSocket.CLOSED);
+    assert.equal(await echoOf(stale, "hello"), "one: hello");
+    await rig.activate([at(target, { staleGraceMs: 60_000, maxStreamLifetimeMs: 1 })]);
+    assert.equal(await closeCodeOf(old), 4408);
+    await rig.activate([at(target, { staleGraceMs: 0 })]);
+    await waitFor("the other WebSocket to be cut", () => stale.readyState === WebSocket.CLOSED);
     assert.deepEqual({ ...rig.proxy.stats().exchanges }, { http: 0, websocket: 0, tcp: 0, udp: 0 });
   });
 
-  test("a public route that asks for sign-in from now on lets go of those who have not signed in", async () => {
-    const place = await startPlace("one");
-    const rig = await start([at(place, publicAccess)]);
-    const { answer } = await hold(rig, place, { session: 99 });
-    await rig.activate([at(place)]);
+  test("on a public route is cut if the route now requires sign-in and the caller has not signed in", async () => {
+    const target = await startTestUpstream("one");
+    const rig = await start([at(target, publicAccess)]);
+    const { answer } = await holdRequest(rig, target, { session: 99 });
+    await rig.activate([at(target)]);
     assert.equal((await answer).status, 302);
   });
 });
 
-describe("a configuration that is no more", () => {
-  test("its handlers of reserved paths are let go of when what they were asked is answered", async () => {
-    const place = await startPlace("one");
-    const asked: ServerResponse[] = [];
-    const rig = await start([at(place)], { deps: { reserved: (_req, res) => void asked.push(res) } });
+describe("handlers of reserved paths in a replaced configuration", () => {
+  test("are released once they have answered their requests", async () => {
+    const target = await startTestUpstream("one");
+    const requests: ServerResponse[] = [];
+    const rig = await start([at(target)], { deps: { reserved: (_req, res) => void requests.push(res) } });
     const answer = rig.request({ path: "/.pomerium/user" });
-    await waitFor("it to be asked", () => asked.length === 1);
-    const { left } = await rig.activate([at(place)], { drainTimeoutMs: 60_000 });
-    let gone = false;
-    void left.then(() => {
-      gone = true;
+    await waitFor("the handler to receive the request", () => requests.length === 1);
+    const { left: released } = await rig.activate([at(target)], { drainTimeoutMs: 60_000 });
+    let isReleased = false;
+    void released.then(() => {
+      isReleased = true;
     });
-    assert.equal(gone, false);
-    asked[0]?.end("answered");
+    assert.equal(isReleased, false);
+    requests[0]?.end("answered");
     assert.equal((await answer).body, "answered");
-    await left;
+    await released;
   });
 
-  test("what they do not answer in time is broken off", async () => {
-    const place = await startPlace("one");
-    const rig = await start([at(place)], { deps: { reserved: () => {} }, config: { drainTimeoutMs: 20 } });
+  test("are cut off if they do not answer within the drain timeout", async () => {
+    const target = await startTestUpstream("one");
+    const rig = await start([at(target)], { deps: { reserved: () => {} }, config: { drainTimeoutMs: 20 } });
     const answer = rig.request({ path: "/.pomerium/user" });
-    await waitFor("it to be asked", () => rig.proxy.stats().inFlight.http === 1);
-    const { left } = await rig.activate([at(place)]);
+    await waitFor("the request to be in flight", () => rig.proxy.stats().inFlight.http === 1);
+    const { left: released } = await rig.activate([at(target)]);
     await assert.rejects(answer);
-    await left;
+    await released;
   });
 });
 
-test("a folder of ACME that cannot be used keeps no stream from being decided anew", async () => {
+test("an unusable ACME folder does not keep open streams from being decided again", async () => {
   using folder = new TemporaryFolder("autocert-follow");
   const file = join(folder.path, "file");
   writeFileSync(file, "");
@@ -297,15 +297,15 @@ test("a folder of ACME that cannot be used keeps no stream from being decided an
     random: () => 0,
   });
   cleanUps.push(async () => acme.close());
-  const place = await startPlace("one");
-  const rig = await start([at(place)], { acme });
+  const target = await startTestUpstream("one");
+  const rig = await start([at(target)], { acme });
   const socket = await dial(rig);
   const autocert = {
     ...{ directory: new URL("https://127.0.0.1:1/dir"), folder: join(file, "below"), hosts: ["app.localhost"] },
     ...{ email: null, eab: null, trustedCa: null, challenges: ["tls-alpn-01"] as const },
   };
-  const ended = closed(socket);
-  await rig.activate([at(place, engOnly)], { autocert });
+  const ended = closeCodeOf(socket);
+  await rig.activate([at(target, engOnly)], { autocert });
   await ended;
   assert.equal(errors.length > 0, true);
 });

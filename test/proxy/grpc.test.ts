@@ -1,6 +1,6 @@
 /**
- * gRPC through the proxy, with grpc-js as client and as server: every status, kind of call, deadline and cancellation
- * arrives.
+ * gRPC through the proxy, with grpc-js as client and server: every status, kind of call, deadline and cancellation
+ * passes through.
  */
 import assert from "node:assert/strict";
 import type { EventEmitter } from "node:events";
@@ -48,7 +48,7 @@ const served = {
   download: method("Download", false, true),
   chat: method("Chat", true, true),
 };
-/** `missing` is a method that the server does not have. */
+/** `missing` is a method that the server does not implement. */
 const asked = { ...served, missing: method("Missing", false, false), missingChat: method("MissingChat", true, true) };
 
 type Callback = (error: ServiceError | null, reply?: Buffer) => void;
@@ -63,7 +63,7 @@ type Echo = Client & {
   missingChat: Chat;
 };
 
-/** What a caller got to see of one call. */
+/** What a caller received of one call. */
 type Outcome = Readonly<{
   code: number;
   details: string;
@@ -72,11 +72,11 @@ type Outcome = Readonly<{
   messages: readonly string[];
 }>;
 
-/** What the server saw of calls that were called off. */
+/** The cancelled calls that the server saw. */
 const cancelled: string[] = [];
 const underWay: string[] = [];
 
-/** Metadata `code`: ends with that status; `after`: behind that many messages, else without any. */
+/** Metadata `code`: ends with that status. `after`: sends that many messages first; absent: none. */
 function wanted(metadata: Metadata): Readonly<{ failure: Partial<StatusObject> | undefined; after: number }> {
   const code = Number(metadata.get("code")[0] ?? 0);
   const trailing = new Metadata();
@@ -177,7 +177,7 @@ function metadataOf(values: Readonly<Record<string, string | number | Buffer>>):
   return metadata;
 }
 
-/** A call whose end is its status, whichever kind it is. */
+/** A call that ends with its status, whichever kind it is. */
 function outcomeOf(call: EventEmitter, messages: string[]): Promise<Outcome> {
   return new Promise((resolve) => {
     let initial: Metadata | undefined;
@@ -185,7 +185,7 @@ function outcomeOf(call: EventEmitter, messages: string[]): Promise<Outcome> {
       initial = metadata;
     });
     call.on("status", (ended: StatusObject) => {
-      // A unary call's callback comes behind its status.
+      // The callback of a unary call may run after its status.
       setImmediate(() =>
         resolve({ code: ended.code, details: ended.details, initial, trailing: ended.metadata, messages }),
       );
@@ -258,7 +258,7 @@ for (const secure of [false, true])
       await rig.close();
     });
 
-    test("a unary call brings its message, and metadata before and behind it", async () => {
+    test("a unary call delivers its message, and the metadata before and after it", async () => {
       const { outcome } = unary(client, "unary", { asked: "abc", "asked-bin": Buffer.from([1, 0, 254]) });
       const { code, initial, trailing, messages } = await outcome;
       assert.equal(code, status.OK);
@@ -269,7 +269,7 @@ for (const secure of [false, true])
     });
 
     for (const code of failures)
-      test(`${status[code]} arrives with its message and metadata, with and without a head of its own`, async () => {
+      test(`${status[code]} arrives with its message and metadata, both in trailers and in a headers-only response`, async () => {
         for (const more of [{}, { head: "1", asked: "abc" }]) {
           const ended = await unary(client, "unary", { code, ...more }).outcome;
           assert.deepEqual([ended.code, ended.details], [code, `status ${code}: ünï%`]);
@@ -279,7 +279,7 @@ for (const secure of [false, true])
         }
       });
 
-    test("a method that the server does not have is UNIMPLEMENTED, for one message and for a stream", async () => {
+    test("a method that the server does not implement is UNIMPLEMENTED, for a unary call and for a stream", async () => {
       const { code, details } = await unary(client, "missing", {}).outcome;
       assert.equal(code, status.UNIMPLEMENTED);
       assert.match(details, /Missing/);
@@ -288,7 +288,7 @@ for (const secure of [false, true])
       assert.equal((await outcome).code, status.UNIMPLEMENTED);
     });
 
-    test("a stream up is answered, and its status arrives while the caller still sends", async () => {
+    test("a client stream is answered, and its status arrives while the caller is still sending", async () => {
       const complete = upload(client, {});
       for (const text of ["a", "b", "c"]) complete.call.write(Buffer.from(text));
       complete.call.end();
@@ -302,7 +302,7 @@ for (const secure of [false, true])
       }
     });
 
-    test("a stream down brings its messages and its status", async () => {
+    test("a server stream delivers its messages and its status", async () => {
       for (const [code, count] of [
         [status.OK, 0],
         [status.OK, 3],
@@ -315,11 +315,11 @@ for (const secure of [false, true])
       }
     });
 
-    test("a stream in both directions carries each message at once, and ends with the server's status", async () => {
+    test("a bidirectional stream delivers each message at once, and ends with the server's status", async () => {
       const { call, messages, outcome } = streaming(client.chat(metadataOf({})));
       for (const [i, text] of ["a", "b", "c"].entries()) {
         call.write(Buffer.from(text));
-        await waitFor(`${text} to come back`, () => messages.length === i + 1);
+        await waitFor(`${text} to be echoed`, () => messages.length === i + 1);
       }
       call.end();
       assert.equal((await outcome).code, status.OK);
@@ -343,7 +343,7 @@ for (const secure of [false, true])
       );
       assert.equal((await one.outcome).code, status.DEADLINE_EXCEEDED);
       assert.equal((await many.outcome).code, status.DEADLINE_EXCEEDED);
-      await waitFor("the server to see both", () =>
+      await waitFor("the server to see both cancellations", () =>
         [`deadline ${secure}`, `deadlines ${secure}`].every(
           (name) => cancelled.includes(name) || !underWay.includes(name),
         ),
@@ -353,14 +353,14 @@ for (const secure of [false, true])
     test("a call that its caller cancels is cancelled at the server", async () => {
       const one = unary(client, "unary", { hang: `cancel ${secure}` });
       const many = streaming(client.download(Buffer.from(""), metadataOf({ hang: `cancels ${secure}` })));
-      await waitFor("both to be under way", () =>
+      await waitFor("both calls to be under way", () =>
         [`cancel ${secure}`, `cancels ${secure}`].every((name) => underWay.includes(name)),
       );
       one.call.cancel();
       many.call.cancel();
       assert.equal((await one.outcome).code, status.CANCELLED);
       assert.equal((await many.outcome).code, status.CANCELLED);
-      await waitFor("the server to see both", () =>
+      await waitFor("the server to see both cancellations", () =>
         [`cancel ${secure}`, `cancels ${secure}`].every((name) => cancelled.includes(name)),
       );
     });

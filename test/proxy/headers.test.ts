@@ -70,8 +70,8 @@ function values(lines: readonly string[], name: string): string[] {
   return lines.filter((_, i) => i % 2 === 1 && lines[i - 1]?.toLowerCase() === name);
 }
 
-describe("an identity header says what we say, whatever the caller sends", () => {
-  const spoofs = [
+describe("an identity header has the proxy's value, whatever the caller sends", () => {
+  const spoofedNames = [
     "X-Pomerium-Claim-Email",
     "x-pomerium-claim-email",
     "X-POMERIUM-CLAIM-EMAIL",
@@ -83,33 +83,37 @@ describe("an identity header says what we say, whatever the caller sends", () =>
     "XWho",
     "X.Who",
   ];
-  for (const name of spoofs) {
+  for (const name of spoofedNames) {
     test(name, () => {
       const lines = upstream([name, "mallory@example.com"]);
       assert.ok(!lines.includes("mallory@example.com"), lines.join("\n"));
       assert.deepEqual(values(lines, "x-pomerium-claim-email"), ["alice@example.com"]);
     });
   }
-  test("a claim that is missing is an empty header, which hides nothing of the caller's", () => {
+  test("a missing claim becomes an empty header, so no value of the caller's remains", () => {
     assert.deepEqual(values(upstream(["X-Who", "mallory"]), "x-who"), [""]);
   });
-  test("without pass_identity_headers there is none, and the caller's is gone too", () => {
+  test("without pass_identity_headers there is none, and the caller's is removed too", () => {
     const lines = upstream(["X-Pomerium-Claim-Email", "m", "X-Pomerium-Jwt-Assertion", "m"], {
       route: { passIdentityHeaders: false },
     });
     assert.ok(!lines.some((text) => /pomerium/i.test(text)), lines.join("\n"));
     assert.ok(!lines.includes("m"));
   });
-  test("a forged assertion is replaced by ours; the original one travels on as -For", () => {
-    const behind = { config: { xffNumTrustedHops: 1 } };
-    const lines = upstream(["X-Pomerium-Jwt-Assertion", "theirs"], behind);
+  test("a caller's assertion is replaced by the proxy's; the original is forwarded as X-Pomerium-Jwt-Assertion-For", () => {
+    const trustedHop = { config: { xffNumTrustedHops: 1 } };
+    const lines = upstream(["X-Pomerium-Jwt-Assertion", "theirs"], trustedHop);
     assert.deepEqual(values(lines, "x-pomerium-jwt-assertion"), ["signed"]);
     assert.deepEqual(values(lines, "x-pomerium-jwt-assertion-for"), ["theirs"]);
     const claimed = ["X-Pomerium-Jwt-Assertion", "theirs", "X-Pomerium-Jwt-Assertion-For", "first"];
-    assert.deepEqual(values(upstream(claimed, behind), "x-pomerium-jwt-assertion-for"), ["first"]);
-    assert.deepEqual(values(upstream(claimed), "x-pomerium-jwt-assertion-for"), [], "no trusted hop, no claim");
+    assert.deepEqual(values(upstream(claimed, trustedHop), "x-pomerium-jwt-assertion-for"), ["first"]);
+    assert.deepEqual(
+      values(upstream(claimed), "x-pomerium-jwt-assertion-for"),
+      [],
+      "without a trusted proxy there is no -For header",
+    );
   });
-  test("every other statement of a proxy goes: Forwarded, X-Forwarded-*, X-Real-IP, X-Original-URL, Impersonate-*", () => {
+  test("every other header that a proxy would set is removed: Forwarded, X-Forwarded-*, X-Real-IP, X-Original-URL, Impersonate-*", () => {
     for (const name of [
       "Forwarded",
       "X-Forwarded-For",
@@ -127,7 +131,7 @@ describe("an identity header says what we say, whatever the caller sends", () =>
       assert.ok(!upstream([name, "forged"]).includes("forged"), name);
     }
   });
-  test("a person's name outside ASCII is UTF-8 on the wire, and no value ends its line", () => {
+  test("a name outside ASCII is sent as UTF-8, and no value can end its header line", () => {
     const lines = upstream([], {
       identity: { assertion: "a", claimHeaders: [["x-who", "Zoë\r\nX-Admin: 1"]] },
     });
@@ -136,8 +140,8 @@ describe("an identity header says what we say, whatever the caller sends", () =>
   });
 });
 
-describe("what belongs to the caller's connection stays there", () => {
-  test("hop-by-hop lines", () => {
+describe("headers of the caller's connection are not forwarded", () => {
+  test("hop-by-hop headers", () => {
     const sent = [
       "TE",
       "Keep-Alive",
@@ -150,7 +154,7 @@ describe("what belongs to the caller's connection stays there", () => {
     const lines = upstream(sent.flatMap((name) => [name, "gone"]));
     assert.ok(!lines.includes("gone"), lines.join("\n"));
   });
-  test("names that Connection nominates, before ours are added", () => {
+  test("headers that Connection names, removed before the proxy adds its own", () => {
     const lines = upstream([
       "Connection",
       "keep-alive, X-Pomerium-Claim-Email, x-pomerium-jwt-assertion, X-Own, X-Request-Id, X-Forwarded-For",
@@ -162,13 +166,13 @@ describe("what belongs to the caller's connection stays there", () => {
     assert.deepEqual(values(lines, "x-pomerium-jwt-assertion"), ["signed"]);
     assert.deepEqual(values(lines, "x-forwarded-for"), ["192.0.2.1"]);
   });
-  test("everything else is kept, in order and byte by byte", () => {
+  test("all other headers are kept, in order and byte for byte", () => {
     const lines = upstream(["Accept", "*/*", "X-Own", "1", "X-Own", "2", "Authorization", "Basic eA=="]);
     assert.deepEqual(lines.slice(2, 10), ["Accept", "*/*", "X-Own", "1", "X-Own", "2", "Authorization", "Basic eA=="]);
   });
 });
 
-describe("our credentials never reach an upstream", () => {
+describe("the session credential never reaches an upstream", () => {
   const cookieCases: readonly (readonly [string, string | undefined])[] = [
     ["a=1; _pomerium=x; b=2", "a=1; b=2"],
     ["_pomerium=x", undefined],
@@ -179,16 +183,16 @@ describe("our credentials never reach an upstream", () => {
     ["a=_pomerium=1", "a=_pomerium=1"],
     ["_pomerium", undefined],
   ];
-  for (const [sent, kept] of cookieCases) {
+  for (const [sent, expected] of cookieCases) {
     test(`Cookie: ${sent}`, () =>
-      assert.deepEqual(values(upstream(["Cookie", sent]), "cookie"), kept === undefined ? [] : [kept]));
+      assert.deepEqual(values(upstream(["Cookie", sent]), "cookie"), expected === undefined ? [] : [expected]));
   }
   for (const value of ["Pomerium abc", "pomerium abc", "Bearer Pomerium-abc", "bearer pomerium-abc"]) {
     test(`Authorization: ${value}`, () =>
       assert.deepEqual(values(upstream(["Authorization", value]), "authorization"), []));
   }
   test("X-Pomerium-Authorization", () => assert.ok(!upstream(["X-Pomerium-Authorization", "abc"]).includes("abc")));
-  test("nor by way of a configured copy", () => {
+  test("not even in a configured copy of a header", () => {
     const copies = {
       "X-C": ref('pomerium.request.headers["Cookie"]'),
       "X-A": ref('pomerium.request.headers["Authorization"]'),
@@ -215,11 +219,11 @@ describe("our credentials never reach an upstream", () => {
     ["?", "?"],
     ["", ""],
   ];
-  for (const [sent, kept] of queries) test(`query ${sent}`, () => assert.equal(stripSessionQuery(sent), kept));
+  for (const [sent, expected] of queries) test(`query ${sent}`, () => assert.equal(stripSessionQuery(sent), expected));
 });
 
 describe("configured request headers", () => {
-  test("overwrite the caller's, in any spelling, and render what they refer to", () => {
+  test("replace the caller's in any spelling, and expand their references", () => {
     const lines = upstream(["X-Key", "theirs", "x.key", "theirs"], {
       route: { setRequestHeaders: { "X-Key": "ours", "X-Jwt": `Bearer ${ref("pomerium.jwt")}`, "X-Price": "$$5" } },
     });
@@ -228,7 +232,7 @@ describe("configured request headers", () => {
     assert.deepEqual(values(lines, "x-jwt"), ["Bearer signed"]);
     assert.deepEqual(values(lines, "x-price"), ["$5"]);
   });
-  test("win over removal; removal takes the caller's and ours", () => {
+  test("take precedence over removal; removal applies to the caller's and to the proxy's", () => {
     const lines = upstream(["X-A", "1", "X-B", "2"], {
       route: { removeRequestHeaders: ["x-a", "X-B", "X-Forwarded-Host"], setRequestHeaders: { "X-B": "ours" } },
     });
@@ -238,11 +242,11 @@ describe("configured request headers", () => {
     );
   });
   const own = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Envoy-External-Address"];
-  test("stand in place of what the proxy says itself", () => {
+  test("replace headers that the proxy sets itself", () => {
     const lines = upstream([], { route: { setRequestHeaders: Object.fromEntries(own.map((name) => [name, "set"])) } });
     for (const name of own) assert.deepEqual(values(lines, name.toLowerCase()), ["set"], name);
   });
-  test("that are removed may be those that say who is asking", () => {
+  test("can remove even the identity headers", () => {
     const lines = upstream(["X-Pomerium-Claim-Email", "mallory"], {
       route: { removeRequestHeaders: ["X-Pomerium-Jwt-Assertion", "X-Pomerium-Claim-Email"] },
     });
@@ -251,7 +255,7 @@ describe("configured request headers", () => {
   });
 });
 
-test("trailers pass where a header would, where the head had none of that name, and where they decide nothing", () => {
+test("a trailer is forwarded if a header would be, unless the head has that name or the field affects decisions", () => {
   const passing = ["X-Sum", "1", "Server-Timing", "2"];
   const not = [
     "X-Pomerium-Claim-Email",
@@ -278,18 +282,18 @@ describe("Host", () => {
     const lines = upstream(sent, { route: parts, url });
     return [values(lines, "host"), values(lines, "x-forwarded-host")];
   };
-  test("is the upstream's own by default, and the original one travels in X-Forwarded-Host", () => {
+  test("is the upstream's own by default, and X-Forwarded-Host has the original", () => {
     assert.deepEqual(hostOf({}), [["upstream.internal:81"], ["app.example"]]);
   });
   test("is the caller's with preserve_host_header", () => {
     assert.deepEqual(hostOf({ preserveHostHeader: true }), [["app.example"], []]);
   });
-  test("is what host_rewrite says", () => assert.deepEqual(hostOf({ hostRewrite: "h.example" })[0], ["h.example"]));
-  test("is a header's value only when that is a host", () => {
+  test("is the value of host_rewrite", () => assert.deepEqual(hostOf({ hostRewrite: "h.example" })[0], ["h.example"]));
+  test("is a header's value only if that is a valid host", () => {
     assert.deepEqual(hostOf({ hostRewriteHeader: "x-to" }, ["X-To", "h.example"])[0], ["h.example"]);
     assert.deepEqual(hostOf({ hostRewriteHeader: "x-to" }, ["X-To", "h/../x"])[0], ["upstream.internal:81"]);
   });
-  test("is made of the path when that makes a host, and is the upstream's own otherwise", () => {
+  test("is derived from the path if that gives a valid host, and is the upstream's own otherwise", () => {
     const hostPathRegexRewrite = { pattern: "^/(.+)/.+$", substitution: "\\1.example" };
     assert.deepEqual(hostOf({ hostPathRegexRewrite }, [], "/envoy/x?y=/a/b"), [["envoy.example"], ["app.example"]]);
     assert.deepEqual(hostOf({ hostPathRegexRewrite }, [], "/a/b/c")[0], ["upstream.internal:81"]);
@@ -300,16 +304,16 @@ describe("Host", () => {
 describe("X-Forwarded-For", () => {
   const forwarded = (sent: string, parts: Partial<typeof config>) =>
     values(upstream(["X-Forwarded-For", sent], { config: parts }), "x-forwarded-for");
-  test("names the peer alone when no proxy is trusted", () =>
+  test("contains only the peer if no proxy is trusted", () =>
     assert.deepEqual(forwarded("1.1.1.1", {}), ["192.0.2.1"]));
   test("keeps as many entries as there are trusted proxies", () => {
     assert.deepEqual(forwarded("6.6.6.6, 1.1.1.1, 2.2.2.2", { xffNumTrustedHops: 2 }), ["1.1.1.1, 2.2.2.2, 192.0.2.1"]);
   });
-  test("is not added to with skip_xff_append", () => {
+  test("is unchanged with skip_xff_append", () => {
     assert.deepEqual(forwarded("6.6.6.6, 1.1.1.1", { xffNumTrustedHops: 1, skipXffAppend: true }), ["1.1.1.1"]);
     assert.deepEqual(forwarded("6.6.6.6", { skipXffAppend: true }), []);
   });
-  test("has the caller's address beside it in X-Envoy-External-Address, by the same count, and no word of the caller's", () => {
+  test("comes with X-Envoy-External-Address, the caller's address by the same count, never the caller's own claim", () => {
     const told = (sent: readonly string[], parts: Parts = {}) =>
       values(upstream(sent, parts), "x-envoy-external-address");
     const chain = ["X-Forwarded-For", "6.6.6.6, 1.1.1.1, 2.2.2.2"];
@@ -321,7 +325,7 @@ describe("X-Forwarded-For", () => {
     assert.deepEqual(told(["Connection", "X-Envoy-External-Address"]), ["192.0.2.1"]);
     assert.deepEqual(told([], { route: { removeRequestHeaders: ["X-Envoy-External-Address"] } }), []);
   });
-  test("tells the caller's address only as far as proxies are trusted", () => {
+  test("yields the caller's address only as far as proxies are trusted", () => {
     assert.equal(callerAddress("1.1.1.1", "192.0.2.1", 0), "192.0.2.1");
     assert.equal(callerAddress("6.6.6.6, 1.1.1.1", "192.0.2.1", 1), "1.1.1.1");
     assert.equal(callerAddress("1.1.1.1", "192.0.2.1", 2), "192.0.2.1");
@@ -330,13 +334,13 @@ describe("X-Forwarded-For", () => {
   });
 });
 
-describe("answers on their way back", () => {
+describe("response headers", () => {
   const rules = compileResponseRules(
     route({ setResponseHeaders: { "X-Frame-Options": "SAMEORIGIN", "X-Added": "1" } }),
     cookies,
   );
   const back = (raw: readonly string[]) => buildDownstreamHeaders(rules, raw);
-  test("lose what belongs to the upstream's connection, and what it nominates", () => {
+  test("lose hop-by-hop headers and those that Connection names", () => {
     const lines = back([
       "Connection",
       "close, X-Hop",
@@ -352,12 +356,12 @@ describe("answers on their way back", () => {
     assert.deepEqual(lines.slice(0, 2), ["X-Stay", "1"]);
     assert.ok(!lines.includes("gone") && !lines.includes("chunked"));
   });
-  test("carry the configured headers instead of the upstream's", () => {
+  test("are replaced by configured headers of the same name", () => {
     const lines = back(["x-frame-options", "DENY"]);
     assert.deepEqual(values(lines, "x-frame-options"), ["SAMEORIGIN"]);
     assert.deepEqual(values(lines, "x-added"), ["1"]);
   });
-  test("have prefixes of their values replaced, line by line, and only prefixes", () => {
+  test("have prefixes of their values rewritten, line by line, and only prefixes", () => {
     const rewrites = compileResponseRules(
       route({
         rewriteResponseHeaders: [
@@ -390,10 +394,10 @@ describe("answers on their way back", () => {
       "/http://inside:8000/two/",
     ]);
     assert.deepEqual(values(lines, "link"), ["<https://out/a>", "<http://other/b>"]);
-    assert.deepEqual(values(lines, "set-cookie"), [], "a rewrite makes no cookie of ours either");
+    assert.deepEqual(values(lines, "set-cookie"), [], "a rewrite cannot create a session cookie either");
     assert.deepEqual(values(lines, "x-location"), ["http://inside:8000/two/"]);
   });
-  test("never set a cookie of ours, nor speak for the proxy", () => {
+  test("never set a session cookie or a header that only the proxy may set", () => {
     const lines = back([
       "Set-Cookie",
       "_pomerium=evil",
@@ -409,7 +413,7 @@ describe("answers on their way back", () => {
     assert.deepEqual(values(lines, "set-cookie"), ["a=1"]);
     assert.deepEqual(values(lines, "x-pomerium-intercepted-response"), []);
   });
-  test("have trailers without framing, cookies and ours", () => {
+  test("of trailers lose framing fields, cookies and headers that only the proxy may set", () => {
     assert.deepEqual(
       trailerPairs(rules, ["Grpc-Status", "0", "Set-Cookie", "a=1", "Content-Length", "1", "X-Added", "2"]),
       [["Grpc-Status", "0"]],

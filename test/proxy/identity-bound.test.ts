@@ -1,6 +1,6 @@
 /**
- * The bound of identity headers, with real upstreams: what a person with thousands of groups costs the upstream, in the
- * proxy and in its answers to other proxies.
+ * The size limit of identity headers, with real upstreams: what an upstream receives about a person with thousands of
+ * groups, from the proxy and through decisions for other proxies.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -24,9 +24,9 @@ import {
 } from "./support.ts";
 
 const groups = Array.from({ length: 5_000 }, (_, i) => `department-${i}`);
-const named = "department-42";
+const policyGroup = "department-42";
 
-/** Session `n` of a person whose provider claims `claimed`. */
+/** Session `n` of a person whose identity provider sends these claims. */
 function claiming(n: number, claims: Readonly<Record<string, readonly string[]>>): CardeaEvent {
   const created = signedIn(n) as Extract<CardeaEvent, { type: "SessionCreated" }>;
   const email = `user${n}@example.com`;
@@ -40,7 +40,7 @@ let server: DecisionServer;
 
 before(async () => {
   upstream = await startUpstream();
-  const place = { file: "cardea.yaml", line: 1, column: 1 };
+  const location = { file: "cardea.yaml", line: 1, column: 1 };
   rig = await startRig([
     routeTo(upstream.port, {
       match: { kind: "prefix", value: "/filtered" },
@@ -51,7 +51,7 @@ before(async () => {
       allowAnyAuthenticatedUser: false,
       passIdentityHeaders: true,
       setRequestHeaders: { "X-Assertion-Copy": `Bearer \${pomerium.jwt}` },
-      policy: { ppl: { allow: { or: [{ "claim/groups": "department-42" }, { groups: "eng" }] } }, location: place },
+      policy: { ppl: { allow: { or: [{ "claim/groups": "department-42" }, { groups: "eng" }] } }, location },
     }),
   ]);
   await rig.apply(
@@ -89,23 +89,23 @@ const forwardAuth = (uri: string, session: number) =>
 
 test("the upstream of a person with 5,000 groups gets the groups of the route's policy within 16 KB", async () => {
   assert.equal((await rig.request({ path: "/", session: 1 })).status, 200);
-  const { rawHeaders } = upstream.seen.at(-1) ?? assert.fail("the upstream was reached");
+  const { rawHeaders } = upstream.seen.at(-1) ?? assert.fail("the upstream was not reached");
   const [assertion = ""] = valuesOf(rawHeaders, "x-pomerium-jwt-assertion");
-  assert.deepEqual(valuesOf(rawHeaders, "x-pomerium-claim-groups"), [named]);
+  assert.deepEqual(valuesOf(rawHeaders, "x-pomerium-claim-groups"), [policyGroup]);
   assert.deepEqual(valuesOf(rawHeaders, "x-assertion-copy"), [`Bearer ${assertion}`]);
   const claims = decodeJwt(assertion);
-  assert.deepEqual([claims["groups"], claims["groups_omitted"]], [[named], 4_999]);
+  assert.deepEqual([claims["groups"], claims["groups_omitted"]], [[policyGroup], 4_999]);
   assert.ok(rawHeaders.join("").length < 16_384);
 });
 
-test("a person with few groups is introduced as before, without the claim that says what is omitted", async () => {
+test("a person with few groups gets the usual headers, without the claim that lists omissions", async () => {
   assert.equal((await rig.request({ path: "/", session: 2 })).status, 200);
-  const { rawHeaders } = upstream.seen.at(-1) ?? assert.fail("the upstream was reached");
+  const { rawHeaders } = upstream.seen.at(-1) ?? assert.fail("the upstream was not reached");
   const claims = decodeJwt(valuesOf(rawHeaders, "x-pomerium-jwt-assertion")[0] ?? "");
   assert.deepEqual([claims["groups"], claims["groups_omitted"]], [["eng"], undefined]);
 });
 
-test("an identity that exceeds the bound even so is refused with its reason, and nothing reaches the upstream", async () => {
+test("an identity that exceeds the limit anyway is denied with its reason, and nothing reaches the upstream", async () => {
   const seen = upstream.seen.length;
   for (const [path, session] of [
     ["/filtered", 1],
@@ -115,16 +115,16 @@ test("an identity that exceeds the bound even so is refused with its reason, and
     assert.equal(page.status, 403);
     assert.match(page.body, /Too many groups/);
     assert.match(page.body, /ERR_AUTH_IDENTITY_TOO_LARGE/);
-    const { result, status, reasons } = rig.records.at(-1) ?? assert.fail("it is recorded");
+    const { result, status, reasons } = rig.records.at(-1) ?? assert.fail("there is no decision record");
     assert.deepEqual([result, status, reasons], ["deny", 403, ["identity-too-large"]]);
   }
   assert.equal(upstream.seen.length, seen);
 });
 
-test("the answers to another proxy keep to the same bound", async () => {
+test("decisions for another proxy obey the same limit", async () => {
   const permitted = await forwardAuth("/", 1);
   assert.equal(permitted.status, 200);
-  assert.equal(permitted.headers["x-pomerium-claim-groups"], named);
+  assert.equal(permitted.headers["x-pomerium-claim-groups"], policyGroup);
   assert.equal(decodeJwt(String(permitted.headers["x-pomerium-jwt-assertion"]))["groups_omitted"], 4_999);
   for (const [path, session] of [
     ["/filtered", 1],
@@ -134,7 +134,7 @@ test("the answers to another proxy keep to the same bound", async () => {
     assert.equal(refused.status, 403);
     assert.equal(refused.headers["x-pomerium-jwt-assertion"], undefined);
     assert.match(refused.body, /Too many groups/);
-    const { result, reasons } = rig.records.at(-1) ?? assert.fail("it is recorded");
+    const { result, reasons } = rig.records.at(-1) ?? assert.fail("there is no decision record");
     assert.deepEqual([result, reasons], ["deny", ["identity-too-large"]]);
   }
 });
