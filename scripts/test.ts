@@ -9,7 +9,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { globSync, statSync } from "node:fs";
-import { availableParallelism, loadavg } from "node:os";
+import { cpus } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ensureServices } from "./ensure-services.ts";
@@ -17,9 +17,12 @@ import { type Outcome, runTestFile } from "./test-file.ts";
 
 const filesAtOnce = 2;
 /**
- * Many files mostly wait: for leases to expire, for a server to return. One more runs while processors are idle.
+ * Many files mostly wait: for leases to expire, for a server to return. While processors are idle, up to so many more
+ * files run, shortest first.
  */
-const moreWhileIdle = 1;
+const moreWhileIdleMax = 2;
+/** How much of all processors has to be idle before one more file starts. */
+const idleShareMin = 0.3;
 const idleLookMs = 2_000;
 const fileMsMax = 600_000;
 const containerTests = "test/integration/containers/";
@@ -37,7 +40,7 @@ const failedSteps: string[] = [];
 const unsteady: string[] = [];
 if (named.length === 0) {
   if (!(await ensureServices())) failedSteps.push("services");
-  step("types", "tsc", "-p", ".");
+  step("types", "tsc", "-p", ".", "--incremental", "--tsBuildInfoFile", ".cache/types.tsbuildinfo");
   step("lint", "biome", "check", "--error-on-warnings", ".");
 }
 const files = chooseTests(named);
@@ -95,10 +98,11 @@ async function runTests(chosen: readonly string[]): Promise<Outcome[]> {
   const waiting = [...chosen].sort((a, b) => Number(needsService.test(b)) - Number(needsService.test(a)));
   const ended: Outcome[] = [];
   const again: string[] = [];
+  const processors = watchProcessors();
   const runner = async (runs: "always" | "while-idle"): Promise<void> => {
     for (;;) {
-      while (runs === "while-idle" && waiting.length > 0 && isBusy()) await sleep(idleLookMs);
-      const file = waiting.shift();
+      while (runs === "while-idle" && waiting.length > 0 && !processors.takeIdle()) await sleep(idleLookMs);
+      const file = runs === "always" ? waiting.shift() : waiting.pop();
       if (file === undefined) return;
       const outcome = await runOne(file);
       if (outcome.failed > 0) again.push(file);
@@ -107,8 +111,9 @@ async function runTests(chosen: readonly string[]): Promise<Outcome[]> {
   };
   await Promise.all([
     ...Array.from({ length: filesAtOnce }, () => runner("always")),
-    ...Array.from({ length: moreWhileIdle }, () => runner("while-idle")),
+    ...Array.from({ length: moreWhileIdleMax }, () => runner("while-idle")),
   ]);
+  processors.close();
   for (const file of again) {
     console.log(`once more, alone: ${file}`);
     const outcome = await runOne(file);
@@ -118,9 +123,29 @@ async function runTests(chosen: readonly string[]): Promise<Outcome[]> {
   return ended;
 }
 
-/** Whether the last minute's load left no processor free. */
-function isBusy(): boolean {
-  return (loadavg()[0] ?? 0) >= availableParallelism();
+/** Samples the processors. `takeIdle` says once for each sample that they were idle enough. */
+function watchProcessors(): Readonly<{ takeIdle: () => boolean; close: () => void }> {
+  let before = processorTimes();
+  let isIdle = false;
+  const timer = setInterval(() => {
+    const now = processorTimes();
+    isIdle = (now.idle - before.idle) / (now.total - before.total) >= idleShareMin;
+    before = now;
+  }, idleLookMs);
+  return {
+    takeIdle() {
+      const was = isIdle;
+      isIdle = false;
+      return was;
+    },
+    close: () => clearInterval(timer),
+  };
+}
+
+function processorTimes(): Readonly<{ idle: number; total: number }> {
+  const all = cpus().flatMap(({ times }) => Object.values(times));
+  const idle = cpus().reduce((sum, { times }) => sum + times.idle, 0);
+  return { idle, total: all.reduce((sum, ms) => sum + ms, 0) };
 }
 
 async function runOne(file: string): Promise<Outcome> {
