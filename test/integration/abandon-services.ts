@@ -1,7 +1,7 @@
 /**
- * Abandon services: starts two services, prints what they are, and dies the hardest way there is.
+ * Abandon services: starts two services, prints their ids and folders, and kills itself with SIGKILL.
  *
- * They are `sleep`ing children rather than servers: what is tried is the reaper.
+ * The services are `sleep` processes, because only the reaper is under test.
  */
 import { writeSync } from "node:fs";
 import { join } from "node:path";

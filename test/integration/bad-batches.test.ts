@@ -1,7 +1,9 @@
 /**
- * Batches and pages that are signed by the cluster's own key and whose hashes are wrong, over real NATS and HTTP: a
- * broker gone mad, or one who reads `shared_secret`. Not who says it, but that it chains, is what a node goes by: it
- * applies nothing of it, says what it refused, keeps what it had, and goes on with what is sound.
+ * Bad batches and pages: signed with the cluster's own key, but with wrong hashes, over real NATS and HTTP.
+ *
+ * A faulty broker sends them, or an attacker who has `shared_secret`. A node applies nothing of them and logs each
+ * refusal. It keeps its projection and continues with valid batches. The signature alone is not enough: the batch must
+ * also link.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -45,13 +47,15 @@ import { batchAfter, enrolSigner, listenOnNats, sealBatch } from "./cluster/eave
 
 const endings: (() => Promise<unknown>)[] = [];
 let broker: Broker;
-/** One hears NATS and asks the broker itself; one has no NATS and asks through what bends pages. */
-let hearing: ReplicaProcess;
+/**
+ * `listening` has NATS and reads from the broker itself. `polling` has no NATS and reads through the tampering proxy.
+ */
+let listening: ReplicaProcess;
 let polling: ReplicaProcess;
 let nats: Awaited<ReturnType<typeof listenOnNats>>;
-let mad: Awaited<ReturnType<typeof startMadBroker>>;
+let proxy: Awaited<ReturnType<typeof startTamperingProxy>>;
 let log: Awaited<ReturnType<typeof openPostgresLog>>;
-const said: string[] = [];
+const logged: string[] = [];
 
 before(async () => {
   const [postgres, servers] = await Promise.all([startPostgres(), startNats()]);
@@ -74,12 +78,12 @@ before(async () => {
     ...{ broker, cluster, secret, clock: systemClock, logger: quiet, listen: { host: "127.0.0.1", port: 0 } },
   });
   endings.push(() => server.close());
-  mad = await startMadBroker(server.url);
-  endings.push(() => mad.close());
+  proxy = await startTamperingProxy(server.url);
+  endings.push(() => proxy.close());
   await waitFor("a leader", () => broker.leading());
   const note = (facts: object, text: string): void => {
     const { err } = facts as { err?: unknown };
-    said.push(`${text} ${JSON.stringify(facts)} ${err instanceof Error ? `${err.message} ${err.cause ?? ""}` : ""}`);
+    logged.push(`${text} ${JSON.stringify(facts)} ${err instanceof Error ? `${err.message} ${err.cause ?? ""}` : ""}`);
   };
   const aNode = (name: string, url: string, fanout: Fanout | null): ReplicaProcess => {
     const client = createBrokerClient({
@@ -96,9 +100,9 @@ before(async () => {
     endings.push(() => node.stop());
     return node;
   };
-  hearing = aNode("hearing", server.url, fanoutOf("hearing"));
-  polling = aNode("polling", mad.url, null);
-  for (const node of [hearing, polling]) assert.ok(await node.whenReady(60_000));
+  listening = aNode("listening", server.url, fanoutOf("listening"));
+  polling = aNode("polling", proxy.url, null);
+  for (const node of [listening, polling]) assert.ok(await node.whenReady(60_000));
   nats = await listenOnNats(servers.urls[0] ?? "", cluster);
   endings.push(() => nats.close());
 });
@@ -107,13 +111,13 @@ after(async () => {
 });
 
 type Page = { entries: Uint8Array[]; previous: unknown; last: unknown; head: unknown };
-type Bend = (page: Page) => Page;
+type Tamper = (page: Page) => Page;
 
-/** Hands everything on, and bends the pages on their way; what it says is sealed with the cluster's own key. */
-async function startMadBroker(base: string) {
-  const speaker = answererOf({ cluster, name: "broker-9", boot: parseBootId(randomUUID()), secret, seed: random(32) });
-  let bend: Bend | null = null;
-  let bent = 0;
+/** A proxy that forwards every call and tampers with the pages. It signs its answers with the cluster's own key. */
+async function startTamperingProxy(base: string) {
+  const signer = answererOf({ cluster, name: "broker-9", boot: parseBootId(randomUUID()), secret, seed: random(32) });
+  let tamper: Tamper | null = null;
+  let tampered = 0;
   const server = createServer(async (incoming, response) => {
     const chunks: Buffer[] = [];
     for await (const chunk of incoming) chunks.push(chunk);
@@ -133,16 +137,16 @@ async function startMadBroker(base: string) {
       let bytes: Uint8Array = await answer.body.bytes();
       const outcome =
         incoming.url?.startsWith("/v1/events") === true ? (decode(bytes) as { type: string; page: Page }) : null;
-      if (bend !== null && outcome?.type === "page" && outcome.page.entries.length > 0) {
-        bytes = encode({ ...outcome, page: bend(outcome.page) });
-        bent += 1;
+      if (tamper !== null && outcome?.type === "page" && outcome.page.entries.length > 0) {
+        bytes = encode({ ...outcome, page: tamper(outcome.page) });
+        tampered += 1;
       }
       const { jti: callId = "" } = decodeJwt((incoming.headers.authorization ?? "").slice("Bearer ".length));
       const status = answer.statusCode;
       response
         .writeHead(status, {
           "content-type": String(answer.headers["content-type"] ?? ""),
-          [answerHeader]: sealAnswer(speaker, { callId, status, body: bytes }),
+          [answerHeader]: sealAnswer(signer, { callId, status, body: bytes }),
         })
         .end(bytes);
     } catch {
@@ -152,10 +156,10 @@ async function startMadBroker(base: string) {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    bent: () => bent,
-    bendWith(next: Bend | null): void {
-      bend = next;
-      bent = 0;
+    tampered: () => tampered,
+    tamperWith(next: Tamper | null): void {
+      tamper = next;
+      tampered = 0;
     },
     async close() {
       server.closeAllConnections();
@@ -176,78 +180,78 @@ async function done(role: "authenticate" | "operator", command: Parameters<typeo
 }
 
 const batches: readonly (readonly [string, (batch: Batch) => Batch])[] = [
-  ["whose event was changed", (b) => ({ ...b, entries: b.entries.map((bytes) => flipped(bytes, 40)) })],
+  ["with a changed event", (b) => ({ ...b, entries: b.entries.map((bytes) => flipped(bytes, 40)) })],
   ["that ends at another hash", (b) => ({ ...b, last: anotherHash(b.last) })],
   ["that begins at another hash", (b) => ({ ...b, previous: anotherHash(b.previous) })],
-  ["that leaves its event out", (b) => ({ ...b, entries: [] })],
+  ["without its event", (b) => ({ ...b, entries: [] })],
 ];
 for (const [what, alter] of batches) {
   test(`a batch over NATS ${what}, under the cluster's own key, is refused and counted; the genuine one is applied`, async () => {
     const id = `batch-${what.replaceAll(" ", "-")}`;
     const created = await done("authenticate", createSession(id, "alice"));
-    await waitFor("the node to have it", () => sameLink(hearing.applied, created));
+    await waitFor("the node to apply the session", () => sameLink(listening.applied, created));
     const refusals = (): number => {
-      const { refused } = hearing.metrics() as { refused: Record<string, number> };
+      const { refused } = listening.metrics() as { refused: Record<string, number> };
       return (refused["delivery: does-not-chain"] ?? 0) + (refused["delivery: malformed"] ?? 0);
     };
     const { batch } = await nats.batchEndingAt(created);
     const { epoch, incarnation } = batch;
-    const speaker = enrolSigner({ cluster, secret, role: "broker", name: "broker-1", epoch, incarnation });
-    const ends = batchAfter(
+    const signer = enrolSigner({ cluster, secret, role: "broker", name: "broker-1", epoch, incarnation });
+    const revocation = batchAfter(
       created,
       { type: "SessionRevoked", sessionId: session(id), userId: user("alice"), reason: "operator" },
       { epoch, incarnation },
     );
     const before = refusals();
-    await nats.send(sealBatch(speaker, alter(ends)), sealBatch(speaker, alter(ends)));
-    await waitFor("it to be counted", () => refusals() > before);
-    assert.ok(sameLink(hearing.applied, created), "nothing was applied");
-    assert.equal(hearing.projection.sessionStatus(session(id)).status, "active");
-    assert.ok(said.some((line) => /a delivery was refused.*(does-not-chain|malformed)/.test(line)));
+    await nats.send(sealBatch(signer, alter(revocation)), sealBatch(signer, alter(revocation)));
+    await waitFor("the refusal to be counted", () => refusals() > before);
+    assert.ok(sameLink(listening.applied, created), "nothing was applied");
+    assert.equal(listening.projection.sessionStatus(session(id)).status, "active");
+    assert.ok(logged.some((line) => /a delivery was refused.*(does-not-chain|malformed)/.test(line)));
 
     const revoked = await done("operator", revoke(id));
-    await waitFor("what is sound to be applied", () => sameLink(hearing.applied, revoked));
-    await waitFor("the node to be fresh", () => hearing.ready().ready);
+    await waitFor("the genuine batch to be applied", () => sameLink(listening.applied, revoked));
+    await waitFor("the node to be fresh", () => listening.ready().ready);
   });
 }
 
-const pages: readonly (readonly [string, Bend])[] = [
-  ["whose event was changed", (page) => ({ ...page, entries: page.entries.map((bytes) => flipped(bytes, 40)) })],
-  ["whose event was cut short", (page) => ({ ...page, entries: page.entries.map((bytes) => bytes.subarray(0, 20)) })],
-  ["that leaves its event out", (page) => ({ ...page, entries: [] })],
-  ["of bytes that are no event", (page) => ({ ...page, entries: page.entries.map(() => random(64)) })],
+const pages: readonly (readonly [string, Tamper])[] = [
+  ["with a changed event", (page) => ({ ...page, entries: page.entries.map((bytes) => flipped(bytes, 40)) })],
+  ["with a truncated event", (page) => ({ ...page, entries: page.entries.map((bytes) => bytes.subarray(0, 20)) })],
+  ["without its event", (page) => ({ ...page, entries: [] })],
+  ["with bytes that are no event", (page) => ({ ...page, entries: page.entries.map(() => random(64)) })],
 ];
-for (const [n, [what, bend]] of pages.entries()) {
-  test(`a page over HTTP ${what}, sealed by the cluster's own key: nothing is applied, what was is kept, and the node says why`, async (t) => {
+for (const [n, [what, tamper]] of pages.entries()) {
+  test(`a page over HTTP ${what}, signed with the cluster's own key, is refused and logged; nothing of it is applied, and the projection stays`, async (t) => {
     const id = `page-${n}`;
     const created = await done("authenticate", createSession(id, "alice"));
-    await waitFor("the node to have it", () => sameLink(polling.applied, created));
-    const from = said.length;
-    mad.bendWith(bend);
+    await waitFor("the node to apply the session", () => sameLink(polling.applied, created));
+    const from = logged.length;
+    proxy.tamperWith(tamper);
     const revoked = await done("operator", revoke(id));
     try {
-      await waitFor("bad pages to be given out", () => mad.bent() >= 3, { withinMs: 20_000 });
+      await waitFor("bad pages to be sent", () => proxy.tampered() >= 3, { withinMs: 20_000 });
       assert.ok(sameLink(polling.applied, created), "nothing was applied");
-      assert.equal(polling.projection.sessionStatus(session(id)).status, "active", "what was applied is kept");
-      await waitFor("the other node to go on", () => sameLink(hearing.applied, revoked));
-      const standings = await waitFor("its confirmation", async () => {
+      assert.equal(polling.projection.sessionStatus(session(id)).status, "active", "the projection is unchanged");
+      await waitFor("the other node to continue", () => sameLink(listening.applied, revoked));
+      const statuses = await waitFor("the other node's confirmation", async () => {
         const receipt = await broker
           .databroker("operator")
           .receipt({ type: "link", link: revoked }, { wait: "all", timeoutMs: 0 });
-        assert.equal(receipt.complete, false, "and nobody is told that it is in force there");
+        assert.equal(receipt.complete, false, "and the receipt does not claim that it is in force there");
         const all = receipt.nodes.map(({ node, status }) => `${node} ${status}`).sort();
-        return all.includes("hearing applied") && all;
+        return all.includes("listening applied") && all;
       });
-      assert.deepEqual(standings, ["hearing applied", "polling unconfirmed"]);
-      const named = /a read from the brokers failed.*(chain|malformed|not what its API promises)/;
-      const why = (): string | undefined => said.slice(from).find((line) => named.test(line));
-      await waitFor("the node to say why", () => why() !== undefined, { withinMs: 20_000 }).catch(() => {});
-      t.diagnostic(why()?.slice(0, 400) ?? said.slice(from).join("\n").slice(0, 1_000));
-      assert.ok(why() !== undefined);
+      assert.deepEqual(statuses, ["listening applied", "polling unconfirmed"]);
+      const refusal = /a read from the brokers failed.*(chain|malformed|not what its API promises)/;
+      const reason = (): string | undefined => logged.slice(from).find((line) => refusal.test(line));
+      await waitFor("the node to log why", () => reason() !== undefined, { withinMs: 20_000 }).catch(() => {});
+      t.diagnostic(reason()?.slice(0, 400) ?? logged.slice(from).join("\n").slice(0, 1_000));
+      assert.ok(reason() !== undefined);
     } finally {
-      mad.bendWith(null);
+      proxy.tamperWith(null);
     }
-    await waitFor("what is sound to be applied", () => sameLink(polling.applied, revoked), { withinMs: 20_000 });
+    await waitFor("the genuine batch to be applied", () => sameLink(polling.applied, revoked), { withinMs: 20_000 });
     assert.equal((await verifyLog(log)).type, "intact");
   });
 }

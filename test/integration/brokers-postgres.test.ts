@@ -1,7 +1,9 @@
 /**
  * Brokers on a real Postgres: many callers through two brokers while the leader is cut off, hands over, or loses its
- * server. Whatever happens, an answer of success is in the log exactly once, and nobody is told of a failure that did
- * not happen.
+ * server.
+ *
+ * Each command that is reported as done is in the log exactly once, and no command is reported as failed although it is
+ * in the log.
  */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
@@ -17,7 +19,7 @@ import { type OwnStore, ownStore } from "./postgres-log-support.ts";
 
 let server: PostgresServer;
 let store: OwnStore;
-const endings: (() => Promise<void>)[] = [];
+const cleanups: (() => Promise<void>)[] = [];
 before(async () => {
   server = await startPostgres({ settings: { fsync: "on" } });
 });
@@ -26,11 +28,11 @@ beforeEach(async () => {
   store = await ownStore(server);
 });
 afterEach(async () => {
-  for (const end of endings.splice(0).reverse()) await end();
+  for (const end of cleanups.splice(0).reverse()) await end();
   await store.close();
 });
 
-async function member(name: string): Promise<Readonly<{ broker: Broker; log: EventLog }>> {
+async function startMember(name: string): Promise<Readonly<{ broker: Broker; log: EventLog }>> {
   const log = await store.open();
   const port = await freePort();
   const broker = startBroker({
@@ -44,7 +46,7 @@ async function member(name: string): Promise<Readonly<{ broker: Broker; log: Eve
   const api = await startDatabrokerServer({
     ...{ broker, cluster, secret, clock: systemClock, logger: quiet, listen: { host: "127.0.0.1", port } },
   });
-  endings.push(async () => {
+  cleanups.push(async () => {
     await api.close();
     await broker.stop();
   });
@@ -53,7 +55,7 @@ async function member(name: string): Promise<Readonly<{ broker: Broker; log: Eve
 
 type Outcome = Readonly<{ commandId: string; sessionId: string; result: CommandResult }>;
 
-/** Signs people in through both brokers, each call retried with its id until there is a definite answer. */
+/** Creates sessions through both brokers. Each call is retried with its id until there is a definite answer. */
 async function load(
   brokers: readonly Broker[],
   options: Readonly<{ callers: number; each: number }>,
@@ -80,11 +82,11 @@ async function load(
   return outcomes;
 }
 
-/** The log as a stranger reads it, against what callers were told. */
-async function judge(outcomes: readonly Outcome[]): Promise<Projection> {
+/** Reads the log as another process does, and compares it with the answers to the callers. */
+async function checkLog(outcomes: readonly Outcome[]): Promise<Projection> {
   const log = await store.open();
   const last = Math.max(...outcomes.map(({ result }) => (result.type === "done" ? result.link.position : 0)));
-  // What a commit made is shown to other processes by the next one, a beat at the latest.
+  // Other processes see a commit only after the next one, at the latest a beat.
   await waitFor("a beat", async () => (await log.observe()).head.position >= last);
   const projection = new Projection();
   const causes = new Map<string, number[]>();
@@ -104,7 +106,7 @@ async function judge(outcomes: readonly Outcome[]): Promise<Projection> {
     assert.deepEqual(
       positions,
       positions.map((_, index) => first + index),
-      "a command's events stand together, once",
+      "the events of a command are adjacent, and there once",
     );
     if (result.type === "done") {
       assert.equal(positions.at(-1), result.link.position);
@@ -116,56 +118,56 @@ async function judge(outcomes: readonly Outcome[]): Promise<Projection> {
   return projection;
 }
 
-const leads = (broker: Broker) => waitFor("it leads", () => broker.leading());
+const untilLeading = (broker: Broker) => waitFor("the broker to lead", () => broker.leading());
 
-test("64 callers through both brokers while the leader loses its store for good: the other takes over, nothing is lost or doubled", async (t) => {
-  const a = await member("a");
-  await leads(a.broker);
-  const b = await member("b");
-  await waitFor("b follows", () => b.broker.ready().ready);
+test("when the leader loses its store under 64 callers, the other broker takes over, and no command is lost or doubled", async (t) => {
+  const a = await startMember("a");
+  await untilLeading(a.broker);
+  const b = await startMember("b");
+  await waitFor("b to follow", () => b.broker.ready().ready);
   const loading = load([a.broker, b.broker], { callers: 64, each: 12 });
-  await waitFor("some are in", async () => ((await b.log.observe()).head.position ?? 0) > 200);
-  await a.log.close(); // as if its host had been cut off
-  const cut = performance.now();
-  await leads(b.broker);
-  t.diagnostic(`the other leads after ${Math.round(performance.now() - cut)} ms`);
+  await waitFor("some commands to be in the log", async () => ((await b.log.observe()).head.position ?? 0) > 200);
+  await a.log.close(); // as if its host were cut off
+  const cutAt = performance.now();
+  await untilLeading(b.broker);
+  t.diagnostic(`the other leads after ${Math.round(performance.now() - cutAt)} ms`);
   const outcomes = await loading;
   assert.equal(outcomes.length, 64 * 12);
   assert.ok(outcomes.every(({ result }) => result.type === "done"));
-  assert.equal((await judge(outcomes)).counts.sessions, 64 * 12);
+  assert.equal((await checkLog(outcomes)).counts.sessions, 64 * 12);
 });
 
-test("the server dies in the middle of commits and comes back: what was unclear is looked up, never guessed", async () => {
-  const a = await member("a");
-  await leads(a.broker);
+test("after server crashes in the middle of commits, unclear outcomes are looked up in the log, never guessed", async () => {
+  const a = await startMember("a");
+  await untilLeading(a.broker);
   const loading = load([a.broker], { callers: 32, each: 40 });
   for (let crash = 0; crash < 2; crash++) {
     const batches = (): number => a.broker.metrics()["batches"] ?? 0;
-    const already = batches();
-    await waitFor("some more batches are in", () => batches() > already + 1);
+    const batchesBefore = batches();
+    await waitFor("more batches to be in the log", () => batches() > batchesBefore + 1);
     await server.kill();
     await server.start();
-    await leads(a.broker);
+    await untilLeading(a.broker);
   }
   const outcomes = await loading;
   const done = outcomes.filter(({ result }) => result.type === "done");
   assert.ok(done.length > 1_000, `${done.length} of ${outcomes.length}`);
-  await judge(outcomes);
+  await checkLog(outcomes);
 });
 
-test("a leader hands over while callers go on, and a receipt asked of the old one is answered by the new", async () => {
-  const a = await member("a");
-  await leads(a.broker);
-  const b = await member("b");
-  await waitFor("b follows", () => b.broker.ready().ready);
+test("a leader hands over under load, and the new leader answers receipts for nodes of the old one", async () => {
+  const a = await startMember("a");
+  await untilLeading(a.broker);
+  const b = await startMember("b");
+  await waitFor("b to follow", () => b.broker.ready().ready);
   const node = new FakeNode("proxy-1");
-  node.windowMs = 60_000; // it is not to be fenced before it has confirmed
+  node.windowMs = 60_000; // it must not be fenced before it confirms
   await node.lease(b.broker.databroker("proxy"));
   const loading = load([b.broker], { callers: 8, each: 20 });
   const stopping = a.broker.stop();
   const outcomes = await loading;
   await stopping;
-  await leads(b.broker);
+  await untilLeading(b.broker);
   assert.ok(outcomes.every(({ result }) => result.type === "done"));
   const revoked = await b.broker.databroker("operator").submit(asked(revoke("s0-0")));
   if (revoked.type !== "done") return assert.fail();
@@ -175,6 +177,6 @@ test("a leader hands over while callers go on, and a receipt asked of the old on
   const waiting = b.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 10_000 });
   await node.confirm(b.broker.databroker("proxy"), revoked.link);
   assert.equal((await waiting).nodes[0]?.status, "applied");
-  assert.equal((await b.log.epochs()).length, 3, "one of a's, its resignation, one of b's");
+  assert.equal((await b.log.epochs()).length, 3, "one epoch of a, its resignation, one epoch of b");
   assert.equal((await b.log.read(genesis, 1)).type, "page");
 });

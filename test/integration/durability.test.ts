@@ -1,7 +1,9 @@
 /**
- * What the Postgres log calls synchronous, on a primary with a standby, while an operator empties
- * `synchronous_standby_names` and sets them again: a commit that Postgres released early, without a warning, is never
- * called synchronous, and a failover loses nothing that was.
+ * Durability reports of the Postgres log, on a primary with one standby, while `synchronous_standby_names` is emptied
+ * and set again.
+ *
+ * - A commit that Postgres released early, without a warning, is never reported as synchronous.
+ * - A failover loses nothing that was reported as synchronous.
  */
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
@@ -41,7 +43,7 @@ beforeEach(async () => {
 
 const sql = (text: string): Promise<Record<string, unknown>[]> =>
   withClient(primary.connectionString(database), async (client) => (await client.query(text)).rows);
-/** Returns at once: each process of the server reads the new value in its own time. */
+/** Returns at once. Each process of the server reads the new value in its own time. */
 const setNames = async (value: string): Promise<void> => {
   await sql(`alter system set synchronous_standby_names = '${value}'`);
   await sql("select pg_reload_conf()");
@@ -69,7 +71,7 @@ class Warnings {
   }
 }
 
-test("a commit that emptied names released says asynchronous, also once they are set again, until a standby holds it", {
+test("a commit that emptied names released is asynchronous, even after they are set again, until a standby has it", {
   skip,
   timeout: 120_000,
 }, async () => {
@@ -80,15 +82,19 @@ test("a commit that emptied names released says asynchronous, also once they are
   const waited = writer.head;
   await isSynchronous(log, waited, "the commit that waited to be synchronous");
 
-  await standby.pause(); // its connection stays, and says how far it was
+  await standby.pause(); // its connection stays and keeps its last position
   try {
     const released = writer.appendEach(aSession());
     await commitWaits();
     assert.doesNotMatch(warnings.all.join("\n"), /commits no longer wait/);
     await setNames("");
-    assert.equal((await released).type, "appended", "no warning, no error: nothing tells that nobody has it");
+    assert.equal((await released).type, "appended", "no warning and no error shows that no standby has it");
     assert.equal(await log.durabilityOf(writer.head), "asynchronous");
-    assert.equal(await log.durabilityOf(waited), "asynchronous", "no rule says where a failover may go");
+    assert.equal(
+      await log.durabilityOf(waited),
+      "asynchronous",
+      "without names no rule says which standby may be promoted",
+    );
     assert.equal((await writer.beat()).type, "beaten");
     assert.match(warnings.all.join("\n"), /commits no longer wait for a synchronous standby/);
 
@@ -98,18 +104,18 @@ test("a commit that emptied names released says asynchronous, also once they are
     assert.equal(
       await log.durabilityOf(writer.head),
       "asynchronous",
-      "the names are back, and the standby has nothing",
+      "the names are back, but the standby has nothing",
     );
   } finally {
     await standby.resume();
   }
-  await isSynchronous(log, writer.head, "the standby to hold it");
+  await isSynchronous(log, writer.head, "the standby to have it");
   assert.equal((await writer.appendEach(aSession())).type, "appended");
   await isSynchronous(log, writer.head, "the next commit to be synchronous");
   await log.close();
 });
 
-test("names that are emptied and set again before any session has read them credit nothing", {
+test("names emptied and set again before any session reads them make no commit synchronous", {
   skip,
   timeout: 120_000,
 }, async () => {
@@ -124,7 +130,7 @@ test("names that are emptied and set again before any session has read them cred
     void done.then((type) => {
       outcome = type;
     });
-    // Again and again, until the commit is released and the names are set: a session may see them set before and after.
+    // Repeats until the commit is released while the names are set. A session may see them set before and after.
     await waitFor("the commit to be released", async () => {
       await setNames("");
       await setNames(names);
@@ -137,11 +143,11 @@ test("names that are emptied and set again before any session has read them cred
   } finally {
     await standby.resume();
   }
-  await isSynchronous(log, writer.head, "the standby to hold it");
+  await isSynchronous(log, writer.head, "the standby to have it");
   await log.close();
 });
 
-test("a role that may not see how far the standbys are calls nothing synchronous, and is told why", {
+test("a role that cannot see the standbys' positions reports nothing as synchronous, and logs why", {
   skip,
   timeout: 60_000,
 }, async () => {
@@ -163,32 +169,32 @@ test("a role that may not see how far the standbys are calls nothing synchronous
   await Promise.all([log.close(), limited.close()]);
 });
 
-test("a failover to the standby loses nothing that was called synchronous, and what was released early is gone", {
+test("a failover to the standby loses no event reported as synchronous, and loses the commit that was released early", {
   skip,
   timeout: 120_000,
 }, async () => {
   const log = await open();
   const writer = await LogWriter.open(log);
-  const promised: Link[] = [];
-  const everything: Link[] = [];
+  const synchronous: Link[] = [];
+  const all: Link[] = [];
   for (let i = 0; i < 5; i += 1) {
     await writer.appendEach(aSession());
-    everything.push(writer.head);
+    all.push(writer.head);
   }
-  await isSynchronous(log, writer.head, "the standby to hold all of it");
+  await isSynchronous(log, writer.head, "the standby to have all of it");
   await standby.detach();
   const released = writer.appendEach(aSession());
   await commitWaits();
   await setNames("");
   assert.equal((await released).type, "appended");
-  everything.push(writer.head);
+  all.push(writer.head);
   await setNames(names);
-  // Set again: commits hang once more, and nobody says that one of them did not.
+  // With the names set again, commits wait once more. Nothing shows that one of them did not.
   const hanging = writer.appendEach(aSession());
   await commitWaits();
-  for (const link of everything) if ((await log.durabilityOf(link)) === "synchronous") promised.push(link);
-  assert.ok(!promised.includes(writer.head));
-  const lost = everything.at(-1) ?? assert.fail();
+  for (const link of all) if ((await log.durabilityOf(link)) === "synchronous") synchronous.push(link);
+  assert.ok(!synchronous.includes(writer.head));
+  const lost = all.at(-1) ?? assert.fail();
 
   await primary.kill();
   assert.equal((await hanging).type, "indeterminate");
@@ -197,12 +203,12 @@ test("a failover to the standby loses nothing that was called synchronous, and w
   const url = new URL(primary.connectionString(database));
   url.port = String(standby.port);
   const next = await open(url.href);
-  await LogWriter.open(next); // the first commit there shows how far its log goes
-  for (const link of [...promised, ...everything.slice(0, -1)])
-    assert.deepEqual(await next.linkAt(link.position), link, "what was synchronous is there");
+  await LogWriter.open(next); // the first commit there shows how far its log reaches
+  for (const link of [...synchronous, ...all.slice(0, -1)])
+    assert.deepEqual(await next.linkAt(link.position), link, "a synchronous event survives");
   assert.notDeepEqual(await next.linkAt(lost.position), lost);
-  assert.equal(await next.durabilityOf(lost), "asynchronous", "what this server does not hold is never synchronous");
-  const [kept] = everything;
-  assert.equal(await next.durabilityOf(kept ?? assert.fail()), "asynchronous", "no standby follows the new primary");
+  assert.equal(await next.durabilityOf(lost), "asynchronous", "an event that this server lacks is never synchronous");
+  const [first] = all;
+  assert.equal(await next.durabilityOf(first ?? assert.fail()), "asynchronous", "no standby follows the new primary");
   await next.close();
 });

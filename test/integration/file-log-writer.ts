@@ -1,6 +1,7 @@
 /**
- * A broker of one, on a file log, until it is killed: appends without end, and prints each command id once it is
- * acknowledged. Run as a process of its own.
+ * File-log writer: a process that appends to a file log until it is killed.
+ *
+ * It prints each command id once the command is acknowledged.
  */
 import { writeSync } from "node:fs";
 import { openSqliteLog } from "../../src/replication/index.ts";

@@ -1,4 +1,7 @@
-/** A client on NATS without any secret: what it sends is dropped before it is decoded, and the cluster goes on. */
+/**
+ * A hostile NATS client without any secret: its messages are dropped before they are decoded, and the cluster keeps
+ * working.
+ */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
@@ -23,8 +26,8 @@ import {
 import { startNats } from "../support/nats.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-describe("a stranger on NATS", () => {
-  const endings: (() => Promise<unknown>)[] = [];
+describe("a hostile client on NATS", () => {
+  const cleanups: (() => Promise<unknown>)[] = [];
   let broker: Broker;
   let node: ReplicaProcess;
   let fanout: Fanout;
@@ -32,43 +35,43 @@ describe("a stranger on NATS", () => {
 
   before(async () => {
     const nats = await startNats();
-    endings.push(() => nats.stop());
+    cleanups.push(() => nats.stop());
     const fanoutOf = (name: string): Fanout => {
       const made = connectNatsFanout({
         ...{ servers: nats.urls, cluster, name, secrets: [secret], logger: quiet, randomBytes: random },
         keepReplayBuffer: name === "broker-1",
       });
-      endings.push(() => made.close());
+      cleanups.push(() => made.close());
       return made;
     };
     broker = brokerOn(createMemoryLog(), { fanout: fanoutOf("broker-1") });
-    endings.push(() => broker.stop());
+    cleanups.push(() => broker.stop());
     const server = await startDatabrokerServer({
       ...{ broker, cluster, secret, clock: systemClock, logger: quiet, listen: { host: "127.0.0.1", port: 0 } },
     });
-    endings.push(() => server.close());
+    cleanups.push(() => server.close());
     await waitFor("a leader", () => broker.leading());
     fanout = fanoutOf("node-1");
     const client = createBrokerClient({
       ...{ urls: [new URL(server.url)], cluster, role: "proxy", name: "node-1", secret },
       ...{ clock: systemClock, randomBytes: random, logger: quiet },
     });
-    endings.push(() => client.close());
+    cleanups.push(() => client.close());
     node = startReplica({
       ...{ name: "node-1" as NodeId, boot: parseBootId(randomUUID()), role: "proxy", region: "eu", version: "test" },
       ...{ configHash: () => "c", cluster, secret, databroker: client, fanout, clock: systemClock, logger: quiet },
       ...{ randomBytes: random, windowMs: () => 60_000, dataDir: null, renewMs: 200 },
     });
-    endings.push(() => node.stop());
+    cleanups.push(() => node.stop());
     assert.ok(await node.whenReady(60_000));
     stranger = await startHostileNatsClient({ servers: nats.urls, cluster });
-    endings.push(() => stranger.close());
+    cleanups.push(() => stranger.close());
     await waitFor("connections", () => fanout.status().healthy);
     await signIn("first");
-    await waitFor("the stranger to overhear a batch", () => stranger.overheard() !== undefined);
+    await waitFor("the hostile client to receive a batch", () => stranger.overheard() !== undefined);
   });
   after(async () => {
-    for (const end of endings.reverse()) await end();
+    for (const end of cleanups.reverse()) await end();
   });
 
   async function signIn(id: string): Promise<void> {
@@ -78,16 +81,16 @@ describe("a stranger on NATS", () => {
   }
   const refused = (): number => Object.values(fanout.status().refused ?? {}).reduce((sum, count) => sum + count, 0);
 
-  // All of them together stay below the 32 MiB a second that are a flood.
+  // All of them together stay below 32 MiB per second, the limit of a flood.
   for (const kind of hostileKinds) {
-    test(`with messages of the kind ${kind}: each is counted, few are verified, and the node follows by deliveries`, async () => {
+    test(`that sends ${kind} messages does not stop deliveries: each message is counted, and few are verified`, async () => {
       const [before, deliveredBefore] = [refused(), fanout.status().delivered];
       const count = kind.startsWith("extensions") || kind === "deep-nesting" || kind === "large-headers" ? 5 : 300;
       const startedAtMs = performance.now();
       await stranger.send(kind, count);
       await waitFor("all of them to be counted", () => refused() >= before + count);
-      const verifiedMax = 101 + (performance.now() - startedAtMs) / 20; // the budget, and what refilled meanwhile
-      assert.ok(fanout.status().delivered - deliveredBefore <= verifiedMax, "no more was verified than the budget");
+      const verifiedMax = 101 + (performance.now() - startedAtMs) / 20; // the budget and its refill in the meantime
+      assert.ok(fanout.status().delivered - deliveredBefore <= verifiedMax, "at most the budget was verified");
       assert.equal(refused(), before + count, "nothing else was refused");
       const delivered = fanout.status().delivered;
       await signIn(`after-${kind}`);
@@ -96,14 +99,14 @@ describe("a stranger on NATS", () => {
     });
   }
 
-  test("what the replay buffer gives back is ours, although the stream holds what the stranger published", async () => {
+  test("adds at most 200 untagged messages to a replay, although the stream stores everything it published", async () => {
     const replayed = (await fanout.replay?.({ sinceMs: 600_000, timeoutMs: 20_000 })) ?? [];
     const genuine = hostileKinds.length + 1;
-    assert.ok(replayed.length > 0, "nothing was given back");
+    assert.ok(replayed.length > 0, "the replay is empty");
     assert.ok(replayed.length <= 200 + genuine, `${replayed.length}: at most 200 without a tag`);
   });
 
-  test("with a flood: the node stops listening, says so, follows by reading, and listens again", async () => {
+  test("that floods a node makes it stop listening and report it; the node follows by reads, and listens again later", async () => {
     const junk = hostileMessage("small", undefined);
     await waitFor(
       "the flood to be noticed",

@@ -195,14 +195,14 @@ export const sentenceProofs: readonly SentenceProof[] = [
     tests: [
       "test/replication/log/durability.test.ts › an event is synchronous once enough of the named standbys have flushed up to the end",
       "test/replication/log/durability.test.ts › a standby with two connections counts once, by the lower of its positions",
-      "test/integration/durability.test.ts › a failover to the standby loses nothing that was called synchronous, and what was released early is gone",
+      "test/integration/durability.test.ts › a failover to the standby loses no event reported as synchronous, and loses the commit that was released early",
     ],
   },
   {
     says: "| `asynchronous` | Postgres, without that evidence",
     tests: [
       "test/replication/log/durability.test.ts › without names, or with commits that wait for no standby, an event is asynchronous at once",
-      "test/integration/durability.test.ts › a role that may not see how far the standbys are calls nothing synchronous, and is told why",
+      "test/integration/durability.test.ts › a role that cannot see the standbys' positions reports nothing as synchronous, and logs why",
     ],
   },
   {
@@ -212,7 +212,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "requested later becomes `synchronous` once the standbys have the change",
     tests: [
-      "test/integration/durability.test.ts › a commit that emptied names released says asynchronous, also once they are set again, until a standby holds it",
+      "test/integration/durability.test.ts › a commit that emptied names released is asynchronous, even after they are set again, until a standby has it",
     ],
   },
   {
@@ -225,15 +225,15 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "depends on what the standbys hold, never on a setting",
     tests: [
-      "test/integration/durability.test.ts › a commit that emptied names released says asynchronous, also once they are set again, until a standby holds it",
-      "test/integration/durability.test.ts › names that are emptied and set again before any session has read them credit nothing",
+      "test/integration/durability.test.ts › a commit that emptied names released is asynchronous, even after they are set again, until a standby has it",
+      "test/integration/durability.test.ts › names emptied and set again before any session reads them make no commit synchronous",
     ],
   },
   {
     says: "A commit that Postgres released because the names were emptied",
     tests: [
-      "test/integration/durability.test.ts › a commit that emptied names released says asynchronous, also once they are set again, until a standby holds it",
-      "test/integration/durability.test.ts › names that are emptied and set again before any session has read them credit nothing",
+      "test/integration/durability.test.ts › a commit that emptied names released is asynchronous, even after they are set again, until a standby has it",
+      "test/integration/durability.test.ts › names emptied and set again before any session reads them make no commit synchronous",
     ],
   },
   {
