@@ -29,7 +29,7 @@ import {
 } from "../src/replication/index.ts";
 import { aSession, aSessionId, LogWriter } from "../test/support/log-writer.ts";
 import { startPostgres } from "../test/support/postgres.ts";
-import { tellBudgets, whole } from "./support/budget.ts";
+import { reportBudgets, whole } from "./support/budget.ts";
 import { percentile } from "./support/histogram.ts";
 
 const callers = 1_000;
@@ -51,19 +51,20 @@ try {
   const insert = await preparePlain(eventBytes);
   const feeds = [insert, log, broker] as const;
   for (const feed of feeds) await feed.run(); // warm-up: plans exist, code is compiled
-  const seen = feeds.map((): Round[] => []);
-  for (let round = 0; round < rounds; round++) for (const [n, feed] of feeds.entries()) seen[n]?.push(await feed.run());
+  const results = feeds.map((): Round[] => []);
+  for (let round = 0; round < rounds; round++)
+    for (const [n, feed] of feeds.entries()) results[n]?.push(await feed.run());
   const inBatch = whole(batchEvents());
   for (const feed of feeds) await feed.close();
-  const [plain = [], ofLog = [], ofBroker = []] = seen;
+  const [plain = [], ofLog = [], ofBroker = []] = results;
   const against = (all: readonly Round[]) => all.map(({ rate }, n) => rate / (plain[n]?.rate ?? Number.NaN));
-  const told = (ratios: readonly number[]) => ratios.map((ratio) => ratio.toFixed(2)).join(", ");
+  const formatRatios = (ratios: readonly number[]) => ratios.map((ratio) => ratio.toFixed(2)).join(", ");
   console.log(`plain inserts of 100 rows of ${eventBytes} B`.padEnd(44), line(plain));
   console.log(`log, ${callers} callers, batches of ≤ ${batchEventsMax}`.padEnd(44), line(ofLog));
-  console.log("ratio of each pair".padEnd(44), told(against(ofLog)));
+  console.log("ratio of each pair".padEnd(44), formatRatios(against(ofLog)));
   console.log(`broker, ${callers} callers, ${inBatch} events a batch`.padEnd(44), line(ofBroker));
-  console.log("ratio of each pair".padEnd(44), told(against(ofBroker)));
-  tellBudgets([
+  console.log("ratio of each pair".padEnd(44), formatRatios(against(ofBroker)));
+  reportBudgets([
     verdict("append, the log, beside plain inserts", against(ofLog)),
     verdict("append, a whole broker", against(ofBroker)),
   ]);
@@ -73,7 +74,7 @@ try {
 
 function verdict(what: string, ratios: readonly number[]) {
   const ratio = percentile(ratios, 50);
-  return { what, seen: `${ratio.toFixed(2)} ×`, budget: `≥ ${ratioMin} ×`, met: ratio >= ratioMin };
+  return { what, result: `${ratio.toFixed(2)} ×`, budget: `≥ ${ratioMin} ×`, met: ratio >= ratioMin };
 }
 
 function line(all: readonly Round[]): string {
@@ -85,11 +86,11 @@ function line(all: readonly Round[]): string {
   return `${whole(percentile(rates, 50)).padStart(8)}/s, ${us.toFixed(1)} µs of this process each   (rounds: ${rates.map(whole).join(" ")})`;
 }
 
-/** @param made appends events until this moment and returns their number */
-async function timed(made: (until: number) => Promise<number>): Promise<Round> {
+/** @param run appends events until this moment and returns their number */
+async function timed(run: (until: number) => Promise<number>): Promise<Round> {
   const from = performance.now();
   const before = process.cpuUsage();
-  const count = await made(from + roundMs);
+  const count = await run(from + roundMs);
   const { user, system } = process.cpuUsage(before);
   return { rate: (count * 1_000) / (performance.now() - from), cpuUs: (user + system) / count };
 }
@@ -161,12 +162,12 @@ async function prepareBroker(): Promise<Readonly<{ feed: Feed; batchEvents: () =
   });
   const port = broker.databroker("proxy");
   const hashes = [randomBytes(32), randomBytes(32)].map((bytes) => bytes.toString("hex") as ConfigHash);
-  const asked = new Uint32Array(callers);
+  const turns = new Uint32Array(callers);
 
   /** One event: this node activates another configuration. */
   async function ask(caller: number): Promise<void> {
-    const turn = (asked[caller] ?? 0) + 1;
-    asked[caller] = turn;
+    const turn = (turns[caller] ?? 0) + 1;
+    turns[caller] = turn;
     const configHash = hashes[turn % 2] ?? ("" as ConfigHash);
     const command = { type: "activateConfiguration", nodeId: `node-${caller}` as NodeId, configHash } as const;
     const result = await port.submit({ commandId: randomUUID() as CommandId, actor: "system", command });
@@ -206,8 +207,8 @@ async function preparePlain(rowBytes: number): Promise<Feed> {
   await client.query(
     `create table ${table} (pos bigint generated always as identity primary key, payload bytea not null)`,
   );
-  const places = Array.from({ length: 100 }, (_, i) => `($${i + 1})`).join(", ");
-  const statement = { name: "plain", text: `insert into ${table} (payload) values ${places}` };
+  const placeholders = Array.from({ length: 100 }, (_, i) => `($${i + 1})`).join(", ");
+  const statement = { name: "plain", text: `insert into ${table} (payload) values ${placeholders}` };
 
   async function run(): Promise<Round> {
     return timed(async (until) => {

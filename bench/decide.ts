@@ -11,7 +11,7 @@
 import { parseArgs } from "node:util";
 import type { DecisionRequest } from "../src/auth/index.ts";
 import { request, route, source } from "../test/auth/authorize/support.ts";
-import { type Budget, tellBudgets, whole } from "./support/budget.ts";
+import { type Budget, reportBudgets, whole } from "./support/budget.ts";
 import { growth, scaleNames } from "./support/decide-growth.ts";
 import { createWorld } from "./support/decide-world.ts";
 import { createYardsticks } from "./support/decide-yardsticks.ts";
@@ -58,7 +58,7 @@ const world = createWorld(routes, {
   claimsOf: (n) => ({ dept: [`dept-${n % 7}`], level: [n % 5] }),
 });
 
-const asked: readonly DecisionRequest[] = [
+const requests: readonly DecisionRequest[] = [
   request({ path: "/", ip: "192.0.2.9" }),
   request({ path: "/api/things/7", method: "POST", ip: "10.1.2.3" }),
   request({ path: "/admin/users", ip: "203.0.113.4" }),
@@ -69,7 +69,7 @@ const answers = new Map<string, number>();
 function decideOne(n: number): string {
   const draw = Math.imul(n + 1, 0x9e3779b1) >>> 0;
   const person = (draw >>> 22) % 10 === 0 ? undefined : draw % people;
-  const what = asked[(draw >>> 20) % asked.length] ?? request();
+  const what = requests[(draw >>> 20) % requests.length] ?? request();
   const answer = world.decide(person, world.routeIds[(draw >>> 10) % routesCount] ?? "", what);
   answers.set(answer, (answers.get(answer) ?? 0) + 1);
   return answer;
@@ -111,19 +111,24 @@ for (const { scale, size, round } of growth(few)) {
 console.log(
   "\none policy in three languages (@open-policy-agent/opa-wasm runs a policy that `opa build` has compiled, and no npm package ships that compiler)",
 );
-const besides: Budget[] = [];
+const comparisons: Budget[] = [];
 for (const groups of [50, 5_000]) {
-  const seen = inTurns(createYardsticks(groups), { rounds: 5, calls: 2_000 });
-  for (const [name, round] of Object.entries(seen)) {
+  const results = inTurns(createYardsticks(groups), { rounds: 5, calls: 2_000 });
+  for (const [name, round] of Object.entries(results)) {
     console.log(roundText(`${name}, ${whole(groups)} groups`, round));
     if (name === "cardea") continue;
-    const ratio = `${(seen.cardea.perSecond / round.perSecond).toFixed(1)} ×`;
-    besides.push({ what: `decisions/s beside ${name}, ${whole(groups)} groups`, seen: ratio, budget: "", met: null });
+    const ratio = `${(results.cardea.perSecond / round.perSecond).toFixed(1)} ×`;
+    comparisons.push({
+      what: `decisions/s beside ${name}, ${whole(groups)} groups`,
+      result: ratio,
+      budget: "",
+      met: null,
+    });
   }
 }
 console.log();
-tellBudgets([
-  { what: "decision, p50", seen: `${whole(decided.p50)} ns`, budget: "≤ 2,000 ns", met: decided.p50 <= 2_000 },
-  { what: "decision, p99", seen: `${whole(decided.p99)} ns`, budget: "≤ 50,000 ns", met: decided.p99 <= 50_000 },
-  ...besides,
+reportBudgets([
+  { what: "decision, p50", result: `${whole(decided.p50)} ns`, budget: "≤ 2,000 ns", met: decided.p50 <= 2_000 },
+  { what: "decision, p99", result: `${whole(decided.p99)} ns`, budget: "≤ 50,000 ns", met: decided.p99 <= 50_000 },
+  ...comparisons,
 ]);

@@ -23,7 +23,7 @@ import {
 import { LocalProjection } from "../src/replication/node/local-projection.ts";
 import { cluster, History, leaderOf, sealMessage, secret } from "../test/replication/support.ts";
 import { aSession } from "../test/support/log-writer.ts";
-import { tellBudgets, whole } from "./support/budget.ts";
+import { reportBudgets, whole } from "./support/budget.ts";
 import { percentile } from "./support/histogram.ts";
 
 const { values } = parseArgs({
@@ -149,10 +149,10 @@ for (const subject of [floor, ...subjects])
   console.log(
     `  ${subject.name.padEnd(40)} ${whole(median(subject, "core")).padStart(9)} a second of its core   ${whole(median(subject, "wall")).padStart(9)} on the wall   ${(median(subject, "core") / median(floor, "core")).toFixed(3)} ×`,
   );
-tellBudgets(
+reportBudgets(
   subjects.map((subject) => ({
     what: `follower, ${subject.name}`,
-    seen: `${whole(median(subject, "core"))}/s`,
+    result: `${whole(median(subject, "core"))}/s`,
     ...(subject.name.endsWith(" 100")
       ? { budget: "", met: null }
       : { budget: `≥ ${whole(rateMin)}/s`, met: median(subject, "core") >= rateMin }),

@@ -26,8 +26,8 @@ function cpuMs(): number {
 function measure(count: number, round: number): readonly number[] {
   const log = new History().open(1);
   const userId = `person ${round}` as UserId;
-  const said = [groupsOf("first", count), groupsOf("second", count), groupsOf("second", count)];
-  for (const groupIds of said) log.add({ type: "UserGroupsReplaced", userId, source: "idp", groupIds });
+  const groupLists = [groupsOf("first", count), groupsOf("second", count), groupsOf("second", count)];
+  for (const groupIds of groupLists) log.add({ type: "UserGroupsReplaced", userId, source: "idp", groupIds });
   const projection = new Projection();
   const times = log.entries.map(({ recorded }) => {
     const startedAt = cpuMs();

@@ -43,7 +43,7 @@ import {
 import { createPersonKeys, type PersonKeys, personKeyWrap } from "../src/replication/index.ts";
 import { request, route, source } from "../test/auth/authorize/support.ts";
 import { record } from "../test/events/support.ts";
-import { tellBudgets, whole } from "./support/budget.ts";
+import { reportBudgets, whole } from "./support/budget.ts";
 import { percentile } from "./support/histogram.ts";
 
 const { values } = parseArgs({
@@ -66,7 +66,7 @@ const wrappingKey = personKeyWrap(secret);
 type Pauses = Readonly<{ count: number; longestMs: number }>;
 type Row = Readonly<
   Record<
-    "size" | "fold" | "look" | "cut" | "bytes" | "p50" | "p99" | "bare50" | "bare99" | "fullMs" | "emptyFullMs",
+    "size" | "fold" | "lookup" | "cut" | "bytes" | "p50" | "p99" | "bare50" | "bare99" | "fullMs" | "emptyFullMs",
     number
   >
 > &
@@ -100,7 +100,7 @@ function print(rows: readonly Row[]): void {
     ["sessions", ({ size }) => whole(size)],
     ["B each", ({ bytes }) => whole(bytes)],
     ["fold/s (×)", beside(({ fold }) => fold)],
-    ["standing/s (×)", beside(({ look }) => look)],
+    ["lookup/s (×)", beside(({ lookup }) => lookup)],
     ["cut, µs", ({ cut }) => whole(cut)],
     ["decide p50, p99", ({ p50, p99 }) => `${p50.toFixed(1)}, ${p99.toFixed(1)} µs`],
     ["bare", ({ bare50, bare99 }) => `${bare50.toFixed(1)}, ${bare99.toFixed(1)} µs`],
@@ -112,20 +112,20 @@ function print(rows: readonly Row[]): void {
   const widths = columns.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
   for (const line of lines) console.log(line.map((cell, column) => cell.padStart(widths[column] ?? 0)).join("   "));
   const largest = rows.at(-1) ?? smallest;
-  tellBudgets([
+  reportBudgets([
     {
       what: `memory at ${whole(largest.size)} sessions, people and groups included`,
-      seen: `${whole(largest.bytes)} B each`,
+      result: `${whole(largest.bytes)} B each`,
       ...{ budget: `≤ ${bytesPerSessionMax} B`, met: largest.bytes <= bytesPerSessionMax },
     },
     {
       what: `first decision among ${whole(largest.size)} sessions, p99`,
-      seen: `${largest.p99.toFixed(1)} µs (bare hashing in turns: ${largest.bare99.toFixed(1)} µs)`,
+      result: `${largest.p99.toFixed(1)} µs (bare hashing in turns: ${largest.bare99.toFixed(1)} µs)`,
       ...{ budget: "≤ 50 µs", met: largest.p99 <= 50 },
     },
     {
       what: `longest pause of the collector at ${whole(largest.size)} sessions`,
-      seen: `${largest.busy.longestMs.toFixed(1)} ms`,
+      result: `${largest.busy.longestMs.toFixed(1)} ms`,
       ...{ budget: "", met: null },
     },
   ]);
@@ -137,12 +137,12 @@ async function measure(size: number): Promise<Row> {
   const people = Math.max(1, Math.floor(size / sessionsPerPerson));
   const groups = Math.max(1, Math.floor(size / 50));
   const projection = new Projection();
-  const places = new FactPositions(0 as Position);
+  const positions = new FactPositions(0 as Position);
   const foldAll = (events: readonly CardeaEvent[]): void => {
     for (const event of events) {
       const recorded = unchained(event, projection.applied.position + 1);
       projection.apply(recorded);
-      places.record(recorded);
+      positions.record(recorded);
     }
   };
   const sealedBy = (person: number) => seal(profileOf(person), keyOf(person), nonceOf(person));
@@ -158,7 +158,7 @@ async function measure(size: number): Promise<Row> {
 
   const keys = createPersonKeys([secret]);
   for (let person = 0; person < people; person++) keys.add([wrapKey(keyOf(person), wrappingKey, nonceOf(person))]);
-  const node = new BusyNode(projection, { size, people, places, keys });
+  const node = new BusyNode(projection, { size, people, positions, keys });
   for (let round = 0; round < rounds; round++) node.round();
   const took = node.decide(decisions);
   const busy = await pausesOf(async (until) => {
@@ -171,7 +171,7 @@ async function measure(size: number): Promise<Row> {
   const idle = await pausesOf((until) => sleep(until - performance.now()));
   return {
     ...{ size, bytes, fullMs, emptyFullMs, busy, idle },
-    ...{ fold: percentile(node.folds, 50), look: percentile(node.looks, 50), cut: percentile(node.cuts, 50) },
+    ...{ fold: percentile(node.folds, 50), lookup: percentile(node.lookups, 50), cut: percentile(node.cuts, 50) },
     ...{ p50: at(took.decisions, 0.5), p99: at(took.decisions, 0.99) },
     ...{ bare50: at(took.bare, 0.5), bare99: at(took.bare, 0.99) },
   };
@@ -179,10 +179,10 @@ async function measure(size: number): Promise<Row> {
 
 class BusyNode {
   readonly folds: number[] = [];
-  readonly looks: number[] = [];
+  readonly lookups: number[] = [];
   readonly cuts: number[] = [];
   readonly #projection: Projection;
-  readonly #places: FactPositions;
+  readonly #positions: FactPositions;
   readonly #size: number;
   readonly #people: number;
   readonly #policies = policiesOf();
@@ -193,10 +193,15 @@ class BusyNode {
 
   constructor(
     projection: Projection,
-    { size, people, places, keys }: Readonly<{ size: number; people: number; places: FactPositions; keys: PersonKeys }>,
+    {
+      size,
+      people,
+      positions,
+      keys,
+    }: Readonly<{ size: number; people: number; positions: FactPositions; keys: PersonKeys }>,
   ) {
     this.#projection = projection;
-    this.#places = places;
+    this.#positions = positions;
     this.#keys = keys;
     this.#size = size;
     this.#people = people;
@@ -209,11 +214,11 @@ class BusyNode {
     const profile = randomBytes(profileBytes);
     const events = Array.from({ length: measured }, (_, n): CardeaEvent => {
       if (n % 10 < 7) return created(this.#next++, this.#next % this.#people, profile);
-      const gone = this.#next - 5;
+      const ended = this.#next - 5;
       return {
         type: "SessionRevoked",
-        sessionId: idOf(gone),
-        userId: personOf(gone % this.#people),
+        sessionId: idOf(ended),
+        userId: personOf(ended % this.#people),
         reason: "operator",
       };
     });
@@ -222,12 +227,12 @@ class BusyNode {
       perSecond(measured, () => {
         for (const event of busy) {
           projection.apply(event);
-          this.#places.record(event);
+          this.#positions.record(event);
         }
       }),
     );
-    const asked = Array.from({ length: measured }, () => idOf(Math.floor(Math.random() * this.#size)));
-    this.looks.push(perSecond(measured, () => asked.map((id) => projection.sessionStatus(id))));
+    const ids = Array.from({ length: measured }, () => idOf(Math.floor(Math.random() * this.#size)));
+    this.lookups.push(perSecond(measured, () => ids.map((id) => projection.sessionStatus(id))));
     const person = personOf(this.#cutAt++);
     const cut = record(
       [{ type: "UserSessionsRevoked", userId: person, upTo: null, reason: "operator" }],

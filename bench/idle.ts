@@ -12,7 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { freePorts } from "../test/support/free-port.ts";
 import { startNats } from "../test/support/nats.ts";
-import { tellBudgets } from "./support/budget.ts";
+import { reportBudgets } from "./support/budget.ts";
 import { type Cardea, startCardea } from "./support/cardea.ts";
 import { passingServer, writeNginxConf } from "./support/nginx-conf.ts";
 import type { Pinned } from "./support/pinned.ts";
@@ -48,9 +48,9 @@ async function untilReady({ readyUrl }: Cardea): Promise<void> {
   }
 }
 
-type Seen = Readonly<{ mb: number; startMs: number }>;
+type Figures = Readonly<{ mb: number; startMs: number }>;
 
-async function round(stand: Stand, program: string, at: number): Promise<ReadonlyMap<string, Seen>> {
+async function round(stand: Stand, program: string, at: number): Promise<ReadonlyMap<string, Figures>> {
   const [bare = 0, plain = 0, yardstick = 0, upstreamPort = 0] = await freePorts(4);
   const listening = `require("node:net").createServer().listen(${bare}, "127.0.0.1")`;
   const conf = writeNginxConf(stand.folder, `idle-${at}`, passingServer(plain, upstreamPort));
@@ -86,12 +86,12 @@ async function round(stand: Stand, program: string, at: number): Promise<Readonl
     started.set(name, pinned);
   const startMs = new Map([...started].map(([name, pinned]) => [name, pinned.cpuMs()]));
   await sleep(Number(values.settle) * 1_000);
-  const seen = new Map<string, Seen>();
+  const figures = new Map<string, Figures>();
   for (const [name, pinned] of started) {
-    seen.set(name, { mb: pinned.rssBytes() / mega, startMs: startMs.get(name) ?? Number.NaN });
+    figures.set(name, { mb: pinned.rssBytes() / mega, startMs: startMs.get(name) ?? Number.NaN });
     await pinned.stop();
   }
-  return seen;
+  return figures;
 }
 
 function median(numbers: readonly number[]): number {
@@ -100,9 +100,9 @@ function median(numbers: readonly number[]): number {
 
 await withStand(async (stand) => {
   const program = installed(stand);
-  const rounds: ReadonlyMap<string, Seen>[] = [];
+  const rounds: ReadonlyMap<string, Figures>[] = [];
   for (let at = 0; at < Number(values.rounds); at++) rounds.push(await round(stand, program, at));
-  tellBudgets(
+  reportBudgets(
     [...(rounds[0]?.keys() ?? [])].map((name) => {
       const all = rounds.flatMap((one) => one.get(name) ?? []);
       const mb = median(all.map((one) => one.mb));
@@ -110,7 +110,7 @@ await withStand(async (stand) => {
       const promised = name.startsWith("a proxy alone");
       return {
         what: `idle: ${name}: resident memory, and processor time of its start`,
-        seen: `${mb.toFixed(0)} MB, ${startMs.toFixed(0)} ms`,
+        result: `${mb.toFixed(0)} MB, ${startMs.toFixed(0)} ms`,
         budget: promised ? `≤ ${idleMbMax} MB` : "",
         met: promised ? mb <= idleMbMax : null,
       };

@@ -37,7 +37,7 @@ for (const name of named.length > 0 ? named : all.filter((each) => existsSync(fi
   const [code] = await once(child, "exit");
   if (code === 0) continue;
   failed = true;
-  budgets.push({ what: `bench/${name}.ts`, seen: `ended with ${code}`, budget: "", met: false });
+  budgets.push({ what: `bench/${name}.ts`, result: `ended with ${code}`, budget: "", met: false });
 }
 console.log(`\n${budgetTable(budgets)}`);
 process.exitCode = failed ? 1 : 0;

@@ -8,7 +8,7 @@
 import { parseArgs } from "node:util";
 import { freePort } from "../test/support/free-port.ts";
 import { startApacheOpenidc } from "./support/apache-openidc.ts";
-import { tellBudgets } from "./support/budget.ts";
+import { reportBudgets } from "./support/budget.ts";
 import { startCardea } from "./support/cardea.ts";
 import { beside, byWrk, inRounds } from "./support/load.ts";
 import { helloServer, writeNginxConf } from "./support/nginx-conf.ts";
@@ -34,7 +34,7 @@ await withStand(async (stand) => {
     byWrk(connections),
   );
   if (first === undefined || second === undefined) throw new Error("a subject has no figure");
-  tellBudgets([
-    beside("authorised requests, beside Apache mod_auth_openidc", { seen: second, neighbour: first, ratioMin: 2.5 }),
+  reportBudgets([
+    beside("authorised requests, beside Apache mod_auth_openidc", { figure: second, neighbour: first, ratioMin: 2.5 }),
   ]);
 });

@@ -10,7 +10,7 @@ import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
 import { freePorts } from "../test/support/free-port.ts";
-import { type Budget, tellBudgets } from "./support/budget.ts";
+import { type Budget, reportBudgets } from "./support/budget.ts";
 import { startCardea } from "./support/cardea.ts";
 import { passingServer, writeNginxConf } from "./support/nginx-conf.ts";
 import type { Pinned } from "./support/pinned.ts";
@@ -33,7 +33,7 @@ const growthMbMax = 64;
 type Subject = Readonly<{ name: string; port: number; headers: readonly string[]; pinned: Pinned }>;
 type Transfer = Readonly<{ name: string; bytes: number; direction: "up" | "down"; limit: number | null }>;
 /** Resident bytes: before the transfer, and the peak until its end. */
-type Seen = Readonly<{ ms: number; start: number; max: number }>;
+type Figures = Readonly<{ ms: number; start: number; max: number }>;
 
 const transfers: readonly Transfer[] = [
   { name: `${values.megabytes} MB down`, bytes: whole, direction: "down", limit: null },
@@ -61,49 +61,49 @@ await withStand(async (stand) => {
     for (const direction of ["down", "up"] as const)
       await transfer(subject, { name: "warm-up", bytes: 64 * mega, direction, limit: null }, folder);
   for (const each of transfers) {
-    const seen: Record<string, Seen> = {};
+    const figures: Record<string, Figures> = {};
     for (const subject of subjects) {
       const figure = await transfer(subject, each, folder);
-      seen[subject.name] = figure;
+      figures[subject.name] = figure;
       const megabytes = (bytes: number): string => `${(bytes / mega).toFixed(1)} MB`;
       console.log(
         `${each.name.padEnd(32)} ${subject.name.padEnd(7)} ${figure.ms.toFixed(0).padStart(6)} ms   resident ${megabytes(figure.start)} before, ${megabytes(figure.max)} peak`,
       );
     }
-    const { nginx: neighbour, cardea: ours } = seen;
+    const { nginx: neighbour, cardea: ours } = figures;
     if (neighbour === undefined || ours === undefined) throw new Error("a subject has no figure");
     const growth = (ours.max - ours.start) / mega;
     budgets.push({
       what: `${each.name}: resident memory, peak over start`,
-      seen: `${(ours.max / ours.start).toFixed(2)} × (+${growth.toFixed(0)} MB; nginx ${(neighbour.max / neighbour.start).toFixed(2)} ×)`,
+      result: `${(ours.max / ours.start).toFixed(2)} × (+${growth.toFixed(0)} MB; nginx ${(neighbour.max / neighbour.start).toFixed(2)} ×)`,
       budget: `≤ +${growthMbMax} MB`,
       met: growth <= growthMbMax,
     });
     if (each.limit === null)
       budgets.push({
         what: `${each.name}: time, beside nginx`,
-        seen: `${(ours.ms / neighbour.ms).toFixed(2)} ×`,
+        result: `${(ours.ms / neighbour.ms).toFixed(2)} ×`,
         budget: "",
         met: null,
       });
   }
-  tellBudgets(budgets);
+  reportBudgets(budgets);
 });
 
 /** Runs curl on the core of the load. @throws when the transfer is incomplete */
-async function transfer({ port, headers, pinned }: Subject, asked: Transfer, folder: string): Promise<Seen> {
-  const up = asked.direction === "up";
+async function transfer({ port, headers, pinned }: Subject, wanted: Transfer, folder: string): Promise<Figures> {
+  const up = wanted.direction === "up";
   const file = join(folder, "body");
   if (up) {
     writeFileSync(file, "");
-    truncateSync(file, asked.bytes);
+    truncateSync(file, wanted.bytes);
   }
   const args = [
     ...["-sS", "--fail", "--max-time", "300", "-w", "%{stderr}%{time_total} %{size_download} %{size_upload}"],
     ...headers.flatMap((line) => ["-H", line]),
     ...(up ? ["-T", file, "-H", "Expect:"] : ["-o", "/dev/null"]),
-    ...(asked.limit === null ? [] : ["--limit-rate", String(asked.limit)]),
-    `http://127.0.0.1:${port}/${up ? "" : asked.bytes}`,
+    ...(wanted.limit === null ? [] : ["--limit-rate", String(wanted.limit)]),
+    `http://127.0.0.1:${port}/${up ? "" : wanted.bytes}`,
   ];
   const start = pinned.rssBytes();
   let max = start;
@@ -114,8 +114,8 @@ async function transfer({ port, headers, pinned }: Subject, asked: Transfer, fol
     const { stdout, stderr } = await run("taskset", ["-c", coreOfLoad, "curl", ...args], { timeout: 330_000 });
     const [seconds = Number.NaN, downloaded, uploaded] = stderr.split(" ").map(Number);
     const arrived = up ? Number(stdout) : downloaded;
-    if (arrived !== asked.bytes || (up && uploaded !== asked.bytes))
-      throw new Error(`${arrived} of ${asked.bytes} bytes arrived`);
+    if (arrived !== wanted.bytes || (up && uploaded !== wanted.bytes))
+      throw new Error(`${arrived} of ${wanted.bytes} bytes arrived`);
     return { ms: seconds * 1_000, start, max: Math.max(max, pinned.rssBytes()) };
   } finally {
     clearInterval(sampler);

@@ -16,11 +16,11 @@ import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
 import { freePorts } from "../test/support/free-port.ts";
 import { peopleCount, requestsOf, writeBrowserScript } from "./support/browsers.ts";
-import { tellBudgets } from "./support/budget.ts";
+import { reportBudgets } from "./support/budget.ts";
 import { startCardea } from "./support/cardea.ts";
 import { byWrk, inRounds } from "./support/load.ts";
 import { helloServer, passingServer, writeNginxConf } from "./support/nginx-conf.ts";
-import type { OpenLoopSeen, OpenLoopSetup } from "./support/open-loop.ts";
+import type { OpenLoopResult, OpenLoopSetup } from "./support/open-loop.ts";
 import { coreOfLoad, coreOfProxy, withStand } from "./support/stand.ts";
 
 const run = promisify(execFile);
@@ -59,42 +59,42 @@ await withStand(async (stand) => {
   ];
   const requestsFile = join(folder, "requests.json");
   writeFileSync(requestsFile, JSON.stringify(Array.from({ length: peopleCount }, (_, n) => requestsOf(n, cardea))));
-  const seen = new Map<string, OpenLoopSeen[]>(subjects.map(({ name }) => [name, []]));
+  const results = new Map<string, OpenLoopResult[]>(subjects.map(({ name }) => [name, []]));
   for (let round = 0; round < rounds; round++) {
     for (const { name, ...subject } of subjects)
-      seen.get(name)?.push(await openLoop({ ...subject, requestsFile, perSecond, seconds, warmUpS, connections }));
+      results.get(name)?.push(await openLoop({ ...subject, requestsFile, perSecond, seconds, warmUpS, connections }));
   }
-  const best = subjects.map(({ name }) => ({ name, ...bestOf(seen.get(name) ?? []) }));
+  const best = subjects.map(({ name }) => ({ name, ...bestOf(results.get(name) ?? []) }));
   for (const { name, ...figure } of best) console.log(`${name.padEnd(28)} ${figureText(figure)}`);
   const [, second, third] = best;
   if (second === undefined || third === undefined) throw new Error("a subject has no figure");
   if (best.some(({ errors }) => errors > 0)) throw new Error("there were errors, so the figures are invalid");
   const ratio = third.p99 / second.p99;
-  tellBudgets([
+  reportBudgets([
     {
       what: "p99 at half load, beside nginx without auth at the same rate",
-      seen: `${ratio.toFixed(2)} × (${third.p99.toFixed(2)} and ${second.p99.toFixed(2)} ms)`,
+      result: `${ratio.toFixed(2)} × (${third.p99.toFixed(2)} and ${second.p99.toFixed(2)} ms)`,
       budget: `≤ ${p99RatioMax} ×`,
       met: ratio <= p99RatioMax,
     },
   ]);
 });
 
-async function openLoop(setup: OpenLoopSetup): Promise<OpenLoopSeen> {
+async function openLoop(setup: OpenLoopSetup): Promise<OpenLoopResult> {
   const program = new URL("./support/open-loop.ts", import.meta.url).pathname;
   const args = ["-c", coreOfLoad, process.execPath, program, JSON.stringify(setup)];
   const { stdout } = await run("taskset", args, { timeout: (setup.warmUpS + setup.seconds + 30) * 1_000 });
-  return JSON.parse(stdout) as OpenLoopSeen;
+  return JSON.parse(stdout) as OpenLoopResult;
 }
 
 /** The round with the smallest p99, and the errors of all rounds. */
-function bestOf(rounds: readonly OpenLoopSeen[]): OpenLoopSeen {
+function bestOf(rounds: readonly OpenLoopResult[]): OpenLoopResult {
   const [best] = rounds.toSorted((a, b) => a.p99 - b.p99);
   if (best === undefined) throw new Error("there was no round");
   return { ...best, errors: rounds.reduce((sum, { errors }) => sum + errors, 0) };
 }
 
-function figureText({ p50, p90, p99, p999, max, lateP99, errors }: OpenLoopSeen): string {
+function figureText({ p50, p90, p99, p999, max, lateP99, errors }: OpenLoopResult): string {
   const times = Object.entries({ p50, p90, p99, "p99.9": p999, max, "own lateness p99": lateP99 });
   return `${times.map(([name, ms]) => `${name} ${ms.toFixed(2)} ms`).join("   ")}   errors ${errors}`;
 }

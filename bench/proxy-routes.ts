@@ -11,7 +11,7 @@
 import { parseArgs } from "node:util";
 import { freePort } from "../test/support/free-port.ts";
 import { peopleCount, writeBrowserScript } from "./support/browsers.ts";
-import { tellBudgets } from "./support/budget.ts";
+import { reportBudgets } from "./support/budget.ts";
 import { startCardea } from "./support/cardea.ts";
 import { beside, byWrk, inRounds, type Subject } from "./support/load.ts";
 import { helloServer, writeNginxConf } from "./support/nginx-conf.ts";
@@ -46,9 +46,9 @@ await withStand(async (stand) => {
   const how = { seconds: Number(values.seconds), rounds: 3 };
   const [first, ...more] = await inRounds(subjects, how, byWrk(Number(values.connections)));
   if (first === undefined) throw new Error("there is no first row");
-  tellBudgets(
-    more.map((seen) =>
-      beside(`authorised requests with ${seen.name}, beside 10`, { seen, neighbour: first, ratioMin: null }),
+  reportBudgets(
+    more.map((figure) =>
+      beside(`authorised requests with ${figure.name}, beside 10`, { figure, neighbour: first, ratioMin: null }),
     ),
   );
 });

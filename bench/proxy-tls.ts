@@ -15,7 +15,7 @@ import { parseArgs } from "node:util";
 import { selfSigned } from "../test/support/certificate.ts";
 import { freePorts } from "../test/support/free-port.ts";
 import { peopleCount, writeBrowserScript } from "./support/browsers.ts";
-import { tellBudgets } from "./support/budget.ts";
+import { reportBudgets } from "./support/budget.ts";
 import { startCardea } from "./support/cardea.ts";
 import { byH2load, writeH2People } from "./support/h2load.ts";
 import { beside, byWrk, inRounds } from "./support/load.ts";
@@ -76,14 +76,14 @@ await withStand(async (stand) => {
   );
   if (nginx1 === undefined || cardea1 === undefined || nginx2 === undefined || cardea2 === undefined)
     throw new Error("a subject has no figure");
-  tellBudgets([
+  reportBudgets([
     beside("authorised requests, HTTP/1.1 over TLS, beside nginx without auth", {
-      seen: cardea1,
+      figure: cardea1,
       neighbour: nginx1,
       ratioMin: null,
     }),
     beside("authorised requests, HTTP/2 over TLS, beside nginx without auth", {
-      seen: cardea2,
+      figure: cardea2,
       neighbour: nginx2,
       ratioMin: null,
     }),

@@ -12,7 +12,7 @@ import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { freePorts } from "../test/support/free-port.ts";
-import { type Budget, tellBudgets, whole } from "./support/budget.ts";
+import { type Budget, reportBudgets, whole } from "./support/budget.ts";
 import { startCardea } from "./support/cardea.ts";
 import { writeNginxConf } from "./support/nginx-conf.ts";
 import type { Pinned } from "./support/pinned.ts";
@@ -50,16 +50,16 @@ await withStand(async (stand) => {
     { name: "cardea", ...cardea },
   ]) {
     const { idle, spoken } = await crowd(stand, subject);
-    const [seen, after] = [idle, spoken].map((bytes) => `${(bytes / 1_024).toFixed(1)} KB`);
+    const [idleText, spokenText] = [idle, spoken].map((bytes) => `${(bytes / 1_024).toFixed(1)} KB`);
     const promised = subject.name === "cardea";
     budgets.push({
       what: `one of ${whole(count)} idle WebSockets, ${subject.name}`,
-      seen: `${seen} (${after} when each has carried a message)`,
+      result: `${idleText} (${spokenText} when each has carried a message)`,
       budget: promised ? `≤ ${bytesEachMax / 1_024} KB` : "",
       met: promised ? Math.max(idle, spoken) <= bytesEachMax : null,
     });
   }
-  tellBudgets(budgets);
+  reportBudgets(budgets);
 });
 
 /** Bytes per WebSocket. */

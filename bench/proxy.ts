@@ -15,7 +15,7 @@
 import { parseArgs } from "node:util";
 import { freePorts } from "../test/support/free-port.ts";
 import { peopleCount, writeBrowserScript } from "./support/browsers.ts";
-import { tellBudgets } from "./support/budget.ts";
+import { reportBudgets } from "./support/budget.ts";
 import { startCardea } from "./support/cardea.ts";
 import { beside, byWrk, inRounds, type Subject } from "./support/load.ts";
 import { helloServer, passingServer, writeNginxConf } from "./support/nginx-conf.ts";
@@ -57,10 +57,10 @@ await withStand(async (stand) => {
     byWrk(Number(values.connections)),
   );
   if (first === undefined || second === undefined || third === undefined) throw new Error("a subject has no figure");
-  tellBudgets([
-    beside("authorised requests, beside nginx without auth", { seen: third, neighbour: first, ratioMin: 0.6 }),
+  reportBudgets([
+    beside("authorised requests, beside nginx without auth", { figure: third, neighbour: first, ratioMin: 0.6 }),
     beside("authorised requests, beside @fastify/http-proxy without auth", {
-      seen: third,
+      figure: third,
       neighbour: second,
       ratioMin: 1.8,
     }),

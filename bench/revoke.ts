@@ -22,7 +22,7 @@ import { connectNatsFanout, openPostgresLog, systemClock } from "../src/replicat
 import { freePort } from "../test/support/free-port.ts";
 import { startNats } from "../test/support/nats.ts";
 import { startPostgres } from "../test/support/postgres.ts";
-import { tellBudgets } from "./support/budget.ts";
+import { reportBudgets } from "./support/budget.ts";
 import { histogram, percentile } from "./support/histogram.ts";
 import type { NodeReport, NodeSetup } from "./support/revoke-node.ts";
 
@@ -84,11 +84,11 @@ await bare.connect();
 await bare.query("create table floor (n bigint, body bytea)");
 
 /** When each node last saw the measured event. */
-let seen = new Map<number, bigint>();
+let seenAt = new Map<number, bigint>();
 let wanted = "";
 for (const [index, child] of children.entries()) {
   child.on("message", (report: NodeReport) => {
-    if (report.type === "seen" && report.what === wanted) seen.set(index, BigInt(report.at));
+    if (report.type === "seen" && report.what === wanted) seenAt.set(index, BigInt(report.at));
   });
 }
 
@@ -125,12 +125,12 @@ for (const { p, floor: bottom, enforced: top } of rows) {
 }
 console.log(`${enforced.length} revocations, ${nodes} nodes`);
 console.log(histogram({ floor, enforced }, "ms"));
-tellBudgets(
+reportBudgets(
   rows.map(({ p, floor: bottom, enforced: top }) => {
     const [ratio, ratioMax] = [top / bottom, p === 50 ? 2 : 4];
     return {
       what: `revoke to the last of ${nodes} enforcing, p${p}, beside its floor`,
-      seen: `${ratio.toFixed(2)} × (${top.toFixed(1)} ms)`,
+      result: `${ratio.toFixed(2)} × (${top.toFixed(1)} ms)`,
       ...{ budget: `≤ ${ratioMax} ×`, met: ratio <= ratioMax },
     };
   }),
@@ -159,16 +159,16 @@ async function startNode(index: number) {
 }
 
 async function measure(what: string, act: () => Promise<void>): Promise<number> {
-  seen = new Map();
+  seenAt = new Map();
   wanted = what;
   const startedAt = process.hrtime.bigint();
   await act();
   const giveUpAt = performance.now() + 5_000;
-  while (seen.size < nodes) {
-    if (performance.now() > giveUpAt) throw new Error(`${what}: only ${seen.size} of ${nodes} nodes have seen it`);
+  while (seenAt.size < nodes) {
+    if (performance.now() > giveUpAt) throw new Error(`${what}: only ${seenAt.size} of ${nodes} nodes have seen it`);
     await sleep(1);
   }
-  return Math.max(...[...seen.values()].map((at) => Number(at - startedAt))) / 1e6;
+  return Math.max(...[...seenAt.values()].map((at) => Number(at - startedAt))) / 1e6;
 }
 
 async function createSession(n: number): Promise<SessionId> {

@@ -15,12 +15,12 @@ for (const count of [10, 1_000, 10_000]) {
   const paths = Array.from({ length: count }, (_, n) => `/team-${n % 50}/service-${n}/v1`);
   const routes = paths.map((value, n) => route({ id: String(n), match: { kind: "prefix", value } }));
   const compiled = compileRouteTable(routes);
-  const asked = Array.from({ length: 997 }, (_, n) => `${paths[(n * 7_919) % count]}/items/${n}`);
+  const requestPaths = Array.from({ length: 997 }, (_, n) => `${paths[(n * 7_919) % count]}/items/${n}`);
   const tree = time(lookups, (n) =>
-    compiled.match({ hostname: "app.example", port: null, path: asked[n % 997] ?? "" }),
+    compiled.match({ hostname: "app.example", port: null, path: requestPaths[n % 997] ?? "" }),
   );
   const oneByOne = time(Math.ceil(lookups / Math.sqrt(count)), (n) => {
-    const path = asked[n % 997] ?? "";
+    const path = requestPaths[n % 997] ?? "";
     return routes.find(({ match }) => path.startsWith(match.value));
   });
   if (Number.isNaN(smallest)) smallest = tree;

@@ -58,7 +58,7 @@ import {
 import { brokerOn, cluster, quiet, secret } from "../test/broker/support.ts";
 import { aSession, LogWriter } from "../test/support/log-writer.ts";
 import { startPostgres } from "../test/support/postgres.ts";
-import { tellBudgets, whole } from "./support/budget.ts";
+import { reportBudgets, whole } from "./support/budget.ts";
 
 const { values } = parseArgs({
   options: {
@@ -80,25 +80,25 @@ const budgetMs = { cold: 5_000, warm: 2_000 };
 const now = 1_800_000_000_000 as UnixMs;
 const opener = createBrokerOpener({ cluster, secrets: [secret] });
 
-type Made = Readonly<
+type Built = Readonly<
   Record<
-    "events" | "foldMs" | "makeMs" | "files" | "bytes" | "packMs" | "packBytes" | "foldPauseMs" | "makePauseMs",
+    "events" | "foldMs" | "buildMs" | "files" | "bytes" | "packMs" | "packBytes" | "foldPauseMs" | "buildPauseMs",
     number
   >
 >;
-type Begun = Readonly<Record<"ms" | "coreMs" | "bytesEach" | "pauseMs" | "pauses", number>>;
+type Started = Readonly<Record<"ms" | "coreMs" | "bytesEach" | "pauseMs" | "pauses", number>>;
 type Appended = Readonly<{ alone: readonly number[]; during: readonly number[] }>;
 
 async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "cardea-bench-snapshot-"));
   try {
-    const made = await inProcess<Made>("make", ["--folder", folder]);
-    const warm = await inProcess<Begun>("disk", ["--folder", folder]);
+    const built = await inProcess<Built>("build", ["--folder", folder]);
+    const warm = await inProcess<Started>("disk", ["--folder", folder]);
     const served = await serve(folder);
-    const cold = await inProcess<Begun>("broker", ["--url", served.url]);
+    const cold = await inProcess<Started>("broker", ["--url", served.url]);
     await served.close();
     const appended = await inProcess<Appended>("append", []);
-    print({ made, warm, cold, appended });
+    print({ built, warm, cold, appended });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -121,50 +121,50 @@ async function inProcess<T>(part: string, args: readonly string[]): Promise<T> {
   return answer;
 }
 
-function print(of: Readonly<{ made: Made; warm: Begun; cold: Begun; appended: Appended }>): void {
-  const { made, warm, cold, appended } = of;
+function print(of: Readonly<{ built: Built; warm: Started; cold: Started; appended: Appended }>): void {
+  const { built, warm, cold, appended } = of;
   const beside = (ms: number, other: number): string => `${(ms / other).toFixed(2)} ×`;
   const rows = [
     ["", "ms", "beside the fold", "beside the pack", "longest pause, ms"],
-    ["fold of the log", whole(made.foldMs), "1", "", made.foldPauseMs.toFixed(1)],
-    ["bare pack and deflate", whole(made.packMs), beside(made.packMs, made.foldMs), "1", ""],
+    ["fold of the log", whole(built.foldMs), "1", "", built.foldPauseMs.toFixed(1)],
+    ["bare pack and deflate", whole(built.packMs), beside(built.packMs, built.foldMs), "1", ""],
     ...[
-      ["snapshot made and saved", made.makeMs, made.makePauseMs] as const,
+      ["snapshot built and saved", built.buildMs, built.buildPauseMs] as const,
       ["begun from this disk", warm.ms, warm.pauseMs] as const,
       ["begun from a broker", cold.ms, cold.pauseMs] as const,
     ].map(([name, ms, pause]) => [
-      ...[name, whole(ms), beside(ms, made.foldMs), beside(ms, made.packMs), pause.toFixed(1)],
+      ...[name, whole(ms), beside(ms, built.foldMs), beside(ms, built.packMs), pause.toFixed(1)],
     ]),
   ];
   const widths = [0, 1, 2, 3, 4].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   console.log(
-    `${whole(sessions)} sessions, ${whole(people)} people, ${whole(groups)} groups, ${whole(made.events)} events`,
+    `${whole(sessions)} sessions, ${whole(people)} people, ${whole(groups)} groups, ${whole(built.events)} events`,
   );
   for (const row of rows) console.log(row.map((cell, column) => cell.padStart(widths[column] ?? 0)).join("   "));
   console.log(
-    `snapshot: ${whole(made.bytes / 1e6)} MB in ${made.files} chunks; bare pack: ${whole(made.packBytes / 1e6)} MB; a node that started from it: ${whole(warm.bytesEach)} B a session`,
+    `snapshot: ${whole(built.bytes / 1e6)} MB in ${built.files} chunks; bare pack: ${whole(built.packBytes / 1e6)} MB; a node that started from it: ${whole(warm.bytesEach)} B a session`,
   );
   console.log(
     `of the start, its own thread was busy for ${whole(warm.coreMs)} ms (disk), ${whole(cold.coreMs)} ms (broker): the rest is waiting, or other work of the machine`,
   );
   const [alone, during] = [median(appended.alone), median(appended.during)];
   console.log(`appends: ${whole(alone)} events/s; while the same process builds snapshots: ${whole(during)}`);
-  tellBudgets([
+  reportBudgets([
     {
       what: `cold start from a broker, ${whole(sessions)} sessions`,
-      seen: `${whole(cold.ms)} ms`,
+      result: `${whole(cold.ms)} ms`,
       budget: `≤ ${whole(budgetMs.cold)} ms`,
       met: cold.ms <= budgetMs.cold,
     },
     {
       what: `warm start from this disk, ${whole(sessions)} sessions`,
-      seen: `${whole(warm.ms)} ms`,
+      result: `${whole(warm.ms)} ms`,
       budget: `≤ ${whole(budgetMs.warm)} ms`,
       met: warm.ms <= budgetMs.warm,
     },
     {
       what: "appends while a snapshot is built, beside none",
-      seen: `${(during / alone).toFixed(2)} ×`,
+      result: `${(during / alone).toFixed(2)} ×`,
       budget: "",
       met: null,
     },
@@ -174,7 +174,7 @@ function print(of: Readonly<{ made: Made; warm: Begun; cold: Begun; appended: Ap
 // --- the parts
 
 /** Folds the log from its bytes, page by page as a reader would, and builds a snapshot of the result. */
-async function make(folder: SnapshotFolder): Promise<Made> {
+async function build(folder: SnapshotFolder): Promise<Built> {
   const pauses = watchPauses();
   const { projection, events, foldMs } = foldAll(sessions);
   const foldPauseMs = await pauses.longest();
@@ -184,12 +184,12 @@ async function make(folder: SnapshotFolder): Promise<Made> {
   const built = await snapshotOf(projection, folder);
   const signed = sealManifest(speaker(), { ...built, cluster, takenAt: now });
   await folder.putManifest(signed);
-  const makeMs = performance.now() - startedAt;
-  const makePauseMs = await pauses.longest();
+  const buildMs = performance.now() - startedAt;
+  const buildPauseMs = await pauses.longest();
   const sizes = await Promise.all(built.chunks.map(async ({ hash }) => (await folder.packedChunk(hash))?.length ?? 0));
   const bytes = sizes.reduce((sum, size) => sum + size, 0);
   return {
-    ...{ events, foldMs, makeMs, bytes, files: sizes.length, foldPauseMs, makePauseMs },
+    ...{ events, foldMs, buildMs, bytes, files: sizes.length, foldPauseMs, buildPauseMs },
     ...(await barePack(projection)),
   };
 }
@@ -214,14 +214,14 @@ async function barePack(projection: Projection): Promise<Readonly<{ packMs: numb
   return { packMs: performance.now() - startedAt, packBytes };
 }
 
-async function beginFromDisk(folder: SnapshotFolder): Promise<Begun> {
+async function startFromDisk(folder: SnapshotFolder): Promise<Started> {
   const source = createNodeSnapshots({
     ...{ supply: supplyFrom(folder, async () => []), open: opener, logger: quiet, folder, deniedFile: null },
   });
-  return begin(() => source.local(new AbortController().signal));
+  return startWith(() => source.local(new AbortController().signal));
 }
 
-async function beginFromBroker(url: string): Promise<Begun> {
+async function startFromBroker(url: string): Promise<Started> {
   const client = createBrokerClient({
     ...{ urls: [new URL(url)], cluster, role: "proxy", name: "bench", secret, clock: systemClock, logger: quiet },
     randomBytes: (size) => randomBytes(size),
@@ -232,14 +232,14 @@ async function beginFromBroker(url: string): Promise<Begun> {
     ...{ supply: client.snapshots, open: opener, logger: quiet, folder, deniedFile: null },
   });
   try {
-    return await begin(() => source.load({ first: null, signal: new AbortController().signal }));
+    return await startWith(() => source.load({ first: null, signal: new AbortController().signal }));
   } finally {
     await client.close();
     rmSync(path, { recursive: true, force: true });
   }
 }
 
-async function begin(load: () => Promise<Readonly<{ projection: Projection }> | null>): Promise<Begun> {
+async function startWith(load: () => Promise<Readonly<{ projection: Projection }> | null>): Promise<Started> {
   globalThis.gc?.();
   const empty = process.memoryUsage.rss();
   const pauses = watchPauses();
@@ -413,9 +413,9 @@ function median(figures: readonly number[]): number {
 
 const folderGiven = new SnapshotFolder({ path: values.folder ?? "", open: opener });
 const parts: Readonly<Record<string, () => Promise<unknown>>> = {
-  make: () => make(folderGiven),
-  disk: () => beginFromDisk(folderGiven),
-  broker: () => beginFromBroker(values.url ?? ""),
+  build: () => build(folderGiven),
+  disk: () => startFromDisk(folderGiven),
+  broker: () => startFromBroker(values.url ?? ""),
   append,
 };
 if (values.part === undefined) await main();

@@ -123,7 +123,7 @@ export function configurationPage(): string {
 }
 
 export function jsonSchema(): string {
-  const ours = [
+  const ownMetadata = [
     "label",
     "origin",
     "status",
@@ -149,7 +149,7 @@ export function jsonSchema(): string {
           .filter((part) => typeof part === "string" && part !== "")
           .join("; ");
       }
-      for (const key of ours) delete json[key];
+      for (const key of ownMetadata) delete json[key];
       // Sections are optional, although zod calls an object without a default required.
       delete json.required;
     },

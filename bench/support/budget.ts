@@ -5,22 +5,22 @@
 export type Budget = Readonly<{
   what: string;
   /** As text for a person: `1.63 ×`, `241,000/s`. */
-  seen: string;
+  result: string;
   /** `≥ 0.5 ×` */
   budget: string;
   /** null: nothing is promised; the figure is informative */
   met: boolean | null;
 }>;
 
-export function tellBudgets(budgets: readonly Budget[]): void {
+export function reportBudgets(budgets: readonly Budget[]): void {
   console.log(budgetTable(budgets));
   process.send?.(budgets);
 }
 
 export function budgetTable(budgets: readonly Budget[]): string {
-  const rows = budgets.map(({ what, seen, budget, met }) => [
+  const rows = budgets.map(({ what, result, budget, met }) => [
     what,
-    seen,
+    result,
     budget,
     met === null ? "" : met ? "met" : "NOT MET",
   ]);

@@ -185,7 +185,7 @@ async function startSession({ config }: Written, person: number): Promise<string
     },
   } as const;
   let result = await client.submit(request);
-  for (let asked = 1; result.type === "unavailable" && asked < 10; asked++) {
+  for (let attempt = 1; result.type === "unavailable" && attempt < 10; attempt++) {
     await delay(result.retryAfterMs);
     result = await client.submit(request);
   }

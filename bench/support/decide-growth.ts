@@ -29,9 +29,9 @@ export function growth({ rounds, calls }: Readonly<{ rounds: number; calls: numb
   return (Object.keys(scales) as (keyof Size)[]).flatMap((scale) => {
     const sizes = scales[scale];
     const runs = Object.fromEntries(sizes.map((size) => [String(size), decisions({ ...base, [scale]: size })]));
-    const seen = inTurns(runs, { rounds, calls });
+    const results = inTurns(runs, { rounds, calls });
     return sizes.flatMap((size) => {
-      const round = seen[String(size)];
+      const round = results[String(size)];
       return round === undefined ? [] : [{ scale, size, round }];
     });
   });
@@ -54,10 +54,10 @@ function decisions(size: Size): (n: number) => string {
     groupsOf: () => Array.from({ length: size.groups }, (_, i) => `group-${i}`),
     claimsOf: () => ({ badges: Array.from({ length: size.claims }, (_, i) => `badge-${i}`) }),
   });
-  const asked = request({ path: "/api/things/7" });
+  const sample = request({ path: "/api/things/7" });
   return (n) => {
     const draw = Math.imul(n + 1, 0x9e3779b1) >>> 0;
-    const answer = world.decide(draw % people, world.routeIds[(draw >>> 8) % count] ?? "", asked);
+    const answer = world.decide(draw % people, world.routeIds[(draw >>> 8) % count] ?? "", sample);
     if (answer !== "permit") throw new Error(`${answer} where a permit was expected`);
     return answer;
   };

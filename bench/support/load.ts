@@ -80,14 +80,14 @@ export function byWrk(connections: number): Loader<Subject> {
  */
 export function beside(
   what: string,
-  { seen, neighbour, ratioMin }: Readonly<{ seen: Figure; neighbour: Figure; ratioMin: number | null }>,
+  { figure, neighbour, ratioMin }: Readonly<{ figure: Figure; neighbour: Figure; ratioMin: number | null }>,
 ): Budget {
-  const ratio = seen.perSecond / neighbour.perSecond;
-  const byCpu = neighbour.cpuUs / seen.cpuUs;
+  const ratio = figure.perSecond / neighbour.perSecond;
+  const byCpu = neighbour.cpuUs / figure.cpuUs;
   const budget = ratioMin === null ? "" : `≥ ${ratioMin} ×`;
   return {
     what,
-    seen: `${ratio.toFixed(2)} × (${byCpu.toFixed(2)} by processor time)`,
+    result: `${ratio.toFixed(2)} × (${byCpu.toFixed(2)} by processor time)`,
     budget,
     met: ratioMin === null ? null : ratio >= ratioMin,
   };

@@ -23,7 +23,7 @@ export type OpenLoopSetup = Readonly<{
   connections: number;
 }>;
 /** Milliseconds. `lateP99`: from when a request was due until this program sent it. */
-export type OpenLoopSeen = Readonly<
+export type OpenLoopResult = Readonly<
   Record<"p50" | "p90" | "p99" | "p999" | "max" | "lateP99" | "requests" | "errors", number>
 >;
 
@@ -37,7 +37,7 @@ const total = Math.ceil((setup.warmUpS + setup.seconds) * setup.perSecond);
 const first = Math.ceil(setup.warmUpS * setup.perSecond);
 const took: number[] = [];
 const late: number[] = [];
-let [asked, over, errors] = [0, 0, 0];
+let [sent, answered, errors] = [0, 0, 0];
 
 const metronomeState = new Int32Array(new SharedArrayBuffer(8));
 const workerData: MetronomeSetup = { state: metronomeState, everyMs: tickMs };
@@ -56,34 +56,34 @@ class Connection {
     this.#requests = requests;
     socket.setNoDelay(true);
     socket.setEncoding("latin1");
-    socket.on("data", (text: string) => this.#take(text));
+    socket.on("data", (text: string) => this.#receive(text));
     socket.on("error", (error) => finished.reject(error));
     socket.on("end", () => finished.reject(new Error("a connection was closed")));
     idle.push(this);
   }
 
-  ask(n: number): void {
+  send(n: number): void {
     this.#n = n;
     this.#socket.write(this.#requests[n % this.#requests.length] ?? "", "latin1");
   }
 
-  #take(text: string): void {
+  #receive(text: string): void {
     this.#text += text;
     const headEnd = this.#text.indexOf("\r\n\r\n");
     if (headEnd < 0) return;
     const length = /\r\ncontent-length: *(\d+)\r\n/i.exec(this.#text.slice(0, headEnd + 2))?.[1];
     if (length === undefined) finished.reject(new Error("a response without a length"));
-    else if (this.#text.length >= headEnd + 4 + Number(length)) this.#answered();
+    else if (this.#text.length >= headEnd + 4 + Number(length)) this.#finish();
   }
 
-  #answered(): void {
+  #finish(): void {
     if (!this.#text.startsWith("HTTP/1.1 200 ")) errors++;
     this.#text = "";
     if (this.#n >= first) took.push(performance.now() - dueAt(this.#n));
-    if (++over === total) finished.resolve();
+    if (++answered === total) finished.resolve();
     const next = waiting.shift();
     if (next === undefined) idle.push(this);
-    else this.ask(next);
+    else this.send(next);
   }
 }
 
@@ -97,11 +97,11 @@ const metronome = new Worker(new URL("./metronome.ts", import.meta.url), { worke
 metronome.on("error", finished.reject);
 metronome.on("message", () => {
   Atomics.store(metronomeState, 0, 0);
-  for (let now = performance.now(); asked < total && dueAt(asked) <= now; asked++) {
-    if (asked >= first) late.push(now - dueAt(asked));
+  for (let now = performance.now(); sent < total && dueAt(sent) <= now; sent++) {
+    if (sent >= first) late.push(now - dueAt(sent));
     const connection = idle.pop();
-    if (connection === undefined) waiting.push(asked);
-    else connection.ask(asked);
+    if (connection === undefined) waiting.push(sent);
+    else connection.send(sent);
   }
   if (waiting.length > behindSMax * setup.perSecond)
     finished.reject(new Error(`${waiting.length} requests wait: it does not sustain ${setup.perSecond} per second`));
@@ -112,7 +112,7 @@ function dueAt(n: number): number {
   return startedAt + Math.ceil((n * 1_000) / setup.perSecond / tickMs) * tickMs;
 }
 
-const seen: OpenLoopSeen = {
+const result: OpenLoopResult = {
   p50: percentile(took, 50),
   p90: percentile(took, 90),
   p99: percentile(took, 99),
@@ -122,4 +122,4 @@ const seen: OpenLoopSeen = {
   requests: took.length,
   errors,
 };
-process.stdout.write(`${JSON.stringify(seen)}\n`, () => process.exit());
+process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit());

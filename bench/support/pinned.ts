@@ -21,15 +21,15 @@ export async function startPinned(
   port: number,
 ): Promise<Pinned> {
   const child = spawn("taskset", ["-c", core, command, ...args], { stdio: ["ignore", "ignore", "pipe"] });
-  let said = "";
+  let output = "";
   child.stderr.on("data", (chunk: Buffer) => {
-    said = (said + chunk.toString()).slice(-2_000);
+    output = (output + chunk.toString()).slice(-2_000);
   });
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   const giveUpAt = performance.now() + readyMsMax;
   while (!(await answers(port))) {
     if (child.exitCode !== null || performance.now() > giveUpAt)
-      throw new Error(`${command} did not come up on port ${port}: ${said}`);
+      throw new Error(`${command} did not come up on port ${port}: ${output}`);
     await sleep(50);
   }
   return {

@@ -20,7 +20,7 @@ const [setup] = (await once(process, "message")) as [NodeSetup];
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 const name = `node-${setup.index}`;
 const secret = Buffer.from(setup.secret, "base64");
-const tell = (report: NodeReport): void => void process.send?.(report);
+const send = (report: NodeReport): void => void process.send?.(report);
 
 const databroker = createBrokerClient({
   urls: [new URL(setup.brokerUrl)],
@@ -58,13 +58,13 @@ const replica = startReplica({
 });
 replica.onChange(({ touched }) => {
   const at = String(process.hrtime.bigint());
-  for (const what of touched) if (what.startsWith("session:")) tell({ type: "seen", what, at });
+  for (const what of touched) if (what.startsWith("session:")) send({ type: "seen", what, at });
 });
 
 const connection = await connect({ servers: [...setup.natsUrls] });
 connection.subscribe("floor", {
-  callback: (_error, message) => tell({ type: "seen", what: message.string(), at: String(process.hrtime.bigint()) }),
+  callback: (_error, message) => send({ type: "seen", what: message.string(), at: String(process.hrtime.bigint()) }),
 });
 await connection.flush();
 if (!(await replica.whenReady(20_000))) throw new Error(replica.ready().reasons.join(", "));
-tell({ type: "ready" });
+send({ type: "ready" });

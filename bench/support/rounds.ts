@@ -14,14 +14,18 @@ const rateMsMin = 100;
 export function measure(run: (n: number) => string, { from, calls }: Readonly<{ from: number; calls: number }>): Round {
   const took = new Float64Array(calls);
   const stopAt = performance.now() + sampleMsMax;
-  let seen = 0;
-  while (seen < calls && performance.now() < stopAt) {
+  let count = 0;
+  while (count < calls && performance.now() < stopAt) {
     const before = process.hrtime.bigint();
-    run(from + seen);
-    took[seen++] = Number(process.hrtime.bigint() - before);
+    run(from + count);
+    took[count++] = Number(process.hrtime.bigint() - before);
   }
-  const sorted = took.subarray(0, seen).sort();
-  return { p50: sorted[seen >> 1] ?? 0, p99: sorted[Math.floor(seen * 0.99)] ?? 0, perSecond: rate(run, from, seen) };
+  const sorted = took.subarray(0, count).sort();
+  return {
+    p50: sorted[count >> 1] ?? 0,
+    p99: sorted[Math.floor(count * 0.99)] ?? 0,
+    perSecond: rate(run, from, count),
+  };
 }
 
 function rate(run: (n: number) => string, from: number, batch: number): number {
@@ -47,14 +51,14 @@ export function inTurns<Name extends string>(
   { rounds, calls }: Readonly<{ rounds: number; calls: number }>,
 ): Readonly<Record<Name, Round>> {
   const names = Object.keys(runs) as Name[];
-  const seen = new Map<Name, Round[]>(names.map((name) => [name, []]));
+  const results = new Map<Name, Round[]>(names.map((name) => [name, []]));
   for (let round = 0; round <= rounds; round++) {
     for (const name of names) {
       const measured = measure(runs[name], { from: round * calls, calls });
-      if (round > 0) seen.get(name)?.push(measured);
+      if (round > 0) results.get(name)?.push(measured);
     }
   }
-  return Object.fromEntries(names.map((name) => [name, middle(seen.get(name) ?? [])])) as Record<Name, Round>;
+  return Object.fromEntries(names.map((name) => [name, middle(results.get(name) ?? [])])) as Record<Name, Round>;
 }
 
 export function middle(rounds: readonly Round[]): Round {
