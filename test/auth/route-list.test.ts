@@ -1,4 +1,4 @@
-/** Which routes a person is told of: those that policy would let them use, and no other. */
+/** The list of routes for a user: those that policy permits, and no others. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type ListedRoute, listRoutes } from "../../src/auth/index.ts";
@@ -11,18 +11,18 @@ function listFor(
   person: Person,
   { origin = "https://app.example", at = now as number } = {},
 ): readonly ListedRoute[] {
-  const asked = { principal: principal(person), origin: new URL(origin), headers: {}, ip: "192.0.2.1" };
-  return listRoutes({ routes, policies: compiled(...routes) }, { ...asked, now: at as UnixMs });
+  const query = { principal: principal(person), origin: new URL(origin), headers: {}, ip: "192.0.2.1" };
+  return listRoutes({ routes, policies: compiled(...routes) }, { ...query, now: at as UnixMs });
 }
 const idsFor = (routes: readonly RouteConfig[], person: Person, at?: number): readonly string[] =>
   listFor(routes, person, at === undefined ? {} : { at }).map(({ id }) => id);
 const allow = (criteria: object): NonNullable<RouteConfig["policy"]> => source({ allow: { and: [criteria] } });
 
-test("a route is listed for whom its policy permits, and not beside it: allow, deny, not, and", () => {
+test("a route is listed exactly for users that its policy permits: allow, deny, not, and", () => {
   const routes = [
     route({ id: "any", allowAnyAuthenticatedUser: true }),
     route({ id: "public", allowPublicUnauthenticatedAccess: true }),
-    route({ id: "nobody" }),
+    route({ id: "closed" }),
     route({ id: "eng", policy: allow({ groups: { has: "eng" } }) }),
     route({
       id: "not-sales",
@@ -39,7 +39,7 @@ test("a route is listed for whom its policy permits, and not beside it: allow, d
   assert.deepEqual(idsFor(routes, { groups: ["eng", "sales"] }), ["any", "public", "eng", "both"]);
 });
 
-test("a session that is over, and a person whose data does not open, are told of no more than a stranger may use", () => {
+test("an expired session and a user whose data cannot be decrypted see only public routes", () => {
   const routes = [
     route({ id: "any", allowAnyAuthenticatedUser: true }),
     route({ id: "public", allowPublicUnauthenticatedAccess: true }),
@@ -50,7 +50,7 @@ test("a session that is over, and a person whose data does not open, are told of
   assert.ok(!idsFor(routes, { opens: false }).includes("alice"));
 });
 
-test("a path is asked for where the route begins; a certificate counts as shown, a particular one and a device do not", () => {
+test("the list assumes the beginning of the route and any valid certificate, but no particular certificate or device", () => {
   const pki = route({ id: "certificate", requiresClientCertificate: true, allowAnyAuthenticatedUser: true });
   const routes = [
     route({ id: "path", match: { kind: "prefix", value: "/a b" }, policy: allow({ http_path: { is: "/a b" } }) }),
@@ -65,7 +65,7 @@ test("a path is asked for where the route begins; a certificate counts as shown,
   assert.deepEqual(idsFor(routes, {}), ["path", "get", "certificate"]);
 });
 
-test("each kind of route says what it is and how it is reached, with Pomerium's names", () => {
+test("each kind of route states its type and address, with Pomerium's names", () => {
   const any = { allowAnyAuthenticatedUser: true } as const;
   const db = { host: "db.example", port: 5_432 };
   const routes = [
@@ -130,7 +130,7 @@ test("each kind of route says what it is and how it is reached, with Pomerium's 
   assert.equal(behind?.connect_command, "cardea tcp tcp+https://app.example:9443/db.example:5432");
 });
 
-test("a route below a path says the whole address where it begins", () => {
+test("a route below a path lists its full address", () => {
   const any = { allowAnyAuthenticatedUser: true, from: new URL("https://app.example:8443") } as const;
   const routes = [
     route({ ...any, id: "prefix", match: { kind: "prefix", value: "/admin area" } }),

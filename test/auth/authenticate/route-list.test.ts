@@ -1,4 +1,4 @@
-/** `/.pomerium/api/v1/routes`: told to whoever is signed in on that host, while this node knows what it says. */
+/** `/.pomerium/api/v1/routes`: lists routes for a signed-in caller of that host, while the node has a lease. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { listRoutes } from "../../../src/auth/index.ts";
@@ -17,12 +17,12 @@ function startListing(t: TestContext, replica: Partial<World["replica"]> = {}): 
     deps: (deps) => ({
       ...deps,
       replica: { ...deps.replica, ...replica },
-      routesOf: (asked) => listRoutes({ routes, policies }, asked),
+      routesOf: (query) => listRoutes({ routes, policies }, query),
     }),
   });
 }
 
-test("each person is told of their own routes, by cookie and by a command line's header", async (t) => {
+test("each user sees their own routes, by cookie or by a header of a command-line client", async (t) => {
   const world = await startListing(t);
   for (const [user, expected] of [
     ["alice", ["any", "eng"]],
@@ -50,7 +50,7 @@ test("each person is told of their own routes, by cookie and by a command line's
   }
 });
 
-test("nobody is told anything without a session: sign-in for a browser, 401 for the rest, and after a revocation too", async (t) => {
+test("without a session, or after a revocation, nothing is listed: browsers are sent to sign-in, other callers get 401", async (t) => {
   const world = await startListing(t);
   const visitor = world.visitor();
   const first = await visitor.request(world.url("app", path));
@@ -68,7 +68,7 @@ test("nobody is told anything without a session: sign-in for a browser, 401 for 
   assert.doesNotMatch(after.body, /routes|Engineering/);
 });
 
-test("a node whose lease is over tells nobody, and a process without routes has no such list", async (t) => {
+test("a node whose lease has ended lists nothing, and a process without routes has no such endpoint", async (t) => {
   const stale = await startListing(t, { overdueMs: () => 1 });
   const visitor = stale.visitor();
   await signIn(stale, visitor, "alice");

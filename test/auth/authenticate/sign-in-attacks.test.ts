@@ -1,6 +1,6 @@
 /**
- * Signing in, as somebody would have it go wrong: forged, replayed, begun elsewhere, tossed from a sibling, sent to a
- * stranger.
+ * Attacks on sign-in: forged, replayed, started in another browser, planted by a sibling host, or redirected to another
+ * site.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -9,7 +9,7 @@ import { createValueCipher } from "../../../src/auth/index.ts";
 import { deriveKey } from "../../../src/replication/index.ts";
 import { secret, signIn, signInUpToCallback, startWorld } from "./support.ts";
 
-test("state, code and nonce: forged, changed, missing or of another sign-in, nobody is signed in", async (t) => {
+test("a callback with a forged, changed or missing state or code, or one of another sign-in, is refused", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const good = await signInUpToCallback(world, visitor, "alice");
@@ -22,14 +22,14 @@ test("state, code and nonce: forged, changed, missing or of another sign-in, nob
   const cases: Readonly<Record<string, (url: URL) => void>> = {
     "no state": (url) => url.searchParams.delete("state"),
     "an empty state": (url) => url.searchParams.set("state", ""),
-    "a state that somebody made up": (url) => url.searchParams.set("state", "AAAA"),
+    "an invented state": (url) => url.searchParams.set("state", "AAAA"),
     "a state sealed with another key": (url) => url.searchParams.set("state", forged),
     "a changed state": (url) =>
       url.searchParams.set("state", `${url.searchParams.get("state")?.slice(0, -12)}AAAAAAAAAAAA`),
     "a doubled state": (url) => url.searchParams.append("state", url.searchParams.get("state") ?? ""),
     "no code": (url) => url.searchParams.delete("code"),
-    "a code that somebody made up": (url) => url.searchParams.set("code", "made-up"),
-    // The verifier in the state is not the one that the code was asked for with: the provider refuses (PKCE).
+    "an invented code": (url) => url.searchParams.set("code", "made-up"),
+    // The verifier in the state does not belong to this code, so the provider refuses it (PKCE).
     "the code of another sign-in": (url) => url.searchParams.set("code", other.searchParams.get("code") ?? ""),
     "another issuer": (url) => url.searchParams.set("iss", "https://evil.example"),
   };
@@ -44,7 +44,7 @@ test("state, code and nonce: forged, changed, missing or of another sign-in, nob
   assert.equal([...world.replica.projection.sessions()].length, 0);
 });
 
-test("a sign-in that took longer than half an hour begins anew", async (t) => {
+test("a sign-in that took longer than half an hour must be restarted", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
@@ -54,26 +54,26 @@ test("a sign-in that took longer than half an hour begins anew", async (t) => {
   assert.match(answer.body, /30 minutes/);
 });
 
-test("the provider's answer in a browser that did not begin signs nobody in", async (t) => {
+test("a provider's callback in a browser that did not start the sign-in is refused", async (t) => {
   const world = await startWorld(t);
   const callback = await signInUpToCallback(world, world.visitor(), "alice");
   const stranger = world.visitor();
   const answer = await stranger.request(callback);
   assert.equal(answer.status, 400);
   assert.match(answer.body, /was not started in this browser/);
-  assert.ok(answer.body.includes(world.url("app", "/")), "it says where to begin");
+  assert.ok(answer.body.includes(world.url("app", "/")), "the page links to a new start");
   assert.deepEqual(stranger.cookieNames("authenticate.localhost"), []);
 
   const busy = world.visitor();
   await busy.navigate(world.url("wiki"), { until: world.idpUrl.href });
   const again = await busy.request(callback);
-  assert.equal(again.status, 302, "a browser with a sign-in of its own begins anew");
+  assert.equal(again.status, 302, "a browser with its own pending sign-in starts again");
   assert.equal(again.location?.href, world.url("app", "/"));
   assert.equal(busy.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined);
   assert.equal([...world.replica.projection.sessions()].length, 0);
 });
 
-test("a callback on a route's host that somebody else began signs nobody in: login CSRF", async (t) => {
+test("a callback on a route's host that another browser started is refused (login CSRF)", async (t) => {
   const world = await startWorld(t);
   const attacker = world.visitor();
   const callback = await signInUpToCallback(world, attacker, "bob");
@@ -96,12 +96,12 @@ test("a callback on a route's host that somebody else began signs nobody in: log
   assert.equal(busy.cookie("app.localhost", "_pomerium_nonce"), nonce);
 });
 
-test("a handover is good for its own host, for a few minutes, and unchanged", async (t) => {
+test("a handover is valid only for its own host, for a few minutes, and unchanged", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
   const handover = (await visitor.navigate(callback, { until: world.url("app") })).location ?? assert.fail();
-  await visitor.request(world.url("wiki")); // a nonce there as well
+  await visitor.request(world.url("wiki")); // sets a nonce there as well
   const cases: Readonly<Record<string, (url: URL) => void>> = {
     "on another route's host": (url) => {
       url.hostname = "wiki.localhost";
@@ -128,7 +128,7 @@ test("a handover is good for its own host, for a few minutes, and unchanged", as
   assert.equal((await visitor.navigate(handover)).body, "hello alice of admins,eng at app.localhost/");
 });
 
-test("a handover replayed after sign-out names a session that is over", async (t) => {
+test("a handover replayed after sign-out grants no access", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
@@ -137,16 +137,16 @@ test("a handover replayed after sign-out names a session that is over", async (t
   await visitor.navigate(world.url("app", "/.pomerium/sign_out"));
   const replayed = await visitor.request(handover);
   assert.equal(replayed.status, 302, "it is signed, and this browser's own");
-  assert.equal((await visitor.request(world.url("app"))).status, 302, "and worth nothing");
+  assert.equal((await visitor.request(world.url("app"))).status, 302, "but its session has ended");
 });
 
-test("a sealed handle of another purpose or key is not taken for a handover", async (t) => {
+test("a handle that is sealed with another key is not accepted as a handover", async (t) => {
   const world = await startWorld(t, {
     deps: (deps) => ({
       ...deps,
       handleCipher: {
         ...deps.handleCipher,
-        // As if authenticate sealed with the key of the attempts.
+        // As if the authenticate service sealed with the key of sign-in attempts.
         seal: (purpose, value) => deps.stateCipher.seal(purpose, value),
       },
     }),
@@ -156,7 +156,7 @@ test("a sealed handle of another purpose or key is not taken for a handover", as
   assert.match(answer.body, /could not be read/);
 });
 
-test("nobody is sent to sign in for a host that no route names, so no handle ever leaves for one", async (t) => {
+test("a host that no route names never redirects to sign-in, so no handle is issued for it", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   for (const path of [
@@ -169,11 +169,11 @@ test("nobody is sent to sign in for a host that no route names, so no handle eve
     assert.equal(answer.location, null);
     assert.ok(!answer.body.includes("pomerium_signature"));
     const otherPort = await visitor.request(world.url("app", path), { headers: { host: "app.localhost:1" } });
-    assert.equal(otherPort.location, null, "nor for another port of a host of ours");
+    assert.equal(otherPort.location, null, "nor for another port of a known host");
   }
 });
 
-test("a request target that names another host is not believed", async (t) => {
+test("a redirect address on another host is ignored", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const answer = await visitor.request(world.url("app", "/.pomerium/sign_in?pomerium_redirect_uri=//evil.example"));
@@ -181,7 +181,7 @@ test("a request target that names another host is not believed", async (t) => {
   assert.equal(to, world.url("app", "/.pomerium/"));
 });
 
-test("the sign-in link of authenticate must be signed, whole and young", async (t) => {
+test("a sign-in link of the authenticate host must be signed, unchanged and recent", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const link = (await visitor.request(world.url("app"))).location ?? assert.fail();
@@ -198,7 +198,7 @@ test("the sign-in link of authenticate must be signed, whole and young", async (
   assert.match((await visitor.request(link)).body, /expired/);
 });
 
-test("even a signed link hands nobody over to a host that no route names", async (t) => {
+test("even a signed link cannot redirect to a host that no route names", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
@@ -216,8 +216,8 @@ test("even a signed link hands nobody over to a host that no route names", async
   }
 });
 
-test("cookies that a sibling host plants on https are not ours", async (t) => {
-  // The browser-side half of the promise is the prefix; this is the other: the unprefixed name is not read there.
+test("cookies that a sibling host plants are ignored on https", async (t) => {
+  // The browser enforces the __Host- prefix. This tests the other half: the unprefixed name is not read on https.
   const world = await startWorld(t);
   const https = { ...world.deps, settings: { ...world.deps.settings, isRouteOrigin: () => true } };
   const { beginSignIn } = await import("../../../src/auth/index.ts");
@@ -232,7 +232,7 @@ test("cookies that a sibling host plants on https are not ours", async (t) => {
   assert.ok(!(setCookies[0] ?? "").includes(planted) && !location.includes(planted));
 });
 
-test("the URL keys, the box of attempts and the box of handovers are three", async (t) => {
+test("signed URLs, sign-in attempts and handovers use three different keys", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");

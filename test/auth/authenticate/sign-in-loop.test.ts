@@ -1,4 +1,6 @@
-/** A sign-in that succeeds and is not recognised on the route's host ends in a page, after three returns. */
+/**
+ * A sign-in that succeeds but is not recognised on the route's host ends on an explanatory page after three returns.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Browser, chromium } from "playwright-core";
@@ -7,7 +9,7 @@ import type { Visitor, VisitorResponse } from "../../support/visitor.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { signIn, startWorld, type World } from "./support.ts";
 
-/** Follows redirects one by one. @returns the last answer, and how often the callback was reached */
+/** Follows redirects one by one. @returns the last response and how often the callback was reached */
 async function follow(
   visitor: Visitor,
   start: string | URL,
@@ -22,8 +24,8 @@ async function follow(
   throw new Error("an endless loop");
 }
 
-/** The loop as a browser sees it once it is signed in at the authenticate host. */
-async function loopOf(world: World, path: string, cookie?: string) {
+/** Runs the loop as a browser sees it after signing in at the authenticate host. */
+async function runLoop(world: World, path: string, cookie?: string) {
   const visitor = world.visitor();
   const form = await visitor.navigate(world.url("app", path));
   if (cookie !== undefined) visitor.keep(new URL(world.url("app")), cookie);
@@ -32,9 +34,9 @@ async function loopOf(world: World, path: string, cookie?: string) {
 }
 
 for (const path of ["/wanted?x=1", "/.pomerium/user"]) {
-  test(`a cookie that the browser refuses for its domain ends in a page that says so (${path})`, async (t) => {
+  test(`a cookie that the browser refuses because of its domain ends on a page that explains it (${path})`, async (t) => {
     const world = await startWorld(t, { cookie: { domain: "other.localhost" } });
-    const { visitor, answer, returns } = await loopOf(world, path);
+    const { visitor, answer, returns } = await runLoop(world, path);
     assert.equal(returns, 3);
     assert.equal(answer.status, 401);
     assert.match(answer.body, /data-page="sign-in-loop"/);
@@ -48,16 +50,16 @@ for (const path of ["/wanted?x=1", "/.pomerium/user"]) {
   });
 }
 
-test("a cookie that the host does not accept names clocks and keys, not blocked cookies", async (t) => {
+test("for a cookie that the host rejects, the page names clocks and keys, not blocked cookies", async (t) => {
   const world = await startWorld(t, { cookie: { domain: "other.localhost" } });
-  const { answer, returns } = await loopOf(world, "/", "_pomerium=of-another-site; Path=/");
+  const { answer, returns } = await runLoop(world, "/", "_pomerium=of-another-site; Path=/");
   assert.equal(returns, 3);
   assert.match(answer.body, /A clock is wrong/);
   assert.match(answer.body, /shared_secret/);
   assert.doesNotMatch(answer.body, /Cookies are blocked/);
 });
 
-test("signing in and out again and again is not taken for a loop", async (t) => {
+test("repeated sign-in and sign-out does not count as a loop", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   for (let time = 0; time < 5; time++) {
@@ -66,19 +68,22 @@ test("signing in and out again and again is not taken for a loop", async (t) => 
   }
 });
 
-test("a session that is revoked again and again is no loop", async (t) => {
+test("repeated revocation does not count as a loop", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   for (let time = 0; time < 5; time++) {
     assert.equal((await signIn(world, visitor, "alice")).status, 200);
     for (const { sessionId } of world.replica.projection.sessions()) {
       await world.submit({ type: "revokeSession", sessionId, reason: "operator" });
-      await waitFor("the node to know", () => world.replica.projection.sessionStatus(sessionId).status === "revoked");
+      await waitFor(
+        "the node to apply the revocation",
+        () => world.replica.projection.sessionStatus(sessionId).status === "revoked",
+      );
     }
   }
 });
 
-test("the counts of many tabs do not add up", async (t) => {
+test("returns of different tabs are not added up", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const forms: VisitorResponse[] = [];
@@ -90,9 +95,9 @@ test("the counts of many tabs do not add up", async (t) => {
 });
 
 const executablePath = findChromium();
-const options = { skip: executablePath === undefined ? "no Chromium on this machine" : false, timeout: 120_000 };
+const options = { skip: executablePath === undefined ? "Chromium is not installed" : false, timeout: 120_000 };
 
-test("a real browser that refuses the cookie stops at the page, which fits every size", options, async (t) => {
+test("a real browser that refuses the cookie stops at the page, which fits every viewport", options, async (t) => {
   const world = await startWorld(t, { cookie: { domain: "other.localhost" } });
   const args = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"];
   const browser: Browser = await chromium.launch({ executablePath: executablePath ?? "", args });

@@ -1,7 +1,4 @@
-/**
- * Signing in while something is amiss: a provider that refuses or is down, a broker that is away, a node that is
- * behind.
- */
+/** Sign-in during failures: a provider that refuses or is down, an unreachable broker, a node that lags. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { CommandRequest, CommandResult } from "../../../src/events/index.ts";
@@ -12,7 +9,7 @@ import { signIn, signInUpToCallback, startWorld, type WorldOptions } from "./sup
 const sessions = (world: Awaited<ReturnType<typeof startWorld>>): number =>
   [...world.replica.projection.sessions()].length;
 
-test("who cancels at the provider is told so, in the provider's words, and may begin again towards the same page", async (t) => {
+test("a user who cancels at the provider sees its error and can retry towards the same page", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const form = await visitor.navigate(world.url("app", "/wanted"));
@@ -26,7 +23,7 @@ test("who cancels at the provider is told so, in the provider's words, and may b
   assert.equal(end.url.href, world.url("app", "/wanted"));
 });
 
-test("the words of somebody who is not the provider are not shown", async (t) => {
+test("an error text that the provider did not send is not shown", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const fake = world.url("authenticate", "/oauth2/callback?error=access_denied&error_description=call+555-evil");
@@ -35,7 +32,7 @@ test("the words of somebody who is not the provider are not shown", async (t) =>
   assert.ok(!answer.body.includes("555-evil"));
 });
 
-test("a provider that is down fails the sign-in with a clear page, and the next one when it is back succeeds", async (t) => {
+test("while the provider is down sign-in fails with a clear page, and it succeeds once the provider is back", async (t) => {
   const world = await startWorld(t, {
     deps: (deps, built) => ({
       ...deps,
@@ -46,7 +43,7 @@ test("a provider that is down fails the sign-in with a clear page, and the next 
   const { createLocalFetch, createOidcClient } = await import("../../../src/auth/index.ts");
   const local = createLocalFetch({ timeoutMs: 1_000 });
   t.after(() => local.close());
-  const nobody = createOidcClient(
+  const unreachable = createOidcClient(
     {
       issuer: new URL("http://idp.localhost:1"),
       clientId: "cardea",
@@ -58,7 +55,7 @@ test("a provider that is down fails the sign-in with a clear page, and the next 
     local,
     () => Date.now(),
   );
-  const begin = () => nobody.begin(async () => "state", { account: "current" });
+  const begin = () => unreachable.begin(async () => "state", { account: "current" });
   const visitor = world.visitor();
   const answer = await visitor.navigate(world.url("app"));
   assert.equal(answer.status, 502);
@@ -68,14 +65,14 @@ test("a provider that is down fails the sign-in with a clear page, and the next 
   assert.equal((await signIn(world, visitor, "alice")).status, 200);
 });
 
-test("without an identity provider sign-in says what is missing", async (t) => {
+test("without an identity provider, sign-in names the missing setting", async (t) => {
   const world = await startWorld(t, { deps: (deps) => ({ ...deps, providerOf: () => undefined }) });
   const answer = await world.visitor().navigate(world.url("app"));
   assert.equal(answer.status, 500);
   assert.match(answer.body, /idp_provider_url/);
 });
 
-test("a double click on the callback is one exchange and one session, and both clicks arrive", async (t) => {
+test("two concurrent requests to the callback cause one exchange and one session, and both succeed", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
@@ -87,19 +84,19 @@ test("a double click on the callback is one exchange and one session, and both c
   const reloaded = await visitor.navigate(callback);
   assert.equal(reloaded.body, "hello alice of admins,eng at app.localhost/");
   assert.equal(sessions(world), 1);
-  // The provider revokes what a code has brought when it comes a second time; it did not.
+  // The provider would revoke the tokens if the code were presented twice; they still work.
   const [session] = [...world.replica.projection.sessions()];
   const tokens = await world.deps.databroker.tokens(session?.sessionId ?? assert.fail());
   assert.equal((await world.oidc.refresh(tokens ?? assert.fail())).type, "tokens");
 });
 
-test("a code that was used up elsewhere is refused by the provider, and the page leads to a new sign-in", async (t) => {
+test("a code that was already used is refused by the provider, and the page links to a new sign-in", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
   const state = callback.searchParams.get("state") ?? "";
   const opened = (await world.deps.stateCipher.open("sign-in state", state, 60)) as { nonce: string; verifier: string };
-  await world.oidc.finish(callback.search, { ...opened, state }); // another authenticate process has taken the code
+  await world.oidc.finish(callback.search, { ...opened, state }); // another authenticate process has used the code
   const answer = await visitor.request(callback);
   assert.equal(answer.status, 400);
   assert.match(answer.body, /invalid_grant/);
@@ -115,14 +112,14 @@ const withSubmit = (submit: (inner: Submit) => Submit): WorldOptions => ({
   }),
 });
 
-test("a broker that is choosing a leader is asked again with the same command, and nobody notices", async (t) => {
+test("while brokers elect a leader the same command is retried, and the sign-in succeeds", async (t) => {
   const seen: string[] = [];
   let failures = 3;
   const world = await startWorld(
     t,
     withSubmit((inner) => async (request) => {
       seen.push(request.commandId);
-      if (failures-- > 0) return away(request);
+      if (failures-- > 0) return noLeader(request);
       return inner(request);
     }),
   );
@@ -132,7 +129,7 @@ test("a broker that is choosing a leader is asked again with the same command, a
   assert.equal(sessions(world), 1);
 });
 
-test("when the log stays away after the code was used up, the same callback completes the sign-in later", async (t) => {
+test("if the log is unavailable after the code was used, the same callback completes the sign-in later", async (t) => {
   let down = true;
   const world = await startWorld(
     t,
@@ -147,7 +144,7 @@ test("when the log stays away after the code was used up, the same callback comp
   assert.equal(answer.status, 503);
   assert.equal(answer.headers["retry-after"], "1");
   assert.match(answer.body, /you are not signed in/);
-  assert.ok(answer.body.includes("/oauth2/callback?"), "the page leads back to the same callback");
+  assert.ok(answer.body.includes("/oauth2/callback?"), "the page links to the same callback");
   assert.deepEqual(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined);
   down = false;
   const done = await visitor.navigate(callback);
@@ -155,24 +152,24 @@ test("when the log stays away after the code was used up, the same callback comp
   assert.equal(sessions(world), 1);
 });
 
-test("a write whose outcome was unknown, and that happened, is not done twice", async (t) => {
+test("a write that succeeded with an unknown outcome is not repeated", async (t) => {
   let lost = 1;
   const world = await startWorld(
     t,
     withSubmit((inner) => async (request) => {
       const result = await inner(request);
-      return lost-- > 0 ? away(request) : result;
+      return lost-- > 0 ? noLeader(request) : result;
     }),
   );
   assert.equal((await signIn(world, world.visitor(), "alice")).status, 200);
   assert.equal(sessions(world), 1);
 });
 
-function away(request: CommandRequest): CommandResult {
+function noLeader(request: CommandRequest): CommandResult {
   return { type: "unavailable", commandId: request.commandId, message: "no broker leads", retryAfterMs: 50 };
 }
 
-test("landing on a node that the fan-out reaches a minute late is one round trip and no loop", async (t) => {
+test("a node that receives the new session a minute late by fan-out still completes the sign-in without a loop", async (t) => {
   const world = await startWorld(t, { fanout: (inner) => delayedFanout(inner, { delayMs: 60_000 }) });
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
@@ -188,10 +185,10 @@ test("landing on a node that the fan-out reaches a minute late is one round trip
     "302 app.localhost/.pomerium/callback/",
     "200 app.localhost/",
   ]);
-  assert.ok(performance.now() - before < 50_000, "nobody waited for the fan-out");
+  assert.ok(performance.now() - before < 50_000, "the sign-in did not wait for the fan-out");
 });
 
-test("a node that cannot catch up says 503 on every host, and never sends to sign in", async (t) => {
+test("a node that cannot catch up answers 503 on every host and never redirects to sign-in", async (t) => {
   let reach: "reached" | "behind" | "lost" = "reached";
   const world = await startWorld(t, {
     deps: (deps) => ({ ...deps, catchUp: async (link) => (reach === "reached" ? deps.catchUp(link) : reach) }),
@@ -218,7 +215,7 @@ test("a node that cannot catch up says 503 on every host, and never sends to sig
   assert.equal((await visitor.navigate(link, { until: world.idpUrl.href })).location?.origin, world.idpUrl.origin);
 });
 
-test("authenticate that has not heard of a revocation waits for what the proxy has seen, instead of handing over again", async (t) => {
+test("an authenticate node that lags behind a revocation waits for the position that the proxy has seen, instead of handing over again", async (t) => {
   let wanted = 0;
   const world = await startWorld(t, {
     deps: (deps) => ({
@@ -242,7 +239,7 @@ test("authenticate that has not heard of a revocation waits for what the proxy h
   assert.equal(wanted, world.replica.applied.position);
 });
 
-test("an XMLHttpRequest is told to sign in, not redirected into a provider's page", async (t) => {
+test("an XMLHttpRequest receives 401, not a redirect to the provider", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const link = (await visitor.request(world.url("app"))).location ?? assert.fail();
@@ -253,7 +250,7 @@ test("an XMLHttpRequest is told to sign in, not redirected into a provider's pag
   assert.equal(JSON.parse(answer.body).Status, 401);
 });
 
-test("an answer by form post is brought again by the browser, with its cookies", async (t) => {
+test("a form_post callback is repeated by the browser as a GET with its cookies", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");
@@ -267,7 +264,7 @@ test("an answer by form post is brought again by the browser, with its cookies",
   assert.equal(back.body, "hello alice of admins,eng at app.localhost/");
 });
 
-test("with a strict session cookie the chain of redirects ends on a page of ours, which goes on by itself", async (t) => {
+test("with SameSite=strict the redirects end on a page of the proxy that continues by itself", async (t) => {
   const world = await startWorld(t, { cookie: { sameSite: "strict" } });
   const visitor = world.visitor();
   const callback = await signInUpToCallback(world, visitor, "alice");

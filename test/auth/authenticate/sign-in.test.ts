@@ -1,11 +1,11 @@
-/** Signing in, from a page of a route to the identity provider and back, with a real provider and a real broker. */
+/** Sign-in from a route's page to the identity provider and back, with a real provider and a real broker. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { cookieValue } from "../../../src/auth/index.ts";
 import type { GroupId, SessionId } from "../../../src/events/index.ts";
 import { signIn, startWorld, subjectId } from "./support.ts";
 
-test("a first visit ends on the page that was wanted, signed in, with cookies that only their host reads", async (t) => {
+test("a first visit ends on the requested page, signed in, with host-only cookies", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const first = await visitor.request(world.url("app", "/x?b=2&a=1"));
@@ -19,12 +19,12 @@ test("a first visit ends on the page that was wanted, signed in, with cookies th
   assert.equal(there.status, 302);
   assert.equal(there.headers["cache-control"], "no-store");
   assert.equal(there.headers["referrer-policy"], "no-referrer");
-  const asked = there.location?.searchParams;
+  const authorizationQuery = there.location?.searchParams;
   assert.equal(there.location?.origin, world.idpUrl.origin);
-  assert.equal(asked?.get("response_type"), "code");
-  assert.equal(asked?.get("code_challenge_method"), "S256");
-  assert.equal(asked?.get("redirect_uri"), world.url("authenticate", "/oauth2/callback"));
-  assert.match(asked?.get("nonce") ?? "", /^[\w-]{40,}$/);
+  assert.equal(authorizationQuery?.get("response_type"), "code");
+  assert.equal(authorizationQuery?.get("code_challenge_method"), "S256");
+  assert.equal(authorizationQuery?.get("redirect_uri"), world.url("authenticate", "/oauth2/callback"));
+  assert.match(authorizationQuery?.get("nonce") ?? "", /^[\w-]{40,}$/);
 
   const form = await visitor.navigate(there.location ?? "");
   const back = await visitor.navigate(form.url, { form: { user: "alice", password: "x" } });
@@ -54,7 +54,7 @@ test("a first visit ends on the page that was wanted, signed in, with cookies th
   }
 });
 
-test("what the log says of a sign-in: a session, a user, groups from the claim, and the tokens in the vault", async (t) => {
+test("a sign-in records a session, a user, groups from the claim, and tokens in the vault", async (t) => {
   const world = await startWorld(t);
   await signIn(world, world.visitor(), "alice");
   const { projection } = world.replica;
@@ -66,13 +66,13 @@ test("what the log says of a sign-in: a session, a user, groups from the claim, 
   assert.equal(profile?.subject, "alice");
   assert.equal(profile?.email, "alice@example.com");
   assert.equal(profile?.emailVerified, true);
-  assert.equal(profile?.claims["exp"], undefined, "of one token, not of the person");
+  assert.equal(profile?.claims["exp"], undefined, "a claim of the token, not of the user");
   assert.deepEqual([...projection.groupsOf(session.userId)].sort(), ["admins", "eng"]);
   const tokens = await world.deps.databroker.tokens(session.sessionId);
   assert.ok(tokens?.accessToken && tokens.refreshToken && tokens.idToken);
 });
 
-test("a second route costs one round trip and no visit to the provider", async (t) => {
+test("a second route needs one round trip and no visit to the provider", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
@@ -81,7 +81,7 @@ test("a second route costs one round trip and no visit to the provider", async (
   assert.equal([...world.replica.projection.sessions()].length, 1, "the same session");
 });
 
-test("the cookie of one route opens no other, and not the authenticate host", async (t) => {
+test("the cookie of one route is valid for no other route and not for the authenticate host", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
@@ -98,10 +98,10 @@ test("the cookie of one route opens no other, and not the authenticate host", as
   assert.match(here.body, /You are not signed in/);
   const authenticate = visitor.cookie("authenticate.localhost", "_pomerium_authenticate") ?? "";
   const there = await thief.request(world.url("app"), { headers: { cookie: `_pomerium=${authenticate}` } });
-  assert.equal(there.status, 302, "nor the other way about");
+  assert.equal(there.status, 302, "nor the other way round");
 });
 
-test("thirty tabs that begin at once, in a browser without a cookie, all arrive where they wanted", async (t) => {
+test("thirty tabs that start at once in a browser without a cookie all reach their page", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const paths = Array.from({ length: 30 }, (_, i) => `/tab-${i}`);
@@ -114,7 +114,7 @@ test("thirty tabs that begin at once, in a browser without a cookie, all arrive 
   for (const i of [0, 13, 29]) {
     const form = await visitor.navigate(tabs[i]?.location ?? "");
     let back = await visitor.navigate(form.url, { form: { user: "bob", password: "x" } });
-    // The tab's cookie was replaced by another tab's answer: once more, from the beginning, with the one that stayed.
+    // Another tab's response replaced this tab's cookie, so the sign-in restarts once with the cookie that remained.
     if (back.url.origin === world.idpUrl.origin)
       back = await visitor.navigate(back.url, { form: { user: "bob", password: "x" } });
     assert.equal(back.url.href, world.url("app", `/tab-${i}`), back.body);
@@ -122,7 +122,7 @@ test("thirty tabs that begin at once, in a browser without a cookie, all arrive 
   }
 });
 
-test("tabs that begin later share the cookie, and each sign-in at the provider counts", async (t) => {
+test("tabs that start later share the cookie, and each of their sign-ins succeeds", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   await visitor.navigate(world.url("app"));
@@ -139,7 +139,7 @@ test("tabs that begin later share the cookie, and each sign-in at the provider c
   }
 });
 
-test("a page with a very long address is found again, or at least its beginning", async (t) => {
+test("a page with a very long address is restored, or at least its path", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const long = `/report?${"q=1234567890&".repeat(120)}`;
@@ -149,24 +149,24 @@ test("a page with a very long address is found again, or at least its beginning"
   assert.equal((await signIn(world, other, "alice", world.url("app", longer))).url.href, world.url("app", "/report"));
 });
 
-test("somebody signed in who asks for sign-in wants to be somebody else, and is asked", async (t) => {
+test("a signed-in user who requests sign-in can choose another account", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
-  const ask = await visitor.navigate(
+  const signInRedirect = await visitor.navigate(
     world.url("app", "/.pomerium/sign_in?pomerium_redirect_uri=http%3A%2F%2Fevil.example"),
     {
       until: world.idpUrl.href,
     },
   );
-  assert.equal(ask.location?.searchParams.get("prompt"), "login");
-  const form = await visitor.navigate(ask.location ?? "");
+  assert.equal(signInRedirect.location?.searchParams.get("prompt"), "login");
+  const form = await visitor.navigate(signInRedirect.location ?? "");
   const back = await visitor.navigate(form.url, { form: { user: "bob", password: "x" } });
-  assert.equal(back.url.href, world.url("app", "/.pomerium/"), "a redirect to elsewhere is not taken");
+  assert.equal(back.url.href, world.url("app", "/.pomerium/"), "a redirect to another site is ignored");
   assert.match((await visitor.request(world.url("app"))).body, /^hello bob/);
 });
 
-test("at most so many sessions for one person: the oldest ends", async (t) => {
+test("above the maximum of sessions per user the oldest session ends", async (t) => {
   const world = await startWorld(t, { settings: { maxSessionsPerUser: 2 } });
   const visitors = [world.visitor(), world.visitor(), world.visitor()];
   for (const visitor of visitors) await signIn(world, visitor, "alice");
@@ -177,7 +177,7 @@ test("at most so many sessions for one person: the oldest ends", async (t) => {
   );
 });
 
-test("a suspended person is told so after the provider, once, and is let in again when restored", async (t) => {
+test("a suspended user sees a page after the provider, and can sign in again once restored", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
@@ -186,25 +186,25 @@ test("a suspended person is told so after the provider, once, and is let in agai
   const refused = await signIn(world, visitor, "alice");
   assert.equal(refused.status, 403);
   assert.match(refused.body, /suspended/);
-  assert.equal(refused.url.pathname, "/oauth2/callback", "no redirect anywhere");
-  assert.equal((await signIn(world, world.visitor(), "bob")).status, 200, "others are not concerned");
+  assert.equal(refused.url.pathname, "/oauth2/callback", "no redirect");
+  assert.equal((await signIn(world, world.visitor(), "bob")).status, 200, "other users are not affected");
   await world.submit({ type: "restoreUser", userId });
   assert.match((await signIn(world, visitor, "alice")).body, /^hello alice/);
 });
 
-test("a revoked session is sent to the provider, not around in a circle", async (t) => {
+test("a revoked session leads to the provider, not into a redirect loop", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
   const [session] = [...world.replica.projection.sessions()];
   await world.submit({ type: "revokeSession", sessionId: session?.sessionId as SessionId, reason: "operator" });
   const refused = await visitor.request(world.url("app"));
-  assert.ok(refused.location?.searchParams.get("pomerium_seen"), "the proxy says what it has seen");
+  assert.ok(refused.location?.searchParams.get("pomerium_seen"), "the proxy states the log position that it has seen");
   const form = await visitor.navigate(world.url("app"));
   assert.equal(form.url.origin, world.idpUrl.origin);
 });
 
-test("a session about to end is not handed over, so that two clocks cannot send its holder around in a circle", async (t) => {
+test("a session that is about to end is not handed over, so clock skew cannot cause a redirect loop", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
@@ -213,7 +213,7 @@ test("a session about to end is not handed over, so that two clocks cannot send 
   assert.equal(form.url.origin, world.idpUrl.origin);
 });
 
-test("on a route's host: who you are, as a page and as JSON", async (t) => {
+test("a route's host shows the user's identity as a page and as JSON", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   assert.match((await visitor.request(world.url("app", "/.pomerium/"))).body, /You are not signed in/);
@@ -248,7 +248,7 @@ test("on a route's host: who you are, as a page and as JSON", async (t) => {
   assert.match((await visitor.request(world.url("authenticate", "/.pomerium/"))).body, /alice@example\.com/);
 });
 
-test("a group that the provider claims counts only where groups_from_claim is set", async (t) => {
+test("groups that the provider claims count only if groups_from_claim is set", async (t) => {
   const world = await startWorld(t, { settings: { groupsFromClaim: null } });
   const visitor = world.visitor();
   assert.equal((await signIn(world, visitor, "alice")).body, "hello alice of  at app.localhost/");
@@ -262,7 +262,11 @@ test("with a cookie domain one cookie serves all routes below it", async (t) => 
   assert.match(visitor.lineOf("localhost", "_pomerium") ?? "", /Domain=localhost/);
   assert.equal((await visitor.request(world.url("wiki"))).status, 200);
   const header = visitor.cookieHeader(new URL(world.url("wiki")));
-  assert.equal(cookieValue(header, "_pomerium_authenticate"), undefined, "our own cookies stay with their host");
+  assert.equal(
+    cookieValue(header, "_pomerium_authenticate"),
+    undefined,
+    "cookies of the proxy itself stay with their host",
+  );
 });
 
 test("a caller without scripts keeps an address of 3,000 characters through its redirects", async (t) => {
@@ -272,7 +276,7 @@ test("a caller without scripts keeps an address of 3,000 characters through its 
   assert.equal(back.url.href, page);
 });
 
-test("the end of a kept address is a page of a route's host alone, and no HPKE key is served", async (t) => {
+test("the page that restores a long address exists only on route hosts, and no HPKE key is served", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   const answer = await visitor.request(world.url("app", "/.pomerium/return?pomerium_redirect_uri=%2F%5Cevil.example"));

@@ -1,4 +1,4 @@
-/** Signing out: in the log, at the provider, and only whoever asked for it. */
+/** Sign-out: recorded in the log, forwarded to the provider, and only at the request of the user. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decodeJwt } from "jose";
@@ -10,7 +10,7 @@ const onlySession = (world: World): SessionId => {
   const [session] = [...world.replica.projection.sessions()];
   return session?.sessionId ?? assert.fail("no session");
 };
-const standing = (world: World, id: SessionId): string => world.replica.projection.sessionStatus(id).status;
+const statusOf = (world: World, id: SessionId): string => world.replica.projection.sessionStatus(id).status;
 const tokensOf = async (world: World): Promise<ProviderTokens> =>
   (await world.deps.databroker.tokens(onlySession(world))) ?? assert.fail();
 
@@ -30,7 +30,7 @@ test("signing out on a route ends the session in the log, the tokens and the ses
 
   const second = await visitor.request(first.location ?? "");
   assert.equal(second.status, 302);
-  assert.equal(standing(world, sessionId), "revoked", "before the browser leaves");
+  assert.equal(statusOf(world, sessionId), "revoked", "revoked before the redirect to the provider");
   assert.equal(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined);
   const there = second.location ?? assert.fail();
   assert.equal(there.origin, world.idpUrl.origin);
@@ -44,9 +44,9 @@ test("signing out on a route ends the session in the log, the tokens and the ses
   const outcome = await world.oidc.refresh(tokens);
   assert.ok(outcome.type === "refused", "the provider has revoked the refresh token");
   assert.equal(outcome.error.error, "invalid_grant");
-  assert.equal(await world.deps.databroker.tokens(sessionId), undefined, "and the vault forgot it");
+  assert.equal(await world.deps.databroker.tokens(sessionId), undefined, "the vault has deleted them");
   const wiki = await visitor.navigate(world.url("wiki"));
-  assert.equal(wiki.url.origin, world.idpUrl.origin, "every route asks for sign-in again");
+  assert.equal(wiki.url.origin, world.idpUrl.origin, "every route requires sign-in again");
 });
 
 test("a POST signs out as well, from a page of the same origin", async (t) => {
@@ -55,10 +55,10 @@ test("a POST signs out as well, from a page of the same origin", async (t) => {
   await signIn(world, visitor, "alice");
   const sessionId = onlySession(world);
   await visitor.navigate(world.url("app", "/.pomerium/sign_out"), { form: {}, until: world.idpUrl.href });
-  assert.equal(standing(world, sessionId), "revoked");
+  assert.equal(statusOf(world, sessionId), "revoked");
 });
 
-test("signed_out leads on to where the configuration says, and so does the sign-out itself", async (t) => {
+test("signed_out and the sign-out itself lead to the configured address", async (t) => {
   const world = await startWorld(t, { settings: { signoutRedirectUrl: new URL("https://www.example.com/bye") } });
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
@@ -73,7 +73,7 @@ test("signed_out leads on to where the configuration says, and so does the sign-
   assert.match(page.body, /https:\/\/www\.example\.com\/bye/);
 });
 
-test("an unsigned sign-out asks first, and the button ends the session", async (t) => {
+test("an unsigned sign-out shows a confirmation, whose button ends the session", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
@@ -85,15 +85,15 @@ test("an unsigned sign-out asks first, and the button ends the session", async (
   assert.match(page.body, /Sign out\?/);
   assert.match(page.body, /alice@example\.com/);
   assert.ok(!page.body.includes("evil.example"));
-  assert.equal(standing(world, sessionId), "active");
+  assert.equal(statusOf(world, sessionId), "active");
 
   const action = /action="([^"]+)"/.exec(page.body)?.[1]?.replaceAll("&amp;", "&") ?? assert.fail();
   const out = await visitor.request(action, { form: {} });
-  assert.equal(standing(world, sessionId), "revoked");
+  assert.equal(statusOf(world, sessionId), "revoked");
   assert.equal(out.location?.origin, world.idpUrl.origin);
 });
 
-test("no page of another site signs anybody out: sign-out CSRF", async (t) => {
+test("a page of another site cannot sign a user out (sign-out CSRF)", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
@@ -107,17 +107,17 @@ test("no page of another site signs anybody out: sign-out CSRF", async (t) => {
   for (const headers of elsewhere) {
     const first = await visitor.request(world.url("app", "/.pomerium/sign_out"), { headers });
     assert.equal(first.location?.searchParams.get("pomerium_end_session"), null);
-    assert.deepEqual(first.setCookies, [], "the route's cookie stays as well");
-    const asked = await visitor.request(first.location ?? "", { headers });
-    assert.match(asked.body, /Sign out\?/);
+    assert.deepEqual(first.setCookies, [], "the route's cookie is kept as well");
+    const confirmation = await visitor.request(first.location ?? "", { headers });
+    assert.match(confirmation.body, /Sign out\?/);
     const posted = await visitor.request(world.url("authenticate", "/.pomerium/sign_out"), { form: {}, headers });
     assert.equal(posted.status, headers && "referer" in headers ? 200 : 400);
   }
-  assert.equal(standing(world, sessionId), "active");
+  assert.equal(statusOf(world, sessionId), "active");
   assert.equal((await visitor.request(world.url("app"))).status, 200);
 });
 
-test("a signed sign-out that an attacker fetched for themselves ends their own session and asks the victim", async (t) => {
+test("an attacker's own signed sign-out link shows the victim a confirmation", async (t) => {
   const world = await startWorld(t);
   const victim = world.visitor();
   await signIn(world, victim, "alice");
@@ -127,26 +127,26 @@ test("a signed sign-out that an attacker fetched for themselves ends their own s
   const own = (await attacker.request(world.url("app", "/.pomerium/sign_out"))).location ?? assert.fail();
   const page = await victim.request(own);
   assert.match(page.body, /Sign out\?/);
-  assert.equal(standing(world, victims), "active");
+  assert.equal(statusOf(world, victims), "active");
 
   const unnamed = (await world.visitor().request(world.url("app", "/.pomerium/sign_out"))).location ?? assert.fail();
-  assert.match((await victim.request(unnamed)).body, /Sign out\?/, "nor one that names nobody");
+  assert.match((await victim.request(unnamed)).body, /Sign out\?/, "nor does a link that names no session");
   const confirm = await world.visitor().request(world.url("authenticate", "/.pomerium/sign_out"));
-  assert.equal(confirm.location?.pathname, "/.pomerium/signed_out", "a stranger is not even given a button");
-  assert.equal(standing(world, victims), "active");
+  assert.equal(confirm.location?.pathname, "/.pomerium/signed_out", "a visitor without a session sees no confirmation");
+  assert.equal(statusOf(world, victims), "active");
 });
 
-test("signing out ends the route's session also where the authenticate host has forgotten the browser", async (t) => {
+test("signing out ends the route's session even if the authenticate host's cookie is gone", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
   const sessionId = onlySession(world);
   visitor.forget("authenticate.localhost");
   await visitor.navigate(world.url("app", "/.pomerium/sign_out"), { until: world.idpUrl.href });
-  assert.equal(standing(world, sessionId), "revoked");
+  assert.equal(statusOf(world, sessionId), "revoked");
 });
 
-test("after signing out twice, or signed out already, there is no error and no question", async (t) => {
+test("signing out twice, or without a session, shows neither an error nor a confirmation", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
@@ -157,7 +157,7 @@ test("after signing out twice, or signed out already, there is no error and no q
   assert.match(again.body, /You are signed out/);
 });
 
-test("a revoked session in the cookie is cleared without a question", async (t) => {
+test("a cookie of a revoked session is cleared without a confirmation", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
@@ -167,7 +167,7 @@ test("a revoked session in the cookie is cleared without a question", async (t) 
   assert.equal(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined);
 });
 
-test("a sign-out that cannot be written says that the person is still signed in", async (t) => {
+test("a sign-out that cannot be recorded reports that the user is still signed in", async (t) => {
   let down = false;
   const world = await startWorld(t, {
     deps: (deps) => ({
@@ -190,13 +190,13 @@ test("a sign-out that cannot be written says that the person is still signed in"
   assert.equal(answer.status, 503);
   assert.match(answer.body, /still signed in/);
   assert.ok(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"));
-  assert.equal(standing(world, onlySession(world)), "active");
+  assert.equal(statusOf(world, onlySession(world)), "active");
   down = false;
   assert.equal((await visitor.request(link)).status, 302);
-  assert.equal(standing(world, onlySession(world)), "revoked");
+  assert.equal(statusOf(world, onlySession(world)), "revoked");
 });
 
-test("a provider that is down, or hangs, does not hold the sign-out back", async (t) => {
+test("a provider that is down or hangs does not block sign-out", async (t) => {
   const never = new Promise<never>(() => {});
   for (const trouble of ["down", "hangs"] as const) {
     const failing = (): Promise<never> =>
@@ -212,11 +212,11 @@ test("a provider that is down, or hangs, does not hold the sign-out back", async
     await signIn(world, visitor, "alice");
     const end = await visitor.navigate(world.url("app", "/.pomerium/sign_out"));
     assert.match(end.body, /You are signed out/, trouble);
-    assert.equal(standing(world, onlySession(world)), "revoked");
+    assert.equal(statusOf(world, onlySession(world)), "revoked");
   }
 });
 
-test("signing out waits for no projection", async (t) => {
+test("signing out does not wait for a projection", async (t) => {
   let behind = false;
   const world = await startWorld(t, {
     deps: (deps) => ({ ...deps, catchUp: async (link) => (behind ? "behind" : deps.catchUp(link)) }),
@@ -225,23 +225,23 @@ test("signing out waits for no projection", async (t) => {
   await signIn(world, visitor, "alice");
   behind = true;
   await visitor.navigate(world.url("app", "/.pomerium/sign_out"), { until: world.idpUrl.href });
-  assert.equal(standing(world, onlySession(world)), "revoked");
+  assert.equal(statusOf(world, onlySession(world)), "revoked");
 });
 
-test("a sign-out that names where it ends goes there only where that is told, and only to an address of a route", async (t) => {
+test("a redirect address of a sign-out is followed only if enabled, and only to a route", async (t) => {
   const usual = "https://www.example.com/bye";
   const start = (signOutToRoutes: boolean): Promise<World> =>
     startWorld(t, { settings: { signOutToRoutes, signoutRedirectUrl: new URL(usual) } });
-  const endOf = async (world: World, named: string): Promise<string | null | undefined> => {
+  const redirectAfter = async (world: World, named: string): Promise<string | null | undefined> => {
     const visitor = world.visitor();
     await signIn(world, visitor, "alice");
     const query = `?pomerium_redirect_uri=${encodeURIComponent(named)}`;
     const there = await visitor.navigate(world.url("app", `/.pomerium/sign_out${query}`), { until: world.idpUrl.href });
     return there.location?.searchParams.get("post_logout_redirect_uri");
   };
-  const [told, untold] = [await start(true), await start(false)];
-  assert.equal(await endOf(untold, untold.url("wiki", "/a")), usual);
-  assert.equal(await endOf(told, told.url("wiki", "/a")), told.url("wiki", "/a"));
-  assert.equal(await endOf(told, "https://evil.example/"), usual);
-  assert.equal(await endOf(told, "javascript:alert(1)"), usual);
+  const [enabled, disabled] = [await start(true), await start(false)];
+  assert.equal(await redirectAfter(disabled, disabled.url("wiki", "/a")), usual);
+  assert.equal(await redirectAfter(enabled, enabled.url("wiki", "/a")), enabled.url("wiki", "/a"));
+  assert.equal(await redirectAfter(enabled, "https://evil.example/"), usual);
+  assert.equal(await redirectAfter(enabled, "javascript:alert(1)"), usual);
 });

@@ -1,5 +1,5 @@
 /**
- * A world to sign in to: the demo identity provider, a broker on a log in memory, and one listener that answers for the
+ * A sign-in environment: the demo identity provider, a broker on an in-memory log, and one listener that serves the
  * authenticate host and two routes, as a proxy would.
  */
 import { randomBytes, randomUUID } from "node:crypto";
@@ -67,9 +67,9 @@ export type World = {
   readonly replica: ReplicaProcess;
   readonly deps: AuthDeps;
   readonly oidc: OidcClient;
-  /** Added to the clock of the two hosts. */
+  /** Offset of the clock of the two hosts, ms. */
   clockMs: number;
-  /** Logged at `warn`. */
+  /** Messages that were logged at `warn`. */
   readonly warnings: string[];
   url(host: string, path?: string): string;
   visitor(): Visitor;
@@ -79,12 +79,12 @@ export type World = {
 export type WorldOptions = Readonly<{
   settings?: Partial<AuthSettings>;
   cookie?: Partial<AuthSettings["cookie"]>;
-  /** Changes what the hosts are given. */
+  /** Changes the dependencies of the hosts. */
   deps?: (deps: AuthDeps, world: World) => AuthDeps;
   duties?: (oidc: OidcClient) => readonly Duty[];
   plugins?: (world: World) => readonly ((app: FastifyInstance) => void)[];
   provider?: Partial<Parameters<typeof startDemoProvider>[0]>;
-  /** The fan-out as the node hears it. */
+  /** Wraps the fan-out of the node. */
   fanout?: (inner: Fanout) => Fanout;
 }>;
 
@@ -94,9 +94,9 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
   const url = (host: string, path = "/"): string => `http://${host}.localhost:${port}${path}`;
   const authenticateUrl = new URL(url("authenticate"));
   const idpUrl = new URL(`http://idp.localhost:${idpPort}`);
-  const ends: (() => unknown)[] = [];
+  const cleanups: (() => unknown)[] = [];
   t.after(async () => {
-    for (const end of ends.reverse()) await end();
+    for (const end of cleanups.reverse()) await end();
   });
 
   const provider = await startDemoProvider({
@@ -108,9 +108,9 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
     postLogoutRedirectUris: [new URL("/.pomerium/signed_out", authenticateUrl).href, "https://www.example.com/bye"],
     ...options.provider,
   });
-  ends.push(() => provider.close());
+  cleanups.push(() => provider.close());
   const local = createLocalFetch({ timeoutMs: 5_000 });
-  ends.push(() => local.close());
+  cleanups.push(() => local.close());
   const oidc = createOidcClient(
     {
       issuer: idpUrl,
@@ -148,13 +148,13 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
     duties: options.duties?.(oidc) ?? [],
     logger: quiet,
   });
-  ends.push(
+  cleanups.push(
     () => log.close(),
     () => fanout.close(),
     () => broker.stop(),
   );
-  const heard = options.fanout === undefined ? fanout : options.fanout(fanout);
-  ends.push(() => heard.close());
+  const nodeFanout = options.fanout === undefined ? fanout : options.fanout(fanout);
+  cleanups.push(() => nodeFanout.close());
   const replica = startReplica({
     name: "node-1" as NodeId,
     role: "proxy",
@@ -164,14 +164,14 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
     cluster: "test",
     secret,
     databroker: broker.databroker("proxy"),
-    fanout: heard,
+    fanout: nodeFanout,
     clock: systemClock,
     randomBytes,
     logger: quiet,
     windowMs: () => 5_000,
     dataDir: null,
   });
-  ends.push(() => replica.stop());
+  cleanups.push(() => replica.stop());
 
   const warnings: string[] = [];
   const clock = { monotonic: systemClock.monotonic, wall: () => (Date.now() + world.clockMs) as UnixMs };
@@ -229,8 +229,8 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
     handleCipher: createValueCipher({ keys: [deriveKey(secret, "session handover")], nowS }),
     providerOf: (idpId) => (idpId === "demo" ? oidc : undefined),
     render: renderPage,
-    resolveCaller: (handle, asked) =>
-      resolveCaller(replica.projection, handle, { ...asked, open: replica.open, cache }),
+    resolveCaller: (handle, requestedUrl) =>
+      resolveCaller(replica.projection, handle, { ...requestedUrl, open: replica.open, cache }),
     identityClaims: (principal, hostname) => assertions.claimsOf(principal, hostname),
     assertionFor: null,
     jwks: assertions.jwks,
@@ -252,7 +252,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
     url,
     visitor() {
       const visitor = new Visitor();
-      ends.push(() => visitor.close());
+      cleanups.push(() => visitor.close());
       return visitor;
     },
     submit: (command) =>
@@ -262,7 +262,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
   Object.assign(world, { deps });
   const authenticateHost = await createAuthenticateHost(deps, options.plugins?.(world) ?? []);
   const routeHost = await createRouteHost(deps);
-  ends.push(
+  cleanups.push(
     () => authenticateHost.close(),
     () => routeHost.close(),
   );
@@ -274,19 +274,19 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
     const path = (req.url ?? "/").split("?", 1)[0] ?? "/";
     const reserved = /^\/(?:\.pomerium|\.well-known\/pomerium)(?:\/|$)|^\/(?:ping|healthz)$/.test(path);
     if (reserved) return routeHost.handle(req, res, context);
-    void standIn(deps, req, res, hostname);
+    void serveRoute(deps, req, res, hostname);
   });
   await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", () => resolve()));
-  ends.push(() => {
+  cleanups.push(() => {
     server.closeAllConnections();
     server.close();
   });
-  if (!(await replica.whenReady(10_000))) throw new Error("the node did not get ready");
+  if (!(await replica.whenReady(10_000))) throw new Error("the node did not become ready");
   return world;
 }
 
-/** What the proxy does for an ordinary path of a route that wants somebody signed in. */
-async function standIn(deps: AuthDeps, req: IncomingMessage, res: ServerResponse, hostname: string): Promise<void> {
+/** Serves an ordinary path of a route that requires sign-in, as the proxy does. */
+async function serveRoute(deps: AuthDeps, req: IncomingMessage, res: ServerResponse, hostname: string): Promise<void> {
   const headers = req.headers as Record<string, string>;
   const query = (req.url ?? "").split("?", 2)[1] ?? "";
   const credential = readCredential(headers, query, deps.settings.cookie.name);
@@ -306,21 +306,26 @@ async function standIn(deps: AuthDeps, req: IncomingMessage, res: ServerResponse
     return;
   }
   if (credential !== undefined && credential.source !== "cookie") return void res.writeHead(401).end("no session");
-  const asked = new URL(`http://${req.headers.host}${req.url ?? "/"}`);
-  const loop = signInLoopOf(deps, req.headers.cookie, asked);
+  const requestedUrl = new URL(`http://${req.headers.host}${req.url ?? "/"}`);
+  const loop = signInLoopOf(deps, req.headers.cookie, requestedUrl);
   if (loop !== undefined) {
-    const page = signInLoopPageOf(loop, { host: hostname, url: asked, requestId: "request-1", at: deps.clock.wall() });
+    const page = signInLoopPageOf(loop, {
+      host: hostname,
+      url: requestedUrl,
+      requestId: "request-1",
+      at: deps.clock.wall(),
+    });
     res.writeHead(page.status, { "content-type": "text/html; charset=utf-8", "set-cookie": loop.setCookie });
     return void res.end(deps.render(page));
   }
   const keepsAddress = req.headers["sec-fetch-mode"] === "navigate";
-  const { location, setCookies, page } = beginSignIn(deps, asked, req.headers.cookie, { keepsAddress });
+  const { location, setCookies, page } = beginSignIn(deps, requestedUrl, req.headers.cookie, { keepsAddress });
   if (page !== null)
     return void res.writeHead(401, { ...scriptedPageHeaders, "set-cookie": [...setCookies] }).end(deps.render(page));
   res.writeHead(302, { location, "set-cookie": [...setCookies] }).end();
 }
 
-/** From a page that wants somebody signed in, to the provider's form and back. */
+/** Signs in: from a page that requires it, to the provider's form and back. */
 export async function signIn(
   world: World,
   visitor: Visitor,
@@ -332,7 +337,7 @@ export async function signIn(
   return visitor.navigate(form.url, { form: { user, password: "x" } });
 }
 
-/** As far as the redirect back to the authenticate host, which is not followed. */
+/** Signs in up to the redirect back to the authenticate host, which is not followed. */
 export async function signInUpToCallback(
   world: World,
   visitor: Visitor,

@@ -1,4 +1,7 @@
-/** Who is asking, by a real projection: active, revoked, expired, unknown, suspended, cut, restored, changed. */
+/**
+ * Resolution of a caller on a real projection: active, revoked, expired, unknown, suspended, restored and changed
+ * sessions.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CallerCache, type CallerOptions, resolveCaller } from "../../../src/auth/authorize/caller.ts";
@@ -26,13 +29,13 @@ class World {
   readonly projection = new Projection();
   readonly cache = new CallerCache();
   opened = 0;
-  keyIsHere = true;
+  hasKey = true;
 
   given(...events: readonly CardeaEvent[]): this {
     for (const one of record(events, this.projection.applied)) this.projection.apply(one);
     return this;
   }
-  ask(session = 1, user = 1, options: Partial<CallerOptions> & { handleIdp?: string } = {}): ResolvedCaller {
+  resolve(session = 1, user = 1, options: Partial<CallerOptions> & { handleIdp?: string } = {}): ResolvedCaller {
     return resolveCaller(
       this.projection,
       { sessionId: sessionId(session), userId: userId(user), idpId: options.handleIdp ?? "idp" },
@@ -42,7 +45,7 @@ class World {
         credentialInHeader: false,
         open: (sealed) => {
           this.opened++;
-          return this.keyIsHere ? profileOf(sealed) : undefined;
+          return this.hasKey ? profileOf(sealed) : undefined;
         },
         cache: this.cache,
         ...options,
@@ -68,7 +71,7 @@ const user = (type: "UserSuspended" | "UserRestored" | "UserErased" | "UserSessi
       : { type, userId: userId(1) };
 
 test("an active session is a principal with profile, claims and effective groups", () => {
-  const caller = new World().given(created(1, 1), members({ added: [1] })).ask();
+  const caller = new World().given(created(1, 1), members({ added: [1] })).resolve();
   assert(caller.type === "principal");
   assert.equal(caller.principal.profile?.subject, "subject-1-1");
   assert.deepEqual(caller.principal.claims, { dept: ["eng"] });
@@ -76,7 +79,7 @@ test("an active session is a principal with profile, claims and effective groups
   assert.equal(caller.principal.session.sessionId, "session-1");
 });
 
-test("no handle is nobody, and whether the credential came in a header is passed on", () => {
+test("no handle is an anonymous caller, and whether the credential was in a header is passed on", () => {
   const options = { now: 0 as UnixMs, idpId: "idp", credentialInHeader: true, open: () => undefined };
   assert.deepEqual(resolveCaller(new Projection(), undefined, options), {
     type: "anonymous",
@@ -85,81 +88,85 @@ test("no handle is nobody, and whether the credential came in a header is passed
   });
 });
 
-const nobodies: readonly (readonly [string, (world: World) => ResolvedCaller, string])[] = [
-  ["an unknown session", (w) => w.ask(9), "session-unknown"],
-  ["a session at its expiry", (w) => w.ask(1, 1, { now: 1_000_000 as UnixMs }), "session-expired"],
-  ["a swept session", (w) => w.given({ type: "SessionsExpired", sessionIds: [sessionId(1)] }).ask(), "session-unknown"],
-  ["a revoked session", (w) => w.given(revoked(1, 1)).ask(), "session-revoked: operator"],
+const anonymousCases: readonly (readonly [string, (world: World) => ResolvedCaller, string])[] = [
+  ["an unknown session", (w) => w.resolve(9), "session-unknown"],
+  ["a session at its expiry", (w) => w.resolve(1, 1, { now: 1_000_000 as UnixMs }), "session-expired"],
+  [
+    "a swept session",
+    (w) => w.given({ type: "SessionsExpired", sessionIds: [sessionId(1)] }).resolve(),
+    "session-unknown",
+  ],
+  ["a revoked session", (w) => w.given(revoked(1, 1)).resolve(), "session-revoked: operator"],
   [
     "a session created again after its revocation",
-    (w) => w.given(revoked(1, 1), created(1, 1)).ask(),
+    (w) => w.given(revoked(1, 1), created(1, 1)).resolve(),
     "session-revoked: operator",
   ],
-  ["a suspended user's session", (w) => w.given(user("UserSuspended")).ask(), "session-revoked: user-suspended"],
+  ["a suspended user's session", (w) => w.given(user("UserSuspended")).resolve(), "session-revoked: user-suspended"],
   [
     "an old session of a restored user",
-    (w) => w.given(user("UserSuspended"), user("UserRestored")).ask(),
+    (w) => w.given(user("UserSuspended"), user("UserRestored")).resolve(),
     "session-revoked: operator",
   ],
-  ["an erased user's session", (w) => w.given(user("UserErased")).ask(), "session-revoked: user-erased"],
+  ["an erased user's session", (w) => w.given(user("UserErased")).resolve(), "session-revoked: user-erased"],
   [
-    "a session older than a cut of all the user's sessions",
-    (w) => w.given(user("UserSessionsRevoked")).ask(),
+    "a session older than the revocation of all the user's sessions",
+    (w) => w.given(user("UserSessionsRevoked")).resolve(),
     "session-revoked: operator",
   ],
-  ["a session on a route of another provider", (w) => w.ask(1, 1, { idpId: "other" }), "identity-provider-differs"],
-  ["a handle made with another provider", (w) => w.ask(1, 1, { handleIdp: "other" }), "identity-provider-differs"],
-  ["a handle that names another user", (w) => w.ask(1, 2), "session-of-another-user"],
+  ["a session on a route of another provider", (w) => w.resolve(1, 1, { idpId: "other" }), "identity-provider-differs"],
+  ["a handle made with another provider", (w) => w.resolve(1, 1, { handleIdp: "other" }), "identity-provider-differs"],
+  ["a handle that names another user", (w) => w.resolve(1, 2), "session-of-another-user"],
 ];
-for (const [name, act, expect] of nobodies) {
-  test(`${name} is nobody: ${expect}`, () => {
+for (const [name, act, expect] of anonymousCases) {
+  test(`${name} is anonymous: ${expect}`, () => {
     const world = new World().given(created(1, 1));
-    assert.equal(why(world.ask()), "principal");
+    assert.equal(why(world.resolve()), "principal");
     assert.equal(why(act(world)), `anonymous: ${expect}`);
   });
 }
 
-test("a session created after the cut or the restore is somebody again", () => {
+test("a session created after the revocation or the restore is valid", () => {
   const world = new World().given(created(1, 1), user("UserSuspended"), user("UserRestored"), created(2, 1));
-  assert.equal(why(world.ask(2)), "principal");
+  assert.equal(why(world.resolve(2)), "principal");
   world.given(user("UserSessionsRevoked"), created(3, 1));
-  assert.equal(why(world.ask(2)), "anonymous: session-revoked: operator");
-  assert.equal(why(world.ask(3)), "principal");
+  assert.equal(why(world.resolve(2)), "anonymous: session-revoked: operator");
+  assert.equal(why(world.resolve(3)), "principal");
 });
 
-test("a handle that names no provider is judged by its session's", () => {
+test("a handle that names no provider takes its session's provider", () => {
   const world = new World().given(created(1, 1));
-  assert.equal(why(world.ask(1, 1, { handleIdp: "" })), "principal");
-  assert.equal(why(world.ask(1, 1, { handleIdp: "", idpId: "other" })), "anonymous: identity-provider-differs");
+  assert.equal(why(world.resolve(1, 1, { handleIdp: "" })), "principal");
+  assert.equal(why(world.resolve(1, 1, { handleIdp: "", idpId: "other" })), "anonymous: identity-provider-differs");
 });
 
-test("personal data that does not open yet means that we are behind, and is asked for again", () => {
+test("personal data that cannot be decrypted yet means that the node is behind, and is tried again", () => {
   const world = new World().given(created(1, 1));
-  world.keyIsHere = false;
-  assert.equal(why(world.ask()), "behind: personal-data-not-open");
-  world.keyIsHere = true;
-  assert.equal(why(world.ask()), "principal");
+  world.hasKey = false;
+  assert.equal(why(world.resolve()), "behind: personal-data-not-open");
+  world.hasKey = true;
+  assert.equal(why(world.resolve()), "principal");
 });
 
-test("personal data is opened once per session, and the same principal is handed out", () => {
+test("personal data is decrypted once per session, and the same principal is returned", () => {
   const world = new World().given(created(1, 1), members({ added: [1] }));
-  assert.equal(world.ask(), world.ask());
+  assert.equal(world.resolve(), world.resolve());
   assert.equal(world.opened, 1);
 });
 
-test("a change of groups, user or claims makes a new principal at once", () => {
+test("a change of groups, user or claims creates a new principal at once", () => {
   const world = new World().given(created(1, 1), members({ added: [1] }));
   const groups = () => {
-    const caller = world.ask();
+    const caller = world.resolve();
     return caller.type === "principal" ? [...caller.principal.groups] : [];
   };
   assert.deepEqual(groups(), ["eng"]);
   world.given(members({ removed: [1] }));
   assert.deepEqual(groups(), []);
 
-  const before = world.ask();
+  const before = world.resolve();
   world.given({ type: "UserUpserted", userId: userId(1), profile: new Uint8Array([1]) });
-  assert.notEqual(world.ask(), before);
+  assert.notEqual(world.resolve(), before);
 
   world.given({
     type: "SessionRefreshed",
@@ -168,24 +175,24 @@ test("a change of groups, user or claims makes a new principal at once", () => {
     profile: new Uint8Array([7]),
     refreshedAt: 1 as UnixMs,
   });
-  const refreshed = world.ask();
+  const refreshed = world.resolve();
   assert(refreshed.type === "principal");
   assert.equal(refreshed.principal.profile?.subject, "subject-7");
 });
 
 test("a cached principal does not outlive the revocation of the session", () => {
   const world = new World().given(created(1, 1));
-  assert.equal(why(world.ask()), "principal");
+  assert.equal(why(world.resolve()), "principal");
   world.given(revoked(1, 1));
-  assert.equal(why(world.ask()), "anonymous: session-revoked: operator");
+  assert.equal(why(world.resolve()), "anonymous: session-revoked: operator");
 });
 
-test("opened personal data of a revoked session is let go when it is asked for", () => {
+test("decrypted personal data of a revoked session is dropped on its next request", () => {
   const world = new World().given(created(1, 1));
-  const caller = world.ask();
+  const caller = world.resolve();
   assert(caller.type === "principal");
   assert.notEqual(world.cache.get(caller.principal.session), undefined);
   world.given(user("UserErased"));
-  world.ask();
+  world.resolve();
   assert.equal(world.cache.get(caller.principal.session), undefined);
 });

@@ -1,4 +1,4 @@
-/** Merging outcomes (docs/pomerium-behaviour.md §6.2), case by case. */
+/** Merging of outcomes (docs/pomerium-behaviour.md §6.2), case by case. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { combineCriteria } from "../../../src/auth/authorize/combine.ts";
@@ -51,11 +51,11 @@ for (const [operator, given, expect] of cases) {
   });
 }
 
-test("an operator over nothing grants nothing", () => {
+test("an operator over an empty list grants nothing", () => {
   for (const operator of ["and", "or", "not", "nor"] as const) assert.equal(outcome(operator, []), "false");
 });
 
-test("a set of reasons is one object, however it was put together", () => {
+test("equal sets of reasons are one object, however they were built", () => {
   const table = new ReasonTable();
   const both = table.of("user-ok", "email-ok");
   assert.equal(table.of("email-ok", "user-ok", "user-ok"), both);

@@ -1,9 +1,9 @@
-/** Compiling a generation of routes: shorthands, places of every problem, all or nothing, descriptions. */
+/** Compilation of a generation of routes: shorthands, positions of every problem, all-or-nothing, descriptions. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compilePolicies, describePolicy } from "../../../src/auth/authorize/compile.ts";
 import { type RouteConfig, readYaml } from "../../../src/config/index.ts";
-import { ask, brief, compiled, problemsOf, route, source, type Who } from "./support.ts";
+import { compiled, decideOn, problemsOf, route, source, summaryOf, type Who } from "./support.ts";
 
 // --- shorthands (docs/pomerium-behaviour.md §6.5)
 
@@ -25,30 +25,33 @@ const shorthands: readonly (readonly [Partial<RouteConfig>, Who, string])[] = [
   [{ allowedIdpClaims: { dept: ["eng"] } }, null, "signin user-unauthenticated"],
 ];
 for (const [on, who, expect] of shorthands) {
-  test(`${JSON.stringify(on)} for ${JSON.stringify(who)} answers ${expect}`, () => {
-    assert.equal(brief(ask(on, who)), expect);
+  test(`${JSON.stringify(on)} for ${JSON.stringify(who)} gives ${expect}`, () => {
+    assert.equal(summaryOf(decideOn(on, who)), expect);
   });
 }
 
-test("cors_allow_preflight lets a preflight through and nothing else", () => {
+test("cors_allow_preflight permits a preflight and nothing else", () => {
   const on = { corsAllowPreflight: true, allowAnyAuthenticatedUser: true };
-  assert.equal(brief(ask(on, null, preflight)), "permit cors-request");
-  assert.equal(brief(ask(on, null)), "signin non-cors-request user-unauthenticated");
+  assert.equal(summaryOf(decideOn(on, null, preflight)), "permit cors-request");
+  assert.equal(summaryOf(decideOn(on, null)), "signin non-cors-request user-unauthenticated");
 });
 
-test("shorthands and the policy's own rules let in together; the policy's deny counts for both", () => {
+test("a request is permitted by shorthands or by the policy's own rules; the policy's deny applies to both", () => {
   const policy = source({ allow: { or: [{ groups: "eng" }] }, deny: { or: [{ http_method: "DELETE" }] } });
   const on = { allowedUsers: ["alice-1"], policy };
-  assert.equal(brief(ask(on, {})), "permit user-ok");
-  assert.equal(brief(ask(on, { subject: "bob", groups: ["eng"] })), "permit groups-ok");
-  assert.equal(brief(ask(on, { groups: ["eng"] })), "permit groups-ok user-ok");
-  assert.equal(brief(ask(on, {}, { method: "DELETE" })), "deny 403 http-method-ok");
-  assert.equal(brief(ask(on, { subject: "bob" })), "deny 403 email-unauthorized groups-unauthorized user-unauthorized");
+  assert.equal(summaryOf(decideOn(on, {})), "permit user-ok");
+  assert.equal(summaryOf(decideOn(on, { subject: "bob", groups: ["eng"] })), "permit groups-ok");
+  assert.equal(summaryOf(decideOn(on, { groups: ["eng"] })), "permit groups-ok user-ok");
+  assert.equal(summaryOf(decideOn(on, {}, { method: "DELETE" })), "deny 403 http-method-ok");
+  assert.equal(
+    summaryOf(decideOn(on, { subject: "bob" })),
+    "deny 403 email-unauthorized groups-unauthorized user-unauthorized",
+  );
 });
 
 // --- problems
 
-test("each problem has its line and its key, and all of them come at once", () => {
+test("each problem has its line and key, and all are reported at once", () => {
   const problems = problemsOf([
     {
       // lines: 1 list, 2 rules, 3 allow, 4 and, 5 criterion, 6 key …
@@ -153,7 +156,7 @@ const warned: readonly (readonly [object, RegExp])[] = [
   [{ date: { after: "2026-01-02", before: "2026-01-02" } }, /never holds/],
 ];
 for (const [criterion, message] of warned) {
-  test(`${JSON.stringify(criterion)} is taken with a warning`, () => {
+  test(`${JSON.stringify(criterion)} is accepted with a warning`, () => {
     const [problem, ...more] = problemsOf({ allow: { or: [criterion] } });
     assert.equal(more.length, 0);
     assert.equal(problem?.severity, "warning");
@@ -161,7 +164,7 @@ for (const [criterion, message] of warned) {
   });
 }
 
-test("a policy that lets nobody in is worth a warning", () => {
+test("a policy that permits no request causes a warning", () => {
   const [problem, ...more] = problemsOf({ deny: { or: [{ reject: true }] } });
   assert.equal(more.length, 0);
   assert.equal(problem?.severity, "warning");
@@ -169,7 +172,7 @@ test("a policy that lets nobody in is worth a warning", () => {
   assert.equal(problem.key, "routes[0].policy");
 });
 
-test("one wrong policy refuses the whole generation", () => {
+test("one invalid policy refuses the whole generation", () => {
   const good = route({ id: "good", allowPublicUnauthenticatedAccess: true });
   const bad = route({ id: "bad", policy: source({ allow: { or: [{ nope: 1 }] } }) });
   const result = compilePolicies([good, bad]);
@@ -213,7 +216,7 @@ const descriptions: readonly (readonly [Partial<RouteConfig>, readonly string[]]
   ],
 ];
 for (const [on, expect] of descriptions) {
-  test(`a refused person reads: ${expect.join(" ")}`, () => {
+  test(`the description for a refused user is: ${expect.join(" ")}`, () => {
     assert.deepEqual(describePolicy(compiled(route(on)), "r"), expect);
   });
 }
@@ -240,7 +243,7 @@ test("a description names no person, address or certificate", () => {
 
 test("an unknown route has no description", () => assert.deepEqual(describePolicy(new Map(), "x"), []));
 
-test("in a real file each problem points at the word that is wrong", () => {
+test("in a real file each problem points at the wrong word", () => {
   const text = [
     "- allow:",
     "    or:",

@@ -1,9 +1,7 @@
 /**
- * Laws that hold for every policy over every criterion there is, also those that know the time, devices and data from
- * outside.
+ * Laws that hold for every policy over every criterion, including those on time, devices and external data.
  *
- * Beside policy.property.test.ts, which holds the compiler against a plain reading of the language. A failure prints
- * its seed and path.
+ * policy.property.test.ts compares the compiler with a reference implementation. A failure prints its seed and path.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -14,9 +12,9 @@ import { explain } from "../../../src/auth/authorize/explain.ts";
 import { type DataRecord, type RecordKey, RecordSet } from "../../../src/auth/authorize/records/records.ts";
 import type { UnixMs } from "../../../src/events/index.ts";
 import { fc } from "../../support/property.ts";
-import { brief, nobody, type Person, principal, request, route, source, type Who } from "./support.ts";
+import { anonymous, type Person, principal, request, route, source, summaryOf, type Who } from "./support.ts";
 
-/** `SEED=…` looks elsewhere; a failure prints the seed and path to replay it. */
+/** `SEED=…` explores other inputs; a failure prints the seed and path to replay it. */
 
 type Conditionals = Readonly<Record<string, readonly object[]>>;
 type Policy = readonly Readonly<Record<string, Conditionals>>[];
@@ -29,7 +27,7 @@ const clock = fc
 const year = [Date.UTC(2026, 0, 1), Date.UTC(2027, 0, 1)] as const;
 const moment = fc.oneof(
   fc.integer({ min: year[0], max: year[1] }),
-  // Around the changes of summer time.
+  // Around the changes of daylight saving time.
   fc.integer({ min: Date.UTC(2026, 2, 28), max: Date.UTC(2026, 2, 30) }),
   fc.integer({ min: Date.UTC(2026, 9, 24), max: Date.UTC(2026, 9, 26) }),
 );
@@ -108,7 +106,7 @@ const policyOf = (of: fc.Arbitrary<object>): fc.Arbitrary<Policy> =>
 const anyPolicy = policyOf(anyCriterion);
 
 const device = fc.record({ id: word, typeId: fc.constantFrom("any", "key"), approvedBy: fc.option(word) });
-const somebody: fc.Arbitrary<Person> = fc.record({
+const person: fc.Arbitrary<Person> = fc.record({
   subject: word,
   email: fc.tuple(word, word).map(([local, domain]) => `${local}@${domain}`),
   groups: fc.uniqueArray(word),
@@ -116,7 +114,7 @@ const somebody: fc.Arbitrary<Person> = fc.record({
   devices: fc.array(device, { maxLength: 2 }),
   expiresAt: fc.constant(year[1] + 1),
 });
-const anyone: fc.Arbitrary<Who> = fc.option(somebody, { freq: 4 });
+const anyone: fc.Arbitrary<Who> = fc.option(person, { freq: 4 });
 const anything: fc.Arbitrary<DecisionRequest> = fc
   .record({
     method: word,
@@ -137,15 +135,15 @@ const content = fc.array(
   },
 );
 
-/** Undefined: never read. */
+/** Undefined: the data set was never read. */
 type Contents = readonly (readonly DataRecord[] | undefined)[];
 const unread: Contents = [undefined, undefined];
 const contents = fc.tuple(content, content);
 
-type Asked = Readonly<{ who: Who; what: DecisionRequest; at: number; data: Contents }>;
-const asked: fc.Arbitrary<Asked> = fc.record({ who: anyone, what: anything, at: moment, data: contents });
+type Situation = Readonly<{ who: Who; what: DecisionRequest; at: number; data: Contents }>;
+const situation: fc.Arbitrary<Situation> = fc.record({ who: anyone, what: anything, at: moment, data: contents });
 
-function ask(policy: unknown, { who, what, at, data }: Asked): Decision {
+function ask(policy: unknown, { who, what, at, data }: Situation): Decision {
   const keys: readonly RecordKey[] = ["user.id", "request.ip"];
   const records = new Map(
     recordTypes.map((type, index) => {
@@ -157,7 +155,7 @@ function ask(policy: unknown, { who, what, at, data }: Asked): Decision {
   );
   const compiled = compilePolicies([route({ policy: source(policy) })], { records, facts: "any" });
   assert(compiled.ok, compiled.ok ? "" : JSON.stringify(compiled.problems));
-  const caller = who === null ? nobody : ({ type: "principal", principal: principal(who) } as const);
+  const caller = who === null ? anonymous : ({ type: "principal", principal: principal(who) } as const);
   const now = at as UnixMs;
   const decision = decide({ policies: compiled.policies, routeId: "r", caller, request: what, now });
   const [compiledPolicy] = compiled.policies.values();
@@ -167,19 +165,19 @@ function ask(policy: unknown, { who, what, at, data }: Asked): Decision {
     { request: what, principal: who === null ? null : principal(who), now },
     decision,
   );
-  // An explanation says what the decision said.
+  // The explanation agrees with the decision.
   const met = (action: string): boolean => trace.some((one) => one.action === action && one.met);
   if (decision.type === "permit") assert(rule !== null && met("allow") && !met("deny"));
   if (decision.type === "signin" || (decision.type === "deny" && decision.deviceType !== null))
     assert.notEqual(rule, null);
   return decision;
 }
-const permits = (policy: unknown, of: Asked): boolean => ask(policy, of).type === "permit";
+const permits = (policy: unknown, of: Situation): boolean => ask(policy, of).type === "permit";
 const runs = { numRuns: 600 };
 
-test("adding a deny rule never permits more, and a deny that is met permits nobody", () => {
+test("adding a deny rule never permits more, and a met deny permits nothing", () => {
   fc.assert(
-    fc.property(anyPolicy, conditionals(anyCriterion), asked, (policy, deny, of) => {
+    fc.property(anyPolicy, conditionals(anyCriterion), situation, (policy, deny, of) => {
       if (permits([...policy, { deny }], of)) assert(permits(policy, of));
       assert(!permits([...policy, { deny: { or: [{ accept: 1 }] } }], of));
     }),
@@ -187,9 +185,9 @@ test("adding a deny rule never permits more, and a deny that is met permits nobo
   );
 });
 
-test("the order of rules and criteria, and saying one twice, change neither the answer nor its reasons", () => {
+test("neither the order of rules and criteria nor duplicates change the decision or its reasons", () => {
   fc.assert(
-    fc.property(anyPolicy, asked, (policy, of) => {
+    fc.property(anyPolicy, situation, (policy, of) => {
       const turned = policy
         .map((rules) =>
           Object.fromEntries(
@@ -206,15 +204,15 @@ test("the order of rules and criteria, and saying one twice, change neither the 
           ),
         )
         .reverse();
-      assert.equal(brief(ask(turned, of)), brief(ask(policy, of)));
+      assert.equal(summaryOf(ask(turned, of)), summaryOf(ask(policy, of)));
     }),
     runs,
   );
 });
 
-test("unknown never permits: what is permitted without a data set is permitted whatever stands in it", () => {
+test("unknown never permits: what is permitted without a data set is permitted with any content of it", () => {
   fc.assert(
-    fc.property(policyOf(fc.oneof(recorded, anyCriterion)), asked, contents, (policy, of, data) => {
+    fc.property(policyOf(fc.oneof(recorded, anyCriterion)), situation, contents, (policy, of, data) => {
       if (!permits(policy, { ...of, data: unread })) return;
       assert(permits(policy, { ...of, data }));
       assert(permits(policy, { ...of, data: [data[0], undefined] }));
@@ -223,20 +221,20 @@ test("unknown never permits: what is permitted without a data set is permitted w
   );
 });
 
-test("nobody is never better off: what is permitted to nobody is permitted to everybody", () => {
+test("what is permitted to an anonymous caller is permitted to every user", () => {
   fc.assert(
-    fc.property(anyPolicy, asked, somebody, (policy, of, who) => {
+    fc.property(anyPolicy, situation, person, (policy, of, who) => {
       if (permits(policy, { ...of, who: null })) assert(permits(policy, { ...of, who }));
     }),
     { numRuns: 1_500 },
   );
 });
 
-test("an answer is good until the time that it names, and not a millisecond is missed", () => {
+test("a decision is valid until exactly the time that it states", () => {
   fc.assert(
     fc.property(
       policyOf(fc.oneof(timed, anyCriterion)),
-      asked,
+      situation,
       fc.double({ min: 0, max: 1, noNaN: true }),
       (policy, of, part) => {
         const now = ask(policy, of);
@@ -244,14 +242,14 @@ test("an answer is good until the time that it names, and not a millisecond is m
         assert(until > of.at || now.until === null);
         const last = Math.max(of.at, until - 1);
         for (const at of [last, of.at + Math.floor((last - of.at) * part)])
-          assert.equal(brief(ask(policy, { ...of, at })), brief(now), `at ${at}`);
+          assert.equal(summaryOf(ask(policy, { ...of, at })), summaryOf(now), `at ${at}`);
       },
     ),
     { numRuns: 1_000 },
   );
 });
 
-test("no document makes compiling throw, and what is taken decides about everything", () => {
+test("no document makes the compiler throw, and every accepted policy decides every request", () => {
   const names = [
     "allow",
     "deny",
@@ -299,14 +297,14 @@ test("no document makes compiling throw, and what is taken decides about everyth
   })).value;
   const near = fc.tuple(fc.constantFrom(...names), json).map(([name, data]) => ({ allow: { or: [{ [name]: data }] } }));
   fc.assert(
-    fc.property(fc.oneof(json, near), asked, (ppl, { who, what, at }) => {
+    fc.property(fc.oneof(json, near), situation, (ppl, { who, what, at }) => {
       const records = new Map([["by-user", new RecordSet("by-user", "user.id")]]);
       const compiled = compilePolicies([route({ policy: source(ppl) })], { records });
       const problems = compiled.ok ? compiled.warnings : compiled.problems;
       for (const { line, key, problem, remedy } of problems)
         assert(line > 0 && key !== "" && problem !== "" && remedy !== "");
       if (!compiled.ok) return;
-      const caller = who === null ? nobody : ({ type: "principal", principal: principal(who) } as const);
+      const caller = who === null ? anonymous : ({ type: "principal", principal: principal(who) } as const);
       decide({ policies: compiled.policies, routeId: "r", caller, request: what, now: at as UnixMs });
     }),
     { numRuns: 3_000 },

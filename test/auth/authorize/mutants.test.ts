@@ -1,6 +1,6 @@
 /**
- * The mutants of the evaluator still change what they say they change; `npm run mutate:policy` sees whether a test
- * notices.
+ * The mutants of the policy evaluator still apply to their source files; `npm run mutate:policy` checks that a test
+ * fails on each.
  */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { policyMutants } from "../../../scripts/policy-mutants/mutants.ts";
 
-test("every mutant's sentence stands in its file once, and is another one afterwards", () => {
+test("the text that each mutant replaces occurs exactly once in its file, and the mutant changes it", () => {
   const wrong = Object.entries(policyMutants).filter(([, { file, take, put }]) => {
     const source = readFileSync(join(import.meta.dirname, "../../..", file), "utf8");
     return take === put || source.split(take).length !== 2;

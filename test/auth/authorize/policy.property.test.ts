@@ -1,8 +1,8 @@
 /**
- * Laws of policy, over thousands of random policies, people and requests.
+ * Laws of policy, over thousands of random policies, users and requests.
  *
- * The reference below is docs/pomerium-behaviour.md §6.1 and §6.2 written down as slowly and plainly as it reads; the
- * compiler has to agree with it on every input, however it folds and shares.
+ * The reference below implements docs/pomerium-behaviour.md §6.1 and §6.2 slowly and literally. The compiler must agree
+ * with it on every input, however it folds and shares.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -11,17 +11,17 @@ import { decide } from "../../../src/auth/authorize/decide.ts";
 import type { DecisionRequest, Principal } from "../../../src/auth/authorize/decision.ts";
 import { fc } from "../../support/property.ts";
 import {
-  answer,
-  brief,
+  anonymous,
   compiled,
-  nobody,
   now,
+  outcomeOf,
   type Person,
   principal,
   problemsOf,
   request,
   route,
   source,
+  summaryOf,
   type Who,
 } from "./support.ts";
 
@@ -109,7 +109,7 @@ function side(policy: Policy, action: string, who: Principal | null, what: Decis
 function reference(policy: Policy, who: Principal | null, what: DecisionRequest): string {
   const allow = side(policy, "allow", who, what);
   const deny = side(policy, "deny", who, what);
-  const say = (answer: string, ...from: readonly Outcome[]) => [answer, ...[...union(from)].sort()].join(" ");
+  const say = (outcomeOf: string, ...from: readonly Outcome[]) => [outcomeOf, ...[...union(from)].sort()].join(" ");
   if (union([allow, deny]).has("user-unauthenticated")) return say("signin", allow, deny);
   if (deny.met) return say("deny 403", deny);
   return allow.met ? say("permit", allow) : say("deny 403", allow);
@@ -149,7 +149,7 @@ const conditionals = (of: fc.Arbitrary<Record<string, unknown>>) =>
 const policyOf = (of: fc.Arbitrary<Record<string, unknown>>): fc.Arbitrary<Policy> =>
   fc.array(fc.dictionary(fc.constantFrom("allow", "deny"), conditionals(of), { maxKeys: 2 }), { maxLength: 3 });
 const anyPolicy = policyOf(anyCriterion);
-const somebody: fc.Arbitrary<Person> = fc.record({
+const person: fc.Arbitrary<Person> = fc.record({
   subject: word,
   email: fc.oneof(
     word,
@@ -159,50 +159,50 @@ const somebody: fc.Arbitrary<Person> = fc.record({
   claims: fc.record({ x: words }),
   opens: fc.boolean(),
 });
-const anyone: fc.Arbitrary<Who> = fc.option(somebody, { freq: 4 });
+const anyone: fc.Arbitrary<Who> = fc.option(person, { freq: 4 });
 const method = word;
 const runs = { numRuns: 2_000 };
 
-test("the compiler agrees with the plain reading of the language on every answer and reason", () => {
+test("the compiler agrees with the reference implementation on every outcome and reason", () => {
   fc.assert(
-    fc.property(anyPolicy, anyone, method, (policy, who, asked) => {
-      const expected = reference(policy, who === null ? null : principal(who), request({ method: asked }));
-      assert.equal(answer(policy, who, { method: asked }), expected);
+    fc.property(anyPolicy, anyone, method, (policy, who, requestMethod) => {
+      const expected = reference(policy, who === null ? null : principal(who), request({ method: requestMethod }));
+      assert.equal(outcomeOf(policy, who, { method: requestMethod }), expected);
     }),
     { numRuns: 10_000 },
   );
 });
 
-test("deny beats allow: adding a deny rule never turns a refusal into a permit", () => {
+test("deny overrides allow: adding a deny rule never turns a refusal into a permit", () => {
   fc.assert(
     fc.property(anyPolicy, conditionals(anyCriterion), anyone, (policy, deny, who) => {
-      if (answer([...policy, { deny }], who).startsWith("permit")) assert.match(answer(policy, who), /^permit/);
+      if (outcomeOf([...policy, { deny }], who).startsWith("permit")) assert.match(outcomeOf(policy, who), /^permit/);
     }),
     runs,
   );
 });
 
-test("a met deny refuses, whatever is allowed", () => {
+test("a met deny refuses, whatever the allow rules", () => {
   fc.assert(
     fc.property(anyPolicy, anyone, (policy, who) => {
-      assert.doesNotMatch(answer([...policy, { deny: { or: [{ accept: true }] } }], who), /^permit/);
+      assert.doesNotMatch(outcomeOf([...policy, { deny: { or: [{ accept: true }] } }], who), /^permit/);
     }),
     runs,
   );
 });
 
-test("without a session no session criterion ever permits, in any form", () => {
+test("without a session no criterion on the session ever permits, in any form", () => {
   fc.assert(
-    fc.property(policyOf(sessionCriterion), method, (policy, asked) => {
-      assert.doesNotMatch(answer(policy, null, { method: asked }), /^permit/);
-      assert.doesNotMatch(answer(policy, { opens: false }, { method: asked }), /^permit/);
-      assert.doesNotMatch(answer(policy, { expiresAt: now }, { method: asked }), /^permit/);
+    fc.property(policyOf(sessionCriterion), method, (policy, requestMethod) => {
+      assert.doesNotMatch(outcomeOf(policy, null, { method: requestMethod }), /^permit/);
+      assert.doesNotMatch(outcomeOf(policy, { opens: false }, { method: requestMethod }), /^permit/);
+      assert.doesNotMatch(outcomeOf(policy, { expiresAt: now }, { method: requestMethod }), /^permit/);
     }),
     runs,
   );
 });
 
-test("nobody is permitted only where a policy without its session criteria permits everybody", () => {
+test("an anonymous caller is permitted only if the policy without its session criteria permits it", () => {
   const withoutSessions = (policy: Policy): Policy =>
     JSON.parse(JSON.stringify(policy), (_key, value: unknown) =>
       Array.isArray(value) && value.every((item) => typeof item === "object")
@@ -210,9 +210,9 @@ test("nobody is permitted only where a policy without its session criteria permi
         : value,
     );
   fc.assert(
-    fc.property(anyPolicy, method, (policy, asked) => {
-      if (!answer(policy, null, { method: asked }).startsWith("permit")) return;
-      assert.match(answer(withoutSessions(policy), null, { method: asked }), /^permit/);
+    fc.property(anyPolicy, method, (policy, requestMethod) => {
+      if (!outcomeOf(policy, null, { method: requestMethod }).startsWith("permit")) return;
+      assert.match(outcomeOf(withoutSessions(policy), null, { method: requestMethod }), /^permit/);
     }),
     { numRuns: 5_000 },
   );
@@ -225,7 +225,7 @@ const met = (conditional: object, who: Who): boolean => {
   return policy.allow(request(), who === null ? null : principal(who), now).met;
 };
 
-test("not is none of them, and nor is not all of them", () => {
+test("`not` means none of the criteria, and `nor` means not all of them", () => {
   fc.assert(
     fc.property(criteria, anyone, (list, who) => {
       assert.equal(met({ not: list }, who), !met({ or: list }, who));
@@ -235,7 +235,7 @@ test("not is none of them, and nor is not all of them", () => {
   );
 });
 
-test("the order of criteria, and saying one twice, change nothing", () => {
+test("neither the order of criteria nor duplicates change anything", () => {
   fc.assert(
     fc.property(anyPolicy, anyone, (policy, who) => {
       const turned = policy.map((rules) =>
@@ -248,7 +248,7 @@ test("the order of criteria, and saying one twice, change nothing", () => {
           ]),
         ),
       );
-      assert.equal(answer(turned, who), answer(policy, who));
+      assert.equal(outcomeOf(turned, who), outcomeOf(policy, who));
     }),
     runs,
   );
@@ -256,7 +256,7 @@ test("the order of criteria, and saying one twice, change nothing", () => {
 
 // --- totality
 
-test("compiling never throws, whatever JSON it is given, and decides nothing it could not read", () => {
+test("the compiler never throws on any JSON, and what it accepts can be decided", () => {
   const names = [
     "allow",
     "deny",
@@ -291,13 +291,13 @@ test("compiling never throws, whatever JSON it is given, and decides nothing it 
       const problems = result.ok ? result.warnings : result.problems;
       for (const { line, key, problem, remedy } of problems)
         assert(line > 0 && key !== "" && problem !== "" && remedy !== "");
-      if (result.ok) decide({ policies: result.policies, routeId: "r", caller: nobody, request: request(), now });
+      if (result.ok) decide({ policies: result.policies, routeId: "r", caller: anonymous, request: request(), now });
     }),
     { numRuns: 5_000 },
   );
 });
 
-test("a policy of the language has warnings only, but for a deny that can never fire", () => {
+test("a well-formed policy has only warnings, except for a deny that can never fire", () => {
   fc.assert(
     fc.property(anyPolicy, (policy) => {
       const errors = problemsOf(policy).filter(({ severity }) => severity === "error");
@@ -325,23 +325,17 @@ test("no text, address, path or header makes a decision throw", () => {
     }),
   );
   fc.assert(
-    fc.property(
-      fc.string(),
-      fc.string(),
-      fc.dictionary(fc.string(), fc.string()),
-      somebody,
-      (ip, path, headers, who) => {
-        const what = request({
-          ip,
-          path,
-          headers,
-          method: "OPTIONS",
-          clientCertificate: { presented: true, valid: true, leafPem: path },
-        });
-        const caller = { type: "principal", principal: principal({ ...who, email: ip }) } as const;
-        assert.match(brief(decide({ policies, routeId: "r", caller, request: what, now })), /^(permit|deny|signin)/);
-      },
-    ),
+    fc.property(fc.string(), fc.string(), fc.dictionary(fc.string(), fc.string()), person, (ip, path, headers, who) => {
+      const what = request({
+        ip,
+        path,
+        headers,
+        method: "OPTIONS",
+        clientCertificate: { presented: true, valid: true, leafPem: path },
+      });
+      const caller = { type: "principal", principal: principal({ ...who, email: ip }) } as const;
+      assert.match(summaryOf(decide({ policies, routeId: "r", caller, request: what, now })), /^(permit|deny|signin)/);
+    }),
     runs,
   );
 });

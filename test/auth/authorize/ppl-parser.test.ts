@@ -1,4 +1,4 @@
-/** Grammar: what is a policy, and where each mistake stands. */
+/** Grammar of the policy language: what is a policy, and the position of each mistake. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type PolicyProblem, parsePolicy } from "../../../src/auth/authorize/ppl-parser.ts";
@@ -38,7 +38,7 @@ test("a policy is one rules object or a list of them; every element keeps its pa
   );
 });
 
-test("empty conditionals, rules and lists say nothing and are no mistake", () => {
+test("empty conditionals, rules and lists have no effect and are not mistakes", () => {
   for (const ppl of [[], {}, [{}], { allow: {} }, { allow: { and: [], or: [] } }]) {
     const { rules, problems } = parse(ppl);
     assert.deepEqual(problems, []);
@@ -46,7 +46,7 @@ test("empty conditionals, rules and lists say nothing and are no mistake", () =>
   }
 });
 
-test("a stray `action` key is passed over with a warning", () => {
+test("a stray `action` key is ignored with a warning", () => {
   const { rules, problems } = parse({ allow: { action: "allow", or: [{ accept: 1 }] } });
   assert.equal(rules[0]?.conditionals.length, 1);
   assert.deepEqual(
@@ -56,11 +56,11 @@ test("a stray `action` key is passed over with a warning", () => {
 });
 
 const mistakes: readonly (readonly [string, unknown, PolicyProblem["path"], RegExp])[] = [
-  ["text in place of a policy", "allow", [], /text is not a policy; .*`allow:` or `deny:`/],
-  ["nothing in place of a policy", null, [], /nothing is not a policy/],
-  ["text in place of a rules object", [{ allow: {} }, "x"], [1], /text stands where a rules object should/],
+  ["text instead of a policy", "allow", [], /text is not a policy; .*`allow:` or `deny:`/],
+  ["null instead of a policy", null, [], /nothing is not a policy/],
+  ["text instead of a rules object", [{ allow: {} }, "x"], [1], /text stands where a rules object should/],
   ["a misspelt action", { alow: { or: [] } }, ["alow"], /unknown action `alow`; did you mean `allow`/],
-  ["an action far from any", { grant: { or: [] } }, ["grant"], /unknown action `grant`; use `allow` or `deny`/],
+  ["an action unlike any other", { grant: { or: [] } }, ["grant"], /unknown action `grant`; use `allow` or `deny`/],
   [
     "a list below an action",
     { allow: [{ accept: 1 }] },
@@ -74,12 +74,7 @@ const mistakes: readonly (readonly [string, unknown, PolicyProblem["path"], RegE
     ["allow", "and"],
     /an object stands where a list of criteria should/,
   ],
-  [
-    "nothing below an operator",
-    { deny: { or: null } },
-    ["deny", "or"],
-    /nothing stands where a list of criteria should/,
-  ],
+  ["null below an operator", { deny: { or: null } }, ["deny", "or"], /nothing stands where a list of criteria should/],
   [
     "text as a criterion",
     { allow: { and: [{ accept: 1 }, "user"] } },
@@ -92,7 +87,12 @@ const mistakes: readonly (readonly [string, unknown, PolicyProblem["path"], RegE
     ["allow", "and", 0],
     /exactly one name, this one has 2/,
   ],
-  ["no name in a criterion", [{ allow: { and: [{}] } }], [0, "allow", "and", 0], /exactly one name, this one has 0/],
+  [
+    "a criterion without a name",
+    [{ allow: { and: [{}] } }],
+    [0, "allow", "and", 0],
+    /exactly one name, this one has 0/,
+  ],
 ];
 for (const [name, ppl, path, message] of mistakes) {
   test(`${name} is a mistake at ${JSON.stringify(path)}`, () => {
@@ -103,7 +103,7 @@ for (const [name, ppl, path, message] of mistakes) {
   });
 }
 
-test("all mistakes are found in one reading, and what is right is still read", () => {
+test("all mistakes are reported at once, and valid parts are still parsed", () => {
   const { rules, problems } = parse([
     { alow: {}, allow: { xor: [], or: [{ accept: 1 }, 5] } },
     7,

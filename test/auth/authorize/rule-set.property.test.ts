@@ -1,8 +1,7 @@
 /**
- * A side of many rules says what asking them one by one says, whatever is indexed, folded and shared: the same answer,
- * the same reasons.
+ * An indexed side of many rules gives the same outcome and reasons as evaluating its rules one by one.
  *
- * The plain evaluator below knows nothing of indexes: it asks every criterion of every rule and merges what they say
+ * The plain evaluator below knows no indexes: it evaluates every criterion of every rule and merges the outcomes
  * (docs/pomerium-behaviour.md §6.2).
  */
 import assert from "node:assert/strict";
@@ -14,11 +13,12 @@ import { noRecords } from "../../../src/auth/authorize/records/records.ts";
 import { fc } from "../../support/property.ts";
 import { now, type Person, principal, request, route, source, type Who } from "./support.ts";
 
-type Said = Readonly<{ met: boolean; words: readonly string[] }>;
-const merged = (all: readonly Said[]): readonly string[] => [...new Set(all.flatMap(({ words }) => words))].sort();
+type RuleOutcome = Readonly<{ met: boolean; words: readonly string[] }>;
+const merged = (all: readonly RuleOutcome[]): readonly string[] =>
+  [...new Set(all.flatMap(({ words }) => words))].sort();
 
-function plain({ operator, criteria }: CompiledConditional, who: Principal | null, what: DecisionRequest): Said {
-  const each = criteria.map((criterion): Said => {
+function plain({ operator, criteria }: CompiledConditional, who: Principal | null, what: DecisionRequest): RuleOutcome {
+  const each = criteria.map((criterion): RuleOutcome => {
     const { met, reasons } = criterion.test(what, who, now);
     return { met, words: reasons.words };
   });
@@ -30,7 +30,12 @@ function plain({ operator, criteria }: CompiledConditional, who: Principal | nul
   return wanted.length > 0 ? { met: false, words: merged(wanted) } : { met: true, words: merged(turned) };
 }
 
-function side(policy: RoutePolicy, action: "allow" | "deny", who: Principal | null, what: DecisionRequest): Said {
+function side(
+  policy: RoutePolicy,
+  action: "allow" | "deny",
+  who: Principal | null,
+  what: DecisionRequest,
+): RuleOutcome {
   const rules = policy.conditionals.filter((one) => one.action === action).map((one) => plain(one, who, what));
   const met = rules.filter((rule) => rule.met);
   return met.length > 0 ? { met: true, words: merged(met) } : { met: false, words: merged(rules) };
@@ -82,7 +87,7 @@ function bothAgree(policy: RoutePolicy, who: Principal | null, what: DecisionReq
   }
 }
 
-test("what is indexed, folded and shared says what the plain evaluator says, and so does the trace", () => {
+test("indexed, folded and shared rules agree with the plain evaluator, and so does the trace", () => {
   fc.assert(
     fc.property(policies, policies, anyone, requests, (one, other, who, what) => {
       const compiled = compilePolicies(
@@ -94,14 +99,14 @@ test("what is indexed, folded and shared says what the plain evaluator says, and
         { records: noRecords, facts: "any" },
       );
       assert.ok(compiled.ok);
-      const asking = who === null ? null : principal(who);
+      const caller = who === null ? null : principal(who);
       for (const policy of compiled.policies.values()) {
-        bothAgree(policy, asking, what);
-        const asked = { request: what, principal: asking, now };
-        for (const traced of explain(policy, asked, { type: "permit" }).trace) {
+        bothAgree(policy, caller, what);
+        const input = { request: what, principal: caller, now };
+        for (const traced of explain(policy, input, { type: "permit" }).trace) {
           const written = policy.conditionals.find((each) => each.rule === traced.rule);
           assert.ok(written);
-          assert.deepEqual({ met: traced.met, words: traced.reasons }, plain(written, asked.principal, what));
+          assert.deepEqual({ met: traced.met, words: traced.reasons }, plain(written, input.principal, what));
         }
       }
     }),
@@ -109,7 +114,7 @@ test("what is indexed, folded and shared says what the plain evaluator says, and
   );
 });
 
-test("of many rules that one value finds, each is asked", () => {
+test("if one value matches many rules, each of them is evaluated", () => {
   const few = fc.constantFrom("a", "b", "c");
   const found = fc
     .tuple(
@@ -141,7 +146,7 @@ test("of many rules that one value finds, each is asked", () => {
   );
 });
 
-test("a person with thousands of groups or claim values is found by them as by few", () => {
+test("matching works with thousands of groups or claim values as it does with few", () => {
   const rules = Array.from({ length: 200 }, (_, n) => ({
     allow: { and: [{ groups: `g${n}` }, { "claim/x": `v${n}` }, { http_method: "GET" }] },
   }));

@@ -1,4 +1,4 @@
-/** Builds routes, requests and people for policy tests, and asks a policy in one line. */
+/** Builders of routes, requests and users for policy tests, and one-line evaluation of a policy. */
 import assert from "node:assert/strict";
 import { compilePolicies, type Policies } from "../../../src/auth/authorize/compile.ts";
 import { decide } from "../../../src/auth/authorize/decide.ts";
@@ -17,7 +17,7 @@ export const now = 1_000_000 as UnixMs;
 
 const place: SourceLocation = { file: "cardea.yaml", line: 1, column: 1 };
 
-/** A route that says nothing about who may use it. */
+/** A route without any access setting. */
 export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
   return {
     id: "r",
@@ -99,7 +99,7 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
   };
 }
 
-/** A policy whose every key and value stands on a line of its own, in reading order. */
+/** A policy in which every key and value has its own line, in reading order. */
 export function source(ppl: unknown): NonNullable<RouteConfig["policy"]> {
   let line = 0;
   const next = (): SourceLocation => {
@@ -142,7 +142,7 @@ export type Person = Readonly<{
   groups?: readonly string[];
   expiresAt?: number;
   devices?: readonly DeviceCredential[];
-  /** False: the personal data does not open. */
+  /** False: the personal data cannot be decrypted. */
   opens?: boolean;
 }>;
 
@@ -172,14 +172,15 @@ export function principal(person: Person = {}): Principal {
   };
 }
 
-export const nobody: Exclude<ResolvedCaller, { type: "behind" }> = {
+export const anonymous: Exclude<ResolvedCaller, { type: "behind" }> = {
   type: "anonymous",
   why: "no-credential",
   credentialInHeader: false,
 };
 
 /**
- * Compiles routes that have to be right. A `deny` that never fires is taken here: what is asked about is the evaluator.
+ * Compiles valid routes. Unlike a configuration, accepts a `deny` that never fires, because the tests target the
+ * evaluator.
  */
 export function compiled(...routes: readonly RouteConfig[]): Policies {
   const result = compilePolicies(routes, { records: noRecords, facts: "any" });
@@ -194,26 +195,26 @@ export function problemsOf(ppl: unknown): readonly Problem[] {
 }
 
 export type Who = Person | null;
-/** Decides one request on one route. Null asks as nobody. */
-export function ask(
+/** Decides one request on one route. Null is an anonymous caller. */
+export function decideOn(
   on: Partial<RouteConfig>,
   who: Who,
   what: Partial<DecisionRequest> = {},
   { at = now, records = noRecords }: Readonly<{ at?: number; records?: Records }> = {},
 ): Decision {
-  const caller = who === null ? nobody : ({ type: "principal", principal: principal(who) } as const);
+  const caller = who === null ? anonymous : ({ type: "principal", principal: principal(who) } as const);
   const result = compilePolicies([route(on)], { records, facts: "any" });
   assert(result.ok, result.ok ? "" : JSON.stringify(result.problems));
   return decide({ policies: result.policies, routeId: "r", caller, request: request(what), now: at as UnixMs });
 }
 
 /** `permit accept`, `signin user-unauthenticated`, `deny 403 email-unauthorized`. */
-export function brief(decision: Decision): string {
+export function summaryOf(decision: Decision): string {
   const status = decision.type === "deny" ? [String(decision.status)] : [];
   return [decision.type, ...status, ...decision.reasons].join(" ");
 }
 
-/** Asks a policy and gives the answer in brief. */
-export function answer(ppl: unknown, who: Who, what: Partial<DecisionRequest> = {}, when?: number): string {
-  return brief(ask({ policy: source(ppl) }, who, what, when === undefined ? {} : { at: when }));
+/** Decides a request by a policy and summarises the decision. */
+export function outcomeOf(ppl: unknown, who: Who, what: Partial<DecisionRequest> = {}, when?: number): string {
+  return summaryOf(decideOn({ policy: source(ppl) }, who, what, when === undefined ? {} : { at: when }));
 }

@@ -1,6 +1,6 @@
 /**
- * Refresh: what the provider says of a person today is what policy decides by; what it refuses ends; what it does not
- * say changes nothing.
+ * Session refresh: policy decides by the provider's latest claims, a refusal ends the session, and silence changes
+ * nothing.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -54,7 +54,7 @@ async function startRefreshing(t: TestContext): Promise<Readonly<{ world: World;
 const groupsOf = (world: World, user: string): string =>
   [...world.replica.projection.groupsOf(subjectId(world, user))].sort().join(",");
 
-test("a group that the provider adds or takes away is added or gone after the next refresh", async (t) => {
+test("a group that the provider adds or removes changes at the next refresh", async (t) => {
   const { world } = await startRefreshing(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
@@ -67,7 +67,7 @@ test("a group that the provider adds or takes away is added or gone after the ne
   assert.equal((await visitor.request(world.url("app"))).status, 200, "the same session");
 });
 
-test("an operator's removal stays whatever the provider claims at a refresh", async (t) => {
+test("an operator's removal persists, whatever the provider claims at a refresh", async (t) => {
   const { world, runs } = await startRefreshing(t);
   await signIn(world, world.visitor(), "alice");
   const userId = subjectId(world, "alice");
@@ -90,8 +90,8 @@ test("a refused refresh revokes the session, with the reason in the log", async 
   let id = await newest();
   await waitFor("the provider to refuse", async () => {
     const tokens = await world.deps.databroker.tokens(id);
-    if (tokens !== undefined) await world.oidc.revoke(tokens); // a refresh of ours may overtake it
-    // A machine so busy that the epoch was opened again gives the session its grace.
+    if (tokens !== undefined) await world.oidc.revoke(tokens); // a concurrent refresh may win
+    // On a very busy machine a new epoch may have started, which gives the session its grace.
     if (runs.memory.inGrace.has(id)) id = await newest();
     return world.replica.projection.sessionStatus(id).status === "revoked";
   });
@@ -100,7 +100,7 @@ test("a refused refresh revokes the session, with the reason in the log", async 
   assert.equal((await visitor.request(world.url("app"))).status, 302);
 });
 
-test("a provider that is down changes nothing, for as long as it is", async (t) => {
+test("while a provider is down nothing changes", async (t) => {
   const { world, runs } = await startRefreshing(t);
   const visitor = world.visitor();
   await signIn(world, visitor, "alice");
@@ -111,27 +111,27 @@ test("a provider that is down changes nothing, for as long as it is", async (t) 
   assert.equal((await visitor.request(world.url("app"))).status, 200);
 });
 
-// --- the corners, one run at a time
+// --- edge cases, one run at a time
 
 type Bench = Readonly<{
   provider: OddProvider;
   memory: RefreshMemory;
   submitted: Command[];
-  handedOver: Command[];
+  forwarded: Command[];
   vault: Map<SessionId, VaultedTokens>;
-  /** What the broker answers next; by default it carries the command out. */
+  /** The next result of the broker; by default it executes the command. */
   answer: { next: (command: Command) => "done" | "unavailable" | "refused" };
-  /** What the process knows of its epoch. */
+  /** The process's view of its leadership. */
   leads: { now: boolean; epoch: Epoch };
   run(): Promise<void>;
-  /** Lets time pass. */
-  pass(ms: number): void;
+  /** Advances the clock. */
+  advance(ms: number): void;
 }>;
 
 const grace = 60_000;
-/** Of a leader that is never deposed. */
-const sure = {
-  submitToLeader: () => assert.fail("nothing to hand over"),
+/** The context of a leader that is never deposed. */
+const permanentLeader = {
+  submitToLeader: () => assert.fail("unexpected submission to the leader"),
   leads: () => true,
   leadership: { epoch: 1 as Epoch },
   clock: systemClock,
@@ -146,7 +146,7 @@ async function startBench(
   let now = Date.now();
   const vault: Bench["vault"] = new Map();
   const submitted: Command[] = [];
-  const handedOver: Command[] = [];
+  const forwarded: Command[] = [];
   const answer: Bench["answer"] = { next: done };
   const leads = { now: true, epoch: 1 as Epoch };
   const sessions: ActiveSession[] = [];
@@ -182,7 +182,7 @@ async function startBench(
     log: quiet,
   });
 
-  /** As the broker carries it out. */
+  /** Executes a command as the broker does. */
   function perform(command: Command): "done" | "refused" {
     if (!("tokens" in command) || command.type === "createSession") return "done";
     const { sessionId, tokens, tokenVersion } = command;
@@ -200,15 +200,15 @@ async function startBench(
     return "done";
   }
   function answerTo({ commandId, command }: CommandRequest): CommandResult {
-    const said = answer.next(command);
-    if (said === "unavailable") return { type: "unavailable", commandId, message: "", retryAfterMs: 1 };
-    if (said === "refused" || perform(command) === "refused")
+    const result = answer.next(command);
+    if (result === "unavailable") return { type: "unavailable", commandId, message: "", retryAfterMs: 1 };
+    if (result === "refused" || perform(command) === "refused")
       return { type: "refused", commandId, code: "conflict", message: "" };
     return { type: "done", commandId, changed: true, link: undefined as never };
   }
   return {
-    ...{ provider, memory, submitted, handedOver, vault, answer, leads },
-    pass: (ms) => {
+    ...{ provider, memory, submitted, forwarded, vault, answer, leads },
+    advance: (ms) => {
       now += ms;
     },
     run: () =>
@@ -218,7 +218,7 @@ async function startBench(
           return answerTo(request);
         },
         submitToLeader: async (request) => {
-          handedOver.push(request.command);
+          forwarded.push(request.command);
           return answerTo(request);
         },
         projection,
@@ -232,7 +232,7 @@ async function startBench(
   };
 }
 
-/** Without the intents. */
+/** The submitted command types without intents. */
 const types = ({ submitted }: Bench): string[] =>
   submitted.map(({ type }) => type).filter((type) => type !== "startRefresh");
 const intents = ({ submitted }: Bench): number => submitted.filter(({ type }) => type === "startRefresh").length;
@@ -251,7 +251,7 @@ test("a session is refreshed when it is due, and not before", async (t) => {
   await bench.run();
   await bench.run();
   assert.deepEqual(types(bench), []);
-  bench.pass(60_000);
+  bench.advance(60_000);
   await bench.run();
   await bench.run();
   assert.deepEqual(types(bench), ["refreshSession"]);
@@ -261,66 +261,66 @@ test("a session is refreshed when it is due, and not before", async (t) => {
   assert.equal(command.profile.name, "From userinfo");
   assert.equal(bench.vault.get(command.sessionId)?.tokens, command.tokens);
   assert.equal(intents(bench), 1);
-  bench.pass(60_000);
+  bench.advance(60_000);
   await bench.run();
   assert.deepEqual(types(bench), ["refreshSession", "refreshSession"]);
   assert.equal(bench.provider.usedRefreshTokens.size, 2, "each refresh token was used once");
 });
 
-test("new tokens are kept while userinfo is down, and the used-up refresh token is not sent again", async (t) => {
+test("new tokens are stored while userinfo is down, and the used refresh token is not sent again", async (t) => {
   const bench = await startBench(t);
-  bench.pass(60_000);
+  bench.advance(60_000);
   bench.provider.instead = (path) => (path === "/userinfo" ? { status: 503, body: "down" } : undefined);
   for (let i = 0; i < 5; i++) {
     await bench.run();
-    bench.pass(10_000);
+    bench.advance(10_000);
   }
   assert.deepEqual(types(bench), ["keepTokens"]);
   assert.equal(bench.provider.usedRefreshTokens.size, 1);
   bench.provider.instead = () => undefined;
   await bench.run();
   assert.deepEqual(types(bench), ["keepTokens", "refreshSession"]);
-  bench.pass(60_000);
+  bench.advance(60_000);
   await bench.run();
   assert.deepEqual(
     types(bench),
     ["keepTokens", "refreshSession", "refreshSession"],
-    "the kept tokens were the right ones",
+    "the stored tokens are the new ones",
   );
 });
 
-test("new tokens are kept while no broker takes them, and are written when one does", async (t) => {
+test("new tokens are kept in memory while no broker accepts them, and are written once one does", async (t) => {
   const bench = await startBench(t);
-  bench.pass(60_000);
+  bench.advance(60_000);
   bench.answer.next = ({ type }) => (type === "startRefresh" ? "done" : "unavailable");
   await bench.run();
-  bench.pass(10_000);
+  bench.advance(10_000);
   await bench.run();
   assert.equal(bench.provider.usedRefreshTokens.size, 1);
   bench.answer.next = done;
-  bench.pass(10_000);
+  bench.advance(10_000);
   await bench.run();
   assert.deepEqual(types(bench), ["refreshSession", "keepTokens", "keepTokens", "keepTokens", "refreshSession"]);
   assert.equal(bench.provider.usedRefreshTokens.size, 1);
-  const kept = bench.vault.get("session-0" as SessionId)?.tokens.refreshToken;
-  assert.ok(!bench.provider.usedRefreshTokens.has(kept ?? ""));
+  const storedToken = bench.vault.get("session-0" as SessionId)?.tokens.refreshToken;
+  assert.ok(!bench.provider.usedRefreshTokens.has(storedToken ?? ""));
 });
 
-test("kept tokens that have grown too old to ask with are renewed by their own refresh token", async (t) => {
+test("stored tokens whose access token has expired are renewed by their own refresh token", async (t) => {
   const bench = await startBench(t);
-  bench.pass(60_000);
+  bench.advance(60_000);
   bench.provider.instead = (path) => (path === "/userinfo" ? { status: 503, body: "down" } : undefined);
   await bench.run();
   bench.provider.instead = () => undefined;
-  bench.pass(400_000);
+  bench.advance(400_000);
   await bench.run();
   assert.deepEqual(types(bench), ["keepTokens", "refreshSession"]);
   assert.equal(bench.provider.usedRefreshTokens.size, 2);
 });
 
-test("a request that the provider refuses before it looks at the token is sent again later", async (t) => {
+test("a request that the provider refuses before it checks the token is sent again later", async (t) => {
   const bench = await startBench(t);
-  bench.pass(60_000);
+  bench.advance(60_000);
   const before = [
     { status: 400, body: { error: "invalid_client" } },
     { status: 401, headers: { "www-authenticate": "Basic" }, body: { error: "invalid_client" } },
@@ -335,14 +335,14 @@ test("a request that the provider refuses before it looks at the token is sent a
     await bench.run();
     assert.deepEqual(types(bench), ["keepTokens"], JSON.stringify(answer.body));
     bench.provider.instead = () => undefined;
-    bench.pass(10_000);
+    bench.advance(10_000);
     await bench.run();
     assert.deepEqual(types(bench), ["keepTokens", "refreshSession"], "tried again");
-    bench.pass(60_000);
+    bench.advance(60_000);
   }
 });
 
-test("an unknown outcome is never resolved by the same token; the session continues for the grace, and metrics show it", async (t) => {
+test("after an unknown outcome the token is never sent again; the session continues for the grace period, and metrics show it", async (t) => {
   const bench = await startBench(t);
   const unknown = [
     { status: 500, body: { error: "server_error" } },
@@ -351,12 +351,12 @@ test("an unknown outcome is never resolved by the same token; the session contin
   ];
   for (const [index, answer] of unknown.entries()) {
     const each = index === 0 ? bench : await startBench(t);
-    each.pass(60_000);
+    each.advance(60_000);
     each.provider.instead = (path) => (path === "/token" ? answer : undefined);
     await each.run();
     each.provider.instead = () => undefined;
     for (let i = 0; i < 12; i++) {
-      each.pass(10_000);
+      each.advance(10_000);
       await each.run();
     }
     assert.deepEqual(types(each), [], JSON.stringify(answer.body));
@@ -365,7 +365,7 @@ test("an unknown outcome is never resolved by the same token; the session contin
     assert.equal(each.memory.inGrace.size, 1);
     assert.equal(each.memory.counts.get("demo")?.unknown, 1);
   }
-  bench.pass(400_000); // the access token has ended, and the grace too
+  bench.advance(400_000); // the access token and the grace period have expired
   await bench.run();
   assert.deepEqual(bench.submitted.at(-1), {
     type: "revokeSession",
@@ -374,12 +374,12 @@ test("an unknown outcome is never resolved by the same token; the session contin
   });
 });
 
-test("a groups claim that a refresh leaves out, or that only the old ID token has, changes no group; an empty one does", async (t) => {
+test("a groups claim that is absent from a refresh, or only in the old ID token, changes no group; an empty claim does", async (t) => {
   const bench = await startBench(t);
   const groupsAfter = async (claims: object, userinfo: object): Promise<unknown> => {
     bench.provider.claims = { sub: "alice", ...claims };
     bench.provider.userinfo = { sub: "alice", ...userinfo };
-    bench.pass(60_000);
+    bench.advance(60_000);
     await bench.run();
     const command = bench.submitted.at(-1);
     assert.ok(command?.type === "refreshSession");
@@ -390,13 +390,13 @@ test("a groups claim that a refresh leaves out, or that only the old ID token ha
   assert.deepEqual(await groupsAfter({}, { groups: [] }), []);
   assert.deepEqual(await groupsAfter({ groups: ["eng"] }, {}), ["eng"]);
   bench.provider.refreshedIdToken = "without";
-  assert.equal(await groupsAfter({}, {}), null, "the session's old ID token says nothing new");
+  assert.equal(await groupsAfter({}, {}), null, "the session's old ID token is not a new claim");
   assert.deepEqual(await groupsAfter({}, { groups: ["ops"] }), ["ops"]);
 });
 
-test("a leader that finds another's intent does not present the token", async (t) => {
+test("a leader that finds another leader's intent does not present the token", async (t) => {
   const bench = await startBench(t);
-  bench.pass(60_000);
+  bench.advance(60_000);
   const entry = bench.vault.get("session-0" as SessionId) ?? assert.fail();
   const deadline = (Date.now() + 90_000) as UnixMs;
   const presentation = { tokenVersion: 1, epoch: 1 as Epoch, deadline };
@@ -404,43 +404,43 @@ test("a leader that finds another's intent does not present the token", async (t
   bench.leads.epoch = 2 as Epoch;
   await bench.run();
   assert.deepEqual(presentations(bench), []);
-  // The leader of that epoch hands its answer over in time.
+  // The leader of that epoch writes the result in time.
   bench.vault.set("session-0" as SessionId, { ...entry, version: 3, presentation: null });
-  bench.pass(10_000);
+  bench.advance(10_000);
   await bench.run();
   assert.deepEqual(presentations(bench), [1]);
   assert.equal(bench.memory.inGrace.size, 0);
 });
 
-test("a leader that was deposed or paused after its intent sends nothing, and says so in the log", async (t) => {
+test("a leader that is deposed or paused after its intent sends nothing and withdraws the intent", async (t) => {
   for (const happens of ["deposed", "paused"] as const) {
     const bench = await startBench(t);
-    bench.pass(60_000);
+    bench.advance(60_000);
     bench.answer.next = ({ type }) => {
-      if (type !== "startRefresh") return bench.leads.now || bench.handedOver.length > 0 ? "done" : "unavailable";
+      if (type !== "startRefresh") return bench.leads.now || bench.forwarded.length > 0 ? "done" : "unavailable";
       if (happens === "deposed") bench.leads.now = false;
-      else bench.pass(6_000);
+      else bench.advance(6_000);
       return "done";
     };
     await bench.run();
     assert.deepEqual(presentations(bench), [], happens);
     const entry = bench.vault.get("session-0" as SessionId);
     assert.equal(entry?.presentation, null, "the next leader may present it");
-    assert.equal(bench.handedOver.length, happens === "deposed" ? 1 : 0);
+    assert.equal(bench.forwarded.length, happens === "deposed" ? 1 : 0);
   }
 });
 
-test("a leader that is deposed during the call hands the new tokens to the next one", async (t) => {
+test("a leader that is deposed during the call forwards the new tokens to the next one", async (t) => {
   const bench = await startBench(t);
-  bench.pass(60_000);
+  bench.advance(60_000);
   bench.provider.instead = (path) => {
     if (path === "/token") bench.leads.now = false;
     return undefined;
   };
-  bench.answer.next = () => (bench.leads.now || bench.handedOver.length > 0 ? "done" : "unavailable");
+  bench.answer.next = () => (bench.leads.now || bench.forwarded.length > 0 ? "done" : "unavailable");
   await bench.run();
   assert.deepEqual(
-    bench.handedOver.map(({ type }) => type),
+    bench.forwarded.map(({ type }) => type),
     ["keepTokens"],
   );
   const entry = bench.vault.get("session-0" as SessionId) ?? assert.fail();
@@ -448,42 +448,42 @@ test("a leader that is deposed during the call hands the new tokens to the next 
   assert.ok(!bench.provider.usedRefreshTokens.has(entry.tokens.refreshToken ?? ""));
 });
 
-test("an intent that the log refuses, or that it may not have, is followed by no request", async (t) => {
-  for (const said of ["refused", "unavailable"] as const) {
+test("no request follows an intent that the log refuses or may not have recorded", async (t) => {
+  for (const result of ["refused", "unavailable"] as const) {
     const bench = await startBench(t);
-    bench.pass(60_000);
-    bench.answer.next = ({ type }) => (type === "startRefresh" ? said : "done");
+    bench.advance(60_000);
+    bench.answer.next = ({ type }) => (type === "startRefresh" ? result : "done");
     await bench.run();
-    assert.deepEqual(presentations(bench), [], said);
+    assert.deepEqual(presentations(bench), [], result);
     bench.answer.next = done;
-    bench.pass(10_000);
+    bench.advance(10_000);
     await bench.run();
-    assert.deepEqual(presentations(bench), [1], said);
+    assert.deepEqual(presentations(bench), [1], result);
   }
 });
 
-test("an intent of unknown outcome is taken back only where the vault shows that very intent", async (t) => {
-  for (const recorded of ["ours", "of another leader"] as const) {
+test("an intent of unknown outcome is withdrawn only if the vault shows that very intent", async (t) => {
+  for (const recorded of ["own", "of another leader"] as const) {
     const bench = await startBench(t);
-    bench.pass(60_000);
+    bench.advance(60_000);
     const entry = bench.vault.get("session-0" as SessionId) ?? assert.fail();
     bench.answer.next = ({ type }) => (type === "startRefresh" ? "unavailable" : "done");
     await bench.run();
-    assert.deepEqual(types(bench), [], "nothing is written while it is unknown");
+    assert.deepEqual(types(bench), [], "nothing is written while the outcome is unknown");
     const intent = bench.submitted.findLast(({ type }) => type === "startRefresh");
     assert.ok(intent?.type === "startRefresh");
-    const epoch = (recorded === "ours" ? bench.leads.epoch : bench.leads.epoch + 1) as Epoch;
+    const epoch = (recorded === "own" ? bench.leads.epoch : bench.leads.epoch + 1) as Epoch;
     const presentation = { tokenVersion: entry.version, epoch, deadline: intent.deadline };
     bench.vault.set("session-0" as SessionId, { ...entry, version: entry.version + 1, presentation });
     bench.answer.next = done;
-    bench.pass(10_000);
+    bench.advance(10_000);
     await bench.run();
-    assert.deepEqual(types(bench), recorded === "ours" ? ["keepTokens"] : [], recorded);
+    assert.deepEqual(types(bench), recorded === "own" ? ["keepTokens"] : [], recorded);
     assert.deepEqual(presentations(bench), []);
   }
 });
 
-test("a refusal that the provider means ends the session", async (t) => {
+test("a definite refusal of the provider ends the session", async (t) => {
   for (const error of [
     "invalid_grant",
     "access_denied",
@@ -492,7 +492,7 @@ test("a refusal that the provider means ends the session", async (t) => {
     "consent_required",
   ]) {
     const bench = await startBench(t);
-    bench.pass(60_000);
+    bench.advance(60_000);
     bench.provider.instead = (path) => (path === "/token" ? { status: 400, body: { error } } : undefined);
     await bench.run();
     assert.deepEqual(bench.submitted.at(-1), {
@@ -503,10 +503,10 @@ test("a refusal that the provider means ends the session", async (t) => {
   }
 });
 
-test("invalid_grant ends no session whose token an earlier epoch or an older build may have presented", async (t) => {
+test("invalid_grant ends no session whose token an earlier epoch or an older version may have presented", async (t) => {
   for (const obtainedIn of [null, 1 as Epoch]) {
     const bench = await startBench(t);
-    bench.pass(60_000);
+    bench.advance(60_000);
     bench.leads.epoch = 2 as Epoch;
     const entry = bench.vault.get("session-0" as SessionId) ?? assert.fail();
     bench.vault.set("session-0" as SessionId, { ...entry, obtainedIn });
@@ -514,7 +514,7 @@ test("invalid_grant ends no session whose token an earlier epoch or an older bui
       path === "/token" ? { status: 400, body: { error: "invalid_grant" } } : undefined;
     for (let i = 0; i < 5; i++) {
       await bench.run();
-      bench.pass(10_000);
+      bench.advance(10_000);
     }
     assert.deepEqual(types(bench), []);
     assert.deepEqual(presentations(bench), [1]);
@@ -523,27 +523,27 @@ test("invalid_grant ends no session whose token an earlier epoch or an older bui
   }
 });
 
-test("a refresh that answers for somebody else ends the session", async (t) => {
+test("a refresh response for another subject ends the session", async (t) => {
   const bench = await startBench(t);
-  bench.pass(60_000);
+  bench.advance(60_000);
   bench.provider.claims = { sub: "mallory" };
   await bench.run();
   assert.deepEqual(types(bench), ["revokeSession"]);
 });
 
-test("a provider that is down is asked a few times, not once for every session", async (t) => {
+test("a provider that is down receives a few requests, not one for each session", async (t) => {
   const bench = await startBench(t, { sessions: 40 });
-  bench.pass(60_000);
+  bench.advance(60_000);
   bench.provider.instead = () => ({ status: 503, body: "down" });
   const before = bench.provider.count("/token");
   await bench.run();
-  const asked = bench.provider.count("/token") - before;
-  assert.ok(asked >= 3 && asked <= 11, `${asked} times`);
+  const requestCount = bench.provider.count("/token") - before;
+  assert.ok(requestCount >= 3 && requestCount <= 11, `${requestCount} times`);
 });
 
-test("one person whom userinfo refuses does not hold up the others", async (t) => {
+test("a session that userinfo refuses does not delay the others", async (t) => {
   const bench = await startBench(t, { sessions: 20 });
-  bench.pass(60_000);
+  bench.advance(60_000);
   let refusals = 0;
   bench.provider.instead = (path) =>
     path === "/userinfo" && refusals++ % 2 === 0
@@ -554,49 +554,49 @@ test("one person whom userinfo refuses does not hold up the others", async (t) =
   assert.equal(types(bench).filter((type) => type === "keepTokens").length, 10);
 });
 
-test("many sessions are refreshed side by side, within a bound", async (t) => {
+test("sessions are refreshed concurrently, within a bound", async (t) => {
   const bench = await startBench(t, { sessions: 30 });
-  bench.pass(60_000);
+  bench.advance(60_000);
   let now = 0;
-  let most = 0;
+  let concurrentMax = 0;
   bench.provider.instead = async (path) => {
     if (path !== "/token") return undefined;
-    most = Math.max(most, ++now);
+    concurrentMax = Math.max(concurrentMax, ++now);
     await new Promise((resolve) => setTimeout(resolve, 10));
     now--;
     return undefined;
   };
   await bench.run();
   assert.equal(types(bench).length, 30);
-  assert.ok(most > 1 && most <= 8, `${most} at once`);
+  assert.ok(concurrentMax > 1 && concurrentMax <= 8, `${concurrentMax} at once`);
 });
 
-test("sessions that are over, denied, or without a refresh token are left alone", async (t) => {
+test("sessions that are expired, revoked or without a refresh token are skipped", async (t) => {
   const over = await startBench(t, { session: { expiresAt: 1 as UnixMs } });
   const denied = await startBench(t, { standing: () => "revoked" });
   const bare = await startBench(t);
   const tokens = bare.vault.get("session-0" as SessionId) ?? assert.fail();
   bare.vault.set("session-0" as SessionId, { ...tokens, tokens: { ...tokens.tokens, refreshToken: null } });
   for (const bench of [over, denied, bare]) {
-    bench.pass(60_000);
+    bench.advance(60_000);
     await bench.run();
     assert.equal(bench.provider.usedRefreshTokens.size, 0);
     assert.deepEqual(types(bench), []);
   }
 });
 
-test("a run goes through so many sessions and no more, and the next one goes on from there", async (t) => {
+test("a run visits a bounded number of sessions, and the next run continues from there", async (t) => {
   const bench = await startBench(t);
-  bench.pass(60_000);
+  bench.advance(60_000);
   const [due] = [...bench.vault.keys()];
   const over = { status: "active", sessionId: "over", expiresAt: 1 };
   const sessions = [
     ...Array.from({ length: 45_000 }, () => over),
     { status: "active", sessionId: due, expiresAt: 9e15, refreshedAt: 0 },
   ];
-  let asked = 0;
+  let requestCount = 0;
   const countRefresh: OidcClient["refresh"] = async (tokens) => {
-    asked++;
+    requestCount++;
     return { type: "tokens", tokens, problem: null };
   };
   const refresh = createRefresh({
@@ -617,17 +617,17 @@ test("a run goes through so many sessions and no more, and the next one goes on 
     now: Date.now() as UnixMs,
     tokens: async (id: SessionId) => bench.vault.get(id),
     signal: new AbortController().signal,
-    ...sure,
+    ...permanentLeader,
   };
   for (const expected of [0, 0, 1, 1, 1, 2]) {
-    await refresh({ ...context, now: (Date.now() + 60_000 * (asked + 1)) as UnixMs });
-    assert.equal(asked, expected);
+    await refresh({ ...context, now: (Date.now() + 60_000 * (requestCount + 1)) as UnixMs });
+    assert.equal(requestCount, expected);
   }
 });
 
-test("a failure that is not the provider's fails the run", async (t) => {
+test("an error that is not the provider's fails the run", async (t) => {
   const bench = await startBench(t);
-  bench.pass(60_000);
+  bench.advance(60_000);
   const broken = createRefresh({
     providerOf: () => ({ ...bench.provider.client, refresh: () => Promise.reject(new TypeError("a bug")) }),
     groupsFromClaim: null,
@@ -646,7 +646,7 @@ test("a failure that is not the provider's fails the run", async (t) => {
     now: Date.now() as UnixMs,
     tokens: async () => bench.vault.get("session-0" as SessionId),
     signal: new AbortController().signal,
-    ...sure,
+    ...permanentLeader,
   };
   await assert.rejects(broken(context), TypeError);
 });

@@ -1,4 +1,7 @@
-/** What travels through the browser and the provider: sealed, for one browser, for half an hour. */
+/**
+ * Sign-in state that travels through the browser and the provider: sealed, bound to one browser, valid for half an
+ * hour.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { isProgrammaticRedirect } from "../../../../src/auth/authenticate/context.ts";
@@ -28,7 +31,7 @@ const request: SignInRequest = {
 };
 const secrets = { nonce: "n".repeat(43), verifier: "v".repeat(43) };
 
-test("a state opens for the browser that began, with all that was put in", async () => {
+test("a state opens only for the browser that started, with its full content", async () => {
   const sealed = await sealState(box, { ...secrets, request }, browser);
   assert.deepEqual(await openState(box, sealed, browser), { type: "ours", state: { ...secrets, request } });
   const callbackUri = new URL("https://app.example.com/.pomerium/callback/");
@@ -37,13 +40,13 @@ test("a state opens for the browser that began, with all that was put in", async
   assert.deepEqual(opened, { type: "ours", state: { ...secrets, request: programmatic } });
 });
 
-test("nothing of it can be read on the way", async () => {
+test("a state cannot be read on the way", async () => {
   const sealed = await sealState(box, { ...secrets, request }, browser);
   const readable = sealed.split(".").map((part) => Buffer.from(part, "base64url").toString("latin1"));
   for (const part of [sealed, ...readable]) assert.ok(!/app\.example\.com|vvvv|nnnn/.test(part));
 });
 
-test("another browser learns where to begin again, and none of the secrets", async () => {
+test("another browser learns where to start again, and none of the secrets", async () => {
   const sealed = await sealState(box, { ...secrets, request }, browser);
   for (const other of [undefined, "", "c".repeat(32)]) {
     assert.deepEqual(await openState(box, sealed, other), { type: "of-another-browser", request });
@@ -89,7 +92,7 @@ test("an address too long for a state loses its query, then its path, and the st
   assert.equal(await at(new URL(`https://app.example.com/${long}${long}${long}?a=1`)), "https://app.example.com/");
 });
 
-test("our own cookies are bound to their host wherever browsers allow it", () => {
+test("cookies of the proxy are bound to their host wherever browsers allow it", () => {
   const https = new URL("https://app.example.com");
   const http = new URL("http://app.localhost:8080");
   assert.equal(ownCookie("_pomerium", "nonce", https), "__Host-_pomerium_nonce");
@@ -99,7 +102,7 @@ test("our own cookies are bound to their host wherever browsers allow it", () =>
   assert.equal(ownCookie("__Host-id", "nonce", http), "id_nonce");
 });
 
-test("only a person at a browser is sent to sign in", () => {
+test("only browser navigations are redirected to sign-in", () => {
   const at = (headers: Record<string, string>, more: { method?: string; query?: string } = {}): boolean =>
     isRedirectable({ method: "GET", query: "", headers, ...more });
   const html = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
@@ -111,7 +114,7 @@ test("only a person at a browser is sent to sign in", () => {
   assert.ok(at({ ...mozilla, accept: "*/*" }));
   assert.ok(at({ accept: "*/*", "sec-fetch-mode": "navigate" }));
   assert.ok(at({ accept: html, "sec-fetch-mode": "navigate" }));
-  assert.ok(at({ ...mozilla, accept: "image/png" }), "none of what we have");
+  assert.ok(at({ ...mozilla, accept: "image/png" }), "an Accept without any type that is available");
   assert.ok(at({ ...mozilla, accept: "nonsense" }));
   assert.ok(at({ accept: "text/html;q=0.5, application/json;q=0.4" }));
   assert.ok(!at({ accept: html, "sec-fetch-mode": "cors" }));
@@ -125,20 +128,20 @@ test("only a person at a browser is sent to sign in", () => {
   assert.ok(!at({ ...mozilla, "content-type": "application/grpc-web+proto" }));
   assert.ok(!at({ ...mozilla, authorization: "Pomerium abc" }));
   assert.ok(!at({ ...mozilla, authorization: "bearer pomerium-abc" }));
-  assert.ok(at({ ...mozilla, authorization: "Basic abc" }), "an application's own");
+  assert.ok(at({ ...mozilla, authorization: "Basic abc" }), "the application's own credential");
   assert.ok(!at({ ...mozilla, "x-pomerium-authorization": "abc" }));
   assert.ok(!at(mozilla, { query: "a=1&pomerium_session=abc" }));
   assert.ok(at(mozilla, { query: "not_pomerium_session=abc" }));
 });
 
-test("a request that a page of another site made is recognised", () => {
+test("a request from a page of another site is recognised", () => {
   const origin = "https://app.example.com";
   const from = (headers: Record<string, string>): boolean => isFromElsewhere(headers, origin);
-  assert.ok(!from({}), "no browser");
+  assert.ok(!from({}), "not a browser");
   assert.ok(!from({ "sec-fetch-site": "same-origin" }));
-  assert.ok(!from({ "sec-fetch-site": "none" }), "typed");
+  assert.ok(!from({ "sec-fetch-site": "none" }), "a typed address");
   assert.ok(from({ "sec-fetch-site": "cross-site" }));
-  assert.ok(from({ "sec-fetch-site": "same-site" }), "a sibling is another site's");
+  assert.ok(from({ "sec-fetch-site": "same-site" }), "a sibling host counts as another site");
   assert.ok(from({ "sec-fetch-site": "cross-site", origin }), "Fetch Metadata cannot be forged by a page");
   assert.ok(!from({ origin }));
   assert.ok(from({ origin: "null" }));
@@ -148,7 +151,7 @@ test("a request that a page of another site made is recognised", () => {
   assert.ok(from({ referer: "nonsense" }));
 });
 
-test("a programmatic redirect is a listed host exactly, and in clear only on this machine", () => {
+test("a programmatic redirect must be exactly a listed host, and unencrypted only on the loopback", () => {
   const allowed = (url: string, hosts = ["localhost", "cli.example.com"]): boolean =>
     isProgrammaticRedirect(new URL(url), hosts);
   assert.ok(allowed("http://localhost:4000/x"));
@@ -156,7 +159,7 @@ test("a programmatic redirect is a listed host exactly, and in clear only on thi
   assert.ok(allowed("http://127.8.8.8/"));
   assert.ok(allowed("http://[::1]:4000/"));
   assert.ok(allowed("https://cli.example.com/done"));
-  assert.ok(!allowed("http://cli.example.com/done"), "in clear");
+  assert.ok(!allowed("http://cli.example.com/done"), "unencrypted");
   assert.ok(!allowed("https://evil.cli.example.com/"), "below a listed host");
   assert.ok(!allowed("https://example.com/"));
   assert.ok(!allowed("https://localhost.evil.example/"));

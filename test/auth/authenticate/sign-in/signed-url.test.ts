@@ -1,4 +1,4 @@
-/** Signed URLs: Pomerium's form to the letter, and what is refused. */
+/** Signed URLs: compatible with Pomerium's format, and which ones are refused. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { checkSignedUrl, parameter, signUrl } from "../../../../src/auth/authenticate/sign-in/signed-url.ts";
@@ -6,10 +6,10 @@ import { checkSignedUrl, parameter, signUrl } from "../../../../src/auth/authent
 const key = Buffer.from("test-key");
 const now = 1_574_117_851;
 
-test("the check vector of Pomerium comes out exactly", () => {
+test("Pomerium's test vector is reproduced exactly", () => {
   const signed = signUrl(new URL("https://pomerium.io"), key, now);
   assert.equal(
-    signed.href.replace("pomerium.io/?", "pomerium.io?"), // an empty path and a root path are one to the URL standard
+    signed.href.replace("pomerium.io/?", "pomerium.io?"), // the URL standard adds the root path
     "https://pomerium.io?pomerium_expiry=1574118151&pomerium_issued=1574117851&pomerium_signature=XtvM-Y-oPvoGGV2Q5G0vrQ_CgNeYhVyTG5dHIqLsBOU%3D",
   );
   assert.equal(checkSignedUrl(signed, [key], now), "valid");
@@ -30,7 +30,7 @@ test("the query is sorted bytewise and escaped as Go does it", () => {
   assert.equal(checkSignedUrl(signed, [key], now), "valid");
 });
 
-test("a signed URL is good for five minutes, and for a minute of clocks that differ on both sides", () => {
+test("a signed URL is valid for five minutes, plus a minute of clock skew on both sides", () => {
   assert.equal(checkSignedUrl(page(), [key], now + 300), "valid");
   assert.equal(checkSignedUrl(page(), [key], now + 360), "valid");
   assert.equal(checkSignedUrl(page(), [key], now + 361), "expired");
@@ -40,8 +40,8 @@ test("a signed URL is good for five minutes, and for a minute of clocks that dif
 
 const changes: Readonly<Record<string, (url: URL) => void>> = {
   "another value": (url) => url.searchParams.set(parameter.redirectUri, "https://evil.example/"),
-  "a parameter more": (url) => url.searchParams.set(parameter.programmatic, "true"),
-  "a parameter less": (url) => url.searchParams.delete(parameter.redirectUri),
+  "an extra parameter": (url) => url.searchParams.set(parameter.programmatic, "true"),
+  "a missing parameter": (url) => url.searchParams.delete(parameter.redirectUri),
   "a doubled parameter": (url) => url.searchParams.append(parameter.redirectUri, "https://evil.example/"),
   "a doubled parameter with the same value": (url) =>
     url.searchParams.append(parameter.redirectUri, url.searchParams.get(parameter.redirectUri) ?? ""),
@@ -62,21 +62,21 @@ const changes: Readonly<Record<string, (url: URL) => void>> = {
   },
 };
 for (const [what, change] of Object.entries(changes)) {
-  test(`${what} spoils the signature`, () => {
+  test(`${what} invalidates the signature`, () => {
     const url = page();
     change(url);
     assert.equal(checkSignedUrl(url, [key], now), "bad signature");
   });
 }
 
-test("the order of the parameters and the spelling of a value do not matter, what they say does", () => {
+test("the order of parameters and the encoding of values do not affect the signature", () => {
   const url = page();
   const shuffled = new URL(`${url.origin}${url.pathname}?${[...url.search.slice(1).split("&")].reverse().join("&")}`);
   assert.equal(checkSignedUrl(shuffled, [key], now), "valid");
   assert.equal(checkSignedUrl(new URL(url.href.replace("app.example.com", "app%2eexample.com")), [key], now), "valid");
 });
 
-test("unsigned, half signed and oddly signed URLs are told apart from bad ones", () => {
+test("unsigned and incompletely signed URLs are distinguished from wrongly signed ones", () => {
   assert.equal(checkSignedUrl(new URL("https://auth.example.com/"), [key], now), "unsigned");
   for (const name of [parameter.signature, parameter.issued, parameter.expiry]) {
     const url = page();
@@ -90,13 +90,13 @@ test("unsigned, half signed and oddly signed URLs are told apart from bad ones",
   }
 });
 
-test("another key is refused; during a rotation the previous one is still good", () => {
+test("another key is refused; during a rotation the previous key is still accepted", () => {
   const other = Buffer.from("other-key");
   assert.equal(checkSignedUrl(page(), [other], now), "bad signature");
   assert.equal(checkSignedUrl(page(), [other, key], now), "valid");
 });
 
-test("signing again replaces what was signed before", () => {
+test("signing again replaces the previous signature", () => {
   const again = signUrl(page(), key, now + 100);
   assert.equal(again.searchParams.getAll(parameter.signature).length, 1);
   assert.equal(again.searchParams.get(parameter.issued), String(now + 100));

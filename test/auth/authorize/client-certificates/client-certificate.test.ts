@@ -1,7 +1,7 @@
-/** Client certificates in policy: pins, names, and a name that tries to be two. */
+/** Client certificates in policy: fingerprints, names, and a name that tries to pass as two. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { answer, problemsOf } from "../support.ts";
+import { outcomeOf, problemsOf } from "../support.ts";
 
 /** Names: alice@example.com, laptop.example.com, other.example.com, spiffe://example.com/alice. */
 const alice = `-----BEGIN CERTIFICATE-----
@@ -17,7 +17,7 @@ b20vYWxpY2UwCgYIKoZIzj0EAwIDSAAwRQIgWo4JVf3h6XOYCITdibdWvjuQehkg
 H1WZAIODNGo8jKcCIQCutC9u7TOhVzPDdZTf/gfhL9vjE5q4ykQObE+BhFOAMA==
 -----END CERTIFICATE-----
 `;
-/** Its one name is the URI `http://x/, email:alice@example.com`. */
+/** Its only name is the URI `http://x/, email:alice@example.com`. */
 const mallory = `-----BEGIN CERTIFICATE-----
 MIIBeDCCAR6gAwIBAgIUdF0AxFhXyy3li3yseQXqWbRk/1owCgYIKoZIzj0EAwIw
 EjEQMA4GA1UEAwwHbWFsbG9yeTAgFw0yNjExMjUwMTA3NDhaGA8yMTI2MTEwMTAx
@@ -36,8 +36,8 @@ const other = "0".repeat(64);
 const ok = "permit client-certificate-ok";
 const no = "deny 403 client-certificate-unauthorized";
 
-const asked = (data: unknown, leafPem = alice, valid = true) =>
-  answer({ allow: { and: [{ client_certificate: data }] } }, null, {
+const outcomeWith = (data: unknown, leafPem = alice, valid = true) =>
+  outcomeOf({ allow: { and: [{ client_certificate: data }] } }, null, {
     clientCertificate: { presented: true, valid, leafPem },
   });
 
@@ -58,25 +58,25 @@ const cases: readonly (readonly [unknown, string])[] = [
   [{ fingerprint, san_dns: "desktop.example.com" }, no],
 ];
 for (const [data, expect] of cases) {
-  test(`client_certificate ${JSON.stringify(data)} answers ${expect}`, () => assert.equal(asked(data), expect));
+  test(`client_certificate ${JSON.stringify(data)} gives ${expect}`, () => assert.equal(outcomeWith(data), expect));
 }
 
-test("a certificate that the listener did not verify matches nothing, its own fingerprint included", () => {
-  assert.equal(asked({ fingerprint }, alice, false), no);
-  assert.equal(asked({ san_email: "alice@example.com" }, alice, false), no);
+test("a certificate that the listener did not verify matches nothing, not even its own fingerprint", () => {
+  assert.equal(outcomeWith({ fingerprint }, alice, false), no);
+  assert.equal(outcomeWith({ san_email: "alice@example.com" }, alice, false), no);
 });
 
-test("without a certificate, or with one that cannot be read, nothing matches", () => {
-  assert.equal(answer({ allow: { and: [{ client_certificate: { fingerprint } }] } }, null), no);
-  assert.equal(asked({ fingerprint }, "not a certificate"), no);
+test("without a certificate, or with an invalid one, nothing matches", () => {
+  assert.equal(outcomeOf({ allow: { and: [{ client_certificate: { fingerprint } }] } }, null), no);
+  assert.equal(outcomeWith({ fingerprint }, "not a certificate"), no);
 });
 
-test("a name that holds a comma does not become a second name", () => {
-  assert.equal(asked({ san_email: "alice@example.com" }, mallory), no);
-  assert.equal(asked({ san_uri: "http://x/, email:alice@example.com" }, mallory), ok);
+test("a name that contains a comma does not count as two names", () => {
+  assert.equal(outcomeWith({ san_email: "alice@example.com" }, mallory), no);
+  assert.equal(outcomeWith({ san_uri: "http://x/, email:alice@example.com" }, mallory), ok);
 });
 
-test("a certificate matcher that says nothing, or something unknown, is refused", () => {
+test("an empty or unknown certificate matcher is refused", () => {
   for (const data of [
     null,
     "x",

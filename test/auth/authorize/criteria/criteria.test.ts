@@ -1,17 +1,17 @@
-/** What each criterion and each operator means: every permit with its deny beside it. */
+/** The meaning of each criterion and operator: every permit with its deny beside it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compilePolicies } from "../../../../src/auth/authorize/compile.ts";
 import type { DecisionRequest } from "../../../../src/auth/authorize/decision.ts";
-import { answer, type Person, route, type Who } from "../support.ts";
+import { outcomeOf, type Person, route, type Who } from "../support.ts";
 
 type Case = Readonly<{ criterion: object; who?: Who; what?: Partial<DecisionRequest>; expect: string }>;
 
 function table(name: string, cases: readonly Case[]): void {
   for (const { criterion, who, what, expect } of cases) {
-    const asking = who === null ? "nobody" : JSON.stringify(who ?? what ?? {});
-    test(`${name}: ${JSON.stringify(criterion)} for ${asking} answers ${expect}`, () => {
-      assert.equal(answer({ allow: { and: [criterion] } }, who === undefined ? {} : who, what), expect);
+    const caller = who === null ? "an anonymous caller" : JSON.stringify(who ?? what ?? {});
+    test(`${name}: ${JSON.stringify(criterion)} for ${caller} gives ${expect}`, () => {
+      assert.equal(outcomeOf({ allow: { and: [criterion] } }, who === undefined ? {} : who, what), expect);
     });
   }
 }
@@ -58,7 +58,7 @@ table("e-mail, with every text operator", [
   { criterion: { email: { not_in: ["b@x"] } }, who: null, expect: signIn },
 ]);
 
-table("domain is what stands between the first @ and the next", [
+table("the domain is the part between the first @ and the next", [
   { criterion: { domain: "example.com" }, who: alice, expect: "permit domain-ok" },
   {
     criterion: { domain: { is: "example.com" } },
@@ -116,7 +116,7 @@ const claims: Person = {
     none: [],
   },
 };
-table("claims are compared as what they are, by exact name first, then as a path", [
+table("claims are compared with their type, by exact name first, then as a path", [
   { criterion: { "claim/dept": "eng" }, who: claims, expect: "permit claim-ok" },
   { criterion: { "claim/dept": "sales" }, who: claims, expect: "deny 403 claim-unauthorized" },
   { criterion: { "claim/teams": "b" }, who: claims, expect: "permit claim-ok" },
@@ -241,15 +241,15 @@ for (const [name, what, expect] of [
   ["a valid certificate passes", certificate(true, true), "permit accept"],
   ["an invalid certificate is refused with 495", certificate(true, false), "deny 495 invalid-client-certificate"],
   ["no certificate is refused with 495", certificate(false, false), "deny 495 client-certificate-required"],
-  ["a listener that asks for none is refused with 495", {}, "deny 495 client-certificate-required"],
+  ["a listener that requests no certificate is refused with 495", {}, "deny 495 client-certificate-required"],
 ] as const) {
   test(`deny invalid_client_certificate: ${name}`, () => {
     const policy = { allow: { or: [{ accept: true }] }, deny: { or: [{ invalid_client_certificate: true }] } };
-    assert.equal(answer(policy, null, what), expect);
+    assert.equal(outcomeOf(policy, null, what), expect);
   });
 }
 
-test("a principal whose personal data does not open is asked to sign in, whatever the criterion", () => {
+test("a principal whose personal data cannot be decrypted must sign in, whatever the criterion", () => {
   const criteria = [
     { authenticated_user: true },
     { user: { not: "x" } },
@@ -259,12 +259,12 @@ test("a principal whose personal data does not open is asked to sign in, whateve
     { "claim/a": { exclude: "b" } },
   ];
   for (const criterion of criteria) {
-    assert.equal(answer({ allow: { and: [criterion] } }, { opens: false, groups: ["eng"] }), signIn);
-    assert.equal(answer({ allow: { not: [criterion] } }, { opens: false, groups: ["eng"] }), signIn);
+    assert.equal(outcomeOf({ allow: { and: [criterion] } }, { opens: false, groups: ["eng"] }), signIn);
+    assert.equal(outcomeOf({ allow: { not: [criterion] } }, { opens: false, groups: ["eng"] }), signIn);
   }
 });
 
-test("a rule about certificates where nobody is asked for one is warned of", () => {
+test("a rule about certificates on a listener that requests none causes a warning", () => {
   const ppl = { allow: { or: [{ accept: true }] }, deny: { or: [{ invalid_client_certificate: true }] } };
   const place = { file: "cardea.yaml", line: 1, column: 1 };
   const warned = (clientCa: string | null): number => {

@@ -1,51 +1,51 @@
-/** Devices, tools and external records: every permit with its deny beside it. */
+/** Criteria on devices, tools and external records: every permit with its deny beside it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { DecisionRequest } from "../../../../src/auth/authorize/decision.ts";
 import { type DataRecord, type RecordKey, RecordSet } from "../../../../src/auth/authorize/records/records.ts";
-import { answer, ask, brief, source, type Who } from "../support.ts";
+import { decideOn, outcomeOf, source, summaryOf, type Who } from "../support.ts";
 
 const key = { id: "d1", typeId: "any", approvedBy: "admin" };
 const fresh = { id: "d2", typeId: "enclave_only", approvedBy: null };
-const someone = (...devices: (typeof key | typeof fresh)[]): Who => ({ devices });
+const personWith = (...devices: (typeof key | typeof fresh)[]): Who => ({ devices });
 
 const devices: readonly (readonly [object, Who, string])[] = [
-  [{ device: { type: "any" } }, someone(key), "permit device-ok"],
-  [{ device: {} }, someone(key), "permit device-ok"],
-  [{ device: {} }, someone(), "deny 401 device-unauthenticated"],
-  [{ device: {} }, someone(fresh), "deny 401 device-unauthenticated"],
-  [{ device: { type: "enclave_only" } }, someone(key, fresh), "permit device-ok"],
-  [{ device: { is: "d1" } }, someone(key), "permit device-ok"],
-  [{ device: { is: "d9" } }, someone(key), "deny 450 device-unauthorized"],
-  [{ device: { is: "d2" } }, someone(key, fresh), "deny 450 device-unauthorized"],
-  [{ device: { approved: true } }, someone(key), "permit device-ok"],
-  [{ device: { approved: true, type: "enclave_only" } }, someone(fresh), "deny 450 device-unauthorized"],
-  [{ device: { approved: false, type: "enclave_only" } }, someone(fresh), "permit device-ok"],
-  [{ device: { approved: false } }, someone(key), "deny 450 device-unauthorized"],
-  [{ device: { approved: 0 } }, someone(key), "deny 450 device-unauthorized"],
-  [{ device: { approved: false } }, someone(), "deny 401 device-unauthenticated"],
+  [{ device: { type: "any" } }, personWith(key), "permit device-ok"],
+  [{ device: {} }, personWith(key), "permit device-ok"],
+  [{ device: {} }, personWith(), "deny 401 device-unauthenticated"],
+  [{ device: {} }, personWith(fresh), "deny 401 device-unauthenticated"],
+  [{ device: { type: "enclave_only" } }, personWith(key, fresh), "permit device-ok"],
+  [{ device: { is: "d1" } }, personWith(key), "permit device-ok"],
+  [{ device: { is: "d9" } }, personWith(key), "deny 450 device-unauthorized"],
+  [{ device: { is: "d2" } }, personWith(key, fresh), "deny 450 device-unauthorized"],
+  [{ device: { approved: true } }, personWith(key), "permit device-ok"],
+  [{ device: { approved: true, type: "enclave_only" } }, personWith(fresh), "deny 450 device-unauthorized"],
+  [{ device: { approved: false, type: "enclave_only" } }, personWith(fresh), "permit device-ok"],
+  [{ device: { approved: false } }, personWith(key), "deny 450 device-unauthorized"],
+  [{ device: { approved: 0 } }, personWith(key), "deny 450 device-unauthorized"],
+  [{ device: { approved: false } }, personWith(), "deny 401 device-unauthenticated"],
   [{ device: { approved: false } }, null, "signin user-unauthenticated"],
   [{ device: { type: "any" } }, null, "signin user-unauthenticated"],
 ];
 for (const [criterion, who, expect] of devices) {
-  test(`${JSON.stringify(criterion)} for ${JSON.stringify(who)} answers ${expect}`, () => {
-    assert.equal(answer({ allow: { and: [criterion] } }, who), expect);
+  test(`${JSON.stringify(criterion)} for ${JSON.stringify(who)} gives ${expect}`, () => {
+    assert.equal(outcomeOf({ allow: { and: [criterion] } }, who), expect);
   });
 }
 
-test("somebody without a device is asked for the type that the policy wants, and a deny rule may want one too", () => {
-  const wants = (ppl: unknown): unknown => {
-    const decision = ask({ policy: source(ppl) }, {});
+test("a user without a device must present the type that the policy requires, and a deny rule may require one too", () => {
+  const requiredDevice = (ppl: unknown): unknown => {
+    const decision = decideOn({ policy: source(ppl) }, {});
     return decision.type === "deny" && [decision.status, decision.deviceType];
   };
-  assert.deepEqual(wants({ allow: { and: [{ device: { type: "enclave_only" } }] } }), [401, "enclave_only"]);
-  assert.deepEqual(wants({ allow: { or: [{ accept: 1 }] }, deny: { not: [{ device: {} }] } }), [401, "any"]);
-  assert.deepEqual(wants({ allow: { or: [{ reject: 1 }] } }), [403, null]);
+  assert.deepEqual(requiredDevice({ allow: { and: [{ device: { type: "enclave_only" } }] } }), [401, "enclave_only"]);
+  assert.deepEqual(requiredDevice({ allow: { or: [{ accept: 1 }] }, deny: { not: [{ device: {} }] } }), [401, "any"]);
+  assert.deepEqual(requiredDevice({ allow: { or: [{ reject: 1 }] } }), [403, null]);
 });
 
-test("a decision reads the devices of the types that were asked about, and no others", () => {
+test("a decision reads only devices of the types that the policy names", () => {
   const on = { policy: source({ allow: { and: [{ device: {} }, { groups: "eng" }] } }) };
-  const { facts, reads } = ask(on, { devices: [key, fresh] });
+  const { facts, reads } = decideOn(on, { devices: [key, fresh] });
   assert.deepEqual([facts.devices, facts.groups], [["d1"], ["eng"]]);
   assert(reads.includes("device:d1") && !reads.includes("device:d2"));
 });
@@ -58,8 +58,8 @@ const calls: readonly (readonly [object, DecisionRequest["mcp"], string])[] = [
   [{ mcp_tool: "query" }, null, "deny 403 mcp-not-a-tool-call"],
 ];
 for (const [criterion, mcp, expect] of calls) {
-  test(`${JSON.stringify(criterion)} of ${JSON.stringify(mcp)} answers ${expect}`, () => {
-    assert.equal(answer({ allow: { and: [criterion] } }, null, { mcp: mcp ?? null }), expect);
+  test(`${JSON.stringify(criterion)} of ${JSON.stringify(mcp)} gives ${expect}`, () => {
+    assert.equal(outcomeOf({ allow: { and: [criterion] } }, null, { mcp: mcp ?? null }), expect);
   });
 }
 
@@ -111,18 +111,24 @@ const records: readonly (readonly [object, boolean])[] = [
 for (const [data, holds] of records) {
   test(`record ${JSON.stringify(data)} ${holds ? "holds" : "does not hold"}`, () => {
     const on = { policy: source({ allow: { and: [{ record: { type: "hr", ...data } }] } }) };
-    assert.equal(brief(ask(on, {}, {}, { records: hr })), holds ? "permit record-ok" : "deny 403 record-unauthorized");
-    assert.equal(brief(ask(on, null, {}, { records: hr })), "signin user-unauthenticated");
+    assert.equal(
+      summaryOf(decideOn(on, {}, {}, { records: hr })),
+      holds ? "permit record-ok" : "deny 403 record-unauthorized",
+    );
+    assert.equal(summaryOf(decideOn(on, null, {}, { records: hr })), "signin user-unauthenticated");
   });
 }
 
-test("somebody without a record is known to have none", () => {
+test("a user without a record is known to have none", () => {
   const on = { policy: source({ allow: { and: [{ record: { type: "hr", exists: false } }] } }) };
-  assert.equal(brief(ask(on, { email: "bob@example.com" }, {}, { records: hr })), "permit record-ok");
-  assert.equal(brief(ask(on, { email: "" }, {}, { records: set("user.email", { id: "" }) })), "permit record-ok");
+  assert.equal(summaryOf(decideOn(on, { email: "bob@example.com" }, {}, { records: hr })), "permit record-ok");
+  assert.equal(
+    summaryOf(decideOn(on, { email: "" }, {}, { records: set("user.email", { id: "" }) })),
+    "permit record-ok",
+  );
 });
 
-test("addresses find their own record, then that of the narrowest range", () => {
+test("an address matches its own record, then the record of the narrowest range", () => {
   const ranges = set(
     "request.ip",
     { $index: { cidr: "10.0.0.0/8" }, country: "A" },
@@ -133,7 +139,7 @@ test("addresses find their own record, then that of the narrowest range", () => 
   );
   const country = (ip: string, is: string): string => {
     const on = { policy: source({ allow: { and: [{ record: { type: "hr", field: "country", is } }] } }) };
-    return brief(ask(on, null, { ip }, { records: ranges }));
+    return summaryOf(decideOn(on, null, { ip }, { records: ranges }));
   };
   for (const [ip, is] of [
     ["10.9.9.9", "A"],
@@ -149,9 +155,9 @@ test("addresses find their own record, then that of the narrowest range", () => 
   assert.equal(country("", "A"), "deny 403 record-unauthorized");
 });
 
-test("a data set that was never read permits nobody, in whatever form it is asked about", () => {
+test("a data set that was never read permits no request, in any form of the criterion", () => {
   const unread = new Map([["hr", new RecordSet("hr", "request.ip")]]);
-  const on = (ppl: unknown): string => brief(ask({ policy: source(ppl) }, {}, {}, { records: unread }));
+  const on = (ppl: unknown): string => summaryOf(decideOn({ policy: source(ppl) }, {}, {}, { records: unread }));
   const record = { record: { type: "hr", exists: true } };
   const unavailable = "deny 503 record-unavailable";
   assert.equal(on({ allow: { and: [record] } }), unavailable);
@@ -162,7 +168,7 @@ test("a data set that was never read permits nobody, in whatever form it is aske
   assert.equal(on({ allow: { and: [record] }, deny: { or: [{ accept: 1 }] } }), "deny 403 accept");
 });
 
-test("data that is too old is forgotten, and new data takes the place of the old as a whole", () => {
+test("expired data is cleared, and new data replaces the old as a whole", () => {
   const made = new RecordSet("hr", "user.email");
   assert.equal(made.known, false);
   made.replace([{ id: "a" }]);

@@ -1,9 +1,9 @@
-/** Criteria about the moment: what holds when, in which zone, and until when the answer is good. */
+/** Criteria on time: when they hold, in which zone, and until when a decision is valid. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decide } from "../../../../src/auth/authorize/decide.ts";
 import type { UnixMs } from "../../../../src/events/index.ts";
-import { answer, ask, brief, compiled, nobody, request, route, source } from "../support.ts";
+import { anonymous, compiled, decideOn, outcomeOf, request, route, source, summaryOf } from "../support.ts";
 
 const at = (text: string): number => Temporal.Instant.from(text).epochMilliseconds;
 
@@ -46,7 +46,7 @@ const cases: readonly Case[] = [
   [{ time_of_day: { timezone: "America/New_York", after: "17:00" } }, "2026-07-01T21:30:00Z", true],
   [{ time_of_day: { timezone: "America/New_York", after: "17:00" } }, "2026-12-01T21:30:00Z", false],
   [{ time_of_day: { timezone: "Brazil/East", after: "17:00" } }, "2026-07-01T20:30:00Z", true],
-  // At night, in two pieces or not at all: a day ends at midnight.
+  // A night needs two criteria, because a day ends at midnight.
   [{ time_of_day: { timezone: "UTC", after: "22:00", before: "6:00" } }, "2026-11-26T23:00:00Z", false],
 ];
 for (const [criterion, moment, holds] of cases) {
@@ -54,13 +54,13 @@ for (const [criterion, moment, holds] of cases) {
     const [name = ""] = Object.keys(criterion);
     const word = `${name.replaceAll("_", "-")}-${holds ? "ok" : "unauthorized"}`;
     assert.equal(
-      answer({ allow: { and: [criterion] } }, null, {}, at(moment)),
+      outcomeOf({ allow: { and: [criterion] } }, null, {}, at(moment)),
       holds ? `permit ${word}` : `deny 403 ${word}`,
     );
   });
 }
 
-test("an answer says until when it is good, and it changes exactly then", () => {
+test("a decision states until when it is valid, and it changes exactly then", () => {
   const stories: readonly (readonly [object, string, readonly string[]])[] = [
     [
       { date: { after: "2026-03-01", before: "2026-04-01" } },
@@ -71,16 +71,16 @@ test("an answer says until when it is good, and it changes exactly then", () => 
     [
       { time_of_day: { timezone: "Europe/Berlin", after: "9:00", before: "17:00" } },
       "2026-10-24T12:00:00Z",
-      // The clock is set back in the night to the 25th.
+      // Daylight saving time ends in the night to the 25th.
       ["2026-10-24T15:00:00Z", "2026-10-25T08:00:00.001Z", "2026-10-25T16:00:00Z"],
     ],
-    // 2:30 comes twice, at 00:30 and at 01:30 UTC.
+    // 2:30 occurs twice, at 00:30 and at 01:30 UTC.
     [
       { time_of_day: { timezone: "Europe/Berlin", after: "2:30" } },
       "2026-10-24T22:30:00Z",
       ["2026-10-25T00:30:00.001Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00.001Z", "2026-10-25T23:00:00Z"],
     ],
-    // 2:30 never comes: the clock goes from 2:00 to 3:00.
+    // 2:30 does not occur: the clock goes from 2:00 to 3:00.
     [
       { time_of_day: { timezone: "Europe/Berlin", after: "2:30" } },
       "2026-03-29T00:30:00Z",
@@ -91,17 +91,17 @@ test("an answer says until when it is good, and it changes exactly then", () => 
     const policy = source({ allow: { and: [criterion] } });
     const seen: string[] = [];
     let moment = at(start);
-    let before = brief(ask({ policy }, null, {}, { at: moment }));
+    let before = summaryOf(decideOn({ policy }, null, {}, { at: moment }));
     while (seen.length < changes.length) {
-      const { until } = ask({ policy }, null, {}, { at: moment });
+      const { until } = decideOn({ policy }, null, {}, { at: moment });
       assert(until !== null && until > moment);
       assert.equal(
-        brief(ask({ policy }, null, {}, { at: until - 1 })),
+        summaryOf(decideOn({ policy }, null, {}, { at: until - 1 })),
         before,
-        "nothing changes before the time that was told",
+        "nothing changes before the stated time",
       );
       moment = until;
-      const after = brief(ask({ policy }, null, {}, { at: moment }));
+      const after = summaryOf(decideOn({ policy }, null, {}, { at: moment }));
       if (after !== before) seen.push(Temporal.Instant.fromEpochMilliseconds(moment).toString());
       before = after;
     }
@@ -109,11 +109,11 @@ test("an answer says until when it is good, and it changes exactly then", () => 
   }
 });
 
-test("one compiled policy answers for any moment, in whatever order it is asked", () => {
+test("one compiled policy decides for any moment, in any order", () => {
   const time = { time_of_day: { timezone: "Europe/Berlin", after: "9:00", before: "17:00" } };
   const policies = compiled(route({ policy: source({ allow: { and: [time, { day_of_week: "mon-fri" }] } }) }));
-  const ask = (moment: string): string =>
-    decide({ policies, routeId: "r", caller: nobody, request: request(), now: at(moment) as UnixMs }).type;
+  const decideOn = (moment: string): string =>
+    decide({ policies, routeId: "r", caller: anonymous, request: request(), now: at(moment) as UnixMs }).type;
   const moments = [
     ["2026-11-26T12:00:00Z", "permit"],
     ["2026-11-26T12:00:01Z", "permit"],
@@ -124,13 +124,16 @@ test("one compiled policy answers for any moment, in whatever order it is asked"
     ["2026-11-26T12:00:00Z", "permit"],
     ["2027-11-26T12:00:00Z", "permit"],
   ] as const;
-  for (const [moment, expect] of moments) assert.equal(ask(moment), expect, moment);
+  for (const [moment, expect] of moments) assert.equal(decideOn(moment), expect, moment);
 });
 
-test("what is over never changes again, and a session's end comes before a later bound", () => {
+test("an expired criterion never changes again, and a session's expiry precedes a later bound", () => {
   const on = { policy: source({ allow: { and: [{ date: { before: "2026-01-01" } }, { authenticated_user: true }] } }) };
-  assert.equal(ask(on, null, {}, { at: at("2026-06-01T00:00:00Z") }).until, null);
+  assert.equal(decideOn(on, null, {}, { at: at("2026-06-01T00:00:00Z") }).until, null);
   const noon = at("2025-06-01T12:00:00Z");
-  assert.equal(ask(on, { expiresAt: noon + 5 }, {}, { at: noon }).until, noon + 5);
-  assert.equal(ask(on, { expiresAt: at("2027-01-01T00:00:00Z") }, {}, { at: noon }).until, at("2026-01-01T00:00:00Z"));
+  assert.equal(decideOn(on, { expiresAt: noon + 5 }, {}, { at: noon }).until, noon + 5);
+  assert.equal(
+    decideOn(on, { expiresAt: at("2027-01-01T00:00:00Z") }, {}, { at: noon }).until,
+    at("2026-01-01T00:00:00Z"),
+  );
 });

@@ -1,4 +1,4 @@
-/** Data sets from real files and a real HTTP server: bounds, what is kept when a reading fails, and what is said. */
+/** Data sets from real files and a real HTTP server: bounds, what remains after a failed read, and what is logged. */
 import assert from "node:assert/strict";
 import { rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -41,41 +41,41 @@ function source(parts: Partial<DataSource>): DataSource {
   };
 }
 
-/** Keeps one source; what is said and changed is collected. */
-function keep(of: DataSource, clock: { now: number } = { now: 0 }) {
+/** Starts a loader for one source and collects its log lines and changes. */
+function startLoader(of: DataSource, clock: { now: number } = { now: 0 }) {
   const sets = recordSetsOf([of]);
-  const said: string[] = [];
+  const logged: string[] = [];
   const changed: string[] = [];
-  const say = (facts: object, message: string): void => void said.push(`${message} ${JSON.stringify(facts)}`);
+  const log = (facts: object, message: string): void => void logged.push(`${message} ${JSON.stringify(facts)}`);
   const loader = startRecordLoader({
     sources: [of],
     sets,
     fetch,
     monotonic: () => clock.now,
     onChange: (type) => void changed.push(type),
-    log: { info: say, warn: say },
+    log: { info: log, warn: log },
   });
   const set = sets.get("hr") ?? assert.fail();
-  return { loader, set, said, changed };
+  return { loader, set, logged, changed };
 }
 
-test("a file is read again and again, and what it says takes the place of what it said", async () => {
+test("a file is read periodically, and its new content replaces the old", async () => {
   const path = join(folder.path, "changing.json");
   writeFileSync(path, JSON.stringify([{ id: "a", n: 1 }]));
-  const { loader, set, changed, said } = keep(source({ from: { type: "file", path } }));
+  const { loader, set, changed, logged } = startLoader(source({ from: { type: "file", path } }));
   await loader.firstAttempts;
   assert.deepEqual(set.find("a"), { id: "a", n: 1 });
   writeFileSync(path, JSON.stringify([{ id: "b" }]));
   await waitFor("the new content", () => set.find("b") !== undefined);
   assert.equal(set.find("a"), undefined);
   await loader.stop();
-  assert.deepEqual([changed, said], [["hr", "hr"], []]); // reading the same again is no change
+  assert.deepEqual([changed, logged], [["hr", "hr"], []]); // reading equal content is not a change
 });
 
-test("what was read last is kept while the file is broken or gone; the failure and its end are said once", async () => {
+test("the last good data is kept while the file is invalid or missing; the failure and its end are logged once", async () => {
   const path = join(folder.path, "breaking.csv");
   writeFileSync(path, "id,team\na,blue\n");
-  const { loader, set, said } = keep(source({ from: { type: "file", path } }));
+  const { loader, set, logged } = startLoader(source({ from: { type: "file", path } }));
   await loader.firstAttempts;
   for (const content of [
     "id,team\na\n",
@@ -86,46 +86,49 @@ test("what was read last is kept while the file is broken or gone; the failure a
   ]) {
     if (content === undefined) rmSync(path);
     else writeFileSync(path, content);
-    await waitFor("the failure", () => said.length > 0);
+    await waitFor("the failure", () => logged.length > 0);
     assert.deepEqual(set.find("a"), { id: "a", team: "blue" });
   }
   writeFileSync(path, "id,team\na,red\n");
   await waitFor("the repaired content", () => set.find("a")?.["team"] === "red");
-  await waitFor("the end of the failure", () => said.length === 2);
+  await waitFor("the end of the failure", () => logged.length === 2);
   await loader.stop();
   assert.match(
-    said[0] ?? "",
+    logged[0] ?? "",
     /cannot read a data source; keeping the data that was read last .*"problem":"record 1 has 1 fields, not 2"/,
   );
-  assert.match(said[1] ?? "", /data source can be read again/);
+  assert.match(logged[1] ?? "", /data source can be read again/);
 });
 
-test("data that is too old is forgotten, and a change is told", async () => {
+test("data that is too old is cleared and reported as a change", async () => {
   const path = join(folder.path, "old.json");
   writeFileSync(path, JSON.stringify([{ id: "a" }]));
   const clock = { now: 0 };
-  const { loader, set, changed, said } = keep(source({ from: { type: "file", path }, maxAgeMs: 1_000 }), clock);
+  const { loader, set, changed, logged } = startLoader(
+    source({ from: { type: "file", path }, maxAgeMs: 1_000 }),
+    clock,
+  );
   await loader.firstAttempts;
   rmSync(path);
-  await waitFor("the failure", () => said.length === 1);
+  await waitFor("the failure", () => logged.length === 1);
   assert.equal(set.known, true);
   clock.now = 1_001;
-  await waitFor("the data to be forgotten", () => !set.known);
+  await waitFor("the data to be cleared", () => !set.known);
   assert.deepEqual(changed, ["hr", "hr"]);
   writeFileSync(path, JSON.stringify([{ id: "a" }]));
-  await waitFor("the data to be there", () => set.known);
+  await waitFor("the data to be read again", () => set.known);
   await loader.stop();
 });
 
-test("a URL is asked with its headers; another status, a body without end and a silent server change nothing", async () => {
+test("a URL is requested with its headers; an error status, an endless body and a silent server change nothing", async () => {
   const answer: { status: number; type: string; body: string | "endless" | "silent" } = {
     status: 200,
     type: "application/json",
     body: '[{"id":"a"}]',
   };
-  const asked: (string | undefined)[] = [];
+  const authorizations: (string | undefined)[] = [];
   const server = createServer((req, res) => {
-    asked.push(req.headers["authorization"]);
+    authorizations.push(req.headers["authorization"]);
     if (answer.body === "silent") return;
     res.writeHead(answer.status, { "content-type": answer.type, location: "/elsewhere" });
     if (answer.body !== "endless") return void res.end(answer.body);
@@ -142,7 +145,7 @@ test("a URL is asked with its headers; another status, a body without end and a 
   const read = async (parts: Partial<DataSource> = {}): Promise<string | undefined> =>
     (await readRecordsOnce({ sources: [{ ...of, ...parts }], sets, fetch }, new AbortController().signal)).get("hr");
   assert.equal(await read(), undefined);
-  assert.deepEqual([sets.get("hr")?.find("a"), asked], [{ id: "a" }, ["Bearer t"]]);
+  assert.deepEqual([sets.get("hr")?.find("a"), authorizations], [{ id: "a" }, ["Bearer t"]]);
   for (const [change, parts, problem] of [
     [{ status: 500 }, {}, /^answered 500$/],
     [{ status: 302 }, {}, /^answered 302$/],
@@ -160,10 +163,12 @@ test("a URL is asked with its headers; another status, a body without end and a 
   assert.deepEqual(sets.get("hr")?.find("b"), { id: "b", x: "1" });
   server.closeAllConnections();
   server.close();
-  await waitFor("the closed server", async () => ((await read()) ?? "").startsWith("cannot be read: E"));
+  await waitFor("the request to the closed server to fail", async () =>
+    ((await read()) ?? "").startsWith("cannot be read: E"),
+  );
 });
 
-test("a reload makes data no younger: what was adopted is forgotten when it is too old", async () => {
+test("a reload does not make data younger: adopted data is cleared when it is too old", async () => {
   const of = source({ maxAgeMs: 1_000 });
   const before = recordSetsOf([of]).get("hr") ?? assert.fail();
   before.replace([{ id: "a" }]);
@@ -179,12 +184,12 @@ test("a reload makes data no younger: what was adopted is forgotten when it is t
   await loader.firstAttempts;
   assert.equal(set.known, true);
   clock.now = 1_001;
-  await waitFor("the data to be forgotten", () => !set.known);
+  await waitFor("the data to be cleared", () => !set.known);
   await loader.stop();
   assert.deepEqual(changed, ["hr"]);
 });
 
-test("what is no file, and what is no text, is refused; no content stands in what is said", async () => {
+test("paths that are not files and content that is not text are refused, and no content is logged", async () => {
   const problem = async (parts: Partial<DataSource>): Promise<string | undefined> => {
     const of = source(parts);
     const sets = recordSetsOf([of]);
@@ -202,16 +207,18 @@ test("what is no file, and what is no text, is refused; no content stands in wha
   }
 });
 
-test("content that is too much for its reader is refused like any other", async () => {
+test("content that exceeds the limits of the parser is refused", async () => {
   const path = join(folder.path, "quotes.csv");
   writeFileSync(path, `id,x\na,"${'""'.repeat(10_000_000)}"\n`);
-  const { loader, set, said } = keep(source({ from: { type: "file", path }, bytesMax: 50_000_000, everyMs: 60_000 }));
+  const { loader, set, logged } = startLoader(
+    source({ from: { type: "file", path }, bytesMax: 50_000_000, everyMs: 60_000 }),
+  );
   await loader.firstAttempts;
   await loader.stop();
-  assert.equal(set.known ? 0 : said.length, set.known ? 0 : 1);
+  assert.equal(set.known ? 0 : logged.length, set.known ? 0 : 1);
 });
 
-test("a field of many megabytes is read like any other", () => {
+test("a field of many megabytes is parsed", () => {
   const long = "y".repeat(20_000_000);
   for (const text of [`id,x\na,"${long}"\n`, `id,x\na,${long}\n`]) {
     const content = parseRecordContent(text, { format: "csv", recordsMax: 3 });

@@ -1,4 +1,4 @@
-/** SSH criteria, on real keys and certificates that ssh-keygen made. */
+/** SSH criteria, on real keys and certificates created by ssh-keygen. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -9,7 +9,7 @@ import {
   readUserCertificate,
 } from "../../../../../src/auth/authorize/criteria/eval-only/ssh-keys.ts";
 import { TemporaryFolder } from "../../../../support/child.ts";
-import { answer, ask, source, type Who } from "../../support.ts";
+import { decideOn, outcomeOf, source, type Who } from "../../support.ts";
 
 const folder = new TemporaryFolder("ssh-criteria");
 after(() => folder[Symbol.dispose]());
@@ -31,7 +31,7 @@ for (const [name, ...kind] of [
 ] as const)
   keygen(...kind, "-N", "", "-C", `${name}@test`, "-f", path(name));
 
-/** Signs the user's key; the certificate's name is returned. */
+/** Signs the user's key. @returns the file name of the certificate */
 function certify(ca: string, as: string, ...options: string[]): string {
   execFileSync("cp", [path("user.pub"), path(`${as}.pub`)]);
   keygen("-s", path(ca), "-I", "id", ...options, path(`${as}.pub`));
@@ -42,86 +42,89 @@ const validity = ["-V", "20260601000000Z:20260701000000Z"];
 const login = (username: string, key: string | null = null) => ({
   ssh: { username, publicKey: key === null ? null : wire(key) },
 });
-const asked = (criterion: object, what: object, who: Who = null, when = moment): string =>
-  answer({ allow: { and: [criterion] } }, who, what, when);
+const outcomeWith = (criterion: object, what: object, who: Who = null, when = moment): string =>
+  outcomeOf({ allow: { and: [criterion] } }, who, what, when);
 const keyOk = "permit ssh-publickey-ok";
 const keyNo = "deny 403 ssh-publickey-unauthorized";
 const nameOk = "permit ssh-username-ok";
 const nameNo = "deny 403 ssh-username-unauthorized";
 
-test("the user name asked for is compared as a text, and whatever is no login has an empty one", () => {
-  assert.equal(asked({ ssh_username: "root" }, login("root")), nameOk);
-  assert.equal(asked({ ssh_username: { in: ["a", "b"] } }, login("root")), nameNo);
-  assert.equal(asked({ ssh_username: "root" }, {}), nameNo);
+test("the requested user name is compared as text, and a request that is no login has an empty one", () => {
+  assert.equal(outcomeWith({ ssh_username: "root" }, login("root")), nameOk);
+  assert.equal(outcomeWith({ ssh_username: { in: ["a", "b"] } }, login("root")), nameNo);
+  assert.equal(outcomeWith({ ssh_username: "root" }, {}), nameNo);
 });
 
-test("the user name may have to be one's own: of the e-mail address or of a claim", () => {
+test("a policy can require the user name to match the user's e-mail address or a claim", () => {
   const alice: Who = {
     expiresAt: moment + 1,
     email: "alice@example.com",
     claims: { logins: ["al", "root"], level: [5] },
   };
-  assert.equal(asked({ ssh_username_matches_email: true }, login("alice"), alice), nameOk);
-  assert.equal(asked({ ssh_username_matches_email: true }, login("bob"), alice), nameNo);
-  assert.equal(asked({ ssh_username_matches_email: true }, login(""), { expiresAt: moment + 1, email: "" }), nameNo);
+  assert.equal(outcomeWith({ ssh_username_matches_email: true }, login("alice"), alice), nameOk);
+  assert.equal(outcomeWith({ ssh_username_matches_email: true }, login("bob"), alice), nameNo);
   assert.equal(
-    asked({ ssh_username_matches_email: true }, {}, { expiresAt: moment + 1, email: "@example.com" }),
+    outcomeWith({ ssh_username_matches_email: true }, login(""), { expiresAt: moment + 1, email: "" }),
     nameNo,
   );
-  assert.equal(asked({ ssh_username_matches_email: true }, login("alice")), "signin user-unauthenticated");
-  assert.equal(asked({ ssh_username_matches_claim: "logins" }, login("root"), alice), nameOk);
-  assert.equal(asked({ ssh_username_matches_claim: "logins" }, login("bob"), alice), nameNo);
-  assert.equal(asked({ ssh_username_matches_claim: "level" }, login("5"), alice), nameNo);
-  assert.equal(asked({ ssh_username_matches_claim: "logins" }, login("root")), "signin user-unauthenticated");
+  assert.equal(
+    outcomeWith({ ssh_username_matches_email: true }, {}, { expiresAt: moment + 1, email: "@example.com" }),
+    nameNo,
+  );
+  assert.equal(outcomeWith({ ssh_username_matches_email: true }, login("alice")), "signin user-unauthenticated");
+  assert.equal(outcomeWith({ ssh_username_matches_claim: "logins" }, login("root"), alice), nameOk);
+  assert.equal(outcomeWith({ ssh_username_matches_claim: "logins" }, login("bob"), alice), nameNo);
+  assert.equal(outcomeWith({ ssh_username_matches_claim: "level" }, login("5"), alice), nameNo);
+  assert.equal(outcomeWith({ ssh_username_matches_claim: "logins" }, login("root")), "signin user-unauthenticated");
 });
 
-test("a key is compared by what it is: options, comments and line endings do not count", () => {
+test("keys are compared by their key data; options, comments and line endings do not count", () => {
   const key = line("user.pub");
   for (const data of [key, [line("other.pub"), key], `# mine\n\nno-pty ${key.replace("user@test", "")}\r\n`]) {
-    assert.equal(asked({ ssh_publickey: data }, login("root", "user.pub")), keyOk, JSON.stringify(data));
-    assert.equal(asked({ ssh_publickey: data }, login("root", "ca-rsa.pub")), keyNo);
-    assert.equal(asked({ ssh_publickey: data }, login("root")), keyNo);
-    assert.equal(asked({ ssh_publickey: data }, {}), keyNo);
+    assert.equal(outcomeWith({ ssh_publickey: data }, login("root", "user.pub")), keyOk, JSON.stringify(data));
+    assert.equal(outcomeWith({ ssh_publickey: data }, login("root", "ca-rsa.pub")), keyNo);
+    assert.equal(outcomeWith({ ssh_publickey: data }, login("root")), keyNo);
+    assert.equal(outcomeWith({ ssh_publickey: data }, {}), keyNo);
   }
 });
 
 for (const ca of ["ca-ed25519", "ca-p256", "ca-p384", "ca-p521", "ca-rsa"]) {
-  test(`a certificate of ${ca} opens for its names, in its time, and for that authority alone`, () => {
+  test(`a certificate of ${ca} is accepted only for its names, within its validity and for that authority`, () => {
     const certificate = certify(ca, `of-${ca}`, "-n", "root,deploy", ...validity);
     const criterion = { ssh_ca: [line(`${ca}.pub`)] };
-    assert.equal(asked(criterion, login("root", certificate)), keyOk);
-    assert.equal(asked(criterion, login("deploy", certificate)), keyOk);
-    assert.equal(asked(criterion, login("mallory", certificate)), keyNo);
-    assert.equal(asked(criterion, login("", certificate)), keyNo);
+    assert.equal(outcomeWith(criterion, login("root", certificate)), keyOk);
+    assert.equal(outcomeWith(criterion, login("deploy", certificate)), keyOk);
+    assert.equal(outcomeWith(criterion, login("mallory", certificate)), keyNo);
+    assert.equal(outcomeWith(criterion, login("", certificate)), keyNo);
     const other = ca === "ca-p256" ? "ca-p384" : "ca-p256";
-    assert.equal(asked({ ssh_ca: line(`${other}.pub`) }, login("root", certificate)), keyNo);
+    assert.equal(outcomeWith({ ssh_ca: line(`${other}.pub`) }, login("root", certificate)), keyNo);
     const edges = [Date.UTC(2026, 5, 1) - 1, Date.UTC(2026, 5, 1), Date.UTC(2026, 6, 1) - 1, Date.UTC(2026, 6, 1)];
     assert.deepEqual(
-      edges.map((when) => asked(criterion, login("root", certificate), null, when)),
+      edges.map((when) => outcomeWith(criterion, login("root", certificate), null, when)),
       [keyNo, keyOk, keyOk, keyNo],
     );
   });
 }
 
-test("the end of a certificate is when its decision has to be made again", () => {
+test("a decision expires with the certificate", () => {
   const certificate = certify("ca-ed25519", "bounded", "-n", "root", ...validity);
   const on = { policy: source({ allow: { and: [{ ssh_ca: line("ca-ed25519.pub") }] } }) };
-  const until = (at: number): number | null => ask(on, null, login("root", certificate), { at }).until;
+  const until = (at: number): number | null => decideOn(on, null, login("root", certificate), { at }).until;
   assert.equal(until(Date.UTC(2026, 4, 1)), Date.UTC(2026, 5, 1));
   assert.equal(until(moment), Date.UTC(2026, 6, 1));
   assert.equal(until(Date.UTC(2026, 7, 1)), null);
 });
 
-test("a plain key, a host certificate, one for nobody, and one with an unknown critical option are no user certificates", () => {
+test("a plain key, a host certificate, one without names and one with an unknown critical option are not user certificates", () => {
   const criterion = { ssh_ca: line("ca-ed25519.pub") };
   const host = certify("ca-ed25519", "host", "-h", "-n", "root", ...validity);
-  const forNobody = certify("ca-ed25519", "for-nobody", ...validity);
+  const withoutNames = certify("ca-ed25519", "no-names", ...validity);
   const forced = certify("ca-ed25519", "forced", "-n", "root", "-O", "critical:new@example.com=x", ...validity);
-  for (const key of ["user.pub", host, forNobody, forced])
-    assert.equal(asked(criterion, login("root", key)), keyNo, key);
+  for (const key of ["user.pub", host, withoutNames, forced])
+    assert.equal(outcomeWith(criterion, login("root", key)), keyNo, key);
 });
 
-test("a certificate for some addresses is for no others", () => {
+test("a certificate that is limited to some addresses is refused from others", () => {
   const certificate = certify(
     "ca-ed25519",
     "addressed",
@@ -132,11 +135,11 @@ test("a certificate for some addresses is for no others", () => {
     ...validity,
   );
   const criterion = { ssh_ca: line("ca-ed25519.pub") };
-  assert.equal(asked(criterion, { ...login("root", certificate), ip: "192.0.2.9" }), keyOk);
-  assert.equal(asked(criterion, { ...login("root", certificate), ip: "198.51.100.9" }), keyNo);
+  assert.equal(outcomeWith(criterion, { ...login("root", certificate), ip: "192.0.2.9" }), keyOk);
+  assert.equal(outcomeWith(criterion, { ...login("root", certificate), ip: "198.51.100.9" }), keyNo);
 });
 
-test("no byte of a certificate can be changed", () => {
+test("changing any byte of a certificate invalidates it", () => {
   const bytes = Buffer.from(wire(certify("ca-p256", "changed", "-n", "root", ...validity)), "base64");
   const authority = wire("ca-p256.pub");
   assert.equal(readUserCertificate(bytes.toString("base64"))?.authority, authority);
