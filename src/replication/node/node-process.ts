@@ -171,6 +171,8 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
   let timer: NodeJS.Timeout | undefined;
   let waits = 0;
   let started = false;
+  /** The goodbye is being sent. Its retries keep the process alive, which may have nothing else left to wait for. */
+  let leaving = false;
   let stopped = false;
 
   function moment(): Moment {
@@ -220,7 +222,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
         clearTimeout(timer);
         if (effect.at === Number.POSITIVE_INFINITY) return;
         timer = setTimeout(wake, Math.max(0, Math.ceil(effect.at - clock.monotonic())));
-        timer.unref();
+        if (!leaving) timer.unref();
         return;
       case "read":
         return void ask(effect.id, (signal) => read(effect, signal)).then((answer) => {
@@ -270,6 +272,8 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
         awaited.delete(effect.id);
         return;
       case "left":
+        leaving = false;
+        timer?.unref();
         left.resolve(effect.taken);
         return;
       case "rebuilding":
@@ -462,6 +466,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     drain: () => feed({ type: "draining", at: moment() }),
     goodbye() {
       if (stopped) return Promise.resolve(false);
+      leaving = true;
       feed({ type: "leaving", at: moment() });
       return left.promise;
     },

@@ -1,8 +1,10 @@
 /** Replica process: a whole node against fake brokers and a local fan-out, in real time. */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { afterEach, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
 import {
   type BootId,
   clusterStream,
@@ -719,4 +721,24 @@ test("an unknown event is dropped with its lost suffix", async () => {
   brokers.failOver({ keep: 5, epoch: 2 });
   await ready(node);
   assert.equal(node.projection.degraded, undefined);
+});
+
+test("a node whose brokers are away retries its goodbye before its process ends", async () => {
+  const at = (path: string): string => JSON.stringify(new URL(`../../../src/${path}`, import.meta.url).href);
+  const program = `
+    import { randomBytes } from "node:crypto";
+    import { parseNodeId } from ${at("events/index.ts")};
+    import { BrokerUnavailableError, startReplica, systemClock } from ${at("replication/index.ts")};
+    const away = async () => { throw new BrokerUnavailableError("connection refused"); };
+    const [debug, info, warn, error] = Array(4).fill(() => {});
+    const node = startReplica({
+      name: parseNodeId("node-1"), role: "proxy", region: "r1", version: "1", configHash: () => "c", cluster: "c1",
+      secret: new Uint8Array(32), databroker: { lease: away, read: away, submit: away }, fanout: null,
+      clock: systemClock, randomBytes, logger: { debug, info, warn, error }, windowMs: () => 10_000, dataDir: null,
+    });
+    console.log("accepted:", await node.goodbye());
+    await node.stop();
+  `;
+  const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", program]);
+  assert.equal(stdout, "accepted: false\n");
 });

@@ -21,7 +21,7 @@ const backoff: Backoff = { first: 500, max: 30_000 };
 const spreadMs = 1_000;
 const answerMsMax = 15_000;
 const batchMax = 256;
-/** As many as tightenings.ts remembers. */
+/** Two losses in a row fit: tightenings.ts remembers at most 16,384 denials. */
 const pendingMax = 32_768;
 const never = Number.POSITIVE_INFINITY;
 
