@@ -1,7 +1,4 @@
-/**
- * Audit over a real NATS server: what is recorded arrives, once and in order, whatever happens to the server and its
- * stream.
- */
+/** Audit over a real NATS server: records arrive once and in order, whatever happens to the server and its stream. */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
 import { type TestContext, test } from "node:test";
@@ -109,12 +106,12 @@ async function startBench(t: TestContext): Promise<Bench> {
   };
 }
 
-/** Everything that a feed shows, as it comes. */
+/** All records and cursors of a feed, in order of arrival. */
 function watchAll(feed: Feed): Readonly<{ of(node: string): AuditRecord[]; cursors: string[] }> {
   const watcher = feed.watch({ newest: 1_000 });
   const seen: AuditRecord[] = [];
   const cursors: string[] = [];
-  const take = (): void => {
+  const drain = (): void => {
     for (;;) {
       const { entries, missed } = watcher.read(500);
       assert.equal(missed, false);
@@ -125,7 +122,7 @@ function watchAll(feed: Feed): Readonly<{ of(node: string): AuditRecord[]; curso
   };
   return {
     of(node) {
-      take();
+      drain();
       return seen.filter((record) => record.node === node);
     },
     cursors,
@@ -147,10 +144,10 @@ test("records of several nodes arrive in a feed, each node's in order", async (t
     await waitFor(`the records of ${node}`, () => feed.of(node).length === 300);
     assert.deepEqual(numbers(feed.of(node)), range(1, 300));
   }
-  assert.equal(new Set(feed.cursors).size, feed.cursors.length, "no cursor twice");
+  assert.equal(new Set(feed.cursors).size, feed.cursors.length, "every cursor is unique");
 });
 
-test("without a connection nothing piles up in the client, and the batch arrives once NATS is back", async (t) => {
+test("without a connection the client queues nothing, and the batch arrives once NATS is back", async (t) => {
   const bench = await startBench(t);
   const connection = await bench.connection();
   const who = { node: "node-a" as NodeId, boot: "boot-a" as BootId };
@@ -161,7 +158,7 @@ test("without a connection nothing piles up in the client, and the batch arrives
   const batchWith = (seq: number) => batchOf({ kind: "decision", seq, ...decision("/", who) });
   await sink.write(batchWith(1));
   await bench.nats.kill();
-  await waitFor("the sink to find the connection lost", async () => {
+  await waitFor("the sink to notice the lost connection", async () => {
     const error: unknown = await sink.write(batchWith(2)).catch((caught: unknown) => caught);
     return error instanceof Error && "code" in error && error.code === "ERR_AUDIT_SINK_DISCONNECTED";
   });
@@ -177,7 +174,7 @@ test("without a connection nothing piles up in the client, and the batch arrives
   );
 });
 
-test("a batch that is offered again is kept once, and one for each of a great many records comes through", async (t) => {
+test("a batch that is written again is stored once, and a large batch arrives in several messages", async (t) => {
   const bench = await startBench(t);
   const sink = await bench.sink("node-a", "boot-a");
   const batch = range(1, 1_000).map(
@@ -190,29 +187,29 @@ test("a batch that is offered again is kept once, and one for each of a great ma
   await sink.write(batchOf(...batch));
   const manager = await jetstreamManager(await bench.connection());
   const before = await manager.streams.info(auditStreamName(cluster));
-  assert.ok(before.state.messages > 1, "cut into several messages");
+  assert.ok(before.state.messages > 1, "split into several messages");
   await sink.write(batchOf(...batch));
   const after = await manager.streams.info(auditStreamName(cluster));
   assert.equal(after.state.messages, before.state.messages);
   const feed = watchAll(await bench.feed());
-  await waitFor("all of them", () => feed.of("node-a").length >= 1_000);
+  await waitFor("all records", () => feed.of("node-a").length >= 1_000);
   assert.deepEqual(numbers(feed.of("node-a")), range(1, 1_000));
 });
 
-/** What a client without any secret hears on the audit subjects. */
+/** What a client without any secret receives on the audit subjects. */
 async function overhear(bench: Bench) {
   const connection = await bench.connection();
-  const heard: Readonly<{ subject: string; data: Uint8Array; headers: MsgHdrs | undefined }>[] = [];
+  const messages: Readonly<{ subject: string; data: Uint8Array; headers: MsgHdrs | undefined }>[] = [];
   connection.subscribe(`audit.${cluster}.>`, {
     callback: (_error, { subject, data, headers }) => {
-      if (headers?.has(proofHeader)) heard.push({ subject, data: Uint8Array.from(data), headers });
+      if (headers?.has(proofHeader)) messages.push({ subject, data: Uint8Array.from(data), headers });
     },
   });
   await connection.flush();
   const client = jetstream(connection);
   return {
-    heard,
-    /** Publishes with headers of one's choice, under no message id. */
+    messages,
+    /** Publishes with any headers, and without a message id unless they contain one. */
     async publish(subject: string, data: Uint8Array, names: Readonly<Record<string, string>> = {}) {
       const all = headers();
       for (const [name, value] of Object.entries(names)) all.set(name, value);
@@ -229,41 +226,41 @@ const one = (seq: number, more: Partial<DecisionRecord> = {}): AuditRecord => ({
 const proofOf = (of: Readonly<{ headers: MsgHdrs | undefined }>): Record<string, string> =>
   Object.fromEntries([proofHeader, proofTagHeader].map((name) => [name, of.headers?.get(name) ?? ""]));
 
-test("a stranger forges, changes, hides and replays: the feed shows none of it, counts it, and shows every genuine record", async (t) => {
+test("forged, altered and replayed records of a client without the secret are counted, and the feed shows only genuine ones", async (t) => {
   const bench = await startBench(t);
   const { feed, counts } = await bench.following();
   const watched = watchAll(feed);
-  const stranger = await overhear(bench);
+  const outsider = await overhear(bench);
   const sink = await bench.sink("node-a", "boot-a");
   await sink.write(batchOf(one(1), one(2)));
-  const genuine = await waitFor("a genuine message", () => stranger.heard[0]);
+  const genuine = await waitFor("a genuine message", () => outsider.messages[0]);
   const { subject } = genuine;
   const far = Number.MAX_SAFE_INTEGER;
   const line = (...records: readonly AuditRecord[]): Uint8Array => batchOf(...records).bytes;
   const ownSecret = randomBytes(32);
   const own = signerOf({ cluster, node: "node-a", boot: "boot-a", secret: ownSecret });
 
-  await stranger.publish(subject, line(one(3, { result: "permit", path: "/forged" })));
-  await stranger.publish(subject, line(one(far)), proofOf(genuine));
-  await stranger.publish(
+  await outsider.publish(subject, line(one(3, { result: "permit", path: "/forged" })));
+  await outsider.publish(subject, line(one(far)), proofOf(genuine));
+  await outsider.publish(
     subject,
     line(one(far)),
     proveRecords({ subject, first: far, last: far, bytes: line(one(far)) }, own, Date.now()),
   );
-  await stranger.publish(
+  await outsider.publish(
     subject,
     line({ ...one(far), kind: "gap", first: 3, last: far, why: "hidden" } as AuditRecord),
   );
-  await stranger.publish(`audit.${cluster}.here.node-b`, genuine.data, proofOf(genuine));
-  await stranger.publish(subject, genuine.data, proofOf(genuine));
-  await stranger.publish(subject, randomBytes(500_000));
-  await stranger.publish(subject, Buffer.alloc(600_000, "{"), {
+  await outsider.publish(`audit.${cluster}.here.node-b`, genuine.data, proofOf(genuine));
+  await outsider.publish(subject, genuine.data, proofOf(genuine));
+  await outsider.publish(subject, randomBytes(500_000));
+  await outsider.publish(subject, Buffer.alloc(600_000, "{"), {
     [proofHeader]: "x".repeat(3_000),
     [proofTagHeader]: "y",
   });
-  await stranger.publish(subject, line(one(4)), { "X-Large": "z".repeat(5_000) });
-  // A message id that can be guessed would have the stream drop the genuine message that comes later.
-  await stranger.publish(subject, line(one(3)), { "Nats-Msg-Id": "boot-a:3-3" });
+  await outsider.publish(subject, line(one(4)), { "X-Large": "z".repeat(5_000) });
+  // With a guessable message id, the stream would drop the later genuine message as a duplicate.
+  await outsider.publish(subject, line(one(3)), { "Nats-Msg-Id": "boot-a:3-3" });
 
   await sink.write(batchOf(one(3)));
   await waitFor("the genuine record", () => watched.of("node-a").length >= 3);
@@ -282,7 +279,7 @@ test("a stranger forges, changes, hides and replays: the feed shows none of it, 
   );
 });
 
-test("a member of the cluster writes for itself alone: another node's records, subject or boot are refused", async (t) => {
+test("a node can write only its own records: those with another node's name, subject or boot are refused", async (t) => {
   const bench = await startBench(t);
   const { feed, counts } = await bench.following();
   const watched = watchAll(feed);
@@ -315,10 +312,10 @@ test("a member of the cluster writes for itself alone: another node's records, s
   assert.deepEqual({ foreign, strange, far, malformed }, { foreign: 4, strange: 2, far: 2, malformed: 1 });
 });
 
-test("a server that is restarted delays records and loses none", async (t) => {
+test("a server restart delays records and loses none", async (t) => {
   const bench = await startBench(t);
   const feed = watchAll(await bench.feed());
-  const recorder = await bench.recorder("node-a", { queueMax: 100_000 }); // however long the server takes to start
+  const recorder = await bench.recorder("node-a", { queueMax: 100_000 }); // enough for a slow start of the server
   let recorded = 0;
   const load = setInterval(() => {
     recorder.record(decision());
@@ -337,7 +334,7 @@ test("a server that is restarted delays records and loses none", async (t) => {
   assert.deepEqual(numbers(feed.of("node-a")), range(1, recorded));
 });
 
-test("a server that is away longer than the queue is long leaves a gap that says exactly what is missing", async (t) => {
+test("an outage that overflows the queue leaves a gap record that names exactly the missing records", async (t) => {
   const bench = await startBench(t);
   const feed = watchAll(await bench.feed());
   const recorder = await bench.recorder("node-a", { queueMax: 100 });
@@ -351,12 +348,12 @@ test("a server that is away longer than the queue is long leaves a gap that says
   }
   await server?.start();
   await waitFor("the last record", () => feed.of("node-a").at(-1)?.seq === 550, { withinMs: 30_000 });
-  const told = feed.of("node-a").flatMap((r) => (r.kind === "gap" ? range(r.first, r.last) : [r.seq]));
-  assert.deepEqual(told, range(1, 550));
+  const covered = feed.of("node-a").flatMap((r) => (r.kind === "gap" ? range(r.first, r.last) : [r.seq]));
+  assert.deepEqual(covered, range(1, 550));
   assert.ok(feed.of("node-a").some(({ kind }) => kind === "gap"));
 });
 
-test("a stream that is deleted under load is made again, and the feed goes on with the new one", async (t) => {
+test("a stream deleted under load is created again, and the feed continues with the new one", async (t) => {
   const bench = await startBench(t);
   const feed = watchAll(await bench.feed());
   const recorder = await bench.recorder("node-a");
@@ -364,11 +361,11 @@ test("a stream that is deleted under load is made again, and the feed goes on wi
   t.after(() => clearInterval(load));
   await waitFor("the first records", () => feed.of("node-a").length > 100);
   const manager = await jetstreamManager(await bench.connection());
-  let mayGo = 0;
+  let lostMax = 0;
   for (let round = 0; round < 2; round++) {
-    const had = feed.of("node-a").length;
+    const readBefore = feed.of("node-a").length;
     await manager.streams.delete(auditStreamName(cluster));
-    mayGo += recorder.stats().recorded - had;
+    lostMax += recorder.stats().recorded - readBefore;
     const { length } = feed.of("node-a");
     await waitFor("records of the new stream", () => feed.of("node-a").length > length + 100, { withinMs: 30_000 });
   }
@@ -379,14 +376,14 @@ test("a stream that is deleted under load is made again, and the feed goes on wi
   assert.deepEqual(
     seen,
     [...new Set(seen)].sort((a, b) => a - b),
-    "in order, and none twice",
+    "in order, without repetitions",
   );
-  assert.equal(new Set(feed.cursors).size, feed.cursors.length, "cursors of two streams never look alike");
-  // What the old stream held and nobody had read is gone with it; everything else came.
-  assert.ok(recorded - seen.length <= mayGo, `${recorded - seen.length} of ${recorded} went with the stream`);
+  assert.equal(new Set(feed.cursors).size, feed.cursors.length, "cursors of two streams never coincide");
+  // Only records that the feed had not read from the old stream may be missing.
+  assert.ok(recorded - seen.length <= lostMax, `${recorded - seen.length} of ${recorded} are missing with the stream`);
 });
 
-test("three copies are asked for, and one is taken where there is one server", async (t) => {
+test("a request for three replicas yields one replica on a single server", async (t) => {
   const bench = await startBench(t);
   const info = await ensureAuditStream(await bench.connection(), { cluster: "single", replicas: 3, streamBytesMax });
   assert.equal(info.config.num_replicas, 1);
@@ -394,7 +391,7 @@ test("three copies are asked for, and one is taken where there is one server", a
   assert.equal(again.created, info.created);
 });
 
-test("the stream is limited in bytes, one without a limit gets one, and one that the operator set stays", async (t) => {
+test("the stream gets a byte limit if it has none, and keeps a limit that the operator set", async (t) => {
   const bench = await startBench(t);
   const connection = await bench.connection();
   const ensured = async () => (await ensureAuditStream(connection, { cluster, replicas: 1, streamBytesMax })).config;
@@ -407,14 +404,14 @@ test("the stream is limited in bytes, one without a limit gets one, and one that
   assert.equal((await ensured()).max_bytes, 5_000_000);
 });
 
-test("a server with less room than the limit keeps a smaller stream", async (t) => {
+test("a server with less space than the limit gets a smaller stream", async (t) => {
   const bench = await startBench(t);
   const connection = await bench.connection();
   const { config } = await ensureAuditStream(connection, { cluster, replicas: 1, streamBytesMax: 2 ** 49 });
   assert.ok(config.max_bytes > 0 && config.max_bytes < 2 ** 49, String(config.max_bytes));
 });
 
-test("what all nodes have recorded is read from a moment on, to where it ends, for commands that look back", async (t) => {
+test("the records of all nodes are read from a given time to the end of the stream, for commands over past decisions", async (t) => {
   const bench = await startBench(t);
   const from = Date.now();
   assert.deepEqual(
@@ -443,25 +440,25 @@ test("what all nodes have recorded is read from a moment on, to where it ends, f
     placementCluster: null,
   };
   const secrets = { sharedSecret: secret, sharedSecretPrevious: null };
-  const kept = {
+  const configuration = {
     audit: { files: ["never-read.jsonl"], nats: true },
     nats,
     broker: { clusterName: cluster },
     ...secrets,
   };
   let read = 0;
-  for await (const one of recordSource(kept, { input: undefined, from, kept: undefined }).read())
+  for await (const one of recordSource(configuration, { input: undefined, from, kept: undefined }).read())
     read += "value" in one ? 1 : 0;
   assert.equal(read, 700, "as `policy replay` and `audit explain` read it");
 });
 
 async function all(records: AsyncGenerator<StreamedRecord>): Promise<StreamedRecord[]> {
-  const found: StreamedRecord[] = [];
-  for await (const one of records) found.push(one);
-  return found;
+  const read: StreamedRecord[] = [];
+  for await (const one of records) read.push(one);
+  return read;
 }
 
-test("stopping is bounded, also while the server is away", async (t) => {
+test("stopping takes a bounded time, even while the server is down", async (t) => {
   const bench = await startBench(t);
   const feed = createFeed({ id: "x", entriesMax: 10, bytesMax: 1_000_000, watchersMax: 1 });
   const connection = await bench.connection();

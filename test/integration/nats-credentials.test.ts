@@ -1,7 +1,8 @@
 /**
- * NATS with credentials in a file (JWT and nkey), as a NATS with accounts wants them: they are changed in place while
- * everything runs, and whoever is connected goes on with the new ones when the server takes the old ones no more. A
- * real server.
+ * NATS credentials from a file (JWT and nkey), against a real server with accounts.
+ *
+ * The file is replaced while everything runs. Clients reconnect with the new credentials when the server no longer
+ * accepts the old ones.
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
@@ -20,7 +21,7 @@ import { waitFor } from "../support/wait-for.ts";
 const patience = { withinMs: 60_000 };
 type Keys = ReturnType<typeof nkeys.createUser>;
 
-/** A JWT as NATS has them: signed by an nkey. */
+/** A JWT in the form of NATS: signed with an nkey. */
 function jwt(issuer: Keys, of: Readonly<{ subject: Keys; nats: object; name: string }>): string {
   const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
   const issued = { iat: Math.floor(Date.now() / 1_000), iss: issuer.getPublicKey(), sub: of.subject.getPublicKey() };
@@ -38,15 +39,15 @@ function credentials(account: Keys, name: string): Readonly<{ user: Keys; text: 
   return { user, text: `${jwtBlock}\n-----BEGIN USER NKEY SEED-----\n${seed}\n------END USER NKEY SEED------\n` };
 }
 
-test("credentials that are changed in their file are shown at the next connection, and the old ones may be revoked", async (t: TestContext) => {
+test("new credentials in the file are used at the next connection, so the old ones can be revoked", async (t: TestContext) => {
   const binary = findNatsServer();
   assert.ok(binary !== undefined, "nats-server is needed");
   using folder = new TemporaryFolder("nats-credentials");
   const [port = 0] = await freePorts(1);
   const [operator, account] = [nkeys.createOperator(), nkeys.createAccount()];
-  const [old, young] = [credentials(account, "old"), credentials(account, "young")];
+  const [old, renewed] = [credentials(account, "old"), credentials(account, "young")];
   const serverFile = join(folder.path, "nats.conf");
-  /** The account says whose credentials are worth nothing any more. */
+  /** Writes the server's configuration. The account names the users whose credentials are revoked. */
   const write = (revoked: readonly Keys[]): void => {
     const limits = { subs: -1, data: -1, payload: -1, imports: -1, exports: -1, wildcards: true, conn: -1, leaf: -1 };
     const revocations = Object.fromEntries(
@@ -81,34 +82,36 @@ test("credentials that are changed in their file are shown at the next connectio
     }),
   );
   t.after(() => Promise.all(fanouts.map((fanout) => fanout.close())));
-  const [speaker, listener] = fanouts;
-  const heard: string[] = [];
-  listener?.subscribe((envelope) => heard.push(textIn(envelope)));
-  const carries = async (text: string): Promise<void> => {
-    await waitFor("both to be connected", () => fanouts.every((fanout) => fanout.status().healthy), patience).catch(
-      (cause: unknown) => Promise.reject(new Error(before.log().slice(-2_000), { cause })),
-    );
+  const [publisher, listener] = fanouts;
+  const received: string[] = [];
+  listener?.subscribe((envelope) => received.push(textIn(envelope)));
+  const delivers = async (text: string): Promise<void> => {
     await waitFor(
-      `${text} to be heard`,
+      "both clients to be connected",
+      () => fanouts.every((fanout) => fanout.status().healthy),
+      patience,
+    ).catch((cause: unknown) => Promise.reject(new Error(before.log().slice(-2_000), { cause })));
+    await waitFor(
+      `${text} to arrive`,
       () => {
-        speaker?.publish(envelopeOf(text));
-        return heard.includes(text);
+        publisher?.publish(envelopeOf(text));
+        return received.includes(text);
       },
       patience,
     );
   };
-  await carries("under the old ones");
+  await delivers("with the old credentials");
 
-  // Nobody is thrown out by a file that is gone, or half there, for a moment.
+  // A file that is incomplete for a moment disconnects no client.
   await before.end("SIGTERM");
   truncateSync(file, 40);
   const meanwhile = await startServer();
-  await carries("while the file is half written");
+  await delivers("while the file is half written");
 
-  writeFileSync(`${file}.new`, young.text, { mode: 0o600 });
+  writeFileSync(`${file}.new`, renewed.text, { mode: 0o600 });
   renameSync(`${file}.new`, file);
   await meanwhile.end("SIGTERM");
   write([old.user]);
   await startServer();
-  await carries("under the new ones");
+  await delivers("with the new credentials");
 });

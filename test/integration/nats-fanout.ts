@@ -1,4 +1,4 @@
-/** The fan-out on a NATS that somebody starts: local binaries, or containers. */
+/** Test suite of the NATS fan-out, for a server from local binaries or from a container. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { after, afterEach, before, describe, test } from "node:test";
@@ -49,7 +49,7 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
       return fanout;
     }
 
-    /** A fan-out of a cluster of its own, so that tests do not hear each other. */
+    /** Switches to a new cluster name, so that tests do not receive each other's messages. */
     function newCluster(): void {
       cluster = `test-${randomBytes(4).toString("hex")}`;
     }
@@ -57,10 +57,10 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
     const connected = (fanout: Fanout) =>
       waitFor("a connection to NATS", () => fanout.status().healthy, { withinMs: 20_000 });
 
-    function heardBy(fanout: Fanout): string[] {
-      const heard: string[] = [];
-      fanout.subscribe((envelope) => heard.push(textIn(envelope)));
-      return heard;
+    function receivedBy(fanout: Fanout): string[] {
+      const received: string[] = [];
+      fanout.subscribe((envelope) => received.push(textIn(envelope)));
+      return received;
     }
     const text = envelopeOf;
 
@@ -74,10 +74,10 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
       };
     }
 
-    test("what one publishes the others hear, in order, and so does the one itself", async () => {
+    test("every subscriber receives what a client publishes, in order, the publisher included", async () => {
       newCluster();
       const [one, two] = [fanoutTo(nats.urls), fanoutTo(nats.urls)];
-      const [own, others] = [heardBy(one), heardBy(two)];
+      const [own, others] = [receivedBy(one), receivedBy(two)];
       await connected(one);
       await connected(two);
       for (let n = 0; n < 100; n++) one.publish(text(`${n}`));
@@ -87,30 +87,30 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
       assert.deepEqual(own, all);
     });
 
-    test("a listener that throws stops nobody, itself included", async () => {
+    test("a listener that throws stops neither other listeners nor itself", async () => {
       newCluster();
       const fanout = fanoutTo(nats.urls);
       fanout.subscribe(() => assert.fail("a poisonous message"));
-      const heard = heardBy(fanout);
+      const received = receivedBy(fanout);
       await connected(fanout);
       fanout.publish(text("a"));
       fanout.publish(text("b"));
-      await waitFor("both", () => heard.length === 2);
+      await waitFor("both messages", () => received.length === 2);
     });
 
-    test("another cluster's batches are not heard", async () => {
+    test("batches of another cluster are not delivered", async () => {
       newCluster();
-      const mine = heardBy(fanoutTo(nats.urls));
+      const mine = receivedBy(fanoutTo(nats.urls));
       newCluster();
       const other = fanoutTo(nats.urls);
-      const heard = heardBy(other);
+      const received = receivedBy(other);
       await connected(other);
       other.publish(text("x"));
-      await waitFor("it to be heard", () => heard.length === 1);
+      await waitFor("the message to arrive", () => received.length === 1);
       assert.deepEqual(mine, []);
     });
 
-    test("a name that would be another subject is refused", () => {
+    test("a cluster name that would change the subject is refused", () => {
       for (const name of ["", "a.b", "a b", ">", "*"]) {
         assert.throws(
           () =>
@@ -129,12 +129,12 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
       }
     });
 
-    test("it starts with NATS down, drops and counts what is published, and connects once there is one", async () => {
+    test("with NATS down the fan-out starts, drops and counts what is published, and connects when NATS is up", async () => {
       newCluster();
       const late = await startNats();
       await late.kill();
       const fanout = fanoutTo(late.urls);
-      const heard = heardBy(fanout);
+      const received = receivedBy(fanout);
       await delay(300);
       assert.equal(fanout.status().healthy, false);
       fanout.publish(text("into the void"));
@@ -142,17 +142,17 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
       await late.start();
       await connected(fanout);
       fanout.publish(text("heard"));
-      await waitFor("it to be heard", () => heard.includes("heard"));
-      assert.deepEqual(heard, ["heard"]);
+      await waitFor("the message to arrive", () => received.includes("heard"));
+      assert.deepEqual(received, ["heard"]);
       await fanout.close();
       await late.stop();
     });
 
-    test("a server that is killed and comes back is connected to again, and listeners are told to look for what they missed", async () => {
+    test("the fan-out reconnects to a restarted server, and its subscribers are notified to check for missed events", async () => {
       newCluster();
       const frail = await startNats();
       const fanout = fanoutTo(frail.urls);
-      const heard = heardBy(fanout);
+      const received = receivedBy(fanout);
       let connections = 0;
       fanout.onConnected(() => {
         connections += 1;
@@ -164,43 +164,46 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
         await frail.start();
         await waitFor("the next connection", () => connections === round + 1, { withinMs: 20_000 });
         fanout.publish(text(`round ${round}`));
-        await waitFor("it to be heard", () => heard.includes(`round ${round}`));
+        await waitFor("the message to arrive", () => received.includes(`round ${round}`));
       }
       assert.equal(fanout.status().interruptions, 2);
       await fanout.close();
       await frail.stop();
     });
 
-    test("a server that freezes is noticed, although its socket stays open", { timeout: 120_000 }, async () => {
+    test("a frozen server is noticed, although its socket stays open", { timeout: 120_000 }, async () => {
       newCluster();
       const frozen = await startNats();
       const fanout = fanoutTo(frozen.urls);
       await connected(fanout);
       await frozen.pause();
-      await waitFor("the silence to be noticed", () => !fanout.status().healthy, { withinMs: 15_000 });
+      await waitFor("the freeze to be noticed", () => !fanout.status().healthy, { withinMs: 15_000 });
       await frozen.resume();
       await connected(fanout);
       await fanout.close();
       await frozen.stop();
     });
 
-    test("what is too big for NATS, or too much at once, is dropped and counted", async () => {
+    test("messages too large for NATS, or too many at once, are dropped and counted", async () => {
       newCluster();
       const fanout = fanoutTo(nats.urls);
       await connected(fanout);
       fanout.publish(new Uint8Array(2 * 1024 * 1024));
       assert.equal(fanout.status().dropped, 1);
       for (let n = 0; n < 60; n++) fanout.publish(envelopeOf(randomBytes(500_000)));
-      assert.ok(fanout.status().dropped > 10, "more than what may be unsent");
-      await waitFor("what was sent to be delivered", () => fanout.status().delivered === fanout.status().published);
+      assert.ok(fanout.status().dropped > 10, "messages above the bound on unsent bytes are dropped");
+      await waitFor(
+        "the published messages to be delivered",
+        () => fanout.status().delivered === fanout.status().published,
+      );
       fanout.publish(text("again"));
       await waitFor(
-        "room again",
+        "the next message to be delivered",
         () => fanout.status().delivered === fanout.status().published && fanout.status().published > 0,
       );
     });
 
-    test("the replay buffer captures what is published, and gives it back", async () => {
+    test("the replay buffer stores what is published and replays it", async () => {
       newCluster();
       const broker = fanoutTo(nats.urls, { keepReplayBuffer: true });
       await connected(broker);
@@ -212,15 +215,15 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
       assert.equal(config.num_replicas, 1);
       assert.equal(config.max_age / 1e9, 24 * 3_600);
       for (let n = 0; n < 1_200; n++) broker.publish(text(`${n}`));
-      await waitFor("the stream to have them", async () => (await stream.info()).state.messages === 1_200);
+      await waitFor("the stream to have all messages", async () => (await stream.info()).state.messages === 1_200);
       const replayed = await broker.replay?.({ sinceMs: 60_000 });
       assert.equal(replayed?.length, 1_200);
       assert.equal(textIn(replayed.at(-1) ?? Buffer.of()), "1199");
       assert.equal((await broker.replay?.({ sinceMs: 60_000, limit: 7 }))?.length, 7);
-      await waitFor("no consumer to be left behind", async () => (await stream.info()).state.consumer_count === 0);
+      await waitFor("every consumer to be removed", async () => (await stream.info()).state.consumer_count === 0);
     });
 
-    test("a stream that was deleted is made again; nobody else makes one", { timeout: 120_000 }, async () => {
+    test("a broker creates a deleted stream again; a node creates none", { timeout: 120_000 }, async () => {
       newCluster();
       const node = fanoutTo(nats.urls);
       await connected(node);
@@ -229,13 +232,14 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
       await assert.rejects(stream.info());
       const broker = fanoutTo(nats.urls, { keepReplayBuffer: true });
       await connected(broker);
-      const there = () => waitFor("the stream", async () => (await stream.info()) !== undefined, { withinMs: 15_000 });
-      await there();
+      const untilStream = () =>
+        waitFor("the stream", async () => (await stream.info()) !== undefined, { withinMs: 15_000 });
+      await untilStream();
       await stream.remove();
-      await there();
+      await untilStream();
     });
 
-    test("on a cluster of three the replay buffer has three replicas, and outlives the loss of one", {
+    test("on three servers the replay buffer has three replicas and survives the loss of one server", {
       timeout: 240_000,
     }, async () => {
       newCluster();
@@ -246,13 +250,13 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
       const manager = await jetstreamManager(connection);
       const replicas = async () => (await manager.streams.info(`${cluster.toUpperCase()}_LOG`)).config.num_replicas;
       await waitFor("three replicas", async () => (await replicas()) === 3, { withinMs: 30_000 });
-      const heard = heardBy(fanout);
+      const received = receivedBy(fanout);
       await three.node(0).kill();
       await waitFor(
-        "batches to flow again",
+        "batches to arrive again",
         () => {
           fanout.publish(text("still here"));
-          return heard.length > 0;
+          return received.length > 0;
         },
         { withinMs: 20_000, everyMs: 100 },
       );
@@ -277,7 +281,7 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
         region: "test",
         version: "1",
         configHash: () => "config-1",
-        cluster: "test", // of the envelopes; the subject's name is another matter here
+        cluster: "test", // the cluster of the envelopes; the subject uses another name here
         secret,
         databroker: brokers.databroker,
         fanout,
@@ -297,8 +301,8 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
         };
         const readsBefore = node.metrics().reads;
         for (let n = 0; n < 50; n++) await commit();
-        // A grant may name a head whose delivery is still on its way.
-        assert.ok(node.metrics().reads - readsBefore < 25, "by deliveries, nearly all of them");
+        // A grant may name a head whose delivery is still in flight.
+        assert.ok(node.metrics().reads - readsBefore < 25, "nearly all events arrive by delivery");
 
         await frail.kill();
         await waitFor("the outage to be noticed", () => !fanout.status().healthy);
@@ -310,7 +314,10 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
         await connected(publisher);
         const deliveredBefore = fanout.status().delivered;
         for (let n = 0; n < 20; n++) await commit();
-        await waitFor("deliveries of nearly all of them", () => fanout.status().delivered - deliveredBefore >= 19);
+        await waitFor(
+          "nearly all events to arrive by delivery",
+          () => fanout.status().delivered - deliveredBefore >= 19,
+        );
 
         const connection = await connect({ servers: [...frail.urls] });
         const manager = await jetstreamManager(connection);

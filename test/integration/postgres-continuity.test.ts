@@ -1,4 +1,7 @@
-/** Whether a Postgres log may have lost leases: restarts, crashes, promotions and copies of a real server. */
+/**
+ * Continuity of a Postgres log: whether leases may be lost, after restarts, crashes, promotions and copies of a real
+ * server.
+ */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import type { Incarnation } from "../../src/events/index.ts";
@@ -22,33 +25,36 @@ beforeEach(async () => {
 });
 afterEach(() => store.close());
 
-/** @returns why leases may be lost, and the window of the row that stands for them, ms; false: there is none */
+/**
+ * Opens the next epoch. @returns why leases may be lost (null: none are), and the window (ms) of the row for lost
+ * leases (false: no row)
+ */
 async function next(log: EventLog, led: Incarnation | null = null): Promise<readonly [string | null, number | false]> {
   const opened = await waitFor("an epoch", async () => {
     const outcome = await openEpoch(log, { led, windowMaxMs: 60_000 }).catch((error: unknown) => {
-      if (error instanceof LogUnavailableError) return undefined; // the server is not back yet
+      if (error instanceof LogUnavailableError) return undefined; // the server is not up yet
       throw error;
     });
     return outcome?.type === "opened" ? outcome : undefined;
   });
-  const held = opened.lessees.find(({ boot }) => boot === `@lost-history.${opened.epoch}`);
-  return [opened.beatsLost, held?.windowMs ?? false];
+  const lostWindowMs = opened.lessees.find(({ boot }) => boot === `@lost-history.${opened.epoch}`);
+  return [opened.beatsLost, lostWindowMs?.windowMs ?? false];
 }
 
-test("another broker on the same running server knows that no lease is lost", async () => {
+test("no lease is lost for another broker on the same running server", async () => {
   await LogWriter.open(await store.open());
   assert.deepEqual(await next(await store.open()), [null, false]);
 });
 
-test("after a clean restart the broker that led goes on at once, and another one waits", async () => {
+test("after a clean restart of the server, the broker that led before continues at once, and another broker waits", async () => {
   const [log, incarnation] = [await store.open(), anIncarnation()];
   await LogWriter.open(log, { incarnation });
   await server.restart();
   assert.deepEqual(await next(log, incarnation), [null, false]);
   await server.restart();
-  const [reason, held] = await next(log, incarnation);
+  const [reason, lostWindowMs] = await next(log, incarnation);
   assert.match(reason ?? "", /did not lead the epoch before/);
-  assert.ok(held);
+  assert.ok(lostWindowMs);
 });
 
 test("after a crash of the server every broker waits", async () => {
@@ -56,21 +62,21 @@ test("after a crash of the server every broker waits", async () => {
   await LogWriter.open(log, { incarnation });
   await server.kill();
   await server.start();
-  const [reason, held] = await next(log, incarnation);
+  const [reason, lostWindowMs] = await next(log, incarnation);
   assert.match(reason ?? "", /did not shut down cleanly/);
-  assert.ok(held);
+  assert.ok(lostWindowMs);
 });
 
-test("rows that were copied into the database prove nothing", async () => {
+test("rows copied into the database prove nothing", async () => {
   const log = await store.open();
   await LogWriter.open(log);
   const epochs = `${store.schema}.log_epoch`;
   await store.sql(`create table ${store.schema}.dump as select * from ${epochs}`);
   await store.sql(`truncate ${epochs}`);
   await store.sql(`insert into ${epochs} select * from ${store.schema}.dump`);
-  const [reason, held] = await next(log);
+  const [reason, lostWindowMs] = await next(log);
   assert.match(reason ?? "", /copied into this database/);
-  assert.ok(held);
+  assert.ok(lostWindowMs);
 });
 
 test("a copy of the whole database on the same running server proves nothing", async () => {
@@ -79,7 +85,7 @@ test("a copy of the whole database on the same running server proves nothing", a
   await original.close();
   const name = new URL(store.connectionString).pathname.slice(1);
   await withClient(server.connectionString(), (admin) =>
-    // A session that was closed a moment ago may still be there.
+    // A session closed a moment ago may still exist.
     waitFor("the copy", () =>
       admin.query(`create database ${name}_copy template ${name}`).catch((error: unknown) => {
         if (error instanceof Error && "code" in error && error.code === "55006") return undefined;
@@ -88,28 +94,28 @@ test("a copy of the whole database on the same running server proves nothing", a
     ),
   );
   const copy = await store.open({ connectionString: server.connectionString(`${name}_copy`) });
-  const [reason, held] = await next(copy);
+  const [reason, lostWindowMs] = await next(copy);
   assert.match(reason ?? "", /another Postgres server or database/);
-  assert.ok(held);
+  assert.ok(lostWindowMs);
 });
 
-test("an epoch that an older build opened proves nothing", async () => {
+test("an epoch opened by an older build proves nothing", async () => {
   const log = await store.open();
   await LogWriter.open(log);
   const columns = ["pg_system", "pg_start", "pg_xact", "window_max_ms"];
   await store.sql(`update ${store.schema}.log_epoch set ${columns.map((column) => `${column} = null`).join()}`);
-  const [reason, held] = await next(log);
+  const [reason, lostWindowMs] = await next(log);
   assert.match(reason ?? "", /does not record where the epoch before was opened/);
-  assert.equal(held, 960_000, "what it granted is not recorded: the longest that any build grants");
+  assert.equal(lostWindowMs, 960_000, "without a recorded limit, the longest window of any build applies");
 });
 
-test("a session that may commit without waiting for the disk proves nothing to the next epoch", async () => {
+test("an epoch opened by a session with asynchronous commits proves nothing to the next one", async () => {
   const lax = await store.open({ asynchronousCommit: "accept" });
   await LogWriter.open(lax);
   assert.match((await next(await store.open()))[0] ?? "", /does not record/);
 });
 
-test("a server that does not say which system it is proves nothing, and epochs are opened there all the same", async () => {
+test("a server that hides its system identifier proves nothing, but epochs can still be opened there", async () => {
   const log = await store.open();
   await store.sql(
     `create or replace function ${store.schema}.system_identifier() returns text language sql as 'select null'`,
@@ -118,14 +124,14 @@ test("a server that does not say which system it is proves nothing, and epochs a
   assert.match((await next(log))[0] ?? "", /does not record/);
 });
 
-test("a promoted standby is on another timeline at once, before its first checkpoint", {
+test("a promoted standby is on another timeline at once, even before its first checkpoint", {
   skip: findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false,
 }, async () => {
   await LogWriter.open(await store.open());
   await using standby = await startStandby(server);
   const [{ lsn } = { lsn: "" }] = await store.sql("select pg_current_wal_lsn()::text as lsn");
   const database = new URL(store.connectionString).pathname.slice(1);
-  await waitFor("the standby to have it all", async () => {
+  await waitFor("the standby to have replayed everything", async () => {
     const [row] = await store.sql("select 1 as replayed from pg_stat_replication where replay_lsn >= $1::pg_lsn", [
       lsn,
     ]);
@@ -136,10 +142,10 @@ test("a promoted standby is on another timeline at once, before its first checkp
     ...{ connectionString: standby.connectionString(database), cluster: "test", schema: store.schema },
   });
   try {
-    const [reason, held] = await next(log);
+    const [reason, lostWindowMs] = await next(log);
     assert.match(reason ?? "", /timeline 00000002, and the epoch before was opened on 00000001/);
-    assert.ok(held);
-    assert.deepEqual((await next(log))[0], null, "the epoch after that is on the same run");
+    assert.ok(lostWindowMs);
+    assert.deepEqual((await next(log))[0], null, "the next epoch is in the same run of the server");
   } finally {
     await log.close();
   }

@@ -1,6 +1,8 @@
 /**
- * The Postgres log over a failover to a synchronous standby: nothing that was acknowledged is lost, the new primary is
- * found, and an old primary that comes back is believed in nothing.
+ * The Postgres log over a failover to a synchronous standby.
+ *
+ * - No acknowledged event is lost, and the log finds the new primary.
+ * - No commit succeeds on an old primary that returns.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -28,10 +30,10 @@ test("a failover to a synchronous standby loses nothing that was acknowledged", 
   const before = await openPostgresLog({ connectionString: primary.connectionString(), cluster: "test" });
   const early = await LogWriter.open(before);
   await early.appendEach(aSession());
-  assert.equal(await before.durabilityOf(early.head), "asynchronous", "a standby follows, and nobody waits for it");
+  assert.equal(await before.durabilityOf(early.head), "asynchronous", "a standby follows, but no commit waits for it");
   await sql(primary.port, "alter system set synchronous_standby_names = '*'");
   await sql(primary.port, "select pg_reload_conf()");
-  await waitFor("a commit that waited", async () => {
+  await waitFor("a synchronous commit", async () => {
     await early.beat();
     return (await before.durabilityOf(early.head)) === "synchronous";
   });
@@ -43,7 +45,7 @@ test("a failover to a synchronous standby loses nothing that was acknowledged", 
 
   const hosts = new URL(primary.connectionString());
   const connectionString = hosts.href.replace(hosts.host, `${hosts.host},127.0.0.1:${standby.port}`);
-  // Short where nothing is acknowledged any more, and long where something must be.
+  // The time-out is short for writes that are never acknowledged, and long for writes that must be.
   const options = { connectionString, cluster: "test", connectTimeoutMs: 2_000, writeTimeoutMs: 3_000 };
   const log = await openPostgresLog({ ...options, writeTimeoutMs: 30_000 });
   const writer = await LogWriter.open(log);
@@ -73,27 +75,24 @@ test("a failover to a synchronous standby loses nothing that was acknowledged", 
   assert.equal((await verifyLog(log)).type, "intact");
   await next.appendEach(aSession());
   await next.beat();
-  assert.equal(await log.durabilityOf(next.head), "asynchronous", "nobody stands by the new primary");
+  assert.equal(await log.durabilityOf(next.head), "asynchronous", "the new primary has no standby");
   const timelines = await sql(standby.port, "select pg_timeline from cardea.log_epoch order by epoch");
   assert.deepEqual(
     timelines,
     ["00000001", "00000001", "00000002"].map((pg_timeline) => ({ pg_timeline })),
   );
 
-  // The old primary comes back, writable, with all its settings, and nobody to replicate to.
+  // The old primary returns: writable, with all its settings, but without a standby.
   await primary.start();
   const stale = await openPostgresLog({ ...options, connectionString: primary.connectionString() });
-  const [, zombieEpoch] = await Promise.all([
-    stale.read(genesis, 1_000),
-    stale.openEpoch(openEpochRequest(2 as Epoch)),
-  ]);
-  assert.equal(zombieEpoch.type, "indeterminate", "no commit is acknowledged there");
+  const [, staleEpoch] = await Promise.all([stale.read(genesis, 1_000), stale.openEpoch(openEpochRequest(2 as Epoch))]);
+  assert.equal(staleEpoch.type, "indeterminate", "the old primary acknowledges no commit");
   const old = writer.fork(stale);
   assert.notEqual((await old.appendEach(aSession())).type, "appended");
   assert.notEqual((await old.beat()).type, "beaten");
   await stale.close();
 
-  // A broker that meets the old primary first moves on as soon as a write there is not acknowledged.
+  // A broker that tries the old primary first moves on after a write that it does not acknowledge.
   const confused = await openPostgresLog(options);
   const third = await waitFor(
     "the right primary",
@@ -105,7 +104,7 @@ test("a failover to a synchronous standby loses nothing that was acknowledged", 
     { withinMs: 20_000 },
   );
   assert.equal(third.epoch, 4);
-  assert.deepEqual((await confused.observe()).head, third.head, "reads follow the writer to the right server");
+  assert.deepEqual((await confused.observe()).head, third.head, "reads follow the writer to the new primary");
   assert.equal((await verifyLog(confused)).type, "intact");
   assert.deepEqual(await next.beat(), { type: "fenced", epoch: 4 });
   await Promise.all([log.close(), confused.close()]);

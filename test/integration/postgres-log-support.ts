@@ -1,4 +1,7 @@
-/** What the tests of the Postgres log share: a log of its own for each test, and the server's superuser beside it. */
+/**
+ * Test support for the Postgres log: a separate schema and database for each test, with queries as the server's
+ * superuser.
+ */
 import { randomBytes } from "node:crypto";
 import { type EventLog, openPostgresLog, type PostgresLogOptions } from "../../src/replication/index.ts";
 import { withClient } from "../support/postgres-client.ts";
@@ -8,7 +11,7 @@ export type OwnStore = Readonly<{
   schema: string;
   connectionString: string;
   open(options?: Partial<PostgresLogOptions>): Promise<EventLog>;
-  /** Asks the server as its superuser, over a connection of its own. */
+  /** Queries the server as its superuser, over a separate connection. */
   sql(text: string, values?: readonly unknown[]): Promise<Record<string, unknown>[]>;
   close(): Promise<void>;
 }>;
@@ -27,7 +30,7 @@ export async function ownStore(server: PostgresServer): Promise<OwnStore> {
     },
     sql: async (text, values = []) =>
       withClient(connectionString, async (client) => {
-        await client.query("set default_transaction_read_only = off"); // whatever a test has made of the server
+        await client.query("set default_transaction_read_only = off"); // a test may have made the server read-only
         return (await client.query(text, [...values])).rows;
       }),
     close: async () => {

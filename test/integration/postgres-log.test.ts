@@ -1,6 +1,8 @@
 /**
- * The Postgres log on a server that cancels, stalls, dies, stands by and is upgraded: what a write's outcome may be
- * called (docs/protocol.md §3.2), and what readers may see of it (docs/protocol.md §3.3).
+ * The Postgres log on a server that cancels, stalls, crashes, waits for standbys and is migrated.
+ *
+ * It checks which outcome a write reports (docs/protocol.md §3.2), and what readers may see of it (docs/protocol.md
+ * §3.3).
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -52,7 +54,7 @@ const waitingForStandby = (): Promise<number> =>
     return row === undefined ? undefined : Number(row["pid"]);
   });
 
-test("a cancelled wait for a standby is indeterminate; its events are served to nobody until a clean commit proves them", async () => {
+test("a cancelled wait for a standby is indeterminate, and readers see its events only after a clean commit confirms them", async () => {
   const [log, other] = [await store.open(), await store.open()];
   const writer = await LogWriter.open(log);
   await writer.appendEach(aSession());
@@ -68,7 +70,7 @@ test("a cancelled wait for a standby is indeterminate; its events are served to 
     assert.ok(outcome.type === "indeterminate", outcome.type);
     assert.match(String(outcome.cause), /standby|replication/);
 
-    // The row is visible in the table, but it may yet be lost.
+    // The row is visible in the table, but it can still be lost.
     const [row] = await store.sql(`select max(pos) as pos from ${store.schema}.event`);
     assert.equal(Number(row?.["pos"]), clean.position + 1);
     for (const reader of [log, other]) {
@@ -86,20 +88,20 @@ test("a cancelled wait for a standby is indeterminate; its events are served to 
   const next = await LogWriter.open(log);
   assert.deepEqual(await log.findCommand(commandId), { first: clean.position + 1, count: 1 });
   assert.equal(next.head.position, clean.position + 2);
-  assert.equal(await other.findCommand(commandId), undefined, "another broker knows only what the head row says");
+  assert.equal(await other.findCommand(commandId), undefined, "another broker knows only what the head row contains");
   await next.beat();
   assert.deepEqual(await other.findCommand(commandId), { first: clean.position + 1, count: 1 });
   assert.deepEqual((await other.observe()).head, next.head);
 });
 
-test("a commit that no standby acknowledges is indeterminate after the time-out, and opening an epoch fails meanwhile", async () => {
+test("a commit that no standby acknowledges is indeterminate after the time-out, and no epoch can be opened meanwhile", async () => {
   const log = await store.open({ writeTimeoutMs: 2_500 });
   const writer = await LogWriter.open(log);
   await setStandby("nobody");
   const commandId = aCommandId();
   try {
     assert.equal((await writer.append([{ commandId, events: [aSession()] }])).type, "indeterminate");
-    // The server still waits, with the head row locked: an epoch surely does not open, and says so.
+    // The server still waits with the head row locked, so it is certain that no epoch opens.
     assert.equal((await openEpoch(log)).type, "unavailable");
   } finally {
     await setStandby("");
@@ -108,7 +110,7 @@ test("a commit that no standby acknowledges is indeterminate after the time-out,
   assert.deepEqual(await log.findCommand(commandId), { first: 2, count: 1 });
 });
 
-test("an epoch whose commit no standby acknowledges is indeterminate, and opens nothing for its caller", async () => {
+test("opening an epoch is indeterminate if no standby acknowledges its commit", async () => {
   const log = await store.open({ writeTimeoutMs: 2_500 });
   await LogWriter.open(log);
   await setStandby("nobody");
@@ -126,7 +128,7 @@ test("an epoch whose commit no standby acknowledges is indeterminate, and opens 
   assert.equal((await verifyLog(log)).type, "intact");
 });
 
-test("a refusal waits for no standby: a deposed leader is told at once", async () => {
+test("a deposed leader is refused at once, without waiting for a standby", async () => {
   const log = await store.open({ writeTimeoutMs: 10_000 });
   const old = await LogWriter.open(log);
   await LogWriter.open(log);
@@ -139,27 +141,27 @@ test("a refusal waits for no standby: a deposed leader is told at once", async (
   }
 });
 
-test("a server restored under us: a clean commit of ours that it has lost proves nothing of what stands in its place", async () => {
+test("after a restore of the server, an earlier clean commit does not confirm the event at its position", async () => {
   const [log, other] = [await store.open(), await store.open()];
   const writer = await LogWriter.open(log);
-  const kept = writer.head;
+  const surviving = writer.head;
   await writer.appendEach(aSession());
   await writer.appendEach(aSession());
   await writer.beat();
   const s = `"${store.schema}"`;
-  await store.sql(`delete from ${s}.event where pos > ${kept.position}`);
+  await store.sql(`delete from ${s}.event where pos > ${surviving.position}`);
   await store.sql(`delete from ${s}.stream_head where stream like 'session:%'`);
   await store.sql(`delete from ${s}.command`);
   await store.sql(
     `update ${s}.log_head set pos = $1, hash = $2, durable_pos = $1, durable_epoch = epoch, durable_hash = $2`,
-    [kept.position, Buffer.from(kept.hash, "hex")],
+    [surviving.position, Buffer.from(surviving.hash, "hex")],
   );
   const next = await LogWriter.open(other);
-  await next.appendEach(aSession()); // stands where our own clean commit stood, and no commit behind it has proven it
+  await next.appendEach(aSession()); // at the position of the lost commit, and no later commit has confirmed it
   assert.equal(next.head.position, writer.head.position);
   const seen = await log.observe();
   assert.ok(seen.head.position < next.head.position);
-  const outcome = await log.read(kept, 10);
+  const outcome = await log.read(surviving, 10);
   assert.ok(outcome.type === "page" && outcome.page.last.position === seen.head.position);
   assert.equal(await log.linkAt(next.head.position), undefined);
   await next.beat();
@@ -200,7 +202,7 @@ test("a killed server leaves an append indeterminate, and opening the epoch agai
   assert.equal(verdict.events, 2 + 2 * found.filter((each) => each !== undefined).length);
 });
 
-test("terminating every connection kills no process, and the log goes on by itself", async () => {
+test("terminating every connection crashes no process, and the log recovers by itself", async () => {
   const log = await store.open();
   const writer = await LogWriter.open(log);
   await Promise.all(Array.from({ length: 8 }, () => log.read(genesis, 1)));
@@ -213,14 +215,14 @@ test("terminating every connection kills no process, and the log goes on by itse
     ]);
     await store.sql(terminate);
     await busy;
-    await waitFor("reads to go on", async () => (await log.read(genesis, 1)).type === "page");
+    await waitFor("reads to succeed again", async () => (await log.read(genesis, 1)).type === "page");
   }
   const next = await waitFor("an epoch to open", () => LogWriter.open(log).catch(() => undefined));
   assert.equal((await next.appendEach(aSession())).type, "appended");
   assert.equal((await verifyLog(log)).type, "intact");
 });
 
-test("a paused server is given up on: writes in flight are indeterminate, later ones are not sent", {
+test("on a paused server, writes in flight time out as indeterminate, and later ones are not sent", {
   timeout: 120_000,
 }, async () => {
   const log = await store.open({ writeTimeoutMs: 3_000, readTimeoutMs: 3_000, connectTimeoutMs: 2_000 });
@@ -244,15 +246,15 @@ test("a paused server is given up on: writes in flight are indeterminate, later 
     await server.resume();
   }
   const next = await waitFor("the epoch to open", () => LogWriter.open(log).catch(() => undefined));
-  // What was sent before the pause may arrive after the epoch has opened: then it is fenced. Either way there is one
-  // answer.
+  // A write sent before the pause may arrive after the epoch has opened; then it is fenced. Either way there is one
+  // outcome.
   const found = await log.findCommand(commandId);
   const again = await next.append([{ commandId, events: [aSession()] }]);
   assert.equal(again.type, found === undefined ? "appended" : "duplicate-command");
   assert.equal((await verifyLog(log)).type, "intact");
 });
 
-test("a leader stopped while it opens an epoch does not keep the head row from others, and opens nothing when it wakes", async () => {
+test("a leader paused while it opens an epoch does not block other brokers, and opens nothing when it resumes", async () => {
   const log = await store.open();
   using folder = new TemporaryFolder("stopped-opener");
   const stopped = await Child.start({
@@ -260,7 +262,7 @@ test("a leader stopped while it opens an epoch does not keep the head row from o
     args: [join(import.meta.dirname, "stopped-opener.ts"), store.connectionString, store.schema],
     logFile: join(folder.path, "output"),
   });
-  await waitFor("the head row to be held by a stopped process", async () => {
+  await waitFor("the paused process to hold the head row", async () => {
     const rows = await store.sql(
       "select 1 from pg_stat_activity where state = 'idle in transaction' and application_name = 'cardea'",
     );
@@ -275,7 +277,7 @@ test("a leader stopped while it opens an epoch does not keep the head row from o
   assert.equal((await verifyLog(log)).type, "intact");
 });
 
-test("a server that is read-only or a session that would commit unsafely is refused, and says which host", async () => {
+test("a read-only server or an unsafe session setting is refused with the name of the host", async () => {
   const database = new URL(store.connectionString).pathname.slice(1);
   const refused = async (setting: string, pattern: RegExp): Promise<void> => {
     await store.sql(`alter database ${database} set ${setting}`);
@@ -294,7 +296,7 @@ test("a server that is read-only or a session that would commit unsafely is refu
   await store.open();
 });
 
-test("a server that becomes read-only, or its sessions unsafe, is not believed on connections already open", async () => {
+test("on open connections too, writes are refused when the server becomes read-only or its sessions unsafe", async () => {
   const log = await store.open();
   const writer = await LogWriter.open(log);
   await store.sql("alter system set synchronous_commit = off");
@@ -319,7 +321,7 @@ test("a server that becomes read-only, or its sessions unsafe, is not believed o
   }
 });
 
-test("a newer schema is refused by name of both versions, at opening and on a connection made later", async () => {
+test("a newer schema is refused with both versions named, at opening and on later connections", async () => {
   const log = await store.open({ readersMax: 1 });
   await LogWriter.open(log);
   await store.sql(`insert into ${store.schema}.schema_version (version) values (99)`);
@@ -340,7 +342,7 @@ test("a newer schema is refused by name of both versions, at opening and on a co
   assert.ok(outcome instanceof LogRefusedError);
 });
 
-test("a newer schema that says that it works with this build is used, at opening and on every connection; what says nothing is as new as its number", async () => {
+test("a newer schema is used if it declares that it works with this build; without a declaration its version decides", async () => {
   const known = postgresMigrations(store.schema).length;
   const before = await store.open({ readersMax: 1 });
   await LogWriter.open(before);
@@ -353,7 +355,7 @@ test("a newer schema that says that it works with this build is used, at opening
   await store.sql(
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'cardea' and datname = current_database()",
   );
-  await waitFor("the log that was open before to be read", async () => {
+  await waitFor("reads of the log opened earlier", async () => {
     const outcome = await before.read(genesis, 10).catch(() => undefined);
     return outcome?.type === "page" && outcome.page.entries.length === 3;
   });
@@ -366,7 +368,7 @@ test("a newer schema that says that it works with this build is used, at opening
   assert.equal((await LogWriter.open(await store.open())).epoch, 3);
 });
 
-test("a log of the version before is brought up to this one, with what is in it", async () => {
+test("a log of the previous schema version is migrated with its content", async () => {
   const before = await store.open();
   const first = await LogWriter.open(before);
   await first.appendEach(aSession());
@@ -396,7 +398,7 @@ test("another cluster's log is refused", async () => {
   });
 });
 
-test("many migrators at once make one schema", async () => {
+test("concurrent migrations create one schema", async () => {
   const logs = await Promise.all(Array.from({ length: 6 }, () => store.open()));
   const rows = await store.sql(`select version from ${store.schema}.schema_version order by version`);
   const each = postgresMigrations(store.schema).map((_, i) => ({ version: i + 1 }));
@@ -405,7 +407,7 @@ test("many migrators at once make one schema", async () => {
   assert.equal((await writer.appendEach(aSession())).type, "appended");
 });
 
-test("partitions are made ahead of need, and a lock on the table does not stop appends while there is room", async () => {
+test("partitions are created ahead of need, and a lock on the table does not stop appends while there is room", async () => {
   const log = await store.open({ writeTimeoutMs: 6_000 });
   await store.sql(`update ${store.schema}.log_head set partition_size = 40`);
   const writer = await LogWriter.open(log);
@@ -428,14 +430,14 @@ test("partitions are made ahead of need, and a lock on the table does not stop a
   await holder.query(`begin; lock table ${store.schema}.event in share update exclusive mode`);
   const room = (await partitionedTo()) - 1 - writer.head.position;
   for (let i = 0; i < room; i++) assert.equal((await writer.appendEach(aSession())).type, "appended");
-  // Without any room left it is refused for certain; nothing is lost, and it goes on when the lock is gone.
+  // Without room an append is refused as unavailable. Nothing is lost, and appends succeed once the lock is gone.
   assert.equal((await writer.appendEach(aSession())).type, "unavailable");
   await holder.query("rollback");
   await holder.end();
   assert.equal((await writer.appendEach(aSession())).type, "appended");
 });
 
-test("a reader behind a dropped partition is told where the log begins now; one before a hole, that the log is damaged", async () => {
+test("a reader behind retention learns where the log starts; a reader at a hole learns that the log is damaged", async () => {
   const log = await store.open();
   await store.sql(`update ${store.schema}.log_head set partition_size = 10`);
   const writer = await LogWriter.open(log);
@@ -467,13 +469,13 @@ test("a reader behind a dropped partition is told where the log begins now; one 
   await assert.rejects(log.read(short.page.last, 10), LogDamagedError);
 });
 
-test("of several hosts, the one that can be written to is found", {
+test("among several hosts, the log finds the one that accepts writes", {
   timeout: 120_000,
 }, async () => {
   await using another = await startPostgres();
   const password = new URL(store.connectionString).password;
   const database = new URL(store.connectionString).pathname;
-  // Both servers know the same user, password and database; the log lives on the first.
+  // Both servers have the same user, password and database. The log is on the first.
   await withClient(another.connectionString(), async (client) => {
     await client.query(`alter role postgres password '${password}'`);
     await client.query(`create database ${database.slice(1)}`);
@@ -481,7 +483,7 @@ test("of several hosts, the one that can be written to is found", {
   });
   const connectionString = `postgres://postgres:${password}@127.0.0.1:1,127.0.0.1:${another.port},127.0.0.1:${server.port}${database}`;
   await assert.rejects(store.open({ connectionString }), /no log is|no log yet/);
-  await store.open(); // begun where only one server is named
+  await store.open(); // the log is created with one server named
   const log = await store.open({ connectionString });
   const writer = await LogWriter.open(log);
   assert.equal((await writer.appendEach(aSession())).type, "appended");
@@ -489,7 +491,7 @@ test("of several hosts, the one that can be written to is found", {
   assert.equal(Number(row?.["pos"]), 2);
 });
 
-test("no password is ever in an error, an outcome or a log line", async () => {
+test("no password appears in an error, an outcome or a log line", async () => {
   const lines: string[] = [];
   const logger = {
     info: (facts: object, message: string) => void lines.push(JSON.stringify(facts) + message),
@@ -518,7 +520,7 @@ test("no password is ever in an error, an outcome or a log line", async () => {
   assert.ok(!lines.join().includes(new URL(store.connectionString).password));
 });
 
-test("the largest groups and the emptiest commands fit in one append", async () => {
+test("large groups and commands without events fit in one append", async () => {
   const log = await store.open();
   const writer = await LogWriter.open(log);
   const drafts = Array.from({ length: 512 }, (_, i) => ({
@@ -532,7 +534,7 @@ test("the largest groups and the emptiest commands fit in one append", async () 
   assert.equal((await log.observe()).epoch, 1 as Epoch);
 });
 
-/** Everything an inspection would print, causes and all. */
+/** Everything that an inspection prints, including the causes. */
 function deepText(value: unknown): string {
   const seen: string[] = [];
   for (let each = value; each !== undefined && each !== null; each = (each as { cause?: unknown }).cause) {

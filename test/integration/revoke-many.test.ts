@@ -1,7 +1,8 @@
 /**
- * Ten thousand sessions at once, where it is hard: a real Postgres, a broker asked over HTTP, two nodes that follow it,
- * with the bounds that a cluster runs with. One batch, one receipt; and all sessions of a user are one event, however
- * many they are.
+ * Ten thousand revocations at once: a real Postgres, a broker over HTTP and two nodes, with a cluster's default bounds.
+ *
+ * - Ten thousand sessions are one batch and one receipt.
+ * - All sessions of a user are one event, however many there are.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -27,7 +28,7 @@ import { waitFor } from "../support/wait-for.ts";
 
 const many = 10_000;
 const people = 500;
-const endings: (() => Promise<unknown>)[] = [];
+const cleanups: (() => Promise<unknown>)[] = [];
 let broker: Broker;
 let connectionString: string;
 let log: Awaited<ReturnType<typeof openPostgresLog>>;
@@ -36,22 +37,22 @@ let clientOf: (role: Role, name: string) => BrokerClient;
 
 before(async () => {
   const postgres = await startPostgres();
-  endings.push(() => postgres.stop());
+  cleanups.push(() => postgres.stop());
   connectionString = await postgres.newDatabase();
   log = await openPostgresLog({ connectionString, cluster });
-  endings.push(() => log.close());
+  cleanups.push(() => log.close());
   broker = brokerOn(log);
-  endings.push(() => broker.stop());
+  cleanups.push(() => broker.stop());
   const server = await startDatabrokerServer({
     ...{ broker, cluster, secret, clock: systemClock, logger: quiet, listen: { host: "127.0.0.1", port: 0 } },
   });
-  endings.push(() => server.close());
+  cleanups.push(() => server.close());
   clientOf = (role, name) => {
     const client = createBrokerClient({
       ...{ urls: [new URL(server.url)], cluster, role, name, secret, submitMs: 60_000 },
       ...{ clock: systemClock, randomBytes: random, logger: quiet },
     });
-    endings.push(() => client.close());
+    cleanups.push(() => client.close());
     return client;
   };
   await waitFor("a leader", () => broker.leading());
@@ -61,13 +62,13 @@ before(async () => {
       ...{ configHash: () => "c", cluster, secret, databroker: clientOf("proxy", name), fanout: null },
       ...{ clock: systemClock, randomBytes: random, logger: quiet, windowMs: () => 65_000, dataDir: null },
     });
-    endings.push(() => replica.stop());
+    cleanups.push(() => replica.stop());
     return replica;
   });
   for (const node of nodes) assert.ok(await node.whenReady(60_000));
 });
 after(async () => {
-  for (const end of endings.reverse()) await end();
+  for (const end of cleanups.reverse()) await end();
 });
 
 const idOf = (n: number): SessionId => `session-${String(n).padStart(5, "0")}` as SessionId;
@@ -83,7 +84,7 @@ async function signIn(from: number, count: number, user: (n: number) => string):
         const request = asked(createSession(idOf(at + n), user(at + n), { maxSessionsPerUser: 100_000 }));
         return waitFor("an answer", async () => {
           const result = await port.submit(request);
-          return result.type === "unavailable" ? undefined : result; // asked again, as any caller does
+          return result.type === "unavailable" ? undefined : result; // retried, as any caller does
         });
       }),
     );
@@ -102,22 +103,26 @@ async function done(client: BrokerClient, command: Command): Promise<Extract<Com
 const rows = (text: string, values: readonly unknown[] = []) =>
   withClient(connectionString, async (client) => (await client.query(text, [...values])).rows);
 
-test(`${many} sessions are revoked by one batch in Postgres, in force on two nodes, and one receipt lists them`, async (t) => {
+test(`${many} sessions are revoked by one batch in Postgres and denied on two nodes, and one receipt lists them`, async (t) => {
   await signIn(0, many + 1, userOf);
   const operator = clientOf("operator", "test");
   const { applied: before } = (await broker.databroker("operator").status()).broker;
-  await waitFor("the nodes to have them", () => nodes.every((node) => node.applied.position >= before.position), {
-    withinMs: 60_000,
-  });
+  await waitFor(
+    "the nodes to apply the sessions",
+    () => nodes.every((node) => node.applied.position >= before.position),
+    {
+      withinMs: 60_000,
+    },
+  );
 
   const sessionIds = Array.from({ length: many }, (_, n) => idOf(n));
-  const askedAt = performance.now();
+  const requestedAt = performance.now();
   const { link } = await done(operator, { type: "revokeSessions", sessionIds, reason: "operator" });
   const recordedAt = performance.now();
   const receipt = await operator.receipt({ type: "link", link }, { wait: "all", timeoutMs: 60_000 });
   const completeAt = performance.now();
   t.diagnostic(
-    `${many} sessions: in the log after ${Math.round(recordedAt - askedAt)} ms, in force on both nodes after ${Math.round(completeAt - askedAt)} ms`,
+    `${many} sessions: in the log after ${Math.round(recordedAt - requestedAt)} ms, in force on both nodes after ${Math.round(completeAt - requestedAt)} ms`,
   );
 
   const transactions = await rows(
@@ -126,7 +131,7 @@ test(`${many} sessions are revoked by one batch in Postgres, in force on two nod
   assert.deepEqual(
     transactions.map(({ events, places }) => [events, places]),
     [[many, many]],
-    "one transaction, and nothing in between",
+    "one transaction without other events in between",
   );
   assert.equal(receipt.complete, true);
   assert.deepEqual(receipt.nodes.map(({ node, status }) => `${node} ${status}`).sort(), [
@@ -135,7 +140,7 @@ test(`${many} sessions are revoked by one batch in Postgres, in force on two nod
   ]);
   for (const node of nodes) {
     assert.ok(sessionIds.every((id) => node.projection.sessionStatus(id).status === "revoked"));
-    assert.equal(node.projection.sessionStatus(idOf(many)).status, "active", "and no other");
+    assert.equal(node.projection.sessionStatus(idOf(many)).status, "active", "no other session is revoked");
   }
   const checked = await checkReceipt(receipt.signed ?? "", [await receiptKeys({ cluster, secrets: [secret] })]);
   if (!checked.ok) return assert.fail(checked.detail);
@@ -145,17 +150,17 @@ test(`${many} sessions are revoked by one batch in Postgres, in force on two nod
   assert.equal((await verifyLog(log)).type, "intact");
 });
 
-test("all sessions of a user are one event, however many they are", async (t) => {
-  const count = 200; // one person's sign-ins are recorded one after the other
+test("revoking all sessions of a user is one event, however many there are", async (t) => {
+  const count = 200; // sessions of one person are recorded one after another
   const user = userIdOf("https://idp.test", "of-many");
   await signIn(20_000, count, () => user);
   const operator = clientOf("operator", "test");
   const { applied } = (await broker.databroker("operator").status()).broker;
-  const askedAt = performance.now();
+  const requestedAt = performance.now();
   const { link } = await done(operator, { type: "revokeUserSessions", userId: user, reason: "operator" });
   const receipt = await operator.receipt({ type: "link", link }, { wait: "all", timeoutMs: 60_000 });
   t.diagnostic(
-    `${count} sessions of one user: in force on both nodes after ${Math.round(performance.now() - askedAt)} ms`,
+    `${count} sessions of one user: in force on both nodes after ${Math.round(performance.now() - requestedAt)} ms`,
   );
   assert.equal(link.position, applied.position + 1);
   assert.equal(receipt.complete, true);

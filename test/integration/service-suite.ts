@@ -1,7 +1,4 @@
-/**
- * Service suite: what tests may rely on when they start Postgres and NATS, from local binaries and from containers
- * alike.
- */
+/** Service suite: what tests can rely on when they start Postgres and NATS, from local binaries or containers alike. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
@@ -17,7 +14,7 @@ export type Starters = Readonly<{
 
 export function describeServices(name: string, { startPostgres, startNats }: Starters): void {
   describe(name, () => {
-    test("Postgres is 15 or newer and takes the settings it was given", async () => {
+    test("Postgres is 15 or newer and has the given settings", async () => {
       await using server = await startPostgres({ settings: { synchronous_commit: "remote_apply" } });
       const [row] = await query(
         server.connectionString(),
@@ -27,7 +24,7 @@ export function describeServices(name: string, { startPostgres, startNats }: Sta
       assert.equal(row?.["setting"], "remote_apply");
     });
 
-    test("a Postgres that was killed, or restarted, is back at its address with what it had committed", async () => {
+    test("a killed or restarted Postgres is back at its address with its committed data", async () => {
       await using server = await startPostgres();
       const database = await server.newDatabase();
       await query(database, "create table kept (n int)");
@@ -40,30 +37,30 @@ export function describeServices(name: string, { startPostgres, startNats }: Sta
       assert.deepEqual(await query(database, "select n from kept order by n"), [{ n: 1 }, { n: 2 }]);
     });
 
-    test("a paused Postgres answers nobody, not even on open connections, until it is resumed", async () => {
+    test("a paused Postgres answers no client, not even on open connections, until it resumes", async () => {
       await using server = await startPostgres();
       const client = new pg.Client({ connectionString: server.connectionString() });
       await client.connect();
       await server.pause();
       let answered = false;
-      const asked = client.query("select 1").then(() => {
+      const pending = client.query("select 1").then(() => {
         answered = true;
       });
       await assert.rejects(query(server.connectionString(), "select 1", { connectionTimeoutMillis: 300 }));
       assert.equal(answered, false);
       await server.resume();
-      await asked;
+      await pending;
       await client.end();
     });
 
-    test("databases of one server are strangers to each other", async () => {
+    test("databases of one server do not see each other's tables", async () => {
       await using server = await startPostgres();
       const [one, other] = [await server.newDatabase(), await server.newDatabase()];
       await query(one, "create table mine (n int)");
       await assert.rejects(query(other, "select * from mine"), /does not exist/);
     });
 
-    test("one NATS server has JetStream, and keeps a stream when it is killed", async () => {
+    test("a single NATS server has JetStream, and keeps a stream when it is killed", async () => {
       await using nats = await startNats();
       await publish(nats, { replicas: 1, payload: "before" });
       await nats.kill();
@@ -71,13 +68,13 @@ export function describeServices(name: string, { startPostgres, startNats }: Sta
       assert.equal(await messagesIn(nats), 1);
     });
 
-    test("three NATS servers keep a replicated stream and take more while one of them is dead", async () => {
+    test("three NATS servers keep a replicated stream and accept messages while one of them is down", async () => {
       await using nats = await startNats({ size: 3 });
       await publish(nats, { replicas: 3, payload: "before" });
       await nats.node(0).kill();
       await publish(nats, { replicas: 3, payload: "meanwhile", place: "there" });
       await nats.node(0).start();
-      // Who is asked right after an election may not know of the last one yet.
+      // Right after an election, a server may not have the last message yet.
       await waitFor("both messages", async () => (await messagesIn(nats)) === 2, electionBounds);
     });
   });
@@ -99,10 +96,10 @@ async function query(connectionString: string, sql: string, options: pg.ClientCo
 const stream = "suite";
 const electionBounds = { withinMs: 30_000, everyMs: 100 };
 
-/** `place: "there"`: the stream exists; a cluster that has just lost a server may place none, and need not. */
+/** `place: "there"`: the stream exists already. A cluster that has just lost a server may be unable to place one. */
 type Published = Readonly<{ replicas: number; payload: string; place?: "there" }>;
 
-/** Publishes until it is acknowledged: a cluster that has just lost a server chooses a leader first. */
+/** Publishes until the server acknowledges it. A cluster that has just lost a server must elect a leader first. */
 async function publish(nats: NatsCluster, options: Published): Promise<void> {
   await using connection = await connected(nats);
   await waitFor(

@@ -1,3 +1,4 @@
+/** Services from local binaries, and the reaper that ends them. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -12,16 +13,16 @@ import { describeServices } from "./service-suite.ts";
 
 describeServices("services of this machine", { startPostgres, startNats });
 
-test("nothing that a test started survives the test process, even when that is killed and the services are paused", async () => {
+test("no service survives its test process, even if that process is killed and the services are paused", async () => {
   const child = spawn(process.execPath, [join(import.meta.dirname, "abandon-services.ts")], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const [printed] = await Promise.all([text(child.stdout), once(child, "exit")]);
-  const left = JSON.parse(printed) as { pids: number[]; folders: string[] };
-  assert.equal(left.pids.length, 2);
-  assert.equal(left.folders.length, 2);
-  await waitFor("the processes to be gone", () => left.pids.every((pid) => !isAlive(pid)));
-  await waitFor("the folders to be gone", () => left.folders.every((folder) => !existsSync(folder)));
+  const abandoned = JSON.parse(printed) as { pids: number[]; folders: string[] };
+  assert.equal(abandoned.pids.length, 2);
+  assert.equal(abandoned.folders.length, 2);
+  await waitFor("the processes to be gone", () => abandoned.pids.every((pid) => !isAlive(pid)));
+  await waitFor("the folders to be gone", () => abandoned.folders.every((folder) => !existsSync(folder)));
 });
 
 function isAlive(pid: number): boolean {

@@ -1,4 +1,4 @@
-/** The file log over crashes, beside other processes, and on files that are not its own. */
+/** The file log: crashes, other processes, older and newer files, full disks, and files of other programs. */
 import assert from "node:assert/strict";
 import { chmodSync, copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -36,7 +36,7 @@ const startWriter = (n: number): Promise<Child> =>
     logFile: join(folder.path, `writer-${n}`),
   });
 
-test("killed again and again in the middle of appends, the log stays dense and keeps every acknowledged batch", {
+test("a log whose writer is killed repeatedly during appends stays dense and keeps every acknowledged batch", {
   timeout: 240_000,
 }, async () => {
   const acknowledged = new Map<CommandId, number>();
@@ -44,7 +44,7 @@ test("killed again and again in the middle of appends, the log stays dense and k
     const writer = await startWriter(round);
     await waitFor("appends", () => writer.log().split("\n").length > 20 || !writer.running);
     assert.ok(writer.running, writer.log());
-    await delay((round * 37) % 60); // each time somewhere else in a commit
+    await delay((round * 37) % 60); // each time at another point of a commit
     await writer.kill();
     for (const line of writer.log().split("\n").slice(1, -1)) {
       const [commandId, count] = line.split(" ");
@@ -59,7 +59,7 @@ test("killed again and again in the middle of appends, the log stays dense and k
   }
 });
 
-test("a second process is told that the file is in use", async () => {
+test("a second process is refused because the file is in use", async () => {
   const log = await openSqliteLog({ path, cluster: "test" });
   await LogWriter.open(log);
   const second = await startWriter(1);
@@ -74,7 +74,7 @@ test("a second process is told that the file is in use", async () => {
   await (await openSqliteLog({ path, cluster: "test" })).close();
 });
 
-test("the file and what SQLite puts beside it are their owner's alone", async () => {
+test("only the owner can read the file and the files that SQLite creates beside it", async () => {
   const log = await openSqliteLog({ path, cluster: "test" });
   const writer = await LogWriter.open(log);
   await writer.appendEach(aSession());
@@ -87,7 +87,7 @@ test("the file and what SQLite puts beside it are their owner's alone", async ()
   assert.equal(statSync(path).mode & 0o777, 0o600);
 });
 
-test("a file to which a newer build has done what this one can work with is used; one of before anything was said of that is, too", async () => {
+test("a file of a newer but compatible schema is used, and so is one from before compatibility was recorded", async () => {
   const writing = async (): Promise<void> => {
     const log = await openSqliteLog({ path, cluster: "test" });
     try {
@@ -111,11 +111,11 @@ test("a file to which a newer build has done what this one can work with is used
   await assert.rejects(openSqliteLog({ path, cluster: "test" }), tooNew);
 });
 
-test("a file of the version before is brought up to this one, with what is in it", async () => {
-  const made = await openSqliteLog({ path, cluster: "test" });
-  await (await LogWriter.open(made)).appendEach(aSession());
-  const { head } = await made.observe();
-  await made.close();
+test("a file of the previous schema version is migrated with its content", async () => {
+  const original = await openSqliteLog({ path, cluster: "test" });
+  await (await LogWriter.open(original)).appendEach(aSession());
+  const { head } = await original.observe();
+  await original.close();
   const file = new DatabaseSync(path);
   file.exec("drop table configuration; drop table lease_mark; delete from schema_version where version >= 3");
   file.close();
@@ -139,9 +139,9 @@ const replacements: Readonly<Record<string, (copy: string) => void>> = {
   },
 };
 for (const [what, replace] of Object.entries(replacements))
-  test(`an older copy is noticed when it replaces ${what}, also within one epoch`, async () => {
-    const made = await openSqliteLog({ path, cluster: "test" });
-    const writer = await LogWriter.open(made, { windowMaxMs: 60_000 });
+  test(`an older copy is noticed when it replaces ${what}, even within one epoch`, async () => {
+    const original = await openSqliteLog({ path, cluster: "test" });
+    const writer = await LogWriter.open(original, { windowMaxMs: 60_000 });
     const copy = join(folder.path, "copy");
     const lessee = (node: string): Lessee => ({
       node: node as NodeId,
@@ -151,7 +151,7 @@ for (const [what, replace] of Object.entries(replacements))
       windowMs: 5_000,
     });
     await writer.beat({ lessees: [lessee("early")] });
-    await made.close();
+    await original.close();
     cpSync(dirname(path), copy, { recursive: true, preserveTimestamps: true });
     const lost = await openSqliteLog({ path, cluster: "test" });
     const { incarnation, epoch } = writer;
@@ -166,11 +166,11 @@ for (const [what, replace] of Object.entries(replacements))
     assert.match(opened.beatsLost ?? "", /the log is a copy/);
     assert.deepEqual(opened.lessees.map(({ node }) => node).sort(), ["@unknown-nodes", "early"]);
     const again = await openEpoch(log, { windowMaxMs: 60_000 });
-    assert.equal(again.type === "opened" && again.beatsLost, null, "from then on it is the log that is there");
+    assert.equal(again.type === "opened" && again.beatsLost, null, "from then on it counts as the log");
     await log.close();
   });
 
-test("files that are not ours are refused and left as they are", async () => {
+test("files of another cluster, version or program are refused and left unchanged", async () => {
   const refused = async (pattern: RegExp, cluster = "test"): Promise<void> => {
     await assert.rejects(openSqliteLog({ path, cluster }), (error: Error) => {
       assert.ok(error instanceof LogRefusedError, error.message);
@@ -193,7 +193,7 @@ test("files that are not ours are refused and left as they are", async () => {
   await refused(/not a Cardea log/);
 
   path = join(folder.path, "text.db");
-  writeFileSync(path, "this is no database at all, whatever it is called\n".repeat(100));
+  writeFileSync(path, "this is not a database, despite its name\n".repeat(100));
   await refused(/not a Cardea log/);
 
   path = join(folder.path, "a-folder");
@@ -201,8 +201,8 @@ test("files that are not ours are refused and left as they are", async () => {
   await assert.rejects(openSqliteLog({ path, cluster: "test" }), LogUnavailableError);
 });
 
-test("a full disk is never an acknowledgement, and nothing acknowledged is lost with it", async () => {
-  // A limit on the size of any file stands in for the disk: writing past it fails, as it does on a full one.
+test("a write on a full disk is never acknowledged, and no acknowledged batch is lost", async () => {
+  // A limit on the file size stands in for the disk: a write beyond it fails as on a full disk.
   const writer = await Child.start({
     command: "sh",
     args: ["-c", `trap '' XFSZ; ulimit -f 2000; exec "$0" "$@"`, process.execPath, writerScript, path],
@@ -221,7 +221,7 @@ test("a full disk is never an acknowledgement, and nothing acknowledged is lost 
   await log.close();
 });
 
-test("what is erased is gone from the file, and from its WAL", async () => {
+test("erased data is gone from the file and from its WAL", async () => {
   const log = await openSqliteLog({ path, cluster: "test" });
   const writer = await LogWriter.open(log);
   const [key, tokens] = [Buffer.from("the-wrapped-key-of-a-person"), Buffer.from("the-sealed-tokens-of-a-session")];
@@ -240,22 +240,22 @@ test("what is erased is gone from the file, and from its WAL", async () => {
   await log.close();
 });
 
-test("a write that is not answered in time is indeterminate, and calls behind it find out what became of it", async () => {
+test("a write without an answer in time is indeterminate, and later calls find its outcome", async () => {
   const log = await openSqliteLog({ path, cluster: "test", answerTimeoutMs: 60 });
   const writer = await waitFor("an epoch", () => LogWriter.open(log).catch(() => undefined));
   const commandId = aCommandId();
   const events = Array.from({ length: 20_000 }, () => aSession());
   const outcome = await writer.append([{ commandId, events }]);
   assert.ok(outcome.type === "indeterminate", outcome.type);
-  const found = await waitFor("the thread to be done", () => log.findCommand(commandId).catch(() => undefined));
+  const found = await waitFor("the database thread to finish", () => log.findCommand(commandId).catch(() => undefined));
   assert.equal(found.count, events.length);
   await log.close();
-  const patient = await openSqliteLog({ path, cluster: "test" });
-  assert.equal((await verifyLog(patient)).type, "intact");
-  await patient.close();
+  const reopened = await openSqliteLog({ path, cluster: "test" });
+  assert.equal((await verifyLog(reopened)).type, "intact");
+  await reopened.close();
 });
 
-test("an answer that comes after it was given up on does not keep the process alive", async () => {
+test("an answer that arrives after its time-out does not keep the process alive", async () => {
   const log = await openSqliteLog({ path, cluster: "test" });
   const writer = await LogWriter.open(log);
   await writer.append([{ events: Array.from({ length: 5_000 }, () => aSession()) }]);

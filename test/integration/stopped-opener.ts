@@ -1,7 +1,4 @@
-/**
- * A broker that is stopped (as by SIGSTOP or a suspended machine) in the middle of opening an epoch. Run as a process
- * of its own.
- */
+/** Stopped opener: a process that stops itself with SIGSTOP while it opens an epoch, as on a suspended machine. */
 import { openPostgresLog } from "../../src/replication/index.ts";
 import { openEpochRequest } from "../support/log-writer.ts";
 

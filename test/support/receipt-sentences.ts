@@ -170,8 +170,8 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "the same run of the same server as when the previous epoch was opened",
     tests: [
-      "test/integration/postgres-continuity.test.ts › another broker on the same running server knows that no lease is lost",
-      "test/integration/postgres-continuity.test.ts › after a clean restart the broker that led goes on at once, and another one waits",
+      "test/integration/postgres-continuity.test.ts › no lease is lost for another broker on the same running server",
+      "test/integration/postgres-continuity.test.ts › after a clean restart of the server, the broker that led before continues at once, and another broker waits",
     ],
   },
   {
@@ -183,7 +183,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "A promotion never proves it",
     tests: [
-      "test/integration/postgres-continuity.test.ts › a promoted standby is on another timeline at once, before its first checkpoint",
+      "test/integration/postgres-continuity.test.ts › a promoted standby is on another timeline at once, even before its first checkpoint",
       "test/integration/postgres-continuity.test.ts › after a crash of the server every broker waits",
     ],
   },
@@ -218,7 +218,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "| `local` | the `file` store",
     tests: [
-      "test/integration/sqlite-log.test.ts › killed again and again in the middle of appends, the log stays dense and keeps every acknowledged batch",
+      "test/integration/sqlite-log.test.ts › a log whose writer is killed repeatedly during appends stays dense and keeps every acknowledged batch",
     ],
   },
   { says: "| `volatile` | the `memory` store", untested: "names what is not promised" },
