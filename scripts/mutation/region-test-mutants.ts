@@ -281,7 +281,11 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     meaning: "a node accepts the answer to a read that it has abandoned",
     test: loopTest,
     changes: [
-      { file: loop, take: "if (this.#pendingRead?.id !== id) return;", put: "if (this.#pendingRead === null) return;" },
+      {
+        file: loop,
+        take: 'if (this.#mode.type !== "reading" || this.#mode.id !== id) return;',
+        put: 'if (this.#mode.type !== "reading") return;',
+      },
     ],
   },
   "enforced-out-of-order": {

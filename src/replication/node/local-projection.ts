@@ -36,6 +36,9 @@ export type FoldResult = Readonly<{
   committedAt: UnixMs | null;
 }>;
 
+/** The projection that a rebuild makes. `base`: what its events are folded on. */
+type NextProjection = Readonly<{ projection: Projection; positions: FactPositions; base: "genesis" | "snapshot" }>;
+
 export class LocalProjection {
   readonly #keys: PersonKeys;
   readonly #tightenings = new Tightenings();
@@ -47,9 +50,8 @@ export class LocalProjection {
   #epochs: readonly EpochMark[] = [];
   #visibleEpochs: readonly EpochMark[] = [];
   #visible = new Projection();
-  #next: Projection | null = null;
   #visiblePositions = new FactPositions(0 as Position);
-  #nextPositions = new FactPositions(0 as Position);
+  #next: NextProjection | null = null;
 
   constructor(keys: PersonKeys) {
     this.#keys = keys;
@@ -64,6 +66,10 @@ export class LocalProjection {
   }
   get rebuilding(): boolean {
     return this.#next !== null;
+  }
+  /** What the current rebuild builds on; null: no rebuild. */
+  get rebuildBase(): NextProjection["base"] | null {
+    return this.#next?.base ?? null;
   }
   get retained(): ReadonlySet<Stream> {
     return this.#retained;
@@ -119,13 +125,13 @@ export class LocalProjection {
 
   /** Whether the projection contains the person's erasure; their key must not be kept from then on. */
   isErased(userId: UserId): boolean {
-    return (this.#next ?? this.#visible).user(userId)?.status === "erased";
+    return (this.#next?.projection ?? this.#visible).user(userId)?.status === "erased";
   }
 
   /** Folds events in order. During a rebuild the result stays invisible. */
   fold(events: readonly Recorded[]): FoldResult {
-    const projection = this.#next ?? this.#visible;
-    const places = this.#next === null ? this.#visiblePositions : this.#nextPositions;
+    const projection = this.#next?.projection ?? this.#visible;
+    const places = this.#next?.positions ?? this.#visiblePositions;
     const touched: (readonly Stream[])[] = [];
     let decisive = false;
     for (const recorded of events) {
@@ -166,10 +172,9 @@ export class LocalProjection {
   }
 
   beginRebuild(): void {
-    this.#tightenings.leaveHistory(this.#next);
-    this.#next = new Projection();
+    this.#tightenings.leaveHistory(this.#next?.projection ?? null);
     this.#epochs = [];
-    this.#nextPositions = new FactPositions(0 as Position);
+    this.#next = { projection: new Projection(), positions: new FactPositions(0 as Position), base: "genesis" };
   }
 
   /**
@@ -183,9 +188,8 @@ export class LocalProjection {
     );
     this.#tightenings.forgetUpTo(link.position);
     for (const stream of snapshot.retained) this.#retained.add(stream);
-    this.#next = snapshot.projection;
     this.#epochs = epochs;
-    this.#nextPositions = new FactPositions(link.position);
+    this.#next = { projection: snapshot.projection, positions: new FactPositions(link.position), base: "snapshot" };
   }
 
   /**
@@ -193,12 +197,12 @@ export class LocalProjection {
    * @param nothingLost whether the new history contains the link of the old projection
    */
   finishRebuild(nothingLost: "nothing lost" | "lost"): LostDenials {
-    const next = this.#next ?? this.#visible;
+    const next = this.#next?.projection ?? this.#visible;
     const lost = this.#tightenings.finishRebuild(this.#visible, next, nothingLost);
     for (const stream of lost.denied) this.#retained.add(stream);
     this.#releaseDenied(next);
     this.#persisted.awaitSettlement(lost.events);
-    if (this.#next !== null) this.#visiblePositions = this.#nextPositions;
+    if (this.#next !== null) this.#visiblePositions = this.#next.positions;
     this.#visible = next;
     this.#visibleEpochs = this.#epochs;
     this.#next = null;

@@ -9,7 +9,14 @@
  *   the old projection stays visible.
  * - Pure: no timers, no promises. The caller passes the time and asks when the next call is due.
  */
-import { type Link, type LostTightening, sameLink, type WrappedKey } from "../../events/index.ts";
+import {
+  type Fact,
+  type Link,
+  type LostTightening,
+  sameLink,
+  unreachable,
+  type WrappedKey,
+} from "../../events/index.ts";
 import { type ChainHistory, historyFrom, locateLink, sharesLink } from "../lease/chain-history.ts";
 import type { Grant } from "../wire/messages.ts";
 import { type Effect, type Follower, type Input, newFollower, step } from "./follower.ts";
@@ -45,8 +52,44 @@ export type LogSyncOptions = Readonly<{
 
 export type LogCounts = Readonly<Record<"deliveries" | "rebuilds" | "reads" | "readFailures" | "snapshots", number>>;
 
-type PendingRead = Readonly<{ id: number; at: number; waitMs: number; until: number }>;
-type PendingSnapshot = Readonly<{ id: number; why: "begin" | "rebuild" | "truncated"; until: number }>;
+/**
+ * What the sync does now; at most one request is in flight. Whether the projection is rebuilt meanwhile is the
+ * projection's own state (`LocalProjection.rebuildBase`), because a rebuild lasts through several modes.
+ */
+type Mode =
+  /**
+   * Entered: at construction, by `stop`, and when an effect throws. Handles no input and sends nothing.
+   * Left: by `start`.
+   */
+  | Fact<"stopped", unknown>
+  /**
+   * Entered: when no broker could answer whether it has a first snapshot. Applies what links to the empty copy, but
+   * sends no read, since a snapshot would make it unnecessary.
+   * Left: for `loadingSnapshot` at the next poll.
+   */
+  | Fact<"starting", unknown>
+  /**
+   * Entered: at a start without a snapshot on this disk (`start`), when a rebuild begins (`rebuild`), and when a read
+   * found that the log begins after our position (`truncated`). Deliveries are applied, but no read is sent.
+   * Left: for `following` with the snapshot, or without one if the log can be read instead; for `starting` when a
+   * first snapshot fails to load; for another `loadingSnapshot` when a rebuild begins.
+   * `until`: when to give up, ms.
+   */
+  | Fact<"loadingSnapshot", { id: number; why: SnapshotReason; until: number }>
+  /**
+   * Entered: when a scheduled read is due. Deliveries are applied meanwhile.
+   * Left: for `following` when the read is answered, fails, or passes `until`, and when a rebuild makes its answer
+   * useless.
+   * `at`: when it was sent, ms. `waitMs`: how long the broker may hold it open at the head.
+   */
+  | Fact<"reading", { id: number; at: number; waitMs: number; until: number }>
+  /**
+   * Entered: at a start from a snapshot on this disk, and after each request. Applies deliveries; nothing is in
+   * flight, but a read or a poll may be scheduled.
+   * Left: for `reading` when that is due, and for `loadingSnapshot` on a rebuild or a truncated log.
+   */
+  | Fact<"following", unknown>;
+type SnapshotReason = "start" | "rebuild" | "truncated";
 
 /** The timeout of a read, in addition to its wait at the head. */
 const readGraceMs = 10_000;
@@ -64,18 +107,14 @@ export class LogSync {
   readonly #inputs: Input[] = [];
   #follower: Follower = newFollower;
   #visible: ChainHistory = newFollower.history;
-  #running = false;
+  #mode: Mode = { type: "stopped" };
   #now = 0;
   #fanout: FanoutState = "none";
   #doubtUntil = Number.NEGATIVE_INFINITY;
-  #pendingRead: PendingRead | null = null;
   #lastReadMs = 0;
   #reason: ReadReason = "asked";
-  #pendingSnapshot: PendingSnapshot | null = null;
+  /** The snapshot that the follower is about to adopt. `sound`: its history contains our applied link. */
   #arrived: Readonly<{ snapshot: LoadedSnapshot; sound: boolean }> | null = null;
-  /** The current rebuild began from a snapshot. */
-  #based = false;
-  #begun = false;
   #replayedAt = Number.NEGATIVE_INFINITY;
   #caughtUp = false;
   #knownHead = 0;
@@ -108,10 +147,21 @@ export class LogSync {
     return this.#counts;
   }
   get due(): number {
-    if (this.#pendingRead !== null || this.#pendingSnapshot !== null)
-      return Math.min(this.#pendingRead?.until ?? never, this.#pendingSnapshot?.until ?? never);
-    const sends = this.#begun && this.#follower.reading !== null;
-    return sends ? Math.min(this.#schedule.sendAt, this.#schedule.pollAt) : this.#schedule.pollAt;
+    switch (this.#mode.type) {
+      case "stopped":
+        return never;
+      case "starting":
+        return this.#schedule.pollAt;
+      case "loadingSnapshot":
+      case "reading":
+        return this.#mode.until;
+      case "following": {
+        const { sendAt, pollAt } = this.#schedule;
+        return this.#follower.reading === null ? pollAt : Math.min(sendAt, pollAt);
+      }
+      default:
+        return unreachable(this.#mode);
+    }
   }
 
   /** Whether a link is already applied in the followed history, so that its delivery need not be decoded. */
@@ -120,14 +170,13 @@ export class LogSync {
   }
 
   start(options: Readonly<{ snapshot: LoadedSnapshot | null; fanout: FanoutState }>, now: number): void {
-    this.#running = true;
     this.#now = now;
     this.#fanout = options.fanout;
     if (options.snapshot === null) {
-      this.#loadSnapshot("begin");
+      this.#loadSnapshot("start");
       return;
     }
-    this.#begun = true;
+    this.#mode = { type: "following" };
     this.#addKeys(options.snapshot.keys);
     this.copy.startFrom(options.snapshot);
     this.#arrived = { snapshot: options.snapshot, sound: true };
@@ -136,11 +185,9 @@ export class LogSync {
   }
 
   stop(): void {
-    this.#running = false;
-    if (this.#pendingRead !== null) this.#options.emit({ type: "cancel", id: this.#pendingRead.id });
-    if (this.#pendingSnapshot !== null) this.#options.emit({ type: "cancel", id: this.#pendingSnapshot.id });
-    this.#pendingRead = null;
-    this.#pendingSnapshot = null;
+    const mode = this.#mode;
+    this.#mode = { type: "stopped" };
+    if (mode.type === "reading" || mode.type === "loadingSnapshot") this.#options.emit({ type: "cancel", id: mode.id });
   }
 
   onDelivery(batch: Delivered, now: number): void {
@@ -192,16 +239,17 @@ export class LogSync {
     this.#now = now;
     this.#fanout = fanout;
     // Deliveries may have been missed until now, which stays unknown until the first delivery links.
-    if (this.#begun && fanout !== "none") this.#schedule.pollWithin(fanoutSpreadMs[fanout], now);
+    if (this.#mayRead() && fanout !== "none") this.#schedule.pollWithin(fanoutSpreadMs[fanout], now);
   }
 
   wake(now: number): void {
     this.#now = now;
-    if (this.#pendingRead !== null && now >= this.#pendingRead.until)
-      this.#giveUpRead(this.#pendingRead.id, `no answer within ${Math.round(now - this.#pendingRead.at)} ms`);
-    if (this.#pendingSnapshot !== null && now >= this.#pendingSnapshot.until) {
-      this.#options.emit({ type: "cancel", id: this.#pendingSnapshot.id });
-      this.onSnapshotFailed({ id: this.#pendingSnapshot.id, reason: "unavailable" }, now);
+    const mode = this.#mode;
+    if (mode.type === "reading" && now >= mode.until)
+      this.#giveUpRead(mode.id, `no answer within ${Math.round(now - mode.at)} ms`);
+    if (mode.type === "loadingSnapshot" && now >= mode.until) {
+      this.#options.emit({ type: "cancel", id: mode.id });
+      this.onSnapshotFailed({ id: mode.id, reason: "unavailable" }, now);
     }
     this.#sendDue();
   }
@@ -209,16 +257,16 @@ export class LogSync {
   /** Checks whether the fan-out still delivers; called a few times a second. */
   tick(now: number): void {
     this.#now = now;
-    const idle = this.#begun && this.#follower.reading === null && this.#schedule.pollAt === never;
+    const idle = this.#mayRead() && this.#follower.reading === null && this.#schedule.pollAt === never;
     if (idle && this.#mustPoll() && this.#schedule.failures === 0) this.#schedule.pollWithin(0, now);
     this.#sendDue();
   }
 
   onReadAnswer({ id, answer }: Readonly<{ id: number; answer: ReadAnswer }>, now: number): void {
-    if (this.#pendingRead?.id !== id) return;
+    if (this.#mode.type !== "reading" || this.#mode.id !== id) return;
     this.#now = now;
-    const { waitMs, at } = this.#pendingRead;
-    this.#pendingRead = null;
+    const { waitMs, at } = this.#mode;
+    this.#mode = { type: "following" };
     this.#lastReadMs = now - at;
     const before = this.#follower.history.applied.position;
     if (answer.type === "page") {
@@ -238,13 +286,13 @@ export class LogSync {
       if (this.#follower.reading === null && this.#mustPoll())
         this.#schedule.pollAtHead(now, { tookMs: this.#lastReadMs, brought, heldOpen });
     } else if (this.#follower.reading === null) this.#pollLater();
-    if (this.truncated && this.#pendingSnapshot === null) this.#loadSnapshot("truncated");
+    if (this.truncated && this.#isIn("following")) this.#loadSnapshot("truncated");
     this.#sendDue();
   }
 
   onSnapshotLoaded({ id, snapshot }: Readonly<{ id: number; snapshot: LoadedSnapshot }>, now: number): void {
-    if (this.#pendingSnapshot?.id !== id) return;
-    const { why } = this.#pendingSnapshot;
+    if (this.#mode.type !== "loadingSnapshot" || this.#mode.id !== id) return;
+    const { why } = this.#mode;
     const { link, projection, epochs } = snapshot;
     const { history } = this.#follower;
     const consistent = sameLink(projection.applied, link) && epochs.at(-1)?.epoch === link.epoch;
@@ -253,13 +301,11 @@ export class LogSync {
       return;
     }
     this.#now = now;
-    this.#pendingSnapshot = null;
-    this.#begun = true;
+    this.#mode = { type: "following" };
     this.#counts.snapshots += 1;
     this.#schedule.recordAnswer();
     this.#addKeys(snapshot.keys);
     const sound = sharesLink(epochs, history.applied, history.epochs);
-    if (this.copy.rebuilding) this.#based = true;
     this.#arrived = { snapshot, sound };
     this.#enqueue({ type: "snapshotLoaded", history: historyFrom(link, epochs) });
     this.#abandonRead();
@@ -267,16 +313,19 @@ export class LogSync {
   }
 
   onSnapshotFailed({ id, reason }: Readonly<{ id: number; reason: "none" | "unavailable" }>, now: number): void {
-    if (this.#pendingSnapshot?.id !== id) return;
+    if (this.#mode.type !== "loadingSnapshot" || this.#mode.id !== id) return;
     this.#now = now;
-    const { why } = this.#pendingSnapshot;
-    this.#pendingSnapshot = null;
-    if (why === "truncated" || (why === "begin" && reason === "unavailable")) {
+    const { why } = this.#mode;
+    if (why === "start" && reason === "unavailable") {
+      this.#mode = { type: "starting" };
+      this.#schedule.recordFailure(now);
+      this.#pollLater();
+    } else if (why === "truncated") {
       // A broker without a recent snapshot may have one by the next read that finds the log truncated.
-      if (why === "begin") this.#schedule.recordFailure(now);
+      this.#mode = { type: "following" };
       this.#pollLater();
     } else {
-      this.#begun = true;
+      this.#mode = { type: "following" };
       this.#enqueue({ type: "readRequested" });
     }
     this.#sendDue();
@@ -287,7 +336,7 @@ export class LogSync {
     this.#inputs.push(input);
     if (this.#inputs.length > 1) return;
     for (let next = this.#inputs[0]; next !== undefined; next = this.#inputs[0]) {
-      if (this.#running) this.#handle(next);
+      if (!this.#isIn("stopped")) this.#handle(next);
       this.#inputs.shift();
     }
   }
@@ -328,14 +377,13 @@ export class LogSync {
 
   #rebuild(lost: Link): void {
     // A second rebuild during one that began from a snapshot: that snapshot is of a lost history too.
-    const another = this.copy.rebuilding && this.#based;
+    const another = this.copy.rebuildBase === "snapshot";
     this.#counts.rebuilds += 1;
     this.#knownHead = 0;
-    this.#based = false;
     this.#options.onRebuilding(lost);
     this.copy.beginRebuild();
     this.#abandonRead();
-    if (!another && this.#begun) this.#loadSnapshot("rebuild");
+    if (!another && this.#mayRead()) this.#loadSnapshot("rebuild");
   }
 
   #adoptSnapshot(): void {
@@ -391,8 +439,10 @@ export class LogSync {
 
   /** Cancels the pending read, because its answer no longer matters. */
   #abandonRead(): void {
-    if (this.#pendingRead !== null) this.#options.emit({ type: "cancel", id: this.#pendingRead.id });
-    this.#pendingRead = null;
+    if (this.#mode.type === "reading") {
+      this.#options.emit({ type: "cancel", id: this.#mode.id });
+      this.#mode = { type: "following" };
+    }
     if (this.#follower.reading?.stale !== true) return;
     this.#schedule.cancelRead();
     this.#enqueue({ type: "readFailed" });
@@ -421,32 +471,52 @@ export class LogSync {
       this.#schedule.pollAfterFailure();
   }
 
-  /** Sends the requests that are due. */
+  /** Sends the request that is due, unless one is in flight: its answer may make the next one unnecessary. */
   #sendDue(): void {
-    if (!this.#running || this.#pendingSnapshot !== null) return; // a snapshot may make the read unnecessary
-    // Until the sync has begun, a read that a delivery requested is not sent, so a poll must begin the sync.
-    if (!this.#begun && this.#schedule.pollAt === never) this.#schedule.pollAfterFailure();
-    if (this.#pendingRead === null && this.#schedule.takePoll(this.#now)) {
+    if (this.#isIn("starting")) this.#retryStart();
+    if (!this.#isIn("following")) return;
+    if (this.#schedule.takePoll(this.#now)) {
       this.#reason = "asked";
-      if (this.#begun) this.#enqueue({ type: "readRequested" });
-      else this.#loadSnapshot("begin");
+      this.#enqueue({ type: "readRequested" });
     }
-    const sends =
-      this.#begun && this.#pendingRead === null && this.#pendingSnapshot === null && this.#follower.reading !== null;
-    if (!sends || !this.#schedule.takeRead(this.#now)) return;
+    if (this.#isIn("following") && this.#follower.reading !== null && this.#schedule.takeRead(this.#now))
+      this.#sendRead();
+  }
+
+  /** No read is sent in this mode, not even one that a delivery requested, so a poll must be scheduled. */
+  #retryStart(): void {
+    if (this.#schedule.pollAt === never) this.#schedule.pollAfterFailure();
+    if (!this.#schedule.takePoll(this.#now)) return;
+    this.#reason = "asked";
+    this.#loadSnapshot("start");
+  }
+
+  #sendRead(): void {
     const waitMs = this.#mustPoll() || this.#isBehind() ? this.#options.pollMs : 0;
     const id = this.#options.nextId();
     this.#counts.reads += 1;
-    this.#pendingRead = { id, at: this.#now, waitMs, until: this.#now + waitMs + readGraceMs };
+    this.#mode = { type: "reading", id, at: this.#now, waitMs, until: this.#now + waitMs + readGraceMs };
     const after = this.#follower.history.applied;
     this.#options.emit({ type: "read", id, after, limit: this.#options.pageLimit, waitMs });
   }
 
-  #loadSnapshot(why: PendingSnapshot["why"]): void {
-    if (this.#pendingSnapshot !== null) this.#options.emit({ type: "cancel", id: this.#pendingSnapshot.id });
+  #loadSnapshot(why: SnapshotReason): void {
+    if (this.#mode.type === "loadingSnapshot") this.#options.emit({ type: "cancel", id: this.#mode.id });
     const id = this.#options.nextId();
-    this.#pendingSnapshot = { id, why, until: this.#now + loadMsMax };
+    this.#mode = { type: "loadingSnapshot", id, why, until: this.#now + loadMsMax };
     this.#options.emit({ type: "loadSnapshot", id, first: this.#follower.truncated?.first ?? null });
+  }
+
+  #isIn(mode: Mode["type"]): boolean {
+    return this.#mode.type === mode;
+  }
+
+  /** Whether the copy may be read forward: the question for a first snapshot has been answered. */
+  #mayRead(): boolean {
+    const mode = this.#mode;
+    return (
+      mode.type === "following" || mode.type === "reading" || (mode.type === "loadingSnapshot" && mode.why !== "start")
+    );
   }
 
   #addKeys(arrived: readonly WrappedKey[]): void {
