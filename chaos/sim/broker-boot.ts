@@ -278,33 +278,45 @@ export class BrokerBoot {
         return;
       }
       case "commandAnswered":
-        return answer(this.#commands, effect);
+        answer(this.#commands, effect);
+        return;
       case "leaseAnswered":
-        return answer(this.#leases, effect);
+        answer(this.#leases, effect);
+        return;
       case "receiptAnswered":
-        return answer(this.#receipts, effect);
+        answer(this.#receipts, effect);
+        return;
       case "pageAnswered":
-        return answer(this.#pages, effect);
+        answer(this.#pages, effect);
+        return;
       case "publish":
-        return this.#publish(effect);
+        this.#publish(effect);
+        return;
       case "loadSnapshot":
-        return this.#loadSnapshot(effect);
+        this.#loadSnapshot(effect);
+        return;
       case "reasserted": {
         const { lost, stream, outcome } = effect;
-        return this.#reporter.report({ type: "reasserted", ...this.#reporter.at(), lost, stream, outcome });
+        this.#reporter.report({ type: "reasserted", ...this.#reporter.at(), lost, stream, outcome });
+        return;
       }
       case "logger":
-        return this.#journal(effect);
+        this.#journal(effect);
+        return;
       case "sendGossip": {
         const { presence } = effect;
-        return this.#routes.tellLeader((leader) => leader.forwarded.present(presence));
+        this.#routes.tellLeader((leader) => leader.forwarded.present(presence));
+        return;
       }
       case "runDuty":
-        return this.#duties.run(effect.run);
+        this.#duties.run(effect.run);
+        return;
       case "endDuty":
-        return this.#duties.end(effect.run);
+        this.#duties.end(effect.run);
+        return;
       case "reassert":
-        return this.#handBack(effect);
+        this.#handBack(effect);
+        return;
       case "leaderChanged":
       case "stopped":
         return;
@@ -402,7 +414,8 @@ export class BrokerBoot {
     const at = this.#process.moment();
     if (!seals.isAuthentic(envelope, cluster) || from.role !== "broker") {
       this.#reporter.refused(payload.kind, "bad signature");
-      return this.#feed({ type: "forgeryReceived", at, reason: "bad signature" });
+      this.#feed({ type: "forgeryReceived", at, reason: "bad signature" });
+      return;
     }
     if (from.boot === this.#boot) return;
     this.#feed({ type: "brokerSeen", at, epoch: from.epoch, incarnation: from.incarnation });

@@ -63,17 +63,21 @@ export class Routes {
         });
         return;
       }
-      if (asked.hop === "forwarded") return asked.answered(undefined);
+      if (asked.hop === "forwarded") {
+        asked.answered(undefined);
+        return;
+      }
       const leader = this.#leader();
-      if (leader === undefined || leftMs <= 0) return again(recheckMs);
-      this.#world.network.request<T>(this.#process, leader.process, {
-        timeoutMs: Math.min(leftMs, attemptMsMax),
-        handle: (reply) => asked.there(leader, reply),
-        done: (outcome) => {
-          if (outcome.type === "answered" && asked.isUsable(outcome.value)) asked.answered(outcome.value);
-          else again(retryMs);
-        },
-      });
+      if (leader === undefined || leftMs <= 0) again(recheckMs);
+      else
+        this.#world.network.request<T>(this.#process, leader.process, {
+          timeoutMs: Math.min(leftMs, attemptMsMax),
+          handle: (reply) => asked.there(leader, reply),
+          done: (outcome) => {
+            if (outcome.type === "answered" && asked.isUsable(outcome.value)) asked.answered(outcome.value);
+            else again(retryMs);
+          },
+        });
     };
     const again = (ms: number): void => {
       const now = this.#process.clock.monotonic();

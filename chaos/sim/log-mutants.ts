@@ -231,8 +231,8 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/broker/leader/receipt-tracker.ts",
-        take: "if (request.proven) return this.#awaitNodes(request, null);",
-        put: "this.#awaitNodes(request, null);\n    if (request.deadline > 0) return;",
+        take: "if (request.proven) this.#awaitNodes(request, null);\n    else request.stage",
+        put: "if (request.deadline > 0) this.#awaitNodes(request, null);\n    else request.stage",
       },
       ...neverDeposed,
     ],
@@ -313,8 +313,8 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: leader,
-        take: "if (this.#batches.hasInFlight) return this.#extendDraft();",
-        put: "if (this.#batches.hasInFlight) {\n      this.#extendDraft();\n      return this.#batches.ready ? this.#append() : undefined;\n    }",
+        take: "this.#extendDraft();\n      return;",
+        put: "this.#extendDraft();\n      return this.#batches.ready ? this.#append() : undefined;",
       },
     ],
     within: 20,
@@ -348,8 +348,8 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/broker/leader/lease-request-handler.ts",
-        take: "if (!isOwn(message, message.goodbye)) return this.#drop(id, notOwnMessage);",
-        put: "",
+        take: "if (!isOwn(message, message.goodbye)) {",
+        put: "if (id < 0) {",
       },
     ],
     within: 30,

@@ -114,16 +114,19 @@ export class SimSnapshots {
         feed(value instanceof Error ? { type: "failed", cause: value } : input(value));
     switch (effect.type) {
       case "listSnapshots":
-        return disk.inLog(answered((snapshots: readonly BrokerSave[]) => this.#looked(snapshots, ledger)));
+        disk.inLog(answered((snapshots: readonly BrokerSave[]) => this.#looked(snapshots, ledger)));
+        return;
       case "readChunk":
-        return this.#onDisk(
+        this.#onDisk(
           () => feed(disk.readChunk(effect.ref.hash) ? { type: "chunkRead" } : { type: "chunkBad", cause: notWhole }),
           (cause) => feed({ type: "chunkBad", cause }),
         );
+        return;
       case "capture": {
         const capture = ledger.capture();
         reporter.report({ type: "snapshot-begun", ...reporter.at(), link: capture.link });
-        return feed({ type: "captured", capture, epochs: this.#parts.ledger().epochs, level: ledger.level });
+        feed({ type: "captured", capture, epochs: this.#parts.ledger().epochs, level: ledger.level });
+        return;
       }
       case "build":
         process.after(this.#random.within(...sliceMs), () => feed({ type: "turn" }));
@@ -133,48 +136,55 @@ export class SimSnapshots {
         const bytes = Uint8Array.from(effect.bytes);
         const ref = { hash: hashOfChunk(bytes), bytes: bytes.length };
         chunks.set(ref.hash, bytes);
-        return this.#onDisk(
+        this.#onDisk(
           () => {
             disk.putChunk(ref.hash);
             feed({ type: "stored", index, ref });
           },
           (cause) => feed({ type: "notStored", cause }),
         );
+        return;
       }
       case "save":
-        return this.#onDisk(() => {
+        this.#onDisk(() => {
           const saved = saveOf(effect.manifest, chunks, run);
           disk.put(saved);
           const { link, id } = saved;
           reporter.report({ type: "snapshot-built", ...reporter.at(), link, digest: digestOf(saved), id });
           feed({ type: "saved", id });
         }, answered(never));
+        return;
       case "tidy":
-        return disk.tidy((failure) => feed(failure === null ? { type: "tidied" } : { type: "failed", cause: failure }));
+        disk.tidy((failure) => feed(failure === null ? { type: "tidied" } : { type: "failed", cause: failure }));
+        return;
       case "recordSnapshot": {
         const { position, manifestHash } = effect;
         const command = { type: "recordSnapshot", position, manifestHash } as const;
         const request = { commandId: this.#random.uuid() as CommandId, actor: "system", command } as const;
-        return this.#parts.submit(run, request, (result) => feed({ type: "snapshotRecorded", result }));
+        this.#parts.submit(run, request, (result) => feed({ type: "snapshotRecorded", result }));
+        return;
       }
       case "readBase":
-        return log.base(answered((base: Link) => ({ type: "base", base })));
+        log.base(answered((base: Link) => ({ type: "base", base })));
+        return;
       case "readAge":
-        return this.#age(
+        this.#age(
           effect.position,
           answered((input: SnapshotInput) => input),
         );
+        return;
       case "retain": {
         const { epoch, incarnation } = run;
         const { first, holding } = effect;
         const saves = disk.saves.map((saved) => ({ link: saved.link, whole: disk.isWhole(saved) }));
         reporter.report({ type: "retain-asked", ...reporter.at(), first, held: at.held, saves });
-        return log.retain({ epoch, incarnation, first, holding }, (outcome) => {
+        log.retain({ epoch, incarnation, first, holding }, (outcome) => {
           process.after(this.#random.within(...sliceMs), () => feed({ type: "retained", outcome }));
         });
+        return;
       }
       case "logger":
-        return this.#parts.world.note(process.name, `${effect.level}: ${effect.message}`);
+        this.#parts.world.note(process.name, `${effect.level}: ${effect.message}`);
     }
   }
 

@@ -92,7 +92,10 @@ export class SnapshotDisk {
     const [...waiting] = this.saves;
     const next = (): void => {
       const saved = waiting.shift();
-      if (saved === undefined) return answered(found);
+      if (saved === undefined) {
+        answered(found);
+        return;
+      }
       log.linkAt(saved.link.position, (at) => {
         if (at instanceof Error) return answered(at);
         if (at !== undefined && sameLink(at, saved.link)) found.push(saved);
@@ -125,7 +128,10 @@ export class SnapshotDisk {
   #copyNewerThan(position: number, done: () => void): void {
     const { world, process, others } = this.#parts;
     const from = others()[this.#asked++ % Math.max(1, others().length)];
-    if (from === undefined) return done();
+    if (from === undefined) {
+      done();
+      return;
+    }
     world.network.request<BrokerSave | undefined>(process, from.process, {
       timeoutMs: copyMsMax,
       handle: (reply) => reply(from.newestSave()),

@@ -8,38 +8,21 @@
  * - A step never throws. A defect is logged, and a leader that meets one ends its epoch, so that nothing is concluded
  *   from it.
  */
-import { type Epoch, readsLevel, unreachable } from "../events/index.ts";
-import {
-  type LesseeStatus,
-  type Moment,
-  personKeyWrap,
-  Reassertions,
-  type Renew,
-  vaultKey,
-} from "../replication/index.ts";
-import { type Counters, newCounters } from "./core/counters.ts";
+import { type Epoch, unreachable } from "../events/index.ts";
+import type { LesseeStatus, Moment, Renew } from "../replication/index.ts";
+import { type BrokerCoreParts, createBrokerCoreParts } from "./broker-core-parts.ts";
+import type { Counters } from "./core/counters.ts";
 import type { InternalMessage, LeadershipState, LogCallOwner } from "./core/internal-messages.ts";
 import type { BrokerEffect, BrokerInput, Leadership, LogAnswer } from "./core/messages.ts";
 import type { BrokerCoreOptions } from "./core/options.ts";
-import { StepContext } from "./core/step-context.ts";
-import { BatchPublisher } from "./leader/batch-publisher.ts";
-import { BootKeys } from "./leader/boot-keys.ts";
-import { BrokerPresences, type Peer } from "./leader/broker-presence.ts";
-import { DuplicateCheck } from "./leader/duplicate-check.ts";
-import { DutyHolder } from "./leader/duty-holder.ts";
-import { Election, leaderIn } from "./leader/election.ts";
+import type { StepContext } from "./core/step-context.ts";
+import type { Peer } from "./leader/broker-presence.ts";
+import { leaderIn } from "./leader/election.ts";
 import { reopen } from "./leader/epoch.ts";
-import { EpochClaims, epochJumpMax } from "./leader/epoch-claims.ts";
-import type { LeaderParts } from "./leader/leader.ts";
-import { LeadershipLifecycle } from "./leader/leadership-lifecycle.ts";
-import { callerAt, PendingCommands } from "./leader/pending-commands.ts";
-import { ReassertionIntake } from "./leader/reassertion-intake.ts";
-import { BrokerState } from "./state/broker-state.ts";
-import { BrokerStateSync } from "./state/broker-state-sync.ts";
-import { PageServer } from "./state/page-server.ts";
-import { createPersonKeyCache, type PersonKeyCache } from "./state/person-key-cache.ts";
+import { epochJumpMax } from "./leader/epoch-claims.ts";
+import { callerAt } from "./leader/pending-commands.ts";
+import type { BrokerState } from "./state/broker-state.ts";
 
-const idleBeatMsMax = 500;
 /** The longest wait for a duty that ignores the end of its epoch. */
 const dutiesIdleMsMax = 2_000;
 
@@ -56,112 +39,37 @@ export function step(core: BrokerCore, input: BrokerInput): readonly [BrokerCore
 
 class Core {
   readonly state: BrokerState;
-  readonly counters: Counters = newCounters();
+  readonly counters: Counters;
   readonly #context: StepContext;
-  readonly #keys: PersonKeyCache;
-  readonly #pendingCommands: PendingCommands;
-  readonly #duplicateCheck: DuplicateCheck;
-  readonly #stateSync: BrokerStateSync;
-  readonly #election: Election;
-  readonly #publisher: BatchPublisher;
-  readonly #reassertionIntake: ReassertionIntake;
-  readonly #duties: DutyHolder;
-  readonly #pages: PageServer;
-  readonly #lifecycle: LeadershipLifecycle;
-  readonly #presences: BrokerPresences;
-  readonly #reassertions: Reassertions;
-  readonly #epochClaims: EpochClaims;
+  readonly #parts: BrokerCoreParts;
   #stopPhase: "running" | "stopping" | "stopped" = "running";
   /** The core waits for duties until this time. */
   #stoppingUntil = 0;
   #wakeAt = Number.POSITIVE_INFINITY;
 
   constructor(options: BrokerCoreOptions) {
-    const { exclusive, secrets, lease, takeoverMs, version } = options;
-    const [secret] = secrets;
-    const random = pooledRandom(options.random);
-    const reads = options.reads ?? readsLevel;
-    const { recentEventsMax } = options;
-    this.state = new BrokerState({ reads, ...(recentEventsMax === undefined ? {} : { recentEventsMax }) });
-    const { state, counters } = this;
-    const context = new StepContext(options.writeTimeoutMs);
-    this.#presences = new BrokerPresences(context, { brokerId: options.brokerId, version, reads });
-    const pendingCommands = new PendingCommands(
-      context,
-      state,
-      options.commandsMax === undefined ? {} : { commandsMax: options.commandsMax },
-    );
-    this.#context = context;
-    this.#keys = createPersonKeyCache(secrets);
-    this.#pendingCommands = pendingCommands;
-    this.#duplicateCheck = new DuplicateCheck(context, {
-      pendingCommands,
-      state,
-      counters,
-      isCurrent: (leadershipNo) => this.#lifecycle.isCurrent(leadershipNo),
-    });
-    this.#stateSync = new BrokerStateSync(context, { state, counters, beginsFrom: options.beginsFrom ?? "log" });
-    this.#publisher = new BatchPublisher(context, { state, counters });
-    this.#reassertionIntake = new ReassertionIntake(context, { pendingCommands, state, counters });
-    this.#pages = new PageServer(context, state);
-    this.#epochClaims = new EpochClaims(context, counters);
-    this.#reassertions = createBrokerReassertions(context, random);
-    const { brokerId, brokerUrl, expirySweepMs, commandSweepMs } = options;
-    this.#election = new Election(context, {
-      brokerId,
-      brokerUrl,
-      exclusive,
-      takeoverMs,
-      random,
-      windowMaxMs: lease.remoteWindowMaxMs ?? lease.windowMaxMs,
-      lastLed: () => this.#lifecycle.lastLed,
-      level: () => state.projection.level,
-    });
-    const duties = { others: options.duties, expirySweepMs, commandSweepMs };
-    this.#duties = new DutyHolder(context, { state, pendingCommands, counters, random }, duties);
-    const parts: LeaderParts = {
-      context,
-      state,
-      pendingCommands,
-      counters,
-      random,
-      lease,
-      exclusive,
-      version,
-      keys: this.#keys,
-      duplicateCheck: this.#duplicateCheck,
-      publisher: this.#publisher,
-      reassertionIntake: this.#reassertionIntake,
-      peers: this.#presences,
-      bootKeys: new BootKeys(),
-      idleBeatMs: Math.min(idleBeatMsMax, takeoverMs / 6),
-      wrappingKey: personKeyWrap(secret),
-      vaultKey: vaultKey(secret),
-      proofMsMax: options.writeTimeoutMs,
-    };
-    this.#lifecycle = new LeadershipLifecycle(parts, {
-      stateSync: this.#stateSync,
-      election: this.#election,
-      duties: this.#duties,
-    });
+    this.#parts = createBrokerCoreParts(options);
+    this.state = this.#parts.state;
+    this.counters = this.#parts.counters;
+    this.#context = this.#parts.context;
   }
 
   // --- observations
 
   get leadershipState(): LeadershipState {
-    return this.#lifecycle.leader !== null ? "leading" : this.#election.leadershipState;
+    return this.#parts.lifecycle.leader !== null ? "leading" : this.#parts.election.leadershipState;
   }
   /** The epoch that this broker leads; null: none. */
   get leadership(): Leadership | null {
-    return this.#lifecycle.leader?.leadership ?? null;
+    return this.#parts.lifecycle.leader?.leadership ?? null;
   }
   /** The leader that the head row named last; null: none, or not known. */
   get observedLeader(): ReturnType<typeof leaderIn> {
-    return leaderIn(this.#election.observed);
+    return leaderIn(this.#parts.election.observed);
   }
   /** The newest epoch seen in the head row. */
   get observedEpoch(): Epoch {
-    return this.#lifecycle.leader?.opened.epoch ?? this.#election.observed?.epoch ?? (0 as Epoch);
+    return this.#parts.lifecycle.leader?.opened.epoch ?? this.#parts.election.observed?.epoch ?? (0 as Epoch);
   }
   /** True while this broker leads, or opens an epoch. */
   get acceptsCommands(): boolean {
@@ -169,29 +77,29 @@ class Core {
   }
   /** True while this broker does not lead and the store does not answer: no command can succeed soon. */
   get isStoreUnreachable(): boolean {
-    return this.#lifecycle.leader === null && !this.#election.storeAnswers;
+    return this.#parts.lifecycle.leader === null && !this.#parts.election.storeAnswers;
   }
   /** True once this broker has read the log to its head. */
   get hasReachedHead(): boolean {
-    return this.#stateSync.hasReachedHead;
+    return this.#parts.stateSync.hasReachedHead;
   }
   /** The other brokers whose gossip arrived recently. */
   get peers(): readonly Peer[] {
-    return this.#presences.alive;
+    return this.#parts.presences.alive;
   }
   /** The level up to which this build can read events. */
   get reads(): number {
-    return this.#presences.own.reads;
+    return this.#parts.presences.own.reads;
   }
   get commands(): Readonly<{ waiting: number; open: number }> {
-    return { waiting: this.#pendingCommands.waiting, open: this.#pendingCommands.open };
+    return { waiting: this.#parts.pendingCommands.waiting, open: this.#parts.pendingCommands.open };
   }
   /** Why this broker is not ready to serve; empty: it is. */
   get notReadyReasons(): readonly string[] {
-    const reasons: string[] = this.#stateSync.hasReachedHead ? [] : [this.#stateSync.problem];
+    const reasons: string[] = this.#parts.stateSync.hasReachedHead ? [] : [this.#parts.stateSync.problem];
     const { unreadable } = this.state;
     if (unreadable !== null) reasons.push(unreadable);
-    if (this.#lifecycle.leader?.storeAnswers === false || !this.#election.storeAnswers)
+    if (this.#parts.lifecycle.leader?.storeAnswers === false || !this.#parts.election.storeAnswers)
       reasons.push("the event log is not available");
     if (this.leadershipState === "opening") reasons.push("this broker is opening an epoch");
     if (this.leadershipState === "following" && this.observedLeader === null) reasons.push("no broker leads");
@@ -201,11 +109,11 @@ class Core {
   /** The lessees of the epoch that this broker leads, at this moment. */
   standings(at: Moment): readonly LesseeStatus[] {
     this.#context.begin(at);
-    return this.#lifecycle.leader?.standings() ?? [];
+    return this.#parts.lifecycle.leader?.standings() ?? [];
   }
   /** True if a node's renew names another digest than ours at the same position. */
   hasDigestMismatch(renew: Renew | null): boolean {
-    return this.#lifecycle.leader?.hasDigestMismatch(renew) ?? false;
+    return this.#parts.lifecycle.leader?.hasDigestMismatch(renew) ?? false;
   }
 
   // --- one step
@@ -213,11 +121,11 @@ class Core {
   step(input: BrokerInput): readonly BrokerEffect[] {
     this.#context.begin(input.at);
     try {
-      this.#lifecycle.leader?.publishCommitted();
+      this.#parts.lifecycle.leader?.publishCommitted();
       this.#drain();
       this.#dispatch(input);
       this.#drain();
-      this.#lifecycle.leader?.answerReceipts();
+      this.#parts.lifecycle.leader?.answerReceipts();
       this.#drain();
     } catch (error) {
       this.#stepFailed(error);
@@ -229,195 +137,241 @@ class Core {
   #dispatch(input: BrokerInput): void {
     switch (input.type) {
       case "started":
-        this.#stateSync.setFeeder("self");
-        return this.#election.start();
+        this.#parts.stateSync.setFeeder("self");
+        this.#parts.election.start();
+        return;
       case "woke":
-        return this.#tick();
+        this.#tick();
+        return;
       case "logAnswered": {
         const owner = this.#context.takeOwner(input.id);
-        return owner === undefined ? undefined : this.#logAnswered(owner, input.outcome);
+        if (owner !== undefined) this.#logAnswered(owner, input.outcome);
+        return;
       }
       case "submitted":
-        return this.#submitted(input);
+        this.#submitted(input);
+        return;
       case "dutySubmitted":
-        return this.#duties.submit(input);
+        this.#parts.duties.submit(input);
+        return;
       case "requestCancelled":
-        this.#pendingCommands.giveUp(input.id);
-        this.#pages.giveUp(input.id);
-        return this.#lifecycle.leader?.receipts.giveUp(input.id);
+        this.#parts.pendingCommands.giveUp(input.id);
+        this.#parts.pages.giveUp(input.id);
+        this.#parts.lifecycle.leader?.receipts.giveUp(input.id);
+        return;
       case "nodeMessage":
-        if (this.#lifecycle.leader !== null) return this.#lifecycle.leader.nodeMessage(input);
-        return this.#context.emit({ type: "leaseAnswered", id: input.id, answer: notLeading });
+        if (this.#parts.lifecycle.leader !== null) this.#parts.lifecycle.leader.nodeMessage(input);
+        else this.#context.emit({ type: "leaseAnswered", id: input.id, answer: notLeading });
+        return;
       case "receiptRequested":
-        if (this.#lifecycle.leader !== null && this.#lifecycle.leader.end === null)
-          return this.#lifecycle.leader.receiptRequested(input);
-        return this.#context.emit({ type: "receiptAnswered", id: input.id, answer: notLeading });
+        if (this.#parts.lifecycle.leader !== null && this.#parts.lifecycle.leader.end === null)
+          this.#parts.lifecycle.leader.receiptRequested(input);
+        else this.#context.emit({ type: "receiptAnswered", id: input.id, answer: notLeading });
+        return;
       case "pageRequested": {
-        const needed = this.#pages.request(input);
-        if (needed === "refresh" && this.leadershipState === "following") return this.#stateSync.refresh(input.id);
-        return this.#pages.resume(input.id);
+        const needed = this.#parts.pages.request(input);
+        if (needed === "refresh" && this.leadershipState === "following") this.#parts.stateSync.refresh(input.id);
+        else this.#parts.pages.resume(input.id);
+        return;
       }
       case "presenceReceived":
-        return this.#presences.receive(input.presence);
+        this.#parts.presences.receive(input.presence);
+        return;
       case "brokerSeen":
-        return this.#brokerSeen(input);
+        this.#brokerSeen(input);
+        return;
       case "forgeryReceived":
         this.counters.envelopesRefused += 1;
         return;
       case "fanoutConnected":
-        return this.#publisher.connected();
+        this.#parts.publisher.connected();
+        return;
       case "publishDropped":
-        return this.#publisher.dropped(input.last);
+        this.#parts.publisher.dropped(input.last);
+        return;
       case "dutyEnded":
-        this.#duties.runEnded(input.run, input.outcome);
-        return this.#reportWhenStopped();
+        this.#parts.duties.runEnded(input.run, input.outcome);
+        this.#reportWhenStopped();
+        return;
       case "snapshotLoaded":
-        return this.#stateSync.snapshotLoaded(input.id, input.snapshot);
+        this.#parts.stateSync.snapshotLoaded(input.id, input.snapshot);
+        return;
       case "snapshotFailed":
-        return this.#stateSync.snapshotFailed(input.id, input.reason);
+        this.#parts.stateSync.snapshotFailed(input.id, input.reason);
+        return;
       case "reassertAnswered":
-        this.#reassertions.recordAnswer(input.id, input.answer, this.#context.now);
+        this.#parts.reassertions.recordAnswer(input.id, input.answer, this.#context.now);
         return;
       case "stopping":
-        return this.#stop();
+        this.#stop();
+        return;
       default:
-        return unreachable(input);
+        unreachable(input);
     }
   }
 
   #submitted({ id, request, waitMs }: Extract<BrokerInput, { type: "submitted" }>): void {
-    if (!this.acceptsCommands)
-      return this.#context.emit({ type: "commandAnswered", id, answer: { type: "notLeader" } });
+    if (!this.acceptsCommands) {
+      this.#context.emit({ type: "commandAnswered", id, answer: { type: "notLeader" } });
+      return;
+    }
     const { command, commandId } = request;
-    if (command.type === "reassertTightenings") return this.#reassertionIntake.accept(id, commandId, command);
-    this.#pendingCommands.submit(request, callerAt(this.#context.now, { id, waitMs, duty: false }));
+    if (command.type === "reassertTightenings") this.#parts.reassertionIntake.accept(id, commandId, command);
+    else this.#parts.pendingCommands.submit(request, callerAt(this.#context.now, { id, waitMs, duty: false }));
   }
 
   #brokerSeen({ epoch, incarnation }: Extract<BrokerInput, { type: "brokerSeen" }>): void {
-    this.#stateSync.pollNow();
-    const leader = this.#lifecycle.leader;
-    const seen = this.#election.observed?.epoch ?? 0;
+    this.#parts.stateSync.pollNow();
+    const leader = this.#parts.lifecycle.leader;
+    const seen = this.#parts.election.observed?.epoch ?? 0;
     if (epoch <= Math.max(leader?.opened.epoch ?? 0, seen) + epochJumpMax) {
-      this.#election.noteEpoch(epoch);
+      this.#parts.election.noteEpoch(epoch);
       const sameEpochRival = leader?.opened.epoch === epoch && leader.opened.incarnation !== incarnation;
       leader?.noticeEpoch(sameEpochRival ? ((epoch + 1) as Epoch) : epoch);
     }
-    if (this.leadershipState === "following" && epoch !== this.#election.observed?.epoch) this.#election.observeNow();
+    if (this.leadershipState === "following" && epoch !== this.#parts.election.observed?.epoch)
+      this.#parts.election.observeNow();
   }
 
   #tick(): void {
     this.#wakeAt = Number.POSITIVE_INFINITY;
     for (const { owner, outcome } of this.#context.takeTimedOut()) this.#logAnswered(owner, outcome);
     this.#drain();
-    this.#election.tick();
-    this.#stateSync.tick();
-    this.#presences.tick();
+    this.#parts.election.tick();
+    this.#parts.stateSync.tick();
+    this.#parts.presences.tick();
     this.#drain();
-    this.#pendingCommands.expire(this.isStoreUnreachable ? "unreachable" : "reachable");
-    this.#pages.tick();
-    this.#duties.tick();
-    this.#reassertions.wake(this.#context.now);
+    this.#parts.pendingCommands.expire(this.isStoreUnreachable ? "unreachable" : "reachable");
+    this.#parts.pages.tick();
+    this.#parts.duties.tick();
+    this.#parts.reassertions.wake(this.#context.now);
     this.#drain();
-    this.#lifecycle.leader?.tick();
+    this.#parts.lifecycle.leader?.tick();
     this.#reportWhenStopped();
   }
 
   /** Passes the answer of a log call to its owner. */
   #logAnswered(owner: LogCallOwner, outcome: LogAnswer): void {
     const leader =
-      "leadershipNo" in owner && this.#lifecycle.leader?.leadershipNo === owner.leadershipNo
-        ? this.#lifecycle.leader
+      "leadershipNo" in owner && this.#parts.lifecycle.leader?.leadershipNo === owner.leadershipNo
+        ? this.#parts.lifecycle.leader
         : null;
     switch (owner.to) {
       case "election":
-        if (owner.of === "observe") return this.#election.headObserved(outcome);
-        return owner.of === "open" ? this.#election.opened(outcome) : this.#election.resigned(outcome);
+        if (owner.of === "observe") this.#parts.election.headObserved(outcome);
+        else if (owner.of === "open") this.#parts.election.opened(outcome);
+        else this.#parts.election.resigned(outcome);
+        return;
       case "state-sync":
-        return this.#stateSync.readAnswered(outcome);
+        this.#parts.stateSync.readAnswered(outcome);
+        return;
       case "duplicate-check":
-        return this.#duplicateCheck.logAnswered(owner, outcome);
+        this.#parts.duplicateCheck.logAnswered(owner, outcome);
+        return;
       case "leader":
-        return leader?.logAnswered(owner, outcome);
+        leader?.logAnswered(owner, outcome);
+        return;
       case "lease-requests":
-        return leader?.leaseRequests.linkRead(owner.requestId, outcome);
+        leader?.leaseRequests.linkRead(owner.requestId, outcome);
+        return;
       case "claims":
-        return this.#epochClaims.headObserved(outcome, leader);
+        this.#parts.epochClaims.headObserved(outcome, leader);
+        return;
       case "receipts":
-        return leader?.receipts.logAnswered(owner, outcome);
+        leader?.receipts.logAnswered(owner, outcome);
+        return;
       case "publisher":
-        return this.#publisher.logAnswered(owner.of, owner.leadershipNo, outcome);
+        this.#parts.publisher.logAnswered(owner.of, owner.leadershipNo, outcome);
+        return;
       case "pages":
-        return this.#pages.logAnswered(owner, outcome);
+        this.#parts.pages.logAnswered(owner, outcome);
+        return;
       case "duties":
-        return this.#duties.commandsSwept(outcome);
+        this.#parts.duties.commandsSwept(outcome);
+        return;
       default:
-        return unreachable(owner);
+        unreachable(owner);
     }
   }
 
   // --- internal messages
 
   #drain(): void {
-    if (this.#lifecycle.leader?.leaseRequests.takeLesseesChanged() === true)
-      this.#lifecycle.leader.receipts.noteLesseesChanged();
+    if (this.#parts.lifecycle.leader?.leaseRequests.takeLesseesChanged() === true)
+      this.#parts.lifecycle.leader.receipts.noteLesseesChanged();
     for (let message = this.#context.messages.shift(); message !== undefined; message = this.#context.messages.shift())
       this.#handle(message);
-    if (this.#lifecycle.leader?.leaseRequests.takeLesseesChanged() === true)
-      this.#lifecycle.leader.receipts.noteLesseesChanged();
+    if (this.#parts.lifecycle.leader?.leaseRequests.takeLesseesChanged() === true)
+      this.#parts.lifecycle.leader.receipts.noteLesseesChanged();
   }
 
   #handle(message: InternalMessage): void {
     switch (message.type) {
       case "leadershipChanged":
-        if (message.leadershipState === "following") this.#pendingCommands.redirectAll();
-        this.#stateSync.setFeeder(message.leadershipState === "following" ? "self" : "leader");
-        return this.#context.emit({ type: "leaderChanged" });
+        if (message.leadershipState === "following") this.#parts.pendingCommands.redirectAll();
+        this.#parts.stateSync.setFeeder(message.leadershipState === "following" ? "self" : "leader");
+        this.#context.emit({ type: "leaderChanged" });
+        return;
       case "contending":
-        this.#election.noteEpoch(this.state.applied.epoch); // the log may have been restored to a time before it
-        return this.#stateSync.refresh("contending");
+        this.#parts.election.noteEpoch(this.state.applied.epoch); // the log may have been restored to a time before it
+        this.#parts.stateSync.refresh("contending");
+        return;
       case "refreshed":
-        if (message.for === "contending") return this.#election.stateReady(message.ok);
-        return message.for === "poll" ? undefined : this.#pages.resume(message.for);
+        if (message.for === "contending") this.#parts.election.stateReady(message.ok);
+        else if (message.for !== "poll") this.#parts.pages.resume(message.for);
+        return;
       case "opened":
-        return this.#lifecycle.epochOpened(message.opened);
+        this.#parts.lifecycle.epochOpened(message.opened);
+        return;
       case "headReached":
-        return this.#lifecycle.headReached(message.ok);
+        this.#parts.lifecycle.headReached(message.ok);
+        return;
       case "eventsFolded":
-        this.#keys.follow(message.events);
-        return this.#pages.stateChanged();
+        this.#parts.keys.follow(message.events);
+        this.#parts.pages.stateChanged();
+        return;
       case "denialsLost":
-        return this.#reassertions.add(message.events, this.#context.now);
+        this.#parts.reassertions.add(message.events, this.#context.now);
+        return;
       case "duplicateChecked":
-        return this.#lifecycle.duplicateChecked(message.lookup, message.answer);
+        this.#parts.lifecycle.duplicateChecked(message.lookup, message.answer);
+        return;
       case "answered":
-        return this.#commandAnswered(message);
+        this.#commandAnswered(message);
+        return;
       case "epochClaimed":
-        return this.#lifecycle.leader === null
-          ? undefined
-          : this.#epochClaims.claimed(message.claim, this.#lifecycle.leader);
+        if (this.#parts.lifecycle.leader !== null)
+          this.#parts.epochClaims.claimed(message.claim, this.#parts.lifecycle.leader);
+        return;
       case "leaderEnded":
-        return this.#lifecycle.leadershipEnded(message.end);
+        this.#parts.lifecycle.leadershipEnded(message.end);
+        return;
       case "resigned":
-        return this.#lifecycle.resigned(message.opened);
+        this.#parts.lifecycle.resigned(message.opened);
+        return;
       case "electionEnded":
-        return this.#reportWhenStopped();
+        this.#reportWhenStopped();
+        return;
       default:
-        return unreachable(message);
+        unreachable(message);
     }
   }
 
   #commandAnswered({ waiter, answer }: Extract<InternalMessage, { type: "answered" }>): void {
     switch (waiter.type) {
       case "receipt":
-        return this.#lifecycle.leader?.receipts.commandAnswered(waiter.requestId, answer);
+        this.#parts.lifecycle.leader?.receipts.commandAnswered(waiter.requestId, answer);
+        return;
       case "report":
-        return this.#reassertionIntake.eventAnswered(waiter.report, answer);
+        this.#parts.reassertionIntake.eventAnswered(waiter.report, answer);
+        return;
       case "sweep":
-        return this.#duties.sweepAnswered(answer);
+        this.#parts.duties.sweepAnswered(answer);
+        return;
       case "caller":
         return;
       default:
-        return unreachable(waiter);
+        unreachable(waiter);
     }
   }
 
@@ -425,23 +379,23 @@ class Core {
     if (this.#stopPhase !== "running") return;
     this.#stopPhase = "stopping";
     this.#stoppingUntil = this.#context.now + dutiesIdleMsMax;
-    this.#election.stop();
-    this.#lifecycle.stop();
+    this.#parts.election.stop();
+    this.#parts.lifecycle.stop();
   }
 
   #reportWhenStopped(): void {
-    if (this.#stopPhase !== "stopping" || !this.#election.hasEnded) return;
-    if (this.#duties.running > 0 && this.#context.now < this.#stoppingUntil) return;
+    if (this.#stopPhase !== "stopping" || !this.#parts.election.hasEnded) return;
+    if (this.#parts.duties.running > 0 && this.#context.now < this.#stoppingUntil) return;
     this.#stopPhase = "stopped";
-    this.#pendingCommands.redirectAll();
-    this.#stateSync.setFeeder("leader");
+    this.#parts.pendingCommands.redirectAll();
+    this.#parts.stateSync.setFeeder("leader");
     this.#context.emit({ type: "stopped" });
   }
 
   /** A defect: the epoch is reopened and everything is read again. */
   #stepFailed(error: unknown): void {
     this.#context.logger("error", "a step of the broker's core failed", { err: error });
-    this.#lifecycle.leader?.finish(reopen("a step of the leader failed"));
+    this.#parts.lifecycle.leader?.finish(reopen("a step of the leader failed"));
     try {
       this.#drain();
     } catch (secondError) {
@@ -457,58 +411,21 @@ class Core {
   }
 
   #dueAt(): number {
-    const awaitsDuties = this.#stopPhase === "stopping" && this.#election.hasEnded;
+    const awaitsDuties = this.#stopPhase === "stopping" && this.#parts.election.hasEnded;
     const dutiesIdleAt = awaitsDuties ? this.#stoppingUntil : Number.POSITIVE_INFINITY;
     return Math.min(
       this.#context.callDueAt,
-      this.#election.dueAt,
-      this.#presences.dueAt,
-      this.#stateSync.dueAt,
-      this.#pendingCommands.dueAt,
-      this.#pages.dueAt,
-      this.#duties.dueAt,
-      this.#reassertions.due,
-      this.#lifecycle.leader?.dueAt ?? Number.POSITIVE_INFINITY,
+      this.#parts.election.dueAt,
+      this.#parts.presences.dueAt,
+      this.#parts.stateSync.dueAt,
+      this.#parts.pendingCommands.dueAt,
+      this.#parts.pages.dueAt,
+      this.#parts.duties.dueAt,
+      this.#parts.reassertions.due,
+      this.#parts.lifecycle.leader?.dueAt ?? Number.POSITIVE_INFINITY,
       dutiesIdleAt,
     );
   }
 }
 
 const notLeading = { type: "unavailable", message: "this broker no longer leads" } as const;
-
-const randomPoolBytes = 8_192;
-
-/**
- * Draws random bytes by the kilobyte: each event takes several small draws, and a draw costs a system call. No byte is
- * returned twice. Each piece is a copy, so that a retained key does not retain the pool.
- */
-function pooledRandom(random: (bytes: number) => Uint8Array): (bytes: number) => Uint8Array {
-  let pool = new Uint8Array(0);
-  let used = 0;
-  return (bytes) => {
-    if (bytes > randomPoolBytes / 8) return random(bytes);
-    if (used + bytes > pool.length) {
-      pool = Uint8Array.from(random(randomPoolBytes));
-      used = 0;
-    }
-    const piece = pool.slice(used, used + bytes);
-    pool.fill(0, used, used + bytes);
-    used += bytes;
-    return piece;
-  };
-}
-
-/**
- * The final denials that this broker's state had read and the log has lost, on their way to the leader. A leader has
- * read each of them before any caller learned that it is done; nodes may have read none.
- */
-function createBrokerReassertions(context: StepContext, random: (bytes: number) => Uint8Array): Reassertions {
-  let lastId = 0;
-  return new Reassertions({
-    random,
-    nextId: () => ++lastId,
-    emit(effect) {
-      if (effect.type === "reassert") context.emit(effect); // an answer after the time limit finds no request
-    },
-  });
-}

@@ -167,44 +167,59 @@ export function startBroker(options: BrokerOptions): Broker {
   function perform(effect: BrokerEffect): void {
     switch (effect.type) {
       case "wake":
-        return wakeTimer.set(effect.at - clock.monotonic());
+        wakeTimer.set(effect.at - clock.monotonic());
+        return;
       case "log":
         void performLogCall(log, effect.call, signers).then((outcome) =>
           feed({ type: "logAnswered", at: moment(), id: effect.id, outcome }),
         );
         return;
       case "prepareBatch":
-        return log.layOut?.(effect.batch);
+        log.layOut?.(effect.batch);
+        return;
       case "commandAnswered":
-        return commands.answer(effect.id, effect.answer);
+        commands.answer(effect.id, effect.answer);
+        return;
       case "leaseAnswered":
-        return leases.answer(effect.id, effect.answer);
+        leases.answer(effect.id, effect.answer);
+        return;
       case "receiptAnswered":
-        return receipts.answer(effect.id, effect.answer);
+        receipts.answer(effect.id, effect.answer);
+        return;
       case "pageAnswered":
-        return pages.answer(effect.id, effect.answer);
+        pages.answer(effect.id, effect.answer);
+        return;
       case "publish":
-        return publish(effect);
+        publish(effect);
+        return;
       case "runDuty":
-        return duties.run(effect.run);
+        duties.run(effect.run);
+        return;
       case "endDuty":
-        return duties.end(effect.run);
+        duties.end(effect.run);
+        return;
       case "loadSnapshot":
-        return loadSnapshot(effect);
+        loadSnapshot(effect);
+        return;
       case "sendGossip":
-        return gossip.sendGossip(effect.presence);
+        gossip.sendGossip(effect.presence);
+        return;
       case "reassert":
-        return void reassert(effect);
+        void reassert(effect);
+        return;
       case "leaderChanged":
-        return leaderChanges.notify();
+        leaderChanges.notify();
+        return;
       case "reasserted":
         return; // logged and counted already
       case "logger":
-        return logger[effect.level](effect.fields, effect.message);
+        logger[effect.level](effect.fields, effect.message);
+        return;
       case "stopped":
-        return coreStopped.resolve();
+        coreStopped.resolve();
+        return;
       default:
-        return unreachable(effect);
+        unreachable(effect);
     }
   }
 

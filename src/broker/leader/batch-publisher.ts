@@ -94,11 +94,15 @@ export class BatchPublisher {
 
   logAnswered(of: "page" | "keys", leadershipNo: number, outcome: LogAnswer): void {
     if (this.#epoch?.leadershipNo !== leadershipNo || this.#resendFrom === null) return;
-    if (of === "page" && outcome.type === "page") return this.#pageRead(outcome.page);
+    if (of === "page" && outcome.type === "page") {
+      this.#pageRead(outcome.page);
+      return;
+    }
     if (of === "keys" && outcome.type === "keys" && this.#page !== null) {
       const page = this.#page;
       this.#page = null;
-      return this.#republish(page, outcome.keys);
+      this.#republish(page, outcome.keys);
+      return;
     }
     this.#resendFrom = null; // copies read what they miss from a broker
     this.#page = null;
@@ -120,7 +124,10 @@ export class BatchPublisher {
       return;
     }
     const users = peopleIn(page.entries);
-    if (users.length === 0) return this.#republish(page, []);
+    if (users.length === 0) {
+      this.#republish(page, []);
+      return;
+    }
     this.#page = page;
     this.#context.callLog(
       { op: "keys", users: users },

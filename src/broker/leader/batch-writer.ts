@@ -217,7 +217,8 @@ export class BatchWriter {
         this.#context.at.wall,
       );
     } catch (error) {
-      return this.#notLoaded(next, error);
+      this.#notLoaded(next, error);
+      return;
     }
     const { missing } = next.draft;
     if (missing.streams.length + missing.people.length > 0 && next.round < loadRoundsMax) this.#load(next, missing);
@@ -481,11 +482,18 @@ export class BatchWriter {
     const { queued, performed } = concluded;
     const { pendingCommands, counters } = this.#parts;
     this.#conclusions.delete(queued);
-    if (proof === "not-clean") return pendingCommands.requeue([queued]); // decided again at the head, here or by another leader
-    if (proof === "unavailable") return pendingCommands.answerUnavailable(queued, "the event log is not available");
+    if (proof === "not-clean") {
+      pendingCommands.requeue([queued]); // decided again at the head, here or by another leader
+      return;
+    }
+    if (proof === "unavailable") {
+      pendingCommands.answerUnavailable(queued, "the event log is not available");
+      return;
+    }
     if (performed.type === "nothing") {
       this.#noteReassertion(queued, "already-denied");
-      return this.#answerDone(queued, { link: head, changed: false });
+      this.#answerDone(queued, { link: head, changed: false });
+      return;
     }
     this.#noteReassertion(queued, "operator");
     counters.commandsRefused += 1;

@@ -110,7 +110,10 @@ export class BatchDraft {
   #add(queued: QueuedCommand, tools: Tools): void {
     const builder = this.#builder;
     const access = accessOf(queued.request.command, builder.projection);
-    if (this.#conflicts(access)) return this.#defer(queued, access);
+    if (this.#conflicts(access)) {
+      this.#defer(queued, access);
+      return;
+    }
     const performed = refuseAboveLevel(
       performCommand(builder.projection, queued.request, tools),
       builder.projection.level,
@@ -122,7 +125,8 @@ export class BatchDraft {
       for (const userId of this.#missingHere.people) this.#missing.people.add(userId);
       this.#missingHere.streams.clear();
       this.#missingHere.people.clear();
-      return this.#defer(queued, access);
+      this.#defer(queued, access);
+      return;
     }
     if (performed.type !== "changes") {
       this.#concluded.push({ queued, performed });
@@ -130,8 +134,8 @@ export class BatchDraft {
     }
     const own = { reads: access.reads, writes: [...access.writes, ...written] };
     if (this.#conflicts(own) || !this.#written.add(queued, performed.changes, { streams: written, now: tools.now }))
-      return this.#defer(queued, own);
-    this.#used.add(own);
+      this.#defer(queued, own);
+    else this.#used.add(own);
   }
 
   #toolsAt(now: UnixMs): Tools {

@@ -56,21 +56,32 @@ export class DuplicateCheck {
   logAnswered(call: DuplicateCheckCall, outcome: LogAnswer): void {
     const { lookup } = call;
     if (call.of === "command") {
-      if (outcome.type !== "command") return this.#failed(lookup);
-      return outcome.found === undefined
-        ? this.#end(lookup, "none")
-        : this.#readLink(lookup, lastPositionOf(outcome.found));
+      if (outcome.type !== "command") {
+        this.#failed(lookup);
+        return;
+      }
+      if (outcome.found === undefined) this.#end(lookup, "none");
+      else this.#readLink(lookup, lastPositionOf(outcome.found));
+      return;
     }
     const { position } = call;
     if (call.of === "previous") {
-      if (outcome.type !== "link") return this.#failed(lookup);
-      if (outcome.link === undefined) return this.#truncated(lookup, position);
+      if (outcome.type !== "link") {
+        this.#failed(lookup);
+        return;
+      }
+      if (outcome.link === undefined) {
+        this.#truncated(lookup, position);
+        return;
+      }
       const event = { to: "duplicate-check", of: "event", lookup, position } as const;
-      return this.#context.callLog({ op: "read", after: outcome.link, limit: 1 }, event);
+      this.#context.callLog({ op: "read", after: outcome.link, limit: 1 }, event);
+      return;
     }
     const link = linkRecordedBy(lookup.queued.request.commandId, position, outcome);
-    if (link === "truncated") return this.#truncated(lookup, position);
-    return link === "other" || link === "unknown" ? this.#failed(lookup) : this.#done(lookup, link);
+    if (link === "truncated") this.#truncated(lookup, position);
+    else if (link === "other" || link === "unknown") this.#failed(lookup);
+    else this.#done(lookup, link);
   }
 
   #readLink(lookup: DuplicateLookup, position: Position): void {

@@ -74,7 +74,8 @@ export class DutyHolder {
   /** A command of a duty is performed in the epoch of its run, or not at all. */
   submit({ run, id, request }: Extract<BrokerInput, { type: "dutySubmitted" }>): void {
     if (!this.isCurrent(run)) {
-      return this.#context.emit({ type: "commandAnswered", id, answer: epochEnded(request.commandId) });
+      this.#context.emit({ type: "commandAnswered", id, answer: epochEnded(request.commandId) });
+      return;
     }
     const waiter = callerAt(this.#context.now, { id, waitMs: Number.POSITIVE_INFINITY, duty: true });
     const { epoch, incarnation } = run;
@@ -136,7 +137,10 @@ export class DutyHolder {
     const { state, pendingCommands, random } = this.#parts;
     const sessionIds =
       this.#expirySweeps < sweepsMax ? state.projection.expired(this.#context.at.wall, expiredAtOnce) : [];
-    if (sessionIds.length === 0) return this.#endOwn(expirySweep);
+    if (sessionIds.length === 0) {
+      this.#endOwn(expirySweep);
+      return;
+    }
     this.#expirySweeps += 1;
     this.#lastSweepCount = sessionIds.length;
     const commandId = uuidFromBytes(random(16)) as string as CommandId;
@@ -162,8 +166,8 @@ export class DutyHolder {
   commandsSwept(outcome: LogAnswer): void {
     this.#commandSweeps += 1;
     const more = outcome.type === "swept" && outcome.count > 0 && this.#commandSweeps < sweepsMax;
-    if (more && this.#leadership !== null) return this.#context.callLog({ op: "sweepCommands" }, { to: "duties" });
-    this.#endOwn(commandSweep);
+    if (more && this.#leadership !== null) this.#context.callLog({ op: "sweepCommands" }, { to: "duties" });
+    else this.#endOwn(commandSweep);
   }
 
   #endOwn(name: string): void {

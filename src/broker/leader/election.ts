@@ -136,7 +136,10 @@ export class Election {
   // --- the head row
 
   #watch(): void {
-    if (this.#stopping) return this.#end();
+    if (this.#stopping) {
+      this.#end();
+      return;
+    }
     const jitter = ((this.#options.random(1)[0] ?? 0) / 255) * jitterShare;
     const silentMs = (silenceShare + jitter) * this.#options.takeoverMs;
     const phase = { type: "watching", leaderWatch: null, observeAt: null, observeAgain: false, silentMs } as const;
@@ -164,7 +167,10 @@ export class Election {
         silentMs,
         ownIncarnations: this.#ownIncarnations,
       });
-      if (liveness === "silent" || this.#options.exclusive) return this.#contend(seen);
+      if (liveness === "silent" || this.#options.exclusive) {
+        this.#contend(seen);
+        return;
+      }
       phase.leaderWatch = leaderWatch;
       this.#setState("following");
     } else {
@@ -186,7 +192,10 @@ export class Election {
   stateReady(ok: boolean): void {
     const phase = this.#phase;
     if (phase.type !== "preparing") return;
-    if (!ok || this.#stopping) return this.#pause(retryMs / 4);
+    if (!ok || this.#stopping) {
+      this.#pause(retryMs / 4);
+      return;
+    }
     this.#setState("opening");
     const incarnation = Buffer.from(this.#options.random(16)).toString("hex") as Incarnation;
     this.#phase = { type: "opening", incarnation };
@@ -231,7 +240,8 @@ export class Election {
     }
     if (outcome.type === "overtaken") {
       this.#setState("following");
-      return this.#pause(retryMs / 4);
+      this.#pause(retryMs / 4);
+      return;
     }
     this.#storeAnswers = false;
     const fields = { err: causeOf(outcome), outcome: outcome.type };
@@ -267,18 +277,23 @@ export class Election {
         this.#context.logger("warn", "the epoch is opened again", { reason: end.reason });
         if (end.atLeast > 0) this.noteEpoch((end.atLeast - 1) as Epoch);
         this.#setState("opening");
-        return this.#pause(this.#reopenAfterMs); // do not call a store in trouble in a tight loop
+        this.#pause(this.#reopenAfterMs); // do not call a store in trouble in a tight loop
+        return;
       case "fenced":
         this.#context.logger("warn", "stepped down: another broker leads");
         this.#setState("following");
-        return this.#watch();
+        this.#watch();
+        return;
       case "stopped":
-        return this.#resign();
+        this.#resign();
     }
   }
 
   #resign(): void {
-    if (this.#options.exclusive) return this.#end(); // no other broker exists
+    if (this.#options.exclusive) {
+      this.#end(); // no other broker exists
+      return;
+    }
     const incarnation = resignation(Buffer.from(this.#options.random(16)).toString("hex")) as Incarnation;
     this.#setState("opening");
     this.#phase = { type: "resigning", incarnation, until: this.#context.now + resignMsMax };

@@ -38,12 +38,18 @@ export class EpochClaims {
   claimed(claim: EpochClaim, leader: Pick<Leader, "opened" | "leadershipNo">): void {
     const ownEpoch = leader.opened.epoch;
     if (claim.epoch <= ownEpoch) return;
-    if (claim.epoch > ownEpoch + epochJumpMax) return this.#refuse(claim, ownEpoch);
+    if (claim.epoch > ownEpoch + epochJumpMax) {
+      this.#refuse(claim, ownEpoch);
+      return;
+    }
     if (this.#pending !== null && this.#pending.leadershipNo === leader.leadershipNo) {
       if (claim.epoch > this.#pending.epoch) this.#pending = { ...claim, leadershipNo: leader.leadershipNo };
       return;
     }
-    if (!this.#spendBudget()) return this.#refuse(claim, ownEpoch);
+    if (!this.#spendBudget()) {
+      this.#refuse(claim, ownEpoch);
+      return;
+    }
     this.#pending = { ...claim, leadershipNo: leader.leadershipNo };
     this.#counters.epochClaims += 1;
     this.#context.callLog({ op: "observe" }, { to: "claims", leadershipNo: leader.leadershipNo });
@@ -60,7 +66,8 @@ export class EpochClaims {
     const fields = { node: claim.by.name, boot: claim.by.boot, claimed: claim.epoch, stored: seen.epoch };
     if (seen.epoch > epoch || seen.incarnation !== incarnation) {
       this.#context.logger("warn", "a node names a later epoch, and another broker leads; stepping down", fields);
-      return leader.finish({ type: "fenced" });
+      leader.finish({ type: "fenced" });
+      return;
     }
     const message = "a node names a later epoch that the store does not have; opening an epoch above it";
     this.#context.logger("warn", message, fields);

@@ -219,9 +219,11 @@ export class Leader {
   logAnswered(owner: Extract<LogCallOwner, { to: "leader" }>, outcome: LogAnswer): void {
     switch (owner.of) {
       case "beat":
-        return this.#beatAnswered(outcome as BeatOutcome);
+        this.#beatAnswered(outcome as BeatOutcome);
+        return;
       case "append":
-        return this.#appendAnswered(outcome as AppendOutcome);
+        this.#appendAnswered(outcome as AppendOutcome);
+        return;
       case "versions":
       case "keys":
         if (this.#end === null) this.#follow(this.#batches.loaded(owner, outcome, this.#newestWrite + 1));
@@ -250,7 +252,10 @@ export class Leader {
     this.receipts.tick();
     const { now } = this.#context;
     if (this.#end !== null || this.#beating !== null) return;
-    if (this.#batches.hasInFlight) return this.#extendDraft();
+    if (this.#batches.hasInFlight) {
+      this.#extendDraft();
+      return;
+    }
     if (this.#batches.busy) return;
     const commandsWait = this.#parts.pendingCommands.waiting > 0 || this.#batches.hasDraft;
     const beatIsDue = this.#beatDueAt(now) <= now;
@@ -275,8 +280,14 @@ export class Leader {
 
   #follow(after: NextStep): void {
     if (after === "loading") return;
-    if (after === "idle") return this.#reportEndWhenIdle();
-    if (after === "prove") return this.#beat();
+    if (after === "idle") {
+      this.#reportEndWhenIdle();
+      return;
+    }
+    if (after === "prove") {
+      this.#beat();
+      return;
+    }
     const { append } = after;
     this.#batches.appending(this.#begin("append"));
     this.#context.callLog(

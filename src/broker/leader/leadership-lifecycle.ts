@@ -72,7 +72,10 @@ export class LeadershipLifecycle {
   headReached(ok: boolean): void {
     const opening = this.#opening;
     if (opening === null) return;
-    if (!ok) return this.#abandonOpening(reopen("could not read the log to its head"));
+    if (!ok) {
+      this.#abandonOpening(reopen("could not read the log to its head"));
+      return;
+    }
     this.#parts.pendingCommands.forgetAnswers();
     this.#parts.keys.clear();
     // Commands of unclear batches get their answer from the epoch that is open now.
@@ -85,7 +88,10 @@ export class LeadershipLifecycle {
 
   duplicateChecked(lookup: DuplicateLookup, answer: PriorOutcome): void {
     if (lookup.leadershipNo !== this.#leadershipNo) return;
-    if (lookup.why === "settle") return this.leader?.duplicateChecked(lookup, answer);
+    if (lookup.why === "settle") {
+      this.leader?.duplicateChecked(lookup, answer);
+      return;
+    }
     const opening = this.#opening;
     if (lookup.why !== "resolve" || opening === null) return;
     opening.unresolvedCount -= 1;
@@ -96,7 +102,10 @@ export class LeadershipLifecycle {
   }
 
   #lead({ opened }: OpeningEpoch): void {
-    if (this.#stopping) return this.#abandonOpening({ type: "stopped" });
+    if (this.#stopping) {
+      this.#abandonOpening({ type: "stopped" });
+      return;
+    }
     this.#opening = null;
     this.leader = new Leader(this.#parts, { opened, known: this.#knownLessees, leadershipNo: this.#leadershipNo });
     this.#collaborators.duties.begin(this.leader.leadership);

@@ -75,31 +75,46 @@ export class LeaseRequestHandler {
 
   handle(received: NodeMessage): void {
     const { id, message } = received;
-    if (this.#closed) return this.#answer(id, { type: "unavailable", message: notLeading });
-    if (message.type !== "refused" && !this.#parts.bootKeys.admit(message.from)) return this.#drop(id, anotherKey);
+    if (this.#closed) {
+      this.#answer(id, { type: "unavailable", message: notLeading });
+      return;
+    }
+    if (message.type !== "refused" && !this.#parts.bootKeys.admit(message.from)) {
+      this.#drop(id, anotherKey);
+      return;
+    }
     switch (message.type) {
       case "refused":
-        return this.#drop(id, message.reason);
+        this.#drop(id, message.reason);
+        return;
       case "renew": {
-        if (!isOwn(message, message.renew)) return this.#drop(id, notOwnMessage);
+        if (!isOwn(message, message.renew)) {
+          this.#drop(id, notOwnMessage);
+          return;
+        }
         if (message.unproven !== undefined) this.#noteUnproven(message.renew, message.unproven);
         this.#claimEpoch(message.from, message.renew.applied);
         if (message.renew.lostEpoch !== undefined) this.#claimEpoch(message.from, { epoch: message.renew.lostEpoch });
-        return this.#checkLink(received, message.renew.enforced);
+        this.#checkLink(received, message.renew.enforced);
+        return;
       }
       case "confirm":
-        return isOwn(message, message.confirm)
-          ? this.#checkLink(received, message.confirm.enforced)
-          : this.#drop(id, notOwnMessage);
+        if (isOwn(message, message.confirm)) this.#checkLink(received, message.confirm.enforced);
+        else this.#drop(id, notOwnMessage);
+        return;
       case "goodbye":
-        if (!isOwn(message, message.goodbye)) return this.#drop(id, notOwnMessage);
+        if (!isOwn(message, message.goodbye)) {
+          this.#drop(id, notOwnMessage);
+          return;
+        }
         this.#granter.goodbye(message.goodbye);
         this.#parts.counters.goodbyes += 1;
         this.#dropAbandoned();
         this.#lesseesChanged = true;
-        return this.#answer(id, { type: "taken" });
+        this.#answer(id, { type: "taken" });
+        return;
       default:
-        return unreachable(message);
+        unreachable(message);
     }
   }
 
@@ -109,8 +124,8 @@ export class LeaseRequestHandler {
     this.#lookups.delete(requestId);
     if (lookup === undefined) return;
     if (outcome.type !== "link")
-      return this.#answer(requestId, { type: "unavailable", message: "the event log is not available" });
-    this.#process(lookup.received, outcome.link);
+      this.#answer(requestId, { type: "unavailable", message: "the event log is not available" });
+    else this.#process(lookup.received, outcome.link);
   }
 
   /** True once after a lessee confirmed, left or got a grant. */
@@ -153,10 +168,18 @@ export class LeaseRequestHandler {
   /** Checks a link in memory, or else in the log, at or below its durable horizon. */
   #checkLink(received: NodeMessage, enforced: Link): void {
     this.#claimEpoch(received.message.from, enforced);
-    if (this.#closed) return this.#answer(received.id, { type: "unavailable", message: notLeading });
-    if (this.#parts.state.locate(enforced) !== "unknown") return this.#process(received, undefined);
-    if (this.#lookups.size >= lookupsMax)
-      return this.#answer(received.id, { type: "unavailable", message: "too many lease messages are waiting" });
+    if (this.#closed) {
+      this.#answer(received.id, { type: "unavailable", message: notLeading });
+      return;
+    }
+    if (this.#parts.state.locate(enforced) !== "unknown") {
+      this.#process(received, undefined);
+      return;
+    }
+    if (this.#lookups.size >= lookupsMax) {
+      this.#answer(received.id, { type: "unavailable", message: "too many lease messages are waiting" });
+      return;
+    }
     this.#lookups.set(received.id, { received, enforced });
     const owner = { to: "lease-requests", leadershipNo: this.#leadershipNo, requestId: received.id } as const;
     this.#context.callLog({ op: "linkAt", position: enforced.position }, owner);
@@ -181,19 +204,24 @@ export class LeaseRequestHandler {
     this.#reportCopiedNodes();
     this.#dropAbandoned();
     this.#lesseesChanged = true;
-    if (answer.type === "overtaken") return this.#answer(id, { type: "taken" });
+    if (answer.type === "overtaken") {
+      this.#answer(id, { type: "taken" });
+      return;
+    }
     if (answer.type === "refused") {
       counters.renewsRefused += 1;
       if (answer.overNodeLimit) counters.nodesRefused += 1;
       const fields = { node: renew.node, boot: renew.boot, reason: answer.refusal.message };
       this.#context.logger("warn", "renew refused", fields);
-      return this.#answer(id, { type: "refused", refusal: answer.refusal });
+      this.#answer(id, { type: "refused", refusal: answer.refusal });
+      return;
     }
     if (answer.limited !== null) this.#noteLimited(renew, answer.limited);
     if (Math.max(renew.applied.epoch, renew.enforced.epoch) > this.#leadership.epoch) {
       // It would ignore our grant, and receipts would wait for a lease that it does not use.
       this.#granter.refuseQueued(answer.ticket, { code: "other", message: laterEpoch });
-      return this.#answer(id, { type: "unavailable", message: laterEpoch });
+      this.#answer(id, { type: "unavailable", message: laterEpoch });
+      return;
     }
     const finalized = state.projection.level;
     if (renew.reads < finalized) {
@@ -202,7 +230,8 @@ export class LeaseRequestHandler {
       this.#granter.refuseQueued(answer.ticket, refusal);
       const fields = { node: renew.node, boot: renew.boot, reason: refusal.message };
       this.#context.logger("warn", "renew refused", fields);
-      return this.#answer(id, { type: "refused", refusal });
+      this.#answer(id, { type: "refused", refusal });
+      return;
     }
     if (found === "other") {
       counters.digestMismatches += 1;
@@ -210,12 +239,15 @@ export class LeaseRequestHandler {
       this.#context.logger("error", "a node's projection differs from ours", fields);
       if (digest === "other") {
         this.#granter.refuseQueued(answer.ticket, digestMismatch);
-        return this.#answer(id, { type: "refused", refusal: digestMismatch });
+        this.#answer(id, { type: "refused", refusal: digestMismatch });
+        return;
       }
     }
     if (answer.type === "ready") {
       const grant = this.#granter.grantNow(answer.ticket, state.applied, this.#context.at);
-      return grant === undefined ? this.#answer(id, { type: "refused", refusal: bootHasLeft }) : this.#grant(id, grant);
+      if (grant === undefined) this.#answer(id, { type: "refused", refusal: bootHasLeft });
+      else this.#grant(id, grant);
+      return;
     }
     this.#waiting.set(answer.ticket, id);
   }
@@ -253,7 +285,10 @@ export class LeaseRequestHandler {
 
   #confirm(id: number, confirm: Confirm, onChain: (link: Link) => boolean): void {
     const accepted = this.#granter.confirm(confirm, { at: this.#context.now, onChain });
-    if (accepted !== "accepted") return this.#answer(id, { type: "refused", refusal: accepted.refused });
+    if (accepted !== "accepted") {
+      this.#answer(id, { type: "refused", refusal: accepted.refused });
+      return;
+    }
     this.#parts.counters.confirmations += 1;
     this.#lesseesChanged = true;
     this.#answer(id, { type: "taken" });

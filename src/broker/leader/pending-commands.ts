@@ -61,10 +61,15 @@ export class PendingCommands {
   submit(request: CommandRequest, waiter: CommandWaiter, onlyIn: Leadership | null = null): void {
     const { commandId } = request;
     const answer = this.#answers.get(commandId);
-    if (answer !== undefined) return this.#notify(waiter, commandId, answer);
+    if (answer !== undefined) {
+      this.#notify(waiter, commandId, answer);
+      return;
+    }
     const open = this.#open.get(commandId) ?? this.#admit(request, onlyIn);
-    if (open === undefined)
-      return this.#notify(waiter, commandId, unavailable(commandId, "too many commands are waiting"));
+    if (open === undefined) {
+      this.#notify(waiter, commandId, unavailable(commandId, "too many commands are waiting"));
+      return;
+    }
     open.waiters.push(waiter);
     if (waiter.type !== "caller") return;
     this.#callers.set(waiter.id, { commandId, waiter });
@@ -201,7 +206,10 @@ export class PendingCommands {
   }
 
   #notify(waiter: CommandWaiter, commandId: CommandId, answer: CommandAnswer): void {
-    if (waiter.type !== "caller") return this.#context.post({ type: "answered", waiter, commandId, answer });
+    if (waiter.type !== "caller") {
+      this.#context.post({ type: "answered", waiter, commandId, answer });
+      return;
+    }
     this.#callers.delete(waiter.id);
     const moved = answer.type === "notLeader" && waiter.duty;
     this.#context.emit({ type: "commandAnswered", id: waiter.id, answer: moved ? epochEnded(commandId) : answer });

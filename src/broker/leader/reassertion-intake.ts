@@ -70,7 +70,10 @@ export class ReassertionIntake {
       refused: null,
     };
     if (this.#reports.size >= reportsMax) report.failed = "too many reports are waiting";
-    if (commands.length === 0 || report.failed !== null) return this.#answer(report);
+    if (commands.length === 0 || report.failed !== null) {
+      this.#answer(report);
+      return;
+    }
     this.#count += 1;
     const reportNo = this.#count;
     this.#reports.set(reportNo, report);
@@ -126,8 +129,10 @@ export class ReassertionIntake {
   }
 
   #answer({ id, commandId, events, failed, refused, link, changed }: Report): void {
-    if (failed === null && refused !== null && events === 1)
-      return this.#context.emit({ type: "commandAnswered", id, answer: { ...refused, commandId } });
+    if (failed === null && refused !== null && events === 1) {
+      this.#context.emit({ type: "commandAnswered", id, answer: { ...refused, commandId } });
+      return;
+    }
     const answer: CommandAnswer =
       failed === null ? { type: "done", commandId, link, changed } : unavailable(commandId, failed);
     this.#context.emit({ type: "commandAnswered", id, answer });

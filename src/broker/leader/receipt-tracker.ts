@@ -77,7 +77,10 @@ export class ReceiptTracker {
   }
 
   request({ id, target, options }: Extract<BrokerInput, { type: "receiptRequested" }>): void {
-    if (this.#requests.size >= receiptsMax) return this.#unavailable(id, "too many receipts are waiting");
+    if (this.#requests.size >= receiptsMax) {
+      this.#unavailable(id, "too many receipts are waiting");
+      return;
+    }
     const deadline = this.#context.now + options.timeoutMs;
     const request: ReceiptRequest = {
       id,
@@ -175,25 +178,39 @@ export class ReceiptTracker {
     if (request === undefined || request.stage.type !== "looking") return;
     const to = { to: "receipts", leadershipNo: this.#leadershipNo, requestId } as const;
     if (of === "command" && outcome.type === "command") {
-      if (outcome.found === undefined) return this.#notOnChain(request);
+      if (outcome.found === undefined) {
+        this.#notOnChain(request);
+        return;
+      }
       const position = lastPositionOf(outcome.found);
-      return this.#context.callLog(
+      this.#context.callLog(
         { op: "linkAt", position: (position - 1) as Position },
         { ...to, of: "previous", position },
       );
+      return;
     }
     if (of === "previous" && outcome.type === "link") {
       const { position } = owner;
-      if (outcome.link === undefined) return this.#truncated(request, position);
-      return this.#context.callLog({ op: "read", after: outcome.link, limit: 1 }, { ...to, of: "event", position });
+      if (outcome.link === undefined) {
+        this.#truncated(request, position);
+        return;
+      }
+      this.#context.callLog({ op: "read", after: outcome.link, limit: 1 }, { ...to, of: "event", position });
+      return;
     }
-    if (of === "event") return this.#eventRead(request, owner.position, outcome);
+    if (of === "event") {
+      this.#eventRead(request, owner.position, outcome);
+      return;
+    }
     if (of === "chain" && outcome.type === "link") {
       const { link } = request.stage;
-      if (outcome.link === undefined) return this.#linkTruncated(request);
-      return link !== null && sameLink(outcome.link, link)
-        ? this.#awaitNodes(request, link)
-        : this.#notOnChain(request);
+      if (outcome.link === undefined) {
+        this.#linkTruncated(request);
+        return;
+      }
+      if (link !== null && sameLink(outcome.link, link)) this.#awaitNodes(request, link);
+      else this.#notOnChain(request);
+      return;
     }
     this.#logSilent(request);
   }
@@ -201,15 +218,20 @@ export class ReceiptTracker {
   #eventRead(request: ReceiptRequest, position: Position, outcome: LogAnswer): void {
     if (request.target.type !== "command") return;
     const link = linkRecordedBy(request.target.commandId, position, outcome);
-    if (link === "truncated") return this.#truncated(request, position);
-    if (link === "other") return this.#notOnChain(request);
-    return link === "unknown" ? this.#logSilent(request) : this.#checkChain(request, link);
+    if (link === "truncated") {
+      this.#truncated(request, position);
+      return;
+    }
+    if (link === "other") this.#notOnChain(request);
+    else if (link === "unknown") this.#logSilent(request);
+    else this.#checkChain(request, link);
   }
 
   /** Retention has dropped the command's event: a node that enforces our head enforces it, too. */
   #truncated(request: ReceiptRequest, position: Position): void {
     const { applied } = this.#parts.state;
-    return applied.position >= position ? this.#awaitNodes(request, applied) : this.#notOnChain(request);
+    if (applied.position >= position) this.#awaitNodes(request, applied);
+    else this.#notOnChain(request);
   }
 
   /** Retention has dropped the event at the link's position: the log cannot say any more whether it had this link. */
@@ -229,23 +251,30 @@ export class ReceiptTracker {
     const { target } = request;
     switch (target.type) {
       case "link":
-        return this.#checkChain(request, target.link);
+        this.#checkChain(request, target.link);
+        return;
       case "command": {
         const known = this.#parts.pendingCommands.answerOf(target.commandId);
-        if (known !== undefined) return this.#resolveCommand(request, known);
+        if (known !== undefined) {
+          this.#resolveCommand(request, known);
+          return;
+        }
         const joined = this.#parts.pendingCommands.join(target.commandId, { type: "receipt", requestId: request.id });
-        if (!joined) return this.#findInLog(request);
+        if (!joined) {
+          this.#findInLog(request);
+          return;
+        }
         request.stage = { type: "answer", until: Math.max(this.#context.now + 1, request.deadline) };
         return;
       }
       default:
-        return unreachable(target);
+        unreachable(target);
     }
   }
 
   #resolveCommand(request: ReceiptRequest, answer: CommandAnswer): void {
-    if (answer.type === "done") return this.#checkChain(request, answer.link);
-    this.#findInLog(request);
+    if (answer.type === "done") this.#checkChain(request, answer.link);
+    else this.#findInLog(request);
   }
 
   #findInLog(request: ReceiptRequest): void {
@@ -262,25 +291,28 @@ export class ReceiptTracker {
     const standing = this.#parts.state.locate(link);
     switch (standing) {
       case "onChain":
-        return this.#awaitNodes(request, link);
+        this.#awaitNodes(request, link);
+        return;
       case "ahead":
       case "otherChain":
-        return this.#notOnChain(request);
+        this.#notOnChain(request);
+        return;
       case "unknown":
         request.stage = { type: "looking", link };
-        return this.#context.callLog(
+        this.#context.callLog(
           { op: "linkAt", position: link.position },
           { to: "receipts", leadershipNo: this.#leadershipNo, requestId: request.id, of: "chain" },
         );
+        return;
       default:
-        return unreachable(standing);
+        unreachable(standing);
     }
   }
 
   /** Not on our chain; it remains to prove that this broker still leads. */
   #notOnChain(request: ReceiptRequest): void {
-    if (request.proven) return this.#awaitNodes(request, null);
-    request.stage = { type: "unproven", after: null, until: this.#context.now + this.#parts.proofMsMax };
+    if (request.proven) this.#awaitNodes(request, null);
+    else request.stage = { type: "unproven", after: null, until: this.#context.now + this.#parts.proofMsMax };
   }
 
   #awaitNodes(request: ReceiptRequest, link: Link | null): void {

@@ -34,16 +34,19 @@ export async function buildSnapshot(
   function perform(effect: BuilderEffect): void {
     switch (effect.type) {
       case "again":
-        return void turn().then(() => feed({ type: signal.aborted ? "cancelled" : "turn" }));
+        void turn().then(() => feed({ type: signal.aborted ? "cancelled" : "turn" }));
+        return;
       case "store":
-        return void folder.putChunk(effect.bytes).then(
+        void folder.putChunk(effect.bytes).then(
           (ref) => feed({ type: "stored", index: effect.index, ...ref }),
           (cause: unknown) => feed({ type: "failed", cause }),
         );
+        return;
       case "built":
-        return done.resolve(effect);
+        done.resolve(effect);
+        return;
       case "gaveUp":
-        return done.reject(effect.cause);
+        done.reject(effect.cause);
     }
   }
 

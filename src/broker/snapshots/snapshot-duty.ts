@@ -64,17 +64,19 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
     function perform(effect: SnapshotEffect): void {
       switch (effect.type) {
         case "listSnapshots":
-          return answer(listed());
+          answer(listed());
+          return;
         case "readChunk":
-          return void folder
+          void folder
             .chunk(effect.ref)
             .then(turn)
             .then(
               () => feed({ type: "chunkRead" }),
               (cause: unknown) => feed({ type: "chunkBad", cause }),
             );
+          return;
         case "capture":
-          return void folder.alone(() => {
+          void folder.alone(() => {
             feed({
               type: "captured",
               capture: projection.capture(),
@@ -83,38 +85,49 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
             });
             return tidied.promise;
           });
+          return;
         case "build":
-          return void turn().then(() => feed({ type: "turn" }));
+          void turn().then(() => feed({ type: "turn" }));
+          return;
         case "store":
-          return void folder.putChunk(effect.bytes).then(
+          void folder.putChunk(effect.bytes).then(
             (ref) => feed({ type: "stored", index: effect.index, ref }),
             (cause: unknown) => feed({ type: "notStored", cause }),
           );
+          return;
         case "save": {
           const signed = context.sealManifest(effect.manifest);
-          return answer(folder.putManifest(signed).then(() => ({ type: "saved", id: signed.id })));
+          answer(folder.putManifest(signed).then(() => ({ type: "saved", id: signed.id })));
+          return;
         }
         case "tidy":
-          return answer(tidy().finally(tidied.resolve));
+          answer(tidy().finally(tidied.resolve));
+          return;
         case "recordSnapshot": {
           const { position, manifestHash } = effect;
           const command = { type: "recordSnapshot", position, manifestHash } as const;
           const request = { commandId: options.commandId(), actor: "system", command } as const;
-          return answer(context.submit(request).then((result) => ({ type: "snapshotRecorded", result })));
+          answer(context.submit(request).then((result) => ({ type: "snapshotRecorded", result })));
+          return;
         }
         case "readBase":
-          return answer(log.base().then((base) => ({ type: "base", base })));
+          answer(log.base().then((base) => ({ type: "base", base })));
+          return;
         case "readAge":
-          return answer(recordedAt(log, effect.position).then((at) => ({ type: "age", recordedAt: at })));
+          answer(recordedAt(log, effect.position).then((at) => ({ type: "age", recordedAt: at })));
+          return;
         case "retain": {
           const { first, holding } = effect;
-          return answer(retained({ ...context.leadership, first, holding }));
+          answer(retained({ ...context.leadership, first, holding }));
+          return;
         }
         case "logger":
-          return logger[effect.level](effect.fields, effect.message);
+          logger[effect.level](effect.fields, effect.message);
+          return;
         case "over":
           memory = state.memory;
-          return effect.failure === null ? ended.resolve() : ended.reject(effect.failure.cause);
+          if (effect.failure === null) ended.resolve();
+          else ended.reject(effect.failure.cause);
       }
     }
 

@@ -111,25 +111,37 @@ export class BrokerStateSync {
     if (task === undefined) return;
     switch (outcome.type) {
       case "page": {
-        if (outcome.page.entries.length === 0) return this.#atHead(task);
+        if (outcome.page.entries.length === 0) {
+          this.#atHead(task);
+          return;
+        }
         try {
           this.#context.post({ type: "eventsFolded", events: this.#state.foldPage(outcome.page) });
         } catch (error) {
-          return this.#failed(task, error);
+          this.#failed(task, error);
+          return;
         }
-        return this.#isReached(task) ? this.#end(task, this.#state.unreadable === null) : this.#read();
+        if (this.#isReached(task)) this.#end(task, this.#state.unreadable === null);
+        else this.#read();
+        return;
       }
       case "forked":
-        if (this.#state.applied.position === 0) return this.#failed(task, "the log contradicts itself");
+        if (this.#state.applied.position === 0) {
+          this.#failed(task, "the log contradicts itself");
+          return;
+        }
         this.#state.reset();
         if (task.type === "refresh") task.restarted = true;
-        return this.#read();
+        this.#read();
+        return;
       case "truncated":
-        return this.#loadSnapshot(outcome.first);
+        this.#loadSnapshot(outcome.first);
+        return;
       case "failed":
-        return this.#failed(task, outcome.cause);
+        this.#failed(task, outcome.cause);
+        return;
       default:
-        return this.#failed(task, `an answer of another kind: ${outcome.type}`);
+        this.#failed(task, `an answer of another kind: ${outcome.type}`);
     }
   }
 
@@ -144,12 +156,16 @@ export class BrokerStateSync {
     const task = this.#current;
     if (this.#loading?.id !== id || task === undefined) return;
     const { first } = this.#loading;
-    if (snapshot.link.position < first - 1) return this.snapshotFailed(id, "it ends before the log begins");
+    if (snapshot.link.position < first - 1) {
+      this.snapshotFailed(id, "it ends before the log begins");
+      return;
+    }
     this.#loading = null;
     this.#state.load(snapshot);
     this.#context.logger("info", "continuing from a snapshot", { position: snapshot.link.position });
     this.#context.post({ type: "eventsFolded", events: [] });
-    return this.#isReached(task) ? this.#end(task, true) : this.#read();
+    if (this.#isReached(task)) this.#end(task, true);
+    else this.#read();
   }
 
   snapshotFailed(id: number, reason: string): void {
@@ -157,7 +173,10 @@ export class BrokerStateSync {
     if (this.#loading?.id !== id || task === undefined) return;
     const { first } = this.#loading;
     this.#loading = null;
-    if (first === wholeLog) return this.#read();
+    if (first === wholeLog) {
+      this.#read();
+      return;
+    }
     const missing = `the event log begins at ${first}, and no snapshot leads there: ${reason}`;
     this.#failed(task, `${missing}. Copy the snapshots of another data folder here, or restore a backup of the log`);
   }
@@ -188,15 +207,22 @@ export class BrokerStateSync {
         this.#context.logger("error", message);
       }
       this.#hasReachedHead = true;
-      return this.#end(task, this.#state.unreadable === null);
+      this.#end(task, this.#state.unreadable === null);
+      return;
     }
-    if (this.#isReached(task)) return this.#end(task, this.#state.unreadable === null);
+    if (this.#isReached(task)) {
+      this.#end(task, this.#state.unreadable === null);
+      return;
+    }
     const { now } = this.#context;
     // Another broker has opened a later epoch after our commit: we are late, and the state is right.
-    if (this.#state.applied.epoch > task.head.epoch) return this.#failed(task, "the log is in a later epoch by now");
+    if (this.#state.applied.epoch > task.head.epoch) {
+      this.#failed(task, "the log is in a later epoch by now");
+      return;
+    }
     if (this.#state.applied.position >= task.head.position) this.#state.reset();
-    if (now >= task.until) return this.#failed(task, "the log does not show what was written to it");
-    task.retryAt = now + retryEveryMs;
+    if (now >= task.until) this.#failed(task, "the log does not show what was written to it");
+    else task.retryAt = now + retryEveryMs;
   }
 
   /** This broker may be the only one that had read what was lost. */

@@ -106,39 +106,58 @@ export class PageServer {
   #logOutcome(read: PageRead, outcome: LogAnswer): void {
     switch (outcome.type) {
       case "page":
-        return this.#withKeys(read, { type: "page", page: { ...outcome.page, keys: [] } });
+        this.#withKeys(read, { type: "page", page: { ...outcome.page, keys: [] } });
+        return;
       case "forked":
       case "truncated":
-        return this.#answer(read, outcome);
+        this.#answer(read, outcome);
+        return;
       case "keys": {
         const { outcome: readOutcome } = read;
-        if (readOutcome?.type !== "page") return this.#answer(read, null);
-        return this.#answer(read, { type: "page", page: { ...readOutcome.page, keys: outcome.keys } });
+        if (readOutcome?.type !== "page") {
+          this.#answer(read, null);
+          return;
+        }
+        this.#answer(read, { type: "page", page: { ...readOutcome.page, keys: outcome.keys } });
+        return;
       }
       default:
-        return this.#answer(read, null);
+        this.#answer(read, null);
     }
   }
 
   #page(read: PageRead): void {
     read.seenChanges = this.#changes;
     const page = this.#state.recent(read.after, read.limit);
-    if (page !== undefined) return this.#withKeys(read, { type: "page", page: { ...page, keys: [] } });
+    if (page !== undefined) {
+      this.#withKeys(read, { type: "page", page: { ...page, keys: [] } });
+      return;
+    }
     read.outcome = null;
     this.#callLog(read);
   }
 
   #withKeys(read: PageRead, outcome: Extract<PageOutcome, { type: "page" }>): void {
     read.outcome = outcome;
-    if (outcome.page.entries.length === 0) return this.#atHead(read, outcome);
-    if (peopleIn(outcome.page.entries).length === 0) return this.#answer(read, outcome);
-    this.#callLog(read);
+    if (outcome.page.entries.length === 0) {
+      this.#atHead(read, outcome);
+      return;
+    }
+    if (peopleIn(outcome.page.entries).length === 0) this.#answer(read, outcome);
+    else this.#callLog(read);
   }
 
   #atHead(read: PageRead, outcome: PageOutcome): void {
     const mustAnswer = read.deadline <= this.#context.now || this.#waiting.size >= waitingMax;
-    if (mustAnswer) return this.#answer(read, outcome);
-    if (read.seenChanges !== this.#changes) return this.#page(read); // it changed during the log call
+    if (mustAnswer) {
+      this.#answer(read, outcome);
+      return;
+    }
+    // The state changed during the log call.
+    if (read.seenChanges !== this.#changes) {
+      this.#page(read);
+      return;
+    }
     read.stage = "waiting";
     this.#waiting.add(read);
   }
@@ -154,7 +173,8 @@ export class PageServer {
     if (outcome?.type === "page") {
       read.stage = "keys";
       const users = peopleIn(outcome.page.entries);
-      return this.#context.callLog({ op: "keys", users }, { to: "pages", requestId: id, of: "keys" });
+      this.#context.callLog({ op: "keys", users }, { to: "pages", requestId: id, of: "keys" });
+      return;
     }
     read.stage = "page";
     const { after, limit } = read;

@@ -391,7 +391,10 @@ export class LogSync {
     if (arrived === null) return;
     this.#arrived = null;
     const { snapshot, sound } = arrived;
-    if (this.copy.rebuilding) return void this.copy.rebuildFrom(snapshot, this.#visible.epochs);
+    if (this.copy.rebuilding) {
+      this.copy.rebuildFrom(snapshot, this.#visible.epochs);
+      return;
+    }
     if (snapshot.projection !== this.copy.projection) {
       // The copy is behind retention or empty. The snapshot is ahead of it, so the visible projection never moves back.
       if (!sound) this.#options.onRebuilding(this.#visible.applied);

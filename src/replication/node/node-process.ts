@@ -225,17 +225,20 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
         if (!leaving) timer.unref();
         return;
       case "read":
-        return void ask(effect.id, (signal) => read(effect, signal)).then((answer) => {
+        void ask(effect.id, (signal) => read(effect, signal)).then((answer) => {
           arrive({ type: "readAnswered", id: effect.id, answer, at: moment() });
         });
+        return;
       case "sendLease":
-        return void say(effect.message).then((answer) => {
+        void say(effect.message).then((answer) => {
           arrive({ type: "leaseAnswered", id: effect.id, answer, at: moment() });
         });
+        return;
       case "loadSnapshot":
-        return void loadSnapshot(effect);
+        void loadSnapshot(effect);
+        return;
       case "reassert":
-        return void submit(effect).then((result) => {
+        void submit(effect).then((result) => {
           const answer = result === null || result.type === "unavailable" ? "failed" : "answered";
           const settled = result === null ? undefined : settledBy(result);
           const at = moment();
@@ -247,6 +250,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
             at,
           });
         });
+        return;
       case "cancel":
         inFlight.get(effect.id)?.abort(new Error("given up"));
         return;
@@ -266,7 +270,8 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
         keepBoot(() => folder?.clear());
         return;
       case "replay":
-        return void replay(effect);
+        void replay(effect);
+        return;
       case "linkReached":
         awaited.get(effect.id)?.(effect.outcome);
         awaited.delete(effect.id);
