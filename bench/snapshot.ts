@@ -46,7 +46,7 @@ import {
   createBrokerOpener,
   createMemoryLog,
   createNodeSnapshots,
-  enrol,
+  enrolKey,
   enrolmentRoot,
   openPostgresLog,
   SnapshotFolder,
@@ -380,7 +380,7 @@ function idOf(text: string): string {
 
 function speaker() {
   const identity = { cluster, role: "broker", name: "bench" as BrokerId, boot: parseBootId("bench") } as const;
-  return enrol(
+  return enrolKey(
     { ...identity, epoch: 1 as Epoch, incarnation: "bench" as Incarnation },
     signingPairFromSeed(randomBytes(32)),
     enrolmentRoot(secret, "broker"),

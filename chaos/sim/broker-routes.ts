@@ -68,16 +68,18 @@ export class Routes {
         return;
       }
       const leader = this.#leader();
-      if (leader === undefined || leftMs <= 0) again(recheckMs);
-      else
-        this.#world.network.request<T>(this.#process, leader.process, {
-          timeoutMs: Math.min(leftMs, attemptMsMax),
-          handle: (reply) => asked.there(leader, reply),
-          done: (outcome) => {
-            if (outcome.type === "answered" && asked.isUsable(outcome.value)) asked.answered(outcome.value);
-            else again(retryMs);
-          },
-        });
+      if (leader === undefined || leftMs <= 0) {
+        again(recheckMs);
+        return;
+      }
+      this.#world.network.request<T>(this.#process, leader.process, {
+        timeoutMs: Math.min(leftMs, attemptMsMax),
+        handle: (reply) => asked.there(leader, reply),
+        done: (outcome) => {
+          if (outcome.type === "answered" && asked.isUsable(outcome.value)) asked.answered(outcome.value);
+          else again(retryMs);
+        },
+      });
     };
     const again = (ms: number): void => {
       const now = this.#process.clock.monotonic();

@@ -1,7 +1,8 @@
 /**
  * Cluster setup: builds the processes of a seed in its world, with the real cores of brokers and nodes.
  *
- *   east: pg-1, pg-2, nats-1, nats-2, broker-1, node-1, node-2, client-1      west: pg-3, nats-3, broker-2, node-3, node-4, client-2
+ *   east: pg-1, pg-2, nats-1, nats-2, broker-1, node-1, node-2, client-1
+ *   west: pg-3, nats-3, broker-2, node-3, node-4, client-2
  *
  * In some seeds the nodes of the west ask only their own regional broker, region-west. In half of these seeds there is
  * a third region, south: region-south, node-5, node-6.

@@ -22,7 +22,7 @@ import {
   type Grant,
   mayUseBoot,
   type OpenedBatch,
-  type Refused,
+  type RefusedEnvelope,
   type Renew,
 } from "../../src/replication/index.ts";
 
@@ -55,14 +55,14 @@ export class Seals {
     return this.#sealed.has(envelope) && envelope.from.cluster === cluster && mayUseBoot(envelope.from);
   }
 
-  openBatch(envelope: SimEnvelope, cluster: string, has: (last: Link) => boolean): OpenedBatch | Refused {
+  openBatch(envelope: SimEnvelope, cluster: string, has: (last: Link) => boolean): OpenedBatch | RefusedEnvelope {
     const { from, payload } = envelope;
     if (!this.isAuthentic(envelope, cluster)) return { refused: "not-authentic", detail: "bad signature" };
     if (payload.kind !== "batch") return { refused: "wrong-kind", detail: `a ${payload.kind} is not a batch` };
     return believeBatch(from, payload.batch, has);
   }
 
-  openGrant(envelope: SimEnvelope, cluster: string): Grant | Refused {
+  openGrant(envelope: SimEnvelope, cluster: string): Grant | RefusedEnvelope {
     const { from, payload } = envelope;
     if (!this.isAuthentic(envelope, cluster)) return { refused: "not-authentic", detail: "bad signature" };
     if (payload.kind === "grant-by-age") return believeGrantByAge(from, payload.grant);

@@ -6,7 +6,7 @@
  *   npm run simulate                              200 seeds
  *   npm run simulate -- --seeds 2000 --first-seed 1
  *   npm run simulate -- --twice                   runs each seed twice; the two hashes must be equal
- *   SEED=7 npm run simulate                       one seed with its trace; the output is identical byte for byte each time
+ *   SEED=7 npm run simulate                       one seed with its trace; the output is identical each time
  *   npm run simulate -- --plans FILE              the shrunk plans of a failing seed (the file that its story names)
  *
  * Exit codes: 0 success; 1 a violation, a seed that did not repeat, or a situation that was never reached; 2 wrong

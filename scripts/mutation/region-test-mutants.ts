@@ -76,7 +76,9 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 5,
     meaning: "a regional broker says goodbye while leases by age count",
     test: coreTest,
-    changes: [{ file: leases, take: "mayLeave: this.leased(this.#context.now) === 0", put: "mayLeave: true" }],
+    changes: [
+      { file: leases, take: "maySayGoodbye: this.leased(this.#context.now) === 0", put: "maySayGoodbye: true" },
+    ],
   },
   "stopping-region-grants": {
     section: 5,

@@ -50,9 +50,9 @@ export {
 } from "./lease/lease-granter.ts";
 export {
   type HeldLease,
-  heldLease,
   type LeaseHolder,
   type LeaseInput,
+  leaseHeldAt,
   leaseReasons,
   type Moment,
   newLeaseHolder,
@@ -128,11 +128,11 @@ export {
 export type {
   Delivered,
   FanoutState,
-  LeaseAnswer as NodeLeaseAnswer,
   LeaseMessage,
   LoadedSnapshot,
   NodeEffect,
   NodeInput,
+  NodeLeaseAnswer,
   ReadAnswer,
 } from "./node/messages.ts";
 export {
@@ -144,10 +144,10 @@ export {
   step as stepNode,
 } from "./node/node-core.ts";
 export {
-  type Readiness,
   type ReplicaMetrics,
   type ReplicaOptions,
   type ReplicaProcess,
+  type ReplicaReadiness,
   type SnapshotSource,
   startReplica,
 } from "./node/node-process.ts";
@@ -204,7 +204,7 @@ export {
   type EnvelopeOpener,
   openGrant,
   type Refusal,
-  type Refused,
+  type RefusedEnvelope,
 } from "./wire/broker-opener.ts";
 export { BrokerUnavailableError } from "./wire/broker-unavailable-error.ts";
 export { parseClusterStatus, parseCommandResult, parseReceipt, parseSnapshotAsked } from "./wire/broker-wire.ts";
@@ -222,7 +222,7 @@ export {
 export {
   type Certificate,
   createEnvelopeOpener,
-  enrol,
+  enrolKey,
   type MessageKind,
   type Opened,
   type RefusedMessage,

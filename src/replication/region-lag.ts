@@ -33,7 +33,10 @@ export function regionLags(nodes: readonly Seen[]): readonly RegionLag[] {
       const there = all.filter(({ fencedInMs }) => fencedInMs === null || fencedInMs > 0);
       const brokers = there.filter(({ role }) => role === "broker").length;
       return {
-        ...{ region, brokers, nodes: there.length - brokers, fenced: all.length - there.length },
+        region,
+        brokers,
+        nodes: there.length - brokers,
+        fenced: all.length - there.length,
         lag: greatest(there.map(({ lag }) => lag)),
         silentMs: greatest(there.map(({ lastGrantAgoMs }) => lastGrantAgoMs)),
       };

@@ -13,7 +13,7 @@ import {
 } from "../../src/audit/index.ts";
 import type { DecisionRecord } from "../../src/auth/index.ts";
 import { type BootId, type ConfigHash, type Epoch, genesis, type NodeId, type UnixMs } from "../../src/events/index.ts";
-import { enrol, enrolmentRoot, type Role, sealEnvelope, signingPairFromSeed } from "../../src/replication/index.ts";
+import { enrolKey, enrolmentRoot, type Role, sealEnvelope, signingPairFromSeed } from "../../src/replication/index.ts";
 
 export const node = "node-1" as NodeId;
 export const boot = "boot-1" as BootId;
@@ -33,7 +33,7 @@ export function signerOf(
     epoch: 0 as Epoch,
     incarnation: "",
   } as const;
-  const speaker = enrol(certificate, signingPairFromSeed(randomBytes(32)), root);
+  const speaker = enrolKey(certificate, signingPairFromSeed(randomBytes(32)), root);
   return { seal: (payload) => Uint8Array.from(sealEnvelope(speaker, "audit", payload)), secret: of.secret ?? secret };
 }
 

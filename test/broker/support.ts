@@ -29,7 +29,7 @@ import {
   type Databroker,
   type EventLog,
   encodeMessage,
-  enrol,
+  enrolKey,
   enrolmentRoot,
   type Goodbye,
   type Grant,
@@ -204,7 +204,7 @@ export class FakeNode {
     const identity = { cluster: options.cluster ?? cluster, role: "proxy", name: this.node } as const;
     this.key = nodeKeyFrom(randomBytes(32), identity);
     this.boot = (options.boot ?? this.key.boot) as BootId;
-    this.speaker = enrol(
+    this.speaker = enrolKey(
       { ...identity, boot: this.boot, epoch: 0 as Epoch, incarnation: "" },
       this.key.pair,
       enrolmentRoot(options.secret ?? secret, "proxy"),

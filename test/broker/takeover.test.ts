@@ -21,7 +21,7 @@ import {
   createMemoryLog,
   type EventLog,
   encodeMessage,
-  enrol,
+  enrolKey,
   enrolmentRoot,
   fenceAfterMs,
   sealEnvelope,
@@ -436,7 +436,7 @@ describe("two brokers on one log", () => {
     try {
       await leads(a);
       const epoch = (a.broker.metrics()["epoch"] ?? 0) as Epoch;
-      const twin = enrol(
+      const twin = enrolKey(
         { cluster, role: "broker", name: "b", boot: "b" as BootId, epoch, incarnation: "twin" as Incarnation },
         signingPairFromSeed(random(32)),
         enrolmentRoot(secret, "broker"),

@@ -26,7 +26,7 @@ import {
   type Batch,
   type Certificate,
   encodeMessage,
-  enrol,
+  enrolKey,
   enrolmentRoot,
   type LogEntry,
   type Logger,
@@ -200,7 +200,7 @@ export function newSigner(parts: SignerParts = {}): Signer {
     ...identity,
   };
   const pair = signingPairFromSeed(bytesOf(JSON.stringify(certificate)));
-  return enrol(certificate, pair, enrolmentRoot(rootSecret, rootRole ?? certificate.role));
+  return enrolKey(certificate, pair, enrolmentRoot(rootSecret, rootRole ?? certificate.role));
 }
 
 export function leaderOf(epoch: number, incarnation = `incarnation-${epoch}`): Signer {

@@ -10,7 +10,7 @@ import { chownSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import pg from "pg";
-import { detached } from "../../src/replication/log/postgres/promotion.ts";
+import { detachConninfo } from "../../src/replication/log/postgres/promotion.ts";
 import { Child, TemporaryFolder } from "./child.ts";
 import { onFreePort } from "./free-port.ts";
 import { findPostgresBinaries } from "./postgres.ts";
@@ -96,7 +96,7 @@ export async function startStandby(
     connectionString,
     newDatabase: () => newDatabase(standby),
     async detach() {
-      await receiveFrom(detached(String((await ask("show primary_conninfo"))?.["primary_conninfo"])));
+      await receiveFrom(detachConninfo(String((await ask("show primary_conninfo"))?.["primary_conninfo"])));
       let still = 0;
       await waitFor(`${name} to receive nothing more`, async () => {
         const row = await ask("select count(*)::int as receivers from pg_stat_wal_receiver where status = 'streaming'");

@@ -5,7 +5,7 @@
  * leads. While no broker leads, it is tried again within a bound: a takeover costs a caller time, never a wrong answer.
  */
 import { BrokerUnavailableError, type RenewOrigin } from "../../replication/index.ts";
-import { type Notifier, pause } from "../core/notifier.ts";
+import { type Notifier, waitFor } from "../core/notifier.ts";
 import type { LeaderCall } from "./leader-client.ts";
 import type { Caller } from "./service-token.ts";
 
@@ -66,7 +66,7 @@ export async function routeToLeader<Local, T>(deps: RouterDeps<Local>, call: Rou
     }
     if (deps.monotonic() >= deadline || call.isStoreUnreachable?.() === true) break;
     if (cause === undefined) await deps.leaderChanges.wait(seenCount, recheckMs);
-    else await pause(retryMs);
+    else await waitFor(retryMs);
   }
   throw new BrokerUnavailableError("no leading broker can be reached", { cause });
 }

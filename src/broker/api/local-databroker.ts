@@ -32,7 +32,7 @@ import { ForbiddenError, mayRequest, type Request, refuseActivation, refuseComma
 import { openTokens } from "../commands/vault.ts";
 import type { Counters } from "../core/counters.ts";
 import type { CommandAnswer } from "../core/messages.ts";
-import { unavailable } from "../leader/pending-commands.ts";
+import { unavailableResult } from "../leader/pending-commands.ts";
 import type { SnapshotService } from "../snapshots/snapshot-service.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import type { LeaderClient } from "./leader-client.ts";
@@ -141,7 +141,7 @@ export function createLocalDatabroker(callOrigin: CallOrigin, deps: LocalDatabro
       } catch (error) {
         if (!(error instanceof BrokerUnavailableError)) throw error;
         counters.commandsUnavailable += 1;
-        return unavailable(commandId, error.message);
+        return unavailableResult(commandId, error.message);
       }
     },
 

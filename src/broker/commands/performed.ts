@@ -73,11 +73,11 @@ export type Tools = Readonly<{
 
 export const nothing: Performed = { type: "nothing" };
 
-export function refused(code: RefusalCode, message: string): Performed {
+export function refuseCommand(code: RefusalCode, message: string): Performed {
   return { type: "refused", code, message };
 }
 
-export function changed(events: readonly CardeaEvent[], rest: Partial<Omit<Changes, "events">> = {}): Performed {
+export function recordChanges(events: readonly CardeaEvent[], rest: Partial<Omit<Changes, "events">> = {}): Performed {
   if (events.length === 0) return nothing;
   return {
     type: "changes",

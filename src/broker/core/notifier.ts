@@ -38,7 +38,7 @@ export class Notifier {
 }
 
 /** Resolves after `ms`, or at once when the signal aborts. */
-export function pause(ms: number, signal?: AbortSignal): Promise<void> {
+export function waitFor(ms: number, signal?: AbortSignal): Promise<void> {
   return new Notifier().wait(0, ms, signal);
 }
 

@@ -27,7 +27,7 @@ import {
 import type { AppendBatch, LogEntry } from "../../replication/index.ts";
 import { type Access, AccessSet } from "../commands/access.ts";
 import { accessOf, performCommand } from "../commands/catalog.ts";
-import { type Changes, type Performed, refused, type Tools } from "../commands/performed.ts";
+import { type Changes, type Performed, refuseCommand, type Tools } from "../commands/performed.ts";
 import type { QueuedCommand } from "../core/internal-messages.ts";
 
 /** The bounds of a batch; a single command may exceed them. */
@@ -188,7 +188,7 @@ function refuseAboveLevel(performed: Performed, level: number): Performed {
   for (const event of performed.changes.events) needed = Math.max(needed, levelNeededBy(event, level) ?? 0);
   if (needed <= level) return performed;
   const remedy = "bring every broker and node to the new version, then run `cardea cluster finalize`";
-  return refused("conflict", `the cluster is at level ${level}, and this needs level ${needed}: ${remedy}`);
+  return refuseCommand("conflict", `the cluster is at level ${level}, and this needs level ${needed}: ${remedy}`);
 }
 
 /** The entries of a batch as it grows. */

@@ -12,7 +12,7 @@ import { lostHistory, type Observation } from "../../replication/index.ts";
 import type { LeaderEnd, LeadershipState, OpenedEpoch } from "../core/internal-messages.ts";
 import type { LogAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
-import { isResigned, type LeaderWatch, observeLiveness, resignation } from "./leader-liveness.ts";
+import { isResigned, type LeaderWatch, observeLiveness, resignedIncarnation } from "./leader-liveness.ts";
 
 export type ElectionOptions = Readonly<{
   brokerId: BrokerId;
@@ -294,7 +294,7 @@ export class Election {
       this.#end(); // no other broker exists
       return;
     }
-    const incarnation = resignation(Buffer.from(this.#options.random(16)).toString("hex")) as Incarnation;
+    const incarnation = resignedIncarnation(Buffer.from(this.#options.random(16)).toString("hex")) as Incarnation;
     this.#setState("opening");
     this.#phase = { type: "resigning", incarnation, until: this.#context.now + resignMsMax };
     this.#open(this.#highestEpoch, { incarnation, brokerUrl: null, of: "resign" });

@@ -11,7 +11,7 @@ import type { Observation } from "../../replication/index.ts";
 /** Marks an epoch that was opened only to resign: the next leader may open its epoch immediately. */
 const resignedPrefix = "resigned-";
 
-export function resignation(random: string): string {
+export function resignedIncarnation(random: string): string {
   return `${resignedPrefix}${random}`;
 }
 

@@ -67,7 +67,7 @@ export class PendingCommands {
     }
     const open = this.#open.get(commandId) ?? this.#admit(request, onlyIn);
     if (open === undefined) {
-      this.#notify(waiter, commandId, unavailable(commandId, "too many commands are waiting"));
+      this.#notify(waiter, commandId, unavailableResult(commandId, "too many commands are waiting"));
       return;
     }
     open.waiters.push(waiter);
@@ -117,7 +117,7 @@ export class PendingCommands {
         continue;
       }
       this.giveUp(id);
-      this.#notify(waiter, commandId, unavailable(commandId, "the event log did not answer in time"));
+      this.#notify(waiter, commandId, unavailableResult(commandId, "the event log did not answer in time"));
     }
   }
 
@@ -168,7 +168,7 @@ export class PendingCommands {
   }
 
   answerUnavailable(queued: QueuedCommand, message: string): void {
-    this.answer(queued, unavailable(queued.request.commandId, message));
+    this.answer(queued, unavailableResult(queued.request.commandId, message));
   }
 
   /**
@@ -216,12 +216,12 @@ export class PendingCommands {
   }
 }
 
-export function unavailable(commandId: CommandId, message: string): CommandResult {
+export function unavailableResult(commandId: CommandId, message: string): CommandResult {
   return { type: "unavailable", commandId, message, retryAfterMs };
 }
 
 export function epochEnded(commandId: CommandId): CommandResult {
-  return unavailable(commandId, "this broker no longer leads");
+  return unavailableResult(commandId, "this broker no longer leads");
 }
 
 /** @param waitMs how long the caller waits */

@@ -22,7 +22,7 @@ import type { CommandAnswer } from "../core/messages.ts";
 import type { StepContext } from "../core/step-context.ts";
 import type { BrokerState } from "../state/broker-state.ts";
 import { growingCache } from "../state/growing-cache.ts";
-import { type PendingCommands, unavailable } from "./pending-commands.ts";
+import { type PendingCommands, unavailableResult } from "./pending-commands.ts";
 
 type Report = {
   readonly commandId: CommandId;
@@ -134,7 +134,7 @@ export class ReassertionIntake {
       return;
     }
     const answer: CommandAnswer =
-      failed === null ? { type: "done", commandId, link, changed } : unavailable(commandId, failed);
+      failed === null ? { type: "done", commandId, link, changed } : unavailableResult(commandId, failed);
     this.#context.emit({ type: "commandAnswered", id, answer });
   }
 }

@@ -4,7 +4,7 @@
  */
 import type { Incarnation } from "../../events/index.ts";
 import {
-  enrol,
+  enrolKey,
   enrolmentRoot,
   rawPublicKey,
   type Signer,
@@ -42,7 +42,7 @@ export class EpochSigners {
     if (this.#newest?.by.epoch === epoch && this.#newest.by.incarnation === incarnation) return this.#newest.signer;
     const pair = this.#pairs.get(incarnation);
     if (pair === undefined) throw new TypeError(`no key was generated for epoch ${epoch}`);
-    const signer = enrol({ ...this.#identity, role: "broker", epoch, incarnation }, pair, this.#root);
+    const signer = enrolKey({ ...this.#identity, role: "broker", epoch, incarnation }, pair, this.#root);
     this.#newest = { by, signer };
     return signer;
   }

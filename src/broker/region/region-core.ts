@@ -138,7 +138,7 @@ class Region {
       case "stopping":
         this.#pages.close();
         this.#readers.close();
-        this.#context.emit({ type: "leave", goodbye: this.#leases.close().mayLeave ? "say" : "withhold" });
+        this.#context.emit({ type: "leave", goodbye: this.#leases.close().maySayGoodbye ? "say" : "withhold" });
         return;
       default:
         unreachable(input);

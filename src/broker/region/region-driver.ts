@@ -22,7 +22,7 @@ import {
   sealEnvelope,
 } from "../../replication/index.ts";
 import type { PageRequest } from "../api/local-databroker.ts";
-import { createWakeTimer, pause } from "../core/notifier.ts";
+import { createWakeTimer, waitFor } from "../core/notifier.ts";
 import { LeaseMessageRejectedError } from "../leader/lease-message-error.ts";
 import { leaseMessageIn, ProvenReplacements } from "../leader/lease-messages.ts";
 import type { AgeMark } from "./age-mark-file.ts";
@@ -172,7 +172,7 @@ export class RegionDriver {
     const answer = this.ask(role, question);
     answer.catch(() => {});
     try {
-      return await Promise.race([answer, pause(ms).then(() => undefined)]);
+      return await Promise.race([answer, waitFor(ms).then(() => undefined)]);
     } catch (error) {
       if (error instanceof BrokerUnavailableError) return undefined;
       throw error;

@@ -144,10 +144,10 @@ export class RegionLeases {
    * The process ends: the broker grants nothing by age from now on.
    * @returns whether this boot may say goodbye to the leader, because no lease that it granted counts any more
    */
-  close(): Readonly<{ mayLeave: boolean }> {
+  close(): Readonly<{ maySayGoodbye: boolean }> {
     this.#closed = true;
     this.#refuseUnmarked(stopping);
-    return { mayLeave: this.leased(this.#context.now) === 0 };
+    return { maySayGoodbye: this.leased(this.#context.now) === 0 };
   }
 
   #recordMessage(message: AuthenticMessage): void {

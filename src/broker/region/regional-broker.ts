@@ -24,7 +24,7 @@ import {
 import type { Broker } from "../api/broker-handle.ts";
 import type { CallOrigin } from "../api/leader-router.ts";
 import { ForbiddenError, mayRequest, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
-import { unavailable } from "../leader/pending-commands.ts";
+import { unavailableResult } from "../leader/pending-commands.ts";
 import { nodeOpener } from "../peers/node-opener.ts";
 import type { AgeMark } from "./age-mark-file.ts";
 import type { RegionCopy } from "./region-copy.ts";
@@ -154,17 +154,17 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
           : "this role may not submit commands";
         if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
         const activates = request.command.type === "activateConfiguration";
-        if (activates && replica.lease() === null) return unavailable(commandId, noLease);
+        if (activates && replica.lease() === null) return unavailableResult(commandId, noLease);
         commandsForwarded += 1;
         try {
           const result = await ask("submit", (at) => at.submit(request));
           // The node was checked above, so the leader does not know this broker. A node of an older build never repeats
           // a refused command.
           return activates && result.type === "refused" && result.code === "forbidden"
-            ? unavailable(commandId, noLease)
+            ? unavailableResult(commandId, noLease)
             : result;
         } catch (error) {
-          if (error instanceof BrokerUnavailableError) return unavailable(commandId, error.message);
+          if (error instanceof BrokerUnavailableError) return unavailableResult(commandId, error.message);
           throw error;
         }
       },

@@ -13,7 +13,7 @@ import {
   sameLink,
   type WrappedKey,
 } from "../../events/index.ts";
-import { type EnvelopeOpener, leads, type Refused } from "../wire/broker-opener.ts";
+import { type EnvelopeOpener, isLeaderOf, type RefusedEnvelope } from "../wire/broker-opener.ts";
 import type { Certificate } from "../wire/envelope.ts";
 import { type Batch, parseBatch } from "../wire/messages.ts";
 
@@ -35,7 +35,7 @@ export function openBatch(
   envelope: Uint8Array,
   open: EnvelopeOpener,
   has: (last: Link) => boolean = () => false,
-): OpenedBatch | Refused {
+): OpenedBatch | RefusedEnvelope {
   const opened = open(envelope);
   if ("refused" in opened) return { refused: "not-authentic", detail: opened.refused };
   if (opened.kind !== "batch") return { refused: "wrong-kind", detail: `a ${opened.kind} is not a batch` };
@@ -51,9 +51,9 @@ export function believeBatch(
   from: Certificate,
   batch: Batch,
   has: (last: Link) => boolean = () => false,
-): OpenedBatch | Refused {
+): OpenedBatch | RefusedEnvelope {
   const { epoch, previous, last, entries } = batch;
-  if (!leads(from, batch)) return { refused: "wrong-sender", detail: "the sender does not lead that epoch" };
+  if (!isLeaderOf(from, batch)) return { refused: "wrong-sender", detail: "the sender does not lead that epoch" };
   if (entries.length === 0 || last.position !== previous.position + entries.length || last.epoch !== epoch) {
     return { refused: "does-not-chain", detail: "its links do not fit its events" };
   }

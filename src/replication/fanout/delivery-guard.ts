@@ -57,7 +57,12 @@ export class DeliveryGuard {
   readonly #keys: readonly Uint8Array[];
   readonly #signatures = new Set<string>();
   readonly #refused: Record<DeliveryRefusal, number> = {
-    ...{ "too-large": 0, "not-an-envelope": 0, repeated: 0, outdated: 0, "over-budget": 0, forged: 0 },
+    "too-large": 0,
+    "not-an-envelope": 0,
+    repeated: 0,
+    outdated: 0,
+    "over-budget": 0,
+    forged: 0,
   };
   #budget = forgeriesBurst;
   #budgetAtMs = Number.NEGATIVE_INFINITY;

@@ -11,7 +11,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Msg, NatsConnection } from "@nats-io/transport-node";
 import { CodedError } from "../../events/index.ts";
-import { jittered } from "../runtime/jitter.ts";
+import { addJitter } from "../runtime/jitter.ts";
 import type { Logger } from "../runtime/logger.ts";
 import { DeliveryGuard, deliveryBytesMax, type GuardMoment } from "./delivery-guard.ts";
 import { createDeliveryTag, deliveryTagHeader, deliveryTagKey } from "./delivery-tag.ts";
@@ -20,7 +20,6 @@ import { credentialsIn } from "./nats-credentials-file.ts";
 import { deliveryOf } from "./nats-delivery.ts";
 import { natsTransport } from "./nats-modules.ts";
 import { keepReplayBuffer, type MirrorOf, mirrorName, readReplayBuffer } from "./nats-replay-buffer.ts";
-import { createRefusalLog } from "./refusal-log.ts";
 
 export type NatsFanoutOptions = Readonly<{
   servers: readonly string[];
@@ -102,7 +101,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
         if (failures === 0)
           logger.warn({ err: error, servers: options.servers.length }, "no connection to NATS; going on without");
       }
-      const pauseMs = jittered(
+      const pauseMs = addJitter(
         Math.min(supervisorMsMax, reconnectMs * 2 ** Math.min(failures, 10)),
         options.randomBytes,
       );
@@ -323,7 +322,11 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
       return readReplayBuffer(connection, { stream, sinceMs, limit, timeoutMs, tagKeys });
     },
     status: () => ({
-      ...{ healthy: healthy && listening, detail, ...counts, floods, refused: guard.refused },
+      healthy: healthy && listening,
+      detail,
+      ...counts,
+      floods,
+      refused: guard.refused,
       mirrorLag: healthy ? mirrorLag : null,
     }),
     async close() {
@@ -348,4 +351,25 @@ function moment(): GuardMoment {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+const refusalsLoggedEveryMs = 60_000;
+
+/**
+ * Logs the first refused message, then at most one line a minute with the counts so far.
+ * @returns a function to call after each refusal
+ */
+function createRefusalLog(
+  of: Readonly<{ logger: Logger; subject: string; refused: () => Readonly<Record<string, number>> }>,
+): (monotonicMs: number) => void {
+  let loggedAtMs = Number.NEGATIVE_INFINITY;
+  return (monotonicMs) => {
+    if (monotonicMs - loggedAtMs < refusalsLoggedEveryMs) return;
+    loggedAtMs = monotonicMs;
+    const { subject } = of;
+    of.logger.warn(
+      { subject, refused: of.refused() },
+      "messages on NATS were refused: not from a member of the cluster",
+    );
+  };
 }

@@ -12,7 +12,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { JetStreamManager, StreamConfig } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { jittered } from "../runtime/jitter.ts";
+import { addJitter } from "../runtime/jitter.ts";
 import type { Logger } from "../runtime/logger.ts";
 import { ReplayFilter } from "./delivery-guard.ts";
 import { deliveryOf } from "./nats-delivery.ts";
@@ -69,7 +69,7 @@ export async function keepReplayBuffer(connection: NatsConnection, options: Repl
         logger.warn({ err: error, stream }, "no replay buffer; going on without");
     }
     lastProblem = problem;
-    const pauseMs = jittered(problem === "" ? lookEveryMs : retryMs, options.randomBytes);
+    const pauseMs = addJitter(problem === "" ? lookEveryMs : retryMs, options.randomBytes);
     await delay(pauseMs, undefined, { signal, ref: false }).catch(() => {});
   }
 }
@@ -191,7 +191,8 @@ async function change(
     return "changed";
   } catch (error) {
     const onlyReplicas = !differs(is, { ...wanted, num_replicas: is.num_replicas });
-    if (error instanceof natsJetstream().JetStreamApiError && onlyReplicas) return "unchanged"; // not enough servers yet
+    // There are not enough servers yet.
+    if (error instanceof natsJetstream().JetStreamApiError && onlyReplicas) return "unchanged";
     throw error;
   }
 }

@@ -182,7 +182,7 @@ export type HeldLease = GrantingEpoch &
   Readonly<{ freshSinceMs: number; deltaMs: number; drift: number; windowMs: number }>;
 
 /** Null while no route may permit anything: see `overdueMs`. */
-export function heldLease(state: LeaseHolder, at: Moment): HeldLease | null {
+export function leaseHeldAt(state: LeaseHolder, at: Moment): HeldLease | null {
   if (overdueMs(state, at) === Number.POSITIVE_INFINITY || state.limits === null || state.grantedBy === null)
     return null;
   const { deltaMs, drift } = state.limits;

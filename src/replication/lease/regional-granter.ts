@@ -185,8 +185,18 @@ export class RegionalGranter {
     const { node: name, boot, nonce } = renew;
     const head = copy.applied;
     const grant: Grant = {
-      ...{ node: name, boot, nonce, epoch, incarnation, start, head, deltaMs, drift, windowMs },
-      ...{ wallMs: at.wall, ageMs },
+      node: name,
+      boot,
+      nonce,
+      epoch,
+      incarnation,
+      start,
+      head,
+      deltaMs,
+      drift,
+      windowMs,
+      wallMs: at.wall,
+      ageMs,
     };
     return { type: "granted", grant };
   }
@@ -246,7 +256,13 @@ const outOfReach = "the leader is out of reach, and what this broker held of it 
 
 function newRegionalNode(renew: Renew, view: ChainView): RegionalNode {
   const node: RegionalNode = {
-    ...{ renew, enforced: null, fencedAt: null, grantedAt: null, heardAt: view.at, byAgeNonce: 0, refusal: null },
+    renew,
+    enforced: null,
+    fencedAt: null,
+    grantedAt: null,
+    heardAt: view.at,
+    byAgeNonce: 0,
+    refusal: null,
     enforcedNonce: 0,
     clocks: observeClock(newDriftWatch, { ours: view.at, theirs: renew.monotonicMs }),
   };

@@ -128,7 +128,9 @@ class MemoryLog implements EventLog {
     this.#events.push({ link: head, bytes: Buffer.from(entry.bytes) });
     const beatsLost = this.#beatsLost(request, restored);
     const windowMs = lostWindowMs({
-      ...{ requestedMs: request.windowMaxMs, recordedMs: this.#windowMaxMs, lessees: [...this.#lessees.values()] },
+      requestedMs: request.windowMaxMs,
+      recordedMs: this.#windowMaxMs,
+      lessees: [...this.#lessees.values()],
       previous: restored || request.expected === 0 ? "unrecorded" : "recorded",
     });
     this.#windowMaxMs = Math.max(this.#windowMaxMs, request.windowMaxMs);

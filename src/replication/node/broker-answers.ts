@@ -5,7 +5,7 @@ import { type LeaseRefusal, LeaseRefusedError } from "../lease/lease-refusal.ts"
 import { type EnvelopeOpener, openGrant } from "../wire/broker-opener.ts";
 import { parseLeaseRefusal } from "../wire/lease-refusal-body.ts";
 import type { encodeMessage } from "../wire/messages.ts";
-import type { LeaseAnswer, LeaseMessage, ReadAnswer } from "./messages.ts";
+import type { LeaseMessage, NodeLeaseAnswer, ReadAnswer } from "./messages.ts";
 
 /** @throws MalformedEventError when a page does not chain from its first link to its last */
 export function readAnswer(outcome: PageOutcome): ReadAnswer {
@@ -30,11 +30,11 @@ export function messageBodyOf(spoken: LeaseMessage): Parameters<typeof encodeMes
 }
 
 /** @param envelope null: the broker accepted a confirmation or a goodbye */
-export function leaseAnswer(envelope: Uint8Array | null, open: EnvelopeOpener): LeaseAnswer {
+export function leaseAnswer(envelope: Uint8Array | null, open: EnvelopeOpener): NodeLeaseAnswer {
   return envelope === null ? { type: "taken" } : { type: "grant", grant: openGrant(envelope, open) };
 }
 
-export function leaseFailure(error: unknown): LeaseAnswer {
+export function leaseFailure(error: unknown): NodeLeaseAnswer {
   const refusal = refusalIn(error);
   return refusal === undefined ? { type: "failed", error } : { type: "refused", refusal };
 }

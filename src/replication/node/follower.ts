@@ -32,7 +32,7 @@ import { type ChainHistory, emptyHistory, extendHistory, locateLink } from "../l
 /** Consecutive events. A delivery that is already covered may lack its events. */
 export type EventRange = Readonly<{ previous: Link; events: readonly Recorded[]; last: Link }>;
 /** A range of events as an authenticated leader published it. */
-export type Delivery = EventRange & Readonly<{ epoch: Epoch }>;
+export type PublishedRange = EventRange & Readonly<{ epoch: Epoch }>;
 
 export type Follower = Readonly<{
   history: ChainHistory;
@@ -43,7 +43,7 @@ export type Follower = Readonly<{
   /** The position requested while that read is in flight; Infinity: read again, whatever the answer. */
   readUpTo: number;
   /** Consecutive deliveries ahead of the page being read; they are applied when the page reaches them. */
-  buffered: readonly Delivery[];
+  buffered: readonly PublishedRange[];
   /** `lost`: the link that was applied before. The rebuild ends at a head of at least the epoch `atLeast`. */
   rebuilding: Readonly<{ lost: Link; atLeast: Epoch }> | null;
   /** The log begins after our position, so a snapshot is needed. */
@@ -51,7 +51,7 @@ export type Follower = Readonly<{
 }>;
 
 export type Input =
-  | Fact<"delivery", { batch: Delivery }>
+  | Fact<"delivery", { batch: PublishedRange }>
   | Fact<"page", { page: EventRange; head: Link }>
   | Fact<"forked", { head: Link }>
   | Fact<"truncated", { first: Position }>
@@ -123,7 +123,7 @@ export function step(state: Follower, input: Input): Stepped {
   }
 }
 
-function onDelivery(state: Follower, batch: Delivery): Stepped {
+function onDelivery(state: Follower, batch: PublishedRange): Stepped {
   const { applied } = state.history;
   if (batch.last.position <= applied.position) {
     // Covered. It matters only if its event is of a newer epoch than ours at that position: then our suffix is lost.
@@ -196,7 +196,7 @@ function meetingPoint(stretch: EventRange, applied: Link): Link {
 }
 
 /** Buffers a delivery that is ahead of `applied`, in one unbroken run of bounded size. */
-function bufferDelivery(state: Follower, batch: Delivery): Follower {
+function bufferDelivery(state: Follower, batch: PublishedRange): Follower {
   const last = state.buffered.at(-1)?.last;
   if (last !== undefined && batch.last.position <= last.position) return state; // repeated or late: the page has it
   const count = state.buffered.reduce((sum, each) => sum + each.events.length, batch.events.length);

@@ -8,7 +8,7 @@
  * - Pure: the caller passes the time, and `due` is the next time it must be called.
  */
 import type { LeaseRefusal } from "../lease/lease-refusal.ts";
-import { jittered } from "../runtime/jitter.ts";
+import { addJitter } from "../runtime/jitter.ts";
 import type { LeaseMessage, NodeEffect } from "./messages.ts";
 
 export type LeaseSenderOptions = Readonly<{
@@ -69,7 +69,7 @@ export class LeaseSender {
   /** Sends a renew now and schedules the next one. */
   renew(now: number): void {
     if (this.#stopped) return;
-    this.#renewAt = now + jittered(this.#renewDelayMs(), this.#options.random);
+    this.#renewAt = now + addJitter(this.#renewDelayMs(), this.#options.random);
     if (this.#count("renew") >= renewsInFlightMax) return;
     const message = this.#options.nextRenew();
     if (message === null) return;
@@ -144,7 +144,7 @@ export class LeaseSender {
 
   #afterGoodbye(taken: boolean, now: number): void {
     if (taken || this.#goodbyes >= goodbyeAttempts) this.#options.emit({ type: "left", taken });
-    else this.#goodbyeAt = now + jittered(goodbyeGapMs, this.#options.random);
+    else this.#goodbyeAt = now + addJitter(goodbyeGapMs, this.#options.random);
   }
 
   #send(message: LeaseMessage, now: number, withinMs: number): void {

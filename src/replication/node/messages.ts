@@ -21,7 +21,7 @@ import type {
 import type { EpochMark } from "../lease/chain-history.ts";
 import type { Moment } from "../lease/lease-holder.ts";
 import type { LeaseRefusal } from "../lease/lease-refusal.ts";
-import type { Refused } from "../wire/broker-opener.ts";
+import type { RefusedEnvelope } from "../wire/broker-opener.ts";
 import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
 import type { DenialsOnDisk } from "./denials/persisted-denials.ts";
 import type { EventRange } from "./follower.ts";
@@ -52,9 +52,9 @@ export type ReadAnswer =
   /** No broker answered, or the answer is not a page. */
   | Fact<"failed", { error: unknown }>;
 
-export type LeaseAnswer =
+export type NodeLeaseAnswer =
   /** The answer to a renew, opened by the functions of wire/broker-opener.ts. */
-  | Fact<"grant", { grant: Grant | Refused }>
+  | Fact<"grant", { grant: Grant | RefusedEnvelope }>
   /** The leader accepted a confirmation or a goodbye. */
   | Fact<"taken", unknown>
   /** A broker grants no lease. */
@@ -75,11 +75,11 @@ export type NodeInput =
   | Timed<"fanoutChanged", { fanout: FanoutState }>
   /** The values for the next renews, passed before those are sent. */
   | Timed<"configured", { windowMs: number; configHash: string }>
-  | Timed<"delivered", { delivery: Delivered | Refused }>
+  | Timed<"delivered", { delivery: Delivered | RefusedEnvelope }>
   /** → read */
   | Timed<"readAnswered", { id: number; answer: ReadAnswer }>
   /** → sendLease */
-  | Timed<"leaseAnswered", { id: number; answer: LeaseAnswer }>
+  | Timed<"leaseAnswered", { id: number; answer: NodeLeaseAnswer }>
   /** → changed: every stream that is now denied has been destroyed. */
   | Timed<"changeEnforced", { id: number }>
   /** → changed: denied streams may still be open. Ends this boot's right to decide. */

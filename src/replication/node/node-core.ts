@@ -22,13 +22,13 @@ import type { EpochMark } from "../lease/chain-history.ts";
 import {
   type BlockReason,
   type HeldLease,
-  heldLease,
+  leaseHeldAt,
   leaseReasons,
   type Moment,
   overdueMs,
   tickMs,
 } from "../lease/lease-holder.ts";
-import type { Refused } from "../wire/broker-opener.ts";
+import type { RefusedEnvelope } from "../wire/broker-opener.ts";
 import type { Renew } from "../wire/messages.ts";
 import type { PersistedDenial } from "./denials/persisted-denials.ts";
 import { Reassertions } from "./denials/reassertions.ts";
@@ -212,7 +212,7 @@ export class NodeCore {
 
   /** The lease from which grants by age may be made; null: none. */
   heldLease(at: Moment): HeldLease | null {
-    return heldLease(this.#lease.holder, at);
+    return leaseHeldAt(this.#lease.holder, at);
   }
 
   /** Whether a lost suffix that this node had applied denied this fact and the log does not. */
@@ -363,7 +363,7 @@ export class NodeCore {
 
   // --- the log
 
-  #onDelivery(delivery: Delivered | Refused): void {
+  #onDelivery(delivery: Delivered | RefusedEnvelope): void {
     if ("refused" in delivery) {
       this.#refusedDeliveries += 1;
       this.#refuse("delivery", delivery);
@@ -447,7 +447,7 @@ export class NodeCore {
   }
 
   /** Logs the first refusal and then ever fewer, so a flood of messages does not flood the log. */
-  #refuse(what: "delivery" | "grant", { refused: why, detail }: Refused): void {
+  #refuse(what: "delivery" | "grant", { refused: why, detail }: RefusedEnvelope): void {
     const count = (this.#refusals[`${what}: ${why}`] ?? 0) + 1;
     this.#refusals[`${what}: ${why}`] = count;
     if (Number.isInteger(Math.log2(count))) this.#log("warn", `a ${what} was refused`, { why, detail, count });

@@ -20,10 +20,10 @@ import {
 } from "../lease/lease-holder.ts";
 import type { LeaseRefusal } from "../lease/lease-refusal.ts";
 import { type Backoff, backoffMs } from "../runtime/jitter.ts";
-import type { Refused } from "../wire/broker-opener.ts";
+import type { RefusedEnvelope } from "../wire/broker-opener.ts";
 import type { Grant, Renew } from "../wire/messages.ts";
 import { LeaseSender } from "./lease-sender.ts";
-import type { LeaseAnswer, LeaseMessage, NodeEffect } from "./messages.ts";
+import type { LeaseMessage, NodeEffect, NodeLeaseAnswer } from "./messages.ts";
 
 export type NodeLeaseOptions = Readonly<{
   node: NodeId;
@@ -48,7 +48,7 @@ export type NodeLeaseOptions = Readonly<{
   lostEpoch: (leasedAt: number) => Epoch | null;
   /** Called with an authentic grant for this boot, before it counts for the lease. */
   onGranted: (grant: Grant) => void;
-  onRefused: (refused: Refused) => void;
+  onRefused: (refused: RefusedEnvelope) => void;
   /** The projection must be rebuilt. */
   onDistrusted: () => void;
 }>;
@@ -184,7 +184,7 @@ export class NodeLease {
     this.#sender.stop();
   }
 
-  onAnswer({ id, answer }: Readonly<{ id: number; answer: LeaseAnswer }>): void {
+  onAnswer({ id, answer }: Readonly<{ id: number; answer: NodeLeaseAnswer }>): void {
     const asked = this.#sender.onAnswer(id, answer, this.#at.monotonic);
     if (asked?.kind === "goodbye" && answer.type === "taken") this.#options.emit({ type: "clearBoot" });
     if (asked?.kind !== "renew") return;
@@ -204,7 +204,7 @@ export class NodeLease {
     this.#options.log("error", "this build is too old for the cluster: permitting nothing", { reason });
   }
 
-  #onGrant(grant: Grant | Refused): void {
+  #onGrant(grant: Grant | RefusedEnvelope): void {
     const { node, boot } = this.#options;
     if ("refused" in grant) {
       this.#options.onRefused(grant);

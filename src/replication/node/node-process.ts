@@ -14,7 +14,7 @@ import type { Clock } from "../runtime/clock.ts";
 import type { Logger } from "../runtime/logger.ts";
 import { createBrokerOpener } from "../wire/broker-opener.ts";
 import { enrolmentRoot } from "../wire/cluster-keys.ts";
-import { enrol, sealEnvelope } from "../wire/envelope.ts";
+import { enrolKey, sealEnvelope } from "../wire/envelope.ts";
 import { encodeMessage, type Renew } from "../wire/messages.ts";
 import { type NodeKey, nodeKeyFrom } from "../wire/node-key.ts";
 import { leaseAnswer, leaseFailure, messageBodyOf, readAnswer, settledBy } from "./broker-answers.ts";
@@ -24,11 +24,11 @@ import { LostChanges } from "./denials/lost-changes.ts";
 import type { DenialsOnDisk, PersistedDenial } from "./denials/persisted-denials.ts";
 import type {
   FanoutState,
-  LeaseAnswer,
   LeaseMessage,
   LoadedSnapshot,
   NodeEffect,
   NodeInput,
+  NodeLeaseAnswer,
   ReadAnswer,
 } from "./messages.ts";
 import { type NodeMetrics, newNodeCore, type Savepoint, step } from "./node-core.ts";
@@ -97,7 +97,7 @@ export type ReplicaOptions = Readonly<{
   enforcingMsMax?: number;
 }>;
 
-export type Readiness = Readonly<{ ready: boolean; reasons: readonly string[] }>;
+export type ReplicaReadiness = Readonly<{ ready: boolean; reasons: readonly string[] }>;
 
 export type ReplicaMetrics = NodeMetrics;
 
@@ -109,7 +109,7 @@ export type ReplicaProcess = Replica &
     /** Signs decision records with the key that this node enrolled, in an envelope of the kind `audit`. */
     sealRecords(payload: Uint8Array): Uint8Array;
     /** Whether the node serves, and why not; for /readyz. */
-    ready(): Readiness;
+    ready(): ReplicaReadiness;
     /** Whether the cluster has finalized a level that this build cannot read: the node will never be ready. */
     tooOld(): boolean;
     /** @returns whether it became ready within that time; false at once when it is too old */
@@ -141,7 +141,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
   const { boot } = key;
   const secrets = [options.secret, ...(options.secretPrevious ? [options.secretPrevious] : [])];
   const openEnvelope = createBrokerOpener({ cluster, secrets });
-  const speaker = enrol(
+  const speaker = enrolKey(
     { cluster, role, name: node, boot, epoch: 0 as Epoch, incarnation: "" },
     key.pair,
     enrolmentRoot(options.secret, role),
@@ -157,7 +157,8 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
   const ending = new AbortController();
   let core = newNodeCore({
     ...options,
-    ...{ node, boot },
+    node,
+    boot,
     ...replacementBy(key, options.replaces === "nobody" ? null : folder),
     windowMs: options.windowMs(),
     configHash: options.configHash(),
@@ -329,7 +330,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     }
   }
 
-  async function say(spoken: LeaseMessage): Promise<LeaseAnswer> {
+  async function say(spoken: LeaseMessage): Promise<NodeLeaseAnswer> {
     try {
       const envelope = sealEnvelope(speaker, spoken.type, encodeMessage(messageBodyOf(spoken)));
       return leaseAnswer(await databroker.lease(envelope), openEnvelope);
@@ -417,7 +418,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     if (fanout !== null) unsubscribe = [fanout.subscribe(deliver), fanout.onConnected(() => noteFanout(fanoutState()))];
   }
 
-  const ready = (): Readiness => {
+  const ready = (): ReplicaReadiness => {
     const reasons = core.reasons(moment());
     return { ready: reasons.length === 0, reasons };
   };

@@ -3,7 +3,7 @@
 type RandomBytes = (size: number) => Uint8Array;
 
 /** A random value between 0.8 and 1.2 times `ms`. */
-export function jittered(ms: number, randomBytes: RandomBytes): number {
+export function addJitter(ms: number, randomBytes: RandomBytes): number {
   return ms * (0.8 + 0.4 * fraction(randomBytes));
 }
 

@@ -13,7 +13,7 @@ import { CodedError, type CommandRequest, type CommandResult, encode, formatLink
 import type { Databroker, ReceiptTarget } from "../databroker.ts";
 import { type LeaseRefusal, LeaseRefusedError } from "../lease/lease-refusal.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { jittered, upTo } from "../runtime/jitter.ts";
+import { addJitter, upTo } from "../runtime/jitter.ts";
 import type { Logger } from "../runtime/logger.ts";
 import { createSystemLookup } from "../runtime/system-lookup.ts";
 import type { SnapshotSupply } from "../snapshot/snapshot-supply.ts";
@@ -270,7 +270,7 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       for (let attempts = 0; ; attempts++) {
         const result = await submitOnce(command, giveUpAt - clock.monotonic());
         if (result.type !== "unavailable" || closing.signal.aborted) return result;
-        const pauseMs = jittered(Math.min(backoffMs.max, backoffMs.first * 2 ** attempts), randomBytes);
+        const pauseMs = addJitter(Math.min(backoffMs.max, backoffMs.first * 2 ** attempts), randomBytes);
         const another = clock.monotonic() + pauseMs + attemptMsMin < giveUpAt;
         if (!another) return { ...result, retryAfterMs: Math.max(result.retryAfterMs, backoffMs.max) };
         await delay(pauseMs, undefined, { signal: closing.signal }).catch(() => {});

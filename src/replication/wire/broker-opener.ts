@@ -10,7 +10,7 @@ export type EnvelopeOpener = (bytes: Uint8Array) => Opened | RefusedMessage;
 
 /** Kinds of refusal, for counting. `detail` is text for a person. */
 export type Refusal = "not-authentic" | "wrong-kind" | "wrong-sender" | "malformed" | "does-not-chain";
-export type Refused = Readonly<{ refused: Refusal; detail: string }>;
+export type RefusedEnvelope = Readonly<{ refused: Refusal; detail: string }>;
 
 /**
  * Creates an opener for envelopes signed by the brokers of a cluster.
@@ -36,12 +36,12 @@ export function createBrokerOpener(
 }
 
 /** True when the sender leads this epoch and incarnation. */
-export function leads(from: Certificate, of: Readonly<{ epoch: number; incarnation: string }>): boolean {
+export function isLeaderOf(from: Certificate, of: Readonly<{ epoch: number; incarnation: string }>): boolean {
   const { role, epoch, incarnation } = from;
   return role === "broker" && epoch === of.epoch && epoch > 0 && incarnation === of.incarnation && incarnation !== "";
 }
 
-export function openGrant(envelope: Uint8Array, open: EnvelopeOpener): Grant | Refused {
+export function openGrant(envelope: Uint8Array, open: EnvelopeOpener): Grant | RefusedEnvelope {
   const opened = open(envelope);
   if ("refused" in opened) return { refused: "not-authentic", detail: opened.refused };
   const { kind } = opened;
@@ -55,14 +55,14 @@ export function openGrant(envelope: Uint8Array, open: EnvelopeOpener): Grant | R
 }
 
 /** Checks an authentic grant: its sender must lead the epoch. */
-export function believeGrant(from: Certificate, grant: Grant): Grant | Refused {
-  return leads(from, grant) ? grant : { refused: "wrong-sender", detail: "the sender does not lead that epoch" };
+export function believeGrant(from: Certificate, grant: Grant): Grant | RefusedEnvelope {
+  return isLeaderOf(from, grant) ? grant : { refused: "wrong-sender", detail: "the sender does not lead that epoch" };
 }
 
 /**
  * Checks an authentic grant by age. Any broker may give one, from a lease that it says it holds.
  */
-export function believeGrantByAge(from: Certificate, grant: Grant): Grant | Refused {
+export function believeGrantByAge(from: Certificate, grant: Grant): Grant | RefusedEnvelope {
   return from.role === "broker" && grant.ageMs !== undefined
     ? grant
     : { refused: "wrong-sender", detail: "the sender is no broker" };

@@ -24,7 +24,7 @@ import {
 } from "../../events/index.ts";
 import type { ClusterStatus, PageOutcome, Receipt } from "../databroker.ts";
 import type { HistoryPage } from "../log/log-history.ts";
-import { link as parseLinkMap, parseWrappedKey } from "./messages.ts";
+import { parseLinkMap, parseWrappedKey } from "./messages.ts";
 
 const parsedBy = <T>(parse: (value: unknown) => T) =>
   z.unknown().transform((value, context): T => {
@@ -108,16 +108,14 @@ const clusterStatus = z.object({
   cluster: text,
   leader: z
     .object({
-      ...{
-        brokerId,
-        url: text.nullable(),
-        epoch,
-        head: link,
-        durability: durability.nullable().default(null),
-        digest: text,
-        version: text.default(""),
-        reads: count.default(1),
-      },
+      brokerId,
+      url: text.nullable(),
+      epoch,
+      head: link,
+      durability: durability.nullable().default(null),
+      digest: text,
+      version: text.default(""),
+      reads: count.default(1),
       snapshots: z.array(snapshotPlace).optional(),
     })
     .nullable(),
@@ -148,7 +146,8 @@ const clusterStatus = z.object({
 const historyPage = z.object({
   at: link.nullable(),
   found: z.array(z.object({ previous: link, bytes: z.instanceof(Uint8Array) })),
-  ...{ searchedTo: position, base: position },
+  searchedTo: position,
+  base: position,
   damagedAt: position.nullable(),
 });
 

@@ -71,7 +71,7 @@ const arrayOfEight = 0x98;
 const roles: readonly Role[] = ["broker", "proxy", "authorize", "authenticate", "operator"];
 
 /** Enrols a key: signs its certificate with the root key of its role. */
-export function enrol(identity: Omit<Certificate, "publicKey">, pair: SigningPair, root: SigningPair): Signer {
+export function enrolKey(identity: Omit<Certificate, "publicKey">, pair: SigningPair, root: SigningPair): Signer {
   const publicKey = rawPublicKey(pair.publicKey);
   const certificate: Certificate = { ...identity, publicKey };
   const certificateBytes = encode([

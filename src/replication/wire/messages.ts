@@ -118,9 +118,9 @@ export const parseBatch = parser(
   (m): Batch => ({
     epoch: parseEpoch(m["epoch"]),
     incarnation: text(m, "incarnation") as Incarnation,
-    previous: link(m["previous"]),
+    previous: parseLinkMap(m["previous"]),
     entries: list(m, "entries").map(bytes),
-    last: link(m["last"]),
+    last: parseLinkMap(m["last"]),
     keys: list(m, "keys").map(parseWrappedKey),
   }),
 );
@@ -135,8 +135,8 @@ export const parseRenew = parser(
     version: text(m, "version"),
     reads: m["reads"] === undefined ? 1 : whole(m, "reads"), // builds that omit it read the first level
     windowMs: whole(m, "windowMs"),
-    applied: link(m["applied"]),
-    enforced: link(m["enforced"]),
+    applied: parseLinkMap(m["applied"]),
+    enforced: parseLinkMap(m["enforced"]),
     digest: text(m, "digest"),
     configHash: text(m, "configHash"),
     replaces: m["replaces"] === null ? null : parseBootId(m["replaces"]),
@@ -156,7 +156,7 @@ function grantIn(m: Fields): Grant {
     epoch: parseEpoch(m["epoch"]),
     incarnation: text(m, "incarnation") as Incarnation,
     start: parsePosition(m["start"]),
-    head: link(m["head"]),
+    head: parseLinkMap(m["head"]),
     deltaMs: whole(m, "deltaMs"),
     drift: finite(m, "drift"),
     windowMs: whole(m, "windowMs"),
@@ -172,7 +172,7 @@ export const parseConfirm = parser(
     node: parseNodeId(m["node"]),
     boot: parseBootId(m["boot"]),
     nonce: whole(m, "nonce"),
-    enforced: link(m["enforced"]),
+    enforced: parseLinkMap(m["enforced"]),
   }),
 );
 
@@ -186,7 +186,7 @@ export function parseWrappedKey(value: unknown): WrappedKey {
 }
 
 /** Parses a link inside a message. @throws MalformedMessageError, InvalidIdError */
-export function link(value: unknown): Link {
+export function parseLinkMap(value: unknown): Link {
   const m = map(value);
   return { epoch: parseEpoch(m["epoch"]), position: parsePosition(m["position"]), hash: parseHash(m["hash"]) };
 }

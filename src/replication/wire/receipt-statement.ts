@@ -169,8 +169,14 @@ export function stateReceipt(
   const changes = of.recorded?.changes ?? null;
   return {
     version: 1,
-    ...{ cluster: of.cluster, broker: of.brokerId, epoch: receipt.epoch, at: iso(of.at) },
-    ...{ status: receipt.status, complete: receipt.complete, wait: receipt.wait, region: receipt.region },
+    cluster: of.cluster,
+    broker: of.brokerId,
+    epoch: receipt.epoch,
+    at: iso(of.at),
+    status: receipt.status,
+    complete: receipt.complete,
+    wait: receipt.wait,
+    region: receipt.region,
     command: receipt.commandId ?? of.recorded?.commandId ?? null,
     link: receipt.link === null ? null : formatLink(receipt.link),
     ...(of.durability === null ? {} : { durability: of.durability }),
@@ -183,7 +189,11 @@ export function stateReceipt(
 function stateNode(node: ReceiptNode, at: UnixMs): StatedNode {
   const { fencedInMs, enforced } = node;
   return {
-    ...{ node: node.node, boot: node.boot, region: node.region, role: node.role, status: node.status },
+    node: node.node,
+    boot: node.boot,
+    region: node.region,
+    role: node.role,
+    status: node.status,
     enforced: enforced === null ? null : formatLink(enforced),
     fencedAt: fencedInMs === null ? null : iso((at + fencedInMs) as UnixMs),
     reason: node.reason,
@@ -208,8 +218,11 @@ const stated = z.object({
   changes: z
     .array(
       z.object({
-        ...{ type: text, kind: text, count: z.number().int().nonnegative() },
-        ...{ ids: z.array(text), idsSha256: z.string().regex(/^[0-9a-f]{64}$/) },
+        type: text,
+        kind: text,
+        count: z.number().int().nonnegative(),
+        ids: z.array(text),
+        idsSha256: z.string().regex(/^[0-9a-f]{64}$/),
         added: z.array(text).optional(),
         removed: z.array(text).optional(),
       }),
@@ -218,7 +231,11 @@ const stated = z.object({
   promise: text,
   nodes: z.array(
     z.object({
-      ...{ node: text, boot: text, region: text, role: text, reason: text },
+      node: text,
+      boot: text,
+      region: text,
+      role: text,
+      reason: text,
       status: z.enum(["applied", "fenced", "unconfirmed"]),
       enforced: text.nullable(),
       fencedAt: time.nullable(),

@@ -14,7 +14,7 @@ import { timingSafeEqual } from "node:crypto";
 import { type BootId, decode, type Epoch, encode } from "../../events/index.ts";
 import type { EnvelopeOpener } from "./broker-opener.ts";
 import { enrolmentRoot, signingPairFromSeed } from "./cluster-keys.ts";
-import { enrol, type Signer, sealEnvelope } from "./envelope.ts";
+import { enrolKey, type Signer, sealEnvelope } from "./envelope.ts";
 import { bodyDigest } from "./service-call.ts";
 
 export const answerHeader = "cardea-answer";
@@ -29,7 +29,7 @@ export function answererOf(
 ): Signer {
   const { cluster, name, boot } = of;
   const identity = { cluster, role: "broker", name, boot, epoch: 0 as Epoch, incarnation: "" } as const;
-  return enrol(identity, signingPairFromSeed(of.seed), enrolmentRoot(of.secret, "broker"));
+  return enrolKey(identity, signingPairFromSeed(of.seed), enrolmentRoot(of.secret, "broker"));
 }
 
 export function sealAnswer(speaker: Signer, { callId, status, body }: GivenAnswer): string {

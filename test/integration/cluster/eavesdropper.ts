@@ -28,7 +28,7 @@ import {
   answerHeader,
   type Batch,
   encodeMessage,
-  enrol,
+  enrolKey,
   enrolmentRoot,
   type MessageKind,
   parseBatch,
@@ -79,7 +79,7 @@ export function enrolSigner(
   }>,
 ): Signer {
   const { cluster, role, name, epoch = 0 as Epoch, incarnation = "" } = options;
-  return enrol(
+  return enrolKey(
     { cluster, role, name, boot: (options.boot ?? randomUUID()) as BootId, epoch, incarnation },
     signingPairFromSeed(randomBytes(32)),
     enrolmentRoot(options.secret, options.rootOf ?? role),

@@ -19,7 +19,7 @@ import {
   type Grant,
   openBatch,
   openGrant,
-  type Refused,
+  type RefusedEnvelope,
   sealEnvelope,
   splitBatch,
 } from "../../../src/replication/index.ts";
@@ -44,7 +44,7 @@ const log = history(10);
 const batch = log.batch(4, 8);
 
 function refusalOf(answer: object): string | undefined {
-  return "refused" in answer ? (answer as Refused).refused : undefined;
+  return "refused" in answer ? (answer as RefusedEnvelope).refused : undefined;
 }
 
 test("a batch signed by the leader of its epoch is opened, decoded and chained", () => {

@@ -11,9 +11,9 @@ import {
   emptyHistory,
   extendHistory,
   type Grant,
-  heldLease,
   type LeaseHolder,
   type LeaseInput,
+  leaseHeldAt,
   leaseReasons,
   type Moment,
   newLeaseHolder,
@@ -325,7 +325,7 @@ test("a lease by age counts as the oldest it can be if the granter's clock runs 
   const node = new Node();
   node.granted(node.renew(), { ageMs: 4_000, drift });
   assert.equal(node.overdue, (4_000 * (1 + drift)) / (1 - drift) - delta);
-  const held = heldLease(node.state, node.moment);
+  const held = leaseHeldAt(node.state, node.moment);
   assert.equal(held?.freshSinceMs, node.now - (4_000 * (1 + drift)) / (1 - drift));
 });
 
@@ -386,14 +386,14 @@ test("while the lease is blocked no grant counts; afterwards a grant may count a
 test("nothing is granted by age from a lease that is blocked or whose window is over", () => {
   const rebuilding = new Node();
   rebuilding.granted(rebuilding.renew());
-  assert.notEqual(heldLease(rebuilding.state, rebuilding.moment), null);
+  assert.notEqual(leaseHeldAt(rebuilding.state, rebuilding.moment), null);
   rebuilding.feed({ type: "blocked", reason: "rebuilding", at: rebuilding.moment });
-  assert.equal(heldLease(rebuilding.state, rebuilding.moment), null);
+  assert.equal(leaseHeldAt(rebuilding.state, rebuilding.moment), null);
 
   const silent = new Node();
   silent.granted(silent.renew()).pass(window);
-  assert.notEqual(heldLease(silent.state, silent.moment), null, "its window is not over");
-  assert.equal(heldLease(silent.pass(250).state, silent.moment), null);
+  assert.notEqual(leaseHeldAt(silent.state, silent.moment), null, "its window is not over");
+  assert.equal(leaseHeldAt(silent.pass(250).state, silent.moment), null);
 });
 
 test("after its goodbye a boot permits nothing, whatever grants arrive", () => {

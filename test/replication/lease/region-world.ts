@@ -20,9 +20,9 @@ import {
   emptyHistory,
   extendHistory,
   type Grant,
-  heldLease,
   LeaseGranter,
   type LeaseHolder,
+  leaseHeldAt,
   type Moment,
   newLeaseHolder,
   overdueMs,
@@ -189,7 +189,7 @@ export function runRegion(seed: number, weakening: Weakening | null = null): Reg
   }
 
   function grantByAge(renew: Renew, at: Moment): Grant | null {
-    const lease = heldLease(broker.holder, at);
+    const lease = leaseHeldAt(broker.holder, at);
     if (lease !== null) marked = true;
     const copy = { lease, applied: linkAt(broker.applied), digest: String(broker.applied), version: "1", level: 1 };
     const answer = regional.grant(renew, copy, at);
@@ -241,7 +241,7 @@ export function runRegion(seed: number, weakening: Weakening | null = null): Reg
       if (blockedUntil !== null && weakening !== "no node is waited for") break;
       enforced += 1;
     }
-    if (regional.leased(at.monotonic) === 0 && heldLease(broker.holder, at) !== null) marked = false;
+    if (regional.leased(at.monotonic) === 0 && leaseHeldAt(broker.holder, at) !== null) marked = false;
     if (now < broker.renewAt) return;
     broker.renewAt = now + within(400, 600);
     const own = broker;

@@ -17,7 +17,7 @@ import {
 } from "../../../src/events/index.ts";
 import {
   createBrokerOpener,
-  enrol,
+  enrolKey,
   enrolmentRoot,
   type Signer,
   signingPairFromSeed,
@@ -39,7 +39,7 @@ export function signer(
   parts: Partial<{ secret: Uint8Array; cluster: string; epoch: number; role: "broker" | "proxy" }> = {},
 ): Signer {
   const { epoch = 1, role = "broker" } = parts;
-  return enrol(
+  return enrolKey(
     {
       cluster: parts.cluster ?? cluster,
       role,

@@ -1,7 +1,7 @@
 /** Activate configuration: the configuration that a node runs. Pure. */
 import { configurationStream, parseConfigBody, parseConfigHash, parseNodeId } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
-import { changed } from "../performed.ts";
+import { recordChanges } from "../performed.ts";
 
 export const activateConfiguration: CommandDefinition<"activateConfiguration"> = {
   schema(fields) {
@@ -23,8 +23,8 @@ export const activateConfiguration: CommandDefinition<"activateConfiguration"> =
   perform(_projection, command, tools) {
     const { nodeId, configHash } = command;
     const body = tools.hasBody(configHash) ? undefined : command.body;
-    if (body === undefined && tools.configOf(nodeId) === configHash) return changed([]);
+    if (body === undefined && tools.configOf(nodeId) === configHash) return recordChanges([]);
     const configurations = body === undefined ? [] : [{ configHash, body, recordedAt: tools.now }];
-    return changed([{ type: "ConfigurationActivated", nodeId, configHash }], { configurations });
+    return recordChanges([{ type: "ConfigurationActivated", nodeId, configHash }], { configurations });
   },
 };

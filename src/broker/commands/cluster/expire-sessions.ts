@@ -2,7 +2,7 @@
 import { parseSessionId, sessionStream, sweepStream } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { listIn } from "../fields.ts";
-import { changed } from "../performed.ts";
+import { recordChanges } from "../performed.ts";
 
 /** One event stays far below the limit of a message; the sweep submits the rest again. */
 const expiredAtOnceMax = 2_000;
@@ -16,7 +16,7 @@ export const expireSessions: CommandDefinition<"expireSessions"> = {
     const sessionIds = [...new Set(command.sessionIds)]
       .filter((id) => isExpired(projection.session(id)?.expiresAt))
       .slice(0, expiredAtOnceMax);
-    if (sessionIds.length === 0) return changed([]);
-    return changed([{ type: "SessionsExpired", sessionIds }], { vaultRemoved: sessionIds });
+    if (sessionIds.length === 0) return recordChanges([]);
+    return recordChanges([{ type: "SessionsExpired", sessionIds }], { vaultRemoved: sessionIds });
   },
 };

@@ -4,7 +4,7 @@
 import { clusterStream } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { integerOf } from "../fields.ts";
-import { changed, nothing, refused } from "../performed.ts";
+import { nothing, recordChanges, refuseCommand } from "../performed.ts";
 
 const levelMax = 1_000_000;
 
@@ -15,7 +15,7 @@ export const finalizeUpgrade: CommandDefinition<"finalizeUpgrade"> = {
   perform(projection, { level }, tools) {
     if (level <= projection.level) return nothing;
     const unready = tools.unreadyFor(level);
-    if (unready.length > 0) return refused("conflict", `level ${level} is not finalized: ${unready.join("; ")}`);
-    return changed([{ type: "UpgradeFinalized", level }]);
+    if (unready.length > 0) return refuseCommand("conflict", `level ${level} is not finalized: ${unready.join("; ")}`);
+    return recordChanges([{ type: "UpgradeFinalized", level }]);
   },
 };

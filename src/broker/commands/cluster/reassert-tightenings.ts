@@ -31,9 +31,12 @@ import {
 } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { fieldsOf, listIn, MalformedCommandError, textOf } from "../fields.ts";
-import { type Changes, changed, nothing, type Performed, refused, type Tools } from "../performed.ts";
+import { type Changes, nothing, type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
 
-const restoredSince = refused("conflict", "the person was restored after the log had lost this: an operator decides");
+const restoredSince = refuseCommand(
+  "conflict",
+  "the person was restored after the log had lost this: an operator decides",
+);
 
 /** One command per event, under its own id. */
 export function reassertionsIn(command: ReassertTightenings): readonly CommandRequest[] {
@@ -59,7 +62,7 @@ export const reassertTightenings: CommandDefinition<"reassertTightenings"> = {
   perform(projection, { events }, tools) {
     const [lost] = events;
     if (lost === undefined) return nothing;
-    if (events.length > 1) return refused("invalid", "each lost event is a command of its own");
+    if (events.length > 1) return refuseCommand("invalid", "each lost event is a command of its own");
     if (tools.lost.holds(lost.link)) return nothing;
     const { kind, id } = parseStream(lost.stream);
     switch (lost.type) {
@@ -104,7 +107,7 @@ function revoked(projection: Projection, { userId }: LostTightening, sessionId: 
   const session = projection.session(sessionId);
   if (projection.sessionStatus(sessionId).status === "revoked") return nothing; // alone, or with all of its person
   const whose = session?.userId ?? userId ?? ("" as UserId);
-  return changed([{ type: "SessionRevoked", sessionId, userId: whose, reason: "reasserted" }], {
+  return recordChanges([{ type: "SessionRevoked", sessionId, userId: whose, reason: "reasserted" }], {
     vaultRemoved: [sessionId],
   });
 }
@@ -120,18 +123,18 @@ function ofPerson(
     // Nothing here proves the erasure, and a destroyed key cannot be restored: suspend the person; an operator erases
     // again.
     if (user?.status === "suspended") return nothing;
-    return changed([{ type: "UserSuspended", userId, reason: "reasserted" }], vaultOf(projection, userId));
+    return recordChanges([{ type: "UserSuspended", userId, reason: "reasserted" }], vaultOf(projection, userId));
   }
   if (lost.type === "UserSessionsRevoked") {
     // An older build hands back the cut itself. It ended what stood before it; positions behind it mean other sessions
     // here.
     const upTo = Math.min(tools.lost.endOfEpoch(lost.link.epoch), lost.link.position - 1) as Position;
     if (user !== undefined && user.sessionsRevokedBelow > upTo) return nothing;
-    return changed([{ type: "UserSessionsRevoked", userId, upTo, reason: "reasserted" }]);
+    return recordChanges([{ type: "UserSessionsRevoked", userId, upTo, reason: "reasserted" }]);
   }
   if (tools.lost.restoredAfter(userId, lost.link.epoch)) return restoredSince;
   if (user?.status === "suspended") return nothing;
-  return changed([{ type: "UserSuspended", userId, reason: "reasserted" }], vaultOf(projection, userId));
+  return recordChanges([{ type: "UserSuspended", userId, reason: "reasserted" }], vaultOf(projection, userId));
 }
 
 function ofCredential(projection: Projection, lost: LostTightening, tools: Tools): Performed {
@@ -141,12 +144,12 @@ function ofCredential(projection: Projection, lost: LostTightening, tools: Tools
     const deviceId = id as DeviceId;
     return projection.device(deviceId)?.removed === true
       ? nothing
-      : changed([{ type: "DeviceRemoved", deviceId, userId }]);
+      : recordChanges([{ type: "DeviceRemoved", deviceId, userId }]);
   }
   if (kind === "service-account" && lost.type === "ServiceAccountRevoked") {
     const serviceAccountId = id as ServiceAccountId;
     if (projection.serviceAccount(serviceAccountId)?.revoked === true) return nothing;
-    return changed([{ type: "ServiceAccountRevoked", serviceAccountId, userId, reason: "reasserted" }]);
+    return recordChanges([{ type: "ServiceAccountRevoked", serviceAccountId, userId, reason: "reasserted" }]);
   }
   return denied(projection, lost, tools);
 }
@@ -155,14 +158,15 @@ function ofCredential(projection: Projection, lost: LostTightening, tools: Tools
 function denied(projection: Projection, { stream, type, link }: LostTightening, tools: Tools): Performed {
   const { kind, id } = parseStream(stream);
   const event: CardeaEvent = { type: "TighteningReasserted", subject: stream, of: type, lost: link.hash };
-  if (kind === "session") return projection.session(id as SessionId)?.status === "revoked" ? nothing : changed([event]);
-  if (kind === "device") return projection.device(id as DeviceId)?.removed === true ? nothing : changed([event]);
+  if (kind === "session")
+    return projection.session(id as SessionId)?.status === "revoked" ? nothing : recordChanges([event]);
+  if (kind === "device") return projection.device(id as DeviceId)?.removed === true ? nothing : recordChanges([event]);
   if (kind === "service-account")
-    return projection.serviceAccount(id as ServiceAccountId)?.revoked === true ? nothing : changed([event]);
-  if (kind !== "user") return refused("invalid", "the event is about no credential: an operator decides");
+    return projection.serviceAccount(id as ServiceAccountId)?.revoked === true ? nothing : recordChanges([event]);
+  if (kind !== "user") return refuseCommand("invalid", "the event is about no credential: an operator decides");
   if (tools.lost.restoredAfter(id as UserId, link.epoch)) return restoredSince;
   const { status } = projection.user(id as UserId) ?? { status: "active" };
-  return status === "active" ? changed([event]) : nothing;
+  return status === "active" ? recordChanges([event]) : nothing;
 }
 
 function vaultOf(projection: Projection, userId: UserId): Pick<Changes, "vaultRemoved"> {

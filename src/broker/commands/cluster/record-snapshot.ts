@@ -1,7 +1,7 @@
 /** Record snapshot: a snapshot that a broker took. Pure. */
 import { clusterStream, parseHash, parsePosition } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
-import { changed } from "../performed.ts";
+import { recordChanges } from "../performed.ts";
 
 export const recordSnapshot: CommandDefinition<"recordSnapshot"> = {
   schema: (fields) => ({
@@ -11,5 +11,6 @@ export const recordSnapshot: CommandDefinition<"recordSnapshot"> = {
   }),
   permission: ["duty"],
   access: () => ({ reads: [], writes: [clusterStream] }),
-  perform: (_projection, { position, manifestHash }) => changed([{ type: "SnapshotTaken", position, manifestHash }]),
+  perform: (_projection, { position, manifestHash }) =>
+    recordChanges([{ type: "SnapshotTaken", position, manifestHash }]),
 };

@@ -13,7 +13,7 @@ import {
 } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { listIn, parseMembershipSource } from "../fields.ts";
-import { changed, refused } from "../performed.ts";
+import { recordChanges, refuseCommand } from "../performed.ts";
 
 export const changeGroupMembers: CommandDefinition<"changeGroupMembers"> = {
   schema: (fields) => ({
@@ -35,23 +35,23 @@ export const changeGroupMembers: CommandDefinition<"changeGroupMembers"> = {
     const adding = new Set(command.added);
     const removing = new Set(command.removed);
     for (const userId of removing) {
-      if (adding.has(userId)) return refused("invalid", "a person is both added and removed");
+      if (adding.has(userId)) return refuseCommand("invalid", "a person is both added and removed");
     }
     for (const userId of [...adding, ...removing]) {
-      if (projection.user(userId) === undefined) return refused("not-found", `there is no user ${userId}`);
+      if (projection.user(userId) === undefined) return refuseCommand("not-found", `there is no user ${userId}`);
     }
     for (const userId of adding) {
-      if (projection.user(userId)?.status === "erased") return refused("erased", `user ${userId} is erased`);
+      if (projection.user(userId)?.status === "erased") return refuseCommand("erased", `user ${userId} is erased`);
     }
     if (adding.size === 0 && projection.group(groupId) === undefined)
-      return refused("not-found", "there is no such group");
+      return refuseCommand("not-found", "there is no such group");
     const changes = (userId: UserId, change: "added" | "removed"): boolean => {
       const before = projection.membership(userId, groupId);
       return !isDeepStrictEqual(before, evolveMembership(before, change, source));
     };
     const added = [...adding].filter((userId) => changes(userId, "added"));
     const removed = [...removing].filter((userId) => changes(userId, "removed"));
-    if (added.length === 0 && removed.length === 0) return changed([]);
-    return changed([{ type: "GroupMembersChanged", groupId, source, added, removed }]);
+    if (added.length === 0 && removed.length === 0) return recordChanges([]);
+    return recordChanges([{ type: "GroupMembersChanged", groupId, source, added, removed }]);
   },
 };

@@ -1,14 +1,14 @@
 /** Remove group: the group and all its memberships. Pure. */
 import { groupStream, parseGroupId } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
-import { changed, refused } from "../performed.ts";
+import { recordChanges, refuseCommand } from "../performed.ts";
 
 export const removeGroup: CommandDefinition<"removeGroup"> = {
   schema: (fields) => ({ type: "removeGroup", groupId: parseGroupId(fields["groupId"]) }),
   permission: ["operator"],
   access: ({ groupId }) => ({ reads: [], writes: [groupStream(groupId)] }),
   perform(projection, { groupId }) {
-    if (projection.group(groupId) === undefined) return refused("not-found", "there is no such group");
-    return changed([{ type: "GroupRemoved", groupId }]);
+    if (projection.group(groupId) === undefined) return refuseCommand("not-found", "there is no such group");
+    return recordChanges([{ type: "GroupRemoved", groupId }]);
   },
 };

@@ -15,7 +15,7 @@ import {
 } from "../../../events/index.ts";
 import type { CommandDefinition, CommandOf } from "../definition.ts";
 import { integerOf, parseGroupIds, parseProfileFields, parseTokenFields, textOf } from "../fields.ts";
-import { changed, refused, type Tools } from "../performed.ts";
+import { recordChanges, refuseCommand, type Tools } from "../performed.ts";
 import { openProfile, sameSubject, sealerFor } from "../profile-seal.ts";
 import {
   obtainedNow,
@@ -59,13 +59,13 @@ export const createSession: CommandDefinition<"createSession"> = {
     if (barred !== undefined) return barred;
     const stream = sessionStream(sessionId);
     if (projection.session(sessionId) !== undefined || tools.versionOf(stream) > 0) {
-      return refused("conflict", "a session of this id exists or has existed");
+      return refuseCommand("conflict", "a session of this id exists or has existed");
     }
-    if (command.expiresAt <= tools.now) return refused("invalid", "the session would expire before it begins");
+    if (command.expiresAt <= tools.now) return refuseCommand("invalid", "the session would expire before it begins");
     const sealer = sealerFor(userId, tools);
     const known = openProfile(user?.profile, sealer.person);
     if (known !== undefined && !sameSubject(known, profile))
-      return refused("forbidden", "the user id belongs to another person");
+      return refuseCommand("forbidden", "the user id belongs to another person");
     const { idpId, issuedAt, expiresAt } = command;
     const sealed = reusableSeal(user, known, profile) ?? sealer.seal(profile);
     const events: CardeaEvent[] = [
@@ -76,7 +76,7 @@ export const createSession: CommandDefinition<"createSession"> = {
     const beyondLimit = sessionsBeyondLimit(projection, command, tools);
     for (const old of beyondLimit)
       events.push({ type: "SessionRevoked", sessionId: old, userId, reason: "session-limit" });
-    return changed(events, {
+    return recordChanges(events, {
       newKeys: sealer.newKeys,
       vault: [vaultEntry(sessionId, obtainedNow(command.tokens, tools), tools)],
       vaultRemoved: beyondLimit,

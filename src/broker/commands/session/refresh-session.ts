@@ -12,7 +12,7 @@ import {
 } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { parseGroupIds, parseProfileFields, parseTokenFields, tokenVersionOf } from "../fields.ts";
-import { changed, refused } from "../performed.ts";
+import { recordChanges, refuseCommand } from "../performed.ts";
 import { openProfile, sameSubject, sealerFor } from "../profile-seal.ts";
 import {
   obtainedNow,
@@ -49,19 +49,20 @@ export const refreshSession: CommandDefinition<"refreshSession"> = {
   perform(projection, command, tools) {
     const { sessionId, profile, refreshedAt } = command;
     const session = projection.session(sessionId);
-    if (session === undefined) return refused("not-found", "there is no such session");
-    if (session.status === "revoked") return refused("conflict", "the session is revoked");
+    if (session === undefined) return refuseCommand("not-found", "there is no such session");
+    if (session.status === "revoked") return refuseCommand("conflict", "the session is revoked");
     const { userId } = session;
     const barred = refuseUser(projection.user(userId));
     if (barred !== undefined) return barred;
-    if (projection.sessionStatus(sessionId).status !== "active") return refused("conflict", "the session is revoked");
-    if (session.expiresAt <= tools.now) return refused("conflict", "the session has expired");
+    if (projection.sessionStatus(sessionId).status !== "active")
+      return refuseCommand("conflict", "the session is revoked");
+    if (session.expiresAt <= tools.now) return refuseCommand("conflict", "the session has expired");
     if (command.tokenVersion !== undefined && tools.versionOf(sessionStream(sessionId)) !== command.tokenVersion)
-      return refused("conflict", tokensChanged);
+      return refuseCommand("conflict", tokensChanged);
     const sealer = sealerFor(userId, tools);
     const before = openProfile(session.profile, sealer.person);
     if (before !== undefined && !sameSubject(before, profile)) {
-      return refused("forbidden", "the identity provider answered for another person");
+      return refuseCommand("forbidden", "the identity provider answered for another person");
     }
     const user = projection.user(userId);
     const known = openProfile(user?.profile, sealer.person);
@@ -71,7 +72,7 @@ export const refreshSession: CommandDefinition<"refreshSession"> = {
       ...(sealed === user?.profile ? [] : [profileUpsert(userId, sealed)]),
       ...replaceGroups(projection, userId, command.groupIds),
     ];
-    return changed(events, {
+    return recordChanges(events, {
       newKeys: sealer.newKeys,
       vault: [vaultEntry(sessionId, obtainedNow(command.tokens, tools), tools)],
     });

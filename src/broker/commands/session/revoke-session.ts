@@ -2,7 +2,7 @@
 import { parseSessionId, sessionStream } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { parseRevocationReason } from "../fields.ts";
-import { changed, nothing, refused } from "../performed.ts";
+import { nothing, recordChanges, refuseCommand } from "../performed.ts";
 
 export const revokeSession: CommandDefinition<"revokeSession"> = {
   schema: (fields) => ({
@@ -15,9 +15,9 @@ export const revokeSession: CommandDefinition<"revokeSession"> = {
   access: ({ sessionId }) => ({ reads: [], writes: [sessionStream(sessionId)] }),
   perform(projection, { sessionId, reason }) {
     const session = projection.session(sessionId);
-    if (session === undefined) return refused("not-found", "there is no such session");
+    if (session === undefined) return refuseCommand("not-found", "there is no such session");
     if (session.status === "revoked" || projection.sessionStatus(sessionId).status === "revoked") return nothing;
-    return changed([{ type: "SessionRevoked", sessionId, userId: session.userId, reason }], {
+    return recordChanges([{ type: "SessionRevoked", sessionId, userId: session.userId, reason }], {
       vaultRemoved: [sessionId],
     });
   },

@@ -7,7 +7,7 @@
 import { type CardeaEvent, parseSessionId, sessionStream } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { listIn, parseRevocationReason } from "../fields.ts";
-import { changed, refused } from "../performed.ts";
+import { recordChanges, refuseCommand } from "../performed.ts";
 
 export const revokeSessions: CommandDefinition<"revokeSessions"> = {
   schema: (fields) => ({
@@ -20,14 +20,14 @@ export const revokeSessions: CommandDefinition<"revokeSessions"> = {
   access: ({ sessionIds }) => ({ reads: [], writes: sessionIds.map(sessionStream) }),
   perform(projection, { sessionIds, reason }) {
     const ids = [...new Set(sessionIds)];
-    if (ids.length === 0) return refused("invalid", "no session is named");
+    if (ids.length === 0) return refuseCommand("invalid", "no session is named");
     if (!ids.some((id) => projection.session(id) !== undefined))
-      return refused("not-found", "there are no such sessions");
+      return refuseCommand("not-found", "there are no such sessions");
     const events: CardeaEvent[] = [];
     for (const sessionId of ids) {
       const at = projection.sessionStatus(sessionId);
       if (at.status === "active") events.push({ type: "SessionRevoked", sessionId, userId: at.session.userId, reason });
     }
-    return changed(events, { vaultRemoved: ids });
+    return recordChanges(events, { vaultRemoved: ids });
   },
 };

@@ -15,7 +15,7 @@ import {
 } from "../../../events/index.ts";
 import type { VaultEntry } from "../../../replication/index.ts";
 import type { Access } from "../access.ts";
-import { changed, type Performed, refused, type Tools } from "../performed.ts";
+import { type Performed, recordChanges, refuseCommand, type Tools } from "../performed.ts";
 import { sameProfile } from "../profile-seal.ts";
 import { sealTokens } from "../vault.ts";
 
@@ -36,20 +36,20 @@ export function replaceTokens(
   { tools, entry }: Readonly<{ tools: Tools; entry: Omit<VaultedTokens, "version"> }>,
 ): Performed {
   const session = projection.session(sessionId);
-  if (session === undefined) return refused("not-found", "there is no such session");
+  if (session === undefined) return refuseCommand("not-found", "there is no such session");
   if (session.status === "revoked" || projection.sessionStatus(sessionId).status !== "active")
-    return refused("conflict", "the session is revoked");
-  if (session.expiresAt <= tools.now) return refused("conflict", "the session has expired");
-  if (tools.versionOf(sessionStream(sessionId)) !== tokenVersion) return refused("conflict", tokensChanged);
+    return refuseCommand("conflict", "the session is revoked");
+  if (session.expiresAt <= tools.now) return refuseCommand("conflict", "the session has expired");
+  if (tools.versionOf(sessionStream(sessionId)) !== tokenVersion) return refuseCommand("conflict", tokensChanged);
   const { userId, profile, refreshedAt } = session;
-  return changed([{ type: "SessionRefreshed", sessionId, userId, profile, refreshedAt }], {
+  return recordChanges([{ type: "SessionRefreshed", sessionId, userId, profile, refreshedAt }], {
     vault: [vaultEntry(sessionId, entry, tools)],
   });
 }
 
 export function refuseUser(user: User | undefined): Performed | undefined {
-  if (user?.status === "suspended") return refused("suspended", "the user is suspended");
-  if (user?.status === "erased") return refused("erased", "the user is erased");
+  if (user?.status === "suspended") return refuseCommand("suspended", "the user is suspended");
+  if (user?.status === "erased") return refuseCommand("erased", "the user is erased");
   return undefined;
 }
 

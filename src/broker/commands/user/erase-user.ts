@@ -1,7 +1,7 @@
 /** Erase user: destroys the key of a person's data. Erasure is final. Pure. */
 import { parseUserId, userStream } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
-import { changed, nothing } from "../performed.ts";
+import { nothing, recordChanges } from "../performed.ts";
 import { unknownUser } from "./refusals.ts";
 
 export const eraseUser: CommandDefinition<"eraseUser"> = {
@@ -13,7 +13,7 @@ export const eraseUser: CommandDefinition<"eraseUser"> = {
     const user = projection.user(userId);
     if (user === undefined) return unknownUser;
     if (user.status === "erased") return nothing;
-    return changed([{ type: "UserErased", userId }], {
+    return recordChanges([{ type: "UserErased", userId }], {
       erasedKeys: [userId],
       vaultRemoved: projection.sessionsOf(userId),
     });

@@ -1,5 +1,5 @@
 /** Refusals that the commands about users share. */
-import { refused } from "../performed.ts";
+import { refuseCommand } from "../performed.ts";
 
-export const unknownUser = refused("not-found", "there is no such user");
-export const erasedUser = refused("erased", "the user is erased");
+export const unknownUser = refuseCommand("not-found", "there is no such user");
+export const erasedUser = refuseCommand("erased", "the user is erased");

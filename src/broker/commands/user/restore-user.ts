@@ -1,7 +1,7 @@
 /** Restore user: lifts a suspension. It brings back the person, not the old sessions. Pure. */
 import { parseUserId, userStream } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
-import { changed, nothing } from "../performed.ts";
+import { nothing, recordChanges } from "../performed.ts";
 import { erasedUser, unknownUser } from "./refusals.ts";
 
 export const restoreUser: CommandDefinition<"restoreUser"> = {
@@ -17,7 +17,7 @@ export const restoreUser: CommandDefinition<"restoreUser"> = {
       case "active":
         return nothing;
       case "suspended":
-        return changed([{ type: "UserRestored", userId }]);
+        return recordChanges([{ type: "UserRestored", userId }]);
     }
   },
 };

@@ -2,7 +2,7 @@
 import { parseUserId, userStream } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { parseRevocationReason } from "../fields.ts";
-import { changed, nothing } from "../performed.ts";
+import { nothing, recordChanges } from "../performed.ts";
 import { unknownUser } from "./refusals.ts";
 
 export const revokeUserSessions: CommandDefinition<"revokeUserSessions"> = {
@@ -18,7 +18,7 @@ export const revokeUserSessions: CommandDefinition<"revokeUserSessions"> = {
     if (projection.user(userId) === undefined) return unknownUser;
     const live = projection.sessionsOf(userId).some((id) => projection.sessionStatus(id).status === "active");
     if (!live) return nothing;
-    return changed([{ type: "UserSessionsRevoked", userId, upTo: null, reason }], {
+    return recordChanges([{ type: "UserSessionsRevoked", userId, upTo: null, reason }], {
       vaultRemoved: projection.sessionsOf(userId),
     });
   },

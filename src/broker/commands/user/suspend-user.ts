@@ -2,7 +2,7 @@
 import { parseUserId, userStream } from "../../../events/index.ts";
 import type { CommandDefinition } from "../definition.ts";
 import { textOf } from "../fields.ts";
-import { changed, nothing } from "../performed.ts";
+import { nothing, recordChanges } from "../performed.ts";
 import { erasedUser, unknownUser } from "./refusals.ts";
 
 export const suspendUser: CommandDefinition<"suspendUser"> = {
@@ -23,7 +23,9 @@ export const suspendUser: CommandDefinition<"suspendUser"> = {
       case "suspended":
         return nothing;
       case "active":
-        return changed([{ type: "UserSuspended", userId, reason }], { vaultRemoved: projection.sessionsOf(userId) });
+        return recordChanges([{ type: "UserSuspended", userId, reason }], {
+          vaultRemoved: projection.sessionsOf(userId),
+        });
     }
   },
 };

@@ -18,7 +18,7 @@ const digitOf = Int32Array.from({ length: 128 }, (_, letter) => {
   return Number.isNaN(value) ? noDigit : value;
 });
 
-export function integers(list: readonly number[]): Buffer {
+export function encodeIntegers(list: readonly number[]): Buffer {
   const array = begin("integer", list.length, 4);
   for (let n = 0, at = headBytes; n < list.length; n += 1, at += 8) {
     array.writeInt32BE(4, at);
@@ -28,7 +28,7 @@ export function integers(list: readonly number[]): Buffer {
 }
 
 /** Encodes non-negative integers. */
-export function bigints(list: readonly number[]): Buffer {
+export function encodeBigints(list: readonly number[]): Buffer {
   const array = begin("bigint", list.length, 8);
   for (let n = 0, at = headBytes; n < list.length; n += 1, at += 12) {
     const value = list[n] ?? 0;
@@ -39,7 +39,7 @@ export function bigints(list: readonly number[]): Buffer {
   return array;
 }
 
-export function texts(list: readonly string[]): Buffer {
+export function encodeTexts(list: readonly string[]): Buffer {
   let letters = 0;
   for (const text of list) letters += text.length;
   const array = begin("text", list.length, 0, 3 * letters); // as UTF-8, a letter takes three bytes at most
@@ -53,7 +53,7 @@ export function texts(list: readonly string[]): Buffer {
 }
 
 /** @throws RangeError when an element is not a UUID */
-export function uuids(list: readonly (string | null)[]): Buffer {
+export function encodeUuids(list: readonly (string | null)[]): Buffer {
   const array = begin("uuid", list.length, uuidBytes);
   let at = headBytes;
   let nulls = 0;

@@ -30,12 +30,12 @@ export type ConnectOptions = Readonly<{
   logger: LogSink | undefined;
 }>;
 
-export type Answered = Readonly<{ type: "clean"; rows: readonly Row[] }>;
+export type Answered = Readonly<{ type: "clean"; rows: readonly PostgresRow[] }>;
 export type Sent =
   | Answered
   | Readonly<{ type: "refused"; error: pg.DatabaseError }>
   | Readonly<{ type: "indeterminate"; cause: unknown }>;
-export type Row = Readonly<Record<string, unknown>>;
+export type PostgresRow = Readonly<Record<string, unknown>>;
 export type Statement = Readonly<{ text: string; values?: readonly unknown[]; name?: string }>;
 
 const keepAliveAfterMs = 5_000;
@@ -230,7 +230,7 @@ function sessionSettings({ statementTimeoutMs }: ConnectOptions): string[] {
   ].map(String);
 }
 
-function unfitness(server: Row, { asynchronousCommit }: ConnectOptions): string | undefined {
+function unfitness(server: PostgresRow, { asynchronousCommit }: ConnectOptions): string | undefined {
   if (server["recovery"] === true) return "a standby";
   if (server["read_only"] !== "off") return "read-only";
   if (Number(server["version"]) < oldestVersion) return "older than PostgreSQL 15";
@@ -241,7 +241,7 @@ function unfitness(server: Row, { asynchronousCommit }: ConnectOptions): string 
   return undefined;
 }
 
-function warnOfWeakness(host: string, server: Row, logger: LogSink | undefined): void {
+function warnOfWeakness(host: string, server: PostgresRow, logger: LogSink | undefined): void {
   if (server["fsync"] !== "on" || server["full_page_writes"] !== "on") {
     logger?.warn({ host }, "Postgres runs with fsync or full_page_writes off: a power cut may lose or corrupt the log");
   }

@@ -17,7 +17,7 @@ import {
   type StandbyPosition,
 } from "../durability.ts";
 import { type Durability, LogUnavailableError } from "../log.ts";
-import type { Row } from "./connection.ts";
+import type { PostgresRow } from "./connection.ts";
 import type { Ask } from "./read.ts";
 
 /** The result of one statement for several links. */
@@ -61,7 +61,10 @@ export class DurabilityChecks {
     const now = performance.now();
     const late = setTimeout(() => check.settle("asynchronous"), evidenceMsMax);
     const check: Check = {
-      ...{ link, pauses: 0, dueAt: now, end: undefined },
+      link,
+      pauses: 0,
+      dueAt: now,
+      end: undefined,
       settle: (outcome) => {
         clearTimeout(late);
         this.#checks.delete(check);
@@ -145,7 +148,7 @@ function lookText(schema: string): string {
 
 type StandbyRow = Readonly<{ name: string | null; address: string; state: string | null; flushed: string | null }>;
 
-function readLook(row: Row): SharedLook {
+function readLook(row: PostgresRow): SharedLook {
   const standbys = (row["standbys"] as readonly StandbyRow[]).map(
     ({ name, address, state, flushed }): StandbyPosition => ({
       name: name ?? "",

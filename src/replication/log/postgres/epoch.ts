@@ -9,7 +9,7 @@ import { clusterStream, type Epoch, type Incarnation, linkOf } from "../../../ev
 import { lostHistory, lostWindowMs, type StoreEvidence, whyBeatsMayBeLost } from "../continuity.ts";
 import type { OpenEpochOutcome, OpenEpochRequest } from "../log.ts";
 import { makeFirstEvent, nextEpoch } from "../log-rules.ts";
-import type { PostgresConnection, Row, Statement } from "./connection.ts";
+import type { PostgresConnection, PostgresRow, Statement } from "./connection.ts";
 import type { Ask } from "./read.ts";
 import { lesseeFrom, rowsOf } from "./rows.ts";
 import { linkFrom, openEpochStatement } from "./statements.ts";
@@ -43,7 +43,7 @@ export async function openEpochOn(
     await ask(statement.text, statement.values);
     const evidence = evidenceIn(beside);
     const beatsLost = whyBeatsMayBeLost(request, evidence);
-    const surviving = (beside["lessees"] as Row[]).map(lesseeFrom);
+    const surviving = (beside["lessees"] as PostgresRow[]).map(lesseeFrom);
     const windowMs = lostWindowMs({
       requestedMs: request.windowMaxMs,
       recordedMs: Number(beside["window_max_ms"] ?? 0),
@@ -88,7 +88,7 @@ function besideText(s: string): string {
     from (select 1) as one left join ${s}.log_epoch p on p.epoch = $2`;
 }
 
-function evidenceIn(row: Row): StoreEvidence {
+function evidenceIn(row: PostgresRow): StoreEvidence {
   const [server, timeline, start] = [row["pg_system"], row["pg_timeline"], row["pg_start"]];
   const run =
     typeof server === "string" && typeof start === "string" ? { server, timeline: String(timeline), start } : null;
@@ -124,7 +124,11 @@ function noteStatement(
         where x.node is not null
         on conflict (node, boot) do update set window_ms = greatest(l.window_ms, excluded.window_ms)`,
     values: [
-      ...[epoch, run?.server ?? null, run?.start ?? null, windowMaxMs, incarnation],
+      epoch,
+      run?.server ?? null,
+      run?.start ?? null,
+      windowMaxMs,
+      incarnation,
       ...[held?.node, held?.boot, held?.region, held?.role, held?.windowMs].map((value) => value ?? null),
     ],
   };

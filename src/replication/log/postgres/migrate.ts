@@ -11,7 +11,7 @@ import { genesis } from "../../../events/index.ts";
 import { LogRefusedError, LogUnavailableError } from "../log.ts";
 import { isTooNew, type StoreVersion } from "../migrations/migration.ts";
 import { postgresMigrations } from "../migrations/postgres-migrations.ts";
-import { type ConnectOptions, messageOf, PostgresConnection, type Row, type Statement } from "./connection.ts";
+import { type ConnectOptions, messageOf, PostgresConnection, type PostgresRow, type Statement } from "./connection.ts";
 import type { PostgresHost } from "./hosts.ts";
 
 export type StoreIdentity = Readonly<{
@@ -230,7 +230,7 @@ async function clean(
   connection: PostgresConnection,
   statement: Statement,
   timeoutMs = 10_000,
-): Promise<readonly Row[]> {
+): Promise<readonly PostgresRow[]> {
   const sent = await connection.ask(statement, timeoutMs);
   if (sent.type === "clean") return sent.rows;
   const cause = sent.type === "refused" ? sent.error : sent.cause;

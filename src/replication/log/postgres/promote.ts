@@ -8,13 +8,13 @@
  * - It may be run again at any time.
  */
 import { CodedError } from "../../../events/index.ts";
-import { causeOf, messageOf, PostgresConnection, type Row } from "./connection.ts";
+import { causeOf, messageOf, PostgresConnection, type PostgresRow } from "./connection.ts";
 import { postgresDriver } from "./driver.ts";
 import { type PostgresHost, parsePostgresHosts } from "./hosts.ts";
 import {
-  attached,
+  attachConninfo,
   chooseStandby,
-  detached,
+  detachConninfo,
   leadingTo,
   nameIn,
   type Received,
@@ -65,8 +65,8 @@ export class PromotionFailedError extends CodedError<"ERR_REPLICATION_PROMOTION_
 
 type Server = Readonly<{
   host: PostgresHost;
-  ask: (text: string, values?: readonly unknown[]) => Promise<Row>;
-  row: Row;
+  ask: (text: string, values?: readonly unknown[]) => Promise<PostgresRow>;
+  row: PostgresRow;
   end: () => Promise<void>;
 }>;
 type Standby = Server & StandbyState;
@@ -77,7 +77,7 @@ const pollSeconds = 0.05;
  * Number of consecutive checks in which no standby may be receiving. Each process of a server applies a reloaded
  * configuration on its own.
  */
-const stillLooks = 6;
+const stillChecks = 6;
 
 const look = `select pg_is_in_recovery() as standby, current_setting('cluster_name') as cluster_name,
   current_setting('primary_conninfo') as conninfo, current_setting('synchronous_standby_names') as synchronous`;
@@ -123,7 +123,7 @@ async function meet(
   try {
     connection = await PostgresConnection.toAny(host, limits);
     const asked = connection;
-    const ask = async (text: string, values: readonly unknown[] = []): Promise<Row> => {
+    const ask = async (text: string, values: readonly unknown[] = []): Promise<PostgresRow> => {
       const sent = await asked.ask({ text, values }, limits.stepTimeoutMs);
       if (sent.type === "clean") return sent.rows[0] ?? {};
       const cause = causeOf(sent);
@@ -138,7 +138,7 @@ async function meet(
 
 function asStandby(server: Server): Standby {
   const { host, row } = server;
-  const conninfo = attached(String(row["conninfo"]));
+  const conninfo = attachConninfo(String(row["conninfo"]));
   const name = nameIn(conninfo, String(row["cluster_name"]));
   return { ...server, conninfo, seen: { host: host.name, name, synchronous: String(row["synchronous"]) } };
 }
@@ -174,12 +174,12 @@ async function stopAndChoose(standbys: readonly Standby[], within: Within): Prom
     await Promise.all(standbys.map((standby) => stopReceiving(standby, within)));
     const before = await Promise.all(standbys.map(received));
     await Promise.all(standbys.map((standby) => replayed(standby, within)));
-    const places = await Promise.all(standbys.map((standby) => placeOf(standby, within.schema)));
+    const heads = await Promise.all(standbys.map((standby) => readHead(standby, within.schema)));
     const after = await Promise.all(standbys.map(received));
     for (const [i, { host }] of standbys.entries())
       if (before[i] !== after[i]) throw new PromotionFailedError(`${host.name} has gone on receiving`);
     const all = standbys.map((standby, i) => {
-      const { epoch = 0, position = 0 } = places[i] ?? {};
+      const { epoch = 0, position = 0 } = heads[i] ?? {};
       return { standby, received: { host: standby.host.name, bytes: after[i] ?? 0n, epoch, position } };
     });
     for (const each of all)
@@ -191,7 +191,7 @@ async function stopAndChoose(standbys: readonly Standby[], within: Within): Prom
     if (chosen === undefined) throw new PromotionFailedError("no standby is left");
     for (const [i, each] of all.entries())
       if (each !== chosen)
-        await shareHistory(chosen.standby, { other: each.standby, place: places[i], schema: within.schema });
+        await shareHistory(chosen.standby, { other: each.standby, head: heads[i], schema: within.schema });
     return chosen;
   } catch (error) {
     const back = await Promise.allSettled(standbys.map((standby) => setConninfo(standby, standby.conninfo)));
@@ -207,14 +207,14 @@ async function setConninfo({ ask }: Server, conninfo: string): Promise<void> {
 }
 
 async function stopReceiving(standby: Standby, { stepTimeoutMs, say }: Within): Promise<void> {
-  await setConninfo(standby, detached(standby.conninfo));
+  await setConninfo(standby, detachConninfo(standby.conninfo));
   let still = 0;
   await until(stepTimeoutMs, `${standby.host.name} to stop receiving`, async () => {
     const row = await standby.ask(
       `select pg_sleep(${pollSeconds}), (select count(*)::int from pg_stat_wal_receiver where status = 'streaming') as receiving`,
     );
     still = row["receiving"] === 0 ? still + 1 : 0;
-    return still >= stillLooks;
+    return still >= stillChecks;
   });
   say(`${standby.host.name}: receives nothing any more`);
 }
@@ -236,9 +236,9 @@ async function replayed({ ask, host }: Standby, { stepTimeoutMs }: Within): Prom
   });
 }
 
-type Place = Readonly<{ epoch: number; position: number; hash: string }>;
+type StandbyHead = Readonly<{ epoch: number; position: number; hash: string }>;
 
-async function placeOf({ ask, host }: Standby, schema: string): Promise<Place> {
+async function readHead({ ask, host }: Standby, schema: string): Promise<StandbyHead> {
   const name = postgresDriver().escapeIdentifier(schema);
   const { there } = await ask("select to_regclass($1) is not null as there", [`${name}.log_head`]);
   if (there !== true) throw new Error(`${host.name} has no log of Cardea in this database`);
@@ -251,18 +251,18 @@ async function placeOf({ ask, host }: Standby, schema: string): Promise<Place> {
  */
 async function shareHistory(
   { ask, host }: Standby,
-  { other, place, schema }: Readonly<{ other: Standby; place: Place | undefined; schema: string }>,
+  { other, head, schema }: Readonly<{ other: Standby; head: StandbyHead | undefined; schema: string }>,
 ): Promise<void> {
-  if (place === undefined || place.position === 0) return;
+  if (head === undefined || head.position === 0) return;
   const name = postgresDriver().escapeIdentifier(schema);
   const { hash } = await ask(
     `select coalesce((select encode(hash, 'hex') from ${name}.event where pos = $1),
        (select encode(hash, 'hex') from ${name}.log_base where pos = $1), '') as hash`,
-    [place.position],
+    [head.position],
   );
-  if (hash === place.hash) return;
+  if (hash === head.hash) return;
   throw new Error(
-    `${host.name} and ${other.host.name} hold different histories from position ${place.position} on: ` +
+    `${host.name} and ${other.host.name} hold different histories from position ${head.position} on: ` +
       "one of them followed another primary. Leave it out of the connection string",
   );
 }
@@ -329,9 +329,9 @@ async function followNew(other: Standby, { connectionString }: PostgresHost, ms:
 }
 
 /** Polls until a condition holds. The sleep function of the servers paces the checks. */
-async function until(ms: number, what: string, looked: () => Promise<boolean>): Promise<void> {
+async function until(ms: number, what: string, isMet: () => Promise<boolean>): Promise<void> {
   const giveUpAt = performance.now() + ms;
-  while (!(await looked())) {
+  while (!(await isMet())) {
     if (performance.now() > giveUpAt) throw new Error(`waited ${ms} ms for ${what}`);
   }
 }

@@ -97,12 +97,12 @@ export function chooseStandby(received: readonly Received[]): Received | undefin
 const nowhere = "/nonexistent/detached-by-cardea";
 
 /** Makes the connection settings lead nowhere, in a reversible way. */
-export function detached(conninfo: string): string {
-  return conninfo.trim() === "" ? "" : overridden(attached(conninfo), { host: nowhere, port: "1" });
+export function detachConninfo(conninfo: string): string {
+  return conninfo.trim() === "" ? "" : overridden(attachConninfo(conninfo), { host: nowhere, port: "1" });
 }
 
 /** Undoes `detached`. */
-export function attached(conninfo: string): string {
+export function attachConninfo(conninfo: string): string {
   const at = conninfo.indexOf(isUrl(conninfo) ? encodeURIComponent(nowhere) : nowhere);
   if (at < 0) return conninfo;
   return conninfo.slice(0, at).replace(/(?: host='|[?&]host=)$/, "");
@@ -110,7 +110,7 @@ export function attached(conninfo: string): string {
 
 /** The same settings for another server. */
 export function leadingTo(conninfo: string, to: Readonly<{ host: string; port: string }>): string {
-  return overridden(attached(conninfo), to);
+  return overridden(attachConninfo(conninfo), to);
 }
 
 /** The last value of a setting wins (PostgreSQL manual, "Connection Strings"). */

@@ -5,10 +5,10 @@ import { genesis, type Link, type Position } from "../../../events/index.ts";
 import { LogDamagedError, type ReadOutcome } from "../log.ts";
 import { placeIsMissing, takeIntact } from "../log-damage.ts";
 import { judgeReader, pageBytesMax, pageLimit } from "../log-rules.ts";
-import type { Row } from "./connection.ts";
+import type { PostgresRow } from "./connection.ts";
 import { linkFrom } from "./statements.ts";
 
-export type Ask = (text: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
+export type Ask = (text: string, values?: readonly unknown[]) => Promise<readonly PostgresRow[]>;
 
 /** @throws LogDamagedError */
 export async function readPage(

@@ -16,11 +16,11 @@ import {
   type RetainRequest,
 } from "../log.ts";
 import { checkRestore } from "../log-rules.ts";
-import { messageOf, type PostgresConnection, type Row, type Statement } from "./connection.ts";
+import { messageOf, type PostgresConnection, type PostgresRow, type Statement } from "./connection.ts";
 import { configurationValues, linkFrom, readRefusal } from "./statements.ts";
 
 type Settings = Readonly<{ schema: string; asynchronousCommit: "refuse" | "accept"; timeoutMs: number }>;
-type Run = (text: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
+type Run = (text: string, values?: readonly unknown[]) => Promise<readonly PostgresRow[]>;
 
 export function retainStatement(
   schema: string,
@@ -38,14 +38,19 @@ export function retainStatement(
       )
       select retained.* from holding left join lateral (select * from ${s}.retain($1, $2, $3, $4)) as retained on true`,
     values: [
-      ...[asynchronous === "accept", epoch, incarnation, first],
-      ...[holding?.position ?? null, holding?.epoch ?? null, holding ? Buffer.from(holding.hash, "hex") : null],
+      asynchronous === "accept",
+      epoch,
+      incarnation,
+      first,
+      holding?.position ?? null,
+      holding?.epoch ?? null,
+      holding ? Buffer.from(holding.hash, "hex") : null,
     ],
   };
 }
 
 /** No row: the chain of the log does not contain the holding link. Empty row: nothing was ever dropped. */
-export function readRetained([row]: readonly Row[]): RetainOutcome {
+export function readRetained([row]: readonly PostgresRow[]): RetainOutcome {
   if (row === undefined) return { type: "not-held" };
   if (row["pos"] === null) return { type: "retained", base: linkFrom(0, 0, "0".repeat(64)), more: false };
   return { type: "retained", base: linkFrom(row["epoch"], row["pos"], row["hash"]), more: row["more"] === true };

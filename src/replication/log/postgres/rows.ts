@@ -9,16 +9,16 @@ import type {
   WrappedKey,
 } from "../../../events/index.ts";
 import { type Lessee, LogUnavailableError } from "../log.ts";
-import { messageOf, type PostgresConnection, type Row, type Sent } from "./connection.ts";
+import { messageOf, type PostgresConnection, type PostgresRow, type Sent } from "./connection.ts";
 
 /** @throws LogUnavailableError */
-export function rowsOf(sent: Sent, connection: PostgresConnection): readonly Row[] {
+export function rowsOf(sent: Sent, connection: PostgresConnection): readonly PostgresRow[] {
   if (sent.type === "clean") return sent.rows;
   const cause = sent.type === "refused" ? sent.error : sent.cause;
   throw new LogUnavailableError(`Postgres at ${connection.host}: ${messageOf(cause)}`, { cause });
 }
 
-export function keyFrom(row: Row): WrappedKey {
+export function keyFrom(row: PostgresRow): WrappedKey {
   return {
     userId: row["user_id"] as UserId,
     keyId: row["key_id"] as Uint8Array,
@@ -26,7 +26,7 @@ export function keyFrom(row: Row): WrappedKey {
   };
 }
 
-export function configurationFrom(row: Row): StoredConfiguration {
+export function configurationFrom(row: PostgresRow): StoredConfiguration {
   return {
     configHash: row["hash"] as ConfigHash,
     recordedAt: Math.round(Number(row["at"])) as UnixMs,
@@ -34,7 +34,7 @@ export function configurationFrom(row: Row): StoredConfiguration {
   };
 }
 
-export function configurationPlaceFrom(row: Row): ConfigurationEntry {
+export function configurationPlaceFrom(row: PostgresRow): ConfigurationEntry {
   return {
     configHash: row["hash"] as ConfigHash,
     recordedAt: Math.round(Number(row["at"])) as UnixMs,
@@ -42,7 +42,7 @@ export function configurationPlaceFrom(row: Row): ConfigurationEntry {
   };
 }
 
-export function lesseeFrom(row: Row): Lessee {
+export function lesseeFrom(row: PostgresRow): Lessee {
   return {
     node: row["node"] as Lessee["node"],
     boot: row["boot"] as Lessee["boot"],

@@ -25,8 +25,8 @@ import type {
   LogEntry,
   OpenEpochRequest,
 } from "../log.ts";
-import { bigints, integers, texts, uuids } from "./array.ts";
-import type { Row, Statement } from "./connection.ts";
+import { encodeBigints, encodeIntegers, encodeTexts, encodeUuids } from "./array.ts";
+import type { PostgresRow, Statement } from "./connection.ts";
 
 /** An append that is ready to send, except for the durable link at that time. */
 export type LaidOutAppend = Readonly<{
@@ -50,30 +50,30 @@ export function layOutAppend(batch: AppendBatch, asynchronous: "refuse" | "accep
   const before = [asynchronous === "accept", batch.epoch, batch.incarnation, ...linkValues(batch.previous)];
   const after = [
     block,
-    integers(offsets),
-    integers(lengths),
+    encodeIntegers(offsets),
+    encodeIntegers(lengths),
     Buffer.from(recorded.map((r) => r.hash).join(""), "hex"),
-    uuids(recorded.map((r) => r.eventId)),
-    texts(recorded.map((r) => r.stream)),
-    bigints(recorded.map((r) => r.version)),
-    texts(recorded.map((r) => r.type)),
-    integers(recorded.map((r) => r.schemaVersion)),
-    texts(recorded.map((r) => r.effect)),
-    bigints(recorded.map((r) => r.recordedAt)),
-    texts(recorded.map((r) => r.actor)),
-    uuids(recorded.map((r) => r.cause)),
-    uuids(batch.commands.map((c) => c.commandId)),
-    bigints(batch.commands.map((c) => c.first)),
-    integers(batch.commands.map((c) => c.count)),
-    texts(batch.streams.map((s) => s.stream)),
-    bigints(batch.streams.map((s) => s.expected)),
-    bigints(batch.streams.map((s) => s.next)),
+    encodeUuids(recorded.map((r) => r.eventId)),
+    encodeTexts(recorded.map((r) => r.stream)),
+    encodeBigints(recorded.map((r) => r.version)),
+    encodeTexts(recorded.map((r) => r.type)),
+    encodeIntegers(recorded.map((r) => r.schemaVersion)),
+    encodeTexts(recorded.map((r) => r.effect)),
+    encodeBigints(recorded.map((r) => r.recordedAt)),
+    encodeTexts(recorded.map((r) => r.actor)),
+    encodeUuids(recorded.map((r) => r.cause)),
+    encodeUuids(batch.commands.map((c) => c.commandId)),
+    encodeBigints(batch.commands.map((c) => c.first)),
+    encodeIntegers(batch.commands.map((c) => c.count)),
+    encodeTexts(batch.streams.map((s) => s.stream)),
+    encodeBigints(batch.streams.map((s) => s.expected)),
+    encodeBigints(batch.streams.map((s) => s.next)),
     batch.newKeys.map((k) => k.userId),
     batch.newKeys.map((k) => k.keyId),
     batch.newKeys.map((k) => k.wrapped),
     [...new Set(batch.erasedKeys)],
     vault.map((v) => v.sessionId),
-    bigints(vault.map((v) => v.version)),
+    encodeBigints(vault.map((v) => v.version)),
     vault.map((v) => v.sealed),
     batch.vaultRemoved,
   ];
@@ -84,8 +84,8 @@ export function layOutAppend(batch: AppendBatch, asynchronous: "refuse" | "accep
 /** The arguments of `put_configurations`. */
 export function configurationValues(configurations: readonly StoredConfiguration[]): readonly unknown[] {
   return [
-    texts(configurations.map((c) => c.configHash)),
-    bigints(configurations.map((c) => c.recordedAt)),
+    encodeTexts(configurations.map((c) => c.configHash)),
+    encodeBigints(configurations.map((c) => c.recordedAt)),
     configurations.map((c) => c.body),
     configBodiesMax,
   ];
@@ -126,7 +126,7 @@ export function beatStatement(
     each.map((l) => l.boot),
     each.map((l) => l.region),
     each.map((l) => l.role),
-    bigints(each.map((l) => l.windowMs)),
+    encodeBigints(each.map((l) => l.windowMs)),
     beat.left.map((l) => l.node),
     beat.left.map((l) => l.boot),
   ];
@@ -207,7 +207,7 @@ export function linkFrom(epoch: unknown, position: unknown, hash: unknown): Link
  * @returns whether the commit of an append or a beat had to wait for standbys. It proves nothing: the wait may have
  * ended early
  */
-export function hasToWait(rows: readonly Row[]): boolean {
+export function hasToWait(rows: readonly PostgresRow[]): boolean {
   return rows[0]?.["waits"] === true;
 }
 

@@ -12,12 +12,12 @@ import { lostHistory, lostWindowMs, whyEpochsMayBeLost } from "../continuity.ts"
 import type { Lessee, OpenEpochRequest } from "../log.ts";
 import { insert } from "./inserts.ts";
 import { readMark, writeMark } from "./mark-file.ts";
-import type { Row } from "./rows.ts";
+import type { SqliteRow } from "./rows.ts";
 
 export type LeaseTables = Readonly<{
   path: string;
   run: (sql: string, values: readonly SQLInputValue[]) => unknown;
-  get: (sql: string, values: readonly SQLInputValue[]) => Row | undefined;
+  get: (sql: string, values: readonly SQLInputValue[]) => SqliteRow | undefined;
 }>;
 
 type Writer = Pick<OpenEpochRequest, "incarnation"> & Readonly<{ epoch: Epoch; beat: number }>;
@@ -50,7 +50,7 @@ export function writeLessees(tables: LeaseTables, lessees: readonly Lessee[], wr
   putMark(tables, { ...writer, windowMaxMs: 0 });
 }
 
-export function readLessees(rows: readonly Row[]): readonly Lessee[] {
+export function readLessees(rows: readonly SqliteRow[]): readonly Lessee[] {
   return rows.map((row) => ({
     node: row["node"] as Lessee["node"],
     boot: row["boot"] as Lessee["boot"],
@@ -63,7 +63,7 @@ export function readLessees(rows: readonly Row[]): readonly Lessee[] {
 function whyLost(
   path: string,
   request: Pick<OpenEpochRequest, "expected" | "atLeast">,
-  kept: Row | undefined,
+  kept: SqliteRow | undefined,
 ): string | null {
   const unheld = whyEpochsMayBeLost(request);
   if (unheld !== null || request.expected === 0) return unheld;

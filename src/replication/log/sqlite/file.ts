@@ -93,7 +93,9 @@ function migrate(db: DatabaseSync, { path, cluster }: SqliteFileOptions, now: nu
       if (index < version) continue;
       db.exec(step.sql);
       db.prepare("insert into schema_version (version, applied_at, works_with) values (?, ?, ?)").run(
-        ...[index + 1, now, step.worksWith],
+        index + 1,
+        now,
+        step.worksWith,
       );
     }
     db.prepare(

@@ -19,7 +19,7 @@ function serve(port: MessagePort, options: SqliteFileOptions): void {
     return;
   }
   port.on("message", ({ id, operation, args }: SqliteCall) => {
-    const answer = carryOut(store, { id, operation, args }, options.path);
+    const answer = runOperation(store, { id, operation, args }, options.path);
     // Outside any catch: if an answer cannot be posted, this thread ends, and the outcome of its write is unknown.
     port.postMessage(answer, blocksOf(answer.value));
     if (operation === "close") port.close();
@@ -27,7 +27,7 @@ function serve(port: MessagePort, options: SqliteFileOptions): void {
   port.postMessage({ id: openingId } satisfies SqliteAnswer);
 }
 
-function carryOut(store: SqliteStore, { id, operation, args }: SqliteCall, path: string): SqliteAnswer {
+function runOperation(store: SqliteStore, { id, operation, args }: SqliteCall, path: string): SqliteAnswer {
   try {
     // The other end is typed by SqliteStore itself: sqlite/log.ts names the operation and gives its arguments.
     const run = store[operation] as (...args: readonly unknown[]) => unknown;

@@ -20,7 +20,7 @@ import type { ByteList } from "../byte-list.ts";
 import type { AppendBatch, Lessee, LogEntry, OpenEpochRequest, ReadOutcome, RestoreStep } from "../log.ts";
 import { MalformedBatchError } from "../log-rules.ts";
 
-export type Row = Readonly<Record<string, unknown>>;
+export type SqliteRow = Readonly<Record<string, unknown>>;
 /** A batch whose entries are sent as bytes alone; the receiver decodes the bytes again. */
 export type PackedBatch = Omit<AppendBatch, "entries"> & Readonly<{ entries: ByteList }>;
 export type PackedRead =
@@ -51,7 +51,7 @@ export function decodeBatch(all: readonly Uint8Array[], previous: Link): readonl
   });
 }
 
-export function linkFromRow(row: Row): Link {
+export function linkFromRow(row: SqliteRow): Link {
   return {
     epoch: row["epoch"] as Epoch,
     position: row["pos"] as Position,
@@ -59,7 +59,7 @@ export function linkFromRow(row: Row): Link {
   };
 }
 
-export function keyFromRow(row: Row): WrappedKey {
+export function keyFromRow(row: SqliteRow): WrappedKey {
   return {
     userId: row["user_id"] as UserId,
     keyId: row["key_id"] as Uint8Array,
@@ -67,7 +67,7 @@ export function keyFromRow(row: Row): WrappedKey {
   };
 }
 
-export function configurationFromRow(row: Row): StoredConfiguration {
+export function configurationFromRow(row: SqliteRow): StoredConfiguration {
   return {
     configHash: row["hash"] as ConfigHash,
     recordedAt: row["recorded_at"] as UnixMs,
@@ -75,7 +75,7 @@ export function configurationFromRow(row: Row): StoredConfiguration {
   };
 }
 
-export function configurationPlaceFromRow(row: Row): ConfigurationEntry {
+export function configurationPlaceFromRow(row: SqliteRow): ConfigurationEntry {
   return {
     configHash: row["hash"] as ConfigHash,
     recordedAt: row["recorded_at"] as UnixMs,

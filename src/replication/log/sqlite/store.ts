@@ -80,7 +80,7 @@ import {
   type PackedBatch,
   type PackedRead,
   type PackedRestore,
-  type Row,
+  type SqliteRow,
 } from "./rows.ts";
 
 type Head = Readonly<{
@@ -422,10 +422,10 @@ export class SqliteStore {
     }
   }
 
-  #get(sql: string, values: readonly SQLInputValue[]): Row | undefined {
+  #get(sql: string, values: readonly SQLInputValue[]): SqliteRow | undefined {
     return this.#statement(sql).get(...values);
   }
-  #all(sql: string, values: readonly SQLInputValue[]): Row[] {
+  #all(sql: string, values: readonly SQLInputValue[]): SqliteRow[] {
     return this.#statement(sql).all(...values);
   }
   #run(sql: string, values: readonly SQLInputValue[]): number {
@@ -449,5 +449,5 @@ export class SqliteStore {
 }
 
 function* storedIn(rows: Iterable<unknown>): Generator<StoredEvent> {
-  for (const row of rows as Iterable<Row>) yield { link: linkFromRow(row), bytes: row["bytes"] as Uint8Array };
+  for (const row of rows as Iterable<SqliteRow>) yield { link: linkFromRow(row), bytes: row["bytes"] as Uint8Array };
 }

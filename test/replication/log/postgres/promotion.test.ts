@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
-  attached,
+  attachConninfo,
   chooseStandby,
-  detached,
+  detachConninfo,
   leadingTo,
   nameIn,
   parseSynchronousNames,
@@ -111,10 +111,10 @@ describe("primary_conninfo", () => {
     "",
   ]) {
     test(`${JSON.stringify(conninfo)} can be detached, once or twice, and pointed at another server`, () => {
-      const once = detached(conninfo);
-      assert.equal(detached(once), once);
-      assert.equal(attached(once), conninfo);
-      assert.equal(attached(conninfo), conninfo);
+      const once = detachConninfo(conninfo);
+      assert.equal(detachConninfo(once), once);
+      assert.equal(attachConninfo(once), conninfo);
+      assert.equal(attachConninfo(conninfo), conninfo);
       if (conninfo === "") return assert.equal(once, "");
       assert.match(once, /detached-by-cardea/);
       const led = leadingTo(once, { host: "two", port: "6543" });
