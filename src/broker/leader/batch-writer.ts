@@ -187,7 +187,7 @@ export class BatchWriter {
         built: null,
       };
     } else this.#next.commands.push(...commands);
-    this.#carryOut(this.#next, commands);
+    this.#perform(this.#next, commands);
   }
 
   /** A duty belongs to an epoch: its commands are not performed in another one. */
@@ -210,7 +210,7 @@ export class BatchWriter {
     return person !== undefined && locked.has(person);
   }
 
-  #carryOut(next: Next, commands: readonly QueuedCommand[]): void {
+  #perform(next: Next, commands: readonly QueuedCommand[]): void {
     try {
       next.draft.add(
         commands.filter((queued) => !this.#isLocked(queued, next)),
@@ -293,7 +293,7 @@ export class BatchWriter {
     next.loading = null;
     next.round += 1;
     next.draft = this.#draft(next.absent);
-    this.#carryOut(next, next.commands);
+    this.#perform(next, next.commands);
     return this.busy ? "loading" : this.#conclude(nextWrite);
   }
 
