@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 #
-# make-secrets: at the first start makes every secret and certificate of the compose cluster, and at each start hands every
-# service its own and no other's. Safe to run again, also after it was interrupted: what exists is kept.
+# make-secrets: creates every secret and certificate of the compose cluster at the first start, and gives each service only its
+# own at each start. Safe to run again, even after an interruption: existing files are kept.
 #
 #   /keep          the originals, the certificate authority's key among them; no service has this volume
-#   /for/SERVICE   what SERVICE gets, mounted there alone; readable by its user only
+#   /for/SERVICE   what SERVICE gets, mounted only there; readable only by its user
 
 set -euo pipefail
 umask 077
@@ -39,13 +39,13 @@ main() {
   echo "secrets and certificates are in place"
 }
 
-# keep_made NAME: keeps what comes in; a file is there whole or not at all.
+# keep_made NAME: stores standard input; a file is complete or absent.
 keep_made() { cat >"$keep/$1.new" && mv "$keep/$1.new" "$keep/$1"; }
 
 # secret NAME: 32 random bytes in base64.
 secret() { [ -s "$keep/$1" ] || openssl rand -base64 32 | keep_made "$1"; }
 
-# password NAME: one that needs no escaping in a URL or a quoted word.
+# password NAME: a password that needs no escaping in a URL or a quoted word.
 password() { [ -s "$keep/$1" ] || openssl rand -hex 24 | keep_made "$1"; }
 
 key() { openssl ecparam -name prime256v1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt; }
@@ -57,14 +57,14 @@ authority() {
     -addext "basicConstraints=critical,CA:TRUE,pathlen:0" -addext "keyUsage=critical,keyCertSign,cRLSign" | keep_made ca.crt
 }
 
-# certificate NAME HOST...: for a server of these names, renewed when it is about to end; services read theirs at their start.
+# certificate NAME HOST...: for a server with these names, renewed before it expires; services read theirs at startup.
 certificate() {
   local name=$1 host names=''
   shift
   if [ -s "$keep/$name.crt" ] && openssl x509 -in "$keep/$name.crt" -noout -checkend $renew_within >/dev/null; then return 0; fi
   for host in "$@"; do names+="${names:+,}DNS:$host"; done
   key | keep_made "$name.key"
-  # The certificate is made last: it is what says that the pair is complete. NATS servers are each other's clients, too.
+  # The certificate is created last, to mark the pair as complete. NATS servers are each other's clients, too.
   openssl req -new -key "$keep/$name.key" -subj "/CN=$1" \
     | openssl x509 -req -CA $keep/ca.crt -CAkey $keep/ca.key -sha256 -days $days -set_serial "0x$(openssl rand -hex 16)" \
       -extfile <(printf '%s\n' "subjectAltName=$names" "basicConstraints=critical,CA:FALSE" \
@@ -72,7 +72,7 @@ certificate() {
     | keep_made "$name.crt"
 }
 
-# hand SERVICE USER NAME...: exactly these, to this user. Readable by it alone, writable by nobody.
+# hand SERVICE USER NAME...: gives this user exactly these files, readable only by it and not writable.
 hand() {
   local target=/for/$1 user=$2 name file
   shift 2

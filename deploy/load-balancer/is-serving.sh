@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# is-serving: whether a proxy behind this load balancer is ready. The image has no other program to ask with.
+# is-serving: checks whether a proxy behind this load balancer is ready. The image has no other HTTP client.
 
 set -euo pipefail
 

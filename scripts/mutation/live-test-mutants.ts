@@ -108,7 +108,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
-  "older-answer-unasked": {
+  "older-answer-ignored": {
     section: 5,
     meaning: "a change spares a connection though an older answer, represented by a newer one, is not delivered",
     test: outletTest,
@@ -170,7 +170,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
-  "door-unseen": {
+  "earlier-route-ignored": {
     section: 3,
     meaning: "an open exchange is decided by its own route alone, though another route precedes it now",
     test: "test/proxy/routing/compiled-route.test.ts",

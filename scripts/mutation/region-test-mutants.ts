@@ -26,7 +26,7 @@ const loopTest = "test/replication/node/node-core.test.ts";
 const enforcementTest = "test/replication/node/enforcement.test.ts";
 
 export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
-  "mark-asked-late": {
+  "mark-requested-late": {
     section: 5,
     meaning: "a regional broker grants by age before it requests the age mark",
     test: coreTest,
@@ -38,7 +38,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
-  "mark-passed-late": {
+  "mark-reported-late": {
     section: 5,
     meaning: "the shell of a regional broker reports the age mark before the disk holds it",
     test: driverTest,
@@ -98,7 +98,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
-  "region-spoken-for": {
+  "message-in-another-name": {
     section: 3,
     meaning: "a regional broker accepts one node's message in the name of another",
     test: coreTest,
@@ -200,7 +200,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
-  "old-primary-believed": {
+  "old-primary-trusted": {
     section: 4,
     meaning: "a node rebuilds because a broker of an older epoch declares its history lost",
     test: followerTest,

@@ -103,7 +103,7 @@ export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
-  "lost-epoch-unheard": {
+  "lost-epoch-ignored": {
     section: 6,
     meaning: "an epoch that a message named and the store lacks raises no doubt",
     test: continuityTest,

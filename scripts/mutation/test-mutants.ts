@@ -210,7 +210,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
-  "copy-untold": {
+  "copy-unreported": {
     section: 5,
     meaning: "two boots of one node that both keep renewing are not reported to the operator",
     test: leaseGranterTest,
