@@ -1,3 +1,4 @@
+/** The checker: the violations that it finds in the histories of clients, operator and upstream. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { checkHistory } from "../../chaos/checker.ts";
@@ -18,17 +19,17 @@ import {
 const permitted = { arrived: 301, sent: 302 };
 
 describe("nothing is permitted after a complete receipt", () => {
-  test("a request that began after it and was answered by the upstream is a violation", () => {
+  test("a request that began after the receipt and was answered by the upstream is a violation", () => {
     const history = [session(), ...revocation(200), request({ begin: 300, end: 303, ...permitted })];
     assert.deepEqual(violationsOf(history), ["permitted-after-receipt"]);
   });
 
-  test("a request that began before it may be answered by the upstream, as long as the answer left before it too", () => {
+  test("a request that began before the receipt may be answered if the upstream's answer also left before it", () => {
     const history = [session(), ...revocation(310), request({ begin: 300, end: 303, ...permitted })];
     assert.deepEqual(violationsOf(history), []);
   });
 
-  test("a request that the proxy itself refused is no violation", () => {
+  test("a request that the proxy refused is no violation", () => {
     const history = [session(), ...revocation(200), request({ begin: 300, end: 303 })];
     assert.deepEqual(violationsOf(history), []);
   });
@@ -39,20 +40,20 @@ describe("nothing is permitted after a complete receipt", () => {
     assert.deepEqual(violationsOf([session(), ...incomplete, request({ begin: 300, end: 303, ...permitted })]), []);
   });
 
-  test("a request whose client gave up is a violation when it reached the upstream all the same", () => {
-    const gaveUp = request({ begin: 300, end: 2_000 }, { outcome: "unknown", status: 0 });
-    assert.deepEqual(violationsOf([session(), ...revocation(200), gaveUp]), []);
-    assert.deepEqual(violationsOf([session(), ...revocation(200), gaveUp, arrived(1_500)]), [
+  test("a request whose client gave up is a violation if it still reached the upstream", () => {
+    const abandoned = request({ begin: 300, end: 2_000 }, { outcome: "unknown", status: 0 });
+    assert.deepEqual(violationsOf([session(), ...revocation(200), abandoned]), []);
+    assert.deepEqual(violationsOf([session(), ...revocation(200), abandoned, arrived(1_500)]), [
       "permitted-after-receipt",
     ]);
   });
 
-  test("the revocation of one session says nothing of another", () => {
+  test("the revocation of one session does not affect another", () => {
     const other = request({ begin: 300, end: 303, ...permitted }, { session: "s2" });
     assert.deepEqual(violationsOf([session(), session({ session: "s2" }), ...revocation(200), other]), []);
   });
 
-  test("the revocation of a user cuts the sessions below its position, and none that came later", () => {
+  test("the revocation of a user cuts the sessions before its position, and no later ones", () => {
     const revoked = command({
       op: "revoke-1",
       intent: { type: "revoke-user", user: "alice" },
@@ -66,7 +67,7 @@ describe("nothing is permitted after a complete receipt", () => {
     assert.deepEqual(violationsOf([session({ user: "bob" }), ...revoked, passed]), []);
   });
 
-  test("one request that breaks a promise is told once, with its distance", () => {
+  test("a request that breaks a promise is reported once, with its distance in time", () => {
     const history = historyOf([session(), ...revocation(200), request({ begin: 300, end: 303, ...permitted })]);
     const [violation, ...others] = checkHistory(history, ending(), options).violations;
     assert.deepEqual(others, []);
@@ -76,7 +77,7 @@ describe("nothing is permitted after a complete receipt", () => {
   });
 });
 
-describe("without a receipt, a revocation holds once every lease from before it is over", () => {
+describe("without a receipt, a revocation holds once every earlier lease has expired", () => {
   const intent = { type: "revoke-session", session: "s1" } as const;
   const acknowledged = command({ op: "revoke-1", intent, begin: 100, end: 120 });
   const late = { begin: 5_121, end: 5_130, arrived: 5_122, sent: 5_123 };
@@ -99,7 +100,7 @@ describe("without a receipt, a revocation holds once every lease from before it 
     );
   });
 
-  test("a stream is not carried beyond it", () => {
+  test("a stream carries no byte after that", () => {
     const stream = request({ begin: 50, end: 60, arrived: 52, sent: 53 }, { kind: "websocket", status: 101 });
     assert.deepEqual(violationsOf([session(), ...acknowledged, stream, received(5_100, 5_110)]), []);
     assert.deepEqual(violationsOf([session(), ...acknowledged, stream, received(5_130, 5_131)]), [
@@ -107,7 +108,7 @@ describe("without a receipt, a revocation holds once every lease from before it 
     ]);
   });
 
-  test("a removal that an addition followed before that may have been applied together with it", () => {
+  test("a removal that was followed by an addition within the window may have been applied together with it", () => {
     const pair = { user: "alice", group: "eng" };
     const removal = command({ op: "revoke-1", intent: { type: "remove-member", ...pair }, begin: 100, end: 120 });
     const addition = command(
@@ -120,23 +121,23 @@ describe("without a receipt, a revocation holds once every lease from before it 
   });
 });
 
-describe("a session ends by itself when it expires", () => {
+describe("a session ends when it expires", () => {
   const short = session({ expiresAt: 1_000 * nsPerMs });
 
-  test("a request that began after it is a violation, a hundred milliseconds granted", () => {
+  test("a request that began more than 100 ms after the expiry is a violation", () => {
     const at = (begin: number): ReturnType<typeof request> =>
       request({ begin, end: begin + 3, arrived: begin + 1, sent: begin + 2 });
     assert.deepEqual(violationsOf([short, at(1_090)]), []);
     assert.deepEqual(violationsOf([short, at(1_110)]), ["permitted-after-expiry"]);
   });
 
-  test("its streams end with it", () => {
+  test("a session's streams end with it", () => {
     const stream = request({ begin: 50, end: 60, arrived: 52, sent: 53 }, { kind: "websocket", status: 101 });
     assert.deepEqual(violationsOf([short, stream, received(1_050, 1_051)]), []);
     assert.deepEqual(violationsOf([short, stream, received(1_150, 1_151)]), ["carried-after-expiry"]);
   });
 
-  test("near its expiry it may be told to sign in", () => {
+  test("near its expiry a session may be sent to sign in", () => {
     assert.deepEqual(violationsOf([short, request({ begin: 500, end: 510 }, { status: 401 })]), []);
     assert.deepEqual(
       violationsOf([session({ expiresAt: 9_000 * nsPerMs }), request({ begin: 500, end: 510 }, { status: 401 })]),
@@ -145,7 +146,7 @@ describe("a session ends by itself when it expires", () => {
   });
 });
 
-test("who is suspended is cut off like somebody all of whose sessions are revoked", () => {
+test("a suspension cuts a user off as a revocation of all sessions does", () => {
   const suspended = command({
     op: "revoke-1",
     intent: { type: "suspend-user", user: "alice" },
@@ -156,14 +157,14 @@ test("who is suspended is cut off like somebody all of whose sessions are revoke
   const passed = request({ begin: 300, end: 303, ...permitted });
   assert.deepEqual(violationsOf([session({ position: 19 }), ...suspended, passed]), ["permitted-after-receipt"]);
   assert.deepEqual(violationsOf([session({ position: 21 }), ...suspended, passed]), []);
-  const turnedAway = request({ begin: 150, end: 155 }, { status: 401 });
-  assert.deepEqual(violationsOf([session({ position: 19 }), ...suspended, turnedAway]), []);
+  const refused = request({ begin: 150, end: 155 }, { status: 401 });
+  assert.deepEqual(violationsOf([session({ position: 19 }), ...suspended, refused]), []);
 });
 
-describe("not another byte passes after a complete receipt", () => {
+describe("no byte passes after a complete receipt", () => {
   const stream = request({ begin: 50, end: 60, arrived: 52, sent: 53 }, { kind: "websocket", status: 101 });
 
-  test("a frame that the upstream sent after it and that came through is a violation, told once for the stream", () => {
+  test("a frame that the upstream sent after the receipt and that arrived is a violation, reported once per stream", () => {
     const frames = [received(150, 151), received(210, 211), received(220, 221)];
     const verdict = checkHistory(historyOf([session(), ...revocation(200), stream, ...frames]), ending(), options);
     assert.deepEqual(
@@ -172,14 +173,14 @@ describe("not another byte passes after a complete receipt", () => {
     );
   });
 
-  test("a frame that was sent before it may come a little later, but not much", () => {
+  test("a frame that was sent before the receipt may arrive within the allowance, and not later", () => {
     assert.deepEqual(violationsOf([session(), ...revocation(200), stream, received(199, 900)]), []);
     assert.deepEqual(violationsOf([session(), ...revocation(200), stream, received(199, 1_300)]), [
       "carried-after-receipt",
     ]);
   });
 
-  test("a frame that came late because the reader itself stood still is excused, one that was sent late is not", () => {
+  test("a frame that arrived late because its reader was stalled is excused; a frame that was sent late is not", () => {
     const stall = { type: "stall", process: "load", begin: 400 * nsPerMs, end: 1_250 * nsPerMs } as const;
     assert.deepEqual(violationsOf([session(), ...revocation(200), stream, received(199, 1_300), stall]), []);
     assert.deepEqual(violationsOf([session(), ...revocation(200), stream, received(201, 1_300), stall]), [
@@ -187,26 +188,26 @@ describe("not another byte passes after a complete receipt", () => {
     ]);
   });
 
-  test("what a client sent after it must not reach the upstream", () => {
+  test("bytes that a client sent after the receipt must not reach the upstream", () => {
     assert.deepEqual(violationsOf([session(), ...revocation(200), stream, carried(190, 205)]), []);
     assert.deepEqual(violationsOf([session(), ...revocation(200), stream, carried(201, 205)]), [
       "carried-after-receipt",
     ]);
   });
 
-  test("the answer to a request that was under way must not come through either", () => {
+  test("the answer to a request in flight must not arrive either", () => {
     const slow = request({ begin: 150, end: 260, arrived: 152, sent: 250 });
     assert.deepEqual(violationsOf([session(), ...revocation(200), slow]), ["carried-after-receipt"]);
   });
 
-  test("a request that was under way and reaches the upstream long after it is a violation", () => {
+  test("a request in flight that reaches the upstream long after the receipt is a violation", () => {
     const paused = request({ begin: 150, end: 5_000 }, { outcome: "unknown", status: 0 });
     assert.deepEqual(violationsOf([session(), ...revocation(200), paused, arrived(205)]), []);
     assert.deepEqual(violationsOf([session(), ...revocation(200), paused, arrived(4_000)]), ["carried-after-receipt"]);
   });
 });
 
-describe("who was removed from a group stays out of its route until somebody adds them again", () => {
+describe("a person removed from a group is denied its route until they are added again", () => {
   const pair = { user: "alice", group: "eng" };
   const removal = command(
     { op: "remove-1", intent: { type: "remove-member", ...pair }, begin: 100, end: 120, complete: 200, position: 20 },
@@ -222,78 +223,78 @@ describe("who was removed from a group stays out of its route until somebody add
   const onEng = (times: Parameters<typeof request>[0]): ReturnType<typeof request> => request(times, { route: "eng" });
   const passed = onEng({ begin: 300, end: 303, ...permitted });
 
-  test("a request to the group's route is a violation, one to another route is not", () => {
+  test("a request to the group's route is a violation; a request to another route is not", () => {
     assert.deepEqual(violationsOf([session(), ...removal, passed]), ["permitted-after-receipt"]);
     assert.deepEqual(violationsOf([session(), ...removal, request({ begin: 300, end: 303, ...permitted })]), []);
   });
 
-  test("once an addition has begun, nothing is promised any more", () => {
+  test("once an addition has begun, the removal promises nothing", () => {
     assert.deepEqual(violationsOf([session(), ...removal, ...addition(250, 25), passed]), []);
     assert.deepEqual(violationsOf([session(), ...removal, ...addition(350, 25), passed]), ["permitted-after-receipt"]);
   });
 
-  test("an addition that nobody knows the outcome of may still happen, whenever it began", () => {
+  test("an addition of unknown outcome may still happen, whenever it began", () => {
     const [unknown] = addition(50, 0);
     assert.ok(unknown?.type === "command");
     const lost = { ...unknown, outcome: "unknown" as const, link: null };
     assert.deepEqual(violationsOf([session(), lost, ...removal, passed]), []);
   });
 
-  test("an addition that stands before the removal in the log changes nothing", () => {
+  test("an addition that precedes the removal in the log changes nothing", () => {
     assert.deepEqual(violationsOf([session(), ...addition(50, 15), ...removal, passed]), ["permitted-after-receipt"]);
   });
 
-  test("a stream from before the removal is not to live on after the addition", () => {
+  test("a stream from before the removal must not survive the addition", () => {
     const open = { begin: 50, end: 60, arrived: 52, sent: 53 };
     const stream = { ...onEng(open), kind: "websocket" as const };
     const history = [session(), ...removal, ...addition(250, 25), stream, received(400, 401)];
     assert.deepEqual(violationsOf(history), ["carried-after-receipt"]);
   });
 
-  test("a stream that the proxy let in after the addition may live, also when it was asked for before", () => {
+  test("a stream that the proxy admitted after the addition may live, even if it was requested before", () => {
     const stream = { ...onEng({ begin: 150, end: 270, arrived: 260, sent: 261 }), kind: "websocket" as const };
     const history = [session(), ...removal, ...addition(250, 25), stream, received(400, 401)];
     assert.deepEqual(violationsOf(history), []);
   });
 });
 
-test("who was never put into a group is not let through to its route", () => {
-  const nobody = { isFirstMember: () => false };
+test("a person who was never in a group is denied its route", () => {
+  const noMembers = { isFirstMember: () => false };
   const onEng = request({ begin: 300, end: 303, ...permitted }, { route: "eng" });
   const intent = { type: "add-member", user: "alice", group: "eng" } as const;
   const added = command({ op: "revoke-1", intent, begin: 250, end: 255 });
-  assert.deepEqual(violationsOf([session(), onEng], ending(), nobody), ["permitted-without-right"]);
-  assert.deepEqual(violationsOf([session(), ...added, onEng], ending(), nobody), []);
+  assert.deepEqual(violationsOf([session(), onEng], ending(), noMembers), ["permitted-without-right"]);
+  assert.deepEqual(violationsOf([session(), ...added, onEng], ending(), noMembers), []);
   assert.deepEqual(violationsOf([session(), onEng]), []);
 });
 
-describe("who has a right is not turned away for reasons of ours", () => {
+describe("a person with the right is not turned away for the cluster's own reasons", () => {
   const refusal = (status: number, route = "app"): ReturnType<typeof request> =>
     request({ begin: 50, end: 60 }, { status, route });
 
-  test("a live session is never told to sign in", () => {
+  test("a live session is never sent to sign in", () => {
     assert.deepEqual(violationsOf([session(), refusal(302)]), ["told-to-sign-in"]);
     assert.deepEqual(violationsOf([session(), refusal(401)]), ["told-to-sign-in"]);
     assert.deepEqual(violationsOf([session(), refusal(503)]), []);
   });
 
-  test("a session whose revocation had begun may be told to sign in", () => {
+  test("a session whose revocation had begun may be sent to sign in", () => {
     const later = request({ begin: 101, end: 110 }, { status: 302 });
     assert.deepEqual(violationsOf([session(), ...revocation(200), later]), []);
     const user = command({ op: "revoke-1", intent: { type: "revoke-user", user: "alice" }, begin: 100, end: 120 });
     assert.deepEqual(violationsOf([session(), ...user, later]), []);
   });
 
-  test("a revocation of the user that was over before the session began does not count", () => {
+  test("a revocation of the user that ended before the session began does not count", () => {
     const user = command({ op: "revoke-1", intent: { type: "revoke-user", user: "alice" }, begin: 1, end: 2 });
     const late = session({ begin: 3 * nsPerMs });
     assert.deepEqual(violationsOf([late, ...user, refusal(302)]), ["told-to-sign-in"]);
   });
 
-  test("a member from the beginning, whom nobody has begun to remove, is not refused", () => {
+  test("an initial member whose removal has not begun is not refused", () => {
     assert.deepEqual(violationsOf([session(), refusal(403, "eng")]), ["refused-a-member"]);
-    const nobody = { isFirstMember: () => false };
-    assert.deepEqual(violationsOf([session(), refusal(403, "eng")], ending(), nobody), []);
+    const noMembers = { isFirstMember: () => false };
+    assert.deepEqual(violationsOf([session(), refusal(403, "eng")], ending(), noMembers), []);
     const removal = command({
       op: "revoke-1",
       intent: { type: "remove-member", user: "alice", group: "eng" },
@@ -304,11 +305,11 @@ describe("who has a right is not turned away for reasons of ours", () => {
   });
 });
 
-describe("what was acknowledged is in the log", () => {
+describe("every acknowledged command is in the log", () => {
   const done = (over: Parameters<typeof command>[1] = {}): ReturnType<typeof command> =>
     command({ op: "revoke-1", intent: { type: "revoke-session", session: "s1" }, begin: 100, end: 120 }, over);
 
-  test("a command whose place holds its event is fine", () => {
+  test("a command whose position holds its event is no violation", () => {
     assert.deepEqual(violationsOf([session(), ...done()]), []);
   });
 
@@ -319,14 +320,14 @@ describe("what was acknowledged is in the log", () => {
     const [first] = done();
     assert.ok(first?.type === "command" && first.link !== null);
     assert.deepEqual(violationsOf([{ ...first, link: { ...first.link, epoch: 2 } }]), lost);
-    assert.deepEqual(violationsOf([...done()], ending({ 20: "command-of-somebody-else" })), lost);
+    assert.deepEqual(violationsOf([...done()], ending({ 20: "command-of-another-client" })), lost);
   });
 
-  test("a command that changed nothing names a place that somebody else's event may hold", () => {
+  test("a command that changed nothing may name a position with another command's event", () => {
     assert.deepEqual(violationsOf([...done({ changed: false })], ending({})), []);
   });
 
-  test("a command whose outcome is unknown may be in the log or not", () => {
+  test("a command of unknown outcome may be in the log or not", () => {
     assert.deepEqual(violationsOf([...done({ outcome: "unknown", link: null })], ending({})), []);
     assert.deepEqual(violationsOf([...done({ outcome: "unknown", link: null })]), []);
   });
@@ -340,7 +341,7 @@ describe("what was acknowledged is in the log", () => {
     assert.deepEqual(violationsOf([first, again]), ["repeated-command-differs"]);
   });
 
-  test("a command that began after another was acknowledged stands behind it", () => {
+  test("a command that began after another was acknowledged follows it in the log", () => {
     const early = command({
       op: "a",
       intent: { type: "revoke-session", session: "s2" },
@@ -361,12 +362,12 @@ describe("what was acknowledged is in the log", () => {
   });
 });
 
-describe("how a run ends", () => {
-  test("a whole cluster is no violation", () => {
+describe("the end of a run", () => {
+  test("a healthy cluster is no violation", () => {
     assert.deepEqual(violationsOf([], ending({})), []);
   });
 
-  test("a broken log, a node that is not where the leader is, or no leader is one", () => {
+  test("a broken log, a node whose state differs from the leader's, and a missing leader are violations", () => {
     assert.deepEqual(violationsOf([], ending({}, { logProblem: "broken at 7" })), ["log-broken"]);
     const other = { node: "proxy-1", role: "proxy", position: 30, digest: "e" };
     assert.deepEqual(violationsOf([], ending({}, { nodes: [other] })), ["digests-differ"]);
@@ -376,13 +377,13 @@ describe("how a run ends", () => {
     assert.deepEqual(violationsOf([], ending({}, { leader: null })), ["digests-differ"]);
   });
 
-  test("a process that ended by itself is one, whatever became of it", () => {
+  test("a process that ended by itself is a violation, even if it recovered", () => {
     assert.deepEqual(violationsOf([], ending({}, { crashes: ["proxy-1 ended by itself with 1"] })), [
       "ended-by-itself",
     ]);
   });
 
-  test("a cluster that does not become ready in time is one", () => {
+  test("a cluster that does not become ready in time is a violation", () => {
     assert.deepEqual(violationsOf([], ending({}, { readyAfterMs: null, notReady: ["proxy-1"] })), [
       "not-ready-in-time",
     ]);

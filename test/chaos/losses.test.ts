@@ -1,4 +1,4 @@
-/** What the checker makes of a promotion that loses changes, and of bytes that reach a slow reader after a receipt. */
+/** Losses that the checker permits: changes lost by a promotion, and late bytes at slow readers. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Entry, FaultEntry, LateEntry, LoggedEvent, ReceiptEntry } from "../../chaos/history.ts";
@@ -14,7 +14,7 @@ const promotion = (begin: number, end: number): FaultEntry => ({
   ...{ begin: at(begin), end: at(end), clear: at(end) },
 });
 
-/** A log of which everything from a position on was written in epoch 2, by others. */
+/** A log in which every event from a position on was written in epoch 2, by other commands. */
 function survivor(from: number) {
   const log = (ending().log ?? []).map(
     (event): LoggedEvent =>
@@ -26,20 +26,20 @@ function survivor(from: number) {
 const durabilityOf = (entries: readonly Entry[], durability: ReceiptEntry["durability"]): Entry[] =>
   entries.map((entry) => (entry.type === "receipt" ? { ...entry, durability } : entry));
 
-describe("when a standby that lagged behind was promoted", () => {
+describe("after the promotion of a lagging standby", () => {
   const revoked = revocation(140); // acknowledged at 120 ms, at position 20
 
-  test("what was acknowledged meanwhile without a synchronous receipt may be lost", () => {
+  test("a change acknowledged meanwhile may be lost if no receipt called it synchronous", () => {
     const entries = [session(), ...durabilityOf(revoked, "asynchronous"), promotion(100, 500)];
     assert.deepEqual(violationsOf(entries, survivor(15)), []);
   });
 
-  test("what a receipt called synchronous may not", () => {
+  test("a change that a receipt called synchronous may not be lost", () => {
     const entries = [session(), ...durabilityOf(revoked, "synchronous"), promotion(100, 500)];
     assert.deepEqual(violationsOf(entries, survivor(15)), ["acknowledged-event-lost"]);
   });
 
-  test("nor may what was acknowledged before or after, or without any promotion", () => {
+  test("a change acknowledged before or after the promotion, or without any, may not be lost", () => {
     const asynchronous = durabilityOf(revoked, "asynchronous");
     assert.deepEqual(violationsOf([session(), ...asynchronous, promotion(130, 500)], survivor(15)), [
       "acknowledged-event-lost",
@@ -56,24 +56,28 @@ describe("when a standby that lagged behind was promoted", () => {
     assert.deepEqual(violationsOf(entries, survivor(15)), ["permitted-after-receipt"]);
   });
 
-  test("a lost removal from a group is undone: who was removed may be let through again", () => {
+  test("a lost removal from a group is undone: the person may be permitted again", () => {
     const intent = { type: "remove-member", user: "alice", group: "eng" } as const;
     const removed = command({ op: "remove-1", intent, begin: 100, end: 120, complete: 140 });
     const passes = request({ begin: 900, end: 910, arrived: 902, sent: 903 }, { route: "eng" });
     const entries = [session(), ...durabilityOf(removed, "asynchronous"), promotion(100, 500), passes];
     assert.deepEqual(violationsOf(entries, survivor(15)), []);
-    const kept = ending({ 20: "command-remove-1" });
-    assert.deepEqual(violationsOf(entries, kept), ["permitted-after-receipt"], "one that was not lost is not undone");
+    const surviving = ending({ 20: "command-remove-1" });
+    assert.deepEqual(
+      violationsOf(entries, surviving),
+      ["permitted-after-receipt"],
+      "a removal that was not lost is not undone",
+    );
   });
 
-  test("a lost session may be told to sign in, a kept one may not", () => {
+  test("a lost session may be sent to sign in; a surviving one may not", () => {
     const refused = request({ begin: 900, end: 910 }, { status: 401 });
     const made = session({ begin: at(200), end: at(220), position: 20 });
     assert.deepEqual(violationsOf([made, promotion(100, 500), refused], survivor(15)), []);
     assert.deepEqual(violationsOf([made, promotion(100, 500), refused], survivor(25)), ["told-to-sign-in"]);
   });
 
-  test("positions begin again: a revocation of the new epoch covers sessions of the old one", () => {
+  test("a revocation in the new epoch covers sessions of the old one, though positions restart", () => {
     const intent = { type: "revoke-user", user: "alice" } as const;
     const link = { epoch: 2, position: 16, hash: hashAt(1_016) };
     const all = command({ op: "revoke-all", intent, begin: 600, end: 620, complete: 640 }, { link, changed: false });
@@ -98,18 +102,18 @@ describe("bytes that reach a slow reader's machine after a complete receipt", ()
     ),
   ];
 
-  test("are a violation, one byte is enough, when the receipt calls the node applied", () => {
+  test("are a violation, even one byte, if the receipt calls the node applied", () => {
     assert.deepEqual(violationsOf(entriesOf("applied", 1)), ["carried-after-receipt"]);
     assert.deepEqual(violationsOf(entriesOf("applied", 0)), []);
   });
 
-  test("may be what the kernel of a fenced node held, and no more", () => {
+  test("may be as many as the kernel of a fenced node holds, and no more", () => {
     assert.deepEqual(violationsOf(entriesOf("fenced", 4_000_000)), []);
     assert.deepEqual(violationsOf(entriesOf("fenced", 4_000_001)), ["carried-after-receipt"]);
   });
 });
 
-test("what a kernel holds unread stands in /proc/net/tcp", () => {
+test("/proc/net/tcp tells how many bytes a kernel holds unread", () => {
   const table = [
     "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
     "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0",
@@ -117,5 +121,5 @@ test("what a kernel holds unread stands in /proc/net/tcp", () => {
     "   2: 0100007F:1F90 0100007F:C350 01 00270F00:00000000 01:00000014 00000000     0        0 3 1 0",
   ].join("\n");
   assert.equal(unreadIn(table, { localPort: 50_000, remotePort: 8_080 }), 128_000);
-  assert.equal(unreadIn(table, { localPort: 50_001, remotePort: 8_080 }), null, "reset: no more can come");
+  assert.equal(unreadIn(table, { localPort: 50_001, remotePort: 8_080 }), null, "reset: no more bytes can arrive");
 });

@@ -1,3 +1,4 @@
+/** The measurements of a chaos run: availability, times to receipts, counts. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type FaultEntry, historyOf, nsPerMs } from "../../chaos/history.ts";
@@ -17,7 +18,7 @@ const fault = (beginMs: number, clearMs: number): FaultEntry => ({
 const permitted = (begin: number, id: string): ReturnType<typeof request> =>
   request({ begin, end: begin + 5, arrived: begin + 1, sent: begin + 2 }, { id });
 
-test("what a fault cost is told apart from what went on outside of it", () => {
+test("requests within faults are counted apart from the others", () => {
   const history = historyOf([
     session(),
     fault(200, 300),
@@ -32,19 +33,19 @@ test("what a fault cost is told apart from what went on outside of it", () => {
   assert.deepEqual(within, { permitted: 2, requested: 3, byStatus: { 503: 1 } });
 });
 
-test("only those who surely had a right count, and only where a proxy was there", () => {
+test("only requests with a certain right count, and only where a proxy was reachable", () => {
   const history = historyOf([
     session(),
     ...revocation(200),
     permitted(50, "a"),
     request({ begin: 150, end: 155 }, { id: "revoked" }),
     request({ begin: 60, end: 61 }, { id: "down", outcome: "unknown", problem: "ECONNREFUSED" }),
-    request({ begin: 70, end: 75 }, { id: "stranger", session: "nobody-knows" }),
+    request({ begin: 70, end: 75 }, { id: "stranger", session: "unknown" }),
   ]);
   assert.deepEqual(measure(history, options).outside, { permitted: 1, requested: 1, byStatus: {} });
 });
 
-test("the time to a complete receipt runs from the first asking", () => {
+test("the time to a complete receipt starts with the first attempt", () => {
   const [first] = revocation(500);
   assert.ok(first?.type === "command");
   const attempt = { ...first, begin: 40 * nsPerMs, outcome: "unknown" as const, link: null };
@@ -62,7 +63,7 @@ test("commands are counted once, however often they were sent", () => {
   assert.deepEqual(measure(history, options).commands, { "revoke-session": { done: 1, refused: 1, unknown: 0 } });
 });
 
-test("percentiles are of the sorted spans, and of nothing they are zero", () => {
+test("percentiles are taken of the sorted spans, and are zero without any", () => {
   const spans = Array.from({ length: 100 }, (_, i) => ({ begin: 0, end: (100 - i) * nsPerMs }));
   assert.deepEqual(percentiles(spans), { count: 100, p50: 50, p90: 90, p99: 99, max: 100 });
   assert.deepEqual(percentiles([]), { count: 0, p50: 0, p90: 0, p99: 0, max: 0 });

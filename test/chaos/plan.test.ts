@@ -1,3 +1,4 @@
+/** The plan of faults that a seed gives. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { describeFault, faultKinds, type PlannedFault, planFaults } from "../../chaos/plan.ts";
@@ -5,12 +6,12 @@ import { describeFault, faultKinds, type PlannedFault, planFaults } from "../../
 const options = { seconds: 120, proxies: 3, natsServers: 3 };
 const seeds = Array.from({ length: 200 }, (_, i) => i * 7_919 + 1);
 
-test("the same seed gives the same plan, another seed another one", () => {
+test("the same seed gives the same plan, and another seed a different one", () => {
   assert.deepEqual(planFaults({ ...options, seed: 42 }), planFaults({ ...options, seed: 42 }));
   assert.notDeepEqual(planFaults({ ...options, seed: 42 }).faults, planFaults({ ...options, seed: 43 }).faults);
 });
 
-test("two minutes have at least 20 faults, in order, with quiet at both ends, whatever the seed", () => {
+test("every seed plans at least 20 faults in two minutes, in order, with quiet times at both ends", () => {
   for (const seed of seeds) {
     const { faults } = planFaults({ ...options, seed });
     assert.ok(faults.length >= 20, `seed ${seed}: ${faults.length} faults`);
@@ -31,7 +32,7 @@ test("nearly every plan of two minutes has every kind of fault", () => {
   assert.ok(complete.length > seeds.length * 0.9, `${complete.length} of ${seeds.length}`);
 });
 
-test("nothing is broken again while it is down or paused", () => {
+test("no part is broken again while it is down or paused", () => {
   const partsOf = ({ kind, target }: PlannedFault): string[] => {
     if (kind === "rolling-restart") return ["proxy 0", "proxy 1", "proxy 2"];
     if (kind === "kill-all-nats" || kind === "pause-all-nats") return ["nats 0", "nats 1", "nats 2"];
@@ -61,7 +62,7 @@ test("a short run has fewer faults and still ends in time", () => {
   assert.deepEqual(planFaults({ ...options, seconds: 10, seed: 5 }).faults, []);
 });
 
-test("a fault is described in a line", () => {
+test("a fault is described in one line", () => {
   assert.equal(
     describeFault({ index: 0, atMs: 12_400, kind: "pause-proxy", target: 1, forMs: 3_100 }),
     "12.4 s pause-proxy 2 for 3.1 s",

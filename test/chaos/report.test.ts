@@ -1,3 +1,4 @@
+/** The report of a chaos run. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { checkHistory } from "../../chaos/checker.ts";
@@ -39,7 +40,7 @@ const broken: Entry[] = [
   { type: "note", at: 100 * nsPerMs, text: "broker-2 leads epoch 2" },
 ];
 
-test("the last line says what came out, in numbers", () => {
+test("the last line sums up the run in numbers", () => {
   const line = summaryLine(partsOf(whole));
   assert.match(line, /^chaos 7: no violation; 1 answers judged, 0 faults of 0 kinds, 1 complete receipts, 2 takeovers/);
   assert.match(summaryLine(partsOf(broken)), /^chaos 7: 1 VIOLATIONS; /);
@@ -47,7 +48,7 @@ test("the last line says what came out, in numbers", () => {
   assert.match(summaryLine(partsOf(broken, "a-rule")), /proved: 1 violations with a-rule/);
 });
 
-test("the story of a violation tells the faults, the command, its receipt and the request around it, in order", () => {
+test("a violation is reported with the faults, the command, its receipt and the requests around it, in order", () => {
   const text = report(partsOf(broken));
   const order = [
     "fault: pause-proxy proxy-1, over at 0.250, clear at 0.280",
@@ -58,7 +59,7 @@ test("the story of a violation tells the faults, the command, its receipt and th
     "r1 received what was sent at 0.302",
   ].map((words) => text.indexOf(words));
   assert.ok(
-    order.every((place) => place > 0),
+    order.every((offset) => offset > 0),
     JSON.stringify(order),
   );
   assert.deepEqual(
@@ -67,7 +68,7 @@ test("the story of a violation tells the faults, the command, its receipt and th
   );
 });
 
-test("the page says how to have the same faults again", () => {
+test("the report names the command that repeats the same faults", () => {
   assert.match(report(partsOf(whole)), /npm run chaos -- --seed 7 --seconds 120`/);
   assert.match(report(partsOf(whole, "a-rule")), /--seed 7 --seconds 120 --prove --rule a-rule`/);
 });

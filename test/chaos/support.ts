@@ -1,4 +1,4 @@
-/** Histories for tests of the checker: a small world with one session, in milliseconds. */
+/** Histories for tests of the checker: one session, with times in milliseconds. */
 import type { TrafficOptions } from "../../chaos/check-traffic.ts";
 import { checkHistory } from "../../chaos/checker.ts";
 import {
@@ -47,7 +47,7 @@ export function session(over: Partial<SessionEntry> = {}): SessionEntry {
 
 type RequestMs = Readonly<{ begin: number; end: number; arrived?: number; sent?: number }>;
 
-/** Answered by the upstream when `arrived` and `sent` are given, else by the proxy with 403. */
+/** Answered by the upstream if `arrived` and `sent` are given, else by the proxy with 503. */
 export function request({ begin, end, arrived, sent }: RequestMs, over: Partial<RequestEntry> = {}): RequestEntry {
   const permitted = arrived !== undefined && sent !== undefined;
   return {
@@ -92,7 +92,7 @@ type CommandMs = Readonly<{
   complete?: number;
 }>;
 
-/** Done at a position, with a receipt that was complete at `complete`. */
+/** A command done at a position, with a receipt that was complete at `complete`. */
 export function command(
   { op, intent, begin, end, position = 20, complete }: CommandMs,
   over: Partial<CommandEntry> = {},
@@ -127,7 +127,7 @@ export function command(
 export const revocation = (complete: number): Entry[] =>
   command({ op: "revoke-1", intent: { type: "revoke-session", session: "s1" }, begin: 100, end: 120, complete });
 
-/** A log of 30 events in which each command that is named caused the event at its position. */
+/** A log of 30 events. Each named command caused the event at its position. */
 export function ending(
   causes: Readonly<Record<number, string>> = { 20: "command-revoke-1" },
   over: Partial<Ending> = {},

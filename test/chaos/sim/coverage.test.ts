@@ -1,4 +1,4 @@
-/** Which lines of code a run has executed, from V8's counts. */
+/** The line coverage of a simulation, from the counts of V8. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { formatCoverage, linesOf } from "../../../chaos/sim/coverage.ts";
@@ -24,11 +24,11 @@ const range = (text: string, count: number, times = source.indexOf(text)) => ({
 });
 const whole = { startOffset: 0, endOffset: source.length, count: 1 };
 
-test("blanks, comments, types and braces are no lines of code; a file that was not loaded has run none of its lines", () => {
+test("blank lines, comments, types and braces are not lines of code; a file that was not loaded has run none", () => {
   assert.deepEqual(linesOf(source, undefined), { lines: 4, run: 0 });
 });
 
-test("a line has run unless the innermost range around it has not", () => {
+test("a line has run unless the innermost range around it has a count of 0", () => {
   const body = source.slice(source.indexOf("export function"));
   const notTaken = { url: "", functions: [{ ranges: [whole] }, { ranges: [range(body, 1), range("return 2;", 0)] }] };
   assert.deepEqual(linesOf(source, notTaken), { lines: 4, run: 3 });
@@ -36,7 +36,7 @@ test("a line has run unless the innermost range around it has not", () => {
   assert.deepEqual(linesOf(source, notCalled), { lines: 4, run: 0 });
 });
 
-test("the line says the share of all of src/, and that of each package", () => {
+test("the summary names the share of src/ and of each package", () => {
   const coverage = {
     broker: { lines: 200, run: 180 },
     proxy: { lines: 600, run: 60 },

@@ -1,4 +1,4 @@
-/** Each fault breaks something, is told before and after, and everything is whole again in the end. */
+/** The faults of a simulation: each is reported before and after it acts, and everything is repaired at the end. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { SimFact, SimFactOf } from "../../../chaos/sim/facts.ts";
@@ -14,13 +14,13 @@ function stageOf(seed: number) {
   const facts: SimFact[] = [];
   const world = new World({ seed, facts: (fact) => facts.push(fact), traceLinesMax: 1_000 });
   const options = optionsOf(seed);
-  const players = buildIdleCluster(world, options);
+  const cluster = buildIdleCluster(world, options);
   const infrastructure = [...world.processes.values()].filter(({ identity }) => identity.role !== "client");
   const stage: Stage = {
-    ...{ actors: players.actors, options, infrastructure, clients: players.clients, rollout: { finalizing: "no" } },
+    ...{ actors: cluster.actors, options, infrastructure, clients: cluster.clients, rollout: { finalizing: "no" } },
     pick: (list, by) => list[Math.floor(by * list.length)],
   };
-  for (const client of players.clients) client.start();
+  for (const client of cluster.clients) client.start();
   world.run(2_000);
   return { world, facts, stage };
 }
@@ -33,7 +33,7 @@ function ofType<Type extends SimFact["type"]>(facts: readonly SimFact[], type: T
   return facts.filter((fact): fact is SimFactOf<Type> => fact.type === type);
 }
 
-function whole({ world, stage }: ReturnType<typeof stageOf>): void {
+function assertRepaired({ world, stage }: ReturnType<typeof stageOf>): void {
   const all = [...world.processes.values()];
   assert.deepEqual(
     all.filter(({ status }) => status !== "running").map(({ name }) => name),
@@ -46,9 +46,9 @@ function whole({ world, stage }: ReturnType<typeof stageOf>): void {
 }
 
 for (const kind of kinds) {
-  test(`${kind} is told, takes its time and is healed`, () => {
-    const room = stageOf(11);
-    const { world, facts, stage } = room;
+  test(`${kind} is reported, lasts for its duration and is repaired`, () => {
+    const setup = stageOf(11);
+    const { world, facts, stage } = setup;
     const wall = new Map([...world.processes.values()].map((process) => [process, process.clock.wall() - world.now]));
     const faults = startFaults(stage, [fault(kind)]);
     world.run(12_000);
@@ -62,7 +62,7 @@ for (const kind of kinds) {
     });
     world.run(25_000);
     assert.ok(healed);
-    whole(room);
+    assertRepaired(setup);
     for (const [process, before] of wall) {
       if (process.identity.role !== "broker" && process.identity.role !== "node") continue;
       assert.ok(Math.abs(process.clock.wall() - world.now - before) < 1_000, `${process.name}'s wall clock is right`);
@@ -70,10 +70,10 @@ for (const kind of kinds) {
   });
 }
 
-test("everything at once, cut short in the midst of it, is healed as well", () => {
+test("faults of every kind at once, stopped half way, are repaired", () => {
   for (const seed of [1, 2, 3]) {
-    const room = stageOf(seed);
-    const { world, facts, stage } = room;
+    const setup = stageOf(seed);
+    const { world, facts, stage } = setup;
     const random = world.random("test");
     const plan = kinds.flatMap((kind, id) =>
       [0, 1].map((round) =>
@@ -99,6 +99,6 @@ test("everything at once, cut short in the midst of it, is healed as well", () =
     );
     world.run(30_000);
     assert.ok(healed > 0, `seed ${seed}`);
-    whole(room);
+    assertRepaired(setup);
   }
 });

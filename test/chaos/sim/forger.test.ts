@@ -1,4 +1,7 @@
-/** The forger repeats and changes what it has seen, says so to the monitors, and nothing that it makes is authentic. */
+/**
+ * The forger: it replays and changes captured messages and reports this to the monitors. Nothing that it makes is
+ * authentic.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { BrokerPort, NodeMessageAnswer } from "../../../chaos/sim/broker-port.ts";
@@ -24,7 +27,7 @@ const grant: Grant = {
 const batch: Batch = { epoch, incarnation, previous: genesis, entries: [], last: genesis, keys: [] };
 const renew = { node, boot, nonce: 1 } as Renew;
 
-function room() {
+function setUp() {
   const facts: SimFact[] = [];
   const world = new World({ seed: 5, facts: (fact) => facts.push(fact) });
   const seals = new Seals();
@@ -42,20 +45,20 @@ function room() {
     });
   const leader = add("broker-1");
   leader.start();
-  const said: SimEnvelope[] = [];
+  const sent: SimEnvelope[] = [];
   const port = {
     process: leader,
     sendMessage: (envelope: SimEnvelope, answered: (answer: NodeMessageAnswer) => void) => {
-      said.push(envelope);
+      sent.push(envelope);
       answered({ type: "grant", envelope: seals.seal(broker, { kind: "grant", grant }) });
     },
   } as BrokerPort;
-  const heard: SimEnvelope[] = [];
+  const received: SimEnvelope[] = [];
   const listener = add("listener");
   listener.start();
   const client = nats.client({
     process: listener,
-    onMessage: (envelope) => heard.push(envelope),
+    onMessage: (envelope) => received.push(envelope),
     onConnected: () => {},
     onDisconnected: () => {},
   });
@@ -66,20 +69,20 @@ function room() {
     forger.forge(whole, { brokers: [port], nodes: ["node-1"] });
     world.run(world.now + 1_000);
   };
-  return { world, facts, seals, forger, port, said, heard, client, forge };
+  return { world, facts, seals, forger, port, sent, received, client, forge };
 }
 
-test("a batch that passed is repeated as it was, and is authentic; a changed one is not", () => {
-  const { seals, heard, client, forge, world, facts } = room();
+test("a replayed batch is unchanged and authentic; a changed one is not", () => {
+  const { seals, received, client, forge, world, facts } = setUp();
   forge({ other: 0.9 });
-  assert.equal(heard.length, 0, "it has seen nothing yet");
+  assert.equal(received.length, 0, "nothing has been captured yet");
   const genuine = seals.seal(broker, { kind: "batch", batch });
   client.publish(genuine);
   world.run(world.now + 500);
   forge({ other: 0.9 });
   forge({ other: 0.1 });
   assert.deepEqual(
-    heard.map((envelope) => seals.isAuthentic(envelope, cluster)),
+    received.map((envelope) => seals.isAuthentic(envelope, cluster)),
     [true, true, false],
   );
   assert.deepEqual(
@@ -88,8 +91,8 @@ test("a batch that passed is repeated as it was, and is authentic; a changed one
   );
 });
 
-test("it answers a node in a broker's place, once, with an old grant or a better one", () => {
-  const { seals, forger, port, said, forge } = room();
+test("the forger answers a node in a broker's stead, once, with an old grant or a changed one", () => {
+  const { seals, forger, port, sent, forge } = setUp();
   const between = forger.between("node-1", port);
   const answers: NodeMessageAnswer[] = [];
   const ask = (): void =>
@@ -112,16 +115,16 @@ test("it answers a node in a broker's place, once, with an old grant or a better
     [true, true, false, true],
   );
   assert.equal(grants[1], grants[0], "the old one again");
-  assert.equal(said.length, 2, "what it answered itself never reached the broker");
+  assert.equal(sent.length, 2, "the renews that the forger answered never reached the broker");
 });
 
-test("what a node said is said again to a broker, or changed", () => {
-  const { seals, forger, port, said, forge } = room();
+test("a node's message is replayed to a broker, unchanged or changed", () => {
+  const { seals, forger, port, sent, forge } = setUp();
   const between = forger.between("node-1", port);
   between.sendMessage(seals.seal({ ...broker, role: "proxy", name: node }, { kind: "renew", renew }), () => {});
   forge({ who: 0.6, other: 0.9 });
   forge({ who: 0.6, other: 0.1 });
-  assert.equal(said.length, 3);
-  assert.equal(said[1], said[0]);
-  assert.equal(seals.isAuthentic(said[2] ?? assert.fail(), cluster), false);
+  assert.equal(sent.length, 3);
+  assert.equal(sent[1], sent[0]);
+  assert.equal(seals.isAuthentic(sent[2] ?? assert.fail(), cluster), false);
 });

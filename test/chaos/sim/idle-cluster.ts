@@ -1,6 +1,5 @@
 /**
- * Idle company: servers that are the models' own, and brokers and nodes that do nothing, for tests of what is done to
- * them.
+ * Idle cluster: the models' servers, with brokers and nodes that do nothing, for tests of faults.
  */
 import type { BrokerActor, NodeActor, RegionActor } from "../../../chaos/sim/actors.ts";
 import { NatsModel } from "../../../chaos/sim/nats-model.ts";
@@ -11,7 +10,7 @@ import type { BuiltCluster } from "../../../chaos/sim/simulation.ts";
 import type { SimOptions } from "../../../chaos/sim/swarm.ts";
 import type { World } from "../../../chaos/sim/world.ts";
 
-const nobody: Omit<Identity, "role"> = { node: null, lessee: null, build: "1", unknownTypes: [] };
+const idleIdentity: Omit<Identity, "role"> = { node: null, lessee: null, build: "1", unknownTypes: [] };
 
 export function buildIdleCluster(world: World, options: SimOptions): BuiltCluster & Readonly<{ heard: string[] }> {
   const heard: string[] = [];
@@ -27,7 +26,7 @@ export function buildIdleCluster(world: World, options: SimOptions): BuiltCluste
     ...{ dedupeMs: 120_000, streamEntriesMax: 1_000, mirrorEveryMs: 200 },
   });
   const add = (name: string, region: string, role: Identity["role"]): SimProcess =>
-    world.addProcess({ name, region, identity: { ...nobody, role }, start: () => {} });
+    world.addProcess({ name, region, identity: { ...idleIdentity, role }, start: () => {} });
   const brokers = [add("broker-1", "east", "broker"), add("broker-2", "west", "broker")].map(
     (process): BrokerActor => ({
       process,

@@ -1,6 +1,6 @@
 /**
- * The NATS model beyond what a real server can be asked to do: cuts, pauses, tricks, a forgetful stream, lagging
- * mirrors.
+ * The NATS model beyond what a real server can be made to do on request: cuts, pauses, disturbances, a stream that loses
+ * entries, lagging mirrors.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -57,7 +57,7 @@ function room(seed = 1) {
 const range = (first: number, last: number): string[] =>
   Array.from({ length: last - first + 1 }, (_, index) => `${first + index}`);
 
-test("what waits for a short cut to heal arrives late, in order, and nothing is lost", () => {
+test("messages that wait for a short cut to heal arrive late, in order, without loss", () => {
   const { world, model, join, publish } = room();
   const [from, to] = [join("from", "east"), join("to", "west")];
   const heal = world.network.part(
@@ -71,7 +71,7 @@ test("what waits for a short cut to heal arrives late, in order, and nothing is 
   assert.deepEqual(to.seen, ["+", ...range(1, 10)]);
 });
 
-test("a cut that outlasts the pings ends the connection, and what waited is lost", () => {
+test("a cut that outlasts the pings ends the connection, and the waiting messages are lost", () => {
   const { world, model, join, publish } = room();
   const [from, to] = [join("from", "east"), join("to", "west")];
   const heal = world.network.part(
@@ -87,7 +87,7 @@ test("a cut that outlasts the pings ends the connection, and what waited is lost
   assert.deepEqual(to.seen, ["+", "-", "+", "11", "12"]);
 });
 
-test("a paused subscriber is served what its kernel holds when it goes on, however late", () => {
+test("a resumed subscriber receives what its kernel holds, however late", () => {
   const { world, join, publish } = room();
   const [from, to] = [join("from", "east"), join("to", "west")];
   to.process.pause();
@@ -99,7 +99,7 @@ test("a paused subscriber is served what its kernel holds when it goes on, howev
   assert.deepEqual(to.seen.slice(0, 13), ["+", ...range(1, 12)]);
 });
 
-test("beyond that it is cut off, loses what the server kept, and others are told nothing", () => {
+test("beyond that a subscriber is cut off and loses what the server held; other subscribers are not affected", () => {
   const { world, join, publish, facts, model } = room();
   const [from, to, other] = [join("from", "east"), join("to", "west"), join("other", "east")];
   to.process.pause();
@@ -113,7 +113,7 @@ test("beyond that it is cut off, loses what the server kept, and others are told
   assert.ok(facts.some((fact) => fact.type === "nats-happened" && fact.what === "consumer-cut" && fact.about === "to"));
 });
 
-test("what a paused server has taken is sent on when it is resumed, long after its clients have left", () => {
+test("a paused server forwards what it had received when it is resumed, long after its clients have left", () => {
   const { world, model, join } = room();
   const [from, to] = [join("from", "east"), join("to", "west")];
   const servers = model.serverNames.map((name) => world.process(name));
@@ -134,7 +134,7 @@ test("what a paused server has taken is sent on when it is resumed, long after i
   );
 });
 
-test("a boot that is over is called no more, and the next one has a connection of its own", () => {
+test("a boot that has ended gets no more callbacks, and the next one has its own connection", () => {
   const { world, join, publish } = room();
   const [from, to] = [join("from", "east"), join("to", "west")];
   to.process.kill();
@@ -146,15 +146,15 @@ test("a boot that is over is called no more, and the next one has a connection o
   assert.deepEqual(to.seen, ["+", "+", "4"]);
 });
 
-test("tricks drop, repeat and overtake, and the counts say so", () => {
+test("disturbances drop, repeat and reorder messages, and are counted", () => {
   const { world, model, join, publish } = room();
   const [from, to] = [join("from", "east"), join("to", "east")];
   Object.assign(model.disturbances, { drop: 0.2, repeat: 0.2, overtake: 0.3, lateMsMax: 500 });
   publish(from, 1, 200);
   world.run(world.now + 2_000);
   const got = to.seen.slice(1).map(Number);
-  assert.ok(new Set(got).size < 200, "some never came");
-  assert.ok(got.length > new Set(got).size, "some came twice");
+  assert.ok(new Set(got).size < 200, "some never arrived");
+  assert.ok(got.length > new Set(got).size, "some arrived twice");
   assert.ok(
     got.some((n, index) => index > 0 && n < (got[index - 1] ?? 0)),
     "some were overtaken",
@@ -162,7 +162,7 @@ test("tricks drop, repeat and overtake, and the counts say so", () => {
   assert.ok(model.counts.lost > 0 && model.counts.repeated > 0);
 });
 
-test("a stream that loses its suffix gives its sequences again; a mirror that was ahead keeps what it has", () => {
+test("a stream that loses its suffix reuses its sequence numbers; a mirror that was ahead keeps its entries", () => {
   const stream = new StreamModel<string>({ dedupeMs: 1_000, entriesMax: 10 });
   stream.create();
   const mirror = new MirrorModel<string>(10);
@@ -184,7 +184,7 @@ test("a stream that loses its suffix gives its sequences again; a mirror that wa
   );
 });
 
-test("a message id is forgotten when its window is over", () => {
+test("a message id is forgotten when the deduplication window has passed", () => {
   const stream = new StreamModel<string>({ dedupeMs: 1_000, entriesMax: 10 });
   stream.create();
   assert.deepEqual(stream.append("a", 0, { id: "a" }), { type: "stored", sequence: 1, duplicate: false });
@@ -192,7 +192,7 @@ test("a message id is forgotten when its window is over", () => {
   assert.deepEqual(stream.append("a", 1_000, { id: "a" }), { type: "stored", sequence: 2, duplicate: false });
 });
 
-test("the replay buffer of a region holds what was published, a little late; without a stream it is empty", () => {
+test("a region's replay buffer holds published messages after a short delay, and none without a stream", () => {
   const { world, join, publish } = room();
   const broker = join("broker", "west");
   const replayed: (readonly number[])[] = [];

@@ -1,4 +1,4 @@
-/** What a seed has planned: always the same, always enough, and never what its swarm has switched off. */
+/** The plans of a seed: deterministic, large enough, and without the fault classes that the seed has switched off. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { faultsMin, planFaults } from "../../../chaos/sim/fault-plan.ts";
@@ -7,7 +7,7 @@ import { commandsMin, isCommand, planActions } from "../../../chaos/sim/workload
 
 const seeds = Array.from({ length: 120 }, (_, index) => index + 1);
 
-test("a seed's world, faults and wishes are the same whenever they are asked for", () => {
+test("a seed always gives the same options, faults and actions", () => {
   for (const seed of [1, 77]) {
     assert.deepEqual(optionsOf(seed), optionsOf(seed));
     assert.deepEqual(planFaults(optionsOf(seed)), planFaults(optionsOf(seed)));
@@ -16,7 +16,7 @@ test("a seed's world, faults and wishes are the same whenever they are asked for
   assert.notDeepEqual(planFaults(optionsOf(1)), planFaults(optionsOf(2)));
 });
 
-test("every seed has its shape: two minutes, five faults, two hundred commands, and a peace that is long enough", () => {
+test("every seed has two minutes, five faults, two hundred commands and a long enough quiet end", () => {
   for (const seed of seeds) {
     const options = optionsOf(seed);
     const faults = planFaults(options);
@@ -35,12 +35,12 @@ test("every seed has its shape: two minutes, five faults, two hundred commands, 
   }
 });
 
-test("a seed breaks only what its swarm has left on, and all seeds together break everything", () => {
+test("a seed breaks only what its options allow, and all seeds together break everything", () => {
   const seen = new Set<FaultKind>();
   for (const seed of seeds) {
     const options = optionsOf(seed);
     const allowed = new Set<FaultKind>(options.classes.flatMap((name) => faultClasses[name]));
-    assert.ok(options.classes.length < Object.keys(faultClasses).length, "something is always left alone");
+    assert.ok(options.classes.length < Object.keys(faultClasses).length, "some class is always switched off");
     for (const { kind } of planFaults(options)) {
       assert.ok(allowed.has(kind));
       seen.add(kind);
@@ -49,8 +49,8 @@ test("a seed breaks only what its swarm has left on, and all seeds together brea
   assert.deepEqual([...seen].toSorted(), Object.values(faultClasses).flat().toSorted());
 });
 
-test("the options of a seed are told in words", () => {
-  const told = formatOptions(optionsOf(7));
-  assert.match(told, /^seed 7: 1\d\d s, faults from \d+ to \d+ ms/);
-  assert.match(told, /breaks: .*leaves alone: /);
+test("the options of a seed are printed in words", () => {
+  const text = formatOptions(optionsOf(7));
+  assert.match(text, /^seed 7: 1\d\d s, faults from \d+ to \d+ ms/);
+  assert.match(text, /breaks: .*leaves alone: /);
 });

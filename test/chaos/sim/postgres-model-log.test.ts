@@ -1,4 +1,4 @@
-/** The Postgres model keeps the contract of every event log, asked through the simulated network. */
+/** The Postgres model against the contract of every event log, over the simulated network. */
 import { awaitedLog, Pump } from "../../../chaos/sim/awaited-log.ts";
 import { PostgresModel } from "../../../chaos/sim/postgres-model.ts";
 import { SimLog } from "../../../chaos/sim/sim-log.ts";

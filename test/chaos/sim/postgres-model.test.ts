@@ -1,7 +1,4 @@
-/**
- * What the Postgres model promises beyond the contract: what is acknowledged survives a promotion by the procedure, and
- * only by it.
- */
+/** The Postgres model beyond the contract: acknowledged commits survive a promotion by the procedure, and only by it. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { SimFact, SimFactOf } from "../../../chaos/sim/facts.ts";
@@ -50,7 +47,7 @@ class Bench {
     return new SimLog(this.brokers[broker] as SimProcess, this.model, { writeTimeoutMs, connectTimeoutMs: 300 });
   }
 
-  /** Lets time go on until it is answered. */
+  /** Advances simulated time until the answer arrives. */
   wait<T>(ask: (answer: (value: T) => void) => void): T {
     let answer: { value: T } | undefined;
     ask((value) => {
@@ -97,8 +94,8 @@ class Writer {
   }
 }
 
-describe("promotion by the procedure", () => {
-  test("loses nothing that was acknowledged, and the old primary acknowledges nothing after it", () => {
+describe("a promotion by the procedure", () => {
+  test("loses no acknowledged commit, and the old primary acknowledges nothing after it", () => {
     const bench = new Bench();
     const writer = bench.open(bench.log());
     for (let i = 0; i < 20; i += 1) assert.equal(writer.append(), "appended");
@@ -109,12 +106,12 @@ describe("promotion by the procedure", () => {
     const chosen = bench.model.primary;
     assert.ok(chosen !== old && (chosen === second || chosen.name === "pg-3"));
     assert.ok(sameLink(chosen.visible.head, head));
-    // The old one knows of nothing, takes the write and hangs.
+    // The old primary does not know of the promotion: it accepts the write and hangs.
     assert.equal(writer.append(), "indeterminate");
     assert.ok(old.isPrimary);
     const promoted = bench.of("promoted").at(-1);
     assert.deepEqual([promoted?.how, promoted?.process], ["procedure", chosen.name]);
-    // Another meets the old one first, waits there for the row in vain, and goes on to the new one.
+    // Another broker reaches the old primary first, waits there for the row in vain, and continues with the new one.
     const log = bench.log(1);
     assert.throws(() => bench.open(log), /unavailable/);
     const next = bench.open(log);
@@ -123,7 +120,7 @@ describe("promotion by the procedure", () => {
     assert.ok(after.every((fact) => fact.process === chosen.name));
   });
 
-  test("is refused while too few standbys can be reached, and waits for one of two when commits wait for both", () => {
+  test("is refused while too few standbys are reachable, and needs one of two if commits wait for both", () => {
     for (const [synchronous, wanted] of [
       [1, "impossible"],
       [2, "promoted"],
@@ -137,7 +134,7 @@ describe("promotion by the procedure", () => {
     }
   });
 
-  test("chooses the standby that has most", () => {
+  test("chooses the standby with the longest log", () => {
     const bench = new Bench();
     const writer = bench.open(bench.log());
     const [primary, lazy] = bench.servers;
@@ -168,7 +165,7 @@ describe("a promotion without the procedure", () => {
     assert.equal(bench.model.counts.recordsLost, 5);
   });
 
-  test("leaves an old primary that may go on acknowledging with the standby that nobody told", () => {
+  test("leaves an old primary that may keep acknowledging with a standby that was not repointed", () => {
     const bench = new Bench();
     const writer = bench.open(bench.log());
     writer.append();
@@ -178,7 +175,7 @@ describe("a promotion without the procedure", () => {
   });
 });
 
-test("an operator who tends rebuilds what cannot follow, and the old primary in time", () => {
+test("an attentive operator rebuilds servers that cannot follow, and finally the old primary", () => {
   const bench = new Bench({ operator: "tends" });
   const writer = bench.open(bench.log());
   for (let i = 0; i < 5; i += 1) writer.append();
@@ -192,7 +189,7 @@ test("an operator who tends rebuilds what cannot follow, and the old primary in 
   }
 });
 
-test("a backup replaces every server's log, and the same epoch numbers come again", () => {
+test("a backup replaces every server's log, and epoch numbers repeat", () => {
   const bench = new Bench();
   const log = bench.log();
   const first = bench.open(log);
@@ -217,7 +214,7 @@ test("a backup replaces every server's log, and the same epoch numbers come agai
   );
 });
 
-test("a backup is told of when it is put in place, also where another is promoted before its primary has begun on it", () => {
+test("a restore is reported at once, even if another server is promoted before the restored primary starts", () => {
   const bench = new Bench();
   const writer = bench.open(bench.log());
   bench.world.run(bench.world.now + 5_000);
@@ -231,20 +228,20 @@ test("a backup is told of when it is put in place, also where another is promote
     (bench.wait((answer) => bench.model.failOver("procedure", answer)) as { type: string }).type,
     "promoted",
   );
-  const told = bench.of("promoted").slice(-2);
+  const promotions = bench.of("promoted").slice(-2);
   assert.deepEqual(
-    told.map(({ how, process, head }) => [how, process, head.position]),
+    promotions.map(({ how, process, head }) => [how, process, head.position]),
     [
       ["restored", before.name, kept.position],
       ["procedure", bench.model.primary.name, kept.position],
     ],
   );
-  const judged = watch({ wallStart: worldStart, deltaMs: 5_000, drift: 0.01, windowMaxMs: 15_000 });
-  for (const fact of bench.facts) judged.report(fact);
-  assert.equal(judged.monitorResult().counts.get(2), undefined);
+  const monitors = watch({ wallStart: worldStart, deltaMs: 5_000, drift: 0.01, windowMaxMs: 15_000 });
+  for (const fact of bench.facts) monitors.report(fact);
+  assert.equal(monitors.monitorResult().counts.get(2), undefined);
 });
 
-test("partitions below the horizon are dropped whole, and never the one that is written to", () => {
+test("partitions below the horizon are dropped whole, and never the current one", () => {
   const bench = new Bench();
   const log = bench.log();
   const writer = bench.open(log);
@@ -269,12 +266,12 @@ test("partitions below the horizon are dropped whole, and never the one that is 
   );
 });
 
-test("a transaction that rests gives the head row back after a second", () => {
+test("an idle transaction releases the head row after a second", () => {
   const bench = new Bench();
   const log = bench.log();
   const writer = bench.open(log);
   const [sleepy] = bench.brokers;
-  // It sleeps as soon as it has the lock, in the midst of opening an epoch.
+  // It sleeps as soon as it holds the lock, while it opens an epoch.
   const stuck = bench.log(0);
   stuck.openEpoch(openEpochRequest(writer.it.epoch), () => {});
   assert.ok(bench.world.runUntil(() => bench.model.primary.lock.isHeld, bench.world.now + 1_000));
@@ -289,7 +286,7 @@ test("a transaction that rests gives the head row back after a second", () => {
   assert.ok(bench.world.now - from > 900 && bench.world.now - from < 1_500);
 });
 
-test("an answer or a statement can be lost on its way: one is written, the other is not", () => {
+test("a write whose answer is lost is written; a write whose statement is lost is not", () => {
   for (const [what, written] of [
     ["answer", 1],
     ["statement", 0],
@@ -304,7 +301,7 @@ test("an answer or a statement can be lost on its way: one is written, the other
   }
 });
 
-/** Two brokers that take turns to lead and write, and every kind of accident that is not called unsafe. */
+/** Two brokers that take turns to lead and write, with every kind of accident except unsafe promotions. */
 function accidents(seed: number): Bench {
   const bench = new Bench({ seed, operator: "tends", synchronous: seed % 3 === 0 ? 2 : 1 });
   const { world, model } = bench;
@@ -357,9 +354,9 @@ function accidents(seed: number): Bench {
   return bench;
 }
 
-const toldOf = ({ at, process, type }: SimFact): string => `${at} ${process} ${type}`;
+const textOf = ({ at, process, type }: SimFact): string => `${at} ${process} ${type}`;
 
-test("whatever happens to the servers, a clean answer is never lost by the procedure, and one seed gives one run", () => {
+test("the procedure never loses an acknowledged commit, whatever happens to the servers, and a seed repeats its run", () => {
   let promotions = 0;
   for (let seed = 1; seed <= 12; seed += 1) {
     const bench = accidents(seed);
@@ -375,8 +372,8 @@ test("whatever happens to the servers, a clean answer is never lost by the proce
     );
     promotions += facts.filter((fact) => fact.type === "promoted" && fact.how === "procedure").length;
     assert.ok(facts.every((fact) => fact.type !== "promoted" || fact.how !== "unsafe"));
-    // Ids and bytes of these events are drawn anew each time: what happened, when and where is not.
-    if (seed === 1) assert.deepEqual(facts.map(toldOf), accidents(1).facts.map(toldOf));
+    // Ids and bytes of these events are random; types, times and processes of facts are not.
+    if (seed === 1) assert.deepEqual(facts.map(textOf), accidents(1).facts.map(textOf));
   }
   assert.ok(promotions > 12);
 });

@@ -1,11 +1,11 @@
-/** A list is shrunk to what a failure needs. */
+/** Shrinking a list to the items that a failure needs. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { shrinkList } from "../../../chaos/sim/shrink.ts";
 
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 
-test("what is left is what the failure needs, in its order", () => {
+test("the items that the failure needs are left, in their order", () => {
   for (const needed of [[3], [0, 99], [10, 50, 51, 90]]) {
     const fails = (some: readonly number[]): boolean => needed.every((each) => some.includes(each));
     assert.deepEqual(shrinkList(numbers(100), fails, 1_000).left, needed);
@@ -19,7 +19,7 @@ test("a failure that needs nothing leaves nothing", () => {
   );
 });
 
-test("it asks no more often than it may, and what it leaves still fails", () => {
+test("the number of runs is bounded, and the result still fails", () => {
   const fails = (some: readonly number[]): boolean => [5, 500, 995].every((each) => some.includes(each));
   for (const asksMax of [0, 1, 5, 20]) {
     const { left, asked } = shrinkList(numbers(1_000), fails, asksMax);

@@ -1,4 +1,4 @@
-/** Simulated nodes against a broker that grants and answers at once. */
+/** Simulated nodes with a broker that grants and answers at once. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { NodeActor } from "../../../chaos/sim/actors.ts";
@@ -47,13 +47,13 @@ const person: PersonKey = { userId: userId(1), keyId: bytesOf("id").slice(0, 8),
 const nonce = bytesOf("nonce").slice(0, 12);
 const keys = [wrapKey(person, personKeyWrap(secret), nonce)];
 
-/** A session of the provider that simulated routes ask for, with a profile that opens. */
+/** A session of the provider that simulated routes require, with a profile that decrypts. */
 function signedIn(n: number, user: number, round = 0): CardeaEvent {
   const profile = seal(profileOf(userId(user), round), person, nonce);
   return { ...created(n, user, profile), idpId: "idp" } as CardeaEvent;
 }
 
-class Play {
+class TestNode {
   readonly facts: SimFact[] = [];
   readonly world = new World({ seed: 7, facts: (fact) => void this.facts.push(fact), wallSkewMsMax: 0 });
   readonly seals = new Seals();
@@ -63,7 +63,7 @@ class Play {
   readonly node: NodeActor;
   granting = true;
   /**
-   * The next renew waits for the one after, and is then answered with that one's number, in a grant of another node.
+   * The next renew waits for the one after it, and is then answered with that one's number in another node's grant.
    */
   crossing: "no" | "next" | Parameters<BrokerPort["sendMessage"]>[1] = "no";
   readonly #publish: (envelope: SimEnvelope) => void;
@@ -121,8 +121,8 @@ class Play {
     this.#requests += 1;
     const verdicts: string[] = [];
     const user = userId(1);
-    const asking = { request: this.#requests, route, session, user, kind, token: this.log.linkAt(1), forMs: 60_000 };
-    this.node.process.run(() => this.node.request(asking, (verdict) => verdicts.push(verdict)));
+    const incoming = { request: this.#requests, route, session, user, kind, token: this.log.linkAt(1), forMs: 60_000 };
+    this.node.process.run(() => this.node.request(incoming, (verdict) => verdicts.push(verdict)));
     return verdicts;
   }
 
@@ -182,128 +182,128 @@ class Play {
   }
 }
 
-test("a node reads the log, is granted a lease, permits, and a revocation cuts what it carries before it is confirmed", () => {
-  const play = new Play();
-  play.commit(signedIn(100, 1));
-  play.world.run(2_500);
-  const verdicts = play.request("wiki", "stream");
-  play.world.run(4_000);
+test("a node reads the log, gets a lease and permits; a revocation cuts its streams before it is confirmed", () => {
+  const testNode = new TestNode();
+  testNode.commit(signedIn(100, 1));
+  testNode.world.run(2_500);
+  const verdicts = testNode.request("wiki", "stream");
+  testNode.world.run(4_000);
   assert.deepEqual(verdicts, ["permit"]);
-  assert.ok(play.all("relayed").length > 3);
-  play.commit(revoked(100, 1));
-  play.world.run(5_000);
-  const [ended] = play.all("exchange-ended");
+  assert.ok(testNode.all("relayed").length > 3);
+  testNode.commit(revoked(100, 1));
+  testNode.world.run(5_000);
+  const [ended] = testNode.all("exchange-ended");
   assert.ok(ended?.how === "cut");
-  const enforced = play.all("enforced").find(({ link }) => link.hash === play.log.head.hash);
-  const confirmed = play.all("confirm-sent").find(({ enforced: at }) => at.hash === play.log.head.hash);
+  const enforced = testNode.all("enforced").find(({ link }) => link.hash === testNode.log.head.hash);
+  const confirmed = testNode.all("confirm-sent").find(({ enforced: at }) => at.hash === testNode.log.head.hash);
   assert.ok(enforced && confirmed && ended.at <= enforced.at && enforced.at <= confirmed.at);
-  assert.deepEqual(play.request("wiki"), ["deny"]);
+  assert.deepEqual(testNode.request("wiki"), ["deny"]);
 });
 
-test("without grants a route that serves goes on for its grace, one that does not does not, and streams follow their routes", () => {
-  const play = new Play();
-  play.commit(signedIn(100, 1));
-  play.world.run(2_500);
-  play.request("wiki", "stream");
-  play.request("vault", "stream");
-  play.world.run(3_000);
-  play.granting = false;
-  play.world.run(5_500);
-  assert.deepEqual([play.request("wiki"), play.request("vault")], [["permit"], ["unavailable"]]);
+test("without grants a route with grace keeps serving for it, a route without grace stops, and streams follow their routes", () => {
+  const testNode = new TestNode();
+  testNode.commit(signedIn(100, 1));
+  testNode.world.run(2_500);
+  testNode.request("wiki", "stream");
+  testNode.request("vault", "stream");
+  testNode.world.run(3_000);
+  testNode.granting = false;
+  testNode.world.run(5_500);
+  assert.deepEqual([testNode.request("wiki"), testNode.request("vault")], [["permit"], ["unavailable"]]);
   assert.deepEqual(
-    play
+    testNode
       .all("exchange-ended")
       .filter(({ how }) => how === "cut")
       .map(({ reason }) => reason),
     ["stale"],
   );
-  play.world.run(9_000);
-  assert.deepEqual([play.request("wiki"), play.request("vault")], [["unavailable"], ["unavailable"]]);
+  testNode.world.run(9_000);
+  assert.deepEqual([testNode.request("wiki"), testNode.request("vault")], [["unavailable"], ["unavailable"]]);
 });
 
-test("a node that is killed starts from its disk; from a lost one it reads everything again", () => {
-  const play = new Play();
-  play.world.run(20_000);
-  assert.ok(play.all("snapshot-built").length > 0);
-  play.node.process.restart();
-  play.world.run(22_000);
+test("a killed node restarts from its disk; with a lost disk it reads the whole log again", () => {
+  const testNode = new TestNode();
+  testNode.world.run(20_000);
+  assert.ok(testNode.all("snapshot-built").length > 0);
+  testNode.node.process.restart();
+  testNode.world.run(22_000);
   assert.deepEqual(
-    play.all("snapshot-loaded").map(({ from }) => from),
+    testNode.all("snapshot-loaded").map(({ from }) => from),
     ["disk"],
   );
-  assert.deepEqual(play.all("rebuilding"), []);
-  play.commit(signedIn(100, 1));
-  play.world.run(22_500);
-  assert.deepEqual(play.request("wiki"), ["permit"]);
-  play.node.disk("lost");
-  play.node.process.restart();
-  play.world.run(24_000);
-  assert.equal(play.all("snapshot-loaded").length, 1);
-  assert.deepEqual(play.request("wiki"), ["permit"]);
+  assert.deepEqual(testNode.all("rebuilding"), []);
+  testNode.commit(signedIn(100, 1));
+  testNode.world.run(22_500);
+  assert.deepEqual(testNode.request("wiki"), ["permit"]);
+  testNode.node.disk("lost");
+  testNode.node.process.restart();
+  testNode.world.run(24_000);
+  assert.equal(testNode.all("snapshot-loaded").length, 1);
+  assert.deepEqual(testNode.request("wiki"), ["permit"]);
 });
 
-test("a node that was paused permits nothing before a grant that it has asked for since", () => {
-  const play = new Play();
-  play.commit(signedIn(100, 1));
-  play.world.run(2_500);
-  play.granting = false;
-  play.node.process.pause();
-  play.world.run(5_000);
-  play.node.process.resume();
-  play.world.run(5_001);
-  assert.deepEqual(play.request("wiki"), ["unavailable"]);
-  play.granting = true;
-  play.world.run(7_000);
-  assert.deepEqual(play.request("wiki"), ["permit"]);
+test("a resumed node permits nothing before a grant that it requested after the pause", () => {
+  const testNode = new TestNode();
+  testNode.commit(signedIn(100, 1));
+  testNode.world.run(2_500);
+  testNode.granting = false;
+  testNode.node.process.pause();
+  testNode.world.run(5_000);
+  testNode.node.process.resume();
+  testNode.world.run(5_001);
+  assert.deepEqual(testNode.request("wiki"), ["unavailable"]);
+  testNode.granting = true;
+  testNode.world.run(7_000);
+  assert.deepEqual(testNode.request("wiki"), ["permit"]);
 });
 
-test("another node's grant in the place of an answer is not taken, and the node's own of the same number is", () => {
-  const play = new Play();
-  play.commit(signedIn(100, 1));
-  play.world.run(2_500);
-  play.crossing = "next";
-  const before = play.all("grant-received").length;
-  play.world.run(5_500);
-  assert.equal(play.crossing, "no");
-  const [another, own] = play.all("grant-received").slice(before);
+test("a node ignores another node's grant and accepts its own grant with the same number", () => {
+  const testNode = new TestNode();
+  testNode.commit(signedIn(100, 1));
+  testNode.world.run(2_500);
+  testNode.crossing = "next";
+  const before = testNode.all("grant-received").length;
+  testNode.world.run(5_500);
+  assert.equal(testNode.crossing, "no");
+  const [another, own] = testNode.all("grant-received").slice(before);
   assert.deepEqual([another?.taken, own?.taken, another?.nonce], [false, true, own?.nonce]);
 });
 
-test("a node that is stopped says goodbye, ends what is open, and is gone", () => {
-  const play = new Play();
-  play.commit(signedIn(100, 1));
-  play.world.run(2_500);
-  play.request("wiki", "stream");
-  play.world.run(3_000);
-  play.node.process.run(() => play.node.stop());
-  play.world.run(4_000);
+test("a node that stops cuts its open streams, sends a goodbye and exits", () => {
+  const testNode = new TestNode();
+  testNode.commit(signedIn(100, 1));
+  testNode.world.run(2_500);
+  testNode.request("wiki", "stream");
+  testNode.world.run(3_000);
+  testNode.node.process.run(() => testNode.node.stop());
+  testNode.world.run(4_000);
   assert.deepEqual(
-    play.all("exchange-ended").map(({ how, reason }) => [how, reason]),
+    testNode.all("exchange-ended").map(({ how, reason }) => [how, reason]),
     [["cut", "draining"]],
   );
-  const [ended, goodbye] = [play.all("exchange-ended")[0], play.all("goodbye-sent")[0]];
+  const [ended, goodbye] = [testNode.all("exchange-ended")[0], testNode.all("goodbye-sent")[0]];
   assert.ok(ended && goodbye && ended.at <= goodbye.at);
-  assert.equal(play.node.process.isUp, false);
+  assert.equal(testNode.node.process.isUp, false);
 });
 
-test("another file is put in force at once: streams that its policies deny are cut, the others go on", () => {
-  const play = new Play();
-  play.commit(signedIn(100, 1));
-  play.world.run(2_500);
-  play.request("wiki", "stream");
-  play.request("vault", "stream");
-  play.world.run(3_000);
-  play.node.process.run(() => play.node.configure(5)); // it has no route `vault`
-  play.world.run(3_100);
+test("another configuration takes effect at once: streams that its policies deny are cut, the others continue", () => {
+  const testNode = new TestNode();
+  testNode.commit(signedIn(100, 1));
+  testNode.world.run(2_500);
+  testNode.request("wiki", "stream");
+  testNode.request("vault", "stream");
+  testNode.world.run(3_000);
+  testNode.node.process.run(() => testNode.node.configure(5)); // it has no route `vault`
+  testNode.world.run(3_100);
   assert.deepEqual(
-    play.all("exchange-ended").map(({ request, reason }) => [request, reason]),
+    testNode.all("exchange-ended").map(({ request, reason }) => [request, reason]),
     [[2, "route-removed"]],
   );
-  assert.deepEqual(play.request("vault"), ["deny"]);
-  play.node.process.run(() => play.node.configure(6)); // a door for members of `board` stands before `wiki`
-  play.world.run(3_200);
+  assert.deepEqual(testNode.request("vault"), ["deny"]);
+  testNode.node.process.run(() => testNode.node.configure(6)); // a route for members of `board` precedes `wiki`
+  testNode.world.run(3_200);
   assert.deepEqual(
-    play.all("exchange-ended").map(({ request, reason }) => [request, reason]),
+    testNode.all("exchange-ended").map(({ request, reason }) => [request, reason]),
     [
       [2, "route-removed"],
       [1, "not-permitted"],

@@ -1,6 +1,7 @@
 /**
- * Simulate, in the time of a test: a few seeds of the real cores in the simulated world, one told twice, one that fails
- * made short. CI runs two hundred (`.ci/run`), and more are run by hand: docs/simulation.md.
+ * `npm run simulate` in the time of a test: a few seeds of the real cores, one seed run twice, one failing seed shrunk.
+ *
+ * CI runs two hundred seeds (`.ci/run`); longer runs are started by hand: docs/simulation.md.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -27,7 +28,7 @@ function simulate(args: readonly string[], env: Readonly<Record<string, string>>
 }
 
 describe("npm run simulate", { concurrency: false }, () => {
-  test("seeds break no invariant, each is as long and as hostile as it should be, and some are run twice alike", async () => {
+  test("seeds break no invariant, are as long and as hostile as planned, and repeat exactly", async () => {
     const { code, out } = await simulate(["--seeds", "8", "--twice-every", "4", "--no-stories"]);
     assert.equal(code, 0, out);
     const last = out.trimEnd().split("\n").at(-1) ?? "";
@@ -44,7 +45,7 @@ describe("npm run simulate", { concurrency: false }, () => {
     assert.ok(ran >= 15, "the cores of brokers and nodes are a fifth of src/");
   });
 
-  test("one seed tells its story, byte for byte the same in another process", async () => {
+  test("the trace of a seed is identical byte for byte in another process", async () => {
     const [one, two] = await Promise.all([simulate([], { SEED: "3" }), simulate([], { SEED: "3" })]);
     assert.equal(one.code, 0);
     assert.equal(one.out, two.out);
@@ -54,7 +55,7 @@ describe("npm run simulate", { concurrency: false }, () => {
     assert.match(one.out, /0 violations, hash [0-9a-f]{16}\n$/);
   });
 
-  test("wrong use says so", async () => {
+  test("wrong usage is reported", async () => {
     const wrong: readonly (readonly [readonly string[], RegExp])[] = [
       [["--seeds", "many"], /^seeds is a whole number, not many\n$/],
       [["--plans", "no-such-file"], /^no-such-file is not what is left of a seed: ENOENT.*\n$/],
@@ -67,7 +68,7 @@ describe("npm run simulate", { concurrency: false }, () => {
     }
   });
 
-  test("a seed that fails becomes a short story of the faults and wishes that it needs", async () => {
+  test("a failing seed is shrunk to the faults and actions that it needs", async () => {
     const mutant = mutants["token-ignored"];
     assert.ok(mutant);
     registerHooks({
@@ -87,13 +88,13 @@ describe("npm run simulate", { concurrency: false }, () => {
     const whole = plansOf(seed);
     const story = shrinkSeed(whole, buildCluster, 40);
     assert.ok(story);
-    assert.ok(story.plans.actions.length * 4 < whole.actions.length, `${story.plans.actions.length} wishes are left`);
+    assert.ok(story.plans.actions.length * 4 < whole.actions.length, `${story.plans.actions.length} actions are left`);
     assert.ok(story.plans.faults.length <= whole.faults.length);
-    const told = story.report.violations[0]?.story ?? "";
-    assert.match(told, /^invariant \S+ \(/);
-    assert.ok(story.text.includes(told));
+    const shown = story.report.violations[0]?.story ?? "";
+    assert.match(shown, /^invariant \S+ \(/);
+    assert.ok(story.text.includes(shown));
     assert.ok(story.text.endsWith(`the whole seed again: SEED=${seed} npm run simulate`));
     const again = runPlans(story.plans, buildCluster, { stopAtFirst: true }).report;
-    assert.deepEqual(again, story.report, "what is left fails in the same way, each time");
+    assert.deepEqual(again, story.report, "the shrunk plan fails in the same way each time");
   });
 });

@@ -1,4 +1,4 @@
-/** What many seeds came to, in one line. */
+/** The summary of many seeds, in one line. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Observation, observations } from "../../../chaos/sim/monitors/index.ts";
@@ -18,7 +18,7 @@ function report(seed: number, more: Partial<SeedReport> = {}): SeedReport {
   };
 }
 
-test("seeds without a violation are good, and the line says how much was done", () => {
+test("seeds without a violation succeed, and the line counts the work done", () => {
   const summary = new Summary();
   for (let seed = 1; seed <= 30; seed += 1) summary.add(report(seed));
   assert.ok(summary.isGood);
@@ -28,7 +28,7 @@ test("seeds without a violation are good, and the line says how much was done", 
   );
 });
 
-test("a violation is counted by seed and by invariant, and is not good", () => {
+test("a violation is counted by seed and by invariant, and fails the run", () => {
   const summary = new Summary();
   summary.add(report(1));
   summary.add(report(9, { counts: [["17", 3]] }));
@@ -48,7 +48,7 @@ test("a violation is counted by seed and by invariant, and is not good", () => {
   ]);
 });
 
-test("a situation that should have been reached by now, and was not, is not good", () => {
+test("a situation that so many seeds must reach, and none did, fails the run", () => {
   const summary = new Summary();
   for (let seed = 1; seed <= 100; seed += 1)
     summary.add(report(seed, { situations: all.filter((one) => one !== "node-ahead") }));
@@ -56,14 +56,14 @@ test("a situation that should have been reached by now, and was not, is not good
   assert.match(summary.details().join("\n"), /never reached: node-ahead/);
 });
 
-test("a core that throws is a finding", () => {
+test("a core that throws counts as a violation", () => {
   const summary = new Summary();
   summary.add(reportOfCrash(5, new Error("impossible")));
   assert.match(summary.line(1), /1 violations in 1 seeds/);
   assert.match(summary.failed[0]?.violations[0]?.story ?? "", /impossible/);
 });
 
-test("a seed that does not run twice alike is not good", () => {
+test("a seed that does not repeat fails the run", () => {
   const summary = new Summary();
   summary.add(report(1));
   summary.different.push(1);
@@ -71,11 +71,11 @@ test("a seed that does not run twice alike is not good", () => {
   assert.match(summary.line(1), /1 seeds that did not repeat$/);
 });
 
-test("monitors that had too little before their eyes have shown nothing", () => {
+test("a run in which monitors observed too little fails", () => {
   const [few, many] = [new Summary(), new Summary()];
   const blind = enough.map(([look, count]) => [look, look === "request-after-pause" ? 0 : count] as const);
   for (let seed = 1; seed < 100; seed += 1) few.add(report(seed, { observations: blind }));
-  assert.ok(few.isGood, "too few seeds to say");
+  assert.ok(few.isGood, "too few seeds for a minimum");
   for (let seed = 1; seed <= 100; seed += 1) many.add(report(seed, { observations: blind }));
   assert.ok(!many.isGood);
   assert.match(many.line(1), /1 things that monitors saw too little of/);

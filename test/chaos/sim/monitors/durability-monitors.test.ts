@@ -1,13 +1,10 @@
-/**
- * The monitor of durability: what a receipt calls synchronous stands on the disks of enough standbys, and outlives a
- * failover.
- */
+/** The durability monitor: a change that a receipt calls synchronous is on enough standbys, and survives a failover. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Link } from "../../../../src/events/index.ts";
 import { History } from "./history.ts";
 
-/** A log on pg-1, whose commits wait for one of two standbys. */
+/** A log on pg-1 whose commits wait for one of two standbys. */
 function begun(): History {
   return History.begun().tell("names-set", { process: "pg-1", standbys: 1 });
 }
@@ -26,20 +23,20 @@ describe("a receipt that says synchronous", () => {
     assert.equal(broken(signed(history, "synchronous")), false);
   });
 
-  test("is true when a standby has flushed it between the conclusion and the signature", () => {
+  test("is true when a standby has flushed the change between conclusion and signature", () => {
     const history = begun().receipt();
     flushed(history, "pg-3", history.head);
     assert.equal(broken(signed(history, "synchronous")), false);
   });
 
-  test("is false when no standby has it, whatever the names say", () => {
+  test("is false when no standby has the change, whatever the names say", () => {
     const history = begun();
     flushed(history, "pg-2", history.head);
     history.create("s2").receipt();
     assert.equal(broken(signed(history, "synchronous")), true);
   });
 
-  test("is false when fewer standbys have it than the names ask for", () => {
+  test("is false when fewer standbys have the change than the names require", () => {
     const history = begun().tell("names-set", { process: "pg-1", standbys: 2 });
     flushed(history, "pg-2", history.head).receipt();
     assert.equal(broken(signed(history, "synchronous")), true);
@@ -67,13 +64,13 @@ describe("a failover after a receipt that said synchronous", () => {
   const promote = (history: History, head: Link, given: object): History =>
     history.tell("promoted", { process: "pg-3", head, ...given });
 
-  test("to the furthest of enough standbys must have it", () => {
+  test("to the furthest of enough standbys must keep the change", () => {
     const { history, before } = promised();
     promote(history, before, { how: "unsafe", stopped: { count: 2, of: 2 } });
     assert.equal(broken(history), true);
   });
 
-  test("that has it keeps the promise, for the next one, too", () => {
+  test("that keeps the change leaves the promise in force for the next one", () => {
     const { history, before } = promised();
     promote(history, history.head, { how: "procedure", stopped: { count: 2, of: 2 } });
     assert.equal(broken(history), false);
@@ -81,7 +78,7 @@ describe("a failover after a receipt that said synchronous", () => {
     assert.equal(broken(history), true);
   });
 
-  test("that the rule does not allow may lose it: too few standbys were compared, or none, or a backup was put in place", () => {
+  test("that compares too few standbys, or none, or restores a backup, may lose the change", () => {
     for (const given of [{ how: "unsafe", stopped: { count: 1, of: 2 } }, { how: "unsafe" }, { how: "restored" }]) {
       const { history, before } = promised();
       promote(history, before, given);

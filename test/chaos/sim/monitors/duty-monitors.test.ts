@@ -1,7 +1,4 @@
-/**
- * What duties have written, what the log says of snapshots, and what it lets go of: a good life breaks nothing, each
- * lie is found.
- */
+/** The monitors of duties, announced snapshots and retention: a correct history breaks nothing, and each error is found. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { describe, type Invariant } from "../../../../chaos/sim/monitors/index.ts";
@@ -17,17 +14,17 @@ function isKept(history: History): void {
   assert.deepEqual(history.monitorResult.violations.map(describe), []);
 }
 function isBroken(history: History, invariant: Invariant, what: RegExp): void {
-  const formatLink = history.monitorResult.violations.filter((each) => each.invariant === invariant).map(describe);
-  assert.match(formatLink.join("\n"), what);
+  const texts = history.monitorResult.violations.filter((each) => each.invariant === invariant).map(describe);
+  assert.match(texts.join("\n"), what);
 }
 
-test("a duty's command is written in its epoch; in another one it is found", () => {
+test("a duty's command that is written in another epoch is found", () => {
   isKept(History.begun().tell("duty-submitted", visit).revoke("s1"));
   const late = History.begun().tell("duty-submitted", visit).open("broker-1").revoke("s1");
   isBroken(late, "duty-fenced", /a duty in epoch 1 \(visits\), and what it asked for is written in epoch 2/);
 });
 
-test("the log may speak of a snapshot that was saved, of its own history, and of no other", () => {
+test("the log may name only a saved snapshot of its own history", () => {
   const taken = (history: History, position = history.head.position) =>
     history.append({ type: "SnapshotTaken", position, manifestHash: id }, "taken");
   const saved = (history: History) =>
@@ -38,7 +35,7 @@ test("the log may speak of a snapshot that was saved, of its own history, and of
   isBroken(taken(elsewhere, (elsewhere.head.position - 1) as never), "snapshot-announced", /which is of 1\.2/);
 });
 
-test("35: events that a node with a lease has still to read are missed; those of one without a lease are not", () => {
+test("35: dropping events that a node with a lease must still read is found; without a lease it is allowed", () => {
   const behind = () => History.begun().create("s2").create("s3");
   const first = behind().head.position;
   isKept(behind().apply().truncate(first));
@@ -46,7 +43,7 @@ test("35: events that a node with a lease has still to read are missed; those of
   isKept(behind().later(60_000).truncate(first));
 });
 
-test("what is let go of stands in two snapshots on that broker's disk, the older one whole and of that log, or it is found", () => {
+test("dropping events is found unless two snapshots on the broker's disk cover them, the older one whole and of that log", () => {
   const begun = History.begun();
   const [older, newer] = [begun.head, begun.create("s2").create("s3").apply().head];
   const first = begun.create("s4").apply().head.position;

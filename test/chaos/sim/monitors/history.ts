@@ -1,7 +1,4 @@
-/**
- * A small history told in facts: one log, one broker, one node, and the verbs to go on with. Times are told by `at`.
- */
-
+/** A small history as facts: one log, one broker, one node, and methods that continue it. `at` is the time of the next fact. */
 import { plainRoute, type Report, type SimFact, type SimFactOf } from "../../../../chaos/sim/facts.ts";
 import { type MonitorResult, type Watch, watch } from "../../../../chaos/sim/monitors/index.ts";
 import {
@@ -40,13 +37,13 @@ type Given = Partial<Record<string, unknown>>;
 export class History {
   readonly watch: Watch = watch(options);
   readonly facts: SimFact[] = [];
-  /** Told of each fact after the monitors. */
+  /** Called with each fact, after the monitors. */
   readonly also: Report[] = [];
   at = 0;
   head: Link = genesis;
   applied: Link = genesis;
   #followed: Link = genesis;
-  /** By server, for those that fork. */
+  /** The newest version of each stream. */
   readonly #versions = new Map<string, number>();
   #txn = 0;
   #nonce = 0;
@@ -74,7 +71,7 @@ export class History {
     return [...this.monitorResult.counts.keys()];
   }
 
-  /** Up to where a session of ada may use everything but the team's route. */
+  /** A history in which a session of ada may use every route except the team's. */
   static begun(): History {
     return new History().begin();
   }
@@ -164,7 +161,7 @@ export class History {
     return this.tell("leading", { process: writer, epoch: this.epoch, leading: true });
   }
 
-  /** Written, acknowledged, and answered to the client who asked with this command id. */
+  /** Writes an event, acknowledges it, and answers the client that sent this command id. */
   append(event: CardeaEvent, commandId: string, given: Given = {}): this {
     const previous = this.head;
     this.tell("command-invoked", { process: "client-1", commandId, command: {}, attempt: 1, to: "broker-1" });
@@ -209,12 +206,12 @@ export class History {
     this.applied = to;
     return this.tell("applied", { node, boot, from, to, digest: `d${to.position}`, ...given }).enforce(given);
   }
-  /** The node stands at the head; what it did to get there is told by the caller. */
+  /** Sets the node's position to the head. The caller reports the facts by which it got there. */
   standing(): this {
     this.applied = this.head;
     return this;
   }
-  /** The broker too has read it all. */
+  /** The broker applies the log up to the head. */
   follow(): this {
     const [from, to] = [this.#followed, this.head];
     this.#followed = to;
@@ -271,7 +268,7 @@ export class History {
     });
   }
 
-  /** The log lets go of all before a position, which two snapshots hold. */
+  /** Truncates the log before a position, which two snapshots cover. */
   truncate(first: number): this {
     const saves = [1, 2].map(() => ({ link: this.head, whole: true }));
     this.tell("retain-asked", { process: "broker-1", first, held: false, saves });

@@ -1,4 +1,4 @@
-/** Each invariant, with a history that keeps it and one that does not. */
+/** The monitors: for each invariant a history that keeps it and a history that breaks it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { describe, type Invariant } from "../../../../chaos/sim/monitors/index.ts";
@@ -22,12 +22,12 @@ function isKept(history: History): void {
   assert.deepEqual(history.monitorResult.violations.map(describe), []);
 }
 function isBroken(history: History, invariant: Invariant, what: RegExp): void {
-  const formatLink = history.monitorResult.violations.filter((each) => each.invariant === invariant).map(describe);
-  assert.ok(formatLink.length > 0, `nothing found of ${invariant}; found: ${history.found.join(", ")}`);
-  assert.match(formatLink.join("\n"), what);
+  const texts = history.monitorResult.violations.filter((each) => each.invariant === invariant).map(describe);
+  assert.ok(texts.length > 0, `nothing found of ${invariant}; found: ${history.found.join(", ")}`);
+  assert.match(texts.join("\n"), what);
 }
 
-test("a whole good life breaks nothing", () => {
+test("a history without errors breaks nothing", () => {
   const history = History.begun();
   history.permit().later(100).carry();
   history.later(500).create("s2").later(10).apply().later(400).lease();
@@ -43,7 +43,7 @@ test("a whole good life breaks nothing", () => {
   isKept(history);
 });
 
-test("1: a write that is not right behind the server's head is found", () => {
+test("1: a write that does not continue the server's head is found", () => {
   const history = History.begun();
   const before = history.head;
   history.create("s2");
@@ -62,7 +62,7 @@ test("1: a page with a gap is found", () => {
   isBroken(history.tell("page-served", { ...page, count: 1 }), 1, /hands out 1 events/);
 });
 
-test("2: a primary promoted without what was acknowledged is found", () => {
+test("2: a primary that is promoted without acknowledged events is found", () => {
   const history = History.begun();
   const before = history.head;
   history.create("s2").tell("killed", { process: "pg-1", boot: null });
@@ -71,7 +71,7 @@ test("2: a primary promoted without what was acknowledged is found", () => {
   isBroken(history.tell("promoted", { process: "pg-3", how: "procedure", head: before }), 2, /part behind 2/);
 });
 
-test("3: an answer before its commit is clean, and one that the log has lost, are found", () => {
+test("3: an answer before its commit is acknowledged, and an acknowledged event that the log lost, are found", () => {
   const early = History.begun();
   const previous = early.head;
   const { recorded, bytes } = early.entry(suspended, { cause: "c" });
@@ -86,7 +86,7 @@ test("3: an answer before its commit is clean, and one that the log has lost, ar
   isBroken(lost, 2, /part/);
 });
 
-test("3: what an asynchronous failover loses is counted, and is no violation", () => {
+test("3: losses of an asynchronous failover are counted and are no violation", () => {
   const history = History.begun();
   const before = history.head;
   history.create("s2").tell("killed", { process: "pg-1", boot: null });
@@ -105,7 +105,7 @@ test("4: a hash that is not that of its bytes is found", () => {
   isBroken(history.write([{ recorded: forged, bytes }], previous), 4, /not that of its bytes/);
 });
 
-test("5: an epoch that goes back, or begins without its first event, is found", () => {
+test("5: an epoch that decreases, or begins without its first event, is found", () => {
   const back = History.begun().open("broker-1");
   back.epoch = 1 as Epoch;
   isBroken(back.create("s2"), 5, /epoch 1 stands behind one of epoch 2/);
@@ -125,27 +125,27 @@ test("6: a second writer in one epoch is found", () => {
   );
 });
 
-test("7: a write of an older epoch is found, a beat too", () => {
+test("7: a write or beat of an older epoch is found", () => {
   const history = History.begun().open("broker-2");
   isKept(history);
   isBroken(history.write([], history.head, { op: "beat", epoch: 1, incarnation: "i1" }), 7, /where epoch 2 is open/);
 });
 
-test("8: a stream version that is left out is found", () => {
+test("8: a gap in a stream's versions is found", () => {
   const history = History.begun();
   const previous = history.head;
   isKept(history);
   isBroken(history.write([history.entry(suspended, { version: 4 })], previous), 8, /user:ada has version 4/);
 });
 
-test("9: a command that is carried out twice, or answered in two ways, is found", () => {
+test("9: a command that is executed twice, or answered in two ways, is found", () => {
   const twice = History.begun();
   twice.append(suspended, "c").append(cutAll, "c");
   isBroken(twice, 9, /is carried out at 4, and was at 3/);
   isBroken(twice, 9, /answered in two ways/);
 });
 
-test("9: what a command made may be named by any later place once the log has let go of it, and not before", () => {
+test("9: an answer may name any later position once the log has dropped the command's events, and not before", () => {
   const answered = (first: number): History => {
     const history = History.begun().append(suspended, "c").create("s2").create("s3").apply();
     const own = { ...history.head };
@@ -156,7 +156,7 @@ test("9: what a command made may be named by any later place once the log has le
   isBroken(answered(3), 9, /which it did not make/);
 });
 
-test("10: a command that stands before what was acknowledged when it was asked is found", () => {
+test("10: a command that precedes an event acknowledged before it was sent is found", () => {
   const history = History.begun();
   const before = history.head;
   history.create("s2");
@@ -165,7 +165,7 @@ test("10: a command that stands before what was acknowledged when it was asked i
   isBroken(history.answer("late", { link: before, changed: false }), 10, /stands at 2, and was asked after 3/);
 });
 
-test("11: publishing, serving, granting and applying above the acknowledged end are found, and so is building on it", () => {
+test("11: publishing, serving, granting, applying and appending above the acknowledged end are found", () => {
   const history = History.begun();
   isKept(history.tell("append-sent", { process: "broker-1", previous: history.head }));
   const previous = history.head;
@@ -184,7 +184,7 @@ test("12 and 13: two digests at one link are found", () => {
   isBroken(history.tell("snapshot-built", { ...broker, digest: "third" }), 13, /another digest/);
 });
 
-test("14: a projection that goes back is found, and a rebuild without a cause", () => {
+test("14: a projection that moves back, and a rebuild without a cause, are found", () => {
   const history = History.begun();
   const before = history.head;
   const own = { node: "node-1", boot: "boot-1" };
@@ -203,7 +203,7 @@ test("15: a gap and an event applied twice are found", () => {
   isBroken(twice.apply(), 15, /applied from/);
 });
 
-test("16: a permit after an event that the node cannot read is found, and one that an unknown final event forbids", () => {
+test("16: a permit after an unreadable event, and one that an unknown final event denies, are found", () => {
   const blind = History.begun();
   let previous = blind.head;
   const entry = { unknown: "RightsTurned", stream: "cluster:log" as Stream, effect: "either" as const };
@@ -222,7 +222,7 @@ test("16: a permit after an event that the node cannot read is found, and one th
       .tell("rebuilt", { ...own, to: blind.head, digest: "d3", base })
       .lease()
       .permit();
-    assert.equal(found() > before, base === genesis, "what begins from a broker's snapshot has folded it");
+    assert.equal(found() > before, base === genesis, "a rebuild from a broker's snapshot has folded it");
   }
 
   const final = History.begun();
@@ -236,9 +236,9 @@ test("16: a permit after an event that the node cannot read is found, and one th
   isBroken(final.permit(), 16, /an unknown final event said no/);
 });
 
-test("17: a permit that begins after a complete receipt and has not seen it is found", () => {
+test("17: a permit that began after a complete receipt and has not seen it is found", () => {
   const history = History.begun();
-  history.revoke("s1").later(5).permit(); // has not seen it, and nobody was promised anything
+  history.revoke("s1").later(5).permit(); // has not seen it, but no receipt promised anything
   isKept(history);
   history.receipt().later(1).permit();
   isBroken(history, 17, /complete receipt for 1\.3.*denies it: it was revoked/);
@@ -250,7 +250,7 @@ test("17: a request that had begun before the receipt may still be permitted", (
   assert.ok(!history.found.includes(17));
 });
 
-test("18: a permit without what was acknowledged before its window is found", () => {
+test("18: a permit without an event acknowledged before its window is found", () => {
   const history = History.begun();
   history.revoke("s1");
   history.later(4_900).permit({ route: "admin" });
@@ -259,7 +259,7 @@ test("18: a permit without what was acknowledged before its window is found", ()
   isBroken(history, 18, /acknowledged 5\.\d+ s before/);
 });
 
-test("19: a permit after the lease, the grace and a pause are found", () => {
+test("19: permits after the lease, after the grace and after a pause are found", () => {
   const history = History.begun();
   isKept(history.later(4_000).permit({ route: "admin" }));
   isKept(history.later(3_000).permit());
@@ -273,7 +273,7 @@ test("19: a permit after the lease, the grace and a pause are found", () => {
   isKept(short.permit());
 });
 
-test("19: a grant that was asked for before a pause is worth nothing after it", () => {
+test("19: a grant that was requested before a pause counts for nothing after it", () => {
   const history = History.begun().later(500).renew().later(5).beat().grant();
   history.tell("paused", { how: "stopped" }).later(2_000).tell("resumed", { pausedMs: 2_000 }).take();
   isBroken(history.permit(), 19, /since it was resumed/);
@@ -287,12 +287,12 @@ test("19: a grant that was asked for before a pause is worth nothing after it", 
   );
 });
 
-test("19: a grant whose head is not reached is worth nothing yet", () => {
+test("19: a grant whose head is not reached does not count yet", () => {
   const history = History.begun().later(4_900).create("s2").later(1).lease().later(200);
   isBroken(history.permit({ route: "admin" }), 19, /5\.\d+ s after the renew/);
 });
 
-test("20: a boot that was granted nothing permits nothing", () => {
+test("20: a permit of a boot without a grant is found", () => {
   const history = History.begun().tell("killed", { boot: "boot-1" });
   history.startNode({ boot: "boot-2" }).apply(history.head, { boot: "boot-2" });
   isBroken(history.permit({ boot: "boot-2" }), 20, /no grant of this boot/);
@@ -319,7 +319,7 @@ test("22: a permit after a cut of the user's sessions, or a suspension, is found
   isKept(History.begun().append(cutAll, "c").create("s2").apply().lease().permit({ session: "s2" }));
 });
 
-test("23: a route of a group lets in its members only", () => {
+test("23: a permit on a group's route for a non-member is found", () => {
   isBroken(History.begun().permit({ route: "team" }), 23, /ada is not in team/);
   isKept(History.begun().addMember("ada").apply().lease().permit({ route: "team" }));
   isBroken(
@@ -329,13 +329,13 @@ test("23: a route of a group lets in its members only", () => {
   );
 });
 
-test("24: a decision at a place where the node is not, or by another configuration, is found", () => {
+test("24: a decision at another position than the node's, or by another configuration, is found", () => {
   const history = History.begun().create("s2");
   isBroken(history.request().decide({ link: history.head }), 24, /and stands at 1\.2/);
   isBroken(History.begun().permit({ configHash: "c0" }), 24, /by configuration c0/);
 });
 
-test("25: a byte after a complete receipt is found, and one behind the node's own word", () => {
+test("25: a byte after a complete receipt, or after the node confirmed the denial, is found", () => {
   const late = History.begun().permit().revoke("s1").later(5).receipt().later(1).carry();
   isBroken(late, 25, /after the complete receipt/);
   const own = History.begun().permit().revoke("s1").later(5).apply().later(1).carry();
@@ -371,13 +371,13 @@ test("25: what a node says of a history that it has left bars nobody it has look
   const lifted = gone(suspend).append(restored, "restore", { process: "pg-2" });
   lifted.tell("applied", { ...own, from: lifted.applied, to: lifted.head, digest: "d" }).standing();
   assert.ok(!lifted.permit(anew).carry().found.includes(25));
-  // What was open before is held against the new history from the moment the node says that it enforces it.
+  // An exchange that was open before is checked against the new history once the node confirms it.
   const open = gone((history) => history.apply().permit({ session: "s2" })).carry();
   assert.ok(!open.found.includes(25));
   isBroken(open.enforce().carry(), 25, /though it enforces 2\.4.*: it was never created there/);
 });
 
-test("26: a receipt that does not become complete after the faults are over is found", () => {
+test("26: a receipt that does not become complete after the last fault is found", () => {
   const asked = {
     process: "client-1",
     receipt: 9,
@@ -392,7 +392,7 @@ test("26: a receipt that does not become complete after the faults are over is f
   isBroken(history.lease().over(), 26, /is not complete in the end/);
 });
 
-test("27: a permit for what a lost suffix denied is found, and a log that never hears of it", () => {
+test("27: a permit that a lost suffix denied, and a denial that never returns to the log, are found", () => {
   const own = { node: "node-1", boot: "boot-1" };
   function forked(denied = "s1"): History {
     const history = History.begun();
@@ -412,7 +412,7 @@ test("27: a permit for what a lost suffix denied is found, and a log that never 
   isBroken(forked().permit(), 27, /SessionRevoked at 1\.3.* denied before that history was lost/);
   isKept(forked().later(5_000).over());
   isBroken(forked().later(25_000).over(), 27, /25\.\d+ s later the log does not deny s1/);
-  // What the log does not know any more it would take, if it were asked once more.
+  // The log no longer knows this session and would accept its creation again.
   isBroken(forked("s2").later(25_000).over(), 27, /25\.\d+ s later the log does not deny s2/);
   const again = forked("s2");
   const [sessionId, userId] = ["s2" as SessionId, "ada" as UserId];
@@ -422,7 +422,7 @@ test("27: a permit for what a lost suffix denied is found, and a log that never 
   });
   assert.ok(!again.later(25_000).over().found.includes(27));
 
-  /** The next boot, on the same disk or on one that was there before. */
+  /** The next boot, on the same disk or on an older copy of it. */
   const restarted = (from: Link): History => {
     const history = forked();
     const saved = { process: "node-1", digest: "d" };
@@ -441,7 +441,7 @@ test("27: a permit for what a lost suffix denied is found, and a log that never 
   assert.ok(!older.found.includes(27));
 });
 
-test("28: a request that is decided behind its token is found; one that gets 503 is not", () => {
+test("28: a request that is decided behind its token is found; a 503 is not", () => {
   const history = History.begun().create("s2");
   const token = history.head;
   isKept(history.request({ token }).decide({ verdict: "unavailable" }));
@@ -463,7 +463,7 @@ test("30: a permit after the session's expiry is found", () => {
   isBroken(history.permit(), 30, /after its end/);
 });
 
-test("37: a node that is behind or without a lease in the end, and a command without an outcome, are found", () => {
+test("37: at the end, a lagging node, a node without a lease and a command without an outcome are found", () => {
   const over = { process: "world" };
   const good = History.begun().tell("faults-over", over).follow().later(16_000).lease().over();
   isKept(good);
@@ -486,34 +486,37 @@ test("37: a node that is behind or without a lease in the end, and a command wit
   isBroken(two.tell("leading", { process: "broker-2", epoch: 1, leading: true }).over(), 37, /broker-1 .*broker-2/);
 });
 
-test("38: what holds more than its bound is found", () => {
+test("38: a resource above its bound is found", () => {
   const history = History.begun().tell("sized", { what: "commands", size: 10, sizeMax: 10 });
   isKept(history);
   isBroken(history.tell("sized", { what: "commands", size: 11, sizeMax: 10 }), 38, /11 commands, of 10/);
 });
 
-test("a grant without a row, on a stale head, of nobody, and the end of a boot that runs are found", () => {
+test("a grant without a row, on a stale head or from no broker, and the removal of a running boot are found", () => {
   const rowless = History.begun().later(10).renew().grant({ windowMs: 16_000 });
   isBroken(rowless, "lessee-row", /but no row records that/);
   const history = History.begun().create("s2");
   const head = history.applied;
   isBroken(history.renew().later(5).grant({ head }), "grant-complete", /was acknowledged before the renew left/);
-  isBroken(History.begun().renew().take(), "grant-origin", /nobody answered so/);
+  isBroken(History.begun().renew().take(), "grant-origin", /no broker answered so/);
   const twoLeaders = History.begun();
   const old = twoLeaders.head;
   twoLeaders.create("s2").apply().renew().beat().grant().grant({ process: "broker-2", head: old });
-  assert.ok(!twoLeaders.take().found.includes("grant-origin"), "it takes the answer of the first of two");
+  assert.ok(
+    !twoLeaders.take().found.includes("grant-origin"),
+    "the node accepts the answer of the first of two leaders",
+  );
   const left = { process: "broker-1", node: "node-1", boot: "boot-1", how: "goodbye" };
   isBroken(History.begun().tell("boot-left", left), "left-alive", /which is running/);
   const goodbye = History.begun().tell("goodbye-sent", { node: "node-1", boot: "boot-1", nonce: 9 });
   isKept(goodbye.tell("boot-left", left));
 });
 
-test("a lease by age that is younger than the lease that it rests on is found", () => {
+test("a lease by age that is younger than the lease it rests on is found", () => {
   const region = { process: "region-1", node: "region-1", boot: "boot-r" };
   const identity = { role: "broker", lessee: "broker", region: "west", build: "1", unknownTypes: [] };
   const row = { node: region.node, boot: region.boot, region: "west", role: "broker", windowMs: 15_000 };
-  function takenAs(anchorAgeMs: number): History {
+  function acceptedAs(anchorAgeMs: number): History {
     const history = History.begun().tell("started", { ...region, ...identity });
     history.tell("applied", { ...region, from: genesis, to: history.head, digest: null });
     history.tell("enforced", { ...region, link: history.head });
@@ -528,11 +531,11 @@ test("a lease by age that is younger than the lease that it rests on is found", 
     history.renew().later(1).grant({ process: region.process, agedMs: 1_000 }).later(1);
     return history.take({ agedMs: 1_000, anchorAgeMs });
   }
-  isKept(takenAs(1_003));
-  isBroken(takenAs(990), "lease-by-age", /counts its lease from 0\.990 s ago, .* left 1\.002 s ago/);
+  isKept(acceptedAs(1_003));
+  isBroken(acceptedAs(990), "lease-by-age", /counts its lease from 0\.990 s ago, .* left 1\.002 s ago/);
 });
 
-test("a receipt that says what is not so is found", () => {
+test("a false receipt is found", () => {
   const unready = History.begun().revoke("s1").later(5).receipt();
   isBroken(unready, "receipt-true", /has applied 1\.3.*and it enforces 1\.2/);
   isBroken(
@@ -552,7 +555,7 @@ test("a receipt that says what is not so is found", () => {
   );
 });
 
-test("what a node had applied before an old primary's word led it away may still be said for a while, and no longer", () => {
+test("a receipt may report what a node applied before it followed an old primary, for a short while only", () => {
   const answered = (afterMs: number, slept: "never" | "until the answer" | "until just before" = "never"): History => {
     const history = History.begun();
     const before = history.head;
@@ -581,12 +584,12 @@ test("what a node had applied before an old primary's word led it away may still
   };
   isKept(answered(100));
   isBroken(answered(6_000), "receipt-true", /says that node-1 has applied 1\.3.*and it enforces 2\.3/);
-  // What a broker says as it wakes was concluded before its sleep.
+  // A broker concluded before its sleep what it says as it wakes.
   isKept(answered(6_000, "until the answer"));
   isBroken(answered(6_000, "until just before"), "receipt-true", /says that node-1 has applied 1\.3/);
 });
 
-test("a receipt is no word on what waits for its head: a grant without the place may still count", () => {
+test("a receipt is found that ignores a waiting grant under which the node may still decide", () => {
   const history = History.begun().create("s2").later(1);
   const before = history.head;
   history.later(10_000).renew().later(5).beat().later(5).grant().later(5).take(); // its head is not reached
@@ -595,7 +598,7 @@ test("a receipt is no word on what waits for its head: a grant without the place
   isBroken(history, "receipt-true", /may decide for another/);
 });
 
-test("a node that says it enforces what it does not, or what something open is denied by, is found", () => {
+test("a node that confirms what it does not enforce, or while a denied exchange is open, is found", () => {
   const early = History.begun().revoke("s1");
   isBroken(early.renew({ enforced: early.head }), "enforced-true", /says that it enforces 1\.3.*and enforces 1\.2/);
   const confirm = { node: "node-1", boot: "boot-1", nonce: 9 };
@@ -606,7 +609,7 @@ test("a node that says it enforces what it does not, or what something open is d
   isKept(inTime.create("s2").apply().permit({ session: "s2" }).later(5).create("s3").apply());
 });
 
-test("19: a wall clock that is off the leader's ends freshness, though not the grace", () => {
+test("19: a wall clock too far from the leader's ends freshness, but not the grace", () => {
   const off = History.begun().later(500).tell("clock-set", { rate: 1, wallOffsetMs: 3_000 });
   isKept(off.permit({ route: "admin" }).tell("exchange-ended", { node: "node-1", boot: "boot-1", request: 1 }));
   off.lease().later(50).permit({ route: "wiki" });
@@ -616,7 +619,7 @@ test("19: a wall clock that is off the leader's ends freshness, though not the g
   isKept(right.permit({ route: "admin" }));
 });
 
-test("what was finalized binds those who cannot read it, and waits for those who have a lease", () => {
+test("a finalized level binds builds that cannot read it, and must wait for their leases", () => {
   const finalized = (build: string): History => {
     const history = new History();
     return history.begin({ build }).append({ type: "UpgradeFinalized", level: 2 }, "finalize");
@@ -632,7 +635,7 @@ test("what was finalized binds those who cannot read it, and waits for those who
   isKept(new History().begin({ build: "2" }).tell("finalizing", finalizing));
 });
 
-test("a protocol that permits nobody is not available", () => {
+test("a protocol that denies everyone fails the availability check", () => {
   const denied = History.begun();
   for (let i = 0; i < 40; i += 1) denied.later(20).request().decide({ verdict: "unavailable" });
   isBroken(denied.over(), "availability", /0 of 40 rightful requests/);

@@ -1,4 +1,4 @@
-/** The monitors' own fold, written from the contract, says of every place what the product's projection says there. */
+/** The monitors' own fold of rights, written from the contract, against the product's projection. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Chains, type LogPoint } from "../../../../chaos/sim/monitors/chains.ts";
@@ -32,7 +32,7 @@ const users = ["ada", "bo", "cy"] as UserId[];
 const groups = ["board", "payroll"] as GroupId[];
 const sources: MembershipSource[] = ["operator", "scim", "idp"];
 
-test("random histories: sessions and memberships stand alike in both folds, at every place", () => {
+test("in random histories both folds agree on sessions and memberships at every position", () => {
   for (let seed = 1; seed <= 30; seed += 1) {
     const random = randomOf(seed, "rights");
     const chains = new Chains();
@@ -63,7 +63,7 @@ test("random histories: sessions and memberships stand alike in both folds, at e
   }
 });
 
-test("what was at an older place can still be asked, and a fork does not change it", () => {
+test("the state at an older point can still be read, and a fork does not change it", () => {
   const chains = new Chains();
   const rights = new Rights(chains);
   const both = { chains, rights };
@@ -87,7 +87,7 @@ test("what was at an older place can still be asked, and a fork does not change 
   assert.ok(chains.contains(cut, created) && !chains.contains(cut, revoked) && !chains.contains(created, cut));
 });
 
-test("what is acknowledged on a branch is acknowledged before its fork too, and not beside it", () => {
+test("an acknowledgement on a branch covers the events before its fork, and no other branch", () => {
   const chains = new Chains();
   const both = { chains, rights: new Rights(chains) };
   const a = add(both, chains.genesis, session("s1", "ada"));

@@ -1,4 +1,4 @@
-/** The mutation gate, with the rules whose absence is found at once; all of them: `npm run simulate:mutants`. */
+/** The mutation gate, with the mutants that are caught at once. `npm run simulate:mutants` runs all of them. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { join } from "node:path";
@@ -20,7 +20,7 @@ function gate(...args: readonly string[]): Promise<Readonly<{ code: number | nul
 const lastLine = (out: string): string => out.trimEnd().split("\n").at(-1) ?? "";
 
 describe("npm run simulate:mutants", { concurrency: false }, () => {
-  test("rules that are taken away are missed within the seeds that are stated, and the last line says so", async () => {
+  test("removed rules are caught within the stated number of seeds, and the last line says so", async () => {
     const { code, out } = await gate("--cheapest");
     assert.equal(code, 0, out);
     const all = cheapest.length;
@@ -28,7 +28,7 @@ describe("npm run simulate:mutants", { concurrency: false }, () => {
     for (const name of cheapest) assert.match(out, new RegExp(`^${name}: caught by .+ at seed \\d+ `, "m"));
   });
 
-  test("one that escapes is named, and the gate is shut", async () => {
+  test("an escaped mutant is named, and the gate fails", async () => {
     const { code, out } = await gate("--only", "fresh-at-receipt", "--at-most", "0");
     assert.equal(code, 1);
     assert.equal(
@@ -37,7 +37,7 @@ describe("npm run simulate:mutants", { concurrency: false }, () => {
     );
   });
 
-  test("a rule that there is not is wrong use", async () => {
+  test("an unknown rule is wrong usage", async () => {
     const { code, errors } = await gate("--only", "no-such-rule");
     assert.equal(code, 2);
     assert.match(errors, /^there is no mutant no-such-rule; there are (\S+, )*fresh-at-receipt, /);

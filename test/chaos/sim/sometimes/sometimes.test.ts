@@ -1,4 +1,4 @@
-/** Each named situation is seen when it happens, and an ordinary life reaches none that it should not. */
+/** The situations that a run must reach: each is detected when it happens, and a run without faults reaches none. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Reached, type Situation, Sometimes, situations } from "../../../../chaos/sim/sometimes.ts";
@@ -26,9 +26,9 @@ const regional = {
   unknownTypes: [],
 };
 
-const stories: Readonly<Record<Situation, (history: History) => unknown>> = {
-  "receipt-by-expiry": (h) => h.receipt({ nodes: [standing("fenced")] }),
-  "receipt-incomplete": (h) => h.receipt({ nodes: [standing("unconfirmed")], complete: false, status: "incomplete" }),
+const examples: Readonly<Record<Situation, (history: History) => unknown>> = {
+  "receipt-by-expiry": (h) => h.receipt({ nodes: [nodeStatus("fenced")] }),
+  "receipt-incomplete": (h) => h.receipt({ nodes: [nodeStatus("unconfirmed")], complete: false, status: "incomplete" }),
   "grant-after-pause": (h) => paused(h.renew().beat().grant(), "stopped", 2_000).take(),
   "page-across-epochs": (h) => {
     const after = h.head;
@@ -40,8 +40,8 @@ const stories: Readonly<Record<Situation, (history: History) => unknown>> = {
     h
       .tell("leading", { process: "broker-1", epoch: 1, leading: false })
       .tell("snapshot-loaded", { ...own, from: "broker", link: h.head, digest: "d2" }),
-  "indeterminate-committed": (h) => unclear(h).clean().over(),
-  "indeterminate-lost": (h) => unclear(h).over(),
+  "indeterminate-committed": (h) => unclearAppend(h).clean().over(),
+  "indeterminate-lost": (h) => unclearAppend(h).over(),
   "lost-token": (h) => {
     const token = forked(h);
     h.request({ token }).decide({ verdict: "deny" });
@@ -75,8 +75,8 @@ const stories: Readonly<Record<Situation, (history: History) => unknown>> = {
     }),
   "left-behind": (h) =>
     h.tell("grant-refused", { ...own, process: "broker-1", reason: "the cluster has finalized level 2, and …" }),
-  "unknown-obeyed": (h) => strange(h, "tightens"),
-  "unknown-ended-freshness": (h) => strange(h, "either"),
+  "unknown-obeyed": (h) => unknownEvent(h, "tightens"),
+  "unknown-ended-freshness": (h) => unknownEvent(h, "either"),
   "hung-commit": (h) => h.write([], h.head, { op: "beat" }).later(1_500).clean(),
   "writer-fenced": (h) =>
     h.tell("log-answered", { process: "pg-1", txn: 1, to: "broker-1", op: "beat", outcome: "fenced" }),
@@ -95,13 +95,14 @@ const stories: Readonly<Record<Situation, (history: History) => unknown>> = {
     h.tell("goodbye-sent", { ...own, nonce: 9 }).tell("boot-left", { ...own, process: "broker-1", how: "goodbye" }),
   "stream-cut": (h) => h.permit().tell("exchange-ended", { ...own, request: 1, how: "cut", reason: "session-revoked" }),
   "folded-while-building": (h) =>
-    building(h)
+    buildingSnapshot(h)
       .create("s2")
       .follow()
       .tell("snapshot-built", { ...leader, link: h.head, digest: null, id: "f" }),
-  "builder-killed": (h) => building(h).tell("killed", { ...leader, boot: "boot-b" }),
-  "builder-deposed": (h) => building(h).tell("leading", { ...leader, epoch: 1, leading: false }),
-  "snapshot-not-stored": (h) => building(h).tell("snapshot-given-up", { ...leader, reason: "Error: the disk is full" }),
+  "builder-killed": (h) => buildingSnapshot(h).tell("killed", { ...leader, boot: "boot-b" }),
+  "builder-deposed": (h) => buildingSnapshot(h).tell("leading", { ...leader, epoch: 1, leading: false }),
+  "snapshot-not-stored": (h) =>
+    buildingSnapshot(h).tell("snapshot-given-up", { ...leader, reason: "Error: the disk is full" }),
   "duty-after-epoch": (h) =>
     h
       .tell("leading", { ...leader, epoch: 1, leading: false })
@@ -127,40 +128,40 @@ const stories: Readonly<Record<Situation, (history: History) => unknown>> = {
   "disk-snapshot": (h) => h.tell("snapshot-loaded", { ...own, from: "disk", link: h.head, digest: "d2" }),
 };
 
-for (const [situation, story] of Object.entries(stories)) {
-  test(`it is seen when ${situations[situation as Situation].what}`, () => {
+for (const [situation, example] of Object.entries(examples)) {
+  test(`detected: ${situations[situation as Situation].what}`, () => {
     const [history, sometimes] = begun();
     assert.equal(sometimes.reached.has(situation as Situation), false);
-    story(history);
+    example(history);
     assert.ok(sometimes.reached.has(situation as Situation), `reached: ${[...sometimes.reached.keys()].join(", ")}`);
   });
 }
 
-test("an ordinary life reaches nothing", () => {
+test("a run without faults reaches no situation", () => {
   const [history, sometimes] = begun();
   history.permit().carry().create("s2").apply().lease().receipt().over();
   assert.deepEqual([...sometimes.reached.keys()], []);
 });
 
-test("a run that never reached what so many seeds must reach is told of it", () => {
+test("situations that so many seeds must reach are reported as missing", () => {
   const reached = new Reached();
   for (let seed = 0; seed < 20; seed += 1) reached.add(seed === 7 ? ["stream-cut", "two-leaders"] : []);
   const missing = reached.missing();
   assert.ok(missing.includes("receipt-by-expiry"));
   assert.ok(!missing.includes("stream-cut"));
-  assert.ok(!missing.includes("disk-snapshot"), "twenty seeds need not reach that");
+  assert.ok(!missing.includes("disk-snapshot"), "twenty seeds need not reach it");
 });
 
 const page = { process: "broker-1", to: "node-1", count: 1, outcome: "page" };
 
-function standing(status: "fenced" | "unconfirmed") {
+function nodeStatus(status: "fenced" | "unconfirmed") {
   const node = { node: "node-1", boot: "boot-1", region: "eu", role: "proxy", status, fencedInMs: 0, reason: "" };
   return { ...node, enforced: null } as never;
 }
 function paused(history: History, how: "stopped" | "suspended", pausedMs: number): History {
   return history.tell("paused", { how }).later(pausedMs).tell("resumed", { pausedMs });
 }
-/** @returns where the node was, which the surviving log does not have */
+/** @returns the link that the node had applied, which the surviving log lacks */
 function forked(history: History): History["head"] {
   const before = history.head;
   history.revoke("s1").apply().tell("killed", { process: "pg-1", boot: null });
@@ -169,17 +170,17 @@ function forked(history: History): History["head"] {
     .tell("rebuilding", { ...own, lost: history.head });
   return history.head;
 }
-function building(history: History): History {
+function buildingSnapshot(history: History): History {
   return history.tell("snapshot-begun", { ...leader, link: history.head });
 }
-function unclear(history: History): History {
+function unclearAppend(history: History): History {
   const previous = history.head;
   const event = { unknown: "Anything", stream: "session:s1" as Stream, effect: "neutral" as const };
   history.write([history.entry(event)], previous);
   const { txn } = history.facts.at(-1) as never as { txn: number };
   return history.tell("log-answered", { process: "pg-1", txn, to: "broker-1", op: "append", outcome: "indeterminate" });
 }
-function strange(history: History, effect: "tightens" | "either"): History {
+function unknownEvent(history: History, effect: "tightens" | "either"): History {
   history
     .tell("killed", { boot: "boot-1" })
     .startNode({ unknownTypes: ["SessionBanned"] })
