@@ -65,7 +65,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "once notified, permits nothing meanwhile",
     tests: [
-      "test/integration/failover/quarantine.test.ts › a node whose projection is another at the same link is found out, permits nothing, and comes back with the log's",
+      "test/integration/failover/quarantine.test.ts › a node whose projection differs from the leader's at the same link is quarantined, permits nothing, and recovers with the projection of the log",
     ],
   },
   {
@@ -129,41 +129,41 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "can lose the newest leases together with the newest events",
     tests: [
-      "test/integration/failover/lost-lessees.test.ts › an asynchronous standby without a node's lease is promoted",
-      "test/integration/failover/lost-lessees.test.ts › an older copy is put in the place of a file log",
+      "test/integration/failover/lost-lessees.test.ts › after the promotion of an asynchronous standby that lacks a node's lease",
+      "test/integration/failover/lost-lessees.test.ts › after a file log is replaced by an older copy",
     ],
   },
   {
     says: "the receipt has a line `@unknown-nodes`",
     tests: [
       "test/replication/lease/lost-history.test.ts › receipts of every region wait for a lost history",
-      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
+      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before the window of that node has passed, and the receipt names it",
     ],
   },
   {
     says: "That window is the longer of `broker.max_window`",
     tests: [
       "test/replication/lease/lost-history.test.ts › receipts of every region wait for a lost history",
-      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
+      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before the window of that node has passed, and the receipt names it",
     ],
   },
   {
     says: "It represents any node",
     tests: [
       "test/replication/lease/lost-history.test.ts › receipts of every region wait for a lost history",
-      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
+      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before the window of that node has passed, and the receipt names it",
     ],
   },
   {
     says: "Nodes that the broker has heard of but has no lease for",
     tests: [
-      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
+      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before the window of that node has passed, and the receipt names it",
     ],
   },
   {
     says: "A complete receipt has waited for all of them.",
     tests: [
-      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
+      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before the window of that node has passed, and the receipt names it",
     ],
   },
   { says: "These prove that no lease was lost", untested: "introduces the sentences behind it" },
@@ -177,7 +177,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "the same file on the same boot of the machine",
     tests: [
-      "test/integration/failover/lost-lessees.test.ts › a broker on the same file log waits for no lost lease after a restart",
+      "test/integration/failover/lost-lessees.test.ts › after a restart on the same file log, a broker waits for no lost lease",
     ],
   },
   {
@@ -239,7 +239,7 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "Each request checks it anew",
     tests: [
-      "test/integration/failover/emptied-names.test.ts › a revocation that emptied names released is complete and asynchronous, and lost after a failover; one that waited is not",
+      "test/integration/failover/emptied-names.test.ts › a revocation released by emptied standby names is complete and asynchronous, and lost after a failover; a synchronous one survives",
     ],
   },
   {
@@ -321,19 +321,19 @@ export const sentenceProofs: readonly SentenceProof[] = [
   {
     says: "shows once a second that its fold equals the leader's",
     tests: [
-      "test/integration/failover/quarantine.test.ts › a node whose projection is another at the same link is found out, permits nothing, and comes back with the log's",
+      "test/integration/failover/quarantine.test.ts › a node whose projection differs from the leader's at the same link is quarantined, permits nothing, and recovers with the projection of the log",
     ],
   },
   {
     says: "may count in receipts until its next renew",
     tests: [
-      "test/integration/failover/quarantine.test.ts › a node whose projection is another at the same link is found out, permits nothing, and comes back with the log's",
+      "test/integration/failover/quarantine.test.ts › a node whose projection differs from the leader's at the same link is quarantined, permits nothing, and recovers with the projection of the log",
     ],
   },
   {
     says: "From then on it counts in none",
     tests: [
-      "test/integration/failover/quarantine.test.ts › a node whose projection is another at the same link is found out, permits nothing, and comes back with the log's",
+      "test/integration/failover/quarantine.test.ts › a node whose projection differs from the leader's at the same link is quarantined, permits nothing, and recovers with the projection of the log",
     ],
   },
   { says: "**That no holder of `shared_secret` lied.**", untested: "introduces the sentences behind it" },

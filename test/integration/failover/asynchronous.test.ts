@@ -1,7 +1,9 @@
 /**
- * A failover to a standby that had not received the newest events. What was lost is found out and said; no revocation
- * is undone on any node that had applied it, and what was lost is never confused with what stands at the same places
- * now.
+ * Failover to an asynchronous standby that lacks the newest events.
+ *
+ * - The loss is detected and logged.
+ * - No node that had applied a lost revocation undoes it, and the log records the revocation again.
+ * - Lost events are never confused with the new events at the same positions.
  */
 import assert from "node:assert/strict";
 import { mkdirSync, rmSync } from "node:fs";
@@ -39,7 +41,7 @@ before(
 );
 after(() => cluster?.stop());
 
-test("events that no standby had are lost: revocations among them stay in force, sessions among them are gone, and old receipts say lost", {
+test("events that no standby had are lost: revocations among them stay in force, sessions among them end, and old receipts say lost", {
   skip,
   timeout: 400_000,
 }, async (t) => {
@@ -56,11 +58,11 @@ test("events that no standby had are lost: revocations among them stay in force,
 
   await group.detachStandbys();
   const revoked = await cluster.operator.revoke(late, { wait: "all" });
-  assert.equal(revoked.receipt?.complete, true, "acknowledged, and enforced everywhere");
+  assert.equal(revoked.receipt?.complete, true, "the revocation is acknowledged and enforced everywhere");
   assert.equal(
     statementIn(revoked.receipt.signed ?? "")?.durability,
     "asynchronous",
-    "and it says that it may be lost",
+    "the receipt says that the revocation may be lost",
   );
   assert.match((await cluster.cardea("cluster", "status")).out, /durability asynchronous\n/);
   const suspended = await cluster.session("frank");
@@ -74,60 +76,64 @@ test("events that no standby had are lost: revocations among them stay in force,
 
   await group.kill();
   const { promotedAt } = await group.failOver();
-  const first = await waitFor("a session to be made", () => cluster.session("erin"), { withinMs: 60_000 });
+  const first = await waitFor("a session to be created", () => cluster.session("erin"), { withinMs: 60_000 });
   t.diagnostic(`from the promotion to the next change acknowledged: ${Math.round(performance.now() - promotedAt)} ms`);
-  assert.ok(first.link.epoch > epochBefore, "an epoch above all that was heard of");
+  assert.ok(first.link.epoch > epochBefore, "the new epoch is above all earlier ones");
 
-  await waitFor("what was kept to be served everywhere", async () => (await everywhere(kept)).every(Boolean), {
-    withinMs: 30_000,
-  });
+  await waitFor(
+    "the surviving session to be permitted everywhere",
+    async () => (await everywhere(kept)).every(Boolean),
+    {
+      withinMs: 30_000,
+    },
+  );
   assert.deepEqual(await everywhere(early), [false, false], "a revocation that was not lost");
   assert.deepEqual(await everywhere(late), [false, false], "a revocation that was lost");
   assert.deepEqual(await everywhere(lost), [false, false], "a session that was lost");
 
   for (const proxy of cluster.proxies) {
-    const said = proxy.log().match(/.*the log has lost changes that this node had applied.*/g) ?? [];
-    assert.equal(said.length, 1, `${proxy.name} names what was lost, once`);
+    const lostLines = proxy.log().match(/.*the log has lost changes that this node had applied.*/g) ?? [];
+    assert.equal(lostLines.length, 1, `${proxy.name} logs the lost changes once`);
     for (const stream of ["group:ops", userStream(suspended.userId), sessionStream(lost.id as SessionId)])
-      assert.ok(said[0]?.includes(JSON.stringify(stream)), `${stream} is not named: ${said[0]}`);
+      assert.ok(lostLines[0]?.includes(JSON.stringify(stream)), `${stream} is not named: ${lostLines[0]}`);
   }
 
-  // What the nodes had applied they hand back, and the log says it again: once, and to whoever comes now.
-  const again = await waitFor("the lost revocations to be in the log again", async () => {
-    const events = await reasserted(cluster);
+  // The nodes return the lost revocations that they had applied, and the log records each once, for newcomers as well.
+  const reassertedEvents = await waitFor("the lost revocations to be in the log again", async () => {
+    const events = await readReasserted(cluster);
     return events.length >= 3 ? events : undefined;
   });
   assert.deepEqual(
-    again.map(({ event, stream }) => [event.type, stream]).sort(),
+    reassertedEvents.map(({ event, stream }) => [event.type, stream]).sort(),
     [
       ["SessionRevoked", sessionStream(late.id as SessionId)],
-      ["SessionRevoked", sessionStream(suspended.id as SessionId)], // lost with the suspension, which alone would not keep it away
+      ["SessionRevoked", sessionStream(suspended.id as SessionId)], // lost with the suspension; the suspension alone does not revoke it
       ["UserSuspended", userStream(suspended.userId)],
     ].sort(),
-    "each once, though every node has handed it back",
+    "each revocation is recorded once, though every node returned it",
   );
-  const ofLate = again.find(({ stream }) => stream === sessionStream(late.id as SessionId));
-  assert.equal(ofLate?.cause, uuidOfHash(revoked.link.hash), "under an id that follows from what was lost");
+  const lateReasserted = reassertedEvents.find(({ stream }) => stream === sessionStream(late.id as SessionId));
+  assert.equal(lateReasserted?.cause, uuidOfHash(revoked.link.hash), "its cause is derived from the lost link");
   const newcomer = cluster.proxy(2);
   await newcomer.kill();
   rmSync(newcomer.dataDir, { recursive: true, force: true });
   mkdirSync(newcomer.dataDir, { mode: 0o700 });
   await newcomer.start();
-  assert.equal(await newcomer.metric("cardea_replica_rebuilds"), 0, "it has never seen what was lost");
-  assert.deepEqual(await everywhere(late), [false, false], "nor was it revoked for those alone who remember");
+  assert.equal(await newcomer.metric("cardea_replica_rebuilds"), 0, "the newcomer has never held the lost events");
+  assert.deepEqual(await everywhere(late), [false, false], "the revocation also holds for a node that never held it");
   for (const proxy of cluster.proxies) {
     await waitFor(
-      "all of it to be handed back",
+      "the node to have returned every lost revocation",
       async () => (await proxy.metric("cardea_replica_reasserting")) === 0 || undefined,
     );
   }
-  assert.equal((await reasserted(cluster)).length, 3);
+  assert.equal((await readReasserted(cluster)).length, 3);
 
-  // Places repeat, and are told apart by their links.
+  // Positions repeat; their links differ.
   while ((await cluster.session("filler")).link.position < lost.link.position + 3);
   await logAt(cluster, group.primary(), async (log) => {
-    const now = await log.linkAt(revoked.link.position);
-    assert.ok(now !== undefined && now.hash !== revoked.link.hash, "something else stands there now");
+    const current = await log.linkAt(revoked.link.position);
+    assert.ok(current !== undefined && current.hash !== revoked.link.hash, "another event is at that position now");
   });
   for (const target of [revoked.link, revoked.commandId, lost.link]) {
     const receipt = await cluster.operator.receipt(target);
@@ -139,14 +145,14 @@ test("events that no standby had are lost: revocations among them stay in force,
     assert.ok(answer.status !== 200, `${answer.status}`);
   }
   const rebuilds = await cluster.proxy(1).metric("cardea_replica_rebuilds");
-  assert.ok(rebuilds > 0, "whoever had applied what was lost has rebuilt");
+  assert.ok(rebuilds > 0, "a node that had applied the lost events has rebuilt");
 
   assert.deepEqual(await everywhere(kept), [true, true]);
   await waitForLogDigest(cluster);
 });
 
-/** What the log holds, on the server that is the primary now, because nodes have handed it back. */
-async function reasserted(cluster: Cluster): Promise<Recorded[]> {
+/** The events on the current primary that nodes have reasserted. */
+async function readReasserted(cluster: Cluster): Promise<Recorded[]> {
   return logAt(cluster, groupOf(cluster).primary(), async (log) => {
     const page = await log.read(genesis, 10_000);
     if (page.type !== "page") throw new Error(`the log cannot be read: ${page.type}`);

@@ -1,7 +1,8 @@
 /**
- * Backups of the whole log, restored: a base backup and its WAL to a point in time, a dump, and a file. The restored
- * log opens an epoch above all that anybody has met, what nodes had applied and it does not hold is found out, and no
- * revocation is undone on them.
+ * Backups of the whole log, restored: a base backup with WAL to a point in time, a dump, and a copied file.
+ *
+ * A restored log opens an epoch above all that any node has seen. Changes that nodes had applied and the log lacks are
+ * detected, and no revocation among them is undone.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -46,11 +47,11 @@ afterEach(async () => {
   await postgres?.stop();
 });
 
-async function ask(member: TestBroker, command: Parameters<typeof asked>[0]): Promise<Link> {
+async function submit(member: TestBroker, command: Parameters<typeof asked>[0]): Promise<Link> {
   return (await submitCommand(member, command)).link;
 }
 
-async function configured(member: TestBroker, { configHash, body }: StoredConfiguration): Promise<void> {
+async function activateConfiguration(member: TestBroker, { configHash, body }: StoredConfiguration): Promise<void> {
   const command = { type: "activateConfiguration", nodeId: "proxy-1" as NodeId, configHash, body } as const;
   const result = await member.broker.databroker("proxy").submit(asked(command));
   assert.equal(result.type, "done");
@@ -73,24 +74,24 @@ function at(server: string): string {
   return url.href;
 }
 
-test("restored to a point in time: an epoch above all that was met, old receipts say lost, and what nodes deny stays denied and is in the log again", {
+test("a log restored to a point in time leads in a new epoch, answers lost to old receipts, and regains the revocations that nodes had applied", {
   skip,
   timeout: 360_000,
 }, async (t) => {
   const first = await testCluster.broker("broker-1");
   await waitToLead(first);
   const node = await testCluster.node("proxy-1", [first]);
-  await ask(first, createSession("kept", "alice"));
-  await ask(first, createSession("early", "bob"));
-  await ask(first, revoke("early"));
+  await submit(first, createSession("kept", "alice"));
+  await submit(first, createSession("early", "bob"));
+  await submit(first, revoke("early"));
   const configuration = aConfiguration('{"region":"before the backup"}');
   const during = aConfiguration('{"region":"before noon"}');
   const afterNoon = aConfiguration('{"region":"after noon"}');
-  await configured(first, configuration);
+  await activateConfiguration(first, configuration);
   const backup = await postgres.baseBackup();
-  await configured(first, during);
-  await ask(first, createSession("late", "carol"));
-  await untilApplied(node, await ask(first, createSession("between", "erin")));
+  await activateConfiguration(first, during);
+  await submit(first, createSession("late", "carol"));
+  await untilApplied(node, await submit(first, createSession("between", "erin")));
   await postgres.restorePoint("noon");
 
   // After noon there are more epochs, a revocation that the node has applied, and a session.
@@ -98,14 +99,14 @@ test("restored to a point in time: an epoch above all that was met, old receipts
   const second = await testCluster.broker("broker-2");
   await waitToLead(second);
   node.relay.setTargets([second.port]);
-  const revoked = await ask(second, revoke("late"));
-  await configured(second, afterNoon);
+  const revoked = await submit(second, revoke("late"));
+  await activateConfiguration(second, afterNoon);
   await second.crash();
   const third = await testCluster.broker("broker-3");
   await waitToLead(third);
   node.relay.setTargets([third.port]);
-  const gone = await ask(third, createSession("gone", "dave"));
-  await untilApplied(node, gone);
+  const lateSession = await submit(third, createSession("gone", "dave"));
+  await untilApplied(node, lateSession);
   assert.ok(!node.permits("late"));
   await waitFor("the node to permit", () => node.permits("kept") && node.permits("gone"), { withinMs: 20_000 });
   await third.crash();
@@ -115,9 +116,15 @@ test("restored to a point in time: an epoch above all that was met, old receipts
   const before = await openPostgresLog({ connectionString: at(restored.connectionString), cluster });
   const verdict = await verifyLog(before);
   assert.equal(verdict.type, "intact");
-  assert.ok((await before.linkAt(revoked.position))?.hash !== revoked.hash, "what came after noon is not there");
+  assert.ok(
+    (await before.linkAt(revoked.position))?.hash !== revoked.hash,
+    "the restored log holds no event from after noon",
+  );
   assert.ok(await before.configuration(configuration.configHash));
-  assert.ok(await before.configuration(during.configHash), "written behind the backup, and before noon");
+  assert.ok(
+    await before.configuration(during.configHash),
+    "a configuration written after the backup and before noon is restored",
+  );
   assert.equal(await before.configuration(afterNoon.configHash), undefined);
   await before.close();
 
@@ -125,7 +132,7 @@ test("restored to a point in time: an epoch above all that was met, old receipts
   node.relay.setTargets([fourth.port]);
   await waitToLead(fourth);
   await waitFor(
-    "the node to stand on the restored log",
+    "the node to follow the restored log",
     async () => {
       const here = await fourth.log.linkAt(node.replica.applied.position);
       return node.replica.ready().ready && here !== undefined && sameLink(here, node.replica.applied);
@@ -133,13 +140,16 @@ test("restored to a point in time: an epoch above all that was met, old receipts
     { withinMs: 60_000 },
   );
   const status = await fourth.broker.databroker("operator").status();
-  t.diagnostic(`met epoch ${gone.epoch}, restored log leads in epoch ${status.leader?.epoch}`);
-  assert.ok((status.leader?.epoch ?? 0) > gone.epoch, "above the epoch that the node had met on the lost history");
+  t.diagnostic(`lost epoch ${lateSession.epoch}, restored log leads in epoch ${status.leader?.epoch}`);
+  assert.ok(
+    (status.leader?.epoch ?? 0) > lateSession.epoch,
+    "the new epoch is above the one that the node knew from the lost history",
+  );
 
-  await waitFor("what stood before noon", () => node.permits("kept") && node.permits("between"));
+  await waitFor("the sessions from before noon to be permitted", () => node.permits("kept") && node.permits("between"));
   assert.ok(!node.permits("early"), "revoked before the backup");
-  assert.ok(!node.permits("late"), "revoked after noon, and the node knew");
-  assert.ok(!node.permits("gone"), "begun after noon");
+  assert.ok(!node.permits("late"), "revoked after noon, and the node had applied it");
+  assert.ok(!node.permits("gone"), "created after noon");
   await waitFor(
     "the lost revocation to be in the log again",
     async () =>
@@ -150,7 +160,7 @@ test("restored to a point in time: an epoch above all that was met, old receipts
   );
   const newcomer = await testCluster.node("proxy-2", [fourth]);
   await waitFor("another node to serve", () => newcomer.permits("kept"), { withinMs: 20_000 });
-  assert.ok(!newcomer.permits("late"), "and so for a node that never knew it");
+  assert.ok(!newcomer.permits("late"), "a node that never held the revocation denies too");
   const receipt = await fourth.broker
     .databroker("operator")
     .receipt({ type: "link", link: revoked }, { wait: "all", timeoutMs: 0 });
@@ -158,17 +168,17 @@ test("restored to a point in time: an epoch above all that was met, old receipts
   assert.equal((await verifyLog(fourth.log)).type, "intact");
 });
 
-test("a dump restored into another database is the whole log, and opens a new epoch", {
+test("a dump restored into another database holds the whole log and opens a new epoch", {
   skip,
   timeout: 240_000,
 }, async () => {
   const first = await testCluster.broker("broker-1");
   await waitToLead(first);
-  await ask(first, createSession("kept", "alice"));
-  await ask(first, createSession("early", "bob"));
+  await submit(first, createSession("kept", "alice"));
+  await submit(first, createSession("early", "bob"));
   const configuration = aConfiguration('{"region":"dumped"}');
-  await configured(first, configuration);
-  const last = await ask(first, revoke("early"));
+  await activateConfiguration(first, configuration);
+  const last = await submit(first, revoke("early"));
   const folder = new TemporaryFolder("dump");
   const dump = join(folder.path, "log.dump");
   await run(join(postgres.binaries, "pg_dump"), ["-Fc", "-f", dump, database]);
@@ -182,7 +192,7 @@ test("a dump restored into another database is the whole log, and opens a new ep
   assert.ok(sameLink((await second.log.linkAt(last.position)) ?? genesis, last));
   const stored = await second.broker.databroker("operator").configuration(configuration.configHash);
   assert.equal(stored && configTextOf(stored.body), '{"region":"dumped"}');
-  const next = await ask(second, createSession("next", "carol"));
+  const next = await submit(second, createSession("next", "carol"));
   assert.ok(next.epoch > last.epoch);
   const node = await testCluster.node("proxy-1", [second]);
   await waitFor("a node to serve", () => node.permits("kept"), { withinMs: 20_000 });
@@ -190,14 +200,14 @@ test("a dump restored into another database is the whole log, and opens a new ep
   await withClient(other, (client) => client.query("select 1"));
 });
 
-test("a copy of the file, put back, is the log as it was; whoever writes next does so in a new epoch", {
+test("a log file replaced by an older copy is the log of that time, and the next writer opens a new epoch", {
   timeout: 120_000,
 }, async () => {
   const folder = new TemporaryFolder("file-backup");
   const [path, copy] = [join(folder.path, "log.db"), join(folder.path, "copy.db")];
-  const submitted = async (log: EventLog, commands: readonly Parameters<typeof asked>[0][]): Promise<Link> => {
+  const submitAndClose = async (log: EventLog, commands: readonly Parameters<typeof asked>[0][]): Promise<Link> => {
     const broker = brokerOn(log);
-    await waitFor("it leads", () => broker.leading());
+    await waitFor("the broker to lead", () => broker.leading());
     let link: Link = genesis;
     for (const command of commands) {
       const role = command.type === "revokeSession" ? "operator" : "authenticate";
@@ -209,18 +219,18 @@ test("a copy of the file, put back, is the log as it was; whoever writes next do
     await log.close();
     return link;
   };
-  const last = await submitted(await openSqliteLog({ path, cluster }), [
+  const last = await submitAndClose(await openSqliteLog({ path, cluster }), [
     createSession("kept", "alice"),
     createSession("early", "bob"),
     revoke("early"),
   ]);
   copyFileSync(path, copy);
-  const lost = await submitted(await openSqliteLog({ path, cluster }), [revoke("kept")]);
+  const lost = await submitAndClose(await openSqliteLog({ path, cluster }), [revoke("kept")]);
   copyFileSync(copy, path);
   const log = await openSqliteLog({ path, cluster });
   assert.ok(sameLink((await log.linkAt(last.position)) ?? genesis, last));
   assert.equal((await verifyLog(log)).type, "intact");
-  const next = await submitted(log, [createSession("next", "carol")]);
+  const next = await submitAndClose(log, [createSession("next", "carol")]);
   assert.ok(next.epoch > last.epoch);
   assert.notEqual(next.hash, lost.hash);
   folder.remove();

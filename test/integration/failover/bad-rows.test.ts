@@ -1,6 +1,8 @@
 /**
- * Somebody with a superuser's hands in Postgres: changed bytes, a changed hash, a row that is gone. No broker folds it,
- * no node applies it, each says at which position the log breaks, and what was applied before goes on by its contract.
+ * Damaged rows in Postgres: bytes or a hash changed, or a row deleted, by a superuser.
+ *
+ * No broker folds the damaged event and no node applies it. The broker names the position, and nodes serve what they
+ * had applied within their windows.
  */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
@@ -32,15 +34,15 @@ const submit = async (member: TestBroker, session: string): Promise<Link> =>
 const sql = (text: string, values: readonly unknown[]) =>
   withClient(database, async (client) => (await client.query(text, [...values])).rows);
 
-function listener() {
-  const said: string[] = [];
-  const note = (facts: object, text: string): void => {
+function collectLog() {
+  const lines: string[] = [];
+  const record = (facts: object, text: string): void => {
     const { err } = facts as { err?: unknown };
-    said.push(
+    lines.push(
       `${text}: ${err instanceof Error ? `${err.message} ${String(err.cause ?? "")}` : ""} ${JSON.stringify(facts)}`,
     );
   };
-  return { said, logger: { debug: note, info: note, warn: note, error: note } };
+  return { lines, logger: { debug: record, info: record, warn: record, error: record } };
 }
 
 const damages: readonly (readonly [string, "changed" | "missing", string])[] = [
@@ -59,38 +61,40 @@ const damages: readonly (readonly [string, "changed" | "missing", string])[] = [
 ];
 
 for (const [what, kind, damage] of damages) {
-  test(`${what}: nothing of it is applied, the position is named, and what was applied is served`, async (t) => {
+  test(`${what}: no event from there on is applied, the broker names the position, and the node serves what it had applied`, async (t) => {
     const first = await testCluster.broker("broker-1");
     await waitToLead(first);
     const node = await testCluster.node("node", [first]);
     await submit(first, "kept");
-    await waitFor("it to permit", () => node.permits("kept"), { withinMs: 20_000 });
+    await waitFor("the node to permit", () => node.permits("kept"), { withinMs: 20_000 });
     node.relay.cut();
     const { position: servedTo } = await submit(first, "before");
     const bad = await submit(first, "changed");
     await submit(first, "after");
     await sql(damage, [bad.position]);
 
-    // A broker that starts now, and would have to fold it.
-    const brokers = listener();
+    // A broker that starts now would have to fold the damaged event.
+    const brokers = collectLog();
     const second = await testCluster.broker("broker-2", { logger: brokers.logger });
     await first.crash();
     node.relay.setTargets([second.port]);
     node.relay.restore();
-    const thereIs = kind === "missing" ? "is missing" : "is not the one that was written";
-    const named = new RegExp(`damaged at position ${bad.position}: the event there ${thereIs}.*docs/backup\\.md`);
-    const said = await waitFor("the broker to name the place", () => brokers.said.find((line) => named.test(line)));
-    t.diagnostic(said.slice(0, 300));
-    await waitFor("it to name the place to whoever asks whether it is ready", () =>
-      named.test(second.broker.ready().reasons.join()),
+    const problem = kind === "missing" ? "is missing" : "is not the one that was written";
+    const damageLine = new RegExp(`damaged at position ${bad.position}: the event there ${problem}.*docs/backup\\.md`);
+    const lines = await waitFor("the broker to log the damaged position", () =>
+      brokers.lines.find((line) => damageLine.test(line)),
     );
-    assert.equal(second.broker.leading(), false, "it cannot lead what it cannot fold");
+    t.diagnostic(lines.slice(0, 300));
+    await waitFor("the readiness page to name the damaged position", () =>
+      damageLine.test(second.broker.ready().reasons.join()),
+    );
+    assert.equal(second.broker.leading(), false, "a broker that cannot fold the log does not lead");
     assert.equal(second.broker.ready().ready, false);
-    await waitFor("the node to have what is intact", () => node.replica.applied.position === servedTo);
-    assert.ok(node.permits("kept") && node.permits("before"), "it goes on by its contract");
+    await waitFor("the node to apply the intact events", () => node.replica.applied.position === servedTo);
+    assert.ok(node.permits("kept") && node.permits("before"), "the node serves what it had applied");
     assert.equal(node.permits("changed"), false);
-    const times = brokers.said.filter((line) => named.test(line)).length;
-    assert.ok(times < 8, `it is not said with every look at the log: ${times} times`);
+    const count = brokers.lines.filter((line) => damageLine.test(line)).length;
+    assert.ok(count < 8, `logged on every read: ${count} times`);
     const verdict = await verifyLog(second.log);
     assert.deepEqual([verdict.type, verdict.type === "broken" && verdict.position], ["broken", bad.position]);
   });

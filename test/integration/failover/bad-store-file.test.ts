@@ -1,7 +1,8 @@
 /**
- * A file log whose file or disk lets it down, under a broker and a node of the same process: a truncated file, a full
- * disk, a thread that dies. Each is an error that names the place and what to do; nothing is half written, and
- * decisions go on from what was applied.
+ * A failing SQLite log under a broker and a node in one process: a damaged file, a full disk, a thread that dies.
+ *
+ * Each failure is an error that names the file and the remedy. No event is half written, and decisions continue from
+ * what was applied.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -29,54 +30,54 @@ import { waitFor } from "../../support/wait-for.ts";
 const run = promisify(execFile);
 let folder: TemporaryFolder;
 let path: string;
-const endings: (() => Promise<unknown> | unknown)[] = [];
+const cleanups: (() => Promise<unknown> | unknown)[] = [];
 beforeEach(() => {
   folder = new TemporaryFolder("bad-store");
   path = join(folder.path, "data", "log.db");
 });
 afterEach(async () => {
-  for (const end of endings.splice(0).reverse()) await end();
+  for (const cleanUp of cleanups.splice(0).reverse()) await cleanUp();
   folder.remove();
 });
 
-async function opened(options: object = {}): Promise<EventLog> {
+async function openLog(options: object = {}): Promise<EventLog> {
   const log = await openSqliteLog({ path, cluster, ...options });
-  endings.push(() => log.close());
+  cleanups.push(() => log.close());
   return log;
 }
 
-/** A broker and a node in one process, as `cardea dev` has them. */
-async function whole(log: EventLog) {
+/** Starts a broker and a node in one process, as `cardea dev` does. */
+async function startBrokerAndNode(log: EventLog) {
   const fanout = createLocalFanout({ logger: quiet });
-  const said: string[] = [];
-  const note = (facts: object, text: string): void => {
+  const lines: string[] = [];
+  const record = (facts: object, text: string): void => {
     const { err, reason } = facts as { err?: Error; reason?: string };
-    said.push(`${text}: ${reason ?? ""} ${err?.message ?? ""}`);
+    lines.push(`${text}: ${reason ?? ""} ${err?.message ?? ""}`);
   };
-  const logger = { debug: note, info: note, warn: note, error: note };
+  const logger = { debug: record, info: record, warn: record, error: record };
   const broker = brokerOn(log, { fanout, logger, brokerId: "solo" as BrokerId, commandMs: 5_000 });
-  endings.push(() => broker.stop());
+  cleanups.push(() => broker.stop());
   const replica = startReplica({
     ...{ name: "node" as NodeId, role: "proxy", region: "here", version: "test" },
     ...{ configHash: () => "c", cluster, secret, databroker: broker.databroker("proxy"), fanout, clock: systemClock },
     ...{ randomBytes: random, logger: quiet, windowMs: () => 5_000, dataDir: null, renewMs: 100, pollMs: 100 },
   });
-  endings.push(() => replica.stop());
+  cleanups.push(() => replica.stop());
   assert.ok(await replica.whenReady(60_000));
-  const ask = (command: Parameters<typeof asked>[0], request = asked(command)): Promise<CommandResult> =>
+  const submit = (command: Parameters<typeof asked>[0], request = asked(command)): Promise<CommandResult> =>
     broker.databroker(command.type === "revokeSession" ? "operator" : "authenticate").submit(request);
-  return { broker, replica, ask, said };
+  return { broker, replica, submit, lines };
 }
 
-test("a truncated file is refused whole, wherever it ends, and is left as it is", async () => {
+test("a file truncated at any length is refused and left unchanged", async () => {
   const log = await openSqliteLog({ path, cluster });
   const writer = await LogWriter.open(log);
   for (let n = 0; n < 20; n++) await writer.appendEach(...Array.from({ length: 20 }, () => aSession()));
   await log.close();
-  const good = readFileSync(path);
+  const intact = readFileSync(path);
   for (const share of [0.9, 0.5, 0.1]) {
-    writeFileSync(path, good);
-    truncateSync(path, Math.floor((good.length * share) / 4096) * 4096);
+    writeFileSync(path, intact);
+    truncateSync(path, Math.floor((intact.length * share) / 4096) * 4096);
     const size = statSync(path).size;
     await assert.rejects(openSqliteLog({ path, cluster }), (error: Error) => {
       assert.ok(error instanceof LogRefusedError, `${share}: ${error.name}`);
@@ -86,13 +87,13 @@ test("a truncated file is refused whole, wherever it ends, and is left as it is"
       );
       return true;
     });
-    assert.equal(statSync(path).size, size, "as it was");
+    assert.equal(statSync(path).size, size, "the file is unchanged");
   }
-  writeFileSync(path, good);
-  assert.equal((await verifyLog(await opened())).type, "intact");
+  writeFileSync(path, intact);
+  assert.equal((await verifyLog(await openLog())).type, "intact");
 });
 
-test("a page that was overwritten is an error at whoever reads it, with the file's name and the remedy", async () => {
+test("reading an overwritten page is an error that names the file and the remedy", async () => {
   const log = await openSqliteLog({ path, cluster });
   const writer = await LogWriter.open(log);
   for (let n = 0; n < 20; n++) await writer.appendEach(...Array.from({ length: 20 }, () => aSession()));
@@ -102,7 +103,7 @@ test("a page that was overwritten is an error at whoever reads it, with the file
   writeFileSync(path, bytes);
   const outcome = await openSqliteLog({ path, cluster }).then(
     async (log) => {
-      endings.push(() => log.close());
+      cleanups.push(() => log.close());
       return verifyLog(log).then(
         (verdict) => (verdict.type === "broken" ? verdict.problem : "intact"),
         (error: Error) => error.message,
@@ -113,82 +114,82 @@ test("a page that was overwritten is an error at whoever reads it, with the file
   assert.match(outcome, /log\.db is damaged .* backup/);
 });
 
-test("the disk is full: commands are unavailable and say so, decisions go on, and with room they are done", {
+test("on a full disk commands are unavailable and decisions continue; with free space commands succeed again", {
   skip: process.getuid?.() !== 0 ? "mounting a small disk needs root" : false,
 }, async (t) => {
   const disk = join(folder.path, "small");
   mkdirSync(disk);
   await run("mount", ["-t", "tmpfs", "-o", "size=3m", "tmpfs", disk]);
-  endings.push(() => run("umount", ["-l", disk]));
+  cleanups.push(() => run("umount", ["-l", disk]));
   path = join(disk, "log.db");
-  const { broker, replica, ask, said } = await whole(await opened());
-  assert.equal((await ask(createSession("kept", "alice"))).type, "done");
-  assert.equal((await ask(createSession("other", "bob"))).type, "done");
-  await waitFor("the node to have them", () => replica.projection.counts.sessions === 2);
+  const { broker, replica, submit, lines } = await startBrokerAndNode(await openLog());
+  assert.equal((await submit(createSession("kept", "alice"))).type, "done");
+  assert.equal((await submit(createSession("other", "bob"))).type, "done");
+  await waitFor("the node to apply both sessions", () => replica.projection.counts.sessions === 2);
 
   const filler = join(disk, "filler");
-  const full = async (): Promise<void> => {
+  const fillDisk = async (): Promise<void> => {
     await run("dd", ["if=/dev/zero", `of=${filler}`, "bs=4096", "count=10000"]).catch(() => {});
   };
-  await full();
+  await fillDisk();
   const refused = await waitFor(
     "a command to be refused",
     async () => {
-      await full(); // whatever SQLite had kept in reserve
-      const result = await ask(createSession(randomUUID(), "carol"));
+      await fillDisk(); // use up what SQLite had reserved
+      const result = await submit(createSession(randomUUID(), "carol"));
       return result.type === "unavailable" ? result : undefined;
     },
     { withinMs: 30_000 },
   );
   t.diagnostic(refused.message);
-  await waitFor("the log to say so", () => said.some((line) => /log\.db.*disk is full\. Make room/.test(line))).catch(
-    (cause: unknown) => assert.fail(new Error(said.join("\n"), { cause })),
-  );
+  await waitFor("a log line that names the full disk", () =>
+    lines.some((line) => /log\.db.*disk is full\. Make room/.test(line)),
+  ).catch((cause: unknown) => assert.fail(new Error(lines.join("\n"), { cause })));
   const session = replica.projection.session("kept" as never);
-  assert.equal(session?.status, "active", "what was applied is still there");
-  await waitFor("the broker to say that it is not ready", () => !broker.ready().ready);
+  assert.equal(session?.status, "active", "the projection keeps what was applied");
+  await waitFor("the broker to be not ready", () => !broker.ready().ready);
 
   rmSync(filler);
   const result = await waitFor(
-    "commands to be done again",
+    "commands to succeed again",
     async () => {
-      const answer = await ask(revoke("other"));
+      const answer = await submit(revoke("other"));
       return answer.type === "done" ? answer : undefined;
     },
     { withinMs: 30_000 },
   );
-  await waitFor("the node to have it", () => replica.applied.position >= result.link.position);
+  await waitFor("the node to apply it", () => replica.applied.position >= result.link.position);
   assert.equal(replica.projection.session("other" as never)?.status, "revoked");
-  await waitFor("the lease to be back", () => replica.ready().ready);
+  await waitFor("the node to have a lease again", () => replica.ready().ready);
 });
 
-test("the thread of the file log dies: what was under way is unclear, another one reads the file anew, and the broker goes on", async () => {
-  const log = await opened();
-  const { ask, replica } = await whole(log);
-  const first = await ask(createSession("s1", "alice"));
+test("when the thread of the file log dies, pending commands may be unavailable, a new thread reopens the file, and the broker continues", async () => {
+  const log = await openLog();
+  const { submit, replica } = await startBrokerAndNode(log);
+  const first = await submit(createSession("s1", "alice"));
   assert.equal(first.type, "done");
   for (let n = 0; n < 3; n++) {
-    const asking = ask(createSession(`during-${n}`, "alice"));
-    await endThread();
-    const result = await asking;
+    const pending = submit(createSession(`during-${n}`, "alice"));
+    await terminateThread();
+    const result = await pending;
     assert.ok(result.type === "done" || result.type === "unavailable", JSON.stringify(result));
   }
   const command = createSession("later", "bob");
   const again = asked(command);
   const later = await waitFor(
-    "commands to be done again",
+    "commands to succeed again",
     async () => {
-      const answer = await ask(command, again);
+      const answer = await submit(command, again);
       return answer.type === "done" ? answer : undefined;
     },
     { withinMs: 30_000 },
   );
-  await waitFor("the node to have it", () => replica.applied.position >= later.link.position);
+  await waitFor("the node to apply it", () => replica.applied.position >= later.link.position);
   assert.equal((await verifyLog(log)).type, "intact");
 });
 
-/** From within: a thread cannot be ended from outside of the log. */
-async function endThread(): Promise<void> {
+/** Terminates the workers of this process, since the log offers no way to end its thread. */
+async function terminateThread(): Promise<void> {
   const { Worker } = await import("node:worker_threads");
   const workers = threads.splice(0);
   await Promise.all(workers.map((worker) => (worker as InstanceType<typeof Worker>).terminate()));
@@ -196,13 +197,13 @@ async function endThread(): Promise<void> {
 const threads: unknown[] = [];
 process.on("worker", (worker) => threads.push(worker));
 
-test("a thread that cannot open its file again says why, and the log is back when the file is", async () => {
-  const log = await opened();
+test("a thread that cannot reopen its file gives the reason, and the log recovers once the file is back", async () => {
+  const log = await openLog();
   const writer = await LogWriter.open(log);
   await writer.appendEach(aSession());
-  const good = join(folder.path, "good.db");
-  await endThread();
-  await run("mv", [path, good]);
+  const intact = join(folder.path, "good.db");
+  await terminateThread();
+  await run("mv", [path, intact]);
   mkdirSync(path);
   await waitFor("an error that names the file", async () => {
     const error = await log.observe().then(
@@ -212,7 +213,7 @@ test("a thread that cannot open its file again says why, and the log is back whe
     return error instanceof LogUnavailableError && /log\.db cannot be (opened|used)/.test(error.message);
   });
   rmSync(path, { recursive: true });
-  await run("mv", [good, path]);
+  await run("mv", [intact, path]);
   await waitFor("the log to be read again", async () => (await log.observe()).head.position === 2, {
     withinMs: 20_000,
   });

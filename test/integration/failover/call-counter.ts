@@ -1,6 +1,4 @@
-/**
- * Call counter: stands before a broker and counts what is asked of it: when, how much at once, and how it was answered.
- */
+/** Call counter: a reverse proxy before a broker that counts calls by time and kind, open calls, and responses. */
 import { once } from "node:events";
 import { createServer, request } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -9,15 +7,15 @@ export type CallCounter = Readonly<{
   url: string;
   calls: readonly Readonly<{ at: number; kind: string }>[];
   statuses: ReadonlyMap<number, number>;
-  /** What was said with a status of 4xx, and how often. */
+  /** Count of each 4xx response, by kind, status and body. */
   refusals: ReadonlyMap<string, number>;
-  /** Now, by kind. */
+  /** Calls that are open now, by kind. */
   open: ReadonlyMap<string, number>;
   close(): Promise<void>;
 }>;
 
-/** @param told called whenever a call begins */
-export async function startCallCounter(broker: string, told: () => void): Promise<CallCounter> {
+/** @param onCall called when a call begins */
+export async function startCallCounter(broker: string, onCall: () => void): Promise<CallCounter> {
   const calls: { at: number; kind: string }[] = [];
   const statuses = new Map<number, number>();
   const refusals = new Map<string, number>();
@@ -27,7 +25,7 @@ export async function startCallCounter(broker: string, told: () => void): Promis
     const kind = /^\/v1\/(\w+)/.exec(req.url ?? "")?.[1] ?? "other";
     calls.push({ at: performance.now(), kind });
     count(open, kind, 1);
-    told();
+    onCall();
     res.once("close", () => count(open, kind, -1));
     const up = request(`${broker}${req.url}`, { method: req.method ?? "GET", headers: req.headers }, (answer) => {
       count(statuses, answer.statusCode ?? 0, 1);

@@ -1,7 +1,8 @@
 /**
- * A node that serves when stale is cut off, and its leader is replaced. The new leader has never heard from it, and
- * must all the same not call a revocation complete before that node's window has passed: until then it may be
- * permitting.
+ * A node that is cut off and serves when stale, while its leader is replaced.
+ *
+ * The new leader has never heard from the node. It must still not complete a receipt before that node's window has
+ * passed, since the node may permit until then.
  */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
@@ -23,8 +24,8 @@ beforeEach(async () => {
 });
 afterEach(() => testCluster.stop());
 
-for (const ends of ["crashes", "hands over"] as const) {
-  test(`the leader ${ends} while a serving node is cut off: the next one's receipt waits until that node's window has passed`, async (t) => {
+for (const endsBy of ["crashes", "resigns"] as const) {
+  test(`when the leader ${endsBy} while a serving node is cut off, the next leader's receipt waits until that node's window has passed`, async (t) => {
     const first = await testCluster.broker("broker-1");
     await waitToLead(first);
     const second = await testCluster.broker("broker-2");
@@ -33,11 +34,11 @@ for (const ends of ["crashes", "hands over"] as const) {
       testCluster.node("far", [first, second]),
     ]);
     await submitCommand(first, createSession("s", "alice"));
-    for (const node of [near, far]) await waitFor("it to permit", () => node.permits("s"), { withinMs: 20_000 });
+    for (const node of [near, far]) await waitFor("the node to permit", () => node.permits("s"), { withinMs: 20_000 });
 
     far.relay.cut();
     const cutAt = performance.now();
-    if (ends === "crashes") await first.crash();
+    if (endsBy === "crashes") await first.crash();
     else await first.broker.stop();
     await waitToLead(second);
     const revoked = await submitCommand(second, revoke("s"));
@@ -48,9 +49,9 @@ for (const ends of ["crashes", "hands over"] as const) {
     let status = "";
     const watching = (async () => {
       let complete = false;
-      const until = performance.now() + 60_000;
-      while (performance.now() < until && (!complete || seen.length < 300)) {
-        // Asked before it is looked at: what is permitted after a complete answer is a broken promise.
+      const deadline = performance.now() + 60_000;
+      while (performance.now() < deadline && (!complete || seen.length < 300)) {
+        // Checked before the receipt: a permit after a complete receipt breaks the promise.
         const permits = far.permits("s");
         seen.push({ complete, permits });
         const receipt = await databroker.receipt(target, { wait: "all", timeoutMs: 0 });
@@ -62,24 +63,24 @@ for (const ends of ["crashes", "hands over"] as const) {
       return complete ? performance.now() : undefined;
     })();
     const completeAt = await watching;
-    assert.ok(completeAt !== undefined, "it completes");
+    assert.ok(completeAt !== undefined, "the receipt completes");
     t.diagnostic(`complete ${Math.round(completeAt - cutAt)} ms after the cut`);
-    // On a machine so slow that its window was nearly over by then, it may not have.
+    // On a machine so slow that the window had nearly passed by then, the node may not have permitted.
     if (revokedMs < timing.windowMs / 2)
       assert.ok(
         seen.some(({ complete, permits }) => !complete && permits),
-        "the node went on permitting for a while, which is its right",
+        "the node permitted for a while after the revocation, as its lease allows",
       );
     assert.deepEqual(
       seen.filter(({ complete, permits }) => complete && permits),
       [],
-      "and nothing more once the receipt was complete",
+      "permitted after a complete receipt",
     );
     assert.equal(status, "fenced");
     assert.equal(near.permits("s"), false);
     far.relay.restore();
     far.relay.setTargets([second.port]);
-    await waitFor("it to come back", () => far.replica.ready().ready, { withinMs: 20_000 });
+    await waitFor("the node to be ready again", () => far.replica.ready().ready, { withinMs: 20_000 });
     assert.equal(far.permits("s"), false);
   });
 }

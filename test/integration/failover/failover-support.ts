@@ -1,4 +1,7 @@
-/** Failing over: what the tests of this folder share over a cluster of real processes on a primary and two standbys. */
+/**
+ * Support of the failover tests: SQL and log access by server, load, and its checks, for a cluster on a Postgres
+ * primary with two standbys.
+ */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { type CommandId, type CommandResult, parseUserId } from "../../../src/events/index.ts";
@@ -8,24 +11,24 @@ import type { PostgresServer } from "../../support/service.ts";
 import { hammer, type Shot } from "../cluster/client.ts";
 import type { Cluster, Session } from "../cluster/cluster.ts";
 
-/** The log as one server has it, whatever the others say. */
+/** Opens the log of one server and passes it to `read`. */
 export async function logAt<T>(
   cluster: Cluster,
   server: PostgresServer,
-  use: (log: EventLog) => Promise<T>,
+  read: (log: EventLog) => Promise<T>,
 ): Promise<T> {
   const log = await openPostgresLog({
     connectionString: server.connectionString(databaseOf(cluster)),
     cluster: cluster.setup.clusterName,
   });
   try {
-    return await use(log);
+    return await read(log);
   } finally {
     await log.close();
   }
 }
 
-/** Asked as a superuser of one server. */
+/** Runs SQL as a superuser of one server. */
 export async function sqlAt(
   cluster: Cluster,
   server: PostgresServer,
@@ -39,7 +42,7 @@ export function databaseOf({ setup }: Cluster): string {
   return setup.postgres.slice(setup.postgres.lastIndexOf("/") + 1);
 }
 
-/** Callers of one session at every proxy, on a route that serves its grace and one that does not. */
+/** Constant requests of one session at every proxy, on a route that serves during its grace and one that does not. */
 export function hammerAll(cluster: Cluster, session: Session) {
   return hammer(
     cluster.proxies.flatMap((proxy) =>
@@ -53,9 +56,9 @@ export function hammerAll(cluster: Cluster, session: Session) {
 }
 
 /**
- * No caller was sent to sign in or refused: a route without a lease answers 503, and one in its grace serves. The end
- * of a lease cuts the answer under way on a route without grace, and resets its connection: the next request there gets
- * 503. A proxy that says it was stopped by its machine may answer 503 everywhere.
+ * Asserts that no request was refused or sent to sign in. A route within its grace serves, and one without a lease
+ * answers 503. The end of a lease may also reset a connection on the route without grace if the next request there gets
+ * 503. A proxy that has logged a pause of its machine may answer 503 everywhere.
  */
 export function assertNeverSignedOut({ proxies }: Cluster, shots: readonly Shot[]): void {
   assert.ok(shots.length > 100, `${shots.length} shots`);
@@ -75,7 +78,7 @@ export function assertNeverSignedOut({ proxies }: Cluster, shots: readonly Shot[
 
 export type Write = Readonly<{ commandId: CommandId; startedAt: number; endedAt: number; result: CommandResult }>;
 
-/** Changes, one after the other, each asked with its own id until there is a definite answer. */
+/** Submits changes one by one, each under its own id until the outcome is known. */
 export function startWriting(cluster: Cluster, user: string) {
   const written: Write[] = [];
   let running = true;

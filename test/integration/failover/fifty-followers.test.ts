@@ -1,6 +1,7 @@
 /**
- * Fifty followers on real brokers, Postgres and NATS, everything behind them restarted at once: all are fresh again
- * soon, nobody is refused, and what they ask of the brokers meanwhile comes nearly as evenly as before.
+ * Fifty followers on real brokers, Postgres and NATS while brokers and NATS restart at once.
+ *
+ * All followers are fresh again soon, none is refused, and their calls arrive nearly as evenly as before.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -18,7 +19,7 @@ const processes: Child[] = [];
 const counters: CallCounter[] = [];
 const folder = new TemporaryFolder("followers");
 let cluster: Cluster;
-/** The most calls at once since it was last set to nothing. */
+/** The highest number of open calls since its last reset to 0. */
 let mostOpen = 0;
 
 const openNow = (): number =>
@@ -26,7 +27,7 @@ const openNow = (): number =>
 
 before(
   async () => {
-    // Renewed every four seconds: what fifty nodes ask for every second is more than a small machine has.
+    // Renews every 4 s: those of fifty nodes every second would overload a small machine.
     cluster = await startCluster({ timing: "default", regions: [], broker: { lease: "20s", renew: `${renewMs}ms` } });
     for (const { brokerUrl } of cluster.brokers)
       counters.push(
@@ -62,8 +63,8 @@ after(async () => {
   folder.remove();
 });
 
-/** What each follower said last. */
-function said(): FollowersLine {
+/** The newest line of each follower. */
+function latestLines(): FollowersLine {
   return processes.flatMap((child) => {
     const lines = child.log().slice(-20_000).split("\n");
     const line = lines.slice(0, -1).findLast((each) => each.startsWith("["));
@@ -72,12 +73,12 @@ function said(): FollowersLine {
 }
 
 const allAt = (position: number) => async (): Promise<boolean> => {
-  const lines = said();
+  const lines = latestLines();
   return lines.length === followers && lines.every((each) => each.ready && each.position >= position);
 };
 
-/** New calls in the busiest tenth of a second, beside what it would be if they came evenly. */
-function tell(
+/** Prints the calls in the busiest tenth of a second, and the mean. */
+function reportCalls(
   t: TestContext,
   what: string,
   kind: string,
@@ -96,7 +97,7 @@ function tell(
   );
 }
 
-test("brokers and NATS are restarted under fifty followers: all are fresh again, nobody is refused, and the brokers see no rush", {
+test("after a restart of all brokers and NATS, fifty followers become fresh without a refusal and without a rush of calls", {
   timeout: 590_000,
 }, async (t) => {
   const first = await cluster.session("alice");
@@ -105,13 +106,13 @@ test("brokers and NATS are restarted under fifty followers: all are fresh again,
   mostOpen = 0;
   await waitFor("ten quiet seconds", () => performance.now() - calmAt > 10_000);
   const quiet = { since: calmAt, until: performance.now() };
-  tell(t, "renewals, quiet", "leases", quiet);
+  reportCalls(t, "renewals, quiet", "leases", quiet);
   t.diagnostic(`quiet: at most ${mostOpen} calls open at once`);
 
   mostOpen = 0;
   const goneAt = performance.now();
   await Promise.all([...cluster.brokers.map((broker) => broker.kill()), cluster.nats.kill()]);
-  await waitFor("three seconds without anybody", () => performance.now() - goneAt > 3_000);
+  await waitFor("three seconds without brokers and NATS", () => performance.now() - goneAt > 3_000);
   const backAt = performance.now();
   await Promise.all([...cluster.brokers.map((broker) => broker.start()), cluster.nats.start()]);
   const startedAt = performance.now();
@@ -121,31 +122,30 @@ test("brokers and NATS are restarted under fifty followers: all are fresh again,
   t.diagnostic(
     `brokers and NATS ${Math.round(startedAt - goneAt)} ms away; all ${followers} fresh and at the head ${Math.round(freshAt - startedAt)} ms after`,
   );
-  await waitFor("some more", () => performance.now() - freshAt > 5_000);
+  await waitFor("five more seconds of calls", () => performance.now() - freshAt > 5_000);
   const after = { since: backAt, until: performance.now() };
   const statuses = counters.flatMap(({ statuses }) => [...statuses]);
-  t.diagnostic(`answers by status: ${statuses.map(([status, count]) => `${status}: ${count}`).join(", ")}`);
+  t.diagnostic(`responses by status: ${statuses.map(([status, count]) => `${status}: ${count}`).join(", ")}`);
   const refused = counters.flatMap(({ refusals }) => [...refusals].map(([what, count]) => `${count} × ${what}`));
-  t.diagnostic(`refused: ${refused.join("; ") || "nobody"}`);
-  tell(t, "renewals, back", "leases", after);
-  tell(t, "reads, back", "events", after);
+  t.diagnostic(`refused: ${refused.join("; ") || "none"}`);
+  reportCalls(t, "renewals, back", "leases", after);
+  reportCalls(t, "reads, back", "events", after);
   t.diagnostic(`at most ${mostOpen} calls open at once, of ${followers} followers with a read and renewals`);
-  assert.ok(mostOpen <= followers * 6, "a read and five renewals of each at the very worst");
-  // However long it took: who asks in vain asks both brokers ever more rarely, and nobody asks in a loop.
+  assert.ok(mostOpen <= followers * 6, "more than a read and five renewals open per follower");
+  // Failed calls back off, to both brokers, so the number of calls is bounded however long the restart took.
   const seconds = (after.until - after.since) / 1_000;
   for (const kind of ["leases", "events"]) {
     const made = counters.flatMap(({ calls }) => calls.filter((call) => call.kind === kind && call.at >= after.since));
     const most = followers * (10 + 4 * seconds);
     assert.ok(made.length <= most, `${made.length} calls of ${kind} in ${seconds.toFixed(1)} s`);
   }
-  await waitFor("all to be in one epoch", () => said().every(({ epoch }) => epoch >= link.epoch));
-  // The first copy of a renew may have reached the leader through a broker that then went: the second is a repeated
-  // one.
+  await waitFor("all to be in one epoch", () => latestLines().every(({ epoch }) => epoch >= link.epoch));
+  // A renew may have reached the leader through a broker that then died; its second copy is refused as repeated.
   const others = refused.filter((each) => !/"repeated"/.test(each));
-  assert.deepEqual(others, [], "busy is the worst that anybody was told");
+  assert.deepEqual(others, [], "a follower was refused for another reason than a repeated renew");
 });
 
-test("the leader alone is killed under fifty followers: nobody loses a fresh lease", {
+test("fifty followers catch up with the next leader after the leader alone is killed", {
   timeout: 240_000,
 }, async (t) => {
   const stale = new Set<string>();
@@ -154,7 +154,7 @@ test("the leader alone is killed under fifty followers: nobody loses a fresh lea
   let running = true;
   const watching = (async () => {
     while (running) {
-      for (const { name, ready, reasons } of said()) if (!ready) stale.add(`${name}: ${reasons.join("; ")}`);
+      for (const { name, ready, reasons } of latestLines()) if (!ready) stale.add(`${name}: ${reasons.join("; ")}`);
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
   })();
@@ -165,14 +165,14 @@ test("the leader alone is killed under fifty followers: nobody loses a fresh lea
     t.diagnostic(
       `the next change was acknowledged ${Math.round(performance.now() - from)} ms after the kill of the leader`,
     );
-    await waitFor("all followers to have it", allAt(link.position), { withinMs: 60_000 });
+    await waitFor("all followers to apply it", allAt(link.position), { withinMs: 60_000 });
   } finally {
     running = false;
     await watching;
   }
-  tell(t, "renewals", "leases", { since: from, until: performance.now() });
+  reportCalls(t, "renewals", "leases", { since: from, until: performance.now() });
   t.diagnostic(
-    `at most ${mostOpen} calls open at once; without a fresh lease meanwhile: ${[...stale].join(", ") || "nobody"}`,
+    `at most ${mostOpen} calls open at once; without a fresh lease meanwhile: ${[...stale].join(", ") || "none"}`,
   );
   await leader.start();
 });

@@ -1,7 +1,8 @@
 /**
- * Everything in one process on a SQLite file that is put back to an older copy: what was revoked after the copy stays
- * denied, because the node's own disk remembers it, and is recorded in the log again. With that disk gone too, nobody
- * knows of it any more.
+ * One process on a SQLite log that is replaced by an older copy.
+ *
+ * A revocation after the copy stays in force, since the node's own disk remembers it, and the log records it again. If
+ * that disk is lost as well, so is the revocation.
  */
 import assert from "node:assert/strict";
 import { copyFileSync, existsSync, rmSync } from "node:fs";
@@ -19,7 +20,7 @@ import { asked, brokerOn, cluster, createSession, quiet, random, revoke, secret 
 import { TemporaryFolder } from "../../support/child.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
-async function started(path: string, deniedFile: string) {
+async function start(path: string, deniedFile: string) {
   const log = await openSqliteLog({ path, cluster });
   const broker = brokerOn(log);
   const snapshots = createNodeSnapshots({
@@ -42,17 +43,17 @@ async function started(path: string, deniedFile: string) {
   return {
     log,
     replica,
-    async ask(...commands: readonly Parameters<typeof asked>[0][]) {
+    async submit(...commands: readonly Parameters<typeof asked>[0][]) {
       for (const command of commands) {
         const role = command.type === "revokeSession" ? "operator" : "authenticate";
         const result = await broker.databroker(role).submit(asked(command));
         assert.ok(result.type === "done", JSON.stringify(result));
-        await waitFor("it is applied", () => replica.applied.position >= result.link.position);
+        await waitFor("the node to apply it", () => replica.applied.position >= result.link.position);
       }
     },
     permits(name: string): boolean {
-      const standing = replica.projection.session(name as SessionId)?.status;
-      return standing === "active" && !replica.isDeniedLocally(sessionStream(name as SessionId));
+      const status = replica.projection.session(name as SessionId)?.status;
+      return status === "active" && !replica.isDeniedLocally(sessionStream(name as SessionId));
     },
     async stop() {
       await replica.goodbye();
@@ -63,7 +64,7 @@ async function started(path: string, deniedFile: string) {
   };
 }
 
-test("a file put back to an older copy revives nobody whose revocation this disk remembers, and the log holds it again", {
+test("a revocation on the node's own disk survives a log file replaced by an older copy, and the log records it again", {
   timeout: 200_000,
 }, async (t) => {
   const folder = new TemporaryFolder("file-restored");
@@ -73,33 +74,35 @@ test("a file put back to an older copy revives nobody whose revocation this disk
     string,
     string,
   ];
-  const first = await started(path, denied);
-  await first.ask(createSession("kept", "alice"), createSession("late", "bob"));
+  const first = await start(path, denied);
+  await first.submit(createSession("kept", "alice"), createSession("late", "bob"));
   await first.stop();
   copyFileSync(path, copy);
-  const second = await started(path, denied);
-  await second.ask(revoke("late"));
-  await waitFor("the disk to know", () => existsSync(denied));
+  const second = await start(path, denied);
+  await second.submit(revoke("late"));
+  await waitFor("the revocation to be on the node's disk", () => existsSync(denied));
   await second.stop();
 
   copyFileSync(copy, path);
   for (const suffix of ["-wal", "-shm"]) rmSync(`${path}${suffix}`, { force: true });
-  const third = await started(path, denied);
+  const third = await start(path, denied);
   assert.ok(third.permits("kept"));
   assert.ok(!third.permits("late"), "revoked after the copy");
-  const reasserted = () =>
+  const isReasserted = () =>
     third.log.read(genesis, 1_000).then((read) => {
       assert.ok(read.type === "page");
       return decodeEvents(read.page.entries, genesis).some(
         ({ event }) => event.type === "SessionRevoked" && event.sessionId === "late" && event.reason === "reasserted",
       );
     });
-  await waitFor("the log to hold it again", async () => (await reasserted()) || undefined, { withinMs: 20_000 });
+  await waitFor("the log to hold the revocation again", async () => (await isReasserted()) || undefined, {
+    withinMs: 20_000,
+  });
   await third.stop();
 
   copyFileSync(copy, path);
   rmSync(denied);
-  const fourth = await started(path, denied);
-  assert.ok(fourth.permits("late"), "with the node's own disk lost as well, nobody knows: docs/backup.md says so");
+  const fourth = await start(path, denied);
+  assert.ok(fourth.permits("late"), "without the node's own disk the revocation is lost: docs/backup.md");
   await fourth.stop();
 });

@@ -1,6 +1,6 @@
 /**
- * Ten followers in one process, as ten nodes would be: each with its own connections to NATS and to the brokers. What
- * they are at is printed, ten lines a second.
+ * Ten followers in one process, each with its own connections to NATS and the brokers, as ten nodes would have. Prints
+ * their state ten times a second.
  */
 import { randomBytes } from "node:crypto";
 import type { NodeId } from "../../../src/events/index.ts";

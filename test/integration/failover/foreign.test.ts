@@ -1,7 +1,8 @@
 /**
- * Servers that are not to be believed: another log of the same name, an empty server, somebody else's schema, sessions
- * that commit unsafely however they came to. None is written to, each is named with what to do, and the log goes on
- * where it is.
+ * Postgres servers that the log must not use: another log of the same name, an empty server, a foreign schema, and
+ * sessions that commit unsafely.
+ *
+ * None is written to, the error names the server and the remedy, and the log continues on its own server.
  */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
@@ -17,25 +18,25 @@ import { withClient } from "../../support/postgres-client.ts";
 import type { PostgresServer } from "../../support/service.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
-let ours: PostgresServer;
+let logServer: PostgresServer;
 let other: PostgresServer;
 let database: string;
 let password: string;
 const logs: EventLog[] = [];
 
 before(async () => {
-  [ours, other] = await Promise.all([startPostgres(), startPostgres()]);
-  password = new URL(ours.connectionString()).password;
+  [logServer, other] = await Promise.all([startPostgres(), startPostgres()]);
+  password = new URL(logServer.connectionString()).password;
   await sql(other, `alter role postgres password '${password}'`, other.connectionString());
 });
-after(() => Promise.all([ours, other].map((server) => server.stop())));
+after(() => Promise.all([logServer, other].map((server) => server.stop())));
 beforeEach(async () => {
-  database = new URL(await ours.newDatabase()).pathname.slice(1);
+  database = new URL(await logServer.newDatabase()).pathname.slice(1);
   await sql(other, `create database ${database}`, at([other], "postgres"));
 });
 afterEach(async () => {
   await Promise.all(logs.splice(0).map((log) => log.close()));
-  for (const server of [ours, other])
+  for (const server of [logServer, other])
     await sql(server, `drop database ${database} with (force)`, at([server], "postgres"));
 });
 
@@ -61,8 +62,8 @@ async function open(connectionString: string, parts: object = {}): Promise<Event
 const schemas = async (server: PostgresServer): Promise<unknown> =>
   (await sql(server, "select count(*)::int as n from pg_namespace where nspname = 'cardea'"))[0]?.["n"];
 
-test("no log is begun on an empty server while another that is named cannot be asked, or has one", async () => {
-  await assert.rejects(open(at([1, ours])), (error: Error) => {
+test("no log is created on an empty server while another named server is unreachable or has the log", async () => {
+  await assert.rejects(open(at([1, logServer])), (error: Error) => {
     assert.ok(error instanceof LogUnavailableError);
     assert.match(
       error.message,
@@ -70,17 +71,21 @@ test("no log is begun on an empty server while another that is named cannot be a
     );
     return true;
   });
-  assert.equal(await schemas(ours), 0, "nothing was made");
-  const writer = await LogWriter.open(await open(at([ours])));
+  assert.equal(await schemas(logServer), 0, "no schema was created");
+  const writer = await LogWriter.open(await open(at([logServer])));
   await writer.appendEach(aSession());
   await writer.beat();
-  const log = await open(at([other, ours]));
-  assert.equal((await log.observe()).head.position, 2, "the server that has the log is found behind one that is empty");
+  const log = await open(at([other, logServer]));
+  assert.equal(
+    (await log.observe()).head.position,
+    2,
+    "the log is found on the second server, though the first is empty",
+  );
   assert.equal(await schemas(other), 0);
 });
 
-test("a server with another log of the same name is neither read nor written once ours is known, and said so by name", async () => {
-  const writer = await LogWriter.open(await open(at([ours])));
+test("a server with another log of the same name is neither read nor written once the log is known, and the error names it", async () => {
+  const writer = await LogWriter.open(await open(at([logServer])));
   await writer.appendEach(aSession());
   await writer.beat();
   const foreign = await LogWriter.open(await open(at([other])));
@@ -88,11 +93,11 @@ test("a server with another log of the same name is neither read nor written onc
   await foreign.beat();
   const before = await sql(other, "select epoch, pos, beat from cardea.log_head");
 
-  const log = await open(at([ours, other]));
+  const log = await open(at([logServer, other]));
   assert.equal((await log.observe()).head.position, 2);
-  await ours.kill();
+  await logServer.kill();
   try {
-    await waitFor("the only server left to be refused by name", async () => {
+    await waitFor("the other server to be refused by name", async () => {
       const error = await log.observe().then(
         () => undefined,
         (problem: unknown) => problem,
@@ -101,9 +106,13 @@ test("a server with another log of the same name is neither read nor written onc
     });
     const { epoch } = await foreign.log.observe();
     assert.equal((await log.openEpoch({ ...(await request(epoch)) })).type, "unavailable");
-    assert.deepEqual(await sql(other, "select epoch, pos, beat from cardea.log_head"), before, "it was not written to");
+    assert.deepEqual(
+      await sql(other, "select epoch, pos, beat from cardea.log_head"),
+      before,
+      "the other server was written to",
+    );
   } finally {
-    await ours.start();
+    await logServer.start();
   }
   await waitFor("the log to be read again", async () => (await log.observe()).head.position === 2);
 });
@@ -113,14 +122,14 @@ async function request(epoch: number) {
   return openEpochRequest(epoch as never);
 }
 
-test("an empty server that takes the place of ours is refused: its emptiness is not our log's", async () => {
-  const writer = await LogWriter.open(await open(at([ours])));
+test("an empty server in place of the log's server is refused and stays empty", async () => {
+  const writer = await LogWriter.open(await open(at([logServer])));
   await writer.appendEach(aSession());
-  const log = await open(at([ours, other]));
-  await sql(ours, "drop schema cardea cascade");
+  const log = await open(at([logServer, other]));
+  await sql(logServer, "drop schema cardea cascade");
   await assert.rejects(log.observe());
-  await sql(ours, "alter system set default_transaction_read_only = on");
-  await sql(ours, "select pg_reload_conf()");
+  await sql(logServer, "alter system set default_transaction_read_only = on");
+  await sql(logServer, "select pg_reload_conf()");
   try {
     await waitFor("a refusal", () =>
       log.observe().then(
@@ -130,7 +139,7 @@ test("an empty server that takes the place of ours is refused: its emptiness is 
     );
     assert.equal(await schemas(other), 0);
   } finally {
-    await withClient(at([ours]), async (client) => {
+    await withClient(at([logServer]), async (client) => {
       await client.query("set default_transaction_read_only = off");
       await client.query("alter system reset default_transaction_read_only");
       await client.query("select pg_reload_conf()");
@@ -145,13 +154,13 @@ for (const [what, text] of [
   ],
   ["a version table of its own", "create schema cardea; create table cardea.schema_version (number int)"],
 ] as const) {
-  test(`somebody else's schema of our name, with ${what}, is refused as it stands`, async () => {
-    await sql(ours, text);
+  test(`a foreign schema of the same name with ${what} is refused and left unchanged`, async () => {
+    await sql(logServer, text);
     const before = await sql(
-      ours,
+      logServer,
       "select relname::text from pg_class where relnamespace = 'cardea'::regnamespace order by 1",
     );
-    await assert.rejects(open(at([ours])), (error: Error) => {
+    await assert.rejects(open(at([logServer])), (error: Error) => {
       assert.ok(error instanceof LogRefusedError);
       assert.match(
         error.message,
@@ -160,54 +169,54 @@ for (const [what, text] of [
       return true;
     });
     assert.deepEqual(
-      await sql(ours, "select relname::text from pg_class where relnamespace = 'cardea'::regnamespace order by 1"),
+      await sql(logServer, "select relname::text from pg_class where relnamespace = 'cardea'::regnamespace order by 1"),
       before,
     );
   });
 }
 
-test("a lowered synchronous_commit is refused wherever it was set: for the role, the database, the server, or the session", async () => {
+test("a lowered synchronous_commit is refused, whether set for the role, the database or the session", async () => {
   const settings = {
     role: ["alter role postgres set synchronous_commit = off", "alter role postgres reset synchronous_commit"],
     database: [`alter database ${database} set synchronous_commit = local`, `alter database ${database} reset all`],
   };
   for (const [what, [set = "", reset = ""]] of Object.entries(settings)) {
-    await sql(ours, set);
+    await sql(logServer, set);
     await assert.rejects(
-      open(at([ours])),
+      open(at([logServer])),
       /synchronous_commit is (off|local): what it acknowledges may be lost; set it to on/,
       what,
     );
-    await sql(ours, reset);
+    await sql(logServer, reset);
   }
   const options = encodeURIComponent("-c synchronous_commit=off");
-  await assert.rejects(open(`${at([ours])}?options=${options}`), /synchronous_commit is off/, "the session");
-  const asSettings = `host=127.0.0.1 port=${ours.port} user=postgres password=${password} dbname=${database}`;
-  await assert.rejects(open(`${asSettings} options='-c synchronous_commit=off'`), /synchronous_commit is off/);
-  const log = await open(asSettings);
+  await assert.rejects(open(`${at([logServer])}?options=${options}`), /synchronous_commit is off/, "the session");
+  const keyValueString = `host=127.0.0.1 port=${logServer.port} user=postgres password=${password} dbname=${database}`;
+  await assert.rejects(open(`${keyValueString} options='-c synchronous_commit=off'`), /synchronous_commit is off/);
+  const log = await open(keyValueString);
   const writer = await LogWriter.open(log);
-  await sql(ours, "alter role postgres set synchronous_commit = remote_write");
-  assert.equal((await writer.appendEach(aSession())).type, "appended", "a session that began before is as it was");
-  await sql(ours, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'cardea'");
+  await sql(logServer, "alter role postgres set synchronous_commit = remote_write");
+  assert.equal((await writer.appendEach(aSession())).type, "appended", "an older session keeps its setting");
+  await sql(logServer, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'cardea'");
   await waitFor("new sessions to be refused", async () => {
     const outcome = await writer.fork(log).beat();
     return outcome.type === "unavailable" && /remote_write/.test(String(outcome.cause));
   });
-  await sql(ours, "alter role postgres reset all");
+  await sql(logServer, "alter role postgres reset all");
 });
 
-test("with no server at all, a log that waits is opened, says so, and goes to work when there is one", async () => {
-  const said: string[] = [];
+test("a log opened to wait for its server logs that it waits, and works once the server is up", async () => {
+  const lines: string[] = [];
   const logger = {
-    info: (_: object, text: string) => said.push(text),
-    warn: (_: object, text: string) => said.push(text),
+    info: (_: object, text: string) => lines.push(text),
+    warn: (_: object, text: string) => lines.push(text),
   };
-  await ours.kill();
-  const log = await open(at([ours]), { whenUnavailable: "wait", logger });
+  await logServer.kill();
+  const log = await open(at([logServer]), { whenUnavailable: "wait", logger });
   await assert.rejects(log.observe(), LogUnavailableError);
-  await assert.rejects(open(at([ours])), LogUnavailableError);
-  await ours.start();
-  const writer = await waitFor("the log to be begun", () => LogWriter.open(log).catch(() => undefined));
+  await assert.rejects(open(at([logServer])), LogUnavailableError);
+  await logServer.start();
+  const writer = await waitFor("the log to be created", () => LogWriter.open(log).catch(() => undefined));
   assert.equal((await writer.appendEach(aSession())).type, "appended");
-  assert.match(said.join("\n"), /not available yet; waiting[\s\S]*Postgres is available/);
+  assert.match(lines.join("\n"), /not available yet; waiting[\s\S]*Postgres is available/);
 });

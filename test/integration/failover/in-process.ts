@@ -1,6 +1,7 @@
 /**
- * Brokers and nodes of one test process on a real group of Postgres servers, over real HTTP: each broker may lose its
- * store, each node its way to the brokers, one by one and at a time of the test's choosing.
+ * Test cluster: brokers and nodes in one test process on real Postgres servers, over real HTTP.
+ *
+ * A test can take the store from each broker, and the brokers from each node, one by one.
  */
 import assert from "node:assert/strict";
 import { type Broker, createLeaderClient, startBroker, startDatabrokerServer } from "../../../src/broker/index.ts";
@@ -36,7 +37,7 @@ export type TestBroker = Readonly<{
   broker: Broker;
   log: EventLog;
   port: number;
-  /** Ends it as a crash would: nothing is said to anybody. */
+  /** Ends the broker as a crash would: it neither resigns nor replies. */
   crash(): Promise<void>;
 }>;
 
@@ -44,19 +45,19 @@ export type TestNode = Readonly<{
   replica: ReplicaProcess;
   relay: Relay;
   client: BrokerClient;
-  /** As a proxy asks for a request on a route that serves when stale. */
+  /** Whether a proxy would permit a request of this session on a route that serves when stale. */
   permits(session: string): boolean;
   stop(): Promise<void>;
 }>;
 
-/** PEM: of every broker, and the only authority that is trusted. */
+/** PEM: the certificate of every broker, which is also the only trusted authority, and its key. */
 export type Tls = Readonly<{ cert: string; key: string }>;
 
 export type Timing = Readonly<{ deltaMs: number; windowMs: number }>;
 
 export class InProcessCluster {
   readonly #connectionString: string;
-  readonly #endings: (() => Promise<unknown>)[] = [];
+  readonly #cleanups: (() => Promise<unknown>)[] = [];
   readonly timing: Timing;
   readonly #tls: Tls | null;
 
@@ -105,15 +106,15 @@ export class InProcessCluster {
       ...{ broker, cluster, secret, clock: systemClock, logger: quiet, listen: { host: "127.0.0.1", port } },
       tls: this.#tls,
     });
-    let over = false;
+    let isOver = false;
     const crash = async (): Promise<void> => {
-      if (over) return;
-      over = true;
-      await log.close(); // so that it cannot say that it resigns
+      if (isOver) return;
+      isOver = true;
+      await log.close(); // first, so that the broker cannot resign
       await api.close();
       await broker.stop();
     };
-    this.#endings.push(crash);
+    this.#cleanups.push(crash);
     return { broker, log, port, crash };
   }
 
@@ -154,35 +155,35 @@ export class InProcessCluster {
       await client.close();
       await relay.close();
     };
-    this.#endings.push(stop);
+    this.#cleanups.push(stop);
     const graceMs = this.timing.windowMs - this.timing.deltaMs;
     return {
       ...{ replica, relay, client, stop },
       permits(session) {
         if (replica.overdueMs(systemClock.monotonic()) > graceMs) return false;
-        const found = replica.projection.session(session as SessionId);
-        return found?.status === "active" && !replica.isDeniedLocally(sessionStream(session as SessionId));
+        const held = replica.projection.session(session as SessionId);
+        return held?.status === "active" && !replica.isDeniedLocally(sessionStream(session as SessionId));
       },
     };
   }
 
   async stop(): Promise<void> {
-    for (const one of this.#endings.splice(0).reverse()) await one().catch(() => {});
+    for (const one of this.#cleanups.splice(0).reverse()) await one().catch(() => {});
   }
 }
 
 export const waitToLead = (member: TestBroker): Promise<true> =>
-  waitFor("it leads", () => member.broker.leading() || undefined, { withinMs: 30_000 });
+  waitFor("the broker to lead", () => member.broker.leading() || undefined, { withinMs: 30_000 });
 
-/** Asks as a caller does that wants it done: the same command again, while nobody can say what came of it. */
+/** Submits a command, again under the same id while its outcome is unknown. */
 export async function submitCommand(member: TestBroker, command: Parameters<typeof asked>[0]): Promise<Done> {
   const databroker = member.broker.databroker(command.type === "revokeSession" ? "operator" : "authenticate");
   const request = asked(command);
   return waitFor(
-    `an answer to ${command.type}`,
+    `an outcome of ${command.type}`,
     async () => {
       const result = await databroker.submit(request);
-      if (result.type === "unavailable") throw new Error(result.message); // asked again
+      if (result.type === "unavailable") throw new Error(result.message); // submitted again
       return result;
     },
     { withinMs: 30_000 },

@@ -1,6 +1,6 @@
 /**
- * Leases without NATS: everything over HTTPS, on real Postgres. What the `lessee` table holds of each node, when it
- * comes, and when it goes.
+ * Leases over HTTPS without NATS, on real Postgres: what the `lessee` table holds of each node, when a row is written,
+ * and when it is deleted.
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -45,7 +45,7 @@ beforeEach(async () => {
 });
 afterEach(() => testCluster.stop());
 
-/** Boots in the table, by node, with the window each was written with. */
+/** The rows of the table, by node and boot. */
 const rows = (): Promise<{ node: string; boot: string; window: number }[]> =>
   withClient(
     database,
@@ -60,7 +60,7 @@ const ready = async (node: TestNode): Promise<void> => {
   assert.ok(await node.replica.whenReady(60_000), node.replica.ready().reasons.join());
 };
 
-test("without NATS, renewals, confirmations and changes go over HTTPS, also when the leader is replaced", {
+test("without NATS, renewals, confirmations and changes go over HTTPS, even when the leader is replaced", {
   timeout: 120_000,
 }, async (t) => {
   const first = await testCluster.broker("broker-1");
@@ -79,18 +79,18 @@ test("without NATS, renewals, confirmations and changes go over HTTPS, also when
       await ready(node);
     }
     await submitCommand(member, createSession(session, "alice"));
-    await waitFor("it to permit", () => node.permits(session));
+    await waitFor("the node to permit", () => node.permits(session));
     const at = performance.now();
     const { commandId } = await submitCommand(member, revoke(session));
-    await waitFor("it to deny", () => !node.permits(session));
-    t.diagnostic(`a revocation was enforced ${Math.round(performance.now() - at)} ms after it was asked for`);
+    await waitFor("the node to deny", () => !node.permits(session));
+    t.diagnostic(`a revocation was enforced ${Math.round(performance.now() - at)} ms after the command`);
     const answer = await receipt(member, commandId, 30_000);
     assert.deepEqual([answer.complete, answer.nodes.map(({ status }) => status)], [true, ["applied"]]);
   }
-  await waitFor("its lease to be renewed", () => node.replica.metrics().grants > 2);
+  await waitFor("the lease to be renewed", () => node.replica.metrics().grants > 2);
 });
 
-test("a node stands in the lessee table with its window before its first grant counts, leaves with its goodbye, and is replaced by its next boot", {
+test("the lessee table holds a node before its first grant, until its goodbye or until its next boot replaces it", {
   timeout: 120_000,
 }, async () => {
   const member = await testCluster.broker("broker-1");
@@ -99,13 +99,13 @@ test("a node stands in the lessee table with its window before its first grant c
     testCluster.node("proxy-1", [member]),
     testCluster.node("proxy-2", [member], { dataDir: join(folder.path, "proxy-2") }),
   ]);
-  let early = false;
+  let isGrantedEarly = false;
   while (!one.replica.ready().ready) {
     const granted = one.replica.metrics().grants > 0;
-    early ||= granted && !(await rows()).some(({ boot }) => boot === one.replica.boot);
+    isGrantedEarly ||= granted && !(await rows()).some(({ boot }) => boot === one.replica.boot);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
-  assert.equal(early, false, "a grant before its row");
+  assert.equal(isGrantedEarly, false, "a grant arrived before the row was written");
   await ready(two);
   assert.deepEqual(
     await rows(),
@@ -113,17 +113,19 @@ test("a node stands in the lessee table with its window before its first grant c
   );
 
   await submitCommand(member, createSession("s", "alice"));
-  for (const node of [one, two]) await waitFor("it to permit", () => node.permits("s"));
+  for (const node of [one, two]) await waitFor("the node to permit", () => node.permits("s"));
   assert.equal(await one.replica.goodbye(), true);
-  assert.equal(one.permits("s"), false, "whoever said goodbye permits nothing");
-  await waitFor("its row to be gone", async () => (await rows()).every(({ node }) => node !== "proxy-1"));
+  assert.equal(one.permits("s"), false, "after its goodbye the node permits nothing");
+  await waitFor("the row of the node to be deleted", async () =>
+    (await rows()).every(({ node }) => node !== "proxy-1"),
+  );
 
-  // Ended without a goodbye: its row stays, and a receipt waits for it until its next boot names it.
+  // The node ends without a goodbye: its row stays, and a receipt waits for it until its next boot names it.
   await two.replica.stop();
   const { commandId } = await submitCommand(member, revoke("s"));
-  const waiting = await receipt(member, commandId, 0);
+  const pending = await receipt(member, commandId, 0);
   assert.deepEqual(
-    waiting.nodes.map(({ node, status }) => [node, status]),
+    pending.nodes.map(({ node, status }) => [node, status]),
     [["proxy-2", "unconfirmed"]],
   );
   const again = await testCluster.node("proxy-2", [member], { dataDir: join(folder.path, "proxy-2") });
@@ -133,7 +135,7 @@ test("a node stands in the lessee table with its window before its first grant c
     [done.complete, done.nodes.map(({ boot, status }) => [boot, status])],
     [true, [[again.replica.boot, "applied"]]],
   );
-  await waitFor("the row of the boot before to be gone", async () => {
+  await waitFor("the row of the previous boot to be deleted", async () => {
     const boots = (await rows()).map(({ boot }) => boot);
     return boots.length === 1 && boots[0] === again.replica.boot;
   });

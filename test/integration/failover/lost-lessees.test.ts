@@ -1,7 +1,9 @@
 /**
- * A node is granted a lease that the store loses: an asynchronous standby without it is promoted, or a file log is
- * replaced by an older copy. The node is cut off and goes on permitting, so the new leader must not call a revocation
- * complete before its window has passed.
+ * A lease that the store loses: an asynchronous standby without it is promoted, or a file log is replaced by an older
+ * copy.
+ *
+ * The node that holds the lease is cut off and still permits, so the new leader must not complete a receipt before that
+ * node's window has passed.
  */
 import assert from "node:assert/strict";
 import { copyFileSync, rmSync } from "node:fs";
@@ -21,7 +23,7 @@ const withoutBinaries = findPostgresBinaries() === undefined ? "a standby needs 
 let testCluster: InProcessCluster;
 afterEach(() => testCluster.stop());
 
-test("an asynchronous standby without a node's lease is promoted: no receipt is complete before that node's window has passed, and its name is said", {
+test("after the promotion of an asynchronous standby that lacks a node's lease, no receipt is complete before the window of that node has passed, and the receipt names it", {
   skip: withoutBinaries,
   timeout: 240_000,
 }, async (t) => {
@@ -32,32 +34,32 @@ test("an asynchronous standby without a node's lease is promoted: no receipt is 
   const second = await testCluster.broker("broker-2");
   const near = await testCluster.node("near", [first, second]);
   await submitCommand(first, createSession("s", "alice"));
-  await submitCommand(first, activated("far"));
-  await waitFor("it to permit", () => near.permits("s"), { withinMs: 20_000 });
+  await submitCommand(first, activateConfiguration("far"));
+  await waitFor("the node to permit", () => near.permits("s"), { withinMs: 20_000 });
   await group.replicated();
   await group.detachStandbys();
   const far = await testCluster.node("far", [first, second]);
-  await waitFor("it to permit", () => far.permits("s"), { withinMs: 20_000 });
+  await waitFor("the node to permit", () => far.permits("s"), { withinMs: 20_000 });
 
   far.relay.cut();
   await first.crash();
   await group.kill();
   await group.failOver();
   await waitToLead(second);
-  const seen = await revokedWhile(far, second);
-  t.diagnostic(`complete ${Math.round(seen.completeMs)} ms after the revocation`);
-  const named = seen.receipts.find(({ nodes }) => nodes.length > 1)?.nodes ?? [];
+  const observed = await revokeAndWatch(far, second);
+  t.diagnostic(`complete ${Math.round(observed.completeMs)} ms after the revocation`);
+  const unconfirmedNodes = observed.receipts.find(({ nodes }) => nodes.length > 1)?.nodes ?? [];
   assert.deepEqual(
-    named.filter(({ node }) => node !== "near").map(({ node, status }) => [node, status]),
+    unconfirmedNodes.filter(({ node }) => node !== "near").map(({ node, status }) => [node, status]),
     [
       ["@unknown-nodes", "unconfirmed"],
       ["far", "unconfirmed"],
     ],
   );
-  await waitFor("it to enforce the revocation", () => !near.permits("s"));
+  await waitFor("the other node to enforce the revocation", () => !near.permits("s"));
 });
 
-test("an older copy is put in the place of a file log: no receipt is complete before the window of a lease that it lacks has passed", {
+test("after a file log is replaced by an older copy, no receipt is complete before the window of a lease that the copy lacks has passed", {
   timeout: 120_000,
 }, async (t) => {
   const folder = new TemporaryFolder("lost-lessees");
@@ -71,26 +73,26 @@ test("an older copy is put in the place of a file log: no receipt is complete be
   await before.crash();
   copyFileSync(path, copy);
 
-  const lost = await testCluster.broker("broker-1", { openLog });
-  await waitToLead(lost);
-  const far = await testCluster.node("far", [lost]);
-  await waitFor("it to permit", () => far.permits("s"), { withinMs: 20_000 });
+  const current = await testCluster.broker("broker-1", { openLog });
+  await waitToLead(current);
+  const far = await testCluster.node("far", [current]);
+  await waitFor("the node to permit", () => far.permits("s"), { withinMs: 20_000 });
   far.relay.cut();
-  await lost.crash();
-  for (const ending of ["-wal", "-shm"]) rmSync(`${path}${ending}`, { force: true });
+  await current.crash();
+  for (const suffix of ["-wal", "-shm"]) rmSync(`${path}${suffix}`, { force: true });
   copyFileSync(copy, path);
 
   const restored = await testCluster.broker("broker-1", { openLog });
   await waitToLead(restored);
-  const seen = await revokedWhile(far, restored);
-  t.diagnostic(`complete ${Math.round(seen.completeMs)} ms after the revocation`);
+  const observed = await revokeAndWatch(far, restored);
+  t.diagnostic(`complete ${Math.round(observed.completeMs)} ms after the revocation`);
   assert.deepEqual(
-    seen.receipts[0]?.nodes.map(({ node, status }) => [node, status]),
+    observed.receipts[0]?.nodes.map(({ node, status }) => [node, status]),
     [["@unknown-nodes", "unconfirmed"]],
   );
 });
 
-test("a broker on the same file log waits for no lost lease after a restart", { timeout: 120_000 }, async (t) => {
+test("after a restart on the same file log, a broker waits for no lost lease", { timeout: 120_000 }, async (t) => {
   const folder = new TemporaryFolder("same-file");
   t.after(() => folder.remove());
   const openLog = () => openSqliteLog({ path: join(folder.path, "log.db"), cluster });
@@ -99,28 +101,27 @@ test("a broker on the same file log waits for no lost lease after a restart", { 
   await waitToLead(before);
   const near = await testCluster.node("near", [before]);
   await submitCommand(before, createSession("s", "alice"));
-  await waitFor("it to permit", () => near.permits("s"), { withinMs: 20_000 });
+  await waitFor("the node to permit", () => near.permits("s"), { withinMs: 20_000 });
   await before.crash();
-  const again = await testCluster.broker("broker-1", { openLog });
-  await waitToLead(again);
-  near.relay.setTargets([again.port]);
-  const { commandId } = await submitCommand(again, revoke("s"));
+  const restarted = await testCluster.broker("broker-1", { openLog });
+  await waitToLead(restarted);
+  near.relay.setTargets([restarted.port]);
+  const { commandId } = await submitCommand(restarted, revoke("s"));
   const target = { type: "command", commandId } as const;
-  const receipt = await again.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 20_000 });
+  const receipt = await restarted.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 20_000 });
   assert.deepEqual(
     receipt.nodes.map(({ node, status }) => [node, status]),
     [["near", "applied"]],
   );
 });
 
-const activated = (node: string) =>
+const activateConfiguration = (node: string) =>
   ({ type: "activateConfiguration", nodeId: node as NodeId, configHash: "c".repeat(64) as ConfigHash }) as const;
 
 /**
- * Revokes the session and watches the receipt and the node that is cut off, until the receipt has been complete for a
- * while.
+ * Revokes the session, and watches the receipt and the cut-off node until the receipt has been complete for a while.
  */
-async function revokedWhile(
+async function revokeAndWatch(
   far: TestNode,
   leader: TestBroker,
 ): Promise<Readonly<{ receipts: readonly Receipt[]; completeMs: number }>> {
@@ -133,7 +134,7 @@ async function revokedWhile(
   await waitFor(
     "the receipt to be complete for a while",
     async () => {
-      // Asked before the receipt: what is permitted after a complete answer is a broken promise.
+      // Checked before the receipt: a permit after a complete receipt breaks the promise.
       const permits = far.permits("s");
       if (receipts.at(-1)?.complete === true) permitted.push(permits);
       const receipt = await databroker.receipt({ type: "command", commandId }, { wait: "all", timeoutMs: 0 });
@@ -143,7 +144,7 @@ async function revokedWhile(
     },
     { withinMs: 60_000 },
   );
-  assert.equal(receipts[0]?.complete, false, "nothing proves that no lease was lost");
-  assert.ok(!permitted.includes(true), "the node permits nothing once the receipt is complete");
+  assert.equal(receipts[0]?.complete, false, "the first receipt is incomplete, since a lease may be lost");
+  assert.ok(!permitted.includes(true), "permitted after a complete receipt");
   return { receipts, completeMs };
 }

@@ -1,6 +1,6 @@
 /**
- * A dump of a log in Postgres, restored (docs/backup.md): run from the page against real processes, twice, with
- * people signed in before, between and after.
+ * A restore of a dump of a Postgres log (docs/backup.md), run from the page against real processes, twice. People sign
+ * in before, between and after.
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { startOnPostgres } from "./procedures-on-postgres.ts";
 const timeout = 1_800_000;
 const skip = findPostgresBinaries() === undefined ? "a backup needs local binaries of Postgres" : false;
 
-test("a dump of a log in Postgres, restored twice", { timeout, skip }, async (t) => {
+test("a log in Postgres is restored from a dump twice, as docs/backup.md describes", { timeout, skip }, async (t) => {
   const [backup = "", restore = ""] = commandsAfter("**A dump**", 2);
   const { postgres, server, urlFile, databaseUrl } = await startOnPostgres(t);
   let url = databaseUrl;
@@ -21,8 +21,8 @@ test("a dump of a log in Postgres, restored twice", { timeout, skip }, async (t)
     mkdirSync(BACKUP);
     const RESTORED_URL = await postgres.newDatabase();
     const env = { DATABASE_URL: url, BACKUP, RESTORED_URL, URL_FILE: urlFile, PATH: postgres.binaries };
-    const back = (): Promise<void> => server.perform(backup, env);
-    await assertBackupRestores(server, { back, restore: () => server.perform(restore, env) }, round);
+    const takeBackup = (): Promise<void> => server.perform(backup, env);
+    await assertBackupRestores(server, { back: takeBackup, restore: () => server.perform(restore, env) }, round);
     url = RESTORED_URL;
   }
 });

@@ -1,6 +1,6 @@
 /**
- * An installation whose log is in Postgres, for the procedures of docs/backup.md. The process that lets people
- * through goes on while the broker and its database are replaced.
+ * An installation with its log in Postgres, for the procedures of docs/backup.md. The process that serves people keeps
+ * running while the broker and its database are replaced.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { TemporaryFolder } from "../../support/child.ts";
 import { startArchivedPostgres } from "../../support/postgres-backup.ts";
 import { startInstallation } from "./procedures.ts";
 
-/** A broker on a new database, whose connection string lies in a file as the page has it. */
+/** Starts an installation on a new database; its connection string is in a file, as the page describes. */
 export async function startOnPostgres(t: TestContext) {
   const postgres = await startArchivedPostgres();
   t.after(() => postgres.stop());

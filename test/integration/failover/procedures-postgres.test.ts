@@ -1,6 +1,6 @@
 /**
- * Backup and restore of a log in Postgres to a point in time (docs/backup.md), run from the page against real
- * processes, twice, with people signed in before, between and after.
+ * Backup and restore of a Postgres log to a point in time (docs/backup.md), run from the page against real processes,
+ * twice. People sign in before, between and after.
  */
 import { join } from "node:path";
 import { test } from "node:test";
@@ -12,7 +12,10 @@ import { startOnPostgres } from "./procedures-on-postgres.ts";
 const timeout = 1_800_000;
 const skip = findPostgresBinaries() === undefined ? "a backup needs local binaries of Postgres" : false;
 
-test("a log in Postgres, restored to a point in time twice", { timeout, skip }, async (t) => {
+test("a log in Postgres is restored to a point in time twice, as docs/backup.md describes", {
+  timeout,
+  skip,
+}, async (t) => {
   const [backup = "", restore = ""] = commandsAfter("**Postgres, to a point in time.**", 2);
   const { postgres, server, urlFile, databaseUrl } = await startOnPostgres(t);
   let current = { url: databaseUrl, stop: () => postgres.kill() };
@@ -32,17 +35,21 @@ test("a log in Postgres, restored to a point in time twice", { timeout, skip }, 
     };
     const before = current;
     const next = { url: restored.href, stop: async (): Promise<void> => {} };
-    const others = {
+    const otherUnits = {
       "stop postgresql": () => before.stop(),
       "start postgresql-restored": async () => {
         next.stop = (await postgres.serve(env.RESTORED, port)).stop;
       },
     };
-    const back = async (): Promise<void> => {
+    const takeBackup = async (): Promise<void> => {
       await server.perform(backup, env);
       await postgres.restorePoint(env.POINT, before.url);
     };
-    await assertBackupRestores(server, { back, restore: () => server.perform(restore, env, others) }, round);
+    await assertBackupRestores(
+      server,
+      { back: takeBackup, restore: () => server.perform(restore, env, otherUnits) },
+      round,
+    );
     current = next;
   }
 });

@@ -1,6 +1,7 @@
 /**
- * A real installation with a store of its own and a real identity provider, and the commands of docs/backup.md, run
- * as the page has them. It is one process, or a broker and a process that signs people in and lets them through.
+ * An installation with its own store and a real identity provider that runs the commands of docs/backup.md as written.
+ *
+ * It is one process, or a broker and a separate process for sign-in and proxying.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -24,7 +25,7 @@ const mainFile = join(root, "src/main.ts");
 export const patience = { withinMs: 60_000 };
 export const newSecret = (): string => randomBytes(32).toString("base64");
 
-/** The blocks of commands behind a sentence of docs/backup.md, in order. */
+/** The first `count` blocks of commands after a sentence of docs/backup.md. */
 export function commandsAfter(after: string, count: number): string[] {
   const page = readFileSync(join(root, "docs/backup.md"), "utf8");
   const at = page.indexOf(after);
@@ -43,7 +44,7 @@ export class CommandFailedError extends Error {
   }
 }
 
-/** Runs a command of the program in this process, which spares the start of another one. @returns its output */
+/** Runs a `cardea` command in this process, which is faster than a new one. @returns its output */
 async function runOrFail(args: readonly string[]): Promise<string> {
   const { code, out, err } = await runCardea(args);
   if (code !== 0) throw new CommandFailedError(args, { code, err });
@@ -53,7 +54,7 @@ async function runOrFail(args: readonly string[]): Promise<string> {
 export type Installation = Awaited<ReturnType<typeof startInstallation>>;
 type Settings = Readonly<Record<string, unknown>>;
 
-/** @param store settings of the process that has the log @param split: a broker with the log in a process of its own */
+/** @param store settings of the process with the log; `split` runs that broker as a separate process */
 export async function startInstallation(
   t: TestContext,
   store: Settings,
@@ -74,7 +75,7 @@ export async function startInstallation(
   const broker: Member = { name: "broker", port: brokerPort, metrics: brokerMetrics, config, child: undefined };
   const front: Member = { name: "front", port, metrics, config: join(folder.path, "front.yaml"), child: undefined };
   const all: Member = { name: "all", port, metrics, config, child: undefined };
-  /** By the unit that an operator starts and stops; in the order of their starts. */
+  /** Processes by the name of the unit that an operator starts and stops, in start order. */
   const units = new Map<string, Member>(
     split
       ? [
@@ -83,7 +84,7 @@ export async function startInstallation(
         ]
       : [["cardea", all]],
   );
-  const operated = split ? front : all;
+  const commandMember = split ? front : all;
   const visitors: Visitor[] = [];
   const secrets = { shared_secret: newSecret(), cookie_secret: newSecret() };
 
@@ -144,8 +145,8 @@ export async function startInstallation(
 
   return {
     ...{ secrets, configure, start, stop, dataDir, config },
-    cardea: (...args: readonly string[]): Promise<string> => cardeaOn(operated.config, args),
-    /** A command that needs no server. @throws CommandFailedError */
+    cardea: (...args: readonly string[]): Promise<string> => cardeaOn(commandMember.config, args),
+    /** Runs a command that needs no server. @throws CommandFailedError */
     check: (...args: readonly string[]): Promise<string> => runOrFail(args),
     log: (): string => [...units.values()].map(({ child }) => child?.log() ?? "").join("\n"),
     async restart() {
@@ -158,18 +159,18 @@ export async function startInstallation(
       provider.person.name = name;
       const { status, body } = await visitor.navigate(url("app"));
       assert.equal(status, 200, `${name} signs in: ${body.slice(-500)}`);
-      const answered = async (): Promise<number> => (await visitor.request(url("app"))).status;
+      const statusOfApp = async (): Promise<number> => (await visitor.request(url("app"))).status;
       return {
         name,
-        isIn: async () => (await answered()) === 200,
-        /** Refused, or sent to sign in; a 503 decides nothing. */
+        isIn: async () => (await statusOfApp()) === 200,
+        /** Whether the visitor is refused or sent to sign in; a 503 decides nothing. */
         async isOut() {
-          const answer = await answered();
+          const answer = await statusOfApp();
           return answer >= 300 && answer < 500;
         },
       };
     },
-    /** How many events the log has that record a lost denial again. */
+    /** The number of events in the log that reassert a lost denial. */
     async reasserted(): Promise<number> {
       // On a busy machine a connection to Postgres may time out.
       const stdout = await waitFor("the log to be read", () => cardeaOn(config, ["log", "export"]), patience);
@@ -177,7 +178,7 @@ export async function startInstallation(
     },
     /**
      * Runs a block of commands of the page.
-     * @param others what `systemctl start` and `stop` do of units beside the installation's own
+     * @param others actions of `systemctl start` and `stop` for units that are not the installation's
      */
     async perform(
       commands: string,
@@ -202,17 +203,17 @@ export async function startInstallation(
   };
 }
 
-/** What a backup and a restore leave of people and of what was revoked. */
+/** Asserts who stays signed in and who stays denied after a backup and a restore. */
 export async function assertBackupRestores(
   server: Installation,
   { back, restore }: Readonly<{ back: () => Promise<void>; restore: () => Promise<void> }>,
   round: number,
 ): Promise<void> {
   const before = await server.signIn("alice");
-  const kept = await server.signIn("erin");
+  const unaffected = await server.signIn("erin");
   const suspended = await server.signIn(`carol-${round}`);
   await back();
-  assert.ok(await before.isIn(), "a backup signs nobody out");
+  assert.ok(await before.isIn(), "the backup ended a session");
   const between = await server.signIn("bob");
   await server.cardea("sessions", "revoke", "--user", "alice");
   await server.cardea("users", "suspend", suspended.name);
@@ -221,11 +222,11 @@ export async function assertBackupRestores(
   await restore();
   // A node that rebuilds answers 503; until then it serves what it knows.
   for (const revoked of [before, suspended])
-    assert.ok(!(await revoked.isIn()), `${revoked.name}'s session, ended after the backup`);
-  await waitFor("a session that began after the backup to be gone", () => between.isOut(), patience);
-  await waitFor("a session from before the backup to go on", () => kept.isIn(), patience);
+    assert.ok(!(await revoked.isIn()), `${revoked.name}'s session ended after the backup`);
+  await waitFor("a session created after the backup to end", () => between.isOut(), patience);
+  await waitFor("a session from before the backup to be permitted", () => unaffected.isIn(), patience);
   for (const revoked of [before, suspended])
-    assert.ok(await revoked.isOut(), `${revoked.name}'s session, ended after the backup`);
+    assert.ok(await revoked.isOut(), `${revoked.name}'s session ended after the backup`);
   const after = [await server.signIn("alice"), await server.signIn("bob")];
   const isSuspended = async (): Promise<boolean> => {
     const users = JSON.parse(await server.cardea("users", "list", "--json")) as unknown;
@@ -236,15 +237,15 @@ export async function assertBackupRestores(
   after.push(await server.signIn(suspended.name));
 
   let reasserted: number | undefined;
-  // The second restart begins from what the first one kept; one round is enough to show that.
+  // The second restart starts from the data of the first; one round shows that.
   for (const restart of round === 1 ? [1, 2] : [1]) {
     await server.stop();
     const now = await server.reasserted();
     assert.ok(now > 0);
-    assert.equal(now, reasserted ?? now, "nothing is recorded again by a restart");
+    assert.equal(now, reasserted ?? now, "a restart recorded a denial again");
     reasserted = now;
     await server.start();
-    for (const person of [...after, kept])
+    for (const person of [...after, unaffected])
       assert.ok(await person.isIn(), `${person.name} stays signed in over restart ${restart}`);
     for (const person of [before, suspended, between]) assert.ok(await person.isOut(), `${person.name} stays out`);
   }

@@ -1,6 +1,6 @@
 /**
- * `cardea postgres promote` on real servers: what it refuses, and what holds of the old primary and of the log once it
- * is done.
+ * `cardea postgres promote` on real servers: what it refuses, and the state of the old primary and of the log after a
+ * promotion.
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
@@ -34,13 +34,13 @@ async function begin(synchrony: Synchrony = "quorum"): Promise<LogWriter> {
   group = await startPostgresGroup({ synchrony });
   servers = await group.newDatabase();
   database = new URL(group.primary().connectionString(servers.slice(servers.lastIndexOf("/") + 1))).pathname.slice(1);
-  const writer = await LogWriter.open(await openedAt(servers));
+  const writer = await LogWriter.open(await openLogAt(servers));
   for (let n = 0; n < 5; n++) assert.equal((await writer.appendEach(aSession())).type, "appended");
   await group.replicated();
   return writer;
 }
 const logs: Awaited<ReturnType<typeof openPostgresLog>>[] = [];
-async function openedAt(connectionString: string, { writeTimeoutMs = 5_000 } = {}) {
+async function openLogAt(connectionString: string, { writeTimeoutMs = 5_000 } = {}) {
   const log = await openPostgresLog({ connectionString, cluster: "test", connectTimeoutMs: 2_000, writeTimeoutMs });
   logs.push(log);
   return log;
@@ -57,7 +57,7 @@ const promote = (parts: Partial<PromoteOptions> = {}) =>
 const streaming = async (server: PostgresServer): Promise<number> =>
   Number((await at(server, "select count(*)::int as n from pg_stat_replication where state = 'streaming'"))?.["n"]);
 
-test("a primary that answers is not replaced unless that is meant, and nothing is touched", { skip }, async () => {
+test("a primary that answers is not replaced without consent, and no server is changed", { skip }, async () => {
   const writer = await begin();
   await assert.rejects(promote(), (error: Error) => {
     assert.ok(error instanceof PromotionRefusedError);
@@ -68,7 +68,7 @@ test("a primary that answers is not replaced unless that is meant, and nothing i
   assert.equal((await writer.appendEach(aSession())).type, "appended");
 });
 
-test("a standby that cannot be reached may be the one that acknowledged: refused without touching anything, and named", {
+test("a promotion is refused, without any change, while a standby that may hold acknowledged commits is unreachable", {
   skip,
 }, async () => {
   const writer = await begin();
@@ -87,7 +87,7 @@ test("a standby that cannot be reached may be the one that acknowledged: refused
   } finally {
     two.resume();
   }
-  await assert.rejects(promote(), /pg_1 may hold .* name it with --old-primary/, "its own name is not known to be it");
+  await assert.rejects(promote(), /pg_1 may hold .* name it with --old-primary/, "the old primary must be named");
   const { mayBeLost, promoted, follow } = await promote({ oldPrimary: "pg_1" });
   assert.deepEqual([mayBeLost, follow.length], [[], 1]);
   assert.match(promoted, new RegExp(`:(${one.port}|${two.port})$`));
@@ -96,61 +96,69 @@ test("a standby that cannot be reached may be the one that acknowledged: refused
   assert.equal((await verifyLog(writer.log)).type, "intact");
 });
 
-test("the standby that has received more is promoted, though the other answers first and an old primary lives on: it acknowledges nothing more", {
+test("the standby that has received more is promoted, and an old primary that is still running acknowledges nothing more", {
   skip,
 }, async () => {
   const writer = await begin();
   const [one, two] = group.standbys;
   assert.ok(one !== undefined && two !== undefined);
-  await one.detach(); // a quorum of one goes on
-  const kept: number[] = [];
+  await one.detach(); // a quorum of one is enough
+  const appended: number[] = [];
   for (let n = 0; n < 20; n++) {
     const outcome = await writer.appendEach(aSession());
     assert.equal(outcome.type, "appended");
-    if (outcome.type === "appended") kept.push(outcome.last.position);
+    if (outcome.type === "appended") appended.push(outcome.last.position);
   }
   const zombie = group.primary();
-  const said: string[] = [];
-  const promotion = await promote({ livingPrimary: "replace", say: (line) => said.push(line) });
-  assert.equal(promotion.promoted, `127.0.0.1:${two.port}`, said.join("\n"));
+  const lines: string[] = [];
+  const promotion = await promote({ livingPrimary: "replace", say: (line) => lines.push(line) });
+  assert.equal(promotion.promoted, `127.0.0.1:${two.port}`, lines.join("\n"));
   assert.deepEqual(promotion.mayBeLost, []);
-  assert.equal(promotion.position, kept.at(-1));
+  assert.equal(promotion.position, appended.at(-1));
   assert.deepEqual(promotion.follow, [`127.0.0.1:${one.port}`]);
   assert.match(promotion.left.join("\n"), new RegExp(`${zombie.port} still believes .* stop it`));
-  const stopped = said.findLastIndex((line) => /receives nothing any more/.test(line));
-  assert.ok(stopped < said.findIndex((line) => /is promoted/.test(line)), said.join("\n"));
+  const stopped = lines.findLastIndex((line) => /receives nothing any more/.test(line));
+  assert.ok(stopped < lines.findIndex((line) => /is promoted/.test(line)), lines.join("\n"));
 
-  // Its own clients, who know nobody else, get no acknowledgement.
-  const alone = await openedAt(zombie.connectionString(database));
-  const outcome = await writer.fork(alone).appendEach(aSession());
+  // Clients that know only the old primary get no acknowledgement.
+  const isolated = await openLogAt(zombie.connectionString(database));
+  const outcome = await writer.fork(isolated).appendEach(aSession());
   assert.equal(outcome.type, "indeterminate");
   const next = await waitFor("an epoch on the new primary", () => LogWriter.open(writer.log).catch(() => undefined));
   assert.equal((await next.appendEach(aSession())).type, "appended");
-  await waitFor("the other standby to have it", async () => {
+  await waitFor("the other standby to receive the new event", async () => {
     const row = await at(one, "select pos::int as pos from cardea.log_head");
-    return Number(row?.["pos"]) > (kept.at(-1) ?? 0) + 1;
+    return Number(row?.["pos"]) > (appended.at(-1) ?? 0) + 1;
   });
 });
 
-test("a process that looks at an old primary which lives on turns to the new one as soon as it hears of a later epoch, or has seen one", {
+test("a process connected to an old primary that is still running switches to the new one when it learns of a later epoch", {
   skip,
 }, async () => {
   const writer = await begin();
-  const told = await openedAt(servers);
-  const alone = await openedAt(group.primary().connectionString(database));
-  const before = await told.observe();
-  assert.deepEqual(await alone.observe(), before);
+  const follower = await openLogAt(servers);
+  const isolated = await openLogAt(group.primary().connectionString(database));
+  const before = await follower.observe();
+  assert.deepEqual(await isolated.observe(), before);
   await promote({ livingPrimary: "replace" });
   const next = await waitFor("an epoch on the new primary", () => LogWriter.open(writer.log).catch(() => undefined));
-  for (const log of [told, alone]) assert.equal((await log.observe()).epoch, before.epoch, "its past, for ever");
+  for (const log of [follower, isolated])
+    assert.equal((await log.observe()).epoch, before.epoch, "the old primary stays in the old epoch");
 
-  for (const log of [told, alone]) log.heardOf?.(next.epoch);
-  await waitFor("the new one", async () => (await told.observe()).epoch === next.epoch);
+  for (const log of [follower, isolated]) log.heardOf?.(next.epoch);
+  await waitFor(
+    "the process to switch to the new primary",
+    async () => (await follower.observe()).epoch === next.epoch,
+  );
   for (let n = 0; n < 3; n++)
-    assert.equal((await alone.observe()).epoch, before.epoch, "who knows no other server goes on with this one");
-  // Who waits there, for a commit or for somebody else's, is told at once: its own time-out would be longer than this
-  // test.
-  const patient = await openedAt(group.primary().connectionString(database), { writeTimeoutMs: 300_000 });
+    assert.equal(
+      (await isolated.observe()).epoch,
+      before.epoch,
+      "a process that knows no other server stays on the old primary",
+    );
+  // A process that waits on the old primary, for a commit or for a lock, is interrupted at once: its time-out is longer
+  // than this test.
+  const patient = await openLogAt(group.primary().connectionString(database), { writeTimeoutMs: 300_000 });
   const waiting = async (): Promise<number> => {
     const text =
       "select count(*)::int as n from pg_stat_activity where wait_event_type = 'Lock' or wait_event = 'SyncRep'";
@@ -161,21 +169,25 @@ test("a process that looks at an old primary which lives on turns to the new one
   const opening = patient.openEpoch(openEpochRequest(before.epoch)).then(({ type }) => {
     outcome = type;
   });
-  await waitFor("it to wait", async () => (await waiting()) > others);
+  await waitFor("the opening to wait", async () => (await waiting()) > others);
   patient.heardOf?.(before.epoch);
-  assert.equal(outcome, "", "of the epoch that it knows it has heard before");
+  assert.equal(outcome, "", "the known epoch does not interrupt the wait");
   patient.heardOf?.(next.epoch);
   await opening;
   assert.match(outcome, /^(indeterminate|unavailable)$/);
 
-  const found = await openedAt(servers);
-  await waitFor("a newcomer to have met either", async () => (await found.observe()).epoch > 0);
-  found.heardOf?.(next.epoch);
-  await waitFor("the new one, by whatever it began with", async () => (await found.observe()).epoch === next.epoch);
-  for (let n = 0; n < 3; n++) assert.equal((await told.observe()).epoch, next.epoch, "and it stays there");
+  const newcomer = await openLogAt(servers);
+  await waitFor("a new process to connect to a primary", async () => (await newcomer.observe()).epoch > 0);
+  newcomer.heardOf?.(next.epoch);
+  await waitFor(
+    "the new process to switch to the new primary",
+    async () => (await newcomer.observe()).epoch === next.epoch,
+  );
+  for (let n = 0; n < 3; n++)
+    assert.equal((await follower.observe()).epoch, next.epoch, "the process stays on the new primary");
 });
 
-test("begun and broken off: whoever runs it again finishes it", { skip }, async () => {
+test("a promotion that failed or was interrupted succeeds when run again", { skip }, async () => {
   await begin();
   const [one, two] = group.standbys;
   assert.ok(one !== undefined && two !== undefined);
@@ -192,12 +204,12 @@ test("begun and broken off: whoever runs it again finishes it", { skip }, async 
   for (const standby of [one, two])
     assert.doesNotMatch(String((await at(standby, "show primary_conninfo"))?.["primary_conninfo"]), /detached/);
   await at(two, "select pg_wal_replay_resume()");
-  await Promise.all([one.detach(), two.detach()]); // as a run leaves them that was killed in the middle
+  await Promise.all([one.detach(), two.detach()]); // as a run that was killed halfway leaves them
   const { follow } = await promote({ oldPrimary: "pg_1" });
   assert.equal(follow.length, 1);
 });
 
-test("without synchronous standbys it says what may be lost, and goes on when that is accepted: by the command line", {
+test("without synchronous standbys the command reports what may be lost and promotes only with --accept-loss", {
   skip,
 }, async (t) => {
   await begin("asynchronous");
@@ -205,7 +217,7 @@ test("without synchronous standbys it says what may be lost, and goes on when th
   t.after(() => folder.remove());
   const config = join(folder.path, "cardea.yaml");
   const superuser = new URL(group.primary().connectionString());
-  const unprivileged = servers.replace(/\/\/[^@]*@/, "//nobody:wrong@");
+  const unprivileged = servers.replace(/\/\/[^@]*@/, "//unprivileged:wrong@");
   writeFileSync(
     config,
     JSON.stringify({
@@ -238,8 +250,8 @@ test("without synchronous standbys it says what may be lost, and goes on when th
   const refused = await cardea(...as);
   assert.equal(refused.code, 1, refused.err);
   assert.match(refused.err, /not promoted: .*no synchronous standbys.*--accept-loss/);
-  const looked = await cardea(...as, "--accept-loss", "--dry-run");
-  assert.deepEqual([looked.code, looked.out], [0, "nothing was changed\n"], looked.err);
+  const dryRun = await cardea(...as, "--accept-loss", "--dry-run");
+  assert.deepEqual([dryRun.code, dryRun.out], [0, "nothing was changed\n"], dryRun.err);
   for (const standby of group.standbys)
     assert.equal((await at(standby, "select pg_is_in_recovery() as standby"))?.["standby"], true);
   const done = await cardea(...as, "--accept-loss", "--json");

@@ -1,7 +1,9 @@
 /**
- * A node that folds an event into something else than everybody, as a bit that has flipped or a bug would make it: the
- * leader finds another digest at the same link, grants it nothing and says so; the node permits nothing on any route,
- * builds its projection anew from the log, and serves again with the right one. Real Postgres, real HTTP.
+ * Quarantine of a node whose projection differs from the leader's, as after a flipped bit or because of a bug. Real
+ * Postgres, real HTTP.
+ *
+ * The leader finds another digest at the same link and refuses grants. The node permits nothing on any route, rebuilds
+ * its projection from the log, and serves again.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -24,21 +26,21 @@ after(async () => {
   await server.stop();
 });
 
-test("a node whose projection is another at the same link is found out, permits nothing, and comes back with the log's", async () => {
+test("a node whose projection differs from the leader's at the same link is quarantined, permits nothing, and recovers with the projection of the log", async () => {
   const member = await testCluster.broker("broker-1");
   await waitToLead(member);
-  const alarms: string[] = [];
-  const logger: Logger = { ...quiet, error: (_fields, message) => void alarms.push(message) };
-  const [sound, bent] = [
+  const errors: string[] = [];
+  const logger: Logger = { ...quiet, error: (_fields, message) => void errors.push(message) };
+  const [sound, faulty] = [
     await testCluster.node("sound", [member]),
     await testCluster.node("bent", [member], { logger }),
   ];
   for (const id of ["victim", "bystander", "kept"]) await submitCommand(member, createSession(id, "alice"));
-  for (const node of [sound, bent])
-    await waitFor("it to permit", () => node.permits("kept") && node.permits("bystander"), { withinMs: 30_000 });
+  for (const node of [sound, faulty])
+    await waitFor("the node to permit", () => node.permits("kept") && node.permits("bystander"), { withinMs: 30_000 });
 
-  // From here on this copy takes every revocation for that of the bystander.
-  const { projection } = bent.replica;
+  // From here on this node folds every revocation as one of the bystander.
+  const { projection } = faulty.replica;
   const fold = projection.apply.bind(projection);
   projection.apply = (recorded) => {
     const { event } = recorded;
@@ -46,27 +48,27 @@ test("a node whose projection is another at the same link is found out, permits 
     return fold({ ...recorded, event: { ...event, sessionId: "bystander" as SessionId } });
   };
   const { link } = await submitCommand(member, revoke("victim"));
-  await waitFor("the sound node to have it", () => sound.replica.applied.position >= link.position);
-  await waitFor("the bent one to be found out", () => /quarantined/.test(alarms.join()), { withinMs: 30_000 });
+  await waitFor("the sound node to apply it", () => sound.replica.applied.position >= link.position);
+  await waitFor("the faulty node to be quarantined", () => /quarantined/.test(errors.join()), { withinMs: 30_000 });
   await waitFor(
-    "it to serve from another projection",
-    () => bent.replica.ready().ready && bent.replica.projection !== projection,
+    "the faulty node to serve from another projection",
+    () => faulty.replica.ready().ready && faulty.replica.projection !== projection,
     { withinMs: 60_000 },
   );
-  for (const node of [sound, bent]) {
-    await waitFor("it to permit whom it should", () => node.permits("kept") && node.permits("bystander"));
+  for (const node of [sound, faulty]) {
+    await waitFor("the node to permit both valid sessions", () => node.permits("kept") && node.permits("bystander"));
     assert.equal(node.permits("victim"), false);
   }
-  assert.equal(bent.replica.projection.digest(), sound.replica.projection.digest());
-  assert.deepEqual([bent.replica.metrics().quarantines, sound.replica.metrics().quarantines], [1, 0]);
-  assert.equal(bent.replica.metrics().stickyDenials, 0, "what it denied by mistake is denied no more");
+  assert.equal(faulty.replica.projection.digest(), sound.replica.projection.digest());
+  assert.deepEqual([faulty.replica.metrics().quarantines, sound.replica.metrics().quarantines], [1, 0]);
+  assert.equal(faulty.replica.metrics().stickyDenials, 0, "the node keeps no denial that it made by mistake");
 });
 
-test("while the log cannot be read it stays quarantined, on routes that serve without a lease, too", async () => {
+test("a quarantined node that cannot read the log permits nothing, even on routes that serve without a lease", async () => {
   const member = await testCluster.broker("broker-2");
   const node = await testCluster.node("other", [member]);
   await submitCommand(member, createSession("more", "alice"));
-  await waitFor("it to permit", () => node.permits("more"), { withinMs: 60_000 });
+  await waitFor("the node to permit", () => node.permits("more"), { withinMs: 60_000 });
   const { projection } = node.replica;
   const fold = projection.apply.bind(projection);
   projection.apply = (recorded) => {
@@ -75,23 +77,23 @@ test("while the log cannot be read it stays quarantined, on routes that serve wi
       event.type === "SessionRevoked" ? { ...recorded, event: { ...event, sessionId: "more" as SessionId } } : recorded,
     );
   };
-  const asked: string[] = [];
+  const refusals: string[] = [];
   const { lease } = node.client;
   Object.assign(node.client, {
     lease: async (envelope: Uint8Array) => {
       const answer = await lease(envelope).catch((error: Error) => error);
       if (!(answer instanceof Error)) return answer;
-      // What it was told is the last that it hears; it may be told so again until it has built another.
-      if (asked.push(answer.message) === 1) node.relay.cut();
+      // The first refusal is the last message that reaches the node; later calls fail at the cut relay.
+      if (refusals.push(answer.message) === 1) node.relay.cut();
       throw answer;
     },
   });
   await submitCommand(member, createSession("gone", "alice"));
   await submitCommand(member, revoke("gone"));
-  await waitFor("it to be refused", () => asked.length > 0, { withinMs: 60_000 });
-  await waitFor("it to have taken that in", () => /quarantined/.test(node.replica.ready().reasons.join()));
-  assert.equal(node.permits("kept"), false, "there is a minute of grace for a lost control plane, and none for this");
+  await waitFor("the node to be refused a grant", () => refusals.length > 0, { withinMs: 60_000 });
+  await waitFor("the node to be quarantined", () => /quarantined/.test(node.replica.ready().reasons.join()));
+  assert.equal(node.permits("kept"), false, "permitted within the grace, which a quarantine ends");
   node.relay.restore();
-  await waitFor("it to serve again", () => node.permits("kept") && node.permits("more"), { withinMs: 60_000 });
+  await waitFor("the node to serve again", () => node.permits("kept") && node.permits("more"), { withinMs: 60_000 });
   assert.equal(node.permits("gone"), false);
 });

@@ -1,7 +1,9 @@
 /**
- * A Postgres primary with a quorum of standbys is replaced, as an operator must do it, under a cluster of real
- * processes and load. The old primary stays alive, reachable and writable. Nothing that was acknowledged is lost,
- * nobody is signed out, and nothing that the old primary says afterwards is believed.
+ * Replacement of a Postgres primary with a quorum of standbys, as an operator must do it, under a cluster of real
+ * processes and load.
+ *
+ * The old primary stays alive, reachable and writable. No acknowledged change is lost, no session ends, and nothing
+ * that the old primary answers afterwards is accepted.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -29,7 +31,7 @@ before(
 );
 after(() => cluster?.stop());
 
-test("the primary is replaced and lives on: acknowledged changes stay, nobody is signed out, and its word counts for nothing", {
+test("after a primary that keeps running is replaced, acknowledged changes and sessions last, and the old primary is ignored", {
   skip,
   timeout: 400_000,
 }, async (t) => {
@@ -50,7 +52,7 @@ test("the primary is replaced and lives on: acknowledged changes stay, nobody is
   t.after(() => writing.stop());
   await waitFor("some changes", () => writing.done() > 20);
 
-  // The failover, and a revocation that is asked for in the middle of it.
+  // The failover, and a revocation submitted in the middle of it.
   const failing = group.failOver();
   const revoking = cluster.operator.revoke(pending, { wait: "all" });
   const { oldPrimary: zombie, promotedAt } = await failing;
@@ -60,8 +62,8 @@ test("the primary is replaced and lives on: acknowledged changes stay, nobody is
     { withinMs: 60_000 },
   );
   t.diagnostic(`from the promotion to the next change acknowledged: ${Math.round(firstAfter.endedAt - promotedAt)} ms`);
-  const asked = await revoking.catch(() => undefined);
-  const again = asked ?? (await cluster.operator.revoke(pending, { wait: "all" }));
+  const revocation = await revoking.catch(() => undefined);
+  const again = revocation ?? (await cluster.operator.revoke(pending, { wait: "all" }));
   assert.equal(again.receipt?.complete ?? (await cluster.operator.receipt(again.commandId)).complete, true);
   const written = await writing.stop();
   const shots = await hammering.stop();
@@ -70,7 +72,7 @@ test("the primary is replaced and lives on: acknowledged changes stay, nobody is
   const strict = shots.filter(({ name, permitted }) => /strict/.test(name) && !permitted).length;
   t.diagnostic(`${shots.length} requests; ${strict} found no lease on the route that denies without one`);
 
-  // An epoch of its own, on the new timeline, behind everything that was acknowledged before.
+  // A new epoch, on the new timeline, after every acknowledged change.
   const { leader } = await cluster.status();
   assert.ok(leader !== null && leader.epoch > epochBefore);
   const epochs = await sqlAt(
@@ -90,7 +92,7 @@ test("the primary is replaced and lives on: acknowledged changes stay, nobody is
     assert.deepEqual(await log.linkAt(change.link.position), change.link);
   });
 
-  // Nodes never had anything that the new primary has not: none had to rebuild.
+  // No node held an event that the new primary lacks, so none had to rebuild.
   for (const node of [cluster.authenticate, ...cluster.proxies]) {
     assert.equal(await node.metric("cardea_replica_rebuilds"), 0, node.name);
   }
@@ -99,7 +101,7 @@ test("the primary is replaced and lives on: acknowledged changes stay, nobody is
     assert.equal((await cluster.get(proxy, "app", kept)).permitted, true);
   }
 
-  // What waited on the old primary for a standby is made visible there, as a cancelled wait does.
+  // Cancels the waits on the old primary, which makes their commits visible there.
   const ended = await sqlAt(
     cluster,
     zombie,
@@ -111,10 +113,17 @@ test("the primary is replaced and lives on: acknowledged changes stay, nobody is
     zombie,
     "select epoch::int as epoch, durable_pos::int as durable from cardea.log_head",
   );
-  const [ours] = await sqlAt(cluster, group.primary(), "select durable_pos::int as durable from cardea.log_head");
-  assert.ok(Number(head?.["durable"]) < Number(ours?.["durable"]), "its horizon does not move any more");
+  const [primaryHead] = await sqlAt(
+    cluster,
+    group.primary(),
+    "select durable_pos::int as durable from cardea.log_head",
+  );
+  assert.ok(
+    Number(head?.["durable"]) < Number(primaryHead?.["durable"]),
+    "the durable position of the old primary no longer moves",
+  );
 
-  // The leader dies while the old primary stands first in every connection string: the next one takes the right server.
+  // The leader dies while the old primary is first in every connection string; the next leader uses the right server.
   const [leading, standby] = [await cluster.leader(), await cluster.follower()];
   await leading.kill();
   const killedAt = performance.now();
@@ -142,7 +151,7 @@ test("the primary is replaced and lives on: acknowledged changes stay, nobody is
   assert.equal(
     (await cluster.status()).leader?.brokerId,
     standby.name,
-    "whoever is started beside a zombie leads nothing",
+    "a broker started beside the old primary does not lead",
   );
 
   await zombie.kill();

@@ -1,8 +1,9 @@
 /**
- * A failover without the newest events, back over an upgrade: what is lost is a revocation of a type that only the next
- * build knows, with the finalization that allowed it, and who leads afterwards is the old build again. It cannot read
- * what the nodes hand back; it records the effect (`TighteningReasserted`), and whoever comes later, of either build,
- * refuses whom nobody may let in again.
+ * An asynchronous failover that undoes an upgrade: the lost events are a revocation of a type that only the next build
+ * knows, and the finalization that allowed it. The old build leads afterwards.
+ *
+ * The old build cannot read what the nodes return, so it records the effect (`TighteningReasserted`). New nodes of
+ * either build obey it.
  */
 import assert from "node:assert/strict";
 import { mkdirSync, rmSync } from "node:fs";
@@ -39,10 +40,10 @@ before(
 );
 after(() => cluster?.stop());
 
-const everywhere = (session: Session): Promise<boolean[]> =>
+const permittedEverywhere = (session: Session): Promise<boolean[]> =>
   Promise.all(cluster.proxies.map(async (proxy) => (await cluster.get(proxy, "app", session)).permitted));
 
-/** As the primary has them, read by this build. */
+/** The events of a stream on the primary, read by this build. */
 async function eventsOf(stream: string): Promise<Recorded[]> {
   return logAt(cluster, groupOf(cluster).primary(), async (log) => {
     const outcome = await log.read(genesis, 10_000);
@@ -55,7 +56,7 @@ async function typesOf(stream: string): Promise<string[]> {
   return (await eventsOf(stream)).map(({ type }) => type);
 }
 
-async function anew(process: ClusterProcess, program: string): Promise<void> {
+async function restartEmpty(process: ClusterProcess, program: string): Promise<void> {
   await process.kill();
   rmSync(process.dataDir, { recursive: true });
   mkdirSync(process.dataDir, { mode: 0o700 });
@@ -63,14 +64,14 @@ async function anew(process: ClusterProcess, program: string): Promise<void> {
   await process.start();
 }
 
-test("a revocation of a type that no broker knows any more is handed back, recorded by its effect, and obeyed by newcomers", {
+test("a lost revocation of a type that no broker knows is returned by the nodes, recorded by its effect, and obeyed by new nodes", {
   skip,
   timeout: 220_000,
 }, async (t) => {
   const group = groupOf(cluster);
   const [kept, cut] = [await cluster.session("alice"), await cluster.session("bob")];
   for (const session of [kept, cut])
-    await waitFor("the session to work everywhere", async () => (await everywhere(session)).every(Boolean));
+    await waitFor("the session to work everywhere", async () => (await permittedEverywhere(session)).every(Boolean));
   await group.replicated();
 
   await group.detachStandbys();
@@ -80,10 +81,10 @@ test("a revocation of a type that no broker knows any more is handed back, recor
     { withinMs: 30_000, everyMs: 250 },
   );
   const change = await cluster.operator.revoke(cut, { wait: "all", timeoutMs: 20_000 });
-  assert.equal(change.receipt?.complete, true, "acknowledged, and enforced everywhere");
+  assert.equal(change.receipt?.complete, true, "the revocation is acknowledged and enforced everywhere");
   const stream = sessionStream(cut.id as never);
-  assert.equal((await typesOf(stream)).at(-1), "SessionCut", "written in the new format");
-  assert.deepEqual(await everywhere(cut), [false, false]);
+  assert.equal((await typesOf(stream)).at(-1), "SessionCut", "the revocation is of the new type");
+  assert.deepEqual(await permittedEverywhere(cut), [false, false]);
 
   await group.kill();
   for (const broker of cluster.brokers) {
@@ -96,35 +97,46 @@ test("a revocation of a type that no broker knows any more is handed back, recor
   assert.deepEqual(
     (await typesOf(stream)).filter((type) => type === "SessionCut"),
     [],
-    "it is lost",
+    "the revocation is lost",
   );
 
-  const again = await waitFor(
+  const reasserted = await waitFor(
     "the lost revocation to be in the log again",
     async () => (await eventsOf(stream)).find(({ type }) => type === "TighteningReasserted"),
     { withinMs: 30_000 },
   );
-  t.diagnostic(`there ${Math.round(performance.now() - failedOverAt)} ms after the failover`);
-  assert.equal(again.cause, uuidOfHash(change.link.hash), "under an id that follows from what was lost");
-  const { event } = again;
+  t.diagnostic(`recorded again ${Math.round(performance.now() - failedOverAt)} ms after the failover`);
+  assert.equal(reasserted.cause, uuidOfHash(change.link.hash), "its cause is derived from the lost link");
+  const { event } = reasserted;
   assert.ok(event.type === "TighteningReasserted");
   assert.deepEqual([event.of, event.subject, event.lost], ["SessionCut", stream, change.link.hash]);
 
-  await waitFor("what was kept to be served everywhere", async () => (await everywhere(kept)).every(Boolean), {
-    withinMs: 30_000,
-  });
-  assert.deepEqual(await everywhere(cut), [false, false], "on the nodes that remember");
+  await waitFor(
+    "the surviving session to be permitted everywhere",
+    async () => (await permittedEverywhere(kept)).every(Boolean),
+    {
+      withinMs: 30_000,
+    },
+  );
+  assert.deepEqual(await permittedEverywhere(cut), [false, false], "the nodes that hold the revocation deny");
   for (const proxy of cluster.proxies)
-    await waitFor("all of it to be handed back", async () => (await proxy.metric("cardea_replica_reasserting")) === 0);
-  assert.equal((await typesOf(stream)).filter((type) => type === "TighteningReasserted").length, 1, "by both, once");
+    await waitFor(
+      "the node to have returned every lost revocation",
+      async () => (await proxy.metric("cardea_replica_reasserting")) === 0,
+    );
+  assert.equal(
+    (await typesOf(stream)).filter((type) => type === "TighteningReasserted").length,
+    1,
+    "the revocation is recorded once, though both nodes returned it",
+  );
 
-  // Who has never seen what was lost, of the old build and of the next one, has it from the log alone.
-  await anew(cluster.proxy(2), mainFile);
-  await anew(cluster.proxy(1), nextMain);
+  // New nodes, of the old build and of the next one, learn the revocation from the log alone.
+  await restartEmpty(cluster.proxy(2), mainFile);
+  await restartEmpty(cluster.proxy(1), nextMain);
   for (const proxy of cluster.proxies)
-    assert.equal(await proxy.metric("cardea_replica_rebuilds"), 0, `${proxy.name} begins anew`);
+    assert.equal(await proxy.metric("cardea_replica_rebuilds"), 0, `${proxy.name} starts empty`);
   assert.deepEqual(
-    [await everywhere(cut), await everywhere(kept)],
+    [await permittedEverywhere(cut), await permittedEverywhere(kept)],
     [
       [false, false],
       [true, true],

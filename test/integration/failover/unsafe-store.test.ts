@@ -1,7 +1,9 @@
 /**
- * A Postgres that becomes one not to be used while the cluster runs: its disk is full, it commits unsafely, or holds
- * somebody else's schema in our place. Nothing is written to it or read from it, the broker says what is wrong and what
- * to do, nodes go on from what they had applied, and when it is put right all goes on where it was.
+ * A Postgres that becomes unusable while brokers and nodes run: its disk is full, it commits unsafely, or it holds a
+ * foreign schema.
+ *
+ * Nothing is written or read. The broker logs the problem and the remedy, nodes serve what they had applied, and after
+ * the repair the log continues.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -46,29 +48,31 @@ async function submit(member: TestBroker, command: Parameters<typeof asked>[0]):
   return result.type === "done" ? result.link : `${result.type}: ${result.message}`;
 }
 
-async function started() {
-  const said: string[] = [];
-  const note = (facts: object, text: string): void => {
+async function startCluster() {
+  const lines: string[] = [];
+  const record = (facts: object, text: string): void => {
     const { err, reason } = facts as { err?: Error; reason?: unknown };
-    said.push(`${text} ${String(reason ?? "")} ${err?.message ?? ""} ${String(err?.cause ?? "")}`);
+    lines.push(`${text} ${String(reason ?? "")} ${err?.message ?? ""} ${String(err?.cause ?? "")}`);
   };
-  const member = await testCluster.broker("broker-1", { logger: { debug: note, info: note, warn: note, error: note } });
+  const member = await testCluster.broker("broker-1", {
+    logger: { debug: record, info: record, warn: record, error: record },
+  });
   await waitToLead(member);
   const node = await testCluster.node("node", [member]);
   await submitCommand(member, createSession("kept", "alice"));
   await waitFor("it to permit", () => node.permits("kept"), { withinMs: 20_000 });
-  return { member, node, said };
+  return { member, node, lines };
 }
 
-const troubles: readonly (readonly [string, RegExp, () => Promise<unknown>, () => Promise<unknown>])[] = [
+const faults: readonly (readonly [string, RegExp, () => Promise<unknown>, () => Promise<unknown>])[] = [
   [
-    "its sessions commit without waiting",
+    "sessions commit without waiting",
     /synchronous_commit is off: what it acknowledges may be lost; set it to on/,
     () => sql("alter role postgres set synchronous_commit = off"),
     () => sql("alter role postgres reset synchronous_commit"),
   ],
   [
-    "somebody else's schema stands in our place",
+    "a foreign schema has the name of the log's schema",
     /schema cardea of Postgres at 127\.0\.0\.1:\d+ (was not made by Cardea .* Name another database|holds the log of no cluster.* Name the database that has it)/,
     async () => {
       await sql("alter schema cardea rename to ours");
@@ -87,7 +91,7 @@ const troubles: readonly (readonly [string, RegExp, () => Promise<unknown>, () =
   ],
 ];
 
-test("its disk is full: what does not fit is turned away and said, decisions go on, and with room all goes on where it was", {
+test("on a full disk commands are refused and decisions continue, and with free space the log continues", {
   skip: process.getuid?.() !== 0 ? "mounting a small disk needs root" : false,
 }, async (t) => {
   using folder = new TemporaryFolder("small-disk");
@@ -102,12 +106,12 @@ test("its disk is full: what does not fit is turned away and said, decisions go 
     const space = `small_${Date.now()}`;
     await sql(`create tablespace ${space} location '${join(disk, "pg")}'`);
     await sql(`alter database ${new URL(database).pathname.slice(1)} set default_tablespace = ${space}`);
-    const { member, node, said } = await started();
+    const { member, node, lines } = await startCluster();
     await run("dd", ["if=/dev/zero", `of=${filler}`, "bs=4096", "count=100000"]).catch(() => {});
 
     let recorded = 0;
     const answer = await waitFor(
-      "a command to be turned away",
+      "a command to be refused",
       async () => {
         const outcome = await submit(member, createSession(`more-${recorded}`, `person-${recorded}`));
         if (typeof outcome === "string") return outcome;
@@ -116,21 +120,25 @@ test("its disk is full: what does not fit is turned away and said, decisions go 
       },
       { withinMs: 60_000, everyMs: 0 },
     );
-    t.diagnostic(`${recorded} more had room; then ${answer}`);
+    t.diagnostic(`${recorded} more sessions had room; then ${answer}`);
     assert.match(answer, /^unavailable: /);
-    const line = await waitFor("the broker to say what is wrong", () =>
-      said.find((each) => /No space left on device|disk is full/.test(each)),
+    const line = await waitFor("the broker to log the problem", () =>
+      lines.find((each) => /No space left on device|disk is full/.test(each)),
     ).catch((cause: unknown) => {
-      throw new Error(said.slice(-12).join("\n"), { cause });
+      throw new Error(lines.slice(-12).join("\n"), { cause });
     });
     t.diagnostic(line.slice(0, 400));
     const { applied } = node.replica;
-    assert.ok(node.permits("kept"), "decisions go on from what was applied");
-    assert.equal(node.replica.projection.session(`more-${recorded}` as never), undefined, "nothing of it is anywhere");
+    assert.ok(node.permits("kept"), "the node serves what it had applied");
+    assert.equal(
+      node.replica.projection.session(`more-${recorded}` as never),
+      undefined,
+      "the refused session is in no projection",
+    );
 
     rmSync(filler);
     const link = await waitFor(
-      "commands to be done again",
+      "commands to succeed again",
       async () => {
         const outcome = await submit(member, revoke("kept"));
         return typeof outcome === "string" ? undefined : outcome;
@@ -138,7 +146,7 @@ test("its disk is full: what does not fit is turned away and said, decisions go 
       { withinMs: 60_000 },
     );
     assert.ok(link.position > applied.position);
-    await waitFor("the node to have it", () => node.replica.applied.position >= link.position, { withinMs: 30_000 });
+    await waitFor("the node to apply it", () => node.replica.applied.position >= link.position, { withinMs: 30_000 });
     assert.equal(node.permits("kept"), false);
     assert.equal((await verifyLog(member.log)).type, "intact");
   } finally {
@@ -150,15 +158,15 @@ test("its disk is full: what does not fit is turned away and said, decisions go 
   }
 });
 
-for (const [what, words, make, undo] of troubles) {
-  test(`${what}: nothing is recorded, it is said, decisions go on, and put right it goes on where it was`, async (t) => {
-    const { member, node, said } = await started();
+for (const [what, message, inject, repair] of faults) {
+  test(`when ${what}, commands are refused with the reason, decisions continue, and after the repair the log continues`, async (t) => {
+    const { member, node, lines } = await startCluster();
     const { head } = await member.log.observe();
-    await make();
+    await inject();
     try {
       await endSessions();
       const answer = await waitFor(
-        "a command to be turned away",
+        "a command to be refused",
         async () => {
           const outcome = await submit(member, revoke("kept"));
           return typeof outcome === "string" ? outcome : `recorded at ${outcome.position}`;
@@ -167,21 +175,21 @@ for (const [what, words, make, undo] of troubles) {
       );
       t.diagnostic(answer);
       assert.match(answer, /^unavailable: /);
-      const line = await waitFor("the broker to say what is wrong", () => said.find((each) => words.test(each)), {
+      const line = await waitFor("the broker to log the problem", () => lines.find((each) => message.test(each)), {
         withinMs: 20_000,
       }).catch((cause: unknown) => {
-        throw new Error(said.slice(-12).join("\n"), { cause });
+        throw new Error(lines.slice(-12).join("\n"), { cause });
       });
       t.diagnostic(line.slice(0, 400));
-      assert.ok(node.permits("kept"), "decisions go on from what was applied");
-      await waitFor("the broker to say that it is not ready", () => !member.broker.ready().ready);
-      await assert.rejects(openPostgresLog({ connectionString: database, cluster, connectTimeoutMs: 500 }), words);
+      assert.ok(node.permits("kept"), "the node serves what it had applied");
+      await waitFor("the broker to be not ready", () => !member.broker.ready().ready);
+      await assert.rejects(openPostgresLog({ connectionString: database, cluster, connectTimeoutMs: 500 }), message);
     } finally {
-      await undo();
+      await repair();
       await endSessions();
     }
     const link = await waitFor(
-      "commands to be done again",
+      "commands to succeed again",
       async () => {
         const outcome = await submit(member, revoke("kept"));
         return typeof outcome === "string" ? undefined : outcome;
@@ -190,7 +198,7 @@ for (const [what, words, make, undo] of troubles) {
     );
     assert.ok(link.position > head.position);
     await waitFor(
-      "the node to have it",
+      "the node to apply it",
       () => sameLink(node.replica.applied, link) || node.replica.applied.position > link.position,
       {
         withinMs: 30_000,

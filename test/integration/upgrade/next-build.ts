@@ -1,10 +1,11 @@
 /**
- * The next build: this program as its next version might be, for tests of upgrades. Pure data.
+ * The next build: source changes that make this program its hypothetical next version, for tests of upgrades. Pure
+ * data.
  *
- * It reads level 3, in which a suspension has another shape and two types are new: a final one (`SessionCut`, for
- * `SessionRevoked`) and one that may change decisions either way (`UserReadmitted`, for `UserRestored`); and it brings
- * a step of the store's schema. The program knows nothing of this: its sentences are changed as they are loaded
- * (next-main.ts), and when one of them changes, the next build refuses to start.
+ * - It reads level 3. There a suspension has another shape, and two types are new: `SessionCut` (final, for
+ *   `SessionRevoked`) and `UserReadmitted` (may change decisions either way, for `UserRestored`).
+ * - It adds a migration of the store's schema.
+ * - next-main.ts changes the sources as they are loaded, and refuses to start if a `take` is not found once.
  */
 export type SourceChange = Readonly<{ file: string; take: string; put: string }>;
 

@@ -1,4 +1,4 @@
-/** The program as its next build (next-build.ts). Never part of the product, which has no such switch. */
+/** Entry point of the next build (next-build.ts). Not part of the product. */
 import { registerHooks } from "node:module";
 import { nextBuild } from "./next-build.ts";
 
@@ -8,10 +8,10 @@ const changed = new Set<string>();
 registerHooks({
   load(loading, context, next) {
     const loaded = next(loading, context);
-    const sentences = nextBuild.filter(({ file }) => new URL(file, root).href === loading);
-    if (sentences.length === 0) return loaded;
+    const changes = nextBuild.filter(({ file }) => new URL(file, root).href === loading);
+    if (changes.length === 0) return loaded;
     let source = String(loaded.source);
-    for (const { file, take, put } of sentences) {
+    for (const { file, take, put } of changes) {
       if (source.split(take).length !== 2)
         throw new Error(`next build: ${file} does not say ${JSON.stringify(take)} once`);
       source = source.replace(take, () => put);

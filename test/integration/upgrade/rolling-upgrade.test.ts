@@ -1,7 +1,8 @@
 /**
- * An upgrade of a real cluster, process by process, while people go on using it: readers first, back half-way, on
- * again, the wrong order, finalized, and no way back after that. The next version is this one with a few sentences
- * changed (next-build.ts).
+ * A rolling upgrade of a real cluster under traffic: brokers first (the wrong order), nodes first, a step back halfway,
+ * the finalization, and old builds after it.
+ *
+ * The next version is this build with a few changes (next-build.ts).
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -28,13 +29,13 @@ before(
 );
 after(() => cluster?.stop());
 
-async function become(process: ClusterProcess, program: string): Promise<void> {
+async function restartAs(process: ClusterProcess, program: string): Promise<void> {
   process.program = program;
   await traffic.bypass(process, () => process.restart());
 }
 
-/** All events, up to the head that the leader has now: the broker that is asked may be one that follows. */
-async function everyEvent(): Promise<readonly Recorded[]> {
+/** Reads all events up to the leader's head; the broker that replies may lag behind it. */
+async function readAllEvents(): Promise<readonly Recorded[]> {
   const { leader } = await waitFor("a leader", async () => {
     const status = await cluster.status();
     return status.leader === null ? undefined : { leader: status.leader };
@@ -50,26 +51,26 @@ async function everyEvent(): Promise<readonly Recorded[]> {
   return events;
 }
 
-/** The newest event about a session or a person, as it was written. */
-async function written(stream: string): Promise<readonly [type: string, version: number]> {
-  const event = (await everyEvent()).findLast((one) => one.stream === stream);
+/** Type and schema version of the newest event of a stream. */
+async function newestFormat(stream: string): Promise<readonly [type: string, version: number]> {
+  const event = (await readAllEvents()).findLast((one) => one.stream === stream);
   return [event?.type ?? "", event?.schemaVersion ?? 0];
 }
 
-async function allRefuse(session: Session): Promise<void> {
+async function assertRefusedEverywhere(session: Session): Promise<void> {
   for (const proxy of cluster.proxies) {
     const { status, permitted } = await cluster.get(proxy, "app", session);
     assert.deepEqual([permitted, status === 200], [false, false], `${proxy.name} permits ${session.user}`);
   }
 }
 
-async function revoked(session: Session): Promise<void> {
+async function revokeAndCheck(session: Session): Promise<void> {
   const change = await cluster.operator.revoke(session, { wait: "all", timeoutMs: 20_000 });
   assert.equal(change.receipt?.complete, true, JSON.stringify(change.receipt));
-  await allRefuse(session);
+  await assertRefusedEverywhere(session);
 }
 
-async function digestsAgree(): Promise<void> {
+async function waitForOneDigest(): Promise<void> {
   await waitFor("every node to fold to the leader's digest", async () => {
     const { leader, nodes } = await cluster.status();
     if (leader === null) return false;
@@ -83,8 +84,8 @@ async function digestsAgree(): Promise<void> {
   });
 }
 
-/** A broker that has started again is told of as what it was before, until the leader has heard from it. */
-function otherBrokerIs(build: "old" | "new"): Promise<Awaited<ReturnType<Cluster["status"]>>> {
+/** Waits: the status shows the old build of a restarted broker until the leader hears from the new one. */
+function waitForFollowerBuild(build: "old" | "new"): Promise<Awaited<ReturnType<Cluster["status"]>>> {
   return waitFor(`the leader to hear from the other broker's ${build} build`, async () => {
     const status = await cluster.status();
     const [other, ...more] = status.brokers;
@@ -93,7 +94,7 @@ function otherBrokerIs(build: "old" | "new"): Promise<Awaited<ReturnType<Cluster
   });
 }
 
-/** Of the store, as it says. */
+/** The version that the store records for its schema. */
 async function schemaVersion(): Promise<number> {
   const text = "select max(version) as version from cardea.schema_version";
   const { rows } = await withClient(cluster.setup.postgres, (client) => client.query(text));
@@ -102,10 +103,10 @@ async function schemaVersion(): Promise<number> {
 
 const finalize = () => cluster.cardea("cluster", "finalize", "--level", String(nextLevel));
 
-test("the wrong order: brokers first go on writing what nodes can read, and the upgrade cannot be finalized", async () => {
+test("brokers upgraded before the nodes write what the nodes can read, and the upgrade cannot be finalized", async () => {
   const schemaBefore = await schemaVersion();
-  for (const broker of [await cluster.follower(), await cluster.leader()]) await become(broker, nextMain);
-  const refused = await waitFor("every broker to be heard from", async () => {
+  for (const broker of [await cluster.follower(), await cluster.leader()]) await restartAs(broker, nextMain);
+  const refused = await waitFor("the leader to hear from every broker", async () => {
     const answer = await finalize();
     return answer.err.includes("has led for only") ? undefined : answer;
   });
@@ -115,57 +116,64 @@ test("the wrong order: brokers first go on writing what nodes can read, and the 
   assert.doesNotMatch(refused.err, /broker-/);
 
   const session = await cluster.session("carol");
-  await revoked(session);
-  assert.deepEqual(await written(`session:${session.id}`), ["SessionRevoked", 1]);
-  await digestsAgree();
-  assert.deepEqual([schemaBefore, await schemaVersion()], [nextSchema - 1, nextSchema], "the new build brought a step");
-  for (const broker of cluster.brokers) await become(broker, mainFile);
-  await revoked(await cluster.session("dora"));
-  await digestsAgree();
+  await revokeAndCheck(session);
+  assert.deepEqual(await newestFormat(`session:${session.id}`), ["SessionRevoked", 1]);
+  await waitForOneDigest();
+  assert.deepEqual(
+    [schemaBefore, await schemaVersion()],
+    [nextSchema - 1, nextSchema],
+    "the new build migrated the schema",
+  );
+  for (const broker of cluster.brokers) await restartAs(broker, mainFile);
+  await revokeAndCheck(await cluster.session("dora"));
+  await waitForOneDigest();
 });
 
-test("readers first, and back half-way: every mix of versions permits and revokes", async () => {
+test("every mix of versions permits and revokes, while nodes are upgraded first and some go back", async () => {
   const [one, two] = [cluster.proxy(1), cluster.proxy(2)];
-  for (const node of [one, cluster.authenticate]) await become(node, nextMain);
-  await revoked(await cluster.session("carol"));
-  await digestsAgree();
-  await become(one, mainFile);
-  await revoked(await cluster.session("dave"));
-  await become(one, nextMain);
-  await become(two, nextMain);
-  await become(await cluster.follower(), nextMain);
-  await revoked(await cluster.session("erin"));
+  for (const node of [one, cluster.authenticate]) await restartAs(node, nextMain);
+  await revokeAndCheck(await cluster.session("carol"));
+  await waitForOneDigest();
+  await restartAs(one, mainFile);
+  await revokeAndCheck(await cluster.session("dave"));
+  await restartAs(one, nextMain);
+  await restartAs(two, nextMain);
+  await restartAs(await cluster.follower(), nextMain);
+  await revokeAndCheck(await cluster.session("erin"));
 
   const leader = await cluster.leader();
   const refused = await finalize();
   assert.equal(refused.code, 3);
   assert.match(refused.err, /the leading broker reads level 2/);
-  await become(leader, nextMain);
+  await restartAs(leader, nextMain);
 
-  const back = await cluster.follower();
-  await become(back, mainFile);
-  await otherBrokerIs("old");
-  const named = await waitFor("every broker to be heard from", async () => {
+  const follower = await cluster.follower();
+  await restartAs(follower, mainFile);
+  await waitForFollowerBuild("old");
+  const refusal = await waitFor("the leader to hear from every broker", async () => {
     const answer = await finalize();
     return answer.err.includes("has led for only") ? undefined : answer;
   });
-  // It may have come to lead by then, where the machine stopped the other one.
-  assert.match(named.err, new RegExp(`(broker ${back.name} \\(version [^)]+\\)|the leading broker) reads level 2`));
-  await become(back, nextMain);
-  await digestsAgree();
+  // It may lead by then, if the machine paused the other broker.
+  assert.match(
+    refusal.err,
+    new RegExp(`(broker ${follower.name} \\(version [^)]+\\)|the leading broker) reads level 2`),
+  );
+  await restartAs(follower, nextMain);
+  await waitForOneDigest();
 });
 
-test("before it is finalized, the new version writes as the old one did; after it, in its own formats, which every node obeys", async () => {
+test("the new version writes the old formats before the finalization and its own formats afterwards, and every node obeys both", async () => {
   const [before, victim, cut] = [
     await cluster.session("frank"),
     await cluster.session("grace"),
     await cluster.session("heidi"),
   ];
   assert.equal((await cluster.cardea("users", "suspend", "frank", "--wait")).code, 0);
-  assert.deepEqual(await written(`user:${before.userId}`), ["UserSuspended", 1]);
-  await allRefuse(before);
+  assert.deepEqual(await newestFormat(`user:${before.userId}`), ["UserSuspended", 1]);
+  await assertRefusedEverywhere(before);
 
-  const status = await otherBrokerIs("new");
+  const status = await waitForFollowerBuild("new");
   assert.deepEqual([status.level, status.leader?.reads, status.leader?.version], [1, nextLevel, nextVersion]);
   assert.deepEqual(
     status.brokers.map(({ reads }) => reads),
@@ -177,20 +185,20 @@ test("before it is finalized, the new version writes as the old one did; after i
   });
   assert.equal(finalized.code, 0, finalized.err);
   assert.match(finalized.out, /level 3 is finalized/);
-  assert.equal((await cluster.cardea("cluster", "finalize")).code, 0, "once more changes nothing");
+  assert.equal((await cluster.cardea("cluster", "finalize")).code, 0, "a second finalization changes nothing");
 
   assert.equal((await cluster.cardea("users", "suspend", "grace", "--wait")).code, 0);
-  assert.deepEqual(await written(`user:${victim.userId}`), ["UserSuspended", 2]);
-  await allRefuse(victim);
+  assert.deepEqual(await newestFormat(`user:${victim.userId}`), ["UserSuspended", 2]);
+  await assertRefusedEverywhere(victim);
   assert.equal((await cluster.cardea("users", "restore", "grace", "--wait")).code, 0);
-  assert.deepEqual(await written(`user:${victim.userId}`), ["UserReadmitted", 1]);
-  await revoked(cut);
-  assert.deepEqual(await written(`session:${cut.id}`), ["SessionCut", 1]);
-  await digestsAgree();
+  assert.deepEqual(await newestFormat(`user:${victim.userId}`), ["UserReadmitted", 1]);
+  await revokeAndCheck(cut);
+  assert.deepEqual(await newestFormat(`session:${cut.id}`), ["SessionCut", 1]);
+  await waitForOneDigest();
   assert.equal((await cluster.status()).level, nextLevel);
 });
 
-test("after it, an old build does not start: node and broker say why, and the new one starts again in their place", async () => {
+test("after the finalization an old node or broker exits with the reason, and the new build starts in its place", async () => {
   const broker = await cluster.follower();
   for (const process of [cluster.proxy(2), cluster.authenticate, broker]) {
     await traffic.bypass(process, async () => {
@@ -200,19 +208,19 @@ test("after it, an old build does not start: node and broker say why, and the ne
       await process.launch();
       const exit = await process.exited();
       assert.equal(exit?.code, 3, process.name);
-      const said = process.log().slice(before);
-      assert.match(said, /this build \([^)]+\) cannot serve this cluster: .*finalized.* level/);
+      const output = process.log().slice(before);
+      assert.match(output, /this build \([^)]+\) cannot serve this cluster: .*finalized.* level/);
       process.program = nextMain;
       await process.start();
     });
   }
-  await revoked(await cluster.session("ivan"));
-  await digestsAgree();
+  await revokeAndCheck(await cluster.session("ivan"));
+  await waitForOneDigest();
 });
 
-test("all the while everybody who had the right was permitted", async (t) => {
-  const { permitted, refused, askedAgain } = await traffic.stop();
-  t.diagnostic(`${permitted} requests permitted, a second proxy was asked ${askedAgain} times`);
+test("every request of a valid session was permitted during the whole upgrade", async (t) => {
+  const { permitted, refused, retries } = await traffic.stop();
+  t.diagnostic(`${permitted} requests permitted, ${retries} attempts at a second proxy`);
   assert.deepEqual(refused, []);
   assert.ok(permitted > 100);
 });

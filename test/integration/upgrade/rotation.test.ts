@@ -1,7 +1,7 @@
 /**
- * Every secret of a real cluster changed while people go on using it, in rounds of rolling restarts as
- * docs/operations.md has them: the shared secret with the keys of people that are wrapped under it, the cookie secret,
- * the signing key, and the users of NATS and Postgres.
+ * Rotation of every secret of a real cluster under traffic, in the rolling restarts of docs/operations.md: the shared
+ * secret and the people's keys wrapped under it, the cookie secret, the signing key, and the users of NATS and
+ * Postgres.
  */
 import assert from "node:assert/strict";
 import { generateKeyPairSync, randomBytes } from "node:crypto";
@@ -17,17 +17,17 @@ import { issuerOf } from "../cluster/cluster-config.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
 import { startTraffic, type Traffic } from "./traffic.ts";
 
-const aSecret = (): string => randomBytes(32).toString("base64");
+const newSecret = (): string => randomBytes(32).toString("base64");
 const natsUsers = { old: randomBytes(8).toString("hex"), new: randomBytes(8).toString("hex") };
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
 let cluster: Cluster;
 let alice: Session;
 let traffic: Traffic;
-let everybody: readonly ClusterProcess[];
+let processes: readonly ClusterProcess[];
 const next = {
-  shared: aSecret(),
-  cookie: aSecret(),
+  shared: newSecret(),
+  cookie: newSecret(),
   signing: String(
     generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey.export({ type: "pkcs8", format: "pem" }),
   ),
@@ -41,7 +41,7 @@ before(
         authorization { users: [{ user: old, password: "${natsUsers.old}" }, { user: new, password: "${natsUsers.new}" }] }
         no_auth_user: old`,
     });
-    everybody = [...cluster.brokers, cluster.authenticate, ...cluster.proxies];
+    processes = [...cluster.brokers, cluster.authenticate, ...cluster.proxies];
     alice = await cluster.session("alice", ["eng"]);
     traffic = startTraffic(cluster, [alice, await cluster.session("bob", ["eng"])], "eng");
   },
@@ -51,19 +51,19 @@ after(() => cluster?.stop());
 
 type File = Record<string, unknown> & { nats: Record<string, unknown> };
 
-/** One round: another file for every process, and a restart of each, one after the other. */
-async function round(change: (file: File, process: ClusterProcess) => void): Promise<void> {
-  for (const process of everybody) {
+/** Changes the configuration of every process and restarts them one by one. */
+async function restartRound(change: (file: File, process: ClusterProcess) => void): Promise<void> {
+  for (const process of processes) {
     const file = JSON.parse(readFileSync(process.configFile, "utf8")) as File;
     change(file, process);
     writeFileSync(process.configFile, JSON.stringify(file), { mode: 0o600 });
     await traffic.bypass(process, () => process.restart());
-    await assertionsHold();
+    await assertAssertionsVerify();
   }
 }
 
-/** What each proxy says of somebody is believed by whoever asks any proxy for the keys. */
-async function assertionsHold(session = alice): Promise<void> {
+/** Asserts that the identity assertion of each proxy verifies with the keys of every proxy. */
+async function assertAssertionsVerify(session = alice): Promise<void> {
   for (const proxy of cluster.proxies) {
     const { body, permitted } = await cluster.get(proxy, "eng", session);
     assert.equal(permitted, true, `${proxy.name}: ${body.slice(0, 200)}`);
@@ -74,24 +74,24 @@ async function assertionsHold(session = alice): Promise<void> {
       const jwks = await sendRequest({ port: other.ports.address, host: cluster.host("eng"), path });
       const keys = createLocalJWKSet(JSON.parse(jwks.body) as JSONWebKeySet);
       const { payload } = await jwtVerify(assertion, keys);
-      assert.equal(payload["email"], "alice@example.com", "her key opens what is sealed with it");
+      assert.equal(payload["email"], "alice@example.com", "the person's sealed e-mail can still be opened");
     }
   }
 }
 
-test("the first round: everybody takes the new secrets, and nobody uses them yet", async () => {
+test("first round: every process accepts the new secrets, and none uses them yet", async () => {
   await withClient(cluster.setup.postgres, async (client) => {
     await client.query("create role second superuser login password 'second'");
   });
-  await round((file) => {
+  await restartRound((file) => {
     file["shared_secret_previous"] = next.shared;
     file["cookie_secret_previous"] = next.cookie;
     file["signing_key_previous"] = next.signing;
   });
 });
 
-test("the second round: the signing key, the cookie secret, and the users of NATS and Postgres", async () => {
-  await round((file, process) => {
+test("second round: the signing key, the cookie secret, and the users of NATS and Postgres change", async () => {
+  await restartRound((file, process) => {
     file["cookie_secret_previous"] = file["cookie_secret"];
     file["cookie_secret"] = next.cookie;
     file["signing_key"] = next.signing;
@@ -103,7 +103,7 @@ test("the second round: the signing key, the cookie secret, and the users of NAT
     url.password = "second";
     file["databroker_storage_connection_string"] = url.href;
   });
-  await waitFor("nobody to need the first one any more", () =>
+  await waitFor("no connection under the first Postgres user", () =>
     withClient(cluster.setup.postgres, async (client) => {
       const { rows } = await client.query(
         "select distinct usename from pg_stat_activity where datname = current_database() and application_name like 'cardea%'",
@@ -117,14 +117,14 @@ test("the second round: the signing key, the cookie secret, and the users of NAT
   );
 });
 
-test("the third round: the shared secret; the leader wraps the keys of people anew, and says when none is left", async () => {
-  await round((file) => {
+test("third round: the shared secret changes, and the leader rewraps the keys of people and logs when none is left", async () => {
+  await restartRound((file) => {
     delete file["signing_key_previous"];
     file["shared_secret_previous"] = file["shared_secret"];
     file["shared_secret"] = next.shared;
   });
   const leader = await waitFor(
-    "every key to be wrapped anew",
+    "every key to be rewrapped",
     async () => {
       for (const broker of cluster.brokers) {
         const [leads, seen] = await Promise.all(
@@ -137,22 +137,24 @@ test("the third round: the shared secret; the leader wraps the keys of people an
     { withinMs: 60_000 },
   );
   const wrapped = "wrapped keys of people under the present secret";
-  await waitFor("a broker to say so", () => cluster.brokers.some((broker) => broker.log().includes(wrapped)));
+  await waitFor("a broker to log the rewrapped keys", () =>
+    cluster.brokers.some((broker) => broker.log().includes(wrapped)),
+  );
   await waitFor(
-    "the leader to say so",
+    "the leader to log that no key is left",
     () => leader.log().lastIndexOf("no key of a person") > leader.log().lastIndexOf(wrapped),
   );
   assert.equal(await leader.metric("cardea_broker_keys_unreadable"), 0);
 });
 
-test("all the while everybody who had the right was permitted, without a second sign-in", async (t) => {
-  const { permitted, refused, askedAgain } = await traffic.stop();
-  t.diagnostic(`${permitted} requests permitted, a second proxy was asked ${askedAgain} times`);
+test("every request of a valid session was permitted during the three rounds, without a second sign-in", async (t) => {
+  const { permitted, refused, retries } = await traffic.stop();
+  t.diagnostic(`${permitted} requests permitted, ${retries} attempts at a second proxy`);
   assert.deepEqual(refused, []);
   assert.ok(permitted > 100);
 });
 
-test("the last round: the old secrets are gone, people met before are still known, and what was signed with the old one is not", async () => {
+test("last round: without the old secrets people are still known, and credentials signed under them are refused", async () => {
   const { config, client } = underNewSecret();
   const again = await createSession("alice", ["eng"], {
     ...{ config, client, issuer: issuerOf(cluster.setup), routes: ["app", "eng", "strict"] },
@@ -161,7 +163,7 @@ test("the last round: the old secrets are gone, people met before are still know
   const old = alice;
   alice = again;
   traffic = startTraffic(cluster, [again], "eng");
-  await round((file) => {
+  await restartRound((file) => {
     delete file["shared_secret_previous"];
     delete file["cookie_secret_previous"];
   });

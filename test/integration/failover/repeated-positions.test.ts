@@ -1,7 +1,8 @@
 /**
- * After an asynchronous failover, or a restore from a backup, brokers that remember nothing open an epoch with a number
- * that was used before, and write at places that were written before. Receipts, credentials and nodes that know the
- * lost ones are told apart from the new by hash and incarnation, never by number.
+ * Repeated epoch numbers and positions, after an asynchronous failover or a restore from a backup.
+ *
+ * Brokers without memory of the lost history open an epoch under a number that was used before, and write at used
+ * positions. Hash and incarnation, never numbers, tell lost links in receipts, credentials and nodes from new ones.
  */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
@@ -26,7 +27,7 @@ afterEach(async () => {
   await group?.stop();
 });
 
-async function ask(member: TestBroker, command: Parameters<typeof asked>[0]): Promise<Link & { commandId: string }> {
+async function submit(member: TestBroker, command: Parameters<typeof asked>[0]): Promise<Link & { commandId: string }> {
   const { link, commandId } = await submitCommand(member, command);
   return { ...link, commandId };
 }
@@ -42,9 +43,9 @@ const receipt = (member: TestBroker, target: string | Link) =>
       },
     );
 
-async function standsOn({ log }: TestBroker, { replica }: TestNode): Promise<void> {
+async function waitToFollow({ log }: TestBroker, { replica }: TestNode): Promise<void> {
   await waitFor(
-    "the node to stand on the new history",
+    "the node to follow the new history",
     async () => {
       const at = await log.linkAt(replica.applied.position);
       return replica.ready().ready && at !== undefined && sameLink(at, replica.applied);
@@ -53,19 +54,19 @@ async function standsOn({ log }: TestBroker, { replica }: TestNode): Promise<voi
   );
 }
 
-test("the same epoch number and the same positions again: every question about the lost ones is answered with lost", {
+test("after an epoch number and its positions repeat, every query about the lost links is answered with lost", {
   skip,
   timeout: 240_000,
 }, async () => {
   const first = await testCluster.broker("broker-1");
   await waitToLead(first);
-  await ask(first, createSession("kept", "alice"));
-  await ask(first, createSession("victim", "bob"));
+  await submit(first, createSession("kept", "alice"));
+  await submit(first, createSession("victim", "bob"));
   await first.crash();
   await group.replicated();
   await group.detachStandbys();
 
-  // The suffix that nobody else will have: an epoch of its own and what was written in it, a revocation among it.
+  // The suffix that will be lost: an epoch and its events, among them a revocation.
   const second = await testCluster.broker("broker-2");
   await waitToLead(second);
   const [holder, bystander] = await Promise.all([
@@ -73,20 +74,26 @@ test("the same epoch number and the same positions again: every question about t
     testCluster.node("bystander", [second]),
   ]);
   for (const { replica } of [holder, bystander]) assert.ok(await replica.whenReady(60_000));
-  const lostSession = await ask(second, createSession("lost", "carol"));
-  const lostRevocation = await ask(second, revoke("victim"));
-  const more = [
-    await ask(second, createSession("lost-2", "carol")),
-    await ask(second, createSession("lost-3", "carol")),
+  const lostSession = await submit(second, createSession("lost", "carol"));
+  const lostRevocation = await submit(second, revoke("victim"));
+  const lostEvents = [
+    await submit(second, createSession("lost-2", "carol")),
+    await submit(second, createSession("lost-3", "carol")),
   ];
   for (const { replica } of [holder, bystander])
-    await waitFor("it to be enforced", () => replica.enforced.position >= (more.at(-1)?.position ?? 0));
-  await waitFor("it to be promised", async () => (await receipt(second, lostRevocation.commandId)).complete);
-  await waitFor("it to permit what stands", () => holder.permits("kept") && holder.permits("lost"));
+    await waitFor(
+      "the lost events to be enforced",
+      () => replica.enforced.position >= (lostEvents.at(-1)?.position ?? 0),
+    );
+  await waitFor(
+    "the receipt of the lost revocation to be complete",
+    async () => (await receipt(second, lostRevocation.commandId)).complete,
+  );
+  await waitFor("the node to permit both valid sessions", () => holder.permits("kept") && holder.permits("lost"));
   assert.ok(!holder.permits("victim"));
   const lastLost = holder.replica.applied;
 
-  // Both nodes are cut off, the primary and everybody who remembers are gone, and a standby is promoted.
+  // Both nodes are cut off, the primary and the broker with the lost history die, and a standby is promoted.
   holder.relay.cut();
   bystander.relay.cut();
   await group.kill();
@@ -94,10 +101,10 @@ test("the same epoch number and the same positions again: every question about t
   await group.failOver();
   const third = await testCluster.broker("broker-3");
   await waitToLead(third);
-  const again = await ask(third, createSession("new", "dave"));
-  assert.equal(again.epoch, lostSession.epoch, "the number of the epoch repeats");
-  assert.equal(again.position, lostSession.position, "and so does the place");
-  assert.ok(!sameLink(again, lostSession));
+  const repeated = await submit(third, createSession("new", "dave"));
+  assert.equal(repeated.epoch, lostSession.epoch, "the epoch number repeats");
+  assert.equal(repeated.position, lostSession.position, "the position repeats");
+  assert.ok(!sameLink(repeated, lostSession));
 
   // Receipts.
   for (const target of [lostSession, lostRevocation, lostRevocation.commandId, lostSession.commandId]) {
@@ -105,32 +112,35 @@ test("the same epoch number and the same positions again: every question about t
     assert.deepEqual([answer.status, answer.complete, answer.link], ["lost", false, null]);
   }
 
-  // The node that holds more than the log has comes back while the log is still shorter than what it holds.
-  const theirs = holder.replica.applied;
-  assert.ok(theirs.position > (await third.log.observe()).head.position, "it is ahead of the log");
+  // A node reconnects while the log is still shorter than the node's copy.
+  const heldLink = holder.replica.applied;
+  assert.ok(heldLink.position > (await third.log.observe()).head.position, "the node is ahead of the log");
   holder.relay.setTargets([third.port]);
   holder.relay.restore();
-  await standsOn(third, holder); // though nothing new is written
-  const mine = await ask(third, revoke("new"));
-  const pending = await receipt(third, mine.commandId);
+  await waitToFollow(third, holder); // without any new event
+  const newRevocation = await submit(third, revoke("new"));
+  const pending = await receipt(third, newRevocation.commandId);
   for (const node of pending.nodes) {
     if (node.node !== "holder" || node.enforced === null) continue;
-    assert.ok(!sameLink(node.enforced, theirs), "what it holds counts for nothing here");
+    assert.ok(!sameLink(node.enforced, heldLink), "the receipt counts the lost link as enforced");
   }
-  await standsOn(third, holder);
-  await waitFor("the revocation", () => holder.replica.applied.position >= mine.position);
-  await waitFor("it to permit what was kept", () => holder.permits("kept"));
+  await waitToFollow(third, holder);
+  await waitFor(
+    "the node to apply the new revocation",
+    () => holder.replica.applied.position >= newRevocation.position,
+  );
+  await waitFor("the node to permit the surviving session", () => holder.permits("kept"));
   for (const session of ["lost", "lost-2", "new", "victim"]) assert.equal(holder.permits(session), false, session);
-  assert.equal(await holder.replica.waitFor(lostSession, 100), "lost", "a credential that needs a lost place");
+  assert.equal(await holder.replica.waitFor(lostSession, 100), "lost", "a credential that needs a lost link");
   assert.notEqual(await holder.replica.waitFor(lastLost, 100), "reached");
-  assert.equal(await holder.replica.waitFor(again, 30_000), "reached");
+  assert.equal(await holder.replica.waitFor(repeated, 30_000), "reached");
 
-  // The other one comes back when the log is longer than what it holds, at the very same places.
-  while ((await ask(third, createSession(`n${Math.random()}`, "dave"))).position <= lastLost.position + 2);
+  // The other node reconnects when the log is longer than its copy, at the same positions.
+  while ((await submit(third, createSession(`n${Math.random()}`, "dave"))).position <= lastLost.position + 2);
   bystander.relay.setTargets([third.port]);
   bystander.relay.restore();
-  await standsOn(third, bystander);
-  await waitFor("both to be alike", () => sameLink(bystander.replica.applied, holder.replica.applied));
+  await waitToFollow(third, bystander);
+  await waitFor("both nodes to reach one link", () => sameLink(bystander.replica.applied, holder.replica.applied));
   assert.equal(bystander.replica.projection.digest(), holder.replica.projection.digest());
   for (const session of ["lost", "victim", "new"]) assert.equal(bystander.permits(session), false, session);
   for (const { replica } of [holder, bystander])
@@ -138,7 +148,7 @@ test("the same epoch number and the same positions again: every question about t
   const done = await waitFor(
     "the receipt of a new revocation",
     async () => {
-      const answer = await receipt(third, mine.commandId);
+      const answer = await receipt(third, newRevocation.commandId);
       return answer.complete ? answer : undefined;
     },
     { withinMs: 30_000 },
@@ -146,31 +156,31 @@ test("the same epoch number and the same positions again: every question about t
   assert.equal(done.nodes.find(({ node }) => node === "holder")?.status, "applied");
 });
 
-test("a restore from a backup under nodes that are gone for good: their leases are waited for, and the log goes on at the same places", {
+test("after a restore from a backup the log continues at used positions, in an epoch above that of a node with the lost history", {
   skip,
   timeout: 240_000,
 }, async () => {
   const first = await testCluster.broker("broker-1");
   await waitToLead(first);
-  await ask(first, createSession("kept", "alice"));
+  await submit(first, createSession("kept", "alice"));
   await group.replicated();
-  await group.detachStandbys(); // the backup: what a standby has, from now on as it is
+  await group.detachStandbys(); // the backup: the present state of a standby
   const node = await testCluster.node("proxy-1", [first]);
   assert.ok(await node.replica.whenReady(60_000));
-  const gone = await ask(first, createSession("gone", "bob"));
-  await waitFor("the node to have it", () => node.replica.applied.position >= gone.position);
+  const gone = await submit(first, createSession("gone", "bob"));
+  await waitFor("the node to apply it", () => node.replica.applied.position >= gone.position);
   await group.kill();
   await first.crash();
   await group.failOver();
   const second = await testCluster.broker("broker-2");
   await waitToLead(second);
   node.relay.setTargets([second.port]);
-  const next = await ask(second, createSession("next", "carol"));
-  await standsOn(second, node);
+  const next = await submit(second, createSession("next", "carol"));
+  await waitToFollow(second, node);
   assert.equal(await node.replica.waitFor(next, 30_000), "reached");
-  await waitFor("it to permit what stands", () => node.permits("kept") && node.permits("next"));
+  await waitFor("the node to permit both valid sessions", () => node.permits("kept") && node.permits("next"));
   assert.ok(!node.permits("gone"));
   assert.equal(await node.replica.waitFor(gone, 100), "lost");
   const { epoch } = await second.log.observe();
-  assert.ok(epoch > gone.epoch, "nobody writes in an epoch of which a node has seen another");
+  assert.ok(epoch > gone.epoch, "the new epoch is above the one that the node knows");
 });
