@@ -1,6 +1,6 @@
 /**
- * Kept connections that the upstream closes as a request leaves: what may be repeated is sent again on a fresh one,
- * with real Apache too.
+ * Idle connections that the upstream closes just as a request is sent: repeatable requests are sent again on a fresh
+ * connection. Real Apache is one of the upstreams.
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process";
@@ -20,12 +20,15 @@ after(async () => {
 });
 
 /**
- * Each connection has one answer; the next request on it is read, and the connection reset. @returns targets, in order
+ * Answers the first request on each connection, and resets the connection on the second. @returns request lines, in
+ * order
  */
-async function startClosing(): Promise<Readonly<{ port: number; seen: string[]; hold(): void; release(): void }>> {
+async function startResettingUpstream(): Promise<
+  Readonly<{ port: number; seen: string[]; hold(): void; release(): void }>
+> {
   const seen: string[] = [];
   const sockets = new Set<Socket>();
-  let held: (() => void)[] | undefined;
+  let heldResponses: (() => void)[] | undefined;
   const server = createServer((socket) => {
     sockets.add(socket);
     let requests = 0;
@@ -34,8 +37,8 @@ async function startClosing(): Promise<Readonly<{ port: number; seen: string[]; 
       seen.push(bytes.toString("latin1").split(" HTTP/1.1", 1)[0] ?? "");
       const answer = (): void => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
       if (++requests > 1) socket.resetAndDestroy();
-      else if (held === undefined) answer();
-      else held.push(answer);
+      else if (heldResponses === undefined) answer();
+      else heldResponses.push(answer);
     });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -47,61 +50,63 @@ async function startClosing(): Promise<Readonly<{ port: number; seen: string[]; 
     port: (server.address() as AddressInfo).port,
     seen,
     hold() {
-      held = [];
+      heldResponses = [];
     },
     release() {
-      for (const answer of held ?? []) answer();
-      held = undefined;
+      for (const answer of heldResponses ?? []) answer();
+      heldResponses = undefined;
     },
   };
 }
 
-const counted = async (rig: Rig, name: string): Promise<number> =>
+const counterOf = async (rig: Rig, name: string): Promise<number> =>
   Number(new RegExp(`^cardea_proxy_upstream_${name}_total (\\d+)$`, "m").exec(await rig.metrics())?.[1]);
 
-const many = 12;
+const requestCount = 12;
 
-/** As many kept connections as `connections`, each of which resets what comes next. */
-async function startKept(connections: number) {
-  const upstream = await startClosing();
+/** Opens that many idle connections. The upstream resets each of them on its next request. */
+async function startWithIdleConnections(connections: number) {
+  const upstream = await startResettingUpstream();
   const circuitBreakers = { connections, pending: 1_024, requests: 1_024, retries: 3, streams: 65_536 };
   const rig = await startRig([routeTo(upstream.port, { ...publicAccess, circuitBreakers })]);
   cleanUps.push(() => rig.close());
   upstream.hold();
   const first = Array.from({ length: connections }, (_, i) => rig.request({ path: `/first/${i}` }));
-  await waitFor("all to be asked at once", () => upstream.seen.length === connections);
+  await waitFor("all requests to arrive", () => upstream.seen.length === connections);
   upstream.release();
   for (const { status } of await Promise.all(first)) assert.equal(status, 200);
   return { upstream, rig };
 }
 
-describe("kept connections that all close as the next requests leave", () => {
+describe("idle connections that all close as the next requests are sent", () => {
   test("more GETs than max_retries are sent again on fresh connections, and none counts as a retry", async () => {
-    const { upstream, rig } = await startKept(many);
-    const answers = await Promise.all(Array.from({ length: many }, (_, i) => rig.request({ path: `/second/${i}` })));
+    const { upstream, rig } = await startWithIdleConnections(requestCount);
+    const answers = await Promise.all(
+      Array.from({ length: requestCount }, (_, i) => rig.request({ path: `/second/${i}` })),
+    );
     assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
     const arrivals = answers.map((_, i) => upstream.seen.filter((line) => line === `GET /second/${i}`).length);
     assert.ok(Math.max(...arrivals) === 2, `${arrivals}`);
     const twice = arrivals.filter((times) => times === 2).length;
     assert.ok(twice > 3, `${arrivals}`);
-    assert.equal(await counted(rig, "resends"), twice);
-    assert.equal(await counted(rig, "retries"), 0);
+    assert.equal(await counterOf(rig, "resends"), twice);
+    assert.equal(await counterOf(rig, "retries"), 0);
   });
 
-  test("one on the only connection that there may be gets another in its place", async () => {
-    const { upstream, rig } = await startKept(1);
+  test("with a limit of one connection, a fresh one replaces the connection that closed", async () => {
+    const { upstream, rig } = await startWithIdleConnections(1);
     assert.equal((await rig.request({ path: "/second" })).status, 200);
     assert.deepEqual(upstream.seen, ["GET /first/0", "GET /second", "GET /second"]);
   });
 
-  test("with as many connections as there may be, one is opened in the place of the one that closed", async () => {
-    const { rig } = await startKept(4);
+  test("with all connections of the limit in use, a fresh one replaces the connection that closed", async () => {
+    const { rig } = await startWithIdleConnections(4);
     assert.equal((await rig.request({ path: "/second" })).status, 200);
-    assert.equal(await counted(rig, "resends"), 1);
+    assert.equal(await counterOf(rig, "resends"), 1);
   });
 
-  test("a POST, a PATCH and a PUT with a body are sent once: 502", async () => {
-    const { upstream, rig } = await startKept(3);
+  test("a POST, a PATCH and a PUT with a body are not sent again: 502", async () => {
+    const { upstream, rig } = await startWithIdleConnections(3);
     for (const [method, body] of [
       ["POST", ""],
       ["PATCH", ""],
@@ -111,14 +116,14 @@ describe("kept connections that all close as the next requests leave", () => {
       assert.equal((await rig.request({ path: "/second", method, body, headers })).status, 502, method);
       assert.equal(upstream.seen.filter((line) => line === `${method} /second`).length, 1, method);
     }
-    assert.equal(await counted(rig, "resends"), 0);
+    assert.equal(await counterOf(rig, "resends"), 0);
   });
 });
 
-const has = (program: string, flag: string): boolean => spawnSync(program, [flag]).error === undefined;
-const skip = has("apache2", "-v") && has("h2load", "--version") ? false : "needs apache2 and h2load";
+const isInstalled = (program: string, flag: string): boolean => spawnSync(program, [flag]).error === undefined;
+const skip = isInstalled("apache2", "-v") && isInstalled("h2load", "--version") ? false : "needs apache2 and h2load";
 
-/** With the settings of its package: 100 requests on a connection, which is kept for 5 s. */
+/** With the settings of its Debian package: at most 100 requests on a connection, and 5 s idle. */
 async function startApache(): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), "cardea-apache-"));
   chmodSync(folder, 0o755);
@@ -163,7 +168,7 @@ async function startApache(): Promise<number> {
   return port;
 }
 
-test("stock Apache under h2load, 8 callers with 10 requests each at a time: every answer is 200", {
+test("stock Apache under h2load, with 8 connections of 10 concurrent requests: every response is 200", {
   skip,
 }, async () => {
   const rig = await startRig([routeTo(await startApache(), publicAccess)]);
@@ -173,5 +178,5 @@ test("stock Apache under h2load, 8 callers with 10 requests each at a time: ever
     `http://127.0.0.1:${rig.port}/`,
   ]);
   assert.match(stdout, /status codes: 2000 2xx, 0 3xx, 0 4xx, 0 5xx/, stdout);
-  assert.equal(await counted(rig, "retries"), 0);
+  assert.equal(await counterOf(rig, "retries"), 0);
 });

@@ -1,6 +1,6 @@
 /**
- * A request that waits for something (a link, an identity, an audit record) needs a lease that is fresh after the wait,
- * too.
+ * A lease that expires while a request waits for something (a link, an identity, an audit record): the proxy checks the
+ * lease again after the wait.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -22,7 +22,7 @@ const forwarded = {
   ...{ "x-forwarded-uri": "/", "x-forwarded-for": "203.0.113.9" },
 };
 
-/** A proxy and a decision service with a lease of ten seconds, and a clock that a test moves. */
+/** A proxy and a decision service with a lease of ten seconds, and a clock that a test controls. */
 async function start(
   parts: Readonly<{
     needs: Link | null;
@@ -50,7 +50,7 @@ async function start(
           monotonic: () => (systemClock.monotonic() + movedMs) as MonotonicMs,
           wall: () => (systemClock.wall() + movedMs) as UnixMs,
         },
-        // As a node does it: the lease is compared with the time that the caller names.
+        // As a real node does, this compares the lease with the time that the caller passes.
         freshness: { overdueMs: (now) => now - leaseEndsAt },
         ...parts.deps,
       },
@@ -70,20 +70,20 @@ async function start(
   });
   return {
     ...{ rig, upstream },
-    letLeaseRunOut() {
+    expireLease() {
       movedMs = 11_000;
     },
-    askProxy: () => rig.request({ session: 1 }),
-    askService: () =>
+    callProxy: () => rig.request({ session: 1 }),
+    callService: () =>
       sendRequest(service.address?.port ?? 0, { path: "/forward-auth", session: 1, headers: forwarded }),
   };
 }
 
-for (const asked of ["askProxy", "askService"] as const) {
-  const whose = asked === "askProxy" ? "the proxy" : "the decision service";
+for (const entry of ["callProxy", "callService"] as const) {
+  const service = entry === "callProxy" ? "the proxy" : "the decision service";
 
-  for (const runsOut of [false, true]) {
-    test(`${whose} ${runsOut ? "refuses" : "permits"} a request that waited for a link while the lease ${runsOut ? "ran out" : "lasted"}`, async () => {
+  for (const expires of [false, true]) {
+    test(`${service} ${expires ? "denies" : "permits"} a request that waited for a link while the lease ${expires ? "expired" : "was fresh"}`, async () => {
       const waiting = Promise.withResolvers<void>();
       const reached = Promise.withResolvers<"reached">();
       const catchUp = (): Promise<"reached"> => {
@@ -91,22 +91,22 @@ for (const asked of ["askProxy", "askService"] as const) {
         return reached.promise;
       };
       const place = await start({ needs: unreachedLink, deps: { catchUp } });
-      const answer = place[asked]();
+      const answer = place[entry]();
       await waiting.promise;
-      if (runsOut) place.letLeaseRunOut();
+      if (expires) place.expireLease();
       reached.resolve("reached");
-      assert.equal((await answer).status, runsOut ? 503 : 200);
-      assert.equal(place.upstream.seen.length, asked === "askProxy" && !runsOut ? 1 : 0);
+      assert.equal((await answer).status, expires ? 503 : 200);
+      assert.equal(place.upstream.seen.length, entry === "callProxy" && !expires ? 1 : 0);
       assert.deepEqual(
-        place.rig.records.map(({ result, reasons }) => [result, runsOut ? reasons : []]),
-        [runsOut ? ["unavailable", ["no-lease"]] : ["permit", []]],
-        "nothing is recorded as permitted that was not",
+        place.rig.records.map(({ result, reasons }) => [result, expires ? reasons : []]),
+        [expires ? ["unavailable", ["no-lease"]] : ["permit", []]],
+        "no request that was refused is recorded as permitted",
       );
     });
   }
 }
 
-test("the decision service refuses a request whose identity took longer to sign than the lease lasted", async () => {
+test("the decision service denies a request whose identity took longer to sign than the lease lasted", async () => {
   const waiting = Promise.withResolvers<void>();
   const signed = Promise.withResolvers<void>();
   const place = await start({
@@ -121,9 +121,9 @@ test("the decision service refuses a request whose identity took longer to sign 
       } as unknown as ProxyDeps["assertions"],
     },
   });
-  const answer = place.askService();
+  const answer = place.callService();
   await waiting.promise;
-  place.letLeaseRunOut();
+  place.expireLease();
   signed.resolve();
   const { status, headers } = await answer;
   assert.equal(status, 503);
@@ -134,19 +134,19 @@ test("the decision service refuses a request whose identity took longer to sign 
   );
 });
 
-for (const asked of ["askProxy", "askService"] as const) {
-  test(`${asked === "askProxy" ? "the proxy" : "the decision service"} refuses a request whose audit record took longer to keep than the lease lasted`, async () => {
+for (const entry of ["callProxy", "callService"] as const) {
+  test(`${entry === "callProxy" ? "the proxy" : "the decision service"} denies a request whose audit record took longer to write than the lease lasted`, async () => {
     const waiting = Promise.withResolvers<void>();
-    const kept = Promise.withResolvers<void>();
+    const written = Promise.withResolvers<void>();
     const recordDurably = (): Promise<void> => {
       waiting.resolve();
-      return kept.promise;
+      return written.promise;
     };
     const place = await start({ needs: null, strict: true, recordDurably });
-    const answer = place[asked]();
+    const answer = place[entry]();
     await waiting.promise;
-    place.letLeaseRunOut();
-    kept.resolve();
+    place.expireLease();
+    written.resolve();
     assert.equal((await answer).status, 503);
     assert.equal(place.upstream.seen.length, 0);
   });

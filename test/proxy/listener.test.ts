@@ -1,5 +1,6 @@
 /**
- * The ends of the proxy: TLS on both sides, draining, the gateway to the authenticate service, metrics, strict audit.
+ * Listener and connections of the proxy: TLS on both sides, draining, the gateway to a remote authenticate service, and
+ * strict audit.
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -64,7 +65,7 @@ async function startTlsUpstream(pair: Pair): Promise<{ port: number; names: stri
   return { port: (server.address() as AddressInfo).port, names };
 }
 
-const plainTls = {
+const connectTls = {
   skipVerify: false,
   serverName: null,
   customCa: null,
@@ -73,10 +74,10 @@ const plainTls = {
   allowRenegotiation: false,
 };
 
-describe("an upstream behind TLS", () => {
+describe("an upstream with TLS", () => {
   const to = (port: number) => [{ url: new URL(`https://upstream.localhost:${port}`), weight: null }];
 
-  test("is verified: a certificate that nobody vouches for is 503, for requests and WebSockets", async () => {
+  test("is verified: a certificate from an unknown authority is 503, for requests and WebSockets", async () => {
     const { port, names } = await startTlsUpstream(certificate("self", "DNS:upstream.localhost"));
     const rig = await startRig([routeTo(0, { ...publicAccess, to: to(port), allowWebsockets: true })]);
     cleanUps.push(() => rig.close());
@@ -88,14 +89,14 @@ describe("an upstream behind TLS", () => {
     assert.deepEqual(names, []);
   });
 
-  test("is believed with the authority that the route names, and its TLS name is its own, whatever Host says", async () => {
+  test("is trusted with the authority of its route, and is verified by its own name, whatever the Host header is", async () => {
     const pair = certificate("own", "DNS:upstream.localhost");
     const { port, names } = await startTlsUpstream(pair);
     const rig = await startRig([
       routeTo(0, {
         ...publicAccess,
         to: to(port),
-        tls: { ...plainTls, customCa: pair.cert },
+        tls: { ...connectTls, customCa: pair.cert },
         preserveHostHeader: true,
         allowWebsockets: true,
       }),
@@ -109,10 +110,10 @@ describe("an upstream behind TLS", () => {
     socket.terminate();
   });
 
-  test("with another name in its certificate is 503, unless that name is configured", async () => {
+  test("with another name in its certificate is 503, unless the route names it", async () => {
     const pair = certificate("other", "DNS:other.example");
     const { port } = await startTlsUpstream(pair);
-    const tls = { ...plainTls, customCa: pair.cert };
+    const tls = { ...connectTls, customCa: pair.cert };
     const rig = await startRig([
       routeTo(0, { ...publicAccess, to: to(port), tls }),
       routeTo(0, {
@@ -121,7 +122,7 @@ describe("an upstream behind TLS", () => {
         to: to(port),
         tls: { ...tls, serverName: "other.example" },
       }),
-      routeTo(0, { ...publicAccess, host: "skip.localhost", to: to(port), tls: { ...plainTls, skipVerify: true } }),
+      routeTo(0, { ...publicAccess, host: "skip.localhost", to: to(port), tls: { ...connectTls, skipVerify: true } }),
     ]);
     cleanUps.push(() => rig.close());
     assert.equal((await rig.request({})).status, 503);
@@ -130,7 +131,7 @@ describe("an upstream behind TLS", () => {
   });
 });
 
-test("the listener shows the certificate of the name that was asked for, and the first one otherwise", async () => {
+test("the listener presents the certificate for the requested name, and the first one for an unknown name", async () => {
   const pairs = [certificate("first", "DNS:first.localhost"), certificate("second", "DNS:*.second.localhost")];
   const upstream = await startUpstream();
   const rig = await startRig([routeTo(upstream.port, { ...publicAccess, host: "a.second.localhost" })], {
@@ -159,7 +160,7 @@ test("the listener shows the certificate of the name that was asked for, and the
 });
 
 describe("draining", () => {
-  test("finishes what is under way, refuses what is new, and closes live streams at the end of their time with 1001", async () => {
+  test("finishes requests in progress, refuses new connections, and closes live streams with 1001 at the drain timeout", async () => {
     let finish = (): void => {};
     const upstream = await startUpstream((_req, res) => {
       finish = () => res.end("done");
@@ -187,11 +188,11 @@ describe("draining", () => {
     assert.deepEqual([answer.body, answer.headers.connection], ["done", "close"]);
     assert.equal((await closed)[0], 1_001);
     await draining;
-    await waitFor("the last socket to be gone", () => rig.proxy.stats().exchanges.websocket === 0);
+    await waitFor("the last WebSocket to close", () => rig.proxy.stats().exchanges.websocket === 0);
     await rig.close();
   });
 
-  test("is over when the last stream has ended by itself", async () => {
+  test("ends when the last stream has ended by itself", async () => {
     const upstream = await startUpstream();
     new WebSocketServer({ server: upstream.server }).on("connection", (socket) => socket.send("hello"));
     const rig = await startRig([routeTo(upstream.port, { ...publicAccess, allowWebsockets: true })], {
@@ -205,28 +206,28 @@ describe("draining", () => {
     await closed;
   });
 
-  test("takes new connections while balancers have not noticed, and ends each behind its answer", async () => {
+  test("still accepts connections during the drain delay, and closes each after its response", async () => {
     const upstream = await startUpstream();
     const rig = await startRig([routeTo(upstream.port, publicAccess)], { config: { drainDelayMs: 3_000 } });
     cleanUps.push(upstream.close);
     const agent = new Agent({ keepAlive: true });
-    const kept = async (): Promise<string | undefined> => {
+    const connectionHeader = async (): Promise<string | undefined> => {
       const headers = { host: "app.localhost" };
       const req = request({ port: rig.port, host: "127.0.0.1", agent, headers }).end();
       const [res] = (await once(req, "response")) as [IncomingMessage];
       await once(res.resume(), "end");
       return res.headers.connection;
     };
-    assert.equal(await kept(), undefined);
+    assert.equal(await connectionHeader(), undefined);
     const closed = rig.close();
-    assert.equal(await kept(), "close"); // on the connection from before
-    assert.equal(await kept(), "close"); // on a new one
+    assert.equal(await connectionHeader(), "close"); // on the existing connection
+    assert.equal(await connectionHeader(), "close"); // on a new connection
     await closed;
     await assert.rejects(rig.request({}), /ECONNREFUSED/);
     agent.destroy();
   });
 
-  test("waits no longer than it may", async () => {
+  test("ends at the drain timeout", async () => {
     const upstream = await startUpstream(() => {});
     const rig = await startRig([routeTo(upstream.port, { ...publicAccess, timeoutMs: 0 })], {
       config: { drainTimeoutMs: 100 },
@@ -244,7 +245,7 @@ describe("draining", () => {
     assert.ok([0, 503].includes(await answer));
   });
 
-  test("an idle connection does not hold it up, and a busy one ends behind its answer", async () => {
+  test("does not wait for an idle connection", async () => {
     const upstream = await startUpstream();
     const rig = await startRig([routeTo(upstream.port, publicAccess)], { config: { drainTimeoutMs: 30_000 } });
     cleanUps.push(upstream.close);
@@ -256,12 +257,12 @@ describe("draining", () => {
     });
     const started = performance.now();
     await rig.close();
-    assert.ok(performance.now() - started < 20_000, "not the drain timeout");
+    assert.ok(performance.now() - started < 20_000, "draining did not wait for its timeout");
     agent.destroy();
   });
 });
 
-test("a route on the sign-in host gets every path but those that sign-in keeps", async () => {
+test("a route on the sign-in host gets every path except those that sign-in handles", async () => {
   const upstream = await startUpstream();
   const host = "authenticate.localhost";
   const rig = await startRig([routeTo(upstream.port, { ...publicAccess, host, allowEncodedSlashes: true })]);
@@ -283,7 +284,7 @@ test("a route on the sign-in host gets every path but those that sign-in keeps",
   assert.equal((await rig.request({ host, path: "/oauth2%2Fother" })).status, 200);
 });
 
-describe("the gateway to an authenticate service that runs elsewhere", () => {
+describe("the gateway to a remote authenticate service", () => {
   async function startGateway(handler?: Parameters<typeof createServer>[1]) {
     const service = await startUpstream(handler);
     const upstream = await startUpstream();
@@ -296,7 +297,7 @@ describe("the gateway to an authenticate service that runs elsewhere", () => {
   }
   const host = "authenticate.localhost";
 
-  test("passes requests on with the Host that was asked for, and says itself who is asking", async () => {
+  test("forwards requests with their Host, and sets the headers that identify the caller itself", async () => {
     const { rig, service } = await startGateway();
     const answer = await rig.request({
       host,
@@ -328,7 +329,7 @@ describe("the gateway to an authenticate service that runs elsewhere", () => {
     assert.equal(service.seen.length, 1);
   });
 
-  test("passes redirects and cookies back as they are", async () => {
+  test("forwards redirects and cookies unchanged", async () => {
     const { rig } = await startGateway((_req, res) => {
       res.writeHead(302, { location: "https://idp.example/?state=x", "set-cookie": ["a=1", "_pomerium_csrf=2"] }).end();
     });
@@ -337,7 +338,7 @@ describe("the gateway to an authenticate service that runs elsewhere", () => {
     assert.deepEqual(answer.headers["set-cookie"], ["a=1", "_pomerium_csrf=2"]);
   });
 
-  test("never leads to the databroker API", async () => {
+  test("never forwards to the databroker API", async () => {
     const { rig, service } = await startGateway();
     for (const path of ["/v1/commands", "/v1", "/v1/events?after=0", "//v1/status", "/%761/status"]) {
       assert.equal((await rig.request({ host, path })).status, 404, path);
@@ -345,14 +346,14 @@ describe("the gateway to an authenticate service that runs elsewhere", () => {
     assert.equal(service.seen.length, 0);
   });
 
-  test("serves that host alone, and the answer whether this node is alive is this node's", async () => {
+  test("serves only the authenticate host, and answers /healthz for this node", async () => {
     const { rig, service, upstream } = await startGateway();
     await rig.request({});
     await rig.request({ host, path: "/healthz" });
     assert.deepEqual([service.seen.length, upstream.seen.length], [0, 1]);
   });
 
-  test("tries once: a 503 stays one, and a service that is gone is 503", async () => {
+  test("does not retry: a 503 stays a 503, and an unreachable service is 503", async () => {
     const { rig, service } = await startGateway((_req, res) => res.writeHead(503, { "retry-after": "0" }).end("busy"));
     assert.equal((await rig.request({ host })).status, 503);
     assert.equal(service.seen.length, 1);
@@ -372,38 +373,38 @@ describe("strict audit", () => {
     await rig.apply(signedIn(1));
     return { rig, upstream };
   }
-  test("keeps a request waiting until its record is safe", async () => {
-    let safe = (): void => {};
+  test("delays a request until its record is durable", async () => {
+    let written = (): void => {};
     const { rig, upstream } = await strict(
       () =>
         new Promise((resolve) => {
-          safe = resolve;
+          written = resolve;
         }),
     );
     const answer = rig.request({ session: 1 });
     await waitFor("the permit", () => rig.proxy.stats().exchanges.http === 1);
     assert.equal(upstream.seen.length, 0);
-    safe();
+    written();
     assert.equal((await answer).status, 200);
   });
   for (const [kind, parts] of [
     ["a route with an upstream", {}],
-    ["a route that answers by itself", { response: { status: 200, body: "for members" } }],
+    ["a route with a fixed response", { response: { status: 200, body: "for members" } }],
   ] as const) {
-    test(`whoever is revoked while their record is made safe gets nothing: ${kind}`, async () => {
-      const safe = Promise.withResolvers<void>();
-      const { rig, upstream } = await strict(() => safe.promise, parts);
+    test(`a session revoked while its record is being written gets nothing: ${kind}`, async () => {
+      const written = Promise.withResolvers<void>();
+      const { rig, upstream } = await strict(() => written.promise, parts);
       const answer = rig.request({ session: 1 });
       await waitFor("the permit", () => rig.proxy.stats().exchanges.http === 1);
       await rig.apply(sessionRevoked(1));
-      safe.resolve();
+      written.resolve();
       const { status, body } = await answer;
       assert.ok(status === 302 || status === 401, String(status));
       assert.ok(!body.includes("for members"));
       assert.equal(upstream.seen.length, 0);
     });
   }
-  test("answers 503 when it cannot be made safe", async () => {
+  test("answers 503 when the record cannot be written", async () => {
     const { rig, upstream } = await strict(() => Promise.reject(new Error("disk full")));
     assert.equal((await rig.request({ session: 1 })).status, 503);
     assert.equal(upstream.seen.length, 0);

@@ -1,4 +1,4 @@
-/** What an operator sees of requests: metrics of each route, the access log, and the id that all of it is found by. */
+/** Observability of requests: metrics of each route, the access log, and the request id that connects them. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect as connectHttp2 } from "node:http2";
@@ -62,8 +62,8 @@ const everyField: readonly AccessLogField[] = [
 const valueIn = (metrics: string, line: string): string | undefined =>
   new RegExp(`^${line.replace(/[.{}+/|]/g, "\\$&")} (\\S+)$`, "m").exec(metrics)?.[1];
 
-describe("metrics of a route", () => {
-  test("count answers, failures, time, bytes and what is under way, with bounded labels", async () => {
+describe("the metrics of a route", () => {
+  test("count responses, failures, time, bytes and requests in flight, with bounded labels", async () => {
     const { rig } = await start({
       handler: (req, res) => {
         req.resume();
@@ -94,17 +94,17 @@ describe("metrics of a route", () => {
     assert.equal(valueIn(metrics, "cardea_proxy_lease_overdue_seconds"), "-1");
   });
 
-  test("show a request that is under way, and why one did not get its answer", async () => {
+  test("show a request in flight, and why a request got no response from its upstream", async () => {
     const { rig, upstream } = await start({ handler: (req, res) => req.url === "/ok" && res.end("ok") });
     const inFlight = async (): Promise<string | undefined> =>
       valueIn(await rig.metrics(), 'cardea_proxy_requests_in_flight{route="app.localhost/"}');
     const socket = connect(rig.port, "127.0.0.1");
     socket.on("error", () => {});
     socket.write(`GET /hangs HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\n\r\n`);
-    await waitFor("it at the upstream", () => upstream.seen.length === 1);
+    await waitFor("the request to arrive at the upstream", () => upstream.seen.length === 1);
     assert.equal(await inFlight(), "1");
     socket.destroy();
-    await waitFor("its end", async () => (await inFlight()) === "0");
+    await waitFor("the request to end", async () => (await inFlight()) === "0");
     await upstream.close();
     assert.equal((await rig.request({ session: 1 })).status, 503);
     const metrics = await rig.metrics();
@@ -115,7 +115,7 @@ describe("metrics of a route", () => {
     assert.equal(valueIn(metrics, 'cardea_proxy_requests_total{route="app.localhost/",status="0xx"}'), "1");
   });
 
-  test("an answer that is cut in the middle counts as cut, one that breaks off as the upstream's", async () => {
+  test("a response that is cut counts as cut; one that the upstream breaks off counts as the upstream's failure", async () => {
     const { rig } = await start({
       routes: (port) => [routeTo(port, engOnly)],
       handler: (req, res) => {
@@ -137,13 +137,13 @@ describe("metrics of a route", () => {
     });
     const failed = async (reason: string) =>
       valueIn(await rig.metrics(), `cardea_proxy_request_failures_total{route="app.localhost/",reason="${reason}"}`);
-    await waitFor("one that broke off", async () => (await failed("upstream-broke")) === "1");
-    await waitFor("one that has begun", () => received.endsWith("begun"));
+    await waitFor("the upstream's failure", async () => (await failed("upstream-broke")) === "1");
+    await waitFor("the response to begin", () => received.endsWith("begun"));
     await rig.apply(groupChanged({ removed: [1] }));
-    await waitFor("one that was cut", async () => (await failed("cut")) === "1");
+    await waitFor("the cut", async () => (await failed("cut")) === "1");
   });
 
-  test("what our own handlers answer is no failure, over HTTP/1.1 and HTTP/2", async () => {
+  test("responses of the proxy's own handlers are no failures, over HTTP/1.1 and HTTP/2", async () => {
     const { rig } = await start();
     await rig.request({ path: "/.pomerium/user" });
     const session = connectHttp2(`http://127.0.0.1:${rig.port}`);
@@ -152,11 +152,14 @@ describe("metrics of a route", () => {
     await once(stream, "close");
     session.close();
     const value = async (line: string) => valueIn(await rig.metrics(), line);
-    await waitFor("both", async () => (await value('cardea_proxy_requests_total{route="none",status="2xx"}')) === "2");
+    await waitFor(
+      "both requests",
+      async () => (await value('cardea_proxy_requests_total{route="none",status="2xx"}')) === "2",
+    );
     assert.doesNotMatch(await rig.metrics(), /request_failures_total\{/);
   });
 
-  test("stand in buckets that add up, and no more routes are told apart than there is room for", () => {
+  test("have cumulative buckets, and count the routes beyond the limit as one", () => {
     const meters = new RouteMeters();
     const meter = meters.of('odd"\\\n');
     for (const seconds of [0.0005, 0.001, 0.0011, 29, 31]) meter.observeDuration(seconds * 1_000);
@@ -172,7 +175,7 @@ describe("metrics of a route", () => {
 });
 
 describe("the access log", () => {
-  test("has one line per request with the fields that were asked for", async () => {
+  test("has one line per request, with the configured fields", async () => {
     const { rig, lines } = await start();
     const headers = { "user-agent": "test", referer: "http://app.localhost/from?pomerium_session=s1", "x-own": "1" };
     const answer = await rig.request({ session: 1, path: "/a%20b?x=1&pomerium_session=s1", headers });
@@ -208,7 +211,7 @@ describe("the access log", () => {
     });
   });
 
-  test("never holds a credential, whatever stands in it", async () => {
+  test("never contains a credential, in any field", async () => {
     const { rig, texts } = await start({
       fields: [...everyField, "headers.Cookie", "headers.Authorization", "headers.X-Own"],
     });
@@ -226,13 +229,13 @@ describe("the access log", () => {
     });
     await waitFor("the line", () => texts.length === 1);
     await rig.request({ path: "/.pomerium/callback/?code=secret&pomerium_signature=secret" });
-    await waitFor("the other line", () => texts.length === 2);
+    await waitFor("the second line", () => texts.length === 2);
     assert.match(texts[1] ?? "", /"query":""/);
     assert.doesNotMatch(texts.join(""), /secret|_pomerium|s1/);
     assert.equal(JSON.parse(texts[0] ?? "")["headers.X-Own"], 'quoted " and\ttabbed');
   });
 
-  test("says what became of a request that no upstream answered", async () => {
+  test("names the reason when no upstream answered", async () => {
     const { rig, lines } = await start({
       fields: ["path", "response-code", "response-code-details", "failure", "size"],
       routes: (port) => [
@@ -258,7 +261,7 @@ describe("the access log", () => {
     assert.deepEqual(await said({ session: 1 }), [503, "ext_authz_error", "lease"]);
   });
 
-  test("leaves probes out, unless everything is wanted", async () => {
+  test("leaves out probes, unless it is configured to have them", async () => {
     const { rig, lines } = await start();
     await rig.request({ path: "/healthz" });
     await rig.request({ path: "/a", session: 1 });
@@ -269,7 +272,7 @@ describe("the access log", () => {
     );
   });
 
-  test("is not written when no fields are named; a line that finds no room is counted", async () => {
+  test("is not written without fields; a line that does not fit into the buffer is counted", async () => {
     const none = await start({ fields: [] });
     await none.rig.request({ session: 1 });
     const full = await startRig([routeTo(none.upstream.port)], {
@@ -278,13 +281,13 @@ describe("the access log", () => {
     });
     cleanUps.push(() => full.close());
     await full.request({});
-    await waitFor("the count", async () => /access_log_dropped_total 1/.test(await full.metrics()));
+    await waitFor("the count of dropped lines", async () => /access_log_dropped_total 1/.test(await full.metrics()));
     assert.equal(none.lines.length, 0);
   });
 });
 
 describe("the request id", () => {
-  test("is the same in the answer, upstream, the decision record and the log", async () => {
+  test("is the same in the response, at the upstream, in the decision record and in the log", async () => {
     const { rig, upstream, lines } = await start();
     const answer = await rig.request({ session: 1 });
     const id = answer.headers["x-request-id"];
@@ -296,19 +299,19 @@ describe("the request id", () => {
     assert.equal(JSON.parse(denied.body)["request_id"], denied.headers["x-request-id"]);
   });
 
-  test("is a stranger's claim, unless a proxy in front of us is trusted", async () => {
-    const given = { "x-request-id": "given-by-somebody" };
+  test("is taken from the caller only if a proxy in front is trusted", async () => {
+    const callerId = { "x-request-id": "given-by-the-caller" };
     const plain = await start();
     assert.notEqual(
-      (await plain.rig.request({ session: 1, headers: given })).headers["x-request-id"],
-      given["x-request-id"],
+      (await plain.rig.request({ session: 1, headers: callerId })).headers["x-request-id"],
+      callerId["x-request-id"],
     );
-    const behind = await start({ config: { xffNumTrustedHops: 1 } });
-    const answer = await behind.rig.request({ session: 1, headers: given });
-    assert.equal(answer.headers["x-request-id"], given["x-request-id"]);
-    assert.deepEqual(valuesOf(behind.upstream.seen[0]?.rawHeaders ?? [], "x-request-id"), [given["x-request-id"]]);
-    assert.equal(behind.rig.records.at(-1)?.requestId, given["x-request-id"]);
-    const odd = await behind.rig.request({ session: 1, headers: { "x-request-id": 'a"b c' } });
-    assert.match(String(odd.headers["x-request-id"]), /^[0-9a-f-]{36}$/);
+    const trusting = await start({ config: { xffNumTrustedHops: 1 } });
+    const answer = await trusting.rig.request({ session: 1, headers: callerId });
+    assert.equal(answer.headers["x-request-id"], callerId["x-request-id"]);
+    assert.deepEqual(valuesOf(trusting.upstream.seen[0]?.rawHeaders ?? [], "x-request-id"), [callerId["x-request-id"]]);
+    assert.equal(trusting.rig.records.at(-1)?.requestId, callerId["x-request-id"]);
+    const invalid = await trusting.rig.request({ session: 1, headers: { "x-request-id": 'a"b c' } });
+    assert.match(String(invalid.headers["x-request-id"]), /^[0-9a-f-]{36}$/);
   });
 });

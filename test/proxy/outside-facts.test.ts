@@ -1,6 +1,6 @@
 /**
- * Open streams are decided about again when time or a data set from outside, and nothing in the log, has changed the
- * answer.
+ * Decisions that are repeated for open streams because time has passed or an external data set has changed, without any
+ * event in the log.
  */
 import assert from "node:assert/strict";
 import { request } from "node:http";
@@ -15,7 +15,7 @@ after(async () => {
   for (const cleanUp of cleanUps.reverse()) await cleanUp();
 });
 
-/** An upstream that begins an answer and then says nothing more. */
+/** An upstream that begins a response and then sends nothing more. */
 async function start(ppl: unknown, set = new RecordSet("hr", "user.id")): Promise<Rig> {
   const upstream = await startUpstream((_req, res) => {
     res.writeHead(200, { "content-type": "text/event-stream" });
@@ -61,7 +61,7 @@ function open(rig: Rig, session: number): Promise<Open> {
   });
 }
 
-test("a silent stream that a time criterion permitted is cut when its time has passed, and the decision says why", async () => {
+test("an idle stream that a time criterion permitted is cut when its time has passed, and the record has the reason", async () => {
   const until = Date.now() + 2_000;
   const ppl = { allow: { and: [{ date: { before: new Date(until).toISOString() } }] } };
   const rig = await start(ppl);
@@ -75,16 +75,16 @@ test("a silent stream that a time criterion permitted is cut when its time has p
   assert.equal((await rig.request({ session: 1 })).status, 403);
 });
 
-test("a time criterion that comes round again goes on with what it still permits", async () => {
+test("a stream continues when its time criterion ends but another criterion still permits it", async () => {
   const soon = new Date(Date.now() + 1_000).toISOString();
   const rig = await start({ allow: { or: [{ date: { before: soon } }, { authenticated_user: 1 }] } });
   const stream = await open(rig, 1);
-  await waitFor("the bound to be decided about", () => rig.records.some(({ occasion }) => occasion === "redecision"));
+  await waitFor("the decision to be repeated", () => rig.records.some(({ occasion }) => occasion === "redecision"));
   assert.equal(rig.records.at(-1)?.result, "permit");
   assert.equal(stream.ended(), false);
 });
 
-test("another data set cuts the streams of those whom it lets in no longer, and no others", async () => {
+test("a new data set cuts the streams that it no longer permits, and no others", async () => {
   const set = new RecordSet("hr", "user.id");
   const rig = await start({ allow: { and: [{ record: { type: "hr", exists: true } }] } }, set);
   const unknown = await rig.request({ session: 1 });

@@ -1,7 +1,7 @@
 /**
- * What an HTTP/2 upstream says it did not look at (REFUSED_STREAM, above GOAWAY's last stream) is sent again, once,
- * whatever its method; and nothing else is. The upstreams here count what they carried out, by the bodies they were
- * sent.
+ * Requests that an HTTP/2 upstream refused without processing them (REFUSED_STREAM, or above the last stream of a
+ * GOAWAY). They are sent again once, whatever their method; no other request is. The upstreams here record what they
+ * processed, by the bodies they received.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -27,14 +27,14 @@ import { publicAccess, type Rig, routeTo, startRig } from "./support.ts";
 const { NGHTTP2_REFUSED_STREAM: refusedStream, NGHTTP2_NO_ERROR: noError } = constants;
 
 type Stream = Readonly<{ socket: Socket; connection: number; id: number; body: () => string }>;
-type Manner = Readonly<{
-  /** @returns false: it is refused, and nothing of it counts as carried out */
+type StreamHandlers = Readonly<{
+  /** @returns false: the stream was refused, so it does not count as processed */
   onHead?: (stream: Stream) => boolean;
-  /** It counts as carried out. */
+  /** Called for a complete request, which counts as processed. */
   onWhole?: (stream: Stream) => void;
 }>;
 
-const answer = ({ socket, id, body }: Stream): void => {
+const respond = ({ socket, id, body }: Stream): void => {
   socket.write(headers(id, endHeaders, ":status", "200"));
   socket.write(data(id, endStream, body()));
 };
@@ -47,15 +47,15 @@ const goAway = (lastStream: number, code: number = noError): Buffer => {
 
 type FrameUpstream = Readonly<{
   port: number;
-  /** Bodies of requests that came whole and were not refused. */
-  carriedOut: readonly string[];
+  /** Bodies of complete requests that were not refused. */
+  processed: readonly string[];
   connections: readonly Socket[];
-  /** Takes no further connection. */
+  /** Accepts no further connections. */
   stopListening(): void;
 }>;
 
-async function startFrames(t: TestContext, { onHead, onWhole = answer }: Manner): Promise<FrameUpstream> {
-  const carriedOut: string[] = [];
+async function startFrames(t: TestContext, { onHead, onWhole = respond }: StreamHandlers): Promise<FrameUpstream> {
+  const processed: string[] = [];
   const connections: Socket[] = [];
   const server = createServer((socket) => {
     const connection = connections.push(socket);
@@ -68,9 +68,9 @@ async function startFrames(t: TestContext, { onHead, onWhole = answer }: Manner)
       }
       if (!bodies.has(id)) return;
       if (type === frameTypes.data) bodies.set(id, bodies.get(id) + payload.toString("latin1"));
-      const ends = (type === frameTypes.headers || type === frameTypes.data) && (flags & endStream) !== 0;
-      if (!ends) return;
-      carriedOut.push(stream.body());
+      const isEnd = (type === frameTypes.headers || type === frameTypes.data) && (flags & endStream) !== 0;
+      if (!isEnd) return;
+      processed.push(stream.body());
       onWhole(stream);
     });
   });
@@ -81,7 +81,7 @@ async function startFrames(t: TestContext, { onHead, onWhole = answer }: Manner)
     server.close();
   });
   const { port } = server.address() as AddressInfo;
-  return { port, carriedOut, connections, stopListening: () => void server.close() };
+  return { port, processed, connections, stopListening: () => void server.close() };
 }
 
 async function startTo(t: TestContext, ports: readonly number[], parts: Partial<RouteConfig> = {}): Promise<Rig> {
@@ -100,91 +100,91 @@ const refuse = ({ socket, id }: Stream): false => {
 };
 
 test("a POST whose stream was refused is sent again on another connection", async (t) => {
-  const asked: number[] = [];
+  const tries: number[] = [];
   const upstream = await startFrames(t, {
     onHead(stream) {
-      asked.push(stream.connection);
-      return asked.length === 1 ? refuse(stream) : true;
+      tries.push(stream.connection);
+      return tries.length === 1 ? refuse(stream) : true;
     },
   });
   const rig = await startTo(t, [upstream.port]);
-  const answered = await call(rig, "hello");
-  assert.deepEqual([answered.status, answered.body], [200, "hello"]);
-  assert.deepEqual(upstream.carriedOut, ["hello"]);
-  assert.deepEqual(asked, [1, 2]);
+  const response = await call(rig, "hello");
+  assert.deepEqual([response.status, response.body], [200, "hello"]);
+  assert.deepEqual(upstream.processed, ["hello"]);
+  assert.deepEqual(tries, [1, 2]);
   assert.match(await rig.metrics(), /cardea_proxy_upstream_retries_total 1\n/);
 });
 
-test("so is one without a body, and a PATCH", async (t) => {
-  let asked = 0;
-  const upstream = await startFrames(t, { onHead: (stream) => (++asked % 2 === 1 ? refuse(stream) : true) });
+test("a POST without a body and a PATCH are sent again too", async (t) => {
+  let tries = 0;
+  const upstream = await startFrames(t, { onHead: (stream) => (++tries % 2 === 1 ? refuse(stream) : true) });
   const rig = await startTo(t, [upstream.port]);
   assert.equal((await rig.request({ method: "POST" })).status, 200);
   assert.equal((await rig.request({ method: "PATCH", body: "change" })).status, 200);
-  assert.deepEqual(upstream.carriedOut, ["", "change"]);
+  assert.deepEqual(upstream.processed, ["", "change"]);
 });
 
-test("what is refused a second time fails", async (t) => {
-  let asked = 0;
+test("a request that is refused a second time fails", async (t) => {
+  let tries = 0;
   const upstream = await startFrames(t, {
     onHead(stream) {
-      asked++;
+      tries++;
       return refuse(stream);
     },
   });
   const rig = await startTo(t, [upstream.port]);
-  const answered = await call(rig, "hello");
-  assert.deepEqual([answered.status, answered.headers["grpc-status"]], [502, "14"]);
-  assert.equal(asked, 2);
-  assert.deepEqual(upstream.carriedOut, []);
+  const response = await call(rig, "hello");
+  assert.deepEqual([response.status, response.headers["grpc-status"]], [502, "14"]);
+  assert.equal(tries, 2);
+  assert.deepEqual(upstream.processed, []);
 });
 
-test("a body beyond 16 KiB is not kept, and its request not sent again", async (t) => {
-  const asked: number[] = [];
+test("a request with a body above 16 KiB is not sent again, because the body was not kept", async (t) => {
+  const tries: number[] = [];
   const upstream = await startFrames(t, {
-    onHead: ({ id }) => asked.push(id) > 0,
+    onHead: ({ id }) => tries.push(id) > 0,
     onWhole: ({ socket, id }) => void socket.write(reset(id, refusedStream)),
   });
   const rig = await startTo(t, [upstream.port]);
   assert.equal((await call(rig, Buffer.alloc(16_385, "x"))).status, 502);
-  assert.equal(asked.length, 1);
+  assert.equal(tries.length, 1);
   assert.equal((await call(rig, Buffer.alloc(16_384, "x"))).status, 502);
-  assert.equal(asked.length, 3, "one of exactly 16 KiB is");
+  assert.equal(tries.length, 3, "a body of exactly 16 KiB is sent again");
 });
 
-test("what comes of a body while its stream is refused is sent in its place", async (t) => {
-  const asked: Stream[] = [];
-  const upstream = await startFrames(t, { onHead: (stream) => asked.push(stream) !== 1 });
+test("body bytes that arrive after the refusal are sent with the second try", async (t) => {
+  const tries: Stream[] = [];
+  const upstream = await startFrames(t, { onHead: (stream) => tries.push(stream) !== 1 });
   const rig = await startTo(t, [upstream.port]);
   const sent = request({ port: rig.port, host: "127.0.0.1", method: "POST", headers: { host: "app.localhost" } });
-  const answered = once(sent, "response");
+  const response = once(sent, "response");
   sent.write("one ");
-  await waitFor("the first try", () => asked.length === 1);
-  const [first] = asked;
+  await waitFor("the first try", () => tries.length === 1);
+  const [first] = tries;
   assert.ok(first);
   sent.write("two ");
   first.socket.write(reset(first.id, refusedStream));
-  await waitFor("the second try", () => asked.length === 2);
+  await waitFor("the second try", () => tries.length === 2);
   sent.end("three");
-  const [res] = await answered;
+  const [res] = await response;
   assert.equal((await res.setEncoding("latin1").toArray()).join(""), "one two three");
-  assert.deepEqual(upstream.carriedOut, ["one two three"]);
+  assert.deepEqual(upstream.processed, ["one two three"]);
 });
 
-test("not where max_retries is 0", async (t) => {
-  let asked = 0;
-  const upstream = await startFrames(t, { onHead: (stream) => (++asked === 1 ? refuse(stream) : true) });
+test("no request is sent again with max_retries 0", async (t) => {
+  let tries = 0;
+  const upstream = await startFrames(t, { onHead: (stream) => (++tries === 1 ? refuse(stream) : true) });
   const bare = routeTo(1);
   const rig = await startTo(t, [upstream.port], { circuitBreakers: { ...bare.circuitBreakers, retries: 0 } });
   assert.equal((await call(rig, "hello")).status, 502);
-  assert.equal(asked, 1);
+  assert.equal(tries, 1);
   assert.match(await rig.metrics(), /cardea_proxy_upstream_overflows_total\{[^}]*bound="retries"[^}]*\} 1\n/);
 });
 
-test("a second try counts for max_retries until its answer begins, not to its end", async (t) => {
-  let asked = 0;
+test("a second try counts against max_retries until its response begins, not until it ends", async (t) => {
+  let tries = 0;
   const upstream = await startFrames(t, {
-    onHead: (stream) => (++asked % 2 === 1 ? refuse(stream) : true),
+    onHead: (stream) => (++tries % 2 === 1 ? refuse(stream) : true),
     onWhole: ({ socket, id }) => void socket.write(headers(id, endHeaders, ":status", "200")), // and no more
   });
   const bare = routeTo(1);
@@ -197,48 +197,49 @@ test("a second try counts for max_retries until its answer begins, not to its en
     const [{ statusCode }] = await once(sent, "response");
     assert.equal(statusCode, 200);
   }
-  assert.deepEqual(upstream.carriedOut, ["a", "b", "c"]);
+  assert.deepEqual(upstream.processed, ["a", "b", "c"]);
 });
 
-test("above the last stream of a GOAWAY it is sent again; up to that one it is not", async (t) => {
+test("requests above the last stream of a GOAWAY are sent again; those up to it are not", async (t) => {
   const held: Stream[] = [];
   const upstream = await startFrames(t, {
-    onWhole: (stream) => (stream.connection === 1 ? void held.push(stream) : answer(stream)),
+    onWhole: (stream) => (stream.connection === 1 ? void held.push(stream) : respond(stream)),
   });
   const rig = await startTo(t, [upstream.port]);
   const calls = [call(rig, "a"), call(rig, "b"), call(rig, "c"), call(rig, "d")];
-  await waitFor("all to have come", () => held.length === 4);
+  await waitFor("all requests to arrive", () => held.length === 4);
   const ids = held.map(({ id }) => id).sort((a, b) => a - b);
   const [first] = held;
   assert.ok(first);
   first.socket.write(goAway(ids[1] ?? 0));
-  await waitFor("two of them to come again", () => upstream.carriedOut.length === 6);
+  await waitFor("two of them to arrive again", () => upstream.processed.length === 6);
   first.socket.destroy();
   const statuses = (await Promise.all(calls)).map(({ status }) => status);
   assert.deepEqual(statuses.sort(), [200, 200, 502, 502]);
   const again = held.filter(({ id }) => id > (ids[1] ?? 0)).map(({ body }) => body());
-  assert.deepEqual(upstream.carriedOut.slice(4).sort(), again.sort());
+  assert.deepEqual(upstream.processed.slice(4).sort(), again.sort());
 });
 
 for (const code of [refusedStream, constants.NGHTTP2_ENHANCE_YOUR_CALM])
-  test(`a GOAWAY with code ${code} says nothing of the streams that it counts in`, async (t) => {
+  test(`after a GOAWAY with code ${code}, requests up to its last stream are not sent again`, async (t) => {
     const upstream = await startFrames(t, {
-      onWhole: (stream) => (stream.connection === 1 ? void stream.socket.end(goAway(stream.id, code)) : answer(stream)),
+      onWhole: (stream) =>
+        stream.connection === 1 ? void stream.socket.end(goAway(stream.id, code)) : respond(stream),
     });
     const rig = await startTo(t, [upstream.port]);
     assert.equal((await call(rig, "pay")).status, 502);
-    assert.deepEqual(upstream.carriedOut, ["pay"]);
+    assert.deepEqual(upstream.processed, ["pay"]);
     assert.equal((await call(rig, "more")).status, 200);
   });
 
-test("nor is what broke off in any other way sent again", async (t) => {
-  const ends: ((stream: Stream) => void)[] = [
+test("a request that fails in any other way is not sent again", async (t) => {
+  const isEnd: ((stream: Stream) => void)[] = [
     ({ socket, id }) => void socket.write(reset(id, constants.NGHTTP2_CANCEL)),
     ({ socket, id }) => void socket.write(reset(id, constants.NGHTTP2_INTERNAL_ERROR)),
     ({ socket }) => void socket.end(),
     ({ socket }) => void socket.resetAndDestroy(),
     ({ socket, id }) => void socket.end(goAway(id)),
-    // Its answer has begun: whatever it says then, it has looked at it.
+    // Its response has begun, so the upstream has processed the request, whatever it sends then.
     ({ socket, id }) => {
       socket.write(headers(id, endHeaders, ":status", "200"));
       socket.write(reset(id, refusedStream));
@@ -249,14 +250,14 @@ test("nor is what broke off in any other way sent again", async (t) => {
     },
   ];
   let n = 0;
-  const upstream = await startFrames(t, { onWhole: (stream) => ends[n++]?.(stream) });
+  const upstream = await startFrames(t, { onWhole: (stream) => isEnd[n++]?.(stream) });
   const rig = await startTo(t, [upstream.port]);
-  const sent = ends.map((_, i) => `pay ${i}`);
+  const sent = isEnd.map((_, i) => `pay ${i}`);
   for (const body of sent) await call(rig, body).catch(() => undefined);
-  assert.deepEqual(upstream.carriedOut, sent);
+  assert.deepEqual(upstream.processed, sent);
 });
 
-test("where there is another upstream it is that one's turn: the first may have stopped listening", async (t) => {
+test("the second try goes to another upstream if there is one, because the first may have stopped listening", async (t) => {
   const first = await startFrames(t, {
     onHead({ socket }) {
       first.stopListening();
@@ -271,10 +272,10 @@ test("where there is another upstream it is that one's turn: the first may have 
     answers.map(({ status }) => status),
     [200, 200],
   );
-  assert.deepEqual(second.carriedOut, ["a", "b"]);
+  assert.deepEqual(second.processed, ["a", "b"]);
 });
 
-test("an upstream that leaves its connections in the middle of load fails no call, and carries each out once", {
+test("an upstream that closes its connections under load fails no call and processes each one once", {
   timeout: 120_000,
 }, async (t) => {
   const calls = 400;
@@ -286,7 +287,7 @@ test("an upstream that leaves its connections in the middle of load fails no cal
     session.on("stream", (stream: ServerHttp2Stream) => {
       if (++streams === 20) {
         farewells++;
-        session.close(); // GOAWAY with this as its last stream; what is on its way here is dropped unread
+        session.close(); // GOAWAY with this stream as the last; later requests that are already on their way are dropped unread
       }
       stream.on("error", () => {});
       let body = "";
@@ -315,8 +316,8 @@ test("an upstream that leaves its connections in the middle of load fails no cal
     Array.from({ length: 50 }, async () => {
       while (next < calls) {
         const body = `call ${next++}`;
-        const answered = await call(rig, body);
-        if (answered.status !== 200 || answered.body !== body) failed.push(`${body}: ${answered.status}`);
+        const response = await call(rig, body);
+        if (response.status !== 200 || response.body !== body) failed.push(`${body}: ${response.status}`);
       }
     }),
   );

@@ -1,6 +1,6 @@
 /**
- * Route options as they are written in the file, through a real proxy to real servers: Node, and nginx where there is
- * one.
+ * Route options as operators write them in the file, through a real proxy to real servers: Node, and nginx if it is
+ * installed.
  */
 import assert from "node:assert/strict";
 import { type AddressInfo, createServer, type Socket } from "node:net";
@@ -15,12 +15,12 @@ after(async () => {
   for (const cleanUp of cleanUps.reverse()) await cleanUp();
 });
 
-const everybody = "allow_public_unauthenticated_access: true";
+const publicRoute = "allow_public_unauthenticated_access: true";
 
-/** Each text is a route without its dash; what it does not say of access is everybody's. */
+/** Each text is a route without its leading dash. A route without access rules is public. */
 async function start(...routes: readonly string[]): Promise<Rig> {
-  const written = routes.map((route) => `  - {from: "http://app.localhost", ${route}}\n`).join("");
-  const rig = await startRig(parsed(`${base}routes:\n${written}`).routes);
+  const routeTexts = routes.map((route) => `  - {from: "http://app.localhost", ${route}}\n`).join("");
+  const rig = await startRig(parsed(`${base}routes:\n${routeTexts}`).routes);
   cleanUps.push(() => rig.close());
   await rig.apply(signedIn(1));
   return rig;
@@ -28,7 +28,7 @@ async function start(...routes: readonly string[]): Promise<Rig> {
 
 async function upstreams(count: number, handler?: Parameters<typeof startUpstream>[0]): Promise<Upstream[]> {
   const all = await Promise.all(Array.from({ length: count }, () => startUpstream(handler)));
-  cleanUps.push(() => Promise.all(all.map((one) => one.close())));
+  cleanUps.push(() => Promise.all(all.map((singleRoute) => singleRoute.close())));
   return all;
 }
 
@@ -44,13 +44,13 @@ describe("redirects", () => {
   ];
   for (const [redirect, status, location] of rows)
     test(redirect, async () => {
-      const rig = await start(`prefix: /a, redirect: ${redirect}, ${everybody}`);
+      const rig = await start(`prefix: /a, redirect: ${redirect}, ${publicRoute}`);
       const answer = await rig.request({ path: "/a/b?c=d" });
       assert.deepEqual([answer.status, answer.headers.location], [status, location]);
     });
 });
 
-test("a path that a rewrite would make a dot segment of is 400, and no upstream hears of it", async () => {
+test("a path that a rewrite would turn into a dot segment is 400, and reaches no upstream", async () => {
   const [server] = (await upstreams(1)) as [Upstream];
   const rig = await start(
     `prefix: /foo, prefix_rewrite: /, to: "http://127.0.0.1:${server.port}", allow_public_unauthenticated_access: true`,
@@ -63,20 +63,20 @@ test("a path that a rewrite would make a dot segment of is 400, and no upstream 
   assert.match(await rig.metrics(), /cardea_proxy_refused_requests_total\{reason="rewrite"\} 4/);
 });
 
-test("a fixed response has its status and its body", async () => {
-  const rig = await start(`response: {status: 418, body: tea}, ${everybody}`);
+test("a fixed response has its status and body", async () => {
+  const rig = await start(`response: {status: 418, body: tea}, ${publicRoute}`);
   const answer = await rig.request({});
   assert.deepEqual([answer.status, answer.body, answer.headers["content-length"]], [418, "tea", "3"]);
 });
 
-test("what is written outside of ASCII is sent as UTF-8: in headers as it is, in paths encoded", async () => {
+test("text outside ASCII is sent as UTF-8: unchanged in headers, percent-encoded in paths", async () => {
   const [server] = (await upstreams(1)) as [Upstream];
   const to = `to: "http://127.0.0.1:${server.port}", set_response_headers: {X-Says: "10 €"}`;
   const rig = await start(
-    `prefix: /fixed, response: {status: 200}, set_response_headers: {X-Says: "10 €"}, ${everybody}`,
-    `prefix: /moved, redirect: {path_redirect: "/café"}, ${everybody}`,
-    `prefix: /parts, redirect: {prefix_rewrite: "/café"}, ${everybody}`,
-    `prefix: /inside, prefix_rewrite: "/café", ${to}, ${everybody}`,
+    `prefix: /fixed, response: {status: 200}, set_response_headers: {X-Says: "10 €"}, ${publicRoute}`,
+    `prefix: /moved, redirect: {path_redirect: "/café"}, ${publicRoute}`,
+    `prefix: /parts, redirect: {prefix_rewrite: "/café"}, ${publicRoute}`,
+    `prefix: /inside, prefix_rewrite: "/café", ${to}, ${publicRoute}`,
     `prefix: /denied, ${to}, policy: {deny: {and: [{accept: true}]}}`,
   );
   const said = async (path: string): Promise<unknown[]> => {
@@ -92,7 +92,7 @@ test("what is written outside of ASCII is sent as UTF-8: in headers as it is, in
   assert.equal(server.seen.at(-1)?.url, "/caf%C3%A9/x");
 });
 
-test("regex_rewrite_substitution may make a query of the path, and the request's own stands behind it", async () => {
+test("regex_rewrite_substitution may add a query, and the request's own query is appended to it", async () => {
   const [server] = (await upstreams(1)) as [Upstream];
   const rig = await start(
     `prefix: /find/, to: "http://127.0.0.1:${server.port}", regex_rewrite_pattern: "^/find/(.*)$", regex_rewrite_substitution: "/search?q=\\\\1",` +
@@ -107,7 +107,7 @@ test("regex_rewrite_substitution may make a query of the path, and the request's
   );
 });
 
-test("cors_allow_preflight lets a preflight pass without a session, and nothing else", async () => {
+test("cors_allow_preflight permits a preflight without a session, and nothing else", async () => {
   const [server] = (await upstreams(1)) as [Upstream];
   const rig = await start(
     `prefix: /open, to: "http://127.0.0.1:${server.port}", allow_any_authenticated_user: true, cors_allow_preflight: true`,
@@ -124,24 +124,24 @@ test("cors_allow_preflight lets a preflight pass without a session, and nothing 
   assert.deepEqual(
     refused.map(({ status }) => status),
     [401, 401, 401],
-    "no session, and none of these can be redirected to sign-in",
+    "without a session, and not redirected to sign-in",
   );
   assert.equal(server.seen.length, 1);
 });
 
-test("weights in `to` are the shares of the upstreams", async () => {
+test("weights in `to` are the upstreams' shares of the requests", async () => {
   const [a, b] = (await upstreams(2)) as [Upstream, Upstream];
-  const rig = await start(`to: ["http://127.0.0.1:${a.port},3", "http://127.0.0.1:${b.port},1"], ${everybody}`);
+  const rig = await start(`to: ["http://127.0.0.1:${a.port},3", "http://127.0.0.1:${b.port},1"], ${publicRoute}`);
   for (let i = 0; i < 8; i++) await rig.request({});
   assert.deepEqual([a.seen.length, b.seen.length], [6, 2]);
 });
 
-test("paths, hosts and headers are rewritten on the way there and back", async () => {
+test("paths, hosts and headers are rewritten in requests and back in responses", async () => {
   const [server] = (await upstreams(1, (_req, res) => {
     res.writeHead(302, { location: "http://inside:8000/login?x=1", server: "secret/1.0" }).end();
   })) as [Upstream];
   const rig = await start(
-    `prefix: /team, to: "http://127.0.0.1:${server.port}", ${everybody}, prefix_rewrite: /,` +
+    `prefix: /team, to: "http://127.0.0.1:${server.port}", ${publicRoute}, prefix_rewrite: /,` +
       `host_path_regex_rewrite_pattern: "^/team/([a-z]+)/.*$", host_path_regex_rewrite_substitution: "\\\\1.inside",` +
       `set_request_headers: {X-Set: "from \${pomerium.request.headers[\\"X-Mine\\"]}"}, remove_request_headers: [X-Gone],` +
       `set_response_headers: {X-Answer: "yes"},` +
@@ -156,11 +156,11 @@ test("paths, hosts and headers are rewritten on the way there and back", async (
   assert.deepEqual([sent("host"), sent("x-set"), sent("x-gone")], [["wiki.inside"], ["from me"], []]);
 });
 
-test("a wildcard in `from` matches any name below; an exact host wins over it", async () => {
+test("a wildcard in `from` matches any name below it; an exact host takes precedence", async () => {
   const [server] = (await upstreams(1)) as [Upstream];
   const routes = parsed(
-    `${base}routes:\n  - {from: "http://*.apps.localhost", to: "http://127.0.0.1:${server.port}", ${everybody}}\n` +
-      `  - {from: "http://one.apps.localhost", response: {body: exact}, ${everybody}}\n`,
+    `${base}routes:\n  - {from: "http://*.apps.localhost", to: "http://127.0.0.1:${server.port}", ${publicRoute}}\n` +
+      `  - {from: "http://one.apps.localhost", response: {body: exact}, ${publicRoute}}\n`,
   ).routes;
   const rig = await startRig(routes);
   cleanUps.push(() => rig.close());
@@ -169,7 +169,7 @@ test("a wildcard in `from` matches any name below; an exact host wins over it", 
   assert.equal((await rig.request({ host: "apps.localhost" })).status, 404);
 });
 
-test("a kept connection ends on our side before the upstream would end it", async () => {
+test("the proxy closes an idle connection before the upstream would close it", async () => {
   const sockets = new Map<number, Socket>();
   const ended = new Set<number>();
   const server = createServer((socket) => {
@@ -187,28 +187,28 @@ test("a kept connection ends on our side before the upstream would end it", asyn
     server.close();
   });
   const { port } = server.address() as AddressInfo;
-  const rig = await start(`to: "http://127.0.0.1:${port}", ${everybody}`);
+  const rig = await start(`to: "http://127.0.0.1:${port}", ${publicRoute}`);
   await Promise.all([rig.request({ path: "/2" }), rig.request({ path: "/30" })]);
-  await waitFor("the short one to be ended by us", () => ended.has(2));
+  await waitFor("the proxy to close the short-lived connection", () => ended.has(2));
   assert.deepEqual([...ended], [2]);
 });
 
-test("nginx behind the proxy: health checks, balancing and kept connections", {
+test("nginx behind the proxy: health checks, balancing and connection reuse", {
   skip: findNginx() === undefined,
 }, async () => {
   const servers = [await startNginx(), await startNginx()];
   cleanUps.push(() => Promise.all(servers.map((server) => server.stop())));
   const to = servers.map(({ port }) => `"http://127.0.0.1:${port}"`).join(", ");
   const rig = await start(
-    `id: r, to: [${to}], ${everybody}, health_checks: [{timeout: 2s, interval: 50ms, no_traffic_interval: 50ms,` +
+    `id: r, to: [${to}], ${publicRoute}, health_checks: [{timeout: 2s, interval: 50ms, no_traffic_interval: 50ms,` +
       "unhealthy_threshold: 1, healthy_threshold: 1, http_health_check: {path: /health, expected_statuses: [{start: 200, end: 400}]}}]",
   );
   const own = (at: number) => servers[at]?.requests().filter(({ uri }) => uri === "/page").length ?? 0;
   for (let i = 0; i < 4; i++) assert.equal((await rig.request({ path: "/page" })).status, 200);
-  await waitFor("both to have had two", () => own(0) === 2 && own(1) === 2);
+  await waitFor("each server to have two checks", () => own(0) === 2 && own(1) === 2);
   assert.ok(servers[0]?.requests().some(({ uri }) => uri === "/health"));
   await servers[0]?.stop();
-  await waitFor("the stopped one to be left out", async () => {
+  await waitFor("the stopped server to leave the rotation", async () => {
     const values = (await rig.registry.getSingleMetric("cardea_proxy_upstream_healthy")?.get())?.values ?? [];
     return values.some(({ value }) => value === 0);
   });

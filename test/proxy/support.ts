@@ -1,6 +1,6 @@
 /**
- * A proxy on loopback, with real sockets on both sides: the projection is the real one, fed with real events in memory;
- * the lease is a number that a test sets.
+ * Test rig: a proxy on loopback, with real sockets on both sides. Its projection is real and receives real events in
+ * memory; the lease is a number that a test sets.
  */
 import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from "node:http";
@@ -114,7 +114,7 @@ function configOf(routes: readonly RouteConfig[], parts: Partial<Config>): Confi
 }
 
 /**
- * A person's `n`th session; session n belongs to user n. Sealed values are plain here: what is tested is not sealing.
+ * The `n`th session; session n belongs to user n. Profiles are not sealed here, because sealing has its own tests.
  */
 export function signedIn(n: number, parts: { expiresAt?: number; email?: string } = {}): CardeaEvent {
   const email = parts.email ?? `user${n}@example.com`;
@@ -129,7 +129,7 @@ export function signedIn(n: number, parts: { expiresAt?: number; email?: string 
     profile: encode(profile),
   };
 }
-/** As sign-in records a person beside their session. */
+/** The profile of user n, as sign-in records it. */
 export function userRecorded(n: number): CardeaEvent {
   const { profile } = signedIn(n) as Extract<CardeaEvent, { type: "SessionCreated" }>;
   return { type: "UserUpserted", userId: userId(n), profile };
@@ -151,25 +151,25 @@ export const cookieOf = (n: number): string => `_pomerium=s${n}`;
 
 export type Rig = Readonly<{
   proxy: ProxyServer;
-  /** What the proxy was given. */
+  /** The dependencies that the proxy received. */
   deps: ProxyDeps;
   port: number;
   records: readonly DecisionRecord[];
   registry: Registry;
-  /** All metrics, as they are scraped. */
+  /** All metrics, as a scrape returns them. */
   metrics(): Promise<string>;
-  /** Folds events and waits until what they deny is destroyed. @returns how long that took */
+  /** Applies events and waits until the exchanges that they deny are destroyed. @returns the time that took, in ms */
   apply(...events: CardeaEvent[]): Promise<number>;
-  /** Sets how long the lease has been over; negative: fresh. */
+  /** Time since the lease expired, in ms; negative: the lease is fresh. A test may set it. */
   lease: { overdueMs: number };
-  /** What a link that is not applied is answered with. */
+  /** The result when the proxy waits for a link that is not applied. */
   catchUp: { answer: "reached" | "behind" | "lost" };
   deniedLocally: Set<Stream>;
-  /** What shadow policies would have changed, in order. */
+  /** The direction of each shadow decision, in order. */
   shadowed: readonly (readonly [routeId: string, direction: ShadowDirection])[];
   request(options: RequestOptions): Promise<ReceivedResponse>;
   sendRaw(text: string | Buffer, within?: number): Promise<string>;
-  /** Puts other routes in force; settles when what they deny is destroyed. */
+  /** Activates other routes. Resolves when the exchanges that they deny are destroyed. */
   activate(routes: readonly RouteConfig[], config?: Partial<Config>): ReturnType<ProxyServer["activate"]>;
   close(): Promise<void>;
 }>;
@@ -205,7 +205,7 @@ export async function startRig(
   const lease = { overdueMs: -1_000 };
   const catchUp: Rig["catchUp"] = { answer: "reached" };
   const deniedLocally = new Set<Stream>();
-  const places = new FactPositions(0 as Position);
+  const positions = new FactPositions(0 as Position);
   const shadowed: [routeId: string, direction: ShadowDirection][] = [];
   const registry = new Registry();
   const config = configOf(routes, parts.config ?? {});
@@ -238,26 +238,26 @@ export async function startRig(
     credentials: {
       read: (headers, query) => readCredential(headers, query, config.cookie.name),
       verify(token) {
-        // `s1` counts on the host of every route, `s1@a,b` on what it names.
+        // `s1` is valid on the host of every route, `s1@a,b` on the hosts it names.
         const [, n, own] = /^s(\d+)(?:@(.+))?$/.exec(token) ?? [];
         if (n === undefined) return "invalid";
         const audience = own?.split(",") ?? routes.map(({ host }) => host);
-        const made: SessionHandle = handles.get(token) ?? {
+        const handle: SessionHandle = handles.get(token) ?? {
           sessionId: sessionId(Number(n)),
           userId: userId(Number(n)),
           idpId: "idp",
           needs: parts.needs ?? null,
           audience,
         };
-        handles.set(token, made);
-        return made;
+        handles.set(token, handle);
+        return handle;
       },
     },
-    beginSignIn: (asked, _cookies, { keepsAddress }) => ({
+    beginSignIn: (address, _cookies, { keepsAddress }) => ({
       page: keepsAddress
-        ? { type: "keep-address", id: "id-1", address: asked.href, signInUrl: "/.pomerium/sign_in" }
+        ? { type: "keep-address", id: "id-1", address: address.href, signInUrl: "/.pomerium/sign_in" }
         : null,
-      location: `http://authenticate.localhost/.pomerium/sign_in?pomerium_redirect_uri=${encodeURIComponent(asked.href)}`,
+      location: `http://authenticate.localhost/.pomerium/sign_in?pomerium_redirect_uri=${encodeURIComponent(address.href)}`,
       setCookies: ["_pomerium_nonce=n; Path=/; HttpOnly; Secure"],
     }),
     signInLoopOf: () => undefined,
@@ -277,7 +277,7 @@ export async function startRig(
       uuid: randomUUID,
     }),
     render: (page) => `<html>${JSON.stringify(page)}</html>`,
-    recorder: { record: (one) => void records.push(one), recordDurably: parts.recordDurably ?? null },
+    recorder: { record: (event) => void records.push(event), recordDurably: parts.recordDurably ?? null },
     logger: quiet,
     accessLog: null,
     authorizeLog: null,
@@ -294,7 +294,7 @@ export async function startRig(
       annotateDecision: createDecisionAnnotator({
         ...{ policies: compiled.policies, shadows: compiled.shadows, node: common.identity.node },
         traced: new Set(own.routes.flatMap(({ id, auditTrace }) => (auditTrace === "all" ? [id] : []))),
-        positionOf: factPositionOf({ places, projection }),
+        positionOf: factPositionOf({ places: positions, projection }),
         onShadow: (routeId, direction) => void shadowed.push([routeId, direction]),
       }),
       explain: (routeId) => describePolicy(compiled.policies, routeId),
@@ -319,11 +319,11 @@ export async function startRig(
     async apply(...events) {
       const started = performance.now();
       const touched = new Set<Stream>();
-      for (const one of record(events, projection.applied)) {
-        for (const stream of projection.apply(one)) touched.add(stream);
-        places.record(one);
+      for (const event of record(events, projection.applied)) {
+        for (const stream of projection.apply(event)) touched.add(stream);
+        positions.record(event);
       }
-      const committedAt = (Date.now() - 40) as UnixMs; // as if the log had needed 40 ms to get here
+      const committedAt = (Date.now() - 40) as UnixMs; // as if the event had taken 40 ms to arrive
       await Promise.all(
         [...listeners].map((listener) => listener({ link: projection.applied, touched, rebuilt: false, committedAt })),
       );
@@ -336,7 +336,7 @@ export async function startRig(
   };
 }
 
-/** As a browser goes to a page, unless the headers say otherwise. */
+/** Sends one request, by default with the headers of a browser that opens a page. */
 export function sendRequest(port: number, options: RequestOptions): Promise<ReceivedResponse> {
   return new Promise((resolve, reject) => {
     const req = request(
@@ -372,7 +372,7 @@ export function sendRequest(port: number, options: RequestOptions): Promise<Rece
   });
 }
 
-/** Everything that comes back on one connection, until it is closed or nothing came for a while. */
+/** Everything that arrives on one connection, until it closes or nothing arrives for `within` ms. */
 export function sendRaw(port: number, text: string | Buffer, within = 300): Promise<string> {
   return new Promise((resolve) => {
     let answer = "";
@@ -399,13 +399,13 @@ export function sendRaw(port: number, text: string | Buffer, within = 300): Prom
 export type Upstream = Readonly<{
   port: number;
   server: Server;
-  /** Heads that arrived. */
+  /** Heads of the requests that arrived. */
   seen: readonly SeenRequest[];
   close(): Promise<void>;
 }>;
 export type SeenRequest = Readonly<{ method: string; url: string; rawHeaders: readonly string[]; body: () => string }>;
 
-/** An upstream of a test's own making. Without a handler it answers with what it was sent, as JSON. */
+/** Starts an upstream. Without a handler it answers with the request that it received, as JSON. */
 export async function startUpstream(handler?: (req: IncomingMessage, res: ServerResponse) => void): Promise<Upstream> {
   const seen: SeenRequest[] = [];
   const sockets = new Set<Socket>();
@@ -440,7 +440,7 @@ export async function startUpstream(handler?: (req: IncomingMessage, res: Server
   };
 }
 
-/** Decisions for others, on a port that is free, for nobody yet. */
+/** The configuration of a decision API without listeners and keys. */
 export function decisionApiConfig(parts: Partial<DecisionApiConfig> = {}): DecisionApiConfig {
   return {
     ...{ address: null, grpcAddress: null, tls: null, clientCa: null, trustedProxies: [], keys: {} },
@@ -448,7 +448,7 @@ export function decisionApiConfig(parts: Partial<DecisionApiConfig> = {}): Decis
   };
 }
 
-/** The values of a header in the order sent. */
+/** The values of a header, in the order sent. */
 export function valuesOf(rawHeaders: readonly string[], name: string): string[] {
   const values: string[] = [];
   for (let i = 0; i < rawHeaders.length; i += 2) {

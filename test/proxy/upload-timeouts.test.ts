@@ -1,6 +1,6 @@
 /**
- * How long an upload may take: as long as it moves, unless a bound on the whole is written; and what the caller and the
- * log get to see.
+ * Time limits of uploads: without a configured limit on the whole upload, it may take as long as it makes progress. Also
+ * the response and the log line when a limit is exceeded.
  */
 import assert from "node:assert/strict";
 import { connect as connectHttp2 } from "node:http2";
@@ -9,19 +9,19 @@ import { after, before, describe, test } from "node:test";
 import { waitFor } from "../support/wait-for.ts";
 import { publicAccess, type Rig, routeTo, startRig, startUpstream, type Upstream } from "./support.ts";
 
-/** The listener looks at its connections once a second, so that an upload has two looks to be seen moving. */
+/** The listener checks its connections once a second, so an upload has two checks in which to show progress. */
 const readMs = 1_100;
-/** How long an upload that moves takes: past the look that ends a silent one. */
+/** Duration of an upload that makes progress: longer than an idle upload would survive. */
 const uploadMs = 3_300;
 
 type Line = Readonly<{ "response-code": number; failure?: string; "response-code-details": string; path: string }>;
-type Site = Readonly<{ rig: Rig; lines: readonly Line[] }>;
+type TestProxy = Readonly<{ rig: Rig; lines: readonly Line[] }>;
 
 let upstream: Upstream;
-let idle: Site;
-let total: Site;
+let idle: TestProxy;
+let total: TestProxy;
 
-async function start(readLimit: "request" | "silence"): Promise<Site> {
+async function start(readLimit: "request" | "silence"): Promise<TestProxy> {
   const lines: Line[] = [];
   const write = (text: string): boolean => lines.push(JSON.parse(text)) > 0;
   const to = (host: string, parts: Parameters<typeof routeTo>[1]) =>
@@ -66,21 +66,22 @@ after(async () => {
 type Upload = Readonly<{
   host?: string;
   path?: string;
-  expect?: boolean /** 0: falls silent behind the first piece. */;
+  expect?: boolean;
+  /** How long the upload sends pieces; 0: it stops after the first one and never ends. */
   forMs: number;
 }>;
 
-/** By HTTP/1.1, a piece now and then. @returns what was said */
+/** Sends an upload over HTTP/1.1, a piece every 100 ms. @returns the bytes received */
 async function upload(
-  { rig }: Site,
+  { rig }: TestProxy,
   { host = "app.localhost", path = "/", expect = false, forMs }: Upload,
 ): Promise<string> {
   const socket = connect(rig.port, "127.0.0.1");
-  let said = "";
+  let received = "";
   let closed = false;
   socket.on("error", () => {});
   socket.on("data", (chunk: Buffer) => {
-    said += chunk.toString("latin1");
+    received += chunk.toString("latin1");
   });
   socket.on("close", () => {
     closed = true;
@@ -89,7 +90,7 @@ async function upload(
   socket.write(
     `POST ${path} HTTP/1.1\r\nHost: ${host}\r\nAccept: application/json\r\nTransfer-Encoding: chunked\r\n${expectation}\r\n`,
   );
-  if (expect) await waitFor("100 Continue", () => said.includes("100 Continue"));
+  if (expect) await waitFor("100 Continue", () => received.includes("100 Continue"));
   socket.write("4\r\nabcd\r\n");
   const until = performance.now() + forMs;
   while (performance.now() < until && !closed) {
@@ -97,14 +98,14 @@ async function upload(
     if (socket.writable) socket.write("4\r\nabcd\r\n");
   }
   if (forMs > 0) socket.write("0\r\n\r\n");
-  await waitFor("the response", () => /HTTP\/1\.1 [245]/.test(said) || closed);
-  await waitFor("the end of the response", () => closed || /\r\n\r\n[\s\S]*\}$|0\r\n\r\n$|\r\n\r\n\d+$/.test(said));
+  await waitFor("the response", () => /HTTP\/1\.1 [245]/.test(received) || closed);
+  await waitFor("the end of the response", () => closed || /\r\n\r\n[\s\S]*\}$|0\r\n\r\n$|\r\n\r\n\d+$/.test(received));
   socket.destroy();
-  return said.replace("HTTP/1.1 100 Continue\r\n\r\n", "");
+  return received.replace("HTTP/1.1 100 Continue\r\n\r\n", "");
 }
 
-/** By HTTP/2. @returns status, body and how the stream ended */
-async function upload2({ rig }: Site, { host = "app.localhost", path = "/", forMs }: Upload) {
+/** Sends an upload over HTTP/2. @returns the status, the body, and how the stream ended */
+async function uploadOverHttp2({ rig }: TestProxy, { host = "app.localhost", path = "/", forMs }: Upload) {
   const session = connectHttp2(`http://127.0.0.1:${rig.port}`);
   session.on("error", () => {});
   const stream = session.request({ ":method": "POST", ":path": path, ":authority": host }, { endStream: false });
@@ -124,40 +125,40 @@ async function upload2({ rig }: Site, { host = "app.localhost", path = "/", forM
     if (!stream.closed) stream.write("abcd");
   }
   if (forMs > 0) stream.end();
-  await waitFor("the end", () => stream.closed);
+  await waitFor("the stream to close", () => stream.closed);
   session.destroy();
   return { status, body, rstCode: stream.rstCode };
 }
 
-const logged = async ({ lines }: Site, path: string): Promise<Line> => {
-  const found = (): Line | undefined => lines.find((line) => line.path === path);
-  await waitFor(`the line of ${path}`, () => found() !== undefined);
-  return found() as Line;
+const logged = async ({ lines }: TestProxy, path: string): Promise<Line> => {
+  const lineOf = (): Line | undefined => lines.find((line) => line.path === path);
+  await waitFor(`the log line of ${path}`, () => lineOf() !== undefined);
+  return lineOf() as Line;
 };
 
-describe("without a written bound on the whole", { concurrency: true }, () => {
-  test("an upload that moves lives, over HTTP/1.1 and HTTP/2, on a route without and with the default time-out", async () => {
+describe("without a configured limit on the whole upload", { concurrency: true }, () => {
+  test("an upload that makes progress succeeds, over HTTP/1.1 and HTTP/2, on a route without and with the default timeout", async () => {
     const [one, continued, byDefault, two] = await Promise.all([
       upload(idle, { path: "/moves", forMs: uploadMs }),
       upload(idle, { expect: true, forMs: uploadMs }),
       upload(idle, { host: "default.localhost", forMs: uploadMs }),
-      upload2(idle, { forMs: uploadMs }),
+      uploadOverHttp2(idle, { forMs: uploadMs }),
     ]);
-    for (const said of [one, continued, byDefault]) assert.match(said, /^HTTP\/1\.1 200 /);
+    for (const received of [one, continued, byDefault]) assert.match(received, /^HTTP\/1\.1 200 /);
     assert.equal(two.status, 200);
     assert.equal((await logged(idle, "/moves")).failure, undefined);
   });
 
-  test("one that falls silent is 408, also behind 100 Continue, and the log says so", async () => {
+  test("an idle upload is 408, also after 100 Continue, and the log line has the reason", async () => {
     const [one, continued, two] = await Promise.all([
       upload(idle, { path: "/silence/1", forMs: 0 }),
       upload(idle, { path: "/silence/continued", expect: true, forMs: 0 }),
-      upload2(idle, { path: "/silence/2", forMs: 0 }),
+      uploadOverHttp2(idle, { path: "/silence/2", forMs: 0 }),
     ]);
-    for (const said of [one, continued]) {
-      assert.match(said, /^HTTP\/1\.1 408 Request Timeout\r\n/);
-      assert.match(said, /connection: close/i);
-      assert.match(said, /"statusText":"Request timeout"/);
+    for (const received of [one, continued]) {
+      assert.match(received, /^HTTP\/1\.1 408 Request Timeout\r\n/);
+      assert.match(received, /connection: close/i);
+      assert.match(received, /"statusText":"Request timeout"/);
     }
     assert.deepEqual([two.status, two.rstCode], [408, 0]);
     for (const path of ["/silence/1", "/silence/continued", "/silence/2"]) {
@@ -166,41 +167,41 @@ describe("without a written bound on the whole", { concurrency: true }, () => {
     }
   });
 
-  test("one that the caller stops within the route's idle time-out is 408, one that the upstream does not take is 504", async () => {
+  test("an upload that the caller stops is 408 after the route's idle timeout; one that the upstream does not read is 504", async () => {
     const silent = await upload(idle, { host: "idle.localhost", path: "/silence/idle", forMs: 0 });
     assert.match(silent, /^HTTP\/1\.1 408 /);
     assert.equal((await logged(idle, "/silence/idle")).failure, "request-timeout");
     const socket = connect(idle.rig.port, "127.0.0.1");
-    let said = "";
+    let received = "";
     socket.on("error", () => {});
     socket.on("data", (chunk: Buffer) => {
-      said += chunk.toString("latin1");
+      received += chunk.toString("latin1");
     });
     socket.write("POST /stuck HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 30000000\r\n\r\n");
     socket.write(Buffer.alloc(30_000_000));
-    await waitFor("the response", () => /HTTP\/1\.1 504 /.test(said));
+    await waitFor("the response", () => /HTTP\/1\.1 504 /.test(received));
     assert.equal((await logged(idle, "/stuck")).failure, "upstream-timeout");
     socket.destroy();
   });
 
-  test("the default time-out begins when the upload is complete", async () => {
+  test("the default timeout starts when the upload is complete", async () => {
     assert.match(await upload(idle, { host: "default.localhost", path: "/silent", forMs: 1_000 }), /^HTTP\/1\.1 504 /);
     assert.equal((await logged(idle, "/silent")).failure, "upstream-timeout");
   });
 });
 
-describe("a bound on the whole that is written", { concurrency: true }, () => {
-  test("timeout_read ends an upload that moves: 408", async () => {
+describe("a configured limit on the whole upload", { concurrency: true }, () => {
+  test("timeout_read ends an upload that still makes progress: 408", async () => {
     const [one, two] = await Promise.all([
       upload(total, { path: "/whole/1", forMs: 20_000 }),
-      upload2(total, { path: "/whole/2", forMs: 20_000 }),
+      uploadOverHttp2(total, { path: "/whole/2", forMs: 20_000 }),
     ]);
     assert.match(one, /^HTTP\/1\.1 408 /);
     assert.equal(two.status, 408);
     for (const path of ["/whole/1", "/whole/2"]) assert.equal((await logged(total, path)).failure, "request-timeout");
   });
 
-  test("the route's timeout ends one that moves, and names the caller's side: 408", async () => {
+  test("the route's timeout ends an upload that still makes progress, and blames the caller: 408", async () => {
     assert.match(await upload(idle, { host: "written.localhost", path: "/late", forMs: 20_000 }), /^HTTP\/1\.1 408 /);
     assert.equal((await logged(idle, "/late")).failure, "request-timeout");
   });

@@ -1,4 +1,4 @@
-/** An upstream that answers what a test writes by hand, behind a pool of one connection. */
+/** Scripted upstream: a server that sends exactly the bytes that a test gives it, behind a pool of one connection. */
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import type { TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -7,29 +7,29 @@ import { HeaderLines } from "../../src/proxy/message/header-lines.ts";
 
 export type Upstream = Readonly<{
   pool: Http1Pool;
-  /** Heads as they came. */
+  /** Heads of the requests, as received. */
   requests: string[];
-  /** Answers with these from now on, each in a read of its own. */
+  /** Sets the response from now on. Each piece is written separately. */
   respondWith(...pieces: string[]): void;
-  /** Connections that were made. */
+  /** Number of connections that the pool opened. */
   connections(): number;
   close(): void;
 }>;
 
 export async function startUpstream(t: TestContext): Promise<Upstream> {
   let pieces: readonly string[] = [];
-  let opened = 0;
-  const asked: string[] = [];
+  let connections = 0;
+  const requests: string[] = [];
   const sockets = new Set<Socket>();
   const server = createServer({ noDelay: true }, (socket) => {
-    opened++;
+    connections++;
     sockets.add(socket);
     let text = "";
     socket.on("error", () => {});
     socket.on("data", (bytes) => {
       text += bytes.toString("latin1");
       if (!text.endsWith("\r\n\r\n")) return;
-      asked.push(text);
+      requests.push(text);
       text = "";
       void (async () => {
         for (const [i, piece] of pieces.entries()) {
@@ -53,11 +53,11 @@ export async function startUpstream(t: TestContext): Promise<Upstream> {
   t.after(close);
   return {
     pool,
-    requests: asked,
+    requests,
     respondWith(...next) {
       pieces = next;
     },
-    connections: () => opened,
+    connections: () => connections,
     close,
   };
 }
@@ -69,15 +69,15 @@ export type RequestOptions = Readonly<{
   requestId?: string | null;
 }>;
 
-/** @returns status and body, hints before them */
+/** @returns status and body, after the status of each interim response */
 export function sendRequest(
   pool: Http1Pool,
   { method = "GET", path = "/", headers = new HeaderLines(["host", "a"]), requestId = null }: RequestOptions = {},
 ): Promise<string> {
   return new Promise((resolve, reject) => {
-    let answer = "";
+    let result = "";
     const add = (text: string): void => {
-      answer += text;
+      result += text;
     };
     pool.call(
       { method, path, headers, requestId, hasBody: false, idleTimeoutMs: 0 },
@@ -90,7 +90,7 @@ export function sendRequest(
           add(chunk.toString("latin1"));
           return true;
         },
-        onEnd: () => resolve(answer),
+        onEnd: () => resolve(result),
         onError: reject,
       },
     );

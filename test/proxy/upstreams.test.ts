@@ -1,6 +1,6 @@
 /**
- * A route with several upstreams, all of them real servers: who is asked, who is left out, what is too much, and what
- * is said of it.
+ * Routes with several upstreams, all of them real servers: balancing, health checks, outlier detection, circuit
+ * breakers, and their metrics.
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -35,9 +35,9 @@ after(async () => {
 
 const urlOf = (port: number) => ({ url: new URL(`http://127.0.0.1:${port}`), weight: null });
 
-/** What the configuration makes of these lines of a route. */
-function lines(written: string): Partial<RouteConfig> {
-  const route = parsed(`${base}${goodRoute}${written}`).routes[0];
+/** The configuration that these lines of a route produce. */
+function lines(yaml: string): Partial<RouteConfig> {
+  const route = parsed(`${base}${goodRoute}${yaml}`).routes[0];
   assert.ok(route);
   const { balancing, healthChecks, outlierDetection, circuitBreakers } = route;
   return { balancing, healthChecks, outlierDetection, circuitBreakers };
@@ -49,9 +49,9 @@ async function startServers(count: number, handler?: Parameters<typeof startUpst
   return servers;
 }
 
-async function startTo(ports: readonly number[], written: string, parts: Partial<RouteConfig> = {}): Promise<Rig> {
+async function startTo(ports: readonly number[], yaml: string, parts: Partial<RouteConfig> = {}): Promise<Rig> {
   const rig = await startRig([
-    routeTo(0, { ...publicAccess, id: "r", to: ports.map(urlOf), ...lines(written), ...parts }),
+    routeTo(0, { ...publicAccess, id: "r", to: ports.map(urlOf), ...lines(yaml), ...parts }),
   ]);
   cleanUps.push(() => rig.close());
   await rig.apply(signedIn(1), signedIn(2));
@@ -60,14 +60,14 @@ async function startTo(ports: readonly number[], written: string, parts: Partial
 
 async function metric(rig: Rig, name: string, labels: Readonly<Record<string, string>>): Promise<number> {
   const metrics = await rig.registry.getSingleMetric(name)?.get();
-  const found = metrics?.values.find((one) =>
+  const metric = metrics?.values.find((one) =>
     Object.entries(labels).every(([label, value]) => (one.labels as Record<string, unknown>)[label] === value),
   );
-  return found?.value ?? 0;
+  return metric?.value ?? 0;
 }
 const upstreamOf = (port: number) => ({ route: "r", upstream: `http://127.0.0.1:${port}` });
 
-describe("one caller stays at one upstream", () => {
+describe("session affinity", () => {
   for (const policy of ["RING_HASH", "MAGLEV"]) {
     test(policy, async () => {
       const servers = await startServers(3);
@@ -87,7 +87,7 @@ describe("one caller stays at one upstream", () => {
       assert.deepEqual(valuesOf(busy[0]?.seen[0]?.rawHeaders ?? [], "x-pomerium-routing-key"), [key]);
     });
   }
-  test("whoever has no session is known by the address", async () => {
+  test("a caller without a session is identified by address", async () => {
     const servers = await startServers(3);
     const rig = await startTo(
       servers.map(({ port }) => port),
@@ -102,48 +102,48 @@ describe("health checks", () => {
   const check = (how: string, more = "") =>
     `    health_checks: [{timeout: 2s, interval: 20ms, no_traffic_interval: 20ms, unhealthy_threshold: 1, healthy_threshold: 1, ${how}${more}}]\n`;
 
-  test("over HTTP: who answers with another status is left out until he is well, and it is shown", async () => {
-    const well = new Map<number, boolean>();
+  test("over HTTP: an upstream that answers with another status is left out until it recovers, as its metric shows", async () => {
+    const healthyPorts = new Map<number, boolean>();
     const servers = await startServers(2, (req, res) => {
       const port = req.socket.localPort ?? 0;
       if (req.url !== "/healthz?deep=1") res.end(String(port));
-      else res.writeHead(well.get(port) === false ? 500 : 204).end();
+      else res.writeHead(healthyPorts.get(port) === false ? 500 : 204).end();
     });
     const [a, b] = servers.map(({ port }) => port) as [number, number];
     const http =
       "http_health_check: {path: /healthz?deep=1, host: check.example, expected_statuses: [{start: 204, end: 205}], request_headers_to_add: [{header: {key: x-check, value: '1'}}]}";
     const rig = await startTo([a, b], check(http));
-    const usedBy = async (): Promise<string[]> => {
+    const upstreamsInUse = async (): Promise<string[]> => {
       const used = new Set<string>();
       for (let i = 0; i < 4; i++) used.add((await rig.request({})).body);
       return [...used].sort();
     };
-    await waitFor("both to be asked", () => servers.every(({ seen }) => seen.length > 1));
-    assert.deepEqual(await usedBy(), [String(a), String(b)].sort());
-    const asked = servers[0]?.seen[0]?.rawHeaders ?? [];
-    assert.deepEqual([valuesOf(asked, "host"), valuesOf(asked, "x-check")], [["check.example"], ["1"]]);
+    await waitFor("both upstreams to be checked", () => servers.every(({ seen }) => seen.length > 1));
+    assert.deepEqual(await upstreamsInUse(), [String(a), String(b)].sort());
+    const checkHeaders = servers[0]?.seen[0]?.rawHeaders ?? [];
+    assert.deepEqual([valuesOf(checkHeaders, "host"), valuesOf(checkHeaders, "x-check")], [["check.example"], ["1"]]);
 
-    well.set(a, false);
+    healthyPorts.set(a, false);
     await waitFor(
-      "it to be left out",
+      "the upstream to be left out",
       async () => (await metric(rig, "cardea_proxy_upstream_healthy", upstreamOf(a))) === 0,
     );
-    assert.deepEqual(await usedBy(), [String(b)]);
+    assert.deepEqual(await upstreamsInUse(), [String(b)]);
     assert.equal(await metric(rig, "cardea_proxy_upstream_healthy", upstreamOf(b)), 1);
     assert.ok(
       (await metric(rig, "cardea_proxy_upstream_health_checks_total", { ...upstreamOf(a), result: "fail" })) > 0,
     );
 
-    well.set(a, true);
+    healthyPorts.set(a, true);
     await waitFor(
-      "it to be used again",
+      "the upstream to be used again",
       async () => (await metric(rig, "cardea_proxy_upstream_healthy", upstreamOf(a))) === 1,
     );
-    assert.deepEqual(await usedBy(), [String(a), String(b)].sort());
+    assert.deepEqual(await upstreamsInUse(), [String(a), String(b)].sort());
   });
 
-  test("over TCP: connecting is enough, or bytes that must come back", async () => {
-    const talking = await startTalking((socket) => {
+  test("over TCP: a connection is enough, or the expected bytes must arrive", async () => {
+    const startTcp = await startTalking((socket) => {
       socket.on("data", (bytes) => socket.write(bytes.toString("latin1") === "PING\r\n" ? "+PONG\r\n" : "-ERR\r\n"));
     });
     const silent = await startTalking(() => {});
@@ -158,21 +158,21 @@ describe("health checks", () => {
     const ping = Buffer.from("PING\r\n").toString("hex");
     const pong = Buffer.from("PONG").toString("hex");
     const speaking = await startTo(
-      [talking, silent],
+      [startTcp, silent],
       check(`tcp_health_check: {send: {text: '${ping}'}, receive: [{text: '${pong}'}]}`).replace("2s", "100ms"),
     );
-    await settled(speaking, [talking, silent], [1, 0]);
+    await settled(speaking, [startTcp, silent], [1, 0]);
   });
 
-  test("over gRPC: who is serving is well", async () => {
+  test("over gRPC: an upstream is healthy while its service is SERVING", async () => {
     let serving = 1;
-    const asked: string[] = [];
+    const checkHeaders: string[] = [];
     const server = createHttp2Server();
     server.on("stream", (stream: ServerHttp2Stream, headers) => {
       const chunks: Buffer[] = [];
       stream.on("data", (chunk: Buffer) => chunks.push(chunk));
       stream.on("end", () => {
-        asked.push(`${headers[":path"]} ${Buffer.concat(chunks).toString("hex")}`);
+        checkHeaders.push(`${headers[":path"]} ${Buffer.concat(chunks).toString("hex")}`);
         stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
         stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
         stream.end(Buffer.from([0, 0, 0, 0, 2, 8, serving]));
@@ -191,35 +191,35 @@ describe("health checks", () => {
     });
     const labels = { route: "r", upstream: `h2c://127.0.0.1:${port}` };
     const healthy = () => metric(rig, "cardea_proxy_upstream_healthy", labels);
-    await waitFor("it to be asked", () => asked.length > 1);
-    assert.equal(asked[0], "/grpc.health.v1.Health/Check 00000000050a03617070");
+    await waitFor("the health service to be called", () => checkHeaders.length > 1);
+    assert.equal(checkHeaders[0], "/grpc.health.v1.Health/Check 00000000050a03617070");
     assert.equal(await healthy(), 1);
     serving = 2;
-    await waitFor("it to be not serving", async () => (await healthy()) === 0);
+    await waitFor("the upstream to be unhealthy", async () => (await healthy()) === 0);
   });
 
-  test("none of them is well, and the route has no panic threshold: 503, and the reason", async () => {
+  test("no healthy upstream and no panic threshold: 503 with the reason", async () => {
     const gone = await freePort();
     const rig = await startTo([gone], `${check("tcp_health_check: {}")}    healthy_panic_threshold: 0\n`);
     await waitFor(
-      "it to be left out",
+      "the upstream to be left out",
       async () => (await metric(rig, "cardea_proxy_upstream_healthy", upstreamOf(gone))) === 0,
     );
     const answer = await rig.request({ headers: { accept: "application/json" } });
     assert.deepEqual([answer.status, JSON.parse(answer.body).statusText], [503, "No healthy upstream"]);
   });
 
-  test("end with the route: nothing is asked or shown any more", async () => {
+  test("end with the route: no further checks, and no metrics", async () => {
     const [server] = (await startServers(1)) as [Upstream];
     const rig = await startTo([server.port], check("http_health_check: {path: /healthz}"));
-    await waitFor("it to be asked", () => server.seen.length > 1);
+    await waitFor("the upstream to be checked", () => server.seen.length > 1);
     await rig.close();
     const connections = () => new Promise<number>((resolve) => server.server.getConnections((_e, n) => resolve(n)));
-    await waitFor("its connections to go", async () => (await connections()) === 0);
-    const asked = server.seen.length;
+    await waitFor("the upstream's connections to close", async () => (await connections()) === 0);
+    const checkHeaders = server.seen.length;
     assert.equal(await metric(rig, "cardea_proxy_upstream_healthy", upstreamOf(server.port)), 0);
     await new Promise((resolve) => setTimeout(resolve, 100));
-    assert.equal(server.seen.length, asked);
+    assert.equal(server.seen.length, checkHeaders);
   });
 });
 
@@ -239,7 +239,7 @@ async function startTalking(onConnection: (socket: Socket) => void): Promise<num
 }
 
 describe("outlier detection", () => {
-  test("who answers with errors is left alone, and it is shown", async () => {
+  test("an upstream that answers with errors is ejected, and its metric shows it", async () => {
     const [good] = await startServers(1, (_req, res) => res.end("good"));
     const [bad] = await startServers(1, (_req, res) => res.writeHead(500).end("bad"));
     assert.ok(good && bad);
@@ -259,7 +259,7 @@ describe("outlier detection", () => {
       [1, 0, 1],
     );
   });
-  test("so is who cannot be reached or takes too long", async () => {
+  test("an upstream that is unreachable or too slow is ejected too", async () => {
     const [good] = await startServers(1, (_req, res) => res.end("good"));
     const [slow] = await startServers(1, () => {});
     assert.ok(good && slow);
@@ -273,7 +273,7 @@ describe("outlier detection", () => {
 });
 
 describe("an upstream that cannot be reached", () => {
-  test("another one is asked, whatever the method, as nothing was sent; once", async () => {
+  test("is replaced by another one, once, whatever the method, because nothing was sent", async () => {
     const [server] = (await startServers(1)) as [Upstream];
     const gone = [await freePort(), await freePort()];
     const rig = await startTo([gone[0] as number, server.port], "");
@@ -291,7 +291,7 @@ describe("an upstream that cannot be reached", () => {
     const alone = await startTo([gone[0] as number], "");
     assert.equal((await alone.request({})).status, 503);
   });
-  test("not where max_retries is 0", async () => {
+  test("is not replaced with max_retries 0", async () => {
     const [server] = (await startServers(1)) as [Upstream];
     const rig = await startTo([await freePort(), server.port], "    circuit_breaker_thresholds: {max_retries: 0}\n");
     assert.deepEqual([(await rig.request({})).status, (await rig.request({})).status].sort(), [200, 503]);
@@ -300,7 +300,7 @@ describe("an upstream that cannot be reached", () => {
 });
 
 describe("circuit breakers", () => {
-  /** Answers when it is told to. */
+  /** Answers each request when the test releases it. */
   async function startHolding(): Promise<{ server: Upstream; release: () => void }> {
     const held: (() => void)[] = [];
     const [server] = await startServers(1, (_req, res) => void held.push(() => res.end("ok")));
@@ -315,11 +315,11 @@ describe("circuit breakers", () => {
   const overflow = (rig: Rig, bound: string) =>
     metric(rig, "cardea_proxy_upstream_overflows_total", { route: "r", bound });
 
-  test("more requests than allowed: 503 and why, and room again when one is done", async () => {
+  test("more requests than max_requests: 503 with the reason, until one of them ends", async () => {
     const { server, release } = await startHolding();
     const rig = await startTo([server.port], "    circuit_breaker_thresholds: {max_requests: 2}\n");
     const under = [rig.request({}), rig.request({})];
-    await waitFor("two to arrive", () => server.seen.length === 2);
+    await waitFor("two requests to arrive", () => server.seen.length === 2);
     const refused = await rig.request({ headers: { accept: "application/json" } });
     assert.deepEqual([refused.status, refused.headers["retry-after"]], [503, "1"]);
     assert.equal(JSON.parse(refused.body).statusText, "Too many requests to this service");
@@ -330,27 +330,27 @@ describe("circuit breakers", () => {
       [200, 200],
     );
     const next = rig.request({});
-    await waitFor("it to arrive", () => server.seen.length === 3);
+    await waitFor("the next request to arrive", () => server.seen.length === 3);
     release();
     assert.equal((await next).status, 200);
   });
 
-  test("one connection: requests wait for it, as many as may", async () => {
+  test("with max_connections 1, requests wait for the connection, at most max_pending_requests of them", async () => {
     const { server, release } = await startHolding();
     const rig = await startTo(
       [server.port],
       "    circuit_breaker_thresholds: {max_connections: 1, max_pending_requests: 1}\n",
     );
     const first = rig.request({ path: "/1" });
-    await waitFor("it to arrive", () => server.seen.length === 1);
+    await waitFor("the first request to arrive", () => server.seen.length === 1);
     const second = rig.request({ path: "/2" });
-    await waitFor("it to wait", () => rig.proxy.stats().exchanges.http === 2);
+    await waitFor("the second request to wait", () => rig.proxy.stats().exchanges.http === 2);
     assert.equal((await rig.request({ path: "/3" })).status, 503);
     assert.equal(await overflow(rig, "pending_requests"), 1);
     assert.equal(server.seen.length, 1);
     release();
     assert.equal((await first).status, 200);
-    await waitFor("the second to arrive", () => server.seen.length === 2);
+    await waitFor("the second request to arrive", () => server.seen.length === 2);
     release();
     assert.equal((await second).status, 200);
     assert.deepEqual(
@@ -359,7 +359,7 @@ describe("circuit breakers", () => {
     );
   });
 
-  test("who leaves while waiting makes room", async () => {
+  test("a caller that disconnects while waiting frees its slot", async () => {
     const { server, release } = await startHolding();
     const rig = await startTo(
       [server.port],
@@ -367,17 +367,17 @@ describe("circuit breakers", () => {
       { timeoutMs: 0 },
     );
     const first = rig.request({});
-    await waitFor("it to arrive", () => server.seen.length === 1);
+    await waitFor("the first request to arrive", () => server.seen.length === 1);
     for (let i = 0; i < 3; i++) {
-      await rig.sendRaw("GET /x HTTP/1.1\r\nHost: app.localhost\r\n\r\n", 50); // and goes
-      await waitFor("it to be let go of", () => rig.proxy.stats().exchanges.http === 1);
+      await rig.sendRaw("GET /x HTTP/1.1\r\nHost: app.localhost\r\n\r\n", 50); // and disconnects
+      await waitFor("the waiting request to end", () => rig.proxy.stats().exchanges.http === 1);
     }
     release();
     assert.equal((await first).status, 200);
     assert.equal(await overflow(rig, "pending_requests"), 0);
   });
 
-  test("lasting connections are bounded where max_requests is written", async () => {
+  test("long-lived connections are limited only where max_requests is written", async () => {
     const [server] = await startServers(1);
     assert.ok(server);
     new WebSocketServer({ server: server.server });
@@ -393,12 +393,12 @@ describe("circuit breakers", () => {
     assert.equal(refused.statusCode, 503);
     assert.equal((await rig.request({})).status, 503);
     socket.terminate();
-    await waitFor("room again", async () => (await rig.request({})).status === 200);
+    await waitFor("a free slot", async () => (await rig.request({})).status === 200);
   });
 });
 
 describe("an upstream at a Unix domain socket", () => {
-  test("gets requests and WebSockets, and is asked for its health", async () => {
+  test("gets requests and WebSockets, and its health checks", async () => {
     const folder = mkdtempSync(join(tmpdir(), "cardea-unix-"));
     const path = join(folder, "app.sock");
     const server = createHttpServer((req, res) => res.end(`${req.headers.host} ${req.url}`));
@@ -420,16 +420,15 @@ describe("an upstream at a Unix domain socket", () => {
     assert.equal(message.toString(), "hello");
     socket.terminate();
     const labels = { route: "r", upstream: `unix://${path}` };
-    await waitFor("it to be asked", async () =>
+    await waitFor("the upstream to be checked", async () =>
       Boolean(await metric(rig, "cardea_proxy_upstream_health_checks_total", { ...labels, result: "pass" })),
     );
     assert.equal(await metric(rig, "cardea_proxy_upstream_healthy", labels), 1);
   });
 });
 
-test("what is written of health checks is read as Envoy reads it", () => {
-  const of = (written: string): HealthCheckConfig | undefined =>
-    lines(`    health_checks: [${written}]\n`).healthChecks?.[0];
+test("the options of health checks mean the same as in Envoy", () => {
+  const of = (yaml: string): HealthCheckConfig | undefined => lines(`    health_checks: [${yaml}]\n`).healthChecks?.[0];
   const usual = "timeout: 1s, interval: 5s, unhealthy_threshold: 3, healthy_threshold: 1";
   assert.deepEqual(of(`{${usual}, http_health_check: {path: /}}`), {
     ...{ timeoutMs: 1_000, intervalMs: 5_000, unhealthyThreshold: 3, healthyThreshold: 1 },

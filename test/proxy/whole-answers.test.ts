@@ -1,18 +1,18 @@
 /**
- * However an answer is cut into reads and whatever stands around it, the same comes of it; and a head that is kept says
- * what it should.
+ * HTTP/1.1 responses, however they are split into reads and whatever surrounds them: the result is the same. Also
+ * cached request heads.
  */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { HeaderLines } from "../../src/proxy/message/header-lines.ts";
 import { type RequestOptions, responseOf, sendRequest, startUpstream } from "./upstream-by-hand.ts";
 
-suite("an answer of HTTP/1.1", () => {
-  test("cut in two at any byte it is the same, and its connection is used again", async (t) => {
-    const { pool, respondWith: answerWith, connections: opened } = await startUpstream(t);
+suite("an HTTP/1.1 response", () => {
+  test("split in two at any byte has the same result, and its connection is reused", async (t) => {
+    const { pool, respondWith, connections: opened } = await startUpstream(t);
     const answer = responseOf("a\r\n\r\nb\u00ff");
     for (let at = 1; at <= answer.length; at++) {
-      answerWith(answer.slice(0, at), ...(at < answer.length ? [answer.slice(at)] : []));
+      respondWith(answer.slice(0, at), ...(at < answer.length ? [answer.slice(at)] : []));
       assert.equal(await sendRequest(pool), "200 a\r\n\r\nb\u00ff", `cut at ${at}`);
     }
     assert.equal(opened(), 1);
@@ -20,46 +20,56 @@ suite("an answer of HTTP/1.1", () => {
 
   for (const length of [0, 1, 16_383, 16_384, 16_385, 65_000])
     test(`with a body of ${length} bytes in one write`, async (t) => {
-      const { pool, respondWith: answerWith, connections: opened } = await startUpstream(t);
+      const { pool, respondWith, connections: opened } = await startUpstream(t);
       const body = "b".repeat(length);
-      answerWith(responseOf(body));
+      respondWith(responseOf(body));
       for (let n = 0; n < 3; n++) assert.equal(await sendRequest(pool), `200 ${body}`);
       assert.equal(opened(), 1);
     });
 
-  const around: readonly (readonly [what: string, text: string, seen: string, connections: number])[] = [
-    ["behind a hint, in one read with it", `HTTP/1.1 103 Early Hints\r\n\r\n${responseOf("ab")}`, "103 200 ab", 1],
-    ["behind a hint as long as what follows", `HTTP/1.1 103 E\r\n\r\n${responseOf("ab")}`, "103 200 ab", 1],
-    ["behind empty lines", `\r\n\r\n${responseOf("ab")}`, "200 ab", 1],
-    ["with another answer behind it", `${responseOf("ab")}${responseOf("cd")}`, "200 ab", 3],
-    ["with one byte behind it", `${responseOf("ab")}x`, "200 ab", 3],
-    ["with an empty line behind it", `${responseOf("ab")}\r\n\r\n`, "200 ab", 1],
+  const surroundings: readonly (readonly [what: string, text: string, seen: string, connections: number])[] = [
+    [
+      "after an early hint, in one read with it",
+      `HTTP/1.1 103 Early Hints\r\n\r\n${responseOf("ab")}`,
+      "103 200 ab",
+      1,
+    ],
+    [
+      "after an early hint of the same length as the response",
+      `HTTP/1.1 103 E\r\n\r\n${responseOf("ab")}`,
+      "103 200 ab",
+      1,
+    ],
+    ["after empty lines", `\r\n\r\n${responseOf("ab")}`, "200 ab", 1],
+    ["with another response after it", `${responseOf("ab")}${responseOf("cd")}`, "200 ab", 3],
+    ["with one byte after it", `${responseOf("ab")}x`, "200 ab", 3],
+    ["with an empty line after it", `${responseOf("ab")}\r\n\r\n`, "200 ab", 1],
     ["in chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", "200 ab", 1],
-    ["of another case", responseOf("ab").replace("Content-Length", "cONTENT-lENGTH"), "200 ab", 1],
+    ["with header names in another case", responseOf("ab").replace("Content-Length", "cONTENT-lENGTH"), "200 ab", 1],
   ];
-  for (const [what, text, seen, connections] of around)
+  for (const [what, text, seen, connections] of surroundings)
     test(what, async (t) => {
-      const { pool, respondWith: answerWith, connections: opened } = await startUpstream(t);
-      answerWith(text);
+      const { pool, respondWith, connections: opened } = await startUpstream(t);
+      respondWith(text);
       for (let n = 0; n < 3; n++) assert.equal(await sendRequest(pool), seen);
       assert.equal(opened(), connections);
     });
 
-  test("to HEAD, and a 304, tell of a length and have no body", async (t) => {
-    const { pool, respondWith: answerWith, connections: opened } = await startUpstream(t);
-    answerWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+  test("to HEAD, and a 304, has a length and no body", async (t) => {
+    const { pool, respondWith, connections: opened } = await startUpstream(t);
+    respondWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
     assert.equal(await sendRequest(pool, { method: "HEAD" }), "200 ");
-    answerWith("HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n");
+    respondWith("HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n");
     assert.equal(await sendRequest(pool), "304 ");
-    answerWith(responseOf("ab"));
+    respondWith(responseOf("ab"));
     assert.equal(await sendRequest(pool), "200 ab");
     assert.equal(opened(), 1);
   });
 });
 
-test("a head that comes again and again is written with its own method, path and id each time", async (t) => {
-  const { pool, requests: asked, respondWith: answerWith } = await startUpstream(t);
-  answerWith(responseOf("ab"));
+test("a head that is sent repeatedly has its own method, path and request id each time", async (t) => {
+  const { pool, requests, respondWith } = await startUpstream(t);
+  respondWith(responseOf("ab"));
   const headers = new HeaderLines(["host", "a", "x-long", "l".repeat(2_000)]);
   const others = new HeaderLines(["host", "b"]);
   const id = (letter: string): string => letter.repeat(36);
@@ -79,12 +89,12 @@ test("a head that comes again and again is written with its own method, path and
     { method: "GET", path: "/x", headers: others, requestId: id("j") },
   ];
   for (const call of calls) {
-    if (call.method === "HEAD") answerWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
-    else answerWith(responseOf("ab"));
+    if (call.method === "HEAD") respondWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+    else respondWith(responseOf("ab"));
     await sendRequest(pool, call);
     const lines = call.headers.list.map((text, i) => (i % 2 === 0 ? `${text}: ` : `${text}\r\n`)).join("");
-    const told = call.requestId === null ? "" : `x-request-id: ${call.requestId}\r\n`;
-    assert.equal(asked.at(-1), `${call.method} ${call.path} HTTP/1.1\r\n${lines}${told}\r\n`);
+    const requestIdLine = call.requestId === null ? "" : `x-request-id: ${call.requestId}\r\n`;
+    assert.equal(requests.at(-1), `${call.method} ${call.path} HTTP/1.1\r\n${lines}${requestIdLine}\r\n`);
   }
-  assert.equal(asked.length, calls.length);
+  assert.equal(requests.length, calls.length);
 });
