@@ -60,10 +60,10 @@ async function startTo(ports: readonly number[], yaml: string, parts: Partial<Ro
 
 async function metric(rig: Rig, name: string, labels: Readonly<Record<string, string>>): Promise<number> {
   const metrics = await rig.registry.getSingleMetric(name)?.get();
-  const metric = metrics?.values.find((one) =>
+  const sample = metrics?.values.find((one) =>
     Object.entries(labels).every(([label, value]) => (one.labels as Record<string, unknown>)[label] === value),
   );
-  return metric?.value ?? 0;
+  return sample?.value ?? 0;
 }
 const upstreamOf = (port: number) => ({ route: "r", upstream: `http://127.0.0.1:${port}` });
 
@@ -143,7 +143,7 @@ describe("health checks", () => {
   });
 
   test("over TCP: a connection is enough, or the expected bytes must arrive", async () => {
-    const startTcp = await startTalking((socket) => {
+    const talkingServer = await startTalking((socket) => {
       socket.on("data", (bytes) => socket.write(bytes.toString("latin1") === "PING\r\n" ? "+PONG\r\n" : "-ERR\r\n"));
     });
     const silent = await startTalking(() => {});
@@ -158,21 +158,21 @@ describe("health checks", () => {
     const ping = Buffer.from("PING\r\n").toString("hex");
     const pong = Buffer.from("PONG").toString("hex");
     const speaking = await startTo(
-      [startTcp, silent],
+      [talkingServer, silent],
       check(`tcp_health_check: {send: {text: '${ping}'}, receive: [{text: '${pong}'}]}`).replace("2s", "100ms"),
     );
-    await settled(speaking, [startTcp, silent], [1, 0]);
+    await settled(speaking, [talkingServer, silent], [1, 0]);
   });
 
   test("over gRPC: an upstream is healthy while its service is SERVING", async () => {
     let serving = 1;
-    const checkHeaders: string[] = [];
+    const calls: string[] = [];
     const server = createHttp2Server();
     server.on("stream", (stream: ServerHttp2Stream, headers) => {
       const chunks: Buffer[] = [];
       stream.on("data", (chunk: Buffer) => chunks.push(chunk));
       stream.on("end", () => {
-        checkHeaders.push(`${headers[":path"]} ${Buffer.concat(chunks).toString("hex")}`);
+        calls.push(`${headers[":path"]} ${Buffer.concat(chunks).toString("hex")}`);
         stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
         stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
         stream.end(Buffer.from([0, 0, 0, 0, 2, 8, serving]));
@@ -191,8 +191,8 @@ describe("health checks", () => {
     });
     const labels = { route: "r", upstream: `h2c://127.0.0.1:${port}` };
     const healthy = () => metric(rig, "cardea_proxy_upstream_healthy", labels);
-    await waitFor("the health service to be called", () => checkHeaders.length > 1);
-    assert.equal(checkHeaders[0], "/grpc.health.v1.Health/Check 00000000050a03617070");
+    await waitFor("the health service to be called", () => calls.length > 1);
+    assert.equal(calls[0], "/grpc.health.v1.Health/Check 00000000050a03617070");
     assert.equal(await healthy(), 1);
     serving = 2;
     await waitFor("the upstream to be unhealthy", async () => (await healthy()) === 0);
@@ -216,10 +216,10 @@ describe("health checks", () => {
     await rig.close();
     const connections = () => new Promise<number>((resolve) => server.server.getConnections((_e, n) => resolve(n)));
     await waitFor("the upstream's connections to close", async () => (await connections()) === 0);
-    const checkHeaders = server.seen.length;
+    const checksBefore = server.seen.length;
     assert.equal(await metric(rig, "cardea_proxy_upstream_healthy", upstreamOf(server.port)), 0);
     await new Promise((resolve) => setTimeout(resolve, 100));
-    assert.equal(server.seen.length, checkHeaders);
+    assert.equal(server.seen.length, checksBefore);
   });
 });
 
