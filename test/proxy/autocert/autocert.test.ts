@@ -1,5 +1,5 @@
 /**
- * Certificates by ACME, from a real authority (Pebble): ordered, served, kept, renewed, and by one process at a time.
+ * Certificates by ACME, from a real authority (Pebble): ordered, served, stored and renewed, by one process at a time.
  */
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
@@ -27,13 +27,13 @@ test("a certificate is renewed with a third of its life left, or a little earlie
   assert.equal(renewalDue({ validFromDate: new Date(0), validToDate: new Date(6 * day) }, 0), 4 * day);
 });
 
-test("what fails is tried again, less and less often, and never at once", () => {
+test("a failed order is tried again after growing waits, never at once", () => {
   const waits = [1, 2, 3, 4, 8, 100].map((failures) => retryWait(failures, 60_000, 0) / 60_000);
   assert.deepEqual(waits, [1, 2, 5, 15, 360, 360]);
   assert.equal(retryWait(1, 60_000, 1), 72_000);
 });
 
-test("only the first record of a handshake is looked at for a question", () => {
+test("only the first record of a handshake is searched for a challenge", () => {
   const hello = (text: string): Buffer =>
     Buffer.from(`\x16\x03\x01\x00${String.fromCharCode(text.length)}${text}`, "latin1");
   const question = hello("..\nacme-tls/1..");
@@ -44,7 +44,7 @@ test("only the first record of a handshake is looked at for a question", () => {
     assert.deepEqual(lookForQuestion(other), { type: "found", own: 0, found: false });
 });
 
-test("the lock is one process's at a time", () => {
+test("only one process at a time holds the lock", () => {
   using folder = new TemporaryFolder("autocert-lock");
   const release = tryOrderLock(folder.path);
   assert.ok(release !== undefined);
@@ -54,7 +54,7 @@ test("the lock is one process's at a time", () => {
   assert.equal(statSync(join(folder.path, "ordering.sqlite")).mode & 0o077, 0);
 });
 
-describe("with a real authority", { skip: findPebble() === undefined ? "there is no pebble" : false }, () => {
+describe("with a real authority", { skip: findPebble() === undefined ? "Pebble is not installed" : false }, () => {
   let [pebble, upstream, folder]: [Pebble?, Upstream?, TemporaryFolder?] = [];
   let [httpPort, tlsPort] = [0, 0];
   const cleanUps: (() => Promise<unknown>)[] = [];
@@ -83,7 +83,7 @@ describe("with a real authority", { skip: findPebble() === undefined ? "there is
       ...parts,
     };
   }
-  /** A proxy at the port where the authority asks. */
+  /** A proxy on the port that the authority connects to. */
   async function startAt(
     config: AutocertConfig,
     clock: { ahead: number } = { ahead: 0 },
@@ -120,41 +120,45 @@ describe("with a real authority", { skip: findPebble() === undefined ? "there is
     assert.ok(certificate !== undefined);
     return certificate;
   }
-  const failed = async (servername: string): Promise<string> =>
+  const failureOf = async (servername: string): Promise<string> =>
     served(servername).then(
       () => "served",
       (error: Error & { code: string }) => error.code,
     );
 
-  test("TLS-ALPN-01: the first certificate is ordered, served and kept; there is none before, and renewed when it is time", async () => {
+  test("TLS-ALPN-01: the first certificate is ordered, served and stored, and is renewed when it is due", async () => {
     const clock = { ahead: 0 };
     const { rig, autocert } = await startAt(settings("alpn", ["a.example"]), clock);
-    assert.match(await failed("a.example"), /HANDSHAKE_FAILURE|ECONNRESET/);
+    assert.match(await failureOf("a.example"), /HANDSHAKE_FAILURE|ECONNRESET/);
     await autocert.look();
     assert.deepEqual(failures, []);
     const first = await served("a.example");
     assert.equal(first.subjectAltName, "DNS:a.example");
-    const kept = join(folder?.path ?? "", "alpn");
-    for (const entry of readdirSync(kept, { recursive: true, withFileTypes: true }))
+    const storedIn = join(folder?.path ?? "", "alpn");
+    for (const entry of readdirSync(storedIn, { recursive: true, withFileTypes: true }))
       assert.equal(statSync(join(entry.parentPath, entry.name)).mode & 0o077, 0, entry.name);
 
     await autocert.look();
-    assert.equal((await served("a.example")).serialNumber, first.serialNumber, "nothing is due");
+    assert.equal((await served("a.example")).serialNumber, first.serialNumber, "renewal is not due");
     clock.ahead = 61 * day;
     await autocert.look();
     assert.notEqual((await served("a.example")).serialNumber, first.serialNumber);
     autocert.close();
     await rig.close();
 
-    const again = await startAt(settings("alpn", ["a.example"]));
-    assert.equal((await served("a.example")).subjectAltName, "DNS:a.example", "from the folder, without an order");
-    await again.rig.close();
+    const restarted = await startAt(settings("alpn", ["a.example"]));
+    assert.equal(
+      (await served("a.example")).subjectAltName,
+      "DNS:a.example",
+      "loaded from the folder, without an order",
+    );
+    await restarted.rig.close();
   });
 
-  test("TLS-ALPN-01: answered by any process that shares the folder, as workers do, and no longer than it is asked", async () => {
+  test("TLS-ALPN-01: any process that shares the folder answers the challenge, as workers do, only while it is pending", async () => {
     const config = settings("alpn-shared", ["f.example"]);
-    mkdirSync(join(config.folder, "questions"), { recursive: true, mode: 0o700 }); // of one that was killed
-    const neighbour = await startAt({ ...config, eab: null }); // it could not order by itself
+    mkdirSync(join(config.folder, "questions"), { recursive: true, mode: 0o700 }); // left by a process that was killed
+    const neighbour = await startAt({ ...config, eab: null }); // cannot order by itself, without its account
     await neighbour.autocert.look();
     assert.equal(failures.splice(0).length, 1);
     const orderer = startAutocert({
@@ -172,7 +176,7 @@ describe("with a real authority", { skip: findPebble() === undefined ? "there is
     await neighbour.rig.close();
   });
 
-  test("HTTP-01: answered at the redirect listener, by any process that shares the folder", async () => {
+  test("HTTP-01: the redirect listener of any process that shares the folder answers the challenge", async () => {
     const config = settings("http", ["c.example"], { challenges: ["http-01"] });
     const [orderer, neighbour] = [1, 2].map(() =>
       startAutocert({ ...{ config: null, logger, events: { onOrdered() {} } }, wall: Date.now, random: () => 0 }),
@@ -189,12 +193,12 @@ describe("with a real authority", { skip: findPebble() === undefined ? "there is
     assert.equal(new X509Certificate(orderer.certificates()[0]?.cert ?? "").subjectAltName, "DNS:c.example");
     assert.deepEqual(readdirSync(join(config.folder, "challenges")), []);
     neighbour.follow(config);
-    assert.equal(neighbour.certificates().length, 1, "what one has ordered, the other serves");
+    assert.equal(neighbour.certificates().length, 1, "each process serves what the other has ordered");
     orderer.close();
     neighbour.close();
   });
 
-  test("an order that fails is logged and tried later, with the other challenge, and nothing that is served is lost", async () => {
+  test("a failed order is logged and tried later with the other challenge; the current certificate stays", async () => {
     const clock = { ahead: 0 };
     const config = settings("fails", ["d.example"], { challenges: ["http-01", "tls-alpn-01"] });
     // Nothing answers HTTP-01 for this folder.
@@ -202,7 +206,7 @@ describe("with a real authority", { skip: findPebble() === undefined ? "there is
     await autocert.look();
     assert.match(JSON.stringify(failures.splice(0)), /"host":"d\.example","type":"http-01"/);
     await autocert.look();
-    assert.deepEqual(failures, [], "not before its time");
+    assert.deepEqual(failures, [], "too early to try again");
     clock.ahead = 10_000;
     await autocert.look();
     assert.deepEqual(failures.splice(0), []);
@@ -216,7 +220,7 @@ describe("with a real authority", { skip: findPebble() === undefined ? "there is
     await rig.close();
   });
 
-  test("who does not get the lock orders nothing, and takes what the other one gets", async () => {
+  test("a process that does not get the lock orders nothing, and serves what the other process ordered", async () => {
     const config = settings("locked", ["e.example"]);
     mkdirSync(config.folder);
     const release = tryOrderLock(config.folder);

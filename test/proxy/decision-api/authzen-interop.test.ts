@@ -1,8 +1,8 @@
 /**
- * AuthZEN's published scenarios, asked of a real server: the Todo application, the API gateway in front of it, and the
- * fixture of the certification scenario. Questions are as the working group publishes them (github.com/openid/authzen);
- * roles are claims of the identity provider, and the configuration below says what these services' words are as
- * requests.
+ * AuthZEN's published scenarios against a real server: the Todo application, the API gateway in front of it, and the
+ * fixture of the certification scenario. The requests are as the working group publishes them
+ * (github.com/openid/authzen). Roles are claims of the identity provider; the configuration below maps the scenarios'
+ * actions and resources to requests.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -53,10 +53,10 @@ const bob: Person = { subject: "bob", email: "bob@example.com", roles: ["admin"]
 
 const role = (name: string) => ({ "claim/roles": name });
 const method = (name: string) => ({ http_method: { is: name } });
-/** A rule for each of the last ones: lists under one rule would each be enough. */
+/** One rule per entry of `oneOf`, each with all of `all`, because several lists in one rule would be alternatives. */
 const allow = (all: readonly object[], oneOf: readonly object[]) =>
   oneOf.map((one) => ({ allow: { and: [...all, one] } }));
-const anybody = (name: string) => allow([{ authenticated_user: true }], [method(name)]);
+const anyUser = (name: string) => allow([{ authenticated_user: true }], [method(name)]);
 const route = (host: string, path: string, ppl: readonly object[]) =>
   routeTo(1, {
     ...{ host, match: { kind: "prefix", value: path }, allowAnyAuthenticatedUser: false },
@@ -64,8 +64,8 @@ const route = (host: string, path: string, ppl: readonly object[]) =>
   });
 
 const routes = [
-  route("todo.localhost", "/users", anybody("GET")),
-  route("todo.localhost", "/todos", [...anybody("GET"), ...allow([method("POST")], [role("admin"), role("editor")])]),
+  route("todo.localhost", "/users", anyUser("GET")),
+  route("todo.localhost", "/todos", [...anyUser("GET"), ...allow([method("POST")], [role("admin"), role("editor")])]),
   ...smiths.map(({ email }) =>
     route("todo.localhost", `/owners/${email}/`, [
       ...allow([role("editor"), { email: { is: email } }], [method("PUT"), method("DELETE")]),
@@ -73,15 +73,15 @@ const routes = [
       ...allow([method("DELETE")], [role("admin")]),
     ]),
   ),
-  route("gateway.localhost", "/users/", anybody("GET")),
+  route("gateway.localhost", "/users/", anyUser("GET")),
   route("gateway.localhost", "/todos", [
-    ...anybody("GET"),
+    ...anyUser("GET"),
     ...allow([method("POST")], [role("admin"), role("editor")]),
     ...allow([method("PUT")], [role("evil_genius"), role("editor")]),
     ...allow([method("DELETE")], [role("admin"), role("editor")]),
   ]),
-  route("records.localhost", "/records/archived/", [...anybody("GET"), ...allow([method("PUT")], [role("admin")])]),
-  route("records.localhost", "/records/", [...anybody("GET"), ...allow([method("PUT")], [{ user: { is: "alice" } }])]),
+  route("records.localhost", "/records/archived/", [...anyUser("GET"), ...allow([method("PUT")], [role("admin")])]),
+  route("records.localhost", "/records/", [...anyUser("GET"), ...allow([method("PUT")], [{ user: { is: "alice" } }])]),
   route("records.localhost", "/deletions/true/", allow([method("DELETE")], [{ user: { is: "alice" } }])),
 ];
 
@@ -140,9 +140,9 @@ describe("the Todo application", () => {
     resource,
     context: {},
   });
-  /** What is asked of each, about a todo of Rick's and one of their own. */
+  /** Expected decisions per person, about a todo of Rick's and one of their own. */
   const answers: readonly (readonly [Person, ...boolean[]])[] = [
-    // reads users (two), reads todos, creates, updates Rick's, their own, deletes Rick's, their own
+    // read user (two), read todos, create, update Rick's, update own, delete Rick's, delete own
     [rick, true, true, true, true, true, true, true, true],
     [morty, true, true, true, true, false, true, false, true],
     [summer, true, true, true, true, false, true, false, true],
@@ -152,7 +152,7 @@ describe("the Todo application", () => {
   for (const [i, [person, ...expected]] of answers.entries()) {
     test(`${person.email}: the 8 published evaluations`, async () => {
       const own = person === rick ? todo(1, morty) : todo(i, person);
-      const asked = [
+      const requests = [
         question(person, "can_read_user", { type: "user", id: beth.email }),
         question(person, "can_read_user", { type: "user", id: person.email }),
         question(person, "can_read_todos", { type: "todo", id: "todo-1" }),
@@ -162,9 +162,9 @@ describe("the Todo application", () => {
         question(person, "can_delete_todo", todo(2, rick)),
         question(person, "can_delete_todo", own),
       ];
-      const got: boolean[] = [];
-      for (const one of asked) got.push(await decide(one));
-      assert.deepEqual(got, expected);
+      const decisions: boolean[] = [];
+      for (const one of requests) decisions.push(await decide(one));
+      assert.deepEqual(decisions, expected);
     });
   }
   test("the 3 published batches", async () => {
@@ -178,7 +178,7 @@ describe("the Todo application", () => {
     assert.deepEqual(await batch(morty, rick, morty), [false, true]);
     assert.deepEqual(await batch(jerry, rick, jerry), [false, false]);
   });
-  test("what says less or more than the words have a place for is denied", async () => {
+  test("a request with missing or surplus parts for its template is denied", async () => {
     const own = todo(1, morty);
     for (const resource of [
       { ...own, properties: {} },
@@ -197,7 +197,7 @@ describe("the Todo application", () => {
 });
 
 describe("the API gateway", () => {
-  const asked = [
+  const requests = [
     ["GET", "/users/{userId}"],
     ["GET", "/todos"],
     ["POST", "/todos"],
@@ -206,13 +206,13 @@ describe("the API gateway", () => {
   ] as const;
   for (const person of smiths) {
     test(`${person.email}: the 5 published evaluations`, async () => {
-      const got: boolean[] = [];
-      for (const [name, id] of asked) {
+      const decisions: boolean[] = [];
+      for (const [name, id] of requests) {
         const subject = { type: "identity", id: person.subject };
-        got.push(await decide({ subject, action: { name }, resource: { type: "route", id } }));
+        decisions.push(await decide({ subject, action: { name }, resource: { type: "route", id } }));
       }
       const writes = !person.roles.includes("viewer");
-      assert.deepEqual(got, [true, true, writes, writes, writes]);
+      assert.deepEqual(decisions, [true, true, writes, writes, writes]);
     });
   }
 });
@@ -230,7 +230,7 @@ describe("the certification scenario", () => {
   const action = (name: string, properties?: object) => ({ action: { name, ...(properties && { properties }) } });
   const admin = { role: "admin" };
 
-  test("the 8 decisions of the fixture, with and without a context, again and again", async () => {
+  test("the 8 decisions of the fixture, with and without a context, repeatedly", async () => {
     const cases = [
       [{ subject: user(alice), ...action("read"), resource: record(1) }, true],
       [{ subject: user(alice), ...action("write"), resource: record(1) }, true],
@@ -243,13 +243,17 @@ describe("the certification scenario", () => {
     ] as const;
     const context = { time: "2025-06-27T18:03-07:00", ip: "192.168.1.1" };
     for (const [question, expected] of [...cases, ...cases])
-      for (const asked of [question, { ...question, context }, { ...question, unknown: 1 }])
-        assert.equal(await decide(asked), expected, JSON.stringify(asked));
+      for (const requests of [question, { ...question, context }, { ...question, unknown: 1 }])
+        assert.equal(await decide(requests), expected, JSON.stringify(requests));
     const claimed = { subject: user(alice, admin), ...action("write"), resource: record(2, "archived") };
-    assert.equal(await decide(claimed), false, "who is an admin is known here, and not for whoever asks to say");
+    assert.equal(
+      await decide(claimed),
+      false,
+      "an administrator is known from claims here, not from what the request says",
+    );
   });
 
-  test("batches: in order, each with the defaults that it does not replace, and what is wrong with one is its answer", async () => {
+  test("batches: in order, each with the defaults that it does not replace, and with its own error", async () => {
     const run = async (body: object) =>
       (await post("evaluations", body)).json().evaluations.map((one: { decision: boolean }) => one.decision);
     const [read, write] = [action("read"), action("write")];
@@ -268,7 +272,7 @@ describe("the certification scenario", () => {
       assert.equal((await post("evaluations", { ...writes, ...rest })).json().decision, true);
   });
 
-  test("searches for people and actions; which records there are is not known here, and that is said", async () => {
+  test("searches for people and actions; a search for records is 501, because they are not known here", async () => {
     const ids = async (body: object) =>
       (await post("search/subject", body)).json().results.map(({ id }: { id: string }) => id);
     const readers = await ids({ subject: { type: "user" }, ...action("read"), resource: record(1) });
@@ -278,7 +282,7 @@ describe("the certification scenario", () => {
       readers,
     );
     const writers = await ids({ subject: { type: "user" }, ...action("write"), resource: record(2, "archived") });
-    assert.deepEqual(writers.sort(), ["bob", rick.subject].sort(), "whoever has that role");
+    assert.deepEqual(writers.sort(), ["bob", rick.subject].sort(), "the people with that role");
     const names = async (body: object) =>
       (await post("search/action", body)).json().results.map(({ name }: { name: string }) => name);
     assert.deepEqual(await names({ subject: user(alice), resource: record(1) }), ["read", "write"]);

@@ -1,4 +1,4 @@
-/** AuthZEN's searches: what they look at, and that others get their turn meanwhile. */
+/** AuthZEN searches: which projection they read, and how they share the event loop. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Projection } from "../../../src/events/index.ts";
@@ -16,7 +16,7 @@ function projectionOf(...people: readonly number[]): Projection {
 const permit = { type: "permit", principal: {} } as ApiDecision;
 const question = { action: { name: "GET" }, resource: { type: "route", id: "app.localhost/" } };
 
-test("after a rebuild people are looked for in the projection that is in force, not in the one that was left", async () => {
+test("after a rebuild, people are searched in the current projection, not in the previous one", async () => {
   const replica = { projection: projectionOf(1, 2) };
   const search = createAuthzenSearch(replica, {
     ...{ api: { resources: {}, subjectIssuer: null }, decider: { routes: [] }, pause: async () => {} },
@@ -29,7 +29,7 @@ test("after a rebuild people are looked for in the projection that is in force, 
   assert.deepEqual(await found(), [userId(3)]);
 });
 
-test("a search over thousands of routes lets others have their turn", async () => {
+test("a search over thousands of routes yields to other work", async () => {
   let longest = 0;
   let decided = 0;
   const routes = Array.from({ length: 5_000 }, (_, i) => ({

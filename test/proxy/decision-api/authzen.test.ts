@@ -1,4 +1,4 @@
-/** OpenID AuthZEN 1.0: evaluations, searches, metadata, and what each error is told as. */
+/** OpenID AuthZEN 1.0: evaluations, searches, metadata, and the response to each error. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
@@ -24,7 +24,7 @@ import {
 } from "../support.ts";
 
 const key = "a-key-of-at-least-32-characters-0123456789";
-const listing = "another-key-of-at-least-32-chars-987654321";
+const listingKey = "another-key-of-at-least-32-chars-987654321";
 let rig: Rig;
 let server: DecisionServer;
 const cleanUps: (() => unknown)[] = [];
@@ -57,7 +57,7 @@ before(async () => {
     routeTo(1),
   ]);
   await rig.apply(...[1, 2, 3].flatMap((n) => [userRecorded(n), signedIn(n)]), groupChanged({ added: [1] }));
-  server = await serve({ keys: { wiki: key, console: listing }, listsPeople: ["console"] });
+  server = await serve({ keys: { wiki: key, console: listingKey }, listsPeople: ["console"] });
 });
 after(async () => {
   for (const cleanUp of cleanUps.reverse()) await cleanUp();
@@ -90,7 +90,7 @@ const entity = (n: number, path: string) => ({
   context: { ip: "203.0.113.9" },
 });
 
-test("AuthZEN: evaluation, its errors, and the request id", async () => {
+test("AuthZEN: an evaluation, its errors, and the request id", async () => {
   const permitted = await authzen("evaluation", entity(1, "/eng"), { "x-request-id": "pep-7" });
   assert.equal(permitted.status, 200);
   assert.equal(permitted.headers["x-request-id"], "pep-7");
@@ -105,7 +105,7 @@ test("AuthZEN: evaluation, its errors, and the request id", async () => {
   assert.equal((await authzen("evaluation", byCredential("s1"))).json().decision, true);
   assert.equal((await authzen("evaluation", byCredential("s2"))).json().decision, false);
   const cookie = { ...byCredential("s2"), context: { ip: "203.0.113.9", headers: { cookie: cookieOf(1) } } };
-  assert.equal((await authzen("evaluation", cookie)).json().decision, false, "only the subject says who asks");
+  assert.equal((await authzen("evaluation", cookie)).json().decision, false, "only the subject identifies the caller");
   for (const no of [
     { ...entity(1, "/eng"), subject: { type: "robot", id: "r2" } },
     { ...entity(1, "/eng"), subject: { type: "anonymous", id: "-" } },
@@ -117,7 +117,11 @@ test("AuthZEN: evaluation, its errors, and the request id", async () => {
   ])
     assert.equal((await authzen("evaluation", no)).json().decision, false, JSON.stringify(no));
   const addressless = { ...entity(1, "/eng"), context: {} };
-  assert.equal((await authzen("evaluation", addressless)).json().decision, true, "nobody asks for the address there");
+  assert.equal(
+    (await authzen("evaluation", addressless)).json().decision,
+    true,
+    "that policy does not need the address",
+  );
   const { subject: _subject, ...missing } = entity(1, "/eng");
   assert.deepEqual(
     [(await authzen("evaluation", missing)).status, (await authzen("evaluation", missing)).body],
@@ -133,7 +137,7 @@ test("AuthZEN: evaluation, its errors, and the request id", async () => {
   rig.lease.overdueMs = -1_000;
 });
 
-test("AuthZEN: evaluations with defaults, and each way to stop", async () => {
+test("AuthZEN: evaluations with defaults, and with each semantic that stops early", async () => {
   const { resource, ...defaults } = entity(1, "/eng");
   const second = { subject: { type: "session", id: sessionId(2) }, resource };
   const run = async (entries: readonly object[], options: object = {}) =>
@@ -150,7 +154,7 @@ test("AuthZEN: evaluations with defaults, and each way to stop", async () => {
   assert.equal((await authzen("evaluations", { evaluations: entries, ...by("whatever") })).status, 400);
 });
 
-test("AuthZEN: what may this person do, what is the service, and where", async () => {
+test("AuthZEN: searches for the actions and the resources of a person, in pages", async () => {
   const before = rig.records.length;
   const { action: _action, ...noAction } = entity(1, "/eng");
   const actions = (await authzen("search/action", noAction)).json();
@@ -171,19 +175,19 @@ test("AuthZEN: what may this person do, what is the service, and where", async (
   const rest = await resources(1, { limit: 3, token: first.page.next_token });
   assert.deepEqual([...ids(first), ...ids(rest)], all);
   assert.equal(rest.page.next_token, "");
-  assert.equal(rig.records.length, before, "a search decides nothing");
+  assert.equal(rig.records.length, before, "a search records no decision");
 });
 
-test("AuthZEN: who may use a route is told to those who may list people, in pages that all nodes would make alike", async () => {
+test("AuthZEN: a search for the people of a route needs lists_people, and its pages are the same on all nodes", async () => {
   const { subject: _subject, ...question } = entity(1, "/");
   const about = { ...question, subject: { type: "user", id: "is ignored" } };
-  const as = { authorization: `Bearer ${listing}` };
+  const as = { authorization: `Bearer ${listingKey}` };
   const ids = ({ results }: { results: { id: string }[] }) => results.map(({ id }) => id);
   const refused = await authzen("search/subject", about);
   assert.deepEqual([refused.status, /lists_people/.test(refused.body)], [403, true]);
   const before = rig.records.length;
-  const everybody = [userId(1), userId(2), userId(3)].sort();
-  assert.deepEqual(ids((await authzen("search/subject", about, as)).json()), everybody);
+  const allUsers = [userId(1), userId(2), userId(3)].sort();
+  assert.deepEqual(ids((await authzen("search/subject", about, as)).json()), allUsers);
   const eng = { ...about, resource: { type: "route", id: "app.localhost/eng" } };
   assert.deepEqual(ids((await authzen("search/subject", eng, as)).json()), [userId(1)]);
   const found: string[] = [];
@@ -195,7 +199,7 @@ test("AuthZEN: who may use a route is told to those who may list people, in page
     if (token === "") break;
     assert.equal(part.page.count, 1);
   }
-  assert.deepEqual(found, everybody);
+  assert.deepEqual(found, allUsers);
   const others = { ...about, subject: { type: "robot" } };
   assert.deepEqual((await authzen("search/subject", others, as)).json().results, []);
   const nowhere = { ...about, resource: { type: "document", id: "1" } };
@@ -203,30 +207,30 @@ test("AuthZEN: who may use a route is told to those who may list people, in page
   const { action: _action, ...noAction } = about;
   assert.equal((await authzen("search/subject", noAction, as)).status, 400);
   rig.lease.overdueMs = 10;
-  assert.equal((await authzen("search/subject", eng, as)).status, 503, "not knowing is not nobody");
+  assert.equal((await authzen("search/subject", eng, as)).status, 503, "an unknown result is not an empty one");
   rig.lease.overdueMs = -1_000;
   assert.equal(rig.records.length, before);
   await rig.apply(sessionRevoked(3));
   assert.deepEqual(ids((await authzen("search/subject", about, as)).json()), [userId(1), userId(2)].sort());
 });
 
-test("AuthZEN: a page is of its search, and a limit of none is one", async () => {
+test("AuthZEN: a page token belongs to its search, and a limit of 0 returns no results", async () => {
   const search = (page: object, n = 1) =>
     authzen("search/resource", { ...entity(n, "/"), resource: { type: "route" }, page });
   const { page } = (await search({ limit: 1 })).json();
-  assert.equal((await search({ token: page.next_token })).json().page.count, 1, "the limit is that of the search");
+  assert.equal((await search({ token: page.next_token })).json().page.count, 1, "the limit of the first page applies");
   assert.equal((await search({ token: page.next_token, limit: 2 })).status, 400);
-  assert.equal((await search({ token: page.next_token, limit: 1 }, 2)).status, 400, "somebody else's");
+  assert.equal((await search({ token: page.next_token, limit: 1 }, 2)).status, 400, "a token of another subject");
   for (const token of ["x", "W10", 7]) assert.equal((await search({ token })).status, 400);
   for (const limit of [-1, 1.5, "1"]) assert.equal((await search({ limit })).status, 400);
   assert.deepEqual((await search({ limit: 0 })).json().results, []);
-  const { subject: _subject, ...nobody } = entity(1, "/");
-  assert.equal((await authzen("search/resource", { ...nobody, resource: { type: "folder" } })).status, 400);
+  const { subject: _subject, ...noSubject } = entity(1, "/");
+  assert.equal((await authzen("search/resource", { ...noSubject, resource: { type: "folder" } })).status, 400);
   const unknown = await authzen("search/resource", { ...entity(1, "/"), resource: { type: "folder" } });
   assert.deepEqual(unknown.json().results, []);
 });
 
-test("AuthZEN: what is no question is 400, and a request id comes back as it came", async () => {
+test("AuthZEN: a malformed request is 400, and the request id is returned unchanged", async () => {
   const question = entity(1, "/eng");
   for (const [body, headers] of [
     ["", {}],
@@ -241,10 +245,10 @@ test("AuthZEN: what is no question is 400, and a request id comes back as it cam
     assert.equal((await authzen("evaluation", body, headers)).status, 400, JSON.stringify(body));
   const odd = await authzen("evaluation", question, { "x-request-id": "an arbitrary string (7)" });
   assert.equal(odd.headers["x-request-id"], "an arbitrary string (7)");
-  assert.notEqual(rig.records.at(-1)?.requestId, "an arbitrary string (7)", "records keep ids only");
+  assert.notEqual(rig.records.at(-1)?.requestId, "records contain only well-formed ids", "records keep ids only");
 });
 
-test("AuthZEN: the metadata names what is served, and nothing else", async () => {
+test("AuthZEN: the metadata lists the supported endpoints and nothing else", async () => {
   const read = async (at: DecisionServer) =>
     JSON.parse(
       (

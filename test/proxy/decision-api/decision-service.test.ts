@@ -1,5 +1,5 @@
 /**
- * Decisions for others: what forward-auth, Envoy's HTTP form and Traefik get, by the letter of their contracts.
+ * Decisions for other proxies: the responses to forward-auth, to Envoy's HTTP form and to Traefik, by their contracts.
  * recipes.test.ts runs real nginx and real Caddy with the recipes of docs/decisions.md.
  */
 import assert from "node:assert/strict";
@@ -75,17 +75,25 @@ after(async () => {
   await upstream.close();
 });
 
-const asked = (options: RequestOptions): Promise<ReceivedResponse> => sendRequest(server.address?.port ?? 0, options);
+const send = (options: RequestOptions): Promise<ReceivedResponse> => sendRequest(server.address?.port ?? 0, options);
 const forwardAuth = (path: string, options: RequestOptions = {}, parts: Readonly<Record<string, string>> = {}) =>
-  asked({ path: "/forward-auth", ...options, headers: { ...forwarded(path, parts), ...options.headers } });
+  send({ path: "/forward-auth", ...options, headers: { ...forwarded(path, parts), ...options.headers } });
 
-test("forward-auth: 200 with who asks, 401 with where to sign in, 403, and 503 where the lease says so", async () => {
+test("forward-auth: 200 with the identity, 401 with the sign-in address, 403, and 503 without a fresh lease", async () => {
   const permitted = await forwardAuth("/", { session: 1, headers: { "x-request-id": "given-by-traefik" } });
   assert.equal(permitted.status, 200);
   assert.equal(permitted.headers["x-pomerium-claim-email"], "user1@example.com");
   assert.match(String(permitted.headers["x-pomerium-jwt-assertion"]), /^ey/);
-  const { requestId, result, ip, sessionId: who } = rig.records.at(-1) ?? assert.fail("it is recorded");
-  assert.deepEqual([requestId, result, ip, who], ["given-by-traefik", "permit", "203.0.113.9", sessionId(1)]);
+  const {
+    requestId,
+    result,
+    ip,
+    sessionId: recordedSession,
+  } = rig.records.at(-1) ?? assert.fail("there is no decision record");
+  assert.deepEqual(
+    [requestId, result, ip, recordedSession],
+    ["given-by-traefik", "permit", "203.0.113.9", sessionId(1)],
+  );
 
   const browser = { "sec-fetch-mode": "navigate", accept: "text/html" };
   const anonymous = await forwardAuth("/a?b=c", { headers: browser });
@@ -103,10 +111,10 @@ test("forward-auth: 200 with who asks, 401 with where to sign in, 403, and 503 w
 
   assert.equal((await forwardAuth("/eng", { session: 1 })).status, 200);
   assert.equal((await forwardAuth("/eng", { session: 2 })).status, 403);
-  const { result: refused, trace } = rig.records.at(-1) ?? assert.fail("it is recorded");
+  const { result: refused, trace } = rig.records.at(-1) ?? assert.fail("there is no decision record");
   assert.equal(refused, "deny");
-  assert.ok(trace, "why a policy refused is kept, as of what the proxy forwards");
-  assert.equal((await forwardAuth("/robots.txt")).status, 401, "what the proxy answers itself is no permit");
+  assert.ok(trace, "the trace of a denial is recorded, as for a forwarded request");
+  assert.equal((await forwardAuth("/robots.txt")).status, 401, "a path that the proxy handles itself is not permitted");
   rig.lease.overdueMs = 10;
   const stale = await forwardAuth("/eng", { session: 1 });
   assert.deepEqual([stale.status, stale.headers["retry-after"]], [503, "1"]);
@@ -117,7 +125,7 @@ test("forward-auth: 200 with who asks, 401 with where to sign in, 403, and 503 w
   assert.equal((await forwardAuth("/", { session: 3 })).status, 401);
 });
 
-test("whoever is no trusted proxy is refused, whatever they say; what a trusted one leaves out has no default", async () => {
+test("a caller that is not a trusted proxy is refused, whatever it sends; a header that a trusted proxy omits has no default", async () => {
   for (const path of ["/forward-auth", "/auth-request", "/ext-authz/public"]) {
     const headers = {
       ...forwarded("/public"),
@@ -132,10 +140,10 @@ test("whoever is no trusted proxy is refused, whatever they say; what a trusted 
   for (const missing of Object.keys(forwarded("/"))) {
     const headers: Record<string, string> = forwarded("/public");
     delete headers[missing];
-    assert.equal((await asked({ path: "/forward-auth", headers, session: 1 })).status, 403, missing);
+    assert.equal((await send({ path: "/forward-auth", headers, session: 1 })).status, 403, missing);
   }
   const twice = { ...forwarded("/public"), "x-forwarded-uri": ["/public", "/"] };
-  assert.equal((await asked({ path: "/forward-auth", headers: twice })).status, 403);
+  assert.equal((await send({ path: "/forward-auth", headers: twice })).status, 403);
   const odd = [
     "//public",
     "/public/../eng",
@@ -152,28 +160,36 @@ test("whoever is no trusted proxy is refused, whatever they say; what a trusted 
   assert.equal((await forwardAuth("/public", {}, { "x-forwarded-proto": "ws" })).status, 200);
 });
 
-test("a question whose Host is the host of another route than the one it describes is refused", async () => {
+test("a request with the Host of another route than the one it describes is refused", async () => {
   const from = async (host: string, said: string) =>
     (await forwardAuth("/public", { host }, { "x-forwarded-host": said })).status;
-  const door = server.address?.port ?? 0;
+  const servicePort = server.address?.port ?? 0;
   assert.equal(await from("app.localhost", "app.localhost"), 200);
   assert.equal(await from("app.localhost:80", "APP.localhost"), 200);
-  assert.equal(await from("cardea.internal", "app.localhost"), 200, "no route's host: the address of the door");
-  assert.equal(await from(`other.localhost:${door}`, "app.localhost"), 200, "the address of the door by its port");
+  assert.equal(
+    await from("cardea.internal", "app.localhost"),
+    200,
+    "not a route's host, so an address of the decision service",
+  );
+  assert.equal(
+    await from(`other.localhost:${servicePort}`, "app.localhost"),
+    200,
+    "the decision service's address, by its port",
+  );
   assert.equal(await from("other.localhost", "app.localhost"), 403);
   assert.equal(await from("app.localhost:8443", "app.localhost:80"), 403);
   const headers = { "x-original-method": "GET", "x-forwarded-for": "203.0.113.9" };
   const url = { ...headers, "x-original-url": "http://app.localhost/public" };
-  assert.equal((await asked({ path: "/auth-request", host: "app.localhost", headers: url })).status, 200);
-  assert.equal((await asked({ path: "/auth-request", host: "other.localhost", headers: url })).status, 403);
+  assert.equal((await send({ path: "/auth-request", host: "app.localhost", headers: url })).status, 200);
+  assert.equal((await send({ path: "/auth-request", host: "other.localhost", headers: url })).status, 403);
 });
 
-test("a request with long headers is still decided about", async () => {
+test("a request with long headers is decided", async () => {
   const headers = { cookie: `${cookieOf(1)}; other=${"x".repeat(40_000)}` };
   assert.equal((await forwardAuth("/", { headers })).status, 200);
 });
 
-test("the caller is the last address that no trusted proxy has", async () => {
+test("the caller is the last address that is not a trusted proxy's", async () => {
   const near = async (addresses: string) => (await forwardAuth("/near", {}, { "x-forwarded-for": addresses })).status;
   assert.equal(await near("203.0.113.7"), 200);
   assert.equal(await near("198.51.100.1, 203.0.113.7, 10.9.1.1"), 200);
@@ -181,15 +197,15 @@ test("the caller is the last address that no trusted proxy has", async () => {
   assert.equal(await near("203.0.113.7, nonsense"), 403);
 });
 
-test("Envoy's HTTP form: the question is the request, and only 200 permits", async () => {
+test("Envoy's HTTP form: the request itself is checked, and only 200 permits", async () => {
   const headers = { "x-forwarded-proto": "http", "x-forwarded-for": "203.0.113.9" };
   const envoy = (path: string, options: RequestOptions = {}) =>
-    asked({ ...options, path: `/ext-authz${path}`, headers: { ...headers, ...options.headers } });
+    send({ ...options, path: `/ext-authz${path}`, headers: { ...headers, ...options.headers } });
   const permitted = await envoy("/a?b", { session: 1, method: "DELETE" });
   assert.equal(permitted.status, 200);
   assert.equal(permitted.headers["x-pomerium-claim-email"], "user1@example.com");
   assert.equal(permitted.headers["x-envoy-auth-headers-to-remove"], "x-nick,x-pomerium-jwt-assertion-for,cookie");
-  const { method, host, path } = rig.records.at(-1) ?? assert.fail("it is recorded");
+  const { method, host, path } = rig.records.at(-1) ?? assert.fail("there is no decision record");
   assert.deepEqual([method, host, path], ["DELETE", "app.localhost", "/a"]);
   const unnamed = await envoy("/eng", { session: 1 });
   assert.equal(
@@ -202,10 +218,10 @@ test("Envoy's HTTP form: the question is the request, and only 200 permits", asy
 });
 
 /**
- * Traefik is in no Debian package and no registry, so what it does is written down here as its documentation of
- * `forwardAuth` has it: it asks by GET with the caller's headers, less those of the connection, and with its own
- * `X-Forwarded-*` in place of theirs. A 2xx lets the request through, with `authResponseHeaders` in place of the
- * caller's; anything else goes to the caller unchanged.
+ * A stand-in for Traefik, because no Debian package and no registry has it. It follows the documentation of
+ * `forwardAuth`: it sends a GET with the caller's headers, without the hop-by-hop ones, and with its own `X-Forwarded-*`
+ * in place of the caller's. A 2xx permits the request, with `authResponseHeaders` in place of the caller's; any other
+ * response goes to the caller unchanged.
  */
 async function throughTraefik(
   path: string,
@@ -216,9 +232,9 @@ async function throughTraefik(
     ...(session === undefined ? {} : { cookie: cookieOf(session) }),
     ...headers,
   };
-  const kept = Object.fromEntries(Object.entries(sent).filter(([name]) => !ofConnection.has(name)));
+  const forwardable = Object.fromEntries(Object.entries(sent).filter(([name]) => !ofConnection.has(name)));
   const own = { ...forwarded(path, { "x-forwarded-method": method }), "x-forwarded-port": "80" };
-  const answer = await asked({ path: "/forward-auth?sign_in=redirect", headers: { ...kept, ...own } });
+  const answer = await send({ path: "/forward-auth?sign_in=redirect", headers: { ...forwardable, ...own } });
   if (answer.status < 200 || answer.status > 299) return { answer, upstream: null };
   const passed: Record<string, unknown> = { ...sent };
   for (const name of claims.map((claim) => claim.toLowerCase())) {
@@ -228,7 +244,7 @@ async function throughTraefik(
   return { answer, upstream: passed };
 }
 
-test("Traefik: what it passes on is what the policy allows, and what it hands back is an answer for the caller", async () => {
+test("Traefik: it forwards what policy permits, and returns any other response to the caller", async () => {
   const spoofed = {
     "x-pomerium-claim-email": "mallory@example.com",
     "x-nick": "mallory",
@@ -239,19 +255,19 @@ test("Traefik: what it passes on is what the policy allows, and what it hands ba
   assert.equal(
     permitted.upstream?.["x-nick"],
     "",
-    "what is not told is empty, so that nothing of the caller's stands there",
+    "an omitted claim is sent empty, so that the caller's value cannot remain",
   );
-  const { method, path } = rig.records.at(-1) ?? assert.fail("it is recorded");
+  const { method, path } = rig.records.at(-1) ?? assert.fail("there is no decision record");
   assert.deepEqual([method, path], ["DELETE", "/a"]);
-  const untold = await throughTraefik("/eng", { session: 1, headers: spoofed });
-  assert.equal(untold.upstream?.["x-pomerium-claim-email"], "");
+  const withoutIdentity = await throughTraefik("/eng", { session: 1, headers: spoofed });
+  assert.equal(withoutIdentity.upstream?.["x-pomerium-claim-email"], "");
 
   const socket = { connection: "Upgrade", upgrade: "websocket", "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==" };
   const upgrade = await throughTraefik("/", { headers: socket });
   assert.deepEqual(
     [upgrade.answer.status, upgrade.answer.headers.location],
     [401, undefined],
-    "no socket is redirected",
+    "a WebSocket is not redirected",
   );
   assert.notEqual((await throughTraefik("/", { session: 1, headers: socket })).upstream, null);
 
@@ -264,7 +280,7 @@ test("Traefik: what it passes on is what the policy allows, and what it hands ba
   assert.deepEqual([script.answer.status, script.answer.headers["www-authenticate"]], [401, signInChallenge]);
   const refused = await throughTraefik("/eng", { session: 2, headers: { accept: "text/html" } });
   assert.deepEqual([refused.answer.status, refused.upstream], [403, null]);
-  assert.match(refused.answer.body, /^<html>/, "with a page that says why");
+  assert.match(refused.answer.body, /^<html>/, "a page with the reason");
   rig.lease.overdueMs = 10;
   assert.equal((await throughTraefik("/eng", { session: 1 })).answer.status, 503);
   rig.lease.overdueMs = -1_000;

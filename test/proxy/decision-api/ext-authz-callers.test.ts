@@ -1,4 +1,4 @@
-/** Who may ask for decisions over gRPC, and over HTTP by a certificate: by default nobody. */
+/** Callers of the decision API over gRPC, and over HTTP by certificate: by default none is permitted. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
@@ -35,30 +35,30 @@ const trusting = (shown?: Issued) =>
     shown === undefined ? null : Buffer.from(shown.key),
     shown === undefined ? null : Buffer.from(shown.cert),
   );
-const untrusted = (answer: Checked): void => {
+const assertRefused = (answer: Checked): void => {
   assert.equal(statusOf(answer), 400);
   assert.deepEqual(answer.okResponse, undefined);
 };
 
-test("whoever is named may ask: by address or by a key over TLS", async () => {
+test("a configured caller is accepted: by address, or by key over TLS", async () => {
   const permitted = about({ session: 1 });
   const at = await started.serve(() => rig.deps, { tls: tlsOf(), trustedProxies: [], keys: { envoy: key } });
   const client = started.clientOf(at, trusting());
   const before = rig.records.length;
-  untrusted(await client.check(permitted));
+  assertRefused(await client.check(permitted));
   for (const authorization of [`Bearer ${key}x`, `Basic ${key}`, "Bearer"])
-    untrusted(await client.check(permitted, { metadata: { authorization } }));
-  assert.equal(rig.records.length, before, "whoever may not ask leaves no record");
+    assertRefused(await client.check(permitted, { metadata: { authorization } }));
+  assert.equal(rig.records.length, before, "a refused caller leaves no record");
   assert.equal(statusOf(await client.check(permitted, { metadata: { authorization: `Bearer ${key}` } })), 200);
   const named = started.clientOf(await started.serve(() => rig.deps, { tls: tlsOf() }), trusting());
   assert.equal(statusOf(await named.check(permitted)), 200);
   await assert.rejects(
     started.clientOf(at).check(permitted, { options: { deadline: Date.now() + 5_000 } }),
-    "not in the clear",
+    "plaintext is refused",
   );
 });
 
-test("whoever is named may ask: by a certificate of the authority that was named, and then by nothing else", async () => {
+test("a configured caller is accepted by a certificate of the configured authority, and then in no other way", async () => {
   const proxies = await Authority.root("proxies");
   const [envoys, foreign] = [
     await proxies.issue({ usage: "client", name: "envoy" }),
@@ -67,15 +67,15 @@ test("whoever is named may ask: by a certificate of the authority that was named
   const at = await started.serve(() => rig.deps, { tls: tlsOf(), clientCa: proxies.pem, keys: { envoy: key } });
   assert.equal(statusOf(await started.clientOf(at, trusting(envoys)).check(about({ session: 1 }))), 200);
   for (const shown of [foreign, undefined]) {
-    const asking = started.clientOf(at, trusting(shown)).check(about({ session: 1 }), {
+    const refusedCall = started.clientOf(at, trusting(shown)).check(about({ session: 1 }), {
       metadata: { authorization: `Bearer ${key}` },
       options: { deadline: Date.now() + 5_000 },
     });
-    await assert.rejects(asking, "it is not let in at all");
+    await assert.rejects(refusedCall, "the handshake fails");
   }
 });
 
-test("over HTTP too: by a certificate from any address, and never by the memory of a connection that had none", async () => {
+test("over HTTP a certificate is accepted from any address, and a resumed session without one is refused", async () => {
   const proxies = await Authority.root("proxies");
   const shown = async (from: Authority) => {
     const { cert, key: secret } = await from.issue({ usage: "client", name: "nginx" });
@@ -109,19 +109,19 @@ test("over HTTP too: by a certificate from any address, and never by the memory 
   sessions.length = 0;
   assert.equal(await statusWith({}), "403");
   for (const session of [...sessions])
-    assert.equal(await statusWith({ session }), "403", "a resumed session is no certificate");
+    assert.equal(await statusWith({ session }), "403", "a resumed session does not replace a certificate");
 });
 
-test("whoever is named may ask: by the configuration in force", async () => {
+test("a configured caller is accepted under the current configuration only", async () => {
   const config = { ...rig.deps.config, decisionApi: null as DecisionApiConfig | null };
   let ports: DecisionApiDeps = { ...rig.deps, config };
   const at = await started.serve(() => ports, { trustedProxies: [] });
   const client = started.clientOf(at);
-  const ask = () => client.check(about({ session: 1 }), { metadata: { authorization: `Bearer ${key}` } });
-  untrusted(await ask());
+  const check = () => client.check(about({ session: 1 }), { metadata: { authorization: `Bearer ${key}` } });
+  assertRefused(await check());
   const named = decisionApiConfig({ grpcAddress: at.grpcAddress, keys: { envoy: key } });
   ports = { ...rig.deps, config: { ...config, decisionApi: named } };
-  assert.equal(statusOf(await ask()), 200);
+  assert.equal(statusOf(await check()), 200);
   ports = { ...rig.deps, config: { ...config, decisionApi: { ...named, keys: {} } } };
-  untrusted(await ask());
+  assertRefused(await check());
 });

@@ -1,4 +1,4 @@
-/** Servers that Envoy asks over gRPC, and questions as Envoy writes them. */
+/** Envoy support: decision servers over gRPC, and check requests as Envoy writes them. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { type ChannelCredentials, credentials } from "@grpc/grpc-js";
@@ -8,10 +8,10 @@ import { type DecisionApiDeps, type DecisionServer, startDecisionServer } from "
 import { type Attributes, type Checked, EnvoyClient, type HttpRequest } from "../../support/envoy-client.ts";
 import { cookieOf, decisionApiConfig } from "../support.ts";
 
-/** What a file of tests has started, to be ended behind it. */
+/** The servers and clients that a test file has started. `end` closes them. */
 export class Started {
   readonly #cleanUps: (() => unknown)[] = [];
-  /** @param deps of the configuration in force */
+  /** @param deps the dependencies under the current configuration */
   async serve(deps: () => DecisionApiDeps, parts: Partial<DecisionApiConfig> = {}): Promise<DecisionServer> {
     const started = await startDecisionServer({
       listen: decisionApiConfig({
@@ -40,9 +40,9 @@ export class Started {
   }
 }
 
-export type Asked = HttpRequest & { session?: number; ip?: string; certificate?: string };
-/** As Envoy writes it, with the pseudo-headers among the headers. */
-export function about({ session, ip = "203.0.113.9", certificate, headers, ...http }: Asked = {}): Attributes {
+export type CheckRequest = HttpRequest & { session?: number; ip?: string; certificate?: string };
+/** A check request as Envoy writes it, with the pseudo-headers among the headers. */
+export function about({ session, ip = "203.0.113.9", certificate, headers, ...http }: CheckRequest = {}): Attributes {
   const request = { method: "GET", path: "/", host: "app.localhost", scheme: "http", ...http };
   const pseudo = {
     ":method": request.method,
@@ -60,8 +60,8 @@ export function about({ session, ip = "203.0.113.9", certificate, headers, ...ht
   };
 }
 
-/** What Envoy would answer its caller with; 200: it forwards. */
+/** The status that Envoy would send to its caller; 200: it forwards the request. */
 export function statusOf({ status: { code }, deniedResponse }: Checked): number {
-  assert.equal(code === 0, deniedResponse === undefined, "a code of 0 is a permit, and no other is");
+  assert.equal(code === 0, deniedResponse === undefined, "only code 0 is a permit");
   return deniedResponse?.status.code ?? 200;
 }

@@ -1,4 +1,4 @@
-/** Envoy's `ext_authz` over gRPC, asked by a gRPC client as Envoy asks. */
+/** Envoy's `ext_authz` over gRPC, called by a gRPC client as Envoy calls it. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { status } from "@grpc/grpc-js";
@@ -21,14 +21,14 @@ import {
   signedIn,
   startRig,
 } from "../support.ts";
-import { type Asked, about, Started, statusOf } from "./ext-authz-support.ts";
+import { about, type CheckRequest, Started, statusOf } from "./ext-authz-support.ts";
 
 const started = new Started();
 let authority: Authority;
 let other: Authority;
 let server: Issued;
 let rig: Rig;
-/** Plain, and trusting loopback. */
+/** In plaintext, from a trusted loopback address. */
 let envoy: EnvoyClient;
 
 const policy = (ppl: unknown) => ({
@@ -67,8 +67,8 @@ after(async () => {
   await rig.close();
 });
 
-const asked = (parts: Asked = {}): Promise<Checked> => envoy.check(about(parts));
-test("a permit says who asks, and takes away whatever else could be taken for it", async () => {
+const check = (parts: CheckRequest = {}): Promise<Checked> => envoy.check(about(parts));
+test("a permit carries the identity, and removes every header that could be mistaken for it", async () => {
   const spoofed = {
     "x-pomerium-jwt-assertion": "forged",
     "x-pomerium-claim-email": "mallory@example.com",
@@ -81,7 +81,7 @@ test("a permit says who asks, and takes away whatever else could be taken for it
     "x-request-id": "given-by-envoy",
     accept: "text/html",
   };
-  const permitted = await asked({
+  const permitted = await check({
     path: "/a?pomerium_session=s9&b=c",
     headers: { ...spoofed, cookie: `theirs=1; ${cookieOf(1)}; more=2` },
   });
@@ -89,55 +89,67 @@ test("a permit says who asks, and takes away whatever else could be taken for it
   const set = written(permitted.okResponse?.headers);
   assert.match(set["x-pomerium-jwt-assertion"] ?? "", /^ey/);
   assert.equal(set["x-pomerium-claim-email"], "user1@example.com");
-  assert.equal(set["cookie"], "theirs=1; more=2", "our cookie stays here");
+  assert.equal(set["cookie"], "the session cookie is removed", "our cookie stays here");
   const removed = new Set(permitted.okResponse?.headersToRemove);
   for (const name of Object.keys(spoofed)) {
-    const envoys = name === "x-forwarded-for" || name === "x-request-id" || name === "accept";
-    assert.equal(removed.has(name) || name in set, !envoys, name);
+    const isEnvoysOwn = name === "x-forwarded-for" || name === "x-request-id" || name === "accept";
+    assert.equal(removed.has(name) || name in set, !isEnvoysOwn, name);
   }
-  for (const name of removed) assert.ok(!(name in set), "Envoy removes after it has set");
+  for (const name of removed) assert.ok(!(name in set), "Envoy removes headers after it has set others");
   assert.deepEqual(permitted.okResponse?.queryParametersToRemove, ["pomerium_session"]);
-  const { requestId, result, ip, sessionId: who, path } = rig.records.at(-1) ?? assert.fail("it is recorded");
-  assert.deepEqual([requestId, result, ip, who, path], ["given-by-envoy", "permit", "203.0.113.9", sessionId(1), "/a"]);
-  const { fields } = permitted.dynamicMetadata ?? assert.fail("Envoy can log it");
+  const {
+    requestId,
+    result,
+    ip,
+    sessionId: recordedSession,
+    path,
+  } = rig.records.at(-1) ?? assert.fail("there is no decision record");
+  assert.deepEqual(
+    [requestId, result, ip, recordedSession, path],
+    ["given-by-envoy", "permit", "203.0.113.9", sessionId(1), "/a"],
+  );
+  const { fields } = permitted.dynamicMetadata ?? assert.fail("there is no metadata for Envoy's log");
   assert.equal(fields["route"]?.stringValue, "app.localhost/");
   assert.equal(fields["configuration"]?.stringValue, "test-config");
 
-  const untold = await asked({ path: "/eng", session: 1, headers: spoofed });
-  assert.equal(statusOf(untold), 200);
-  assert.deepEqual(written(untold.okResponse?.headers), {});
+  const withoutIdentity = await check({ path: "/eng", session: 1, headers: spoofed });
+  assert.equal(statusOf(withoutIdentity), 200);
+  assert.deepEqual(written(withoutIdentity.okResponse?.headers), {});
   for (const name of ["x-pomerium-jwt-assertion", "x-pomerium-claim-email", "x-pomerium-claim-groups", "cookie"])
-    assert.ok(untold.okResponse?.headersToRemove?.includes(name), name);
-  const credential = await asked({ path: "/eng", headers: { authorization: "Pomerium s1" } });
+    assert.ok(withoutIdentity.okResponse?.headersToRemove?.includes(name), name);
+  const credential = await check({ path: "/eng", headers: { authorization: "Pomerium s1" } });
   assert.ok(credential.okResponse?.headersToRemove?.includes("authorization"));
-  const theirs = await asked({ path: "/public", headers: { authorization: "Basic dGhlaXJz" } });
-  assert.ok(!theirs.okResponse?.headersToRemove?.includes("authorization"), "the upstream's own credential is its own");
+  const ownCredential = await check({ path: "/public", headers: { authorization: "Basic dGhlaXJz" } });
+  assert.ok(
+    !ownCredential.okResponse?.headersToRemove?.includes("authorization"),
+    "the upstream's own credential is not removed",
+  );
 });
 
-test("each denial has the status, headers and body that the proxy would have answered with", async () => {
+test("each denial has the status, headers and body of the proxy's own response", async () => {
   const browser = { "sec-fetch-mode": "navigate", accept: "text/html" };
-  const visit = await asked({ path: "/a?b=c", headers: browser });
+  const visit = await check({ path: "/a?b=c", headers: browser });
   assert.equal(visit.status.code, status.UNAUTHENTICATED);
   assert.equal(statusOf(visit), 302);
   assert.equal(
     written(visit.deniedResponse?.headers)["location"],
     `http://app.localhost/.pomerium/sign_in?pomerium_redirect_uri=${encodeURIComponent("http://app.localhost/a?b=c")}`,
   );
-  const script = await asked({ headers: { "sec-fetch-mode": "cors" } });
+  const script = await check({ headers: { "sec-fetch-mode": "cors" } });
   assert.equal(statusOf(script), 401);
   assert.equal(written(script.deniedResponse?.headers)["www-authenticate"], signInChallenge);
 
-  const refused = await asked({ path: "/eng", session: 2, headers: { accept: "application/json" } });
+  const refused = await check({ path: "/eng", session: 2, headers: { accept: "application/json" } });
   assert.deepEqual([statusOf(refused), refused.status.code], [403, status.PERMISSION_DENIED]);
   assert.equal(written(refused.deniedResponse?.headers)["content-type"], "application/json");
   assert.ok(JSON.parse(refused.deniedResponse?.body ?? ""));
-  assert.ok(rig.records.at(-1)?.trace, "why is kept");
-  const page = await asked({ path: "/eng", session: 2, headers: browser });
+  assert.ok(rig.records.at(-1)?.trace, "the trace is recorded");
+  const page = await check({ path: "/eng", session: 2, headers: browser });
   assert.match(page.deniedResponse?.body ?? "", /^<html>/);
-  assert.equal(statusOf(await asked({ host: "other.localhost", session: 1 })), 404);
-  assert.equal(statusOf(await asked({ path: "/certified" })), 495);
+  assert.equal(statusOf(await check({ host: "other.localhost", session: 1 })), 404);
+  assert.equal(statusOf(await check({ path: "/certified" })), 495);
 
-  const call = await asked({
+  const call = await check({
     path: "/eng/Service/Call",
     method: "POST",
     session: 2,
@@ -148,18 +160,18 @@ test("each denial has the status, headers and body that the proxy would have ans
   assert.deepEqual([code, type, call.deniedResponse?.body], ["7", "application/grpc", ""]);
 
   rig.lease.overdueMs = 10;
-  const stale = await asked({ path: "/eng", session: 1 });
+  const stale = await check({ path: "/eng", session: 1 });
   assert.deepEqual([statusOf(stale), stale.status.code], [503, status.UNAVAILABLE]);
   assert.equal(written(stale.deniedResponse?.headers)["retry-after"], "1");
-  assert.equal(statusOf(await asked({ session: 1 })), 200, "within the grace of its route");
+  assert.equal(statusOf(await check({ session: 1 })), 200, "within the grace of its route");
   rig.lease.overdueMs = -1_000;
   await rig.apply(sessionRevoked(3));
-  assert.equal(statusOf(await asked({ session: 3, headers: { "sec-fetch-mode": "cors" } })), 401);
+  assert.equal(statusOf(await check({ session: 3, headers: { "sec-fetch-mode": "cors" } })), 401);
 });
 
-test("what is not said, or not in one way only, is no permit", async () => {
+test("a request with a missing or contradictory part is not permitted", async () => {
   for (const missing of ["method", "path", "host", "scheme"] as const)
-    assert.equal(statusOf(await asked({ path: "/public", [missing]: "" })), 400, missing);
+    assert.equal(statusOf(await check({ path: "/public", [missing]: "" })), 400, missing);
   const known = about({ path: "/public" });
   for (const attributes of [
     null,
@@ -171,7 +183,7 @@ test("what is not said, or not in one way only, is no permit", async () => {
     { ...known, source: { ...known.source, certificate: "nonsense" } },
   ])
     assert.equal(statusOf(await envoy.check(attributes as Attributes | null)), 400, JSON.stringify(attributes));
-  const twoWays: Asked[] = [
+  const twoWays: CheckRequest[] = [
     { headers: { ":path": "/" } },
     { headers: { ":method": "POST" } },
     { headers: { ":authority": "other.localhost" } },
@@ -185,7 +197,7 @@ test("what is not said, or not in one way only, is no permit", async () => {
     { method: "CONNECT" },
   ];
   for (const parts of twoWays)
-    assert.equal(statusOf(await asked({ path: "/public", ...parts })), 400, JSON.stringify(parts));
+    assert.equal(statusOf(await check({ path: "/public", ...parts })), 400, JSON.stringify(parts));
   const odd = [
     "//public",
     "/public/../eng",
@@ -196,63 +208,63 @@ test("what is not said, or not in one way only, is no permit", async () => {
     "public",
     "/public#x",
   ];
-  for (const path of odd) assert.equal(statusOf(await asked({ path, session: 1 })), 400, path);
-  assert.equal(statusOf(await asked({ path: "/public?a=%" })), 200, "a query is kept as it came");
+  for (const path of odd) assert.equal(statusOf(await check({ path, session: 1 })), 400, path);
+  assert.equal(statusOf(await check({ path: "/public?a=%" })), 200, "a query is not normalized");
 });
 
-test("headers as they came count as headers that Envoy has joined do; both at once are refused, and so are two of what stands once", async () => {
+test("headers listed separately count like joined ones; both forms together are refused, and so is a repeated single-value header", async () => {
   const line = (name: string, value: string) => ({ key: name, rawValue: Buffer.from(value, "latin1") });
-  const raw = (path: string, ...headers: ReturnType<typeof line>[]): Asked => ({ path, headerMap: { headers } });
+  const raw = (path: string, ...headers: ReturnType<typeof line>[]): CheckRequest => ({ path, headerMap: { headers } });
   const cookie = line("cookie", cookieOf(1));
-  assert.equal(statusOf(await asked(raw("/eng", line(":path", "/eng"), cookie))), 200);
-  assert.equal(statusOf(await asked(raw("/eng", line("cookie", cookieOf(2))))), 403);
-  assert.equal(statusOf(await asked(raw("/eng", line(":path", "/public"), cookie))), 400);
+  assert.equal(statusOf(await check(raw("/eng", line(":path", "/eng"), cookie))), 200);
+  assert.equal(statusOf(await check(raw("/eng", line("cookie", cookieOf(2))))), 403);
+  assert.equal(statusOf(await check(raw("/eng", line(":path", "/public"), cookie))), 400);
   assert.equal(
-    statusOf(await asked(raw("/eng", { key: "cookie", rawValue: Buffer.from("a"), value: "b" } as never))),
+    statusOf(await check(raw("/eng", { key: "cookie", rawValue: Buffer.from("a"), value: "b" } as never))),
     400,
   );
-  assert.equal(statusOf(await asked(raw("/eng", line("authorization", "Pomerium s1")))), 200);
+  assert.equal(statusOf(await check(raw("/eng", line("authorization", "Pomerium s1")))), 200);
   const twice = raw("/eng", line("authorization", "Pomerium s2"), line("authorization", "Pomerium s1"));
-  assert.equal(statusOf(await asked(twice)), 400);
+  assert.equal(statusOf(await check(twice)), 400);
   const hosts = raw("/public", line("host", "app.localhost"), line("host", "other.localhost"));
-  assert.equal(statusOf(await asked(hosts)), 400);
+  assert.equal(statusOf(await check(hosts)), 400);
   const both = about({ path: "/public" });
   const http = { ...both.request?.http, headerMap: { headers: [cookie] } };
   assert.equal(statusOf(await envoy.check({ ...both, request: { http } })), 400);
 });
 
-test("the caller is whoever is connected to Envoy, or whom a trusted proxy in front of it names", async () => {
-  const near = async (ip: string, forwarded?: string) =>
+test("the caller's address is the peer of Envoy, or the address that a trusted proxy in front of it reports", async () => {
+  const decideNear = async (ip: string, forwarded?: string) =>
     statusOf(
-      await asked({ path: "/near", ip, headers: forwarded === undefined ? {} : { "x-forwarded-for": forwarded } }),
+      await check({ path: "/near", ip, headers: forwarded === undefined ? {} : { "x-forwarded-for": forwarded } }),
     );
-  assert.equal(await near("203.0.113.7"), 200);
-  assert.equal(
-    await near("198.51.100.1", "203.0.113.7"),
-    403,
-    "what a stranger says of its address counts for nothing",
-  );
-  assert.equal(await near("10.9.1.1", "203.0.113.7"), 200);
-  assert.equal(await near("10.9.1.1", "198.51.100.1, 203.0.113.7, 10.9.1.1"), 200);
-  assert.equal(await near("10.9.1.1", "203.0.113.7, 198.51.100.1"), 403);
-  assert.equal(await near("10.9.1.1", "203.0.113.7, nonsense"), 400);
-  assert.equal(await near("10.9.1.1"), 403);
+  assert.equal(await decideNear("203.0.113.7"), 200);
+  assert.equal(await decideNear("198.51.100.1", "203.0.113.7"), 403, "the claim of an untrusted peer is ignored");
+  assert.equal(await decideNear("10.9.1.1", "203.0.113.7"), 200);
+  assert.equal(await decideNear("10.9.1.1", "198.51.100.1, 203.0.113.7, 10.9.1.1"), 200);
+  assert.equal(await decideNear("10.9.1.1", "203.0.113.7, 198.51.100.1"), 403);
+  assert.equal(await decideNear("10.9.1.1", "203.0.113.7, nonsense"), 400);
+  assert.equal(await decideNear("10.9.1.1"), 403);
 });
 
-test("a certificate that the caller showed to Envoy counts by the authority of the route", async () => {
+test("a client certificate that Envoy verified counts if the authority of the route issued it", async () => {
   const alice = await authority.issue({ usage: "client", name: "alice" });
   const stranger = await other.issue({ usage: "client", name: "alice" });
-  const shown = async (certificate: string | undefined) => {
-    const answer = await asked({ path: "/certified", ...(certificate === undefined ? {} : { certificate }) });
+  const decisionFor = async (certificate: string | undefined) => {
+    const answer = await check({ path: "/certified", ...(certificate === undefined ? {} : { certificate }) });
     return [statusOf(answer), rig.records.at(-1)?.reasons];
   };
-  assert.equal((await shown(alice.cert))[0], 200);
-  assert.deepEqual(await shown(stranger.cert), [495, ["invalid-client-certificate"]]);
-  assert.deepEqual(await shown(server.cert), [495, ["invalid-client-certificate"]], "for servers only");
-  assert.deepEqual(await shown(undefined), [495, ["client-certificate-required"]]);
+  assert.equal((await decisionFor(alice.cert))[0], 200);
+  assert.deepEqual(await decisionFor(stranger.cert), [495, ["invalid-client-certificate"]]);
+  assert.deepEqual(
+    await decisionFor(server.cert),
+    [495, ["invalid-client-certificate"]],
+    "a certificate for servers only",
+  );
+  assert.deepEqual(await decisionFor(undefined), [495, ["client-certificate-required"]]);
 });
 
-test("a question that nobody waits for any more is given up, and leaves no record", async () => {
+test("a check that its caller cancels is dropped, and leaves no record", async () => {
   const link: Link = { epoch: 1 as Epoch, position: 99 as Position, hash: "0".repeat(64) as Hash };
   const waiting: (() => void)[] = [];
   let isReached = false;
@@ -266,15 +278,15 @@ test("a question that nobody waits for any more is given up, and leaves no recor
   await slow.apply(signedIn(1));
   const client = started.clientOf(await started.serve(() => slow.deps));
   const cancelled = client.check(about({ session: 1 }), {
-    called: (call) => void waitFor("the question to wait", async () => waiting.length === 1).then(() => call.cancel()),
+    called: (call) => void waitFor("the check to wait", async () => waiting.length === 1).then(() => call.cancel()),
   });
   await assert.rejects(cancelled, { code: status.CANCELLED });
   const late = client.check(about({ session: 1 }), { options: { deadline: Date.now() + 500 } });
   await assert.rejects(late, { code: status.DEADLINE_EXCEEDED });
   isReached = true;
-  // On the same connection, so that what was given up before is known to be when this is answered.
+  // On the same connection, so once this call is answered, the dropped ones have been processed.
   assert.equal(statusOf(await client.check(about({ session: 1 }))), 200);
-  for (const goOn of waiting) goOn();
+  for (const release of waiting) release();
   assert.equal(await client.health(), 1);
   assert.deepEqual(
     slow.records.map(({ result }) => result),
@@ -282,17 +294,17 @@ test("a question that nobody waits for any more is given up, and leaves no recor
   );
 });
 
-test("a message that is too long is refused, and a long one is not", async () => {
-  const long = await asked({
+test("a message above the limit is refused, and a long one below it is not", async () => {
+  const long = await check({
     path: "/public",
     body: "x".repeat(500_000),
     headers: { cookie: `a=${"x".repeat(60_000)}` },
   });
   assert.equal(statusOf(long), 200);
-  await assert.rejects(asked({ path: "/public", body: "x".repeat(1_100_000) }), { code: status.RESOURCE_EXHAUSTED });
+  await assert.rejects(check({ path: "/public", body: "x".repeat(1_100_000) }), { code: status.RESOURCE_EXHAUSTED });
 });
 
-test("health says whether there is any route that this node may decide about", async () => {
+test("health is SERVING if this node may decide about any route", async () => {
   assert.equal(await envoy.health(), 1);
   rig.lease.overdueMs = Number.POSITIVE_INFINITY;
   assert.equal(await envoy.health(), 2);

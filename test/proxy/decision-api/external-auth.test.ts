@@ -1,4 +1,4 @@
-/** The gateway to an authenticate service in another process: whom it believes, and what it lets through. */
+/** The gateway to an authenticate service in another process: how it verifies the service, and what it forwards. */
 import assert from "node:assert/strict";
 import { createServer as createHttpServer, request } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
@@ -12,7 +12,7 @@ import { certificate } from "../../config/support.ts";
 type Answer = Readonly<{ status: number; body: string }>;
 
 /**
- * A service with a certificate for some name, reached at `localhost`, behind a gateway that trusts that certificate.
+ * A service with a certificate for these names, reached at `localhost`, behind a gateway that trusts the certificate.
  */
 async function start(t: TestContext, names: readonly string[]) {
   const pair = certificate(names);
@@ -45,33 +45,33 @@ async function start(t: TestContext, names: readonly string[]) {
   return (path: string, headers: Readonly<Record<string, string>> = {}): Promise<Answer> =>
     new Promise((resolve, reject) => {
       const options = { port: (front.address() as AddressInfo).port, path, agent: false as const };
-      const asked = request({ ...options, headers: { host: "authenticate.example.com", ...headers } }, (res) => {
+      const req = request({ ...options, headers: { host: "authenticate.example.com", ...headers } }, (res) => {
         let body = "";
         res.on("data", (chunk: Buffer) => {
           body += chunk.toString();
         });
         res.on("end", () => resolve({ status: res.statusCode ?? 0, body }));
       });
-      asked.on("error", reject).end();
+      req.on("error", reject).end();
     });
 }
 
-test("the service is verified by the name in its URL, and is asked for the host that people asked for", async (t) => {
-  const ask = await start(t, ["localhost"]);
-  const { status, body } = await ask("/oauth2/callback?code=x", { "x-forwarded-for": "198.51.100.9" });
+test("the service is verified by the name in its URL, and gets the caller's Host header", async (t) => {
+  const send = await start(t, ["localhost"]);
+  const { status, body } = await send("/oauth2/callback?code=x", { "x-forwarded-for": "198.51.100.9" });
   assert.equal(status, 200);
   const seen = JSON.parse(body) as Record<string, string>;
   assert.equal(seen["url"], "/oauth2/callback?code=x");
   assert.equal(seen["host"], "authenticate.example.com");
-  assert.equal(seen["x-forwarded-for"], "192.0.2.1", "what the caller claims is not passed on");
+  assert.equal(seen["x-forwarded-for"], "192.0.2.1", "the caller's claim is not forwarded");
 });
 
-test("a certificate for the public host is not one for the service: nothing is sent", async (t) => {
-  const ask = await start(t, ["authenticate.example.com"]);
-  assert.equal((await ask("/")).status, 503);
+test("a certificate for the public host is not valid for the service: nothing is sent", async (t) => {
+  const send = await start(t, ["authenticate.example.com"]);
+  assert.equal((await send("/")).status, 503);
 });
 
-test("the databroker API is never behind it", async (t) => {
-  const ask = await start(t, ["localhost"]);
-  for (const path of ["/v1", "/v1/commands"]) assert.equal((await ask(path)).status, 404);
+test("the databroker API is never reachable through it", async (t) => {
+  const send = await start(t, ["localhost"]);
+  for (const path of ["/v1", "/v1/commands"]) assert.equal((await send(path)).status, 404);
 });

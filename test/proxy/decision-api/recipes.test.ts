@@ -1,7 +1,7 @@
 /**
- * Recipes: the configurations that the documentation gives for other proxies, run by the real ones as they stand on the
- * page. Only addresses, ports and certificates are replaced. A caller of theirs who names two hosts, two paths or two
- * of a header reaches nothing that the route of the served host would not permit.
+ * Recipes: the configurations that the documentation gives for other proxies, run by the real proxies as they are on
+ * the page. Only addresses, ports and certificates are replaced. A caller that names two hosts, two paths or two values
+ * of a header reaches nothing that the route of the served host does not permit.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -49,9 +49,9 @@ const nearOnly = {
 
 let rig: Rig;
 let app: Upstream;
-let door: DecisionServer;
+let signInTarget: DecisionServer;
 let folder: TemporaryFolder;
-/** Where a recipe leads `/.pomerium/`: it answers with the host that it was asked for. */
+/** The target of `/.pomerium/` in a recipe. It answers with the host of the request. */
 let cardea: ReturnType<typeof createServer>;
 let cardeaPort: number;
 
@@ -84,7 +84,7 @@ before(async () => {
     { config: { jwtClaimsHeaders: { "x-pomerium-claim-email": "email" } } },
   );
   await rig.apply(signedIn(1), signedIn(2), groupChanged({ added: [1] }));
-  door = await startDecisionServer({
+  signInTarget = await startDecisionServer({
     listen: decisionApiConfig({ address: { host: "127.0.0.1", port: 0 }, trustedProxies: ["127.0.0.1"] }),
     deps: () => rig.deps,
     registry: new Registry(),
@@ -92,7 +92,7 @@ before(async () => {
   });
 });
 after(async () => {
-  await door.close();
+  await signInTarget.close();
   await rig.close();
   await app.close();
   cardea.closeAllConnections();
@@ -107,7 +107,7 @@ function recipe(heading: string, language: string): string {
   return text ?? assert.fail(`docs/decisions.md has no recipe for ${heading}`);
 }
 
-/** Replaces what a test has to choose. Each text must stand in the recipe. */
+/** Replaces the values that a test chooses. The recipe must contain each of them. */
 function fill(text: string, replacements: Readonly<Record<string, string>>): string {
   let filled = text;
   for (const [before, after] of Object.entries(replacements)) {
@@ -135,7 +135,7 @@ function ask(
   });
 }
 
-/** A head as it stands, over TLS. @returns the status; 0: the connection ended without one */
+/** Sends a head unchanged, over TLS. @returns the status; 0: the connection ended without one */
 function askByHand(port: number, lines: readonly string[]): Promise<number> {
   return new Promise((resolve) => {
     let answer = "";
@@ -151,8 +151,8 @@ function askByHand(port: number, lines: readonly string[]): Promise<number> {
 }
 
 /**
- * Permits and denials, with a caller who sends what the proxy in front should say: the app sees the proxy's facts and
- * no other.
+ * Permits and denials for a caller that sends the headers of the proxy in front. The app must receive only the proxy's
+ * own.
  */
 async function walk(port: number): Promise<void> {
   const spoofed = { "x-pomerium-claim-email": "mallory@example.com", "x-pomerium-jwt-assertion": "forged" };
@@ -166,34 +166,30 @@ async function walk(port: number): Promise<void> {
   const seen = app.seen.length;
   const permitted = await through({ path: "/eng/x?y", session: 1 });
   assert.equal(permitted.status, 200, permitted.body);
-  const atApp = app.seen.at(-1) ?? assert.fail("the app was reached");
+  const atApp = app.seen.at(-1) ?? assert.fail("the app was not reached");
   assert.equal(atApp.url, "/eng/x?y");
   assert.deepEqual(
     valuesOf(atApp.rawHeaders, "x-pomerium-claim-email").filter((value) => value !== ""),
     [],
   );
   await through({ path: "/", session: 1 });
-  const introduced = app.seen.at(-1) ?? assert.fail("the app was reached");
-  assert.deepEqual(valuesOf(introduced.rawHeaders, "x-pomerium-claim-email"), ["user1@example.com"]);
+  const identified = app.seen.at(-1) ?? assert.fail("the app was not reached");
+  assert.deepEqual(valuesOf(identified.rawHeaders, "x-pomerium-claim-email"), ["user1@example.com"]);
   assert.equal(
-    valuesOf(introduced.rawHeaders, "x-pomerium-jwt-assertion").filter((value) => value.startsWith("ey")).length,
+    valuesOf(identified.rawHeaders, "x-pomerium-jwt-assertion").filter((value) => value.startsWith("ey")).length,
     1,
   );
   await through({ path: "/public" });
-  const nobody = app.seen.at(-1) ?? assert.fail("the app was reached");
+  const anonymousRequest = app.seen.at(-1) ?? assert.fail("the app was not reached");
   assert.deepEqual(
-    valuesOf(nobody.rawHeaders, "x-pomerium-claim-email").filter((value) => value !== ""),
+    valuesOf(anonymousRequest.rawHeaders, "x-pomerium-claim-email").filter((value) => value !== ""),
     [],
   );
   assert.equal(app.seen.length, seen + 3);
 
   assert.equal((await through({ path: "/eng", session: 2 })).status, 403);
   assert.equal((await through({ path: "/", headers: { "sec-fetch-mode": "cors" } })).status, 401);
-  assert.equal(
-    (await through({ path: "/near" })).status,
-    403,
-    "what the caller says of its address counts for nothing",
-  );
+  assert.equal((await through({ path: "/near" })).status, 403, "the caller's claim about its address is ignored");
   assert.equal((await through({ path: "//public" })).status, 403);
   const visit = await through({ path: "/a", headers: { "sec-fetch-mode": "navigate" } });
   assert.equal(visit.status, 302);
@@ -208,12 +204,12 @@ async function walk(port: number): Promise<void> {
     const address = new URL(String(long.headers.location)).searchParams.get("pomerium_redirect_uri");
     assert.equal(address, `https://${host}${path}`);
   }
-  assert.equal(app.seen.length, seen + 3, "nothing else reached the app");
+  assert.equal(app.seen.length, seen + 3, "no other request reached the app");
 }
 
 /**
- * Requests that could be judged as one thing and served as another one. None of them may reach the app. (Caddy answers
- * 200 and nothing for a host that no site has.)
+ * Requests that the decision and the app could read differently. None of them may reach the app. (Caddy answers 200
+ * with no body for a host without a site.)
  */
 async function confuse(port: number): Promise<void> {
   const seen = app.seen.length;
@@ -230,17 +226,17 @@ async function confuse(port: number): Promise<void> {
       ...[`X-Forwarded-Host: ${laxHost}`, `X-Forwarded-Host: ${laxHost}`],
     ],
     "another path forwarded": ["GET /eng HTTP/1.1", `Host: ${host}`, "X-Forwarded-Uri: /public"],
-    "another address in the words of nginx": [
+    "another address in nginx's headers": [
       ...["GET /eng HTTP/1.1", `Host: ${host}`],
       ...[`X-Original-URL: https://${laxHost}/`, "X-Original-URI: /public", "X-Original-Method: GET"],
     ],
-    "facts nominated by Connection": [
+    "identity headers named by Connection": [
       ...["GET /eng HTTP/1.1", `Host: ${host}`],
       "Connection: X-Forwarded-Host, X-Forwarded-Uri, X-Original-URL, X-Original-Method, X-Forwarded-For",
     ],
-    "dots out of the open path": ["GET /public/../eng HTTP/1.1", `Host: ${host}`],
-    "encoded dots out of the open path": ["GET /public/%2e%2e/eng HTTP/1.1", `Host: ${host}`],
-    "dots into the path that asks no question": ["GET /.pomerium/../eng HTTP/1.1", `Host: ${host}`],
+    "dot segments out of the public path": ["GET /public/../eng HTTP/1.1", `Host: ${host}`],
+    "encoded dot segments out of the public path": ["GET /public/%2e%2e/eng HTTP/1.1", `Host: ${host}`],
+    "dot segments into the path without a decision": ["GET /.pomerium/../eng HTTP/1.1", `Host: ${host}`],
   };
   for (const [what, lines] of Object.entries(heads)) {
     const status = await askByHand(port, lines);
@@ -248,7 +244,7 @@ async function confuse(port: number): Promise<void> {
   }
   const cookie = `Cookie: ${cookieOf(1)}`;
   const same = await askByHand(port, [`GET https://${host}/eng HTTP/1.1`, `Host: ${host}`, cookie]);
-  assert.equal(same, 200, "absolute form that says the same is served");
+  assert.equal(same, 200, "absolute form with the same host is served");
   const odd = [
     "X-Original-URL: /eng",
     "X-Rewrite-URL: /eng",
@@ -265,14 +261,16 @@ async function confuse(port: number): Promise<void> {
 }
 
 const nginxCommand = findNginx();
-test("nginx, by the recipe on the page", { skip: nginxCommand === undefined && "there is no nginx" }, async (t) => {
+test("nginx with the documented recipe", {
+  skip: nginxCommand === undefined && "nginx is not installed",
+}, async (t) => {
   const file = (name: string): string => join(folder.path, name);
   const port = await onFreePort(async (free) => {
     const text = fill(recipe("nginx", "nginx"), {
       "server app.internal:8080;": `server 127.0.0.1:${app.port};`,
       "server cardea.internal:443;": `server 127.0.0.1:${cardeaPort};`,
       "listen 443 ssl;": `listen 127.0.0.1:${free} ssl; ssl_certificate ${file("cert.pem")}; ssl_certificate_key ${file("key.pem")};`,
-      "127.0.0.1:9180": `127.0.0.1:${door.address?.port ?? 0}`,
+      "127.0.0.1:9180": `127.0.0.1:${signInTarget.address?.port ?? 0}`,
     });
     const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     writeFileSync(
@@ -291,8 +289,8 @@ test("nginx, by the recipe on the page", { skip: nginxCommand === undefined && "
 });
 
 const caddyCommand = findCaddy();
-test("Caddy, by the recipe on the page, also behind a proxy that it trusts", {
-  skip: caddyCommand === undefined && "there is no Caddy",
+test("Caddy with the documented recipe, also behind a proxy that it trusts", {
+  skip: caddyCommand === undefined && "Caddy is not installed",
 }, async (t) => {
   const file = (name: string): string => join(folder.path, name);
   const [trusting = 0] = await freePorts(1);
@@ -301,7 +299,7 @@ test("Caddy, by the recipe on the page, also behind a proxy that it trusts", {
       "https://cardea.internal:443": `https://127.0.0.1:${cardeaPort}`,
       "app.internal:8080": `127.0.0.1:${app.port}`,
     };
-    const asks = `forward_auth 127.0.0.1:${door.address?.port ?? 0} {`;
+    const asks = `forward_auth 127.0.0.1:${signInTarget.address?.port ?? 0} {`;
     const site = ` {\n bind 127.0.0.1\n tls ${file("cert.pem")} ${file("key.pem")}`;
     const plain = { "forward_auth 127.0.0.1:9180 {": asks, "app.example.com {": `app.example.com${site}` };
     // Here every caller is a proxy that Caddy trusts, so Caddy repeats the host that the caller forwards unless the
@@ -333,8 +331,8 @@ async function start(t: TestContext, port: number, spec: Parameters<typeof Child
   return port;
 }
 
-test("HAProxy, by deploy/load-balancer/ends-tls.cfg: a caller adds nothing to what the one trusted hop says", {
-  skip: findHaproxy() === undefined && "there is no HAProxy",
+test("HAProxy with deploy/load-balancer/ends-tls.cfg: a caller adds nothing to the headers of the one trusted hop", {
+  skip: findHaproxy() === undefined && "HAProxy is not installed",
 }, async (t) => {
   const ready = createPlainServer((_, res) => res.end());
   await new Promise<void>((resolve) => ready.listen(0, "127.0.0.1", resolve));
@@ -367,8 +365,8 @@ test("HAProxy, by deploy/load-balancer/ends-tls.cfg: a caller adds nothing to wh
   assert.notEqual(two, 200, "two hosts");
 });
 
-test("HAProxy, by deploy/load-balancer/haproxy.cfg: claims of a caller are dropped, and proxies that are not ready answer for themselves", {
-  skip: findHaproxy() === undefined && "there is no HAProxy",
+test("HAProxy with deploy/load-balancer/haproxy.cfg: a caller's claims are dropped, and proxies that are not ready answer themselves", {
+  skip: findHaproxy() === undefined && "HAProxy is not installed",
 }, async (t) => {
   const state = { ready: true };
   const checks = createPlainServer((req, res) => {
@@ -406,10 +404,10 @@ test("HAProxy, by deploy/load-balancer/haproxy.cfg: claims of a caller are dropp
     assert.deepEqual(valuesOf(rawHeaders, name), [], name);
   state.ready = false;
   await waitFor("no proxy to be ready", async () => !(await healthy()));
-  assert.equal((await fetch(`http://127.0.0.1:${port}/`)).status, 200, "the proxies answer in their own words");
+  assert.equal((await fetch(`http://127.0.0.1:${port}/`)).status, 200, "the proxies send their own response");
 });
 
-test("Traefik's and Envoy's recipes parse, and say which host they serve", () => {
+test("the recipes for Traefik and Envoy parse, and name the host that they serve", () => {
   const traefik = parseYaml(recipe("Traefik", "yaml"));
   for (const { rule } of Object.values<{ rule: string }>(traefik.http.routers))
     assert.match(rule, /^Host\(`app\.example\.com`\)/);

@@ -14,7 +14,7 @@ import type { PendingCut } from "../../../src/proxy/message/deliveries.ts";
 const alice: Stream = "user:alice";
 const bob: Stream = "user:bob";
 
-function desk() {
+function createExchanges() {
   const now = { monotonic: 0, wall: 1_000, overdueMs: -1 };
   const cuts: CutReason[] = [];
   const undecided: unknown[] = [];
@@ -51,7 +51,7 @@ function desk() {
     waitFor((settled) => exchanges.onChange({ link: genesis, touched: new Set(touched), rebuilt }, settled));
   return { now, cuts, undecided, exchanges, open, change };
 }
-/** Undefined: it settled at once. */
+/** Undefined: the callback settled at once. */
 function waitFor(begin: (settled: Settled) => void): Promise<void> | undefined {
   let isSettled = false;
   const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -68,49 +68,49 @@ function underWay(begin: PendingCut["then"]): PendingCut {
 }
 const refused: ReauthorizeOutcome = { type: "refused", reason: "session-ended" };
 
-describe("a change re-decides exactly what read it", () => {
-  test("and holds what goes on to the grace and the lifetime of the new decision", () => {
-    const { now, open, change } = desk();
+describe("a change decides again about exactly the exchanges that read a changed fact", () => {
+  test("and applies the grace and the lifetime of the new decision", () => {
+    const { now, open, change } = createExchanges();
     const [grace, lifetime] = [open({ graceMs: 10_000 }), open({ graceMs: 10_000, lifetimeMs: 60_000 })];
     now.overdueMs = 5_000;
     now.monotonic = 30_000;
     assert.deepEqual([grace.exchange.mayCarry(), lifetime.exchange.mayCarry()], [true, true]);
-    const again = (terms: ExchangeLimits): ReauthorizeOutcome => ({
+    const permittedWith = (terms: ExchangeLimits): ReauthorizeOutcome => ({
       type: "permitted",
       reads: [alice],
       until: null,
       limits: terms,
     });
-    grace.verdict.next = again({ graceMs: 1_000, lifetimeMs: 0 });
-    lifetime.verdict.next = again({ graceMs: 10_000, lifetimeMs: 20_000 });
+    grace.verdict.next = permittedWith({ graceMs: 1_000, lifetimeMs: 0 });
+    lifetime.verdict.next = permittedWith({ graceMs: 10_000, lifetimeMs: 20_000 });
     void change([alice]);
     assert.deepEqual([grace.exchange.mayCarry(), lifetime.exchange.mayCarry()], [false, false]);
     assert.deepEqual([grace.destroyed, lifetime.destroyed], [["stale"], ["lifetime"]]);
   });
 
-  test("and destroys what is denied now", () => {
-    const { open, change, cuts } = desk();
+  test("and destroys exchanges that are now denied", () => {
+    const { open, change, cuts } = createExchanges();
     const [mine, other] = [open(), open({ reads: [bob] })];
     mine.verdict.next = refused;
     assert.equal(change([alice]), undefined);
     assert.deepEqual([mine.destroyed, other.asked.times], [["session-ended"], 0]);
     assert.deepEqual(cuts, ["session-ended"]);
   });
-  test("everything after a rebuild, and on demand", async () => {
-    const { open, change, exchanges } = desk();
+  test("and about all of them after a rebuild or on request", async () => {
+    const { open, change, exchanges } = createExchanges();
     const [one, two] = [open(), open({ reads: [bob] })];
     void change([], true);
     await waitFor((settled) => exchanges.redecideAll(settled));
     assert.deepEqual([one.asked.times, two.asked.times], [2, 2]);
   });
-  test("once, however many of its facts were touched", () => {
-    const { open, change } = desk();
+  test("once, however many of an exchange's facts changed", () => {
+    const { open, change } = createExchanges();
     const both = open({ reads: [alice, bob] });
     void change([alice, bob]);
     assert.equal(both.asked.times, 1);
   });
-  test("and follows the facts of the newest decision", () => {
-    const { open, change } = desk();
+  test("by the facts of the latest decision", () => {
+    const { open, change } = createExchanges();
     const one = open();
     one.verdict.next = { type: "permitted", reads: [bob], until: null };
     void change([alice]);
@@ -119,8 +119,8 @@ describe("a change re-decides exactly what read it", () => {
     void change([bob]);
     assert.equal(one.asked.times, 2);
   });
-  test("not what has ended", () => {
-    const { open, change, exchanges } = desk();
+  test("but not about exchanges that have ended", () => {
+    const { open, change, exchanges } = createExchanges();
     const one = open();
     one.exchange.close();
     one.exchange.close();
@@ -130,9 +130,9 @@ describe("a change re-decides exactly what read it", () => {
   });
 });
 
-describe("what is reported as enforced", () => {
-  test("waits for every cut that is under way, also those of earlier changes", async () => {
-    const { open, change } = desk();
+describe("the enforcement of a change", () => {
+  test("is reported after every cut in progress, including those of earlier changes", async () => {
+    const { open, change } = createExchanges();
     const one = open();
     let done = (): void => {};
     one.exchange.attach(() => new Promise<void>((resolve) => (done = resolve)));
@@ -149,8 +149,8 @@ describe("what is reported as enforced", () => {
     await Promise.all([first, second]);
     assert.equal(change([bob]), undefined);
   });
-  test("is refused when a cut fails; the others are cut all the same", async () => {
-    const { open, change } = desk();
+  test("fails when a cut fails; the other exchanges are cut anyway", async () => {
+    const { open, change } = createExchanges();
     const [one, two] = [open(), open()];
     one.exchange.attach(() => {
       throw new Error("no");
@@ -159,27 +159,27 @@ describe("what is reported as enforced", () => {
     await assert.rejects(async () => change([alice]), { code: "ERR_PROXY_CUT_FAILED" });
     assert.deepEqual(two.destroyed, ["session-ended"]);
   });
-  test("waits for the cuts that had begun before it, and for no later ones", () => {
-    const { open, change, exchanges } = desk();
+  test("waits for the cuts that began before it, and for no later ones", () => {
+    const { open, change, exchanges } = createExchanges();
     const [one, two, three] = [open(), open({ reads: [bob] }), open({ reads: ["user:carol"] })];
     const done: (() => void)[] = [];
     for (const { exchange, verdict } of [one, two, three]) {
       exchange.attach(() => underWay((finish) => done.push(finish)));
       verdict.next = refused;
     }
-    const told: string[] = [];
+    const reported: string[] = [];
     const ask = (fact: Stream) =>
-      exchanges.onChange({ link: genesis, touched: new Set([fact]), rebuilt: false }, () => void told.push(fact));
+      exchanges.onChange({ link: genesis, touched: new Set([fact]), rebuilt: false }, () => void reported.push(fact));
     ask(alice);
     ask(bob);
     void change(["user:carol"]);
     done[1]?.();
-    assert.deepEqual(told, [], "the second change waits for the first one's cut too");
+    assert.deepEqual(reported, [], "the second change waits for the first one's cut too");
     done[0]?.();
-    assert.deepEqual(told, [alice, bob], "neither waits for the third");
+    assert.deepEqual(reported, [alice, bob], "neither waits for the third");
   });
-  test("is refused when a cut fails while it waits, and a change that did not wait for it is not", async () => {
-    const { open, change } = desk();
+  test("fails when a cut fails while it waits; a change that did not wait for that cut succeeds", async () => {
+    const { open, change } = createExchanges();
     const [one, two] = [open(), open({ reads: [bob] })];
     const ends: Parameters<PendingCut["then"]>[] = [];
     for (const { exchange, verdict } of [one, two]) {
@@ -193,8 +193,8 @@ describe("what is reported as enforced", () => {
     await first;
     await assert.rejects(second, { code: "ERR_PROXY_CUT_FAILED" });
   });
-  test("everything that is left is cut, also behind an exchange whose cut fails", async () => {
-    const { open, exchanges } = desk();
+  test("cutAll continues after an exchange whose cut fails", async () => {
+    const { open, exchanges } = createExchanges();
     const [one, two] = [open(), open()];
     one.exchange.attach(() => {
       throw new Error("no");
@@ -204,8 +204,8 @@ describe("what is reported as enforced", () => {
     });
     assert.deepEqual(two.destroyed, ["draining"]);
   });
-  test("a decision that fails with an error is a refusal, and its error is passed on to be counted and logged", () => {
-    const { open, change, undecided } = desk();
+  test("a decision that throws is a denial, and its error is reported to be counted and logged", () => {
+    const { open, change, undecided } = createExchanges();
     const broken = new Error("no");
     const one = open({
       redecide: () => {
@@ -218,9 +218,9 @@ describe("what is reported as enforced", () => {
   });
 });
 
-describe("every chunk is a question", () => {
-  test("a lease within the route's grace may carry, one beyond it may not", () => {
-    const { now, open } = desk();
+describe("the check before each chunk", () => {
+  test("permits within the route's grace after the lease has expired, and not beyond it", () => {
+    const { now, open } = createExchanges();
     const [strict, lenient] = [open(), open({ graceMs: 100 })];
     now.overdueMs = 0;
     assert.ok(strict.exchange.mayCarry());
@@ -229,11 +229,11 @@ describe("every chunk is a question", () => {
     now.overdueMs = Infinity;
     assert.equal(lenient.exchange.mayCarry(), false);
     now.overdueMs = -1;
-    assert.equal(lenient.exchange.mayCarry(), false, "what was cut stays cut");
+    assert.equal(lenient.exchange.mayCarry(), false, "a cut is final");
     assert.deepEqual(lenient.destroyed, ["stale"]);
   });
-  test("when time alone may have changed the answer, it is decided again", () => {
-    const { now, open } = desk();
+  test("decides again when time alone may have changed the decision", () => {
+    const { now, open } = createExchanges();
     const one = open({ until: 2_000 as UnixMs });
     assert.ok(one.exchange.mayCarry());
     assert.equal(one.asked.times, 0);
@@ -245,8 +245,8 @@ describe("every chunk is a question", () => {
     one.verdict.next = refused;
     assert.equal(one.exchange.mayCarry(), false);
   });
-  test("a lifetime ends", () => {
-    const { now, open, exchanges } = desk();
+  test("enforces the lifetime", () => {
+    const { now, open, exchanges } = createExchanges();
     const one = open({ lifetimeMs: 10 });
     now.monotonic = 9;
     exchanges.sweep();
@@ -257,8 +257,8 @@ describe("every chunk is a question", () => {
   });
 });
 
-test("what is cut before it has begun is destroyed the moment it could begin", () => {
-  const { exchanges, change } = desk();
+test("an exchange that is cut before it is attached is destroyed as soon as it is attached", () => {
+  const { exchanges, change } = createExchanges();
   const exchange = exchanges.open({
     kind: "http",
     requestId: "request-1",

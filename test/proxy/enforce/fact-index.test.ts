@@ -1,4 +1,4 @@
-/** Fact index: whoever reads a fact is found by it, however many came and left before. */
+/** Fact index: finds the readers of a fact, whatever readers were added and removed before. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { FactKey } from "../../../src/auth/index.ts";
@@ -7,30 +7,30 @@ import { fc } from "../../support/property.ts";
 
 const facts: readonly FactKey[] = ["user:a", "user:b", "session:c", "record:d"];
 
-test("over any course of comings and goings, exactly those are found that read one of the facts", () => {
+test("after any additions and removals, exactly the readers of one of the facts are found", () => {
   const step = fc.oneof(
     fc.record({ type: fc.constant("add" as const), reads: fc.subarray([...facts]) }),
     fc.record({ type: fc.constant("remove" as const), which: fc.nat() }),
     fc.record({ type: fc.constant("tidy" as const) }),
   );
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 60 }), fc.subarray([...facts]), (steps, asked) => {
+    fc.property(fc.array(step, { maxLength: 60 }), fc.subarray([...facts]), (steps, wanted) => {
       const index = new FactIndex<number>();
-      const there = new Map<number, Readonly<{ reads: readonly FactKey[]; readings: Readings<number> }>>();
+      const present = new Map<number, Readonly<{ reads: readonly FactKey[]; readings: Readings<number> }>>();
       for (const [reader, each] of steps.entries()) {
-        if (each.type === "add") there.set(reader, { reads: each.reads, readings: index.add(reader, each.reads) });
+        if (each.type === "add") present.set(reader, { reads: each.reads, readings: index.add(reader, each.reads) });
         else if (each.type === "tidy") index.tidy();
         else {
-          const leaving = [...there.keys()][each.which % Math.max(1, there.size)];
-          if (leaving === undefined) continue;
-          index.remove(there.get(leaving)?.readings ?? []);
-          there.delete(leaving);
+          const removed = [...present.keys()][each.which % Math.max(1, present.size)];
+          if (removed === undefined) continue;
+          index.remove(present.get(removed)?.readings ?? []);
+          present.delete(removed);
         }
       }
-      const expected = [...there].filter(([, { reads }]) => reads.some((fact) => asked.includes(fact)));
-      const found = [...index.readersOf(new Set(asked))].sort((a, b) => a - b);
+      const expected = [...present].filter(([, { reads }]) => reads.some((fact) => wanted.includes(fact)));
+      const actual = [...index.readersOf(new Set(wanted))].sort((a, b) => a - b);
       assert.deepEqual(
-        found,
+        actual,
         expected.map(([reader]) => reader),
       );
     }),
